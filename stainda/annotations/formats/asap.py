@@ -1,0 +1,66 @@
+"""ASAP's XML (Radboud): polygons, dots and point sets in named groups; no holes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from xml.etree import ElementTree  # for writing; reading is hardened
+
+import geopandas as gpd
+import shapely
+
+from stainda.annotations.formats.frame import SlideFrame, number, polygon, simple_parts
+from stainda.annotations.guarded import read_xml
+from stainda.annotations.shapes import make_shapes
+from stainda.errors import AnnotationError
+from stainda.files import whole_file
+
+
+def looks_like(path: Path, head: str) -> bool:
+    return "<ASAP_Annotations" in head
+
+
+def read(path: Path, slide: SlideFrame | None = None) -> gpd.GeoDataFrame:
+    """The group is the class (``None``: unclassified), the name the name."""
+    geometries, classes, names = [], [], []
+    for element in read_xml(path).iter("Annotation"):
+        name, kind = element.get("Name", ""), element.get("Type", "")
+        corners = [
+            (
+                int(number(c.get("Order", 0), path, "Order")),
+                number(c.get("X"), path, "X"),
+                number(c.get("Y"), path, "Y"),
+            )
+            for c in element.iter("Coordinate")
+        ]
+        points = [(x, y) for _, x, y in sorted(corners, key=lambda corner: corner[0])]
+        if kind in ("Polygon", "Spline", "Rectangle"):
+            geometries.append(polygon(points, path, f"annotation {name!r}"))
+        elif kind in ("Dot", "PointSet") and points:
+            geometries.append(shapely.Point(points[0]) if len(points) == 1 else shapely.MultiPoint(points))
+        else:
+            raise AnnotationError(f"annotation {name!r} has the unknown type {kind!r}", file=path)
+        group = element.get("PartOfGroup", "None")
+        classes.append("" if group == "None" else group)
+        names.append(name)
+    return make_shapes(geometries, classes, name=names)
+
+
+def write(shapes: gpd.GeoDataFrame, path: Path, slide: SlideFrame | None = None) -> None:
+    root = ElementTree.Element("ASAP_Annotations")
+    annotations = ElementTree.SubElement(root, "Annotations")
+    groups = ElementTree.SubElement(root, "AnnotationGroups")
+    for cls in dict.fromkeys(name for name in shapes["class"] if name):
+        ElementTree.SubElement(groups, "Group", Name=cls, PartOfGroup="None", Color="#64FE2E")
+    rows = [(row, part) for row, part in simple_parts(shapes) if part.geom_type == "Polygon"]
+    points = [(row, row["geometry"]) for row in shapes.to_dict("records") if "Point" in row["geometry"].geom_type]
+    for row, geometry in rows + points:
+        ring = geometry.exterior.coords[:-1] if geometry.geom_type == "Polygon" else shapely.get_coordinates(geometry)
+        kind = "Polygon" if geometry.geom_type == "Polygon" else "Dot" if len(ring) == 1 else "PointSet"
+        one = ElementTree.SubElement(
+            annotations, "Annotation", Name=row["name"], Type=kind, PartOfGroup=row["class"] or "None", Color="#F4FA58"
+        )
+        corners = ElementTree.SubElement(one, "Coordinates")
+        for order, (x, y) in enumerate(ring):
+            ElementTree.SubElement(corners, "Coordinate", Order=str(order), X=repr(float(x)), Y=repr(float(y)))
+    with whole_file(path) as aside:
+        ElementTree.ElementTree(root).write(aside, encoding="utf-8", xml_declaration=True)

@@ -1,0 +1,85 @@
+"""Cytomine's exports: WKT in JSON or CSV, with y counted upwards from the lower edge of the slide."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+import shapely
+from shapely.geometry.base import BaseGeometry
+
+from stainda.annotations.formats.frame import SlideFrame, require_size
+from stainda.annotations.guarded import read_csv, read_json
+from stainda.annotations.shapes import make_shapes
+from stainda.errors import AnnotationError
+from stainda.files import write_csv
+
+_COLUMNS = ("id", "term", "wkt")
+_WHY = "because Cytomine counts y from the lower edge"
+
+
+def looks_like(path: Path, head: str) -> bool:
+    if path.suffix.lower() == ".csv":
+        return "wkt" in head.splitlines()[0].lower() if head else False
+    return '"location"' in head and any(word in head for word in ("POLYGON", "POINT", "LINESTRING"))
+
+
+def read(path: Path, slide: SlideFrame | None = None) -> gpd.GeoDataFrame:
+    _, height = require_size(slide, path, _WHY)
+    rows = _csv_rows(path) if path.suffix.lower() == ".csv" else _json_rows(path)
+    geometries = [_flipped(_wkt(text, path, identity), height) for identity, _, text in rows]
+    return make_shapes(geometries, [cls for _, cls, _ in rows], id=[identity for identity, _, _ in rows])
+
+
+def _json_rows(path: Path) -> list[tuple[str, str, Any]]:
+    document = read_json(path)
+    if isinstance(document, Mapping):
+        document = document.get("collection", [document])
+    if not isinstance(document, list):
+        raise AnnotationError("no list of Cytomine annotations", file=path)
+    rows = []
+    for index, one in enumerate(document):
+        one = one.get("annotation", one) if isinstance(one, Mapping) else None
+        if not isinstance(one, Mapping):
+            raise AnnotationError(f"entry {index + 1} is no Cytomine annotation", file=path)
+        terms = one.get("term") or []
+        cls = ", ".join(map(str, terms)) if isinstance(terms, list) else str(terms)
+        rows.append((str(one.get("id", index)), cls, one.get("location")))
+    return rows
+
+
+def _csv_rows(path: Path) -> list[tuple[str, str, Any]]:
+    header, *cells = read_csv(path)
+    names = [name.strip().lower() for name in header]
+    rows = [dict(zip(names, row, strict=False)) for row in cells]
+    wkt = next((key for key in ("wkt", "location", "geometry") if key in names), None)
+    if wkt is None:
+        raise AnnotationError("no column WKT", file=path, row=1, remedy="Export the annotations with their geometry")
+    term = next((key for key in ("term", "terms", "label") if key in names), "")
+    return [(row.get("id", str(index)), row.get(term, "").strip("[] "), row.get(wkt)) for index, row in enumerate(rows)]
+
+
+def _wkt(text: Any, path: Path, identity: str) -> BaseGeometry:
+    try:
+        geometry = shapely.from_wkt(text)
+        if geometry is None or geometry.is_empty or not np.isfinite(shapely.get_coordinates(geometry)).all():
+            raise ValueError("empty, or not finite")
+    except (shapely.errors.ShapelyError, TypeError, ValueError) as error:
+        raise AnnotationError(f"annotation {identity} has no usable WKT ({error})", file=path) from error
+    return geometry
+
+
+def _flipped(geometry: BaseGeometry, height: int) -> BaseGeometry:
+    return shapely.transform(geometry, lambda xy: np.stack([xy[:, 0], height - xy[:, 1]], 1))
+
+
+def write(shapes: gpd.GeoDataFrame, path: Path, slide: SlideFrame | None = None) -> None:
+    _, height = require_size(slide, path, _WHY)
+    rows = (
+        {"id": row["id"], "term": row["class"], "wkt": shapely.to_wkt(_flipped(row["geometry"], height), -1)}
+        for row in shapes.to_dict("records")
+    )
+    write_csv(path, rows, _COLUMNS)

@@ -1,0 +1,65 @@
+"""What a format may need to know of the slide, and errors where it is not known."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any, Protocol
+
+import geopandas as gpd
+import shapely
+from shapely.geometry.base import BaseGeometry
+
+from stainda.errors import AnnotationError
+
+
+class SlideFrame(Protocol):
+    """The part of an open slide that formats ask for: (width, height) in level-0 pixels."""
+
+    @property
+    def size(self) -> tuple[int, int]: ...
+
+
+def require_size(slide: SlideFrame | None, path: Path, why: str) -> tuple[int, int]:
+    """The slide's width and height, or an error that says what they are needed for."""
+    if slide is None:
+        raise AnnotationError(f"the slide's size is needed {why}", file=path, remedy="Give the slide with --slide")
+    return slide.size
+
+
+def number(value: Any, path: Path, what: str) -> float:
+    """A finite number from text."""
+    try:
+        found = float(value)
+    except (TypeError, ValueError):
+        found = math.nan
+    if not math.isfinite(found):
+        raise AnnotationError(
+            f"{what} is {value!r}, which is no number", file=path, remedy="Correct or export it again"
+        )
+    return found
+
+
+def polygon(points: list[tuple[float, float]], path: Path, what: str) -> BaseGeometry:
+    """A polygon of at least three points."""
+    if len(points) < 3:
+        raise AnnotationError(f"{what} has {len(points)} points, where 3 are needed", file=path, remedy="Delete it")
+    return shapely.Polygon(points)
+
+
+def simple_parts(shapes: gpd.GeoDataFrame) -> list[tuple[dict[str, Any], BaseGeometry]]:
+    """Each row with each part of its geometry: polygons, lines and points that are not multiple."""
+    return [
+        (row, part)
+        for row in shapes.to_dict("records")
+        if row["geometry"] is not None
+        for part in shapely.get_parts(row["geometry"])
+        if not part.is_empty
+    ]
+
+
+def ellipse(x0: float, y0: float, x1: float, y1: float) -> BaseGeometry:
+    """The ellipse in a box, as a polygon of 64 corners."""
+    disc = shapely.Point(0, 0).buffer(1, quad_segs=16)
+    half, centre = (abs(x1 - x0) / 2, abs(y1 - y0) / 2), ((x0 + x1) / 2, (y0 + y1) / 2)
+    return shapely.transform(disc, lambda xy: xy * half + centre)

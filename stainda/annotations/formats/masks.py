@@ -1,0 +1,81 @@
+"""Mask images: 0 is background, every other value a class; separate pieces of a value are separate objects.
+
+The names of classes lie in the PNG's text (``stainda_classes``), or are ``class_1``, ``class_2`` …; a mask smaller than
+the slide is scaled to it.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import geopandas as gpd
+import numpy as np
+
+from stainda.annotations.formats.frame import SlideFrame, require_size
+from stainda.annotations.guarded import read_bytes
+from stainda.annotations.labels import instances, outlines
+from stainda.annotations.raster import rasterise
+from stainda.annotations.shapes import join_shapes
+from stainda.errors import AnnotationError
+from stainda.files import whole_file
+
+_KEY = "stainda_classes"
+_MAX_PIXELS = 400_000_000
+
+
+def looks_like(path: Path, head: str) -> bool:
+    return path.suffix.lower() in (".png", ".tif", ".tiff")
+
+
+def read(path: Path, slide: SlideFrame | None = None) -> gpd.GeoDataFrame:
+    from PIL import Image
+
+    read_bytes(path)
+    try:
+        with Image.open(path) as image:
+            if image.width * image.height > _MAX_PIXELS:
+                raise AnnotationError(f"{image.width} x {image.height} pixels are too many for a mask", file=path)
+            names = json.loads(image.info.get(_KEY, "[]"))
+            if image.mode in ("RGB", "RGBA") and np.ptp(np.asarray(image.convert("RGB")), axis=2).any():
+                raise AnnotationError("a colour picture, not a mask of numbers", file=path, remedy="Save it indexed")
+            mask = np.asarray(image.convert("L") if image.mode in ("RGB", "RGBA", "1", "LA") else image)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise AnnotationError(f"the mask cannot be read ({error})", file=path) from error
+    scale = 1.0
+    if slide is not None:
+        scale = slide.size[0] / mask.shape[1]
+        if abs(slide.size[1] / mask.shape[0] - scale) > 0.02 * scale:
+            raise AnnotationError(
+                f"{mask.shape[1]} x {mask.shape[0]} pixels do not fit a slide of {slide.size[0]} x {slide.size[1]}",
+                file=path,
+                remedy="Is it this slide's?",
+            )
+    values = [int(value) for value in np.unique(mask) if value]
+    if len(values) > 254:
+        raise AnnotationError(f"{len(values)} different values are no classes", file=path, remedy="Is it a mask?")
+    tables = []
+    for value in values:
+        named = str(names[value - 1]) if value <= len(names) else "" if values == [value] else f"class_{value}"
+        tables.append(outlines(instances(mask == value), downsample=scale, cls=named))
+    return join_shapes(tables)
+
+
+def write(shapes: gpd.GeoDataFrame, path: Path, slide: SlideFrame | None = None) -> None:
+    from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
+
+    width, height = require_size(slide, path, "for the size of the mask")
+    if width * height > _MAX_PIXELS:
+        raise AnnotationError(
+            f"a mask of {width} x {height} pixels is too large", file=path, remedy="Write run lengths"
+        )
+    names = list(dict.fromkeys(shapes["class"]))
+    mask = rasterise(shapes, names, 0, 0, width, height, 1)
+    text = PngInfo()
+    text.add_text(_KEY, json.dumps(names))
+    with whole_file(path) as aside:
+        if path.suffix.lower() == ".png":
+            Image.fromarray(mask).save(aside, format="PNG", pnginfo=text)
+        else:
+            Image.fromarray(mask).save(aside, format="TIFF", compression="tiff_deflate")

@@ -1,0 +1,50 @@
+"""Points in a plain CSV: columns ``x, y``, and any of ``class, id, name, score``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import geopandas as gpd
+import numpy as np
+import shapely
+
+from stainda.annotations.formats.frame import SlideFrame, number
+from stainda.annotations.guarded import read_csv
+from stainda.annotations.shapes import make_shapes
+from stainda.errors import AnnotationError
+from stainda.files import write_csv
+
+_COLUMNS = ("id", "class", "x", "y", "name", "score")
+
+
+def looks_like(path: Path, head: str) -> bool:
+    first = [cell.strip().strip('"').lower() for cell in head.splitlines()[0].split(",")] if head.strip() else []
+    return "x" in first and "y" in first
+
+
+def read(path: Path, slide: SlideFrame | None = None) -> gpd.GeoDataFrame:
+    header, *cells = read_csv(path)
+    names = [name.strip().lower() for name in header]
+    if not {"x", "y"} <= set(names):
+        raise AnnotationError("the columns x and y are missing", file=path, row=1)
+    rows = [dict(zip(names, row, strict=False)) for row in cells]
+    points = [
+        shapely.Point(*(number(row.get(axis), path, f"{axis} in row {at}") for axis in "xy"))
+        for at, row in enumerate(rows, start=2)
+    ]
+
+    def column(name: str) -> list[str]:
+        return [row.get(name, "") for row in rows]
+
+    extra = {"id": column("id")} if all(column("id")) and rows else {}
+    score = [number(value, path, "a score") if value else np.nan for value in column("score")]
+    return make_shapes(points, column("class"), name=column("name"), score=score, **extra)
+
+
+def write(shapes: gpd.GeoDataFrame, path: Path, slide: SlideFrame | None = None) -> None:
+    rows = []
+    for row in shapes[shapely.get_dimensions(shapes.geometry.values) == 0].to_dict("records"):
+        for x, y in shapely.get_coordinates(row["geometry"]):
+            score = row["score"] if np.isfinite(row["score"]) else None
+            rows.append({"id": row["id"], "class": row["class"], "name": row["name"], "score": score, "x": x, "y": y})
+    write_csv(path, rows, _COLUMNS)

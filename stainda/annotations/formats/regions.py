@@ -1,0 +1,126 @@
+"""Layers of regions in XML: Aperio ImageScope and HALO, which differ in the names of types and corners.
+
+A region with ``NegativeROA="1"`` is a hole in the regions of its layer that contain it.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree  # for writing; reading is hardened
+
+import geopandas as gpd
+import shapely
+from shapely.geometry.base import BaseGeometry
+
+from stainda.annotations.formats.frame import SlideFrame, ellipse, number, polygon, simple_parts
+from stainda.annotations.guarded import read_xml
+from stainda.annotations.shapes import make_shapes
+from stainda.errors import AnnotationError
+from stainda.files import whole_file
+
+
+@dataclass(frozen=True)
+class _Dialect:
+    corner: str
+    polygon: str
+    line: str
+    rectangles: tuple[str, ...]
+    ellipses: tuple[str, ...]
+    lines: tuple[str, ...]
+    comment: str
+
+
+_IMAGESCOPE = _Dialect("Vertex", "0", "4", ("1",), ("2",), ("3", "4"), "Text")
+_HALO = _Dialect("V", "Polygon", "Ruler", ("Rectangle",), ("Ellipse",), ("Ruler", "Arrow", "Polyline"), "Text")
+
+
+def imagescope_looks_like(path: Path, head: str) -> bool:
+    return "<Annotations" in head and ("<Vertex" in head or "MicronsPerPixel" in head)
+
+
+def halo_looks_like(path: Path, head: str) -> bool:
+    return path.suffix == ".annotations" or ("<Annotations" in head and "<V " in head)
+
+
+def _read(path: Path, slide: SlideFrame | None, dialect: _Dialect) -> gpd.GeoDataFrame:
+    """The layer's name is the class; a region's text its name."""
+    geometries: list[BaseGeometry] = []
+    classes: list[str] = []
+    names: list[str] = []
+    for layer in read_xml(path).iter("Annotation"):
+        cls = layer.get("Name") or next((a.get("Name", "") for a in layer.iter("Attribute") if a.get("Name")), "")
+        positive: list[tuple[BaseGeometry, str]] = []
+        negative: list[BaseGeometry] = []
+        for region in layer.iter("Region"):
+            geometry = _geometry(region, path, dialect)
+            if region.get("NegativeROA", "0").lower() in ("1", "true"):
+                negative.append(geometry)
+            else:
+                positive.append((geometry, region.get(dialect.comment, "")))
+        for geometry, name in positive:
+            for hole in negative:
+                if geometry.geom_type == "Polygon" and geometry.contains(hole.representative_point()):
+                    geometry = _with_hole(geometry, hole)
+            geometries.append(geometry)
+            classes.append(cls)
+            names.append(name)
+    return make_shapes(geometries, classes, name=names)
+
+
+def _with_hole(polygon_: BaseGeometry, hole: BaseGeometry) -> BaseGeometry:
+    if polygon_.contains(hole):
+        return shapely.Polygon(polygon_.exterior, [*polygon_.interiors, hole.exterior])
+    return polygon_.difference(hole)
+
+
+def _geometry(region: Any, path: Path, dialect: _Dialect) -> BaseGeometry:
+    what = f"region {region.get('Id', '')!r}"
+    points = [
+        (number(corner.get("X"), path, f"X of {what}"), number(corner.get("Y"), path, f"Y of {what}"))
+        for corner in region.iter(dialect.corner)
+    ]
+    kind = region.get("Type", dialect.polygon)
+    if kind in (*dialect.rectangles, *dialect.ellipses) and len(points) == 2:
+        (x0, y0), (x1, y1) = points
+        if kind in dialect.ellipses:
+            return ellipse(x0, y0, x1, y1)
+        return shapely.box(min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1))
+    if kind in dialect.lines:
+        if len(points) < 2:
+            raise AnnotationError(f"{what} is a line of {len(points)} points", file=path, remedy="Delete it")
+        return shapely.LineString(points)
+    return polygon(points, path, what)
+
+
+def _write(shapes: gpd.GeoDataFrame, path: Path, slide: SlideFrame | None, dialect: _Dialect) -> None:
+    root = ElementTree.Element("Annotations")
+    rows = simple_parts(shapes)
+    for layer_id, cls in enumerate(dict.fromkeys(row["class"] for row, _ in rows), start=1):
+        layer = ElementTree.SubElement(root, "Annotation", Id=str(layer_id), Name=cls, LineColor="65280", Visible="1")
+        regions = ElementTree.SubElement(layer, "Regions")
+        region_id = 0
+        for row, part in rows:
+            if row["class"] != cls:
+                continue
+            area = part.geom_type == "Polygon"
+            rings = [part.exterior, *part.interiors] if area else [part]
+            for depth, ring in enumerate(rings):
+                region_id += 1
+                region = ElementTree.SubElement(regions, "Region", Id=str(region_id))
+                region.set("Type", dialect.polygon if area else dialect.line)
+                region.set("NegativeROA", str(int(depth > 0)))
+                region.set(dialect.comment, row["name"] if depth == 0 else "")
+                corners = ElementTree.SubElement(region, "Vertices")
+                for x, y in ring.coords[: -1 if area else None]:
+                    ElementTree.SubElement(corners, dialect.corner, X=repr(float(x)), Y=repr(float(y)))
+    with whole_file(path) as aside:
+        ElementTree.ElementTree(root).write(aside, encoding="utf-8", xml_declaration=True)
+
+
+imagescope_read = functools.partial(_read, dialect=_IMAGESCOPE)
+imagescope_write = functools.partial(_write, dialect=_IMAGESCOPE)
+halo_read = functools.partial(_read, dialect=_HALO)
+halo_write = functools.partial(_write, dialect=_HALO)

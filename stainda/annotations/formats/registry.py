@@ -1,0 +1,206 @@
+"""The list of formats, and the two functions that use it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+import shapely
+
+from stainda.annotations.formats import asap, coco, cytomine, labelme, masks, points, regions, run_length, voc
+from stainda.annotations.formats.frame import SlideFrame
+from stainda.annotations.geojson import read_shapes, write_geojson
+from stainda.annotations.guarded import read_bytes
+from stainda.errors import AnnotationError, did_you_mean
+
+_EVERYTHING = frozenset(
+    {"polygons", "holes", "parts", "points", "lines", "class", "name", "id", "score", "properties", "exact"}
+)
+
+
+@dataclass(frozen=True)
+class Format:
+    """A way to store shapes.
+
+    Attributes:
+        name: the word for it; title: what people call it.
+        suffixes: endings of its files, the first for writing.
+        holds: what survives, out of ``polygons holes parts points lines class name id score properties exact``
+            (``parts``: several polygons as one object; ``exact``: coordinates that are not whole pixels).
+        read: from (path, slide or None) to shapes.
+        write: from (shapes, path, slide or None); shapes hold nothing the format does not.
+        looks_like: whether a file is of this format, from its path and the first kilobytes of its text.
+    """
+
+    name: str
+    title: str
+    suffixes: tuple[str, ...]
+    holds: frozenset[str]
+    read: Callable[[Path, SlideFrame | None], gpd.GeoDataFrame]
+    write: Callable[[gpd.GeoDataFrame, Path, SlideFrame | None], Any]
+    looks_like: Callable[[Path, str], bool]
+
+
+def _format(name: str, title: str, suffixes: str, holds: str, module: Any, prefix: str = "") -> Format:
+    return Format(
+        name,
+        title,
+        tuple(suffixes.split()),
+        frozenset(holds.split()),
+        getattr(module, f"{prefix}read"),
+        getattr(module, f"{prefix}write"),
+        getattr(module, f"{prefix}looks_like"),
+    )
+
+
+FORMATS: dict[str, Format] = {
+    one.name: one
+    for one in (
+        Format(
+            "qupath",
+            "QuPath GeoJSON",
+            (".geojson", ".json"),
+            _EVERYTHING,
+            lambda path, slide: read_shapes(path),
+            lambda shapes, path, slide: write_geojson(shapes, path),
+            lambda path, head: path.suffix == ".geojson" or ('"Feature' in head and '"geometry"' in head),
+        ),
+        _format("asap", "ASAP XML", ".xml", "polygons points class name exact", asap),
+        _format("imagescope", "Aperio ImageScope XML", ".xml",
+                "polygons holes lines class name exact", regions, "imagescope_"),
+        _format("halo", "HALO annotations", ".annotations .xml",
+                "polygons holes lines class name exact", regions, "halo_"),
+        _format("cytomine", "Cytomine (WKT in JSON or CSV)", ".csv .json .txt",
+                "polygons holes parts points lines class id exact", cytomine),
+        _format("labelme", "labelme JSON", ".json", "polygons parts points lines class name exact", labelme),
+        _format("coco", "COCO JSON (polygons, run lengths)", ".json", "polygons parts class id score exact", coco),
+        _format("rle", "Kaggle/HuBMAP run lengths", ".csv", "polygons holes", run_length),
+        _format("voc", "Pascal VOC boxes", ".xml", "class", voc),
+        _format("mask", "mask image (binary or indexed)", ".png .tif .tiff", "polygons holes class", masks),
+        _format("points", "CSV of points", ".csv", "points class name id score exact", points),
+    )
+}  # fmt: skip
+
+
+def sniff_format(path: str | Path) -> Format:
+    """The format of a file, from its name and its first kilobytes.
+
+    Raises:
+        AnnotationError: there is no such file, or it is of no known format.
+    """
+    path = Path(path)
+    read_bytes(path)
+    with path.open("rb") as stream:
+        head = stream.read(8192).decode("utf-8", errors="replace")
+    for one in FORMATS.values():
+        if path.suffix.lower() in one.suffixes and one.looks_like(path, head):
+            return one
+    raise AnnotationError("not in a known format", file=path, remedy=f"Name it with --format ({', '.join(FORMATS)})")
+
+
+def read_annotations(
+    path: str | Path,
+    format: str | None = None,
+    slide: SlideFrame | None = None,
+    classes: Mapping[str, str] | None = None,
+) -> gpd.GeoDataFrame:
+    """Read shapes from any known format, in level-0 pixels.
+
+    Args:
+        format: a name in :data:`FORMATS`; ``None`` looks at the file.
+        slide: an open slide, where the format counts from its lower edge or holds a mask of it.
+        classes: new names of classes; others stay.
+
+    Raises:
+        AnnotationError: broken, hostile or of unknown format; or the slide is needed.
+    """
+    path = Path(path)
+    found = sniff_format(path) if format is None else _named(format)
+    shapes = found.read(path, slide)
+    if classes:
+        shapes["class"] = shapes["class"].map(lambda name: classes.get(name, name))
+    return shapes
+
+
+def write_annotations(
+    shapes: gpd.GeoDataFrame, path: str | Path, format: str | None = None, slide: SlideFrame | None = None
+) -> list[str]:
+    """Write shapes in any known format; returns what was lost, one sentence each (see :func:`what_is_lost`)."""
+    path = Path(path)
+    if format is None:
+        fitting = [one for one in FORMATS.values() if path.suffix.lower() == one.suffixes[0]]
+        if len(fitting) != 1:
+            names = [one.name for one in fitting] or list(FORMATS)
+            raise AnnotationError(
+                f"{path.suffix} does not tell one format", file=path, remedy=f"Name it: {', '.join(names)}"
+            )
+        found = fitting[0]
+    else:
+        found = _named(format)
+    lost = what_is_lost(shapes, found.name)
+    found.write(_reduced(shapes, found.holds), path, slide)
+    return lost
+
+
+def what_is_lost(shapes: gpd.GeoDataFrame, format: str) -> list[str]:
+    """What these shapes have that the format cannot hold, one sentence each; empty where nothing is lost."""
+    holds = _named(format).holds
+    counts = _contents(shapes)
+    words = {
+        "polygons": "{n} areas become their bounding boxes",
+        "holes": "the holes of {n} shapes are filled",
+        "parts": "{n} shapes of several parts become one shape per part",
+        "points": "{n} shapes of points are left out",
+        "lines": "{n} lines are left out",
+        "class": "the classes of {n} shapes are left out",
+        "name": "{n} names are left out",
+        "id": "{n} ids are left out",
+        "score": "{n} scores are left out",
+        "properties": "further properties of {n} shapes are left out",
+        "exact": "the outlines of {n} shapes are rounded to whole pixels",
+    }
+    return [text.format(n=counts[key]) for key, text in words.items() if key not in holds and counts[key]]
+
+
+def _contents(shapes: gpd.GeoDataFrame) -> dict[str, int]:
+    geometries = shapes.geometry.values
+    kind = shapely.get_dimensions(geometries)
+    polygons = geometries[kind == 2]
+    holes = sum(any(shapely.get_num_interior_rings(part) for part in shapely.get_parts(one)) for one in polygons)
+    corners = [shapely.get_coordinates(one) for one in geometries]
+    boxes = sum(not one.equals(shapely.box(*one.bounds)) for one in polygons)
+    known = {"label"}
+    return {
+        "polygons": int(boxes),
+        "holes": int(holes),
+        "parts": int((shapely.get_num_geometries(geometries) > 1).sum()),
+        "points": int((kind == 0).sum()),
+        "lines": int((kind == 1).sum()),
+        "class": int((shapes["class"] != "").sum()),
+        "name": int((shapes["name"] != "").sum()),
+        "id": len(shapes),
+        "score": int(np.isfinite(shapes["score"]).sum()),
+        "properties": sum(bool(set(one) - known) for one in shapes["properties"]),
+        "exact": sum(not np.array_equal(xy, np.round(xy)) for xy in corners),
+    }
+
+
+def _reduced(shapes: gpd.GeoDataFrame, holds: frozenset[str]) -> gpd.GeoDataFrame:
+    """The shapes without those whose kind of geometry the format cannot hold."""
+    kind = shapely.get_dimensions(shapes.geometry.values)
+    keep = kind == 2
+    if "points" in holds:
+        keep |= kind == 0
+    if "lines" in holds:
+        keep |= kind == 1
+    return shapes[keep].reset_index(drop=True)
+
+
+def _named(name: str) -> Format:
+    if name not in FORMATS:
+        raise AnnotationError(f"unknown format {name!r}", remedy=did_you_mean(name, FORMATS))
+    return FORMATS[name]

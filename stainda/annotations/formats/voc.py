@@ -1,0 +1,49 @@
+"""Pascal VOC's XML: boxes with a class. Corners are taken as they stand, as edges in pixels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from xml.etree import ElementTree  # for writing; reading is hardened
+
+import geopandas as gpd
+import shapely
+
+from stainda.annotations.formats.frame import SlideFrame, number
+from stainda.annotations.guarded import read_xml
+from stainda.annotations.shapes import make_shapes
+from stainda.errors import AnnotationError
+from stainda.files import whole_file
+
+_CORNERS = ("xmin", "ymin", "xmax", "ymax")
+
+
+def looks_like(path: Path, head: str) -> bool:
+    return "<annotation>" in head and ("<object>" in head or "<folder>" in head or "<filename>" in head)
+
+
+def read(path: Path, slide: SlideFrame | None = None) -> gpd.GeoDataFrame:
+    boxes, classes = [], []
+    for index, element in enumerate(read_xml(path).iter("object"), start=1):
+        box = element.find("bndbox")
+        if box is None:
+            raise AnnotationError(f"object {index} has no box", file=path)
+        boxes.append(shapely.box(*(number(box.findtext(name), path, f"{name} of object {index}") for name in _CORNERS)))
+        classes.append(element.findtext("name", ""))
+    return make_shapes(boxes, classes)
+
+
+def write(shapes: gpd.GeoDataFrame, path: Path, slide: SlideFrame | None = None) -> None:
+    root = ElementTree.Element("annotation")
+    ElementTree.SubElement(root, "filename").text = Path(getattr(slide, "path", path)).name
+    if slide is not None:
+        size = ElementTree.SubElement(root, "size")
+        for name, value in zip(("width", "height", "depth"), (*slide.size, 3), strict=True):
+            ElementTree.SubElement(size, name).text = str(value)
+    for row in shapes.to_dict("records"):
+        one = ElementTree.SubElement(root, "object")
+        ElementTree.SubElement(one, "name").text = row["class"]
+        box = ElementTree.SubElement(one, "bndbox")
+        for name, value in zip(_CORNERS, row["geometry"].bounds, strict=True):
+            ElementTree.SubElement(box, name).text = f"{value:.17g}"
+    with whole_file(path) as aside:
+        ElementTree.ElementTree(root).write(aside, encoding="utf-8", xml_declaration=True)

@@ -1,0 +1,357 @@
+"""QuPath's GeoJSON: the native format of annotations and predictions, with all properties kept."""
+
+from __future__ import annotations
+
+import json
+import math
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import geopandas as gpd
+import numpy as np
+import shapely
+from shapely.geometry.base import BaseGeometry
+
+from stainda.annotations.guarded import MAX_BYTES, read_json
+from stainda.annotations.repair import repair
+from stainda.annotations.shapes import as_uuid, derive_ids, make_shapes
+from stainda.errors import AnnotationError
+from stainda.files import whole_file
+
+_OWN_ID = "stainda_id"
+_OBJECT_TYPES = {  # the ids that QuPath 0.2 wrote instead of unique ones
+    "PathAnnotationObject": "annotation",
+    "PathDetectionObject": "detection",
+    "PathCellObject": "cell",
+    "PathTileObject": "tile",
+    "PathRootObject": "unknown",
+}
+
+
+def read_shapes(
+    path: str | Path, problems: list[dict[str, str]] | None = None, max_bytes: int = MAX_BYTES
+) -> gpd.GeoDataFrame:
+    """Read GeoJSON as QuPath exports it: a feature collection, a bare list of features, or one feature.
+
+    The class comes from ``properties.classification.name`` (or ``properties.class``, or ``names``), ``score`` and
+    ``confidence`` from the measurements, ``source_slide`` from the metadata; everything else stays in ``properties``.
+
+    Args:
+        path: the file.
+        problems: where given, a feature that cannot be used (no geometry, a ring of two points, coordinates that are
+            not numbers) is left out and told here as a row of :data:`REPAIR_COLUMNS`; else it is an error.
+        max_bytes: larger files are refused.
+
+    Raises:
+        AnnotationError: not JSON, not GeoJSON, or features that cannot be used; all of them at once.
+    """
+    path = Path(path)
+    features = _features(read_json(path, max_bytes), path)
+    rows: list[dict[str, Any]] = []
+    geometries: list[BaseGeometry] = []
+    faults: list[tuple[int, str, str, str]] = []
+    for number, feature in enumerate(features, start=1):
+        if not isinstance(feature, Mapping):
+            faults.append((number, "", "", "is no GeoJSON feature"))
+            continue
+        row = _row(feature)
+        try:
+            geometry = _geometry(feature.get("geometry"))
+        except ValueError as error:
+            faults.append((number, row["id"], row["class"], str(error)))
+            continue
+        geometries.append(geometry)
+        rows.append(row)
+    if faults and problems is None:
+        shown = "\n".join(f"  feature {number}: {reason}" for number, _, _, reason in faults[:20])
+        more = f"\n  and {len(faults) - 20} more" if len(faults) > 20 else ""
+        raise AnnotationError(
+            f"{len(faults)} of {len(features)} features cannot be used\n{shown}{more}",
+            file=path,
+            remedy="Correct or delete them in QuPath and export again",
+        )
+    if problems is not None:
+        problems += [
+            {"id": name or f"feature {number}", "class": cls, "action": "dropped", "reason": reason}
+            for number, name, cls, reason in faults
+        ]
+    classes = [row["class"] for row in rows]
+    derived = derive_ids(geometries, classes)
+    columns = {key: [row[key] for row in rows] for key in ("name", "score", "source_slide", "confidence", "properties")}
+    ids = [row["id"] or made for row, made in zip(rows, derived, strict=True)]
+    return make_shapes(geometries, classes, id=ids, **columns)
+
+
+def load_shapes(path: str | Path, size: tuple[int, int] | None = None) -> tuple[gpd.GeoDataFrame, list[dict[str, str]]]:
+    """Read shapes and repair them; what was mended or dropped is told in rows of :data:`REPAIR_COLUMNS`.
+
+    Args:
+        size: the slide's width and height in level-0 pixels; shapes outside are dropped, those across its edge clipped.
+    """
+    problems: list[dict[str, str]] = []
+    shapes, rows = repair(read_shapes(path, problems), size)
+    return shapes, problems + rows
+
+
+def _features(document: Any, path: Path) -> list[Any]:
+    if isinstance(document, list):
+        return document
+    if isinstance(document, Mapping):
+        kind = document.get("type")
+        if kind == "FeatureCollection" and isinstance(document.get("features"), list):
+            return document["features"]
+        if kind == "Feature":
+            return [document]
+        if kind in _READERS or kind == "GeometryCollection":
+            return [{"type": "Feature", "geometry": document, "properties": {}}]
+        if isinstance(document.get("features"), list):
+            return document["features"]
+    raise AnnotationError(
+        "valid JSON, but not GeoJSON (no feature collection, list of features or feature)",
+        file=path,
+        remedy="In QuPath: File > Export objects as GeoJSON",
+    )
+
+
+def _row(feature: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns of one feature. What stainda does not know is kept in ``properties``."""
+    raw = feature.get("properties")
+    properties = dict(raw) if isinstance(raw, Mapping) else {}
+    geometry = feature.get("geometry")
+    if isinstance(geometry, Mapping) and "plane" in geometry:
+        properties["plane"] = geometry["plane"]
+    for key in feature:
+        if key not in ("type", "id", "geometry", "properties", "bbox"):
+            properties.setdefault(key, feature[key])
+    identity = feature.get("id", properties.get("id"))
+    identity = "" if identity is None else str(identity)
+    if identity in _OBJECT_TYPES:
+        properties.setdefault("objectType", _OBJECT_TYPES[identity])
+        identity = ""
+    metadata = properties.get("metadata")
+    source = ""
+    if isinstance(metadata, Mapping):
+        metadata = dict(metadata)
+        identity = str(metadata.pop(_OWN_ID, identity))
+        source = str(metadata.pop("source_slide", ""))
+        properties["metadata"] = metadata
+        if not metadata:
+            del properties["metadata"]
+    score = _take_number(properties, "score")
+    confidence = _take_number(properties, "confidence")
+    name = properties.pop("name", None)
+    return {
+        "class": _class_name(properties),
+        "name": "" if name is None else str(name),
+        "id": identity,
+        "score": score,
+        "source_slide": source,
+        "confidence": confidence,
+        "properties": properties,
+    }
+
+
+def _class_name(properties: dict[str, Any]) -> str:
+    classification = properties.get("classification")
+    if isinstance(classification, Mapping):
+        names = classification.get("name", classification.get("names"))
+        if isinstance(names, list):
+            names = ": ".join(map(str, names))
+        if names is not None:
+            return str(names)
+    if isinstance(classification, str):
+        return str(properties.pop("classification"))
+    if isinstance(properties.get("class"), str):
+        return str(properties.pop("class"))
+    return ""
+
+
+def _take_number(properties: dict[str, Any], key: str) -> float:
+    """A number out of the measurements (an object, or QuPath 0.2's list of name and value) or the properties."""
+    measurements = properties.get("measurements")
+    if isinstance(measurements, list):
+        measurements = {str(m.get("name")): m.get("value") for m in measurements if isinstance(m, Mapping)}
+        properties["measurements"] = measurements
+    for holder in (measurements, properties):
+        if isinstance(holder, dict) and isinstance(holder.get(key), int | float) and not isinstance(holder[key], bool):
+            value = float(holder[key])
+            rest = {name: one for name, one in holder.items() if name != key}
+            if holder is properties:
+                del properties[key]
+            else:
+                properties["measurements"] = rest
+            return value
+    return math.nan
+
+
+def _geometry(value: Any) -> BaseGeometry:
+    """A shapely geometry from a GeoJSON one.
+
+    Raises:
+        ValueError: in words, why it cannot be one.
+    """
+    if value is None:
+        raise ValueError("has no geometry")
+    if not isinstance(value, Mapping):
+        raise ValueError("its geometry is no object")
+    kind = value.get("type")
+    if kind == "GeometryCollection":
+        parts = [_geometry(part) for part in value.get("geometries") or ()]
+        polygons = [part for part in parts if part.geom_type in ("Polygon", "MultiPolygon")]
+        if not parts or len(polygons) != len(parts):
+            raise ValueError("is a collection of mixed geometries")
+        return shapely.multipolygons([one for part in polygons for one in shapely.get_parts(part)])
+    if kind not in _READERS:
+        raise ValueError(f"its geometry has the unknown type {kind!r}")
+    coordinates = value.get("coordinates")
+    if not isinstance(coordinates, list):
+        raise ValueError("its geometry has no coordinates")
+    if not coordinates:
+        raise ValueError("its geometry is empty")
+    return _READERS[kind](coordinates)
+
+
+def _points(value: Any, least: int = 1) -> np.ndarray:
+    if not isinstance(value, list) or len(value) < least:
+        found = len(value) if isinstance(value, list) else 0
+        raise ValueError(f"has a line or ring of {found} points, where {least} are needed")
+    try:
+        array = np.array([[float(point[0]), float(point[1])] for point in value])
+    except (TypeError, ValueError, IndexError, KeyError, OverflowError) as error:
+        raise ValueError("has coordinates that are no pairs of numbers") from error
+    if not np.isfinite(array).all():
+        raise ValueError("has coordinates that are NaN or infinite")
+    return array
+
+
+def _polygon(rings: Any) -> BaseGeometry:
+    if not isinstance(rings, list) or not rings:
+        raise ValueError("has a polygon without a ring")
+    shell, *holes = [_points(ring, least=3) for ring in rings]
+    return shapely.Polygon(shell, holes)
+
+
+def _each(read: Any, build: Any) -> Any:
+    def many(value: Any) -> BaseGeometry:
+        return build([read(one) for one in value])
+
+    return many
+
+
+_READERS: dict[str, Any] = {
+    "Point": lambda value: shapely.Point(_points([value])[0]),
+    "MultiPoint": lambda value: shapely.MultiPoint(_points(value)),
+    "LineString": lambda value: shapely.LineString(_points(value, least=2)),
+    "MultiLineString": _each(lambda line: _points(line, least=2), shapely.MultiLineString),
+    "Polygon": _polygon,
+    "MultiPolygon": _each(_polygon, shapely.MultiPolygon),
+}
+
+
+def write_geojson(
+    shapes: gpd.GeoDataFrame,
+    path: str | Path,
+    object_type: Literal["annotation", "detection"] = "annotation",
+    decimals: int | None = None,
+) -> Path:
+    """Write shapes so that QuPath opens them: level-0 pixels, a UUID each, class with colour, scores as measurements.
+
+    An id that is no UUID is written as one derived from it, and kept beside it: :func:`read_shapes` gives it back.
+
+    Args:
+        object_type: for shapes whose properties do not say.
+        decimals: of the coordinates; ``None`` writes them exactly.
+    """
+    used: set[str] = set()
+    lines = []
+    for row in shapes.to_dict("records"):
+        if row["geometry"] is None or row["geometry"].is_empty:
+            raise AnnotationError(f"shape {row['id']!r} has no geometry", file=path, remedy="Repair the shapes first")
+        lines.append(json.dumps(_feature(row, object_type, decimals, used), allow_nan=False, separators=(",", ":")))
+    with whole_file(path) as aside, aside.open("w", encoding="utf-8") as stream:
+        stream.write('{"type":"FeatureCollection","features":[\n')
+        stream.write(",\n".join(lines))
+        stream.write("\n]}\n")
+    return Path(path)
+
+
+def _feature(row: dict[str, Any], object_type: str, decimals: int | None, used: set[str]) -> dict[str, Any]:
+    kept = {key: value for key, value in row["properties"].items() if key not in ("plane", "nucleusGeometry")}
+    own = str(row["id"])
+    identity = as_uuid(own)
+    while identity in used:
+        identity = as_uuid(f"{identity}+")
+    used.add(identity)
+    metadata = dict(kept.pop("metadata", None) or {})
+    if own and identity != own:
+        metadata[_OWN_ID] = own
+    if row["source_slide"]:
+        metadata["source_slide"] = str(row["source_slide"])
+    measurements = dict(kept.pop("measurements", None) or {})
+    measurements |= {key: row[key] for key in ("score", "confidence")}
+    # an absent measurement is NaN to QuPath, and NaN is not JSON
+    measurements = {key: value for key, value in measurements.items() if not _is_nan(value)}
+    classification = kept.pop("classification", None)
+    properties: dict[str, Any] = {"objectType": kept.pop("objectType", object_type)}
+    if row["class"]:
+        properties["classification"] = {"name": str(row["class"]), "color": _colour(str(row["class"]), classification)}
+    if row["name"]:
+        properties["name"] = str(row["name"])
+    properties["isLocked"] = bool(kept.pop("isLocked", False))
+    if measurements:
+        properties["measurements"] = measurements
+    if metadata:
+        properties["metadata"] = metadata
+    properties |= {key: value for key, value in kept.items() if key not in properties}
+    geometry = _as_geojson(row["geometry"], decimals)
+    if "plane" in row["properties"]:
+        geometry["plane"] = row["properties"]["plane"]
+    feature = {"type": "Feature", "id": identity, "geometry": geometry, "properties": _plain(properties)}
+    if "nucleusGeometry" in row["properties"]:
+        feature["nucleusGeometry"] = row["properties"]["nucleusGeometry"]
+    return feature
+
+
+def _is_nan(value: Any) -> bool:
+    return isinstance(value, float | np.floating) and not math.isfinite(value)
+
+
+def _as_geojson(geometry: BaseGeometry, decimals: int | None) -> dict[str, Any]:
+    if decimals is not None:
+        geometry = shapely.transform(geometry, lambda xy: np.round(xy, decimals))
+    value = shapely.geometry.mapping(shapely.force_2d(geometry))
+    if value["type"] == "LinearRing":
+        value = {**value, "type": "LineString"}
+    return dict(value)
+
+
+def _colour(name: str, classification: Any) -> list[int]:
+    """The class's colour as it was read, or one of its own, the same in every file."""
+    if isinstance(classification, Mapping):
+        names = classification.get("name", classification.get("names"))
+        same = names == name or (isinstance(names, list) and ": ".join(map(str, names)) == name)
+        colour = classification.get("color")
+        if same and isinstance(colour, list) and len(colour) == 3:
+            return [int(part) for part in colour]
+        packed = classification.get("colorRGB")
+        if same and isinstance(packed, int):
+            return [packed >> 16 & 255, packed >> 8 & 255, packed & 255]
+    import colorsys
+
+    hue = zlib.crc32(name.encode()) % 360 / 360
+    return [round(255 * part) for part in colorsys.hsv_to_rgb(hue, 0.85, 0.9)]
+
+
+def _plain(value: Any) -> Any:
+    """JSON types only: numpy scalars become Python's, numbers that are none become null."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple | np.ndarray):
+        return [_plain(one) for one in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if isinstance(value, str | int | float | bool | None) else str(value)

@@ -1,0 +1,66 @@
+"""Landmarks: named points that correspond between sections."""
+
+from __future__ import annotations
+
+import csv
+import math
+from pathlib import Path
+
+import pandas as pd
+
+from stainda.annotations.guarded import read_bytes
+from stainda.errors import AnnotationError
+from stainda.files import write_csv
+
+
+def read_landmarks(path: str | Path) -> pd.DataFrame:
+    """Read landmarks from CSV: columns ``id, x, y``, or an unnamed index with ``X, Y`` (as BIRL and ImageJ write).
+
+    Returns:
+        DataFrame ``id`` (str), ``x``, ``y`` (float, level-0 pixels). Landmarks of two sections correspond by id.
+
+    Raises:
+        AnnotationError: columns are missing, a coordinate is not a number, or an id is used twice; all at once.
+    """
+    path = Path(path)
+    text = read_bytes(path, 50_000_000).decode("utf-8-sig", errors="replace")
+    lines = text.splitlines()
+    separator = next((mark for mark in (",", ";", "\t") if mark in lines[0]), ",")
+    rows = list(csv.reader(lines, delimiter=separator))
+    header = [cell.strip().lower() for cell in rows[0]]
+    if "x" not in header or "y" not in header:
+        raise AnnotationError(
+            f"the landmarks have the columns {', '.join(map(repr, header))}, not x and y",
+            file=path,
+            row=1,
+            remedy="Write a CSV with the columns id, x, y (level-0 pixels)",
+        )
+    at_x, at_y = header.index("x"), header.index("y")
+    at_id = next((header.index(name) for name in ("id", "name", "landmark", "") if name in header), None)
+    found: dict[str, tuple[float, float]] = {}
+    faults = []
+    for number, row in enumerate(rows[1:], start=2):
+        if not any(cell.strip() for cell in row):
+            continue
+        try:
+            x, y = float(row[at_x]), float(row[at_y])
+            identity = str(number - 1) if at_id is None else row[at_id].strip()
+        except (ValueError, IndexError):
+            faults.append((number, "x or y is no number"))
+            continue
+        if not (math.isfinite(x) and math.isfinite(y)):
+            faults.append((number, "x or y is no number"))
+        elif identity in found:
+            faults.append((number, f"the id {identity!r} is used twice"))
+        else:
+            found[identity] = (x, y)
+    if faults:
+        listed = "; ".join(f"row {number}: {reason}" for number, reason in faults[:20])
+        raise AnnotationError(f"landmarks that cannot be used: {listed}", file=path, remedy="Correct these rows")
+    columns = {"id": list(found), "x": [xy[0] for xy in found.values()], "y": [xy[1] for xy in found.values()]}
+    return pd.DataFrame(columns).astype({"id": object, "x": float, "y": float})
+
+
+def write_landmarks(landmarks: pd.DataFrame, path: str | Path) -> Path:
+    """Write landmarks with the columns ``id, x, y``."""
+    return write_csv(path, landmarks[["id", "x", "y"]].to_dict("records"), ("id", "x", "y"))

@@ -1,0 +1,31 @@
+"""The command line: parse, call, print. No logic."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+
+def main() -> None:
+    """Entry point of ``stainda``; errors made for people are printed without a traceback (``--debug`` shows it)."""
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, "1")  # more threads than free cores are several times slower
+
+    from stainda.cli.app import app
+    from stainda.cli.display import fail
+    from stainda.errors import StaindaError
+
+    debug = "--debug" in sys.argv
+    arguments = [word for word in sys.argv[1:] if word != "--debug"]
+    try:
+        app(arguments, standalone_mode=True)
+    except StaindaError as error:
+        if debug:
+            raise
+        fail(str(error))
+        sys.exit(2)
+    except KeyboardInterrupt:
+        fail("interrupted; run the same command again to go on where it stopped")
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(1)

@@ -1,0 +1,272 @@
+"""The commands, in the order of the work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from stainda.cli import manifest
+from stainda.cli.display import ConsoleProgress, console, show_table
+
+app = typer.Typer(
+    name="stainda",
+    help="Labels in one stain from one hospital: will the detector work elsewhere, and which training gets it there?",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    epilog="Add --debug to any command to see the traceback of an error.",
+)
+app.add_typer(manifest.app, name="manifest")
+
+StudyFile = Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="A study file, see studies/ for examples.")]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Changes to the study, e.g. training.epochs=2")
+]
+Out = Annotated[Path | None, typer.Option("--out", help="Run directory. Default: runs/<name of the study>.")]
+Data = Annotated[Path | None, typer.Option("--data", help="Folder that the manifest's paths are relative to.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
+Workers = Annotated[int | None, typer.Option("--workers", min=1, help="Processes side by side. Default: free cores.")]
+
+
+def _version(show: bool) -> None:
+    if show:
+        import stainda
+
+        console.print(f"stainda {stainda.__version__}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def _run(
+    study: Path, overrides: list[str] | None, out: Path | None, data: Path | None, quiet: bool, until: Any
+) -> Path:
+    from stainda.study import run_study
+
+    return run_study(study, out, overrides=overrides or (), data=data, until=until, progress=ConsoleProgress(quiet))
+
+
+@app.command()
+def run(
+    study: StudyFile, overrides: Overrides = None, out: Out = None, data: Data = None, quiet: Quiet = False
+) -> None:
+    """Run a study from its manifest to its report, or what is missing of it.
+
+    It can be interrupted at any moment; the same command goes on where it stopped.
+
+    Examples:
+
+    - `stainda run studies/quickstart.yaml`
+    - `stainda run studies/quickstart.yaml training.epochs=2 'strategies=[source_only,dann]' --out runs/short`
+    - `stainda run studies/rat_kidney.yaml --data ../shared/data`
+    """
+    _run(study, overrides, out, data, quiet, "report")
+
+
+@app.command()
+def phantom(
+    out: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where the cohort is written.")],
+    patients: Annotated[int, typer.Option(min=1, help="Patients; each belongs to one centre.")] = 8,
+    stains: Annotated[str, typer.Option(help="One section per stain, in this order.")] = "PAS,JONES,SR,CD68",
+    centres: Annotated[str, typer.Option(help="Centres, each with its own scanner and staining.")] = "A,B",
+    size: Annotated[int, typer.Option(min=256, help="Width and height of a section in pixels.")] = 2048,
+    mpp: Annotated[float, typer.Option(help="Micrometres per pixel at the first centre.")] = 0.5,
+    gap: Annotated[int, typer.Option(min=0, help="Sections discarded between two kept ones.")] = 0,
+    difficulty: Annotated[float, typer.Option(help="Scales deformation and differences between centres.")] = 1.0,
+    artefacts: Annotated[str, typer.Option(help="Any of mirror,tear,fold,bubble,pen,blank.")] = "",
+    seed: Annotated[int, typer.Option(help="The same seed makes the same cohort.")] = 1,
+    workers: Workers = None,
+    quiet: Quiet = False,
+) -> None:
+    """Make a synthetic kidney cohort with known truth: slides, annotations, landmarks, deformations, manifest.
+
+    Example: `stainda phantom out/ --patients 4 --stains PAS,JONES,SR,CD68 --centres A,B --size 2048 --seed 1`
+    """
+    from stainda.config import PhantomConfig
+    from stainda.config.load import validated
+    from stainda.phantom import make_cohort
+    from stainda.study.environment import free_cores
+
+    values = {
+        "patients": patients, "stains": _words(stains), "centres": _words(centres), "size": size, "mpp": mpp,
+        "gap_sections": gap, "difficulty": difficulty, "artefacts": _words(artefacts), "seed": seed,
+    }  # fmt: skip
+    config = validated(PhantomConfig, values, "stainda phantom")
+    path = make_cohort(config, out, workers=workers or free_cores(), progress=ConsoleProgress(quiet))
+    console.print(f"manifest: {path}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def register(
+    manifest_file: Annotated[Path, typer.Argument(metavar="MANIFEST.csv")],
+    out: Annotated[Path, typer.Option("--out", help="Run directory to write to.")],
+    data: Data = None,
+    detector: Annotated[str, typer.Option(help="kaze_extended, kaze, vgg, daisy, disk_lightglue")] = "kaze_extended",
+    reference: Annotated[str, typer.Option(help="auto, first, or the name of a slide or stain.")] = "auto",
+    max_dim: Annotated[int, typer.Option(min=128, help="Longest side of the image that is matched, pixels.")] = 512,
+    rigid_only: Annotated[bool, typer.Option("--rigid-only", help="No non-rigid step.")] = False,
+    workers: Workers = None,
+    quiet: Quiet = False,
+) -> None:
+    """Register the sections of every block with VALIS; every pair is checked, see registration/quality.csv.
+
+    Example: `stainda register MANIFEST.csv --out runs/mine`
+    """
+    from stainda.config import RegistrationConfig
+    from stainda.config.load import validated
+    from stainda.study.steps import register_manifest
+
+    values = {"detector": detector, "reference": reference, "max_dim": max_dim, "nonrigid": not rigid_only}
+    config = validated(RegistrationConfig, values, "stainda register")
+    quality = register_manifest(manifest_file, out, config, data=data, workers=workers, progress=ConsoleProgress(quiet))
+    show_table(
+        f"{out}/registration/quality.csv",
+        ("block", "source", "target", "status", "matches", "TRE px", "reason"),
+        [
+            (row.block, row.source, row.target, row.status, row.n_matches, row.tre_nonrigid_px, row.reason)
+            for row in quality.fillna("").itertuples()
+        ],
+    )
+
+
+@app.command()
+def propagate(
+    manifest_file: Annotated[Path, typer.Argument(metavar="MANIFEST.csv")],
+    out: Annotated[Path, typer.Option("--out", help="Run directory that holds the registration.")],
+    sources: Annotated[
+        str, typer.Option("--from", help="Stains whose annotations are carried; default: all annotated.")
+    ] = "",
+    classes: Annotated[str, typer.Option("--classes", help="Classes to carry; default: all.")] = "",
+    data: Data = None,
+    quiet: Quiet = False,
+) -> None:
+    """Carry annotations to the other sections of their blocks; annotations/propagation.csv says what was dropped.
+
+    Example: `stainda propagate MANIFEST.csv --out runs/mine --from PAS --classes glomerulus`
+    """
+    from stainda.config import PropagationConfig
+    from stainda.study.steps import propagate_manifest
+
+    config = PropagationConfig(classes=_words(classes), sources=_words(sources))
+    table = propagate_manifest(manifest_file, out, config, data=data, progress=ConsoleProgress(quiet))
+    counts = table.groupby(["source", "target", "status"], as_index=False).size()
+    show_table(f"{out}/annotations/propagation.csv", ("source", "target", "status", "objects"), counts.values.tolist())
+
+
+@app.command()
+def patches(
+    study: StudyFile, overrides: Overrides = None, out: Out = None, data: Data = None, quiet: Quiet = False
+) -> None:
+    """Cut the patches of a study (and do what must come before, where it is missing).
+
+    Example: `stainda patches studies/quickstart.yaml --out runs/quickstart`
+    """
+    console.print(f"patches: {_run(study, overrides, out, data, quiet, 'patches') / 'patches'}", highlight=False)
+
+
+@app.command()
+def train(
+    study: StudyFile, overrides: Overrides = None, out: Out = None, data: Data = None, quiet: Quiet = False
+) -> None:
+    """Search and train the strategies of a study (and do what must come before, where it is missing).
+
+    Example: `stainda train studies/quickstart.yaml 'strategies=[source_only,dann]'`
+    """
+    console.print(f"trials: {_run(study, overrides, out, data, quiet, 'train') / 'trials.csv'}", highlight=False)
+
+
+@app.command()
+def evaluate(
+    study: StudyFile, overrides: Overrides = None, out: Out = None, data: Data = None, quiet: Quiet = False
+) -> None:
+    """Score the trained jobs of a study and write records.parquet and results.csv.
+
+    Example: `stainda evaluate studies/quickstart.yaml`
+    """
+    console.print(f"results: {_run(study, overrides, out, data, quiet, 'evaluate') / 'results.csv'}", highlight=False)
+
+
+@app.command()
+def report(run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")]) -> None:
+    """Make the report page again from the records of a run; nothing is trained or registered.
+
+    Example: `stainda report runs/quickstart`
+    """
+    from stainda.study.steps import report_run
+
+    console.print(f"report: {report_run(run_folder)}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def predict(
+    job: Annotated[Path, typer.Argument(metavar="RUN/jobs/HASH", help="The folder of a trained job.")],
+    slides: Annotated[list[Path], typer.Argument(metavar="SLIDE...", help="Slides to look at.")],
+    out: Annotated[Path, typer.Option("--out", help="Where SLIDE.geojson is written.")] = Path("predictions"),
+    mpp: Annotated[float | None, typer.Option(help="Micrometres per pixel, where the slides do not say.")] = None,
+    threshold: Annotated[float | None, typer.Option(help="Default: the one fixed on source validation.")] = None,
+    overlay: Annotated[bool, typer.Option("--overlay", help="Also write SLIDE.jpg with the outlines drawn.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Find objects on new slides; the GeoJSON opens in QuPath (File > Import objects from file).
+
+    Example: `stainda predict runs/quickstart/jobs/0123456789ab slide.svs --out predictions/`
+    """
+    from stainda.study.steps import predict_slides
+
+    found = predict_slides(
+        job, slides, out, mpp=mpp, threshold=threshold, overlay=overlay, progress=ConsoleProgress(quiet)
+    )
+    show_table("", ("slide", "objects", "file"), found)
+
+
+@app.command("list")
+def list_(
+    kind: Annotated[str, typer.Argument(help="strategies, models, tasks, stains or parts")],
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """What can be named in a study.
+
+    Example: `stainda list strategies`
+    """
+    from stainda.study import catalogue
+
+    entries = catalogue(kind)
+    if as_json:
+        import json
+
+        keys = ("name", "description", "parts", "reference")
+        typer.echo(json.dumps([{key: getattr(entry, key) for key in keys} for entry in entries], indent=1))
+        return
+    rows = [
+        (entry.name, "\n".join(filter(None, (entry.description, entry.parts, entry.reference))) + "\n")
+        for entry in entries
+    ]
+    show_table(f"{len(entries)} {kind}", ("name", "what it is, its parts, its source"), rows)
+
+
+@app.command()
+def doctor() -> None:
+    """What is installed, which weights are found, GPU, what is missing and what that costs.
+
+    Ends with status 1 when something is broken.
+    """
+    from stainda.study import examine
+
+    findings = examine()
+    show_table("", ("", "state", ""), [(one.thing, one.state, one.detail) for one in findings])
+    if any(one.state == "broken" for one in findings):
+        raise typer.Exit(1)
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",") if word.strip())

@@ -1,0 +1,27 @@
+"""The manifest, its domains, its splits by patient, and the roles a protocol gives to domains."""
+
+from stainda.cohort.manifest import COLUMNS, Fault, ManifestReport, inspect_manifest, read_manifest, write_manifest
+from stainda.cohort.roles import Roles, check_annotated, resolve_roles
+from stainda.cohort.scan import Scan, find_sections, scan_folder
+from stainda.cohort.splits import assign_splits, check_no_leak
+from stainda.cohort.types import Cohort, Section, Split
+
+__all__ = [
+    "COLUMNS",
+    "Cohort",
+    "Fault",
+    "ManifestReport",
+    "Roles",
+    "Scan",
+    "Section",
+    "Split",
+    "assign_splits",
+    "check_annotated",
+    "check_no_leak",
+    "find_sections",
+    "inspect_manifest",
+    "read_manifest",
+    "resolve_roles",
+    "scan_folder",
+    "write_manifest",
+]

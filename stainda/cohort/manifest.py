@@ -1,0 +1,287 @@
+"""The manifest: one row per slide; read with every fault at once, and written."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_args
+
+from stainda.cohort.splits import find_leaks
+from stainda.cohort.table import absolute, read_table
+from stainda.cohort.types import Cohort, Section, Split
+from stainda.errors import LeakError, ManifestError, did_you_mean
+from stainda.files import write_csv
+
+COLUMNS = (
+    "slide", "patient", "block", "section", "stain", "centre",
+    "scanner", "path", "annotations", "landmarks", "mpp", "split",
+)  # fmt: skip
+REQUIRED = ("slide", "patient", "block", "section", "stain", "centre", "path")
+SPLITS: tuple[str, ...] = get_args(Split)
+
+# slides and blocks name files; the others name domains, which protocols match with * ? [ ] and join with @
+_NOT_IN_FILE_NAMES = re.compile(r'[/\\:*?"<>|\x00-\x1f]|^[.~]|[. ]$')
+_UNIQUE = "Slide names are unique"
+_NUMBER = "Number the sections of a block in the order of the cut"
+_NOT_IN_DOMAINS = re.compile(r"[@*?\[\]\x00-\x1f]")
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing wrong in a manifest: the row (the header is row 1; ``None``: the whole file) and what to do."""
+
+    row: int | None
+    message: str
+    remedy: str
+    leak: bool = False
+
+    def __str__(self) -> str:
+        place = "" if self.row is None else f"row {self.row}: "
+        return f"{place}{self.message}. {self.remedy}"
+
+
+@dataclass
+class ManifestReport:
+    """What a manifest holds: its sections where they could be read, every fault, and what is merely odd."""
+
+    path: Path
+    sections: list[Section] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def fault(self, row: int | None, message: str, remedy: str) -> None:
+        self.faults.append(Fault(row, message, remedy))
+
+    def error(self) -> ManifestError | LeakError:
+        """All faults as one error; a LeakError where nothing else is wrong."""
+        kind = LeakError if all(fault.leak for fault in self.faults) else ManifestError
+        ordered = sorted(self.faults, key=lambda fault: (fault.row is not None, fault.row or 0))
+        if len(ordered) == 1:
+            only = ordered[0]
+            return kind(only.message, file=self.path, row=only.row, remedy=only.remedy)
+        return kind(f"{len(ordered)} faults\n" + "\n".join(f"  {fault}" for fault in ordered), file=self.path)
+
+
+def read_manifest(
+    path: str | Path,
+    data: str | Path | None = None,
+    domain_keys: Sequence[str] = ("stain", "centre"),
+    check_files: bool = True,
+) -> Cohort:
+    """Read a manifest.
+
+    Args:
+        path: the CSV file, UTF-8 and comma-separated, with the columns of :data:`COLUMNS`.
+        data: the folder that relative paths start from; default: the manifest's own folder. Where a file is not
+            there, the manifest's own folder is tried as well.
+        domain_keys: the columns that together name a domain.
+        check_files: whether slides, annotations and landmarks must exist.
+
+    Raises:
+        ManifestError: the manifest has faults; all of them, each with its row and remedy.
+        LeakError: the only faults are patients or files in two splits.
+    """
+    report = inspect_manifest(path, data, domain_keys, check_files)
+    if report.faults:
+        raise report.error()
+    return Cohort(tuple(report.sections), tuple(domain_keys), Path(path), tuple(report.warnings))
+
+
+def inspect_manifest(
+    path: str | Path,
+    data: str | Path | None = None,
+    domain_keys: Sequence[str] = ("stain", "centre"),
+    check_files: bool = True,
+) -> ManifestReport:
+    """Everything that is wrong or odd in a manifest, without raising for what its rows hold.
+
+    Raises:
+        ManifestError: the file is not there or is no comma-separated text, so that there are no rows to speak of.
+    """
+    path = Path(path)
+    report = ManifestReport(path)
+    table = read_table(path)
+    missing = [name for name in REQUIRED if name not in table.columns]
+    unknown = [name for name in table.columns if name not in COLUMNS]
+    for name in missing:
+        near = difflib.get_close_matches(name, unknown, n=1)
+        remedy = f"Did you mean {near[0]!r}? Rename it" if near else "Add it"
+        report.fault(None, f"the column {name!r} is missing", f"{remedy} (columns: {', '.join(COLUMNS)})")
+    if unknown:
+        report.warnings.append(f"columns that stainda does not know were left out: {', '.join(unknown)}")
+    if not table.rows:
+        report.fault(None, "the manifest has a header but no slide", "Write one row per slide")
+    for row, found in table.ragged:
+        report.fault(
+            row, f"{found} cells where the header has {len(table.columns)}", "Put values with commas in quotes"
+        )
+    folder = path.parent if data is None else Path(data)
+    if check_files and not folder.is_dir():
+        report.fault(None, f"the data folder {folder} does not exist", "Give the right folder with --data")
+        check_files = False
+    required = {*REQUIRED, *(key for key in domain_keys if key in COLUMNS)} & set(table.columns)
+    for row, cells in table.rows:
+        for name in COLUMNS:
+            if name in required and not cells.get(name):
+                report.fault(row, f"{name!r} is empty", "Fill it in")
+        _check_names(report, row, cells, domain_keys)
+        section = _section(report, row, cells, (folder, path.parent), check_files)
+        report.sections.append(section)
+    _check_across(report)
+    return report
+
+
+def _check_names(report: ManifestReport, row: int, cells: Mapping[str, str], domain_keys: Sequence[str]) -> None:
+    for name in ("slide", "block"):
+        value = cells.get(name, "")
+        if _NOT_IN_FILE_NAMES.search(value):
+            report.fault(row, f"the {name} {value!r} cannot name a file", "Use letters, digits, '_', '-' and '.'")
+    for name in dict.fromkeys(("stain", "centre", "scanner", *domain_keys)):
+        value = cells.get(name, "")
+        if _NOT_IN_DOMAINS.search(value):
+            report.fault(row, f"the {name} {value!r} contains one of @ * ? [ ]", "They mean something in a domain name")
+
+
+def _section(
+    report: ManifestReport, row: int, cells: Mapping[str, str], folders: Sequence[Path], check_files: bool
+) -> Section:
+    def file(column: str) -> Path | None:
+        text = cells.get(column, "")
+        if not text:
+            return None
+        found = _locate(text, folders)
+        if check_files and not found.is_file():
+            what = "a folder" if found.is_dir() else "missing"
+            report.fault(row, f"the file in {column!r} is {what}: {found}", "Correct it, or give --data FOLDER")
+        return found
+
+    return Section(
+        slide=cells.get("slide", ""),
+        patient=cells.get("patient", ""),
+        block=cells.get("block", ""),
+        section=_number(report, row, cells.get("section", "")),
+        stain=cells.get("stain", ""),
+        centre=cells.get("centre", ""),
+        path=file("path") or Path(),
+        scanner=cells.get("scanner", ""),
+        annotations=file("annotations"),
+        landmarks=file("landmarks"),
+        mpp=_mpp(report, row, cells.get("mpp", "")),
+        split=_split(report, row, cells.get("split", "")),
+        row=row,
+    )
+
+
+def _locate(text: str, folders: Sequence[Path]) -> Path:
+    spellings = [text, text.replace("\\", "/")] if "\\" in text else [text]
+    candidates = [folder / spelling for spelling in spellings for folder in folders]
+    found = next((candidate for candidate in candidates if candidate.is_file()), candidates[0])
+    return absolute(found)
+
+
+def _number(report: ManifestReport, row: int, text: str) -> int:
+    try:
+        value = float(text) if text else 0.0
+        if value == int(value) and value >= 0:
+            return int(value)
+    except (ValueError, OverflowError):
+        pass
+    report.fault(row, f"the section {text!r} is no whole number", _NUMBER)
+    return -1
+
+
+def _mpp(report: ManifestReport, row: int, text: str) -> float | None:
+    if not text:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and value > 0):
+        remedy = "Use a decimal point" if "," in text else "Write micrometres per pixel, or leave it empty"
+        report.fault(row, f"mpp {text!r} is not a positive number", remedy)
+        return None
+    if not 0.05 <= value <= 20:
+        report.warnings.append(f"row {row}: mpp {value:g} is unusual (micrometres per level-0 pixel, 0.25 at 40x)")
+    return value
+
+
+def _split(report: ManifestReport, row: int, text: str) -> Split | None:
+    word = text.lower()
+    if word and word not in SPLITS:
+        report.fault(row, f"unknown split {text!r}", did_you_mean(word, SPLITS))
+        return None
+    return word or None  # type: ignore[return-value]
+
+
+def _check_across(report: ManifestReport) -> None:
+    """Faults that concern several rows: each is told at the later row and names the earlier one."""
+    slides: dict[str, Section] = {}
+    patients: dict[str, Section] = {}
+    centres: dict[str, Section] = {}
+    numbers: dict[tuple[str, int], Section] = {}
+    spellings: dict[tuple[str, str], tuple[str, int | None]] = {}
+    files: dict[Path, Section] = {}
+    for one in report.sections:
+        if one.slide:
+            other = slides.setdefault(one.slide.casefold(), one)
+            if other is not one:
+                same = "" if other.slide == one.slide else f" ({other.slide!r} but for its case)"
+                report.fault(
+                    one.row, f"the slide {one.slide!r} is already in row {other.row}{same}", "Slide names are unique"
+                )
+        if one.block:
+            other = patients.setdefault(one.block, one)
+            if other.patient != one.patient and one.patient and other.patient:
+                report.fault(
+                    one.row,
+                    f"block {one.block!r} is of patient {one.patient!r}, but in row {other.row} of {other.patient!r}",
+                    "A block is of one patient: name blocks apart, for example by patient",
+                )
+            if one.section >= 0:
+                other = numbers.setdefault((one.block, one.section), one)
+                if other is not one:
+                    report.fault(
+                        one.row,
+                        f"section {one.section} of block {one.block!r} is already in row {other.row}",
+                        _NUMBER,
+                    )
+        for name in ("patient", "block", "stain", "centre", "scanner"):
+            value = getattr(one, name)
+            seen, where = spellings.setdefault((name, " ".join(value.casefold().split())), (value, one.row))
+            if value != seen:
+                report.fault(one.row, f"the {name} {value!r} is {seen!r} in row {where}", "Write it one way")
+        other = centres.setdefault(one.patient, one)
+        if one.patient and other.centre != one.centre:
+            report.warnings.append(
+                f"row {one.row}: patient {one.patient!r} is of centre {one.centre!r}, but in row {other.row} of "
+                f"{other.centre!r}; if these are two people, name them apart"
+            )
+        if one.path != Path():
+            other = files.setdefault(one.path, one)
+            if other is not one:
+                report.warnings.append(f"row {one.row}: the same slide file as row {other.row}: {one.path}")
+    for leak in find_leaks(report.sections):
+        report.faults.append(Fault(leak.row, leak.message, leak.remedy, leak=True))
+
+
+def write_manifest(rows: Cohort | Iterable[Section | Mapping[str, Any]], path: str | Path) -> Path:
+    """Write a manifest; paths below its folder are written relative to it, others absolute, all with ``/``."""
+    path = Path(path)
+    folder = absolute(path).parent
+
+    def cell(value: Any) -> Any:
+        if not isinstance(value, Path):
+            return value
+        full = absolute(value)
+        return (full.relative_to(folder) if full.is_relative_to(folder) else full).as_posix()
+
+    def cells(row: Section | Mapping[str, Any]) -> dict[str, Any]:
+        values = row if isinstance(row, Mapping) else vars(row)
+        return {name: cell(values.get(name)) for name in COLUMNS}
+
+    return write_csv(path, (cells(row) for row in rows), COLUMNS)

@@ -1,0 +1,172 @@
+"""Splits by patient: given by the manifest or drawn within each centre; a leak between splits is refused."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from stainda.cohort.types import Cohort, Section, Split
+from stainda.errors import ConfigError, LeakError
+from stainda.randomness import seed_for
+
+ONE_PATIENT_REMEDY = (
+    "Add patients, or write 'all' in the column split of every row: the one patient then serves for training, "
+    "validation and test, and the report says that this is no cohort"
+)
+_PROBE_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Leak:
+    """Something in two splits: the later row, what is in both, what to do."""
+
+    row: int | None
+    message: str
+    remedy: str
+
+
+def assign_splits(cohort: Cohort, shares: Sequence[float], seed: int) -> Cohort:
+    """Give every patient one split, within each centre, so that each centre has the shares asked for.
+
+    A patient whose rows name a split keeps it, and counts towards the shares; the others follow in an order drawn from
+    the seed and their own name, so the result depends on neither the order of the rows nor the process. A patient seen
+    at two centres belongs to the first. Numbers are rounded by largest remainder, and a split with a share gets at
+    least one patient of each centre that has enough of them.
+
+    Args:
+        shares: of train, val and test; they add up to 1.
+
+    Raises:
+        LeakError: the splits given contradict each other.
+        ConfigError: there is a single patient and no split given.
+    """
+    check_no_leak(cohort)
+    given: dict[str, Split] = {one.patient: one.split for one in cohort if one.split is not None}
+    centre_of: dict[str, str] = {}
+    for one in cohort:
+        centre_of.setdefault(one.patient, one.centre)
+    if len(centre_of) == 1 and not given:
+        raise ConfigError(
+            f"the manifest holds one patient ({cohort.patients[0]}), who cannot be split into train, val and test",
+            file=cohort.source,
+            remedy=ONE_PATIENT_REMEDY,
+        )
+    chosen = dict(given)
+    for centre in dict.fromkeys(centre_of.values()):
+        patients = [patient for patient, where in centre_of.items() if where == centre]
+        free = sorted(
+            (patient for patient in patients if patient not in given),
+            key=lambda patient: seed_for(seed, "split", centre, patient),
+        )
+        held = [sum(given.get(patient) == split for patient in patients) for split in ("train", "val", "test")]
+        for patient, split in zip(free, _fill(len(free), held, shares), strict=True):
+            chosen[patient] = split
+    return replace(cohort, sections=tuple(replace(one, split=chosen[one.patient]) for one in cohort))
+
+
+def _fill(n_free: int, held: Sequence[int], shares: Sequence[float]) -> list[Split]:
+    """The splits of ``n_free`` patients beside those already ``held``, as (train…, val…, test…)."""
+    total = n_free + sum(held)
+    wanted = [share * total for share in shares]
+    counts = list(held)
+    for _ in range(n_free):
+        # first whoever has none yet, in the order train, test, val of need; then the largest shortfall
+        empty = [i for i in (0, 2, 1) if counts[i] == 0 and shares[i] > 0]
+        shortfall = [wanted[i] - counts[i] for i in range(3)]
+        counts[empty[0] if empty else max(range(3), key=lambda i: (shortfall[i], -i))] += 1
+    names: tuple[Split, ...] = ("train", "val", "test")
+    return [name for name, count, before in zip(names, counts, held, strict=True) for _ in range(count - before)]
+
+
+def check_no_leak(cohort: Cohort) -> None:
+    """Refuse a cohort in which a patient, or a slide file, is in two splits.
+
+    ``all`` passes only where the cohort has a single patient, all of whose rows say so.
+
+    Raises:
+        LeakError: every leak, with its rows.
+    """
+    leaks = find_leaks(cohort.sections)
+    if len(leaks) == 1:
+        raise LeakError(leaks[0].message, file=cohort.source, row=leaks[0].row, remedy=leaks[0].remedy)
+    if leaks:
+        listed = "\n".join(
+            f"  {'' if leak.row is None else f'row {leak.row}: '}{leak.message}. {leak.remedy}" for leak in leaks
+        )
+        raise LeakError(f"{len(leaks)} leaks\n{listed}", file=cohort.source)
+
+
+def find_leaks(sections: Iterable[Section]) -> list[Leak]:
+    """Patients in two splits, the split ``all`` beside another patient, and one slide file in two splits."""
+    sections = list(sections)
+    leaks: list[Leak] = []
+    first: dict[str, Section] = {}
+    for one in sections:
+        if one.split is None or not one.patient:
+            continue
+        other = first.setdefault(one.patient, one)
+        if other.split != one.split:
+            at = "" if other.row is None else f" in row {other.row}"
+            leaks.append(
+                Leak(
+                    one.row,
+                    f"patient {one.patient!r} is in {one.split!r} and{at} in {other.split!r}",
+                    "A patient is in one split: correct the column split",
+                )
+            )
+    patients = {one.patient for one in sections if one.patient}
+    marked = [one for one in sections if one.split == "all"]
+    if marked and len(patients) > 1:
+        leaks.append(
+            Leak(
+                marked[0].row,
+                f"the split 'all' ({marked[0].slide!r}) is for a study of one patient; here are {len(patients)}",
+                "Write train, val or test, or leave the column empty to have patients split at random",
+            )
+        )
+    leaks += _shared_files(sections)
+    return leaks
+
+
+def _shared_files(sections: Sequence[Section]) -> list[Leak]:
+    """One slide file, or byte-identical copies of it, under rows of different splits or patients' splits."""
+    found = []
+    for group in _same_content([one for one in sections if one.path != Path()]):
+        first = group[0]
+        for other in group[1:]:
+            if first.split is not None and other.split is not None and other.split != first.split:
+                at = "" if first.row is None else f" (row {first.row})"
+                what = "the same file as" if other.path == first.path else "a copy of the file of"
+                found.append(
+                    Leak(
+                        other.row,
+                        f"slide {other.slide!r} ({other.split}) is {what} slide {first.slide!r}{at} ({first.split})",
+                        "A slide is in one split: remove one row or correct its path",
+                    )
+                )
+    return found
+
+
+def _same_content(sections: Sequence[Section]) -> list[list[Section]]:
+    """Groups of sections that share a slide file: by its resolved path, or by size and its first and last megabyte."""
+    by_key: dict[object, list[Section]] = {}
+    sizes: dict[Path, int] = {}
+    for one in sections:
+        resolved = one.path.resolve()
+        sizes[resolved] = resolved.stat().st_size if resolved.is_file() else 0
+    common = {size for size in sizes.values() if size and list(sizes.values()).count(size) > 1}
+    for one in sections:
+        resolved = one.path.resolve()
+        key = (sizes[resolved], _probe(resolved)) if sizes[resolved] in common else resolved
+        by_key.setdefault(key, []).append(one)
+    return [group for group in by_key.values() if len(group) > 1]
+
+
+def _probe(path: Path) -> str:
+    with path.open("rb") as stream:
+        digest = hashlib.sha256(stream.read(_PROBE_BYTES))
+        stream.seek(max(0, path.stat().st_size - _PROBE_BYTES))
+        digest.update(stream.read(_PROBE_BYTES))
+    return digest.hexdigest()

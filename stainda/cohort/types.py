@@ -1,0 +1,110 @@
+"""What a cohort is: sections of blocks of patients, each in a domain."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+Split = Literal["train", "val", "test", "all"]
+
+
+@dataclass(frozen=True)
+class Section:
+    """One row of the manifest: one stained section, scanned as one slide.
+
+    ``path``, ``annotations`` and ``landmarks`` are absolute. ``mpp`` is the manifest's override in micrometres per
+    level-0 pixel, ``None`` where the slide file is to be asked. ``row`` is the manifest's row (the header is row 1).
+    The split ``all`` is only for a study of a single patient, who then serves for training, validation and test.
+    """
+
+    slide: str
+    patient: str
+    block: str
+    section: int
+    stain: str
+    centre: str
+    path: Path
+    scanner: str = ""
+    annotations: Path | None = None
+    landmarks: Path | None = None
+    mpp: float | None = None
+    split: Split | None = None
+    row: int | None = None
+
+    def domain(self, keys: Sequence[str] = ("stain", "centre")) -> str:
+        """The name of the domain of this section: its keys joined by ``@``, for example ``PAS@A``."""
+        return "@".join(str(getattr(self, key)) for key in keys)
+
+    def in_split(self, split: str) -> bool:
+        """Whether this section serves in ``split``; one marked ``all`` serves in each."""
+        return self.split is not None and self.split in (split, "all")
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """All sections of a manifest, in its order.
+
+    ``source`` is the manifest's file; ``warnings`` is what was odd in it but no fault, one sentence each.
+    """
+
+    sections: tuple[Section, ...]
+    domain_keys: tuple[str, ...] = ("stain", "centre")
+    source: Path | None = None
+    warnings: tuple[str, ...] = ()
+
+    def __iter__(self) -> Iterator[Section]:
+        return iter(self.sections)
+
+    def __len__(self) -> int:
+        return len(self.sections)
+
+    def section(self, slide: str) -> Section:
+        """The section of this slide name; KeyError where there is none."""
+        for section in self.sections:
+            if section.slide == slide:
+                return section
+        raise KeyError(slide)
+
+    def domain(self, section: Section) -> str:
+        return section.domain(self.domain_keys)
+
+    @property
+    def domains(self) -> tuple[str, ...]:
+        """Domain names in the order they first appear."""
+        return tuple(dict.fromkeys(self.domain(section) for section in self.sections))
+
+    @property
+    def patients(self) -> tuple[str, ...]:
+        """Patients in the order they first appear."""
+        return tuple(dict.fromkeys(section.patient for section in self.sections))
+
+    @property
+    def single_patient(self) -> bool:
+        """One patient is no cohort: there is no split by patient, and no interval over patients."""
+        return len(self.patients) == 1
+
+    def blocks(self) -> dict[str, tuple[Section, ...]]:
+        """Sections by block, each block in the order of the cut."""
+        found: dict[str, list[Section]] = {}
+        for section in self.sections:
+            found.setdefault(section.block, []).append(section)
+        return {block: tuple(sorted(rows, key=lambda row: row.section)) for block, rows in found.items()}
+
+    def where(self, *, domains: Iterable[str] | None = None, splits: Iterable[str] | None = None) -> Cohort:
+        """The sections in these domains and splits (``None``: any); one marked ``all`` is in every split."""
+        wanted = None if domains is None else set(domains)
+        allowed = None if splits is None else {*splits, "all"}
+        kept = tuple(
+            row
+            for row in self.sections
+            if (wanted is None or self.domain(row) in wanted) and (allowed is None or row.split in allowed)
+        )
+        return replace(self, sections=kept)
+
+    def matching(self, patterns: Iterable[str]) -> tuple[str, ...]:
+        """Domain names that match any of the shell-style patterns (``PAS@*``), in cohort order."""
+        patterns = tuple(patterns)
+        return tuple(name for name in self.domains if any(fnmatch.fnmatchcase(name, p) for p in patterns))

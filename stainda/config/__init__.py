@@ -1,0 +1,41 @@
+"""The study file as validated, frozen models; overrides; search spaces; the pieces in ``configs/``."""
+
+from stainda.config.load import available, load_piece, load_strategy, load_study, read_yaml
+from stainda.config.models import (
+    EvaluationConfig,
+    ModelConfig,
+    PartConfig,
+    PatchConfig,
+    PhantomConfig,
+    PropagationConfig,
+    ProtocolConfig,
+    RegistrationConfig,
+    SearchConfig,
+    StrategyConfig,
+    StudyConfig,
+    TaskConfig,
+    TrainingConfig,
+)
+from stainda.config.space import SearchRange
+
+__all__ = [
+    "EvaluationConfig",
+    "ModelConfig",
+    "PartConfig",
+    "PatchConfig",
+    "PhantomConfig",
+    "PropagationConfig",
+    "ProtocolConfig",
+    "RegistrationConfig",
+    "SearchConfig",
+    "SearchRange",
+    "StrategyConfig",
+    "StudyConfig",
+    "TaskConfig",
+    "TrainingConfig",
+    "available",
+    "load_piece",
+    "load_strategy",
+    "load_study",
+    "read_yaml",
+]

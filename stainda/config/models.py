@@ -1,0 +1,267 @@
+"""The study file as validated, frozen models. Units are in the names or the docstrings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from stainda.config.space import SearchRange, set_path
+
+DomainKey = Literal["stain", "centre", "scanner", "patient", "slide"]
+
+
+class Frozen(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+
+class PhantomConfig(Frozen):
+    """A synthetic cohort. One patient belongs to one centre and gives one block, cut into one section per stain."""
+
+    patients: int = Field(8, ge=1)
+    stains: tuple[str, ...] = ("PAS", "JONES", "SR", "CD68")
+    centres: tuple[str, ...] = ("A", "B")
+    size: int = Field(2048, ge=256, description="width and height of a section, level-0 pixels")
+    mpp: float = Field(0.5, gt=0, description="micrometres per level-0 pixel at the first centre")
+    thickness_um: float = Field(3.0, gt=0)
+    gap_sections: int = Field(0, ge=0, description="sections discarded between two kept ones")
+    difficulty: float = Field(1.0, ge=0, le=3, description="scales deformation and the differences between centres")
+    artefacts: tuple[Literal["mirror", "tear", "fold", "bubble", "pen", "blank"], ...] = ()
+    seed: int = 1
+
+
+class RegistrationConfig(Frozen):
+    """How the sections of a block are brought into one frame; the thresholds of the gates live in the room."""
+
+    method: Literal["valis", "identity"] = "valis"
+    reference: str = Field(
+        "auto", description="'auto' (most matches with the others), 'first', or the name of a slide or stain"
+    )
+    detector: Literal["kaze", "kaze_extended", "vgg", "daisy", "disk_lightglue"] = "kaze_extended"
+    processing: Literal["optical_density", "colourful", "haematoxylin"] = "optical_density"
+    max_dim: int = Field(512, ge=128, description="longest side of the image VALIS works on, pixels")
+    nonrigid: bool = True
+
+
+class PropagationConfig(Frozen):
+    """Which shapes are carried across the sections of a block, and when one is dropped."""
+
+    classes: tuple[str, ...] = Field((), description="empty: every class")
+    sources: tuple[str, ...] = Field(
+        (), description="stains whose annotations are carried; empty: the source domains of the protocol, or all"
+    )
+    min_tissue: float = Field(0.5, ge=0, le=1, description="share of the shape that must lie on tissue of the target")
+    min_area_ratio: float = Field(0.5, gt=0)
+    max_area_ratio: float = Field(2.0, gt=0)
+    min_confidence: float = Field(0.0, ge=0, le=1)
+
+
+class TaskConfig(Frozen):
+    """What is to be found."""
+
+    name: str = "task"
+    kind: Literal["segmentation"] = "segmentation"
+    classes: tuple[str, ...] = Field(("glomerulus",), min_length=1)
+    min_object_um2: float | None = Field(None, description="smaller objects are not reported; needs mpp")
+    min_object_px: float = Field(0, ge=0, description="the same in level-0 pixels squared, for slides without mpp")
+    description: str = ""
+
+
+class PatchConfig(Frozen):
+    """Where patches are cut. Exactly one of ``mpp`` and ``downsample`` fixes the scale."""
+
+    size: int = Field(128, ge=16, description="pixels of a square patch at the working scale")
+    mpp: float | None = Field(None, gt=0, description="micrometres per pixel the network sees")
+    downsample: float | None = Field(
+        None, gt=0, description="level-0 pixels per pixel the network sees, where mpp is unknown"
+    )
+    per_object: int = Field(2, ge=0, description="patches around each labelled object, shifted at random")
+    negatives_per_object: float = Field(1.0, ge=0, description="patches without any object, per patch with one")
+    min_per_slide: int = Field(8, ge=1, description="patches of a slide that has no label (target domains), at least")
+    grid: bool = Field(False, description="cover the tissue in a grid instead of sampling around objects")
+    stride: int | None = Field(None, description="of the grid, in pixels at the working scale; default half the size")
+    min_tissue: float = Field(0.3, ge=0, le=1, description="share of a patch that must be tissue")
+
+    @model_validator(mode="after")
+    def _one_scale(self) -> PatchConfig:
+        if (self.mpp is None) == (self.downsample is None):
+            raise ValueError("give exactly one of mpp (micrometres per pixel) and downsample (for slides without mpp)")
+        return self
+
+
+class ModelConfig(Frozen):
+    """A network by name; ``params`` go to its constructor."""
+
+    name: str = "unet"
+    params: dict[str, Any] = Field(default_factory=dict)
+    weights: Path | None = Field(None, description="a local safetensors file to start from")
+    description: str = ""
+    reference: str = ""
+
+
+class TrainingConfig(Frozen):
+    """The loop. An epoch is ``steps_per_epoch`` optimiser steps, so that every strategy takes equally many."""
+
+    epochs: int = Field(10, ge=1)
+    steps_per_epoch: int = Field(20, ge=1)
+    batch_size: int = Field(
+        16,
+        ge=2,
+        description="labelled patches per step; as many unlabelled ones beside them where a strategy uses them",
+    )
+    learning_rate: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(1e-4, ge=0)
+    optimiser: Literal["adam", "adamw", "sgd"] = "adamw"
+    schedule: Literal["constant", "cosine"] = "cosine"
+    loss: Literal["cross_entropy", "dice", "cross_entropy_dice", "focal"] = "cross_entropy_dice"
+    patience: int | None = Field(
+        None, ge=1, description="epochs without a better source validation score before stopping"
+    )
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int = Field(1, ge=1, description="torch threads per training process")
+
+
+class ProtocolConfig(Frozen):
+    """Who teaches, who is tested, and what may be seen.
+
+    ``sources`` and ``targets`` are domain names (``PAS@A``), ``*`` standing for anything (``PAS@*``); ``rest`` is every
+    domain that is not a source. Patients are split into train, val and test by the manifest, or at random by patient.
+    """
+
+    scheme: Literal["one_to_all"] = "one_to_all"
+    sources: tuple[str, ...] = Field(min_length=1)
+    targets: tuple[str, ...] = ("rest",)
+    visible: Literal["targets", "nothing"] = Field(
+        "targets", description="unlabelled images visible in training: adaptation or generalisation"
+    )
+    seeds: int = Field(2, ge=1, description="trainings of the chosen setting, each with another seed")
+    split: tuple[float, float, float] = Field(
+        (0.5, 0.2, 0.3), description="train, val, test shares where the manifest does not say"
+    )
+
+    @field_validator("split")
+    @classmethod
+    def _shares(cls, value: tuple[float, float, float]) -> tuple[float, float, float]:
+        if min(value) < 0 or abs(sum(value) - 1) > 1e-6:
+            raise ValueError("the three shares must be at least 0 and add up to 1")
+        return value
+
+
+class SearchConfig(Frozen):
+    """One Optuna study per strategy, all with this budget; the objective is the score on source validation."""
+
+    trials: int = Field(2, ge=1, description="per strategy; the first is its default setting")
+    sampler: Literal["tpe", "random"] = "tpe"
+    storage: str | None = Field(None, description="an Optuna storage address; default: study.db in the run directory")
+
+
+class EvaluationConfig(Frozen):
+    iou: float = Field(0.5, gt=0, lt=1, description="overlap from which a detected object is a hit")
+    resamples: int = Field(2000, ge=100, description="of the patient bootstrap")
+    level: float = Field(0.95, gt=0, lt=1)
+    interval: Literal["percentile", "expanded", "bca"] = Field(
+        "expanded", description="kind of bootstrap interval; expanded corrects the percentile interval for few patients"
+    )
+
+
+class PartConfig(Frozen):
+    """One part of a strategy: the name of a registered class and the arguments of its constructor."""
+
+    name: str
+    params: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_forms(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return {"name": value}
+        if isinstance(value, dict) and "params" not in value:
+            return {"name": value.get("name"), "params": {k: v for k, v in value.items() if k != "name"}}
+        return value
+
+
+class StrategyConfig(Frozen):
+    """A way to train across domains, composed of parts; see docs/strategies.md."""
+
+    name: str
+    title: str = ""
+    description: str = ""
+    reference: str = ""
+    view: PartConfig = PartConfig(name="rgb")
+    augment: tuple[PartConfig, ...] = (PartConfig(name="geometry"),)
+    labels: PartConfig = PartConfig(name="source")
+    align: PartConfig = PartConfig(name="none")
+    norm: PartConfig = PartConfig(name="per_domain")
+    after: PartConfig = PartConfig(name="none")
+    training: dict[str, Any] = Field(default_factory=dict, description="settings of the loop this strategy changes")
+    space: dict[str, SearchRange] = Field(
+        default_factory=dict, description="search ranges by dotted path, split from the file"
+    )
+
+    @field_validator("augment", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str | dict) else value
+
+    @property
+    def label(self) -> str:
+        return self.title or self.name.replace("_", " ")
+
+    def with_values(self, values: dict[str, Any]) -> StrategyConfig:
+        """A copy with entries at dotted paths replaced: ``align.weight``, ``training.loss``, ``augment.0.strength``."""
+        data = self.model_dump()
+        for path, value in values.items():
+            head, _, rest = path.partition(".")
+            if head == "training":
+                data = set_path(data, path, value)
+            elif head == "augment":
+                index, _, key = rest.partition(".")
+                parts = list(data["augment"])
+                parts[int(index)] = set_path(parts[int(index)], f"params.{key}", value)
+                data["augment"] = parts
+            else:
+                data = set_path(data, f"{head}.params.{rest}", value)
+        return StrategyConfig.model_validate(data)
+
+
+class StudyConfig(Frozen):
+    """A study file, resolved: names replaced by the files they name, ranges split from defaults."""
+
+    study: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="names the run directory")
+    title: str = ""
+    question: str = Field("", description="what is asked, printed at the top of the report")
+    seed: int = 1
+    manifest: Path | None = None
+    data: Path | None = Field(
+        None, description="folder that the manifest's paths are relative to; default: the manifest's own"
+    )
+    phantom: PhantomConfig | None = Field(None, description="make this synthetic cohort instead of reading a manifest")
+    domain: tuple[DomainKey, ...] = Field(("stain", "centre"), min_length=1)
+    registration: RegistrationConfig = RegistrationConfig()
+    propagation: PropagationConfig = PropagationConfig()
+    task: TaskConfig = TaskConfig()
+    patches: PatchConfig
+    model: ModelConfig = ModelConfig()
+    protocol: ProtocolConfig
+    training: TrainingConfig = TrainingConfig()
+    search: SearchConfig = SearchConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    strategies: tuple[StrategyConfig, ...] = Field(min_length=1)
+    baseline: str = Field("source_only", description="the strategy the others are compared with")
+    ceiling: str = Field("oracle", description="the strategy that may use target labels")
+    workers: int | None = Field(None, ge=1, description="processes side by side; default: the free cores")
+    space: dict[str, SearchRange] = Field(default_factory=dict, description="ranges in training, by dotted path")
+
+    @model_validator(mode="after")
+    def _one_cohort(self) -> StudyConfig:
+        if (self.manifest is None) == (self.phantom is None):
+            raise ValueError("give exactly one of manifest and phantom")
+        names = [strategy.name for strategy in self.strategies]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"strategies named twice: {', '.join(sorted(twice))}")
+        return self
+
+    def strategy(self, name: str) -> StrategyConfig:
+        return next(strategy for strategy in self.strategies if strategy.name == name)

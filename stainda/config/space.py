@@ -1,0 +1,87 @@
+"""Search ranges written beside defaults in study and strategy files.
+
+``learning_rate: {default: 1e-3, low: 1e-4, high: 1e-2, log: true}`` is the default 1e-3 and, under the dotted name
+``learning_rate``, a range Optuna may search. ``{default: 3, choices: [3, 5]}`` is a categorical choice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from stainda.errors import ConfigError
+
+
+class SearchRange(BaseModel):
+    """The values a setting may take in a search; ``low`` and ``high`` are inclusive."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    low: float | None = None
+    high: float | None = None
+    log: bool = False
+    step: float | None = None
+    choices: tuple[Any, ...] | None = None
+    integer: bool = False
+
+    @model_validator(mode="after")
+    def _complete(self) -> SearchRange:
+        if self.choices is None and (self.low is None or self.high is None):
+            raise ValueError("give low and high, or choices")
+        if self.choices is None and not self.low < self.high:  # type: ignore[operator]
+            raise ValueError(f"low ({self.low}) must be below high ({self.high})")
+        if self.log and self.step:
+            raise ValueError("log and step exclude each other")
+        if self.log and not (self.low or 0) > 0:
+            raise ValueError("a logarithmic range needs low > 0")
+        return self
+
+    def contains(self, value: Any) -> bool:
+        if self.choices is not None:
+            return value in self.choices
+        return self.low <= value <= self.high  # type: ignore[operator]
+
+
+def split_space(node: Any, prefix: str = "") -> tuple[Any, dict[str, SearchRange]]:
+    """Separate a parsed YAML node into plain defaults and search ranges by dotted path.
+
+    Raises:
+        ConfigError: a range is incomplete or does not contain its own default.
+    """
+    if not isinstance(node, Mapping):
+        return node, {}
+    if "default" in node and ({"low", "high", "choices"} & set(node)):
+        default = node["default"]
+        fields = {key: value for key, value in node.items() if key != "default"}
+        integer = isinstance(default, int) and not isinstance(default, bool) and "choices" not in fields
+        try:
+            found = SearchRange(integer=integer, **fields)
+        except ValueError as error:
+            raise ConfigError(f"search range of {prefix!r} is wrong: {_first_line(error)}") from error
+        if not found.contains(default):
+            raise ConfigError(f"default {default!r} of {prefix!r} lies outside its own search range")
+        return default, {prefix: found}
+    values, space = {}, {}
+    for key, child in node.items():
+        values[key], inner = split_space(child, f"{prefix}.{key}" if prefix else str(key))
+        space.update(inner)
+    return values, space
+
+
+def set_path(values: Mapping[str, Any], path: str, value: Any) -> dict[str, Any]:
+    """A copy of nested ``values`` with the entry at the dotted ``path`` replaced (and made, where it is missing)."""
+    head, _, rest = path.partition(".")
+    out = dict(values)
+    if rest:
+        inner = out.get(head)
+        out[head] = set_path(inner if isinstance(inner, Mapping) else {}, rest, value)
+    else:
+        out[head] = value
+    return out
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return next((line.removeprefix("Value error, ") for line in lines if line.startswith("Value error")), lines[-1])

@@ -1,0 +1,51 @@
+"""Metrics, records, selection rules, statistics: numbers in, numbers out."""
+
+from stainda.evaluation.bootstrap import Intervals, intervals, nested_interval, resampling_weights, weighted_means
+from stainda.evaluation.comparison import holm, sign_flip_test, wilcoxon_test
+from stainda.evaluation.metrics import (
+    MEASURES,
+    Measure,
+    dice,
+    iou,
+    labels_from_probabilities,
+    measure,
+    pixel_counts,
+    precision,
+    recall,
+)
+from stainda.evaluation.objects import Matching, match_labels, match_objects
+from stainda.evaluation.ranking import EffectSizes, Ranking, effect_sizes, rank_strategies
+from stainda.evaluation.records import (
+    RECORD_COLUMNS,
+    as_records,
+    empty_records,
+    gather_records,
+    make_records,
+    read_records,
+    write_records,
+)
+from stainda.evaluation.scores import ScoreCube, patient_scores, score_cube
+from stainda.evaluation.selection import (
+    RULES,
+    Last,
+    Oracle,
+    SelectionRule,
+    SourceValidation,
+    chosen_records,
+    rule,
+    select,
+)
+from stainda.evaluation.slide import Score, score_slide
+from stainda.evaluation.summary import Analysis, analyse, summarise
+
+__all__ = [
+    "score_slide", "Score", "pixel_counts", "labels_from_probabilities", "dice", "iou", "precision", "recall",
+    "Measure", "MEASURES", "measure", "match_objects", "match_labels", "Matching",
+    "RECORD_COLUMNS", "make_records", "as_records", "empty_records", "gather_records", "read_records", "write_records",
+    "SelectionRule", "SourceValidation", "Last", "Oracle", "RULES", "rule", "select", "chosen_records",
+    "ScoreCube", "patient_scores", "score_cube",
+    "Intervals", "intervals", "nested_interval", "resampling_weights", "weighted_means",
+    "sign_flip_test", "wilcoxon_test", "holm",
+    "Ranking", "rank_strategies", "EffectSizes", "effect_sizes",
+    "Analysis", "analyse", "summarise",
+]  # fmt: skip

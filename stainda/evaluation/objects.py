@@ -1,0 +1,217 @@
+"""Which detected object is which annotated one.
+
+A pair may match when its intersection over union is at least the threshold. Matching is one-to-one: among all ways to
+pair objects, the one with the most matches, and among those the one with the largest sum of IoU, is taken (a linear
+assignment, solved per connected group of overlapping objects). Below IoU 0.5 and for overlapping annotations this
+differs from greedy matching; from 0.5 on, with objects that do not overlap each other, only one matching exists.
+
+Ignored regions: an annotated object more than half of which lies in an ignored region is left out; so is a detection
+that matches nothing and lies more than half in an ignored region or on a left-out object. Objects cut by the border of
+what was scored: with ``field``, both sides are clipped to it first, and an annotated object of which less than half is
+inside counts as ignored. Without ``field`` objects at the border count as any other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import shapely
+from scipy.optimize import linear_sum_assignment
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+
+from stainda.errors import StaindaError
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Matching:
+    """The fate of every object.
+
+    Attributes:
+        truth: index of the detection that hit each annotated object, -1 missed, -2 left out. int (n_truth,).
+        predicted: index of the annotated object each detection hit, -1 false, -2 left out. int (n_predicted,).
+        iou: IoU of each annotated object with its detection, ``nan`` without one. float (n_truth,).
+    """
+
+    truth: npt.NDArray[np.int64]
+    predicted: npt.NDArray[np.int64]
+    iou: npt.NDArray[np.float64]
+
+    @property
+    def hits(self) -> int:
+        return int((self.truth >= 0).sum())
+
+    @property
+    def false(self) -> int:
+        return int((self.predicted == -1).sum())
+
+    @property
+    def missed(self) -> int:
+        return int((self.truth == -1).sum())
+
+
+def assign(rows: Array, columns: Array, values: Array) -> tuple[Array, Array]:
+    """One-to-one pairs with the most matches, then the largest sum of ``values``.
+
+    Args:
+        rows, columns: candidate pairs, int (n,).
+        values: their worth in (0, 1], float (n,).
+
+    Returns:
+        The rows and columns of the chosen pairs.
+    """
+    if len(rows) == 0:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    row_names, row = np.unique(rows, return_inverse=True)
+    column_names, column = np.unique(columns, return_inverse=True)
+    n_rows, n_columns = len(row_names), len(column_names)
+    size = n_rows + n_columns
+    graph = coo_matrix((np.ones(len(row)), (row, n_rows + column)), shape=(size, size))
+    _, group = connected_components(graph, directed=False)
+    # a pair alone in its group needs no solving: nearly all of them
+    pairs_in_group = np.bincount(group[row])
+    alone = pairs_in_group[group[row]] == 1
+    chosen_rows, chosen_columns = [row_names[row[alone]]], [column_names[column[alone]]]
+    for name in np.unique(group[row[~alone]]):
+        inside = np.flatnonzero(group[row] == name)
+        local_rows, r = np.unique(row[inside], return_inverse=True)
+        local_columns, c = np.unique(column[inside], return_inverse=True)
+        worth = np.zeros((len(local_rows), len(local_columns)))
+        # one more match is worth more than any sum of IoU
+        worth[r, c] = len(inside) + 1 + values[inside]
+        best_rows, best_columns = linear_sum_assignment(worth, maximize=True)
+        real = worth[best_rows, best_columns] > 0
+        chosen_rows.append(row_names[local_rows[best_rows[real]]])
+        chosen_columns.append(column_names[local_columns[best_columns[real]]])
+    return np.concatenate(chosen_rows), np.concatenate(chosen_columns)
+
+
+def match_objects(
+    truth: Any,
+    predicted: Any,
+    iou: float = 0.5,
+    *,
+    ignored: Any = None,
+    field: tuple[float, float, float, float] | None = None,
+) -> Matching:
+    """Match polygons.
+
+    Args:
+        truth, predicted: shapes (with a ``geometry`` column) or sequences of shapely polygons, level-0 pixels.
+        iou: the least intersection over union of a match, in (0, 1].
+        ignored: shapes or polygons of regions that are scored neither for nor against.
+        field: (x0, y0, x1, y1) of what was scored; objects are clipped to it.
+    """
+    _check_threshold(iou)
+    there, found = _polygons(truth), _polygons(predicted)
+    left_out = np.zeros(len(there), bool)
+    gone = np.zeros(len(found), bool)
+    if field is not None:
+        whole = shapely.area(there)
+        box = shapely.box(*field)
+        there, found = shapely.intersection(there, box), shapely.intersection(found, box)
+        left_out |= shapely.area(there) < 0.5 * whole
+        gone |= shapely.area(found) <= 0
+    regions = _polygons(ignored) if ignored is not None else np.zeros(0, object)
+    if len(regions):
+        left_out |= _share_inside(there, regions) > 0.5
+    left_out |= shapely.area(there) <= 0
+    rows, columns, overlap = polygon_overlaps(there, found)
+    may = (overlap >= iou) & ~left_out[rows]
+    matching = _matching(len(there), len(found), rows[may], columns[may], overlap[may])
+    matching.truth[left_out] = -2
+    matching.predicted[gone] = -2
+    cover = np.concatenate([regions, there[left_out]])
+    free = np.flatnonzero(matching.predicted == -1)
+    if len(cover) and len(free):
+        matching.predicted[free[_share_inside(found[free], cover) > 0.5]] = -2
+    return matching
+
+
+def polygon_overlaps(first: Array, second: Array) -> tuple[Array, Array, Array]:
+    """Index pairs of polygons that overlap, and their intersection over union, float (n,)."""
+    if len(first) == 0 or len(second) == 0:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0)
+    rows, columns = shapely.STRtree(second).query(first, predicate="intersects")
+    common = shapely.area(shapely.intersection(first[rows], second[columns]))
+    union = shapely.area(first[rows]) + shapely.area(second[columns]) - common
+    overlap = np.divide(common, union, out=np.zeros_like(common), where=union > 0)
+    return rows, columns, overlap
+
+
+def match_labels(truth: Array, predicted: Array, iou: float = 0.5, *, ignored: Array | None = None) -> Matching:
+    """Match label maps (h, w) of integers, 0 being background; object ``k`` of the result is the k-th label present.
+
+    ``ignored`` is a boolean mask (h, w), treated as the module says.
+    """
+    _check_threshold(iou)
+    if truth.shape != predicted.shape:
+        raise StaindaError(f"label maps differ in shape: {truth.shape} and {predicted.shape}")
+    truth_names, there = np.unique(truth, return_inverse=True)
+    found_names, found = np.unique(predicted, return_inverse=True)
+    there, found = there.reshape(truth.shape), found.reshape(truth.shape)
+    table = np.bincount((there * len(found_names) + found).ravel(), minlength=len(truth_names) * len(found_names))
+    table = table.reshape(len(truth_names), len(found_names))
+    area_there, area_found = table.sum(axis=1), table.sum(axis=0)
+    rows, columns = np.nonzero(table)
+    real = (truth_names[rows] != 0) & (found_names[columns] != 0)
+    rows, columns = rows[real], columns[real]
+    common = table[rows, columns]
+    overlap = common / (area_there[rows] + area_found[columns] - common)
+    left_out = np.zeros(len(truth_names), bool)
+    shadow = np.zeros(truth.shape, bool) if ignored is None else ignored.astype(bool)
+    if ignored is not None:
+        left_out = np.bincount(there[shadow], minlength=len(truth_names)) > 0.5 * area_there
+        left_out &= truth_names != 0
+        shadow = shadow | left_out[there]
+    may = (overlap >= iou) & ~left_out[rows]
+    matching = _matching(len(truth_names), len(found_names), rows[may], columns[may], overlap[may])
+    matching.truth[left_out] = -2
+    if ignored is not None:
+        mostly = np.bincount(found[shadow], minlength=len(found_names)) > 0.5 * area_found
+        matching.predicted[mostly & (matching.predicted == -1)] = -2
+    # indices so far count the background where it is present; drop it
+    keep_truth, keep_found = truth_names != 0, found_names != 0
+    shift_truth, shift_found = int(not keep_truth.all()), int(not keep_found.all())
+    of_truth, of_found = matching.truth[keep_truth], matching.predicted[keep_found]
+    of_truth[of_truth >= 0] -= shift_found
+    of_found[of_found >= 0] -= shift_truth
+    return Matching(of_truth, of_found, matching.iou[keep_truth])
+
+
+def _matching(n_truth: int, n_predicted: int, rows: Array, columns: Array, overlap: Array) -> Matching:
+    chosen_rows, chosen_columns = assign(rows, columns, overlap)
+    truth, predicted = np.full(n_truth, -1, np.int64), np.full(n_predicted, -1, np.int64)
+    truth[chosen_rows], predicted[chosen_columns] = chosen_columns, chosen_rows
+    value = {(row, column): worth for row, column, worth in zip(rows, columns, overlap, strict=True)}
+    ious = np.full(n_truth, np.nan)
+    for row, column in zip(chosen_rows, chosen_columns, strict=True):
+        ious[row] = value[row, column]
+    return Matching(truth, predicted, ious)
+
+
+def _polygons(shapes: Any) -> Array:
+    """Object array of polygons; broken ones are made valid, points and lines have no area and match nothing."""
+    values = shapes["geometry"] if hasattr(shapes, "columns") else shapes
+    array = np.empty(len(values), object)
+    array[:] = list(values)
+    array[[one is None for one in array]] = shapely.Polygon()
+    broken = ~shapely.is_valid(array)
+    array[broken] = shapely.make_valid(array[broken])
+    return array
+
+
+def _share_inside(objects: Array, regions: Array) -> npt.NDArray[np.float64]:
+    inside = shapely.area(shapely.intersection(objects, shapely.union_all(regions)))
+    area = shapely.area(objects)
+    return np.divide(inside, area, out=np.zeros(len(objects)), where=area > 0)
+
+
+def _check_threshold(iou: float) -> None:
+    if not 0 < iou <= 1:
+        raise StaindaError(f"the IoU of a match must be in (0, 1], found {iou}")

@@ -1,0 +1,88 @@
+"""Files that appear whole or not at all, and names derived from content."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from stainda.errors import StaindaError
+
+
+ASIDE = ".stainda-"
+"""Names of files that are being written start with this."""
+
+
+@contextlib.contextmanager
+def whole_file(path: str | Path) -> Iterator[Path]:
+    """Yield a path beside ``path`` to write to; it takes the name ``path`` only when the block ends without error.
+
+    A reader therefore never sees half a file, also after SIGKILL.
+    """
+    path = Path(path)
+    with output_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f"{ASIDE}{path.stem}-", suffix=path.suffix)
+        os.close(handle)
+    try:
+        yield Path(aside)
+        umask = os.umask(0)
+        os.umask(umask)
+        Path(aside).chmod(0o666 & ~umask)
+        Path(aside).replace(path)
+    except BaseException:
+        Path(aside).unlink(missing_ok=True)
+        raise
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what a killed process was writing below ``folder``; call it only while nobody else writes there."""
+    for path in folder.rglob(f"{ASIDE}*"):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def output_errors(path: str | Path) -> Iterator[None]:
+    """Turn the operating system's refusal to write into an error that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise StaindaError(
+            f"cannot write here ({error.strerror or error})", file=path, remedy="Choose a writable place with --out"
+        ) from error
+
+
+def write_text(path: str | Path, text: str) -> Path:
+    with whole_file(path) as aside:
+        aside.write_text(text, encoding="utf-8")
+    return Path(path)
+
+
+def write_json(path: str | Path, value: Any) -> Path:
+    return write_text(path, json.dumps(value, indent=1, sort_keys=True, default=str) + "\n")
+
+
+def write_csv(path: str | Path, rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> Path:
+    """Write rows as CSV; ``None`` is an empty cell, a key outside ``columns`` an error."""
+    with whole_file(path) as aside, aside.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, fieldnames=list(columns))
+        writer.writeheader()
+        for row in rows:
+            writer.writerow({key: "" if value is None else value for key, value in row.items()})
+    return Path(path)
+
+
+def stable_hash(value: Any, length: int = 12) -> str:
+    """Hash of a JSON-like value, the same on every machine and in every process."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:length]

@@ -1,0 +1,65 @@
+"""What every segmentation network of stainda offers beside ``forward``."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from stainda.errors import ConfigError
+
+
+class SegmentationNetwork(nn.Module):
+    """A network from images to one score per class and pixel.
+
+    ``forward`` takes float [N, in_channels, H, W] and gives logits [N, n_classes, H - 2 margin, W - 2 margin]; the
+    output is centred on the input. H and W must be divisible by ``stride`` and at least ``minimum_size``.
+
+    Attributes:
+        in_channels, n_classes: ``n_classes`` counts the background.
+        stride: input pixels per pixel of the bottleneck.
+        margin: input pixels at each side for which there is no output; 0 unless the network pads nothing.
+        default_layers: names (for ``get_submodule`` and forward hooks) of the modules whose output tensor is the
+            ``bottleneck`` (coarsest features) and the ``decoder`` (last features before the classes).
+    """
+
+    in_channels: int
+    n_classes: int
+    stride: int
+    margin: int
+    default_layers: dict[str, str]
+
+    @property
+    def minimum_size(self) -> int:
+        """The smallest height and width ``forward`` takes, pixels."""
+        smallest = 2 * self.margin + 1
+        return self.input_size(max(smallest, self.stride))
+
+    def input_size(self, pixels: int) -> int:
+        """The smallest height (or width) the network takes that is at least ``pixels``."""
+        return -(-pixels // self.stride) * self.stride
+
+    def crop(self, labels: torch.Tensor) -> torch.Tensor:
+        """Labels or weights [..., H, W] cut to the pixels for which there is an output."""
+        if self.margin == 0:
+            return labels
+        return labels[..., self.margin : -self.margin, self.margin : -self.margin]
+
+    def check_input(self, images: torch.Tensor) -> None:
+        """Refuse an image the network cannot take.
+
+        Raises:
+            ConfigError: number of channels, or a height or width that is no multiple of ``stride`` or too small.
+        """
+        if images.ndim != 4 or images.shape[1] != self.in_channels:
+            raise ConfigError(
+                f"the network takes images of {self.in_channels} channels, shape (N, {self.in_channels}, H, W); "
+                f"it was given {tuple(images.shape)}",
+                remedy="Build the model with in_channels of the strategy's view",
+            )
+        height, width = images.shape[-2:]
+        if height % self.stride or width % self.stride or min(height, width) < self.minimum_size:
+            raise ConfigError(
+                f"this network takes sizes that are multiples of {self.stride} pixels and at least "
+                f"{self.minimum_size}; it was given {height} x {width}",
+                remedy=f"Set patches.size to {self.input_size(max(height, width, self.minimum_size))}",
+            )

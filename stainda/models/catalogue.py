@@ -1,0 +1,90 @@
+"""Building a network from its name and parameters."""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from stainda.config import ModelConfig, available, load_piece
+from stainda.errors import ConfigError, did_you_mean
+from stainda.models.base import SegmentationNetwork
+from stainda.models.pretrained import SmpNetwork
+from stainda.models.unet import UNet
+from stainda.models.weights import find_weights, load_weights
+
+NETWORKS: dict[str, type[SegmentationNetwork]] = {"unet": UNet, "smp": SmpNetwork}
+
+
+def build_model(config: ModelConfig, in_channels: int, n_classes: int) -> SegmentationNetwork:
+    """The network of a model file, started from torch's random generator or from ``config.weights``.
+
+    Args:
+        config: ``name`` is a key of ``NETWORKS``; ``params`` go to its constructor.
+        in_channels: channels of the strategy's view (3, or 1 for greyscale).
+        n_classes: classes, the background counted.
+
+    Raises:
+        ConfigError: unknown network or parameter (the nearest is named), a wrong value, or weights that are not here.
+    """
+    if config.name not in NETWORKS:
+        raise ConfigError(f"unknown network {config.name!r}", remedy=did_you_mean(config.name, NETWORKS))
+    network = NETWORKS[config.name]
+    _check_params(network, config)
+    if n_classes < 2:
+        raise ConfigError(f"a network needs at least 2 classes with the background, not {n_classes}")
+    model = network(in_channels, n_classes, **config.params)
+    if config.weights is not None:
+        load_weights(model, find_weights(config.weights, config.params.get("encoder")))
+    return model
+
+
+def check_model(config: ModelConfig) -> None:
+    """Whether a network can be built: its name, its parameters, and that its weights are here.
+
+    Raises:
+        ConfigError: as :func:`build_model`.
+    """
+    build_model(config, in_channels=3, n_classes=2)
+
+
+def list_models(near: Path | None = None) -> list[tuple[str, str]]:
+    """Names that ``model:`` of a study takes, each with a line about it; ``near`` as for ``available``."""
+    return [
+        (name, " ".join(str(load_piece("models", name, near).get("description", "")).split()))
+        for name in available("models", near)
+    ]
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Trainable numbers of a network."""
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
+def _check_params(network: type[SegmentationNetwork], config: ModelConfig) -> None:
+    parameters = {
+        name: parameter
+        for name, parameter in inspect.signature(network.__init__).parameters.items()
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+    }
+    open_ended = any(
+        parameter.kind is inspect.Parameter.VAR_KEYWORD
+        for parameter in inspect.signature(network.__init__).parameters.values()
+    )
+    hints = typing.get_type_hints(network.__init__)
+    for key, value in config.params.items():
+        if key not in parameters:
+            if open_ended and key not in ("in_channels", "classes", "encoder_name"):
+                continue
+            raise ConfigError(f"network {config.name!r} has no parameter {key!r}", remedy=did_you_mean(key, parameters))
+        _check_word(config.name, key, value, hints.get(key))
+
+
+def _check_word(network: str, key: str, value: Any, hint: Any) -> None:
+    if typing.get_origin(hint) is typing.Literal and value not in typing.get_args(hint):
+        raise ConfigError(
+            f"{key!r} of network {network!r} is {value!r}", remedy=did_you_mean(str(value), typing.get_args(hint))
+        )

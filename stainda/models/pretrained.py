@@ -1,0 +1,98 @@
+"""Networks of segmentation-models-pytorch, with its own encoders or any of timm's (``tu-`` before their name).
+
+Named ``smp`` in model files. Nothing is ever downloaded: a network starts at random, or from the local safetensors
+file named as ``weights``.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+from torch import nn
+
+from stainda.errors import ConfigError, did_you_mean
+from stainda.models.base import SegmentationNetwork
+
+_OURS = {"self", "encoder_name", "encoder_weights", "in_channels", "classes", "activation", "aux_params", "kwargs"}
+
+
+class SmpNetwork(SegmentationNetwork):
+    """An encoder and a decoder of segmentation-models-pytorch.
+
+    Args:
+        in_channels, n_classes: ``n_classes`` counts the background.
+        decoder: ``unet``, ``unetplusplus``, ``fpn``, ``deeplabv3plus``, ``linknet`` …
+        encoder: of segmentation-models-pytorch (``resnet18``), or of timm (``tu-mobilenetv3_small_100``).
+        options: further arguments of the decoder's class (``encoder_depth``, ``decoder_channels`` …).
+
+    Raises:
+        ConfigError: an unknown decoder, encoder or option; ``encoder_weights`` (see above).
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 3,
+        n_classes: int = 2,
+        *,
+        decoder: str = "unet",
+        encoder: str = "resnet18",
+        **options: Any,
+    ) -> None:
+        super().__init__()
+        import segmentation_models_pytorch as smp
+
+        decoders = smp.MODEL_ARCHITECTURES_MAPPING
+        if decoder not in decoders:
+            raise ConfigError(f"unknown decoder {decoder!r}", remedy=did_you_mean(decoder, decoders))
+        if options.get("encoder_weights") is not None:
+            raise ConfigError(
+                "'encoder_weights' would download a file; stainda does not",
+                remedy="Name a local safetensors file as 'weights' of the model instead",
+            )
+        _check_encoder(encoder)
+        known = set(inspect.signature(decoders[decoder].__init__).parameters) - _OURS
+        if unknown := sorted(set(options) - known):
+            raise ConfigError(
+                f"decoder {decoder!r} has no option {unknown[0]!r}", remedy=did_you_mean(unknown[0], known)
+            )
+        options = {**options, "encoder_weights": None, "in_channels": in_channels, "classes": n_classes}
+        try:
+            self.net = decoders[decoder](encoder_name=encoder, **options)
+        except (TypeError, ValueError, KeyError, NotImplementedError) as error:
+            raise ConfigError(
+                f"segmentation-models-pytorch refuses decoder {decoder!r} with encoder {encoder!r}: {error}",
+                remedy="Change the model's params",
+            ) from error
+        self.bottleneck, self.decoded = nn.Identity(), nn.Identity()
+        self.in_channels, self.n_classes = in_channels, n_classes
+        self.stride, self.margin = int(self.net.encoder.output_stride), 0
+        self.default_layers = {"bottleneck": "bottleneck", "decoder": "decoded"}
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Images [N, in_channels, H, W] to logits [N, n_classes, H, W]."""
+        self.check_input(images)
+        features = list(self.net.encoder(images))
+        features[-1] = self.bottleneck(features[-1])
+        decoded = self.decoded(self.net.decoder(features))
+        return self.net.segmentation_head(decoded)
+
+
+def _check_encoder(encoder: str) -> None:
+    from segmentation_models_pytorch.encoders import encoders
+
+    if encoder.startswith("tu-"):
+        import timm
+
+        name = encoder.removeprefix("tu-")
+        if not timm.is_model(name):
+            raise ConfigError(
+                f"timm has no encoder {name!r}",
+                remedy=did_you_mean(name, timm.list_models(f"{name[:4]}*") or timm.list_models("*18*")),
+            )
+    elif encoder not in encoders:
+        raise ConfigError(
+            f"unknown encoder {encoder!r}",
+            remedy=did_you_mean(encoder, encoders) + ". Encoders of timm are written tu-NAME",
+        )

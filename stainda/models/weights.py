@@ -1,0 +1,150 @@
+"""Starting weights from local safetensors files; nothing is downloaded."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from stainda.errors import ConfigError
+from stainda.models.base import SegmentationNetwork
+
+_HEADS = ("head.", "net.segmentation_head.")
+_LEAST = 0.9
+
+
+@dataclass(frozen=True)
+class WeightsReport:
+    """What a weights file gave: names of tensors.
+
+    Attributes:
+        file: the file read.
+        part: ``network`` or ``encoder``.
+        loaded: taken from the file.
+        missing: of the network (or its encoder), not in the file; they keep their random start.
+        ignored: in the file, without a place in the network (a classifier's last layer, another number of classes).
+    """
+
+    file: Path
+    part: str
+    loaded: tuple[str, ...]
+    missing: tuple[str, ...]
+    ignored: tuple[str, ...]
+
+
+def weights_folders() -> list[Path]:
+    """Folders searched for a weights file named without one: ``STAINDA_WEIGHTS``, ``weights/`` here, the cache."""
+    named = os.environ.get("STAINDA_WEIGHTS")
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return ([Path(named)] if named else []) + [Path.cwd() / "weights", cache / "stainda" / "weights"]
+
+
+def find_weights(weights: str | Path, encoder: str | None = None) -> Path:
+    """The file meant by a model's ``weights``.
+
+    Args:
+        weights: a path, or a file name looked for in :func:`weights_folders`.
+        encoder: name of the encoder it is for, to say where such a file is published.
+
+    Raises:
+        ConfigError: there is none; the message says which file to put where.
+    """
+    weights = Path(weights).expanduser()
+    candidates = (
+        [weights] if weights.is_absolute() else [Path.cwd() / weights, *(f / weights for f in weights_folders())]
+    )
+    for file in candidates:
+        if file.is_file():
+            if file.suffix != ".safetensors":
+                raise ConfigError(
+                    "weights must be a .safetensors file", file=file, remedy="Convert it with safetensors"
+                )
+            return file
+    published = _published(encoder)
+    source = f", for example model.safetensors of {published}" if published else ""
+    place = candidates[0] if weights.is_absolute() else weights_folders()[0] / weights.name
+    raise ConfigError(
+        f"the weights file {weights} is not here",
+        remedy=f"Put it{source} at {place}, or remove 'weights' to start at random; stainda downloads no weights",
+    )
+
+
+def load_weights(model: SegmentationNetwork, file: Path) -> WeightsReport:
+    """Put a file's tensors into the network: a whole network of stainda, or an encoder as timm publishes it.
+
+    A head with another number of classes is left as it is. A first convolution for another number of channels gets
+    the published one averaged over channels, scaled so that a grey image gives the same response.
+
+    Raises:
+        ConfigError: the file is not safetensors, or fits neither the network nor its encoder.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        given = load_file(str(file))
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ConfigError(
+            f"cannot be read as safetensors: {error}", file=file, remedy="Download the file again"
+        ) from error
+    state = model.state_dict()
+    best: tuple[float, str, dict[str, torch.Tensor], list[str]] | None = None
+    for part, prefix in _prefixes(model):
+        wanted = [name for name in state if name.startswith(prefix) and not name.startswith(_HEADS)]
+        found = {}
+        for name in state:
+            if name.startswith(prefix) and name.removeprefix(prefix) in given:
+                fitted = _fit(given[name.removeprefix(prefix)], state[name])
+                if fitted is not None:
+                    found[name] = fitted
+        share = sum(name in found for name in wanted) / max(1, len(wanted))
+        if best is None or share > best[0]:
+            best = (share, part, found, wanted)
+    assert best is not None
+    share, part, found, wanted = best
+    if share < _LEAST:
+        raise ConfigError(
+            f"only {share:.0%} of the network's tensors are in it (it holds {', '.join(sorted(given)[:3])} …; "
+            f"the network expects {', '.join(wanted[:3])} …)",
+            file=file,
+            remedy="Name the file of this network or of its encoder",
+        )
+    model.load_state_dict({**state, **found})
+    prefix = dict(_prefixes(model))[part]
+    used = {name.removeprefix(prefix) for name in found}
+    return WeightsReport(
+        file, part, tuple(found), tuple(n for n in wanted if n not in found), tuple(n for n in given if n not in used)
+    )
+
+
+def _prefixes(model: SegmentationNetwork) -> list[tuple[str, str]]:
+    from stainda.models.pretrained import SmpNetwork
+
+    found = [("network", "")]
+    if isinstance(model, SmpNetwork):
+        inner = "net.encoder.model." if hasattr(model.net.encoder, "model") else "net.encoder."
+        found.append(("encoder", inner))
+    return found
+
+
+def _fit(given: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor | None:
+    if given.shape == wanted.shape:
+        return given.to(wanted.dtype)
+    rest = (0, 2, 3)
+    if given.ndim == wanted.ndim == 4 and given.shape[1] == 3 and all(given.shape[i] == wanted.shape[i] for i in rest):
+        channels = wanted.shape[1]  # the first convolution of an RGB network
+        return (given.mean(dim=1, keepdim=True) * 3 / channels).expand_as(wanted).to(wanted.dtype).clone()
+    return None
+
+
+def _published(encoder: str | None) -> str | None:
+    if encoder is None:
+        return None
+    import timm
+
+    config = (
+        timm.get_pretrained_cfg(encoder.removeprefix("tu-")) if timm.is_model(encoder.removeprefix("tu-")) else None
+    )
+    return f"https://huggingface.co/{config.hf_hub_id}" if config is not None and config.hf_hub_id else None

@@ -1,0 +1,281 @@
+"""Building a patch store from a cohort: which slides give what, in which order, and all or nothing on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+
+from stainda.cohort import Cohort, Roles, Section, check_no_leak
+from stainda.config import PatchConfig, TaskConfig
+from stainda.errors import AnnotationError, LeakError, StaindaError, did_you_mean
+from stainda.files import output_errors
+from stainda.patches.cutting import IGNORED, Request, SlideJob, SlideResult, cut_slide
+from stainda.patches.inputs import inputs_key
+from stainda.patches.planning import object_weight
+from stainda.patches.store import TABLE_COLUMNS, PatchStore
+from stainda.progress import SILENT, Progress
+
+Shapes = Mapping[str, gpd.GeoDataFrame]
+
+SINGLE_PATIENT = (
+    "There is one patient. Source slides are divided into a left band for training and a right band for validation, "
+    "one patch apart; target slides are seen unlabelled in training and tested as a whole; the ceiling (oracle) is "
+    "trained on labels of the very slides it is tested on."
+)
+
+
+def build_store(
+    cohort: Cohort,
+    roles: Roles,
+    config: PatchConfig,
+    task: TaskConfig,
+    shapes: Mapping[str, Shapes],
+    out: str | Path,
+    seed: int,
+    progress: Progress = SILENT,
+    *,
+    workers: int = 1,
+    min_confidence: float = 0.0,
+) -> PatchStore:
+    """Cut the patches of a study's training and validation patients and write them to a store.
+
+    Source slides give patches around their own annotations and away from them. Target slides give patches on tissue at
+    random (``unlabelled``), and, of training patients, patches about propagated shapes (``propagated``) and about the
+    slide's own annotations (``oracle``). Own annotations of targets reach ``oracle`` rows, which come last, and nothing
+    else. Where a slide cannot give what was asked for, ``meta["notes"]`` says why. A store that is there already is
+    used again where nothing it is made from has changed.
+
+    Args:
+        shapes: ``{"own": {slide: shapes}, "propagated": {slide: shapes}}``; a slide without entry has none.
+        out: folder of the store; it appears whole or not at all, and replaces an older one.
+        seed: positions depend on it and on each slide's name only.
+        workers: processes that read slides.
+        min_confidence: propagated shapes below it are ignored in training, neither object nor background.
+
+    Raises:
+        LeakError: a patient is in two splits.
+        SlideError: a slide cannot be read, or lacks the mpp that is asked for.
+        AnnotationError: no source slide of the train, or of the val split, gives a labelled patch; or no object of a
+            class of the task is annotated in any training slide of the sources.
+    """
+    check_no_leak(cohort)
+    out = Path(out)
+    own, propagated = shapes.get("own", {}), shapes.get("propagated", {})
+    settings = [config.model_dump(), list(task.classes), roles.sources, roles.targets, seed, min_confidence]
+    inputs = inputs_key(cohort.where(splits=["train", "val"]), shapes, settings)
+    if (ready := _usable(out, inputs)) is not None:
+        return ready
+    _check_classes(cohort, roles, task, own)
+    with output_errors(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        aside = out.with_name(f".{out.name}-unfinished")
+        shutil.rmtree(aside, ignore_errors=True)  # of a run that was killed
+        aside.mkdir()
+    try:
+        wanted = _unlabelled_count(cohort, roles, config, task, own)
+        jobs = [
+            SlideJob(section, cohort.domain(section), requests, config, task, seed, min_confidence, aside / f"{i}.npz")
+            for i, section in enumerate(cohort)
+            if (requests := _requests(section, roles.role(cohort.domain(section)), own, propagated, wanted))
+        ]
+        results = list(_run(cut_slide, jobs, workers, progress))
+        notes = [note for result in results for note in result.notes]
+        notes += [
+            {"slide": section.slide, "kind": "labelled", "reason": "a source slide without annotations gives no patch"}
+            for section in cohort.where(domains=roles.sources, splits=["train", "val"])
+            if section.slide not in own
+        ]
+        table = _write_arrays(results, config.size, task.classes, aside)
+        _check_complete(table, cohort, roles, notes)
+        meta: dict[str, Any] = {
+            "size": config.size,
+            "mpp": config.mpp,
+            "downsample": {result.slide: result.downsample for result in results},
+            "slide_mpp": {result.slide: result.mpp for result in results},
+            "classes": list(task.classes),
+            "tissue_slides": [result.slide for result in results],
+            "sources": list(roles.sources),
+            "targets": list(roles.targets),
+            "seed": seed,
+            "min_confidence": min_confidence,
+            "single_patient": SINGLE_PATIENT if any(section.split == "all" for section in cohort) else "",
+            "bands": {result.slide: result.bands for result in results if result.bands},
+            "notes": notes,
+            "inputs": inputs,
+        }
+        meta["key"] = _content_key(aside, table, meta)
+        (aside / "meta.json").write_text(json.dumps(meta, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        _replace_folder(aside, out)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return PatchStore.open(out)
+
+
+def _requests(section: Section, role: str, own: Shapes, propagated: Shapes, unlabelled: int) -> tuple[Request, ...]:
+    """What a slide is asked for. The order matters: ``oracle`` is last everywhere."""
+    slide, split = section.slide, section.split
+    if split not in ("train", "val", "all"):
+        return ()
+    if role == "source":
+        splits = ("train", "val") if split == "all" else (str(split),)
+        return (Request("labelled", splits, own[slide]),) if slide in own else ()
+    if role != "target":
+        return ()
+    seen = "val" if split == "val" else "train"
+    requests = [Request("unlabelled", (seen,), count=unlabelled)]
+    if seen == "train" and slide in propagated:
+        requests.append(Request("propagated", ("train",), propagated[slide]))
+    if seen == "train" and slide in own:
+        requests.append(Request("oracle", ("train",), own[slide]))
+    return tuple(requests)
+
+
+def _unlabelled_count(cohort: Cohort, roles: Roles, config: PatchConfig, task: TaskConfig, own: Shapes) -> int:
+    """As many unlabelled patches per target slide as a source slide gives on average, by its annotations alone."""
+    counts = []
+    for section in cohort.where(domains=roles.sources, splits=["train", "val"]):
+        if section.slide in own:
+            table = own[section.slide]
+            chosen = table.geometry.values[table["class"].isin(task.classes).to_numpy(bool)]
+            scale = config.downsample or (config.mpp / section.mpp if config.mpp and section.mpp else None)
+            extent = config.size * scale if scale else np.inf
+            objects = sum(object_weight(shape, extent) for shape in chosen if shape is not None)
+            counts.append(objects * config.per_object * (1 + config.negatives_per_object))
+    return max(config.min_per_slide, round(float(np.mean(counts))) if counts else 0)
+
+
+def _run(
+    work: Callable[[SlideJob], SlideResult], jobs: Sequence[SlideJob], workers: int, progress: Progress
+) -> Iterator[SlideResult]:
+    """Results in the order of the jobs."""
+    with progress.task("cutting patches", len(jobs)) as bar:
+        if workers <= 1 or len(jobs) <= 1:
+            for job in jobs:
+                yield work(job)
+                bar.advance(note=job.section.slide)
+            return
+        # spawned, not forked: libraries that read slides keep threads, which a fork would leave hanging
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context) as pool:
+            futures = {pool.submit(work, job): job for job in jobs}
+            try:
+                for future in as_completed(futures):
+                    future.result()
+                    bar.advance(note=futures[future].section.slide)
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+            yield from (future.result() for future in futures)
+
+
+def _write_arrays(results: Sequence[SlideResult], size: int, classes: Sequence[str], folder: Path) -> pd.DataFrame:
+    """Join the parts of all slides, ``oracle`` rows last, and write arrays and table; the parts are removed."""
+    counts = [f"px_{name}" for name in classes]
+    table = pd.DataFrame(
+        [{**row, "_part": i, "_row": j} for i, result in enumerate(results) for j, row in enumerate(result.rows)],
+        columns=[*TABLE_COLUMNS, *counts, "_part", "_row"],
+    )
+    table = table.sort_values("kind", key=lambda kind: kind == "oracle", kind="stable", ignore_index=True)
+    table = table.astype({name: "Int64" for name in ("n_objects", *counts)})
+    n = max(1, len(table))  # an empty file cannot be mapped
+    create = np.lib.format.open_memmap
+    arrays = {
+        "images": create(folder / "images.npy", "w+", np.uint8, (n, size, size, 3)),
+        "own": create(folder / "labels_own.npy", "w+", np.uint8, (n, size, size)),
+        "propagated": create(folder / "labels_propagated.npy", "w+", np.uint8, (n, size, size)),
+    }
+    tissue = []
+    for i, result in enumerate(results):
+        with np.load(result.part, allow_pickle=False) as part:
+            where = np.flatnonzero(table["_part"] == i)
+            rows = table["_row"].to_numpy(int)[where]
+            kinds = table["kind"].to_numpy(object)[where]
+            images, labels = part["images"], part["labels"]
+            arrays["images"][where] = images[rows]
+            for kind, chosen in (
+                ("propagated", kinds == "propagated"),
+                ("own", np.isin(kinds, ["labelled", "oracle"])),
+            ):
+                arrays[kind][where] = np.where(chosen[:, None, None], labels[rows], IGNORED)
+            tissue.append(part["tissue"])
+        result.part.unlink()
+    for array in arrays.values():
+        array.flush()
+    np.savez(folder / "tissue.npz", *tissue)
+    table = table.drop(columns=["_part", "_row"])
+    table.to_parquet(folder / "table.parquet", index=False)
+    return table
+
+
+def _content_key(folder: Path, table: pd.DataFrame, meta: Mapping[str, Any]) -> str:
+    digest = hashlib.sha256(table.to_csv(index=False).encode())
+    digest.update(json.dumps({name: meta[name] for name in ("size", "downsample", "classes")}, sort_keys=True).encode())
+    for name in ("images.npy", "labels_own.npy", "labels_propagated.npy"):
+        with (folder / name).open("rb") as stream:
+            while chunk := stream.read(1 << 22):
+                digest.update(chunk)
+    with np.load(folder / "tissue.npz", allow_pickle=False) as arrays:
+        for name in arrays.files:
+            digest.update(arrays[name].tobytes())
+    return digest.hexdigest()[:24]
+
+
+def _usable(out: Path, inputs: str) -> PatchStore | None:
+    """The store at ``out``, where it is whole and made from the same inputs."""
+    try:
+        store = PatchStore.open(out)
+    except StaindaError:
+        return None
+    return store if store.meta.get("inputs") == inputs else None
+
+
+def _check_classes(cohort: Cohort, roles: Roles, task: TaskConfig, own: Shapes) -> None:
+    found: dict[str, int] = {}
+    for section in cohort.where(domains=roles.sources, splits=["train"]):
+        if section.slide in own:
+            for name, count in own[section.slide]["class"].value_counts().items():
+                found[str(name)] = found.get(str(name), 0) + int(count)
+    for name in task.classes:
+        if not found.get(name):
+            raise AnnotationError(
+                f"no training slide of the source domains ({', '.join(roles.sources)}) has an object of class {name!r}",
+                remedy=f"{did_you_mean(name, found)}. Set task.classes to a class that is annotated",
+            )
+
+
+def _check_complete(table: pd.DataFrame, cohort: Cohort, roles: Roles, notes: list[dict[str, str]]) -> None:
+    tested = {section.patient for section in cohort if section.split == "test"}
+    if leaked := sorted(tested & set(table["patient"])):
+        raise LeakError(f"test patient {leaked[0]!r} has patches in the store")
+    for split in ("train", "val"):
+        if not ((table["kind"] == "labelled") & (table["split"] == split)).any():
+            reasons = "; ".join(
+                f"{note['slide']}: {note['reason']}" for note in notes if note["kind"] in ("labelled", "all")
+            )
+            raise AnnotationError(
+                f"no labelled {split} patch could be cut from the source domains ({', '.join(roles.sources)})"
+                + (f": {reasons}" if reasons else ""),
+                file=cohort.source,
+                remedy="Check annotations and tissue of these slides, or lower patches.size or patches.min_tissue",
+            )
+
+
+def _replace_folder(new: Path, out: Path) -> None:
+    """Give a finished folder its name; an older store there is moved away first, then removed."""
+    old = new.with_name(f"{new.name}-old")
+    with output_errors(out):
+        shutil.rmtree(old, ignore_errors=True)
+        if out.exists():
+            out.rename(old)
+        new.rename(out)
+    shutil.rmtree(old, ignore_errors=True)

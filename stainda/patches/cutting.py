@@ -1,0 +1,223 @@
+"""Cutting the patches of one slide: planned, read and labelled in one visit, in this process or another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from shapely.geometry.base import BaseGeometry
+
+from stainda.annotations import empty_shapes, rasterise
+from stainda.cohort import Section
+from stainda.config import PatchConfig, TaskConfig
+from stainda.patches import planning
+from stainda.patches.pixels import WorkingPixels, sample_tissue_pixels, working_downsample
+from stainda.randomness import generator_for
+from stainda.slides import TissueMask, open_slide, tissue_mask
+
+IGNORED = 255
+IGNORE_CLASSES = ("Ignore*", "Ignore", "ignore", "ignored")
+"""Classes whose shapes count neither as object nor as background (``Ignore*`` is QuPath's own)."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """Patches of one kind wanted from a slide.
+
+    Attributes:
+        kind: ``labelled`` (source), ``unlabelled``, ``propagated`` or ``oracle`` (target).
+        splits: where they go; two of them divide the slide into bands.
+        shapes: what labels are painted from; ``None`` for unlabelled patches.
+        count: how many unlabelled patches.
+    """
+
+    kind: str
+    splits: tuple[str, ...]
+    shapes: gpd.GeoDataFrame | None = None
+    count: int = 0
+
+
+@dataclass(frozen=True)
+class SlideJob:
+    """Everything cutting one slide needs; can be sent to another process."""
+
+    section: Section
+    domain: str
+    requests: tuple[Request, ...]
+    config: PatchConfig
+    task: TaskConfig
+    seed: int
+    min_confidence: float
+    part: Path
+
+
+@dataclass
+class SlideResult:
+    """What became of a slide: rows of the table, arrays in ``part`` (a ``.npz``), and what a person should know."""
+
+    slide: str
+    part: Path
+    downsample: float = float("nan")
+    mpp: float | None = None
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    notes: list[dict[str, str]] = field(default_factory=list)
+    bands: dict[str, tuple[float, float, float, float]] = field(default_factory=dict)
+
+
+def cut_slide(job: SlideJob) -> SlideResult:
+    """Cut the patches of one slide and write them to ``job.part``.
+
+    Raises:
+        SlideError: the slide cannot be read, or its mpp is asked for and not known.
+    """
+    section, config = job.section, job.config
+    result = SlideResult(section.slide, job.part)
+    with open_slide(section.path, section.mpp) as slide:
+        result.downsample = working_downsample(slide, config, section.slide)
+        result.mpp = slide.mpp
+        tissue = tissue_mask(slide, 512 if max(slide.size) <= 8192 else 1024)
+        images: list[NDArray[np.uint8]] = []
+        labels: list[NDArray[np.uint8]] = []
+        if not tissue.mask.any():
+            _note(result, "all", "no tissue was found on the slide")
+            colours = np.zeros((0, 3), np.uint8)
+        else:
+            pixels = WorkingPixels(slide, result.downsample)
+            colours = sample_tissue_pixels(slide, tissue, result.downsample, section.slide, job.seed, pixels)
+            for request in job.requests:
+                for split, site in _sites(job, request, result, tissue):
+                    painter = Painter(request.shapes, job)
+                    for around, x, y in _plan(job, request, split, site, painter, result):
+                        labels.append(painter.paint(x, y, config.size, site.downsample))
+                        images.append(pixels.square(x, y, config.size))
+                        row = {"around": around, "x": x, "y": y, "downsample": site.downsample}
+                        share = float(tissue.share(np.array([[x, y, x + site.extent, y + site.extent]]))[0])
+                        result.rows.append(
+                            {
+                                **_row(job, request, split),
+                                **row,
+                                "tissue": share,
+                                **painter.counts(x, y, site, labels[-1]),
+                            }
+                        )
+    shape = (len(images), config.size, config.size)
+    np.savez(
+        job.part,
+        images=np.stack(images) if images else np.zeros((*shape, 3), np.uint8),
+        labels=np.stack(labels) if labels else np.zeros(shape, np.uint8),
+        tissue=colours,
+    )
+    return result
+
+
+class Painter:
+    """Labels of patches from one set of shapes; without shapes every pixel is ignored."""
+
+    def __init__(self, shapes: gpd.GeoDataFrame | None, job: SlideJob) -> None:
+        self.known = shapes is not None
+        self._classes = job.task.classes
+        table = empty_shapes() if shapes is None else shapes
+        wanted = table["class"].isin(self._classes).to_numpy(bool)
+        doubtful = wanted & (table["confidence"].to_numpy(float) < job.min_confidence)  # NaN is not doubtful
+        ignored = table["class"].isin(IGNORE_CLASSES).to_numpy(bool) | doubtful
+        self._shapes, self._ignore = table[wanted & ~doubtful], table[ignored]
+        self.objects = _sound(self._shapes)
+        self.avoid = self.objects + _sound(self._ignore)
+        self._tree = shapely.STRtree(self.objects)
+
+    def by_class(self) -> dict[str, list[BaseGeometry]]:
+        """The objects of each class of the task."""
+        return {name: _sound(self._shapes[self._shapes["class"] == name]) for name in self._classes}
+
+    def paint(self, x: float, y: float, size: int, downsample: float) -> NDArray[np.uint8]:
+        """uint8 (size, size): 0 background, i + 1 for the i-th class, 255 ignored."""
+        if not self.known:
+            return np.full((size, size), IGNORED, np.uint8)
+        return rasterise(self._shapes, self._classes, x, y, size, size, downsample, ignore=self._ignore)
+
+    def counts(self, x: float, y: float, site: planning.Site, labels: NDArray[np.uint8]) -> dict[str, Any]:
+        """Objects that reach into a patch, and pixels per class; ``None`` where nothing is known."""
+        if not self.known:
+            return {"n_objects": None, **{f"px_{name}": None for name in self._classes}}
+        patch = shapely.box(x, y, x + site.extent, y + site.extent)
+        pixels = np.bincount(labels.ravel(), minlength=256)
+        return {
+            "n_objects": len(self._tree.query(patch, predicate="intersects")),
+            **{f"px_{name}": int(pixels[value]) for value, name in enumerate(self._classes, start=1)},
+        }
+
+
+def _sites(job: SlideJob, request: Request, result: SlideResult, tissue: TissueMask) -> list[tuple[str, planning.Site]]:
+    """The part of the slide for each split: all of it, or bands where the slide serves two splits."""
+    size, scale, least = job.config.size, result.downsample, job.config.min_tissue
+    whole = (0, 0, *tissue.size)
+    if len(request.splits) == 1:
+        return [(request.splits[0], planning.Site(tissue, size, scale, whole, least))]
+    bands = planning.validation_bands(tissue, Painter(request.shapes, job).by_class(), size * scale)
+    result.bands = bands
+    sites = []
+    for split in request.splits:
+        site = planning.Site(tissue, size, scale, bands[split], least)
+        if site.holds_a_patch:
+            sites.append((split, site))
+        else:
+            _note(result, request.kind, f"the band of the slide for {split} is narrower than a patch")
+    return sites
+
+
+def _plan(
+    job: SlideJob, request: Request, split: str, site: planning.Site, painter: Painter, result: SlideResult
+) -> list[tuple[str, float, float]]:
+    config = job.config
+    generator = generator_for(job.seed, "patches", job.section.slide, request.kind, split)
+    if config.grid:
+        planned = {"grid": planning.on_grid(site, config.stride or max(1, config.size // 2))}
+    elif not painter.known:
+        planned = {"tissue": planning.away_from_objects(site, [], request.count, generator)}
+        if len(planned["tissue"]) < request.count:
+            reason = f"{len(planned['tissue'])} patches on tissue were found, {request.count} were asked for"
+            _note(result, request.kind, reason)
+    else:
+        objects = planning.around_objects(site, painter.objects, config.per_object, generator)
+        wanted = round(config.negatives_per_object * len(objects)) if len(objects) else config.min_per_slide
+        negatives = planning.away_from_objects(site, painter.avoid, wanted, generator)
+        rest = planning.away_from_objects(site, [], wanted - len(negatives), generator)
+        if len(rest):
+            reason = (
+                f"{len(negatives)} of {wanted} patches without an object were found ({split}); the others lie anywhere"
+            )
+            _note(result, request.kind, reason)
+        planned = {"object": objects, "negative": negatives, "tissue": rest}
+    rows = [(around, float(x), float(y)) for around, corners in planned.items() for x, y in corners]
+    if not rows:
+        _note(result, request.kind, f"no place for a patch was found ({split})")
+    return rows
+
+
+def _row(job: SlideJob, request: Request, split: str) -> dict[str, Any]:
+    section = job.section
+    return {
+        "slide": section.slide,
+        "patient": section.patient,
+        "block": section.block,
+        "section": section.section,
+        "stain": section.stain,
+        "centre": section.centre,
+        "scanner": section.scanner,
+        "domain": job.domain,
+        "split": split,
+        "kind": request.kind,
+    }
+
+
+def _sound(shapes: gpd.GeoDataFrame) -> list[BaseGeometry]:
+    return [shape for shape in shapes.geometry.values if shape is not None and not shape.is_empty]
+
+
+def _note(result: SlideResult, kind: str, reason: str) -> None:
+    result.notes.append({"slide": result.slide, "kind": kind, "reason": reason})

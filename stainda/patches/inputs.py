@@ -1,0 +1,36 @@
+"""A hash of everything that patches are made from: whether work can be used again."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import geopandas as gpd
+import pandas as pd
+import shapely
+
+from stainda.cohort import Cohort
+from stainda.files import stable_hash
+
+
+def inputs_key(cohort: Cohort, shapes: Mapping[str, Mapping[str, gpd.GeoDataFrame]], settings: Any) -> str:
+    """Hash of the cohort's slides (name, patient, split, size and time of the file), their shapes, and settings."""
+    slides = []
+    for section in cohort:
+        stat = section.path.stat() if section.path.is_file() else None
+        state = (stat.st_size, stat.st_mtime_ns) if stat else None
+        slides.append([section.slide, section.patient, cohort.domain(section), section.split, section.mpp, state])
+    here = [section.slide for section in cohort]
+    drawn = {
+        kind: {slide: _shapes_key(some[slide]) for slide in here if slide in some} for kind, some in shapes.items()
+    }
+    return stable_hash([slides, drawn, settings], length=24)
+
+
+def _shapes_key(shapes: gpd.GeoDataFrame) -> str:
+    digest = hashlib.sha256()
+    for geometry, name, confidence in zip(shapes.geometry.values, shapes["class"], shapes["confidence"], strict=True):
+        wkb = b"" if geometry is None else shapely.to_wkb(geometry)
+        digest.update(wkb + f"|{name}|{'' if pd.isna(confidence) else float(confidence)!r}|".encode())
+    return digest.hexdigest()

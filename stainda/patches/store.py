@@ -1,0 +1,136 @@
+"""The patch store: arrays on disk that several training processes read at memory speed.
+
+A folder of ``images.npy``, ``labels_own.npy``, ``labels_propagated.npy`` (memory-mapped: the operating system keeps
+one copy for all processes), ``table.parquet`` (a row per patch), ``tissue.npz`` and ``meta.json``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from stainda.errors import ConfigError, StaindaError, did_you_mean
+
+LabelKind = Literal["own", "propagated"]
+
+TABLE_COLUMNS = (
+    "slide", "patient", "block", "section", "stain", "centre", "scanner", "domain", "split", "kind", "around",
+    "x", "y", "downsample", "tissue", "n_objects",
+)  # fmt: skip
+"""Columns of the table; ``px_CLASS`` follow, pixels per class. ``x, y`` is the upper left corner, level-0 pixels.
+
+``kind``: ``labelled`` (source domains), ``unlabelled``, ``propagated``, ``oracle`` (target domains). ``around``: what
+the patch was cut around: ``object``, ``negative``, ``tissue``, ``grid``. ``n_objects`` and pixels are missing where the
+patch has no label.
+"""
+
+_LABELS_OF_KIND: Mapping[str, str] = {"labelled": "own", "oracle": "own", "propagated": "propagated"}
+
+
+class PatchStore:
+    """A store, opened for reading. It can be sent to other processes: they open the same files.
+
+    Attributes:
+        folder: where it lies.
+        table: one row per patch, see :data:`TABLE_COLUMNS`.
+        meta: ``size`` (pixels), ``mpp`` (of the patches, or ``None``), ``downsample`` and ``slide_mpp`` by slide,
+            ``classes``, ``seed``, ``single_patient`` (empty, or what follows from there being one), ``bands`` by slide,
+            ``notes`` (slide, kind, reason: what was skipped or found less of), ``inputs`` and ``key`` (hashes of what
+            went in and of what came out).
+    """
+
+    def __init__(self, folder: Path, table: pd.DataFrame, meta: dict[str, Any]) -> None:
+        self.folder, self.table, self.meta = folder, table, meta
+
+    @classmethod
+    def open(cls, folder: str | Path) -> PatchStore:
+        """Open a store for reading.
+
+        Raises:
+            StaindaError: there is none, or a file of it is missing or damaged.
+        """
+        folder = Path(folder)
+        try:
+            meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+            table = pd.read_parquet(folder / "table.parquet")
+        except (OSError, ValueError) as error:
+            raise StaindaError(
+                "there is no complete patch store", file=folder, remedy="Cut the patches first (stainda patches)"
+            ) from error
+        store = cls(folder, table, meta)
+        shape = (len(table), meta["size"], meta["size"])
+        for name, array in (("images", store.images), ("own", store.labels("own"))):
+            if array.shape[:3] != shape:
+                raise StaindaError(
+                    f"{name} hold {array.shape[:3]} and not {shape} pixels",
+                    file=folder,
+                    remedy="Remove the folder and cut the patches again",
+                )
+        return store
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __reduce__(self):  # type: ignore[no-untyped-def]
+        return PatchStore.open, (self.folder,)
+
+    @property
+    def key(self) -> str:
+        """Hash of the content: two stores with the same key train alike."""
+        return str(self.meta["key"])
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The task's classes; label i + 1 is the i-th."""
+        return tuple(self.meta["classes"])
+
+    @cached_property
+    def images(self) -> NDArray[np.uint8]:
+        """Read-only uint8 (n, size, size, 3) on disk."""
+        return self._array("images")
+
+    def labels(self, kind: LabelKind) -> NDArray[np.uint8]:
+        """Read-only uint8 (n, size, size) on disk: 0 background, i + 1 class i, 255 ignored or not known."""
+        return {"own": self._own, "propagated": self._propagated}[_known(kind)]
+
+    def has_labels(self, kind: LabelKind) -> NDArray[np.bool_]:
+        """Which patches have labels of this kind: bool (n,)."""
+        return (self.table["kind"].map(_LABELS_OF_KIND) == _known(kind)).to_numpy(bool)
+
+    @cached_property
+    def tissue_pixels(self) -> dict[str, NDArray[np.uint8]]:
+        """Colours of each slide's tissue, uint8 (n <= 4096, 3), by slide."""
+        with np.load(self.folder / "tissue.npz", allow_pickle=False) as arrays:
+            return {slide: arrays[f"arr_{index}"] for index, slide in enumerate(self.meta["tissue_slides"])}
+
+    @cached_property
+    def _own(self) -> NDArray[np.uint8]:
+        return self._array("labels_own")
+
+    @cached_property
+    def _propagated(self) -> NDArray[np.uint8]:
+        return self._array("labels_propagated")
+
+    def _array(self, name: str) -> NDArray[np.uint8]:
+        file = self.folder / f"{name}.npy"
+        try:
+            if len(self.table) == 0:
+                return np.load(file, allow_pickle=False)
+            return np.load(file, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise StaindaError(
+                "cannot be read", file=file, remedy="Remove the patch folder and cut the patches again"
+            ) from error
+
+
+def _known(kind: str) -> str:
+    if kind not in ("own", "propagated"):
+        raise ConfigError(f"there are no labels {kind!r}", remedy=did_you_mean(kind, ("own", "propagated")))
+    return kind

@@ -1,0 +1,277 @@
+"""A block of kidney cortex in 3-D, drawn once from the seed; sections only cut it."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+
+import numpy as np
+
+from stainda.phantom.packing import Placed, Raster, curve, fill
+from stainda.phantom.shapes import Surface, Tubes, unit_vectors
+from stainda.randomness import generator_for
+
+TUBULE_KINDS = ("proximal", "distal", "collecting")
+VESSEL_KINDS = ("artery", "vein")
+# What resembles a glomerulus: lymphoid in H&E, casts in PAS, scar in Sirius red, granuloma in CD68, plexus in CD34.
+BODY_KINDS = ("glomerulus", "sclerotic", "lymphoid", "casts", "scar", "granuloma", "plexus")
+MIMICS = BODY_KINDS[2:]
+_LAYER = 45.0  # micrometres: tubules of one layer are packed together
+GLOMERULI_PER_MM2 = 19.0
+SCLEROTIC_SHARE = 0.12
+MIMICS_PER_MM2 = 1.3  # of each kind
+VESSELS_PER_MM2 = 9.0
+CLUSTERS_PER_MM2 = 45.0
+
+
+@dataclass(frozen=True)
+class Tissue:
+    """The outline of the tissue on the glass, in the frame: a rounded rectangle whose sides wander.
+
+    ``axes`` (2,) half sides in micrometres; ``waves`` (k,), ``heights`` (k,) and ``phases`` (k,) of the wandering;
+    ``capsule`` is the direction in which the renal capsule lies, radians.
+    """
+
+    axes: np.ndarray
+    waves: np.ndarray
+    heights: np.ndarray
+    phases: np.ndarray
+    capsule: float
+
+    def depth(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Micrometres below the edge of the tissue, negative on glass; exact near the edge to a few percent."""
+        a, b = self.axes
+        around = np.arctan2(y, x)
+        wander = 1 + np.sum(
+            [h * np.sin(w * around + p) for w, h, p in zip(self.waves, self.heights, self.phases, strict=True)], axis=0
+        )
+        level = (np.abs(x / a) ** 4 + np.abs(y / b) ** 4) ** 0.25
+        return (wander - level) * min(a, b)
+
+
+@dataclass(frozen=True)
+class Bodies:
+    """Glomeruli and what resembles them.
+
+    Attributes:
+        centre: (n, 3) micrometres.
+        kind: (n,) index into :data:`BODY_KINDS`.
+        outer: Bowman's capsule, or the edge of the look-alike.
+        tuft: the glomerular tuft (equals ``outer``, a little smaller, for the others).
+        name: (n,) for example ``G003``.
+        uuid: (n,) the identity of a body in every section of its block.
+    """
+
+    centre: np.ndarray
+    kind: np.ndarray
+    outer: Surface
+    tuft: Surface
+    name: tuple[str, ...]
+    uuid: tuple[str, ...]
+
+    @property
+    def is_glomerulus(self) -> np.ndarray:
+        return self.kind < 2
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """Everything in one block, in micrometres about the middle of the frame; ``heights`` are the z of its sections."""
+
+    seed: int
+    block: str
+    half: float
+    heights: tuple[float, ...]
+    tissue: Tissue
+    bodies: Bodies
+    tubules: Tubes
+    vessels: Tubes
+    macrophages: np.ndarray
+
+
+def build_anatomy(seed: int, block: str, half: float, heights: tuple[float, ...]) -> Anatomy:
+    """Draw the anatomy of a block whose canvas reaches from ``-half`` to ``half`` micrometres."""
+    tissue = _tissue(generator_for(seed, block, "tissue"), half)
+    low, high = min(heights), max(heights)
+    bodies = _bodies(generator_for(seed, block, "bodies"), seed, block, tissue, low, high)
+    vessels = _vessels(generator_for(seed, block, "vessels"), tissue, bodies, low, high)
+    tubules = _tubules(generator_for(seed, block, "tubules"), half, tissue, bodies, vessels, low, high)
+    macrophages = _macrophages(generator_for(seed, block, "macrophages"), tissue, bodies, low, high)
+    return Anatomy(seed, block, half, heights, tissue, bodies, tubules, vessels, macrophages)
+
+
+def _tissue(rng: np.random.Generator, half: float) -> Tissue:
+    waves = np.array([2, 3, 5, 7, 11])
+    heights = rng.uniform(0.3, 1.0, 5) * np.array([0.03, 0.025, 0.014, 0.009, 0.006])
+    return Tissue(
+        half * rng.uniform(0.81, 0.86, 2), waves, heights, rng.uniform(0, 2 * np.pi, 5), rng.uniform(0, 2 * np.pi)
+    )
+
+
+def _area_mm2(tissue: Tissue) -> float:
+    return float(4 * tissue.axes.prod() * 0.93) / 1e6
+
+
+def _bodies(rng: np.random.Generator, seed: int, block: str, tissue: Tissue, low: float, high: float) -> Bodies:
+    area = _area_mm2(tissue)
+    wanted: list[tuple[int, float, float]] = []  # kind, radius, height of the centre
+    thickness = 1 + (high - low) / 150
+    for _ in range(max(2, round(GLOMERULI_PER_MM2 * area * thickness))):
+        sclerotic = rng.random() < SCLEROTIC_SHARE
+        radius = float(np.clip(rng.normal(76, 12), 60, 125)) * (0.75 if sclerotic else 1.0)
+        wanted.append((int(sclerotic), radius, rng.uniform(low - 0.92 * radius, high + 0.92 * radius)))
+    for kind in MIMICS:
+        for _ in range(max(1, round(MIMICS_PER_MM2 * area * thickness))):
+            radius = rng.uniform(48, 78)
+            wanted.append((BODY_KINDS.index(kind), radius, rng.uniform(low - 0.5 * radius, high + 0.5 * radius)))
+    wanted.sort(key=lambda one: -one[1])
+    centres: list[np.ndarray] = []
+    kept: list[tuple[int, float]] = []
+    for code, radius, height in wanted:
+        spot = _free_spot(rng, tissue, radius, height, centres, [r for _, r in kept])
+        if spot is not None:
+            centres.append(spot)
+            kept.append((code, radius))
+    number = len(kept)
+    kinds = np.array([kind for kind, _ in kept], dtype=np.int64)
+    radii = np.array([radius for _, radius in kept])
+    outer = Surface(radii, unit_vectors(rng, number, 5), rng.uniform(-0.12, 0.10, (number, 5)), 3.0)
+    tuft_radius = radii * np.where(kinds == 0, rng.uniform(0.83, 0.92, number), np.where(kinds == 1, 0.86, 0.97))
+    heights = rng.uniform(-0.07, 0.12, (number, 10)) * np.where(kinds == 0, 1.0, 0.35)[:, None]
+    heights[:, 0] = np.where(kinds == 0, 0.25, 0.0)  # the vascular pole, where tuft and capsule meet
+    tuft = Surface(tuft_radius, unit_vectors(rng, number, 10), heights, 9.0)
+    names, counters = [], dict.fromkeys(("G", "M"), 0)
+    for kind in kinds:
+        letter = "G" if kind < 2 else "M"
+        counters[letter] += 1
+        names.append(f"{letter}{counters[letter]:03d}")
+    identity = tuple(str(uuid.uuid5(uuid.NAMESPACE_OID, f"stainda phantom/{seed}/{block}/{name}")) for name in names)
+    return Bodies(np.array(centres).reshape(-1, 3), kinds, outer, tuft, tuple(names), identity)
+
+
+def _free_spot(
+    rng: np.random.Generator,
+    tissue: Tissue,
+    radius: float,
+    height: float,
+    centres: list[np.ndarray],
+    radii: list[float],
+) -> np.ndarray | None:
+    """A place clear of the tissue's edge and of the bodies already placed, or None after many tries."""
+    others = np.array(centres).reshape(-1, 3)
+    reach = np.array(radii) * 1.08 + radius * 1.08 + 7
+    tries = rng.uniform(-1, 1, (400, 2)) * tissue.axes
+    inside = tissue.depth(tries[:, 0], tries[:, 1]) > radius * 1.15 + 25
+    for xy in tries[inside]:
+        spot = np.array([*xy, height])
+        if not len(others) or np.all(np.linalg.norm(others - spot, axis=1) > reach):
+            return spot
+    return None
+
+
+def _vessels(rng: np.random.Generator, tissue: Tissue, bodies: Bodies, low: float, high: float) -> Tubes:
+    placed: list[Placed] = []
+    walls: list[float] = []
+    lines: list[tuple[np.ndarray, float]] = []
+    for _ in range(max(2, round(VESSELS_PER_MM2 * _area_mm2(tissue)))):
+        kind = "artery" if rng.random() < 0.65 else "vein"
+        radius = float(np.exp(rng.uniform(np.log(13), np.log(46))))
+        for _try in range(250):
+            spot = rng.uniform(-1, 1, 2) * tissue.axes
+            if rng.random() < 0.55:
+                lean = np.tan(np.deg2rad(abs(rng.normal(0, 22)))) * rng.choice((-1, 1))
+                side, rise = rng.uniform(0, 2 * np.pi), (high - low) / 2 + 60
+                drift = lean * rise * np.array([np.cos(side), np.sin(side)])
+                middle = (low + high) / 2
+                line = np.array([[*(spot - drift), middle - rise], [*(spot + drift), middle + rise]])
+                course = spot[None]
+            else:
+                course = curve(rng, spot, rng.uniform(0, 2 * np.pi), rng.uniform(80, 320), 0.004)
+                line = np.column_stack([course, np.full(len(course), rng.uniform(low, high))])
+            if _clear(course, radius + 6, tissue, bodies, lines):
+                placed.append(Placed(line, radius, kind))
+                walls.append(radius * (rng.uniform(0.38, 0.55) if kind == "artery" else 0.1) + 1.5)
+                lines.append((course, radius))
+                break
+    return _as_tubes(rng, placed, VESSEL_KINDS, np.array(walls))
+
+
+def _clear(
+    course: np.ndarray, radius: float, tissue: Tissue, bodies: Bodies, lines: list[tuple[np.ndarray, float]]
+) -> bool:
+    if tissue.depth(course[:, 0], course[:, 1]).min() < radius + 15:
+        return False
+    apart = np.linalg.norm(course[:, None] - bodies.centre[None, :, :2], axis=2)
+    if np.any(apart < bodies.outer.radius + radius):
+        return False
+    return all(np.linalg.norm(course[:, None] - other[None], axis=2).min() > radius + size + 8 for other, size in lines)
+
+
+def _tubules(
+    rng: np.random.Generator, half: float, tissue: Tissue, bodies: Bodies, vessels: Tubes, low: float, high: float
+) -> Tubes:
+    layers = max(1, int(np.ceil((high - low + 12) / _LAYER)))
+    depth = (high - low + 12) / layers
+    heading, ray_phase = rng.uniform(0, np.pi), rng.uniform(0, 2 * np.pi)
+    placed: list[Placed] = []
+    for layer in range(layers):
+        middle = low - 6 + (layer + 0.5) * depth
+        raster = Raster(half)
+        axes = raster.axes
+        gx, gy = np.meshgrid(axes, axes)
+        raster.taken = tissue.depth(gx, gy) < -10
+        for centre, radius in zip(bodies.centre, bodies.outer.radius, strict=True):
+            cut = radius**2 - (middle - centre[2]) ** 2
+            if cut > 0:
+                raster.stamp(raster.taken, centre[None, :2], float(np.sqrt(cut)))
+        chosen, centres, _ = vessels.discs(middle, 0.0)
+        for segment, centre in zip(chosen, centres, strict=True):
+            ends = np.linspace(vessels.start[segment, :2], vessels.end[segment, :2], 4)
+            flat = abs(vessels.end[segment, 2] - vessels.start[segment, 2]) < 1
+            raster.stamp(raster.taken, ends if flat else centre[None], vessels.radius[vessels.tube[segment]])
+        placed += fill(raster, rng, heading, middle, depth / 2 if layers > 1 else depth / 2 + 40, ray_phase)
+    walls = {"proximal": 0.50, "distal": 0.42, "collecting": 0.42}
+    wall = np.array([one.radius * walls[one.kind] * rng.uniform(0.75, 1.2) for one in placed])
+    return _as_tubes(rng, placed, TUBULE_KINDS, wall, swell=5.0)
+
+
+def _as_tubes(
+    rng: np.random.Generator, placed: list[Placed], kinds: tuple[str, ...], wall: np.ndarray, swell: float = 0.0
+) -> Tubes:
+    """The tubes as arrays; ``swell`` micrometres are added to each radius, so that neighbours press each other flat."""
+    starts = [one.line[:-1] for one in placed]
+    ends = [one.line[1:] for one in placed]
+    return Tubes(
+        start=np.concatenate([*starts, np.zeros((0, 3))]),
+        end=np.concatenate([*ends, np.zeros((0, 3))]),
+        tube=np.repeat(np.arange(len(placed)), [len(one) for one in starts]),
+        radius=np.array([one.radius for one in placed], dtype=float) + swell,
+        kind=np.array([kinds.index(one.kind) for one in placed], dtype=np.int64),
+        wall=np.asarray(wall, dtype=float),
+        tint=rng.random(len(placed)),
+    )
+
+
+def _macrophages(rng: np.random.Generator, tissue: Tissue, bodies: Bodies, low: float, high: float) -> np.ndarray:
+    """(n, 3) centres of macrophages that may be seen: in clusters, a few anywhere, and packed in granulomas."""
+    area = _area_mm2(tissue)
+    deep = high - low + 16
+    clusters = np.column_stack(
+        [
+            rng.uniform(-1, 1, (round(CLUSTERS_PER_MM2 * area) + 1, 2)) * tissue.axes,
+            rng.uniform(low - 8, high + 8, round(CLUSTERS_PER_MM2 * area) + 1),
+        ]
+    )
+    sizes = rng.poisson(22 * max(1.0, deep / 28), len(clusters))
+    spread = np.array([34.0, 34.0, max(12.0, deep / 3)])
+    found = [np.repeat(clusters, sizes, axis=0) + rng.normal(0, 1, (sizes.sum(), 3)) * spread]
+    number = rng.poisson(260 * area * deep / 20)
+    found.append(
+        np.column_stack([rng.uniform(-1, 1, (number, 2)) * tissue.axes, rng.uniform(low - 8, high + 8, number)])
+    )
+    for index in np.flatnonzero(bodies.kind == BODY_KINDS.index("granuloma")):
+        radius = bodies.outer.radius[index]
+        cloud = rng.uniform(-1, 1, (round(radius**3 * 8 / 2600), 3)) * radius
+        cloud = cloud[np.linalg.norm(cloud, axis=1) < 0.9 * radius] + bodies.centre[index]
+        found.append(cloud[(cloud[:, 2] > low - 8) & (cloud[:, 2] < high + 8)])
+    return np.concatenate(found)

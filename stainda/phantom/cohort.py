@@ -1,0 +1,100 @@
+"""A synthetic cohort as files: slides, annotations, landmarks, truth, and the manifest that names them."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+
+from stainda.config.models import PhantomConfig
+from stainda.errors import StaindaError
+from stainda.files import stable_hash, write_csv, write_json
+from stainda.phantom.section import RenderedSection, SectionPlan, plan_sections
+from stainda.phantom.truth import write_truth
+from stainda.progress import SILENT, Progress
+
+MANIFEST_COLUMNS = (
+    "slide", "patient", "block", "section", "stain", "centre", "scanner", "path", "annotations", "landmarks", "mpp",
+    "split",
+)  # fmt: skip
+VERSION = 1  # raised when the same configuration renders differently, so that an old folder is not continued
+
+
+def make_cohort(config: PhantomConfig, out: str | Path, progress: Progress = SILENT, workers: int = 1) -> Path:
+    """Make a synthetic cohort in the folder ``out`` and return the path of its ``manifest.csv``.
+
+    Writes ``slides/<slide>.tif``, ``annotations/<slide>.geojson`` (glomeruli), ``macrophages/<slide>.geojson``
+    (points), ``landmarks/<slide>.csv``, ``truth/<slide>.npz`` (see :func:`stainda.phantom.true_map`) and
+    ``artefacts.csv``. Sections that are there from an interrupted run with the same configuration are kept.
+
+    Args:
+        config: what to make; everything follows from it and its seed.
+        out: the folder, made where it is missing.
+        progress: told of every section.
+        workers: processes side by side.
+
+    Raises:
+        ConfigError: a stain is unknown.
+        StaindaError: the folder holds another cohort, or cannot be written to.
+    """
+    out = Path(out)
+    plans = plan_sections(config)
+    _claim(config, out)
+    todo = [plan for plan in plans if not _finished(plan, out)]
+    with progress.task("synthetic sections", total=len(plans)) as task:
+        task.advance(len(plans) - len(todo))
+        if workers <= 1 or len(todo) <= 1:
+            for plan in todo:
+                _make_section(plan, out)
+                task.advance(1, plan.slide)
+        else:
+            context = multiprocessing.get_context("spawn")
+            with ProcessPoolExecutor(min(workers, len(todo)), mp_context=context) as pool:
+                futures = {pool.submit(_make_section, plan, out): plan for plan in todo}
+                for future in as_completed(futures):
+                    future.result()
+                    task.advance(1, futures[future].slide)
+    write_csv(
+        out / "artefacts.csv",
+        [{"slide": plan.slide, "artefact": name} for plan in plans for name in plan.artefacts],
+        ("slide", "artefact"),
+    )
+    return write_csv(out / "manifest.csv", [_manifest_row(plan) for plan in plans], MANIFEST_COLUMNS)
+
+
+def _make_section(plan: SectionPlan, out: Path) -> None:
+    """Render one section; its truth file comes last and says that the section is whole."""
+    section = RenderedSection(plan)
+    section.write(out / "slides" / f"{plan.slide}.tif")
+    write_truth(section, out)
+
+
+def _finished(plan: SectionPlan, out: Path) -> bool:
+    return (out / "truth" / f"{plan.slide}.npz").is_file() and (out / "slides" / f"{plan.slide}.tif").is_file()
+
+
+def _claim(config: PhantomConfig, out: Path) -> None:
+    """Write down what the folder holds, or refuse to mix two cohorts in it."""
+    settings = {"version": VERSION, **config.model_dump(mode="json")}
+    mark = out / "phantom.json"
+    if mark.is_file() and stable_hash(_read_json(mark)) != stable_hash(settings):
+        raise StaindaError(
+            "this folder holds a synthetic cohort made with other settings",
+            file=out,
+            remedy="Name another folder, or remove it",
+        )
+    write_json(mark, settings)
+
+
+def _read_json(path: Path) -> object:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _manifest_row(plan: SectionPlan) -> dict[str, object]:
+    return {
+        "slide": plan.slide, "patient": plan.patient, "block": plan.block, "section": plan.number, "stain": plan.stain,
+        "centre": plan.centre.name, "scanner": plan.centre.scanner, "path": f"slides/{plan.slide}.tif",
+        "annotations": f"annotations/{plan.slide}.geojson", "landmarks": f"landmarks/{plan.slide}.csv",
+        "mpp": None, "split": None,
+    }  # fmt: skip

@@ -1,0 +1,125 @@
+"""What is known about a section: outlines, macrophages, landmarks, and the map, as files."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stainda.files import write_csv, write_json
+from stainda.phantom.section import RenderedSection
+from stainda.randomness import generator_for
+
+GLOMERULUS_COLOUR = (0, 200, 80)
+MACROPHAGE_COLOUR = (230, 120, 0)
+LANDMARKS = 24
+
+
+def write_truth(section: RenderedSection, out: Path) -> None:
+    """Write annotations, macrophages, landmarks and the map of a section that has been rendered."""
+    slide = section.plan.slide
+    write_json(out / "annotations" / f"{slide}.geojson", _collection(glomerulus_features(section)))
+    write_json(out / "macrophages" / f"{slide}.geojson", _collection(macrophage_features(section)))
+    write_csv(out / "landmarks" / f"{slide}.csv", landmark_rows(section), ("id", "x", "y"))
+    section.map.save(
+        out / "truth" / f"{slide}.npz",
+        size=np.array(section.plan.size), macrophages=section.anatomy.macrophages[section.macrophages],
+        landmarks=frame_landmarks(section),
+    )  # fmt: skip
+
+
+def glomerulus_features(section: RenderedSection) -> list[dict[str, Any]]:
+    """QuPath features of the glomeruli of a section, outlines in level-0 pixels; the id is that of the whole block."""
+    bodies = section.anatomy.bodies
+    features = []
+    for index, outline in sorted(section.scene.outlines.items()):
+        if section.plan.blank or not bodies.is_glomerulus[index]:
+            continue
+        ring = section.map.from_frame(np.asarray(outline.exterior.coords))
+        sclerotic = section.scene.body_kind(index) == "sclerotic"
+        properties = {
+            "objectType": "annotation",
+            "name": bodies.name[index],
+            "classification": {"name": "glomerulus", "color": list(GLOMERULUS_COLOUR)},
+            "isLocked": True,
+            "measurements": {"sclerotic": int(sclerotic), "area_um2": round(outline.area, 1)},
+        }
+        features.append(_feature(bodies.uuid[index], "Polygon", [np.round(ring, 2).tolist()], properties))
+    return features
+
+
+def macrophage_features(section: RenderedSection) -> list[dict[str, Any]]:
+    """QuPath features of the macrophages that can be seen, as points."""
+    if section.plan.blank:
+        return []
+    drawn = section.macrophages
+    points = section.map.from_frame(section.anatomy.macrophages[drawn, :2])
+    inside = np.all((points >= 0) & (points < section.plan.size), axis=1)
+    properties = {
+        "objectType": "annotation",
+        "classification": {"name": "macrophage", "color": list(MACROPHAGE_COLOUR)},
+    }
+    return [
+        _feature(
+            _uuid(section, f"macrophage/{name}"),
+            "Point",
+            np.round(point, 2).tolist(),
+            {**properties, "name": f"C{name:05d}"},
+        )
+        for name, point in zip(drawn[inside], points[inside], strict=True)
+    ]
+
+
+def frame_landmarks(section: RenderedSection) -> np.ndarray:
+    """(n, 2) micrometres in the frame: centres of upright tubules and vessels, spread wide; one set per block."""
+    anatomy = section.anatomy
+    spots = []
+    for tubes in (anatomy.vessels, anatomy.tubules):
+        run = tubes.end - tubes.start
+        upright = np.linalg.norm(run[:, :2], axis=1) < 0.25 * np.abs(run[:, 2])
+        spots.append((tubes.start[upright, :2] + tubes.end[upright, :2]) / 2)
+    found = np.concatenate(spots)
+    deep = anatomy.tissue.depth(found[:, 0], found[:, 1]) > 20
+    found = found[deep] if deep.sum() >= LANDMARKS else found
+    return _spread(found, LANDMARKS, generator_for(anatomy.seed, anatomy.block, "landmarks"))
+
+
+def landmark_rows(section: RenderedSection) -> list[dict[str, Any]]:
+    """Landmarks of a section, level-0 pixels; the ids are shared by the sections of a block."""
+    if section.plan.blank:
+        return []
+    points = section.map.from_frame(frame_landmarks(section))
+    return [
+        {"id": number, "x": round(float(x), 3), "y": round(float(y), 3)}
+        for number, (x, y) in enumerate(points, start=1)
+        if 0 <= x < section.plan.size and 0 <= y < section.plan.size
+    ]
+
+
+def _spread(points: np.ndarray, number: int, rng: np.random.Generator) -> np.ndarray:
+    """Up to ``number`` of the points, each as far as can be from those before it."""
+    if len(points) <= number:
+        return points
+    chosen = [int(rng.integers(len(points)))]
+    away = np.linalg.norm(points - points[chosen[0]], axis=1)
+    while len(chosen) < number:
+        chosen.append(int(np.argmax(away)))
+        away = np.minimum(away, np.linalg.norm(points - points[chosen[-1]], axis=1))
+    return points[chosen]
+
+
+def _uuid(section: RenderedSection, name: str) -> str:
+    return str(uuid.uuid5(uuid.NAMESPACE_OID, f"stainda phantom/{section.plan.seed}/{section.plan.block}/{name}"))
+
+
+def _feature(identity: str, kind: str, coordinates: list[Any], properties: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "type": "Feature", "id": identity, "properties": properties,
+        "geometry": {"type": kind, "coordinates": coordinates},
+    }  # fmt: skip
+
+
+def _collection(features: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"type": "FeatureCollection", "features": features}

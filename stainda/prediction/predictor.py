@@ -1,0 +1,360 @@
+"""A trained job applied to slides and images: probability maps, and objects."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stainda.config import PatchConfig, TaskConfig
+from stainda.errors import SlideError, TrainingError, did_you_mean
+from stainda.files import whole_file
+from stainda.prediction.regions import ArrayRegion, Region, SlideRegion, TissueSample, sample_tissue
+from stainda.prediction.tiling import Blend, TilePlan, batches
+from stainda.progress import SILENT, Progress
+from stainda.randomness import generator_for
+from stainda.strategies.detector import CHECKPOINTS, Detector
+from stainda.strategies.statistics import Statistics, batchnorm_layers, estimate_statistics
+
+if TYPE_CHECKING:
+    import geopandas as gpd
+
+    from stainda.slides import Slide
+
+TILE = 256
+"""Least pixels of a tile's result; larger where the network's margin is large."""
+
+_BATCH_PIXELS = 2**20
+_LARGE = 2**28
+
+
+@dataclass(frozen=True)
+class ProbabilityMap:
+    """Probability of each class over a region of a slide.
+
+    Attributes:
+        array: float32 (float16 where it would exceed 1 GiB), ``(classes, h, w)``; 0 where there is no tissue.
+        downsample: level-0 pixels per pixel.
+        x, y: level-0 position of the corner of the first pixel.
+        classes: names along the first axis.
+        notes: how batch statistics and colours of this slide were obtained.
+        mpp: micrometres per level-0 pixel, where known.
+    """
+
+    array: np.ndarray
+    downsample: float
+    x: float
+    y: float
+    classes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    mpp: float | None = None
+
+
+class Predictor:
+    """A trained job, ready for any slide; made by :func:`load_predictor`.
+
+    Attributes:
+        detector: the network with its view and batch statistics.
+        thresholds: probability from which a pixel is called the class, fixed on source validation.
+        patches, task: the job's scale and classes.
+    """
+
+    def __init__(self, detector: Detector, settings: dict[str, Any], result: dict[str, Any], name: str) -> None:
+        self.detector, self.name = detector, name
+        self.patches = PatchConfig.model_validate(settings["patches"])
+        self.task = TaskConfig.model_validate(settings["task"])
+        self.thresholds: dict[str, float] = result["thresholds"]
+
+    @property
+    def threshold(self) -> tuple[float, ...]:
+        """The thresholds in the order of the classes."""
+        return tuple(self.thresholds[cls] for cls in self.detector.classes)
+
+    # -- probabilities ------------------------------------------------------------------------------------------
+
+    def downsample_of(self, mpp: float | None, file: Path | None = None) -> float:
+        """Level-0 pixels per pixel the network sees, on a slide of this pixel size.
+
+        Raises:
+            SlideError: the job works at a physical scale and the slide's pixel size is not known.
+        """
+        if self.patches.downsample is not None:
+            return self.patches.downsample
+        assert self.patches.mpp is not None
+        if mpp is None:
+            raise SlideError(
+                f"the job was trained at {self.patches.mpp} µm per pixel and this slide's pixel size is not known",
+                file=file,
+                remedy="Give it: --mpp 0.25 on the command line, or the column mpp of the manifest",
+            )
+        return self.patches.mpp / mpp
+
+    def probabilities(
+        self, slide: Slide, domain: str | None = None, name: str | None = None, progress: Progress = SILENT
+    ) -> ProbabilityMap:
+        """Probabilities over a whole slide; tiles without tissue are not read and stay 0.
+
+        Args:
+            slide: an open slide; its ``mpp`` is used where the job works at a physical scale.
+            domain: the slide's domain, where it is one the job was trained on (batch statistics kept for it are used).
+            name: names the slide in random choices; default the file's stem.
+
+        Raises:
+            SlideError: no pixel size where one is needed, or no tissue.
+        """
+        from stainda.slides import tissue_mask
+
+        downsample = self.downsample_of(slide.mpp, slide.path)
+        tissue = tissue_mask(slide)
+        if not tissue.mask.any():
+            raise SlideError(
+                "no tissue is found on this slide", file=slide.path, remedy="Look at the slide's thumbnail"
+            )
+        region = SlideRegion(slide, tissue, downsample)
+        return self._map(region, domain, name or slide.path.stem, slide.mpp, progress)
+
+    def probabilities_array(
+        self,
+        image: np.ndarray,
+        domain: str | None = None,
+        name: str = "image",
+        tissue: np.ndarray | None = None,
+        x: float = 0.0,
+        y: float = 0.0,
+        downsample: float = 1.0,
+    ) -> ProbabilityMap:
+        """Probabilities over an image in memory.
+
+        Args:
+            image: uint8 RGB ``(h, w, 3)`` at the scale the network was trained at.
+            domain, name: as for :meth:`probabilities`.
+            tissue: bool ``(h, w)``, where to look; default everywhere.
+            x, y, downsample: where the image lies on its slide, for the coordinates of objects.
+        """
+        return self._map(ArrayRegion(image, tissue, x, y, downsample), domain, name, None, SILENT)
+
+    def _map(
+        self, region: Region, domain: str | None, name: str, mpp: float | None, progress: Progress
+    ) -> ProbabilityMap:
+        sample = None
+        if self._needs_sample(domain):
+            sample = sample_tissue(
+                region, self.patches.size, self.patches.min_tissue, generator_for(0, "prediction", name)
+            )
+        notes = self._fit_view(sample, name)
+        statistics, note = self._statistics(sample, domain, name)
+        count = len(self.detector.classes) * region.height * region.width
+        array = np.zeros(
+            (len(self.detector.classes), region.height, region.width), np.float32 if count < _LARGE else np.float16
+        )
+        self._fill(region, array, statistics, name, progress)
+        return ProbabilityMap(array, region.downsample, region.x, region.y, self.detector.classes, (*notes, note), mpp)
+
+    def _needs_sample(self, domain: str | None) -> bool:
+        return self.detector.strategy.view.fitted or self._estimates(domain)
+
+    def _estimates(self, domain: str | None) -> bool:
+        """Whether batch statistics are to come from the slide itself."""
+        norm = self.detector.strategy.norm
+        if not batchnorm_layers(self.detector.network):
+            return False
+        return norm.from_slide or (norm.by_domain and domain not in self.detector.statistics)
+
+    def _fit_view(self, sample: TissueSample | None, name: str) -> tuple[str, ...]:
+        view = self.detector.strategy.view
+        if not view.fitted:
+            return ()
+        assert sample is not None
+        view.add_slide(name, sample.pixels)
+        if name in view.fallbacks:
+            return (f"colours left as they are: {view.fallbacks[name]}",)
+        return (f"colours brought to the training slides' by {view.name}",)
+
+    def _statistics(self, sample: TissueSample | None, domain: str | None, name: str) -> tuple[Statistics | None, str]:
+        detector = self.detector
+        if self._estimates(domain):
+            assert sample is not None
+            if not len(sample.tiles):
+                return None, "batch statistics as trained: no tissue to estimate them from"
+            groups = list(batches(range(len(sample.tiles)), 16))
+            if len(groups) > 1 and len(groups[-1]) < 4:  # a batch of a few tiles is no estimate of a variance
+                groups[-2:] = [[*groups[-2], *groups[-1]]]
+            seen = (detector.see(detector.images(sample.tiles[list(group)]), [name] * len(group)) for group in groups)
+            statistics = estimate_statistics(detector.network, seen)
+            return statistics, f"batch statistics re-estimated from {len(sample.tiles)} tiles of this slide"
+        if domain is not None and domain in detector.statistics:
+            return detector.statistics[domain], f"batch statistics of {domain}, from its training patches"
+        return None, detector.strategy.norm.statement(detector.network)
+
+    def _fill(
+        self, region: Region, out: np.ndarray, statistics: Statistics | None, name: str, progress: Progress
+    ) -> None:
+        network = self.detector.network
+        overlap = TILE // 4
+        wanted = min(TILE, max(region.height, region.width, overlap + 1))
+        tile = network.input_size(max(wanted + 2 * network.margin, network.minimum_size))
+        plan = TilePlan(
+            region.height, region.width, tile, network.margin, min(overlap, (tile - 2 * network.margin) // 2)
+        )
+        blend, rows, columns = Blend(plan, out), plan.rows, plan.columns
+        size = max(1, _BATCH_PIXELS // tile**2)
+        with progress.task(f"predict {name}", len(rows)) as bar:
+            for row, top in enumerate(rows):
+                boxes = np.asarray([(left, top, left + plan.result, top + plan.result) for left in columns])
+                shown = [columns[index] for index in np.flatnonzero(region.tissue_share(boxes) > 0)]
+                for group in batches(shown, size):
+                    tiles = np.stack([region.read(left - plan.margin, top - plan.margin, tile, tile) for left in group])
+                    found = self.detector.probabilities(tiles, [name] * len(group), statistics).cpu().numpy()
+                    for left, result in zip(group, found, strict=True):
+                        blend.add(left, result)
+                blend.next_row(rows[row + 1] if row + 1 < len(rows) else None)
+                bar.advance(1.0)
+
+    # -- objects ------------------------------------------------------------------------------------------------
+
+    def objects(self, found: ProbabilityMap, threshold: float | dict[str, float] | None = None) -> gpd.GeoDataFrame:
+        """Objects of a probability map: connected pixels above the threshold, level-0 pixels.
+
+        Args:
+            threshold: for all classes or by class; default those fixed on source validation.
+
+        Returns:
+            Shapes with ``class`` and ``score`` (mean probability over the object); those below the task's minimum
+            size are left out.
+
+        Raises:
+            SlideError: the minimum size is in µm² and the slide's pixel size is not known.
+        """
+        from stainda.annotations import instances, join_shapes, outlines
+
+        labels = self.label_map(found, threshold)
+        least = self._least_pixels(found)
+        tables = []
+        for index, cls in enumerate(found.classes):
+            objects = instances(labels == index + 1, min_px=least)
+            count = int(objects.max())
+            if count:
+                sums = np.bincount(objects.ravel(), weights=found.array[index].astype(np.float64).ravel())
+                scores = (sums / np.maximum(np.bincount(objects.ravel()), 1))[1:]
+                tables.append(outlines(objects, found.x, found.y, found.downsample, scores=scores, cls=cls))
+        return join_shapes(tables)
+
+    def label_map(self, found: ProbabilityMap, threshold: float | dict[str, float] | None = None) -> np.ndarray:
+        """uint8 ``(h, w)``: 0, or 1 + index of the most probable class among those above their thresholds."""
+        if threshold is None:
+            threshold = self.thresholds
+        by_class = threshold if isinstance(threshold, dict) else dict.fromkeys(found.classes, threshold)
+        limits = np.asarray([by_class[cls] for cls in found.classes], found.array.dtype)[:, None, None]
+        above = np.where(found.array >= limits, found.array, 0)
+        labels = above.argmax(0).astype(np.uint8) + 1
+        labels[above.max(0) <= 0] = 0
+        return labels
+
+    def _least_pixels(self, found: ProbabilityMap) -> float:
+        """The task's least object, pixels of the map."""
+        least = self.task.min_object_px / found.downsample**2
+        if self.task.min_object_um2 is not None:
+            if found.mpp is None and self.patches.mpp is None:
+                raise SlideError(
+                    f"objects below {self.task.min_object_um2} µm² are to be left out and the pixel size is not known",
+                    remedy="Give the slide's mpp, or set task.min_object_px in place of min_object_um2",
+                )
+            pixel = self.patches.mpp or (found.mpp or 0.0) * found.downsample
+            least = max(least, self.task.min_object_um2 / pixel**2)
+        return least
+
+
+def load_predictor(job_folder: str | Path, checkpoint: str = "best") -> Predictor:
+    """The predictor of a finished job's folder: JSON and safetensors alone, nothing that could run code.
+
+    Args:
+        job_folder: ``RUN/jobs/HASH``.
+        checkpoint: ``best`` (on source validation) or ``last``.
+
+    Raises:
+        TrainingError: the folder is not that of a finished job.
+    """
+    folder = Path(job_folder)
+    if checkpoint not in CHECKPOINTS:
+        raise TrainingError(f"unknown checkpoint {checkpoint!r}", remedy=did_you_mean(checkpoint, CHECKPOINTS))
+    settings, result = (_read_json(folder / name, folder) for name in ("settings.json", "result.json"))
+    return Predictor(Detector.load(folder, settings, checkpoint), settings, result, folder.name)
+
+
+def predict_slide(
+    job: str | Path | Predictor,
+    slide_path: str | Path,
+    out: str | Path,
+    mpp: float | None = None,
+    domain: str | None = None,
+    threshold: float | None = None,
+    overlay: bool = False,
+    progress: Progress = SILENT,
+) -> tuple[Path, int]:
+    """Find the objects of a slide and write them as GeoJSON that QuPath opens.
+
+    Args:
+        job: a finished job's folder, or a predictor already loaded (for many slides).
+        out: a folder (the file is then ``<slide>.geojson``), or a file ending in ``.geojson``.
+        mpp: micrometres per level-0 pixel, where the slide does not tell.
+        domain: the slide's domain, where the job was trained on it.
+        threshold: in place of those fixed on source validation.
+        overlay: also write ``<slide>.jpg``, the slide with the outlines found.
+
+    Returns:
+        The file written and the number of objects in it. Each object carries ``job``, ``threshold`` and
+        ``batch_statistics`` among its properties.
+    """
+    from stainda.annotations import write_geojson
+    from stainda.slides import open_slide
+
+    predictor = job if isinstance(job, Predictor) else load_predictor(job)
+    out, name = Path(out), Path(slide_path).stem
+    path = out if out.suffix == ".geojson" else out / f"{name}.geojson"
+    with open_slide(slide_path, mpp) as slide:
+        found = predictor.probabilities(slide, domain=domain, progress=progress)
+        shapes = predictor.objects(found, threshold)
+        if overlay:
+            write_overlay(slide, shapes, path.with_suffix(".jpg"))
+    for note in found.notes:
+        progress.message(f"{Path(slide_path).name}: {note}")
+    said = {"job": predictor.name, "batch_statistics": found.notes[-1]}
+    shapes["properties"] = [
+        {**properties, **said, "threshold": predictor.thresholds[cls] if threshold is None else threshold}
+        for properties, cls in zip(shapes["properties"], shapes["class"], strict=True)
+    ]
+    shapes["source_slide"] = name
+    write_geojson(shapes, path)
+    return path, len(shapes)
+
+
+def write_overlay(slide: Slide, shapes: gpd.GeoDataFrame, path: Path, max_dim: int = 2048) -> Path:
+    """A JPEG of the slide, at most ``max_dim`` pixels, with the outlines of the shapes (level-0 pixels)."""
+    import shapely
+    from PIL import Image, ImageDraw
+
+    thumbnail, downsample = slide.thumbnail(max_dim)
+    picture = Image.fromarray(thumbnail)
+    pen = ImageDraw.Draw(picture)
+    for geometry in shapes.geometry:
+        for ring in shapely.get_rings(shapely.get_parts(geometry)):
+            points = shapely.get_coordinates(ring) / downsample
+            pen.line([(float(x), float(y)) for x, y in points], fill=(0, 190, 60), width=3)
+    with whole_file(path) as aside:
+        picture.save(aside, format="JPEG", quality=90)
+    return path
+
+
+def _read_json(path: Path, folder: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        reason = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
+        raise TrainingError(
+            f"{path.name} {reason}: not a finished job",
+            file=folder,
+            remedy="Name a folder RUN/jobs/HASH of a finished study",
+        ) from error

@@ -1,0 +1,141 @@
+"""Where pixels come from: a slide or an array, both read at the working scale."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from stainda.slides import Slide, TissueMask
+
+SAMPLED_TILES = 64
+"""Tiles of tissue from which a slide's batch statistics and colours are estimated, at most."""
+
+SAMPLED_PIXELS = 4096
+
+
+class Region(Protocol):
+    """Pixels at the working scale; (0, 0) is the region's corner.
+
+    Attributes:
+        height, width: pixels at the working scale.
+        x, y: level-0 position of the corner.
+        downsample: level-0 pixels per pixel.
+    """
+
+    height: int
+    width: int
+    x: float
+    y: float
+    downsample: float
+
+    def read(self, left: int, top: int, width: int, height: int) -> np.ndarray: ...
+
+    def tissue_share(self, boxes: np.ndarray) -> np.ndarray: ...
+
+    def is_tissue(self, xy: np.ndarray) -> np.ndarray: ...
+
+
+class SlideRegion:
+    """A whole slide at the working scale, with its tissue."""
+
+    x = y = 0.0
+
+    def __init__(self, slide: Slide, tissue: TissueMask, downsample: float) -> None:
+        self._slide, self._tissue, self.downsample = slide, tissue, downsample
+        self.width, self.height = (max(1, math.ceil(side / downsample - 1e-6)) for side in slide.size)
+
+    def read(self, left: int, top: int, width: int, height: int) -> np.ndarray:
+        return self._slide.read_scaled(left * self.downsample, top * self.downsample, width, height, self.downsample)
+
+    def tissue_share(self, boxes: np.ndarray) -> np.ndarray:
+        return self._tissue.share(np.asarray(boxes) * self.downsample)
+
+    def is_tissue(self, xy: np.ndarray) -> np.ndarray:
+        return self._tissue.contains(np.asarray(xy) * self.downsample)
+
+
+class ArrayRegion:
+    """An image already in memory, at the working scale.
+
+    Args:
+        image: uint8 RGB ``(h, w, 3)``.
+        tissue: bool ``(h, w)``, where there is tissue; ``None``: everywhere.
+        x, y, downsample: where the image lies on its slide, for the coordinates of the result.
+    """
+
+    def __init__(
+        self,
+        image: np.ndarray,
+        tissue: np.ndarray | None = None,
+        x: float = 0.0,
+        y: float = 0.0,
+        downsample: float = 1.0,
+    ) -> None:
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+            raise ValueError(f"expected an uint8 RGB image (h, w, 3), found {image.dtype} {image.shape}")
+        self._image = image
+        self._tissue = np.ones(image.shape[:2], bool) if tissue is None else np.asarray(tissue, bool)
+        self.height, self.width = image.shape[:2]
+        self.x, self.y, self.downsample = x, y, downsample
+
+    def read(self, left: int, top: int, width: int, height: int) -> np.ndarray:
+        out = np.full((height, width, 3), 255, np.uint8)
+        x0, y0, x1, y1 = max(left, 0), max(top, 0), min(left + width, self.width), min(top + height, self.height)
+        if x0 < x1 and y0 < y1:
+            out[y0 - top : y1 - top, x0 - left : x1 - left] = self._image[y0:y1, x0:x1]
+        return out
+
+    def tissue_share(self, boxes: np.ndarray) -> np.ndarray:
+        limits = [self.width, self.height, self.width, self.height]
+        clipped = np.clip(np.asarray(boxes, float).reshape(-1, 4), 0, limits).astype(int)
+        areas = np.asarray([(b[2] - b[0]) * (b[3] - b[1]) for b in np.asarray(boxes, float).reshape(-1, 4)])
+        sums = np.asarray([self._tissue[y0:y1, x0:x1].sum() for x0, y0, x1, y1 in clipped])
+        return sums / np.maximum(areas, 1)
+
+    def is_tissue(self, xy: np.ndarray) -> np.ndarray:
+        column, row = np.floor(np.asarray(xy).reshape(-1, 2)).astype(int).T
+        inside = (column >= 0) & (row >= 0) & (column < self.width) & (row < self.height)
+        found = np.zeros(len(inside), bool)
+        found[inside] = self._tissue[row[inside], column[inside]]
+        return found
+
+
+@dataclass(frozen=True)
+class TissueSample:
+    """Tiles of tissue, uint8 ``(n, S, S, 3)``, and pixels of tissue in them, uint8 ``(m, 3)``."""
+
+    tiles: np.ndarray
+    pixels: np.ndarray
+
+
+def sample_tissue(region: Region, size: int, min_tissue: float, generator: np.random.Generator) -> TissueSample:
+    """Tiles of a region spread at random over its tissue, of which at least ``min_tissue`` is tissue each.
+
+    Where no tile has that much, those with the most are taken.
+    """
+    step = max(size // 2, 1)
+    lefts = np.arange(0, max(region.width - size, 0) + step, step)
+    tops = np.arange(0, max(region.height - size, 0) + step, step)
+    lefts, tops = np.minimum(lefts, max(region.width - size, 0)), np.minimum(tops, max(region.height - size, 0))
+    corners = np.stack(np.meshgrid(np.unique(lefts), np.unique(tops)), -1).reshape(-1, 2)
+    shares = region.tissue_share(np.hstack([corners, corners + size]))
+    enough = np.flatnonzero(shares >= min_tissue)
+    if not len(enough):
+        enough = np.argsort(-shares, kind="stable")[:4]
+        enough = enough[shares[enough] > 0]
+    chosen = np.sort(generator.permutation(enough)[:SAMPLED_TILES])
+    tiles, pixels = [], []
+    per_tile = -(-SAMPLED_PIXELS // max(len(chosen), 1))
+    for left, top in corners[chosen]:
+        tile = region.read(int(left), int(top), size, size)
+        xy = generator.integers(0, size, (per_tile * 2, 2))
+        on = region.is_tissue(xy + np.asarray([left + 0.5, top + 0.5]))
+        pixels.append(tile[xy[on][:per_tile, 1], xy[on][:per_tile, 0]])
+        tiles.append(tile)
+    if not tiles:
+        return TissueSample(np.zeros((0, size, size, 3), np.uint8), np.zeros((0, 3), np.uint8))
+    return TissueSample(np.stack(tiles), np.concatenate(pixels)[:SAMPLED_PIXELS])

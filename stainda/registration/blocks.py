@@ -1,0 +1,426 @@
+"""One block, from its slides to transforms, a verdict on each section, and the pictures that show it.
+
+Runs in the worker process for VALIS, in this one for sections that are aligned already. A section whose placement
+fails a gate gets further attempts without the others; one that fails them all is refused, with the reasons, and has no
+transform: it is never taken for aligned.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stainda.cohort.types import Section
+from stainda.config import RegistrationConfig
+from stainda.errors import AnnotationError, RegistrationError
+from stainda.files import write_json
+from stainda.registration import gates
+from stainda.registration.isolation import isolated
+from stainda.registration.landmarks import LandmarkPair
+from stainda.registration.overlays import draw_overlay
+from stainda.registration.results import (
+    BLOCK_FORMAT,
+    REFUSED,
+    REGISTERED,
+    RIGID_ONLY,
+    file_name,
+    overlay_name,
+    write_refusal,
+)
+from stainda.registration.sections import WORKING, SectionImage, open_sections, working_dim
+from stainda.registration.similarity import FrameView, agreement, compared_area, tissue_overlap
+from stainda.registration.transforms import Transform
+
+VALIS_SECONDS = 240.0  # for one section of one call; a pair takes 5 to 20 s on one core at 512 px
+SAMPLED = 4000  # points of tissue at which a deformation is judged
+
+
+@dataclass(frozen=True)
+class BlockJob:
+    """Everything that is needed to register one block. ``out`` is the folder ``registration``."""
+
+    block: str
+    sections: tuple[Section, ...]
+    config: RegistrationConfig
+    out: Path
+    settings: str
+
+
+@dataclass(frozen=True, eq=False)
+class Proposal:
+    """Where one attempt put a section; ``image`` is the section as it was shown to VALIS."""
+
+    image: SectionImage
+    rigid: Transform
+    nonrigid: Transform | None
+    n_matches: int | None
+    attempt: str
+
+
+@dataclass(frozen=True, eq=False)
+class Verdict:
+    """What the gates make of a proposal. ``transform`` is ``None`` where the section is refused."""
+
+    status: str
+    reason: str
+    transform: Transform | None
+    measures: Mapping[str, Any]
+
+
+def register_block(job: BlockJob) -> list[dict[str, Any]]:
+    """Register the sections of one block to its reference, and write everything about it.
+
+    Returns:
+        The block's rows of quality.csv, one per section other than the reference.
+    """
+    started, cpu_started = time.monotonic(), _cpu_seconds()
+    opened = open_sections(job.sections, working_dim(job.config.max_dim))
+    images = {slide: image for slide, image in opened.items() if isinstance(image, SectionImage)}
+    refused = {slide: image.reason for slide, image in opened.items() if not isinstance(image, SectionImage)}
+    reference, notes, matches = _choose_reference(job, images)
+    verdicts: dict[str, Verdict] = {}
+    proposals: dict[str, Proposal] = {}
+    if reference is not None:
+        view = FrameView.of(images[reference])
+        others = [slide for slide in images if slide != reference]
+        for proposal in _proposals(job, images, reference, matches, notes, verdicts, others):
+            slide = proposal.image.slide
+            verdict = judge(view, images[reference], proposal, gated=job.config.method != "identity")
+            if slide not in verdicts or verdict.status != REFUSED:
+                proposals[slide], verdicts[slide] = proposal, verdict
+    return _write(job, images, reference, refused, notes, proposals, verdicts, matches, started, cpu_started)
+
+
+def _choose_reference(job: BlockJob, images: Mapping[str, SectionImage]) -> tuple[str | None, dict[str, str], Any]:
+    """The reference's name, notes by slide, and the match counts (where VALIS is used and there is more than one)."""
+    notes: dict[str, str] = {}
+    names = list(images)
+    if not names:
+        return None, notes, None
+    matches = None
+    if job.config.method == "valis" and len(names) > 1:
+        from stainda.registration.prematch import Prematch
+
+        matches = Prematch(images, job.config.max_dim)
+    wanted = job.config.reference
+    if wanted not in ("auto", "first"):
+        stains = {row.slide: row.stain for row in job.sections}
+        for slide in names:
+            if wanted in (slide, stains[slide]):
+                return slide, notes, matches
+        notes[""] = f"reference {wanted} is not among the usable sections, so another was chosen"
+    if wanted == "first" or matches is None or len(names) == 2:
+        # of two sections neither has more matches than the other
+        return names[0], notes, matches
+    return matches.best_connected(), notes, matches
+
+
+def _proposals(
+    job: BlockJob,
+    images: dict[str, SectionImage],
+    reference: str,
+    matches: Any,
+    notes: dict[str, str],
+    verdicts: Mapping[str, Verdict],
+    others: list[str],
+) -> Iterator[Proposal]:
+    """One attempt after the other, for the sections that the attempts before left refused."""
+    config, frame = job.config, images[reference]
+    if config.method == "identity":
+        for slide in others:
+            image = images[slide]
+            same = Transform.identity(slide, image.size, reference, frame.size)
+            yield Proposal(image, same, None, None, "identity")
+        return
+    if not others:
+        return
+    for slide, (direct, mirrored) in matches.upside_down(reference).items():
+        images[slide] = matches.turn(slide)
+        notes[slide] = f"lies upside down: {mirrored} matches turned over, {direct} as it is"
+    together = list(images.values())
+    yield from _attempt(together, reference, config, "all sections together", notes)
+    for slide in others:
+        if _placed(verdicts, slide):
+            continue
+        image = images[slide]
+        if len(together) > 2:
+            yield from _attempt([image, frame], reference, config, "alone with the reference", notes)
+        if not _placed(verdicts, slide):
+            matrix, passed, count = matches.way(slide, reference)
+            if matrix is not None and count >= gates.MIN_WAY:
+                laid = [image.laid_on(frame, matrix), frame]
+                by = f", by way of {', '.join(passed[1:-1])}" if len(passed) > 2 else ""
+                yield from _attempt(laid, reference, config, f"laid on the reference first{by}", notes, in_place=True)
+        if not _placed(verdicts, slide):
+            other = "haematoxylin" if config.processing == "optical_density" else "optical_density"
+            changed = config.model_copy(update={"processing": other})
+            yield from _attempt([image, frame], reference, changed, f"alone, {other}", notes)
+
+
+def _placed(verdicts: Mapping[str, Verdict], slide: str) -> bool:
+    return slide in verdicts and verdicts[slide].status != REFUSED
+
+
+def _attempt(
+    images: list[SectionImage],
+    reference: str,
+    config: RegistrationConfig,
+    attempt: str,
+    notes: dict[str, str],
+    in_place: bool = False,
+) -> Iterator[Proposal]:
+    """One call of VALIS in a child process; a failure is noted for every section it took down."""
+    from stainda.registration.valis_run import run_valis, to_transform
+
+    settings = config.detector, config.processing, config.max_dim, config.nonrigid, in_place
+    try:
+        results = isolated(run_valis, images, reference, *settings, seconds=VALIS_SECONDS * len(images), what="VALIS")
+    except RegistrationError as error:
+        for image in images:
+            if image.slide != reference:
+                notes[image.slide] = _joined(notes.get(image.slide, ""), f"{error.message} ({attempt})")
+        return
+    frame = next(image for image in images if image.slide == reference)
+    for image in images:
+        if image.slide == reference:
+            continue
+        try:
+            full = to_transform(results[image.slide], image, results[reference], frame)
+        except RegistrationError as error:
+            notes[image.slide] = _joined(notes.get(image.slide, ""), f"{error.message} ({attempt})")
+            continue
+        nonrigid = full if full.backward is not None else None
+        yield Proposal(image, full.rigid, nonrigid, results[image.slide].n_matches, attempt)
+
+
+def judge(view: FrameView, frame: SectionImage, proposal: Proposal, gated: bool = True) -> Verdict:
+    """Let the gates look at a proposal; with ``gated`` false (sections said to be aligned) only measure it."""
+    image, rigid, full = proposal.image, proposal.rigid, proposal.nonrigid
+    brought = view.bring(image, rigid)
+    overlap = tissue_overlap(view, brought)
+    found = agreement(view.density, brought.density, compared_area(view, brought))
+    # the working image of a mirrored section is mirrored already, so only a further mirroring is a fault
+    scale, rotation, shear, mirrors = gates.decompose(rigid.matrix)
+    known = image.mpp / frame.mpp if image.mpp and frame.mpp else None
+    measures: dict[str, Any] = {
+        "n_matches": proposal.n_matches,
+        "tissue_overlap": overlap,
+        "agreement_rigid": found.value,
+        "significance": found.significance,
+        "scale": scale,
+        "rotation_degrees": rotation,
+        "mirrored": mirrors,
+        "folds": 0,
+        "attempt": proposal.attempt,
+    }
+    if not gated:
+        return Verdict(REGISTERED, "", rigid, measures)
+    placement = gates.Placement(
+        proposal.n_matches or 0, scale, known, rotation, shear, mirrors != image.mirrored, overlap, found.significance
+    )
+    if reason := gates.refuse_placement(placement):
+        return Verdict(REFUSED, reason, None, measures)
+    if full is None:
+        return Verdict(RIGID_ONLY, "no deformation was asked for or found", rigid, measures)
+    warped = view.bring(image, full)
+    deformed = agreement(view.density, warped.density, compared_area(view, warped))
+    points = _tissue_points(view, warped.tissue)
+    change = full.area_change(full.from_frame(points)) / np.linalg.det(rigid.matrix[:2, :2])
+    processed_pixel = WORKING * image.downsample  # of the rigid step
+    deformation = gates.Deformation(
+        folded_share=float((change <= 0).mean()),
+        area_change_p1=float(np.percentile(change, 1)),
+        area_change_p99=float(np.percentile(change, 99)),
+        round_trip_p99=float(np.percentile(full.round_trip(full.from_frame(points)), 99) / processed_pixel),
+        agreement_rigid=found.value,
+        agreement_nonrigid=deformed.value,
+    )
+    measures |= {
+        "agreement_nonrigid": deformed.value,
+        "area_change_p1": deformation.area_change_p1,
+        "area_change_p99": deformation.area_change_p99,
+        "round_trip_px": deformation.round_trip_p99 * processed_pixel,
+    }
+    if reason := gates.refuse_deformation(deformation):
+        return Verdict(RIGID_ONLY, reason, rigid, measures)
+    measures |= {
+        "tissue_overlap": tissue_overlap(view, warped),
+        "significance": deformed.significance,
+        "folds": int(full.folds().sum()),
+    }
+    return Verdict(REGISTERED, "", full, measures)
+
+
+def _tissue_points(view: FrameView, tissue: np.ndarray) -> np.ndarray:
+    """At most ``SAMPLED`` frame points (n, 2) on tissue of both sections, evenly spread."""
+    points = view.points[(view.tissue & tissue).ravel()]
+    if not len(points):
+        points = view.points
+    return points[:: max(1, len(points) // SAMPLED)]
+
+
+def _write(
+    job: BlockJob,
+    images: Mapping[str, SectionImage],
+    reference: str | None,
+    refused: dict[str, str],
+    notes: Mapping[str, str],
+    proposals: Mapping[str, Proposal],
+    verdicts: Mapping[str, Verdict],
+    matches: Any,
+    started: float,
+    cpu_started: float,
+) -> list[dict[str, Any]]:
+    """Transforms, refusals, overlays, and last of all ``block.json``."""
+    folder = job.out / file_name(job.block)
+    folder.mkdir(parents=True, exist_ok=True)
+    view = FrameView.of(images[reference]) if reference is not None else None
+    transforms: dict[str, Transform] = {}
+    rows: list[dict[str, Any]] = []
+    sections = {row.slide: row for row in job.sections}
+    for slide, section in sections.items():
+        if slide == reference:
+            size = images[slide].size
+            transforms[slide] = Transform.identity(slide, size, about={"status": REGISTERED, "reference": True})
+            if len(sections) == 1:
+                rows.append(_row(job, slide, slide, REGISTERED, "the only section of its block: nothing to register"))
+            continue
+        verdict = verdicts.get(slide)
+        reason = refused.get(slide) or _joined(
+            notes.get(slide, ""), verdict.reason if verdict else "", notes.get("", "")
+        )
+        if verdict is None or verdict.transform is None:
+            reason = reason or "no section of the block could serve as reference"
+            refused[slide] = reason
+            row = _row(job, slide, reference or "", REFUSED, reason, verdict.measures if verdict else {})
+        else:
+            if job.config.method == "identity":
+                reason = _joined("taken as aligned, as registration.method says", reason)
+            about = {"status": verdict.status, "reason": reason, "made_by": _made_by(job.config), **verdict.measures}
+            transforms[slide] = replace(verdict.transform, about=_plain(about))
+            row = _row(job, slide, str(reference), verdict.status, reason, verdict.measures)
+        if reference is not None and view is not None and slide in images:
+            row |= _landmark_errors(
+                section, sections[reference], proposals.get(slide), transforms.get(slide), images, row
+            )
+            row |= _overlay(job, view, images, slide, reference, proposals.get(slide), transforms.get(slide))
+        rows.append(row)
+    for row in rows:  # a call of VALIS places all sections at once: each row states an equal share
+        row["seconds"] = round((time.monotonic() - started) / len(rows), 2)
+    for slide, transform in transforms.items():
+        transform.save(folder / file_name(slide))
+    for slide, reason in refused.items():
+        write_refusal(folder, slide, reference, reason)
+    write_json(folder / "block.json", {
+        "format": BLOCK_FORMAT, "version": 1, "block": job.block, "settings": job.settings, "reference": reference,
+        "placed": list(transforms), "refused": refused, "rows": [_plain(row) for row in rows],
+        "matches": matches.table() if matches is not None else {}, "seconds": round(time.monotonic() - started, 2),
+            "cpu_seconds": round(_cpu_seconds() - cpu_started, 2),
+    })  # fmt: skip
+    return rows
+
+
+def _row(
+    job: BlockJob, source: str, target: str, status: str, reason: str, measures: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    head = {"block": job.block, "source": source, "target": target, "status": status, "reason": reason}
+    return head | dict(_plain(measures or {}))
+
+
+def _landmark_errors(
+    section: Section,
+    target: Section,
+    proposal: Proposal | None,
+    used: Transform | None,
+    images: Mapping[str, SectionImage],
+    row: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Landmark errors where both sections have landmarks: medians before, rigid and non-rigid, and the 90th percentile
+    of the transform that is used; in level-0 pixels of the target, and in micrometres where its mpp is known."""
+    if section.landmarks is None or target.landmarks is None:
+        return {}
+    try:
+        pair = LandmarkPair.read(section.landmarks, target.landmarks)
+    except AnnotationError as error:
+        return {"reason": _joined(str(row["reason"]), f"landmarks cannot be read: {error}")}
+    if not len(pair):
+        return {"reason": _joined(str(row["reason"]), "no landmark has the same id in both sections"), "n_landmarks": 0}
+    found: dict[str, float] = {"tre_before_px": float(np.median(pair.errors(None)))}
+    if proposal is not None:
+        found["tre_rigid_px"] = float(np.median(pair.errors(proposal.rigid)))
+        if proposal.nonrigid is not None:
+            found["tre_nonrigid_px"] = float(np.median(pair.errors(proposal.nonrigid)))
+    if used is not None:
+        found["tre_p90_px"] = float(np.percentile(pair.errors(used), 90))
+    mpp = images[target.slide].mpp
+    if mpp:
+        found |= {key.replace("_px", "_um"): value * mpp for key, value in found.items()}
+    return _plain({"n_landmarks": len(pair), **found})
+
+
+def _overlay(
+    job: BlockJob,
+    view: FrameView,
+    images: Mapping[str, SectionImage],
+    slide: str,
+    reference: str,
+    proposal: Proposal | None,
+    used: Transform | None,
+) -> dict[str, Any]:
+    """The picture of one pair, and how well structures agreed before."""
+    image = images[slide]
+    same = Transform.identity(slide, image.size, reference, images[reference].size)
+    before = view.bring(image, same)
+    shown = used or (proposal.rigid if proposal else same)
+    name = overlay_name(job.block, slide, reference)
+    label = f"{slide}{'' if used else ' (REFUSED)'}"
+    frame = images[reference]
+    colours = view.colours(image, shown), view.colours(frame, Transform.identity(reference, frame.size))
+    draw_overlay(job.out / "overlays" / name, view, before, view.bring(image, shown), colours, label, reference)
+    value = agreement(view.density, before.density, compared_area(view, before)).value
+    return _plain({"overlay": f"overlays/{name}", "agreement_before": value})
+
+
+def _cpu_seconds() -> float:
+    """Processor time of this process and of the children it has waited for (VALIS runs in them)."""
+    return sum(os.times()[:4])
+
+
+def _made_by(config: RegistrationConfig) -> dict[str, Any]:
+    if config.method == "identity":
+        return {"method": "identity"}
+    packages = ("valis-wsi", "opencv-contrib-python-headless", "numpy", "SimpleITK")
+    versions: dict[str, str] = {}
+    for package in packages:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = "unknown"
+    return {
+        "method": "valis",
+        "detector": config.detector,
+        "processing": config.processing,
+        "max_dim": config.max_dim,
+        "versions": versions,
+    }
+
+
+def _joined(*parts: str) -> str:
+    return "; ".join(dict.fromkeys(part for part in parts if part))
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """NumPy scalars as Python's, numbers with as many digits as they are worth."""
+    out: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, np.generic):
+            value = value.item()
+        out[key] = float(f"{value:.5g}") if isinstance(value, float) else value
+    return out

@@ -1,0 +1,150 @@
+"""Every threshold a section or a registration must pass, in one place, each with its reason.
+
+None of them uses VALIS's own error: its columns are inflated on large slides and wrong after a reflection.
+A gate answers with the reason for a refusal, in words a person can act on, or with ``None``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+# --- before: is there anything to register? ---
+MIN_TISSUE_SHARE = 0.002  # a needle biopsy on a large slide fills about 0.5 %; dust fills less
+MIN_CONTRAST = 0.03  # optical density between the darkest and the brightest per cent of a blurred thumbnail. Glass with
+# scanner noise (245 ± 3 grey levels) has 0.005, the palest IHC at hand 0.12
+
+# --- after: is it the same tissue, plausibly placed? ---
+MIN_MATCHES = 8  # a similarity needs 2; failures measured on two real pairs had 5 to 14 matches, successes 11 or more
+SURE_MATCHES = 20  # from here on the number of matches raises no doubt of its own
+MIN_SIGNIFICANCE = 3.5  # wrong placements of rat_kidney reach 2.6, the right rigid one 8 (see similarity.agreement)
+MIN_SIGNIFICANCE_FEW = 6.0  # asked where matches are fewer than SURE_MATCHES
+SCALE_KNOWN = (0.8, 1.25)  # tissue shrinks and swells by some per cent between stains, when both mpp are known
+SCALE_UNKNOWN = (0.33, 3.0)  # otherwise; VALIS itself gives up beyond 3
+MAX_SHEAR = 0.2  # of the affine part; sections are flat tissue, not rubber
+MIN_TISSUE_OVERLAP = 0.3  # of the smaller tissue: half a section may be missing, but the rest must lie on the other
+
+# --- non-rigid: is the deformation one tissue can have, and better than none? ---
+MAX_FOLDED_SHARE = 0.001  # share of the lattice on tissue where the map turns over
+AREA_CHANGE = (0.4, 2.5)  # 1st and 99th percentile of the local area change on tissue
+MAX_ROUND_TRIP = 0.5  # P99 of forward-backward distance, pixels of the processed image
+MIN_GAIN = 0.0  # non-rigid must raise the agreement of structures by more than this
+
+MIN_WAY = 6  # matches of the weakest step by which a section is laid on the reference before VALIS sees it; a proposal
+# only, which the gates above judge
+
+# --- mirrored sections ---
+FEW_MATCHES = 20  # below this the section is also tried turned over
+MIRROR_FACTOR, MIRROR_SURPLUS = 2.0, 8  # and is taken so only with twice as many matches and eight more: five bad
+# matches must never beat seventy good ones, as VALIS's own check_for_reflections allows
+
+
+@dataclass(frozen=True)
+class Placement:
+    """What the gates look at; measured by stainda on the working images.
+
+    Attributes:
+        n_matches: matches the rigid transform rests on.
+        scale: reference pixels per section pixel. expected_scale: the same from both mpp, where known.
+        rotation_degrees, shear: of the affine part. mirrored: the section was turned over before.
+        turned: the affine part mirrors (beyond ``mirrored``).
+        tissue_overlap: see ``similarity.tissue_overlap``. significance: see ``similarity.agreement``.
+    """
+
+    n_matches: int
+    scale: float
+    expected_scale: float | None
+    rotation_degrees: float
+    shear: float
+    turned: bool
+    tissue_overlap: float
+    significance: float
+
+
+def decompose(matrix: np.ndarray) -> tuple[float, float, float, bool]:
+    """(scale, rotation in degrees, shear, mirrored) of an affine matrix (3, 3)."""
+    linear = matrix[:2, :2]
+    determinant = np.linalg.det(linear)
+    scale = float(np.sqrt(abs(determinant)))
+    unit = linear / scale
+    if determinant < 0:
+        unit = unit @ np.diag([-1.0, 1.0])
+    stretch = np.linalg.svd(unit, compute_uv=False)
+    rotation = np.degrees(np.arctan2(unit[1, 0] - unit[0, 1], unit[0, 0] + unit[1, 1]))
+    return scale, float(rotation), float(np.log(stretch[0] / stretch[1])), bool(determinant < 0)
+
+
+def refuse_blank(tissue: np.ndarray, thumbnail: np.ndarray) -> str | None:
+    """Before: the reason why a section shows nothing to register."""
+    grey = np.clip(thumbnail.astype(np.float32).mean(axis=2), 1, 255)
+    density = ndimage.gaussian_filter(-np.log10(grey / 255), 2)
+    contrast = float(np.percentile(density, 99.5) - np.percentile(density, 0.5))
+    if contrast < MIN_CONTRAST:
+        return f"blank: optical density varies by {contrast:.3f} only (at least {MIN_CONTRAST})"
+    share = float(tissue.mean())
+    if share < MIN_TISSUE_SHARE:
+        return f"no tissue: {share:.2%} of the slide (at least {MIN_TISSUE_SHARE:.2%})"
+    return None
+
+
+def refuse_placement(found: Placement) -> str | None:
+    """After the rigid step: the reason why the section is not where it should be."""
+    if found.n_matches < MIN_MATCHES:
+        return f"too few matches: {found.n_matches} (at least {MIN_MATCHES})"
+    low, high = SCALE_KNOWN if found.expected_scale else SCALE_UNKNOWN
+    relative = found.scale / (found.expected_scale or 1.0)
+    if not low <= relative <= high:
+        against = "from the two mpp" if found.expected_scale else "of equal magnification"
+        return f"implausible scale: {relative:.2f} times that {against} ({low} to {high} allowed)"
+    if found.shear > MAX_SHEAR:
+        return f"implausible shear: {found.shear:.2f} (at most {MAX_SHEAR})"
+    if found.turned:
+        return "the transform turns the section over although its mirror image matches no better"
+    if found.tissue_overlap < MIN_TISSUE_OVERLAP:
+        return f"tissues hardly overlap: {found.tissue_overlap:.0%} of the smaller (at least {MIN_TISSUE_OVERLAP:.0%})"
+    needed = MIN_SIGNIFICANCE if found.n_matches >= SURE_MATCHES else MIN_SIGNIFICANCE_FEW
+    if found.significance < needed:
+        return (
+            f"structures do not coincide: agreement {found.significance:.1f} standard deviations above chance "
+            f"(at least {needed:g} with {found.n_matches} matches)"
+        )
+    return None
+
+
+@dataclass(frozen=True)
+class Deformation:
+    """What the gates look at to prefer the non-rigid transform over the rigid one."""
+
+    folded_share: float
+    area_change_p1: float
+    area_change_p99: float
+    round_trip_p99: float
+    agreement_rigid: float
+    agreement_nonrigid: float
+
+
+def refuse_deformation(found: Deformation) -> str | None:
+    """After the non-rigid step: the reason why only the rigid transform is kept."""
+    if found.folded_share > MAX_FOLDED_SHARE:
+        return f"non-rigid folds {found.folded_share:.2%} of the tissue"
+    low, high = AREA_CHANGE
+    if found.area_change_p1 < low or found.area_change_p99 > high:
+        return (
+            f"non-rigid changes areas {found.area_change_p1:.2f} to {found.area_change_p99:.2f} times "
+            f"({low} to {high} allowed)"
+        )
+    if not found.round_trip_p99 <= MAX_ROUND_TRIP:
+        return f"non-rigid is not invertible: {found.round_trip_p99:.2f} px forward and back (at most {MAX_ROUND_TRIP})"
+    if not found.agreement_nonrigid > found.agreement_rigid + MIN_GAIN:
+        return (
+            f"non-rigid does not raise the agreement of structures ({found.agreement_rigid:.3f} rigid, "
+            f"{found.agreement_nonrigid:.3f} non-rigid)"
+        )
+    return None
+
+
+def turned_over(direct: int, mirrored: int) -> bool:
+    """Whether the mirror image matches so much better that the section lies upside down."""
+    return direct < FEW_MATCHES and mirrored >= MIRROR_FACTOR * direct and mirrored >= direct + MIRROR_SURPLUS

@@ -1,0 +1,235 @@
+"""Registering a whole cohort: which blocks are still to do, where they run, and the table of all pairs."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from stainda.cohort.types import Cohort, Section
+from stainda.config import RegistrationConfig
+from stainda.errors import ConfigError, RegistrationError, did_you_mean
+from stainda.files import output_errors, stable_hash, write_csv, write_json
+from stainda.progress import SILENT, Progress
+from stainda.registration.blocks import VALIS_SECONDS, BlockJob, register_block
+from stainda.registration.results import (
+    BLOCK_FORMAT,
+    QUALITY_COLUMNS,
+    REFUSED,
+    block_file,
+    file_name,
+    read_head,
+    write_refusal,
+)
+from stainda.registration.valis_import import require_valis
+
+ALGORITHM = 1  # raised when the same settings give another result; finished blocks are then done again
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "VIPS_CONCURRENCY": "1"}
+
+
+def register_cohort(
+    cohort: Cohort, config: RegistrationConfig, out: Path, workers: int = 1, progress: Progress = SILENT
+) -> pd.DataFrame:
+    """Bring the sections of every block into one frame.
+
+    Args:
+        out: the run directory. Written are ``registration/quality.csv``, ``registration/<block>/`` (transforms and
+            ``block.json``), ``registration/overlays/`` and ``registration/log/<block>.log``.
+        workers: blocks registered side by side, each on one core.
+        progress: told of each block as it ends.
+
+    Returns:
+        The rows of quality.csv: one per section other than its block's reference. A block finished before with the same
+        settings and files is not done again. A block or section that fails is a row with status ``refused`` and the
+        reason; it never stops the others.
+
+    Raises:
+        ConfigError: ``config.reference`` names no slide or stain of the cohort.
+        MissingDependencyError: VALIS is needed and not installed.
+    """
+    _check_reference(cohort, config)
+    folder = Path(out) / "registration"
+    with output_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    jobs = [
+        BlockJob(block, sections, config, folder, block_settings(sections, config))
+        for block, sections in cohort.blocks().items()
+    ]
+    _check_names(jobs)
+    pending = [job for job in jobs if not _finished(job)]
+    here = [job for job in pending if config.method == "identity" or len(job.sections) == 1]
+    there = [job for job in pending if job not in here]
+    if there:
+        require_valis()
+    with progress.task("registration", len(jobs)) as task:
+        if len(jobs) > len(pending):
+            task.advance(len(jobs) - len(pending), "done before")
+        for job in here:
+            register_block(job)
+            task.advance(1, job.block)
+        for job, failure in _in_workers(there, min(workers, len(there))):
+            if failure is not None:
+                _refuse_block(job, failure)
+                progress.message(f"block {job.block}: registration failed: {failure}")
+            task.advance(1, job.block)
+    return _write_quality(folder, jobs)
+
+
+def block_settings(sections: tuple[Section, ...], config: RegistrationConfig) -> str:
+    """Hash of everything the result of a block depends on; a changed slide file changes it."""
+    return stable_hash({
+        "algorithm": ALGORITHM,
+        "config": config.model_dump(mode="json"),
+        "sections": [
+            [row.slide, row.section, row.stain, row.mpp, _stamp(row.path), _stamp(row.landmarks)] for row in sections
+        ],
+    })  # fmt: skip
+
+
+def _stamp(path: Path | None) -> list[Any] | None:
+    """What tells a changed file: its name, size and time. A missing file has none."""
+    if path is None:
+        return None
+    try:
+        state = path.stat()
+    except OSError:
+        return [path.name]
+    return [path.name, state.st_size, state.st_mtime_ns]
+
+
+def _check_reference(cohort: Cohort, config: RegistrationConfig) -> None:
+    if config.reference in ("auto", "first"):
+        return
+    known = {row.slide for row in cohort} | {row.stain for row in cohort}
+    if config.reference not in known:
+        raise ConfigError(
+            f"registration.reference {config.reference!r} is no slide and no stain of the cohort",
+            remedy=did_you_mean(config.reference, {*known, "auto", "first"}),
+        )
+
+
+def _check_names(jobs: list[BlockJob]) -> None:
+    """Blocks whose names differ only as a file system ignores it would overwrite each other."""
+    names = [file_name(job.block).casefold() for job in jobs]
+    reserved = {"overlays", "log"}
+    for job, name in zip(jobs, names, strict=True):
+        if names.count(name) > 1 or name in reserved:
+            raise ConfigError(
+                f"block name {job.block!r} cannot be a folder of its own",
+                remedy="Give the block another name in the manifest",
+            )
+
+
+def _finished(job: BlockJob) -> bool:
+    head = read_head(job.out, job.block)
+    return head is not None and head.get("settings") == job.settings
+
+
+def _in_workers(jobs: list[BlockJob], workers: int) -> Iterator[tuple[BlockJob, str | None]]:
+    """Each job as it ends, with the reason where it failed. If the worker process itself dies, a new one takes the
+    jobs that are left; the second time it happens without any progress they fail."""
+    left = {job.block: job for job in jobs}
+    barren = 0
+    while left:
+        before = len(left)
+        for block, failure in _one_worker(list(left.values()), workers):
+            yield left.pop(block), failure
+        if not left:
+            return
+        barren = 0 if len(left) < before else barren + 1
+        if barren == 2:
+            log = next(iter(left.values())).out / "log" / "worker.log"
+            for job in left.values():
+                yield job, f"the registration worker does not run: {_last_line(log)} (see {log})"
+            return
+
+
+def _one_worker(jobs: list[BlockJob], slots: int) -> Iterator[tuple[str, str | None]]:
+    """Answers of one worker process, (block, reason of failure or None), until it has answered all or has died."""
+    log = jobs[0].out / "log" / "worker.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="stainda-registration-") as folder, log.open("wb") as errors:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "stainda.registration.worker", str(slots)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, env=os.environ | ONE_THREAD,
+        )  # fmt: skip
+        assert process.stdin is not None and process.stdout is not None
+        try:
+            if not process.stdout.readline():
+                return
+            for number, job in enumerate(jobs):
+                text = json.dumps(_job_values(job, Path(folder) / f"{number}.json"))
+                process.stdin.write(text.encode() + b"\n")
+            process.stdin.flush()
+            for _ in jobs:
+                line = process.stdout.readline()
+                if not line:
+                    return
+                answer = json.loads(line)
+                yield answer["block"], None if answer["done"] else answer["reason"]
+        except BrokenPipeError:
+            return
+        finally:
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.close()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            process.stdout.close()
+
+
+def _job_values(job: BlockJob, answer: Path) -> dict[str, Any]:
+    sections = [
+        {key: str(value) if isinstance(value, Path) else value for key, value in asdict(row).items()}
+        for row in job.sections
+    ]
+    return {
+        "block": job.block, "sections": sections, "config": job.config.model_dump(mode="json"), "out": str(job.out),
+        "settings": job.settings, "log": str(job.out / "log" / f"{file_name(job.block)}.log"), "answer": str(answer),
+        "seconds": VALIS_SECONDS * (3 * len(job.sections) + 1),
+    }  # fmt: skip
+
+
+def _last_line(path: Path) -> str:
+    lines = [line for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    return lines[-1] if lines else "it ended without a word"
+
+
+def _refuse_block(job: BlockJob, reason: str) -> None:
+    """Record a block whose process failed: every section refused, none with a transform."""
+    folder = job.out / file_name(job.block)
+    folder.mkdir(parents=True, exist_ok=True)
+    for row in job.sections:
+        write_refusal(folder, row.slide, None, reason)
+    rows = [
+        {"block": job.block, "source": row.slide, "target": "", "status": REFUSED, "reason": reason}
+        for row in job.sections
+    ]
+    write_json(folder / "block.json", {
+        "format": BLOCK_FORMAT, "version": 1, "block": job.block, "settings": None, "reference": None, "placed": [],
+        "refused": {row.slide: reason for row in job.sections}, "rows": rows, "matches": {}, "seconds": None,
+    })  # fmt: skip
+
+
+def _write_quality(folder: Path, jobs: list[BlockJob]) -> pd.DataFrame:
+    rows: list[dict[str, Any]] = []
+    for job in jobs:
+        head = read_head(folder, job.block)
+        if head is None:
+            raise RegistrationError(
+                f"block {job.block} left no result", file=block_file(folder, job.block), remedy="Register it again"
+            )
+        rows += head["rows"]
+    write_csv(folder / "quality.csv", rows, QUALITY_COLUMNS)
+    return pd.DataFrame(rows, columns=list(QUALITY_COLUMNS))

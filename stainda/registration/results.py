@@ -1,0 +1,106 @@
+"""What registration leaves on disk, and how the next stage reads it: one folder per block, and ``quality.csv``.
+
+``registration/<block>/block.json`` is written last and says that the block is finished; beside it lie one transform per
+section (``<slide>.json`` and ``.npz``), and for a refused section a ``<slide>.json`` with the reason and no arrays.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stainda.errors import RegistrationError
+from stainda.files import stable_hash, write_json
+from stainda.registration.transforms import FORMAT, VERSION, Transform
+
+BLOCK_FORMAT = "stainda-block"
+REGISTERED, RIGID_ONLY, REFUSED = "registered", "rigid_only", "refused"
+
+QUALITY_COLUMNS = (
+    "block", "source", "target", "status", "reason", "n_matches", "n_landmarks",
+    "tre_before_px", "tre_rigid_px", "tre_nonrigid_px", "tre_p90_px",
+    "tre_before_um", "tre_rigid_um", "tre_nonrigid_um", "tre_p90_um",
+    "tissue_overlap", "agreement_before", "agreement_rigid", "agreement_nonrigid", "significance",
+    "scale", "rotation_degrees", "mirrored", "folds", "area_change_p1", "area_change_p99", "round_trip_px",
+    "attempt", "seconds", "overlay",
+)  # fmt: skip
+
+
+def file_name(name: str) -> str:
+    """A slide or block name as a file name; names with other characters get a hash, so that none collide."""
+    plain = re.sub(r"[^A-Za-z0-9_.@+ -]", "_", name)
+    return plain if plain == name and not name.startswith(".") else f"_{plain}-{stable_hash(name, 6)}"
+
+
+def overlay_name(block: str, source: str, target: str) -> str:
+    return f"{file_name(block)}__{file_name(source)}__{file_name(target)}.jpg"
+
+
+def write_refusal(folder: Path, slide: str, frame: str | None, reason: str) -> Path:
+    """Say in the place of a transform why there is none; a transform of an earlier run is removed."""
+    (folder / f"{file_name(slide)}.npz").unlink(missing_ok=True)
+    return write_json(
+        folder / f"{file_name(slide)}.json",
+        {"format": FORMAT, "version": VERSION, "slide": slide, "frame": frame, "status": REFUSED, "reason": reason},
+    )
+
+
+@dataclass(frozen=True)
+class BlockResult:
+    """A finished block.
+
+    Attributes:
+        block, settings: its name, and the hash of everything its result depends on.
+        reference: the section whose level-0 pixels are the frame; ``None`` if every section was refused.
+        transforms: slide -> transform into the frame, the reference's being the identity.
+        refused: slide -> reason. Such a section has no transform; nothing may be carried from or to it.
+        rows: the block's rows of quality.csv.
+    """
+
+    block: str
+    settings: str
+    reference: str | None
+    transforms: Mapping[str, Transform]
+    refused: Mapping[str, str]
+    rows: tuple[dict[str, Any], ...]
+
+
+def block_file(registration: Path, block: str) -> Path:
+    return registration / file_name(block) / "block.json"
+
+
+def read_head(registration: Path, block: str) -> dict[str, Any] | None:
+    """What ``block.json`` says, or ``None`` where the block is not finished."""
+    path = block_file(registration, block)
+    try:
+        head = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return head if isinstance(head, dict) and head.get("format") == BLOCK_FORMAT else None
+
+
+def load_block(registration: Path, block: str) -> BlockResult:
+    """
+    Raises:
+        RegistrationError: the block was not registered, or a transform of it cannot be read.
+    """
+    head = read_head(registration, block)
+    if head is None:
+        raise RegistrationError(
+            f"block {block} is not registered",
+            file=block_file(registration, block),
+            remedy="Run stainda register first",
+        )
+    folder = registration / file_name(block)
+    return BlockResult(
+        block=head["block"],
+        settings=head["settings"],
+        reference=head["reference"],
+        transforms={slide: Transform.load(folder / file_name(slide)) for slide in head["placed"]},
+        refused=dict(head["refused"]),
+        rows=tuple(head["rows"]),
+    )

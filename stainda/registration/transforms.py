@@ -1,0 +1,292 @@
+"""Where a point of one section lies in the frame of its block, and in every other section of the block.
+
+The frame of a block is the level-0 pixel grid of its reference section. A transform is three steps: an affine map
+``pre`` from the section's level-0 pixels to a lattice, a displacement on that lattice, and an affine map ``post`` from
+the lattice to the frame. VALIS computes it; after that NumPy and SciPy are all that is needed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import geopandas as gpd
+import numpy as np
+import shapely
+
+from stainda.errors import RegistrationError
+from stainda.files import whole_file, write_json
+from stainda.registration.fields import coefficients, invert, jacobian, sample
+
+FORMAT = "stainda-transform"
+VERSION = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Transform:
+    """The map between one section and the frame of its block, both ways.
+
+    ``to_frame(p) = post(v)`` with ``v = u + forward(u)`` and ``u = pre(p)``;
+    ``from_frame(q) = pre⁻¹(v + backward(v))`` with ``v = post⁻¹(q)``.
+
+    Attributes:
+        slide, frame: names of the section and of the section whose level-0 pixels are the frame.
+        size, frame_size: (width, height) of both in level-0 pixels.
+        pre, post: float64 (3, 3), acting on column vectors (x, y, 1).
+        forward, backward: float32 (2, h, w) displacements in lattice units (see ``fields.py``), or both ``None``.
+            Outside the lattice the displacement of its nearest border point holds.
+        about: what made it and how good it is; plain JSON values.
+    """
+
+    slide: str
+    frame: str
+    size: tuple[int, int]
+    frame_size: tuple[int, int]
+    pre: np.ndarray
+    post: np.ndarray
+    forward: np.ndarray | None = None
+    backward: np.ndarray | None = None
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if (self.forward is None) != (self.backward is None):
+            raise ValueError("give both displacement fields or none")
+        for matrix in (self.pre, self.post):
+            if matrix.shape != (3, 3) or not np.isfinite(matrix).all() or abs(np.linalg.det(matrix[:2, :2])) < 1e-12:
+                raise RegistrationError(f"the transform of {self.slide} is not an invertible affine map")
+
+    @classmethod
+    def identity(
+        cls,
+        slide: str,
+        size: tuple[int, int],
+        frame: str | None = None,
+        frame_size: tuple[int, int] | None = None,
+        about: Mapping[str, Any] | None = None,
+    ) -> Transform:
+        """Level-0 pixels of the section are those of the frame."""
+        eye = np.eye(3)
+        return cls(slide, frame or slide, size, frame_size or size, eye, eye, about=about or {})
+
+    @classmethod
+    def affine(
+        cls,
+        slide: str,
+        size: tuple[int, int],
+        frame: str,
+        frame_size: tuple[int, int],
+        matrix: np.ndarray,
+        about: Mapping[str, Any] | None = None,
+    ) -> Transform:
+        """``matrix`` (3, 3) takes level-0 pixels of the section to those of the frame."""
+        return cls(slide, frame, size, frame_size, np.asarray(matrix, float), np.eye(3), about=about or {})
+
+    @cached_property
+    def _splines(self) -> tuple[np.ndarray, np.ndarray]:
+        assert self.forward is not None and self.backward is not None
+        return coefficients(self.forward), coefficients(self.backward)
+
+    def to_frame(self, xy: np.ndarray) -> np.ndarray:
+        """Frame coordinates (n, 2) of level-0 pixels ``xy`` (n, 2) of the section; NaN stays NaN."""
+        points = apply_affine(self.pre, _points(xy))
+        if self.forward is not None:
+            points = points + sample(self._splines[0], points)
+        return apply_affine(self.post, points)
+
+    def from_frame(self, xy: np.ndarray) -> np.ndarray:
+        """Level-0 pixels (n, 2) of the section at frame coordinates ``xy`` (n, 2); NaN stays NaN."""
+        points = apply_affine(np.linalg.inv(self.post), _points(xy))
+        if self.backward is not None:
+            points = points + sample(self._splines[1], points)
+        return apply_affine(np.linalg.inv(self.pre), points)
+
+    @property
+    def rigid(self) -> Transform:
+        """The same without the displacement fields."""
+        return replace(self, forward=None, backward=None)
+
+    @property
+    def matrix(self) -> np.ndarray:
+        """The affine part (3, 3), section to frame."""
+        return self.post @ self.pre
+
+    def pixel_in_lattice(self) -> float:
+        """How many level-0 pixels of the section one lattice unit spans."""
+        return float(1 / np.sqrt(abs(np.linalg.det(self.pre[:2, :2]))))
+
+    def area_change(self, xy: np.ndarray) -> np.ndarray:
+        """Local area in the frame per area in the section (n,) at level-0 pixels ``xy`` (n, 2) of the section."""
+        points, step = _points(xy), 0.5 * max(1.0, self.pixel_in_lattice())
+        right, down = np.array([step, 0.0]), np.array([0.0, step])
+        across = self.to_frame(points + right) - self.to_frame(points - right)
+        along = self.to_frame(points + down) - self.to_frame(points - down)
+        return (across[:, 0] * along[:, 1] - across[:, 1] * along[:, 0]) / (4 * step * step)
+
+    def folds(self) -> np.ndarray:
+        """Where the displacement folds the lattice, bool (h, w); empty (0, 0) without a field."""
+        return np.zeros((0, 0), bool) if self.backward is None else jacobian(self.backward) <= 0
+
+    def round_trip(self, xy: np.ndarray) -> np.ndarray:
+        """Distance (n,) in level-0 pixels between ``xy`` and where it ends after going to the frame and back."""
+        return np.linalg.norm(self.from_frame(self.to_frame(xy)) - _points(xy), axis=1)
+
+    def save(self, path: str | Path) -> Path:
+        """Write ``<path>.npz`` (arrays) and then ``<path>.json`` (everything else); returns the JSON's path."""
+        arrays = {"pre": self.pre, "post": self.post}
+        if self.forward is not None and self.backward is not None:
+            arrays |= {"forward": self.forward.astype(np.float32), "backward": self.backward.astype(np.float32)}
+        with whole_file(_with(path, ".npz")) as aside, aside.open("wb") as stream:
+            np.savez_compressed(stream, **arrays)
+        return write_json(
+            _with(path, ".json"),
+            {
+                "format": FORMAT,
+                "version": VERSION,
+                "slide": self.slide,
+                "frame": self.frame,
+                "size": list(self.size),
+                "frame_size": list(self.frame_size),
+                "about": dict(self.about),
+                "convention": "level-0 pixels, x right, y down; frame = post(u + forward(u)), u = pre(section)",
+            },
+        )
+
+    @classmethod
+    def load(cls, path: str | Path) -> Transform:
+        """Read what :meth:`save` wrote (``path`` with or without suffix).
+
+        Raises:
+            RegistrationError: a file is missing, damaged, of a newer version, or says that the section was refused.
+        """
+        about_file, array_file = _with(path, ".json"), _with(path, ".npz")
+        remedy = "Register the block again"
+        try:
+            head = json.loads(about_file.read_text(encoding="utf-8"))
+            if head.get("format") != FORMAT or int(head["version"]) > VERSION:
+                raise RegistrationError(
+                    "is not a transform this version of stainda reads", file=about_file, remedy=remedy
+                )
+            if head.get("status") == "refused":
+                raise RegistrationError(f"section was refused: {head['reason']}", file=about_file)
+            with np.load(array_file, allow_pickle=False) as stored:
+                arrays = {name: stored[name] for name in stored.files}
+            return cls(
+                head["slide"],
+                head["frame"],
+                tuple(head["size"]),
+                tuple(head["frame_size"]),
+                arrays["pre"],
+                arrays["post"],
+                arrays.get("forward"),
+                arrays.get("backward"),
+                head["about"],
+            )
+        except (OSError, ValueError, KeyError, TypeError, BadZipFile) as error:
+            raise RegistrationError(f"cannot read the transform ({error})", file=about_file, remedy=remedy) from error
+
+
+@dataclass(frozen=True, eq=False)
+class Between:
+    """The map from one section to another of the same block: level-0 pixels of ``source`` to those of ``target``.
+
+    It answers to the names of a :class:`Transform` whose frame is the target, so that either can be handed on.
+    """
+
+    source: Transform
+    target: Transform
+
+    def to_frame(self, xy: np.ndarray) -> np.ndarray:
+        return map_points(xy, self.source, self.target)
+
+    def from_frame(self, xy: np.ndarray) -> np.ndarray:
+        return map_points(xy, self.target, self.source)
+
+    @property
+    def matrix(self) -> np.ndarray:
+        return np.linalg.inv(self.target.matrix) @ self.source.matrix
+
+    def area_change(self, xy: np.ndarray) -> np.ndarray:
+        """Local area in the target per area in the source (n,), at level-0 pixels ``xy`` of the source."""
+        there = self.to_frame(xy)
+        return self.source.area_change(xy) / self.target.area_change(there)
+
+    def round_trip(self, xy: np.ndarray) -> np.ndarray:
+        """Distance (n,) in level-0 pixels of the source between ``xy`` and where it ends after going there and back."""
+        return np.linalg.norm(self.from_frame(self.to_frame(xy)) - _points(xy), axis=1)
+
+
+def from_backward(
+    slide: str,
+    frame: str,
+    size: tuple[int, int],
+    frame_size: tuple[int, int],
+    pre: np.ndarray,
+    post: np.ndarray,
+    backward: np.ndarray,
+    about: Mapping[str, Any] | None = None,
+) -> Transform:
+    """A transform whose forward field is the numerical inverse of ``backward``, so that both ways agree."""
+    return Transform(slide, frame, size, frame_size, pre, post, invert(backward), backward, about or {})
+
+
+def apply_affine(matrix: np.ndarray, xy: np.ndarray) -> np.ndarray:
+    """``matrix`` (3, 3) applied to points (n, 2)."""
+    return xy @ matrix[:2, :2].T + matrix[:2, 2]
+
+
+def map_points(xy: np.ndarray, source: Transform, target: Transform) -> np.ndarray:
+    """Level-0 pixels (n, 2) of ``source`` as level-0 pixels of ``target``; both must share a frame.
+
+    Raises:
+        RegistrationError: the two sections were not registered into one frame.
+    """
+    if source.frame != target.frame:
+        raise RegistrationError(
+            f"{source.slide} lies in the frame of {source.frame}, {target.slide} in that of {target.frame}",
+            remedy="Register both sections in one block",
+        )
+    return _points(xy) if source is target else target.from_frame(source.to_frame(xy))
+
+
+def map_shapes(shapes: gpd.GeoDataFrame, source: Transform, target: Transform) -> gpd.GeoDataFrame:
+    """All geometries carried from ``source`` to ``target`` in one call; every other column is kept as it is.
+
+    Any geometry is allowed, also with holes and of several parts. Polygons that come out invalid are repaired. The
+    result's ``attrs`` count what had to be done: ``z_dropped`` (a registration of flat images says nothing about Z)
+    and ``repaired``.
+    """
+    geometries = np.asarray(shapes.geometry.array, dtype=object)
+    z_dropped = int(np.count_nonzero(shapely.has_z(geometries)))
+    flat = shapely.force_2d(geometries) if z_dropped else geometries
+    warped = shapely.transform(flat, lambda xy: map_points(xy, source, target)) if len(flat) else flat
+    broken = ~shapely.is_valid(warped) & ~shapely.is_missing(warped)
+    if broken.any():
+        warped[broken] = [same_kind(geometry) for geometry in shapely.make_valid(warped[broken])]
+    result = shapes.copy()
+    result[shapes.geometry.name] = gpd.GeoSeries(list(warped), index=shapes.index, crs=None)
+    result.attrs |= {"z_dropped": z_dropped, "repaired": int(broken.sum())}
+    return result
+
+
+def same_kind(geometry: shapely.Geometry) -> shapely.Geometry:
+    """The polygons of a repaired geometry, without the lines and points a repair leaves behind."""
+    if geometry.geom_type != "GeometryCollection":
+        return geometry
+    parts = [part for part in shapely.get_parts(geometry) if part.geom_type in ("Polygon", "MultiPolygon")]
+    return shapely.union_all(parts) if parts else geometry
+
+
+def _points(xy: np.ndarray) -> np.ndarray:
+    points = np.asarray(xy, dtype=np.float64)
+    return points.reshape(0, 2) if points.size == 0 else points.reshape(-1, 2)
+
+
+def _with(path: str | Path, suffix: str) -> Path:
+    path = Path(path)
+    name = path.name.removesuffix(".json").removesuffix(".npz")
+    return path.with_name(name + suffix)

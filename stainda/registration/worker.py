@@ -1,0 +1,163 @@
+"""The process in which VALIS lives: ``python -m stainda.registration.worker SLOTS``.
+
+Importing VALIS takes 20 s of processor time and 1.2 GB, so it is done once here; each block then runs in a fork of this
+process, which shares those pages, writes to its own log, and takes its memory, its global settings and its crashes with
+it when it ends. Jobs come as lines of JSON on standard input, answers leave as lines of JSON on standard output. When
+standard input closes (also because the parent was killed) the running blocks are stopped and the process ends.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import signal
+import sys
+import time
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, TextIO
+
+from stainda.config import RegistrationConfig
+from stainda.registration.blocks import BlockJob, register_block
+from stainda.registration.isolation import how_it_ended
+from stainda.registration.sections import section_from_job
+from stainda.registration.valis_import import import_valis
+
+
+@dataclass
+class Running:
+    """One block in a fork: its name, when it has to be finished, and whether it was stopped for being late."""
+
+    block: str
+    deadline: float
+    late: bool = False
+
+
+def job_from_json(values: dict[str, Any]) -> BlockJob:
+    return BlockJob(
+        values["block"], tuple(section_from_job(row) for row in values["sections"]),
+        RegistrationConfig.model_validate(values["config"]), Path(values["out"]), values["settings"],
+    )  # fmt: skip
+
+
+def run_logged(values: dict[str, Any]) -> dict[str, Any]:
+    """Register one block with everything that is printed, also by C libraries, going to its log file."""
+    log = Path(values["log"])
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("wb") as stream:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os.dup2(stream.fileno(), 1)
+        os.dup2(stream.fileno(), 2)
+    try:
+        register_block(job_from_json(values))
+        return {"block": values["block"], "done": True}
+    except Exception as error:
+        traceback.print_exc()
+        return {"block": values["block"], "done": False, "reason": f"{type(error).__name__}: {error}"}
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+
+
+class Server:
+    """Takes jobs, keeps at most ``slots`` of them running, and answers when each ends."""
+
+    def __init__(self, slots: int, jobs: BinaryIO, answers: TextIO) -> None:
+        self.slots, self.jobs, self.answers = slots, jobs, answers
+        self.waiting: list[dict[str, Any]] = []
+        self.running: dict[int, Running] = {}
+        self.open = True
+        self._unread = b""
+
+    def serve(self) -> None:
+        selector = selectors.DefaultSelector()
+        selector.register(self.jobs, selectors.EVENT_READ)
+        try:
+            while self.open or self.running or self.waiting:
+                if selector.select(timeout=0.1 if self.running else None) and not self._read():
+                    return  # the parent is gone or has closed the pipe: nobody waits for an answer any more
+                self._reap()
+                while self.waiting and len(self.running) < self.slots:
+                    self._start(self.waiting.pop(0))
+        finally:
+            self._stop_all()
+
+    def _read(self) -> bool:
+        data = os.read(self.jobs.fileno(), 1 << 16)
+        lines = (self._unread + data).split(b"\n")
+        self._unread = lines.pop()
+        self.waiting += [json.loads(line) for line in lines if line.strip()]
+        return bool(data)
+
+    def _start(self, values: dict[str, Any]) -> None:
+        if not hasattr(os, "fork"):
+            self._answer(run_logged(values))
+            return
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                os.setsid()  # so that its own children are stopped with it
+                answer = run_logged(values)
+                Path(values["answer"]).write_text(json.dumps(answer), encoding="utf-8")
+                status = 0
+            finally:
+                os._exit(status)
+        self.running[child] = Running(values["block"], time.monotonic() + values["seconds"])
+        self._answer_files = getattr(self, "_answer_files", {}) | {child: Path(values["answer"])}
+
+    def _reap(self) -> None:
+        for child, block in list(self.running.items()):
+            found, status = os.waitpid(child, os.WNOHANG)
+            if found:
+                del self.running[child]
+                self._answer(self._how(child, block, os.waitstatus_to_exitcode(status)))
+            elif time.monotonic() > block.deadline and not block.late:
+                block.late = True
+                _stop(child)
+
+    def _how(self, child: int, block: Running, code: int) -> dict[str, Any]:
+        file = self._answer_files.pop(child)
+        if code == 0 and file.is_file():
+            answer = json.loads(file.read_text(encoding="utf-8"))
+            file.unlink()
+            return answer
+        reason = "took too long and was stopped" if block.late else f"its process died ({how_it_ended(code)})"
+        return {"block": block.block, "done": False, "reason": reason}
+
+    def _answer(self, answer: dict[str, Any]) -> None:
+        self.answers.write(json.dumps(answer) + "\n")
+        self.answers.flush()
+
+    def _stop_all(self) -> None:
+        for child in list(self.running):
+            _stop(child)
+            os.waitpid(child, 0)
+
+
+def _stop(child: int) -> None:
+    try:
+        os.killpg(child, signal.SIGKILL)
+    except ProcessLookupError:
+        os.kill(child, signal.SIGKILL)
+
+
+def main() -> None:
+    slots = int(sys.argv[1])
+    # Answers leave through a copy of standard output; whatever VALIS prints while it is imported goes to stderr.
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    import_valis()
+    import cv2
+
+    cv2.setNumThreads(1)  # blocks run side by side; and a pool of threads would not survive the fork
+    answers.write(json.dumps({"ready": True}) + "\n")
+    answers.flush()
+    Server(slots, sys.stdin.buffer, answers).serve()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,21 @@
+"""Figures and the page, made from the files of a run alone: nothing here trains or registers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from stainda.report.page import make_report
+    from stainda.report.run import Run, load_run
+
+_HOMES = {"make_report": "page", "load_run": "run", "Run": "run"}
+
+__all__ = ["make_report", "load_run", "Run"]
+
+
+def __getattr__(name: str) -> Any:  # matplotlib and jinja2 are slow to import
+    if name not in _HOMES:
+        raise AttributeError(name)
+    from importlib import import_module
+
+    return getattr(import_module(f"stainda.report.{_HOMES[name]}"), name)

@@ -1,0 +1,207 @@
+"""Tables about what went in: slides, registration, propagation, and everything that was left out."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from stainda.report.run import Run
+from stainda.report.tables import Cell, Table, decimal, duration, number, plain_table, text
+
+SPLITS = ("train", "val", "test")
+MOST_LISTED_OBJECTS = 40
+
+
+def domains(run: Run) -> Table:
+    """One row per domain: its role, its patients by split, its slides and annotated objects."""
+    objects = annotated_objects(run)
+    rows: list[dict[str, Any]] = []
+    for domain, slides in run.cohort.groupby("domain", sort=False):
+        row: dict[str, Any] = {"domain": domain, "role": slides["role"].iloc[0], "slides": len(slides)}
+        for split in SPLITS:
+            row[f"patients_{split}"] = slides.loc[slides["split"] == split, "patient"].nunique()
+        for name in run.study.task.classes:
+            row[f"objects_{name}"] = int(sum(objects.get(slide, {}).get(name, 0) for slide in slides["slide"]))
+        rows.append(row)
+    frame = pd.DataFrame(rows)
+    titles = {"domain": "Domain", "role": "Role", "slides": "Slides"}
+    titles |= {f"patients_{split}": f"Patients: {split}" for split in SPLITS}
+    titles |= {
+        f"objects_{name}": f"{name.replace('_', ' ').capitalize()}: annotated" for name in run.study.task.classes
+    }
+    digits = {column: 0 for column in titles if column not in ("domain", "role")}
+    return plain_table(
+        "domains", "Domains: role, patients by split, slides and annotated objects.", frame, titles, digits
+    )
+
+
+def annotated_objects(run: Run) -> dict[str, dict[str, int]]:
+    """Number of annotated objects by slide and class, from annotations/own."""
+    found: dict[str, dict[str, int]] = {}
+    for slide in run.cohort["slide"]:
+        path = run.path(f"annotations/own/{slide}.geojson")
+        if path is None:
+            continue
+        document = json.loads(path.read_text(encoding="utf-8"))
+        counts: dict[str, int] = {}
+        for feature in document.get("features", []) if isinstance(document, dict) else document:
+            kind = (feature.get("properties") or {}).get("classification") or {}
+            name = str(kind.get("name", "") if isinstance(kind, dict) else kind)
+            counts[name] = counts.get(name, 0) + 1
+        found[slide] = counts
+    return found
+
+
+def patients(run: Run) -> Table:
+    """Patients × stains: which sections there are, and in which split."""
+    stains = list(dict.fromkeys(run.cohort["stain"]))
+    rows, shown = [], []
+    for (centre, patient), slides in run.cohort.groupby(["centre", "patient"], sort=True):
+        split = "/".join(dict.fromkeys(slides["split"]))
+        counts = slides["stain"].value_counts()
+        rows.append(
+            {"centre": centre, "patient": patient, "split": split, **{s: int(counts.get(s, 0)) for s in stains}}
+        )
+        cells = [text(patient), text(centre), Cell(split, sort=split, mark=f"split-{split}")]
+        shown.append(cells + [number(counts.get(s, np.nan), 0) for s in stains])
+    columns = ["Patient", "Centre", "Split", *stains]
+    return Table("patients", "Sections by patient, centre and stain.", columns, shown, pd.DataFrame(rows))
+
+
+def registration(run: Run) -> Table:
+    titles = {
+        "source": "Section", "target": "onto", "status": "Status", "reason": "Reason", "n_matches": "Matches",
+        "tre_before_px": "TRE before, px", "tre_rigid_px": "rigid, px", "tre_nonrigid_px": "non-rigid, px",
+        "tre_p90_px": "P90, px", "tre_nonrigid_um": "non-rigid, µm", "tissue_overlap": "Tissue overlap",
+        "folds": "Folds", "seconds": "Seconds",
+    }  # fmt: skip
+    digits = {
+        "n_matches": 0, "tre_before_px": 1, "tre_rigid_px": 1, "tre_nonrigid_px": 1, "tre_p90_px": 1,
+        "tre_nonrigid_um": 1, "tissue_overlap": 2, "folds": 4, "seconds": 0,
+    }  # fmt: skip
+    frame = run.quality
+    shown = {key for key in titles if key in frame and not frame[key].replace("", np.nan).isna().all()}
+    titles = {key: title for key, title in titles.items() if key in shown}
+    note = (
+        "TRE: median distance of corresponding landmarks, level-0 pixels of the section below; empty without landmarks."
+    )
+    return plain_table("registration", "Registration, one row per section.", frame, titles, digits, note)
+
+
+def registration_words(run: Run) -> str:
+    frame = run.quality
+    states = frame["status"].value_counts()
+    words = f"{len(frame)} sections were to be registered: " + ", ".join(
+        f"{n} {str(state).replace('_', ' ')}" for state, n in states.items()
+    )
+    for column, unit in (("tre_nonrigid_um", "µm"), ("tre_nonrigid_px", "px")):
+        if column in frame and frame[column].notna().any():
+            before = frame.get(column.replace("nonrigid", "before"))
+            start = f" (before: {decimal(before.median(), 1)} {unit})" if before is not None else ""
+            words += (
+                f". Median over sections of the median landmark error: {decimal(frame[column].median(), 1)} {unit}"
+                f"{start}, {int(frame[column].notna().sum())} sections with landmarks"
+            )
+            break
+    return words + "."
+
+
+def propagation(run: Run) -> Table:
+    """Kept and dropped by class and target stain."""
+    stain = run.cohort.drop_duplicates("slide").set_index("slide")["stain"] if len(run.cohort) else pd.Series(dtype=str)
+    frame = run.propagation.assign(stain=run.propagation["target"].map(stain).fillna(run.propagation["target"]))
+    kept = frame["status"].eq("kept")
+    grouped = frame.assign(kept=kept, dropped=~kept).groupby(["stain", "class"], sort=False)
+    table = grouped.agg(
+        sections=("target", "nunique"), carried=("id", "size"), kept=("kept", "sum"), dropped=("dropped", "sum")
+    )
+    if "area_ratio" in frame:
+        table["area_ratio"] = frame[kept].groupby(["stain", "class"])["area_ratio"].median()
+    titles = {
+        "stain": "Onto stain", "class": "Class", "sections": "Sections", "carried": "Objects", "kept": "Kept",
+        "dropped": "Dropped", "area_ratio": "Area ratio, median",
+    }  # fmt: skip
+    digits = {"sections": 0, "carried": 0, "kept": 0, "dropped": 0, "area_ratio": 2}
+    return plain_table("propagation", "Annotations carried to other sections.", table.reset_index(), titles, digits)
+
+
+def propagation_reasons(run: Run) -> Table | None:
+    dropped = run.propagation[~run.propagation["status"].eq("kept")]
+    if dropped.empty:
+        return None
+    reasons = dropped["reason"].str.replace(r"\d+(\.\d+)?", "…", regex=True)
+    frame = dropped.assign(reason=reasons).groupby("reason").size().sort_values(ascending=False)
+    table = frame.rename("objects").reset_index()
+    titles = {"reason": "Why dropped", "objects": "Objects"}
+    return plain_table("propagation_reasons", "Reasons for which objects were dropped.", table, titles, {"objects": 0})
+
+
+def agreement(run: Run) -> Table:
+    """Carried against drawn outlines: by stain and class, or every object where there are few."""
+    frame = run.agreement
+    if len(frame) <= MOST_LISTED_OBJECTS:
+        titles = {
+            "target": "Section", "class": "Class", "id": "Object", "dice": "Dice",
+            "centroid_distance_px": "Centroid distance, px",
+        }  # fmt: skip
+        digits = {"dice": 3, "centroid_distance_px": 1}
+        caption = "Carried outlines against outlines drawn on the section itself, every object."
+        return plain_table("agreement", caption, frame, titles, digits)
+    stain = run.cohort.drop_duplicates("slide").set_index("slide")["stain"]
+    grouped = frame.assign(stain=frame["target"].map(stain).fillna(frame["target"])).groupby(
+        ["stain", "class"], sort=False
+    )
+    table = pd.DataFrame(
+        {
+            "objects": grouped.size(),
+            "dice": grouped["dice"].median(),
+            "dice_p10": grouped["dice"].quantile(0.1),
+            "distance": grouped["centroid_distance_px"].median(),
+        }
+    ).reset_index()
+    titles = {
+        "stain": "Stain", "class": "Class", "objects": "Objects", "dice": "Dice, median",
+        "dice_p10": "Dice, 10th percentile", "distance": "Centroid distance, px, median",
+    }  # fmt: skip
+    caption = "Carried outlines against outlines drawn on the section itself."
+    return plain_table("agreement", caption, table, titles, {"objects": 0, "dice": 2, "dice_p10": 2, "distance": 1})
+
+
+def left_out(run: Run) -> Table | None:
+    """Everything that failed, was refused, was skipped or fell back, with its reason."""
+    rows: list[dict[str, str]] = []
+    for job in run.trials.to_dict("records"):
+        if str(job["reason"]):
+            what = f"{run.label(job['strategy'])}, trial {job['trial']}, seed {job['seed']}"
+            rows.append({"stage": "training", "what": what, "status": job["state"], "reason": job["reason"]})
+    known = {str(job) for job in run.trials.loc[run.trials["reason"].astype(bool), "job"]}
+    for job in run.jobs.values():
+        if job.error and job.name not in known:
+            rows.append({"stage": "training", "what": f"job {job.name}", "status": "failed", "reason": job.error})
+        for fallback in job.result.get("fallbacks") or []:
+            rows.append(
+                {"stage": "training", "what": f"job {job.name}", "status": "fell back", "reason": str(fallback)}
+            )
+    for pair in run.quality.to_dict("records"):
+        if str(pair["reason"]) or pair["status"] in ("refused", "rigid_only"):
+            what = f"{pair['source']} onto {pair['target']}"
+            rows.append({"stage": "registration", "what": what, "status": pair["status"], "reason": pair["reason"]})
+    for name, reason in run.missing.items():
+        rows.append({"stage": "files", "what": name, "status": "missing", "reason": reason})
+    if not rows:
+        return None
+    titles = {"stage": "Stage", "what": "What", "status": "Status", "reason": "Reason"}
+    caption = "Failed, refused, skipped or fallen back."
+    return plain_table("left_out", caption, pd.DataFrame(rows).drop_duplicates(), titles)
+
+
+def stages(run: Run) -> Table:
+    frame = run.stages.copy()
+    rows = [
+        [text(row["stage"]), Cell(duration(row["seconds"]), sort=row["seconds"], number=True)]
+        for row in frame.to_dict("records")
+    ]
+    return Table("stages", "Wall-clock time of each stage, as last run.", ["Stage", "Time"], rows, frame)

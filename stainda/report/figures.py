@@ -1,0 +1,249 @@
+"""Figures of the page, as matplotlib figures made from tables alone.
+
+Sizes are in millimetres, text is at least 7 pt, strategies stand in the same order everywhere, and colours are those of
+Okabe and Ito, told apart by shape as well. Every function takes tables of :class:`stainda.evaluation.Analysis` and
+returns a :class:`matplotlib.figure.Figure` that a notebook shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+INK, MUTED, LINE = "#1b1b1d", "#77777c", "#d9d9dc"
+BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY = "#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9"
+WIDTH_MM = 170.0
+STYLE: Any = {
+    "font.family": "sans-serif", "font.size": 8.0, "axes.titlesize": 8.5, "axes.labelsize": 8.0,
+    "xtick.labelsize": 7.5, "ytick.labelsize": 8.0, "legend.fontsize": 7.5, "axes.linewidth": 0.6,
+    "axes.edgecolor": MUTED, "axes.labelcolor": INK, "text.color": INK, "xtick.color": INK, "ytick.color": INK,
+    "axes.spines.top": False, "axes.spines.right": False, "xtick.major.width": 0.6, "ytick.major.width": 0.6,
+    "axes.grid": False, "grid.color": LINE, "grid.linewidth": 0.6, "figure.facecolor": "none",
+    "axes.facecolor": "none", "savefig.facecolor": "none", "svg.fonttype": "none", "axes.axisbelow": True,
+    "figure.constrained_layout.use": True, "axes.unicode_minus": True,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Look:
+    """How strategies are shown: their order, their titles, and which are the baseline and the ceiling."""
+
+    order: tuple[str, ...]
+    titles: Mapping[str, str]
+    baseline: str
+    ceiling: str
+
+    def colour(self, strategy: str) -> str:
+        return MUTED if strategy == self.baseline else ORANGE if strategy == self.ceiling else BLUE
+
+    def marker(self, strategy: str) -> str:
+        return "s" if strategy == self.baseline else "D" if strategy == self.ceiling else "o"
+
+    def title(self, strategy: str) -> str:
+        return self.titles.get(strategy, strategy)
+
+    def present(self, strategies: Sequence[str]) -> list[str]:
+        found = set(strategies)
+        return [name for name in self.order if name in found] + sorted(found - set(self.order))
+
+
+def new_figure(height_mm: float, width_mm: float = WIDTH_MM, **grid: Any) -> tuple[Figure, Any]:
+    figure = Figure(figsize=(width_mm / 25.4, height_mm / 25.4))
+    return figure, figure.subplots(**grid)
+
+
+def forest(results: pd.DataFrame, look: Look, regions: Sequence[str], axis: str, columns: int = 5) -> Figure:
+    """Mean and interval of every strategy, one panel per region, on one shared axis.
+
+    Args:
+        results: rows of ONE measure, selection rule and class.
+        regions: domain names in the order of the panels.
+        axis: label of the value axis.
+    """
+    with mpl.rc_context(STYLE):
+        names = look.present(list(results["strategy"]))
+        figure, axes = _panels(len(regions), columns, 14, 10 + 4.6 * len(names))
+        for place, region in zip(axes.flat, regions, strict=False):
+            rows = results[results["domain"] == region].set_index("strategy")
+            for y, name in enumerate(names):
+                if name in rows.index:
+                    _interval(place, rows.loc[name], y, look.colour(name), look.marker(name))
+            if look.baseline in rows.index and np.isfinite(rows.loc[look.baseline, "mean"]):
+                place.axvline(
+                    rows.loc[look.baseline, "mean"], color=MUTED, linewidth=0.6, linestyle=(0, (3, 2)), zorder=0
+                )
+            place.set_title(region, loc="left")
+            place.set_xlim(-0.02, 1.02)
+            place.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "", "0.5", "", "1"])
+            place.grid(axis="x")
+        axes.flat[0].set_yticks(range(len(names)), [look.title(name) for name in names])
+        axes.flat[0].set_ylim(len(names) - 0.4, -0.6)
+        figure.supxlabel(axis, fontsize=8)
+        return figure
+
+
+def heat_map(results: pd.DataFrame, look: Look, regions: Sequence[str], axis: str) -> Figure:
+    """Strategy × domain; the number in each cell is the mean, its colour the same number."""
+    with mpl.rc_context(STYLE):
+        names = look.present(list(results["strategy"]))
+        table = results.pivot_table(index="strategy", columns="domain", values="mean").reindex(names, columns=regions)
+        values = table.to_numpy(float)
+        figure, place = new_figure(
+            20 + 6.2 * len(names), min(WIDTH_MM, 62 + 17 * len(regions)) if regions else WIDTH_MM
+        )
+        shown = place.imshow(np.ma.masked_invalid(values), cmap="cividis", vmin=0, vmax=1, aspect="auto")
+        for (y, x), value in np.ndenumerate(values):
+            label = f"{value:.2f}" if np.isfinite(value) else "–"
+            tone = INK if not np.isfinite(value) else "#ffffff" if value < 0.55 else "#000000"
+            if len(regions) <= 24:
+                place.text(x, y, label, ha="center", va="center", fontsize=7.5 if len(regions) <= 12 else 7, color=tone)
+        steep = len(regions) > 8
+        place.set_xticks(range(len(regions)), regions, rotation=60 if steep else 0, ha="right" if steep else "center")
+        place.set_yticks(range(len(names)), [look.title(name) for name in names])
+        place.tick_params(length=0)
+        place.spines[:].set_visible(False)
+        place.set_xticks(np.arange(-0.5, len(regions)), minor=True)
+        bar = figure.colorbar(shown, ax=place, fraction=0.04, pad=0.02, ticks=[0, 0.5, 1])
+        bar.set_label(axis)
+        bar.outline.set_visible(False)  # type: ignore[operator]
+        return figure
+
+
+def gap_closed(gaps: pd.DataFrame, look: Look, regions: Sequence[str]) -> Figure:
+    """How much of the way from the baseline to the ceiling each strategy goes, one panel per region."""
+    with mpl.rc_context(STYLE):
+        names = look.present(list(gaps["strategy"]))
+        figure, axes = _panels(len(regions), 5, 15, 10 + 5 * len(names))
+        low = float(np.nanmin([gaps["low"].min(), gaps["gap_closed"].min(), 0.0]))
+        high = float(np.nanmax([gaps["high"].max(), gaps["gap_closed"].max(), 1.0]))
+        for place, region in zip(axes.flat, regions, strict=False):
+            rows = gaps[gaps["domain"] == region].set_index("strategy")
+            for y, name in enumerate(names):
+                if name not in rows.index:
+                    continue
+                row = rows.loc[name]
+                if np.isfinite(row["gap_closed"]):
+                    _interval(place, row.rename({"gap_closed": "mean"}), y, look.colour(name), look.marker(name))
+                else:
+                    place.text(0.5, y, "no gap", ha="center", va="center", fontsize=7, color=MUTED)
+            for x in (0, 1):
+                place.axvline(x, color=MUTED, linewidth=0.6, zorder=0)
+            place.set_title(region, loc="left")
+            place.set_xlim(max(low, -1.5) - 0.05, min(high, 1.5) + 0.05)
+            place.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %".replace("-", "−"))
+        axes.flat[0].set_yticks(range(len(names)), [look.title(name) for name in names])
+        axes.flat[0].set_ylim(len(names) - 0.4, -0.6)
+        figure.supxlabel("share of the gap between baseline (0 %) and ceiling (100 %) that was closed", fontsize=8)
+        return figure
+
+
+def paired_differences(differences: pd.DataFrame, patients: pd.DataFrame, look: Look, axis: str) -> Figure:
+    """Each patient's difference to the baseline as a dot, mean and interval above them.
+
+    Args:
+        differences: rows of one region, measure, rule and class.
+        patients: the patients' scores of the same, see ``Analysis.patients``.
+    """
+    with mpl.rc_context(STYLE):
+        scores = patients.pivot_table(index="patient", columns="strategy", values="value")
+        names = look.present(list(differences["strategy"]))
+        figure, place = new_figure(16 + 8 * len(names), 130)
+        rows = differences.set_index("strategy").rename(columns={"difference": "mean"})
+        for y, name in enumerate(names):
+            if name in scores and look.baseline in scores:
+                dots = (scores[name] - scores[look.baseline]).dropna().to_numpy()
+                place.scatter(dots, np.full(len(dots), y + 0.22), s=9, facecolor="none", edgecolor=MUTED, linewidth=0.7)
+            _interval(place, rows.loc[name], y - 0.12, look.colour(name), look.marker(name))
+        place.axvline(0, color=INK, linewidth=0.7, zorder=0)
+        place.set_yticks(range(len(names)), [look.title(name) for name in names])
+        place.set_ylim(len(names) - 0.4, -0.6)
+        place.grid(axis="x")
+        place.set_xlabel(axis)
+        return figure
+
+
+def learning_curves(curves: Mapping[str, Sequence[pd.DataFrame]], look: Look) -> Figure:
+    """Source-validation Dice over epochs, one panel per strategy, one line per training of the chosen setting.
+
+    Args:
+        curves: by strategy, tables with ``epoch`` and ``val_dice``.
+    """
+    with mpl.rc_context(STYLE):
+        names = look.present([name for name, tables in curves.items() if tables])
+        figure, axes = _panels(len(names), 4, 12, 32)
+        for place, name in zip(axes.flat, names, strict=False):
+            for table in curves[name]:
+                place.plot(table["epoch"], table["val_dice"], color=look.colour(name), linewidth=1)
+                best = table["val_dice"].idxmax()
+                point = table.loc[best]
+                place.plot(
+                    point["epoch"], point["val_dice"], look.marker(name), color=look.colour(name), markersize=3.5
+                )
+            place.set_title(look.title(name), loc="left")
+            place.set_ylim(0, 1)
+            place.grid(axis="y")
+        figure.supxlabel("epoch", fontsize=8)
+        figure.supylabel("Dice on source validation", fontsize=8)
+        return figure
+
+
+def cost_against_score(cost: pd.DataFrame, look: Look, axis: str) -> Figure:
+    """Processor time of one training against the score.
+
+    Args:
+        cost: columns ``strategy``, ``cpu_minutes``, ``mean``, ``low``, ``high``.
+    """
+    with mpl.rc_context(STYLE):
+        figure, place = new_figure(72, 130)
+        for row in cost.to_dict("records"):
+            name = row["strategy"]
+            ends = [[row["mean"] - row["low"]], [row["high"] - row["mean"]]] if np.isfinite(row["low"]) else None
+            place.errorbar(
+                row["cpu_minutes"], row["mean"], yerr=ends, fmt=look.marker(name), color=look.colour(name),
+                markersize=5, linewidth=0.9, label=look.title(name),
+            )  # fmt: skip
+            place.annotate(
+                look.title(name),
+                (row["cpu_minutes"], row["mean"]),
+                xytext=(5, 3),
+                textcoords="offset points",
+                fontsize=7,
+            )
+        place.set_xlim(0, max(1e-6, float(cost["cpu_minutes"].max())) * 1.35)
+        place.set_ylim(0, 1)
+        place.grid()
+        place.set_xlabel("processor time of one training, minutes")
+        place.set_ylabel(axis)
+        return figure
+
+
+def _panels(count: int, widest: int, around_mm: float, each_mm: float) -> tuple[Figure, Any]:
+    """Panels in as few rows as ``widest`` columns allow, rows as equally full as can be; unused ones hidden."""
+    down = max(1, -(-count // widest))
+    across = max(1, -(-count // down))
+    figure, axes = new_figure(
+        around_mm + down * each_mm, nrows=down, ncols=across, sharex=True, sharey=True, squeeze=False
+    )
+    for index, place in enumerate(axes.flat):
+        place.set_visible(index < count)
+        if index < count <= index + across:  # nothing below it: it carries the labels of its column
+            place.tick_params(labelbottom=True)
+    return figure, axes
+
+
+def _interval(place: Axes, row: pd.Series, y: float, colour: str, marker: str) -> None:
+    if not np.isfinite(row["mean"]):
+        return
+    if np.isfinite(row["low"]) and np.isfinite(row["high"]):
+        place.plot([row["low"], row["high"]], [y, y], color=colour, linewidth=1.3, solid_capstyle="butt")
+        face = colour
+    else:
+        face = "none"  # hollow: no interval
+    place.plot(row["mean"], y, marker, markersize=4.2, markerfacecolor=face, markeredgecolor=colour)

@@ -1,0 +1,252 @@
+"""Example fields with the outlines of what was there and what was found, as SVG over the photograph."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from xml.sax.saxutils import escape
+
+import numpy as np
+import pandas as pd
+import shapely
+
+from stainda.evaluation import match_objects
+from stainda.evaluation.selection import DEFAULT_RULE
+from stainda.evaluation.summary import ALL_TARGETS, Analysis
+from stainda.report.drawings import picture
+from stainda.report.run import Run
+from stainda.report.words import headline
+
+FATES = ("truth", "hit", "missed", "false")
+OUTLINES = (
+    "path{fill:none;vector-effect:non-scaling-stroke;stroke-linejoin:round}"
+    "path.under{stroke:#fff;stroke-width:3.6;stroke-opacity:.75}"
+    "path.truth{stroke:#111;stroke-width:1.3;stroke-dasharray:2 2}"
+    "path.hit{stroke:#009e73;stroke-width:2.2}"
+    "path.missed{stroke:#e69f00;stroke-width:2.4;stroke-dasharray:6 3}"
+    "path.false{stroke:#d4008f;stroke-width:2.2;stroke-dasharray:1.5 2.5;stroke-linecap:round}"
+)
+"""Outlines are told apart by colour and by dash; on white they stand out from any stain."""
+MOST_DOMAINS, MOST_STRATEGIES = 12, 4
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One strategy on one field: SVG path data by fate, and the counts in the field."""
+
+    strategy: str
+    title: str
+    paths: dict[str, str]
+    text: str
+    score: str
+
+
+@dataclass(frozen=True)
+class Field:
+    """A field of one slide with a panel per strategy."""
+
+    slide: str
+    domain: str
+    role: str
+    image: str
+    width: int
+    height: int
+    panels: tuple[Panel, ...]
+
+    @property
+    def file(self) -> str:
+        """Name of the figure's file, from the slide's."""
+        return "example_" + re.sub(r"[^A-Za-z0-9_.-]", "_", self.slide)
+
+
+@dataclass(frozen=True)
+class Gallery:
+    fields: tuple[Field, ...]
+    note: str
+    skipped: tuple[str, ...]
+
+
+def make_gallery(run: Run, analysis: Analysis, size: int = 420) -> Gallery:
+    """One test slide per domain: the one whose Dice under the best strategy is the median of its domain."""
+    if run.fields.empty:
+        return Gallery((), run.missing["fields/fields.csv"], ())
+    strategies = shown_strategies(run, analysis)
+    jobs = {name: job for name in strategies if (job := _job_of(run, analysis, name))}
+    places = run.fields.drop_duplicates("slide").set_index("slide")
+    fields: list[Field] = []
+    skipped: list[str] = []
+    roles = (
+        run.cohort.drop_duplicates("domain").set_index("domain")["role"] if len(run.cohort) else pd.Series(dtype=str)
+    )
+    for domain in [*analysis.sources, *analysis.targets][:MOST_DOMAINS]:
+        slide = _median_slide(run, domain, jobs, places)
+        if slide is None:
+            skipped.append(f"{domain}: no test slide with a field and predictions")
+            continue
+        image = run.path(f"fields/{slide}.jpg")
+        if image is None:
+            skipped.append(f"{domain}: fields/{slide}.jpg is missing")
+            continue
+        fields.append(_field(run, slide, domain, str(roles.get(domain, "")), image, places.loc[slide], jobs, size))
+    hidden = len(analysis.sources) + len(analysis.targets) - MOST_DOMAINS
+    if hidden > 0:
+        skipped.append(f"{hidden} more domains are not shown here")
+    rest = len(set(run.records["strategy"])) - len(strategies)
+    note = f"{rest} further strategies are not shown here; their predictions are in jobs/." if rest > 0 else ""
+    return Gallery(tuple(fields), note, tuple(skipped))
+
+
+def shown_strategies(run: Run, analysis: Analysis) -> list[str]:
+    """The baseline, the best without target labels, the next best, and the ceiling."""
+    rows = headline(analysis.results)
+    rows = rows[(rows["domain"] == ALL_TARGETS) & np.isfinite(rows["mean"])].sort_values("mean", ascending=False)
+    contenders = [name for name in rows["strategy"] if name not in (run.study.baseline, run.study.ceiling)]
+    wanted = [run.study.baseline, *contenders[: MOST_STRATEGIES - 2], run.study.ceiling]
+    found = [name for name in wanted if name in set(rows["strategy"])]
+    order = [one.name for one in run.study.strategies]
+    return sorted(dict.fromkeys(found), key=lambda name: order.index(name) if name in order else len(order))
+
+
+def field_svg(field: Field, size: float = 240) -> str:
+    """The panels of a field side by side, as an SVG file that needs nothing else."""
+    scale = size / field.width
+    height = field.height * scale
+    width = len(field.panels) * (size + 10) - 10
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height + 34:.0f}" '
+        'font-family="DejaVu Sans, sans-serif" font-size="10">',
+        f"<style>{OUTLINES}</style>",
+        f'<defs><image id="photo" width="{field.width}" height="{field.height}" href="{field.image}"/></defs>',
+    ]
+    for index, panel in enumerate(field.panels):
+        x = index * (size + 10)
+        parts.append(
+            f'<svg x="{x:.0f}" width="{size:.0f}" height="{height:.0f}" viewBox="0 0 {field.width} {field.height}">'
+        )
+        parts.append('<use href="#photo"/>')
+        for fate in FATES:
+            if panel.paths[fate]:
+                parts.append(
+                    f'<path class="under" d="{panel.paths[fate]}"/><path class="{fate}" d="{panel.paths[fate]}"/>'
+                )
+        parts.append("</svg>")
+        words = f"{panel.text}; {panel.score}" if panel.score else panel.text
+        for line, shown in enumerate((f"{field.domain}, {panel.title}", words)):
+            parts.append(f'<text x="{x:.0f}" y="{height + 14 + 14 * line:.0f}">{escape(shown)}</text>')
+    return "".join([*parts, "</svg>\n"])
+
+
+def _job_of(run: Run, analysis: Analysis, strategy: str) -> str | None:
+    """The job of the chosen setting with the lowest seed that has predictions."""
+    choice = analysis.choices[
+        (analysis.choices["strategy"] == strategy) & (analysis.choices["selection"] == DEFAULT_RULE)
+    ]
+    if choice.empty:
+        return None
+    rows = run.records[(run.records["strategy"] == strategy) & (run.records["trial"] == choice.iloc[0]["trial"])]
+    for job in rows.sort_values("seed")["job"].drop_duplicates():
+        if job in run.jobs and (run.jobs[job].folder / "predictions").is_dir():
+            return str(job)
+    return None
+
+
+def _median_slide(run: Run, domain: str, jobs: dict[str, str], places: pd.DataFrame) -> str | None:
+    rows = run.records[(run.records["domain"] == domain) & (run.records["split"] == "test")]
+    rows = rows[(rows["measure"] == "dice") & rows["slide"].isin(places.index) & rows["job"].isin(jobs.values())]
+    predicted = {
+        slide for slide in rows["slide"].unique() if any(_predictions(run, job, slide) for job in jobs.values())
+    }
+    means = rows[rows["slide"].isin(predicted)].groupby("slide")["value"].mean().fillna(0.0).sort_values(kind="stable")
+    return str(means.index[(len(means) - 1) // 2]) if len(means) else None
+
+
+def _predictions(run: Run, job: str, slide: str) -> Path | None:
+    return run.path(f"jobs/{job}/predictions/{slide}.geojson")
+
+
+def _field(
+    run: Run, slide: str, domain: str, role: str, image: Path, place: pd.Series, jobs: dict[str, str], size: int
+) -> Field:
+    from PIL import Image
+
+    with Image.open(image) as opened:
+        full = opened.width
+    data, width, height = picture(image, size)
+    scale = float(place["downsample"]) * full / width
+    frame = (float(place["x"]), float(place["y"]), scale, width, height)
+    truth = _shapes(run.path(f"annotations/own/{slide}.geojson"))
+    panels = []
+    for strategy, job in jobs.items():
+        path = _predictions(run, job, slide)
+        if path is None:
+            continue
+        panels.append(_panel(run, strategy, truth, _shapes(path), frame, _score_text(run, job, slide)))
+    return Field(slide, domain, role, data, width, height, tuple(panels))
+
+
+def _panel(
+    run: Run,
+    strategy: str,
+    truth: pd.DataFrame | None,
+    found: pd.DataFrame | None,
+    frame: tuple[float, ...],
+    score: str,
+) -> Panel:
+    fates: dict[str, list[Any]] = {fate: [] for fate in FATES}
+    for name in run.study.task.classes:
+        there = _of_class(truth, name)
+        objects = _of_class(found, name)
+        matching = match_objects(there, objects, run.study.evaluation.iou)
+        fates["truth"] += [one for one, fate in zip(there, matching.truth, strict=True) if fate >= 0]
+        fates["missed"] += [one for one, fate in zip(there, matching.truth, strict=True) if fate == -1]
+        fates["hit"] += [one for one, fate in zip(objects, matching.predicted, strict=True) if fate >= 0]
+        fates["false"] += [one for one, fate in zip(objects, matching.predicted, strict=True) if fate == -1]
+    inside = {fate: _clipped(shapes, frame) for fate, shapes in fates.items()}
+    counts = ", ".join(
+        f"{len(inside[fate])} {word}" for fate, word in (("hit", "hit"), ("missed", "missed"), ("false", "false"))
+    )
+    return Panel(strategy, run.label(strategy), {fate: _path(shapes) for fate, shapes in inside.items()}, counts, score)
+
+
+def _score_text(run: Run, job: str, slide: str) -> str:
+    rows = run.records[(run.records["job"] == job) & (run.records["slide"] == slide)]
+    rows = rows[(rows["measure"] == "dice") & (rows["checkpoint"] == "best") & rows["value"].notna()]
+    return f"Dice {rows['value'].mean():.2f} (whole slide)" if len(rows) else ""
+
+
+def _shapes(path: Path | None) -> pd.DataFrame | None:
+    if path is None:
+        return None
+    from stainda.annotations import read_shapes  # geopandas is slow to import
+
+    return pd.DataFrame(read_shapes(path, []))
+
+
+def _of_class(shapes: pd.DataFrame | None, name: str) -> list[Any]:
+    if shapes is None or shapes.empty:
+        return []
+    rows = shapes[shapes["class"] == name]
+    return [shape for shape in rows["geometry"] if shape.geom_type in ("Polygon", "MultiPolygon")]
+
+
+def _clipped(shapes: Sequence[Any], frame: tuple[float, ...]) -> list[Any]:
+    """Shapes in pixels of the shown image; those outside left out, long outlines thinned to half a pixel."""
+    if not shapes:
+        return []
+    x, y, scale, width, height = frame
+    moved = shapely.transform(np.array(shapes, object), lambda points: (points - [x, y]) / scale)
+    near = moved[shapely.intersects(moved, shapely.box(0, 0, width, height))]
+    return list(shapely.simplify(near, 0.4))
+
+
+def _path(shapes: Sequence[Any]) -> str:
+    parts = []
+    for shape in shapes:
+        for polygon in getattr(shape, "geoms", [shape]):
+            for ring in [polygon.exterior, *polygon.interiors]:
+                points = shapely.get_coordinates(ring)[:-1]
+                parts.append("M" + "L".join(f"{px:.1f} {py:.1f}" for px, py in points) + "Z")
+    return "".join(parts)

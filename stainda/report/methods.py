@@ -1,0 +1,73 @@
+"""What a paper's methods section needs, from the study and its environment."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stainda.evaluation import Analysis
+from stainda.evaluation.summary import ALL_SOURCES, ALL_TARGETS
+from stainda.report.run import Run
+from stainda.report.words import count, listed, percent
+
+
+def methods_paragraph(run: Run, analysis: Analysis | None) -> str:
+    """A paragraph that can be pasted into a paper; it states what was done, not what was found."""
+    study, cohort = run.study, run.cohort
+    people = {split: cohort.loc[cohort["split"] == split, "patient"].nunique() for split in ("train", "val", "test")}
+    mpp, patches = study.patches.mpp, study.patches
+    scale = f"{mpp:g} µm per pixel" if mpp else f"{patches.downsample:g}-fold reduction"
+    parts = [
+        f"{cohort['slide'].nunique()} sections of {count(cohort['patient'].nunique(), 'patient')} in "
+        f"{count(cohort['domain'].nunique(), 'domain')} ({' × '.join(study.domain)}) were divided by patient into "
+        f"training ({people['train']}), validation ({people['val']}) and test ({people['test']})."
+    ]
+    if len(run.quality):
+        registered = int((~run.quality["status"].eq("refused")).sum())
+        parts.append(
+            f"Sections of a block were registered with {study.registration.method.upper()}; {registered} of "
+            f"{len(run.quality)} passed the quality gates."
+        )
+    if len(run.propagation):
+        kept = int(run.propagation["status"].eq("kept").sum())
+        parts.append(f"{kept} of {len(run.propagation)} carried annotations were kept.")
+    parts.append(
+        f"Networks ({study.model.name}) were trained on patches of {patches.size} pixels at {scale} with labels of "
+        f"{listed(study.protocol.sources)}; {listed([one.label for one in study.strategies])} were given the same "
+        f"budget of {count(study.search.trials, 'trial')} and {count(study.protocol.seeds, 'seed')} of the chosen "
+        "setting. Settings, checkpoints and probability thresholds were chosen on the source validation patients alone."
+    )
+    statistics = study.evaluation
+    kind = {
+        "expanded": "percentile intervals expanded for small samples (Hesterberg 2015)",
+        "percentile": "percentile intervals",
+        "bca": "bias-corrected and accelerated intervals (Efron 1987)",
+    }[statistics.interval]
+    parts.append(
+        "Counts of pixels and of objects "
+        f"(matched one-to-one at an intersection over union of at least {statistics.iou:g}) were summed over the "
+        "slides of a patient within a domain before the measure was computed, scores were averaged over seeds, and "
+        f"patients were weighted equally. Uncertainty is given as {percent(statistics.level)} patient-bootstrap {kind} "
+        f"({statistics.resamples} resamples). Strategies were compared with the baseline by two-sided sign-flip "
+        "permutation tests paired by patient, with Holm's correction."
+    )
+    if analysis is not None:
+        overall = analysis.results[analysis.results["domain"].isin([ALL_TARGETS, ALL_SOURCES])]
+        if len(overall) and int(overall["n_patients"].max()) < 2:
+            parts.append("With a single test patient, neither intervals nor tests were computed.")
+    references = [f"{one.label}: {one.reference}." for one in study.strategies if one.reference]
+    if references:
+        parts.append("Strategies after: " + " ".join(references))
+    return " ".join(parts)
+
+
+def environment_rows(environment: dict[str, Any]) -> list[tuple[str, str]]:
+    """``environment.json`` flattened to rows, nested keys joined by a dot."""
+    rows: list[tuple[str, str]] = []
+    for key, value in environment.items():
+        if isinstance(value, dict):
+            rows += [(f"{key}.{inner}", shown) for inner, shown in environment_rows(value)]
+        elif isinstance(value, list):
+            rows.append((key, ", ".join(map(str, value))))
+        else:
+            rows.append((key, "" if value is None else str(value)))
+    return rows

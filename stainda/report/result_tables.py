@@ -1,0 +1,249 @@
+"""Tables about what came out: scores, differences, gap closed, selection, settings, cost."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from stainda.evaluation.selection import RULES
+from stainda.evaluation.summary import ALL_SOURCES, ALL_TARGETS, Analysis
+from stainda.report.figures import Look
+from stainda.report.run import Run
+from stainda.report.tables import Cell, Table, decimal, duration, number, p_value, plain_table, signed, span, text
+from stainda.report.words import headline, headline_class, measure_title, percent
+
+BY_RULE = [rule.name for rule in RULES]
+
+
+def regions(results: pd.DataFrame) -> list[str]:
+    """Columns of the strategy tables: all targets, the sources, then every target domain."""
+    found = list(dict.fromkeys(results["domain"]))
+    roles = results.drop_duplicates("domain").set_index("domain")["role"]
+    singles = [name for name in found if name not in (ALL_TARGETS, ALL_SOURCES)]
+    sources = [name for name in singles if roles[name] == "source"]
+    targets = [name for name in singles if roles[name] != "source"]
+    overall = [ALL_TARGETS] if ALL_TARGETS in found and len(targets) > 1 else []
+    together = [ALL_SOURCES] if ALL_SOURCES in found and len(sources) > 1 else []
+    return overall + together + sources + targets
+
+
+def strategies_by_domain(run: Run, analysis: Analysis, measure: str, look: Look) -> Table:
+    """Mean and interval of every strategy in every domain, under the default rule."""
+    rows = headline(analysis.results, measure)
+    places = regions(rows)
+    cells = rows.set_index(["strategy", "domain"])
+    shown: list[list[Cell]] = []
+    for name in look.present(list(rows["strategy"])):
+        line = [Cell(run.label(name), sort=run.label(name).lower(), mark=_mark(run, name))]
+        for place in places:
+            line.append(_score_cell(cells, (name, place)))
+        shown.append(line)
+    counts = {place: int(rows.loc[rows["domain"] == place, "n_patients"].max()) for place in places}
+    titles = ["Strategy", *[f"{place}\nn = {counts[place]}" for place in places]]
+    level = percent(run.study.evaluation.level)
+    one = max(counts.values(), default=0) < 2
+    below = "one patient: no interval" if one else f"below each mean its {level} patient-bootstrap interval"
+    title = measure_title(measure)
+    caption = f"{title} by strategy and domain: mean over test patients, n patients; {below}."
+    return Table(f"strategies_{measure}", caption, titles, shown, rows, _class_note(run, rows))
+
+
+def every_measure(run: Run, analysis: Analysis) -> Table:
+    """Every row of results.csv under the default rule, to be sorted and searched."""
+    rows = analysis.results[analysis.results["selection"] == BY_RULE[0]].copy()
+    rows["title"] = [run.label(name) for name in rows["strategy"]]
+    rows["name"] = [measure_title(name) for name in rows["measure"]]
+    rows["interval"] = [span(low, high, 3) for low, high in zip(rows["low"], rows["high"], strict=True)]
+    titles = {
+        "title": "Strategy", "domain": "Domain", "class": "Class", "name": "Measure", "mean": "Mean",
+        "interval": "Interval", "n_patients": "Patients", "n_seeds": "Seeds", "note": "Note",
+    }  # fmt: skip
+    digits = {"mean": 3, "n_patients": 0, "n_seeds": 0}
+    return plain_table("results", "Every measure, class and domain.", rows, titles, digits)
+
+
+def differences(run: Run, analysis: Analysis, look: Look, measure: str) -> Table | None:
+    """Against the baseline, patient by patient: all targets first, then each domain."""
+    rows = headline(analysis.differences, measure)
+    rows = rows[rows["role"] == "target"]
+    if rows.empty:
+        return None
+    order = {name: index for index, name in enumerate(look.order)}
+    places = {name: index for index, name in enumerate(regions(headline(analysis.results, measure)))}
+    rows = rows[rows["domain"].isin(places)].copy()
+    rows["_place"] = rows["domain"].map(places)
+    rows["_order"] = rows["strategy"].map(order)
+    rows = rows.sort_values(["_place", "_order"], kind="stable").drop(columns=["_place", "_order"])
+    shown = [
+        [
+            text(run.label(row["strategy"])),
+            text(row["domain"]),
+            Cell(signed(row["difference"]), span(row["low"], row["high"]), float(row["difference"]), True),
+            Cell(p_value(row["p"]), sort=row["p"], number=True),
+            Cell(
+                p_value(row["p_holm"]) or ("ceiling" if row["family"] == "ceiling" else ""),
+                sort=row["p_holm"],
+                number=True,
+            ),
+            number(row["n_patients"], 0),
+            text(row["note"], True),
+        ]
+        for row in rows.to_dict("records")
+    ]
+    title = measure_title(measure)
+    base = run.label(run.study.baseline)
+    columns = ["Strategy", "Domain", f"{title} − baseline", "p", "p, Holm", "Patients", "Note"]
+    note = (
+        "p: two-sided sign-flip permutation test of the paired differences. Holm: adjusted within all strategies on "
+        "all targets together, and within all strategies × single domains; the ceiling is no contender."
+    )
+    return Table(
+        f"differences_{measure}", f"{title}: difference to {base}, paired by patient.", columns, shown, rows, note
+    )
+
+
+def gaps(run: Run, analysis: Analysis, look: Look, measure: str) -> Table | None:
+    rows = headline(analysis.gaps, measure)
+    if rows.empty:
+        return None
+    places = [name for name in regions(headline(analysis.results, measure)) if name in set(rows["domain"])]
+    cells = rows.set_index(["strategy", "domain"])
+    shown = []
+    for name in look.present(list(rows["strategy"])):
+        line = [text(run.label(name))]
+        for place in places:
+            row = cells.loc[(name, place)] if (name, place) in cells.index else None
+            if row is None:
+                line.append(Cell("", number=True))
+            elif np.isfinite(row["gap_closed"]):
+                interval = span(100 * row["low"], 100 * row["high"], 0)
+                line.append(Cell(f"{decimal(100 * row['gap_closed'], 0)} %", interval, float(row["gap_closed"]), True))
+            else:
+                line.append(Cell("–", row["note"], -np.inf, True))
+        shown.append(line)
+    caption = f"Share of the {measure_title(measure)} gap between the baseline and the ceiling that was closed."
+    return Table(f"gap_closed_{measure}", caption, ["Strategy", *places], shown, rows)
+
+
+def selection(run: Run, analysis: Analysis, look: Look, measure: str) -> Table:
+    """What each rule chose, and the score on all targets that follows."""
+    results = analysis.results[(analysis.results["measure"] == measure) & (analysis.results["domain"] == ALL_TARGETS)]
+    results = results[results["class"] == headline_class(results)].set_index(["strategy", "selection"])
+    shown, frame = [], []
+    for name in look.present(list(analysis.choices["strategy"])):
+        line = [text(run.label(name))]
+        row: dict[str, Any] = {"strategy": name}
+        for rule in RULES:
+            chosen = analysis.choices[
+                (analysis.choices["strategy"] == name) & (analysis.choices["selection"] == rule.name)
+            ]
+            mean = results["mean"].get((name, rule.name), np.nan)
+            what = [f"trial {t}, {c}" for t, c in zip(chosen["trial"], chosen["checkpoint"], strict=True)]
+            short = what[0] if len(set(what)) == 1 else f"{len(set(what))} choices" if what else ""
+            line.append(Cell(decimal(mean) or "–", short, float(mean), True))
+            row |= {f"{rule.name}_mean": mean, f"{rule.name}_choice": "; ".join(dict.fromkeys(what))}
+        shown.append(line)
+        frame.append(row)
+    columns = ["Strategy", *[rule.title[0].upper() + rule.title[1:] for rule in RULES]]
+    note = "The last column looks at the labels it is scored on: an upper bound on selection, never a result."
+    caption = f"Selection rules: mean {measure_title(measure)} over the targets, and what was chosen."
+    return Table("selection", caption, columns, shown, pd.DataFrame(frame), note)
+
+
+def settings(run: Run) -> Table | None:
+    """Every trial with its settings; the chosen ones marked."""
+    if run.trials.empty:
+        return None
+    order = {one.name: index for index, one in enumerate(run.study.strategies)}
+    rows = run.trials.assign(_order=run.trials["strategy"].map(order)).sort_values(["_order", "trial", "seed"])
+    shown = []
+    for row in rows.to_dict("records"):
+        parameters = ", ".join(f"{key.split('.')[-1]} {_short(value)}" for key, value in _params(row["params"]).items())
+        shown.append(
+            [
+                text(run.label(row["strategy"])),
+                number(row["trial"], 0),
+                number(row["seed"], 0),
+                Cell(
+                    "chosen" if row["chosen"] else "", sort=int(row["chosen"]), mark="chosen" if row["chosen"] else ""
+                ),
+                number(row["value"], 3),
+                text(parameters or "defaults"),
+                text(row["state"]),
+                text(row["job"]),
+            ]
+        )
+    columns = ["Strategy", "Trial", "Seed", "Chosen", "Source validation", "Settings", "State", "Job"]
+    return Table(
+        "trials", "Trials of the search and seeds of the chosen setting.", columns, shown, rows.drop(columns="_order")
+    )
+
+
+def cost(run: Run, look: Look) -> Table | None:
+    frame = cost_frame(run, look)
+    if frame.empty:
+        return None
+    shown = [
+        [
+            text(run.label(row["strategy"])),
+            number(row["jobs"], 0),
+            Cell(duration(row["cpu_seconds"]), sort=row["cpu_seconds"], number=True),
+            Cell(duration(row["cpu_seconds_per_job"]), sort=row["cpu_seconds_per_job"], number=True),
+            Cell(
+                decimal(row["against_baseline"], 1) + " ×" if np.isfinite(row["against_baseline"]) else "", number=True
+            ),
+        ]
+        for row in frame.to_dict("records")
+    ]
+    columns = ["Strategy", "Jobs", "Processor time, all", "Median of one training", "Against baseline"]
+    return Table("cost", "What each strategy cost in training.", columns, shown, frame)
+
+
+def cost_frame(run: Run, look: Look) -> pd.DataFrame:
+    trials = run.trials
+    column = "cpu_seconds" if "cpu_seconds" in trials and trials["cpu_seconds"].notna().any() else "seconds"
+    columns = ["strategy", "jobs", "cpu_seconds", "cpu_seconds_per_job", "against_baseline"]
+    if trials.empty or column not in trials:
+        return pd.DataFrame(columns=columns)
+    times = trials.assign(cpu_seconds=pd.to_numeric(trials[column], errors="coerce"))
+    times = times[np.isfinite(times["cpu_seconds"])].groupby("strategy")["cpu_seconds"]
+    frame = pd.DataFrame({"jobs": times.size(), "cpu_seconds": times.sum(), "cpu_seconds_per_job": times.median()})
+    base = frame["cpu_seconds_per_job"].get(run.study.baseline, np.nan)
+    frame["against_baseline"] = frame["cpu_seconds_per_job"] / base if base else np.nan
+    return frame.reindex(look.present(list(frame.index))).rename_axis("strategy").reset_index()[columns]
+
+
+def _score_cell(cells: pd.DataFrame, key: tuple[str, str]) -> Cell:
+    if key not in cells.index:
+        return Cell("–", "not evaluated", -1.0, True)
+    row = cells.loc[key]
+    if not np.isfinite(row["mean"]):
+        return Cell("–", "no score", -1.0, True)
+    return Cell(decimal(row["mean"]), span(row["low"], row["high"]), float(row["mean"]), True)
+
+
+def _class_note(run: Run, rows: pd.DataFrame) -> str:
+    classes: Sequence[str] = run.study.task.classes
+    if len(classes) < 2:
+        return ""
+    return f"Mean of the classes {', '.join(classes)}; each class has its own rows in results.csv."
+
+
+def _mark(run: Run, name: str) -> str:
+    return "baseline" if name == run.study.baseline else "ceiling" if name == run.study.ceiling else ""
+
+
+def _params(value: Any) -> dict[str, Any]:
+    try:
+        found = json.loads(value) if value else {}
+    except ValueError:
+        return {"unreadable": value}
+    return found if isinstance(found, dict) else {}
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,189 @@
+"""Reading a run directory: every file the report is made of, and a reason for each one that is not there."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from stainda.config import StudyConfig, read_yaml
+from stainda.config.load import validated
+from stainda.errors import RecordError
+from stainda.evaluation import gather_records, read_records
+
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "cohort.csv": ("slide", "patient", "block", "stain", "centre", "domain", "split", "role"),
+    "trials.csv": ("strategy", "trial", "seed", "job", "state", "value", "chosen", "params", "reason"),
+    "stages.csv": ("stage", "seconds"),
+    "registration/quality.csv": ("block", "source", "target", "status", "reason"),
+    "annotations/propagation.csv": ("id", "class", "source", "target", "status", "reason"),
+    "annotations/agreement.csv": ("target", "class", "id", "dice", "centroid_distance_px"),
+    "fields/fields.csv": ("slide", "x", "y", "downsample"),
+}
+"""Tables the report reads, and the columns without which they are of no use."""
+
+_TEXT = {
+    "slide", "patient", "block", "stain", "centre", "scanner", "domain", "split", "role", "strategy", "job", "state",
+    "params", "reason", "status", "source", "target", "id", "class", "stage", "overlay", "path", "name",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training job's folder."""
+
+    name: str
+    folder: Path
+    result: dict[str, Any]
+    error: str
+    done: bool
+    curve: pd.DataFrame | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run directory in memory. Tables that are not there are empty; ``missing`` says why, by file name."""
+
+    folder: Path
+    study: StudyConfig
+    environment: dict[str, Any]
+    tables: dict[str, pd.DataFrame]
+    records: pd.DataFrame
+    jobs: dict[str, Job]
+    missing: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def cohort(self) -> pd.DataFrame:
+        return self.tables["cohort.csv"]
+
+    @property
+    def trials(self) -> pd.DataFrame:
+        return self.tables["trials.csv"]
+
+    @property
+    def quality(self) -> pd.DataFrame:
+        return self.tables["registration/quality.csv"]
+
+    @property
+    def propagation(self) -> pd.DataFrame:
+        return self.tables["annotations/propagation.csv"]
+
+    @property
+    def agreement(self) -> pd.DataFrame:
+        return self.tables["annotations/agreement.csv"]
+
+    @property
+    def fields(self) -> pd.DataFrame:
+        return self.tables["fields/fields.csv"]
+
+    @property
+    def stages(self) -> pd.DataFrame:
+        return self.tables["stages.csv"]
+
+    def label(self, strategy: str) -> str:
+        """The title of a strategy, or its name where the study no longer holds it."""
+        return next((one.label for one in self.study.strategies if one.name == strategy), strategy)
+
+    def path(self, name: str) -> Path | None:
+        """A file of the run, ``None`` where it is missing or lies outside the run directory."""
+        path = (self.folder / name).resolve()
+        return path if path.is_file() and path.is_relative_to(self.folder.resolve()) else None
+
+
+def load_run(folder: str | Path) -> Run:
+    """Read a run directory.
+
+    Raises:
+        RecordError: ``folder`` is no run directory (it has no study.yaml), or one of its tables lacks a column.
+        ConfigError: study.yaml is not a study.
+    """
+    folder = Path(folder)
+    if not (folder / "study.yaml").is_file():
+        raise RecordError(
+            "not a run directory: there is no study.yaml in it",
+            file=folder,
+            remedy="Give the folder of a 'stainda run'",
+        )
+    study = validated(StudyConfig, read_yaml(folder / "study.yaml"), folder / "study.yaml")
+    missing: dict[str, str] = {}
+    tables = {name: _table(folder, name, missing) for name in COLUMNS}
+    if tables["trials.csv"].size:
+        tables["trials.csv"]["chosen"] = tables["trials.csv"]["chosen"].map(_truth).astype(bool)
+        tables["trials.csv"]["value"] = pd.to_numeric(tables["trials.csv"]["value"], errors="coerce")
+    jobs = {path.name: _job(path) for path in sorted((folder / "jobs").glob("*")) if path.is_dir()}
+    records = _records(folder, jobs, tables["trials.csv"], missing)
+    return Run(folder, study, _json(folder / "environment.json"), tables, records, jobs, missing)
+
+
+def _table(folder: Path, name: str, missing: dict[str, str]) -> pd.DataFrame:
+    path, needed = folder / name, COLUMNS[name]
+    empty = pd.DataFrame({column: pd.Series(dtype=object) for column in needed})
+    if not path.is_file():
+        missing[name] = f"there is no {name}: that stage was not run"
+        return empty
+    try:
+        header = pd.read_csv(path, nrows=0).columns
+        kinds = {column: str for column in header if column in _TEXT}
+        table = pd.read_csv(path, dtype=kinds, na_values=[""], keep_default_na=False, low_memory=False)
+    except (ValueError, UnicodeDecodeError) as error:
+        raise RecordError(f"not a readable table ({error})", file=path, remedy="Run the stage again") from error
+    if lacking := [column for column in needed if column not in table.columns]:
+        raise RecordError(f"columns {', '.join(lacking)} are missing", file=path, remedy="Run the stage again")
+    for column in set(table.columns) & _TEXT:
+        table[column] = table[column].fillna("")
+    if table.empty:
+        missing[name] = f"{name} has no rows"
+    return table
+
+
+def _records(folder: Path, jobs: dict[str, Job], trials: pd.DataFrame, missing: dict[str, str]) -> pd.DataFrame:
+    """The gathered records, or, where the study was interrupted before gathering, those of the finished jobs."""
+    path = folder / "records.parquet"
+    if path.is_file():
+        return read_records(path)
+    found = {name: read_records(job.folder / "records.parquet") for name, job in jobs.items() if _has_records(job)}
+    if not found:
+        missing["records.parquet"] = "nothing was evaluated yet: there are no records"
+        return gather_records([])
+    missing["records.parquet"] = f"the study is not finished: records of {len(found)} finished jobs are shown"
+    # one job may serve several trials, and its own records do not know which: trials.csv does
+    rows = [row for row in trials.to_dict("records") if row["job"] in found]
+    parts = [
+        found[row["job"]].assign(strategy=row["strategy"], trial=int(row["trial"]), seed=int(row["seed"]))
+        for row in rows
+    ]
+    served = {row["job"] for row in rows}
+    unknown = [name for name in found if name not in served]
+    parts += [found[name].assign(trial=1000 + number) for number, name in enumerate(unknown)]
+    return gather_records(parts)
+
+
+def _has_records(job: Job) -> bool:
+    return job.done and (job.folder / "records.parquet").is_file()
+
+
+def _job(folder: Path) -> Job:
+    error = folder / "error.txt"
+    curve = folder / "training.csv"
+    text = error.read_text(encoding="utf-8", errors="replace").strip() if error.is_file() else ""
+    table = None
+    if curve.is_file() and curve.stat().st_size:
+        table = pd.read_csv(curve)
+    return Job(folder.name, folder, _json(folder / "result.json"), text, (folder / "done").is_file(), table)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise RecordError(f"not valid JSON ({error})", file=path, remedy="Run the stage again") from error
+    return value if isinstance(value, dict) else {}
+
+
+def _truth(value: Any) -> bool:
+    return str(value).strip().lower() in {"true", "1", "1.0", "yes"}

@@ -1,0 +1,110 @@
+"""Tables of the page, each with a CSV beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What one cell shows. ``sort`` is what it is sorted by; ``small`` stands under the text, less prominent."""
+
+    text: str
+    small: str = ""
+    sort: float | str | None = None
+    number: bool = False
+    mark: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the page. ``frame`` is the same with full precision, written as CSV under ``name``."""
+
+    name: str
+    caption: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    frame: pd.DataFrame
+    note: str = ""
+    row_header: bool = True
+    groups: Sequence[tuple[str, int]] = field(default_factory=tuple)
+
+    @property
+    def long(self) -> bool:
+        return len(self.rows) > 12
+
+
+def text(value: Any, reason: bool = False) -> Cell:
+    shown = "" if value is None or (isinstance(value, float) and np.isnan(value)) else str(value)
+    return Cell(shown, sort=shown.lower(), mark="reason" if reason and len(shown) > 20 else "")
+
+
+def number(value: Any, digits: int = 2, unit: str = "") -> Cell:
+    """A number, right-aligned; an empty cell where there is none."""
+    shown = decimal(value, digits)
+    if not shown:
+        return Cell("", number=True)
+    return Cell(f"{shown}{unit}", sort=float(value), number=True)
+
+
+def decimal(value: Any, digits: int = 2) -> str:
+    """A number as text, without a minus sign before zero; empty where there is none."""
+    if value is None or value == "" or not np.isfinite(float(value)):
+        return ""
+    shown = f"{float(value):.{digits}f}"
+    return shown.removeprefix("-") if float(shown) == 0 else shown.replace("-", "−")
+
+
+def signed(value: Any, digits: int = 2) -> str:
+    shown = decimal(value, digits)
+    return shown if not shown or shown.startswith("−") or float(shown) == 0 else f"+{shown}"
+
+
+def span(low: Any, high: Any, digits: int = 2) -> str:
+    """``low to high``; empty where there is no interval."""
+    ends = decimal(low, digits), decimal(high, digits)
+    return f"{ends[0]} to {ends[1]}" if all(ends) else ""
+
+
+def p_value(value: Any) -> str:
+    if value is None or not np.isfinite(float(value)):
+        return ""
+    return "< 0.001" if value < 0.001 else f"{float(value):.3f}" if value < 0.1 else f"{float(value):.2f}"
+
+
+def duration(seconds: Any) -> str:
+    """Seconds as a person says them."""
+    if seconds is None or seconds == "" or not np.isfinite(float(seconds)):
+        return ""
+    value = float(seconds)
+    if value < 100:
+        return f"{value:.0f} s" if value >= 10 else f"{value:.1f} s"
+    if value < 6000:
+        return f"{value / 60:.0f} min"
+    return f"{value / 3600:.1f} h"
+
+
+def plain_table(
+    name: str,
+    caption: str,
+    frame: pd.DataFrame,
+    titles: dict[str, str],
+    digits: dict[str, int] | None = None,
+    note: str = "",
+) -> Table:
+    """A table of the columns named in ``titles``, in that order; ``digits`` holds decimals of the numeric ones."""
+    digits = digits or {}
+    shown = [column for column in titles if column in frame.columns]
+    rows = [
+        [
+            number(row[column], digits[column]) if column in digits else text(row[column], column == "reason")
+            for column in shown
+        ]
+        for row in frame.to_dict("records")
+    ]
+    return Table(name, caption, [titles[column] for column in shown], rows, frame, note)

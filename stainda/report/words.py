@@ -1,0 +1,284 @@
+"""The answer in sentences, generated from the statistics and never beyond them.
+
+A sentence that claims a difference needs a test that shows it (Holm-adjusted p below 1 - level). Where nothing was
+shown the sentence says so, and with how many patients; where nothing could have been shown, it says that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from stainda.evaluation.metrics import MEASURES
+from stainda.evaluation.selection import DEFAULT_RULE
+from stainda.evaluation.summary import ALL_CLASSES, ALL_SOURCES, ALL_TARGETS, Analysis
+from stainda.report.run import Run
+from stainda.report.tables import decimal, p_value, signed, span
+
+PRIMARY = "dice"
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """``kind`` is 'result', 'none' (nothing could be shown), 'limit' (read this first) or 'caution'."""
+
+    text: str
+    kind: str = "result"
+
+
+def headline_class(table: pd.DataFrame) -> str:
+    """The class the answer speaks of: the mean of all, or the only one."""
+    classes = list(dict.fromkeys(table["class"]))
+    return ALL_CLASSES if ALL_CLASSES in classes else (classes[0] if classes else ALL_CLASSES)
+
+
+def headline(table: pd.DataFrame, measure: str = PRIMARY, selection: str = DEFAULT_RULE) -> pd.DataFrame:
+    """The rows of one measure under one rule, of the class the answer speaks of."""
+    rows = table[(table["measure"] == measure) & (table["selection"] == selection)]
+    return rows[rows["class"] == headline_class(rows)]
+
+
+def percent(level: float) -> str:
+    return f"{100 * level:g}\u00a0%"
+
+
+def count(n: int, noun: str) -> str:
+    words = ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
+    shown = words[n] if 0 <= n < len(words) else str(n)
+    plural = noun if n == 1 else noun[:-1] + "ies" if noun.endswith("y") and noun[-2] not in "aeiou" else noun + "s"
+    return f"{shown} {plural}"
+
+
+def listed(names: Sequence[str]) -> str:
+    names = list(names)
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}" if names else ""
+
+
+def answer(run: Run, analysis: Analysis) -> list[Sentence]:
+    """What the study says, most important first."""
+    study = run.study
+    results = headline(analysis.results)
+    targets = results[results["domain"] == ALL_TARGETS].set_index("strategy")
+    defined = targets[np.isfinite(targets["mean"])]
+    if defined.empty:
+        return [Sentence("No strategy has a score on a target domain, so the question cannot be answered yet.", "none")]
+    contenders = defined.drop(index=[study.ceiling], errors="ignore")
+    sentences: list[Sentence] = []
+    n = int(defined["n_patients"].max())
+    if n == 1:
+        sentences.append(
+            Sentence(
+                "This is one test patient, not a cohort: there is no interval and no test, and nothing below can be "
+                "carried over to other patients. It shows what happened on these sections.",
+                "limit",
+            )
+        )
+    if study.baseline not in defined.index:
+        sentences.append(
+            Sentence(
+                f"The baseline {run.label(study.baseline)!r} has no score, so nothing is compared with it.", "caution"
+            )
+        )
+    else:
+        sentences += _best_against_baseline(run, analysis, contenders, n)
+        sentences += _loss_of_the_baseline(run, results)
+        sentences += _gap(run, analysis)
+    sentences += _worst_domain(run, analysis, contenders)
+    sentences += _cautions(run, analysis, defined, n)
+    return sentences
+
+
+def _score(row: pd.Series, level: float) -> str:
+    interval = span(row["low"], row["high"])
+    return f"{decimal(row['mean'])} ({percent(level)} interval {interval})" if interval else decimal(row["mean"])
+
+
+def _loss_of_the_baseline(run: Run, results: pd.DataFrame) -> list[Sentence]:
+    base = results[results["strategy"] == run.study.baseline].set_index("domain")
+    if ALL_SOURCES not in base.index or not np.isfinite(base.loc[ALL_SOURCES, "mean"]):
+        where, there = "", None
+    else:
+        there = base.loc[ALL_SOURCES]
+        where = f"Dice {_score(there, run.study.evaluation.level)} on its own domain and "
+    on_targets = base.loc[ALL_TARGETS]
+    text = (
+        f"{run.label(run.study.baseline)}, trained on {listed(run.study.protocol.sources)}, reaches {where}"
+        f"{'' if where else 'Dice '}{_score(on_targets, run.study.evaluation.level)} on average over the targets."
+    )
+    singles = base[(base["role"] == "target") & (base.index != ALL_TARGETS) & np.isfinite(base["mean"])]
+    if len(singles) > 1 and there is not None:
+        worst = singles["mean"].idxmin()
+        text += f" It is lowest on {worst} ({decimal(singles.loc[worst, 'mean'])})."
+    return [Sentence(text)]
+
+
+def _best_against_baseline(run: Run, analysis: Analysis, contenders: pd.DataFrame, n: int) -> list[Sentence]:
+    study, alpha = run.study, 1 - run.study.evaluation.level
+    rows = headline(analysis.differences)
+    rows = rows[(rows["domain"] == ALL_TARGETS) & (rows["family"] == "overall")].set_index("strategy")
+    rows = rows[np.isfinite(rows["difference"])]
+    if rows.empty:
+        return [Sentence("No other strategy was evaluated, so there is nothing to compare.", "none")]
+    best = rows["difference"].idxmax()
+    top = rows.loc[best]
+    interval = span(top["low"], top["high"])
+    spread = f", {percent(study.evaluation.level)} interval {interval}" if interval else ""
+    name, base = run.label(best), run.label(study.baseline)
+    if top["difference"] <= 0:
+        others = count(len(rows), "other strategy")
+        out = [Sentence(f"Of {others} none scored higher than {base} on the targets.", "none")]
+    elif n == 1:
+        out = [
+            Sentence(
+                f"Without target labels the highest is {name} with Dice {decimal(contenders.loc[best, 'mean'])}, "
+                f"{signed(top['difference'])} against {base}, on this patient."
+            )
+        ]
+    elif top["p_holm"] <= alpha:
+        out = [
+            Sentence(
+                f"{name} does best without target labels: Dice {_score(contenders.loc[best], study.evaluation.level)}, "
+                f"{signed(top['difference'])} against {base} (paired by patient{spread}; "
+                f"{_p(top['p_holm'], len(rows))}, {count(int(top['n_patients']), 'patient')})."
+            )
+        ]
+    else:
+        out = [
+            Sentence(
+                f"No difference to {base} could be shown with {count(int(top['n_patients']), 'patient')}. "
+                f"The highest mean is that of {name}, {signed(top['difference'])} (paired by patient{spread}; "
+                f"{_p(top['p_holm'], len(rows))}); {_how_many_higher(analysis, best, study.baseline)}."
+                + _impossible(len(rows), int(top["n_patients"]), alpha),
+                "none",
+            )
+        ]
+    if n > 1:
+        better = [name for name in rows.index if name != best and rows.loc[name, "p_holm"] <= alpha]
+        gains = [name for name in better if rows.loc[name, "difference"] > 0]
+        losses = [name for name in better if rows.loc[name, "difference"] < 0]
+        if gains:
+            out.append(Sentence(f"Also shown to be better than {base}: {_with_differences(run, rows, gains)}."))
+        if losses:
+            out.append(Sentence(f"Shown to be worse than {base}: {_with_differences(run, rows, losses)}."))
+    return out
+
+
+def _p(p: float, members: int) -> str:
+    shown = p_value(p)
+    sign = "" if shown.startswith("<") else "= "
+    return f"p {sign}{shown}" + (f" after Holm's correction for {members} comparisons" if members > 1 else "")
+
+
+def _impossible(members: int, n: int, alpha: float) -> str:
+    smallest = 2 / 2**n * members
+    if n > 14 or smallest <= alpha:
+        return ""
+    return (
+        f" With {count(n, 'patient')} and {count(members, 'comparison')} no difference, however large, could have "
+        f"reached p ≤ {alpha:.2g}."
+    )
+
+
+def _how_many_higher(analysis: Analysis, strategy: str, baseline: str) -> str:
+    rows = headline(analysis.patients)
+    rows = rows[rows["domain"] == ALL_TARGETS].pivot_table(index="patient", columns="strategy", values="value")
+    gain = (rows[strategy] - rows[baseline]).dropna()
+    higher = int((gain > 0).sum())
+    if higher == len(gain):
+        return f"all {count(len(gain), 'patient')} scored higher with it"
+    return f"{higher} of {len(gain)} patients scored higher with it"
+
+
+def _with_differences(run: Run, rows: pd.DataFrame, names: Sequence[str]) -> str:
+    return listed([f"{run.label(name)} ({signed(rows.loc[name, 'difference'])})" for name in names])
+
+
+def _gap(run: Run, analysis: Analysis) -> list[Sentence]:
+    results = headline(analysis.results)
+    ceiling = results[(results["strategy"] == run.study.ceiling) & (results["domain"] == ALL_TARGETS)]
+    if ceiling.empty or not np.isfinite(ceiling.iloc[0]["mean"]):
+        return []
+    text = (
+        f"Training on target labels as well ({run.label(run.study.ceiling)}, the ceiling, which a user without target "
+        f"labels cannot reach) gives {_score(ceiling.iloc[0], run.study.evaluation.level)}."
+    )
+    gaps = headline(analysis.gaps)
+    gaps = gaps[(gaps["domain"] == ALL_TARGETS) & np.isfinite(gaps["gap_closed"])]
+    if len(gaps):
+        top = gaps.loc[gaps["gap_closed"].idxmax()]
+        if top["gap_closed"] > 0:
+            interval = span(100 * top["low"], 100 * top["high"], 0)
+            spread = f" ({percent(run.study.evaluation.level)} interval {interval} %)" if interval else ""
+            text += (
+                f" {run.label(top['strategy'])} closes {decimal(100 * top['gap_closed'], 0)} % of the gap between the "
+                f"baseline and that ceiling{spread}."
+            )
+    return [Sentence(text)]
+
+
+def _worst_domain(run: Run, analysis: Analysis, contenders: pd.DataFrame) -> list[Sentence]:
+    best = contenders["mean"].idxmax() if len(contenders) else None
+    rows = headline(analysis.results)
+    rows = rows[(rows["strategy"] == best) & (rows["role"] == "target") & (rows["domain"] != ALL_TARGETS)]
+    rows = rows[np.isfinite(rows["mean"])]
+    if best is None or len(rows) < 2:
+        return []
+    ordered = rows.sort_values("mean")
+    low, high = ordered.iloc[0], ordered.iloc[-1]
+    return [
+        Sentence(
+            f"Domains differ: {run.label(best)} ranges from {decimal(low['mean'])} on {low['domain']} to "
+            f"{decimal(high['mean'])} on {high['domain']}; the table below has every one."
+        )
+    ]
+
+
+def _cautions(run: Run, analysis: Analysis, defined: pd.DataFrame, n: int) -> list[Sentence]:
+    out: list[Sentence] = []
+    alpha = 1 - run.study.evaluation.level
+    if 1 < n < 6:
+        out.append(
+            Sentence(
+                f"There are only {count(n, 'test patient')}. Intervals from so few are too narrow, and no test can "
+                f"give p below {2 / 2**n:.3g}.",
+                "caution",
+            )
+        )
+    contenders = [name for name in defined.index if name not in (run.study.baseline, run.study.ceiling)]
+    if n > 1 and len(contenders) > 1:
+        out.append(
+            Sentence(
+                f"The best of {len(contenders)} strategies was picked on the test patients it is reported on, so its "
+                f"lead is overestimated. The tests are corrected for that (p ≤ {alpha:.2g} after Holm), the mean is "
+                "not.",
+                "caution",
+            )
+        )
+    seeds = int(defined["n_seeds"].min())
+    if seeds < 3:
+        out.append(
+            Sentence(
+                f"Each strategy was trained with {count(seeds, 'seed')}; how much training itself varies is "
+                + ("not known." if seeds < 2 else "hardly known, and no interval here contains it."),
+                "caution",
+            )
+        )
+    trials = run.trials
+    failed = trials[~trials["state"].str.lower().isin(["complete", "completed", "done", "pruned", "running", ""])]
+    if len(failed):
+        out.append(
+            Sentence(f"{count(len(failed), 'training job').capitalize()} failed; see the list of failures.", "caution")
+        )
+    lost = [run.label(one.name) for one in run.study.strategies if one.name not in set(run.records["strategy"])]
+    if lost:
+        out.append(Sentence(f"Without any result: {listed(lost)}.", "caution"))
+    if "records.parquet" in run.missing:
+        out.append(Sentence(f"{run.missing['records.parquet'].capitalize()}.", "caution"))
+    return out
+
+
+def measure_title(name: str) -> str:
+    return MEASURES[name].title if name in MEASURES else name.replace("_", " ")

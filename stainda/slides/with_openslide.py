@@ -1,0 +1,104 @@
+"""Slides that OpenSlide knows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stainda.errors import SlideError
+from stainda.slides.pixel_size import believable
+from stainda.slides.slide import PixelSize
+
+
+def on_white(rgba: np.ndarray) -> np.ndarray:
+    """RGBA uint8 (straight alpha) laid on white: RGB uint8. Unscanned areas and glass become one colour."""
+    alpha = rgba[..., 3:]
+    if alpha.min(initial=255) == 255:
+        return np.ascontiguousarray(rgba[..., :3])
+    weight = alpha.astype(np.uint16)
+    return ((rgba[..., :3].astype(np.uint16) * weight + 255 * (255 - weight) + 127) // 255).astype(np.uint8)
+
+
+def open_with_openslide(path: Path) -> OpenSlideBackend | None:
+    """The slide, or ``None`` where OpenSlide does not know the format.
+
+    Raises:
+        SlideError: OpenSlide knows the format but the file is damaged or of a kind it cannot read.
+    """
+    import openslide
+
+    try:
+        if openslide.OpenSlide.detect_format(str(path)) is None:
+            return None
+        slide = openslide.OpenSlide(str(path))
+    except openslide.OpenSlideError as error:
+        raise SlideError(
+            f"OpenSlide refuses it: {_reason(error, path)}", remedy="Export it again from the scanner"
+        ) from error
+    backend = OpenSlideBackend(slide, path)
+    try:
+        width, height = backend.sizes[-1]
+        backend.read(len(backend.sizes) - 1, width // 2, height // 2, 1, 1)
+    except SlideError:
+        backend.close()
+        raise
+    return backend
+
+
+class OpenSlideBackend:
+    """OpenSlide's handle; safe to read from several threads."""
+
+    name = "openslide"
+
+    def __init__(self, slide: Any, path: Path) -> None:
+        self._slide = slide
+        self._path = path
+        self.sizes: tuple[tuple[int, int], ...] = tuple(slide.level_dimensions)
+        properties = slide.properties
+        self.pixel_size = _pixel_size(properties)
+        self.bounds = _bounds(properties)
+        vendor = properties.get("openslide.vendor", "unknown")
+        self.generic = vendor == "generic-tiff"
+        self.notes: tuple[str, ...] = (f"vendor {vendor}",)
+
+    def read(self, level: int, x: int, y: int, width: int, height: int) -> np.ndarray:
+        import openslide
+
+        # OpenSlide takes the corner in level-0 pixels; the middle of the corner pixel lands in it whatever the rounding
+        ratio_x = self.sizes[0][0] / self.sizes[level][0]
+        ratio_y = self.sizes[0][1] / self.sizes[level][1]
+        corner = (round(x * ratio_x), round(y * ratio_y))
+        try:
+            return on_white(np.asarray(self._slide.read_region(corner, level, (width, height))))
+        except openslide.OpenSlideError as error:
+            raise SlideError(
+                f"damaged at x {corner[0]}, y {corner[1]} (level {level}): {_reason(error, self._path)}",
+                remedy="Copy it again, or export it again from the scanner",
+            ) from error
+
+    def close(self) -> None:
+        self._slide.close()
+
+
+def _reason(error: Exception, path: Path) -> str:
+    return str(error).replace(str(path), path.name).rstrip(".")
+
+
+def _pixel_size(properties: Any) -> PixelSize:
+    def number(key: str) -> float | None:
+        try:
+            return float(properties[key])
+        except (KeyError, ValueError):
+            return None
+
+    return believable(number("openslide.mpp-x"), number("openslide.mpp-y"), "the slide file")
+
+
+def _bounds(properties: Any) -> tuple[int, int, int, int] | None:
+    try:
+        x, y, width, height = (int(properties[f"openslide.bounds-{key}"]) for key in ("x", "y", "width", "height"))
+    except (KeyError, ValueError):
+        return None
+    return x, y, width, height

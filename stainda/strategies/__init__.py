@@ -1,0 +1,37 @@
+"""Strategies: how a network is trained across domains, as parts that combine.
+
+Building and checking a strategy does not import torch; the first batch does.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+# each of these registers its parts
+from stainda.strategies import adversarial, after, align, augments, discrepancy, labels, norms, views  # noqa: F401
+from stainda.strategies.parts import PARTS, Part, describe_parts, register
+from stainda.strategies.strategy import Strategy, StrategySummary, build, check, list_strategies
+
+if TYPE_CHECKING:
+    from stainda.strategies.detector import Detector
+
+__all__ = [
+    "PARTS",
+    "Part",
+    "register",
+    "describe_parts",
+    "Strategy",
+    "StrategySummary",
+    "build",
+    "check",
+    "list_strategies",
+    "Detector",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Detector":
+        from stainda.strategies.detector import Detector
+
+        return Detector
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

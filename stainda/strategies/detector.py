@@ -1,0 +1,168 @@
+"""A trained network together with all that is needed to apply it to patches of any slide."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from stainda.config import ModelConfig, StrategyConfig, TaskConfig
+from stainda.errors import TrainingError
+from stainda.files import whole_file, write_json
+from stainda.models import SegmentationNetwork, build_model
+from stainda.strategies.statistics import (
+    Statistics,
+    load_statistics,
+    save_statistics,
+    statistics_of,
+)
+from stainda.strategies.strategy import Strategy, build
+
+CHECKPOINTS = {"best": "model.safetensors", "last": "last.safetensors"}
+
+
+@dataclass
+class Standard:
+    """Mean and standard deviation per channel that the network's input is standardised by, float32 ``(C,)``."""
+
+    mean: np.ndarray
+    std: np.ndarray
+
+    def __call__(self, images: Tensor) -> Tensor:
+        mean, std = images.new_tensor(self.mean), images.new_tensor(self.std)
+        return (images - mean.view(1, -1, 1, 1)) / std.view(1, -1, 1, 1)
+
+    @classmethod
+    def fit(cls, strategy: Strategy, tissue_pixels: Mapping[str, np.ndarray], slides: Sequence[str]) -> Standard:
+        """From tissue pixels (uint8 ``(n, 3)``) of the source training slides, seen through the view."""
+        seen = []
+        for slide in slides:
+            pixels = torch.from_numpy(np.ascontiguousarray(tissue_pixels[slide])).float() / 255.0
+            seen.append(strategy.view(pixels.T[None, :, :, None], [slide])[0, :, :, 0])
+        values = torch.cat(seen, dim=1)
+        return cls(values.mean(1).numpy(), values.std(1).clamp(min=0.02).numpy())
+
+
+@dataclass
+class Detector:
+    """Network, view, standardisation and batch statistics per domain.
+
+    Attributes:
+        statistics: of batch normalisation by domain, for ``norm`` parts that keep them.
+    """
+
+    strategy: Strategy
+    network: SegmentationNetwork
+    classes: tuple[str, ...]
+    standard: Standard
+    statistics: dict[str, Statistics] = field(default_factory=dict)
+
+    @classmethod
+    def build(cls, strategy: Strategy, model: ModelConfig, task: TaskConfig, standard: Standard) -> Detector:
+        """A new network, its weights drawn from torch's global generator."""
+        network = build_model(model, strategy.view.channels, len(task.classes) + 1)
+        strategy.norm.prepare(network)
+        return cls(strategy, network, task.classes, standard)
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.network.parameters()).device
+
+    def images(self, patches: np.ndarray) -> Tensor:
+        """uint8 ``(N, H, W, 3)`` to float ``[N, 3, H, W]`` in 0..1 on the network's device."""
+        tensor = torch.from_numpy(np.ascontiguousarray(patches)).to(self.device)
+        return tensor.permute(0, 3, 1, 2).float().div_(255.0)
+
+    def see(self, images: Tensor, slides: Sequence[str]) -> Tensor:
+        """RGB patches in 0..1 to the network's input: view, then standardisation."""
+        return self.standard(self.strategy.view(images, slides)).contiguous(memory_format=torch.channels_last)
+
+    @torch.no_grad()
+    def probabilities(self, patches: np.ndarray, slides: Sequence[str], statistics: Statistics | None = None) -> Tensor:
+        """Probability of each foreground class, float32 ``[N, n_classes - 1, H - 2 margin, W - 2 margin]``.
+
+        Args:
+            patches: uint8 RGB ``(N, H, W, 3)``; H and W divisible by the network's stride.
+            slides: the slide of each patch.
+            statistics: of batch normalisation; ``None`` keeps those in the network.
+        """
+        self.network.eval()
+        with statistics_of(self.network, statistics):
+            logits = self.network(self.see(self.images(patches), slides))
+        return torch.softmax(logits.float(), dim=1)[:, 1:]
+
+    def save(self, folder: Path) -> None:
+        """Write ``view.json`` and ``statistics.safetensors`` (the weights are written by :func:`save_weights`)."""
+        state = {
+            "view": self.strategy.view.state(),
+            "mean": [float(value) for value in self.standard.mean],
+            "std": [float(value) for value in self.standard.std],
+        }
+        write_json(folder / "view.json", state)
+        save_statistics(folder / "statistics.safetensors", self.statistics)
+
+    @classmethod
+    def load(cls, folder: str | Path, settings: Mapping[str, Any], checkpoint: str = "best") -> Detector:
+        """The detector of a job folder; nothing but JSON and safetensors is read.
+
+        Args:
+            settings: what ``settings.json`` holds.
+            checkpoint: ``best`` or ``last``.
+
+        Raises:
+            TrainingError: a file is missing or does not fit the settings.
+        """
+        folder = Path(folder)
+        strategy = build(StrategyConfig.model_validate(settings["strategy"]))
+        model = ModelConfig.model_validate({**settings["model"], "weights": None})
+        state = _read_state(folder / "view.json")
+        strategy.view.restore(state["view"])
+        standard = Standard(np.asarray(state["mean"], np.float32), np.asarray(state["std"], np.float32))
+        with torch.random.fork_rng(devices=[]):
+            detector = cls.build(strategy, model, TaskConfig.model_validate(settings["task"]), standard)
+        load_weights_into(detector.network, folder / CHECKPOINTS[checkpoint])
+        if (folder / "statistics.safetensors").is_file():
+            detector.statistics = load_statistics(folder / "statistics.safetensors")
+        detector.network.to(memory_format=torch.channels_last)
+        detector.network.eval()
+        return detector
+
+
+def save_weights(network: nn.Module, path: Path) -> None:
+    """The network's weights and buffers as safetensors, written whole or not at all."""
+    state = {key: value.detach().cpu().contiguous().clone() for key, value in network.state_dict().items()}
+    with whole_file(path) as aside:
+        save_file(state, str(aside))
+
+
+def load_weights_into(network: nn.Module, path: Path) -> None:
+    """Load what :func:`save_weights` wrote.
+
+    Raises:
+        TrainingError: the file is missing, not safetensors, or of another network.
+    """
+    if not path.is_file():
+        raise TrainingError("the job has no such checkpoint", file=path, remedy="Run the study again to finish the job")
+    try:
+        network.load_state_dict(load_file(str(path)))
+    except Exception as error:
+        raise TrainingError(
+            f"the checkpoint does not fit the job's settings ({str(error).splitlines()[0]})",
+            file=path, remedy="Delete the job's folder and run the study again",
+        ) from error  # fmt: skip
+
+
+def _read_state(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise TrainingError(
+            f"cannot be read ({error})", file=path, remedy="Run the study again to finish the job"
+        ) from error

@@ -1,0 +1,146 @@
+"""Batch-normalisation statistics as things of their own: swapped per domain, re-estimated, saved."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from stainda.files import whole_file
+
+Statistics = dict[str, Tensor]
+"""``<layer>.mean`` and ``<layer>.var`` of every batch normalisation, float32 ``[C]``."""
+
+
+def batchnorm_layers(network: nn.Module) -> dict[str, _BatchNorm]:
+    """Batch normalisations that keep running statistics, by name."""
+    return {
+        name: layer
+        for name, layer in network.named_modules()
+        if isinstance(layer, _BatchNorm) and layer.track_running_stats
+    }
+
+
+def read_statistics(network: nn.Module) -> Statistics:
+    """A copy of the running statistics now in the network."""
+    found: Statistics = {}
+    for name, layer in batchnorm_layers(network).items():
+        assert layer.running_mean is not None and layer.running_var is not None
+        found[f"{name}.mean"] = layer.running_mean.detach().clone()
+        found[f"{name}.var"] = layer.running_var.detach().clone()
+    return found
+
+
+def put_statistics(network: nn.Module, statistics: Mapping[str, Tensor]) -> None:
+    """Make these the network's running statistics (copied into its buffers)."""
+    with torch.no_grad():
+        for name, layer in batchnorm_layers(network).items():
+            assert layer.running_mean is not None and layer.running_var is not None
+            layer.running_mean.copy_(statistics[f"{name}.mean"])
+            layer.running_var.copy_(statistics[f"{name}.var"])
+
+
+def estimate_statistics(network: nn.Module, batches: Iterable[Tensor]) -> Statistics:
+    """Statistics of the images in ``batches`` (float ``[N, C, H, W]``), the weights unchanged.
+
+    The mean over batches of each batch's mean and unbiased variance, every layer seeing inputs normalised by the batch
+    as in training. The network's own statistics are left as they were; its other layers run as in evaluation.
+    """
+    layers = batchnorm_layers(network)
+    if not layers:
+        return {}
+    before, momenta = read_statistics(network), {name: layer.momentum for name, layer in layers.items()}
+    was_training = network.training
+    network.eval()
+    for layer in layers.values():
+        layer.reset_running_stats()
+        layer.momentum = None  # cumulative average
+        layer.train()
+    try:
+        with torch.no_grad():
+            for images in batches:
+                network(images)
+        return read_statistics(network)
+    finally:
+        put_statistics(network, before)
+        for name, layer in layers.items():
+            layer.momentum = momenta[name]
+        network.train(was_training)
+
+
+class DomainStatistics:
+    """Running statistics per domain while a network trains (domain-specific batch normalisation, shared weights).
+
+    ``use(domain)`` points the network's buffers at that domain's; a domain starts from the statistics the network had
+    at the beginning.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self._layers = batchnorm_layers(network)
+        self._start = read_statistics(network)
+        self._kept: dict[str, Statistics] = {}
+
+    def use(self, domain: str) -> None:
+        kept = self._kept.setdefault(domain, {key: value.clone() for key, value in self._start.items()})
+        for name, layer in self._layers.items():
+            layer.running_mean, layer.running_var = kept[f"{name}.mean"], kept[f"{name}.var"]
+
+    def read(self, domains: Iterable[str]) -> dict[str, Statistics]:
+        """Copies of the statistics of those of these domains that have been used."""
+        return {
+            domain: {key: value.clone() for key, value in self._kept[domain].items()}
+            for domain in domains
+            if domain in self._kept
+        }
+
+
+@contextmanager
+def statistics_of(network: nn.Module, statistics: Mapping[str, Tensor] | None) -> Iterator[None]:
+    """Inside the block the network normalises by these statistics (``None``: by its own)."""
+    if not statistics:
+        yield
+        return
+    before = read_statistics(network)
+    put_statistics(network, statistics)
+    try:
+        yield
+    finally:
+        put_statistics(network, before)
+
+
+def to_group_norm(network: nn.Module, groups: int) -> None:
+    """Replace every batch normalisation by a group normalisation of at most ``groups`` groups, affine weights kept."""
+    for parent in list(network.modules()):
+        for name, layer in list(parent.named_children()):
+            if isinstance(layer, _BatchNorm):
+                channels = layer.num_features
+                group = nn.GroupNorm(math.gcd(groups, channels), channels, eps=layer.eps)
+                if layer.affine:
+                    group.weight, group.bias = layer.weight, layer.bias
+                setattr(parent, name, group)
+
+
+def save_statistics(path: str | Path, by_domain: Mapping[str, Statistics]) -> None:
+    """Statistics of several domains in one safetensors file; keys are ``<domain>|<layer>.mean`` and ``.var``."""
+    flat = {
+        f"{domain}|{key}": value.detach().cpu().contiguous().clone()
+        for domain, statistics in by_domain.items()
+        for key, value in statistics.items()
+    }
+    with whole_file(path) as aside:
+        save_file(flat, str(aside))
+
+
+def load_statistics(path: str | Path) -> dict[str, Statistics]:
+    """What :func:`save_statistics` wrote."""
+    found: dict[str, Statistics] = {}
+    for key, value in load_file(str(path)).items():
+        domain, _, rest = key.rpartition("|")
+        found.setdefault(domain, {})[rest] = value
+    return found

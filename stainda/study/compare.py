@@ -1,0 +1,245 @@
+"""Comparing strategies: equal trials, steps and seeds for each, side by side, resumed where they stopped."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stainda.cohort import Cohort, Roles
+from stainda.config import StrategyConfig, StudyConfig, TrainingConfig
+from stainda.errors import TrainingError
+from stainda.files import stable_hash, write_csv
+from stainda.progress import Progress
+from stainda.study.executor import Outcome, Workers
+from stainda.study.folder import RunFolder, plain
+from stainda.study.jobs import JobRequest, JobResult, run_job
+from stainda.study.search import StrategySearch, sqlite_address
+
+if TYPE_CHECKING:
+    from stainda.training import Job
+
+logger = logging.getLogger("stainda.compare")
+
+TRIAL_COLUMNS = (
+    "strategy", "trial", "seed", "job", "state", "value", "chosen", "params", "seconds", "cpu_seconds", "reason",
+)  # fmt: skip
+
+
+@dataclass
+class _Course:
+    """Where one strategy stands: its trials one after the other (each draw may look at the last), then its seeds."""
+
+    strategy: StrategyConfig
+    search: StrategySearch
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    next_trial: int = 0
+    seeds_started: bool = False
+
+
+@dataclass(frozen=True)
+class _Planned:
+    course: _Course
+    trial: int
+    seed: int
+    params: dict[str, Any]
+    job: Job
+
+
+def compare_strategies(
+    config: StudyConfig, cohort: Cohort, roles: Roles, folder: RunFolder, workers: int, progress: Progress
+) -> None:
+    """Run every trial and seed that is missing; write ``trials.csv``.
+
+    Raises:
+        TrainingError: every job of every strategy failed; the reasons are in ``trials.csv``.
+    """
+    _Comparison(config, cohort, roles, folder).run(workers, progress)
+
+
+class _Comparison:
+    def __init__(self, config: StudyConfig, cohort: Cohort, roles: Roles, folder: RunFolder) -> None:
+        self.config, self.roles, self.folder = config, roles, folder
+        self.store, self.store_key = current_store(folder)
+        self.scored = sections_to_score(cohort, roles)
+        self.courses = [self._course(strategy) for strategy in config.strategies]
+        self.planned: dict[str, list[_Planned]] = {}
+
+    def run(self, workers: int, progress: Progress) -> None:
+        epochs = sum(
+            (course.search.budget + self.config.protocol.seeds - 1) * self._training(course.strategy, {}).epochs
+            for course in self.courses
+        )
+        threads = self.config.training.threads
+        with (
+            Workers(workers, run_job, threads) as pool,
+            progress.task(f"Training {len(self.courses)} strategies", epochs) as bar,
+        ):
+            for course in self.courses:
+                self._go_on(course, pool, bar)
+            while pool.busy:
+                for outcome in pool.completed(bar.advance):
+                    for planned in self.planned.pop(outcome.key):
+                        self._finish(planned, outcome)
+                        bar.advance(0, note=f"{planned.course.strategy.name}, seed {planned.seed}")
+                        self._go_on(planned.course, pool, bar)
+                    self._write_trials()
+        self._write_trials()
+        if not any(row["state"] == "complete" for course in self.courses for row in course.rows):
+            reasons = {row["reason"] for course in self.courses for row in course.rows}
+            raise TrainingError(
+                f"every training failed: {'; '.join(sorted(filter(None, reasons)))}",
+                file=self.folder.root / "trials.csv",
+            )
+
+    def _go_on(self, course: _Course, pool: Workers, bar: Any) -> None:
+        """Submit what this strategy can do next; jobs that are complete are taken as they are."""
+        for planned in self._next(course):
+            done = self._completed(planned.job)
+            if done is not None:
+                bar.advance(planned.job.training.epochs)
+                self._finish(planned, Outcome(planned.job.hash, done))
+                self._go_on(course, pool, bar)
+                continue
+            waiting = self.planned.setdefault(planned.job.hash, [])
+            waiting.append(planned)
+            if len(waiting) == 1:  # two strategies may come to the same settings; they share the job
+                request = JobRequest(
+                    self.folder, planned.job, self.store, self.scored, self.config.evaluation, self.roles.sources
+                )
+                pool.submit(planned.job.hash, request)
+
+    def _next(self, course: _Course) -> Iterator[_Planned]:
+        if course.next_trial < course.search.budget:
+            params = course.search.suggest(course.next_trial)
+            course.next_trial += 1
+            yield self._plan(course, course.next_trial - 1, self.config.seed, params)
+        elif not course.seeds_started and len(course.rows) == course.search.budget:
+            course.seeds_started = True
+            best = course.search.best()
+            if best is not None:
+                trial, params = best
+                for seed in range(self.config.seed + 1, self.config.seed + self.config.protocol.seeds):
+                    yield self._plan(course, trial, seed, params)
+
+    def _plan(self, course: _Course, trial: int, seed: int, params: dict[str, Any]) -> _Planned:
+        return _Planned(course, trial, seed, params, self.job(course.strategy, params, seed))
+
+    def _finish(self, planned: _Planned, outcome: Outcome) -> None:
+        result: JobResult | None = outcome.value
+        is_trial = planned.seed == self.config.seed
+        if is_trial:
+            score = None if result is None else result.score
+            planned.course.search.tell(planned.trial, planned.params, score, planned.job.hash, outcome.reason)
+        if result is None:
+            logger.warning("%s trial %d failed: %s", planned.course.strategy.name, planned.trial, outcome.reason)
+        planned.course.rows.append(
+            {
+                "strategy": planned.course.strategy.name,
+                "trial": planned.trial,
+                "seed": planned.seed,
+                "job": planned.job.hash,
+                "state": "failed" if result is None else "complete",
+                "value": None if result is None else round(result.score, 6),
+                "params": json.dumps(planned.params, sort_keys=True),
+                "seconds": None if result is None else round(result.seconds, 2),
+                "cpu_seconds": None if result is None else round(result.cpu_seconds, 2),
+                "reason": outcome.reason,
+            }
+        )
+
+    def _completed(self, job: Job) -> JobResult | None:
+        from stainda.training import read_result
+
+        folder = self.folder.job(job.hash)
+        if not (folder / "done").exists() or (result := read_result(folder)) is None:
+            return None
+        return JobResult(result.score, result.seconds, result.cpu_seconds)
+
+    def _write_trials(self) -> None:
+        rows = []
+        for course in self.courses:
+            best = course.search.best() if len(course.rows) >= course.search.budget else None
+            for row in sorted(course.rows, key=lambda row: (row["seed"], row["trial"])):
+                rows.append({**row, "chosen": best is not None and row["trial"] == best[0]})
+        write_csv(self.folder.root / "trials.csv", rows, TRIAL_COLUMNS)
+
+    # settings ----------------------------------------------------------------------------------------------------
+
+    def _course(self, strategy: StrategyConfig) -> _Course:
+        space = {**self.config.space, **strategy.space}
+        defaults = {path: _value_at(self.config, strategy, path) for path in space}
+        fixed = self.job(strategy, defaults, self.config.seed).settings()
+        ranges = {path: found.model_dump() for path, found in space.items()}
+        name = f"{strategy.name}/{stable_hash([plain(fixed), plain(ranges)], 8)}"
+        storage = self.config.search.storage or sqlite_address(self.folder.root / "study.db")
+        return _Course(strategy, StrategySearch(name, space, defaults, self.config.search, self.config.seed, storage))
+
+    def job(self, strategy: StrategyConfig, params: dict[str, Any], seed: int) -> Job:
+        """The job of one strategy under searched settings ``params`` (by dotted path) and a seed."""
+        from stainda.training import Job
+
+        changed = strategy.with_values(params)
+        return Job(
+            study=self.config.study,
+            strategy=changed.model_copy(update={"space": {}}),
+            model=self.config.model,
+            task=self.config.task,
+            patches=self.config.patches,
+            training=self._training(strategy, params),
+            protocol=self.config.protocol.model_copy(update={"seeds": 1}),  # more seeds leave finished jobs valid
+            sources=self.roles.sources,
+            targets=self.roles.targets,
+            seed=seed,
+            store_key=self.store_key,
+            domain_keys=self.config.domain,
+        )
+
+    def _training(self, strategy: StrategyConfig, params: dict[str, Any]) -> TrainingConfig:
+        """The study's loop settings, the strategy's own changes, then what the search drew."""
+        from stainda.training import resolve_training
+
+        drawn = {path: value for path, value in params.items() if path.startswith("training.")}
+        return resolve_training(self.config.training, strategy.with_values(drawn))
+
+
+def sections_to_score(cohort: Cohort, roles: Roles) -> Cohort:
+    """Annotated sections that may be scored: source patients of val, and test patients of every domain of the study.
+
+    Where one patient serves for everything (split ``all``), its target sections are the test, and its source sections
+    are not scored: they were trained on.
+    """
+    kept = []
+    for section in cohort:
+        role = roles.role(cohort.domain(section))
+        if section.annotations is None or role == "unused":
+            continue
+        scored = {"source": ("val", "test"), "target": ("test", "all")}[role]
+        if section.split in scored:
+            kept.append(section)
+    return Cohort(tuple(kept), cohort.domain_keys, cohort.source)
+
+
+def current_store(folder: RunFolder) -> tuple[Path, str]:
+    """The patch store of this run and the key of its content."""
+    from stainda.patches import PatchStore
+
+    store = PatchStore.open(folder.patches)
+    return folder.patches, store.key
+
+
+def _value_at(config: StudyConfig, strategy: StrategyConfig, path: str) -> Any:
+    """The default at a dotted path of a search range."""
+    head, _, rest = path.partition(".")
+    if head == "training":
+        return strategy.training.get(rest, getattr(config.training, rest, None))
+    if head == "augment":
+        index, _, rest = rest.partition(".")
+        return strategy.augment[int(index)].params[rest]
+    node: Any = getattr(strategy, head).params
+    for key in rest.split("."):
+        node = node[key]
+    return node

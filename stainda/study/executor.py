@@ -1,0 +1,155 @@
+"""Running jobs side by side on this machine, so that a crash, a kill or Ctrl-C costs one job and leaves no orphan."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from typing import Any
+
+from stainda.errors import StaindaError
+
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VIPS_CONCURRENCY")
+
+_steps: Any = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one job ended: ``value`` or ``reason``."""
+
+    key: str
+    value: Any = None
+    reason: str | None = None
+
+
+def report_step(steps: float = 1.0) -> None:
+    """Called inside a job: it is this much further."""
+    if _steps is not None:
+        _steps.put(steps)
+
+
+class Workers:
+    """Worker processes, started once and used for many jobs.
+
+    Each gets ``threads`` torch threads: more than there are free cores is several times slower. A worker that dies
+    (out of memory, a crash in a library) ends its own job with a reason; the others are started again.
+
+    Args:
+        count: processes side by side.
+        function: a module-level function ``(key, payload) -> value``.
+        threads: threads per process.
+    """
+
+    def __init__(self, count: int, function: Callable[[str, Any], Any], threads: int = 1) -> None:
+        self.count, self.function, self.threads = max(1, count), function, threads
+        self._context = multiprocessing.get_context("spawn")
+        self._steps = self._context.Queue()
+        self._pool: ProcessPoolExecutor | None = None
+        self._queue: deque[tuple[str, Any]] = deque()
+        self._suspects: deque[tuple[str, Any]] = deque()
+        self._running: dict[Future[Any], tuple[str, Any]] = {}
+        self._alone = False
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._pool is not None:
+            if error[0] is not None:  # Ctrl-C or an error: do not wait for jobs that will be done again
+                for process in list((self._pool._processes or {}).values()):
+                    process.terminate()
+            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._pool = None
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._running or self._queue or self._suspects)
+
+    def submit(self, key: str, payload: Any) -> None:
+        self._queue.append((key, payload))
+        self._feed()
+
+    def completed(self, advance: Callable[[float], None]) -> list[Outcome]:
+        """Wait until at least one job has ended, reporting steps meanwhile; return those that have."""
+        done: set[Future[Any]] = set()
+        while not done and self._running:
+            done, _ = wait(self._running, timeout=0.3, return_when=FIRST_COMPLETED)
+            with contextlib.suppress(queue.Empty):
+                while True:
+                    advance(self._steps.get_nowait())
+        crashed = any(isinstance(future.exception(), BrokenProcessPool) for future in done)
+        if crashed:  # every job of a broken pool fails; wait for all of them to say so
+            wait(self._running)
+            done = set(self._running)
+        outcomes = []
+        for future in done:
+            key, payload = self._running.pop(future)
+            error = future.exception()
+            if error is None:
+                outcomes.append(Outcome(key, future.result()))
+            elif not isinstance(error, BrokenProcessPool):
+                told = str(error) if isinstance(error, StaindaError) else f"{type(error).__name__}: {error}"
+                outcomes.append(Outcome(key, reason=told))
+            elif self._alone:
+                outcomes.append(Outcome(key, reason="its process died (out of memory, or a crash in a library)"))
+            else:
+                self._suspects.append((key, payload))
+        if crashed:
+            self._drop_pool()
+        self._feed()
+        return outcomes
+
+    def _feed(self) -> None:
+        """Start as many jobs as there are processes; after a crash one at a time, so that the guilty one is known."""
+        if self._alone != bool(self._suspects or (self._alone and self._running)):
+            if self._running:
+                return
+            self._drop_pool()
+            self._alone = bool(self._suspects)
+        jobs, count = (self._suspects, 1) if self._alone else (self._queue, self.count)
+        while jobs and len(self._running) < count:
+            if self._pool is None:
+                self._pool = self._start(count)
+            key, payload = jobs.popleft()
+            self._running[self._pool.submit(self.function, key, payload)] = (key, payload)
+
+    def _drop_pool(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+        self._pool = None
+
+    def _start(self, count: int) -> ProcessPoolExecutor:
+        for name in _THREAD_VARIABLES:  # read by the libraries when a worker imports them
+            os.environ[name] = str(self.threads)
+        return ProcessPoolExecutor(
+            count, mp_context=self._context, initializer=_prepare, initargs=(self._steps, os.getpid(), self.threads)
+        )
+
+
+def _prepare(steps: Any, parent: int, threads: int) -> None:
+    global _steps
+    _steps = steps
+    steps.cancel_join_thread()
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends the workers
+    import torch
+
+    torch.set_num_threads(threads)
+
+
+def _end_with(parent: int) -> None:
+    """End this worker when the run it belongs to is gone (SIGKILL gives no other sign)."""
+    while os.getppid() == parent:
+        time.sleep(0.3)
+    os._exit(1)

@@ -1,0 +1,100 @@
+"""The first stage: every slide is opened, every annotation read, and what was found is written down."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stainda.cohort import COLUMNS, Cohort, Roles, Section
+from stainda.config import StudyConfig
+from stainda.errors import AnnotationError, SlideError, StaindaError, did_you_mean
+from stainda.files import whole_file, write_csv
+from stainda.progress import Progress
+from stainda.study.folder import RunFolder, relative
+
+COHORT_COLUMNS = (*COLUMNS, "domain", "role", "width", "height", "n_shapes")
+THUMBNAIL_PX = 512
+
+
+def gather_cohort(cohort: Cohort, roles: Roles, config: StudyConfig, folder: RunFolder, progress: Progress) -> None:
+    """Write ``cohort.csv``, ``thumbnails/``, ``annotations/own/`` and ``annotations/repairs.csv``.
+
+    Raises:
+        SlideError, AnnotationError: every slide and annotation that cannot be used, in one message.
+    """
+    from stainda.annotations import REPAIR_COLUMNS, load_shapes, write_geojson
+    from stainda.slides import open_slide
+
+    rows, repairs, faults = [], [], []
+    classes: set[str] = set()
+    with progress.task("Opening slides", len(cohort)) as bar:
+        for section in cohort:
+            try:
+                with open_slide(section.path, mpp=section.mpp) as slide:
+                    if config.patches.mpp is not None:
+                        slide.require_mpp(f"the study cuts patches at {config.patches.mpp} µm per pixel")
+                    size, mpp = slide.size, slide.mpp
+                    _thumbnail(slide, folder, section)
+            except SlideError as error:
+                faults.append(_at(error, section))
+                bar.advance()
+                continue
+            n_shapes: int | None = None
+            if section.annotations is not None:
+                try:
+                    shapes, report = load_shapes(section.annotations, size)
+                except AnnotationError as error:
+                    faults.append(_at(error, section))
+                    bar.advance()
+                    continue
+                n_shapes = len(shapes)
+                if roles.role(cohort.domain(section)) == "source":
+                    classes |= set(shapes["class"])
+                repairs += [{"slide": section.slide, **row} for row in report]
+                write_geojson(shapes, folder.own / f"{section.slide}.geojson")
+            rows.append(_row(section, cohort, roles, size, mpp, n_shapes, folder))
+            bar.advance()
+    if faults:
+        listed = "; ".join(faults)
+        raise StaindaError(
+            f"{len(faults)} of {len(cohort)} sections cannot be used: {listed}",
+            file=cohort.source,
+            remedy="Mend or remove these rows of the manifest",
+        )
+    if missing := [name for name in config.task.classes if name not in classes]:
+        raise AnnotationError(
+            f"no source section has an annotation of class {missing[0]!r}",
+            file=cohort.source,
+            remedy=did_you_mean(missing[0], classes),
+        )
+    write_csv(folder.root / "cohort.csv", rows, COHORT_COLUMNS)
+    write_csv(folder.annotations / "repairs.csv", repairs, ("slide", *REPAIR_COLUMNS))
+
+
+def _at(error: StaindaError, section: Section) -> str:
+    return f"row {section.row} ({section.slide}): {error}"
+
+
+def _row(
+    section: Section, cohort: Cohort, roles: Roles, size: tuple[int, int], mpp: float | None, n_shapes: int | None,
+    folder: RunFolder,
+) -> dict[str, Any]:  # fmt: skip
+    row: dict[str, Any] = {name: getattr(section, name) for name in COLUMNS}
+    for name in ("path", "annotations", "landmarks"):
+        if row[name] is not None:
+            row[name] = relative(row[name], folder.root)
+    domain = cohort.domain(section)
+    return {
+        **row, "mpp": mpp, "domain": domain, "role": roles.role(domain), "width": size[0], "height": size[1],
+        "n_shapes": n_shapes,
+    }  # fmt: skip
+
+
+def _thumbnail(slide: Any, folder: RunFolder, section: Section) -> None:
+    from PIL import Image
+
+    path = folder.root / "thumbnails" / f"{section.slide}.jpg"
+    if path.exists():
+        return
+    image, _ = slide.thumbnail(THUMBNAIL_PX)
+    with whole_file(path) as aside:
+        Image.fromarray(image).save(aside, quality=85)

@@ -1,0 +1,141 @@
+"""One job: train a strategy under one setting and seed, then score it on every slide that may be scored.
+
+Runs in a worker process. Whatever is complete in the job's folder is not done again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stainda.cohort import Cohort
+from stainda.config import EvaluationConfig
+from stainda.errors import StaindaError
+from stainda.files import write_text
+from stainda.study.executor import report_step
+from stainda.study.folder import RunFolder
+
+CHECKPOINTS = ("best", "last")
+
+
+@dataclass(frozen=True)
+class JobRequest:
+    """What a worker needs to run one job.
+
+    ``scored`` holds the sections to score: source patients of the validation split, and the test patients of every
+    domain. Their annotations serve nothing but scoring.
+    """
+
+    folder: RunFolder
+    job: Any  # training.Job; named late so that importing this module does not import torch
+    store: Path
+    scored: Cohort
+    evaluation: EvaluationConfig
+    source_domains: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class JobResult:
+    """What the search needs to know of a finished job."""
+
+    score: float
+    seconds: float
+    cpu_seconds: float
+
+
+def run_job(key: str, request: JobRequest) -> JobResult:
+    """Train and score; a reason for failure is kept in the job's ``error.txt``.
+
+    Raises:
+        StaindaError: the job cannot be completed; the reason is in the message.
+    """
+    folder = request.folder.job(key)
+    try:
+        result = _train_and_score(folder, request)
+    except StaindaError as error:
+        write_text(folder / "error.txt", f"{error}\n")
+        raise
+    except Exception as error:
+        import traceback
+
+        write_text(folder / "error.txt", traceback.format_exc())
+        raise StaindaError(
+            f"{type(error).__name__}: {error}", file=folder / "error.txt", remedy="The file has the traceback"
+        ) from error
+    (folder / "error.txt").unlink(missing_ok=True)
+    return result
+
+
+def _train_and_score(folder: Path, request: JobRequest) -> JobResult:
+    from stainda.patches import PatchStore
+    from stainda.training import read_result, train
+
+    epochs = request.job.training.epochs
+    if (result := read_result(folder)) is None:
+        told = 0
+
+        def on_epoch(epoch: int, score: float) -> None:
+            nonlocal told
+            told += 1
+            report_step()
+
+        result = train(request.job, PatchStore.open(request.store), folder, on_epoch=on_epoch)
+        report_step(max(0, epochs - told))  # stopped early
+    else:
+        report_step(epochs)
+    if not (folder / "done").exists():
+        score_job(folder, request)
+        write_text(folder / "done", "")
+    return JobResult(score=result.score, seconds=result.seconds, cpu_seconds=result.cpu_seconds)
+
+
+def score_job(folder: Path, request: JobRequest) -> None:
+    """Apply the job's checkpoints to the slides to be scored; write ``records.parquet`` and ``predictions/``."""
+    import pandas as pd
+
+    from stainda.annotations import rasterise, read_shapes, write_geojson
+    from stainda.evaluation import gather_records, make_records, score_slide, write_records
+    from stainda.prediction import load_predictor
+    from stainda.slides import open_slide
+
+    classes = request.job.task.classes
+    tables: list[pd.DataFrame] = []
+    for checkpoint in CHECKPOINTS:
+        predictor = load_predictor(folder, checkpoint=checkpoint)
+        for section in request.scored:
+            truth = read_shapes(request.folder.own / f"{section.slide}.geojson")
+            with open_slide(section.path, mpp=section.mpp) as slide:
+                found = predictor.probabilities(slide, domain=request.scored.domain(section))
+            objects = predictor.objects(found)
+            height, width = found.array.shape[1:]
+            labels = rasterise(truth, classes, found.x, found.y, width, height, found.downsample)
+            scores = score_slide(
+                found.array,
+                labels,
+                classes,
+                objects,
+                truth,
+                iou=request.evaluation.iou,
+                threshold=predictor.threshold,
+            )
+            tables.append(
+                make_records(
+                    scores,
+                    study=request.job.study,
+                    strategy=request.job.strategy.name,
+                    trial=0,  # which trials a job serves is in trials.csv; it may be more than one
+                    seed=request.job.seed,
+                    checkpoint=checkpoint,
+                    job=folder.name,
+                    stain=section.stain,
+                    centre=section.centre,
+                    domain=request.scored.domain(section),
+                    patient=section.patient,
+                    slide=section.slide,
+                    split="val" if section.split == "val" else "test",
+                )
+            )
+            if checkpoint == "best":
+                write_geojson(objects, folder / "predictions" / f"{section.slide}.geojson")
+    write_records(gather_records(tables), folder / "records.parquet")

@@ -1,0 +1,247 @@
+"""A study from its file to its report, stage by stage; each stage does only what is missing."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from stainda.cohort import Cohort, Roles, assign_splits, check_annotated, check_no_leak, read_manifest, resolve_roles
+from stainda.config import StudyConfig, load_study
+from stainda.errors import ConfigError, StaindaError, did_you_mean
+from stainda.files import remove_unfinished, write_json
+from stainda.progress import SILENT, Progress
+from stainda.study.environment import describe, free_cores
+from stainda.study.folder import STAGES, RunFolder
+
+Stage = Literal["cohort", "register", "propagate", "patches", "train", "evaluate", "report"]
+
+logger = logging.getLogger("stainda")
+
+
+def run_study(
+    study: str | Path | StudyConfig,
+    out: str | Path | None = None,
+    *,
+    overrides: Sequence[str] = (),
+    data: str | Path | None = None,
+    until: Stage = "report",
+    progress: Progress = SILENT,
+) -> Path:
+    """Run a study, or what is missing of it, and return its run directory.
+
+    Args:
+        study: a study file, or a study already loaded.
+        out: the run directory; default ``runs/<name of the study>`` in the working directory.
+        overrides: ``key=value`` changes to the study file (``training.epochs=2``).
+        data: folder that the manifest's paths are relative to.
+        until: the last stage to run.
+        progress: shows how far the work is.
+
+    Raises:
+        StaindaError: something the message names has to be mended first; what is complete is kept.
+    """
+    config = study if isinstance(study, StudyConfig) else load_study(study, overrides, data)
+    if until not in STAGES:
+        raise ConfigError(f"unknown stage {until!r}", remedy=did_you_mean(until, STAGES))
+    folder = RunFolder(Path(out) if out is not None else Path("runs") / config.study)
+    run = StudyRun(config, folder, progress)
+    with folder.locked(), _log_to(folder.log):
+        remove_unfinished(folder.root)
+        run.prepare()
+        for stage in STAGES[: STAGES.index(until) + 1]:
+            run.do(stage)
+    return folder.root
+
+
+class StudyRun:
+    """The stages of one study in one run directory.
+
+    Attributes:
+        config: the resolved study.
+        folder: the run directory.
+        cohort: the sections with their splits (after the first stage).
+        roles: which domains teach and which are tested.
+    """
+
+    def __init__(self, config: StudyConfig, folder: RunFolder, progress: Progress = SILENT) -> None:
+        self.config, self.folder, self.progress = config, folder, progress
+        self.workers = config.workers or free_cores()
+
+    def prepare(self) -> None:
+        """Check what can be checked before any work: strategies, parts, search ranges, the place to write."""
+        from stainda.models import check_model
+        from stainda.strategies import build, check
+
+        check_model(self.config.model)
+        for strategy in self.config.strategies:
+            check(build(strategy), self.config)
+        self.folder.write_study(self.config)
+        write_json(self.folder.root / "environment.json", describe(self.config.seed))
+
+    def do(self, stage: str) -> None:
+        started = time.monotonic()
+        logger.info("stage %s", stage)
+        stages: dict[str, Callable[[], None]] = {
+            "cohort": self.gather,
+            "register": self.register,
+            "propagate": self.propagate,
+            "patches": self.cut_patches,
+            "train": self.train,
+            "evaluate": self.evaluate,
+            "report": self.report,
+        }
+        stages[stage]()
+        seconds = time.monotonic() - started
+        logger.info("stage %s took %.1f s", stage, seconds)
+        self.folder.record_stage(stage, seconds)
+
+    # the cohort -----------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def cohort(self) -> Cohort:
+        """All sections, each patient in a split; leaks are refused here."""
+        cohort = read_manifest(self._manifest(), self.config.data, self.config.domain)
+        cohort = assign_splits(cohort, self.config.protocol.split, self.config.seed)
+        check_no_leak(cohort)
+        return cohort
+
+    @cached_property
+    def roles(self) -> Roles:
+        """Which domains teach and which are tested, each with the patients and annotations its role needs."""
+        roles = resolve_roles(self.cohort, self.config.protocol)
+        check_annotated(self.cohort, roles)
+        stains = {section.stain for section in self.cohort}
+        for stain in self.config.propagation.sources:
+            if stain not in stains:
+                raise ConfigError(
+                    f"propagation.sources names {stain!r}, which no section is stained with",
+                    remedy=did_you_mean(stain, stains),
+                )
+        return roles
+
+    def _manifest(self) -> Path:
+        if self.config.phantom is None:
+            assert self.config.manifest is not None
+            return self.config.manifest
+        return self.folder.root / "phantom" / "manifest.csv"
+
+    def gather(self) -> None:
+        """Make or read the cohort, open every slide once, convert every annotation to GeoJSON."""
+        from stainda.study.gather import gather_cohort
+
+        if self.config.phantom is not None:
+            from stainda.phantom import make_cohort
+
+            make_cohort(self.config.phantom, self._manifest().parent, workers=self.workers, progress=self.progress)
+        gather_cohort(self.cohort, self.roles, self.config, self.folder, self.progress)
+
+    @cached_property
+    def own_shapes(self) -> dict[str, Any]:
+        from stainda.annotations import read_shapes
+
+        return {
+            section.slide: read_shapes(self.folder.own / f"{section.slide}.geojson")
+            for section in self.cohort
+            if section.annotations is not None
+        }
+
+    # registration and propagation --------------------------------------------------------------------------------
+
+    def register(self) -> None:
+        from stainda.registration import register_cohort
+
+        register_cohort(
+            self.cohort, self.config.registration, self.folder.root, workers=self.workers, progress=self.progress
+        )
+
+    def propagate(self) -> None:
+        """Carry the annotations of the source domains to the other sections of their blocks."""
+        from stainda.registration import propagate
+
+        wanted = self.config.propagation.sources
+        sources = [
+            section.slide
+            for section in self.cohort
+            if section.annotations is not None
+            and (section.stain in wanted if wanted else self.cohort.domain(section) in self.roles.sources)
+        ]
+        if not sources:
+            raise StaindaError(
+                "no annotated section to propagate from",
+                file=self.cohort.source,
+                remedy="Annotate slides of the source domains, or mend propagation.sources",
+            )
+        propagate(
+            self.cohort, self.own_shapes, self.folder.registration, self.config.propagation, sources,
+            self.folder.root, progress=self.progress,
+        )  # fmt: skip
+
+    @cached_property
+    def propagated_shapes(self) -> dict[str, Any]:
+        from stainda.annotations import read_shapes
+
+        return {path.stem: read_shapes(path) for path in sorted(self.folder.propagated.glob("*.geojson"))}
+
+    # patches ------------------------------------------------------------------------------------------------------
+
+    def cut_patches(self) -> None:
+        from stainda.patches import build_store, write_fields
+
+        build_store(
+            self.cohort, self.roles, self.config.patches, self.config.task,
+            {"own": self.own_shapes, "propagated": self.propagated_shapes},
+            self.folder.patches, seed=self.config.seed, progress=self.progress, workers=self.workers,
+            min_confidence=self.config.propagation.min_confidence,
+        )  # fmt: skip
+        write_fields(self.cohort, self.config.patches, self.own_shapes, self.folder.root / "fields")
+
+    # training -----------------------------------------------------------------------------------------------------
+
+    def train(self) -> None:
+        """Search and train every strategy; score every job."""
+        from stainda.study.compare import compare_strategies
+
+        compare_strategies(self.config, self.cohort, self.roles, self.folder, self.workers, self.progress)
+
+    def evaluate(self) -> None:
+        """Gather the records of all jobs and compute ``results.csv``."""
+        from stainda.study.results import gather_results
+
+        gather_results(self.config, self.folder)
+
+    def report(self) -> None:
+        from stainda.report import make_report
+
+        page = make_report(self.folder.root)
+        self.progress.message(f"report: {page}")
+
+
+@contextmanager
+def _log_to(path: Path) -> Iterator[None]:
+    """Send everything stainda and its libraries log to the run's log file, and nothing of it to the screen."""
+    import warnings
+
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger()
+    level = root.level
+    logging.captureWarnings(True)
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("default")
+            yield
+    except BaseException as error:
+        logger.exception("stopped: %s", error)
+        raise
+    finally:
+        root.removeHandler(handler)
+        root.setLevel(level)
+        logging.captureWarnings(False)
+        handler.close()

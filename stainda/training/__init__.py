@@ -1,0 +1,23 @@
+"""Training one job: the loop, losses, batches, thresholds, checkpoints.
+
+Importing this package does not import torch; the first use of the loop does.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from stainda.training.job import Job, resolve_training
+
+if TYPE_CHECKING:
+    from stainda.training.loop import TrainingResult, read_result, train, train_on
+
+__all__ = ["Job", "TrainingResult", "read_result", "resolve_training", "train", "train_on"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("TrainingResult", "read_result", "train", "train_on"):
+        from stainda.training import loop
+
+        return getattr(loop, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

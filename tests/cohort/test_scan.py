@@ -1,0 +1,71 @@
+"""A folder of slides becomes the first draft of a manifest."""
+
+from __future__ import annotations
+
+import pytest
+
+from stainda.cohort import find_sections, read_manifest, scan_folder, write_manifest
+from stainda.errors import ManifestError
+
+PATTERN = "{patient}_{block}_{section}_{stain}.svs"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in ("P1_B1_2_SR.svs", "P1_B1_1_PAS.svs", "sub/P2_B7_1_PAS.SVS", "P_01_B1_2_PAS.svs", "notes.txt"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(name.encode())
+    (tmp_path / "P1_B1_1_PAS.geojson").write_text("{}")
+    (tmp_path / "landmarks").mkdir()
+    (tmp_path / "landmarks" / "P1_B1_2_SR.csv").write_text("id,x,y\n")
+    return tmp_path
+
+
+def test_names_become_sections_in_the_order_of_the_cut(folder):
+    sections = scan_folder(folder, PATTERN, centre="A")
+    assert [(one.slide, one.patient, one.block, one.section, one.stain, one.centre) for one in sections] == [
+        ("P1_B1_1_PAS", "P1", "B1", 1, "PAS", "A"),
+        ("P1_B1_2_SR", "P1", "B1", 2, "SR", "A"),
+        ("P2_B7_1_PAS", "P2", "B7", 1, "PAS", "A"),
+    ]
+    assert sections[0].annotations == folder / "P1_B1_1_PAS.geojson"
+    assert sections[1].landmarks == folder / "landmarks" / "P1_B1_2_SR.csv"
+
+
+def test_a_name_that_does_not_follow_the_pattern_is_told_and_not_cut_wrongly(folder):
+    scan = find_sections(folder, PATTERN, centre="A")
+    assert [path.name for path, _ in scan.skipped] == ["P_01_B1_2_PAS.svs"]
+
+
+def test_the_draft_is_a_manifest_that_reads(folder):
+    path = write_manifest(scan_folder(folder, PATTERN, centre="A"), folder / "manifest.csv")
+    assert len(read_manifest(path)) == 3
+
+
+def test_folders_may_tell_fields(tmp_path):
+    for name in ("A/P1/PAS.tif", "B/P2/PAS.tif"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_bytes(name.encode())
+    scan = find_sections(tmp_path, "{centre}/{patient}/{stain}.tif")
+    assert [(one.slide, one.centre, one.patient) for one in scan.sections] == [
+        ("A_P1_PAS", "A", "P1"),
+        ("B_P2_PAS", "B", "P2"),
+    ]
+    assert any("check the order" in note for note in scan.notes)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "fixed", "said"),
+    [
+        ("{patient}_{stian}.svs", {"centre": "A"}, "Did you mean 'stain'"),
+        (PATTERN, {}, "does not tell: centre"),
+        ("{patient}-{stain}.svs", {"centre": "A"}, "no file follows"),
+        (PATTERN, {"center": "A"}, "unknown field 'center'"),
+    ],
+)
+def test_wrong_patterns_are_answered(folder, pattern, fixed, said):
+    with pytest.raises(ManifestError, match=said):
+        scan_folder(folder, pattern, **fixed)
+    with pytest.raises(ManifestError, match="no such folder"):
+        scan_folder(folder / "none", PATTERN, centre="A")

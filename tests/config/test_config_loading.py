@@ -1,0 +1,127 @@
+"""Study files: what a person writes is what is run, and a slip is answered with the right word."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from stainda.config import available, load_strategy, load_study
+from stainda.config.load import apply_overrides, build_study, parse_yaml
+from stainda.config.space import split_space
+from stainda.errors import ConfigError
+
+ROOT = Path(__file__).parents[2]
+MINIMAL = {
+    "study": "small",
+    "phantom": {"patients": 2},
+    "patches": {"size": 32, "mpp": 4.0},
+    "protocol": {"sources": ["PAS@A"]},
+    "strategies": [{"name": "plain"}],
+}
+
+
+def build(**changes):
+    return build_study({**MINIMAL, **changes}, ROOT / "studies" / "small.yaml")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "studies").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_study_file_is_valid(path):
+    config = load_study(path)
+    assert config.study == path.stem
+    assert config.question and config.title
+    assert {config.baseline, config.ceiling} <= {strategy.name for strategy in config.strategies}
+
+
+@pytest.mark.parametrize("name", sorted(available("strategies", ROOT)))
+def test_every_strategy_file_explains_itself_and_its_ranges_hold_its_defaults(name):
+    strategy = load_strategy(name, ROOT)
+    assert strategy.name == name and strategy.title and strategy.description
+    for path, found in strategy.space.items():
+        ends = (found.low, found.high) if found.choices is None else found.choices
+        assert len({strategy.with_values({path: value}).model_dump_json() for value in ends}) == len(ends), path
+
+
+def test_ranges_are_split_from_defaults_and_keep_their_place():
+    text = "{a: {default: 0.1, low: 0.01, high: 1.0, log: true}, b: {c: {default: x, choices: [x, y]}}, d: 3}"
+    raw = yaml.safe_load(text)
+    values, space = split_space(raw)
+    assert values == {"a": 0.1, "b": {"c": "x"}, "d": 3}
+    assert set(space) == {"a", "b.c"} and space["a"].log and space["b.c"].choices == ("x", "y")
+
+
+@pytest.mark.parametrize(
+    ("raw", "told"),
+    [
+        ({"a": {"default": 2.0, "low": 0.0, "high": 1.0}}, "outside its own search range"),
+        ({"a": {"default": 1.0, "low": 1.0}}, "low and high"),
+        ({"a": {"default": 1.0, "low": 2.0, "high": 1.0}}, "below high"),
+        ({"a": {"default": 0.5, "low": 0.0, "high": 1.0, "log": True}}, "low > 0"),
+    ],
+)
+def test_a_wrong_range_is_refused(raw, told):
+    with pytest.raises(ConfigError, match=told):
+        split_space(raw)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"protocol": {"sources": ["PAS@A"], "sedes": 3}}, "Did you mean 'seeds'"),
+        ({"trainign": {}}, "Did you mean 'training'"),
+        ({"strategies": ["source_onyl"]}, "Did you mean 'source_only'"),
+        ({"model": "unet_smal"}, "Did you mean 'unet_small'"),
+        ({"task": "glomeruli_segmentatoin"}, "Did you mean 'glomeruli_segmentation'"),
+        ({"training": {"optimiser": "adamm"}}, "Did you mean 'adam'"),
+        ({"training": {"learning_rate": -1}}, "greater than 0"),
+        ({"patches": {"size": 32}}, "exactly one of mpp"),
+        ({"patches": {"size": 32, "mpp": 1, "downsample": 2}}, "exactly one of mpp"),
+        ({"manifest": "m.csv"}, "exactly one of manifest and phantom"),
+        ({"strategies": [{"name": "a"}, {"name": "a"}]}, "named twice"),
+        ({"strategies": []}, "strategies"),
+        ({"strategies": "dann"}, "must be a list"),
+        ({"protocol": {"sources": ["PAS@A"], "split": [0.5, 0.2, 0.2]}}, "add up to 1"),
+        ({"study": "../outside"}, "study"),
+    ],
+)
+def test_a_slip_is_named_with_what_to_do(changes, told):
+    with pytest.raises(ConfigError, match=told):
+        build(**changes)
+
+
+def test_all_faults_are_told_at_once():
+    with pytest.raises(ConfigError) as caught:
+        build(seeed=1, training={"epochs": 0}, search={"trials": "many"})
+    for word in ("seeed", "training.epochs", "search.trials"):
+        assert word in str(caught.value)
+
+
+def test_overrides_reach_nested_keys_and_replace_ranges():
+    raw = {"training": {"learning_rate": {"default": 1e-3, "low": 1e-4, "high": 1e-2, "log": True}}}
+    out = apply_overrides(raw, ["training.learning_rate=5e-3", "training.epochs=2", "strategies=[a, b]"])
+    assert out == {"training": {"learning_rate": 5e-3, "epochs": 2}, "strategies": ["a", "b"]}
+    with pytest.raises(ConfigError, match="key=value"):
+        apply_overrides({}, ["epochs"])
+
+
+def test_a_strategy_can_be_changed_in_place():
+    changed = load_strategy({"from": "dann", "name": "dann_strong", "description": "More of it."}, ROOT)
+    assert changed.name == "dann_strong" and changed.align.name == "dann"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("a: 1\na: 2", "given twice"),
+        ("a: [1, 2", "not valid YAML"),
+        ("- 1", "key: value"),
+        ("a: &x [1]\nb: *x", "aliases"),
+        ("a: !!python/object/apply:os.system ['true']", "not valid YAML"),
+    ],
+)
+def test_hostile_or_broken_yaml_is_refused(text, told):
+    with pytest.raises(ConfigError, match=told):
+        parse_yaml(text, Path("study.yaml"))
+
+
+def test_numbers_are_read_as_people_write_them():
+    assert parse_yaml("a: 1e-3\nb: 2\nc: 1.5E+2\nd: 2.0e-3", Path("x")) == {"a": 1e-3, "b": 2, "c": 150.0, "d": 2e-3}

@@ -1,0 +1,140 @@
+"""The tables of a study: numbers put in come out, and nothing is said beyond them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from record_makers import counts_for, rows_of, study_config, study_records
+
+from stainda.errors import RecordError
+from stainda.evaluation import analyse, as_records, summarise
+
+MEANS = {
+    "source_only": {"PAS@A": 0.9, "SR@A": 0.4, "CD68@A": 0.3},
+    "dann": {"PAS@A": 0.88, "SR@A": 0.7, "CD68@A": 0.6},
+    "oracle": {"PAS@A": 0.9, "SR@A": 0.85, "CD68@A": 0.8},
+}
+
+
+@pytest.fixture(scope="module")
+def analysis():
+    return analyse(study_records(MEANS), None, study_config())
+
+
+def cell(table, **where):
+    rows = table
+    for column, value in {"selection": "source_validation", "measure": "dice", **where}.items():
+        rows = rows[rows[column] == value]
+    assert len(rows) == 1
+    return rows.iloc[0]
+
+
+def test_means_of_the_made_up_study_come_out_again(analysis):
+    for strategy, domains in MEANS.items():
+        for domain, mean in domains.items():
+            row = cell(analysis.results, strategy=strategy, domain=domain)
+            assert row["mean"] == pytest.approx(mean, abs=1e-9)
+            assert row["low"] < mean < row["high"]
+            assert (row["n_patients"], row["n_seeds"]) == (6, 2)
+            assert (row["stain"], row["centre"]) == tuple(domain.split("@"))
+    overall = cell(analysis.results, strategy="dann", domain="all targets")
+    assert overall["mean"] == pytest.approx(0.65) and overall["role"] == "target" and overall["stain"] == "*"
+
+
+def test_summarise_is_the_results_table_with_the_promised_columns_first():
+    table = summarise(study_records(MEANS), None, study_config())
+    assert list(table.columns)[:10] == [
+        "strategy", "stain", "centre", "selection", "measure", "mean", "low", "high", "n_patients", "n_seeds",
+    ]  # fmt: skip
+    pd.testing.assert_frame_equal(table, summarise(study_records(MEANS), None, study_config()))
+
+
+def test_paired_differences_do_not_contain_the_spread_between_patients(analysis):
+    row = cell(analysis.differences, strategy="dann", domain="all targets")
+    assert row["difference"] == pytest.approx(0.3)
+    assert row["high"] - row["low"] < 1e-6, "all patients gain the same"
+    assert row["p"] == 2 / 64 and row["p_holm"] == row["p"], "the ceiling is no member of the family"
+    by_domain = cell(analysis.differences, strategy="dann", domain="SR@A")
+    assert by_domain["p_holm"] == pytest.approx(2 * by_domain["p"])
+    assert cell(analysis.differences, strategy="oracle", domain="all targets")["family"] == "ceiling"
+
+
+def test_gap_closed_is_the_share_of_the_way_to_the_ceiling(analysis):
+    row = cell(analysis.gaps, strategy="dann", domain="SR@A")
+    assert row["gap_closed"] == pytest.approx(0.3 / 0.45)
+    assert row["low"] == pytest.approx(row["gap_closed"]) and row["gap"] == pytest.approx(0.45)
+
+
+def test_no_gap_is_claimed_where_the_ceiling_is_not_above_the_baseline():
+    means = {**MEANS, "oracle": {"PAS@A": 0.9, "SR@A": 0.35, "CD68@A": 0.8}}
+    row = cell(analyse(study_records(means), None, study_config()).gaps, strategy="dann", domain="SR@A")
+    assert np.isnan(row["gap_closed"]) and "no gap" in row["note"]
+
+
+def test_one_patient_is_no_cohort():
+    found = analyse(study_records(MEANS, patients=["p1"], spread=0), None, study_config())
+    row = cell(found.results, strategy="dann", domain="SR@A")
+    assert row["mean"] == pytest.approx(0.7) and np.isnan(row["low"]) and row["note"] == "one patient: no interval"
+    row = cell(found.differences, strategy="dann", domain="all targets")
+    assert np.isnan(row["p"]) and "nothing can be tested" in row["note"]
+    assert cell(found.gaps, strategy="dann", domain="SR@A")["note"] == "one patient: no interval"
+
+
+def test_four_patients_are_told_that_no_difference_could_reach_the_level():
+    found = analyse(study_records(MEANS, patients=["a", "b", "c", "d"]), None, study_config())
+    assert "cannot be below 0.125" in cell(found.differences, strategy="dann", domain="SR@A")["note"]
+
+
+def test_slides_of_a_patient_are_summed_and_patients_count_equally():
+    rows = rows_of("source_only", "SR@A", "p1", (90, 10, 10), slide="a") + rows_of(
+        "source_only", "SR@A", "p1", (0, 100, 100), slide="b"
+    )
+    rows += rows_of("source_only", "SR@A", "p2", (50, 50, 50), slide="c")
+    table = summarise(as_records(pd.DataFrame(rows)), None, study_config(["source_only"]))
+    expected = np.mean([180 / (180 + 220), 0.5])
+    assert cell(table, domain="SR@A")["mean"] == pytest.approx(expected)
+
+
+def test_patients_without_a_score_and_missing_patients_are_told():
+    rows = []
+    for patient in ("p1", "p2", "p3"):
+        rows += rows_of("source_only", "SR@A", patient, (0, 0, 0) if patient == "p3" else counts_for(0.5))
+        if patient != "p2":
+            rows += rows_of("dann", "SR@A", patient, counts_for(0.6))
+    table = summarise(as_records(pd.DataFrame(rows)), None, study_config())
+    assert "1 patient without a score" in cell(table, strategy="source_only", domain="SR@A")["note"]
+    row = cell(table, strategy="dann", domain="SR@A")
+    assert row["n_patients"] == 2 and "1 of 3 patients not evaluated" in row["note"]
+
+
+def test_several_classes_have_their_own_rows_and_a_mean():
+    rows = []
+    for patient in ("p1", "p2"):
+        rows += rows_of("source_only", "SR@A", patient, counts_for(0.4), cls="papilla")
+        rows += rows_of("source_only", "SR@A", patient, counts_for(0.8), cls="vessel_lumen")
+    config = study_config(["source_only"], task={"classes": ("papilla", "vessel_lumen")})
+    table = summarise(as_records(pd.DataFrame(rows)), None, config)
+    means = [cell(table, domain="SR@A", **{"class": name})["mean"] for name in ("papilla", "vessel_lumen", "all")]
+    assert means == pytest.approx([0.4, 0.8, 0.6])
+
+
+def test_the_oracle_rule_is_its_own_selection_and_never_below_the_default(analysis):
+    both = analysis.results[analysis.results["measure"] == "dice"].pivot_table(
+        index=["strategy", "domain"], columns="selection", values="mean"
+    )
+    assert (both["oracle_selection"] >= both["source_validation"] - 1e-12).all()
+
+
+def test_without_test_records_there_is_an_error_not_an_empty_table():
+    rows = rows_of("source_only", "PAS@A", "v", counts_for(0.5), split="val")
+    with pytest.raises(RecordError, match="no records of test patients"):
+        analyse(as_records(pd.DataFrame(rows)), None, study_config())
+
+
+def test_bootstrap_seed_makes_tables_reproducible_and_another_seed_differs():
+    records = study_records({name: dict(MEANS[name]) for name in MEANS}, spread=0.1)
+    one, again = (summarise(records, None, study_config()) for _ in range(2))
+    pd.testing.assert_frame_equal(one, again)
+    other = summarise(records, None, study_config(seed=99))
+    assert not np.allclose(one["low"].dropna(), other["low"].dropna())

@@ -1,0 +1,153 @@
+"""Every network keeps one contract; the U-Nets have the sizes and margins of the papers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from stainda.config import ModelConfig, available
+from stainda.config.load import load_piece
+from stainda.errors import ConfigError
+from stainda.models import UNet, build_model, count_parameters, list_models
+
+CONFIGS = Path(__file__).parents[2]
+FILES = sorted(available("models", CONFIGS))
+SETTINGS = [
+    ModelConfig(name="unet", params={"depth": 3, "width": 4, "norm": "batch"}),
+    ModelConfig(name="unet", params={"depth": 3, "width": 4, "norm": "group", "upsampling": "bilinear"}),
+    ModelConfig(name="unet", params={"depth": 2, "width": 4, "norm": "instance", "convolutions": 1}),
+    ModelConfig(name="unet", params={"depth": 3, "width": 4, "norm": "none", "padding": "valid", "init": "glorot"}),
+    ModelConfig(name="unet", params={"depth": 4, "width": 2, "padding": "valid", "convolutions": 3}),
+    ModelConfig(name="smp", params={"decoder": "fpn", "encoder": "tu-mobilenetv3_small_050"}),
+    ModelConfig(name="smp", params={"decoder": "linknet", "encoder": "resnet18"}),
+]
+
+
+@pytest.fixture(autouse=True)
+def _no_network(monkeypatch):
+    """A network that tried to download would fail here."""
+    import socket
+
+    def refuse(*args, **kwargs):
+        raise AssertionError("a model wanted to reach the network")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    torch.manual_seed(0)
+
+
+def file_config(name: str) -> ModelConfig:
+    return ModelConfig.model_validate(load_piece("models", name, CONFIGS))
+
+
+def _smaller(config: ModelConfig) -> ModelConfig:
+    params = {**config.params, **({"width": 4} if config.name == "unet" else {})}
+    return config.model_copy(update={"params": params})
+
+
+@pytest.mark.parametrize(
+    "config", SETTINGS + [_smaller(file_config(name)) for name in FILES], ids=lambda c: str(c.params)
+)
+def test_contract(config):
+    model = build_model(config, 3, 4).train()
+    side = max(model.minimum_size, model.input_size(64))
+    assert side % model.stride == 0
+    seen = {}
+    for role, name in model.default_layers.items():
+        model.get_submodule(name).register_forward_hook(lambda m, i, out, role=role: seen.update({role: out}))
+    images = torch.rand(2, 3, side, side + model.stride)
+    logits = model(images)
+    assert logits.shape == (2, 4, side - 2 * model.margin, side + model.stride - 2 * model.margin)
+    labels = torch.zeros(2, side, side + model.stride)
+    assert model.crop(labels).shape == (2, *logits.shape[-2:])
+    assert set(seen) == {"bottleneck", "decoder"} and all(out.ndim == 4 for out in seen.values())
+    assert seen["bottleneck"].shape[-1] < seen["decoder"].shape[-1]
+    logits.square().mean().backward()
+    without = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
+    assert not without
+    assert sum(float(p.grad.abs().sum()) > 0 for p in model.parameters()) > 0.9 * len(list(model.parameters()))
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_file_builds_and_says_what_it_is(name):
+    config = file_config(name)
+    model = build_model(config, 1, 2).eval()
+    assert dict(list_models(CONFIGS))[name] == " ".join(config.description.split()) != ""
+    if count_parameters(model) < 5_000_000:
+        with torch.no_grad():
+            assert model(torch.rand(1, 1, 96, 96)).shape == (1, 2, 96, 96)
+
+
+def test_lampert_setting_is_the_published_one():
+    model = build_model(file_config("unet_lampert"), 3, 3)
+    # two 3x3 convolutions per level with bias, 2x2 transposed convolutions, 1x1 head
+    widths, count, below = [64, 128, 256, 512, 1024], 0, 3
+    for width in widths:
+        count += 9 * below * width + width + 9 * width * width + width
+        below = width
+    for width in reversed(widths[:-1]):
+        count += 4 * 2 * width * width + width + 9 * 2 * width * width + width + 9 * width * width + width
+    assert count_parameters(model) == count + 64 * 3 + 3 == 31_031_875
+    # 572 gives 388 in Ronneberger et al. 2015: 92 pixels at each side; 512 is cut to 508 first
+    assert (model.stride, model.margin, 512 - 2 * model.margin) == (16, 94, 324)
+
+
+@pytest.mark.parametrize(("depth", "convolutions"), [(2, 2), (3, 2), (4, 2), (5, 2), (4, 1), (4, 3)])
+def test_margin_is_exactly_what_an_output_pixel_sees(depth, convolutions):
+    """Unpadded, an output pixel depends on nothing outside the input, and the output is centred on it."""
+    model = UNet(1, 2, depth=depth, width=1, norm="none", padding="valid", convolutions=convolutions).double()
+    model.pool = torch.nn.AvgPool2d(2)  # a maximum passes gradient to one of four pixels only
+    for parameter in model.parameters():  # all positive: no ReLU is ever dead, so every path carries gradient
+        torch.nn.init.constant_(parameter, 0.1)
+    side = model.minimum_size
+    images = torch.ones(1, 1, side, side, dtype=torch.double, requires_grad=True)
+    logits = model(images)
+    assert logits.shape[-1] == side - 2 * model.margin > 0
+    logits[0, 0].sum().backward()
+    columns = (images.grad[0, 0].abs().sum(0) > 0).nonzero()[:, 0]
+    first, last = int(columns.min()), int(columns.max())
+    assert first == side - 1 - last, "the output is not centred"
+    assert first == convolutions % 2 ** (depth - 2), "the whole input but the trimmed rim is used"
+
+
+def test_tiles_of_an_unpadded_network_agree_with_the_whole():
+    model = UNet(3, 2, depth=3, width=4, padding="valid", norm="none").eval()
+    image = torch.rand(1, 3, 128, 128)
+    with torch.no_grad():
+        whole = model(image)
+        shift = 4 * model.stride
+        part = model(image[..., shift:, shift:])
+    assert torch.allclose(whole[..., shift:, shift:], part, atol=1e-5)
+
+
+def test_building_is_deterministic_in_the_seed():
+    config = SETTINGS[0]
+    first, second = (torch.manual_seed(3) and build_model(config, 3, 2).state_dict() for _ in range(2))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        (ModelConfig(name="unnet"), "Did you mean 'unet'"),
+        (ModelConfig(name="unet", params={"dept": 3}), "Did you mean 'depth'"),
+        (ModelConfig(name="unet", params={"norm": "bacth"}), "Did you mean 'batch'"),
+        (ModelConfig(name="unet", params={"depth": 99}), "from 2 to 8"),
+        (ModelConfig(name="smp", params={"encoder": "resnet81"}), "Did you mean 'resnet18'"),
+        (ModelConfig(name="smp", params={"encoder": "tu-mobilenetv3_smal_100"}), "mobilenetv3_small_100"),
+        (ModelConfig(name="smp", params={"decoder": "unett"}), "Did you mean 'unet'"),
+        (ModelConfig(name="smp", params={"decoder_chanels": [1]}), "Did you mean 'decoder_channels'"),
+        (ModelConfig(name="smp", params={"encoder_weights": "imagenet"}), "safetensors"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_mistakes_are_answered_with_the_nearest_word(config, said):
+    with pytest.raises(ConfigError, match=said):
+        build_model(config, 3, 2)
+
+
+def test_a_size_that_does_not_fit_says_which_does():
+    model = build_model(SETTINGS[0], 3, 2)
+    with pytest.raises(ConfigError, match=r"multiples of 4 .* 100 x 98.*Set patches.size to 100"):
+        model(torch.rand(1, 3, 100, 98))

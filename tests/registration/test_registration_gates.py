@@ -1,0 +1,120 @@
+"""The gates let a right placement pass and give the reason for every wrong one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from stainda.registration import Transform, gates
+from stainda.registration.sections import SectionImage
+from stainda.registration.similarity import FrameView, agreement, compared_area, tissue_overlap
+
+GOOD = gates.Placement(100, 1.0, 1.0, 12.0, 0.0, False, 0.9, 9.0)
+SMOOTH = gates.Deformation(0.0, 0.8, 1.2, 0.01, 0.1, 0.2)
+
+
+def test_a_good_placement_passes() -> None:
+    assert gates.refuse_placement(GOOD) is None
+    assert gates.refuse_placement(replace(GOOD, rotation_degrees=180.0)) is None
+    assert gates.refuse_deformation(SMOOTH) is None
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"n_matches": 5}, "too few matches"),
+        ({"scale": 1.6}, "implausible scale"),
+        ({"scale": 4.0, "expected_scale": None}, "implausible scale"),
+        ({"shear": 0.5}, "shear"),
+        ({"turned": True}, "turns the section over"),
+        ({"tissue_overlap": 0.1}, "hardly overlap"),
+        ({"significance": 2.0}, "do not coincide"),
+        ({"n_matches": 12, "significance": 4.5}, "do not coincide"),
+    ],
+)
+def test_each_fault_of_a_placement_is_named(change, words) -> None:
+    assert words in str(gates.refuse_placement(replace(GOOD, **change)))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"folded_share": 0.01}, "folds"),
+        ({"area_change_p99": 4.0}, "changes areas"),
+        ({"round_trip_p99": 2.0}, "not invertible"),
+        ({"round_trip_p99": float("nan")}, "not invertible"),
+        ({"agreement_nonrigid": 0.09}, "does not raise"),
+    ],
+)
+def test_each_fault_of_a_deformation_is_named(change, words) -> None:
+    assert words in str(gates.refuse_deformation(replace(SMOOTH, **change)))
+
+
+def test_five_bad_matches_never_turn_a_section_over() -> None:
+    assert gates.turned_over(6, 68)
+    assert not gates.turned_over(70, 200)
+    assert not gates.turned_over(2, 6)
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_decompose_finds_what_was_composed(mirrored) -> None:
+    turn = np.radians(30)
+    matrix = np.eye(3)
+    matrix[:2, :2] = 1.5 * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    if mirrored:
+        matrix = matrix @ np.diag([-1.0, 1, 1])
+    scale, rotation, shear, mirrors = gates.decompose(matrix)
+    assert scale == pytest.approx(1.5) and rotation == pytest.approx(30) and shear == pytest.approx(0, abs=1e-9)
+    assert mirrors is mirrored
+    assert gates.decompose(np.diag([2.0, 1.0, 1.0]))[2] == pytest.approx(np.log(2))
+
+
+def tissue(seed: int, shape: tuple[int, int] = (360, 480)) -> np.ndarray:
+    """Something like tissue: textured inside an ellipse, white outside."""
+    noise = ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=shape), 4)
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    inside = ((y - shape[0] / 2) / (0.42 * shape[0])) ** 2 + ((x - shape[1] / 2) / (0.42 * shape[1])) ** 2 < 1
+    grey = np.where(inside, 170 + 40 * noise / noise.std(), 245)
+    return np.repeat(np.clip(grey, 20, 255)[..., None], 3, axis=2).astype(np.uint8)
+
+
+def section(name: str, pixels: np.ndarray) -> SectionImage:
+    height, width = pixels.shape[:2]
+    matrix = np.eye(3)
+    matrix[:2, 2] = -0.5
+    return SectionImage(name, pixels, pixels.mean(axis=2) < 235, matrix, (width, height), None)
+
+
+def significance(view: FrameView, image: SectionImage, transform: Transform) -> float:
+    brought = view.bring(image, transform)
+    return agreement(view.density, brought.density, compared_area(view, brought)).significance
+
+
+def test_only_the_right_place_stands_above_chance() -> None:
+    reference = section("ref", tissue(1))
+    other_stain = (255 - (255 - tissue(1).astype(float)) * (0.4, 0.8, 0.6)).astype(np.uint8)
+    noisy = np.clip(other_stain + np.random.default_rng(5).normal(0, 6, other_stain.shape), 0, 255).astype(np.uint8)
+    moving, unrelated = section("m", noisy), section("u", tissue(2))
+    view = FrameView.of(reference)
+    size = reference.size
+    same = Transform.identity("m", size, "ref")
+    assert significance(view, moving, same) > 2 * gates.MIN_SIGNIFICANCE
+    assert tissue_overlap(view, view.bring(moving, same)) > 0.95
+    wrong = {
+        "mirrored": np.array([[-1.0, 0, size[0]], [0, 1, 0], [0, 0, 1]]),
+        "turned": np.array([[-1.0, 0, size[0]], [0, -1, size[1]], [0, 0, 1]]),
+        "shifted": np.array([[1.0, 0, 40], [0, 1, 25], [0, 0, 1]]),
+    }
+    for matrix in wrong.values():
+        assert significance(view, moving, Transform.affine("m", size, "ref", size, matrix)) < gates.MIN_SIGNIFICANCE
+    assert significance(view, unrelated, Transform.identity("u", size, "ref")) < gates.MIN_SIGNIFICANCE
+
+
+def test_blank_glass_is_refused_and_tissue_is_not() -> None:
+    glass = np.clip(np.random.default_rng(0).normal(245, 3, (200, 200, 3)), 0, 255).astype(np.uint8)
+    assert "blank" in str(gates.refuse_blank(np.ones((200, 200), bool), glass))
+    assert "no tissue" in str(gates.refuse_blank(np.zeros((360, 480), bool), tissue(1)))
+    assert gates.refuse_blank(tissue(1).mean(axis=2) < 235, tissue(1)) is None

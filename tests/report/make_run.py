@@ -1,0 +1,304 @@
+"""A small, made-up run directory with every file that a study leaves: what the report is developed and tested on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import yaml
+from PIL import Image, ImageDraw
+
+from stainda.config import StudyConfig
+from stainda.evaluation import MEASURES, as_records, write_records
+from stainda.evaluation.metrics import OBJECT_MEASURES, PIXEL_MEASURES
+from stainda.files import write_csv, write_json
+
+SIZE = 640  # of a made-up section, level-0 pixels
+COLOURS = {"PAS": (196, 110, 170), "JONES": (150, 140, 150), "SR": (205, 90, 80), "CD68": (170, 150, 120)}
+TITLES = {
+    "source_only": "Source only", "hed_augmentation": "HED augmentation", "macenko": "Macenko normalisation",
+    "dann": "DANN", "propagated_labels": "Propagated labels", "oracle": "Oracle (target labels)",
+}  # fmt: skip
+GAIN = {
+    "source_only": 0.0, "hed_augmentation": 0.45, "macenko": -0.1, "dann": 0.3, "propagated_labels": 0.8, "oracle": 1.0,
+}  # fmt: skip
+
+
+def make_run(
+    folder: Path,
+    *,
+    test_patients: int = 6,
+    stains: Sequence[str] = ("PAS", "JONES", "SR", "CD68"),
+    centres: Sequence[str] = ("A", "B"),
+    strategies: Sequence[str] = tuple(TITLES),
+    registration: bool = True,
+    failed_job: bool = True,
+    seeds: int = 2,
+    trials: int = 2,
+) -> Path:
+    """Write the run directory and return it. ``test_patients`` counts those of all centres together."""
+    rng = np.random.default_rng(4)
+    config = _study(stains, centres, strategies, seeds, trials)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "study.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+    write_json(folder / "environment.json", ENVIRONMENT)
+    cohort = _cohort(stains, centres, test_patients)
+    write_csv(folder / "cohort.csv", cohort, list(cohort[0]))
+    for row in cohort:
+        _draw_section(folder, row, rng)
+    if registration:
+        _registration(folder, cohort, rng)
+    jobs = _jobs(folder, config, cohort, rng, failed_job)
+    write_csv(folder / "trials.csv", jobs, list(jobs[0]))
+    write_csv(
+        folder / "stages.csv",
+        [{"stage": name, "seconds": s} for name, s in STAGES.items() if registration or name != "registration"],
+        ["stage", "seconds"],
+    )
+    return folder
+
+
+ENVIRONMENT = {
+    "stainda": "0.1.0", "python": "3.11.7", "platform": "Linux x86_64", "cpu": "2 cores", "gpu": None,
+    "commit": "0123abc", "seed": 1, "packages": {"torch": "2.4.1", "numpy": "1.26.4", "valis-wsi": "1.2.0"},
+}  # fmt: skip
+STAGES = {
+    "cohort": 41.2,
+    "registration": 63.0,
+    "propagation": 2.1,
+    "patches": 9.4,
+    "training": 310.5,
+    "evaluation": 40.1,
+}
+
+
+def _study(stains, centres, strategies, seeds, trials) -> StudyConfig:
+    return StudyConfig.model_validate(
+        {
+            "study": "made_up",
+            "title": "A made-up study",
+            "question": "Which strategy carries a glomerulus detector from PAS at centre A elsewhere?",
+            "phantom": {"patients": 8, "stains": list(stains), "centres": list(centres), "size": SIZE},
+            "patches": {"size": 128, "mpp": 2.0},
+            "task": {"name": "glomeruli", "classes": ["glomerulus"]},
+            "protocol": {"sources": ["PAS@A"], "targets": ["rest"], "seeds": seeds},
+            "search": {"trials": trials},
+            "evaluation": {"resamples": 400},
+            "strategies": [{"name": name, "title": TITLES.get(name, ""), "reference": ""} for name in strategies],
+        }
+    )
+
+
+def _cohort(stains, centres, test_patients) -> list[dict]:
+    rows = []
+    splits = [("train", 2), ("val", 1), ("test", test_patients)]
+    number = 0
+    for split, count in splits:
+        for index in range(count):
+            number += 1
+            centre = centres[index % len(centres)] if split == "test" else centres[0]
+            for section, stain in enumerate(stains, start=1):
+                domain = f"{stain}@{centre}"
+                rows.append(
+                    {
+                        "slide": f"P{number:02d}_{stain}", "patient": f"P{number:02d}", "block": f"P{number:02d}",
+                        "section": section, "stain": stain, "centre": centre, "scanner": "", "path": "", "mpp": 0.5,
+                        "annotations": "", "landmarks": "", "split": split, "domain": domain, "width": SIZE,
+                        "height": SIZE, "role": "source" if domain == "PAS@A" else "target",
+                    }
+                )  # fmt: skip
+    return rows
+
+
+def _centres(row: dict) -> list[tuple[float, float, float]]:
+    rng = np.random.default_rng(sum(map(ord, row["patient"])))
+    x, y = np.meshgrid([120, 270, 420, 540], [110, 280, 450, 560])
+    xy = np.stack([x.ravel(), y.ravel()], 1) + rng.uniform(-20, 20, (16, 2))
+    return [(cx, cy, r) for (cx, cy), r in zip(xy, rng.uniform(25, 45, 16), strict=True)][:12]
+
+
+def _disc(cx, cy, r, n=40):
+    angle = np.linspace(0, 2 * np.pi, n + 1)
+    return np.stack([cx + r * np.cos(angle), cy + r * np.sin(angle)], 1).round(1).tolist()
+
+
+def _geojson(path: Path, discs, **properties) -> None:
+    features = [
+        {
+            "type": "Feature", "id": f"g{i}", "geometry": {"type": "Polygon", "coordinates": [_disc(*disc)]},
+            "properties": {"objectType": "annotation", "classification": {"name": "glomerulus"}, **properties},
+        }
+        for i, disc in enumerate(discs)
+    ]  # fmt: skip
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+
+
+def _draw_section(folder: Path, row: dict, rng) -> None:
+    colour = np.array(COLOURS.get(row["stain"], (180, 120, 160)))
+    if row["centre"] != "A":
+        colour = np.clip(colour * [0.95, 1.05, 1.1], 0, 255)
+    image = Image.new("RGB", (SIZE, SIZE), (245, 243, 245))
+    pen = ImageDraw.Draw(image)
+    pen.ellipse((20, 20, SIZE - 20, SIZE - 20), fill=tuple(int(v) for v in (colour + 245) / 2))
+    for cx, cy, r in _centres(row):
+        pen.ellipse((cx - r, cy - r, cx + r, cy + r), fill=tuple(int(v) for v in colour))
+    noise = rng.normal(0, 8, (SIZE, SIZE, 1))
+    image = Image.fromarray(np.clip(np.asarray(image, float) + noise, 0, 255).astype(np.uint8))
+    for name, size in (("thumbnails", 256), ("fields", 320)):
+        (folder / name).mkdir(exist_ok=True)
+        part = image if name == "thumbnails" else image.crop((60, 60, 60 + 480, 60 + 480))
+        part.resize((size, size)).save(folder / name / f"{row['slide']}.jpg", quality=80)
+    fields = folder / "fields" / "fields.csv"
+    line = f"{row['slide']},60,60,320,320,1.5\n"
+    text = fields.read_text() if fields.exists() else "slide,x,y,width,height,downsample\n"
+    fields.write_text(text + line)
+    _geojson(folder / "annotations" / "own" / f"{row['slide']}.geojson", _centres(row))
+
+
+def _registration(folder: Path, cohort, rng) -> None:
+    rows, carried, agreement = [], [], []
+    blocks = {row["block"]: [one for one in cohort if one["block"] == row["block"]] for row in cohort}
+    for number, (block, sections) in enumerate(blocks.items()):
+        reference = sections[0]
+        for section in sections[1:]:
+            source, target = section["slide"], reference["slide"]
+            refused = number == 1 and section["stain"] == sections[-1]["stain"]
+            before, rigid = rng.uniform(60, 200), rng.uniform(4, 8)
+            fine = {} if refused else {
+                "tre_before_px": before, "tre_rigid_px": rigid, "tre_nonrigid_px": rigid / 2, "tre_p90_px": rigid,
+                "tre_before_um": before / 2, "tre_rigid_um": rigid / 2, "tre_nonrigid_um": rigid / 4,
+                "tissue_overlap": rng.uniform(0.93, 0.99), "folds": 0.0, "n_matches": int(rng.integers(40, 300)),
+            }  # fmt: skip
+            overlay = f"registration/overlays/{block}__{source}__{target}.jpg"
+            rows.append(
+                {
+                    "block": block, "source": source, "target": target, "seconds": 12.5,
+                    "status": "refused" if refused else "registered", "overlay": overlay,
+                    "reason": "only 6 matches, 15 are needed" if refused else "", **fine,
+                }
+            )  # fmt: skip
+            (folder / "registration" / "overlays").mkdir(parents=True, exist_ok=True)
+            grey = rng.integers(120, 250, (90, 280, 3)).astype(np.uint8)
+            Image.fromarray(grey).save(folder / overlay)
+            for index in range(len(_centres(section))):
+                kept = not refused and index % 5 != 4
+                reason = "" if kept else "not registered" if refused else "less than 0.5 of its area on tissue"
+                carried.append(
+                    {
+                        "id": f"g{index}", "class": "glomerulus", "source": target, "target": source,
+                        "status": "kept" if kept else "dropped", "reason": reason,
+                        "area_ratio": rng.uniform(0.9, 1.1), "confidence": rng.uniform(0.6, 1),
+                    }
+                )  # fmt: skip
+                if kept:
+                    agreement.append(
+                        {
+                            "target": source, "class": "glomerulus", "id": f"g{index}", "dice": rng.uniform(0.75, 0.97),
+                            "centroid_distance_px": rng.uniform(1, 9),
+                        }
+                    )  # fmt: skip
+            if not refused:
+                discs = [(x + 3, y - 2, r) for x, y, r in _centres(section)]
+                _geojson(folder / "annotations" / "propagated" / f"{source}.geojson", discs)
+    pd.DataFrame(rows).to_csv(folder / "registration" / "quality.csv", index=False)
+    pd.DataFrame(carried).to_csv(folder / "annotations" / "propagation.csv", index=False)
+    pd.DataFrame(agreement).to_csv(folder / "annotations" / "agreement.csv", index=False)
+
+
+def _jobs(folder: Path, config: StudyConfig, cohort, rng, failed_job) -> list[dict]:
+    rows, records = [], []
+    for strategy in config.strategies:
+        runs = [(trial, 0, trial == 0) for trial in range(config.search.trials)]
+        runs += [(0, seed, True) for seed in range(1, config.protocol.seeds)]
+        for trial, seed, chosen in runs:
+            job = f"{strategy.name[:6]}{trial}{seed}".ljust(12, "0")
+            place = folder / "jobs" / job
+            fails = failed_job and strategy.name == "macenko" and trial == 1
+            write_json(place / "settings.json", {"strategy": strategy.name, "trial": trial, "seed": seed})
+            base = {
+                "strategy": strategy.name, "trial": trial, "seed": seed, "job": job, "state": "complete",
+                "value": round(0.88 - 0.02 * trial + rng.uniform(-0.01, 0.01), 4), "chosen": chosen,
+                "params": json.dumps({"training.learning_rate": 1e-3 if trial == 0 else 4e-4}),
+                "seconds": 24.0 + 9 * (strategy.name == "dann"), "cpu_seconds": 23.0 + 9 * (strategy.name == "dann"),
+                "reason": "",
+            }  # fmt: skip
+            if fails:
+                reason = "the loss is not a number at step 12 (loss_task)"
+                (place / "error.txt").write_text(f"TrainingError: {reason}\n")
+                rows.append({**base, "state": "failed", "value": "", "reason": reason, "chosen": False})
+                continue
+            rows.append(base)
+            _curve(place, rng)
+            write_json(
+                place / "result.json", {"score": base["value"], "best_epoch": 6, "cpu_seconds": base["cpu_seconds"]}
+            )
+            mine = _records(strategy.name, trial, seed, job, cohort, rng)
+            write_records(as_records(pd.DataFrame(mine)), place / "records.parquet")
+            records += mine
+            (place / "done").write_text("")
+            for row in cohort:
+                if row["split"] == "test" and chosen:
+                    level = _level(strategy.name, row)
+                    discs = [(x + 4, y + 2, r) for x, y, r in _centres(row)][: max(2, round(12 * level))]
+                    discs += [(90, 570, 26)] * (level < 0.7)
+                    _geojson(place / "predictions" / f"{row['slide']}.geojson", discs)
+    write_records(as_records(pd.DataFrame(records)), folder / "records.parquet")
+    return rows
+
+
+def _level(strategy: str, row: dict) -> float:
+    low = {"PAS": 0.82, "JONES": 0.55, "SR": 0.45, "CD68": 0.3}.get(row["stain"], 0.4)
+    if row["role"] == "source":
+        return 0.9
+    return low + GAIN.get(strategy, 0.5) * (0.88 - low)
+
+
+def _records(strategy: str, trial: int, seed: int, job: str, cohort, rng) -> list[dict]:
+    out = []
+    for row in cohort:
+        if row["split"] == "train" or (row["split"] == "val" and row["role"] != "source"):
+            continue
+        patient = (sum(map(ord, row["patient"])) % 7 - 3) * 0.015
+        for checkpoint, loss in (("best", 0.0), ("last", 0.015)):
+            level = float(np.clip(_level(strategy, row) + patient - loss - 0.02 * trial + rng.normal(0, 0.012), 0, 1))
+            pixel = (round(20_000 * level), round(20_000 * (1 - level)), round(20_000 * (1 - level)))
+            hits = round(12 * level)
+            for names, counts in (
+                (PIXEL_MEASURES, pixel),
+                (OBJECT_MEASURES, (hits, round(3 * (1 - level)), 12 - hits)),
+            ):
+                for name in names:
+                    out.append(
+                        {
+                            "study": "made_up", "strategy": strategy, "trial": trial, "seed": seed,
+                            "checkpoint": checkpoint, "job": job, "stain": row["stain"], "centre": row["centre"],
+                            "domain": row["domain"], "patient": row["patient"], "slide": row["slide"],
+                            "split": row["split"], "class": "glomerulus", "measure": name,
+                            "value": float(MEASURES[name].formula(*counts)),
+                            "tp": counts[0], "fp": counts[1], "fn": counts[2],
+                        }
+                    )  # fmt: skip
+    return out
+
+
+def _curve(place: Path, rng) -> None:
+    epochs = np.arange(1, 9)
+    rows = [
+        {
+            "epoch": int(e), "step": int(20 * e), "seconds": round(2.9 * e, 1),
+            "loss_task": round(float(0.9 * np.exp(-e / 4) + 0.1 + rng.normal(0, 0.01)), 4),
+            "val_dice": round(float(0.9 - 0.6 * np.exp(-e / 2) + rng.normal(0, 0.01)), 4),
+        }
+        for e in epochs
+    ]  # fmt: skip
+    write_csv(place / "training.csv", rows, list(rows[0]))
+
+
+if __name__ == "__main__":
+    import sys
+
+    print(make_run(Path(sys.argv[1])))

@@ -1,0 +1,287 @@
+"""The page: complete, self-contained, true to the records, and honest where something is missing."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+from make_run import make_run
+
+from stainda.errors import RecordError, StaindaError
+from stainda.evaluation import read_records, summarise, write_records
+from stainda.report import load_run, make_report
+from stainda.report.drawings import Drawing
+
+SMALL = dict(
+    test_patients=2, stains=("PAS", "SR"), centres=("A",), strategies=("source_only", "dann", "oracle"),
+    failed_job=False, seeds=1, trials=1,
+)  # fmt: skip
+
+
+class Reader(HTMLParser):
+    """Collects what the tests ask about; ``text`` is what a person reads."""
+
+    def __init__(self, page: Path) -> None:
+        super().__init__()
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.images: list[dict] = []
+        self.loaded: list[str] = []
+        self.text = ""
+        self._silent = 0
+        self.feed(page.read_text(encoding="utf-8"))
+        self.text = re.sub(r"\s+", " ", self.text.replace("\xa0", " "))
+
+    def handle_starttag(self, tag, attributes):
+        values = dict(attributes)
+        if "id" in values:
+            self.ids.append(values["id"])
+        if tag == "a":
+            self.links.append(values["href"])
+        if tag == "img":
+            self.images.append(values)
+        if tag in ("img", "script", "link", "iframe", "image"):
+            self.loaded += [values[key] for key in ("src", "href", "xlink:href") if key in values]
+        self._silent += tag in ("style", "script")
+
+    def handle_endtag(self, tag):
+        self._silent -= tag in ("style", "script")
+
+    def handle_data(self, data):
+        if not self._silent:
+            self.text += data
+
+
+def undrawn(figure, name, caption, alt, frame, folder) -> Drawing:
+    return Drawing(name, "", caption, alt)
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory):
+    """A complete run with six test patients, three stains, two centres, a failed job."""
+    strategies = ("source_only", "macenko", "dann", "propagated_labels", "oracle")
+    run = make_run(tmp_path_factory.mktemp("full") / "run", stains=("PAS", "SR", "CD68"), strategies=strategies)
+    return run, Reader(make_report(run))
+
+
+@pytest.fixture(scope="module")
+def small_run(tmp_path_factory):
+    return make_run(tmp_path_factory.mktemp("small") / "run", **SMALL)
+
+
+@pytest.fixture
+def small(small_run, tmp_path, monkeypatch):
+    """A small run of one's own, to be spoiled; figures are left out, which are most of the time."""
+    monkeypatch.setattr("stainda.report.page.draw", undrawn)
+    return Path(shutil.copytree(small_run, tmp_path / "run"))
+
+
+def test_page_has_every_section_and_the_answer_first(full):
+    _, page = full
+    ids = ["answer", "asked", "results", "examples", "data", "registration", "propagation", "training"]
+    ids += ["left-out", "cost", "provenance"]
+    assert [one for one in page.ids if one in ids] == ids
+    assert len(page.ids) == len(set(page.ids)), "an id stands twice"
+    assert all(link.removeprefix("#") in page.ids for link in page.links if link.startswith("#"))
+
+
+def test_page_loads_nothing_from_anywhere(full):
+    run, page = full
+    assert page.loaded and all(address.startswith(("data:", "#")) for address in page.loaded)
+    html = (run / "report" / "index.html").read_text(encoding="utf-8")
+    assert "default-src 'none'" in html
+    assert not re.findall(r"@import|url\(\s*['\"]?https?:", html)
+    assert all(image.get("alt") for image in page.images)
+
+
+def test_every_file_the_page_offers_lies_beside_it(full):
+    run, page = full
+    files = [link for link in page.links if not link.startswith("#")]
+    assert len(files) > 20
+    assert all((run / "report" / name).stat().st_size > 0 for name in files)
+    for svg in (run / "report" / "figures").glob("*.svg"):
+        assert svg.read_text(encoding="utf-8").rstrip().endswith("</svg>")
+
+
+def test_numbers_on_the_page_are_those_of_the_records(full):
+    run, page = full
+    config = load_run(run).study
+    trials = pd.read_csv(run / "trials.csv")
+    results = summarise(read_records(run / "records.parquet"), trials, config)
+    written = pd.read_csv(run / "results.csv", na_values=[""], keep_default_na=False)
+    pd.testing.assert_frame_equal(written.fillna({"note": ""}), results, check_dtype=False)
+    rows = results[(results["measure"] == "dice") & (results["selection"] == "source_validation")]
+    row = rows[(rows["strategy"] == "dann") & (rows["domain"] == "SR@B")].iloc[0]
+    assert f"{row['mean']:.2f} {row['low']:.2f} to {row['high']:.2f}" in spaced(page.text)
+
+
+def spaced(text: str) -> str:
+    return re.sub(r"(\d\.\d\d)(?=\d\.\d\d to)", r"\1 ", text)
+
+
+def test_failures_refusals_and_reasons_are_listed(full):
+    _, page = full
+    for words in (
+        "the loss is not a number at step 12", "only 6 matches, 15 are needed", "One training job failed",
+        "less than … of its area on tissue",
+    ):  # fmt: skip
+        assert words in page.text, words
+
+
+def test_no_difference_is_claimed_that_six_patients_cannot_show(full):
+    _, page = full
+    assert "No difference to Source only could be shown with six patients" in page.text
+    assert "no difference, however large, could have reached p ≤ 0.05" in page.text
+    assert "does best" not in page.text
+
+
+def test_a_shown_difference_is_claimed_with_interval_and_p(tmp_path, monkeypatch):
+    monkeypatch.setattr("stainda.report.page.draw", undrawn)
+    run = make_run(tmp_path / "run", **{**SMALL, "test_patients": 8})
+    page = Reader(make_report(run))
+    assert re.search(r"DANN does best without target labels: Dice 0\.\d\d \(95 % interval", page.text)
+    assert "p = 0.008" in page.text and "eight patients" in page.text
+    assert "could not be shown" not in page.text
+
+
+def test_one_patient_is_told_to_be_no_cohort_and_has_no_interval(tmp_path):
+    run = make_run(tmp_path / "run", **{**SMALL, "test_patients": 1})
+    page = Reader(make_report(run))
+    assert "This is one test patient, not a cohort: there is no interval and no test" in page.text
+    assert not re.search(r"\d\.\d\d to \d\.\d\d", page.text)
+    assert "on this patient" in page.text and "does best" not in page.text
+    assert "With a single test patient, neither intervals nor tests were computed" in page.text
+
+
+@pytest.mark.parametrize(
+    "lost",
+    [
+        {
+            "registration": "There is no registration/quality.csv: that stage was not run",
+            "annotations/agreement.csv": "No section has annotations of its own to compare with",
+            "fields": "There is no fields/fields.csv",
+            "environment.json": "There is no environment.json",
+            "records.parquet": "The study is not finished: records of 3 finished jobs are shown",
+        },
+        {
+            "annotations/propagation.csv": "There is no annotations/propagation.csv",
+            "thumbnails": "There are no thumbnails",
+            "trials.csv": "There is no trials.csv",
+            "stages.csv": "No training time was recorded",
+            "annotations/own": "Strategy by domain",
+        },
+        {"records.parquet": "There is no answer yet: nothing was evaluated yet", "jobs": "0 trained networks"},
+        {"cohort.csv": "There is no cohort.csv"},
+    ],
+    ids=["registration and more", "propagation and more", "not evaluated", "cohort"],
+)
+def test_a_missing_piece_is_said_and_the_rest_shown(small, lost):
+    for name in lost:
+        path = small / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    page = Reader(make_report(small))
+    for words in (*lost.values(), "Provenance"):
+        assert words in page.text
+
+
+def test_single_sections_are_told_to_need_no_registration(small):
+    cohort = pd.read_csv(small / "cohort.csv")
+    cohort.assign(block=cohort["slide"]).to_csv(small / "cohort.csv", index=False)
+    (small / "registration" / "quality.csv").unlink()
+    (small / "annotations" / "propagation.csv").unlink()
+    page = Reader(make_report(small))
+    assert "Every block holds a single section, so there was nothing to register" in page.text
+    assert "Nothing was registered, so no annotation was carried" in page.text
+
+
+def test_a_job_that_failed_before_any_table_knew_is_listed(small):
+    folder = small / "jobs" / "deadbeef0000"
+    folder.mkdir()
+    (folder / "error.txt").write_text("TrainingError: out of memory")
+    assert "out of memory" in Reader(make_report(small)).text
+
+
+def test_results_come_from_records_alone(small):
+    first = make_report(small)
+    before = (small / "results.csv").read_text()
+    (small / "results.csv").unlink()
+    shutil.rmtree(small / "report")
+    shutil.rmtree(small / "jobs")
+    assert make_report(small) == first
+    assert (small / "results.csv").read_text() == before
+
+
+@pytest.mark.parametrize("with_table", [True, False])
+def test_jobs_of_an_interrupted_study_are_told_apart_though_their_records_do_not_know_their_trial(small, with_table):
+    shutil.copytree(small / "jobs" / "dann00000000", small / "jobs" / "dann10000000")
+    trials = pd.read_csv(small / "trials.csv")
+    again = trials[trials["strategy"] == "dann"].assign(trial=1, job="dann10000000", chosen=False)
+    pd.concat([trials, again]).to_csv(small / "trials.csv", index=False)
+    (small / "records.parquet").unlink()
+    if not with_table:
+        (small / "trials.csv").unlink()
+    records = load_run(small).records
+    assert records.groupby("strategy")["trial"].nunique()["dann"] == 2
+
+
+def test_text_from_files_cannot_become_markup(small):
+    study = yaml.safe_load((small / "study.yaml").read_text())
+    study["title"] = "<script>alert(1)</script>"
+    (small / "study.yaml").write_text(yaml.safe_dump(study))
+    trials = pd.read_csv(small / "trials.csv")
+    trials.assign(reason="<img src=x onerror=alert(2)>").to_csv(small / "trials.csv", index=False)
+    html = make_report(small).read_text()
+    assert "<script>alert" not in html and "<img src=x" not in html
+    assert "&lt;script&gt;alert(1)" in html
+
+
+def test_files_outside_the_run_directory_are_not_shown(small):
+    secret = small.parent / "secret.jpg"
+    shutil.copy(small / "thumbnails" / "P01_PAS.jpg", secret)
+    cohort = pd.read_csv(small / "cohort.csv")
+    cohort.loc[0, "slide"] = "../../secret"
+    cohort.to_csv(small / "cohort.csv", index=False)
+    assert "../../secret," not in " ".join(image["alt"] for image in Reader(make_report(small)).images)
+
+
+def test_a_strategy_without_records_is_named(small):
+    records = read_records(small / "records.parquet")
+    write_records(records[records["strategy"] != "oracle"], small / "records.parquet")
+    assert "Without any result: Oracle (target labels)" in Reader(make_report(small)).text
+
+
+def test_a_folder_that_is_no_run_and_broken_tables_are_refused(small, tmp_path):
+    with pytest.raises(RecordError, match=r"no study\.yaml"):
+        make_report(tmp_path)
+    (small / "trials.csv").write_text("strategy,trial\ndann,0\n")
+    with pytest.raises(RecordError, match="columns seed, job, state"):
+        make_report(small)
+
+
+def test_a_failing_report_leaves_the_old_one(small):
+    page = make_report(small)
+    before = page.read_text()
+    (small / "records.parquet").write_bytes(b"broken")
+    with pytest.raises(StaindaError):
+        make_report(small)
+    assert page.read_text() == before
+
+
+def test_report_needs_neither_torch_nor_slides_nor_registration(small):
+    code = (
+        "import sys\n"
+        "for name in ('torch', 'torchvision', 'valis', 'openslide', 'pyvips', 'pytorch_adapt', 'optuna'):\n"
+        "    sys.modules[name] = None\n"
+        "from stainda.report import make_report\n"
+        f"print(make_report({str(small)!r}))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip().endswith("index.html")

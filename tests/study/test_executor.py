@@ -1,0 +1,49 @@
+"""Jobs side by side: results, reasons, and a crash that costs one job."""
+
+import os
+import time
+
+from stainda.errors import TrainingError
+from stainda.study.executor import Workers, report_step
+
+
+def _job(key, payload):
+    if payload == "fail":
+        raise TrainingError("the loss is not a number", remedy="Lower the learning rate")
+    if payload == "crash":
+        time.sleep(0.2)
+        os.kill(os.getpid(), 9)
+    if payload == "slow":
+        time.sleep(0.5)
+    report_step(2)
+    return payload * 2
+
+
+def _run(payloads, count=2):
+    steps, found = [], {}
+    with Workers(count, _job) as workers:
+        for key, payload in payloads.items():
+            workers.submit(key, payload)
+        while workers.busy:
+            for outcome in workers.completed(steps.append):
+                assert outcome.key not in found
+                found[outcome.key] = outcome
+    return found, steps
+
+
+def test_results_and_reasons_come_back_by_key():
+    found, steps = _run({"a": 1, "b": "fail", "c": 3})
+    assert (found["a"].value, found["c"].value) == (2, 6)
+    assert found["b"].reason == "the loss is not a number. Lower the learning rate."
+    assert sum(steps) <= 4
+
+
+def test_a_crash_costs_only_the_job_that_crashed():
+    found, _ = _run({"a": "slow", "bad": "crash", "c": "slow", "d": 4})
+    assert {key: outcome.value for key, outcome in found.items()} == {
+        "a": "slowslow",
+        "bad": None,
+        "c": "slowslow",
+        "d": 8,
+    }
+    assert "died" in found["bad"].reason

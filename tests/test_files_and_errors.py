@@ -1,0 +1,49 @@
+"""Files appear whole or not at all; errors survive the way back from another process."""
+
+import pickle
+
+import pytest
+
+from stainda.errors import SlideError, StaindaError, did_you_mean
+from stainda.files import stable_hash, whole_file, write_csv
+from stainda.randomness import generator_for, seed_for
+
+
+def test_a_file_that_could_not_be_finished_leaves_the_old_one(tmp_path):
+    path = tmp_path / "table.csv"
+    write_csv(path, [{"a": 1}], ["a"])
+    with pytest.raises(RuntimeError), whole_file(path) as aside:
+        aside.write_text("half")
+        raise RuntimeError
+    assert path.read_text().split() == ["a", "1"]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["table.csv"]
+
+
+def test_a_new_file_has_the_permissions_of_any_other(tmp_path):
+    write_csv(tmp_path / "table.csv", [], ["a"])
+    (tmp_path / "plain").touch()
+    assert (tmp_path / "table.csv").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_a_place_that_cannot_be_written_is_told(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StaindaError, match="cannot write here"), whole_file(tmp_path / "file" / "inside.csv"):
+        pass
+
+
+def test_errors_say_where_and_what_to_do_also_after_pickling():
+    error = SlideError("not a TIFF", file="a.svs", row=3, remedy="Export it again")
+    assert str(pickle.loads(pickle.dumps(error))) == str(error) == "a.svs, row 3: not a TIFF. Export it again."
+    assert isinstance(pickle.loads(pickle.dumps(error)), SlideError)
+
+
+def test_the_nearest_word_is_named():
+    assert did_you_mean("dan", ["dann", "mmd"]).startswith("Did you mean 'dann'?")
+    assert did_you_mean("zzz", ["dann", "mmd"]) == "Known: dann, mmd"
+
+
+def test_seeds_depend_on_the_name_alone_not_on_the_process():
+    assert seed_for(1, "dann", 0) == 4739269971286772
+    assert generator_for(1, "a").integers(1 << 40) != generator_for(1, "b").integers(1 << 40)
+    assert stable_hash({"a": [1, 2.5, "x"]}) == "0b7427b31067"
+    assert stable_hash({"b": 1, "a": 2}) == stable_hash({"a": 2, "b": 1})

@@ -1,0 +1,81 @@
+"""The house: a room imports only from rooms on lower floors, and start-up stays light."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "stainda"
+
+FLOORS = {
+    "cli": 5,
+    "study": 4, "report": 4,
+    "training": 3, "prediction": 3, "evaluation": 3,
+    "strategies": 2, "registration": 2, "patches": 2, "phantom": 2,
+    "slides": 1, "annotations": 1, "stains": 1, "models": 1,
+    "cohort": 0, "config": 0, "errors": 0, "files": 0, "randomness": 0, "progress": 0,
+}  # fmt: skip
+# study composes everything, so it also calls report, its neighbour; prediction reads what training wrote
+BESIDE = {("study", "report"), ("prediction", "training"), ("cohort", "config")}
+
+
+def _imports(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+    return {name.split(".")[1] for name in names if name.startswith("stainda.")}
+
+
+@pytest.mark.parametrize(
+    "room", sorted(path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name[0] != "_")
+)
+def test_a_room_imports_only_from_below(room):
+    assert room in FLOORS, f"{room} is no room of the house"
+    for path in sorted((PACKAGE / room).rglob("*.py")):
+        for other in _imports(path) - {room, "__version__"}:
+            below = FLOORS[other] < FLOORS[room] or FLOORS[room] == FLOORS[other] == 0
+            assert below or (room, other) in BESIDE, f"{path.relative_to(ROOT)} imports {other}"
+
+
+def test_the_command_line_starts_without_heavy_packages():
+    code = (
+        "import sys, stainda.cli.app\n"
+        "heavy = {'torch', 'valis', 'geopandas', 'pandas', 'matplotlib', 'optuna', 'scipy', 'openslide', 'pyvips'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
+
+
+def test_report_and_evaluation_work_without_torch():
+    code = (
+        "import sys\n"
+        "sys.modules['torch'] = None\n"
+        "import stainda.report, stainda.evaluation\n"
+        "from stainda.report import make_report\n"
+        "from stainda.evaluation import summarise\n"
+    )
+    subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+
+def test_every_command_has_help_with_an_example():
+    from typer.testing import CliRunner
+
+    from stainda.cli.app import app
+
+    runner = CliRunner()
+    listed = [command.name or command.callback.__name__ for command in app.registered_commands]
+    commands = (
+        [["doctor"]] + [[name] for name in listed if name != "doctor"] + [["manifest", "check"], ["manifest", "scan"]]
+    )
+    for command in commands:
+        result = runner.invoke(app, [*command, "--help"])
+        assert result.exit_code == 0, command
+        if command != ["doctor"]:
+            assert "stainda" in result.output and "xample" in result.output, command

@@ -1,0 +1,103 @@
+"""A synthetic cohort in memory: discs among squares, coloured as two stains."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from stainda.cohort import Roles
+from stainda.config import (
+    ModelConfig,
+    PatchConfig,
+    ProtocolConfig,
+    StrategyConfig,
+    TaskConfig,
+    TrainingConfig,
+)
+from stainda.patches import TrainingData
+from stainda.strategies import build
+from stainda.training import Job
+
+# colours (tissue, object, distractor) of each domain, RGB in 0..1
+COLOURS = {
+    "PAS@A": ((0.90, 0.74, 0.85), (0.62, 0.32, 0.58), (0.80, 0.55, 0.75)),
+    "SR@A": ((0.93, 0.86, 0.66), (0.72, 0.52, 0.30), (0.85, 0.35, 0.35)),
+    "JONES@A": ((0.78, 0.84, 0.86), (0.40, 0.46, 0.50), (0.62, 0.70, 0.72)),
+}
+
+
+def make_patch(generator, domain, size=48, empty=False):
+    """uint8 (S, S, 3) and labels (S, S): one disc of the object colour, one square of the distractor's."""
+    tissue, own, other = (np.asarray(colour) for colour in COLOURS[domain])
+    y, x = np.mgrid[:size, :size]
+    image = np.broadcast_to(tissue, (size, size, 3)) + generator.normal(0, 0.03, (size, size, 1))
+    labels = np.zeros((size, size), np.uint8)
+    cx, cy = generator.uniform(8, size - 8, 2)
+    square = (abs(x - cx) < 6) & (abs(y - cy) < 6)
+    image = np.where(square[..., None], other, image)
+    if not empty:
+        cx, cy = generator.uniform(10, size - 10, 2)
+        disc = (x - cx) ** 2 + (y - cy) ** 2 < generator.uniform(7, 10) ** 2
+        image = np.where(disc[..., None], own, image)
+        labels[disc] = 1
+    elif generator.random() < 0.5:  # the rim of the tissue
+        image[:, : int(generator.integers(8, size // 2))] = 1.0
+    image = image + generator.normal(0, 0.02, image.shape)
+    return (image.clip(0, 1) * 255).astype(np.uint8), labels
+
+
+class BlobStore:
+    """A patch store in memory: the attributes of ``patches.PatchStore`` that ``patches.TrainingData`` reads."""
+
+    classes = ("glomerulus",)
+
+    def __init__(self, sources=("PAS@A",), targets=("SR@A",), per_slide=12, seed=0, size=48):
+        rows, images, labels = [], [], []
+        for domain in (*sources, *targets):
+            generator = np.random.default_rng([seed, *domain.encode()])
+            kinds = ("labelled",) if domain in sources else ("unlabelled", "propagated", "oracle")
+            for split, count in (("train", 3), ("val", 1)):
+                for number in range(count):
+                    for kind in kinds:
+                        for index in range(per_slide):
+                            image, label = make_patch(generator, domain, size, empty=index % 2 == 0)
+                            slide = f"{domain}_{split}{number}"
+                            rows.append({"slide": slide, "domain": domain, "split": split, "kind": kind})
+                            images.append(image)
+                            labels.append(label)
+        self.table = pd.DataFrame(rows)
+        for column in ("patient", "block", "stain", "centre", "scanner", "x", "y", "downsample"):
+            self.table[column] = 0
+        self.images, self._own = np.stack(images), np.stack(labels)
+        self._own[(self.table["kind"] == "unlabelled").to_numpy()] = 255
+        self.tissue_pixels = {
+            slide: self.images[group.index].reshape(-1, 3)[::29]
+            for slide, group in self.table.groupby("slide", sort=False)
+        }
+
+    def labels(self, kind):
+        return self._own
+
+
+def make_data(job, **store):
+    """What a job may see of a blob store of its own domains."""
+    roles = Roles(job.sources, job.targets)
+    rule = build(job.strategy).labels.rule
+    made = BlobStore(job.sources, job.targets, **store)
+    return TrainingData(made, roles, labels=rule, visible=job.protocol.visible)
+
+
+def make_job(strategy=None, seed=1, model=None, visible="targets", targets=("SR@A",), **training):
+    settings = {"epochs": 2, "steps_per_epoch": 4, "batch_size": 8, "learning_rate": 3e-3, **training}
+    return Job(
+        study="blobs",
+        strategy=StrategyConfig(**{"name": "source_only", "norm": {"name": "shared"}, **(strategy or {})}),
+        model=ModelConfig(name="unet", params={"depth": 3, "width": 8} if model is None else model),
+        task=TaskConfig(classes=("glomerulus",)),
+        patches=PatchConfig(size=48, downsample=1),
+        training=TrainingConfig(**settings),
+        protocol=ProtocolConfig(sources=("PAS@A",), visible=visible),
+        sources=("PAS@A",),
+        targets=tuple(targets),
+        seed=seed,
+    )

@@ -1,0 +1,60 @@
+"""Batches: balanced, domain by domain where statistics are, each patch in its turn."""
+
+import numpy as np
+import pytest
+
+from stainda.errors import TrainingError
+from stainda.training.batches import Deck, LabelledBatches, UnlabelledBatches, need_objects
+
+DOMAINS = ["a"] * 40 + ["b"] * 20
+HAS = np.arange(60) % 10 == 0  # one patch in ten shows an object
+
+
+def _labelled(one_domain, seed=0, has=HAS, size=8):
+    return LabelledBatches(np.arange(60), DOMAINS, has, size, one_domain, np.random.default_rng(seed))
+
+
+def test_a_deck_deals_every_card_before_any_again():
+    deck = Deck(np.arange(7), np.random.default_rng(0))
+    dealt = [card for _ in range(7) for card in deck.deal(3)]
+    for start in range(0, 21, 7):
+        assert sorted(dealt[start : start + 7]) == list(range(7))
+
+
+@pytest.mark.parametrize("one_domain", [True, False])
+def test_half_of_a_batch_shows_objects_and_domains_take_turns(one_domain):
+    batches = _labelled(one_domain)
+    drawn = [batches.draw() for _ in range(20)]
+    assert all(len(batch) == 8 and HAS[batch].sum() == 4 for batch in drawn)
+    domains = [{DOMAINS[index] for index in batch} for batch in drawn]
+    assert all(len(found) == (1 if one_domain else 2) for found in domains)
+    counts = np.bincount([DOMAINS[index] == "b" for batch in drawn for index in batch])
+    assert counts.tolist() == [80, 80], "a domain with fewer patches is seen as often"
+
+
+def test_a_batch_is_made_of_what_there_is():
+    for has in (np.ones(60, bool), np.zeros(60, bool)):
+        assert len(_labelled(False, has=has).draw()) == 8
+    with pytest.raises(TrainingError, match="none of the 60 source training patches shows glomerulus"):
+        need_objects(np.zeros(60, bool), "source training", ["glomerulus"])
+
+
+def test_many_domains_share_a_small_batch_and_still_show_objects():
+    domains = [f"d{index % 8}" for index in range(160)]
+    has = (np.arange(160) // 8) % 2 == 0
+    batches = LabelledBatches(np.arange(160), domains, has, 8, False, np.random.default_rng(0))
+    shown = [has[batches.draw()].sum() for _ in range(10)]
+    assert shown == [4] * 10
+
+
+def test_batches_depend_on_the_seed_alone():
+    first, again, other = (_labelled(False, seed) for seed in (1, 1, 2))
+    draws = [[batches.draw().tolist() for _ in range(5)] for batches in (first, again, other)]
+    assert draws[0] == draws[1] != draws[2]
+
+
+def test_unlabelled_batches_turn_through_the_target_domains():
+    batches = UnlabelledBatches(np.arange(60), DOMAINS, 8, True, np.random.default_rng(0))
+    turns = [{DOMAINS[index] for index in batches.draw()} for _ in range(10)]
+    assert all(len(turn) == 1 for turn in turns) and turns.count({"a"}) == 5
+    assert {DOMAINS[index] for index in batches.draw_from("b")} == {"b"}

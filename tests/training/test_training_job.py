@@ -1,0 +1,45 @@
+"""A job's name follows from what decides its outcome."""
+
+import json
+
+import pytest
+from blob_cohort import make_job
+
+from stainda.config import StrategyConfig, TrainingConfig, load_strategy
+from stainda.errors import ConfigError, TrainingError
+from stainda.training import Job, resolve_training
+
+
+def test_a_job_comes_back_from_its_settings(tmp_path):
+    job = make_job({"align": {"name": "dann", "weight": 0.3}})
+    (tmp_path / "settings.json").write_text(json.dumps(job.settings()))
+    again = Job.load(tmp_path)
+    assert again == job and again.hash == job.hash
+
+
+def test_the_hash_changes_with_the_outcome_and_not_with_prose_or_threads():
+    base = make_job()
+    assert make_job(seed=2).hash != base.hash
+    assert make_job({"align": "dann"}).hash != base.hash
+    assert make_job(learning_rate=0.1).hash != base.hash
+    assert make_job({"title": "plain"}).hash == base.hash
+    assert make_job(threads=2).hash == base.hash
+
+
+def test_settings_that_are_not_a_jobs_are_refused(tmp_path):
+    with pytest.raises(TrainingError, match="RUN/jobs/HASH"):
+        Job.load(tmp_path)
+    (tmp_path / "settings.json").write_text(json.dumps({"seed": 1}))
+    with pytest.raises(ConfigError, match="missing or unknown"):
+        Job.load(tmp_path)
+
+
+def test_a_strategy_changes_the_loop_but_not_the_number_of_steps():
+    training = TrainingConfig()
+    changed = resolve_training(training, StrategyConfig(name="mine", training={"learning_rate": 0.5}))
+    assert changed.learning_rate == 0.5 and changed.epochs == training.epochs
+    with pytest.raises(ConfigError, match="same for all strategies"):
+        resolve_training(training, StrategyConfig(name="mine", training={"epochs": 99}))
+    with pytest.raises(ConfigError, match="learning_rate"):
+        resolve_training(training, StrategyConfig(name="mine", training={"learning_rat": 1}))
+    assert resolve_training(training, load_strategy("dann")) == training
