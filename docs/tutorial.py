@@ -35,7 +35,8 @@ def main(folder: Path) -> None:
         Path(__file__).parents[1] / "studies" / "quickstart.yaml",
         [
             "study=tutorial", "phantom=null", f"manifest={manifest.resolve()}",
-            "strategies=[source_only, hed_augmentation]", "training.epochs=2", "training.steps_per_epoch=5", "search.trials=1", "protocol.seeds=1",
+            "strategies=[source_only, hed_augmentation]",
+            "training.epochs=2", "training.steps_per_epoch=5", "search.trials=1", "protocol.seeds=1",
         ],
     )  # fmt: skip
     run = run_study(study, folder / "run")

@@ -15,7 +15,6 @@ from typing import Any
 
 from stainda.errors import StaindaError
 
-
 ASIDE = ".stainda-"
 """Names of files that are being written start with this."""
 

@@ -15,7 +15,6 @@ import shapely
 from shapely.geometry.base import BaseGeometry
 
 from stainda.annotations.guarded import MAX_BYTES, read_json
-from stainda.annotations.repair import repair
 from stainda.annotations.shapes import as_uuid, derive_ids, make_shapes
 from stainda.errors import AnnotationError
 from stainda.files import whole_file
@@ -82,17 +81,6 @@ def read_shapes(
     columns = {key: [row[key] for row in rows] for key in ("name", "score", "source_slide", "confidence", "properties")}
     ids = [row["id"] or made for row, made in zip(rows, derived, strict=True)]
     return make_shapes(geometries, classes, id=ids, **columns)
-
-
-def load_shapes(path: str | Path, size: tuple[int, int] | None = None) -> tuple[gpd.GeoDataFrame, list[dict[str, str]]]:
-    """Read shapes and repair them; what was mended or dropped is told in rows of :data:`REPAIR_COLUMNS`.
-
-    Args:
-        size: the slide's width and height in level-0 pixels; shapes outside are dropped, those across its edge clipped.
-    """
-    problems: list[dict[str, str]] = []
-    shapes, rows = repair(read_shapes(path, problems), size)
-    return shapes, problems + rows
 
 
 def _features(document: Any, path: Path) -> list[Any]:

@@ -14,11 +14,11 @@ MAX_BYTES = 256_000_000
 MAX_DEPTH = 64
 
 
-def read_bytes(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
-    """The content of a file.
+def check_file(path: Path, max_bytes: int = MAX_BYTES) -> None:
+    """Refuse what is no file, empty, or larger than ``max_bytes``, before any of it is read.
 
     Raises:
-        AnnotationError: no such file, a folder, empty, or larger than ``max_bytes``.
+        AnnotationError: any of these.
     """
     if path.is_dir():
         raise AnnotationError("this is a folder, not a file of annotations", file=path, remedy="Name a file in it")
@@ -31,6 +31,17 @@ def read_bytes(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
             file=path,
             remedy="Split the file, or raise max_bytes if it is trusted",
         )
+    if size == 0:
+        raise AnnotationError("the file is empty", file=path, remedy="Export the annotations again")
+
+
+def read_bytes(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
+    """The content of a file.
+
+    Raises:
+        AnnotationError: no such file, a folder, empty, or larger than ``max_bytes``.
+    """
+    check_file(path, max_bytes)
     try:
         data = path.read_bytes()
     except OSError as error:

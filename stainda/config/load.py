@@ -113,6 +113,11 @@ def load_strategy(value: str | Mapping[str, Any], near: Path | None = None) -> S
     """A strategy by name, written out, or by name with changes (``{from: dann, name: dann_strong, align: {...}}``)."""
     if isinstance(value, str):
         raw, source = load_piece("strategies", value, near), value
+    elif not isinstance(value, Mapping):
+        raise ConfigError(
+            f"strategies holds {value!r}, which is neither a name nor a mapping",
+            remedy="Write strategies: [source_only, dann]",
+        )
     else:
         raw = dict(value)
         base = raw.pop("from", None)

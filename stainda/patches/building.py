@@ -158,7 +158,7 @@ def _run(
     work: Callable[[SlideJob], SlideResult], jobs: Sequence[SlideJob], workers: int, progress: Progress
 ) -> Iterator[SlideResult]:
     """Results in the order of the jobs."""
-    with progress.task("cutting patches", len(jobs)) as bar:
+    with progress.task("Cutting patches", len(jobs)) as bar:
         if workers <= 1 or len(jobs) <= 1:
             for job in jobs:
                 yield work(job)

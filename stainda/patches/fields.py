@@ -52,7 +52,7 @@ def write_fields(
     if table.is_file() and marker.is_file() and marker.read_text(encoding="utf-8") == key:
         return table
     rows = []
-    with progress.task("fields of view", len(cohort)) as bar:
+    with progress.task("Saving fields of view", len(cohort)) as bar:
         for section in cohort:
             with open_slide(section.path, section.mpp) as slide:
                 downsample = working_downsample(slide, config, section.slide)

@@ -42,9 +42,9 @@ class Tissue:
         """Micrometres below the edge of the tissue, negative on glass; exact near the edge to a few percent."""
         a, b = self.axes
         around = np.arctan2(y, x)
-        wander = 1 + np.sum(
-            [h * np.sin(w * around + p) for w, h, p in zip(self.waves, self.heights, self.phases, strict=True)], axis=0
-        )
+        wander = np.ones_like(around)
+        for wave, height, phase in zip(self.waves, self.heights, self.phases, strict=True):
+            wander += height * np.sin(wave * around + phase)
         level = (np.abs(x / a) ** 4 + np.abs(y / b) ** 4) ** 0.25
         return (wander - level) * min(a, b)
 
@@ -218,8 +218,8 @@ def _tubules(
         middle = low - 6 + (layer + 0.5) * depth
         raster = Raster(half)
         axes = raster.axes
-        gx, gy = np.meshgrid(axes, axes)
-        raster.taken = tissue.depth(gx, gy) < -10
+        for row, y in enumerate(axes):
+            raster.taken[row] = tissue.depth(axes, np.full_like(axes, y)) < -10
         for centre, radius in zip(bodies.centre, bodies.outer.radius, strict=True):
             cut = radius**2 - (middle - centre[2]) ** 2
             if cut > 0:

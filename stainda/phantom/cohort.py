@@ -42,7 +42,7 @@ def make_cohort(config: PhantomConfig, out: str | Path, progress: Progress = SIL
     plans = plan_sections(config)
     _claim(config, out)
     todo = [plan for plan in plans if not _finished(plan, out)]
-    with progress.task("synthetic sections", total=len(plans)) as task:
+    with progress.task("Making sections", total=len(plans)) as task:
         task.advance(len(plans) - len(todo))
         if workers <= 1 or len(todo) <= 1:
             for plan in todo:

@@ -142,7 +142,7 @@ def _rounds(
         kind = str(rng.choice(("proximal", "distal", "collecting"), p=(0.66, 0.27, 0.07)))
         radius = float(np.clip(_radius(rng, kind), smallest, room * 1.08))
         spare = max(0.0, room - radius)
-        xy = np.array([raster.axes[column], raster.axes[row]]) + rng.uniform(-0.5, 0.5, 2) * spare
+        xy = (np.array([column, row]) + 0.5) * CELL - raster.half + rng.uniform(-0.5, 0.5, 2) * spare
         raster.stamp(claimed, xy, 1.7 * room)
         raster.stamp(raster.taken, xy, 0.9 * radius)
         lean = np.tan(np.deg2rad(min(70.0, abs(rng.normal(0, 26)))))

@@ -201,7 +201,7 @@ class Predictor:
         )
         blend, rows, columns = Blend(plan, out), plan.rows, plan.columns
         size = max(1, _BATCH_PIXELS // tile**2)
-        with progress.task(f"predict {name}", len(rows)) as bar:
+        with progress.task(f"Predicting {name}", len(rows)) as bar:
             for row, top in enumerate(rows):
                 boxes = np.asarray([(left, top, left + plan.result, top + plan.result) for left in columns])
                 shown = [columns[index] for index in np.flatnonzero(region.tissue_share(boxes) > 0)]

@@ -36,7 +36,7 @@ from stainda.registration.results import (
 )
 from stainda.registration.sections import WORKING, SectionImage, open_sections, working_dim
 from stainda.registration.similarity import FrameView, agreement, compared_area, tissue_overlap
-from stainda.registration.transforms import Transform
+from stainda.registration.transforms import Transform, apply_affine
 
 VALIS_SECONDS = 240.0  # for one section of one call; a pair takes 5 to 20 s on one core at 512 px
 SAMPLED = 4000  # points of tissue at which a deformation is judged
@@ -253,9 +253,22 @@ def judge(view: FrameView, frame: SectionImage, proposal: Proposal, gated: bool 
     measures |= {
         "tissue_overlap": tissue_overlap(view, warped),
         "significance": deformed.significance,
-        "folds": int(full.folds().sum()),
+        "folds": _folds_on_tissue(full, view),
     }
     return Verdict(REGISTERED, "", full, measures)
+
+
+def _folds_on_tissue(transform: Transform, view: FrameView) -> int:
+    """Lattice points on tissue of the reference where the displacement turns over; beyond the tissue it is a mere
+    continuation, where nothing is carried."""
+    rows, columns = np.nonzero(transform.folds())
+    if not len(rows):
+        return 0
+    frame = apply_affine(transform.post, np.stack([columns, rows], axis=1).astype(float))
+    x, y = np.round((frame - view.points[0]) / view.downsample).astype(int).T
+    height, width = view.tissue.shape
+    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    return int(view.tissue[y[inside], x[inside]].sum())
 
 
 def _tissue_points(view: FrameView, tissue: np.ndarray) -> np.ndarray:

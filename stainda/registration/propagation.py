@@ -64,7 +64,7 @@ def propagate(
     agreements: list[dict[str, Any]] = []
     written: set[str] = set()
     blocks = cohort.blocks()
-    with progress.task("propagation", len(blocks)) as task:
+    with progress.task("Carrying annotations", len(blocks)) as task:
         for block, sections in blocks.items():
             chosen = tuple(row for row in sections if _is_source(row, sources, own_shapes, config))
             if chosen and len(sections) > 1:

@@ -70,7 +70,7 @@ def register_cohort(
     there = [job for job in pending if job not in here]
     if there:
         require_valis()
-    with progress.task("registration", len(jobs)) as task:
+    with progress.task("Registering blocks", len(jobs)) as task:
         if len(jobs) > len(pending):
             task.advance(len(jobs) - len(pending), "done before")
         for job in here:

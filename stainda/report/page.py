@@ -51,7 +51,7 @@ def make_report(run: str | Path, progress: Progress = SILENT) -> Path:
     out = loaded.folder / "report"
     aside = loaded.folder / ".report-new"
     shutil.rmtree(aside, ignore_errors=True)
-    with progress.task("report", 4) as task:
+    with progress.task("Making the report", 4) as task:
         analysis = _analysis(loaded)
         task.advance(1, "statistics")
         page = _Page(loaded, analysis, aside)

@@ -26,6 +26,8 @@ from stainda.strategies.statistics import (
 from stainda.strategies.strategy import Strategy, build
 
 CHECKPOINTS = {"best": "model.safetensors", "last": "last.safetensors"}
+STATISTICS = {"best": "statistics.safetensors", "last": "last_statistics.safetensors"}
+"""Batch statistics per domain belong to the weights they were estimated with."""
 
 
 @dataclass
@@ -106,7 +108,7 @@ class Detector:
             "std": [float(value) for value in self.standard.std],
         }
         write_json(folder / "view.json", state)
-        save_statistics(folder / "statistics.safetensors", self.statistics)
+        save_statistics(folder / STATISTICS["best"], self.statistics)
 
     @classmethod
     def load(cls, folder: str | Path, settings: Mapping[str, Any], checkpoint: str = "best") -> Detector:
@@ -128,8 +130,8 @@ class Detector:
         with torch.random.fork_rng(devices=[]):
             detector = cls.build(strategy, model, TaskConfig.model_validate(settings["task"]), standard)
         load_weights_into(detector.network, folder / CHECKPOINTS[checkpoint])
-        if (folder / "statistics.safetensors").is_file():
-            detector.statistics = load_statistics(folder / "statistics.safetensors")
+        if (folder / STATISTICS[checkpoint]).is_file():
+            detector.statistics = load_statistics(folder / STATISTICS[checkpoint])
         detector.network.to(memory_format=torch.channels_last)
         detector.network.eval()
         return detector

@@ -6,13 +6,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from stainda.study.listing import Entry as Entry
-    from stainda.study.listing import catalogue as catalogue
     from stainda.study.doctor import Finding as Finding
     from stainda.study.doctor import examine as examine
     from stainda.study.folder import STAGES as STAGES
     from stainda.study.folder import RunFolder as RunFolder
     from stainda.study.folder import read_study as read_study
+    from stainda.study.listing import Entry as Entry
+    from stainda.study.listing import catalogue as catalogue
     from stainda.study.run import StudyRun as StudyRun
     from stainda.study.run import run_study as run_study
 

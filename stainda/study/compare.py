@@ -16,7 +16,7 @@ from stainda.files import stable_hash, write_csv
 from stainda.progress import Progress
 from stainda.study.executor import Outcome, Workers
 from stainda.study.folder import RunFolder, plain
-from stainda.study.jobs import JobRequest, JobResult, run_job
+from stainda.study.jobs import JobRequest, JobResult, is_scored, run_job, scoring_key
 from stainda.study.search import StrategySearch, sqlite_address
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ class _Comparison:
         self.config, self.roles, self.folder = config, roles, folder
         self.store, self.store_key = current_store(folder)
         self.scored = sections_to_score(cohort, roles)
+        self.scoring = scoring_key(folder, self.scored, config.evaluation)
         self.courses = [self._course(strategy) for strategy in config.strategies]
         self.planned: dict[str, list[_Planned]] = {}
 
@@ -108,8 +109,9 @@ class _Comparison:
             waiting.append(planned)
             if len(waiting) == 1:  # two strategies may come to the same settings; they share the job
                 request = JobRequest(
-                    self.folder, planned.job, self.store, self.scored, self.config.evaluation, self.roles.sources
-                )
+                    self.folder, planned.job, self.store, self.scored, self.config.evaluation, self.roles.sources,
+                    self.scoring,
+                )  # fmt: skip
                 pool.submit(planned.job.hash, request)
 
     def _next(self, course: _Course) -> Iterator[_Planned]:
@@ -155,7 +157,7 @@ class _Comparison:
         from stainda.training import read_result
 
         folder = self.folder.job(job.hash)
-        if not (folder / "done").exists() or (result := read_result(folder)) is None:
+        if not is_scored(folder, self.scoring) or (result := read_result(folder)) is None:
             return None
         return JobResult(result.score, result.seconds, result.cpu_seconds)
 

@@ -141,8 +141,10 @@ def _prepare(steps: Any, parent: int, threads: int) -> None:
     steps.cancel_join_thread()
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     import signal
+    import warnings
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends the workers
+    warnings.filterwarnings("ignore", message="pkg_resources is deprecated")  # torchmetrics 0.9.3, which is pinned
     import torch
 
     torch.set_num_threads(threads)

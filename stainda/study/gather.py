@@ -93,7 +93,7 @@ def _thumbnail(slide: Any, folder: RunFolder, section: Section) -> None:
     from PIL import Image
 
     path = folder.root / "thumbnails" / f"{section.slide}.jpg"
-    if path.exists():
+    if path.exists() and path.stat().st_mtime_ns >= section.path.stat().st_mtime_ns:
         return
     image, _ = slide.thumbnail(THUMBNAIL_PX)
     with whole_file(path) as aside:

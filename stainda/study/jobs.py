@@ -5,6 +5,7 @@ Runs in a worker process. Whatever is complete in the job's folder is not done a
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 from stainda.cohort import Cohort
 from stainda.config import EvaluationConfig
 from stainda.errors import StaindaError
-from stainda.files import write_text
+from stainda.files import stable_hash, write_text
 from stainda.study.executor import report_step
 from stainda.study.folder import RunFolder
 
@@ -24,7 +25,7 @@ class JobRequest:
     """What a worker needs to run one job.
 
     ``scored`` holds the sections to score: source patients of the validation split, and the test patients of every
-    domain. Their annotations serve nothing but scoring.
+    domain. Their annotations serve nothing but scoring. ``scoring`` is their :func:`scoring_key`.
     """
 
     folder: RunFolder
@@ -33,6 +34,7 @@ class JobRequest:
     scored: Cohort
     evaluation: EvaluationConfig
     source_domains: tuple[str, ...]
+    scoring: str = ""
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,22 @@ class JobResult:
     score: float
     seconds: float
     cpu_seconds: float
+
+
+def scoring_key(folder: RunFolder, scored: Cohort, evaluation: EvaluationConfig) -> str:
+    """Hash of what records depend on beside the training: other annotations, slides or overlap are scored anew."""
+    rows: list[list[Any]] = []
+    for one in scored:
+        state, truth = one.path.stat(), (folder.own / f"{one.slide}.geojson").read_bytes()
+        about = [one.slide, one.patient, one.stain, one.centre, scored.domain(one), one.split, one.mpp]
+        rows.append([*about, state.st_size, state.st_mtime_ns, hashlib.sha256(truth).hexdigest()])
+    return stable_hash([evaluation.iou, rows])
+
+
+def is_scored(folder: Path, scoring: str) -> bool:
+    """Whether a job's records are complete and of this :func:`scoring_key`."""
+    done = folder / "done"
+    return done.is_file() and done.read_text(encoding="utf-8") == scoring
 
 
 def run_job(key: str, request: JobRequest) -> JobResult:
@@ -80,13 +98,15 @@ def _train_and_score(folder: Path, request: JobRequest) -> JobResult:
             told += 1
             report_step()
 
+        (folder / "done").unlink(missing_ok=True)  # records of an earlier training are not of this one
         result = train(request.job, PatchStore.open(request.store), folder, on_epoch=on_epoch)
         report_step(max(0, epochs - told))  # stopped early
     else:
         report_step(epochs)
-    if not (folder / "done").exists():
+    if not is_scored(folder, request.scoring):
+        (folder / "done").unlink(missing_ok=True)
         score_job(folder, request)
-        write_text(folder / "done", "")
+        write_text(folder / "done", request.scoring)
     return JobResult(score=result.score, seconds=result.seconds, cpu_seconds=result.cpu_seconds)
 
 
@@ -96,6 +116,7 @@ def score_job(folder: Path, request: JobRequest) -> None:
 
     from stainda.annotations import rasterise, read_shapes, write_geojson
     from stainda.evaluation import gather_records, make_records, score_slide, write_records
+    from stainda.patches.cutting import IGNORE_CLASSES
     from stainda.prediction import load_predictor
     from stainda.slides import open_slide
 
@@ -109,7 +130,8 @@ def score_job(folder: Path, request: JobRequest) -> None:
                 found = predictor.probabilities(slide, domain=request.scored.domain(section))
             objects = predictor.objects(found)
             height, width = found.array.shape[1:]
-            labels = rasterise(truth, classes, found.x, found.y, width, height, found.downsample)
+            ignored = truth[truth["class"].isin(IGNORE_CLASSES)]
+            labels = rasterise(truth, classes, found.x, found.y, width, height, found.downsample, ignore=ignored)
             scores = score_slide(
                 found.array,
                 labels,
@@ -118,6 +140,7 @@ def score_job(folder: Path, request: JobRequest) -> None:
                 truth,
                 iou=request.evaluation.iou,
                 threshold=predictor.threshold,
+                ignored=ignored,
             )
             tables.append(
                 make_records(

@@ -115,11 +115,12 @@ class StudyRun:
         """Which domains teach and which are tested, each with the patients and annotations its role needs."""
         roles = resolve_roles(self.cohort, self.config.protocol)
         check_annotated(self.cohort, roles)
-        stains = {section.stain for section in self.cohort}
+        stains = {section.stain for section in self.cohort.where(domains=roles.sources)}
         for stain in self.config.propagation.sources:
             if stain not in stains:
                 raise ConfigError(
-                    f"propagation.sources names {stain!r}, which no section is stained with",
+                    f"propagation.sources names {stain!r}, which no section of the source domains is stained with; "
+                    "annotations of targets are for scoring and the ceiling only",
                     remedy=did_you_mean(stain, stains),
                 )
         return roles
@@ -168,7 +169,8 @@ class StudyRun:
             section.slide
             for section in self.cohort
             if section.annotations is not None
-            and (section.stain in wanted if wanted else self.cohort.domain(section) in self.roles.sources)
+            and self.cohort.domain(section) in self.roles.sources
+            and (not wanted or section.stain in wanted)
         ]
         if not sources:
             raise StaindaError(
@@ -184,8 +186,10 @@ class StudyRun:
     @cached_property
     def propagated_shapes(self) -> dict[str, Any]:
         from stainda.annotations import read_shapes
+        from stainda.registration.results import file_name
 
-        return {path.stem: read_shapes(path) for path in sorted(self.folder.propagated.glob("*.geojson"))}
+        paths = {one.slide: self.folder.propagated / f"{file_name(one.slide)}.geojson" for one in self.cohort}
+        return {slide: read_shapes(path) for slide, path in paths.items() if path.is_file()}
 
     # patches ------------------------------------------------------------------------------------------------------
 

@@ -59,6 +59,9 @@ class StrategySearch:
 
     def suggest(self, index: int) -> dict[str, Any]:
         """The settings of trial ``index``; trials 0 to ``index - 1`` must have been told."""
+        known = self._by_index().get(index)
+        if known is not None and known.value is not None:
+            return dict(known.user_attrs["params"])  # drawn before an earlier trial, failed then, was made good
         if index == 0:
             return dict(self.defaults)
         with _quiet_optuna() as optuna:
@@ -71,8 +74,10 @@ class StrategySearch:
     def tell(
         self, index: int, params: dict[str, Any], value: float | None, job: str, reason: str | None = None
     ) -> None:
-        """Store a finished trial (``value`` None: failed with ``reason``); telling it again changes nothing."""
-        if index in self._by_index():
+        """Store a finished trial (``value`` None: failed with ``reason``); telling it again changes nothing, except
+        that one which failed before (no memory, no GPU) may succeed."""
+        known = self._by_index().get(index)
+        if known is not None and (value is None or known.value is not None):
             return
         with _quiet_optuna() as optuna:
             state = optuna.trial.TrialState.FAIL if value is None else optuna.trial.TrialState.COMPLETE
@@ -99,7 +104,9 @@ class StrategySearch:
         found: dict[int, Any] = {}
         for trial in self._stored.get_trials(deepcopy=False):
             if "index" in trial.user_attrs:
-                found.setdefault(trial.user_attrs["index"], trial)
+                earlier = found.get(trial.user_attrs["index"])
+                if earlier is None or earlier.value is None:
+                    found[trial.user_attrs["index"]] = trial
         return dict(sorted(found.items()))
 
 

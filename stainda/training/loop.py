@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+import warnings
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,19 +14,26 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from stainda.config import TrainingConfig
 from stainda.errors import TrainingError
 from stainda.files import output_errors, write_csv, write_json
 from stainda.progress import SILENT, Progress
 from stainda.randomness import generator_for, seed_for
 from stainda.strategies import Strategy, build
 from stainda.strategies.align import Batch, Site, Step
-from stainda.strategies.detector import CHECKPOINTS, Detector, Standard, load_weights_into, save_weights
+from stainda.strategies.detector import CHECKPOINTS, STATISTICS, Detector, Standard, load_weights_into, save_weights
 from stainda.strategies.features import FeatureTap
-from stainda.strategies.statistics import DomainStatistics, Statistics, batchnorm_layers, estimate_statistics
+from stainda.strategies.statistics import (
+    DomainStatistics,
+    Statistics,
+    batchnorm_layers,
+    estimate_statistics,
+    save_statistics,
+)
 from stainda.training.batches import LabelledBatches, Origins, Patches, UnlabelledBatches, need_objects, shows_object
 from stainda.training.job import Job
 from stainda.training.losses import LOSSES
+from stainda.training.machine import choose_device, choose_precision, make_optimiser, torch_for
+from stainda.training.result import TrainingResult
 from stainda.training.validation import Validation, validate
 
 if TYPE_CHECKING:
@@ -38,46 +44,6 @@ STATISTICS_PATCHES = 96
 
 EPOCH_VALIDATION = 192
 """Validation patches scored each epoch, at most (a fixed random choice); all of them are scored at the end."""
-
-
-@dataclass(frozen=True)
-class TrainingResult:
-    """What ``result.json`` holds.
-
-    Attributes:
-        score: pooled Dice on source validation of the best checkpoint, at its thresholds: the objective of the search.
-        thresholds: probability from which a pixel is called the class, by class, fixed on source validation.
-        best_epoch: 1-based; ``epochs`` and ``steps`` say how far training went.
-        seconds, cpu_seconds: of the whole job, wall clock and processor.
-        norm: what was done about batch statistics.
-        fallbacks: slides whose view could not be fitted, with what was done instead.
-    """
-
-    score: float
-    thresholds: dict[str, float]
-    dice: dict[str, float]
-    best_epoch: int
-    epochs: int
-    steps: int
-    seconds: float
-    cpu_seconds: float
-    steps_per_second: float
-    n_parameters: int
-    norm: str
-    precision: str
-    device: str
-    patches: dict[str, int]
-    fallbacks: dict[str, str]
-
-
-def read_result(folder: str | Path) -> TrainingResult | None:
-    """The result of a job's folder, or ``None`` where training has not ended (or was cut off)."""
-    path = Path(folder) / "result.json"
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        return TrainingResult(**{field.name: values[field.name] for field in fields(TrainingResult)})
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
 
 
 def train(
@@ -125,7 +91,7 @@ def train_on(
         folder.mkdir(parents=True, exist_ok=True)
     (folder / "result.json").unlink(missing_ok=True)
     write_json(folder / "settings.json", job.settings())
-    with _torch_for(job.training):
+    with torch_for(job.training):
         return _Training(job, build(job.strategy), data, folder, progress, on_epoch).run()
 
 
@@ -141,7 +107,9 @@ class _Training:
         progress: Progress,
         on_epoch: Callable[[int, float], None] | None,
     ) -> None:
-        from lightning_fabric import Fabric
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torchmetrics 0.9.3 warns that pkg_resources is going away
+            from lightning_fabric import Fabric
 
         self.job, self.strategy, self.data, self.folder = job, strategy, data, folder
         self.config, self.progress, self.on_epoch = job.training, progress, on_epoch
@@ -247,6 +215,8 @@ class _Training:
                     for name, value in self._step(step, total).items():
                         sums[name] = sums.get(name, 0.0) + value
                     step += 1
+                    if step == 1:  # pays for imports
+                        begun = time.perf_counter()
                     bar.advance(1.0)
                 steps_seconds += time.perf_counter() - begun
                 scored = self._validate_epoch()
@@ -261,7 +231,7 @@ class _Training:
                     self._log(f"stopped after epoch {epoch}: no better score for {config.patience} epochs")
                     break
         save_weights(self.detector.network, self.folder / CHECKPOINTS["last"])
-        return self._finish(best_epoch, len(rows), step, step / max(steps_seconds, 1e-9))
+        return self._finish(best_epoch, len(rows), step, (step - 1) / max(steps_seconds, 1e-9))
 
     def _step(self, step: int, total: int) -> dict[str, float]:
         """One optimiser step; the loss terms, for the record."""
@@ -348,8 +318,9 @@ class _Training:
 
     def _finish(self, best_epoch: int, epochs: int, step: int, rate: float) -> TrainingResult:
         detector, job = self.detector, self.job
-        load_weights_into(detector.network, self.folder / CHECKPOINTS["best"])
-        detector.statistics = self._final_statistics()
+        last = self._final_statistics(CHECKPOINTS["last"])
+        save_statistics(self.folder / STATISTICS["last"], last)
+        detector.statistics = self._final_statistics(CHECKPOINTS["best"])
         final = validate(detector, self.data, self.origins, self.val)
         detector.save(self.folder)
         for slide, reason in self.strategy.view.fallbacks.items():
@@ -375,8 +346,9 @@ class _Training:
         write_json(self.folder / "result.json", {**asdict(result), "job": job.hash, "strategy": job.strategy.name})
         return result
 
-    def _final_statistics(self) -> dict[str, Statistics]:
-        """Per domain, from unlabelled patches drawn as in training, without augmentation."""
+    def _final_statistics(self, weights: str) -> dict[str, Statistics]:
+        """Per domain, with these weights, from unlabelled patches drawn as in training, without augmentation."""
+        load_weights_into(self.detector.network, self.folder / weights)
         if self.by_domain is None:
             return {}
         count = max(1, STATISTICS_PATCHES // self.config.batch_size)
@@ -410,42 +382,3 @@ class _Training:
     def _log(self, line: str) -> None:
         self._log_lines.append(line)
         (self.folder / "log.txt").write_text("\n".join(self._log_lines) + "\n", encoding="utf-8")
-
-
-def make_optimiser(config: TrainingConfig, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-    rate, decay = config.learning_rate, config.weight_decay
-    if config.optimiser == "sgd":
-        return torch.optim.SGD(parameters, lr=rate, momentum=0.9, weight_decay=decay, nesterov=True)
-    made = torch.optim.Adam if config.optimiser == "adam" else torch.optim.AdamW
-    return made(parameters, lr=rate, weight_decay=decay)
-
-
-def choose_device(config: TrainingConfig) -> str:
-    """``cpu`` or ``cuda``.
-
-    Raises:
-        TrainingError: a GPU is asked for and there is none.
-    """
-    if config.device == "cuda" and not torch.cuda.is_available():
-        raise TrainingError("training.device is cuda and no GPU is visible", remedy="Set training.device to auto")
-    return "cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu"
-
-
-def choose_precision(config: TrainingConfig) -> str:
-    """``fp32`` or ``bf16``; ``auto`` takes bf16 on a GPU, and fp32 on a CPU, where results are to be exact."""
-    if config.precision != "auto":
-        return config.precision
-    return "bf16" if choose_device(config) == "cuda" else "fp32"
-
-
-@contextmanager
-def _torch_for(config: TrainingConfig) -> Iterator[None]:
-    """The number of threads asked for, and algorithms that give the same result twice; as before afterwards."""
-    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    torch.set_num_threads(config.threads)
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(deterministic)

@@ -14,8 +14,7 @@ from stainda.errors import LeakError, TrainingError
 from stainda.strategies import build
 from stainda.strategies.detector import Detector
 from stainda.strategies.statistics import load_statistics
-from stainda.training import read_result, train_on
-from stainda.training.loop import TrainingResult
+from stainda.training import TrainingResult, read_result, train_on
 
 TARGETS = ("SR@A", "JONES@A")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,6 +14,9 @@ from shapely.geometry.base import BaseGeometry
 from stainda.errors import AnnotationError
 
 
+WITH_SLIDE = "Give the slide (--slide), or first convert to GeoJSON with stainda annotations convert"
+
+
 class SlideFrame(Protocol):
     """The part of an open slide that formats ask for: (width, height) in level-0 pixels."""
 
@@ -20,10 +24,18 @@ class SlideFrame(Protocol):
     def size(self) -> tuple[int, int]: ...
 
 
+@dataclass(frozen=True)
+class PlainFrame:
+    """A slide of which only the size is known, and the file that says something about it."""
+
+    size: tuple[int, int]
+    path: Path
+
+
 def require_size(slide: SlideFrame | None, path: Path, why: str) -> tuple[int, int]:
     """The slide's width and height, or an error that says what they are needed for."""
     if slide is None:
-        raise AnnotationError(f"the slide's size is needed {why}", file=path, remedy="Give the slide with --slide")
+        raise AnnotationError(f"the slide's size is needed {why}", file=path, remedy=WITH_SLIDE)
     return slide.size
 
 

@@ -14,7 +14,7 @@ import shapely
 from stainda.annotations.formats import asap, coco, cytomine, labelme, masks, points, regions, run_length, voc
 from stainda.annotations.formats.frame import SlideFrame
 from stainda.annotations.geojson import read_shapes, write_geojson
-from stainda.annotations.guarded import read_bytes
+from stainda.annotations.guarded import check_file
 from stainda.errors import AnnotationError, did_you_mean
 
 _EVERYTHING = frozenset(
@@ -93,13 +93,13 @@ def sniff_format(path: str | Path) -> Format:
         AnnotationError: there is no such file, or it is of no known format.
     """
     path = Path(path)
-    read_bytes(path)
+    check_file(path)
     with path.open("rb") as stream:
         head = stream.read(8192).decode("utf-8", errors="replace")
     for one in FORMATS.values():
         if path.suffix.lower() in one.suffixes and one.looks_like(path, head):
             return one
-    raise AnnotationError("not in a known format", file=path, remedy=f"Name it with --format ({', '.join(FORMATS)})")
+    raise AnnotationError("not in a known format", file=path, remedy=f"Name it with --from ({', '.join(FORMATS)})")
 
 
 def read_annotations(
@@ -107,6 +107,7 @@ def read_annotations(
     format: str | None = None,
     slide: SlideFrame | None = None,
     classes: Mapping[str, str] | None = None,
+    problems: list[dict[str, str]] | None = None,
 ) -> gpd.GeoDataFrame:
     """Read shapes from any known format, in level-0 pixels.
 
@@ -114,13 +115,14 @@ def read_annotations(
         format: a name in :data:`FORMATS`; ``None`` looks at the file.
         slide: an open slide, where the format counts from its lower edge or holds a mask of it.
         classes: new names of classes; others stay.
+        problems: as for :func:`stainda.annotations.read_shapes`; other formats than QuPath's are refused as a whole.
 
     Raises:
         AnnotationError: broken, hostile or of unknown format; or the slide is needed.
     """
     path = Path(path)
     found = sniff_format(path) if format is None else _named(format)
-    shapes = found.read(path, slide)
+    shapes = read_shapes(path, problems) if found.name == "qupath" else found.read(path, slide)
     if classes:
         shapes["class"] = shapes["class"].map(lambda name: classes.get(name, name))
     return shapes
@@ -136,7 +138,9 @@ def write_annotations(
         if len(fitting) != 1:
             names = [one.name for one in fitting] or list(FORMATS)
             raise AnnotationError(
-                f"{path.suffix} does not tell one format", file=path, remedy=f"Name it: {', '.join(names)}"
+                f"{path.suffix or 'a name without ending'} does not tell one format",
+                file=path,
+                remedy=f"Name it with --to: {', '.join(names)}",
             )
         found = fitting[0]
     else:

@@ -1,0 +1,132 @@
+"""Every study file runs from end to end, for a step or two; the numbers come from the records."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from small_cohorts import write_study
+
+from stainda.study import run_study
+from stainda.study.steps import predict_slides, report_run
+
+ROOT = Path(__file__).parents[2]
+SHORT = ["training.epochs=1", "training.steps_per_epoch=2", "search.trials=1", "protocol.seeds=1", "workers=1"]
+TABLES = (
+    "cohort.csv", "registration/quality.csv", "annotations/propagation.csv", "annotations/agreement.csv", "trials.csv",
+    "records.parquet", "results.csv", "stages.csv", "environment.json", "study.yaml", "report/index.html",
+)  # fmt: skip
+
+
+def test_the_synthetic_study(tmp_path):
+    run = run_study(
+        ROOT / "studies" / "quickstart.yaml",
+        tmp_path / "run",
+        overrides=[*SHORT, "phantom.patients=6", "phantom.size=768", "phantom.stains=[PAS, SR]", "phantom.centres=[A]",
+                   "registration.method=identity", "strategies=[source_only, dann, oracle]"],
+    )  # fmt: skip
+    assert [name for name in TABLES if not (run / name).is_file()] == []
+    trials = pd.read_csv(run / "trials.csv")
+    assert set(trials["strategy"]) == {"source_only", "dann", "oracle"} and (trials["state"] == "complete").all()
+
+
+@pytest.mark.valis
+def test_the_real_sections(real_data, tmp_path):
+    run = run_study(
+        ROOT / "studies" / "rat_kidney.yaml",
+        tmp_path / "run",
+        overrides=[*SHORT, "strategies=[source_only, propagated_labels]"],
+        data=real_data,
+    )
+    assert [name for name in TABLES if not (run / name).is_file()] == []
+    quality = pd.read_csv(run / "registration" / "quality.csv")
+    assert quality["status"].tolist() == ["registered"]
+    assert quality["tre_nonrigid_px"].item() <= 4.5 < quality["tre_before_px"].item()
+    agreement = pd.read_csv(run / "annotations" / "agreement.csv")
+    assert agreement.loc[agreement["class"] == "papilla", "dice"].item() >= 0.95
+    assert (agreement["class"] == "vessel_lumen").sum() == 5
+    results = pd.read_csv(run / "results.csv")
+    assert (results["n_patients"] == 1).all() and results["low"].isna().all(), "one patient has no interval"
+    assert "one patient" in (run / "report" / "index.html").read_text(encoding="utf-8").lower()
+
+
+@pytest.fixture(scope="module")
+def blob_run(blob_manifest, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("study")
+    return run_study(write_study(blob_manifest, folder / "blobs.yaml"), folder / "run", overrides=["workers=1"])
+
+
+def test_a_second_call_does_nothing_again(blob_manifest, blob_run):
+    before = {path: path.stat().st_mtime_ns for path in (blob_run / "jobs").rglob("*") if path.is_file()}
+    run_study(write_study(blob_manifest, blob_run.parent / "blobs.yaml"), blob_run, overrides=["workers=1"])
+    assert {path: path.stat().st_mtime_ns for path in (blob_run / "jobs").rglob("*") if path.is_file()} == before
+
+
+def test_every_strategy_had_the_same_budget(blob_run):
+    trials = pd.read_csv(blob_run / "trials.csv")
+    budget = trials.groupby("strategy").agg(
+        trials=("trial", "nunique"), seeds=("seed", "nunique"), runs=("job", "size")
+    )
+    assert (budget == (2, 2, 3)).all(axis=None), budget
+    steps = {pd.read_json(blob_run / "jobs" / job / "result.json", typ="series")["steps"] for job in trials["job"]}
+    assert steps == {8}
+
+
+def test_the_default_setting_is_tried_first(blob_run):
+    trials = pd.read_csv(blob_run / "trials.csv")
+    first = trials[(trials["trial"] == 0) & (trials["strategy"] == "source_only")]
+    assert '"training.learning_rate": 0.005' in first["params"].iloc[0]
+
+
+def test_results_are_made_from_the_records_alone(blob_run):
+    before = (blob_run / "results.csv").read_bytes()
+    (blob_run / "results.csv").unlink()
+    assert report_run(blob_run).is_file()
+    assert (blob_run / "results.csv").read_bytes() == before
+
+
+def test_records_keep_the_counts(blob_run):
+    records = pd.read_parquet(blob_run / "records.parquet")
+    dice = records[records["measure"] == "dice"].dropna(subset=["value"])
+    assert len(dice)
+    pd.testing.assert_series_equal(
+        dice["value"], 2 * dice["tp"] / (2 * dice["tp"] + dice["fp"] + dice["fn"]), check_names=False
+    )
+    assert set(records["split"]) == {"val", "test"}
+    assert set(records.loc[records["split"] == "val", "domain"]) == {"PAS@A"}, "only the source is validated on"
+
+
+def test_a_trained_job_finds_objects_on_a_slide(blob_manifest, blob_run, tmp_path):
+    trials = pd.read_csv(blob_run / "trials.csv")
+    job = blob_run / "jobs" / trials.loc[trials["strategy"] == "oracle", "job"].iloc[0]
+    slide = blob_manifest.parent / "P0_PAS.png"
+    [(name, _, geojson)] = predict_slides(job, [slide], tmp_path, mpp=2.0)
+    assert name == "P0_PAS.png"
+    from stainda.annotations import read_shapes
+
+    shapes = read_shapes(geojson)
+    assert (shapes["class"] == "glomerulus").all()
+    assert shapes.geometry.is_valid.all() and (shapes.total_bounds >= 0).all() if len(shapes) else True
+
+
+def test_target_annotations_change_nothing_but_scores_and_the_ceiling(blob_manifest, blob_run, tmp_path):
+    """No leak: with other annotations on every target slide, all but the oracle train to the same bytes."""
+    import json
+    import shutil
+
+    other = tmp_path / "cohort"
+    shutil.copytree(blob_manifest.parent, other)
+    for path in other.glob("*_SR.geojson"):
+        document = json.loads(path.read_text())
+        document["features"] = document["features"][:1]
+        path.write_text(json.dumps(document))
+    study = write_study(other / "manifest.csv", tmp_path / "blobs.yaml")
+    run = run_study(study, tmp_path / "run", overrides=["workers=1"], until="train")
+    before, after = (
+        pd.read_csv(one / "trials.csv").set_index(["strategy", "trial", "seed"]) for one in (blob_run, run)
+    )
+    for key in before.index:
+        weights = [one.loc[key, "job"] for one in (before, after)]
+        same = (blob_run / "jobs" / weights[0] / "model.safetensors").read_bytes() == (
+            run / "jobs" / weights[1] / "model.safetensors"
+        ).read_bytes()
+        assert same == (key[0] != "oracle"), key
