@@ -86,7 +86,8 @@ def _classes(shapes: gpd.GeoDataFrame) -> list[tuple[str, int, int, int, str]]:
         kind = shapely.get_dimensions(group.geometry.values)
         areas = shapely.area(group.geometry.values[kind == 2])
         median = f"{np.median(areas):.0f}" if len(areas) else ""
-        rows.append((str(cls) or "(none)", *(int((kind == number).sum()) for number in (2, 1, 0)), median))
+        n_areas, n_lines, n_points = (int((kind == number).sum()) for number in (2, 1, 0))
+        rows.append((str(cls) or "(none)", n_areas, n_lines, n_points, median))
     return rows
 
 

@@ -12,6 +12,9 @@ from stainda.errors import AnnotationError
 
 MAX_BYTES = 256_000_000
 MAX_DEPTH = 64
+MAX_PARTS = 20_000_000  # lists and objects of JSON, about 60 bytes each at least
+MAX_ELEMENTS = 5_000_000  # of XML, about 400 bytes each
+_PIECE = 1 << 20
 
 
 def check_file(path: Path, max_bytes: int = MAX_BYTES) -> None:
@@ -57,7 +60,8 @@ def read_json(path: Path, max_bytes: int = MAX_BYTES) -> Any:
     """A JSON document, UTF-8 (or UTF-16 with its mark); ``NaN`` is read, since QuPath writes it in measurements.
 
     Raises:
-        AnnotationError: too large, not JSON (with its line), or nested deeper than :data:`MAX_DEPTH`.
+        AnnotationError: too large, not JSON (with its line), nested deeper than :data:`MAX_DEPTH`, or of more than
+            :data:`MAX_PARTS` lists and objects.
     """
     data = read_bytes(path, max_bytes)
     try:
@@ -67,8 +71,7 @@ def read_json(path: Path, max_bytes: int = MAX_BYTES) -> Any:
             "the text is not UTF-8", file=path, remedy="Export the annotations again as JSON"
         ) from error
     text = text.removeprefix("\ufeff")
-    if _depth(text) > MAX_DEPTH:
-        raise AnnotationError(f"nested more than {MAX_DEPTH} deep, which no annotation is", file=path)
+    _refuse_hostile(text, path)
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
@@ -80,40 +83,61 @@ def read_json(path: Path, max_bytes: int = MAX_BYTES) -> Any:
         raise AnnotationError(f"not valid JSON: {error}", file=path, remedy="Export the annotations again") from error
 
 
-def _depth(text: str) -> int:
-    """An upper bound of the nesting: brackets counted without regard to strings, which only raises it.
+def _refuse_hostile(text: str, path: Path) -> None:
+    """Refuse what is nested too deep, or holds so many lists and objects that they would fill the memory.
 
-    Brackets in strings that are never closed could raise it beyond the truth; then it is counted exactly.
+    Brackets are first counted without regard to strings, which only overestimates; only where that is too much are
+    strings told apart. Both go through the text in pieces and stop where the limit is passed.
+    """
+    raw = text.encode("utf-8")
+    if _within_limits(raw, strings=False):
+        return
+    if not _within_limits(raw, strings=True):
+        raise AnnotationError(
+            f"nested more than {MAX_DEPTH} deep, or more than {MAX_PARTS:,} lists and objects, which no annotation is",
+            file=path,
+        )
+
+
+def _within_limits(raw: bytes, strings: bool) -> bool:
+    import numpy as np
+
+    depth, parts, quotes, pending = 0, 0, 0, False
+    for start in range(0, len(raw), _PIECE):
+        piece = np.frombuffer(raw, np.uint8, min(_PIECE, len(raw) - start), start)
+        step = np.zeros(len(piece), np.int8)
+        # [ ] { } are 0x5B 0x5D 0x7B 0x7D
+        step[(piece | 0x20) == 0x7B] = 1
+        step[(piece | 0x20) == 0x7D] = -1
+        if strings:
+            escaped, pending = _escaped(piece, pending)
+            count = np.cumsum((piece == ord('"')) & ~escaped) + quotes
+            quotes = int(count[-1])
+            step[count % 2 == 1] = 0
+        moves = step[step != 0]
+        depths = np.cumsum(moves, dtype=np.int64) + depth
+        parts += int((moves > 0).sum())
+        if depths.max(initial=0) > MAX_DEPTH or parts > MAX_PARTS:
+            return False
+        depth = int(depths[-1]) if len(depths) else depth
+    return True
+
+
+def _escaped(piece: Any, pending: bool) -> tuple[Any, bool]:
+    """Whether each byte follows an odd run of backslashes, and whether the byte after the piece does.
+
+    ``pending``: whether the first byte of the piece does, from the piece before.
     """
     import numpy as np
 
-    raw = np.frombuffer(text.encode("utf-8"), np.uint8)
-    if _balance(raw) <= MAX_DEPTH:
-        return _balance(raw)
-    quotes = (raw == ord('"')) & ~_escaped(raw)
-    outside = np.cumsum(quotes) % 2 == 0
-    return _balance(raw[outside])
-
-
-def _balance(raw: Any) -> int:
-    import numpy as np
-
-    step = np.zeros(len(raw), np.int8)
-    step[(raw == ord("[")) | (raw == ord("{"))] = 1
-    step[(raw == ord("]")) | (raw == ord("}"))] = -1
-    moves = step[step != 0]
-    return int(np.cumsum(moves, dtype=np.int64).max(initial=0))
-
-
-def _escaped(raw: Any) -> Any:
-    """Whether each byte follows an odd run of backslashes."""
-    import numpy as np
-
-    slash = raw == ord("\\")
-    position = np.arange(len(raw))
-    last_other = np.maximum.accumulate(np.where(slash, -1, position))
-    run = position - last_other  # length of the run of backslashes that ends here
-    return np.concatenate([[False], run[:-1] % 2 == 1])
+    slash = piece == ord("\\")
+    if pending:  # the first byte is taken; a backslash there starts no run
+        slash = slash.copy()
+        slash[0] = False
+    position = np.arange(len(piece))
+    run = position - np.maximum.accumulate(np.where(slash, -1, position))  # of backslashes that ends here
+    odd = run % 2 == 1
+    return np.concatenate([[pending], odd[:-1]]), bool(odd[-1])
 
 
 def read_csv(path: Path, max_bytes: int = MAX_BYTES) -> list[list[str]]:
@@ -169,9 +193,13 @@ class _ShallowTree:
         self._builder = TreeBuilder()
         self._path = path
         self._depth = 0
+        self._count = 0
 
     def start(self, tag: str, attributes: dict[str, str]) -> Any:
         self._depth += 1
+        self._count += 1
+        if self._count > MAX_ELEMENTS:
+            raise AnnotationError(f"more than {MAX_ELEMENTS:,} elements, which no annotation has", file=self._path)
         if self._depth > MAX_DEPTH:
             raise AnnotationError(f"nested more than {MAX_DEPTH} deep, which no annotation is", file=self._path)
         return self._builder.start(tag, attributes)

@@ -29,3 +29,11 @@ def main() -> None:
         sys.exit(130)
     except BrokenPipeError:
         sys.exit(1)
+    except Exception as error:
+        if debug:
+            raise
+        fail(
+            f"{type(error).__name__}: {error}. This was not foreseen: what is complete is kept; "
+            "run the same command with --debug and send us what it prints."
+        )
+        sys.exit(1)

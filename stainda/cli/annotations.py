@@ -41,10 +41,15 @@ def _table(path: Path | None) -> dict[str, str] | None:
     return None if path is None else read_class_table(path)
 
 
+def _say(text: str) -> None:
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
 def _show(path: Path, contents: Contents) -> None:
     from stainda.annotations import CHANGE_COLUMNS, CLASS_COLUMNS
 
-    show_table(f"{path}: {contents.title}, {contents.count} shapes", CLASS_COLUMNS, contents.classes)
+    _say(f"{path}: {contents.title}, {contents.count} shapes")
+    show_table("", CLASS_COLUMNS, contents.classes)
     if contents.changes:
         show_table("mended, dropped or unexpected", CHANGE_COLUMNS, contents.changes)
 
@@ -69,8 +74,8 @@ def convert(
         contents = convert_annotations(source, target, frame, from_, to, _table(classes))
     _show(source, contents)
     for sentence in contents.lost:
-        console.print(f"lost: {sentence}", highlight=False, markup=False, soft_wrap=True)
-    console.print(f"written: {target}", highlight=False, markup=False, soft_wrap=True)
+        _say(f"lost: {sentence}")
+    _say(f"written: {target}")
 
 
 @app.command()

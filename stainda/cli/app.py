@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from stainda.cli import annotations, manifest
+from stainda.cli import manifest
+from stainda.cli.annotations import app as annotations_app
 from stainda.cli.display import ConsoleProgress, console, show_table
 
 app = typer.Typer(
@@ -20,7 +21,7 @@ app = typer.Typer(
     epilog="Add --debug to any command to see the traceback of an error.",
 )
 app.add_typer(manifest.app, name="manifest")
-app.add_typer(annotations.app, name="annotations")
+app.add_typer(annotations_app, name="annotations")
 
 StudyFile = Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="A study file, see studies/ for examples.")]
 Overrides = Annotated[

@@ -12,7 +12,7 @@ import numpy as np
 from stainda.config import PatchConfig, TaskConfig
 from stainda.errors import SlideError, TrainingError, did_you_mean
 from stainda.files import whole_file
-from stainda.prediction.regions import ArrayRegion, Region, SlideRegion, TissueSample, sample_tissue
+from stainda.prediction.regions import ArrayRegion, LoadedRegion, Region, SlideRegion, TissueSample, sample_tissue
 from stainda.prediction.tiling import Blend, TilePlan, batches
 from stainda.progress import SILENT, Progress
 from stainda.randomness import generator_for
@@ -105,16 +105,23 @@ class Predictor:
         Raises:
             SlideError: no pixel size where one is needed, or no tissue.
         """
-        from stainda.slides import tissue_mask
-
-        downsample = self.downsample_of(slide.mpp, slide.path)
-        tissue = tissue_mask(slide)
-        if not tissue.mask.any():
+        region = self.region(slide)
+        if not region.has_tissue:
             raise SlideError(
                 "no tissue is found on this slide", file=slide.path, remedy="Look at the slide's thumbnail"
             )
-        region = SlideRegion(slide, tissue, downsample)
-        return self._map(region, domain, name or slide.path.stem, slide.mpp, progress)
+        return self.probabilities_region(region, domain, name or slide.path.stem, slide.mpp, progress)
+
+    def region(self, slide: Slide, keep: bool = False) -> SlideRegion:
+        """The whole slide at the scale of the network, with its tissue; ``keep`` reads its pixels into memory.
+
+        Raises:
+            SlideError: no pixel size where one is needed.
+        """
+        from stainda.slides import tissue_mask
+
+        downsample = self.downsample_of(slide.mpp, slide.path)
+        return (LoadedRegion if keep else SlideRegion)(slide, tissue_mask(slide), downsample)
 
     def probabilities_array(
         self,
@@ -134,11 +141,19 @@ class Predictor:
             tissue: bool ``(h, w)``, where to look; default everywhere.
             x, y, downsample: where the image lies on its slide, for the coordinates of objects.
         """
-        return self._map(ArrayRegion(image, tissue, x, y, downsample), domain, name, None, SILENT)
+        return self.probabilities_region(ArrayRegion(image, tissue, x, y, downsample), domain, name, None, SILENT)
 
-    def _map(
-        self, region: Region, domain: str | None, name: str, mpp: float | None, progress: Progress
+    def probabilities_region(
+        self, region: Region, domain: str | None, name: str, mpp: float | None, progress: Progress = SILENT
     ) -> ProbabilityMap:
+        """Probabilities over a region of a slide whose level-0 pixel size is ``mpp``, where known.
+
+        Without any tissue they are 0 everywhere, and a note says so. Else as :meth:`probabilities`.
+        """
+        if not region.has_tissue:
+            nothing = np.zeros((len(self.detector.classes), region.height, region.width), np.float32)
+            said = ("no tissue is found on this slide: nothing is predicted",)
+            return ProbabilityMap(nothing, region.downsample, region.x, region.y, self.detector.classes, said, mpp)
         sample = None
         if self._needs_sample(domain):
             sample = sample_tissue(

@@ -32,6 +32,9 @@ class Region(Protocol):
     y: float
     downsample: float
 
+    @property
+    def has_tissue(self) -> bool: ...
+
     def read(self, left: int, top: int, width: int, height: int) -> np.ndarray: ...
 
     def tissue_share(self, boxes: np.ndarray) -> np.ndarray: ...
@@ -48,6 +51,10 @@ class SlideRegion:
         self._slide, self._tissue, self.downsample = slide, tissue, downsample
         self.width, self.height = (max(1, math.ceil(side / downsample - 1e-6)) for side in slide.size)
 
+    @property
+    def has_tissue(self) -> bool:
+        return bool(self._tissue.mask.any())
+
     def read(self, left: int, top: int, width: int, height: int) -> np.ndarray:
         return self._slide.read_scaled(left * self.downsample, top * self.downsample, width, height, self.downsample)
 
@@ -56,6 +63,17 @@ class SlideRegion:
 
     def is_tissue(self, xy: np.ndarray) -> np.ndarray:
         return self._tissue.contains(np.asarray(xy) * self.downsample)
+
+
+class LoadedRegion(SlideRegion):
+    """A whole slide read once and kept in memory, for one that many networks look at. The slide may be closed after."""
+
+    def __init__(self, slide: Slide, tissue: TissueMask, downsample: float) -> None:
+        super().__init__(slide, tissue, downsample)
+        self._image = slide.read_scaled(0, 0, self.width, self.height, downsample)
+
+    def read(self, left: int, top: int, width: int, height: int) -> np.ndarray:
+        return _window(self._image, left, top, width, height)
 
 
 class ArrayRegion:
@@ -82,12 +100,12 @@ class ArrayRegion:
         self.height, self.width = image.shape[:2]
         self.x, self.y, self.downsample = x, y, downsample
 
+    @property
+    def has_tissue(self) -> bool:
+        return bool(self._tissue.any())
+
     def read(self, left: int, top: int, width: int, height: int) -> np.ndarray:
-        out = np.full((height, width, 3), 255, np.uint8)
-        x0, y0, x1, y1 = max(left, 0), max(top, 0), min(left + width, self.width), min(top + height, self.height)
-        if x0 < x1 and y0 < y1:
-            out[y0 - top : y1 - top, x0 - left : x1 - left] = self._image[y0:y1, x0:x1]
-        return out
+        return _window(self._image, left, top, width, height)
 
     def tissue_share(self, boxes: np.ndarray) -> np.ndarray:
         limits = [self.width, self.height, self.width, self.height]
@@ -102,6 +120,15 @@ class ArrayRegion:
         found = np.zeros(len(inside), bool)
         found[inside] = self._tissue[row[inside], column[inside]]
         return found
+
+
+def _window(image: np.ndarray, left: int, top: int, width: int, height: int) -> np.ndarray:
+    """A part of an image, white outside of it."""
+    out = np.full((height, width, 3), 255, np.uint8)
+    x0, y0, x1, y1 = max(left, 0), max(top, 0), min(left + width, image.shape[1]), min(top + height, image.shape[0])
+    if x0 < x1 and y0 < y1:
+        out[y0 - top : y1 - top, x0 - left : x1 - left] = image[y0:y1, x0:x1]
+    return out
 
 
 @dataclass(frozen=True)

@@ -136,7 +136,9 @@ def _proposals(
     if config.method == "identity":
         for slide in others:
             image = images[slide]
-            same = Transform.identity(slide, image.size, reference, frame.size)
+            scale = image.mpp / frame.mpp if image.mpp and frame.mpp else 1.0
+            matrix = np.diag([scale, scale, 1.0])
+            same = Transform.affine(slide, image.size, reference, frame.size, matrix)
             yield Proposal(image, same, None, None, "identity")
         return
     if not others:

@@ -181,10 +181,9 @@ def left_out(run: Run) -> Table | None:
     for job in run.jobs.values():
         if job.error and job.name not in known:
             rows.append({"stage": "training", "what": f"job {job.name}", "status": "failed", "reason": job.error})
-        for fallback in job.result.get("fallbacks") or []:
-            rows.append(
-                {"stage": "training", "what": f"job {job.name}", "status": "fell back", "reason": str(fallback)}
-            )
+        for slide, reason in (job.result.get("fallbacks") or {}).items():
+            what = f"colours of {slide}, job {job.name}"
+            rows.append({"stage": "training", "what": what, "status": "fell back", "reason": str(reason)})
     for pair in run.quality.to_dict("records"):
         if str(pair["reason"]) or pair["status"] in ("refused", "rigid_only"):
             what = f"{pair['source']} onto {pair['target']}"
@@ -204,4 +203,4 @@ def stages(run: Run) -> Table:
         [text(row["stage"]), Cell(duration(row["seconds"]), sort=row["seconds"], number=True)]
         for row in frame.to_dict("records")
     ]
-    return Table("stages", "Wall-clock time of each stage, as last run.", ["Stage", "Time"], rows, frame)
+    return Table("stages", "Wall-clock time of each stage: the longest of its calls.", ["Stage", "Time"], rows, frame)

@@ -21,6 +21,7 @@ INK, MUTED, LINE = "#1b1b1d", "#77777c", "#d9d9dc"
 BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY = "#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9"
 WIDTH_MM = 170.0
 STYLE: Any = {
+    "text.parse_math": False,  # a $ in a title is a $
     "font.family": "sans-serif", "font.size": 8.0, "axes.titlesize": 8.5, "axes.labelsize": 8.0,
     "xtick.labelsize": 7.5, "ytick.labelsize": 8.0, "legend.fontsize": 7.5, "axes.linewidth": 0.6,
     "axes.edgecolor": MUTED, "axes.labelcolor": INK, "text.color": INK, "xtick.color": INK, "ytick.color": INK,

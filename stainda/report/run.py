@@ -115,6 +115,9 @@ def load_run(folder: str | Path) -> Run:
         tables["trials.csv"]["value"] = pd.to_numeric(tables["trials.csv"]["value"], errors="coerce")
     jobs = {path.name: _job(path) for path in sorted((folder / "jobs").glob("*")) if path.is_dir()}
     records = _records(folder, jobs, tables["trials.csv"], missing)
+    if "records.parquet" not in missing and len(tables["trials.csv"]):  # jobs of earlier settings are no part of it
+        mine = set(tables["trials.csv"]["job"])
+        jobs = {name: job for name, job in jobs.items() if name in mine or not job.done}
     return Run(folder, study, _json(folder / "environment.json"), tables, records, jobs, missing)
 
 

@@ -140,8 +140,9 @@ def _best_against_baseline(run: Run, analysis: Analysis, contenders: pd.DataFram
     elif top["p_holm"] <= alpha:
         out = [
             Sentence(
-                f"{name} does best without target labels: Dice {_score(contenders.loc[best], study.evaluation.level)}, "
-                f"{signed(top['difference'])} against {base} (paired by patient{spread}; "
+                f"{name} is shown to be better than {base}, by the largest margin of those without target labels: "
+                f"Dice {_score(contenders.loc[best], study.evaluation.level)}, "
+                f"{signed(top['difference'])} (paired by patient{spread}; "
                 f"{_p(top['p_holm'], len(rows))}, {count(int(top['n_patients']), 'patient')})."
             )
         ]
@@ -213,8 +214,8 @@ def _gap(run: Run, analysis: Analysis) -> list[Sentence]:
             interval = span(100 * top["low"], 100 * top["high"], 0)
             spread = f" ({percent(run.study.evaluation.level)} interval {interval} %)" if interval else ""
             text += (
-                f" {run.label(top['strategy'])} closes {decimal(100 * top['gap_closed'], 0)} % of the gap between the "
-                f"baseline and that ceiling{spread}."
+                f" Of the gap between the baseline and that ceiling, {run.label(top['strategy'])} closes most: "
+                f"{decimal(100 * top['gap_closed'], 0)} %{spread}, the largest share picked on these test patients."
             )
     return [Sentence(text)]
 

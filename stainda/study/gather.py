@@ -41,7 +41,7 @@ def gather_cohort(cohort: Cohort, roles: Roles, config: StudyConfig, folder: Run
             n_shapes: int | None = None
             if section.annotations is not None:
                 try:
-                    shapes, report = load_shapes(section.annotations, size)
+                    shapes, report = load_shapes(section.annotations, size, slide)
                 except AnnotationError as error:
                     faults.append(_at(error, section))
                     bar.advance()

@@ -6,11 +6,12 @@ Runs in a worker process. Whatever is complete in the job's folder is not done a
 from __future__ import annotations
 
 import hashlib
+from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stainda.cohort import Cohort
+from stainda.cohort import Cohort, Section
 from stainda.config import EvaluationConfig
 from stainda.errors import StaindaError
 from stainda.files import stable_hash, write_text
@@ -118,20 +119,22 @@ def score_job(folder: Path, request: JobRequest) -> None:
     from stainda.evaluation import gather_records, make_records, score_slide, write_records
     from stainda.patches.cutting import IGNORE_CLASSES
     from stainda.prediction import load_predictor
-    from stainda.slides import open_slide
 
     classes = request.job.task.classes
+    predictors = {checkpoint: load_predictor(folder, checkpoint=checkpoint) for checkpoint in CHECKPOINTS}
     tables: list[pd.DataFrame] = []
-    for checkpoint in CHECKPOINTS:
-        predictor = load_predictor(folder, checkpoint=checkpoint)
-        for section in request.scored:
-            truth = read_shapes(request.folder.own / f"{section.slide}.geojson")
-            with open_slide(section.path, mpp=section.mpp) as slide:
-                found = predictor.probabilities(slide, domain=request.scored.domain(section))
+    for section in request.scored:
+        truth = read_shapes(request.folder.own / f"{section.slide}.geojson")
+        domain = request.scored.domain(section)
+        ignored = truth[truth["class"].isin(IGNORE_CLASSES)]
+        labels = None
+        for checkpoint, predictor in predictors.items():
+            region, mpp = _region(predictor, section)
+            found = predictor.probabilities_region(region, domain, section.slide, mpp)
+            if labels is None:
+                height, width = found.array.shape[1:]
+                labels = rasterise(truth, classes, found.x, found.y, width, height, found.downsample, ignored)
             objects = predictor.objects(found)
-            height, width = found.array.shape[1:]
-            ignored = truth[truth["class"].isin(IGNORE_CLASSES)]
-            labels = rasterise(truth, classes, found.x, found.y, width, height, found.downsample, ignore=ignored)
             scores = score_slide(
                 found.array,
                 labels,
@@ -153,7 +156,7 @@ def score_job(folder: Path, request: JobRequest) -> None:
                     job=folder.name,
                     stain=section.stain,
                     centre=section.centre,
-                    domain=request.scored.domain(section),
+                    domain=domain,
                     patient=section.patient,
                     slide=section.slide,
                     split="val" if section.split == "val" else "test",
@@ -162,3 +165,29 @@ def score_job(folder: Path, request: JobRequest) -> None:
             if checkpoint == "best":
                 write_geojson(objects, folder / "predictions" / f"{section.slide}.geojson")
     write_records(gather_records(tables), folder / "records.parquet")
+
+
+_KEPT_PIXELS = 256 * 2**20
+"""Pixels at the working scale that a worker keeps of the slides it scores, so that its next job need not read them."""
+
+_regions: OrderedDict[tuple[str, int, float | None, str], tuple[Any, float | None]] = OrderedDict()
+
+
+def _region(predictor: Any, section: Section) -> tuple[Any, float | None]:
+    """The section at the working scale and its mpp, read once per worker as long as there is room."""
+    from stainda.slides import open_slide
+
+    scale = predictor.patches.model_dump_json(include={"mpp", "downsample"})
+    key = (str(section.path), section.path.stat().st_mtime_ns, section.mpp, scale)
+    if key in _regions:
+        _regions.move_to_end(key)
+        return _regions[key]
+    slide = open_slide(section.path, mpp=section.mpp)
+    width, height = slide.size
+    if width * height / predictor.downsample_of(slide.mpp, slide.path) ** 2 > _KEPT_PIXELS / 4:
+        return predictor.region(slide), slide.mpp  # too large to keep: read tile by tile, closed when it is dropped
+    with slide:
+        _regions[key] = predictor.region(slide, keep=True), slide.mpp
+    while sum(region.width * region.height for region, _ in _regions.values()) > _KEPT_PIXELS:
+        _regions.popitem(last=False)
+    return _regions[key]

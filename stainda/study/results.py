@@ -22,7 +22,7 @@ def gather_results(config: StudyConfig, folder: RunFolder) -> None:
     if not path.is_file():
         raise StaindaError("nothing has been trained here", file=folder.root, remedy="Run 'stainda train' first")
     tables = []
-    for row in pd.read_csv(path).itertuples():
+    for row in pd.read_csv(path, dtype={"job": str}).itertuples():  # a hash of digits is no number
         if row.state == "complete":
             records = read_records(folder.job(str(row.job)) / "records.parquet")
             tables.append(records.assign(strategy=row.strategy, trial=row.trial, seed=row.seed))
@@ -39,6 +39,13 @@ def summarise_records(config: StudyConfig, folder: RunFolder) -> None:
     target = folder.root / "records.parquet"
     if not target.is_file():
         raise StaindaError("there are no records here yet", file=folder.root, remedy="Run 'stainda run' first")
-    trials = pd.read_csv(folder.root / "trials.csv")
+    trials = pd.read_csv(folder.root / "trials.csv", dtype={"job": str})
+    records = read_records(target)
+    if not set(records["job"]) <= set(trials["job"]):
+        raise StaindaError(
+            "the records are of trainings made with other settings than those the run now has",
+            file=target,
+            remedy="Run 'stainda run' to its end first",
+        )
     with whole_file(folder.root / "results.csv") as aside:
-        summarise(read_records(target), trials, config).to_csv(aside, index=False)
+        summarise(records, trials, config).to_csv(aside, index=False)

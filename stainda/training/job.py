@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -25,6 +26,10 @@ _CONFIGS: dict[str, type[BaseModel]] = {
     "strategy": StrategyConfig, "model": ModelConfig, "task": TaskConfig, "patches": PatchConfig,
     "training": TrainingConfig, "protocol": ProtocolConfig,
 }  # fmt: skip
+
+
+ALGORITHM = 1
+"""Raised whenever the same settings come to train to other weights, so that jobs of older code are not taken for new."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +72,8 @@ class Job:
 
     @property
     def hash(self) -> str:
-        """Name of the job's folder. Prose, search ranges, device and threads do not change it."""
+        """Name of the job's folder. Prose, search ranges, device and threads do not change it; other weights to start
+        from, or another :data:`ALGORITHM`, do."""
         values = self.settings()
         for key in ("title", "description", "reference", "space"):
             values["strategy"].pop(key)
@@ -76,7 +82,9 @@ class Job:
         for key in ("description", "reference"):
             values["model"].pop(key, None)
             values["task"].pop(key, None)
-        return stable_hash(values)
+        if self.model.weights is not None and self.model.weights.is_file():
+            values["model"]["weights"] = hashlib.sha256(self.model.weights.read_bytes()).hexdigest()
+        return stable_hash([ALGORITHM, values])
 
     @classmethod
     def from_settings(cls, values: dict[str, Any], source: str | Path = "settings") -> Job:

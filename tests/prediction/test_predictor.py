@@ -177,6 +177,10 @@ def test_a_slide_without_tissue_is_refused(plain, tmp_path):
     blank = _save(np.full((300, 300, 3), 248, np.uint8), tmp_path / "blank.png")
     with pytest.raises(SlideError, match=r"blank\.png: no tissue"):
         predict_slide(plain, blank, tmp_path)
+    with open_slide(tmp_path / "blank.png") as slide:
+        predictor = load_predictor(plain)
+        found = predictor.probabilities_region(predictor.region(slide), None, "blank", None)
+    assert found.array.shape[0] == 1 and not found.array.any() and len(predictor.objects(found)) == 0
 
 
 def test_a_network_with_a_margin_predicts_to_the_rim(tmp_path):

@@ -139,14 +139,14 @@ def test_no_difference_is_claimed_that_six_patients_cannot_show(full):
     _, page = full
     assert "No difference to Source only could be shown with six patients" in page.text
     assert "no difference, however large, could have reached p ≤ 0.05" in page.text
-    assert "does best" not in page.text
+    assert "is shown to be better" not in page.text
 
 
 def test_a_shown_difference_is_claimed_with_interval_and_p(tmp_path, monkeypatch):
     monkeypatch.setattr("stainda.report.page.draw", undrawn)
     run = make_run(tmp_path / "run", **{**SMALL, "test_patients": 8})
     page = Reader(make_report(run))
-    assert re.search(r"DANN does best without target labels: Dice 0\.\d\d \(95 % interval", page.text)
+    assert re.search(r"DANN is shown to be better than Source only, .*: Dice 0\.\d\d \(95 % interval", page.text)
     assert "p = 0.008" in page.text and "eight patients" in page.text
     assert "could not be shown" not in page.text
 
@@ -156,7 +156,7 @@ def test_one_patient_is_told_to_be_no_cohort_and_has_no_interval(tmp_path):
     page = Reader(make_report(run))
     assert "This is one test patient, not a cohort: there is no interval and no test" in page.text
     assert not re.search(r"\d\.\d\d to \d\.\d\d", page.text)
-    assert "on this patient" in page.text and "does best" not in page.text
+    assert "on this patient" in page.text and "is shown to be better" not in page.text
     assert "With a single test patient, neither intervals nor tests were computed" in page.text
 
 
@@ -285,3 +285,30 @@ def test_report_needs_neither_torch_nor_slides_nor_registration(small):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip().endswith("index.html")
+
+
+def test_jobs_of_earlier_settings_are_not_counted_and_fallbacks_have_their_reason(small):
+    import json
+    import shutil
+
+    from stainda.report.data_tables import left_out
+    from stainda.report.run import load_run
+
+    mine = sorted(path.name for path in (small / "jobs").iterdir())
+    shutil.copytree(small / "jobs" / mine[0], small / "jobs" / "earlier00000")
+    path = small / "jobs" / mine[0] / "result.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "fallbacks": {"P1_CD68": "a single colour"}}))
+    run = load_run(small)
+    assert set(run.jobs) == set(mine)
+    rows = left_out(run).frame
+    row = rows[rows["status"] == "fell back"].iloc[0]
+    assert "P1_CD68" in row["what"] and row["reason"] == "a single colour"
+
+
+def test_records_of_earlier_settings_are_not_summarised_as_those_of_the_run(small):
+    from stainda.study.steps import report_run
+
+    trials = pd.read_csv(small / "trials.csv")
+    trials.assign(job=[f"new{index}" for index in range(len(trials))]).to_csv(small / "trials.csv", index=False)
+    with pytest.raises(StaindaError, match="other settings"):
+        report_run(small)

@@ -53,3 +53,16 @@ def test_failed_trials_are_kept_but_never_chosen(tmp_path):
 def test_without_a_range_there_is_one_trial(tmp_path):
     search = StrategySearch("a/b", {}, {}, SearchConfig(trials=5), 1, sqlite_address(tmp_path / "a.db"))
     assert search.budget == 1 and search.suggest(0) == {}
+
+
+def test_a_trial_that_failed_and_succeeds_when_run_again_counts(tmp_path):
+    search = _search(tmp_path / "a.db", "tpe", trials=2)
+    search.tell(0, search.suggest(0), None, "job0", "no memory")
+    second = search.suggest(1)
+    search.tell(1, second, 0.2, "job1")
+    again = _search(tmp_path / "a.db", "tpe", trials=2)
+    again.tell(0, again.suggest(0), 0.9, "job0")
+    assert again.best() == (0, DEFAULTS)
+    assert again.suggest(1) == second, "a finished trial keeps its settings"
+    again.tell(0, DEFAULTS, None, "job0", "failed once more")
+    assert again.best() == (0, DEFAULTS)

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 from small_cohorts import write_study
 
+from stainda.errors import StaindaError
 from stainda.study import run_study
 from stainda.study.steps import predict_slides, report_run
 
@@ -130,3 +131,53 @@ def test_target_annotations_change_nothing_but_scores_and_the_ceiling(blob_manif
             run / "jobs" / weights[1] / "model.safetensors"
         ).read_bytes()
         assert same == (key[0] != "oracle"), key
+
+
+def test_edited_annotations_of_test_slides_are_scored_anew_without_training(blob_manifest, tmp_path):
+    import json
+    import shutil
+
+    cohort = tmp_path / "cohort"
+    shutil.copytree(blob_manifest.parent, cohort)
+    study = write_study(cohort / "manifest.csv", tmp_path / "blobs.yaml")
+    short = ["strategies=[source_only]", "ceiling=source_only", *SHORT]
+    run = run_study(study, tmp_path / "run", overrides=short, until="evaluate")
+    [weights] = (run / "jobs").glob("*/model.safetensors")
+    trained, before = weights.stat().st_mtime_ns, pd.read_parquet(run / "records.parquet")
+    slides = set(before.loc[(before["split"] == "test") & (before["stain"] == "SR"), "slide"])
+    for slide in slides:
+        document = json.loads((cohort / f"{slide}.geojson").read_text())
+        for feature in document["features"][1:]:
+            feature["properties"]["classification"]["name"] = "Ignore*"
+        (cohort / f"{slide}.geojson").write_text(json.dumps(document))
+    run_study(study, tmp_path / "run", overrides=short, until="evaluate")
+    after = pd.read_parquet(run / "records.parquet")
+    assert weights.stat().st_mtime_ns == trained
+    for table, objects in ((before, 4), (after, 1)):
+        rows = table[(table["measure"] == "object_recall") & table["slide"].isin(slides)]
+        assert len(rows) and (rows["tp"] + rows["fn"] == objects).all()
+    found = [table.loc[(table["measure"] == "dice") & table["slide"].isin(slides)] for table in (before, after)]
+    assert (found[0]["tp"] + found[0]["fp"]).sum() > (found[1]["tp"] + found[1]["fp"]).sum(), "ignored is not false"
+
+
+def test_annotations_of_targets_cannot_be_propagated_into_training(blob_manifest, tmp_path):
+    study = write_study(blob_manifest, tmp_path / "blobs.yaml")
+    with pytest.raises(StaindaError, match="scoring and the ceiling only"):
+        run_study(study, tmp_path / "run", overrides=["propagation.sources=[SR]"], until="cohort")
+
+
+def test_propagated_shapes_are_found_whatever_the_slide_is_called(tmp_path):
+    from types import SimpleNamespace
+
+    from stainda.annotations import empty_shapes, write_geojson
+    from stainda.cohort import Cohort, Section
+    from stainda.registration.results import file_name
+    from stainda.study.folder import RunFolder
+    from stainda.study.run import StudyRun
+
+    run = StudyRun(SimpleNamespace(workers=1), RunFolder(tmp_path))
+    slide = "Schnitt (2), längs"
+    run.__dict__["cohort"] = Cohort((Section(slide, "P", "B", 1, "SR", "A", tmp_path / "a.png"),))
+    write_geojson(empty_shapes(), run.folder.propagated / f"{file_name(slide)}.geojson")
+    write_geojson(empty_shapes(), run.folder.propagated / "gone.geojson")
+    assert set(run.propagated_shapes) == {slide}

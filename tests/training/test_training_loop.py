@@ -130,6 +130,17 @@ def test_statistics_are_kept_for_each_domain_that_was_seen(tmp_path):
     assert "per domain" in read_result(tmp_path / "targets").norm
 
 
+def test_each_checkpoint_has_the_statistics_of_its_own_weights(tmp_path):
+    job = _job("adabn", epochs=2, steps_per_epoch=4)
+    train_on(job, make_data(job, per_slide=4), tmp_path)
+    settings = json.loads((tmp_path / "settings.json").read_text())
+    best, last = (Detector.load(tmp_path, settings, name) for name in ("best", "last"))
+    assert set(best.statistics) == set(last.statistics) == {"PAS@A", *TARGETS}
+    deep = list(best.statistics["SR@A"])[-1]
+    same_weights = (tmp_path / "model.safetensors").read_bytes() == (tmp_path / "last.safetensors").read_bytes()
+    assert same_weights or not torch.equal(best.statistics["SR@A"][deep], last.statistics["SR@A"][deep])
+
+
 def test_every_epoch_is_a_row_and_a_score_told(tmp_path):
     told = []
     job = _job("mmd", epochs=3, steps_per_epoch=2)

@@ -19,8 +19,12 @@ from stainda.annotations.shapes import make_shapes
 from stainda.errors import AnnotationError
 from stainda.files import write_json
 
+_MAX_SIDE = 1_000_000
+
 
 def looks_like(path: Path, head: str) -> bool:
+    if '"segmentation"' in head and ('"image_id"' in head or '"category_id"' in head):
+        return True
     return '"annotations"' in head and ('"categories"' in head or '"images"' in head or '"segmentation"' in head)
 
 
@@ -83,7 +87,11 @@ def _from_runs(value: Mapping[str, Any], what: str, path: Path) -> BaseGeometry:
     if not (isinstance(size, list) and len(size) == 2):
         raise AnnotationError(f"the run lengths of {what} have no size", file=path)
     height, width = (int(number(one, path, what)) for one in size)
-    lengths = unpack(counts) if isinstance(counts, str) else [int(number(one, path, what)) for one in counts or ()]
+    if not (0 < height <= _MAX_SIDE and 0 < width <= _MAX_SIDE):
+        raise AnnotationError(f"the run lengths of {what} are of {width} x {height} pixels", file=path)
+    lengths = _unpacked(counts, what, path) if isinstance(counts, str) else _plain(counts, what, path)
+    if any(not 0 <= length <= width * height for length in lengths):
+        raise AnnotationError(f"the run lengths of {what} do not fit into {width} x {height} pixels", file=path)
     ends = np.cumsum(np.array(lengths, np.int64))
     starts, stops = ends[0::2], ends[1::2]
     pairs = np.stack([starts[: len(stops)] + 1, stops - starts[: len(stops)]], 1)
@@ -94,18 +102,39 @@ def _from_runs(value: Mapping[str, Any], what: str, path: Path) -> BaseGeometry:
     return parts[0] if len(parts) == 1 else shapely.union_all(parts)
 
 
+def _plain(counts: Any, what: str, path: Path) -> list[int]:
+    if not isinstance(counts, list):
+        raise AnnotationError(f"the run lengths of {what} are no list", file=path)
+    return [int(number(one, path, what)) for one in counts]
+
+
+def _unpacked(text: str, what: str, path: Path) -> list[int]:
+    try:
+        return unpack(text)
+    except ValueError as error:
+        raise AnnotationError(f"the run lengths of {what} are damaged ({error})", file=path) from error
+
+
 def unpack(text: str) -> list[int]:
-    """COCO's packed run lengths: five bits per character from 48, differences to the length before the last."""
+    """COCO's packed run lengths: five bits per character from 48, differences to the length before the last.
+
+    Raises:
+        ValueError: not such a text.
+    """
     lengths: list[int] = []
     position = 0
     while position < len(text):
         value, shift, more = 0, 0, True
         while more and position < len(text):
             bits = ord(text[position]) - 48
+            if not 0 <= bits < 64:
+                raise ValueError(f"the letter {text[position]!r}")
             value |= (bits & 31) << shift
             more = bool(bits & 32)
             position += 1
             shift += 5
+            if shift > 60:
+                raise ValueError("a number without end")
             if not more and bits & 16:
                 value |= -1 << shift
         lengths.append(value + lengths[-2] if len(lengths) > 2 else value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from stainda.annotations.shapes import make_shapes
 from stainda.errors import AnnotationError
 from stainda.files import write_csv
 
+_MAX_NESTED = 4  # brackets of a collection of multipolygons
 _COLUMNS = ("id", "term", "wkt")
 _WHY = "because Cytomine counts y from the lower edge"
 
@@ -64,7 +66,10 @@ def _csv_rows(path: Path) -> list[tuple[str, str, Any]]:
 
 def _wkt(text: Any, path: Path, identity: str) -> BaseGeometry:
     try:
-        geometry = shapely.from_wkt(text)
+        if max(itertools.accumulate(1 if c == "(" else -1 for c in text if c in "()"), default=0) > _MAX_NESTED:
+            raise ValueError("nested deeper than a multipolygon")  # before the reader, which recurses
+        with np.errstate(over="ignore"):  # numbers beyond all range become infinite, and are refused below
+            geometry = shapely.from_wkt(text)
         if geometry is None or geometry.is_empty or not np.isfinite(shapely.get_coordinates(geometry)).all():
             raise ValueError("empty, or not finite")
     except (shapely.errors.ShapelyError, TypeError, ValueError) as error:

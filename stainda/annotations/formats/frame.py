@@ -13,7 +13,6 @@ from shapely.geometry.base import BaseGeometry
 
 from stainda.errors import AnnotationError
 
-
 WITH_SLIDE = "Give the slide (--slide), or first convert to GeoJSON with stainda annotations convert"
 
 
@@ -43,11 +42,11 @@ def number(value: Any, path: Path, what: str) -> float:
     """A finite number from text."""
     try:
         found = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         found = math.nan
     if not math.isfinite(found):
         raise AnnotationError(
-            f"{what} is {value!r}, which is no number", file=path, remedy="Correct or export it again"
+            f"{what} is {str(value)[:40]!r}, which is no number", file=path, remedy="Correct or export it again"
         )
     return found
 

@@ -13,7 +13,7 @@ import geopandas as gpd
 import numpy as np
 
 from stainda.annotations.formats.frame import SlideFrame, require_size
-from stainda.annotations.guarded import read_bytes
+from stainda.annotations.guarded import check_file
 from stainda.annotations.labels import instances, outlines
 from stainda.annotations.raster import rasterise
 from stainda.annotations.shapes import join_shapes
@@ -31,7 +31,7 @@ def looks_like(path: Path, head: str) -> bool:
 def read(path: Path, slide: SlideFrame | None = None) -> gpd.GeoDataFrame:
     from PIL import Image
 
-    read_bytes(path)
+    check_file(path)
     try:
         with Image.open(path) as image:
             if image.width * image.height > _MAX_PIXELS:
@@ -40,7 +40,7 @@ def read(path: Path, slide: SlideFrame | None = None) -> gpd.GeoDataFrame:
             if image.mode in ("RGB", "RGBA") and np.ptp(np.asarray(image.convert("RGB")), axis=2).any():
                 raise AnnotationError("a colour picture, not a mask of numbers", file=path, remedy="Save it indexed")
             mask = np.asarray(image.convert("L") if image.mode in ("RGB", "RGBA", "1", "LA") else image)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError, RecursionError, Image.DecompressionBombError) as error:
         raise AnnotationError(f"the mask cannot be read ({error})", file=path) from error
     scale = 1.0
     if slide is not None:

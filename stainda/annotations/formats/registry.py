@@ -11,15 +11,30 @@ import geopandas as gpd
 import numpy as np
 import shapely
 
-from stainda.annotations.formats import asap, coco, cytomine, labelme, masks, points, regions, run_length, voc
+from stainda.annotations.formats import (
+    asap,
+    coco,
+    cytomine,
+    imagej,
+    labelme,
+    masks,
+    ndpa,
+    points,
+    regions,
+    run_length,
+    sectra,
+    voc,
+)
 from stainda.annotations.formats.frame import SlideFrame
 from stainda.annotations.geojson import read_shapes, write_geojson
 from stainda.annotations.guarded import check_file
 from stainda.errors import AnnotationError, did_you_mean
 
 _EVERYTHING = frozenset(
-    {"polygons", "holes", "parts", "points", "lines", "class", "name", "id", "score", "properties", "exact"}
+    {"areas", "polygons", "holes", "parts", "points", "lines", "class", "name", "id", "score", "properties", "exact"}
 )
+
+_HEAD_BYTES, _TAIL_BYTES = 65_536, 8_192  # the words that tell a JSON format may stand behind its long lists
 
 
 @dataclass(frozen=True)
@@ -29,11 +44,12 @@ class Format:
     Attributes:
         name: the word for it; title: what people call it.
         suffixes: endings of its files, the first for writing.
-        holds: what survives, out of ``polygons holes parts points lines class name id score properties exact``
-            (``parts``: several polygons as one object; ``exact``: coordinates that are not whole pixels).
+        holds: what survives, out of ``areas polygons holes parts points lines class name id score properties exact``
+            (``polygons``: areas that are no boxes; ``parts``: several polygons as one object; ``exact``: coordinates
+            that are not whole pixels).
         read: from (path, slide or None) to shapes.
         write: from (shapes, path, slide or None); shapes hold nothing the format does not.
-        looks_like: whether a file is of this format, from its path and the first kilobytes of its text.
+        looks_like: whether a file is of this format, from its path and the first and last kilobytes of its text.
     """
 
     name: str
@@ -67,27 +83,32 @@ FORMATS: dict[str, Format] = {
             _EVERYTHING,
             lambda path, slide: read_shapes(path),
             lambda shapes, path, slide: write_geojson(shapes, path),
-            lambda path, head: path.suffix == ".geojson" or ('"Feature' in head and '"geometry"' in head),
+            lambda path, head: path.suffix.lower() == ".geojson" or ('"type"' in head and '"coordinates"' in head),
         ),
-        _format("asap", "ASAP XML", ".xml", "polygons points class name exact", asap),
+        _format("asap", "ASAP XML", ".xml", "areas polygons points class name exact", asap),
         _format("imagescope", "Aperio ImageScope XML", ".xml",
-                "polygons holes lines class name exact", regions, "imagescope_"),
+                "areas polygons holes lines class name exact", regions, "imagescope_"),
         _format("halo", "HALO annotations", ".annotations .xml",
-                "polygons holes lines class name exact", regions, "halo_"),
+                "areas polygons holes lines class name exact", regions, "halo_"),
         _format("cytomine", "Cytomine (WKT in JSON or CSV)", ".csv .json .txt",
-                "polygons holes parts points lines class id exact", cytomine),
-        _format("labelme", "labelme JSON", ".json", "polygons parts points lines class name exact", labelme),
-        _format("coco", "COCO JSON (polygons, run lengths)", ".json", "polygons parts class id score exact", coco),
-        _format("rle", "Kaggle/HuBMAP run lengths", ".csv", "polygons holes", run_length),
-        _format("voc", "Pascal VOC boxes", ".xml", "class", voc),
-        _format("mask", "mask image (binary or indexed)", ".png .tif .tiff", "polygons holes class", masks),
+                "areas polygons holes parts points lines class id exact", cytomine),
+        _format("labelme", "labelme JSON", ".json", "areas polygons parts points lines class name exact", labelme),
+        _format("coco", "COCO JSON (polygons, run lengths)", ".json",
+                "areas polygons parts class id score exact", coco),
+        _format("rle", "Kaggle/HuBMAP run lengths", ".csv", "areas polygons holes", run_length),
+        _format("voc", "Pascal VOC boxes", ".xml", "areas class", voc),
+        _format("imagej", "ImageJ regions (.zip, .roi)", ".zip .roi",
+                "areas polygons holes parts points lines class name exact", imagej),
+        _format("sectra", "Sectra PathologyCore JSON", ".json", "areas polygons lines class id exact", sectra),
+        _format("ndpa", "Hamamatsu NDPA", ".ndpa .xml", "areas polygons points lines class name exact", ndpa),
+        _format("mask", "mask image (binary or indexed)", ".png .tif .tiff", "areas polygons holes class", masks),
         _format("points", "CSV of points", ".csv", "points class name id score exact", points),
     )
 }  # fmt: skip
 
 
 def sniff_format(path: str | Path) -> Format:
-    """The format of a file, from its name and its first kilobytes.
+    """The format of a file, from its name, its first kilobytes and its last.
 
     Raises:
         AnnotationError: there is no such file, or it is of no known format.
@@ -95,9 +116,11 @@ def sniff_format(path: str | Path) -> Format:
     path = Path(path)
     check_file(path)
     with path.open("rb") as stream:
-        head = stream.read(8192).decode("utf-8", errors="replace")
+        head = stream.read(_HEAD_BYTES)
+        stream.seek(max(stream.tell(), path.stat().st_size - _TAIL_BYTES))
+        text = (head + stream.read(_TAIL_BYTES)).decode("utf-8", errors="replace")
     for one in FORMATS.values():
-        if path.suffix.lower() in one.suffixes and one.looks_like(path, head):
+        if path.suffix.lower() in one.suffixes and one.looks_like(path, text):
             return one
     raise AnnotationError("not in a known format", file=path, remedy=f"Name it with --from ({', '.join(FORMATS)})")
 
@@ -153,8 +176,10 @@ def write_annotations(
 def what_is_lost(shapes: gpd.GeoDataFrame, format: str) -> list[str]:
     """What these shapes have that the format cannot hold, one sentence each; empty where nothing is lost."""
     holds = _named(format).holds
-    counts = _contents(shapes)
+    written = _contents(_reduced(shapes, holds))
+    counts = _contents(shapes) | {key: written[key] for key in ("polygons", "holes", "parts", "exact")}
     words = {
+        "areas": "{n} areas are left out",
         "polygons": "{n} areas become their bounding boxes",
         "holes": "the holes of {n} shapes are filled",
         "parts": "{n} shapes of several parts become one shape per part",
@@ -179,6 +204,7 @@ def _contents(shapes: gpd.GeoDataFrame) -> dict[str, int]:
     boxes = sum(not one.equals(shapely.box(*one.bounds)) for one in polygons)
     known = {"label"}
     return {
+        "areas": len(polygons),
         "polygons": int(boxes),
         "holes": int(holes),
         "parts": int((shapely.get_num_geometries(geometries) > 1).sum()),
@@ -196,11 +222,7 @@ def _contents(shapes: gpd.GeoDataFrame) -> dict[str, int]:
 def _reduced(shapes: gpd.GeoDataFrame, holds: frozenset[str]) -> gpd.GeoDataFrame:
     """The shapes without those whose kind of geometry the format cannot hold."""
     kind = shapely.get_dimensions(shapes.geometry.values)
-    keep = kind == 2
-    if "points" in holds:
-        keep |= kind == 0
-    if "lines" in holds:
-        keep |= kind == 1
+    keep = np.isin(kind, [number for number, word in enumerate(("points", "lines", "areas")) if word in holds])
     return shapes[keep].reset_index(drop=True)
 
 

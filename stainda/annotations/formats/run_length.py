@@ -23,6 +23,9 @@ from stainda.annotations.shapes import make_shapes
 from stainda.errors import AnnotationError
 from stainda.files import write_csv
 
+# a run over more columns than any slide has, or an object larger than any, is an attack on the memory
+_MAX_COLUMN_RUNS = 2_000_000
+_MAX_OBJECT_PIXELS = 400_000_000
 _WHY = "because run lengths count through its columns"
 
 
@@ -52,10 +55,14 @@ def decode(text: str, width: int, height: int, path: Path) -> list[BaseGeometry]
     except (ValueError, OverflowError) as error:
         raise AnnotationError("the run lengths are no pairs of whole numbers", file=path) from error
     start, length = values[:, 0] - 1, values[:, 1]
-    if len(values) and (start.min() < 0 or length.min() < 1 or (start + length).max() > width * height):
+    if len(values) and (
+        start.min() < 0 or length.min() < 1 or start.max() > width * height or (start + length).max() > width * height
+    ):
         raise AnnotationError(
             f"the runs do not fit into {width} x {height} pixels", file=path, remedy="Is it this slide?"
         )
+    if len(values) and ((start + length - 1) // height - start // height + 1).sum() > _MAX_COLUMN_RUNS:
+        raise AnnotationError("the runs cover more columns than a slide has", file=path, remedy="Do not trust it")
     column, top, bottom = _within_columns(start, length, height)
     if not len(column):
         return []
@@ -64,7 +71,10 @@ def decode(text: str, width: int, height: int, path: Path) -> list[BaseGeometry]
     geometries = []
     for runs in np.split(order, np.flatnonzero(np.diff(owner[order])) + 1):
         left, upper = column[runs].min(), top[runs].min()
-        mask = np.zeros((bottom[runs].max() - upper, column[runs].max() - left + 1), np.uint8)
+        rows, columns = int(bottom[runs].max() - upper), int(column[runs].max() - left + 1)
+        if rows * columns > _MAX_OBJECT_PIXELS:
+            raise AnnotationError(f"one object spans {columns} x {rows} pixels", file=path, remedy="Is it a mask?")
+        mask = np.zeros((rows, columns), np.uint8)
         for c, t, b in zip(column[runs] - left, top[runs] - upper, bottom[runs] - upper, strict=True):
             mask[t:b, c] = 1
         geometries.append(outlines(mask, float(left), float(upper)).geometry.iloc[0])
