@@ -42,7 +42,10 @@ lint: setup
 	$(BIN)/mypy
 
 bench: setup
-	for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file --data $(DATA) || exit 1; done
+	$(BIN)/stainda phantom runs/bench/cohort --quiet
+	$(BIN)/python benchmarks/phantom_domain_gap.py --cohort runs/bench/cohort
+	$(BIN)/python benchmarks/phantom_memory.py --out runs/bench/large
+	if [ -d "$(DATA)" ]; then $(BIN)/python benchmarks/phantom_beside_real.py --data $(DATA) --out runs/bench/beside; fi
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -19,18 +19,18 @@ from stainda.study.steps import predict_slides, propagate_manifest, register_man
 def main(folder: Path) -> None:
     # a cohort: here a synthetic one; yours is a CSV with one row per slide (data_manifests/README.md)
     manifest = make_cohort(
-        PhantomConfig(patients=6, stains=("PAS", "SR"), centres=("A",), size=1024), folder / "cohort"
+        PhantomConfig(patients=4, stains=("PAS", "SR"), centres=("A",), size=1024), folder / "cohort"
     )
     cohort = read_manifest(manifest)
     print(f"{len(cohort)} sections in {', '.join(cohort.domains)}")
 
     # one stage at a time: registration, then annotations carried from PAS to Sirius red
-    quality = register_manifest(manifest, folder / "steps")
+    quality = register_manifest(manifest, folder / "run")
     print(quality[["block", "source", "target", "status", "n_matches", "tre_nonrigid_px"]].to_string(index=False))
-    carried = propagate_manifest(manifest, folder / "steps")
+    carried = propagate_manifest(manifest, folder / "run")
     print(carried.groupby(["source", "target", "status"]).size().to_string())
 
-    # or a whole study: a file, overridden here so that it ends in a minute
+    # the whole study: a file, overridden here so that it ends in a minute; what is registered is not done again
     study = load_study(
         Path(__file__).parents[1] / "studies" / "quickstart.yaml",
         [

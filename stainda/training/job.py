@@ -29,7 +29,7 @@ _CONFIGS: dict[str, type[BaseModel]] = {
 
 
 ALGORITHM = 1
-"""Raised whenever the same settings come to train to other weights, so that jobs of older code are not taken for new."""
+"""Raised whenever the same settings come to train to other weights: jobs of older code are not taken for new ones."""
 
 
 @dataclass(frozen=True)
