@@ -83,7 +83,7 @@ def registration(run: Run) -> Table:
         "tre_nonrigid_um": 1, "tissue_overlap": 2, "folds": 4, "seconds": 0,
     }  # fmt: skip
     frame = run.quality
-    shown = {key for key in titles if key in frame and not frame[key].replace("", np.nan).isna().all()}
+    shown = {key for key in titles if key in frame and not (frame[key].isna() | frame[key].eq("")).all()}
     titles = {key: title for key, title in titles.items() if key in shown}
     note = (
         "TRE: median distance of corresponding landmarks, level-0 pixels of the section below; empty without landmarks."

@@ -134,7 +134,7 @@ class _Page:
     def _facts(self) -> list[tuple[str, str]]:
         run, cohort = self.run, self.run.cohort
         facts = [(str(cohort["slide"].nunique()), "sections"), (str(cohort["patient"].nunique()), "patients")]
-        test = cohort.loc[cohort["split"] == "test", "patient"].nunique()
+        test = cohort.loc[cohort["split"].isin(["test", "all"]), "patient"].nunique()
         facts.append((str(test), "test patient" if test == 1 else "test patients"))
         facts.append((str(cohort["domain"].nunique()), "domains (" + " × ".join(run.study.domain) + ")"))
         facts.append((str(len(run.study.strategies)), "strategies"))
@@ -164,6 +164,8 @@ class _Page:
             visible = "no target image is seen in training (generalisation)"
         scale = f"{study.patches.mpp:g} µm" if study.patches.mpp else f"{study.patches.downsample:g} level-0 pixels"
         strategies = ", ".join(one.label for one in study.strategies)
+        named = study.ceiling in {one.name for one in study.strategies}
+        ceiling = self.run.label(study.ceiling) if named else "none in this study"
         return [
             (
                 "Task",
@@ -173,7 +175,7 @@ class _Page:
             ("To work on", ", ".join(targets) or "no target domain"),
             ("Allowed to see", visible),
             ("Strategies", strategies),
-            ("Baseline, ceiling", f"{self.run.label(study.baseline)}; {self.run.label(study.ceiling)}"),
+            ("Baseline, ceiling", f"{self.run.label(study.baseline)}; {ceiling}"),
             (
                 "Budget of each strategy",
                 f"{count(study.search.trials, 'trial')}, {count(study.protocol.seeds, 'seed')} of the chosen setting, "
