@@ -109,9 +109,8 @@ class _Comparison:
             waiting.append(planned)
             if len(waiting) == 1:  # two strategies may come to the same settings; they share the job
                 request = JobRequest(
-                    self.folder, planned.job, self.store, self.scored, self.config.evaluation, self.roles.sources,
-                    self.scoring,
-                )  # fmt: skip
+                    self.folder, planned.job, self.store, self.scored, self.config.evaluation, self.scoring
+                )
                 pool.submit(planned.job.hash, request)
 
     def _next(self, course: _Course) -> Iterator[_Planned]:

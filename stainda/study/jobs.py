@@ -34,7 +34,6 @@ class JobRequest:
     store: Path
     scored: Cohort
     evaluation: EvaluationConfig
-    source_domains: tuple[str, ...]
     scoring: str = ""
 
 

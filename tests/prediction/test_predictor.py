@@ -189,3 +189,12 @@ def test_a_network_with_a_margin_predicts_to_the_rim(tmp_path):
     found = load_predictor(tmp_path).probabilities_array(_section())
     assert found.array.shape == (1, 260, 260) and np.isfinite(found.array).all()
     assert PatchConfig.model_validate(job.patches) == job.patches
+
+
+def test_pixels_kept_in_memory_are_those_of_the_slide(plain, tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (90, 120, 3)).astype(np.uint8)
+    predictor = load_predictor(plain)
+    with open_slide(_save(noise, tmp_path / "noise.png")) as slide:
+        read, kept = predictor.region(slide), predictor.region(slide, keep=True)
+        for window in ((0, 0, 40, 30), (-10, -5, 40, 30), (100, 80, 64, 64)):
+            np.testing.assert_array_equal(kept.read(*window), read.read(*window))

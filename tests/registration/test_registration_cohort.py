@@ -56,6 +56,16 @@ def test_aligned_sections_need_no_valis(tmp_path) -> None:
         assert picture.stat().st_size < 150_000 and picture.name == f"b__{row.source}__b1.jpg"
 
 
+def test_aligned_sections_of_other_pixel_sizes_are_scaled(tmp_path) -> None:
+    first, second = block(tmp_path, count=2)
+    sections = (replace(first, mpp=0.25), replace(second, mpp=0.5))
+    register_cohort(Cohort(sections), SAME, tmp_path / "run")
+    result = load_block(tmp_path / "run" / "registration", "b")
+    here, there = (result.transforms[section.slide] for section in sections)
+    found = there.from_frame(here.to_frame(np.array([[100.0, 60.0]])))
+    assert np.allclose(found, [[50.0, 30.0]]), "100 px of 0.25 µm are 50 px of 0.5 µm"
+
+
 def test_a_section_alone_in_its_block_says_why_it_has_the_identity(tmp_path) -> None:
     quality = register_cohort(Cohort(block(tmp_path, 1)), RegistrationConfig(), tmp_path / "run")
     assert quality["status"].tolist() == ["registered"] and "only section" in quality["reason"][0]

@@ -100,13 +100,16 @@ def test_a_trained_job_finds_objects_on_a_slide(blob_manifest, blob_run, tmp_pat
     trials = pd.read_csv(blob_run / "trials.csv")
     job = blob_run / "jobs" / trials.loc[trials["strategy"] == "oracle", "job"].iloc[0]
     slide = blob_manifest.parent / "P0_PAS.png"
-    [(name, _, geojson)] = predict_slides(job, [slide], tmp_path, mpp=2.0)
+    # eight steps teach little: with next to no threshold all of the tissue is found, whatever was learned
+    [(name, n_objects, geojson)] = predict_slides(job, [slide], tmp_path, mpp=2.0, threshold=1e-6)
     assert name == "P0_PAS.png"
     from stainda.annotations import read_shapes
 
     shapes = read_shapes(geojson)
     assert (shapes["class"] == "glomerulus").all()
-    assert shapes.geometry.is_valid.all() and (shapes.total_bounds >= 0).all() if len(shapes) else True
+    assert len(shapes) == n_objects > 0 and shapes.geometry.is_valid.all()
+    assert (shapes.total_bounds >= 0).all() and (shapes.total_bounds <= 384 + 4).all(), "level-0 pixels of the slide"
+    assert shapes.area.sum() > 0.5 * 340**2, "the tissue is 344 pixels wide"
 
 
 def test_target_annotations_change_nothing_but_scores_and_the_ceiling(blob_manifest, blob_run, tmp_path):
