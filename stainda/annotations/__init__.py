@@ -1,39 +1,84 @@
 """Shapes on slides: many formats in and out, repair, rasterising and outlining, landmarks."""
 
+from stainda.annotations.annotators import ANNOTATOR_COLUMNS, PAIR_COLUMNS, annotator_names, read_reliability
+from stainda.annotations.classes import (
+    IGNORE,
+    IGNORE_CLASSES,
+    MAPPED_COLUMNS,
+    ClassMap,
+    read_class_table,
+    unknown_classes,
+)
 from stainda.annotations.conversion import (
     CHANGE_COLUMNS,
     CLASS_COLUMNS,
     Contents,
     convert_annotations,
+    group_changes,
     inspect_annotations,
 )
+from stainda.annotations.formats import sniff_format
+from stainda.annotations.fused_files import check_out, fuse_files, with_ignored, write_fusion
+from stainda.annotations.fusion import METHODS, NOTE_COLUMNS, Fusion, Rules, fuse_annotators
 from stainda.annotations.geojson import read_shapes, write_geojson
 from stainda.annotations.labels import instances, outlines
 from stainda.annotations.landmarks import read_landmarks, write_landmarks
-from stainda.annotations.loading import load_shapes, read_class_table
+from stainda.annotations.loading import load_shapes
+from stainda.annotations.matching import (
+    COMPARISON_COLUMNS,
+    IDENTITY_COLUMNS,
+    Comparison,
+    identity_table,
+    mutual_comparison,
+)
 from stainda.annotations.raster import rasterise
 from stainda.annotations.repair import REPAIR_COLUMNS, repair
 from stainda.annotations.shapes import SHAPE_COLUMNS, empty_shapes, join_shapes, make_shapes
 
 __all__ = [
+    "ANNOTATOR_COLUMNS",
     "CHANGE_COLUMNS",
     "CLASS_COLUMNS",
+    "COMPARISON_COLUMNS",
+    "ClassMap",
+    "Comparison",
     "Contents",
+    "Fusion",
+    "IDENTITY_COLUMNS",
+    "IGNORE",
+    "IGNORE_CLASSES",
+    "MAPPED_COLUMNS",
+    "METHODS",
+    "NOTE_COLUMNS",
+    "PAIR_COLUMNS",
     "REPAIR_COLUMNS",
+    "Rules",
     "SHAPE_COLUMNS",
+    "annotator_names",
+    "check_out",
     "convert_annotations",
     "empty_shapes",
+    "fuse_annotators",
+    "fuse_files",
+    "group_changes",
+    "identity_table",
     "inspect_annotations",
     "instances",
     "join_shapes",
     "load_shapes",
     "make_shapes",
+    "mutual_comparison",
     "outlines",
     "rasterise",
     "read_class_table",
     "read_landmarks",
+    "read_reliability",
     "read_shapes",
     "repair",
+    "sniff_format",
+    "unknown_classes",
+    "with_ignored",
+    "write_fusion",
     "write_geojson",
     "write_landmarks",
 ]

@@ -11,6 +11,7 @@ import geopandas as gpd
 import numpy as np
 import shapely
 
+from stainda.annotations.classes import ClassMap
 from stainda.annotations.formats import FORMATS, sniff_format, write_annotations
 from stainda.annotations.formats.frame import SlideFrame
 from stainda.annotations.loading import load_any
@@ -42,14 +43,14 @@ def inspect_annotations(
     path: str | Path,
     slide: SlideFrame | None = None,
     format: str | None = None,
-    classes: Mapping[str, str] | None = None,
+    classes: ClassMap | Mapping[str, str] | None = None,
 ) -> Contents:
     """Read a file and say what is in it, and what :func:`stainda.annotations.load_shapes` mends or drops.
 
     Args:
         slide: the open slide; without it, positions are not checked.
         format: a name in ``FORMATS``; ``None`` looks into the file.
-        classes: new names of classes; others are reported.
+        classes: new names of classes (``ignore`` and ``drop`` are understood); others are reported.
 
     Raises:
         AnnotationError: the file cannot be read, or needs the slide.
@@ -57,7 +58,7 @@ def inspect_annotations(
     path = Path(path)
     name = format or sniff_format(path).name
     shapes, changes = load_any(path, slide, name, classes)
-    return Contents(FORMATS[name].title, len(shapes), _classes(shapes), _changes(changes))
+    return Contents(FORMATS[name].title, len(shapes), _classes(shapes), group_changes(changes))
 
 
 def convert_annotations(
@@ -66,7 +67,7 @@ def convert_annotations(
     slide: SlideFrame | None = None,
     source_format: str | None = None,
     target_format: str | None = None,
-    classes: Mapping[str, str] | None = None,
+    classes: ClassMap | Mapping[str, str] | None = None,
 ) -> Contents:
     """Write the shapes of one file into another of any format; arguments as for :func:`inspect_annotations`.
 
@@ -77,7 +78,7 @@ def convert_annotations(
     name = source_format or sniff_format(source).name
     shapes, changes = load_any(source, slide, name, classes)
     lost = write_annotations(shapes, target, target_format, slide)
-    return Contents(FORMATS[name].title, len(shapes), _classes(shapes), _changes(changes), tuple(lost))
+    return Contents(FORMATS[name].title, len(shapes), _classes(shapes), group_changes(changes), tuple(lost))
 
 
 def _classes(shapes: gpd.GeoDataFrame) -> list[tuple[str, int, int, int, str]]:
@@ -91,8 +92,8 @@ def _classes(shapes: gpd.GeoDataFrame) -> list[tuple[str, int, int, int, str]]:
     return rows
 
 
-def _changes(rows: list[dict[str, str]]) -> list[tuple[str, str, str, int, str]]:
-    """Rows of repairs, those of one class and reason as one."""
+def group_changes(rows: list[dict[str, str]]) -> list[tuple[str, str, str, int, str]]:
+    """Rows of repairs as rows of :data:`CHANGE_COLUMNS`, those of one class and reason as one."""
     example: dict[tuple[str, str, str], str] = {}
     counts: Counter[tuple[str, str, str]] = Counter()
     for row in rows:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import geopandas as gpd
 
+from stainda.annotations.classes import ClassMap
 from stainda.annotations.formats import read_annotations, sniff_format
 from stainda.annotations.formats.frame import PlainFrame, SlideFrame
-from stainda.annotations.guarded import read_csv
 from stainda.annotations.repair import repair
 from stainda.errors import AnnotationError
 
@@ -42,38 +42,30 @@ def load_any(
     path: Path,
     slide: SlideFrame | None = None,
     format: str | None = None,
-    classes: Mapping[str, str] | None = None,
+    classes: ClassMap | Mapping[str, str] | None = None,
 ) -> tuple[gpd.GeoDataFrame, list[dict[str, str]]]:
     """:func:`load_shapes` with the format named and classes renamed; classes the table lacks are kept, and told."""
     problems: list[dict[str, str]] = []
-    shapes = read_annotations(path, format, slide, problems=problems)
+    name = format or sniff_format(path).name
+    shapes = read_annotations(path, name, slide, problems=problems)
     if classes:
-        unknown = shapes[~shapes["class"].isin([*classes, *classes.values()])]
-        problems += [
-            {"id": str(identity), "class": cls, "action": "kept", "reason": "its class is not in the table of classes"}
-            for identity, cls in zip(unknown["id"], unknown["class"], strict=True)
-        ]
-        shapes["class"] = shapes["class"].map(lambda name: classes.get(name, name))
+        table = classes if isinstance(classes, ClassMap) else ClassMap.of(classes)
+        problems += _strangers(shapes, table, name)
+        shapes, _ = table.apply(shapes, format=name)
     shapes, rows = repair(shapes, None if slide is None else slide.size)
     return shapes, problems + rows
 
 
-def read_class_table(path: str | Path) -> dict[str, str]:
-    """New names of classes from a CSV with the columns ``from`` and ``to``.
-
-    Raises:
-        AnnotationError: other columns, or a class with two new names.
-    """
-    path = Path(path)
-    header, *rows = read_csv(path)
-    if [cell.strip().lower() for cell in header] != ["from", "to"]:
-        found = ", ".join(map(repr, header))
-        raise AnnotationError(f"the columns are {found}, not 'from' and 'to'", file=path, row=1)
-    names: dict[str, str] = {}
-    for number, row in enumerate(rows, start=2):
-        if len(row) != 2:
-            raise AnnotationError(f"{len(row)} cells, where 2 are needed", file=path, row=number)
-        old, new = (cell.strip() for cell in row)
-        if names.setdefault(old, new) != new:
-            raise AnnotationError(f"{old!r} has two new names, {names[old]!r} and {new!r}", file=path, row=number)
-    return names
+def _strangers(shapes: gpd.GeoDataFrame, table: ClassMap, format: str) -> list[dict[str, str]]:
+    """Rows about the shapes whose class a table does not know, or drops."""
+    rows = []
+    for identity, cls in zip(shapes["id"], shapes["class"], strict=True):
+        _, fate = table.becomes(cls, format=format)
+        if fate == "unknown":
+            near = table.nearest(cls)
+            reason = "its class is not in the table of classes" + (f" (perhaps {near!r} is meant)" if near else "")
+            rows.append({"id": str(identity), "class": cls, "action": "kept", "reason": reason})
+        elif fate == "dropped":
+            reason = "the table of classes drops its class"
+            rows.append({"id": str(identity), "class": cls, "action": "dropped", "reason": reason})
+    return rows

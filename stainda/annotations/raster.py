@@ -50,6 +50,13 @@ def rasterise(
     return labels
 
 
+def covered(geometry: BaseGeometry, x: float, y: float, width: int, height: int, downsample: float) -> np.ndarray:
+    """Which pixels of a grid have their centre in an area: bool (height, width); see :func:`rasterise`."""
+    labels = np.zeros((height, width), np.uint8)
+    _paint(labels, np.array([geometry], dtype=object), 1, x, y, downsample)
+    return labels > 0
+
+
 def _paint(labels: np.ndarray, geometries: np.ndarray, value: int, x: float, y: float, scale: float) -> None:
     height, width = labels.shape
     bounds = shapely.bounds(geometries)  # NaN where there is no geometry: compares false

@@ -2,8 +2,9 @@
 
 from stainda.cohort.manifest import COLUMNS, Fault, ManifestReport, inspect_manifest, read_manifest, write_manifest
 from stainda.cohort.roles import Roles, check_annotated, resolve_roles
+from stainda.cohort.rotations import Rotation, cannot_teach, rotations
 from stainda.cohort.scan import Scan, find_sections, scan_folder
-from stainda.cohort.splits import assign_splits, check_no_leak
+from stainda.cohort.splits import assign_folds, assign_splits, check_no_leak
 from stainda.cohort.types import Cohort, Section, Split
 
 __all__ = [
@@ -12,16 +13,20 @@ __all__ = [
     "Fault",
     "ManifestReport",
     "Roles",
+    "Rotation",
     "Scan",
     "Section",
     "Split",
+    "assign_folds",
     "assign_splits",
+    "cannot_teach",
     "check_annotated",
     "check_no_leak",
     "find_sections",
     "inspect_manifest",
     "read_manifest",
     "resolve_roles",
+    "rotations",
     "scan_folder",
     "write_manifest",
 ]

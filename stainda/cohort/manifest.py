@@ -21,6 +21,7 @@ COLUMNS = (
     "scanner", "path", "annotations", "landmarks", "mpp", "split",
 )  # fmt: skip
 REQUIRED = ("slide", "patient", "block", "section", "stain", "centre", "path")
+ANNOTATOR_SEPARATOR = ";"
 SPLITS: tuple[str, ...] = get_args(Split)
 
 # slides and blocks name files; the others name domains, which protocols match with * ? [ ] and join with @
@@ -149,8 +150,8 @@ def _check_names(report: ManifestReport, row: int, cells: Mapping[str, str], dom
 def _section(
     report: ManifestReport, row: int, cells: Mapping[str, str], folders: Sequence[Path], check_files: bool
 ) -> Section:
-    def file(column: str) -> Path | None:
-        text = cells.get(column, "")
+    def file(column: str, text: str | None = None) -> Path | None:
+        text = cells.get(column, "") if text is None else text
         if not text:
             return None
         found = _locate(text, folders)
@@ -159,6 +160,10 @@ def _section(
             report.fault(row, f"the file in {column!r} is {what}: {found}", "Correct it, or give --data FOLDER")
         return found
 
+    texts = _annotators(cells.get("annotations", ""), folders)
+    drawn = [found for text in texts if (found := file("annotations", text)) is not None]
+    if len(set(drawn)) < len(drawn):
+        report.fault(row, "a file is named twice in 'annotations'", "Name each annotator's file once, separated by ;")
     return Section(
         slide=cells.get("slide", ""),
         patient=cells.get("patient", ""),
@@ -168,7 +173,8 @@ def _section(
         centre=cells.get("centre", ""),
         path=file("path") or Path(),
         scanner=cells.get("scanner", ""),
-        annotations=file("annotations"),
+        annotations=drawn[0] if drawn else None,
+        more_annotations=tuple(drawn[1:]),
         landmarks=file("landmarks"),
         mpp=_mpp(report, row, cells.get("mpp", "")),
         split=_split(report, row, cells.get("split", "")),
@@ -181,6 +187,13 @@ def _locate(text: str, folders: Sequence[Path]) -> Path:
     candidates = [folder / spelling for spelling in spellings for folder in folders]
     found = next((candidate for candidate in candidates if candidate.is_file()), candidates[0])
     return absolute(found)
+
+
+def _annotators(text: str, folders: Sequence[Path]) -> list[str]:
+    """The files of a cell: several annotators' are separated by ``;``, unless a file is really named so."""
+    if ANNOTATOR_SEPARATOR not in text or _locate(text, folders).is_file():
+        return [text]
+    return [part.strip() for part in text.split(ANNOTATOR_SEPARATOR) if part.strip()]
 
 
 def _number(report: ManifestReport, row: int, text: str) -> int:
@@ -282,6 +295,9 @@ def write_manifest(rows: Cohort | Iterable[Section | Mapping[str, Any]], path: s
 
     def cells(row: Section | Mapping[str, Any]) -> dict[str, Any]:
         values = row if isinstance(row, Mapping) else vars(row)
-        return {name: cell(values.get(name)) for name in COLUMNS}
+        found = {name: cell(values.get(name)) for name in COLUMNS}
+        if further := values.get("more_annotations"):
+            found["annotations"] = ANNOTATOR_SEPARATOR.join([str(found["annotations"]), *map(cell, further)])
+        return found
 
     return write_csv(path, (cells(row) for row in rows), COLUMNS)

@@ -30,11 +30,17 @@ class Roles:
         return "target" if domain in self.targets else "unused"
 
 
-def resolve_roles(cohort: Cohort, protocol: ProtocolConfig) -> Roles:
+def resolve_roles(cohort: Cohort, protocol: ProtocolConfig, patients: bool = True) -> Roles:
     """Find the domains that a protocol's patterns name, and check that each has the patients its role needs.
+
+    For the schemes ``one_to_all`` and ``pooled`` (which has no target); the others are turned into several of the
+    first by :func:`~stainda.cohort.rotations.rotations`.
 
     A pattern of targets may match sources as well, which are then left out; a source named outright as target is a
     fault. Splits must have been assigned; a section marked ``all`` (a study of one patient) is in every split.
+
+    Args:
+        patients: ``False`` leaves patients unchecked (splits need not have been assigned).
 
     Raises:
         ConfigError: a pattern that matches no domain; no target; or no source patient in train or val, or a target
@@ -49,19 +55,25 @@ def resolve_roles(cohort: Cohort, protocol: ProtocolConfig) -> Roles:
             )
     if "rest" in protocol.sources:
         raise ConfigError("'rest' names the targets, not the sources", remedy="Name the source domains")
-    sources = cohort.matching(protocol.sources)
+    if protocol.scheme not in ("one_to_all", "pooled"):
+        raise ConfigError(
+            f"scheme {protocol.scheme} has other sources in each rotation", remedy="Ask for its rotations"
+        )
+    pooled = protocol.scheme == "pooled"
+    sources = cohort.matching(protocol.sources or ("*",))
     if both := [name for name in protocol.targets if name in sources]:
         raise ConfigError(f"the domain {both[0]!r} is source and target", remedy="Take it out of one of the two")
     named = cohort.domains if "rest" in protocol.targets else cohort.matching(protocol.targets)
-    targets = tuple(name for name in named if name not in sources)
-    if not targets:
+    targets = () if pooled else tuple(name for name in named if name not in sources)
+    if not targets and not pooled:
         raise ConfigError(
             f"no domain is left to test on; all of {', '.join(cohort.domains)} are sources",
             file=cohort.source,
             remedy="Name fewer sources, or add slides of another stain or centre to the manifest",
         )
     roles = Roles(sources, targets, cohort.domain_keys, protocol.visible)
-    _check_patients(cohort, roles)
+    if patients:
+        _check_patients(cohort, roles)
     return roles
 
 
@@ -76,10 +88,9 @@ def check_annotated(cohort: Cohort, roles: Roles) -> None:
         for split in ("train", "val")
         if not any(one.annotations for one in cohort.where(domains=roles.sources, splits=[split]))
     ]
-    if not any(one.annotations for one in cohort.where(domains=roles.targets, splits=["test"])):
-        missing.append(
-            f"no test section of the target domains ({', '.join(roles.targets)}) has annotations to score against"
-        )
+    kind, tested = ("target", roles.targets) if roles.targets else ("source", roles.sources)
+    if not any(one.annotations for one in cohort.where(domains=tested, splits=["test"])):
+        missing.append(f"no test section of the {kind} domains ({', '.join(tested)}) has annotations to score against")
     if missing:
         raise ConfigError(
             "; ".join(missing),
@@ -101,9 +112,9 @@ def _check_patients(cohort: Cohort, roles: Roles) -> None:
         if not len(cohort.where(domains=roles.sources, splits=[split]))
     ]
     missing += [
-        f"no patient of the target domain {target!r} is in 'test'"
-        for target in roles.targets
-        if not len(cohort.where(domains=[target], splits=["test"]))
+        f"no patient of the {'target' if roles.targets else 'source'} domain {name!r} is in 'test'"
+        for name in roles.targets or roles.sources
+        if not len(cohort.where(domains=[name], splits=["test"]))
     ]
     if missing:
         remedy = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,20 +26,24 @@ class Scan:
 
 def scan_folder(folder: str | Path, pattern: str, **fixed: str) -> list[Section]:
     """The sections of :func:`find_sections`, without what was passed over."""
-    return list(find_sections(folder, pattern, **fixed).sections)
+    return list(find_sections(folder, pattern, None, **fixed).sections)
 
 
-def find_sections(folder: str | Path, pattern: str, **fixed: str) -> Scan:
+def find_sections(
+    folder: str | Path, pattern: str, annotations: Callable[[Path], Sequence[Path]] | None = None, **fixed: str
+) -> Scan:
     """Find slides whose names follow a pattern such as ``{patient}_{block}_{section}_{stain}.svs``.
 
     A field never contains the character that follows it in the pattern, so ``P_01_B1_2_PAS.svs`` does not match the
     pattern above instead of being cut at the wrong place. ``section`` is digits; ``*`` stands for anything. A pattern
-    with ``/`` is held against the path below ``folder``, one without against the file name in any sub-folder. An
-    annotation (``NAME.geojson`` beside the slide or in ``annotations/``) and landmarks (``NAME_landmarks.csv`` beside
-    it, or ``landmarks/NAME.csv``) are taken along. Where the pattern has no block, the patient is the block; where it
-    has no section, the files of a block are numbered by name, and a note says so.
+    with ``/`` is held against the path below ``folder``, one without against the file name in any sub-folder.
+    Annotations (the first file that ``annotations`` finds) and landmarks (``NAME_landmarks.csv`` beside the slide, or
+    ``landmarks/NAME.csv``) are taken along. Where the pattern has no block, the patient is the block; where it has no
+    section, the files of a block are numbered by name, and a note says so.
 
     Args:
+        annotations: from a slide's path to the files of annotations that belong to it, the best first; ``None``:
+            ``NAME.geojson`` beside the slide or in ``annotations/``.
         fixed: values of fields that the names do not tell, for example ``centre="A"``.
 
     Raises:
@@ -61,12 +66,19 @@ def find_sections(folder: str | Path, pattern: str, **fixed: str) -> Scan:
     if not found:
         why = f"for example {skipped[0][0].name!r} does not" if skipped else f"there is no {suffix or 'such'} file"
         raise ManifestError(f"no file follows {pattern!r}; {why}", file=folder, remedy="Mend the pattern")
+    outlines = {path: (_geojson if annotations is None else annotations)(path) for path, _ in found}
+    taken = {one for files in outlines.values() for one in files}  # a mask may follow the pattern of the slides
+    found = [(path, values) for path, values in found if path not in taken]
     stems = Counter(path.stem for path, _ in found)
     sections = []
+    notes = []
     for path, values in found:
         unique = path.stem if stems[path.stem] == 1 else "_".join(path.relative_to(folder).with_suffix("").parts)
-        sections.append(_section(path, values, values.get("slide", unique)))
-    notes = []
+        outlined = outlines[path]
+        if len(outlined) > 1:
+            others = ", ".join(other.name for other in outlined[1:])
+            notes.append(f"{path.name}: {outlined[0].name} was taken as its annotations, not {others}")
+        sections.append(_section(path, values, values.get("slide", unique), outlined))
     if "block" not in fields and "block" not in fixed:
         notes.append("the names tell no block: all slides of a patient were taken as one block")
     if "section" not in fields and "section" not in fixed:
@@ -110,11 +122,19 @@ def _expression(pattern: str, fixed: dict[str, str]) -> tuple[re.Pattern[str], l
     return re.compile(text, re.IGNORECASE), fields
 
 
-def _section(path: Path, values: dict[str, str], slide: str) -> Section:
-    def beside(*candidates: Path) -> Path | None:
-        return next((absolute(file) for file in candidates if file.is_file()), None)
+def _geojson(path: Path) -> list[Path]:
+    name = f"{path.stem}.geojson"
+    folders = (path.parent, path.parent / "annotations", path.parent.parent / "annotations")
+    return [folder / name for folder in folders if (folder / name).is_file()]
 
+
+def _section(path: Path, values: dict[str, str], slide: str, annotations: Sequence[Path]) -> Section:
     folder, stem = path.parent, path.stem
+    landmarks = (
+        folder / f"{stem}_landmarks.csv",
+        folder / "landmarks" / f"{stem}.csv",
+        folder.parent / "landmarks" / f"{stem}.csv",
+    )
     return Section(
         slide=slide,
         patient=values["patient"],
@@ -124,16 +144,8 @@ def _section(path: Path, values: dict[str, str], slide: str) -> Section:
         centre=values["centre"],
         scanner=values.get("scanner", ""),
         path=absolute(path),
-        annotations=beside(
-            folder / f"{stem}.geojson",
-            folder / "annotations" / f"{stem}.geojson",
-            folder.parent / "annotations" / f"{stem}.geojson",
-        ),
-        landmarks=beside(
-            folder / f"{stem}_landmarks.csv",
-            folder / "landmarks" / f"{stem}.csv",
-            folder.parent / "landmarks" / f"{stem}.csv",
-        ),
+        annotations=absolute(annotations[0]) if annotations else None,
+        landmarks=next((absolute(file) for file in landmarks if file.is_file()), None),
     )
 
 

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from stainda.cohort.types import Cohort, Section, Split
 from stainda.errors import ConfigError, LeakError
@@ -27,7 +28,10 @@ class Leak:
     remedy: str
 
 
-def assign_splits(cohort: Cohort, shares: Sequence[float], seed: int) -> Cohort:
+Within = Literal["centre", "cohort"]
+
+
+def assign_splits(cohort: Cohort, shares: Sequence[float], seed: int, within: Within = "centre") -> Cohort:
     """Give every patient one split, within each centre, so that each centre has the shares asked for.
 
     A patient whose rows name a split keeps it, and counts towards the shares; the others follow in an order drawn from
@@ -37,6 +41,7 @@ def assign_splits(cohort: Cohort, shares: Sequence[float], seed: int) -> Cohort:
 
     Args:
         shares: of train, val and test; they add up to 1.
+        within: ``cohort`` keeps the shares over all patients together, for centres of one or two patients.
 
     Raises:
         LeakError: the splits given contradict each other.
@@ -44,9 +49,7 @@ def assign_splits(cohort: Cohort, shares: Sequence[float], seed: int) -> Cohort:
     """
     check_no_leak(cohort)
     given: dict[str, Split] = {one.patient: one.split for one in cohort if one.split is not None}
-    centre_of: dict[str, str] = {}
-    for one in cohort:
-        centre_of.setdefault(one.patient, one.centre)
+    centre_of = _centres(cohort, within)
     if len(centre_of) == 1 and not given:
         raise ConfigError(
             f"the manifest holds one patient ({cohort.patients[0]}), who cannot be split into train, val and test",
@@ -64,6 +67,70 @@ def assign_splits(cohort: Cohort, shares: Sequence[float], seed: int) -> Cohort:
         for patient, split in zip(free, _fill(len(free), held, shares), strict=True):
             chosen[patient] = split
     return replace(cohort, sections=tuple(replace(one, split=chosen[one.patient]) for one in cohort))
+
+
+def assign_folds(
+    cohort: Cohort, folds: int, shares: Sequence[float], seed: int, within: Within = "centre"
+) -> list[Cohort]:
+    """The cohort ``folds`` times: every patient is in ``test`` once, the others in train and val.
+
+    Within each centre patients are dealt to the folds in an order drawn from the seed and their names, each centre
+    beginning with another fold, so that folds of a cohort are about equally large.
+
+    Args:
+        shares: of train, val and test; train and val keep their proportion among those not tested.
+        within: ``cohort`` deals over all centres together.
+
+    Raises:
+        ConfigError: splits are given by the manifest, or a centre has fewer patients than there are folds.
+    """
+    if (given := next((one for one in cohort if one.split is not None), None)) is not None:
+        raise ConfigError(
+            f"the manifest puts patient {given.patient!r} into {given.split!r}, and folds test every patient once",
+            file=cohort.source,
+            row=given.row,
+            remedy="Empty the column split, or leave out protocol.folds",
+        )
+    centre_of = _centres(cohort, within)
+    fold_of: dict[str, int] = {}
+    drawn: dict[str, list[str]] = {}
+    for number, centre in enumerate(dict.fromkeys(centre_of.values())):
+        patients = [patient for patient, where in centre_of.items() if where == centre]
+        if len(patients) < folds:
+            where = f"centre {centre!r}" if centre else "the cohort"
+            raise ConfigError(
+                f"{where} has {len(patients)} patients, fewer than the {folds} folds, so that some folds would test "
+                "nobody there",
+                file=cohort.source,
+                remedy=f"Set protocol.folds to {len(patients)} or less, or split_within to cohort"
+                if len(patients) > 1 and centre
+                else "Take fewer folds, or split_within: cohort",
+            )
+        drawn[centre] = sorted(patients, key=lambda patient: seed_for(seed, "fold", centre, patient))
+        fold_of |= {patient: (index + number) % folds for index, patient in enumerate(drawn[centre])}
+    found = []
+    for fold in range(folds):
+        chosen: dict[str, Split] = {patient: "test" for patient, its in fold_of.items() if its == fold}
+        for patients in drawn.values():
+            rest = [patient for patient in patients if fold_of[patient] != fold]
+            rest = rest[fold % max(len(rest), 1) :] + rest[: fold % max(len(rest), 1)]  # others validate in each fold
+            for patient, split in zip(rest, _fill(len(rest), (0, 0, 0), _without_test(shares)), strict=True):
+                chosen[patient] = split
+        found.append(replace(cohort, sections=tuple(replace(one, split=chosen[one.patient]) for one in cohort)))
+    return found
+
+
+def _without_test(shares: Sequence[float]) -> tuple[float, float, float]:
+    total = shares[0] + shares[1]
+    return (shares[0] / total, shares[1] / total, 0.0) if total else (1.0, 0.0, 0.0)
+
+
+def _centres(cohort: Cohort, within: Within) -> dict[str, str]:
+    """The centre of every patient (the first, where there are several); the same for all within the cohort."""
+    centre_of: dict[str, str] = {}
+    for one in cohort:
+        centre_of.setdefault(one.patient, one.centre if within == "centre" else "")
+    return centre_of
 
 
 def _fill(n_free: int, held: Sequence[int], shares: Sequence[float]) -> list[Split]:

@@ -17,6 +17,7 @@ class Section:
 
     ``path``, ``annotations`` and ``landmarks`` are absolute. ``mpp`` is the manifest's override in micrometres per
     level-0 pixel, ``None`` where the slide file is to be asked. ``row`` is the manifest's row (the header is row 1).
+    ``more_annotations`` are those of further annotators of the same slide, absolute too.
     The split ``all`` is only for a study of a single patient, who then serves for training, validation and test.
     """
 
@@ -33,6 +34,12 @@ class Section:
     mpp: float | None = None
     split: Split | None = None
     row: int | None = None
+    more_annotations: tuple[Path, ...] = ()
+
+    @property
+    def annotation_files(self) -> tuple[Path, ...]:
+        """The files of all annotators; none, one or several."""
+        return () if self.annotations is None else (self.annotations, *self.more_annotations)
 
     def domain(self, keys: Sequence[str] = ("stain", "centre")) -> str:
         """The name of the domain of this section: its keys joined by ``@``, for example ``PAS@A``."""

@@ -3,6 +3,7 @@
 from stainda.config.load import available, load_piece, load_strategy, load_study, read_yaml
 from stainda.config.models import (
     EvaluationConfig,
+    FusionConfig,
     ModelConfig,
     PartConfig,
     PatchConfig,
@@ -20,6 +21,7 @@ from stainda.config.space import SearchRange
 
 __all__ = [
     "EvaluationConfig",
+    "FusionConfig",
     "ModelConfig",
     "PartConfig",
     "PatchConfig",

@@ -149,7 +149,8 @@ def load_study(path: str | Path, overrides: Sequence[str] = (), data: str | Path
     """Read a study file with everything it names.
 
     Args:
-        path: the study file; ``manifest`` and ``data`` in it are relative to it.
+        path: the study file; ``manifest`` and ``data`` in it are relative to it. ``extends: OTHER.yaml`` in it takes
+            everything from another study but what it says itself (mappings are merged, lists replaced).
         overrides: ``key=value`` with dotted keys and YAML values, e.g. ``training.epochs=2``.
         data: folder that the manifest's paths are relative to; overrides the file's.
 
@@ -157,7 +158,40 @@ def load_study(path: str | Path, overrides: Sequence[str] = (), data: str | Path
         ConfigError: a key, value, name or range is wrong; all faults of the file in one message.
     """
     path = Path(path)
-    return build_study(apply_overrides(read_yaml(path), overrides), path, data)
+    return build_study(apply_overrides(read_extended(path), overrides), path, data)
+
+
+def read_extended(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """A study file merged into the one it extends, if any; relative paths of the other become absolute.
+
+    Raises:
+        ConfigError: a file extends itself, by whatever way, or the other one is missing.
+    """
+    raw = read_yaml(path)
+    if "extends" not in raw:
+        return raw
+    other = path.resolve().parent / str(raw.pop("extends"))
+    seen = (*above, path.resolve())
+    if other.resolve() in seen:
+        raise ConfigError(
+            f"extends {other.name}, which extends this file", file=path, remedy="Let one of them stand for itself"
+        )
+    if not other.is_file():
+        near = [one.name for one in other.parent.glob("*.yaml")] if other.parent.is_dir() else []
+        raise ConfigError(f"extends {other}, which does not exist", file=path, remedy=did_you_mean(other.name, near))
+    return _merge(_anchored(read_extended(other, seen), other.resolve().parent), raw)
+
+
+def _anchored(raw: Mapping[str, Any], near: Path) -> dict[str, Any]:
+    """A study's paths as seen from anywhere."""
+    values = dict(raw)
+    for key in ("manifest", "data", "classes"):
+        if isinstance(values.get(key), str):
+            values[key] = str(near / values[key])
+    for key, inner in (("registration", "imports"), ("fusion", "reliability")):
+        if isinstance(values.get(key), Mapping) and values[key].get(inner) is not None:
+            values[key] = {**values[key], inner: str(near / str(values[key][inner]))}
+    return values
 
 
 def build_study(raw: Mapping[str, Any], path: Path, data: str | Path | None = None) -> StudyConfig:
@@ -180,6 +214,12 @@ def build_study(raw: Mapping[str, Any], path: Path, data: str | Path | None = No
     for key in ("manifest", "data"):
         if values.get(key) is not None:
             values[key] = near / str(values[key])
+    if isinstance(values.get("registration"), dict) and values["registration"].get("imports") is not None:
+        values["registration"] = values["registration"] | {"imports": near / str(values["registration"]["imports"])}
+    if isinstance(values.get("classes"), str):
+        values["classes"] = near / values["classes"]
+    if isinstance(values.get("fusion"), Mapping) and values["fusion"].get("reliability") is not None:
+        values["fusion"] = {**values["fusion"], "reliability": near / str(values["fusion"]["reliability"])}
     if data is not None:
         values["data"] = Path(data).resolve()
     values["space"] = space

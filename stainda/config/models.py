@@ -5,15 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from stainda.config.frozen import Frozen
+from stainda.config.protocol import ProtocolConfig, SearchConfig
 from stainda.config.space import SearchRange, set_path
 
 DomainKey = Literal["stain", "centre", "scanner", "patient", "slide"]
-
-
-class Frozen(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
 
 
 class PhantomConfig(Frozen):
@@ -34,13 +32,19 @@ class PhantomConfig(Frozen):
 class RegistrationConfig(Frozen):
     """How the sections of a block are brought into one frame; the thresholds of the gates live in the room."""
 
-    method: Literal["valis", "identity"] = "valis"
+    method: Literal["valis", "identity", "import"] = "valis"
+    imports: Path | None = Field(
+        None, description="table of transforms made elsewhere, for method 'import'; see docs/transforms.md"
+    )
     reference: str = Field(
         "auto", description="'auto' (most matches with the others), 'first', or the name of a slide or stain"
     )
     detector: Literal["kaze", "kaze_extended", "vgg", "daisy", "disk_lightglue"] = "kaze_extended"
     processing: Literal["optical_density", "colourful", "haematoxylin"] = "optical_density"
-    max_dim: int = Field(512, ge=128, description="longest side of the image VALIS works on, pixels")
+    max_dim: int = Field(512, ge=128, description="longest side of the image of VALIS's rigid step, pixels")
+    nonrigid_dim: int | None = Field(
+        None, ge=128, description="the same of its non-rigid step; default: 1.5 max_dim; more is micro-registration"
+    )
     nonrigid: bool = True
 
 
@@ -54,18 +58,93 @@ class PropagationConfig(Frozen):
     min_tissue: float = Field(0.5, ge=0, le=1, description="share of the shape that must lie on tissue of the target")
     min_area_ratio: float = Field(0.5, gt=0)
     max_area_ratio: float = Field(2.0, gt=0)
-    min_confidence: float = Field(0.0, ge=0, le=1)
+    min_confidence: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="probability of a Dice of at least 0.5; less sure objects are ignored pixels in training",
+    )
+    between: Literal["interpolate", "nearest", "majority", "staple"] = Field(
+        "interpolate", description="how the outlines of several annotated sections become one"
+    )
+    spacing_um: float = Field(
+        3.0, gt=0, description="micrometres from one section number to the next: thickness, and what was discarded"
+    )
+    weights: bool = Field(False, description="train with per-pixel weights: an object counts by its confidence")
+
+
+class FusionConfig(Frozen):
+    """How the shapes of several annotators of one slide become one set; see docs/fusion.md."""
+
+    method: Literal["majority", "staple", "weighted"] = "majority"
+    reliability: Path | None = Field(
+        None, description="table for 'weighted': annotator, reliability; default: each one's mean Dice with the others"
+    )
+    resolution: float = Field(0.25, gt=0, description="corners are moved to a grid this fine, level-0 pixels")
+    point_radius: float | None = Field(
+        None, gt=0, description="points take part as discs of this radius, level-0 pixels; empty: points are left out"
+    )
+    ignore_from: float = Field(
+        0.5,
+        ge=0,
+        description="what this share of the annotators drew without winning is ignored; other dissent is background",
+    )
 
 
 class TaskConfig(Frozen):
-    """What is to be found."""
+    """What is to be found, as pixels (segmentation) or by an answer for each patch (classification)."""
 
     name: str = "task"
-    kind: Literal["segmentation"] = "segmentation"
+    kind: Literal["segmentation", "classification"] = "segmentation"
     classes: tuple[str, ...] = Field(("glomerulus",), min_length=1)
     min_object_um2: float | None = Field(None, description="smaller objects are not reported; needs mpp")
     min_object_px: float = Field(0, ge=0, description="the same in level-0 pixels squared, for slides without mpp")
+    split_touching: bool = Field(
+        False, description="cut objects that touch at their necks (watershed on the distance to their outline)"
+    )
+    class_weights: Literal["none", "balanced"] | dict[str, float] = Field(
+        "none",
+        description="of the classes in the loss: all alike, by how rare each is in the batches, or by name "
+        "('background' too; classes that are not named weigh 1)",
+    )
+    centre: float = Field(
+        0.25, gt=0, le=1, description="classification: a patch is asked what lies in a square of this share of its side"
+    )
+    covered: float = Field(
+        0.5, gt=0, le=1, description="classification: share of the square from which the patch is of a class"
+    )
+    clear: float = Field(
+        0.1, ge=0, lt=1, description="classification: share up to which it is of none; between the two it is ignored"
+    )
+    stride: int | None = Field(
+        None, ge=1, description="classification: pixels from window to window at prediction; default the square's side"
+    )
+    objects: Literal["components", "peaks"] = Field(
+        "components", description="classification: outlines of the map of answers, or discs at its peaks"
+    )
+    object_um: float | None = Field(None, gt=0, description="diameter of the discs at peaks; needs mpp")
+    object_px: float | None = Field(None, gt=0, description="the same in level-0 pixels, for slides without mpp")
     description: str = ""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> TaskConfig:
+        if self.clear >= self.covered:
+            raise ValueError(f"clear ({self.clear}) must be below covered ({self.covered})")
+        if isinstance(self.class_weights, dict):
+            known = ("background", *self.classes)
+            if unknown := [name for name in self.class_weights if name not in known]:
+                raise ValueError(f"class_weights names {unknown[0]!r}; the classes are {', '.join(known)}")
+            if min(self.class_weights.values(), default=1) < 0 or not any(
+                self.class_weights.get(name, 1) > 0 for name in known
+            ):
+                raise ValueError("class_weights must be at least 0, and one above 0")
+        if self.kind == "classification" and self.objects == "peaks" and not (self.object_um or self.object_px):
+            raise ValueError("objects: peaks needs the diameter of an object: object_um or object_px")
+        return self
+
+    def cell(self, size: int) -> int:
+        """Pixels from window to window of a classification whose patches have ``size`` pixels."""
+        return self.stride or max(1, round(self.centre * size))
 
 
 class PatchConfig(Frozen):
@@ -114,7 +193,10 @@ class TrainingConfig(Frozen):
     weight_decay: float = Field(1e-4, ge=0)
     optimiser: Literal["adam", "adamw", "sgd"] = "adamw"
     schedule: Literal["constant", "cosine"] = "cosine"
-    loss: Literal["cross_entropy", "dice", "cross_entropy_dice", "focal"] = "cross_entropy_dice"
+    loss: Literal["cross_entropy", "dice", "cross_entropy_dice", "focal", "focal_dice"] = "cross_entropy_dice"
+    object_share: float | None = Field(
+        0.5, ge=0, le=1, description="share of a labelled batch that shows an object; empty: as the patches come"
+    )
     patience: int | None = Field(
         None, ge=1, description="epochs without a better source validation score before stopping"
     )
@@ -123,41 +205,10 @@ class TrainingConfig(Frozen):
     threads: int = Field(1, ge=1, description="torch threads per training process")
 
 
-class ProtocolConfig(Frozen):
-    """Who teaches, who is tested, and what may be seen.
-
-    ``sources`` and ``targets`` are domain names (``PAS@A``), ``*`` standing for anything (``PAS@*``); ``rest`` is every
-    domain that is not a source. Patients are split into train, val and test by the manifest, or at random by patient.
-    """
-
-    scheme: Literal["one_to_all"] = "one_to_all"
-    sources: tuple[str, ...] = Field(min_length=1)
-    targets: tuple[str, ...] = ("rest",)
-    visible: Literal["targets", "nothing"] = Field(
-        "targets", description="unlabelled images visible in training: adaptation or generalisation"
-    )
-    seeds: int = Field(2, ge=1, description="trainings of the chosen setting, each with another seed")
-    split: tuple[float, float, float] = Field(
-        (0.5, 0.2, 0.3), description="train, val, test shares where the manifest does not say"
-    )
-
-    @field_validator("split")
-    @classmethod
-    def _shares(cls, value: tuple[float, float, float]) -> tuple[float, float, float]:
-        if min(value) < 0 or abs(sum(value) - 1) > 1e-6:
-            raise ValueError("the three shares must be at least 0 and add up to 1")
-        return value
-
-
-class SearchConfig(Frozen):
-    """One Optuna study per strategy, all with this budget; the objective is the score on source validation."""
-
-    trials: int = Field(2, ge=1, description="per strategy; the first is its default setting")
-    sampler: Literal["tpe", "random"] = "tpe"
-    storage: str | None = Field(None, description="an Optuna storage address; default: study.db in the run directory")
-
-
 class EvaluationConfig(Frozen):
+    rope: float = Field(
+        0.01, ge=0, description="differences of a score up to this are practically nothing (region of equivalence)"
+    )
     iou: float = Field(0.5, gt=0, lt=1, description="overlap from which a detected object is a hit")
     resamples: int = Field(2000, ge=100, description="of the patient bootstrap")
     level: float = Field(0.95, gt=0, lt=1)
@@ -242,6 +293,15 @@ class StudyConfig(Frozen):
     registration: RegistrationConfig = RegistrationConfig()
     propagation: PropagationConfig = PropagationConfig()
     task: TaskConfig = TaskConfig()
+    classes: dict[str, str] | Path = Field(
+        default_factory=dict,
+        description="new names of classes, or a table of them; 'ignore' makes ignored pixels, 'drop' leaves shapes out",
+    )
+    unknown_classes: Literal["keep", "error"] = Field(
+        "keep",
+        description="what happens to classes that neither the task nor 'classes' names: kept as background, told",
+    )
+    fusion: FusionConfig = FusionConfig()
     patches: PatchConfig
     model: ModelConfig = ModelConfig()
     protocol: ProtocolConfig

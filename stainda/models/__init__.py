@@ -1,4 +1,4 @@
-"""Networks by name: own U-Nets and the decoders of segmentation-models-pytorch.
+"""Networks by name: own U-Nets and a small CNN, decoders of segmentation-models-pytorch, classifiers of timm.
 
 Importing this package does not import torch; the first use of one of its names does.
 """
@@ -8,19 +8,25 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from stainda.models.base import SegmentationNetwork
+    from stainda.models.base import ClassificationNetwork, Network, SegmentationNetwork
     from stainda.models.catalogue import build_model, check_model, count_parameters, list_models
+    from stainda.models.cnn import Cnn
     from stainda.models.pretrained import SmpNetwork
+    from stainda.models.timm_classifier import TimmClassifier
     from stainda.models.unet import UNet
     from stainda.models.weights import WeightsReport, find_weights, load_weights, weights_folders
 
 _HOMES = {
+    "ClassificationNetwork": "base",
+    "Network": "base",
     "SegmentationNetwork": "base",
     "build_model": "catalogue",
     "check_model": "catalogue",
     "count_parameters": "catalogue",
     "list_models": "catalogue",
+    "Cnn": "cnn",
     "SmpNetwork": "pretrained",
+    "TimmClassifier": "timm_classifier",
     "UNet": "unet",
     "WeightsReport": "weights",
     "find_weights": "weights",
@@ -29,8 +35,12 @@ _HOMES = {
 }
 
 __all__ = [
+    "ClassificationNetwork",
+    "Cnn",
+    "Network",
     "SegmentationNetwork",
     "SmpNetwork",
+    "TimmClassifier",
     "UNet",
     "WeightsReport",
     "build_model",

@@ -1,6 +1,8 @@
-"""What every segmentation network of stainda offers beside ``forward``."""
+"""What every network of stainda offers beside ``forward``."""
 
 from __future__ import annotations
+
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -8,19 +10,24 @@ from torch import nn
 from stainda.errors import ConfigError
 
 
-class SegmentationNetwork(nn.Module):
-    """A network from images to one score per class and pixel.
+class Network(nn.Module):
+    """A network from images to one score per class: at every pixel, or of the whole patch.
 
-    ``forward`` takes float [N, in_channels, H, W] and gives logits [N, n_classes, H - 2 margin, W - 2 margin]; the
-    output is centred on the input. H and W must be divisible by ``stride`` and at least ``minimum_size``.
+    ``forward`` takes float [N, in_channels, H, W]. H and W must be divisible by ``stride`` and at least
+    ``minimum_size``.
 
     Attributes:
+        task: kind of task the network is for.
         in_channels, n_classes: ``n_classes`` counts the background.
-        stride: input pixels per pixel of the bottleneck.
+        stride: what H and W must be divisible by.
         margin: input pixels at each side for which there is no output; 0 unless the network pads nothing.
         default_layers: names (for ``get_submodule`` and forward hooks) of the modules whose output tensor is the
-            ``bottleneck`` (coarsest features) and the ``decoder`` (last features before the classes).
+            ``bottleneck`` (coarsest features, a map) and the ``decoder`` (last features before the classes).
+        head_names: what names of the last layer's tensors start with; their shape depends on the number of classes.
     """
+
+    task: ClassVar[str] = "segmentation"
+    head_names: tuple[str, ...] = ("head.",)
 
     in_channels: int
     n_classes: int
@@ -63,3 +70,29 @@ class SegmentationNetwork(nn.Module):
                 f"{self.minimum_size}; it was given {height} x {width}",
                 remedy=f"Set patches.size to {self.input_size(max(height, width, self.minimum_size))}",
             )
+
+
+class SegmentationNetwork(Network):
+    """A network whose logits are [N, n_classes, H - 2 margin, W - 2 margin], centred on the input.
+
+    ``stride`` is also the number of input pixels per pixel of the bottleneck.
+    """
+
+
+class ClassificationNetwork(Network):
+    """A network whose logits are [N, n_classes]: one answer per patch, about what lies at its centre.
+
+    ``bottleneck`` is a map [N, C, h, w], ``decoder`` the vector [N, C] that the last layer reads.
+
+    Attributes:
+        smallest: the least height and width that leave a pixel at the bottleneck.
+    """
+
+    task: ClassVar[str] = "classification"
+    stride = 1
+    margin = 0
+    smallest: int = 1
+
+    @property
+    def minimum_size(self) -> int:
+        return self.input_size(self.smallest)

@@ -11,28 +11,38 @@ from torch import nn
 
 from stainda.config import ModelConfig, available, load_piece
 from stainda.errors import ConfigError, did_you_mean
-from stainda.models.base import SegmentationNetwork
+from stainda.models.base import Network
+from stainda.models.cnn import Cnn
 from stainda.models.pretrained import SmpNetwork
+from stainda.models.timm_classifier import TimmClassifier
 from stainda.models.unet import UNet
 from stainda.models.weights import find_weights, load_weights
 
-NETWORKS: dict[str, type[SegmentationNetwork]] = {"unet": UNet, "smp": SmpNetwork}
+NETWORKS: dict[str, type[Network]] = {"unet": UNet, "smp": SmpNetwork, "cnn": Cnn, "timm": TimmClassifier}
 
 
-def build_model(config: ModelConfig, in_channels: int, n_classes: int) -> SegmentationNetwork:
+def build_model(config: ModelConfig, in_channels: int, n_classes: int, task: str | None = None) -> Network:
     """The network of a model file, started from torch's random generator or from ``config.weights``.
 
     Args:
         config: ``name`` is a key of ``NETWORKS``; ``params`` go to its constructor.
         in_channels: channels of the strategy's view (3, or 1 for greyscale).
         n_classes: classes, the background counted.
+        task: kind of task it is for (``segmentation``, ``classification``); ``None`` takes any.
 
     Raises:
-        ConfigError: unknown network or parameter (the nearest is named), a wrong value, or weights that are not here.
+        ConfigError: unknown network or parameter (the nearest is named), a wrong value, a network for another kind of
+            task, or weights that are not here.
     """
     if config.name not in NETWORKS:
         raise ConfigError(f"unknown network {config.name!r}", remedy=did_you_mean(config.name, NETWORKS))
     network = NETWORKS[config.name]
+    if task is not None and network.task != task:
+        fitting = [name for name, one in NETWORKS.items() if one.task == task]
+        raise ConfigError(
+            f"network {config.name!r} is for {network.task}, and the task is {task}",
+            remedy=f"Take a model whose name is {' or '.join(fitting)}",
+        )
     _check_params(network, config)
     if n_classes < 2:
         raise ConfigError(f"a network needs at least 2 classes with the background, not {n_classes}")
@@ -42,13 +52,13 @@ def build_model(config: ModelConfig, in_channels: int, n_classes: int) -> Segmen
     return model
 
 
-def check_model(config: ModelConfig) -> None:
-    """Whether a network can be built: its name, its parameters, and that its weights are here.
+def check_model(config: ModelConfig, task: str | None = None) -> None:
+    """Whether a network can be built: its name, its parameters, its task, and that its weights are here.
 
     Raises:
         ConfigError: as :func:`build_model`.
     """
-    build_model(config, in_channels=3, n_classes=2)
+    build_model(config, in_channels=3, n_classes=2, task=task)
 
 
 def list_models(near: Path | None = None) -> list[tuple[str, str]]:
@@ -64,7 +74,7 @@ def count_parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
 
 
-def _check_params(network: type[SegmentationNetwork], config: ModelConfig) -> None:
+def _check_params(network: type[Network], config: ModelConfig) -> None:
     parameters = {
         name: parameter
         for name, parameter in inspect.signature(network.__init__).parameters.items()

@@ -16,16 +16,22 @@ from stainda.errors import ConfigError, did_you_mean
 from stainda.models.base import SegmentationNetwork
 
 _OURS = {"self", "encoder_name", "encoder_weights", "in_channels", "classes", "activation", "aux_params", "kwargs"}
+_OF_TIMM = {"img_size", "dynamic_img_size", "drop_rate", "drop_path_rate"}
 
 
 class SmpNetwork(SegmentationNetwork):
     """An encoder and a decoder of segmentation-models-pytorch.
 
+    Nothing of theirs is changed: between encoder, decoder and head the tensors pass through two modules that do
+    nothing, whose outputs are the ``bottleneck`` and ``decoder`` features of any of them.
+
     Args:
         in_channels, n_classes: ``n_classes`` counts the background.
         decoder: ``unet``, ``unetplusplus``, ``fpn``, ``deeplabv3plus``, ``linknet`` …
         encoder: of segmentation-models-pytorch (``resnet18``), or of timm (``tu-mobilenetv3_small_100``).
-        options: further arguments of the decoder's class (``encoder_depth``, ``decoder_channels`` …).
+        options: further arguments of the decoder's class (``encoder_depth``, ``decoder_channels`` …) and, for
+            encoders of timm, ``img_size``, ``dynamic_img_size``, ``drop_rate``, ``drop_path_rate``. A transformer takes
+            patches of one size, ``img_size``, unless ``dynamic_img_size`` is set.
 
     Raises:
         ConfigError: an unknown decoder, encoder or option; ``encoder_weights`` (see above).
@@ -51,8 +57,9 @@ class SmpNetwork(SegmentationNetwork):
                 "'encoder_weights' would download a file; stainda does not",
                 remedy="Name a local safetensors file as 'weights' of the model instead",
             )
-        _check_encoder(encoder)
+        check_encoder(encoder)
         known = set(inspect.signature(decoders[decoder].__init__).parameters) - _OURS
+        known |= _OF_TIMM if encoder.startswith("tu-") else set()
         if unknown := sorted(set(options) - known):
             raise ConfigError(
                 f"decoder {decoder!r} has no option {unknown[0]!r}", remedy=did_you_mean(unknown[0], known)
@@ -67,32 +74,58 @@ class SmpNetwork(SegmentationNetwork):
             ) from error
         self.bottleneck, self.decoded = nn.Identity(), nn.Identity()
         self.in_channels, self.n_classes = in_channels, n_classes
+        self.head_names = ("net.segmentation_head.",)
         self.stride, self.margin = int(self.net.encoder.output_stride), 0
+        if decoder == "dpt":  # halves its coarsest map once more, without room for a remainder
+            self.stride *= 2
         self.default_layers = {"bottleneck": "bottleneck", "decoder": "decoded"}
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Images [N, in_channels, H, W] to logits [N, n_classes, H, W]."""
         self.check_input(images)
-        features = list(self.net.encoder(images))
+        try:
+            found = self.net.encoder(images)
+        except AssertionError as error:
+            raise ConfigError(
+                f"the encoder does not take patches of {tuple(images.shape[2:])} pixels: {error}",
+                remedy="Set dynamic_img_size: true in the model's params, or img_size to patches.size",
+            ) from error
+        rest: list[torch.Tensor] = []
+        if isinstance(found, tuple):  # a transformer's encoder: maps, and the tokens beside them
+            found, *rest = found
+        features = list(found)
         features[-1] = self.bottleneck(features[-1])
-        decoded = self.decoded(self.net.decoder(features))
+        decoded = self.decoded(self.net.decoder(features, *rest))
         return self.net.segmentation_head(decoded)
 
 
-def _check_encoder(encoder: str) -> None:
+def check_encoder(encoder: str) -> None:
+    """Refuse a word that is no encoder of segmentation-models-pytorch or (``tu-NAME``) of timm.
+
+    Raises:
+        ConfigError: the message names the nearest.
+    """
     from segmentation_models_pytorch.encoders import encoders
 
     if encoder.startswith("tu-"):
-        import timm
-
-        name = encoder.removeprefix("tu-")
-        if not timm.is_model(name):
-            raise ConfigError(
-                f"timm has no encoder {name!r}",
-                remedy=did_you_mean(name, timm.list_models(f"{name[:4]}*") or timm.list_models("*18*")),
-            )
+        check_timm(encoder.removeprefix("tu-"))
     elif encoder not in encoders:
         raise ConfigError(
             f"unknown encoder {encoder!r}",
             remedy=did_you_mean(encoder, encoders) + ". Encoders of timm are written tu-NAME",
+        )
+
+
+def check_timm(name: str) -> None:
+    """Refuse a word that is no network of timm.
+
+    Raises:
+        ConfigError: the message names the nearest.
+    """
+    import timm
+
+    if not timm.is_model(name):
+        raise ConfigError(
+            f"timm has no network {name!r}",
+            remedy=did_you_mean(name, timm.list_models(f"{name[:4]}*") or timm.list_models("*18*")),
         )

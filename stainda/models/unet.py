@@ -7,6 +7,7 @@ tiles of a large prediction fit together without seams, at the price of a margin
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -38,6 +39,7 @@ class UNet(SegmentationNetwork):
         upsampling: ``learned`` (2 x 2 transposed convolution) or ``bilinear`` (then 1 x 1 convolution).
         convolutions: 3 x 3 convolutions per block.
         init: of the convolutions: ``kaiming`` (He normal) or ``glorot`` (uniform); biases start at 0.
+        dropout: share of the bottleneck's feature maps that is dropped in training.
 
     Raises:
         ConfigError: a value outside its range.
@@ -55,15 +57,10 @@ class UNet(SegmentationNetwork):
         upsampling: Upsampling = "learned",
         convolutions: int = 2,
         init: Init = "kaiming",
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        for name, value, low, high in (
-            ("depth", depth, 2, 8),
-            ("width", width, 1, 1024),
-            ("convolutions", convolutions, 1, 4),
-        ):
-            if not isinstance(value, int) or not low <= value <= high:
-                raise ConfigError(f"{name!r} of the U-Net must be a whole number from {low} to {high}, not {value!r}")
+        check_shape("the U-Net", depth, width, convolutions, dropout)
         halvings = depth - 1
         self.in_channels, self.n_classes = in_channels, n_classes
         self.stride = 2**halvings
@@ -73,16 +70,18 @@ class UNet(SegmentationNetwork):
 
         widths = [width * 2**level for level in range(depth)]
         ins = [in_channels, *widths[:-1]]
-        blocks = [_block(a, b, convolutions, norm, padding) for a, b in zip(ins, widths, strict=True)]
+        blocks = [block_of(a, b, convolutions, norm, padding) for a, b in zip(ins, widths, strict=True)]
         self.encoder = nn.ModuleList(blocks[:-1])
         self.bottleneck = blocks[-1]
+        if dropout:
+            self.bottleneck.append(nn.Dropout2d(dropout))
         self.pool = nn.MaxPool2d(2)
         self.decoder = nn.ModuleList(
             _UpBlock(widths[level + 1], widths[level], convolutions, norm, padding, upsampling)
             for level in reversed(range(halvings))
         )
         self.head = nn.Conv2d(width, n_classes, 1)
-        self.apply(_initialiser(init))
+        self.apply(initialiser(init))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Images [N, in_channels, H, W] to logits [N, n_classes, H - 2 margin, W - 2 margin]."""
@@ -99,6 +98,23 @@ class UNet(SegmentationNetwork):
         return self.head(x)
 
 
+def check_shape(what: str, depth: int, width: int, convolutions: int, dropout: float) -> None:
+    """Refuse sizes no network can have.
+
+    Raises:
+        ConfigError: a value outside its range.
+    """
+    for name, value, low, high in (
+        ("depth", depth, 2, 8),
+        ("width", width, 1, 1024),
+        ("convolutions", convolutions, 1, 4),
+    ):
+        if not isinstance(value, int) or not low <= value <= high:
+            raise ConfigError(f"{name!r} of {what} must be a whole number from {low} to {high}, not {value!r}")
+    if isinstance(dropout, bool) or not isinstance(dropout, int | float) or not 0 <= dropout < 1:
+        raise ConfigError(f"'dropout' of {what} must be at least 0 and below 1, not {dropout!r}")
+
+
 class _UpBlock(nn.Module):
     """Twice the size, the skip of the same level beside it (its middle, where it is larger), then a block."""
 
@@ -113,7 +129,7 @@ class _UpBlock(nn.Module):
             self.up = nn.Sequential(
                 nn.Conv2d(below, width, 1), nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False)
             )
-        self.block = _block(2 * width, width, convolutions, norm, padding)
+        self.block = block_of(2 * width, width, convolutions, norm, padding)
 
     def forward(self, x: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
         x = self.up(x)
@@ -121,7 +137,8 @@ class _UpBlock(nn.Module):
         return self.block(torch.cat([skip, x], dim=1))
 
 
-def _block(ins: int, outs: int, convolutions: int, norm: Norm, padding: Padding) -> nn.Sequential:
+def block_of(ins: int, outs: int, convolutions: int, norm: Norm, padding: Padding) -> nn.Sequential:
+    """3 x 3 convolutions, each with its normalisation and a ReLU."""
     layers: list[nn.Module] = []
     for index in range(convolutions):
         layers.append(
@@ -147,7 +164,9 @@ def _norm(norm: Norm, width: int) -> list[nn.Module]:
     return []
 
 
-def _initialiser(init: Init):  # type: ignore[no-untyped-def]
+def initialiser(init: Init) -> Callable[[nn.Module], None]:
+    """Starts the convolutions of a network: ``network.apply(initialiser("glorot"))``."""
+
     def start(module: nn.Module) -> None:
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
             if init == "glorot":

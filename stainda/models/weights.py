@@ -9,9 +9,8 @@ from pathlib import Path
 import torch
 
 from stainda.errors import ConfigError
-from stainda.models.base import SegmentationNetwork
+from stainda.models.base import Network
 
-_HEADS = ("head.", "net.segmentation_head.")
 _LEAST = 0.9
 
 
@@ -71,7 +70,7 @@ def find_weights(weights: str | Path, encoder: str | None = None) -> Path:
     )
 
 
-def load_weights(model: SegmentationNetwork, file: Path) -> WeightsReport:
+def load_weights(model: Network, file: Path) -> WeightsReport:
     """Put a file's tensors into the network: a whole network of stainda, or an encoder as timm publishes it.
 
     A head with another number of classes is left as it is. A first convolution for another number of channels gets
@@ -92,7 +91,7 @@ def load_weights(model: SegmentationNetwork, file: Path) -> WeightsReport:
     state = model.state_dict()
     best: tuple[float, str, dict[str, torch.Tensor], list[str]] | None = None
     for part, prefix in _prefixes(model):
-        wanted = [name for name in state if name.startswith(prefix) and not name.startswith(_HEADS)]
+        wanted = [name for name in state if name.startswith(prefix) and not name.startswith(model.head_names)]
         found = {}
         for name in state:
             if name.startswith(prefix) and name.removeprefix(prefix) in given:
@@ -119,10 +118,13 @@ def load_weights(model: SegmentationNetwork, file: Path) -> WeightsReport:
     )
 
 
-def _prefixes(model: SegmentationNetwork) -> list[tuple[str, str]]:
+def _prefixes(model: Network) -> list[tuple[str, str]]:
     from stainda.models.pretrained import SmpNetwork
+    from stainda.models.timm_classifier import TimmClassifier
 
     found = [("network", "")]
+    if isinstance(model, TimmClassifier):
+        found.append(("encoder", "net."))
     if isinstance(model, SmpNetwork):
         inner = "net.encoder.model." if hasattr(model.net.encoder, "model") else "net.encoder."
         found.append(("encoder", inner))

@@ -17,26 +17,42 @@ if TYPE_CHECKING:
         HedJitter,
         Sequential,
     )
-    from stainda.stains.colour import greyscale, lab_from_rgb, rgb_from_lab, separate_tensor
+    from stainda.stains.colour import density_tensor, greyscale, lab_from_rgb, rgb_from_lab, separate_tensor
+    from stainda.stains.compression import JpegLoss
     from stainda.stains.deconvolution import HED_MATRIX, combine, completed, intensity, optical_density, separate
-    from stainda.stains.normalisation import ColourNormaliser, MacenkoFit, ReinhardStatistics
+    from stainda.stains.elastic import Elastic
+    from stainda.stains.fits import MacenkoFit, ReinhardStatistics
+    from stainda.stains.histograms import HistogramFit
+    from stainda.stains.normalisation import ColourNormaliser
+    from stainda.stains.spectra import FourierMix
     from stainda.stains.table import DYES, STAINS, stain
+    from stainda.stains.vahadane import VahadaneFit
+    from stainda.stains.virtual_templates import RandStainNA, TemplateStatistics
 
 _HOMES = {
     "augmentation": (
         "Augmentation", "BlurNoise", "ChannelShuffle", "ColourJitter", "Geometry", "HedJitter", "Sequential",
     ),
-    "colour": ("greyscale", "lab_from_rgb", "rgb_from_lab", "separate_tensor"),
+    "colour": ("density_tensor", "greyscale", "lab_from_rgb", "rgb_from_lab", "separate_tensor"),
+    "compression": ("JpegLoss",),
     "deconvolution": ("HED_MATRIX", "combine", "completed", "intensity", "optical_density", "separate"),
-    "normalisation": ("ColourNormaliser", "MacenkoFit", "ReinhardStatistics"),
+    "elastic": ("Elastic",),
+    "fits": ("MacenkoFit", "ReinhardStatistics"),
+    "histograms": ("HistogramFit",),
+    "normalisation": ("ColourNormaliser",),
+    "spectra": ("FourierMix",),
     "table": ("DYES", "STAINS", "stain"),
+    "vahadane": ("VahadaneFit",),
+    "virtual_templates": ("RandStainNA", "TemplateStatistics"),
 }  # fmt: skip
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
-    "Augmentation", "BlurNoise", "ChannelShuffle", "ColourJitter", "ColourNormaliser", "DYES", "Geometry",
-    "HED_MATRIX", "HedJitter", "MacenkoFit", "ReinhardStatistics", "STAINS", "Sequential", "combine", "completed",
-    "greyscale", "intensity", "lab_from_rgb", "optical_density", "rgb_from_lab", "separate", "separate_tensor", "stain",
+    "Augmentation", "BlurNoise", "ChannelShuffle", "ColourJitter", "ColourNormaliser", "DYES", "Elastic", "FourierMix",
+    "Geometry", "HED_MATRIX", "HedJitter", "HistogramFit", "JpegLoss", "MacenkoFit", "RandStainNA",
+    "ReinhardStatistics", "STAINS", "Sequential", "TemplateStatistics", "VahadaneFit", "combine", "completed",
+    "density_tensor", "greyscale", "intensity", "lab_from_rgb", "optical_density", "rgb_from_lab", "separate",
+    "separate_tensor", "stain",
 ]  # fmt: skip
 
 

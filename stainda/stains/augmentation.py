@@ -2,8 +2,8 @@
 
 One implementation for CPU and GPU: the numbers are drawn on the CPU from the generator given, so that a seed means the
 same on both. Every augmentation is called as ``images, labels = augment(images, labels, generator)``: images float
-[N, 3, H, W] in 0..1; labels integer [N, H, W] or ``None``. Only :class:`Geometry` moves labels; what comes from
-outside the patch is 255, ignored.
+[N, 3, H, W] in 0..1; labels integer [N, H, W] or ``None``. Only :class:`Geometry` and ``elastic.Elastic`` move labels;
+what comes from outside the patch is 255, ignored.
 """
 
 from __future__ import annotations
@@ -182,7 +182,7 @@ class BlurNoise:
         seed = int(torch.randint(2**31, (1,), generator=generator))
         sigma = draws[:, 0] * self.blur * (draws[:, 1] < self.p)
         spread = draws[:, 2] * self.noise * (draws[:, 3] < self.p)
-        blurred = _blur(images, sigma) if self.blur > 0 else images
+        blurred = blur_each(images, sigma) if self.blur > 0 else images
         if self.noise > 0:
             private = torch.Generator().manual_seed(seed)
             grain = torch.randn(images.shape, generator=private).to(images) * spread.to(images)[:, None, None, None]
@@ -230,6 +230,16 @@ def _warp(
     images: torch.Tensor, labels: torch.Tensor | None, affine: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     grid = functional.affine_grid(affine.to(images), list(images.shape), align_corners=False)
+    return sample_at(images, labels, grid)
+
+
+def sample_at(
+    images: torch.Tensor, labels: torch.Tensor | None, grid: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Images and labels at the places of ``grid`` [N, H, W, 2] (x, y, -1..1 over the patch, pixel edges outermost).
+
+    Images are interpolated, their rim mirrored; labels are those of the nearest pixel, 255 outside.
+    """
     moved = functional.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
     if labels is None:
         return moved.clamp(0.0, 1.0), None
@@ -251,7 +261,7 @@ def _hue(turns: torch.Tensor) -> torch.Tensor:
     return angle.cos() * torch.eye(3) + angle.sin() * cross + (1 - angle.cos()) * torch.full((3, 3), 1 / 3)
 
 
-def _blur(images: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+def blur_each(images: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
     """Gaussian blur with one standard deviation (pixels) per sample; 0 leaves a sample as it is."""
     n, channels, height, width = images.shape
     reach = max(1, math.ceil(3 * float(sigma.max())))

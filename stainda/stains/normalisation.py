@@ -9,103 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from stainda.errors import ConfigError, SlideError
+from stainda.errors import ConfigError, SlideError, did_you_mean
 from stainda.stains.colour import density_tensor, intensity_tensor, lab_from_rgb, mix_channels, rgb_from_lab
-from stainda.stains.deconvolution import completed, optical_density
+from stainda.stains.deconvolution import completed
+from stainda.stains.fits import FEWEST_PIXELS, MacenkoFit, ReinhardStatistics, checked
+from stainda.stains.histograms import HistogramFit, apply_levels, level_map
+from stainda.stains.vahadane import VahadaneFit
 
-Method = Literal["reinhard", "macenko"]
+Method = Literal["reinhard", "macenko", "vahadane", "histogram"]
+Fit = ReinhardStatistics | MacenkoFit | VahadaneFit | HistogramFit
 
-FEWEST_PIXELS = 200
-"""A fit on fewer tissue pixels is refused."""
-
-_FAINTEST = 0.15  # Euclidean length of optical density from which a pixel counts as stained; Macenko's beta
-_NARROWEST = 0.1  # sine of the smallest angle between two stain vectors that still are two
+METHODS: tuple[str, ...] = get_args(Method)
 _GLASS, _TISSUE = 0.03, 0.10  # length of optical density between which Reinhard's shift fades in
-
-
-@dataclass(frozen=True)
-class ReinhardStatistics:
-    """Mean and standard deviation of L*, a*, b* over tissue (Reinhard et al. 2001, doi 10.1109/38.946629).
-
-    ``fallback`` says why the statistics cannot be used (empty: they can).
-    """
-
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    n_pixels: int
-    fallback: str = ""
-
-    @classmethod
-    def fit(cls, pixels: NDArray[np.uint8]) -> ReinhardStatistics:
-        """Fit to tissue pixels, uint8 (n, 3)."""
-        pixels = _checked(pixels)
-        if len(pixels) < FEWEST_PIXELS:
-            reason = f"{len(pixels)} tissue pixels, at least {FEWEST_PIXELS} are needed"
-            return cls((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), len(pixels), reason)
-        rgb = torch.from_numpy(pixels.astype(np.float64) / 255).T[None, :, None]
-        lab = lab_from_rgb(rgb)[0, :, 0].numpy()
-        mean, std = lab.mean(axis=1), lab.std(axis=1)
-        reason = "tissue of a single colour" if std.min() < 1e-2 else ""
-        return cls(_three(mean), _three(std), len(pixels), reason)
-
-
-@dataclass(frozen=True)
-class MacenkoFit:
-    """Two stain vectors and how strongly they are present (Macenko et al. 2009, doi 10.1109/ISBI.2009.5193250).
-
-    ``vectors`` is (2, 3), unit rows of optical density, the one that takes more red light first (haematoxylin beside
-    eosin, Schiff or DAB); ``strengths`` the 99th percentiles of their amounts. ``fallback`` says why the fit cannot be
-    used (empty: it can).
-    """
-
-    vectors: tuple[tuple[float, float, float], tuple[float, float, float]]
-    strengths: tuple[float, float]
-    n_pixels: int
-    fallback: str = ""
-
-    @classmethod
-    def fit(cls, pixels: NDArray[np.uint8], percentile: float = 1.0) -> MacenkoFit:
-        """Fit to tissue pixels, uint8 (n, 3): the extreme angles in the plane of the two first singular vectors."""
-        density = optical_density(_checked(pixels)).astype(np.float64)
-        stained = density[np.linalg.norm(density, axis=1) > _FAINTEST]
-        if len(stained) < FEWEST_PIXELS:
-            return cls._none(len(stained), f"{len(stained)} stained pixels, at least {FEWEST_PIXELS} are needed")
-        if stained.std(axis=0).max() < 1e-3:
-            return cls._none(len(stained), "tissue of a single colour")
-        _, directions = np.linalg.eigh(stained.T @ stained)
-        plane = directions[:, [2, 1]]
-        plane = plane * np.where(stained.mean(axis=0) @ plane < 0, -1, 1)
-        projected = stained @ plane
-        angles = np.arctan2(projected[:, 1], projected[:, 0])
-        low, high = np.percentile(angles, [percentile, 100 - percentile])
-        rows = np.stack([plane @ [np.cos(angle), np.sin(angle)] for angle in (low, high)]).clip(min=0)
-        lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-        if lengths.min() < 1e-6:
-            return cls._none(len(stained), "a stain vector without positive optical density")
-        rows /= lengths
-        if np.linalg.norm(np.cross(rows[0], rows[1])) < _NARROWEST:
-            return cls._none(len(stained), "the two stain vectors coincide: only one colour is found")
-        rows = rows[np.argsort(-rows[:, 0], kind="stable")]
-        amounts = stained @ np.linalg.inv(completed(rows))[:, :2]
-        strengths = np.percentile(amounts, 99, axis=0)
-        if strengths.min() < 0.02:
-            return cls._none(len(stained), "one of the two stains is not present")
-        vectors = (_three(rows[0]), _three(rows[1]))
-        return cls(vectors, (float(strengths[0]), float(strengths[1])), len(stained))
-
-    @classmethod
-    def _none(cls, n_pixels: int, reason: str) -> MacenkoFit:
-        return cls(((1.0, 0.0, 0.0), (0.0, 1.0, 0.0)), (1.0, 1.0), n_pixels, reason)
-
-
-Fit = ReinhardStatistics | MacenkoFit
-_FITS: dict[str, type[ReinhardStatistics] | type[MacenkoFit]] = {"reinhard": ReinhardStatistics, "macenko": MacenkoFit}
 
 
 @dataclass(frozen=True)
@@ -113,18 +34,24 @@ class ColourNormaliser:
     """A template and the fits of the slides that are brought to it.
 
     Attributes:
-        method: ``reinhard`` or ``macenko``.
+        method: ``reinhard``, ``macenko``, ``vahadane`` or ``histogram``.
         template: the fit of the pooled tissue of the template slides.
         fits: by slide.
+        stains: dyes per slide that ``vahadane`` looks for, 2 or 3; the other methods do not ask.
     """
 
     method: Method
     template: Fit
     fits: Mapping[str, Fit] = field(default_factory=dict)
+    stains: int = 2
 
     @classmethod
     def fit(
-        cls, method: Method, tissue: Mapping[str, NDArray[np.uint8]], template_slides: Sequence[str]
+        cls,
+        method: Method,
+        tissue: Mapping[str, NDArray[np.uint8]],
+        template_slides: Sequence[str],
+        stains: int = 2,
     ) -> ColourNormaliser:
         """Fit a template and every slide.
 
@@ -132,28 +59,29 @@ class ColourNormaliser:
             tissue: tissue pixels, uint8 (n, 3), of every slide to be normalised, by slide.
             template_slides: slides whose colours are the aim: of the source domains, of the train split. Each
                 contributes equally many pixels.
+            stains: dyes that ``vahadane`` looks for.
 
         Raises:
             ConfigError: unknown method.
             SlideError: the template slides together have no usable stain.
         """
-        if method not in _FITS:
-            raise ConfigError(f"unknown normalisation {method!r}", remedy=f"Known: {', '.join(_FITS)}")
-        parts = [_checked(tissue[slide]) for slide in template_slides if len(tissue[slide])]
+        if method not in METHODS:
+            raise ConfigError(f"unknown normalisation {method!r}", remedy=did_you_mean(method, METHODS))
+        parts = [checked(tissue[slide]) for slide in template_slides if len(tissue[slide])]
         share = min((len(part) for part in parts if len(part) >= FEWEST_PIXELS), default=0)
         evenly = [part[np.linspace(0, len(part) - 1, share).astype(int)] for part in parts if len(part) >= share > 0]
         pooled = np.concatenate(evenly) if evenly else np.zeros((0, 3), np.uint8)
-        template = _FITS[method].fit(pooled)
+        template = _fit(method, pooled, stains)
         if template.fallback:
             raise SlideError(
                 f"{method} normalisation has no template: {template.fallback} (slides {', '.join(template_slides)})",
                 remedy="Use training slides with more tissue, or a strategy without normalisation",
             )
-        return cls(method, template).with_slides(tissue)
+        return cls(method, template, stains=stains).with_slides(tissue)
 
     def with_slides(self, tissue: Mapping[str, NDArray[np.uint8]]) -> ColourNormaliser:
         """A copy that also knows these slides, by their tissue pixels uint8 (n, 3); the template stays."""
-        fits = {slide: _FITS[self.method].fit(pixels) for slide, pixels in tissue.items()}
+        fits = {slide: _fit(self.method, pixels, self.stains) for slide, pixels in tissue.items()}
         return replace(self, fits={**self.fits, **fits})
 
     @property
@@ -179,8 +107,10 @@ class ColourNormaliser:
         keep = torch.tensor([bool(fit.fallback) for fit in fits], device=images.device)[:, None, None, None]
         if self.method == "reinhard":
             changed = _reinhard(images, fits, self.template)  # type: ignore[arg-type]
+        elif self.method == "histogram":
+            changed = _histogram(images, fits, self.template)  # type: ignore[arg-type]
         else:
-            changed = _macenko(images, fits, self.template)  # type: ignore[arg-type]
+            changed = _stain_vectors(images, fits, self.template)  # type: ignore[arg-type]
         return torch.where(keep, images, changed)
 
     def apply_array(self, image: NDArray[np.uint8], slide: str) -> NDArray[np.uint8]:
@@ -192,14 +122,14 @@ class ColourNormaliser:
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers, words and lists: fit for JSON."""
         fits = {slide: _plain(fit) for slide, fit in self.fits.items()}
-        return {"method": self.method, "template": _plain(self.template), "fits": fits}
+        return {"method": self.method, "template": _plain(self.template), "fits": fits, "stains": self.stains}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ColourNormaliser:
         """The normaliser that :meth:`to_dict` wrote."""
         method = values["method"]
         fits = {slide: _from_plain(method, fit) for slide, fit in values["fits"].items()}
-        return cls(method, _from_plain(method, values["template"]), fits)
+        return cls(method, _from_plain(method, values["template"]), fits, int(values.get("stains", 2)))
 
 
 def _reinhard(images: torch.Tensor, fits: Sequence[ReinhardStatistics], template: ReinhardStatistics) -> torch.Tensor:
@@ -214,33 +144,43 @@ def _reinhard(images: torch.Tensor, fits: Sequence[ReinhardStatistics], template
     return images + tissue * (moved - images)
 
 
-def _macenko(images: torch.Tensor, fits: Sequence[MacenkoFit], template: MacenkoFit) -> torch.Tensor:
-    """Amounts of the slide's two stains, scaled to the template's strengths, in the template's vectors.
+def _histogram(images: torch.Tensor, fits: Sequence[HistogramFit], template: HistogramFit) -> torch.Tensor:
+    """Levels of the slide's tissue to the template's of the same rank."""
+    usable = [template if fit.fallback else fit for fit in fits]  # what fell back is not changed by who calls
+    maps = {fit: level_map(fit, template) for fit in dict.fromkeys(usable)}
+    return apply_levels(images, images.new_tensor(np.stack([maps[fit] for fit in usable])))
 
-    The part of the density outside the plane of the two stains (pigment, a third dye) is carried over as it is.
+
+def _stain_vectors(
+    images: torch.Tensor, fits: Sequence[MacenkoFit | VahadaneFit], template: MacenkoFit | VahadaneFit
+) -> torch.Tensor:
+    """Amounts of the slide's stains, scaled to the template's strengths, in the template's vectors.
+
+    Of two stains, the part of the density outside their plane (pigment, a third dye) is carried over as it is.
     """
     matrices = []
     aim = completed(template.vectors)
     for fit in fits:
-        ratio = np.diag([*(np.asarray(template.strengths) / np.asarray(fit.strengths)), 1.0])
-        matrices.append((np.linalg.inv(completed(fit.vectors)) @ ratio @ aim).T)
+        ratio = np.ones(3)
+        ratio[: len(fit.strengths)] = np.asarray(template.strengths) / np.asarray(fit.strengths)
+        matrices.append((np.linalg.inv(completed(fit.vectors)) @ np.diag(ratio) @ aim).T)
     return intensity_tensor(mix_channels(density_tensor(images), images.new_tensor(np.stack(matrices))))
 
 
-def _checked(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    pixels = np.asarray(pixels)
-    if pixels.ndim != 2 or pixels.shape[1] != 3 or pixels.dtype != np.uint8:
-        raise ConfigError(f"tissue pixels must be uint8 of shape (n, 3), not {pixels.dtype} {pixels.shape}")
-    return pixels
-
-
-def _three(values: NDArray) -> tuple[float, float, float]:
-    return float(values[0]), float(values[1]), float(values[2])
+def _fit(method: str, pixels: NDArray[np.uint8], stains: int) -> Fit:
+    if method == "vahadane":
+        return VahadaneFit.fit(pixels, stains)
+    kinds: dict[str, type[ReinhardStatistics] | type[MacenkoFit] | type[HistogramFit]] = {
+        "reinhard": ReinhardStatistics, "macenko": MacenkoFit, "histogram": HistogramFit,
+    }  # fmt: skip
+    return kinds[method].fit(pixels)
 
 
 def _plain(fit: Fit) -> dict[str, Any]:
     if isinstance(fit, ReinhardStatistics):
         numbers: dict[str, Any] = {"mean": list(fit.mean), "std": list(fit.std)}
+    elif isinstance(fit, HistogramFit):
+        numbers = {"counts": [list(channel) for channel in fit.counts]}
     else:
         numbers = {"vectors": [list(row) for row in fit.vectors], "strengths": list(fit.strengths)}
     return {**numbers, "n_pixels": fit.n_pixels, "fallback": fit.fallback}
@@ -250,5 +190,10 @@ def _from_plain(method: str, values: Mapping[str, Any]) -> Fit:
     n_pixels, fallback = int(values["n_pixels"]), str(values["fallback"])
     if method == "reinhard":
         return ReinhardStatistics(tuple(values["mean"]), tuple(values["std"]), n_pixels, fallback)
-    first, second = (tuple(row) for row in values["vectors"])
-    return MacenkoFit((first, second), tuple(values["strengths"]), n_pixels, fallback)
+    if method == "histogram":
+        return HistogramFit(tuple(tuple(channel) for channel in values["counts"]), n_pixels, fallback)
+    rows = tuple((float(red), float(green), float(blue)) for red, green, blue in values["vectors"])
+    strengths = tuple(values["strengths"])
+    if method == "vahadane":
+        return VahadaneFit(rows, strengths, n_pixels, fallback)
+    return MacenkoFit((rows[0], rows[1]), (strengths[0], strengths[1]), n_pixels, fallback)

@@ -24,6 +24,17 @@ from stainda.errors import AnnotationError
 SLIDE = PlainFrame((400, 300), Path("slide.svs"))
 
 
+@pytest.fixture(autouse=True, scope="module")
+def readers_imported(tmp_path_factory):
+    """Packages that a reader imports at its first call are no part of the time an attack takes."""
+    path = tmp_path_factory.mktemp("first") / "a.png"
+    write_annotations(make_shapes([shapely.box(1, 1, 5, 5)], "a"), path, "mask", SLIDE)
+    read_annotations(path, "mask", SLIDE)
+    (path.parent / "a.tif").write_bytes(b"II*\0")
+    with pytest.raises(AnnotationError):
+        read_annotations(path.parent / "a.tif", "mask", SLIDE)
+
+
 @contextlib.contextmanager
 def refused(match=None, megabytes=100):
     began = time.process_time()
@@ -219,3 +230,94 @@ def test_a_study_reads_hostile_files_no_other_way(tmp_path):
     (tmp_path / "a.xml").write_text('<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/hostname">]><ASAP_Annotations>&x;')
     with refused("document type or entities"):
         load_shapes(tmp_path / "a.xml", (100, 100))
+
+
+def test_every_format_is_attacked_with_numbers_that_are_none():
+    """Those that are no text are attacked in tests of their own, above and below."""
+    assert set(NUMBERS) | {"imagej", "ndpa", "rle", "mask"} == set(FORMATS)
+
+
+RUNS = ["NaN 4", "1 NaN", "1e999 3", "-5 3", "1 -3", "0 4", "1", "120000 2", "99999999999999999999 1"]
+
+
+@pytest.mark.parametrize("runs", RUNS)
+def test_run_lengths_that_are_no_numbers_or_leave_the_slide(runs, tmp_path):
+    (tmp_path / "a.csv").write_text(f"id,encoding\nslide,{runs}\n")
+    with refused():
+        read_annotations(tmp_path / "a.csv", "rle", SLIDE)
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "1e999", "", "9" * 400])
+def test_nanometres_that_are_no_numbers(number, tmp_path):
+    from test_round_trips import Glass, ndpi
+
+    slide = Glass(ndpi(tmp_path / "slide.ndpi", Glass.size))
+    pin = "<annotations><ndpviewstate><annotation type='pin'><x>{}</x><y>5</y></annotation></ndpviewstate>{}"
+    (tmp_path / "a.ndpa").write_text(pin.format(number, "</annotations>"))
+    with refused():
+        read_annotations(tmp_path / "a.ndpa", "ndpa", slide)
+    (tmp_path / "a.ndpa").write_text(pin.format(7, "</annotations>"))
+    assert len(read_annotations(tmp_path / "a.ndpa", "ndpa", slide)) == 1
+
+
+def tiff(width, height, kind=1, data=b"\0" * 16):
+    """A TIFF that says it holds so many pixels; ``kind`` 3: 32-bit floats."""
+    tags = [(256, 4, width), (257, 4, height), (258, 3, 32 if kind == 3 else 8), (259, 3, 1), (262, 3, 1), (273, 4, 8),
+            (277, 3, 1), (278, 4, height), (279, 4, len(data)), (339, 3, kind)]  # fmt: skip
+    entries = b"".join(struct.pack("<HHII", *tag[:2], 1, tag[2]) for tag in tags)
+    return struct.pack("<2sHI", b"II", 42, 8 + len(data)) + data + struct.pack("<H", len(tags)) + entries + bytes(4)
+
+
+HOSTILE_MASKS = {
+    "a TIFF that says it were huge": (".tif", tiff(200_000, 200_000)),
+    "numbers that are none": (".tif", tiff(2, 2, 3, struct.pack("<4f", np.nan, np.inf, 1, 0))),
+    "negative numbers": (".tif", tiff(2, 2, 3, struct.pack("<4f", -1, 1, 1, 0))),
+    "fractions": (".tif", tiff(2, 2, 3, struct.pack("<4f", 0.5, 0.25, 1, 0))),
+    "cut short": (".tif", tiff(400, 300)),
+}
+
+
+@pytest.mark.parametrize("attack", HOSTILE_MASKS)
+def test_hostile_masks(attack, tmp_path):
+    suffix, content = HOSTILE_MASKS[attack]
+    (tmp_path / f"a{suffix}").write_bytes(content)
+    with refused(megabytes=20):
+        read_annotations(tmp_path / f"a{suffix}", "mask")
+
+
+HOSTILE_NAMES = ["[" * 100_000, '{"a":' * 100_000, "7", "[[1]]", "A" * 30_000_000]
+
+
+@pytest.mark.parametrize("text", HOSTILE_NAMES, ids=lambda text: text[:8])
+def test_names_of_classes_in_a_picture_that_mean_harm(text, tmp_path):
+    from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
+
+    info = PngInfo()
+    info.add_text("stainda_classes", text, zip=True)
+    Image.fromarray(np.eye(8, dtype=np.uint8)).save(tmp_path / "a.png", pnginfo=info)
+    with refused(megabytes=20):
+        read_annotations(tmp_path / "a.png", "mask")
+
+
+DEEP = {
+    "nested elements": "<a>" * 10_000 + "</a>" * 10_000,
+    "entities": '<!DOCTYPE a [<!ENTITY x "xxxxxxxxxx"><!ENTITY y "&x;&x;&x;">]><a>&y;</a>',
+    "nested lists": "[" * 10_000 + "]" * 10_000,
+    "nested objects": '{"a":' * 10_000 + "1" + "}" * 10_000,
+    "nested text": '[{"id": 1, "location": "' + "GEOMETRYCOLLECTION(" * 10_000 + '"}]',
+    "nested table": "id,wkt,encoding\n1," + "GEOMETRYCOLLECTION(" * 10_000 + ",\n",
+    "binary": "\0" * 1_000_000,
+}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("attack", DEEP)
+def test_depth_and_entities_are_refused_by_every_format_under_every_ending(name, attack, tmp_path):
+    for suffix in FORMATS[name].suffixes:
+        path = tmp_path / f"a{suffix}"
+        path.write_text(DEEP[attack])
+        with refused():
+            read_annotations(path, name, SLIDE)
+        with refused():  # also where one unusable shape would only be told
+            read_annotations(path, name, SLIDE, problems=[])

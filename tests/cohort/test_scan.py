@@ -69,3 +69,48 @@ def test_wrong_patterns_are_answered(folder, pattern, fixed, said):
         scan_folder(folder, pattern, **fixed)
     with pytest.raises(ManifestError, match="no such folder"):
         scan_folder(folder / "none", PATTERN, centre="A")
+
+
+def test_annotations_of_any_format_beside_a_slide_are_taken(tmp_path):
+    import numpy as np
+    import shapely
+    from PIL import Image
+
+    from stainda.annotations import make_shapes
+    from stainda.annotations.formats import FORMATS, annotation_finder, write_annotations
+    from stainda.annotations.formats.frame import PlainFrame
+
+    (tmp_path / "annotations").mkdir()
+    frame = PlainFrame((64, 48), tmp_path / "P0_PAS.ndpi")
+    shapes = make_shapes([shapely.box(5, 5, 20, 20), shapely.Point(3, 4)], "glomerulus")
+    names = [name for name in FORMATS if name != "ndpa"]
+    for number, name in enumerate(names):
+        write_annotations(shapes, tmp_path / "annotations" / f"P{number}_PAS{FORMATS[name].suffixes[0]}", name, frame)
+        Image.fromarray(np.zeros((48, 64, 3), np.uint8)).save(tmp_path / f"P{number}_PAS.png")
+    Image.fromarray(np.zeros((48, 64, 3), np.uint8)).save(tmp_path / "P90_PAS.png")
+    (tmp_path / "P90_PAS.png.ndpa").write_text("<annotations><ndpviewstate/></annotations>")
+    scan = find_sections(tmp_path, "{patient}_{stain}.png", annotation_finder(), centre="A")
+    found = {one.patient: one.annotations for one in scan.sections}
+    assert len(found) == len(names) + 1  # the mask among the annotations follows the pattern, but is no slide
+    for number, name in enumerate(names):
+        assert found[f"P{number}"].name == f"P{number}_PAS{FORMATS[name].suffixes[0]}", name
+    assert found["P90"].name == "P90_PAS.png.ndpa"
+
+
+def test_the_better_of_two_files_is_taken_and_the_other_told(tmp_path):
+    from stainda.annotations.formats import annotation_finder
+
+    for name in ("P1_PAS.svs", "P2_PAS.svs", "P3_PAS.svs"):
+        (tmp_path / name).write_bytes(name.encode())
+    (tmp_path / "P1_PAS.geojson").write_text('{"type": "FeatureCollection", "features": []}')
+    (tmp_path / "P1_PAS.xml").write_text("<ASAP_Annotations/>")
+    (tmp_path / "P2_PAS.csv").write_text("id,x,y\n1,2,3\n")  # points of what? they may be landmarks
+    (tmp_path / "P2_PAS.png").write_bytes(b"a thumbnail")
+    (tmp_path / "P3_PAS_annotations.csv").write_text("id,x,y\n1,2,3\n")
+    scan = find_sections(tmp_path, "{patient}_{stain}.svs", annotation_finder(), centre="A")
+    assert [one.annotations and one.annotations.name for one in scan.sections] == [
+        "P1_PAS.geojson",
+        None,
+        "P3_PAS_annotations.csv",
+    ]
+    assert any("P1_PAS.geojson was taken as its annotations, not P1_PAS.xml" in note for note in scan.notes)

@@ -125,3 +125,27 @@ def test_hostile_or_broken_yaml_is_refused(text, told):
 
 def test_numbers_are_read_as_people_write_them():
     assert parse_yaml("a: 1e-3\nb: 2\nc: 1.5E+2\nd: 2.0e-3", Path("x")) == {"a": 1e-3, "b": 2, "c": 150.0, "d": 2e-3}
+
+
+def test_a_study_extends_another(tmp_path):
+    from stainda.config import load_study
+    from stainda.errors import ConfigError
+
+    (tmp_path / "small").mkdir()
+    (tmp_path / "base.yaml").write_text(
+        "study: base\nmanifest: cohort/m.csv\npatches: {mpp: 1.0, size: 64}\nprotocol: {sources: [PAS@A], seeds: 3}\n"
+        "training: {epochs: 9, learning_rate: {default: 1e-3, low: 1e-4, high: 1e-2}}\nstrategies: [source_only]\n"
+    )
+    small = tmp_path / "small" / "base.yaml"
+    small.write_text("extends: ../base.yaml\nstudy: small\ntraining: {epochs: 2}\nstrategies: [source_only, dann]\n")
+    study = load_study(small, ["protocol.seeds=1"])
+    assert study.study == "small" and study.training.epochs == 2 and study.protocol.seeds == 1
+    assert study.space["training.learning_rate"].high == 1e-2, "what is not said again is kept"
+    assert study.manifest == tmp_path / "cohort" / "m.csv", "paths are those of the file that names them"
+    assert [one.name for one in study.strategies] == ["source_only", "dann"]
+    (tmp_path / "base.yaml").write_text("extends: small/base.yaml\n")
+    with pytest.raises(ConfigError, match=r"extends base\.yaml, which extends this file"):
+        load_study(small)
+    small.write_text("extends: ../bsae.yaml\n")
+    with pytest.raises(ConfigError, match=r"does not exist\. Did you mean 'base.yaml'"):
+        load_study(small)

@@ -11,9 +11,14 @@ from stainda.config import ModelConfig, available
 from stainda.config.load import load_piece
 from stainda.errors import ConfigError
 from stainda.models import UNet, build_model, count_parameters, list_models
+from stainda.models.catalogue import NETWORKS
 
 CONFIGS = Path(__file__).parents[2]
-FILES = sorted(available("models", CONFIGS))
+FILES = [
+    name
+    for name in sorted(available("models", CONFIGS))
+    if NETWORKS[load_piece("models", name, CONFIGS)["name"]].task == "segmentation"
+]
 SETTINGS = [
     ModelConfig(name="unet", params={"depth": 3, "width": 4, "norm": "batch"}),
     ModelConfig(name="unet", params={"depth": 3, "width": 4, "norm": "group", "upsampling": "bilinear"}),
@@ -21,7 +26,28 @@ SETTINGS = [
     ModelConfig(name="unet", params={"depth": 3, "width": 4, "norm": "none", "padding": "valid", "init": "glorot"}),
     ModelConfig(name="unet", params={"depth": 4, "width": 2, "padding": "valid", "convolutions": 3}),
     ModelConfig(name="smp", params={"decoder": "fpn", "encoder": "tu-mobilenetv3_small_050"}),
+    ModelConfig(name="unet", params={"depth": 3, "width": 4, "dropout": 0.2}),
     ModelConfig(name="smp", params={"decoder": "linknet", "encoder": "resnet18"}),
+    ModelConfig(
+        name="smp",
+        params={
+            "decoder": "unet",
+            "encoder": "tu-convnext_atto",
+            "encoder_depth": 4,
+            "decoder_channels": [16, 8, 8, 4],
+        },
+    ),
+    ModelConfig(
+        name="smp",
+        params={
+            "decoder": "dpt",
+            "encoder": "tu-vit_tiny_patch16_224",
+            "dynamic_img_size": True,
+            "decoder_intermediate_channels": [16, 16, 16, 16],
+            "decoder_fusion_channels": 16,
+        },
+    ),
+    ModelConfig(name="smp", params={"decoder": "segformer", "encoder": "mit_b0"}),
 ]
 
 
@@ -64,9 +90,11 @@ def test_contract(config):
     assert set(seen) == {"bottleneck", "decoder"} and all(out.ndim == 4 for out in seen.values())
     assert seen["bottleneck"].shape[-1] < seen["decoder"].shape[-1]
     logits.square().mean().backward()
-    without = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
+    left = ("net.encoder.model.norm.", "net.encoder.model.head.")  # of a transformer whose maps are taken before them
+    named = [(name, p) for name, p in model.named_parameters() if not name.startswith(left)]
+    without = [name for name, p in named if p.grad is None or not p.grad.isfinite().all()]
     assert not without
-    assert sum(float(p.grad.abs().sum()) > 0 for p in model.parameters()) > 0.9 * len(list(model.parameters()))
+    assert sum(float(p.grad.abs().sum()) > 0 for _, p in named) > 0.9 * len(named)
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -91,6 +119,15 @@ def test_lampert_setting_is_the_published_one():
     assert count_parameters(model) == count + 64 * 3 + 3 == 31_031_875
     # 572 gives 388 in Ronneberger et al. 2015: 92 pixels at each side; 512 is cut to 508 first
     assert (model.stride, model.margin, 512 - 2 * model.margin) == (16, 94, 324)
+    kinds = {type(module).__name__ for module in model.modules()} - {"UNet", "_UpBlock", "Sequential", "ModuleList"}
+    assert kinds == {"Conv2d", "ReLU", "MaxPool2d", "ConvTranspose2d"}, "no normalisation, no dropout"
+    for module in model.modules():
+        if isinstance(module, torch.nn.Conv2d) and module is not model.head:
+            fans = 9 * (module.in_channels + module.out_channels)
+            assert module.kernel_size == (3, 3) and module.padding == (0, 0)
+            limit = (6 / fans) ** 0.5  # Glorot: evenly within, so that the deviation is limit / sqrt(3)
+            assert float(module.weight.detach().abs().max()) <= limit * (1 + 1e-6)
+            assert float(module.weight.detach().std()) == pytest.approx(limit / 3**0.5, rel=0.1)
 
 
 @pytest.mark.parametrize(("depth", "convolutions"), [(2, 2), (3, 2), (4, 2), (5, 2), (4, 1), (4, 3)])
@@ -134,6 +171,7 @@ def test_building_is_deterministic_in_the_seed():
         (ModelConfig(name="unet", params={"dept": 3}), "Did you mean 'depth'"),
         (ModelConfig(name="unet", params={"norm": "bacth"}), "Did you mean 'batch'"),
         (ModelConfig(name="unet", params={"depth": 99}), "from 2 to 8"),
+        (ModelConfig(name="unet", params={"dropout": 1}), "below 1"),
         (ModelConfig(name="smp", params={"encoder": "resnet81"}), "Did you mean 'resnet18'"),
         (ModelConfig(name="smp", params={"encoder": "tu-mobilenetv3_smal_100"}), "mobilenetv3_small_100"),
         (ModelConfig(name="smp", params={"decoder": "unett"}), "Did you mean 'unet'"),

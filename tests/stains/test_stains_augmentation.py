@@ -148,10 +148,10 @@ def test_hed_scales_amounts_within_sigma():
 def test_blur_is_gaussian():
     from scipy.ndimage import gaussian_filter
 
-    from stainda.stains.augmentation import _blur
+    from stainda.stains.augmentation import blur_each
 
     image = batch(2, 30)[0]
-    out = _blur(image, torch.tensor([1.3, 0.0]))
+    out = blur_each(image, torch.tensor([1.3, 0.0]))
     expected = gaussian_filter(image[0].numpy(), (0, 1.3, 1.3), mode="mirror", radius=(0, 4, 4))
     assert np.abs(out[0].numpy() - expected).max() < 1e-4 and torch.allclose(out[1], image[1])
 

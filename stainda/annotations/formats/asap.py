@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree  # for writing; reading is hardened
 
 import geopandas as gpd
 import shapely
+from shapely.geometry.base import BaseGeometry
 
-from stainda.annotations.formats.frame import SlideFrame, number, polygon, simple_parts
+from stainda.annotations.formats.frame import Problems, SlideFrame, number, polygon, simple_parts, telling
 from stainda.annotations.guarded import read_xml
 from stainda.annotations.shapes import make_shapes
 from stainda.errors import AnnotationError
@@ -19,30 +21,31 @@ def looks_like(path: Path, head: str) -> bool:
     return "<ASAP_Annotations" in head
 
 
-def read(path: Path, slide: SlideFrame | None = None) -> gpd.GeoDataFrame:
+def read(path: Path, slide: SlideFrame | None = None, problems: Problems = None) -> gpd.GeoDataFrame:
     """The group is the class (``None``: unclassified), the name the name."""
     geometries, classes, names = [], [], []
     for element in read_xml(path).iter("Annotation"):
-        name, kind = element.get("Name", ""), element.get("Type", "")
-        corners = [
-            (
-                int(number(c.get("Order", 0), path, "Order")),
-                number(c.get("X"), path, "X"),
-                number(c.get("Y"), path, "Y"),
-            )
-            for c in element.iter("Coordinate")
-        ]
-        points = [(x, y) for _, x, y in sorted(corners, key=lambda corner: corner[0])]
-        if kind in ("Polygon", "Spline", "Rectangle"):
-            geometries.append(polygon(points, path, f"annotation {name!r}"))
-        elif kind in ("Dot", "PointSet") and points:
-            geometries.append(shapely.Point(points[0]) if len(points) == 1 else shapely.MultiPoint(points))
-        else:
-            raise AnnotationError(f"annotation {name!r} has the unknown type {kind!r}", file=path)
-        group = element.get("PartOfGroup", "None")
-        classes.append("" if group == "None" else group)
-        names.append(name)
+        name, group = element.get("Name", ""), element.get("PartOfGroup", "None")
+        cls = "" if group == "None" else group
+        with telling(problems, name, cls):
+            geometries.append(_geometry(element, name, path))
+            classes.append(cls)
+            names.append(name)
     return make_shapes(geometries, classes, name=names)
+
+
+def _geometry(element: Any, name: str, path: Path) -> BaseGeometry:
+    kind = element.get("Type", "")
+    corners = [
+        (int(number(c.get("Order", 0), path, "Order")), number(c.get("X"), path, "X"), number(c.get("Y"), path, "Y"))
+        for c in element.iter("Coordinate")
+    ]
+    points = [(x, y) for _, x, y in sorted(corners, key=lambda corner: corner[0])]
+    if kind in ("Polygon", "Spline", "Rectangle"):
+        return polygon(points, path, f"annotation {name!r}")
+    if kind in ("Dot", "PointSet") and points:
+        return shapely.Point(points[0]) if len(points) == 1 else shapely.MultiPoint(points)
+    raise AnnotationError(f"annotation {name!r} has the unknown type {kind!r}", file=path)
 
 
 def write(shapes: gpd.GeoDataFrame, path: Path, slide: SlideFrame | None = None) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from stainda.annotations.formats.frame import SlideFrame, number, polygon
+from stainda.annotations.formats.frame import Problems, SlideFrame, number, polygon, telling
 from stainda.annotations.formats.run_length import decode
 from stainda.annotations.guarded import read_json
 from stainda.annotations.shapes import make_shapes
@@ -28,7 +28,7 @@ def looks_like(path: Path, head: str) -> bool:
     return '"annotations"' in head and ('"categories"' in head or '"images"' in head or '"segmentation"' in head)
 
 
-def read(path: Path, slide: SlideFrame | None = None) -> gpd.GeoDataFrame:
+def read(path: Path, slide: SlideFrame | None = None, problems: Problems = None) -> gpd.GeoDataFrame:
     """The category is the class. Of several pictures, the one named like the slide is read."""
     document = read_json(path)
     if not isinstance(document, Mapping) or not isinstance(document.get("annotations"), list):
@@ -39,11 +39,16 @@ def read(path: Path, slide: SlideFrame | None = None) -> gpd.GeoDataFrame:
     for index, entry in enumerate(_mappings(document["annotations"])):
         if image is not None and entry.get("image_id", image) != image:
             continue
-        geometries.append(_geometry(entry, index, path))
-        classes.append(categories.get(entry.get("category_id"), ""))
-        ids.append(str(entry.get("id", index)))
-        score = entry.get("score")
-        scores.append(float(score) if isinstance(score, int | float) else math.nan)
+        cls, identity, score = (
+            categories.get(entry.get("category_id"), ""),
+            str(entry.get("id", index)),
+            entry.get("score"),
+        )
+        with telling(problems, identity, cls):
+            geometries.append(_geometry(entry, index, path))
+            classes.append(cls)
+            ids.append(identity)
+            scores.append(float(score) if isinstance(score, int | float) else math.nan)
     return make_shapes(geometries, classes, id=ids, score=scores)
 
 

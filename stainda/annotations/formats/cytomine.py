@@ -12,11 +12,11 @@ import numpy as np
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from stainda.annotations.formats.frame import SlideFrame, require_size
+from stainda.annotations.formats.frame import Problems, SlideFrame, require_size, telling
 from stainda.annotations.guarded import read_csv, read_json
 from stainda.annotations.shapes import make_shapes
 from stainda.errors import AnnotationError
-from stainda.files import write_csv
+from stainda.files import write_csv, write_json
 
 _MAX_NESTED = 4  # brackets of a collection of multipolygons
 _COLUMNS = ("id", "term", "wkt")
@@ -29,11 +29,16 @@ def looks_like(path: Path, head: str) -> bool:
     return '"location"' in head and any(word in head for word in ("POLYGON", "POINT", "LINESTRING"))
 
 
-def read(path: Path, slide: SlideFrame | None = None) -> gpd.GeoDataFrame:
+def read(path: Path, slide: SlideFrame | None = None, problems: Problems = None) -> gpd.GeoDataFrame:
     _, height = require_size(slide, path, _WHY)
     rows = _csv_rows(path) if path.suffix.lower() == ".csv" else _json_rows(path)
-    geometries = [_flipped(_wkt(text, path, identity), height) for identity, _, text in rows]
-    return make_shapes(geometries, [cls for _, cls, _ in rows], id=[identity for identity, _, _ in rows])
+    geometries, classes, ids = [], [], []
+    for identity, cls, text in rows:
+        with telling(problems, identity, cls):
+            geometries.append(_flipped(_wkt(text, path, identity), height))
+            classes.append(cls)
+            ids.append(identity)
+    return make_shapes(geometries, classes, id=ids)
 
 
 def _json_rows(path: Path) -> list[tuple[str, str, Any]]:
@@ -68,7 +73,9 @@ def _wkt(text: Any, path: Path, identity: str) -> BaseGeometry:
     try:
         if max(itertools.accumulate(1 if c == "(" else -1 for c in text if c in "()"), default=0) > _MAX_NESTED:
             raise ValueError("nested deeper than a multipolygon")  # before the reader, which recurses
-        with np.errstate(over="ignore"):  # numbers beyond all range become infinite, and are refused below
+        with np.errstate(
+            over="ignore", invalid="ignore"
+        ):  # numbers beyond all range become infinite, and are refused below
             geometry = shapely.from_wkt(text)
         if geometry is None or geometry.is_empty or not np.isfinite(shapely.get_coordinates(geometry)).all():
             raise ValueError("empty, or not finite")
@@ -82,9 +89,14 @@ def _flipped(geometry: BaseGeometry, height: int) -> BaseGeometry:
 
 
 def write(shapes: gpd.GeoDataFrame, path: Path, slide: SlideFrame | None = None) -> None:
+    """CSV, or JSON as the server answers where the file is called so."""
     _, height = require_size(slide, path, _WHY)
-    rows = (
+    rows = [
         {"id": row["id"], "term": row["class"], "wkt": shapely.to_wkt(_flipped(row["geometry"], height), -1)}
         for row in shapes.to_dict("records")
-    )
-    write_csv(path, rows, _COLUMNS)
+    ]
+    if path.suffix.lower() == ".csv":
+        write_csv(path, rows, _COLUMNS)
+        return
+    listed = [{"id": row["id"], "term": [row["term"]] * bool(row["term"]), "location": row["wkt"]} for row in rows]
+    write_json(path, {"collection": listed})

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,6 +16,10 @@ from shapely.geometry.base import BaseGeometry
 from stainda.errors import AnnotationError
 
 WITH_SLIDE = "Give the slide (--slide), or first convert to GeoJSON with stainda annotations convert"
+
+
+Problems = list[dict[str, str]] | None
+"""Where readers tell of shapes that cannot be used (rows of ``REPAIR_COLUMNS``); ``None``: such a shape is an error."""
 
 
 class SlideFrame(Protocol):
@@ -36,6 +42,17 @@ def require_size(slide: SlideFrame | None, path: Path, why: str) -> tuple[int, i
     if slide is None:
         raise AnnotationError(f"the slide's size is needed {why}", file=path, remedy=WITH_SLIDE)
     return slide.size
+
+
+@contextlib.contextmanager
+def telling(problems: Problems, identity: object, cls: str) -> Iterator[None]:
+    """Leave out the one shape that is read within, where it cannot be used, and tell of it; see :data:`Problems`."""
+    try:
+        yield
+    except AnnotationError as error:
+        if problems is None:
+            raise
+        problems.append({"id": str(identity), "class": cls, "action": "dropped", "reason": error.message})
 
 
 def number(value: Any, path: Path, what: str) -> float:

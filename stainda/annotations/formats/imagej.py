@@ -19,7 +19,7 @@ import numpy as np
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from stainda.annotations.formats.frame import SlideFrame, ellipse, polygon
+from stainda.annotations.formats.frame import Problems, SlideFrame, ellipse, polygon, telling
 from stainda.annotations.guarded import MAX_BYTES, check_file, read_bytes
 from stainda.annotations.shapes import make_shapes
 from stainda.errors import AnnotationError, MissingDependencyError
@@ -43,33 +43,41 @@ def _roifile() -> Any:
     return roifile
 
 
-def read(path: Path, slide: SlideFrame | None = None) -> gpd.GeoDataFrame:
+def read(path: Path, slide: SlideFrame | None = None, problems: Problems = None) -> gpd.GeoDataFrame:
     """The property ``class`` (else the group) is the class; names that only tell a position are left out."""
     roifile = _roifile()
     geometries, classes, names = [], [], []
     for entry, data in _entries(path):
-        try:
-            region = roifile.ImagejRoi.frombytes(data)
-            geometry = _geometry(region, roifile, path, entry)
-        except _BROKEN as error:
-            raise AnnotationError(
-                f"region {entry!r} is damaged ({error})", file=path, remedy="Save the regions again"
-            ) from error
-        if not np.isfinite(shapely.get_coordinates(geometry)).all():
-            raise AnnotationError(f"region {entry!r} has coordinates that are no number", file=path)
-        geometries.append(geometry)
-        classes.append(_class(region))
-        name = region.name or entry
-        names.append("" if _MADE_UP_NAME.fullmatch(name) else name)
+        with telling(problems, entry, ""):
+            region, geometry = _region_of(data, roifile, path, entry)
+            geometries.append(geometry)
+            classes.append(_class(region))
+            name = region.name or entry
+            names.append("" if _MADE_UP_NAME.fullmatch(name) else name)
     return make_shapes(geometries, classes, name=names)
+
+
+def _region_of(data: bytes, roifile: Any, path: Path, entry: str) -> tuple[Any, BaseGeometry]:
+    try:
+        region = roifile.ImagejRoi.frombytes(data)
+        geometry = _geometry(region, roifile, path, entry)
+    except _BROKEN as error:
+        raise AnnotationError(
+            f"region {entry!r} is damaged ({error})", file=path, remedy="Save the regions again"
+        ) from error
+    if not np.isfinite(shapely.get_coordinates(geometry)).all():
+        raise AnnotationError(f"region {entry!r} has coordinates that are no number", file=path)
+    return region, geometry
 
 
 def _entries(path: Path) -> list[tuple[str, bytes]]:
     """Name and content of every region, bounded in number and size before anything is unpacked."""
     check_file(path)
     with path.open("rb") as stream:
-        zipped = stream.read(2) == b"PK"
-    if not zipped:
+        magic = stream.read(4)
+    if not magic.startswith((b"PK", b"Iout")):
+        raise AnnotationError("neither an ImageJ region nor a zip file of them", file=path, remedy="Save it again")
+    if not magic.startswith(b"PK"):
         return [(path.stem, read_bytes(path, _MAX_REGION_BYTES))]
     try:
         with zipfile.ZipFile(path) as archive:

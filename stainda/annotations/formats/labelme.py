@@ -10,7 +10,7 @@ import geopandas as gpd
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from stainda.annotations.formats.frame import SlideFrame, number, polygon
+from stainda.annotations.formats.frame import Problems, SlideFrame, number, polygon, telling
 from stainda.annotations.guarded import read_json
 from stainda.annotations.shapes import make_shapes
 from stainda.errors import AnnotationError
@@ -21,7 +21,7 @@ def looks_like(path: Path, head: str) -> bool:
     return '"shapes"' in head and ('"shape_type"' in head or '"points"' in head or '"imagePath"' in head)
 
 
-def read(path: Path, slide: SlideFrame | None = None) -> gpd.GeoDataFrame:
+def read(path: Path, slide: SlideFrame | None = None, problems: Problems = None) -> gpd.GeoDataFrame:
     document = read_json(path)
     entries = document.get("shapes") if isinstance(document, Mapping) else None
     if not isinstance(entries, list):
@@ -33,7 +33,9 @@ def read(path: Path, slide: SlideFrame | None = None) -> gpd.GeoDataFrame:
         label, group = str(entry.get("label") or ""), entry.get("group_id")
         key = (label, str(group)) if group is not None else index
         name = str(entry.get("description") or "")
-        objects.setdefault(key, (label, name, []))[2].append(_geometry(entry, index, path))
+        with telling(problems, f"shape {index + 1}", label):
+            geometry = _geometry(entry, index, path)
+            objects.setdefault(key, (label, name, []))[2].append(geometry)
     geometries = []
     for _, _, parts in objects.values():
         polygons = len(parts) > 1 and all(part.geom_type == "Polygon" for part in parts)

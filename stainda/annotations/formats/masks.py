@@ -12,7 +12,7 @@ from pathlib import Path
 import geopandas as gpd
 import numpy as np
 
-from stainda.annotations.formats.frame import SlideFrame, require_size
+from stainda.annotations.formats.frame import Problems, SlideFrame, require_size
 from stainda.annotations.guarded import check_file
 from stainda.annotations.labels import instances, outlines
 from stainda.annotations.raster import rasterise
@@ -22,26 +22,31 @@ from stainda.files import whole_file
 
 _KEY = "stainda_classes"
 _MAX_PIXELS = 400_000_000
+_PICTURES = ("PNG", "TIFF", "BMP", "JPEG")  # no other decoder is let near a file that may be hostile
 
 
 def looks_like(path: Path, head: str) -> bool:
     return path.suffix.lower() in (".png", ".tif", ".tiff")
 
 
-def read(path: Path, slide: SlideFrame | None = None) -> gpd.GeoDataFrame:
+def read(path: Path, slide: SlideFrame | None = None, problems: Problems = None) -> gpd.GeoDataFrame:
     from PIL import Image
 
     check_file(path)
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=_PICTURES) as image:
             if image.width * image.height > _MAX_PIXELS:
                 raise AnnotationError(f"{image.width} x {image.height} pixels are too many for a mask", file=path)
             names = json.loads(image.info.get(_KEY, "[]"))
+            if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+                raise ValueError("its names of classes are no list of names")
             if image.mode in ("RGB", "RGBA") and np.ptp(np.asarray(image.convert("RGB")), axis=2).any():
                 raise AnnotationError("a colour picture, not a mask of numbers", file=path, remedy="Save it indexed")
             mask = np.asarray(image.convert("L") if image.mode in ("RGB", "RGBA", "1", "LA") else image)
     except (OSError, SyntaxError, ValueError, RecursionError, Image.DecompressionBombError) as error:
         raise AnnotationError(f"the mask cannot be read ({error})", file=path) from error
+    if mask.dtype.kind in "fi" and not (np.isfinite(mask) & (mask == np.round(mask)) & (mask >= 0)).all():
+        raise AnnotationError("holds fractions or negative numbers, which are no numbers of classes", file=path)
     scale = 1.0
     if slide is not None:
         scale = slide.size[0] / mask.shape[1]
@@ -56,7 +61,7 @@ def read(path: Path, slide: SlideFrame | None = None) -> gpd.GeoDataFrame:
         raise AnnotationError(f"{len(values)} different values are no classes", file=path, remedy="Is it a mask?")
     tables = []
     for value in values:
-        named = str(names[value - 1]) if value <= len(names) else "" if values == [value] else f"class_{value}"
+        named = names[value - 1] if value <= len(names) else "" if values == [value] else f"class_{value}"
         tables.append(outlines(instances(mask == value), downsample=scale, cls=named))
     return join_shapes(tables)
 

@@ -20,7 +20,16 @@ import numpy as np
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from stainda.annotations.formats.frame import WITH_SLIDE, SlideFrame, number, polygon, require_size, simple_parts
+from stainda.annotations.formats.frame import (
+    WITH_SLIDE,
+    Problems,
+    SlideFrame,
+    number,
+    polygon,
+    require_size,
+    simple_parts,
+    telling,
+)
 from stainda.annotations.guarded import read_xml
 from stainda.annotations.shapes import make_shapes
 from stainda.errors import AnnotationError
@@ -75,7 +84,7 @@ def looks_like(path: Path, head: str) -> bool:
     return path.suffix.lower() == ".ndpa" or "<ndpviewstate" in head
 
 
-def read(path: Path, slide: SlideFrame | None = None) -> gpd.GeoDataFrame:
+def read(path: Path, slide: SlideFrame | None = None, problems: Problems = None) -> gpd.GeoDataFrame:
     """The title is the class, the details the name."""
     root = read_xml(path)
     glass = _glass(slide, path)
@@ -84,10 +93,12 @@ def read(path: Path, slide: SlideFrame | None = None) -> gpd.GeoDataFrame:
         unit = view.findtext("coordformat", _UNIT).strip()
         if unit != _UNIT:
             raise AnnotationError(f"view {index} counts in {unit!r}, not in {_UNIT}", file=path)
+        cls, name = ((view.findtext(tag) or "").strip() for tag in ("title", "details"))
         for element in view.iter("annotation"):
-            geometries.append(_geometry(element, glass, path, f"view {index}"))
-            classes.append((view.findtext("title") or "").strip())
-            names.append((view.findtext("details") or "").strip())
+            with telling(problems, name or f"view {index}", cls):
+                geometries.append(_geometry(element, glass, path, f"view {index}"))
+                classes.append(cls)
+                names.append(name)
     return make_shapes(geometries, classes, name=names)
 
 

@@ -8,7 +8,7 @@ import geopandas as gpd
 import numpy as np
 import shapely
 
-from stainda.annotations.formats.frame import SlideFrame, number
+from stainda.annotations.formats.frame import Problems, SlideFrame, number, telling
 from stainda.annotations.guarded import read_csv
 from stainda.annotations.shapes import make_shapes
 from stainda.errors import AnnotationError
@@ -22,16 +22,17 @@ def looks_like(path: Path, head: str) -> bool:
     return "x" in first and "y" in first
 
 
-def read(path: Path, slide: SlideFrame | None = None) -> gpd.GeoDataFrame:
+def read(path: Path, slide: SlideFrame | None = None, problems: Problems = None) -> gpd.GeoDataFrame:
     header, *cells = read_csv(path)
     names = [name.strip().lower() for name in header]
     if not {"x", "y"} <= set(names):
         raise AnnotationError("the columns x and y are missing", file=path, row=1)
-    rows = [dict(zip(names, row, strict=False)) for row in cells]
-    points = [
-        shapely.Point(*(number(row.get(axis), path, f"{axis} in row {at}") for axis in "xy"))
-        for at, row in enumerate(rows, start=2)
-    ]
+    points, rows = [], []
+    for at, cell in enumerate(cells, start=2):
+        row = dict(zip(names, cell, strict=False))
+        with telling(problems, row.get("id") or f"row {at}", row.get("class", "")):
+            points.append(shapely.Point(*(number(row.get(axis), path, f"{axis} in row {at}") for axis in "xy")))
+            rows.append(row)
 
     def column(name: str) -> list[str]:
         return [row.get(name, "") for row in rows]

@@ -15,7 +15,7 @@ import geopandas as gpd
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from stainda.annotations.formats.frame import SlideFrame, ellipse, number, polygon, simple_parts
+from stainda.annotations.formats.frame import Problems, SlideFrame, ellipse, number, polygon, simple_parts, telling
 from stainda.annotations.guarded import read_xml
 from stainda.annotations.shapes import make_shapes
 from stainda.errors import AnnotationError
@@ -45,7 +45,9 @@ def halo_looks_like(path: Path, head: str) -> bool:
     return path.suffix == ".annotations" or ("<Annotations" in head and "<V " in head)
 
 
-def _read(path: Path, slide: SlideFrame | None, dialect: _Dialect) -> gpd.GeoDataFrame:
+def _read(
+    path: Path, slide: SlideFrame | None = None, problems: Problems = None, *, dialect: _Dialect
+) -> gpd.GeoDataFrame:
     """The layer's name is the class; a region's text its name."""
     geometries: list[BaseGeometry] = []
     classes: list[str] = []
@@ -55,11 +57,12 @@ def _read(path: Path, slide: SlideFrame | None, dialect: _Dialect) -> gpd.GeoDat
         positive: list[tuple[BaseGeometry, str]] = []
         negative: list[BaseGeometry] = []
         for region in layer.iter("Region"):
-            geometry = _geometry(region, path, dialect)
-            if region.get("NegativeROA", "0").lower() in ("1", "true"):
-                negative.append(geometry)
-            else:
-                positive.append((geometry, region.get(dialect.comment, "")))
+            with telling(problems, region.get("Id", ""), cls):
+                geometry = _geometry(region, path, dialect)
+                if region.get("NegativeROA", "0").lower() in ("1", "true"):
+                    negative.append(geometry)
+                else:
+                    positive.append((geometry, region.get(dialect.comment, "")))
         for geometry, name in positive:
             for hole in negative:
                 if geometry.geom_type == "Polygon" and geometry.contains(hole.representative_point()):

@@ -25,13 +25,14 @@ from stainda.annotations.formats import (
     sectra,
     voc,
 )
-from stainda.annotations.formats.frame import SlideFrame
+from stainda.annotations.formats.frame import Problems, SlideFrame
 from stainda.annotations.geojson import read_shapes, write_geojson
 from stainda.annotations.guarded import check_file
 from stainda.errors import AnnotationError, did_you_mean
 
 _EVERYTHING = frozenset(
-    {"areas", "polygons", "holes", "parts", "points", "lines", "class", "name", "id", "score", "properties", "exact"}
+    {"areas", "polygons", "holes", "parts", "points", "pointsets", "lines", "class", "name", "id", "score"}
+    | {"properties", "exact"}
 )
 
 _HEAD_BYTES, _TAIL_BYTES = 65_536, 8_192  # the words that tell a JSON format may stand behind its long lists
@@ -44,10 +45,10 @@ class Format:
     Attributes:
         name: the word for it; title: what people call it.
         suffixes: endings of its files, the first for writing.
-        holds: what survives, out of ``areas polygons holes parts points lines class name id score properties exact``
-            (``polygons``: areas that are no boxes; ``parts``: several polygons as one object; ``exact``: coordinates
-            that are not whole pixels).
-        read: from (path, slide or None) to shapes.
+        holds: what survives, out of the words of ``_EVERYTHING``
+            (``polygons``: areas that are no boxes; ``parts``: several polygons or lines as one object; ``pointsets``:
+            several points as one; ``exact``: coordinates that are not whole pixels).
+        read: from (path, slide or None, problems or None) to shapes.
         write: from (shapes, path, slide or None); shapes hold nothing the format does not.
         looks_like: whether a file is of this format, from its path and the first and last kilobytes of its text.
     """
@@ -56,7 +57,7 @@ class Format:
     title: str
     suffixes: tuple[str, ...]
     holds: frozenset[str]
-    read: Callable[[Path, SlideFrame | None], gpd.GeoDataFrame]
+    read: Callable[[Path, SlideFrame | None, Problems], gpd.GeoDataFrame]
     write: Callable[[gpd.GeoDataFrame, Path, SlideFrame | None], Any]
     looks_like: Callable[[Path, str], bool]
 
@@ -81,24 +82,25 @@ FORMATS: dict[str, Format] = {
             "QuPath GeoJSON",
             (".geojson", ".json"),
             _EVERYTHING,
-            lambda path, slide: read_shapes(path),
+            lambda path, slide, problems: read_shapes(path, problems),
             lambda shapes, path, slide: write_geojson(shapes, path),
             lambda path, head: path.suffix.lower() == ".geojson" or ('"type"' in head and '"coordinates"' in head),
         ),
-        _format("asap", "ASAP XML", ".xml", "areas polygons points class name exact", asap),
+        _format("asap", "ASAP XML", ".xml", "areas polygons points pointsets class name exact", asap),
         _format("imagescope", "Aperio ImageScope XML", ".xml",
                 "areas polygons holes lines class name exact", regions, "imagescope_"),
         _format("halo", "HALO annotations", ".annotations .xml",
                 "areas polygons holes lines class name exact", regions, "halo_"),
         _format("cytomine", "Cytomine (WKT in JSON or CSV)", ".csv .json .txt",
-                "areas polygons holes parts points lines class id exact", cytomine),
-        _format("labelme", "labelme JSON", ".json", "areas polygons parts points lines class name exact", labelme),
+                "areas polygons holes parts points pointsets lines class id exact", cytomine),
+        _format("labelme", "labelme JSON", ".json",
+                "areas polygons parts points pointsets lines class name exact", labelme),
         _format("coco", "COCO JSON (polygons, run lengths)", ".json",
                 "areas polygons parts class id score exact", coco),
         _format("rle", "Kaggle/HuBMAP run lengths", ".csv", "areas polygons holes", run_length),
         _format("voc", "Pascal VOC boxes", ".xml", "areas class", voc),
         _format("imagej", "ImageJ regions (.zip, .roi)", ".zip .roi",
-                "areas polygons holes parts points lines class name exact", imagej),
+                "areas polygons holes parts points pointsets lines class name exact", imagej),
         _format("sectra", "Sectra PathologyCore JSON", ".json", "areas polygons lines class id exact", sectra),
         _format("ndpa", "Hamamatsu NDPA", ".ndpa .xml", "areas polygons points lines class name exact", ndpa),
         _format("mask", "mask image (binary or indexed)", ".png .tif .tiff", "areas polygons holes class", masks),
@@ -130,7 +132,7 @@ def read_annotations(
     format: str | None = None,
     slide: SlideFrame | None = None,
     classes: Mapping[str, str] | None = None,
-    problems: list[dict[str, str]] | None = None,
+    problems: Problems = None,
 ) -> gpd.GeoDataFrame:
     """Read shapes from any known format, in level-0 pixels.
 
@@ -138,14 +140,23 @@ def read_annotations(
         format: a name in :data:`FORMATS`; ``None`` looks at the file.
         slide: an open slide, where the format counts from its lower edge or holds a mask of it.
         classes: new names of classes; others stay.
-        problems: as for :func:`stainda.annotations.read_shapes`; other formats than QuPath's are refused as a whole.
+        problems: where given, a shape that cannot be used (an outline of two points, coordinates that are no numbers)
+            is left out and told here as a row of ``REPAIR_COLUMNS``; else it is an error. What is wrong with the file
+            as a whole is always an error, and so is a file of which no shape can be used.
 
     Raises:
         AnnotationError: broken, hostile or of unknown format; or the slide is needed.
     """
     path = Path(path)
     found = sniff_format(path) if format is None else _named(format)
-    shapes = read_shapes(path, problems) if found.name == "qupath" else found.read(path, slide)
+    told = len(problems or ())
+    shapes = found.read(path, slide, problems)
+    if problems and len(problems) > told and not len(shapes):
+        raise AnnotationError(  # a slide of which nothing is known is not one without objects
+            f"none of its {len(problems) - told} shapes can be used; the first {problems[told]['reason']}",
+            file=path,
+            remedy="Export the annotations again",
+        )
     if classes:
         shapes["class"] = shapes["class"].map(lambda name: classes.get(name, name))
     return shapes
@@ -177,12 +188,13 @@ def what_is_lost(shapes: gpd.GeoDataFrame, format: str) -> list[str]:
     """What these shapes have that the format cannot hold, one sentence each; empty where nothing is lost."""
     holds = _named(format).holds
     written = _contents(_reduced(shapes, holds))
-    counts = _contents(shapes) | {key: written[key] for key in ("polygons", "holes", "parts", "exact")}
+    counts = _contents(shapes) | {key: written[key] for key in ("polygons", "holes", "parts", "pointsets", "exact")}
     words = {
         "areas": "{n} areas are left out",
         "polygons": "{n} areas become their bounding boxes",
         "holes": "the holes of {n} shapes are filled",
         "parts": "{n} shapes of several parts become one shape per part",
+        "pointsets": "{n} sets of points become one shape per point",
         "points": "{n} shapes of points are left out",
         "lines": "{n} lines are left out",
         "class": "the classes of {n} shapes are left out",
@@ -207,7 +219,8 @@ def _contents(shapes: gpd.GeoDataFrame) -> dict[str, int]:
         "areas": len(polygons),
         "polygons": int(boxes),
         "holes": int(holes),
-        "parts": int((shapely.get_num_geometries(geometries) > 1).sum()),
+        "parts": int(((shapely.get_num_geometries(geometries) > 1) & (kind > 0)).sum()),
+        "pointsets": int(((shapely.get_num_geometries(geometries) > 1) & (kind == 0)).sum()),
         "points": int((kind == 0).sum()),
         "lines": int((kind == 1).sum()),
         "class": int((shapes["class"] != "").sum()),

@@ -15,7 +15,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from shapely.geometry.base import BaseGeometry
 
-from stainda.annotations.formats.frame import SlideFrame, require_size
+from stainda.annotations.formats.frame import Problems, SlideFrame, require_size
 from stainda.annotations.guarded import read_csv
 from stainda.annotations.labels import outlines
 from stainda.annotations.raster import rasterise
@@ -34,7 +34,7 @@ def looks_like(path: Path, head: str) -> bool:
     return any(word in first for word in ("encoding", "rle", "predicted", "encodedpixels"))
 
 
-def read(path: Path, slide: SlideFrame | None = None) -> gpd.GeoDataFrame:
+def read(path: Path, slide: SlideFrame | None = None, problems: Problems = None) -> gpd.GeoDataFrame:
     """Separate objects of the row whose id is in the slide's file name, or of the only row."""
     width, height = require_size(slide, path, _WHY)
     header, *rows = read_csv(path)

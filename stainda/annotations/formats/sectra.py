@@ -13,8 +13,9 @@ from typing import Any
 import geopandas as gpd
 import numpy as np
 import shapely
+from shapely.geometry.base import BaseGeometry
 
-from stainda.annotations.formats.frame import SlideFrame, number, polygon, require_size, simple_parts
+from stainda.annotations.formats.frame import Problems, SlideFrame, number, polygon, require_size, simple_parts, telling
 from stainda.annotations.guarded import read_json
 from stainda.annotations.shapes import make_shapes
 from stainda.errors import AnnotationError
@@ -27,7 +28,7 @@ def looks_like(path: Path, head: str) -> bool:
     return '"content"' in head and '"type"' in head and '"x"' in head
 
 
-def read(path: Path, slide: SlideFrame | None = None) -> gpd.GeoDataFrame:
+def read(path: Path, slide: SlideFrame | None = None, problems: Problems = None) -> gpd.GeoDataFrame:
     """The name is the class: Sectra has no other."""
     width, _ = require_size(slide, path, _WHY)
     document = read_json(path)
@@ -40,22 +41,24 @@ def read(path: Path, slide: SlideFrame | None = None) -> gpd.GeoDataFrame:
         content = entry.get("content") if isinstance(entry, Mapping) else None
         if not isinstance(content, list) or not all(isinstance(point, Mapping) for point in content):
             raise AnnotationError(f"{what} is no Sectra annotation", file=path)
-        points = [
-            (width * number(point.get("x"), path, f"x of {what}"), width * number(point.get("y"), path, f"y of {what}"))
-            for point in content
-        ]
-        kind = entry.get("type")
-        if kind == "Area":
-            geometries.append(polygon(points, path, what))
-        elif kind == "Polyline" and len(points) > 1:
-            geometries.append(shapely.LineString(points))
-        else:
-            raise AnnotationError(
-                f"{what} has the type {kind!r} with {len(points)} points, which is not read", file=path
-            )
-        classes.append(str(entry.get("name") or ""))
-        ids.append(str(entry.get("id") or f"annotation {index + 1}"))
+        cls, identity = str(entry.get("name") or ""), str(entry.get("id") or what)
+        with telling(problems, identity, cls):
+            geometries.append(_geometry(content, entry.get("type"), width, what, path))
+            classes.append(cls)
+            ids.append(identity)
     return make_shapes(geometries, classes, id=ids)
+
+
+def _geometry(content: list[Mapping[str, Any]], kind: Any, width: int, what: str, path: Path) -> BaseGeometry:
+    points = [
+        (width * number(point.get("x"), path, f"x of {what}"), width * number(point.get("y"), path, f"y of {what}"))
+        for point in content
+    ]
+    if kind == "Area":
+        return polygon(points, path, what)
+    if kind == "Polyline" and len(points) > 1:
+        return shapely.LineString(points)
+    raise AnnotationError(f"{what} has the type {kind!r} with {len(points)} points, which is not read", file=path)
 
 
 def write(shapes: gpd.GeoDataFrame, path: Path, slide: SlideFrame | None = None) -> None:

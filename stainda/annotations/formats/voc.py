@@ -8,7 +8,7 @@ from xml.etree import ElementTree  # for writing; reading is hardened
 import geopandas as gpd
 import shapely
 
-from stainda.annotations.formats.frame import SlideFrame, number
+from stainda.annotations.formats.frame import Problems, SlideFrame, number, telling
 from stainda.annotations.guarded import read_xml
 from stainda.annotations.shapes import make_shapes
 from stainda.errors import AnnotationError
@@ -21,14 +21,17 @@ def looks_like(path: Path, head: str) -> bool:
     return "<annotation>" in head and ("<object>" in head or "<folder>" in head or "<filename>" in head)
 
 
-def read(path: Path, slide: SlideFrame | None = None) -> gpd.GeoDataFrame:
+def read(path: Path, slide: SlideFrame | None = None, problems: Problems = None) -> gpd.GeoDataFrame:
     boxes, classes = [], []
     for index, element in enumerate(read_xml(path).iter("object"), start=1):
-        box = element.find("bndbox")
-        if box is None:
-            raise AnnotationError(f"object {index} has no box", file=path)
-        boxes.append(shapely.box(*(number(box.findtext(name), path, f"{name} of object {index}") for name in _CORNERS)))
-        classes.append(element.findtext("name", ""))
+        cls = element.findtext("name", "")
+        with telling(problems, f"object {index}", cls):
+            box = element.find("bndbox")
+            if box is None:
+                raise AnnotationError(f"object {index} has no box", file=path)
+            corners = [number(box.findtext(name), path, f"{name} of object {index}") for name in _CORNERS]
+            boxes.append(shapely.box(*corners))
+            classes.append(cls)
     return make_shapes(boxes, classes)
 
 

@@ -1,0 +1,150 @@
+"""Names of classes: the many words of centres and programs for what a study calls one thing."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import geopandas as gpd
+
+from stainda.annotations.guarded import read_csv
+from stainda.errors import AnnotationError
+
+IGNORE = "Ignore*"
+"""Shapes of this class are neither object nor background: ignored pixels. The name is QuPath's own."""
+
+IGNORE_CLASSES = (IGNORE, "Ignore", "ignore", "ignored")
+"""Classes that are read as :data:`IGNORE`."""
+
+TO_IGNORE, TO_DROP = "ignore", "drop"
+MAPPED_COLUMNS = ("class", "becomes", "what", "shapes", "nearest")
+
+Fate = Literal["mapped", "kept", "ignored", "dropped", "unknown"]
+
+
+@dataclass(frozen=True)
+class ClassMap:
+    """New names of classes, some of them only for one centre or one format.
+
+    ``ignore`` as a new name makes ignored pixels of a class, ``drop`` leaves its shapes out. A name is looked up as it
+    is written, then without regard to case and surrounding or repeated spaces; a rule for the centre or format at hand
+    goes before one for all.
+
+    Attributes:
+        rules: (old name, centre or "", format or "") -> new name.
+        known: classes that need no rule (those of the task).
+    """
+
+    rules: Mapping[tuple[str, str, str], str]
+    known: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, names: Mapping[str, str], known: Iterable[str] = ()) -> ClassMap:
+        """A map that holds for all centres and formats."""
+        return cls({(old, "", ""): new for old, new in names.items()}, tuple(known))
+
+    def __bool__(self) -> bool:
+        return bool(self.rules)
+
+    def becomes(self, name: str, centre: str = "", format: str = "") -> tuple[str, Fate]:
+        """The new name of a class, empty where its shapes are dropped, and what that is."""
+        new = self._rule(name, centre, format)
+        if new is None:
+            if name in IGNORE_CLASSES:
+                return IGNORE, "ignored"
+            return name, "kept" if name in self.known or name in self.rules.values() else "unknown"
+        if new.casefold() == TO_DROP:
+            return "", "dropped"
+        if new.casefold() == TO_IGNORE or new in IGNORE_CLASSES:
+            return IGNORE, "ignored"
+        return new, "mapped" if new != name else "kept"
+
+    def _rule(self, name: str, centre: str, format: str) -> str | None:
+        for spelling in (lambda text: text, _loosely):
+            for place in ((centre, format), (centre, ""), ("", format), ("", "")):
+                for (old, *where), new in self.rules.items():
+                    if tuple(where) == place and spelling(old) == spelling(name):
+                        return new
+        return None
+
+    def nearest(self, name: str) -> str:
+        """The known or mapped class that reads most like a name, or nothing."""
+        options = {*self.known, *(old for old, _, _ in self.rules)}
+        by_spelling = {_loosely(option): option for option in sorted(options)}
+        near = difflib.get_close_matches(_loosely(name), by_spelling, n=1, cutoff=0.5)
+        return by_spelling[near[0]] if near else ""
+
+    def apply(
+        self, shapes: gpd.GeoDataFrame, centre: str = "", format: str = ""
+    ) -> tuple[gpd.GeoDataFrame, list[dict[str, Any]]]:
+        """Shapes under their new names, and one row of :data:`MAPPED_COLUMNS` per class that was there.
+
+        Classes without a rule are kept as they are; those the map does not know at all are told as ``unknown``.
+        """
+        counts = shapes["class"].value_counts(sort=False)
+        fates = {str(name): self.becomes(str(name), centre, format) for name in counts.index}
+        rows: list[dict[str, Any]] = [
+            {
+                "class": name,
+                "becomes": fates[name][0],
+                "what": fates[name][1],
+                "shapes": int(count),
+                "nearest": self.nearest(name) if fates[name][1] == "unknown" else "",
+            }
+            for name, count in sorted((str(name), count) for name, count in counts.items())
+        ]
+        dropped = shapes["class"].map(lambda name: fates[str(name)][1] == "dropped").to_numpy(bool)
+        left = shapes[~dropped].reset_index(drop=True)
+        left["class"] = left["class"].map(lambda name: fates[str(name)][0]).astype(object)
+        return left, rows
+
+
+def read_class_table(path: str | Path, known: Iterable[str] = ()) -> ClassMap:
+    """A table of classes: CSV with the columns ``from`` and ``to``, and if wanted ``centre`` and ``format``.
+
+    Raises:
+        AnnotationError: no such table, other columns, or a class with two new names in one place.
+    """
+    path = Path(path)
+    header, *rows = read_csv(path)
+    columns = [cell.strip().lower() for cell in header]
+    if not {"from", "to"} <= set(columns) or not set(columns) <= {"from", "to", "centre", "format"}:
+        found = ", ".join(map(repr, header))
+        raise AnnotationError(
+            f"the columns are {found}, not 'from' and 'to' (and, where needed, 'centre' and 'format')", file=path, row=1
+        )
+    rules: dict[tuple[str, str, str], str] = {}
+    for number, row in enumerate(rows, start=2):
+        if len(row) != len(columns):
+            raise AnnotationError(f"{len(row)} cells, where {len(columns)} are needed", file=path, row=number)
+        cells = dict(zip(columns, (cell.strip() for cell in row), strict=True))
+        old, new = cells["from"], cells["to"]
+        if not new:
+            raise AnnotationError(
+                f"{old!r} has no new name", file=path, row=number, remedy="Write 'drop' to leave it out, or 'ignore'"
+            )
+        key = (old, cells.get("centre", ""), cells.get("format", ""))
+        if rules.setdefault(key, new) != new:
+            raise AnnotationError(f"{old!r} has two new names, {rules[key]!r} and {new!r}", file=path, row=number)
+    return ClassMap(rules, tuple(known))
+
+
+def unknown_classes(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """One sentence per class that no rule knows, from rows of :meth:`ClassMap.apply`."""
+    counts: dict[str, int] = {}
+    nearest: dict[str, str] = {}
+    for row in rows:
+        if row["what"] == "unknown":
+            counts[row["class"]] = counts.get(row["class"], 0) + row["shapes"]
+            nearest[row["class"]] = row["nearest"]
+    return [
+        f"{name or '(no class)'} ({count} shapes{f', perhaps {nearest[name]!r}' if nearest[name] else ''})"
+        for name, count in sorted(counts.items())
+    ]
+
+
+def _loosely(text: str) -> str:
+    return " ".join(text.casefold().split())

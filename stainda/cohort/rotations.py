@@ -1,0 +1,175 @@
+"""The rotations of a protocol: who teaches, who is tested and which patients serve for what, each time in turn."""
+
+from __future__ import annotations
+
+import fnmatch
+import glob
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from stainda.cohort.roles import Roles, check_annotated, resolve_roles
+from stainda.cohort.splits import assign_folds, assign_splits, check_no_leak
+from stainda.cohort.types import Cohort, Split
+from stainda.config import ProtocolConfig
+from stainda.errors import ConfigError, StaindaError, did_you_mean
+
+ALL_FOLDS = "all folds"
+"""What the folds of a study with one set of sources are called together."""
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """One turn.
+
+    Attributes:
+        name: unique in its study: ``PAS@A``, ``without_B``, ``fold_2``, ``PAS@A.fold_2``.
+        group: the same for the folds of one set of sources and targets; the name itself where there are no folds.
+        protocol: of this turn alone: a plain one, its sources and targets named one by one.
+        cohort: all sections, with the splits of this turn.
+        roles: of this turn.
+    """
+
+    name: str
+    group: str
+    protocol: ProtocolConfig
+    cohort: Cohort
+    roles: Roles
+
+    def patients(self, split: Split) -> tuple[str, ...]:
+        """Patients of one split who have a section in a source or target domain."""
+        used = (*self.roles.sources, *self.roles.targets)
+        return self.cohort.where(domains=used, splits=[split]).patients
+
+
+def rotations(cohort: Cohort, protocol: ProtocolConfig, seed: int) -> tuple[Rotation, ...]:
+    """Every turn of a protocol, in the order of the cohort, each checked as a study of its own would be.
+
+    A protocol that does not rotate gives one, named after its scheme. Domains without any annotation cannot teach: they
+    are only ever targets.
+
+    Raises:
+        ConfigError: a pattern matches nothing, or a turn lacks patients or annotations; the message names the turn.
+        LeakError: a patient or a slide file would be in two splits.
+    """
+    found = []
+    for group, sources, targets in _turns(cohort, protocol):
+        plain = protocol.model_copy(
+            update={
+                "scheme": "pooled" if protocol.scheme == "pooled" else "one_to_all",
+                "sources": tuple(map(glob.escape, sources)),
+                "targets": tuple(map(glob.escape, targets)) or ("rest",),
+                "leave_out": ("*",), "left_out_patients": "split", "folds": None,
+            }
+        )  # fmt: skip
+        for fold, split in _split_cohorts(cohort, protocol, set(targets), seed):
+            name = f"{'' if group == ALL_FOLDS else group + '.'}fold_{fold}" if fold else group
+            try:
+                check_no_leak(split)
+                roles = resolve_roles(split, plain)
+                check_annotated(split, roles)
+            except StaindaError as error:
+                if not protocol.rotates:
+                    raise
+                raise type(error)(
+                    f"rotation {name!r}: {error.message}", file=error.file, row=error.row, remedy=error.remedy
+                ) from error
+            found.append(Rotation(name, group, plain, split, roles))
+    return tuple(found)
+
+
+def cannot_teach(cohort: Cohort) -> tuple[str, ...]:
+    """Domains of which no section is annotated."""
+    annotated = {cohort.domain(one) for one in cohort if one.annotations is not None}
+    return tuple(name for name in cohort.domains if name not in annotated)
+
+
+def _turns(cohort: Cohort, protocol: ProtocolConfig) -> Iterator[tuple[str, tuple[str, ...], tuple[str, ...]]]:
+    """Name, sources and targets of every turn, folds left aside."""
+    mute = set(cannot_teach(cohort))
+    _check_patterns(cohort.domains, (*protocol.sources, *protocol.targets), "domain", cohort)
+    may_teach = tuple(name for name in cohort.matching(protocol.sources or ("*",)) if name not in mute)
+    if not may_teach:
+        raise ConfigError(
+            "no domain that may teach has annotations", file=cohort.source, remedy="Annotate slides of a source domain"
+        )
+    tested = cohort.domains if "rest" in protocol.targets else cohort.matching(protocol.targets)
+    if protocol.scheme in ("one_to_all", "pooled"):
+        group = protocol.scheme if protocol.folds is None else ALL_FOLDS
+        if protocol.scheme == "pooled":
+            yield group, may_teach, ()
+            return
+        roles = resolve_roles(_unsplit(cohort), protocol, patients=False)
+        yield group, roles.sources, roles.targets
+        return
+    if protocol.scheme == "all_pairs":
+        for name in may_teach:
+            yield name, (name,), tuple(other for other in tested if other != name)
+        return
+    key = {"leave_one_centre_out": "centre", "leave_one_stain_out": "stain"}[protocol.scheme]
+    if key not in cohort.domain_keys:
+        raise ConfigError(
+            f"scheme {protocol.scheme} needs domains that differ by {key}; they are told apart by "
+            f"{', '.join(cohort.domain_keys)}",
+            remedy=f"Add {key} to 'domain' of the study",
+        )
+    place = cohort.domain_keys.index(key)
+    value_of = {cohort.domain(one): one.domain(cohort.domain_keys[place : place + 1]) for one in cohort}
+    values = tuple(dict.fromkeys(value_of.values()))
+    if len(values) < 2:
+        raise ConfigError(
+            f"scheme {protocol.scheme} leaves one {key} out, and the cohort has only {values[0]!r}",
+            file=cohort.source,
+            remedy="Take another scheme",
+        )
+    _check_patterns(values, protocol.leave_out, key, cohort)
+    for value in values:
+        if not any(fnmatch.fnmatchcase(value, pattern) for pattern in protocol.leave_out):
+            continue
+        sources = tuple(name for name in may_teach if value_of[name] != value)
+        targets = tuple(name for name in tested if value_of[name] == value)
+        if not sources or not targets:
+            raise ConfigError(
+                f"without {key} {value!r} no domain is left to {'teach' if not sources else 'be tested'}",
+                file=cohort.source,
+                remedy="Widen protocol.sources or targets, or leave this one out of protocol.leave_out",
+            )
+        yield f"without_{value}", sources, targets
+
+
+def _split_cohorts(
+    cohort: Cohort, protocol: ProtocolConfig, targets: set[str], seed: int
+) -> Iterator[tuple[int | None, Cohort]]:
+    """The cohort with its splits: once, or once for every fold (numbered from 1)."""
+    within = protocol.split_within
+    if protocol.folds is not None:
+        yield from enumerate(assign_folds(cohort, protocol.folds, protocol.split, seed, within), 1)
+        return
+    if protocol.left_out_patients == "split":
+        yield None, assign_splits(cohort, protocol.split, seed, within)
+        return
+    # patients seen in left-out domains only are tested; the shares are those of the others
+    outside = {one.patient for one in cohort if cohort.domain(one) not in targets}
+    held: dict[str, Split] = {one: "test" for one in cohort.patients if one not in outside}
+    kept = replace(cohort, sections=tuple(one for one in cohort if one.patient not in held))
+    given = {one.patient: one.split for one in assign_splits(kept, protocol.split, seed, within)}
+    yield None, with_splits(cohort, {**given, **held})
+
+
+def with_splits(cohort: Cohort, splits: Mapping[str, Split | None]) -> Cohort:
+    """The cohort with the split of every patient."""
+    return replace(cohort, sections=tuple(replace(one, split=splits[one.patient]) for one in cohort))
+
+
+def _unsplit(cohort: Cohort) -> Cohort:
+    return replace(cohort, sections=tuple(replace(one, split=None) for one in cohort))
+
+
+def _check_patterns(names: Iterable[str], patterns: Iterable[str], what: str, cohort: Cohort) -> None:
+    names = tuple(names)
+    for pattern in patterns:
+        if pattern not in ("rest", "*") and not any(fnmatch.fnmatchcase(name, pattern) for name in names):
+            raise ConfigError(
+                f"no section of the cohort is in the {what} {pattern!r}",
+                file=cohort.source,
+                remedy=did_you_mean(pattern, names),
+            )

@@ -1,0 +1,95 @@
+"""Patch classifiers of timm, by name. Nothing is ever downloaded: see :mod:`stainda.models.pretrained`."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from typing import Any
+
+import torch
+from torch import nn
+
+from stainda.errors import ConfigError
+from stainda.models.base import ClassificationNetwork
+from stainda.models.pretrained import check_timm
+
+_OURS = ("pretrained", "num_classes", "in_chans", "checkpoint_path", "features_only")
+
+
+class TimmClassifier(ClassificationNetwork):
+    """A network of timm that answers for a whole patch.
+
+    Nothing of it is changed. Its last feature map (of a transformer: its patch tokens, laid out as a map, without
+    class tokens) and the vector that its last layer reads pass through two modules that do nothing, whose outputs are
+    the ``bottleneck`` and ``decoder`` features of any of them.
+
+    Args:
+        in_channels, n_classes: ``n_classes`` counts the background.
+        encoder: name of timm (``resnet18``, ``convnext_atto``, ``vit_tiny_patch16_224`` …).
+        options: further arguments of timm's network (``drop_rate``, ``drop_path_rate``, ``global_pool`` …). A
+            transformer takes patches of one size only: give it as ``img_size``.
+
+    Raises:
+        ConfigError: an unknown network or option; ``pretrained`` (name a local file as ``weights`` instead).
+    """
+
+    net: Any
+
+    def __init__(self, in_channels: int = 3, n_classes: int = 2, *, encoder: str = "resnet18", **options: Any) -> None:
+        super().__init__()
+        import timm
+
+        check_timm(encoder)
+        if taken := [key for key in _OURS if key in options]:
+            raise ConfigError(
+                f"{taken[0]!r} of a timm network is not yours to set",
+                remedy="Name a local safetensors file as 'weights' of the model to start from it",
+            )
+        try:
+            self.net = timm.create_model(
+                encoder, pretrained=False, num_classes=n_classes, in_chans=in_channels, **options
+            )
+        except (TypeError, ValueError, KeyError, AssertionError, RuntimeError) as error:
+            raise ConfigError(
+                f"timm refuses {encoder!r} with {options}: {error}", remedy="Change the model's params"
+            ) from error
+        head = getattr(self.net, "forward_head", None)
+        if head is None or "pre_logits" not in inspect.signature(head).parameters:
+            raise ConfigError(
+                f"timm's {encoder!r} does not part its features from its classes",
+                remedy="Take another network, for example resnet18, convnext_atto or mobilenetv3_small_100",
+            )
+        self.encoder_name = encoder
+        self.bottleneck, self.decoded = nn.Identity(), nn.Identity()
+        self.in_channels, self.n_classes = in_channels, n_classes
+        info = getattr(self.net, "feature_info", None)
+        self.smallest = int(info[-1]["reduction"]) if info else 32
+        self.default_layers = {"bottleneck": "bottleneck", "decoder": "decoded"}
+        named = (getattr(self.net, "default_cfg", None) or {}).get("classifier") or ()
+        heads = (named,) if isinstance(named, str) else tuple(named)
+        self.head_names = tuple(f"net.{one}." for one in heads) or ("net.head.",)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Images [N, in_channels, H, W] to logits [N, n_classes]."""
+        self.check_input(images)
+        try:
+            features = self.net.forward_features(images)
+        except AssertionError as error:
+            raise ConfigError(
+                f"timm's {self.encoder_name!r} does not take patches of {tuple(images.shape[2:])} pixels: {error}",
+                remedy="Set patches.size to what it takes, or img_size of the model's params to patches.size",
+            ) from error
+        self.bottleneck(self._as_map(features))
+        return self.net.get_classifier()(self.decoded(self.net.forward_head(features, pre_logits=True)))
+
+    def _as_map(self, features: torch.Tensor) -> torch.Tensor:
+        """Features as [N, C, h, w], whether they come so, with channels last, or as tokens [N, L, C]."""
+        width = self.net.num_features
+        if features.ndim == 3:
+            tokens = features[:, getattr(self.net, "num_prefix_tokens", 0) :]
+            side = math.isqrt(tokens.shape[1])
+            height = side if side * side == tokens.shape[1] else 1
+            return tokens.transpose(1, 2).unflatten(2, (height, -1))
+        if features.ndim == 4 and features.shape[1] != width and features.shape[-1] == width:
+            return features.permute(0, 3, 1, 2)
+        return features if features.ndim == 4 else features[:, :, None, None]
