@@ -27,6 +27,9 @@ from stainda.progress import SILENT, Progress
 
 Shapes = Mapping[str, gpd.GeoDataFrame]
 
+CUTTING = 2
+"""Raised whenever the same inputs come to give other patches or labels, so that an older store is not used again."""
+
 SINGLE_PATIENT = (
     "There is one patient. Source slides are divided into a left band for training and a right band for validation, "
     "one patch apart; target slides are seen unlabelled in training and tested as a whole; the ceiling (oracle) is "
@@ -46,6 +49,7 @@ def build_store(
     *,
     workers: int = 1,
     min_confidence: float = 0.0,
+    weights: bool = False,
 ) -> PatchStore:
     """Cut the patches of a study's training and validation patients and write them to a store.
 
@@ -61,6 +65,7 @@ def build_store(
         seed: positions depend on it and on each slide's name only.
         workers: processes that read slides.
         min_confidence: propagated shapes below it are ignored in training, neither object nor background.
+        weights: store how much each pixel of propagated labels counts: near an object as much as it is sure.
 
     Raises:
         LeakError: a patient is in two splits.
@@ -72,6 +77,7 @@ def build_store(
     out = Path(out)
     own, propagated = shapes.get("own", {}), shapes.get("propagated", {})
     settings = [config.model_dump(), list(task.classes), roles.sources, roles.targets, seed, min_confidence]
+    settings += [CUTTING, weights] if task.kind == "segmentation" else [CUTTING, weights, task.kind]
     inputs = inputs_key(cohort.where(splits=["train", "val"]), shapes, settings)
     if (ready := _usable(out, inputs)) is not None:
         return ready
@@ -84,10 +90,13 @@ def build_store(
     try:
         wanted = _unlabelled_count(cohort, roles, config, task, own)
         jobs = [
-            SlideJob(section, cohort.domain(section), requests, config, task, seed, min_confidence, aside / f"{i}.npz")
+            SlideJob(
+                section, cohort.domain(section), requests, config, task, seed, min_confidence,
+                aside / f"{i}.npz", weights,
+            )
             for i, section in enumerate(cohort)
             if (requests := _requests(section, roles.role(cohort.domain(section)), own, propagated, wanted))
-        ]
+        ]  # fmt: skip
         results = list(_run(cut_slide, jobs, workers, progress))
         notes = [note for result in results for note in result.notes]
         notes += [
@@ -95,7 +104,7 @@ def build_store(
             for section in cohort.where(domains=roles.sources, splits=["train", "val"])
             if section.slide not in own
         ]
-        table = _write_arrays(results, config.size, task.classes, aside)
+        table = _write_arrays(results, config.size, task.classes, aside, weights)
         _check_complete(table, cohort, roles, notes)
         meta: dict[str, Any] = {
             "size": config.size,
@@ -108,6 +117,7 @@ def build_store(
             "targets": list(roles.targets),
             "seed": seed,
             "min_confidence": min_confidence,
+            "weights": weights,
             "single_patient": SINGLE_PATIENT if any(section.split == "all" for section in cohort) else "",
             "bands": {result.slide: result.bands for result in results if result.bands},
             "notes": notes,
@@ -178,7 +188,9 @@ def _run(
             yield from (future.result() for future in futures)
 
 
-def _write_arrays(results: Sequence[SlideResult], size: int, classes: Sequence[str], folder: Path) -> pd.DataFrame:
+def _write_arrays(
+    results: Sequence[SlideResult], size: int, classes: Sequence[str], folder: Path, weights: bool
+) -> pd.DataFrame:
     """Join the parts of all slides, ``oracle`` rows last, and write arrays and table; the parts are removed."""
     counts = [f"px_{name}" for name in classes]
     table = pd.DataFrame(
@@ -194,6 +206,8 @@ def _write_arrays(results: Sequence[SlideResult], size: int, classes: Sequence[s
         "own": create(folder / "labels_own.npy", "w+", np.uint8, (n, size, size)),
         "propagated": create(folder / "labels_propagated.npy", "w+", np.uint8, (n, size, size)),
     }
+    if weights:
+        arrays["weights"] = create(folder / "weights.npy", "w+", np.uint8, (n, size, size))
     tissue = []
     for i, result in enumerate(results):
         with np.load(result.part, allow_pickle=False) as part:
@@ -207,6 +221,8 @@ def _write_arrays(results: Sequence[SlideResult], size: int, classes: Sequence[s
                 ("own", np.isin(kinds, ["labelled", "oracle"])),
             ):
                 arrays[kind][where] = np.where(chosen[:, None, None], labels[rows], IGNORED)
+            if weights:
+                arrays["weights"][where] = part["weights"][rows]
             tissue.append(part["tissue"])
         result.part.unlink()
     for array in arrays.values():
@@ -220,7 +236,8 @@ def _write_arrays(results: Sequence[SlideResult], size: int, classes: Sequence[s
 def _content_key(folder: Path, table: pd.DataFrame, meta: Mapping[str, Any]) -> str:
     digest = hashlib.sha256(table.to_csv(index=False).encode())
     digest.update(json.dumps({name: meta[name] for name in ("size", "downsample", "classes")}, sort_keys=True).encode())
-    for name in ("images.npy", "labels_own.npy", "labels_propagated.npy"):
+    names = ["images.npy", "labels_own.npy", "labels_propagated.npy"]
+    for name in [*names, "weights.npy"] if meta["weights"] else names:
         with (folder / name).open("rb") as stream:
             while chunk := stream.read(1 << 22):
                 digest.update(chunk)

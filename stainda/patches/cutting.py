@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ import shapely
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
-from stainda.annotations import empty_shapes, rasterise
+from stainda.annotations import IGNORE_CLASSES, empty_shapes, rasterise
+from stainda.annotations.raster import covered
 from stainda.cohort import Section
 from stainda.config import PatchConfig, TaskConfig
 from stainda.patches import planning
@@ -21,8 +23,6 @@ from stainda.randomness import generator_for
 from stainda.slides import TissueMask, open_slide, tissue_mask
 
 IGNORED = 255
-IGNORE_CLASSES = ("Ignore*", "Ignore", "ignore", "ignored")
-"""Classes whose shapes count neither as object nor as background (``Ignore*`` is QuPath's own)."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,7 @@ class SlideJob:
     seed: int
     min_confidence: float
     part: Path
+    weights: bool = False
 
 
 @dataclass
@@ -83,6 +84,7 @@ def cut_slide(job: SlideJob) -> SlideResult:
         tissue = tissue_mask(slide, 512 if max(slide.size) <= 8192 else 1024)
         images: list[NDArray[np.uint8]] = []
         labels: list[NDArray[np.uint8]] = []
+        weights: list[NDArray[np.uint8]] = []
         if not tissue.mask.any():
             _note(result, "all", "no tissue was found on the slide")
             colours = np.zeros((0, 3), np.uint8)
@@ -94,6 +96,8 @@ def cut_slide(job: SlideJob) -> SlideResult:
                     painter = Painter(request.shapes, job)
                     for around, x, y in _plan(job, request, split, site, painter, result):
                         labels.append(painter.paint(x, y, config.size, site.downsample))
+                        if job.weights:
+                            weights.append(painter.weigh(x, y, config.size, site.downsample))
                         images.append(pixels.square(x, y, config.size))
                         row = {"around": around, "x": x, "y": y, "downsample": site.downsample}
                         share = float(tissue.share(np.array([[x, y, x + site.extent, y + site.extent]]))[0])
@@ -110,6 +114,7 @@ def cut_slide(job: SlideJob) -> SlideResult:
         job.part,
         images=np.stack(images) if images else np.zeros((*shape, 3), np.uint8),
         labels=np.stack(labels) if labels else np.zeros(shape, np.uint8),
+        **({"weights": np.stack(weights) if weights else np.zeros(shape, np.uint8)} if job.weights else {}),
         tissue=colours,
     )
     return result
@@ -139,6 +144,29 @@ class Painter:
         if not self.known:
             return np.full((size, size), IGNORED, np.uint8)
         return rasterise(self._shapes, self._classes, x, y, size, size, downsample, ignore=self._ignore)
+
+    def weigh(self, x: float, y: float, size: int, downsample: float) -> NDArray[np.uint8]:
+        """How much each pixel counts, uint8 (size, size) in 1/255: within an object and half its radius around it as
+        much as the object is sure (where it is not, the object lies beside it), elsewhere fully."""
+        out = np.full((size, size), 255, np.uint8)
+        patch = shapely.box(x, y, x + size * downsample, y + size * downsample)
+        for row in sorted(self._halo_tree.query(patch), key=lambda row: -self._sureness[row]):
+            inside = covered(self._halos[row], x, y, size, size, downsample)
+            out[inside] = np.minimum(out[inside], round(255 * self._sureness[row]))
+        return out
+
+    @cached_property
+    def _sureness(self) -> NDArray[np.float64]:
+        return np.nan_to_num(self._shapes["confidence"].to_numpy(float), nan=1.0).clip(0, 1)
+
+    @cached_property
+    def _halos(self) -> NDArray[np.object_]:
+        shapes = np.asarray(self._shapes.geometry.values, dtype=object)
+        return np.asarray(shapely.buffer(shapes, 0.5 * np.sqrt(shapely.area(shapes) / np.pi)), dtype=object)
+
+    @cached_property
+    def _halo_tree(self) -> shapely.STRtree:
+        return shapely.STRtree(self._halos)
 
     def counts(self, x: float, y: float, site: planning.Site, labels: NDArray[np.uint8]) -> dict[str, Any]:
         """Objects that reach into a patch, and pixels per class; ``None`` where nothing is known."""
@@ -193,6 +221,8 @@ def _plan(
             )
             _note(result, request.kind, reason)
         planned = {"object": objects, "negative": negatives, "tissue": rest}
+        if job.task.kind == "classification":
+            planned["near"] = planning.near_objects(site, painter.objects, config.per_object, generator)
     rows = [(around, float(x), float(y)) for around, corners in planned.items() for x, y in corners]
     if not rows:
         _note(result, request.kind, f"no place for a patch was found ({split})")

@@ -87,6 +87,27 @@ def around_objects(
     return np.concatenate(corners) if corners else np.zeros((0, 2))
 
 
+def near_objects(
+    site: Site, objects: Sequence[BaseGeometry], per_object: int, generator: np.random.Generator
+) -> NDArray[np.float64]:
+    """Corners (n, 2) of ``per_object`` patches on tissue near each object in the site, centred anywhere in its bounding
+    box and half a patch around it: an object is seen in most of them, beside the middle of the patch.
+
+    A classifier of patches needs them to learn where an object ends; without them it calls every patch an object in
+    which it sees one.
+    """
+    corners = []
+    for whole in objects:
+        shape = shapely.clip_by_rect(whole, *site.box) if whole.geom_type != "Point" else whole
+        if shape.is_empty or not shapely.box(*site.box).intersects(shape):
+            continue
+        low, high = np.array(shape.bounds[:2]) - site.extent / 2, np.array(shape.bounds[2:]) + site.extent / 2
+        n = per_object * object_weight(shape, site.extent)
+        placed = site.corners(generator.uniform(low, high, (n, 2)))
+        corners.append(placed[site.on_tissue(placed)])
+    return np.concatenate(corners) if corners else np.zeros((0, 2))
+
+
 def object_weight(shape: BaseGeometry, extent: float) -> int:
     """How many patches' area an object covers, at least 1."""
     return max(1, math.ceil(shape.area / extent**2))

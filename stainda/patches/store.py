@@ -1,7 +1,8 @@
 """The patch store: arrays on disk that several training processes read at memory speed.
 
-A folder of ``images.npy``, ``labels_own.npy``, ``labels_propagated.npy`` (memory-mapped: the operating system keeps
-one copy for all processes), ``table.parquet`` (a row per patch), ``tissue.npz`` and ``meta.json``.
+A folder of ``images.npy``, ``labels_own.npy``, ``labels_propagated.npy`` and, where the study asks for them,
+``weights.npy`` (memory-mapped: the operating system keeps one copy for all processes), ``table.parquet`` (a row per
+patch), ``tissue.npz`` and ``meta.json``.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ TABLE_COLUMNS = (
 """Columns of the table; ``px_CLASS`` follow, pixels per class. ``x, y`` is the upper left corner, level-0 pixels.
 
 ``kind``: ``labelled`` (source domains), ``unlabelled``, ``propagated``, ``oracle`` (target domains). ``around``: what
-the patch was cut around: ``object``, ``negative``, ``tissue``, ``grid``. ``n_objects`` and pixels are missing where the
-patch has no label.
+the patch was cut around: ``object``, ``near`` (one, for a classification), ``negative``, ``tissue``, ``grid``.
+``n_objects`` and pixels are missing where the patch has no label.
 """
 
 _LABELS_OF_KIND: Mapping[str, str] = {"labelled": "own", "oracle": "own", "propagated": "propagated"}
@@ -103,6 +104,12 @@ class PatchStore:
     def has_labels(self, kind: LabelKind) -> NDArray[np.bool_]:
         """Which patches have labels of this kind: bool (n,)."""
         return (self.table["kind"].map(_LABELS_OF_KIND) == _known(kind)).to_numpy(bool)
+
+    @cached_property
+    def weights(self) -> NDArray[np.uint8] | None:
+        """Read-only uint8 (n, size, size) on disk: how much each pixel of ``propagated`` labels counts, in 1/255;
+        ``None`` where the study did not ask for weights."""
+        return self._array("weights") if self.meta.get("weights") else None
 
     @cached_property
     def tissue_pixels(self) -> dict[str, NDArray[np.uint8]]:

@@ -11,9 +11,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from stainda.cohort import Roles
 from stainda.errors import ConfigError, LeakError, did_you_mean
+from stainda.patches.few_shot import FewShot
+from stainda.patches.serial import SerialPairs
 from stainda.patches.store import PatchStore
 
-Labels = Literal["source", "propagated", "all"]
+Labels = Literal["source", "propagated", "few_shot", "all"]
 Visible = Literal["targets", "nothing"]
 
 _TABLE_COLUMNS = ["slide", "patient", "block", "stain", "centre", "scanner", "domain", "split", "kind"]
@@ -40,22 +42,33 @@ class TrainingData:
         store: the patches.
         roles: sources and targets of the protocol.
         labels: ``source`` (labels of source domains), ``propagated`` (also those carried over to targets), ``all``
-            (also the targets' own: the ceiling).
+            (also the targets' own: the ceiling), ``few_shot``
+            (also a few of the targets' own: those that ``few_shot`` chooses, and no others).
         visible: ``targets`` (their unlabelled patches may be used: adaptation) or ``nothing`` (generalisation).
+        few_shot: how many annotations of targets, for the rule of that name.
 
     Raises:
-        ConfigError: an unknown word, or propagated labels where targets may not be seen.
+        ConfigError: an unknown word, propagated or few-shot labels where targets may not be seen, or fewer annotations
+            than few-shot labels ask for.
     """
 
     def __init__(
-        self, store: PatchStore, roles: Roles, labels: Labels = "source", visible: Visible = "targets"
+        self,
+        store: PatchStore,
+        roles: Roles,
+        labels: Labels = "source",
+        visible: Visible = "targets",
+        few_shot: FewShot | None = None,
     ) -> None:
-        for word, options in ((labels, ("source", "propagated", "all")), (visible, ("targets", "nothing"))):
+        rules = ("source", "propagated", "few_shot", "all")
+        for word, options in ((labels, rules), (visible, ("targets", "nothing"))):
             if word not in options:
                 raise ConfigError(f"unknown label rule or visibility {word!r}", remedy=did_you_mean(word, options))
-        if labels == "propagated" and visible == "nothing":
+        if (labels == "few_shot") != (few_shot is not None):
+            raise ConfigError("few-shot labels and how many of them go together", remedy="Give both or neither")
+        if labels in ("propagated", "few_shot") and visible == "nothing":
             raise ConfigError(
-                "propagated labels lie on target slides, which the protocol does not show in training",
+                f"{labels} labels lie on target slides, which the protocol does not show in training",
                 remedy="Set protocol.visible to targets, or leave out this strategy",
             )
         self.store, self.roles, self.rule, self.visible = store, roles, labels, visible
@@ -64,6 +77,9 @@ class TrainingData:
         self._split = table["split"].to_numpy(object)
         self._source = table["domain"].isin(roles.sources).to_numpy(bool)
         self._target = table["domain"].isin(roles.targets).to_numpy(bool)
+        self._open = np.full(len(table), labels == "all")  # oracle patches that may be seen
+        if few_shot is not None:
+            self._open[few_shot.choose(table, roles.targets)] = True
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -79,8 +95,8 @@ class TrainingData:
         chosen = self._source & (self._kind == "labelled")
         if split == "train" and self.rule == "propagated":
             chosen = chosen | (self._target & (self._kind == "propagated"))
-        if split == "train" and self.rule == "all":
-            chosen = chosen | (self._target & (self._kind == "oracle"))
+        if split == "train" and self.rule in ("few_shot", "all"):
+            chosen = chosen | (self._target & (self._kind == "oracle") & self._open)
         return np.flatnonzero(chosen & (self._split == split))
 
     def unlabelled(self, split: Literal["train", "val"] = "train") -> NDArray[np.intp]:
@@ -122,7 +138,31 @@ class TrainingData:
         out[carried] = self.store.labels("propagated")[indices[carried]]
         return out
 
+    def weights(self, indices: ArrayLike) -> NDArray[np.float32] | None:
+        """How much each pixel counts: float32 (n, size, size) in 0..1, 1 for everything but propagated labels;
+        ``None`` where the study did not ask for weights, or the label rule gives no propagated labels.
+
+        Raises:
+            LeakError: as for :meth:`labels`.
+        """
+        stored = self.store.weights
+        if stored is None or self.rule != "propagated":
+            return None
+        indices = self._allowed(indices)
+        out = np.ones((len(indices), *self.store.images.shape[1:3]), np.float32)
+        carried = self._kind[indices] == "propagated"
+        out[carried] = stored[indices[carried]].astype(np.float32) / 255
+        return out
+
     target_labels = labels  # what the network is to answer, not labels of target domains only
+
+    @cached_property
+    def serial(self) -> SerialPairs | None:
+        """Pairs of patches of registered sections that may be seen: of sources, and of targets where they are visible;
+        ``None`` where none were cut."""
+        seen = (*self.roles.sources, *(self.roles.targets if self.visible == "targets" else ()))
+        found = SerialPairs.open(self.store)
+        return None if found is None else found.within(seen)
 
     @cached_property
     def tissue_pixels(self) -> dict[str, NDArray[np.uint8]]:
@@ -136,15 +176,16 @@ class TrainingData:
         kind, target = self._kind[indices], self._target[indices]
         if not (self._source[indices] | target).all():
             raise LeakError("patches of a domain that is neither source nor target of this protocol were asked for")
-        if self.rule != "all" and (kind == "oracle").any():
+        if ((kind == "oracle") & ~self._open[indices]).any():
             raise LeakError(
-                "patches cut around a target's own annotations were asked for", remedy="Only labels 'all' may use them"
+                "patches cut around a target's own annotations were asked for",
+                remedy="Only labels 'all' may use them, and 'few_shot' those few that it was given",
             )
         if self.visible == "nothing" and (target & (kind != "oracle")).any():
             raise LeakError(
                 "patches of target domains were asked for, and the protocol shows nothing of them in training",
                 remedy="Set protocol.visible to targets",
             )
-        if self.rule == "source" and (kind == "propagated").any():
-            raise LeakError("patches cut around propagated annotations were asked for with labels 'source'")
+        if self.rule in ("source", "few_shot") and (kind == "propagated").any():
+            raise LeakError(f"patches cut around propagated annotations were asked for with labels {self.rule!r}")
         return indices

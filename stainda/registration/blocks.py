@@ -19,27 +19,23 @@ import numpy as np
 
 from stainda.cohort.types import Section
 from stainda.config import RegistrationConfig
-from stainda.errors import AnnotationError, RegistrationError
+from stainda.errors import AnnotationError
 from stainda.files import write_json
-from stainda.registration import gates
-from stainda.registration.isolation import isolated
+from stainda.registration.ladder import Ladder, Proposal
 from stainda.registration.landmarks import LandmarkPair
 from stainda.registration.overlays import draw_overlay
 from stainda.registration.results import (
     BLOCK_FORMAT,
     REFUSED,
     REGISTERED,
-    RIGID_ONLY,
     file_name,
     overlay_name,
     write_refusal,
 )
-from stainda.registration.sections import WORKING, SectionImage, open_sections, working_dim
-from stainda.registration.similarity import FrameView, agreement, compared_area, tissue_overlap
-from stainda.registration.transforms import Transform, apply_affine
-
-VALIS_SECONDS = 240.0  # for one section of one call; a pair takes 5 to 20 s on one core at 512 px
-SAMPLED = 4000  # points of tissue at which a deformation is judged
+from stainda.registration.sections import SectionImage, open_sections, working_dim
+from stainda.registration.similarity import FrameView, agreement, compared_area
+from stainda.registration.transforms import Transform
+from stainda.registration.verdict import Verdict, judge
 
 
 @dataclass(frozen=True)
@@ -53,27 +49,6 @@ class BlockJob:
     settings: str
 
 
-@dataclass(frozen=True, eq=False)
-class Proposal:
-    """Where one attempt put a section; ``image`` is the section as it was shown to VALIS."""
-
-    image: SectionImage
-    rigid: Transform
-    nonrigid: Transform | None
-    n_matches: int | None
-    attempt: str
-
-
-@dataclass(frozen=True, eq=False)
-class Verdict:
-    """What the gates make of a proposal. ``transform`` is ``None`` where the section is refused."""
-
-    status: str
-    reason: str
-    transform: Transform | None
-    measures: Mapping[str, Any]
-
-
 def register_block(job: BlockJob) -> list[dict[str, Any]]:
     """Register the sections of one block to its reference, and write everything about it.
 
@@ -81,21 +56,23 @@ def register_block(job: BlockJob) -> list[dict[str, Any]]:
         The block's rows of quality.csv, one per section other than the reference.
     """
     started, cpu_started = time.monotonic(), _cpu_seconds()
-    opened = open_sections(job.sections, working_dim(job.config.max_dim))
+    opened = open_sections(job.sections, working_dim(job.config.max_dim, job.config.nonrigid_dim))
     images = {slide: image for slide, image in opened.items() if isinstance(image, SectionImage)}
     refused = {slide: image.reason for slide, image in opened.items() if not isinstance(image, SectionImage)}
     reference, notes, matches = _choose_reference(job, images)
     verdicts: dict[str, Verdict] = {}
     proposals: dict[str, Proposal] = {}
+    attempts: list[dict[str, Any]] = []
     if reference is not None:
         view = FrameView.of(images[reference])
-        others = [slide for slide in images if slide != reference]
-        for proposal in _proposals(job, images, reference, matches, notes, verdicts, others):
+        gated = job.config.method != "identity"
+        for proposal in _proposals(job, images, reference, matches, notes, verdicts, view):
             slide = proposal.image.slide
-            verdict = judge(view, images[reference], proposal, gated=job.config.method != "identity")
+            verdict = judge(view, images[reference], proposal, job.config.max_dim, gated)
+            attempts.append({"slide": slide, "outcome": verdict.status, "reason": verdict.reason, **verdict.measures})
             if slide not in verdicts or verdict.status != REFUSED:
                 proposals[slide], verdicts[slide] = proposal, verdict
-    return _write(job, images, reference, refused, notes, proposals, verdicts, matches, started, cpu_started)
+    return _write(job, images, reference, refused, notes, proposals, verdicts, attempts, matches, started, cpu_started)
 
 
 def _choose_reference(job: BlockJob, images: Mapping[str, SectionImage]) -> tuple[str | None, dict[str, str], Any]:
@@ -110,6 +87,10 @@ def _choose_reference(job: BlockJob, images: Mapping[str, SectionImage]) -> tupl
 
         matches = Prematch(images, job.config.max_dim)
     wanted = job.config.reference
+    if job.config.method == "import" and wanted == "auto":
+        from stainda.registration.imports import named_frame
+
+        return named_frame(job.config, names) or names[0], notes, None
     if wanted not in ("auto", "first"):
         stains = {row.slide: row.stain for row in job.sections}
         for slide in names:
@@ -129,10 +110,11 @@ def _proposals(
     matches: Any,
     notes: dict[str, str],
     verdicts: Mapping[str, Verdict],
-    others: list[str],
+    view: FrameView,
 ) -> Iterator[Proposal]:
     """One attempt after the other, for the sections that the attempts before left refused."""
     config, frame = job.config, images[reference]
+    others = [slide for slide in images if slide != reference]
     if config.method == "identity":
         for slide in others:
             image = images[slide]
@@ -141,144 +123,24 @@ def _proposals(
             same = Transform.affine(slide, image.size, reference, frame.size, matrix)
             yield Proposal(image, same, None, None, "identity")
         return
+    if config.method == "import":
+        from stainda.registration.imports import as_shown, imported_transforms
+
+        for slide, made in imported_transforms(job.sections, config, images, reference, notes).items():
+            bent = made if made.forward is not None else None
+            yield Proposal(as_shown(images[slide], made), made.rigid, bent, made.about.get("n_matches"), "import")
+        return
     if not others:
         return
-    for slide, (direct, mirrored) in matches.upside_down(reference).items():
-        images[slide] = matches.turn(slide)
-        notes[slide] = f"lies upside down: {mirrored} matches turned over, {direct} as it is"
-    together = list(images.values())
-    yield from _attempt(together, reference, config, "all sections together", notes)
-    for slide in others:
-        if _placed(verdicts, slide):
-            continue
-        image = images[slide]
-        if len(together) > 2:
-            yield from _attempt([image, frame], reference, config, "alone with the reference", notes)
-        if not _placed(verdicts, slide):
-            matrix, passed, count = matches.way(slide, reference)
-            if matrix is not None and count >= gates.MIN_WAY:
-                laid = [image.laid_on(frame, matrix), frame]
-                by = f", by way of {', '.join(passed[1:-1])}" if len(passed) > 2 else ""
-                yield from _attempt(laid, reference, config, f"laid on the reference first{by}", notes, in_place=True)
-        if not _placed(verdicts, slide):
-            other = "haematoxylin" if config.processing == "optical_density" else "optical_density"
-            changed = config.model_copy(update={"processing": other})
-            yield from _attempt([image, frame], reference, changed, f"alone, {other}", notes)
 
+    def refused(proposal: Proposal) -> bool:
+        rigid = judge(view, frame, proposal, config.max_dim, rigid_only=True)
+        return rigid.status == REFUSED
 
-def _placed(verdicts: Mapping[str, Verdict], slide: str) -> bool:
-    return slide in verdicts and verdicts[slide].status != REFUSED
+    def placed(slide: str) -> bool:
+        return slide in verdicts and verdicts[slide].status != REFUSED
 
-
-def _attempt(
-    images: list[SectionImage],
-    reference: str,
-    config: RegistrationConfig,
-    attempt: str,
-    notes: dict[str, str],
-    in_place: bool = False,
-) -> Iterator[Proposal]:
-    """One call of VALIS in a child process; a failure is noted for every section it took down."""
-    from stainda.registration.valis_run import run_valis, to_transform
-
-    settings = config.detector, config.processing, config.max_dim, config.nonrigid, in_place
-    try:
-        results = isolated(run_valis, images, reference, *settings, seconds=VALIS_SECONDS * len(images), what="VALIS")
-    except RegistrationError as error:
-        for image in images:
-            if image.slide != reference:
-                notes[image.slide] = _joined(notes.get(image.slide, ""), f"{error.message} ({attempt})")
-        return
-    frame = next(image for image in images if image.slide == reference)
-    for image in images:
-        if image.slide == reference:
-            continue
-        try:
-            full = to_transform(results[image.slide], image, results[reference], frame)
-        except RegistrationError as error:
-            notes[image.slide] = _joined(notes.get(image.slide, ""), f"{error.message} ({attempt})")
-            continue
-        nonrigid = full if full.backward is not None else None
-        yield Proposal(image, full.rigid, nonrigid, results[image.slide].n_matches, attempt)
-
-
-def judge(view: FrameView, frame: SectionImage, proposal: Proposal, gated: bool = True) -> Verdict:
-    """Let the gates look at a proposal; with ``gated`` false (sections said to be aligned) only measure it."""
-    image, rigid, full = proposal.image, proposal.rigid, proposal.nonrigid
-    brought = view.bring(image, rigid)
-    overlap = tissue_overlap(view, brought)
-    found = agreement(view.density, brought.density, compared_area(view, brought))
-    # the working image of a mirrored section is mirrored already, so only a further mirroring is a fault
-    scale, rotation, shear, mirrors = gates.decompose(rigid.matrix)
-    known = image.mpp / frame.mpp if image.mpp and frame.mpp else None
-    measures: dict[str, Any] = {
-        "n_matches": proposal.n_matches,
-        "tissue_overlap": overlap,
-        "agreement_rigid": found.value,
-        "significance": found.significance,
-        "scale": scale,
-        "rotation_degrees": rotation,
-        "mirrored": mirrors,
-        "folds": 0,
-        "attempt": proposal.attempt,
-    }
-    if not gated:
-        return Verdict(REGISTERED, "", rigid, measures)
-    placement = gates.Placement(
-        proposal.n_matches or 0, scale, known, rotation, shear, mirrors != image.mirrored, overlap, found.significance
-    )
-    if reason := gates.refuse_placement(placement):
-        return Verdict(REFUSED, reason, None, measures)
-    if full is None:
-        return Verdict(RIGID_ONLY, "no deformation was asked for or found", rigid, measures)
-    warped = view.bring(image, full)
-    deformed = agreement(view.density, warped.density, compared_area(view, warped))
-    points = _tissue_points(view, warped.tissue)
-    change = full.area_change(full.from_frame(points)) / np.linalg.det(rigid.matrix[:2, :2])
-    processed_pixel = WORKING * image.downsample  # of the rigid step
-    deformation = gates.Deformation(
-        folded_share=float((change <= 0).mean()),
-        area_change_p1=float(np.percentile(change, 1)),
-        area_change_p99=float(np.percentile(change, 99)),
-        round_trip_p99=float(np.percentile(full.round_trip(full.from_frame(points)), 99) / processed_pixel),
-        agreement_rigid=found.value,
-        agreement_nonrigid=deformed.value,
-    )
-    measures |= {
-        "agreement_nonrigid": deformed.value,
-        "area_change_p1": deformation.area_change_p1,
-        "area_change_p99": deformation.area_change_p99,
-        "round_trip_px": deformation.round_trip_p99 * processed_pixel,
-    }
-    if reason := gates.refuse_deformation(deformation):
-        return Verdict(RIGID_ONLY, reason, rigid, measures)
-    measures |= {
-        "tissue_overlap": tissue_overlap(view, warped),
-        "significance": deformed.significance,
-        "folds": _folds_on_tissue(full, view),
-    }
-    return Verdict(REGISTERED, "", full, measures)
-
-
-def _folds_on_tissue(transform: Transform, view: FrameView) -> int:
-    """Lattice points on tissue of the reference where the displacement turns over; beyond the tissue it is a mere
-    continuation, where nothing is carried."""
-    rows, columns = np.nonzero(transform.folds())
-    if not len(rows):
-        return 0
-    frame = apply_affine(transform.post, np.stack([columns, rows], axis=1).astype(float))
-    x, y = np.round((frame - view.points[0]) / view.downsample).astype(int).T
-    height, width = view.tissue.shape
-    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-    return int(view.tissue[y[inside], x[inside]].sum())
-
-
-def _tissue_points(view: FrameView, tissue: np.ndarray) -> np.ndarray:
-    """At most ``SAMPLED`` frame points (n, 2) on tissue of both sections, evenly spread."""
-    points = view.points[(view.tissue & tissue).ravel()]
-    if not len(points):
-        points = view.points
-    return points[:: max(1, len(points) // SAMPLED)]
+    yield from Ladder(images, reference, config, matches, notes, refused, placed).proposals()
 
 
 def _write(
@@ -289,6 +151,7 @@ def _write(
     notes: Mapping[str, str],
     proposals: Mapping[str, Proposal],
     verdicts: Mapping[str, Verdict],
+    attempts: list[dict[str, Any]],
     matches: Any,
     started: float,
     cpu_started: float,
@@ -336,8 +199,9 @@ def _write(
     write_json(folder / "block.json", {
         "format": BLOCK_FORMAT, "version": 1, "block": job.block, "settings": job.settings, "reference": reference,
         "placed": list(transforms), "refused": refused, "rows": [_plain(row) for row in rows],
+        "attempts": [_plain(attempt) for attempt in attempts],
         "matches": matches.table() if matches is not None else {}, "seconds": round(time.monotonic() - started, 2),
-            "cpu_seconds": round(_cpu_seconds() - cpu_started, 2),
+        "cpu_seconds": round(_cpu_seconds() - cpu_started, 2),
     })  # fmt: skip
     return rows
 
@@ -409,8 +273,8 @@ def _cpu_seconds() -> float:
 
 
 def _made_by(config: RegistrationConfig) -> dict[str, Any]:
-    if config.method == "identity":
-        return {"method": "identity"}
+    if config.method != "valis":
+        return {"method": config.method}
     packages = ("valis-wsi", "opencv-contrib-python-headless", "numpy", "SimpleITK")
     versions: dict[str, str] = {}
     for package in packages:

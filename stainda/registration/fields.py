@@ -14,7 +14,7 @@ CUBIC = 3
 
 def coefficients(field: np.ndarray) -> np.ndarray:
     """Cubic spline coefficients of a field (2, h, w), to be handed to :func:`sample` any number of times."""
-    return np.stack([ndimage.spline_filter(part, order=CUBIC, mode="nearest", output=np.float64) for part in field])
+    return np.stack([ndimage.spline_filter(part, order=CUBIC, mode="mirror", output=np.float64) for part in field])
 
 
 def sample(spline: np.ndarray, xy: np.ndarray) -> np.ndarray:
@@ -27,7 +27,7 @@ def sample(spline: np.ndarray, xy: np.ndarray) -> np.ndarray:
     x, y = np.clip(xy[:, 0], 0, width - 1), np.clip(xy[:, 1], 0, height - 1)
     out = np.empty_like(xy, dtype=np.float64)
     for axis in (0, 1):
-        out[:, axis] = ndimage.map_coordinates(spline[axis], (y, x), order=CUBIC, mode="nearest", prefilter=False)
+        out[:, axis] = ndimage.map_coordinates(spline[axis], (y, x), order=CUBIC, mode="mirror", prefilter=False)
     return out
 
 
@@ -59,21 +59,66 @@ def smooth_and_thin(field: np.ndarray, spacing: int, sigma: float) -> np.ndarray
 def invert(field: np.ndarray, iterations: int = 40, tolerance: float = 1e-3) -> np.ndarray:
     """The field ``g`` with ``u + g(u) + field(u + g(u)) = u``, by fixed-point iteration ``g <- -field(u + g)``.
 
-    Converges where the field does not fold (Chen et al., Med. Phys. 2008); elsewhere it stays at its last iterate,
-    which the gate on folds catches. Stops when no point moves by more than ``tolerance`` lattice units.
+    That converges where neighbours are displaced much alike (Chen et al., Med. Phys. 2008); points it leaves further
+    than ``tolerance`` lattice units from their goal are sought by Newton's method with halved steps. Where the field
+    folds there is no inverse, and the best found is kept, which the gate on folds catches.
     """
     _, height, width = field.shape
     spline = coefficients(field)
     rows, columns = np.mgrid[:height, :width]
-    grid = np.stack([columns.ravel(), rows.ravel()], axis=1).astype(np.float64)
-    found = np.zeros_like(grid)
+    goal = np.stack([columns.ravel(), rows.ravel()], axis=1).astype(np.float64)
+    found = goal.copy()
+    moving = np.arange(len(goal))
     for _ in range(iterations):
-        following = -sample(spline, grid + found)
-        step = np.abs(following - found).max()
-        found = following
-        if step < tolerance:
+        following = goal[moving] - sample(spline, found[moving])
+        step = np.abs(following - found[moving]).max(axis=1)
+        found[moving] = following
+        moving = moving[step >= tolerance]
+        if not len(moving):
             break
-    return found.T.reshape(2, height, width).astype(np.float32)
+    left = np.flatnonzero(np.linalg.norm(found + sample(spline, found) - goal, axis=1) > tolerance)
+    if len(left):
+        found[left] = _newton(spline, goal[left], found[left], tolerance)
+    return (found - goal).T.reshape(2, height, width).astype(np.float32)
+
+
+def _newton(spline: np.ndarray, goal: np.ndarray, start: np.ndarray, tolerance: float, steps: int = 25) -> np.ndarray:
+    """Points (n, 2) whose displaced place is ``goal``, from the better of ``start`` and ``goal``."""
+
+    def missing(points: np.ndarray) -> np.ndarray:
+        return points + sample(spline, points) - goal
+
+    def distance(rest: np.ndarray) -> np.ndarray:
+        return np.linalg.norm(rest, axis=1)
+
+    better = distance(missing(start)) < distance(missing(goal))
+    found = np.where(better[:, None], start, goal)
+    right, below = np.array([0.05, 0.0]), np.array([0.0, 0.05])
+    for _ in range(steps):
+        rest = missing(found)
+        length = distance(rest)
+        if (length < tolerance).all():
+            break
+        across = (missing(found + right) - missing(found - right)) / 0.1
+        down = (missing(found + below) - missing(found - below)) / 0.1
+        area = across[:, 0] * down[:, 1] - across[:, 1] * down[:, 0]
+        area = np.where(np.abs(area) < 0.05, np.copysign(0.05, area), area)
+        step = (
+            np.stack(
+                [
+                    down[:, 1] * rest[:, 0] - down[:, 0] * rest[:, 1],
+                    across[:, 0] * rest[:, 1] - across[:, 1] * rest[:, 0],
+                ],
+                axis=1,
+            )
+            / area[:, None]
+        )
+        for _ in range(4):  # a step that leads away is halved
+            worse = distance(missing(found - step)) > length
+            step[worse] *= 0.5
+        step[distance(missing(found - step)) > length] = 0
+        found = found - step
+    return found
 
 
 def jacobian(field: np.ndarray) -> np.ndarray:
@@ -81,3 +126,10 @@ def jacobian(field: np.ndarray) -> np.ndarray:
     dx_dy, dx_dx = np.gradient(field[0].astype(np.float64))
     dy_dy, dy_dx = np.gradient(field[1].astype(np.float64))
     return (1 + dx_dx) * (1 + dy_dy) - dx_dy * dy_dx
+
+
+def as_linear(field: np.ndarray, xy: np.ndarray) -> np.ndarray:
+    """Values (n, 2) of a field (2, h, w) at ``xy`` (n, 2), linear between its points and constant beyond them."""
+    _, height, width = field.shape
+    x, y = np.clip(xy[:, 0], 0, width - 1), np.clip(xy[:, 1], 0, height - 1)
+    return np.stack([ndimage.map_coordinates(part, (y, x), order=1, mode="nearest") for part in field], axis=1)

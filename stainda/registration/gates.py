@@ -19,21 +19,32 @@ MIN_CONTRAST = 0.03  # optical density between the darkest and the brightest per
 # --- after: is it the same tissue, plausibly placed? ---
 MIN_MATCHES = 8  # a similarity needs 2; failures measured on two real pairs had 5 to 14 matches, successes 11 or more
 SURE_MATCHES = 20  # from here on the number of matches raises no doubt of its own
+MIN_SPREAD = 0.08  # of the matches, as a share of the tissue's own spread: half a section has 0.3 to 0.5, one corner
+# 0.1; matches on a pen stroke or in one vessel fix a turn and a scale by chance only
 MIN_SIGNIFICANCE = 3.5  # wrong placements of rat_kidney reach 2.6, the right rigid one 8 (see similarity.agreement)
-MIN_SIGNIFICANCE_FEW = 6.0  # asked where matches are fewer than SURE_MATCHES
+MIN_SIGNIFICANCE_FEW = 6.0  # asked where matches are fewer than SURE_MATCHES; and of the transform that is kept in the
+# end where they were sought only near where stainda laid the section before: then their number proves nothing, and the
+# structures alone must
+MIN_SIGNIFICANCE_SEARCHED = 12.0  # the same where the place was found by maximising this very agreement over all turns
+# and shifts: the best of them reached 6.1 on tissue that has nothing in common, a right one 33
+MIN_LOCAL = 0.3  # share of the section's parts that are in place by themselves; a tenth are by chance
 SCALE_KNOWN = (0.8, 1.25)  # tissue shrinks and swells by some per cent between stains, when both mpp are known
 SCALE_UNKNOWN = (0.33, 3.0)  # otherwise; VALIS itself gives up beyond 3
 MAX_SHEAR = 0.2  # of the affine part; sections are flat tissue, not rubber
 MIN_TISSUE_OVERLAP = 0.3  # of the smaller tissue: half a section may be missing, but the rest must lie on the other
+MAX_CANVAS = 6.0  # box around both placed tissues over the larger tissue's own box: beyond it they are apart (VALIS
+# has asked for a canvas of 35 million pixels a side). Rotation has no limit: glass is laid in any way
+
+# --- the wider search ---
+MIN_PEAK = 4.0  # standard deviations of the best turn above the others: below it is not worth the time of VALIS
+MIN_WAY = 6  # matches of the weakest step by which a section is laid on the reference before VALIS sees it; a proposal
+# only, which the gates above judge
 
 # --- non-rigid: is the deformation one tissue can have, and better than none? ---
 MAX_FOLDED_SHARE = 0.001  # share of the lattice on tissue where the map turns over
 AREA_CHANGE = (0.4, 2.5)  # 1st and 99th percentile of the local area change on tissue
 MAX_ROUND_TRIP = 0.5  # P99 of forward-backward distance, pixels of the processed image
 MIN_GAIN = 0.0  # non-rigid must raise the agreement of structures by more than this
-
-MIN_WAY = 6  # matches of the weakest step by which a section is laid on the reference before VALIS sees it; a proposal
-# only, which the gates above judge
 
 # --- mirrored sections ---
 FEW_MATCHES = 20  # below this the section is also tried turned over
@@ -50,7 +61,9 @@ class Placement:
         scale: reference pixels per section pixel. expected_scale: the same from both mpp, where known.
         rotation_degrees, shear: of the affine part. mirrored: the section was turned over before.
         turned: the affine part mirrors (beyond ``mirrored``).
-        tissue_overlap: see ``similarity.tissue_overlap``. significance: see ``similarity.agreement``.
+        tissue_overlap: see ``similarity.tissue_overlap``. significance, local: see ``similarity.agreement``.
+        spread: of the matches, where known (see ``ladder.spread``). canvas: box around both tissues over the larger
+            tissue's box.
     """
 
     n_matches: int
@@ -61,6 +74,9 @@ class Placement:
     turned: bool
     tissue_overlap: float
     significance: float
+    local: float = 1.0
+    spread: float | None = None
+    canvas: float = 1.0
 
 
 def decompose(matrix: np.ndarray) -> tuple[float, float, float, bool]:
@@ -104,13 +120,30 @@ def refuse_placement(found: Placement) -> str | None:
         return "the transform turns the section over although its mirror image matches no better"
     if found.tissue_overlap < MIN_TISSUE_OVERLAP:
         return f"tissues hardly overlap: {found.tissue_overlap:.0%} of the smaller (at least {MIN_TISSUE_OVERLAP:.0%})"
-    needed = MIN_SIGNIFICANCE if found.n_matches >= SURE_MATCHES else MIN_SIGNIFICANCE_FEW
+    if found.canvas > MAX_CANVAS:
+        return f"the sections lie far apart: {found.canvas:.1f} times the larger one's box (at most {MAX_CANVAS:g})"
+    if found.spread is not None and found.spread < MIN_SPREAD:
+        return f"all matches lie in one place: spread {found.spread:.2f} of the tissue's (at least {MIN_SPREAD})"
+    needed = MIN_SIGNIFICANCE_FEW if found.n_matches < SURE_MATCHES else MIN_SIGNIFICANCE
     if found.significance < needed:
         return (
             f"structures do not coincide: agreement {found.significance:.1f} standard deviations above chance "
             f"(at least {needed:g} with {found.n_matches} matches)"
         )
+    if found.local < MIN_LOCAL:
+        return f"only {found.local:.0%} of the section is in place (at least {MIN_LOCAL:.0%})"
     return None
+
+
+def refuse_unproven(independent: bool, significance: float, searched: bool = False) -> str | None:
+    """Of the transform that is kept: the reason why matches sought nearby only do not bear it out."""
+    needed = MIN_SIGNIFICANCE_SEARCHED if searched else MIN_SIGNIFICANCE_FEW
+    if independent or significance >= needed:
+        return None
+    return (
+        f"structures do not coincide well enough: agreement {significance:.1f} standard deviations above chance (at "
+        f"least {needed:g} for a section that was laid on the reference first)"
+    )
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ RATIO = (
 )
 REPROJECTION = 8.0  # pixels of the matched image: RANSAC's idea of an inlier, wide enough for unmodelled deformation
 FEATURES = 2500  # the strongest, per section
+NEIGHBOURS = 5  # sections to either side that a reference is chosen by: of 50 sections not all 1225 pairs are matched
 REACH = 2  # sections: farther ones share less than their neighbours do
 
 
@@ -114,11 +115,19 @@ class Prematch:
         return self.match(first, second, mirrored).count
 
     def best_connected(self) -> str:
-        """The section with most matches with the others; of equals the one nearest the middle of the block."""
+        """The section with most matches with the others, up to ``NEIGHBOURS`` to either side; of equals the one nearest
+        the middle of the block."""
         names = list(self.images)
         middle = (len(names) - 1) / 2
         # the logarithm keeps one excellent pair from outweighing several good ones
-        total = {name: sum(np.log1p(self.count(name, other)) for other in names if other != name) for name in names}
+        total = {
+            name: sum(
+                np.log1p(self.count(name, other))
+                for other in names[max(0, here - NEIGHBOURS) : here + NEIGHBOURS + 1]
+                if other != name
+            )
+            for here, name in enumerate(names)
+        }
         return max(names, key=lambda name: (round(total[name], 3), -abs(names.index(name) - middle)))
 
     def upside_down(self, reference: str) -> dict[str, tuple[int, int]]:

@@ -1,38 +1,42 @@
 """Carrying annotations from the sections that have them to every other section of their block.
 
 Every object of a source section and every other section of its block is a row of ``annotations/propagation.csv``: kept,
-or dropped and why. A target's own annotations are never looked at here, except by ``agreement.py`` for scoring.
+ignored or dropped, and why. A target's own annotations are never looked at here, except by ``agreement.py`` for
+scoring. What of a target is not known (where doubtful objects may lie, and tissue that no source shows) is written
+beside the objects, so that training ignores it instead of taking it for background.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import geopandas as gpd
 import numpy as np
 import shapely
-from scipy import ndimage
+from shapely.geometry.base import BaseGeometry
 
-from stainda.annotations import empty_shapes, outlines, write_geojson
+from stainda.annotations import join_shapes, make_shapes, write_geojson
+from stainda.annotations.classes import IGNORE, IGNORE_CLASSES
 from stainda.cohort.types import Cohort, Section
 from stainda.config import PropagationConfig
 from stainda.files import write_csv
 from stainda.progress import SILENT, Progress
 from stainda.registration.agreement import AGREEMENT_COLUMNS, compare
-from stainda.registration.confidence import LocalEvidence, confidences
+from stainda.registration.carrying import Carried, Carrier, Found
+from stainda.registration.coverage import Ground, may_lie
 from stainda.registration.results import BlockResult, file_name, load_block
-from stainda.registration.sections import Refusal, SectionImage, open_section
-from stainda.registration.similarity import VIEW_DIM
-from stainda.registration.transforms import Between, apply_affine, map_shapes, same_kind
 
-KEPT, DROPPED = "kept", "dropped"
+KEPT, IGNORED, DROPPED = "kept", "ignored", "dropped"
+OBJECT, NOTHING = "object", "nothing"
 PROPAGATION_COLUMNS = (
     "id", "class", "source", "target", "status", "reason", "area_ratio", "confidence", "block", "tissue_share",
-    "above_chance", "round_trip_px", "sections_apart",
+    "above_chance", "round_trip_px", "sections_apart", "exists", "label", "object", "outline", "offset", "typical",
+    "dissent", "against",
 )  # fmt: skip
+"""Columns of propagation.csv, see docs/propagation.md."""
 
 
 def propagate(
@@ -52,8 +56,9 @@ def propagate(
         registration_folder: the ``registration`` folder that :func:`register_cohort` wrote.
         source_slides: whose shapes are carried; narrowed to the stains ``config.sources`` where those are given.
         out: the run directory. Written are ``annotations/propagated/<slide>.geojson`` for each target section that was
-            registered (a refused one gets no file, so that it cannot be taken for a section without objects),
-            ``annotations/propagation.csv`` and ``annotations/agreement.csv``.
+            registered (a refused one gets no file, so that it cannot be taken for a section without objects) with the
+            objects and their confidence, ``annotations/ignored/<slide>.geojson`` with the areas of which nothing can
+            be said, ``annotations/propagation.csv`` and ``annotations/agreement.csv``.
 
     Raises:
         RegistrationError: a block with sources was not registered.
@@ -66,26 +71,74 @@ def propagate(
     blocks = cohort.blocks()
     with progress.task("Carrying annotations", len(blocks)) as task:
         for block, sections in blocks.items():
-            chosen = tuple(row for row in sections if _is_source(row, sources, own_shapes, config))
+            chosen = [row for row in sections if _is_source(row, sources, own_shapes, config)]
             if chosen and len(sections) > 1:
                 result = load_block(Path(registration_folder), block)
-                carrier = _Carrier(result, sections, config)
-                for target, shapes, target_rows in carrier.carry_all(chosen, own_shapes):
-                    rows += target_rows
-                    if shapes is None:
+                for arrived in carry_block(result, sections, chosen, own_shapes, config):
+                    rows += arrived.rows
+                    if arrived.objects is None or arrived.ignored is None:
                         continue
-                    name = f"{file_name(target.slide)}.geojson"
-                    write_geojson(shapes, folder / "propagated" / name)
+                    name = f"{file_name(arrived.target.slide)}.geojson"
+                    write_geojson(arrived.objects, folder / "propagated" / name)
+                    write_geojson(arrived.ignored, folder / "ignored" / name)
                     written.add(name)
-                    if target.slide in own_shapes:
-                        own = _of_classes(own_shapes[target.slide], config)
-                        agreements += compare(target.slide, shapes, own)
+                    if arrived.target.slide in own_shapes:
+                        own = _of_classes(own_shapes[arrived.target.slide], config)
+                        own = own[~own["class"].isin(IGNORE_CLASSES)]
+                        sure = arrived.objects[arrived.objects["confidence"] >= config.min_confidence]
+                        agreements += compare(arrived.target.slide, sure, own)
             task.advance(1, block)
-    for stale in (folder / "propagated").glob("*.geojson"):
-        if stale.name not in written:
-            stale.unlink()
+    for kind in ("propagated", "ignored"):
+        for stale in (folder / kind).glob("*.geojson"):
+            if stale.name not in written:
+                stale.unlink()
     write_csv(folder / "propagation.csv", rows, PROPAGATION_COLUMNS)
     write_csv(folder / "agreement.csv", agreements, AGREEMENT_COLUMNS)
+
+
+@dataclass(eq=False)
+class Arrived:
+    """What came to one target.
+
+    Attributes:
+        rows: of propagation.csv.
+        objects: the shapes that lie on it, also those too doubtful to train on; ``None`` where no source reaches it.
+        ignored: areas of which nothing can be said, of class ``Ignore*``.
+    """
+
+    target: Section
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    objects: gpd.GeoDataFrame | None = None
+    ignored: gpd.GeoDataFrame | None = None
+
+
+def carry_block(
+    result: BlockResult,
+    sections: Sequence[Section],
+    chosen: Sequence[Section],
+    own_shapes: Mapping[str, gpd.GeoDataFrame],
+    config: PropagationConfig,
+) -> Iterator[Arrived]:
+    """Carry the shapes of the chosen sections of a block to every other one, target by target."""
+    carrier = Carrier(result, sections, config)
+    shapes = {row.slide: _of_classes(own_shapes[row.slide], config).reset_index(drop=True) for row in chosen}
+    carrier.prepare(shapes, chosen)
+    for target in sections:
+        offered = [row for row in chosen if row.slide != target.slide]
+        if not offered:
+            continue
+        arrived = Arrived(target)
+        carried = []
+        for source in offered:
+            reason = carrier.obstacle(source, target)
+            if reason:
+                own = shapes[source.slide]
+                arrived.rows += [_row(result.block, own, k, source, target, DROPPED, reason) for k in range(len(own))]
+            else:
+                carried.append(carrier.carry(shapes[source.slide], source, target))
+        if carried:
+            _Arrival(result.block, carrier.ground(target), target, config).take(carried, carrier, arrived)
+        yield arrived
 
 
 def _is_source(
@@ -95,206 +148,154 @@ def _is_source(
 
 
 def _of_classes(shapes: gpd.GeoDataFrame, config: PropagationConfig) -> gpd.GeoDataFrame:
-    return shapes[shapes["class"].isin(config.classes)] if config.classes else shapes
+    """Shapes of the classes that are carried; what is marked as ignored always is."""
+    return shapes[shapes["class"].isin([*config.classes, *IGNORE_CLASSES])] if config.classes else shapes
 
 
-@dataclass(frozen=True, eq=False)
-class _Target:
-    """A target section as propagation needs it: its image, and the area within the outer border of its tissue."""
+class _Arrival:
+    """Turns what was carried to one target into shapes, ignored areas and rows."""
 
-    image: SectionImage
-    tissue: shapely.Geometry
+    def __init__(self, block: str, ground: Ground, target: Section, config: PropagationConfig) -> None:
+        self.block, self.ground, self.target, self.config = block, ground, target, config
 
-    @classmethod
-    def of(cls, image: SectionImage) -> _Target:
-        # Lumens and Bowman's spaces are glass inside tissue: what counts as off the tissue is beyond its outer border.
-        filled = ndimage.binary_fill_holes(image.tissue)
-        back = np.linalg.inv(image.matrix)
-        shapes = outlines(filled.astype(np.uint8), 0, 0, 1.0)
-        # outlines count from the corner of the first pixel, the matrix from its centre
-        parts = shapely.transform(np.asarray(shapes.geometry), lambda xy: apply_affine(back, xy - 0.5))
-        area = shapely.union_all(shapely.make_valid(parts)) if len(parts) else shapely.Polygon()
-        area = shapely.intersection(area, shapely.box(0, 0, *image.size))
-        shapely.prepare(area)
-        return cls(image, area)
+    def take(self, carried: Sequence[Carried], carrier: Carrier, arrived: Arrived) -> None:
+        objects = carrier.join(carried, self.target)
+        judged = {member: one for one in objects for member in one.members}
+        ignored: list[dict[str, Any]] = []
+        for index, one in enumerate(carried):
+            for row in range(len(one.shapes)):
+                its = judged.get((index, row))
+                if its is not None:
+                    arrived.rows.append(self._of_object(carried, its, (index, row)))
+                else:
+                    arrived.rows.append(self._alone(one, row, ignored))
+        shapes = [self._shape(carried, one) for one in objects]
+        arrived.objects = join_shapes(shapes)
+        doubtful = [(one, carried[one.members[0][0]]) for one in objects if self._doubt(one)]
+        for found, source in doubtful:
+            area = may_lie(found.geometry, self.ground.slide)
+            ignored.append(_area(area, self._doubt(found), source, found.members[0][1]))
+        unseen = self.ground.unseen(one.seen for one in carried)
+        ignored.append({"geometry": unseen, "name": "not seen", "reason": "no source section shows this tissue"})
+        arrived.ignored = _areas([one for one in ignored if not one["geometry"].is_empty])
 
+    def _doubt(self, one: Found) -> str:
+        """Why an object is not trained on; empty where it is."""
+        if one.geometry.is_empty:
+            return "nothing of it lies on tissue"
+        if one.outvoted:
+            return "outvoted by the other sections"
+        if one.right >= self.config.min_confidence:
+            return ""
+        if one.exists < 0.5:
+            return f"has probably ended: exists with probability {one.exists:.2f}"
+        return f"confidence {one.right:.2f} is below {self.config.min_confidence:g}"
 
-class _Carrier:
-    """Carries shapes within one block; opens each section once."""
-
-    def __init__(self, result: BlockResult, sections: tuple[Section, ...], config: PropagationConfig) -> None:
-        self.result, self.sections, self.config = result, sections, config
-        self._images: dict[str, SectionImage | Refusal] = {}
-        self._targets: dict[str, _Target] = {}
-
-    def carry_all(
-        self, chosen: tuple[Section, ...], own_shapes: Mapping[str, gpd.GeoDataFrame]
-    ) -> Iterator[tuple[Section, gpd.GeoDataFrame | None, list[dict[str, Any]]]]:
-        """For each target its propagated shapes (``None`` where it has no transform) and the rows of all objects."""
-        for target in self.sections:
-            rows: list[dict[str, Any]] = []
-            kept: gpd.GeoDataFrame | None = None
-            offered = [row for row in chosen if row.slide != target.slide]
-            nearest = self._nearest(target, offered)
-            for source in offered:
-                shapes = _of_classes(own_shapes[source.slide], self.config)
-                reason = self._obstacle(source, target)
-                if not reason and source is not nearest:
-                    assert nearest is not None
-                    reason = f"the nearer section {nearest.slide} is the source for this target"
-                if reason:
-                    rows += [self._row(shape, source, target, DROPPED, reason) for shape in _records(shapes)]
-                    continue
-                kept, source_rows = self._carry(shapes, source, target)
-                rows += source_rows
-            if offered:
-                yield target, kept, rows
-
-    def _nearest(self, target: Section, offered: list[Section]) -> Section | None:
-        """The usable source fewest sections away; of two, the earlier."""
-        usable = [row for row in offered if not self._obstacle(row, target)]
-        return min(usable, key=lambda row: (abs(row.section - target.section), row.section), default=None)
-
-    def _obstacle(self, source: Section, target: Section) -> str:
-        """Why nothing can be carried between two sections; empty where nothing stands in the way."""
-        for role, row in (("source", source), ("target", target)):
-            if row.slide in self.result.refused:
-                return f"{role} {row.slide} was refused at registration: {self.result.refused[row.slide]}"
-            if row.slide not in self.result.transforms:
-                return f"{role} {row.slide} has no transform"
-        for role, row in (("source", source), ("target", target)):
-            image = self._image(row)
-            if isinstance(image, Refusal):
-                return f"{role} {row.slide}: {image.reason}"
-        return ""
-
-    def _image(self, row: Section) -> SectionImage | Refusal:
-        if row.slide not in self._images:
-            self._images[row.slide] = open_section(row.slide, row.path, row.mpp, 2 * VIEW_DIM)
-        return self._images[row.slide]
-
-    def _target(self, row: Section) -> _Target:
-        if row.slide not in self._targets:
-            image = self._image(row)
-            assert isinstance(image, SectionImage)
-            self._targets[row.slide] = _Target.of(image)
-        return self._targets[row.slide]
-
-    def _carry(
-        self, shapes: gpd.GeoDataFrame, source: Section, target: Section
-    ) -> tuple[gpd.GeoDataFrame, list[dict[str, Any]]]:
-        if not len(shapes):
-            return empty_shapes(), []
-        between = Between(self.result.transforms[source.slide], self.result.transforms[target.slide])
-        warped = map_shapes(shapes, between.source, between.target)
-        there = self._target(target)
-        measured = self._measure(shapes, warped, between, there, source, target)
-        rows, kept, geometries = [], [], []
-        clipped = _clipped(np.asarray(warped.geometry), there.tissue)
-        for index, record in enumerate(_records(shapes)):
-            reason = self._fault(warped.geometry.iloc[index], there, measured, index)
-            status = DROPPED if reason else KEPT
-            notes = reason or "; ".join(
-                _changes(shapes.geometry.iloc[index], warped.geometry.iloc[index], clipped[index])
-            )
-            rows.append(self._row(record, source, target, status, notes, measured, index))
-            if status == KEPT:
-                kept.append(index)
-                geometries.append(clipped[index])
-        result = warped.iloc[kept].copy()
-        result["geometry"] = gpd.GeoSeries(geometries, index=result.index, crs=None)
-        result["source_slide"] = source.slide
-        result["confidence"] = measured["confidence"][kept]
-        return result.reset_index(drop=True), rows
-
-    def _measure(
-        self,
-        shapes: gpd.GeoDataFrame,
-        warped: gpd.GeoDataFrame,
-        between: Between,
-        there: _Target,
-        source: Section,
-        target: Section,
-    ) -> dict[str, np.ndarray]:
-        """What is known about each object (n,): area_ratio, tissue_share, above_chance, round_trip, confidence."""
-        before, after = np.asarray(shapes.geometry), np.asarray(warped.geometry)
-        areas = shapely.area(before)
-        overall = abs(np.linalg.det(between.matrix[:2, :2]))
-        centres = shapely.get_coordinates(shapely.centroid(before)).reshape(-1, 2)
-        local = between.area_change(centres) / np.linalg.det(between.matrix[:2, :2])
-        ratio = np.where(areas > 0, shapely.area(after) / np.maximum(areas, 1e-12) / overall, local)
-        on_tissue = shapely.area(shapely.intersection(after, there.tissue)) / np.maximum(shapely.area(after), 1e-12)
-        touching = shapely.intersects(after, there.tissue).astype(float)
-        tissue = np.where(shapely.area(after) > 0, on_tissue, touching)
-        diameter = np.maximum(2 * np.sqrt(areas / np.pi), 4 * there.image.downsample)
-        trip = between.round_trip(centres)
-        source_image = self._image(source)
-        assert isinstance(source_image, SectionImage)
-        evidence = LocalEvidence.of(source_image, there.image, between)
-        above = evidence.above_chance(shapely.bounds(after))
-        apart = abs(source.section - target.section)
-        return {
-            "area_ratio": ratio, "tissue_share": tissue, "above_chance": above, "round_trip_px": trip,
-            "confidence": confidences(above, local, trip, diameter, tissue, apart),
-            "sections_apart": np.full(len(before), apart),
+    def _of_object(self, carried: Sequence[Carried], found: Found, member: tuple[int, int]) -> dict[str, Any]:
+        """The row of a shape that is (part of) an object of the target."""
+        one, index = carried[member[0]], member[1]
+        first = carried[found.members[0][0]]
+        identity = first.shapes["id"].iloc[found.members[0][1]]
+        doubt = self._doubt(found)
+        notes = [doubt] if doubt else []
+        if not doubt and member != found.members[0]:
+            notes = [f"joined with {identity} of {first.section.slide}"]
+        elif not doubt:
+            notes = list(_changes(one.shapes.geometry.iloc[index], one.warped.geometry.iloc[index], found))
+        status = IGNORED if doubt else KEPT
+        row = _row(self.block, one.shapes, index, one.section, self.target, status, "; ".join(notes), one)
+        row |= {
+            "confidence": _number(found.right), "exists": _number(found.exists), "object": identity,
+            "label": OBJECT if not doubt else IGNORED, "outline": found.how,
+            "typical": _number(found.features.get("typical")),
+            "dissent": _number(found.dissent[found.members.index(member)]),
+            "against": "; ".join(found.lacking),
         }  # fmt: skip
-
-    def _fault(self, geometry: shapely.Geometry, there: _Target, measured: Mapping[str, np.ndarray], index: int) -> str:
-        config = self.config
-        if not np.isfinite(shapely.get_coordinates(geometry)).all() or geometry.is_empty:
-            return "has no finite outline in the target"
-        if not geometry.intersects(shapely.box(0, 0, *there.image.size)):
-            return "lies outside the target slide"
-        share, ratio = measured["tissue_share"][index], measured["area_ratio"][index]
-        if share < config.min_tissue:
-            return f"only {share:.0%} lies on tissue (at least {config.min_tissue:.0%})"
-        if not config.min_area_ratio <= ratio <= config.max_area_ratio:
-            return f"area ratio {ratio:.2f} is outside {config.min_area_ratio:g} to {config.max_area_ratio:g}"
-        confidence = measured["confidence"][index]
-        if confidence < config.min_confidence:
-            return f"confidence {confidence:.2f} is below {config.min_confidence:g}"
-        return ""
-
-    def _row(
-        self,
-        record: Mapping[str, Any],
-        source: Section,
-        target: Section,
-        status: str,
-        reason: str,
-        measured: Mapping[str, np.ndarray] | None = None,
-        index: int = 0,
-    ) -> dict[str, Any]:
-        row = {
-            "id": record["id"], "class": record["class"], "source": source.slide, "target": target.slide,
-            "status": status, "reason": reason, "block": self.result.block,
-        }  # fmt: skip
-        for key, values in (measured or {}).items():
-            value = values[index]
-            row[key] = (
-                int(value) if key == "sections_apart" else (round(float(value), 4) if np.isfinite(value) else None)
-            )
         return row
 
+    def _alone(self, one: Carried, index: int, ignored: list[dict[str, Any]]) -> dict[str, Any]:
+        """The row of a shape that is no object: faulty on this target, or marked as ignored on its section."""
+        marked = one.shapes["class"].iloc[index] in IGNORE_CLASSES
+        geometry = one.warped.geometry.iloc[index]
+        if marked and not one.faults[index]:
+            area = geometry if geometry.area > 0 else shapely.Polygon()
+            status, reason = KEPT, "ignored on its section, and here"
+        else:
+            area, status, reason = may_lie(geometry, self.ground.slide), DROPPED, one.faults[index]
+        row = _row(self.block, one.shapes, index, one.section, self.target, status, reason, one)
+        row["label"] = NOTHING if area.is_empty else IGNORED
+        ignored.append(_area(area, reason, one, index))
+        return row
 
-def _records(shapes: gpd.GeoDataFrame) -> list[dict[str, Any]]:
-    return [{"id": i, "class": c} for i, c in zip(shapes["id"], shapes["class"], strict=True)]
+    def _shape(self, carried: Sequence[Carried], found: Found) -> gpd.GeoDataFrame:
+        """One row of shapes: the nearest section's, with the outline, the confidence and where it came from."""
+        source, index = found.members[0]
+        shape = carried[source].warped.iloc[[index]].copy()
+        if found.geometry.is_empty:
+            return shape.iloc[:0]
+        shape["geometry"] = gpd.GeoSeries([found.geometry], index=shape.index, crs=None)
+        shape["source_slide"] = carried[source].section.slide
+        shape["confidence"] = found.right
+        properties = dict(shape["properties"].iloc[0])
+        told = {"outline": found.how, "sources": "; ".join(carried[k].section.slide for k, _ in found.members)}
+        properties["metadata"] = {**dict(properties.get("metadata") or {}), **told}
+        properties["measurements"] = {**dict(properties.get("measurements") or {}), "exists": round(found.exists, 4)}
+        shape["properties"] = [properties]
+        return shape
 
 
-def _clipped(geometries: np.ndarray, tissue: shapely.Geometry) -> list[shapely.Geometry]:
-    """Areas cut at the outer border of the tissue; lines and points are left as they are."""
-    areas = np.isin(shapely.get_type_id(geometries), (3, 6))
-    inside = np.array(geometries, dtype=object)
-    crossing = areas & ~shapely.contains(tissue, geometries)
-    inside[crossing] = [same_kind(part) for part in shapely.intersection(geometries[crossing], tissue)]
-    return list(inside)
+def _row(
+    block: str,
+    shapes: gpd.GeoDataFrame,
+    index: int,
+    source: Section,
+    target: Section,
+    status: str,
+    reason: str,
+    carried: Carried | None = None,
+) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "id": shapes["id"].iloc[index], "class": shapes["class"].iloc[index], "source": source.slide,
+        "target": target.slide, "status": status, "reason": reason, "block": block, "label": NOTHING,
+        "sections_apart": abs(source.section - target.section),
+    }  # fmt: skip
+    if carried is not None:
+        names = {
+            "area_ratio": "area_ratio", "tissue_share": "tissue", "above_chance": "structure", "offset": "offset",
+            "round_trip_px": "round_trip",
+        }  # fmt: skip
+        row |= {column: _number(carried.measured[name][index]) for column, name in names.items()}
+    return row
 
 
-def _changes(before: shapely.Geometry, warped: shapely.Geometry, clipped: shapely.Geometry) -> Iterator[str]:
+def _number(value: Any) -> float | None:
+    return round(float(value), 4) if value is not None and np.isfinite(value) else None
+
+
+def _area(geometry: BaseGeometry, reason: str, one: Carried, index: int) -> dict[str, Any]:
+    cls = str(one.shapes["class"].iloc[index])
+    identity, slide = str(one.shapes["id"].iloc[index]), one.section.slide
+    return {"geometry": geometry, "name": cls, "reason": reason, "id": identity, "source": slide}
+
+
+def _areas(found: list[dict[str, Any]]) -> gpd.GeoDataFrame:
+    """Ignored areas as shapes; ``properties["metadata"]`` says which object and why."""
+    return make_shapes(
+        [one["geometry"] for one in found],
+        IGNORE,
+        name=[one["name"] for one in found],
+        source_slide=[one.get("source", "") for one in found],
+        properties=[{"metadata": {"reason": one["reason"], "of": one.get("id", "")}} for one in found],
+    )
+
+
+def _changes(before: BaseGeometry, warped: BaseGeometry, found: Found) -> Iterator[str]:
     """What was done to a kept shape beyond warping it."""
     if shapely.has_z(before):
         yield "its Z was dropped: registration of flat images says nothing about it"
     if before.is_valid and shapely.get_num_coordinates(before) != shapely.get_num_coordinates(warped):
         yield "repaired after warping"
-    if clipped is not warped and not clipped.equals(warped):
+    if found.clipped:
         yield "clipped to the tissue"
+    if found.lacking:
+        yield f"not drawn in {', '.join(found.lacking)}"

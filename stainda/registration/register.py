@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import subprocess
@@ -20,7 +21,10 @@ from stainda.config import RegistrationConfig
 from stainda.errors import ConfigError, RegistrationError, did_you_mean
 from stainda.files import output_errors, stable_hash, write_csv, write_json
 from stainda.progress import SILENT, Progress
-from stainda.registration.blocks import VALIS_SECONDS, BlockJob, register_block
+from stainda.registration.blocks import BlockJob, register_block
+from stainda.registration.imports import check_imports, imports_state
+from stainda.registration.ladder import VALIS_SECONDS
+from stainda.registration.landmarks import write_landmark_table
 from stainda.registration.results import (
     BLOCK_FORMAT,
     QUALITY_COLUMNS,
@@ -32,7 +36,9 @@ from stainda.registration.results import (
 )
 from stainda.registration.valis_import import require_valis
 
-ALGORITHM = 1  # raised when the same settings give another result; finished blocks are then done again
+ALGORITHM = 2  # raised when the same settings give another result; finished blocks are then done again
+PIECES, PIECE = 16, 65536  # of a slide file, bytes: a slide of some GB is not read as a whole to see whether it changed
+WORKER = (sys.executable, "-m", "stainda.registration.worker")
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "VIPS_CONCURRENCY": "1"}
 
 
@@ -57,6 +63,8 @@ def register_cohort(
         MissingDependencyError: VALIS is needed and not installed.
     """
     _check_reference(cohort, config)
+    if config.method == "import":
+        check_imports(cohort, config)
     folder = Path(out) / "registration"
     with output_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -66,7 +74,7 @@ def register_cohort(
     ]
     _check_names(jobs)
     pending = [job for job in jobs if not _finished(job)]
-    here = [job for job in pending if config.method == "identity" or len(job.sections) == 1]
+    here = [job for job in pending if config.method != "valis" or len(job.sections) == 1]
     there = [job for job in pending if job not in here]
     if there:
         require_valis()
@@ -81,6 +89,7 @@ def register_cohort(
                 _refuse_block(job, failure)
                 progress.message(f"block {job.block}: registration failed: {failure}")
             task.advance(1, job.block)
+    write_landmark_table(folder, cohort)
     return _write_quality(folder, jobs)
 
 
@@ -88,22 +97,29 @@ def block_settings(sections: tuple[Section, ...], config: RegistrationConfig) ->
     """Hash of everything the result of a block depends on; a changed slide file changes it."""
     return stable_hash({
         "algorithm": ALGORITHM,
-        "config": config.model_dump(mode="json"),
+        "config": config.model_dump(mode="json", exclude={"imports"}),
         "sections": [
             [row.slide, row.section, row.stain, row.mpp, _stamp(row.path), _stamp(row.landmarks)] for row in sections
         ],
+        **({"imports": imports_state(config, sections)} if config.method == "import" else {}),
     })  # fmt: skip
 
 
 def _stamp(path: Path | None) -> list[Any] | None:
-    """What tells a changed file: its name, size and time. A missing file has none."""
+    """What tells a changed file wherever it lies: name, size, and the hash of ``PIECES`` pieces spread over it, the
+    first and the last included. A missing file has its name only."""
     if path is None:
         return None
+    digest = hashlib.sha256()
     try:
-        state = path.stat()
+        size = path.stat().st_size
+        with path.open("rb") as stream:
+            for piece in range(PIECES):
+                stream.seek(max(0, size - PIECE) * piece // (PIECES - 1))
+                digest.update(stream.read(PIECE))
     except OSError:
         return [path.name]
-    return [path.name, state.st_size, state.st_mtime_ns]
+    return [path.name, size, digest.hexdigest()[:16]]
 
 
 def _check_reference(cohort: Cohort, config: RegistrationConfig) -> None:
@@ -159,8 +175,9 @@ def _one_worker(jobs: list[BlockJob], slots: int) -> Iterator[tuple[str, str | N
     log.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="stainda-registration-") as folder, log.open("wb") as errors:
         process = subprocess.Popen(
-            [sys.executable, "-m", "stainda.registration.worker", str(slots)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, env=os.environ | ONE_THREAD,
+            [*WORKER, str(slots)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors,
+            env=os.environ | ONE_THREAD | {"TMPDIR": folder},  # so that a block that is killed leaves nothing behind
         )  # fmt: skip
         assert process.stdin is not None and process.stdout is not None
         try:

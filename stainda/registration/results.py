@@ -25,6 +25,7 @@ QUALITY_COLUMNS = (
     "tre_before_px", "tre_rigid_px", "tre_nonrigid_px", "tre_p90_px",
     "tre_before_um", "tre_rigid_um", "tre_nonrigid_um", "tre_p90_um",
     "tissue_overlap", "agreement_before", "agreement_rigid", "agreement_nonrigid", "significance",
+    "local", "spread",
     "scale", "rotation_degrees", "mirrored", "folds", "area_change_p1", "area_change_p99", "round_trip_px",
     "attempt", "seconds", "overlay",
 )  # fmt: skip

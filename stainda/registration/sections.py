@@ -110,9 +110,14 @@ def open_section(slide: str, path: str | Path, mpp: float | None, max_dim: int) 
         return Refusal(slide, f"cannot be opened: {error.message}")
 
 
-def working_dim(max_dim: int) -> int:
-    """Longest side of a working image for a rigid step at ``max_dim``."""
-    return int(WORKING * max_dim)
+def working_dim(max_dim: int, nonrigid_dim: int | None = None) -> int:
+    """Longest side of a working image for a rigid step at ``max_dim`` and a non-rigid one at ``nonrigid_dim``."""
+    return max(max_dim, nonrigid_dim or int(WORKING * max_dim))
+
+
+def rigid_downsample(image: SectionImage, max_dim: int) -> float:
+    """Level-0 pixels per pixel of the image the rigid step works on."""
+    return image.downsample * max(1.0, max(image.pixels.shape[:2]) / max_dim)
 
 
 def open_sections(sections: tuple[Section, ...], max_dim: int) -> dict[str, SectionImage | Refusal]:

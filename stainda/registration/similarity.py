@@ -17,8 +17,11 @@ from stainda.registration.transforms import Between, Transform, apply_affine
 
 VIEW_DIM = 512  # longest side of the images compared, pixels
 SCALES = (1.5, 3.0)  # standard deviations of the gradient filter, view pixels: cells' neighbourhoods, and tubules
+COARSE = 6.0  # the same, for judging a placement: finer structures do not survive the deformation a rigid one leaves
 BORDER = 6  # view pixels: the reach of the gradient filter from the outer border of the tissue
 TURNS = 12  # directions of the shifts that give the level of chance
+PARTS = 8  # per side: a part of a section is then some 60 view pixels wide, enough structures to tell chance from fit
+LEAST_PART = 0.4  # of the fullest part: parts with less tissue say little
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,10 +119,19 @@ def agreement_maps(first: np.ndarray, second: np.ndarray, where: np.ndarray) -> 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How well structures coincide: the mean agreement, and how far it stands above chance in standard deviations."""
+    """How well structures coincide.
+
+    Attributes:
+        value: the mean agreement, -1..1.
+        significance: how far it stands above chance, in standard deviations: the mean of the fine scales or the coarse
+            one, whichever is higher. ``value`` is of the fine scales only.
+        local: share of the tissue's parts (the view is cut into ``PARTS`` x ``PARTS``) in which no more than a tenth of
+            the shifts of chance agree better; a tenth by chance, near 1 where all of the section is in place.
+    """
 
     value: float
     significance: float
+    local: float = 0.0
 
 
 def agreement(first: np.ndarray, second: np.ndarray, where: np.ndarray) -> Agreement:
@@ -131,15 +143,28 @@ def agreement(first: np.ndarray, second: np.ndarray, where: np.ndarray) -> Agree
     """
     if where.sum() < 64:
         return Agreement(0.0, 0.0)
-    fields = [(directions(first, where, scale), directions(second, where, scale)) for scale in SCALES]
+    fields = [(directions(first, where, scale), directions(second, where, scale)) for scale in (*SCALES, COARSE)]
     shifts = [(0, 0), *_shifts(first.shape)]
     scores = np.zeros((len(shifts), len(fields)))
+    area = _by_part(where.astype(np.float32))
+    parts = np.zeros((len(shifts), *area.shape))
     for row, shift in enumerate(shifts):
         for column, (a, b) in enumerate(fields):
-            scores[row, column] = (np.roll(a, shift, axis=(1, 2)) * b).sum(axis=0)[where].mean()
+            agreed = (np.roll(a, shift, axis=(1, 2)) * b).sum(axis=0) * where
+            scores[row, column] = agreed.sum() / where.sum()
+            parts[row] += _by_part(agreed)
     chance = scores[1:]
     above = (scores[0] - chance.mean(axis=0)) / np.maximum(chance.std(axis=0), 1e-6)
-    return Agreement(float(scores[0].mean()), float(above.mean()))
+    covered = area >= LEAST_PART * area.max()
+    better = (parts[1:] >= parts[0]).mean(axis=0)[covered]
+    significance = max(float(above[:-1].mean()), float(above[-1]))
+    return Agreement(float(scores[0, :-1].mean()), significance, float((better <= 0.1).mean()))
+
+
+def _by_part(values: np.ndarray) -> np.ndarray:
+    """Sums of an image (h, w) over PARTS x PARTS rectangles."""
+    rows, columns = (np.linspace(0, length, PARTS + 1).astype(int)[:-1] for length in values.shape)
+    return np.add.reduceat(np.add.reduceat(values, rows, axis=0), columns, axis=1)
 
 
 def _shifts(shape: tuple[int, ...]) -> list[tuple[int, int]]:

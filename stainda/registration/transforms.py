@@ -8,7 +8,7 @@ the lattice to the frame. VALIS computes it; after that NumPy and SciPy are all 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -22,13 +22,14 @@ import shapely
 from stainda.errors import RegistrationError
 from stainda.files import whole_file, write_json
 from stainda.registration.fields import coefficients, invert, jacobian, sample
+from stainda.registration.maps import PointMap, as_points
 
 FORMAT = "stainda-transform"
 VERSION = 1
 
 
 @dataclass(frozen=True, eq=False)
-class Transform:
+class Transform(PointMap):
     """The map between one section and the frame of its block, both ways.
 
     ``to_frame(p) = post(v)`` with ``v = u + forward(u)`` and ``u = pre(p)``;
@@ -93,14 +94,14 @@ class Transform:
 
     def to_frame(self, xy: np.ndarray) -> np.ndarray:
         """Frame coordinates (n, 2) of level-0 pixels ``xy`` (n, 2) of the section; NaN stays NaN."""
-        points = apply_affine(self.pre, _points(xy))
+        points = apply_affine(self.pre, as_points(xy))
         if self.forward is not None:
             points = points + sample(self._splines[0], points)
         return apply_affine(self.post, points)
 
     def from_frame(self, xy: np.ndarray) -> np.ndarray:
         """Level-0 pixels (n, 2) of the section at frame coordinates ``xy`` (n, 2); NaN stays NaN."""
-        points = apply_affine(np.linalg.inv(self.post), _points(xy))
+        points = apply_affine(np.linalg.inv(self.post), as_points(xy))
         if self.backward is not None:
             points = points + sample(self._splines[1], points)
         return apply_affine(np.linalg.inv(self.pre), points)
@@ -119,21 +120,12 @@ class Transform:
         """How many level-0 pixels of the section one lattice unit spans."""
         return float(1 / np.sqrt(abs(np.linalg.det(self.pre[:2, :2]))))
 
-    def area_change(self, xy: np.ndarray) -> np.ndarray:
-        """Local area in the frame per area in the section (n,) at level-0 pixels ``xy`` (n, 2) of the section."""
-        points, step = _points(xy), 0.5 * max(1.0, self.pixel_in_lattice())
-        right, down = np.array([step, 0.0]), np.array([0.0, step])
-        across = self.to_frame(points + right) - self.to_frame(points - right)
-        along = self.to_frame(points + down) - self.to_frame(points - down)
-        return (across[:, 0] * along[:, 1] - across[:, 1] * along[:, 0]) / (4 * step * step)
+    def grain(self) -> float:
+        return float("inf") if self.forward is None else self.pixel_in_lattice()
 
     def folds(self) -> np.ndarray:
         """Where the displacement folds the lattice, bool (h, w); empty (0, 0) without a field."""
         return np.zeros((0, 0), bool) if self.backward is None else jacobian(self.backward) <= 0
-
-    def round_trip(self, xy: np.ndarray) -> np.ndarray:
-        """Distance (n,) in level-0 pixels between ``xy`` and where it ends after going to the frame and back."""
-        return np.linalg.norm(self.from_frame(self.to_frame(xy)) - _points(xy), axis=1)
 
     def save(self, path: str | Path) -> Path:
         """Write ``<path>.npz`` (arrays) and then ``<path>.json`` (everything else); returns the JSON's path."""
@@ -191,7 +183,7 @@ class Transform:
 
 
 @dataclass(frozen=True, eq=False)
-class Between:
+class Between(PointMap):
     """The map from one section to another of the same block: level-0 pixels of ``source`` to those of ``target``.
 
     It answers to the names of a :class:`Transform` whose frame is the target, so that either can be handed on.
@@ -199,6 +191,29 @@ class Between:
 
     source: Transform
     target: Transform
+
+    @property
+    def slide(self) -> str:  # type: ignore[override]
+        return self.source.slide
+
+    @property
+    def frame(self) -> str:  # type: ignore[override]
+        return self.target.slide
+
+    @property
+    def size(self) -> tuple[int, int]:  # type: ignore[override]
+        return self.source.size
+
+    @property
+    def frame_size(self) -> tuple[int, int]:  # type: ignore[override]
+        return self.target.size
+
+    @property
+    def inverse(self) -> Between:
+        return Between(self.target, self.source)
+
+    def grain(self) -> float:
+        return min(self.source.grain(), self.target.grain())
 
     def to_frame(self, xy: np.ndarray) -> np.ndarray:
         return map_points(xy, self.source, self.target)
@@ -215,10 +230,6 @@ class Between:
         there = self.to_frame(xy)
         return self.source.area_change(xy) / self.target.area_change(there)
 
-    def round_trip(self, xy: np.ndarray) -> np.ndarray:
-        """Distance (n,) in level-0 pixels of the source between ``xy`` and where it ends after going there and back."""
-        return np.linalg.norm(self.from_frame(self.to_frame(xy)) - _points(xy), axis=1)
-
 
 def from_backward(
     slide: str,
@@ -232,6 +243,70 @@ def from_backward(
 ) -> Transform:
     """A transform whose forward field is the numerical inverse of ``backward``, so that both ways agree."""
     return Transform(slide, frame, size, frame_size, pre, post, invert(backward), backward, about or {})
+
+
+def from_pull(
+    slide: str,
+    frame: str,
+    size: tuple[int, int],
+    frame_size: tuple[int, int],
+    pull: Callable[[np.ndarray], np.ndarray],
+    spacing: float,
+    about: Mapping[str, Any] | None = None,
+) -> Transform:
+    """A transform from any function that takes frame points (n, 2) to section points (n, 2), such as a composition.
+
+    The function is computed on a lattice of ``spacing`` level-0 pixels over the frame; beyond it the displacement is
+    continued. It may not fold (see ``Transform.folds``): there it has no inverse.
+    """
+    post, lattice = _lattice(frame_size, spacing)
+    pulled = pull(apply_affine(post, lattice.reshape(-1, 2)))
+    pre = np.linalg.inv(post) @ fit_affine(pulled, apply_affine(post, lattice.reshape(-1, 2)))
+    moved = apply_affine(pre, pulled).reshape(lattice.shape) - lattice
+    return from_backward(slide, frame, size, frame_size, pre, post, np.moveaxis(moved, 2, 0).astype(np.float32), about)
+
+
+def from_push(
+    slide: str,
+    frame: str,
+    size: tuple[int, int],
+    frame_size: tuple[int, int],
+    push: Callable[[np.ndarray], np.ndarray],
+    spacing: float,
+    about: Mapping[str, Any] | None = None,
+) -> Transform:
+    """The same from a function that takes section points (n, 2) to frame points, computed over the section."""
+    grid, lattice = _lattice(size, spacing)
+    section = apply_affine(grid, lattice.reshape(-1, 2))
+    pushed = push(section)
+    post = fit_affine(section, pushed) @ grid
+    moved = apply_affine(np.linalg.inv(post), pushed).reshape(lattice.shape) - lattice
+    forward = np.moveaxis(moved, 2, 0).astype(np.float32)
+    return Transform(slide, frame, size, frame_size, np.linalg.inv(grid), post, forward, invert(forward), about or {})
+
+
+def _lattice(size: tuple[int, int], spacing: float) -> tuple[np.ndarray, np.ndarray]:
+    """The matrix from lattice to level-0 pixels, and the lattice points (h, w, 2) that cover a picture of ``size``."""
+    width, height = (max(2, int(np.ceil(side / spacing)) + 1) for side in size)
+    columns, rows = np.meshgrid(np.arange(width, dtype=float), np.arange(height, dtype=float))
+    return np.diag([spacing, spacing, 1.0]), np.stack([columns, rows], axis=2)
+
+
+def fit_affine(source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """The affine matrix (3, 3) that takes ``source`` (n, 2) nearest to ``target`` in the least-squares sense.
+
+    Raises:
+        RegistrationError: fewer than three points, or all on one line.
+    """
+    centre, span = source.mean(axis=0), np.ptp(source, axis=0).max() if len(source) else 0.0
+    terms = np.column_stack([(source - centre) / (span or 1.0), np.ones(len(source))])
+    if len(source) < 3 or np.linalg.svd(terms, compute_uv=False)[-1] < 1e-6 * len(source) ** 0.5:
+        raise RegistrationError("an affine map needs three points that do not lie on one line")
+    found, *_ = np.linalg.lstsq(terms, target, rcond=None)
+    matrix = np.eye(3)
+    matrix[:2, :2] = found[:2].T / (span or 1.0)
+    matrix[:2, 2] = found[2] - matrix[:2, :2] @ centre
+    return matrix
 
 
 def apply_affine(matrix: np.ndarray, xy: np.ndarray) -> np.ndarray:
@@ -250,7 +325,7 @@ def map_points(xy: np.ndarray, source: Transform, target: Transform) -> np.ndarr
             f"{source.slide} lies in the frame of {source.frame}, {target.slide} in that of {target.frame}",
             remedy="Register both sections in one block",
         )
-    return _points(xy) if source is target else target.from_frame(source.to_frame(xy))
+    return as_points(xy) if source is target else target.from_frame(source.to_frame(xy))
 
 
 def map_shapes(shapes: gpd.GeoDataFrame, source: Transform, target: Transform) -> gpd.GeoDataFrame:
@@ -260,10 +335,15 @@ def map_shapes(shapes: gpd.GeoDataFrame, source: Transform, target: Transform) -
     result's ``attrs`` count what had to be done: ``z_dropped`` (a registration of flat images says nothing about Z)
     and ``repaired``.
     """
+    return carry_shapes(shapes, lambda xy: map_points(xy, source, target))
+
+
+def carry_shapes(shapes: gpd.GeoDataFrame, move: Callable[[np.ndarray], np.ndarray]) -> gpd.GeoDataFrame:
+    """:func:`map_shapes` with any function of points (n, 2)."""
     geometries = np.asarray(shapes.geometry.array, dtype=object)
     z_dropped = int(np.count_nonzero(shapely.has_z(geometries)))
     flat = shapely.force_2d(geometries) if z_dropped else geometries
-    warped = shapely.transform(flat, lambda xy: map_points(xy, source, target)) if len(flat) else flat
+    warped = shapely.transform(flat, move) if len(flat) else flat
     broken = ~shapely.is_valid(warped) & ~shapely.is_missing(warped)
     if broken.any():
         warped[broken] = [same_kind(geometry) for geometry in shapely.make_valid(warped[broken])]
@@ -279,11 +359,6 @@ def same_kind(geometry: shapely.Geometry) -> shapely.Geometry:
         return geometry
     parts = [part for part in shapely.get_parts(geometry) if part.geom_type in ("Polygon", "MultiPolygon")]
     return shapely.union_all(parts) if parts else geometry
-
-
-def _points(xy: np.ndarray) -> np.ndarray:
-    points = np.asarray(xy, dtype=np.float64)
-    return points.reshape(0, 2) if points.size == 0 else points.reshape(-1, 2)
 
 
 def _with(path: str | Path, suffix: str) -> Path:

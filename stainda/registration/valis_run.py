@@ -7,9 +7,10 @@ or reports success for nonsense; what comes back from here is therefore only a p
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -61,19 +62,23 @@ def run_valis(
     max_dim: int,
     nonrigid: bool,
     in_place: bool = False,
+    worth_deforming: Callable[[dict[str, RawResult]], bool] | None = None,
+    forward: bool = False,
 ) -> dict[str, RawResult]:
     """Register the working images, in the order of the cut, to the one named ``reference``.
 
     Args:
         max_dim: longest side of the image of the rigid step; the non-rigid step sees the working images as they are.
         in_place: the images were laid on each other before and have one size; matches are sought nearby only.
+        worth_deforming: asked with the rigid results; where it answers ``False`` the non-rigid step, half of the
+            time, is left out.
+        forward: keep VALIS's own inverse fields, too.
 
     Raises:
         RegistrationError: VALIS gave up, or left a section out; its own words are in the log.
     """
     import_valis()
-    from valis import registration
-
+    from stainda.registration.valis_lean import LeanValis, bare_essentials
     from stainda.registration.valis_reader import IN_PLACE, PROCESSING, WorkingImageReader, make_matcher
 
     if detector == "disk_lightglue" and not disk_lightglue_cached():
@@ -81,12 +86,16 @@ def run_valis(
             "the weights of DISK and LightGlue are not on this machine",
             remedy="Choose another registration.detector; stainda doctor says where the weights go",
         )
-    with tempfile.TemporaryDirectory(prefix="stainda-valis-") as folder:
+    with tempfile.TemporaryDirectory(prefix="stainda-valis-") as folder, bare_essentials(forward):
         # VALIS identifies slides by the stem of their file name and sorts by it: aliases are unique and in order.
         alias = {image.slide: str(Path(folder) / f"s{index:03d}.png") for index, image in enumerate(images)}
         matcher = make_matcher(IN_PLACE if in_place else detector)
         working = max(max(image.pixels.shape) for image in images)
-        registrar = registration.Valis(
+
+        def results(of: Any) -> dict[str, RawResult]:
+            return {image.slide: _result(of, image, alias, reference, forward) for image in images}
+
+        registrar = LeanValis(
             folder,
             folder,
             name="block",
@@ -100,6 +109,7 @@ def run_valis(
             max_image_dim_px=working,
             max_non_rigid_registration_dim_px=working,
             thumbnail_size=128,
+            worth_it=None if worth_deforming is None else lambda of: worth_deforming(results(of)),
             **({} if nonrigid else {"non_rigid_registrar_cls": None}),
         )
         if not nonrigid:
@@ -113,10 +123,10 @@ def run_valis(
         )
         if rigid is None or rigid is False:
             raise RegistrationError("VALIS gave up")
-        return {image.slide: _result(registrar, image, alias, reference) for image in images}
+        return results(registrar)
 
 
-def _result(registrar, image: SectionImage, alias: dict[str, str], reference: str) -> RawResult:
+def _result(registrar: Any, image: SectionImage, alias: dict[str, str], reference: str, forward: bool) -> RawResult:
     path = alias[image.slide]
     found = registrar.get_slide(path)
     if found is None or found.reader.src_f != path or found.src_f != path or found.reader.pixels is not image.pixels:
@@ -134,7 +144,7 @@ def _result(registrar, image: SectionImage, alias: dict[str, str], reference: st
         canvas_shape=_shape(found.reg_img_shape_rc),
         slide_shape=_shape(image.pixels.shape[:2]),
         backward=_field(found.bk_dxdy),
-        forward=_field(found.fwd_dxdy),
+        forward=_field(found.fwd_dxdy) if forward else None,
         xy=np.asarray(found.xy_matched_to_prev, float) if moving else empty,
         xy_in_fixed=np.asarray(found.xy_in_prev, float) if moving else empty,
     )
@@ -181,9 +191,11 @@ def to_transform(
         @ scaling(lattice, reference_result.canvas_shape)
     )
     names = (image.slide, reference_image.slide, image.size, reference_image.size)
-    if result.backward is None or result.forward is None or not np.abs(result.backward).any():
+    if result.backward is None or not np.abs(result.backward).any():
         return Transform(*names, pre, post)
     if as_is:
+        if result.forward is None:
+            raise RegistrationError("VALIS's forward field was not kept: ask run_valis for it")
         return Transform(*names, pre, post, result.forward, result.backward)
     known = np.abs(result.backward).any(axis=0)
     known = _trim(known)

@@ -28,9 +28,11 @@ from stainda.registration.valis_import import import_valis
 
 @dataclass
 class Running:
-    """One block in a fork: its name, when it has to be finished, and whether it was stopped for being late."""
+    """One block in a fork: its name, the file its answer comes in, when it has to be finished, and whether it was
+    stopped for being late."""
 
     block: str
+    answer: Path
     deadline: float
     late: bool = False
 
@@ -106,24 +108,22 @@ class Server:
                 status = 0
             finally:
                 os._exit(status)
-        self.running[child] = Running(values["block"], time.monotonic() + values["seconds"])
-        self._answer_files = getattr(self, "_answer_files", {}) | {child: Path(values["answer"])}
+        self.running[child] = Running(values["block"], Path(values["answer"]), time.monotonic() + values["seconds"])
 
     def _reap(self) -> None:
         for child, block in list(self.running.items()):
             found, status = os.waitpid(child, os.WNOHANG)
             if found:
                 del self.running[child]
-                self._answer(self._how(child, block, os.waitstatus_to_exitcode(status)))
+                self._answer(self._how(block, os.waitstatus_to_exitcode(status)))
             elif time.monotonic() > block.deadline and not block.late:
                 block.late = True
                 _stop(child)
 
-    def _how(self, child: int, block: Running, code: int) -> dict[str, Any]:
-        file = self._answer_files.pop(child)
-        if code == 0 and file.is_file():
-            answer = json.loads(file.read_text(encoding="utf-8"))
-            file.unlink()
+    def _how(self, block: Running, code: int) -> dict[str, Any]:
+        if code == 0 and block.answer.is_file():
+            answer = json.loads(block.answer.read_text(encoding="utf-8"))
+            block.answer.unlink()
             return answer
         reason = "took too long and was stopped" if block.late else f"its process died ({how_it_ended(code)})"
         return {"block": block.block, "done": False, "reason": reason}

@@ -314,3 +314,32 @@ def test_objects_are_not_cut_by_mpp_rounding(tmp_path):
     assert row.downsample == pytest.approx(1 / (MPP * 0.97))
     expected = expected_labels(row.x, row.y, 32, row.downsample)
     assert (store.labels("own")[0] == expected).mean() > 0.98
+
+
+def test_weights_are_the_confidence_near_objects_and_one_elsewhere(cohort, tmp_path):
+    shapes = propagated_shapes(cohort)
+    for table in shapes.values():
+        table["confidence"] = [0.9, 0.6, 0.7, 0.8]
+    store = build(cohort, tmp_path / "weighted", propagated=shapes, min_confidence=0.65, weights=True)
+    weights = store.weights
+    plain = build(cohort, tmp_path / "plain", propagated=shapes, min_confidence=0.65)
+    assert plain.weights is None and plain.key != store.key
+    carried = np.flatnonzero(store.has_labels("propagated"))
+    assert len(carried) and (weights[np.flatnonzero(store.has_labels("own"))] == 255).all()
+    seen = set()
+    for index in carried:
+        labels = store.labels("propagated")[index]
+        for value, confidences in ((1, {0.9, 0.7}), (2, {0.8})):
+            found = set(np.unique(weights[index][labels == value]).tolist())
+            assert found <= {round(255 * one) for one in confidences}
+            seen |= found
+        row = store.table.iloc[index]
+        middle = (np.arange(CONFIG.size) + 0.5) * row["downsample"]
+        xs, ys = np.meshgrid(row["x"] + middle, row["y"] + middle)
+        near = np.zeros(xs.shape, bool)
+        for x0, y0, x1, y1 in RECTANGLES:
+            near |= (xs > x0 + 4 - 40) & (xs < x1 + 4 + 40) & (ys > y0 - 40) & (ys < y1 + 40)
+        assert (weights[index][~near] == 255).all()
+        halo = (labels == 0) & (weights[index] < 255)
+        assert not halo.any() or near[halo].all()
+    assert seen == {round(255 * one) for one in (0.9, 0.7, 0.8)}

@@ -172,7 +172,9 @@ def test_every_object_and_target_is_accounted_for(tmp_path) -> None:
         id=["a", "b", "c", "d"],
         properties=[{"k": 1}, {}, {}, {}],
     )
-    propagate(Cohort(sections), {"b1": shapes}, registration, PropagationConfig(), ["b1"], tmp_path)
+    # the pictures are not shifted, so nothing is sure here
+    config = PropagationConfig(min_confidence=0)
+    propagate(Cohort(sections), {"b1": shapes}, registration, config, ["b1"], tmp_path)
     rows = pd.read_csv(tmp_path / "annotations/propagation.csv")
     assert len(rows) == 4 * 3
     status = rows.set_index(["target", "id"])["status"]
@@ -235,12 +237,20 @@ def test_a_targets_own_annotations_score_and_change_nothing_else(tmp_path) -> No
     assert rows["found"].to_dict() == {"a": "both", "b": "propagated only", "y": "own only"}
 
 
-def test_the_nearest_source_serves_a_target(tmp_path) -> None:
+def test_all_sources_of_a_target_become_one_object(tmp_path) -> None:
     sections = block(tmp_path, 4)
     registration = placed_block(tmp_path, sections, {})
-    shapes = {name: make_shapes([shapely.box(150, 100, 190, 140)], "g", id=[name]) for name in ("b1", "b4")}
+    places = {"b1": shapely.box(150, 100, 190, 140), "b4": shapely.box(159, 100, 199, 140)}
+    shapes = {name: make_shapes([place], "g", id=[name]) for name, place in places.items()}
     propagate(Cohort(sections), shapes, registration, PropagationConfig(), ["b1", "b4"], tmp_path)
-    rows = pd.read_csv(tmp_path / "annotations/propagation.csv")
-    kept = rows[rows["status"] == "kept"].set_index("target")["source"].to_dict()
-    assert kept == {"b1": "b4", "b2": "b1", "b3": "b4", "b4": "b1"}
-    assert rows[rows["status"] == "dropped"]["reason"].str.contains("nearer section").all()
+    rows = pd.read_csv(tmp_path / "annotations/propagation.csv").set_index(["target", "source"])
+    assert len(rows) == 6, "each object and each other section"
+    assert (rows["status"] == "kept").all()
+    assert rows["object"]["b2"].to_dict() == {"b1": "b1", "b4": "b1"} and rows["object"]["b3"]["b1"] == "b4"
+    assert rows["reason"]["b2"]["b4"] == "joined with b1 of b1"
+    assert (rows["outline"][["b2", "b3"]] == "interpolated between b1 and b4").all()
+    for target, left in (("b1", 159), ("b2", 153), ("b3", 156), ("b4", 150)):
+        found = read_shapes(tmp_path / f"annotations/propagated/{target}.geojson")
+        assert len(found) == 1 and found.geometry[0].bounds == pytest.approx((left, 100, left + 40, 140), abs=0.6)
+    dissent = rows["dissent"]["b2"]  # Dice of two squares of 40 that lie 3 and 6 apart
+    assert dissent.to_dict() == pytest.approx({"b1": 3 / 40, "b4": 6 / 40}, abs=0.02)

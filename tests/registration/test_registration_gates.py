@@ -33,10 +33,20 @@ def test_a_good_placement_passes() -> None:
         ({"tissue_overlap": 0.1}, "hardly overlap"),
         ({"significance": 2.0}, "do not coincide"),
         ({"n_matches": 12, "significance": 4.5}, "do not coincide"),
+        ({"local": 0.15}, "only 15% of the section is in place"),
+        ({"spread": 0.02}, "all matches lie in one place"),
+        ({"canvas": 40.0}, "far apart"),
     ],
 )
 def test_each_fault_of_a_placement_is_named(change, words) -> None:
     assert words in str(gates.refuse_placement(replace(GOOD, **change)))
+
+
+def test_a_section_laid_by_ourselves_must_prove_itself_by_its_structures() -> None:
+    assert gates.refuse_unproven(independent=True, significance=4.5) is None
+    assert "laid on the reference first" in str(gates.refuse_unproven(independent=False, significance=4.5))
+    assert gates.refuse_unproven(independent=False, significance=6.5) is None
+    assert "at least 12" in str(gates.refuse_unproven(independent=False, significance=6.5, searched=True))
 
 
 @pytest.mark.parametrize(
@@ -93,6 +103,20 @@ def significance(view: FrameView, image: SectionImage, transform: Transform) -> 
     return agreement(view.density, brought.density, compared_area(view, brought)).significance
 
 
+def local(view: FrameView, image: SectionImage, transform: Transform) -> float:
+    brought = view.bring(image, transform)
+    return agreement(view.density, brought.density, compared_area(view, brought)).local
+
+
+def test_a_section_half_of_which_is_elsewhere_is_in_place_by_half() -> None:
+    pixels = tissue(1)
+    torn = pixels.copy()
+    torn[:, 240:] = np.roll(pixels, 45, axis=0)[:, 240:]
+    view = FrameView.of(section("ref", pixels))
+    found = local(view, section("m", torn), Transform.identity("m", (480, 360), "ref"))
+    assert 0.35 < found < 0.7
+
+
 def test_only_the_right_place_stands_above_chance() -> None:
     reference = section("ref", tissue(1))
     other_stain = (255 - (255 - tissue(1).astype(float)) * (0.4, 0.8, 0.6)).astype(np.uint8)
@@ -101,6 +125,7 @@ def test_only_the_right_place_stands_above_chance() -> None:
     view = FrameView.of(reference)
     size = reference.size
     same = Transform.identity("m", size, "ref")
+    assert local(view, moving, same) > 0.95 > 2 * gates.MIN_LOCAL > local(view, unrelated, same)
     assert significance(view, moving, same) > 2 * gates.MIN_SIGNIFICANCE
     assert tissue_overlap(view, view.bring(moving, same)) > 0.95
     wrong = {

@@ -1,0 +1,256 @@
+"""The cases of the registration benchmark: small synthetic blocks, and what is done to their sections.
+
+Every case is a list of :class:`Sheet`, a slide with its exact map to the frame of the tissue it shows. An edit (a turn,
+a mirror, a cut, another magnification) changes pixels and map together, so that the truth stays exact. Nothing here
+knows the gates or their thresholds.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from scipy import ndimage
+
+from stainda.phantom.centres import make_centre
+from stainda.phantom.maps import TrueMap
+from stainda.phantom.section import RenderedSection, SectionPlan
+from stainda.phantom.tiff import write_pyramid
+from stainda.randomness import generator_for
+
+SIZE = 512  # level-0 pixels of a section
+MPP = (1.6, 2.2)  # micrometres per pixel: half of the blocks each
+BLOCKS = 6  # of tissue, shared by the cases
+GLASS = 243  # grey level of what lies beside a section that is laid on a larger glass
+THICKNESS = 3.0
+
+
+@dataclass(frozen=True, eq=False)
+class Sheet:
+    """One slide.
+
+    Attributes:
+        pixels: uint8 RGB (h, w, 3).
+        valid: bool (h, w), where tissue is to be seen whose place is known.
+        matrix: (3, 3), level-0 pixels of this slide -> level-0 pixels of the section as it was rendered.
+        map: rendered section -> frame of its block, micrometres. tissue: name of the block it was cut from.
+        mpp: micrometres per level-0 pixel; states_mpp: whether manifest and file say so.
+        spoil: writes the file instead, where it is not to be a good one.
+    """
+
+    pixels: np.ndarray
+    valid: np.ndarray
+    matrix: np.ndarray
+    map: TrueMap
+    tissue: str
+    stain: str
+    mpp: float
+    states_mpp: bool = True
+    quality: int = 90
+    spoil: Callable[[Path], None] | None = None
+    hopeless: str = ""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.pixels.shape[1], self.pixels.shape[0]
+
+    def to_frame(self, xy: np.ndarray) -> np.ndarray:
+        """Level-0 pixels (n, 2) to micrometres in the frame of the block (n, 2)."""
+        return self.map.to_frame(xy @ self.matrix[:2, :2].T + self.matrix[:2, 2])
+
+    def from_frame(self, frame: np.ndarray) -> np.ndarray:
+        back = np.linalg.inv(self.matrix)
+        return self.map.from_frame(frame) @ back[:2, :2].T + back[:2, 2]
+
+    def shows(self, xy: np.ndarray) -> np.ndarray:
+        """Whether level-0 points (n, 2) lie on tissue of a known place: bool (n,)."""
+        x, y = np.floor(xy).astype(int).T
+        inside = (x >= 0) & (y >= 0) & (x < self.size[0]) & (y < self.size[1])
+        found = np.zeros(len(xy), bool)
+        found[inside] = self.valid[y[inside], x[inside]]
+        return found
+
+    def resampled(self, matrix: np.ndarray, size: tuple[int, int], fill: int = GLASS) -> Sheet:
+        """The slide drawn anew: ``matrix`` (3, 3) takes pixels of the new one to pixels of this one (corner to corner:
+        the first pixel reaches from 0 to 1)."""
+        step = float(np.sqrt(abs(np.linalg.det(matrix[:2, :2]))))
+        y, x = np.mgrid[: size[1], : size[0]] + 0.5
+        where = [matrix[i, 0] * x + matrix[i, 1] * y + matrix[i, 2] - 0.5 for i in (1, 0)]
+        layers = []
+        for layer in self.pixels.transpose(2, 0, 1).astype(np.float32):
+            blurred = ndimage.gaussian_filter(layer, 0.4 * step) if step > 1 else layer
+            layers.append(ndimage.map_coordinates(blurred, where, order=1, cval=fill))
+        valid = ndimage.map_coordinates(self.valid.astype(np.uint8), where, order=0, cval=0) > 0
+        pixels = np.clip(np.stack(layers, axis=2), 0, 255).astype(np.uint8)
+        return replace(self, pixels=pixels, valid=valid, matrix=self.matrix @ matrix, mpp=self.mpp * step)
+
+    def turned(self, degrees: float) -> Sheet:
+        """Turned about its middle, on a glass large enough to hold it."""
+        turn = np.radians(degrees)
+        linear = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+        new = np.ceil(np.abs(linear) @ np.array(self.size) - 1e-6).astype(int)
+        matrix = np.eye(3)
+        matrix[:2, :2] = linear
+        matrix[:2, 2] = np.array(self.size) / 2 - linear @ (new / 2)
+        return self.resampled(matrix, (int(new[0]), int(new[1])))
+
+    def mirrored(self) -> Sheet:
+        return self.resampled(np.array([[-1.0, 0, self.size[0]], [0, 1, 0], [0, 0, 1]]), self.size)
+
+    def magnified(self, factor: float) -> Sheet:
+        size = round(self.size[0] * factor), round(self.size[1] * factor)
+        return self.resampled(np.diag([1 / factor, 1 / factor, 1.0]), size)
+
+    def on_glass(self, width: float, height: float, x: float, y: float, fill: int = GLASS) -> Sheet:
+        """Laid on a glass ``width`` x ``height`` times as large, at a share ``x``, ``y`` of the free room."""
+        size = round(self.size[0] * width), round(self.size[1] * height)
+        shift = (size[0] - self.size[0]) * x, (size[1] - self.size[1]) * y
+        return self.resampled(np.array([[1.0, 0, -round(shift[0])], [0, 1, -round(shift[1])], [0, 0, 1]]), size, fill)
+
+    def only(self, x0: float, y0: float, x1: float, y1: float) -> Sheet:
+        """Only the tissue in a box (shares of the slide) is left, with a ragged border; the rest is glass."""
+        height, width = self.valid.shape
+        y, x = np.mgrid[:height, :width]
+        ragged = 0.012 * width * (np.sin(y / (0.021 * height)) + np.sin(y / (0.057 * height) + 1))
+        ragged_y = 0.012 * height * (np.sin(x / (0.023 * width)) + np.sin(x / (0.051 * width) + 2))
+        keep = (x + ragged >= x0 * width) & (x + ragged < x1 * width) | ((x0 <= 0) & (x1 >= 1))
+        keep &= (y + ragged_y >= y0 * height) & (y + ragged_y < y1 * height) | ((y0 <= 0) & (y1 >= 1))
+        return self.without(~keep)
+
+    def without(self, gone: np.ndarray) -> Sheet:
+        """Glass instead of tissue where ``gone`` (h, w)."""
+        pixels = self.pixels.copy()
+        pixels[gone] = GLASS
+        return replace(self, pixels=pixels, valid=self.valid & ~gone)
+
+    def exposed(self, gain: float, offset: float = 0.0, gamma: float = 1.0) -> Sheet:
+        """Another scanner: grey levels times ``gain`` plus ``offset`` after ``gamma``."""
+        light = 255 * (self.pixels / 255.0) ** gamma
+        return replace(self, pixels=np.clip(light * gain + offset, 0, 255).astype(np.uint8))
+
+    def blurred(self, sigma: float) -> Sheet:
+        return replace(self, pixels=ndimage.gaussian_filter(self.pixels, (sigma, sigma, 0)))
+
+    def noisy(self, rng: np.random.Generator, sigma: float) -> Sheet:
+        noise = rng.normal(0, sigma, self.pixels.shape)
+        return replace(self, pixels=np.clip(self.pixels + noise, 0, 255).astype(np.uint8))
+
+    def compressed(self, quality: int) -> Sheet:
+        stream = io.BytesIO()
+        Image.fromarray(self.pixels).save(stream, "JPEG", quality=quality)
+        return replace(self, pixels=np.asarray(Image.open(stream).convert("RGB")), quality=quality)
+
+    def silent_on_mpp(self) -> Sheet:
+        return replace(self, states_mpp=False)
+
+    def blank(self, rng: np.random.Generator, level: float = GLASS, noise: float = 3.0) -> Sheet:
+        pixels = np.clip(rng.normal(level, noise, self.pixels.shape), 0, 255).astype(np.uint8)
+        return replace(self, pixels=pixels, valid=np.zeros_like(self.valid), hopeless="blank")
+
+    def write(self, path: Path) -> None:
+        if self.spoil is not None:
+            self.spoil(path)
+        elif self.states_mpp:
+            width, height = self.size
+            bands = (self.pixels[top : top + 512] for top in range(0, height, 512))
+            write_pyramid(path, bands, width, height, self.mpp, self.quality)
+        else:
+            Image.fromarray(self.pixels).save(path, "TIFF", compression="tiff_deflate")
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One block to be registered, and whether a careful person could register every section that is not hopeless."""
+
+    name: str
+    family: str
+    sheets: tuple[Sheet, ...]
+    registrable: bool = True
+
+
+@dataclass(frozen=True)
+class Maker:
+    """A case that is rendered when it is asked for."""
+
+    name: str
+    build: Callable[[], Case]
+
+
+class Library:
+    """Rendered sections of synthetic blocks. ``seed`` decides tissue, placement, and every random amount of a case."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self._rendered: dict[tuple[object, ...], Sheet] = {}
+
+    def rng(self, name: str) -> np.random.Generator:
+        return generator_for(self.seed, "registration scenarios", name)
+
+    def block(self, name: str) -> str:
+        """The block a case takes its tissue from."""
+        return f"block {int(self.rng(name).integers(BLOCKS))}"
+
+    def sheet(
+        self,
+        block: str,
+        number: int,
+        stain: str,
+        difficulty: float = 1.0,
+        centre: int = 0,
+        artefacts: tuple[str, ...] = (),
+        gap: int = 0,
+        size: int = SIZE,
+    ) -> Sheet:
+        """Section ``number`` (from 1) of ``block``, with ``gap`` sections thrown away between two kept ones."""
+        key = block, number, stain, difficulty, centre, artefacts, gap, size
+        if key not in self._rendered:
+            self._rendered[key] = self._render(block, number, stain, difficulty, centre, artefacts, gap, size)
+        return self._rendered[key]
+
+    def _render(
+        self, block: str, number: int, stain: str, difficulty: float, centre: int, artefacts: tuple[str, ...],
+        gap: int, size: int,
+    ) -> Sheet:  # fmt: skip
+        mpp = MPP[int(self.rng(block).integers(1000)) % len(MPP)]
+        where = make_centre(self.seed, f"centre {centre}", centre, mpp, THICKNESS, difficulty)
+        heights = tuple(THICKNESS * (1 + gap) * k for k in range(12 if gap < 20 else 2))
+        plan = SectionPlan(
+            f"{block}_{number}_{stain}", block, block, number, stain, where, artefacts, size, self.seed, difficulty,
+            heights,
+        )  # fmt: skip
+        section = RenderedSection(plan)
+        pixels = np.concatenate(list(section.bands()))
+        y, x = np.mgrid[:size:4, :size:4] + 2.0
+        frame = section.map.to_frame(np.stack([x.ravel(), y.ravel()], axis=1))
+        inner = section.anatomy.tissue.depth(frame[:, 0], frame[:, 1]).reshape(x.shape) > 10  # micrometres
+        valid = np.kron(inner, np.ones((4, 4), bool))[:size, :size]
+        tissue = f"{block} {where.mpp} {gap} {size}"  # another extent or thickness is another anatomy
+        return Sheet(pixels, valid, np.eye(3), section.map, tissue, stain, where.mpp)
+
+
+def spoiled(sheet: Sheet, kind: str) -> Sheet:
+    """A slide whose file is damaged: truncated, garbage, empty, text, or missing."""
+
+    def write(path: Path) -> None:
+        if kind == "missing":
+            return
+        if kind == "truncated":
+            sheet.write(path)
+            path.write_bytes(path.read_bytes()[: path.stat().st_size // 3])
+        else:
+            content = {"empty": b"", "text": b"slide 17, see freezer 3\n", "garbage": bytes(range(256)) * 400}
+            path.write_bytes((b"II*\0" if kind == "garbage" else b"") + content[kind])
+
+    return replace(sheet, spoil=write, hopeless=f"{kind} file", valid=np.zeros_like(sheet.valid))
+
+
+def all_cases(seed: int) -> Iterator[Maker]:
+    """Makers of the cases in a fixed order; each renders its own sections when called."""
+    from registration_families import FAMILIES
+
+    for family in FAMILIES:
+        yield from family(Library(seed))

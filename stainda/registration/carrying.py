@@ -1,0 +1,306 @@
+"""Carrying shapes within one block: from each source section to a target, joined into objects, each with its doubts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import geopandas as gpd
+import numpy as np
+import shapely
+from shapely.geometry.base import BaseGeometry
+
+from stainda.annotations.classes import IGNORE_CLASSES
+from stainda.cohort.types import Section
+from stainda.config import PropagationConfig
+from stainda.registration.confidence import ALONE, features, placed, probabilities
+from stainda.registration.content import typicality
+from stainda.registration.coverage import Ground, areas_of
+from stainda.registration.evidence import LocalEvidence
+from stainda.registration.interpolation import interpolate
+from stainda.registration.matching import dice_pairs, link
+from stainda.registration.results import BlockResult
+from stainda.registration.sections import Refusal, SectionImage, open_section
+from stainda.registration.similarity import VIEW_DIM
+from stainda.registration.transforms import Between, map_shapes, same_kind
+from stainda.registration.voting import voted
+
+OBJECT_PIXELS = 24  # an object should measure so many working pixels across, if the slide has them
+MOST_PIXELS = 4096  # longest side of a working image
+
+
+@dataclass(frozen=True, eq=False)
+class Carried:
+    """The shapes of one source section as they lie on the target.
+
+    Attributes:
+        section: the source. shapes: as drawn. warped: the same rows on the target, level-0 pixels.
+        measured: arrays (n,) by name, see ``confidence.py``; and ``diameter``, ``area_ratio``, ``above_chance``.
+        faults: why a shape cannot be used, "" where it can.
+        seen: what of the target this source shows.
+    """
+
+    section: Section
+    shapes: gpd.GeoDataFrame
+    warped: gpd.GeoDataFrame
+    measured: Mapping[str, np.ndarray]
+    faults: tuple[str, ...]
+    seen: BaseGeometry
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """One object in one target: the shapes that are it, and what is made of them.
+
+    Attributes:
+        cls: its class.
+        members: (source index, row) of its shapes, nearest section first.
+        geometry: its outline on the target, clipped to the tissue.
+        how: how the outline came about, in words.
+        lacking: slides between or beyond that show the place without the object.
+        features: what the models read. right, exists: probabilities.
+        dissent: 1 - Dice of each member's own outline with the outline, in the order of ``members``.
+        clipped: the outline was cut at the border of the tissue.
+        outvoted: where sections vote (``between: majority``), the object lost.
+    """
+
+    cls: str
+    members: tuple[tuple[int, int], ...]
+    geometry: BaseGeometry
+    how: str
+    lacking: tuple[str, ...]
+    dissent: tuple[float, ...]
+    features: Mapping[str, float] = field(default_factory=dict)
+    right: float = 1.0
+    exists: float = 1.0
+    clipped: bool = False
+    outvoted: bool = False
+
+
+class Carrier:
+    """Carries shapes between the sections of one block; opens each section once.
+
+    Args:
+        result: the registered block. sections: all of it.
+        usual: an object's usual diameter in micrometres or, without mpp, in level-0 pixels: how finely images are read.
+    """
+
+    def __init__(self, result: BlockResult, sections: Sequence[Section], config: PropagationConfig) -> None:
+        self.result, self.sections, self.config = result, tuple(sections), config
+        self._images: dict[str, SectionImage | Refusal] = {}
+        self._grounds: dict[str, Ground] = {}
+        self._dim = 2 * VIEW_DIM
+
+    def prepare(self, own_shapes: Mapping[str, gpd.GeoDataFrame], sources: Sequence[Section]) -> None:
+        """Choose how finely the sections are read: half of the objects at least :data:`OBJECT_PIXELS` across."""
+        for row in sources:
+            areas = shapely.area(np.asarray(own_shapes[row.slide].geometry))
+            transform = self.result.transforms.get(row.slide)
+            if transform is not None and (areas > 0).any():
+                diameter = 2 * np.sqrt(float(np.median(areas[areas > 0])) / np.pi)
+                wanted = OBJECT_PIXELS * max(transform.size) / max(diameter, 1e-9)
+                self._dim = int(np.clip(max(self._dim, wanted), 2 * VIEW_DIM, MOST_PIXELS))
+
+    def obstacle(self, source: Section, target: Section) -> str:
+        """Why nothing can be carried between two sections; empty where nothing stands in the way."""
+        for role, row in (("source", source), ("target", target)):
+            if row.slide in self.result.refused:
+                return f"{role} {row.slide} was refused at registration: {self.result.refused[row.slide]}"
+            if row.slide not in self.result.transforms:
+                return f"{role} {row.slide} has no transform"
+        for role, row in (("source", source), ("target", target)):
+            image = self._image(row)
+            if isinstance(image, Refusal):
+                return f"{role} {row.slide}: {image.reason}"
+        return ""
+
+    def ground(self, row: Section) -> Ground:
+        if row.slide not in self._grounds:
+            image = self._image(row)
+            assert isinstance(image, SectionImage)
+            self._grounds[row.slide] = Ground.of(image)
+        return self._grounds[row.slide]
+
+    def carry(self, shapes: gpd.GeoDataFrame, source: Section, target: Section) -> Carried:
+        """The shapes of one source on one target, measured and checked one by one."""
+        between = Between(self.result.transforms[source.slide], self.result.transforms[target.slide])
+        here, there = self.ground(source), self.ground(target)
+        warped = map_shapes(shapes, between.source, between.target)
+        measured = self._measure(shapes, warped, between, here, there)
+        after = np.asarray(warped.geometry)
+        faults = tuple(self._fault(after[k], there, measured, k) for k in range(len(after)))
+        return Carried(source, shapes, warped, measured, faults, there.seen_from(here, between))
+
+    def join(self, carried: Sequence[Carried], target: Section) -> list[Found]:
+        """The objects of a target, from all the sources that reach it."""
+        usable = [[k for k, fault in enumerate(one.faults) if not fault and not _ignorable(one, k)] for one in carried]
+        numbers = link([one.warped.iloc[rows] for one, rows in zip(carried, usable, strict=True)])
+        tracks: dict[int, list[tuple[int, int]]] = {}
+        for source, (rows, found) in enumerate(zip(usable, numbers, strict=True)):
+            for row, number in zip(rows, found, strict=True):
+                tracks.setdefault(int(number), []).append((source, row))
+        objects = [self._join(carried, target, members) for members in tracks.values()]
+        if self.config.between in ("majority", "staple") and len(carried) > 1:
+            drawn = [one.warped.iloc[rows] for one, rows in zip(carried, usable, strict=True)]
+            objects = voted(drawn, [one.section.slide for one in carried], objects, self.config.between)
+        return self._judged(carried, target, objects)
+
+    # -- one source -------------------------------------------------------------------------------------------------
+
+    def _image(self, row: Section) -> SectionImage | Refusal:
+        if row.slide not in self._images:
+            self._images[row.slide] = open_section(row.slide, row.path, row.mpp, self._dim)
+        return self._images[row.slide]
+
+    def _measure(
+        self, shapes: gpd.GeoDataFrame, warped: gpd.GeoDataFrame, between: Between, here: Ground, there: Ground
+    ) -> dict[str, np.ndarray]:
+        before, after = np.asarray(shapes.geometry), np.asarray(warped.geometry)
+        areas = shapely.area(before)
+        overall = np.linalg.det(between.matrix[:2, :2])
+        centres = shapely.get_coordinates(shapely.centroid(before)).reshape(-1, 2)
+        local = between.area_change(centres) / overall
+        ratio = np.where(areas > 0, shapely.area(after) / np.maximum(areas, 1e-12) / abs(overall), local)
+        on_tissue = shapely.area(shapely.intersection(after, there.tissue)) / np.maximum(shapely.area(after), 1e-12)
+        tissue = np.where(shapely.area(after) > 0, on_tissue, shapely.intersects(after, there.tissue).astype(float))
+        diameter = np.maximum(2 * np.sqrt(areas / np.pi), 4 * here.image.downsample)
+        evidence = LocalEvidence.of(here.image, there.image, between, shapely.bounds(after))
+        looked = evidence.compared > 0.2
+        usual = np.ones(len(before))
+        for cls in dict.fromkeys(shapes["class"]):
+            same = (shapes["class"] == cls).to_numpy(bool)
+            usual[same] = np.median(diameter[same])
+        return {
+            "area_ratio": ratio, "area_change": local, "tissue": tissue, "diameter": diameter, "usual": usual,
+            "round_trip": between.round_trip(centres), "structure": evidence.structure, "offset": evidence.offset,
+            "gain": evidence.gain, "inner": evidence.inner, "ring": evidence.ring,
+            "pair_structure": np.full(len(before), np.median(evidence.structure[looked]) if looked.any() else 0.0),
+            "pair_offset": np.full(len(before), np.median(evidence.offset[looked]) if looked.any() else 0.5),
+        }  # fmt: skip
+
+    def _fault(self, geometry: BaseGeometry, there: Ground, measured: Mapping[str, np.ndarray], index: int) -> str:
+        config = self.config
+        if geometry is None or geometry.is_empty or not np.isfinite(shapely.get_coordinates(geometry)).all():
+            return "has no finite outline in the target"
+        if not geometry.intersects(there.slide):
+            return "lies outside the target slide"
+        share, ratio = measured["tissue"][index], measured["area_ratio"][index]
+        if share < config.min_tissue:
+            return f"only {share:.0%} lies on tissue (at least {config.min_tissue:.0%})"
+        if not config.min_area_ratio <= ratio <= config.max_area_ratio:
+            return f"area ratio {ratio:.2f} is outside {config.min_area_ratio:g} to {config.max_area_ratio:g}"
+        return ""
+
+    # -- several sources --------------------------------------------------------------------------------------------
+
+    def _join(self, carried: Sequence[Carried], target: Section, members: list[tuple[int, int]]) -> Found:
+        def away(member: tuple[int, int]) -> tuple[int, int]:
+            number = carried[member[0]].section.section
+            return abs(number - target.section), number
+
+        members = sorted(members, key=away)
+        outlines = {member: carried[member[0]].warped.geometry.iloc[member[1]] for member in members}
+        sides = [
+            next((one for one in members if (carried[one[0]].section.section - target.section) * side > 0), None)
+            for side in (-1, 1)
+        ]
+        first, second = sides
+        nearest = carried[members[0][0]].section.slide
+        geometry, how = outlines[members[0]], f"carried from {nearest}"
+        if self.config.between == "interpolate" and first is not None and second is not None:
+            low, high = (carried[one[0]].section for one in (first, second))
+            share = (target.section - low.section) / (high.section - low.section)
+            middle = interpolate(outlines[first], outlines[second], share)
+            if not middle.is_empty:
+                geometry, how = middle, f"interpolated between {low.slide} and {high.slide}"
+        lacking = tuple(
+            one.section.slide
+            for k, one in enumerate(carried)
+            if all(k != source for source, _ in members) and self._shows(one, geometry)
+        )
+        dissent = tuple(1 - _dice(outlines[member], geometry) for member in members)
+        inside = _clipped(geometry, self.ground(target).tissue)
+        cls = str(carried[members[0][0]].shapes["class"].iloc[members[0][1]])
+        return Found(cls, tuple(members), inside, how, lacking, dissent, clipped=inside is not geometry)
+
+    @staticmethod
+    def _shows(one: Carried, geometry: BaseGeometry) -> bool:
+        return bool(one.seen.contains(geometry.centroid))
+
+    def _judged(self, carried: Sequence[Carried], target: Section, objects: list[Found]) -> list[Found]:
+        if not objects:
+            return []
+        there = self.ground(target)
+        classes = [one.cls for one in objects]
+        geometries = np.array([one.geometry for one in objects], dtype=object)
+        typical = np.full(len(objects), np.nan)
+        for cls in dict.fromkeys(classes):
+            same = np.array([cls == other for other in classes])
+            typical[same] = typicality(there.image, geometries[same], f"{target.slide}/{cls}", there.layers)
+        nearest = np.array([one.members[0][0] for one in objects])
+        among = np.full(len(objects), np.nan)
+        for source in np.unique(nearest):
+            known = typical[(nearest == source) & np.isfinite(typical)]
+            among[nearest == source] = np.median(known) if len(known) else np.nan
+        rows = [self._row(carried, target, one) for one in objects]
+        table = {name: np.array([row[name] for row in rows], float) for name in rows[0]}
+        table |= {"typical": typical, "pair_typical": among}
+        sized = np.array([one.geometry.area > 0 for one in objects])
+        diameter = np.where(sized, table["diameter"], np.nan)
+        found = features(table, diameter, table["usual"], table["apart_um"], table["mpp"])
+        right, exists = probabilities(found)
+        right = right * placed(table["area_change"], table["round_trip"] / table["diameter"], table["tissue"])
+        return [
+            replace(
+                one,
+                features={name: float(values[k]) for name, values in found.items()},
+                right=0.0 if one.outvoted else float(right[k]),
+                exists=float(exists[k]),
+            )
+            for k, one in enumerate(objects)
+        ]
+
+    def _row(self, carried: Sequence[Carried], target: Section, one: Found) -> dict[str, float]:
+        """What is known about an object, from its nearest shape and from the sections around the target."""
+        source, index = one.members[0]
+        nearest = carried[source]
+        row = {name: float(values[index]) for name, values in nearest.measured.items()}
+        numbers = [carried[k].section.section - target.section for k, _ in one.members]
+        apart = abs(numbers[0])
+        mpp = self.ground(nearest.section).image.mpp
+        row |= {
+            "apart_um": apart * self.config.spacing_um, "mpp": np.nan if mpp is None else float(mpp),
+            "flanked": float(min(numbers) < 0 < max(numbers)),
+            "agree": float(np.mean([1 - value for value in one.dissent])) if len(one.dissent) > 1 else ALONE,
+            "ended": self._ended(carried, target, one, numbers[0]),
+        }  # fmt: skip
+        return row
+
+    def _ended(self, carried: Sequence[Carried], target: Section, one: Found, nearest: int) -> float:
+        """How far the target lies on the way from the object's nearest outline to the section that lacks it."""
+        side = 1 if nearest < 0 else -1  # away from the outline, as section numbers go
+        lacking = [c.section.section - target.section for c in carried if c.section.slide in one.lacking]
+        nearer = [gap for gap in lacking if nearest * gap > 0 and abs(gap) < abs(nearest)]
+        if nearer:
+            return 1.5
+        beyond = [abs(gap) for gap in lacking if gap * side > 0]
+        return abs(nearest) / (abs(nearest) + min(beyond)) if beyond else 0.0
+
+
+def _ignorable(one: Carried, row: int) -> bool:
+    return one.shapes["class"].iloc[row] in IGNORE_CLASSES
+
+
+def _dice(first: BaseGeometry, second: BaseGeometry) -> float:
+    """Dice of two areas; of points and lines 1."""
+    if first.area <= 0 or second.area <= 0:
+        return 1.0
+    pair = dice_pairs(np.array([first], dtype=object), np.array([second], dtype=object))[2]
+    return float(pair[0]) if len(pair) else 0.0
+
+
+def _clipped(geometry: BaseGeometry, tissue: BaseGeometry) -> BaseGeometry:
+    """An area cut at the outer border of the tissue; lines and points are left as they are."""
+    if shapely.get_dimensions(geometry) != 2 or tissue.contains(geometry):
+        return geometry
+    return areas_of(same_kind(shapely.intersection(geometry, tissue)))

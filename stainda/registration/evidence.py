@@ -1,0 +1,163 @@
+"""What the two images say about the place an object was carried to: does the neighbourhood there match the source's?
+
+Around each object a window of the target is compared with the same window of the source, brought across by the
+transform. As everywhere in this room the comparison is of gradient directions (``similarity.py``), which does not ask
+what a stain colours. The neighbourhood is also shifted by up to half the object's width in every direction: if it fits
+better elsewhere, the object probably lies there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from stainda.registration.sections import SectionImage
+from stainda.registration.similarity import SCALES, optical_density
+from stainda.registration.transforms import Between, apply_affine
+
+TEMPLATE = 1.5  # width of the neighbourhood compared, in widths of the object
+SEARCH = 0.5  # how far it is shifted, in widths of the object
+CELLS = 24  # samples across an object, unless the image is coarser
+FINEST = 256  # a large object is sampled as coarsely as the section in so many samples, not finer than that
+LEAST_CELLS = 12  # across an object, so that points and small objects have a neighbourhood too
+MOST_CELLS = 384  # across a window
+NODES = 9  # per side of a window: the transform is evaluated there and interpolated between
+
+
+@dataclass(frozen=True, eq=False)
+class LocalEvidence:
+    """Arrays (n,), one value per object.
+
+    Attributes:
+        structure: agreement of the neighbourhoods where the object was put, in standard deviations above what shifts by
+            a quarter to half the object's width give.
+        offset: how far the best shift lies from there, in widths of the object (0 to 0.5).
+        gain: how much better the best shift is, in the same standard deviations.
+        inner, ring: mean cosine of gradient directions within the object, and around it, -1 to 1.
+        compared: share of the neighbourhood that both slides show.
+    """
+
+    structure: np.ndarray
+    offset: np.ndarray
+    gain: np.ndarray
+    inner: np.ndarray
+    ring: np.ndarray
+    compared: np.ndarray
+
+    @classmethod
+    def of(cls, source: SectionImage, target: SectionImage, between: Between, boxes: np.ndarray) -> LocalEvidence:
+        """Compare around each box.
+
+        Args:
+            between: the map from source to target.
+            boxes: float (n, 4) x0, y0, x1, y1 of the objects where they were carried to, level-0 pixels of the target;
+                a box that is not finite gives zeros.
+        """
+        density = _Pyramid(source), _Pyramid(target)
+        rows = [_compare(*density, between, box) if np.isfinite(box).all() else np.zeros(6) for box in boxes]
+        values = np.array(rows, float).reshape(-1, 6)
+        return cls(*(values[:, k] for k in range(6)))
+
+
+class _Pyramid:
+    """The optical density of a section, blurred to what a sampling distance can show; each blur is made once."""
+
+    def __init__(self, image: SectionImage) -> None:
+        self.image = image
+        self._density = optical_density(image.pixels)
+        self._blurred: dict[int, np.ndarray] = {}
+
+    def at(self, xy: np.ndarray, pitch: float) -> tuple[np.ndarray, np.ndarray]:
+        """Densities at level-0 points (n, 2) that lie ``pitch`` level-0 pixels apart, and where there is image."""
+        level = max(0, round(2 * np.log2(max(pitch / self.image.downsample, 1.0))))
+        if level not in self._blurred:
+            sigma = 0.5 * 2 ** (level / 2)
+            self._blurred[level] = ndimage.gaussian_filter(self._density, sigma) if level else self._density
+        x, y = apply_affine(self.image.matrix, xy).T
+        rows, columns = self._density.shape
+        inside = (x >= -0.5) & (y >= -0.5) & (x <= columns - 0.5) & (y <= rows - 0.5)
+        values = ndimage.map_coordinates(self._blurred[level], (y, x), order=1, mode="nearest")
+        return (values * inside).astype(np.float32), inside
+
+
+def _compare(source: _Pyramid, target: _Pyramid, between: Between, box: np.ndarray) -> tuple[float, ...]:
+    image = target.image
+    extent = max(image.pixels.shape[:2]) * image.downsample
+    width = max(box[2] - box[0], box[3] - box[1], LEAST_CELLS * image.downsample)
+    # fine enough for the object; but a large one needs no finer samples than a comparison of whole sections
+    pitch = max(image.downsample, min(width / CELLS, extent / FINEST))
+    window = (TEMPLATE + 2 * SEARCH) * width
+    cells = int(np.clip(np.ceil(window / pitch), 16, MOST_CELLS))
+    pitch = window / cells
+    centre = (box[:2] + box[2:]) / 2
+    offsets = (np.arange(cells) + 0.5) * pitch - window / 2
+    xs, ys = np.meshgrid(offsets, offsets)
+    there = np.stack([xs.ravel(), ys.ravel()], 1) + centre
+    here = _brought(between, centre, window, cells)
+    scale = float(np.sqrt(abs(np.linalg.det(between.matrix[:2, :2]))))
+    first, shown = (part.reshape(cells, cells) for part in source.at(here, pitch / max(scale, 1e-9)))
+    second, inside = (part.reshape(cells, cells) for part in target.at(there, pitch))
+    radius = np.maximum(abs(xs), abs(ys)) / width  # in widths of the object, square
+    template = (radius <= TEMPLATE / 2) & shown
+    both = shown & inside
+    total = max(int((radius <= TEMPLATE / 2).sum()), 1)
+    if (template & inside).sum() < 0.2 * total or first[both].std() < 1e-4 or second[both].std() < 1e-4:
+        return 0.0, 0.0, 0.0, 0.0, 0.0, float((template & inside).sum() / total)
+    scores, agreement = _correlation(first, second, template, inside, both)
+    reach = max(1, round(SEARCH * width / pitch))
+    shift = np.arange(-reach, reach + 1)
+    table = scores[np.ix_(shift, shift)]
+    distance = np.hypot(*np.meshgrid(shift, shift)) * pitch / width
+    table, away = np.where(distance <= SEARCH + 1e-9, table, np.nan), distance
+    chance = table[(away >= SEARCH / 2) & np.isfinite(table)]
+    spread = max(float(chance.std()), 0.01)
+    at = float(table[reach, reach])
+    best = int(np.nanargmax(table))
+    disc = np.hypot(xs, ys) / width
+    inner, ring = (disc <= 0.45) & both, (disc > 0.55) & template & both
+    return (
+        (at - float(chance.mean())) / spread, float(away.ravel()[best]), (float(table.ravel()[best]) - at) / spread,
+        float(agreement[inner].mean()) if inner.any() else 0.0, float(agreement[ring].mean()) if ring.any() else 0.0,
+        float((template & inside).sum() / total),
+    )  # fmt: skip
+
+
+def _brought(between: Between, centre: np.ndarray, window: float, cells: int) -> np.ndarray:
+    """Level-0 points of the source (cells², 2) that a window of the target shows: exact at nodes, linear between."""
+    nodes = np.linspace(-window / 2, window / 2, NODES)
+    gx, gy = np.meshgrid(nodes, nodes)
+    exact = between.from_frame(np.stack([gx.ravel(), gy.ravel()], 1) + centre).reshape(NODES, NODES, 2)
+    where = ((np.arange(cells) + 0.5) / cells) * (NODES - 1)
+    low = np.minimum(where.astype(int), NODES - 2)
+    part = (where - low)[:, None]
+    rows = exact[low] * (1 - part[:, :, None]) + exact[low + 1] * part[:, :, None]
+    full = rows[:, low] * (1 - part[None]) + rows[:, low + 1] * part[None]
+    return full.reshape(-1, 2)
+
+
+def _directions(density: np.ndarray, where: np.ndarray, scale: float) -> np.ndarray:
+    """Gradient over its length, float (2, h, w), as ``similarity.directions``, by differences of the blurred image."""
+    smooth = ndimage.gaussian_filter(density, scale, truncate=3.0)
+    down, right = np.gradient(smooth)
+    length = np.hypot(right, down)
+    soft = np.hypot(length, max(float(np.median(length[where])), 1e-6))
+    return np.stack([right / soft, down / soft])
+
+
+def _correlation(
+    first: np.ndarray, second: np.ndarray, template: np.ndarray, inside: np.ndarray, both: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean cosine of gradient directions at every shift of the template (h, w; shift 0 at [0, 0], negative shifts from
+    the end), and at shift 0 for every sample."""
+    total = np.zeros((first.shape[0], first.shape[1] // 2 + 1), complex)
+    agreement = np.zeros(first.shape)
+    number = np.fft.irfft2(np.conj(np.fft.rfft2(template)) * np.fft.rfft2(inside.astype(float)), s=first.shape)
+    for scale in SCALES:
+        mine, theirs = _directions(first, both, scale), _directions(second, both, scale)
+        agreement += (mine * theirs).sum(axis=0) / len(SCALES)
+        for a, b in zip(mine * template, theirs * inside, strict=True):
+            total += np.conj(np.fft.rfft2(a)) * np.fft.rfft2(b) / len(SCALES)
+    scores = np.fft.irfft2(total, s=first.shape)
+    return scores / np.maximum(number, 0.2 * template.sum()), agreement

@@ -1,0 +1,179 @@
+"""The attempts by which VALIS is asked to place the sections of a block, one after the other, until the gates agree.
+
+1. all sections together (those that match clearly better turned over are turned over first);
+2. the section alone with the reference, where there are more than two;
+3. laid on the reference by our own matches first, through other sections where those match better;
+4. alone with the other image processing, and with DISK and LightGlue where their weights are on the machine;
+5. laid on the reference by a search over all turns, as it is and turned over (``search.py``).
+
+Only where the rigid step passes the gates the non-rigid one, half of the time, is done at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from stainda.config import RegistrationConfig
+from stainda.errors import RegistrationError
+from stainda.registration import gates
+from stainda.registration.isolation import isolated
+from stainda.registration.search import search
+from stainda.registration.sections import SectionImage
+from stainda.registration.transforms import Transform
+from stainda.registration.valis_import import disk_lightglue_cached
+
+SEARCHED = "laid on the reference first, turned by"
+VALIS_SECONDS = 240.0  # for one section of one call; a pair takes 5 to 20 s on one core at 512 px
+
+
+@dataclass(frozen=True, eq=False)
+class Proposal:
+    """Where one attempt put a section.
+
+    Attributes:
+        image: the section as it was shown to VALIS. n_matches: ``None`` where it is not known.
+        independent: the matches were sought everywhere; ``False`` where the section was laid on the reference before
+            and matches were sought nearby only, so that many of them prove little.
+        searched: it was laid where ``search`` found the structures to agree best, of all turns and shifts.
+        spread: how widely the matches lie on the tissue (:func:`spread`), ``None`` where they are not known.
+    """
+
+    image: SectionImage
+    rigid: Transform
+    nonrigid: Transform | None
+    n_matches: int | None
+    attempt: str
+    independent: bool = True
+    searched: bool = False
+    spread: float | None = None
+
+
+class Ladder:
+    """The attempts for one block.
+
+    Args:
+        images: working images of all usable sections in the order of the cut; sections that lie upside down are
+            replaced by their mirror images here.
+        matches: a :class:`stainda.registration.prematch.Prematch` of them.
+        notes: slide -> what happened on the way; added to.
+        refused: says of a proposal without its deformation whether the gates refuse it.
+        placed: says whether a section has passed the gates already.
+    """
+
+    def __init__(
+        self,
+        images: dict[str, SectionImage],
+        reference: str,
+        config: RegistrationConfig,
+        matches: Any,
+        notes: dict[str, str],
+        refused: Callable[[Proposal], bool],
+        placed: Callable[[str], bool],
+    ) -> None:
+        self.images, self.reference, self.config = images, reference, config
+        self.matches, self.notes, self.refused, self.placed = matches, notes, refused, placed
+
+    def proposals(self) -> Iterator[Proposal]:
+        """Proposals for every section but the reference; a section that is placed gets no further ones."""
+        frame, config = self.images[self.reference], self.config
+        for slide, (direct, mirrored) in self.matches.upside_down(self.reference).items():
+            self.images[slide] = self.matches.turn(slide)
+            self._note(slide, f"lies upside down: {mirrored} matches turned over, {direct} as it is")
+        together = list(self.images.values())
+        yield from self._attempt(together, config, "all sections together")
+        for slide in [name for name in self.images if name != self.reference]:
+            image = self.images[slide]
+            for images, settings, attempt, in_place in self._rungs(image, frame, len(together) > 2):
+                if self.placed(slide):
+                    break
+                yield from self._attempt(images, settings, attempt, in_place, attempt.startswith(SEARCHED))
+
+    def _rungs(
+        self, image: SectionImage, frame: SectionImage, others: bool
+    ) -> Iterator[tuple[list[SectionImage], RegistrationConfig, str, bool]]:
+        """(images, settings, name, laid on the reference before) of the attempts for one section."""
+        config, slide = self.config, image.slide
+        if others:
+            yield [image, frame], config, "alone with the reference", False
+        matrix, passed, count = self.matches.way(slide, self.reference)
+        if matrix is not None and count >= gates.MIN_WAY:
+            by = f", by way of {', '.join(passed[1:-1])}" if len(passed) > 2 else ""
+            yield [image.laid_on(frame, matrix), frame], config, f"laid on the reference first{by}", True
+        if config.detector != "disk_lightglue" and disk_lightglue_cached():
+            other = config.model_copy(update={"detector": "disk_lightglue"})
+            yield [image, frame], other, "alone, DISK and LightGlue", False
+        processing = "haematoxylin" if config.processing == "optical_density" else "optical_density"
+        yield [image, frame], config.model_copy(update={"processing": processing}), f"alone, {processing}", False
+        found = search(image, frame)
+        if found is None or found.peak < gates.MIN_PEAK:
+            height = "nothing to compare" if found is None else f"best turn {found.peak:.1f} standard deviations high"
+            self._note(slide, f"no turn fits, mirrored or not ({height})")
+            return
+        turned_over = " and mirrored" if found.mirrored else ""
+        yield (
+            [found.image.laid_on(frame, found.matrix), frame], config,
+            f"{SEARCHED} {found.degrees:.0f} degrees{turned_over}", True,
+        )  # fmt: skip
+
+    def _attempt(
+        self,
+        images: list[SectionImage],
+        config: RegistrationConfig,
+        attempt: str,
+        in_place: bool = False,
+        searched: bool = False,
+    ) -> Iterator[Proposal]:
+        """One call of VALIS in a child process; a failure is noted for every section it took down."""
+        from stainda.registration.valis_run import RawResult, run_valis, to_transform
+
+        frame = next(image for image in images if image.slide == self.reference)
+        moving = [image for image in images if image is not frame]
+
+        def propose(image: SectionImage, results: dict[str, RawResult]) -> Proposal:
+            raw = results[image.slide]
+            full = to_transform(raw, image, results[self.reference], frame)
+            nonrigid = full if full.backward is not None else None
+            wide = spread(raw.xy, raw.processed_shape, image)
+            return Proposal(image, full.rigid, nonrigid, raw.n_matches, attempt, not in_place, searched, wide)
+
+        def worth_deforming(results: dict[str, RawResult]) -> bool:
+            waiting = [image for image in moving if not self.placed(image.slide)]
+            return any(not self.refused(propose(image, results)) for image in waiting)
+
+        settings = config.detector, config.processing, config.max_dim, config.nonrigid, in_place, worth_deforming
+        limit = VALIS_SECONDS * len(images)
+        try:
+            results = isolated(run_valis, images, self.reference, *settings, seconds=limit, what="VALIS")
+        except RegistrationError as error:
+            for image in moving:
+                if not self.placed(image.slide):
+                    self._note(image.slide, f"{error.message} ({attempt})")
+            return
+        for image in moving:
+            if self.placed(image.slide):
+                continue
+            try:
+                yield propose(image, results)
+            except RegistrationError as error:
+                self._note(image.slide, f"{error.message} ({attempt})")
+
+    def _note(self, slide: str, words: str) -> None:
+        self.notes[slide] = "; ".join(dict.fromkeys(part for part in (self.notes.get(slide, ""), words) if part))
+
+
+def spread(xy: np.ndarray, shape: tuple[int, int], image: SectionImage) -> float | None:
+    """How widely matches ``xy`` (n, 2) (pixels of an image of ``shape``, rows and columns) lie on a section: the area
+    of their covariance ellipse over that of the tissue; 1 is as wide as the tissue, 0 a point or a line."""
+    if len(xy) < 3:
+        return 0.0 if len(xy) else None
+    rows, columns = np.nonzero(image.tissue)
+    if len(rows) < 3:
+        return None
+    scale = np.array([image.tissue.shape[1] / shape[1], image.tissue.shape[0] / shape[0]])
+    own = np.linalg.det(np.cov((xy * scale).T))
+    tissue = np.linalg.det(np.cov(np.stack([columns, rows])))
+    return float(np.sqrt(max(own, 0.0) / max(tissue, 1e-12)))

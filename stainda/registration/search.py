@@ -1,0 +1,149 @@
+"""Where a section lies on another when no key points agree: every turn, as it is and turned over, by its structures.
+
+For each turn the directions of the optical-density gradients (see ``similarity.directions``) are correlated over all
+shifts at once by Fourier transform, as in normalised gradient fields (Haber and Modersitzki, MICCAI 2006) and
+orientation correlation (Fitch et al., BMVC 2002). The result is a proposal only: VALIS refines it, the gates judge it.
+Runs in the worker process (it needs OpenCV, which comes with VALIS).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import fft, ndimage
+
+from stainda.registration import gates
+from stainda.registration.sections import SectionImage
+from stainda.registration.similarity import directions, optical_density
+
+DIM = 128  # longest side of the reference in the search, pixels
+STEP = 5.0  # degrees between two turns; half of it moves the border of the tissue by 2 to 3 pixels
+SCALE = 2.0  # standard deviation of the gradient filter, pixels: as wide as what half a step leaves unaligned
+BORDER = 3  # pixels of tissue left out along its outline, which says nothing about what is inside
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """The best turn and shift.
+
+    Attributes:
+        image: the section as it is, or turned over. mirrored: it was turned over.
+        matrix: (3, 3) working pixels of ``image`` to working pixels of the reference.
+        degrees: the turn. peak: how far it stands above the best shifts of other turns, in standard deviations.
+    """
+
+    image: SectionImage
+    mirrored: bool
+    matrix: np.ndarray
+    degrees: float
+    peak: float
+
+
+def search(image: SectionImage, frame: SectionImage) -> Found | None:
+    """The most likely place of a section on the reference; ``None`` where either shows too little.
+
+    The scale is that of the two mpp, or, where one is unknown, the one that makes the tissues equally large.
+    """
+    step = max(1.0, max(frame.pixels.shape[:2]) / DIM)
+    if image.mpp and frame.mpp:
+        scale = image.downsample * image.mpp / (frame.downsample * frame.mpp)
+    else:
+        scale = float(np.sqrt(frame.tissue.sum() / max(1, image.tissue.sum())))
+    fixed = _Fixed(frame, step, _side(frame, step) + _side(image, step / scale))
+    best: tuple[float, float, SectionImage, bool, np.ndarray] | None = None
+    scores: list[tuple[bool, float, float]] = []
+    for mirrored in (False, True):
+        moving = _Moving(image.turned_over() if mirrored else image, step / scale)
+        for degrees in np.arange(0, 360, STEP):
+            found = fixed.best_shift(moving, degrees)
+            if found is None:
+                continue
+            score, matrix = found
+            scores.append((mirrored, float(degrees), score))
+            if best is None or score > best[0]:
+                best = score, float(degrees), moving.image, mirrored, matrix
+    if best is None:
+        return None
+    score, degrees, chosen, mirrored, matrix = best
+    apart = [
+        value
+        for flipped, turn, value in scores
+        if flipped != mirrored or abs((turn - degrees + 180) % 360 - 180) > 3 * STEP
+    ]
+    if len(apart) < 8:
+        return None
+    peak = (score - float(np.mean(apart))) / max(float(np.std(apart)), 1e-6)
+    return Found(chosen, mirrored, matrix, degrees, peak)
+
+
+def _side(image: SectionImage, step: float) -> int:
+    rows, columns = image.tissue.shape
+    return int(np.ceil(np.hypot(rows, columns) / step)) + 2
+
+
+class _Moving:
+    """A section made coarse: ``step`` working pixels per pixel of the search."""
+
+    def __init__(self, image: SectionImage, step: float) -> None:
+        import cv2
+
+        self.image, self.step = image, step
+        density = optical_density(image.pixels)
+        self.density = cv2.GaussianBlur(density, (0, 0), step / 2) if step > 1 else density
+        self.tissue = image.tissue.astype(np.uint8)
+        self.side = _side(image, step)
+
+    def turned(self, degrees: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Density and tissue (side, side) turned about the middle, and the matrix (3, 3) from working pixels there."""
+        import cv2
+
+        turn, middle = np.radians(degrees), (np.array(self.image.pixels.shape[1::-1]) - 1) / 2
+        linear = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]) / self.step
+        matrix = np.eye(3)
+        matrix[:2, :2] = linear
+        matrix[:2, 2] = (self.side - 1) / 2 - linear @ middle
+        size = self.side, self.side
+        density = cv2.warpAffine(self.density, matrix[:2], size, flags=cv2.INTER_LINEAR)
+        tissue = cv2.warpAffine(self.tissue, matrix[:2], size, flags=cv2.INTER_NEAREST)
+        return density, np.asarray(tissue, np.uint8) > 0, matrix
+
+
+class _Fixed:
+    """The reference, transformed once."""
+
+    def __init__(self, frame: SectionImage, step: float, room: int) -> None:
+        moving = _Moving(frame, step)
+        density, tissue, self.matrix = moving.turned(0.0)
+        self.shape = (fft.next_fast_len(room, real=True),) * 2
+        self.field, inner = _structures(density, tissue)
+        self.area = int(inner.sum())
+        self.parts = [fft.rfft2(part, self.shape) for part in (*self.field, inner.astype(np.float32))]
+
+    def best_shift(self, moving: _Moving, degrees: float) -> tuple[float, np.ndarray] | None:
+        """Score and matrix (3, 3) from the section's working pixels to the reference's, for one turn."""
+        density, tissue, placed = moving.turned(degrees)
+        field, inner = _structures(density, tissue)
+        smaller = min(self.area, int(inner.sum()))
+        if smaller < 64:
+            return None
+        parts = [np.conj(fft.rfft2(part, self.shape)) for part in (*field, inner.astype(np.float32))]
+        agreement = fft.irfft2(self.parts[0] * parts[0] + self.parts[1] * parts[1], self.shape)
+        overlap = fft.irfft2(self.parts[2] * parts[2], self.shape)
+        allowed = overlap >= gates.MIN_TISSUE_OVERLAP * smaller
+        score = np.where(allowed, agreement / np.sqrt(np.maximum(overlap, 1)), -np.inf)
+        row, column = np.unravel_index(int(np.argmax(score)), score.shape)
+        best = float(score[row, column])
+        shift = np.eye(3)
+        shift[:2, 2] = [_signed(column, self.shape[1]), _signed(row, self.shape[0])]
+        return (best, np.linalg.inv(self.matrix) @ shift @ placed) if np.isfinite(best) else None
+
+
+def _signed(index: int | np.integer, length: int) -> int:
+    return int(index) - length if index > length // 2 else int(index)
+
+
+def _structures(density: np.ndarray, tissue: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Gradient directions (2, h, w), zero outside, and the inner tissue bool (h, w) they are compared in."""
+    inner = ndimage.binary_erosion(tissue, iterations=BORDER)
+    return directions(density, inner, SCALE) * inner, inner

@@ -1,0 +1,244 @@
+"""What there is to review in a run: its blocks, their sections, and every carried object with its outlines."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import geopandas as gpd
+import numpy as np
+import shapely
+from shapely.geometry.base import BaseGeometry
+
+from stainda.annotations import read_shapes
+from stainda.errors import StaindaError
+from stainda.files import stable_hash
+from stainda.registration import BlockResult, load_block, map_shapes
+from stainda.registration.decisions import Decision, applied_keys, read_decisions, stale_reason
+from stainda.registration.results import file_name
+
+
+@dataclass(frozen=True)
+class Section:
+    """A section of a block as the run's ``cohort.csv`` knows it; ``size`` in level-0 pixels."""
+
+    slide: str
+    patient: str
+    block: str
+    section: int
+    stain: str
+    centre: str
+    path: Path
+    mpp: float | None
+    size: tuple[int, int]
+    role: str
+    split: str
+
+
+@dataclass(frozen=True)
+class Carried:
+    """An object that was carried to a section: a row of ``propagation.csv``.
+
+    Attributes:
+        key: names it in the page, the same in every session.
+        id, cls, block, source, target: as in the table.
+        dropped, doubtful, reason: whether it was dropped, or is ignored in training, and why; else what was noted.
+        confidence: NaN where not known.
+        trains: whether labels of the target section reach training.
+    """
+
+    key: str
+    id: str
+    cls: str
+    block: str
+    source: str
+    target: str
+    dropped: bool
+    doubtful: bool
+    reason: str
+    confidence: float
+    trains: bool
+
+    @property
+    def place(self) -> tuple[str, str, str]:
+        """The key of its decision."""
+        return self.target, self.source, self.id
+
+
+class Material:
+    """A run directory, read as far as the page asks for it. Nothing in it is written here.
+
+    Attributes:
+        run: the run directory.
+        show_own: whether the targets' own annotations, against which the study is scored, are shown.
+        blocks: the sections of each block that has something to review, in the order of the cut.
+        objects: every carried object of these blocks by its key, least confident first.
+    """
+
+    def __init__(self, run: str | Path, block: str | None = None, show_own: bool = False) -> None:
+        """
+        Raises:
+            StaindaError: ``run`` holds no carried annotations, or not the block named.
+        """
+        self.run, self.show_own = Path(run), show_own
+        decisions = read_decisions(self.run)
+        self._results: dict[str, BlockResult] = {}
+        self._own: dict[str, gpd.GeoDataFrame | None] = {}
+        self._carried: dict[str, dict[tuple[str, str, str], BaseGeometry]] = {}
+        self._decided_before = decisions
+        sections = {one.slide: one for one in self._sections()}
+        objects = sorted(
+            self._objects(sections, decisions),
+            key=lambda one: (-1.0 if math.isnan(one.confidence) else one.confidence, one.block, one.target, one.id),
+        )
+        known = sorted({one.block for one in objects})
+        if not known:
+            raise StaindaError(
+                "no object was carried to another section, so there is nothing to review",
+                file=self.run / "annotations" / "propagation.csv",
+                remedy="registration/quality.csv says which sections were refused, and why",
+            )
+        if block is not None and block not in known:
+            raise StaindaError(f"there is nothing to review in block {block!r}", remedy=f"Blocks: {', '.join(known)}")
+        wanted = known if block is None else [block]
+        self.objects = {one.key: one for one in objects if one.block in wanted}
+        self.blocks: dict[str, tuple[Section, ...]] = {
+            name: tuple(sorted((one for one in sections.values() if one.block == name), key=lambda one: one.section))
+            for name in wanted
+        }
+
+    @cached_property
+    def sections(self) -> tuple[Section, ...]:
+        """Every section shown; its position here is its number in the addresses of tiles."""
+        return tuple(one for sections in self.blocks.values() for one in sections)
+
+    def result(self, block: str) -> BlockResult:
+        if block not in self._results:
+            self._results[block] = load_block(self.run / "registration", block)
+        return self._results[block]
+
+    def own(self, slide: str) -> gpd.GeoDataFrame | None:
+        """The slide's own annotations, ``None`` where it has none."""
+        if slide not in self._own:
+            path = self.run / "annotations" / "own" / f"{slide}.geojson"
+            self._own[slide] = read_shapes(path) if path.is_file() else None
+        return self._own[slide]
+
+    def of_block(self, block: str) -> list[Carried]:
+        return [one for one in self.objects.values() if one.block == block]
+
+    def carried(self, one: Carried) -> BaseGeometry | None:
+        """The outline as registration carried it, level-0 pixels of the target; ``None`` where there is none.
+
+        Of an object that a gate dropped, it is carried here again.
+        """
+        if one.target not in self._carried:
+            path = self.run / "annotations" / "propagated" / f"{file_name(one.target)}.geojson"
+            found: dict[tuple[str, str, str], BaseGeometry] = {}
+            if path.is_file():
+                shapes = read_shapes(path)
+                for geometry, source, name in zip(shapes.geometry, shapes["source_slide"], shapes["id"], strict=True):
+                    found[(one.target, source, name)] = geometry
+            # what an earlier run made of a decision is not what was carried
+            found |= {
+                key: made.carried
+                for key, made in self._decided_before.items()
+                if key[0] == one.target and not self.stale(made)
+            }
+            self._carried[one.target] = found
+        known = self._carried[one.target]
+        if one.place not in known:
+            geometry = self._carry_again(one)
+            if geometry is not None:
+                known[one.place] = geometry
+        return known.get(one.place)
+
+    def _arrived(self, target: str) -> dict[tuple[str, str, str], BaseGeometry]:
+        """The carried outlines of a target by (target, source, id)."""
+        if target not in self._carried:
+            path = self.run / "annotations" / "propagated" / f"{file_name(target)}.geojson"
+            found: dict[tuple[str, str, str], BaseGeometry] = {}
+            if path.is_file():
+                shapes = read_shapes(path)
+                for geometry, source, name in zip(shapes.geometry, shapes["source_slide"], shapes["id"], strict=True):
+                    found[(target, source, name)] = geometry
+            # what an earlier run made of a decision is not what was carried
+            found |= {
+                key: made.carried
+                for key, made in self._decided_before.items()
+                if key[0] == target and not self.stale(made)
+            }
+            self._carried[target] = found
+        return self._carried[target]
+
+    def source_outline(self, one: Carried) -> BaseGeometry | None:
+        """The annotation the object comes from, level-0 pixels of the source."""
+        table = self.own(one.source)
+        same = None if table is None else table[table["id"] == one.id]
+        return None if same is None or not len(same) else same.geometry.iloc[0]
+
+    def stale(self, decision: Decision) -> str:
+        return stale_reason(decision, self.own(decision.source))
+
+    def _carry_again(self, one: Carried) -> BaseGeometry | None:
+        table, transforms = self.own(one.source), self.result(one.block).transforms
+        same = None if table is None else table[table["id"] == one.id]
+        if same is None or not len(same) or one.source not in transforms or one.target not in transforms:
+            return None
+        warped = map_shapes(same.iloc[[0]], transforms[one.source], transforms[one.target]).geometry.iloc[0]
+        return None if warped.is_empty or not _finite(warped) else warped
+
+    def _sections(self) -> Iterator[Section]:
+        path = self.run / "cohort.csv"
+        for row in _rows(path):
+            recorded = Path(row["path"])
+            try:
+                yield Section(
+                    row["slide"], row["patient"], row["block"], int(row["section"]), row["stain"], row["centre"],
+                    recorded if recorded.is_absolute() else self.run / recorded,
+                    float(row["mpp"]) if row["mpp"] else None, (int(row["width"]), int(row["height"])),
+                    row["role"], row["split"],
+                )  # fmt: skip
+            except (KeyError, ValueError) as error:
+                raise StaindaError(f"is no table of sections ({error})", file=path, remedy=_RUN_FIRST) from error
+
+    def _objects(
+        self, sections: dict[str, Section], decisions: dict[tuple[str, str, str], Decision]
+    ) -> Iterator[Carried]:
+        done = applied_keys(self.run)
+        for row in _rows(self.run / "annotations" / "propagation.csv"):
+            place = (row["target"], row["source"], row["id"])
+            target, made = sections.get(row["target"]), decisions.get(place)
+            reviewed = made is not None or place in done
+            # a dropped shape that was measured reached the target; others were refused before, or joined into one
+            dropped = row["status"] == "dropped" and not reviewed and bool(row["round_trip_px"])
+            if target is None or not (dropped or reviewed or place in self._arrived(row["target"])):
+                continue
+            # once applied, the table tells the reviewer's confidence
+            confidence = made.confidence if made and place in done else float(row["confidence"] or "nan")
+            yield Carried(
+                stable_hash(place), row["id"], row["class"], target.block, row["source"], row["target"],
+                dropped, row["status"] == "ignored" and not reviewed, row["reason"], confidence,
+                target.role == "target" and target.split in ("train", "all"),
+            )  # fmt: skip
+
+
+_RUN_FIRST = "Run 'stainda run' first, at least up to the propagation"
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    try:
+        with path.open(encoding="utf-8", newline="") as stream:
+            return list(csv.DictReader(stream))
+    except FileNotFoundError:
+        raise StaindaError("there is no such table in this run directory", file=path, remedy=_RUN_FIRST) from None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise StaindaError(f"cannot be read ({error})", file=path, remedy=_RUN_FIRST) from error
+
+
+def _finite(geometry: BaseGeometry) -> bool:
+    return bool(np.isfinite(shapely.get_coordinates(geometry)).all())
