@@ -1,7 +1,22 @@
 """Metrics, records, selection rules, statistics: numbers in, numbers out."""
 
+from stainda.evaluation.agreement import Agreement, bland_altman, concordance
 from stainda.evaluation.bootstrap import Intervals, intervals, nested_interval, resampling_weights, weighted_means
+from stainda.evaluation.boundaries import SurfaceDistances, surface_distances
 from stainda.evaluation.comparison import holm, sign_flip_test, wilcoxon_test
+from stainda.evaluation.curves import ProbabilityCounts
+from stainda.evaluation.detection import Ranked, average_precision, froc, panoptic_quality, ranked_detections
+from stainda.evaluation.evidence import (
+    OBJECT_COLUMNS,
+    PROBABILITY_COLUMNS,
+    counts_and_areas,
+    object_rows,
+    probability_counts,
+    probability_rows,
+    ranked_at,
+    read_evidence,
+    write_evidence,
+)
 from stainda.evaluation.metrics import (
     MEASURES,
     Measure,
@@ -41,6 +56,10 @@ from stainda.evaluation.summary import Analysis, analyse, summarise
 __all__ = [
     "score_slide", "Score", "pixel_counts", "labels_from_probabilities", "dice", "iou", "precision", "recall",
     "Measure", "MEASURES", "measure", "match_objects", "match_labels", "Matching",
+    "SurfaceDistances", "surface_distances", "ProbabilityCounts", "Agreement", "bland_altman", "concordance",
+    "Ranked", "ranked_detections", "average_precision", "froc", "panoptic_quality",
+    "OBJECT_COLUMNS", "PROBABILITY_COLUMNS", "object_rows", "probability_rows", "probability_counts", "ranked_at",
+    "counts_and_areas", "read_evidence", "write_evidence",
     "RECORD_COLUMNS", "make_records", "as_records", "empty_records", "gather_records", "read_records", "write_records",
     "SelectionRule", "SourceValidation", "Last", "Oracle", "RULES", "rule", "select", "chosen_records",
     "ScoreCube", "patient_scores", "score_cube",

@@ -83,11 +83,41 @@ _OBJECT = (
     Measure("object_precision", "Object precision", "object", precision, description="share of detections that hit"),
     Measure("object_recall", "Object recall", "object", recall, description="share of annotated objects that were hit"),
 )
-MEASURES: dict[str, Measure] = {measure.name: measure for measure in (*_PIXEL, *_OBJECT)}
+_CURVE = (
+    Measure("auroc", "AUROC", "value", description="area under the ROC curve of pixels; no threshold involved"),
+    Measure("auprc", "AUPRC", "value", description="average precision of pixels; no threshold involved"),
+    Measure(
+        "ece", "Calibration error", "value", higher_is_better=False,
+        description="mean distance between probability and share of the class, over bins of probability",
+    ),
+)  # fmt: skip
+_BOUNDARY = (
+    Measure(
+        "hausdorff_95", "Hausdorff 95", "value", unit="µm", high=None, higher_is_better=False,
+        description="95th percentile of the distance between outlines found and drawn",
+    ),
+    Measure(
+        "surface_distance", "Surface distance", "value", unit="µm", high=None, higher_is_better=False,
+        description="average symmetric distance between outlines found and drawn",
+    ),
+)  # fmt: skip
+_RANKED = (
+    Measure("ap50", "AP at IoU 0.5", "value", description="average precision of objects (COCO), IoU 0.5"),
+    Measure(
+        "ap", "AP at IoU 0.5:0.95", "value", description="mean average precision of objects (COCO), IoU 0.5 to 0.95"
+    ),
+    Measure(
+        "panoptic_quality", "Panoptic quality", "value", description="sum of IoU of hits / (hits + half the errors)"
+    ),
+)
+MEASURES: dict[str, Measure] = {measure.name: measure for measure in (*_PIXEL, *_OBJECT, *_CURVE, *_BOUNDARY, *_RANKED)}
 """Every measure that records may hold, by name; :func:`register` adds one."""
 
 PIXEL_MEASURES = tuple(measure.name for measure in _PIXEL)
 OBJECT_MEASURES = tuple(measure.name for measure in _OBJECT)
+CURVE_MEASURES = tuple(measure.name for measure in _CURVE)
+BOUNDARY_MEASURES = tuple(measure.name for measure in _BOUNDARY)
+RANKED_MEASURES = tuple(measure.name for measure in _RANKED)
 
 
 def register(*measures: Measure) -> tuple[str, ...]:

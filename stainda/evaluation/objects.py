@@ -108,7 +108,7 @@ def match_objects(
         field: (x0, y0, x1, y1) of what was scored; objects are clipped to it.
     """
     _check_threshold(iou)
-    there, found = _polygons(truth), _polygons(predicted)
+    there, found = polygons(truth), polygons(predicted)
     left_out = np.zeros(len(there), bool)
     gone = np.zeros(len(found), bool)
     if field is not None:
@@ -117,7 +117,7 @@ def match_objects(
         there, found = shapely.intersection(there, box), shapely.intersection(found, box)
         left_out |= shapely.area(there) < 0.5 * whole
         gone |= shapely.area(found) <= 0
-    regions = _polygons(ignored) if ignored is not None else np.zeros(0, object)
+    regions = polygons(ignored) if ignored is not None else np.zeros(0, object)
     if len(regions):
         left_out |= _share_inside(there, regions) > 0.5
     left_out |= shapely.area(there) <= 0
@@ -195,7 +195,7 @@ def _matching(n_truth: int, n_predicted: int, rows: Array, columns: Array, overl
     return Matching(truth, predicted, ious)
 
 
-def _polygons(shapes: Any) -> Array:
+def polygons(shapes: Any) -> Array:
     """Object array of polygons; broken ones are made valid, points and lines have no area and match nothing."""
     values = shapes["geometry"] if hasattr(shapes, "columns") else shapes
     array = np.empty(len(values), object)

@@ -32,8 +32,8 @@ class SelectionRule(ABC):
     domains). Rules that use target labels also get ``test``, the same of the test patients of one domain.
     """
 
-    name: ClassVar[str]
-    title: ClassVar[str]
+    name: str
+    title: str
     uses_target_labels: ClassVar[bool] = False
 
     @abstractmethod
@@ -83,7 +83,54 @@ class Oracle(SelectionRule):
         return _highest(candidates, "test")
 
 
-RULES: tuple[SelectionRule, ...] = (SourceValidation(), Last(), Oracle())
+class Unsupervised(SelectionRule):
+    """The trial and checkpoint with the highest score of one kind on unlabelled target pixels.
+
+    The scores are made with the checkpoints (``training.unsupervised``) and lie in ``unsupervised.csv``.
+    """
+
+    def __init__(self, score: str, title: str) -> None:
+        self.score, self.name, self.title = score, score, title
+
+    def choose(self, candidates: pd.DataFrame) -> Any:
+        if self.score not in candidates.columns or candidates[self.score].isna().all():
+            return None
+        return _highest(candidates, self.score)
+
+
+class RankSum(Unsupervised):
+    """The smallest sum of the rank on source validation and of the rank by one unsupervised score.
+
+    A network that has collapsed on the target can look sure of itself; it seldom also does well on the source.
+    """
+
+    def __init__(self, score: str, title: str) -> None:
+        super().__init__(score, title)
+        self.name = f"validation_and_{score}"
+
+    def choose(self, candidates: pd.DataFrame) -> Any:
+        if super().choose(candidates) is None:
+            return None
+        ranks = candidates[["validation", self.score]].rank(ascending=False, na_option="bottom").sum(axis=1)
+        return _highest(candidates.assign(ranks=-ranks), "ranks")
+
+
+RULES: tuple[SelectionRule, ...] = (
+    SourceValidation(),
+    Last(),
+    Unsupervised("entropy", "least entropy on targets"),
+    Unsupervised("information", "information maximisation"),
+    Unsupervised("nuclear_norm", "nuclear norm (BNM)"),
+    Unsupervised("neighbourhoods", "soft neighbourhood density"),
+    Unsupervised("clusters", "classes match clusters"),
+    Unsupervised("nearest_source", "nearest source pixels right"),
+    Unsupervised("mmd", "least feature discrepancy"),
+    Unsupervised("deep_embedded", "deep embedded validation"),
+    Unsupervised("serial_agreement", "agreement of serial sections"),
+    RankSum("information", "validation and information, ranks"),
+    RankSum("clusters", "validation and clusters, ranks"),
+    Oracle(),
+)
 DEFAULT_RULE = RULES[0].name
 
 
@@ -101,6 +148,7 @@ def select(
     trials: pd.DataFrame | None = None,
     rules: Sequence[SelectionRule] = RULES,
     measure: str = "dice",
+    unsupervised: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """Apply rules to records.
 
@@ -109,6 +157,8 @@ def select(
         sources: names of the source domains; validation rows of any other domain are refused.
         trials: columns ``strategy``, ``trial``, ``value`` and ``chosen``, where a search was run.
         measure: what validation scores are compared by.
+        unsupervised: columns ``strategy``, ``trial``, ``seed``, ``checkpoint`` and one per score, made without target
+            labels; rules that need a score that is not there cannot choose.
 
     Returns:
         One row per strategy and rule (``domain`` is ``*``), or per strategy, rule and domain for rules that choose per
@@ -126,6 +176,10 @@ def select(
             remedy="Validate on the source domains only",
         )
     base = _candidates(records, validation, trials, measure)
+    if unsupervised is not None and len(unsupervised):
+        keys = ["strategy", "trial", "checkpoint"]
+        means = unsupervised.drop(columns="seed").groupby(keys, sort=False).mean(numeric_only=True)
+        base = base.merge(means.reset_index(), on=keys, how="left")
     test = _scores(records[records["split"] == "test"], ["strategy", "trial", "checkpoint", "domain"], measure, "test")
     rows: list[dict[str, Any]] = []
     for strategy, candidates in base.groupby("strategy", sort=False):

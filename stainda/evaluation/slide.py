@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import shapely
 
+from stainda.evaluation.boundaries import surface_distances
+from stainda.evaluation.curves import ProbabilityCounts
+from stainda.evaluation.detection import COCO_THRESHOLDS, average_precision, panoptic_quality, ranked_detections
 from stainda.evaluation.metrics import (
+    IGNORED,
     MEASURES,
     OBJECT_MEASURES,
     PIXEL_MEASURES,
     labels_from_probabilities,
     pixel_counts,
 )
-from stainda.evaluation.objects import match_objects
+from stainda.evaluation.objects import match_objects, polygons
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,7 @@ def score_slide(
     threshold: npt.ArrayLike = 0.5,
     ignored: Any = None,
     field: tuple[float, float, float, float] | None = None,
+    um_per_px: float | None = None,
 ) -> list[Score]:
     """Score one slide.
 
@@ -50,27 +56,36 @@ def score_slide(
         truth: labels uint8 (h, w), 0 background, ``i + 1`` the i-th class, 255 ignored.
         classes: names of the classes in the order of the labels.
         predicted_shapes, truth_shapes: shapes with columns ``geometry`` and ``class``, level-0 pixels. Without
-            them no object measure is returned.
+            them no object measure is returned. With a column ``score``, detections are also scored by rank.
         iou: overlap from which an object is hit.
         threshold: one probability, or one per class, from which a pixel is of the class (probabilities only).
         ignored: shapes of regions that are not scored (objects only; pixels say it with 255).
         field: (x0, y0, x1, y1) level-0 pixels that were predicted, where that is not the whole slide.
+        um_per_px: micrometres per pixel of ``truth``; without it no distance between outlines is returned.
 
     Returns:
-        Pixel measures and, with shapes, object measures of every class. A value is ``nan`` where it cannot be said
-        (nothing there and nothing found); its counts say which case it was.
+        Pixel measures, those of probabilities where there are any, of outlines with ``um_per_px``, and of objects with
+        shapes, of every class. A value is ``nan`` where it cannot be said (nothing there and nothing found); its counts
+        say which case it was.
     """
-    predicted = np.asarray(predicted)
+    predicted, truth = np.asarray(predicted), np.asarray(truth)
     labels = labels_from_probabilities(predicted, threshold) if predicted.ndim == 3 else predicted
     scores: list[Score] = []
-    for name, counts in zip(classes, pixel_counts(labels, np.asarray(truth), len(classes)), strict=True):
-        scores += _from_counts(name, PIXEL_MEASURES, counts)
+    for index, counts in enumerate(pixel_counts(labels, truth, len(classes))):
+        scores += _from_counts(classes[index], PIXEL_MEASURES, counts)
+        if predicted.ndim == 3:
+            scores += _of_probabilities(classes[index], predicted[index], truth, index + 1)
+        if um_per_px is not None:
+            found = surface_distances(labels == index + 1, truth == index + 1, um_per_px, truth == IGNORED)
+            scores.append(Score(classes[index], "hausdorff_95", found.hausdorff_95))
+            scores.append(Score(classes[index], "surface_distance", found.mean))
     if predicted_shapes is not None and truth_shapes is not None:
         for name in classes:
             there = truth_shapes[truth_shapes["class"] == name]
-            found = predicted_shapes[predicted_shapes["class"] == name]
-            matching = match_objects(there, found, iou, ignored=ignored, field=field)
+            found_here = predicted_shapes[predicted_shapes["class"] == name]
+            matching = match_objects(there, found_here, iou, ignored=ignored, field=field)
             scores += _from_counts(name, OBJECT_MEASURES, (matching.hits, matching.false, matching.missed))
+            scores += _of_objects(name, there, found_here, ignored, field)
     return scores
 
 
@@ -78,3 +93,25 @@ def _from_counts(name: str, measures: Sequence[str], counts: Sequence[int] | npt
     tp, fp, fn = (float(count) for count in counts)
     formulas = ((one, MEASURES[one].formula) for one in measures)
     return [Score(name, one, float(formula(tp, fp, fn)), tp, fp, fn) for one, formula in formulas if formula]
+
+
+def _of_probabilities(
+    name: str, probabilities: npt.NDArray[Any], truth: npt.NDArray[Any], label: int
+) -> Iterator[Score]:
+    used = truth != IGNORED
+    counts = ProbabilityCounts.of(probabilities[used], truth[used] == label)
+    yield Score(name, "auroc", counts.auroc)
+    yield Score(name, "auprc", counts.average_precision)
+    yield Score(name, "ece", counts.calibration_error)
+
+
+def _of_objects(name: str, there: Any, found: Any, ignored: Any, field: Any) -> Iterator[Score]:
+    matching = match_objects(there, found, 0.5, ignored=ignored, field=field)
+    yield Score(name, "panoptic_quality", panoptic_quality(matching))
+    if "score" in found.columns and found["score"].notna().all():
+        truth, seen, worth = polygons(there), polygons(found), found["score"].to_numpy(float)
+        if field is not None:
+            truth, seen = (shapely.intersection(one, shapely.box(*field)) for one in (truth, seen))
+        at = [average_precision(ranked_detections(truth, seen, worth, one, matching)) for one in COCO_THRESHOLDS]
+        yield Score(name, "ap50", at[0])
+        yield Score(name, "ap", float(np.mean(at)))

@@ -27,11 +27,14 @@ from stainda.evaluation.bootstrap import (
 )
 from stainda.evaluation.comparison import holm, sign_flip_test, wilcoxon_test
 from stainda.evaluation.scores import ScoreCube, ordered, score_cube
-from stainda.evaluation.selection import RULES, chosen_records, select
+from stainda.evaluation.selection import DEFAULT_RULE, RULES, chosen_records, select
 from stainda.randomness import generator_for
 
 ALL_TARGETS, ALL_SOURCES = "all targets", "all sources"
 ALL_CLASSES = "all"
+COMPARED_BY = ("dice", "object_f1")
+"""Measures by which selection rules are compared with the default one."""
+
 RESULT_COLUMNS = [
     "strategy", "stain", "centre", "selection", "measure", "mean", "low", "high", "n_patients", "n_seeds",
     "domain", "role", "class", "note",
@@ -70,7 +73,9 @@ class Analysis:
     targets: tuple[str, ...]
 
 
-def summarise(records: pd.DataFrame, trials: pd.DataFrame | None, config: StudyConfig) -> pd.DataFrame:
+def summarise(
+    records: pd.DataFrame, trials: pd.DataFrame | None, config: StudyConfig, unsupervised: pd.DataFrame | None = None
+) -> pd.DataFrame:
     """The table results.csv: one row per strategy, domain, class, selection rule and measure.
 
     ``mean`` is over the test patients; ``low`` and ``high`` are the ends of the patient bootstrap at
@@ -78,11 +83,18 @@ def summarise(records: pd.DataFrame, trials: pd.DataFrame | None, config: StudyC
     :data:`ALL_TARGETS` and :data:`ALL_SOURCES` (stain and centre ``*``), and, with several classes, for the class
     ``all``: each patient's mean over the classes.
     """
-    return analyse(records, trials, config).results
+    return analyse(records, trials, config, unsupervised).results
 
 
-def analyse(records: pd.DataFrame, trials: pd.DataFrame | None, config: StudyConfig) -> Analysis:
+def analyse(
+    records: pd.DataFrame, trials: pd.DataFrame | None, config: StudyConfig, unsupervised: pd.DataFrame | None = None
+) -> Analysis:
     """All tables at once; see :class:`Analysis` and the functions of this module.
+
+    Under the default selection rule of every measure, under the other rules of :data:`COMPARED_BY`.
+
+    Args:
+        unsupervised: scores of checkpoints on unlabelled targets, see :func:`~stainda.evaluation.selection.select`.
 
     Raises:
         RecordError: there are no test records.
@@ -97,7 +109,7 @@ def analyse(records: pd.DataFrame, trials: pd.DataFrame | None, config: StudyCon
         for name in domains
         if name not in sources and ("rest" in config.protocol.targets or matching([name], config.protocol.targets))
     )
-    choices = select(records, sources, trials)
+    choices = select(records, sources, trials, unsupervised=unsupervised)
     order = {
         "strategies": [one.name for one in config.strategies],
         "domains": domains,
@@ -108,6 +120,8 @@ def analyse(records: pd.DataFrame, trials: pd.DataFrame | None, config: StudyCon
     for one in RULES:
         picked = chosen_records(test, choices, one.name)
         for measure in ordered(picked["measure"], []):
+            if one.name != DEFAULT_RULE and measure not in COMPARED_BY:
+                continue
             cube = score_cube(picked, measure, order)
             cells = _Cells(cube, [region for region in regions if _any_in(region, cube)], one.name, config)
             parts["results"].append(cells.results())

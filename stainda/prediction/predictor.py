@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +12,10 @@ import numpy as np
 from stainda.config import PatchConfig, TaskConfig
 from stainda.errors import SlideError, TrainingError, did_you_mean
 from stainda.files import whole_file
+from stainda.prediction.objects import ProbabilityMap, find_objects, label_map
 from stainda.prediction.regions import ArrayRegion, LoadedRegion, Region, SlideRegion, TissueSample, sample_tissue
 from stainda.prediction.tiling import Blend, TilePlan, batches
+from stainda.prediction.windows import map_size, slide_window
 from stainda.progress import SILENT, Progress
 from stainda.randomness import generator_for
 from stainda.strategies.detector import CHECKPOINTS, Detector
@@ -21,6 +23,7 @@ from stainda.strategies.statistics import Statistics, batchnorm_layers, estimate
 
 if TYPE_CHECKING:
     import geopandas as gpd
+    from torch import Tensor
 
     from stainda.slides import Slide
 
@@ -31,34 +34,12 @@ _BATCH_PIXELS = 2**20
 _LARGE = 2**28
 
 
-@dataclass(frozen=True)
-class ProbabilityMap:
-    """Probability of each class over a region of a slide.
-
-    Attributes:
-        array: float32 (float16 where it would exceed 1 GiB), ``(classes, h, w)``; 0 where there is no tissue.
-        downsample: level-0 pixels per pixel.
-        x, y: level-0 position of the corner of the first pixel.
-        classes: names along the first axis.
-        notes: how batch statistics and colours of this slide were obtained.
-        mpp: micrometres per level-0 pixel, where known.
-    """
-
-    array: np.ndarray
-    downsample: float
-    x: float
-    y: float
-    classes: tuple[str, ...]
-    notes: tuple[str, ...] = ()
-    mpp: float | None = None
-
-
 class Predictor:
     """A trained job, ready for any slide; made by :func:`load_predictor`.
 
     Attributes:
         detector: the network with its view and batch statistics.
-        thresholds: probability from which a pixel is called the class, fixed on source validation.
+        thresholds: probability from which a pixel (or a patch) is called the class, fixed on source validation.
         patches, task: the job's scale and classes.
     """
 
@@ -95,7 +76,10 @@ class Predictor:
     def probabilities(
         self, slide: Slide, domain: str | None = None, name: str | None = None, progress: Progress = SILENT
     ) -> ProbabilityMap:
-        """Probabilities over a whole slide; tiles without tissue are not read and stay 0.
+        """Probabilities over a whole slide; tiles (or cells) without tissue are not read and stay 0.
+
+        A segmentation gives one probability per pixel the network sees. A patch classifier gives one per cell: the
+        window lies about the cell's middle, and cells are :attr:`cell` pixels apart.
 
         Args:
             slide: an open slide; its ``mpp`` is used where the job works at a physical scale.
@@ -150,10 +134,9 @@ class Predictor:
 
         Without any tissue they are 0 everywhere, and a note says so. Else as :meth:`probabilities`.
         """
+        array = self._empty(region)
         if not region.has_tissue:
-            nothing = np.zeros((len(self.detector.classes), region.height, region.width), np.float32)
-            said = ("no tissue is found on this slide: nothing is predicted",)
-            return ProbabilityMap(nothing, region.downsample, region.x, region.y, self.detector.classes, said, mpp)
+            return self._map(array, region, ("no tissue is found on this slide: nothing is predicted",), mpp)
         sample = None
         if self._needs_sample(domain):
             sample = sample_tissue(
@@ -161,15 +144,29 @@ class Predictor:
             )
         notes = self._fit_view(sample, name)
         statistics, note = self._statistics(sample, domain, name)
-        count = len(self.detector.classes) * region.height * region.width
-        array = np.zeros(
-            (len(self.detector.classes), region.height, region.width), np.float32 if count < _LARGE else np.float16
-        )
-        self._fill(region, array, statistics, name, progress)
-        return ProbabilityMap(array, region.downsample, region.x, region.y, self.detector.classes, (*notes, note), mpp)
+        after = self.detector.strategy.after
+        tiles = list(self._seen_tiles(sample, name)) if after.needs_tiles and sample is not None else []
+        with after.adapted(self.detector.network, tiles, statistics) as adapted:
+            self._fill(region, array, adapted.statistics, name, progress)
+        note = adapted.note or note
+        return self._map(array, region, (*notes, note), mpp)
+
+    @property
+    def cell(self) -> int:
+        """Pixels the network sees per pixel of a map: 1, or from window to window of a patch classifier."""
+        return self.task.cell(self.patches.size) if self.task.kind == "classification" else 1
+
+    def _empty(self, region: Region) -> np.ndarray:
+        shape = (len(self.detector.classes), *map_size(region, self.cell))
+        return np.zeros(shape, np.float32 if np.prod(shape, dtype=float) < _LARGE else np.float16)
+
+    def _map(self, array: np.ndarray, region: Region, notes: tuple[str, ...], mpp: float | None) -> ProbabilityMap:
+        scale, classes = region.downsample * self.cell, self.detector.classes
+        return ProbabilityMap(array, scale, region.x, region.y, classes, notes, mpp, float(self.cell))
 
     def _needs_sample(self, domain: str | None) -> bool:
-        return self.detector.strategy.view.fitted or self._estimates(domain)
+        strategy = self.detector.strategy
+        return strategy.view.fitted or strategy.after.needs_tiles or self._estimates(domain)
 
     def _estimates(self, domain: str | None) -> bool:
         """Whether batch statistics are to come from the slide itself."""
@@ -185,8 +182,8 @@ class Predictor:
         assert sample is not None
         view.add_slide(name, sample.pixels)
         if name in view.fallbacks:
-            return (f"colours left as they are: {view.fallbacks[name]}",)
-        return (f"colours brought to the training slides' by {view.name}",)
+            return (f"view {view.name} fell back: {view.fallbacks[name]}",)
+        return (view.told(name),)
 
     def _statistics(self, sample: TissueSample | None, domain: str | None, name: str) -> tuple[Statistics | None, str]:
         detector = self.detector
@@ -194,20 +191,34 @@ class Predictor:
             assert sample is not None
             if not len(sample.tiles):
                 return None, "batch statistics as trained: no tissue to estimate them from"
-            groups = list(batches(range(len(sample.tiles)), 16))
-            if len(groups) > 1 and len(groups[-1]) < 4:  # a batch of a few tiles is no estimate of a variance
-                groups[-2:] = [[*groups[-2], *groups[-1]]]
-            seen = (detector.see(detector.images(sample.tiles[list(group)]), [name] * len(group)) for group in groups)
-            statistics = estimate_statistics(detector.network, seen)
+            statistics = estimate_statistics(detector.network, self._seen_tiles(sample, name))
             return statistics, f"batch statistics re-estimated from {len(sample.tiles)} tiles of this slide"
         if domain is not None and domain in detector.statistics:
             return detector.statistics[domain], f"batch statistics of {domain}, from its training patches"
         return None, detector.strategy.norm.statement(detector.network)
 
+    def _seen_tiles(self, sample: TissueSample, name: str) -> Iterator[Tensor]:
+        """Batches of the sampled tiles as the network sees them."""
+        detector = self.detector
+        groups = list(batches(range(len(sample.tiles)), 16))
+        if len(groups) > 1 and len(groups[-1]) < 4:  # a batch of a few tiles is no estimate of a variance
+            groups[-2:] = [[*groups[-2], *groups[-1]]]
+        for group in groups:
+            yield detector.see(detector.images(sample.tiles[list(group)]), [name] * len(group))
+
     def _fill(
         self, region: Region, out: np.ndarray, statistics: Statistics | None, name: str, progress: Progress
     ) -> None:
-        network = self.detector.network
+        network, run, after = self.detector.network, self.detector.probabilities, self.detector.strategy.after
+
+        def answer(seen: np.ndarray) -> np.ndarray:
+            names = [name] * len(seen)
+            return after.predict(lambda one: run(one, names, statistics), seen).cpu().numpy()
+
+        if self.task.kind == "classification":
+            side, cell = self.patches.size, self.cell
+            slide_window(answer, region, out, side, cell, max(1, _BATCH_PIXELS // side**2), name, progress)
+            return
         overlap = TILE // 4
         wanted = min(TILE, max(region.height, region.width, overlap + 1))
         tile = network.input_size(max(wanted + 2 * network.margin, network.minimum_size))
@@ -222,8 +233,7 @@ class Predictor:
                 shown = [columns[index] for index in np.flatnonzero(region.tissue_share(boxes) > 0)]
                 for group in batches(shown, size):
                     tiles = np.stack([region.read(left - plan.margin, top - plan.margin, tile, tile) for left in group])
-                    found = self.detector.probabilities(tiles, [name] * len(group), statistics).cpu().numpy()
-                    for left, result in zip(group, found, strict=True):
+                    for left, result in zip(group, answer(tiles), strict=True):
                         blend.add(left, result)
                 blend.next_row(rows[row + 1] if row + 1 < len(rows) else None)
                 bar.advance(1.0)
@@ -231,7 +241,7 @@ class Predictor:
     # -- objects ------------------------------------------------------------------------------------------------
 
     def objects(self, found: ProbabilityMap, threshold: float | dict[str, float] | None = None) -> gpd.GeoDataFrame:
-        """Objects of a probability map: connected pixels above the threshold, level-0 pixels.
+        """Objects of a probability map, level-0 pixels, as the task says; see :func:`objects.find_objects`.
 
         Args:
             threshold: for all classes or by class; default those fixed on source validation.
@@ -241,45 +251,18 @@ class Predictor:
             size are left out.
 
         Raises:
-            SlideError: the minimum size is in µm² and the slide's pixel size is not known.
+            SlideError: a size is in µm and the slide's pixel size is not known.
         """
-        from stainda.annotations import instances, join_shapes, outlines
-
-        labels = self.label_map(found, threshold)
-        least = self._least_pixels(found)
-        tables = []
-        for index, cls in enumerate(found.classes):
-            objects = instances(labels == index + 1, min_px=least)
-            count = int(objects.max())
-            if count:
-                sums = np.bincount(objects.ravel(), weights=found.array[index].astype(np.float64).ravel())
-                scores = (sums / np.maximum(np.bincount(objects.ravel()), 1))[1:]
-                tables.append(outlines(objects, found.x, found.y, found.downsample, scores=scores, cls=cls))
-        return join_shapes(tables)
+        return find_objects(found, self.task, self._limits(found, threshold), self.patches.mpp)
 
     def label_map(self, found: ProbabilityMap, threshold: float | dict[str, float] | None = None) -> np.ndarray:
         """uint8 ``(h, w)``: 0, or 1 + index of the most probable class among those above their thresholds."""
-        if threshold is None:
-            threshold = self.thresholds
-        by_class = threshold if isinstance(threshold, dict) else dict.fromkeys(found.classes, threshold)
-        limits = np.asarray([by_class[cls] for cls in found.classes], found.array.dtype)[:, None, None]
-        above = np.where(found.array >= limits, found.array, 0)
-        labels = above.argmax(0).astype(np.uint8) + 1
-        labels[above.max(0) <= 0] = 0
-        return labels
+        return label_map(found, self._limits(found, threshold))
 
-    def _least_pixels(self, found: ProbabilityMap) -> float:
-        """The task's least object, pixels of the map."""
-        least = self.task.min_object_px / found.downsample**2
-        if self.task.min_object_um2 is not None:
-            if found.mpp is None and self.patches.mpp is None:
-                raise SlideError(
-                    f"objects below {self.task.min_object_um2} µm² are to be left out and the pixel size is not known",
-                    remedy="Give the slide's mpp, or set task.min_object_px in place of min_object_um2",
-                )
-            pixel = self.patches.mpp or (found.mpp or 0.0) * found.downsample
-            least = max(least, self.task.min_object_um2 / pixel**2)
-        return least
+    def _limits(self, found: ProbabilityMap, threshold: float | dict[str, float] | None) -> tuple[float, ...]:
+        given = self.thresholds if threshold is None else threshold
+        by_class = given if isinstance(given, dict) else dict.fromkeys(found.classes, given)
+        return tuple(by_class[cls] for cls in found.classes)
 
 
 def load_predictor(job_folder: str | Path, checkpoint: str = "best") -> Predictor:
@@ -296,6 +279,8 @@ def load_predictor(job_folder: str | Path, checkpoint: str = "best") -> Predicto
     if checkpoint not in CHECKPOINTS:
         raise TrainingError(f"unknown checkpoint {checkpoint!r}", remedy=did_you_mean(checkpoint, CHECKPOINTS))
     settings, result = (_read_json(folder / name, folder) for name in ("settings.json", "result.json"))
+    if checkpoint == "last":  # its own, where the job is not of an older version that knew only those of the best
+        result = {**result, "thresholds": result.get("last_thresholds") or result["thresholds"]}
     return Predictor(Detector.load(folder, settings, checkpoint), settings, result, folder.name)
 
 

@@ -35,6 +35,10 @@ class Region(Protocol):
     @property
     def has_tissue(self) -> bool: ...
 
+    @property
+    def tissue_area(self) -> float:
+        """Level-0 pixels squared."""
+
     def read(self, left: int, top: int, width: int, height: int) -> np.ndarray: ...
 
     def tissue_share(self, boxes: np.ndarray) -> np.ndarray: ...
@@ -54,6 +58,10 @@ class SlideRegion:
     @property
     def has_tissue(self) -> bool:
         return bool(self._tissue.mask.any())
+
+    @property
+    def tissue_area(self) -> float:
+        return float(self._tissue.mask.sum() * self._tissue.downsample**2)
 
     def read(self, left: int, top: int, width: int, height: int) -> np.ndarray:
         return self._slide.read_scaled(left * self.downsample, top * self.downsample, width, height, self.downsample)
@@ -103,6 +111,10 @@ class ArrayRegion:
     @property
     def has_tissue(self) -> bool:
         return bool(self._tissue.any())
+
+    @property
+    def tissue_area(self) -> float:
+        return float(self._tissue.sum() * self.downsample**2)
 
     def read(self, left: int, top: int, width: int, height: int) -> np.ndarray:
         return _window(self._image, left, top, width, height)

@@ -8,9 +8,33 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 # each of these registers its parts
-from stainda.strategies import adversarial, after, align, augments, discrepancy, labels, norms, views  # noqa: F401
+from stainda.strategies import (  # noqa: F401
+    adversarial,
+    after,
+    align,
+    augments,
+    averaging,
+    bridges,
+    confusion,
+    discrepancy,
+    feature_norm,
+    fitted_views,
+    groups,
+    heads,
+    labels,
+    neighbours,
+    norms,
+    output_space,
+    predictions,
+    separation,
+    serial,
+    smoothness,
+    teachers,
+    together,
+    views,
+)
 from stainda.strategies.parts import PARTS, Part, describe_parts, register
-from stainda.strategies.strategy import Strategy, StrategySummary, build, check, list_strategies
+from stainda.strategies.strategy import Strategy, build, check, check_cohort
 
 if TYPE_CHECKING:
     from stainda.strategies.detector import Detector
@@ -21,10 +45,9 @@ __all__ = [
     "register",
     "describe_parts",
     "Strategy",
-    "StrategySummary",
     "build",
     "check",
-    "list_strategies",
+    "check_cohort",
     "Detector",
 ]
 

@@ -11,9 +11,48 @@ from stainda.strategies.parts import Field, register
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from stainda.strategies.dense import Rows
+
+BOTH = ("segmentation", "classification")
+
+
+class Adversarial(FeatureAlign):
+    """Base of the parts with a domain discriminator: what it is asked about, and which domains it tells apart."""
+
+    tasks: ClassVar[tuple[str, ...]] = BOTH
+
+    weight: float = Field(0.1, ge=0, description="λ, strength of the network's side at the end of the schedule")
+    schedule: Literal["warm_up", "constant"] = Field("warm_up", description="λ grows from 0 (Ganin) or is constant")
+    features: Literal["spatial", "pooled", "sampled"] = Field(
+        "spatial", description="one verdict per position, per patch, or at sampled positions"
+    )
+    samples: int = Field(16, ge=1, description="positions per patch, for features: sampled")
+    domains: Literal["source_target", "each"] = Field(
+        "source_target", description="D tells source from target, or names each domain"
+    )
+    hidden: int = Field(64, ge=1, description="channels of the discriminator's hidden layers")
+
+    def strength(self, step: Step) -> float:
+        """λ at this step."""
+        return self.weight * ramp(self.schedule, step.progress)
+
+    def outputs(self, site: Site) -> int:
+        """Domains the discriminator tells apart."""
+        return site.n_domains if self.domains == "each" else 2
+
+    def labels(self, domains: Tensor, side: int) -> Tensor:
+        """What the discriminator is to answer for the source (side 0) or the target (1)."""
+        return domains if self.domains == "each" else domains.new_full(domains.shape, side)
+
+    def rows(self, step: Step) -> tuple[Rows, Rows]:
+        """The chosen rows of source and target."""
+        from stainda.strategies.dense import both_rows
+
+        return both_rows(step, self.features, self.samples, self.target_logits)
+
 
 @register("align", "dann")
-class Dann(FeatureAlign):
+class Dann(Adversarial):
     """Domain-adversarial training: features from which a discriminator cannot name the domain.
 
     The discriminator D minimises the cross-entropy of the domain; behind a gradient reversal of weight λ the network
@@ -24,43 +63,36 @@ class Dann(FeatureAlign):
     half of its ``DANNHook``). The reversal is built with a float weight: the library's default of 1 is an integer
     buffer that stores any scheduled weight below 1 as 0, which silently trains without adaptation.
 
-    ``features: spatial`` asks D at every position of the layer's map; ``pooled`` asks it once per patch.
+    ``features: spatial`` asks D at every position of the layer's map; ``pooled`` asks it once per patch; ``sampled`` at
+    some positions.
     """
 
     reference: ClassVar[str] = "Ganin et al. 2016, Domain-Adversarial Training of Neural Networks, arXiv 1505.07818"
 
-    weight: float = Field(0.1, ge=0, description="λ, strength of the reversed gradient at the end of the schedule")
-    schedule: Literal["warm_up", "constant"] = Field("warm_up", description="λ grows from 0 (Ganin) or is constant")
-    features: Literal["spatial", "pooled"] = Field("spatial", description="one verdict per position, or per patch")
-    domains: Literal["source_target", "each"] = Field(
-        "source_target", description="D tells source from target, or names each domain"
-    )
-    hidden: int = Field(64, ge=1, description="channels of the discriminator's hidden layers")
-
     def modules(self, site: Site) -> dict[str, nn.Module]:
         from stainda.strategies.discriminators import PooledDiscriminator, SpatialDiscriminator
 
-        outputs = site.n_domains if self.domains == "each" else 2
-        made = SpatialDiscriminator if self.features == "spatial" else PooledDiscriminator
-        return {"discriminator": made(site.channels, self.hidden, outputs)}
+        made = PooledDiscriminator if self.features == "pooled" else SpatialDiscriminator
+        return {"discriminator": made(site.channels, self.hidden, self.outputs(site))}
 
     def losses(self, step: Step) -> dict[str, Tensor]:
         assert step.target is not None
         reversal, hook = self._hooks
-        reversal.update_weight(self.weight * ramp(self.schedule, step.progress))
-        source, target = step.features()
+        reversal.update_weight(self.strength(step))
+        if self.features == "sampled":
+            rows = self.rows(step)
+            (source, target), domains = (one.features for one in rows), [one.domains for one in rows]
+        else:
+            (source, target), domains = step.features(), [step.source.domains, step.target.domains]
         context = {
             "src_imgs_features": source,
             "target_imgs_features": target,
             "D": step.modules["discriminator"],
-            "src_domain": self._labels(step.source.domains, 0),
-            "target_domain": self._labels(step.target.domains, 1),
+            "src_domain": self.labels(domains[0], 0),
+            "target_domain": self.labels(domains[1], 1),
         }
         _, losses = hook(context, {})
         return {"domain": 0.5 * (losses["src_domain_loss"].mean() + losses["target_domain_loss"].mean())}
-
-    def _labels(self, domains: Tensor, side: int) -> Tensor:
-        return domains if self.domains == "each" else domains.new_full(domains.shape, side)
 
     @cached_property
     def _hooks(self) -> tuple[Any, Any]:
@@ -71,6 +103,86 @@ class Dann(FeatureAlign):
         reversal = hooks.GradientReversalHook(weight=1.0, apply_to=features.out_keys)  # a float, see the docstring
         domain = hooks.DomainLossHook(d_loss_fn=dense_cross_entropy, f_hook=features)
         return reversal.fn, ChainHook(features, OnlyNewOutputsHook(ChainHook(reversal, domain, overwrite=[1])))
+
+
+@register("align", "bsp")
+class Bsp(Dann):
+    """DANN with batch spectral penalisation: no direction of the features may dominate for being transferable.
+
+    To DANN's loss is added ``η Σ_{i≤k} (σ_i(F_s)² + σ_i(F_t)²) / M``, with σ the singular values in falling order of
+    the features of each batch as a matrix of M rows; pytorch-adapt's ``BatchSpectralLoss``, divided by M so that η does
+    not depend on the number of rows (the paper's 1e-4 for 36 rows is 3.6e-3 here).
+    """
+
+    reference: ClassVar[str] = (
+        "Chen et al. 2019, Transferability vs. Discriminability: Batch Spectral Penalization, ICML, PMLR 97:1081"
+    )
+
+    penalty: float = Field(0.004, ge=0, description="η, weight of the largest squared singular values")
+    directions: int = Field(1, ge=1, description="k, how many singular values are penalised")
+
+    def losses(self, step: Step) -> dict[str, Tensor]:
+        from stainda.strategies.adapt import layers
+
+        loss = layers.BatchSpectralLoss(k=self.directions)
+        spectra = [loss(rows.features) / len(rows.features) for rows in self.rows(step)]
+        return {**super().losses(step), "spectrum": self.penalty * (spectra[0] + spectra[1])}
+
+
+@register("align", "cdan")
+class Cdan(Adversarial):
+    """Conditional adversarial: the discriminator sees what was predicted beside the features.
+
+    D reads ``f ⊗ p``, every product of a feature and a class probability at the same place, or, where that would be
+    more than ``width`` numbers, the randomised product ``(R_f f) ∘ (R_p p) / √width`` of pytorch-adapt's
+    ``RandomizedDotProduct``. Gradients are reversed as in DANN; p is a condition and passes none on, as in the authors'
+    code. With ``entropy`` (CDAN-E) each row weighs ``1 + exp(-H(p))``, scaled to mean 1 within its batch: sure
+    predictions count more.
+    """
+
+    reference: ClassVar[str] = "Long et al. 2018, Conditional Adversarial Domain Adaptation, arXiv 1705.10667"
+    target_logits: ClassVar[bool] = True
+
+    entropy: bool = Field(False, description="rows weighed by how sure their prediction is (CDAN-E)")
+    width: int = Field(1024, ge=1, description="numbers the discriminator reads, at most")
+
+    def modules(self, site: Site) -> dict[str, nn.Module]:
+        from stainda.strategies.adapt import layers
+        from stainda.strategies.discriminators import PooledDiscriminator
+
+        full = site.channels * site.n_classes
+        made: dict[str, nn.Module] = {}
+        if full > self.width:
+            made["product"] = layers.RandomizedDotProduct([site.channels, site.n_classes], self.width)
+        made["discriminator"] = PooledDiscriminator(min(full, self.width), self.hidden, self.outputs(site))
+        return made
+
+    def losses(self, step: Step) -> dict[str, Tensor]:
+        from stainda.strategies.dense import reversed_gradient
+
+        verdicts = []
+        for side, rows in enumerate(self.rows(step)):
+            assert rows.probabilities is not None
+            condition = rows.probabilities.detach()
+            joint = reversed_gradient(self.joint(rows.features, condition, step), self.strength(step))
+            loss = dense_cross_entropy(step.modules["discriminator"](joint), self.labels(rows.domains, side))
+            verdicts.append((loss * certainty(condition) if self.entropy else loss).mean())
+        return {"domain": 0.5 * (verdicts[0] + verdicts[1])}
+
+    @staticmethod
+    def joint(features: Tensor, probabilities: Tensor, step: Step) -> Tensor:
+        """``[M, C]`` and ``[M, K]`` to what the discriminator reads, ``[M, C K]`` or ``[M, width]``."""
+        if "product" in step.modules:
+            return step.modules["product"](features, probabilities)
+        return (features.unsqueeze(2) * probabilities.unsqueeze(1)).flatten(1)
+
+
+def certainty(probabilities: Tensor) -> Tensor:
+    """Weights ``[M]`` ``1 + exp(-H(p))`` of rows ``[M, K]``, scaled to mean 1 (Long et al. 2018, eq. 7)."""
+    from stainda.strategies.adapt import layers
+
+    weights = layers.EntropyWeights(after_softmax=True)(probabilities)  # its default scales them to the sum 1
+    return weights * len(probabilities)
 
 
 def dense_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:

@@ -2,13 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from stainda.strategies.parts import Field, Part, register
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Generator, Tensor, nn
+
+Manner = Literal["none", "same", "strong"]
+"""How patches are drawn again: as they are, by the strategy's augmentation, or by that and strong changes of colour."""
+
+Grouping = Literal["domain", "patient", "slide"]
+"""What makes a group of labelled patches for methods that compare groups."""
+
+
+@dataclass(frozen=True)
+class Redrawn:
+    """Patches of a batch under another draw of the augmentation.
+
+    Attributes:
+        images: float ``[N, C, H, W]``, as the network sees them.
+        places: long ``[N, H, W]``: which pixel (``row * W + column``) of the patch before augmentation is shown where;
+            -1 where what is shown comes from outside the patch.
+    """
+
+    images: Tensor
+    places: Tensor
 
 
 @dataclass(frozen=True)
@@ -21,6 +43,12 @@ class Batch:
         features: float32 output of the part's layer, ``[N, C, h, w]``; ``None`` for a part that reads none.
         logits: ``[N, n_classes, H, W]``; ``None`` for a target batch where the part does not ask for them.
         labels: uint8-valued long ``[N, H, W]`` (255 is ignored); always ``None`` for a target batch.
+        weights: float ``[N, H, W]``, how much each labelled pixel counts in the task loss; ``None``: all alike.
+        more_features: outputs of the layers of :attr:`Align.also_tapped`, in their order.
+        places: of :class:`Redrawn`, for ``images``; ``None`` for a source batch.
+        groups: long ``[N]``, number of each patch's group (:attr:`Align.grouping`); ``None`` where none is asked for.
+        redraw: gives the same patches under another draw (:class:`Redrawn`). Every draw comes from a generator of its
+            own, so that asking changes nothing else.
     """
 
     images: Tensor
@@ -28,15 +56,53 @@ class Batch:
     features: Tensor | None = None
     logits: Tensor | None = None
     labels: Tensor | None = None
+    weights: Tensor | None = None
+    places: Tensor | None = None
+    groups: Tensor | None = None
+    redraw: Callable[[Manner], Redrawn] | None = None
+    more_features: tuple[Tensor, ...] = ()
 
 
 @dataclass(frozen=True)
 class Site:
-    """Where a part works: what it needs to make its own modules. ``channels`` are those of its layer (0: no layer)."""
+    """Where a part works: what it needs to make its own modules. ``channels`` are those of its layer (0: no layer).
+
+    Attributes:
+        n_sources: the first of the ``n_domains`` are sources.
+        groups: names of the groups of labelled patches, for parts that ask for them.
+        more_channels: those of the layers of :attr:`Align.also_tapped`.
+        network: the network at its start, for parts that keep a copy.
+        steps: optimiser steps of the whole training. steps_per_epoch: between two validations.
+    """
 
     channels: int
     n_domains: int
     n_classes: int
+    n_sources: int = 1
+    groups: tuple[str, ...] = ()
+    network: nn.Module | None = None
+    steps: int = 1
+    steps_per_epoch: int = 1
+    more_channels: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class PairBatch:
+    """Patches of the same tissue on two registered sections, one batch for each side.
+
+    Attributes:
+        one, two: both sides after the network (``logits`` set; no labels).
+        grid: float ``[N, h, w, 2]``: for every pixel of ``one``'s logits where its tissue lies in ``two``'s, in the
+            coordinates of ``torch.nn.functional.grid_sample`` (``align_corners=False``).
+        certainty: float ``[N, h, w]`` in 0..1, how sure that is (0: outside, or no tissue).
+        radius: float ``[N]``, pixels within which the registration may be wrong.
+    """
+
+    one: Batch
+    two: Batch
+    grid: Tensor
+    certainty: Tensor
+    radius: Tensor
 
 
 @dataclass(frozen=True)
@@ -48,7 +114,16 @@ class Step:
         target: the unlabelled batch, for parts that need one.
         progress: share of all steps already taken, 0 at the first one, 1 after the last one.
         modules: what :meth:`Align.modules` made, trained beside the network.
-        network: the network itself, for parts that run it again.
+        network: the network itself, for parts that look into it.
+        index: steps already taken.
+        n_sources: domains 0 to n_sources - 1 are sources.
+        loss: the task loss of the study on (a part of) a batch: logits ``[N, K, H, W]`` or ``[N, K]``, labels
+            ``[N, H, W]`` or ``[N]``, optionally the weights of the labels; a scalar.
+        generator: on the CPU, for draws of the part's own.
+        forward: the network as the loop runs it (precision, device): images to logits.
+        as_domain: points batch statistics at the domain of a batch, before a part runs the network on it again.
+        pairs: patches of registered neighbouring sections, for parts that need them.
+        autocast: a context in which a network other than ``forward`` runs in the loop's precision.
     """
 
     source: Batch
@@ -56,6 +131,26 @@ class Step:
     progress: float
     modules: nn.ModuleDict
     network: nn.Module
+    index: int = 0
+    n_sources: int = 1
+    loss: Callable[..., Tensor] | None = None
+    generator: Generator | None = None
+    forward: Callable[[Tensor], Tensor] | None = None
+    as_domain: Callable[[Batch], None] | None = None
+    pairs: PairBatch | None = None
+    autocast: Callable[[], AbstractContextManager[None]] = nullcontext
+
+    def run(self, images: Tensor, like: Batch) -> Tensor:
+        """Logits of images, batch statistics being those of the domain of ``like``."""
+        if self.as_domain is not None:
+            self.as_domain(like)
+        return self.network(images) if self.forward is None else self.forward(images)
+
+    def task_loss(self, members: Tensor | slice = slice(None), scale: Tensor | float = 1.0) -> Tensor:
+        """The task loss of some patches of the source batch, their logits times ``scale``: a scalar."""
+        assert self.loss is not None and self.source.logits is not None and self.source.labels is not None
+        weights = () if self.source.weights is None else (self.source.weights[members],)
+        return self.loss(self.source.logits[members] * scale, self.source.labels[members], *weights)
 
     def features(self) -> tuple[Tensor, Tensor]:
         """Features of source and target, for parts that read both."""
@@ -73,23 +168,58 @@ class Align(Part):
         needs_targets: the part needs unlabelled target images in training; without them :attr:`Step.target` is
             ``None``.
         target_logits: the part reads the target's logits; otherwise the target's forward pass may end at the layer.
+        needs_pairs: the part needs pairs of patches of registered sections (:attr:`Step.pairs`).
     """
 
     needs_targets: ClassVar[bool] = True
     target_logits: ClassVar[bool] = False
+    needs_pairs: ClassVar[bool] = False
 
     @property
     def tapped(self) -> str | None:
         """The layer whose output the part reads, if it does."""
         return None
 
+    @property
+    def also_tapped(self) -> tuple[str, ...]:
+        """Further layers whose outputs the part reads, beside :attr:`tapped`."""
+        return ()
+
+    @property
+    def grouping(self) -> Grouping | None:
+        """What the part compares: every labelled batch is then dealt evenly over these groups."""
+        return None
+
+    @property
+    def target_manner(self) -> Manner:
+        """How target patches are augmented before they go through the network."""
+        return "same"
+
     def modules(self, site: Site) -> dict[str, nn.Module]:
-        """Networks of the part's own (a discriminator), trained beside the segmenter."""
+        """Networks of the part's own (a discriminator), trained beside the segmenter.
+
+        All that a part remembers from step to step lives here, as parameters without gradient or as buffers: an
+        interrupted training takes it up again from there.
+        """
         return {}
 
     def losses(self, step: Step) -> dict[str, Tensor]:
         """Loss terms by name, weighted, each a scalar."""
         raise NotImplementedError
+
+    def after_step(self, step: Step) -> None:
+        """Called when the optimiser has stepped (a teacher follows its student)."""
+
+    def after_epoch(self, modules: nn.ModuleDict, network: nn.Module, score: float) -> None:
+        """Called after each validation with its score, for parts that watch it."""
+
+    def epoch_weights(self, modules: nn.ModuleDict) -> Mapping[str, Tensor] | None:
+        """Weights that are validated and kept in place of the network's (a teacher's); buffers may be missing."""
+        return None
+
+    def final_weights(self, modules: nn.ModuleDict) -> Mapping[str, Tensor] | None:
+        """Weights that are the result of the whole training, whatever validation preferred; buffers may be missing."""
+        return None
 
 
 class FeatureAlign(Align):

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from stainda.config import ModelConfig, StrategyConfig, TaskConfig
 from stainda.errors import TrainingError
 from stainda.files import whole_file, write_json
-from stainda.models import SegmentationNetwork, build_model
+from stainda.models import Network, build_model
 from stainda.strategies.statistics import (
     Statistics,
     load_statistics,
@@ -58,20 +58,25 @@ class Detector:
 
     Attributes:
         statistics: of batch normalisation by domain, for ``norm`` parts that keep them.
+        task: what it is asked.
     """
 
     strategy: Strategy
-    network: SegmentationNetwork
+    network: Network
     classes: tuple[str, ...]
     standard: Standard
     statistics: dict[str, Statistics] = field(default_factory=dict)
+    task: TaskConfig = field(default_factory=TaskConfig)
 
     @classmethod
     def build(cls, strategy: Strategy, model: ModelConfig, task: TaskConfig, standard: Standard) -> Detector:
         """A new network, its weights drawn from torch's global generator."""
-        network = build_model(model, strategy.view.channels, len(task.classes) + 1)
+        network = build_model(model, strategy.view.channels, len(task.classes) + 1, task.kind)
         strategy.norm.prepare(network)
-        return cls(strategy, network, task.classes, standard)
+        strategy.view.prepare(network)
+        for part in strategy.augment:
+            part.prepare(network)
+        return cls(strategy, network, task.classes, standard, task=task)
 
     @property
     def device(self) -> torch.device:
@@ -88,7 +93,8 @@ class Detector:
 
     @torch.no_grad()
     def probabilities(self, patches: np.ndarray, slides: Sequence[str], statistics: Statistics | None = None) -> Tensor:
-        """Probability of each foreground class, float32 ``[N, n_classes - 1, H - 2 margin, W - 2 margin]``.
+        """Probability of each foreground class, float32 ``[N, n_classes - 1, H - 2 margin, W - 2 margin]``; of a patch
+        classifier ``[N, n_classes - 1]``.
 
         Args:
             patches: uint8 RGB ``(N, H, W, 3)``; H and W divisible by the network's stride.

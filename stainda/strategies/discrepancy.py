@@ -6,19 +6,46 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from stainda.strategies.align import FeatureAlign, Step, ramp
-from stainda.strategies.features import pooled
 from stainda.strategies.parts import Field, register
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Generator, Tensor
+
+    from stainda.strategies.dense import Rows
+
+
+class Discrepancy(FeatureAlign):
+    """Base of the parts that measure a distance between two sets of feature rows."""
+
+    tasks: ClassVar[tuple[str, ...]] = ("segmentation", "classification")
+
+    weight: float = Field(1.0, ge=0, description="of the discrepancy beside the task loss, at the end of the schedule")
+    schedule: Literal["warm_up", "constant"] = Field("constant", description="the weight grows from 0, or is constant")
+    features: Literal["pooled", "spatial", "sampled"] = Field(
+        "pooled", description="one row per patch, per position, or per sampled position"
+    )
+    samples: int = Field(16, ge=1, description="positions per patch, for features: sampled")
+    domains: Literal["source_target", "each"] = Field(
+        "source_target", description="source against target, or every pair of domains in the step"
+    )
+
+    def strength(self, step: Step) -> float:
+        """The weight at this step."""
+        return self.weight * ramp(self.schedule, step.progress)
+
+    def rows(self, step: Step) -> tuple[Rows, Rows]:
+        """The chosen rows of source and target."""
+        from stainda.strategies.dense import both_rows
+
+        return both_rows(step, self.features, self.samples, self.target_logits)
 
 
 @register("align", "mmd")
-class Mmd(FeatureAlign):
-    """Maximum mean discrepancy between pooled features of source and target.
+class Mmd(Discrepancy):
+    """Maximum mean discrepancy between features of source and target.
 
     With k the mean of Gaussian kernels ``exp(-s ‖a-b‖² / m)`` (m: median squared distance within the source batch, s:
-    the scales), the loss is the unbiased estimate ``E k(x,x') + E k(y,y') - 2 E k(x,y)`` over pairs of patches, as
+    the scales), the loss is the unbiased estimate ``E k(x,x') + E k(y,y') - 2 E k(x,y)`` over pairs of rows, as
     pytorch-adapt's ``AlignerHook`` and ``MMDLoss(mmd_type="quadratic")`` compute it. It may be slightly negative.
     """
 
@@ -26,21 +53,151 @@ class Mmd(FeatureAlign):
         "Long et al. 2015, Learning Transferable Features with Deep Adaptation Networks, arXiv 1502.02791"
     )
 
-    weight: float = Field(1.0, ge=0, description="of the discrepancy beside the task loss, at the end of the schedule")
-    schedule: Literal["warm_up", "constant"] = Field("constant", description="the weight grows from 0, or is constant")
+    features: Literal["pooled", "sampled"] = Field("pooled", description="one row per patch, or per sampled position")
     kernels: Literal["single", "many"] = Field(
         "single", description="one bandwidth, the median, or 33 from 2^-8 to 2^8"
     )
 
     def losses(self, step: Step) -> dict[str, Tensor]:
-        source, target = map(pooled, step.features())
-        context = {"src_imgs_features": source, "target_imgs_features": target}
-        _, losses = self._hook(context, {})
-        return {"mmd": self.weight * ramp(self.schedule, step.progress) * losses["features_confusion_loss"]}
+        from stainda.strategies.dense import on_pairs
+
+        source, target = self.rows(step)
+        return {"mmd": self.strength(step) * on_pairs(source, target, self.domains == "each", self._distance)}
+
+    def _distance(self, source: Tensor, target: Tensor) -> Tensor:
+        _, losses = self._hook({"src_imgs_features": source, "target_imgs_features": target}, {})
+        return losses["features_confusion_loss"]
 
     @cached_property
     def _hook(self) -> Any:
-        from stainda.strategies.adapt import get_kernel_scales, hooks, layers
+        from stainda.strategies.adapt import hooks
 
-        scales = get_kernel_scales() if self.kernels == "many" else 1.0
-        return hooks.AlignerHook(loss_fn=layers.MMDLoss(kernel_scales=scales, mmd_type="quadratic"))
+        return hooks.AlignerHook(loss_fn=mmd_layer(self.kernels))
+
+
+@register("align", "jan")
+class Jan(Discrepancy):
+    """Joint MMD: features and predictions of source and target are compared together.
+
+    As MMD, with the kernel of a pair of rows the product of that of their features and that of their class
+    probabilities, each with the median squared distance of its own (pytorch-adapt's ``MMDLoss`` on lists). Where half
+    the predictions are the same that median is 0 and the mean is taken instead.
+    """
+
+    reference: ClassVar[str] = (
+        "Long et al. 2017, Deep Transfer Learning with Joint Adaptation Networks, arXiv 1605.06636"
+    )
+    target_logits: ClassVar[bool] = True
+
+    features: Literal["pooled", "sampled"] = Field("pooled", description="one row per patch, or per sampled position")
+    kernels: Literal["single", "many"] = Field("many", description="one bandwidth, the median, or 33 from 2^-8 to 2^8")
+
+    def losses(self, step: Step) -> dict[str, Tensor]:
+        from torch import cat
+
+        from stainda.strategies.dense import Rows, on_pairs
+
+        joint, widths = [], [0, 0]
+        for rows in self.rows(step):
+            assert rows.probabilities is not None
+            widths = [rows.features.shape[1], rows.probabilities.shape[1]]
+            joint.append(Rows(cat([rows.features, rows.probabilities], 1), rows.patch, rows.domains))
+
+        def distance(source: Tensor, target: Tensor) -> Tensor:
+            parts = zip(source.split(widths, 1), target.split(widths, 1), strict=True)
+            scaled = [unit_bandwidth(*part) for part in parts]
+            return self._layer([one for one, _ in scaled], [other for _, other in scaled])
+
+        return {"joint_mmd": self.strength(step) * on_pairs(joint[0], joint[1], self.domains == "each", distance)}
+
+    @cached_property
+    def _layer(self) -> Any:
+        return mmd_layer(self.kernels, bandwidth=1.0)
+
+
+@register("align", "coral")
+class Coral(Discrepancy):
+    """CORAL: the covariances of the features of source and target are made equal.
+
+    ``‖C_s - C_t‖²_F / (4 d²)`` with the unbiased covariances of d features (pytorch-adapt's ``CORALLoss``). Means may
+    still differ: of a shift it sees nothing. The division by d² makes it small; its weight is accordingly large.
+    """
+
+    reference: ClassVar[str] = "Sun & Saenko 2016, Deep CORAL, arXiv 1607.01719"
+
+    weight: float = Field(
+        100.0, ge=0, description="of the discrepancy beside the task loss, at the end of the schedule"
+    )
+    features: Literal["pooled", "spatial", "sampled"] = Field(
+        "sampled", description="one row per patch, per position, or per sampled position"
+    )
+
+    def losses(self, step: Step) -> dict[str, Tensor]:
+        from stainda.strategies.adapt import layers
+        from stainda.strategies.dense import on_pairs
+
+        source, target = self.rows(step)
+        found = on_pairs(source, target, self.domains == "each", layers.CORALLoss())
+        return {"coral": self.strength(step) * found}
+
+
+@register("align", "sliced_wasserstein")
+class SlicedWasserstein(Discrepancy):
+    """Sliced Wasserstein distance between the features of source and target.
+
+    The mean over random directions of ``W_2²`` of the projections, which in one dimension is the mean squared
+    difference of the sorted values. Between features, as pytorch-adapt offers it; Lee et al. use it between the two
+    classifiers of MCD. Own code: that of pytorch-adapt ignores the number of directions and draws them from the global
+    generator.
+    """
+
+    reference: ClassVar[str] = "Lee et al. 2019, Sliced Wasserstein Discrepancy, arXiv 1903.04064"
+
+    directions: int = Field(128, ge=1, description="random directions of each step")
+
+    def losses(self, step: Step) -> dict[str, Tensor]:
+        from stainda.strategies.dense import on_pairs
+
+        source, target = self.rows(step)
+
+        def distance(one: Tensor, other: Tensor) -> Tensor:
+            return sliced_wasserstein(one, other, self.directions, step.generator)
+
+        found = on_pairs(source, target, self.domains == "each", distance, least=1)
+        return {"wasserstein": self.strength(step) * found}
+
+
+def sliced_wasserstein(one: Tensor, other: Tensor, directions: int, generator: Generator | None = None) -> Tensor:
+    """``E_u W_2²(u·x, u·y)`` over random unit vectors u, rows ``[M, C]`` and ``[L, C]``.
+
+    Where M and L differ the quantile functions are compared at max(M, L) evenly spaced levels.
+    """
+    import torch
+
+    drawn = torch.randn(one.shape[1], directions, generator=generator).to(one)
+    drawn = drawn / drawn.norm(dim=0)
+    sorted_ = [(rows @ drawn).sort(dim=0).values for rows in (one, other)]
+    count = max(len(one), len(other))
+    levels = (torch.arange(count, device=one.device) + 0.5) / count
+    first, second = (values[(levels * len(values)).long()] for values in sorted_)
+    return (first - second).square().mean()
+
+
+def mmd_layer(kernels: Literal["single", "many"], bandwidth: float | None = None) -> Any:
+    """pytorch-adapt's unbiased MMD of rows (or of lists of rows: joint)."""
+    from stainda.strategies.adapt import get_kernel_scales, layers
+
+    scales = get_kernel_scales() if kernels == "many" else 1.0
+    return layers.MMDLoss(kernel_scales=scales, mmd_type="quadratic", bandwidth=bandwidth)
+
+
+def unit_bandwidth(source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Both divided by a number, so that the median squared distance within the source is 1 (the mean, if it is 0)."""
+    import torch
+
+    with torch.no_grad():
+        squared = torch.cdist(source, source, compute_mode="donot_use_mm_for_euclid_dist").square()
+        bandwidth = squared.median()
+        bandwidth = torch.where(bandwidth > 1e-8, bandwidth, squared.mean().clamp(min=1e-8))
+        scale = bandwidth.rsqrt()
+    return source * scale, target * scale

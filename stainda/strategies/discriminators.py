@@ -1,4 +1,4 @@
-"""The networks that guess the domain."""
+"""The networks that guess the domain, and the classifiers beside the network's own."""
 
 from __future__ import annotations
 
@@ -35,3 +35,16 @@ class PooledDiscriminator(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         return self.layers(pooled(features))
+
+
+class Head(nn.Module):
+    """Class scores at every position of a map, or of one vector: ``[N, C, ...]`` to ``[N, outputs, ...]``."""
+
+    def __init__(self, channels: int, hidden: int, outputs: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(channels, hidden, 1), nn.ReLU(), nn.Conv2d(hidden, outputs, 1))
+
+    def forward(self, features: Tensor) -> Tensor:
+        if features.dim() == 2:
+            return self.layers(features[..., None, None]).flatten(1)
+        return self.layers(features)

@@ -44,7 +44,7 @@ class Part(BaseModel):
 
     kind: ClassVar[str]
     name: ClassVar[str]
-    tasks: ClassVar[tuple[str, ...]] = ("segmentation",)
+    tasks: ClassVar[tuple[str, ...]] = ("segmentation", "classification")
     reference: ClassVar[str] = ""
 
     @classmethod

@@ -56,6 +56,8 @@ def estimate_statistics(network: nn.Module, batches: Iterable[Tensor]) -> Statis
     if not layers:
         return {}
     before, momenta = read_statistics(network), {name: layer.momentum for name, layer in layers.items()}
+    counted = {name: None if layer.num_batches_tracked is None else layer.num_batches_tracked.clone()
+               for name, layer in layers.items()}  # fmt: skip
     was_training = network.training
     network.eval()
     for layer in layers.values():
@@ -71,6 +73,8 @@ def estimate_statistics(network: nn.Module, batches: Iterable[Tensor]) -> Statis
         put_statistics(network, before)
         for name, layer in layers.items():
             layer.momentum = momenta[name]
+            if (count := counted[name]) is not None and layer.num_batches_tracked is not None:
+                layer.num_batches_tracked.copy_(count)
         network.train(was_training)
 
 
@@ -90,6 +94,16 @@ class DomainStatistics:
         kept = self._kept.setdefault(domain, {key: value.clone() for key, value in self._start.items()})
         for name, layer in self._layers.items():
             layer.running_mean, layer.running_var = kept[f"{name}.mean"], kept[f"{name}.var"]
+
+    @property
+    def kept(self) -> Mapping[str, Statistics]:
+        """The statistics of every domain that has been used."""
+        return self._kept
+
+    def put(self, domain: str, statistics: Statistics) -> None:
+        """Take over statistics of a domain, when a training goes on that was cut off."""
+        device = next(iter(self._start.values())).device
+        self._kept[domain] = {key: value.to(device).clone() for key, value in statistics.items()}
 
     def read(self, domains: Iterable[str]) -> dict[str, Statistics]:
         """Copies of the statistics of those of these domains that have been used."""

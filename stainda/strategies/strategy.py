@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import cast
 
-from stainda.config import StrategyConfig, StudyConfig, available, load_strategy
+from stainda.cohort import Cohort, Roles
+from stainda.config import StrategyConfig, StudyConfig
 from stainda.errors import ConfigError
 from stainda.strategies.after import After
 from stainda.strategies.align import Align
 from stainda.strategies.augments import Augment
 from stainda.strategies.labels import Labels
 from stainda.strategies.norms import Norm
-from stainda.strategies.parts import build_part
+from stainda.strategies.parts import PARTS, Part, build_part
 from stainda.strategies.views import View
+
+TASKS = ("segmentation", "classification")
 
 
 @dataclass(frozen=True)
@@ -34,20 +36,15 @@ class Strategy:
         return self.config.name
 
     @property
+    def tasks(self) -> tuple[str, ...]:
+        """Kinds of task that every part is defined for."""
+        parts = (self.view, *self.augment, self.labels, self.align, self.norm, self.after)
+        return tuple(kind for kind in TASKS if all(kind in part.tasks for part in parts))
+
+    @property
     def may_see_target_truth(self) -> bool:
-        """Whether this is the ceiling, which learns from the targets' own annotations."""
+        """Whether it learns from the targets' own annotations: from all (the ceiling) or from a few."""
         return self.labels.uses_target_truth
-
-
-@dataclass(frozen=True)
-class StrategySummary:
-    """One row of ``stainda list strategies``."""
-
-    name: str
-    title: str
-    description: str
-    reference: str
-    parts: str
 
 
 def build(config: StrategyConfig) -> Strategy:
@@ -81,8 +78,10 @@ def check(strategy: Strategy, study: StudyConfig) -> None:
         if study.task.kind not in part.tasks:
             raise ConfigError(
                 f"{part.kind} {part.name!r} is not defined for {study.task.kind}",
-                file=where, remedy=f"It is for {' and '.join(part.tasks)}",
-            )  # fmt: skip
+                file=where,
+                remedy=f"It is for {' and '.join(part.tasks)}. For {study.task.kind} there are {part.kind} "
+                + ", ".join(sorted(name for name, one in PARTS[part.kind].items() if _fits(one, study.task.kind))),
+            )
     if study.protocol.visible == "nothing":
         if strategy.align.needs_targets:
             raise ConfigError(
@@ -92,13 +91,77 @@ def check(strategy: Strategy, study: StudyConfig) -> None:
                 remedy="Set protocol.visible to targets, or take a strategy that aligns nothing "
                 "(source_only, colour_jitter, greyscale, ...)",
             )
+        if hidden := [part.name for part in strategy.augment if part.needs_targets]:
+            raise ConfigError(
+                f"augment {hidden[0]!r} takes amplitudes from target images, which the protocol hides "
+                "(visible: nothing)",
+                file=where, remedy="Set amplitude: batch, or protocol.visible to targets",
+            )  # fmt: skip
+        if strategy.labels.few is not None:
+            raise ConfigError(
+                "few-shot labels lie on target images, which the protocol hides (visible: nothing)",
+                file=where, remedy="Set protocol.visible to targets, or take labels: source",
+            )  # fmt: skip
         if strategy.labels.name == "propagated":
             raise ConfigError(
                 "propagated labels lie on target images, which the protocol hides (visible: nothing)",
                 file=where, remedy="Set protocol.visible to targets, or take labels: source",
             )  # fmt: skip
+    _check_groups(strategy, study, where)
     for path in strategy.config.space:
         _check_range(strategy.config, path, where)
+
+
+def _fits(part: type[Part], kind: str) -> bool:
+    """Whether a part is defined for a kind of task; one made of others is where they are."""
+    return not isinstance(part.tasks, tuple) or kind in part.tasks
+
+
+def _check_groups(strategy: Strategy, study: StudyConfig, where: str) -> None:
+    if strategy.align.grouping is not None and strategy.norm.by_domain:
+        raise ConfigError(
+            f"align {strategy.align.name!r} compares groups within one batch, and norm {strategy.norm.name!r} makes "
+            "every batch of a single domain",
+            file=where, remedy="Take norm: shared, reestimated or group",
+        )  # fmt: skip
+
+
+def check_cohort(strategy: Strategy, cohort: Cohort, roles: Roles) -> None:
+    """Refuse a strategy for which the cohort has too few groups or no neighbouring sections, before any work.
+
+    Raises:
+        ConfigError: the labelled training sections make one group by what the strategy compares; or no block has two
+            sections that training may see.
+    """
+    where = f"strategy {strategy.name}"
+    grouping = strategy.align.grouping
+    training = cohort.where(domains=roles.sources, splits=["train"])
+    if grouping is not None:
+        counts = {
+            "domain": len({cohort.domain(one) for one in training}),
+            "patient": len({one.patient for one in training}),
+            "slide": len({one.slide for one in training}),
+        }
+        if counts[grouping] < 2:
+            fits = [f"{kind} ({count})" for kind, count in counts.items() if count > 1]
+            raise ConfigError(
+                f"align {strategy.align.name!r} compares groups of training sections by {grouping}, and the source has "
+                f"{counts[grouping]}",
+                file=where,
+                remedy=f"Set align.groups to what has several: {', '.join(fits)}"
+                if fits
+                else "Name a second source domain, or leave this strategy out: nothing in the source can be compared",
+            )
+    if strategy.align.needs_pairs:
+        shown = (*roles.sources, *(roles.targets if roles.visible == "targets" else ()))
+        seen = cohort.where(domains=shown, splits=["train"])
+        if all(len(sections) < 2 for sections in seen.blocks().values()):
+            raise ConfigError(
+                f"align {strategy.align.name!r} needs two registered sections of one block that training may see, and "
+                "no block of a training patient has them",
+                file=where,
+                remedy="Set protocol.visible to targets, or give sections of one block the same block in the manifest",
+            )
 
 
 def _check_range(config: StrategyConfig, path: str, where: str) -> None:
@@ -112,15 +175,3 @@ def _check_range(config: StrategyConfig, path: str, where: str) -> None:
             build(changed)
         except ConfigError as error:
             raise ConfigError(f"search range of {path!r}: {error.message}", file=where, remedy=error.remedy) from error
-
-
-def list_strategies(near: Path | None = None) -> list[StrategySummary]:
-    """Every strategy that can be named, with what it is made of; ``near`` is a study's folder."""
-    rows = []
-    for name in available("strategies", near):
-        config = load_strategy(name, near)
-        parts = [config.view.name, *(part.name for part in config.augment)]
-        text = f"view {parts[0]} · augment {' + '.join(parts[1:]) or 'none'} · labels {config.labels.name}"
-        text += f" · align {config.align.name} · norm {config.norm.name} · after {config.after.name}"
-        rows.append(StrategySummary(name, config.label, " ".join(config.description.split()), config.reference, text))
-    return rows

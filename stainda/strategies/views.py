@@ -6,30 +6,33 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import PrivateAttr
 
-from stainda.errors import ConfigError
 from stainda.strategies.parts import Field, Part, register
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from stainda.stains import ColourNormaliser
+    from torch import Tensor, nn
 
 
 class View(Part):
     """Turns RGB patches into what the network sees, the same way in training and at a new slide.
 
     Class attributes:
-        channels: of the result.
         is_colour: the result is RGB in 0..1 (a normaliser): colour augmentation then acts on the result. Otherwise it
             acts on the RGB patch before the view.
         fitted: the view needs a fit per slide; a slide without one is an error.
     """
 
-    channels: ClassVar[int] = 3
+    tasks: ClassVar[tuple[str, ...]] = ("segmentation", "classification")
     is_colour: ClassVar[bool] = True
     fitted: ClassVar[bool] = False
+
+    @property
+    def channels(self) -> int:
+        """Channels of the result."""
+        return 3
+
+    def prepare(self, network: nn.Module) -> None:
+        """Change the network before training (and before its weights are loaded for prediction)."""
 
     def fit(self, tissue_pixels: Mapping[str, np.ndarray], training_slides: Sequence[str]) -> None:
         """Fit the template and every slide.
@@ -53,6 +56,10 @@ class View(Part):
     def restore(self, state: Mapping[str, Any]) -> None:
         """Take over what :meth:`state` gave."""
 
+    def told(self, slide: str) -> str:
+        """What was done to the colours of a slide added last, in a sentence for the person who predicts."""
+        return f"view {self.name}"
+
     @property
     def fallbacks(self) -> dict[str, str]:
         """Slides whose fit failed, with the reason; they are left as they are."""
@@ -72,8 +79,11 @@ class Greyscale(View):
     """Luminance (Rec. 709): hue cannot mislead the network, nor help it."""
 
     reference: ClassVar[str] = "Lampert et al. 2018, Strategies for Training Stain Invariant CNNs, arXiv 1810.10338"
-    channels: ClassVar[int] = 1
     is_colour: ClassVar[bool] = False
+
+    @property
+    def channels(self) -> int:
+        return 1
 
     def __call__(self, images: Tensor, slides: Sequence[str]) -> Tensor:
         from stainda.stains import greyscale
@@ -92,10 +102,13 @@ class Deconvolved(View):
     reference: ClassVar[str] = (
         "Ruifrok & Johnston 2001, Anal Quant Cytol Histol 23:291; as a strategy Lampert et al. 2018"
     )
-    channels: ClassVar[int] = 1
     is_colour: ClassVar[bool] = False
 
     dye: Literal["haematoxylin", "eosin", "dab"] = Field("haematoxylin", description="which dye's amount is seen")
+
+    @property
+    def channels(self) -> int:
+        return 1
 
     def __call__(self, images: Tensor, slides: Sequence[str]) -> Tensor:
         from stainda.stains import HED_MATRIX, separate_tensor
@@ -104,59 +117,61 @@ class Deconvolved(View):
         return separate_tensor(images, images.new_tensor(HED_MATRIX))[:, row : row + 1]
 
 
-class Normaliser(View):
-    """A view that brings each slide's tissue to the colours of the source's training slides.
+@register("view", "dyes")
+class Dyes(View):
+    """The optical densities of several dyes at once, haematoxylin and DAB by default, by colour deconvolution.
 
-    Fitted once per slide on a sample of its tissue, never per patch. A slide that cannot be fitted is left as it is
-    and is listed in :attr:`fallbacks`.
+    As ``deconvolved``, a channel per dye in the order given. Leaving a dye out takes its colour from the network.
     """
 
-    fitted: ClassVar[bool] = True
-    method: ClassVar[Literal["reinhard", "macenko"]]
+    reference: ClassVar[str] = "Ruifrok & Johnston 2001, Anal Quant Cytol Histol 23:291"
+    is_colour: ClassVar[bool] = False
 
-    _normaliser: ColourNormaliser | None = PrivateAttr(None)
+    dyes: tuple[Literal["haematoxylin", "eosin", "dab"], ...] = Field(
+        ("haematoxylin", "dab"), min_length=1, max_length=3, description="which dyes' amounts are seen"
+    )
 
-    def fit(self, tissue_pixels: Mapping[str, np.ndarray], training_slides: Sequence[str]) -> None:
-        from stainda.stains import ColourNormaliser
-
-        self._normaliser = ColourNormaliser.fit(self.method, tissue_pixels, training_slides)
-
-    def add_slide(self, name: str, pixels: np.ndarray) -> None:
-        self._normaliser = self._fitted.with_slides({name: pixels})
+    @property
+    def channels(self) -> int:
+        return len(self.dyes)
 
     def __call__(self, images: Tensor, slides: Sequence[str]) -> Tensor:
-        return self._fitted.apply(images, slides)
+        from stainda.stains import HED_MATRIX, separate_tensor
 
-    def state(self) -> dict[str, Any]:
-        return self._fitted.to_dict()
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        from stainda.stains import ColourNormaliser
-
-        self._normaliser = ColourNormaliser.from_dict(state)
-
-    @property
-    def fallbacks(self) -> dict[str, str]:
-        return dict(self._fitted.fallbacks)
-
-    @property
-    def _fitted(self) -> ColourNormaliser:
-        if self._normaliser is None:
-            raise ConfigError(f"view {self.name!r} is used before it is fitted", remedy="Call fit() or restore() first")
-        return self._normaliser
+        rows = [("haematoxylin", "eosin", "dab").index(dye) for dye in self.dyes]
+        return separate_tensor(images, images.new_tensor(HED_MATRIX))[:, rows]
 
 
-@register("view", "reinhard")
-class Reinhard(Normaliser):
-    """Mean and spread of each slide's tissue colours (CIE L*a*b*) made those of the source's training slides."""
+@register("view", "optical_density")
+class OpticalDensity(View):
+    """Optical density ``-log10(I)`` of red, green and blue: amounts of dye add up in it, light does not."""
 
-    reference: ClassVar[str] = "Reinhard et al. 2001, Color Transfer between Images, IEEE CG&A 21(5)"
-    method: ClassVar[Literal["reinhard", "macenko"]] = "reinhard"
+    reference: ClassVar[str] = "Ruifrok & Johnston 2001, Anal Quant Cytol Histol 23:291"
+    is_colour: ClassVar[bool] = False
+
+    def __call__(self, images: Tensor, slides: Sequence[str]) -> Tensor:
+        from stainda.stains import density_tensor
+
+        return density_tensor(images)
 
 
-@register("view", "macenko")
-class Macenko(Normaliser):
-    """The two stain vectors and strengths of each slide replaced by those of the source's training slides."""
+@register("view", "learncolour")
+class LearnedColour(View):
+    """Colours go through a map that is learned with the network: 1 x 1 convolutions before its first layer.
 
-    reference: ClassVar[str] = "Macenko et al. 2009, A Method for Normalizing Histology Slides, ISBI"
-    method: ClassVar[Literal["reinhard", "macenko"]] = "macenko"
+    ``x + f(x)``, f being two 1 x 1 convolutions with ReLU between them (``hidden`` > 0) or one (``hidden`` 0), zero at
+    the start, so that training begins at the colours as they are. The name is that of Lampert et al.; their layer's
+    exact form is not published in what could be read, so this is stainda's.
+    """
+
+    reference: ClassVar[str] = "Lampert et al. 2018, Strategies for Training Stain Invariant CNNs, arXiv 1810.10338"
+
+    hidden: int = Field(8, ge=0, le=256, description="channels between the two convolutions; 0: one convolution")
+
+    def prepare(self, network: nn.Module) -> None:
+        from stainda.strategies.colour_map import put_before
+
+        put_before(network, self.channels, self.hidden)
+
+    def __call__(self, images: Tensor, slides: Sequence[str]) -> Tensor:
+        return images

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 import pandas as pd
 
-from stainda.errors import TrainingError
-from stainda.training.losses import IGNORE
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from stainda.patches.serial import Pairs, SerialPairs
 
 OBJECT_SHARE = 0.5
-"""Share of a labelled batch that shows an object: objects are rare on a slide, and must not be in a batch."""
+"""Share of a labelled batch that shows an object, unless ``training.object_share`` says another: objects are rare on a
+slide, and must not be in a batch. With seven negatives for each object, as Lampert et al. train, it is 0.125."""
 
 
 class Patches(Protocol):
@@ -31,21 +34,48 @@ class Patches(Protocol):
 
     def labels(self, indices: np.ndarray) -> np.ndarray: ...
 
+    def weights(self, indices: np.ndarray) -> np.ndarray | None: ...
+
+    @property
+    def serial(self) -> SerialPairs | None: ...
+
+
+def with_weights(labels: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
+    """Labels and how little their pixels count, as one array of whole numbers: augmentation moves both alike.
+
+    Args:
+        labels: uint8 ``(N, H, W)``. weights: float ``(N, H, W)``, 0 to 1; ``None``: all 1.
+
+    Returns:
+        int64, the label plus 256 times ``255 (1 - weight)``: labels as they are where the weight is 1.
+    """
+    coded = labels.astype(np.int64)
+    return coded if weights is None else coded + 256 * np.round(255 * (1 - weights)).astype(np.int64)
+
+
+def parted(coded: Tensor, weighted: bool) -> tuple[Tensor, Tensor | None]:
+    """Labels, and weights (float32) where there are any, from :func:`with_weights` after augmentation."""
+    return (coded % 256, 1 - (coded // 256).float() / 255) if weighted else (coded, None)
+
 
 class Origins:
-    """Slide and domain of the patches a job uses, by their index."""
+    """Slide, domain and patient of the patches a job uses, by their index."""
 
     def __init__(self, data: Patches, indices: np.ndarray) -> None:
         used = np.unique(indices)
         rows = data.rows(used)
         self._slides = dict(zip(used.tolist(), rows["slide"].astype(str), strict=True))
         self._domains = dict(zip(used.tolist(), rows["domain"].astype(str), strict=True))
+        self._patients = dict(zip(used.tolist(), rows["patient"].astype(str), strict=True))
 
     def slides(self, indices: np.ndarray) -> list[str]:
         return [self._slides[index] for index in np.asarray(indices).tolist()]
 
     def domains(self, indices: np.ndarray) -> list[str]:
         return [self._domains[index] for index in np.asarray(indices).tolist()]
+
+    def patients(self, indices: np.ndarray) -> list[str]:
+        return [self._patients[index] for index in np.asarray(indices).tolist()]
 
 
 class Deck:
@@ -87,7 +117,7 @@ class _Turns:
 
 
 class LabelledBatches:
-    """Batches of labelled patches, half of them with an object (:data:`OBJECT_SHARE`), domains in turn.
+    """Batches of labelled patches, a share of them with an object (:data:`OBJECT_SHARE`), domains in turn.
 
     Args:
         indices: patches to draw from.
@@ -95,6 +125,7 @@ class LabelledBatches:
         has_object: whether each of them shows an object.
         one_domain: every batch is of a single domain (for batch statistics per domain); otherwise domains are mixed
             evenly within a batch.
+        object_share: of a batch that shows an object; ``None``: as patches come.
     """
 
     def __init__(
@@ -105,9 +136,12 @@ class LabelledBatches:
         size: int,
         one_domain: bool,
         generator: np.random.Generator,
+        object_share: float | None = OBJECT_SHARE,
     ) -> None:
         names = np.asarray(domains)
-        self._size, self._one = size, one_domain
+        self._size, self._one, self._share = size, one_domain, 1.0 if object_share is None else object_share
+        if object_share is None:  # one deck
+            has_object = np.ones(len(names), bool)
         self._decks = {
             name: tuple(
                 Deck(indices[(names == name) & (has_object == with_one)], generator) for with_one in (True, False)
@@ -133,7 +167,7 @@ class LabelledBatches:
         owed = 0.0  # so that single patches per domain still come out half with an object
         for name, count in turns.items():
             objects, empty = self._decks[name]
-            exact = count * OBJECT_SHARE + owed
+            exact = count * self._share + owed
             wanted = count if not len(empty) else 0 if not len(objects) else min(count, round(exact))
             owed = exact - wanted
             dealt += objects.deal(wanted) + empty.deal(count - wanted)
@@ -170,23 +204,19 @@ class UnlabelledBatches:
         return np.asarray([index for name, count in turns.items() for index in self._decks[name].deal(count)])
 
 
-def shows_object(data: Patches, indices: np.ndarray, chunk: int = 256) -> np.ndarray:
-    """Whether each labelled patch has at least one pixel of a class, bool ``(N,)``."""
-    found = [
-        ((labels > 0) & (labels != IGNORE)).any(axis=(1, 2))
-        for labels in (data.labels(indices[start : start + chunk]) for start in range(0, len(indices), chunk))
-    ]
-    return np.concatenate(found) if found else np.zeros(0, bool)
+class PairBatches:
+    """Pairs of patches of registered sections; every batch is of one pair of domains where ``one_domain`` is set."""
 
+    def __init__(self, pairs: SerialPairs, size: int, one_domain: bool, generator: np.random.Generator) -> None:
+        self._pairs, self._size = pairs, size
+        names = np.asarray(pairs.kinds)
+        self._decks = {name: Deck(np.flatnonzero(names == name), generator) for name in dict.fromkeys(pairs.kinds)}
+        self._turns, self._one = _Turns(list(self._decks), generator), one_domain
 
-def need_objects(has_object: np.ndarray, what: str, classes: Sequence[str]) -> None:
-    """Refuse to train or validate where nothing is labelled.
+    def draw(self) -> np.ndarray:
+        """Indices of one batch."""
+        turns = self._turns.next(self._size, self._one)
+        return np.asarray([index for name, count in turns.items() for index in self._decks[name].deal(count)])
 
-    Raises:
-        TrainingError: no patch shows an object.
-    """
-    if not has_object.any():
-        raise TrainingError(
-            f"none of the {len(has_object)} {what} patches shows {' or '.join(classes)}",
-            remedy="Check the annotations of the source domains, task.classes and the patient splits",
-        )
+    def read(self, indices: np.ndarray) -> Pairs:
+        return self._pairs.read(indices)

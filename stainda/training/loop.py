@@ -2,38 +2,32 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
-import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
 
 from stainda.errors import TrainingError
 from stainda.files import output_errors, write_csv, write_json
 from stainda.progress import SILENT, Progress
-from stainda.randomness import generator_for, seed_for
+from stainda.randomness import seed_for
 from stainda.strategies import Strategy, build
-from stainda.strategies.align import Batch, Site, Step
-from stainda.strategies.detector import CHECKPOINTS, STATISTICS, Detector, Standard, load_weights_into, save_weights
-from stainda.strategies.features import FeatureTap
-from stainda.strategies.statistics import (
-    DomainStatistics,
-    Statistics,
-    batchnorm_layers,
-    estimate_statistics,
-    save_statistics,
-)
-from stainda.training.batches import LabelledBatches, Origins, Patches, UnlabelledBatches, need_objects, shows_object
+from stainda.strategies.align import Step
+from stainda.strategies.detector import CHECKPOINTS, STATISTICS, load_weights_into, save_weights
+from stainda.strategies.statistics import Statistics, estimate_statistics, put_statistics, save_statistics
+from stainda.training.batches import Patches
 from stainda.training.job import Job
-from stainda.training.losses import LOSSES
-from stainda.training.machine import choose_device, choose_precision, make_optimiser, torch_for
+from stainda.training.machine import torch_for
+from stainda.training.preparation import Preparation
 from stainda.training.result import TrainingResult
+from stainda.training.resume import EVERY_SECONDS, load_state, remove_state, save_state
+from stainda.training.tasks import task_of
 from stainda.training.validation import Validation, validate
 
 if TYPE_CHECKING:
@@ -41,9 +35,6 @@ if TYPE_CHECKING:
 
 STATISTICS_PATCHES = 96
 """Patches from which the batch statistics of a domain are re-estimated after training."""
-
-EPOCH_VALIDATION = 192
-"""Validation patches scored each epoch, at most (a fixed random choice); all of them are scored at the end."""
 
 
 def train(
@@ -57,7 +48,8 @@ def train(
 
     ``settings.json`` first, ``training.csv`` and ``log.txt`` while it runs, then ``model.safetensors`` (best epoch on
     source validation), ``last.safetensors``, ``view.json``, ``statistics.safetensors`` and, last of all,
-    ``result.json``: a folder with it is complete. On the CPU the same job gives the same bytes.
+    ``result.json``: a folder with it is complete. On the CPU the same job gives the same bytes, also where it was cut
+    off and started again: it goes on from the last epoch it kept (``training/resume.py``).
 
     Args:
         store: the patch store, or its folder.
@@ -70,11 +62,13 @@ def train(
     """
     from stainda.cohort import Roles
     from stainda.patches import PatchStore, TrainingData
+    from stainda.patches.few_shot import FewShot
 
     strategy = build(job.strategy)
+    few = None if strategy.labels.few is None else FewShot(*strategy.labels.few, seed=job.seed)
     opened = PatchStore.open(Path(store)) if isinstance(store, str | Path) else store
     roles = Roles(job.sources, job.targets, job.domain_keys, job.protocol.visible)
-    data = TrainingData(opened, roles, labels=strategy.labels.rule, visible=job.protocol.visible)
+    data = TrainingData(opened, roles, labels=strategy.labels.rule, visible=job.protocol.visible, few_shot=few)
     return train_on(job, data, folder, progress, on_epoch)
 
 
@@ -95,7 +89,7 @@ def train_on(
         return _Training(job, build(job.strategy), data, folder, progress, on_epoch).run()
 
 
-class _Training:
+class _Training(Preparation):
     """One run of the loop; see :func:`train`."""
 
     def __init__(
@@ -107,105 +101,34 @@ class _Training:
         progress: Progress,
         on_epoch: Callable[[int, float], None] | None,
     ) -> None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torchmetrics 0.9.3 warns that pkg_resources is going away
-            from lightning_fabric import Fabric
-
-        self.job, self.strategy, self.data, self.folder = job, strategy, data, folder
-        self.config, self.progress, self.on_epoch = job.training, progress, on_epoch
         self._started, self._cpu_started = time.perf_counter(), time.process_time()
+        self.folder, self.progress, self.on_epoch = folder, progress, on_epoch
         self._log_lines: list[str] = []
-        self._domain_index = {name: index for index, name in enumerate((*job.sources, *job.targets))}
-        self.device, self.precision = choose_device(self.config), choose_precision(self.config)
-        self.fabric = Fabric(
-            accelerator=self.device, devices=1, precision="bf16-mixed" if self.precision == "bf16" else "32-true"
-        )
-        self._choose_patches()
-        self._fit_view()
-        self._make_networks()
-
-    # -- what is made before the first step ---------------------------------------------------------------------
-
-    def _choose_patches(self) -> None:
-        data, job, size = self.data, self.job, self.config.batch_size
-        train, self.val = data.labelled("train"), data.labelled("val")
-        visible = data.unlabelled()
-        self._train, self._visible = train, visible
-        self.origins = Origins(data, np.concatenate([train, self.val, visible]).astype(int))
-        has_object = shows_object(data, train)
-        need_objects(has_object, "source training", job.task.classes)
-        need_objects(shows_object(data, self.val), "source validation", job.task.classes)
-        one = self.strategy.norm.by_domain
-        self.labelled = LabelledBatches(
-            train, self.origins.domains(train), has_object, size, one, generator_for(job.seed, "labelled")
-        )
-        self.unlabelled: UnlabelledBatches | None = None
-        if len(visible):
-            self.unlabelled = UnlabelledBatches(
-                visible, self.origins.domains(visible), size, one, generator_for(job.seed, "unlabelled")
-            )
-        elif self.strategy.align.needs_targets:
-            raise TrainingError(
-                f"align {self.strategy.align.name!r} needs unlabelled target patches and there are none",
-                remedy="Set protocol.visible to targets, and check that target domains have training patients",
-            )
-        chosen = generator_for(job.seed, "validation").permutation(len(self.val))[:EPOCH_VALIDATION]
-        self._val_each_epoch = self.val[np.sort(chosen)]
-
-    def _fit_view(self) -> None:
-        pixels, origins = self.data.tissue_pixels, self.origins
-        slides = dict.fromkeys(origins.slides(np.concatenate([self._train, self.val, self._visible]).astype(int)))
-        named = zip(origins.slides(self._train), origins.domains(self._train), strict=True)
-        templates = list(dict.fromkeys(slide for slide, domain in named if domain in self.job.sources))
-        self.strategy.view.fit({slide: pixels[slide] for slide in slides}, templates)
-        self.standard = Standard.fit(self.strategy, pixels, templates)
-
-    def _make_networks(self) -> None:
-        job, config = self.job, self.config
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed_for(job.seed, "network"))
-            self.detector = Detector.build(self.strategy, job.model, job.task, self.standard)
-        network = self.detector.network.to(memory_format=torch.channels_last)
-        self.detector.network = network.to(self.fabric.device)
-        self._bn = bool(batchnorm_layers(network))
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed_for(job.seed, "align"))
-            self.modules = nn.ModuleDict(self.strategy.align.modules(self._site())).to(self.fabric.device)
-        parameters = [*network.parameters(), *self.modules.parameters()]
-        optimiser = make_optimiser(config, parameters)
-        self.forward, self.optimiser = self.fabric.setup(network, optimiser)
-        self.by_domain = DomainStatistics(network) if self.strategy.norm.by_domain and self._bn else None
-        layer = self.strategy.align.tapped
-        self.tap = None if layer is None else FeatureTap(network, layer, self.forward)
-        self.loss = LOSSES[config.loss]
-        # on the CPU, so that a seed draws the same augmentation on any device
-        self.generator = torch.Generator().manual_seed(seed_for(job.seed, "augment"))
-        self.target_generator = torch.Generator().manual_seed(seed_for(job.seed, "augment target"))
-
-    def _site(self) -> Site:
-        channels, layer = 0, self.strategy.align.tapped
-        if layer is not None:
-            network, size = self.detector.network, self.job.patches.size
-            tap = FeatureTap(network, layer)
-            network.eval()
-            with torch.no_grad():
-                probe = torch.zeros(1, self.strategy.view.channels, size, size, device=self.fabric.device)
-                channels = tap.until(probe).shape[1]
-        return Site(channels, len(self._domain_index), len(self.job.task.classes) + 1)
+        self.rows: list[dict[str, Any]] = []
+        self.scores: list[float] = []
+        self.best, self.best_epoch, self.steps_seconds, self._seconds_before = -1.0, 0, 0.0, (0.0, 0.0)
+        super().__init__(job, strategy, data)
 
     # -- steps --------------------------------------------------------------------------------------------------
 
     def run(self) -> TrainingResult:
+        """Train, then score and write what is left behind; torch's own generators are as before afterwards."""
+        with torch.random.fork_rng(devices=[self.fabric.device] if self.device == "cuda" else []):
+            torch.manual_seed(seed_for(self.job.seed, "steps"))  # dropout, and parts that draw from it
+            self._take_steps()
+        return self._finish()
+
+    def _take_steps(self) -> None:
         config = self.config
         total = config.epochs * config.steps_per_epoch
-        self._log(
-            f"{self.strategy.name}, seed {self.job.seed}: {config.epochs} epochs of {config.steps_per_epoch} steps"
-        )
-        self._log(f"patches: {self._counts()}; {self.strategy.norm.statement(self.detector.network)}")
-        rows: list[dict[str, Any]] = []
-        best, best_epoch, step, steps_seconds = -1.0, 0, 0, 0.0
+        done = self._take_up()
+        step, kept_at = done * config.steps_per_epoch, time.perf_counter()
         with self.progress.task(f"{self.strategy.name} seed {self.job.seed}", total) as bar:
-            for epoch in range(1, config.epochs + 1):
+            bar.advance(float(step))
+            for epoch in range(done + 1, config.epochs + 1):
+                if config.patience is not None and epoch - 1 - self.best_epoch >= config.patience:
+                    self._log(f"stopped after epoch {epoch - 1}: no better score for {config.patience} epochs")
+                    break
                 begun = time.perf_counter()
                 sums: dict[str, float] = {}
                 self.detector.network.train()
@@ -218,33 +141,72 @@ class _Training:
                     if step == 1:  # pays for imports
                         begun = time.perf_counter()
                     bar.advance(1.0)
-                steps_seconds += time.perf_counter() - begun
-                scored = self._validate_epoch()
-                rows.append(self._row(epoch, step, sums, scored))
-                self._write_rows(rows)
-                if scored.score > best:
-                    best, best_epoch = scored.score, epoch
-                    save_weights(self.detector.network, self.folder / CHECKPOINTS["best"])
-                if self.on_epoch is not None:
-                    self.on_epoch(epoch, scored.score)
-                if config.patience is not None and epoch - best_epoch >= config.patience:
-                    self._log(f"stopped after epoch {epoch}: no better score for {config.patience} epochs")
-                    break
-        save_weights(self.detector.network, self.folder / CHECKPOINTS["last"])
-        return self._finish(best_epoch, len(rows), step, (step - 1) / max(steps_seconds, 1e-9))
+                self.steps_seconds += time.perf_counter() - begun
+                self._end_epoch(epoch, step, sums)
+                if time.perf_counter() - kept_at >= EVERY_SECONDS and epoch < config.epochs:
+                    self._keep(epoch)
+                    kept_at = time.perf_counter()
+        self.steps = step
+
+    def _end_epoch(self, epoch: int, step: int, sums: dict[str, float]) -> None:
+        align = self.strategy.align
+        with self._standing_in() as statistics:
+            scored = self._validate_epoch(statistics)
+            self.rows.append(self._row(epoch, step, sums, scored))
+            self._write_rows()
+            self.scores.append(scored.score)
+            align.after_epoch(self.modules, self.detector.network, scored.score)
+            if scored.score > self.best:
+                self.best, self.best_epoch = scored.score, epoch
+                save_weights(self.detector.network, self.folder / CHECKPOINTS["best"])
+            if epoch == self.config.epochs or self.config.patience is not None:
+                save_weights(self.detector.network, self.folder / CHECKPOINTS["last"])
+        if self.on_epoch is not None:
+            self.on_epoch(epoch, scored.score)
+
+    @contextmanager
+    def _standing_in(self) -> Iterator[dict[str, Statistics] | None]:
+        """Inside the block the network has the weights that its part wants judged (a teacher's).
+
+        Batch statistics are then estimated anew, from the same training patches each time: given per source domain
+        where the strategy keeps them so, else put into the network.
+        """
+        network = self.detector.network
+        weights = self.strategy.align.epoch_weights(self.modules)
+        if weights is None:
+            yield None
+            return
+        before = {key: value.detach().clone() for key, value in network.state_dict().items()}
+        network.load_state_dict({**before, **weights})
+        found: dict[str, Statistics] | None = None
+        if self._bn and self.by_domain is not None:
+            some = {domain: self._settling[domain] for domain in self.job.sources if domain in self._settling}
+            found = {domain: estimate_statistics(network, [self.passes.plain(one)]) for domain, one in some.items()}
+        elif self._bn:
+            put_statistics(network, estimate_statistics(network, map(self.passes.plain, self._settling.values())))
+        try:
+            yield found
+        finally:
+            network.load_state_dict(before)
 
     def _step(self, step: int, total: int) -> dict[str, float]:
         """One optimiser step; the loss terms, for the record."""
-        source = self._labelled_batch(self.labelled.draw())
+        align, passes = self.strategy.align, self.passes
+        source = passes.labelled(self.labelled.draw())
         target = None
-        if self.strategy.align.needs_targets:
+        if align.needs_targets:
             assert self.unlabelled is not None
-            target = self._target_batch(self.unlabelled.draw())
-        share = step / max(total - 1, 1)
-        terms = self.strategy.align.losses(Step(source, target, share, self.modules, self.detector.network))
+            target = passes.target(self.unlabelled.draw())
+        pairs = None if self.pairs is None else passes.pairs(self.pairs.read(self.pairs.draw()))
+        given = Step(
+            source, target, step / max(total - 1, 1), self.modules, self.detector.network, step,
+            len(self.job.sources), self.loss, self.generators["align"], self.forward, passes.as_domain, pairs,
+            self.fabric.autocast,
+        )  # fmt: skip
+        terms = align.losses(given)
         if "task" not in terms:
             assert source.logits is not None and source.labels is not None
-            terms = {"task": self.loss(source.logits, source.labels), **terms}
+            terms = {"task": self.loss(source.logits, source.labels, source.weights), **terms}
         loss = torch.stack([*terms.values()]).sum()
         values = {name: float(value.detach()) for name, value in terms.items()}
         if wrong := [name for name, value in values.items() if not math.isfinite(value)]:
@@ -258,50 +220,8 @@ class _Training:
         self.optimiser.zero_grad(set_to_none=True)
         self.fabric.backward(loss)
         self.optimiser.step()
+        align.after_step(given)
         return values
-
-    def _labelled_batch(self, indices: np.ndarray) -> Batch:
-        images = self.detector.images(self.data.images(indices))
-        labels = torch.from_numpy(self.data.labels(indices).astype(np.int64)).to(images.device)
-        images, labels = self._augmented(images, labels, indices, self.generator)
-        self._use_statistics(indices)
-        logits, features = (self.forward(images), None) if self.tap is None else self.tap(images)
-        return Batch(images, self._numbers(indices), features, logits, self.detector.network.crop(labels))
-
-    def _target_batch(self, indices: np.ndarray) -> Batch:
-        images = self.detector.images(self.data.images(indices))
-        nothing = torch.zeros(len(images), *images.shape[2:], dtype=torch.long, device=images.device)
-        images, _ = self._augmented(images, nothing, indices, self.target_generator)
-        self._use_statistics(indices)
-        if self.tap is None:
-            return Batch(images, self._numbers(indices), logits=self.forward(images))
-        if self.strategy.align.target_logits or (self._bn and self.by_domain is None):
-            # with shared batch statistics every layer has to see the target, or the average is of other images
-            # in some layers than in others
-            logits, features = self.tap(images)
-            return Batch(images, self._numbers(indices), features, logits)
-        return Batch(images, self._numbers(indices), self.tap.until(images))
-
-    def _augmented(
-        self, images: Tensor, labels: Tensor, indices: np.ndarray, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
-        """Normalisers, then augmentation, then views that drop colour, then standardisation."""
-        view, slides = self.strategy.view, self.origins.slides(indices)
-        if view.is_colour:
-            images = view(images, slides)
-        for part in self.strategy.augment:
-            images, labels = part(images, labels, generator)
-        if not view.is_colour:
-            images = view(images, slides)
-        return self.standard(images).contiguous(memory_format=torch.channels_last), labels
-
-    def _use_statistics(self, indices: np.ndarray) -> None:
-        if self.by_domain is not None:
-            self.by_domain.use(self.origins.domains(indices[:1])[0])
-
-    def _numbers(self, indices: np.ndarray) -> Tensor:
-        numbers = [self._domain_index[domain] for domain in self.origins.domains(indices)]
-        return torch.tensor(numbers, device=self.fabric.device)
 
     def _set_rate(self, share: float) -> None:
         factor = 1.0 if self.config.schedule == "constant" else 0.01 + 0.99 * 0.5 * (1.0 + math.cos(math.pi * share))
@@ -310,16 +230,19 @@ class _Training:
 
     # -- scores and files ---------------------------------------------------------------------------------------
 
-    def _validate_epoch(self) -> Validation:
+    def _validate_epoch(self, statistics: dict[str, Statistics] | None = None) -> Validation:
         if self.by_domain is None:
             return validate(self.detector, self.data, self.origins, self._val_each_epoch, own_statistics=False)
-        self.detector.statistics = self.by_domain.read(self.job.sources)
+        self.detector.statistics = statistics or self.by_domain.read(self.job.sources)
         return validate(self.detector, self.data, self.origins, self._val_each_epoch)
 
-    def _finish(self, best_epoch: int, epochs: int, step: int, rate: float) -> TrainingResult:
+    def _finish(self) -> TrainingResult:
         detector, job = self.detector, self.job
+        self._take_final_weights()
         last = self._final_statistics(CHECKPOINTS["last"])
         save_statistics(self.folder / STATISTICS["last"], last)
+        detector.statistics = last
+        ended = validate(detector, self.data, self.origins, self.val)
         detector.statistics = self._final_statistics(CHECKPOINTS["best"])
         final = validate(detector, self.data, self.origins, self.val)
         detector.save(self.folder)
@@ -329,22 +252,88 @@ class _Training:
             score=final.score,
             thresholds=final.thresholds,
             dice=final.dice,
-            best_epoch=best_epoch,
-            epochs=epochs,
-            steps=step,
-            seconds=round(time.perf_counter() - self._started, 2),
-            cpu_seconds=round(time.process_time() - self._cpu_started, 2),
-            steps_per_second=round(rate, 3),
+            best_epoch=self.best_epoch,
+            epochs=len(self.rows),
+            steps=self.steps,
+            seconds=round(self._seconds()[0], 2),
+            cpu_seconds=round(self._seconds()[1], 2),
+            steps_per_second=round((self.steps - 1) / max(self.steps_seconds, 1e-9), 3),
             n_parameters=sum(one.numel() for one in detector.network.parameters()),
             norm=self.strategy.norm.statement(detector.network),
             precision=self.precision,
             device=str(self.fabric.device),
             patches=self._counts(),
             fallbacks=dict(self.strategy.view.fallbacks),
+            last_thresholds=ended.thresholds,
         )
-        self._log(f"best epoch {best_epoch}: source validation Dice {final.score:.4f} at {final.thresholds}")
+        measure = task_of(job.task).score
+        self._log(f"best epoch {self.best_epoch}: source validation {measure} {final.score:.4f} at {final.thresholds}")
         write_json(self.folder / "result.json", {**asdict(result), "job": job.hash, "strategy": job.strategy.name})
+        remove_state(self.folder)
         return result
+
+    def _take_final_weights(self) -> None:
+        """Where a part's own weights are the result, they become both checkpoints, with batch statistics to match."""
+        weights = self.strategy.align.final_weights(self.modules)
+        if weights is None:
+            return
+        network = self.detector.network
+        network.load_state_dict({**network.state_dict(), **weights})
+        if self._bn and self.by_domain is None:
+            count = max(1, STATISTICS_PATCHES // self.config.batch_size)
+            drawn = [self.labelled.draw() for _ in range(count)]
+            put_statistics(network, estimate_statistics(network, map(self.passes.plain, drawn)))
+        for name in CHECKPOINTS.values():
+            save_weights(network, self.folder / name)
+        self._log(f"align {self.strategy.align.name}: its own weights are the result, as best and as last checkpoint")
+
+    # -- going on after an interruption -------------------------------------------------------------------------
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "folder": self.folder,
+            "key": f"{self.job.hash}/{len(self._train)}/{len(self._visible)}",
+            "networks": {"network": self.detector.network, "modules": self.modules},
+            "optimiser": self.optimiser,
+            "generators": self.generators,
+            "statistics": self.by_domain,
+        }
+
+    def _keep(self, epoch: int) -> None:
+        rest = {
+            "epoch": epoch, "rows": self.rows, "scores": self.scores, "best": self.best, "best_epoch": self.best_epoch,
+            "steps_seconds": self.steps_seconds, "seconds": self._seconds(), "log": self._log_lines,
+        }  # fmt: skip
+        save_state(**self._state(), rest=rest)
+
+    def _take_up(self) -> int:
+        """Epochs already trained by a process that was cut off; everything is then as it left it."""
+        rest = load_state(**self._state())
+        if rest is None:
+            config = self.config
+            self._log(
+                f"{self.strategy.name}, seed {self.job.seed}: {config.epochs} epochs of {config.steps_per_epoch} steps"
+            )
+            self._log(f"patches: {self._counts()}; {self.strategy.norm.statement(self.detector.network)}")
+            return 0
+        done = int(rest["epoch"])
+        self.rows, self.scores, self._log_lines = rest["rows"], rest["scores"], rest["log"]
+        self.best, self.best_epoch, self.steps_seconds = rest["best"], rest["best_epoch"], rest["steps_seconds"]
+        self._seconds_before = tuple(rest["seconds"])
+        for _ in range(done * self.config.steps_per_epoch):  # decks are where they were once they have been dealt
+            for batches in (self.labelled, self.unlabelled if self.strategy.align.needs_targets else None, self.pairs):
+                if batches is not None:
+                    batches.draw()
+        for epoch, score in enumerate(self.scores, 1):
+            if self.on_epoch is not None:
+                self.on_epoch(epoch, score)
+        self._log(f"goes on after epoch {done}, where it was interrupted")
+        return done
+
+    def _seconds(self) -> tuple[float, float]:
+        """Wall clock and processor, those of interrupted processes included."""
+        before = self._seconds_before
+        return before[0] + time.perf_counter() - self._started, before[1] + time.process_time() - self._cpu_started
 
     def _final_statistics(self, weights: str) -> dict[str, Statistics]:
         """Per domain, with these weights, from unlabelled patches drawn as in training, without augmentation."""
@@ -359,25 +348,24 @@ class _Training:
             for domain in batches.domains:
                 if domain not in found:
                     drawn = [batches.draw_from(domain) for _ in range(count)]
-                    found[domain] = estimate_statistics(self.detector.network, map(self._seen, drawn))
+                    found[domain] = estimate_statistics(self.detector.network, map(self.passes.plain, drawn))
         return found
 
-    def _seen(self, indices: np.ndarray) -> Tensor:
-        return self.detector.see(self.detector.images(self.data.images(indices)), self.origins.slides(indices))
-
     def _counts(self) -> dict[str, int]:
-        return {"labelled": len(self._train), "validation": len(self.val), "unlabelled": len(self._visible)}
+        counts = {"labelled": len(self._train), "validation": len(self.val), "unlabelled": len(self._visible)}
+        return {**counts, "neither": self._neither} if self._neither else counts
 
     def _row(self, epoch: int, step: int, sums: dict[str, float], scored: Validation) -> dict[str, Any]:
         losses = {f"loss_{name}": round(value / self.config.steps_per_epoch, 6) for name, value in sums.items()}
-        seconds = round(time.perf_counter() - self._started, 2)
+        seconds = round(self._seconds()[0], 2)
         row = {"epoch": epoch, "step": step, "seconds": seconds, **losses, "val_dice": round(scored.score, 6)}
         self._log(", ".join(f"{key} {value}" for key, value in row.items()))
-        return row
+        patients = {patient: round(dice, 6) for patient, dice in sorted(scored.patients.items())}
+        return {**row, "val_patients": json.dumps(patients)}
 
-    def _write_rows(self, rows: list[dict[str, Any]]) -> None:
-        columns = list(dict.fromkeys(key for row in rows for key in row))
-        write_csv(self.folder / "training.csv", rows, columns)
+    def _write_rows(self) -> None:
+        columns = list(dict.fromkeys(key for row in self.rows for key in row))
+        write_csv(self.folder / "training.csv", self.rows, columns)
 
     def _log(self, line: str) -> None:
         self._log_lines.append(line)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 
 
@@ -12,11 +12,13 @@ class TrainingResult:
     """What ``result.json`` holds.
 
     Attributes:
-        score: pooled Dice on source validation of the best checkpoint, at its thresholds: the objective of the search.
+        score: pooled Dice (of patches: F1) on source validation of the best checkpoint, at its thresholds: the
+            objective of the search.
         thresholds: probability from which a pixel is called the class, by class, fixed on source validation.
         best_epoch: 1-based; ``epochs`` and ``steps`` say how far training went.
         seconds, cpu_seconds: of the whole job, wall clock and processor.
         norm: what was done about batch statistics.
+        last_thresholds: as ``thresholds``, for the checkpoint of the last step.
         fallbacks: slides whose view could not be fitted, with what was done instead.
     """
 
@@ -35,6 +37,7 @@ class TrainingResult:
     device: str
     patches: dict[str, int]
     fallbacks: dict[str, str]
+    last_thresholds: dict[str, float] = field(default_factory=dict)
 
 
 def read_result(folder: str | Path) -> TrainingResult | None:
@@ -42,6 +45,7 @@ def read_result(folder: str | Path) -> TrainingResult | None:
     path = Path(folder) / "result.json"
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        return TrainingResult(**{field.name: values[field.name] for field in fields(TrainingResult)})
+        needed = [one for one in fields(TrainingResult) if one.name in values or one.default_factory is MISSING]
+        return TrainingResult(**{one.name: values[one.name] for one in needed})
     except (OSError, ValueError, KeyError, TypeError):
         return None

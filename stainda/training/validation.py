@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from stainda.strategies.detector import Detector
 from stainda.strategies.statistics import Statistics, estimate_statistics
 from stainda.training.batches import Origins, Patches
 from stainda.training.losses import IGNORE
+from stainda.training.tasks import task_of
 
 BINS = 100
 """Probabilities are counted in hundredths, so that every threshold is scored from one pass."""
@@ -22,16 +23,18 @@ GRID = np.arange(5, 96, 5)
 
 @dataclass(frozen=True)
 class Validation:
-    """Pooled Dice at the best threshold of each class.
+    """Pooled Dice at the best threshold of each class; of patches with one answer each that is their F1.
 
     Attributes:
         score: mean over the classes that occur in the validation patches.
         dice, thresholds: by class; a class that does not occur keeps 0.5 and has no Dice.
+        patients: mean Dice over the classes by patient, at the thresholds of all.
     """
 
     score: float
     dice: dict[str, float]
     thresholds: dict[str, float]
+    patients: dict[str, float] = field(default_factory=dict)
 
 
 def validate(
@@ -50,9 +53,9 @@ def validate(
     Args:
         own_statistics: ``False`` takes the network as it stands (while it trains).
     """
-    by_slide = detector.strategy.norm.from_slide
+    by_slide, task = detector.strategy.norm.from_slide, task_of(detector.task)
     groups = np.asarray(origins.slides(indices) if by_slide else origins.domains(indices))
-    counts = np.zeros((len(detector.classes), 2, BINS + 1), np.int64)
+    counts: dict[str, np.ndarray] = {}
     for group in dict.fromkeys(groups.tolist()):
         members = indices[groups == group]
         parts = [members[start : start + batch_size] for start in range(0, len(members), batch_size)]
@@ -64,17 +67,35 @@ def validate(
             statistics = detector.statistics.get(group)
         for part in parts:
             shares = detector.probabilities(data.images(part), origins.slides(part), statistics)
-            labels = detector.network.crop(torch.from_numpy(np.ascontiguousarray(data.labels(part))))
-            counts += count_probabilities(shares.cpu().numpy(), labels.numpy())
-    return best_thresholds(counts, detector.classes)
+            pixels = detector.network.crop(torch.from_numpy(np.ascontiguousarray(data.labels(part))))
+            labels, _ = task.answers(pixels)
+            of = np.asarray(origins.patients(part))
+            for patient in dict.fromkeys(of.tolist()):
+                mine = count_probabilities(shares.cpu().numpy()[of == patient], labels.numpy()[of == patient])
+                counts[patient] = counts[patient] + mine if patient in counts else mine
+    total = sum(counts.values(), np.zeros((len(detector.classes), 2, BINS + 1), np.int64))
+    found = best_thresholds(total, detector.classes)
+    by_patient = {patient: dice_at(mine, found.thresholds, detector.classes) for patient, mine in counts.items()}
+    return replace(found, patients={patient: dice for patient, dice in by_patient.items() if dice is not None})
+
+
+def dice_at(counts: np.ndarray, thresholds: Mapping[str, float], classes: Sequence[str]) -> float | None:
+    """Mean Dice at given thresholds of the classes that occur, from :func:`count_probabilities`; ``None``: none."""
+    scores = []
+    for name, (other, own) in zip(classes, counts, strict=True):
+        if own.sum():
+            start = round(thresholds[name] * BINS)
+            hits, false = own[start:].sum(), other[start:].sum()
+            scores.append(2.0 * hits / (hits + false + own.sum()))
+    return float(np.mean(scores)) if scores else None
 
 
 def count_probabilities(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Pixels by class, truth (0 other, 1 the class) and probability in hundredths: int64 ``(K, 2, 101)``.
 
     Args:
-        probabilities: ``(N, K, H, W)`` of the foreground classes.
-        labels: uint8 ``(N, H, W)``; 255 is left out.
+        probabilities: ``(N, K, H, W)`` of the foreground classes, or ``(N, K)`` of patches.
+        labels: whole numbers ``(N, H, W)`` or ``(N,)``; 255 is left out.
     """
     known = labels != IGNORE
     counts = np.empty((probabilities.shape[1], 2, BINS + 1), np.int64)

@@ -144,9 +144,16 @@ def test_score_slide_keeps_counts_of_pixels_and_objects_of_every_class():
         predicted, truth, ("glomerulus", "artery"), shapes(squares((7, 5))), shapes(squares((5, 5))), iou=0.5
     )
     found = {(one.cls, one.measure): one for one in scores}
-    assert len(found) == 2 * 7
+    assert len(found) == 2 * (4 + 3 + 3 + 1), "pixels, probabilities, objects, panoptic quality"
     assert found["glomerulus", "dice"].value == pytest.approx(0.8)
     assert (found["glomerulus", "dice"].tp, found["glomerulus", "dice"].fp) == (80, 20)
     assert found["glomerulus", "object_f1"].value == 1 and found["glomerulus", "object_f1"].tp == 1
     assert np.isnan(found["artery", "dice"].value) and np.isnan(found["artery", "object_f1"].value)
-    assert {one.measure for one in score_slide(predicted, truth, ("a", "b"))} == {"dice", "iou", "precision", "recall"}
+    counted = {"dice", "iou", "precision", "recall"}
+    assert {one.measure for one in score_slide(predicted.argmax(0), truth, ("a", "b"))} == counted
+    ranked = score_slide(predicted, truth, ("glomerulus", "artery"), shapes(squares((7, 5))).assign(score=0.8),
+                         shapes(squares((5, 5))), um_per_px=2.0)  # fmt: skip
+    values = {one.measure: one.value for one in ranked if one.cls == "glomerulus"}
+    assert values["ap50"] == 1 and values["ap"] == pytest.approx(0.4), "IoU 2/3 is a hit at 0.50, 0.55, 0.60, 0.65"
+    assert values["panoptic_quality"] == pytest.approx(2 / 3)
+    assert values["hausdorff_95"] == 4.0, "two pixels of 2 µm"

@@ -99,3 +99,22 @@ def test_without_a_last_checkpoint_that_rule_has_no_row():
     assert "last" not in set(choices["selection"])
     with pytest.raises(RecordError, match="Did you mean 'last'"):
         rule("lst")
+
+
+def test_scores_without_labels_choose_between_trials_and_a_rule_without_its_score_chooses_nothing():
+    table = two_trials()
+    looks = pd.DataFrame(
+        {"strategy": "dann", "trial": [0, 0, 1, 1], "seed": 0, "checkpoint": ["best", "last"] * 2,
+         "information": [0.1, 0.5, 0.2, 0.3], "entropy": [-0.1, -0.2, -0.3, -0.4]}
+    )  # fmt: skip
+    name = table["strategy"].iloc[0]
+    choices = select(table, ["PAS@A"], unsupervised=looks.assign(strategy=name))
+    choices = choices[choices["strategy"] == name].set_index("selection")
+    present = table[["trial", "checkpoint"]].drop_duplicates()
+    asked = looks.merge(present, on=["trial", "checkpoint"])
+    for score in ("information", "entropy"):
+        best = asked.loc[asked[score].idxmax()]
+        assert (choices.loc[score, "trial"], choices.loc[score, "checkpoint"]) == (best["trial"], best["checkpoint"])
+        assert not choices.loc[score, "uses_target_labels"]
+    assert "clusters" not in choices.index and "validation_and_clusters" not in choices.index
+    assert "validation_and_information" in choices.index

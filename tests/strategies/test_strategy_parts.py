@@ -15,8 +15,9 @@ from stainda.config import (
     load_strategy,
 )
 from stainda.errors import ConfigError
-from stainda.strategies import PARTS, build, check, describe_parts, list_strategies
+from stainda.strategies import PARTS, build, check, describe_parts
 from stainda.strategies.parts import build_part
+from stainda.study import catalogue
 
 ISSUE_2 = {
     "source_only", "colour_jitter", "hed_augmentation", "greyscale", "macenko", "reinhard", "adabn", "dann", "mmd",
@@ -32,11 +33,11 @@ def _study(strategy, **protocol):
 
 
 def test_the_strategies_of_the_first_study_are_there_and_explained():
-    listed = {row.name: row for row in list_strategies()}
-    assert set(listed) >= ISSUE_2
+    listed = {row.name: row for row in catalogue("strategies")}
+    assert set(listed) >= ISSUE_2 and len(listed) >= 40
     for row in listed.values():
-        assert row.title and len(row.description) > 80, row.name
-        assert "view" in row.parts and "norm" in row.parts
+        assert len(row.description) > 80, row.name
+        assert "view" in row.parts and "norm" in row.parts and "segmentation" in row.tasks
 
 
 @pytest.mark.parametrize("name", sorted(available("strategies")))
@@ -48,9 +49,10 @@ def test_every_strategy_file_builds_and_fits_a_study(name):
             assert build(config.with_values({path: value})).config != build(config).config or found.contains(value)
 
 
-def test_only_the_ceiling_may_see_the_targets_own_annotations():
+def test_only_the_ceiling_and_few_shot_labels_may_see_the_targets_own_annotations():
     seeing = {name for name in available("strategies") if build(load_strategy(name)).may_see_target_truth}
-    assert seeing == {"oracle"}
+    assert seeing == {"oracle", "few_shot", "few_shot_patient"}
+    assert {name for name in seeing if build(load_strategy(name)).labels.few is None} == {"oracle"}
 
 
 def test_the_plain_baseline_shares_statistics_and_alignment_keeps_them_per_domain():
@@ -69,7 +71,7 @@ def test_the_plain_baseline_shares_statistics_and_alignment_keeps_them_per_domai
         ({"view": "hed"}, "is a part of kind 'augment'"),
         ({"augment": ["geometry", {"name": "colour_jitter", "strength": "huge"}]}, "Known: light, strong"),
         ({"norm": {"name": "group", "groups": 0}}, "greater than or equal to 1"),
-        ({"labels": "target"}, "Known: all, propagated, source"),
+        ({"labels": "target"}, "Known: all, few_shot, propagated, source"),
     ],
 )
 def test_a_mistake_names_its_place_and_the_nearest_right_word(parts, says):
@@ -94,18 +96,19 @@ def test_a_search_range_for_a_parameter_that_does_not_exist_is_refused():
         check(build(config), _study(config))
 
 
+NEEDED = {"together": {"parts": {"dann": {"weight": 0.2}, "coral": {}}}}
+"""Parameters without a default."""
+
+
 def test_a_part_written_back_builds_the_same_part():
     for kind, parts in PARTS.items():
         for name in parts:
-            made = build_part(kind, PartConfig(name=name), "test")
+            made = build_part(kind, PartConfig(name=name, params=NEEDED.get(name, {})), "test")
             assert build_part(kind, made.config, "test").model_dump() == made.model_dump()
             assert made.summary().endswith((".", ":"))
     assert len(describe_parts()) == sum(map(len, PARTS.values()))
 
 
 def test_checking_strategies_does_not_wait_for_torch():
-    code = (
-        "import sys; from stainda.strategies import build, list_strategies; from stainda.config import load_strategy;"
-        "build(load_strategy('dann')); list_strategies(); sys.exit('torch' in sys.modules)"
-    )
+    code = "import sys; from stainda.study import catalogue; catalogue('strategies'); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

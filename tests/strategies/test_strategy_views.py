@@ -9,7 +9,8 @@ import torch
 from stainda.errors import ConfigError
 from stainda.stains import HED_MATRIX, combine
 from stainda.strategies import PARTS
-from stainda.strategies.views import Deconvolved, Greyscale, Macenko, Reinhard
+from stainda.strategies.fitted_views import Macenko, Reinhard
+from stainda.strategies.views import Deconvolved, Greyscale
 
 
 def _tissue(seed, hue):
@@ -88,8 +89,11 @@ def test_greyscale_does_not_tell_colours_of_one_luminance_apart():
 
 @pytest.mark.parametrize("name", sorted(PARTS["augment"]))
 def test_augmentation_is_drawn_from_the_generator_and_keeps_pixels_in_range(name):
+    if name == "mixstyle":
+        pytest.skip("acts inside the network: test_augments_parts.py")
     part = PARTS["augment"][name]()
     images = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    part.learn(lambda: images * 0.8, lambda: images * 0.5)
     labels = (images[:, 0] > 0.5).long()
     first, second = (part(images, labels, torch.Generator().manual_seed(3)) for _ in range(2))
     assert torch.equal(first[0], second[0]) and torch.equal(first[1], second[1])
@@ -98,5 +102,5 @@ def test_augmentation_is_drawn_from_the_generator_and_keeps_pixels_in_range(name
     assert first[0].min() >= 0 and first[0].max() <= 1 and first[0].shape == images.shape
     if name == "geometry":  # labels move with the pixels they belong to
         assert torch.equal((first[0][:, 0] > 0.5).long(), first[1])
-    else:
+    elif name != "elastic":
         assert torch.equal(first[1], labels)

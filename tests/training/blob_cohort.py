@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pandas as pd
 
@@ -15,6 +17,8 @@ from stainda.config import (
     TrainingConfig,
 )
 from stainda.patches import TrainingData
+from stainda.patches.few_shot import FewShot
+from stainda.patches.serial import Pairs
 from stainda.strategies import build
 from stainda.training import Job
 
@@ -46,10 +50,64 @@ def make_patch(generator, domain, size=48, empty=False):
     return (image.clip(0, 1) * 255).astype(np.uint8), labels
 
 
+def make_pair(generator, domain, other, size=48, shift=1.5):
+    """The same disc, square and turn of the tissue on two sections, the second moved by a few pixels.
+
+    Returns both images, the displacement (x, y) that registration knows of, and the labels of both.
+    """
+    cx, cy, sx, sy = generator.uniform(12, size - 12, 4)
+    radius, move, slip = generator.uniform(7, 10), generator.uniform(-6, 6, 2), generator.normal(0, shift, 2)
+    images, labels = [], []
+    for name, (dx, dy) in ((domain, (0, 0)), (other, move + slip)):
+        tissue, own, square = (np.asarray(colour) for colour in COLOURS[name])
+        y, x = np.mgrid[:size, :size] - np.array([dy, dx]).reshape(2, 1, 1)
+        image = np.broadcast_to(tissue, (size, size, 3)) + generator.normal(0, 0.03, (size, size, 1))
+        image = np.where(((abs(x - sx) < 6) & (abs(y - sy) < 6))[..., None], square, image)
+        disc = (x - cx) ** 2 + (y - cy) ** 2 < radius**2
+        image = np.where(disc[..., None], own, image) + generator.normal(0, 0.02, image.shape)
+        images.append((image.clip(0, 1) * 255).astype(np.uint8))
+        labels.append(disc.astype(np.uint8))
+    return images, move, labels
+
+
+class BlobPairs:
+    """Pairs of serial sections in memory: what ``patches.SerialPairs`` gives, registered to within ``shift`` pixels."""
+
+    def __init__(self, sources, targets, per_kind=24, seed=0, size=48, shift=1.5, swapped=False):
+        self._size, self._shift = size, shift
+        kinds = [(source, target) for source in sources for target in targets]
+        kinds += list(pairwise(targets))
+        if swapped:
+            kinds = [kind[::-1] for kind in kinds]
+        self._pairs, self.kinds = [], []
+        for one, two in kinds:
+            generator = np.random.default_rng([seed, 1, *one.encode(), *two.encode()])
+            self._pairs += [(one, two, *make_pair(generator, one, two, size, shift)) for _ in range(per_kind)]
+            self.kinds += [f"{one}|{two}"] * per_kind
+
+    def __len__(self):
+        return len(self._pairs)
+
+    def read(self, indices):
+        chosen = [self._pairs[index] for index in indices]
+        size = self._size
+        centres = np.stack(np.meshgrid(np.arange(size), np.arange(size)), -1) + 0.5
+        there = np.stack([centres + move for _, _, _, move, _ in chosen])
+        inside = ((there >= 0) & (there <= size)).all(-1)
+        return Pairs(
+            np.stack([pair[2][0] for pair in chosen]), np.stack([pair[2][1] for pair in chosen]),
+            [f"{pair[0]}_train0" for pair in chosen], [f"{pair[1]}_train0" for pair in chosen],
+            [pair[0] for pair in chosen], [pair[1] for pair in chosen],
+            (2 * there / size - 1).astype(np.float32), inside.astype(np.float32),
+            np.full(len(chosen), max(self._shift, 0.5), np.float32),
+        )  # fmt: skip
+
+
 class BlobStore:
     """A patch store in memory: the attributes of ``patches.PatchStore`` that ``patches.TrainingData`` reads."""
 
     classes = ("glomerulus",)
+    weights = None
 
     def __init__(self, sources=("PAS@A",), targets=("SR@A",), per_slide=12, seed=0, size=48):
         rows, images, labels = [], [], []
@@ -68,6 +126,7 @@ class BlobStore:
         self.table = pd.DataFrame(rows)
         for column in ("patient", "block", "stain", "centre", "scanner", "x", "y", "downsample"):
             self.table[column] = 0
+        self.table["patient"] = self.table["slide"].str.partition("_")[2]  # as the slides' numbers
         self.images, self._own = np.stack(images), np.stack(labels)
         self._own[(self.table["kind"] == "unlabelled").to_numpy()] = 255
         self.tissue_pixels = {
@@ -84,10 +143,15 @@ def make_data(job, **store):
     roles = Roles(job.sources, job.targets)
     rule = build(job.strategy).labels.rule
     made = BlobStore(job.sources, job.targets, **store)
-    return TrainingData(made, roles, labels=rule, visible=job.protocol.visible)
+    few = build(job.strategy).labels.few
+    chosen = None if few is None else FewShot(*few, seed=job.seed)
+    data = TrainingData(made, roles, labels=rule, visible=job.protocol.visible, few_shot=chosen)
+    if build(job.strategy).align.needs_pairs:
+        data.__dict__["serial"] = BlobPairs(job.sources, job.targets)
+    return data
 
 
-def make_job(strategy=None, seed=1, model=None, visible="targets", targets=("SR@A",), **training):
+def make_job(strategy=None, seed=1, model=None, visible="targets", targets=("SR@A",), sources=("PAS@A",), **training):
     settings = {"epochs": 2, "steps_per_epoch": 4, "batch_size": 8, "learning_rate": 3e-3, **training}
     return Job(
         study="blobs",
@@ -96,8 +160,8 @@ def make_job(strategy=None, seed=1, model=None, visible="targets", targets=("SR@
         task=TaskConfig(classes=("glomerulus",)),
         patches=PatchConfig(size=48, downsample=1),
         training=TrainingConfig(**settings),
-        protocol=ProtocolConfig(sources=("PAS@A",), visible=visible),
-        sources=("PAS@A",),
+        protocol=ProtocolConfig(sources=sources, visible=visible),
+        sources=tuple(sources),
         targets=tuple(targets),
         seed=seed,
     )

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
+from stainda.config import TaskConfig
 from stainda.errors import TrainingError
-from stainda.training.batches import Deck, LabelledBatches, UnlabelledBatches, need_objects
+from stainda.training.batches import Deck, LabelledBatches, UnlabelledBatches
+from stainda.training.tasks import Sorted, need_answers
 
 DOMAINS = ["a"] * 40 + ["b"] * 20
 HAS = np.arange(60) % 10 == 0  # one patch in ten shows an object
@@ -36,7 +38,15 @@ def test_a_batch_is_made_of_what_there_is():
     for has in (np.ones(60, bool), np.zeros(60, bool)):
         assert len(_labelled(False, has=has).draw()) == 8
     with pytest.raises(TrainingError, match="none of the 60 source training patches shows glomerulus"):
-        need_objects(np.zeros(60, bool), "source training", ["glomerulus"])
+        need_answers(Sorted(np.arange(60), np.zeros(60, bool), np.zeros((2, 2))), 60, "source training", TaskConfig())
+
+
+@pytest.mark.parametrize(("share", "shown"), [(0.125, 1), (1.0, 8), (0.0, 0)])
+def test_the_share_of_objects_is_a_setting(share, shown):
+    batches = LabelledBatches(np.arange(60), ["a"] * 60, HAS, 8, False, np.random.default_rng(0), share)
+    assert [int(HAS[batches.draw()].sum()) for _ in range(5)] == [shown] * 5
+    as_they_come = LabelledBatches(np.arange(60), ["a"] * 60, HAS, 60, False, np.random.default_rng(0), None)
+    assert sorted(as_they_come.draw().tolist()) == list(range(60))
 
 
 def test_many_domains_share_a_small_batch_and_still_show_objects():

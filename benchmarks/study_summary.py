@@ -1,0 +1,65 @@
+"""A run's results as one small table, for a repository or a paper.
+
+    stainda run studies/phantom_strategies.yaml
+    python benchmarks/study_summary.py runs/phantom_strategies --out docs/results/phantom_strategies.csv
+
+One row per strategy and domain (``*``: all targets) under the default selection rule: Dice with its patient-bootstrap
+interval, object F1, share of the gap to the ceiling that was closed, seeds, and processor seconds of one training.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import pandas as pd
+
+from stainda.evaluation import analyse, read_records
+from stainda.evaluation.selection import DEFAULT_RULE
+from stainda.study.folder import read_study
+
+COLUMNS = (
+    "strategy", "stain", "centre", "role", "dice", "dice_low", "dice_high", "object_f1", "gap_closed", "n_patients",
+    "n_seeds", "cpu_seconds",
+)  # fmt: skip
+
+
+def summary(run: Path) -> pd.DataFrame:
+    """The table of a finished run; see :data:`COLUMNS`."""
+    study, trials = read_study(run), pd.read_csv(run / "trials.csv", dtype={"job": str})
+    analysis = analyse(read_records(run / "records.parquet"), trials, study)
+    results = analysis.results[analysis.results["selection"] == DEFAULT_RULE]
+    keys = ["strategy", "domain"]
+    dice = results[results["measure"] == "dice"].rename(
+        columns={"mean": "dice", "low": "dice_low", "high": "dice_high"}
+    )
+    objects = results[results["measure"] == "object_f1"].rename(columns={"mean": "object_f1"})[[*keys, "object_f1"]]
+    gaps = analysis.gaps
+    gaps = gaps[(gaps["measure"] == "dice") & (gaps["selection"] == DEFAULT_RULE)][[*keys, "gap_closed"]]
+    seconds = trials.groupby("strategy")["cpu_seconds"].mean()
+    table = dice.merge(objects, on=keys, how="left").merge(gaps, on=keys, how="left")
+    table["cpu_seconds"] = table["strategy"].map(seconds)
+    together = table[table["domain"] == "all targets"].set_index("strategy")["dice"]
+    order = together.sort_values(ascending=False).index.tolist()
+    table["_place"] = table["strategy"].map({name: place for place, name in enumerate(order)})
+    table = table.sort_values(["_place", "role", "centre", "stain"], kind="stable")
+    return table[list(COLUMNS)].round(
+        {name: 4 for name in COLUMNS if "dice" in name or name in ("object_f1", "gap_closed")}
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, help="a run directory of 'stainda run'")
+    parser.add_argument("--out", type=Path, help="write the table here; default: print it")
+    settings = parser.parse_args()
+    table = summary(settings.run).round({"cpu_seconds": 1})
+    if settings.out is None:
+        print(table.to_string(index=False))
+    else:
+        table.to_csv(settings.out, index=False)
+        print(f"{len(table)} rows: {settings.out}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""Do counts and areas agree? Two ways of measuring the same thing, compared as clinical chemistry does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import special
+
+from stainda.errors import StaindaError
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Differences ``found - there`` of n pairs. Ends are 95 % intervals; ``nan`` where n does not allow a number.
+
+    Attributes:
+        bias: mean difference, with its interval.
+        lower, upper: limits of agreement, ``bias ± 1.96 SD``: where 95 % of differences of new slides are expected.
+        lower_interval, upper_interval: of the limits themselves.
+        concordance: Lin's coefficient; 1 only where all pairs are equal.
+    """
+
+    n: int
+    bias: float
+    bias_interval: tuple[float, float]
+    lower: float
+    lower_interval: tuple[float, float]
+    upper: float
+    upper_interval: tuple[float, float]
+    concordance: float
+
+
+def bland_altman(found: Array, there: Array) -> Agreement:
+    """Limits of agreement (Bland & Altman 1986; intervals after their 1999 paper, section 2.1).
+
+    The standard error of a limit is taken as ``sqrt(1/n + 1.96² / (2 (n - 1))) SD``. Pairs should be independent: give
+    one pair per patient, not per slide.
+
+    Args:
+        found, there: float (n,), of the same unit; pairs with a ``nan`` are left out.
+
+    Raises:
+        StaindaError: the lengths differ.
+    """
+    first, second = np.asarray(found, float), np.asarray(there, float)
+    if first.shape != second.shape or first.ndim != 1:
+        raise StaindaError(f"agreement needs pairs, found shapes {first.shape} and {second.shape}")
+    both = np.isfinite(first) & np.isfinite(second)
+    first, second = first[both], second[both]
+    difference, n = first - second, int(both.sum())
+    none = (float("nan"), float("nan"))
+    if n == 0:
+        return Agreement(0, np.nan, none, np.nan, none, np.nan, none, np.nan)
+    bias = float(difference.mean())
+    if n < 3:
+        return Agreement(n, bias, none, np.nan, none, np.nan, none, np.nan)
+    spread = float(difference.std(ddof=1))
+    t = float(special.stdtrit(n - 1, 0.975))
+    of_bias = t * spread / np.sqrt(n)
+    of_limit = t * spread * np.sqrt(1 / n + 1.96**2 / (2 * (n - 1)))
+    lower, upper = bias - 1.96 * spread, bias + 1.96 * spread
+    return Agreement(
+        n, bias, (bias - of_bias, bias + of_bias), lower, (lower - of_limit, lower + of_limit),
+        upper, (upper - of_limit, upper + of_limit), concordance(first, second),
+    )  # fmt: skip
+
+
+def concordance(first: Array, second: Array) -> float:
+    """Lin's concordance correlation coefficient (1989): ``2 s_xy / (s_x² + s_y² + (mean_x - mean_y)²)``.
+
+    With variances over n, as Lin defines it. ``nan`` for fewer than two pairs, and where all values are one constant
+    (nothing varies, so nothing can be said).
+    """
+    x, y = np.asarray(first, float), np.asarray(second, float)
+    if len(x) < 2:
+        return float("nan")
+    below = x.var() + y.var() + (x.mean() - y.mean()) ** 2
+    return float(2 * np.mean((x - x.mean()) * (y - y.mean())) / below) if below > 0 else float("nan")

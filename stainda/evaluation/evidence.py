@@ -1,0 +1,168 @@
+"""What records cannot hold: one row per object, and pixels by probability; counts, areas and curves are made from them.
+
+``objects.parquet`` and ``probabilities.parquet`` lie beside ``records.parquet``, with the same columns for strategy,
+job, slide and so on, for the best checkpoint alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import shapely
+
+from stainda.errors import RecordError
+from stainda.evaluation.curves import CALIBRATION_BINS, ProbabilityCounts
+from stainda.evaluation.detection import Ranked
+from stainda.evaluation.metrics import IGNORED
+from stainda.evaluation.objects import match_objects, polygons
+from stainda.files import whole_file
+
+SLIDE_COLUMNS = (
+    "study", "strategy", "trial", "seed", "checkpoint", "job", "stain", "centre", "domain", "patient", "slide", "split",
+)  # fmt: skip
+OBJECT_COLUMNS = (*SLIDE_COLUMNS, "class", "kind", "score", "iou", "area_um2", "true_area_um2")
+PROBABILITY_COLUMNS = (*SLIDE_COLUMNS, "class", "bin", "positive", "negative", "total")
+
+SLIDE, HIT, FALSE, MISSED = "slide", "hit", "false", "missed"
+"""Kinds of rows: one ``slide`` row per slide and class, whose ``area_um2`` is its tissue, also where nothing is; then
+its objects. Objects left out of scoring (see ``objects``) have no row."""
+
+
+def object_rows(
+    truth: Any,
+    predicted: Any,
+    classes: Sequence[str],
+    um_per_px: float | None,
+    tissue_um2: float | None,
+    where: Mapping[str, Any],
+    ignored: Any = None,
+) -> list[dict[str, Any]]:
+    """The fate of every object of a slide at IoU 0.5.
+
+    Args:
+        truth, predicted: shapes, level-0 pixels.
+        um_per_px: micrometres per level-0 pixel; areas are ``nan`` without it.
+        tissue_um2: area of tissue.
+        where: values of :data:`SLIDE_COLUMNS`.
+    """
+    unit = float("nan") if um_per_px is None else um_per_px**2
+    rows: list[dict[str, Any]] = []
+    for name in classes:
+        there, found = truth[truth["class"] == name], predicted[predicted["class"] == name]
+        matching = match_objects(there, found, 0.5, ignored=ignored)
+        areas, found_areas = shapely.area(polygons(there)) * unit, shapely.area(polygons(found)) * unit
+        scores = found["score"].to_numpy(float) if "score" in found.columns else np.full(len(found), np.nan)
+        base = {**where, "class": name, "score": np.nan, "iou": np.nan, "area_um2": np.nan, "true_area_um2": np.nan}
+        rows.append({**base, "kind": SLIDE, "area_um2": np.nan if tissue_um2 is None else tissue_um2})
+        for index, hit in enumerate(matching.truth):
+            if hit >= 0:
+                found_one = {"score": scores[hit], "iou": matching.iou[index], "area_um2": found_areas[hit]}
+                rows.append({**base, "kind": HIT, **found_one, "true_area_um2": areas[index]})
+            elif hit == -1:
+                rows.append({**base, "kind": MISSED, "true_area_um2": areas[index]})
+        for index in np.flatnonzero(matching.predicted == -1):
+            rows.append({**base, "kind": FALSE, "score": scores[index], "area_um2": found_areas[index]})
+    return rows
+
+
+def probability_rows(
+    probabilities: npt.NDArray[Any], truth: npt.NDArray[Any], classes: Sequence[str], where: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """Pixels of a slide in ``CALIBRATION_BINS`` bins of probability, empty ones left out.
+
+    Args:
+        probabilities: float (n_classes, h, w).
+        truth: labels uint8 (h, w), 255 ignored.
+    """
+    used = truth != IGNORED
+    rows: list[dict[str, Any]] = []
+    for index, name in enumerate(classes):
+        counts = ProbabilityCounts.of(probabilities[index][used], truth[used] == index + 1, CALIBRATION_BINS)
+        for place in np.flatnonzero(counts.positive + counts.negative):
+            rows.append(
+                {
+                    **where,
+                    "class": name,
+                    "bin": int(place),
+                    "positive": int(counts.positive[place]),
+                    "negative": int(counts.negative[place]),
+                    "total": float(counts.total[place]),
+                }
+            )
+    return rows
+
+
+def probability_counts(rows: pd.DataFrame) -> ProbabilityCounts:
+    """The rows of any number of slides added up."""
+    sums = rows.groupby("bin")[["positive", "negative", "total"]].sum().reindex(range(CALIBRATION_BINS), fill_value=0)
+    return ProbabilityCounts(
+        sums["positive"].to_numpy(np.int64), sums["negative"].to_numpy(np.int64), sums["total"].to_numpy(float)
+    )
+
+
+def ranked_at(rows: pd.DataFrame, iou: float = 0.5) -> Ranked:
+    """Detections of any number of slides by score, at an IoU of at least 0.5.
+
+    Raises:
+        RecordError: below 0.5, where one object may have several partners that the table does not hold.
+    """
+    if iou < 0.5:
+        raise RecordError("the table of objects holds pairs from IoU 0.5 on")
+    detections = rows[rows["kind"].isin([HIT, FALSE])].sort_values("score", ascending=False, kind="stable")
+    hit = (detections["iou"] >= iou).to_numpy()
+    return Ranked(detections["score"].to_numpy(float), hit, int(rows["kind"].isin([HIT, MISSED]).sum()))
+
+
+def counts_and_areas(rows: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
+    """Objects found and annotated, their mean areas, and their number per mm² of tissue, per group of slides.
+
+    Returns:
+        ``by``, ``found``, ``there``, ``found_area_um2``, ``true_area_um2`` (means), ``tissue_mm2``,
+        ``found_per_mm2``, ``true_per_mm2``.
+    """
+    keys = [*by]
+    kinds = rows["kind"]
+    found, there = rows[kinds.isin([HIT, FALSE])].groupby(keys), rows[kinds.isin([HIT, MISSED])].groupby(keys)
+    slides = rows[kinds == SLIDE].groupby(keys)
+    table = pd.DataFrame({"tissue_mm2": slides["area_um2"].sum(min_count=1) / 1e6})
+    table["found"] = found.size().reindex(table.index, fill_value=0)
+    table["there"] = there.size().reindex(table.index, fill_value=0)
+    table["found_area_um2"] = found["area_um2"].mean().reindex(table.index)
+    table["true_area_um2"] = there["true_area_um2"].mean().reindex(table.index)
+    for name in ("found", "there"):
+        density = "found_per_mm2" if name == "found" else "true_per_mm2"
+        table[density] = (table[name] / table["tissue_mm2"]).where(table["tissue_mm2"] > 0)
+    return table.reset_index()
+
+
+def write_evidence(rows: Sequence[Mapping[str, Any]] | pd.DataFrame, columns: Sequence[str], path: str | Path) -> Path:
+    """Write one of the two tables as Parquet, whole or not at all."""
+    table = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(list(rows), columns=list(columns))
+    with whole_file(path) as aside:
+        table.reindex(columns=list(columns)).to_parquet(aside, index=False)
+    return Path(path)
+
+
+def read_evidence(path: str | Path, columns: Sequence[str]) -> pd.DataFrame:
+    """Read one of the two tables.
+
+    Raises:
+        RecordError: it is not there, not Parquet, or lacks a column.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise RecordError(
+            "there is no such file", file=path, remedy="Run 'stainda run' again: it scores what is missing"
+        )
+    try:
+        table = pd.read_parquet(path)
+    except Exception as error:  # pyarrow raises many kinds; all mean the same to a person
+        raise RecordError(f"not a readable Parquet file ({error})", file=path, remedy="Evaluate again") from error
+    if missing := [name for name in columns if name not in table.columns]:
+        raise RecordError(f"columns {', '.join(missing)} missing", file=path, remedy="Evaluate again")
+    return table

@@ -1,0 +1,213 @@
+"""Where scores vary: between patients, between domains, between trainings with another seed; and how many patients it
+would take to see a difference.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy import optimize, special
+
+from stainda.evaluation.scores import patient_scores
+
+Array = npt.NDArray[Any]
+
+FACTORS = ("patient", "domain", "seed")
+VARIANCE_COLUMNS = ["strategy", "measure", "component", "variance", "share", "levels", "n", "note"]
+MIXED_COLUMNS = ["term", "estimate", "low", "high", "p", "n", "note"]
+
+_MOST_SCORES = 1200
+"""Scores of which all pairs are compared; of more, a fixed random choice."""
+
+
+def variance_components(
+    values: Array, factors: Sequence[Array], generator: np.random.Generator
+) -> npt.NDArray[np.float64]:
+    """Variance of each factor and of what is left, from pairs of scores.
+
+    In the model ``y = mean + a_factor1 + a_factor2 + … + rest`` with independent effects, half the expected squared
+    difference of two scores is the sum of the variances of the factors in which they differ, plus that of the rest.
+    The variances are the non-negative least-squares solution over all pairs: the ANOVA estimate where the design is
+    balanced, and unbiased (before it is cut at 0) where cells are missing.
+
+    Args:
+        values: float (n,), finite.
+        factors: labels (n,) each.
+
+    Returns:
+        float (len(factors) + 1,), the last one of the rest. A factor of one level, or of which nothing could be told
+        apart from another, gets ``nan``.
+    """
+    values = np.asarray(values, float)
+    codes = [np.unique(np.asarray(one).astype(str), return_inverse=True)[1] for one in factors]
+    if len(values) > _MOST_SCORES:
+        kept = np.sort(generator.permutation(len(values))[:_MOST_SCORES])
+        values, codes = values[kept], [one[kept] for one in codes]
+    first, second = np.triu_indices(len(values), 1)
+    if not len(first):
+        return np.full(len(codes) + 1, np.nan)
+    half = 0.5 * (values[first] - values[second]) ** 2
+    differs = np.stack([one[first] != one[second] for one in codes] + [np.ones(len(first), bool)], 1)
+    patterns, place, count = np.unique(differs, axis=0, return_inverse=True, return_counts=True)
+    means = np.bincount(place.ravel(), half) / count
+    usable = np.append(patterns[:, :-1].any(axis=0), True)
+    design = patterns[:, usable].astype(float)
+    if np.linalg.matrix_rank(design) < design.shape[1]:
+        return np.full(len(codes) + 1, np.nan)
+    weight = np.sqrt(count)
+    found = np.full(len(codes) + 1, np.nan)
+    found[usable], _ = optimize.nnls(design * weight[:, None], means * weight)
+    return found
+
+
+def variance_table(records: pd.DataFrame, measure: str, generator: np.random.Generator) -> pd.DataFrame:
+    """Variance of each strategy's test scores, split into patient, domain, seed, and the rest.
+
+    Args:
+        records: rows of ONE checkpoint per strategy and seed (see ``selection.chosen_records``).
+
+    Returns:
+        :data:`VARIANCE_COLUMNS`; ``rest`` holds what neither explains: their interactions, mostly.
+    """
+    rows = records[(records["measure"] == measure) & (records["split"] == "test")]
+    scores = patient_scores(rows, ["strategy", "seed", "domain", "class"])
+    scores = scores[np.isfinite(scores["value"])]
+    scores = scores.groupby(["strategy", *FACTORS], sort=False)["value"].mean().reset_index()
+    table: list[dict[str, Any]] = []
+    for strategy, of_strategy in scores.groupby("strategy", sort=False):
+        found = variance_components(
+            of_strategy["value"].to_numpy(), [of_strategy[one].to_numpy() for one in FACTORS], generator
+        )
+        total = float(np.nansum(found))
+        for name, value in zip((*FACTORS, "rest"), found, strict=True):
+            levels = int(of_strategy[name].nunique()) if name in FACTORS else len(of_strategy)
+            note = "one level: cannot be told" if levels < 2 else "cannot be told apart here" if np.isnan(value) else ""
+            share = value / total if total > 0 else np.nan
+            table.append(
+                {
+                    "strategy": strategy, "measure": measure, "component": name, "variance": value, "share": share,
+                    "levels": levels, "n": len(of_strategy), "note": note,
+                }
+            )  # fmt: skip
+    return pd.DataFrame(table, columns=VARIANCE_COLUMNS)
+
+
+def mixed_model(scores: pd.DataFrame, baseline: str) -> pd.DataFrame:
+    """``score ~ strategy + stain + centre`` with a random intercept per patient (REML, statsmodels' ``MixedLM``).
+
+    Args:
+        scores: columns ``value``, ``strategy``, ``stain``, ``centre``, ``patient``; seeds averaged.
+        baseline: the strategy the others are compared with.
+
+    Returns:
+        :data:`MIXED_COLUMNS`: one row per term with its 95 % Wald interval; a factor of one level is left out. A
+        single row with an empty estimate and a ``note`` where the model cannot be fitted or did not converge: Wald
+        intervals then mean nothing.
+    """
+    import statsmodels.formula.api as formulas
+
+    table = scores[np.isfinite(scores["value"])].copy()
+    n = len(table)
+    groups = table["patient"].nunique()
+    if groups < 3:
+        return _nothing(n, f"{groups} patient{'s' * (groups != 1)}: a random effect of patients needs at least 3")
+    order = [baseline, *sorted(set(table["strategy"]) - {baseline})] if baseline in set(table["strategy"]) else None
+    table["strategy"] = pd.Categorical(table["strategy"], categories=order)
+    terms = [name for name in ("strategy", "stain", "centre") if table[name].nunique() > 1]
+    if not terms:
+        return _nothing(n, "one strategy, stain and centre: nothing to compare")
+    formula = "value ~ " + " + ".join(f"C({name})" for name in terms)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        fit, reason = None, "the fit did not converge"
+        for optimiser in ("lbfgs", "bfgs", "powell"):  # lbfgs can step onto a singular matrix where the others arrive
+            try:
+                found = formulas.mixedlm(formula, table, groups=table["patient"]).fit(reml=True, method=[optimiser])
+            except (np.linalg.LinAlgError, ValueError) as error:
+                reason = f"cannot be fitted: {str(error).splitlines()[0]}"
+                continue
+            if found.converged:
+                fit = found
+                break
+    if fit is None:
+        return _nothing(n, reason)
+    note = (
+        "patients do not differ beyond the rest (variance 0)" if any("boundary" in str(w.message) for w in said) else ""
+    )
+    ends = fit.conf_int()
+    rows = [
+        {
+            "term": _term(str(name)), "estimate": float(fit.params[name]), "low": float(ends.loc[name, 0]),
+            "high": float(ends.loc[name, 1]), "p": float(fit.pvalues[name]), "n": n, "note": note,
+        }
+        for name in fit.fe_params.index
+    ]  # fmt: skip
+    spread = {"term": "patient (standard deviation)", "estimate": math.sqrt(max(float(fit.cov_re.iloc[0, 0]), 0.0))}
+    rest = {"term": "rest (standard deviation)", "estimate": math.sqrt(float(fit.scale))}
+    rows += [{**one, "low": np.nan, "high": np.nan, "p": np.nan, "n": n, "note": note} for one in (spread, rest)]
+    return pd.DataFrame(rows, columns=MIXED_COLUMNS)
+
+
+def patients_needed(differences: Array, power: float = 0.8, level: float = 0.95) -> float:
+    """Patients that a paired comparison needs to find a difference such as the observed one.
+
+    For a two-sided paired t test, if the true mean and spread of the differences were those observed. A planning
+    figure: it says nothing of the study at hand (its p value already says it), and from few patients it is itself
+    very uncertain.
+
+    Returns:
+        A whole number, at least 2; infinite where the mean difference is 0; ``nan`` with fewer than two patients or
+        where all differ alike.
+    """
+    from statsmodels.stats.power import TTestPower
+
+    values = np.asarray(differences, float)
+    values = values[np.isfinite(values)]
+    if len(values) < 2 or np.ptp(values) <= 1e-9 * np.abs(values).max():
+        return float("nan")
+    effect = abs(float(values.mean())) / float(values.std(ddof=1))
+    if effect < 1e-6:
+        return float("inf")
+    solver = TTestPower()
+
+    def reached(n: float) -> float:
+        value = float(solver.power(effect, n, 1 - level))
+        return _power_of_a_large_effect(effect, n, 1 - level) if np.isnan(value) else value
+
+    if effect > 50 or reached(2) >= power:
+        return 2.0
+    high = 4.0
+    while reached(high) < power:
+        high *= 2
+    return float(math.ceil(optimize.brentq(lambda n: reached(n) - power, 2, high)))
+
+
+def _power_of_a_large_effect(effect: float, n: float, alpha: float) -> float:
+    """Power of the two-sided t test as a mean over quantiles of the standard deviation.
+
+    scipy's noncentral t is ``nan`` for few degrees of freedom and large effects (n = 2, effect 8).
+    """
+    freedom = n - 1
+    limit = special.stdtrit(freedom, 1 - alpha / 2)
+    spread = np.sqrt(special.chdtri(freedom, (np.arange(4000) + 0.5) / 4000) / freedom)
+    shift = effect * math.sqrt(n)
+    return float(np.mean(special.ndtr(shift - limit * spread) + special.ndtr(-shift - limit * spread)))
+
+
+def _nothing(n: int, note: str) -> pd.DataFrame:
+    empty = {"term": "", "estimate": np.nan, "low": np.nan, "high": np.nan, "p": np.nan, "n": n, "note": note}
+    return pd.DataFrame([empty], columns=MIXED_COLUMNS)
+
+
+def _term(name: str) -> str:
+    """``C(strategy)[T.dann]`` as ``strategy: dann``."""
+    if name.startswith("C("):
+        factor, _, level = name[2:].partition(")[T.")
+        return f"{factor}: {level.rstrip(']')}"
+    return "intercept" if name == "Intercept" else name

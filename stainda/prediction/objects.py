@@ -1,0 +1,188 @@
+"""Probability maps to objects: connected pixels, split where objects touch, or discs at peaks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from stainda.config import TaskConfig
+from stainda.errors import SlideError
+
+if TYPE_CHECKING:
+    import geopandas as gpd
+
+APART = 0.75
+"""Diameters that two discs of one class are apart, at least: of nearer ones the less probable is dropped."""
+
+_FINER, _LARGEST = 4, 2**27
+
+
+@dataclass(frozen=True)
+class ProbabilityMap:
+    """Probability of each class over a region of a slide.
+
+    Attributes:
+        array: float32 (float16 where it would exceed 1 GiB), ``(classes, h, w)``; 0 where there is no tissue.
+        downsample: level-0 pixels per pixel.
+        x, y: level-0 position of the corner of the first pixel.
+        classes: names along the first axis.
+        notes: how batch statistics and colours of this slide were obtained.
+        mpp: micrometres per level-0 pixel, where known.
+        cell: pixels the network sees per pixel of the map: 1, more where a window slid from cell to cell.
+    """
+
+    array: np.ndarray
+    downsample: float
+    x: float
+    y: float
+    classes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    mpp: float | None = None
+    cell: float = 1.0
+
+    def finer(self) -> ProbabilityMap:
+        """A map of cells in quarters of cells (in larger parts where that would exceed half a GiB), linearly between
+        their centres; a map of pixels as it is."""
+        factor = int(min(_FINER, self.cell, (_LARGEST / max(self.array.size, 1)) ** 0.5))
+        if factor <= 1:
+            return self
+        from scipy.ndimage import zoom
+
+        array = zoom(self.array.astype(np.float32), (1, factor, factor), order=1, mode="nearest", grid_mode=True)
+        return replace(self, array=array, downsample=self.downsample / factor, cell=self.cell / factor)
+
+
+def label_map(found: ProbabilityMap, thresholds: Sequence[float]) -> np.ndarray:
+    """uint8 ``(h, w)``: 0, or 1 + index of the most probable class among those above their thresholds."""
+    limits = np.asarray(thresholds, found.array.dtype)[:, None, None]
+    above = np.where(found.array >= limits, found.array, 0)
+    labels = above.argmax(0).astype(np.uint8) + 1
+    labels[above.max(0) <= 0] = 0
+    return labels
+
+
+def find_objects(
+    found: ProbabilityMap, task: TaskConfig, thresholds: Sequence[float], patch_mpp: float | None
+) -> gpd.GeoDataFrame:
+    """Objects of a probability map, level-0 pixels.
+
+    Of a map of pixels, and of one of cells with ``objects: components``: connected pixels (quarters of cells) above the
+    threshold of their class, cut at necks with ``split_touching``; those below the task's minimum size are left out.
+    Of a map of cells with ``objects: peaks``: discs, see :func:`disc_peaks`.
+
+    Args:
+        thresholds: by class, in the order of the map's.
+        patch_mpp: micrometres per pixel the network sees, where the job fixes them.
+
+    Returns:
+        Shapes with ``class`` and ``score`` (mean probability over the object).
+
+    Raises:
+        SlideError: a size is in µm and the slide's pixel size is not known.
+    """
+    from stainda.annotations import instances, join_shapes, make_shapes, outlines
+
+    fine = found.finer()
+    tables = []
+    if task.kind == "classification" and task.objects == "peaks":
+        diameter = _diameter(fine, task, patch_mpp)
+        for cls, shares, threshold in zip(fine.classes, fine.array, thresholds, strict=True):
+            centres, scores = disc_peaks(shares, diameter, threshold)
+            tables.append(make_shapes(_discs(centres, diameter, fine), cls, score=scores.tolist()))
+        return join_shapes(tables)
+    labels = label_map(fine, thresholds)
+    least = task.min_object_px / fine.downsample**2
+    if task.min_object_um2 is not None:
+        what = f"objects below {task.min_object_um2} µm² are to be left out"
+        pixel = _pixel_um(fine, patch_mpp, what, "min_object_px in place of min_object_um2")
+        least = max(least, task.min_object_um2 / pixel**2)
+    for index, cls in enumerate(fine.classes):
+        objects = instances(labels == index + 1, min_px=least, split_touching=task.split_touching)
+        count = int(objects.max(initial=0))
+        if count:
+            sums = np.bincount(objects.ravel(), weights=fine.array[index].astype(np.float64).ravel())
+            scores = (sums / np.maximum(np.bincount(objects.ravel()), 1))[1:]
+            tables.append(outlines(objects, fine.x, fine.y, fine.downsample, scores=scores, cls=cls))
+    return join_shapes(tables)
+
+
+def disc_peaks(shares: np.ndarray, diameter: float, threshold: float) -> tuple[np.ndarray, np.ndarray]:
+    """Where discs of one size lie best.
+
+    A disc is placed where the mean probability over it is a local maximum, if the mean over its inner half (of half the
+    diameter) reaches the threshold. The best come first; a disc nearer than :data:`APART` diameters to a better one is
+    dropped (non-maximum suppression). A plateau of equal means counts as one maximum at its middle.
+
+    Args:
+        shares: probability of one class, float ``(h, w)``.
+        diameter: of the discs, pixels of the map.
+
+    Returns:
+        Centres x, y, float ``(n, 2)``, in pixels from the corner of the map, and mean probabilities ``(n,)``.
+    """
+    from scipy import ndimage
+    from scipy.spatial import cKDTree
+
+    shares = np.asarray(shares, np.float32)
+    disc = _disc(diameter / 2)
+    mean = _mean_over(shares, disc)
+    inner = _mean_over(shares, _disc(diameter / 4))
+    top = (mean >= ndimage.maximum_filter(mean, footprint=disc) - 1e-6) & (inner >= threshold) & (mean > 1e-6)
+    labels, count = ndimage.label(top, structure=np.ones((3, 3)))
+    if not count:
+        return np.zeros((0, 2)), np.zeros(0)
+    numbers = np.arange(1, count + 1)
+    worth = np.asarray(ndimage.maximum(mean, labels, numbers), float)
+    centres = np.asarray(ndimage.center_of_mass(top, labels, numbers), float)[:, ::-1] + 0.5
+    order = np.lexsort((centres[:, 0], centres[:, 1], -worth))
+    near = cKDTree(centres)
+    dropped, kept = np.zeros(count, bool), []
+    for one in order:
+        if not dropped[one]:
+            kept.append(one)
+            dropped[near.query_ball_point(centres[one], APART * diameter * (1 - 1e-6))] = True
+    return centres[kept], worth[kept]
+
+
+def _mean_over(shares: np.ndarray, disc: np.ndarray) -> np.ndarray:
+    from scipy.signal import oaconvolve
+
+    mean = oaconvolve(shares, (disc / disc.sum()).astype(np.float32), mode="same")
+    return np.clip(mean, 0.0, 1.0)
+
+
+def _disc(radius: float) -> np.ndarray:
+    """Pixels whose centres lie within ``radius`` of the middle one's, bool, of odd size."""
+    reach = max(0, int(np.floor(radius)))
+    y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
+    return x**2 + y**2 <= max(radius, 0.5) ** 2
+
+
+def _discs(centres: np.ndarray, diameter: float, found: ProbabilityMap) -> list[object]:
+    import shapely
+
+    at = centres * found.downsample + (found.x, found.y)
+    return list(shapely.buffer(shapely.points(at), 0.5 * diameter * found.downsample, quad_segs=8))
+
+
+def _diameter(found: ProbabilityMap, task: TaskConfig, patch_mpp: float | None) -> float:
+    """Of the discs, pixels of the map; in micrometres where those can be known."""
+    if task.object_um is None or (task.object_px is not None and found.mpp is None and patch_mpp is None):
+        assert task.object_px is not None
+        return task.object_px / found.downsample
+    what = f"objects of {task.object_um} µm are asked for"
+    return task.object_um / _pixel_um(found, patch_mpp, what, "object_px in place of object_um")
+
+
+def _pixel_um(found: ProbabilityMap, patch_mpp: float | None, what: str, instead: str) -> float:
+    """Micrometres per pixel of the map."""
+    if patch_mpp is not None:
+        return patch_mpp * found.cell
+    if found.mpp is None:
+        raise SlideError(
+            f"{what} and the pixel size is not known", remedy=f"Give the slide's mpp, or set task.{instead}"
+        )
+    return found.mpp * found.downsample

@@ -1,0 +1,63 @@
+"""A patch classifier over a region: a window slides from cell to cell, and what it answers is a map of cells."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from stainda.prediction.regions import Region
+from stainda.progress import SILENT, Progress
+
+_READ_AT_ONCE = 32
+
+
+def map_size(region: Region, cell: int) -> tuple[int, int]:
+    """Height and width of the map of cells; the last ones may reach beyond the region."""
+    return max(1, math.ceil(region.height / cell)), max(1, math.ceil(region.width / cell))
+
+
+def slide_window(
+    answer: Callable[[np.ndarray], np.ndarray],
+    region: Region,
+    out: np.ndarray,
+    size: int,
+    cell: int,
+    batch: int,
+    name: str,
+    progress: Progress = SILENT,
+) -> None:
+    """Ask about every cell with tissue, the window centred on it, and write the answers to ``out``.
+
+    Args:
+        answer: uint8 patches ``(n, size, size, 3)`` to probabilities of the classes ``(n, classes)``.
+        out: ``(classes, *map_size)``; cells without tissue stay as they are.
+        size: pixels of the window, at the region's scale. Where ``size - cell`` is odd the window lies half a pixel
+            off the cell's centre.
+        cell: pixels from window to window.
+        batch: windows asked about at once.
+    """
+    rows, columns = out.shape[1:]
+    before = (size - cell) // 2
+    corners = np.arange(columns) * cell
+    with progress.task(f"Predicting {name}", rows) as bar:
+        for row in range(rows):
+            top = row * cell
+            boxes = np.stack([corners, np.full(columns, top), corners + cell, np.full(columns, top + cell)], 1)
+            for first, last in _runs(region.tissue_share(boxes) > 0, min(batch, _READ_AT_ONCE)):
+                wide = (last - first - 1) * cell + size
+                strip = region.read(first * cell - before, top - before, wide, size)
+                windows = np.stack([strip[:, at * cell : at * cell + size] for at in range(last - first)])
+                out[:, row, first:last] = answer(windows).T
+            bar.advance(1.0)
+
+
+def _runs(wanted: np.ndarray, longest: int) -> Iterator[tuple[int, int]]:
+    """First and one past the last of neighbouring cells, at most ``longest`` of them."""
+    at = np.flatnonzero(wanted)
+    breaks = np.flatnonzero(np.diff(at) > 1) + 1
+    for run in np.split(at, breaks):
+        for start in range(0, len(run), longest):
+            part = run[start : start + longest]
+            yield int(part[0]), int(part[-1]) + 1

@@ -1,0 +1,73 @@
+"""Gradually vanishing bridges: what is the domain's own is given a place of its own, which then shrinks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from stainda.strategies.adversarial import Adversarial, certainty, dense_cross_entropy
+from stainda.strategies.align import Site, Step
+from stainda.strategies.parts import Field, register
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+@register("align", "gvb")
+class Gvb(Adversarial):
+    """Adversarial on predictions, with a bridge on either side for what is the domain's own.
+
+    A classifier γ beside the network's reads the same features f; D judges ``softmax(z - γ(f))``, z being the network's
+    logits, through a reversed gradient. D has a bridge too: its verdict is ``d(p) - b(p)``. Both bridges are made to
+    vanish by the mean of their absolute values: the network's by the network, D's by D (on predictions that pass no
+    gradient). Rows weigh as in CDAN-E where ``entropy`` is set.
+
+    The network is used without γ, so that its task loss is on z itself; the paper trains and uses z - γ. With few
+    classes a prediction at one pixel says little of its domain: D sees ``samples`` pixels drawn evenly by class.
+    """
+
+    reference: ClassVar[str] = "Cui et al. 2020, Gradually Vanishing Bridge, arXiv 2003.13183"
+    target_logits: ClassVar[bool] = True
+
+    layer: str = Field("decoder", description="layer the bridge reads: the last before the classes")
+    features: Literal["spatial", "pooled", "sampled"] = Field(
+        "sampled", description="every position, the mean of a patch, or sampled positions"
+    )
+    bridge: float = Field(1.0, ge=0, description="weight of the network's bridge, which it makes vanish")
+    verdict_bridge: float = Field(1.0, ge=0, description="the same for the discriminator's")
+    entropy: bool = Field(False, description="rows weighed by how sure their prediction is")
+
+    def modules(self, site: Site) -> dict[str, nn.Module]:
+        from torch import nn
+
+        from stainda.strategies.discriminators import PooledDiscriminator
+
+        outputs = self.outputs(site)
+        return {
+            "bridge": nn.Linear(site.channels, site.n_classes),
+            "discriminator": PooledDiscriminator(site.n_classes, self.hidden, outputs),
+            "verdict_bridge": PooledDiscriminator(site.n_classes, self.hidden, outputs),
+        }
+
+    def losses(self, step: Step) -> dict[str, Tensor]:
+        import torch
+
+        from stainda.strategies.adapt import layers
+        from stainda.strategies.dense import reversed_gradient
+
+        size, told, bridged, vanishing = layers.AbsLoss(), [], [], []
+        for side, rows in enumerate(self.rows(step)):
+            assert rows.probabilities is not None
+            gamma = step.modules["bridge"](rows.features)
+            # the log of a probability is its logit up to what softmax does not see
+            shares = torch.softmax(rows.probabilities.clamp(min=1e-6).log() - gamma, dim=1)
+            seen = reversed_gradient(shares, self.strength(step))
+            verdict = step.modules["discriminator"](seen) - step.modules["verdict_bridge"](seen)
+            loss = dense_cross_entropy(verdict, self.labels(rows.domains, side))
+            told.append((loss * certainty(shares.detach()) if self.entropy else loss).mean())
+            bridged.append(size(gamma))
+            vanishing.append(size(step.modules["verdict_bridge"](shares.detach())))
+        return {
+            "domain": 0.5 * (told[0] + told[1]),
+            "bridge": self.bridge * 0.5 * (bridged[0] + bridged[1]),
+            "verdict_bridge": self.verdict_bridge * 0.5 * (vanishing[0] + vanishing[1]),
+        }

@@ -1,0 +1,37 @@
+"""Outputs of several layers of one forward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+
+from stainda.strategies.features import find_layer
+
+
+@contextmanager
+def listening(network: nn.Module, layers: Sequence[str]) -> Iterator[list[Tensor]]:
+    """Inside the block the list fills with the layers' outputs (float32, attached to the graph) as the network runs.
+
+    The list is in the order of ``layers``, whatever the order in which the network comes to them.
+
+    Raises:
+        ConfigError: the network has no such layer.
+    """
+    found: dict[str, Tensor] = {}
+    seen: list[Tensor] = []
+    handles = []
+    for layer in layers:
+
+        def read(_module: nn.Module, _inputs: Any, output: Any, layer: str = layer) -> None:
+            found[layer] = (output[-1] if isinstance(output, list | tuple) else output).float()
+
+        handles.append(find_layer(network, layer).register_forward_hook(read))
+    try:
+        yield seen
+        seen.extend(found[layer] for layer in layers)
+    finally:
+        for handle in handles:
+            handle.remove()

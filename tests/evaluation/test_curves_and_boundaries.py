@@ -1,0 +1,118 @@
+"""Threshold-free and boundary measures against scikit-learn, scikit-image and brute force."""
+
+import numpy as np
+import pytest
+from scipy.spatial.distance import cdist
+from skimage.metrics import hausdorff_distance
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from stainda.errors import StaindaError
+from stainda.evaluation import ProbabilityCounts, bland_altman, concordance, surface_distances
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_areas_under_curves_equal_scikit_learn_on_probabilities_of_three_digits(seed):
+    rng = np.random.default_rng(seed)
+    truth = rng.random(2000) < 0.2
+    probabilities = np.round(np.clip(rng.normal(0.4 + 0.2 * truth, 0.2), 0, 0.999), 3)
+    counts = ProbabilityCounts.of(probabilities, truth)
+    assert counts.auroc == pytest.approx(roc_auc_score(truth, probabilities), abs=1e-12)
+    assert counts.average_precision == pytest.approx(average_precision_score(truth, probabilities), abs=1e-12)
+
+
+def test_counts_of_two_slides_add_up_to_those_of_both():
+    rng = np.random.default_rng(0)
+    values, truth = rng.random(500), rng.random(500) < 0.5
+    both = ProbabilityCounts.of(values[:200], truth[:200]) + ProbabilityCounts.of(values[200:], truth[200:])
+    whole = ProbabilityCounts.of(values, truth)
+    np.testing.assert_array_equal(both.positive, whole.positive)
+    assert both.auroc == pytest.approx(whole.auroc)
+
+
+def test_calibration_error_by_hand():
+    # bin of 0.9: 10 pixels, half of them the class: 0.4 off; bin of 0.1: 30 pixels, none: 0.1 off
+    values, truth = np.r_[np.full(10, 0.9), np.full(30, 0.1)], np.r_[np.arange(10) < 5, np.zeros(30, bool)]
+    assert ProbabilityCounts.of(values, truth).calibration_error == pytest.approx((10 * 0.4 + 30 * 0.1) / 40)
+    mean, share, pixels = ProbabilityCounts.of(values, truth, 20).reliability()
+    assert (mean[18], share[18], pixels[18]) == (pytest.approx(0.9), 0.5, 10)
+    rng = np.random.default_rng(1)
+    sure = rng.random(200_000)
+    assert ProbabilityCounts.of(sure, rng.random(200_000) < sure).calibration_error < 0.01
+
+
+def test_where_curves_say_nothing():
+    none = ProbabilityCounts.of(np.array([0.2, 0.7]), np.zeros(2, bool))
+    assert np.isnan(none.auroc) and np.isnan(none.average_precision)
+    assert np.isnan(ProbabilityCounts.of(np.zeros(0), np.zeros(0, bool)).calibration_error)
+    with pytest.raises(StaindaError, match="not between 0 and 1"):
+        ProbabilityCounts.of(np.array([1.5]), np.array([True]))
+
+
+def blob(rng, size=60):
+    y, x = np.mgrid[:size, :size]
+    mask = np.zeros((size, size), bool)
+    for _ in range(3):
+        (cx, cy), r = rng.uniform(10, size - 10, 2), rng.uniform(4, 12)
+        mask |= (x - cx) ** 2 + (y - cy) ** 2 < r**2
+    return mask
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_distances_equal_brute_force_and_scikit_image(seed):
+    rng = np.random.default_rng(seed)
+    first, second = blob(rng), blob(rng)
+
+    def edge(mask):
+        padded = np.pad(mask, 1)
+        inner = padded[:-2, 1:-1] & padded[2:, 1:-1] & padded[1:-1, :-2] & padded[1:-1, 2:]
+        return mask & ~inner
+
+    a, b = np.argwhere(edge(first)) * 0.5, np.argwhere(edge(second)) * 0.5
+    apart = cdist(a, b)
+    there, back = apart.min(axis=1), apart.min(axis=0)
+    found = surface_distances(first, second, spacing=0.5)
+    assert found.hausdorff_95 == pytest.approx(max(np.percentile(there, 95), np.percentile(back, 95)))
+    assert found.mean == pytest.approx(np.concatenate([there, back]).mean())
+    largest = surface_distances(first, second, percentile=100).hausdorff_95
+    assert largest == pytest.approx(hausdorff_distance(edge(first), edge(second)))
+
+
+def test_an_edge_made_by_an_ignored_region_is_no_outline():
+    truth = np.zeros((40, 40), bool)
+    truth[10:30, 10:30] = True
+    ignored = np.zeros_like(truth)
+    ignored[:, 25:] = True
+    found = surface_distances(truth, truth & ~ignored, ignored=ignored)
+    assert found.hausdorff_95 == 0
+    assert np.isnan(surface_distances(truth, np.zeros_like(truth)).mean)
+    wholly = surface_distances(truth, truth, ignored=np.ones_like(truth))
+    assert np.isnan(wholly.hausdorff_95)
+
+
+def test_limits_of_agreement_by_hand():
+    there = np.array([10.0, 12, 8, 20, 15])
+    found = there + np.array([1.0, -1, 2, 0, 3])
+    result = bland_altman(found, there)
+    spread = np.std([1, -1, 2, 0, 3], ddof=1)
+    assert result.bias == 1 and result.upper == pytest.approx(1 + 1.96 * spread)
+    assert result.bias_interval[1] - 1 == pytest.approx(2.7764451 * spread / np.sqrt(5))
+    assert result.lower_interval[0] < result.lower < result.lower_interval[1] < result.upper
+    assert bland_altman(there[:2], there[:2]).n == 2 and np.isnan(bland_altman(there[:2], there[:2]).lower)
+
+
+def test_limits_cover_what_they_promise():
+    rng = np.random.default_rng(3)
+    inside = []
+    for _ in range(400):
+        difference = rng.normal(2, 3, 12)
+        result = bland_altman(difference, np.zeros(12))
+        inside.append(result.lower_interval[0] <= 2 - 1.96 * 3 <= result.lower_interval[1])
+    assert 0.90 <= np.mean(inside) <= 0.98
+
+
+def test_concordance_is_correlation_lessened_by_shift_and_scale():
+    x = np.random.default_rng(0).normal(size=50)
+    assert concordance(x, x) == pytest.approx(1)
+    assert concordance(x, x + 1) == pytest.approx(2 * x.var() / (2 * x.var() + 1))
+    assert concordance(x, -x + 2 * x.mean()) == pytest.approx(-1)
+    assert np.isnan(concordance(np.ones(4), np.ones(4)))

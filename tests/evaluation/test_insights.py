@@ -1,0 +1,46 @@
+"""What is said of the made-up study beyond its means, and what is not said of a single patient."""
+
+import numpy as np
+from record_makers import study_config, study_records
+
+from stainda.evaluation import analyse
+from stainda.evaluation.insights import insights
+
+MEANS = {
+    "source_only": {"PAS@A": 0.9, "SR@A": 0.4, "CD68@A": 0.3},
+    "dann": {"PAS@A": 0.9, "SR@A": 0.7, "CD68@A": 0.6},
+    "greyscale": {"PAS@A": 0.9, "SR@A": 0.402, "CD68@A": 0.302},
+    "oracle": {"PAS@A": 0.9, "SR@A": 0.9, "CD68@A": 0.8},
+}
+
+
+def looked_into(patients=("p1", "p2", "p3", "p4", "p5", "p6", "p7", "p8")):
+    records = study_records(MEANS, patients=patients)
+    config = study_config(tuple(MEANS))
+    return insights(records, analyse(records, None, config), config)
+
+
+def test_the_better_strategy_is_ranked_first_and_the_ceiling_is_no_contender():
+    found = looked_into()
+    assert "oracle" not in found.strategies
+    best = found.strategies[int(np.argmin(found.ranking.ranks))]
+    assert best == "dann" and found.ranking.p < 0.01
+
+
+def test_equal_is_told_from_better():
+    effects = looked_into().effects.set_index("strategy")
+    assert effects.loc["dann", "p_better"] > 0.99
+    assert effects.loc["greyscale", "p_equal"] > 0.99, "a gain of 0.002 lies within the region of equivalence"
+    assert effects.loc["dann", "share_higher"] == 1 and effects.loc["dann", "n_patients"] == 8
+
+
+def test_the_mixed_model_of_the_targets_finds_the_gain():
+    mixed = looked_into().mixed.set_index("term")
+    assert abs(mixed.loc["strategy: dann", "estimate"] - 0.3) < 0.01
+    assert abs(mixed.loc["stain: SR", "estimate"] - 0.1) < 0.01
+
+
+def test_one_patient_allows_no_verdict():
+    found = looked_into(("p1",))
+    assert np.isnan(found.ranking.p) and found.effects["p_better"].isna().all()
+    assert found.effects["note"].str.contains("one patient").all() and "at least 3" in found.mixed["note"].item()

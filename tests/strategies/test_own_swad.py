@@ -1,0 +1,72 @@
+"""SWAD's average against the mean of the weights it should hold, by brute force."""
+
+import numpy as np
+import pytest
+import torch
+from own_steps import site
+from torch import nn
+
+from stainda.strategies.averaging import Swad
+from stainda.strategies.memory import Copy
+from stainda.strategies.valley import valley
+
+
+@pytest.mark.parametrize(
+    ("losses", "expected"),
+    [
+        ([5, 4, 3, 2, 1], (None, None)),  # still falling
+        ([5, 1, 2, 3, 1], (1, None)),
+        ([5, 1, 1.1, 1.2, 9, 9, 1, 1], (1, 4)),  # two in a row above the limit
+        ([5, 1, 1.1, 1.2, 9, 1, 9, 1], (1, None)),
+        ([1, 1, 1, 1], (0, None)),
+    ],
+)
+def test_the_valley_begins_at_a_minimum_and_ends_where_losses_stay_high(losses, expected):
+    assert valley(losses, patience=3, tolerance=2, ratio=1.5) == expected
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_average_is_the_mean_of_all_weights_between_start_and_end(seed):
+    generator = np.random.default_rng(seed)
+    patience, tolerance, ratio = (int(generator.integers(1, 4)) for _ in range(2)), None, 1.2
+    patience, tolerance = patience
+    losses = (0.3 + 0.25 * generator.random(9) + np.linspace(0.3, 0, 9) * (seed % 2)).tolist()
+    network = nn.Sequential(nn.Conv2d(3, 2, 1), nn.BatchNorm2d(2))
+    part = Swad(patience=patience, tolerance=tolerance, ratio=ratio)
+    modules = nn.ModuleDict(part.modules(site(network=network, steps=27, per_epoch=3)))
+
+    class Given:
+        pass
+
+    seen = []
+    for loss in losses:
+        for _ in range(3):
+            with torch.no_grad():
+                for value in network.parameters():
+                    value.copy_(torch.from_numpy(generator.normal(size=value.shape)))
+            given = Given()
+            given.modules, given.network = modules, network
+            part.after_step(given)
+            seen.append({name: value.detach().clone() for name, value in network.named_parameters()})
+        part.after_epoch(modules, network, 1.0 - loss)
+    start, end = valley(losses, patience, tolerance, ratio)
+    chosen = seen[3 * start : None if end is None else 3 * end] if start is not None else seen[-3:]
+    got = part.final_weights(modules)
+    assert set(got) == set(dict(network.named_parameters()))
+    for name, value in got.items():
+        torch.testing.assert_close(value, torch.stack([one[name] for one in chosen]).mean(0), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(part.final_weights(modules)["0.weight"], got["0.weight"])  # asking twice changes nothing
+
+
+def test_a_copy_follows_as_an_exponential_mean_and_no_gradient_reaches_it():
+    network = nn.Linear(2, 1, bias=False)
+    copy = Copy(network)
+    expected = network.weight.detach().clone()
+    for turn in range(5):
+        with torch.no_grad():
+            network.weight += turn
+        copy.follow(network, 0.9)
+        expected = 0.9 * expected + 0.1 * network.weight.detach()
+    torch.testing.assert_close(copy.weights()["weight"], expected)
+    copy(torch.ones(1, 2))
+    assert not any(one.requires_grad for one in copy.parameters())
