@@ -41,9 +41,10 @@ def test_links_lead_somewhere(page):
 
 
 def test_every_column_of_the_tables_is_documented():
-    from stainda.evaluation import RECORD_COLUMNS
+    from stainda.evaluation import OBJECT_COLUMNS, RECORD_COLUMNS
     from stainda.registration.propagation import PROPAGATION_COLUMNS
 
-    text = (ROOT / "docs" / "files.md").read_text(encoding="utf-8")
-    for column in (*RECORD_COLUMNS, *PROPAGATION_COLUMNS):
-        assert column in text, column
+    for page, columns in (("files", (*RECORD_COLUMNS, *OBJECT_COLUMNS)), ("propagation", PROPAGATION_COLUMNS)):
+        text = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
+        for column in columns:
+            assert f"`{column}`" in text or f"{column}," in text or f"{column}`" in text, f"{page}: {column}"

@@ -1,4 +1,4 @@
-"""``stainda annotations``: convert files of annotations, or check one."""
+"""``stainda annotations``: convert files of annotations, check one, or fuse those of several annotators."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stainda.cli.display import console, show_table
+from stainda.cli.display import ConsoleProgress, console, show_table
 
 if TYPE_CHECKING:
-    from stainda.annotations import Contents
+    from stainda.annotations import ClassMap, Contents, Fusion
 
 app = typer.Typer(
-    help="Convert files of annotations between formats, or check one.",
+    help="Convert files of annotations between formats, check one, or fuse those of several annotators.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
 )
@@ -25,7 +25,12 @@ SlideFile = Annotated[
 Mpp = Annotated[float | None, typer.Option(help="Micrometres per pixel, where the slide does not say.")]
 From = Annotated[str | None, typer.Option("--from", help="Format of the file. Default: look into it.")]
 Classes = Annotated[
-    Path | None, typer.Option("--classes", metavar="MAP.csv", help="New names of classes, columns 'from' and 'to'.")
+    Path | None,
+    typer.Option(
+        "--classes",
+        metavar="MAP.csv",
+        help="New names of classes, columns 'from' and 'to'; 'ignore' and 'drop' are understood.",
+    ),
 ]
 
 
@@ -35,7 +40,7 @@ def _slide(path: Path | None, mpp: float | None) -> Any:
     return nullcontext() if path is None else open_slide(path, mpp=mpp)
 
 
-def _table(path: Path | None) -> dict[str, str] | None:
+def _table(path: Path | None) -> ClassMap | None:
     from stainda.annotations import read_class_table
 
     return None if path is None else read_class_table(path)
@@ -95,3 +100,81 @@ def check(
     with _slide(slide, mpp) as frame:
         contents = inspect_annotations(path, frame, from_, _table(classes))
     _show(path, contents)
+
+
+@app.command()
+def fuse(
+    sources: Annotated[list[Path], typer.Argument(metavar="FILE", help="One file per annotator, of any format.")],
+    method: Annotated[str, typer.Option(help="majority, staple or weighted (by reliability).")] = "majority",
+    out: Annotated[Path, typer.Option("--out", help="The GeoJSON to write; tables appear beside it.")] = Path(
+        "fused.geojson"
+    ),
+    slide: SlideFile = None,
+    classes: Classes = None,
+    reliability: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="TABLE.csv",
+            help="For weighted: columns annotator, reliability (0 to 1), or annotator, training, qualification "
+            "(accuracies). Default: each one's mean Dice with the others.",
+        ),
+    ] = None,
+    resolution: Annotated[
+        float, typer.Option(help="Corners are moved to a grid this fine, in level-0 pixels; finer slivers vanish.")
+    ] = 0.25,
+    radius: Annotated[float | None, typer.Option(help="Points take part as discs of this radius, in pixels.")] = None,
+    apart: Annotated[bool, typer.Option("--apart", help="Accept files whose shapes lie far from all others.")] = False,
+    mpp: Mpp = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
+) -> None:
+    """Make one set of shapes from those of several annotators; what a minority drew is kept too. See docs/fusion.md.
+
+    Written are OUT, OUT_dissent.geojson (objects that did not win, and who drew them), OUT_annotators.csv (sensitivity,
+    specificity, and objects found, of each) and OUT_agreement.csv (Dice and kappa of each pair).
+
+    Examples:
+
+    - `stainda annotations fuse alice.geojson bob.xml carol.json --method staple --slide slide.svs`
+    - `stainda annotations fuse alice/S1.xml bob/S1.xml --method weighted --reliability table.csv --out S1.geojson`
+    """
+    from stainda.annotations import Rules, check_out, fuse_files, read_reliability, write_fusion
+
+    check_out(out)
+    rules = Rules(
+        method,  # type: ignore[arg-type]  # a wrong word is told with the nearest right one
+        None if reliability is None else read_reliability(reliability),
+        resolution,
+        radius,
+    )
+    with _slide(slide, mpp) as frame:
+        fusion, changes = fuse_files(
+            sources, frame, rules, _table(classes), apart=apart, progress=ConsoleProgress(quiet)
+        )
+    written = write_fusion(fusion, out)
+    if not quiet:
+        _show_fusion(fusion, changes)
+        for path in written.values():
+            _say(f"written: {path}")
+
+
+def _show_fusion(fusion: Fusion, changes: list[dict[str, str]]) -> None:
+    from stainda.annotations import CHANGE_COLUMNS, group_changes
+
+    kept, apart = fusion.shapes["class"].value_counts(), fusion.dissent["class"].value_counts()
+    rows = [(cls or "(none)", kept.get(cls, 0), apart.get(cls, 0)) for cls in sorted({*kept.index, *apart.index})]
+    show_table("objects", ("class", "fused", "dissent"), rows)
+    shown = {
+        "annotator": "annotator", "class": "class", "objects": "drawn", "object_recall": "found",
+        "object_precision": "right", "sensitivity": "sensitivity", "specificity": "specificity", "weight": "weight",
+    }  # fmt: skip
+    show_table("annotators", list(shown.values()), [[row[key] for key in shown] for row in fusion.annotators])
+    pairs = ("class", "first", "second", "dice", "cohen_kappa", "fleiss_kappa", "object_f1")
+    show_table(
+        "agreement", [name.replace("_", " ") for name in pairs], [[r.get(n) for n in pairs] for r in fusion.agreement]
+    )
+    if changes:
+        show_table("mended, dropped or unexpected", CHANGE_COLUMNS, group_changes(changes))
+    for note in fusion.notes:
+        _say(
+            f"left out: {note['shapes']} shapes of {note['class'] or 'no class'} by {note['annotator']}: {note['note']}"
+        )

@@ -10,6 +10,10 @@ import typer
 from stainda.cli import manifest
 from stainda.cli.annotations import app as annotations_app
 from stainda.cli.display import ConsoleProgress, console, show_table
+from stainda.cli.plan import plan
+from stainda.cli.report import compare, plot
+from stainda.cli.review import review
+from stainda.cli.transforms import app as transforms_app
 
 app = typer.Typer(
     name="stainda",
@@ -22,6 +26,7 @@ app = typer.Typer(
 )
 app.add_typer(manifest.app, name="manifest")
 app.add_typer(annotations_app, name="annotations")
+app.add_typer(transforms_app, name="transform")
 
 StudyFile = Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="A study file, see studies/ for examples.")]
 Overrides = Annotated[
@@ -117,6 +122,9 @@ def register(
     reference: Annotated[str, typer.Option(help="auto, first, or the name of a slide or stain.")] = "auto",
     max_dim: Annotated[int, typer.Option(min=128, help="Longest side of the image that is matched, pixels.")] = 512,
     rigid_only: Annotated[bool, typer.Option("--rigid-only", help="No non-rigid step.")] = False,
+    imports: Annotated[
+        Path | None, typer.Option("--imports", metavar="TABLE.csv", help="Transforms made elsewhere, instead of VALIS.")
+    ] = None,
     workers: Workers = None,
     quiet: Quiet = False,
 ) -> None:
@@ -129,6 +137,8 @@ def register(
     from stainda.study.steps import register_manifest
 
     values = {"detector": detector, "reference": reference, "max_dim": max_dim, "nonrigid": not rigid_only}
+    if imports is not None:
+        values |= {"method": "import", "imports": str(imports.resolve())}
     config = validated(RegistrationConfig, values, "stainda register")
     quality = register_manifest(manifest_file, out, config, data=data, workers=workers, progress=ConsoleProgress(quiet))
     show_table(
@@ -199,14 +209,27 @@ def evaluate(
 
 
 @app.command()
-def report(run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")]) -> None:
+def report(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
+    pdf: Annotated[bool, typer.Option("--pdf", help="Also write report/report.pdf.")] = False,
+) -> None:
     """Make the report page again from the records of a run; nothing is trained or registered.
 
-    Example: `stainda report runs/quickstart`
+    Beside the page: every table as CSV, Markdown and LaTeX, every figure as SVG, PNG and CSV, and the model cards.
+
+    Example: `stainda report runs/quickstart --pdf`
     """
     from stainda.study.steps import report_run
 
-    console.print(f"report: {report_run(run_folder)}", highlight=False, soft_wrap=True)
+    console.print(f"report: {report_run(run_folder, pdf=pdf)}", highlight=False, soft_wrap=True)
+
+
+app.command()(plot)
+app.command()(compare)
+
+
+app.command()(review)
+app.command()(plan)
 
 
 @app.command()
@@ -233,7 +256,7 @@ def predict(
 
 @app.command("list")
 def list_(
-    kind: Annotated[str, typer.Argument(help="strategies, models, tasks, stains or parts")],
+    kind: Annotated[str, typer.Argument(help="strategies, models, tasks, stains, parts or data")],
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
     """What can be named in a study.
@@ -246,7 +269,7 @@ def list_(
     if as_json:
         import json
 
-        keys = ("name", "description", "parts", "reference")
+        keys = ("name", "description", "parts", "tasks", "reference")
         typer.echo(json.dumps([{key: getattr(entry, key) for key in keys} for entry in entries], indent=1))
         return
     rows = [

@@ -1,4 +1,4 @@
-"""``stainda manifest``: check one, or make one from a folder."""
+"""``stainda manifest``: check one, or make one from a folder or a public data set."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import typer
 from stainda.cli.display import console, show_table
 
 app = typer.Typer(
-    help="Check a manifest, or make one from a folder.", no_args_is_help=True, rich_markup_mode="markdown"
+    help="Check a manifest, or make one from a folder or a public data set.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
 )
 
 
@@ -54,15 +56,89 @@ def scan(
 ) -> None:
     """Make a manifest from file names; annotations and landmarks with the same name beside a slide are found too.
 
+    Annotations may be of any format that stainda reads, see docs/formats.md.
+
     Example: `stainda manifest scan slides/ --pattern '{patient}_{block}_{section}_{stain}.svs' --centre A`
     """
+    from stainda.annotations.formats import annotation_finder
     from stainda.cohort import find_sections, write_manifest
 
     fixed = {"centre": centre, "stain": stain, "scanner": scanner}
-    found = find_sections(folder, pattern, **{key: value for key, value in fixed.items() if value is not None})
+    told = {key: value for key, value in fixed.items() if value is not None}
+    found = find_sections(folder, pattern, annotation_finder(), **told)
     write_manifest(found.sections, out)
-    console.print(f"{out}: {len(found.sections)} sections", highlight=False, soft_wrap=True)
+    annotated = sum(section.annotations is not None for section in found.sections)
+    landmarks = sum(section.landmarks is not None for section in found.sections)
+    console.print(
+        f"{out}: {len(found.sections)} sections, {annotated} with annotations, {landmarks} with landmarks",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
     for note in found.notes:
         console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
     for path, reason in found.skipped:
         console.print(f"passed over: {path}: {reason}", highlight=False, markup=False, soft_wrap=True)
+
+
+@app.command()
+def make(
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="A public data set, see --list.")] = None,
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="FOLDER", help="What you downloaded and unpacked; it is only read.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder to write to. Default: ./NAME.")] = None,
+    mpp: Annotated[float | None, typer.Option(help="Micrometres per pixel, where the files do not tell it.")] = None,
+    listed: Annotated[bool, typer.Option("--list", help="List the public data sets and end.")] = False,
+) -> None:
+    """Turn a public data set that you have downloaded into a manifest with annotations and landmarks.
+
+    What had to be guessed, and what is missing, is listed and written to notes.csv beside the manifest.
+
+    Examples:
+
+    - `stainda manifest make --list`
+    - `stainda manifest make hubmap_kidney ~/Downloads/hubmap-kidney-segmentation --out data/hubmap`
+    """
+    from stainda.cli.display import ConsoleProgress
+    from stainda.study.public import NOTE_COLUMNS, make_public_manifest, public_dataset
+
+    if listed:
+        _list_public()
+        return
+    if name is None or folder is None:
+        raise typer.BadParameter("give the data set and the folder, or --list")
+    dataset = public_dataset(name)
+    made = make_public_manifest(name, folder, out or Path(dataset.name), mpp, ConsoleProgress())
+    rows = _summed(made.notes)
+    show_table(f"{dataset.title}: what you should know", NOTE_COLUMNS, rows)
+    console.print(
+        f"{made.manifest}: {len(made.sections)} slides, {made.annotated} with annotations ({made.shapes} shapes), "
+        f"{made.landmarks} with landmarks; notes: {made.notes_file}",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
+
+
+def _list_public() -> None:
+    from stainda.study.public import DATASETS
+
+    for one in DATASETS.values():
+        console.print(f"[bold]{one.name}[/bold]  {one.title}", highlight=False)
+        for word in ("good_for", "stains", "centres", "licence", "where", "layout", "checked"):
+            label = {"good_for": "good for", "checked": "layout checked against"}.get(word, word)
+            console.print(f"  {label}: {getattr(one, word)}", highlight=False, markup=False, soft_wrap=False)
+        console.print()
+
+
+def _summed(notes: tuple[tuple[str, str, str], ...]) -> list[tuple[str, str, str]]:
+    """Notes of many slides as one row each: the file has them one by one."""
+    general = [row for row in notes if not row[0]]
+    groups: dict[str, list[tuple[str, str, str]]] = {}
+    for row in notes:
+        if row[0]:
+            groups.setdefault(row[1], []).append(row)
+    few = [row for group in groups.values() if len(group) <= 5 for row in group]
+    many = [
+        (f"{len({slide for slide, _, _ in group})} slides", kind, f"for example {group[0][0]}: {group[0][2]}")
+        for kind, group in groups.items()
+        if len(group) > 5
+    ]
+    return general + few + many

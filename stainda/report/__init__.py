@@ -5,12 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from stainda.report.comparing import make_comparison
     from stainda.report.page import make_report
+    from stainda.report.plotting import catalogue, make_plot, plot, save_plot, view
     from stainda.report.run import Run, load_run
 
-_HOMES = {"make_report": "page", "load_run": "run", "Run": "run"}
+_HOMES = {
+    "make_report": "page", "load_run": "run", "Run": "run", "plot": "plotting", "view": "plotting",
+    "make_plot": "plotting", "save_plot": "plotting", "catalogue": "plotting", "make_comparison": "comparing",
+}  # fmt: skip
 
-__all__ = ["make_report", "load_run", "Run"]
+__all__ = [
+    "make_report", "make_comparison", "plot", "view", "make_plot", "save_plot", "catalogue", "load_run", "Run",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:  # matplotlib and jinja2 are slow to import

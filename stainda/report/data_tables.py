@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stainda.report.run import Run
+from stainda.report.run import OPTIONAL, Run
 from stainda.report.tables import Cell, Table, decimal, duration, number, plain_table, text
 
 SPLITS = ("train", "val", "test")
@@ -189,12 +189,88 @@ def left_out(run: Run) -> Table | None:
             what = f"{pair['source']} onto {pair['target']}"
             rows.append({"stage": "registration", "what": what, "status": pair["status"], "reason": pair["reason"]})
     for name, reason in run.missing.items():
+        if name in OPTIONAL:
+            continue
         rows.append({"stage": "files", "what": name, "status": "missing", "reason": reason})
     if not rows:
         return None
     titles = {"stage": "Stage", "what": "What", "status": "Status", "reason": "Reason"}
     caption = "Failed, refused, skipped or fallen back."
     return plain_table("left_out", caption, pd.DataFrame(rows).drop_duplicates(), titles)
+
+
+def excluded(run: Run) -> Table | None:
+    """Slides that were not used for something they could have served, and why."""
+    rows: list[dict[str, str]] = []
+    cohort = run.cohort.drop_duplicates("slide")
+    scored = set(run.records.loc[run.records["split"] == "test", "slide"])
+    if scored:
+        for row in cohort[(cohort["split"] == "test") & ~cohort["slide"].isin(scored)].to_dict("records"):
+            bare = str(row.get("n_shapes", "")) in ("", "nan")
+            reason = "it has no annotations of its own" if bare else "no finished job has scores of it"
+            rows.append({**_place(row), "from": "scoring", "reason": reason})
+    by_slide = {row["slide"]: row for row in cohort.to_dict("records")}
+    for pair in run.quality.to_dict("records"):
+        if pair["status"] == "refused":
+            known = by_slide.get(pair["source"], {"slide": pair["source"], "domain": "", "split": ""})
+            reason = str(pair["reason"]) or "registration was refused"
+            rows.append({**_place(known), "from": "registration and carried annotations", "reason": reason})
+    if not rows:
+        return None
+    titles = {"slide": "Slide", "domain": "Domain", "split": "Split", "from": "Left out of", "reason": "Why"}
+    return plain_table("excluded", "Slides that were left out of a step.", pd.DataFrame(rows), titles)
+
+
+def _place(row: dict[str, Any]) -> dict[str, str]:
+    return {name: str(row.get(name, "")) for name in ("slide", "domain", "split")}
+
+
+def landmarks(run: Run) -> Table | None:
+    """Errors over landmarks as the ANHIR challenge reports them, one row per pair and step."""
+    frame = run.landmarks
+    if frame.empty:
+        return None
+    titles = {
+        "block": "Block", "source": "Section", "target": "onto", "step": "Step", "n_landmarks": "Landmarks",
+        "tre_median_px": "TRE median, px", "tre_max_px": "TRE max, px", "tre_median_um": "TRE median, µm",
+        "rtre_median": "rTRE median", "rtre_max": "rTRE max", "robustness": "Robustness", "reason": "Reason",
+    }  # fmt: skip
+    titles = {key: title for key, title in titles.items() if key in frame and not frame[key].isin(["", np.nan]).all()}
+    digits = {
+        "n_landmarks": 0, "tre_median_px": 1, "tre_max_px": 1, "tre_median_um": 1, "rtre_median": 4, "rtre_max": 4,
+        "robustness": 2,
+    }  # fmt: skip
+    note = "rTRE: error over the diagonal of the image. Robustness: share of landmarks that came nearer (ANHIR)."
+    return plain_table("landmarks", "Landmark errors by pair and step.", frame, titles, digits, note)
+
+
+def annotators(run: Run) -> Table | None:
+    frame = run.tables["annotations/annotators.csv"]
+    if frame.empty:
+        return None
+    titles = {
+        "slide": "Slide", "class": "Class", "annotator": "Annotator", "objects": "Objects", "dice": "Dice",
+        "sensitivity": "Sensitivity", "specificity": "Specificity", "object_recall": "Object recall",
+        "object_precision": "Object precision", "weight": "Weight",
+    }  # fmt: skip
+    digits = {
+        "objects": 0,
+        **dict.fromkeys([name for name in titles if name not in ("slide", "class", "annotator")], 2),
+    }
+    digits["objects"] = 0
+    return plain_table("annotators", "Each annotator against the fused annotations.", frame, titles, digits)
+
+
+def annotator_pairs(run: Run) -> Table | None:
+    frame = run.tables["annotations/annotator_agreement.csv"]
+    if frame.empty:
+        return None
+    titles = {
+        "slide": "Slide", "class": "Class", "first": "Annotator", "second": "and", "dice": "Dice",
+        "cohen_kappa": "Cohen's κ", "fleiss_kappa": "Fleiss' κ", "object_f1": "Object F1",
+    }  # fmt: skip
+    digits = dict.fromkeys(["dice", "cohen_kappa", "fleiss_kappa", "object_f1"], 2)
+    return plain_table("annotator_pairs", "Agreement of annotators with each other.", frame, titles, digits)
 
 
 def stages(run: Run) -> Table:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import matplotlib as mpl
@@ -60,37 +61,52 @@ def new_figure(height_mm: float, width_mm: float = WIDTH_MM, **grid: Any) -> tup
     return figure, figure.subplots(**grid)
 
 
-def forest(results: pd.DataFrame, look: Look, regions: Sequence[str], axis: str, columns: int = 5) -> Figure:
+def forest(
+    results: pd.DataFrame,
+    look: Look,
+    regions: Sequence[str],
+    axis: str,
+    limits: tuple[float, float] = (0.0, 1.0),
+    columns: int = 5,
+) -> Figure:
     """Mean and interval of every strategy, one panel per region, on one shared axis.
 
     Args:
         results: rows of ONE measure, selection rule and class.
         regions: domain names in the order of the panels.
         axis: label of the value axis.
+        limits: its ends.
     """
     with mpl.rc_context(STYLE):
         names = look.present(list(results["strategy"]))
-        figure, axes = _panels(len(regions), columns, 14, 10 + 4.6 * len(names))
+        figure, axes = panels(len(regions), columns, 14, 10 + 4.6 * len(names))
         for place, region in zip(axes.flat, regions, strict=False):
             rows = results[results["domain"] == region].set_index("strategy")
             for y, name in enumerate(names):
                 if name in rows.index:
-                    _interval(place, rows.loc[name], y, look.colour(name), look.marker(name))
+                    draw_interval(place, rows.loc[name], y, look.colour(name), look.marker(name))
             if look.baseline in rows.index and np.isfinite(rows.loc[look.baseline, "mean"]):
                 place.axvline(
                     rows.loc[look.baseline, "mean"], color=MUTED, linewidth=0.6, linestyle=(0, (3, 2)), zorder=0
                 )
             place.set_title(region, loc="left")
-            place.set_xlim(-0.02, 1.02)
-            place.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "", "0.5", "", "1"])
+            low, high = limits
+            place.set_xlim(low - 0.02 * (high - low), high + 0.02 * (high - low))
+            if limits == (0.0, 1.0):
+                place.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "", "0.5", "", "1"])
             place.grid(axis="x")
-        axes.flat[0].set_yticks(range(len(names)), [look.title(name) for name in names])
-        axes.flat[0].set_ylim(len(names) - 0.4, -0.6)
+        strategy_axis(axes.flat[0], names, look)
         figure.supxlabel(axis, fontsize=8)
         return figure
 
 
-def heat_map(results: pd.DataFrame, look: Look, regions: Sequence[str], axis: str) -> Figure:
+def heat_map(
+    results: pd.DataFrame,
+    look: Look,
+    regions: Sequence[str],
+    axis: str,
+    limits: tuple[float, float] = (0.0, 1.0),
+) -> Figure:
     """Strategy × domain; the number in each cell is the mean, its colour the same number."""
     with mpl.rc_context(STYLE):
         names = look.present(list(results["strategy"]))
@@ -99,11 +115,14 @@ def heat_map(results: pd.DataFrame, look: Look, regions: Sequence[str], axis: st
         figure, place = new_figure(
             20 + 6.2 * len(names), min(WIDTH_MM, 62 + 17 * len(regions)) if regions else WIDTH_MM
         )
-        shown = place.imshow(np.ma.masked_invalid(values), cmap="cividis", vmin=0, vmax=1, aspect="auto")
+        shown = place.imshow(
+            np.ma.masked_invalid(values), cmap="cividis", vmin=limits[0], vmax=limits[1], aspect="auto"
+        )
+        middle = limits[0] + 0.55 * (limits[1] - limits[0])
         for (y, x), value in np.ndenumerate(values):
-            label = f"{value:.2f}" if np.isfinite(value) else "–"
-            tone = INK if not np.isfinite(value) else "#ffffff" if value < 0.55 else "#000000"
-            if len(regions) <= 24:
+            label = "–" if not np.isfinite(value) else f"{value:.2f}" if limits[1] <= 10 else f"{value:.0f}"
+            tone = INK if not np.isfinite(value) else "#ffffff" if value < middle else "#000000"
+            if len(regions) <= 16:
                 place.text(x, y, label, ha="center", va="center", fontsize=7.5 if len(regions) <= 12 else 7, color=tone)
         steep = len(regions) > 8
         place.set_xticks(range(len(regions)), regions, rotation=60 if steep else 0, ha="right" if steep else "center")
@@ -111,7 +130,7 @@ def heat_map(results: pd.DataFrame, look: Look, regions: Sequence[str], axis: st
         place.tick_params(length=0)
         place.spines[:].set_visible(False)
         place.set_xticks(np.arange(-0.5, len(regions)), minor=True)
-        bar = figure.colorbar(shown, ax=place, fraction=0.04, pad=0.02, ticks=[0, 0.5, 1])
+        bar = figure.colorbar(shown, ax=place, fraction=0.04, pad=0.02)
         bar.set_label(axis)
         bar.outline.set_visible(False)  # type: ignore[operator]
         return figure
@@ -121,7 +140,7 @@ def gap_closed(gaps: pd.DataFrame, look: Look, regions: Sequence[str]) -> Figure
     """How much of the way from the baseline to the ceiling each strategy goes, one panel per region."""
     with mpl.rc_context(STYLE):
         names = look.present(list(gaps["strategy"]))
-        figure, axes = _panels(len(regions), 5, 15, 10 + 5 * len(names))
+        figure, axes = panels(len(regions), 5, 15, 10 + 5 * len(names))
         low = float(np.nanmin([gaps["low"].min(), gaps["gap_closed"].min(), 0.0]))
         high = float(np.nanmax([gaps["high"].max(), gaps["gap_closed"].max(), 1.0]))
         for place, region in zip(axes.flat, regions, strict=False):
@@ -131,7 +150,7 @@ def gap_closed(gaps: pd.DataFrame, look: Look, regions: Sequence[str]) -> Figure
                     continue
                 row = rows.loc[name]
                 if np.isfinite(row["gap_closed"]):
-                    _interval(place, row.rename({"gap_closed": "mean"}), y, look.colour(name), look.marker(name))
+                    draw_interval(place, row.rename({"gap_closed": "mean"}), y, look.colour(name), look.marker(name))
                 else:
                     place.text(0.5, y, "no gap", ha="center", va="center", fontsize=7, color=MUTED)
             for x in (0, 1):
@@ -139,8 +158,7 @@ def gap_closed(gaps: pd.DataFrame, look: Look, regions: Sequence[str]) -> Figure
             place.set_title(region, loc="left")
             place.set_xlim(max(low, -1.5) - 0.05, min(high, 1.5) + 0.05)
             place.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %".replace("-", "−"))
-        axes.flat[0].set_yticks(range(len(names)), [look.title(name) for name in names])
-        axes.flat[0].set_ylim(len(names) - 0.4, -0.6)
+        strategy_axis(axes.flat[0], names, look)
         figure.supxlabel("share of the gap between baseline (0 %) and ceiling (100 %) that was closed", fontsize=8)
         return figure
 
@@ -161,10 +179,9 @@ def paired_differences(differences: pd.DataFrame, patients: pd.DataFrame, look: 
             if name in scores and look.baseline in scores:
                 dots = (scores[name] - scores[look.baseline]).dropna().to_numpy()
                 place.scatter(dots, np.full(len(dots), y + 0.22), s=9, facecolor="none", edgecolor=MUTED, linewidth=0.7)
-            _interval(place, rows.loc[name], y - 0.12, look.colour(name), look.marker(name))
+            draw_interval(place, rows.loc[name], y - 0.12, look.colour(name), look.marker(name))
         place.axvline(0, color=INK, linewidth=0.7, zorder=0)
-        place.set_yticks(range(len(names)), [look.title(name) for name in names])
-        place.set_ylim(len(names) - 0.4, -0.6)
+        strategy_axis(place, names, look)
         place.grid(axis="x")
         place.set_xlabel(axis)
         return figure
@@ -178,7 +195,7 @@ def learning_curves(curves: Mapping[str, Sequence[pd.DataFrame]], look: Look) ->
     """
     with mpl.rc_context(STYLE):
         names = look.present([name for name, tables in curves.items() if tables])
-        figure, axes = _panels(len(names), 4, 12, 32)
+        figure, axes = panels(len(names), 4, 12, 32)
         for place, name in zip(axes.flat, names, strict=False):
             for table in curves[name]:
                 place.plot(table["epoch"], table["val_dice"], color=look.colour(name), linewidth=1)
@@ -195,37 +212,59 @@ def learning_curves(curves: Mapping[str, Sequence[pd.DataFrame]], look: Look) ->
         return figure
 
 
-def cost_against_score(cost: pd.DataFrame, look: Look, axis: str) -> Figure:
-    """Processor time of one training against the score.
+def cost_against_score(cost: pd.DataFrame, look: Look, axis: str, limits: tuple[float, float] = (0.0, 1.0)) -> Figure:
+    """Processor time of one training against the score; names stand at the right, joined to their marks.
 
     Args:
         cost: columns ``strategy``, ``cpu_minutes``, ``mean``, ``low``, ``high``.
     """
     with mpl.rc_context(STYLE):
-        figure, place = new_figure(72, 130)
-        for row in cost.to_dict("records"):
+        figure, place = new_figure(max(72, 20 + 5 * len(cost)), 150)
+        widest = max(1e-6, float(cost["cpu_minutes"].max())) * 1.08
+        heights = apart(cost["mean"].to_numpy(float), limits, 5 / max(52, 5 * len(cost)))
+        for row, height in zip(cost.to_dict("records"), heights, strict=True):
             name = row["strategy"]
             ends = [[row["mean"] - row["low"]], [row["high"] - row["mean"]]] if np.isfinite(row["low"]) else None
             place.errorbar(
                 row["cpu_minutes"], row["mean"], yerr=ends, fmt=look.marker(name), color=look.colour(name),
-                markersize=5, linewidth=0.9, label=look.title(name),
+                markersize=5, linewidth=0.9,
             )  # fmt: skip
+            place.plot([row["cpu_minutes"], widest], [row["mean"], height], color=LINE, linewidth=0.6, zorder=0)
             place.annotate(
-                look.title(name),
-                (row["cpu_minutes"], row["mean"]),
-                xytext=(5, 3),
-                textcoords="offset points",
-                fontsize=7,
-            )
-        place.set_xlim(0, max(1e-6, float(cost["cpu_minutes"].max())) * 1.35)
-        place.set_ylim(0, 1)
+                look.title(name), (widest, height), xytext=(3, 0), textcoords="offset points", va="center",
+                fontsize=7.5, annotation_clip=False,
+            )  # fmt: skip
+        place.set_xlim(0, widest)
+        place.set_ylim(*limits)
         place.grid()
         place.set_xlabel("processor time of one training, minutes")
         place.set_ylabel(axis)
         return figure
 
 
-def _panels(count: int, widest: int, around_mm: float, each_mm: float) -> tuple[Figure, Any]:
+def apart(values: Any, limits: tuple[float, float], least: float) -> Any:
+    """Values moved just so far that any two differ by ``least`` of the span, in their order, within the limits."""
+    span = limits[1] - limits[0]
+    step = least * span
+    order = np.argsort(values, kind="stable")
+    placed = np.array(values, float)
+    for before, after in pairwise(order):
+        placed[after] = max(placed[after], placed[before] + step)
+    over = placed[order[-1]] - limits[1] if len(order) else 0.0
+    if over > 0:
+        placed[order[-1]] = limits[1]
+        for after, before in pairwise(order[::-1]):
+            placed[before] = min(placed[before], placed[after] - step)
+    return placed
+
+
+def strategy_axis(place: Axes, names: Sequence[str], look: Look) -> None:
+    """Strategies down the vertical axis, the first on top."""
+    place.set_yticks(range(len(names)), [look.title(name) for name in names])
+    place.set_ylim(len(names) - 0.4, -0.6)
+
+
+def panels(count: int, widest: int, around_mm: float, each_mm: float) -> tuple[Figure, Any]:
     """Panels in as few rows as ``widest`` columns allow, rows as equally full as can be; unused ones hidden."""
     down = max(1, -(-count // widest))
     across = max(1, -(-count // down))
@@ -239,7 +278,7 @@ def _panels(count: int, widest: int, around_mm: float, each_mm: float) -> tuple[
     return figure, axes
 
 
-def _interval(place: Axes, row: pd.Series, y: float, colour: str, marker: str) -> None:
+def draw_interval(place: Axes, row: pd.Series, y: float, colour: str, marker: str) -> None:
     if not np.isfinite(row["mean"]):
         return
     if np.isfinite(row["low"]) and np.isfinite(row["high"]):

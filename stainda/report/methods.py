@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from stainda.evaluation import Analysis
+import numpy as np
+
 from stainda.evaluation.summary import ALL_SOURCES, ALL_TARGETS
 from stainda.report.run import Run
+from stainda.report.study_view import View
 from stainda.report.words import count, listed, percent
 
 
-def methods_paragraph(run: Run, analysis: Analysis | None) -> str:
+def methods_paragraph(run: Run, view: View | None) -> str:
     """A paragraph that can be pasted into a paper; it states what was done, not what was found."""
     study, cohort = run.study, run.cohort
     people = {split: cohort.loc[cohort["split"] == split, "patient"].nunique() for split in ("train", "val", "test")}
@@ -50,14 +52,53 @@ def methods_paragraph(run: Run, analysis: Analysis | None) -> str:
         f"({statistics.resamples} resamples). Strategies were compared with the baseline by two-sided sign-flip "
         "permutation tests paired by patient, with Holm's correction."
     )
-    if analysis is not None:
-        overall = analysis.results[analysis.results["domain"].isin([ALL_TARGETS, ALL_SOURCES])]
+    if view is not None:
+        overall = view.analysis.results
+        overall = overall[overall["domain"].isin([ALL_TARGETS, ALL_SOURCES])]
         if len(overall) and int(overall["n_patients"].max()) < 2:
             parts.append("With a single test patient, neither intervals nor tests were computed.")
+        else:
+            parts += _further(view)
     references = [f"{one.label}: {one.reference}." for one in study.strategies if one.reference]
     if references:
         parts.append("Strategies after: " + " ".join(references))
     return " ".join(parts)
+
+
+def _further(view: View) -> list[str]:
+    """The statistics beyond means that could be made of this study, each with its source."""
+    found, study = view.insights(), view.run.study
+    parts = []
+    if np.isfinite(found.ranking.p):
+        parts.append(
+            "Strategies were ranked within patients and compared by Friedman's test with Nemenyi's critical difference "
+            "(Demšar 2006)."
+        )
+    if found.effects["n_patients"].gt(1).any():
+        parts.append(
+            "Sizes of effects are Hedges' g of the paired differences; the probability of practical equivalence "
+            f"(differences within ±{study.evaluation.rope:g}) is that of the Bayesian signed-rank test (Benavoli et "
+            "al. "
+            "2014)."
+        )
+    if found.mixed["low"].notna().any():
+        parts.append(
+            "A linear mixed model (REML) had strategy, stain and centre as fixed effects and patients as random "
+            "intercepts."
+        )
+    if len(view.run.objects):
+        parts.append(
+            "Counts and areas per patient were compared with the annotations by limits of agreement (Bland & Altman "
+            "1999) and Lin's concordance."
+        )
+    if len(view.run.domain_gap):
+        parts.append(
+            "Distances between domains were measured on patches visible in training as differences in optical density, "
+            "Wasserstein distance in CIE Lab, proxy A-distance (Ben-David et al. 2007) and linear CKA (Kornblith et "
+            "al. "
+            "2019) of the baseline's features."
+        )
+    return parts
 
 
 def environment_rows(environment: dict[str, Any]) -> list[tuple[str, str]]:

@@ -40,7 +40,7 @@ def strategies_by_domain(run: Run, analysis: Analysis, measure: str, look: Look)
     for name in look.present(list(rows["strategy"])):
         line = [Cell(run.label(name), sort=run.label(name).lower(), mark=_mark(run, name))]
         for place in places:
-            line.append(_score_cell(cells, (name, place)))
+            line.append(score_cell(cells, (name, place)))
         shown.append(line)
     counts = {place: int(rows.loc[rows["domain"] == place, "n_patients"].max()) for place in places}
     titles = ["Strategy", *[f"{place}\nn = {counts[place]}" for place in places]]
@@ -55,6 +55,8 @@ def strategies_by_domain(run: Run, analysis: Analysis, measure: str, look: Look)
 def every_measure(run: Run, analysis: Analysis) -> Table:
     """Every row of results.csv under the default rule, to be sorted and searched."""
     rows = analysis.results[analysis.results["selection"] == BY_RULE[0]].copy()
+    first = ~rows["domain"].isin([ALL_TARGETS, ALL_SOURCES])  # what a long page is cut to
+    rows = rows.iloc[first.to_numpy().argsort(kind="stable")]
     rows["title"] = [run.label(name) for name in rows["strategy"]]
     rows["name"] = [measure_title(name) for name in rows["measure"]]
     rows["interval"] = [span(low, high, 3) for low, high in zip(rows["low"], rows["high"], strict=True)]
@@ -187,6 +189,7 @@ def cost(run: Run, look: Look) -> Table | None:
     frame = cost_frame(run, look)
     if frame.empty:
         return None
+    measured = [name for name in MEASURED if frame[name].notna().any()]
     shown = [
         [
             text(run.label(row["strategy"])),
@@ -196,17 +199,30 @@ def cost(run: Run, look: Look) -> Table | None:
             Cell(
                 decimal(row["against_baseline"], 1) + " ×" if np.isfinite(row["against_baseline"]) else "", number=True
             ),
+            *[number(row[name], MEASURED[name][1]) for name in measured],
         ]
         for row in frame.to_dict("records")
     ]
     columns = ["Strategy", "Jobs", "Processor time, all", "Median of one training", "Against baseline"]
-    return Table("cost", "What each strategy cost in training.", columns, shown, frame)
+    lacking = [MEASURED[name][0] for name in ("peak_memory_mib", "energy_wh") if name not in measured]
+    note = f"Not measured in this study: {' and '.join(one.partition(',')[0].lower() for one in lacking)}." * bool(
+        lacking
+    )
+    titles = [MEASURED[name][0] for name in measured]
+    return Table("cost", "What each strategy cost in training.", [*columns, *titles], shown, frame, note)
+
+
+MEASURED = {
+    "n_parameters": ("Parameters", 0), "steps_per_second": ("Steps per second", 1),
+    "peak_memory_mib": ("Peak memory, MiB", 0), "energy_wh": ("Energy, Wh", 1),
+}  # fmt: skip
+"""What a job's result.json may hold beside its times; shown as medians over a strategy's trainings where it does."""
 
 
 def cost_frame(run: Run, look: Look) -> pd.DataFrame:
     trials = run.trials
     column = "cpu_seconds" if "cpu_seconds" in trials and trials["cpu_seconds"].notna().any() else "seconds"
-    columns = ["strategy", "jobs", "cpu_seconds", "cpu_seconds_per_job", "against_baseline"]
+    columns = ["strategy", "jobs", "cpu_seconds", "cpu_seconds_per_job", "against_baseline", *MEASURED]
     if trials.empty or column not in trials:
         return pd.DataFrame(columns=columns)
     times = trials.assign(cpu_seconds=pd.to_numeric(trials[column], errors="coerce"))
@@ -214,10 +230,14 @@ def cost_frame(run: Run, look: Look) -> pd.DataFrame:
     frame = pd.DataFrame({"jobs": times.size(), "cpu_seconds": times.sum(), "cpu_seconds_per_job": times.median()})
     base = frame["cpu_seconds_per_job"].get(run.study.baseline, np.nan)
     frame["against_baseline"] = frame["cpu_seconds_per_job"] / base if base else np.nan
+    results = pd.DataFrame([run.jobs[job].result if job in run.jobs else {} for job in trials["job"]])
+    results = results.reindex(columns=list(MEASURED)).apply(pd.to_numeric, errors="coerce")
+    medians = results.groupby(trials["strategy"].to_numpy()).median()
+    frame = frame.join(medians)
     return frame.reindex(look.present(list(frame.index))).rename_axis("strategy").reset_index()[columns]
 
 
-def _score_cell(cells: pd.DataFrame, key: tuple[str, str]) -> Cell:
+def score_cell(cells: pd.DataFrame, key: tuple[str, str]) -> Cell:
     if key not in cells.index:
         return Cell("–", "not evaluated", -1.0, True)
     row = cells.loc[key]

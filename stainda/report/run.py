@@ -12,7 +12,8 @@ import pandas as pd
 from stainda.config import StudyConfig, read_yaml
 from stainda.config.load import validated
 from stainda.errors import RecordError
-from stainda.evaluation import gather_records, read_records
+from stainda.evaluation import OBJECT_COLUMNS, PROBABILITY_COLUMNS, gather_records, read_evidence, read_records
+from stainda.evaluation.domain_gap import GAP_COLUMNS
 
 COLUMNS: dict[str, tuple[str, ...]] = {
     "cohort.csv": ("slide", "patient", "block", "stain", "centre", "domain", "split", "role"),
@@ -21,13 +22,27 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "registration/quality.csv": ("block", "source", "target", "status", "reason"),
     "annotations/propagation.csv": ("id", "class", "source", "target", "status", "reason"),
     "annotations/agreement.csv": ("target", "class", "id", "dice", "centroid_distance_px"),
+    "unsupervised.csv": ("strategy", "trial", "seed", "checkpoint"),
     "fields/fields.csv": ("slide", "x", "y", "downsample"),
+    "domain_gap.csv": GAP_COLUMNS,
+    "registration/landmarks.csv": ("block", "source", "target", "step", "n_landmarks", "tre_median_px"),
+    "annotations/annotators.csv": ("slide", "annotator"),
+    "annotations/annotator_agreement.csv": ("slide",),
 }
 """Tables the report reads, and the columns without which they are of no use."""
 
+OPTIONAL = {
+    "unsupervised.csv", "domain_gap.csv", "registration/landmarks.csv", "annotations/annotators.csv",
+    "annotations/annotator_agreement.csv", "objects.parquet", "probabilities.parquet",
+}  # fmt: skip
+"""Files that not every study has; where the page would need one, it says so there."""
+
+EVIDENCE = {"objects.parquet": OBJECT_COLUMNS, "probabilities.parquet": PROBABILITY_COLUMNS}
+
 _TEXT = {
     "slide", "patient", "block", "stain", "centre", "scanner", "domain", "split", "role", "strategy", "job", "state",
-    "params", "reason", "status", "source", "target", "id", "class", "stage", "overlay", "path", "name",
+    "params", "reason", "status", "source", "target", "id", "class", "stage", "overlay", "path", "name", "checkpoint",
+    "proxy_a_note", "step", "annotator", "first", "second",
 }  # fmt: skip
 
 
@@ -54,6 +69,8 @@ class Run:
     records: pd.DataFrame
     jobs: dict[str, Job]
     missing: dict[str, str] = field(default_factory=dict)
+    objects: pd.DataFrame = field(default_factory=pd.DataFrame)
+    probabilities: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @property
     def cohort(self) -> pd.DataFrame:
@@ -78,6 +95,14 @@ class Run:
     @property
     def fields(self) -> pd.DataFrame:
         return self.tables["fields/fields.csv"]
+
+    @property
+    def domain_gap(self) -> pd.DataFrame:
+        return self.tables["domain_gap.csv"]
+
+    @property
+    def landmarks(self) -> pd.DataFrame:
+        return self.tables["registration/landmarks.csv"]
 
     @property
     def stages(self) -> pd.DataFrame:
@@ -118,7 +143,22 @@ def load_run(folder: str | Path) -> Run:
     if "records.parquet" not in missing and len(tables["trials.csv"]):  # jobs of earlier settings are no part of it
         mine = set(tables["trials.csv"]["job"])
         jobs = {name: job for name, job in jobs.items() if name in mine or not job.done}
-    return Run(folder, study, _json(folder / "environment.json"), tables, records, jobs, missing)
+    evidence = {name: _evidence(folder, name, missing) for name in EVIDENCE}
+    return Run(
+        folder, study, _json(folder / "environment.json"), tables, records, jobs, missing,
+        evidence["objects.parquet"], evidence["probabilities.parquet"],
+    )  # fmt: skip
+
+
+def _evidence(folder: Path, name: str, missing: dict[str, str]) -> pd.DataFrame:
+    """Objects or probabilities of the best checkpoints; empty, with a reason, where the study has none."""
+    if not (folder / name).is_file():
+        missing[name] = f"there is no {name}: it is written when a study is scored; 'stainda run' makes what is missing"
+        return pd.DataFrame(columns=list(EVIDENCE[name]))
+    table = read_evidence(folder / name, EVIDENCE[name])
+    if table.empty:
+        missing[name] = f"{name} has no rows"
+    return table
 
 
 def _table(folder: Path, name: str, missing: dict[str, str]) -> pd.DataFrame:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -32,7 +32,7 @@ class Table:
     frame: pd.DataFrame
     note: str = ""
     row_header: bool = True
-    groups: Sequence[tuple[str, int]] = field(default_factory=tuple)
+    files: Sequence[str] = ("csv",)
 
     @property
     def long(self) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -18,7 +19,11 @@ from stainda.evaluation.summary import ALL_CLASSES, ALL_SOURCES, ALL_TARGETS, An
 from stainda.report.run import Run
 from stainda.report.tables import decimal, p_value, signed, span
 
+if TYPE_CHECKING:
+    from stainda.report.study_view import View
+
 PRIMARY = "dice"
+MOST_NAMED = 8
 
 
 @dataclass(frozen=True)
@@ -194,7 +199,15 @@ def _how_many_higher(analysis: Analysis, strategy: str, baseline: str) -> str:
 
 
 def _with_differences(run: Run, rows: pd.DataFrame, names: Sequence[str]) -> str:
-    return listed([f"{run.label(name)} ({signed(rows.loc[name, 'difference'])})" for name in names])
+    """The names with their differences, the largest ones alone where there are many."""
+    if len(names) > MOST_NAMED:
+        sizes = rows.loc[list(names), "difference"].abs().sort_values(ascending=False, kind="stable")
+        named = [name for name in names if name in set(sizes.index[: MOST_NAMED - 1])]
+    else:
+        named = list(names)
+    shown = [f"{run.label(name)} ({signed(rows.loc[name, 'difference'])})" for name in named]
+    rest = len(names) - len(named)
+    return listed([*shown, f"{rest} more, by less (in the table)"] if rest else shown)
 
 
 def _gap(run: Run, analysis: Analysis) -> list[Sentence]:
@@ -279,6 +292,22 @@ def _cautions(run: Run, analysis: Analysis, defined: pd.DataFrame, n: int) -> li
     if "records.parquet" in run.missing:
         out.append(Sentence(f"{run.missing['records.parquet'].capitalize()}.", "caution"))
     return out
+
+
+def cost_sentence(view: View) -> list[Sentence]:
+    """What the best contender costs in training, beside the baseline; nothing where no time was recorded."""
+    from stainda.report.result_tables import cost_frame
+    from stainda.report.tables import duration
+
+    best = view.best()
+    frame = cost_frame(view.run, view.look).set_index("strategy")
+    if best is None or best not in frame.index or not np.isfinite(frame.loc[best, "cpu_seconds_per_job"]):
+        return []
+    row = frame.loc[best]
+    text = f"One training of {view.run.label(best)} took {duration(row['cpu_seconds_per_job'])} of processor time"
+    if best != view.look.baseline and np.isfinite(row["against_baseline"]):
+        text += f", {decimal(row['against_baseline'], 1)} times that of {view.run.label(view.look.baseline)}"
+    return [Sentence(f"{text}.")]
 
 
 def measure_title(name: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +16,18 @@ from stainda.files import stable_hash, write_csv
 from stainda.progress import Progress
 from stainda.study.executor import Outcome, Workers
 from stainda.study.folder import RunFolder, plain
-from stainda.study.jobs import JobRequest, JobResult, is_scored, run_job, scoring_key
+from stainda.study.jobs import (
+    JobRequest,
+    JobResult,
+    is_scored,
+    objective_values,
+    pruned_result,
+    run_job,
+    scoring_key,
+)
+from stainda.study.pruning import EarlierTrial, Pruning, read_curve
 from stainda.study.search import StrategySearch, sqlite_address
+from stainda.study.search_tables import write_search_tables
 
 if TYPE_CHECKING:
     from stainda.training import Job
@@ -26,6 +36,7 @@ logger = logging.getLogger("stainda.compare")
 
 TRIAL_COLUMNS = (
     "strategy", "trial", "seed", "job", "state", "value", "chosen", "params", "seconds", "cpu_seconds", "reason",
+    "second_value", "stopped_step",
 )  # fmt: skip
 
 
@@ -47,6 +58,7 @@ class _Planned:
     seed: int
     params: dict[str, Any]
     job: Job
+    pruning: Pruning | None = None
 
 
 def compare_strategies(
@@ -89,6 +101,7 @@ class _Comparison:
                         self._go_on(planned.course, pool, bar)
                     self._write_trials()
         self._write_trials()
+        write_search_tables(self.folder, {one.strategy.name: one.search for one in self.courses})
         if not any(row["state"] == "complete" for course in self.courses for row in course.rows):
             reasons = {row["reason"] for course in self.courses for row in course.rows}
             raise TrainingError(
@@ -99,7 +112,7 @@ class _Comparison:
     def _go_on(self, course: _Course, pool: Workers, bar: Any) -> None:
         """Submit what this strategy can do next; jobs that are complete are taken as they are."""
         for planned in self._next(course):
-            done = self._completed(planned.job)
+            done = self._completed(planned)
             if done is not None:
                 bar.advance(planned.job.training.epochs)
                 self._finish(planned, Outcome(planned.job.hash, done))
@@ -109,15 +122,17 @@ class _Comparison:
             waiting.append(planned)
             if len(waiting) == 1:  # two strategies may come to the same settings; they share the job
                 request = JobRequest(
-                    self.folder, planned.job, self.store, self.scored, self.config.evaluation, self.scoring
-                )
+                    self.folder, planned.job, self.store, self.scored, self.config.evaluation, self.scoring,
+                    planned.pruning,
+                )  # fmt: skip
                 pool.submit(planned.job.hash, request)
 
     def _next(self, course: _Course) -> Iterator[_Planned]:
         if course.next_trial < course.search.budget:
             params = course.search.suggest(course.next_trial)
             course.next_trial += 1
-            yield self._plan(course, course.next_trial - 1, self.config.seed, params)
+            planned = self._plan(course, course.next_trial - 1, self.config.seed, params)
+            yield replace(planned, pruning=self._pruning(course, planned.trial))
         elif not course.seeds_started and len(course.rows) == course.search.budget:
             course.seeds_started = True
             best = course.search.best()
@@ -129,12 +144,44 @@ class _Comparison:
     def _plan(self, course: _Course, trial: int, seed: int, params: dict[str, Any]) -> _Planned:
         return _Planned(course, trial, seed, params, self.job(course.strategy, params, seed))
 
+    def _pruning(self, course: _Course, trial: int) -> Pruning | None:
+        """What decides whether a trial goes on to its end: the curves of those before it."""
+        search = self.config.search
+        if search.pruner == "none":
+            return None
+        earlier = []
+        for one in course.search.ended(trial):
+            curve, patients = read_curve(self.folder.job(one.user_attrs["job"]))
+            state = {"COMPLETE": "complete", "PRUNED": "pruned"}.get(one.state.name, "failed")
+            value = one.values[0] if one.values else None
+            if state == "failed":
+                curve, patients = {}, {}
+            if state == "pruned":  # what was trained of it beyond, under other settings of the pruner, does not count
+                curve = {epoch: curve[epoch] for epoch in one.intermediate_values if epoch in curve}
+                patients = {epoch: patients[epoch] for epoch in curve}
+            earlier.append(EarlierTrial(int(one.user_attrs["index"]), state, value, curve, patients))
+        return Pruning(
+            search.pruner, search.startup_trials, search.warmup_epochs, self.config.training.epochs,
+            course.search.name, trial, tuple(earlier),
+        )  # fmt: skip
+
     def _finish(self, planned: _Planned, outcome: Outcome) -> None:
         result: JobResult | None = outcome.value
         is_trial = planned.seed == self.config.seed
+        pruned = result is not None and result.pruned is not None
+        values: list[float] | None = None
+        if result is not None and not pruned:
+            folder = self.folder.job(planned.job.hash)
+            values = objective_values(folder, result.score, self.config.search.objective)
         if is_trial:
-            score = None if result is None else result.score
-            planned.course.search.tell(planned.trial, planned.params, score, planned.job.hash, outcome.reason)
+            curve: dict[int, float] | None = None
+            if result is not None and result.pruned is not None:
+                steps = planned.job.training.steps_per_epoch
+                found, _ = read_curve(self.folder.job(planned.job.hash))
+                curve = {epoch: score for epoch, score in found.items() if epoch * steps <= result.pruned}
+            planned.course.search.tell(
+                planned.trial, planned.params, values, planned.job.hash, outcome.reason, pruned=curve
+            )
         if result is None:
             logger.warning("%s trial %d failed: %s", planned.course.strategy.name, planned.trial, outcome.reason)
         planned.course.rows.append(
@@ -143,21 +190,23 @@ class _Comparison:
                 "trial": planned.trial,
                 "seed": planned.seed,
                 "job": planned.job.hash,
-                "state": "failed" if result is None else "complete",
-                "value": None if result is None else round(result.score, 6),
+                "state": "failed" if result is None else "pruned" if pruned else "complete",
+                "value": None if values is None else round(values[0], 6),
                 "params": json.dumps(planned.params, sort_keys=True),
                 "seconds": None if result is None else round(result.seconds, 2),
                 "cpu_seconds": None if result is None else round(result.cpu_seconds, 2),
                 "reason": outcome.reason,
+                "second_value": None if values is None or len(values) < 2 else round(values[1], 6),
+                "stopped_step": None if result is None else result.pruned,
             }
         )
 
-    def _completed(self, job: Job) -> JobResult | None:
+    def _completed(self, planned: _Planned) -> JobResult | None:
         from stainda.training import read_result
 
-        folder = self.folder.job(job.hash)
+        folder = self.folder.job(planned.job.hash)
         if not is_scored(folder, self.scoring) or (result := read_result(folder)) is None:
-            return None
+            return pruned_result(folder, planned.pruning)
         return JobResult(result.score, result.seconds, result.cpu_seconds)
 
     def _write_trials(self) -> None:
@@ -195,9 +244,21 @@ class _Comparison:
             sources=self.roles.sources,
             targets=self.roles.targets,
             seed=seed,
-            store_key=self.store_key,
+            store_key=self._data_key(changed),
             domain_keys=self.config.domain,
         )
+
+    def _data_key(self, strategy: StrategyConfig) -> str:
+        """The key of the patches, and of the pairs of serial sections where the strategy learns from them."""
+        from stainda.strategies import build
+
+        if not build(strategy).align.needs_pairs:
+            return self.store_key
+        from stainda.patches import PatchStore
+        from stainda.patches.serial import SerialPairs
+
+        pairs = SerialPairs.open(PatchStore.open(self.store))
+        return self.store_key if pairs is None else f"{self.store_key}+{pairs.key}"
 
     def _training(self, strategy: StrategyConfig, params: dict[str, Any]) -> TrainingConfig:
         """The study's loop settings, the strategy's own changes, then what the search drew."""

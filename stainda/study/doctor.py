@@ -131,7 +131,8 @@ def _weights() -> list[Finding]:
                 'python -c \'from kornia.feature import *; DISK.from_pretrained("depth"); LightGlueMatcher("disk")\'',
             )
         ]
-    return [Finding("DISK+LightGlue weights", "ok", f"in {home}; use registration.detector=disk_lightglue")]
+    use = "used where KAZE fails, and first with registration.detector=disk_lightglue"
+    return [Finding("DISK+LightGlue weights", "ok", f"in {home}; {use}")]
 
 
 def _gpu() -> Finding:

@@ -16,15 +16,20 @@ THUMBNAIL_PX = 512
 
 
 def gather_cohort(cohort: Cohort, roles: Roles, config: StudyConfig, folder: RunFolder, progress: Progress) -> None:
-    """Write ``cohort.csv``, ``thumbnails/``, ``annotations/own/`` and ``annotations/repairs.csv``.
+    """Write ``cohort.csv``, ``thumbnails/``, ``annotations/own/``, ``annotations/repairs.csv`` and ``classes.csv``.
+
+    Where a slide has several annotators, their shapes are fused; what they disagreed about is written to
+    ``annotations/dissent/``, ``annotators.csv`` and ``annotator_agreement.csv``.
 
     Raises:
         SlideError, AnnotationError: every slide and annotation that cannot be used, in one message.
     """
-    from stainda.annotations import REPAIR_COLUMNS, load_shapes, write_geojson
+    from stainda.annotations import write_geojson
     from stainda.slides import open_slide
+    from stainda.study.annotating import Annotating
 
-    rows, repairs, faults = [], [], []
+    rows, faults = [], []
+    annotating = Annotating.of_study(config, folder)
     classes: set[str] = set()
     with progress.task("Opening slides", len(cohort)) as bar:
         for section in cohort:
@@ -41,7 +46,7 @@ def gather_cohort(cohort: Cohort, roles: Roles, config: StudyConfig, folder: Run
             n_shapes: int | None = None
             if section.annotations is not None:
                 try:
-                    shapes, report = load_shapes(section.annotations, size, slide)
+                    shapes = annotating.read(section, slide)
                 except AnnotationError as error:
                     faults.append(_at(error, section))
                     bar.advance()
@@ -49,7 +54,6 @@ def gather_cohort(cohort: Cohort, roles: Roles, config: StudyConfig, folder: Run
                 n_shapes = len(shapes)
                 if roles.role(cohort.domain(section)) == "source":
                     classes |= set(shapes["class"])
-                repairs += [{"slide": section.slide, **row} for row in report]
                 write_geojson(shapes, folder.own / f"{section.slide}.geojson")
             rows.append(_row(section, cohort, roles, size, mpp, n_shapes, folder))
             bar.advance()
@@ -60,6 +64,7 @@ def gather_cohort(cohort: Cohort, roles: Roles, config: StudyConfig, folder: Run
             file=cohort.source,
             remedy="Mend or remove these rows of the manifest",
         )
+    annotating.write(progress)
     if missing := [name for name in config.task.classes if name not in classes]:
         raise AnnotationError(
             f"no source section has an annotation of class {missing[0]!r}",
@@ -67,7 +72,6 @@ def gather_cohort(cohort: Cohort, roles: Roles, config: StudyConfig, folder: Run
             remedy=did_you_mean(missing[0], classes),
         )
     write_csv(folder.root / "cohort.csv", rows, COHORT_COLUMNS)
-    write_csv(folder.annotations / "repairs.csv", repairs, ("slide", *REPAIR_COLUMNS))
 
 
 def _at(error: StaindaError, section: Section) -> str:
@@ -82,6 +86,8 @@ def _row(
     for name in ("path", "annotations", "landmarks"):
         if row[name] is not None:
             row[name] = relative(row[name], folder.root)
+    if section.more_annotations:
+        row["annotations"] = ";".join(relative(path, folder.root) for path in section.annotation_files)
     domain = cohort.domain(section)
     return {
         **row, "mpp": mpp, "domain": domain, "role": roles.role(domain), "width": size[0], "height": size[1],

@@ -5,8 +5,11 @@ Runs in a worker process. Whatever is complete in the job's folder is not done a
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import time
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +17,15 @@ from typing import Any
 from stainda.cohort import Cohort, Section
 from stainda.config import EvaluationConfig
 from stainda.errors import StaindaError
-from stainda.files import stable_hash, write_text
+from stainda.files import stable_hash, write_json, write_text
 from stainda.study.executor import report_step
 from stainda.study.folder import RunFolder
+from stainda.study.pruning import PRUNED, Pruning, read_curve, read_pruned
 
 CHECKPOINTS = ("best", "last")
+
+SCORING = 2
+"""Raised when scores are computed differently, so that jobs already scored are scored again (not trained again)."""
 
 
 @dataclass(frozen=True)
@@ -35,15 +42,21 @@ class JobRequest:
     scored: Cohort
     evaluation: EvaluationConfig
     scoring: str = ""
+    pruning: Pruning | None = None
 
 
 @dataclass(frozen=True)
 class JobResult:
-    """What the search needs to know of a finished job."""
+    """What the search needs to know of a job that has ended; ``pruned`` is the step after which it was stopped."""
 
     score: float
     seconds: float
     cpu_seconds: float
+    pruned: int | None = None
+
+
+class PrunedError(Exception):
+    """Raised in a training to end it: it is too far behind the earlier trials."""
 
 
 def scoring_key(folder: RunFolder, scored: Cohort, evaluation: EvaluationConfig) -> str:
@@ -53,7 +66,7 @@ def scoring_key(folder: RunFolder, scored: Cohort, evaluation: EvaluationConfig)
         state, truth = one.path.stat(), (folder.own / f"{one.slide}.geojson").read_bytes()
         about = [one.slide, one.patient, one.stain, one.centre, scored.domain(one), one.split, one.mpp]
         rows.append([*about, state.st_size, state.st_mtime_ns, hashlib.sha256(truth).hexdigest()])
-    return stable_hash([evaluation.iou, rows])
+    return stable_hash([SCORING, evaluation.iou, rows])
 
 
 def is_scored(folder: Path, scoring: str) -> bool:
@@ -89,43 +102,151 @@ def _train_and_score(folder: Path, request: JobRequest) -> JobResult:
     from stainda.patches import PatchStore
     from stainda.training import read_result, train
 
-    epochs = request.job.training.epochs
+    epochs, pruning = request.job.training.epochs, request.pruning
     if (result := read_result(folder)) is None:
-        told = 0
+        told, started = 0, time.process_time()
 
         def on_epoch(epoch: int, score: float) -> None:
             nonlocal told
             told += 1
             report_step()
+            if pruning is not None and epoch < epochs:
+                curve, patients = read_curve(folder)
+                if pruning.stops({e: value for e, value in curve.items() if e <= epoch}, patients.get(epoch, {})):
+                    raise PrunedError
 
         (folder / "done").unlink(missing_ok=True)  # records of an earlier training are not of this one
-        result = train(request.job, PatchStore.open(request.store), folder, on_epoch=on_epoch)
+        (folder / PRUNED).unlink(missing_ok=True)
+        try:
+            result = train(request.job, PatchStore.open(request.store), folder, on_epoch=on_epoch)
+        except PrunedError:
+            assert pruning is not None
+            report_step(max(0, epochs - told))
+            return _give_up(folder, request.job.training.steps_per_epoch * told, pruning, time.process_time() - started)
         report_step(max(0, epochs - told))  # stopped early
     else:
         report_step(epochs)
     if not is_scored(folder, request.scoring):
         (folder / "done").unlink(missing_ok=True)
+        look_at_targets(folder, request)
         score_job(folder, request)
         write_text(folder / "done", request.scoring)
     return JobResult(score=result.score, seconds=result.seconds, cpu_seconds=result.cpu_seconds)
 
 
+def _give_up(folder: Path, step: int, pruning: Pruning, cpu_seconds: float) -> JobResult:
+    """Write down that the job was pruned, and on what grounds."""
+    from stainda.training.resume import remove_state
+
+    remove_state(folder)
+    with (folder / "training.csv").open(newline="", encoding="utf-8") as stream:
+        last = [row for row in csv.DictReader(stream) if int(row["step"]) <= step][-1]
+    found: dict[str, Any] = {
+        "key": pruning.key, "pruner": pruning.pruner, "step": step, "score": float(last["val_dice"]),
+        "seconds": float(last["seconds"]), "cpu_seconds": round(cpu_seconds, 2),
+    }  # fmt: skip
+    write_json(folder / PRUNED, found)
+    return JobResult(found["score"], found["seconds"], found["cpu_seconds"], step)
+
+
+def pruned_result(folder: Path, pruning: Pruning | None) -> JobResult | None:
+    """The result of a job pruned earlier on the same grounds."""
+    found = read_pruned(folder, pruning)
+    if found is None:
+        return None
+    return JobResult(found["score"], found["seconds"], found["cpu_seconds"], int(found["step"]))
+
+
+def objective_values(folder: Path, score: float, objectives: Sequence[str]) -> list[float]:
+    """The objectives of a scored job: all on validation patients of the source domains, at the best checkpoint.
+
+    ``source_validation`` is the pooled Dice of the training's end; ``worst_source_domain`` and ``worst_source_patient``
+    are the lowest mean Dice of a domain, and the lowest Dice of a patient, over whole slides.
+    """
+    from stainda.evaluation import patient_scores, read_records
+
+    values = {"source_validation": score}
+    if set(objectives) != set(values):
+        records = read_records(folder / "records.parquet")
+        rows = records[(records["split"] == "val") & (records["checkpoint"] == "best") & (records["measure"] == "dice")]
+        scores = patient_scores(rows, ["domain", "class"]).dropna(subset=["value"])
+        if scores.empty:
+            raise StaindaError("no validation slide has a score", file=folder, remedy="Take one objective")
+        values["worst_source_domain"] = float(scores.groupby("domain")["value"].mean().min())
+        values["worst_source_patient"] = float(scores.groupby("patient")["value"].mean().min())
+    return [values[name] for name in objectives]
+
+
+def look_at_targets(folder: Path, request: JobRequest) -> None:
+    """Score the job's checkpoints on unlabelled target patches that training may see; write ``unsupervised.csv``."""
+    from stainda.cohort import Roles
+    from stainda.files import write_csv
+    from stainda.patches import PatchStore, TrainingData
+    from stainda.strategies.detector import Detector
+    from stainda.training.unsupervised import SCORES, unsupervised_scores
+
+    job = request.job
+    roles = Roles(job.sources, job.targets, job.domain_keys, job.protocol.visible)
+    data = TrainingData(PatchStore.open(request.store), roles, labels="source", visible=job.protocol.visible)
+    rows: list[dict[str, Any]] = []
+    for checkpoint in CHECKPOINTS:
+        found = unsupervised_scores(Detector.load(folder, job.settings(), checkpoint), data)
+        if found:
+            rows.append({"checkpoint": checkpoint, **{name: round(value, 6) for name, value in found.items()}})
+    write_csv(folder / "unsupervised.csv", rows, ("checkpoint", *SCORES))
+
+
 def score_job(folder: Path, request: JobRequest) -> None:
-    """Apply the job's checkpoints to the slides to be scored; write ``records.parquet`` and ``predictions/``."""
+    """Apply the job's checkpoints to the slides to be scored.
+
+    Writes ``records.parquet`` and, of the best checkpoint, ``objects.parquet``, ``probabilities.parquet`` and
+    ``predictions/``.
+    """
     import pandas as pd
 
     from stainda.annotations import rasterise, read_shapes, write_geojson
-    from stainda.evaluation import gather_records, make_records, score_slide, write_records
+    from stainda.evaluation import (
+        OBJECT_COLUMNS,
+        PROBABILITY_COLUMNS,
+        gather_records,
+        make_records,
+        object_rows,
+        probability_rows,
+        score_slide,
+        write_evidence,
+        write_records,
+    )
+    from stainda.files import write_csv
     from stainda.patches.cutting import IGNORE_CLASSES
     from stainda.prediction import load_predictor
+    from stainda.study.block_agreement import agree_in_blocks
 
     classes = request.job.task.classes
     predictors = {checkpoint: load_predictor(folder, checkpoint=checkpoint) for checkpoint in CHECKPOINTS}
     tables: list[pd.DataFrame] = []
+    all_objects: list[dict[str, Any]] = []
+    all_probabilities: list[dict[str, Any]] = []
+    agreements = {name: agree_in_blocks(one, request, _region) for name, one in predictors.items()}
+    rows = [{"checkpoint": name, **row} for name, one in agreements.items() if one is not None for row in one.rows]
+    if rows:
+        write_csv(folder / "agreement.csv", rows, list(rows[0]))
     for section in request.scored:
         truth = read_shapes(request.folder.own / f"{section.slide}.geojson")
         domain = request.scored.domain(section)
         ignored = truth[truth["class"].isin(IGNORE_CLASSES)]
+        where: dict[str, Any] = {
+            "study": request.job.study,
+            "strategy": request.job.strategy.name,
+            "trial": 0,  # which trials a job serves is in trials.csv; it may be more than one
+            "seed": request.job.seed,
+            "job": folder.name,
+            "stain": section.stain,
+            "centre": section.centre,
+            "domain": domain,
+            "patient": section.patient,
+            "slide": section.slide,
+            "split": "val" if section.split == "val" else "test",
+        }
         labels = None
         for checkpoint, predictor in predictors.items():
             region, mpp = _region(predictor, section)
@@ -133,7 +254,8 @@ def score_job(folder: Path, request: JobRequest) -> None:
             if labels is None:
                 height, width = found.array.shape[1:]
                 labels = rasterise(truth, classes, found.x, found.y, width, height, found.downsample, ignored)
-            objects = predictor.objects(found)
+            agreed = agreements[checkpoint]
+            objects = predictor.objects(found) if agreed is None else agreed.objects[section.slide]
             scores = score_slide(
                 found.array,
                 labels,
@@ -143,26 +265,17 @@ def score_job(folder: Path, request: JobRequest) -> None:
                 iou=request.evaluation.iou,
                 threshold=predictor.threshold,
                 ignored=ignored,
+                um_per_px=None if mpp is None else mpp * found.downsample,
             )
-            tables.append(
-                make_records(
-                    scores,
-                    study=request.job.study,
-                    strategy=request.job.strategy.name,
-                    trial=0,  # which trials a job serves is in trials.csv; it may be more than one
-                    seed=request.job.seed,
-                    checkpoint=checkpoint,
-                    job=folder.name,
-                    stain=section.stain,
-                    centre=section.centre,
-                    domain=domain,
-                    patient=section.patient,
-                    slide=section.slide,
-                    split="val" if section.split == "val" else "test",
-                )
-            )
+            tables.append(make_records(scores, checkpoint=checkpoint, **where))
             if checkpoint == "best":
                 write_geojson(objects, folder / "predictions" / f"{section.slide}.geojson")
+                here = {**where, "checkpoint": checkpoint}
+                tissue = None if mpp is None else region.tissue_area * mpp**2
+                all_objects += object_rows(truth, objects, classes, mpp, tissue, here, ignored)
+                all_probabilities += probability_rows(found.array, labels, classes, here)
+    write_evidence(all_objects, OBJECT_COLUMNS, folder / "objects.parquet")
+    write_evidence(all_probabilities, PROBABILITY_COLUMNS, folder / "probabilities.parquet")
     write_records(gather_records(tables), folder / "records.parquet")
 
 

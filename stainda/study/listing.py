@@ -9,7 +9,7 @@ from stainda.config import available
 from stainda.config.load import load_piece
 from stainda.errors import ConfigError, did_you_mean
 
-KINDS = ("strategies", "models", "tasks", "stains", "parts")
+KINDS = ("strategies", "models", "tasks", "stains", "parts", "data")
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,7 @@ class Entry:
     parts: str = ""
     reference: str = ""
     file: Path | None = None
+    tasks: tuple[str, ...] = ()
 
 
 def catalogue(kind: str, near: Path | None = None) -> list[Entry]:
@@ -37,11 +38,14 @@ def catalogue(kind: str, near: Path | None = None) -> list[Entry]:
         return _stains()
     if kind == "parts":
         return _parts()
+    if kind == "data":
+        return _data()
     raise ConfigError(f"nothing to list under {kind!r}", remedy=did_you_mean(kind, KINDS))
 
 
 def _strategies(near: Path | None) -> list[Entry]:
     from stainda.config import load_strategy
+    from stainda.strategies import build
 
     entries = []
     for name, file in sorted(available("strategies", near).items()):
@@ -52,7 +56,8 @@ def _strategies(near: Path | None) -> list[Entry]:
             "after": config.after.name,
         }  # fmt: skip
         parts = ", ".join(f"{kind} {value}" for kind, value in named.items() if value not in ("none", ""))
-        entries.append(Entry(name, " ".join(config.description.split()), parts, config.reference, file))
+        text, tasks = " ".join(config.description.split()), build(config).tasks
+        entries.append(Entry(name, text, parts, config.reference, file, tasks))
     return entries
 
 
@@ -75,4 +80,18 @@ def _parts() -> list[Entry]:
         Entry(name, part.summary(), parts=kind, reference=part.reference)
         for kind, parts in PARTS.items()
         for name, part in sorted(parts.items())
+    ]
+
+
+def _data() -> list[Entry]:
+    from stainda.study.public import DATASETS
+
+    return [
+        Entry(
+            one.name,
+            f"{one.title}: {one.good_for}",
+            parts=f"stains: {one.stains}; centres: {one.centres}; licence: {one.licence}",
+            reference=f"{one.where} (stainda manifest make {one.name} FOLDER)",
+        )
+        for one in DATASETS.values()
     ]

@@ -1,4 +1,4 @@
-"""From the records of all jobs to ``records.parquet`` and ``results.csv``."""
+"""From the records of all jobs to those of the study, and to ``results.csv``."""
 
 from __future__ import annotations
 
@@ -9,25 +9,59 @@ from stainda.study.folder import RunFolder
 
 
 def gather_results(config: StudyConfig, folder: RunFolder) -> None:
-    """Write ``records.parquet`` (every job in ``trials.csv``) and ``results.csv``.
+    """Write ``records.parquet`` (every job in ``trials.csv``), what lies beside it, and ``results.csv``.
 
     Raises:
         StaindaError: nothing has been trained here.
     """
     import pandas as pd
 
-    from stainda.evaluation import gather_records, read_records, write_records
+    from stainda.evaluation import (
+        OBJECT_COLUMNS,
+        PROBABILITY_COLUMNS,
+        gather_records,
+        read_evidence,
+        read_records,
+        write_evidence,
+        write_records,
+    )
 
     path = folder.root / "trials.csv"
     if not path.is_file():
         raise StaindaError("nothing has been trained here", file=folder.root, remedy="Run 'stainda train' first")
     tables = []
+    beside: dict[str, list[pd.DataFrame]] = {"objects": [], "probabilities": []}
+    columns = {"objects": OBJECT_COLUMNS, "probabilities": PROBABILITY_COLUMNS}
     for row in pd.read_csv(path, dtype={"job": str}).itertuples():  # a hash of digits is no number
         if row.state == "complete":
-            records = read_records(folder.job(str(row.job)) / "records.parquet")
-            tables.append(records.assign(strategy=row.strategy, trial=row.trial, seed=row.seed))
+            names = {"strategy": row.strategy, "trial": row.trial, "seed": row.seed}
+            tables.append(read_records(folder.job(str(row.job)) / "records.parquet").assign(**names))
+            for name, found in beside.items():
+                path = folder.job(str(row.job)) / f"{name}.parquet"
+                found.append(read_evidence(path, columns[name]).assign(**names))
+    for name, found in beside.items():
+        table = pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=list(columns[name]))
+        write_evidence(table, columns[name], folder.root / f"{name}.parquet")
+    gather_unsupervised(folder)
     write_records(gather_records(tables), folder.root / "records.parquet")
     summarise_records(config, folder)
+
+
+def gather_unsupervised(folder: RunFolder) -> None:
+    """Write ``unsupervised.csv``: the scores of every checkpoint on unlabelled targets, for the selection rules."""
+    import pandas as pd
+
+    found = []
+    for row in pd.read_csv(folder.root / "trials.csv", dtype={"job": str}).itertuples():
+        path = folder.job(str(row.job)) / "unsupervised.csv"
+        if row.state == "complete" and path.is_file():
+            table = pd.read_csv(path)
+            place = {"strategy": row.strategy, "trial": row.trial, "seed": row.seed}
+            found.append(pd.DataFrame([place] * len(table)).join(table))
+    columns = ["strategy", "trial", "seed", "checkpoint"]
+    table = pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=columns)
+    with whole_file(folder.root / "unsupervised.csv") as aside:
+        table.to_csv(aside, index=False)
 
 
 def summarise_records(config: StudyConfig, folder: RunFolder) -> None:
@@ -48,4 +82,4 @@ def summarise_records(config: StudyConfig, folder: RunFolder) -> None:
             remedy="Run 'stainda run' to its end first",
         )
     with whole_file(folder.root / "results.csv") as aside:
-        summarise(records, trials, config).to_csv(aside, index=False)
+        summarise(records, trials, config, pd.read_csv(folder.root / "unsupervised.csv")).to_csv(aside, index=False)

@@ -52,7 +52,13 @@ def run_study(
     run = StudyRun(config, folder, progress)
     with folder.locked(), _log_to(folder.log):
         remove_unfinished(folder.root)
+        if config.protocol.rotates:
+            from stainda.study.rotating import RotatingStudy
+
+            RotatingStudy(config, folder, progress).run(until)
+            return folder.root
         run.prepare()
+        run.plan()
         for stage in STAGES[: STAGES.index(until) + 1]:
             run.do(stage)
     return folder.root
@@ -77,11 +83,22 @@ class StudyRun:
         from stainda.models import check_model
         from stainda.strategies import build, check
 
-        check_model(self.config.model)
+        check_model(self.config.model, self.config.task.kind)
         for strategy in self.config.strategies:
             check(build(strategy), self.config)
         self.folder.write_study(self.config)
         write_json(self.folder.root / "environment.json", describe(self.config.seed))
+
+    def plan(self) -> None:
+        """Check every strategy against the sections, and say what each may spend, before a phantom is made."""
+        from stainda.study.budget import budget_sentences, budgets, write_budget
+        from stainda.study.checks import plan_rotations
+
+        plan_rotations(self.config, self.manifest())
+        costs = budgets(self.config)
+        write_budget(costs, self.folder)
+        for sentence in budget_sentences(costs, self.config.baseline):
+            self.progress.message(sentence)
 
     def do(self, stage: str) -> None:
         started = time.monotonic()
@@ -105,27 +122,24 @@ class StudyRun:
     @cached_property
     def cohort(self) -> Cohort:
         """All sections, each patient in a split; leaks are refused here."""
-        cohort = read_manifest(self._manifest(), self.config.data, self.config.domain)
-        cohort = assign_splits(cohort, self.config.protocol.split, self.config.seed)
+        protocol = self.config.protocol
+        cohort = assign_splits(self.whole_cohort(), protocol.split, self.config.seed, protocol.split_within)
         check_no_leak(cohort)
         return cohort
+
+    def whole_cohort(self) -> Cohort:
+        """All sections, with the splits that the manifest gives."""
+        return read_manifest(self.manifest(), self.config.data, self.config.domain)
 
     @cached_property
     def roles(self) -> Roles:
         """Which domains teach and which are tested, each with the patients and annotations its role needs."""
         roles = resolve_roles(self.cohort, self.config.protocol)
         check_annotated(self.cohort, roles)
-        stains = {section.stain for section in self.cohort.where(domains=roles.sources)}
-        for stain in self.config.propagation.sources:
-            if stain not in stains:
-                raise ConfigError(
-                    f"propagation.sources names {stain!r}, which no section of the source domains is stained with; "
-                    "annotations of targets are for scoring and the ceiling only",
-                    remedy=did_you_mean(stain, stains),
-                )
         return roles
 
-    def _manifest(self) -> Path:
+    def manifest(self) -> Path:
+        """Of the cohort; that of a phantom is there once it is made."""
         if self.config.phantom is None:
             assert self.config.manifest is not None
             return self.config.manifest
@@ -133,13 +147,19 @@ class StudyRun:
 
     def gather(self) -> None:
         """Make or read the cohort, open every slide once, convert every annotation to GeoJSON."""
+        from stainda.study.checks import check_data
         from stainda.study.gather import gather_cohort
 
+        self.make_phantom()
+        check_data(self.config, self.cohort, self.roles)
+        gather_cohort(self.cohort, self.roles, self.config, self.folder, self.progress)
+
+    def make_phantom(self) -> None:
+        """Make the synthetic cohort, where the study asks for one."""
         if self.config.phantom is not None:
             from stainda.phantom import make_cohort
 
-            make_cohort(self.config.phantom, self._manifest().parent, workers=self.workers, progress=self.progress)
-        gather_cohort(self.cohort, self.roles, self.config, self.folder, self.progress)
+            make_cohort(self.config.phantom, self.manifest().parent, workers=self.workers, progress=self.progress)
 
     @cached_property
     def own_shapes(self) -> dict[str, Any]:
@@ -161,8 +181,9 @@ class StudyRun:
         )
 
     def propagate(self) -> None:
-        """Carry the annotations of the source domains to the other sections of their blocks."""
+        """Carry the annotations of the source domains to the other sections of their blocks, and honour the review."""
         from stainda.registration import propagate
+        from stainda.registration.decisions import apply_decisions, sentence
 
         wanted = self.config.propagation.sources
         sources = [
@@ -182,14 +203,15 @@ class StudyRun:
             self.cohort, self.own_shapes, self.folder.registration, self.config.propagation, sources,
             self.folder.root, progress=self.progress,
         )  # fmt: skip
+        if told := sentence(apply_decisions(self.folder.root, self.own_shapes), self.folder.root):
+            self.progress.message(told)
 
     @cached_property
     def propagated_shapes(self) -> dict[str, Any]:
-        from stainda.annotations import read_shapes
-        from stainda.registration.results import file_name
+        from stainda.registration.training_shapes import training_shapes
 
-        paths = {one.slide: self.folder.propagated / f"{file_name(one.slide)}.geojson" for one in self.cohort}
-        return {slide: read_shapes(path) for slide, path in paths.items() if path.is_file()}
+        slides = [one.slide for one in self.cohort]
+        return training_shapes(self.folder.root, slides, self.config.propagation.min_confidence)
 
     # patches ------------------------------------------------------------------------------------------------------
 
@@ -200,9 +222,23 @@ class StudyRun:
             self.cohort, self.roles, self.config.patches, self.config.task,
             {"own": self.own_shapes, "propagated": self.propagated_shapes},
             self.folder.patches, seed=self.config.seed, progress=self.progress, workers=self.workers,
-            min_confidence=self.config.propagation.min_confidence,
+            min_confidence=self.config.propagation.min_confidence, weights=self.config.propagation.weights,
         )  # fmt: skip
         write_fields(self.cohort, self.config.patches, self.own_shapes, self.folder.root / "fields")
+        self._pair_sections()
+
+    def _pair_sections(self) -> None:
+        """Pairs of patches of registered sections, where a strategy of the study learns from them."""
+        from stainda.strategies import build
+
+        if any(build(strategy).align.needs_pairs for strategy in self.config.strategies):
+            from stainda.patches import PatchStore
+            from stainda.patches.serial import build_serial
+            from stainda.study.serial import section_links
+
+            links = section_links(self.cohort, self.roles, self.folder.registration)
+            store = PatchStore.open(self.folder.patches)
+            build_serial(store, self.cohort, self.roles, links, self.config.seed, progress=self.progress)
 
     # training -----------------------------------------------------------------------------------------------------
 
@@ -214,8 +250,10 @@ class StudyRun:
 
     def evaluate(self) -> None:
         """Gather the records of all jobs and compute ``results.csv``."""
+        from stainda.study.gap import measure_gaps
         from stainda.study.results import gather_results
 
+        measure_gaps(self.config, self.roles, self.folder)
         gather_results(self.config, self.folder)
 
     def report(self) -> None:

@@ -1,18 +1,27 @@
 """The search of one strategy: an Optuna study whose every draw is a function of the seed and what came before.
 
-A trial enters the stored Optuna study only when its job is complete. Nothing is ever left 'running', so a run that was
-killed draws, after a restart, exactly the settings an undisturbed run would have drawn.
+A trial enters the stored Optuna study only when its job has ended. Nothing is ever left 'running', so a run that was
+killed draws, after a restart, exactly the settings an undisturbed run would have drawn: what samplers remember beside
+the trials (the covariance of CMA-ES, the generations of NSGA-II, the place in a Sobol sequence) is made again by going
+through the stored trials in memory. The storage holds plain numbers only; nothing in it is ever unpickled.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from stainda.config import SearchConfig, SearchRange
+from stainda.files import stable_hash
 from stainda.randomness import seed_for
+from stainda.study.samplers import REMEMBERING, make_sampler
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+DEFAULT_OBJECTIVE = ("source_validation",)
 
 
 @contextlib.contextmanager
@@ -20,7 +29,9 @@ def _quiet_optuna() -> Iterator[Any]:
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    yield optuna
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        yield optuna
 
 
 class StrategySearch:
@@ -31,7 +42,7 @@ class StrategySearch:
             settings are not mixed in.
         space: search ranges by dotted path.
         defaults: the value of every path in ``space``.
-        config: sampler and budget.
+        config: sampler, objectives and budget.
         seed: of the study.
         storage: an Optuna storage address.
     """
@@ -46,10 +57,13 @@ class StrategySearch:
         storage: str,
     ) -> None:
         self.name, self.space, self.defaults, self.config, self.seed = name, space, defaults, config, seed
+        if config.objective != DEFAULT_OBJECTIVE:
+            self.name = f"{name}/{stable_hash(list(config.objective), 8)}"
+        self._directions: Any = ["maximize"] * len(config.objective)
         with _quiet_optuna() as optuna:
             self._distributions = {path: _distribution(optuna, found) for path, found in space.items()}
             self._stored = optuna.create_study(
-                storage=storage, study_name=name, direction="maximize", load_if_exists=True
+                storage=storage, study_name=self.name, directions=self._directions, load_if_exists=True
             )
 
     @property
@@ -59,59 +73,131 @@ class StrategySearch:
 
     def suggest(self, index: int) -> dict[str, Any]:
         """The settings of trial ``index``; trials 0 to ``index - 1`` must have been told."""
-        known = self._by_index().get(index)
-        if known is not None and known.value is not None:
+        by_index = self._by_index()
+        known = by_index.get(index)
+        if known is not None and _ended(known):
             return dict(known.user_attrs["params"])  # drawn before an earlier trial, failed then, was made good
         if index == 0:
             return dict(self.defaults)
         with _quiet_optuna() as optuna:
-            seed = seed_for(self.seed, self.name.partition("/")[0], "trial", index) % 2**32
-            samplers = {"tpe": optuna.samplers.TPESampler, "random": optuna.samplers.RandomSampler}
-            memory = optuna.create_study(direction="maximize", sampler=samplers[self.config.sampler](seed=seed))
-            memory.add_trials([trial for trial in self._by_index().values() if trial.user_attrs["index"] < index])
+            memory = optuna.create_study(directions=self._directions)
+            for number, trial in by_index.items():
+                if number < index:
+                    self._put(trial, memory)
+            memory.sampler = self._sampler(index)
             return dict(memory.ask(self._distributions).params)
 
+    def _put(self, trial: Any, memory: Any) -> None:
+        """Let a study in memory have had a trial; where the sampler remembers things, it is asked for it once more."""
+        index, params = trial.user_attrs["index"], trial.user_attrs["params"]
+        if index and self.config.sampler in REMEMBERING:  # trial 0 is the default, which no sampler draws
+            memory.sampler = self._sampler(index)
+            asked = memory.ask(self._distributions)
+            if dict(asked.params) == params:
+                memory.tell(asked, trial.values if trial.state == _state("COMPLETE") else None, state=trial.state)
+                return
+            memory.tell(asked, state=_state("FAIL"))  # drawn when an earlier trial had failed that was made good since
+        memory.add_trial(trial)
+
+    def _sampler(self, index: int) -> Any:
+        name = self.name.partition("/")[0]
+        return make_sampler(self.config, self.space, self.defaults, self.seed, name, index)
+
     def tell(
-        self, index: int, params: dict[str, Any], value: float | None, job: str, reason: str | None = None
+        self,
+        index: int,
+        params: dict[str, Any],
+        value: float | Sequence[float] | None,
+        job: str,
+        reason: str | None = None,
+        pruned: Mapping[int, float] | None = None,
     ) -> None:
-        """Store a finished trial (``value`` None: failed with ``reason``); telling it again changes nothing, except
-        that one which failed before (no memory, no GPU) may succeed."""
+        """Store a trial that has ended; telling it again changes nothing, except that one which failed before (no
+        memory, no GPU) or was pruned may be completed.
+
+        Args:
+            value: of every objective; ``None``: failed with ``reason``, or pruned.
+            pruned: scores by epoch of a trial that was pruned after the last of them.
+        """
         known = self._by_index().get(index)
-        if known is not None and (value is None or known.value is not None):
+        if known is not None and (value is None or known.state == _state("COMPLETE")):
             return
         with _quiet_optuna() as optuna:
-            state = optuna.trial.TrialState.FAIL if value is None else optuna.trial.TrialState.COMPLETE
+            name = "COMPLETE" if value is not None else "FAIL" if pruned is None else "PRUNED"
+            values = None if value is None else [value] if isinstance(value, int | float) else list(value)
             self._stored.add_trial(
                 optuna.trial.create_trial(
-                    state=state,
-                    params=params if value is not None else {},
-                    distributions=self._distributions if value is not None else {},
-                    value=value,
+                    state=_state(name),
+                    params=params if name != "FAIL" else {},
+                    distributions=self._distributions if name != "FAIL" else {},
+                    values=values,
+                    intermediate_values=dict(pruned or {}),
                     user_attrs={"index": index, "job": job, "params": params, "reason": reason},
                 )
             )
 
     def best(self) -> tuple[int, dict[str, Any]] | None:
-        """Index and settings of the best trial on source validation (the earliest of equals); None if all failed."""
-        complete = [trial for trial in self._by_index().values() if trial.value is not None]
-        complete = [trial for trial in complete if trial.user_attrs["index"] < self.budget]
+        """Index and settings of the best trial (the earliest of equals); None if none was completed.
+
+        With two objectives that are traded off, the one with the highest mean of both, which no other trial beats in
+        both.
+        """
+        complete = self.completed()
         if not complete:
             return None
-        top = max(complete, key=lambda trial: (trial.value, -trial.user_attrs["index"]))
+        top = max(complete, key=lambda trial: (sum(trial.values), -trial.user_attrs["index"]))
         return int(top.user_attrs["index"]), dict(top.user_attrs["params"])
+
+    def completed(self) -> list[Any]:
+        """Trials within the budget that were completed, in their order."""
+        done = [trial for trial in self._by_index().values() if trial.state == _state("COMPLETE")]
+        return [trial for trial in done if trial.user_attrs["index"] < self.budget]
+
+    def ended(self, before: int) -> list[Any]:
+        """Trials that came before trial ``before``, completed, pruned or failed."""
+        return [trial for index, trial in self._by_index().items() if index < before]
+
+    def importances(self) -> dict[str, float]:
+        """How much of the variance of the first objective each setting explains, by fANOVA (Hutter et al. 2014);
+        empty where fewer than four trials were completed, or all came to the same score."""
+        complete = self.completed()
+        values = [trial.values[0] for trial in complete]
+        if len(complete) < 4 or max(values) - min(values) < 1e-9:
+            return {}
+        with _quiet_optuna() as optuna:
+            study = optuna.create_study(direction="maximize")
+            for trial in complete:
+                study.add_trial(
+                    optuna.trial.create_trial(
+                        value=trial.values[0], params=trial.params, distributions=trial.distributions
+                    )
+                )
+            evaluator = optuna.importance.FanovaImportanceEvaluator(seed=seed_for(self.seed, "importance") % 2**32)
+            return dict(optuna.importance.get_param_importances(study, evaluator=evaluator))
 
     def _by_index(self) -> dict[int, Any]:
         found: dict[int, Any] = {}
+        order = [_state(name) for name in ("COMPLETE", "PRUNED", "FAIL")]
         for trial in self._stored.get_trials(deepcopy=False):
             if "index" in trial.user_attrs:
                 earlier = found.get(trial.user_attrs["index"])
-                if earlier is None or earlier.value is None:
+                if earlier is None or order.index(trial.state) < order.index(earlier.state):
                     found[trial.user_attrs["index"]] = trial
         return dict(sorted(found.items()))
 
 
 def sqlite_address(path: Path) -> str:
     return f"sqlite:///{path.resolve()}"
+
+
+def _state(name: str) -> Any:
+    import optuna
+
+    return optuna.trial.TrialState[name]
+
+
+def _ended(trial: Any) -> bool:
+    return trial.state in (_state("COMPLETE"), _state("PRUNED"))
 
 
 def _distribution(optuna: Any, found: SearchRange) -> Any:

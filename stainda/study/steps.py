@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from stainda.cohort import read_manifest
+from stainda.cohort import Cohort, read_manifest
 from stainda.config import PropagationConfig, RegistrationConfig
-from stainda.errors import StaindaError
+from stainda.errors import SlideError, StaindaError
 from stainda.progress import SILENT, Progress
 from stainda.study.environment import free_cores
 from stainda.study.folder import RunFolder
@@ -56,8 +56,8 @@ def propagate_manifest(
     """
     import pandas as pd
 
-    from stainda.annotations import load_shapes
     from stainda.registration import propagate
+    from stainda.registration.decisions import apply_decisions, sentence
 
     config = config or PropagationConfig()
     cohort = read_manifest(manifest, data)
@@ -68,13 +68,10 @@ def propagate_manifest(
             file=folder.root,
             remedy=f"Run 'stainda register {manifest} --out {out}' first",
         )
-    shapes = {
-        section.slide: load_shapes(section.annotations)[0] for section in cohort if section.annotations is not None
-    }
     sources = [
         section.slide
         for section in cohort
-        if section.slide in shapes and (not config.sources or section.stain in config.sources)
+        if section.annotations is not None and (not config.sources or section.stain in config.sources)
     ]
     if not sources:
         stains = sorted({section.stain for section in cohort if section.annotations is not None})
@@ -84,21 +81,53 @@ def propagate_manifest(
             remedy=f"Annotated stains: {', '.join(stains) or 'none'}",
         )
     with folder.locked():
+        shapes = _own_shapes(cohort, folder, progress)
         propagate(cohort, shapes, folder.registration, config, sources, folder.root, progress=progress)
+        if told := sentence(apply_decisions(folder.root, shapes), folder.root):
+            progress.message(told)
     return pd.read_csv(folder.annotations / "propagation.csv")
 
 
-def report_run(folder: str | Path) -> Path:
+def _own_shapes(cohort: Cohort, folder: RunFolder, progress: Progress) -> dict[str, Any]:
+    """The shapes of every annotated section, read with its slide: some formats cannot be placed without it."""
+    from stainda.annotations import ClassMap, Rules
+    from stainda.slides import open_slide
+    from stainda.study.annotating import Annotating
+
+    annotating = Annotating(folder, ClassMap({}), Rules())
+    annotated = [section for section in cohort if section.annotations is not None]
+    shapes = {}
+    with progress.task("Reading annotations", len(annotated)) as bar:
+        for section in annotated:
+            try:
+                with open_slide(section.path, mpp=section.mpp) as slide:
+                    shapes[section.slide] = annotating.read(section, slide)
+            except SlideError:  # such a section was refused at registration, which propagation.csv says of its shapes
+                shapes[section.slide] = annotating.read(section, None)
+            bar.advance(note=section.slide)
+    annotating.write(progress)
+    return shapes
+
+
+def report_run(folder: str | Path, *, pdf: bool = False) -> Path:
     """Make ``results.csv`` and the page of a run again from its records; returns the page."""
     from stainda.report import make_report
+    from stainda.study.combining import combine, is_rotating, read_turns
     from stainda.study.folder import read_study
     from stainda.study.results import summarise_records
 
     run = RunFolder(Path(folder))
     config = read_study(run.root)
+    if is_rotating(run.root):
+        with run.locked():
+            for turn in read_turns(run.root):
+                if (turn.folder.root / "records.parquet").is_file():
+                    report_run(turn.folder.root, pdf=pdf)
+            combine(run.root)
+        return run.root / "report" / "index.html"
     with run.locked():
         summarise_records(config, run)
-        return make_report(run.root)
+        return make_report(run.root, pdf=pdf)
 
 
 def predict_slides(

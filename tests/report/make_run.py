@@ -12,7 +12,15 @@ import yaml
 from PIL import Image, ImageDraw
 
 from stainda.config import StudyConfig
-from stainda.evaluation import MEASURES, as_records, write_records
+from stainda.evaluation import (
+    MEASURES,
+    OBJECT_COLUMNS,
+    PROBABILITY_COLUMNS,
+    as_records,
+    write_evidence,
+    write_records,
+)
+from stainda.evaluation.curves import CALIBRATION_BINS
 from stainda.evaluation.metrics import OBJECT_MEASURES, PIXEL_MEASURES
 from stainda.files import write_csv, write_json
 
@@ -38,6 +46,7 @@ def make_run(
     failed_job: bool = True,
     seeds: int = 2,
     trials: int = 2,
+    evidence: bool = True,
 ) -> Path:
     """Write the run directory and return it. ``test_patients`` counts those of all centres together."""
     rng = np.random.default_rng(4)
@@ -52,6 +61,8 @@ def make_run(
     if registration:
         _registration(folder, cohort, rng)
     jobs = _jobs(folder, config, cohort, rng, failed_job)
+    if evidence:
+        _evidence(folder, jobs, cohort)
     write_csv(folder / "trials.csv", jobs, list(jobs[0]))
     write_csv(
         folder / "stages.csv",
@@ -222,7 +233,7 @@ def _jobs(folder: Path, config: StudyConfig, cohort, rng, failed_job) -> list[di
             base = {
                 "strategy": strategy.name, "trial": trial, "seed": seed, "job": job, "state": "complete",
                 "value": round(0.88 - 0.02 * trial + rng.uniform(-0.01, 0.01), 4), "chosen": chosen,
-                "params": json.dumps({"training.learning_rate": 1e-3 if trial == 0 else 4e-4}),
+                "params": json.dumps(_params(strategy.name, trial)),
                 "seconds": 24.0 + 9 * (strategy.name == "dann"), "cpu_seconds": 23.0 + 9 * (strategy.name == "dann"),
                 "reason": "",
             }  # fmt: skip
@@ -267,18 +278,21 @@ def _records(strategy: str, trial: int, seed: int, job: str, cohort, rng) -> lis
             level = float(np.clip(_level(strategy, row) + patient - loss - 0.02 * trial + rng.normal(0, 0.012), 0, 1))
             pixel = (round(20_000 * level), round(20_000 * (1 - level)), round(20_000 * (1 - level)))
             hits = round(12 * level)
+            free = {"hausdorff_95": 40 * (1 - level), "auroc": 0.5 + 0.5 * level, "ece": 0.2 * (1 - level)}
             for names, counts in (
                 (PIXEL_MEASURES, pixel),
                 (OBJECT_MEASURES, (hits, round(3 * (1 - level)), 12 - hits)),
+                (tuple(free), (np.nan, np.nan, np.nan)),
             ):
                 for name in names:
+                    value = free[name] if name in free else float(MEASURES[name].formula(*counts))
                     out.append(
                         {
                             "study": "made_up", "strategy": strategy, "trial": trial, "seed": seed,
                             "checkpoint": checkpoint, "job": job, "stain": row["stain"], "centre": row["centre"],
                             "domain": row["domain"], "patient": row["patient"], "slide": row["slide"],
                             "split": row["split"], "class": "glomerulus", "measure": name,
-                            "value": float(MEASURES[name].formula(*counts)),
+                            "value": value,
                             "tp": counts[0], "fp": counts[1], "fn": counts[2],
                         }
                     )  # fmt: skip
@@ -296,6 +310,69 @@ def _curve(place: Path, rng) -> None:
         for e in epochs
     ]  # fmt: skip
     write_csv(place / "training.csv", rows, list(rows[0]))
+
+
+def _params(strategy: str, trial: int) -> dict:
+    draw = np.random.default_rng([trial, len(strategy)])
+    rate = 1e-3 if trial == 0 else float(10 ** draw.uniform(-4, -2))
+    params = {"training.learning_rate": rate, "training.loss": ["dice", "focal"][trial % 2]}
+    return params | ({"align.params.weight": float(draw.uniform(0.05, 1))} if strategy == "dann" else {})
+
+
+def _evidence(folder: Path, jobs: list[dict], cohort: list[dict]) -> None:
+    """Objects, pixels by probability, unsupervised scores, distances of domains and landmark errors."""
+    rng = np.random.default_rng(8)
+    objects, pixels, unsupervised = [], [], []
+    for job in jobs:
+        if job["state"] != "complete":
+            continue
+        about = {
+            "study": "made_up",
+            "checkpoint": "best",
+            **{key: job[key] for key in ("strategy", "trial", "seed", "job")},
+        }
+        for checkpoint in ("best", "last"):
+            scores = {name: round(float(rng.normal()), 4) for name in ("entropy", "information", "mmd")}
+            place = {key: job[key] for key in ("strategy", "trial", "seed")}
+            unsupervised.append({**place, "checkpoint": checkpoint, **scores})
+        for row in cohort:
+            if row["split"] != "test":
+                continue
+            here = {**about, **{key: row[key] for key in ("stain", "centre", "domain", "patient", "slide", "split")}}
+            here["class"] = "glomerulus"
+            level = _level(job["strategy"], row)
+            objects.append({**here, "kind": "slide", "area_um2": 4.1e6 + 2e5 * rng.random()})
+            for index, (_, _, r) in enumerate(_centres(row)):
+                true = np.pi * (r * 4) ** 2
+                if index < 12 * level:
+                    score, iou = 0.4 + 0.6 * rng.beta(5, 2), rng.uniform(0.5, 0.98)
+                    found = {"score": score, "iou": iou, "area_um2": true * rng.normal(1.05, 0.1)}
+                    objects.append({**here, "kind": "hit", **found, "true_area_um2": true})
+                else:
+                    objects.append({**here, "kind": "missed", "true_area_um2": true})
+            for _ in range(rng.poisson(4 * (1 - level))):
+                score = 0.4 + 0.6 * rng.beta(2, 4)
+                objects.append({**here, "kind": "false", "score": score, "area_um2": 9000.0})
+            for index in range(CALIBRATION_BINS):
+                middle = (index + 0.5) / CALIBRATION_BINS
+                n = int(2000 * (1 - 3.2 * middle * (1 - middle)))
+                positive = int(n * np.clip(0.5 + (middle - 0.5) * (0.5 + 0.5 * level) + rng.normal(0, 0.03), 0, 1))
+                pixels.append(
+                    {**here, "bin": index, "positive": positive, "negative": n - positive, "total": n * middle}
+                )
+    write_evidence(pd.DataFrame(objects), OBJECT_COLUMNS, folder / "objects.parquet")
+    write_evidence(pd.DataFrame(pixels), PROBABILITY_COLUMNS, folder / "probabilities.parquet")
+    pd.DataFrame(unsupervised).to_csv(folder / "unsupervised.csv", index=False)
+    targets = [name for name in dict.fromkeys(row["domain"] for row in cohort) if name != "PAS@A"]
+    gaps = [
+        {
+            "source": "PAS@A", "target": name, "optical_density_distance": round(0.05 + 0.06 * index, 4),
+            "lab_distance": round(4.0 + 3 * index, 3), "proxy_a_distance": round(0.4 + 0.2 * index, 4),
+            "proxy_a_note": "", "cka": round(0.9 - 0.08 * index, 4), "n_pairs": 40,
+        }
+        for index, name in enumerate(targets)
+    ]  # fmt: skip
+    pd.DataFrame(gaps).to_csv(folder / "domain_gap.csv", index=False)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,9 @@
 import pytest
 
 from stainda.config import SearchConfig, SearchRange
+from stainda.config.load import validated
+from stainda.errors import ConfigError
+from stainda.study.pruning import EarlierTrial, Pruning
 from stainda.study.search import StrategySearch, sqlite_address
 
 SPACE = {
@@ -22,7 +25,7 @@ def _value(params):
     return 1 - abs(params["align.weight"] - 0.4)
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "random"])
+@pytest.mark.parametrize("sampler", ["tpe", "random", "cmaes", "gp", "qmc", "nsga2"])
 def test_interrupted_search_draws_what_an_undisturbed_one_draws(tmp_path, sampler):
     whole = _search(tmp_path / "a.db", sampler)
     drawn = []
@@ -66,3 +69,127 @@ def test_a_trial_that_failed_and_succeeds_when_run_again_counts(tmp_path):
     assert again.suggest(1) == second, "a finished trial keeps its settings"
     again.tell(0, DEFAULTS, None, "job0", "failed once more")
     assert again.best() == (0, DEFAULTS)
+
+
+NUMBERS = {"a": SearchRange(low=0.0, high=1.0), "b": SearchRange(low=0.0, high=1.0)}
+
+
+def _run(search, trials, value):
+    drawn = []
+    for index in range(trials):
+        drawn.append(search.suggest(index))
+        search.tell(index, drawn[-1], value(drawn[-1]), f"job{index}")
+    return drawn
+
+
+def test_cmaes_comes_closer_to_the_best_than_it_began(tmp_path):
+    """What the sampler has learned outlives the process: each trial is asked of a search opened anew."""
+    config = SearchConfig(trials=40, sampler="cmaes")
+    address = sqlite_address(tmp_path / "a.db")
+    drawn = []
+    for index in range(40):
+        search = StrategySearch("s/1", NUMBERS, {"a": 0.1, "b": 0.1}, config, 1, address)
+        drawn.append(search.suggest(index))
+        search.tell(index, drawn[-1], -((drawn[-1]["a"] - 0.8) ** 2) - (drawn[-1]["b"] - 0.6) ** 2, f"job{index}")
+    far = [((one["a"] - 0.8) ** 2 + (one["b"] - 0.6) ** 2) ** 0.5 for one in drawn]
+    assert sum(far[-10:]) < 0.5 * sum(far[1:11])
+
+
+def test_qmc_spreads_its_trials(tmp_path):
+    search = StrategySearch(
+        "s/1", NUMBERS, {"a": 0.5, "b": 0.5}, SearchConfig(trials=17, sampler="qmc"), 1, sqlite_address(tmp_path / "a")
+    )
+    drawn = _run(search, 17, lambda params: params["a"])[1:]
+    for name in "ab":  # a Sobol sequence of 2^k points has one in each of 2^k equal strips, or nearly so cut off
+        assert len({int(16 * one[name]) for one in drawn}) >= 12
+
+
+def test_two_objectives_are_traded_off(tmp_path):
+    config = SearchConfig(trials=24, sampler="nsga2", objective=("source_validation", "worst_source_domain"))
+    search = StrategySearch("s/1", NUMBERS, {"a": 0.5, "b": 0.5}, config, 1, sqlite_address(tmp_path / "a.db"))
+    drawn = _run(search, 24, lambda params: (params["a"], 1 - params["a"] * params["b"]))
+    best = max(drawn, key=lambda one: one["a"] + 1 - one["a"] * one["b"])
+    assert search.best()[1] == best
+    assert not any(o["a"] > best["a"] and o["a"] * o["b"] < best["a"] * best["b"] for o in drawn), "not dominated"
+
+
+def test_importance_finds_the_setting_that_matters(tmp_path):
+    search = StrategySearch(
+        "s/1",
+        NUMBERS,
+        {"a": 0.5, "b": 0.5},
+        SearchConfig(trials=25, sampler="random"),
+        1,
+        sqlite_address(tmp_path / "a"),
+    )
+    _run(search, 25, lambda params: params["a"] + 0.01 * params["b"])
+    found = search.importances()
+    assert found["a"] > 0.9 and sum(found.values()) == pytest.approx(1)
+
+
+def test_a_pruned_trial_is_remembered_and_never_chosen(tmp_path):
+    search = _search(tmp_path / "a.db", "tpe")
+    search.tell(0, search.suggest(0), 0.3, "job0")
+    second = search.suggest(1)
+    search.tell(1, second, None, "job1", pruned={1: 0.9, 2: 0.95})
+    assert search.best()[0] == 0
+    again = _search(tmp_path / "a.db", "tpe")
+    assert again.suggest(1) == second and again.suggest(2) == search.suggest(2)
+    again.tell(1, second, 0.99, "job1")
+    assert again.best()[0] == 1, "trained to its end after all, it counts"
+
+
+def _pruning(pruner, earlier, **changes):
+    values = {"startup_trials": 2, "warmup_epochs": 1, "epochs": 9, "name": "s/1", "index": len(earlier)}
+    return Pruning(pruner, **{**values, **changes}, earlier=tuple(earlier))
+
+
+CURVES = [EarlierTrial(i, "complete", 0.1 * i + 0.5, {e: 0.1 * i + 0.05 * e for e in range(1, 10)}) for i in range(3)]
+
+
+def test_median_ends_what_is_below_the_median():
+    pruning = _pruning("median", CURVES)  # after epoch 3 the others had 0.15, 0.25, 0.35
+    assert pruning.stops({1: 0.1, 2: 0.15, 3: 0.24}, {})
+    assert not pruning.stops({1: 0.1, 2: 0.15, 3: 0.26}, {})
+    assert not pruning.stops({1: 0.0}, {}), "warm-up"
+    assert not pruning.stops(dict.fromkeys(range(1, 10), 0.0), {}), "nothing is saved after the last epoch"
+    assert not _pruning("median", CURVES[:1]).stops({1: 0.0, 2: 0.0}, {}), "too few earlier trials"
+
+
+def test_hyperband_decides_the_same_every_time_and_never_ends_the_best():
+    ends = {}
+    for index in range(3, 9):
+        earlier = [*CURVES, *(EarlierTrial(i, "failed") for i in range(3, index))]
+        pruning = _pruning("hyperband", earlier, index=index)
+        for curve, name in (({e: 0.01 * e for e in range(1, 4)}, "bad"), ({e: 0.9 for e in range(1, 4)}, "good")):
+            told = {pruning.stops(curve, {}) for _ in range(2)}
+            assert len(told) == 1
+            ends.setdefault(name, set()).update(told)
+    assert True in ends["bad"] and ends["good"] == {False}
+
+
+def test_wilcoxon_needs_four_patients_to_end_a_trial():
+    names = [f"P{i}" for i in range(5)]
+    best = EarlierTrial(2, "complete", 0.9, {2: 0.6}, {2: dict.fromkeys(names, 0.6)})
+    pruning = _pruning("wilcoxon", [*CURVES[:2], best])
+    assert pruning.stops({1: 0.0, 2: 0.5}, {name: 0.5 - 0.01 * i for i, name in enumerate(names)})
+    assert not pruning.stops({1: 0.0, 2: 0.5}, {name: 0.5 for name in names[:3]}), "three cannot show it"
+    mixed = {name: 0.9 if i % 2 else 0.55 for i, name in enumerate(names)}
+    assert not pruning.stops({1: 0.0, 2: 0.5}, mixed)
+
+
+def test_a_pruned_job_is_trained_again_when_the_grounds_change():
+    assert _pruning("median", CURVES).key == _pruning("median", CURVES).key
+    assert _pruning("median", CURVES).key != _pruning("median", CURVES[:2]).key
+    assert _pruning("median", CURVES).key != _pruning("median", CURVES, warmup_epochs=2).key
+
+
+def test_searches_that_cannot_be_are_refused():
+    for values, message in (
+        ({"sampler": "cmaes", "objective": ["source_validation", "worst_source_patient"]}, "nsga2, tpe"),
+        ({"pruner": "median", "objective": ["source_validation", "worst_source_patient"]}, "pruner: none"),
+        ({"objective": ["source_validation", "source_validation"]}, "named twice"),
+        ({"sampler": "bayes"}, "Known: cmaes"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            validated(SearchConfig, values, "study")

@@ -56,6 +56,22 @@ def blob_run(blob_manifest, tmp_path_factory):
     return run_study(write_study(blob_manifest, folder / "blobs.yaml"), folder / "run", overrides=["workers=1"])
 
 
+def test_what_lies_beside_the_records(blob_run):
+    looks = pd.read_csv(blob_run / "unsupervised.csv")
+    trials = pd.read_csv(blob_run / "trials.csv")
+    assert len(looks) == 2 * len(trials), "both checkpoints of every training"
+    assert looks[["entropy", "information", "clusters", "mmd", "deep_embedded"]].notna().all(axis=None)
+    gaps = pd.read_csv(blob_run / "domain_gap.csv")
+    assert (gaps["optical_density_distance"] > 0.01).all() and gaps["proxy_a_distance"].between(0, 2).all()
+    objects = pd.read_parquet(blob_run / "objects.parquet")
+    records = pd.read_parquet(blob_run / "records.parquet")
+    counted = records[(records["measure"] == "object_f1") & (records["checkpoint"] == "best")]
+    found = (objects["kind"] == "hit").sum()
+    assert counted["tp"].sum() == found > 0
+    pixels = pd.read_parquet(blob_run / "probabilities.parquet")
+    assert (pixels["positive"] + pixels["negative"] > 0).all() and set(pixels["slide"]) == set(counted["slide"])
+
+
 def test_a_second_call_does_nothing_again(blob_manifest, blob_run):
     before = {path: path.stat().st_mtime_ns for path in (blob_run / "jobs").rglob("*") if path.is_file()}
     run_study(write_study(blob_manifest, blob_run.parent / "blobs.yaml"), blob_run, overrides=["workers=1"])
@@ -174,11 +190,12 @@ def test_propagated_shapes_are_found_whatever_the_slide_is_called(tmp_path):
 
     from stainda.annotations import empty_shapes, write_geojson
     from stainda.cohort import Cohort, Section
+    from stainda.config import PropagationConfig
     from stainda.registration.results import file_name
     from stainda.study.folder import RunFolder
     from stainda.study.run import StudyRun
 
-    run = StudyRun(SimpleNamespace(workers=1), RunFolder(tmp_path))
+    run = StudyRun(SimpleNamespace(workers=1, propagation=PropagationConfig()), RunFolder(tmp_path))
     slide = "Schnitt (2), längs"
     run.__dict__["cohort"] = Cohort((Section(slide, "P", "B", 1, "SR", "A", tmp_path / "a.png"),))
     write_geojson(empty_shapes(), run.folder.propagated / f"{file_name(slide)}.geojson")

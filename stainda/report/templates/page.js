@@ -1,7 +1,7 @@
 "use strict";
-// Sorting by a click on a column's heading, and a filter for long tables. The page is complete without it.
+// Sorting by a click on a column's heading, filters for long tables, and folding. The page is complete without it.
 (function () {
-  const SHOWN = 12;
+  const SHOWN = 12, MOST_CHOICES = 60;
   function key(row, index) {
     const cell = row.children[index];
     const value = cell.dataset.sort !== undefined ? cell.dataset.sort : cell.textContent.trim();
@@ -20,14 +20,18 @@
     const original = Array.from(body.rows);
     let words = "", all = !table.classList.contains("long");
     let button = null;
+    const picked = {};
     function refresh() {
-      let left = all || words ? Infinity : SHOWN;
+      const wanted = Object.entries(picked).filter(function (one) { return one[1]; });
+      const filtered = Boolean(words) || wanted.length > 0;
+      let left = all || filtered ? Infinity : SHOWN;
       for (const row of body.rows) {
-        const match = !words || row.textContent.toLowerCase().includes(words);
+        const match = (!words || row.textContent.toLowerCase().includes(words)) &&
+          wanted.every(function (one) { return row.children[one[0]].textContent.trim() === one[1]; });
         row.hidden = !match;
         row.classList.toggle("more", match && left-- <= 0);
       }
-      if (button) button.hidden = all || Boolean(words);
+      if (button) button.hidden = all || filtered;
     }
     table.querySelectorAll("thead th").forEach(function (heading, index) {
       if (original.length && original[0].children[index].classList.contains("number")) heading.classList.add("right");
@@ -48,13 +52,27 @@
       });
     });
     if (!all) {
+      const bar = document.createElement("div");
+      bar.className = "filters";
       const filter = document.createElement("input");
       filter.type = "search";
       filter.className = "filter";
       filter.placeholder = "Filter rows";
       filter.setAttribute("aria-label", "Filter rows of: " + table.caption.textContent);
       filter.addEventListener("input", function () { words = filter.value.trim().toLowerCase(); refresh(); });
-      table.closest(".scroll").before(filter);
+      bar.append(filter);
+      table.querySelectorAll("thead th").forEach(function (heading, index) {
+        const cells = original.map(function (row) { return row.children[index]; });
+        const values = Array.from(new Set(cells.map(function (cell) { return cell.textContent.trim(); })));
+        if (cells[0].classList.contains("number") || values.length < 2 || values.length > MOST_CHOICES) return;
+        if (values.length > original.length / 2 || values.some(function (value) { return value.length > 60; })) return;
+        const label = document.createElement("label"), select = document.createElement("select");
+        label.append(heading.textContent.trim(), select);
+        for (const value of ["", ...values.filter(Boolean).sort()]) select.add(new Option(value || "all", value));
+        select.addEventListener("change", function () { picked[index] = select.value; refresh(); });
+        bar.append(label);
+      });
+      table.closest(".scroll").before(bar);
       button = document.createElement("button");
       button.type = "button";
       button.className = "show-all";
@@ -64,7 +82,33 @@
     }
     refresh();
   }
+  const folds = Array.from(document.querySelectorAll("details.fold"));
+  function openTarget() {
+    let place = location.hash.length > 1 ? document.getElementById(decodeURIComponent(location.hash.slice(1))) : null;
+    if (!place) return;
+    const inner = place.querySelector(":scope > details.fold");
+    if (inner) inner.open = true;
+    for (let node = place; node; node = node.parentElement) if (node.tagName === "DETAILS") node.open = true;
+    place.scrollIntoView();
+  }
+  window.addEventListener("hashchange", openTarget);
+  for (const link of document.querySelectorAll("nav a")) {
+    link.addEventListener("click", function () { if (link.hash === location.hash) openTarget(); });
+  }
+  openTarget();
+  const toggle = document.querySelector(".fold-all");
+  if (toggle && folds.length) {
+    toggle.hidden = false;
+    toggle.addEventListener("click", function () {
+      const open = folds.some(function (one) { return !one.open; });
+      for (const one of folds) one.open = open;
+      toggle.textContent = open ? "Close all" : "Open all";
+    });
+  }
+  let shut = [];
   window.addEventListener("beforeprint", function () {
-    for (const row of document.querySelectorAll("tr.more")) row.classList.remove("more");
+    shut = folds.filter(function (one) { return !one.open; });
+    for (const one of shut) one.open = true;
   });
+  window.addEventListener("afterprint", function () { for (const one of shut) one.open = false; });
 })();

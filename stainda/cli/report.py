@@ -1,0 +1,64 @@
+"""``stainda plot`` and ``stainda compare``: single figures, and several studies beside each other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stainda.cli.display import ConsoleProgress, console, show_table
+
+Metric = Annotated[str, typer.Option(help="A measure of the records: dice, object_f1, hausdorff_95, auroc …")]
+Selection = Annotated[str, typer.Option(help="The rule that chose trial and checkpoint; see the report.")]
+
+
+def plot(
+    run_folder: Annotated[Path | None, typer.Argument(metavar="RUN", help="A run directory.")] = None,
+    kind: Annotated[str, typer.Option(help="Which figure; --list names them.")] = "forest",
+    metric: Metric = "dice",
+    selection: Selection = "source_validation",
+    out: Annotated[Path | None, typer.Option(help="FILE.svg, .png or .pdf. Default: KIND_METRIC.svg")] = None,
+    list_kinds: Annotated[bool, typer.Option("--list", help="Name the kinds of figures and end.")] = False,
+) -> None:
+    """Draw one figure of a run; the numbers in it are written as CSV beside it.
+
+    Examples:
+
+    - `stainda plot --list`
+    - `stainda plot runs/quickstart --kind slopes --metric object_f1 --out slopes.svg`
+    - `stainda plot runs/quickstart --kind heat_map --selection oracle_selection --out bound.pdf`
+    """
+    from stainda.report import catalogue, make_plot, save_plot
+
+    if list_kinds:
+        show_table("", ("kind", "what it shows"), catalogue())
+        return
+    if run_folder is None:
+        raise typer.BadParameter("give a run directory, or --list", param_hint="RUN")
+    made = make_plot(run_folder, kind, metric, selection)
+    path = save_plot(made, out or Path(f"{kind}_{metric}.svg"))
+    console.print(f"figure: {path}\nnumbers: {path.with_suffix('.csv')}", highlight=False, markup=False, soft_wrap=True)
+    console.print(made.caption, highlight=False, markup=False)
+
+
+def compare(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN_A RUN_B...", help="Two or more finished run directories.")],
+    out: Annotated[Path, typer.Option(help="Folder to write the page and its tables to.")] = Path("comparison"),
+    metric: Metric = "dice",
+    selection: Selection = "source_validation",
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
+) -> None:
+    """Set several studies beside each other; a strategy in two of them is compared on the patients they share.
+
+    Every later run is compared with the first. Studies of other classes, overlaps or kinds of domains are refused.
+
+    Examples:
+
+    - `stainda compare runs/quickstart runs/longer`
+    - `stainda compare runs/from_pas runs/from_sr --metric object_f1 --out from_where/`
+    """
+    from stainda.report import make_comparison
+
+    page = make_comparison(runs, out, metric, selection, ConsoleProgress(quiet))
+    console.print(f"comparison: {page}", highlight=False, markup=False, soft_wrap=True)

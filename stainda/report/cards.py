@@ -1,0 +1,197 @@
+"""Model cards: for each chosen model, what it is for, what it learned from, how it scores, and how to use it.
+
+After Mitchell et al., Model Cards for Model Reporting, 2019.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from stainda.evaluation.selection import DEFAULT_RULE
+from stainda.evaluation.summary import ALL_SOURCES, ALL_TARGETS
+from stainda.report.exports import markdown
+from stainda.report.result_tables import regions
+from stainda.report.search_tables import parameters
+from stainda.report.study_view import View
+from stainda.report.tables import Cell, Table, decimal, number, span, text
+from stainda.report.words import count, listed, measure_title
+
+MEASURES_SHOWN = ("dice", "object_f1", "hausdorff_95")
+
+
+@dataclass(frozen=True)
+class Card:
+    """``items`` are heading and text; ``command`` applies the model."""
+
+    strategy: str
+    title: str
+    file: str
+    items: tuple[tuple[str, str], ...]
+    scores: Table
+    command: str
+
+
+def model_cards(view: View) -> list[Card]:
+    """A card per strategy whose chosen setting left a trained job, in the order of the study."""
+    tables = {one: view.rows(one) for one in MEASURES_SHOWN if (view.analysis.results["measure"] == one).any()}
+    places = regions(next(iter(tables.values())))
+    test = _test_words(view)
+    trained = view.run.records[["strategy", "trial", "seed", "job"]].drop_duplicates()
+    cards = []
+    for name in view.look.present(list(view.analysis.results["strategy"])):
+        job, seeds = _job(view, name, trained)
+        if job is not None:
+            mine = {one: table[table["strategy"] == name].set_index("domain") for one, table in tables.items()}
+            cards.append(_card(view, name, job, seeds, test, _scores(view, name, mine, places)))
+    return cards
+
+
+def card_text(view: View, card: Card) -> str:
+    """A card as Markdown."""
+    study = view.run.study
+    lines = [f"# {card.title}", "", f"Model card of study `{study.study}`, made from its records by stainda.", ""]
+    for heading, words in card.items:
+        lines += [f"## {heading}", "", words, ""]
+    lines += ["## Scores", "", markdown(card.scores)]
+    return "\n".join([*lines, "## How to apply", "", "```", card.command, "```", ""])
+
+
+def _card(view: View, name: str, job: Any, seeds: int, test: str, scores: Table) -> Card:
+    run, study = view.run, view.run.study
+    one = next((strategy for strategy in study.strategies if strategy.name == name), None)
+    ceiling, baseline = name == view.look.ceiling, name == view.look.baseline
+    role = (
+        "the ceiling of the study: it saw target labels" if ceiling else "the baseline" if baseline else "a contender"
+    )
+    training = run.cohort[(run.cohort["split"] == "train")]
+    labels = one.labels.name if one is not None else "source"
+    used = training if labels != "source" else training[training["role"] == "source"]
+    scale = f"{study.patches.mpp:g} µm per pixel" if study.patches.mpp else f"1:{study.patches.downsample:g} of level 0"
+    patches = job.result.get("patches") or {}
+    told = ", ".join(f"{number} {kind}" for kind, number in patches.items())
+    thresholds = ", ".join(f"{key} {value:g}" for key, value in (job.result.get("thresholds") or {}).items())
+    items = (
+        ("What it is", " ".join(filter(None, [
+            f"{study.model.name} trained with the strategy {run.label(name)!r} ({role}) to find "
+            f"{listed(study.task.classes)} on patches of {study.patches.size} pixels at {scale}.",
+            _sentence(one.description if one else ""),
+            _sentence(f"After {one.reference}" if one and one.reference else ""),
+            f"{job.result['n_parameters']:,} parameters." if "n_parameters" in job.result else "",
+            f"Job `{job.name}`, the first of {count(seeds, 'training')} of the chosen setting: {_setting(view, name)}.",
+        ]))),
+        ("Intended use", f"Research on how detectors of {listed(study.task.classes)} carry over between stains and "
+         f"centres, on slides like those of {listed(_domains(view))}. Not a medical device; not for diagnosis."),
+        ("Training data", f"{count(used['patient'].nunique(), 'patient').capitalize()}, "
+         f"{count(used['slide'].nunique(), 'section')}, labels: {labels} ({listed(study.protocol.sources)}"
+         f"{' and targets' if ceiling else ''}). Target images without labels: "
+         f"{'seen in training where the strategy uses them' if study.protocol.visible == 'targets' else 'never seen'}."
+         + (f" Patches: {told}." if told else "")),
+        ("Evaluation data", f"{test} Probability threshold, fixed on source validation: "
+         f"{thresholds or 'not recorded'}."),
+        ("Limits", _limits(view, name)),
+        ("Licence", _licence(view)),
+    )  # fmt: skip
+    where = _relative(job.folder)
+    command = f"stainda predict {where} SLIDE --out predictions/"
+    return Card(name, run.label(name), f"model_cards/{_safe(name)}.md", items, scores, command)
+
+
+def _scores(view: View, name: str, tables: dict[str, pd.DataFrame], places: list[str]) -> Table:
+    """Scores of one strategy by domain; ``tables`` holds its rows by measure, indexed by domain."""
+    shown: list[list[Cell]] = []
+    for place in places:
+        line: list[Cell] = [text(place)]
+        n = 0
+        for measure, rows in tables.items():
+            if place not in rows.index or not np.isfinite(rows.loc[place, "mean"]):
+                line.append(Cell("–", number=True))
+                continue
+            first = rows.loc[place]
+            n = max(n, int(first["n_patients"]))
+            digits = 2 if measure != "hausdorff_95" else 1
+            line.append(Cell(decimal(first["mean"], digits), span(first["low"], first["high"], digits),
+                             float(first["mean"]), True))  # fmt: skip
+        shown.append([*line, number(n, 0)])
+    units = {"hausdorff_95": ", µm"}
+    columns = ["Domain", *[measure_title(one) + units.get(one, "") for one in tables], "Patients"]
+    caption = f"{view.run.label(name)}: mean over test patients and {view.level} patient-bootstrap interval."
+    return Table(f"card_{_safe(name)}", caption, columns, shown, pd.concat(tables.values()).reset_index())
+
+
+def _limits(view: View, name: str) -> str:
+    rows = view.rows()
+    rows = rows[(rows["strategy"] == name) & (rows["role"] == "target") & np.isfinite(rows["mean"])]
+    n = int(rows["n_patients"].max()) if len(rows) else 0
+    parts = [f"Tested on {count(n, 'patient')} in the targets; other stains, centres, scanners, species and "
+             "diseases are untested."]  # fmt: skip
+    singles = rows[~rows["domain"].isin([ALL_TARGETS, ALL_SOURCES])]
+    if len(singles) > 1:
+        worst = singles.loc[singles["mean"].idxmin()]
+        parts.append(f"Lowest on {worst['domain']} (Dice {decimal(worst['mean'])}).")
+    if view.run.study.phantom is not None:
+        parts.append("Trained and tested on synthetic sections: it is no model of real tissue.")
+    if name == view.look.ceiling:
+        parts.append("Its scores are what labels of the target give, not what adaptation gives.")
+    return " ".join(parts)
+
+
+def _licence(view: View) -> str:
+    weights = view.run.study.model.weights
+    start = f"Started from {Path(weights).name}, whose licence applies." if weights else "Trained from random weights."
+    return (
+        f"{start} stainda is under the MIT licence; the weights were made from the slides and annotations of this "
+        "study, "
+        "whose owners decide who may have them."
+    )
+
+
+def _test_words(view: View) -> str:
+    test = view.run.records[view.run.records["split"] == "test"]
+    return (
+        f"{count(test['patient'].nunique(), 'test patient').capitalize()}, "
+        f"{count(test['slide'].nunique(), 'section')}, "
+        f"{count(test['domain'].nunique(), 'domain')}; none of these patients was seen in training."
+    )
+
+
+def _domains(view: View) -> list[str]:
+    names = [*view.analysis.sources, *view.analysis.targets]
+    return names if len(names) <= 8 else [*names[:7], f"{len(names) - 7} more domains"]
+
+
+def _setting(view: View, name: str) -> str:
+    chosen = view.run.trials[(view.run.trials["strategy"] == name) & view.run.trials["chosen"]]
+    values = parameters(chosen.iloc[0]["params"]) if len(chosen) else {}
+    shown = ", ".join(f"{key} = {value:.3g}" if isinstance(value, float) else f"{key} = {value}"
+                      for key, value in values.items())  # fmt: skip
+    return shown or "the defaults"
+
+
+def _job(view: View, name: str, trained: pd.DataFrame) -> tuple[Any, int]:
+    """The job of the chosen setting with the lowest seed, and how many seeds it was trained with."""
+    choice = view.analysis.choices
+    choice = choice[(choice["strategy"] == name) & (choice["selection"] == DEFAULT_RULE)]
+    if choice.empty:
+        return None, 0
+    rows = trained[(trained["strategy"] == name) & (trained["trial"] == choice.iloc[0]["trial"])]
+    jobs = rows.sort_values("seed")["job"].drop_duplicates()
+    found = [view.run.jobs[job] for job in jobs if job in view.run.jobs]
+    return (found[0], rows["seed"].nunique()) if found else (None, 0)
+
+
+def _relative(folder: Path) -> str:
+    return "/".join(folder.parts[-3:])
+
+
+def _safe(name: str) -> str:
+    return "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in name)
+
+
+def _sentence(words: str) -> str:
+    words = words.strip()
+    return words if not words or words.endswith(".") else f"{words}."

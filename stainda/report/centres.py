@@ -1,0 +1,95 @@
+"""What the study says about each centre: its slides, its scores, what failed there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from stainda.evaluation.summary import ALL_SOURCES, ALL_TARGETS
+from stainda.report.result_tables import score_cell
+from stainda.report.study_view import View, measure_of
+from stainda.report.tables import Cell, Table, decimal
+from stainda.report.words import PRIMARY, count, measure_title
+
+
+@dataclass(frozen=True)
+class Centre:
+    """A section of the page. ``table`` is missing where no test slide of the centre was scored."""
+
+    name: str
+    key: str
+    words: tuple[str, ...]
+    table: Table | None
+
+
+def centres(view: View) -> list[Centre]:
+    """One per centre of the cohort, in the order of the tables."""
+    names = list(dict.fromkeys(view.run.cohort["centre"]))
+    return [_centre(view, str(name), index) for index, name in enumerate(sorted(names), start=1)]
+
+
+def _centre(view: View, name: str, index: int) -> Centre:
+    run = view.run
+    slides = run.cohort[run.cohort["centre"] == name]
+    people = {split: slides.loc[slides["split"] == split, "patient"].nunique() for split in ("train", "val", "test")}
+    first = (
+        f"{count(slides['slide'].nunique(), 'section').capitalize()} of "
+        f"{count(slides['patient'].nunique(), 'patient')} "
+        f"(training {people['train']}, validation {people['val']}, test {people['test']}), "
+        f"stained {', '.join(dict.fromkeys(slides['stain']))}"
+        f"{_scanners(slides)}."
+    )
+    words = [first, *_registration(view, slides)]
+    rows = view.rows()
+    rows = rows[(rows["centre"] == name) & ~rows["domain"].isin([ALL_TARGETS, ALL_SOURCES])]
+    if rows.empty:
+        return Centre(name, f"centre-{index}", (*words, "No test slide of this centre was scored."), None)
+    domains = list(dict.fromkeys(rows["domain"]))
+    words += _scores(view, rows, domains)
+    cells = rows.set_index(["strategy", "domain"])
+    shown = [
+        [Cell(run.label(one), sort=run.label(one).lower()), *[score_cell(cells, (one, domain)) for domain in domains]]
+        for one in view.look.present(list(rows["strategy"]))
+    ]
+    counts = rows.groupby("domain")["n_patients"].max()
+    titles = ["Strategy", *[f"{domain}\nn = {counts[domain]}" for domain in domains]]
+    caption = f"{measure_title(PRIMARY)} at centre {name}: mean over test patients and {view.level} interval."
+    return Centre(name, f"centre-{index}", tuple(words), Table(f"centre_{index}", caption, titles, shown, rows))
+
+
+def _scores(view: View, rows: pd.DataFrame, domains: list[str]) -> list[str]:
+    """Baseline and best contender over the target domains of this centre; no claim of a difference."""
+    targets = rows[(rows["role"] == "target") & np.isfinite(rows["mean"])]
+    if targets.empty:
+        return []
+    means = targets.groupby("strategy")["mean"].mean()
+    contenders = means.drop(labels=[view.look.ceiling], errors="ignore")
+    parts = []
+    if view.look.baseline in means:
+        parts.append(f"{view.run.label(view.look.baseline)} has a mean {measure_title(PRIMARY)} of "
+                     f"{decimal(means[view.look.baseline])}")  # fmt: skip
+    if len(contenders):
+        best = contenders.idxmax() if measure_of(PRIMARY).higher_is_better else contenders.idxmin()
+        parts.append(f"the highest of those without target labels is {view.run.label(str(best))} with "
+                     f"{decimal(contenders[best])}")  # fmt: skip
+    n = int(targets["n_patients"].max())
+    what = count(targets["domain"].nunique(), "target domain")
+    return [
+        f"Over the {what} here, {', '.join(parts)} ({count(n, 'test patient')} at most; no test is made per centre)."
+    ]
+
+
+def _registration(view: View, slides: pd.DataFrame) -> list[str]:
+    quality = view.run.quality
+    mine = quality[quality["source"].isin(slides["slide"])]
+    if mine.empty:
+        return []
+    refused = int(mine["status"].eq("refused").sum())
+    return [f"{len(mine)} sections were to be registered, {refused} {'was' if refused == 1 else 'were'} refused."]
+
+
+def _scanners(slides: pd.DataFrame) -> str:
+    names = [name for name in dict.fromkeys(slides.get("scanner", pd.Series(dtype=str)).fillna("")) if name]
+    return f", scanned with {', '.join(names)}" if names else ""

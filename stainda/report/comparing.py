@@ -1,0 +1,388 @@
+"""Several studies beside each other: what may be compared, the paired differences, and a page."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from markupsafe import Markup
+
+from stainda.errors import RecordError
+from stainda.evaluation import chosen_records, holm, intervals, score_cube, sign_flip_test
+from stainda.evaluation.metrics import measure as known_measure
+from stainda.evaluation.selection import DEFAULT_RULE, rule
+from stainda.evaluation.summary import ALL_TARGETS
+from stainda.files import write_text
+from stainda.progress import SILENT, Progress
+from stainda.randomness import generator_for
+from stainda.report import comparison_figures
+from stainda.report.drawings import draw
+from stainda.report.page import render, replace_folder
+from stainda.report.plotting import view
+from stainda.report.sections import TEMPLATES
+from stainda.report.study_view import View, axis_title
+from stainda.report.tables import Cell, Table, decimal, number, p_value, plain_table, signed, span, text
+from stainda.report.words import PRIMARY, Sentence, count, listed, measure_title, percent
+from stainda.report.writer import Writer
+
+PAIRED_COLUMNS = [
+    "strategy", "first", "second", "domain", "difference", "low", "high", "p", "p_holm", "n_patients", "note",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Study:
+    """One of the runs: ``key`` is the name it has in every table, unique among them."""
+
+    key: str
+    view: View
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Tables of several studies.
+
+    Attributes:
+        scores: one row per study, strategy and domain (and all targets together), as in ``results.csv``.
+        paired: every later study against the first, the same strategy on the same patients and domains.
+        shared: patients and slides that two studies share, and what kept slides of one name from being paired.
+    """
+
+    studies: tuple[Study, ...]
+    measure: str
+    selection: str
+    scores: pd.DataFrame
+    paired: pd.DataFrame
+    shared: pd.DataFrame
+
+
+def compare_runs(runs: Sequence[str | Path], measure: str = PRIMARY, selection: str = DEFAULT_RULE) -> Comparison:
+    """Compare finished studies by one measure.
+
+    The same strategy in two studies is compared patient by patient where both scored the same test slides (same name,
+    patient and domain, and as many annotated objects): each patient's mean over the shared domains, two-sided sign-flip
+    test, Holm over the strategies of a pair of studies. Where no slide is shared nothing is tested.
+
+    Raises:
+        RecordError: fewer than two runs, or they cannot be compared (other classes, overlap, domains, or no common
+            measure); the message says which and why.
+    """
+    known_measure(measure)
+    rule(selection)
+    if len(runs) < 2:
+        raise RecordError("one study has nothing to be compared with", remedy="Give at least two run directories")
+    places = [Path(run).resolve() for run in runs]
+    if len(set(places)) < len(places):
+        raise RecordError("a run directory is given twice", remedy="Give each study once")
+    views = [view(run) for run in runs]
+    refuse_unlike(views)
+    studies = tuple(Study(key, one) for key, one in zip(_keys(views), views, strict=True))
+    tables = [one.view.rows(measure, selection).assign(study=one.key) for one in studies]
+    scores = pd.concat(tables, ignore_index=True)
+    paired: list[pd.DataFrame] = []
+    shared: list[dict[str, Any]] = []
+    for other in studies[1:]:
+        found, told = _pair(studies[0], other, measure, selection)
+        paired.append(found)
+        shared.append(told)
+    return Comparison(studies, measure, selection, scores, pd.concat(paired, ignore_index=True), pd.DataFrame(shared))
+
+
+def refuse_unlike(views: Sequence[View]) -> None:
+    """Refuse studies whose scores do not mean the same.
+
+    Raises:
+        RecordError: all reasons in one message.
+    """
+    first = views[0].run
+    faults = []
+    for one in views[1:]:
+        mine, theirs = first.study, one.run.study
+        name = one.run.folder.name
+        if set(mine.task.classes) != set(theirs.task.classes):
+            faults.append(
+                f"{name} finds {listed(theirs.task.classes)}, {first.folder.name} {listed(mine.task.classes)}"
+            )
+        if mine.evaluation.iou != theirs.evaluation.iou:
+            faults.append(
+                f"objects of {name} are hits from an overlap of {theirs.evaluation.iou:g}, those of "
+                f"{first.folder.name} from {mine.evaluation.iou:g}"
+            )
+        if mine.domain != theirs.domain:
+            faults.append(f"domains of {name} are {' × '.join(theirs.domain)}, others {' × '.join(mine.domain)}")
+    if faults:
+        raise RecordError(
+            f"these studies cannot be compared: {'; '.join(faults)}",
+            remedy="Compare studies of the same classes, overlap and kind of domain",
+        )
+
+
+def _keys(views: Sequence[View]) -> list[str]:
+    names = [one.run.folder.name for one in views]
+    if len(set(names)) == len(names):
+        return names
+    return [f"{one.run.folder.parent.name}/{one.run.folder.name}" for one in views]
+
+
+def _pair(first: Study, second: Study, measure: str, selection: str) -> tuple[pd.DataFrame, dict[str, Any]]:
+    tables = [_test(one, selection) for one in (first, second)]
+    slides = [_slides(one) for one in tables]
+    both = slides[0].merge(slides[1], on=["slide", "patient", "domain"], suffixes=("_first", "_second"))
+    alike = both[both["annotated_first"].eq(both["annotated_second"])]
+    unlike = len(both) - len(alike)
+    told = {
+        "first": first.key, "second": second.key, "shared_patients": alike["patient"].nunique(),
+        "shared_slides": len(alike), "shared_domains": alike["domain"].nunique(),
+        "note": f"{unlike} slides have the same name but other annotated objects: not paired" if unlike else "",
+    }  # fmt: skip
+    empty = pd.DataFrame(columns=PAIRED_COLUMNS)
+    strategies = [name for name in first.view.look.order if name in set(second.view.look.order)]
+    if alike.empty or not strategies:
+        return empty, told
+    targets = set(first.view.analysis.targets) & set(second.view.analysis.targets)
+    cubes = [score_cube(one[one["slide"].isin(alike["slide"])], measure) for one in tables]
+    patients = [name for name in cubes[0].patients if name in cubes[1].patients]
+    domains = [name for name in cubes[0].domains if name in cubes[1].domains and name in targets]
+    strategies = [name for name in strategies if all(name in cube.strategies for cube in cubes)]
+    if not patients or not domains or not strategies:
+        return empty, told
+    scores = [
+        np.stack(
+            [
+                cube.over(domains, cube.classes)[cube.strategies.index(name)][
+                    [cube.patients.index(p) for p in patients]
+                ]
+                for name in strategies
+            ],
+            1,
+        )
+        for cube in cubes
+    ]
+    differences = scores[1] - scores[0]
+    settings = first.view.run.study.evaluation
+    seed = first.view.run.study.seed
+    found = intervals(
+        differences, generator_for(seed, "bootstrap"), resamples=settings.resamples, level=settings.level,
+        method=settings.interval,
+    )  # fmt: skip
+    test = sign_flip_test(differences, generator_for(seed, "sign flips", "studies"))
+    table = pd.DataFrame(
+        {
+            "strategy": strategies, "first": first.key, "second": second.key, "domain": " + ".join(domains),
+            "difference": found.mean, "low": found.low, "high": found.high, "p": test.p, "p_holm": holm(test.p),
+            "n_patients": found.n,
+            "note": [
+                note or (f"with {n} patients p cannot be below {smallest:.3g}" if smallest > 1 - settings.level else "")
+                for note, n, smallest in zip(found.notes, found.n, test.smallest_p, strict=True)
+            ],
+        }
+    )  # fmt: skip
+    return table[PAIRED_COLUMNS], told
+
+
+def _test(study: Study, selection: str) -> pd.DataFrame:
+    records = study.view.run.records
+    return chosen_records(records[records["split"] == "test"], study.view.analysis.choices, selection)
+
+
+def _slides(rows: pd.DataFrame) -> pd.DataFrame:
+    """Slides with their number of annotated objects, the same in two studies if they are the same slides."""
+    objects = rows[rows["measure"] == "object_f1"]
+    count_ = (objects["tp"] + objects["fn"]).groupby(
+        [objects[name] for name in ("slide", "patient", "domain", "class")]
+    )
+    return count_.first().groupby(["slide", "patient", "domain"]).sum().rename("annotated").reset_index()
+
+
+def make_comparison(
+    runs: Sequence[str | Path],
+    out: str | Path,
+    measure: str = PRIMARY,
+    selection: str = DEFAULT_RULE,
+    progress: Progress = SILENT,
+) -> Path:
+    """Write a page that sets several studies beside each other, with its tables and figures; returns the page.
+
+    Args:
+        out: folder to write; an earlier comparison in it is replaced, any other folder with files is refused.
+
+    Raises:
+        RecordError: see :func:`compare_runs`.
+    """
+    out = Path(out)
+    if out.exists() and any(out.iterdir()) and not (out / "comparison.csv").is_file():
+        raise RecordError("there are other files in this folder", file=out, remedy="Choose another with --out")
+    with progress.task("Comparing", 2) as task:
+        found = compare_runs(runs, measure, selection)
+        task.advance(1, "statistics")
+        aside = out.with_name(f".{out.name}-new")
+        shutil.rmtree(aside, ignore_errors=True)
+        write = Writer(aside)
+        context = _context(found, write)
+        write.finish()
+        found.scores.to_csv(aside / "comparison.csv", index=False)
+        write_text(aside / "index.html", render("compare.html.j2", context))
+        replace_folder(aside, out)
+        task.advance(1, "page")
+    return out / "index.html"
+
+
+def _context(found: Comparison, write: Writer) -> dict[str, Any]:
+    title, level = measure_title(found.measure), percent(found.studies[0].view.run.study.evaluation.level)
+    drawings = []
+    for name, (figure, frame, caption) in {
+        "studies": comparison_figures.studies(found, level),
+        "source_target": comparison_figures.source_to_target(found),
+        "paired": comparison_figures.paired(found, level),
+    }.items():
+        if figure is not None:
+            drawings.append(
+                draw(figure, name, caption, f"{caption.split('.')[0]}; numbers in the CSV.", frame, write.out)
+            )
+    return {
+        "css": Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),  # noqa: S704  (our own)
+        "script": Markup((TEMPLATES / "page.js").read_text(encoding="utf-8")),  # noqa: S704
+        "title": f"{title} in {count(len(found.studies), 'study')}",
+        "sentences": sentences(found),
+        "studies": write.table(_studies(found)),
+        "shared": write.table(_shared(found)),
+        "paired": write.table(_paired(found)),
+        "scores": write.table(_scores(found)),
+        "drawings_": drawings,
+        "axis": axis_title(found.measure),
+        "level": level,
+    }
+
+
+def sentences(found: Comparison) -> list[Sentence]:
+    """What the comparison says, never beyond its tests."""
+    out: list[Sentence] = []
+    alpha = 1 - found.studies[0].view.run.study.evaluation.level
+    title = measure_title(found.measure)
+    for other in found.studies[1:]:
+        rows = found.paired[found.paired["second"] == other.key]
+        told = found.shared[found.shared["second"] == other.key].iloc[0]
+        first = found.studies[0].key
+        if rows.empty:
+            why = told["note"] or "they share no test slide and strategy"
+            out.append(Sentence(f"{other.key} and {first} cannot be compared patient by patient: {why}. Differences "
+                                "between their means may be differences between their patients.", "limit"))  # fmt: skip
+            continue
+        n = count(int(rows["n_patients"].max()), "shared patient")
+        shown = rows[rows["p_holm"] <= alpha]
+        for word, part in (("better", shown[shown["difference"] > 0]), ("worse", shown[shown["difference"] < 0])):
+            if len(part):
+                names = [f"{_label(found, row.strategy)} ({signed(row.difference, 3)}, p {_sign(row.p_holm)})"
+                         for row in part.itertuples()]  # fmt: skip
+                higher = known_measure(found.measure).higher_is_better
+                shown_word = word if higher else {"better": "worse", "worse": "better"}[word]
+                out.append(
+                    Sentence(
+                        f"In {other.key} shown to be {shown_word} than in {first} by {title} ({n}): {listed(names)}."
+                    )
+                )
+        if shown.empty:
+            out.append(Sentence(f"No difference between {other.key} and {first} could be shown for any of the "
+                                f"{count(len(rows), 'shared strategy')} with {n}.", "none"))  # fmt: skip
+        if told["note"]:
+            out.append(Sentence(f"{other.key} and {first}: {told['note']}.", "caution"))
+    return out
+
+
+def _sign(p: float) -> str:
+    shown = p_value(p)
+    return shown if shown.startswith("<") else f"= {shown}"
+
+
+def _label(found: Comparison, strategy: str) -> str:
+    return next((one.view.run.label(strategy) for one in found.studies if strategy in one.view.look.order), strategy)
+
+
+def _studies(found: Comparison) -> Table:
+    frame = []
+    for one in found.studies:
+        study, cohort = one.view.run.study, one.view.run.cohort
+        frame.append(
+            {
+                "study": one.key, "title": study.title or study.study, "sources": ", ".join(study.protocol.sources),
+                "targets": len(one.view.analysis.targets), "strategies": len(study.strategies),
+                "patients": cohort.loc[cohort["split"] == "test", "patient"].nunique(),
+                "seeds": study.protocol.seeds, "trials": study.search.trials,
+                "steps": study.training.epochs * study.training.steps_per_epoch, "network": study.model.name,
+                "visible": study.protocol.visible,
+            }
+        )  # fmt: skip
+    titles = {
+        "study": "Run", "title": "Study", "sources": "Labels from", "targets": "Targets", "strategies": "Strategies",
+        "patients": "Test patients", "seeds": "Seeds", "trials": "Trials", "steps": "Steps at most",
+        "network": "Network", "visible": "Visible",
+    }  # fmt: skip
+    digits = dict.fromkeys(["targets", "strategies", "patients", "seeds", "trials", "steps"], 0)
+    note = "Where budgets, networks or sources differ, a difference in score may come from them."
+    return plain_table("studies", "The studies.", pd.DataFrame(frame), titles, digits, note)
+
+
+def _shared(found: Comparison) -> Table:
+    titles = {
+        "first": "First", "second": "Second", "shared_patients": "Shared patients", "shared_slides": "Shared slides",
+        "shared_domains": "Shared domains", "note": "Note",
+    }  # fmt: skip
+    digits = dict.fromkeys(["shared_patients", "shared_slides", "shared_domains"], 0)
+    return plain_table("shared", "Test slides that two studies share.", found.shared, titles, digits)
+
+
+def _paired(found: Comparison) -> Table | None:
+    if found.paired.empty:
+        return None
+    shown = [
+        [
+            text(_label(found, row["strategy"])), text(f"{row['second']} − {row['first']}"),
+            Cell(signed(row["difference"], 3), span(row["low"], row["high"], 3), float(row["difference"]), True),
+            Cell(p_value(row["p"]), sort=row["p"], number=True),
+            Cell(p_value(row["p_holm"]), sort=row["p_holm"], number=True), number(row["n_patients"], 0),
+            text(row["note"], True),
+        ]
+        for row in found.paired.to_dict("records")
+    ]  # fmt: skip
+    columns = [
+        "Strategy",
+        "Studies",
+        f"Difference in {measure_title(found.measure)}",
+        "p",
+        "p, Holm",
+        "Patients",
+        "Note",
+    ]
+    note = (
+        "Each patient's mean over the target domains that both studies scored; two-sided sign-flip permutation test, "
+        "Holm's correction over the strategies of a pair of studies."
+    )
+    return Table("paired", "The same strategy in two studies, paired by patient.", columns, shown, found.paired, note)
+
+
+def _scores(found: Comparison) -> Table:
+    rows = found.scores[found.scores["domain"] == ALL_TARGETS]
+    keys = [one.key for one in found.studies]
+    names = list(dict.fromkeys(name for one in found.studies for name in one.view.look.order))
+    cells = rows.set_index(["strategy", "study"])
+    shown = []
+    for name in names:
+        line = [text(_label(found, name))]
+        for key in keys:
+            row = cells.loc[(name, key)] if (name, key) in cells.index else None
+            if row is None or not np.isfinite(row["mean"]):
+                line.append(Cell("–", number=True))
+            else:
+                line.append(Cell(decimal(row["mean"]), span(row["low"], row["high"]), float(row["mean"]), True))
+        shown.append(line)
+    counts = {key: int(rows.loc[rows["study"] == key, "n_patients"].max()) for key in keys}
+    columns = ["Strategy", *[f"{key}\nn = {counts[key]}" for key in keys]]
+    caption = f"{axis_title(found.measure)} over each study's own targets: mean over test patients, n patients."
+    note = "Targets and patients may differ between the columns; only the paired table compares."
+    return Table("scores", re.sub(r"\s+", " ", caption), columns, shown, rows, note)

@@ -1,0 +1,129 @@
+"""Figures of several studies beside each other."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from stainda.evaluation.summary import ALL_SOURCES, ALL_TARGETS
+from stainda.report.figures import INK, STYLE, WIDTH_MM, Look, draw_interval, new_figure, panels, strategy_axis
+from stainda.report.study_view import axis_limits, axis_title
+from stainda.report.words import measure_title
+
+if TYPE_CHECKING:
+    from stainda.report.comparing import Comparison
+
+Drawn = tuple[Figure | None, pd.DataFrame, str]
+
+
+def look_of(found: Comparison) -> Look:
+    """All strategies of all studies, in the order of the first study that has them."""
+    order = tuple(dict.fromkeys(name for one in found.studies for name in one.view.look.order))
+    titles = {name: title for one in reversed(found.studies) for name, title in one.view.look.titles.items()}
+    first = found.studies[0].view.look
+    return Look(order, titles, first.baseline, first.ceiling)
+
+
+def studies(found: Comparison, level: str) -> Drawn:
+    """A panel per study: each strategy's mean and interval over the study's own targets."""
+    rows = found.scores[found.scores["domain"] == ALL_TARGETS]
+    look = look_of(found)
+    with mpl.rc_context(STYLE):
+        names = look.present(list(rows["strategy"]))
+        figure, axes = panels(len(found.studies), 4, 14, 10 + 4.6 * len(names))
+        limits = axis_limits(found.measure, rows)
+        for place, one in zip(axes.flat, found.studies, strict=False):
+            mine = rows[rows["study"] == one.key].set_index("strategy")
+            for y, name in enumerate(names):
+                if name in mine.index:
+                    draw_interval(place, mine.loc[name], y, look.colour(name), look.marker(name))
+            place.set_title(one.key[:28], loc="left")
+            place.set_xlim(limits[0] - 0.02 * limits[1], limits[1] * 1.02)
+            place.grid(axis="x")
+        strategy_axis(axes.flat[0], names, look)
+        figure.supxlabel(axis_title(found.measure), fontsize=8)
+    n = ", ".join(f"{one.key} {int(rows.loc[rows['study'] == one.key, 'n_patients'].max())}" for one in found.studies)
+    caption = (
+        f"Mean {measure_title(found.measure)} over each study's own targets. Lines: {level} patient-bootstrap "
+        "intervals; "
+        f"test patients: {n}. Not paired."
+    )
+    return figure, rows, caption
+
+
+def source_to_target(found: Comparison) -> Drawn:
+    """From the sources of each study (rows) to every domain (columns), for each study's baseline and best contender."""
+    frames = []
+    for one in found.studies:
+        rows = found.scores[(found.scores["study"] == one.key) & np.isfinite(found.scores["mean"])]
+        rows = rows[~rows["domain"].isin([ALL_TARGETS, ALL_SOURCES])]
+        for role, name in (("baseline", one.view.look.baseline), ("best", one.view.best(found.measure))):
+            mine = rows[rows["strategy"] == name]
+            label = f"{', '.join(one.view.run.study.protocol.sources)} ({one.key})"
+            frames.append(mine.assign(shown=role, row=label))
+    frame = pd.concat(frames, ignore_index=True)
+    domains = list(dict.fromkeys(frame["domain"]))
+    labels = list(dict.fromkeys(frame["row"]))
+    if not domains or len(domains) > 30:
+        return None, frame, ""
+    limits = axis_limits(found.measure, frame)
+    with mpl.rc_context(STYLE):
+        figure, axes = new_figure(26 + 2 * (12 + 7 * len(labels)), WIDTH_MM, nrows=2, sharex=True, squeeze=False)
+        shown = None
+        for place, role in zip(axes.flat, ("baseline", "best"), strict=True):
+            table = frame[frame["shown"] == role].pivot_table(index="row", columns="domain", values="mean")
+            values = table.reindex(labels, columns=domains).to_numpy(float)
+            shown = place.imshow(np.ma.masked_invalid(values), cmap="cividis", vmin=limits[0], vmax=limits[1],
+                                 aspect="auto")  # fmt: skip
+            middle = limits[0] + 0.55 * (limits[1] - limits[0])
+            for (y, x), value in np.ndenumerate(values):
+                tone = INK if not np.isfinite(value) else "#ffffff" if value < middle else "#000000"
+                place.text(x, y, f"{value:.2f}" if np.isfinite(value) else "–", ha="center", va="center", fontsize=7,
+                           color=tone)  # fmt: skip
+            place.set_title("baseline" if role == "baseline" else "best contender of each study", loc="left")
+            place.set_yticks(range(len(labels)), labels)
+            place.set_xticks(range(len(domains)), domains, rotation=50 if len(domains) > 6 else 0,
+                             ha="right" if len(domains) > 6 else "center")  # fmt: skip
+            place.tick_params(length=0)
+            place.spines[:].set_visible(False)
+        assert shown is not None
+        bar = figure.colorbar(shown, ax=axes, fraction=0.04, pad=0.02)
+        bar.set_label(axis_title(found.measure))
+        bar.outline.set_visible(False)  # type: ignore[operator]
+    caption = (
+        f"From the source of each study (rows) to every domain (columns): mean {measure_title(found.measure)} (n ≤ "
+        f"{int(frame['n_patients'].max())} test patients per cell; intervals in the CSV)."
+    )
+    return figure, frame, caption
+
+
+def paired(found: Comparison, level: str) -> Drawn:
+    """Differences of the same strategy between studies, paired by patient, a panel per later study."""
+    if found.paired.empty:
+        return None, found.paired, ""
+    look = look_of(found)
+    others = list(dict.fromkeys(found.paired["second"]))
+    with mpl.rc_context(STYLE):
+        names = look.present(list(found.paired["strategy"]))
+        figure, axes = panels(len(others), 4, 16, 10 + 5 * len(names))
+        for place, other in zip(axes.flat, others, strict=False):
+            mine = found.paired[found.paired["second"] == other].set_index("strategy")
+            for y, name in enumerate(names):
+                if name in mine.index:
+                    row = mine.loc[name].rename({"difference": "mean"})
+                    draw_interval(place, row, y, look.colour(name), look.marker(name))
+            place.axvline(0, color=INK, linewidth=0.7, zorder=0)
+            place.set_title(f"{other} − {found.studies[0].key}"[:40], loc="left")
+            place.grid(axis="x")
+        strategy_axis(axes.flat[0], names, look)
+        figure.supxlabel(f"difference in {axis_title(found.measure)}", fontsize=8)
+    counts = found.paired["n_patients"]
+    caption = (
+        f"The same strategy in two studies on the same patients. Lines: {level} patient-bootstrap intervals; n = "
+        f"{counts.min()}{f' to {counts.max()}' if counts.max() > counts.min() else ''} shared test patients."
+    )
+    return figure, found.paired, caption

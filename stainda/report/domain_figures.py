@@ -1,0 +1,146 @@
+"""Figures of domains: from where to where, which is worst, and how far apart they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from stainda.report.figures import (
+    BLUE,
+    INK,
+    LINE,
+    MUTED,
+    STYLE,
+    WIDTH_MM,
+    Look,
+    apart,
+    draw_interval,
+    new_figure,
+    strategy_axis,
+)  # fmt: skip
+
+DISTANCES = {
+    "optical_density_distance": "distance of mean optical density",
+    "lab_distance": "Wasserstein distance in CIE Lab",
+    "proxy_a_distance": "proxy A-distance of features",
+    "cka": "CKA of features of the same tissue",
+}
+
+
+def source_to_target(
+    results: pd.DataFrame, names: Sequence[str], look: Look, axis: str, limits: tuple[float, float]
+) -> Figure:
+    """From the source domains (framed) to every stain and centre: one matrix per strategy.
+
+    Args:
+        results: rows of single domains with ``stain``, ``centre``, ``role`` and ``mean``; one domain per stain and
+            centre.
+    """
+    with mpl.rc_context(STYLE):
+        stains = list(dict.fromkeys(results["stain"]))
+        centres = list(dict.fromkeys(results["centre"]))
+        across = min(len(names), max(1, 12 // max(len(stains), 1)))
+        down = -(-len(names) // across)
+        figure, axes = new_figure(
+            14 + down * (16 + 7.5 * len(centres)), min(WIDTH_MM, 34 + across * (8 + 14 * len(stains))),
+            nrows=down, ncols=across, sharex=True, sharey=True, squeeze=False,
+        )  # fmt: skip
+        middle = limits[0] + 0.55 * (limits[1] - limits[0])
+        shown = None
+        for index, place in enumerate(axes.flat):
+            place.set_visible(index < len(names))
+            if index >= len(names):
+                continue
+            rows = results[results["strategy"] == names[index]]
+            table = rows.pivot_table(index="centre", columns="stain", values="mean").reindex(centres, columns=stains)
+            values = table.to_numpy(float)
+            shown = place.imshow(
+                np.ma.masked_invalid(values), cmap="cividis", vmin=limits[0], vmax=limits[1], aspect="auto"
+            )
+            for (y, x), value in np.ndenumerate(values):
+                tone = INK if not np.isfinite(value) else "#ffffff" if value < middle else "#000000"
+                words = f"{value:.2f}" if np.isfinite(value) else "–"
+                place.text(x, y, words, ha="center", va="center", fontsize=7.5, color=tone)
+            for row in rows[rows["role"] == "source"].to_dict("records"):
+                corner = (stains.index(row["stain"]) - 0.46, centres.index(row["centre"]) - 0.43)
+                place.add_patch(Rectangle(corner, 0.92, 0.86, fill=False, edgecolor="#d55e00", linewidth=1.8))
+            place.set_title(look.title(names[index]), loc="left")
+            place.set_xticks(range(len(stains)), stains)
+            place.set_yticks(range(len(centres)), centres)
+            place.tick_params(length=0, labelbottom=index + across >= len(names))
+            place.spines[:].set_visible(False)
+        figure.supxlabel("stain tested on", fontsize=8)
+        figure.supylabel("centre tested on", fontsize=8)
+        assert shown is not None
+        bar = figure.colorbar(shown, ax=axes, fraction=0.05, pad=0.02)
+        bar.set_label(axis)
+        bar.outline.set_visible(False)  # type: ignore[operator]
+        return figure
+
+
+def worst_domain(table: pd.DataFrame, look: Look, axis: str, limits: tuple[float, float]) -> Figure:
+    """Every target domain of each strategy as a small dot, the worst one named, with its interval.
+
+    Args:
+        table: columns ``strategy``, ``domain``, ``mean``, ``low``, ``high``, ``worst`` (bool).
+    """
+    with mpl.rc_context(STYLE):
+        names = look.present(list(table["strategy"]))
+        figure, place = new_figure(16 + 6.4 * len(names), 150)
+        for y, name in enumerate(names):
+            rows = table[table["strategy"] == name]
+            place.plot([rows["mean"].min(), rows["mean"].max()], [y, y], color=MUTED, linewidth=0.7, zorder=1)
+            place.plot(rows["mean"], [y] * len(rows), "|", color=MUTED, markersize=5, zorder=2)
+            worst = rows[rows["worst"]].iloc[0]
+            draw_interval(place, worst, y + 0.16, look.colour(name), look.marker(name))
+            side = worst["low"] if np.isfinite(worst["low"]) else worst["mean"]
+            place.annotate(
+                str(worst["domain"]), (max(side, limits[0]), y + 0.16), xytext=(-6, 0), textcoords="offset points",
+                ha="right", va="center", fontsize=7,
+            )  # fmt: skip
+        strategy_axis(place, names, look)
+        span = limits[1] - limits[0]
+        longest = max(len(str(name)) for name in table.loc[table["worst"], "domain"])
+        place.set_xlim(limits[0] - min(0.012 * longest + 0.02, 0.4) * span, limits[1] + 0.02 * span)
+        place.set_xlabel(axis)
+        place.grid(axis="x")
+        return figure
+
+
+def gap_against_loss(table: pd.DataFrame, axis: str) -> Figure:
+    """Distances of target domains from the source against the score the baseline loses on them.
+
+    Args:
+        table: the columns of ``domain_gap.csv`` and ``loss``; one row per source and target.
+    """
+    with mpl.rc_context(STYLE):
+        known = [name for name in DISTANCES if table[name].notna().sum() >= 2]
+        down = -(-len(known) // 2)
+        figure, axes = new_figure(12 + 58 * down, nrows=down, ncols=min(2, len(known)), sharey=True, squeeze=False)
+        for index, place in enumerate(axes.flat):
+            place.set_visible(index < len(known))
+        ends = float(table["loss"].min()), float(table["loss"].max())
+        room = 0.1 * max(ends[1] - ends[0], 1e-6)
+        for place, name in zip(axes.flat, known, strict=False):
+            rows = table[table[name].notna()]
+            place.plot(rows[name], rows["loss"], "o", color=BLUE, markersize=4)
+            low, high = float(rows[name].min()), float(rows[name].max())
+            width = max(high - low, 1e-6)
+            heights = apart(rows["loss"].to_numpy(float), (ends[0] - room, ends[1] + room), min(0.06, 0.9 / len(rows)))
+            for row, height in zip(rows.to_dict("records"), heights, strict=True):
+                place.plot([row[name], high + 0.12 * width], [row["loss"], height], color=LINE, linewidth=0.5, zorder=0)
+                place.annotate(
+                    row["target"], (high + 0.12 * width, height), xytext=(2, 0), textcoords="offset points",
+                    va="center", fontsize=7,
+                )  # fmt: skip
+            place.set_xlim(low - 0.08 * width, high + 0.48 * width)
+            place.set_ylim(ends[0] - 1.6 * room, ends[1] + 1.6 * room)
+            place.set_xlabel(DISTANCES[name])
+            place.grid()
+        figure.supylabel(axis, fontsize=8)
+        return figure

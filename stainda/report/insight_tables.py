@@ -1,0 +1,156 @@
+"""Tables of the statistics beyond means: sizes of effects, ranks, the mixed model, detections, counts and areas."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from stainda.report.kinds_of_evidence import AREAS, detection_table, evidence_rows, patient_pairs
+from stainda.report.kinds_of_scores import worst_rows
+from stainda.report.study_view import NotDrawable, View, measure_of
+from stainda.report.tables import Cell, Table, decimal, number, p_value, plain_table, signed, span, text
+from stainda.report.words import measure_title
+
+
+def effects(view: View, measure: str) -> Table | None:
+    found = view.insights(measure)
+    frame = found.effects
+    if frame.empty:
+        return None
+    ranks = dict(zip(found.strategies, found.ranking.ranks, strict=True))
+    shown = [
+        [
+            text(view.run.label(row["strategy"])),
+            number(ranks.get(row["strategy"], np.nan), 2),
+            Cell(_size(row["hedges_g"]), sort=row["hedges_g"], number=True),
+            number(row["rank_biserial"], 2),
+            Cell(_share(row["share_higher"]), sort=row["share_higher"], number=True),
+            Cell(_share(row["p_worse"]), sort=row["p_worse"], number=True),
+            Cell(_share(row["p_equal"]), sort=row["p_equal"], number=True),
+            Cell(_share(row["p_better"]), sort=row["p_better"], number=True),
+            Cell(_needed(row["patients_needed"]), sort=row["patients_needed"], number=True),
+            number(row["n_patients"], 0),
+            text(row["note"], True),
+        ]
+        for row in frame.to_dict("records")
+    ]
+    columns = [
+        "Strategy", "Mean rank", "Hedges' g", "Rank-biserial", "Patients better", "P(worse)", "P(equal)", "P(better)",
+        "Patients needed", "Patients", "Note",
+    ]  # fmt: skip
+    rope = view.run.study.evaluation.rope
+    note = (
+        "Paired by patient, over all targets. Hedges' g: mean over standard deviation of the differences, corrected "
+        "for "
+        "small samples. Rank-biserial: (ranks of gains − of losses) / all ranks. P: posterior probability that the "
+        f"strategy is worse, practically equal (within ±{rope:g}) or better (Bayesian signed-rank test). Patients "
+        "needed: of a new study, for 80 % power in a paired t test, if the difference and spread were those seen here; "
+        "a planning figure, no statement about this study."
+    )
+    caption = f"Sizes of effects in {measure_title(measure)} against {view.run.label(view.look.baseline)}."
+    return Table(
+        f"effects_{measure}", caption, columns, shown, frame.assign(mean_rank=frame["strategy"].map(ranks)), note
+    )
+
+
+def mixed_model(view: View, measure: str) -> Table | None:
+    frame = view.insights(measure).mixed
+    if not frame["estimate"].notna().any():
+        return None
+    shown = [
+        [
+            text(_term(view, str(row["term"]))), Cell(signed(row["estimate"], 3), sort=row["estimate"], number=True),
+            Cell(span(row["low"], row["high"], 3), sort=row["low"], number=True),
+            Cell(p_value(row["p"]), sort=row["p"], number=True), text(row["note"], True),
+        ]
+        for row in frame.to_dict("records")
+    ]  # fmt: skip
+    note = f"REML, Wald intervals of 95 %, n = {int(frame['n'].max())} scores; p not adjusted for several terms."
+    caption = f"Mixed model of {measure_title(measure)}: strategy, stain and centre, patients as random intercepts."
+    return Table(f"mixed_model_{measure}", caption, ["Term", "Estimate", "Interval", "p", "Note"], shown, frame, note)
+
+
+def worst_domains(view: View, measure: str) -> Table | None:
+    rows = worst_rows(view, measure, "source_validation")
+    rows = rows[rows["worst"]].set_index("strategy")
+    means = view.overall(measure)["mean"]
+    shown = [
+        [
+            text(view.run.label(name)), text(rows.loc[name, "domain"]),
+            Cell(decimal(rows.loc[name, "mean"]), span(rows.loc[name, "low"], rows.loc[name, "high"]),
+                 float(rows.loc[name, "mean"]), True),
+            number(means.get(name, np.nan)), number(rows.loc[name, "n_patients"], 0),
+        ]
+        for name in view.look.present(list(rows.index))
+    ]  # fmt: skip
+    title = measure_title(measure)
+    columns = ["Strategy", "Worst target domain", f"{title} there", "All targets", "Patients there"]
+    order = "highest" if not measure_of(measure).higher_is_better else "lowest"
+    caption = f"The target domain with the {order} mean {title} of each strategy."
+    return Table(f"worst_domain_{measure}", caption, columns, shown, rows.reset_index())
+
+
+def detections(view: View) -> Table | None:
+    frame = detection_table(view, "source_validation")
+    frame.insert(1, "title", [view.run.label(name) for name in frame["strategy"]])
+    rates = [name for name in frame.columns if name.startswith("froc_")]
+    titles = {
+        "title": "Strategy", "annotated": "Annotated", "detections": "Detections", "ap50": "AP at IoU 0.5",
+        "ap75": "AP at IoU 0.75", **{name: f"FROC {name[5:]}" for name in rates},
+    }  # fmt: skip
+    digits = {"annotated": 0, "detections": 0, "ap50": 3, "ap75": 3, **dict.fromkeys(rates, 2)}
+    note = "All target test slides and seeds together; FROC: sensitivity at so many false detections per slide."
+    return plain_table("detections", "Detections by their score.", frame, titles, digits, note)
+
+
+def agreement(view: View, what: str) -> Table | None:
+    """Bland-Altman statistics of ``counts`` or ``areas`` per patient, every strategy."""
+    rows = evidence_rows(view, "objects", "source_validation")
+    _, agreements = patient_pairs(view, rows, what, most=len(view.look.order) + 1)
+    unit, digits = AREAS[what][2], 1 if what == "counts" else 0
+    if not any(one.n for one in agreements.values()):
+        raise NotDrawable("areas need micrometres per pixel" if what == "areas" else "no patient has objects")
+    frame: list[dict[str, Any]] = []
+    shown = []
+    for name, one in agreements.items():
+        frame.append(
+            {
+                "strategy": name, "n_patients": one.n, "bias": one.bias, "bias_low": one.bias_interval[0],
+                "bias_high": one.bias_interval[1], "lower_limit": one.lower, "lower_low": one.lower_interval[0],
+                "lower_high": one.lower_interval[1], "upper_limit": one.upper, "upper_low": one.upper_interval[0],
+                "upper_high": one.upper_interval[1], "concordance": one.concordance,
+            }
+        )  # fmt: skip
+        cells = [text(view.run.label(name))]
+        for value, ends in ((one.bias, one.bias_interval), (one.lower, one.lower_interval),
+                            (one.upper, one.upper_interval)):  # fmt: skip
+            cells.append(Cell(signed(value, digits), span(*ends, digits), value, True))
+        shown.append([*cells, number(one.concordance, 3), number(one.n, 0)])
+    columns = ["Strategy", f"Bias, {unit}", "Lower limit", "Upper limit", "Concordance", "Patients"]
+    title = "Objects counted" if what == "counts" else "Mean area of objects"
+    note = (
+        "Found − annotated per patient; limits of agreement: bias ± 1.96 SD; below each its 95 % interval (Bland & "
+        "Altman "
+        "1999). Concordance: Lin's coefficient."
+    )
+    caption = f"{title} per patient against the annotations."
+    return Table(f"agreement_{what}", caption, columns, shown, pd.DataFrame(frame), note)
+
+
+def _term(view: View, term: str) -> str:
+    factor, _, level = term.partition(": ")
+    return view.run.label(level) if factor == "strategy" else term
+
+
+def _size(value: float) -> str:
+    return decimal(value) if np.isfinite(value) else "" if np.isnan(value) else "all alike"
+
+
+def _share(value: float) -> str:
+    return f"{100 * value:.0f} %" if np.isfinite(value) else ""
+
+
+def _needed(value: float) -> str:
+    return "" if np.isnan(value) else "none would do" if np.isinf(value) else f"{value:.0f}"

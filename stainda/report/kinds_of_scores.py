@@ -1,0 +1,214 @@
+"""Figures of scores by strategy and domain."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from stainda.evaluation.summary import ALL_SOURCES, ALL_TARGETS
+from stainda.report import domain_figures, figures, result_tables
+from stainda.report.kinds import Plot, register
+from stainda.report.study_view import NotDrawable, View, axis_limits, axis_title, measure_of, people, sample
+from stainda.report.words import measure_title
+
+MOST_PANELS = 24
+MOST_MARKS = 500
+"""Strategies × panels of a forest plot above which only the overall panels are drawn."""
+MOST_LINES = 24
+"""Strategies above which the forest plot shows only the best of them."""
+
+
+@register("forest", "Forest plot: mean and interval by strategy, a panel per domain")
+def forest(view: View, measure: str, selection: str) -> Plot:
+    rows = view.rows(measure, selection)
+    places = result_tables.regions(rows)
+    names = view.few(list(rows["strategy"]), MOST_LINES, measure)
+    shown = places[:MOST_PANELS]
+    if len(names) * len(shown) > MOST_MARKS:
+        shown = [name for name in places if name in (ALL_TARGETS, ALL_SOURCES)] or places[:2]
+    title = measure_title(measure)
+    left = [f"{len(places) - len(shown)} single domains are in the heat map"] if len(shown) < len(places) else []
+    rest = rows["strategy"].nunique() - len(names)
+    left += [f"{rest} strategies with lower means are in the table"] if rest else []
+    more = f" Not drawn: {'; '.join(left)}." if left else ""
+    return Plot(
+        figures.forest(
+            rows[rows["strategy"].isin(names)], view.look, shown, axis_title(measure), axis_limits(measure, rows)
+        ),
+        rows,
+        f"{title} of every strategy, one panel per domain. {sample(rows, view.level)} Dashed: the baseline.{more}",
+        f"Forest plot of {title} by strategy, a panel for each of {len(shown)} domains; numbers in the table.",
+    )
+
+
+@register("heat_map", "Heat map: strategy × domain")
+def heat_map(view: View, measure: str, selection: str) -> Plot:
+    rows = view.rows(measure, selection)
+    places = result_tables.regions(rows)
+    known = measure_of(measure)
+    scale = "The same colour scale from 0 to 1 everywhere." if known.high is not None else f"Unit: {known.unit}."
+    title = measure_title(measure)
+    return Plot(
+        figures.heat_map(rows, view.look, places, axis_title(measure), axis_limits(measure, rows)),
+        rows,
+        f"Mean {title} by strategy and domain (n ≤ {rows['n_patients'].max()} test patients per domain). {scale}",
+        f"Heat map of {title}, strategies by domains; numbers in the table.",
+    )
+
+
+@register("source_target", "Source → target: a matrix of stains and centres for the strategies of note")
+def source_target(view: View, measure: str, selection: str) -> Plot:
+    rows = view.rows(measure, selection)
+    rows = rows[~rows["domain"].isin([ALL_TARGETS, ALL_SOURCES]) & np.isfinite(rows["mean"])]
+    cells = rows.drop_duplicates("domain")
+    if cells.duplicated(["stain", "centre"]).any():
+        raise NotDrawable("several domains share a stain and a centre, so they are no matrix of the two")
+    if len(cells) < 2:
+        raise NotDrawable("there is a single domain, so nothing leads from one to another")
+    wanted = dict.fromkeys([view.look.baseline, view.best(measure) or "", view.look.ceiling])
+    names = [name for name in view.look.present(list(rows["strategy"])) if name in wanted]
+    sources = ", ".join(view.run.study.protocol.sources)
+    return Plot(
+        domain_figures.source_to_target(rows, names, view.look, axis_title(measure), axis_limits(measure, rows)),
+        rows,
+        f"Mean {measure_title(measure)} from the source ({sources}, framed) to every stain and centre: the baseline, "
+        f"the contender with the best mean, and the ceiling (n ≤ {rows['n_patients'].max()} test patients per domain; "
+        "intervals in the table).",
+        f"Matrices of {measure_title(measure)} by stain and centre for {len(names)} strategies; numbers in the table.",
+    )
+
+
+@register("worst_domain", "Worst domain of each strategy")
+def worst_domain(view: View, measure: str, selection: str) -> Plot:
+    rows = worst_rows(view, measure, selection)
+    shown = rows[rows["strategy"].isin(view.few(list(rows["strategy"]), MOST_LINES, measure))]
+    title = measure_title(measure)
+    low = "highest" if not measure_of(measure).higher_is_better else "lowest"
+    counts = rows.loc[rows["worst"], "n_patients"]
+    n = f"n\u00a0=\u00a0{counts.min()}" + (f" to {counts.max()}" if counts.max() > counts.min() else "")
+    return Plot(
+        domain_figures.worst_domain(shown, view.look, axis_title(measure), axis_limits(measure, rows)),
+        rows,
+        f"The target domain with the {low} mean {title} of each strategy, named, with its {view.level} "
+        f"patient-bootstrap interval ({n} test patients there); ticks: the other target domains. The worst of several "
+        "domains is worse by chance too: its interval does not allow for having been picked.",
+        f"Worst target domain of each strategy in {title}; numbers in the CSV.",
+    )
+
+
+def worst_rows(view: View, measure: str, selection: str) -> pd.DataFrame:
+    """Single target domains of each strategy, the worst marked."""
+    rows = view.rows(measure, selection)
+    rows = rows[(rows["role"] == "target") & (rows["domain"] != ALL_TARGETS) & np.isfinite(rows["mean"])].copy()
+    if rows["domain"].nunique() < 2:
+        raise NotDrawable("there are fewer than two target domains, so none is the worst")
+    groups = rows.groupby("strategy")["mean"]
+    rows["worst"] = False
+    rows.loc[groups.idxmin() if measure_of(measure).higher_is_better else groups.idxmax(), "worst"] = True
+    return rows
+
+
+@register("differences", "Differences to the baseline: every patient, mean and interval")
+def differences(view: View, measure: str, selection: str) -> Plot:
+    rows = view.rows(measure, selection, "differences")
+    rows = rows[(rows["domain"] == ALL_TARGETS) & np.isfinite(rows["difference"])]
+    if rows.empty:
+        raise NotDrawable("no strategy has a score on the targets beside the baseline")
+    names = view.few(list(rows["strategy"]), MOST_LINES, measure)
+    patients = view.rows(measure, selection, "patients")
+    patients = patients[patients["domain"] == ALL_TARGETS]
+    base, title = view.run.label(view.look.baseline), measure_title(measure)
+    shown = rows[rows["strategy"].isin(names)]
+    return Plot(
+        figures.paired_differences(shown, patients, view.look, f"difference in {axis_title(measure)} to {base}"),
+        patients,
+        f"Difference in {title} to {base} over all targets. Small circles: single patients. "
+        + sample(view.rows(measure, selection), view.level, True),
+        f"Paired differences of each strategy to the baseline in {title}; numbers in the table.",
+    )
+
+
+@register("gap_closed", "Gap closed between baseline and ceiling")
+def gap_closed(view: View, measure: str, selection: str) -> Plot:
+    rows = view.rows(measure, selection, "gaps")
+    if not rows["gap_closed"].notna().any():
+        raise NotDrawable("no gap between baseline and ceiling could be shown in any domain")
+    scores = view.rows(measure, selection)
+    places = [name for name in result_tables.regions(scores) if name in set(rows["domain"])][:MOST_PANELS]
+    names = view.few(list(rows["strategy"]), MOST_LINES, measure)
+    if len(names) * len(places) > MOST_MARKS:
+        places = [ALL_TARGETS]
+    title = measure_title(measure)
+    return Plot(
+        figures.gap_closed(rows[rows["strategy"].isin(names)], view.look, places),
+        rows,
+        f"Share of the {title} gap between baseline and ceiling that each strategy closed. "
+        + sample(scores, view.level),
+        f"Gap closed in {title} by strategy, one panel per domain; numbers in the table.",
+    )
+
+
+@register("domain_gap", "Distance of domains against the loss of score", of_selection=False)
+def domain_gap(view: View, measure: str, selection: str) -> Plot:
+    gap = view.run.domain_gap
+    if gap.empty:
+        raise NotDrawable(view.run.missing.get("domain_gap.csv", "domain_gap.csv has no rows"))
+    rows = view.rows(measure)
+    base = rows[rows["strategy"] == view.look.baseline].set_index("domain")["mean"]
+    sign = 1 if measure_of(measure).higher_is_better else -1
+    table = gap.assign(loss=sign * (gap["source"].map(base) - gap["target"].map(base)))
+    for name in domain_figures.DISTANCES:
+        table[name] = pd.to_numeric(table[name], errors="coerce")
+    table = table[table["loss"].notna()]
+    if not any(table[name].notna().sum() >= 2 for name in domain_figures.DISTANCES):
+        raise NotDrawable("fewer than two target domains have both a distance and a score of the baseline")
+    base_title, title = view.run.label(view.look.baseline), measure_title(measure)
+    return Plot(
+        domain_figures.gap_against_loss(table, f"loss of {title}, source − target"),
+        table,
+        f"How far the targets are from the source, and how much {title} {base_title} loses on them (n\u00a0=\u00a0"
+        f"{len(table)} pairs of domains, no intervals). Distances are of patches that training could see, without "
+        "labels; CKA is 1 where features are alike. So few points show a direction at most, not a law.",
+        f"Scatter plots of distances between domains against the loss of {title}; numbers in the CSV.",
+    )
+
+
+@register("slopes", "Paired slopes: each patient with the baseline and with a strategy")
+def slopes(view: View, measure: str, selection: str) -> Plot:
+    from stainda.report import statistic_figures
+
+    scores = view.by_patient(measure, selection)
+    if view.look.baseline not in scores:
+        raise NotDrawable("the baseline has no scores on the targets")
+    names = [name for name in view.few(list(scores.columns), 13, measure) if name != view.look.baseline]
+    if not names:
+        raise NotDrawable("there is no strategy beside the baseline")
+    better = measure_of(measure).higher_is_better
+    rest = scores.shape[1] - 1 - len(names)
+    more = f" {rest} further strategies are in the CSV." if rest else ""
+    return Plot(
+        statistic_figures.paired_slopes(scores, names, view.look, axis_title(measure), better),
+        scores.reset_index(),
+        f"{measure_title(measure)} of each patient over all targets with {view.run.label(view.look.baseline)} (left) "
+        f"and with the strategy (right); {people(len(scores))}. Blue, solid: better; orange-red, dashed: not better; "
+        f"thick: the means; below: how many of the patients are better.{more}",
+        f"Paired slopes of {measure_title(measure)} per patient, a panel for each of {len(names)} strategies.",
+    )
+
+
+@register("cost", "Cost against score", of_selection=False)
+def cost(view: View, measure: str, selection: str) -> Plot:
+    frame = result_tables.cost_frame(view.run, view.look)
+    rows = view.overall(measure).reset_index()[["strategy", "mean", "low", "high"]]
+    joined = frame.assign(cpu_minutes=frame["cpu_seconds_per_job"] / 60).merge(rows, on="strategy")
+    if len(joined) < 2:
+        raise NotDrawable("the time of fewer than two strategies is known")
+    shown = joined[joined["strategy"].isin(view.few(list(joined["strategy"]), 16, measure))]
+    title = measure_title(measure)
+    return Plot(
+        figures.cost_against_score(shown, view.look, f"{axis_title(measure)}, all targets", axis_limits(measure, rows)),
+        joined,
+        f"Processor time of one training (median over its trainings) against {title} over all targets. "
+        + sample(view.rows(measure), view.level, True),
+        "Scatter plot of training time against score, one point per strategy; numbers in the tables.",
+    )

@@ -1,0 +1,92 @@
+"""A single figure of a run: for notebooks, and for ``stainda plot``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from stainda.errors import RecordError
+from stainda.evaluation.metrics import measure
+from stainda.evaluation.selection import DEFAULT_RULE, rule
+from stainda.files import whole_file
+from stainda.report import figures
+from stainda.report.drawings import write_frame
+from stainda.report.kinds import Plot, all_kinds, kind
+from stainda.report.run import Run, load_run
+from stainda.report.study_view import View, make_view
+from stainda.report.words import PRIMARY
+
+ENDINGS = (".svg", ".png", ".pdf")
+DPI = 300
+
+
+def plot(
+    run: str | Path | Run | View, kind: str = "forest", metric: str = PRIMARY, selection: str = DEFAULT_RULE
+) -> Figure:
+    """One figure of a run, as matplotlib draws it: show it in a notebook, change it, save it.
+
+    ``stainda plot --list`` names the kinds. From one run several figures are made faster of ``view(run)``.
+
+    Args:
+        run: a run directory, or what :func:`view` or ``load_run`` gave.
+        metric: a measure of the records: ``dice``, ``object_f1``, ``hausdorff_95`` …
+        selection: the rule that chooses trial and checkpoint, see ``stainda.evaluation.RULES``.
+
+    Raises:
+        RecordError: the kind, the measure or the rule is unknown, or the run does not hold what the figure needs.
+
+    Example:
+        >>> from stainda.report import plot  # doctest: +SKIP
+        >>> plot("runs/quickstart", "slopes", metric="object_f1").savefig("slopes.svg")  # doctest: +SKIP
+    """
+    return make_plot(run, kind, metric, selection).figure
+
+
+def view(run: str | Path | Run) -> View:
+    """A run with its statistics, to make several figures of.
+
+    Raises:
+        RecordError: it is no run directory, or no test patient was scored in it.
+    """
+    loaded = run if isinstance(run, Run) else load_run(run)
+    found = make_view(loaded)
+    if found is None:
+        reason = loaded.missing.get("records.parquet", "there are no records of test patients")
+        raise RecordError(reason, file=loaded.folder, remedy="Run 'stainda run' to its end first")
+    return found
+
+
+def make_plot(run: str | Path | Run | View, name: str, metric: str = PRIMARY, selection: str = DEFAULT_RULE) -> Plot:
+    """The figure with its caption and the numbers that are drawn; see :func:`plot`."""
+    wanted = kind(name)
+    measure(metric)
+    rule(selection)
+    return wanted.make(run if isinstance(run, View) else view(run), metric, selection)
+
+
+def save_plot(made: Plot, path: str | Path) -> Path:
+    """Write a figure as SVG, PNG (300 dpi) or PDF, by the ending of ``path``, and its numbers as CSV beside it.
+
+    Raises:
+        RecordError: another ending.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in ENDINGS:
+        raise RecordError(
+            f"figures are written as {', '.join(ENDINGS)}, not as {path.suffix or 'a file without ending'!r}", file=path
+        )
+    kind_of_file = path.suffix.lower().lstrip(".")
+    about = {"Creator": "stainda"} if kind_of_file != "png" else {"Software": "stainda"}
+    if kind_of_file == "svg":
+        about["Date"] = None  # type: ignore[assignment]  # the same figure is the same file
+    with mpl.rc_context({**figures.STYLE, "svg.hashsalt": path.stem, "pdf.fonttype": 42}), whole_file(path) as aside:
+        made.figure.savefig(aside, format=kind_of_file, dpi=DPI, facecolor="white", metadata=about)
+    write_frame(made.frame, path.with_suffix(".csv"))
+    return path
+
+
+def catalogue() -> list[tuple[str, str]]:
+    """Names and titles of all kinds of figures."""
+    return [(one.name, one.title) for one in all_kinds().values()]

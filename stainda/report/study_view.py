@@ -1,0 +1,161 @@
+"""What every figure and table starts from: a run, its statistics, and how its strategies are shown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from stainda.errors import RecordError
+from stainda.evaluation import MEASURES, Analysis, Measure, analyse, chosen_records
+from stainda.evaluation.insights import Insights, insights
+from stainda.evaluation.selection import DEFAULT_RULE
+from stainda.evaluation.summary import ALL_SOURCES, ALL_TARGETS
+from stainda.report.figures import Look
+from stainda.report.run import Run
+from stainda.report.words import PRIMARY, headline, measure_title, percent
+
+
+class NotDrawable(RecordError):
+    """A figure or table cannot be made of this run; the message says what is lacking."""
+
+
+@dataclass(frozen=True)
+class View:
+    """A run with its statistics. ``cache`` holds what is costly and asked for more than once."""
+
+    run: Run
+    analysis: Analysis
+    look: Look
+    cache: dict[str, Insights] = field(default_factory=dict)
+
+    @property
+    def level(self) -> str:
+        return percent(self.run.study.evaluation.level)
+
+    def insights(self, measure: str = PRIMARY) -> Insights:
+        if measure not in self.cache:
+            self.rows(measure)
+            self.cache[measure] = insights(self.run.records, self.analysis, self.run.study, measure)
+        return self.cache[measure]
+
+    def rows(self, measure: str = PRIMARY, selection: str = DEFAULT_RULE, table: str = "results") -> pd.DataFrame:
+        """Rows of one table of the analysis, of the class the answer speaks of.
+
+        Raises:
+            NotDrawable: the study has no such rows; the message names the measures and rules it has.
+        """
+        rows = headline(getattr(self.analysis, table), measure, selection)
+        if rows.empty:
+            results = self.analysis.results
+            known = results[results["selection"] == selection]["measure"].unique()
+            if not len(known):
+                rules = ", ".join(results["selection"].unique())
+                raise NotDrawable(f"selection rule {selection!r} chose nothing in this study (there are: {rules})")
+            if measure not in set(known):
+                raise NotDrawable(
+                    f"there is no {measure!r} under the selection rule {selection!r} (there are: {', '.join(known)})"
+                )
+            raise NotDrawable(f"the study has no {table} of {measure!r}")
+        return rows
+
+    def overall(self, measure: str = PRIMARY, selection: str = DEFAULT_RULE) -> pd.DataFrame:
+        """Rows over all targets, by strategy, those with a mean."""
+        rows = self.rows(measure, selection)
+        rows = rows[(rows["domain"] == ALL_TARGETS) & np.isfinite(rows["mean"])]
+        return rows.set_index("strategy")
+
+    def by_patient(self, measure: str = PRIMARY, selection: str = DEFAULT_RULE) -> pd.DataFrame:
+        """Scores over all targets: patients × strategies, in the order of the study."""
+        rows = self.rows(measure, selection, "patients")
+        rows = rows[rows["domain"] == ALL_TARGETS]
+        table = rows.pivot_table(index="patient", columns="strategy", values="value")
+        return table[self.look.present(list(table.columns))]
+
+    def few(self, names: Sequence[str], most: int, measure: str = PRIMARY) -> list[str]:
+        """At most ``most`` strategies in the order of the study: baseline, ceiling, and the best on all targets."""
+        present = self.look.present(names)
+        if len(present) <= most:
+            return present
+        fixed = [name for name in (self.look.baseline, self.look.ceiling) if name in present]
+        means = self.overall(measure)["mean"]
+        better = MEASURES[measure].higher_is_better if measure in MEASURES else True
+        ranked = [name for name in means.sort_values(ascending=not better).index if name in present]
+        kept = list(dict.fromkeys([*fixed, *ranked, *present]))[:most]
+        return self.look.present(kept)
+
+    def best(self, measure: str = PRIMARY) -> str | None:
+        """The contender with the best mean over all targets."""
+        means = self.overall(measure)["mean"].drop(labels=[self.look.ceiling], errors="ignore")
+        if means.empty:
+            return None
+        better = MEASURES[measure].higher_is_better if measure in MEASURES else True
+        return str(means.idxmax() if better else means.idxmin())
+
+    def chosen(self, table: pd.DataFrame, selection: str = DEFAULT_RULE, role: str = "target") -> pd.DataFrame:
+        """Rows of objects or probabilities on test slides of one role's domains, of what a rule chose."""
+        domains = self.analysis.targets if role == "target" else self.analysis.sources
+        rows = table[(table["split"] == "test") & table["domain"].isin(domains)]
+        return chosen_records(rows, self.analysis.choices, selection)
+
+
+def make_look(run: Run) -> Look:
+    study = run.study
+    return Look(
+        tuple(one.name for one in study.strategies),
+        {one.name: one.label for one in study.strategies},
+        study.baseline,
+        study.ceiling,
+    )
+
+
+def make_view(run: Run) -> View | None:
+    """The statistics of a run; ``None`` where no test patient was scored."""
+    if run.records.empty or not (run.records["split"] == "test").any():
+        return None
+    unsupervised = run.tables["unsupervised.csv"]
+    trials = run.trials if len(run.trials) else None
+    return View(run, analyse(run.records, trials, run.study, unsupervised), make_look(run))
+
+
+def measure_of(name: str) -> Measure:
+    """The measure of that name; one this version does not know is taken to be a score from 0 to 1."""
+    return MEASURES.get(name, Measure(name, measure_title(name), "value"))
+
+
+def axis_title(name: str) -> str:
+    """Title of a measure with its unit, and a word where lower is better."""
+    known = measure_of(name)
+    unit = f", {known.unit}" if known.unit else ""
+    return f"{known.title}{unit}" + ("" if known.higher_is_better else " (lower is better)")
+
+
+def axis_limits(name: str, rows: pd.DataFrame) -> tuple[float, float]:
+    """0 to 1 for scores, and from 0 to a little above the highest end of an interval for distances."""
+    known = measure_of(name)
+    if known.high is not None:
+        return 0.0, float(known.high)
+    values = rows[["mean", "high"]].to_numpy(float)
+    top = float(np.nanmax(values)) if np.isfinite(values).any() else 1.0
+    return 0.0, top * 1.05 if top > 0 else 1.0
+
+
+def sample(rows: pd.DataFrame, level: str, overall: bool = False) -> str:
+    """What an interval in a figure is, and how many patients are behind it."""
+    together = rows["domain"].isin([ALL_TARGETS, ALL_SOURCES])
+    shown = rows[rows["domain"] == ALL_TARGETS] if overall else rows[~together]
+    counts = sorted({int(n) for n in shown["n_patients"] if n > 0})
+    if not counts:
+        return "No patient has a score."
+    people = f"n\u00a0=\u00a0{counts[0]}" + (f" to {counts[-1]}" if len(counts) > 1 else "")
+    noun = ("test patient" if counts[-1] == 1 else "test patients") + ("" if overall else " per domain")
+    if counts[-1] == 1:
+        return f"{people} {noun}: no intervals; hollow marks."
+    hollow = " Hollow marks: a single patient, no interval." if counts[0] == 1 else ""
+    return f"Marks: means over patients; lines: {level} patient-bootstrap intervals; {people} {noun}.{hollow}"
+
+
+def people(n: int) -> str:
+    return f"n\u00a0=\u00a0{n} test patient{'s' * (n != 1)}"

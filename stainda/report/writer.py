@@ -1,0 +1,78 @@
+"""What makes the files beside the page: every table as CSV, Markdown and LaTeX, every figure as SVG, PNG and CSV."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pandas as pd
+
+from stainda.files import write_text
+from stainda.report import exports
+from stainda.report.drawings import Drawing, draw, write_frame
+from stainda.report.kinds import Plot, kind
+from stainda.report.study_view import NotDrawable, View
+from stainda.report.tables import Table
+from stainda.report.words import PRIMARY
+
+MOST_ROWS = 600
+"""Rows of a table in the page; the files beside it have all."""
+
+
+@dataclass(frozen=True)
+class Absent:
+    """A figure or table that cannot be made, and why."""
+
+    title: str
+    reason: str
+
+
+@dataclass
+class Writer:
+    """Writes under ``out``; keeps what was made in ``plots`` and ``tables``, in order, for the PDF."""
+
+    out: Path
+    keep: bool = False
+    plots: list[tuple[str, Plot]] = field(default_factory=list)
+    tables: list[Table] = field(default_factory=list)
+    latex: list[str] = field(default_factory=list)
+
+    def table(self, table: Table | None) -> Table | None:
+        """Write a table; returns what the page shows of it."""
+        if table is None:
+            return None
+        self.frame(table.name, table.frame)
+        files = exports.write_tables(table, self.out / "tables")
+        self.latex += [table.name] if files else []
+        self.tables += [table] if self.keep else []
+        table = replace(table, files=("csv", *files))
+        if len(table.rows) <= MOST_ROWS:
+            return table
+        cut = f"The first {MOST_ROWS} of {len(table.rows)} rows; the CSV has all."
+        return replace(table, rows=table.rows[:MOST_ROWS], note=f"{cut} {table.note}".strip())
+
+    def try_table(self, title: str, make: Callable[[], Table | None]) -> Table | Absent | None:
+        """A table, or why it cannot be made."""
+        try:
+            return self.table(make())
+        except NotDrawable as lacking:
+            return Absent(title, lacking.message)
+
+    def figure(self, view: View, name: str, measure: str = PRIMARY) -> Drawing | Absent:
+        """Draw a kind of figure, or say why it cannot be drawn."""
+        wanted = kind(name)
+        try:
+            made = wanted.make(view, measure, "source_validation")
+        except NotDrawable as lacking:
+            return Absent(wanted.title, lacking.message)
+        if self.keep:
+            self.plots.append((wanted.title, made))
+        return draw(made.figure, wanted.file(measure), made.caption, made.alt, made.frame, self.out)
+
+    def frame(self, name: str, frame: pd.DataFrame) -> None:
+        write_frame(frame, self.out / "tables" / f"{name}.csv")
+
+    def finish(self) -> None:
+        """Write the LaTeX document of all tables."""
+        write_text(self.out / "tables" / "all_tables.tex", exports.document(self.latex))

@@ -1,0 +1,84 @@
+"""Objects of the scored sections of each block compared with each other, for strategies that ask for it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from stainda.cohort import Section
+from stainda.errors import RegistrationError
+
+if TYPE_CHECKING:
+    import geopandas as gpd
+
+    from stainda.registration.results import BlockResult
+    from stainda.study.jobs import JobRequest
+
+UNMEASURED_UM = 20.0
+"""Error assumed for sections whose registration has no landmark error: that of consecutive sections (Lotz 2023)."""
+UNMEASURED_PX = 40.0
+
+
+@dataclass
+class Agreement:
+    """The objects of all scored sections after comparison, by slide; and what happened, a row per section."""
+
+    objects: dict[str, gpd.GeoDataFrame] = field(default_factory=dict)
+    rows: list[dict[str, Any]] = field(default_factory=list)
+
+
+def agree_in_blocks(predictor: Any, request: JobRequest, region_of: Any) -> Agreement | None:
+    """Predict all scored sections and let those of each block support or doubt each other's objects.
+
+    Nothing but images, the network's predictions and the registration are read.
+
+    Args:
+        predictor: of one checkpoint.
+        region_of: gives a section's pixels and its mpp.
+
+    Returns:
+        ``None`` where the strategy's ``after`` does not compare sections.
+    """
+    after = predictor.detector.strategy.after
+    if not after.needs_block:
+        return None
+    agreement = Agreement()
+    for block, sections in request.scored.blocks().items():
+        objects, fainter = {}, {}
+        for section in sections:
+            region, mpp = region_of(predictor, section)
+            found = predictor.probabilities_region(region, request.scored.domain(section), section.slide, mpp)
+            limits = {cls: after.faint * value for cls, value in predictor.thresholds.items()}
+            objects[section.slide] = predictor.objects(found)
+            fainter[section.slide] = predictor.objects(found, limits)
+        reason, placed = "", None
+        try:
+            from stainda.registration.results import load_block
+
+            placed = load_block(request.folder.registration, block)
+        except RegistrationError as error:
+            reason = error.message
+        to_frame, errors, order = {}, {}, {}
+        for section in sections:
+            order[section.slide] = float(section.section)
+            if placed is not None and section.slide in placed.transforms:
+                to_frame[section.slide] = placed.transforms[section.slide].to_frame
+                errors[section.slide] = _error(placed, section, sections)
+        agreed = after.on_objects(objects, fainter, to_frame, errors, order)
+        agreement.objects |= agreed.objects
+        agreement.rows += [{**row, "block": block, "reason": reason or row["reason"]} for row in agreed.rows]
+    return agreement
+
+
+def _error(placed: BlockResult, section: Section, sections: Sequence[Section]) -> float:
+    """Typical error of a section's place in the frame, pixels of the frame."""
+    if section.slide == placed.reference:
+        return 0.0
+    row: dict[str, Any] = next((one for one in placed.rows if one["source"] == section.slide), {})
+    value = row.get("tre_nonrigid_px" if row.get("status") == "registered" else "tre_rigid_px")
+    if value is not None and math.isfinite(float(value)):
+        return float(value)
+    frame = next((one for one in sections if one.slide == placed.reference), section)
+    return UNMEASURED_UM / frame.mpp if frame.mpp else UNMEASURED_PX

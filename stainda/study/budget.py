@@ -1,0 +1,98 @@
+"""What every strategy of a study may spend: counted before the start, printed, and kept as ``budget.csv``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+from stainda.config import StudyConfig
+from stainda.files import write_csv
+from stainda.study.folder import RunFolder
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Of one strategy.
+
+    Attributes:
+        trials: settings tried in a rotation. seeds: trainings of the chosen setting, the trial's own among them.
+        steps: optimiser steps of one training. labelled, unlabelled: patches of a step, with and without labels in use;
+            patches of paired serial sections count as unlabelled.
+        rotations: times all this is done. jobs: trainings in all.
+        settings: what is searched. note: what is not equal to the others, and why.
+    """
+
+    strategy: str
+    trials: int
+    seeds: int
+    steps: int
+    labelled: int
+    unlabelled: int
+    rotations: int
+    jobs: int
+    settings: str
+    note: str
+
+
+BUDGET_COLUMNS = (
+    "strategy", "trials", "seeds", "steps", "labelled", "unlabelled", "rotations", "jobs", "settings", "note",
+)  # fmt: skip
+
+
+def budgets(config: StudyConfig, rotations: int = 1) -> list[Budget]:
+    """The budget of every strategy, in the order of the study."""
+    from stainda.strategies import build
+    from stainda.training import resolve_training
+
+    found = []
+    for strategy in config.strategies:
+        align = build(strategy).align
+        training = resolve_training(config.training, strategy)
+        size = training.batch_size
+        settings = [*config.space, *(name for name in strategy.space if name not in config.space)]
+        trials = config.search.trials if settings else 1
+        pairs = 2 * max(2, size // 2) if align.needs_pairs else 0
+        notes = []
+        if trials < config.search.trials:
+            notes.append("nothing of it has a search range, so a second trial would repeat the first")
+        if config.search.pruner != "none" and trials > config.search.startup_trials:
+            notes.append(f"fewer steps where the {config.search.pruner} pruner ends a trial")
+        if training.patience is not None:
+            notes.append(f"fewer steps where {training.patience} epochs bring nothing better")
+        found.append(
+            Budget(
+                strategy.name, trials, config.protocol.seeds, training.epochs * training.steps_per_epoch, size,
+                (size if align.needs_targets else 0) + pairs, rotations,
+                rotations * (trials + config.protocol.seeds - 1), ", ".join(settings), "; ".join(notes),
+            )
+        )  # fmt: skip
+    return found
+
+
+def budget_sentences(found: list[Budget], baseline: str) -> list[str]:
+    """What is printed before the start."""
+    first = found[0]
+    turns = f" in each of {first.rotations} rotations" if first.rotations > 1 else ""
+    trials = max(one.trials for one in found)
+    told = [
+        f"budget of every strategy: {_count(trials, 'trial')} and {_count(first.seeds, 'seed')}{turns}, "
+        f"{first.steps} steps of {first.labelled} labelled patches a training; "
+        f"{_count(sum(one.jobs for one in found), 'training')} of {_count(len(found), 'strategy')} in all (budget.csv)"
+    ]
+    fewer = [one.strategy for one in found if one.trials < trials]
+    if baseline in fewer:
+        told.append(
+            f"the baseline {baseline} has no search range and gets one trial where others get {trials}: it is tuned "
+            "less. Give a setting under 'training' of the study a range, which all strategies then search"
+        )
+    elif fewer:
+        told.append(f"one trial only, since nothing of them has a search range: {', '.join(fewer)}")
+    return told
+
+
+def write_budget(found: list[Budget], folder: RunFolder) -> None:
+    write_csv(folder.root / "budget.csv", map(asdict, found), BUDGET_COLUMNS)
+
+
+def _count(number: int, what: str) -> str:
+    plural = what[:-1] + "ies" if what.endswith("y") else f"{what}s"
+    return f"{number} {what if number == 1 else plural}"

@@ -1,0 +1,141 @@
+"""What can be refused before any work: a strategy, a search or a propagation that means nothing for these sections."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from stainda.cohort import Cohort, Roles, Rotation, Section, read_manifest, rotations
+from stainda.config import StrategyConfig, StudyConfig
+from stainda.errors import ConfigError, StaindaError, did_you_mean
+from stainda.study.pruning import WILCOXON_PATIENTS
+
+
+def planned_cohort(config: StudyConfig, manifest: Path) -> Cohort:
+    """The sections of a study; those of a phantom that is not made yet follow from its settings."""
+    if config.phantom is None or manifest.is_file():
+        return read_manifest(manifest, config.data, config.domain)
+    from stainda.phantom.section import plan_sections
+
+    folder = manifest.parent
+    sections = tuple(
+        Section(
+            one.slide, one.patient, one.block, one.number, one.stain, one.centre.name,
+            folder / "slides" / f"{one.slide}.tif", one.centre.scanner, folder / "annotations" / f"{one.slide}.geojson",
+        )
+        for one in plan_sections(config.phantom)
+    )  # fmt: skip
+    return Cohort(sections, config.domain, manifest)
+
+
+def plan_rotations(config: StudyConfig, manifest: Path) -> tuple[Rotation, ...]:
+    """The rotations of a study, every strategy checked against each; one for a study that does not rotate.
+
+    Raises:
+        StaindaError: what does not fit, where, and what would.
+    """
+    found = rotations(planned_cohort(config, manifest), config.protocol, config.seed)
+    for one in found:
+        try:
+            check_data(config, one.cohort, one.roles)
+        except StaindaError as error:
+            if not config.protocol.rotates:
+                raise
+            raise type(error)(
+                f"rotation {one.name!r}: {error.message}", file=error.file, row=error.row, remedy=error.remedy
+            ) from error
+    return found
+
+
+def check_data(config: StudyConfig, cohort: Cohort, roles: Roles) -> None:
+    """Refuse strategies, searches and propagation for which these sections, in these roles, lack what they need.
+
+    Raises:
+        ConfigError: the first fault, with the strategies of the study that do fit.
+    """
+    from stainda.strategies import build, check_cohort
+
+    wrong: list[ConfigError] = []
+    fits = []
+    for strategy in config.strategies:
+        try:
+            check_cohort(build(strategy), cohort, roles)
+            _check_strategy(strategy, cohort, roles)
+            fits.append(strategy.name)
+        except ConfigError as error:
+            wrong.append(error)
+    if wrong:
+        told = "; ".join(dict.fromkeys(f"{error.file}: {error.message}" for error in wrong))
+        remedies = "; ".join(dict.fromkeys(error.remedy for error in wrong if error.remedy))
+        rest = f". Of the strategies of this study, {', '.join(fits)} fit" if fits else ""
+        raise ConfigError(told, remedy=f"{remedies}{rest}")
+    check_propagation(config, cohort, roles)
+    _check_search(config, cohort, roles)
+
+
+def check_propagation(config: StudyConfig, cohort: Cohort, roles: Roles) -> None:
+    """Refuse stains to propagate from that are not the sources'."""
+    stains = {section.stain for section in cohort.where(domains=roles.sources)}
+    for stain in config.propagation.sources:
+        if stain not in stains:
+            raise ConfigError(
+                f"propagation.sources names {stain!r}, which no section of the source domains is stained with; "
+                "annotations of targets are for scoring and the ceiling only",
+                remedy=did_you_mean(stain, stains),
+            )
+
+
+def _check_strategy(strategy: StrategyConfig, cohort: Cohort, roles: Roles) -> None:
+    from stainda.strategies import build
+
+    where, built = f"strategy {strategy.name}", build(strategy)
+    shown = cohort.where(domains=roles.targets, splits=["train"])
+    if built.align.needs_targets and not len(shown):
+        why = (
+            "no target section belongs to a training patient"
+            if roles.targets
+            else "every domain teaches, so there is no target"
+        )
+        raise ConfigError(
+            f"align {strategy.align.name!r} needs unlabelled images of targets, and {why}",
+            file=where,
+            remedy="Take strategies that align nothing (source_only, colour_jitter, greyscale, ...)",
+        )
+    if strategy.labels.name == "all" and not any(one.annotations for one in shown):
+        raise ConfigError(
+            "labels 'all' would add nothing: no target section of a training patient is annotated",
+            file=where,
+            remedy="Leave this strategy out",
+        )
+    if strategy.labels.name == "propagated":
+        taught = {one.block for one in cohort.where(domains=roles.sources) if one.annotations is not None}
+        if not any(one.block in taught for one in shown):
+            raise ConfigError(
+                "labels 'propagated' have nowhere to go: no target section of a training patient lies in a block with "
+                "an annotated source section",
+                file=where,
+                remedy="Leave this strategy out",
+            )
+
+
+def _check_search(config: StudyConfig, cohort: Cohort, roles: Roles) -> None:
+    validated = [
+        one for one in cohort.where(domains=roles.sources, splits=["val"]) if one.annotations is not None
+    ]  # fmt: skip
+    patients = {one.patient for one in validated}
+    objective, pruner = config.search.objective, config.search.pruner
+    if "worst_source_domain" in objective and len({cohort.domain(one) for one in validated}) < 2:
+        raise ConfigError(
+            "search.objective worst_source_domain needs two source domains with validation patients, and there is one",
+            remedy="Take worst_source_patient" if len(patients) > 1 else "Take source_validation alone",
+        )
+    if "worst_source_patient" in objective and len(patients) < 2:
+        raise ConfigError(
+            "search.objective worst_source_patient needs two validation patients, and there is one",
+            remedy="Take source_validation alone, or more patients for val in protocol.split",
+        )
+    if pruner == "wilcoxon" and len(patients) < WILCOXON_PATIENTS:
+        raise ConfigError(
+            f"search.pruner wilcoxon compares validation patients, of which there are {len(patients)}; with fewer than "
+            f"{WILCOXON_PATIENTS} it can never end a trial",
+            remedy="Take pruner: median, or more patients for val in protocol.split",
+        )

@@ -1,0 +1,118 @@
+"""What a study is going to do, before it does any of it: rotations, budget, and about how long it takes here."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from stainda.cohort import Rotation
+from stainda.config import StudyConfig
+from stainda.study.budget import Budget, budgets
+from stainda.study.checks import plan_rotations
+from stainda.study.folder import RunFolder
+
+JOB_SECONDS = 3.0
+"""Of every job, apart from steps and slides: networks, views, statistics, files."""
+
+SLIDE_SECONDS = 0.3
+"""Of every slide scored, apart from the network: labels, objects, distances."""
+
+CHECKPOINTS = 2
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is going to be done.
+
+    Attributes:
+        rotations: one, where the study does not rotate.
+        budgets: of every strategy, over all rotations.
+        slides: annotated slides that each training is scored on, by rotation.
+        cpu_seconds: about what all trainings take on this machine's CPU, registration and patches not counted;
+            ``None`` where the size of the slides is not known before they are opened.
+    """
+
+    rotations: tuple[Rotation, ...]
+    budgets: list[Budget]
+    slides: dict[str, int]
+    cpu_seconds: float | None
+
+    @property
+    def jobs(self) -> int:
+        return sum(one.jobs for one in self.budgets)
+
+
+def plan_study(config: StudyConfig, out: str | Path | None = None) -> Plan:
+    """Check a study as far as it can be without making or reading a slide's pixels, and count what it will do.
+
+    Raises:
+        StaindaError: what would stop the study at its start.
+    """
+    from stainda.models import check_model
+    from stainda.strategies import build, check
+    from stainda.study.compare import sections_to_score
+    from stainda.study.run import StudyRun
+
+    check_model(config.model)
+    for strategy in config.strategies:
+        check(build(strategy), config)
+    folder = RunFolder(Path(out) if out is not None else Path("runs") / config.study)
+    found = plan_rotations(config, StudyRun(config, folder).manifest())
+    costs = budgets(config, len(found))
+    slides = {one.name: len(sections_to_score(one.cohort, one.roles)) for one in found}
+    pixels = _pixels_of_a_slide(config, found[0])
+    seconds = None if pixels is None else _cpu_seconds(config, costs, slides, pixels)
+    return Plan(found, costs, slides, seconds)
+
+
+def _pixels_of_a_slide(config: StudyConfig, rotation: Rotation) -> float | None:
+    """Pixels of a slide at the working scale: of the phantom, or of the first slide of the manifest."""
+    patches = config.patches
+    if config.phantom is not None:
+        scale = patches.downsample or (patches.mpp or 0) / config.phantom.mpp
+        return (config.phantom.size / scale) ** 2
+    from stainda.errors import SlideError
+    from stainda.slides import open_slide
+
+    section = rotation.cohort.sections[0]
+    try:
+        with open_slide(section.path, mpp=section.mpp) as slide:
+            scale = patches.downsample or (patches.mpp or 0) / (slide.mpp or math.nan)
+            pixels = slide.size[0] * slide.size[1] / scale**2
+    except SlideError:
+        return None
+    return pixels if math.isfinite(pixels) else None
+
+
+def _cpu_seconds(config: StudyConfig, costs: list[Budget], slides: dict[str, int], pixels: float) -> float:
+    """Steps are timed on this machine with the network of the study; an unlabelled patch costs what a labelled does."""
+    step, look = _time_network(config)
+    scored = sum(slides.values()) / len(slides)
+    scoring = CHECKPOINTS * scored * (pixels * look + SLIDE_SECONDS)
+    total = 0.0
+    for one in costs:
+        training = one.steps * step * (one.labelled + one.unlabelled)
+        total += one.jobs * (JOB_SECONDS + training + scoring)
+    return total
+
+
+def _time_network(config: StudyConfig) -> tuple[float, float]:
+    """Processor seconds of a training step per patch, and of looking at one pixel."""
+    import torch
+
+    from stainda.models import build_model
+
+    size, count = config.patches.size, config.training.batch_size
+    network = build_model(config.model, 3, len(config.task.classes) + 1)
+    images = torch.rand(count, 3, size, size)
+    timed = []
+    for _ in range(2):  # the first pays for imports
+        started = time.process_time()
+        network(images).square().mean().backward()
+        timed.append((time.process_time() - started) / count)
+    with torch.no_grad():
+        started = time.process_time()
+        network(images)
+    return timed[-1], (time.process_time() - started) / (count * size**2)

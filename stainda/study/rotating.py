@@ -1,0 +1,248 @@
+"""A study of several rotations: one cohort and one registration, and below them a run directory for every rotation.
+
+``rotations/NAME/`` is a run directory like any other: its own study.yaml (sources, targets and splits written out),
+propagation, patches, jobs, trials, records, results and page. What the rotations share is made once at the root and
+linked into each (hard links, copies where the file system has none), so that each can also be moved or shown alone.
+"""
+
+from __future__ import annotations
+
+import csv
+import logging
+import os
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from stainda.cohort import Roles, Rotation, cannot_teach
+from stainda.cohort.manifest import write_manifest
+from stainda.config import StudyConfig
+from stainda.errors import StaindaError
+from stainda.files import ASIDE, whole_file, write_csv
+from stainda.progress import Progress
+from stainda.registration.results import file_name
+from stainda.study.budget import budget_sentences, budgets, write_budget
+from stainda.study.checks import plan_rotations
+from stainda.study.combining import ROTATION_COLUMNS, combine
+from stainda.study.folder import STAGES, RunFolder
+from stainda.study.gather import COHORT_COLUMNS, gather_cohort
+from stainda.study.run import StudyRun
+
+logger = logging.getLogger("stainda")
+
+
+class RotatingStudy:
+    """Runs what is missing of a study whose protocol rotates."""
+
+    def __init__(self, config: StudyConfig, folder: RunFolder, progress: Progress) -> None:
+        self.config, self.folder, self.progress = config, folder, progress
+        self.base = StudyRun(config, folder, progress)
+        self.seconds: dict[str, float] = {}
+
+    def run(self, until: str) -> None:
+        """Do every rotation as far as ``until``; one that fails does not stop the others.
+
+        Raises:
+            StaindaError: a check before the start, or, at the end, the rotations that failed.
+        """
+        self.base.prepare()
+        found = plan_rotations(self.config, self.base.manifest())  # before a phantom is made
+        _check_folders(found)
+        costs = budgets(self.config, len(found))
+        write_budget(costs, self.folder)
+        self.progress.message(f"{len(found)} rotations: {', '.join(one.name for one in found)} (rotations.csv)")
+        for sentence in budget_sentences(costs, self.config.baseline):
+            self.progress.message(sentence)
+        stages = STAGES[: STAGES.index(until) + 1]
+        self._timed("cohort", lambda: self._gather(found))
+        if self.config.phantom is not None:
+            found = plan_rotations(self.config, self.base.manifest())  # with what the manifest now says
+        if "register" in stages:
+            self._timed("register", self.base.register)
+        runs = [self._run_of(one, found) for one in found]
+        states = {one.name: ("", "") for one in found}
+        for one, run in zip(found, runs, strict=True):
+            self.progress.message(f"rotation {one.name}: {_sides(one)}")
+            try:
+                with run.folder.locked():
+                    run.prepare()
+                    for stage in stages:
+                        run.do(stage)
+                states[one.name] = ("complete" if until == "report" else f"until {until}", "")
+            except StaindaError as error:
+                logger.exception("rotation %s: %s", one.name, error)
+                states[one.name] = ("failed", str(error))
+                self.progress.message(f"rotation {one.name} failed: {error}")
+            self._write_rotations(found, states)
+        for run in runs:
+            for stage, seconds in run.folder.stage_seconds().items():
+                self.seconds[stage] = self.seconds.get(stage, 0.0) + (seconds if stage in STAGES[2:] else 0.0)
+        for stage, seconds in self.seconds.items():
+            self.folder.record_stage(stage, seconds)
+        combine(self.folder.root)
+        failed = {name: reason for name, (state, reason) in states.items() if state == "failed"}
+        if failed:
+            listed = "; ".join(f"{name}: {reason}" for name, reason in failed.items())
+            raise StaindaError(
+                f"{len(failed)} of {len(found)} rotations failed: {listed}",
+                file=self.folder.root / "rotations.csv",
+                remedy="The others are complete; run the same command again when this is mended",
+            )
+        if until == "report":
+            self.progress.message(f"report: {self.folder.root / 'report' / 'index.html'}")
+
+    def _timed(self, stage: str, function: Callable[[], None]) -> None:
+        started = time.monotonic()
+        logger.info("stage %s", stage)
+        function()
+        self.seconds[stage] = time.monotonic() - started
+
+    def _gather(self, found: Sequence[Rotation]) -> None:
+        """Everything of the cohort that is the same for all rotations; a domain is a source where it ever teaches."""
+        self.base.make_phantom()
+        cohort = self.base.whole_cohort()
+        sources = tuple(name for name in cohort.domains if any(name in one.roles.sources for one in found))
+        targets = tuple(name for name in cohort.domains if any(name in one.roles.targets for one in found))
+        roles = Roles(sources, tuple(name for name in targets if name not in sources), cohort.domain_keys)
+        gather_cohort(cohort, roles, self.config, self.folder, self.progress)
+
+    def _run_of(self, rotation: Rotation, found: Sequence[Rotation]) -> RotationRun:
+        first = next(one for one in found if one.roles.sources == rotation.roles.sources)
+        return RotationRun(
+            self.config, self.folder, rotation, rotation_folder(self.folder, rotation.name),
+            rotation_folder(self.folder, first.name), self.progress,
+        )  # fmt: skip
+
+    def _write_rotations(self, found: Sequence[Rotation], states: dict[str, tuple[str, str]]) -> None:
+        rows = []
+        for one in found:
+            state, reason = states[one.name]
+            people: dict[str, str] = {
+                split: "; ".join(one.patients(split))  # type: ignore[arg-type]
+                for split in ("train", "val", "test")
+            }
+            rows.append(
+                {
+                    "rotation": one.name, "group": one.group, "folder": f"rotations/{file_name(one.name)}",
+                    "sources": "; ".join(one.roles.sources), "targets": "; ".join(one.roles.targets), **people,
+                    "state": state, "reason": reason,
+                }
+            )  # fmt: skip
+        if self.config.protocol.scheme == "all_pairs":
+            for name in cannot_teach(found[0].cohort):
+                rows.append({"rotation": name, "state": "left out", "reason": "none of its sections is annotated"})
+        write_csv(self.folder.root / "rotations.csv", rows, ROTATION_COLUMNS)
+
+
+class RotationRun(StudyRun):
+    """One rotation: a study whose cohort and registration are those of the root.
+
+    Args:
+        first: run directory of the first rotation with the same sources, whose propagated shapes (and what a reviewer
+            decided about them) this one takes; its own, where it is the first.
+    """
+
+    def __init__(
+        self,
+        config: StudyConfig,
+        root: RunFolder,
+        rotation: Rotation,
+        folder: RunFolder,
+        first: RunFolder,
+        progress: Progress,
+    ) -> None:
+        title = f"{config.title or config.study}: {rotation.name.replace('_', ' ')}"
+        changes: dict[str, Any] = {
+            "title": title, "protocol": rotation.protocol, "manifest": (folder.root / "manifest.csv").resolve(),
+            "data": None, "phantom": None,
+        }  # fmt: skip
+        super().__init__(config.model_copy(update=changes), folder, progress)
+        self.root, self.rotation, self.first = root, rotation, first
+        self.cohort, self.roles = rotation.cohort, rotation.roles
+
+    def gather(self) -> None:
+        """Take the slides' facts and the annotations from the root, and write who serves for what here."""
+        share(self.root.annotations, self.folder.annotations)
+        share(self.root.root / "thumbnails", self.folder.root / "thumbnails")
+        write_manifest(self.cohort, self.folder.root / "manifest.csv")
+        splits = {one.slide: one.split for one in self.cohort}
+        rows = []
+        with (self.root.root / "cohort.csv").open(newline="", encoding="utf-8") as stream:
+            for row in csv.DictReader(stream):
+                for name in ("path", "annotations", "landmarks"):
+                    row[name] = ";".join(self._seen_from_here(one) for one in row[name].split(";"))
+                rows.append({**row, "split": splits[row["slide"]], "role": self.roles.role(row["domain"])})
+        write_csv(self.folder.root / "cohort.csv", rows, COHORT_COLUMNS)
+
+    def _seen_from_here(self, path: str) -> str:
+        """A path relative to the root as one relative to this rotation; absolute ones stay."""
+        if not path or Path(path).is_absolute():
+            return path
+        return Path(os.path.relpath(self.root.root / path, self.folder.root)).as_posix()
+
+    def register(self) -> None:
+        share(self.root.registration, self.folder.registration, exact=True)
+
+    def propagate(self) -> None:
+        if self.first.root == self.folder.root:
+            super().propagate()
+            return
+        for name in ("propagated", "ignored"):
+            share(self.first.annotations / name, self.folder.annotations / name, exact=True)
+        for name in ("propagation.csv", "agreement.csv"):
+            _share_file(self.first.annotations / name, self.folder.annotations / name)
+        if (self.first.root / "review").is_dir():
+            share(self.first.root / "review", self.folder.root / "review", exact=True, link=False)
+
+
+def rotation_folder(root: RunFolder, name: str) -> RunFolder:
+    return RunFolder(root.root / "rotations" / file_name(name))
+
+
+def share(source: Path, target: Path, *, exact: bool = False, link: bool = True) -> None:
+    """Have every file below ``source`` below ``target`` too, as a hard link where that can be.
+
+    Args:
+        exact: remove what is below ``target`` and not below ``source``.
+        link: ``False`` makes copies, for files that are appended to.
+    """
+    wanted = {path.relative_to(source) for path in source.rglob("*") if path.is_file() and ASIDE not in path.name}
+    for name in sorted(wanted):
+        _share_file(source / name, target / name, link)
+    if exact and target.is_dir():
+        for path in target.rglob("*"):
+            if path.is_file() and path.relative_to(target) not in wanted:
+                path.unlink()
+
+
+def _share_file(source: Path, target: Path, link: bool = True) -> None:
+    if target.is_file():
+        here, there = target.stat(), source.stat()
+        if target.samefile(source) or (here.st_size, here.st_mtime_ns) == (there.st_size, there.st_mtime_ns):
+            return
+    with whole_file(target) as aside:
+        if link:
+            try:
+                aside.unlink()
+                aside.hardlink_to(source)
+                return
+            except OSError:  # another file system, or one without hard links
+                pass
+        shutil.copy2(source, aside)
+
+
+def _check_folders(found: Sequence[Rotation]) -> None:
+    names = [file_name(one.name).casefold() for one in found]
+    for one, name in zip(found, names, strict=True):
+        if names.count(name) > 1:
+            raise StaindaError(
+                f"two rotations would be called {name!r} ({one.name!r} is one of them)",
+                remedy="Name the stains or centres in the manifest so that they differ by more than case or signs",
+            )
+
+
+def _sides(one: Rotation) -> str:
+    targets = ", ".join(one.roles.targets) or "the same, in other patients"
+    return f"{', '.join(one.roles.sources)} teach, tested on {targets}; {len(one.patients('test'))} patients tested"

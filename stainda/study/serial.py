@@ -1,0 +1,85 @@
+"""Which sections of training patients are paired, and the maps registration has between them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stainda.cohort import Cohort, Roles, Section
+from stainda.errors import StaindaError
+from stainda.files import stable_hash
+
+if TYPE_CHECKING:
+    from stainda.patches.serial import SectionLink
+    from stainda.registration.results import BlockResult
+
+MOST_APART = 2
+"""Sections further from each other than this are not paired: what they show has changed."""
+
+
+def section_links(cohort: Cohort, roles: Roles, registration: Path) -> list[SectionLink]:
+    """Links between registered sections of each block of a training patient, the source's section first.
+
+    Targets are linked only where the protocol shows them. In a study of a single patient, whose source slides also
+    serve validation, a link ends in a target's section.
+
+    Raises:
+        StaindaError: there is none.
+    """
+    from stainda.patches.serial import SectionLink
+    from stainda.registration.results import load_block
+    from stainda.registration.transforms import Between
+
+    links: list[SectionLink] = []
+    shown = {"source": True, "target": roles.visible == "targets", "unused": False}
+    for block, sections in cohort.where(splits=["train"]).blocks().items():
+        found = load_block(registration, block)
+        placed = [
+            one
+            for one in sections
+            if one.slide in found.transforms and shown[roles.role(cohort.domain(one))]
+        ]  # fmt: skip
+        for number, first in enumerate(placed):
+            for second in placed[number + 1 :]:
+                apart = abs(second.section - first.section)
+                if apart > MOST_APART:
+                    continue
+                one, two = _ordered(first, second, cohort, roles)
+                if one.split == "all" and roles.role(cohort.domain(two)) == "source":
+                    continue
+                between = Between(found.transforms[one.slide], found.transforms[two.slide])
+                links.append(
+                    SectionLink(
+                        one.slide, two.slide, between.to_frame, between.from_frame, _error(found, one, two),
+                        max(1, apart), stable_hash([found.settings, one.slide, two.slide]),
+                    )
+                )  # fmt: skip
+    if not links:
+        raise StaindaError(
+            "no two sections of a training patient are registered to each other and may both be seen in training",
+            file=registration / "quality.csv",
+            remedy="Leave out strategies of serial consistency, or check the registration and protocol.visible",
+        )
+    return links
+
+
+def _ordered(first: Section, second: Section, cohort: Cohort, roles: Roles) -> tuple[Section, Section]:
+    backwards = roles.role(cohort.domain(first)) == "target" and roles.role(cohort.domain(second)) == "source"
+    return (second, first) if backwards else (first, second)
+
+
+def _error(found: BlockResult, one: Section, two: Section) -> float | None:
+    """Error of going from one section to the other, from the landmark errors of each to the reference."""
+    rows: dict[str, Mapping[str, Any]] = {str(row["source"]): row for row in found.rows}
+    total = 0.0
+    for slide in (one.slide, two.slide):
+        if slide == found.reference:
+            continue
+        row = rows.get(slide, {})
+        value = row.get("tre_nonrigid_px" if row.get("status") == "registered" else "tre_rigid_px")
+        if value is None or not math.isfinite(float(value)):
+            return None
+        total += float(value) ** 2
+    return math.sqrt(total)

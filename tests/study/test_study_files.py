@@ -1,0 +1,69 @@
+"""Every study file is loaded and planned as far as it can be without pixels; every small one is run for two steps."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from stainda.config import load_study
+from stainda.models import check_model
+from stainda.strategies import build, check
+from stainda.study import run_study
+from stainda.study.budget import budgets
+from stainda.study.checks import plan_rotations
+
+STUDIES = Path(__file__).parents[2] / "studies"
+FILES = sorted(path.relative_to(STUDIES).as_posix() for path in STUDIES.rglob("*.yaml"))
+SMALL = [name for name in FILES if name.startswith("small/") and "monuseg" not in name]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_study_file_is_sound(name):
+    study = load_study(STUDIES / name)
+    check_model(study.model)
+    for strategy in study.strategies:
+        check(build(strategy), study)
+    costs = budgets(study)
+    assert len({(one.trials, one.seeds, one.steps, one.labelled) for one in costs}) == 1, "one budget for all"
+    if study.phantom is not None:
+        found = plan_rotations(study, Path("a phantom that is not made yet") / "manifest.csv")
+        assert len(found) == (len(study.phantom.centres) if study.protocol.scheme == "leave_one_centre_out" else 1)
+
+
+def test_the_large_comparison_asks_what_the_issue_asks():
+    study = load_study(STUDIES / "phantom_strategies.yaml")
+    assert study.phantom is not None
+    assert len(study.phantom.stains) >= 4 and len(study.phantom.centres) >= 2 and study.phantom.patients >= 6
+    assert study.protocol.seeds >= 3 and len(study.strategies) >= 40
+
+
+def _run(name, folder, *more):
+    short = ["training.epochs=1", "training.steps_per_epoch=2", "search.trials=1", "protocol.seeds=1", "workers=1"]
+    return run_study(STUDIES / name, folder / "run", overrides=[*short, "registration.method=identity", *more])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SMALL)
+def test_small_studies_run_for_two_steps(name, tmp_path):
+    study = load_study(STUDIES / name)
+    first = [one.name for one in study.strategies][:2]
+    run = _run(name, tmp_path, "phantom.size=768", "evaluation.resamples=100")
+    trials = pd.read_csv(run / "trials.csv")
+    assert (trials["state"] == "complete").all(), trials["reason"].dropna().tolist()
+    assert set(first) <= set(trials["strategy"]) and (run / "report" / "index.html").is_file()
+
+
+@pytest.mark.slow
+def test_nuclei_across_sites(real_data, tmp_path):
+    from stainda.study.public import make_public_manifest, public_dataset
+
+    made = make_public_manifest(public_dataset("monuseg"), real_data / "nuclei_monuseg_test14", tmp_path / "cohort")
+    run = _run(
+        "small/monuseg_sites.yaml", tmp_path, f"manifest={tmp_path / 'cohort' / 'manifest.csv'}",
+        "protocol.leave_out=[A6]", "strategies=[source_only, hed_augmentation]",
+    )  # fmt: skip
+    assert made is not None
+    rotations = pd.read_csv(run / "rotations.csv")
+    assert rotations["rotation"].tolist() == ["without_A6"] and rotations["test"].str.contains("A6").all()
+    records = pd.read_parquet(run / "records.parquet")
+    assert set(records.loc[records["split"] == "test", "centre"]) == {"A6"}
