@@ -356,8 +356,16 @@ def _any_in(region: Region, cube: ScoreCube) -> bool:
     return all(name in cube.domains for name in region.domains)
 
 
+_NUMBERS = {
+    "mean", "low", "high", "difference", "p", "p_holm", "p_wilcoxon", "gap", "gap_closed", "n_patients", "n_seeds",
+    "value", "score",
+}  # fmt: skip
+"""Columns that are numbers also where a table has no rows."""
+
+
 def _joined(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     filled = [one for one in tables if len(one)]
-    if not filled:
-        return tables[0] if tables else pd.DataFrame()
-    return pd.concat(filled, ignore_index=True)
+    if filled:
+        return pd.concat(filled, ignore_index=True)
+    empty = tables[0] if tables else pd.DataFrame()
+    return empty.astype({name: float for name in empty.columns if name in _NUMBERS})

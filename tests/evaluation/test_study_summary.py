@@ -138,3 +138,10 @@ def test_bootstrap_seed_makes_tables_reproducible_and_another_seed_differs():
     pd.testing.assert_frame_equal(one, again)
     other = summarise(records, None, study_config(seed=99))
     assert not np.allclose(one["low"].dropna(), other["low"].dropna())
+
+
+def test_a_study_of_one_strategy_has_empty_tables_of_numbers():
+    config = study_config(["dann"], baseline="source_only")
+    found = analyse(study_records({"dann": MEANS["dann"]}), None, config)
+    assert found.gaps.empty and found.differences.empty and len(found.results)
+    assert not np.isfinite(found.gaps["gap_closed"]).any() and not np.isfinite(found.differences["difference"]).any()
