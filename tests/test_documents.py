@@ -13,6 +13,7 @@ from stainda.config import load_study
 ROOT = Path(__file__).parents[1]
 
 
+@pytest.mark.slow
 @pytest.mark.valis
 def test_the_tutorial_runs_as_it_stands(tmp_path):
     out = subprocess.run(

@@ -53,9 +53,11 @@ def test_every_strategy_trains_and_reads_only_what_it_may(name, tmp_path):
     assert read_result(tmp_path) == result
     strategy, table = build(job.strategy), data.table
     kinds = set(table.loc[sorted(data.labels_of), "kind"])
-    assert kinds == {"labelled"} | {"propagated": {"propagated"}, "all": {"oracle"}}.get(strategy.labels.rule, set())
+    beside = {"propagated": {"propagated"}, "all": {"oracle"}, "few_shot": {"oracle"}}
+    assert kinds == {"labelled"} | beside.get(strategy.labels.rule, set())
     seen = set(table.loc[sorted(data.images_of), "domain"])
     uses_targets = strategy.align.needs_targets or strategy.labels.uses_targets or strategy.norm.by_domain
+    uses_targets |= any(part.needs_targets for part in strategy.augment)
     assert seen == ({"PAS@A", *TARGETS} if uses_targets else {"PAS@A"})
     Detector.load(tmp_path, json.loads((tmp_path / "settings.json").read_text()))
 
