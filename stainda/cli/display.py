@@ -12,6 +12,7 @@ from rich.table import Table
 
 console = Console()
 errors = Console(stderr=True)
+_unbounded = Console(width=10_000)  # for tables where no screen bounds a line
 
 
 class _Bar:
@@ -69,12 +70,13 @@ class ConsoleProgress:
 
 
 def show_table(title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """A table on the screen; in a pipe or a log its lines are as long as they need to be, so that they can be searched."""
     table = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
     for name in header:
         table.add_column(name, overflow="fold")
     for row in rows:
         table.add_row(*("" if cell is None else str(cell) for cell in row))
-    console.print(table)
+    (console if console.is_terminal else _unbounded).print(table)
 
 
 def fail(message: str) -> None:
