@@ -70,7 +70,7 @@ class ConsoleProgress:
 
 
 def show_table(title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """A table on the screen; in a pipe or a log its lines are as long as they need to be, so that they can be searched."""
+    """A table on the screen; in a pipe or a log its lines are as long as they need to be, and can be searched."""
     table = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
     for name in header:
         table.add_column(name, overflow="fold")

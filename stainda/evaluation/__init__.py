@@ -39,6 +39,7 @@ from stainda.evaluation.records import (
     read_records,
     write_records,
 )
+from stainda.evaluation.rotations import Rotation, Together, analyse_rotations
 from stainda.evaluation.scores import ScoreCube, patient_scores, score_cube
 from stainda.evaluation.selection import (
     RULES,
@@ -51,7 +52,7 @@ from stainda.evaluation.selection import (
     select,
 )
 from stainda.evaluation.slide import Score, score_slide
-from stainda.evaluation.summary import Analysis, analyse, summarise
+from stainda.evaluation.summary import ALL_TARGETS, Analysis, analyse, summarise
 
 __all__ = [
     "score_slide", "Score", "pixel_counts", "labels_from_probabilities", "dice", "iou", "precision", "recall",
@@ -66,5 +67,5 @@ __all__ = [
     "Intervals", "intervals", "nested_interval", "resampling_weights", "weighted_means",
     "sign_flip_test", "wilcoxon_test", "holm",
     "Ranking", "rank_strategies", "EffectSizes", "effect_sizes",
-    "Analysis", "analyse", "summarise",
+    "Analysis", "analyse", "summarise", "ALL_TARGETS", "Rotation", "Together", "analyse_rotations",
 ]  # fmt: skip

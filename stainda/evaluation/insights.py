@@ -13,6 +13,7 @@ import pandas as pd
 
 from stainda.config import StudyConfig
 from stainda.evaluation.equivalence import bayesian_signed_rank
+from stainda.evaluation.groups import contenders
 from stainda.evaluation.metrics import MEASURES
 from stainda.evaluation.ranking import Ranking, effect_sizes, rank_strategies
 from stainda.evaluation.selection import DEFAULT_RULE, chosen_records
@@ -31,7 +32,7 @@ class Insights:
     """Tables about one measure.
 
     Attributes:
-        strategies: those that are ranked, in the order of the study; the ceiling is no contender.
+        strategies: those that are ranked, in the order of the study: all that had no target labels.
         ranking: of ``strategies``, by patients.
         effects: every strategy against the baseline, :data:`EFFECT_COLUMNS`.
         variance: see :func:`~stainda.evaluation.variance.variance_table`.
@@ -49,14 +50,14 @@ class Insights:
 def insights(records: pd.DataFrame, analysis: Analysis, config: StudyConfig, measure: str = "dice") -> Insights:
     """Look deeper into one measure of an analysis made of these records."""
     table = _patients(analysis, measure)
-    contenders = [name for name in table.columns if name != config.ceiling]
-    ranking = rank_strategies(_direction(measure) * table[contenders].to_numpy(float), config.evaluation.level)
+    ranked = contenders(config, table.columns)
+    ranking = rank_strategies(_direction(measure) * table[ranked].to_numpy(float), config.evaluation.level)
     rows = chosen_records(records[records["split"] == "test"], analysis.choices, DEFAULT_RULE)
     targets = rows[rows["domain"].isin(analysis.targets)]
     generator = generator_for(config.seed, "variance", measure)
     return Insights(
         measure,
-        tuple(contenders),
+        tuple(ranked),
         ranking,
         _effects(table, config, measure),
         variance_table(targets, measure, generator),

@@ -26,6 +26,7 @@ from stainda.evaluation.bootstrap import (
     weighted_means,
 )
 from stainda.evaluation.comparison import holm, sign_flip_test, wilcoxon_test
+from stainda.evaluation.groups import CEILING_FAMILY, family_of
 from stainda.evaluation.scores import ScoreCube, ordered, score_cube
 from stainda.evaluation.selection import DEFAULT_RULE, RULES, chosen_records, select
 from stainda.randomness import generator_for
@@ -187,17 +188,18 @@ class _Cells:
         """Every strategy against the baseline, patient by patient.
 
         ``p`` is the sign-flip permutation test. ``p_holm`` is adjusted within a family: all strategies on all targets
-        together (``overall``), or all strategies in all single target domains (``by domain``); the ceiling is no
-        contender and no member. ``note`` says what the number of patients forbids.
+        together (``overall``), or all strategies in all single target domains (``by domain``); strategies with a few
+        target labels are families of their own, the ceiling is a member of none (:mod:`~stainda.evaluation.groups`).
+        ``note`` says what the number of patients forbids.
         """
         baseline = self.config.baseline
         if baseline not in self.cube.strategies:
             return pd.DataFrame(columns=DIFFERENCE_COLUMNS)
-        base = self.scores[self.cube.strategies.index(baseline)]
+        base = self.cube.strategies.index(baseline)
         others = [i for i, name in enumerate(self.cube.strategies) if name != baseline]
         if not others:
             return pd.DataFrame(columns=DIFFERENCE_COLUMNS)
-        differences = self.scores[others] - base
+        differences = np.stack([pair[0] - pair[1] for pair in (self.beside((one, base)) for one in others)])
         shape = differences.shape
         columns = differences.transpose(1, 0, 2, 3).reshape(shape[1], -1)
         found = self._intervals(columns)
@@ -219,14 +221,14 @@ class _Cells:
                     "p": test.p[index],
                     "p_wilcoxon": ranks.p[index],
                     "n_patients": found.n[index],
-                    "family": "ceiling" if strategy == self.config.ceiling else family,
+                    "family": family_of(self.config, strategy, family),
                     "note": _test_note(int(found.n[index]), float(test.smallest_p[index]), self.config),
                 }
             )
         table = pd.DataFrame(rows, columns=DIFFERENCE_COLUMNS)
-        contenders = table["family"].isin(["overall", "by domain"])
+        tested = ~table["family"].isin(["", CEILING_FAMILY])
         table["p_holm"] = np.nan
-        for _, members in table[contenders].groupby(["family", "class"]):
+        for _, members in table[tested].groupby(["family", "class"]):
             table.loc[members.index, "p_holm"] = holm(members["p"].to_numpy(float))
         return table
 
@@ -239,7 +241,8 @@ class _Cells:
         names = self.cube.strategies
         if self.config.baseline not in names or self.config.ceiling not in names:
             return pd.DataFrame(columns=GAP_COLUMNS)
-        base, top = (self.scores[names.index(name)] for name in (self.config.baseline, self.config.ceiling))
+        base, top = names.index(self.config.baseline), names.index(self.config.ceiling)
+        triples = [self.beside((one, base, top)) for one in range(len(names))]
         rows = []
         for (r, region), (c, _), s in (
             (one, two, three)
@@ -249,11 +252,15 @@ class _Cells:
         ):
             if region.role != "target" or names[s] in (self.config.baseline, self.config.ceiling):
                 continue
-            triple = np.stack([self.scores[s, :, r, c], base[:, r, c], top[:, r, c]], 1)
+            triple = triples[s][:, :, r, c].T
             triple = triple[np.isfinite(triple).all(axis=1)]
             if len(triple):
                 rows.append({**self._where(s, r, c), **self._gap(triple)})
         return pd.DataFrame(rows, columns=GAP_COLUMNS)
+
+    def beside(self, members: Sequence[int]) -> npt.NDArray[np.float64]:
+        """Scores of several strategies to be set beside each other, float (members, patients, regions, classes)."""
+        return self.scores[list(members)]
 
     def patients(self) -> pd.DataFrame:
         """The scores of single patients that the statistics are made of."""

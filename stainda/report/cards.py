@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from stainda.config import StudyConfig
+from stainda.evaluation.groups import few_labels, group_of
 from stainda.evaluation.selection import DEFAULT_RULE
 from stainda.evaluation.summary import ALL_SOURCES, ALL_TARGETS
 from stainda.report.exports import markdown
@@ -65,9 +67,11 @@ def _card(view: View, name: str, job: Any, seeds: int, test: str, scores: Table)
     run, study = view.run, view.run.study
     one = next((strategy for strategy in study.strategies if strategy.name == name), None)
     ceiling, baseline = name == view.look.ceiling, name == view.look.baseline
+    group = group_of(study, name)
     role = (
-        "the ceiling of the study: it saw target labels" if ceiling else "the baseline" if baseline else "a contender"
-    )
+        "the ceiling of the study: it saw target labels" if ceiling else "the baseline" if baseline
+        else "a contender" if group == "without" else "no contender: it saw target labels"
+    )  # fmt: skip
     training = run.cohort[(run.cohort["split"] == "train")]
     labels = one.labels.name if one is not None else "source"
     used = training if labels != "source" else training[training["role"] == "source"]
@@ -88,7 +92,7 @@ def _card(view: View, name: str, job: Any, seeds: int, test: str, scores: Table)
          f"centres, on slides like those of {listed(_domains(view))}. Not a medical device; not for diagnosis."),
         ("Training data", f"{count(used['patient'].nunique(), 'patient').capitalize()}, "
          f"{count(used['slide'].nunique(), 'section')}, labels: {labels} ({listed(study.protocol.sources)}"
-         f"{' and targets' if ceiling else ''}). Target images without labels: "
+         f"{_of_targets(study, name)}). Target images without labels: "
          f"{'seen in training where the strategy uses them' if study.protocol.visible == 'targets' else 'never seen'}."
          + (f" Patches: {told}." if told else "")),
         ("Evaluation data", f"{test} Probability threshold, fixed on source validation: "
@@ -135,9 +139,15 @@ def _limits(view: View, name: str) -> str:
         parts.append(f"Lowest on {worst['domain']} (Dice {decimal(worst['mean'])}).")
     if view.run.study.phantom is not None:
         parts.append("Trained and tested on synthetic sections: it is no model of real tissue.")
-    if name == view.look.ceiling:
+    if group_of(view.run.study, name) != "without":
         parts.append("Its scores are what labels of the target give, not what adaptation gives.")
     return " ".join(parts)
+
+
+def _of_targets(study: StudyConfig, name: str) -> str:
+    """Which labels of targets were learned from beside those of the source."""
+    group = group_of(study, name)
+    return "" if group == "without" else " and targets" if group == "all" else f", and {few_labels(study, name)}"
 
 
 def _licence(view: View) -> str:

@@ -65,7 +65,7 @@ def _scores(view: View, rows: pd.DataFrame, domains: list[str]) -> list[str]:
     if targets.empty:
         return []
     means = targets.groupby("strategy")["mean"].mean()
-    contenders = means.drop(labels=[view.look.ceiling], errors="ignore")
+    contenders = means[view.look.contenders(means.index)]
     parts = []
     if view.look.baseline in means:
         parts.append(f"{view.run.label(view.look.baseline)} has a mean {measure_title(PRIMARY)} of "

@@ -25,6 +25,7 @@ from stainda.report import comparison_figures
 from stainda.report.drawings import draw
 from stainda.report.page import render, replace_folder
 from stainda.report.plotting import view
+from stainda.report.rotations import RootView, kind_of_study
 from stainda.report.sections import TEMPLATES
 from stainda.report.study_view import View, axis_title
 from stainda.report.tables import Cell, Table, decimal, number, p_value, plain_table, signed, span, text
@@ -114,12 +115,16 @@ def refuse_unlike(views: Sequence[View]) -> None:
                 f"objects of {name} are hits from an overlap of {theirs.evaluation.iou:g}, those of "
                 f"{first.folder.name} from {mine.evaluation.iou:g}"
             )
+        kinds = [kind_of_study(view) for view in (one, views[0])]
+        if kinds[0] != kinds[1]:
+            faults.append(f"{name} is {kinds[0]}, {first.folder.name} {kinds[1]}")
         if mine.domain != theirs.domain:
             faults.append(f"domains of {name} are {' × '.join(theirs.domain)}, others {' × '.join(mine.domain)}")
     if faults:
         raise RecordError(
             f"these studies cannot be compared: {'; '.join(faults)}",
-            remedy="Compare studies of the same classes, overlap and kind of domain",
+            remedy="Compare studies of the same classes, overlap, kind of domain and scheme of rotations; a single "
+            "rotation is the folder below rotations/",
         )
 
 
@@ -308,11 +313,14 @@ def _studies(found: Comparison) -> Table:
     frame = []
     for one in found.studies:
         study, cohort = one.view.run.study, one.view.run.cohort
+        patients, sources = cohort.loc[cohort["split"] == "test", "patient"].nunique(), study.protocol.sources
+        if isinstance(one.view, RootView):  # each rotation has its own split and sources
+            patients, sources = one.view.analysis.patients["patient"].nunique(), one.view.analysis.sources
         frame.append(
             {
-                "study": one.key, "title": study.title or study.study, "sources": ", ".join(study.protocol.sources),
+                "study": one.key, "title": study.title or study.study, "sources": ", ".join(sources),
                 "targets": len(one.view.analysis.targets), "strategies": len(study.strategies),
-                "patients": cohort.loc[cohort["split"] == "test", "patient"].nunique(),
+                "patients": patients,
                 "seeds": study.protocol.seeds, "trials": study.search.trials,
                 "steps": study.training.epochs * study.training.steps_per_epoch, "network": study.model.name,
                 "visible": study.protocol.visible,

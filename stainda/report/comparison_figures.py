@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from stainda.evaluation.summary import ALL_SOURCES, ALL_TARGETS
 from stainda.report.figures import INK, STYLE, WIDTH_MM, Look, draw_interval, new_figure, panels, strategy_axis
+from stainda.report.rotations import RootView
 from stainda.report.study_view import axis_limits, axis_title
 from stainda.report.words import measure_title
 
@@ -25,7 +26,8 @@ def look_of(found: Comparison) -> Look:
     order = tuple(dict.fromkeys(name for one in found.studies for name in one.view.look.order))
     titles = {name: title for one in reversed(found.studies) for name, title in one.view.look.titles.items()}
     first = found.studies[0].view.look
-    return Look(order, titles, first.baseline, first.ceiling)
+    few = frozenset().union(*(one.view.look.few for one in found.studies)) - {first.ceiling}
+    return Look(order, titles, first.baseline, first.ceiling, few)
 
 
 def studies(found: Comparison, level: str) -> Drawn:
@@ -63,7 +65,8 @@ def source_to_target(found: Comparison) -> Drawn:
         rows = rows[~rows["domain"].isin([ALL_TARGETS, ALL_SOURCES])]
         for role, name in (("baseline", one.view.look.baseline), ("best", one.view.best(found.measure))):
             mine = rows[rows["strategy"] == name]
-            label = f"{', '.join(one.view.run.study.protocol.sources)} ({one.key})"
+            rotating = isinstance(one.view, RootView)
+            label = one.key if rotating else f"{', '.join(one.view.run.study.protocol.sources)} ({one.key})"
             frames.append(mine.assign(shown=role, row=label))
     frame = pd.concat(frames, ignore_index=True)
     domains = list(dict.fromkeys(frame["domain"]))
@@ -94,8 +97,9 @@ def source_to_target(found: Comparison) -> Drawn:
         bar = figure.colorbar(shown, ax=axes, fraction=0.04, pad=0.02)
         bar.set_label(axis_title(found.measure))
         bar.outline.set_visible(False)  # type: ignore[operator]
+    columns = "rotation" if isinstance(found.studies[0].view, RootView) else "domain"
     caption = (
-        f"From the source of each study (rows) to every domain (columns): mean {measure_title(found.measure)} (n ≤ "
+        f"From the source of each study (rows) to every {columns} (columns): mean {measure_title(found.measure)} (n ≤ "
         f"{int(frame['n_patients'].max())} test patients per cell; intervals in the CSV)."
     )
     return figure, frame, caption

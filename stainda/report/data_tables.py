@@ -188,6 +188,10 @@ def left_out(run: Run) -> Table | None:
         if str(pair["reason"]) or pair["status"] in ("refused", "rigid_only"):
             what = f"{pair['source']} onto {pair['target']}"
             rows.append({"stage": "registration", "what": what, "status": pair["status"], "reason": pair["reason"]})
+    for one in run.tables["review/applied.csv"].to_dict("records"):
+        if one["status"] != "applied":
+            what = f"{one['id']} on {one['target']}, decided by {one['reviewer']}"
+            rows.append({"stage": "review", "what": what, "status": one["status"], "reason": one["reason"]})
     for name, reason in run.missing.items():
         if name in OPTIONAL:
             continue

@@ -30,6 +30,8 @@ DISTANCES = {
     "proxy_a_distance": "proxy A-distance of features",
     "cka": "CKA of features of the same tissue",
 }
+LETTER_MM = 1.4
+"""About the width of a letter of 7 pt."""
 
 
 def source_to_target(
@@ -104,9 +106,14 @@ def worst_domain(table: pd.DataFrame, look: Look, axis: str, limits: tuple[float
                 ha="right", va="center", fontsize=7,
             )  # fmt: skip
         strategy_axis(place, names, look)
-        span = limits[1] - limits[0]
-        longest = max(len(str(name)) for name in table.loc[table["worst"], "domain"])
-        place.set_xlim(limits[0] - min(0.012 * longest + 0.02, 0.4) * span, limits[1] + 0.02 * span)
+        high = limits[1] + 0.02 * (limits[1] - limits[0])
+        low = limits[0] - 0.02 * (limits[1] - limits[0])
+        for row in table[table["worst"]].to_dict("records"):  # room for each name to the left of its mark
+            share = min((LETTER_MM * len(str(row["domain"])) + 4) / 105, 0.5)
+            side = max(row["low"] if np.isfinite(row["low"]) else row["mean"], limits[0])
+            low = min(low, (side - share * high) / (1 - share))
+        place.set_xlim(low, high)
+        place.set_xticks([tick for tick in place.get_xticks() if limits[0] - 1e-9 <= tick <= limits[1] + 1e-9])
         place.set_xlabel(axis)
         place.grid(axis="x")
         return figure

@@ -7,7 +7,7 @@ returns a :class:`matplotlib.figure.Figure` that a notebook shows.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -35,18 +35,29 @@ STYLE: Any = {
 
 @dataclass(frozen=True)
 class Look:
-    """How strategies are shown: their order, their titles, and which are the baseline and the ceiling."""
+    """How strategies are shown: their order, their titles, and which are the baseline, the ceiling and between them.
+
+    Attributes:
+        few: those that learned from a few target labels, or from all without being the ceiling: no contenders.
+    """
 
     order: tuple[str, ...]
     titles: Mapping[str, str]
     baseline: str
     ceiling: str
+    few: frozenset[str] = frozenset()
 
     def colour(self, strategy: str) -> str:
-        return MUTED if strategy == self.baseline else ORANGE if strategy == self.ceiling else BLUE
+        known = {self.baseline: MUTED, self.ceiling: ORANGE}
+        return known.get(strategy, PURPLE if strategy in self.few else BLUE)
 
     def marker(self, strategy: str) -> str:
-        return "s" if strategy == self.baseline else "D" if strategy == self.ceiling else "o"
+        known = {self.baseline: "s", self.ceiling: "D"}
+        return known.get(strategy, "P" if strategy in self.few else "o")
+
+    def contenders(self, strategies: Iterable[str]) -> list[str]:
+        """Those without target labels, in the order given."""
+        return [name for name in strategies if name != self.ceiling and name not in self.few]
 
     def title(self, strategy: str) -> str:
         return self.titles.get(strategy, strategy)
@@ -209,36 +220,6 @@ def learning_curves(curves: Mapping[str, Sequence[pd.DataFrame]], look: Look) ->
             place.grid(axis="y")
         figure.supxlabel("epoch", fontsize=8)
         figure.supylabel("Dice on source validation", fontsize=8)
-        return figure
-
-
-def cost_against_score(cost: pd.DataFrame, look: Look, axis: str, limits: tuple[float, float] = (0.0, 1.0)) -> Figure:
-    """Processor time of one training against the score; names stand at the right, joined to their marks.
-
-    Args:
-        cost: columns ``strategy``, ``cpu_minutes``, ``mean``, ``low``, ``high``.
-    """
-    with mpl.rc_context(STYLE):
-        figure, place = new_figure(max(72, 20 + 5 * len(cost)), 150)
-        widest = max(1e-6, float(cost["cpu_minutes"].max())) * 1.08
-        heights = apart(cost["mean"].to_numpy(float), limits, 5 / max(52, 5 * len(cost)))
-        for row, height in zip(cost.to_dict("records"), heights, strict=True):
-            name = row["strategy"]
-            ends = [[row["mean"] - row["low"]], [row["high"] - row["mean"]]] if np.isfinite(row["low"]) else None
-            place.errorbar(
-                row["cpu_minutes"], row["mean"], yerr=ends, fmt=look.marker(name), color=look.colour(name),
-                markersize=5, linewidth=0.9,
-            )  # fmt: skip
-            place.plot([row["cpu_minutes"], widest], [row["mean"], height], color=LINE, linewidth=0.6, zorder=0)
-            place.annotate(
-                look.title(name), (widest, height), xytext=(3, 0), textcoords="offset points", va="center",
-                fontsize=7.5, annotation_clip=False,
-            )  # fmt: skip
-        place.set_xlim(0, widest)
-        place.set_ylim(*limits)
-        place.grid()
-        place.set_xlabel("processor time of one training, minutes")
-        place.set_ylabel(axis)
         return figure
 
 

@@ -14,6 +14,7 @@ import pandas as pd
 import shapely
 
 from stainda.evaluation import match_objects
+from stainda.evaluation.groups import contenders, with_few
 from stainda.evaluation.selection import DEFAULT_RULE
 from stainda.evaluation.summary import ALL_TARGETS, Analysis
 from stainda.report.drawings import picture
@@ -74,7 +75,7 @@ def make_gallery(run: Run, analysis: Analysis, size: int = 420) -> Gallery:
     if run.fields.empty:
         return Gallery((), run.missing["fields/fields.csv"], ())
     strategies = shown_strategies(run, analysis)
-    jobs = {name: job for name in strategies if (job := _job_of(run, analysis, name))}
+    jobs = {name: job for name in strategies if (job := job_of(run, analysis, name))}
     places = run.fields.drop_duplicates("slide").set_index("slide")
     fields: list[Field] = []
     skipped: list[str] = []
@@ -100,11 +101,12 @@ def make_gallery(run: Run, analysis: Analysis, size: int = 420) -> Gallery:
 
 
 def shown_strategies(run: Run, analysis: Analysis) -> list[str]:
-    """The baseline, the best without target labels, the next best, and the ceiling."""
+    """The baseline, the best without target labels, the next best, those with a few of them, and the ceiling."""
     rows = headline(analysis.results)
     rows = rows[(rows["domain"] == ALL_TARGETS) & np.isfinite(rows["mean"])].sort_values("mean", ascending=False)
-    contenders = [name for name in rows["strategy"] if name not in (run.study.baseline, run.study.ceiling)]
-    wanted = [run.study.baseline, *contenders[: MOST_STRATEGIES - 2], run.study.ceiling]
+    ranked = [*contenders(run.study, rows["strategy"]), *with_few(run.study, rows["strategy"])]
+    between = [name for name in ranked if name != run.study.baseline][: MOST_STRATEGIES - 2]
+    wanted = [run.study.baseline, *between, run.study.ceiling]
     found = [name for name in wanted if name in set(rows["strategy"])]
     order = [one.name for one in run.study.strategies]
     return sorted(dict.fromkeys(found), key=lambda name: order.index(name) if name in order else len(order))
@@ -139,7 +141,7 @@ def field_svg(field: Field, size: float = 240) -> str:
     return "".join([*parts, "</svg>\n"])
 
 
-def _job_of(run: Run, analysis: Analysis, strategy: str) -> str | None:
+def job_of(run: Run, analysis: Analysis, strategy: str) -> str | None:
     """The job of the chosen setting with the lowest seed that has predictions."""
     choice = analysis.choices[
         (analysis.choices["strategy"] == strategy) & (analysis.choices["selection"] == DEFAULT_RULE)
@@ -157,13 +159,14 @@ def _median_slide(run: Run, domain: str, jobs: dict[str, str], places: pd.DataFr
     rows = run.records[(run.records["domain"] == domain) & (run.records["split"] == "test")]
     rows = rows[(rows["measure"] == "dice") & rows["slide"].isin(places.index) & rows["job"].isin(jobs.values())]
     predicted = {
-        slide for slide in rows["slide"].unique() if any(_predictions(run, job, slide) for job in jobs.values())
+        slide for slide in rows["slide"].unique() if any(predictions_of(run, job, slide) for job in jobs.values())
     }
     means = rows[rows["slide"].isin(predicted)].groupby("slide")["value"].mean().fillna(0.0).sort_values(kind="stable")
     return str(means.index[(len(means) - 1) // 2]) if len(means) else None
 
 
-def _predictions(run: Run, job: str, slide: str) -> Path | None:
+def predictions_of(run: Run, job: str, slide: str) -> Path | None:
+    """What the job found on the slide, GeoJSON."""
     return run.path(f"jobs/{job}/predictions/{slide}.geojson")
 
 
@@ -177,13 +180,13 @@ def _field(
     data, width, height = picture(image, size)
     scale = float(place["downsample"]) * full / width
     frame = (float(place["x"]), float(place["y"]), scale, width, height)
-    truth = _shapes(run.path(f"annotations/own/{slide}.geojson"))
+    truth = read_outlines(run.path(f"annotations/own/{slide}.geojson"))
     panels = []
     for strategy, job in jobs.items():
-        path = _predictions(run, job, slide)
+        path = predictions_of(run, job, slide)
         if path is None:
             continue
-        panels.append(_panel(run, strategy, truth, _shapes(path), frame, _score_text(run, job, slide)))
+        panels.append(_panel(run, strategy, truth, read_outlines(path), frame, _score_text(run, job, slide)))
     return Field(slide, domain, role, data, width, height, tuple(panels))
 
 
@@ -208,7 +211,8 @@ def _panel(
     counts = ", ".join(
         f"{len(inside[fate])} {word}" for fate, word in (("hit", "hit"), ("missed", "missed"), ("false", "false"))
     )
-    return Panel(strategy, run.label(strategy), {fate: _path(shapes) for fate, shapes in inside.items()}, counts, score)
+    paths = {fate: path_data(shapes) for fate, shapes in inside.items()}
+    return Panel(strategy, run.label(strategy), paths, counts, score)
 
 
 def _score_text(run: Run, job: str, slide: str) -> str:
@@ -217,7 +221,8 @@ def _score_text(run: Run, job: str, slide: str) -> str:
     return f"Dice {rows['value'].mean():.2f} (whole slide)" if len(rows) else ""
 
 
-def _shapes(path: Path | None) -> pd.DataFrame | None:
+def read_outlines(path: Path | None) -> pd.DataFrame | None:
+    """The shapes of a file, level-0 pixels; ``None`` without a file."""
     if path is None:
         return None
     from stainda.annotations import read_shapes  # geopandas is slow to import
@@ -242,7 +247,8 @@ def _clipped(shapes: Sequence[Any], frame: tuple[float, ...]) -> list[Any]:
     return list(shapely.simplify(near, 0.4))
 
 
-def _path(shapes: Sequence[Any]) -> str:
+def path_data(shapes: Sequence[Any]) -> str:
+    """Polygons as the ``d`` of an SVG path."""
     parts = []
     for shape in shapes:
         for polygon in getattr(shape, "geoms", [shape]):

@@ -9,6 +9,7 @@ import pandas as pd
 
 from stainda.report.kinds_of_evidence import AREAS, detection_table, evidence_rows, patient_pairs
 from stainda.report.kinds_of_scores import worst_rows
+from stainda.report.result_tables import strategy_cell
 from stainda.report.study_view import NotDrawable, View, measure_of
 from stainda.report.tables import Cell, Table, decimal, number, p_value, plain_table, signed, span, text
 from stainda.report.words import measure_title
@@ -22,7 +23,7 @@ def effects(view: View, measure: str) -> Table | None:
     ranks = dict(zip(found.strategies, found.ranking.ranks, strict=True))
     shown = [
         [
-            text(view.run.label(row["strategy"])),
+            strategy_cell(view.run, row["strategy"]),
             number(ranks.get(row["strategy"], np.nan), 2),
             Cell(_size(row["hedges_g"]), sort=row["hedges_g"], number=True),
             number(row["rank_biserial"], 2),

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 
 from stainda.evaluation.summary import ALL_SOURCES, ALL_TARGETS
-from stainda.report import domain_figures, figures, result_tables
+from stainda.report import cost_figures, costs, domain_figures, figures, result_tables
 from stainda.report.kinds import Plot, register
-from stainda.report.study_view import NotDrawable, View, axis_limits, axis_title, measure_of, people, sample
+from stainda.report.study_view import NotDrawable, View, axis_limits, axis_title, measure_of, people, sample, set_apart
 from stainda.report.words import measure_title
 
 MOST_PANELS = 24
@@ -36,7 +36,8 @@ def forest(view: View, measure: str, selection: str) -> Plot:
             rows[rows["strategy"].isin(names)], view.look, shown, axis_title(measure), axis_limits(measure, rows)
         ),
         rows,
-        f"{title} of every strategy, one panel per domain. {sample(rows, view.level)} Dashed: the baseline.{more}",
+        f"{title} of every strategy, one panel per domain. {sample(rows, view.level)} Dashed: the baseline."
+        f"{set_apart(view, names)}{more}",
         f"Forest plot of {title} by strategy, a panel for each of {len(shown)} domains; numbers in the table.",
     )
 
@@ -72,8 +73,8 @@ def source_target(view: View, measure: str, selection: str) -> Plot:
         domain_figures.source_to_target(rows, names, view.look, axis_title(measure), axis_limits(measure, rows)),
         rows,
         f"Mean {measure_title(measure)} from the source ({sources}, framed) to every stain and centre: the baseline, "
-        f"the contender with the best mean, and the ceiling (n ≤ {rows['n_patients'].max()} test patients per domain; "
-        "intervals in the table).",
+        "the best mean without target labels, and the ceiling (n ≤ "
+        f"{rows['n_patients'].max()} test patients per domain; intervals in the table).",
         f"Matrices of {measure_title(measure)} by stain and centre for {len(names)} strategies; numbers in the table.",
     )
 
@@ -91,7 +92,8 @@ def worst_domain(view: View, measure: str, selection: str) -> Plot:
         rows,
         f"The target domain with the {low} mean {title} of each strategy, named, with its {view.level} "
         f"patient-bootstrap interval ({n} test patients there); ticks: the other target domains. The worst of several "
-        "domains is worse by chance too: its interval does not allow for having been picked.",
+        "domains is worse by chance too: its interval does not allow for having been picked."
+        + set_apart(view, shown["strategy"]),
         f"Worst target domain of each strategy in {title}; numbers in the CSV.",
     )
 
@@ -123,7 +125,8 @@ def differences(view: View, measure: str, selection: str) -> Plot:
         figures.paired_differences(shown, patients, view.look, f"difference in {axis_title(measure)} to {base}"),
         patients,
         f"Difference in {title} to {base} over all targets. Small circles: single patients. "
-        + sample(view.rows(measure, selection), view.level, True),
+        + sample(view.rows(measure, selection), view.level, True)
+        + set_apart(view, names),
         f"Paired differences of each strategy to the baseline in {title}; numbers in the table.",
     )
 
@@ -143,7 +146,8 @@ def gap_closed(view: View, measure: str, selection: str) -> Plot:
         figures.gap_closed(rows[rows["strategy"].isin(names)], view.look, places),
         rows,
         f"Share of the {title} gap between baseline and ceiling that each strategy closed. "
-        + sample(scores, view.level),
+        + sample(scores, view.level)
+        + set_apart(view, names),
         f"Gap closed in {title} by strategy, one panel per domain; numbers in the table.",
     )
 
@@ -198,17 +202,20 @@ def slopes(view: View, measure: str, selection: str) -> Plot:
 
 @register("cost", "Cost against score", of_selection=False)
 def cost(view: View, measure: str, selection: str) -> Plot:
-    frame = result_tables.cost_frame(view.run, view.look)
+    frame = costs.cost_frame(view.run, view.look)
     rows = view.overall(measure).reset_index()[["strategy", "mean", "low", "high"]]
-    joined = frame.assign(cpu_minutes=frame["cpu_seconds_per_job"] / 60).merge(rows, on="strategy")
+    minutes = {f"{kind}_minutes": frame[f"{kind}_seconds_per_job"] / 60 for kind in ("cpu", "gpu")}
+    joined = frame.assign(**minutes).merge(rows, on="strategy")
     if len(joined) < 2:
         raise NotDrawable("the time of fewer than two strategies is known")
     shown = joined[joined["strategy"].isin(view.few(list(joined["strategy"]), 16, measure))]
-    title = measure_title(measure)
+    drawn, title = costs.drawn_quantities(shown), measure_title(measure)
     return Plot(
-        figures.cost_against_score(shown, view.look, f"{axis_title(measure)}, all targets", axis_limits(measure, rows)),
+        cost_figures.cost_against_score(
+            shown, drawn, view.look, f"{axis_title(measure)}, all targets", axis_limits(measure, rows)
+        ),
         joined,
-        f"Processor time of one training (median over its trainings) against {title} over all targets. "
-        + sample(view.rows(measure), view.level, True),
-        "Scatter plot of training time against score, one point per strategy; numbers in the tables.",
+        f"What one training took (median over its trainings) against {title} over all targets; a strategy has the same "
+        "height in every panel. " + sample(view.rows(measure), view.level, True) + set_apart(view, shown["strategy"]),
+        f"Scatter plots of score against {', '.join(drawn.values())}, one point per strategy; numbers in the tables.",
     )

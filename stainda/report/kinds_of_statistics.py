@@ -30,8 +30,8 @@ def critical_difference(view: View, measure: str, selection: str) -> Plot:
     return Plot(
         statistic_figures.critical_difference(ranking, found.strategies, view.look),
         frame,
-        f"Mean rank of the strategies over patients by {measure_title(measure)} on all targets (1 is best; the ceiling "
-        f"is no contender), {people(n)} with a score of every strategy. Friedman p "
+        f"Mean rank of the strategies over patients by {measure_title(measure)} on all targets (1 is best; those "
+        f"with target labels are not ranked), {people(n)} with a score of every strategy. Friedman p "
         f"{'' if shown.startswith('<') else '= '}{shown}. Grey bars join strategies whose ranks were not shown to "
         f"differ (Nemenyi, {view.level}).{note}",
         f"Critical-difference diagram of {len(found.strategies)} strategies; numbers in the CSV.",

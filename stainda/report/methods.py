@@ -6,14 +6,20 @@ from typing import Any
 
 import numpy as np
 
+from stainda.evaluation.groups import few_labels, group_of
 from stainda.evaluation.summary import ALL_SOURCES, ALL_TARGETS
 from stainda.report.run import Run
 from stainda.report.study_view import View
 from stainda.report.words import count, listed, percent
 
 
-def methods_paragraph(run: Run, view: View | None) -> str:
-    """A paragraph that can be pasted into a paper; it states what was done, not what was found."""
+def methods_paragraph(run: Run, view: View | None, divided: str = "", taught: str = "") -> str:
+    """A paragraph that can be pasted into a paper; it states what was done, not what was found.
+
+    Args:
+        divided: how patients were divided, and ``taught``: whose labels were learned from, where that is not the same
+            throughout the study.
+    """
     study, cohort = run.study, run.cohort
     people = {split: cohort.loc[cohort["split"] == split, "patient"].nunique() for split in ("train", "val", "test")}
     mpp, patches = study.patches.mpp, study.patches
@@ -21,7 +27,7 @@ def methods_paragraph(run: Run, view: View | None) -> str:
     parts = [
         f"{cohort['slide'].nunique()} sections of {count(cohort['patient'].nunique(), 'patient')} in "
         f"{count(cohort['domain'].nunique(), 'domain')} ({' × '.join(study.domain)}) were divided by patient into "
-        f"training ({people['train']}), validation ({people['val']}) and test ({people['test']})."
+        + (divided or f"training ({people['train']}), validation ({people['val']}) and test ({people['test']}).")
     ]
     if len(run.quality):
         registered = int((~run.quality["status"].eq("refused")).sum())
@@ -34,10 +40,17 @@ def methods_paragraph(run: Run, view: View | None) -> str:
         parts.append(f"{kept} of {len(run.propagation)} carried annotations were kept.")
     parts.append(
         f"Networks ({study.model.name}) were trained on patches of {patches.size} pixels at {scale} with labels of "
-        f"{listed(study.protocol.sources)}; {listed([one.label for one in study.strategies])} were given the same "
-        f"budget of {count(study.search.trials, 'trial')} and {count(study.protocol.seeds, 'seed')} of the chosen "
-        "setting. Settings, checkpoints and probability thresholds were chosen on the source validation patients alone."
+        f"{taught or listed(study.protocol.sources)}; {listed([one.label for one in study.strategies])} were "
+        f"given the same budget of {count(study.search.trials, 'trial')} and {count(study.protocol.seeds, 'seed')} of "
+        "the chosen setting. Settings, checkpoints and probability thresholds were chosen on the source validation "
+        "patients alone."
     )
+    parts += [
+        f"{one.label} also learned from annotations of {few_labels(study, one.name)}; it was compared with the "
+        "baseline apart from the strategies without target labels, and not ranked."
+        for one in study.strategies
+        if group_of(study, one.name) == "few"
+    ]
     statistics = study.evaluation
     kind = {
         "expanded": "percentile intervals expanded for small samples (Hesterberg 2015)",

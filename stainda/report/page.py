@@ -12,17 +12,19 @@ from markupsafe import Markup
 from stainda.files import write_text
 from stainda.progress import SILENT, Progress
 from stainda.report.drawings import write_frame
+from stainda.report.rotations import Root, is_root, load_root, root_view
+from stainda.report.rotations_page import RootSections, RootWriter
 from stainda.report.run import load_run
 from stainda.report.sections import TEMPLATES, Sections
-from stainda.report.study_view import make_view
+from stainda.report.study_view import View, make_view
 from stainda.report.writer import Writer
 
 
 def make_report(run: str | Path, progress: Progress = SILENT, *, pdf: bool = False) -> Path:
-    """Make ``report/index.html`` of a run directory, from its files alone.
+    """Make ``report/index.html`` of a run directory, or of the root of a study of several rotations, from its files.
 
     Beside it: ``report/tables/`` (CSV, Markdown, LaTeX), ``report/figures/`` (SVG, PNG, CSV), ``report/model_cards/``.
-    ``results.csv`` of the run is written anew from the records. Needs neither torch nor slides nor the network, and so
+    ``results.csv`` of a run is written anew from the records. Needs neither torch nor slides nor the network, and so
     does the page.
 
     Args:
@@ -34,24 +36,33 @@ def make_report(run: str | Path, progress: Progress = SILENT, *, pdf: bool = Fal
     Raises:
         RecordError: ``run`` is no run directory, or a table in it breaks its contract.
     """
-    loaded = load_run(run)
-    out = loaded.folder / "report"
-    aside = loaded.folder / ".report-new"
+    rotating = is_root(run)
+    template = "rotations.html.j2" if rotating else "page.html.j2"
+    loaded = load_root(run) if rotating else load_run(run)
+    folder = loaded.run.folder if isinstance(loaded, Root) else loaded.folder
+    out, aside = folder / "report", folder / ".report-new"
     shutil.rmtree(aside, ignore_errors=True)
     with progress.task("Making the report", 4) as task:
-        view = make_view(loaded)
-        task.advance(1, "statistics")
-        write = Writer(aside, keep=pdf)
-        context = Sections(loaded, view, write).context()
+        view: View | None
+        if isinstance(loaded, Root):
+            view = seen = root_view(loaded) if loaded.together else None
+            task.advance(1, "statistics")
+            write: Writer = RootWriter(aside, keep=pdf)
+            context = RootSections(loaded, seen, write).context()
+        else:
+            view = make_view(loaded)
+            task.advance(1, "statistics")
+            write = Writer(aside, keep=pdf)
+            context = Sections(loaded, view, write).context()
         write.finish()
         if pdf:
             from stainda.report.pdf import write_pdf
 
             write_pdf(aside / "report.pdf", context, write)
         task.advance(2, "figures and tables")
-        write_text(aside / "index.html", render("page.html.j2", {**context, "pdf": pdf}))
-        if view is not None:
-            write_frame(view.analysis.results, loaded.folder / "results.csv")
+        write_text(aside / "index.html", render(template, {**context, "pdf": pdf}))
+        if view is not None and not rotating:  # the tables of a root are stacked by the study
+            write_frame(view.analysis.results, folder / "results.csv")
         replace_folder(aside, out)
         task.advance(1, "page")
     return out / "index.html"

@@ -14,6 +14,8 @@ from stainda.files import whole_file
 from stainda.report import figures
 from stainda.report.drawings import write_frame
 from stainda.report.kinds import Plot, all_kinds, kind
+from stainda.report.rotations import RootView, is_root, load_root, root_view
+from stainda.report.rotations_kinds import root_plot
 from stainda.report.run import Run, load_run
 from stainda.report.study_view import View, make_view
 from stainda.report.words import PRIMARY
@@ -45,11 +47,13 @@ def plot(
 
 
 def view(run: str | Path | Run) -> View:
-    """A run with its statistics, to make several figures of.
+    """A run with its statistics, to make several figures of; a study of several rotations as one.
 
     Raises:
         RecordError: it is no run directory, or no test patient was scored in it.
     """
+    if not isinstance(run, Run) and is_root(run):
+        return root_view(load_root(run))
     loaded = run if isinstance(run, Run) else load_run(run)
     found = make_view(loaded)
     if found is None:
@@ -63,7 +67,10 @@ def make_plot(run: str | Path | Run | View, name: str, metric: str = PRIMARY, se
     wanted = kind(name)
     measure(metric)
     rule(selection)
-    return wanted.make(run if isinstance(run, View) else view(run), metric, selection)
+    seen = run if isinstance(run, View) else view(run)
+    if isinstance(seen, RootView):
+        return root_plot(seen, name, metric, selection)
+    return wanted.make(seen, metric, selection)
 
 
 def save_plot(made: Plot, path: str | Path) -> Path:

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from stainda.evaluation.groups import few_labels, group_of
 from stainda.evaluation.selection import RULES
 from stainda.evaluation.summary import ALL_SOURCES, ALL_TARGETS, Analysis
 from stainda.report.figures import Look
 from stainda.report.run import Run
-from stainda.report.tables import Cell, Table, decimal, duration, number, p_value, plain_table, signed, span, text
+from stainda.report.tables import Cell, Table, decimal, number, p_value, plain_table, signed, span, text
 from stainda.report.words import headline, headline_class, measure_title, percent
 
 BY_RULE = [rule.name for rule in RULES]
@@ -38,7 +39,7 @@ def strategies_by_domain(run: Run, analysis: Analysis, measure: str, look: Look)
     cells = rows.set_index(["strategy", "domain"])
     shown: list[list[Cell]] = []
     for name in look.present(list(rows["strategy"])):
-        line = [Cell(run.label(name), sort=run.label(name).lower(), mark=_mark(run, name))]
+        line = [strategy_cell(run, name)]
         for place in places:
             line.append(score_cell(cells, (name, place)))
         shown.append(line)
@@ -82,7 +83,7 @@ def differences(run: Run, analysis: Analysis, look: Look, measure: str) -> Table
     rows = rows.sort_values(["_place", "_order"], kind="stable").drop(columns=["_place", "_order"])
     shown = [
         [
-            text(run.label(row["strategy"])),
+            strategy_cell(run, row["strategy"]),
             text(row["domain"]),
             Cell(signed(row["difference"]), span(row["low"], row["high"]), float(row["difference"]), True),
             Cell(p_value(row["p"]), sort=row["p"], number=True),
@@ -101,7 +102,9 @@ def differences(run: Run, analysis: Analysis, look: Look, measure: str) -> Table
     columns = ["Strategy", "Domain", f"{title} − baseline", "p", "p, Holm", "Patients", "Note"]
     note = (
         "p: two-sided sign-flip permutation test of the paired differences. Holm: adjusted within all strategies on "
-        "all targets together, and within all strategies × single domains; the ceiling is no contender."
+        "all targets together, and within all strategies × single domains; "
+        + ("those with a few target labels among themselves; " if look.few else "")
+        + "the ceiling is no contender."
     )
     return Table(
         f"differences_{measure}", f"{title}: difference to {base}, paired by patient.", columns, shown, rows, note
@@ -116,7 +119,7 @@ def gaps(run: Run, analysis: Analysis, look: Look, measure: str) -> Table | None
     cells = rows.set_index(["strategy", "domain"])
     shown = []
     for name in look.present(list(rows["strategy"])):
-        line = [text(run.label(name))]
+        line = [strategy_cell(run, name)]
         for place in places:
             row = cells.loc[(name, place)] if (name, place) in cells.index else None
             if row is None:
@@ -185,58 +188,6 @@ def settings(run: Run) -> Table | None:
     )
 
 
-def cost(run: Run, look: Look) -> Table | None:
-    frame = cost_frame(run, look)
-    if frame.empty:
-        return None
-    measured = [name for name in MEASURED if frame[name].notna().any()]
-    shown = [
-        [
-            text(run.label(row["strategy"])),
-            number(row["jobs"], 0),
-            Cell(duration(row["cpu_seconds"]), sort=row["cpu_seconds"], number=True),
-            Cell(duration(row["cpu_seconds_per_job"]), sort=row["cpu_seconds_per_job"], number=True),
-            Cell(
-                decimal(row["against_baseline"], 1) + " ×" if np.isfinite(row["against_baseline"]) else "", number=True
-            ),
-            *[number(row[name], MEASURED[name][1]) for name in measured],
-        ]
-        for row in frame.to_dict("records")
-    ]
-    columns = ["Strategy", "Jobs", "Processor time, all", "Median of one training", "Against baseline"]
-    lacking = [MEASURED[name][0] for name in ("peak_memory_mib", "energy_wh") if name not in measured]
-    note = f"Not measured in this study: {' and '.join(one.partition(',')[0].lower() for one in lacking)}." * bool(
-        lacking
-    )
-    titles = [MEASURED[name][0] for name in measured]
-    return Table("cost", "What each strategy cost in training.", [*columns, *titles], shown, frame, note)
-
-
-MEASURED = {
-    "n_parameters": ("Parameters", 0), "steps_per_second": ("Steps per second", 1),
-    "peak_memory_mib": ("Peak memory, MiB", 0), "energy_wh": ("Energy, Wh", 1),
-}  # fmt: skip
-"""What a job's result.json may hold beside its times; shown as medians over a strategy's trainings where it does."""
-
-
-def cost_frame(run: Run, look: Look) -> pd.DataFrame:
-    trials = run.trials
-    column = "cpu_seconds" if "cpu_seconds" in trials and trials["cpu_seconds"].notna().any() else "seconds"
-    columns = ["strategy", "jobs", "cpu_seconds", "cpu_seconds_per_job", "against_baseline", *MEASURED]
-    if trials.empty or column not in trials:
-        return pd.DataFrame(columns=columns)
-    times = trials.assign(cpu_seconds=pd.to_numeric(trials[column], errors="coerce"))
-    times = times[np.isfinite(times["cpu_seconds"])].groupby("strategy")["cpu_seconds"]
-    frame = pd.DataFrame({"jobs": times.size(), "cpu_seconds": times.sum(), "cpu_seconds_per_job": times.median()})
-    base = frame["cpu_seconds_per_job"].get(run.study.baseline, np.nan)
-    frame["against_baseline"] = frame["cpu_seconds_per_job"] / base if base else np.nan
-    results = pd.DataFrame([run.jobs[job].result if job in run.jobs else {} for job in trials["job"]])
-    results = results.reindex(columns=list(MEASURED)).apply(pd.to_numeric, errors="coerce")
-    medians = results.groupby(trials["strategy"].to_numpy()).median()
-    frame = frame.join(medians)
-    return frame.reindex(look.present(list(frame.index))).rename_axis("strategy").reset_index()[columns]
-
-
 def score_cell(cells: pd.DataFrame, key: tuple[str, str]) -> Cell:
     if key not in cells.index:
         return Cell("–", "not evaluated", -1.0, True)
@@ -253,8 +204,14 @@ def _class_note(run: Run, rows: pd.DataFrame) -> str:
     return f"Mean of the classes {', '.join(classes)}; each class has its own rows in results.csv."
 
 
-def _mark(run: Run, name: str) -> str:
-    return "baseline" if name == run.study.baseline else "ceiling" if name == run.study.ceiling else ""
+def strategy_cell(run: Run, name: str) -> Cell:
+    """The title of a strategy, with what sets it apart from the contenders below it."""
+    title = run.label(name)
+    mark = "baseline" if name == run.study.baseline else "ceiling" if name == run.study.ceiling else ""
+    group = group_of(run.study, name)
+    if mark or group == "without":
+        return Cell(title, sort=title.lower(), mark=mark)
+    return Cell(title, few_labels(run.study, name) if group == "few" else "all target labels", title.lower())
 
 
 def _params(value: Any) -> dict[str, Any]:

@@ -15,6 +15,11 @@ from stainda.errors import RecordError
 from stainda.evaluation import OBJECT_COLUMNS, PROBABILITY_COLUMNS, gather_records, read_evidence, read_records
 from stainda.evaluation.domain_gap import GAP_COLUMNS
 
+_THROUGH = (
+    "place", "kind", "of", "trainings", "asked", "missed", "tried", "false_um2", "block", "patient", "object", "class",
+    "frame", "registration", "x", "y", "side", "um_per_px", "slide", "section", "stain", "centre", "domain", "role",
+    "shape", "image", "reason",
+)  # fmt: skip
 COLUMNS: dict[str, tuple[str, ...]] = {
     "cohort.csv": ("slide", "patient", "block", "stain", "centre", "domain", "split", "role"),
     "trials.csv": ("strategy", "trial", "seed", "job", "state", "value", "chosen", "params", "reason"),
@@ -28,12 +33,17 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "registration/landmarks.csv": ("block", "source", "target", "step", "n_landmarks", "tre_median_px"),
     "annotations/annotators.csv": ("slide", "annotator"),
     "annotations/annotator_agreement.csv": ("slide",),
+    "review/applied.csv": ("id", "class", "block", "source", "target", "decision", "reviewer", "status", "reason"),
+    "through/through.csv": _THROUGH,
+    "through/left_out.csv": ("block", "slide", "reason"),
 }
 """Tables the report reads, and the columns without which they are of no use."""
 
 OPTIONAL = {
+    "review/applied.csv",
     "unsupervised.csv", "domain_gap.csv", "registration/landmarks.csv", "annotations/annotators.csv",
-    "annotations/annotator_agreement.csv", "objects.parquet", "probabilities.parquet",
+    "annotations/annotator_agreement.csv", "objects.parquet", "probabilities.parquet", "through/through.csv",
+    "through/left_out.csv",
 }  # fmt: skip
 """Files that not every study has; where the page would need one, it says so there."""
 
@@ -42,7 +52,8 @@ EVIDENCE = {"objects.parquet": OBJECT_COLUMNS, "probabilities.parquet": PROBABIL
 _TEXT = {
     "slide", "patient", "block", "stain", "centre", "scanner", "domain", "split", "role", "strategy", "job", "state",
     "params", "reason", "status", "source", "target", "id", "class", "stage", "overlay", "path", "name", "checkpoint",
-    "proxy_a_note", "step", "annotator", "first", "second",
+    "proxy_a_note", "step", "annotator", "first", "second", "decision", "reviewer", "time", "kind", "object", "frame",
+    "registration", "shape", "image",
 }  # fmt: skip
 
 
@@ -132,6 +143,11 @@ def load_run(folder: str | Path) -> Run:
             file=folder,
             remedy="Give the folder of a 'stainda run'",
         )
+    if (folder / "rotations.csv").is_file():
+        raise RecordError(
+            "a study of several rotations is no single run", file=folder,
+            remedy="Give the folder of one of its rotations, below rotations/",
+        )  # fmt: skip
     study = validated(StudyConfig, read_yaml(folder / "study.yaml"), folder / "study.yaml")
     missing: dict[str, str] = {}
     tables = {name: _table(folder, name, missing) for name in COLUMNS}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from typing import Any
 
 import numpy as np
@@ -12,6 +14,22 @@ from stainda.report.run import Run
 
 FEWEST_FOR_IMPORTANCE = 8
 """Finished trials below which a ranking of settings would be noise."""
+
+
+def dashboard_command(run: Run) -> str:
+    """What shows the stored Optuna studies of a run, typed in its directory; empty where it keeps none.
+
+    A study that stores them elsewhere (``search.storage``) has its address on the command line, without a password.
+    """
+    storage = run.study.search.storage
+    if storage is None:
+        return "optuna-dashboard sqlite:///study.db" if run.path("study.db") else ""
+    return f"optuna-dashboard {shlex.quote(without_password(storage))}"
+
+
+def without_password(address: str) -> str:
+    """A storage address that may be shown: ``postgresql://user:PASSWORD@host/name``."""
+    return re.sub(r"//([^/@]*?):.*@", r"//\1:PASSWORD@", address)
 
 
 def trial_table(run: Run) -> tuple[pd.DataFrame, list[str]]:

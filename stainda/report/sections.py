@@ -13,16 +13,22 @@ import pandas as pd
 import yaml
 from markupsafe import Markup
 
+from stainda.evaluation.groups import few_labels, with_few
 from stainda.files import write_text
 from stainda.report import data_tables, insight_tables, result_tables
 from stainda.report.cards import card_text, model_cards
 from stainda.report.centres import centres
-from stainda.report.drawings import Drawing, picture
+from stainda.report.costs import cost_table
+from stainda.report.drawings import Drawing, picture, write_frame
 from stainda.report.gallery import OUTLINES, Gallery, field_svg, make_gallery
 from stainda.report.methods import environment_rows, methods_paragraph
+from stainda.report.reviewing import review_table, review_words
 from stainda.report.run import Run
+from stainda.report.search_tables import dashboard_command, without_password
 from stainda.report.study_view import View, make_look
 from stainda.report.tables import duration
+from stainda.report.through import ThroughStains, make_through
+from stainda.report.through_svg import BAR, through_svg
 from stainda.report.words import PRIMARY, Sentence, answer, cost_sentence, count, measure_title, percent
 from stainda.report.writer import Absent, Writer
 
@@ -59,7 +65,7 @@ class Sections:
             "study": study,
             "title": title,
             "made": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
-            "css": Markup((TEMPLATES / "style.css").read_text(encoding="utf-8") + outlines),  # noqa: S704  (our own)
+            "css": Markup((TEMPLATES / "style.css").read_text(encoding="utf-8") + outlines + BAR),  # noqa: S704  (our own)
             "script": Markup((TEMPLATES / "page.js").read_text(encoding="utf-8")),  # noqa: S704
             "facts": self._facts(),
             "sentences": self._sentences(),
@@ -73,6 +79,7 @@ class Sections:
             "propagation": self._propagation(),
             "training": self._training(),
             "gallery": self._gallery(),
+            "through": self._through(),
             "left_out": self.write.table(data_tables.left_out(run)),
             "excluded": self.write.table(data_tables.excluded(run)),
             "cards": self._cards(),
@@ -121,6 +128,8 @@ class Sections:
         strategies = ", ".join(one.label for one in study.strategies)
         named = study.ceiling in {one.name for one in study.strategies}
         ceiling = self.run.label(study.ceiling) if named else "none in this study"
+        apart = [f"{self.run.label(one)}: {few_labels(study, one)}" for one in with_few(study, self.look.order)]
+        few = f", strategies with a few of them ({'; '.join(apart)})" if apart else ""
         return [
             (
                 "Task",
@@ -140,7 +149,7 @@ class Sections:
             ),
             ("Patches", f"{study.patches.size} × {study.patches.size} pixels of {scale}"),
             ("Network", study.model.name),
-            ("Chosen by", "source validation; target labels serve scoring and the ceiling only"),
+            ("Chosen by", f"source validation; target labels serve scoring{few} and the ceiling only"),
         ]
 
     def _data(self) -> dict[str, Any]:
@@ -208,6 +217,8 @@ class Sections:
         return {
             "table": self.write.table(data_tables.propagation(run)),
             "reasons": self.write.table(data_tables.propagation_reasons(run)),
+            "review_words": review_words(run),
+            "review": self.write.table(review_table(run)),
             "agreement": agreement,
             "no_agreement": run.missing.get("annotations/agreement.csv", ""),
         }
@@ -294,6 +305,16 @@ class Sections:
             write_text(self.write.out / "figures" / f"{field.file}.svg", field_svg(field))
         return gallery
 
+    def _through(self) -> ThroughStains | None:
+        if self.analysis is None:
+            return None
+        shown = make_through(self.run, self.analysis)
+        for one in shown.objects:
+            write_text(self.write.out / "figures" / f"{one.file}.svg", through_svg(one))
+        if shown.objects:
+            write_frame(shown.frame, self.write.out / "figures" / "through_stains.csv")
+        return shown
+
     def _training(self) -> dict[str, Any]:
         run, view = self.run, self.view
         selection = None
@@ -306,19 +327,23 @@ class Sections:
             "search": self._figures(("history", "importance", "slices", "parallel")) if view else [],
             "settings": self.write.table(result_tables.settings(run)),
             "missing": run.missing.get("trials.csv", ""),
+            "dashboard": dashboard_command(run),
         }
 
     def _cost(self) -> dict[str, Any]:
         stages = self.write.table(data_tables.stages(self.run)) if len(self.run.stages) else None
         return {
-            "table": self.write.table(result_tables.cost(self.run, self.look)),
+            "table": self.write.table(cost_table(self.run, self.look)),
             "figures": self._figures(("cost",)) if self.view else [],
             "stages": stages,
             "missing": self.run.missing.get("stages.csv", ""),
         }
 
     def _provenance(self) -> dict[str, Any]:
-        study = yaml.safe_dump(self.run.study.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        values = self.run.study.model_dump(mode="json")
+        if values["search"]["storage"]:
+            values["search"]["storage"] = without_password(values["search"]["storage"])
+        study = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
         return {
             "methods": methods_paragraph(self.run, self.view),
             "environment": environment_rows(self.run.environment),

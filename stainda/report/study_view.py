@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,6 +10,7 @@ import pandas as pd
 
 from stainda.errors import RecordError
 from stainda.evaluation import MEASURES, Analysis, Measure, analyse, chosen_records
+from stainda.evaluation.groups import group_of
 from stainda.evaluation.insights import Insights, insights
 from stainda.evaluation.selection import DEFAULT_RULE
 from stainda.evaluation.summary import ALL_SOURCES, ALL_TARGETS
@@ -87,8 +88,9 @@ class View:
         return self.look.present(kept)
 
     def best(self, measure: str = PRIMARY) -> str | None:
-        """The contender with the best mean over all targets."""
-        means = self.overall(measure)["mean"].drop(labels=[self.look.ceiling], errors="ignore")
+        """The strategy with the best mean over all targets, of those without target labels."""
+        means = self.overall(measure)["mean"]
+        means = means[self.look.contenders(means.index)]
         if means.empty:
             return None
         better = MEASURES[measure].higher_is_better if measure in MEASURES else True
@@ -108,6 +110,9 @@ def make_look(run: Run) -> Look:
         {one.name: one.label for one in study.strategies},
         study.baseline,
         study.ceiling,
+        frozenset(
+            one.name for one in study.strategies if one.name != study.ceiling and group_of(study, one.name) != "without"
+        ),
     )
 
 
@@ -155,6 +160,13 @@ def sample(rows: pd.DataFrame, level: str, overall: bool = False) -> str:
         return f"{people} {noun}: no intervals; hollow marks."
     hollow = " Hollow marks: a single patient, no interval." if counts[0] == 1 else ""
     return f"Marks: means over patients; lines: {level} patient-bootstrap intervals; {people} {noun}.{hollow}"
+
+
+def set_apart(view: View, names: Iterable[str]) -> str:
+    """What a caption says of strategies with target labels that are no ceiling; nothing where none is shown."""
+    if not view.look.few & set(names):
+        return ""
+    return " Crosses, purple: learned from some target labels, so no contenders."
 
 
 def people(n: int) -> str:

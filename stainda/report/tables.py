@@ -12,13 +12,17 @@ import pandas as pd
 
 @dataclass(frozen=True)
 class Cell:
-    """What one cell shows. ``sort`` is what it is sorted by; ``small`` stands under the text, less prominent."""
+    """What one cell shows. ``sort`` is what it is sorted by; ``small`` stands under the text, less prominent.
+
+    ``link`` is an address relative to the page.
+    """
 
     text: str
     small: str = ""
     sort: float | str | None = None
     number: bool = False
     mark: str = ""
+    link: str = ""
 
 
 @dataclass(frozen=True)

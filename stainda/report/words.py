@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from stainda.evaluation.groups import FEW_FAMILY, contenders, few_labels
 from stainda.evaluation.metrics import MEASURES
 from stainda.evaluation.selection import DEFAULT_RULE
 from stainda.evaluation.summary import ALL_CLASSES, ALL_SOURCES, ALL_TARGETS, Analysis
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 PRIMARY = "dice"
 MOST_NAMED = 8
+MOST_FEW = 3
+"""Strategies with a few target labels that have a sentence each."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ def answer(run: Run, analysis: Analysis) -> list[Sentence]:
     defined = targets[np.isfinite(targets["mean"])]
     if defined.empty:
         return [Sentence("No strategy has a score on a target domain, so the question cannot be answered yet.", "none")]
-    contenders = defined.drop(index=[study.ceiling], errors="ignore")
+    without = defined.loc[contenders(study, defined.index)]
     sentences: list[Sentence] = []
     n = int(defined["n_patients"].max())
     if n == 1:
@@ -88,10 +91,11 @@ def answer(run: Run, analysis: Analysis) -> list[Sentence]:
             )
         )
     else:
-        sentences += _best_against_baseline(run, analysis, contenders, n)
+        sentences += _best_against_baseline(run, analysis, without, n)
         sentences += _loss_of_the_baseline(run, results)
+        sentences += _with_few_labels(run, analysis, defined, n)
         sentences += _gap(run, analysis)
-    sentences += _worst_domain(run, analysis, contenders)
+    sentences += _worst_domain(run, analysis, without)
     sentences += _cautions(run, analysis, defined, n)
     return sentences
 
@@ -120,7 +124,7 @@ def _loss_of_the_baseline(run: Run, results: pd.DataFrame) -> list[Sentence]:
     return [Sentence(text)]
 
 
-def _best_against_baseline(run: Run, analysis: Analysis, contenders: pd.DataFrame, n: int) -> list[Sentence]:
+def _best_against_baseline(run: Run, analysis: Analysis, without: pd.DataFrame, n: int) -> list[Sentence]:
     study, alpha = run.study, 1 - run.study.evaluation.level
     rows = headline(analysis.differences)
     rows = rows[(rows["domain"] == ALL_TARGETS) & (rows["family"] == "overall")].set_index("strategy")
@@ -138,7 +142,7 @@ def _best_against_baseline(run: Run, analysis: Analysis, contenders: pd.DataFram
     elif n == 1:
         out = [
             Sentence(
-                f"Without target labels the highest is {name} with Dice {decimal(contenders.loc[best, 'mean'])}, "
+                f"Without target labels the highest is {name} with Dice {decimal(without.loc[best, 'mean'])}, "
                 f"{signed(top['difference'])} against {base}, on this patient."
             )
         ]
@@ -146,7 +150,7 @@ def _best_against_baseline(run: Run, analysis: Analysis, contenders: pd.DataFram
         out = [
             Sentence(
                 f"{name} is shown to be better than {base}, by the largest margin of those without target labels: "
-                f"Dice {_score(contenders.loc[best], study.evaluation.level)}, "
+                f"Dice {_score(without.loc[best], study.evaluation.level)}, "
                 f"{signed(top['difference'])} (paired by patient{spread}; "
                 f"{_p(top['p_holm'], len(rows))}, {count(int(top['n_patients']), 'patient')})."
             )
@@ -210,6 +214,36 @@ def _with_differences(run: Run, rows: pd.DataFrame, names: Sequence[str]) -> str
     return listed([*shown, f"{rest} more, by less (in the table)"] if rest else shown)
 
 
+def _with_few_labels(run: Run, analysis: Analysis, defined: pd.DataFrame, n: int) -> list[Sentence]:
+    """What a few target labels buy, each strategy that has some on its own: none of them is a contender."""
+    study, alpha = run.study, 1 - run.study.evaluation.level
+    rows = headline(analysis.differences)
+    rows = rows[(rows["domain"] == ALL_TARGETS) & (rows["family"] == f"{FEW_FAMILY}, overall")]
+    rows = rows[np.isfinite(rows["difference"])]
+    base, out = run.label(study.baseline), []
+    for row in rows.sort_values("difference", ascending=False, kind="stable").head(MOST_FEW).to_dict("records"):
+        name = row["strategy"]
+        text = (
+            f"With target labels of {few_labels(study, name)}, which the strategies above do not have, "
+            f"{run.label(name)} reaches Dice {_score(defined.loc[name], study.evaluation.level)}, "
+        )
+        if n == 1:
+            text += f"{signed(row['difference'])} against {base}, on this patient."
+        else:
+            interval = span(row["low"], row["high"])
+            spread = f", {percent(study.evaluation.level)} interval {interval}" if interval else ""
+            shown = "" if row["p_holm"] <= alpha else "; no difference could be shown"
+            text += (
+                f"{signed(row['difference'])} against {base} (paired by patient{spread}; "
+                f"{_p(row['p_holm'], len(rows))}{shown})."
+            )
+        out.append(Sentence(text))
+    if len(rows) > MOST_FEW:
+        more = count(len(rows) - MOST_FEW, "more strategy").replace("one more strategy", "One more strategy")
+        out.append(Sentence(f"{more[0].upper()}{more[1:]} with a few target labels: see the table."))
+    return out
+
+
 def _gap(run: Run, analysis: Analysis) -> list[Sentence]:
     results = headline(analysis.results)
     ceiling = results[(results["strategy"] == run.study.ceiling) & (results["domain"] == ALL_TARGETS)]
@@ -221,20 +255,23 @@ def _gap(run: Run, analysis: Analysis) -> list[Sentence]:
     )
     gaps = headline(analysis.gaps)
     gaps = gaps[(gaps["domain"] == ALL_TARGETS) & np.isfinite(gaps["gap_closed"])]
+    without = contenders(run.study, gaps["strategy"])
+    among = " of those without target labels" if len(without) < len(gaps) else ""
+    gaps = gaps[gaps["strategy"].isin(without)]
     if len(gaps):
         top = gaps.loc[gaps["gap_closed"].idxmax()]
         if top["gap_closed"] > 0:
             interval = span(100 * top["low"], 100 * top["high"], 0)
             spread = f" ({percent(run.study.evaluation.level)} interval {interval} %)" if interval else ""
             text += (
-                f" Of the gap between the baseline and that ceiling, {run.label(top['strategy'])} closes most: "
+                f" Of the gap between the baseline and that ceiling, {run.label(top['strategy'])} closes most{among}: "
                 f"{decimal(100 * top['gap_closed'], 0)} %{spread}, the largest share picked on these test patients."
             )
     return [Sentence(text)]
 
 
-def _worst_domain(run: Run, analysis: Analysis, contenders: pd.DataFrame) -> list[Sentence]:
-    best = contenders["mean"].idxmax() if len(contenders) else None
+def _worst_domain(run: Run, analysis: Analysis, without: pd.DataFrame) -> list[Sentence]:
+    best = without["mean"].idxmax() if len(without) else None
     rows = headline(analysis.results)
     rows = rows[(rows["strategy"] == best) & (rows["role"] == "target") & (rows["domain"] != ALL_TARGETS)]
     rows = rows[np.isfinite(rows["mean"])]
@@ -261,11 +298,11 @@ def _cautions(run: Run, analysis: Analysis, defined: pd.DataFrame, n: int) -> li
                 "caution",
             )
         )
-    contenders = [name for name in defined.index if name not in (run.study.baseline, run.study.ceiling)]
-    if n > 1 and len(contenders) > 1:
+    without = [name for name in contenders(run.study, defined.index) if name != run.study.baseline]
+    if n > 1 and len(without) > 1:
         out.append(
             Sentence(
-                f"The best of {len(contenders)} strategies was picked on the test patients it is reported on, so its "
+                f"The best of {len(without)} strategies was picked on the test patients it is reported on, so its "
                 f"lead is overestimated. The tests are corrected for that (p ≤ {alpha:.2g} after Holm), the mean is "
                 "not.",
                 "caution",
@@ -296,7 +333,7 @@ def _cautions(run: Run, analysis: Analysis, defined: pd.DataFrame, n: int) -> li
 
 def cost_sentence(view: View) -> list[Sentence]:
     """What the best contender costs in training, beside the baseline; nothing where no time was recorded."""
-    from stainda.report.result_tables import cost_frame
+    from stainda.report.costs import cost_frame
     from stainda.report.tables import duration
 
     best = view.best()
@@ -307,7 +344,13 @@ def cost_sentence(view: View) -> list[Sentence]:
     text = f"One training of {view.run.label(best)} took {duration(row['cpu_seconds_per_job'])} of processor time"
     if best != view.look.baseline and np.isfinite(row["against_baseline"]):
         text += f", {decimal(row['against_baseline'], 1)} times that of {view.run.label(view.look.baseline)}"
-    return [Sentence(f"{text}.")]
+    memory = {"memory": row["peak_memory_mib"], "GPU memory": row["peak_gpu_memory_mib"]}
+    energy = {"of the processor": row["cpu_energy_wh"], "of the GPU": row["gpu_energy_wh"]}
+    taken = [
+        f"{decimal(value / 1024, 1)} GiB of {kind} at most" for kind, value in memory.items() if np.isfinite(value)
+    ]
+    taken += [f"{decimal(value, 2)} Wh {kind}" for kind, value in energy.items() if np.isfinite(value)]
+    return [Sentence(f"{text}{'; ' * bool(taken)}{listed(taken)}.")]
 
 
 def measure_title(name: str) -> str:

@@ -63,12 +63,16 @@ class Writer:
         """Draw a kind of figure, or say why it cannot be drawn."""
         wanted = kind(name)
         try:
-            made = wanted.make(view, measure, "source_validation")
+            made = self.plot_of(view, name, measure)
         except NotDrawable as lacking:
             return Absent(wanted.title, lacking.message)
         if self.keep:
             self.plots.append((wanted.title, made))
         return draw(made.figure, wanted.file(measure), made.caption, made.alt, made.frame, self.out)
+
+    def plot_of(self, view: View, name: str, measure: str) -> Plot:
+        """A kind of figure under the default rule of selection."""
+        return kind(name).make(view, measure, "source_validation")
 
     def frame(self, name: str, frame: pd.DataFrame) -> None:
         write_frame(frame, self.out / "tables" / f"{name}.csv")

@@ -65,14 +65,14 @@ def agree_in_blocks(predictor: Any, request: JobRequest, region_of: Any) -> Agre
             order[section.slide] = float(section.section)
             if placed is not None and section.slide in placed.transforms:
                 to_frame[section.slide] = placed.transforms[section.slide].to_frame
-                errors[section.slide] = _error(placed, section, sections)
+                errors[section.slide] = error_in_frame(placed, section, sections)
         agreed = after.on_objects(objects, fainter, to_frame, errors, order)
         agreement.objects |= agreed.objects
         agreement.rows += [{**row, "block": block, "reason": reason or row["reason"]} for row in agreed.rows]
     return agreement
 
 
-def _error(placed: BlockResult, section: Section, sections: Sequence[Section]) -> float:
+def error_in_frame(placed: BlockResult, section: Section, sections: Sequence[Section]) -> float:
     """Typical error of a section's place in the frame, pixels of the frame."""
     if section.slide == placed.reference:
         return 0.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stainda.config import StudyConfig
-from stainda.files import whole_file, write_csv, write_text
+from stainda.files import whole_file, write_csv
 from stainda.study.folder import RunFolder, read_study
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
+
+    from stainda.evaluation import Rotation
 
 ROTATION_COLUMNS = (
     "rotation", "group", "folder", "sources", "targets", "train", "val", "test", "state", "reason",
@@ -25,8 +25,8 @@ MATRIX_COLUMNS = (
     "n_seeds",
 )  # fmt: skip
 OVERALL_COLUMNS = (
-    "strategy", "measure", "mean", "low", "high", "difference", "difference_low", "difference_high", "n_patients",
-    "n_rotations", "note",
+    "strategy", "measure", "mean", "low", "high", "difference", "difference_low", "difference_high", "p", "p_holm",
+    "gap_closed", "gap_closed_low", "gap_closed_high", "n_patients", "n_rotations", "note",
 )  # fmt: skip
 PRIMARY = "dice"
 
@@ -89,8 +89,7 @@ def combine(root: Path) -> None:
         table = pd.concat(results, ignore_index=True)
         _write(table, root / "results.csv")
         write_csv(root / "matrix.csv", _matrix(table, groups), MATRIX_COLUMNS)
-        write_csv(root / "overall.csv", _overall(groups, chosen, read_study(root)), OVERALL_COLUMNS)
-        write_page(root, turns)
+        write_csv(root / "overall.csv", _overall(done, records, read_study(root)), OVERALL_COLUMNS)
 
 
 def _groups(turns: Iterable[Turn]) -> dict[str, list[Turn]]:
@@ -168,101 +167,48 @@ def _matrix(results: pd.DataFrame, groups: dict[str, list[Turn]]) -> list[dict[s
     return found
 
 
-def _overall(
-    groups: dict[str, list[Turn]], chosen: dict[str, pd.DataFrame], config: StudyConfig
-) -> list[dict[str, Any]]:
+def _overall(turns: Sequence[Turn], records: dict[str, pd.DataFrame], config: StudyConfig) -> list[dict[str, Any]]:
     """Every strategy's mean over patients, each patient's over the rotations in which it was tested as a target."""
-    import numpy as np
-    import pandas as pd
+    from stainda.evaluation import ALL_TARGETS, analyse_rotations
+    from stainda.evaluation.selection import DEFAULT_RULE
+    from stainda.evaluation.summary import ALL_CLASSES
 
-    from stainda.evaluation import intervals, score_cube
-    from stainda.randomness import generator_for
+    found = analyse_rotations([as_evaluated(turn, records[turn.name]) for turn in turns], config)
 
-    scores: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    counts: dict[str, int] = defaultdict(int)
-    for members in groups.values():
-        records = pd.concat([chosen[turn.name] for turn in members], ignore_index=True)
-        wanted = members[0].targets or members[0].sources
-        test = records[(records["split"] == "test") & records["domain"].isin(wanted)]
-        if not (test["measure"] == PRIMARY).any():
-            continue
-        cube = score_cube(test, PRIMARY, {"strategies": [one.name for one in config.strategies]})
-        means = cube.over(cube.domains, cube.classes)
-        for strategy, values in zip(cube.strategies, means, strict=True):
-            counts[strategy] += 1
-            for patient, value in zip(cube.patients, values, strict=True):
-                scores[strategy][patient].append(float(value))
-    strategies = [one.name for one in config.strategies if one.name in scores]
-    patients = sorted({patient for found in scores.values() for patient in found})
-    table = np.array([[_mean(scores[name].get(one, [])) for name in strategies] for one in patients])
-    if not strategies:
-        return []
-    settings = config.evaluation
+    def of(table: pd.DataFrame) -> pd.DataFrame:
+        rows = table[(table["measure"] == PRIMARY) & (table["selection"] == DEFAULT_RULE)]
+        rows = rows[rows["domain"] == ALL_TARGETS]
+        if (rows["class"] == ALL_CLASSES).any():
+            rows = rows[rows["class"] == ALL_CLASSES]
+        return rows.set_index("strategy")
 
-    def interval(columns: np.ndarray) -> Any:
-        return intervals(
-            columns, generator_for(config.seed, "bootstrap"), resamples=settings.resamples, level=settings.level,
-            method=settings.interval,
-        )  # fmt: skip
-
-    found = interval(table)
-    base = strategies.index(config.baseline) if config.baseline in strategies else None
-    apart = None if base is None else interval(table - table[:, [base]])
+    results, differences, gaps = (of(one) for one in (found.analysis.results, found.analysis.differences,
+                                                      found.analysis.gaps))  # fmt: skip
     rows = []
-    for index, name in enumerate(strategies):
-        row: dict[str, Any] = {
-            "strategy": name, "measure": PRIMARY, "mean": found.mean[index], "low": found.low[index],
-            "high": found.high[index], "n_patients": found.n[index], "n_rotations": counts[name],
-            "note": found.notes[index],
-        }  # fmt: skip
-        if apart is not None and index != base:
-            row |= {
-                "difference": apart.mean[index], "difference_low": apart.low[index],
-                "difference_high": apart.high[index],
-            }  # fmt: skip
-        rows.append(row)
+    for name, result in results.iterrows():
+        row = {"strategy": name, "measure": PRIMARY, **{key: result[key] for key in ("mean", "low", "high")}}
+        if name in differences.index:
+            apart = differences.loc[name]
+            row |= {"difference": apart["difference"], "difference_low": apart["low"], "difference_high": apart["high"]}
+            row |= {"p": apart["p"], "p_holm": apart["p_holm"]}
+        if name in gaps.index:
+            closed = gaps.loc[name]
+            row |= {"gap_closed": closed["gap_closed"], "gap_closed_low": closed["low"]}
+            row |= {"gap_closed_high": closed["high"]}
+        row |= {"n_patients": int(result["n_patients"]), "n_rotations": found.rotations_of(str(name), PRIMARY)}
+        rows.append({**row, "note": result["note"]})
     return [{key: _cell(value) for key, value in row.items()} for row in rows]
 
 
-def _mean(values: Sequence[float]) -> float:
-    from math import isfinite, nan
+def as_evaluated(turn: Turn, records: pd.DataFrame) -> Rotation:
+    """A rotation as the statistics want it."""
+    import pandas as pd
 
-    defined = [value for value in values if isfinite(value)]
-    return sum(defined) / len(defined) if defined else nan
+    from stainda.evaluation import Rotation
+
+    trials = pd.read_csv(turn.folder.root / "trials.csv", dtype={"job": str})
+    return Rotation(turn.name, turn.group, turn.sources, turn.targets, records, trials)
 
 
 def _cell(value: Any) -> Any:
     return None if value != value else value
-
-
-def write_page(root: Path, turns: Sequence[Turn]) -> Path:
-    """A table of links to the pages of the rotations, above it every strategy's mean over all of them."""
-    import pandas as pd
-
-    config = read_study(root)
-    title = html.escape(config.title or config.study)
-    overall = pd.read_csv(root / "overall.csv")
-    strategies = "".join(
-        f"<tr><td>{html.escape(config.strategy(row.strategy).label)}</td><td>{row.mean:.3f}</td>"
-        f"<td>{'' if row.low != row.low else f'{row.low:.3f} to {row.high:.3f}'}</td><td>{row.n_patients}</td></tr>"
-        for row in overall.itertuples()
-        if row.mean == row.mean
-    )
-    pages = "".join(
-        f'<tr><td><a href="../{html.escape(turn.folder.root.relative_to(root).as_posix(), quote=True)}'
-        f'/report/index.html">{html.escape(turn.name)}</a></td><td>{html.escape(", ".join(turn.sources))}</td>'
-        f"<td>{html.escape(', '.join(turn.targets))}</td></tr>"
-        for turn in turns
-    )
-    return write_text(
-        root / "report" / "index.html",
-        f"""<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>
-<style>body{{font-family:system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;line-height:1.5}}
-table{{border-collapse:collapse}}
-td,th{{text-align:left;padding:.2rem 1rem .2rem 0;border-bottom:1px solid #ccc}}</style>
-<h1>{title}</h1><p>{html.escape(config.question)}</p>
-<h2>Dice on targets, over all rotations</h2><table><tr><th>strategy<th>mean<th>interval<th>patients</tr>{strategies}
-</table><p>From sources to targets, one by one: <a href="../matrix.csv">matrix.csv</a>.</p>
-<h2>Rotations</h2><table><tr><th>rotation<th>sources<th>targets</tr>{pages}</table></html>
-""",
-    )

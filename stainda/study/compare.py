@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +36,7 @@ logger = logging.getLogger("stainda.compare")
 
 TRIAL_COLUMNS = (
     "strategy", "trial", "seed", "job", "state", "value", "chosen", "params", "seconds", "cpu_seconds", "reason",
-    "second_value", "stopped_step",
+    "second_value", "stopped_step", "peak_memory_mib", "peak_gpu_memory_mib", "cpu_energy_wh", "gpu_energy_wh",
 )  # fmt: skip
 
 
@@ -198,6 +198,7 @@ class _Comparison:
                 "reason": outcome.reason,
                 "second_value": None if values is None or len(values) < 2 else round(values[1], 6),
                 "stopped_step": None if result is None else result.pruned,
+                **({} if result is None else asdict(result.costs)),
             }
         )
 
@@ -207,7 +208,7 @@ class _Comparison:
         folder = self.folder.job(planned.job.hash)
         if not is_scored(folder, self.scoring) or (result := read_result(folder)) is None:
             return pruned_result(folder, planned.pruning)
-        return JobResult(result.score, result.seconds, result.cpu_seconds)
+        return JobResult(result.score, result.seconds, result.cpu_seconds, costs=result.costs)
 
     def _write_trials(self) -> None:
         rows = []

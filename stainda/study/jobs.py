@@ -10,7 +10,7 @@ import hashlib
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from stainda.files import stable_hash, write_json, write_text
 from stainda.study.executor import report_step
 from stainda.study.folder import RunFolder
 from stainda.study.pruning import PRUNED, Pruning, read_curve, read_pruned
+from stainda.training.metering import Costs
 
 CHECKPOINTS = ("best", "last")
 
@@ -53,6 +54,7 @@ class JobResult:
     seconds: float
     cpu_seconds: float
     pruned: int | None = None
+    costs: Costs = field(default_factory=Costs)
 
 
 class PrunedError(Exception):
@@ -131,7 +133,7 @@ def _train_and_score(folder: Path, request: JobRequest) -> JobResult:
         look_at_targets(folder, request)
         score_job(folder, request)
         write_text(folder / "done", request.scoring)
-    return JobResult(score=result.score, seconds=result.seconds, cpu_seconds=result.cpu_seconds)
+    return JobResult(result.score, result.seconds, result.cpu_seconds, costs=result.costs)
 
 
 def _give_up(folder: Path, step: int, pruning: Pruning, cpu_seconds: float) -> JobResult:

@@ -64,22 +64,40 @@ def gather_unsupervised(folder: RunFolder) -> None:
         table.to_csv(aside, index=False)
 
 
+def check_gathered(folder: RunFolder) -> None:
+    """Refuse to report what was not gathered, or belongs to other trainings than those in ``trials.csv``.
+
+    Raises:
+        StaindaError: there are no records, or they are of earlier settings.
+    """
+    import pandas as pd
+
+    from stainda.evaluation import read_records
+
+    target = folder.root / "records.parquet"
+    if not target.is_file():
+        raise StaindaError("there are no records here yet", file=folder.root, remedy="Run 'stainda run' first")
+    trials = pd.read_csv(folder.root / "trials.csv", dtype={"job": str}, usecols=["job"])
+    try:
+        jobs = pd.read_parquet(target, columns=["job"])["job"]
+    except Exception:  # pyarrow raises many kinds; the reader of records says what is wrong with the file
+        jobs = read_records(target)["job"]
+    if not set(jobs) <= set(trials["job"]):
+        raise StaindaError(
+            "the records are of trainings made with other settings than those the run now has",
+            file=target,
+            remedy="Run 'stainda run' to its end first",
+        )
+
+
 def summarise_records(config: StudyConfig, folder: RunFolder) -> None:
     """Write ``results.csv`` from ``records.parquet`` and ``trials.csv`` alone."""
     import pandas as pd
 
     from stainda.evaluation import read_records, summarise
 
-    target = folder.root / "records.parquet"
-    if not target.is_file():
-        raise StaindaError("there are no records here yet", file=folder.root, remedy="Run 'stainda run' first")
+    check_gathered(folder)
     trials = pd.read_csv(folder.root / "trials.csv", dtype={"job": str})
-    records = read_records(target)
-    if not set(records["job"]) <= set(trials["job"]):
-        raise StaindaError(
-            "the records are of trainings made with other settings than those the run now has",
-            file=target,
-            remedy="Run 'stainda run' to its end first",
-        )
+    records = read_records(folder.root / "records.parquet")
     with whole_file(folder.root / "results.csv") as aside:
         summarise(records, trials, config, pd.read_csv(folder.root / "unsupervised.csv")).to_csv(aside, index=False)

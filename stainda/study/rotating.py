@@ -82,6 +82,8 @@ class RotatingStudy:
         for stage, seconds in self.seconds.items():
             self.folder.record_stage(stage, seconds)
         combine(self.folder.root)
+        if until == "report":
+            self.base.report()
         failed = {name: reason for name, (state, reason) in states.items() if state == "failed"}
         if failed:
             listed = "; ".join(f"{name}: {reason}" for name, reason in failed.items())
@@ -90,8 +92,6 @@ class RotatingStudy:
                 file=self.folder.root / "rotations.csv",
                 remedy="The others are complete; run the same command again when this is mended",
             )
-        if until == "report":
-            self.progress.message(f"report: {self.folder.root / 'report' / 'index.html'}")
 
     def _timed(self, stage: str, function: Callable[[], None]) -> None:
         started = time.monotonic()

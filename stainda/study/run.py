@@ -249,12 +249,14 @@ class StudyRun:
         compare_strategies(self.config, self.cohort, self.roles, self.folder, self.workers, self.progress)
 
     def evaluate(self) -> None:
-        """Gather the records of all jobs and compute ``results.csv``."""
+        """Gather the records of all jobs, compute ``results.csv``, and photograph objects for the report."""
         from stainda.study.gap import measure_gaps
         from stainda.study.results import gather_results
+        from stainda.study.through import write_through
 
         measure_gaps(self.config, self.roles, self.folder)
         gather_results(self.config, self.folder)
+        write_through(self.config, self.cohort, self.roles, self.folder, self.progress)
 
     def report(self) -> None:
         from stainda.report import make_report

@@ -110,23 +110,23 @@ def _own_shapes(cohort: Cohort, folder: RunFolder, progress: Progress) -> dict[s
 
 
 def report_run(folder: str | Path, *, pdf: bool = False) -> Path:
-    """Make ``results.csv`` and the page of a run again from its records; returns the page."""
+    """Make ``results.csv`` and the page of a run again from its records, in one analysis; returns the page."""
     from stainda.report import make_report
     from stainda.study.combining import combine, is_rotating, read_turns
     from stainda.study.folder import read_study
-    from stainda.study.results import summarise_records
+    from stainda.study.results import check_gathered
 
     run = RunFolder(Path(folder))
-    config = read_study(run.root)
+    read_study(run.root)
     if is_rotating(run.root):
         with run.locked():
             for turn in read_turns(run.root):
                 if (turn.folder.root / "records.parquet").is_file():
                     report_run(turn.folder.root, pdf=pdf)
             combine(run.root)
-        return run.root / "report" / "index.html"
+            return make_report(run.root, pdf=pdf)
     with run.locked():
-        summarise_records(config, run)
+        check_gathered(run)
         return make_report(run.root, pdf=pdf)
 
 

@@ -23,7 +23,8 @@ from stainda.strategies.detector import CHECKPOINTS, STATISTICS, load_weights_in
 from stainda.strategies.statistics import Statistics, estimate_statistics, put_statistics, save_statistics
 from stainda.training.batches import Patches
 from stainda.training.job import Job
-from stainda.training.machine import torch_for
+from stainda.training.machine import choose_device, torch_for
+from stainda.training.metering import Costs, Meter
 from stainda.training.preparation import Preparation
 from stainda.training.result import TrainingResult
 from stainda.training.resume import EVERY_SECONDS, load_state, remove_state, save_state
@@ -85,8 +86,8 @@ def train_on(
         folder.mkdir(parents=True, exist_ok=True)
     (folder / "result.json").unlink(missing_ok=True)
     write_json(folder / "settings.json", job.settings())
-    with torch_for(job.training):
-        return _Training(job, build(job.strategy), data, folder, progress, on_epoch).run()
+    with torch_for(job.training), Meter(choose_device(job.training)) as meter:
+        return _Training(job, build(job.strategy), data, folder, progress, on_epoch, meter).run()
 
 
 class _Training(Preparation):
@@ -100,8 +101,11 @@ class _Training(Preparation):
         folder: Path,
         progress: Progress,
         on_epoch: Callable[[int, float], None] | None,
+        meter: Meter,
     ) -> None:
         self._started, self._cpu_started = time.perf_counter(), time.process_time()
+        self._meter = meter
+        self._costs_before: Costs | None = None
         self.folder, self.progress, self.on_epoch = folder, progress, on_epoch
         self._log_lines: list[str] = []
         self.rows: list[dict[str, Any]] = []
@@ -265,6 +269,7 @@ class _Training(Preparation):
             patches=self._counts(),
             fallbacks=dict(self.strategy.view.fallbacks),
             last_thresholds=ended.thresholds,
+            costs=self._costs(),
         )
         measure = task_of(job.task).score
         self._log(f"best epoch {self.best_epoch}: source validation {measure} {final.score:.4f} at {final.thresholds}")
@@ -303,6 +308,7 @@ class _Training(Preparation):
         rest = {
             "epoch": epoch, "rows": self.rows, "scores": self.scores, "best": self.best, "best_epoch": self.best_epoch,
             "steps_seconds": self.steps_seconds, "seconds": self._seconds(), "log": self._log_lines,
+            "costs": asdict(self._costs()),
         }  # fmt: skip
         save_state(**self._state(), rest=rest)
 
@@ -319,7 +325,7 @@ class _Training(Preparation):
         done = int(rest["epoch"])
         self.rows, self.scores, self._log_lines = rest["rows"], rest["scores"], rest["log"]
         self.best, self.best_epoch, self.steps_seconds = rest["best"], rest["best_epoch"], rest["steps_seconds"]
-        self._seconds_before = tuple(rest["seconds"])
+        self._seconds_before, self._costs_before = tuple(rest["seconds"]), Costs.read(rest.get("costs"))
         for _ in range(done * self.config.steps_per_epoch):  # decks are where they were once they have been dealt
             for batches in (self.labelled, self.unlabelled if self.strategy.align.needs_targets else None, self.pairs):
                 if batches is not None:
@@ -334,6 +340,11 @@ class _Training(Preparation):
         """Wall clock and processor, those of interrupted processes included."""
         before = self._seconds_before
         return before[0] + time.perf_counter() - self._started, before[1] + time.process_time() - self._cpu_started
+
+    def _costs(self) -> Costs:
+        """Memory and energy, those of interrupted processes included."""
+        costs, before = self._meter.costs(), self._costs_before
+        return costs if before is None else costs.after(before)
 
     def _final_statistics(self, weights: str) -> dict[str, Statistics]:
         """Per domain, with these weights, from unlabelled patches drawn as in training, without augmentation."""

@@ -6,6 +6,8 @@ import json
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 
+from stainda.training.metering import Costs
+
 
 @dataclass(frozen=True)
 class TrainingResult:
@@ -20,6 +22,7 @@ class TrainingResult:
         norm: what was done about batch statistics.
         last_thresholds: as ``thresholds``, for the checkpoint of the last step.
         fallbacks: slides whose view could not be fitted, with what was done instead.
+        costs: memory and energy, where they could be measured.
     """
 
     score: float
@@ -38,6 +41,7 @@ class TrainingResult:
     patches: dict[str, int]
     fallbacks: dict[str, str]
     last_thresholds: dict[str, float] = field(default_factory=dict)
+    costs: Costs = field(default_factory=Costs)
 
 
 def read_result(folder: str | Path) -> TrainingResult | None:
@@ -46,6 +50,7 @@ def read_result(folder: str | Path) -> TrainingResult | None:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         needed = [one for one in fields(TrainingResult) if one.name in values or one.default_factory is MISSING]
-        return TrainingResult(**{one.name: values[one.name] for one in needed})
+        known = {one.name: values[one.name] for one in needed}
+        return TrainingResult(**{**known, "costs": Costs.read(values.get("costs"))})
     except (OSError, ValueError, KeyError, TypeError):
         return None

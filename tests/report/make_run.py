@@ -23,6 +23,9 @@ from stainda.evaluation import (
 from stainda.evaluation.curves import CALIBRATION_BINS
 from stainda.evaluation.metrics import OBJECT_MEASURES, PIXEL_MEASURES
 from stainda.files import write_csv, write_json
+from stainda.registration.results import BLOCK_FORMAT
+from stainda.registration.transforms import Transform
+from stainda.report.run import COLUMNS
 
 SIZE = 640  # of a made-up section, level-0 pixels
 COLOURS = {"PAS": (196, 110, 170), "JONES": (150, 140, 150), "SR": (205, 90, 80), "CD68": (170, 150, 120)}
@@ -30,8 +33,10 @@ TITLES = {
     "source_only": "Source only", "hed_augmentation": "HED augmentation", "macenko": "Macenko normalisation",
     "dann": "DANN", "propagated_labels": "Propagated labels", "oracle": "Oracle (target labels)",
 }  # fmt: skip
+LABELS = {"few_shot": {"name": "few_shot", "k": 8}, "propagated_labels": "propagated", "oracle": "all"}
 GAIN = {
     "source_only": 0.0, "hed_augmentation": 0.45, "macenko": -0.1, "dann": 0.3, "propagated_labels": 0.8, "oracle": 1.0,
+    "few_shot": 0.9,
 }  # fmt: skip
 
 
@@ -47,8 +52,12 @@ def make_run(
     seeds: int = 2,
     trials: int = 2,
     evidence: bool = True,
+    costs: bool = False,
 ) -> Path:
-    """Write the run directory and return it. ``test_patients`` counts those of all centres together."""
+    """Write the run directory and return it. ``test_patients`` counts those of all centres together.
+
+    ``costs``: memory and energy of the processor were measured.
+    """
     rng = np.random.default_rng(4)
     config = _study(stains, centres, strategies, seeds, trials)
     folder.mkdir(parents=True, exist_ok=True)
@@ -63,6 +72,8 @@ def make_run(
     jobs = _jobs(folder, config, cohort, rng, failed_job)
     if evidence:
         _evidence(folder, jobs, cohort)
+    if costs:
+        jobs = [{**job, **_costs(job["strategy"], job["seed"])} for job in jobs]
     write_csv(folder / "trials.csv", jobs, list(jobs[0]))
     write_csv(
         folder / "stages.csv",
@@ -98,7 +109,10 @@ def _study(stains, centres, strategies, seeds, trials) -> StudyConfig:
             "protocol": {"sources": ["PAS@A"], "targets": ["rest"], "seeds": seeds},
             "search": {"trials": trials},
             "evaluation": {"resamples": 400},
-            "strategies": [{"name": name, "title": TITLES.get(name, ""), "reference": ""} for name in strategies],
+            "strategies": [
+                {"name": name, "title": TITLES.get(name, ""), "reference": "", "labels": LABELS.get(name, "source")}
+                for name in strategies
+            ],
         }
     )
 
@@ -317,6 +331,106 @@ def _params(strategy: str, trial: int) -> dict:
     rate = 1e-3 if trial == 0 else float(10 ** draw.uniform(-4, -2))
     params = {"training.learning_rate": rate, "training.loss": ["dice", "focal"][trial % 2]}
     return params | ({"align.params.weight": float(draw.uniform(0.05, 1))} if strategy == "dann" else {})
+
+
+def _costs(strategy: str, seed: int) -> dict:
+    more = strategy == "dann"
+    return {
+        "peak_memory_mib": 900.0 + 250 * more + seed, "peak_gpu_memory_mib": "", "gpu_energy_wh": "",
+        "cpu_energy_wh": 0.2 + 0.1 * more,
+    }  # fmt: skip
+
+
+def review_and_annotators(folder: Path) -> None:
+    """Decisions of a review, several annotators and landmark errors, as their stages write them."""
+    cohort = pd.read_csv(folder / "cohort.csv")
+    slides = list(cohort.loc[cohort["role"] == "target", "slide"])
+    made = [("accept", ""), ("nudge", ""), ("reject", ""), ("accept", "the source annotation was changed since")]
+    write_csv(
+        folder / "review" / "applied.csv",
+        [
+            {
+                "id": f"g{index}", "class": "glomerulus", "block": "P01", "source": "P01_PAS", "target": slide,
+                "decision": kind, "reviewer": "Dr A. Name", "time": "2026-01-02T10:00:00+00:00",
+                "status": "stale" if reason else "applied", "reason": reason,
+            }
+            for slide in slides[:3]
+            for index, (kind, reason) in enumerate(made)
+        ],
+        ("id", "class", "block", "source", "target", "decision", "reviewer", "time", "status", "reason"),
+    )  # fmt: skip
+    names = ("first_reader", "second reader", "Ünal & Co")
+    pd.DataFrame(
+        [
+            {"slide": slide, "class": "glomerulus", "annotator": name, "objects": 11 + index, "area_px": 5e4,
+             "sensitivity": 0.9 + 0.02 * index, "specificity": 0.99, "precision": 0.9, "dice": 0.91,
+             "object_recall": 0.95, "object_precision": 0.9, "weight": 1.0}
+            for slide in slides[:2]
+            for index, name in enumerate(names)
+        ]
+    ).to_csv(folder / "annotations" / "annotators.csv", index=False)  # fmt: skip
+    pairs = [(names[0], names[1], 0.88, ""), (names[0], names[2], 0.9, ""), ("all", "all", "", 0.81)]
+    pd.DataFrame(
+        [
+            {"slide": slide, "class": "glomerulus", "first": one, "second": two, "dice": dice,
+             "cohen_kappa": dice and dice - 0.1, "fleiss_kappa": fleiss, "object_f1": dice and 0.93}
+            for slide in slides[:2]
+            for one, two, dice, fleiss in pairs
+        ]
+    ).to_csv(folder / "annotations" / "annotator_agreement.csv", index=False)  # fmt: skip
+    errors = {"before": 180.0, "rigid": 9.0, "non-rigid": 4.0}
+    pd.DataFrame(
+        [
+            {"block": "P01", "source": slide, "target": "P01_PAS", "step": step, "n_landmarks": 14,
+             "tre_median_px": error, "tre_mean_px": error, "tre_p90_px": 2 * error, "tre_max_px": 3 * error,
+             "tre_median_um": error / 2, "tre_mean_um": error / 2, "tre_p90_um": error, "tre_max_um": 1.5 * error,
+             "rtre_median": error / 905, "rtre_mean": error / 905, "rtre_max": error / 300,
+             "robustness": "" if step == "before" else 1.0, "reason": ""}
+            for slide in slides[:2]
+            for step, error in errors.items()
+        ]
+    ).to_csv(folder / "registration" / "landmarks.csv", index=False)  # fmt: skip
+
+
+def through_stains(folder: Path, block: str = "P04", objects: Sequence[str] = ("g11", "g0")) -> None:
+    """Objects of a block followed through its sections, all in one frame, as a study leaves them when it is scored.
+
+    A frame of identity maps; the last section of the block is refused. The first objects are failures, worst first,
+    the last is the median case.
+    """
+    cohort = pd.read_csv(folder / "cohort.csv", keep_default_na=False)
+    sections, side = cohort[cohort["block"] == block].to_dict("records"), 160.0
+    reference, last = sections[0]["slide"], sections[-1]["slide"]
+    refused = {last: "only 6 matches, 15 are needed"}
+    place = folder / "registration" / block
+    for row in sections[:-1]:
+        Transform.identity(row["slide"], (SIZE, SIZE), reference, (SIZE, SIZE)).save(place / row["slide"])
+    head = {"format": BLOCK_FORMAT, "block": block, "settings": "5e771265", "reference": reference, "rows": []}
+    head |= {"placed": [row["slide"] for row in sections[:-1]], "refused": refused}
+    write_json(place / "block.json", head)
+    rows = []
+    (folder / "through").mkdir(exist_ok=True)
+    for number, name in enumerate(objects, start=1):
+        cx, cy, _ = _centres(sections[0])[int(name[1:])]
+        for row in sections:
+            there = row["slide"] not in refused
+            image = f"through/{number}__{row['slide']}.jpg" if there else ""
+            if there:
+                Image.new("RGB", (288, 288), COLOURS[row["stain"]]).save(folder / image, quality=80)
+            about = {name: row[name] for name in ("slide", "section", "stain", "centre", "domain", "role", "patient")}
+            rows.append(
+                {
+                    **about, "place": number, "kind": "typical" if number == len(objects) else "worst", "of": 36,
+                    "trainings": 2, "asked": 2, "missed": 4 if number < len(objects) else 1, "tried": 4,
+                    "false_um2": 1200.0 if number < len(objects) else 0.0, "block": block, "object": f"{block}/{name}",
+                    "class": "glomerulus", "frame": reference, "registration": head["settings"], "x": cx - side / 2,
+                    "y": cy - side / 2, "side": side, "um_per_px": 0.5, "shape": name if there else "",
+                    "image": image, "reason": "" if there else f"not registered: {refused[row['slide']]}",
+                }
+            )  # fmt: skip
+    write_csv(folder / "through" / "through.csv", rows, COLUMNS["through/through.csv"])
+    left_out = [{"block": "P05", "slide": "", "reason": "no two of its sections could be registered"}]
+    write_csv(folder / "through" / "left_out.csv", left_out, COLUMNS["through/left_out.csv"])
 
 
 def _evidence(folder: Path, jobs: list[dict], cohort: list[dict]) -> None:

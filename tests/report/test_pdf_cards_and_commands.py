@@ -12,13 +12,12 @@ from typer.testing import CliRunner
 from stainda.cli.app import app
 from stainda.errors import StaindaError
 from stainda.evaluation import read_records, write_records
-from stainda.files import write_json
 from stainda.report import load_run, make_plot, view
 from stainda.report.cards import card_text, model_cards
 from stainda.report.centres import centres
 from stainda.report.data_tables import excluded
 from stainda.report.pdf import figure_page, write_pdf
-from stainda.report.result_tables import cost, strategies_by_domain
+from stainda.report.result_tables import strategies_by_domain
 from stainda.report.tables import Table, number, text
 from stainda.report.words import Sentence
 from stainda.report.writer import MOST_ROWS, Writer
@@ -100,20 +99,6 @@ def test_slides_left_out_are_named_with_the_reason(run, tmp_path):
     assert rows.loc[lost, "reason"] == "it has no annotations of its own" and rows.loc[lost, "from"] == "scoring"
     refused = load_run(copy).quality.query("status == 'refused'")["source"].item()
     assert rows.loc[refused, "reason"] == "only 6 matches, 15 are needed"
-
-
-def test_memory_and_energy_are_shown_where_measured_and_said_to_lack_where_not(run, tmp_path):
-    import shutil
-
-    copy = tmp_path / "run"
-    shutil.copytree(run, copy)
-    one = load_run(copy)
-    table = cost(one, view(one).look)
-    assert "peak memory and energy" in table.note and "Energy, Wh" not in table.columns
-    for job in (copy / "jobs").iterdir():
-        write_json(job / "result.json", {"score": 0.9, "energy_wh": 12.5})
-    table = cost(load_run(copy), view(copy).look)
-    assert table.columns[-1] == "Energy, Wh" and [row[-1].text for row in table.rows] == ["12.5"] * 3
 
 
 def test_a_long_table_is_cut_in_the_page_and_whole_beside_it(tmp_path):

@@ -8,8 +8,11 @@ import subprocess
 
 import pandas as pd
 import pytest
-from make_run import make_run
+import yaml
+from make_run import make_run, review_and_annotators
 
+from stainda.report import make_report
+from stainda.report.drawings import Drawing
 from stainda.report.exports import document, escaped, latex, markdown, write_tables
 from stainda.report.insight_tables import effects
 from stainda.report.plotting import view
@@ -77,23 +80,77 @@ def test_text_cannot_become_latex_commands_or_table_cells():
     assert all(len(re.findall(r"(?<!\\)\|", line)) == 3 for line in lines if line.startswith("|"))
 
 
-def test_latex_is_balanced_and_compiles_where_a_latex_is_installed(seen, tmp_path):
-    tables = [strategies_by_domain(seen.run, seen.analysis, "dice", seen.look), effects(seen, "dice"), NASTY]
-    for table in tables:
-        write_tables(table, tmp_path)
-        tex = (tmp_path / f"{table.name}.tex").read_text()
-        bare = re.sub(r"\\.", "", tex)
+def test_latex_is_balanced_and_every_row_has_every_column(seen):
+    for table in (strategies_by_domain(seen.run, seen.analysis, "dice", seen.look), effects(seen, "dice"), NASTY):
+        tex = latex(table)
+        bare = re.sub(r"\\[a-zA-Z]+|\\.", "", tex)
         assert bare.count("{") == bare.count("}") and bare.count("$") % 2 == 0
         assert sorted(re.findall(r"\\begin\{(\w+)", tex)) == sorted(re.findall(r"\\end\{(\w+)", tex))
-        widths = {len(row) for row in rows_of(tex)}
-        assert widths == {len(table.columns)} == {len(re.search(r"tabular\}\{(\w+)", tex).group(1))}
-    (tmp_path / "all.tex").write_text(document([table.name for table in tables]))
-    engine = next((name for name in ("pdflatex", "xelatex", "tectonic") if shutil.which(name)), None)
-    if engine is None:
-        pytest.skip("structure checked; no LaTeX is installed to compile it")
-    options = ["-interaction=nonstopmode", "-halt-on-error"] if engine != "tectonic" else []
-    done = subprocess.run([engine, *options, "all.tex"], cwd=tmp_path, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stdout[-2000:]
+        kinds = re.search(r"\\begin\{tabular\}\{(.*)\}", tex)[1]
+        kinds = re.sub(r">\{[^{}]*\}p\{[^{}]*\}", "p", kinds)
+        assert {len(row) for row in rows_of(tex)} == {len(table.columns)} == {len(kinds)}
+
+
+NASTY_TITLES = {
+    "source_only": "Source_only 100 % & more ~ ^ #1 $x$",
+    "dann": "[DANN] \\input{x} – µm ± 5 κ≥½ “q” 'ü' <b>",
+    "few_shot": "*few* 中文 🙂 Ångström œuvre --k=8\tαΩ",
+    "oracle": "Оракул | `id` \u202f«é» {}",
+}
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed: LaTeX cannot be compiled here")
+def test_all_tables_of_a_run_with_hostile_titles_compile(tmp_path, monkeypatch):
+    run = make_run(
+        tmp_path / "run", test_patients=3, stains=("PAS", "SR"), centres=("A",), seeds=1, trials=2,
+        strategies=tuple(NASTY_TITLES), costs=True,
+    )  # fmt: skip
+    review_and_annotators(run)
+    study = yaml.safe_load((run / "study.yaml").read_text())
+    for one in study["strategies"]:
+        one["title"] = NASTY_TITLES[one["name"]]
+    (run / "study.yaml").write_text(yaml.safe_dump(study))
+    monkeypatch.setattr(
+        "stainda.report.writer.draw", lambda figure, name, caption, alt, *_: Drawing(name, "", caption, alt)
+    )
+    folder = make_report(run).parent / "tables"
+    rows = [[text(f"[{index}]"), text("a_b " * 20), number(index)] for index in range(120)]
+    for table in (NASTY, Table("several_pages", "Long & wide.", ["[a]", "* b", "c"], rows, pd.DataFrame(), "A note.")):
+        write_tables(table, folder)
+    names = re.findall(r"\\input\{(\w+)\.tex\}", (folder / "all_tables.tex").read_text())
+    assert {"strategies_dice", "annotator_pairs", "landmarks", "review", "cost", "card_few_shot"} <= set(names)
+    (folder / "all_tables.tex").write_text(document([*names, "nasty_name", "several_pages"]))
+    out = tmp_path / "tex"
+    out.mkdir()
+    command = ["pdflatex", "-no-shell-escape", "-halt-on-error", "-interaction=nonstopmode", f"-output-directory={out}"]
+    done = subprocess.run([*command, "all_tables.tex"], cwd=folder, capture_output=True, timeout=300)
+    told = done.stdout.decode("utf-8", "replace")
+    assert done.returncode == 0, told[-2000:]
+    assert (out / "all_tables.pdf").stat().st_size > 10_000
+    assert "Missing character" not in told, "a font lacks a letter, which is then silently left out"
+    beyond = re.findall(r"(?:Float too large|Overfull .hbox).*\n.*", told)
+    assert not beyond, "a table reaches beyond the page"
+
+
+def test_letters_become_ascii_that_stands_for_them():
+    known = {
+        "µm²": r"\textmu{}m\textsuperscript{2}", "κ": r"$\kappa$", "Δ Α": r"$\Delta$ A", "é": r"\'{e}",
+        "e\u0301": r"\'{e}", "中": r"U+4E2D\allowbreak{}",
+        "Å": r"\r{A}", "ß": r"\ss{}", "--": "-{}-", "–": "--", "½": "1/2", "CO₂": "CO$_{2}$",
+        "\u200b\ufeffx": "x", "\x00": " ", "−1": "$-$1",
+    }  # fmt: skip
+    for given, wanted in known.items():
+        assert escaped(given) == wanted
+    everything = "".join(map(chr, range(0x3000)))
+    assert escaped(everything).isascii() and "\n" not in escaped(everything)
+
+
+def test_a_row_cannot_become_an_argument_of_the_line_before_it():
+    rows = [[text("[1cm] a")], [text("*")], [text("plain")]]
+    lines = latex(Table("t", "T.", ["[x]"], rows, pd.DataFrame())).splitlines()
+    assert [line for line in lines if line.endswith(r"\\")] == [
+        r"{}[x] \\", r"{}[1cm] a \\", r"{}* \\", r"plain \\"
+    ]  # fmt: skip
 
 
 def test_long_tables_are_left_to_the_csv(tmp_path):

@@ -13,6 +13,7 @@ import pytest
 from small_cohorts import write_study
 
 COMMAND = [sys.executable, "-c", "from stainda.cli import main; main()", "run"]
+COSTS = ["seconds", "cpu_seconds", "peak_memory_mib", "peak_gpu_memory_mib", "cpu_energy_wh", "gpu_energy_wh"]
 
 
 def _start(study: Path, out: Path) -> subprocess.Popen:
@@ -41,8 +42,8 @@ def _kill_and_compare(study: Path, folder: Path, kills: int, seed: int) -> None:
     assert last.wait(timeout=400) == 0, last.stderr.read()
     pd.testing.assert_frame_equal(_records(folder / "killed"), _records(folder / "whole"))
     pd.testing.assert_frame_equal(
-        pd.read_csv(folder / "killed" / "trials.csv").drop(columns=["seconds", "cpu_seconds"]),
-        pd.read_csv(folder / "whole" / "trials.csv").drop(columns=["seconds", "cpu_seconds"]),
+        pd.read_csv(folder / "killed" / "trials.csv").drop(columns=COSTS),
+        pd.read_csv(folder / "whole" / "trials.csv").drop(columns=COSTS),
     )
     assert not list((folder / "killed").rglob(".stainda-*")), "half-written files were left behind"
 

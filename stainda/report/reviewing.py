@@ -1,0 +1,54 @@
+"""What people decided about carried annotations (``stainda review``), as the last run honoured it."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from stainda.report.run import Run
+from stainda.report.tables import Table, plain_table
+from stainda.report.words import count, listed
+
+APPLIED = "review/applied.csv"
+DECISIONS = {
+    "accept": "accepted", "nudge": "moved", "redraw": "redrawn", "reject": "rejected", "unsure": "cannot tell",
+}  # fmt: skip
+"""Decisions as the page names them, in the order of its columns; see docs/review.md."""
+
+
+def review_words(run: Run) -> str:
+    """How many carried annotations were looked at, by whom; empty where none was."""
+    frame = run.tables[APPLIED]
+    if frame.empty:
+        return ""
+    stale = int(frame["status"].eq("stale").sum())
+    who = sorted({name for name in frame["reviewer"] if name})
+    carried = f" of {len(run.propagation)} carried annotations" if len(run.propagation) else ""
+    text = f"{len(frame)}{carried} {'was' if len(frame) == 1 else 'were'} reviewed"
+    text += f" by {listed(who) if len(who) <= 4 else count(len(who), 'person')}" if who else ""
+    if stale:
+        return f"{text}. {len(frame) - stale} decisions hold, {stale} did not any more and changed nothing."
+    return f"{text}; all these decisions hold."
+
+
+def review_table(run: Run) -> Table | None:
+    """Decisions by target stain and class, and how many of them no longer hold."""
+    frame = run.tables[APPLIED]
+    if frame.empty:
+        return None
+    stain = run.cohort.drop_duplicates("slide").set_index("slide")["stain"] if len(run.cohort) else pd.Series(dtype=str)
+    rows = frame.assign(stain=frame["target"].map(stain).fillna(frame["target"]))
+    applied, groups = rows["status"].eq("applied"), ["stain", "class"]
+    table = rows.groupby(groups, sort=False).agg(sections=("target", "nunique"), reviewed=("id", "size"))
+    for decision in DECISIONS:
+        mine = rows[applied & rows["decision"].eq(decision)]
+        table[decision] = mine.groupby(groups, sort=False).size().reindex(table.index, fill_value=0)
+    table["stale"] = rows[~applied].groupby(groups, sort=False).size().reindex(table.index, fill_value=0)
+    titles = {"stain": "Onto stain", "class": "Class", "sections": "Sections", "reviewed": "Reviewed"}
+    titles |= {decision: words.capitalize() for decision, words in DECISIONS.items()} | {"stale": "Stale"}
+    note = (
+        "Accepted, moved and redrawn outlines train with confidence 1; rejected ones are background; the pixels of "
+        "those that nobody could tell are ignored. Stale: the annotation or its registration changed after the review, "
+        "so the decision was not applied."
+    )
+    digits = dict.fromkeys([name for name in titles if name not in groups], 0)
+    return plain_table("review", "Decisions on carried annotations.", table.reset_index(), titles, digits, note)

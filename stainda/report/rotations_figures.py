@@ -1,0 +1,82 @@
+"""Figures of a study of several rotations that a single study does not have."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from stainda.report.figures import INK, STYLE, VERMILION, WIDTH_MM, Look, new_figure
+
+MOST_NUMBERS = 18
+"""Columns of a matrix above which its cells carry colour alone."""
+
+
+def sources_to_targets(
+    pairs: pd.DataFrame,
+    names: Sequence[str],
+    look: Look,
+    rows: Mapping[str, str],
+    domains: Sequence[str],
+    axis: str,
+    limits: tuple[float, float],
+) -> Figure:
+    """From the sources of each rotation (rows) to each domain (columns): one matrix per strategy.
+
+    Args:
+        pairs: columns ``strategy``, ``rotation``, ``domain``, ``role``, ``mean``; cells of role ``source`` are framed.
+        rows: titles of the rotations, in their order.
+        domains: the columns, in their order.
+    """
+    with mpl.rc_context(STYLE):
+        widest = max(len(title) for title in rows.values())
+        labels = min(46.0, 8 + 1.55 * widest)
+        cell = 11.0 if len(domains) <= MOST_NUMBERS else 6.0
+        each = 6 + cell * len(domains)
+        across = int(max(1, min(len(names), (WIDTH_MM - labels - 16) // each)))
+        down = -(-len(names) // across)
+        steep = len(domains) > 3 or max(map(len, domains)) > 7
+        below = (6 + 1.3 * max(map(len, domains))) if steep else 8
+        figure, axes = new_figure(
+            12 + below + down * (9 + 6.6 * len(rows)), min(WIDTH_MM, labels + 18 + across * each),
+            nrows=down, ncols=across, sharex=True, sharey=True, squeeze=False,
+        )  # fmt: skip
+        middle = limits[0] + 0.55 * (limits[1] - limits[0])
+        order = list(rows)
+        shown = None
+        for index, place in enumerate(axes.flat):
+            place.set_visible(index < len(names))
+            if index >= len(names):
+                continue
+            mine = pairs[pairs["strategy"] == names[index]]
+            table = mine.pivot_table(index="rotation", columns="domain", values="mean")
+            values = table.reindex(index=order, columns=list(domains)).to_numpy(float)
+            shown = place.imshow(
+                np.ma.masked_invalid(values), cmap="cividis", vmin=limits[0], vmax=limits[1], aspect="auto"
+            )
+            if len(domains) <= MOST_NUMBERS:
+                for (y, x), value in np.ndenumerate(values):
+                    tone = INK if not np.isfinite(value) else "#ffffff" if value < middle else "#000000"
+                    words = "–" if not np.isfinite(value) else f"{value:.2f}" if limits[1] <= 10 else f"{value:.0f}"
+                    place.text(x, y, words, ha="center", va="center", fontsize=7, color=tone)
+            for own in mine[mine["role"] == "source"].to_dict("records"):
+                corner = (list(domains).index(own["domain"]) - 0.46, order.index(own["rotation"]) - 0.42)
+                place.add_patch(Rectangle(corner, 0.92, 0.84, fill=False, edgecolor=VERMILION, linewidth=1.4))
+            place.set_title(look.title(names[index]), loc="left")
+            place.set_xticks(
+                range(len(domains)), domains, rotation=55 if steep else 0, ha="right" if steep else "center",
+                rotation_mode="anchor" if steep else None,
+            )  # fmt: skip
+            place.set_yticks(range(len(order)), list(rows.values()))
+            place.tick_params(length=0, labelbottom=index + across >= len(names))
+            place.spines[:].set_visible(False)
+        figure.supxlabel("tested on", fontsize=8)
+        assert shown is not None
+        bar = figure.colorbar(shown, ax=axes, fraction=0.05, pad=0.02)
+        bar.set_label(axis)
+        bar.outline.set_visible(False)  # type: ignore[operator]
+        return figure
