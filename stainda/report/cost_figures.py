@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from stainda.report.figures import LINE, STYLE, Look, apart, new_figure
+from stainda.report.figures import LETTER_MM, LINE, STYLE, Look, apart, new_figure
 
 ACROSS = 3
 
@@ -31,6 +31,9 @@ def cost_against_score(
         figure, axes = new_figure(
             down * height, 150 if across == 1 else 170, nrows=down, ncols=across, sharey=True, squeeze=False
         )
+        longest = max(len(look.title(name)) for name in cost["strategy"])
+        margin = min(0.3, LETTER_MM * longest / (25.4 * figure.get_size_inches()[0]))
+        figure.set_layout_engine("constrained", rect=(0, 0, 1 - margin, 1))
         heights = apart(cost["mean"].to_numpy(float), limits, 5 / max(42, 5 * len(cost)))
         places = list(axes.flat)
         for index, (place, (column, title)) in enumerate(zip(places, quantities.items(), strict=False)):

@@ -13,6 +13,7 @@ from matplotlib.patches import Rectangle
 from stainda.report.figures import (
     BLUE,
     INK,
+    LETTER_MM,
     LINE,
     MUTED,
     STYLE,
@@ -30,8 +31,8 @@ DISTANCES = {
     "proxy_a_distance": "proxy A-distance of features",
     "cka": "CKA of features of the same tissue",
 }
-LETTER_MM = 1.4
-"""About the width of a letter of 7 pt."""
+BOUNDED = {"proxy_a_distance": (0.0, 2.0), "cka": (0.0, 1.0)}
+"""Distances whose ends are known: 2 where a classifier never mistakes a domain, CKA 1 where both agree."""
 
 
 def source_to_target(
@@ -136,7 +137,7 @@ def gap_against_loss(table: pd.DataFrame, axis: str) -> Figure:
         for place, name in zip(axes.flat, known, strict=False):
             rows = table[table[name].notna()]
             place.plot(rows[name], rows["loss"], "o", color=BLUE, markersize=4)
-            low, high = float(rows[name].min()), float(rows[name].max())
+            low, high = BOUNDED.get(name, (float(rows[name].min()), float(rows[name].max())))
             width = max(high - low, 1e-6)
             heights = apart(rows["loss"].to_numpy(float), (ends[0] - room, ends[1] + room), min(0.06, 0.9 / len(rows)))
             for row, height in zip(rows.to_dict("records"), heights, strict=True):
@@ -148,6 +149,8 @@ def gap_against_loss(table: pd.DataFrame, axis: str) -> Figure:
             place.set_xlim(low - 0.08 * width, high + 0.48 * width)
             place.set_ylim(ends[0] - 1.6 * room, ends[1] + 1.6 * room)
             place.set_xlabel(DISTANCES[name])
+            ticks = [tick for tick in place.get_xticks() if tick <= high + 0.1 * width]
+            place.set_xticks(ticks if name not in BOUNDED else np.linspace(low, high, 5))
             place.grid()
         figure.supylabel(axis, fontsize=8)
         return figure

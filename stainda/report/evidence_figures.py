@@ -16,6 +16,7 @@ from stainda.report.figures import BLUE, INK, LINE, MUTED, STYLE, VERMILION, Loo
 
 Floats = npt.NDArray[np.float64]
 _WIDEST = 4
+THOUSANDS_FROM = 20_000.0
 
 
 @dataclass(frozen=True)
@@ -116,29 +117,42 @@ def bland_altman_panels(
     Args:
         pairs: by strategy, columns ``found`` and ``there``.
         agreements: of the same.
-        unit: of both.
+        unit: of both; large areas are shown in thousands of it.
     """
     with mpl.rc_context(STYLE):
         names = look.present(list(pairs))
-        figure, axes = panels(len(names), _WIDEST, 15, 40)
+        largest = max(float(np.nanmax(np.abs(pair.to_numpy(float)), initial=0.0)) for pair in pairs.values())
+        factor = 1e-3 if unit == "µm²" and largest >= THOUSANDS_FROM else 1.0
+        unit = unit if factor == 1 else f"10³ {unit}"
+        figure, axes = panels(len(names), _WIDEST, 15, 40, shared=not own_scales(pairs))
         for place, name in zip(axes.flat, names, strict=False):
-            rows, one = pairs[name].dropna(), agreements[name]
+            rows, one = pairs[name].dropna() * factor, agreements[name]
+            bias, lower, upper = (factor * value for value in (one.bias, one.lower, one.upper))
             place.axhline(0, color=INK, linewidth=0.7)
-            if np.isfinite(one.lower):
-                place.axhspan(one.lower, one.upper, color=LINE, alpha=0.5, linewidth=0)
-                for end in (one.lower, one.upper):
+            if np.isfinite(lower):
+                place.axhspan(lower, upper, color=LINE, alpha=0.5, linewidth=0)
+                for end in (lower, upper):
                     place.axhline(end, color=VERMILION, linewidth=0.8, linestyle=(0, (4, 2)))
-            if np.isfinite(one.bias):
-                place.axhline(one.bias, color=BLUE, linewidth=1.1)
+            if np.isfinite(bias):
+                place.axhline(bias, color=BLUE, linewidth=1.1)
             place.plot(
                 (rows["found"] + rows["there"]) / 2, rows["found"] - rows["there"], look.marker(name),
                 markerfacecolor="none", markeredgecolor=look.colour(name), markersize=3.6, markeredgewidth=0.9,
             )  # fmt: skip
             place.set_title(look.title(name), loc="left")
             place.margins(x=0.1, y=0.12)
+            place.locator_params(nbins=4)
         figure.supxlabel(f"mean of found and annotated, {unit}", fontsize=8)
-        figure.supylabel("found − annotated", fontsize=8)
+        figure.supylabel(f"found − annotated, {unit}", fontsize=8)
         return figure
+
+
+def own_scales(pairs: Mapping[str, pd.DataFrame]) -> bool:
+    """Whether one strategy is so far off that on its scale nothing could be seen of the others."""
+    wide = [
+        float(np.ptp([*(rows["found"] - rows["there"]), 0.0])) for pair in pairs.values() if len(rows := pair.dropna())
+    ]
+    return bool(wide) and max(wide) > 8 * float(np.median(wide)) > 0
 
 
 def froc_steps(detections: Ranked, n_slides: int) -> tuple[Floats, Floats]:

@@ -21,6 +21,8 @@ from matplotlib.figure import Figure
 INK, MUTED, LINE = "#1b1b1d", "#77777c", "#d9d9dc"
 BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY = "#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9"
 WIDTH_MM = 170.0
+LETTER_MM = 1.4
+"""About the width of a letter of 7 pt."""
 STYLE: Any = {
     "text.parse_math": False,  # a $ in a title is a $
     "font.family": "sans-serif", "font.size": 8.0, "axes.titlesize": 8.5, "axes.labelsize": 8.0,
@@ -245,12 +247,12 @@ def strategy_axis(place: Axes, names: Sequence[str], look: Look) -> None:
     place.set_ylim(len(names) - 0.4, -0.6)
 
 
-def panels(count: int, widest: int, around_mm: float, each_mm: float) -> tuple[Figure, Any]:
+def panels(count: int, widest: int, around_mm: float, each_mm: float, shared: bool = True) -> tuple[Figure, Any]:
     """Panels in as few rows as ``widest`` columns allow, rows as equally full as can be; unused ones hidden."""
     down = max(1, -(-count // widest))
     across = max(1, -(-count // down))
     figure, axes = new_figure(
-        around_mm + down * each_mm, nrows=down, ncols=across, sharex=True, sharey=True, squeeze=False
+        around_mm + down * each_mm, nrows=down, ncols=across, sharex=shared, sharey=shared, squeeze=False
     )
     for index, place in enumerate(axes.flat):
         place.set_visible(index < count)

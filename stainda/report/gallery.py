@@ -19,7 +19,7 @@ from stainda.evaluation.selection import DEFAULT_RULE
 from stainda.evaluation.summary import ALL_TARGETS, Analysis
 from stainda.report.drawings import picture
 from stainda.report.run import Run
-from stainda.report.words import headline
+from stainda.report.words import count, headline
 
 FATES = ("truth", "hit", "missed", "false")
 OUTLINES = (
@@ -31,7 +31,7 @@ OUTLINES = (
     "path.false{stroke:#d4008f;stroke-width:2.2;stroke-dasharray:1.5 2.5;stroke-linecap:round}"
 )
 """Outlines are told apart by colour and by dash; on white they stand out from any stain."""
-MOST_DOMAINS, MOST_STRATEGIES = 12, 4
+MOST_DOMAINS, MOST_STRATEGIES = 12, 5
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def make_gallery(run: Run, analysis: Analysis, size: int = 420) -> Gallery:
     if hidden > 0:
         skipped.append(f"{hidden} more domains are not shown here")
     rest = len(set(run.records["strategy"])) - len(strategies)
-    note = f"{rest} further strategies are not shown here; their predictions are in jobs/." if rest > 0 else ""
+    note = f"Not shown here: {count(rest, 'strategy')}; predictions of all are in jobs/." if rest > 0 else ""
     return Gallery(tuple(fields), note, tuple(skipped))
 
 

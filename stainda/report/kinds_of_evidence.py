@@ -141,7 +141,8 @@ def _bland_altman(view: View, selection: str, what: str, title: str) -> Plot:
         frame,
         f"{title}, over the target test slides, seeds averaged; a mark per patient, {people(n)}. Blue: mean "
         "difference; "
-        f"{limits}; intervals of both are in the table.",
+        f"{limits}; intervals of both are in the table."
+        + (" Every panel has a scale of its own." if evidence_figures.own_scales(pairs) else ""),
         f"Bland-Altman plots of {what} for {len(pairs)} strategies; numbers in the table.",
     )
 

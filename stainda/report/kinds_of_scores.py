@@ -9,7 +9,7 @@ from stainda.evaluation.summary import ALL_SOURCES, ALL_TARGETS
 from stainda.report import cost_figures, costs, domain_figures, figures, result_tables
 from stainda.report.kinds import Plot, register
 from stainda.report.study_view import NotDrawable, View, axis_limits, axis_title, measure_of, people, sample, set_apart
-from stainda.report.words import measure_title
+from stainda.report.words import count, measure_title
 
 MOST_PANELS = 24
 MOST_MARKS = 500
@@ -189,7 +189,7 @@ def slopes(view: View, measure: str, selection: str) -> Plot:
         raise NotDrawable("there is no strategy beside the baseline")
     better = measure_of(measure).higher_is_better
     rest = scores.shape[1] - 1 - len(names)
-    more = f" {rest} further strategies are in the CSV." if rest else ""
+    more = f" In the CSV alone: {count(rest, 'strategy')}." if rest else ""
     return Plot(
         statistic_figures.paired_slopes(scores, names, view.look, axis_title(measure), better),
         scores.reset_index(),

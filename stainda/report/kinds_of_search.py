@@ -11,7 +11,7 @@ from stainda.report import figures, search_figures
 from stainda.report.kinds import Plot, register
 from stainda.report.search_tables import FEWEST_FOR_IMPORTANCE, importance_table, searched, trial_table
 from stainda.report.study_view import NotDrawable, View, measure_of
-from stainda.report.words import headline_class, measure_title
+from stainda.report.words import count, headline_class, measure_title
 
 MOST_PANELS, MOST_ROWS, MOST_SETTINGS = 16, 6, 4
 
@@ -159,5 +159,5 @@ def _trials(view: View, least: int) -> tuple[pd.DataFrame, list[str]]:
     return table, columns
 
 
-def _rest(count: int) -> str:
-    return f" {count} further strategies are in the CSV." if count > 0 else ""
+def _rest(n: int) -> str:
+    return f" In the CSV alone: {count(n, 'strategy')}." if n > 0 else ""

@@ -22,7 +22,7 @@ from stainda.evaluation.objects import polygons
 from stainda.evaluation.summary import Analysis
 from stainda.registration.results import BlockResult, load_block
 from stainda.report.drawings import picture
-from stainda.report.gallery import FATES, job_of, path_data, predictions_of, read_outlines, shown_strategies
+from stainda.report.gallery import job_of, path_data, predictions_of, read_outlines, shown_strategies
 from stainda.report.run import Run
 from stainda.report.words import count
 
@@ -75,6 +75,9 @@ class FollowedObject:
     bar_text: str
     strategies: tuple[str, ...]
     rows: tuple[SectionRow, ...]
+    sections: tuple[str, ...] = ()
+    """Those that can be shown; ``fates`` has for every strategy, pictured or not, what became of the object there."""
+    fates: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
     @property
     def file(self) -> str:
@@ -94,12 +97,14 @@ class ThroughStains:
 
 
 def make_through(run: Run, analysis: Analysis) -> ThroughStains:
-    """The objects of ``through/through.csv`` with what the strategies shown on the page made of them."""
+    """The objects of ``through/through.csv`` with what every strategy made of them; pictures of a few strategies."""
     table = run.tables["through/through.csv"]
     skipped = _left_out(run)
     if table.empty:
         return ThroughStains(absent=_absence(run, skipped), skipped=skipped)
-    jobs = {name: job for name in shown_strategies(run, analysis) if (job := job_of(run, analysis, name))}
+    order = [one.name for one in run.study.strategies]
+    jobs = {name: job for name in order if (job := job_of(run, analysis, name))}
+    pictured = [name for name in shown_strategies(run, analysis) if name in jobs]
     blocks: dict[str, BlockResult] = {}
     faults: list[str] = []
     for block, settings in table.drop_duplicates("block").set_index("block")["registration"].items():
@@ -114,7 +119,7 @@ def make_through(run: Run, analysis: Analysis) -> ThroughStains:
     slides = _Slides(run, jobs)
     objects, rows = [], []
     for _, part in table[table["block"].isin(list(blocks))].groupby("place", sort=True):
-        one, fates = _object(run, part, blocks[str(part["block"].iloc[0])], jobs, slides)
+        one, fates = _object(run, part, blocks[str(part["block"].iloc[0])], jobs, pictured, slides)
         objects.append(one)
         rows += fates
     absent = "" if objects else "No object can be shown"
@@ -179,11 +184,19 @@ def _polygonal(shape: Any) -> Any:
 
 
 def _object(
-    run: Run, part: pd.DataFrame, block: BlockResult, jobs: Mapping[str, str], slides: _Slides
+    run: Run,
+    part: pd.DataFrame,
+    block: BlockResult,
+    jobs: Mapping[str, str],
+    pictured: Sequence[str],
+    slides: _Slides,
 ) -> tuple[FollowedObject, list[dict[str, Any]]]:
     first = part.iloc[0]
     side, um_per_px = float(first["side"]), float(first["um_per_px"])
-    sections, fates = [], []
+    sections: list[SectionRow] = []
+    fates: list[dict[str, Any]] = []
+    seen: list[str] = []
+    of_all: dict[str, list[str]] = {name: [] for name in jobs}
     for row in part.to_dict("records"):
         image = run.path(row["image"]) if row["image"] else None
         transform = block.transforms.get(row["slide"])
@@ -197,37 +210,53 @@ def _object(
         data, size, _ = picture(image, SHOWN_PIXELS)
         window = _Window(float(row["x"]), float(row["y"]), side / size, size)
         truth = slides.truth(row["slide"])
-        drawn, _ = window.of([] if truth is None else truth[truth["class"] == row["class"]], transform.to_frame)
-        text = "outlined in the middle" if row["shape"] else "does not show the object" if truth is not None else ""
-        cells = [_cell(run, slides, window, transform.to_frame, row, name) for name in jobs]
+        there = window.of([] if truth is None else truth[truth["class"] == row["class"]], transform.to_frame)
+        text = "outlined here" if row["shape"] else "does not show the object" if truth is not None else ""
+        cells = {
+            name: _cell(run, slides, window, transform.to_frame, row, name, there, name in pictured) for name in jobs
+        }
+        shown = tuple(cells[name] for name in pictured)
         sections.append(
-            SectionRow(row["slide"], title, about, data, "", path_data(drawn), text or "not annotated", tuple(cells))
+            SectionRow(row["slide"], title, about, data, "", path_data(there[0]), text or "not annotated", shown)
         )
-        for (strategy, job), cell in zip(jobs.items(), cells, strict=True):
+        seen.append(title)
+        for strategy, job in jobs.items():
+            cell = cells[strategy]
+            of_all[strategy].append(cell.text)
             found = {"strategy": strategy, "job": job, "fate": cell.fate, "iou": cell.iou, "reason": ""}
             about_row = {key: row[key] for key in FATE_COLUMNS if key in row}
             fates.append({**about_row, **found, "false_in_field": None if cell.fate == NOT_SCORED else cell.false})
     bar, bar_text = _scale_bar(side * um_per_px)
     wide = f"{side * um_per_px:.0f} µm" if math.isfinite(um_per_px) else f"{side:.0f} pixels"
     words = f"Field of view {wide}, in the frame of {first['frame']}"
-    shown = FollowedObject(
+    object_ = FollowedObject(
         int(first["place"]), _title(first), _failures(first), words, SHOWN_PIXELS, bar * SHOWN_PIXELS, bar_text,
-        tuple(run.label(name) for name in jobs), tuple(sections),
+        tuple(run.label(name) for name in pictured), tuple(sections), tuple(seen),
+        tuple((run.label(name), tuple(texts)) for name, texts in of_all.items()),
     )  # fmt: skip
-    return shown, fates
+    return object_, fates
 
 
-def _cell(run: Run, slides: _Slides, window: _Window, to_frame: Any, row: Mapping[str, Any], strategy: str) -> Cell:
+def _cell(
+    run: Run,
+    slides: _Slides,
+    window: _Window,
+    to_frame: Any,
+    row: Mapping[str, Any],
+    strategy: str,
+    truth: tuple[Any, Any],
+    pictured: bool,
+) -> Cell:
     title = run.label(strategy)
     matched = slides.matched(row["slide"], strategy, row["class"])
     if matched is None:
         return Cell(title, NOT_SCORED, "not scored")
     there, detected, matching = matched
-    drawn, seen = window.of(there, to_frame)
+    drawn, seen = truth
     found, seen_found = window.of(detected, to_frame)
     of_truth, of_found = matching.truth[seen], matching.predicted[seen_found]
-    shown = {"truth": drawn[of_truth >= 0], "missed": drawn[of_truth == -1]}
-    shown |= {"hit": found[of_found >= 0], "false": found[of_found == -1]}
+    shown = {"truth": drawn[of_truth >= 0], "missed": drawn[of_truth == -1]} if pictured else {}
+    shown |= {"hit": found[of_found >= 0], "false": found[of_found == -1]} if pictured else {}
     false = int((of_found == -1).sum())
     fate, iou = ABSENT, math.nan
     at = np.flatnonzero(there["id"].to_numpy() == row["shape"])
@@ -236,7 +265,7 @@ def _cell(run: Run, slides: _Slides, window: _Window, to_frame: Any, row: Mappin
         fate, iou = (HIT if value >= 0 else MISSED if value == -1 else IGNORED), float(matching.iou[at[0]])
     words = {HIT: f"hit, IoU {iou:.2f}", MISSED: "missed", ABSENT: "nothing to find", IGNORED: "in an ignored region"}
     text = words[fate] + (f"; {false} false" if false else "")
-    return Cell(title, fate, text, {name: path_data(shown[name]) for name in FATES}, iou, false)
+    return Cell(title, fate, text, {name: path_data(paths) for name, paths in shown.items()}, iou, false)
 
 
 def _title(row: Mapping[str, Any]) -> str:

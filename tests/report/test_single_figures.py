@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -47,6 +49,16 @@ def test_every_kind_is_legible_and_says_how_many_it_is_made_of(seen, kind):
         if place.get_visible():
             box = place.get_tightbbox()
             assert box.x0 >= -2 and box.y0 >= -2 and box.x1 <= width + 2 and box.y1 <= height + 2, "text is cut off"
+            for axis in (place.xaxis, place.yaxis):
+                _tick_labels_stand_apart(axis)
+
+
+def _tick_labels_stand_apart(axis):
+    boxes = [one.get_window_extent() for one in axis.get_ticklabels() if one.get_visible() and one.get_text()]
+    low, high = ("x0", "x1") if axis.axis_name == "x" else ("y0", "y1")
+    boxes = sorted(boxes, key=lambda box: getattr(box, low))
+    for first, second in itertools.pairwise(boxes):
+        assert getattr(first, high) <= getattr(second, low) + 1, f"tick labels of {axis.get_label_text()} overlap"
 
 
 def test_strategies_stand_in_the_order_of_the_study_in_every_figure(seen):
