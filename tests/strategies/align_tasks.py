@@ -8,11 +8,13 @@ a U-Net of three levels, 60 steps, batch statistics per domain; Dice on new patc
 
 The table of docs/strategies.md is made by::
 
-    python tests/strategies/align_tasks.py moons blobs
+    python tests/strategies/align_tasks.py moons blobs --out docs/results/align_tasks.csv
 """
 
 from __future__ import annotations
 
+import argparse
+import csv
 import sys
 import tempfile
 from pathlib import Path
@@ -127,21 +129,24 @@ def blobs_scores(name, factor=1.0, seeds=3):
     return np.asarray([train_on_blobs(strategy, seed) for seed in range(seeds)])
 
 
-def main(tasks, factors=(1.0, 0.1, 10.0)):
+def main(arguments, factors=(1.0, 0.1, 10.0)):
     torch.set_num_threads(1)
-    for task in tasks:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tasks", nargs="*", choices=["moons", "blobs", []], default=["moons", "blobs"])
+    parser.add_argument("--out", type=argparse.FileType("w"), default=sys.stdout)
+    asked = parser.parse_args(arguments)
+    table = csv.writer(asked.out, lineterminator="\n")
+    table.writerow(["task", "strategy", "weight_factor", "source", "target", "target_seed_0", "seed_1", "seed_2"])
+    for task in asked.tasks:
         scores = {"moons": moons_scores, "blobs": blobs_scores}[task]
         plain = ("source_only",) if task == "moons" else ("source_only", "adabn")
         for name in (*plain, *ALIGNED):
             for factor in (1.0,) if name in plain else factors:
                 found = scores(name, factor)
-                target = " ".join(f"{one:.3f}" for one in found[:, 1])
-                print(
-                    f"{task} {name} weight x{factor:g} source {found[:, 0].mean():.3f} "
-                    f"target {found[:, 1].mean():.3f} ({target})",
-                    flush=True,
-                )
+                numbers = [*found.mean(0), *found[:, 1]]
+                table.writerow([task, name, f"{factor:g}", *(f"{one:.3f}" for one in numbers)])
+                asked.out.flush()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:] or ["moons", "blobs"])
+    main(sys.argv[1:])
