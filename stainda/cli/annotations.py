@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stainda.cli.display import ConsoleProgress, console, show_table
+from stainda.cli.display import ConsoleProgress, Quiet, console, show_table
 
 if TYPE_CHECKING:
     from stainda.annotations import ClassMap, Contents, Fusion
@@ -125,7 +125,7 @@ def fuse(
     radius: Annotated[float | None, typer.Option(help="Points take part as discs of this radius, in pixels.")] = None,
     apart: Annotated[bool, typer.Option("--apart", help="Accept files whose shapes lie far from all others.")] = False,
     mpp: Mpp = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Make one set of shapes from those of several annotators; what a minority drew is kept too. See docs/fusion.md.
 

@@ -9,7 +9,7 @@ import typer
 
 from stainda.cli import manifest
 from stainda.cli.annotations import app as annotations_app
-from stainda.cli.display import ConsoleProgress, console, show_table
+from stainda.cli.display import ConsoleProgress, Quiet, console, show_table, silence
 from stainda.cli.plan import plan
 from stainda.cli.report import compare, plot
 from stainda.cli.review import review
@@ -34,7 +34,6 @@ Overrides = Annotated[
 ]
 Out = Annotated[Path | None, typer.Option("--out", help="Run directory. Default: runs/<name of the study>.")]
 Data = Annotated[Path | None, typer.Option("--data", help="Folder that the manifest's paths are relative to.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
 Workers = Annotated[int | None, typer.Option("--workers", min=1, help="Processes side by side. Default: free cores.")]
 
 
@@ -52,7 +51,7 @@ def _main(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
-    pass
+    silence(False)
 
 
 def _run(

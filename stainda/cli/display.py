@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Iterator, Sequence
+from typing import Annotated
 
+import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
@@ -13,6 +15,15 @@ from rich.table import Table
 console = Console()
 errors = Console(stderr=True)
 _unbounded = Console(width=10_000)  # for tables where no screen bounds a line
+
+
+def silence(quiet: bool) -> bool:
+    """Print nothing but errors from now on, or everything again."""
+    console.quiet = _unbounded.quiet = quiet
+    return quiet
+
+
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", callback=silence, help="Print nothing but errors.")]
 
 
 class _Bar:

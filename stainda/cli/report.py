@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from stainda.cli.display import ConsoleProgress, console, show_table
+from stainda.cli.display import ConsoleProgress, Quiet, console, show_table
 
 Metric = Annotated[str, typer.Option(help="A measure of the records: dice, object_f1, hausdorff_95, auroc …")]
 Selection = Annotated[str, typer.Option(help="The rule that chose trial and checkpoint; see the report.")]
@@ -47,7 +47,7 @@ def compare(
     out: Annotated[Path, typer.Option(help="Folder to write the page and its tables to.")] = Path("comparison"),
     metric: Metric = "dice",
     selection: Selection = "source_validation",
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Set several studies beside each other; a strategy in two of them is compared on the patients they share.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stainda.cli.display import ConsoleProgress, console, show_table
+from stainda.cli.display import ConsoleProgress, Quiet, console, show_table
 
 if TYPE_CHECKING:
     from stainda.registration.maps import PointMap
@@ -144,7 +144,7 @@ def export(
     compression: Annotated[str, typer.Option(help="Of the OME-TIFF: jpeg or deflate.")] = "jpeg",
     onto: Onto = None,
     inverse: Back = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Write a transform for ITK, SimpleITK, elastix or ANTs, or the warped slide as a pyramid. See docs/transforms.md.
 
