@@ -70,6 +70,7 @@ def follow(
     shapes: Mapping[str, gpd.GeoDataFrame],
     classes: Sequence[str],
     um_per_px: float | None,
+    least: float = 0.0,
 ) -> list[Followed]:
     """The objects of a block, in the order in which its sections first show them.
 
@@ -77,6 +78,7 @@ def follow(
         sections: of the block, in the order of the cut; those without a transform or shapes are passed over.
         shapes: annotations by slide, level-0 pixels of the slide.
         um_per_px: micrometres per level-0 pixel of the frame, ``None`` where it is not known.
+        least: area of the largest outline below which an object is passed over, frame pixels squared.
     """
     import shapely
 
@@ -102,8 +104,11 @@ def follow(
     found = []
     for name, rows in seen.items():
         outlines = np.array([row[3] for row in rows], object)
+        largest = float(shapely.area(outlines).max())
+        if largest < least:
+            continue
         centre = shapely.get_coordinates(shapely.centroid(outlines)).mean(axis=0)
-        side = _side(float(shapely.area(outlines).max()), um_per_px)
+        side = _side(largest, um_per_px)
         corner = centre - side / 2
         shown = {slide: shape for slide, _, shape, _ in rows}
         found.append(Followed(placed.block, patient, name, rows[0][1], shown, float(corner[0]), float(corner[1]), side))

@@ -26,7 +26,7 @@ FOLDER = "through"
 MOST_SECTIONS = 10
 PIXELS = 288
 QUALITY = 80
-MADE = 2
+MADE = 3
 """Raised when objects are chosen or pictures made differently."""
 
 THROUGH_COLUMNS = (
@@ -190,7 +190,8 @@ def _ranked(
     shapes = {
         one.slide: read_shapes(folder.own / f"{one.slide}.geojson") for one in sections if one.annotations is not None
     }
-    found = follow(block, sections, shapes, config.task.classes, mpp.get(str(block.reference)))
+    um_per_px = mpp.get(str(block.reference))
+    found = follow(block, sections, shapes, config.task.classes, um_per_px, _least(config, um_per_px))
     for one in sections:
         if one.slide in asked and one.slide in shapes and one.slide in block.transforms:
             paths = [folder.job(job) / "predictions" / f"{one.slide}.geojson" for job in trainings.values()]
@@ -198,6 +199,13 @@ def _ranked(
             to_frame = block.transforms[one.slide].to_frame
             judge(found, one.slide, shapes[one.slide], there, to_frame, config.evaluation.iou)
     return found
+
+
+def _least(config: StudyConfig, um_per_px: float | None) -> float:
+    """Area in frame pixels squared below which no strategy reports an object: slivers are not failures."""
+    task = config.task
+    by_um = task.min_object_um2 / um_per_px**2 if task.min_object_um2 is not None and um_per_px else 0.0
+    return max(task.min_object_px, by_um)
 
 
 def _complete(folder: RunFolder) -> bool:
@@ -279,5 +287,6 @@ def _key(
             slides.append([*about, None if state is None else [state.st_size, state.st_mtime_ns]])
     jobs = {name: [job, (folder.job(job) / "done").read_text(encoding="utf-8")] for name, job in trainings.items()}
     settings = {name: block.settings for name, block in placed.items()}
-    asked = [roles.targets, roles.sources, list(config.task.classes), config.evaluation.iou]
+    least = [config.task.min_object_um2, config.task.min_object_px]
+    asked = [roles.targets, roles.sources, list(config.task.classes), config.evaluation.iou, least]
     return stable_hash([MADE, slides, settings, jobs, asked], length=24)

@@ -110,6 +110,14 @@ def test_what_all_miss_comes_first_and_the_ceiling_has_no_say(study):
     assert pd.read_csv(folder.root / "through" / "left_out.csv").empty
 
 
+@pytest.mark.parametrize(("least", "objects"), [(1200.0, len(CENTRES)), (1300.0, 0)])
+def test_slivers_that_no_strategy_reports_are_no_failures(study, least, objects):
+    config, *others = study
+    task = config.task.model_copy(update={"min_object_um2": least})  # the discs have 1257 µm²
+    rows = pd.read_csv(write_through(config.model_copy(update={"task": task}), *others))
+    assert rows["of"].drop_duplicates().tolist() == [objects] * bool(objects)
+
+
 def test_every_section_shows_the_object_at_the_same_place(study):
     folder = study[-1]
     rows = pd.read_csv(write_through(*study), keep_default_na=False)
