@@ -21,6 +21,7 @@ from stainda.cohort.types import Section
 from stainda.config import RegistrationConfig
 from stainda.errors import AnnotationError
 from stainda.files import write_json
+from stainda.registration.chaining import chained
 from stainda.registration.ladder import Ladder, Proposal
 from stainda.registration.landmarks import LandmarkPair
 from stainda.registration.overlays import draw_overlay
@@ -72,7 +73,34 @@ def register_block(job: BlockJob) -> list[dict[str, Any]]:
             attempts.append({"slide": slide, "outcome": verdict.status, "reason": verdict.reason, **verdict.measures})
             if slide not in verdicts or verdict.status != REFUSED:
                 proposals[slide], verdicts[slide] = proposal, verdict
+        if job.config.method == "valis" and len(images) > 2:
+            _lay_on_neighbours(job, images, reference, notes, proposals, verdicts, attempts)
     return _write(job, images, reference, refused, notes, proposals, verdicts, attempts, matches, started, cpu_started)
+
+
+def _lay_on_neighbours(
+    job: BlockJob,
+    images: Mapping[str, SectionImage],
+    reference: str,
+    notes: dict[str, str],
+    proposals: dict[str, Proposal],
+    verdicts: dict[str, Verdict],
+    attempts: list[dict[str, Any]],
+) -> None:
+    """Sections that no attempt has laid on the reference are laid on a neighbour that lies there."""
+    frame = images[reference]
+    placed = {reference: Transform.identity(reference, frame.size)}
+    placed |= {slide: one.transform for slide, one in verdicts.items() if one.transform is not None}
+    said: dict[str, str] = {}
+    for link in chained(images, placed, frame, job.config, said):
+        slide, verdict = link.proposal.image.slide, link.verdict
+        attempts.append({"slide": slide, "outcome": verdict.status, "reason": verdict.reason, **verdict.measures})
+        if verdict.status != REFUSED:
+            proposals[slide], verdicts[slide] = link.proposal, verdict
+        else:
+            said[slide] = _joined(said.get(slide, ""), verdict.reason)
+    for slide in [name for name in said if name not in verdicts or verdicts[name].status == REFUSED]:
+        notes[slide] = _joined(notes.get(slide, ""), said[slide])
 
 
 def _choose_reference(job: BlockJob, images: Mapping[str, SectionImage]) -> tuple[str | None, dict[str, str], Any]:

@@ -6,6 +6,8 @@
 4. alone with the other image processing, and with DISK and LightGlue where their weights are on the machine;
 5. laid on the reference by a search over all turns, as it is and turned over (``search.py``).
 
+In a long block sections far from the reference are not tried alone with it: ``chaining.py`` lays them on neighbours.
+
 Only where the rigid step passes the gates the non-rigid one, half of the time, is done at all.
 """
 
@@ -27,6 +29,7 @@ from stainda.registration.transforms import Transform
 from stainda.registration.valis_import import disk_lightglue_cached
 
 SEARCHED = "laid on the reference first, turned by"
+NEAR = 6  # sections: in a longer block those beyond share less with the reference than with what lies between
 VALIS_SECONDS = 240.0  # for one section of one call; a pair takes 5 to 20 s on one core at 512 px
 
 
@@ -85,7 +88,11 @@ class Ladder:
             self._note(slide, f"lies upside down: {mirrored} matches turned over, {direct} as it is")
         together = list(self.images.values())
         yield from self._attempt(together, config, "all sections together")
-        for slide in [name for name in self.images if name != self.reference]:
+        order = list(self.images)
+        here = order.index(self.reference)
+        for place, slide in enumerate(order):
+            if slide == self.reference or (len(order) > 2 * NEAR and abs(place - here) > NEAR):
+                continue
             image = self.images[slide]
             for images, settings, attempt, in_place in self._rungs(image, frame, len(together) > 2):
                 if self.placed(slide):

@@ -116,7 +116,8 @@ class Prematch:
 
     def best_connected(self) -> str:
         """The section with most matches with the others, up to ``NEIGHBOURS`` to either side; of equals the one nearest
-        the middle of the block."""
+        the middle of the block. In a long block, where the ends are far from everything else, those within a tenth of
+        the best count as equals."""
         names = list(self.images)
         middle = (len(names) - 1) / 2
         # the logarithm keeps one excellent pair from outweighing several good ones
@@ -128,6 +129,9 @@ class Prematch:
             )
             for here, name in enumerate(names)
         }
+        if len(names) > 2 * NEIGHBOURS + 1:
+            good = [name for name in names if total[name] >= 0.9 * max(total.values())]
+            return min(good, key=lambda name: abs(names.index(name) - middle))
         return max(names, key=lambda name: (round(total[name], 3), -abs(names.index(name) - middle)))
 
     def upside_down(self, reference: str) -> dict[str, tuple[int, int]]:

@@ -36,7 +36,7 @@ from stainda.registration.results import (
 )
 from stainda.registration.valis_import import require_valis
 
-ALGORITHM = 2  # raised when the same settings give another result; finished blocks are then done again
+ALGORITHM = 3  # raised when the same settings give another result; finished blocks are then done again
 PIECES, PIECE = 16, 65536  # of a slide file, bytes: a slide of some GB is not read as a whole to see whether it changed
 WORKER = (sys.executable, "-m", "stainda.registration.worker")
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "VIPS_CONCURRENCY": "1"}

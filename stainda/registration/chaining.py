@@ -1,0 +1,145 @@
+"""Sections that do not fit the reference are laid on a neighbour that does, and so on outwards along the block.
+
+In a long block the last section may share next to nothing with the reference, and still nearly everything with its
+neighbour. So a section that every attempt with the reference left refused is registered with the nearest placed one,
+as a block of two with all attempts and all gates, and where that passes both transforms are composed. What the gates
+have measured is then the fit of the two neighbours; errors of the steps add up on the way to the reference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from stainda.config import RegistrationConfig
+from stainda.registration import gates
+from stainda.registration.ladder import Ladder, Proposal
+from stainda.registration.results import REFUSED, RIGID_ONLY
+from stainda.registration.sections import SectionImage, rigid_downsample
+from stainda.registration.similarity import FrameView
+from stainda.registration.transforms import Transform, apply_affine, from_pull
+from stainda.registration.verdict import Verdict, judge
+
+REACH = 2  # usable sections: a damaged one between two others is stepped over
+LATTICE = 4.0  # working pixels between the points at which a composition is computed, as VALIS's fields are thinned
+
+
+@dataclass(frozen=True, eq=False)
+class Link:
+    """A section laid on a placed neighbour. ``verdict`` is that of the pair; ``proposal`` and, unless refused,
+    ``verdict.transform`` lead to the frame of the block."""
+
+    neighbour: str
+    proposal: Proposal
+    verdict: Verdict
+
+
+def chained(
+    images: Mapping[str, SectionImage],
+    placed: Mapping[str, Transform],
+    frame: SectionImage,
+    config: RegistrationConfig,
+    notes: dict[str, str],
+    pair: Callable[..., Iterable[tuple[Proposal, Verdict]]] | None = None,
+) -> Iterator[Link]:
+    """Lay what is left on neighbours, nearest to what is placed first.
+
+    Args:
+        images: working images of all usable sections in the order of the cut.
+        placed: transforms of those that are placed, the reference's identity included.
+        notes: slide -> what happened on the way; added to.
+        pair: stands in for :func:`register_pair`.
+    """
+    order = list(images)
+    found = dict(placed)
+    tried = {(slide, frame.slide) for slide in order}  # what lies so near to the reference was tried with it before
+    while step := _next(order, found, tried):
+        slide, neighbour = step
+        tried.add(step)
+        mine, theirs = _as_scanned(images[slide]), _as_scanned(images[neighbour])
+        for proposal, verdict in (pair or register_pair)(mine, theirs, config, notes):
+            link = _linked(neighbour, found[neighbour], frame, proposal, verdict, config.max_dim)
+            yield link
+            if link.verdict.transform is not None:
+                found[slide] = link.verdict.transform
+                break
+
+
+def register_pair(
+    image: SectionImage, neighbour: SectionImage, config: RegistrationConfig, notes: dict[str, str]
+) -> Iterator[tuple[Proposal, Verdict]]:
+    """The attempts for one section with a neighbour as the reference, each with what the gates make of it."""
+    from stainda.registration.prematch import Prematch
+
+    view = FrameView.of(neighbour)
+    images = {image.slide: image, neighbour.slide: neighbour}
+    passed: list[str] = []
+    ladder = Ladder(
+        images, neighbour.slide, config, Prematch(images, config.max_dim), notes,
+        lambda one: judge(view, neighbour, one, config.max_dim, rigid_only=True).status == REFUSED,
+        lambda slide: slide in passed,
+    )  # fmt: skip
+    for proposal in ladder.proposals():
+        verdict = judge(view, neighbour, proposal, config.max_dim)
+        passed += [proposal.image.slide] * (verdict.status != REFUSED)
+        yield proposal, verdict
+
+
+def _next(order: Sequence[str], found: Mapping[str, Transform], tried: set[tuple[str, str]]) -> tuple[str, str] | None:
+    """The pair of a section that is left and a placed one that lie nearest to each other and were not tried yet."""
+    steps = [
+        (abs(there - here), here, slide, neighbour)
+        for here, slide in enumerate(order)
+        if slide not in found
+        for there, neighbour in enumerate(order)
+        if neighbour in found and abs(there - here) <= REACH and (slide, neighbour) not in tried
+    ]
+    return min(steps)[2:] if steps else None
+
+
+def _as_scanned(image: SectionImage) -> SectionImage:
+    return image.turned_over() if image.mirrored else image
+
+
+def _linked(
+    neighbour: str, onwards: Transform, frame: SectionImage, proposal: Proposal, verdict: Verdict, max_dim: int
+) -> Link:
+    name = f"by way of {neighbour}: {proposal.attempt}"
+    measures = {**verdict.measures, "attempt": name}
+    rigid = _composed(proposal.rigid, onwards.rigid, frame)
+    if verdict.transform is None:
+        reason = f"with its neighbour {neighbour}: {verdict.reason}"
+        return Link(neighbour, replace(proposal, rigid=rigid, nonrigid=None, attempt=name),
+                    replace(verdict, reason=reason, measures=measures))  # fmt: skip
+    whole = _composed(verdict.transform, onwards, frame)
+    reason = f"laid on its neighbour {neighbour}" + (f"; {verdict.reason}" if verdict.reason else "")
+    status, transform = verdict.status, whole
+    if whole.forward is not None:
+        points = whole.from_frame(_on_tissue(frame))
+        trip = float(np.percentile(whole.round_trip(points), 99)) / rigid_downsample(proposal.image, max_dim)
+        if trip > gates.MAX_ROUND_TRIP:
+            status, transform = RIGID_ONLY, rigid
+            reason += f"; the deformations cannot be joined (forward and back {trip:.2f} px)"
+    bent = whole if whole.forward is not None else None
+    return Link(neighbour, replace(proposal, rigid=rigid, nonrigid=bent, attempt=name),
+                Verdict(status, reason, transform, measures))  # fmt: skip
+
+
+def _composed(first: Transform, onwards: Transform, frame: SectionImage) -> Transform:
+    """From the section through its neighbour to the frame of the block."""
+    if first.forward is None and onwards.forward is None:
+        matrix = onwards.matrix @ first.matrix
+        return Transform.affine(first.slide, first.size, onwards.frame, onwards.frame_size, matrix)
+    return from_pull(
+        first.slide, onwards.frame, first.size, onwards.frame_size,
+        lambda points: first.from_frame(onwards.from_frame(points)), LATTICE * frame.downsample,
+    )  # fmt: skip
+
+
+def _on_tissue(frame: SectionImage, most: int = 4000) -> np.ndarray:
+    """Frame points (n, 2) on the tissue of the reference, evenly spread."""
+    rows, columns = np.nonzero(frame.tissue)
+    step = max(1, len(rows) // most)
+    return apply_affine(np.linalg.inv(frame.matrix), np.stack([columns, rows], axis=1)[::step].astype(float))

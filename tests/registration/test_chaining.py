@@ -1,0 +1,144 @@
+"""Sections laid on their neighbours: from the placed ones outwards, composed, and refused where no neighbour fits."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from stainda.config import RegistrationConfig
+from stainda.registration import gates
+from stainda.registration.chaining import chained
+from stainda.registration.ladder import Proposal
+from stainda.registration.results import REFUSED, REGISTERED, RIGID_ONLY
+from stainda.registration.sections import SectionImage
+from stainda.registration.transforms import Transform, from_backward, map_points
+from stainda.registration.verdict import Verdict
+
+SIZE = 400
+NAMES = [f"s{index}" for index in range(7)]
+REFERENCE = "s3"
+
+
+def image(name: str, mirrored: bool = False) -> SectionImage:
+    matrix = np.eye(3)
+    matrix[:2, 2] = -0.5
+    shape = (SIZE, SIZE)
+    found = SectionImage(name, np.full((*shape, 3), 200, np.uint8), np.ones(shape, bool), matrix, shape, 1.0)
+    return found.turned_over() if mirrored else found
+
+
+def turned(name: str, onto: str, degrees: float, bent: float = 0.0) -> Transform:
+    """A turn about the middle, and a smooth bend of so many pixels."""
+    angle = np.radians(degrees)
+    matrix = np.eye(3)
+    matrix[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    matrix[:2, 2] = SIZE / 2 - matrix[:2, :2] @ np.full(2, SIZE / 2) + (4, -3)
+    sizes = (SIZE, SIZE), (SIZE, SIZE)
+    if not bent:
+        return Transform.affine(name, sizes[0], onto, sizes[1], matrix)
+    y, x = np.mgrid[: SIZE // 4 + 1, : SIZE // 4 + 1] * 4.0
+    field = bent / 4 * np.stack([np.sin(x / 60) * np.cos(y / 70), np.cos(x / 80)])
+    quarter = np.diag([0.25, 0.25, 1.0])
+    return from_backward(name, onto, *sizes, quarter, matrix @ np.linalg.inv(quarter), field.astype(np.float32))
+
+
+def proposal_of(transform: Transform, name: str) -> Proposal:
+    bent = transform if transform.forward is not None else None
+    return Proposal(image(name), transform.rigid, bent, 50, "all sections together")
+
+
+def run(pair, placed=(REFERENCE,), bent=0.0, images=None):
+    known = {name: turned(name, REFERENCE, 2.0, bent) for name in placed if name != REFERENCE}
+    known[REFERENCE] = Transform.identity(REFERENCE, (SIZE, SIZE))
+    images = images or {name: image(name) for name in NAMES}
+    said: dict[str, str] = {}
+    return known, list(chained(images, known, images[REFERENCE], RegistrationConfig(max_dim=SIZE), said, pair))
+
+
+@pytest.mark.parametrize("bent", [0.0, 3.0])
+def test_transforms_are_composed_outwards(bent):
+    def pair(mine, theirs, config, notes):
+        found = turned(mine.slide, theirs.slide, 5.0, bent)
+        status = REGISTERED if bent else RIGID_ONLY
+        yield proposal_of(found, mine.slide), Verdict(status, "", found, {"significance": 9.0})
+
+    known, links = run(pair, placed=("s2", "s3", "s4"), bent=bent)
+    assert [(link.proposal.image.slide, link.neighbour) for link in links] == [
+        ("s1", "s2"), ("s0", "s1"), ("s5", "s4"), ("s6", "s5"),
+    ]  # fmt: skip
+    points = np.random.default_rng(0).uniform(120, 280, (200, 2))
+    one = links[0].verdict.transform
+    assert one is not None and one.frame == REFERENCE and links[0].verdict.status != REFUSED
+    first = turned("s1", "s2", 5.0, bent)
+    expected = known["s2"].to_frame(first.to_frame(points))
+    assert np.abs(one.to_frame(points) - expected).max() < (0.1 if bent else 1e-9)
+    assert np.abs(one.from_frame(expected) - points).max() < (0.1 if bent else 1e-9)
+    two = links[1].verdict.transform
+    assert two is not None
+    further = one.to_frame(turned("s0", "s1", 5.0, bent).to_frame(points))
+    assert np.abs(two.to_frame(points) - further).max() < (0.2 if bent else 1e-9)
+    assert np.abs(map_points(points, two, one) - turned("s0", "s1", 5.0, bent).to_frame(points)).max() < 0.3
+    assert links[1].verdict.measures["attempt"] == "by way of s1: all sections together"
+    assert links[1].verdict.reason.startswith("laid on its neighbour s1")
+
+
+def test_what_fits_no_neighbour_stays_refused_and_is_stepped_over():
+    asked = []
+
+    def pair(mine, theirs, config, notes):
+        asked.append((mine.slide, theirs.slide))
+        found = turned(mine.slide, theirs.slide, 1.0)
+        if "s2" in (mine.slide, theirs.slide):
+            yield proposal_of(found, mine.slide), Verdict(REFUSED, "too few matches: 3", None, {})
+        else:
+            yield proposal_of(found, mine.slide), Verdict(RIGID_ONLY, "", found, {})
+
+    _, links = run(pair, placed=("s3", "s4", "s5", "s6"))
+    outcome = {link.proposal.image.slide: link.verdict.status for link in links if link.verdict.status != REFUSED}
+    assert outcome == {}, "s1 is two away from the reference, with which it was tried before"
+    assert asked == [("s2", "s4")]
+    assert links[0].verdict.reason == "with its neighbour s4: too few matches: 3"
+    assert links[0].verdict.transform is None
+    asked.clear()
+    _, links = run(pair, placed=("s1", "s3"))
+    assert ("s2", "s1") in asked and ("s2", "s3") not in asked
+    assert {link.proposal.image.slide for link in links if link.verdict.transform is not None} >= {"s0"}
+
+
+def test_pairs_are_shown_as_they_were_scanned():
+    def pair(mine, theirs, config, notes):
+        assert not mine.mirrored and not theirs.mirrored
+        return iter(())
+
+    images = {name: image(name, mirrored=name in ("s0", "s2")) for name in NAMES}
+    known, links = run(pair, placed=("s2", "s3"), images=images)
+    assert links == [] and set(known) == {"s2", "s3"}
+
+
+def test_a_composition_that_does_not_come_back_is_kept_without_its_deformation(monkeypatch):
+    def pair(mine, theirs, config, notes):
+        found = turned(mine.slide, theirs.slide, 5.0, 3.0)
+        yield proposal_of(found, mine.slide), Verdict(REGISTERED, "", found, {})
+
+    monkeypatch.setattr(Transform, "round_trip", lambda self, points: np.full(len(points), 9.0))
+    _, links = run(pair, placed=("s2", "s3"), bent=3.0)
+    first = links[0].verdict
+    assert first.status == RIGID_ONLY and first.transform is not None and first.transform.forward is None
+    assert "cannot be joined" in first.reason and gates.MAX_ROUND_TRIP < 9.0
+
+
+def test_far_sections_of_a_long_block_are_left_to_their_neighbours(monkeypatch):
+    from stainda.registration.ladder import NEAR, Ladder
+
+    tried = []
+    monkeypatch.setattr(Ladder, "_attempt", lambda *_, **__: iter(()))
+    monkeypatch.setattr(Ladder, "_rungs", lambda self, one, frame, others: tried.append(one.slide) or iter(()))
+    matches = SimpleNamespace(upside_down=lambda reference: {})
+    for count, expected in ((2 * NEAR, 2 * NEAR - 1), (30, 2 * NEAR)):
+        tried.clear()
+        images = {f"t{index:02d}": image(f"t{index:02d}") for index in range(count)}
+        middle = f"t{count // 2:02d}"
+        ladder = Ladder(images, middle, RegistrationConfig(), matches, {}, lambda one: False, lambda slide: False)
+        assert list(ladder.proposals()) == [] and len(tried) == expected
