@@ -51,14 +51,15 @@ def gather_unsupervised(folder: RunFolder) -> None:
     """Write ``unsupervised.csv``: the scores of every checkpoint on unlabelled targets, for the selection rules."""
     import pandas as pd
 
+    columns = ["strategy", "trial", "seed", "checkpoint"]
     found = []
     for row in pd.read_csv(folder.root / "trials.csv", dtype={"job": str}).itertuples():
         path = folder.job(str(row.job)) / "unsupervised.csv"
         if row.state == "complete" and path.is_file():
             table = pd.read_csv(path)
-            place = {"strategy": row.strategy, "trial": row.trial, "seed": row.seed}
-            found.append(pd.DataFrame([place] * len(table)).join(table))
-    columns = ["strategy", "trial", "seed", "checkpoint"]
+            for at, (name, value) in enumerate(zip(columns, (row.strategy, row.trial, row.seed), strict=False)):
+                table.insert(at, name, value)  # also where the table has no row: nothing unlabelled was seen
+            found.append(table)
     table = pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=columns)
     with whole_file(folder.root / "unsupervised.csv") as aside:
         table.to_csv(aside, index=False)
