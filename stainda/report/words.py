@@ -133,9 +133,16 @@ def _best_against_baseline(run: Run, analysis: Analysis, without: pd.DataFrame, 
         return [Sentence("No other strategy was evaluated, so there is nothing to compare.", "none")]
     best = rows["difference"].idxmax()
     top = rows.loc[best]
-    interval = span(top["low"], top["high"])
-    spread = f", {percent(study.evaluation.level)} interval {interval}" if interval else ""
     name, base = run.label(best), run.label(study.baseline)
+    shown = rows[(rows["p_holm"] <= alpha) & (rows["difference"] > 0)]["difference"]
+    leader = str(shown.idxmax()) if len(shown) else None
+
+    def against_base(strategy: str) -> str:
+        row = rows.loc[strategy]
+        interval = span(row["low"], row["high"])
+        spread = f", {percent(study.evaluation.level)} interval {interval}" if interval else ""
+        return f"{signed(row['difference'])} (paired by patient{spread}; {_p(row['p_holm'], len(rows))}"
+
     if top["difference"] <= 0:
         others = count(len(rows), "other strategy")
         out = [Sentence(f"Of {others} none scored higher than {base} on the targets.", "none")]
@@ -146,27 +153,34 @@ def _best_against_baseline(run: Run, analysis: Analysis, without: pd.DataFrame, 
                 f"{signed(top['difference'])} against {base}, on this patient."
             )
         ]
-    elif top["p_holm"] <= alpha:
+    elif leader is not None:
+        margin = ", by the largest margin of those without target labels" if leader == best else ""
         out = [
             Sentence(
-                f"{name} is shown to be better than {base}, by the largest margin of those without target labels: "
-                f"Dice {_score(without.loc[best], study.evaluation.level)}, "
-                f"{signed(top['difference'])} (paired by patient{spread}; "
-                f"{_p(top['p_holm'], len(rows))}, {count(int(top['n_patients']), 'patient')})."
+                f"{run.label(leader)} is shown to be better than {base}{margin}: "
+                f"Dice {_score(without.loc[leader], study.evaluation.level)}, {against_base(leader)}, "
+                f"{count(int(rows.loc[leader, 'n_patients']), 'patient')})."
             )
         ]
+        if leader != best:
+            out.append(
+                Sentence(
+                    f"The highest mean is that of {name}, {against_base(best)}), which could not be shown to differ; "
+                    f"{_how_many_higher(analysis, best, study.baseline)}."
+                )
+            )
     else:
         out = [
             Sentence(
                 f"No difference to {base} could be shown with {count(int(top['n_patients']), 'patient')}. "
-                f"The highest mean is that of {name}, {signed(top['difference'])} (paired by patient{spread}; "
-                f"{_p(top['p_holm'], len(rows))}); {_how_many_higher(analysis, best, study.baseline)}."
+                f"The highest mean is that of {name}, {against_base(best)}); "
+                f"{_how_many_higher(analysis, best, study.baseline)}."
                 + _impossible(len(rows), int(top["n_patients"]), alpha),
                 "none",
             )
         ]
     if n > 1:
-        better = [name for name in rows.index if name != best and rows.loc[name, "p_holm"] <= alpha]
+        better = [name for name in rows.index if name != leader and rows.loc[name, "p_holm"] <= alpha]
         gains = [name for name in better if rows.loc[name, "difference"] > 0]
         losses = [name for name in better if rows.loc[name, "difference"] < 0]
         if gains:

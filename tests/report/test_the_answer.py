@@ -1,0 +1,67 @@
+"""The first sentence of the page says what was shown, also where the highest mean is not what was shown."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from stainda.evaluation.summary import ALL_TARGETS
+from stainda.report import words
+
+STUDY = SimpleNamespace(baseline="plain", evaluation=SimpleNamespace(level=0.95))
+RUN = SimpleNamespace(study=STUDY, label=lambda name: name.title())
+
+
+def said(monkeypatch, gains: dict[str, tuple[float, float]]) -> list[str]:
+    """Sentences for strategies with these differences to the baseline and p after Holm, of 14 patients."""
+    monkeypatch.setattr(words, "headline", lambda table: table)
+    common = {"domain": ALL_TARGETS, "family": "overall", "n_patients": 14}
+    differences = pd.DataFrame(
+        [
+            {"strategy": name, "difference": gain, "low": gain - 0.01, "high": gain + 0.01, "p_holm": p, **common}
+            for name, (gain, p) in gains.items()
+        ]
+    )
+    means = {"plain": 0.79} | {name: 0.79 + gain for name, (gain, _) in gains.items()}
+    without = pd.DataFrame(
+        [{"mean": mean, "low": np.nan, "high": np.nan} for mean in means.values()], index=list(means)
+    )
+    patients = pd.DataFrame(
+        [
+            {"domain": ALL_TARGETS, "patient": f"P{number}", "strategy": name, "value": mean + 0.001 * number}
+            for name, mean in means.items()
+            for number in range(14)
+        ]
+    )
+    analysis = SimpleNamespace(differences=differences, patients=patients)
+    return [one.text for one in words._best_against_baseline(RUN, analysis, without, 14)]
+
+
+def test_what_was_shown_leads_though_another_mean_is_higher(monkeypatch):
+    found = said(monkeypatch, {"macenko": (0.012, 0.2), "randstainna": (0.010, 0.003), "grey": (-0.03, 0.2)})
+    assert found[0].startswith("Randstainna is shown to be better than Plain: Dice 0.80, +0.01 (paired by patient")
+    assert "p = 0.003" in found[0] and "largest margin" not in found[0]
+    assert (
+        found[1].startswith("The highest mean is that of Macenko, +0.01") and "could not be shown to differ" in found[1]
+    )
+    assert "all 14 patients scored higher with it" in found[1] and len(found) == 2
+    assert not any("No difference" in one for one in found)
+
+
+@pytest.mark.parametrize("p", [0.003, 0.2])
+def test_the_highest_mean_alone(monkeypatch, p):
+    found = said(monkeypatch, {"macenko": (0.012, p), "grey": (-0.03, 0.01)})
+    first = (
+        "Macenko is shown to be better than Plain, by the largest margin"
+        if p < 0.05
+        else "No difference to Plain could"
+    )
+    assert found[0].startswith(first)
+    assert found[1] == "Shown to be worse than Plain: Grey (−0.03)."
+
+
+def test_several_that_were_shown(monkeypatch):
+    found = said(monkeypatch, {"macenko": (0.012, 0.01), "randstainna": (0.010, 0.003)})
+    assert found[0].startswith("Macenko is shown to be better than Plain, by the largest margin")
+    assert found[1] == "Also shown to be better than Plain: Randstainna (+0.01)."
