@@ -63,6 +63,11 @@ class ProtocolConfig(Frozen):
         return self
 
     @property
+    def teachers(self) -> tuple[str, ...]:
+        """The source domains in words: as they were given, or that all are."""
+        return self.sources or ("every domain",)
+
+    @property
     def rotates(self) -> bool:
         """Whether the study is several trainings of every strategy, each with other sources, targets or patients."""
         return self.scheme not in ("one_to_all", "pooled") or self.folds is not None

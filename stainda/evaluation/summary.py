@@ -104,7 +104,7 @@ def analyse(
     if test.empty:
         raise RecordError("there are no records of test patients", remedy="Give at least one patient the split test")
     domains = ordered(records["domain"], _domain_order(records))
-    sources = tuple(matching(domains, config.protocol.sources))
+    sources = tuple(matching(domains, config.protocol.sources or ("*",)))  # pooled: every domain teaches
     targets = tuple(
         name
         for name in domains

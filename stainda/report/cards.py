@@ -91,7 +91,7 @@ def _card(view: View, name: str, job: Any, seeds: int, test: str, scores: Table)
         ("Intended use", f"Research on how detectors of {listed(study.task.classes)} carry over between stains and "
          f"centres, on slides like those of {listed(_domains(view))}. Not a medical device; not for diagnosis."),
         ("Training data", f"{count(used['patient'].nunique(), 'patient').capitalize()}, "
-         f"{count(used['slide'].nunique(), 'section')}, labels: {labels} ({listed(study.protocol.sources)}"
+         f"{count(used['slide'].nunique(), 'section')}, labels: {labels} ({listed(study.protocol.teachers)}"
          f"{_of_targets(study, name)}). Target images without labels: "
          f"{'seen in training where the strategy uses them' if study.protocol.visible == 'targets' else 'never seen'}."
          + (f" Patches: {told}." if told else "")),

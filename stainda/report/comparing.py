@@ -313,7 +313,7 @@ def _studies(found: Comparison) -> Table:
     frame = []
     for one in found.studies:
         study, cohort = one.view.run.study, one.view.run.cohort
-        patients, sources = cohort.loc[cohort["split"] == "test", "patient"].nunique(), study.protocol.sources
+        patients, sources = cohort.loc[cohort["split"] == "test", "patient"].nunique(), study.protocol.teachers
         if isinstance(one.view, RootView):  # each rotation has its own split and sources
             patients, sources = one.view.analysis.patients["patient"].nunique(), one.view.analysis.sources
         frame.append(

@@ -66,7 +66,7 @@ def source_to_target(found: Comparison) -> Drawn:
         for role, name in (("baseline", one.view.look.baseline), ("best", one.view.best(found.measure))):
             mine = rows[rows["strategy"] == name]
             rotating = isinstance(one.view, RootView)
-            label = one.key if rotating else f"{', '.join(one.view.run.study.protocol.sources)} ({one.key})"
+            label = one.key if rotating else f"{', '.join(one.view.run.study.protocol.teachers)} ({one.key})"
             frames.append(mine.assign(shown=role, row=label))
     frame = pd.concat(frames, ignore_index=True)
     domains = list(dict.fromkeys(frame["domain"]))

@@ -68,7 +68,7 @@ def source_target(view: View, measure: str, selection: str) -> Plot:
         raise NotDrawable("there is a single domain, so nothing leads from one to another")
     wanted = dict.fromkeys([view.look.baseline, view.best(measure) or "", view.look.ceiling])
     names = [name for name in view.look.present(list(rows["strategy"])) if name in wanted]
-    sources = ", ".join(view.run.study.protocol.sources)
+    sources = ", ".join(view.run.study.protocol.teachers)
     return Plot(
         domain_figures.source_to_target(rows, names, view.look, axis_title(measure), axis_limits(measure, rows)),
         rows,

@@ -40,7 +40,7 @@ def methods_paragraph(run: Run, view: View | None, divided: str = "", taught: st
         parts.append(f"{kept} of {len(run.propagation)} carried annotations were kept.")
     parts.append(
         f"Networks ({study.model.name}) were trained on patches of {patches.size} pixels at {scale} with labels of "
-        f"{taught or listed(study.protocol.sources)}; {listed([one.label for one in study.strategies])} were "
+        f"{taught or listed(study.protocol.teachers)}; {listed([one.label for one in study.strategies])} were "
         f"given the same budget of {count(study.search.trials, 'trial')} and {count(study.protocol.seeds, 'seed')} of "
         "the chosen setting. Settings, checkpoints and probability thresholds were chosen on the source validation "
         "patients alone."

@@ -136,7 +136,7 @@ class Sections:
                 f"{study.task.name}: {classes} ({study.task.kind}, scored as "
                 f"{'pixels' if study.task.kind == 'segmentation' else 'cells of a sliding window'} and as objects)",
             ),
-            ("Labels from", ", ".join(study.protocol.sources)),
+            ("Labels from", ", ".join(study.protocol.teachers)),
             ("To work on", ", ".join(targets) or "no target domain"),
             ("Allowed to see", visible),
             ("Strategies", strategies),

@@ -71,6 +71,8 @@ def answer(run: Run, analysis: Analysis) -> list[Sentence]:
     results = headline(analysis.results)
     targets = results[results["domain"] == ALL_TARGETS].set_index("strategy")
     defined = targets[np.isfinite(targets["mean"])]
+    if defined.empty and study.protocol.scheme == "pooled":
+        return _without_targets(run, results)
     if defined.empty:
         return [Sentence("No strategy has a score on a target domain, so the question cannot be answered yet.", "none")]
     without = defined.loc[contenders(study, defined.index)]
@@ -100,6 +102,22 @@ def answer(run: Run, analysis: Analysis) -> list[Sentence]:
     return sentences
 
 
+def _without_targets(run: Run, results: pd.DataFrame) -> list[Sentence]:
+    """Scheme ``pooled``: every domain teaches, so there is no gap between source and targets to speak of."""
+    rows = results[(results["domain"] == ALL_SOURCES) & np.isfinite(results["mean"])].set_index("strategy")
+    if rows.empty:
+        return [Sentence("No strategy has a score yet, so the question cannot be answered.", "none")]
+    level = run.study.evaluation.level
+    said = [f"{run.label(name)} {_score(row, level)}" for name, row in rows.iterrows()]
+    n = count(int(rows["n_patients"].max()), "patient")
+    return [
+        Sentence(
+            "Every domain taught and was tested in other patients: there is no target, and nothing is compared across "
+            f"domains. Mean Dice over all domains, {n}: {listed(said)}."
+        )
+    ]
+
+
 def _score(row: pd.Series, level: float) -> str:
     interval = span(row["low"], row["high"])
     return f"{decimal(row['mean'])} ({percent(level)} interval {interval})" if interval else decimal(row["mean"])
@@ -114,7 +132,7 @@ def _loss_of_the_baseline(run: Run, results: pd.DataFrame) -> list[Sentence]:
         where = f"Dice {_score(there, run.study.evaluation.level)} on its own domain and "
     on_targets = base.loc[ALL_TARGETS]
     text = (
-        f"{run.label(run.study.baseline)}, trained on {listed(run.study.protocol.sources)}, reaches {where}"
+        f"{run.label(run.study.baseline)}, trained on {listed(run.study.protocol.teachers)}, reaches {where}"
         f"{'' if where else 'Dice '}{_score(on_targets, run.study.evaluation.level)} on average over the targets."
     )
     singles = base[(base["role"] == "target") & (base.index != ALL_TARGETS) & np.isfinite(base["mean"])]
