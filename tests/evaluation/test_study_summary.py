@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from record_makers import counts_for, rows_of, study_config, study_records
 
+from stainda.config import ProtocolConfig
 from stainda.errors import RecordError
 from stainda.evaluation import analyse, as_records, summarise
 
@@ -145,3 +146,20 @@ def test_a_study_of_one_strategy_has_empty_tables_of_numbers():
     found = analyse(study_records({"dann": MEANS["dann"]}), None, config)
     assert found.gaps.empty and found.differences.empty and len(found.results)
     assert not np.isfinite(found.gaps["gap_closed"]).any() and not np.isfinite(found.differences["difference"]).any()
+
+
+def test_where_every_domain_teaches_all_may_choose_and_none_is_a_target():
+    """Scheme pooled: it has no list of sources; once its validation records were taken for a leak."""
+    config = study_config(("source_only", "greyscale"), protocol=ProtocolConfig(scheme="pooled"))
+    rows = [
+        row
+        for strategy, mean in (("source_only", 0.6), ("greyscale", 0.5))
+        for domain in ("PAS@A", "SR@A")
+        for split, patients in (("val", ("V1", "V2")), ("test", ("T1", "T2", "T3")))
+        for patient in patients
+        for row in rows_of(strategy, domain, patient, counts_for(mean), split=split)
+    ]
+    found = analyse(as_records(pd.DataFrame(rows)), None, config)
+    assert found.sources == ("PAS@A", "SR@A") and found.targets == ()
+    assert set(found.results["role"]) == {"source"}
+    assert cell(found.results, strategy="source_only", domain="all sources")["mean"] == pytest.approx(0.6, abs=1e-3)
