@@ -1,6 +1,6 @@
 """The page of a large study: how long it takes to make, and how big it is.
 
-    python benchmarks/report_size.py [--strategies 50] [--domains 20] [--slides 300] [--out FOLDER] [--keep]
+    python benchmarks/report_size.py [--strategies 50] [--domains 20] [--slides 300] [--out FOLDER]
 
 Writes a made-up run directory (records of every measure, objects, pixels by probability, trials, pictures) and times
 ``make_report`` on it. Nothing is trained: the scores are drawn at random around a level of each strategy and domain.

@@ -132,7 +132,7 @@ def blobs_scores(name, factor=1.0, seeds=3):
 def main(arguments, factors=(1.0, 0.1, 10.0)):
     torch.set_num_threads(1)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("tasks", nargs="*", choices=["moons", "blobs", []], default=["moons", "blobs"])
+    parser.add_argument("tasks", nargs="+", choices=["moons", "blobs"])
     parser.add_argument("--out", type=argparse.FileType("w"), default=sys.stdout)
     asked = parser.parse_args(arguments)
     table = csv.writer(asked.out, lineterminator="\n")
