@@ -16,7 +16,7 @@ FLOORS = {
     "training": 3, "prediction": 3, "evaluation": 3,
     "strategies": 2, "registration": 2, "patches": 2, "phantom": 2,
     "slides": 1, "annotations": 1, "stains": 1, "models": 1,
-    "cohort": 0, "config": 0, "errors": 0, "files": 0, "randomness": 0, "progress": 0,
+    "cohort": 0, "config": 0, "errors": 0, "files": 0, "names": 0, "randomness": 0, "progress": 0,
 }  # fmt: skip
 # study composes everything, so it also calls report, its neighbour; prediction reads what training wrote
 BESIDE = {("study", "report"), ("prediction", "training"), ("cohort", "config")}
