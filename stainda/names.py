@@ -85,10 +85,8 @@ def file_names(names: Iterable[str]) -> dict[str, str]:
     """
     found = {name: file_name(name) for name in names}
     count = Counter(one.casefold() for one in found.values())
-    return {
-        name: one if count[one.casefold()] == 1 else f"_{one.lstrip('_')[: MOST_CHARACTERS - 14]}-{stable_hash(name, 12)}"
-        for name, one in found.items()
-    }
+    hashed = {name: f"_{found[name].lstrip('_')[: MOST_CHARACTERS - 14]}-{stable_hash(name, 12)}" for name in found}
+    return {name: one if count[one.casefold()] == 1 else hashed[name] for name, one in found.items()}
 
 
 def same_name(name: str) -> str:
