@@ -27,7 +27,7 @@ def make_laboratory(
 ) -> Path:
     """Make ``Centre A/2021-014_B1_03_PAS.tif`` and its like; patients are of the two centres in turn.
 
-    Every patient gives one block ``B1``, of which sections 3, 4, ... are stained in turn. Outlines lie beside the slides
+    Every patient gives one block ``B1``, of which sections 3, 4, ... are stained in turn. Outlines lie beside them
     as QuPath exports them (``2021-014_B1_03_PAS.geojson``).
 
     Args:
