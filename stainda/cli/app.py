@@ -11,6 +11,7 @@ from stainda.cli import manifest
 from stainda.cli.annotations import app as annotations_app
 from stainda.cli.display import ConsoleProgress, Quiet, console, show_table, silence
 from stainda.cli.init import init
+from stainda.cli.listing import list_
 from stainda.cli.plan import plan
 from stainda.cli.report import compare, plot
 from stainda.cli.review import review
@@ -278,29 +279,7 @@ def predict(
     show_table("", ("slide", "objects", "file"), found)
 
 
-@app.command("list")
-def list_(
-    kind: Annotated[str, typer.Argument(help="strategies, models, tasks, stains, parts or data")],
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
-) -> None:
-    """What can be named in a study.
-
-    Example: `stainda list strategies`
-    """
-    from stainda.study import catalogue
-
-    entries = catalogue(kind)
-    if as_json:
-        import json
-
-        keys = ("name", "description", "parts", "tasks", "reference")
-        typer.echo(json.dumps([{key: getattr(entry, key) for key in keys} for entry in entries], indent=1))
-        return
-    rows = [
-        (entry.name, "\n".join(filter(None, (entry.description, entry.parts, entry.reference))) + "\n")
-        for entry in entries
-    ]
-    show_table(f"{len(entries)} {kind}", ("name", "what it is, its parts, its source"), rows)
+app.command("list")(list_)
 
 
 @app.command()

@@ -27,11 +27,7 @@ from stainda.config.load import build_study, load_piece, parse_yaml
 from stainda.errors import ConfigError, ManifestError, StaindaError, did_you_mean
 from stainda.files import write_csv, write_text
 from stainda.study.answerable import Drawn, Finding, check_study, look
-
-FIRST_STRATEGIES = (
-    "source_only", "hed_augmentation", "reinhard", "adabn", "dann", "propagated_adabn", "oracle",
-)  # fmt: skip
-"""What a first study compares, where the cohort allows it."""
+from stainda.study.listing import FIRST
 
 _STAINS = (
     "AZAN", "AFOG", "EVG", "VG", "MT", "MTC", "TRI", "TRICHROME", "MASSON", "MAS", "GOLDNER", "LADEWIG", "SAB", "PASD",
@@ -275,7 +271,7 @@ def write_start(start: Start, out: str | Path, name: str) -> Written:
     write_manifest(start.cohort, files[0])
     task, classes = _task_of(start)
     _write_classes(start, classes, files[1])
-    draft = _study_text(start, name, task, FIRST_STRATEGIES)
+    draft = _study_text(start, name, task, FIRST)
     fitting = _fitting(start, draft, files[2])
     write_text(files[2], _study_text(start, name, task, fitting))
     return Written(files[0], files[1], files[2], tuple(check_study(load_study(files[2]))))
@@ -323,7 +319,7 @@ def _fitting(start: Start, text: str, path: Path) -> tuple[str, ...]:
     from stainda.study.checks import check_data
 
     if not start.feasible:
-        return FIRST_STRATEGIES
+        return FIRST
     config = build_study(parse_yaml(text, path), path)
     roles = resolve_roles(start.cohort, config.protocol)
     fitting = []
@@ -337,7 +333,7 @@ def _fitting(start: Start, text: str, path: Path) -> tuple[str, ...]:
 
 
 def _study_text(start: Start, name: str, task: str, strategies: Sequence[str]) -> str:
-    left = [one for one in FIRST_STRATEGIES if one not in strategies]
+    left = [one for one in FIRST if one not in strategies]
     values: dict[str, Any] = {
         "name": name, "folder": start.folder, "task": task, "scale": _scale(start),
         "sources": ", ".join(map(_quoted, start.sources)), "targets": ", ".join(start.targets),
@@ -358,7 +354,7 @@ def _scale(start: Start) -> str:
     if start.unknown_mpp:
         across = statistics.median(widths_px) / _ACROSS if widths_px else 8.0
         return (
-            "  # EDIT: some slides do not tell their pixel size. Better: write it into the column mpp of the manifest, and\n"
+            "  # EDIT: some slides do not tell their pixel size. Better: fill the column mpp of the manifest, and\n"
             "  # put mpp: (micrometres per pixel) here instead of downsample:\n"
             f"  downsample: {_nice(across):g}"
         )
