@@ -73,7 +73,7 @@ def _show_findings(path: Path, config: StudyConfig) -> None:
     stops = [one for one in findings if one.kind == "stops"]
     if stops:
         show_table(
-            f"{config.study}: {len(stops)} things stop this study",
+            f"{config.study}: it cannot run",
             ("what stops it", "what to do"),
             [(one.message, one.remedy) for one in stops],
         )

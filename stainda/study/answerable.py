@@ -153,14 +153,16 @@ def _alone(cohort: Cohort) -> list[Finding]:
 
 def _faults(config: StudyConfig, cohort: Cohort, drawn: Mapping[str, Drawn]) -> list[Finding]:
     broken = [one for one in cohort if drawn[one.slide].fault]
-    findings = [Finding("stops", f"row {one.row}: {drawn[one.slide].fault}") for one in broken]
+    findings = [
+        Finding("stops", f"row {one.row} ({one.slide}) cannot be used: {drawn[one.slide].fault}") for one in broken
+    ]
     unknown = [one.slide for one in cohort if drawn[one.slide].mpp is None and not drawn[one.slide].fault]
     if unknown and config.patches.mpp is not None:
         findings.append(
             Finding(
                 "stops",
                 f"the pixel size of {len(unknown)} slides is not known ({_few(unknown)}), and patches are cut at "
-                f"{config.patches.mpp:g} µm per pixel",
+                f"{config.patches.mpp} µm per pixel",
                 "Write micrometres per pixel into the column mpp of the manifest, or set patches.downsample instead of "
                 "patches.mpp",
             )
