@@ -10,7 +10,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from stainda.evaluation.summary import ALL_SOURCES, ALL_TARGETS
-from stainda.report.figures import INK, STYLE, WIDTH_MM, Look, draw_interval, new_figure, panels, strategy_axis
+from stainda.report.figures import INK, STYLE, WIDTH_MM, Look, new_figure, panels, strategy_axis
+from stainda.report.off_scale import draw_interval
 from stainda.report.rotations import RootView
 from stainda.report.study_view import axis_limits, axis_title
 from stainda.report.words import measure_title

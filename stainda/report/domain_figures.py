@@ -20,10 +20,10 @@ from stainda.report.figures import (
     WIDTH_MM,
     Look,
     apart,
-    draw_interval,
     new_figure,
     strategy_axis,
 )  # fmt: skip
+from stainda.report.off_scale import draw_interval
 
 DISTANCES = {
     "optical_density_distance": "distance of mean optical density",

@@ -18,6 +18,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from stainda.report.off_scale import draw_interval
+
 INK, MUTED, LINE = "#1b1b1d", "#77777c", "#d9d9dc"
 BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY = "#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9"
 WIDTH_MM = 170.0
@@ -259,14 +261,3 @@ def panels(count: int, widest: int, around_mm: float, each_mm: float, shared: bo
         if index < count <= index + across:  # nothing below it: it carries the labels of its column
             place.tick_params(labelbottom=True)
     return figure, axes
-
-
-def draw_interval(place: Axes, row: pd.Series, y: float, colour: str, marker: str) -> None:
-    if not np.isfinite(row["mean"]):
-        return
-    if np.isfinite(row["low"]) and np.isfinite(row["high"]):
-        place.plot([row["low"], row["high"]], [y, y], color=colour, linewidth=1.3, solid_capstyle="butt")
-        face = colour
-    else:
-        face = "none"  # hollow: no interval
-    place.plot(row["mean"], y, marker, markersize=4.2, markerfacecolor=face, markeredgecolor=colour)

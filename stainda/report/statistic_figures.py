@@ -21,11 +21,11 @@ from stainda.report.figures import (
     STYLE,
     VERMILION,
     Look,
-    draw_interval,
     new_figure,
     panels,
     strategy_axis,
 )  # fmt: skip
+from stainda.report.off_scale import draw_interval
 
 MOST_IN_A_DIAGRAM = 20
 VARIANCE_LOOK = {
