@@ -104,12 +104,15 @@ def free_response(view: View, measure: str, selection: str) -> Plot:
     curves = _ranked(view, rows)
     slides = {name: _n_slides(rows[rows["strategy"] == name]) for name in curves}
     counted = {name: (one, slides[name]) for name, one in curves.items()}
+    beyond = ""
+    if any(evidence_figures.froc_steps(*one)[0][-1] > FROC_RATES[-1] * 1.1 for one in counted.values()):
+        beyond = " Arrowheads: the curve goes on beyond the axis, to the sensitivity and rate beside them."
     return Plot(
         evidence_figures.free_response(counted, view.look, FROC_RATES),
         detection_table(view, selection),
         "Sensitivity against false detections per slide (FROC), objects hit at an IoU of at least 0.5, all target test "
         f"slides and seeds together ({_about(rows)}); marks at {', '.join(f'{rate:g}' for rate in FROC_RATES)} per "
-        "slide; no intervals. Dashed: the baseline.",
+        f"slide; no intervals. Dashed: the baseline.{beyond}",
         f"FROC curves of {len(curves)} strategies; numbers in the CSV.",
     )  # fmt: skip
 

@@ -55,7 +55,7 @@ def draw_beyond(
         limits: ends of the horizontal axis, data coordinates.
         y: height of the mark, data coordinates.
         text: the number in words.
-        above: points by which the number stands above the mark, so that it is not written over a line.
+        above: points by which the number stands above the mark (below it: negative), off the line.
     """
     right = value > limits[1]
     border = limits[1] if right else limits[0]
@@ -64,7 +64,8 @@ def draw_beyond(
     )  # fmt: skip
     place.annotate(
         text(value), (border, y), xytext=(-5 if right else 5, above), textcoords="offset points",
-        ha="right" if right else "left", va="bottom" if above else "center", fontsize=7, gid=GID, zorder=5,
+        ha="right" if right else "left", va="bottom" if above > 0 else "top" if above < 0 else "center",
+        fontsize=7, gid=GID, zorder=5,
     )  # fmt: skip
 
 

@@ -125,7 +125,10 @@ class Sections:
         if study.protocol.visible == "nothing":
             visible = "no target image is seen in training (generalisation)"
         scale = f"{study.patches.mpp:g} µm" if study.patches.mpp else f"{study.patches.downsample:g} level-0 pixels"
-        strategies = ", ".join(one.label for one in study.strategies)
+        earlier = self.run.earlier
+        strategies = ", ".join(
+            one.label + (" (of an earlier call)" if one.name in earlier else "") for one in study.strategies
+        )
         named = study.ceiling in {one.name for one in study.strategies}
         ceiling = self.run.label(study.ceiling) if named else "none in this study"
         apart = [f"{self.run.label(one)}: {few_labels(study, one)}" for one in with_few(study, self.look.order)]
@@ -341,6 +344,7 @@ class Sections:
 
     def _provenance(self) -> dict[str, Any]:
         values = self.run.study.model_dump(mode="json")
+        values["strategies"] = [one for one in values["strategies"] if one["name"] not in self.run.earlier]
         if values["search"]["storage"]:
             values["search"]["storage"] = without_password(values["search"]["storage"])
         study = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
