@@ -185,7 +185,7 @@ class Scale:
         self.words, self.low, self.high, self.log = words, low, high, log
         if words is not None:
             self.ticks = [self._word(word) for word in words]
-            self.labels = [word[:14] for word in words]
+            self.labels = [word if len(word) <= 14 else f"{word[:13]}…" for word in words]
         elif high == low:
             self.ticks, self.labels = [0.5], [f"{low:.3g}"]
         else:

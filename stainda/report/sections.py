@@ -48,6 +48,16 @@ class Picture:
     alt: str
 
 
+def not_shown(folder: str, what: str, there: int, shown: int) -> str:
+    """How many pictures the page leaves out; nothing where it has all."""
+    rest = there - shown
+    return (
+        f"{count(rest, f'more {what}').capitalize()} without a picture here; those there are lie in {folder}/."
+        if rest > 0
+        else ""
+    )
+
+
 class Sections:
     """Gathers what the template shows. Files are written as tables and figures are made."""
 
@@ -159,13 +169,15 @@ class Sections:
         run = self.run
         if run.cohort.empty:
             return {"missing": run.missing.get("cohort.csv", "")}
+        found = self._thumbnails()
         return {
             "domains": self.write.table(data_tables.domains(run)),
             "patients": self.write.table(data_tables.patients(run)),
             "annotators": self.write.table(data_tables.annotators(run)),
             "annotator_pairs": self.write.table(data_tables.annotator_pairs(run)),
-            "thumbnails": self._thumbnails(),
+            "thumbnails": found,
             "shown": THUMBNAILS_SHOWN,
+            "not_shown": not_shown("thumbnails", "section", len(run.cohort), len(found)),
         }
 
     def _thumbnails(self) -> list[Picture]:
@@ -187,12 +199,14 @@ class Sections:
             if len(sections) and sections.max() < 2:
                 return {"missing": "Every block holds a single section, so there was nothing to register."}
             return {"missing": run.missing.get("registration/quality.csv", "").capitalize() + "."}
+        found = self._overlays()
         return {
             "words": data_tables.registration_words(run),
             "table": self.write.table(data_tables.registration(run)),
             "landmarks": self.write.table(data_tables.landmarks(run)),
-            "overlays": self._overlays(),
+            "overlays": found,
             "shown": OVERLAYS_SHOWN,
+            "not_shown": not_shown("registration/overlays", "pair", len(run.quality), len(found)),
         }
 
     def _overlays(self) -> list[Picture]:

@@ -16,7 +16,7 @@ from stainda.evaluation.selection import DEFAULT_RULE
 from stainda.evaluation.summary import ALL_SOURCES, ALL_TARGETS
 from stainda.report.figures import Look
 from stainda.report.run import Run
-from stainda.report.words import PRIMARY, headline, measure_title, percent
+from stainda.report.words import PRIMARY, count, headline, measure_title, percent
 
 
 class NotDrawable(RecordError):
@@ -171,6 +171,12 @@ def set_apart(view: View, names: Iterable[str]) -> str:
     if not view.look.few & set(names):
         return ""
     return " Crosses, purple: learned from some target labels, so no contenders."
+
+
+def not_drawn(all_of_them: Iterable[str], shown: Iterable[str]) -> str:
+    """What a caption says of strategies that the figure leaves out; nothing where it shows all."""
+    rest = len(set(all_of_them) - set(shown))
+    return f" Not drawn, in the CSV alone: {count(rest, 'strategy')}." if rest else ""
 
 
 def people(n: int) -> str:

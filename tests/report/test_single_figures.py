@@ -25,7 +25,7 @@ from stainda.report.kinds_of_scores import worst_rows
 from stainda.report.kinds_of_search import regret_table
 from stainda.report.rotations_figures import sources_to_targets
 from stainda.report.search_tables import importance_table
-from stainda.report.study_view import NotDrawable, axis_limits
+from stainda.report.study_view import NotDrawable, View, axis_limits
 
 NAMES = ("source_only", "macenko", "dann", "oracle")
 
@@ -101,6 +101,22 @@ def test_long_names_in_the_matrices_of_rotations_and_of_several_studies(long):
         assert faults(figure) == []
     figure, _, _ = comparison_figures.source_to_target(found)
     assert faults(figure) == []
+
+
+@pytest.mark.parametrize("kind", [name for name, _ in catalogue() if name != "gap_closed"])
+def test_strategies_that_a_figure_leaves_out_are_counted_in_its_caption(seen, kind, monkeypatch):
+    left = []
+
+    def few(self, names, most, measure="dice"):
+        present = self.look.present(names)
+        left.append(len(present) - 2)
+        return present[:2]
+
+    monkeypatch.setattr(View, "few", few)
+    caption = make_plot(seen, kind).caption
+    for number in left:
+        words = {1: "one strategy", 2: "two strategies"}
+        assert number <= 0 or words[number] in caption or f"{number} strategies" in caption, caption
 
 
 def test_a_figure_with_words_over_words_is_found_out():
