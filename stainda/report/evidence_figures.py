@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import matplotlib as mpl
@@ -99,7 +99,7 @@ def free_response(curves: Mapping[str, tuple[Ranked, int]], look: Look, rates: S
             if not inside.all():  # the curve goes on: where it ends
                 draw_beyond(
                     place, float(x[-1]), float(y[inside][-1]), (0.0, end), look.colour(name),
-                    text=lambda value, y=y: f"{y[-1]:.2f} at {value:.0f}", above=-3.0,
+                    text=_always(f"{y[-1]:.2f} at {x[-1]:.0f}"), above=-3.0,
                 )  # fmt: skip
             place.plot(rates, [y[x <= rate].max() for rate in rates], look.marker(name), color=look.colour(name),
                        markersize=3)  # fmt: skip
@@ -168,6 +168,10 @@ def froc_steps(detections: Ranked, n_slides: int) -> tuple[Floats, Floats]:
     false = np.cumsum(~detections.hit)[ends] / max(n_slides, 1)
     hits = np.cumsum(detections.hit)[ends] / max(detections.n_truth, 1)
     return np.concatenate([[0.0], false]), np.concatenate([[0.0], hits])
+
+
+def _always(words: str) -> Callable[[float], str]:
+    return lambda _: words
 
 
 def _precision_recall(detections: Ranked) -> tuple[Floats, Floats]:

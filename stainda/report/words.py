@@ -149,12 +149,12 @@ def _best_against_baseline(run: Run, analysis: Analysis, without: pd.DataFrame, 
     rows = rows[(rows["domain"] == ALL_TARGETS) & (rows["family"] == "overall")].set_index("strategy")
     rows = rows[np.isfinite(rows["difference"])]
     if rows.empty:
-        others = [run.label(one) for one in excluded_strategies(run)]
-        if others:
+        elsewhere = [run.label(one) for one in excluded_strategies(run)]
+        if elsewhere:
             return [
                 Sentence(
                     f"No other strategy was evaluated as this study asks, so there is nothing to compare. Trained here "
-                    f"otherwise, and not comparable: {listed(others)}.",
+                    f"otherwise, and not comparable: {listed(elsewhere)}.",
                     "none",
                 )
             ]
