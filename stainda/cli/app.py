@@ -237,6 +237,7 @@ def evaluate(
 def report(
     run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
     pdf: Annotated[bool, typer.Option("--pdf", help="Also write report/report.pdf.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Make the report page again from the records of a run; nothing is trained or registered.
 
@@ -246,7 +247,8 @@ def report(
     """
     from stainda.study.steps import report_run
 
-    console.print(f"report: {report_run(run_folder, pdf=pdf)}", highlight=False, soft_wrap=True)
+    page = report_run(run_folder, pdf=pdf, progress=ConsoleProgress(quiet))
+    console.print(f"report: {page}", highlight=False, soft_wrap=True)
 
 
 app.command()(plot)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from stainda.config import StrategyConfig, StudyConfig, TrainingConfig
 from stainda.errors import TrainingError
 from stainda.files import stable_hash, write_csv
 from stainda.progress import Progress
+from stainda.study.earlier import EXCLUSIONS, Earlier, Judge, sort_earlier
 from stainda.study.executor import Outcome, Workers
 from stainda.study.folder import RunFolder, plain
 from stainda.study.jobs import (
@@ -80,6 +81,7 @@ class _Comparison:
         self.scoring = scoring_key(folder, self.scored, config.evaluation)
         self.courses = [self._course(strategy) for strategy in config.strategies]
         self.planned: dict[str, list[_Planned]] = {}
+        self.earlier = Earlier([], [])
 
     def run(self, workers: int, progress: Progress) -> None:
         epochs = sum(
@@ -87,6 +89,7 @@ class _Comparison:
             for course in self.courses
         )
         threads = self.config.training.threads
+        self._sort_earlier(())
         with (
             Workers(workers, run_job, threads) as pool,
             progress.task(f"Training {len(self.courses)} strategies", epochs) as bar,
@@ -100,8 +103,10 @@ class _Comparison:
                         bar.advance(0, note=f"{planned.course.strategy.name}, seed {planned.seed}")
                         self._go_on(planned.course, pool, bar)
                     self._write_trials()
+        self._sort_earlier([row["job"] for course in self.courses for row in course.rows])
         self._write_trials()
-        write_search_tables(self.folder, {one.strategy.name: one.search for one in self.courses})
+        others = {row["strategy"] for row in self.earlier.kept}
+        write_search_tables(self.folder, {one.strategy.name: one.search for one in self.courses}, others)
         if not any(row["state"] == "complete" for course in self.courses for row in course.rows):
             reasons = {row["reason"] for course in self.courses for row in course.rows}
             raise TrainingError(
@@ -216,7 +221,19 @@ class _Comparison:
             best = course.search.best() if len(course.rows) >= course.search.budget else None
             for row in sorted(course.rows, key=lambda row: (row["seed"], row["trial"])):
                 rows.append({**row, "chosen": best is not None and row["trial"] == best[0]})
-        write_csv(self.folder.root / "trials.csv", rows, TRIAL_COLUMNS)
+        kept = [{name: row.get(name, "") for name in TRIAL_COLUMNS} for row in self.earlier.kept]
+        write_csv(self.folder.root / "trials.csv", [*rows, *kept], TRIAL_COLUMNS)
+
+    def _sort_earlier(self, mine: Sequence[str]) -> None:
+        """Look at what earlier calls left before trials.csv is written over, and once more at the end.
+
+        At the start every training that no table will name is put down as excluded, so that a run that is killed
+        forgets none.
+        """
+        judge = Judge(self.config, self.folder, lambda strategy, seed: self.job(strategy, {}, seed), self.scoring)
+        self.earlier = sort_earlier(judge, set(mine))
+        rows = [{name: row.get(name, "") for name in (*TRIAL_COLUMNS, "why")} for row in self.earlier.excluded]
+        write_csv(self.folder.root / EXCLUSIONS, rows, (*TRIAL_COLUMNS, "why"))
 
     # settings ----------------------------------------------------------------------------------------------------
 

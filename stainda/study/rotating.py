@@ -136,6 +136,11 @@ class RotatingStudy:
         if self.config.protocol.scheme == "all_pairs":
             for name in cannot_teach(found[0].cohort):
                 rows.append({"rotation": name, "state": "left out", "reason": "none of its sections is annotated"})
+        mine = {file_name(one.name) for one in found}
+        for path in sorted((self.folder.root / "rotations").glob("*/study.yaml")):
+            if path.parent.name not in mine:
+                reason = "an earlier call made it; the protocol no longer has it, so it is in no number"
+                rows.append({"rotation": path.parent.name, "state": "left out", "reason": reason})
         write_csv(self.folder.root / "rotations.csv", rows, ROTATION_COLUMNS)
 
 

@@ -57,6 +57,7 @@ def run_study(
 
             RotatingStudy(config, folder, progress).run(until)
             return folder.root
+        _set_rotations_aside(folder, progress)
         run.prepare()
         run.plan()
         for stage in STAGES[: STAGES.index(until) + 1]:
@@ -264,8 +265,16 @@ class StudyRun:
     def report(self) -> None:
         from stainda.report import make_report
 
-        page = make_report(self.folder.root)
+        page = make_report(self.folder.root, self.progress)
         self.progress.message(f"report: {page}")
+
+
+def _set_rotations_aside(folder: RunFolder, progress: Progress) -> None:
+    """A run directory whose earlier study rotated is a plain one from now on; its rotations stay, the page tells."""
+    path = folder.root / "rotations.csv"
+    if path.is_file():
+        path.replace(folder.root / "earlier_rotations.csv")
+        progress.message("the study no longer rotates: the rotations of earlier calls are kept, and not reported")
 
 
 @contextmanager

@@ -211,7 +211,7 @@ def _own_shapes(cohort: Cohort, folder: RunFolder, progress: Progress) -> dict[s
     return shapes
 
 
-def report_run(folder: str | Path, *, pdf: bool = False) -> Path:
+def report_run(folder: str | Path, *, pdf: bool = False, progress: Progress = SILENT) -> Path:
     """Make ``results.csv`` and the page of a run again from its records, in one analysis; returns the page."""
     from stainda.report import make_report
     from stainda.study.combining import combine, is_rotating, read_turns
@@ -224,12 +224,12 @@ def report_run(folder: str | Path, *, pdf: bool = False) -> Path:
         with run.locked():
             for turn in read_turns(run.root):
                 if (turn.folder.root / "records.parquet").is_file():
-                    report_run(turn.folder.root, pdf=pdf)
+                    report_run(turn.folder.root, pdf=pdf, progress=progress)
             combine(run.root)
-            return make_report(run.root, pdf=pdf)
+            return make_report(run.root, progress, pdf=pdf)
     with run.locked():
         check_gathered(run)
-        return make_report(run.root, pdf=pdf)
+        return make_report(run.root, progress, pdf=pdf)
 
 
 def predict_slides(

@@ -223,9 +223,11 @@ def _trainings(config: StudyConfig, folder: RunFolder) -> dict[str, str]:
     """The first training of the chosen setting of every strategy that learns from no target label."""
     import pandas as pd
 
+    from stainda.report.run import with_earlier_strategies
     from stainda.strategies import build
 
     trials = pd.read_csv(folder.root / "trials.csv", dtype={"job": str})
+    config = with_earlier_strategies(config, trials, folder.root)
     rows = trials[trials["chosen"].astype(bool) & (trials["state"] == "complete")].sort_values("seed", kind="stable")
     first = rows.drop_duplicates("strategy").set_index("strategy")["job"]
     return {
