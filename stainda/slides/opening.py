@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
 from pathlib import Path
 
 from stainda.errors import SlideError
+from stainda.names import ending
 from stainda.slides.slide import Backend, Slide
+from stainda.slides.tiff_structure import TiffPicture, judge_scanner_tiff, open_picture
+from stainda.slides.with_openslide import OpenSlideBackend, judge_properties, open_with_openslide
+from stainda.slides.with_tifffile import Undecodable, read_picture
 
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _WITH_OPENSLIDE_ONLY = {".mrxs", ".ndpi", ".vms", ".vmu", ".scn", ".bif", ".czi", ".dcm", ".svslide"}
@@ -18,13 +21,13 @@ def open_slide(path: str | Path, mpp: float | None = None) -> Slide:
     """Open a slide for reading.
 
     Args:
-        path: anything OpenSlide reads; TIFF, OME-TIFF, pyramidal TIFF; PNG, JPEG, WebP, BMP. Pixels must be 8-bit RGB
-            (alpha is laid on white).
+        path: anything OpenSlide reads; TIFF, OME-TIFF, pyramidal TIFF; PNG, JPEG, WebP, BMP. Pixels must be one 8-bit
+            RGB picture (alpha is laid on white), as :mod:`stainda.slides.rules` has it for every library.
         mpp: micrometres per level-0 pixel, where the file does not tell or tells wrongly.
 
     Raises:
-        SlideError: no such file; not a slide; not RGB (fluorescence channels, greyscale, 16 bit); damaged. The reason
-            is in the message.
+        SlideError: no such file; not a slide; not RGB (fluorescence channels, greyscale, palette, 16 bit); damaged.
+            The reason is in the message.
     """
     path = Path(path)
     if mpp is not None and not (math.isfinite(mpp) and mpp > 0):
@@ -57,49 +60,68 @@ def has_openslide() -> bool:
 
 
 def _backend(path: Path, head: bytes) -> Backend:
-    refusal: SlideError | None = None
-    if has_openslide():
-        from stainda.slides.with_openslide import open_with_openslide
-
+    """The rules are held before a library is chosen: OpenSlide turns any TIFF into 8-bit RGB without a word."""
+    is_tiff = head[:4] in _TIFF
+    scan, refusal = _openslide(path)
+    if scan is not None and scan.vendor != "generic-tiff":
         try:
-            backend = open_with_openslide(path)
-            if backend is not None:
-                return _better_tiff(path, backend) if backend.generic else backend
-        except SlideError as error:
-            refusal = error
-    reader: Callable[[Path], Backend]
-    if head[:4] in _TIFF:
-        from stainda.slides.with_tifffile import open_tiff
-
-        reader = open_tiff
-    elif refusal is not None:
-        raise refusal
-    elif not has_openslide() and path.suffix.lower() in _WITH_OPENSLIDE_ONLY:
-        raise SlideError(
-            f"reading {path.suffix} needs OpenSlide, which is not installed", remedy="pip install 'stainda[slides]'"
-        )
-    else:
-        from stainda.slides.with_pillow import open_image
-
-        reader = open_image
-    try:
-        return reader(path)
-    except SlideError as error:
-        if refusal is None or "not supported" not in error.message:
+            judge_scanner_tiff(path) if is_tiff else judge_properties(scan.properties)
+        except SlideError:
+            scan.close()
             raise
-        raise refusal from error
+        return scan
+    if is_tiff:
+        try:
+            return _plain_tiff(path, scan)
+        except Undecodable as error:
+            raise refusal or error from error
+        except SlideError:
+            if scan is not None:
+                scan.close()
+            raise
+    if refusal is not None:
+        raise refusal
+    if not has_openslide() and ending(path) in _WITH_OPENSLIDE_ONLY:
+        raise SlideError(
+            f"reading {ending(path)} needs OpenSlide, which is not installed", remedy="pip install 'stainda[slides]'"
+        )
+    from stainda.slides.with_pillow import open_image
+
+    return open_image(path)
 
 
-def _better_tiff(path: Path, backend: Backend) -> Backend:
-    """Of a TIFF without vendor, OpenSlide sees neither OME-XML nor reductions in SubIFDs: then our own reading."""
-    from stainda.slides.with_tifffile import open_tiff
-
+def _openslide(path: Path) -> tuple[OpenSlideBackend | None, SlideError | None]:
+    if not has_openslide():
+        return None, None
     try:
-        own = open_tiff(path)
-    except SlideError:
-        return backend
-    if own.is_ome or len(own.sizes) > len(backend.sizes):
-        backend.close()
-        return own
-    own.close()
-    return backend
+        return open_with_openslide(path), None
+    except SlideError as error:
+        return None, error
+
+
+def _plain_tiff(path: Path, scan: OpenSlideBackend | None) -> Backend:
+    """A TIFF of no scanner: OpenSlide may read its pixels where it shows the picture that was judged, and all of it.
+
+    It sees neither OME-XML nor reductions in SubIFDs, takes the first tiled page for the main picture, turns tiles
+    where the TIFF's orientation says so, and shows the first plane where red, green and blue lie apart.
+    """
+    picture = open_picture(path)
+    shown = scan is not None and scan.sizes[0] == _size(picture) and picture.plain
+    if scan is None or not shown or picture.is_ome or len(picture.levels) > len(scan.sizes):
+        try:
+            own = read_picture(path, picture)
+        except Undecodable:
+            if scan is None or not shown:
+                raise
+        else:
+            if scan is not None:
+                scan.close()
+            return own
+    picture.file.close()
+    scan.pixel_size, scan.notes = picture.pixel_size, (*scan.notes, *picture.notes)
+    return scan
+
+
+def _size(picture: TiffPicture) -> tuple[int, int]:
+    page = picture.levels[0][0]
+    return int(page.imagewidth), int(page.imagelength)

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import math
+import re
 
 from stainda.slides.slide import PixelSize
 
 # 0.01 µm is far below the diffraction limit; above 10 µm are screen and print resolutions (72, 96, 300, 600, 1200 dpi
 # are 353, 265, 85, 42, 21 µm), which image programs write into any file
 PLAUSIBLE_MPP = (0.01, 10.0)
+
+_MICROMETRES = {
+    "m": 1e6, "cm": 1e4, "centimeter": 1e4, "mm": 1e3, "millimeter": 1e3, "µm": 1.0, "um": 1.0, "micron": 1.0,
+    "microns": 1.0, "micrometer": 1.0, "micrometre": 1.0, "nm": 1e-3, "nanometer": 1e-3, "inch": 25_400.0,
+    "in": 25_400.0,
+}  # fmt: skip
+
+
+def micrometres(unit: str) -> float | None:
+    """A unit of length in µm, ``None`` for pixels and what is no length; both letters for micro are known."""
+    return _MICROMETRES.get(unit.strip().strip('"').replace("\N{GREEK SMALL LETTER MU}", "µ").lower())
 
 
 def believable(mpp_x: float | None, mpp_y: float | None, origin: str) -> PixelSize:
@@ -32,3 +44,52 @@ def from_resolution(per_unit_x: float | None, per_unit_y: float | None, unit_um:
         return unit_um / per_unit if per_unit is not None and math.isfinite(per_unit) and per_unit > 0 else None
 
     return believable(mpp(per_unit_x), mpp(per_unit_y), origin)
+
+
+def from_ome(text: str | None) -> PixelSize:
+    """From the first OME Pixels element; entities and DTDs in the XML are refused by the parser."""
+    import defusedxml.ElementTree as ElementTree
+
+    if not text:
+        return PixelSize(None, "the OME-XML is empty")
+    try:
+        root = ElementTree.fromstring(text)
+    except Exception as error:  # a parse error, or one of defusedxml's refusals
+        return PixelSize(None, f"the OME-XML cannot be read ({error})")
+    for element in root.iter():
+        if element.tag.rsplit("}", 1)[-1] == "Pixels":
+            sizes = []
+            for axis in "XY":
+                factor = micrometres(element.get(f"PhysicalSize{axis}Unit", "µm"))
+                try:
+                    sizes.append(float(element.get(f"PhysicalSize{axis}", "nan")) * (factor or math.nan))
+                except ValueError:
+                    sizes.append(math.nan)
+            return believable(sizes[0], sizes[1], "the OME-XML")
+    return PixelSize(None, "the OME-XML tells none")
+
+
+def from_aperio(description: str) -> PixelSize:
+    """From the ``MPP`` of an Aperio description."""
+    for part in description.split("|"):
+        key, _, value = part.partition("=")
+        if key.strip() == "MPP":
+            try:
+                return believable(float(value), float(value), "the Aperio header")
+            except ValueError:
+                break
+    return PixelSize(None, "the Aperio header tells none")
+
+
+def from_imagej(description: str, per_unit_x: float | None, per_unit_y: float | None) -> PixelSize:
+    """ImageJ writes pixels per unit into the TIFF tags and the unit, whatever it is, as ``unit=`` into the text.
+
+    ``µ`` may be written as ``\\u00B5``; ``yunit=`` stands there only where it is another one than ``unit=``.
+    """
+    told = dict(re.findall(r"^(unit|yunit)=(.*?)\s*$", description, flags=re.MULTILINE))
+    units = [re.sub(r"\\u([0-9A-Fa-f]{4})", lambda code: chr(int(code[1], 16)), one) for one in told.values()]
+    factors = {micrometres(unit) for unit in units}
+    factor = factors.pop() if len(factors) == 1 else None
+    if factor is None:
+        return PixelSize(None, f"ImageJ tells the unit {' and '.join(units)!r}, which is no length")
+    return from_resolution(per_unit_x, per_unit_y, factor, "the ImageJ header")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +10,21 @@ import numpy as np
 
 from stainda.errors import SlideError
 from stainda.slides.pixel_size import believable
+from stainda.slides.rules import RGB_ONLY
 from stainda.slides.slide import PixelSize
 
 
-def on_white(rgba: np.ndarray) -> np.ndarray:
-    """RGBA uint8 (straight alpha) laid on white: RGB uint8. Unscanned areas and glass become one colour."""
+def on_white(rgba: np.ndarray, premultiplied: bool = False) -> np.ndarray:
+    """RGBA uint8 laid on white: RGB uint8. Unscanned areas and glass become one colour.
+
+    Colours are as they are (straight alpha), or ``premultiplied`` with the alpha already.
+    """
     alpha = rgba[..., 3:]
     if alpha.min(initial=255) == 255:
         return np.ascontiguousarray(rgba[..., :3])
     weight = alpha.astype(np.uint16)
+    if premultiplied:
+        return np.minimum(rgba[..., :3] + (255 - weight), 255).astype(np.uint8)
     return ((rgba[..., :3].astype(np.uint16) * weight + 255 * (255 - weight) + 127) // 255).astype(np.uint8)
 
 
@@ -57,10 +64,11 @@ class OpenSlideBackend:
         self._path = path
         self.sizes: tuple[tuple[int, int], ...] = tuple(slide.level_dimensions)
         properties = slide.properties
+        self.properties: Mapping[str, str] = properties
         self.pixel_size = _pixel_size(properties)
         self.bounds = _bounds(properties)
         vendor = properties.get("openslide.vendor", "unknown")
-        self.generic = vendor == "generic-tiff"
+        self.vendor = vendor
         self.notes: tuple[str, ...] = (f"vendor {vendor}",)
 
     def read(self, level: int, x: int, y: int, width: int, height: int) -> np.ndarray:
@@ -80,6 +88,26 @@ class OpenSlideBackend:
 
     def close(self) -> None:
         self._slide.close()
+
+
+def judge_properties(properties: Mapping[str, str]) -> None:
+    """Refuse fluorescence and more than 8 bits in formats that are no TIFF, as far as the scanner tells.
+
+    OpenSlide shows fluorescence channels of MRXS as red, green and blue, and scales 48-bit CZI down. (Of DICOM it
+    reads 8-bit colour alone and refuses the rest itself.)
+
+    Raises:
+        SlideError: not an 8-bit RGB brightfield scan.
+    """
+    kind = properties.get("mirax.GENERAL.SLIDE_TYPE", "")
+    if "FLUORESCENCE" in kind.upper():
+        raise SlideError("a fluorescence scan, not RGB", remedy="stainda needs a brightfield scan of a stained section")
+    depth = properties.get("mirax.GENERAL.VIMSLIDE_SLIDE_BITDEPTH", "8")
+    if depth.isdigit() and int(depth) > 8:
+        raise SlideError(f"{depth} bits per sample, not 8-bit RGB", remedy=RGB_ONLY)
+    pixel_type = next((value for key, value in properties.items() if key.endswith("Image.PixelType")), "Bgr24")
+    if pixel_type.lower() not in ("bgr24", "bgra32"):
+        raise SlideError(f"pixels of type {pixel_type}, not 8-bit RGB", remedy=RGB_ONLY)
 
 
 def _reason(error: Exception, path: Path) -> str:

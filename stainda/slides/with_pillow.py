@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import warnings
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 
 from stainda.errors import SlideError
 from stainda.slides.pixel_size import from_resolution
+from stainda.slides.rules import Colour, Pixels, refuse_unless_rgb
 from stainda.slides.slide import PixelSize
 from stainda.slides.with_openslide import on_white
 
@@ -58,14 +60,7 @@ def _decoded(path: Path, image: Any) -> ArrayBackend | VipsBackend:
         raise SlideError(f"claims {width} x {height} pixels, more than a plain image may have here", remedy=_CONVERT)
     if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
         raise SlideError(f"holds {image.n_frames} pictures, not one", remedy="Save the one that is meant on its own")
-    mode = image.mode
-    if image.format == "PNG" and _png_depth(path) > 8:
-        raise SlideError("16 bits per channel; stainda reads 8-bit RGB", remedy="Save it as 8-bit RGB, and look at it")
-    if mode not in ("RGB", "RGBA", "P", "PA", "RGBX"):
-        what = {"L": "greyscale", "LA": "greyscale", "1": "black and white", "CMYK": "CMYK (print colours)"}.get(
-            mode, mode
-        )
-        raise SlideError(f"not an RGB image but {what}", remedy="Save it as 8-bit RGB, if it shows a stained section")
+    refuse_unless_rgb(_pixels(path, image))
     notes: tuple[str, ...] = ()
     if image.getexif().get(0x0112, 1) not in (0, 1):
         notes = ("its EXIF orientation is not applied: coordinates are those of the stored pixels, as in QuPath",)
@@ -73,16 +68,41 @@ def _decoded(path: Path, image: Any) -> ArrayBackend | VipsBackend:
     if width * height > MAX_PIXELS_IN_MEMORY:
         return _through_vips(path, pixel_size, notes)
     image.load()
-    if mode == "RGB" and "transparency" not in image.info:
+    if image.mode == "RGB" and "transparency" not in image.info:
         array = np.asarray(image)
     else:
         array = on_white(np.asarray(image.convert("RGBA")))
     return ArrayBackend(array, pixel_size, notes)
 
 
-def _png_depth(path: Path) -> int:
+def _pixels(path: Path, image: Any) -> Pixels:
+    """How the file stores its pixels; Pillow tells the mode it decodes to, which hides 16 bits and 5-bit colours."""
+    colours: dict[str, Colour] = {
+        "RGB": "rgb", "RGBA": "rgb", "RGBX": "rgb", "L": "grey", "LA": "grey", "La": "grey", "I": "grey",
+        "I;16": "grey", "I;16B": "grey", "I;16L": "grey", "F": "grey", "1": "black and white", "P": "palette",
+        "PA": "palette", "CMYK": "cmyk",
+    }  # fmt: skip
+    colour = colours.get(image.mode, "other")
+    return Pixels(bits=_bits(path, image), colour=colour, samples=len(image.getbands()), colour_name=image.mode)
+
+
+def _bits(path: Path, image: Any) -> int:
+    """Bits per sample as the file's header has them."""
     with path.open("rb") as stream:
-        return stream.read(25)[24]
+        head = stream.read(4096)
+    if image.mode.startswith(("I", "F")):
+        return 16
+    if image.format == "PNG":
+        return 16 if head[24] > 8 else 8  # fewer bits are greyscale or palette, which are told by the mode
+    if image.format == "BMP" and len(head) > 30:
+        return 5 if int.from_bytes(head[28:30], "little") == 16 else 8
+    if image.format == "PPM":
+        numbers = re.findall(rb"\d+", re.sub(rb"#[^\n]*", b"", head[2:200]))
+        return 16 if head[:2] in (b"P3", b"P6") and int(numbers[2]) > 255 else 8
+    if image.format == "JPEG2000":
+        at = head.find(b"\xff\x4f\xff\x51")
+        return (head[at + 42] & 0x7F) + 1 if 0 <= at < len(head) - 42 else 8
+    return 8
 
 
 def _pixel_size(image: Any) -> PixelSize:
