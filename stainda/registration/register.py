@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import subprocess
@@ -19,7 +18,7 @@ import pandas as pd
 from stainda.cohort.types import Cohort, Section
 from stainda.config import RegistrationConfig
 from stainda.errors import ConfigError, RegistrationError, did_you_mean
-from stainda.files import output_errors, stable_hash, write_csv, write_json
+from stainda.files import fingerprint, output_errors, stable_hash, write_csv, write_json
 from stainda.progress import SILENT, Progress
 from stainda.registration.blocks import BlockJob, register_block
 from stainda.registration.imports import check_imports, imports_state
@@ -37,7 +36,6 @@ from stainda.registration.results import (
 from stainda.registration.valis_import import require_valis
 
 ALGORITHM = 3  # raised when the same settings give another result; finished blocks are then done again
-PIECES, PIECE = 16, 65536  # of a slide file, bytes: a slide of some GB is not read as a whole to see whether it changed
 WORKER = (sys.executable, "-m", "stainda.registration.worker")
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "VIPS_CONCURRENCY": "1"}
 
@@ -106,20 +104,8 @@ def block_settings(sections: tuple[Section, ...], config: RegistrationConfig) ->
 
 
 def _stamp(path: Path | None) -> list[Any] | None:
-    """What tells a changed file wherever it lies: name, size, and the hash of ``PIECES`` pieces spread over it, the
-    first and the last included. A missing file has its name only."""
-    if path is None:
-        return None
-    digest = hashlib.sha256()
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as stream:
-            for piece in range(PIECES):
-                stream.seek(max(0, size - PIECE) * piece // (PIECES - 1))
-                digest.update(stream.read(PIECE))
-    except OSError:
-        return [path.name]
-    return [path.name, size, digest.hexdigest()[:16]]
+    """What tells a changed file wherever it lies: name and fingerprint. A missing file has its name only."""
+    return None if path is None else [path.name, *(fingerprint(path) or ())]
 
 
 def _check_reference(cohort: Cohort, config: RegistrationConfig) -> None:
