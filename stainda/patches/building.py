@@ -283,7 +283,8 @@ def _check_complete(table: pd.DataFrame, cohort: Cohort, roles: Roles, notes: li
                 f"no labelled {split} patch could be cut from the source domains ({', '.join(roles.sources)})"
                 + (f": {reasons}" if reasons else ""),
                 file=cohort.source,
-                remedy="Check annotations and tissue of these slides, or lower patches.size or patches.min_tissue",
+                remedy="Check annotations and tissue of these slides, or lower patches.size or patches.min_tissue. "
+                "Patches are too large or too small where a pixel size is wrong: check the manifest's column mpp",
             )
 
 
