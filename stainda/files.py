@@ -62,6 +62,20 @@ def output_errors(path: str | Path) -> Iterator[None]:
         ) from error
 
 
+def link_or_copy(source: Path, target: Path, link: bool = True) -> None:
+    """Have a file at another place too: a hard link where that can be, else a copy. Files that are written whole may be
+    linked: who writes one anew leaves the other as it was."""
+    with whole_file(target) as aside:
+        if link:
+            try:
+                aside.unlink()
+                aside.hardlink_to(source)
+                return
+            except OSError:  # another file system, or one without hard links
+                pass
+        shutil.copy2(source, aside)
+
+
 def write_text(path: str | Path, text: str) -> Path:
     with whole_file(path) as aside:
         aside.write_text(text, encoding="utf-8")

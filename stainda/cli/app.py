@@ -124,12 +124,19 @@ def register(
     imports: Annotated[
         Path | None, typer.Option("--imports", metavar="TABLE.csv", help="Transforms made elsewhere, instead of VALIS.")
     ] = None,
+    from_run: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="RUN", help="Take over blocks that this run directory has registered."),
+    ] = None,
     workers: Workers = None,
     quiet: Quiet = False,
 ) -> None:
     """Register the sections of every block with VALIS; every pair is checked, see registration/quality.csv.
 
-    Example: `stainda register MANIFEST.csv --out runs/mine`
+    Examples:
+
+    - `stainda register MANIFEST.csv --out runs/mine`
+    - `stainda register MANIFEST.csv --out runs/second --from runs/mine`
     """
     from stainda.config import RegistrationConfig
     from stainda.config.load import validated
@@ -138,6 +145,7 @@ def register(
     values = {"detector": detector, "reference": reference, "max_dim": max_dim, "nonrigid": not rigid_only}
     if imports is not None:
         values |= {"method": "import", "imports": str(imports.resolve())}
+    values |= {} if from_run is None else {"from": from_run.resolve()}
     config = validated(RegistrationConfig, values, "stainda register")
     quality = register_manifest(manifest_file, out, config, data=data, workers=workers, progress=ConsoleProgress(quiet))
     show_table(

@@ -10,7 +10,6 @@ from __future__ import annotations
 import csv
 import logging
 import os
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ from stainda.cohort import Roles, Rotation, cannot_teach
 from stainda.cohort.manifest import write_manifest
 from stainda.config import StudyConfig
 from stainda.errors import StaindaError
-from stainda.files import ASIDE, whole_file, write_csv
+from stainda.files import ASIDE, link_or_copy, write_csv
 from stainda.progress import Progress
 from stainda.registration.results import file_name
 from stainda.study.budget import budget_sentences, budgets, write_budget
@@ -222,15 +221,7 @@ def _share_file(source: Path, target: Path, link: bool = True) -> None:
         here, there = target.stat(), source.stat()
         if target.samefile(source) or (here.st_size, here.st_mtime_ns) == (there.st_size, there.st_mtime_ns):
             return
-    with whole_file(target) as aside:
-        if link:
-            try:
-                aside.unlink()
-                aside.hardlink_to(source)
-                return
-            except OSError:  # another file system, or one without hard links
-                pass
-        shutil.copy2(source, aside)
+    link_or_copy(source, target, link)
 
 
 def _check_folders(found: Sequence[Rotation]) -> None:
