@@ -9,14 +9,16 @@ import typer
 
 from stainda.cli import manifest
 from stainda.cli.annotations import app as annotations_app
-from stainda.cli.display import ConsoleProgress, Quiet, console, show_table, silence
+from stainda.cli.display import Commands, ConsoleProgress, Quiet, console, show_table, silence
 from stainda.cli.plan import plan
 from stainda.cli.report import compare, plot
 from stainda.cli.review import review
+from stainda.cli.status import status
 from stainda.cli.transforms import app as transforms_app
 
 app = typer.Typer(
     name="stainda",
+    cls=Commands,
     help="Labels in one stain from one hospital: will the detector work elsewhere, and which training gets it there?",
     no_args_is_help=True,
     rich_markup_mode="markdown",
@@ -76,7 +78,10 @@ def run(
     - `stainda run studies/quickstart.yaml training.epochs=2 'strategies=[source_only,dann]' --out runs/short`
     - `stainda run studies/rat_kidney.yaml --data ../shared/data`
     """
-    _run(study, overrides, out, data, quiet, "report")
+    from stainda.study.ending import closing_lines
+
+    for line in closing_lines(_run(study, overrides, out, data, quiet, "report")):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -126,7 +131,7 @@ def register(
     ] = None,
     from_run: Annotated[
         Path | None,
-        typer.Option("--from", metavar="RUN", help="Take over blocks that this run directory has registered."),
+        typer.Option("--from", metavar="RUN", help="Take over blocks registered in this run directory."),
     ] = None,
     workers: Workers = None,
     quiet: Quiet = False,
@@ -237,6 +242,7 @@ app.command()(compare)
 
 app.command()(review)
 app.command()(plan)
+app.command()(status)
 
 
 @app.command()

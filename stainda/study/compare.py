@@ -15,6 +15,7 @@ from stainda.files import stable_hash, write_csv
 from stainda.progress import Progress
 from stainda.study.executor import Outcome, Workers
 from stainda.study.folder import RunFolder, plain
+from stainda.study.heartbeat import RunningJob, tell_jobs
 from stainda.study.jobs import (
     JobRequest,
     JobResult,
@@ -94,6 +95,7 @@ class _Comparison:
             for course in self.courses:
                 self._go_on(course, pool, bar)
             while pool.busy:
+                tell_jobs(progress, [self._in_work(key) for key in pool.running])
                 for outcome in pool.completed(bar.advance):
                     for planned in self.planned.pop(outcome.key):
                         self._finish(planned, outcome)
@@ -108,6 +110,10 @@ class _Comparison:
                 f"every training failed: {'; '.join(sorted(filter(None, reasons)))}",
                 file=self.folder.root / "trials.csv",
             )
+
+    def _in_work(self, key: str) -> RunningJob:
+        planned = self.planned[key][0]
+        return RunningJob(key, planned.course.strategy.name, planned.trial, planned.seed)
 
     def _go_on(self, course: _Course, pool: Workers, bar: Any) -> None:
         """Submit what this strategy can do next; jobs that are complete are taken as they are."""

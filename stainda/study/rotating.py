@@ -27,6 +27,7 @@ from stainda.study.checks import plan_rotations
 from stainda.study.combining import ROTATION_COLUMNS, combine
 from stainda.study.folder import STAGES, RunFolder
 from stainda.study.gather import COHORT_COLUMNS, gather_cohort
+from stainda.study.heartbeat import in_stage
 from stainda.study.run import StudyRun
 
 logger = logging.getLogger("stainda")
@@ -51,6 +52,7 @@ class RotatingStudy:
         _check_folders(found)
         costs = budgets(self.config, len(found))
         write_budget(costs, self.folder)
+        self.base.expect(found, costs)
         self.progress.message(f"{len(found)} rotations: {', '.join(one.name for one in found)} (rotations.csv)")
         for sentence in budget_sentences(costs, self.config.baseline):
             self.progress.message(sentence)
@@ -95,7 +97,8 @@ class RotatingStudy:
     def _timed(self, stage: str, function: Callable[[], None]) -> None:
         started = time.monotonic()
         logger.info("stage %s", stage)
-        function()
+        with in_stage(self.progress, stage):
+            function()
         self.seconds[stage] = time.monotonic() - started
 
     def _gather(self, found: Sequence[Rotation]) -> None:
@@ -159,6 +162,7 @@ class RotationRun(StudyRun):
         }  # fmt: skip
         super().__init__(config.model_copy(update=changes), folder, progress)
         self.root, self.rotation, self.first = root, rotation, first
+        self.rotation_name = rotation.name
         self.cohort, self.roles = rotation.cohort, rotation.roles
 
     def gather(self) -> None:
