@@ -9,16 +9,18 @@ import typer
 
 from stainda.cli import manifest
 from stainda.cli.annotations import app as annotations_app
-from stainda.cli.display import ConsoleProgress, Quiet, console, show_table, silence
+from stainda.cli.display import Commands, ConsoleProgress, Quiet, console, show_table, silence
 from stainda.cli.init import init
 from stainda.cli.listing import list_
 from stainda.cli.plan import plan
 from stainda.cli.report import compare, plot
 from stainda.cli.review import review
+from stainda.cli.status import status
 from stainda.cli.transforms import app as transforms_app
 
 app = typer.Typer(
     name="stainda",
+    cls=Commands,
     help="Labels in one stain from one hospital: will the detector work elsewhere, and which training gets it there?",
     no_args_is_help=True,
     rich_markup_mode="markdown",
@@ -80,7 +82,10 @@ def run(
     - `stainda run studies/quickstart.yaml training.epochs=2 'strategies=[source_only,dann]' --out runs/short`
     - `stainda run studies/rat_kidney.yaml --data ../shared/data`
     """
-    _run(study, overrides, out, data, quiet, "report")
+    from stainda.study.ending import closing_lines
+
+    for line in closing_lines(_run(study, overrides, out, data, quiet, "report")):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -137,6 +142,10 @@ def register(
     imports: Annotated[
         Path | None, typer.Option("--imports", metavar="TABLE.csv", help="Transforms made elsewhere, instead of VALIS.")
     ] = None,
+    from_run: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="RUN", help="Take over blocks registered in this run directory."),
+    ] = None,
     workers: Workers = None,
     quiet: Quiet = False,
 ) -> None:
@@ -148,6 +157,7 @@ def register(
 
     - `stainda register mine.csv --out runs/mine`
     - `stainda register studies/quickstart.yaml`
+    - `stainda register mine.csv --out runs/second --from runs/mine`
     """
     from stainda.study.steps import register as register_given
 
@@ -157,6 +167,7 @@ def register(
         values["nonrigid"] = False
     if imports is not None:
         values |= {"method": "import", "imports": str(imports.resolve())}
+    values |= {} if from_run is None else {"from": from_run.resolve()}
     root, quality = register_given(given, out, values, data=data, workers=workers, progress=ConsoleProgress(quiet))
     show_table(
         f"{root}/registration/quality.csv",
@@ -257,6 +268,7 @@ app.command()(compare)
 
 app.command()(review)
 app.command()(plan)
+app.command()(status)
 
 
 @app.command()

@@ -216,6 +216,8 @@ def build_study(raw: Mapping[str, Any], path: Path, data: str | Path | None = No
             values[key] = near / str(values[key])
     if isinstance(values.get("registration"), dict) and values["registration"].get("imports") is not None:
         values["registration"] = values["registration"] | {"imports": near / str(values["registration"]["imports"])}
+    if isinstance(values.get("registration"), dict):
+        values["registration"] = _with_other_run(values["registration"], near)
     if isinstance(values.get("classes"), str):
         values["classes"] = near / values["classes"]
     if isinstance(values.get("fusion"), Mapping) and values["fusion"].get("reliability") is not None:
@@ -224,6 +226,16 @@ def build_study(raw: Mapping[str, Any], path: Path, data: str | Path | None = No
         values["data"] = Path(data).resolve()
     values["space"] = space
     return validated(StudyConfig, values, path)
+
+
+def _with_other_run(registration: dict[str, Any], near: Path) -> dict[str, Any]:
+    """``from`` names a run directory as ``--out`` does, from the working directory, or one beside the study."""
+    named = registration.get("from", registration.get("from_run"))
+    if named is None:
+        return registration
+    rest = {key: value for key, value in registration.items() if key not in ("from", "from_run")}
+    here, beside = Path.cwd() / str(named), near / str(named)
+    return {**rest, "from": beside if beside.is_dir() and not here.is_dir() else here}
 
 
 def apply_overrides(raw: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:

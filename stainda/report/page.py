@@ -68,6 +68,7 @@ def make_report(run: str | Path, progress: Progress = SILENT, *, pdf: bool = Fal
 
             write_pdf(aside / "report.pdf", context, write)
         task.advance(figures - write.drawn, "page")
+        write_text(aside / "answer.txt", "".join(f"{one.text}\n" for one in context["sentences"]))
         write_text(aside / "index.html", render(template, {**context, "pdf": pdf}))
         if view is not None and not rotating:  # the tables of a root are stacked by the study
             write_frame(view.analysis.results, folder / "results.csv")

@@ -6,7 +6,6 @@ import json
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stainda.cohort import Cohort, Roles
@@ -17,6 +16,7 @@ from stainda.progress import Progress
 from stainda.study.earlier import EXCLUSIONS, Earlier, Judge, sort_earlier
 from stainda.study.executor import Outcome, Workers
 from stainda.study.folder import RunFolder, plain
+from stainda.study.heartbeat import RunningJob, tell_jobs
 from stainda.study.jobs import (
     JobRequest,
     JobResult,
@@ -24,8 +24,8 @@ from stainda.study.jobs import (
     objective_values,
     pruned_result,
     run_job,
-    scoring_key,
 )
+from stainda.study.keys import ScoringKeys, SeenData
 from stainda.study.pruning import EarlierTrial, Pruning, read_curve
 from stainda.study.search import StrategySearch, sqlite_address
 from stainda.study.search_tables import write_search_tables
@@ -76,9 +76,10 @@ def compare_strategies(
 class _Comparison:
     def __init__(self, config: StudyConfig, cohort: Cohort, roles: Roles, folder: RunFolder) -> None:
         self.config, self.roles, self.folder = config, roles, folder
-        self.store, self.store_key = current_store(folder)
+        self.store = folder.patches
+        self.seen = SeenData(self.store, roles)
         self.scored = sections_to_score(cohort, roles)
-        self.scoring = scoring_key(folder, self.scored, config.evaluation)
+        self.scoring = ScoringKeys(folder, self.scored, config.evaluation, self.seen)
         self.courses = [self._course(strategy) for strategy in config.strategies]
         self.planned: dict[str, list[_Planned]] = {}
         self.earlier = Earlier([], [])
@@ -97,6 +98,7 @@ class _Comparison:
             for course in self.courses:
                 self._go_on(course, pool, bar)
             while pool.busy:
+                tell_jobs(progress, [self._in_work(key) for key in pool.running])
                 for outcome in pool.completed(bar.advance):
                     for planned in self.planned.pop(outcome.key):
                         self._finish(planned, outcome)
@@ -114,6 +116,10 @@ class _Comparison:
                 file=self.folder.root / "trials.csv",
             )
 
+    def _in_work(self, key: str) -> RunningJob:
+        planned = self.planned[key][0]
+        return RunningJob(key, planned.course.strategy.name, planned.trial, planned.seed)
+
     def _go_on(self, course: _Course, pool: Workers, bar: Any) -> None:
         """Submit what this strategy can do next; jobs that are complete are taken as they are."""
         for planned in self._next(course):
@@ -127,8 +133,8 @@ class _Comparison:
             waiting.append(planned)
             if len(waiting) == 1:  # two strategies may come to the same settings; they share the job
                 request = JobRequest(
-                    self.folder, planned.job, self.store, self.scored, self.config.evaluation, self.scoring,
-                    planned.pruning,
+                    self.folder, planned.job, self.store, self.scored, self.config.evaluation,
+                    self.scoring.of(planned.job), planned.pruning,
                 )  # fmt: skip
                 pool.submit(planned.job.hash, request)
 
@@ -211,7 +217,7 @@ class _Comparison:
         from stainda.training import read_result
 
         folder = self.folder.job(planned.job.hash)
-        if not is_scored(folder, self.scoring) or (result := read_result(folder)) is None:
+        if not is_scored(folder, self.scoring.of(planned.job)) or (result := read_result(folder)) is None:
             return pruned_result(folder, planned.pruning)
         return JobResult(result.score, result.seconds, result.cpu_seconds, costs=result.costs)
 
@@ -240,9 +246,9 @@ class _Comparison:
     def _course(self, strategy: StrategyConfig) -> _Course:
         space = {**self.config.space, **strategy.space}
         defaults = {path: _value_at(self.config, strategy, path) for path in space}
-        fixed = self.job(strategy, defaults, self.config.seed).settings()
+        fixed = self.job(strategy, defaults, self.config.seed).hash  # what does not change trainings keeps their search
         ranges = {path: found.model_dump() for path, found in space.items()}
-        name = f"{strategy.name}/{stable_hash([plain(fixed), plain(ranges)], 8)}"
+        name = f"{strategy.name}/{stable_hash([fixed, plain(ranges)], 8)}"
         storage = self.config.search.storage or sqlite_address(self.folder.root / "study.db")
         return _Course(strategy, StrategySearch(name, space, defaults, self.config.search, self.config.seed, storage))
 
@@ -262,21 +268,9 @@ class _Comparison:
             sources=self.roles.sources,
             targets=self.roles.targets,
             seed=seed,
-            store_key=self._data_key(changed),
+            data_key=self.seen.key(changed, seed),
             domain_keys=self.config.domain,
         )
-
-    def _data_key(self, strategy: StrategyConfig) -> str:
-        """The key of the patches, and of the pairs of serial sections where the strategy learns from them."""
-        from stainda.strategies import build
-
-        if not build(strategy).align.needs_pairs:
-            return self.store_key
-        from stainda.patches import PatchStore
-        from stainda.patches.serial import SerialPairs
-
-        pairs = SerialPairs.open(PatchStore.open(self.store))
-        return self.store_key if pairs is None else f"{self.store_key}+{pairs.key}"
 
     def _training(self, strategy: StrategyConfig, params: dict[str, Any]) -> TrainingConfig:
         """The study's loop settings, the strategy's own changes, then what the search drew."""
@@ -301,14 +295,6 @@ def sections_to_score(cohort: Cohort, roles: Roles) -> Cohort:
         if section.split in scored:
             kept.append(section)
     return Cohort(tuple(kept), cohort.domain_keys, cohort.source)
-
-
-def current_store(folder: RunFolder) -> tuple[Path, str]:
-    """The patch store of this run and the key of its content."""
-    from stainda.patches import PatchStore
-
-    store = PatchStore.open(folder.patches)
-    return folder.patches, store.key
 
 
 def _value_at(config: StudyConfig, strategy: StrategyConfig, path: str) -> Any:

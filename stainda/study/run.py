@@ -17,6 +17,7 @@ from stainda.files import remove_unfinished, write_json
 from stainda.progress import SILENT, Progress
 from stainda.study.environment import describe, free_cores
 from stainda.study.folder import STAGES, RunFolder
+from stainda.study.heartbeat import RunProgress, in_stage
 
 Stage = Literal["cohort", "register", "propagate", "patches", "train", "evaluate", "report"]
 
@@ -49,8 +50,9 @@ def run_study(
     if until not in STAGES:
         raise ConfigError(f"unknown stage {until!r}", remedy=did_you_mean(until, STAGES))
     folder = RunFolder(Path(out) if out is not None else Path("runs") / config.study)
-    run = StudyRun(config, folder, progress)
-    with folder.locked(), _log_to(folder.log):
+    stages = STAGES[: STAGES.index(until) + 1]
+    with folder.locked(), _log_to(folder.log), RunProgress(folder.root, progress, stages) as progress:
+        run = StudyRun(config, folder, progress)
         remove_unfinished(folder.root)
         if config.protocol.rotates:
             from stainda.study.rotating import RotatingStudy
@@ -60,7 +62,7 @@ def run_study(
         _set_rotations_aside(folder, progress)
         run.prepare()
         run.plan()
-        for stage in STAGES[: STAGES.index(until) + 1]:
+        for stage in stages:
             run.do(stage)
     return folder.root
 
@@ -74,6 +76,8 @@ class StudyRun:
         cohort: the sections with their splits (after the first stage).
         roles: which domains teach and which are tested.
     """
+
+    rotation_name = ""
 
     def __init__(self, config: StudyConfig, folder: RunFolder, progress: Progress = SILENT) -> None:
         self.config, self.folder, self.progress = config, folder, progress
@@ -100,9 +104,18 @@ class StudyRun:
         for note in refuse_unanswerable(self.config, found):
             self.progress.message(f"note: {note}")
         costs = budgets(self.config)
+        self.expect(found, costs)
         write_budget(costs, self.folder)
         for sentence in budget_sentences(costs, self.config.baseline):
             self.progress.message(sentence)
+
+    def expect(self, rotations: Any, costs: Any) -> None:
+        """Write down about how long each stage takes, for ``stainda status``."""
+        from stainda.study.plan import expected_stages
+
+        if isinstance(self.progress, RunProgress):
+            found = expected_stages(self.config, rotations, costs, self.folder)
+            self.progress.expect({one.stage: one.seconds for one in found})
 
     def do(self, stage: str) -> None:
         started = time.monotonic()
@@ -116,7 +129,8 @@ class StudyRun:
             "evaluate": self.evaluate,
             "report": self.report,
         }
-        stages[stage]()
+        with in_stage(self.progress, stage, self.rotation_name):
+            stages[stage]()
         seconds = time.monotonic() - started
         logger.info("stage %s took %.1f s", stage, seconds)
         self.folder.record_stage(stage, seconds)
@@ -265,8 +279,7 @@ class StudyRun:
     def report(self) -> None:
         from stainda.report import make_report
 
-        page = make_report(self.folder.root, self.progress)
-        self.progress.message(f"report: {page}")
+        make_report(self.folder.root, self.progress)
 
 
 def _set_rotations_aside(folder: RunFolder, progress: Progress) -> None:
