@@ -18,12 +18,22 @@ from stainda.annotations.conversion import (
     inspect_annotations,
 )
 from stainda.annotations.formats import sniff_format
-from stainda.annotations.frames import ORIGINS, Bounds, Frame, Origin, as_origin, bounds_of, from_level0, to_level0
+from stainda.annotations.frames import (
+    ORIGINS,
+    Bounds,
+    Frame,
+    Origin,
+    as_origin,
+    bounds_of,
+    bounds_of_file,
+    from_level0,
+    to_level0,
+)
 from stainda.annotations.fused_files import check_out, fuse_files, with_ignored, write_fusion
 from stainda.annotations.fusion import METHODS, NOTE_COLUMNS, Fusion, Rules, fuse_annotators
-from stainda.annotations.geojson import read_shapes, write_geojson
+from stainda.annotations.geojson import read_marked, read_shapes, write_geojson
 from stainda.annotations.labels import instances, outlines
-from stainda.annotations.landmarks import read_landmarks, write_landmarks
+from stainda.annotations.landmarks import check_landmarks, read_landmarks, write_landmarks
 from stainda.annotations.loading import load_shapes
 from stainda.annotations.matching import (
     COMPARISON_COLUMNS,
@@ -62,6 +72,8 @@ __all__ = [
     "annotator_names",
     "as_origin",
     "bounds_of",
+    "bounds_of_file",
+    "check_landmarks",
     "check_out",
     "convert_annotations",
     "empty_shapes",
@@ -80,6 +92,7 @@ __all__ = [
     "rasterise",
     "read_class_table",
     "read_landmarks",
+    "read_marked",
     "read_reliability",
     "read_shapes",
     "repair",

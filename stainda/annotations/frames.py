@@ -8,7 +8,6 @@ they are written.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +28,7 @@ Bounds = tuple[int, int, int, int]
 MARK = "stainda"
 _NESTED = "nucleusGeometry"  # QuPath's cells hold a second geometry
 _CLEARLY = 0.5  # share of tissue under the shapes that the other frame must add for an error
+_FARTHEST = 1 << 40  # pixels; no slide is that wide
 _CHECKED = 400  # shapes are enough to tell
 
 
@@ -68,6 +68,20 @@ def bounds_of(slide: Any) -> Bounds | None:
         return None
     x, y, width, height = (int(side) for side in bounds)
     return (x, y, width, height) if width > 0 and height > 0 else None
+
+
+def bounds_of_file(slide: Path) -> Bounds | None:
+    """As :func:`bounds_of`, of a slide's file; ``None`` where it is not there (any more).
+
+    Raises:
+        SlideError: it is there and cannot be opened.
+    """
+    from stainda.slides import open_slide
+
+    if not slide.is_file():
+        return None
+    with open_slide(slide) as opened:
+        return bounds_of(opened)
 
 
 def corner(frame: Frame, bounds: Bounds | None) -> tuple[float, float]:
@@ -117,34 +131,43 @@ def _moved_json(geometry: Any, x: float, y: float) -> Any:
     return {**geometry, "coordinates": walk(geometry["coordinates"])}
 
 
-def mark_of(bounds: Bounds | None) -> dict[str, Any]:
-    """The member ``stainda`` of a GeoJSON: its frame, and the level-0 pixel that its coordinates count from."""
-    if bounds is None:
-        return {"frame": "level0", "origin": [0, 0]}
-    return {"frame": "bounds", "origin": [int(bounds[0]), int(bounds[1])]}
+@dataclass(frozen=True)
+class Mark:
+    """What a GeoJSON of stainda says about itself, as its member ``stainda``: the frame of its coordinates.
 
-
-def marked_corner(document: Any, path: Path) -> tuple[float, float] | None:
-    """The level-0 pixel that the coordinates of a GeoJSON count from, where stainda wrote it there; else ``None``.
-
-    Raises:
-        AnnotationError: the mark is there but says nothing that can be used.
+    ``bounds``: the scanned part of its slide where that is the frame, else ``None``.
     """
-    mark = document.get(MARK) if isinstance(document, Mapping) else None
-    if not isinstance(mark, Mapping) or "frame" not in mark:
-        return None
-    origin = mark.get("origin", [0, 0] if mark["frame"] == "level0" else None)
-    if (
-        isinstance(origin, list)
-        and len(origin) == 2
-        and all(isinstance(one, int | float) and math.isfinite(one) for one in origin)
-    ):
-        return float(origin[0]), float(origin[1])
-    raise AnnotationError(
-        f"its member {MARK!r} does not say where its coordinates begin",
-        file=path,
-        remedy="Write the file again, or remove that member and say --origin (manifest: annotation_origin)",
-    )
+
+    bounds: Bounds | None = None
+
+    @property
+    def frame(self) -> Frame:
+        return "level0" if self.bounds is None else "bounds"
+
+    def as_json(self) -> dict[str, Any]:
+        return {"frame": self.frame} | ({} if self.bounds is None else {"bounds": [int(one) for one in self.bounds]})
+
+    @classmethod
+    def of(cls, document: Any, path: Path) -> Mark | None:
+        """The mark of a document; ``None`` where there is none.
+
+        Raises:
+            AnnotationError: it is there but says nothing that can be used.
+        """
+        said = document.get(MARK) if isinstance(document, Mapping) else None
+        if not isinstance(said, Mapping) or "frame" not in said:
+            return None
+        bounds = said.get("bounds")
+        if said["frame"] == "level0":
+            return cls()
+        whole = isinstance(bounds, list) and all(isinstance(one, int) and abs(one) < _FARTHEST for one in bounds)
+        if said["frame"] == "bounds" and whole and len(bounds) == 4:
+            return cls((bounds[0], bounds[1], bounds[2], bounds[3]))
+        raise AnnotationError(
+            f"its member {MARK!r} does not say where its coordinates begin",
+            file=path,
+            remedy="Write the file again, or remove that member and say --origin (manifest: annotation_origin)",
+        )
 
 
 def check_frame(

@@ -14,7 +14,7 @@ import numpy as np
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from stainda.annotations.frames import MARK, Bounds, Frame, from_level0, mark_of, marked_corner, moved
+from stainda.annotations.frames import MARK, Bounds, Mark, from_level0, to_level0
 from stainda.annotations.guarded import MAX_BYTES, read_json
 from stainda.annotations.shapes import as_uuid, derive_ids, make_shapes
 from stainda.errors import AnnotationError
@@ -55,11 +55,11 @@ def read_shapes(
 
 def read_marked(
     path: str | Path, problems: list[dict[str, str]] | None = None, max_bytes: int = MAX_BYTES
-) -> tuple[gpd.GeoDataFrame, Frame | None]:
-    """As :func:`read_shapes`, and the frame of the file where it says so; the shapes are then in level-0 pixels."""
+) -> tuple[gpd.GeoDataFrame, Mark | None]:
+    """As :func:`read_shapes`, and what the file says of its frame; where it does, the shapes are in level-0 pixels."""
     path = Path(path)
     document = read_json(path, max_bytes)
-    begins = marked_corner(document, path)
+    mark = Mark.of(document, path)
     features = _features(document, path)
     rows: list[dict[str, Any]] = []
     geometries: list[BaseGeometry] = []
@@ -94,7 +94,7 @@ def read_marked(
     columns = {key: [row[key] for row in rows] for key in ("name", "score", "source_slide", "confidence", "properties")}
     ids = [row["id"] or made for row, made in zip(rows, derived, strict=True)]
     shapes = make_shapes(geometries, classes, id=ids, **columns)
-    return (shapes, None) if begins is None else (moved(shapes, *begins), "bounds" if any(begins) else "level0")
+    return shapes if mark is None else to_level0(shapes, mark.frame, mark.bounds), mark
 
 
 def _features(document: Any, path: Path) -> list[Any]:
@@ -278,7 +278,7 @@ def write_geojson(
             raise AnnotationError(f"shape {row['id']!r} has no geometry", file=path, remedy="Repair the shapes first")
         lines.append(json.dumps(_feature(row, object_type, decimals, used), allow_nan=False, separators=(",", ":")))
     with whole_file(path) as aside, aside.open("w", encoding="utf-8") as stream:
-        mark = json.dumps(mark_of(bounds), separators=(",", ":"))
+        mark = json.dumps(Mark(bounds).as_json(), separators=(",", ":"))
         stream.write(f'{{"type":"FeatureCollection","{MARK}":{mark},"features":[\n')
         stream.write(",\n".join(lines))
         stream.write("\n]}\n")

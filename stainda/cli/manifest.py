@@ -23,15 +23,20 @@ def check(
 ) -> None:
     """Check a manifest; every fault is listed with its row and what to do.
 
+    On slides whose scanned part begins elsewhere than the slide (MRXS, SCN), annotations and landmarks must lie on
+    tissue: the column annotation_origin says where they count from.
+
     Example: `stainda manifest check data_manifests/rat_kidney.csv --data ../shared/data`
     """
     from stainda.cohort import inspect_manifest, read_manifest
+    from stainda.study.origins import check_origins
 
     report = inspect_manifest(path, data)
-    for warning in report.warnings:
+    misplaced, doubts = check_origins(report.sections)
+    for warning in [*report.warnings, *doubts]:
         console.print(f"note: {warning}", highlight=False, markup=False, soft_wrap=True)
-    if report.faults:
-        rows = [(fault.row, fault.message, fault.remedy) for fault in report.faults]
+    if report.faults or misplaced:
+        rows = [(fault.row, fault.message, fault.remedy) for fault in report.faults] + misplaced
         show_table(f"{path}: {len(rows)} faults", ("row", "what is wrong", "what to do"), rows)
         raise typer.Exit(2)
     cohort = read_manifest(path, data)

@@ -24,7 +24,7 @@ def gather_cohort(cohort: Cohort, roles: Roles, config: StudyConfig, folder: Run
     Raises:
         SlideError, AnnotationError: every slide and annotation that cannot be used, in one message.
     """
-    from stainda.annotations import write_geojson
+    from stainda.annotations import bounds_of, write_geojson
     from stainda.slides import open_slide
     from stainda.study.annotating import Annotating
 
@@ -37,7 +37,7 @@ def gather_cohort(cohort: Cohort, roles: Roles, config: StudyConfig, folder: Run
                 with open_slide(section.path, mpp=section.mpp) as slide:
                     if config.patches.mpp is not None:
                         slide.require_mpp(f"the study cuts patches at {config.patches.mpp} µm per pixel")
-                    size, mpp = slide.size, slide.mpp
+                    size, mpp, bounds = slide.size, slide.mpp, bounds_of(slide)
                     _thumbnail(slide, folder, section)
             except SlideError as error:
                 faults.append(_at(error, section))
@@ -54,7 +54,7 @@ def gather_cohort(cohort: Cohort, roles: Roles, config: StudyConfig, folder: Run
                 n_shapes = len(shapes)
                 if roles.role(cohort.domain(section)) == "source":
                     classes |= set(shapes["class"])
-                write_geojson(shapes, folder.own / f"{section.slide}.geojson")
+                write_geojson(shapes, folder.own / f"{section.slide}.geojson", bounds=bounds)
             rows.append(_row(section, cohort, roles, size, mpp, n_shapes, folder))
             bar.advance()
     if faults:

@@ -75,7 +75,7 @@ def test_a_file_that_fits_somewhat_better_elsewhere_is_told(slide, tmp_path) -> 
 def test_what_stainda_writes_is_in_the_frame_of_qupath_and_read_back_without_the_slide(slide, tmp_path) -> None:
     path = write_geojson(glomeruli(), tmp_path / "a.geojson", bounds=bounds_of(slide))
     document = json.loads(path.read_text())
-    assert document["stainda"] == {"frame": "bounds", "origin": [600, 400]}
+    assert document["stainda"] == {"frame": "bounds", "bounds": [600, 400, 1024, 768]}
     first = shapely.geometry.shape(document["features"][0]["geometry"]).centroid
     assert (first.x, first.y) == pytest.approx(CENTRES[0])
     np.testing.assert_allclose(middles(read_shapes(path)), MIDDLES)
@@ -90,9 +90,7 @@ def test_a_marked_file_of_another_slide_says_so(slide, tmp_path) -> None:
         load_shapes(path, slide=slide)
 
 
-@pytest.mark.parametrize(
-    "mark", ['{"frame":"bounds"}', '{"frame":"bounds","origin":["a",2]}', '{"frame":1,"origin":3}']
-)
+@pytest.mark.parametrize("mark", ['{"frame":"bounds"}', '{"frame":"bounds","bounds":["a",2,3,4]}', '{"frame":1}'])
 def test_a_broken_mark_is_refused(tmp_path, mark) -> None:
     path = tmp_path / "a.geojson"
     path.write_text(f'{{"type":"FeatureCollection","stainda":{mark},"features":[]}}')

@@ -102,7 +102,7 @@ _MARKED = "frame"  # in a table's attrs: the frame the file says it is of; the t
 def _read_qupath(path: Path, slide: SlideFrame | None, problems: Problems) -> gpd.GeoDataFrame:
     shapes, marked = read_marked(path, problems)
     if marked is not None:
-        shapes.attrs[_MARKED] = marked
+        shapes.attrs[_MARKED] = marked.frame
     return shapes
 
 
