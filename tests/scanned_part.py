@@ -7,7 +7,6 @@ from pathlib import Path
 import geopandas as gpd
 import numpy as np
 import shapely
-import tifffile
 
 from stainda.annotations import make_shapes
 
@@ -17,15 +16,6 @@ MPP = 0.5
 TISSUE, GLOMERULUS = (222, 170, 190), (118, 39, 128)
 CENTRES = ((250, 200), (600, 420), (820, 250))  # of the glomeruli, pixels of the scanned part
 RADIUS = 40
-
-_SCN = """<?xml version="1.0"?>
-<scn xmlns="http://www.leica-microsystems.com/scn/2010/10/01"><collection name="c" sizeX="{0}" sizeY="{1}">
-<image name="i"><creationDate>2020-01-01T00:00:00Z</creationDate><device model="m" version="1"/>
-<pixels sizeX="{4}" sizeY="{5}"><dimension sizeX="{4}" sizeY="{5}" r="0" ifd="0"/></pixels>
-<view sizeX="{6}" sizeY="{7}" offsetX="{2}" offsetY="{3}"/>
-<scanSettings><objectiveSettings><objective>20</objective></objectiveSettings>
-<illuminationSettings><numericalAperture>0.5</numericalAperture><illuminationSource>brightfield</illuminationSource>
-</illuminationSettings></scanSettings></image></collection></scn>"""
 
 
 def scanned_picture() -> np.ndarray:
@@ -41,16 +31,9 @@ def scanned_picture() -> np.ndarray:
 
 def write_scn(path: Path, picture: np.ndarray | None = None) -> Path:
     """A slide of :data:`SIZE` of which :data:`BOUNDS` were scanned, as OpenSlide's Leica reader takes it."""
-    picture = scanned_picture() if picture is None else picture
-    nm = int(MPP * 1000)
-    x, y, width, height = BOUNDS
-    text = _SCN.format(SIZE[0] * nm, SIZE[1] * nm, x * nm, y * nm, width, height, width * nm, height * nm)
-    dots = 1e4 / MPP
-    tifffile.imwrite(
-        path, picture, bigtiff=True, tile=(256, 256), photometric="rgb", description=text, metadata=None,
-        compression="deflate", resolution=(dots, dots), resolutionunit="CENTIMETER",
-    )  # fmt: skip
-    return path
+    from stainda.phantom.scn import write_scn as write
+
+    return write(path, scanned_picture() if picture is None else picture, SIZE, BOUNDS[:2], MPP)
 
 
 def glomeruli(frame: str = "level0") -> gpd.GeoDataFrame:
