@@ -27,7 +27,8 @@ def check(
     """Check a manifest; every fault is listed with its row and what to do.
 
     Of a study, its manifest is checked and what the study cannot use or answer is said: classes, patients, annotations,
-    pixel sizes.
+    pixel sizes. On slides whose scanned part begins elsewhere than the slide (MRXS, SCN), annotations and landmarks
+    must lie on tissue: the column annotation_origin says where they count from.
 
     Examples:
 
@@ -36,6 +37,7 @@ def check(
     """
     from stainda.cohort import inspect_manifest, read_manifest
     from stainda.study.inputs import is_study
+    from stainda.study.origins import check_origins
 
     config = None
     if is_study(path):
@@ -48,10 +50,11 @@ def check(
         assert config.manifest is not None
         path, data = config.manifest, config.data
     report = inspect_manifest(path, data)
-    for warning in report.warnings:
+    misplaced, doubts = check_origins(report.sections)
+    for warning in [*report.warnings, *doubts]:
         console.print(f"note: {warning}", highlight=False, markup=False, soft_wrap=True)
-    if report.faults:
-        rows = [(fault.row, fault.message, fault.remedy) for fault in report.faults]
+    if report.faults or misplaced:
+        rows = [(fault.row, fault.message, fault.remedy) for fault in report.faults] + misplaced
         show_table(f"{path}: {len(rows)} faults", ("row", "what is wrong", "what to do"), rows)
         raise typer.Exit(2)
     cohort = read_manifest(path, data)

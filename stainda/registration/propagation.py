@@ -18,7 +18,7 @@ import numpy as np
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from stainda.annotations import join_shapes, make_shapes, write_geojson
+from stainda.annotations import bounds_of_file, join_shapes, make_shapes, write_geojson
 from stainda.annotations.classes import IGNORE, IGNORE_CLASSES, class_key
 from stainda.cohort.types import Cohort, Section
 from stainda.config import PropagationConfig
@@ -79,8 +79,9 @@ def propagate(
                     if arrived.objects is None or arrived.ignored is None:
                         continue
                     name = f"{file_name(arrived.target.slide)}.geojson"
-                    write_geojson(arrived.objects, folder / "propagated" / name)
-                    write_geojson(arrived.ignored, folder / "ignored" / name)
+                    bounds = bounds_of_file(arrived.target.path)
+                    write_geojson(arrived.objects, folder / "propagated" / name, bounds=bounds)
+                    write_geojson(arrived.ignored, folder / "ignored" / name, bounds=bounds)
                     written.add(name)
                     if arrived.target.slide in own_shapes:
                         own = _of_classes(own_shapes[arrived.target.slide], config)

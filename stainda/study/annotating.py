@@ -61,7 +61,7 @@ class Annotating:
         Raises:
             AnnotationError: a file cannot be read, or nothing can be fused.
         """
-        from stainda.annotations import annotator_names, fuse_annotators, with_ignored, write_geojson
+        from stainda.annotations import annotator_names, bounds_of, fuse_annotators, with_ignored, write_geojson
 
         files = section.annotation_files
         if len(files) == 1:
@@ -81,13 +81,14 @@ class Annotating:
             for note in fusion.notes
         ]  # fmt: skip
         self.fused.add(section.slide)
-        write_geojson(fusion.dissent, self.folder.annotations / "dissent" / f"{section.slide}.geojson")
+        path = self.folder.annotations / "dissent" / f"{section.slide}.geojson"
+        write_geojson(fusion.dissent, path, bounds=bounds_of(slide))
         return with_ignored(fusion, self.ignore_from)
 
     def _one(self, section: Section, path: Any, slide: Any, annotator: str = "") -> gpd.GeoDataFrame:
         from stainda.annotations import load_shapes, sniff_format
 
-        shapes, report = load_shapes(path, None if slide is None else slide.size, slide)
+        shapes, report = load_shapes(path, None if slide is None else slide.size, slide, section.annotation_origin)
         who = {"slide": section.slide, "annotator": annotator}
         self.repairs += [{**who, **row} for row in report]
         shapes, rows = self.classes.apply(shapes, section.centre, sniff_format(path).name)

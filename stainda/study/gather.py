@@ -28,7 +28,7 @@ def gather_cohort(cohort: Cohort, roles: Roles, config: StudyConfig, folder: Run
     Raises:
         SlideError, AnnotationError: every slide and annotation that cannot be used, in one message.
     """
-    from stainda.annotations import write_geojson
+    from stainda.annotations import bounds_of, check_landmarks, write_geojson
     from stainda.slides import open_slide
     from stainda.study.annotating import Annotating
 
@@ -37,28 +37,26 @@ def gather_cohort(cohort: Cohort, roles: Roles, config: StudyConfig, folder: Run
     classes: set[str] = set()
     with progress.task("Opening slides", len(cohort)) as bar:
         for section in cohort:
+            shapes = None
             try:
                 with open_slide(section.path, mpp=section.mpp) as slide:
                     if config.patches.mpp is not None:
                         slide.require_mpp(f"the study cuts patches at {config.patches.mpp} µm per pixel")
-                    size, mpp = slide.size, slide.mpp
+                    size, mpp, bounds = slide.size, slide.mpp, bounds_of(slide)
                     _thumbnail(slide, folder, section)
-            except SlideError as error:
+                    if section.annotations is not None:
+                        shapes = annotating.read(section, slide)
+                    if section.landmarks is not None and bounds is not None:
+                        check_landmarks(section.landmarks, slide)
+            except (SlideError, AnnotationError) as error:
                 faults.append(_at(error, section))
                 bar.advance()
                 continue
-            n_shapes: int | None = None
-            if section.annotations is not None:
-                try:
-                    shapes = annotating.read(section, slide)
-                except AnnotationError as error:
-                    faults.append(_at(error, section))
-                    bar.advance()
-                    continue
-                n_shapes = len(shapes)
+            n_shapes = None if shapes is None else len(shapes)
+            if shapes is not None:
                 if roles.role(cohort.domain(section)) == "source":
                     classes |= set(shapes["class"])
-                write_geojson(shapes, folder.own / f"{section.slide}.geojson")
+                write_geojson(shapes, folder.own / f"{section.slide}.geojson", bounds=bounds)
             rows.append(_row(section, cohort, roles, size, mpp, n_shapes, folder))
             bar.advance()
     if faults:

@@ -193,7 +193,7 @@ def score_job(folder: Path, request: JobRequest) -> None:
     """
     import pandas as pd
 
-    from stainda.annotations import rasterise, read_shapes, write_geojson
+    from stainda.annotations import bounds_of_file, rasterise, read_shapes, write_geojson
     from stainda.evaluation import (
         OBJECT_COLUMNS,
         PROBABILITY_COLUMNS,
@@ -258,7 +258,8 @@ def score_job(folder: Path, request: JobRequest) -> None:
             )
             tables.append(make_records(scores, checkpoint=checkpoint, **where))
             if checkpoint == "best":
-                write_geojson(objects, folder / "predictions" / f"{section.slide}.geojson")
+                path = folder / "predictions" / f"{section.slide}.geojson"
+                write_geojson(objects, path, bounds=bounds_of_file(section.path))
                 here = {**where, "checkpoint": checkpoint}
                 tissue = None if mpp is None else region.tissue_area * mpp**2
                 all_objects += object_rows(truth, objects, classes, mpp, tissue, here, ignored)
