@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import math
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from stainda.annotations.guarded import read_bytes
 from stainda.errors import AnnotationError
 from stainda.files import write_csv
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def read_landmarks(path: str | Path) -> pd.DataFrame:
@@ -22,6 +24,8 @@ def read_landmarks(path: str | Path) -> pd.DataFrame:
     Raises:
         AnnotationError: columns are missing, a coordinate is not a number, or an id is used twice; all at once.
     """
+    import pandas as pd
+
     path = Path(path)
     text = read_bytes(path, 50_000_000).decode("utf-8-sig", errors="replace")
     lines = text.splitlines()

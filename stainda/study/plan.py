@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stainda.cohort import Rotation
-from stainda.config import StudyConfig
+from stainda.config import ModelConfig, StudyConfig, available, load_piece
+from stainda.config.load import validated
 from stainda.study.budget import Budget, budgets
 from stainda.study.checks import plan_rotations
 from stainda.study.folder import RunFolder
@@ -31,7 +32,7 @@ class Plan:
         budgets: of every strategy, over all rotations.
         slides: annotated slides that each training is scored on, by rotation.
         cpu_seconds: about what all trainings take on this machine's CPU, registration and patches not counted;
-            ``None`` where the size of the slides is not known before they are opened.
+            ``None`` where it was not asked for, or where the size of the slides is not known before they are opened.
     """
 
     rotations: tuple[Rotation, ...]
@@ -44,27 +45,40 @@ class Plan:
         return sum(one.jobs for one in self.budgets)
 
 
-def plan_study(config: StudyConfig, out: str | Path | None = None) -> Plan:
+def plan_study(config: StudyConfig, out: str | Path | None = None, *, timed: bool = False) -> Plan:
     """Check a study as far as it can be without making or reading a slide's pixels, and count what it will do.
+
+    Args:
+        timed: also time a training step of the study's network on this machine, for :attr:`Plan.cpu_seconds`. It needs
+            torch, whose import alone takes seconds.
 
     Raises:
         StaindaError: what would stop the study at its start.
     """
-    from stainda.models import check_model
     from stainda.strategies import build, check
     from stainda.study.compare import sections_to_score
     from stainda.study.run import StudyRun
 
-    check_model(config.model)
+    _check_model(config.model)
     for strategy in config.strategies:
         check(build(strategy), config)
     folder = RunFolder(Path(out) if out is not None else Path("runs") / config.study)
     found = plan_rotations(config, StudyRun(config, folder).manifest())
     costs = budgets(config, len(found))
     slides = {one.name: len(sections_to_score(one.cohort, one.roles)) for one in found}
-    pixels = _pixels_of_a_slide(config, found[0])
+    pixels = _pixels_of_a_slide(config, found[0]) if timed else None
     seconds = None if pixels is None else _cpu_seconds(config, costs, slides, pixels)
     return Plan(found, costs, slides, seconds)
+
+
+def _check_model(config: ModelConfig) -> None:
+    """Build the network, unless it is one of configs/models/ as it stands: those are known to build, without torch."""
+    known = (validated(ModelConfig, load_piece("models", name), name) for name in available("models"))
+    if config.weights is None and any((one.name, one.params) == (config.name, config.params) for one in known):
+        return
+    from stainda.models import check_model
+
+    check_model(config)
 
 
 def _pixels_of_a_slide(config: StudyConfig, rotation: Rotation) -> float | None:

@@ -11,7 +11,7 @@ from stainda.config import PropagationConfig, RegistrationConfig
 from stainda.errors import SlideError, StaindaError
 from stainda.progress import SILENT, Progress
 from stainda.study.environment import free_cores
-from stainda.study.folder import RunFolder
+from stainda.study.folder import RunFolder, read_study
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,9 +27,9 @@ def register_manifest(
     progress: Progress = SILENT,
 ) -> pd.DataFrame:
     """Register every block of a manifest; returns the table of ``registration/quality.csv``."""
+    cohort = read_manifest(manifest, data)  # its faults are told before anything slow is imported
     from stainda.registration import register_cohort
 
-    cohort = read_manifest(manifest, data)
     folder = RunFolder(Path(out))
     with folder.locked():
         return register_cohort(
@@ -54,11 +54,6 @@ def propagate_manifest(
     Raises:
         StaindaError: nothing is registered in ``out``, or no section (of the wanted stains) is annotated.
     """
-    import pandas as pd
-
-    from stainda.registration import propagate
-    from stainda.registration.decisions import apply_decisions, sentence
-
     config = config or PropagationConfig()
     cohort = read_manifest(manifest, data)
     folder = RunFolder(Path(out))
@@ -80,6 +75,11 @@ def propagate_manifest(
             file=manifest,
             remedy=f"Annotated stains: {', '.join(stains) or 'none'}",
         )
+    import pandas as pd
+
+    from stainda.registration import propagate
+    from stainda.registration.decisions import apply_decisions, sentence
+
     with folder.locked():
         shapes = _own_shapes(cohort, folder, progress)
         propagate(cohort, shapes, folder.registration, config, sources, folder.root, progress=progress)
@@ -111,13 +111,12 @@ def _own_shapes(cohort: Cohort, folder: RunFolder, progress: Progress) -> dict[s
 
 def report_run(folder: str | Path, *, pdf: bool = False) -> Path:
     """Make ``results.csv`` and the page of a run again from its records, in one analysis; returns the page."""
-    from stainda.report import make_report
-    from stainda.study.combining import combine, is_rotating, read_turns
-    from stainda.study.folder import read_study
-    from stainda.study.results import check_gathered
-
     run = RunFolder(Path(folder))
     read_study(run.root)
+    from stainda.report import make_report
+    from stainda.study.combining import combine, is_rotating, read_turns
+    from stainda.study.results import check_gathered
+
     if is_rotating(run.root):
         with run.locked():
             for turn in read_turns(run.root):

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import geopandas as gpd
 import numpy as np
 import shapely
 
@@ -29,6 +28,9 @@ from stainda.annotations.formats.frame import Problems, SlideFrame
 from stainda.annotations.geojson import read_shapes, write_geojson
 from stainda.annotations.guarded import check_file
 from stainda.errors import AnnotationError, did_you_mean
+
+if TYPE_CHECKING:
+    import geopandas as gpd
 
 _EVERYTHING = frozenset(
     {"areas", "polygons", "holes", "parts", "points", "pointsets", "lines", "class", "name", "id", "score"}
