@@ -17,6 +17,8 @@ if TYPE_CHECKING:
         IGNORE_CLASSES,
         MAPPED_COLUMNS,
         ClassMap,
+        class_key,
+        matched_classes,
         read_class_table,
         unknown_classes,
     )
@@ -47,7 +49,10 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "annotators": ("ANNOTATOR_COLUMNS", "PAIR_COLUMNS", "annotator_names", "read_reliability",),
-    "classes": ("IGNORE", "IGNORE_CLASSES", "MAPPED_COLUMNS", "ClassMap", "read_class_table", "unknown_classes",),
+    "classes": (
+        "IGNORE", "IGNORE_CLASSES", "MAPPED_COLUMNS", "ClassMap", "class_key", "matched_classes", "read_class_table",
+        "unknown_classes",
+    ),
     "conversion": (
         "CHANGE_COLUMNS", "CLASS_COLUMNS", "Contents", "convert_annotations", "group_changes",
         "inspect_annotations",
@@ -86,6 +91,7 @@ __all__ = [
     "SHAPE_COLUMNS",
     "annotator_names",
     "check_out",
+    "class_key",
     "convert_annotations",
     "empty_shapes",
     "fuse_annotators",
@@ -97,6 +103,7 @@ __all__ = [
     "join_shapes",
     "load_shapes",
     "make_shapes",
+    "matched_classes",
     "mutual_comparison",
     "outlines",
     "rasterise",

@@ -114,12 +114,21 @@ def phantom(
 
 @app.command()
 def register(
-    manifest_file: Annotated[Path, typer.Argument(metavar="MANIFEST.csv")],
-    out: Annotated[Path, typer.Option("--out", help="Run directory to write to.")],
+    given: Annotated[Path, typer.Argument(metavar="STUDY.yaml|MANIFEST.csv")],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Run directory. Default: runs/<name of the study>; a manifest needs one."),
+    ] = None,
     data: Data = None,
-    detector: Annotated[str, typer.Option(help="kaze_extended, kaze, vgg, daisy, disk_lightglue")] = "kaze_extended",
-    reference: Annotated[str, typer.Option(help="auto, first, or the name of a slide or stain.")] = "auto",
-    max_dim: Annotated[int, typer.Option(min=128, help="Longest side of the image that is matched, pixels.")] = 512,
+    detector: Annotated[
+        str | None, typer.Option(help="kaze_extended (default), kaze, vgg, daisy, disk_lightglue")
+    ] = None,
+    reference: Annotated[
+        str | None, typer.Option(help="auto (default), first, or the name of a slide or stain.")
+    ] = None,
+    max_dim: Annotated[
+        int | None, typer.Option(min=128, help="Longest side of the image that is matched, pixels. Default: 512.")
+    ] = None,
     rigid_only: Annotated[bool, typer.Option("--rigid-only", help="No non-rigid step.")] = False,
     imports: Annotated[
         Path | None, typer.Option("--imports", metavar="TABLE.csv", help="Transforms made elsewhere, instead of VALIS.")
@@ -129,19 +138,24 @@ def register(
 ) -> None:
     """Register the sections of every block with VALIS; every pair is checked, see registration/quality.csv.
 
-    Example: `stainda register MANIFEST.csv --out runs/mine`
-    """
-    from stainda.config import RegistrationConfig
-    from stainda.config.load import validated
-    from stainda.study.steps import register_manifest
+    A study's own settings hold where no option is given.
 
-    values = {"detector": detector, "reference": reference, "max_dim": max_dim, "nonrigid": not rigid_only}
+    Examples:
+
+    - `stainda register mine.csv --out runs/mine`
+    - `stainda register studies/quickstart.yaml`
+    """
+    from stainda.study.steps import register as register_given
+
+    values: dict[str, Any] = {"detector": detector, "reference": reference, "max_dim": max_dim}
+    values = {name: value for name, value in values.items() if value is not None}
+    if rigid_only:
+        values["nonrigid"] = False
     if imports is not None:
         values |= {"method": "import", "imports": str(imports.resolve())}
-    config = validated(RegistrationConfig, values, "stainda register")
-    quality = register_manifest(manifest_file, out, config, data=data, workers=workers, progress=ConsoleProgress(quiet))
+    root, quality = register_given(given, out, values, data=data, workers=workers, progress=ConsoleProgress(quiet))
     show_table(
-        f"{out}/registration/quality.csv",
+        f"{root}/registration/quality.csv",
         ("block", "source", "target", "status", "matches", "TRE px", "reason"),
         [
             (row.block, row.source, row.target, row.status, row.n_matches, row.tre_nonrigid_px, row.reason)
@@ -152,8 +166,11 @@ def register(
 
 @app.command()
 def propagate(
-    manifest_file: Annotated[Path, typer.Argument(metavar="MANIFEST.csv")],
-    out: Annotated[Path, typer.Option("--out", help="Run directory that holds the registration.")],
+    given: Annotated[Path, typer.Argument(metavar="STUDY.yaml|MANIFEST.csv")],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Run directory. Default: runs/<name of the study>; a manifest needs one."),
+    ] = None,
     sources: Annotated[
         str, typer.Option("--from", help="Stains whose annotations are carried; default: all annotated.")
     ] = "",
@@ -163,15 +180,20 @@ def propagate(
 ) -> None:
     """Carry annotations to the other sections of their blocks; annotations/propagation.csv says what was dropped.
 
-    Example: `stainda propagate MANIFEST.csv --out runs/mine --from PAS --classes glomerulus`
-    """
-    from stainda.config import PropagationConfig
-    from stainda.study.steps import propagate_manifest
+    A manifest is registered first (`stainda register`); of a study, what is missing before is done. The result can be
+    looked at with `stainda review RUN`.
 
-    config = PropagationConfig(classes=_words(classes), sources=_words(sources))
-    table = propagate_manifest(manifest_file, out, config, data=data, progress=ConsoleProgress(quiet))
+    Examples:
+
+    - `stainda propagate mine.csv --out runs/mine --from PAS --classes glomerulus`
+    - `stainda propagate studies/quickstart.yaml`
+    """
+    from stainda.study.steps import propagate as propagate_given
+
+    values = {name: _words(text) for name, text in (("classes", classes), ("sources", sources)) if text}
+    root, table = propagate_given(given, out, values, data=data, progress=ConsoleProgress(quiet))
     counts = table.groupby(["source", "target", "status"], as_index=False).size()
-    show_table(f"{out}/annotations/propagation.csv", ("source", "target", "status", "objects"), counts.values.tolist())
+    show_table(f"{root}/annotations/propagation.csv", ("source", "target", "status", "objects"), counts.values.tolist())
 
 
 @app.command()

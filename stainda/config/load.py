@@ -73,11 +73,11 @@ def parse_yaml(text: str, path: Path) -> dict[str, Any]:
     return value
 
 
-def config_folders(near: Path | None = None) -> list[Path]:
+def config_folders(near: str | Path | None = None) -> list[Path]:
     """Folders searched for pieces, nearest first: ``configs/`` beside the study, here, and where stainda lies."""
     folders = []
     if near is not None:
-        near = near.resolve()
+        near = Path(near).resolve()
         folders += [near / "configs", near.parent / "configs"]
     folders += [
         Path.cwd() / "configs",
@@ -87,7 +87,7 @@ def config_folders(near: Path | None = None) -> list[Path]:
     return [folder for folder in dict.fromkeys(folders) if folder.is_dir()]
 
 
-def available(kind: str, near: Path | None = None) -> dict[str, Path]:
+def available(kind: str, near: str | Path | None = None) -> dict[str, Path]:
     """Names and files of the ``strategies``, ``models`` or ``tasks`` that can be named."""
     found: dict[str, Path] = {}
     for folder in config_folders(near):
@@ -96,7 +96,7 @@ def available(kind: str, near: Path | None = None) -> dict[str, Path]:
     return found
 
 
-def load_piece(kind: str, name: str, near: Path | None = None) -> dict[str, Any]:
+def load_piece(kind: str, name: str, near: str | Path | None = None) -> dict[str, Any]:
     """The parsed file of a named strategy, model or task.
 
     Raises:
@@ -109,7 +109,7 @@ def load_piece(kind: str, name: str, near: Path | None = None) -> dict[str, Any]
     return {"name": name, **read_yaml(files[name])}
 
 
-def load_strategy(value: str | Mapping[str, Any], near: Path | None = None) -> StrategyConfig:
+def load_strategy(value: str | Mapping[str, Any], near: str | Path | None = None) -> StrategyConfig:
     """A strategy by name, written out, or by name with changes (``{from: dann, name: dann_strong, align: {...}}``)."""
     if isinstance(value, str):
         raw, source = load_piece("strategies", value, near), value

@@ -47,8 +47,8 @@ class PatchStore:
             went in and of what came out).
     """
 
-    def __init__(self, folder: Path, table: pd.DataFrame, meta: dict[str, Any]) -> None:
-        self.folder, self.table, self.meta = folder, table, meta
+    def __init__(self, folder: str | Path, table: pd.DataFrame, meta: dict[str, Any]) -> None:
+        self.folder, self.table, self.meta = Path(folder), table, meta
 
     @classmethod
     def open(cls, folder: str | Path) -> PatchStore:

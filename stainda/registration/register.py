@@ -43,7 +43,7 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THRE
 
 
 def register_cohort(
-    cohort: Cohort, config: RegistrationConfig, out: Path, workers: int = 1, progress: Progress = SILENT
+    cohort: Cohort, config: RegistrationConfig, out: str | Path, workers: int = 1, progress: Progress = SILENT
 ) -> pd.DataFrame:
     """Bring the sections of every block into one frame.
 

@@ -100,7 +100,14 @@ class Annotating:
         Raises:
             AnnotationError: there are such classes, and the study wants none (``unknown_classes: error``).
         """
-        from stainda.annotations import ANNOTATOR_COLUMNS, MAPPED_COLUMNS, PAIR_COLUMNS, REPAIR_COLUMNS, unknown_classes
+        from stainda.annotations import (
+            ANNOTATOR_COLUMNS,
+            MAPPED_COLUMNS,
+            PAIR_COLUMNS,
+            REPAIR_COLUMNS,
+            matched_classes,
+            unknown_classes,
+        )
 
         place = self.folder.annotations
         write_csv(place / "repairs.csv", self.repairs, ("slide", "annotator", *REPAIR_COLUMNS))
@@ -111,6 +118,8 @@ class Annotating:
         for stale in (place / "dissent").glob("*.geojson"):
             if stale.stem not in self.fused:
                 stale.unlink()
+        if matched := matched_classes(self.named):
+            progress.message(f"classes matched by spelling: {', '.join(matched)}")
         unknown = unknown_classes(self.named)
         if unknown and self.refuse_unknown:
             raise AnnotationError(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from stainda.cohort import COLUMNS, Cohort, Roles, Section
@@ -13,6 +15,8 @@ from stainda.study.folder import RunFolder, relative
 
 COHORT_COLUMNS = (*COLUMNS, "domain", "role", "width", "height", "n_shapes")
 THUMBNAIL_PX = 512
+
+logger = logging.getLogger("stainda")
 
 
 def gather_cohort(cohort: Cohort, roles: Roles, config: StudyConfig, folder: RunFolder, progress: Progress) -> None:
@@ -71,6 +75,33 @@ def gather_cohort(cohort: Cohort, roles: Roles, config: StudyConfig, folder: Run
             file=cohort.source,
             remedy=did_you_mean(missing[0], classes),
         )
+    write_csv(folder.root / "cohort.csv", rows, COHORT_COLUMNS)
+
+
+def write_cohort(cohort: Cohort, sources: Collection[str], shapes: Mapping[str, Any], folder: RunFolder) -> None:
+    """Write ``cohort.csv`` for sections that no study has given roles: what the review needs to know of them.
+
+    Args:
+        sources: slides whose annotations are carried; their domains are written as sources, all others as targets.
+        shapes: the annotations by slide.
+
+    Slides that cannot be opened are left out: registration has refused them, and ``quality.csv`` says why.
+    """
+    from stainda.slides import open_slide
+
+    teaching = tuple(dict.fromkeys(cohort.domain(one) for one in cohort if one.slide in sources))
+    roles = Roles(teaching, tuple(name for name in cohort.domains if name not in teaching), cohort.domain_keys)
+    rows = []
+    for section in cohort:
+        try:
+            with open_slide(section.path, mpp=section.mpp) as slide:
+                size, mpp = slide.size, slide.mpp
+                _thumbnail(slide, folder, section)
+        except SlideError as error:
+            logger.warning("%s is left out of cohort.csv: %s", section.slide, error)
+            continue
+        count = len(shapes[section.slide]) if section.slide in shapes else None
+        rows.append(_row(section, cohort, roles, size, mpp, count, folder))
     write_csv(folder.root / "cohort.csv", rows, COHORT_COLUMNS)
 
 

@@ -24,7 +24,7 @@ class Entry:
     tasks: tuple[str, ...] = ()
 
 
-def catalogue(kind: str, near: Path | None = None) -> list[Entry]:
+def catalogue(kind: str, near: str | Path | None = None) -> list[Entry]:
     """All that ``kind`` offers.
 
     Raises:
@@ -43,7 +43,7 @@ def catalogue(kind: str, near: Path | None = None) -> list[Entry]:
     raise ConfigError(f"nothing to list under {kind!r}", remedy=did_you_mean(kind, KINDS))
 
 
-def _strategies(near: Path | None) -> list[Entry]:
+def _strategies(near: str | Path | None) -> list[Entry]:
     from stainda.config import load_strategy
     from stainda.strategies import build
 
@@ -61,7 +61,7 @@ def _strategies(near: Path | None) -> list[Entry]:
     return entries
 
 
-def _piece(kind: str, name: str, file: Path, near: Path | None) -> Entry:
+def _piece(kind: str, name: str, file: Path, near: str | Path | None) -> Entry:
     raw = load_piece(kind, name, near)
     description = " ".join(str(raw.get("description", "")).split())
     return Entry(name, description, reference=str(raw.get("reference", "")), file=file)

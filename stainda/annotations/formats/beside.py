@@ -49,9 +49,9 @@ def annotation_finder() -> Callable[[Path], list[Path]]:
     return find
 
 
-def annotations_beside(slide: Path) -> list[Path]:
+def annotations_beside(slide: str | Path) -> list[Path]:
     """The files of annotations of one slide, see :func:`annotation_finder`."""
-    return annotation_finder()(slide)
+    return annotation_finder()(Path(slide))
 
 
 def _format(path: Path, slide: Path) -> str | None:
