@@ -10,6 +10,7 @@ import typer
 from stainda.cli import manifest
 from stainda.cli.annotations import app as annotations_app
 from stainda.cli.display import ConsoleProgress, Quiet, console, show_table, silence
+from stainda.cli.init import init
 from stainda.cli.plan import plan
 from stainda.cli.report import compare, plot
 from stainda.cli.review import review
@@ -27,6 +28,8 @@ app = typer.Typer(
 app.add_typer(manifest.app, name="manifest")
 app.add_typer(annotations_app, name="annotations")
 app.add_typer(transforms_app, name="transform")
+
+app.command()(init)
 
 StudyFile = Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="A study file, see studies/ for examples.")]
 Overrides = Annotated[

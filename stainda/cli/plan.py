@@ -58,6 +58,8 @@ def plan(
             for one in found.budgets
         ],
     )  # fmt: skip
+    for note in found.notes:
+        console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
     for sentence in budget_sentences(found.budgets, config.baseline):
         console.print(sentence, highlight=False, soft_wrap=True)
     if not timed:

@@ -52,7 +52,7 @@ class Annotating:
             AnnotationError: the table of classes or of reliabilities cannot be read.
         """
         return cls(
-            folder, _class_map(config), _rules(config), config.unknown_classes == "error", config.fusion.ignore_from
+            folder, class_map(config), _rules(config), config.unknown_classes == "error", config.fusion.ignore_from
         )
 
     def read(self, section: Section, slide: Any) -> gpd.GeoDataFrame:
@@ -133,7 +133,7 @@ class Annotating:
             )
 
 
-def _class_map(config: StudyConfig) -> ClassMap:
+def class_map(config: StudyConfig) -> ClassMap:
     """The study's table of classes; those of the task need no rule."""
     from stainda.annotations import ClassMap, read_class_table
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from stainda.cohort import Rotation
 from stainda.config import ModelConfig, StudyConfig, available, load_piece
 from stainda.config.load import validated
+from stainda.study.answerable import refuse_unanswerable
 from stainda.study.budget import Budget, budgets
 from stainda.study.checks import plan_rotations
 from stainda.study.folder import RunFolder
@@ -33,12 +34,14 @@ class Plan:
         slides: annotated slides that each training is scored on, by rotation.
         cpu_seconds: about what all trainings take on this machine's CPU, registration and patches not counted;
             ``None`` where it was not asked for, or where the size of the slides is not known before they are opened.
+        notes: what the study cannot answer, and what was matched or is doubted, one sentence each.
     """
 
     rotations: tuple[Rotation, ...]
     budgets: list[Budget]
     slides: dict[str, int]
     cpu_seconds: float | None
+    notes: tuple[str, ...] = ()
 
     @property
     def jobs(self) -> int:
@@ -64,11 +67,12 @@ def plan_study(config: StudyConfig, out: str | Path | None = None, *, timed: boo
         check(build(strategy), config)
     folder = RunFolder(Path(out) if out is not None else Path("runs") / config.study)
     found = plan_rotations(config, StudyRun(config, folder).manifest())
+    notes = refuse_unanswerable(config, found)
     costs = budgets(config, len(found))
     slides = {one.name: len(sections_to_score(one.cohort, one.roles)) for one in found}
     pixels = _pixels_of_a_slide(config, found[0]) if timed else None
     seconds = None if pixels is None else _cpu_seconds(config, costs, slides, pixels)
-    return Plan(found, costs, slides, seconds)
+    return Plan(found, costs, slides, seconds, tuple(notes))
 
 
 def _check_model(config: ModelConfig) -> None:

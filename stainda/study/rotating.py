@@ -23,6 +23,7 @@ from stainda.errors import StaindaError
 from stainda.files import ASIDE, whole_file, write_csv
 from stainda.progress import Progress
 from stainda.registration.results import file_name
+from stainda.study.answerable import refuse_unanswerable
 from stainda.study.budget import budget_sentences, budgets, write_budget
 from stainda.study.checks import plan_rotations
 from stainda.study.combining import ROTATION_COLUMNS, combine
@@ -49,6 +50,8 @@ class RotatingStudy:
         """
         self.base.prepare()
         found = plan_rotations(self.config, self.base.manifest())  # before a phantom is made
+        for note in refuse_unanswerable(self.config, found):
+            self.progress.message(f"note: {note}")
         _check_folders(found)
         costs = budgets(self.config, len(found))
         write_budget(costs, self.folder)

@@ -91,10 +91,13 @@ class StudyRun:
 
     def plan(self) -> None:
         """Check every strategy against the sections, and say what each may spend, before a phantom is made."""
+        from stainda.study.answerable import refuse_unanswerable
         from stainda.study.budget import budget_sentences, budgets, write_budget
         from stainda.study.checks import plan_rotations
 
-        plan_rotations(self.config, self.manifest())
+        found = plan_rotations(self.config, self.manifest())
+        for note in refuse_unanswerable(self.config, found):
+            self.progress.message(f"note: {note}")
         costs = budgets(self.config)
         write_budget(costs, self.folder)
         for sentence in budget_sentences(costs, self.config.baseline):
