@@ -162,7 +162,8 @@ class Predictor:
 
     def _map(self, array: np.ndarray, region: Region, notes: tuple[str, ...], mpp: float | None) -> ProbabilityMap:
         scale, classes = region.downsample * self.cell, self.detector.classes
-        return ProbabilityMap(array, scale, region.x, region.y, classes, notes, mpp, float(self.cell))
+        extent = region.extent
+        return ProbabilityMap(array, scale, region.x, region.y, classes, notes, mpp, float(self.cell), extent)
 
     def _needs_sample(self, domain: str | None) -> bool:
         strategy = self.detector.strategy
