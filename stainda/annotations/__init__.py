@@ -18,6 +18,7 @@ from stainda.annotations.conversion import (
     inspect_annotations,
 )
 from stainda.annotations.formats import sniff_format
+from stainda.annotations.frames import ORIGINS, Bounds, Frame, Origin, as_origin, bounds_of, from_level0, to_level0
 from stainda.annotations.fused_files import check_out, fuse_files, with_ignored, write_fusion
 from stainda.annotations.fusion import METHODS, NOTE_COLUMNS, Fusion, Rules, fuse_annotators
 from stainda.annotations.geojson import read_shapes, write_geojson
@@ -37,12 +38,14 @@ from stainda.annotations.shapes import SHAPE_COLUMNS, empty_shapes, join_shapes,
 
 __all__ = [
     "ANNOTATOR_COLUMNS",
+    "Bounds",
     "CHANGE_COLUMNS",
     "CLASS_COLUMNS",
     "COMPARISON_COLUMNS",
     "ClassMap",
     "Comparison",
     "Contents",
+    "Frame",
     "Fusion",
     "IDENTITY_COLUMNS",
     "IGNORE",
@@ -50,14 +53,19 @@ __all__ = [
     "MAPPED_COLUMNS",
     "METHODS",
     "NOTE_COLUMNS",
+    "ORIGINS",
+    "Origin",
     "PAIR_COLUMNS",
     "REPAIR_COLUMNS",
     "Rules",
     "SHAPE_COLUMNS",
     "annotator_names",
+    "as_origin",
+    "bounds_of",
     "check_out",
     "convert_annotations",
     "empty_shapes",
+    "from_level0",
     "fuse_annotators",
     "fuse_files",
     "group_changes",
@@ -76,6 +84,7 @@ __all__ = [
     "read_shapes",
     "repair",
     "sniff_format",
+    "to_level0",
     "unknown_classes",
     "with_ignored",
     "write_fusion",
