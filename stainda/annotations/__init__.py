@@ -31,6 +31,16 @@ if TYPE_CHECKING:
         inspect_annotations,
     )
     from stainda.annotations.formats import sniff_format
+    from stainda.annotations.frames import (
+        ORIGINS,
+        Bounds,
+        Frame,
+        Origin,
+        as_origin,
+        bounds_of,
+        from_level0,
+        to_level0,
+    )
     from stainda.annotations.fused_files import check_out, fuse_files, with_ignored, write_fusion
     from stainda.annotations.fusion import METHODS, NOTE_COLUMNS, Fusion, Rules, fuse_annotators
     from stainda.annotations.geojson import read_shapes, write_geojson
@@ -58,6 +68,9 @@ _HOMES = {
         "inspect_annotations",
     ),
     "formats": ("sniff_format",),
+    "frames": (
+        "ORIGINS", "Bounds", "Frame", "Origin", "as_origin", "bounds_of", "from_level0", "to_level0",
+    ),
     "fused_files": ("check_out", "fuse_files", "with_ignored", "write_fusion",),
     "fusion": ("METHODS", "NOTE_COLUMNS", "Fusion", "Rules", "fuse_annotators",),
     "geojson": ("read_shapes", "write_geojson",),
@@ -72,12 +85,14 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "ANNOTATOR_COLUMNS",
+    "Bounds",
     "CHANGE_COLUMNS",
     "CLASS_COLUMNS",
     "COMPARISON_COLUMNS",
     "ClassMap",
     "Comparison",
     "Contents",
+    "Frame",
     "Fusion",
     "IDENTITY_COLUMNS",
     "IGNORE",
@@ -85,15 +100,20 @@ __all__ = [
     "MAPPED_COLUMNS",
     "METHODS",
     "NOTE_COLUMNS",
+    "ORIGINS",
+    "Origin",
     "PAIR_COLUMNS",
     "REPAIR_COLUMNS",
     "Rules",
     "SHAPE_COLUMNS",
     "annotator_names",
+    "as_origin",
+    "bounds_of",
     "check_out",
     "class_key",
     "convert_annotations",
     "empty_shapes",
+    "from_level0",
     "fuse_annotators",
     "fuse_files",
     "group_changes",
@@ -113,6 +133,7 @@ __all__ = [
     "read_shapes",
     "repair",
     "sniff_format",
+    "to_level0",
     "unknown_classes",
     "with_ignored",
     "write_fusion",
