@@ -69,17 +69,16 @@ def _single_files(desk: Path) -> None:
     for person in ("alice", "bob"):
         (desk / person).mkdir()
         shutil.copy(desk / "bob.xml", desk / person / "S1.xml")
-    write_csv(
-        desk / "table.csv",
-        [{"annotator": one, "reliability": 0.8} for one in ("alice", "bob")],
-        ("annotator", "reliability"),
-    )
+    rows = [{"annotator": person, "reliability": 0.8} for person in ("alice", "bob")]
+    write_csv(desk / "table.csv", rows, ("annotator", "reliability"))
     (desk / "names.csv").write_text("from,to\nGlomerulus,glomerulus\n", encoding="utf-8")
     (desk / "matrix.csv").write_text("1,0,7\n0,1,9\n", encoding="utf-8")
     corners = [(40, 40), (460, 60), (450, 470), (60, 440), (250, 260)]
     for name, shift in (("in.csv", 0), ("PAS.csv", 0), ("HE.csv", 5)):
         rows = [{"id": number, "x": x + shift, "y": y + shift} for number, (x, y) in enumerate(corners)]
         write_csv(desk / name, rows, ("id", "x", "y"))
+    for section in sections.values():  # a flat folder too, as the help of manifest scan has it
+        shutil.copy(section.path, desk / "slides" / f"{section.slide}.svs")
     block = next((desk / "runs" / "mine" / "registration").glob(f"*{PATIENT}*"))
     place = desk / "runs" / "x" / "registration" / "b1"
     shutil.copytree(block, place)
