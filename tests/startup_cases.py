@@ -65,7 +65,8 @@ COMMANDS = (
     Command("list stains", ARRAYS),
     Command("list parts", ARRAYS),
     Command("list data", SHAPES),
-    Command("plan study.yaml", ARRAYS),
+    Command("plan study.yaml", f"{TABLES} PIL openslide"),  # reads the annotations, opens the first slides
+    Command("manifest check study.yaml", f"{TABLES} PIL openslide"),
     Command("plan absent.yaml", ARRAYS, 2),
     Command("plan study.yaml training.epoch=2", ARRAYS, 2),
     Command("run study.yaml strategies=[no_such]", ARRAYS, 2),
