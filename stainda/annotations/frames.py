@@ -11,13 +11,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-import geopandas as gpd
 import numpy as np
 import shapely
 
 from stainda.errors import AnnotationError, did_you_mean
+
+if TYPE_CHECKING:
+    import geopandas as gpd
 
 Frame = Literal["level0", "bounds"]
 Origin = Literal["auto", "level0", "bounds"]
@@ -102,6 +104,8 @@ def from_level0(shapes: gpd.GeoDataFrame, frame: Frame, bounds: Bounds | None) -
 
 def moved(shapes: gpd.GeoDataFrame, x: float, y: float) -> gpd.GeoDataFrame:
     """Shapes moved by (x, y) pixels, with the geometries among their properties."""
+    import geopandas as gpd
+
     if (x, y) == (0, 0) or not len(shapes):
         return shapes
     found = shapes.copy()

@@ -7,9 +7,8 @@ import math
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import geopandas as gpd
 import numpy as np
 import shapely
 from shapely.geometry.base import BaseGeometry
@@ -19,6 +18,9 @@ from stainda.annotations.guarded import MAX_BYTES, read_json
 from stainda.annotations.shapes import as_uuid, derive_ids, make_shapes
 from stainda.errors import AnnotationError
 from stainda.files import whole_file
+
+if TYPE_CHECKING:
+    import geopandas as gpd
 
 _OWN_ID = "stainda_id"
 _OBJECT_TYPES = {  # the ids that QuPath 0.2 wrote instead of unique ones

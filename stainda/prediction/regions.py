@@ -24,6 +24,7 @@ class Region(Protocol):
         height, width: pixels at the working scale.
         x, y: level-0 position of the corner.
         downsample: level-0 pixels per pixel.
+        extent: width and height, level-0 pixels: the last pixels of a whole slide may reach beyond it.
     """
 
     height: int
@@ -31,6 +32,7 @@ class Region(Protocol):
     x: float
     y: float
     downsample: float
+    extent: tuple[float, float]
 
     @property
     def has_tissue(self) -> bool: ...
@@ -54,6 +56,7 @@ class SlideRegion:
     def __init__(self, slide: Slide, tissue: TissueMask, downsample: float) -> None:
         self._slide, self._tissue, self.downsample = slide, tissue, downsample
         self.width, self.height = (max(1, math.ceil(side / downsample - 1e-6)) for side in slide.size)
+        self.extent = (float(slide.size[0]), float(slide.size[1]))
 
     @property
     def has_tissue(self) -> bool:
@@ -107,6 +110,7 @@ class ArrayRegion:
         self._tissue = np.ones(image.shape[:2], bool) if tissue is None else np.asarray(tissue, bool)
         self.height, self.width = image.shape[:2]
         self.x, self.y, self.downsample = x, y, downsample
+        self.extent = (self.width * downsample, self.height * downsample)
 
     @property
     def has_tissue(self) -> bool:

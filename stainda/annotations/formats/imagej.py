@@ -12,9 +12,8 @@ import re
 import struct
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import geopandas as gpd
 import numpy as np
 import shapely
 from shapely.geometry.base import BaseGeometry
@@ -24,6 +23,9 @@ from stainda.annotations.guarded import MAX_BYTES, check_file, read_bytes
 from stainda.annotations.shapes import make_shapes
 from stainda.errors import AnnotationError, MissingDependencyError
 from stainda.files import whole_file
+
+if TYPE_CHECKING:
+    import geopandas as gpd
 
 _MAX_REGIONS = 200_000
 _MAX_REGION_BYTES = 32_000_000

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import geopandas as gpd
 import numpy as np
 
 from stainda.annotations.formats.frame import Problems, SlideFrame, require_size
@@ -19,6 +19,9 @@ from stainda.annotations.raster import rasterise
 from stainda.annotations.shapes import join_shapes
 from stainda.errors import AnnotationError
 from stainda.files import whole_file
+
+if TYPE_CHECKING:
+    import geopandas as gpd
 
 _KEY = "stainda_classes"
 _MAX_PIXELS = 400_000_000

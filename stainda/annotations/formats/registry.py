@@ -6,9 +6,8 @@ import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import geopandas as gpd
 import numpy as np
 import shapely
 
@@ -41,6 +40,9 @@ from stainda.annotations.geojson import read_marked, write_geojson
 from stainda.annotations.guarded import check_file
 from stainda.annotations.shapes import empty_shapes
 from stainda.errors import AnnotationError, did_you_mean
+
+if TYPE_CHECKING:
+    import geopandas as gpd
 
 _EVERYTHING = frozenset(
     {"areas", "polygons", "holes", "parts", "points", "pointsets", "lines", "class", "name", "id", "score"}
