@@ -25,7 +25,7 @@ from stainda.training.metering import Costs
 
 CHECKPOINTS = ("best", "last")
 
-SCORING = 2
+SCORING = 3
 """Raised when scores are computed differently, so that jobs already scored are scored again (not trained again)."""
 
 

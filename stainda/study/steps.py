@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -128,47 +127,3 @@ def report_run(folder: str | Path, *, pdf: bool = False) -> Path:
     with run.locked():
         check_gathered(run)
         return make_report(run.root, pdf=pdf)
-
-
-def predict_slides(
-    job: str | Path,
-    slides: Sequence[str | Path],
-    out: str | Path,
-    *,
-    mpp: float | None = None,
-    threshold: float | None = None,
-    overlay: bool = False,
-    progress: Progress = SILENT,
-) -> list[tuple[str, int, str]]:
-    """Find objects on slides with a trained job.
-
-    Returns:
-        Name of the slide, number of objects, and the GeoJSON written, for each slide.
-
-    Raises:
-        StaindaError: slides that could not be used, all in one message; the others are complete.
-    """
-    from stainda.prediction import load_predictor, predict_slide
-
-    predictor = load_predictor(Path(job))
-    rows: list[tuple[str, int, str]] = []
-    faults: list[str] = []
-    stems = [Path(slide).stem for slide in slides]
-    if twice := {stem for stem in stems if stems.count(stem) > 1}:
-        raise StaindaError(
-            f"two slides are named {sorted(twice)[0]!r}; their results would overwrite each other",
-            remedy="Predict them in two calls with different --out",
-        )
-    with progress.task("Predicting", len(slides)) as bar:
-        for slide in slides:
-            try:
-                path, n_objects = predict_slide(
-                    predictor, Path(slide), Path(out), mpp=mpp, threshold=threshold, overlay=overlay
-                )
-                rows.append((Path(slide).name, n_objects, str(path)))
-            except StaindaError as error:
-                faults.append(str(error))
-            bar.advance()
-    if faults:
-        raise StaindaError(f"{len(faults)} of {len(slides)} slides could not be used: {'; '.join(faults)}")
-    return rows
