@@ -128,7 +128,8 @@ def predict_slides(
     if on_choice is not None:
         on_choice(choice, notes)
     work = _Work(choice, predictor, out, wanted, threshold, overwrite, _job_key(choice, predictor, threshold))
-    rows, results = dict(before), []
+    rows: dict[str, Mapping[str, Any]] = dict(before)
+    results = []
     for number, slide in enumerate(found.slides, start=1):
         counted = _Counted(progress, slide.name, number, len(found.slides))
         result = work.do(slide, rows.get(slide.name), counted)
