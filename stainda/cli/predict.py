@@ -39,8 +39,8 @@ def predict(
         str,
         typer.Option(
             "--to-origin",
-            help="Where coordinates of the GeoJSON begin: bounds (the scanned part, as QuPath counts), level0, or auto: "
-            "as QuPath.",
+            help="Where coordinates begin in the GeoJSON: bounds (the scanned part, as QuPath counts), level0, or "
+            "auto: as QuPath.",
         ),
     ] = "auto",
     data: Annotated[Path | None, typer.Option("--data", help="Folder that a manifest's paths are relative to.")] = None,

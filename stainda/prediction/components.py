@@ -159,8 +159,9 @@ def _describe(regions: _Regions, found: np.ndarray, count: int, kind: np.ndarray
 def _united(boxes: np.ndarray, roots: np.ndarray) -> np.ndarray:
     """The box of each region, from those of its labels."""
     out = boxes.copy()
-    for column, unite in enumerate((np.minimum, np.maximum) * 2):
-        unite.at(out[:, column], roots, boxes[:, column])
+    for column in (0, 2):
+        np.minimum.at(out[:, column], roots, boxes[:, column])
+        np.maximum.at(out[:, column + 1], roots, boxes[:, column + 1])
     return out
 
 

@@ -122,7 +122,7 @@ class Contours:
         """How far the probability lies from its threshold: of a node's own class, or of its neighbour's where it has
         none."""
         cls = np.where(band.labels[here] > 0, band.classes[here], band.classes[there])
-        return np.maximum(np.abs(band.values[(cls, *here)] - self._limits[cls]), LEAST)
+        return np.maximum(np.abs(band.values[cls, here[0], here[1]] - self._limits[cls]), LEAST)
 
     def polygons(self, owner_of: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The outlines as areas, holes kept.
@@ -160,7 +160,9 @@ def _rings(owner: np.ndarray, start: np.ndarray, stop: np.ndarray) -> tuple[np.n
     order = np.argsort(keys)
     wanted = of[order] * len(edges) + np.searchsorted(edges, stop[order])
     following = np.searchsorted(keys[order], wanted).tolist()
-    seen, path, lengths = bytearray(len(following)), [], []
+    seen = bytearray(len(following))
+    path: list[int] = []
+    lengths: list[int] = []
     for begin in range(len(following)):
         if seen[begin]:
             continue

@@ -64,7 +64,13 @@ class SlideRegion:
 
     @property
     def tissue_area(self) -> float:
-        return float(self._tissue.mask.sum() * self._tissue.downsample**2)
+        step, mask = self._tissue.downsample, self._tissue.mask
+        # the last pixels of the mask may reach beyond the slide
+        height, width = (
+            np.diff(np.minimum(np.arange(count + 1) * step, side))
+            for count, side in zip(mask.shape, reversed(self.extent), strict=True)
+        )
+        return float(height @ mask @ width)
 
     def read(self, left: int, top: int, width: int, height: int) -> np.ndarray:
         return self._slide.read_scaled(left * self.downsample, top * self.downsample, width, height, self.downsample)

@@ -156,31 +156,6 @@ def shown_to_be_better(rows: pd.DataFrame, alpha: float) -> str | None:
     return str(shown.idxmax()) if len(shown) else None
 
 
-def named_first(run: Run, analysis: Analysis) -> tuple[str, str] | None:
-    """The strategy that the answer names first of those without target labels, and why; ``None`` where none has a score.
-
-    The one shown to be better than the baseline by the largest margin; else the one with the highest mean; the baseline
-    where no other scored higher.
-    """
-    baseline, rows = run.study.baseline, overall_differences(analysis)
-    base = run.label(baseline)
-    if len(rows):
-        leader, best = shown_to_be_better(rows, 1 - run.study.evaluation.level), str(rows["difference"].idxmax())
-        if leader is not None:
-            return leader, f"shown to be better than {base} on the targets ({signed(rows.loc[leader, 'difference'])})"
-        if rows.loc[best, "difference"] > 0:
-            told = f"{signed(rows.loc[best, 'difference'])} against {base}, which no test shows"
-            return best, f"the highest mean over the targets ({told})"
-        return baseline, "the baseline; none of the others scored higher on the targets"
-    results = headline(analysis.results)
-    for domain, where in ((ALL_TARGETS, "the targets"), (ALL_SOURCES, "all domains")):
-        means = results[(results["domain"] == domain) & np.isfinite(results["mean"])].set_index("strategy")["mean"]
-        means = means.loc[contenders(run.study, means.index)]
-        if len(means):
-            return str(means.idxmax()), f"the highest mean over {where} ({decimal(means.max())})"
-    return None
-
-
 def _best_against_baseline(run: Run, analysis: Analysis, without: pd.DataFrame, n: int) -> list[Sentence]:
     study, alpha = run.study, 1 - run.study.evaluation.level
     rows = overall_differences(analysis)

@@ -123,7 +123,7 @@ def _best(folder: Path, strategy: str | None, seed: int | None, checkpoint: str 
 
 
 def _strategy(run: Run, view: View | None) -> tuple[str, str]:
-    from stainda.report.words import named_first
+    from stainda.report.leading import named_first
 
     found = None if view is None else named_first(run, view.analysis)
     if found is None:

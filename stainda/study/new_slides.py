@@ -76,7 +76,10 @@ def find_slides(
             found += _of_manifest(place, data, mpp, told)
         else:
             found.append(NewSlide(place, "", mpp, told))
-    unique = list({_key(one.path): one for one in reversed(found)}.values())[::-1]
+    first: dict[str, NewSlide] = {}
+    for one in found:
+        first.setdefault(_key(one.path), one)
+    unique = list(first.values())
     if not unique:
         raise StaindaError(
             f"there is no slide in {', '.join(map(str, places))}",

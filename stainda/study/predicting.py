@@ -128,7 +128,8 @@ def predict_slides(
     if on_choice is not None:
         on_choice(choice, notes)
     work = _Work(choice, predictor, out, wanted, threshold, overwrite, _job_key(choice, predictor, threshold))
-    rows, results = dict(before), []
+    rows: dict[str, Mapping[str, Any]] = dict(before)
+    results = []
     for number, slide in enumerate(found.slides, start=1):
         counted = _Counted(progress, slide.name, number, len(found.slides))
         result = work.do(slide, rows.get(slide.name), counted)
@@ -164,19 +165,23 @@ class _Work:
             if slide.fault:
                 raise StaindaError(slide.fault)
             key = self._slide_key(slide, domain)
-            if not self.overwrite and before is not None and before.get("key") == key and _all_there(files):
-                return SlideResult(slide.name, slide.path, KEPT, {**before, "status": KEPT}, files)
+        except (StaindaError, OSError) as error:
+            return self._failure(slide, error)
+        if not self.overwrite and before is not None and before.get("key") == key and _all_there(files):
+            return SlideResult(slide.name, slide.path, KEPT, {**before, "status": KEPT}, files)
+        try:
             row = self._predict(slide, domain, told, progress)
         except Exception as error:  # whatever is wrong with one slide, the others go on
-            if isinstance(error, StaindaError):
-                reason = str(error)
-            else:
-                reason = f"{slide.path}: {type(error).__name__}: {error}"
             for file in files:  # of another job, or of half a slide: not what was asked for
                 file.unlink(missing_ok=True)
-            return SlideResult(slide.name, slide.path, FAILED, self._row(slide, FAILED, reason=reason), (), reason)
+            return self._failure(slide, error)
         row |= {"seconds": round(time.perf_counter() - started, 2), "key": key}
         return SlideResult(slide.name, slide.path, PREDICTED, row, files)
+
+    def _failure(self, slide: NewSlide, error: Exception) -> SlideResult:
+        known = isinstance(error, StaindaError)
+        reason = str(error) if known else f"{slide.path}: {type(error).__name__}: {error}"
+        return SlideResult(slide.name, slide.path, FAILED, self._row(slide, FAILED, reason=reason), (), reason)
 
     def _predict(self, slide: NewSlide, domain: str | None, told: str, progress: Progress) -> dict[str, Any]:
         from stainda.prediction import predict_slide
