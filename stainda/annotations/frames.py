@@ -164,9 +164,10 @@ class Mark:
         bounds = said.get("bounds")
         if said["frame"] == "level0":
             return cls()
-        whole = isinstance(bounds, list) and all(isinstance(one, int) and abs(one) < _FARTHEST for one in bounds)
-        if said["frame"] == "bounds" and whole and len(bounds) == 4:
-            return cls((bounds[0], bounds[1], bounds[2], bounds[3]))
+        numbers = bounds if isinstance(bounds, list) else []
+        whole = len(numbers) == 4 and all(isinstance(one, int) and abs(one) < _FARTHEST for one in numbers)
+        if said["frame"] == "bounds" and whole:
+            return cls((numbers[0], numbers[1], numbers[2], numbers[3]))
         raise AnnotationError(
             f"its member {MARK!r} does not say where its coordinates begin",
             file=path,

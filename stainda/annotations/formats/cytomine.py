@@ -12,8 +12,9 @@ import shapely
 from shapely.geometry.base import BaseGeometry
 
 from stainda.annotations.formats.frame import Problems, SlideFrame, require_size, telling
-from stainda.annotations.guarded import read_csv, read_json
+from stainda.annotations.guarded import check_file, read_csv, read_json
 from stainda.annotations.shapes import make_shapes
+from stainda.annotations.unpacking import only_member
 from stainda.errors import AnnotationError
 from stainda.files import write_csv, write_json
 
@@ -33,7 +34,8 @@ def looks_like(path: Path, head: str) -> bool:
 
 def read(path: Path, slide: SlideFrame | None = None, problems: Problems = None) -> gpd.GeoDataFrame:
     _, height = require_size(slide, path, _WHY)
-    rows = _csv_rows(path) if path.suffix.lower() == ".csv" else _json_rows(path)
+    check_file(path)
+    rows = _csv_rows(path) if only_member(path).suffix == ".csv" else _json_rows(path)
     geometries, classes, ids = [], [], []
     for identity, cls, text in rows:
         with telling(problems, identity, cls):

@@ -88,7 +88,9 @@ def _entries(path: Path) -> list[tuple[str, bytes]]:
             largest = max((info.file_size for info in infos), default=0)
             if len(infos) > _MAX_REGIONS or total > MAX_BYTES or largest > _MAX_REGION_BYTES:
                 raise AnnotationError(
-                    f"{len(infos)} regions of {total / 1e6:.0f} MB are more than is unpacked", file=path
+                    f"{len(infos)} regions of {total / 1e6:.0f} MB are more than is unpacked",
+                    file=path,
+                    remedy="Save the regions in several files, and convert each",
                 )
             if not infos and archive.namelist():
                 raise AnnotationError("a zip file without ImageJ regions (.roi)", file=path)

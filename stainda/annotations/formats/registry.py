@@ -38,7 +38,9 @@ from stainda.annotations.frames import (
 )
 from stainda.annotations.geojson import read_marked, write_geojson
 from stainda.annotations.guarded import check_file
+from stainda.annotations.json_stream import MAX_STREAMED
 from stainda.annotations.shapes import empty_shapes
+from stainda.annotations.unpacking import ends, members, only_member
 from stainda.errors import AnnotationError, did_you_mean
 
 if TYPE_CHECKING:
@@ -154,13 +156,13 @@ def sniff_format(path: str | Path) -> Format:
         AnnotationError: there is no such file, or it is of no known format.
     """
     path = Path(path)
-    check_file(path)
-    with path.open("rb") as stream:
-        head = stream.read(_HEAD_BYTES)
-        stream.seek(max(stream.tell(), path.stat().st_size - _TAIL_BYTES))
-        text = (head + stream.read(_TAIL_BYTES)).decode("utf-8", errors="replace")
+    check_file(path, MAX_STREAMED)
+    inside = members(path)
+    told = inside[0] if all(one.suffix in (".geojson", ".json") for one in inside) else only_member(path)
+    text = ends(told, _HEAD_BYTES, _TAIL_BYTES, MAX_STREAMED).decode("utf-8", errors="replace")
+    name = Path(told.name)  # of a packed file, the name of what is in it, which is never opened
     for one in FORMATS.values():
-        if path.suffix.lower() in one.suffixes and one.looks_like(path, text):
+        if told.suffix in one.suffixes and one.looks_like(name, text):
             return one
     raise AnnotationError("not in a known format", file=path, remedy=f"Name it with --from ({', '.join(FORMATS)})")
 
