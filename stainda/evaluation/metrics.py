@@ -138,6 +138,12 @@ def measure(name: str) -> Measure:
     return MEASURES[name]
 
 
+def direction(name: str) -> float:
+    """1, or -1 for a distance or an error: what is better is higher once multiplied with it."""
+    known = MEASURES.get(name)
+    return 1.0 if known is None or known.higher_is_better else -1.0
+
+
 def pixel_counts(predicted: Array, truth: Array, n_classes: int) -> npt.NDArray[np.int64]:
     """Count pixels of every class.
 

@@ -16,6 +16,7 @@ from stainda.evaluation import (
     ranked_at,
     resampling_weights,
 )  # fmt: skip
+from stainda.evaluation.bootstrap import FEW_PATIENTS
 from stainda.evaluation.curves import CALIBRATION_BINS
 from stainda.evaluation.detection import FROC_RATES, average_precision, froc
 from stainda.randomness import generator_for
@@ -42,9 +43,9 @@ def reliability(view: View, measure: str, selection: str) -> Plot:
             )
         )  # fmt: skip
     band = (
-        f"Bands: {view.level} patient-bootstrap percentile intervals."
-        if rows["patient"].nunique() > 1
-        else "One patient: no intervals."
+        f"Bands: {view.level} patient-bootstrap percentile intervals, for these trainings only."
+        if rows["patient"].nunique() >= FEW_PATIENTS
+        else f"Fewer than {FEW_PATIENTS} patients: no intervals."
     )
     return Plot(
         evidence_figures.reliability(curves, view.look),
@@ -61,7 +62,7 @@ def _reliability(view: View, rows: pd.DataFrame) -> Reliability:
     probability, share, _ = counts.reliability()
     low = high = np.full(CALIBRATION_BINS, np.nan)
     sums = rows.groupby(["patient", "bin"])[["positive", "negative"]].sum().unstack("bin", fill_value=0)
-    if len(sums) > 1:
+    if len(sums) >= FEW_PATIENTS:
         columns = [sums[name].reindex(columns=range(CALIBRATION_BINS), fill_value=0) for name in sums.columns.levels[0]]
         both = {str(name): one.to_numpy(float) for name, one in zip(sums.columns.levels[0], columns, strict=True)}
         settings = view.run.study.evaluation

@@ -1,4 +1,4 @@
-"""Figures of the statistics: ranks, paired patients, sizes of effects, variance, the mixed model."""
+"""Figures of the statistics: ranks, paired patients, sizes of effects, variance."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from stainda.evaluation.ranking import Ranking
@@ -25,7 +24,6 @@ from stainda.report.figures import (
     panels,
     strategy_axis,
 )  # fmt: skip
-from stainda.report.off_scale import draw_interval
 
 MOST_IN_A_DIAGRAM = 20
 VARIANCE_LOOK = {
@@ -36,8 +34,8 @@ VARIANCE_LOOK = {
 def critical_difference(ranking: Ranking, names: Sequence[str], look: Look) -> Figure:
     """Mean ranks with bars over strategies that were not shown to differ (Demšar 2006).
 
-    With more than :data:`MOST_IN_A_DIAGRAM` strategies the same is drawn as one line per strategy in the order of the
-    study: strategies whose lines, as long as the critical difference, do not overlap were shown to differ.
+    With more than :data:`MOST_IN_A_DIAGRAM` strategies the ranks alone are drawn, one line per strategy in the order of
+    the study.
     """
     with mpl.rc_context(STYLE):
         if len(names) > MOST_IN_A_DIAGRAM:
@@ -49,13 +47,12 @@ def critical_difference(ranking: Ranking, names: Sequence[str], look: Look) -> F
         figure, place = new_figure(20 + 4.6 * (down + bars))
         pad = 0.06 * max(k - 1, 1)
         place.set_xlim(1 - 0.5 * max(k - 1, 1), k + 0.5 * max(k - 1, 1))
-        place.set_ylim(-(bars + down + 0.3), 3.2)
+        place.set_ylim(-(bars + down + 0.3), 1.4)
         place.axis("off")
         place.plot([1, k], [0, 0], color=INK, linewidth=0.8)
         for tick in range(1, k + 1):
             place.plot([tick, tick], [0, 0.25], color=INK, linewidth=0.8)
             place.text(tick, 0.4, str(tick), ha="center", va="bottom", fontsize=7.5)
-        _scale_bar(place, ranking.critical_difference, k)
         for index, group in enumerate(groups):
             ends = ranking.ranks[group]
             y = -0.45 - 0.42 * index
@@ -73,23 +70,12 @@ def critical_difference(ranking: Ranking, names: Sequence[str], look: Look) -> F
         return figure
 
 
-def _scale_bar(place: Axes, difference: float, k: int) -> None:
-    width = min(difference, k - 1)
-    place.plot([1, 1 + width], [2.0, 2.0], color=INK, linewidth=1)
-    for x in (1, 1 + width):
-        place.plot([x, x], [1.8, 2.2], color=INK, linewidth=1)
-    words = f"critical difference {difference:.2f}" + (" (wider than the axis)" if difference > k - 1 else "")
-    place.text(1, 2.35, words, ha="left", va="bottom", fontsize=7.5)
-
-
 def _rank_lines(ranking: Ranking, names: Sequence[str], look: Look) -> Figure:
     figure, place = new_figure(16 + 4.6 * len(names), 150)
-    half = ranking.critical_difference / 2
     for y, name in enumerate(names):
-        row = pd.Series({"mean": ranking.ranks[y], "low": ranking.ranks[y] - half, "high": ranking.ranks[y] + half})
-        draw_interval(place, row, y, look.colour(name), look.marker(name))
+        place.plot(ranking.ranks[y], y, look.marker(name), markersize=4.2, color=look.colour(name))
     strategy_axis(place, names, look)
-    place.set_xlabel("mean rank over patients (1 is best); lines as long as the critical difference")
+    place.set_xlabel("mean rank over patients (1 is best)")
     place.grid(axis="x")
     return figure
 
@@ -181,26 +167,6 @@ def variance_bars(table: pd.DataFrame, look: Look) -> Figure:
         place.set_xlabel("share of the variance of scores")
         strategy_axis(place, names, look)
         figure.legend(*place.get_legend_handles_labels(), loc="outside upper left", ncols=4, frameon=False)
-        return figure
-
-
-def mixed_terms(table: pd.DataFrame, look: Look, axis: str) -> Figure:
-    """Estimates of the mixed model with their Wald intervals."""
-    with mpl.rc_context(STYLE):
-        rows = table[np.isfinite(table["low"]) & (table["term"] != "intercept")]
-        figure, place = new_figure(16 + 4.8 * len(rows), 140)
-        titles = []
-        for y, row in enumerate(rows.to_dict("records")):
-            factor, _, level = str(row["term"]).partition(": ")
-            titles.append(look.title(level) if factor == "strategy" else f"{factor} {level}")
-            colour = look.colour(level) if factor == "strategy" else MUTED
-            marker = look.marker(level) if factor == "strategy" else "^"
-            draw_interval(place, pd.Series(row).rename({"estimate": "mean"}), y, colour, marker)
-        place.axvline(0, color=INK, linewidth=0.7, zorder=0)
-        place.set_yticks(range(len(titles)), titles)
-        place.set_ylim(len(titles) - 0.4, -0.6)
-        place.set_xlabel(axis)
-        place.grid(axis="x")
         return figure
 
 
