@@ -12,7 +12,7 @@ import numpy as np
 from stainda.config import PatchConfig, TaskConfig
 from stainda.errors import SlideError, TrainingError, did_you_mean
 from stainda.files import whole_file
-from stainda.prediction.objects import ProbabilityMap, find_objects, label_map
+from stainda.prediction.objects import ProbabilityMap, find_candidates, find_objects, label_map
 from stainda.prediction.regions import ArrayRegion, LoadedRegion, Region, SlideRegion, TissueSample, sample_tissue
 from stainda.prediction.tiling import Blend, TilePlan, batches
 from stainda.prediction.windows import map_size, slide_window
@@ -254,6 +254,10 @@ class Predictor:
             SlideError: a size is in µm and the slide's pixel size is not known.
         """
         return find_objects(found, self.task, self._limits(found, threshold), self.patches.mpp)
+
+    def candidates(self, found: ProbabilityMap, objects: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
+        """``objects`` of a map and all fainter ones beside them; see :func:`objects.find_candidates`."""
+        return find_candidates(objects, found, self.task, self._limits(found, None), self.patches.mpp)
 
     def label_map(self, found: ProbabilityMap, threshold: float | dict[str, float] | None = None) -> np.ndarray:
         """uint8 ``(h, w)``: 0, or 1 + index of the most probable class among those above their thresholds."""

@@ -85,7 +85,10 @@ def detections(view: View) -> Table | None:
         "ap75": "AP at IoU 0.75", **{name: f"FROC {name[5:]}" for name in rates},
     }  # fmt: skip
     digits = {"annotated": 0, "detections": 0, "ap50": 3, "ap75": 3, **dict.fromkeys(rates, 2)}
-    note = "All target test slides and seeds together; FROC: sensitivity at so many false detections per slide."
+    note = (
+        "All target test slides and seeds together; FROC: sensitivity at so many false detections per mm² of tissue. "
+        "All candidates down to a low score are ranked."
+    )
     return plain_table("detections", "Detections by their score.", frame, titles, digits, note)
 
 

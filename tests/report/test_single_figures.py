@@ -138,7 +138,11 @@ def test_objects_are_those_of_the_chosen_trial_and_curves_agree_with_their_table
     assert set(rows["trial"]) == {0} and set(rows["domain"]) == set(seen.analysis.targets)
     table = detection_table(seen, "source_validation").set_index("strategy")
     mine = rows[rows["strategy"] == "dann"]
-    n = mine[["seed", "slide"]].drop_duplicates().shape[0]
+    slides = mine[mine["kind"] == "slide"]
+    n = slides["area_um2"].sum() / 1e6
+    assert table.loc["dann", "tissue_mm2"] == pytest.approx(n) and len(slides) == len(
+        slides[["seed", "slide"]].drop_duplicates()
+    )
     false, sensitivity = froc_steps(ranked_at(mine), n)
     for rate, value in zip((0.25, 0.5, 1.0), froc(ranked_at(mine), n, (0.25, 0.5, 1.0)), strict=True):
         assert sensitivity[false <= rate].max() == pytest.approx(value) == table.loc["dann", f"froc_{rate:g}"]
