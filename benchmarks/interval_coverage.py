@@ -3,8 +3,12 @@
     python benchmarks/interval_coverage.py
     python benchmarks/interval_coverage.py --studies 5000 --csv coverage.csv
 
-Scores of patients are drawn from skewed (beta) and from normal distributions; every column is a study. Printed are the
-coverage of each kind of interval, and how often each paired test calls a difference where there is none.
+A study has patients, trainings (seeds) of two strategies, and two target domains. A score is the sum of effects of the
+patient, patient × strategy, domain × strategy, training, and a rest; the domains are those the question is about, so
+their effects belong to the truth. There is no difference between the strategies over the domains. Printed are the
+coverage of the intervals of a mean and of a difference, and how often a difference is called, by the page's rules and
+by the tests that the page used before: sign flips over patients, and the mixed model with a random intercept per
+patient.
 """
 
 from __future__ import annotations
@@ -14,62 +18,154 @@ import csv
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from stainda.evaluation import holm, intervals, sign_flip_test, wilcoxon_test
+from stainda.config import EvaluationConfig
+from stainda.evaluation import difference, holm, single_mean
 
-LEVEL = 0.95
-SHAPES = {
-    "beta(6, 2)": (lambda g, size: g.beta(6, 2, size), 0.75),
-    "normal": (lambda g, size: g.normal(0.6, 0.1, size), 0.6),
-}
-
-
-def coverage(studies: int, generator: np.random.Generator) -> Iterator[dict[str, Any]]:
-    for shape, (draw, truth) in SHAPES.items():
-        for n in (4, 6, 10, 20, 40):
-            scores = draw(generator, (n, studies))
-            for method in ("percentile", "expanded", "bca"):
-                found = intervals(scores, np.random.default_rng(1), resamples=1000, method=method, level=LEVEL)
-                inside = float(((found.low <= truth) & (truth <= found.high)).mean())
-                width = float((found.high - found.low).mean())
-                yield {"what": f"coverage of {method}", "scores": shape, "patients": n, "value": inside, "width": width}
+SETTINGS = EvaluationConfig(resamples=500)
+PATIENTS = (4, 5, 6, 8, 12, 20)
+TRAININGS = (1, 2, 3, 5)
 
 
-def levels(studies: int, generator: np.random.Generator) -> Iterator[dict[str, Any]]:
-    for n in (6, 8, 12, 20):
-        differences = generator.beta(6, 2, (n, studies)) - generator.beta(6, 2, (n, studies))
-        for name, test in (("sign flips", sign_flip_test), ("signed ranks", wilcoxon_test)):
-            p = test(differences, np.random.default_rng(2), 2000).p
-            yield {"what": f"false alarms of {name}", "scores": "no difference", "patients": n,
-                   "value": float((p <= 1 - LEVEL).mean()), "width": ""}  # fmt: skip
-        family = sign_flip_test(differences[:, : studies // 8 * 8], np.random.default_rng(2), 2000).p.reshape(-1, 8)
-        adjusted = np.array([holm(one) for one in family])
-        yield {"what": "any false alarm among 8 (Holm)", "scores": "no difference", "patients": n,
-               "value": float((adjusted <= 1 - LEVEL).any(axis=1).mean()), "width": ""}  # fmt: skip
+@dataclass(frozen=True)
+class World:
+    """Standard deviations of the effects; ``skewed``: patients and trainings vary as a beta distribution does.
+
+    ``rotations``: the study is of that many rotations, a patient's score its mean over them; ``shared``: trainings of
+    all rotations have the same effect, as they had with the same seed, else each its own.
+    """
+
+    name: str
+    patient: float = 0.08
+    patient_strategy: float = 0.05
+    domain_strategy: float = 0.05
+    training: float = 0.03
+    rest: float = 0.03
+    skewed: bool = False
+    rotations: int = 1
+    shared: bool = False
+
+
+WORLDS = (
+    World("trainings vary .03"),
+    World("trainings alike", training=0.0),
+    World("trainings dominate", patient_strategy=0.01, rest=0.01),
+    World("much rest", training=0.01, rest=0.08),
+    World("skewed", skewed=True),
+    World("3 rotations, own seeds", rotations=3),
+    World("3 rotations, shared seeds", rotations=3, shared=True),
+)
+
+
+def drawn(world: World, patients: int, trainings: int, studies: int, generator: np.random.Generator) -> Any:
+    """Scores of two strategies without a difference, float (2, trainings, patients, domains, studies); truth is 0."""
+
+    def effect(sd: float, *size: int) -> Any:
+        if world.skewed:
+            return sd * (generator.beta(6, 2, size) - 0.75) / np.sqrt(0.75 * 0.25 / 9)
+        return generator.normal(0, sd, size)
+
+    domain = generator.normal(0, world.domain_strategy, (2, 1, 1, 2, studies))
+    domain -= domain.mean(axis=3, keepdims=True)  # the domains are fixed: no difference over them
+    own = 1 if world.shared else world.rotations
+    training = effect(world.training, own, 2, trainings, 1, 1, studies).mean(axis=0)
+    rest = generator.normal(0, world.rest, (2, trainings, patients, 2, studies)) / np.sqrt(world.rotations)
+    return (
+        effect(world.patient, 1, 1, patients, 1, studies)
+        + effect(world.patient_strategy, 2, 1, patients, 1, studies)
+        + domain
+        + training
+        + rest
+    )
+
+
+def sign_flips(differences: Any) -> Any:
+    """p of the sign-flip test over patients (n, k), as the page had it before."""
+    n = len(differences)
+    signs = np.where((np.arange(2**n)[:, None] >> np.arange(n)) & 1, 1.0, -1.0) if n <= 12 else None
+    if signs is None:
+        signs = np.where(np.random.default_rng(2).random((2000, n)) < 0.5, -1.0, 1.0)
+    observed = np.abs(differences.sum(axis=0))
+    return (np.abs(signs @ differences) >= observed - 1e-12).mean(axis=0)
+
+
+def intercept_model(scores: Any) -> Any:
+    """p of the strategy in ``score ~ strategy + domain + (1 | patient)`` with trainings averaged, float (studies,).
+
+    For a balanced design the estimate is the mean difference and its error that of all that patients and domains do not
+    explain: what a mixed model without patient × strategy and domain × strategy says (Wald).
+    """
+    from scipy import special
+
+    cells = scores.mean(axis=1)  # (2, patients, domains, studies)
+    rest = cells - cells.mean(axis=(0, 2), keepdims=True) - cells.mean(axis=(0, 1), keepdims=True)
+    rest = rest - cells.mean(axis=(1, 2), keepdims=True) + 2 * cells.mean(axis=(0, 1, 2), keepdims=True)
+    n = cells.shape[1] * cells.shape[2]
+    variance = (rest**2).sum(axis=(0, 1, 2)) / (2 * n - cells.shape[1] - 2)
+    gain = cells[0].mean(axis=(0, 1)) - cells[1].mean(axis=(0, 1))
+    return 2 * special.ndtr(-np.abs(gain) / np.sqrt(2 * variance / n))
+
+
+def rows(studies: int, generator: np.random.Generator) -> Iterator[dict[str, Any]]:
+    for world in WORLDS:
+        for trainings in TRAININGS:
+            for patients in PATIENTS:
+                scores = drawn(world, patients, trainings, studies, generator)
+                first, second = scores.mean(axis=3)
+                apart = difference(first, second, SETTINGS, np.random.default_rng(1))
+                alone = single_mean(first, SETTINGS, np.random.default_rng(1))
+                gains = first.mean(axis=0) - second.mean(axis=0)
+                yield {
+                    "world": world.name, "trainings": trainings, "patients": patients, "kind": apart.kinds[0],
+                    "mean": _inside(alone), "difference": _inside(apart), "called": float(np.mean(apart.p <= 0.05))
+                    if np.isfinite(apart.p).all() else np.nan,
+                    "sign_flips": float(np.mean(sign_flips(gains) <= 0.05)),
+                    "intercept_model": float(np.mean(intercept_model(scores) <= 0.05)),
+                }  # fmt: skip
+
+
+def _inside(found: Any) -> float:
+    return float(((found.low <= 0) & (found.high >= 0)).mean())
+
+
+def of_families(studies: int, generator: np.random.Generator) -> float:
+    """How often any of 8 strategies without a difference is called after Holm; 8 patients, 3 trainings."""
+    world, called = WORLDS[0], []
+    base = drawn(world, 8, 3, studies, generator)[0].mean(axis=2)
+    for _ in range(8):
+        other = drawn(world, 8, 3, studies, generator)[0].mean(axis=2)
+        called.append(difference(other, base, SETTINGS, np.random.default_rng(1)).p)
+    return float(np.mean([holm(one).min() <= 0.05 for one in np.array(called).T]))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--studies", type=int, default=2000, help="simulated studies per row")
+    parser.add_argument("--studies", type=int, default=1500, help="simulated studies per row")
     parser.add_argument("--csv", help="write the table here")
     settings = parser.parse_args()
     started = time.perf_counter()
     generator = np.random.default_rng(0)
-    rows = [*coverage(settings.studies, generator), *levels(settings.studies, generator)]
-    print(f"{'':36}{'scores':14}{'patients':>8}{'share':>8}{'width':>8}")
-    for row in rows:
-        width = f"{row['width']:8.3f}" if row["width"] != "" else ""
-        print(f"{row['what']:36}{row['scores']:14}{row['patients']:8d}{row['value']:8.3f}{width}")
-    error = 1.96 * (LEVEL * (1 - LEVEL) / settings.studies) ** 0.5
-    print(f"\na share is known to about ± {error:.3f}; {time.perf_counter() - started:.0f} s")
+    table = list(rows(settings.studies, generator))
+    print(
+        f"{'':26}{'trainings':>9}{'patients':>9}{'mean in':>9}{'diff in':>9}{'called':>8}{'flips':>8}{'mixed':>8}  what"
+    )
+    for row in table:
+        numbers = "".join(
+            f"{100 * row[name]:8.1f}" for name in ("mean", "difference", "called", "sign_flips", "intercept_model")
+        )
+        print(f"{row['world']:26}{row['trainings']:9d}{row['patients']:9d}{numbers}  {row['kind']}")
+    print(f"any false call among 8 strategies (Holm): {100 * of_families(settings.studies, generator):.1f} %")
+    error = 196 * (0.05 * 0.95 / settings.studies) ** 0.5
+    print(f"\nper cent; known to about ± {error:.1f}; {time.perf_counter() - started:.0f} s")
     if settings.csv:
         with open(settings.csv, "w", newline="", encoding="utf-8") as file:  # noqa: PTH123
-            writer = csv.DictWriter(file, list(rows[0]))
+            writer = csv.DictWriter(file, list(table[0]))
             writer.writeheader()
-            writer.writerows(rows)
+            writer.writerows(table)
 
 
 if __name__ == "__main__":

@@ -215,10 +215,15 @@ class EvaluationConfig(Frozen):
         0.01, ge=0, description="differences of a score up to this are practically nothing (region of equivalence)"
     )
     iou: float = Field(0.5, gt=0, lt=1, description="overlap from which a detected object is a hit")
-    resamples: int = Field(2000, ge=100, description="of the patient bootstrap")
+    point_um: float = Field(
+        10.0, gt=0, description="distance up to which the centre of a detection hits an annotated point, micrometres"
+    )
+    resamples: int = Field(2000, ge=100, description="of the patient bootstrap, where there is one training")
     level: float = Field(0.95, gt=0, lt=1)
     interval: Literal["percentile", "expanded", "bca"] = Field(
-        "expanded", description="kind of bootstrap interval; expanded corrects the percentile interval for few patients"
+        "expanded",
+        description="kind of bootstrap interval where there is one training; expanded corrects the "
+        "percentile interval for few patients",
     )
 
 

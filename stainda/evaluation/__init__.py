@@ -3,7 +3,8 @@
 from stainda.evaluation.agreement import Agreement, bland_altman, concordance
 from stainda.evaluation.bootstrap import Intervals, intervals, nested_interval, resampling_weights, weighted_means
 from stainda.evaluation.boundaries import SurfaceDistances, surface_distances
-from stainda.evaluation.comparison import holm, sign_flip_test, wilcoxon_test
+from stainda.evaluation.comparison import holm
+from stainda.evaluation.crossed import Estimates, Moments, difference, fieller, moments, single_mean
 from stainda.evaluation.curves import ProbabilityCounts
 from stainda.evaluation.detection import Ranked, average_precision, froc, panoptic_quality, ranked_detections
 from stainda.evaluation.evidence import (
@@ -65,7 +66,7 @@ __all__ = [
     "SelectionRule", "SourceValidation", "Last", "Oracle", "RULES", "rule", "select", "chosen_records",
     "ScoreCube", "patient_scores", "score_cube",
     "Intervals", "intervals", "nested_interval", "resampling_weights", "weighted_means",
-    "sign_flip_test", "wilcoxon_test", "holm",
+    "Estimates", "Moments", "difference", "single_mean", "moments", "fieller", "holm",
     "Ranking", "rank_strategies", "EffectSizes", "effect_sizes",
     "Analysis", "analyse", "summarise", "ALL_TARGETS", "Rotation", "Together", "analyse_rotations",
 ]  # fmt: skip

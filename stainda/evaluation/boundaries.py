@@ -21,7 +21,11 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class SurfaceDistances:
-    """Distances between two outlines, in the unit of the spacing; ``nan`` where one of the masks is empty.
+    """Distances between two outlines, in the unit of the spacing.
+
+    ``nan`` where both masks are empty. Where one of them is, both are the diagonal of the masks, no distance in which
+    can be larger: the convention of BraTS, whose 373 mm are the diagonal of its images. Leaving such a slide out would
+    reward a network that finds nothing.
 
     Attributes:
         hausdorff_95: the larger of the two directed 95th percentiles (Huttenlocher et al. 1993, with the percentile in
@@ -57,6 +61,9 @@ def surface_distances(
         return SurfaceDistances(float("nan"), float("nan"))
     shadow = None if ignored is None else ndimage.binary_dilation(ignored, np.ones((3, 3)))[window]
     edges = [_edges(mask[window], shadow) for mask in (predicted, truth)]
+    if predicted.any() != truth.any():
+        diagonal = float(np.hypot(*predicted.shape)) * spacing
+        return SurfaceDistances(diagonal, diagonal)
     if not all(one.any() for one in edges):
         return SurfaceDistances(float("nan"), float("nan"))
     there, back = (ndimage.distance_transform_edt(~far, sampling=spacing)[near] for near, far in (edges, edges[::-1]))

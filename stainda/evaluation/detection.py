@@ -8,13 +8,14 @@ scoring (see ``objects``) absorb the detections that lie on them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import shapely
 
-from stainda.evaluation.objects import Matching, polygon_overlaps, polygons
+from stainda.evaluation.objects import Matching, match_objects, overlaps, polygon_overlaps, polygons
 
 Array = npt.NDArray[Any]
 
@@ -22,7 +23,8 @@ COCO_THRESHOLDS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
 """IoU 0.50, 0.55, … 0.95."""
 
 FROC_RATES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
-"""False detections per slide at which CAMELYON16 reads the sensitivity."""
+"""False detections per mm² of tissue at which the sensitivity is read; the numbers are those CAMELYON16 reads per
+slide, but slides differ in their tissue a hundredfold."""
 
 
 @dataclass(frozen=True)
@@ -38,15 +40,20 @@ class Ranked:
     score: npt.NDArray[np.float64]
     hit: npt.NDArray[np.bool_]
     n_truth: int
+    iou: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    """With the object claimed, ``nan`` without; empty where it is not known."""
 
     def __add__(self, other: Ranked) -> Ranked:
         """Detections of two slides together."""
+        # the overlaps of two slides are of no further use
         score, hit = np.concatenate([self.score, other.score]), np.concatenate([self.hit, other.hit])
         order = np.argsort(-score, kind="stable")
         return Ranked(score[order], hit[order], self.n_truth + other.n_truth)
 
 
-def ranked_detections(truth: Any, predicted: Any, scores: Array, iou: float, matching: Matching) -> Ranked:
+def ranked_detections(
+    truth: Any, predicted: Any, scores: Array, iou: float, matching: Matching, point_px: float | None = None
+) -> Ranked:
     """Give objects to detections greedily by score, as COCO does.
 
     Args:
@@ -54,28 +61,72 @@ def ranked_detections(truth: Any, predicted: Any, scores: Array, iou: float, mat
         scores: float (n_predicted,).
         iou: the least overlap of a hit.
         matching: of the same objects; says which of them are left out of scoring.
+        point_px: see :func:`~stainda.evaluation.objects.match_objects`.
     """
     there, found = polygons(truth), polygons(predicted)
     scores = np.asarray(scores, float)
-    rows, columns, overlap = polygon_overlaps(there, found)
+    rows, columns, overlap = overlaps(there, found, point_px)
     may = overlap >= iou
     by_detection: dict[int, list[tuple[float, int]]] = {}
     for row, column, value in zip(rows[may], columns[may], overlap[may], strict=True):
         by_detection.setdefault(int(column), []).append((float(value), int(row)))
     left_out = matching.truth == -2
     free = np.ones(len(there), bool)
-    hit, counted = np.zeros(len(found), bool), np.ones(len(found), bool)
+    hit, counted, claimed = np.zeros(len(found), bool), np.ones(len(found), bool), np.full(len(found), np.nan)
     order = np.argsort(-scores, kind="stable")
     for index in order:
         offers = [(value, row) for value, row in by_detection.get(int(index), ()) if free[row]]
         real = [offer for offer in offers if not left_out[offer[1]]]
         if real:
-            free[max(real, key=lambda offer: offer[0])[1]] = False
-            hit[index] = True
+            claimed[index], row = max(real, key=lambda offer: offer[0])
+            free[row], hit[index] = False, True
         elif offers or matching.predicted[index] == -2:
             counted[index] = False
     order = order[counted[order]]
-    return Ranked(scores[order], hit[order], int((~left_out).sum()))
+    return Ranked(scores[order], hit[order], int((~left_out).sum()), claimed[order])
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Candidates by falling score with the IoU of the object each claimed at 0.5, ``nan`` without; arrays (n,)."""
+
+    score: npt.NDArray[np.float64]
+    iou: npt.NDArray[np.float64]
+
+
+def ranked_candidates(truth: Any, candidates: Any, ignored: Any = None, point_px: float | None = None) -> Candidates:
+    """Candidates of one class with a column ``score`` in their ranking, those left out of scoring not among them."""
+    matching = match_objects(truth, candidates, 0.5, ignored=ignored, point_px=point_px)
+    scores = candidates["score"].to_numpy(float)
+    found = ranked_detections(truth, candidates, scores, 0.5, matching, point_px)
+    return Candidates(found.score, found.iou)
+
+
+def aggregated_jaccard(truth: Any, predicted: Any, matching: Matching) -> float:
+    """Aggregated Jaccard index (Kumar et al., IEEE TMI 2017, algorithm 1); ``nan`` where nothing is there or found.
+
+    Each annotated object takes the prediction of the highest IoU; the sum of the intersections over the sum of the
+    unions, to which the areas of predictions that nobody took are added. Objects left out by ``matching`` are in
+    neither.
+    """
+    there, found = polygons(truth), polygons(predicted)
+    rows, columns, overlap = polygon_overlaps(there, found)
+    kept = (matching.truth[rows] != -2) & (matching.predicted[columns] != -2)
+    rows, columns, overlap = rows[kept], columns[kept], overlap[kept]
+    areas, found_areas = shapely.area(there), shapely.area(found)
+    both = union = 0.0
+    used = np.zeros(len(found), bool)
+    for row in np.flatnonzero(matching.truth != -2):
+        mine = np.flatnonzero(rows == row)
+        if not len(mine) or overlap[mine].max() <= 0:
+            union += areas[row]
+            continue
+        best = mine[overlap[mine].argmax()]
+        whole = (areas[row] + found_areas[columns[best]]) / (1 + overlap[best])  # |A| + |B| = |A or B| (1 + IoU)
+        both, union = both + overlap[best] * whole, union + whole
+        used[columns[best]] = True
+    union += float(found_areas[~used & (matching.predicted != -2)].sum())
+    return both / union if union > 0 else float("nan")
 
 
 def average_precision(detections: Ranked) -> float:
@@ -90,16 +141,18 @@ def average_precision(detections: Ranked) -> float:
     return float(np.append(precision, 0.0)[np.minimum(place, len(precision))].mean())
 
 
-def froc(detections: Ranked, n_slides: int, rates: Sequence[float] = FROC_RATES) -> npt.NDArray[np.float64]:
-    """Sensitivity at given numbers of false detections per slide, float (len(rates),); ``nan`` without objects.
+def froc(detections: Ranked, tissue_mm2: float, rates: Sequence[float] = FROC_RATES) -> npt.NDArray[np.float64]:
+    """Sensitivity at given numbers of false detections per mm² of tissue, float (len(rates),).
+
+    ``nan`` without objects, and where the area of tissue is not known.
 
     The highest sensitivity reached with at most that many; a threshold never splits detections of equal score.
     """
-    if detections.n_truth == 0 or n_slides == 0:
+    if detections.n_truth == 0 or not tissue_mm2 > 0:
         return np.full(len(rates), np.nan)
     ends = np.append(np.diff(detections.score) != 0, True) if len(detections.score) else np.zeros(0, bool)
     sensitivity = np.concatenate([[0.0], np.cumsum(detections.hit)[ends] / detections.n_truth])
-    false = np.concatenate([[0.0], np.cumsum(~detections.hit)[ends] / n_slides])
+    false = np.concatenate([[0.0], np.cumsum(~detections.hit)[ends] / tissue_mm2])
     return np.array([sensitivity[false <= rate + 1e-12].max() for rate in rates])
 
 

@@ -17,8 +17,8 @@ import shapely
 
 from stainda.errors import RecordError
 from stainda.evaluation.curves import CALIBRATION_BINS, ProbabilityCounts
-from stainda.evaluation.detection import Ranked
-from stainda.evaluation.metrics import IGNORED
+from stainda.evaluation.detection import Ranked, ranked_candidates
+from stainda.evaluation.metrics import scored_pixels
 from stainda.evaluation.objects import match_objects, polygons
 from stainda.files import whole_file
 
@@ -28,9 +28,10 @@ SLIDE_COLUMNS = (
 OBJECT_COLUMNS = (*SLIDE_COLUMNS, "class", "kind", "score", "iou", "area_um2", "true_area_um2")
 PROBABILITY_COLUMNS = (*SLIDE_COLUMNS, "class", "bin", "positive", "negative", "total")
 
-SLIDE, HIT, FALSE, MISSED = "slide", "hit", "false", "missed"
+SLIDE, HIT, FALSE, MISSED, CANDIDATE = "slide", "hit", "false", "missed", "candidate"
 """Kinds of rows: one ``slide`` row per slide and class, whose ``area_um2`` is its tissue, also where nothing is; then
-its objects. Objects left out of scoring (see ``objects``) have no row."""
+its objects at the threshold of use; then all candidates down to a low score, which the ranking is made of, with the IoU
+of the object each claims. Objects left out of scoring (see ``objects``) have no row."""
 
 
 def object_rows(
@@ -41,6 +42,8 @@ def object_rows(
     tissue_um2: float | None,
     where: Mapping[str, Any],
     ignored: Any = None,
+    candidates: Any = None,
+    point_px: float | None = None,
 ) -> list[dict[str, Any]]:
     """The fate of every object of a slide at IoU 0.5.
 
@@ -49,12 +52,14 @@ def object_rows(
         um_per_px: micrometres per level-0 pixel; areas are ``nan`` without it.
         tissue_um2: area of tissue.
         where: values of :data:`SLIDE_COLUMNS`.
+        candidates: shapes with a column ``score``, also those below the threshold of use; ``predicted`` without.
+        point_px: see :func:`~stainda.evaluation.objects.match_objects`.
     """
     unit = float("nan") if um_per_px is None else um_per_px**2
     rows: list[dict[str, Any]] = []
     for name in classes:
         there, found = truth[truth["class"] == name], predicted[predicted["class"] == name]
-        matching = match_objects(there, found, 0.5, ignored=ignored)
+        matching = match_objects(there, found, 0.5, ignored=ignored, point_px=point_px)
         areas, found_areas = shapely.area(polygons(there)) * unit, shapely.area(polygons(found)) * unit
         scores = found["score"].to_numpy(float) if "score" in found.columns else np.full(len(found), np.nan)
         base = {**where, "class": name, "score": np.nan, "iou": np.nan, "area_um2": np.nan, "true_area_um2": np.nan}
@@ -67,19 +72,32 @@ def object_rows(
                 rows.append({**base, "kind": MISSED, "true_area_um2": areas[index]})
         for index in np.flatnonzero(matching.predicted == -1):
             rows.append({**base, "kind": FALSE, "score": scores[index], "area_um2": found_areas[index]})
+        every = predicted if candidates is None else candidates
+        every = every[every["class"] == name]
+        if "score" in every.columns:
+            ranked = ranked_candidates(there, every, ignored, point_px)
+            rows += [
+                {**base, "kind": CANDIDATE, "score": score, "iou": iou}
+                for score, iou in zip(ranked.score, ranked.iou, strict=True)
+            ]
     return rows
 
 
 def probability_rows(
-    probabilities: npt.NDArray[Any], truth: npt.NDArray[Any], classes: Sequence[str], where: Mapping[str, Any]
+    probabilities: npt.NDArray[Any],
+    truth: npt.NDArray[Any],
+    classes: Sequence[str],
+    where: Mapping[str, Any],
+    tissue: npt.NDArray[np.bool_] | None = None,
 ) -> list[dict[str, Any]]:
     """Pixels of a slide in ``CALIBRATION_BINS`` bins of probability, empty ones left out.
 
     Args:
         probabilities: float (n_classes, h, w).
         truth: labels uint8 (h, w), 255 ignored.
+        tissue: bool (h, w); glass is left out: a network is right about it without having learned anything.
     """
-    used = truth != IGNORED
+    used = scored_pixels(truth, tissue)
     rows: list[dict[str, Any]] = []
     for index, name in enumerate(classes):
         counts = ProbabilityCounts.of(probabilities[index][used], truth[used] == index + 1, CALIBRATION_BINS)
@@ -106,14 +124,20 @@ def probability_counts(rows: pd.DataFrame) -> ProbabilityCounts:
 
 
 def ranked_at(rows: pd.DataFrame, iou: float = 0.5) -> Ranked:
-    """Detections of any number of slides by score, at an IoU of at least 0.5.
+    """Candidates of any number of slides in one ranking by score, as COCO's over a data set; hits from an IoU on.
 
     Raises:
-        RecordError: below 0.5, where one object may have several partners that the table does not hold.
+        RecordError: below 0.5, where one object may have several partners that the table does not hold; or the table
+            holds objects and no candidates, as those of earlier versions.
     """
     if iou < 0.5:
         raise RecordError("the table of objects holds pairs from IoU 0.5 on")
-    detections = rows[rows["kind"].isin([HIT, FALSE])].sort_values("score", ascending=False, kind="stable")
+    if rows["kind"].isin([HIT, FALSE]).any() and not rows["kind"].eq(CANDIDATE).any():
+        raise RecordError(
+            "the table of objects holds no candidates below the threshold of use",
+            remedy="'stainda run' on the same run directory scores its trainings again",
+        )
+    detections = rows[rows["kind"] == CANDIDATE].sort_values("score", ascending=False, kind="stable")
     hit = (detections["iou"] >= iou).to_numpy()
     return Ranked(detections["score"].to_numpy(float), hit, int(rows["kind"].isin([HIT, MISSED]).sum()))
 

@@ -42,9 +42,10 @@ def iou(tp: npt.ArrayLike, fp: npt.ArrayLike, fn: npt.ArrayLike) -> Array:
 
 
 def precision(tp: npt.ArrayLike, fp: npt.ArrayLike, fn: npt.ArrayLike = 0) -> Array:
-    """tp / (tp + fp); ``nan`` where nothing was found."""
-    tp, fp = np.asarray(tp, float), np.asarray(fp, float)
-    return divide(tp, tp + fp)
+    """tp / (tp + fp); 0, the worst value, where nothing was found though something is there (as Metrics Reloaded treats
+    missing predictions, Maier-Hein et al. 2024); ``nan`` where nothing is there either."""
+    tp, fp, fn = np.asarray(tp, float), np.asarray(fp, float), np.asarray(fn, float)
+    return np.where((tp + fp == 0) & (fn > 0), 0.0, divide(tp, tp + fp))
 
 
 def recall(tp: npt.ArrayLike, fp: npt.ArrayLike, fn: npt.ArrayLike) -> Array:
@@ -84,32 +85,34 @@ _OBJECT = (
     Measure("object_recall", "Object recall", "object", recall, description="share of annotated objects that were hit"),
 )
 _CURVE = (
-    Measure("auroc", "AUROC", "value", description="area under the ROC curve of pixels; no threshold involved"),
-    Measure("auprc", "AUPRC", "value", description="average precision of pixels; no threshold involved"),
+    Measure("auroc", "AUROC", "value", description="area under the ROC curve of pixels of tissue; no threshold"),
+    Measure("auprc", "AUPRC", "value", description="average precision of pixels of tissue; no threshold"),
     Measure(
         "ece", "Calibration error", "value", higher_is_better=False,
-        description="mean distance between probability and share of the class, over bins of probability",
+        description="mean distance between probability and share of the class, over bins of probability; tissue alone",
     ),
 )  # fmt: skip
 _BOUNDARY = (
     Measure(
         "hausdorff_95", "Hausdorff 95", "value", unit="µm", high=None, higher_is_better=False,
-        description="95th percentile of the distance between outlines found and drawn",
+        description="95th percentile of the distance between outlines; the diagonal where only one is there",
     ),
     Measure(
         "surface_distance", "Surface distance", "value", unit="µm", high=None, higher_is_better=False,
-        description="average symmetric distance between outlines found and drawn",
+        description="average symmetric distance between outlines; the diagonal where only one is there",
     ),
 )  # fmt: skip
 _RANKED = (
-    Measure("ap50", "AP at IoU 0.5", "value", description="average precision of objects (COCO), IoU 0.5"),
+    Measure("ap50", "AP at IoU 0.5", "value", description="average precision of all candidates of a slide, IoU 0.5"),
     Measure(
-        "ap", "AP at IoU 0.5:0.95", "value", description="mean average precision of objects (COCO), IoU 0.5 to 0.95"
+        "ap", "AP at IoU 0.5:0.95", "value",
+        description="mean average precision of all candidates of a slide (COCO), IoU 0.5 to 0.95",
     ),
     Measure(
         "panoptic_quality", "Panoptic quality", "value", description="sum of IoU of hits / (hits + half the errors)"
     ),
-)
+    Measure("aji", "AJI", "value", description="aggregated Jaccard index of objects (Kumar et al. 2017)"),
+)  # fmt: skip
 MEASURES: dict[str, Measure] = {measure.name: measure for measure in (*_PIXEL, *_OBJECT, *_CURVE, *_BOUNDARY, *_RANKED)}
 """Every measure that records may hold, by name; :func:`register` adds one."""
 
@@ -136,6 +139,21 @@ def measure(name: str) -> Measure:
     if name not in MEASURES:
         raise StaindaError(f"unknown measure {name!r}", remedy=did_you_mean(name, MEASURES))
     return MEASURES[name]
+
+
+def scored_pixels(truth: Array, tissue: Array | None = None) -> npt.NDArray[np.bool_]:
+    """Pixels whose probabilities are scored, bool (h, w): not ignored, and of tissue or annotated.
+
+    Glass is most of a slide and easy: counted as correct zeros it would make every calibration error small.
+    """
+    used = np.asarray(truth) != IGNORED
+    return used if tissue is None else used & (np.asarray(tissue, bool) | (truth > 0))
+
+
+def direction(name: str) -> float:
+    """1, or -1 for a distance or an error: what is better is higher once multiplied with it."""
+    known = MEASURES.get(name)
+    return 1.0 if known is None or known.higher_is_better else -1.0
 
 
 def pixel_counts(predicted: Array, truth: Array, n_classes: int) -> npt.NDArray[np.int64]:

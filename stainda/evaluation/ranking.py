@@ -1,13 +1,17 @@
 r"""Ranking several strategies at once, and sizes of effects.
 
-Patients rank the strategies; Friedman's test asks whether the mean ranks differ at all, Nemenyi's critical difference
-which of them do (Demšar, Statistical Comparisons of Classifiers over Multiple Data Sets, JMLR 2006, with patients in
-the place of data sets). Nemenyi compares all pairs and is therefore weaker than the comparison with one baseline
-(``comparison``); use it for the question "which are the same?", not for "is this better than the baseline?".
+Patients rank the strategies by their mean over trainings. Which of them differ is asked of every pair by the t test
+over patients and trainings (``crossed``), with Holm's correction over all pairs. Friedman's test with Nemenyi's
+critical difference, the usual companion of mean ranks (Demšar, JMLR 2006), takes the trainings at hand for the recipe:
+with three trainings that differ it called strategies different that do not in up to half of simulated studies.
+
+All pairs are many comparisons: this is weaker than the comparison with one baseline; use it for the question "which are
+the same?", not for "is this better than the baseline?".
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +19,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from stainda.evaluation.comparison import mean_ranks
+from stainda.config import EvaluationConfig
+from stainda.evaluation.bootstrap import FEW_PATIENTS
+from stainda.evaluation.comparison import holm, mean_ranks
+from stainda.evaluation.crossed import difference
 
 Array = npt.NDArray[Any]
 
@@ -26,74 +33,70 @@ class Ranking:
 
     Attributes:
         ranks: float (k,); ``nan`` with fewer than two patients or strategies.
-        p: Friedman's test by the chi-square approximation, corrected for ties; ``nan`` where it cannot be said.
-        critical_difference: mean ranks closer than this were not shown to differ (Nemenyi).
-        pairwise: Nemenyi p of every pair, float (k, k).
+        pairwise: p of every pair after Holm's correction over all pairs, float (k, k); ``nan`` where nothing is tested.
         n: patients with a score of every strategy.
+        level: of the tests.
         note: what the numbers forbid to say.
     """
 
     ranks: npt.NDArray[np.float64]
-    p: float
-    critical_difference: float
     pairwise: npt.NDArray[np.float64]
     n: int
+    level: float
     note: str
 
+    @property
+    def tested(self) -> bool:
+        """Whether the pairs could be tested."""
+        return len(self.ranks) > 1 and bool(np.isfinite(self.pairwise).all())
+
     def groups(self) -> list[list[int]]:
-        """Sets of strategies not shown to differ, the bars of a critical-difference diagram."""
+        """Largest runs by rank of which no pair was shown to differ; none where nothing is tested."""
+        if not self.tested:
+            return []
         order = [int(index) for index in np.argsort(self.ranks, kind="stable")]
         found: list[list[int]] = []
         for start in range(len(order)):
-            run = [
-                index
-                for index in order[start:]
-                if self.ranks[index] - self.ranks[order[start]] <= self.critical_difference
-            ]
+            run: list[int] = []
+            for index in order[start:]:
+                if any(self.pairwise[index, other] <= 1 - self.level for other in run):
+                    break
+                run.append(index)
             if len(run) > 1 and not any(set(run) <= set(other) for other in found):
                 found.append(run)
         return found
 
 
-def rank_strategies(scores: Array, level: float = 0.95) -> Ranking:
-    """Friedman's test and Nemenyi's critical difference.
+def rank_strategies(runs: Sequence[Array], sign: float, settings: EvaluationConfig) -> Ranking:
+    """Mean ranks over patients, and which pairs of strategies were shown to differ.
 
     Args:
-        scores: float (n_patients, k), higher is better; patients lacking any score are left out, and told.
+        runs: per strategy float (trainings, patients); patients lacking a score of any are left out, and told.
+        sign: 1 where higher is better, -1 where lower is.
     """
-    scores = np.asarray(scores, float)
-    complete = scores[np.isfinite(scores).all(axis=1)]
-    n, k = complete.shape
-    left_out = len(scores) - n
-    note = f"{left_out} patients without a score of every strategy are left out" if left_out else ""
+    k = len(runs)
+    defined = np.all([np.isfinite(one).all(axis=0) for one in runs], axis=0) if k else np.zeros(0, bool)
+    n, left_out = int(defined.sum()), int((~defined).sum())
+    notes = [f"{left_out} patients without a score of every strategy are left out"] if left_out else []
+    pairwise = np.full((k, k), np.nan)
     if n < 2 or k < 2:
         why = "one patient: no ranking can be tested" if n == 1 else "nothing to rank"
-        empty = np.full((k, k), np.nan)
-        return Ranking(np.full(k, np.nan), np.nan, np.nan, empty, n, "; ".join(filter(None, [why, note])))
-    ranks = mean_ranks(-complete.T).T
-    means = ranks.mean(axis=0)
-    p = _friedman(ranks)
-    error = np.sqrt(k * (k + 1) / (6 * n))
-    from scipy import stats  # slow to import
-
-    critical = float(stats.studentized_range.ppf(level, k, np.inf) / np.sqrt(2) * error)
-    gaps = np.abs(means[:, None] - means[None, :]) / error * np.sqrt(2)
-    pairwise = np.asarray(stats.studentized_range.sf(gaps, k, np.inf), float)
+        return Ranking(np.full(k, np.nan), pairwise, n, settings.level, "; ".join([why, *notes]))
+    kept = [sign * one[:, defined] for one in runs]
+    ranks = mean_ranks(-np.stack([one.mean(axis=0) for one in kept])).mean(axis=1)
+    trainings = min(len(one) for one in kept)
+    if n < FEW_PATIENTS or trainings < 2:
+        few = f"{n} patients" if n < FEW_PATIENTS else "one training each"
+        return Ranking(ranks, pairwise, n, settings.level, "; ".join([f"{few}: nothing is tested", *notes]))
+    first, second = np.triu_indices(k, 1)
+    unused = np.random.default_rng(0)  # several trainings draw nothing
+    p = [
+        difference(kept[a][..., None], kept[b][..., None], settings, unused).p[0]
+        for a, b in zip(first, second, strict=True)
+    ]
+    pairwise[first, second] = pairwise[second, first] = holm(np.array(p))
     np.fill_diagonal(pairwise, 1.0)
-    if n < 10:
-        note = "; ".join(filter(None, [f"only {n} patients: Friedman's p is approximate", note]))
-    return Ranking(means, p, critical, pairwise, n, note)
-
-
-def _friedman(ranks: Array) -> float:
-    """p of Friedman's chi-square with the correction for ties; 1 where every patient ranks all alike."""
-    n, k = ranks.shape
-    spread = float(((ranks - (k + 1) / 2) ** 2).sum())
-    if spread == 0:
-        return 1.0
-    between = n * float(((ranks.mean(axis=0) - (k + 1) / 2) ** 2).sum())
-    chi_square = (k - 1) * n * between / spread
-    return float(special.chdtrc(k - 1, chi_square))
+    return Ranking(ranks, pairwise, n, settings.level, "; ".join(notes))
 
 
 @dataclass(frozen=True)

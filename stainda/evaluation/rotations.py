@@ -3,7 +3,8 @@
 A rotation has its own sources, targets and patients, and its own trainings, which are chosen by its own source
 validation. Within a rotation a patient's score is what it is in a study of that rotation alone: the mean over its
 target domains. Over all rotations it is the patient's mean over the rotations that tested it as a target; every
-interval and test is over patients, never over (rotation, patient) pairs. Differences are taken within a rotation before
+interval and test is over patients and trainings, never over (rotation, patient) pairs. The n-th trainings of all
+rotations are one training of the recipe. Differences are taken within a rotation before
 they are averaged, so a strategy that lacks a rotation is compared on the others alone. The folds of one set of sources
 are one cohort: each patient has the scores of the fold that tested it.
 """
@@ -11,18 +12,14 @@ are one cohort: each patient has the scores of the fold that tested it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from stainda.config import StudyConfig
-from stainda.evaluation.groups import contenders
-from stainda.evaluation.insights import _effects
-from stainda.evaluation.metrics import MEASURES
-from stainda.evaluation.ranking import rank_strategies
+from stainda.evaluation.insights import Insights, insights_of
 from stainda.evaluation.scores import ScoreCube, nanmean, ordered, score_cube
 from stainda.evaluation.selection import ANY_DOMAIN, DEFAULT_RULE, RULES, chosen_records, select
 from stainda.evaluation.summary import (
@@ -33,14 +30,12 @@ from stainda.evaluation.summary import (
     GAP_COLUMNS,
     RESULT_COLUMNS,
     Analysis,
+    Cells,
     Region,
-    _Cells,
     _domain_order,
     _joined,
     _regions,
 )
-from stainda.evaluation.variance import MIXED_COLUMNS, variance_table
-from stainda.randomness import generator_for
 
 PAIR_COLUMNS = ["rotation", "sources", *RESULT_COLUMNS]
 ARROW = " → "
@@ -162,7 +157,7 @@ def analyse_rotations(turns: Sequence[Rotation], config: StudyConfig) -> Togethe
     cubes: dict[str, ScoreCube] = {}
     for one in RULES:
         picked = [
-            pd.concat([chosen_records(tests[turn.name], choices[turn.name], one.name) for turn in group.members])
+            joined_trainings([chosen_records(tests[turn.name], choices[turn.name], one.name) for turn in group.members])
             for group in groups
         ]
         for measure in ordered(pd.concat([rows["measure"] for rows in picked]), []):
@@ -170,7 +165,7 @@ def analyse_rotations(turns: Sequence[Rotation], config: StudyConfig) -> Togethe
                 continue
             singles = [score_cube(rows, measure, order) for rows in picked]
             cube, regions = _axis(groups, singles, picked)
-            cells = RotationCells(cube, regions, one.name, config)
+            cells = Cells(cube, regions, one.name, config)
             for name, made in parts.items():
                 made.append(getattr(cells, name)())
             if one.name == DEFAULT_RULE:
@@ -191,26 +186,11 @@ def analyse_rotations(turns: Sequence[Rotation], config: StudyConfig) -> Togethe
         tables["patients"],
         tuple(dict.fromkeys(name for group in groups for name in group.sources)),
         tuple(name for name in tested if name in found),
+        cubes,
     )
     stacked = pd.concat([table.assign(rotation=name) for name, table in choices.items()], ignore_index=True)
     stacked.insert(0, "rotation", stacked.pop("rotation"))
     return Together(groups, analysis, _joined(pairs).reindex(columns=PAIR_COLUMNS), records, stacked, cubes)
-
-
-class RotationCells(_Cells):
-    """Cells whose regions join rotations: strategies are set beside each other on what all of them have."""
-
-    def beside(self, members: Sequence[int]) -> npt.NDArray[np.float64]:
-        block = self.cube.values[list(members)]
-        block = np.where(np.isfinite(block).all(axis=0, keepdims=True), block, np.nan)
-        common = replace(self.cube, values=block)
-        return np.stack(
-            [
-                np.stack([common.over(region.domains, inside) for _, inside in self.classes], -1)
-                for region in self.regions
-            ],
-            -2,
-        )
 
 
 def _axis(
@@ -227,11 +207,15 @@ def _axis(
     strategies = (*known, *(name for name in strategies if name not in known))
     patients = tuple(sorted({name for cube in singles for name in cube.patients}))
     classes = max(singles, key=lambda cube: len(cube.classes)).classes
-    own = [f"{group.label} (own domains)" for group in groups]
-    domains = (*(group.label for group in groups), *own)
-    values = np.full((len(strategies), len(patients), len(domains), len(classes)), np.nan)
-    present = np.zeros(values.shape, bool)
+    own_side = [f"{group.label} (own domains)" for group in groups]
+    domains = (*(group.label for group in groups), *own_side)
     seeds = np.zeros((len(groups), len(strategies)), np.int64)
+    for place, cube in enumerate(singles):
+        seeds[place, [strategies.index(name) for name in cube.strategies]] = cube.seeds
+    fewest = np.where(seeds > 0, seeds, np.iinfo(np.int64).max).min(axis=0)
+    shape = (len(strategies), len(patients), len(domains), len(classes))
+    runs = np.full((shape[0], int(fewest.max(initial=0)), *shape[1:]), np.nan)
+    present = np.zeros(shape, bool)
     regions = []
     for place, (group, cube) in enumerate(zip(groups, singles, strict=True)):
         rows = np.ix_(
@@ -244,25 +228,49 @@ def _axis(
                 continue
             for number, name in enumerate(classes):
                 if name in cube.classes:
-                    values[..., column, number][rows] = cube.over(inside, (name,))
+                    own = cube.runs_over(inside, (name,))
+                    for one, strategy in enumerate(cube.strategies):
+                        at = strategies.index(strategy)
+                        dealt = _dealt(own[one, : cube.seeds[one]], int(fewest[at]))
+                        runs[at, : fewest[at], rows[1].ravel(), column, number] = dealt.T
                     where = [cube.domains.index(one) for one in inside]
                     there = cube.present[:, :, where, cube.classes.index(name)].any(axis=2)
                     present[..., column, number][rows] = there
-        seeds[place, rows[0][:, 0]] = cube.seeds
         regions.append(Region(group.label, "target", (group.label,), "*", "*"))
-    fewest = np.where(seeds > 0, seeds, np.iinfo(np.int64).max).min(axis=0)
     centres: dict[str, set[str]] = {name: set() for name in patients}
     for cube in singles:
         for name, centre in zip(cube.patients, cube.centres, strict=True):
             centres[name] |= set(centre.split("+"))
     joined = ScoreCube(
-        singles[0].measure, strategies, patients, domains, classes, values, present, fewest,
+        singles[0].measure, strategies, patients, domains, classes, nanmean(runs, axis=1), present, runs, fewest,
         tuple("+".join(sorted(centres[name])) for name in patients),
     )  # fmt: skip
     if present[:, :, len(groups) :].any():
-        regions.append(Region(ALL_SOURCES, "source", tuple(own), "*", "*"))
+        regions.append(Region(ALL_SOURCES, "source", tuple(own_side), "*", "*"))
     regions.append(Region(ALL_TARGETS, "target", tuple(group.label for group in groups), "*", "*"))
     return joined, regions
+
+
+def joined_trainings(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Records of several folds or rotations as one table, their seeds numbered from 0 within each strategy.
+
+    Trainings of several rotations have other seeds; the n-th of all together are one training of the recipe. Where a
+    strategy has fewer trainings in one of them, the further ones of the others are left out.
+    """
+    counted: list[pd.DataFrame] = []
+    fewest: dict[str, float] = {}
+    for table in tables:
+        numbers = table.groupby("strategy")["seed"].transform(lambda seeds: seeds.rank(method="dense"))
+        counted.append(table.assign(seed=numbers.astype(np.int64) - 1))
+        for name, size in numbers.groupby(table["strategy"]).max().items():
+            fewest[str(name)] = min(size, fewest.get(str(name), np.inf))
+    joined = pd.concat(counted, ignore_index=True)
+    return joined[joined["seed"] < joined["strategy"].map(fewest)].reset_index(drop=True)
+
+
+def _dealt(runs: npt.NDArray[np.float64], size: int) -> npt.NDArray[np.float64]:
+    """Trainings (s, patients) as ``size`` of them, the others averaged in: no rotation has fewer."""
+    return np.stack([nanmean(runs[index::size], axis=0) for index in range(size)])
 
 
 def _tested(cube: ScoreCube) -> list[str]:
@@ -273,7 +281,7 @@ def _pairs(group: Group, cube: ScoreCube, picked: pd.DataFrame, config: StudyCon
     """From the sources of one group to every domain that was tested."""
     targets = group.members[0].targets
     regions = [one for one in _regions(picked, cube.domains, group.sources, targets) if one.stain != "*"]
-    table = _Cells(cube, regions, DEFAULT_RULE, config).results()
+    table = Cells(cube, regions, DEFAULT_RULE, config).results()
     return table.assign(rotation=group.name, sources="; ".join(group.sources))[PAIR_COLUMNS]
 
 
@@ -297,30 +305,13 @@ def _one_table(
     return pd.concat(records, ignore_index=True), pd.concat(chosen, ignore_index=True)
 
 
-def insights_of_rotations(found: Together, config: StudyConfig, measure: str) -> Any:
+def insights_of_rotations(found: Together, config: StudyConfig, measure: str) -> Insights:
     """Ranks, sizes of effects and variance over all rotations; see :class:`~stainda.evaluation.insights.Insights`.
 
     Ranks and effects are of patients over the rotations (and classes) in which every strategy has a score. The variance
-    is that of single pairs of sources and target domain. There is no mixed model: sources vary with the rotations.
+    is that of single pairs of sources and target domain.
     """
-    from stainda.evaluation.insights import Insights
-
     cube = found.cubes[measure]
-    complete = np.isfinite(cube.values).all(axis=0, keepdims=True)
-    values = np.where(complete, cube.values, np.nan)
-    tested = [cube.domains.index(name) for name in _tested(cube)]
-    scores = nanmean(values[:, :, tested].reshape(*values.shape[:2], -1), axis=2)
-    table = pd.DataFrame(scores.T, index=list(cube.patients), columns=list(cube.strategies)).dropna(how="all")
-    ranked = contenders(config, table.columns)
-    known = MEASURES.get(measure)
-    sign = 1.0 if known is None or known.higher_is_better else -1.0
     rows = chosen_records(found.records, found.analysis.choices, DEFAULT_RULE)
     rows = rows[rows["domain"].isin(found.analysis.targets)]
-    return Insights(
-        measure,
-        tuple(ranked),
-        rank_strategies(sign * table[ranked].to_numpy(float), config.evaluation.level),
-        _effects(table, config, measure),
-        variance_table(rows, measure, generator_for(config.seed, "variance", measure)),
-        pd.DataFrame(columns=MIXED_COLUMNS),
-    )
+    return insights_of(cube, _tested(cube), rows, config, measure)

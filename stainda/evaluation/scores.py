@@ -3,13 +3,15 @@
 The patient is the unit of every statistic. Within a patient, a domain and a class, the counts of all slides are added
 and the measure is computed once from the sums (micro within the patient: a slide with many glomeruli counts for more
 than one with few); measures without counts are averaged over the slides. Across seeds a patient's scores are averaged,
-so a score is what one training of that recipe can be expected to give. Patients then count equally.
+so a score is what one training of that recipe can be expected to give; the scores of single trainings are kept beside
+(``ScoreCube.runs``), since they too vary. A (patient, domain, class) counts where every training of the strategy has a
+score there. Patients then count equally.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from stainda.evaluation.metrics import MEASURES
+
+Array = npt.NDArray[Any]
 
 
 def patient_scores(records: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
@@ -47,8 +51,10 @@ class ScoreCube:
 
     Attributes:
         values: float (strategies, patients, domains, classes), averaged over seeds; ``nan`` where a patient has no
-            slide there or the score is undefined.
+            slide there or the score of a seed is undefined.
         present: bool, same shape: there are records, also where the score is undefined.
+        runs: float (strategies, most seeds, patients, domains, classes), of single trainings; ``nan`` where ``values``
+            is, and beyond the seeds of a strategy.
         seeds: int (strategies,), how many seeds were averaged.
         centres: centre of each patient's test slides, joined by ``+`` where there are several.
     """
@@ -60,6 +66,7 @@ class ScoreCube:
     classes: tuple[str, ...]
     values: npt.NDArray[np.float64]
     present: npt.NDArray[np.bool_]
+    runs: npt.NDArray[np.float64]
     seeds: npt.NDArray[np.int64]
     centres: tuple[str, ...]
 
@@ -68,12 +75,32 @@ class ScoreCube:
 
         Only combinations in which the patient has a defined score enter; ``nan`` where there is none.
         """
-        block = self.values[:, :, [self.domains.index(name) for name in domains]]
+        return self._mean_over(self.values, domains, classes)
+
+    def runs_over(self, domains: Sequence[str], classes: Sequence[str]) -> npt.NDArray[np.float64]:
+        """The same of single trainings, float (strategies, most seeds, patients)."""
+        return self._mean_over(self.runs, domains, classes)
+
+    def _mean_over(self, values: Array, domains: Sequence[str], classes: Sequence[str]) -> npt.NDArray[np.float64]:
+        block = values[..., [self.domains.index(name) for name in domains], :]
         block = block[..., [self.classes.index(name) for name in classes]]
-        return nanmean(block.reshape(*block.shape[:2], -1), axis=2)
+        return nanmean(block.reshape(*block.shape[:-2], -1), axis=-1)
+
+    def common(self, members: Sequence[int]) -> ScoreCube:
+        """Some strategies on what all of them have: undefined wherever one of them is."""
+        chosen = list(members)
+        both = np.isfinite(self.values[chosen]).all(axis=0)
+        return replace(
+            self,
+            strategies=tuple(self.strategies[index] for index in chosen),
+            values=np.where(both, self.values[chosen], np.nan),
+            present=self.present[chosen],
+            runs=np.where(both, self.runs[chosen], np.nan),
+            seeds=self.seeds[chosen],
+        )
 
 
-def nanmean(values: npt.NDArray[Any], axis: int) -> npt.NDArray[np.float64]:
+def nanmean(values: Array, axis: int) -> npt.NDArray[np.float64]:
     """Mean of what is defined, ``nan`` where nothing is, without numpy's warning."""
     defined = np.isfinite(values)
     count = defined.sum(axis=axis)
@@ -95,18 +122,19 @@ def score_cube(records: pd.DataFrame, measure: str, order: dict[str, Sequence[st
     classes = ordered(rows["class"], order.get("classes", ()))
     patients = tuple(sorted(rows["patient"].unique()))
     scores = patient_scores(rows, ["strategy", "seed", "domain", "class"])
+    seed_of = rows.groupby("strategy")["seed"].unique()
+    places = {(name, seed): at for name, of in seed_of.items() for at, seed in enumerate(sorted(of))}
+    seeds = np.array([len(seed_of.get(name, ())) for name in strategies], np.int64)
     axes = {"strategy": strategies, "patient": patients, "domain": domains, "class": classes}
     index = [pd.Categorical(scores[name], categories=list(labels)).codes for name, labels in axes.items()]
-    shape = (len(strategies), len(patients), len(domains), len(classes))
-    flat = np.ravel_multi_index(index, shape) if len(scores) else np.zeros(0, np.int64)
-    value = scores["value"].to_numpy(float)
-    defined = np.isfinite(value)
-    size = int(np.prod(shape))
-    total = np.bincount(flat[defined], value[defined], minlength=size)
-    count = np.bincount(flat[defined], minlength=size)
-    values = np.divide(total, count, out=np.full(size, np.nan), where=count > 0).reshape(shape)
-    present = (np.bincount(flat, minlength=size) > 0).reshape(shape)
-    seeds = rows.groupby("strategy")["seed"].nunique()
+    index.insert(1, np.array([places[key] for key in zip(scores["strategy"], scores["seed"], strict=True)], np.int64))
+    runs = np.full((len(strategies), int(seeds.max(initial=0)), len(patients), len(domains), len(classes)), np.nan)
+    present = np.zeros(runs.shape, bool)
+    runs[tuple(index)], present[tuple(index)] = scores["value"].to_numpy(float), True
+    used = (np.arange(runs.shape[1]) < seeds[:, None])[..., None, None, None]
+    complete = (np.isfinite(runs) | ~used).all(axis=1, keepdims=True)
+    runs = np.where(complete & used, runs, np.nan)
+    values = nanmean(runs, axis=1)
     centres = rows.groupby("patient")["centre"].agg(lambda names: "+".join(sorted(set(names))))
     return ScoreCube(
         measure,
@@ -115,8 +143,9 @@ def score_cube(records: pd.DataFrame, measure: str, order: dict[str, Sequence[st
         domains,
         classes,
         values,
-        present,
-        np.array([seeds.get(name, 0) for name in strategies], np.int64),
+        present.any(axis=1),
+        runs,
+        seeds,
         tuple(str(centres[name]) for name in patients),
     )
 

@@ -12,7 +12,13 @@ import shapely
 
 from stainda.evaluation.boundaries import surface_distances
 from stainda.evaluation.curves import ProbabilityCounts
-from stainda.evaluation.detection import COCO_THRESHOLDS, average_precision, panoptic_quality, ranked_detections
+from stainda.evaluation.detection import (
+    COCO_THRESHOLDS,
+    aggregated_jaccard,
+    average_precision,
+    panoptic_quality,
+    ranked_detections,
+)
 from stainda.evaluation.metrics import (
     IGNORED,
     MEASURES,
@@ -20,6 +26,7 @@ from stainda.evaluation.metrics import (
     PIXEL_MEASURES,
     labels_from_probabilities,
     pixel_counts,
+    scored_pixels,
 )
 from stainda.evaluation.objects import match_objects, polygons
 
@@ -48,6 +55,9 @@ def score_slide(
     ignored: Any = None,
     field: tuple[float, float, float, float] | None = None,
     um_per_px: float | None = None,
+    tissue: npt.NDArray[np.bool_] | None = None,
+    candidates: Any = None,
+    point_px: float | None = None,
 ) -> list[Score]:
     """Score one slide.
 
@@ -63,6 +73,11 @@ def score_slide(
         field: (x0, y0, x1, y1) level-0 pixels that were predicted, where that is not the whole slide.
         um_per_px: micrometres per pixel of ``truth``; without it no distance between outlines is returned.
 
+        tissue: bool (h, w); probabilities are scored on tissue (and annotated pixels) alone.
+        candidates: shapes with ``score``, also those below the threshold of use, that are ranked for average precision;
+            ``predicted_shapes`` without.
+        point_px: distance within which an annotated point is hit, level-0 pixels.
+
     Returns:
         Pixel measures, those of probabilities where there are any, of outlines with ``um_per_px``, and of objects with
         shapes, of every class. A value is ``nan`` where it cannot be said (nothing there and nothing found); its counts
@@ -74,7 +89,7 @@ def score_slide(
     for index, counts in enumerate(pixel_counts(labels, truth, len(classes))):
         scores += _from_counts(classes[index], PIXEL_MEASURES, counts)
         if predicted.ndim == 3:
-            scores += _of_probabilities(classes[index], predicted[index], truth, index + 1)
+            scores += _of_probabilities(classes[index], predicted[index], truth, index + 1, tissue)
         if um_per_px is not None:
             found = surface_distances(labels == index + 1, truth == index + 1, um_per_px, truth == IGNORED)
             scores.append(Score(classes[index], "hausdorff_95", found.hausdorff_95))
@@ -83,9 +98,10 @@ def score_slide(
         for name in classes:
             there = truth_shapes[truth_shapes["class"] == name]
             found_here = predicted_shapes[predicted_shapes["class"] == name]
-            matching = match_objects(there, found_here, iou, ignored=ignored, field=field)
+            matching = match_objects(there, found_here, iou, ignored=ignored, field=field, point_px=point_px)
             scores += _from_counts(name, OBJECT_MEASURES, (matching.hits, matching.false, matching.missed))
-            scores += _of_objects(name, there, found_here, ignored, field)
+            every = found_here if candidates is None else candidates[candidates["class"] == name]
+            scores += _of_objects(name, there, found_here, every, ignored, field, point_px)
     return scores
 
 
@@ -96,22 +112,30 @@ def _from_counts(name: str, measures: Sequence[str], counts: Sequence[int] | npt
 
 
 def _of_probabilities(
-    name: str, probabilities: npt.NDArray[Any], truth: npt.NDArray[Any], label: int
+    name: str, probabilities: npt.NDArray[Any], truth: npt.NDArray[Any], label: int, tissue: Any
 ) -> Iterator[Score]:
-    used = truth != IGNORED
+    used = scored_pixels(truth, tissue)
     counts = ProbabilityCounts.of(probabilities[used], truth[used] == label)
     yield Score(name, "auroc", counts.auroc)
     yield Score(name, "auprc", counts.average_precision)
     yield Score(name, "ece", counts.calibration_error)
 
 
-def _of_objects(name: str, there: Any, found: Any, ignored: Any, field: Any) -> Iterator[Score]:
-    matching = match_objects(there, found, 0.5, ignored=ignored, field=field)
+def _of_objects(
+    name: str, there: Any, found: Any, candidates: Any, ignored: Any, field: Any, point_px: float | None
+) -> Iterator[Score]:
+    matching = match_objects(there, found, 0.5, ignored=ignored, field=field, point_px=point_px)
     yield Score(name, "panoptic_quality", panoptic_quality(matching))
-    if "score" in found.columns and found["score"].notna().all():
-        truth, seen, worth = polygons(there), polygons(found), found["score"].to_numpy(float)
-        if field is not None:
-            truth, seen = (shapely.intersection(one, shapely.box(*field)) for one in (truth, seen))
-        at = [average_precision(ranked_detections(truth, seen, worth, one, matching)) for one in COCO_THRESHOLDS]
+    yield Score(name, "aji", aggregated_jaccard(_clipped(there, field), _clipped(found, field), matching))
+    if "score" in candidates.columns and candidates["score"].notna().all():
+        truth, seen, worth = _clipped(there, field), _clipped(candidates, field), candidates["score"].to_numpy(float)
+        of_all = match_objects(there, candidates, 0.5, ignored=ignored, field=field, point_px=point_px)
+        at = [
+            average_precision(ranked_detections(truth, seen, worth, one, of_all, point_px)) for one in COCO_THRESHOLDS
+        ]
         yield Score(name, "ap50", at[0])
         yield Score(name, "ap", float(np.mean(at)))
+
+
+def _clipped(shapes: Any, field: Any) -> Any:
+    return polygons(shapes) if field is None else shapely.intersection(polygons(shapes), shapely.box(*field))

@@ -1,13 +1,15 @@
 """Records to results: means with intervals, differences against the baseline, and how much of the gap was closed.
 
-Every number here is a statistic over patients of the scores defined in ``scores``. "All targets" is, for each patient,
-the mean over the target domains in which the patient has slides, and then the mean over patients.
+Every number here is a statistic over patients and trainings of the scores defined in ``scores`` (see ``crossed``). "All
+targets" is, for each patient, the mean over the target domains in which the patient has slides, and then the mean over
+patients. Strategies are compared on the (patient, domain, class) cells in which all of them have a score; ``note``
+counts the cells that were dropped.
 """
 
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,19 +19,26 @@ import pandas as pd
 
 from stainda.config import StudyConfig
 from stainda.errors import RecordError
-from stainda.evaluation.bootstrap import (
-    Intervals,
-    Method,
-    intervals,
-    quantile_interval,
-    resampling_weights,
-    weighted_means,
+from stainda.evaluation.bootstrap import FEW_PATIENTS
+from stainda.evaluation.comparison import holm
+from stainda.evaluation.crossed import (
+    INTERVAL,
+    NONE,
+    THESE_TRAININGS,
+    Estimates,
+    difference,
+    fieller,
+    moments,
+    note_of,
+    single_mean,
 )
-from stainda.evaluation.comparison import holm, sign_flip_test, wilcoxon_test
 from stainda.evaluation.groups import CEILING_FAMILY, family_of
+from stainda.evaluation.metrics import MEASURES, direction
 from stainda.evaluation.scores import ScoreCube, ordered, score_cube
 from stainda.evaluation.selection import DEFAULT_RULE, RULES, chosen_records, select
 from stainda.randomness import generator_for
+
+Floats = npt.NDArray[np.float64]
 
 ALL_TARGETS, ALL_SOURCES = "all targets", "all sources"
 ALL_CLASSES = "all"
@@ -38,15 +47,15 @@ COMPARED_BY = ("dice", "object_f1")
 
 RESULT_COLUMNS = [
     "strategy", "stain", "centre", "selection", "measure", "mean", "low", "high", "n_patients", "n_seeds",
-    "domain", "role", "class", "note",
+    "domain", "role", "class", "interval_kind", "note",
 ]  # fmt: skip
 DIFFERENCE_COLUMNS = [
     "strategy", "baseline", "domain", "role", "class", "selection", "measure", "difference", "low", "high", "p",
-    "p_holm", "p_wilcoxon", "n_patients", "family", "note",
+    "p_holm", "n_patients", "n_seeds", "family", "interval_kind", "note",
 ]  # fmt: skip
 GAP_COLUMNS = [
     "strategy", "domain", "role", "class", "selection", "measure", "baseline", "ceiling", "gap", "gap_closed", "low",
-    "high", "n_patients", "note",
+    "high", "n_patients", "n_seeds", "interval_kind", "note",
 ]  # fmt: skip
 
 
@@ -63,7 +72,12 @@ class Region:
 
 @dataclass(frozen=True)
 class Analysis:
-    """Everything the statistics say about a study, as tables. ``patients`` holds the scores they are made of."""
+    """Everything the statistics say about a study, as tables.
+
+    Attributes:
+        patients: the scores they are made of.
+        cubes: by measure, the same under the default rule with the scores of single trainings.
+    """
 
     results: pd.DataFrame
     differences: pd.DataFrame
@@ -72,6 +86,7 @@ class Analysis:
     patients: pd.DataFrame
     sources: tuple[str, ...]
     targets: tuple[str, ...]
+    cubes: Mapping[str, ScoreCube]
 
 
 def summarise(
@@ -79,8 +94,9 @@ def summarise(
 ) -> pd.DataFrame:
     """The table results.csv: one row per strategy, domain, class, selection rule and measure.
 
-    ``mean`` is over the test patients; ``low`` and ``high`` are the ends of the patient bootstrap at
-    ``config.evaluation.level``, empty where ``note`` says why. Beside single domains there are rows for
+    ``mean`` is over the test patients; what ``low`` and ``high`` are says ``interval_kind`` (an interval over patients
+    and trainings at ``config.evaluation.level``, one for these trainings, or the range of the patients), and ``note``
+    why it is no more. Beside single domains there are rows for
     :data:`ALL_TARGETS` and :data:`ALL_SOURCES` (stain and centre ``*``), and, with several classes, for the class
     ``all``: each patient's mean over the classes.
     """
@@ -118,13 +134,16 @@ def analyse(
     }
     regions = list(_regions(test, domains, sources, targets))
     parts: dict[str, list[pd.DataFrame]] = {"results": [], "differences": [], "gaps": [], "patients": []}
+    cubes: dict[str, ScoreCube] = {}
     for one in RULES:
         picked = chosen_records(test, choices, one.name)
         for measure in ordered(picked["measure"], []):
             if one.name != DEFAULT_RULE and measure not in COMPARED_BY:
                 continue
             cube = score_cube(picked, measure, order)
-            cells = _Cells(cube, [region for region in regions if _any_in(region, cube)], one.name, config)
+            if one.name == DEFAULT_RULE:
+                cubes[measure] = cube
+            cells = Cells(cube, [region for region in regions if _any_in(region, cube)], one.name, config)
             parts["results"].append(cells.results())
             parts["differences"].append(cells.differences())
             parts["gaps"].append(cells.gaps())
@@ -138,6 +157,7 @@ def analyse(
         tables["patients"],
         sources,
         targets,
+        cubes,
     )
 
 
@@ -146,85 +166,82 @@ def matching(names: Iterable[str], patterns: Sequence[str]) -> list[str]:
     return [name for name in names if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)]
 
 
-class _Cells:
+class Cells:
     """The statistics of one measure under one selection rule: columns are (strategy, region, class) cells."""
 
     def __init__(self, cube: ScoreCube, regions: Sequence[Region], selection: str, config: StudyConfig) -> None:
         self.cube, self.regions, self.selection, self.config = cube, regions, selection, config
         names = cube.classes
         self.classes = [(name, (name,)) for name in names] + ([(ALL_CLASSES, names)] if len(names) > 1 else [])
-        # float (strategies, patients, regions, classes)
-        self.scores = np.stack(
-            [np.stack([cube.over(region.domains, inside) for _, inside in self.classes], -1) for region in regions], -2
-        )
+        # float (strategies, patients, regions, classes), and (strategies, trainings, patients, regions, classes)
+        self.scores, self.runs = self._laid_out(cube)
         present = [cube.present[:, :, [cube.domains.index(name) for name in region.domains]] for region in regions]
         self.present = np.stack([one.any(axis=(2, 3)) for one in present], -1)
 
+    def _laid_out(self, cube: ScoreCube) -> tuple[Floats, Floats]:
+        return (
+            np.stack([np.stack([cube.over(r.domains, c) for _, c in self.classes], -1) for r in self.regions], -2),
+            np.stack([np.stack([cube.runs_over(r.domains, c) for _, c in self.classes], -1) for r in self.regions], -2),
+        )
+
     def results(self) -> pd.DataFrame:
-        strategies, patients, n_regions, n_classes = self.scores.shape
-        columns = self.scores.transpose(1, 0, 2, 3).reshape(patients, -1)
-        found = self._intervals(columns)
+        _, _, n_regions, n_classes = self.scores.shape
         rows = []
-        for index, (s, r, c) in enumerate(np.ndindex(strategies, n_regions, n_classes)):
-            if not self.present[s, :, r].any():
-                continue
-            region = self.regions[r]
-            rows.append(
-                {
-                    **self._where(s, r, c),
-                    "stain": region.stain,
-                    "centre": region.centre,
-                    "mean": found.mean[index],
-                    "low": found.low[index],
-                    "high": found.high[index],
-                    "n_patients": found.n[index],
-                    "n_seeds": self.cube.seeds[s],
-                    "note": "; ".join(filter(None, [found.notes[index], self._absent(s, r, int(found.n[index]))])),
-                }
-            )
+        for s in range(len(self.cube.strategies)):
+            runs = self.runs[s, : self.cube.seeds[s]]
+            found = single_mean(_flat(runs), self.config.evaluation, self._generator())
+            for index, (r, c) in enumerate(np.ndindex(n_regions, n_classes)):
+                if not self.present[s, :, r].any():
+                    continue
+                notes = [found.notes[index], self._absent(s, r, int(found.n[index])), self._undefined(s, r, c)]
+                rows.append(
+                    {
+                        **self._where(s, r, c),
+                        "stain": self.regions[r].stain,
+                        "centre": self.regions[r].centre,
+                        "mean": found.mean[index],
+                        **_spread(found, index),
+                        "n_seeds": self.cube.seeds[s],
+                        "note": "; ".join(filter(None, notes)),
+                    }
+                )
         return pd.DataFrame(rows, columns=RESULT_COLUMNS)
 
     def differences(self) -> pd.DataFrame:
-        """Every strategy against the baseline, patient by patient.
+        """Every strategy against the baseline, patient by patient, on the cells that both have.
 
-        ``p`` is the sign-flip permutation test. ``p_holm`` is adjusted within a family: all strategies on all targets
-        together (``overall``), or all strategies in all single target domains (``by domain``); strategies with a few
-        target labels are families of their own, the ceiling is a member of none (:mod:`~stainda.evaluation.groups`).
-        ``note`` says what the number of patients forbids.
+        ``p`` is the t test over patients and trainings (``crossed``). ``p_holm`` is adjusted within a family: all
+        strategies on all targets together (``overall``), or all strategies in all single target domains (``by
+        domain``); strategies with a few target labels are families of their own, the ceiling is a member of none
+        (:mod:`~stainda.evaluation.groups`). ``note`` says what the numbers of patients and trainings forbid.
         """
         baseline = self.config.baseline
         if baseline not in self.cube.strategies:
             return pd.DataFrame(columns=DIFFERENCE_COLUMNS)
         base = self.cube.strategies.index(baseline)
-        others = [i for i, name in enumerate(self.cube.strategies) if name != baseline]
-        if not others:
-            return pd.DataFrame(columns=DIFFERENCE_COLUMNS)
-        differences = np.stack([pair[0] - pair[1] for pair in (self.beside((one, base)) for one in others)])
-        shape = differences.shape
-        columns = differences.transpose(1, 0, 2, 3).reshape(shape[1], -1)
-        found = self._intervals(columns)
-        test = sign_flip_test(columns, generator_for(self.config.seed, "sign flips", self.cube.measure))
-        ranks = wilcoxon_test(columns, generator_for(self.config.seed, "signed ranks", self.cube.measure))
         rows = []
-        for index, (s, r, c) in enumerate(np.ndindex(shape[0], shape[2], shape[3])):
-            if found.n[index] == 0:
+        for s, strategy in enumerate(self.cube.strategies):
+            if s == base:
                 continue
-            strategy, region = self.cube.strategies[others[s]], self.regions[r]
-            family = "" if region.role != "target" else "overall" if region.name == ALL_TARGETS else "by domain"
-            rows.append(
-                {
-                    **self._where(others[s], r, c),
-                    "baseline": baseline,
-                    "difference": found.mean[index],
-                    "low": found.low[index],
-                    "high": found.high[index],
-                    "p": test.p[index],
-                    "p_wilcoxon": ranks.p[index],
-                    "n_patients": found.n[index],
-                    "family": family_of(self.config, strategy, family),
-                    "note": _test_note(int(found.n[index]), float(test.smallest_p[index]), self.config),
-                }
-            )
+            first, second = self.beside((s, base))
+            found = difference(_flat(first), _flat(second), self.config.evaluation, self._generator())
+            for index, (r, c) in enumerate(np.ndindex(first.shape[2:])):
+                if found.n[index] == 0:
+                    continue
+                region = self.regions[r]
+                family = "" if region.role != "target" else "overall" if region.name == ALL_TARGETS else "by domain"
+                rows.append(
+                    {
+                        **self._where(s, r, c),
+                        "baseline": baseline,
+                        "difference": found.mean[index],
+                        "p": found.p[index],
+                        **_spread(found, index),
+                        "n_seeds": min(len(first), len(second)),
+                        "family": family_of(self.config, strategy, family),
+                        "note": "; ".join(filter(None, [found.notes[index], self._dropped((s, base), r, c)])),
+                    }
+                )
         table = pd.DataFrame(rows, columns=DIFFERENCE_COLUMNS)
         tested = ~table["family"].isin(["", CEILING_FAMILY])
         table["p_holm"] = np.nan
@@ -235,32 +252,55 @@ class _Cells:
     def gaps(self) -> pd.DataFrame:
         """(strategy - baseline) / (ceiling - baseline): 0 is the plain baseline, 1 training on target labels.
 
-        A ratio of means over the patients that have all three scores, with its own bootstrap. Not given where the
-        ceiling is not above the baseline by more than its own interval.
+        A ratio of means over the patients and cells that all three have, with Fieller's interval over patients and
+        trainings. Not given with fewer than :data:`~stainda.evaluation.bootstrap.FEW_PATIENTS` patients, where the gap
+        is within its own uncertainty, and where it is practically nothing (up to ``evaluation.rope`` of a score).
         """
         names = self.cube.strategies
         if self.config.baseline not in names or self.config.ceiling not in names:
             return pd.DataFrame(columns=GAP_COLUMNS)
         base, top = names.index(self.config.baseline), names.index(self.config.ceiling)
-        triples = [self.beside((one, base, top)) for one in range(len(names))]
         rows = []
-        for (r, region), (c, _), s in (
-            (one, two, three)
-            for one in enumerate(self.regions)
-            for two in enumerate(self.classes)
-            for three in range(len(names))
-        ):
-            if region.role != "target" or names[s] in (self.config.baseline, self.config.ceiling):
+        for s in range(len(names)):
+            if s in (base, top):
                 continue
-            triple = triples[s][:, :, r, c].T
-            triple = triple[np.isfinite(triple).all(axis=1)]
-            if len(triple):
-                rows.append({**self._where(s, r, c), **self._gap(triple)})
+            three = self.beside((s, base, top))
+            # the contrasts (strategy - baseline), (ceiling - baseline), baseline and ceiling
+            contrasts = np.array([[1, -1, 0], [0, -1, 1], [0, 1, 0], [0, 0, 1]], float)
+            found = moments([_flat(one) for one in three], contrasts)
+            shares = fieller(found, self.config.evaluation.level)
+            for index, (r, c) in enumerate(np.ndindex(three[0].shape[2:])):
+                if self.regions[r].role != "target" or found.n[index] == 0:
+                    continue
+                why = self._no_share(
+                    float(found.mean[1, index]), int(found.n[index]), bool(np.isfinite(shares.share[index]))
+                )
+                given = not why
+                trainings = min(found.trainings)
+                kind = NONE if why else INTERVAL if trainings > 1 else THESE_TRAININGS
+                notes = [why or note_of(int(found.n[index]), trainings), self._dropped((s, base, top), r, c)]
+                rows.append(
+                    {
+                        **self._where(s, r, c),
+                        "baseline": found.mean[2, index],
+                        "ceiling": found.mean[3, index],
+                        "gap": found.mean[1, index],
+                        "gap_closed": shares.share[index] if given else np.nan,
+                        "low": shares.low[index] if given else np.nan,
+                        "high": shares.high[index] if given else np.nan,
+                        "n_patients": found.n[index],
+                        "n_seeds": trainings,
+                        "interval_kind": kind,
+                        "note": "; ".join(filter(None, notes)),
+                    }
+                )
         return pd.DataFrame(rows, columns=GAP_COLUMNS)
 
-    def beside(self, members: Sequence[int]) -> npt.NDArray[np.float64]:
-        """Scores of several strategies to be set beside each other, float (members, patients, regions, classes)."""
-        return self.scores[list(members)]
+    def beside(self, members: Sequence[int]) -> list[Floats]:
+        """Scores of several strategies on the cells that all have, each (trainings, patients, regions, classes)."""
+        common = self.cube.common(members)
+        _, runs = self._laid_out(common)
+        return [one[:size] for one, size in zip(runs, common.seeds, strict=True)]
 
     def patients(self) -> pd.DataFrame:
         """The scores of single patients that the statistics are made of."""
@@ -283,56 +323,64 @@ class _Cells:
             "measure": self.cube.measure,
         }
 
-    def _intervals(self, columns: npt.NDArray[np.float64]) -> Intervals:
-        settings = self.config.evaluation
-        return intervals(
-            columns,
-            generator_for(self.config.seed, "bootstrap"),  # the same draws for all measures and rules
-            resamples=settings.resamples,
-            level=settings.level,
-            method=settings.interval,
-        )
+    def _generator(self) -> np.random.Generator:
+        return generator_for(self.config.seed, "bootstrap")  # the same draws for all measures, strategies and rules
 
-    def _gap(self, triple: npt.NDArray[np.float64]) -> dict[str, Any]:
-        settings = self.config.evaluation
-        score, base, top = triple.mean(axis=0)
-        out: dict[str, Any] = {
-            "baseline": base, "ceiling": top, "gap": top - base, "n_patients": len(triple), "gap_closed": np.nan,
-            "low": np.nan, "high": np.nan, "note": "",
-        }  # fmt: skip
-        if top - base <= 0:
-            return {**out, "note": "no gap: the ceiling is not above the baseline"}
-        if len(triple) == 1:
-            return {**out, "gap_closed": (score - base) / (top - base), "note": "one patient: no interval"}
-        generator = generator_for(self.config.seed, "bootstrap gap")
-        means = weighted_means(triple, resampling_weights(len(triple), settings.resamples, generator))
-        method: Method = "percentile" if settings.interval == "percentile" else "expanded"
-        gap = (means[:, 2] - means[:, 1])[:, None]
-        low, _ = quantile_interval(gap, triple[:, :1], settings.level, method)
-        if low[0] <= 0:
-            return {**out, "note": "a gap between baseline and ceiling could not be shown"}
-        ratio = (means[:, 0] - means[:, 1])[:, None] / np.where(gap > 0, gap, np.nan)
-        ratio = ratio[np.isfinite(ratio[:, 0])]
-        low, high = quantile_interval(ratio, triple[:, :1], settings.level, method)
-        note = f"only {len(triple)} patients: the interval is too narrow" if len(triple) < 6 else ""
-        return {**out, "gap_closed": (score - base) / (top - base), "low": low[0], "high": high[0], "note": note}
+    def _no_share(self, gap: float, n: int, told: bool) -> str:
+        """Why a share of this gap is not given; empty where it is."""
+        if n < FEW_PATIENTS:
+            return f"{n} patient{'s' * (n != 1)}: too few for a share (from {FEW_PATIENTS} on)"
+        if direction(self.cube.measure) * gap <= 0:
+            return "no gap: the ceiling is not better than the baseline"
+        known = MEASURES.get(self.cube.measure)
+        if known is not None and known.high is not None and abs(gap) <= self.config.evaluation.rope:
+            return f"the gap is practically nothing (up to {self.config.evaluation.rope:g})"
+        return "" if told else "a gap between baseline and ceiling could not be shown: it is within its own uncertainty"
+
+    def _block(self, members: Sequence[int], r: int, c: int) -> npt.NDArray[np.bool_]:
+        """Where strategies have scores, bool (members, cells): the (patient, domain, class) cells of a region."""
+        inside = [self.cube.domains.index(name) for name in self.regions[r].domains]
+        classes = [self.cube.classes.index(name) for name in self.classes[c][1]]
+        block = self.cube.values[list(members)][:, :, inside][..., classes]
+        return np.isfinite(block).reshape(len(members), -1)
+
+    def _dropped(self, members: Sequence[int], r: int, c: int) -> str:
+        block = self._block(members, r, c)
+        some, every = int(block.any(axis=0).sum()), int(block.all(axis=0).sum())
+        if some == every:
+            return ""
+        return f"{some - every} of {some} scores of a patient in a domain dropped: not all compared have one"
+
+    def _undefined(self, s: int, r: int, c: int) -> str:
+        """Scores of single domains that a strategy lacks and another has: its mean is over fewer than the others'."""
+        if len(self.regions[r].domains) < 2:
+            return ""
+        block = self._block(range(len(self.cube.strategies)), r, c)
+        some, mine = int(block.any(axis=0).sum()), int(block[s].sum())
+        if some == mine:
+            return ""
+        return f"over {mine} of {some} scores of a patient in a domain: compare by differences, on what both have"
 
     def _absent(self, s: int, r: int, n: int) -> str:
         seen = int(self.present[s, :, r].sum())
         notes = []
         if seen > n:
-            notes.append(f"{seen - n} patient{'s' * (seen - n > 1)} without a score (nothing there or nothing found)")
+            notes.append(f"{seen - n} patient{'s' * (seen - n > 1)} without a score (nothing there and nothing found)")
         if (most := int(self.present[:, :, r].any(axis=0).sum())) > seen:
             notes.append(f"{most - seen} of {most} patients not evaluated")
         return "; ".join(notes)
 
 
-def _test_note(n: int, smallest: float, config: StudyConfig) -> str:
-    if n < 2:
-        return "one patient: nothing can be tested"
-    if smallest > 1 - config.evaluation.level:
-        return f"with {n} patients p cannot be below {smallest:.3g}"
-    return ""
+def _flat(runs: Floats) -> Floats:
+    """(trainings, patients, regions, classes) as (trainings, patients, columns)."""
+    return runs.reshape(*runs.shape[:2], -1)
+
+
+def _spread(found: Estimates, index: int) -> dict[str, Any]:
+    return {
+        "low": found.low[index], "high": found.high[index], "n_patients": found.n[index],
+        "interval_kind": found.kinds[index],
+    }  # fmt: skip
 
 
 def _regions(
@@ -364,7 +412,7 @@ def _any_in(region: Region, cube: ScoreCube) -> bool:
 
 
 _NUMBERS = {
-    "mean", "low", "high", "difference", "p", "p_holm", "p_wilcoxon", "gap", "gap_closed", "n_patients", "n_seeds",
+    "mean", "low", "high", "difference", "p", "p_holm", "gap", "gap_closed", "n_patients", "n_seeds",
     "value", "score",
 }  # fmt: skip
 """Columns that are numbers also where a table has no rows."""

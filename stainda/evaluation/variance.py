@@ -5,7 +5,6 @@ would take to see a difference.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,7 +19,6 @@ Array = npt.NDArray[Any]
 
 FACTORS = ("patient", "domain", "seed")
 VARIANCE_COLUMNS = ["strategy", "measure", "component", "variance", "share", "levels", "n", "note"]
-MIXED_COLUMNS = ["term", "estimate", "low", "high", "p", "n", "note"]
 
 _MOST_SCORES = 1200
 """Scores of which all pairs are compared; of more, a fixed random choice."""
@@ -98,68 +96,12 @@ def variance_table(records: pd.DataFrame, measure: str, generator: np.random.Gen
     return pd.DataFrame(table, columns=VARIANCE_COLUMNS)
 
 
-def mixed_model(scores: pd.DataFrame, baseline: str) -> pd.DataFrame:
-    """``score ~ strategy + stain + centre`` with a random intercept per patient (REML, statsmodels' ``MixedLM``).
-
-    Args:
-        scores: columns ``value``, ``strategy``, ``stain``, ``centre``, ``patient``; seeds averaged.
-        baseline: the strategy the others are compared with.
-
-    Returns:
-        :data:`MIXED_COLUMNS`: one row per term with its 95 % Wald interval; a factor of one level is left out. A
-        single row with an empty estimate and a ``note`` where the model cannot be fitted or did not converge: Wald
-        intervals then mean nothing.
-    """
-    import statsmodels.formula.api as formulas
-
-    table = scores[np.isfinite(scores["value"])].copy()
-    n = len(table)
-    groups = table["patient"].nunique()
-    if groups < 3:
-        return _nothing(n, f"{groups} patient{'s' * (groups != 1)}: a random effect of patients needs at least 3")
-    order = [baseline, *sorted(set(table["strategy"]) - {baseline})] if baseline in set(table["strategy"]) else None
-    table["strategy"] = pd.Categorical(table["strategy"], categories=order)
-    terms = [name for name in ("strategy", "stain", "centre") if table[name].nunique() > 1]
-    if not terms:
-        return _nothing(n, "one strategy, stain and centre: nothing to compare")
-    formula = "value ~ " + " + ".join(f"C({name})" for name in terms)
-    with warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("always")
-        fit, reason = None, "the fit did not converge"
-        for optimiser in ("lbfgs", "bfgs", "powell"):  # lbfgs can step onto a singular matrix where the others arrive
-            try:
-                found = formulas.mixedlm(formula, table, groups=table["patient"]).fit(reml=True, method=[optimiser])
-            except (np.linalg.LinAlgError, ValueError) as error:
-                reason = f"cannot be fitted: {str(error).splitlines()[0]}"
-                continue
-            if found.converged:
-                fit = found
-                break
-    if fit is None:
-        return _nothing(n, reason)
-    note = (
-        "patients do not differ beyond the rest (variance 0)" if any("boundary" in str(w.message) for w in said) else ""
-    )
-    ends = fit.conf_int()
-    rows = [
-        {
-            "term": _term(str(name)), "estimate": float(fit.params[name]), "low": float(ends.loc[name, 0]),
-            "high": float(ends.loc[name, 1]), "p": float(fit.pvalues[name]), "n": n, "note": note,
-        }
-        for name in fit.fe_params.index
-    ]  # fmt: skip
-    spread = {"term": "patient (standard deviation)", "estimate": math.sqrt(max(float(fit.cov_re.iloc[0, 0]), 0.0))}
-    rest = {"term": "rest (standard deviation)", "estimate": math.sqrt(float(fit.scale))}
-    rows += [{**one, "low": np.nan, "high": np.nan, "p": np.nan, "n": n, "note": note} for one in (spread, rest)]
-    return pd.DataFrame(rows, columns=MIXED_COLUMNS)
-
-
 def patients_needed(differences: Array, power: float = 0.8, level: float = 0.95) -> float:
-    """Patients that a paired comparison needs to find a difference such as the observed one.
+    """Patients that a paired comparison needs to find a difference such as the observed one, for these trainings.
 
     For a two-sided paired t test, if the true mean and spread of the differences were those observed. A planning
-    figure: it says nothing of the study at hand (its p value already says it), and from few patients it is itself
-    very uncertain.
+    figure: it says nothing of the study at hand (its p value already says it), from few patients it is itself very
+    uncertain, and it leaves out that other trainings would differ: more patients do not make up for few trainings.
 
     Returns:
         A whole number, at least 2; infinite where the mean difference is 0; ``nan`` with fewer than two patients or
@@ -198,16 +140,3 @@ def _power_of_a_large_effect(effect: float, n: float, alpha: float) -> float:
     spread = np.sqrt(special.chdtri(freedom, (np.arange(4000) + 0.5) / 4000) / freedom)
     shift = effect * math.sqrt(n)
     return float(np.mean(special.ndtr(shift - limit * spread) + special.ndtr(-shift - limit * spread)))
-
-
-def _nothing(n: int, note: str) -> pd.DataFrame:
-    empty = {"term": "", "estimate": np.nan, "low": np.nan, "high": np.nan, "p": np.nan, "n": n, "note": note}
-    return pd.DataFrame([empty], columns=MIXED_COLUMNS)
-
-
-def _term(name: str) -> str:
-    """``C(strategy)[T.dann]`` as ``strategy: dann``."""
-    if name.startswith("C("):
-        factor, _, level = name[2:].partition(")[T.")
-        return f"{factor}: {level.rstrip(']')}"
-    return "intercept" if name == "Intercept" else name

@@ -140,6 +140,44 @@ def find_objects(
     return make_shapes(objects.outlines, classes, score=objects.scores.tolist())
 
 
+FAINTEST = 0.05
+"""Probability down to which candidates are looked for; COCO's ranking asks for all detections, not those above the
+threshold of use."""
+
+
+def find_candidates(
+    objects: gpd.GeoDataFrame,
+    found: ProbabilityMap,
+    task: TaskConfig,
+    thresholds: Sequence[float],
+    patch_mpp: float | None,
+) -> gpd.GeoDataFrame:
+    """Objects, and fainter ones where they have none: what a ranking by score is made of.
+
+    The thresholds are halved down to :data:`FAINTEST`; of each step those objects are added that touch no earlier one
+    of their class, so that an object keeps the outline it has at the threshold of use.
+    """
+    import geopandas as gpd
+    import pandas as pd
+    import shapely
+
+    discs = task.kind == "classification" and task.objects == "peaks"
+    every, limits = objects, np.asarray(thresholds, float)
+    while (limits > FAINTEST).any():
+        limits = np.minimum(limits, np.maximum(limits / 2, FAINTEST))
+        more = find_objects(found, task, limits.tolist(), patch_mpp)
+        fresh = np.ones(len(more), bool)
+        for cls in found.classes:
+            mine, earlier = np.flatnonzero(more["class"] == cls), every.geometry[every["class"] == cls].to_numpy()
+            if len(mine) and len(earlier):
+                shapes = more.geometry.to_numpy()[mine]
+                shapes = shapely.centroid(shapes) if discs else shapes  # neighbouring discs overlap
+                fresh[mine[shapely.STRtree(earlier).query(shapes, predicate="intersects")[0]]] = False
+        if fresh.any():
+            every = gpd.GeoDataFrame(pd.concat([every, more[fresh]], ignore_index=True), geometry="geometry")
+    return every
+
+
 def disc_peaks(shares: np.ndarray, diameter: float, threshold: float) -> tuple[np.ndarray, np.ndarray]:
     """Where discs of one size lie best.
 

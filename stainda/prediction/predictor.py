@@ -12,7 +12,7 @@ import numpy as np
 from stainda.config import PatchConfig, TaskConfig
 from stainda.errors import SlideError, TrainingError, did_you_mean
 from stainda.names import stem
-from stainda.prediction.objects import LARGE, ProbabilityMap, find_objects, label_map, scratch
+from stainda.prediction.objects import LARGE, ProbabilityMap, find_candidates, find_objects, label_map, scratch
 from stainda.prediction.outputs import no_tissue
 from stainda.prediction.regions import ArrayRegion, LoadedRegion, Region, SlideRegion, TissueSample, sample_tissue
 from stainda.prediction.tiling import Blend, TilePlan, batches
@@ -261,6 +261,10 @@ class Predictor:
             SlideError: a size is in µm and the slide's pixel size is not known.
         """
         return find_objects(found, self.task, self._limits(found, threshold), self.patches.mpp)
+
+    def candidates(self, found: ProbabilityMap, objects: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
+        """``objects`` of a map and all fainter ones beside them; see :func:`objects.find_candidates`."""
+        return find_candidates(objects, found, self.task, self._limits(found, None), self.patches.mpp)
 
     def label_map(self, found: ProbabilityMap, threshold: float | dict[str, float] | None = None) -> np.ndarray:
         """uint8 ``(h, w)``: 0, or 1 + index of the most probable class among those above their thresholds."""

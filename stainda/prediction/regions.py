@@ -144,6 +144,15 @@ class ArrayRegion:
         return found
 
 
+def tissue_pixels(region: Region) -> np.ndarray:
+    """Where a region has tissue, bool ``(h, w)``, at its own scale."""
+    column = np.arange(region.width) + 0.5
+    rows = np.empty((region.height, region.width), bool)
+    for row in range(region.height):
+        rows[row] = region.is_tissue(np.stack([column, np.full(region.width, row + 0.5)], 1))
+    return rows
+
+
 def _window(image: np.ndarray, left: int, top: int, width: int, height: int) -> np.ndarray:
     """A part of an image, white outside of it."""
     out = np.full((height, width, 3), 255, np.uint8)

@@ -21,7 +21,7 @@ from stainda.report.exports import markdown
 from stainda.report.result_tables import regions
 from stainda.report.search_tables import parameters
 from stainda.report.study_view import View
-from stainda.report.tables import Cell, Table, decimal, number, span, text
+from stainda.report.tables import Cell, Table, decimal, ends, number, spread_words, text
 from stainda.report.words import count, listed, measure_title
 
 MEASURES_SHOWN = ("dice", "object_f1", "hausdorff_95")
@@ -118,12 +118,13 @@ def _scores(view: View, name: str, tables: dict[str, pd.DataFrame], places: list
             first = rows.loc[place]
             n = max(n, int(first["n_patients"]))
             digits = 2 if measure != "hausdorff_95" else 1
-            line.append(Cell(decimal(first["mean"], digits), span(first["low"], first["high"], digits),
+            line.append(Cell(decimal(first["mean"], digits), ends(first, digits),
                              float(first["mean"]), True))  # fmt: skip
         shown.append([*line, number(n, 0)])
     units = {"hausdorff_95": ", µm"}
     columns = ["Domain", *[measure_title(one) + units.get(one, "") for one in tables], "Patients"]
-    caption = f"{view.run.label(name)}: mean over test patients and {view.level} patient-bootstrap interval."
+    words = spread_words((kind for rows in tables.values() for kind in rows["interval_kind"]), view.level)
+    caption = f"{view.run.label(name)}: mean over test patients; below it {words}."
     return Table(f"card_{_safe(name)}", caption, columns, shown, pd.concat(tables.values()).reset_index())
 
 

@@ -14,8 +14,9 @@ import pandas as pd
 from markupsafe import Markup
 
 from stainda.errors import RecordError
-from stainda.evaluation import chosen_records, holm, intervals, score_cube, sign_flip_test
+from stainda.evaluation import ScoreCube, chosen_records, difference, holm, score_cube
 from stainda.evaluation.metrics import measure as known_measure
+from stainda.evaluation.scores import nanmean
 from stainda.evaluation.selection import DEFAULT_RULE, rule
 from stainda.evaluation.summary import ALL_TARGETS
 from stainda.files import write_text
@@ -28,12 +29,13 @@ from stainda.report.plotting import view
 from stainda.report.rotations import RootView, kind_of_study
 from stainda.report.sections import TEMPLATES
 from stainda.report.study_view import View, axis_title
-from stainda.report.tables import Cell, Table, decimal, number, p_value, plain_table, signed, span, text
+from stainda.report.tables import Cell, Table, decimal, ends, number, p_value, plain_table, signed, text
 from stainda.report.words import PRIMARY, Sentence, count, listed, measure_title, percent
 from stainda.report.writer import Writer
 
 PAIRED_COLUMNS = [
-    "strategy", "first", "second", "domain", "difference", "low", "high", "p", "p_holm", "n_patients", "note",
+    "strategy", "first", "second", "domain", "difference", "low", "high", "p", "p_holm", "n_patients", "n_seeds",
+    "interval_kind", "note",
 ]  # fmt: skip
 
 
@@ -67,8 +69,8 @@ def compare_runs(runs: Sequence[str | Path], measure: str = PRIMARY, selection: 
     """Compare finished studies by one measure.
 
     The same strategy in two studies is compared patient by patient where both scored the same test slides (same name,
-    patient and domain, and as many annotated objects): each patient's mean over the shared domains, two-sided sign-flip
-    test, Holm over the strategies of a pair of studies. Where no slide is shared nothing is tested.
+    patient and domain, and as many annotated objects): each patient's mean over the shared domains, the t test over
+    patients and trainings, Holm over the strategies of a pair of studies. Where no slide is shared nothing is tested.
 
     Raises:
         RecordError: fewer than two runs, or they cannot be compared (other classes, overlap, domains, or no common
@@ -157,38 +159,40 @@ def _pair(first: Study, second: Study, measure: str, selection: str) -> tuple[pd
     strategies = [name for name in strategies if all(name in cube.strategies for cube in cubes)]
     if not patients or not domains or not strategies:
         return empty, told
-    scores = [
-        np.stack(
-            [
-                cube.over(domains, cube.classes)[cube.strategies.index(name)][
-                    [cube.patients.index(p) for p in patients]
-                ]
-                for name in strategies
-            ],
-            1,
-        )
-        for cube in cubes
-    ]
-    differences = scores[1] - scores[0]
-    settings = first.view.run.study.evaluation
-    seed = first.view.run.study.seed
-    found = intervals(
-        differences, generator_for(seed, "bootstrap"), resamples=settings.resamples, level=settings.level,
-        method=settings.interval,
-    )  # fmt: skip
-    test = sign_flip_test(differences, generator_for(seed, "sign flips", "studies"))
-    table = pd.DataFrame(
-        {
-            "strategy": strategies, "first": first.key, "second": second.key, "domain": " + ".join(domains),
-            "difference": found.mean, "low": found.low, "high": found.high, "p": test.p, "p_holm": holm(test.p),
-            "n_patients": found.n,
-            "note": [
-                note or (f"with {n} patients p cannot be below {smallest:.3g}" if smallest > 1 - settings.level else "")
-                for note, n, smallest in zip(found.notes, found.n, test.smallest_p, strict=True)
-            ],
-        }
-    )  # fmt: skip
+    settings, seed = first.view.run.study.evaluation, first.view.run.study.seed
+    rows = []
+    for name in strategies:
+        one, two = _on_common_cells(cubes, name, patients, domains)
+        made = difference(two[..., None], one[..., None], settings, generator_for(seed, "bootstrap"))
+        rows.append(
+            {
+                "strategy": name, "first": first.key, "second": second.key, "domain": " + ".join(domains),
+                "difference": made.mean[0], "low": made.low[0], "high": made.high[0], "p": made.p[0],
+                "n_patients": made.n[0], "n_seeds": min(len(one), len(two)), "interval_kind": made.kinds[0],
+                "note": made.notes[0],
+            }
+        )  # fmt: skip
+    table = pd.DataFrame(rows)
+    table["p_holm"] = holm(table["p"].to_numpy(float))
     return table[PAIRED_COLUMNS], told
+
+
+def _on_common_cells(
+    cubes: Sequence[ScoreCube], strategy: str, patients: Sequence[str], domains: Sequence[str]
+) -> list[np.ndarray]:
+    """Scores of a strategy in two studies, each (trainings, patients), over the cells that both have."""
+    classes = [name for name in cubes[0].classes if name in cubes[1].classes]
+    blocks = []
+    for cube in cubes:
+        at = cube.strategies.index(strategy)
+        block = cube.runs[at, : cube.seeds[at]]
+        for axis, (names, wanted) in enumerate(
+            ((cube.patients, patients), (cube.domains, domains), (cube.classes, classes)), 1
+        ):
+            block = block.take([names.index(one) for one in wanted], axis)
+        blocks.append(block)
+    both = np.all([np.isfinite(block).all(axis=0) for block in blocks], axis=0)
+    return [nanmean(np.where(both, one, np.nan).reshape(*one.shape[:2], -1), axis=2) for one in blocks]
 
 
 def _test(study: Study, selection: str) -> pd.DataFrame:
@@ -351,7 +355,7 @@ def _paired(found: Comparison) -> Table | None:
     shown = [
         [
             text(_label(found, row["strategy"])), text(f"{row['second']} − {row['first']}"),
-            Cell(signed(row["difference"], 3), span(row["low"], row["high"], 3), float(row["difference"]), True),
+            Cell(signed(row["difference"], 3), ends(row, 3), float(row["difference"]), True),
             Cell(p_value(row["p"]), sort=row["p"], number=True),
             Cell(p_value(row["p_holm"]), sort=row["p_holm"], number=True), number(row["n_patients"], 0),
             text(row["note"], True),
@@ -368,7 +372,7 @@ def _paired(found: Comparison) -> Table | None:
         "Note",
     ]
     note = (
-        "Each patient's mean over the target domains that both studies scored; two-sided sign-flip permutation test, "
+        "Each patient's mean over the target domains that both studies scored; t test over patients and trainings, "
         "Holm's correction over the strategies of a pair of studies."
     )
     return Table("paired", "The same strategy in two studies, paired by patient.", columns, shown, found.paired, note)
@@ -387,7 +391,7 @@ def _scores(found: Comparison) -> Table:
             if row is None or not np.isfinite(row["mean"]):
                 line.append(Cell("–", number=True))
             else:
-                line.append(Cell(decimal(row["mean"]), span(row["low"], row["high"]), float(row["mean"]), True))
+                line.append(Cell(decimal(row["mean"]), ends(row), float(row["mean"]), True))
         shown.append(line)
     counts = {key: int(rows.loc[rows["study"] == key, "n_patients"].max()) for key in keys}
     columns = ["Strategy", *[f"{key}\nn = {counts[key]}" for key in keys]]

@@ -15,6 +15,7 @@ from stainda.report.labels import TITLE_LETTERS, broken, column_labels, row_mm, 
 from stainda.report.off_scale import draw_interval
 from stainda.report.rotations import RootView
 from stainda.report.study_view import axis_limits, axis_title
+from stainda.report.tables import spread_words
 from stainda.report.words import measure_title
 
 if TYPE_CHECKING:
@@ -54,9 +55,8 @@ def studies(found: Comparison, level: str) -> Drawn:
         figure.supxlabel(axis_title(found.measure), fontsize=8)
     n = ", ".join(f"{one.key} {int(rows.loc[rows['study'] == one.key, 'n_patients'].max())}" for one in found.studies)
     caption = (
-        f"Mean {measure_title(found.measure)} over each study's own targets. Lines: {level} patient-bootstrap "
-        "intervals; "
-        f"test patients: {n}. Not paired."
+        f"Mean {measure_title(found.measure)} over each study's own targets. Lines: "
+        f"{spread_words(rows['interval_kind'], level)}; test patients: {n}. Not paired."
     )
     return figure, rows, caption
 
@@ -135,7 +135,8 @@ def paired(found: Comparison, level: str) -> Drawn:
         figure.supxlabel(f"difference in {axis_title(found.measure)}", fontsize=8)
     counts = found.paired["n_patients"]
     caption = (
-        f"The same strategy in two studies on the same patients. Lines: {level} patient-bootstrap intervals; n = "
+        f"The same strategy in two studies on the same patients. Lines: "
+        f"{spread_words(found.paired['interval_kind'], level)}; n = "
         f"{counts.min()}{f' to {counts.max()}' if counts.max() > counts.min() else ''} shared test patients."
     )
     return figure, found.paired, caption

@@ -75,12 +75,12 @@ def precision_recall(curves: Mapping[str, Ranked], look: Look) -> Figure:
         return figure
 
 
-def free_response(curves: Mapping[str, tuple[Ranked, int]], look: Look, rates: Sequence[float]) -> Figure:
-    """Sensitivity by false detections per slide (FROC), one panel per strategy; grey: the baseline.
+def free_response(curves: Mapping[str, tuple[Ranked, float]], look: Look, rates: Sequence[float]) -> Figure:
+    """Sensitivity by false detections per mm² of tissue (FROC), one panel per strategy; grey: the baseline.
 
     Args:
-        curves: by strategy, its detections and the number of slides.
-        rates: false detections per slide at which the sensitivity is marked.
+        curves: by strategy, its detections and the area of tissue, mm².
+        rates: false detections per mm² at which the sensitivity is marked.
     """
     with mpl.rc_context(STYLE):
         names = look.present(list(curves))
@@ -109,7 +109,7 @@ def free_response(curves: Mapping[str, tuple[Ranked, int]], look: Look, rates: S
             place.minorticks_off()
             place.set_ylim(-0.02, 1.02)
             place.grid()
-        figure.supxlabel("false detections per slide", fontsize=8)
+        figure.supxlabel("false detections per mm² of tissue", fontsize=8)
         figure.supylabel("sensitivity", fontsize=8)
         return figure
 
@@ -161,11 +161,11 @@ def own_scales(pairs: Mapping[str, pd.DataFrame]) -> bool:
     return bool(wide) and max(wide) > 8 * float(np.median(wide)) > 0
 
 
-def froc_steps(detections: Ranked, n_slides: int) -> tuple[Floats, Floats]:
-    """False detections per slide and sensitivity at every threshold, from none to all."""
+def froc_steps(detections: Ranked, tissue_mm2: float) -> tuple[Floats, Floats]:
+    """False detections per mm² of tissue and sensitivity at every threshold, from none to all."""
     score = detections.score
     ends = np.append(np.diff(score) != 0, True) if len(score) else np.zeros(0, bool)
-    false = np.cumsum(~detections.hit)[ends] / max(n_slides, 1)
+    false = np.cumsum(~detections.hit)[ends] / tissue_mm2
     hits = np.cumsum(detections.hit)[ends] / max(detections.n_truth, 1)
     return np.concatenate([[0.0], false]), np.concatenate([[0.0], hits])
 

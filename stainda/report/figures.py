@@ -166,6 +166,17 @@ def heat_map(
         return figure
 
 
+def gap_limits(gaps: pd.DataFrame) -> tuple[float, float]:
+    """Ends of the axis of :func:`gap_closed`: at most from -150 % to 150 %; what lies beyond is marked there."""
+    low = float(np.nanmin([gaps["low"].min(), gaps["gap_closed"].min(), 0.0]))
+    high = float(np.nanmax([gaps["high"].max(), gaps["gap_closed"].max(), 1.0]))
+    return max(low, -1.5) - 0.05, min(high, 1.5) + 0.05
+
+
+def _as_percent(value: float) -> str:
+    return f"{100 * value:.0f} %".replace("-", "−")
+
+
 def gap_closed(gaps: pd.DataFrame, look: Look, regions: Sequence[str]) -> Figure:
     """How much of the way from the baseline to the ceiling each strategy goes, one panel per region."""
     with mpl.rc_context(STYLE):
@@ -174,8 +185,7 @@ def gap_closed(gaps: pd.DataFrame, look: Look, regions: Sequence[str]) -> Figure
             len(regions), 5, 15, 10 + row_mm(look.beside(names), 5) * len(names), titles=regions,
             beside=look.beside(names),
         )  # fmt: skip
-        low = float(np.nanmin([gaps["low"].min(), gaps["gap_closed"].min(), 0.0]))
-        high = float(np.nanmax([gaps["high"].max(), gaps["gap_closed"].max(), 1.0]))
+        limits = gap_limits(gaps)
         for place, region in zip(axes.flat, regions, strict=False):
             rows = gaps[gaps["domain"] == region].set_index("strategy")
             for y, name in enumerate(names):
@@ -183,13 +193,14 @@ def gap_closed(gaps: pd.DataFrame, look: Look, regions: Sequence[str]) -> Figure
                     continue
                 row = rows.loc[name]
                 if np.isfinite(row["gap_closed"]):
-                    draw_interval(place, row.rename({"gap_closed": "mean"}), y, look.colour(name), look.marker(name))
+                    shown = row.rename({"gap_closed": "mean"})
+                    draw_interval(place, shown, y, look.colour(name), look.marker(name), limits, _as_percent)
                 else:
-                    place.text(0.5, y, "no gap", ha="center", va="center", fontsize=7, color=MUTED)
+                    place.text(0.5, y, "not given", ha="center", va="center", fontsize=7, color=MUTED)
             for x in (0, 1):
                 place.axvline(x, color=MUTED, linewidth=0.6, zorder=0)
-            place.set_xlim(max(low, -1.5) - 0.05, min(high, 1.5) + 0.05)
-            place.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %".replace("-", "−"))
+            place.set_xlim(*limits)
+            place.xaxis.set_major_formatter(lambda value, _: _as_percent(value))
         strategy_axis(axes.flat[0], names, look)
         figure.supxlabel("share of the gap between baseline (0 %) and ceiling (100 %) that was closed", fontsize=8)
         return figure

@@ -1,4 +1,4 @@
-"""Tables of the statistics beyond means: sizes of effects, ranks, the mixed model, detections, counts and areas."""
+"""Tables of the statistics beyond means: sizes of effects, ranks, detections, counts and areas."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from stainda.report.kinds_of_evidence import AREAS, detection_table, evidence_ro
 from stainda.report.kinds_of_scores import worst_rows
 from stainda.report.result_tables import strategy_cell
 from stainda.report.study_view import NotDrawable, View, measure_of
-from stainda.report.tables import Cell, Table, decimal, number, p_value, plain_table, signed, span, text
+from stainda.report.tables import Cell, Table, decimal, ends, number, plain_table, signed, span, text
 from stainda.report.words import measure_title
 
 
@@ -46,31 +46,14 @@ def effects(view: View, measure: str) -> Table | None:
         "Paired by patient, over all targets. Hedges' g: mean over standard deviation of the differences, corrected "
         "for "
         "small samples. Rank-biserial: (ranks of gains − of losses) / all ranks. P: posterior probability that the "
-        f"strategy is worse, practically equal (within ±{rope:g}) or better (Bayesian signed-rank test). Patients "
-        "needed: of a new study, for 80 % power in a paired t test, if the difference and spread were those seen here; "
-        "a planning figure, no statement about this study."
+        f"strategy is worse, practically equal (within ±{rope:g}) or better (Bayesian t test, over patients and "
+        "trainings). Patients needed: of a new study, for 80 % power in a paired t test, if the difference and spread "
+        "were those seen here and trainings did not vary; a planning figure, no statement about this study."
     )
     caption = f"Sizes of effects in {measure_title(measure)} against {view.run.label(view.look.baseline)}."
     return Table(
         f"effects_{measure}", caption, columns, shown, frame.assign(mean_rank=frame["strategy"].map(ranks)), note
     )
-
-
-def mixed_model(view: View, measure: str) -> Table | None:
-    frame = view.insights(measure).mixed
-    if not frame["estimate"].notna().any():
-        return None
-    shown = [
-        [
-            text(_term(view, str(row["term"]))), Cell(signed(row["estimate"], 3), sort=row["estimate"], number=True),
-            Cell(span(row["low"], row["high"], 3), sort=row["low"], number=True),
-            Cell(p_value(row["p"]), sort=row["p"], number=True), text(row["note"], True),
-        ]
-        for row in frame.to_dict("records")
-    ]  # fmt: skip
-    note = f"REML, Wald intervals of 95 %, n = {int(frame['n'].max())} scores; p not adjusted for several terms."
-    caption = f"Mixed model of {measure_title(measure)}: strategy, stain and centre, patients as random intercepts."
-    return Table(f"mixed_model_{measure}", caption, ["Term", "Estimate", "Interval", "p", "Note"], shown, frame, note)
 
 
 def worst_domains(view: View, measure: str) -> Table | None:
@@ -80,7 +63,7 @@ def worst_domains(view: View, measure: str) -> Table | None:
     shown = [
         [
             text(view.run.label(name)), text(rows.loc[name, "domain"]),
-            Cell(decimal(rows.loc[name, "mean"]), span(rows.loc[name, "low"], rows.loc[name, "high"]),
+            Cell(decimal(rows.loc[name, "mean"]), ends(rows.loc[name]),
                  float(rows.loc[name, "mean"]), True),
             number(means.get(name, np.nan)), number(rows.loc[name, "n_patients"], 0),
         ]
@@ -102,7 +85,10 @@ def detections(view: View) -> Table | None:
         "ap75": "AP at IoU 0.75", **{name: f"FROC {name[5:]}" for name in rates},
     }  # fmt: skip
     digits = {"annotated": 0, "detections": 0, "ap50": 3, "ap75": 3, **dict.fromkeys(rates, 2)}
-    note = "All target test slides and seeds together; FROC: sensitivity at so many false detections per slide."
+    note = (
+        "All target test slides and seeds together; FROC: sensitivity at so many false detections per mm² of tissue. "
+        "All candidates down to a low score are ranked."
+    )
     return plain_table("detections", "Detections by their score.", frame, titles, digits, note)
 
 
@@ -125,9 +111,9 @@ def agreement(view: View, what: str) -> Table | None:
             }
         )  # fmt: skip
         cells = [text(view.run.label(name))]
-        for value, ends in ((one.bias, one.bias_interval), (one.lower, one.lower_interval),
+        for value, limits in ((one.bias, one.bias_interval), (one.lower, one.lower_interval),
                             (one.upper, one.upper_interval)):  # fmt: skip
-            cells.append(Cell(signed(value, digits), span(*ends, digits), value, True))
+            cells.append(Cell(signed(value, digits), span(*limits, digits), value, True))
         shown.append([*cells, number(one.concordance, 3), number(one.n, 0)])
     columns = ["Strategy", f"Bias, {unit}", "Lower limit", "Upper limit", "Concordance", "Patients"]
     title = "Objects counted" if what == "counts" else "Mean area of objects"
@@ -138,11 +124,6 @@ def agreement(view: View, what: str) -> Table | None:
     )
     caption = f"{title} per patient against the annotations."
     return Table(f"agreement_{what}", caption, columns, shown, pd.DataFrame(frame), note)
-
-
-def _term(view: View, term: str) -> str:
-    factor, _, level = term.partition(": ")
-    return view.run.label(level) if factor == "strategy" else term
 
 
 def _size(value: float) -> str:

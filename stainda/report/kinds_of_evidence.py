@@ -16,8 +16,10 @@ from stainda.evaluation import (
     ranked_at,
     resampling_weights,
 )  # fmt: skip
+from stainda.evaluation.bootstrap import FEW_PATIENTS
 from stainda.evaluation.curves import CALIBRATION_BINS
 from stainda.evaluation.detection import FROC_RATES, average_precision, froc
+from stainda.evaluation.evidence import CANDIDATE, SLIDE
 from stainda.randomness import generator_for
 from stainda.report import evidence_figures
 from stainda.report.evidence_figures import Reliability
@@ -42,9 +44,9 @@ def reliability(view: View, measure: str, selection: str) -> Plot:
             )
         )  # fmt: skip
     band = (
-        f"Bands: {view.level} patient-bootstrap percentile intervals."
-        if rows["patient"].nunique() > 1
-        else "One patient: no intervals."
+        f"Bands: {view.level} patient-bootstrap percentile intervals, for these trainings only."
+        if rows["patient"].nunique() >= FEW_PATIENTS
+        else f"Fewer than {FEW_PATIENTS} patients: no intervals."
     )
     return Plot(
         evidence_figures.reliability(curves, view.look),
@@ -61,7 +63,7 @@ def _reliability(view: View, rows: pd.DataFrame) -> Reliability:
     probability, share, _ = counts.reliability()
     low = high = np.full(CALIBRATION_BINS, np.nan)
     sums = rows.groupby(["patient", "bin"])[["positive", "negative"]].sum().unstack("bin", fill_value=0)
-    if len(sums) > 1:
+    if len(sums) >= FEW_PATIENTS:
         columns = [sums[name].reindex(columns=range(CALIBRATION_BINS), fill_value=0) for name in sums.columns.levels[0]]
         both = {str(name): one.to_numpy(float) for name, one in zip(sums.columns.levels[0], columns, strict=True)}
         settings = view.run.study.evaluation
@@ -98,21 +100,24 @@ def precision_recall(view: View, measure: str, selection: str) -> Plot:
     )
 
 
-@register("froc", "FROC: sensitivity against false detections per slide", of_measure=False)
+@register("froc", "FROC: sensitivity against false detections per mm² of tissue", of_measure=False)
 def free_response(view: View, measure: str, selection: str) -> Plot:
     rows = evidence_rows(view, "objects", selection)
     curves = _ranked(view, rows)
-    slides = {name: _n_slides(rows[rows["strategy"] == name]) for name in curves}
-    counted = {name: (one, slides[name]) for name, one in curves.items()}
+    areas = {name: _tissue_mm2(rows[rows["strategy"] == name]) for name in curves}
+    counted = {name: (one, areas[name]) for name, one in curves.items() if areas[name] > 0}
+    if not counted:
+        raise NotDrawable("the area of tissue is not known: slides lack micrometres per pixel")
     beyond = ""
     if any(evidence_figures.froc_steps(*one)[0][-1] > FROC_RATES[-1] * 1.1 for one in counted.values()):
         beyond = " Arrowheads: the curve goes on beyond the axis, to the sensitivity and rate beside them."
     return Plot(
         evidence_figures.free_response(counted, view.look, FROC_RATES),
         detection_table(view, selection),
-        "Sensitivity against false detections per slide (FROC), objects hit at an IoU of at least 0.5, all target test "
+        "Sensitivity against false detections per mm² of tissue (FROC), objects hit at an IoU of at least 0.5, all "
+        "target test "
         f"slides and seeds together ({_about(rows)}); marks at {', '.join(f'{rate:g}' for rate in FROC_RATES)} per "
-        f"slide; no intervals. Dashed: the baseline.{beyond}{not_drawn(rows['strategy'], curves)}",
+        f"mm²; no intervals. Dashed: the baseline.{beyond}{not_drawn(rows['strategy'], counted)}",
         f"FROC curves of {len(curves)} strategies; numbers in the CSV.",
     )  # fmt: skip
 
@@ -169,15 +174,16 @@ def patient_pairs(
 def detection_table(view: View, selection: str) -> pd.DataFrame:
     """Average precision and FROC sensitivities of each strategy, all target test slides together."""
     rows = evidence_rows(view, "objects", selection)
+    _ranked(view, rows)
     table: list[dict[str, Any]] = []
     for name in view.look.present(list(rows["strategy"])):
         mine = rows[rows["strategy"] == name]
         found = ranked_at(mine)
-        n = _n_slides(mine)
-        values = froc(found, n)
+        area = _tissue_mm2(mine)
+        values = froc(found, area)
         table.append(
             {
-                "strategy": name, "annotated": found.n_truth, "detections": len(found.score), "slides": n,
+                "strategy": name, "annotated": found.n_truth, "detections": len(found.score), "tissue_mm2": area,
                 "ap50": average_precision(found), "ap75": average_precision(ranked_at(mine, 0.75)),
                 **{f"froc_{rate:g}": value for rate, value in zip(FROC_RATES, values, strict=True)},
             }
@@ -185,11 +191,18 @@ def detection_table(view: View, selection: str) -> pd.DataFrame:
     return pd.DataFrame(table)
 
 
-def _n_slides(rows: pd.DataFrame) -> int:
-    return len(rows[["seed", "slide"]].drop_duplicates())
+def _tissue_mm2(rows: pd.DataFrame) -> float:
+    """Tissue of the slides, once per training; ``nan`` where a slide's is not known."""
+    slides = rows[rows["kind"] == SLIDE].drop_duplicates(["seed", "slide"])
+    return float(slides["area_um2"].sum(skipna=False)) / 1e6
 
 
 def _ranked(view: View, rows: pd.DataFrame) -> dict[str, Ranked]:
+    if not rows["kind"].eq(CANDIDATE).any():
+        raise NotDrawable(
+            "objects.parquet holds no candidates below the threshold of use, as of an earlier version: run the study "
+            "again, its trainings are only scored"
+        )
     found = {name: ranked_at(rows[rows["strategy"] == name]) for name in view.few(list(rows["strategy"]), MOST_PANELS)}
     if not any(len(one.score) and np.isfinite(one.score).any() for one in found.values()):
         raise NotDrawable("no detection has a score")

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from stainda.evaluation.summary import ALL_SOURCES, ALL_TARGETS
-from stainda.report import cost_figures, costs, domain_figures, figures, result_tables
+from stainda.report import cost_figures, costs, domain_figures, figures, off_scale, result_tables
 from stainda.report.kinds import Plot, register
 from stainda.report.study_view import (
     NotDrawable,
@@ -19,8 +19,12 @@ from stainda.report.study_view import (
     sample,
     set_apart,
 )
+from stainda.report.tables import spread_words
 from stainda.report.words import count, measure_title
 
+NOT_GIVEN = (
+    "not given: too few patients, or a gap within its own uncertainty or practically nothing (the table has the reason)"
+)
 MOST_PANELS = 24
 MOST_MARKS = 500
 """Strategies × panels of a forest plot above which only the overall panels are drawn."""
@@ -99,11 +103,13 @@ def worst_domain(view: View, measure: str, selection: str) -> Plot:
     low = "highest" if not measure_of(measure).higher_is_better else "lowest"
     counts = rows.loc[rows["worst"], "n_patients"]
     n = f"n\u00a0=\u00a0{counts.min()}" + (f" to {counts.max()}" if counts.max() > counts.min() else "")
+    lines = spread_words(shown["interval_kind"], view.level)
     return Plot(
         domain_figures.worst_domain(shown, view.look, axis_title(measure), axis_limits(measure, rows)),
         rows,
-        f"The target domain with the {low} mean {title} of each strategy, named, with its {view.level} "
-        f"patient-bootstrap interval ({n} test patients there); ticks: the other target domains. The worst of several "
+        f"The target domain with the {low} mean {title} of each strategy, named ({n} test patients "
+        f"there; lines: {lines}); ticks: the other target domains. The "
+        "worst of several "
         "domains is worse by chance too: its interval does not allow for having been picked."
         + set_apart(view, shown["strategy"])
         + not_drawn(rows["strategy"], shown["strategy"]),
@@ -156,11 +162,14 @@ def gap_closed(view: View, measure: str, selection: str) -> Plot:
     if len(names) * len(places) > MOST_MARKS:
         places = [ALL_TARGETS]
     title = measure_title(measure)
+    shown = rows[rows["strategy"].isin(names) & rows["domain"].isin(places)]
+    beyond = off_scale.count_beyond(shown, figures.gap_limits(shown), ("gap_closed", "low", "high"))
     return Plot(
-        figures.gap_closed(rows[rows["strategy"].isin(names)], view.look, places),
+        figures.gap_closed(shown, view.look, places),
         rows,
-        f"Share of the {title} gap between baseline and ceiling that each strategy closed. "
-        + sample(scores, view.level)
+        f"Share of the {title} gap between baseline and ceiling that each strategy closed; {NOT_GIVEN}. "
+        + sample(shown, view.level)
+        + off_scale.words(beyond)
         + set_apart(view, names),
         f"Gap closed in {title} by strategy, one panel per domain; numbers in the table.",
     )

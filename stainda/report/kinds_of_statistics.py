@@ -1,4 +1,4 @@
-"""Figures of ranks, sizes of effects, variance and the mixed model."""
+"""Figures of ranks, sizes of effects and variance."""
 
 from __future__ import annotations
 
@@ -7,34 +7,35 @@ import pandas as pd
 
 from stainda.report import statistic_figures
 from stainda.report.kinds import Plot, register
-from stainda.report.study_view import NotDrawable, View, axis_title, measure_of, not_drawn, people
-from stainda.report.tables import p_value
-from stainda.report.words import count, measure_title
+from stainda.report.study_view import NotDrawable, View, measure_of, not_drawn, people
+from stainda.report.words import measure_title
 
 MOST_LINES = 24
 
 
-@register("critical_difference", "Critical-difference diagram: mean ranks over patients", of_selection=False)
+@register("critical_difference", "Mean ranks over patients, and what was not shown to differ", of_selection=False)
 def critical_difference(view: View, measure: str, selection: str) -> Plot:
     found = view.insights(measure)
     ranking = found.ranking
     if not np.isfinite(ranking.ranks).all() or len(found.strategies) < 2:
         raise NotDrawable(ranking.note or "nothing to rank")
     n = ranking.n
-    frame = pd.DataFrame(
-        {"strategy": found.strategies, "mean_rank": ranking.ranks, "critical_difference": ranking.critical_difference,
-         "friedman_p": ranking.p, "n_patients": n}
-    )  # fmt: skip
+    frame = pd.DataFrame({"strategy": found.strategies, "mean_rank": ranking.ranks, "n_patients": n})
+    for name, column in zip(found.strategies, ranking.pairwise.T, strict=True):
+        frame[f"p_holm_{name}"] = column
     note = f" {ranking.note[0].upper()}{ranking.note[1:]}." if ranking.note else ""
-    shown = p_value(ranking.p)
+    bars = (
+        f" Grey bars join strategies of which no pair was shown to differ (t tests over patients and trainings, Holm "
+        f"over all pairs, {view.level})."
+        if ranking.tested
+        else ""
+    )
     return Plot(
         statistic_figures.critical_difference(ranking, found.strategies, view.look),
         frame,
         f"Mean rank of the strategies over patients by {measure_title(measure)} on all targets (1 is best; those "
-        f"with target labels are not ranked), {people(n)} with a score of every strategy. Friedman p "
-        f"{'' if shown.startswith('<') else '= '}{shown}. Grey bars join strategies whose ranks were not shown to "
-        f"differ (Nemenyi, {view.level}).{note}",
-        f"Critical-difference diagram of {len(found.strategies)} strategies; numbers in the CSV.",
+        f"with target labels are not ranked), {people(n)} with a score of every strategy.{bars}{note}",
+        f"Mean ranks of {len(found.strategies)} strategies; numbers in the CSV.",
     )
 
 
@@ -53,7 +54,8 @@ def effects(view: View, measure: str, selection: str) -> Plot:
         table,
         f"Against {view.run.label(view.look.baseline)} by {measure_title(measure)} on all targets, {n} test patients. "
         "Left: mean over standard deviation of the paired differences, corrected for small samples (Hedges' g; no "
-        "interval). Right: posterior probability (Bayesian signed-rank test) that the strategy is worse, practically "
+        "interval). Right: posterior probability (Bayesian t test over patients and "
+        "trainings) that the strategy is worse, practically "
         f"equal (difference within ±{rope}), or better." + not_drawn(table["strategy"], shown["strategy"]),
         "Sizes of effects and posterior probabilities by strategy; numbers in the table.",
     )
@@ -75,28 +77,4 @@ def variance(view: View, measure: str, selection: str) -> Plot:
         f"n\u00a0=\u00a0{int(table['n'].max())} scores per strategy at most; no intervals.{more}"
         + not_drawn(table["strategy"], shown["strategy"]),
         "Stacked bars of variance components by strategy; numbers in the CSV.",
-    )
-
-
-@register("mixed_model", "Mixed model: strategy, stain and centre, patients random", of_selection=False)
-def mixed_model(view: View, measure: str, selection: str) -> Plot:
-    table = view.insights(measure).mixed
-    if not table["low"].notna().any():
-        note = "; ".join(filter(None, table["note"]))
-        raise NotDrawable(f"there is no mixed model: {note or 'no term has an interval'}")
-    rows = table
-    names = [term.removeprefix("strategy: ") for term in table["term"] if str(term).startswith("strategy: ")]
-    if len(names) > MOST_LINES:
-        few = view.few(names, MOST_LINES, measure)
-        rows = table[[not str(t).startswith("strategy: ") or str(t)[10:] in few for t in table["term"]]]
-    drawn = rows[np.isfinite(rows["low"]) & (rows["term"] != "intercept")]
-    rest = len(table[table["term"] != "intercept"]) - len(drawn)
-    return Plot(
-        statistic_figures.mixed_terms(rows, view.look, f"change in {axis_title(measure)}"),
-        table,
-        f"Linear mixed model of {measure_title(measure)}: strategy (against {view.run.label(view.look.baseline)}), "
-        "stain and centre (against the first of each), patients as random intercepts; estimates with 95\u00a0% Wald "
-        f"intervals, n\u00a0=\u00a0{int(table['n'].max())} scores of patients in target domains. Triangles: stain and "
-        "centre." + (f" Not drawn, in the CSV alone: {count(rest, 'term')}." if rest else ""),
-        "Estimates of the mixed model with intervals; numbers in the table.",
     )

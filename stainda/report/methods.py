@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
+from stainda.evaluation.bootstrap import FEW_PATIENTS
 from stainda.evaluation.groups import few_labels, group_of
 from stainda.evaluation.summary import ALL_SOURCES, ALL_TARGETS
 from stainda.report.run import Run
@@ -57,13 +56,24 @@ def methods_paragraph(run: Run, view: View | None, divided: str = "", taught: st
         "percentile": "percentile intervals",
         "bca": "bias-corrected and accelerated intervals (Efron 1987)",
     }[statistics.interval]
+    spread = (
+        "intervals of Student's t from the variance over patients and that over trainings (degrees of freedom after "
+        "Satterthwaite 1946), and strategies were compared with the baseline by the corresponding two-sided t test, "
+        "paired by patient, with Holm's correction"
+    )
+    if study.protocol.seeds < 2:
+        spread = (
+            f"patient-bootstrap {kind} ({statistics.resamples} resamples), which hold for these trainings only; "
+            "with one "
+            "training each, strategies were not tested against each other"
+        )
     parts.append(
         "Counts of pixels and of objects "
         f"(matched one-to-one at an intersection over union of at least {statistics.iou:g}) were summed over the "
         "slides of a patient within a domain before the measure was computed, scores were averaged over seeds, and "
-        f"patients were weighted equally. Uncertainty is given as {percent(statistics.level)} patient-bootstrap {kind} "
-        f"({statistics.resamples} resamples). Strategies were compared with the baseline by two-sided sign-flip "
-        "permutation tests paired by patient, with Holm's correction."
+        f"patients were weighted equally. Uncertainty is given as {percent(statistics.level)} {spread}. With fewer "
+        "than "
+        f"{FEW_PATIENTS} patients the range of the patients is given instead, and nothing is tested."
     )
     if view is not None:
         overall = view.analysis.results
@@ -82,22 +92,14 @@ def _further(view: View) -> list[str]:
     """The statistics beyond means that could be made of this study, each with its source."""
     found, study = view.insights(), view.run.study
     parts = []
-    if np.isfinite(found.ranking.p):
+    if found.ranking.tested:
         parts.append(
-            "Strategies were ranked within patients and compared by Friedman's test with Nemenyi's critical difference "
-            "(Demšar 2006)."
+            "Strategies were ranked within patients; all pairs were compared by t tests with Holm's correction."
         )
-    if found.effects["n_patients"].gt(1).any():
+    if found.effects["p_equal"].notna().any():
         parts.append(
             "Sizes of effects are Hedges' g of the paired differences; the probability of practical equivalence "
-            f"(differences within ±{study.evaluation.rope:g}) is that of the Bayesian signed-rank test (Benavoli et "
-            "al. "
-            "2014)."
-        )
-    if found.mixed["low"].notna().any():
-        parts.append(
-            "A linear mixed model (REML) had strategy, stain and centre as fixed effects and patients as random "
-            "intercepts."
+            f"(differences within ±{study.evaluation.rope:g}) is that of the Bayesian t test (Benavoli et al. 2017)."
         )
     if len(view.run.objects):
         parts.append(

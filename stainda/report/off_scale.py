@@ -12,6 +12,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from stainda.evaluation.crossed import RANGE
+
 Limits = tuple[float, float]
 GID = "off-scale"
 """Group id of every mark, in the SVG and for tests."""
@@ -78,10 +80,11 @@ def draw_interval(
     limits: Limits | None = None,
     text: Callable[[float], str] = two_decimals,
 ) -> None:
-    """A mean and its interval on a horizontal axis; hollow where there is no interval.
+    """A mean and its interval on a horizontal axis; hollow where there is no interval, dotted where the
+    line is the range of few patients.
 
     Args:
-        row: ``mean``, ``low``, ``high``.
+        row: ``mean``, ``low``, ``high``, and ``interval_kind`` where that is known.
         limits: ends of the axis, which the caller sets: what lies beyond them is drawn by :func:`draw_beyond`.
         text: how values beyond the axis are written.
     """
@@ -90,14 +93,17 @@ def draw_interval(
         return
     ends = limits or (-np.inf, np.inf)
     known = np.isfinite(low) and np.isfinite(high)
+    is_range = row.get("interval_kind") == RANGE
     if known and low <= ends[1] and high >= ends[0]:
         place.plot(
-            [max(low, ends[0]), min(high, ends[1])], [y, y], color=colour, linewidth=1.3, solid_capstyle="butt"
+            [max(low, ends[0]), min(high, ends[1])], [y, y], color=colour, linewidth=1.3, solid_capstyle="butt",
+            linestyle=(0, (1, 1)) if is_range else "-",
         )  # fmt: skip
+    face = colour if known and not is_range else "none"
     if is_beyond(mean, ends):
         draw_beyond(place, mean, y, ends, colour, text, above=1.5)
     else:
-        place.plot(mean, y, marker, markersize=4.2, markerfacecolor=colour if known else "none", markeredgecolor=colour)
+        place.plot(mean, y, marker, markersize=4.2, markerfacecolor=face, markeredgecolor=colour)
     for end in (low, high):
         same_side = (end > ends[1] and mean > ends[1]) or (end < ends[0] and mean < ends[0])
         if known and is_beyond(end, ends) and not same_side:  # the mean's own arrowhead says it already

@@ -14,7 +14,7 @@ from stainda.evaluation.selection import RULES
 from stainda.evaluation.summary import ALL_SOURCES, ALL_TARGETS, Analysis
 from stainda.report.figures import Look
 from stainda.report.run import Run
-from stainda.report.tables import Cell, Table, decimal, number, p_value, plain_table, signed, span, text
+from stainda.report.tables import Cell, Table, decimal, ends, number, p_value, plain_table, signed, spread_words, text
 from stainda.report.words import headline, headline_class, measure_title, percent
 
 BY_RULE = [rule.name for rule in RULES]
@@ -47,7 +47,7 @@ def strategies_by_domain(run: Run, analysis: Analysis, measure: str, look: Look)
     titles = ["Strategy", *[f"{place}\nn = {counts[place]}" for place in places]]
     level = percent(run.study.evaluation.level)
     one = max(counts.values(), default=0) < 2
-    below = "one patient: no interval" if one else f"below each mean its {level} patient-bootstrap interval"
+    below = "one patient: no interval" if one else f"below each mean: {spread_words(rows['interval_kind'], level)}"
     title = measure_title(measure)
     caption = f"{title} by strategy and domain: mean over test patients, n patients; {below}."
     return Table(f"strategies_{measure}", caption, titles, shown, rows, _class_note(run, rows))
@@ -60,7 +60,7 @@ def every_measure(run: Run, analysis: Analysis) -> Table:
     rows = rows.iloc[first.to_numpy().argsort(kind="stable")]
     rows["title"] = [run.label(name) for name in rows["strategy"]]
     rows["name"] = [measure_title(name) for name in rows["measure"]]
-    rows["interval"] = [span(low, high, 3) for low, high in zip(rows["low"], rows["high"], strict=True)]
+    rows["interval"] = [ends(row, 3) for row in rows.to_dict("records")]
     titles = {
         "title": "Strategy", "domain": "Domain", "class": "Class", "name": "Measure", "mean": "Mean",
         "interval": "Interval", "n_patients": "Patients", "n_seeds": "Seeds", "note": "Note",
@@ -85,7 +85,7 @@ def differences(run: Run, analysis: Analysis, look: Look, measure: str) -> Table
         [
             strategy_cell(run, row["strategy"]),
             text(row["domain"]),
-            Cell(signed(row["difference"]), span(row["low"], row["high"]), float(row["difference"]), True),
+            Cell(signed(row["difference"]), ends(row), float(row["difference"]), True),
             Cell(p_value(row["p"]), sort=row["p"], number=True),
             Cell(
                 p_value(row["p_holm"]) or ("ceiling" if row["family"] == "ceiling" else ""),
@@ -101,7 +101,9 @@ def differences(run: Run, analysis: Analysis, look: Look, measure: str) -> Table
     base = run.label(run.study.baseline)
     columns = ["Strategy", "Domain", f"{title} − baseline", "p", "p, Holm", "Patients", "Note"]
     note = (
-        "p: two-sided sign-flip permutation test of the paired differences. Holm: adjusted within all strategies on "
+        f"Below each difference: {spread_words(rows['interval_kind'], percent(run.study.evaluation.level))}. p: t test "
+        "over patients and trainings; none with fewer than six patients or one training. Both strategies on the "
+        "(patient, domain) cells that both have. Holm: adjusted within all strategies on "
         "all targets together, and within all strategies × single domains; "
         + ("those with a few target labels among themselves; " if look.few else "")
         + "the ceiling is no contender."
@@ -125,13 +127,14 @@ def gaps(run: Run, analysis: Analysis, look: Look, measure: str) -> Table | None
             if row is None:
                 line.append(Cell("", number=True))
             elif np.isfinite(row["gap_closed"]):
-                interval = span(100 * row["low"], 100 * row["high"], 0)
+                interval = ends(row, 0, 100)
                 line.append(Cell(f"{decimal(100 * row['gap_closed'], 0)} %", interval, float(row["gap_closed"]), True))
             else:
                 line.append(Cell("–", row["note"], -np.inf, True))
         shown.append(line)
     caption = f"Share of the {measure_title(measure)} gap between the baseline and the ceiling that was closed."
-    return Table(f"gap_closed_{measure}", caption, ["Strategy", *places], shown, rows)
+    note = "– : not given, for the reason below it. Below each share its Fieller interval over patients and trainings."
+    return Table(f"gap_closed_{measure}", caption, ["Strategy", *places], shown, rows, note)
 
 
 def selection(run: Run, analysis: Analysis, look: Look, measure: str) -> Table:
@@ -194,7 +197,7 @@ def score_cell(cells: pd.DataFrame, key: tuple[str, str]) -> Cell:
     row = cells.loc[key]
     if not np.isfinite(row["mean"]):
         return Cell("–", "no score", -1.0, True)
-    return Cell(decimal(row["mean"]), span(row["low"], row["high"]), float(row["mean"]), True)
+    return Cell(decimal(row["mean"]), ends(row), float(row["mean"]), True)
 
 
 def _class_note(run: Run, rows: pd.DataFrame) -> str:

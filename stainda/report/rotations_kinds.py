@@ -10,11 +10,12 @@ import pandas as pd
 
 from stainda.errors import RecordError
 from stainda.evaluation import ALL_TARGETS
-from stainda.report import domain_figures, figures, result_tables, rotations_figures
+from stainda.report import domain_figures, figures, off_scale, result_tables, rotations_figures
 from stainda.report.kinds import Plot, kind
-from stainda.report.kinds_of_scores import MOST_LINES, MOST_MARKS, MOST_PANELS, worst_rows
+from stainda.report.kinds_of_scores import MOST_LINES, MOST_MARKS, MOST_PANELS, NOT_GIVEN, worst_rows
 from stainda.report.rotations import RootView
 from stainda.report.study_view import NotDrawable, axis_limits, axis_title, measure_of, not_drawn, sample, set_apart
+from stainda.report.tables import spread_words
 from stainda.report.words import measure_title
 
 Maker = Callable[[RootView, str, str], Plot]
@@ -139,11 +140,12 @@ def worst_domain(view: RootView, measure: str, selection: str) -> Plot:
     low = "lowest" if measure_of(measure).higher_is_better else "highest"
     counts = rows.loc[rows["worst"], "n_patients"]
     n = f"n\u00a0=\u00a0{counts.min()}" + (f" to {counts.max()}" if counts.max() > counts.min() else "")
+    lines = spread_words(shown["interval_kind"], view.level)
     return Plot(
         domain_figures.worst_domain(shown, view.look, axis_title(measure), axis_limits(measure, rows)),
         rows,
-        f"The rotation and target domain with the {low} mean {title} of each strategy, named, with its {view.level} "
-        f"patient-bootstrap interval ({n} test patients there); ticks: the other pairs. The worst of several is worse "
+        f"The rotation and target domain with the {low} mean {title} of each strategy, named ({n} test patients "
+        f"there; lines: {lines}); ticks: the other pairs. The worst of several is worse "
         "by chance too: its interval does not allow for having been picked."
         + set_apart(view, shown["strategy"])
         + not_drawn(rows["strategy"], shown["strategy"]),
@@ -179,17 +181,20 @@ def gap_closed(view: RootView, measure: str, selection: str) -> Plot:
     rows = view.rows(measure, selection, "gaps")
     if not rows["gap_closed"].notna().any():
         raise NotDrawable(f"no gap between baseline and ceiling could be shown in any {view.known.noun}")
-    scores, order = _rows(view, measure, selection)
+    _, order = _rows(view, measure, selection)
     places = [name for name in order if name in set(rows["domain"])][:MOST_PANELS]
     names = view.few(list(rows["strategy"]), MOST_LINES, measure)
     if len(names) * len(places) > MOST_MARKS:
         places = places[:1]
     title = measure_title(measure)
+    shown = rows[rows["strategy"].isin(names) & rows["domain"].isin(places)]
+    beyond = off_scale.count_beyond(shown, figures.gap_limits(shown), ("gap_closed", "low", "high"))
     return Plot(
-        figures.gap_closed(rows[rows["strategy"].isin(names)], view.look, places),
+        figures.gap_closed(shown, view.look, places),
         rows,
         f"Share of the {title} gap between baseline and ceiling that each strategy closed, a panel per "
-        f"{view.known.noun}. {_sample(view, scores)} {over_rotations(view)}{set_apart(view, names)}",
+        f"{view.known.noun}; {NOT_GIVEN}. {_sample(view, shown)}{off_scale.words(beyond)} {over_rotations(view)}"
+        f"{set_apart(view, names)}",
         f"Gap closed in {title} by strategy, one panel per {view.known.noun}; numbers in the table.",
     )
 

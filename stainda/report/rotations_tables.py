@@ -7,10 +7,12 @@ from typing import Any
 from urllib.parse import quote
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
-from stainda.evaluation import holm, intervals, sign_flip_test
-from stainda.evaluation.summary import ALL_TARGETS
+from stainda.evaluation import ScoreCube, difference, holm
+from stainda.evaluation.metrics import direction
+from stainda.evaluation.scores import nanmean
 from stainda.randomness import generator_for
 from stainda.report import data_tables
 from stainda.report.exclusions import pruned_trials
@@ -18,8 +20,8 @@ from stainda.report.result_tables import strategy_cell
 from stainda.report.rotations import SPLITS, Place, Root, RootView
 from stainda.report.rotations_kinds import domains_in_order, worst_pairs
 from stainda.report.study_view import measure_of
-from stainda.report.tables import Cell, Table, decimal, number, p_value, plain_table, signed, span, text
-from stainda.report.words import PRIMARY, headline, listed, measure_title
+from stainda.report.tables import Cell, Table, decimal, ends, number, p_value, plain_table, signed, spread_words, text
+from stainda.report.words import PRIMARY, listed, measure_title
 
 
 @dataclass(frozen=True)
@@ -41,50 +43,60 @@ class OwnAnswer:
     p_holm: float = np.nan
     compared: int = 0
     answer: str = ""
+    interval_kind: str = ""
 
 
 def own_answers(view: RootView, measure: str = PRIMARY) -> dict[str, OwnAnswer]:
     """Of every scored rotation, from the scores of its own test patients on its own targets."""
-    rows = headline(view.analysis.patients, measure)
-    labels = {turn.name: group.label for group in view.together.groups for turn in group.members}
-    many = {turn.name for group in view.together.groups if len(group.members) > 1 for turn in group.members}
-    found = {}
+    labels = {turn.name: group for group in view.together.groups for turn in group.members}
+    cube, found = view.together.cubes[measure], {}
     for place in view.known.scored:
-        mine = rows[rows["domain"] == (ALL_TARGETS if view.known.one_cohort else labels[place.name])]
-        table = mine.pivot_table(index="patient", columns="strategy", values="value")
-        if place.name in many:  # the rows are those of all folds
-            table = table.loc[[name for name in table.index if name in place.patients["test"]]]
-        found[place.name] = _own_answer(view, table, measure)
+        group = labels[place.name]
+        own = group.tested if view.known.one_cohort else (group.label,)
+        domains = [name for name in own if name in cube.domains]
+        # a rotation that is one fold of several: the cube holds the patients of all folds
+        folded = len(group.members) > 1
+        mine = [name in place.patients["test"] or not folded for name in cube.patients]
+        found[place.name] = _own_answer(view, cube, domains, np.array(mine), measure)
     return found
 
 
-def _own_answer(view: RootView, table: pd.DataFrame, measure: str) -> OwnAnswer:
+def _own_answer(
+    view: RootView, cube: ScoreCube, domains: list[str], mine: npt.NDArray[np.bool_], measure: str
+) -> OwnAnswer:
     study, base = view.run.study, view.look.baseline
-    sign = 1.0 if measure_of(measure).higher_is_better else -1.0
-    names = [name for name in view.look.contenders(view.look.present(list(table.columns))) if name != base]
-    if base not in table.columns or table[base].notna().sum() == 0:
-        return OwnAnswer(len(table), answer="the baseline has no score")
-    mean = float(table[base].mean())
-    differences = table[names].sub(table[base], axis=0).to_numpy(float)
-    names = [name for name, column in zip(names, differences.T, strict=True) if np.isfinite(column).any()]
-    if not names:
-        return OwnAnswer(len(table), mean, answer="nothing to compare")
-    differences = table[names].sub(table[base], axis=0).to_numpy(float)
-    settings = study.evaluation
-    spread = intervals(
-        differences, generator_for(study.seed, "bootstrap"), resamples=settings.resamples, level=settings.level,
-        method=settings.interval,
-    )  # fmt: skip
-    adjusted = holm(sign_flip_test(differences, generator_for(study.seed, "sign flips")).p)
-    top = int(np.nanargmax(sign * spread.mean))
-    gain, p = sign * float(spread.mean[top]), float(adjusted[top])
-    shown = np.isfinite(p) and p <= 1 - settings.level
+    sign = direction(measure)
+
+    def runs(*names: str) -> list[npt.NDArray[np.float64]]:
+        common = cube.common([cube.strategies.index(name) for name in names])
+        found = common.runs_over(domains, common.classes)[:, :, mine]
+        return [one[:size, :, None] for one, size in zip(found, common.seeds, strict=True)]
+
+    tested = int(cube.present[:, mine][:, :, [cube.domains.index(name) for name in domains]].any(axis=(0, 2, 3)).sum())
+    if base not in cube.strategies or not np.isfinite(runs(base)[0]).any():
+        return OwnAnswer(tested, answer="the baseline has no score")
+    mean = float(nanmean(runs(base)[0].mean(axis=0)[:, 0], axis=0))
+    made = {}
+    for name in view.look.contenders(view.look.present(list(cube.strategies))):
+        if name != base:
+            one, other = runs(name, base)
+            apart = difference(one, other, study.evaluation, generator_for(study.seed, "bootstrap"))
+            if apart.n[0]:
+                made[name] = apart
+    if not made:
+        return OwnAnswer(tested, mean, answer="nothing to compare")
+    adjusted = dict(zip(made, holm(np.array([one.p[0] for one in made.values()])), strict=True))
+    top = max(made, key=lambda name: sign * made[name].mean[0])
+    best, p = made[top], float(adjusted[top])
+    gain = sign * float(best.mean[0])
+    shown = np.isfinite(p) and p <= 1 - study.evaluation.level
     answer = "none better" if gain <= 0 else "shown to be better" if shown else "not shown to differ"
-    if int(spread.n[top]) < 2 and gain > 0:
-        answer = "one patient: no test"
+    if not np.isfinite(p) and gain > 0:
+        answer = "one patient: no test" if best.n[0] < 2 else "no test"
+    reached = float(nanmean(runs(top)[0].mean(axis=0)[:, 0], axis=0))
     return OwnAnswer(
-        int(spread.n[top]), mean, names[top], float(table[names[top]].mean()), float(spread.mean[top]),
-        float(spread.low[top]), float(spread.high[top]), p, len(names), answer,
+        int(best.n[0]), mean, top, reached, float(best.mean[0]), float(best.low[0]), float(best.high[0]), p, len(made),
+        answer, best.kinds[0],
     )  # fmt: skip
 
 
@@ -103,7 +115,7 @@ def rotations(root: Root, answers: dict[str, OwnAnswer], measure: str = PRIMARY)
                 Cell(str(one.n_patients) if place.scored else "", sort=one.n_patients, number=True),
                 number(one.baseline),
                 Cell(label, decimal(one.mean), label.lower()),
-                Cell(signed(one.difference), span(one.low, one.high), _sort(one.difference), True),
+                Cell(signed(one.difference), ends(asdict(one)), _sort(one.difference), True),
                 Cell(p_value(one.p_holm), sort=_sort(one.p_holm), number=True),
                 text(one.answer),
                 text(": ".join(filter(None, [place.told, place.reason])), reason=True),
@@ -120,8 +132,9 @@ def rotations(root: Root, answers: dict[str, OwnAnswer], measure: str = PRIMARY)
         "− baseline", "p, Holm", "By itself", "State",
     ]  # fmt: skip
     note = (
-        f"{title} of a patient: its mean over the targets of the rotation. Paired by patient; p: two-sided sign-flip "
-        "test, adjusted for the strategies of that rotation alone, so several rows together promise less than each."
+        f"{title} of a patient: its mean over the targets of the rotation. Paired by patient; p: t test over patients "
+        "and trainings, adjusted for the strategies of that rotation alone, so several rows together promise less "
+        "than each."
     )
     caption = f"Every rotation by itself ({title}), with the page of its own."
     return Table(f"rotations_{measure}", caption, columns, shown, pd.DataFrame(frame), note)
@@ -202,14 +215,14 @@ def pairs(view: RootView, measure: str) -> Table:
                 key = (group.name, domain, name)
                 if key in cells.index:
                     row = cells.loc[key]
-                    line.append(Cell(decimal(row["mean"]), span(row["low"], row["high"]), float(row["mean"]), True))
+                    line.append(Cell(decimal(row["mean"]), ends(row), float(row["mean"]), True))
                 else:
                     line.append(Cell("–", number=True))
             n = mine.loc[mine["domain"] == domain, "n_patients"].max()
             shown.append([*line, number(n, 0)])
     columns = ["Rotation", "Tested on", *[view.run.label(name) for name in names], "Patients"]
     caption = f"{measure_title(measure)} from the sources of each rotation to each domain: mean over test patients."
-    note = f"Below each mean its {view.level} patient-bootstrap interval; none with one patient."
+    note = f"Below each mean: {spread_words(rows['interval_kind'], view.level)}."
     return Table(f"pairs_{measure}", caption, columns, shown, rows, note)
 
 
@@ -221,7 +234,7 @@ def worst(view: RootView, measure: str) -> Table:
     shown = [
         [
             strategy_cell(view.run, name), text(row["domain"]),
-            Cell(decimal(row["mean"]), span(row["low"], row["high"]), float(row["mean"]), True),
+            Cell(decimal(row["mean"]), ends(row), float(row["mean"]), True),
             number(means.get(name, np.nan)), number(row["n_patients"], 0),
         ]
         for name, row in ((name, rows.loc[name]) for name in view.look.present(list(rows.index)))

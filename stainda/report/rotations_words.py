@@ -18,6 +18,7 @@ from stainda.report.words import (
     _cautions,
     _gap,
     _score,
+    _untested,
     _with_few_labels,
     count,
     headline,
@@ -148,9 +149,8 @@ def _by_rotation(view: RootView, answers: dict[str, OwnAnswer]) -> list[Sentence
         f"{signed(mine.loc[low, 'difference'])} ({low}) to {signed(mine.loc[high, 'difference'])} ({high}); shown in "
         f"{shown or 'none'} of them after correction for all strategies and rotations."
     )
-    n, members = int(mine["n_patients"].max()), len(rows[rows["family"] == "by domain"])
-    if not shown and 2 / 2**n * members > 1 - study.evaluation.level:
-        text += f" With at most {count(n, 'patient')} in a rotation none could have been."
+    if not mine["p"].notna().any():
+        text += f" None was tested: {_untested(int(mine['n_patients'].max()), int(mine['n_seeds'].min()))}."
     return [Sentence(text, "result" if shown else "none")]
 
 

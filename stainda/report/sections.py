@@ -276,8 +276,7 @@ class Sections:
         return {
             "ranks": self._figures(("critical_difference", "effects")),
             "effects": write.try_table("Sizes of effects", lambda: insight_tables.effects(view, PRIMARY)),
-            "models": self._figures(("variance", "mixed_model")),
-            "mixed": write.try_table("Mixed model", lambda: insight_tables.mixed_model(view, PRIMARY)),
+            "models": self._figures(("variance",)),
             "gap": self._figures(("domain_gap",)),
         }
 

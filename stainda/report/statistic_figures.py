@@ -1,4 +1,4 @@
-"""Figures of the statistics: ranks, paired patients, sizes of effects, variance, the mixed model."""
+"""Figures of the statistics: ranks, paired patients, sizes of effects, variance."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from stainda.evaluation.ranking import Ranking
@@ -26,8 +25,7 @@ from stainda.report.figures import (
     panels,
     strategy_axis,
 )  # fmt: skip
-from stainda.report.labels import LINE_MM, TITLE_LETTERS, broken, letters_in, lines, row_mm
-from stainda.report.off_scale import draw_interval
+from stainda.report.labels import LINE_MM, broken, letters_in, lines, row_mm
 
 MOST_IN_A_DIAGRAM = 20
 VARIANCE_LOOK = {
@@ -38,8 +36,8 @@ VARIANCE_LOOK = {
 def critical_difference(ranking: Ranking, names: Sequence[str], look: Look) -> Figure:
     """Mean ranks with bars over strategies that were not shown to differ (Demšar 2006).
 
-    With more than :data:`MOST_IN_A_DIAGRAM` strategies the same is drawn as one line per strategy in the order of the
-    study: strategies whose lines, as long as the critical difference, do not overlap were shown to differ.
+    With more than :data:`MOST_IN_A_DIAGRAM` strategies the ranks alone are drawn, one line per strategy in the order of
+    the study.
     """
     with mpl.rc_context(STYLE):
         if len(names) > MOST_IN_A_DIAGRAM:
@@ -53,13 +51,12 @@ def critical_difference(ranking: Ranking, names: Sequence[str], look: Look) -> F
         figure, place = new_figure(20 + 4.6 * (down * apart + bars))
         pad = 0.06 * max(k - 1, 1)
         place.set_xlim(1 - 0.5 * max(k - 1, 1), k + 0.5 * max(k - 1, 1))
-        place.set_ylim(-(bars + down * apart + 0.3), 3.2)
+        place.set_ylim(-(bars + down * apart + 0.3), 1.4)
         place.axis("off")
         place.plot([1, k], [0, 0], color=INK, linewidth=0.8)
         for tick in range(1, k + 1):
             place.plot([tick, tick], [0, 0.25], color=INK, linewidth=0.8)
             place.text(tick, 0.4, str(tick), ha="center", va="bottom", fontsize=7.5)
-        _scale_bar(place, ranking.critical_difference, k)
         for index, group in enumerate(groups):
             ends = ranking.ranks[group]
             y = -0.45 - 0.42 * index
@@ -77,23 +74,12 @@ def critical_difference(ranking: Ranking, names: Sequence[str], look: Look) -> F
         return figure
 
 
-def _scale_bar(place: Axes, difference: float, k: int) -> None:
-    width = min(difference, k - 1)
-    place.plot([1, 1 + width], [2.0, 2.0], color=INK, linewidth=1)
-    for x in (1, 1 + width):
-        place.plot([x, x], [1.8, 2.2], color=INK, linewidth=1)
-    words = f"critical difference {difference:.2f}" + (" (wider than the axis)" if difference > k - 1 else "")
-    place.text(1, 2.35, words, ha="left", va="bottom", fontsize=7.5)
-
-
 def _rank_lines(ranking: Ranking, names: Sequence[str], look: Look) -> Figure:
     figure, place = new_figure(16 + row_mm(look.beside(names), 4.6) * len(names), 150)
-    half = ranking.critical_difference / 2
     for y, name in enumerate(names):
-        row = pd.Series({"mean": ranking.ranks[y], "low": ranking.ranks[y] - half, "high": ranking.ranks[y] + half})
-        draw_interval(place, row, y, look.colour(name), look.marker(name))
+        place.plot(ranking.ranks[y], y, look.marker(name), markersize=4.2, color=look.colour(name))
     strategy_axis(place, names, look)
-    place.set_xlabel("mean rank over patients (1 is best); lines as long as the critical difference")
+    place.set_xlabel("mean rank over patients (1 is best)")
     place.grid(axis="x")
     return figure
 
@@ -189,23 +175,7 @@ def variance_bars(table: pd.DataFrame, look: Look) -> Figure:
         return figure
 
 
-def mixed_terms(table: pd.DataFrame, look: Look, axis: str) -> Figure:
-    """Estimates of the mixed model with their Wald intervals."""
-    with mpl.rc_context(STYLE):
-        rows = table[np.isfinite(table["low"]) & (table["term"] != "intercept")]
-        terms = [str(term).partition(": ")[2] for term in rows["term"]]
-        height = row_mm([broken(look.title(term), TITLE_LETTERS - 8) for term in terms], 4.8)
-        figure, place = new_figure(16 + height * len(rows), 140)
-        titles = []
-        for y, row in enumerate(rows.to_dict("records")):
-            factor, _, level = str(row["term"]).partition(": ")
-            titles.append(broken(look.title(level) if factor == "strategy" else f"{factor} {level}", TITLE_LETTERS))
-            colour = look.colour(level) if factor == "strategy" else MUTED
-            marker = look.marker(level) if factor == "strategy" else "^"
-            draw_interval(place, pd.Series(row).rename({"estimate": "mean"}), y, colour, marker)
-        place.axvline(0, color=INK, linewidth=0.7, zorder=0)
-        place.set_yticks(range(len(titles)), titles)
-        place.set_ylim(len(titles) - 0.4, -0.6)
-        place.set_xlabel(axis)
-        place.grid(axis="x")
-        return figure
+def _wrapped(words: str, width: int) -> str:
+    import textwrap
+
+    return "\n".join(textwrap.wrap(words, width)[:3])

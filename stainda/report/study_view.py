@@ -10,12 +10,14 @@ import pandas as pd
 
 from stainda.errors import RecordError
 from stainda.evaluation import MEASURES, Analysis, Measure, analyse, chosen_records
+from stainda.evaluation.crossed import INTERVAL, THESE_TRAININGS
 from stainda.evaluation.groups import group_of
 from stainda.evaluation.insights import Insights, insights
 from stainda.evaluation.selection import DEFAULT_RULE
 from stainda.evaluation.summary import ALL_SOURCES, ALL_TARGETS
 from stainda.report.figures import Look
 from stainda.report.run import Run
+from stainda.report.tables import spread_words
 from stainda.report.words import PRIMARY, count, headline, measure_title, percent
 
 
@@ -162,8 +164,9 @@ def sample(rows: pd.DataFrame, level: str, overall: bool = False) -> str:
     noun = ("test patient" if counts[-1] == 1 else "test patients") + ("" if overall else " per domain")
     if counts[-1] == 1:
         return f"{people} {noun}: no intervals; hollow marks."
-    hollow = " Hollow marks: a single patient, no interval." if counts[0] == 1 else ""
-    return f"Marks: means over patients; lines: {level} patient-bootstrap intervals; {people} {noun}.{hollow}"
+    hollow = " Hollow marks: no interval." if not shown["interval_kind"].isin([INTERVAL, THESE_TRAININGS]).all() else ""
+    lines = spread_words(shown["interval_kind"], level)
+    return f"Marks: means over patients; lines: {lines}; {people} {noun}.{hollow}"
 
 
 def set_apart(view: View, names: Iterable[str]) -> str:

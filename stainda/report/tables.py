@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
+
+from stainda.evaluation.bootstrap import FEW_PATIENTS
+from stainda.evaluation.crossed import INTERVAL, RANGE, THESE_TRAININGS
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,23 @@ def span(low: Any, high: Any, digits: int = 2) -> str:
     """``low to high``; empty where there is no interval."""
     ends = decimal(low, digits), decimal(high, digits)
     return f"{ends[0]} to {ends[1]}" if all(ends) else ""
+
+
+def ends(row: Any, digits: int = 2, scale: float = 1.0) -> str:
+    """``low to high`` of a row of results, said to be a range where it is the range of the patients."""
+    shown = span(scale * row["low"], scale * row["high"], digits)
+    return f"range {shown}" if shown and row["interval_kind"] == RANGE else shown
+
+
+def spread_words(kinds: Iterable[str], level: str) -> str:
+    """What the ends beside some means are, by their ``interval_kind``."""
+    said = {
+        INTERVAL: f"{level} intervals over patients and trainings",
+        THESE_TRAININGS: f"{level} intervals over patients, for these trainings only",
+        RANGE: f"ranges of fewer than {FEW_PATIENTS} patients, no intervals",
+    }
+    found = set(kinds)
+    return "; ".join(text for kind, text in said.items() if kind in found) or "no intervals"
 
 
 def p_value(value: Any) -> str:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from stainda.evaluation.bootstrap import FEW_PATIENTS
+from stainda.evaluation.crossed import RANGE, THESE_TRAININGS
 from stainda.evaluation.groups import FEW_FAMILY, contenders, few_labels
 from stainda.evaluation.metrics import MEASURES
 from stainda.evaluation.selection import DEFAULT_RULE
@@ -120,8 +122,19 @@ def _without_targets(run: Run, results: pd.DataFrame) -> list[Sentence]:
 
 
 def _score(row: pd.Series, level: float) -> str:
-    interval = span(row["low"], row["high"])
-    return f"{decimal(row['mean'])} ({percent(level)} interval {interval})" if interval else decimal(row["mean"])
+    spread = spread_of(row, level)
+    return f"{decimal(row['mean'])} ({spread})" if spread else decimal(row["mean"])
+
+
+def spread_of(row: pd.Series, level: float, digits: int = 2, scale: float = 1.0, unit: str = "") -> str:
+    """What the ends of a row are and where they lie; empty where there are none."""
+    shown = span(scale * row["low"], scale * row["high"], digits)
+    if not shown:
+        return ""
+    if row["interval_kind"] == RANGE:
+        return f"patients from {shown}{unit}"
+    these = " for these trainings" if row["interval_kind"] == THESE_TRAININGS else ""
+    return f"{percent(level)} interval{these} {shown}{unit}"
 
 
 def _loss_of_the_baseline(run: Run, results: pd.DataFrame) -> list[Sentence]:
@@ -177,9 +190,12 @@ def _best_against_baseline(run: Run, analysis: Analysis, without: pd.DataFrame, 
 
     def against_base(strategy: str) -> str:
         row = rows.loc[strategy]
-        interval = span(row["low"], row["high"])
-        spread = f", {percent(study.evaluation.level)} interval {interval}" if interval else ""
-        return f"{signed(row['difference'])} (paired by patient{spread}; {_p(row['p_holm'], len(rows))}"
+        spread = spread_of(row, study.evaluation.level)
+        parts = [
+            f"paired by patient{', ' * bool(spread)}{spread}",
+            _p(row["p_holm"], int(rows["p_holm"].notna().sum())),
+        ]
+        return f"{signed(row['difference'])} ({'; '.join(filter(None, parts))}"
 
     if top["difference"] <= 0:
         others = count(len(rows), "other strategy")
@@ -208,12 +224,15 @@ def _best_against_baseline(run: Run, analysis: Analysis, without: pd.DataFrame, 
                 )
             )
     else:
+        why = _untested(int(top["n_patients"]), int(top["n_seeds"]))
+        said = f"No difference to {base} can be shown: {why}. " if why else ""
+        if not why:
+            said = f"No difference to {base} could be shown with {count(int(top['n_patients']), 'patient')} and "
+            said += f"{count(int(top['n_seeds']), 'training')} each. "
         out = [
             Sentence(
-                f"No difference to {base} could be shown with {count(int(top['n_patients']), 'patient')}. "
-                f"The highest mean is that of {name}, {against_base(best)}); "
-                f"{_how_many_higher(analysis, best, study.baseline)}."
-                + _impossible(len(rows), int(top["n_patients"]), alpha),
+                f"{said}The highest mean is that of {name}, {against_base(best)}); "
+                f"{_how_many_higher(analysis, best, study.baseline)}.",
                 "none",
             )
         ]
@@ -229,19 +248,19 @@ def _best_against_baseline(run: Run, analysis: Analysis, without: pd.DataFrame, 
 
 
 def _p(p: float, members: int) -> str:
+    """Empty where nothing was tested."""
     shown = p_value(p)
+    if not shown:
+        return ""
     sign = "" if shown.startswith("<") else "= "
     return f"p {sign}{shown}" + (f" after Holm's correction for {members} comparisons" if members > 1 else "")
 
 
-def _impossible(members: int, n: int, alpha: float) -> str:
-    smallest = 2 / 2**n * members
-    if n > 14 or smallest <= alpha:
-        return ""
-    return (
-        f" With {count(n, 'patient')} and {count(members, 'comparison')} no difference, however large, could have "
-        f"reached p ≤ {alpha:.2g}."
-    )
+def _untested(n: int, trainings: int) -> str:
+    """Why nothing is tested; empty where it is."""
+    if n < FEW_PATIENTS:
+        return f"{count(n, 'patient')} are too few for a test" if n > 1 else "one patient allows no test"
+    return "with one training of each strategy, chance in training cannot be told from a difference" * (trainings < 2)
 
 
 def _how_many_higher(analysis: Analysis, strategy: str, baseline: str) -> str:
@@ -282,13 +301,15 @@ def _with_few_labels(run: Run, analysis: Analysis, defined: pd.DataFrame, n: int
         if n == 1:
             text += f"{signed(row['difference'])} against {base}, on this patient."
         else:
-            interval = span(row["low"], row["high"])
-            spread = f", {percent(study.evaluation.level)} interval {interval}" if interval else ""
-            shown = "" if row["p_holm"] <= alpha else "; no difference could be shown"
-            text += (
-                f"{signed(row['difference'])} against {base} (paired by patient{spread}; "
-                f"{_p(row['p_holm'], len(rows))}{shown})."
-            )
+            spread = spread_of(pd.Series(row), study.evaluation.level)
+            parts = [
+                f"paired by patient{', ' * bool(spread)}{spread}",
+                _p(row["p_holm"], int(rows["p_holm"].notna().sum())),
+            ]
+            if not row["p_holm"] <= alpha:
+                why = _untested(int(row["n_patients"]), int(row["n_seeds"]))
+                parts.append(f"not tested: {why}" if why else "no difference could be shown")
+            text += f"{signed(row['difference'])} against {base} ({'; '.join(filter(None, parts))})."
         out.append(Sentence(text))
     if len(rows) > MOST_FEW:
         more = count(len(rows) - MOST_FEW, "more strategy").replace("one more strategy", "One more strategy")
@@ -313,8 +334,8 @@ def _gap(run: Run, analysis: Analysis) -> list[Sentence]:
     if len(gaps):
         top = gaps.loc[gaps["gap_closed"].idxmax()]
         if top["gap_closed"] > 0:
-            interval = span(100 * top["low"], 100 * top["high"], 0)
-            spread = f" ({percent(run.study.evaluation.level)} interval {interval} %)" if interval else ""
+            interval = spread_of(top, run.study.evaluation.level, 0, 100, " %")
+            spread = f" ({interval})" if interval else ""
             text += (
                 f" Of the gap between the baseline and that ceiling, {run.label(top['strategy'])} closes most{among}: "
                 f"{decimal(100 * top['gap_closed'], 0)} %{spread}, the largest share picked on these test patients."
@@ -342,11 +363,12 @@ def _worst_domain(run: Run, analysis: Analysis, without: pd.DataFrame) -> list[S
 def _cautions(run: Run, analysis: Analysis, defined: pd.DataFrame, n: int) -> list[Sentence]:
     out: list[Sentence] = []
     alpha = 1 - run.study.evaluation.level
-    if 1 < n < 6:
+    if 1 < n < FEW_PATIENTS:
         out.append(
             Sentence(
-                f"There are only {count(n, 'test patient')}. Intervals from so few are too narrow, and no test can "
-                f"give p below {2 / 2**n:.3g}.",
+                f"There are only {count(n, 'test patient')}. From so few no interval keeps its promise and nothing is "
+                f"tested: the page gives the range of the patients. From {FEW_PATIENTS} patients on there are "
+                "intervals.",
                 "caution",
             )
         )
@@ -355,17 +377,25 @@ def _cautions(run: Run, analysis: Analysis, defined: pd.DataFrame, n: int) -> li
         out.append(
             Sentence(
                 f"The best of {len(without)} strategies was picked on the test patients it is reported on, so its "
-                f"lead is overestimated. The tests are corrected for that (p ≤ {alpha:.2g} after Holm), the mean is "
-                "not.",
+                f"lead is overestimated. Tests are corrected for that (p ≤ {alpha:.2g} after Holm), the mean is not.",
                 "caution",
             )
         )
     seeds = int(defined["n_seeds"].min())
-    if seeds < 3:
+    if seeds < 2:
         out.append(
             Sentence(
-                f"Each strategy was trained with {count(seeds, 'seed')}; how much training itself varies is "
-                + ("not known." if seeds < 2 else "hardly known, and no interval here contains it."),
+                "A strategy has one training, so how much training itself varies is not known: intervals hold for "
+                "these "
+                "trainings only, and no strategy is called better.",
+                "caution",
+            )
+        )
+    elif seeds < 3:
+        out.append(
+            Sentence(
+                "A strategy has two trainings. Intervals and tests contain how training varies, but from two it is "
+                "hardly known, so they are wide.",
                 "caution",
             )
         )

@@ -22,11 +22,11 @@ ROTATION_COLUMNS = (
 )  # fmt: skip
 MATRIX_COLUMNS = (
     "strategy", "rotation", "sources", "target", "role", "class", "measure", "mean", "low", "high", "n_patients",
-    "n_seeds",
+    "n_seeds", "interval_kind",
 )  # fmt: skip
 OVERALL_COLUMNS = (
     "strategy", "measure", "mean", "low", "high", "difference", "difference_low", "difference_high", "p", "p_holm",
-    "gap_closed", "gap_closed_low", "gap_closed_high", "n_patients", "n_rotations", "note",
+    "gap_closed", "gap_closed_low", "gap_closed_high", "n_patients", "n_seeds", "n_rotations", "interval_kind", "note",
 )  # fmt: skip
 PRIMARY = "dice"
 
@@ -151,12 +151,11 @@ def _chosen(turn: Turn, records: pd.DataFrame) -> pd.DataFrame:
 
 def _pooled(group: str, members: Sequence[Turn], chosen: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """results.csv of the folds of one set of sources as one cohort."""
-    import pandas as pd
-
     from stainda.evaluation import summarise
+    from stainda.evaluation.rotations import joined_trainings
     from stainda.evaluation.selection import DEFAULT_RULE
 
-    records = pd.concat([chosen[turn.name] for turn in members], ignore_index=True)
+    records = joined_trainings([chosen[turn.name] for turn in members])
     table = summarise(records, None, members[0].config)
     table = table[table["selection"] == DEFAULT_RULE].reset_index(drop=True)
     table.insert(0, "rotation", group)
@@ -199,7 +198,11 @@ def _overall(turns: Sequence[Turn], records: dict[str, pd.DataFrame], config: St
                                                       found.analysis.gaps))  # fmt: skip
     rows = []
     for name, result in results.iterrows():
-        row = {"strategy": name, "measure": PRIMARY, **{key: result[key] for key in ("mean", "low", "high")}}
+        row = {
+            "strategy": name,
+            "measure": PRIMARY,
+            **{key: result[key] for key in ("mean", "low", "high", "interval_kind")},
+        }
         if name in differences.index:
             apart = differences.loc[name]
             row |= {"difference": apart["difference"], "difference_low": apart["low"], "difference_high": apart["high"]}
@@ -208,7 +211,8 @@ def _overall(turns: Sequence[Turn], records: dict[str, pd.DataFrame], config: St
             closed = gaps.loc[name]
             row |= {"gap_closed": closed["gap_closed"], "gap_closed_low": closed["low"]}
             row |= {"gap_closed_high": closed["high"]}
-        row |= {"n_patients": int(result["n_patients"]), "n_rotations": found.rotations_of(str(name), PRIMARY)}
+        row |= {"n_patients": int(result["n_patients"]), "n_seeds": int(result["n_seeds"])}
+        row |= {"n_rotations": found.rotations_of(str(name), PRIMARY)}
         rows.append({**row, "note": result["note"]})
     return [{key: _cell(value) for key, value in row.items()} for row in rows]
 

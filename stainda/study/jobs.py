@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from stainda.cohort import Cohort, Section
 from stainda.config import EvaluationConfig
 from stainda.errors import StaindaError
@@ -208,6 +210,7 @@ def score_job(folder: Path, request: JobRequest) -> None:
     from stainda.files import write_csv
     from stainda.patches.cutting import IGNORE_CLASSES
     from stainda.prediction import load_predictor
+    from stainda.prediction.regions import tissue_pixels
     from stainda.study.block_agreement import agree_in_blocks
 
     classes = request.job.task.classes
@@ -236,15 +239,18 @@ def score_job(folder: Path, request: JobRequest) -> None:
             "slide": section.slide,
             "split": "val" if section.split == "val" else "test",
         }
-        labels = None
+        labels = tissue_map = None
         for checkpoint, predictor in predictors.items():
             region, mpp = _region(predictor, section)
             found = predictor.probabilities_region(region, domain, section.slide, mpp)
             if labels is None:
                 height, width = found.array.shape[1:]
                 labels = rasterise(truth, classes, found.x, found.y, width, height, found.downsample, ignored)
+                tissue_map = resized(tissue_pixels(region), height, width)
             agreed = agreements[checkpoint]
             objects = predictor.objects(found) if agreed is None else agreed.objects[section.slide]
+            candidates = predictor.candidates(found, objects)
+            point_px = None if mpp is None else request.evaluation.point_um / mpp
             scores = score_slide(
                 found.array,
                 labels,
@@ -255,6 +261,9 @@ def score_job(folder: Path, request: JobRequest) -> None:
                 threshold=predictor.threshold,
                 ignored=ignored,
                 um_per_px=None if mpp is None else mpp * found.downsample,
+                tissue=tissue_map,
+                candidates=candidates,
+                point_px=point_px,
             )
             tables.append(make_records(scores, checkpoint=checkpoint, **where))
             if checkpoint == "best":
@@ -262,11 +271,18 @@ def score_job(folder: Path, request: JobRequest) -> None:
                 write_geojson(objects, path, bounds=bounds_of_file(section.path))
                 here = {**where, "checkpoint": checkpoint}
                 tissue = None if mpp is None else region.tissue_area * mpp**2
-                all_objects += object_rows(truth, objects, classes, mpp, tissue, here, ignored)
-                all_probabilities += probability_rows(found.array, labels, classes, here)
+                all_objects += object_rows(truth, objects, classes, mpp, tissue, here, ignored, candidates, point_px)
+                all_probabilities += probability_rows(found.array, labels, classes, here, tissue_map)
     write_evidence(all_objects, OBJECT_COLUMNS, folder / "objects.parquet")
     write_evidence(all_probabilities, PROBABILITY_COLUMNS, folder / "probabilities.parquet")
     write_records(gather_records(tables), folder / "records.parquet")
+
+
+def resized(mask: np.ndarray, height: int, width: int) -> np.ndarray:
+    """A mask at another number of pixels, each that of the nearest: a map of cells is coarser than its region."""
+    rows = np.minimum((np.arange(height) + 0.5) * mask.shape[0] / height, mask.shape[0] - 1).astype(int)
+    columns = np.minimum((np.arange(width) + 0.5) * mask.shape[1] / width, mask.shape[1] - 1).astype(int)
+    return mask[rows[:, None], columns]
 
 
 _KEPT_PIXELS = 256 * 2**20

@@ -77,7 +77,7 @@ class ScoringKeys:
             truth = (folder.own / f"{one.slide}.geojson").read_bytes()
             about = [one.slide, one.patient, one.stain, one.centre, scored.domain(one), one.split, one.mpp]
             rows.append([*about, fingerprint(one.path), hashlib.sha256(truth).hexdigest()])
-        self._shared = [SCORING, evaluation.iou, rows]
+        self._shared = [SCORING, evaluation.iou, evaluation.point_um, rows]
 
     def of(self, job: Job) -> str:
         from stainda.strategies import build

@@ -21,6 +21,7 @@ from stainda.config import StudyConfig
 from stainda.errors import StaindaError
 from stainda.files import ASIDE, link_or_copy, write_csv
 from stainda.progress import Progress
+from stainda.randomness import seed_for
 from stainda.registration.results import file_name
 from stainda.study.answerable import refuse_unanswerable
 from stainda.study.budget import budget_sentences, budgets, write_budget
@@ -166,7 +167,7 @@ class RotationRun(StudyRun):
         title = f"{config.title or config.study}: {rotation.name.replace('_', ' ')}"
         changes: dict[str, Any] = {
             "title": title, "protocol": rotation.protocol, "manifest": (folder.root / "manifest.csv").resolve(),
-            "data": None, "phantom": None,
+            "data": None, "phantom": None, "seed": rotation_seed(config.seed, rotation.name),
         }  # fmt: skip
         super().__init__(config.model_copy(update=changes), folder, progress)
         self.root, self.rotation, self.first = root, rotation, first
@@ -206,6 +207,15 @@ class RotationRun(StudyRun):
             _share_file(self.first.annotations / name, self.folder.annotations / name)
         if (self.first.root / "review").is_dir():
             share(self.first.root / "review", self.folder.root / "review", exact=True, link=False)
+
+
+def rotation_seed(seed: int, name: str) -> int:
+    """The first seed of a rotation's trainings; further ones count up from it.
+
+    Each rotation has its own: with the same seeds their trainings would start alike, and a lucky start would count as
+    often as there are rotations.
+    """
+    return seed_for(seed, "rotation", name) % 1_000_000_000
 
 
 def rotation_folder(root: RunFolder, name: str) -> RunFolder:

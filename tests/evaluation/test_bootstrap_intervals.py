@@ -9,6 +9,7 @@ import pytest
 from scipy import stats
 
 from stainda.evaluation import dice, intervals, nested_interval, resampling_weights, weighted_means
+from stainda.evaluation.bootstrap import quantile_interval
 
 
 def rng(seed=0):
@@ -96,3 +97,22 @@ def test_a_thousand_resamples_of_a_large_study_take_a_blink():
     start = time.perf_counter()
     intervals(scores, rng(), resamples=1000)
     assert time.perf_counter() - start < 0.2
+
+
+@pytest.mark.parametrize("n", [6, 9, 40])
+def test_the_expanded_interval_is_read_at_hesterbergs_level(n):
+    resampled = np.linspace(0, 1, 100_001)[:, None]  # a quantile is its own level
+    low, high = quantile_interval(resampled, np.zeros((n, 1)), 0.95, "expanded")
+    level = stats.norm.cdf(-np.sqrt(n / (n - 1)) * stats.t.ppf(0.975, n - 1))
+    assert low[0] == pytest.approx(level, rel=1e-6) and high[0] == pytest.approx(1 - level, rel=1e-6)
+
+
+def test_the_bias_correction_by_hand():
+    scores = np.array([0.1, 0.2, 0.3, 0.9])[:, None]
+    resampled = np.linspace(0, 1, 10_001)[:, None]
+    low, _ = quantile_interval(resampled, scores, 0.95, "bca")
+    gap = -(((scores.sum() - scores[:, 0]) / 3) - ((scores.sum() - scores[:, 0]) / 3).mean())
+    acceleration = (gap**3).sum() / (6 * (gap**2).sum() ** 1.5)
+    bias = stats.norm.ppf((resampled < scores.mean()).mean() + 0.5 * (resampled == scores.mean()).mean())
+    z = bias + stats.norm.ppf(0.025)
+    assert low[0] == pytest.approx(stats.norm.cdf(bias + z / (1 - acceleration * z)), abs=1e-6)

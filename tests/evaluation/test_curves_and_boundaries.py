@@ -84,7 +84,8 @@ def test_an_edge_made_by_an_ignored_region_is_no_outline():
     ignored[:, 25:] = True
     found = surface_distances(truth, truth & ~ignored, ignored=ignored)
     assert found.hausdorff_95 == 0
-    assert np.isnan(surface_distances(truth, np.zeros_like(truth)).mean)
+    nothing = surface_distances(truth, np.zeros_like(truth), 2.0)
+    assert nothing.mean == nothing.hausdorff_95 == pytest.approx(2 * np.hypot(*truth.shape))
     wholly = surface_distances(truth, truth, ignored=np.ones_like(truth))
     assert np.isnan(wholly.hausdorff_95)
 

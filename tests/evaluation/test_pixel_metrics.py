@@ -40,7 +40,7 @@ def test_two_shifted_discs_have_the_dice_of_the_formula():
     ("truth", "predicted", "expected"),
     [
         (0, 0, {"dice": np.nan, "iou": np.nan, "precision": np.nan, "recall": np.nan}),
-        (1, 0, {"dice": 0, "iou": 0, "precision": np.nan, "recall": 0}),
+        (1, 0, {"dice": 0, "iou": 0, "precision": 0, "recall": 0}),
         (0, 1, {"dice": 0, "iou": 0, "precision": 0, "recall": np.nan}),
         (1, 1, {"dice": 1, "iou": 1, "precision": 1, "recall": 1}),
         (255, 1, {"dice": np.nan, "iou": np.nan, "precision": np.nan, "recall": np.nan}),

@@ -4,8 +4,9 @@ import geopandas as gpd
 import numpy as np
 import pandas as pd
 import pytest
-from shapely import box
+from shapely import Point, box
 
+from stainda.errors import RecordError
 from stainda.evaluation import (
     Ranked,
     average_precision,
@@ -18,8 +19,9 @@ from stainda.evaluation import (
     probability_rows,
     ranked_at,
     ranked_detections,
+    score_slide,
 )
-from stainda.evaluation.detection import COCO_THRESHOLDS
+from stainda.evaluation.detection import COCO_THRESHOLDS, aggregated_jaccard
 
 
 def random_slide(rng, size=200):
@@ -130,3 +132,123 @@ def test_pixels_by_probability_leave_out_what_is_ignored():
     counts = probability_counts(table)
     assert counts.positive.sum() == 2 and counts.negative.sum() == 3
     assert (counts.positive[12], counts.negative[12]) == (1, 1)
+
+
+def test_glass_is_scored_neither_for_nor_against():
+    """A slide of 90 % glass once had an error of .026 where its tissue has .257."""
+    rng = np.random.default_rng(0)
+    truth = np.zeros((20, 100), np.uint8)
+    truth[:, :10] = rng.random((20, 10)) < 0.3
+    tissue = np.zeros(truth.shape, bool)
+    tissue[:, :10] = True
+    probabilities = np.zeros((1, 20, 100))
+    probabilities[0][tissue] = 0.56
+    table = pd.DataFrame(probability_rows(probabilities, truth, ("glomerulus",), {"slide": "a"}, tissue))
+    counts = probability_counts(table)
+    assert counts.positive.sum() + counts.negative.sum() == 200
+    error = abs(truth[tissue].mean() - 0.56)
+    assert counts.calibration_error == pytest.approx(error)
+    values = {one.measure: one.value for one in score_slide(probabilities, truth, ("glomerulus",), tissue=tissue)}
+    assert values["ece"] == pytest.approx(error) and values["auroc"] == 0.5
+    whole = {one.measure: one.value for one in score_slide(probabilities, truth, ("glomerulus",))}
+    assert whole["ece"] < 0.15 * error and whole["auroc"] > 0.9, "what glass would make of it"
+    truth[0, 50] = 1
+    table = pd.DataFrame(probability_rows(probabilities, truth, ("glomerulus",), {"slide": "a"}, tissue))
+    assert probability_counts(table).positive.sum() == truth.sum(), "an annotated pixel counts wherever it lies"
+
+
+def test_the_ranking_is_made_of_all_candidates_of_all_slides():
+    where = {name: "x" for name in ("study", "strategy", "checkpoint", "job", "stain", "centre", "domain", "split")}
+    truth = shapes([box(0, 0, 10, 10), box(50, 0, 60, 10)])
+    used, faint = shapes([box(0, 0, 10, 10)], [0.8]), shapes([box(0, 0, 10, 10), box(50, 0, 60, 10)], [0.8, 0.1])
+    empty = shapes([], [])
+    rows = []
+    for slide, there, found, every in (
+        ("a", truth, used, faint),
+        ("b", shapes([]), empty, shapes([box(0, 0, 9, 9)], [0.3])),
+    ):
+        rows += object_rows(
+            there, found, ("glomerulus",), 1.0, 1e6, {**where, "slide": slide, "patient": "p"}, None, every
+        )
+    ranked = ranked_at(pd.DataFrame(rows))
+    assert ranked.score.tolist() == [0.8, 0.3, 0.1] and ranked.hit.tolist() == [True, False, True]
+    assert average_precision(ranked) == pytest.approx((51 + 50 * 2 / 3) / 101)
+    assert counts_and_areas(pd.DataFrame(rows), ["patient"])["found"].tolist() == [1], (
+        "counts are of the objects in use"
+    )
+    old = pd.DataFrame([row for row in rows if row["kind"] != "candidate"])
+    with pytest.raises(RecordError, match="no candidates below the threshold"):
+        ranked_at(old)
+    nothing = np.zeros((4, 4), np.uint8)
+    scored = score_slide(nothing, nothing, ("glomerulus",), used, truth, candidates=faint)
+    scores = {one.measure: one.value for one in scored}
+    assert scores["ap50"] == 1 and scores["object_recall"] == 0.5
+
+
+def test_an_annotated_point_is_hit_by_the_nearest_centre_within_the_distance():
+    points = shapes([Point(0, 0), Point(100, 0), Point(200, 0)])
+    found = shapes([box(1, -5, 11, 5), box(-1, -1, 1, 1), box(108, -5, 118, 5)], [0.9, 0.5, 0.7])
+    matching = match_objects(points, found, 0.5, point_px=10)
+    assert matching.truth.tolist() == [1, -1, -1], "the nearer of two; one of 13 px is too far"
+    assert matching.predicted.tolist() == [-1, 0, -1] and matching.iou[0] == 1
+    assert match_objects(points, found, 0.5, point_px=13).hits == 2
+    assert match_objects(points, found, 0.5).truth.tolist() == [-2, -2, -2], "without a distance points are left out"
+    ranked = ranked_detections(points, found, found["score"].to_numpy(), 0.5, matching, 10)
+    assert ranked.n_truth == 3 and ranked.hit.tolist() == [True, False, False]
+
+
+def kumar(truth: np.ndarray, found: np.ndarray) -> float:
+    """The algorithm of the paper on label maps, written down again."""
+    intersection = union = 0
+    used = set()
+    for name in [one for one in np.unique(truth) if one]:
+        mine = truth == name
+        names = [one for one in np.unique(found[mine]) if one]
+        if not names:
+            union += mine.sum()
+            continue
+        best = max(names, key=lambda one: (mine & (found == one)).sum() / (mine | (found == one)).sum())
+        intersection += (mine & (found == best)).sum()
+        union += (mine | (found == best)).sum()
+        used.add(best)
+    union += sum((found == one).sum() for one in np.unique(found) if one and one not in used)
+    return intersection / union
+
+
+def test_the_aggregated_jaccard_index_by_hand_and_by_a_second_implementation():
+    truth, found = [box(0, 0, 10, 10), box(50, 0, 60, 10)], [box(2, 0, 12, 10), box(90, 0, 95, 4)]
+    # 80 in common of 120; 100 missed; 20 that nobody took
+    assert aggregated_jaccard(truth, found, match_objects(truth, found)) == pytest.approx(80 / (120 + 100 + 20))
+    assert np.isnan(aggregated_jaccard([], [], match_objects([], [])))
+    assert aggregated_jaccard([], found, match_objects([], found)) == 0
+    ignored = [box(45, -5, 100, 20)]
+    assert aggregated_jaccard(truth, found, match_objects(truth, found, ignored=ignored)) == pytest.approx(80 / 120)
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        maps = np.zeros((2, 60, 60), int)
+        for one in maps:
+            for name in range(1, 9):
+                y, x, h, w = *rng.integers(0, 50, 2), *rng.integers(3, 12, 2)
+                part = one[y : y + h, x : x + w]
+                if not part.any():
+                    part[:] = name
+        sides = []
+        for one in maps:
+            places = [np.argwhere(one == name) for name in np.unique(one) if name]
+            sides.append([box(p[:, 1].min(), p[:, 0].min(), p[:, 1].max() + 1, p[:, 0].max() + 1) for p in places])
+        expected = kumar(*maps)
+        assert aggregated_jaccard(*sides, match_objects(*sides)) == pytest.approx(expected)
+
+
+def test_finding_nothing_has_the_worst_value():
+    truth = np.zeros((30, 40), np.uint8)
+    truth[5:15, 5:15] = 1
+    nothing = {
+        one.measure: one.value for one in score_slide(np.zeros_like(truth), truth, ("glomerulus",), um_per_px=2.0)
+    }
+    assert nothing["hausdorff_95"] == nothing["surface_distance"] == 100.0, "the diagonal of 30 x 40 pixels of 2 µm"
+    assert nothing["precision"] == 0 == nothing["recall"] == nothing["dice"]
+    false = {one.measure: one.value for one in score_slide(truth, np.zeros_like(truth), ("glomerulus",), um_per_px=2.0)}
+    assert false["hausdorff_95"] == 100.0 and false["precision"] == 0 and np.isnan(false["recall"])
+    empty = score_slide(np.zeros_like(truth), np.zeros_like(truth), ("glomerulus",), um_per_px=2.0)
+    assert all(np.isnan(one.value) for one in empty)

@@ -1,45 +1,55 @@
-"""Ranks against scipy, Nemenyi against Demšar's published table, effect sizes by hand."""
+"""Mean ranks, which pairs differ, and effect sizes by hand."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy import stats
 
-from stainda.evaluation.ranking import effect_sizes, rank_strategies
+from stainda.config import EvaluationConfig
+from stainda.evaluation import difference, holm
+from stainda.evaluation.ranking import Ranking, effect_sizes, rank_strategies
 
-
-def test_friedman_agrees_with_scipy_also_with_ties():
-    rng = np.random.default_rng(0)
-    for scores in (rng.random((12, 5)), np.round(rng.random((12, 4)), 1)):
-        theirs = stats.friedmanchisquare(*scores.T)
-        assert rank_strategies(scores).p == pytest.approx(theirs.pvalue)
-
-
-@pytest.mark.parametrize(("k", "q"), [(2, 1.960), (3, 2.343), (5, 2.728), (10, 3.164)])
-def test_critical_difference_is_that_of_demsars_table(k, q):
-    """Table 5 (a) of Demšar 2006, at 0.05; the critical difference is q sqrt(k (k + 1) / (6 n))."""
-    found = rank_strategies(np.random.default_rng(1).random((14, k)))
-    assert found.critical_difference == pytest.approx(q * np.sqrt(k * (k + 1) / (6 * 14)), abs=2e-3)
+SETTINGS = EvaluationConfig()
 
 
 def test_the_best_has_rank_one_and_groups_join_what_was_not_shown_to_differ():
     rng = np.random.default_rng(2)
-    scores = np.array([0.9, 0.5, 0.89, 0.2]) + rng.normal(0, 0.02, (30, 4))
-    found = rank_strategies(scores)
+    runs = list(np.array([0.9, 0.5, 0.899, 0.2])[:, None, None] + rng.normal(0, 0.02, (4, 3, 30)))
+    found = rank_strategies(runs, 1, SETTINGS)
     assert np.argmin(found.ranks) in (0, 2) and found.ranks[3] == 4
     assert [set(group) for group in found.groups()] == [{0, 2}]
     assert found.pairwise[0, 3] < 0.001 < found.pairwise[0, 2]
+    turned = rank_strategies(runs, -1, SETTINGS)
+    assert turned.ranks == pytest.approx(5 - found.ranks), "a distance: the lowest is best"
 
 
-def test_ranking_of_one_patient_is_refused_and_incomplete_patients_are_told():
-    assert np.isnan(rank_strategies(np.array([[0.2, 0.4]])).p)
-    assert "one patient" in rank_strategies(np.array([[0.2, 0.4]])).note
-    scores = np.random.default_rng(3).random((12, 3))
-    scores[0, 1] = np.nan
-    found = rank_strategies(scores)
-    assert found.n == 11 and "1 patients without a score" in found.note
-    assert rank_strategies(np.full((5, 3), 0.5)).p == 1
+def test_pairs_are_the_tests_over_patients_and_trainings_with_holms_correction():
+    rng = np.random.default_rng(5)
+    runs = [rng.normal(mean, 0.05, (3, 9)) for mean in (0.5, 0.55, 0.62)]
+    found = rank_strategies(runs, 1, SETTINGS)
+    p = [difference(runs[a][..., None], runs[b][..., None], SETTINGS, rng).p[0] for a, b in ((0, 1), (0, 2), (1, 2))]
+    assert found.pairwise[np.triu_indices(3, 1)] == pytest.approx(holm(np.array(p)))
+    assert (np.diag(found.pairwise) == 1).all() and np.array_equal(found.pairwise, found.pairwise.T)
+
+
+def test_a_group_ends_where_any_of_its_members_differ():
+    level = 0.95
+    ranks = np.array([1.0, 2.0, 3.0])
+    pairwise = np.array([[1, 0.5, 0.01], [0.5, 1, 0.5], [0.01, 0.5, 1]])
+    assert Ranking(ranks, pairwise, 9, level, "").groups() == [[0, 1], [1, 2]]
+
+
+def test_ranking_of_few_is_no_test_and_incomplete_patients_are_told():
+    alone = rank_strategies([np.array([[0.2]]), np.array([[0.4]])], 1, SETTINGS)
+    assert np.isnan(alone.ranks).all() and "one patient" in alone.note and alone.n == 1
+    runs = list(np.random.default_rng(3).random((3, 2, 12)))
+    runs[1][1, 0] = np.nan
+    found = rank_strategies(runs, 1, SETTINGS)
+    assert found.n == 11 and "1 patients without a score" in found.note and found.tested
+    few = rank_strategies([one[:, 1:6] for one in runs], 1, SETTINGS)
+    assert few.n == 5 and not few.tested and "5 patients: nothing is tested" in few.note
+    once = rank_strategies([one[:1, 1:] for one in runs], 1, SETTINGS)
+    assert not once.tested and "one training" in once.note and np.isfinite(once.ranks).all()
 
 
 def test_effect_sizes_by_hand():

@@ -1,14 +1,14 @@
-"""Variance components, power, equivalence and mixed models where the truth is put in."""
+"""Variance components, power and equivalence where the truth is put in."""
 
 import numpy as np
-import pandas as pd
 import pytest
 from record_makers import study_records
 from scipy import stats
 
+from stainda.errors import StaindaError
 from stainda.evaluation.domain_gap import lab_distance, linear_cka, optical_density_distance, proxy_a_distance
-from stainda.evaluation.equivalence import bayesian_signed_rank
-from stainda.evaluation.variance import mixed_model, patients_needed, variance_components, variance_table
+from stainda.evaluation.equivalence import posterior
+from stainda.evaluation.variance import patients_needed, variance_components, variance_table
 
 
 def crossed(rng, n_patients, n_domains, n_seeds, sd):
@@ -74,52 +74,17 @@ def test_patients_needed_reach_the_power_in_simulation():
     assert patients_needed(np.array([1.0, 1.0001])) == 2
 
 
-def test_equivalence_of_clear_cases():
-    rng = np.random.default_rng(0)
-    assert bayesian_signed_rank(rng.normal(0.2, 0.02, 10), 0.01, rng).better > 0.99
-    assert bayesian_signed_rank(rng.normal(-0.2, 0.02, 10), 0.01, rng).worse > 0.99
-    assert bayesian_signed_rank(rng.normal(0, 0.002, 10), 0.02, rng).equal > 0.99
-    one = bayesian_signed_rank(np.array([0.3, np.nan]), 0.01, rng)
-    assert one.n == 1 and np.isnan(one.better)
-
-
-def test_equivalence_is_fair_and_symmetric():
-    rng = np.random.default_rng(5)
-    values = rng.normal(0.01, 0.05, 9)
-    ahead = bayesian_signed_rank(values, 0.01, np.random.default_rng(1), samples=20_000)
-    behind = bayesian_signed_rank(-values, 0.01, np.random.default_rng(1), samples=20_000)
-    assert (ahead.better, ahead.worse) == pytest.approx((behind.worse, behind.better), abs=1e-9)
-    assert ahead.worse + ahead.equal + ahead.better == pytest.approx(1)
-    # without a region, the share of samples that favour "better" is close to one-sided certainty of the signed ranks
-    no_rope = bayesian_signed_rank(values, 0.0, np.random.default_rng(2), samples=20_000)
-    p = stats.wilcoxon(values, alternative="greater").pvalue
-    assert no_rope.better == pytest.approx(1 - p, abs=0.08)
-
-
-def scores_of(rng, n_patients=12, effect=0.15, patient_sd=0.1):
-    rows = []
-    for patient in range(n_patients):
-        shift = rng.normal(0, patient_sd)
-        for strategy in ("source_only", "dann"):
-            for stain in ("PAS", "SR"):
-                value = 0.5 + effect * (strategy == "dann") - 0.2 * (stain == "SR") + shift + rng.normal(0, 0.03)
-                rows.append({"value": value, "strategy": strategy, "stain": stain, "centre": "A", "patient": patient})
-    return pd.DataFrame(rows)
-
-
-def test_the_mixed_model_finds_what_was_put_in():
-    found = mixed_model(scores_of(np.random.default_rng(0)), "source_only").set_index("term")
-    row = found.loc["strategy: dann"]
-    assert row["low"] < 0.15 < row["high"] and row["high"] - row["low"] < 0.06
-    assert found.loc["stain: SR", "estimate"] == pytest.approx(-0.2, abs=0.03)
-    assert found.loc["patient (standard deviation)", "estimate"] == pytest.approx(0.1, rel=0.5)
-
-
-def test_the_mixed_model_says_what_it_cannot():
-    few = mixed_model(scores_of(np.random.default_rng(0), n_patients=2), "source_only")
-    assert len(few) == 1 and "at least 3" in few["note"].item() and np.isnan(few["estimate"].item())
-    alone = scores_of(np.random.default_rng(0)).query("strategy == 'dann' and stain == 'PAS'")
-    assert "nothing to compare" in mixed_model(alone, "source_only")["note"].item()
+def test_the_posterior_is_students_distribution_about_the_difference():
+    found = posterior(0.02, 0.01, 5.0, 0.01)
+    t = stats.t(5.0, 0.02, 0.01)
+    assert (found.worse, found.better) == pytest.approx((t.cdf(-0.01), t.sf(0.01)))
+    assert found.worse + found.equal + found.better == pytest.approx(1)
+    back = posterior(-0.02, 0.01, 5.0, 0.01)
+    assert (back.better, back.worse) == pytest.approx((found.worse, found.better))
+    assert posterior(0.0, 1e-4, 5.0, 0.01).equal > 0.999 and posterior(0.3, 0.0, 5.0, 0.01).better == 1
+    assert np.isnan(posterior(0.3, np.nan, np.nan, 0.01).better), "one training: no error to judge by"
+    with pytest.raises(StaindaError, match="region of practical equivalence"):
+        posterior(0.0, 0.1, 5.0, -0.1)
 
 
 def test_distances_of_domains_where_they_are_known():

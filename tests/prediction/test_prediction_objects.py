@@ -7,9 +7,10 @@ import pytest
 
 from stainda.config import TaskConfig
 from stainda.errors import SlideError
-from stainda.prediction.objects import ProbabilityMap, disc_peaks, find_objects
-from stainda.prediction.regions import ArrayRegion
+from stainda.prediction.objects import ProbabilityMap, disc_peaks, find_candidates, find_objects
+from stainda.prediction.regions import ArrayRegion, tissue_pixels
 from stainda.prediction.windows import map_size, slide_window
+from stainda.study.jobs import resized
 
 
 def _discs(centres, radius, size=200):
@@ -108,3 +109,25 @@ def test_the_window_lies_about_the_middle_of_its_cell_and_only_tissue_is_asked_a
             assert out[0, row, column] == expected
             assert abs(at[0] - (row + 0.5) * cell) <= 0.5 and abs(at[1] - (column + 0.5) * cell) <= 0.5
     assert sum(asked) == int((out[0] >= 0).sum())
+
+
+def test_candidates_are_the_objects_and_fainter_ones_beside_them():
+    array = np.zeros((1, 60, 60), np.float32)
+    array[0, 5:15, 5:15], array[0, 3:17, 3:17] = 0, 0.3
+    array[0, 5:15, 5:15] = 0.9
+    array[0, 40:50, 40:50], array[0, 40:50, 5:15], array[0, 20:25, 50:55] = 0.2, 0.07, 0.02
+    found = ProbabilityMap(array, 2.0, 0.0, 0.0, ("a",))
+    task = TaskConfig(classes=("a",))
+    objects = find_objects(found, task, (0.5,), None)
+    every = find_candidates(objects, found, task, (0.5,), None)
+    assert len(objects) == 1 and every["score"].tolist() == pytest.approx([0.9, 0.2, 0.07], abs=1e-6)
+    assert every.geometry.iloc[0].equals(objects.geometry.iloc[0]), "an object keeps the outline it has in use"
+    low = find_objects(found, task, (0.05,), None)
+    assert len(find_candidates(low, found, task, (0.05,), None)) == len(low) == 3, "nothing is looked for below"
+
+
+def test_tissue_of_a_region_is_that_of_its_pixels():
+    mask = np.zeros((4, 6), bool)
+    mask[1, 2:5] = True
+    assert np.array_equal(tissue_pixels(ArrayRegion(np.zeros((4, 6, 3), np.uint8), mask)), mask)
+    assert resized(mask, 2, 3).tolist() == [[False, True, False], [False, False, False]]

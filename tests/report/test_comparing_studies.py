@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import shutil
 
-import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -18,7 +16,7 @@ from stainda.report.comparing import compare_runs, sentences
 
 SMALL = dict(
     test_patients=8, stains=("PAS", "SR", "CD68"), centres=("A",), strategies=("source_only", "dann", "oracle"),
-    registration=False, failed_job=False, seeds=1, trials=1,
+    registration=False, failed_job=False, seeds=2, trials=1,
 )  # fmt: skip
 
 
@@ -53,10 +51,8 @@ def test_the_same_strategy_is_paired_by_patient(pair):
         means.append(dice.groupby(mine["patient"]).mean())
     gain = (means[1] - means[0]).to_numpy()
     assert rows.loc["dann", "difference"] == pytest.approx(gain.mean())
-    signs = np.array(list(itertools.product([-1, 1], repeat=8)))
-    p = np.mean(np.abs(signs @ gain) >= abs(gain.sum()) - 1e-12)
-    assert rows.loc["dann", "p"] == pytest.approx(p) == pytest.approx(2 / 2**8)
-    assert rows.loc["dann", "p_holm"] == pytest.approx(3 * p)
+    assert 0 < rows.loc["dann", "p"] < 0.01 and rows.loc["dann", "interval_kind"] == "interval"
+    assert rows.loc["dann", "p_holm"] == pytest.approx(3 * rows.loc["dann", "p"])
     assert rows.loc["oracle", "difference"] == 0 and rows.loc["oracle", "p"] == 1
     said = " ".join(one.text for one in sentences(found))
     assert "In second shown to be worse than in first by Dice (eight shared patients): DANN" in said

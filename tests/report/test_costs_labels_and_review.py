@@ -37,7 +37,7 @@ def run(tmp_path_factory):
     """Few-shot scores higher than every strategy without target labels."""
     folder = make_run(
         tmp_path_factory.mktemp("costs") / "run", test_patients=8, stains=("PAS", "SR"), strategies=STRATEGIES,
-        failed_job=False, seeds=1, trials=1, costs=True,
+        failed_job=False, seeds=2, trials=1, costs=True,
     )  # fmt: skip
     review_and_annotators(folder)
     return folder
@@ -88,7 +88,7 @@ def test_no_claim_is_made_of_few_shot_where_too_few_patients_could_show_it(tmp_p
     )  # fmt: skip
     one = view(small)
     said = [sentence.text for sentence in answer(one.run, one.analysis)]
-    assert any("few shot" in text and "no difference could be shown" in text for text in said)
+    assert any("few shot" in text and "not tested: four patients are too few for a test" in text for text in said)
     assert any("No other strategy was evaluated" in text for text in said), "there is no contender beside the baseline"
 
 

@@ -69,7 +69,7 @@ def test_a_model_card_says_data_scores_limits_and_how_to_apply(seen):
     assert list(cards) == ["source_only", "dann", "oracle"]
     words = card_text(seen, cards["dann"])
     row = seen.overall().loc["dann"]
-    assert f"| {row['mean']:.2f} ({row['low']:.2f} to {row['high']:.2f}) |" in words
+    assert f"| {row['mean']:.2f} (range {row['low']:.2f} to {row['high']:.2f}) |" in words
     job = seen.run.trials.set_index("strategy").loc["dann", "job"]
     command = shlex.split(cards["dann"].command)
     assert command[:2] == ["stainda", "predict"] and command[3:] == ["SLIDE", "--out", "predictions/"]

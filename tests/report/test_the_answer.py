@@ -16,7 +16,7 @@ RUN = SimpleNamespace(study=STUDY, label=lambda name: name.title())
 def said(monkeypatch, gains: dict[str, tuple[float, float]]) -> list[str]:
     """Sentences for strategies with these differences to the baseline and p after Holm, of 14 patients."""
     monkeypatch.setattr(words, "headline", lambda table: table)
-    common = {"domain": ALL_TARGETS, "family": "overall", "n_patients": 14}
+    common = {"domain": ALL_TARGETS, "family": "overall", "n_patients": 14, "n_seeds": 3, "interval_kind": "interval"}
     differences = pd.DataFrame(
         [
             {"strategy": name, "difference": gain, "low": gain - 0.01, "high": gain + 0.01, "p_holm": p, **common}
@@ -25,7 +25,8 @@ def said(monkeypatch, gains: dict[str, tuple[float, float]]) -> list[str]:
     )
     means = {"plain": 0.79} | {name: 0.79 + gain for name, (gain, _) in gains.items()}
     without = pd.DataFrame(
-        [{"mean": mean, "low": np.nan, "high": np.nan} for mean in means.values()], index=list(means)
+        [{"mean": mean, "low": np.nan, "high": np.nan, "interval_kind": "none"} for mean in means.values()],
+        index=list(means),
     )
     patients = pd.DataFrame(
         [

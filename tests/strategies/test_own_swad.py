@@ -70,3 +70,12 @@ def test_a_copy_follows_as_an_exponential_mean_and_no_gradient_reaches_it():
     torch.testing.assert_close(copy.weights()["weight"], expected)
     copy(torch.ones(1, 2))
     assert not any(one.requires_grad for one in copy.parameters())
+
+
+def test_the_limit_is_the_ratio_times_the_mean_of_the_first_losses():
+    # the mean of the first three is 1.2: the limit 1.32; neither the first loss (1.1) nor the last (1.32 * 1.2) sets it
+    losses = [1.0, 1.4, 1.2, 1.31, 1.31, 1.33, 1.33]
+    assert valley(losses, patience=3, tolerance=2, ratio=1.1) == (0, 5)
+    exact = [1.0, 1.5, 1.25, 2.5, 2.5, 2.6, 2.6]  # the limit is 2.5: a loss at it is not above it
+    assert valley(exact, patience=3, tolerance=2, ratio=2.0) == (0, 5)
+    assert valley(losses, patience=3, tolerance=3, ratio=1.1) == (0, None)

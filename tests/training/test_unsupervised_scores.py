@@ -108,3 +108,46 @@ def test_labels_of_the_target_change_nothing():
     train, val, target = world(rng, 0, False), world(rng, 0, False), world(rng, 1, False)
     spoiled = Pixels(target.probabilities, target.features, 1 - target.labels)
     assert score_pixels(target, train, val) == score_pixels(spoiled, train, val)
+
+
+def test_density_ratios_are_relative_to_the_numbers_of_both_samples():
+    """Where target and source look alike every weight is 1, however many pixels were drawn of each."""
+    train, target, val = np.zeros((300, 2)), np.zeros((100, 2)), np.zeros((7, 2))
+    losses = np.arange(7.0)
+    assert deep_embedded_risk(train, target, val, losses) == pytest.approx(3.0, abs=1e-3)
+    assert deep_embedded_risk(target, train, val, losses) == pytest.approx(3.0, abs=1e-3)
+
+
+def test_the_risk_by_its_formula():
+    from sklearn.linear_model import LogisticRegression
+
+    rng = np.random.default_rng(0)
+    train, target, val = rng.normal(0, 1, (200, 1)), rng.normal(1, 1, (80, 1)), rng.normal(0, 1, (50, 1))
+    losses = rng.random(50) + (val[:, 0] > 0)
+    model = LogisticRegression(C=0.1, max_iter=500).fit(np.concatenate([train, target]), np.repeat([0, 1], [200, 80]))
+    chance = model.predict_proba(val)[:, 1]
+    weight = 200 / 80 * chance / (1 - chance)
+    eta = -np.cov(weight * losses, weight)[0, 1] / weight.var(ddof=1)
+    assert deep_embedded_risk(train, target, val, losses) == pytest.approx(
+        (weight * losses).mean() + eta * (weight.mean() - 1)
+    )
+
+
+def test_scores_of_pixels_by_hand():
+    sure, split = np.array([[1.0, 0.0], [0.0, 1.0]]), np.full((2, 2), 0.5)
+    assert entropies(sure) == pytest.approx([0, 0], abs=1e-6) and entropies(split) == pytest.approx([np.log(2)] * 2)
+    assert information(sure) == pytest.approx(np.log(2)) and information(split) == pytest.approx(0, abs=1e-9)
+    source, correct = np.array([[0.0], [10.0]]), np.array([1.0, 0.0])
+    assert nearest_source_accuracy(np.array([[1.0], [2.0], [9.0]]), source, correct) == pytest.approx(2 / 3)
+    first, second = np.array([[0.0], [1.0]]), np.array([[0.0], [3.0]])
+    both = np.concatenate([first, second])
+    squared = (both - both.T) ** 2
+    middle = np.median(squared[np.triu_indices(4, 1)])
+    expected = 0.0
+    for factor in (0.25, 1, 4):
+        kernel = np.exp(-squared / (factor * middle))
+        expected += (kernel[:2, :2].mean() + kernel[2:, 2:].mean() - 2 * kernel[:2, 2:].mean()) / 3
+    assert squared_mmd(first, second) == pytest.approx(expected)
+    unit = sure / np.linalg.norm(sure, axis=1, keepdims=True)
+    assert neighbourhood_density(np.concatenate([unit, unit])) == pytest.approx(0, abs=1e-3), "one neighbour each"
+    assert neighbourhood_density(np.tile(split, (2, 1))) == pytest.approx(np.log(3)), "three alike"

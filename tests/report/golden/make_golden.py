@@ -57,8 +57,8 @@ def tables(records: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """What the statistics say of the records."""
     analysis = analyse(records, None, config())
     found = insights(records, analysis, config())
-    ranks = pd.DataFrame({"strategy": found.strategies, "rank": found.ranking.ranks, "p": found.ranking.p,
-                          "critical_difference": found.ranking.critical_difference, "n": found.ranking.n})  # fmt: skip
+    ranks = pd.DataFrame({"strategy": found.strategies, "rank": found.ranking.ranks, "n": found.ranking.n,
+                          "p_to_first": found.ranking.pairwise[:, 0]})  # fmt: skip
     return {"results": analysis.results, "differences": analysis.differences, "gaps": analysis.gaps,
             "effects": found.effects, "variance": found.variance, "ranks": ranks}  # fmt: skip
 
