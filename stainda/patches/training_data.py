@@ -104,6 +104,11 @@ class TrainingData:
         shown = self._target & (self._kind == "unlabelled") & (self._split == split)
         return np.flatnonzero(shown & (self.visible == "targets"))
 
+    def source_unlabelled(self) -> NDArray[np.intp]:
+        """Rows of training patients of source domains, on tissue at random as the targets' are; their labels are not
+        used. What is compared between source and target is drawn from these and :meth:`unlabelled`, by one rule."""
+        return np.flatnonzero(self._source & (self._kind == "unlabelled") & (self._split == "train"))
+
     def rows(self, indices: ArrayLike) -> pd.DataFrame:
         """Where patches come from: slide, patient, block, stain, centre, scanner, domain, split, kind, x, y."""
         return self.store.table.iloc[self._allowed(indices)][_ROW_COLUMNS]

@@ -110,8 +110,10 @@ class Step:
     """All an align part sees of one optimiser step.
 
     Attributes:
-        source: the labelled batch.
+        source: the labelled batch, for the task.
         target: the unlabelled batch, for parts that need one.
+        source_unlabelled: patches of source domains drawn by the rule of ``target`` (on tissue at random, without
+            labels), which is compared with it; ``None``: the labelled batch is compared.
         progress: share of all steps already taken, 0 at the first one, 1 after the last one.
         modules: what :meth:`Align.modules` made, trained beside the network.
         network: the network itself, for parts that look into it.
@@ -139,6 +141,12 @@ class Step:
     as_domain: Callable[[Batch], None] | None = None
     pairs: PairBatch | None = None
     autocast: Callable[[], AbstractContextManager[None]] = nullcontext
+    source_unlabelled: Batch | None = None
+
+    @property
+    def compared(self) -> Batch:
+        """The batch of the source side that is compared with the target's."""
+        return self.source if self.source_unlabelled is None else self.source_unlabelled
 
     def run(self, images: Tensor, like: Batch) -> Tensor:
         """Logits of images, batch statistics being those of the domain of ``like``."""
@@ -153,9 +161,9 @@ class Step:
         return self.loss(self.source.logits[members] * scale, self.source.labels[members], *weights)
 
     def features(self) -> tuple[Tensor, Tensor]:
-        """Features of source and target, for parts that read both."""
-        assert self.target is not None and self.source.features is not None and self.target.features is not None
-        return self.source.features, self.target.features
+        """Features of the batches that are compared, of source and target."""
+        assert self.target is not None and self.compared.features is not None and self.target.features is not None
+        return self.compared.features, self.target.features
 
 
 class Align(Part):
@@ -169,9 +177,12 @@ class Align(Part):
             ``None``.
         target_logits: the part reads the target's logits; otherwise the target's forward pass may end at the layer.
         needs_pairs: the part needs pairs of patches of registered sections (:attr:`Step.pairs`).
+        compares: the part compares source and target patches, which then have to be drawn by one rule
+            (:attr:`Step.compared`).
     """
 
     needs_targets: ClassVar[bool] = True
+    compares: ClassVar[bool] = False
     target_logits: ClassVar[bool] = False
     needs_pairs: ClassVar[bool] = False
 
@@ -206,6 +217,18 @@ class Align(Part):
     def losses(self, step: Step) -> dict[str, Tensor]:
         """Loss terms by name, weighted, each a scalar."""
         raise NotImplementedError
+
+    def verdicts(self, step: Step) -> dict[str, tuple[Tensor, Tensor]]:
+        """What each discriminator answers at this step and what it should, for the record of whether it can tell.
+
+        Returns:
+            By the discriminator's name, logits ``[M, K]`` and labels long ``[M]``; empty for a part without.
+        """
+        return {}
+
+    def distance(self, step: Step) -> Tensor | None:
+        """What the part minimises, without its weight, for the record of whether it falls; ``None``: no one number."""
+        return None
 
     def after_step(self, step: Step) -> None:
         """Called when the optimiser has stepped (a teacher follows its student)."""

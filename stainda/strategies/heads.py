@@ -37,12 +37,15 @@ class Heads(FeatureAlign):
         return {name: Head(site.channels, self.hidden, site.n_classes) for name in ("head_a", "head_b")}
 
     def inputs(self, step: Step) -> tuple[Tensor, Tensor]:
-        """What the heads read of source and target."""
+        """What the heads read of the labelled source and of the target."""
         from stainda.strategies.dense import head_input
 
         assert step.target is not None and step.source.logits is not None and step.target.logits is not None
-        source, target = step.features()
-        return head_input(source, step.source.logits), head_input(target, step.target.logits)
+        assert step.source.features is not None and step.target.features is not None
+        return (
+            head_input(step.source.features, step.source.logits),
+            head_input(step.target.features, step.target.logits),
+        )
 
     @staticmethod
     def heads(step: Step) -> tuple[nn.Module, nn.Module]:
@@ -103,20 +106,21 @@ class SymNets(Heads):
     """
 
     reference: ClassVar[str] = "Zhang et al. 2019, Domain-Symmetric Networks, arXiv 1904.04663"
+    compares: ClassVar[bool] = True
 
     weight: float = Field(0.1, ge=0, description="λ, strength of the network's side")
 
     def losses(self, step: Step) -> dict[str, Tensor]:
         import torch
 
-        from stainda.strategies.dense import frozen_call, like_logits
+        from stainda.strategies.dense import frozen_call, head_input, like_logits
 
         source, target = self.inputs(step)
         one, other = self.heads(step)
-        assert step.source.labels is not None and step.source.logits is not None
-        scores = one(source.detach()), other(source.detach())
-        taught = self.task(step, scores[0]) + self.task(step, scores[1])
-        own, _ = halves(*scores)
+        assert step.source.labels is not None and step.source.logits is not None and step.compared.features is not None
+        taught = self.task(step, one(source.detach())) + self.task(step, other(source.detach()))
+        compared = head_input(step.compared.features, step.source.logits).detach()
+        own, _ = halves(one(compared), other(compared))
         _, foreign = halves(one(target.detach()), other(target.detach()))
         apart = -own.logsumexp(1).mean() - foreign.logsumexp(1).mean()
 
@@ -153,6 +157,8 @@ class Rtn(FeatureAlign):
     )
     tasks: ClassVar[tuple[str, ...]] = ("segmentation", "classification")
     target_logits: ClassVar[bool] = True
+
+    compares: ClassVar[bool] = True
 
     weight: float = Field(1.0, ge=0, description="of the MMD of the fused rows, at the end of the schedule")
     entropy: float = Field(0.1, ge=0, description="of the entropy on the target, at the end of the schedule")

@@ -23,6 +23,7 @@ class Dsn(FeatureAlign):
     discriminator per position behind a gradient reversal.
     """
 
+    compares: ClassVar[bool] = True
     reference: ClassVar[str] = "Bousmalis et al. 2016, Domain Separation Networks, arXiv 1608.06019"
 
     reconstruction: float = Field(0.1, ge=0, description="α, weight of rebuilding the patch")
@@ -52,7 +53,7 @@ class Dsn(FeatureAlign):
         assert step.target is not None
         weight = self.similarity * ramp(self.schedule, step.progress)
         rebuilt, apart, told = [], [], []
-        for side, (batch, shared) in enumerate(zip((step.source, step.target), step.features(), strict=True)):
+        for side, (batch, shared) in enumerate(zip((step.compared, step.target), step.features(), strict=True)):
             maps = shared if shared.dim() == 4 else shared[..., None, None]
             own = step.modules[("private_source", "private_target")[side]](batch.images, maps.shape[2:])
             picture = step.modules["decoder"](maps + own)
@@ -64,3 +65,8 @@ class Dsn(FeatureAlign):
             "difference": self.difference * (apart[0] + apart[1]),
             "domain": 0.5 * (told[0] + told[1]),
         }
+
+    def verdicts(self, step: Step) -> dict[str, tuple[Tensor, Tensor]]:
+        from stainda.strategies.map_discriminators import of_two_sides
+
+        return {"discriminator": of_two_sides([step.modules["discriminator"](one) for one in step.features()])}

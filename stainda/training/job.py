@@ -28,7 +28,7 @@ _CONFIGS: dict[str, type[BaseModel]] = {
 }  # fmt: skip
 
 
-ALGORITHM = 2
+ALGORITHM = 3
 """Raised whenever the same settings come to train to other weights: jobs of older code are not taken for new ones."""
 
 
