@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from stainda.strategies.align import FeatureAlign, Site, Step, ramp
+from stainda.strategies.align import FeatureAlign, ScheduledAlign, Site, Step
 from stainda.strategies.parts import Field, register
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 BOTH = ("segmentation", "classification")
 
 
-class Adversarial(FeatureAlign):
+class Adversarial(ScheduledAlign, FeatureAlign):
     """Base of the parts with a domain discriminator: what it is asked about, and which domains it tells apart."""
 
     tasks: ClassVar[tuple[str, ...]] = BOTH
@@ -35,7 +35,7 @@ class Adversarial(FeatureAlign):
 
     def strength(self, step: Step) -> float:
         """λ at this step."""
-        return self.weight * ramp(self.schedule, step.progress)
+        return self.weight * self.growth(step)
 
     def outputs(self, site: Site) -> int:
         """Domains the discriminator tells apart."""

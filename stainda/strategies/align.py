@@ -114,6 +114,7 @@ class Step:
         target: the unlabelled batch, for parts that need one.
         source_unlabelled: patches of source domains drawn by the rule of ``target`` (on tissue at random, without
             labels), which is compared with it; ``None``: the labelled batch is compared.
+        scale: factor on the part's weights, of :class:`ScheduledAlign`.
         progress: share of all steps already taken, 0 at the first one, 1 after the last one.
         modules: what :meth:`Align.modules` made, trained beside the network.
         network: the network itself, for parts that look into it.
@@ -142,6 +143,7 @@ class Step:
     pairs: PairBatch | None = None
     autocast: Callable[[], AbstractContextManager[None]] = nullcontext
     source_unlabelled: Batch | None = None
+    scale: float = 1.0
 
     @property
     def compared(self) -> Batch:
@@ -263,6 +265,25 @@ class NoAlignment(Align):
 
     def losses(self, step: Step) -> dict[str, Tensor]:
         return {}
+
+
+class ScheduledAlign(Align):
+    """An align part whose strength follows a schedule, and may be set as a share of the task's gradient.
+
+    A weight means something else for every loss: at the same 0.1 one term sends a thousandth of the task's gradient
+    into the network, another as much as the task. With ``share`` the strength is scaled while the network trains so
+    that what the part adds to the network's gradient is this share of the task's (both as Euclidean norms over all
+    parameters, as GradNorm compares tasks: Chen et al. 2018, arXiv 1711.02257), and one search range serves all parts.
+    """
+
+    schedule: Literal["warm_up", "constant"] = Field("warm_up", description="grows from 0 (Ganin), or is constant")
+    share: float | None = Field(
+        None, gt=0, le=10, description="of the task's gradient, which the part's is scaled to; empty: weights as given"
+    )
+
+    def growth(self, step: Step) -> float:
+        """Factor on the part's weights at this step: the schedule's, times the scale that ``share`` asks for."""
+        return ramp(self.schedule, step.progress) * step.scale
 
 
 def ramp(schedule: Literal["constant", "warm_up"], progress: float) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from stainda.strategies.align import FeatureAlign, Step, ramp
+from stainda.strategies.align import FeatureAlign, ScheduledAlign, Step
 from stainda.strategies.parts import Field, register
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from stainda.strategies.dense import Rows
 
 
-class Discrepancy(FeatureAlign):
+class Discrepancy(ScheduledAlign, FeatureAlign):
     """Base of the parts that measure a distance between two sets of feature rows."""
 
     tasks: ClassVar[tuple[str, ...]] = ("segmentation", "classification")
@@ -33,7 +33,7 @@ class Discrepancy(FeatureAlign):
 
     def strength(self, step: Step) -> float:
         """The weight at this step."""
-        return self.weight * ramp(self.schedule, step.progress)
+        return self.weight * self.growth(step)
 
     def losses(self, step: Step) -> dict[str, Tensor]:
         return {self.term: self.strength(step) * self.distance(step)}

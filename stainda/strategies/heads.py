@@ -5,14 +5,14 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from stainda.strategies.align import FeatureAlign, Site, Step, ramp
+from stainda.strategies.align import FeatureAlign, ScheduledAlign, Site, Step
 from stainda.strategies.parts import Field, register
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-class Heads(FeatureAlign):
+class Heads(ScheduledAlign, FeatureAlign):
     """Base of the parts with two classifiers on the decoder's features, at every pixel (or per patch).
 
     They teach the features and are then left behind: the network is used with its own classifier, which learns the task
@@ -29,7 +29,7 @@ class Heads(FeatureAlign):
 
     def strength(self, step: Step) -> float:
         """λ at this step."""
-        return self.weight * ramp(self.schedule, step.progress)
+        return self.weight * self.growth(step)
 
     def modules(self, site: Site) -> dict[str, nn.Module]:
         from stainda.strategies.discriminators import Head
@@ -130,18 +130,18 @@ class SymNets(Heads):
         domain = -0.5 * (first.logsumexp(1).mean() + second.logsumexp(1).mean())
         joined = torch.logaddexp(first, second)
         entropy = -(joined.exp() * joined).sum(1).mean()
-        growing = ramp(self.schedule, step.progress)
+        growing = self.growth(step)
         return {
             "heads": taught,
             "domain": apart,
-            "category": self.weight * category,
+            "category": self.weight * step.scale * category,
             "confusion": self.weight * growing * domain,
             "entropy": self.weight * growing * entropy,
         }
 
 
 @register("align", "rtn")
-class Rtn(FeatureAlign):
+class Rtn(ScheduledAlign, FeatureAlign):
     """Residual transfer: the source's classifier is the target's plus a small learned difference.
 
     The network itself is the target's classifier; the source learns through ``z + r(z)``, r a small network on the
@@ -184,7 +184,7 @@ class Rtn(FeatureAlign):
         for rows in both_rows(step, self.features, self.samples, predictions=True):
             assert rows.probabilities is not None
             fused.append((rows.features.unsqueeze(2) * rows.probabilities.unsqueeze(1)).flatten(1))
-        growing = ramp(self.schedule, step.progress)
+        growing = self.growth(step)
         return {
             "task": step.loss(step.modules["residual"](step.source.logits), step.source.labels),
             "mmd": self.weight * growing * self._mmd(*unit_bandwidth(*fused)),

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from stainda.strategies.align import Align, Site, Step, ramp
+from stainda.strategies.align import ScheduledAlign, Site, Step
 from stainda.strategies.parts import Field, register
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-class OutputAdversarial(Align):
+class OutputAdversarial(ScheduledAlign):
     """A patch discriminator D on a map made of the softmax output; one summed loss, no turns.
 
     With maps ``M`` of source and target, ``L_D = ½ [BCE(D(M_s), 0) + BCE(D(M_t), 1)]`` reaches D alone (the maps are
@@ -41,7 +41,7 @@ class OutputAdversarial(Align):
         discriminator = step.modules["discriminator"]
         source, target = self.maps(step.compared.logits), self.maps(step.target.logits)
         told = 0.5 * (verdict(discriminator(source.detach()), 0) + verdict(discriminator(target.detach()), 1))
-        weight = self.weight * ramp(self.schedule, step.progress)
+        weight = self.weight * self.growth(step)
         return {"domain": told, "adversarial": weight * verdict(held(discriminator, target), 0)}
 
     def verdicts(self, step: Step) -> dict[str, tuple[Tensor, Tensor]]:
@@ -94,7 +94,7 @@ class Advent(OutputAdversarial):
 
 
 @register("align", "feature_mask_adversarial")
-class FeatureMaskAdversarial(Align):
+class FeatureMaskAdversarial(ScheduledAlign):
     """Three discriminators at once: on the encoder's features, the decoder's features and the output masks.
 
     Each minimises the cross-entropy of the domain; behind a gradient reversal of its own weight the network maximises
@@ -137,7 +137,7 @@ class FeatureMaskAdversarial(Align):
         from stainda.strategies.reversal import reverse
 
         assert step.target is not None and step.compared.logits is not None and step.target.logits is not None
-        grown = ramp(self.schedule, step.progress)
+        grown = self.growth(step)
         found: dict[str, Tensor] = {}
         source, target = step.features()
         for name, weight, one, other in (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from stainda.strategies.align import FeatureAlign, Site, Step, ramp
+from stainda.strategies.align import FeatureAlign, ScheduledAlign, Site, Step
 from stainda.strategies.parts import Field, register
 
 if TYPE_CHECKING:
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 @register("align", "dsn")
-class Dsn(FeatureAlign):
+class Dsn(ScheduledAlign, FeatureAlign):
     """Domain separation networks: private encoders take up the colours, so that the shared features need not.
 
     With shared features h_c (the layer's), private features h_p of source and target by small encoders of their own,
@@ -51,7 +51,7 @@ class Dsn(FeatureAlign):
         from stainda.strategies.separators import orthogonality, scale_invariant
 
         assert step.target is not None
-        weight = self.similarity * ramp(self.schedule, step.progress)
+        weight = self.similarity * self.growth(step)
         rebuilt, apart, told = [], [], []
         for side, (batch, shared) in enumerate(zip((step.compared, step.target), step.features(), strict=True)):
             maps = shared if shared.dim() == 4 else shared[..., None, None]

@@ -43,6 +43,42 @@ def measured_steps(total: int, measurements: int = MEASUREMENTS) -> frozenset[in
     return frozenset(int((part + 0.5) * total / count) for part in range(count))
 
 
+CALIBRATED_EVERY = 20
+"""Steps between two comparisons of the gradients of a part with ``share``, after the first few."""
+
+
+class ShareKeeper:
+    """Scales a part's weights so that its gradient is a share of the task's.
+
+    The part's gradient is proportional to the scale it was measured at. Measurements are smoothed (each counts half),
+    since those of one batch are noisy.
+
+    Attributes:
+        scale: what the part's weights are multiplied by.
+        measured: how many measurements it comes from.
+    """
+
+    def __init__(self, share: float | None) -> None:
+        self.share, self.scale, self.measured = share, 1.0, 0
+
+    def is_due(self, step: int) -> bool:
+        """Whether gradients are compared at this step (from 0)."""
+        return self.share is not None and (step in (0, 1, 3, 7) or step % CALIBRATED_EVERY == CALIBRATED_EVERY - 1)
+
+    def take(self, ratio: float, growth: float) -> None:
+        """Learn from a measurement.
+
+        Args:
+            ratio: of :func:`gradient_ratio` at the present scale.
+            growth: the factor on the part's weights then, schedule and scale together.
+        """
+        if self.share is None or not ratio > 0 or not growth > 0:
+            return  # the schedule has not begun, or nothing was sent
+        wanted = self.share * growth / ratio  # the scale at which a full-grown schedule gives the share
+        self.scale = math.sqrt(self.scale * wanted) if self.measured else wanted
+        self.measured += 1
+
+
 def gradient_ratio(task: Tensor, total: Tensor, parameters: Iterable[Tensor]) -> float:
     """``‖∇(total - task)‖ / ‖∇ task‖`` over the network's parameters: what a part adds to the plain gradient.
 
@@ -70,14 +106,14 @@ def judge(logits: Tensor, labels: Tensor) -> Verdicts:
     return Verdicts(float(accuracy), float(loss), len(present))
 
 
-def measure(align: Align, step: Step, task: Tensor, total: Tensor, generator: torch.Generator) -> list[dict[str, Any]]:
+def measure(align: Align, step: Step, ratio: float, generator: torch.Generator) -> list[dict[str, Any]]:
     """Rows of :data:`EFFECT_COLUMNS` for one step, one per discriminator, or one.
 
     Args:
-        task, total: as for :func:`gradient_ratio`.
+        ratio: of :func:`gradient_ratio`.
         generator: for the draws of the measurement, so that it changes nothing of the training.
     """
-    head = {"step": step.index + 1, "gradient_ratio": _rounded(gradient_ratio(task, total, step.network.parameters()))}
+    head: dict[str, Any] = {"step": step.index + 1, "gradient_ratio": _rounded(ratio)}
     apart = replace(step, generator=generator)  # not under no_grad: pytorch-adapt's hooks refuse that
     found = align.distance(apart)
     head["distance"] = None if found is None else _rounded(float(found.detach()))

@@ -18,11 +18,11 @@ from stainda.files import output_errors, write_csv, write_json
 from stainda.progress import SILENT, Progress
 from stainda.randomness import seed_for
 from stainda.strategies import Strategy, build
-from stainda.strategies.align import NoAlignment, Step
+from stainda.strategies.align import NoAlignment, ScheduledAlign, Step
 from stainda.strategies.detector import CHECKPOINTS, STATISTICS, load_weights_into, save_weights
 from stainda.strategies.statistics import Statistics, estimate_statistics, put_statistics, save_statistics
 from stainda.training.batches import LabelledBatches, PairBatches, Patches, UnlabelledBatches
-from stainda.training.effect import EFFECT_COLUMNS, measure, measured_steps
+from stainda.training.effect import EFFECT_COLUMNS, ShareKeeper, gradient_ratio, measure, measured_steps
 from stainda.training.job import Job
 from stainda.training.machine import choose_device, torch_for
 from stainda.training.metering import Costs, Meter
@@ -114,6 +114,7 @@ class _Training(Preparation):
         self._log_lines: list[str] = []
         self.rows: list[dict[str, Any]] = []
         self.effect: list[dict[str, Any]] = []
+        self.kept_share = ShareKeeper(strategy.align.share if isinstance(strategy.align, ScheduledAlign) else None)
         total = job.training.epochs * job.training.steps_per_epoch
         self._measured = frozenset() if isinstance(strategy.align, NoAlignment) else measured_steps(total)
         self.scores: list[float] = []
@@ -215,18 +216,14 @@ class _Training(Preparation):
         given = Step(
             source, target, step / max(total - 1, 1), self.modules, self.detector.network, step,
             len(self.job.sources), self.loss, self.generators["align"], self.forward, passes.as_domain, pairs,
-            self.fabric.autocast, compared,
+            self.fabric.autocast, compared, self.kept_share.scale,
         )  # fmt: skip
         terms = align.losses(given)
         if "task" not in terms:
             assert source.logits is not None and source.labels is not None
             terms = {"task": self.loss(source.logits, source.labels, source.weights), **terms}
         loss = torch.stack([*terms.values()]).sum()
-        if step in self._measured:
-            assert source.logits is not None and source.labels is not None
-            plain = self.loss(source.logits, source.labels, source.weights)
-            self.effect += measure(align, given, plain, loss, self.generators["effect"])
-            write_csv(self.folder / EFFECT, self.effect, EFFECT_COLUMNS)
+        self._measure(given, loss)
         values = {name: float(value.detach()) for name, value in terms.items()}
         if wrong := [name for name, value in values.items() if not math.isfinite(value)]:
             reason = f"step {step + 1}: the loss term {wrong[0]!r} is not a number ({values[wrong[0]]})"
@@ -241,6 +238,21 @@ class _Training(Preparation):
         self.optimiser.step()
         align.after_step(given)
         return values
+
+    def _measure(self, step: Step, total: torch.Tensor) -> None:
+        """Compare the gradient of all terms with the task's, at the steps at which that is recorded or needed."""
+        measured, due = step.index in self._measured, self.kept_share.is_due(step.index)
+        if not (measured or due):
+            return
+        align, source = self.strategy.align, step.source
+        assert source.logits is not None and source.labels is not None
+        plain = self.loss(source.logits, source.labels, source.weights)
+        ratio = gradient_ratio(plain, total, step.network.parameters())
+        if measured:
+            self.effect += measure(align, step, ratio, self.generators["effect"])
+            write_csv(self.folder / EFFECT, self.effect, EFFECT_COLUMNS)
+        if due and isinstance(align, ScheduledAlign):
+            self.kept_share.take(ratio, align.growth(step))
 
     def _set_rate(self, share: float) -> None:
         factor = 1.0 if self.config.schedule == "constant" else 0.01 + 0.99 * 0.5 * (1.0 + math.cos(math.pi * share))
@@ -324,7 +336,7 @@ class _Training(Preparation):
             "epoch": epoch, "rows": self.rows, "effect": self.effect, "scores": self.scores, "best": self.best,
             "best_epoch": self.best_epoch,
             "steps_seconds": self.steps_seconds, "seconds": self._seconds(), "log": self._log_lines,
-            "costs": asdict(self._costs()),
+            "costs": asdict(self._costs()), "share": [self.kept_share.scale, self.kept_share.measured],
         }  # fmt: skip
         save_state(**self._state(), rest=rest)
 
@@ -341,6 +353,7 @@ class _Training(Preparation):
         done = int(rest["epoch"])
         self.rows, self.scores, self._log_lines = rest["rows"], rest["scores"], rest["log"]
         self.effect = rest["effect"]
+        self.kept_share.scale, self.kept_share.measured = rest["share"]
         self.best, self.best_epoch, self.steps_seconds = rest["best"], rest["best_epoch"], rest["steps_seconds"]
         self._seconds_before, self._costs_before = tuple(rest["seconds"]), Costs.read(rest.get("costs"))
         for _ in range(done * self.config.steps_per_epoch):  # decks are where they were once they have been dealt

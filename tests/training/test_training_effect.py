@@ -94,3 +94,28 @@ def test_nothing_is_recorded_where_nothing_is_aligned(tmp_path):
     job = make_job(load_strategy("adabn").model_dump(), epochs=1, steps_per_epoch=2)
     train_on(job, make_data(job, per_slide=4), tmp_path)
     assert not (tmp_path / loop.EFFECT).exists()
+
+
+def test_the_scale_that_gives_the_share_is_found():
+    """The part's gradient is 0.02 of the task's at weight 1, half of that in mid-schedule."""
+    kept = effect.ShareKeeper(0.5)
+    kept.take(0.02 * 0.5, growth=0.5)
+    assert kept.scale == pytest.approx(25)
+    kept.take(0.02 * 25, growth=25.0)  # as wanted: nothing moves
+    assert kept.scale == pytest.approx(25)
+    kept.take(0.08 * 25, growth=25.0)  # four times as strong now: half way there, in logarithms
+    assert kept.scale == pytest.approx(12.5)
+    for ratio, growth in ((0.0, 1.0), (math.nan, 1.0), (0.3, 0.0)):
+        kept.take(ratio, growth)
+    assert kept.scale == pytest.approx(12.5)
+    assert not effect.ShareKeeper(None).is_due(0)
+
+
+@pytest.mark.parametrize("name", ["dann", "mmd", "domain_confusion", "bnm", "adaptsegnet"])
+def test_with_a_share_every_method_sends_as_much_gradient(name, tmp_path):
+    strategy = load_strategy(name).with_values({"align.share": 0.3, "align.schedule": "constant"})
+    job = make_job(strategy.model_dump(), epochs=3, steps_per_epoch=20)
+    train_on(job, make_data(job, per_slide=8), tmp_path)
+    with (tmp_path / loop.EFFECT).open(newline="") as stream:
+        ratios = sorted(float(row["gradient_ratio"]) for row in list(csv.DictReader(stream))[4:])
+    assert 0.1 < ratios[len(ratios) // 2] < 0.9
