@@ -202,6 +202,12 @@ class TrainingConfig(Frozen):
     object_share: float | None = Field(
         0.5, ge=0, le=1, description="share of a labelled batch that shows an object; empty: as the patches come"
     )
+    compared_patches: Literal["tissue", "labelled"] = Field(
+        "tissue",
+        description="source patches that alignment compares with those of targets, and that batch statistics per "
+        "domain are estimated from: on tissue at random, as those of targets are, or the labelled batch with its "
+        "object_share",
+    )
     patience: int | None = Field(
         None, ge=1, description="epochs without a better source validation score before stopping"
     )

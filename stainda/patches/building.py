@@ -27,7 +27,7 @@ from stainda.progress import SILENT, Progress
 
 Shapes = Mapping[str, gpd.GeoDataFrame]
 
-CUTTING = 2
+CUTTING = 3
 """Raised whenever the same inputs come to give other patches or labels, so that an older store is not used again."""
 
 SINGLE_PATIENT = (
@@ -53,11 +53,12 @@ def build_store(
 ) -> PatchStore:
     """Cut the patches of a study's training and validation patients and write them to a store.
 
-    Source slides give patches around their own annotations and away from them. Target slides give patches on tissue at
-    random (``unlabelled``), and, of training patients, patches about propagated shapes (``propagated``) and about the
-    slide's own annotations (``oracle``). Own annotations of targets reach ``oracle`` rows, which come last, and nothing
-    else. Where a slide cannot give what was asked for, ``meta["notes"]`` says why. A store that is there already is
-    used again where nothing it is made from has changed.
+    Source slides give patches around their own annotations and away from them (``labelled``). Annotated source slides
+    of training patients and all target slides give patches on tissue at random, by one rule and equally many
+    (``unlabelled``). Target slides of training patients also give patches about propagated shapes (``propagated``) and
+    about the slide's own annotations (``oracle``). Own annotations of targets reach ``oracle`` rows, which come last,
+    and nothing else. Where a slide cannot give what was asked for, ``meta["notes"]`` says why. A store that is there
+    already is used again where nothing it is made from has changed.
 
     Args:
         shapes: ``{"own": {slide: shapes}, "propagated": {slide: shapes}}``; a slide without entry has none.
@@ -138,7 +139,12 @@ def _requests(section: Section, role: str, own: Shapes, propagated: Shapes, unla
         return ()
     if role == "source":
         splits = ("train", "val") if split == "all" else (str(split),)
-        return (Request("labelled", splits, own[slide]),) if slide in own else ()
+        if slide not in own:
+            return ()
+        found = (Request("labelled", splits, own[slide]),)
+        bands = own[slide] if split == "all" else None
+        # drawn as those of targets are, so that what is compared between the two was drawn by one rule
+        return found if split == "val" else (*found, Request("unlabelled", ("train",), count=unlabelled, bands=bands))
     if role != "target":
         return ()
     seen = "val" if split == "val" else "train"

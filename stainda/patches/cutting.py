@@ -36,12 +36,14 @@ class Request:
         splits: where they go; two of them divide the slide into bands.
         shapes: what labels are painted from; ``None`` for unlabelled patches.
         count: how many unlabelled patches.
+        bands: shapes that divide a slide which serves two splits, where only one of them is wanted.
     """
 
     kind: str
     splits: tuple[str, ...]
     shapes: gpd.GeoDataFrame | None = None
     count: int = 0
+    bands: gpd.GeoDataFrame | None = None
 
 
 @dataclass(frozen=True)
@@ -188,9 +190,10 @@ def _sites(job: SlideJob, request: Request, result: SlideResult, tissue: TissueM
     """The part of the slide for each split: all of it, or bands where the slide serves two splits."""
     size, scale, least = job.config.size, result.downsample, job.config.min_tissue
     whole = (0, 0, *tissue.size)
-    if len(request.splits) == 1:
+    if len(request.splits) == 1 and request.bands is None:
         return [(request.splits[0], planning.Site(tissue, size, scale, whole, least))]
-    bands = planning.validation_bands(tissue, Painter(request.shapes, job).by_class(), size * scale)
+    dividing = request.shapes if request.bands is None else request.bands
+    bands = planning.validation_bands(tissue, Painter(dividing, job).by_class(), size * scale)
     result.bands = bands
     sites = []
     for split in request.splits:

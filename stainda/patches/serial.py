@@ -238,7 +238,8 @@ class _Cutter:
         self._sections = {section.slide: section for section in cohort}
         self._tissue: dict[str, TissueMask] = {}
         table = store.table
-        self._seen = table["kind"].isin(["labelled", "unlabelled"]) & (table["split"] == "train")
+        of_target = (table["kind"] == "unlabelled") & table["domain"].isin(roles.targets)
+        self._seen = ((table["kind"] == "labelled") | of_target) & (table["split"] == "train")
 
     def all(self, links: Sequence[SectionLink], progress: Progress) -> Iterator[tuple]:
         with progress.task("Pairing serial sections", len(links)) as bar:

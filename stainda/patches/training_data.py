@@ -106,6 +106,11 @@ class TrainingData:
         shown = self._target & (self._kind == "unlabelled") & (self._split == split)
         return np.flatnonzero(shown & (self.visible == "targets"))
 
+    def source_unlabelled(self) -> NDArray[np.intp]:
+        """Rows of training patients of source domains, on tissue at random as the targets' are; their labels are not
+        used. What is compared between source and target is drawn from these and :meth:`unlabelled`, by one rule."""
+        return np.flatnonzero(self._source & (self._kind == "unlabelled") & (self._split == "train"))
+
     def rows(self, indices: ArrayLike) -> pd.DataFrame:
         """Where patches come from: slide, patient, block, stain, centre, scanner, domain, split, kind, x, y."""
         return self.store.table.iloc[self._allowed(indices)][_ROW_COLUMNS]
@@ -183,7 +188,8 @@ class TrainingData:
         """
         store = self.store
         learned = np.concatenate([self.labelled("train"), self.labelled("val")])
-        rows = np.union1d(learned, np.concatenate([self.unlabelled("train"), self.unlabelled("val")]))
+        looked_at = [self.unlabelled("train"), self.unlabelled("val"), self.source_unlabelled()]
+        rows = np.union1d(learned, np.concatenate(looked_at))
         about = [store.meta["size"], list(store.classes), store.meta.get("mpp"), self.rule, self.visible]
         digest = hashlib.sha256(json.dumps(about).encode())
         digest.update(store.table.iloc[rows][_ROW_COLUMNS].to_csv(index=False).encode())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from stainda.strategies.align import FeatureAlign, Site, Step, ramp
+from stainda.strategies.align import FeatureAlign, ScheduledAlign, Site, Step
 from stainda.strategies.parts import Field, register
 
 if TYPE_CHECKING:
@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 BOTH = ("segmentation", "classification")
 
 
-class Adversarial(FeatureAlign):
+class Adversarial(ScheduledAlign, FeatureAlign):
     """Base of the parts with a domain discriminator: what it is asked about, and which domains it tells apart."""
 
     tasks: ClassVar[tuple[str, ...]] = BOTH
+    compares: ClassVar[bool] = True
 
     weight: float = Field(0.1, ge=0, description="λ, strength of the network's side at the end of the schedule")
     schedule: Literal["warm_up", "constant"] = Field("warm_up", description="λ grows from 0 (Ganin) or is constant")
@@ -34,15 +35,34 @@ class Adversarial(FeatureAlign):
 
     def strength(self, step: Step) -> float:
         """λ at this step."""
-        return self.weight * ramp(self.schedule, step.progress)
+        return self.weight * self.growth(step)
 
     def outputs(self, site: Site) -> int:
         """Domains the discriminator tells apart."""
         return site.n_domains if self.domains == "each" else 2
 
-    def labels(self, domains: Tensor, side: int) -> Tensor:
-        """What the discriminator is to answer for the source (side 0) or the target (1)."""
-        return domains if self.domains == "each" else domains.new_full(domains.shape, side)
+    def labels(self, domains: Tensor, n_sources: int) -> Tensor:
+        """What the discriminator is to answer, long ``[M]``: each domain's number, or 0 for sources and 1 for targets.
+
+        The side is that of the patch's domain, not of its batch: a labelled patch may lie on a target.
+        """
+        return domains if self.domains == "each" else (domains >= n_sources).long()
+
+    def judged(self, step: Step) -> list[tuple[Tensor, Tensor]]:
+        """What the discriminator reads of source and target, and the domain of each patch or row of it."""
+        return [(rows.features, rows.domains) for rows in self.rows(step)]
+
+    def verdicts(self, step: Step) -> dict[str, tuple[Tensor, Tensor]]:
+        from torch import cat
+
+        from stainda.strategies.dense import rows_of
+
+        found = []
+        for seen, domains in self.judged(step):
+            logits = step.modules["discriminator"](seen)
+            labels = self.labels(domains, step.n_sources).repeat_interleave(logits[0, 0].numel())
+            found.append((rows_of(logits), labels))
+        return {"discriminator": (cat([one for one, _ in found]), cat([one for _, one in found]))}
 
     def rows(self, step: Step) -> tuple[Rows, Rows]:
         """The chosen rows of source and target."""
@@ -79,20 +99,22 @@ class Dann(Adversarial):
         assert step.target is not None
         reversal, hook = self._hooks
         reversal.update_weight(self.strength(step))
-        if self.features == "sampled":
-            rows = self.rows(step)
-            (source, target), domains = (one.features for one in rows), [one.domains for one in rows]
-        else:
-            (source, target), domains = step.features(), [step.source.domains, step.target.domains]
+        (source, own), (target, others) = self.judged(step)
         context = {
             "src_imgs_features": source,
             "target_imgs_features": target,
             "D": step.modules["discriminator"],
-            "src_domain": self.labels(domains[0], 0),
-            "target_domain": self.labels(domains[1], 1),
+            "src_domain": self.labels(own, step.n_sources),
+            "target_domain": self.labels(others, step.n_sources),
         }
         _, losses = hook(context, {})
         return {"domain": 0.5 * (losses["src_domain_loss"].mean() + losses["target_domain_loss"].mean())}
+
+    def judged(self, step: Step) -> list[tuple[Tensor, Tensor]]:
+        if self.features == "sampled":
+            return super().judged(step)
+        assert step.target is not None
+        return list(zip(step.features(), (step.compared.domains, step.target.domains), strict=True))
 
     @cached_property
     def _hooks(self) -> tuple[Any, Any]:
@@ -161,13 +183,20 @@ class Cdan(Adversarial):
         from stainda.strategies.dense import reversed_gradient
 
         verdicts = []
-        for side, rows in enumerate(self.rows(step)):
+        for rows in self.rows(step):
             assert rows.probabilities is not None
             condition = rows.probabilities.detach()
             joint = reversed_gradient(self.joint(rows.features, condition, step), self.strength(step))
-            loss = dense_cross_entropy(step.modules["discriminator"](joint), self.labels(rows.domains, side))
+            loss = dense_cross_entropy(step.modules["discriminator"](joint), self.labels(rows.domains, step.n_sources))
             verdicts.append((loss * certainty(condition) if self.entropy else loss).mean())
         return {"domain": 0.5 * (verdicts[0] + verdicts[1])}
+
+    def judged(self, step: Step) -> list[tuple[Tensor, Tensor]]:
+        found = []
+        for rows in self.rows(step):
+            assert rows.probabilities is not None
+            found.append((self.joint(rows.features, rows.probabilities, step), rows.domains))
+        return found
 
     @staticmethod
     def joint(features: Tensor, probabilities: Tensor, step: Step) -> Tensor:

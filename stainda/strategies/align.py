@@ -110,8 +110,11 @@ class Step:
     """All an align part sees of one optimiser step.
 
     Attributes:
-        source: the labelled batch.
+        source: the labelled batch, for the task.
         target: the unlabelled batch, for parts that need one.
+        source_unlabelled: patches of source domains drawn by the rule of ``target`` (on tissue at random, without
+            labels), which is compared with it; ``None``: the labelled batch is compared.
+        scale: factor on the part's weights, of :class:`ScheduledAlign`.
         progress: share of all steps already taken, 0 at the first one, 1 after the last one.
         modules: what :meth:`Align.modules` made, trained beside the network.
         network: the network itself, for parts that look into it.
@@ -139,6 +142,13 @@ class Step:
     as_domain: Callable[[Batch], None] | None = None
     pairs: PairBatch | None = None
     autocast: Callable[[], AbstractContextManager[None]] = nullcontext
+    source_unlabelled: Batch | None = None
+    scale: float = 1.0
+
+    @property
+    def compared(self) -> Batch:
+        """The batch of the source side that is compared with the target's."""
+        return self.source if self.source_unlabelled is None else self.source_unlabelled
 
     def run(self, images: Tensor, like: Batch) -> Tensor:
         """Logits of images, batch statistics being those of the domain of ``like``."""
@@ -153,9 +163,9 @@ class Step:
         return self.loss(self.source.logits[members] * scale, self.source.labels[members], *weights)
 
     def features(self) -> tuple[Tensor, Tensor]:
-        """Features of source and target, for parts that read both."""
-        assert self.target is not None and self.source.features is not None and self.target.features is not None
-        return self.source.features, self.target.features
+        """Features of the batches that are compared, of source and target."""
+        assert self.target is not None and self.compared.features is not None and self.target.features is not None
+        return self.compared.features, self.target.features
 
 
 class Align(Part):
@@ -169,9 +179,12 @@ class Align(Part):
             ``None``.
         target_logits: the part reads the target's logits; otherwise the target's forward pass may end at the layer.
         needs_pairs: the part needs pairs of patches of registered sections (:attr:`Step.pairs`).
+        compares: the part compares source and target patches, which then have to be drawn by one rule
+            (:attr:`Step.compared`).
     """
 
     needs_targets: ClassVar[bool] = True
+    compares: ClassVar[bool] = False
     target_logits: ClassVar[bool] = False
     needs_pairs: ClassVar[bool] = False
 
@@ -207,6 +220,18 @@ class Align(Part):
         """Loss terms by name, weighted, each a scalar."""
         raise NotImplementedError
 
+    def verdicts(self, step: Step) -> dict[str, tuple[Tensor, Tensor]]:
+        """What each discriminator answers at this step and what it should, for the record of whether it can tell.
+
+        Returns:
+            By the discriminator's name, logits ``[M, K]`` and labels long ``[M]``; empty for a part without.
+        """
+        return {}
+
+    def distance(self, step: Step) -> Tensor | None:
+        """What the part minimises, without its weight, for the record of whether it falls; ``None``: no one number."""
+        return None
+
     def after_step(self, step: Step) -> None:
         """Called when the optimiser has stepped (a teacher follows its student)."""
 
@@ -240,6 +265,25 @@ class NoAlignment(Align):
 
     def losses(self, step: Step) -> dict[str, Tensor]:
         return {}
+
+
+class ScheduledAlign(Align):
+    """An align part whose strength follows a schedule, and may be set as a share of the task's gradient.
+
+    A weight means something else for every loss: at the same 0.1 one term sends a thousandth of the task's gradient
+    into the network, another as much as the task. With ``share`` the strength is scaled while the network trains so
+    that what the part adds to the network's gradient is this share of the task's (both as Euclidean norms over all
+    parameters, as GradNorm compares tasks: Chen et al. 2018, arXiv 1711.02257), and one search range serves all parts.
+    """
+
+    schedule: Literal["warm_up", "constant"] = Field("warm_up", description="grows from 0 (Ganin), or is constant")
+    share: float | None = Field(
+        None, gt=0, le=10, description="of the task's gradient, which the part's is scaled to; empty: weights as given"
+    )
+
+    def growth(self, step: Step) -> float:
+        """Factor on the part's weights at this step: the schedule's, times the scale that ``share`` asks for."""
+        return ramp(self.schedule, step.progress) * step.scale
 
 
 def ramp(schedule: Literal["constant", "warm_up"], progress: float) -> float:

@@ -11,6 +11,8 @@ from stainda.strategies.parts import Field, register
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from stainda.strategies.dense import Rows
+
 
 @register("align", "gvb")
 class Gvb(Adversarial):
@@ -49,20 +51,14 @@ class Gvb(Adversarial):
         }
 
     def losses(self, step: Step) -> dict[str, Tensor]:
-        import torch
-
         from stainda.strategies.adapt import layers
         from stainda.strategies.dense import reversed_gradient
 
         size, told, bridged, vanishing = layers.AbsLoss(), [], [], []
-        for side, rows in enumerate(self.rows(step)):
-            assert rows.probabilities is not None
-            gamma = step.modules["bridge"](rows.features)
-            # the log of a probability is its logit up to what softmax does not see
-            shares = torch.softmax(rows.probabilities.clamp(min=1e-6).log() - gamma, dim=1)
-            seen = reversed_gradient(shares, self.strength(step))
-            verdict = step.modules["discriminator"](seen) - step.modules["verdict_bridge"](seen)
-            loss = dense_cross_entropy(verdict, self.labels(rows.domains, side))
+        for rows in self.rows(step):
+            gamma, shares = self._bridged(rows, step)
+            verdict = self._verdict(reversed_gradient(shares, self.strength(step)), step)
+            loss = dense_cross_entropy(verdict, self.labels(rows.domains, step.n_sources))
             told.append((loss * certainty(shares.detach()) if self.entropy else loss).mean())
             bridged.append(size(gamma))
             vanishing.append(size(step.modules["verdict_bridge"](shares.detach())))
@@ -71,3 +67,24 @@ class Gvb(Adversarial):
             "bridge": self.bridge * 0.5 * (bridged[0] + bridged[1]),
             "verdict_bridge": self.verdict_bridge * 0.5 * (vanishing[0] + vanishing[1]),
         }
+
+    def verdicts(self, step: Step) -> dict[str, tuple[Tensor, Tensor]]:
+        from torch import cat
+
+        both = self.rows(step)
+        logits = cat([self._verdict(self._bridged(rows, step)[1], step) for rows in both])
+        return {"discriminator": (logits, cat([self.labels(rows.domains, step.n_sources) for rows in both]))}
+
+    @staticmethod
+    def _bridged(rows: Rows, step: Step) -> tuple[Tensor, Tensor]:
+        """The bridge of each row, and its class probabilities without it."""
+        import torch
+
+        assert rows.probabilities is not None
+        gamma = step.modules["bridge"](rows.features)
+        # the log of a probability is its logit up to what softmax does not see
+        return gamma, torch.softmax(rows.probabilities.clamp(min=1e-6).log() - gamma, dim=1)
+
+    @staticmethod
+    def _verdict(shares: Tensor, step: Step) -> Tensor:
+        return step.modules["discriminator"](shares) - step.modules["verdict_bridge"](shares)

@@ -39,9 +39,9 @@ class DomainConfusion(Adversarial):
 
         uniform, discriminator = layers.UniformDistributionLoss(), step.modules["discriminator"]
         named, confused = [], []
-        for side, rows in enumerate(self.rows(step)):
+        for rows in self.rows(step):
             verdict = discriminator(rows.features.detach())
-            named.append(dense_cross_entropy(verdict, self.labels(rows.domains, side)).mean())
+            named.append(dense_cross_entropy(verdict, self.labels(rows.domains, step.n_sources)).mean())
             confused.append(uniform(frozen_call(discriminator, rows.features)))
         return {
             "domain": 0.5 * (named[0] + named[1]),
@@ -80,23 +80,31 @@ class Adda(Adversarial):
         }
 
     def losses(self, step: Step) -> dict[str, Tensor]:
-        import torch
-
-        from stainda.strategies.dense import both_rows, frozen_call
-        from stainda.strategies.features import FeatureTap
+        from stainda.strategies.dense import frozen_call
 
         if step.progress < self.warm_up:
             return {}
         discriminator = step.modules["discriminator"]
-        with torch.no_grad():
-            before = cast("FrozenCopy", step.modules["source_network"]).of(step.network)
-            features = FeatureTap(before, self.layer).until(step.source.images)
-        kept = Batch(step.source.images, step.source.domains, features)
-        rows = both_rows(step, self.features, self.samples, predictions=False, source=kept)
-        real, moved = (one.features for one in rows)
+        real, moved = (seen for seen, _ in self.judged(step))
 
         def named(verdict: Tensor, side: int) -> Tensor:
             return dense_cross_entropy(verdict, verdict.new_full((len(verdict),), side).long()).mean()
 
         told = 0.5 * (named(discriminator(real), 0) + named(discriminator(moved.detach()), 1))
         return {"domain": told, "inverted": self.strength(step) * named(frozen_call(discriminator, moved), 0)}
+
+    def judged(self, step: Step) -> list[tuple[Tensor, Tensor]]:
+        import torch
+
+        from stainda.strategies.dense import both_rows
+        from stainda.strategies.features import FeatureTap
+
+        with torch.no_grad():
+            before = cast("FrozenCopy", step.modules["source_network"]).of(step.network)
+            features = FeatureTap(before, self.layer).until(step.compared.images)
+        kept = Batch(step.compared.images, step.compared.domains, features)
+        rows = both_rows(step, self.features, self.samples, predictions=False, source=kept)
+        return [(one.features, one.domains) for one in rows]
+
+    def verdicts(self, step: Step) -> dict[str, tuple[Tensor, Tensor]]:
+        return {} if step.progress < self.warm_up else super().verdicts(step)

@@ -95,10 +95,10 @@ def both_rows(
     Args:
         predictions: with predictions, sampled positions being even by class; without, they are even over the patch, on
             both sides (logits may be there on one of them only).
-        source: in place of the step's.
+        source: in place of the step's own batch to compare.
     """
     assert step.target is not None
-    batches = [source or step.source, step.target]
+    batches = [source or step.compared, step.target]
     if not predictions:
         batches = [replace(batch, logits=None) for batch in batches]
     one, other = (chosen_rows(batch, features, samples, step.generator) for batch in batches)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from stainda.strategies.align import FeatureAlign, Step, ramp
+from stainda.strategies.align import FeatureAlign, ScheduledAlign, Step
 from stainda.strategies.parts import Field, register
 
 if TYPE_CHECKING:
@@ -14,10 +14,12 @@ if TYPE_CHECKING:
     from stainda.strategies.dense import Rows
 
 
-class Discrepancy(FeatureAlign):
+class Discrepancy(ScheduledAlign, FeatureAlign):
     """Base of the parts that measure a distance between two sets of feature rows."""
 
     tasks: ClassVar[tuple[str, ...]] = ("segmentation", "classification")
+    compares: ClassVar[bool] = True
+    term: ClassVar[str]
 
     weight: float = Field(1.0, ge=0, description="of the discrepancy beside the task loss, at the end of the schedule")
     schedule: Literal["warm_up", "constant"] = Field("constant", description="the weight grows from 0, or is constant")
@@ -31,7 +33,13 @@ class Discrepancy(FeatureAlign):
 
     def strength(self, step: Step) -> float:
         """The weight at this step."""
-        return self.weight * ramp(self.schedule, step.progress)
+        return self.weight * self.growth(step)
+
+    def losses(self, step: Step) -> dict[str, Tensor]:
+        return {self.term: self.strength(step) * self.distance(step)}
+
+    def distance(self, step: Step) -> Tensor:
+        raise NotImplementedError
 
     def rows(self, step: Step) -> tuple[Rows, Rows]:
         """The chosen rows of source and target."""
@@ -44,9 +52,10 @@ class Discrepancy(FeatureAlign):
 class Mmd(Discrepancy):
     """Maximum mean discrepancy between features of source and target.
 
-    With k the mean of Gaussian kernels ``exp(-s ‖a-b‖² / m)`` (m: median squared distance within the source batch, s:
-    the scales), the loss is the unbiased estimate ``E k(x,x') + E k(y,y') - 2 E k(x,y)`` over pairs of rows, as
-    pytorch-adapt's ``AlignerHook`` and ``MMDLoss(mmd_type="quadratic")`` compute it. It may be slightly negative.
+    With k the mean of Gaussian kernels ``exp(-s ‖a-b‖² / m)`` (m: median squared distance within the source batch, or
+    the mean where half of these are 0, as among two rows; s: the scales), the loss is the unbiased estimate
+    ``E k(x,x') + E k(y,y') - 2 E k(x,y)`` over pairs of rows, as pytorch-adapt's ``AlignerHook`` and
+    ``MMDLoss(mmd_type="quadratic")`` compute it. It may be slightly negative.
     """
 
     reference: ClassVar[str] = (
@@ -58,13 +67,16 @@ class Mmd(Discrepancy):
         "single", description="one bandwidth, the median, or 33 from 2^-8 to 2^8"
     )
 
-    def losses(self, step: Step) -> dict[str, Tensor]:
+    term: ClassVar[str] = "mmd"
+
+    def distance(self, step: Step) -> Tensor:
         from stainda.strategies.dense import on_pairs
 
         source, target = self.rows(step)
-        return {"mmd": self.strength(step) * on_pairs(source, target, self.domains == "each", self._distance)}
+        return on_pairs(source, target, self.domains == "each", self._between)
 
-    def _distance(self, source: Tensor, target: Tensor) -> Tensor:
+    def _between(self, source: Tensor, target: Tensor) -> Tensor:
+        source, target = unit_bandwidth(source, target)
         _, losses = self._hook({"src_imgs_features": source, "target_imgs_features": target}, {})
         return losses["features_confusion_loss"]
 
@@ -72,7 +84,7 @@ class Mmd(Discrepancy):
     def _hook(self) -> Any:
         from stainda.strategies.adapt import hooks
 
-        return hooks.AlignerHook(loss_fn=mmd_layer(self.kernels))
+        return hooks.AlignerHook(loss_fn=mmd_layer(self.kernels, bandwidth=1.0))
 
 
 @register("align", "jan")
@@ -92,7 +104,9 @@ class Jan(Discrepancy):
     features: Literal["pooled", "sampled"] = Field("pooled", description="one row per patch, or per sampled position")
     kernels: Literal["single", "many"] = Field("many", description="one bandwidth, the median, or 33 from 2^-8 to 2^8")
 
-    def losses(self, step: Step) -> dict[str, Tensor]:
+    term: ClassVar[str] = "joint_mmd"
+
+    def distance(self, step: Step) -> Tensor:
         from torch import cat
 
         from stainda.strategies.dense import Rows, on_pairs
@@ -108,7 +122,7 @@ class Jan(Discrepancy):
             scaled = [unit_bandwidth(*part) for part in parts]
             return self._layer([one for one, _ in scaled], [other for _, other in scaled])
 
-        return {"joint_mmd": self.strength(step) * on_pairs(joint[0], joint[1], self.domains == "each", distance)}
+        return on_pairs(joint[0], joint[1], self.domains == "each", distance)
 
     @cached_property
     def _layer(self) -> Any:
@@ -132,13 +146,14 @@ class Coral(Discrepancy):
         "sampled", description="one row per patch, per position, or per sampled position"
     )
 
-    def losses(self, step: Step) -> dict[str, Tensor]:
+    term: ClassVar[str] = "coral"
+
+    def distance(self, step: Step) -> Tensor:
         from stainda.strategies.adapt import layers
         from stainda.strategies.dense import on_pairs
 
         source, target = self.rows(step)
-        found = on_pairs(source, target, self.domains == "each", layers.CORALLoss())
-        return {"coral": self.strength(step) * found}
+        return on_pairs(source, target, self.domains == "each", layers.CORALLoss())
 
 
 @register("align", "sliced_wasserstein")
@@ -155,7 +170,9 @@ class SlicedWasserstein(Discrepancy):
 
     directions: int = Field(128, ge=1, description="random directions of each step")
 
-    def losses(self, step: Step) -> dict[str, Tensor]:
+    term: ClassVar[str] = "wasserstein"
+
+    def distance(self, step: Step) -> Tensor:
         from stainda.strategies.dense import on_pairs
 
         source, target = self.rows(step)
@@ -163,8 +180,7 @@ class SlicedWasserstein(Discrepancy):
         def distance(one: Tensor, other: Tensor) -> Tensor:
             return sliced_wasserstein(one, other, self.directions, step.generator)
 
-        found = on_pairs(source, target, self.domains == "each", distance, least=1)
-        return {"wasserstein": self.strength(step) * found}
+        return on_pairs(source, target, self.domains == "each", distance, least=1)
 
 
 def sliced_wasserstein(one: Tensor, other: Tensor, directions: int, generator: Generator | None = None) -> Tensor:

@@ -33,9 +33,11 @@ class Afn(Discrepancy):
     domains: Literal["source_target"] = Field("source_target", description="every row counts alike")
     step_size: float = Field(1.0, gt=0, description="Δ, by how much longer a vector should be than it is")
 
-    def losses(self, step: Step) -> dict[str, Tensor]:
+    term: ClassVar[str] = "norm"
+
+    def distance(self, step: Step) -> Tensor:
         from stainda.strategies.adapt import layers
 
         grown = layers.AdaptiveFeatureNorm(step_size=self.step_size)
         source, target = (grown(rows.features) for rows in self.rows(step))
-        return {"norm": self.strength(step) * (source + target)}
+        return source + target

@@ -5,14 +5,14 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from stainda.strategies.align import FeatureAlign, Site, Step, ramp
+from stainda.strategies.align import FeatureAlign, ScheduledAlign, Site, Step
 from stainda.strategies.parts import Field, register
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-class Heads(FeatureAlign):
+class Heads(ScheduledAlign, FeatureAlign):
     """Base of the parts with two classifiers on the decoder's features, at every pixel (or per patch).
 
     They teach the features and are then left behind: the network is used with its own classifier, which learns the task
@@ -29,7 +29,7 @@ class Heads(FeatureAlign):
 
     def strength(self, step: Step) -> float:
         """λ at this step."""
-        return self.weight * ramp(self.schedule, step.progress)
+        return self.weight * self.growth(step)
 
     def modules(self, site: Site) -> dict[str, nn.Module]:
         from stainda.strategies.discriminators import Head
@@ -37,12 +37,15 @@ class Heads(FeatureAlign):
         return {name: Head(site.channels, self.hidden, site.n_classes) for name in ("head_a", "head_b")}
 
     def inputs(self, step: Step) -> tuple[Tensor, Tensor]:
-        """What the heads read of source and target."""
+        """What the heads read of the labelled source and of the target."""
         from stainda.strategies.dense import head_input
 
         assert step.target is not None and step.source.logits is not None and step.target.logits is not None
-        source, target = step.features()
-        return head_input(source, step.source.logits), head_input(target, step.target.logits)
+        assert step.source.features is not None and step.target.features is not None
+        return (
+            head_input(step.source.features, step.source.logits),
+            head_input(step.target.features, step.target.logits),
+        )
 
     @staticmethod
     def heads(step: Step) -> tuple[nn.Module, nn.Module]:
@@ -103,20 +106,21 @@ class SymNets(Heads):
     """
 
     reference: ClassVar[str] = "Zhang et al. 2019, Domain-Symmetric Networks, arXiv 1904.04663"
+    compares: ClassVar[bool] = True
 
     weight: float = Field(0.1, ge=0, description="λ, strength of the network's side")
 
     def losses(self, step: Step) -> dict[str, Tensor]:
         import torch
 
-        from stainda.strategies.dense import frozen_call, like_logits
+        from stainda.strategies.dense import frozen_call, head_input, like_logits
 
         source, target = self.inputs(step)
         one, other = self.heads(step)
-        assert step.source.labels is not None and step.source.logits is not None
-        scores = one(source.detach()), other(source.detach())
-        taught = self.task(step, scores[0]) + self.task(step, scores[1])
-        own, _ = halves(*scores)
+        assert step.source.labels is not None and step.source.logits is not None and step.compared.features is not None
+        taught = self.task(step, one(source.detach())) + self.task(step, other(source.detach()))
+        compared = head_input(step.compared.features, step.source.logits).detach()
+        own, _ = halves(one(compared), other(compared))
         _, foreign = halves(one(target.detach()), other(target.detach()))
         apart = -own.logsumexp(1).mean() - foreign.logsumexp(1).mean()
 
@@ -126,18 +130,18 @@ class SymNets(Heads):
         domain = -0.5 * (first.logsumexp(1).mean() + second.logsumexp(1).mean())
         joined = torch.logaddexp(first, second)
         entropy = -(joined.exp() * joined).sum(1).mean()
-        growing = ramp(self.schedule, step.progress)
+        growing = self.growth(step)
         return {
             "heads": taught,
             "domain": apart,
-            "category": self.weight * category,
+            "category": self.weight * step.scale * category,
             "confusion": self.weight * growing * domain,
             "entropy": self.weight * growing * entropy,
         }
 
 
 @register("align", "rtn")
-class Rtn(FeatureAlign):
+class Rtn(ScheduledAlign, FeatureAlign):
     """Residual transfer: the source's classifier is the target's plus a small learned difference.
 
     The network itself is the target's classifier; the source learns through ``z + r(z)``, r a small network on the
@@ -153,6 +157,8 @@ class Rtn(FeatureAlign):
     )
     tasks: ClassVar[tuple[str, ...]] = ("segmentation", "classification")
     target_logits: ClassVar[bool] = True
+
+    compares: ClassVar[bool] = True
 
     weight: float = Field(1.0, ge=0, description="of the MMD of the fused rows, at the end of the schedule")
     entropy: float = Field(0.1, ge=0, description="of the entropy on the target, at the end of the schedule")
@@ -178,7 +184,7 @@ class Rtn(FeatureAlign):
         for rows in both_rows(step, self.features, self.samples, predictions=True):
             assert rows.probabilities is not None
             fused.append((rows.features.unsqueeze(2) * rows.probabilities.unsqueeze(1)).flatten(1))
-        growing = ramp(self.schedule, step.progress)
+        growing = self.growth(step)
         return {
             "task": step.loss(step.modules["residual"](step.source.logits), step.source.labels),
             "mmd": self.weight * growing * self._mmd(*unit_bandwidth(*fused)),

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
+
+from stainda.strategies.dense import rows_of
 
 
 class MapDiscriminator(nn.Module):
@@ -43,3 +46,15 @@ def held(module: nn.Module, inputs: Tensor) -> Tensor:
     """The module's output, differentiable in its input and not in its weights."""
     weights = {name: value.detach() for name, value in module.named_parameters()}
     return functional_call(module, weights, (inputs,))
+
+
+def of_two_sides(logits: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Domain logits of source and target as rows ``[M, 2]``, and their sides ``[M]``.
+
+    Args:
+        logits: of the source, then of the target: ``[N, 2, h, w]``, or ``[N, 1, h, w]`` for the target's side alone.
+    """
+    both = [rows_of(one) for one in logits]
+    both = [torch.cat([torch.zeros_like(one), one], 1) if one.shape[1] == 1 else one for one in both]
+    sides = [one.new_full((len(one),), side, dtype=torch.long) for side, one in enumerate(both)]
+    return torch.cat(both), torch.cat(sides)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
-from stainda.strategies.align import FeatureAlign, Site, Step, ramp
+from stainda.strategies.align import FeatureAlign, ScheduledAlign, Site, Step
 from stainda.strategies.parts import Field, register
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @register("align", "atdoc")
-class Atdoc(FeatureAlign):
+class Atdoc(ScheduledAlign, FeatureAlign):
     """Neighbourhood aggregation: target rows are labelled by the target rows nearest to them, not by the source.
 
     A memory keeps the latest ``memory`` rows of the target: features of length 1 and predictions sharpened and balanced
@@ -63,7 +63,7 @@ class Atdoc(FeatureAlign):
             costs = functional.nll_loss(rows.probabilities.clamp(min=1e-6).log(), labels, reduction="none")
             loss = (votes * costs).sum() / votes.sum().clamp(min=1e-12)
         memory.write(near, sharpened(rows.probabilities.detach()))
-        return {"pseudo_labels": self.weight * ramp(self.schedule, step.progress) * loss}
+        return {"pseudo_labels": self.weight * self.growth(step) * loss}
 
     def vote(self, rows: Tensor, features: Tensor, shares: Tensor) -> tuple[Tensor, Tensor]:
         """Weight and pseudo-label ``[M]`` of rows of length 1 ``[M, C]``, from the memory ``[L, C]`` and ``[L, K]``."""

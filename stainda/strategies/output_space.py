@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from stainda.strategies.align import Align, Site, Step, ramp
+from stainda.strategies.align import ScheduledAlign, Site, Step
 from stainda.strategies.parts import Field, register
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-class OutputAdversarial(Align):
+class OutputAdversarial(ScheduledAlign):
     """A patch discriminator D on a map made of the softmax output; one summed loss, no turns.
 
     With maps ``M`` of source and target, ``L_D = ½ [BCE(D(M_s), 0) + BCE(D(M_t), 1)]`` reaches D alone (the maps are
@@ -22,6 +22,7 @@ class OutputAdversarial(Align):
 
     tasks: ClassVar[tuple[str, ...]] = ("segmentation",)
     target_logits: ClassVar[bool] = True
+    compares: ClassVar[bool] = True
 
     weight: float = Field(0.01, ge=0, description="λ of the adversarial term at the end of the schedule")
     schedule: Literal["warm_up", "constant"] = Field("warm_up", description="λ grows from 0, or is constant")
@@ -36,12 +37,20 @@ class OutputAdversarial(Align):
     def losses(self, step: Step) -> dict[str, Tensor]:
         from stainda.strategies.map_discriminators import held, verdict
 
-        assert step.target is not None and step.source.logits is not None and step.target.logits is not None
+        assert step.target is not None and step.compared.logits is not None and step.target.logits is not None
         discriminator = step.modules["discriminator"]
-        source, target = self.maps(step.source.logits), self.maps(step.target.logits)
+        source, target = self.maps(step.compared.logits), self.maps(step.target.logits)
         told = 0.5 * (verdict(discriminator(source.detach()), 0) + verdict(discriminator(target.detach()), 1))
-        weight = self.weight * ramp(self.schedule, step.progress)
+        weight = self.weight * self.growth(step)
         return {"domain": told, "adversarial": weight * verdict(held(discriminator, target), 0)}
+
+    def verdicts(self, step: Step) -> dict[str, tuple[Tensor, Tensor]]:
+        from stainda.strategies.map_discriminators import of_two_sides
+
+        assert step.target is not None and step.compared.logits is not None and step.target.logits is not None
+        judge = step.modules["discriminator"]
+        maps = [self.maps(step.compared.logits), self.maps(step.target.logits)]
+        return {"discriminator": of_two_sides([judge(one) for one in maps])}
 
     def maps(self, logits: Tensor) -> Tensor:
         """What D sees, ``[N, K, H, W]``, of logits of that shape."""
@@ -85,7 +94,7 @@ class Advent(OutputAdversarial):
 
 
 @register("align", "feature_mask_adversarial")
-class FeatureMaskAdversarial(Align):
+class FeatureMaskAdversarial(ScheduledAlign):
     """Three discriminators at once: on the encoder's features, the decoder's features and the output masks.
 
     Each minimises the cross-entropy of the domain; behind a gradient reversal of its own weight the network maximises
@@ -95,6 +104,7 @@ class FeatureMaskAdversarial(Align):
     tasks: ClassVar[tuple[str, ...]] = ("segmentation",)
     reference: ClassVar[str] = "arXiv 2002.08587 (cross-stain segmentation of glomeruli: feature and mask adversaries)"
     target_logits: ClassVar[bool] = True
+    compares: ClassVar[bool] = True
 
     encoder: str = Field("bottleneck", description="layer of the first discriminator")
     decoder: str = Field("decoder", description="layer of the second discriminator")
@@ -126,19 +136,30 @@ class FeatureMaskAdversarial(Align):
         from stainda.strategies.map_discriminators import side_loss, verdict
         from stainda.strategies.reversal import reverse
 
-        assert step.target is not None and step.source.logits is not None and step.target.logits is not None
-        grown = ramp(self.schedule, step.progress)
+        assert step.target is not None and step.compared.logits is not None and step.target.logits is not None
+        grown = self.growth(step)
         found: dict[str, Tensor] = {}
         source, target = step.features()
         for name, weight, one, other in (
             ("encoder", self.encoder_weight, source, target),
-            ("decoder", self.decoder_weight, step.source.more_features[0], step.target.more_features[0]),
+            ("decoder", self.decoder_weight, step.compared.more_features[0], step.target.more_features[0]),
         ):
             judge = step.modules[name]
             sides = [side_loss(judge(reverse(seen, weight * grown)), side) for side, seen in enumerate((one, other))]
             found[f"domain_{name}"] = 0.5 * (sides[0] + sides[1])
-        masks = [logits.float().softmax(1) for logits in (step.source.logits, step.target.logits)]
+        masks = [logits.float().softmax(1) for logits in (step.compared.logits, step.target.logits)]
         judge, weight = step.modules["mask"], self.mask_weight * grown
         told = [verdict(judge(reverse(mask, weight)), side) for side, mask in enumerate(masks)]
         found["domain_mask"] = 0.5 * (told[0] + told[1])
         return found
+
+    def verdicts(self, step: Step) -> dict[str, tuple[Tensor, Tensor]]:
+        from stainda.strategies.map_discriminators import of_two_sides
+
+        assert step.target is not None and step.compared.logits is not None and step.target.logits is not None
+        seen = {
+            "encoder": step.features(),
+            "decoder": (step.compared.more_features[0], step.target.more_features[0]),
+            "mask": [logits.float().softmax(1) for logits in (step.compared.logits, step.target.logits)],
+        }
+        return {name: of_two_sides([step.modules[name](one) for one in sides]) for name, sides in seen.items()}

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from stainda.strategies.align import Align, Step, ramp
+from stainda.strategies.align import ScheduledAlign, Step
 from stainda.strategies.parts import Field, register
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-class Predictions(Align):
+class Predictions(ScheduledAlign):
     """Base of the parts that read the target's logits as rows: one per patch, per pixel, or per sampled pixel.
 
     ``sampled`` draws pixels evenly by predicted class; for a classification every patch is a row.
@@ -26,11 +26,13 @@ class Predictions(Align):
     samples: int = Field(64, ge=1, description="pixels per patch, for features: sampled")
 
     def losses(self, step: Step) -> dict[str, Tensor]:
+        return {self.name: self.weight * self.growth(step) * self.distance(step)}
+
+    def distance(self, step: Step) -> Tensor:
         from stainda.strategies.dense import predicted_rows
 
         assert step.target is not None and step.target.logits is not None
-        rows = predicted_rows(step.target.logits, self.features, self.samples, step.generator)
-        return {self.name: self.weight * ramp(self.schedule, step.progress) * self.of_rows(rows)}
+        return self.of_rows(predicted_rows(step.target.logits, self.features, self.samples, step.generator))
 
     def of_rows(self, logits: Tensor) -> Tensor:
         """The loss of target logits ``[M, K]``."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from stainda.strategies.align import FeatureAlign, Site, Step, ramp
+from stainda.strategies.align import FeatureAlign, ScheduledAlign, Site, Step
 from stainda.strategies.parts import Field, register
 
 if TYPE_CHECKING:
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 @register("align", "dsn")
-class Dsn(FeatureAlign):
+class Dsn(ScheduledAlign, FeatureAlign):
     """Domain separation networks: private encoders take up the colours, so that the shared features need not.
 
     With shared features h_c (the layer's), private features h_p of source and target by small encoders of their own,
@@ -23,6 +23,7 @@ class Dsn(FeatureAlign):
     discriminator per position behind a gradient reversal.
     """
 
+    compares: ClassVar[bool] = True
     reference: ClassVar[str] = "Bousmalis et al. 2016, Domain Separation Networks, arXiv 1608.06019"
 
     reconstruction: float = Field(0.1, ge=0, description="α, weight of rebuilding the patch")
@@ -50,9 +51,9 @@ class Dsn(FeatureAlign):
         from stainda.strategies.separators import orthogonality, scale_invariant
 
         assert step.target is not None
-        weight = self.similarity * ramp(self.schedule, step.progress)
+        weight = self.similarity * self.growth(step)
         rebuilt, apart, told = [], [], []
-        for side, (batch, shared) in enumerate(zip((step.source, step.target), step.features(), strict=True)):
+        for side, (batch, shared) in enumerate(zip((step.compared, step.target), step.features(), strict=True)):
             maps = shared if shared.dim() == 4 else shared[..., None, None]
             own = step.modules[("private_source", "private_target")[side]](batch.images, maps.shape[2:])
             picture = step.modules["decoder"](maps + own)
@@ -64,3 +65,8 @@ class Dsn(FeatureAlign):
             "difference": self.difference * (apart[0] + apart[1]),
             "domain": 0.5 * (told[0] + told[1]),
         }
+
+    def verdicts(self, step: Step) -> dict[str, tuple[Tensor, Tensor]]:
+        from stainda.strategies.map_discriminators import of_two_sides
+
+        return {"discriminator": of_two_sides([step.modules["discriminator"](one) for one in step.features()])}

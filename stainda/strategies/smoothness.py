@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from stainda.strategies.adversarial import Dann
-from stainda.strategies.align import Align, Batch, Step, ramp
+from stainda.strategies.align import Batch, ScheduledAlign, Step
 from stainda.strategies.parts import Field, register
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ PROBE = 0.01
 
 
 @register("align", "vat")
-class Vat(Align):
+class Vat(ScheduledAlign):
     """Virtual adversarial training: predictions may not change under the worst small change of the image.
 
     ``mean KL(p(x) ‖ p(x + r))``, p(x) held still, r the change of a given size that makes it largest: the gradient of
@@ -45,7 +45,7 @@ class Vat(Align):
         assert step.target is not None
         batches = [step.target] if self.on == "target" else [step.source, step.target]
         found = [smoothness(step, batch, self.radius, self.iterations) for batch in batches]
-        return {"smoothness": self.weight * ramp(self.schedule, step.progress) * sum(found[1:], found[0])}
+        return {"smoothness": self.weight * self.growth(step) * sum(found[1:], found[0])}
 
 
 @register("align", "vada")
@@ -69,7 +69,7 @@ class Vada(Dann):
         from stainda.strategies.dense import rows_of
 
         assert step.target is not None and step.target.logits is not None
-        growing = ramp(self.schedule, step.progress)
+        growing = self.growth(step)
         terms = super().losses(step)
         terms["entropy"] = self.target * growing * layers.EntropyLoss()(rows_of(step.target.logits).float())
         for name, weight, batch in (("source", self.source, step.source), ("target", self.target, step.target)):

@@ -68,6 +68,10 @@ class Together(Align):
         return any(part.needs_pairs for part in self.members.values())
 
     @property
+    def compares(self) -> bool:  # type: ignore[override]
+        return any(part.compares for part in self.members.values())
+
+    @property
     def tapped(self) -> str | None:
         return next((part.tapped for part in self.members.values() if part.tapped), None)
 
@@ -97,6 +101,13 @@ class Together(Align):
                     raise ConfigError("two align parts replace the task loss", remedy="Leave one of them out")
                 found[key] = value
         return found
+
+    def verdicts(self, step: Step) -> dict[str, tuple[Tensor, Tensor]]:
+        return {
+            f"{name}_{key}": found
+            for name, part in self.members.items()
+            for key, found in part.verdicts(self._of(step, name)).items()
+        }
 
     def after_step(self, step: Step) -> None:
         for name, part in self.members.items():

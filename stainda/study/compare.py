@@ -236,7 +236,7 @@ class _Comparison:
         At the start every training that no table will name is put down as excluded, so that a run that is killed
         forgets none.
         """
-        judge = Judge(self.config, self.folder, lambda strategy, seed: self.job(strategy, {}, seed), self.scoring)
+        judge = Judge(self.config, self.folder, lambda strategy, seed: self.job(strategy, {}, seed), self.scoring.of)
         self.earlier = sort_earlier(judge, set(mine))
         rows = [{name: row.get(name, "") for name in (*TRIAL_COLUMNS, "why")} for row in self.earlier.excluded]
         write_csv(self.folder.root / EXCLUSIONS, rows, (*TRIAL_COLUMNS, "why"))

@@ -46,14 +46,14 @@ class Judge:
 
     Attributes:
         expected: the training that the study would make of a strategy with these settings, and a seed.
-        scoring: see ``jobs.scoring_key``.
+        scoring: the key of a training's scores, see ``keys.ScoringKeys``.
         ranges: search ranges of the study's strategies, for the words.
     """
 
     config: StudyConfig
     folder: RunFolder
     expected: Callable[[Any, int], Job]
-    scoring: str
+    scoring: Callable[[Job], str]
 
     def reason(self, name: str, state: str) -> str:
         """Why the training in ``jobs/name`` is not comparable; empty where it is."""
@@ -69,7 +69,7 @@ class Judge:
             return f"its settings cannot be read by this version of stainda ({error.message})"
         if wanted.hash != name:
             return _differences(found.settings(), wanted.settings())
-        if state == "complete" and not is_scored(place, self.scoring):
+        if state == "complete" and not is_scored(place, self.scoring(wanted)):
             return f"scored on other slides or annotations, or with another overlap, than now; {_WITH_IT}"
         return ""
 

@@ -22,8 +22,10 @@ PATCHES = 160
 def measure_gaps(config: StudyConfig, roles: Roles, folder: RunFolder) -> None:
     """Write ``domain_gap.csv``: one row per source and target.
 
-    Colours are those of tissue; features are the pooled bottleneck of the baseline's first training, and are left out
-    where the baseline was not trained. Where targets may not be seen in training, nothing is measured.
+    Colours are those of tissue. Features are the pooled bottleneck of the baseline's first training, and are left out
+    where the baseline was not trained; source and target patches lie on tissue at random, so that what is measured is
+    no difference between patches around objects and patches anywhere. Where targets may not be seen in training,
+    nothing is measured.
     """
     from stainda.evaluation.domain_gap import (
         GAP_COLUMNS,
@@ -42,7 +44,7 @@ def measure_gaps(config: StudyConfig, roles: Roles, folder: RunFolder) -> None:
         return
     store = PatchStore.open(folder.patches)
     data = TrainingData(store, roles, labels="source", visible="targets")
-    chosen = np.concatenate([data.labelled("train"), data.unlabelled("train")])
+    chosen = np.concatenate([data.source_unlabelled(), data.unlabelled("train")])
     table = store.table.iloc[chosen].assign(index=chosen)
     colours = {
         domain: np.concatenate([store.tissue_pixels[slide] for slide in dict.fromkeys(part["slide"])])

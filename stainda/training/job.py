@@ -33,7 +33,7 @@ _OF_OUTLINES = (
 )  # fmt: skip
 """Settings of a task that are read when slides are predicted, and not in training."""
 
-ALGORITHM = 3
+ALGORITHM = 4
 """Raised whenever the same settings come to train to other weights: jobs of older code are not taken for new ones."""
 
 

@@ -18,10 +18,11 @@ from stainda.files import output_errors, write_csv, write_json
 from stainda.progress import SILENT, Progress
 from stainda.randomness import seed_for
 from stainda.strategies import Strategy, build
-from stainda.strategies.align import Step
+from stainda.strategies.align import NoAlignment, ScheduledAlign, Step
 from stainda.strategies.detector import CHECKPOINTS, STATISTICS, load_weights_into, save_weights
 from stainda.strategies.statistics import Statistics, estimate_statistics, put_statistics, save_statistics
-from stainda.training.batches import Patches
+from stainda.training.batches import LabelledBatches, PairBatches, Patches, UnlabelledBatches
+from stainda.training.effect import EFFECT_COLUMNS, ShareKeeper, gradient_ratio, measure, measured_steps
 from stainda.training.job import Job
 from stainda.training.machine import choose_device, torch_for
 from stainda.training.metering import Costs, Meter
@@ -33,6 +34,9 @@ from stainda.training.validation import Validation, validate
 
 if TYPE_CHECKING:
     from stainda.patches import PatchStore
+
+EFFECT = "effect.csv"
+"""What the alignment did at a few steps, see :mod:`stainda.training.effect`; not there where nothing is aligned."""
 
 STATISTICS_PATCHES = 96
 """Patches from which the batch statistics of a domain are re-estimated after training."""
@@ -109,6 +113,10 @@ class _Training(Preparation):
         self.folder, self.progress, self.on_epoch = folder, progress, on_epoch
         self._log_lines: list[str] = []
         self.rows: list[dict[str, Any]] = []
+        self.effect: list[dict[str, Any]] = []
+        self.kept_share = ShareKeeper(strategy.align.share if isinstance(strategy.align, ScheduledAlign) else None)
+        total = job.training.epochs * job.training.steps_per_epoch
+        self._measured = frozenset() if isinstance(strategy.align, NoAlignment) else measured_steps(total)
         self.scores: list[float] = []
         self.best, self.best_epoch, self.steps_seconds, self._seconds_before = -1.0, 0, 0.0, (0.0, 0.0)
         super().__init__(job, strategy, data)
@@ -201,17 +209,21 @@ class _Training(Preparation):
         if align.needs_targets:
             assert self.unlabelled is not None
             target = passes.target(self.unlabelled.draw())
+        compared = None
+        if align.compares and self.compared is not None:
+            compared = passes.source_unlabelled(self.compared.draw())
         pairs = None if self.pairs is None else passes.pairs(self.pairs.read(self.pairs.draw()))
         given = Step(
             source, target, step / max(total - 1, 1), self.modules, self.detector.network, step,
             len(self.job.sources), self.loss, self.generators["align"], self.forward, passes.as_domain, pairs,
-            self.fabric.autocast,
+            self.fabric.autocast, compared, self.kept_share.scale,
         )  # fmt: skip
         terms = align.losses(given)
         if "task" not in terms:
             assert source.logits is not None and source.labels is not None
             terms = {"task": self.loss(source.logits, source.labels, source.weights), **terms}
         loss = torch.stack([*terms.values()]).sum()
+        self._measure(given, loss)
         values = {name: float(value.detach()) for name, value in terms.items()}
         if wrong := [name for name, value in values.items() if not math.isfinite(value)]:
             reason = f"step {step + 1}: the loss term {wrong[0]!r} is not a number ({values[wrong[0]]})"
@@ -226,6 +238,21 @@ class _Training(Preparation):
         self.optimiser.step()
         align.after_step(given)
         return values
+
+    def _measure(self, step: Step, total: torch.Tensor) -> None:
+        """Compare the gradient of all terms with the task's, at the steps at which that is recorded or needed."""
+        measured, due = step.index in self._measured, self.kept_share.is_due(step.index)
+        if not (measured or due):
+            return
+        align, source = self.strategy.align, step.source
+        assert source.logits is not None and source.labels is not None
+        plain = self.loss(source.logits, source.labels, source.weights)
+        ratio = gradient_ratio(plain, total, step.network.parameters())
+        if measured:
+            self.effect += measure(align, step, ratio, self.generators["effect"])
+            write_csv(self.folder / EFFECT, self.effect, EFFECT_COLUMNS)
+        if due and isinstance(align, ScheduledAlign):
+            self.kept_share.take(ratio, align.growth(step))
 
     def _set_rate(self, share: float) -> None:
         factor = 1.0 if self.config.schedule == "constant" else 0.01 + 0.99 * 0.5 * (1.0 + math.cos(math.pi * share))
@@ -306,9 +333,10 @@ class _Training(Preparation):
 
     def _keep(self, epoch: int) -> None:
         rest = {
-            "epoch": epoch, "rows": self.rows, "scores": self.scores, "best": self.best, "best_epoch": self.best_epoch,
+            "epoch": epoch, "rows": self.rows, "effect": self.effect, "scores": self.scores, "best": self.best,
+            "best_epoch": self.best_epoch,
             "steps_seconds": self.steps_seconds, "seconds": self._seconds(), "log": self._log_lines,
-            "costs": asdict(self._costs()),
+            "costs": asdict(self._costs()), "share": [self.kept_share.scale, self.kept_share.measured],
         }  # fmt: skip
         save_state(**self._state(), rest=rest)
 
@@ -324,17 +352,28 @@ class _Training(Preparation):
             return 0
         done = int(rest["epoch"])
         self.rows, self.scores, self._log_lines = rest["rows"], rest["scores"], rest["log"]
+        self.effect = rest["effect"]
+        self.kept_share.scale, self.kept_share.measured = rest["share"]
         self.best, self.best_epoch, self.steps_seconds = rest["best"], rest["best_epoch"], rest["steps_seconds"]
         self._seconds_before, self._costs_before = tuple(rest["seconds"]), Costs.read(rest.get("costs"))
         for _ in range(done * self.config.steps_per_epoch):  # decks are where they were once they have been dealt
-            for batches in (self.labelled, self.unlabelled if self.strategy.align.needs_targets else None, self.pairs):
-                if batches is not None:
-                    batches.draw()
+            for batches in self._dealt_each_step():
+                batches.draw()
         for epoch, score in enumerate(self.scores, 1):
             if self.on_epoch is not None:
                 self.on_epoch(epoch, score)
         self._log(f"goes on after epoch {done}, where it was interrupted")
         return done
+
+    def _dealt_each_step(self) -> list[LabelledBatches | UnlabelledBatches | PairBatches]:
+        align = self.strategy.align
+        dealt = (
+            self.labelled,
+            self.unlabelled if align.needs_targets else None,
+            self.compared if align.compares else None,
+            self.pairs,
+        )
+        return [batches for batches in dealt if batches is not None]
 
     def _seconds(self) -> tuple[float, float]:
         """Wall clock and processor, those of interrupted processes included."""
@@ -353,7 +392,7 @@ class _Training(Preparation):
             return {}
         count = max(1, STATISTICS_PATCHES // self.config.batch_size)
         found: dict[str, Statistics] = {}
-        for batches in (self.labelled, self.unlabelled):
+        for batches in (self.compared, self.unlabelled, self.labelled):  # labelled: what nothing else shows
             if batches is None:
                 continue
             for domain in batches.domains:

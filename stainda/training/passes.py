@@ -37,7 +37,8 @@ class Passes:
         by_domain: running batch statistics per domain, where the strategy keeps them.
         batchnorm: the network has batch normalisation.
         groups: number of each labelled patch's group by index, for parts that compare groups.
-        generators: ``labelled``, ``target``, ``redraw`` and ``pairs``: each kind of batch draws from its own.
+        generators: ``labelled``, ``target``, ``compared``, ``redraw`` and ``pairs``: each kind of batch draws from its
+            own.
     """
 
     def __init__(
@@ -77,8 +78,16 @@ class Passes:
         )  # fmt: skip
 
     def target(self, indices: np.ndarray) -> Batch:
+        """Patches of targets."""
+        return self._unlabelled(indices, self._generators["target"])
+
+    def source_unlabelled(self, indices: np.ndarray) -> Batch:
+        """Patches of sources, drawn and treated as those of targets."""
+        return self._unlabelled(indices, self._generators["compared"])
+
+    def _unlabelled(self, indices: np.ndarray, generator: torch.Generator) -> Batch:
         raw, slides, align = self._raw(indices), self._origins.slides(indices), self._strategy.align
-        drawn = self._drawn(raw, slides, self._generators["target"], align.target_manner)
+        drawn = self._drawn(raw, slides, generator, align.target_manner)
         self._use(indices)
         more: dict[str, Any] = {"places": drawn.places, "redraw": self._redraw(raw, slides)}
         images = drawn.images

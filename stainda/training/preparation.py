@@ -65,10 +65,11 @@ class Preparation:
         data, job, size = self.data, self.job, self.config.batch_size
         task, asked, visible = task_of(job.task), data.labelled("train"), data.unlabelled()
         self._found, found = task.sort(data, asked), task.sort(data, data.labelled("val"))
+        compared = data.source_unlabelled() if self.config.compared_patches == "tissue" else np.zeros(0, int)
         train, self.val = self._found.indices, found.indices
         self._neither = len(asked) - len(train)
         self._train, self._visible = train, visible
-        self.origins = Origins(data, np.concatenate([train, self.val, visible]).astype(int))
+        self.origins = Origins(data, np.concatenate([train, self.val, visible, compared]).astype(int))
         need_answers(self._found, len(asked), "source training", job.task)
         need_answers(found, len(data.labelled("val")), "source validation", job.task)
         one, grouping = self.strategy.norm.by_domain, self.strategy.align.grouping
@@ -82,6 +83,11 @@ class Preparation:
             train, kinds, self._found.has_object, size, one, generator_for(job.seed, "labelled"),
             self.config.object_share,
         )  # fmt: skip
+        self.compared: UnlabelledBatches | None = None
+        if len(compared):
+            self.compared = UnlabelledBatches(
+                compared, self.origins.domains(compared), size, one, generator_for(job.seed, "compared")
+            )
         self.unlabelled: UnlabelledBatches | None = None
         if len(visible):
             self.unlabelled = UnlabelledBatches(
@@ -146,8 +152,9 @@ class Preparation:
         self.generators = {
             kind: torch.Generator().manual_seed(seed_for(job.seed, name))
             for kind, name in {
-                "labelled": "augment", "target": "augment target", "redraw": "augment again", "pairs": "augment pairs",
-                "align": "align draws",
+                "labelled": "augment", "target": "augment target", "compared": "augment compared",
+                "redraw": "augment again", "pairs": "augment pairs",
+                "align": "align draws", "effect": "effect draws",
             }.items()
         }  # fmt: skip
         self.passes = Passes(

@@ -83,6 +83,7 @@ def test_who_is_in_it(store):
     found = set(store.table[["slide", "split", "kind", "domain"]].itertuples(index=False, name=None))
     assert found == {
         ("p1_PAS", "train", "labelled", "PAS@A"),
+        ("p1_PAS", "train", "unlabelled", "PAS@A"),
         ("p2_PAS", "val", "labelled", "PAS@A"),
         ("p1_SR", "train", "unlabelled", "SR@A"),
         ("p2_SR", "val", "unlabelled", "SR@A"),
@@ -188,7 +189,7 @@ def test_where_no_place_is_free_of_objects_patches_lie_anywhere(cohort, tmp_path
         [(x, y) for x in range(30, 450, 40) for y in range(30, 450, 40)]
     ).buffer(3)
     store = build(cohort, tmp_path / "p", own={**own_shapes(cohort), "p1_PAS": crowded})
-    rows = store.table[(store.table["slide"] == "p1_PAS")]
+    rows = store.table[(store.table["slide"] == "p1_PAS") & (store.table["kind"] == "labelled")]
     counts = rows.groupby("around").size()
     assert counts["tissue"] == counts["object"] and "negative" not in counts and (rows["n_objects"] > 0).all()
     assert any("0 of" in note["reason"] for note in store.meta["notes"])

@@ -58,9 +58,10 @@ def test_nothing_else_can_be_reached(store, rule, visible):
         *({"oracle"} if rule == "all" else set()),
     }
     may_look = may_learn | ({"unlabelled"} if visible == "targets" else set())
+    own = store.table["domain"].isin(ROLES.sources)
     for index, kind in enumerate(store.table["kind"]):
         for ask, allowed in ((data.labels, may_learn), (data.target_labels, may_learn), (data.images, may_look)):
-            if kind in allowed:
+            if kind in allowed or (own[index] and ask == data.images):  # a source's images hide nothing
                 ask([index])
             else:
                 with pytest.raises(LeakError):
@@ -85,3 +86,15 @@ def test_a_domain_that_became_a_target_keeps_its_labels_to_itself(store):
 def test_unknown_words_name_the_nearest(store):
     with pytest.raises(ConfigError, match="Did you mean 'propagated'"):
         TrainingData(store, ROLES, "propagate")
+
+
+def test_source_and_target_patches_that_are_compared_are_drawn_by_one_rule(store):
+    """Equally many per slide, on tissue at random, without labels, of training patients."""
+    data = TrainingData(store, ROLES)
+    rows = store.table.iloc[np.concatenate([data.source_unlabelled(), data.unlabelled()])]
+    assert set(rows["domain"]) == {"PAS@A", "SR@A"} and set(rows["split"]) == {"train"}
+    assert set(rows["around"]) == {"tissue"} and rows.groupby("slide").size().nunique() == 1
+    assert (store.labels("own")[data.source_unlabelled()] == 255).all()
+    with pytest.raises(LeakError):
+        data.labels(data.source_unlabelled()[:1])
+    assert not set(data.source_unlabelled()) & set(data.labelled("train"))

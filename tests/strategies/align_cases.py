@@ -34,7 +34,10 @@ def hand_step(
     source = Batch(images[0], domains[0], features[0], logits[0], labels)
     target = Batch(images[1], domains[1], features[1], logits[1])
     generator = torch.Generator().manual_seed(0)
-    return Step(source, target, progress, modules, network, loss=cross_entropy, generator=generator)
+    n_sources = max(1, int(domains[1].min()))
+    return Step(
+        source, target, progress, modules, network, n_sources=n_sources, loss=cross_entropy, generator=generator
+    )
 
 
 def gradient(loss, *inputs):

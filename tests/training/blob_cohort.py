@@ -111,10 +111,13 @@ class BlobStore:
 
     def __init__(self, sources=("PAS@A",), targets=("SR@A",), per_slide=12, seed=0, size=48):
         rows, images, labels = [], [], []
-        for domain in (*sources, *targets):
-            generator = np.random.default_rng([seed, *domain.encode()])
-            kinds = ("labelled",) if domain in sources else ("unlabelled", "propagated", "oracle")
-            for split, count in (("train", 3), ("val", 1)):
+        wanted = [(name, ("labelled",), (("train", 3), ("val", 1))) for name in sources]
+        wanted += [(name, ("unlabelled", "propagated", "oracle"), (("train", 3), ("val", 1))) for name in targets]
+        wanted += [(name, ("unlabelled",), (("train", 3),)) for name in sources]
+        for place, (domain, kinds, splits) in enumerate(wanted):
+            of_source = place >= len(sources) + len(targets)
+            generator = np.random.default_rng([seed, *domain.encode(), *([1] if of_source else [])])
+            for split, count in splits:
                 for number in range(count):
                     for kind in kinds:
                         for index in range(per_slide):

@@ -1,0 +1,142 @@
+"""Whether the alignment part of a training acted: its share of the gradient, its discriminators, its distance."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from stainda.strategies.align import Align, Step
+
+MEASUREMENTS = 12
+"""How often a training is measured, evenly over its steps; each costs two backward passes."""
+
+EFFECT_COLUMNS = (
+    "step", "gradient_ratio", "discriminator", "discriminator_accuracy", "chance_accuracy", "discriminator_loss",
+    "chance_loss", "distance",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """How well a discriminator tells the domains of one step.
+
+    Attributes:
+        accuracy: mean over domains of the share of their rows that are named right; chance is one over the domains.
+        loss: cross-entropy, every domain counting alike, in nats; chance is the logarithm of their number.
+        domains: how many domains are present.
+    """
+
+    accuracy: float
+    loss: float
+    domains: int
+
+
+def measured_steps(total: int, measurements: int = MEASUREMENTS) -> frozenset[int]:
+    """Steps (from 0) at which a training of ``total`` steps is measured: the middles of as many equal parts."""
+    count = min(total, measurements)
+    return frozenset(int((part + 0.5) * total / count) for part in range(count))
+
+
+CALIBRATED_EVERY = 20
+"""Steps between two comparisons of the gradients of a part with ``share``, after the first few."""
+
+
+class ShareKeeper:
+    """Scales a part's weights so that its gradient is a share of the task's.
+
+    The part's gradient is proportional to the scale it was measured at. Measurements are smoothed (each counts half),
+    since those of one batch are noisy.
+
+    Attributes:
+        scale: what the part's weights are multiplied by.
+        measured: how many measurements it comes from.
+    """
+
+    def __init__(self, share: float | None) -> None:
+        self.share, self.scale, self.measured = share, 1.0, 0
+
+    def is_due(self, step: int) -> bool:
+        """Whether gradients are compared at this step (from 0)."""
+        return self.share is not None and (step in (0, 1, 3, 7) or step % CALIBRATED_EVERY == CALIBRATED_EVERY - 1)
+
+    def take(self, ratio: float, growth: float) -> None:
+        """Learn from a measurement.
+
+        Args:
+            ratio: of :func:`gradient_ratio` at the present scale.
+            growth: the factor on the part's weights then, schedule and scale together.
+        """
+        if self.share is None or not ratio > 0 or not growth > 0:
+            return  # the schedule has not begun, or nothing was sent
+        wanted = self.share * growth / ratio  # the scale at which a full-grown schedule gives the share
+        self.scale = math.sqrt(self.scale * wanted) if self.measured else wanted
+        self.measured += 1
+
+
+def gradient_ratio(task: Tensor, total: Tensor, parameters: Iterable[Tensor]) -> float:
+    """``‖∇(total - task)‖ / ‖∇ task‖`` over the network's parameters: what a part adds to the plain gradient.
+
+    Args:
+        task: the task loss alone, a scalar. total: the sum of all terms of the step, a scalar.
+        parameters: of the network, without those of discriminators; their graph is kept.
+
+    Returns:
+        nan where the task has no gradient.
+    """
+    some = [one for one in parameters if one.requires_grad]
+    plain = _flat(torch.autograd.grad(task, some, retain_graph=True, allow_unused=True), some)
+    both = _flat(torch.autograd.grad(total, some, retain_graph=True, allow_unused=True), some)
+    size = float(plain.norm())
+    return float((both - plain).norm()) / size if size else math.nan
+
+
+def judge(logits: Tensor, labels: Tensor) -> Verdicts:
+    """The verdicts of a discriminator, ``[M, K]`` logits and ``[M]`` labels; every domain counts alike."""
+    losses = functional.cross_entropy(logits.float(), labels, reduction="none")
+    right = (logits.argmax(1) == labels).float()
+    present = labels.unique()
+    accuracy = torch.stack([right[labels == one].mean() for one in present]).mean()
+    loss = torch.stack([losses[labels == one].mean() for one in present]).mean()
+    return Verdicts(float(accuracy), float(loss), len(present))
+
+
+def measure(align: Align, step: Step, ratio: float, generator: torch.Generator) -> list[dict[str, Any]]:
+    """Rows of :data:`EFFECT_COLUMNS` for one step, one per discriminator, or one.
+
+    Args:
+        ratio: of :func:`gradient_ratio`.
+        generator: for the draws of the measurement, so that it changes nothing of the training.
+    """
+    head: dict[str, Any] = {"step": step.index + 1, "gradient_ratio": _rounded(ratio)}
+    apart = replace(step, generator=generator)  # not under no_grad: pytorch-adapt's hooks refuse that
+    found = align.distance(apart)
+    head["distance"] = None if found is None else _rounded(float(found.detach()))
+    rows = []
+    for name, (logits, labels) in align.verdicts(apart).items():
+        told = judge(logits.detach(), labels)
+        rows.append(
+            {
+                **head,
+                "discriminator": name,
+                "discriminator_accuracy": _rounded(told.accuracy),
+                "chance_accuracy": _rounded(1 / told.domains),
+                "discriminator_loss": _rounded(told.loss),
+                "chance_loss": _rounded(math.log(told.domains)),
+            }
+        )
+    return rows or [head]
+
+
+def _flat(gradients: Sequence[Tensor | None], like: Sequence[Tensor]) -> Tensor:
+    pairs = zip(gradients, like, strict=True)
+    return torch.cat([(torch.zeros_like(to) if one is None else one).flatten().float() for one, to in pairs])
+
+
+def _rounded(value: float) -> float | None:
+    return round(value, 6) if math.isfinite(value) else None

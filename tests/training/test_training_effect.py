@@ -1,0 +1,121 @@
+"""Whether a method acted is measured right, and measuring changes nothing."""
+
+import csv
+import math
+
+import pytest
+import torch
+from blob_cohort import make_data, make_job
+from torch import nn
+
+from stainda.config import load_strategy
+from stainda.training import effect, loop, train_on
+from stainda.training.effect import EFFECT_COLUMNS, gradient_ratio, judge, measured_steps
+
+
+def test_the_ratio_is_of_what_is_added_to_the_plain_gradient():
+    """d(x + y)² = 2(x+y)(1, 1); what 3 x adds is (3, 0)."""
+    x, y = torch.tensor(1.0, requires_grad=True), torch.tensor(2.0, requires_grad=True)
+    task = (x + y) ** 2
+    assert gradient_ratio(task, task + 3 * x, [x, y]) == pytest.approx(3 / (6 * math.sqrt(2)))
+    assert gradient_ratio(task, task, [x, y]) == 0
+    assert gradient_ratio(task, 0.5 * task, [x, y]) == pytest.approx(0.5)  # a task loss that a part replaces
+    fixed = torch.tensor(1.0)  # no gradient is asked of it
+    assert gradient_ratio(task, task - y, [x, y, fixed]) == pytest.approx(1 / (6 * math.sqrt(2)))
+    assert math.isnan(gradient_ratio(0 * task, task, [x, y]))
+
+
+def test_a_reversed_gradient_counts_as_what_reaches_the_network():
+    from stainda.strategies.reversal import reverse
+
+    x = torch.tensor([1.0, -2.0], requires_grad=True)
+    told = nn.Linear(2, 1)
+    task, domain = (x**2).sum(), told(reverse(x, 0.25)).sum()
+    expected = 0.25 * float(told.weight.norm()) / float((2 * x.detach()).norm())
+    assert gradient_ratio(task, task + domain, [x]) == pytest.approx(expected, rel=1e-5)
+
+
+def test_every_domain_counts_alike_in_a_verdict():
+    """Three rows of a domain named right, one of another named wrong: half right, not three quarters."""
+    logits = torch.tensor([[2.0, 0.0]] * 4)
+    found = judge(logits, torch.tensor([0, 0, 0, 1]))
+    right, wrong = math.log(1 + math.exp(-2)), math.log(1 + math.exp(2))
+    assert (found.accuracy, found.domains) == (0.5, 2) and found.loss == pytest.approx((right + wrong) / 2)
+    blind = judge(torch.zeros(6, 3), torch.tensor([0, 0, 1, 1, 2, 2]))
+    assert blind.loss == pytest.approx(math.log(3)) and blind.accuracy == pytest.approx(1 / 3)
+
+
+def test_measurements_lie_evenly_over_the_steps():
+    assert sorted(measured_steps(24, 4)) == [3, 9, 15, 21]
+    assert sorted(measured_steps(3, 12)) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("name", ["dann", "cdan", "adaptsegnet", "feature_mask_adversarial", "gvb", "dsn", "adda"])
+def test_every_discriminator_is_recorded(name, tmp_path):
+    job = make_job(load_strategy(name).model_dump(), epochs=2, steps_per_epoch=3)
+    train_on(job, make_data(job, per_slide=4), tmp_path)
+    with (tmp_path / loop.EFFECT).open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert tuple(rows[0]) == EFFECT_COLUMNS
+    assert [int(row["step"]) for row in rows if row["discriminator"] in (rows[-1]["discriminator"], "")] == [
+        *range(1, 7)
+    ]
+    late = [row for row in rows if int(row["step"]) == 6]
+    assert len(late) == (3 if name == "feature_mask_adversarial" else 1)
+    for row in late:
+        assert 0 <= float(row["discriminator_accuracy"]) <= 1 and float(row["chance_accuracy"]) == 0.5
+        assert float(row["discriminator_loss"]) > 0 and float(row["gradient_ratio"]) > 0
+
+
+@pytest.mark.parametrize("name", ["mmd", "coral", "entropy", "bnm", "irm", "mean_teacher"])
+def test_methods_without_a_discriminator_are_recorded(name, tmp_path):
+    strategy = load_strategy(name)
+    strategy = strategy.with_values({"align.groups": "patient"}) if name == "irm" else strategy
+    job = make_job(strategy.model_dump(), epochs=1, steps_per_epoch=4)
+    train_on(job, make_data(job, per_slide=4), tmp_path)
+    with (tmp_path / loop.EFFECT).open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == 4 and all(row["gradient_ratio"] for row in rows)
+    assert all((row["distance"] != "") == (name not in ("irm", "mean_teacher")) for row in rows)
+
+
+def test_measuring_changes_no_weight(tmp_path, monkeypatch):
+    job = make_job(load_strategy("dann").model_dump(), epochs=2, steps_per_epoch=3)
+    data = make_data(job, per_slide=4)
+    train_on(job, data, tmp_path / "measured")
+    monkeypatch.setattr(loop, "measured_steps", lambda total: effect.measured_steps(total, 1))
+    train_on(job, data, tmp_path / "once")
+    assert (tmp_path / "measured" / "model.safetensors").read_bytes() == (
+        tmp_path / "once" / "model.safetensors"
+    ).read_bytes()
+
+
+def test_nothing_is_recorded_where_nothing_is_aligned(tmp_path):
+    job = make_job(load_strategy("adabn").model_dump(), epochs=1, steps_per_epoch=2)
+    train_on(job, make_data(job, per_slide=4), tmp_path)
+    assert not (tmp_path / loop.EFFECT).exists()
+
+
+def test_the_scale_that_gives_the_share_is_found():
+    """The part's gradient is 0.02 of the task's at weight 1, half of that in mid-schedule."""
+    kept = effect.ShareKeeper(0.5)
+    kept.take(0.02 * 0.5, growth=0.5)
+    assert kept.scale == pytest.approx(25)
+    kept.take(0.02 * 25, growth=25.0)  # as wanted: nothing moves
+    assert kept.scale == pytest.approx(25)
+    kept.take(0.08 * 25, growth=25.0)  # four times as strong now: half way there, in logarithms
+    assert kept.scale == pytest.approx(12.5)
+    for ratio, growth in ((0.0, 1.0), (math.nan, 1.0), (0.3, 0.0)):
+        kept.take(ratio, growth)
+    assert kept.scale == pytest.approx(12.5)
+    assert not effect.ShareKeeper(None).is_due(0)
+
+
+@pytest.mark.parametrize("name", ["dann", "mmd", "domain_confusion", "bnm", "adaptsegnet"])
+def test_with_a_share_every_method_sends_as_much_gradient(name, tmp_path):
+    strategy = load_strategy(name).with_values({"align.share": 0.3, "align.schedule": "constant"})
+    job = make_job(strategy.model_dump(), epochs=3, steps_per_epoch=20)
+    train_on(job, make_data(job, per_slide=8), tmp_path)
+    with (tmp_path / loop.EFFECT).open(newline="") as stream:
+        ratios = sorted(float(row["gradient_ratio"]) for row in list(csv.DictReader(stream))[4:])
+    assert 0.1 < ratios[len(ratios) // 2] < 0.9
