@@ -8,7 +8,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -162,6 +161,6 @@ class Commands(typer.core.TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+            command = shlex.join(["stainda", *sys.argv[1:]])
             fail(f"interrupted; what is complete is kept. To go on: {command}")
             raise typer.Exit(130) from None
