@@ -35,6 +35,7 @@ test: setup
 
 test-all: setup
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python tests/mutation/run.py
 
 lint: setup
 	$(BIN)/ruff check .

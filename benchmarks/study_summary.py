@@ -3,8 +3,9 @@
     stainda run studies/phantom_strategies.yaml
     python benchmarks/study_summary.py runs/phantom_strategies --out docs/results/phantom_strategies.csv
 
-One row per strategy and domain (``*``: all targets) under the default selection rule: Dice with its patient-bootstrap
-interval, object F1, share of the gap to the ceiling that was closed, seeds, and processor seconds of one training.
+One row per strategy and domain (``*``: all targets) under the default selection rule: Dice with its interval
+(``interval_kind`` says over what, or that it is the range of few patients), object F1, share of the gap to the ceiling
+that was closed, seeds, and processor seconds of one training.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from stainda.study.folder import read_study
 
 COLUMNS = (
     "strategy", "stain", "centre", "role", "dice", "dice_low", "dice_high", "object_f1", "gap_closed", "n_patients",
-    "n_seeds", "cpu_seconds",
+    "n_seeds", "cpu_seconds", "interval_kind", "note",
 )  # fmt: skip
 
 

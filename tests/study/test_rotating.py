@@ -10,7 +10,8 @@ from small_cohorts import STUDY, make_blob_cohort, write_rows, write_study
 from stainda.errors import StaindaError
 from stainda.study import run_study
 from stainda.study.combining import combine
-from stainda.study.rotating import share
+from stainda.study.folder import read_study
+from stainda.study.rotating import rotation_seed, share
 from stainda.study.steps import report_run
 
 SHORT = ["training.epochs=1", "training.steps_per_epoch=2", "search.trials=1", "protocol.seeds=1", "workers=1"]
@@ -40,7 +41,17 @@ def pairs(two_centres, tmp_path_factory) -> Path:
     return run_study(study, folder / "run", overrides=SHORT)
 
 
+def test_rotations_have_seeds_of_their_own():
+    """With shared seeds a lucky start counted in every rotation."""
+    seeds = {(seed, name): rotation_seed(seed, name) for seed in (1, 2) for name in ("PAS@A", "PAS@B", "without_B")}
+    assert len(set(seeds.values())) == 6 and seeds[1, "PAS@A"] == rotation_seed(1, "PAS@A")
+    far = sorted(seeds.values())
+    assert min(b - a for a, b in zip(far, far[1:], strict=False)) > 100, "further trainings count up from it"
+
+
 def test_every_rotation_is_a_run_of_its_own(pairs):
+    seeds = [read_study(pairs / "rotations" / name).seed for name in ("PAS@A", "PAS@B")]
+    assert seeds == [rotation_seed(read_study(pairs).seed, name) for name in ("PAS@A", "PAS@B")]
     table = pd.read_csv(pairs / "rotations.csv").set_index("rotation")
     assert list(table.index) == ["PAS@A", "PAS@B"] and (table["state"] == "complete").all()
     assert table.loc["PAS@B", "targets"] == "PAS@A; SR@A; SR@B"

@@ -1,0 +1,215 @@
+# ruff: noqa: E501
+"""Named faults in statistical code, each of which some test must notice: a text of a file in place of another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+E, S, T = "stainda/evaluation", "stainda/strategies", "stainda/training"
+TESTS = {
+    f"{E}/crossed.py": ("tests/evaluation/test_crossed_trainings.py",),
+    f"{E}/bootstrap.py": ("tests/evaluation/test_bootstrap_intervals.py",),
+    f"{E}/summary.py": ("tests/evaluation/test_study_summary.py",),
+    f"{E}/scores.py": ("tests/evaluation/test_study_summary.py", "tests/evaluation/test_crossed_trainings.py"),
+    f"{E}/comparison.py": ("tests/evaluation/test_paired_comparison.py",),
+    f"{E}/ranking.py": ("tests/evaluation/test_ranking_of_strategies.py",),
+    f"{E}/equivalence.py": ("tests/evaluation/test_variance_and_power.py",),
+    f"{E}/variance.py": ("tests/evaluation/test_variance_and_power.py",),
+    f"{E}/domain_gap.py": ("tests/evaluation/test_variance_and_power.py",),
+    f"{E}/insights.py": ("tests/evaluation/test_insights.py",),
+    f"{E}/rotations.py": ("tests/evaluation/test_crossed_trainings.py",),
+    f"{E}/metrics.py": ("tests/evaluation/test_pixel_metrics.py", "tests/evaluation/test_ranked_detections.py"),
+    f"{E}/boundaries.py": ("tests/evaluation/test_curves_and_boundaries.py",),
+    f"{E}/curves.py": ("tests/evaluation/test_curves_and_boundaries.py",),
+    f"{E}/agreement.py": ("tests/evaluation/test_curves_and_boundaries.py",),
+    f"{E}/detection.py": ("tests/evaluation/test_ranked_detections.py",),
+    f"{E}/evidence.py": ("tests/evaluation/test_ranked_detections.py",),
+    f"{E}/objects.py": ("tests/evaluation/test_object_matching.py", "tests/evaluation/test_ranked_detections.py"),
+    f"{E}/selection.py": ("tests/evaluation/test_selection_rules.py",),
+    f"{E}/groups.py": ("tests/evaluation/test_target_label_groups.py",),
+    f"{S}/valley.py": ("tests/strategies/test_own_swad.py",),
+    f"{S}/reversal.py": ("tests/strategies/test_strategy_align.py", "tests/strategies/test_align_steps.py"),
+    f"{S}/discrepancy.py": ("tests/strategies/test_align_discrepancy.py",),
+    f"{S}/entropy_steps.py": ("tests/strategies/test_after_parts.py",),
+    f"{T}/unsupervised.py": ("tests/training/test_unsupervised_scores.py",),
+}
+"""The tests that a fault in a file is shown to."""
+
+SURVIVORS: dict[str, str] = {}
+"""Mutants that no test can notice, and why."""
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """``old`` stands exactly once in the file."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+
+
+def _of(file: str, *faults: tuple[str, str, str]) -> list[Mutant]:
+    return [Mutant(name, file, old, new) for name, old, new in faults]
+
+
+MUTANTS = [
+    *_of(
+        f"{E}/crossed.py",
+        ("variance of patients over n", "np.maximum(n * (n - 1), 1)", "np.maximum(n * n, 1)"),
+        ("variance of trainings without correction", "runs.var(axis=0, ddof=1)", "runs.var(axis=0, ddof=0)"),
+        ("variance of trainings not of their mean", "ddof=1)) / len(one)", "ddof=1))"),
+        ("trainings left out", "total = people + runs.sum(axis=0)", "total = people"),
+        ("freedom of patients", "people**2 / np.maximum(self.n - 1, 1)", "people**2 / np.maximum(self.n, 1)"),
+        ("freedom of trainings", "one**2 / max(size - 1, 1)", "one**2 / max(size, 1)"),
+        ("one-sided p", "p = 2 * special.stdtr(freedom, -t)", "p = special.stdtr(freedom, -t)"),
+        ("half of the level", "half = special.stdtrit(df, 0.5 + settings.level / 2)", "half = special.stdtrit(df, settings.level)"),
+        ("p of identical differences", "2.0 ** (1 - n)", "2.0 ** (-n)"),
+        ("tested with one training", "known = min(found.trainings) > 1", "known = max(found.trainings) > 0"),
+        ("interval from five patients", "enough = n >= FEW_PATIENTS", "enough = n >= FEW_PATIENTS - 1"),
+        ("range of all but the highest", "np.nanmax(patients[:, few], axis=0)", "np.nanmedian(patients[:, few], axis=0)"),
+        ("a share of nothing", "given = (a > 1e-12 * bottom**2)", "given = (a == a)"),
+        ("fieller without covariance", "b = top * bottom - squared * cover[0, 1]", "b = top * bottom"),
+        ("fieller of another root", "root = np.sqrt(np.maximum(b**2 - a * c, 0.0))", "root = np.sqrt(np.maximum(b**2, 0.0))"),
+        ("freedom of the better side", "freedom = np.minimum(found.variance(alone[0])[1]", "freedom = np.maximum(found.variance(alone[0])[1]"),
+        ("a patient with one training is enough", "[np.isfinite(one).all(axis=0) for one in parts]", "[np.isfinite(one).any(axis=0) for one in parts]"),
+    ),
+    *_of(
+        f"{E}/bootstrap.py",
+        ("no correction for small samples", "np.sqrt(n / (n - 1)) * special", "1.0 * special"),
+        ("quantile of n", "special.stdtrit(n - 1, 1 - tail)", "special.stdtrit(n, 1 - tail)"),
+        ("one tail", "tail = (1 - level) / 2", "tail = 1 - level"),
+        ("acceleration of the wrong sign", "gap = jackknife.mean(axis=0) - jackknife", "gap = jackknife - jackknife.mean(axis=0)"),
+        ("strata ignored", "if strata is None:\n        return generator", "if True:\n        return generator"),
+        ("slides of a patient once", "slides = np.floor(generator.random((resamples, n, table.shape[1]))", "slides = np.floor(0.0 * generator.random((resamples, n, table.shape[1]))"),
+    ),
+    *_of(
+        f"{E}/summary.py",
+        ("a share from two patients", "if n < FEW_PATIENTS:\n            return f\"{n} patient", "if n < 2:\n            return f\"{n} patient"),
+        ("a gap that could not be shown", "return \"\" if told else", "return \"\" if True else"),
+        ("a gap of next to nothing", "abs(gap) <= self.config.evaluation.rope", "abs(gap) <= 0"),
+        ("a ceiling below the baseline", "if direction(self.cube.measure) * gap <= 0:", "if False:"),
+        ("distances closed upwards", "direction(self.cube.measure) * gap", "1.0 * gap"),
+        ("dropped cells not counted", "some, every = int(block.any(axis=0).sum()), int(block.all(axis=0).sum())", "some, every = 0, 0"),
+        ("the ceiling in the family", "tested = ~table[\"family\"].isin([\"\", CEILING_FAMILY])", "tested = ~table[\"family\"].isin([\"\"])"),
+        ("second minus first", "found = difference(_flat(first), _flat(second),", "found = difference(_flat(second), _flat(first),"),
+    ),
+    *_of(
+        f"{E}/scores.py",
+        ("slides averaged, not summed", "if known is not None and known.formula is not None:", "if False:"),
+        ("a score that one training lacks", "complete = (np.isfinite(runs) | ~used).all(axis=1, keepdims=True)", "complete = (np.isfinite(runs) | ~used).any(axis=1, keepdims=True)"),
+        ("cells of any strategy", "both = np.isfinite(self.values[chosen]).all(axis=0)", "both = np.isfinite(self.values[chosen]).any(axis=0)"),
+    ),
+    *_of(
+        f"{E}/comparison.py",
+        ("Holm from one too few", "(len(members) - np.arange(len(members)))", "(len(members) - 1 - np.arange(len(members)))"),
+        ("Holm not monotone", "np.maximum.accumulate(steps)", "steps"),
+        ("ties take the lowest rank", "smaller + (equal + 1) / 2", "smaller + 1"),
+    ),
+    *_of(
+        f"{E}/ranking.py",
+        ("distances ranked upwards", "kept = [sign * one[:, defined] for one in runs]", "kept = [one[:, defined] for one in runs]"),
+        ("pairs not corrected", "holm(np.array(p))", "np.array(p)"),
+        ("groups by neighbours alone", "any(self.pairwise[index, other] <= 1 - self.level for other in run)", "run and self.pairwise[index, run[-1]] <= 1 - self.level"),
+        ("hedges without correction", "hedges = _hedges(n)", "hedges = 1.0"),
+        ("ties count as gains", "(values > 0).mean() + 0.5 * (values == 0).mean()", "(values >= 0).mean()"),
+        ("pairs of five patients", "if n < FEW_PATIENTS or trainings < 2:", "if trainings < 2:"),
+    ),
+    *_of(
+        f"{E}/equivalence.py",
+        ("region of one side", "(mean - rope) / scale", "mean / scale"),
+        ("worse and better swapped", "(-rope - mean) / scale", "(-rope + mean) / scale"),
+    ),
+    *_of(
+        f"{E}/variance.py",
+        ("squared differences not halved", "half = 0.5 * (values", "half = 1.0 * (values"),
+        ("spread over n", "float(values.std(ddof=1))\n    if effect", "float(values.std(ddof=0)) / 1.2\n    if effect"),
+    ),
+    *_of(
+        f"{E}/insights.py",
+        ("effects of the other sign", "values = first.mean(axis=0) - second.mean(axis=0)", "values = second.mean(axis=0) - first.mean(axis=0)"),
+        ("the ceiling ranked", "ranked = contenders(config, cube.strategies)", "ranked = list(cube.strategies)"),
+    ),
+    *_of(
+        f"{E}/rotations.py",
+        ("the last trainings of a fold", "joined[\"seed\"] < joined", "joined[\"seed\"] <= joined"),
+        ("seeds of folds kept apart", "counted.append(table.assign(seed=numbers.astype(np.int64) - 1))", "counted.append(table)"),
+    ),
+    *_of(
+        f"{E}/metrics.py",
+        ("dice without the factor", "return divide(2 * tp, 2 * tp + fp + fn)", "return divide(tp, tp + fp + fn)"),
+        ("nothing found is no score", "np.where((tp + fp == 0) & (fn > 0), 0.0, divide(tp, tp + fp))", "divide(tp, tp + fp)"),
+        ("glass scored", "return used if tissue is None else", "return used if True else"),
+        ("annotated pixels on glass lost", "(np.asarray(tissue, bool) | (truth > 0))", "np.asarray(tissue, bool)"),
+    ),
+    *_of(
+        f"{E}/boundaries.py",
+        ("no distance where nothing was found", "if predicted.any() != truth.any():", "if False:"),
+        ("mean in place of the percentile", "max(np.percentile(there, percentile)", "min(np.percentile(there, percentile)"),
+    ),
+    *_of(
+        f"{E}/curves.py",
+        ("ties of the ROC", "(below + 0.5 * self.negative)", "(below + self.negative)"),
+        ("error over hits alone", "np.abs(counts.positive - counts.total).sum() / pixels.sum()", "np.abs(counts.positive - counts.total).sum() / counts.positive.sum()"),
+    ),
+    *_of(
+        f"{E}/agreement.py",
+        ("limits at one deviation", "bias - 1.96 * spread, bias + 1.96 * spread", "bias - spread, bias + spread"),
+        ("variance of a limit", "1 / n + 1.96**2 / (2 * (n - 1))", "1 / n"),
+        ("concordance without bias", "x.var() + y.var() + (x.mean() - y.mean()) ** 2", "x.var() + y.var()"),
+    ),
+    *_of(
+        f"{E}/detection.py",
+        ("precision not monotone", "precision = np.maximum.accumulate(precision[::-1])[::-1]", "precision = precision"),
+        ("objects claimed twice", "free[row], hit[index] = False, True", "free[row], hit[index] = True, True"),
+        ("false detections not of the area", "[ends] / tissue_mm2])", "[ends]])"),
+        ("half of the errors", "0.5 * matching.false + 0.5 * matching.missed", "matching.false + matching.missed"),
+        ("AJI without what nobody took", "union += float(found_areas[~used & (matching.predicted != -2)].sum())", "union += 0.0"),
+        ("AJI without what was missed", "union += areas[row]\n", "union += 0.0\n"),
+    ),
+    *_of(
+        f"{E}/evidence.py",
+        ("ranking of objects in use", "detections = rows[rows[\"kind\"] == CANDIDATE].sort", "detections = rows[rows[\"kind\"].isin([HIT, FALSE])].sort"),
+        ("density of the wrong unit", "sum(min_count=1) / 1e6", "sum(min_count=1) / 1e3"),
+    ),
+    *_of(
+        f"{E}/objects.py",
+        ("intersection over the smaller", "union = shapely.area(first[rows]) + shapely.area(second[columns]) - common", "union = shapely.area(first[rows])"),
+        ("points at any distance", "predicate=\"dwithin\", distance=point_px)", "predicate=\"dwithin\", distance=10 * point_px)"),
+        ("the farther centre", "1 - 0.5 * far", "0.5 + 0.5 * far"),
+        ("half in an ignored region", "left_out |= _share_inside(there, regions) > 0.5", "left_out |= _share_inside(there, regions) > 1.5"),
+    ),
+    *_of(
+        f"{S}/valley.py",
+        ("limit of the first loss", "limit = ratio * sum(losses[start : start + patience]) / patience", "limit = ratio * losses[start]"),
+        ("limit without its ratio", "limit = ratio * sum(", "limit = sum("),
+        ("one worse epoch ends it", "min(losses[e : e + tolerance]) > limit", "max(losses[e : e + tolerance]) > limit"),
+        ("a loss at the limit", "> limit), None)", ">= limit), None)"),
+        ("start without patience", "if losses[s] <= min(losses[s : s + patience])", "if losses[s] <= max(losses[s : s + patience])"),
+        ("epochs not weighed by steps", "self.recent[slot].double() * self.steps[1 + slot]", "self.recent[slot].double()"),
+    ),
+    *_of(
+        f"{S}/reversal.py",
+        ("gradient not reversed", "return -ctx.weight * gradients[0], None", "return ctx.weight * gradients[0], None"),
+    ),
+    *_of(
+        f"{S}/discrepancy.py",
+        ("directions of any length", "drawn = drawn / drawn.norm(dim=0)", "drawn = drawn"),
+        ("values not sorted", "(rows @ drawn).sort(dim=0).values", "(rows @ drawn)"),
+    ),
+    *_of(
+        f"{S}/entropy_steps.py",
+        ("entropy of the wrong sign", "return -(logits.softmax(1)", "return (logits.softmax(1)"),
+    ),
+    *_of(
+        f"{T}/unsupervised.py",
+        ("ratio of samples turned round", "weight = len(train) / len(target) * chance", "weight = len(target) / len(train) * chance"),
+        ("ratio of samples left out", "weight = len(train) / len(target) * chance", "weight = chance"),
+        ("control variate of the wrong sign", "eta = -np.cov(weighted, weight)[0, 1]", "eta = np.cov(weighted, weight)[0, 1]"),
+        ("control variate not centred", "weighted.mean() + eta * weight.mean() - eta", "weighted.mean() + eta * weight.mean()"),
+        ("entropy of the mean left out", "- entropies(probabilities).mean()", "- 0 * entropies(probabilities).mean()"),
+        ("MMD without the cross term", "- 2 * kernel[:n, n:].mean()", "- 1 * kernel[:n, n:].mean()"),
+        ("a pixel its own neighbour", "np.fill_diagonal(similar, -np.inf)", "np.fill_diagonal(similar, 1.0)"),
+        ("neighbours of the wrong side", "correct[cKDTree(source).query(features)[1]]", "correct[:1]"),
+    ),
+]  # fmt: skip
