@@ -212,6 +212,9 @@ def strategy_cell(run: Run, name: str) -> Cell:
     title = run.label(name)
     mark = "baseline" if name == run.study.baseline else "ceiling" if name == run.study.ceiling else ""
     group = group_of(run.study, name)
+    effect = run.effects.get(name)
+    if effect is not None and not effect.effective:
+        return Cell(title, "not effective here", title.lower(), mark=mark)
     if mark or group == "without":
         return Cell(title, sort=title.lower(), mark=mark)
     return Cell(title, few_labels(run.study, name) if group == "few" else "all target labels", title.lower())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from stainda.config.load import validated
 from stainda.errors import RecordError
 from stainda.evaluation import OBJECT_COLUMNS, PROBABILITY_COLUMNS, gather_records, read_evidence, read_records
 from stainda.evaluation.domain_gap import GAP_COLUMNS
+from stainda.evaluation.effect import EFFECT_SUMMARY_COLUMNS, Effect, join_effects
 
 _THROUGH = (
     "place", "kind", "of", "trainings", "asked", "missed", "tried", "false_um2", "block", "patient", "object", "class",
@@ -28,6 +30,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "annotations/propagation.csv": ("id", "class", "source", "target", "status", "reason"),
     "annotations/agreement.csv": ("target", "class", "id", "dice", "centroid_distance_px"),
     "unsupervised.csv": ("strategy", "trial", "seed", "checkpoint"),
+    "alignment_effects.csv": EFFECT_SUMMARY_COLUMNS,
     "fields/fields.csv": ("slide", "x", "y", "downsample"),
     "domain_gap.csv": GAP_COLUMNS,
     "registration/landmarks.csv": ("block", "source", "target", "step", "n_landmarks", "tre_median_px"),
@@ -43,9 +46,9 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 
 OPTIONAL = {
     "review/applied.csv",
-    "unsupervised.csv", "domain_gap.csv", "registration/landmarks.csv", "annotations/annotators.csv",
-    "annotations/annotator_agreement.csv", "objects.parquet", "probabilities.parquet", "through/through.csv",
-    "through/left_out.csv", "exclusions.csv",
+    "unsupervised.csv", "alignment_effects.csv", "domain_gap.csv", "registration/landmarks.csv",
+    "annotations/annotators.csv", "annotations/annotator_agreement.csv", "objects.parquet", "probabilities.parquet",
+    "through/through.csv", "through/left_out.csv", "exclusions.csv",
     "earlier_rotations.csv",
 }  # fmt: skip
 """Files that not every study has; where the page would need one, it says so there."""
@@ -134,6 +137,14 @@ class Run:
         """Trainings on the disk that are not reported, with ``why``; those of trials.csv are none of them."""
         rows = self.tables["exclusions.csv"]
         return rows[~rows["job"].isin(set(self.trials["job"]))]
+
+    @cached_property
+    def effects(self) -> dict[str, Effect]:
+        """What the alignment of each strategy did in its trainings, by strategy; those that align nothing have none."""
+        rows = self.tables.get("alignment_effects.csv", pd.DataFrame())
+        fields = rows[list(EFFECT_SUMMARY_COLUMNS)] if len(rows) else rows
+        made = (Effect(**{**row, "reason": row["reason"] or ""}) for row in fields.to_dict("records"))
+        return {one.strategy: one for one in join_effects(made)}
 
     def label(self, strategy: str) -> str:
         """The title of a strategy, or its name where the study no longer holds it."""

@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from stainda.evaluation.groups import few_labels, with_few
 from stainda.files import write_text
-from stainda.report import data_tables, insight_tables, result_tables
+from stainda.report import data_tables, effect_tables, insight_tables, result_tables
 from stainda.report.cards import card_text, model_cards
 from stainda.report.centres import centres
 from stainda.report.costs import cost_table
@@ -338,6 +338,7 @@ class Sections:
             selection = self.write.table(result_tables.selection(run, view.analysis, view.look, PRIMARY))
         return {
             "figures": self._figures(("learning_curves",)) if view else [],
+            "effects": self.write.table(effect_tables.method_effects(run)),
             "selection": selection,
             "regret": self._figures(("regret",)) if view else [],
             "search": self._figures(("history", "importance", "slices", "parallel")) if view else [],

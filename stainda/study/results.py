@@ -43,6 +43,7 @@ def gather_results(config: StudyConfig, folder: RunFolder) -> None:
         table = pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=list(columns[name]))
         write_evidence(table, columns[name], folder.root / f"{name}.parquet")
     gather_unsupervised(folder)
+    gather_effects(folder)
     write_records(gather_records(tables), folder.root / "records.parquet")
     summarise_records(config, folder)
 
@@ -62,6 +63,24 @@ def gather_unsupervised(folder: RunFolder) -> None:
             found.append(table)
     table = pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=columns)
     with whole_file(folder.root / "unsupervised.csv") as aside:
+        table.to_csv(aside, index=False)
+
+
+def gather_effects(folder: RunFolder) -> None:
+    """Write ``alignment_effects.csv``: whether the alignment of each training acted, from its ``effect.csv``."""
+    import pandas as pd
+
+    from stainda.evaluation.effect import EFFECT_SUMMARY_COLUMNS, judge_effect
+
+    names = ("trial", "seed", "job")
+    rows = []
+    for row in pd.read_csv(folder.root / "trials.csv", dtype={"job": str}).itertuples():
+        path = folder.job(str(row.job)) / "effect.csv"
+        if row.state == "complete" and path.is_file():
+            found = judge_effect(str(row.strategy), pd.read_csv(path))
+            rows.append({**vars(found), **{name: getattr(row, name) for name in names}})
+    table = pd.DataFrame(rows, columns=[*EFFECT_SUMMARY_COLUMNS[:1], *names, *EFFECT_SUMMARY_COLUMNS[1:]])
+    with whole_file(folder.root / "alignment_effects.csv") as aside:
         table.to_csv(aside, index=False)
 
 

@@ -21,6 +21,7 @@ from stainda.evaluation import (
     write_records,
 )
 from stainda.evaluation.curves import CALIBRATION_BINS
+from stainda.evaluation.effect import EFFECT_SUMMARY_COLUMNS
 from stainda.evaluation.metrics import OBJECT_MEASURES, PIXEL_MEASURES
 from stainda.files import write_csv, write_json
 from stainda.registration.results import BLOCK_FORMAT
@@ -489,6 +490,17 @@ def _evidence(folder: Path, jobs: list[dict], cohort: list[dict]) -> None:
         for index, name in enumerate(targets)
     ]  # fmt: skip
     pd.DataFrame(gaps).to_csv(folder / "domain_gap.csv", index=False)
+    effects = [
+        {
+            **{name: job[name] for name in ("strategy", "trial", "seed", "job")}, "jobs": 1, "not_effective": 0,
+            "gradient_ratio": 0.12, "largest_ratio": 0.2, "discriminator_accuracy": 0.71, "chance_accuracy": 0.5,
+            "distance_first": None, "distance_last": None, "reason": "",
+        }
+        for job in jobs if job["strategy"] == "dann" and job["state"] == "complete"
+    ]  # fmt: skip
+    pd.DataFrame(effects, columns=["trial", "seed", "job", *EFFECT_SUMMARY_COLUMNS]).to_csv(
+        folder / "alignment_effects.csv", index=False
+    )
 
 
 if __name__ == "__main__":

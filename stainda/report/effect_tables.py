@@ -1,0 +1,59 @@
+"""Whether each alignment method did in its trainings what it claims, as a table."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from stainda.evaluation.effect import ALWAYS_WON, LEAST_GAIN, LEAST_RATIO
+from stainda.report.result_tables import strategy_cell
+from stainda.report.run import Run
+from stainda.report.tables import Cell, Table, number, text
+
+
+def method_effects(run: Run) -> Table | None:
+    """One row per strategy that aligns; ``None`` where none does, or nothing was recorded."""
+    found = list(run.effects.values())
+    if not found:
+        return None
+    columns = [
+        "Strategy", "Gradient added", "Discriminator", "Distance, first", "Distance, last", "Trainings",
+        "Acted", "Why not",
+    ]  # fmt: skip
+    rows = [
+        [
+            strategy_cell(run, one.strategy),
+            Cell(_ratio(one.gradient_ratio), sort=one.gradient_ratio, number=True),
+            Cell(
+                _accuracy(one.discriminator_accuracy, one.chance_accuracy), sort=one.discriminator_accuracy, number=True
+            ),
+            number(one.distance_first, 4),
+            number(one.distance_last, 4),
+            number(one.jobs, 0),
+            text(_acted(one.jobs, one.not_effective)),
+            text(one.reason, True),
+        ]
+        for one in found
+    ]
+    note = (
+        "Gradient added: size of what the method adds to the network's gradient, relative to the task's (medians over "
+        "the second half of the steps and over trainings). Discriminator: share of patches or positions whose domain "
+        "it names, every domain counting alike, against chance. Distance: what the method minimises, without its "
+        f"weight. A method counts as not effective here where its terms never reached {LEAST_RATIO:.0%} of the task's "
+        f"gradient, or its discriminator never exceeded chance by {LEAST_GAIN:.2f} or stayed at {ALWAYS_WON:.2f} and "
+        "more to the end, in more than half of its trainings: its score then says nothing about the method."
+    )
+    caption = "What the alignment methods did in training."
+    return Table("alignment_effects", caption, columns, rows, pd.DataFrame([vars(one) for one in found]), note)
+
+
+def _ratio(value: float) -> str:
+    return "" if not np.isfinite(value) else f"{value:.2%}" if value < 0.1 else f"{value:.0%}"
+
+
+def _accuracy(value: float, chance: float) -> str:
+    return f"{value:.2f} (chance {chance:.2f})" if np.isfinite(value) else ""
+
+
+def _acted(jobs: int, idle: int) -> str:
+    return "yes" if idle == 0 else "no" if idle == jobs else f"in {jobs - idle} of {jobs}"
