@@ -1,6 +1,7 @@
 """Studies of several rotations: who teaches and who is tested each time, what lies where, and what the tables say."""
 
 import csv
+import itertools
 from pathlib import Path
 
 import pandas as pd
@@ -46,7 +47,7 @@ def test_rotations_have_seeds_of_their_own():
     seeds = {(seed, name): rotation_seed(seed, name) for seed in (1, 2) for name in ("PAS@A", "PAS@B", "without_B")}
     assert len(set(seeds.values())) == 6 and seeds[1, "PAS@A"] == rotation_seed(1, "PAS@A")
     far = sorted(seeds.values())
-    assert min(b - a for a, b in zip(far, far[1:], strict=False)) > 100, "further trainings count up from it"
+    assert min(b - a for a, b in itertools.pairwise(far)) > 100, "further trainings count up from it"
 
 
 def test_every_rotation_is_a_run_of_its_own(pairs):
