@@ -165,7 +165,7 @@ def sample(rows: pd.DataFrame, level: str, overall: bool = False) -> str:
     if counts[-1] == 1:
         return f"{people} {noun}: no intervals; hollow marks."
     hollow = " Hollow marks: no interval." if not shown["interval_kind"].isin([INTERVAL, THESE_TRAININGS]).all() else ""
-    lines = spread_words(shown["interval_kind"], level)
+    lines = spread_words((shown if overall else rows)["interval_kind"], level)
     return f"Marks: means over patients; lines: {lines}; {people} {noun}.{hollow}"
 
 
