@@ -20,6 +20,7 @@ from stainda.annotations.overlay import only_areas
 from stainda.annotations.shapes import join_shapes
 from stainda.errors import AnnotationError
 from stainda.files import write_csv
+from stainda.names import ending, stem
 from stainda.progress import SILENT, Progress
 
 
@@ -106,11 +107,11 @@ def write_fusion(fusion: Fusion, out: str | Path) -> dict[str, Path]:
     out = check_out(out)
 
     def table(word: str, rows: list[dict[str, Any]], columns: tuple[str, ...]) -> Path:
-        return write_csv(out.with_name(f"{out.stem}_{word}.csv"), rows, columns)
+        return write_csv(out.with_name(f"{stem(out)}_{word}.csv"), rows, columns)
 
     written = {
         "fused": write_geojson(fusion.shapes, out),
-        "dissent": write_geojson(fusion.dissent, out.with_name(f"{out.stem}_dissent.geojson")),
+        "dissent": write_geojson(fusion.dissent, out.with_name(f"{stem(out)}_dissent.geojson")),
         "annotators": table("annotators", fusion.annotators, ANNOTATOR_COLUMNS),
         "agreement": table("agreement", fusion.agreement, PAIR_COLUMNS),
     }
@@ -126,10 +127,10 @@ def check_out(out: str | Path) -> Path:
         AnnotationError: it is not named as GeoJSON.
     """
     out = Path(out)
-    if out.suffix.lower() not in (".geojson", ".json"):
+    if ending(out) not in (".geojson", ".json"):
         raise AnnotationError(
             "fused shapes are written as GeoJSON",
             file=out,
-            remedy=f"Write {out.stem}.geojson, then convert it with stainda annotations convert",
+            remedy=f"Write {stem(out)}.geojson, then convert it with stainda annotations convert",
         )
     return out

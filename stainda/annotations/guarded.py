@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import json
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -47,12 +49,30 @@ def read_bytes(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
     check_file(path, max_bytes)
     try:
         data = path.read_bytes()
+        if is_gzip(data):
+            data = _unpacked(path, max_bytes)
     except OSError as error:
         raise AnnotationError(
             f"cannot be read ({error.strerror})", file=path, remedy="Check its permissions"
         ) from error
     if not data.strip():
         raise AnnotationError("the file is empty", file=path, remedy="Export the annotations again")
+    return data
+
+
+def is_gzip(data: bytes) -> bool:
+    return data.startswith(b"\x1f\x8b")
+
+
+def _unpacked(path: Path, max_bytes: int) -> bytes:
+    """The content of a gzip file (``.geojson.gz``), bounded before it is unpacked."""
+    try:
+        with gzip.open(path) as stream:
+            data = stream.read(max_bytes + 1)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise AnnotationError(f"not a whole gzip file ({error})", file=path, remedy="Export it again") from error
+    if len(data) > max_bytes:
+        raise AnnotationError(f"unpacks to more than is read ({max_bytes / 1e6:.0f} MB)", file=path)
     return data
 
 

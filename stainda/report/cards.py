@@ -16,6 +16,7 @@ from stainda.config import StudyConfig
 from stainda.evaluation.groups import few_labels, group_of
 from stainda.evaluation.selection import DEFAULT_RULE
 from stainda.evaluation.summary import ALL_SOURCES, ALL_TARGETS
+from stainda.names import file_names
 from stainda.report.exports import markdown
 from stainda.report.result_tables import regions
 from stainda.report.search_tables import parameters
@@ -44,12 +45,14 @@ def model_cards(view: View) -> list[Card]:
     places = regions(next(iter(tables.values())))
     test = _test_words(view)
     trained = view.run.records[["strategy", "trial", "seed", "job"]].drop_duplicates()
-    cards = []
-    for name in view.look.present(list(view.analysis.results["strategy"])):
+    cards, names = [], list(view.analysis.results["strategy"])
+    files = file_names(names)
+    for name in view.look.present(names):
         job, seeds = _job(view, name, trained)
         if job is not None:
             mine = {one: table[table["strategy"] == name].set_index("domain") for one, table in tables.items()}
-            cards.append(_card(view, name, job, seeds, test, _scores(view, name, mine, places)))
+            scores = _scores(view, name, mine, places, files[name])
+            cards.append(_card(view, name, job, seeds, test, scores, files[name]))
     return cards
 
 
@@ -63,7 +66,7 @@ def card_text(view: View, card: Card) -> str:
     return "\n".join([*lines, "## How to apply", "", "```", card.command, "```", ""])
 
 
-def _card(view: View, name: str, job: Any, seeds: int, test: str, scores: Table) -> Card:
+def _card(view: View, name: str, job: Any, seeds: int, test: str, scores: Table, file: str) -> Card:
     run, study = view.run, view.run.study
     one = next((strategy for strategy in study.strategies if strategy.name == name), None)
     ceiling, baseline = name == view.look.ceiling, name == view.look.baseline
@@ -102,10 +105,10 @@ def _card(view: View, name: str, job: Any, seeds: int, test: str, scores: Table)
     )  # fmt: skip
     where = _relative(job.folder)
     command = f"stainda predict {where} SLIDE --out predictions/"
-    return Card(name, run.label(name), f"model_cards/{_safe(name)}.md", items, scores, command)
+    return Card(name, run.label(name), f"model_cards/{file}.md", items, scores, command)
 
 
-def _scores(view: View, name: str, tables: dict[str, pd.DataFrame], places: list[str]) -> Table:
+def _scores(view: View, name: str, tables: dict[str, pd.DataFrame], places: list[str], file: str) -> Table:
     """Scores of one strategy by domain; ``tables`` holds its rows by measure, indexed by domain."""
     shown: list[list[Cell]] = []
     for place in places:
@@ -124,7 +127,7 @@ def _scores(view: View, name: str, tables: dict[str, pd.DataFrame], places: list
     units = {"hausdorff_95": ", µm"}
     columns = ["Domain", *[measure_title(one) + units.get(one, "") for one in tables], "Patients"]
     caption = f"{view.run.label(name)}: mean over test patients and {view.level} patient-bootstrap interval."
-    return Table(f"card_{_safe(name)}", caption, columns, shown, pd.concat(tables.values()).reset_index())
+    return Table(f"card_{file}", caption, columns, shown, pd.concat(tables.values()).reset_index())
 
 
 def _limits(view: View, name: str) -> str:
@@ -196,10 +199,6 @@ def _job(view: View, name: str, trained: pd.DataFrame) -> tuple[Any, int]:
 
 def _relative(folder: Path) -> str:
     return "/".join(folder.parts[-3:])
-
-
-def _safe(name: str) -> str:
-    return "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in name)
 
 
 def _sentence(words: str) -> str:

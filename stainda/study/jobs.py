@@ -18,6 +18,7 @@ from stainda.cohort import Cohort, Section
 from stainda.config import EvaluationConfig
 from stainda.errors import StaindaError
 from stainda.files import stable_hash, write_json, write_text
+from stainda.names import file_name
 from stainda.study.executor import report_step
 from stainda.study.folder import RunFolder
 from stainda.study.pruning import PRUNED, Pruning, read_curve, read_pruned
@@ -65,7 +66,7 @@ def scoring_key(folder: RunFolder, scored: Cohort, evaluation: EvaluationConfig)
     """Hash of what records depend on beside the training: other annotations, slides or overlap are scored anew."""
     rows: list[list[Any]] = []
     for one in scored:
-        state, truth = one.path.stat(), (folder.own / f"{one.slide}.geojson").read_bytes()
+        state, truth = one.path.stat(), (folder.own / f"{file_name(one.slide)}.geojson").read_bytes()
         about = [one.slide, one.patient, one.stain, one.centre, scored.domain(one), one.split, one.mpp]
         rows.append([*about, state.st_size, state.st_mtime_ns, hashlib.sha256(truth).hexdigest()])
     return stable_hash([SCORING, evaluation.iou, rows])
@@ -233,7 +234,7 @@ def score_job(folder: Path, request: JobRequest) -> None:
     if rows:
         write_csv(folder / "agreement.csv", rows, list(rows[0]))
     for section in request.scored:
-        truth = read_shapes(request.folder.own / f"{section.slide}.geojson")
+        truth = read_shapes(request.folder.own / f"{file_name(section.slide)}.geojson")
         domain = request.scored.domain(section)
         ignored = truth[truth["class"].isin(IGNORE_CLASSES)]
         where: dict[str, Any] = {
@@ -271,7 +272,7 @@ def score_job(folder: Path, request: JobRequest) -> None:
             )
             tables.append(make_records(scores, checkpoint=checkpoint, **where))
             if checkpoint == "best":
-                write_geojson(objects, folder / "predictions" / f"{section.slide}.geojson")
+                write_geojson(objects, folder / "predictions" / f"{file_name(section.slide)}.geojson")
                 here = {**where, "checkpoint": checkpoint}
                 tissue = None if mpp is None else region.tissue_area * mpp**2
                 all_objects += object_rows(truth, objects, classes, mpp, tissue, here, ignored)

@@ -21,8 +21,8 @@ from stainda.cohort.manifest import write_manifest
 from stainda.config import StudyConfig
 from stainda.errors import StaindaError
 from stainda.files import ASIDE, whole_file, write_csv
+from stainda.names import file_name
 from stainda.progress import Progress
-from stainda.registration.results import file_name
 from stainda.study.budget import budget_sentences, budgets, write_budget
 from stainda.study.checks import plan_rotations
 from stainda.study.combining import ROTATION_COLUMNS, combine

@@ -17,6 +17,7 @@ from stainda.annotations.guarded import read_csv, read_json
 from stainda.annotations.shapes import make_shapes
 from stainda.errors import AnnotationError
 from stainda.files import write_csv, write_json
+from stainda.names import format_ending
 
 _MAX_NESTED = 4  # brackets of a collection of multipolygons
 _COLUMNS = ("id", "term", "wkt")
@@ -24,14 +25,14 @@ _WHY = "because Cytomine counts y from the lower edge"
 
 
 def looks_like(path: Path, head: str) -> bool:
-    if path.suffix.lower() == ".csv":
+    if format_ending(path) == ".csv":
         return "wkt" in head.splitlines()[0].lower() if head else False
     return '"location"' in head and any(word in head for word in ("POLYGON", "POINT", "LINESTRING"))
 
 
 def read(path: Path, slide: SlideFrame | None = None, problems: Problems = None) -> gpd.GeoDataFrame:
     _, height = require_size(slide, path, _WHY)
-    rows = _csv_rows(path) if path.suffix.lower() == ".csv" else _json_rows(path)
+    rows = _csv_rows(path) if format_ending(path) == ".csv" else _json_rows(path)
     geometries, classes, ids = [], [], []
     for identity, cls, text in rows:
         with telling(problems, identity, cls):
@@ -95,7 +96,7 @@ def write(shapes: gpd.GeoDataFrame, path: Path, slide: SlideFrame | None = None)
         {"id": row["id"], "term": row["class"], "wkt": shapely.to_wkt(_flipped(row["geometry"], height), -1)}
         for row in shapes.to_dict("records")
     ]
-    if path.suffix.lower() == ".csv":
+    if format_ending(path) == ".csv":
         write_csv(path, rows, _COLUMNS)
         return
     listed = [{"id": row["id"], "term": [row["term"]] * bool(row["term"]), "location": row["wkt"]} for row in rows]

@@ -27,8 +27,9 @@ from stainda.annotations.formats import (
 )
 from stainda.annotations.formats.frame import Problems, SlideFrame
 from stainda.annotations.geojson import read_shapes, write_geojson
-from stainda.annotations.guarded import check_file
+from stainda.annotations.guarded import check_file, is_gzip, read_bytes
 from stainda.errors import AnnotationError, did_you_mean
+from stainda.names import ending, format_ending
 
 _EVERYTHING = frozenset(
     {"areas", "polygons", "holes", "parts", "points", "pointsets", "lines", "class", "name", "id", "score"}
@@ -84,7 +85,7 @@ FORMATS: dict[str, Format] = {
             _EVERYTHING,
             lambda path, slide, problems: read_shapes(path, problems),
             lambda shapes, path, slide: write_geojson(shapes, path),
-            lambda path, head: path.suffix.lower() == ".geojson" or ('"type"' in head and '"coordinates"' in head),
+            lambda path, head: format_ending(path) == ".geojson" or ('"type"' in head and '"coordinates"' in head),
         ),
         _format("asap", "ASAP XML", ".xml", "areas polygons points pointsets class name exact", asap),
         _format("imagescope", "Aperio ImageScope XML", ".xml",
@@ -119,10 +120,15 @@ def sniff_format(path: str | Path) -> Format:
     check_file(path)
     with path.open("rb") as stream:
         head = stream.read(_HEAD_BYTES)
-        stream.seek(max(stream.tell(), path.stat().st_size - _TAIL_BYTES))
-        text = (head + stream.read(_TAIL_BYTES)).decode("utf-8", errors="replace")
+        if is_gzip(head):
+            whole = read_bytes(path)
+            head, tail = whole[:_HEAD_BYTES], whole[_HEAD_BYTES:][-_TAIL_BYTES:]
+        else:
+            stream.seek(max(stream.tell(), path.stat().st_size - _TAIL_BYTES))
+            tail = stream.read(_TAIL_BYTES)
+    text = (head + tail).decode("utf-8", errors="replace")
     for one in FORMATS.values():
-        if path.suffix.lower() in one.suffixes and one.looks_like(path, text):
+        if format_ending(path) in one.suffixes and one.looks_like(path, text):
             return one
     raise AnnotationError("not in a known format", file=path, remedy=f"Name it with --from ({', '.join(FORMATS)})")
 
@@ -168,11 +174,11 @@ def write_annotations(
     """Write shapes in any known format; returns what was lost, one sentence each (see :func:`what_is_lost`)."""
     path = Path(path)
     if format is None:
-        fitting = [one for one in FORMATS.values() if path.suffix.lower() == one.suffixes[0]]
+        fitting = [one for one in FORMATS.values() if ending(path) == one.suffixes[0]]
         if len(fitting) != 1:
             names = [one.name for one in fitting] or list(FORMATS)
             raise AnnotationError(
-                f"{path.suffix or 'a name without ending'} does not tell one format",
+                f"{ending(path) or 'a name without ending'} does not tell one format",
                 file=path,
                 remedy=f"Name it with --to: {', '.join(names)}",
             )
