@@ -39,7 +39,7 @@ class Sheet:
         matrix: (3, 3), level-0 pixels of this slide -> level-0 pixels of the section as it was rendered.
         map: rendered section -> frame of its block, micrometres. tissue: name of the block it was cut from.
         mpp: micrometres per level-0 pixel; states_mpp: whether manifest and file say so.
-        spoil: writes the file instead, where it is not to be a good one.
+        spoil: writes the file instead, where it is not to be a good one, or of another format.
     """
 
     pixels: np.ndarray
@@ -230,6 +230,20 @@ class Library:
         valid = np.kron(inner, np.ones((4, 4), bool))[:size, :size]
         tissue = f"{block} {where.mpp} {gap} {size}"  # another extent or thickness is another anatomy
         return Sheet(pixels, valid, np.eye(3), section.map, tissue, stain, where.mpp)
+
+
+def partly_scanned(sheet: Sheet) -> Sheet:
+    """Laid on a larger glass of which only the sheet itself was scanned: an SCN file, whose bounds OpenSlide tells."""
+    from stainda.phantom.scn import write_scn
+
+    width, height = sheet.size
+    corner = round(0.4 * width), round(0.3 * height)
+    laid = sheet.on_glass(1.8, 1.6, corner[0] / (0.8 * width), corner[1] / (0.6 * height), 255)
+
+    def write(path: Path) -> None:
+        write_scn(path, sheet.pixels, laid.size, corner, sheet.mpp)
+
+    return replace(laid, spoil=write)
 
 
 def spoiled(sheet: Sheet, kind: str) -> Sheet:

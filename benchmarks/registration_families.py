@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 
 import numpy as np
-from registration_cases import BLOCKS, Case, Library, Maker, Sheet, spoiled
+from registration_cases import BLOCKS, Case, Library, Maker, Sheet, partly_scanned, spoiled
 
 Edit = Callable[[Sheet], Sheet]
 PAIRS = (("PAS", "HE"), ("PAS", "CD68"), ("JONES", "SR"), ("HE", "PANCK"), ("SR", "CD34"))
@@ -109,6 +109,7 @@ def glass(library: Library) -> Iterator[Maker]:
     yield _pair(library, "small on a long glass", "glass", lambda sheet: sheet.on_glass(4, 1.6, 0.9, 0.2))
     yield _pair(library, "unscanned white around", "glass", lambda sheet: sheet.on_glass(1.7, 1.7, 0.1, 0.8, 255))
     yield _pair(library, "unscanned black around", "glass", lambda sheet: sheet.on_glass(1.3, 1.3, 0.1, 0.8, 0))
+    yield _pair(library, "scanner bounds", "glass", partly_scanned)
     yield _pair(library, "tiny tissue", "glass", lambda sheet: sheet.on_glass(2.5, 2.5, 0.7, 0.7), size=224)
     cuts = [lambda sheet, bottom=bottom: sheet.only(0, 0.4, 1, bottom) for bottom in (0.58, 0.6)]
     yield _pair(library, "a needle biopsy", "glass", *cuts)

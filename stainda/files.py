@@ -10,6 +10,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,20 @@ def output_errors(path: str | Path) -> Iterator[None]:
         ) from error
 
 
+def link_or_copy(source: Path, target: Path, link: bool = True) -> None:
+    """Have a file at another place too: a hard link where that can be, else a copy. Files that are written whole may be
+    linked: who writes one anew leaves the other as it was."""
+    with whole_file(target) as aside:
+        if link:
+            try:
+                aside.unlink()
+                aside.hardlink_to(source)
+                return
+            except OSError:  # another file system, or one without hard links
+                pass
+        shutil.copy2(source, aside)
+
+
 def write_text(path: str | Path, text: str) -> Path:
     with whole_file(path) as aside:
         aside.write_text(text, encoding="utf-8")
@@ -79,6 +94,41 @@ def write_csv(path: str | Path, rows: Iterable[Mapping[str, Any]], columns: Sequ
         for row in rows:
             writer.writerow({key: "" if value is None else value for key, value in row.items()})
     return Path(path)
+
+
+PIECES, PIECE = 16, 65536  # of a file, bytes: a slide of some GB is not read as a whole to see whether it changed
+
+
+def fingerprint(path: str | Path) -> list[Any] | None:
+    """What tells a changed file wherever it lies and whenever it was copied: its size and the hash of ``PIECES`` pieces
+    spread over it, the first and the last included (all of it up to 1 MiB); ``None`` where it cannot be read.
+
+    A folder of the same name beside it (MIRAX keeps its pixels there) counts with its files' names and sizes.
+    """
+    path = Path(path)
+    try:
+        state = path.stat()
+    except OSError:
+        return None
+    return list(found) if (found := _fingerprint(path, state.st_size, state.st_mtime_ns)) else None
+
+
+@lru_cache(maxsize=4096)
+def _fingerprint(path: Path, size: int, mtime_ns: int) -> tuple[Any, ...] | None:
+    """The time is no part of it: it only tells when what this process knows is out of date."""
+    digest = hashlib.sha256()
+    try:
+        with path.open("rb") as stream:
+            for piece in range(PIECES):
+                stream.seek(max(0, size - PIECE) * piece // (PIECES - 1))
+                digest.update(stream.read(PIECE))
+        beside = path.with_suffix("") if path.suffix.lower() == ".mrxs" else None
+        if beside is not None and beside.is_dir():
+            listed = sorted((one.name, one.stat().st_size) for one in beside.iterdir() if one.is_file())
+            digest.update(json.dumps(listed).encode())
+    except OSError:
+        return None
+    return size, digest.hexdigest()[:16]
 
 
 def stable_hash(value: Any, length: int = 12) -> str:

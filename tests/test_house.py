@@ -18,8 +18,9 @@ FLOORS = {
     "slides": 1, "annotations": 1, "stains": 1, "models": 1,
     "cohort": 0, "config": 0, "errors": 0, "files": 0, "names": 0, "randomness": 0, "progress": 0,
 }  # fmt: skip
-# study composes everything, so it also calls report, its neighbour; prediction reads what training wrote
-BESIDE = {("study", "report"), ("prediction", "training"), ("cohort", "config")}
+# study composes everything, so it also calls report, its neighbour; prediction reads what training wrote; whether
+# annotations lie on tissue is asked of the slide
+BESIDE = {("study", "report"), ("prediction", "training"), ("cohort", "config"), ("annotations", "slides")}
 
 
 def _imports(path: Path) -> set[str]:

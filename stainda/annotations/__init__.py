@@ -6,6 +6,8 @@ from stainda.annotations.classes import (
     IGNORE_CLASSES,
     MAPPED_COLUMNS,
     ClassMap,
+    class_key,
+    matched_classes,
     read_class_table,
     unknown_classes,
 )
@@ -18,11 +20,22 @@ from stainda.annotations.conversion import (
     inspect_annotations,
 )
 from stainda.annotations.formats import sniff_format
+from stainda.annotations.frames import (
+    ORIGINS,
+    Bounds,
+    Frame,
+    Origin,
+    as_origin,
+    bounds_of,
+    bounds_of_file,
+    from_level0,
+    to_level0,
+)
 from stainda.annotations.fused_files import check_out, fuse_files, with_ignored, write_fusion
 from stainda.annotations.fusion import METHODS, NOTE_COLUMNS, Fusion, Rules, fuse_annotators
-from stainda.annotations.geojson import read_shapes, write_geojson
+from stainda.annotations.geojson import read_marked, read_shapes, write_geojson
 from stainda.annotations.labels import instances, outlines
-from stainda.annotations.landmarks import read_landmarks, write_landmarks
+from stainda.annotations.landmarks import check_landmarks, read_landmarks, write_landmarks
 from stainda.annotations.loading import load_shapes
 from stainda.annotations.matching import (
     COMPARISON_COLUMNS,
@@ -37,12 +50,14 @@ from stainda.annotations.shapes import SHAPE_COLUMNS, empty_shapes, join_shapes,
 
 __all__ = [
     "ANNOTATOR_COLUMNS",
+    "Bounds",
     "CHANGE_COLUMNS",
     "CLASS_COLUMNS",
     "COMPARISON_COLUMNS",
     "ClassMap",
     "Comparison",
     "Contents",
+    "Frame",
     "Fusion",
     "IDENTITY_COLUMNS",
     "IGNORE",
@@ -50,14 +65,22 @@ __all__ = [
     "MAPPED_COLUMNS",
     "METHODS",
     "NOTE_COLUMNS",
+    "ORIGINS",
+    "Origin",
     "PAIR_COLUMNS",
     "REPAIR_COLUMNS",
     "Rules",
     "SHAPE_COLUMNS",
     "annotator_names",
+    "as_origin",
+    "bounds_of",
+    "bounds_of_file",
+    "check_landmarks",
     "check_out",
+    "class_key",
     "convert_annotations",
     "empty_shapes",
+    "from_level0",
     "fuse_annotators",
     "fuse_files",
     "group_changes",
@@ -67,15 +90,18 @@ __all__ = [
     "join_shapes",
     "load_shapes",
     "make_shapes",
+    "matched_classes",
     "mutual_comparison",
     "outlines",
     "rasterise",
     "read_class_table",
     "read_landmarks",
+    "read_marked",
     "read_reliability",
     "read_shapes",
     "repair",
     "sniff_format",
+    "to_level0",
     "unknown_classes",
     "with_ignored",
     "write_fusion",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +23,7 @@ IGNORE_CLASSES = (IGNORE, "Ignore", "ignore", "ignored")
 TO_IGNORE, TO_DROP = "ignore", "drop"
 MAPPED_COLUMNS = ("class", "becomes", "what", "shapes", "nearest")
 
-Fate = Literal["mapped", "kept", "ignored", "dropped", "unknown"]
+Fate = Literal["mapped", "matched", "kept", "ignored", "dropped", "unknown"]
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,9 @@ class ClassMap:
     """New names of classes, some of them only for one centre or one format.
 
     ``ignore`` as a new name makes ignored pixels of a class, ``drop`` leaves its shapes out. A name is looked up as it
-    is written, then without regard to case and surrounding or repeated spaces; a rule for the centre or format at hand
-    goes before one for all.
+    is written, then without regard to case, spaces, hyphens and underscores, then in the singular (see
+    :func:`class_key`); a rule for the centre or format at hand goes before one for all. Classes without a rule are held
+    against the known ones in the same way, and are ``matched`` where only the spelling differs.
 
     Attributes:
         rules: (old name, centre or "", format or "") -> new name.
@@ -53,17 +55,30 @@ class ClassMap:
         """The new name of a class, empty where its shapes are dropped, and what that is."""
         new = self._rule(name, centre, format)
         if new is None:
-            if name in IGNORE_CLASSES:
+            if name.strip().casefold() in _IGNORED:
                 return IGNORE, "ignored"
-            return name, "kept" if name in self.known or name in self.rules.values() else "unknown"
+            new = self._known(name)
+            if new is None:
+                return name, "unknown"
+            return new, "kept" if new == name else "matched"
         if new.casefold() == TO_DROP:
             return "", "dropped"
-        if new.casefold() == TO_IGNORE or new in IGNORE_CLASSES:
+        if new.casefold() in _IGNORED:
             return IGNORE, "ignored"
+        new = self._known(new) or new
         return new, "mapped" if new != name else "kept"
 
+    def _known(self, name: str) -> str | None:
+        """The known class, or new name of a rule, that a name means."""
+        for options in (self.known, self.rules.values()):
+            for spelling in _SPELLINGS:
+                for option in options:
+                    if option.casefold() not in (TO_DROP, *_IGNORED) and spelling(option) == spelling(name):
+                        return option
+        return None
+
     def _rule(self, name: str, centre: str, format: str) -> str | None:
-        for spelling in (lambda text: text, _loosely):
+        for spelling in _SPELLINGS:
             for place in ((centre, format), (centre, ""), ("", format), ("", "")):
                 for (old, *where), new in self.rules.items():
                     if tuple(where) == place and spelling(old) == spelling(name):
@@ -132,6 +147,15 @@ def read_class_table(path: str | Path, known: Iterable[str] = ()) -> ClassMap:
     return ClassMap(rules, tuple(known))
 
 
+def matched_classes(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """One sentence per class that differs from a known one in spelling only, from rows of :meth:`ClassMap.apply`."""
+    counts: dict[tuple[str, str], int] = {}
+    for row in rows:
+        if row["what"] == "matched":
+            counts[row["class"], row["becomes"]] = counts.get((row["class"], row["becomes"]), 0) + row["shapes"]
+    return [f"{old!r} is {new!r} ({count} shapes)" for (old, new), count in sorted(counts.items())]
+
+
 def unknown_classes(rows: Iterable[Mapping[str, Any]]) -> list[str]:
     """One sentence per class that no rule knows, from rows of :meth:`ClassMap.apply`."""
     counts: dict[str, int] = {}
@@ -146,5 +170,45 @@ def unknown_classes(rows: Iterable[Mapping[str, Any]]) -> list[str]:
     ]
 
 
+def class_key(name: str) -> str:
+    """A key that is equal for names that differ only in case, number, spaces, hyphens or underscores.
+
+    Plurals are English (``tubules``, ``arteries``, ``mitoses``) or Latin (``nuclei``, ``papillae``, ``lumina``).
+
+    >>> class_key(" GLOMERULI") == class_key("Glomerulus") == class_key("glomeruluses")
+    True
+    >>> class_key("sclerotic_Nuclei") == class_key("Sclerotic nucleus")
+    True
+    """
+    return " ".join(_singular(word) for word in _loosely(name).split())
+
+
 def _loosely(text: str) -> str:
-    return " ".join(text.casefold().split())
+    return " ".join(re.sub(r"[_-]", " ", text.casefold()).split())
+
+
+def _singular(word: str) -> str:
+    if word in _IRREGULAR:
+        return _IRREGULAR[word]
+    if len(word) < 4:
+        return word
+    for plural, singular in _PLURALS:
+        if word.endswith(plural) and len(word) > len(plural) + 1:
+            return word[: len(word) - len(plural)] + singular
+    return word
+
+
+_IGNORED = frozenset(name.casefold() for name in (TO_IGNORE, *IGNORE_CLASSES))
+_IRREGULAR = {
+    "lumina": "lumen", "foramina": "foramen", "corpora": "corpus", "ganglia": "ganglion",
+    "mitochondria": "mitochondrion",
+    "septa": "septum", "atria": "atrium", "epithelia": "epithelium", "endothelia": "endothelium",
+    "mesothelia": "mesothelium", "interstitia": "interstitium", "mesangia": "mesangium", "ostia": "ostium",
+    "cortices": "cortex", "matrices": "matrix", "apices": "apex", "cells": "cell", "pus": "pus", "lens": "lens",
+}  # fmt: skip
+# the first ending that fits decides: -us, -is, -ss and -as are singular
+_PLURALS = (
+    ("uses", "us"), ("us", "us"), ("ss", "ss"), ("is", "is"), ("mata", "ma"), ("ae", "a"), ("i", "us"), ("ies", "y"),
+    ("sses", "ss"), ("oses", "osis"), ("yses", "ysis"), ("xes", "x"), ("ches", "ch"), ("shes", "sh"), ("s", ""),
+)  # fmt: skip
+_SPELLINGS: tuple[Callable[[str], str], ...] = (lambda text: text, _loosely, class_key)

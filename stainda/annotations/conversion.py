@@ -14,6 +14,7 @@ import shapely
 from stainda.annotations.classes import ClassMap
 from stainda.annotations.formats import FORMATS, sniff_format, write_annotations
 from stainda.annotations.formats.frame import SlideFrame
+from stainda.annotations.frames import Origin
 from stainda.annotations.loading import load_any
 
 CLASS_COLUMNS = ("class", "areas", "lines", "points", "median area px²")
@@ -44,6 +45,7 @@ def inspect_annotations(
     slide: SlideFrame | None = None,
     format: str | None = None,
     classes: ClassMap | Mapping[str, str] | None = None,
+    origin: Origin = "auto",
 ) -> Contents:
     """Read a file and say what is in it, and what :func:`stainda.annotations.load_shapes` mends or drops.
 
@@ -51,13 +53,14 @@ def inspect_annotations(
         slide: the open slide; without it, positions are not checked.
         format: a name in ``FORMATS``; ``None`` looks into the file.
         classes: new names of classes (``ignore`` and ``drop`` are understood); others are reported.
+        origin: where the file's coordinates begin; ``auto``: as the file says, or as its format's programs do.
 
     Raises:
-        AnnotationError: the file cannot be read, or needs the slide.
+        AnnotationError: the file cannot be read, needs the slide, or lies on glass as it was read.
     """
     path = Path(path)
     name = format or sniff_format(path).name
-    shapes, changes = load_any(path, slide, name, classes)
+    shapes, changes = load_any(path, slide, name, classes, origin)
     return Contents(FORMATS[name].title, len(shapes), _classes(shapes), group_changes(changes))
 
 
@@ -68,16 +71,21 @@ def convert_annotations(
     source_format: str | None = None,
     target_format: str | None = None,
     classes: ClassMap | Mapping[str, str] | None = None,
+    origin: Origin = "auto",
+    target_origin: Origin = "auto",
 ) -> Contents:
     """Write the shapes of one file into another of any format; arguments as for :func:`inspect_annotations`.
+
+    Args:
+        target_origin: where the written coordinates shall begin; ``auto``: as the format's programs count.
 
     Raises:
         AnnotationError: the source cannot be read, the target's name does not tell its format, or the slide is needed.
     """
     source = Path(source)
     name = source_format or sniff_format(source).name
-    shapes, changes = load_any(source, slide, name, classes)
-    lost = write_annotations(shapes, target, target_format, slide)
+    shapes, changes = load_any(source, slide, name, classes, origin)
+    lost = write_annotations(shapes, target, target_format, slide, target_origin)
     return Contents(FORMATS[name].title, len(shapes), _classes(shapes), group_changes(changes), tuple(lost))
 
 

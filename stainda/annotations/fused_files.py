@@ -13,6 +13,7 @@ import shapely
 from stainda.annotations.annotators import ANNOTATOR_COLUMNS, PAIR_COLUMNS, annotator_names
 from stainda.annotations.classes import IGNORE, ClassMap
 from stainda.annotations.formats.frame import SlideFrame
+from stainda.annotations.frames import Bounds, Origin
 from stainda.annotations.fusion import NOTE_COLUMNS, Fusion, Rules, fuse_annotators
 from stainda.annotations.geojson import write_geojson
 from stainda.annotations.loading import load_any
@@ -31,6 +32,7 @@ def fuse_files(
     classes: ClassMap | None = None,
     *,
     apart: bool = False,
+    origin: Origin = "auto",
     progress: Progress = SILENT,
 ) -> tuple[Fusion, list[dict[str, str]]]:
     """Fuse files of any format that the loader reads, one per annotator.
@@ -40,6 +42,7 @@ def fuse_files(
         classes: new names of classes, before anything is compared.
         apart: accept an annotator whose shapes all lie away from those of all others. Else that is taken for a file of
             another slide.
+        origin: where the coordinates of the files begin, see :func:`stainda.annotations.load_shapes`.
 
     Returns:
         What was fused, and a row per shape that had to be mended or dropped before (``annotator`` and the columns of
@@ -52,7 +55,7 @@ def fuse_files(
     drawn: dict[str, gpd.GeoDataFrame] = {}
     changes: list[dict[str, str]] = []
     for name, path in zip(names, map(Path, paths), strict=True):
-        drawn[name], rows = load_any(path, slide, None, classes)
+        drawn[name], rows = load_any(path, slide, None, classes, origin)
         changes += [{"annotator": name, **row} for row in rows]
         if rows and not len(drawn[name]) and all(row["reason"] == "outside the slide" for row in rows):
             raise AnnotationError(
@@ -96,10 +99,13 @@ def with_ignored(fusion: Fusion, share: float) -> gpd.GeoDataFrame:
     return join_shapes([fusion.shapes, doubtful[doubtful.area > 0]])
 
 
-def write_fusion(fusion: Fusion, out: str | Path) -> dict[str, Path]:
+def write_fusion(fusion: Fusion, out: str | Path, bounds: Bounds | None = None) -> dict[str, Path]:
     """Write the fused GeoJSON, and beside it ``*_dissent.geojson``, ``*_annotators.csv``, ``*_agreement.csv``.
 
     Where something could not take part, ``*_notes.csv`` says what.
+
+    Args:
+        bounds: the scanned part of the slide, for QuPath: see :func:`stainda.annotations.write_geojson`.
 
     Raises:
         AnnotationError: ``out`` is not named as GeoJSON.
@@ -110,8 +116,8 @@ def write_fusion(fusion: Fusion, out: str | Path) -> dict[str, Path]:
         return write_csv(out.with_name(f"{stem(out)}_{word}.csv"), rows, columns)
 
     written = {
-        "fused": write_geojson(fusion.shapes, out),
-        "dissent": write_geojson(fusion.dissent, out.with_name(f"{stem(out)}_dissent.geojson")),
+        "fused": write_geojson(fusion.shapes, out, bounds=bounds),
+        "dissent": write_geojson(fusion.dissent, out.with_name(f"{stem(out)}_dissent.geojson"), bounds=bounds),
         "annotators": table("annotators", fusion.annotators, ANNOTATOR_COLUMNS),
         "agreement": table("agreement", fusion.agreement, PAIR_COLUMNS),
     }

@@ -14,6 +14,7 @@ import numpy as np
 import shapely
 from shapely.geometry.base import BaseGeometry
 
+from stainda.annotations.frames import MARK, Bounds, Mark, from_level0, to_level0
 from stainda.annotations.guarded import MAX_BYTES, read_json
 from stainda.annotations.shapes import as_uuid, derive_ids, make_shapes
 from stainda.errors import AnnotationError
@@ -37,6 +38,9 @@ def read_shapes(
     The class comes from ``properties.classification.name`` (or ``properties.class``, or ``names``), ``score`` and
     ``confidence`` from the measurements, ``source_slide`` from the metadata; everything else stays in ``properties``.
 
+    Coordinates are level-0 pixels where stainda wrote the file, which then says where they begin; else they are as they
+    stand in the file (see :func:`stainda.annotations.load_shapes` for files of other programs).
+
     Args:
         path: the file.
         problems: where given, a feature that cannot be used (no geometry, a ring of two points, coordinates that are
@@ -46,8 +50,17 @@ def read_shapes(
     Raises:
         AnnotationError: not JSON, not GeoJSON, or features that cannot be used; all of them at once.
     """
+    return read_marked(path, problems, max_bytes)[0]
+
+
+def read_marked(
+    path: str | Path, problems: list[dict[str, str]] | None = None, max_bytes: int = MAX_BYTES
+) -> tuple[gpd.GeoDataFrame, Mark | None]:
+    """As :func:`read_shapes`, and what the file says of its frame; where it does, the shapes are in level-0 pixels."""
     path = Path(path)
-    features = _features(read_json(path, max_bytes), path)
+    document = read_json(path, max_bytes)
+    mark = Mark.of(document, path)
+    features = _features(document, path)
     rows: list[dict[str, Any]] = []
     geometries: list[BaseGeometry] = []
     faults: list[tuple[int, str, str, str]] = []
@@ -80,7 +93,8 @@ def read_shapes(
     derived = derive_ids(geometries, classes)
     columns = {key: [row[key] for row in rows] for key in ("name", "score", "source_slide", "confidence", "properties")}
     ids = [row["id"] or made for row, made in zip(rows, derived, strict=True)]
-    return make_shapes(geometries, classes, id=ids, **columns)
+    shapes = make_shapes(geometries, classes, id=ids, **columns)
+    return shapes if mark is None else to_level0(shapes, mark.frame, mark.bounds), mark
 
 
 def _features(document: Any, path: Path) -> list[Any]:
@@ -243,15 +257,20 @@ def write_geojson(
     path: str | Path,
     object_type: Literal["annotation", "detection"] = "annotation",
     decimals: int | None = None,
+    bounds: Bounds | None = None,
 ) -> Path:
-    """Write shapes so that QuPath opens them: level-0 pixels, a UUID each, class with colour, scores as measurements.
+    """Write shapes so that QuPath opens them: a UUID each, class with colour, scores as measurements.
 
-    An id that is no UUID is written as one derived from it, and kept beside it: :func:`read_shapes` gives it back.
+    An id that is no UUID is written as one derived from it, and kept beside it: :func:`read_shapes` gives it back. The
+    file says where its coordinates begin, so that :func:`read_shapes` gives level-0 pixels again, whatever they are.
 
     Args:
         object_type: for shapes whose properties do not say.
         decimals: of the coordinates; ``None`` writes them exactly.
+        bounds: the scanned part of the slide (:func:`stainda.annotations.bounds_of`): coordinates are then written from
+            its corner, as QuPath counts them. ``None``: level-0 pixels.
     """
+    shapes = from_level0(shapes, "bounds", bounds)
     used: set[str] = set()
     lines = []
     for row in shapes.to_dict("records"):
@@ -259,7 +278,8 @@ def write_geojson(
             raise AnnotationError(f"shape {row['id']!r} has no geometry", file=path, remedy="Repair the shapes first")
         lines.append(json.dumps(_feature(row, object_type, decimals, used), allow_nan=False, separators=(",", ":")))
     with whole_file(path) as aside, aside.open("w", encoding="utf-8") as stream:
-        stream.write('{"type":"FeatureCollection","features":[\n')
+        mark = json.dumps(Mark(bounds).as_json(), separators=(",", ":"))
+        stream.write(f'{{"type":"FeatureCollection","{MARK}":{mark},"features":[\n')
         stream.write(",\n".join(lines))
         stream.write("\n]}\n")
     return Path(path)

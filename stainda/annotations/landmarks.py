@@ -5,10 +5,13 @@ from __future__ import annotations
 import csv
 import math
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
+from stainda.annotations.frames import bounds_of, check_frame
 from stainda.annotations.guarded import read_bytes
+from stainda.annotations.shapes import make_shapes
 from stainda.errors import AnnotationError
 from stainda.files import write_csv
 
@@ -59,6 +62,30 @@ def read_landmarks(path: str | Path) -> pd.DataFrame:
         raise AnnotationError(f"landmarks that cannot be used: {listed}", file=path, remedy="Correct these rows")
     columns = {"id": list(found), "x": [xy[0] for xy in found.values()], "y": [xy[1] for xy in found.values()]}
     return pd.DataFrame(columns).astype({"id": object, "x": float, "y": float})
+
+
+def check_landmarks(path: str | Path, slide: Any) -> None:
+    """Refuse landmarks that lie on glass as level-0 pixels, and on tissue if they count from the slide's scanned part.
+
+    Args:
+        path: the file. slide: the open slide.
+
+    Raises:
+        AnnotationError: as told, with what to add to the coordinates; or the file cannot be read.
+    """
+    import shapely
+
+    table = read_landmarks(path)
+    points = make_shapes(shapely.points(table[["x", "y"]].to_numpy(float)), "landmark", id=table["id"])
+    try:
+        check_frame(points, "level0", slide, Path(path))
+    except AnnotationError as error:
+        bounds = bounds_of(slide) or (0, 0, 0, 0)
+        raise AnnotationError(
+            error.message.replace("shapes cover", "landmarks lie on"),
+            file=path,
+            remedy=f"Landmarks are level-0 pixels of the slide: add {bounds[0]} to x and {bounds[1]} to y",
+        ) from error
 
 
 def write_landmarks(landmarks: pd.DataFrame, path: str | Path) -> Path:

@@ -10,23 +10,33 @@ import geopandas as gpd
 from stainda.annotations.classes import ClassMap
 from stainda.annotations.formats import read_annotations, sniff_format
 from stainda.annotations.formats.frame import PlainFrame, SlideFrame
+from stainda.annotations.frames import Origin
 from stainda.annotations.repair import repair
 from stainda.errors import AnnotationError
 from stainda.names import stem
 
 
 def load_shapes(
-    path: str | Path, size: tuple[int, int] | None = None, slide: SlideFrame | None = None
+    path: str | Path,
+    size: tuple[int, int] | None = None,
+    slide: SlideFrame | None = None,
+    origin: Origin = "auto",
 ) -> tuple[gpd.GeoDataFrame, list[dict[str, str]]]:
     """Read shapes of any format and repair them; what was mended or dropped is told in rows of :data:`REPAIR_COLUMNS`.
 
     Args:
         path: QuPath GeoJSON or any of :data:`stainda.annotations.formats.FORMATS`, told by looking into it.
         size: the slide's width and height in level-0 pixels; shapes outside are dropped, those across its edge clipped.
-        slide: the open slide, for formats that need more than its size (NDPA: pixel size and position on the glass).
+        slide: the open slide, for formats that need more than its size (NDPA: pixel size and position on the glass;
+            QuPath: where the scanned part begins).
+        origin: where the file's coordinates begin, see :func:`stainda.annotations.formats.read_annotations`.
+
+    Returns:
+        Shapes in level-0 pixels of the slide, and what was told.
 
     Raises:
-        AnnotationError: the file is broken, hostile or of no known format, or cannot be placed without the slide.
+        AnnotationError: the file is broken, hostile or of no known format, cannot be placed without the slide, or lies
+            on glass unless its coordinates are read from another origin.
     """
     path = Path(path)
     if slide is None and size is None and sniff_format(path).name == "mask":
@@ -36,7 +46,7 @@ def load_shapes(
             remedy=f"Convert it first: stainda annotations convert {path.name} {stem(path)}.geojson --slide SLIDE",
         )
     frame = slide if slide is not None or size is None else PlainFrame(size, path)
-    return load_any(path, frame)
+    return load_any(path, frame, origin=origin)
 
 
 def load_any(
@@ -44,11 +54,12 @@ def load_any(
     slide: SlideFrame | None = None,
     format: str | None = None,
     classes: ClassMap | Mapping[str, str] | None = None,
+    origin: Origin = "auto",
 ) -> tuple[gpd.GeoDataFrame, list[dict[str, str]]]:
     """:func:`load_shapes` with the format named and classes renamed; classes the table lacks are kept, and told."""
     problems: list[dict[str, str]] = []
     name = format or sniff_format(path).name
-    shapes = read_annotations(path, name, slide, problems=problems)
+    shapes = read_annotations(path, name, slide, problems=problems, origin=origin)
     if classes:
         table = classes if isinstance(classes, ClassMap) else ClassMap.of(classes)
         problems += _strangers(shapes, table, name)

@@ -24,9 +24,6 @@ def main() -> None:
             raise
         fail(str(error))
         sys.exit(2)
-    except KeyboardInterrupt:
-        fail("interrupted; run the same command again to go on where it stopped")
-        sys.exit(130)
     except BrokenPipeError:
         sys.exit(1)
     except Exception as error:

@@ -23,6 +23,14 @@ SlideFile = Annotated[
     Path | None, typer.Option("--slide", help="The slide they belong to; some formats cannot be placed without it.")
 ]
 Mpp = Annotated[float | None, typer.Option(help="Micrometres per pixel, where the slide does not say.")]
+FromOrigin = Annotated[
+    str,
+    typer.Option(
+        "--origin",
+        help="Where the coordinates of the file begin: bounds (the corner of the scanned part, as QuPath counts), "
+        "level0 (that of the slide, as QuPath counts with --no-crop), or auto: as the file or its format says.",
+    ),
+]
 From = Annotated[str | None, typer.Option("--from", help="Format of the file. Default: look into it.")]
 Classes = Annotated[
     Path | None,
@@ -68,15 +76,26 @@ def convert(
     to: Annotated[str | None, typer.Option("--to", help="Format to write. Default: told by the name of OUT.")] = None,
     classes: Classes = None,
     mpp: Mpp = None,
+    origin: FromOrigin = "auto",
+    to_origin: Annotated[
+        str, typer.Option("--to-origin", help="The same of OUT. Default: as the programs of its format count.")
+    ] = "auto",
 ) -> None:
     """Write annotations in another format; what that format cannot hold is listed. Formats: docs/formats.md.
 
-    Example: `stainda annotations convert asap.xml annotations.geojson --slide slide.svs --classes names.csv`
-    """
-    from stainda.annotations import convert_annotations
+    Of slides whose scanned part begins elsewhere than the slide (MRXS, SCN), give `--slide`.
 
+    Examples:
+
+    - `stainda annotations convert asap.xml annotations.geojson --slide slide.svs --classes names.csv`
+    - `stainda annotations convert qupath.geojson asap.xml --slide slide.mrxs`
+    - `stainda annotations convert asap.xml no_crop.geojson --slide slide.mrxs --to-origin level0`
+    """
+    from stainda.annotations import as_origin, convert_annotations
+
+    ends = as_origin(origin), as_origin(to_origin)
     with _slide(slide, mpp) as frame:
-        contents = convert_annotations(source, target, frame, from_, to, _table(classes))
+        contents = convert_annotations(source, target, frame, from_, to, _table(classes), *ends)
     _show(source, contents)
     for sentence in contents.lost:
         _say(f"lost: {sentence}")
@@ -90,15 +109,22 @@ def check(
     from_: From = None,
     classes: Classes = None,
     mpp: Mpp = None,
+    origin: FromOrigin = "auto",
 ) -> None:
     """Say what is in a file of annotations, and what would be mended or dropped when it is used.
 
-    Example: `stainda annotations check annotations.geojson --slide slide.svs`
+    With `--slide` it is also checked where the coordinates begin: shapes that lie on glass as they are read, and on
+    tissue if they are read from the other origin, are an error.
+
+    Examples:
+
+    - `stainda annotations check annotations.geojson --slide slide.svs`
+    - `stainda annotations check no_crop.geojson --slide slide.mrxs --origin level0`
     """
-    from stainda.annotations import inspect_annotations
+    from stainda.annotations import as_origin, inspect_annotations
 
     with _slide(slide, mpp) as frame:
-        contents = inspect_annotations(path, frame, from_, _table(classes))
+        contents = inspect_annotations(path, frame, from_, _table(classes), as_origin(origin))
     _show(path, contents)
 
 
@@ -125,6 +151,7 @@ def fuse(
     radius: Annotated[float | None, typer.Option(help="Points take part as discs of this radius, in pixels.")] = None,
     apart: Annotated[bool, typer.Option("--apart", help="Accept files whose shapes lie far from all others.")] = False,
     mpp: Mpp = None,
+    origin: FromOrigin = "auto",
     quiet: Quiet = False,
 ) -> None:
     """Make one set of shapes from those of several annotators; what a minority drew is kept too. See docs/fusion.md.
@@ -137,7 +164,15 @@ def fuse(
     - `stainda annotations fuse alice.geojson bob.xml carol.json --method staple --slide slide.svs`
     - `stainda annotations fuse alice/S1.xml bob/S1.xml --method weighted --reliability table.csv --out S1.geojson`
     """
-    from stainda.annotations import Rules, check_out, fuse_files, read_reliability, write_fusion
+    from stainda.annotations import (
+        Rules,
+        as_origin,
+        bounds_of,
+        check_out,
+        fuse_files,
+        read_reliability,
+        write_fusion,
+    )
 
     check_out(out)
     rules = Rules(
@@ -148,9 +183,16 @@ def fuse(
     )
     with _slide(slide, mpp) as frame:
         fusion, changes = fuse_files(
-            sources, frame, rules, _table(classes), apart=apart, progress=ConsoleProgress(quiet)
+            sources,
+            frame,
+            rules,
+            _table(classes),
+            apart=apart,
+            origin=as_origin(origin),
+            progress=ConsoleProgress(quiet),
         )
-    written = write_fusion(fusion, out)
+        bounds = None if origin == "level0" else bounds_of(frame)
+    written = write_fusion(fusion, out, bounds)
     if not quiet:
         _show_fusion(fusion, changes)
         for path in written.values():

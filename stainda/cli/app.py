@@ -9,14 +9,18 @@ import typer
 
 from stainda.cli import manifest
 from stainda.cli.annotations import app as annotations_app
-from stainda.cli.display import ConsoleProgress, Quiet, console, show_table, silence
+from stainda.cli.display import Commands, ConsoleProgress, Quiet, console, show_table, silence
+from stainda.cli.init import init
+from stainda.cli.listing import list_
 from stainda.cli.plan import plan
 from stainda.cli.report import compare, plot
 from stainda.cli.review import review
+from stainda.cli.status import status
 from stainda.cli.transforms import app as transforms_app
 
 app = typer.Typer(
     name="stainda",
+    cls=Commands,
     help="Labels in one stain from one hospital: will the detector work elsewhere, and which training gets it there?",
     no_args_is_help=True,
     rich_markup_mode="markdown",
@@ -27,6 +31,8 @@ app = typer.Typer(
 app.add_typer(manifest.app, name="manifest")
 app.add_typer(annotations_app, name="annotations")
 app.add_typer(transforms_app, name="transform")
+
+app.command()(init)
 
 StudyFile = Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="A study file, see studies/ for examples.")]
 Overrides = Annotated[
@@ -76,7 +82,10 @@ def run(
     - `stainda run studies/quickstart.yaml training.epochs=2 'strategies=[source_only,dann]' --out runs/short`
     - `stainda run studies/rat_kidney.yaml --data ../shared/data`
     """
-    _run(study, overrides, out, data, quiet, "report")
+    from stainda.study.ending import closing_lines
+
+    for line in closing_lines(_run(study, overrides, out, data, quiet, "report")):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -114,34 +123,54 @@ def phantom(
 
 @app.command()
 def register(
-    manifest_file: Annotated[Path, typer.Argument(metavar="MANIFEST.csv")],
-    out: Annotated[Path, typer.Option("--out", help="Run directory to write to.")],
+    given: Annotated[Path, typer.Argument(metavar="STUDY.yaml|MANIFEST.csv")],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Run directory. Default: runs/<name of the study>; a manifest needs one."),
+    ] = None,
     data: Data = None,
-    detector: Annotated[str, typer.Option(help="kaze_extended, kaze, vgg, daisy, disk_lightglue")] = "kaze_extended",
-    reference: Annotated[str, typer.Option(help="auto, first, or the name of a slide or stain.")] = "auto",
-    max_dim: Annotated[int, typer.Option(min=128, help="Longest side of the image that is matched, pixels.")] = 512,
+    detector: Annotated[
+        str | None, typer.Option(help="kaze_extended (default), kaze, vgg, daisy, disk_lightglue")
+    ] = None,
+    reference: Annotated[
+        str | None, typer.Option(help="auto (default), first, or the name of a slide or stain.")
+    ] = None,
+    max_dim: Annotated[
+        int | None, typer.Option(min=128, help="Longest side of the image that is matched, pixels. Default: 512.")
+    ] = None,
     rigid_only: Annotated[bool, typer.Option("--rigid-only", help="No non-rigid step.")] = False,
     imports: Annotated[
         Path | None, typer.Option("--imports", metavar="TABLE.csv", help="Transforms made elsewhere, instead of VALIS.")
+    ] = None,
+    from_run: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="RUN", help="Take over blocks registered in this run directory."),
     ] = None,
     workers: Workers = None,
     quiet: Quiet = False,
 ) -> None:
     """Register the sections of every block with VALIS; every pair is checked, see registration/quality.csv.
 
-    Example: `stainda register MANIFEST.csv --out runs/mine`
-    """
-    from stainda.config import RegistrationConfig
-    from stainda.config.load import validated
-    from stainda.study.steps import register_manifest
+    A study's own settings hold where no option is given.
 
-    values = {"detector": detector, "reference": reference, "max_dim": max_dim, "nonrigid": not rigid_only}
+    Examples:
+
+    - `stainda register mine.csv --out runs/mine`
+    - `stainda register studies/quickstart.yaml`
+    - `stainda register mine.csv --out runs/second --from runs/mine`
+    """
+    from stainda.study.steps import register as register_given
+
+    values: dict[str, Any] = {"detector": detector, "reference": reference, "max_dim": max_dim}
+    values = {name: value for name, value in values.items() if value is not None}
+    if rigid_only:
+        values["nonrigid"] = False
     if imports is not None:
         values |= {"method": "import", "imports": str(imports.resolve())}
-    config = validated(RegistrationConfig, values, "stainda register")
-    quality = register_manifest(manifest_file, out, config, data=data, workers=workers, progress=ConsoleProgress(quiet))
+    values |= {} if from_run is None else {"from": from_run.resolve()}
+    root, quality = register_given(given, out, values, data=data, workers=workers, progress=ConsoleProgress(quiet))
     show_table(
-        f"{out}/registration/quality.csv",
+        f"{root}/registration/quality.csv",
         ("block", "source", "target", "status", "matches", "TRE px", "reason"),
         [
             (row.block, row.source, row.target, row.status, row.n_matches, row.tre_nonrigid_px, row.reason)
@@ -152,8 +181,11 @@ def register(
 
 @app.command()
 def propagate(
-    manifest_file: Annotated[Path, typer.Argument(metavar="MANIFEST.csv")],
-    out: Annotated[Path, typer.Option("--out", help="Run directory that holds the registration.")],
+    given: Annotated[Path, typer.Argument(metavar="STUDY.yaml|MANIFEST.csv")],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Run directory. Default: runs/<name of the study>; a manifest needs one."),
+    ] = None,
     sources: Annotated[
         str, typer.Option("--from", help="Stains whose annotations are carried; default: all annotated.")
     ] = "",
@@ -163,15 +195,20 @@ def propagate(
 ) -> None:
     """Carry annotations to the other sections of their blocks; annotations/propagation.csv says what was dropped.
 
-    Example: `stainda propagate MANIFEST.csv --out runs/mine --from PAS --classes glomerulus`
-    """
-    from stainda.config import PropagationConfig
-    from stainda.study.steps import propagate_manifest
+    A manifest is registered first (`stainda register`); of a study, what is missing before is done. The result can be
+    looked at with `stainda review RUN`.
 
-    config = PropagationConfig(classes=_words(classes), sources=_words(sources))
-    table = propagate_manifest(manifest_file, out, config, data=data, progress=ConsoleProgress(quiet))
+    Examples:
+
+    - `stainda propagate mine.csv --out runs/mine --from PAS --classes glomerulus`
+    - `stainda propagate studies/quickstart.yaml`
+    """
+    from stainda.study.steps import propagate as propagate_given
+
+    values = {name: _words(text) for name, text in (("classes", classes), ("sources", sources)) if text}
+    root, table = propagate_given(given, out, values, data=data, progress=ConsoleProgress(quiet))
     counts = table.groupby(["source", "target", "status"], as_index=False).size()
-    show_table(f"{out}/annotations/propagation.csv", ("source", "target", "status", "objects"), counts.values.tolist())
+    show_table(f"{root}/annotations/propagation.csv", ("source", "target", "status", "objects"), counts.values.tolist())
 
 
 @app.command()
@@ -211,6 +248,7 @@ def evaluate(
 def report(
     run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")],
     pdf: Annotated[bool, typer.Option("--pdf", help="Also write report/report.pdf.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Make the report page again from the records of a run; nothing is trained or registered.
 
@@ -220,7 +258,8 @@ def report(
     """
     from stainda.study.steps import report_run
 
-    console.print(f"report: {report_run(run_folder, pdf=pdf)}", highlight=False, soft_wrap=True)
+    page = report_run(run_folder, pdf=pdf, progress=ConsoleProgress(quiet))
+    console.print(f"report: {page}", highlight=False, soft_wrap=True)
 
 
 app.command()(plot)
@@ -229,6 +268,7 @@ app.command()(compare)
 
 app.command()(review)
 app.command()(plan)
+app.command()(status)
 
 
 @app.command()
@@ -253,29 +293,7 @@ def predict(
     show_table("", ("slide", "objects", "file"), found)
 
 
-@app.command("list")
-def list_(
-    kind: Annotated[str, typer.Argument(help="strategies, models, tasks, stains, parts or data")],
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
-) -> None:
-    """What can be named in a study.
-
-    Example: `stainda list strategies`
-    """
-    from stainda.study import catalogue
-
-    entries = catalogue(kind)
-    if as_json:
-        import json
-
-        keys = ("name", "description", "parts", "tasks", "reference")
-        typer.echo(json.dumps([{key: getattr(entry, key) for key in keys} for entry in entries], indent=1))
-        return
-    rows = [
-        (entry.name, "\n".join(filter(None, (entry.description, entry.parts, entry.reference))) + "\n")
-        for entry in entries
-    ]
-    show_table(f"{len(entries)} {kind}", ("name", "what it is, its parts, its source"), rows)
+app.command("list")(list_)
 
 
 @app.command()

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import sys
+import threading
+import time
 from collections.abc import Iterator, Sequence
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
+import typer.core
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
@@ -36,18 +41,66 @@ class _Bar:
             self._progress.update(self._task, note=note)
 
 
+LINE_SECONDS = 25.0
+"""A log gets a line of a task at least so often, also while nothing of it is completed."""
+
+
 class _Line:
-    """A bar for logs and pipes: one line at the start and one at each quarter."""
+    """A bar for logs and pipes: a line at each quarter, and at least every half minute, with how long it will take."""
 
     def __init__(self, description: str, total: float) -> None:
-        self.description, self.total, self.done, self.shown = description, total, 0.0, 0
+        self.description, self.total, self.done, self._quarter, self._note = description, total, 0.0, 0, ""
+        self._lock, self._ended = threading.Lock(), threading.Event()
+        self._started = self._told = time.monotonic()
+
+    def __enter__(self) -> _Line:
+        threading.Thread(target=self._tell_on, daemon=True).start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._ended.set()
 
     def advance(self, steps: float = 1.0, note: str | None = None) -> None:
-        self.done += steps
-        quarter = int(4 * self.done / self.total) if self.total else 4
-        if quarter > self.shown:
-            self.shown = quarter
-            print(f"{self.description}: {min(100, 25 * quarter)} %", flush=True)
+        with self._lock:
+            self.done += steps
+            self._note = self._note if note is None else note
+            quarter = int(4 * self.done / self.total) if self.total else 4
+            if quarter > self._quarter:
+                self._quarter = quarter
+                self._tell()
+
+    def _tell_on(self) -> None:
+        while not self._ended.wait(max(0.01, LINE_SECONDS - (time.monotonic() - self._told))):
+            with self._lock:
+                if time.monotonic() - self._told >= LINE_SECONDS and not self._ended.is_set():
+                    self._tell()
+
+    def _tell(self) -> None:
+        now = time.monotonic()
+        share = min(1.0, self.done / self.total) if self.total else 1.0
+        spent = now - self._started
+        left = f"about {duration(spent / share - spent)} left" if 0 < share < 1 else ""
+        if share == 0:
+            left = f"{duration(spent)} so far"
+        rest = ", ".join(filter(None, (f"{100 * share:.0f} %", left, self._note if share < 1 else "")))
+        print(f"{self.description}: {rest}", flush=True)
+        self._told = now
+
+
+class _Nothing:
+    """The bar of ``--quiet``."""
+
+    def advance(self, steps: float = 1.0, note: str | None = None) -> None:
+        pass
+
+
+def duration(seconds: float) -> str:
+    """In words, as exactly as an estimate deserves."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    if seconds < 5400:
+        return f"{round(seconds / 60)} minutes"
+    return f"{seconds / 3600:.1f} hours" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} days"
 
 
 class ConsoleProgress:
@@ -57,11 +110,13 @@ class ConsoleProgress:
         self.quiet = quiet
 
     @contextlib.contextmanager
-    def task(self, description: str, total: float) -> Iterator[_Bar | _Line]:
-        if self.quiet or not console.is_terminal:
-            line = _Line(description, total if not self.quiet else 0)
-            line.shown = 4 if self.quiet else 0
-            yield line
+    def task(self, description: str, total: float) -> Iterator[_Bar | _Line | _Nothing]:
+        if self.quiet:
+            yield _Nothing()
+            return
+        if not console.is_terminal:
+            with _Line(description, total) as line:
+                yield line
             return
         columns = (
             TextColumn("{task.description:<34}"),
@@ -98,3 +153,15 @@ def fail(message: str) -> None:
         markup=False,
         soft_wrap=True,
     )
+
+
+class Commands(typer.core.TyperGroup):
+    """The commands; Ctrl-C ends each of them with how to go on (typer itself would say no more than 'Aborted')."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+            fail(f"interrupted; what is complete is kept. To go on: {command}")
+            raise typer.Exit(130) from None

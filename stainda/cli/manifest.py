@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from stainda.cli.display import console, show_table
+
+if TYPE_CHECKING:
+    from stainda.config import StudyConfig
 
 app = typer.Typer(
     help="Check a manifest, or make one from a folder or a public data set.",
@@ -18,20 +21,40 @@ app = typer.Typer(
 
 @app.command()
 def check(
-    path: Annotated[Path, typer.Argument(metavar="MANIFEST.csv")],
+    path: Annotated[Path, typer.Argument(metavar="MANIFEST.csv|STUDY.yaml")],
     data: Annotated[Path | None, typer.Option("--data", help="Folder that the paths are relative to.")] = None,
 ) -> None:
     """Check a manifest; every fault is listed with its row and what to do.
 
-    Example: `stainda manifest check data_manifests/rat_kidney.csv --data ../shared/data`
+    Of a study, its manifest is checked and what the study cannot use or answer is said: classes, patients, annotations,
+    pixel sizes. On slides whose scanned part begins elsewhere than the slide (MRXS, SCN), annotations and landmarks
+    must lie on tissue: the column annotation_origin says where they count from.
+
+    Examples:
+
+    - `stainda manifest check data_manifests/rat_kidney.csv --data ../shared/data`
+    - `stainda manifest check studies/rat_kidney.yaml --data ../shared/data`
     """
     from stainda.cohort import inspect_manifest, read_manifest
+    from stainda.study.inputs import is_study
+    from stainda.study.origins import check_origins
 
+    config = None
+    if is_study(path):
+        from stainda.config import load_study
+
+        config = load_study(path, data=data)
+        if config.phantom is not None:
+            _show_findings(path, config)
+            return
+        assert config.manifest is not None
+        path, data = config.manifest, config.data
     report = inspect_manifest(path, data)
-    for warning in report.warnings:
+    misplaced, doubts = check_origins(report.sections)
+    for warning in [*report.warnings, *doubts]:
         console.print(f"note: {warning}", highlight=False, markup=False, soft_wrap=True)
-    if report.faults:
-        rows = [(fault.row, fault.message, fault.remedy) for fault in report.faults]
+    if report.faults or misplaced:
+        rows = [(fault.row, fault.message, fault.remedy) for fault in report.faults] + misplaced
         show_table(f"{path}: {len(rows)} faults", ("row", "what is wrong", "what to do"), rows)
         raise typer.Exit(2)
     cohort = read_manifest(path, data)
@@ -41,31 +64,69 @@ def check(
         f"domains {', '.join(cohort.domains)}",
         highlight=False, soft_wrap=True,
     )  # fmt: skip
+    if config is not None:
+        _show_findings(path, config)
+
+
+def _show_findings(path: Path, config: StudyConfig) -> None:
+    """What stops a study, and what it cannot answer."""
+    from stainda.study.answerable import check_study
+
+    findings = check_study(config)
+    stops = [one for one in findings if one.kind == "stops"]
+    if stops:
+        show_table(
+            f"{config.study}: it cannot run",
+            ("what stops it", "what to do"),
+            [(one.message, one.remedy) for one in stops],
+        )
+    for one in findings:
+        if one.kind == "note":
+            console.print(f"note: {one}", highlight=False, markup=False, soft_wrap=True)
+    if stops:
+        raise typer.Exit(2)
+    console.print(f"{config.study}: this study can run", highlight=False, soft_wrap=True)
 
 
 @app.command()
 def scan(
     folder: Annotated[Path, typer.Argument(help="Folder with slides.")],
     pattern: Annotated[
-        str, typer.Option(help="File names with {patient} {block} {section} {stain} {centre} {scanner}.")
-    ],
+        str | None,
+        typer.Option(
+            help="File names with {patient} {block} {section} {stain} {centre} {scanner}; default: guessed, and shown."
+        ),
+    ] = None,
     centre: Annotated[str | None, typer.Option(help="Centre of all slides.")] = None,
     stain: Annotated[str | None, typer.Option(help="Stain of all slides.")] = None,
     scanner: Annotated[str | None, typer.Option(help="Scanner of all slides.")] = None,
+    one_centre: Annotated[
+        bool, typer.Option("--one-centre", help="The folders are no centres, although they look like it.")
+    ] = False,
     out: Annotated[Path, typer.Option("--out", help="The manifest to write.")] = Path("manifest.csv"),
 ) -> None:
     """Make a manifest from file names; annotations and landmarks with the same name beside a slide are found too.
 
-    Annotations may be of any format that stainda reads, see docs/formats.md.
+    Annotations may be of any format that stainda reads, see docs/formats.md. A block that several patients have is
+    named by patient.
 
-    Example: `stainda manifest scan slides/ --pattern '{patient}_{block}_{section}_{stain}.svs' --centre A`
+    Examples:
+
+    - `stainda manifest scan slides/`
+    - `stainda manifest scan slides/ --pattern '{patient}_{block}_{section}_{stain}.svs' --centre A`
+    - `stainda manifest scan slides/ --pattern '{centre}/{patient}_{block}_{section}_{stain}.tif'`
     """
-    from stainda.annotations.formats import annotation_finder
-    from stainda.cohort import find_sections, write_manifest
+    from stainda.cohort import write_manifest
+    from stainda.study.starting import scan as scan_slides
 
     fixed = {"centre": centre, "stain": stain, "scanner": scanner}
     told = {key: value for key, value in fixed.items() if value is not None}
-    found = find_sections(folder, pattern, annotation_finder(), **told)
+    found, pattern, guess = scan_slides(folder, pattern, told, one_centre)
+    if guess is not None:
+        console.print(
+            f"pattern (guessed): {pattern} ({guess.follow} of {guess.slides} slides)",
+            highlight=False, markup=False, soft_wrap=True,
+        )  # fmt: skip
     write_manifest(found.sections, out)
     annotated = sum(section.annotations is not None for section in found.sections)
     landmarks = sum(section.landmarks is not None for section in found.sections)

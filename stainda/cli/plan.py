@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stainda.cli.display import console, show_table
+from stainda.cli.display import console, duration, show_table
 
 if TYPE_CHECKING:
     from stainda.study.budget import Budget
@@ -52,14 +52,24 @@ def plan(
             for one in found.budgets
         ],
     )  # fmt: skip
+    for note in found.notes:
+        console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
     for sentence in budget_sentences(found.budgets, config.baseline):
         console.print(sentence, highlight=False, soft_wrap=True)
+    if found.registration:
+        console.print(found.registration, highlight=False, soft_wrap=True)
+    show_table("", ("stage", "about", ""), [(one.stage, duration(one.seconds), one.basis) for one in found.stages])
     if found.cpu_seconds is None:
-        console.print("how long: unknown, the first slide cannot be opened or lacks its pixel size", highlight=False)
+        console.print(
+            "how long the trainings take is unknown: the first slide cannot be opened or lacks its pixel size (the "
+            "manifest's column mpp)",
+            highlight=False,
+            soft_wrap=True,
+        )
         return
     console.print(
-        f"about {_duration(found.cpu_seconds)} of one CPU core for the trainings and their scores, on this machine "
-        "(reading slides, registration and patches come on top; a GPU is faster)",
+        f"about {duration(sum(one.seconds for one in found.stages))} in all on this machine; the trainings and their "
+        f"scores take {duration(found.cpu_seconds)} of one CPU core (a GPU is faster)",
         highlight=False,
         soft_wrap=True,
     )
@@ -67,9 +77,3 @@ def plan(
 
 def _patches(one: Budget) -> str:
     return f"{one.labelled}+{one.unlabelled}" if one.unlabelled else str(one.labelled)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 5400:
-        return f"{max(1, round(seconds / 60))} minutes"
-    return f"{seconds / 3600:.1f} hours" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} days"

@@ -82,17 +82,34 @@ def shapes(
     target: Annotated[Path, typer.Argument(metavar="OUT.geojson", help="QuPath GeoJSON to write.")],
     onto: Onto = None,
     inverse: Back = False,
+    slide: Annotated[
+        Path | None,
+        typer.Option("--slide", help="The slide of IN, where its scanned part begins elsewhere than the slide (MRXS)."),
+    ] = None,
+    target_slide: Annotated[Path | None, typer.Option("--target-slide", help="The same of OUT, for QuPath.")] = None,
+    origin: Annotated[
+        str, typer.Option(help="Where IN's coordinates begin: auto, level0 or bounds; see `stainda annotations check`.")
+    ] = "auto",
 ) -> None:
     """Carry annotations into the frame, or onto another section; nothing is dropped or judged (see `propagate`).
 
-    Example: `stainda transform shapes runs/x/registration/b1/PAS.json glomeruli.geojson out.geojson`
+    Examples:
+
+    - `stainda transform shapes runs/x/registration/b1/PAS.json glomeruli.geojson out.geojson`
+    - `stainda transform shapes runs/x/registration/b1/PAS.json in.geojson out.geojson --slide PAS.mrxs`
     """
-    from stainda.annotations import load_shapes, write_geojson
+    from contextlib import nullcontext
+
+    from stainda.annotations import as_origin, bounds_of_file, load_shapes, write_geojson
+    from stainda.slides import open_slide
 
     mapping = _map(transform, onto, inverse)
-    found = load_shapes(source)[0]
+    with nullcontext() if slide is None else open_slide(slide) as opened:
+        if opened is not None and slide is not None:
+            _same_slide(mapping, opened.size, slide)
+        found = load_shapes(source, slide=opened, origin=as_origin(origin))[0]
     moved = mapping.shapes(found)
-    write_geojson(moved, target)
+    write_geojson(moved, target, bounds=None if target_slide is None else bounds_of_file(target_slide))
     _say(f"{len(moved)} shapes of {mapping.slide} in the pixels of {mapping.frame}: {target}")
     if moved.attrs["repaired"]:
         _say(f"{moved.attrs['repaired']} outlines crossed themselves afterwards and were repaired")

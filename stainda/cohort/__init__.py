@@ -1,5 +1,6 @@
 """The manifest, its domains, its splits by patient, and the roles a protocol gives to domains."""
 
+from stainda.cohort.guessing import Guess, guess_pattern
 from stainda.cohort.manifest import COLUMNS, Fault, ManifestReport, inspect_manifest, read_manifest, write_manifest
 from stainda.cohort.roles import Roles, check_annotated, resolve_roles
 from stainda.cohort.rotations import Rotation, cannot_teach, rotations
@@ -11,6 +12,7 @@ __all__ = [
     "COLUMNS",
     "Cohort",
     "Fault",
+    "Guess",
     "ManifestReport",
     "Roles",
     "Rotation",
@@ -23,6 +25,7 @@ __all__ = [
     "check_annotated",
     "check_no_leak",
     "find_sections",
+    "guess_pattern",
     "inspect_manifest",
     "read_manifest",
     "resolve_roles",

@@ -12,7 +12,7 @@ from typing import Any, get_args
 
 from stainda.cohort.splits import find_leaks
 from stainda.cohort.table import absolute, read_table
-from stainda.cohort.types import Cohort, Section, Split
+from stainda.cohort.types import Cohort, Origin, Section, Split
 from stainda.errors import LeakError, ManifestError, did_you_mean
 from stainda.files import write_csv
 from stainda.names import existing, same_name
@@ -20,10 +20,12 @@ from stainda.names import existing, same_name
 COLUMNS = (
     "slide", "patient", "block", "section", "stain", "centre",
     "scanner", "path", "annotations", "landmarks", "mpp", "split",
+    "annotation_origin",
 )  # fmt: skip
 REQUIRED = ("slide", "patient", "block", "section", "stain", "centre", "path")
 ANNOTATOR_SEPARATOR = ";"
 SPLITS: tuple[str, ...] = get_args(Split)
+ORIGINS: tuple[str, ...] = get_args(Origin)
 
 # slides and blocks name files; the others name domains, which protocols match with * ? [ ] and join with @
 _NOT_IN_FILE_NAMES = re.compile(r'[/\\:*?"<>|\x00-\x1f]|^[.~]|[. ]$')
@@ -179,6 +181,7 @@ def _section(
         landmarks=file("landmarks"),
         mpp=_mpp(report, row, cells.get("mpp", "")),
         split=_split(report, row, cells.get("split", "")),
+        annotation_origin=_origin(report, row, cells.get("annotation_origin", "")),
         row=row,
     )
 
@@ -230,6 +233,14 @@ def _split(report: ManifestReport, row: int, text: str) -> Split | None:
         report.fault(row, f"unknown split {text!r}", did_you_mean(word, SPLITS))
         return None
     return word or None  # type: ignore[return-value]
+
+
+def _origin(report: ManifestReport, row: int, text: str) -> Origin:
+    word = text.lower() or "auto"
+    if word not in ORIGINS:
+        report.fault(row, f"unknown annotation_origin {text!r}", did_you_mean(word, ORIGINS))
+        return "auto"
+    return word  # type: ignore[return-value]
 
 
 def _check_across(report: ManifestReport) -> None:
@@ -295,6 +306,8 @@ def write_manifest(rows: Cohort | Iterable[Section | Mapping[str, Any]], path: s
     def cells(row: Section | Mapping[str, Any]) -> dict[str, Any]:
         values = row if isinstance(row, Mapping) else vars(row)
         found = {name: cell(values.get(name)) for name in COLUMNS}
+        if found["annotation_origin"] == "auto":
+            found["annotation_origin"] = None
         if further := values.get("more_annotations"):
             found["annotations"] = ANNOTATOR_SEPARATOR.join([str(found["annotations"]), *map(cell, further)])
         return found

@@ -10,6 +10,8 @@ from stainda.cohort.types import Cohort
 from stainda.config import ProtocolConfig
 from stainda.errors import ConfigError, did_you_mean
 
+_SPLITS = ("train", "val", "test")
+
 
 @dataclass(frozen=True)
 class Roles:
@@ -95,7 +97,9 @@ def check_annotated(cohort: Cohort, roles: Roles) -> None:
         raise ConfigError(
             "; ".join(missing),
             file=cohort.source,
-            remedy="Name annotation files in the manifest",
+            remedy="Needed at least: an annotated source section of a patient in train, one of a patient in val, and "
+            "one of the domains to be scored of a patient in test. Name annotation files in the manifest, "
+            "or move patients in its column split",
         )
 
 
@@ -120,6 +124,17 @@ def _check_patients(cohort: Cohort, roles: Roles) -> None:
         remedy = (
             ONE_PATIENT_REMEDY
             if cohort.single_patient
-            else "Add patients, change protocol.split, or write the splits into the manifest"
+            else f"Needed at least: a patient of the source domains in train and another in val, and in every target "
+            f"domain a patient in test. Patients here: {_counted(cohort)}. Write train, val and test into the column "
+            "split of the manifest, set protocol.split_within: cohort, narrow protocol.targets, or add patients"
         )
         raise ConfigError("; ".join(missing), file=cohort.source, remedy=remedy)
+
+
+def _counted(cohort: Cohort) -> str:
+    """How many patients each domain has in each split."""
+    told = []
+    for name in cohort.domains:
+        counts = [f"{len(cohort.where(domains=[name], splits=[split]).patients)} {split}" for split in _SPLITS]
+        told.append(f"{name} {', '.join(counts)}")
+    return "; ".join(told)

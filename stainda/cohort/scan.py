@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from stainda import names
+from stainda.cohort.guessing import SIDE_FOLDERS, SLIDE_ENDINGS, look_like_centres
 from stainda.cohort.table import absolute
 from stainda.cohort.types import Section
 from stainda.errors import ManifestError, did_you_mean
@@ -17,11 +19,19 @@ _FIELDS = ("slide", "patient", "block", "section", "stain", "centre", "scanner")
 
 @dataclass(frozen=True)
 class Scan:
-    """Sections found, in the order of blocks and sections, and the files passed over, each with the reason."""
+    """What a folder holds.
+
+    Attributes:
+        sections: in the order of blocks and sections.
+        skipped: files passed over, each with the reason.
+        notes: what was decided that the names do not tell.
+        centre_folders: folders that look like centres while all slides were given one centre.
+    """
 
     sections: tuple[Section, ...]
     skipped: tuple[tuple[Path, str], ...]
     notes: tuple[str, ...] = ()
+    centre_folders: tuple[str, ...] = ()
 
 
 def scan_folder(folder: str | Path, pattern: str, **fixed: str) -> list[Section]:
@@ -39,7 +49,9 @@ def find_sections(
     with ``/`` is held against the path below ``folder``, one without against the file name in any sub-folder.
     Annotations (the first file that ``annotations`` finds) and landmarks (``NAME_landmarks.csv`` beside the slide, or
     ``landmarks/NAME.csv``) are taken along. Where the pattern has no block, the patient is the block; where it has no
-    section, the files of a block are numbered by name, and a note says so.
+    section, the files of a block are numbered by name. A block that several patients have (``B1``) is named by patient
+    (``P1_B1``), and a patient whose sections two centres number alike by centre. Notes say so. ``.*`` at the end stands
+    for any ending of slides.
 
     Args:
         annotations: from a slide's path to the files of annotations that belong to it, the best first; ``None``:
@@ -55,25 +67,30 @@ def find_sections(
     expression, fields = _expression(pattern, fixed)
     found: list[tuple[Path, dict[str, str]]] = []
     skipped: list[tuple[Path, str]] = []
-    suffix = Path(pattern).suffix.lower()
+    suffix = names.ending(pattern)
+    wanted = SLIDE_ENDINGS if suffix == ".*" else (suffix,)
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        name = path.relative_to(folder).as_posix() if "/" in pattern else path.name
-        match = expression.fullmatch(name)
-        if match:
+        inside = path.relative_to(folder)
+        match = expression.fullmatch(inside.as_posix() if "/" in pattern else path.name)
+        if match and "/" not in pattern and _beside(inside):
+            continue
+        if match and (suffix != ".*" or names.ending(path) in wanted):
             found.append((path, {**fixed, **{key: value.strip() for key, value in match.groupdict().items()}}))
-        elif path.suffix.lower() == suffix:
+        elif names.ending(path) in wanted and not _beside(inside):
             skipped.append((path, f"its name does not follow {pattern}"))
     if not found:
         why = f"for example {skipped[0][0].name!r} does not" if skipped else f"there is no {suffix or 'such'} file"
-        raise ManifestError(f"no file follows {pattern!r}; {why}", file=folder, remedy="Mend the pattern")
+        raise ManifestError(f"no file follows {pattern!r}; {why}", file=folder, remedy="Adjust the pattern")
     outlines = {path: (_geojson if annotations is None else annotations)(path) for path, _ in found}
     taken = {one for files in outlines.values() for one in files}  # a mask may follow the pattern of the slides
     found = [(path, values) for path, values in found if path not in taken]
-    stems = Counter(path.stem for path, _ in found)
+    stems = Counter(names.same_name(names.stem(path)) for path, _ in found)
     sections = []
     notes = []
     for path, values in found:
-        unique = path.stem if stems[path.stem] == 1 else "_".join(path.relative_to(folder).with_suffix("").parts)
+        unique = names.stem(path)
+        if stems[names.same_name(unique)] > 1:
+            unique = "_".join((*path.relative_to(folder).parts[:-1], unique))
         outlined = outlines[path]
         if len(outlined) > 1:
             others = ", ".join(other.name for other in outlined[1:])
@@ -84,9 +101,68 @@ def find_sections(
     if "section" not in fields and "section" not in fixed:
         notes.append("the names tell no section: each block was numbered by file name; check the order")
         sections = _numbered(sections)
-    return Scan(
-        tuple(sorted(sections, key=lambda one: (one.centre, one.block, one.section))), tuple(skipped), tuple(notes)
+    sections = _patients_apart(sections, notes)
+    sections = _blocks_apart(sections, notes)
+    ordered = tuple(sorted(sections, key=lambda one: (one.centre, one.block, one.section)))
+    suspected = _centre_folders(folder, ordered) if "centre" in fixed else ()
+    return Scan(ordered, tuple(skipped), tuple(notes), suspected)
+
+
+def _beside(inside: Path) -> bool:
+    return any(part.casefold() in SIDE_FOLDERS for part in inside.parts[:-1])
+
+
+def _patients_apart(sections: list[Section], notes: list[str]) -> list[Section]:
+    """Patients of one name at two centres are two people where both have a section of the same block and number."""
+    seen: dict[tuple[str, str, int], str] = {}
+    two: set[str] = set()
+    for one in sections:
+        centre = seen.setdefault((one.patient, one.block, one.section), one.centre)
+        if centre != one.centre:
+            two.add(one.patient)
+    if not two:
+        return sections
+    notes.append(
+        f"patients were named by centre ({_joined(sections[0].centre, sections[0].patient)}), since "
+        f"{', '.join(sorted(two)[:3])} would be one patient of two centres, with the same sections"
     )
+    return [
+        replace(
+            one,
+            patient=_joined(one.centre, one.patient),
+            block=_joined(one.centre, one.block) if one.block == one.patient else one.block,
+        )
+        for one in sections
+    ]
+
+
+def _blocks_apart(sections: list[Section], notes: list[str]) -> list[Section]:
+    """Blocks named by patient, where laboratories count them anew for every patient."""
+    patients: dict[str, set[str]] = {}
+    for one in sections:
+        patients.setdefault(names.same_name(one.block), set()).add(one.patient)
+    shared = [block for block, people in patients.items() if len(people) > 1]
+    if not shared:
+        return sections
+    named = next(one for one in sections if names.same_name(one.block) == shared[0])
+    notes.append(
+        f"blocks were named by patient ({_joined(named.patient, named.block)}), since {named.block!r} alone is a block "
+        f"of {len(patients[shared[0]])} patients"
+    )
+    return [replace(one, block=_joined(one.patient, one.block)) for one in sections]
+
+
+def _joined(first: str, second: str) -> str:
+    return f"{first}_{second}"
+
+
+def _centre_folders(folder: Path, sections: Sequence[Section]) -> tuple[str, ...]:
+    """The top folders, where they look like centres."""
+    patients: dict[str, set[str]] = {}
+    for one in sections:
+        inside = one.path.relative_to(absolute(folder)).parts[:-1]
+        patients.setdefault(inside[0] if inside else "", set()).add(one.patient)
+    return tuple(patients) if len(patients) > 1 and look_like_centres(patients) else ()
 
 
 def _expression(pattern: str, fixed: dict[str, str]) -> tuple[re.Pattern[str], list[str]]:
@@ -123,13 +199,13 @@ def _expression(pattern: str, fixed: dict[str, str]) -> tuple[re.Pattern[str], l
 
 
 def _geojson(path: Path) -> list[Path]:
-    name = f"{path.stem}.geojson"
     folders = (path.parent, path.parent / "annotations", path.parent.parent / "annotations")
-    return [folder / name for folder in folders if (folder / name).is_file()]
+    files = [folder / f"{stem}.geojson" for folder in folders for stem in dict.fromkeys((names.stem(path), path.stem))]
+    return [file for file in files if file.is_file()]
 
 
 def _section(path: Path, values: dict[str, str], slide: str, annotations: Sequence[Path]) -> Section:
-    folder, stem = path.parent, path.stem
+    folder, stem = path.parent, names.stem(path)
     landmarks = (
         folder / f"{stem}_landmarks.csv",
         folder / "landmarks" / f"{stem}.csv",

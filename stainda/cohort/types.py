@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 Split = Literal["train", "val", "test", "all"]
+Origin = Literal["auto", "level0", "bounds"]
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,8 @@ class Section:
     ``path``, ``annotations`` and ``landmarks`` are absolute. ``mpp`` is the manifest's override in micrometres per
     level-0 pixel, ``None`` where the slide file is to be asked. ``row`` is the manifest's row (the header is row 1).
     ``more_annotations`` are those of further annotators of the same slide, absolute too.
+    ``annotation_origin`` says where their coordinates begin: at the corner of the slide (``level0``) or of its scanned
+    part (``bounds``); ``auto``: as the programs of their format count.
     The split ``all`` is only for a study of a single patient, who then serves for training, validation and test.
     """
 
@@ -35,6 +38,7 @@ class Section:
     split: Split | None = None
     row: int | None = None
     more_annotations: tuple[Path, ...] = ()
+    annotation_origin: Origin = "auto"
 
     @property
     def annotation_files(self) -> tuple[Path, ...]:

@@ -73,11 +73,11 @@ def parse_yaml(text: str, path: Path) -> dict[str, Any]:
     return value
 
 
-def config_folders(near: Path | None = None) -> list[Path]:
+def config_folders(near: str | Path | None = None) -> list[Path]:
     """Folders searched for pieces, nearest first: ``configs/`` beside the study, here, and where stainda lies."""
     folders = []
     if near is not None:
-        near = near.resolve()
+        near = Path(near).resolve()
         folders += [near / "configs", near.parent / "configs"]
     folders += [
         Path.cwd() / "configs",
@@ -87,7 +87,7 @@ def config_folders(near: Path | None = None) -> list[Path]:
     return [folder for folder in dict.fromkeys(folders) if folder.is_dir()]
 
 
-def available(kind: str, near: Path | None = None) -> dict[str, Path]:
+def available(kind: str, near: str | Path | None = None) -> dict[str, Path]:
     """Names and files of the ``strategies``, ``models`` or ``tasks`` that can be named."""
     found: dict[str, Path] = {}
     for folder in config_folders(near):
@@ -96,7 +96,7 @@ def available(kind: str, near: Path | None = None) -> dict[str, Path]:
     return found
 
 
-def load_piece(kind: str, name: str, near: Path | None = None) -> dict[str, Any]:
+def load_piece(kind: str, name: str, near: str | Path | None = None) -> dict[str, Any]:
     """The parsed file of a named strategy, model or task.
 
     Raises:
@@ -109,7 +109,7 @@ def load_piece(kind: str, name: str, near: Path | None = None) -> dict[str, Any]
     return {"name": name, **read_yaml(files[name])}
 
 
-def load_strategy(value: str | Mapping[str, Any], near: Path | None = None) -> StrategyConfig:
+def load_strategy(value: str | Mapping[str, Any], near: str | Path | None = None) -> StrategyConfig:
     """A strategy by name, written out, or by name with changes (``{from: dann, name: dann_strong, align: {...}}``)."""
     if isinstance(value, str):
         raw, source = load_piece("strategies", value, near), value
@@ -216,6 +216,8 @@ def build_study(raw: Mapping[str, Any], path: Path, data: str | Path | None = No
             values[key] = near / str(values[key])
     if isinstance(values.get("registration"), dict) and values["registration"].get("imports") is not None:
         values["registration"] = values["registration"] | {"imports": near / str(values["registration"]["imports"])}
+    if isinstance(values.get("registration"), dict):
+        values["registration"] = _with_other_run(values["registration"], near)
     if isinstance(values.get("classes"), str):
         values["classes"] = near / values["classes"]
     if isinstance(values.get("fusion"), Mapping) and values["fusion"].get("reliability") is not None:
@@ -224,6 +226,16 @@ def build_study(raw: Mapping[str, Any], path: Path, data: str | Path | None = No
         values["data"] = Path(data).resolve()
     values["space"] = space
     return validated(StudyConfig, values, path)
+
+
+def _with_other_run(registration: dict[str, Any], near: Path) -> dict[str, Any]:
+    """``from`` names a run directory as ``--out`` does, from the working directory, or one beside the study."""
+    named = registration.get("from", registration.get("from_run"))
+    if named is None:
+        return registration
+    rest = {key: value for key, value in registration.items() if key not in ("from", "from_run")}
+    here, beside = Path.cwd() / str(named), near / str(named)
+    return {**rest, "from": beside if beside.is_dir() and not here.is_dir() else here}
 
 
 def apply_overrides(raw: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AliasChoices, Field, field_validator, model_validator
 
 from stainda.config.frozen import Frozen
 from stainda.config.protocol import ProtocolConfig, SearchConfig
@@ -35,6 +35,11 @@ class RegistrationConfig(Frozen):
     method: Literal["valis", "identity", "import"] = "valis"
     imports: Path | None = Field(
         None, description="table of transforms made elsewhere, for method 'import'; see docs/transforms.md"
+    )
+    from_run: Path | None = Field(
+        None,
+        validation_alias=AliasChoices("from", "from_run"),
+        description="('from') a run directory whose registration is taken over: same slides, same settings",
     )
     reference: str = Field(
         "auto", description="'auto' (most matches with the others), 'first', or the name of a slide or stain"

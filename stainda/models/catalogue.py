@@ -61,7 +61,7 @@ def check_model(config: ModelConfig, task: str | None = None) -> None:
     build_model(config, in_channels=3, n_classes=2, task=task)
 
 
-def list_models(near: Path | None = None) -> list[tuple[str, str]]:
+def list_models(near: str | Path | None = None) -> list[tuple[str, str]]:
     """Names that ``model:`` of a study takes, each with a line about it; ``near`` as for ``available``."""
     return [
         (name, " ".join(str(load_piece("models", name, near).get("description", "")).split()))

@@ -70,7 +70,7 @@ def find_weights(weights: str | Path, encoder: str | None = None) -> Path:
     )
 
 
-def load_weights(model: Network, file: Path) -> WeightsReport:
+def load_weights(model: Network, file: str | Path) -> WeightsReport:
     """Put a file's tensors into the network: a whole network of stainda, or an encoder as timm publishes it.
 
     A head with another number of classes is left as it is. A first convolution for another number of channels gets
@@ -82,6 +82,7 @@ def load_weights(model: Network, file: Path) -> WeightsReport:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    file = Path(file)
     try:
         given = load_file(str(file))
     except (SafetensorError, OSError, ValueError) as error:

@@ -22,7 +22,7 @@ from stainda.files import output_errors
 from stainda.patches.cutting import IGNORED, Request, SlideJob, SlideResult, cut_slide
 from stainda.patches.inputs import inputs_key
 from stainda.patches.planning import object_weight
-from stainda.patches.store import TABLE_COLUMNS, PatchStore
+from stainda.patches.store import DIGESTS, TABLE_COLUMNS, PatchStore, make_digests
 from stainda.progress import SILENT, Progress
 
 Shapes = Mapping[str, gpd.GeoDataFrame]
@@ -123,7 +123,7 @@ def build_store(
             "notes": notes,
             "inputs": inputs,
         }
-        meta["key"] = _content_key(aside, table, meta)
+        meta["key"] = _write_digests(aside, table, meta)
         (aside / "meta.json").write_text(json.dumps(meta, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         _replace_folder(aside, out)
     finally:
@@ -233,14 +233,14 @@ def _write_arrays(
     return table
 
 
-def _content_key(folder: Path, table: pd.DataFrame, meta: Mapping[str, Any]) -> str:
+def _write_digests(folder: Path, table: pd.DataFrame, meta: Mapping[str, Any]) -> str:
+    """Write a hash of every patch; the hash of the whole content."""
     digest = hashlib.sha256(table.to_csv(index=False).encode())
     digest.update(json.dumps({name: meta[name] for name in ("size", "downsample", "classes")}, sort_keys=True).encode())
-    names = ["images.npy", "labels_own.npy", "labels_propagated.npy"]
-    for name in [*names, "weights.npy"] if meta["weights"] else names:
-        with (folder / name).open("rb") as stream:
-            while chunk := stream.read(1 << 22):
-                digest.update(chunk)
+    hashes = make_digests(folder, len(table), meta["weights"])
+    np.savez(folder / DIGESTS, **hashes)  # type: ignore[arg-type]
+    for rows in hashes.values():
+        digest.update(rows.tobytes())
     with np.load(folder / "tissue.npz", allow_pickle=False) as arrays:
         for name in arrays.files:
             digest.update(arrays[name].tobytes())
@@ -283,7 +283,8 @@ def _check_complete(table: pd.DataFrame, cohort: Cohort, roles: Roles, notes: li
                 f"no labelled {split} patch could be cut from the source domains ({', '.join(roles.sources)})"
                 + (f": {reasons}" if reasons else ""),
                 file=cohort.source,
-                remedy="Check annotations and tissue of these slides, or lower patches.size or patches.min_tissue",
+                remedy="Check annotations and tissue of these slides, or lower patches.size or patches.min_tissue. "
+                "Patches are too large or too small where a pixel size is wrong: check the manifest's column mpp",
             )
 
 

@@ -23,6 +23,8 @@ from stainda.randomness import generator_for
 from stainda.slides import TissueMask, open_slide, tissue_mask
 
 IGNORED = 255
+LEAST_DOWNSAMPLE = 0.5
+"""Below it a slide is enlarged more than twofold to give the patches' pixels: it shows less than is expected."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,8 @@ def cut_slide(job: SlideJob) -> SlideResult:
     with open_slide(section.path, section.mpp) as slide:
         result.downsample = working_downsample(slide, config, section.slide)
         result.mpp = slide.mpp
+        if result.mpp and result.downsample < LEAST_DOWNSAMPLE:
+            _note(result, "all", f"pixels are enlarged {1 / result.downsample:.1f} times: {_sizes(job, result.mpp)}")
         tissue = tissue_mask(slide, 512 if max(slide.size) <= 8192 else 1024)
         images: list[NDArray[np.uint8]] = []
         labels: list[NDArray[np.uint8]] = []
@@ -194,7 +198,7 @@ def _sites(job: SlideJob, request: Request, result: SlideResult, tissue: TissueM
         if site.holds_a_patch:
             sites.append((split, site))
         else:
-            _note(result, request.kind, f"the band of the slide for {split} is narrower than a patch")
+            _note(result, request.kind, f"the band of the slide for {split} is narrower than {_side(job, site)}")
     return sites
 
 
@@ -225,7 +229,7 @@ def _plan(
             planned["near"] = planning.near_objects(site, painter.objects, config.per_object, generator)
     rows = [(around, float(x), float(y)) for around, corners in planned.items() for x, y in corners]
     if not rows:
-        _note(result, request.kind, f"no place for a patch was found ({split})")
+        _note(result, request.kind, f"no place for {_side(job, site)} was found ({split})")
     return rows
 
 
@@ -243,6 +247,17 @@ def _row(job: SlideJob, request: Request, split: str) -> dict[str, Any]:
         "split": split,
         "kind": request.kind,
     }
+
+
+def _sizes(job: SlideJob, mpp: float | None) -> str:
+    return f"patches have {job.config.mpp} µm per pixel, the slide {mpp} (check the manifest's column mpp)"
+
+
+def _side(job: SlideJob, site: planning.Site) -> str:
+    """A patch in words: where it does not fit, the pixel size is often wrong."""
+    known = job.config.mpp is not None
+    check = "; it depends on the slide's pixel size: check the manifest's column mpp" if known else ""
+    return f"a patch of {site.extent:.0f} level-0 pixels a side{check}"
 
 
 def _sound(shapes: gpd.GeoDataFrame) -> list[BaseGeometry]:

@@ -11,16 +11,16 @@ import pandas as pd
 import shapely
 
 from stainda.cohort import Cohort
-from stainda.files import stable_hash
+from stainda.files import fingerprint, stable_hash
 
 
 def inputs_key(cohort: Cohort, shapes: Mapping[str, Mapping[str, gpd.GeoDataFrame]], settings: Any) -> str:
-    """Hash of the cohort's slides (name, patient, split, size and time of the file), their shapes, and settings."""
+    """Hash of the cohort's slides (their rows of the manifest, content of the file), their shapes, and settings."""
     slides = []
     for section in cohort:
-        stat = section.path.stat() if section.path.is_file() else None
-        state = (stat.st_size, stat.st_mtime_ns) if stat else None
-        slides.append([section.slide, section.patient, cohort.domain(section), section.split, section.mpp, state])
+        about = [section.slide, section.patient, cohort.domain(section), section.split, section.mpp]
+        place = [section.block, section.section, section.stain, section.centre, section.scanner]
+        slides.append([*about, *place, fingerprint(section.path)])
     here = [section.slide for section in cohort]
     drawn = {
         kind: {slide: _shapes_key(some[slide]) for slide in here if slide in some} for kind, some in shapes.items()

@@ -7,6 +7,7 @@ They are cut for strategies that ask neighbouring sections to agree, into a fold
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -125,6 +126,16 @@ class SerialPairs:
     def kinds(self) -> list[str]:
         """The two domains of each pair, joined."""
         return [f"{one}|{two}" for one, two in zip(self.table["one_domain"], self.table["two_domain"], strict=True)]
+
+    @property
+    def content(self) -> str:
+        """Hash of what can be read here, wherever the first patches lie in the store."""
+        at, columns = self.table.index.to_numpy(), self.table.columns.drop("one")
+        digest = hashlib.sha256(self.table[columns].to_csv(index=False).encode())
+        digest.update(self._store.digests("images")[self.table["one"].to_numpy(int)].tobytes())
+        for array in self._arrays.values():
+            digest.update(np.ascontiguousarray(array[at]).tobytes())
+        return digest.hexdigest()[:24]
 
     def within(self, domains: Sequence[str]) -> SerialPairs:
         """Those pairs both of whose sections are in these domains."""

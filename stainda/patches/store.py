@@ -2,11 +2,12 @@
 
 A folder of ``images.npy``, ``labels_own.npy``, ``labels_propagated.npy`` and, where the study asks for them,
 ``weights.npy`` (memory-mapped: the operating system keeps one copy for all processes), ``table.parquet`` (a row per
-patch), ``tissue.npz`` and ``meta.json``.
+patch), ``tissue.npz``, ``digests.npz`` (a hash of every patch) and ``meta.json``.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from functools import cached_property
@@ -32,6 +33,8 @@ the patch was cut around: ``object``, ``near`` (one, for a classification), ``ne
 ``n_objects`` and pixels are missing where the patch has no label.
 """
 
+DIGESTS = "digests.npz"
+_ARRAYS = {"images": "images", "own": "labels_own", "propagated": "labels_propagated", "weights": "weights"}
 _LABELS_OF_KIND: Mapping[str, str] = {"labelled": "own", "oracle": "own", "propagated": "propagated"}
 
 
@@ -47,8 +50,8 @@ class PatchStore:
             went in and of what came out).
     """
 
-    def __init__(self, folder: Path, table: pd.DataFrame, meta: dict[str, Any]) -> None:
-        self.folder, self.table, self.meta = folder, table, meta
+    def __init__(self, folder: str | Path, table: pd.DataFrame, meta: dict[str, Any]) -> None:
+        self.folder, self.table, self.meta = Path(folder), table, meta
 
     @classmethod
     def open(cls, folder: str | Path) -> PatchStore:
@@ -84,7 +87,7 @@ class PatchStore:
 
     @property
     def key(self) -> str:
-        """Hash of the content: two stores with the same key train alike."""
+        """Hash of the content. What one training sees of it has a key of its own, ``TrainingData.key``."""
         return str(self.meta["key"])
 
     @property
@@ -117,6 +120,21 @@ class PatchStore:
         with np.load(self.folder / "tissue.npz", allow_pickle=False) as arrays:
             return {slide: arrays[f"arr_{index}"] for index, slide in enumerate(self.meta["tissue_slides"])}
 
+    def digests(self, name: Literal["images", "own", "propagated", "weights"]) -> NDArray[np.uint8]:
+        """A hash of every patch's pixels, labels or weights: uint8 (n, 16). It says what a job sees without reading it.
+
+        Stores of earlier versions lack the file; their arrays are hashed here.
+        """
+        return self._digests[name]
+
+    @cached_property
+    def _digests(self) -> dict[str, NDArray[np.uint8]]:
+        try:
+            with np.load(self.folder / DIGESTS, allow_pickle=False) as arrays:
+                return dict(arrays)
+        except (OSError, ValueError):
+            return make_digests(self.folder, len(self.table), bool(self.meta.get("weights")))
+
     @cached_property
     def _own(self) -> NDArray[np.uint8]:
         return self._array("labels_own")
@@ -135,6 +153,18 @@ class PatchStore:
             raise StaindaError(
                 "cannot be read", file=file, remedy="Remove the patch folder and cut the patches again"
             ) from error
+
+
+def make_digests(folder: Path, count: int, weights: bool) -> dict[str, NDArray[np.uint8]]:
+    """Hash the first ``count`` patches of each array of a store: uint8 (count, 16) by array."""
+    found = {}
+    for name, file in _ARRAYS.items():
+        if name == "weights" and not weights:
+            continue
+        array = np.load(folder / f"{file}.npy", mmap_mode="r", allow_pickle=False)
+        rows = [hashlib.blake2b(one.tobytes(), digest_size=16).digest() for one in array[:count]]
+        found[name] = np.frombuffer(b"".join(rows), np.uint8).reshape(-1, 16)
+    return found
 
 
 def _known(kind: str) -> str:

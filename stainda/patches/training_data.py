@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from functools import cached_property
 from typing import Literal
 
@@ -171,6 +173,31 @@ class TrainingData:
         slides = set(self.store.table["slide"].to_numpy(object)[seen])
         return {slide: pixels for slide, pixels in self.store.tissue_pixels.items() if slide in slides}
 
+    @cached_property
+    def key(self) -> str:
+        """Hash of everything that can be read here, and of nothing else of the store.
+
+        A job is named by it: where it is the same, a training sees the same bytes in the same order. Patches of
+        another label rule, labels that are hidden, and the positions of visible rows in the store do not change it.
+        Pairs of serial sections have a key of their own (:attr:`SerialPairs.content`).
+        """
+        store = self.store
+        learned = np.concatenate([self.labelled("train"), self.labelled("val")])
+        rows = np.union1d(learned, np.concatenate([self.unlabelled("train"), self.unlabelled("val")]))
+        about = [store.meta["size"], list(store.classes), store.meta.get("mpp"), self.rule, self.visible]
+        digest = hashlib.sha256(json.dumps(about).encode())
+        digest.update(store.table.iloc[rows][_ROW_COLUMNS].to_csv(index=False).encode())
+        digest.update(np.isin(rows, learned).tobytes())
+        digest.update(store.digests("images")[rows].tobytes())
+        carried = self._kind[learned] == "propagated"
+        digest.update(store.digests("own")[np.sort(learned[~carried])].tobytes())
+        digest.update(store.digests("propagated")[np.sort(learned[carried])].tobytes())
+        if self.rule == "propagated" and store.weights is not None:
+            digest.update(store.digests("weights")[np.sort(learned[carried])].tobytes())
+        for slide, pixels in self.tissue_pixels.items():
+            digest.update(slide.encode() + np.ascontiguousarray(pixels).tobytes())
+        return digest.hexdigest()[:24]
+
     def _allowed(self, indices: ArrayLike) -> NDArray[np.intp]:
         indices = np.atleast_1d(np.asarray(indices, dtype=np.intp))
         kind, target = self._kind[indices], self._target[indices]
@@ -186,6 +213,6 @@ class TrainingData:
                 "patches of target domains were asked for, and the protocol shows nothing of them in training",
                 remedy="Set protocol.visible to targets",
             )
-        if self.rule in ("source", "few_shot") and (kind == "propagated").any():
+        if self.rule != "propagated" and (kind == "propagated").any():
             raise LeakError(f"patches cut around propagated annotations were asked for with labels {self.rule!r}")
         return indices

@@ -183,6 +183,7 @@ def _pixel_um(found: ProbabilityMap, patch_mpp: float | None, what: str, instead
         return patch_mpp * found.cell
     if found.mpp is None:
         raise SlideError(
-            f"{what} and the pixel size is not known", remedy=f"Give the slide's mpp, or set task.{instead}"
+            f"{what} and the pixel size is not known",
+            remedy=f"Give the slide's pixel size (--mpp, or the manifest's column mpp), or set task.{instead}",
         )
     return found.mpp * found.downsample

@@ -56,7 +56,7 @@ class Predictor:
 
     # -- probabilities ------------------------------------------------------------------------------------------
 
-    def downsample_of(self, mpp: float | None, file: Path | None = None) -> float:
+    def downsample_of(self, mpp: float | None, file: str | Path | None = None) -> float:
         """Level-0 pixels per pixel the network sees, on a slide of this pixel size.
 
         Raises:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "propagate": "propagation",
     "register_cohort": "register",
+    "registration_standing": "register",
     "QUALITY_COLUMNS": "results",
     "BlockResult": "results",
     "load_block": "results",
@@ -23,6 +24,7 @@ _HOMES = {
 
 __all__ = [
     "register_cohort",
+    "registration_standing",
     "QUALITY_COLUMNS",
     "BlockResult",
     "load_block",

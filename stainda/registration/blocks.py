@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -41,13 +41,15 @@ from stainda.registration.verdict import Verdict, judge
 
 @dataclass(frozen=True)
 class BlockJob:
-    """Everything that is needed to register one block. ``out`` is the folder ``registration``."""
+    """Everything that is needed to register one block. ``out`` is the folder ``registration``, ``made_of`` all that the
+    result depends on, ``settings`` its hash."""
 
     block: str
     sections: tuple[Section, ...]
     config: RegistrationConfig
     out: Path
     settings: str
+    made_of: Mapping[str, Any] = field(default_factory=dict)
 
 
 def register_block(job: BlockJob) -> list[dict[str, Any]]:

@@ -28,7 +28,7 @@ import shapely.geometry
 from filelock import FileLock, Timeout
 from shapely.geometry.base import BaseGeometry
 
-from stainda.annotations import empty_shapes, join_shapes, make_shapes, read_shapes, write_geojson
+from stainda.annotations import empty_shapes, join_shapes, make_shapes, read_marked, read_shapes, write_geojson
 from stainda.annotations.shapes import as_uuid
 from stainda.errors import AnnotationError, StaindaError
 from stainda.files import output_errors, write_csv, write_text
@@ -153,8 +153,9 @@ def write_decisions(run: str | Path, decisions: Iterable[Decision]) -> Path:
     """Write the decisions that stand, so that QuPath shows them: the file appears whole or not at all."""
     chosen = sorted(decisions, key=lambda one: (one.block, one.target, one.source, one.id))
     lines = ",\n".join(_feature(one) for one in chosen)
+    level0 = '"stainda":{"frame":"level0"}'  # of several slides, which may begin elsewhere each
     path = write_text(
-        review_folder(run) / "decisions.geojson", f'{{"type":"FeatureCollection","features":[\n{lines}\n]}}\n'
+        review_folder(run) / "decisions.geojson", f'{{"type":"FeatureCollection",{level0},"features":[\n{lines}\n]}}\n'
     )
     _read[path.resolve()] = _stamp(path), {one.key: one for one in chosen}  # spares the next reading
     return path
@@ -302,7 +303,7 @@ def apply_decisions(run: str | Path, own_shapes: Mapping[str, gpd.GeoDataFrame])
     report = []
     for target, chosen in by_target.items():
         path = folder / "propagated" / f"{file_name(target)}.geojson"
-        shapes = read_shapes(path) if path.is_file() else None
+        shapes, mark = read_marked(path) if path.is_file() else (None, None)
         changed = False
         for one in chosen:
             row = by_key.get(one.key)
@@ -322,7 +323,7 @@ def apply_decisions(run: str | Path, own_shapes: Mapping[str, gpd.GeoDataFrame])
                 }
             )  # fmt: skip
         if changed and shapes is not None:
-            write_geojson(shapes, path)
+            write_geojson(shapes, path, bounds=None if mark is None else mark.bounds)
     write_csv(folder / "propagation.csv", rows, columns)
     write_csv(review_folder(run) / "applied.csv", report, APPLIED_COLUMNS)
     return report

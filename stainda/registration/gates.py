@@ -63,7 +63,7 @@ class Placement:
         turned: the affine part mirrors (beyond ``mirrored``).
         tissue_overlap: see ``similarity.tissue_overlap``. significance, local: see ``similarity.agreement``.
         spread: of the matches, where known (see ``ladder.spread``). canvas: box around both tissues over the larger
-            tissue's box.
+            tissue's box. mpp: micrometres per pixel of the section and of the reference, where known.
     """
 
     n_matches: int
@@ -77,6 +77,7 @@ class Placement:
     local: float = 1.0
     spread: float | None = None
     canvas: float = 1.0
+    mpp: tuple[float | None, float | None] = (None, None)
 
 
 def decompose(matrix: np.ndarray) -> tuple[float, float, float, bool]:
@@ -112,8 +113,7 @@ def refuse_placement(found: Placement) -> str | None:
     low, high = SCALE_KNOWN if found.expected_scale else SCALE_UNKNOWN
     relative = found.scale / (found.expected_scale or 1.0)
     if not low <= relative <= high:
-        against = "from the two mpp" if found.expected_scale else "of equal magnification"
-        return f"implausible scale: {relative:.2f} times that {against} ({low} to {high} allowed)"
+        return _implausible_scale(found, relative, f"({low} to {high} allowed)")
     if found.shear > MAX_SHEAR:
         return f"implausible shear: {found.shear:.2f} (at most {MAX_SHEAR})"
     if found.turned:
@@ -133,6 +133,21 @@ def refuse_placement(found: Placement) -> str | None:
     if found.local < MIN_LOCAL:
         return f"only {found.local:.0%} of the section is in place (at least {MIN_LOCAL:.0%})"
     return None
+
+
+def _implausible_scale(found: Placement, relative: float, allowed: str) -> str:
+    """Nearly always it is the pixel size that is wrong, so the reason says where to look."""
+    section, reference = (None if one is None else f"{one:g}" for one in found.mpp)
+    if found.expected_scale:
+        return (
+            f"implausible scale: {relative:.2f} times that from the two pixel sizes {allowed}: section {section}, "
+            f"reference {reference} µm per pixel. One of them is probably wrong: check the manifest's column mpp"
+        )
+    unknown = "both sections" if section == reference else "the section" if section is None else "the reference"
+    return (
+        f"implausible scale: {relative:.2f} times that of equal magnification {allowed}. The pixel size of {unknown} "
+        "is not known: write the micrometres per pixel of both into the manifest's column mpp"
+    )
 
 
 def refuse_unproven(independent: bool, significance: float, searched: bool = False) -> str | None:

@@ -11,6 +11,7 @@ from typing import Any
 from stainda.cohort.types import Cohort, Section
 from stainda.config import RegistrationConfig
 from stainda.errors import ConfigError, StaindaError, did_you_mean
+from stainda.files import fingerprint
 from stainda.registration.exchange.importing import Ends
 from stainda.registration.exchange.table import Pair, imported, read_import_table
 from stainda.registration.sections import SectionImage
@@ -36,7 +37,7 @@ def check_imports(cohort: Cohort, config: RegistrationConfig) -> None:
 
 
 def imports_state(config: RegistrationConfig, sections: Iterable[Section]) -> list[list[Any]]:
-    """What tells that an import of these sections has changed: the rows, and the size and time of their files."""
+    """What tells that an import of these sections has changed: the rows, and the content of their files."""
     names = {row.slide for row in sections}
     state: list[list[Any]] = []
     for pair in _table(config):
@@ -45,9 +46,7 @@ def imports_state(config: RegistrationConfig, sections: Iterable[Section]) -> li
         files = [pair.what.file, *([pair.what.landmarks] if pair.what.landmarks else [])]
         files += sorted(pair.what.file.glob("data/*")) if pair.what.file.is_dir() else []
         said = {key: value for key, value in vars(pair.what).items() if key not in ("file", "landmarks")}
-        stamps = [
-            [file.name, file.stat().st_size, file.stat().st_mtime_ns] if file.is_file() else file.name for file in files
-        ]
+        stamps = [[file.name, *(fingerprint(file) or ())] if file.is_file() else file.name for file in files]
         state.append([pair.slide, pair.frame, said, stamps])
     return state
 

@@ -18,8 +18,8 @@ import numpy as np
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from stainda.annotations import join_shapes, make_shapes, write_geojson
-from stainda.annotations.classes import IGNORE, IGNORE_CLASSES
+from stainda.annotations import bounds_of_file, join_shapes, make_shapes, write_geojson
+from stainda.annotations.classes import IGNORE, IGNORE_CLASSES, class_key
 from stainda.cohort.types import Cohort, Section
 from stainda.config import PropagationConfig
 from stainda.files import write_csv
@@ -43,10 +43,10 @@ PROPAGATION_COLUMNS = (
 def propagate(
     cohort: Cohort,
     own_shapes: Mapping[str, gpd.GeoDataFrame],
-    registration_folder: Path,
+    registration_folder: str | Path,
     config: PropagationConfig,
     source_slides: Iterable[str],
-    out: Path,
+    out: str | Path,
     progress: Progress = SILENT,
 ) -> None:
     """Carry the shapes of the source slides to every other section of their blocks.
@@ -80,8 +80,9 @@ def propagate(
                     if arrived.objects is None or arrived.ignored is None:
                         continue
                     name = f"{file_name(arrived.target.slide)}.geojson"
-                    write_geojson(arrived.objects, folder / "propagated" / name)
-                    write_geojson(arrived.ignored, folder / "ignored" / name)
+                    bounds = bounds_of_file(arrived.target.path)
+                    write_geojson(arrived.objects, folder / "propagated" / name, bounds=bounds)
+                    write_geojson(arrived.ignored, folder / "ignored" / name, bounds=bounds)
                     written.add(name)
                     if arrived.target.slide in own_shapes:
                         own = _of_classes(own_shapes[arrived.target.slide], config)
@@ -149,8 +150,12 @@ def _is_source(
 
 
 def _of_classes(shapes: gpd.GeoDataFrame, config: PropagationConfig) -> gpd.GeoDataFrame:
-    """Shapes of the classes that are carried; what is marked as ignored always is."""
-    return shapes[shapes["class"].isin([*config.classes, *IGNORE_CLASSES])] if config.classes else shapes
+    """Shapes of the classes that are carried, in any spelling; what is marked as ignored always is."""
+    if not config.classes:
+        return shapes
+    wanted = {class_key(name) for name in config.classes}
+    of_class = shapes["class"].map(lambda name: class_key(str(name)) in wanted).astype(bool)
+    return shapes[of_class | shapes["class"].isin(IGNORE_CLASSES)]
 
 
 class _Arrival:

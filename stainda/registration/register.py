@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import subprocess
@@ -19,7 +18,7 @@ import pandas as pd
 from stainda.cohort.types import Cohort, Section
 from stainda.config import RegistrationConfig
 from stainda.errors import ConfigError, RegistrationError, did_you_mean
-from stainda.files import output_errors, stable_hash, write_csv, write_json
+from stainda.files import fingerprint, output_errors, stable_hash, write_csv, write_json
 from stainda.names import file_name
 from stainda.progress import SILENT, Progress
 from stainda.registration.blocks import BlockJob, register_block
@@ -34,16 +33,16 @@ from stainda.registration.results import (
     read_head,
     write_refusal,
 )
+from stainda.registration.reuse import Standing, standing, take, write_inputs
 from stainda.registration.valis_import import require_valis
 
 ALGORITHM = 3  # raised when the same settings give another result; finished blocks are then done again
-PIECES, PIECE = 16, 65536  # of a slide file, bytes: a slide of some GB is not read as a whole to see whether it changed
 WORKER = (sys.executable, "-m", "stainda.registration.worker")
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "VIPS_CONCURRENCY": "1"}
 
 
 def register_cohort(
-    cohort: Cohort, config: RegistrationConfig, out: Path, workers: int = 1, progress: Progress = SILENT
+    cohort: Cohort, config: RegistrationConfig, out: str | Path, workers: int = 1, progress: Progress = SILENT
 ) -> pd.DataFrame:
     """Bring the sections of every block into one frame.
 
@@ -68,19 +67,23 @@ def register_cohort(
     folder = Path(out) / "registration"
     with output_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    jobs = [
-        BlockJob(block, sections, config, folder, block_settings(sections, config))
-        for block, sections in cohort.blocks().items()
-    ]
+    jobs = _jobs(cohort, config, folder)
     _check_names(jobs)
-    pending = [job for job in jobs if not _finished(job)]
+    found = standing(jobs, config.from_run)
+    if found.taken:
+        progress.message(found.sentence)
+    pending = [job for job in jobs if job.block in found.missing]
     here = [job for job in pending if config.method != "valis" or len(job.sections) == 1]
     there = [job for job in pending if job not in here]
     if there:
         require_valis()
     with progress.task("Registering blocks", len(jobs)) as task:
-        if len(jobs) > len(pending):
-            task.advance(len(jobs) - len(pending), "done before")
+        if found.here:
+            task.advance(len(found.here), "done before")
+        for job in (job for job in jobs if job.block in found.taken):
+            assert found.other is not None
+            take(job, found.other)
+            task.advance(1, job.block)
         for job in here:
             register_block(job)
             task.advance(1, job.block)
@@ -89,37 +92,48 @@ def register_cohort(
                 _refuse_block(job, failure)
                 progress.message(f"block {job.block}: registration failed: {failure}")
             task.advance(1, job.block)
+    write_inputs(folder, jobs, found)
     write_landmark_table(folder, cohort)
     return _write_quality(folder, jobs)
 
 
+def registration_standing(cohort: Cohort, config: RegistrationConfig, out: Path) -> Standing:
+    """What of a cohort's registration is there already, in the run directory ``out`` or in ``registration.from``.
+
+    Raises:
+        ConfigError: ``registration.from`` cannot be used.
+    """
+    return standing(_jobs(cohort, config, Path(out) / "registration"), config.from_run)
+
+
+def _jobs(cohort: Cohort, config: RegistrationConfig, folder: Path) -> list[BlockJob]:
+    jobs = []
+    for block, sections in cohort.blocks().items():
+        made_of = block_inputs(sections, config)
+        jobs.append(BlockJob(block, sections, config, folder, stable_hash(made_of), made_of))
+    return jobs
+
+
 def block_settings(sections: tuple[Section, ...], config: RegistrationConfig) -> str:
     """Hash of everything the result of a block depends on; a changed slide file changes it."""
-    return stable_hash({
+    return stable_hash(block_inputs(sections, config))
+
+
+def block_inputs(sections: tuple[Section, ...], config: RegistrationConfig) -> dict[str, Any]:
+    """Everything the result of a block depends on."""
+    return {
         "algorithm": ALGORITHM,
-        "config": config.model_dump(mode="json", exclude={"imports"}),
+        "config": config.model_dump(mode="json", exclude={"imports", "from_run"}),
         "sections": [
             [row.slide, row.section, row.stain, row.mpp, _stamp(row.path), _stamp(row.landmarks)] for row in sections
         ],
         **({"imports": imports_state(config, sections)} if config.method == "import" else {}),
-    })  # fmt: skip
+    }
 
 
 def _stamp(path: Path | None) -> list[Any] | None:
-    """What tells a changed file wherever it lies: name, size, and the hash of ``PIECES`` pieces spread over it, the
-    first and the last included. A missing file has its name only."""
-    if path is None:
-        return None
-    digest = hashlib.sha256()
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as stream:
-            for piece in range(PIECES):
-                stream.seek(max(0, size - PIECE) * piece // (PIECES - 1))
-                digest.update(stream.read(PIECE))
-    except OSError:
-        return [path.name]
-    return [path.name, size, digest.hexdigest()[:16]]
+    """What tells a changed file wherever it lies: name and fingerprint. A missing file has its name only."""
+    return None if path is None else [path.name, *(fingerprint(path) or ())]
 
 
 def _check_reference(cohort: Cohort, config: RegistrationConfig) -> None:
@@ -143,11 +157,6 @@ def _check_names(jobs: list[BlockJob]) -> None:
                 f"block name {job.block!r} cannot be a folder of its own",
                 remedy="Give the block another name in the manifest",
             )
-
-
-def _finished(job: BlockJob) -> bool:
-    head = read_head(job.out, job.block)
-    return head is not None and head.get("settings") == job.settings
 
 
 def _in_workers(jobs: list[BlockJob], workers: int) -> Iterator[tuple[BlockJob, str | None]]:

@@ -78,11 +78,13 @@ def read_head(registration: Path, block: str) -> dict[str, Any] | None:
     return head if isinstance(head, dict) and head.get("format") == BLOCK_FORMAT else None
 
 
-def load_block(registration: Path, block: str) -> BlockResult:
-    """
+def load_block(registration: str | Path, block: str) -> BlockResult:
+    """The transforms of a registered block, of the folder ``registration`` of a run.
+
     Raises:
         RegistrationError: the block was not registered, or a transform of it cannot be read.
     """
+    registration = Path(registration)
     head = read_head(registration, block)
     if head is None:
         raise RegistrationError(

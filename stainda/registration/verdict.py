@@ -73,6 +73,7 @@ def judge(
         local=found.local,
         spread=proposal.spread,
         canvas=_canvas(frame, image, rigid),
+        mpp=(image.mpp, frame.mpp),
     )
     if reason := gates.refuse_placement(placement):
         return Verdict(REFUSED, reason, None, measures)

@@ -10,7 +10,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from stainda.evaluation.summary import ALL_SOURCES, ALL_TARGETS
-from stainda.report.figures import INK, STYLE, WIDTH_MM, Look, draw_interval, new_figure, panels, strategy_axis
+from stainda.report.figures import INK, STYLE, WIDTH_MM, Look, new_figure, panels, strategy_axis
+from stainda.report.labels import TITLE_LETTERS, broken, column_labels, row_mm, width_mm
+from stainda.report.off_scale import draw_interval
 from stainda.report.rotations import RootView
 from stainda.report.study_view import axis_limits, axis_title
 from stainda.report.words import measure_title
@@ -36,14 +38,16 @@ def studies(found: Comparison, level: str) -> Drawn:
     look = look_of(found)
     with mpl.rc_context(STYLE):
         names = look.present(list(rows["strategy"]))
-        figure, axes = panels(len(found.studies), 4, 14, 10 + 4.6 * len(names))
+        figure, axes = panels(
+            len(found.studies), 4, 14, 10 + row_mm(look.beside(names), 4.6) * len(names),
+            titles=[one.key for one in found.studies], beside=look.beside(names),
+        )  # fmt: skip
         limits = axis_limits(found.measure, rows)
         for place, one in zip(axes.flat, found.studies, strict=False):
             mine = rows[rows["study"] == one.key].set_index("strategy")
             for y, name in enumerate(names):
                 if name in mine.index:
                     draw_interval(place, mine.loc[name], y, look.colour(name), look.marker(name))
-            place.set_title(one.key[:28], loc="left")
             place.set_xlim(limits[0] - 0.02 * limits[1], limits[1] * 1.02)
             place.grid(axis="x")
         strategy_axis(axes.flat[0], names, look)
@@ -75,7 +79,10 @@ def source_to_target(found: Comparison) -> Drawn:
         return None, frame, ""
     limits = axis_limits(found.measure, frame)
     with mpl.rc_context(STYLE):
-        figure, axes = new_figure(26 + 2 * (12 + 7 * len(labels)), WIDTH_MM, nrows=2, sharex=True, squeeze=False)
+        beside = [broken(label, TITLE_LETTERS) for label in labels]
+        columns, turned, below = column_labels(domains, (WIDTH_MM - 24 - width_mm(beside)) / len(domains))
+        height = 20 + below + 2 * (12 + row_mm(beside, 7) * len(labels))
+        figure, axes = new_figure(height, WIDTH_MM, nrows=2, sharex=True, squeeze=False)
         shown = None
         for place, role in zip(axes.flat, ("baseline", "best"), strict=True):
             table = frame[frame["shown"] == role].pivot_table(index="row", columns="domain", values="mean")
@@ -88,18 +95,17 @@ def source_to_target(found: Comparison) -> Drawn:
                 place.text(x, y, f"{value:.2f}" if np.isfinite(value) else "–", ha="center", va="center", fontsize=7,
                            color=tone)  # fmt: skip
             place.set_title("baseline" if role == "baseline" else "best contender of each study", loc="left")
-            place.set_yticks(range(len(labels)), labels)
-            place.set_xticks(range(len(domains)), domains, rotation=50 if len(domains) > 6 else 0,
-                             ha="right" if len(domains) > 6 else "center")  # fmt: skip
+            place.set_yticks(range(len(labels)), beside)
+            place.set_xticks(range(len(domains)), columns, rotation=turned)
             place.tick_params(length=0)
             place.spines[:].set_visible(False)
         assert shown is not None
         bar = figure.colorbar(shown, ax=axes, fraction=0.04, pad=0.02)
         bar.set_label(axis_title(found.measure))
         bar.outline.set_visible(False)  # type: ignore[operator]
-    columns = "rotation" if isinstance(found.studies[0].view, RootView) else "domain"
+    noun = "rotation" if isinstance(found.studies[0].view, RootView) else "domain"
     caption = (
-        f"From the source of each study (rows) to every {columns} (columns): mean {measure_title(found.measure)} (n ≤ "
+        f"From the source of each study (rows) to every {noun} (columns): mean {measure_title(found.measure)} (n ≤ "
         f"{int(frame['n_patients'].max())} test patients per cell; intervals in the CSV)."
     )
     return figure, frame, caption
@@ -113,7 +119,10 @@ def paired(found: Comparison, level: str) -> Drawn:
     others = list(dict.fromkeys(found.paired["second"]))
     with mpl.rc_context(STYLE):
         names = look.present(list(found.paired["strategy"]))
-        figure, axes = panels(len(others), 4, 16, 10 + 5 * len(names))
+        figure, axes = panels(
+            len(others), 4, 16, 10 + row_mm(look.beside(names), 5) * len(names),
+            titles=[f"{other} − {found.studies[0].key}" for other in others], beside=look.beside(names),
+        )  # fmt: skip
         for place, other in zip(axes.flat, others, strict=False):
             mine = found.paired[found.paired["second"] == other].set_index("strategy")
             for y, name in enumerate(names):
@@ -121,7 +130,6 @@ def paired(found: Comparison, level: str) -> Drawn:
                     row = mine.loc[name].rename({"difference": "mean"})
                     draw_interval(place, row, y, look.colour(name), look.marker(name))
             place.axvline(0, color=INK, linewidth=0.7, zorder=0)
-            place.set_title(f"{other} − {found.studies[0].key}"[:40], loc="left")
             place.grid(axis="x")
         strategy_axis(axes.flat[0], names, look)
         figure.supxlabel(f"difference in {axis_title(found.measure)}", fontsize=8)

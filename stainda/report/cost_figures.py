@@ -10,7 +10,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from stainda.report.figures import LETTER_MM, LINE, STYLE, Look, apart, new_figure
+from stainda.report.figures import LINE, STYLE, Look, apart, new_figure
+from stainda.report.labels import row_mm, width_mm
 
 ACROSS = 3
 
@@ -27,14 +28,15 @@ def cost_against_score(
     with mpl.rc_context(STYLE):
         down = -(-len(quantities) // ACROSS)
         across = -(-len(quantities) // down)
-        height = max(62, 20 + 5 * len(cost))
+        names = look.beside(cost["strategy"])
+        each = row_mm(names, 5)
+        height = max(62, 20 + each * len(cost))
         figure, axes = new_figure(
             down * height, 150 if across == 1 else 170, nrows=down, ncols=across, sharey=True, squeeze=False
         )
-        longest = max(len(look.title(name)) for name in cost["strategy"])
-        margin = min(0.3, LETTER_MM * longest / (25.4 * figure.get_size_inches()[0]))
+        margin = min(0.4, (width_mm(names) + 2) / (25.4 * figure.get_size_inches()[0]))
         figure.set_layout_engine("constrained", rect=(0, 0, 1 - margin, 1))
-        heights = apart(cost["mean"].to_numpy(float), limits, 5 / max(42, 5 * len(cost)))
+        heights = apart(cost["mean"].to_numpy(float), limits, each / max(42, each * len(cost)))
         places = list(axes.flat)
         for index, (place, (column, title)) in enumerate(zip(places, quantities.items(), strict=False)):
             last = index % across == across - 1 or index == len(quantities) - 1
@@ -62,9 +64,9 @@ def _panel(place: Axes, cost: pd.DataFrame, column: str, look: Look, heights: np
             start = row[column] if np.isfinite(row[column]) else widest
             place.plot([start, widest], [row["mean"], heights[number]], color=LINE, linewidth=0.6, zorder=0)
             place.annotate(
-                look.title(name), (widest, heights[number]), xytext=(3, 0), textcoords="offset points", va="center",
-                fontsize=7.5, annotation_clip=False,
+                look.beside([name])[0], (widest, heights[number]), xytext=(3, 0), textcoords="offset points",
+                va="center", fontsize=7.5, annotation_clip=False,
             )  # fmt: skip
     place.set_xlim(0, widest)
-    place.locator_params(axis="x", nbins=5)
+    place.locator_params(axis="x", nbins=4)
     place.grid()

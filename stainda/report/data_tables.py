@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from stainda.names import file_name
+from stainda.report.exclusions import excluded_trainings, pruned_trials
 from stainda.report.run import OPTIONAL, Run
 from stainda.report.tables import Cell, Table, decimal, duration, number, plain_table, text
 
@@ -179,6 +180,8 @@ def left_out(run: Run) -> Table | None:
             what = f"{run.label(job['strategy'])}, trial {job['trial']}, seed {job['seed']}"
             rows.append({"stage": "training", "what": what, "status": job["state"], "reason": job["reason"]})
     known = {str(job) for job in run.trials.loc[run.trials["reason"].astype(bool), "job"]}
+    rows += pruned_trials(run)
+    rows += excluded_trainings(run)
     for job in run.jobs.values():
         if job.error and job.name not in known:
             rows.append({"stage": "training", "what": f"job {job.name}", "status": "failed", "reason": job.error})
@@ -200,7 +203,7 @@ def left_out(run: Run) -> Table | None:
     if not rows:
         return None
     titles = {"stage": "Stage", "what": "What", "status": "Status", "reason": "Reason"}
-    caption = "Failed, refused, skipped or fallen back."
+    caption = "Failed, refused, skipped, not reported or fallen back."
     return plain_table("left_out", caption, pd.DataFrame(rows).drop_duplicates(), titles)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import matplotlib as mpl
@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from stainda.evaluation import Agreement, Ranked
 from stainda.report.figures import BLUE, INK, LINE, MUTED, STYLE, VERMILION, Look, panels
+from stainda.report.off_scale import draw_beyond
 
 Floats = npt.NDArray[np.float64]
 _WIDEST = 4
@@ -37,7 +38,7 @@ def reliability(curves: Mapping[str, Reliability], look: Look) -> Figure:
     """Share of pixels of the class by predicted probability, one panel per strategy."""
     with mpl.rc_context(STYLE):
         names = look.present(list(curves))
-        figure, axes = panels(len(names), _WIDEST, 14, 42)
+        figure, axes = panels(len(names), _WIDEST, 14, 42, titles=[look.title(name) for name in names])
         for place, name in zip(axes.flat, names, strict=False):
             one = curves[name]
             place.plot([0, 1], [0, 1], color=MUTED, linewidth=0.7, linestyle=(0, (3, 2)))
@@ -52,7 +53,6 @@ def reliability(curves: Mapping[str, Reliability], look: Look) -> Figure:
                 markersize=2.6, linewidth=1,
             )  # fmt: skip
             place.text(0.03, 0.95, f"ECE {one.error:.3f}", transform=place.transAxes, va="top", fontsize=7.5)
-            place.set_title(look.title(name), loc="left")
             _unit_axes(place)
         figure.supxlabel("predicted probability", fontsize=8)
         figure.supylabel("share of pixels of the class", fontsize=8)
@@ -63,13 +63,12 @@ def precision_recall(curves: Mapping[str, Ranked], look: Look) -> Figure:
     """Precision of objects by recall as the score they need falls, one panel per strategy; grey: the baseline."""
     with mpl.rc_context(STYLE):
         names = look.present(list(curves))
-        figure, axes = panels(len(names), _WIDEST, 14, 42)
+        figure, axes = panels(len(names), _WIDEST, 14, 42, titles=[look.title(name) for name in names])
         drawn = {name: _precision_recall(one) for name, one in curves.items()}
         for place, name in zip(axes.flat, names, strict=False):
             if look.baseline in drawn and name != look.baseline:
                 place.plot(*drawn[look.baseline], color=MUTED, linewidth=0.9, linestyle=(0, (3, 2)))
             place.plot(*drawn[name], color=look.colour(name), linewidth=1.2)
-            place.set_title(look.title(name), loc="left")
             _unit_axes(place)
         figure.supxlabel("recall: share of annotated objects that were hit", fontsize=8)
         figure.supylabel("precision", fontsize=8)
@@ -85,7 +84,7 @@ def free_response(curves: Mapping[str, tuple[Ranked, int]], look: Look, rates: S
     """
     with mpl.rc_context(STYLE):
         names = look.present(list(curves))
-        figure, axes = panels(len(names), _WIDEST, 14, 42)
+        figure, axes = panels(len(names), _WIDEST, 14, 42, titles=[look.title(name) for name in names])
         drawn = {name: froc_steps(*one) for name, one in curves.items()}
         for place, name in zip(axes.flat, names, strict=False):
             if look.baseline in drawn and name != look.baseline:
@@ -93,11 +92,17 @@ def free_response(curves: Mapping[str, tuple[Ranked, int]], look: Look, rates: S
                     *drawn[look.baseline], color=MUTED, linewidth=0.9, linestyle=(0, (3, 2)), drawstyle="steps-post"
                 )
             x, y = drawn[name]
-            place.plot(np.append(x, rates[-1]), np.append(y, y[-1]), color=look.colour(name), linewidth=1.2,
-                       drawstyle="steps-post")  # fmt: skip
+            end = rates[-1] * 1.1
+            inside = x <= end
+            place.plot(np.append(x[inside], end), np.append(y[inside], y[inside][-1]), color=look.colour(name),
+                       linewidth=1.2, drawstyle="steps-post")  # fmt: skip
+            if not inside.all():  # the curve goes on: where it ends
+                draw_beyond(
+                    place, float(x[-1]), float(y[inside][-1]), (0.0, end), look.colour(name),
+                    text=_always(f"{y[-1]:.2f} at {x[-1]:.0f}"), above=-3.0,
+                )  # fmt: skip
             place.plot(rates, [y[x <= rate].max() for rate in rates], look.marker(name), color=look.colour(name),
                        markersize=3)  # fmt: skip
-            place.set_title(look.title(name), loc="left")
             place.set_xscale("symlog", base=2, linthresh=rates[0])
             place.set_xlim(0, rates[-1] * 1.1)
             place.set_xticks(list(rates), [f"{rate:g}" for rate in rates])
@@ -124,7 +129,9 @@ def bland_altman_panels(
         largest = max(float(np.nanmax(np.abs(pair.to_numpy(float)), initial=0.0)) for pair in pairs.values())
         factor = 1e-3 if unit == "µm²" and largest >= THOUSANDS_FROM else 1.0
         unit = unit if factor == 1 else f"10³ {unit}"
-        figure, axes = panels(len(names), _WIDEST, 15, 40, shared=not own_scales(pairs))
+        figure, axes = panels(
+            len(names), _WIDEST, 15, 40, not own_scales(pairs), titles=[look.title(name) for name in names]
+        )
         for place, name in zip(axes.flat, names, strict=False):
             rows, one = pairs[name].dropna() * factor, agreements[name]
             bias, lower, upper = (factor * value for value in (one.bias, one.lower, one.upper))
@@ -139,7 +146,6 @@ def bland_altman_panels(
                 (rows["found"] + rows["there"]) / 2, rows["found"] - rows["there"], look.marker(name),
                 markerfacecolor="none", markeredgecolor=look.colour(name), markersize=3.6, markeredgewidth=0.9,
             )  # fmt: skip
-            place.set_title(look.title(name), loc="left")
             place.margins(x=0.1, y=0.12)
             place.locator_params(nbins=4)
         figure.supxlabel(f"mean of found and annotated, {unit}", fontsize=8)
@@ -162,6 +168,10 @@ def froc_steps(detections: Ranked, n_slides: int) -> tuple[Floats, Floats]:
     false = np.cumsum(~detections.hit)[ends] / max(n_slides, 1)
     hits = np.cumsum(detections.hit)[ends] / max(detections.n_truth, 1)
     return np.concatenate([[0.0], false]), np.concatenate([[0.0], hits])
+
+
+def _always(words: str) -> Callable[[float], str]:
+    return lambda _: words
 
 
 def _precision_recall(detections: Ranked) -> tuple[Floats, Floats]:

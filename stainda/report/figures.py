@@ -18,11 +18,21 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from stainda.report.labels import (
+    LINE_MM,
+    TITLE_LETTERS,
+    broken,
+    column_labels,
+    letters_in,
+    lines,
+    row_mm,
+    width_mm,
+)
+from stainda.report.off_scale import draw_interval
+
 INK, MUTED, LINE = "#1b1b1d", "#77777c", "#d9d9dc"
 BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY = "#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9"
 WIDTH_MM = 170.0
-LETTER_MM = 1.4
-"""About the width of a letter of 7 pt."""
 STYLE: Any = {
     "text.parse_math": False,  # a $ in a title is a $
     "font.family": "sans-serif", "font.size": 8.0, "axes.titlesize": 8.5, "axes.labelsize": 8.0,
@@ -64,6 +74,10 @@ class Look:
     def title(self, strategy: str) -> str:
         return self.titles.get(strategy, strategy)
 
+    def beside(self, strategies: Iterable[str]) -> list[str]:
+        """Titles to stand beside an axis, long ones in several lines."""
+        return [broken(self.title(name), TITLE_LETTERS) for name in strategies]
+
     def present(self, strategies: Sequence[str]) -> list[str]:
         found = set(strategies)
         return [name for name in self.order if name in found] + sorted(found - set(self.order))
@@ -92,7 +106,10 @@ def forest(
     """
     with mpl.rc_context(STYLE):
         names = look.present(list(results["strategy"]))
-        figure, axes = panels(len(regions), columns, 14, 10 + 4.6 * len(names))
+        figure, axes = panels(
+            len(regions), columns, 14, 10 + row_mm(look.beside(names), 4.6) * len(names), titles=regions,
+            beside=look.beside(names),
+        )  # fmt: skip
         for place, region in zip(axes.flat, regions, strict=False):
             rows = results[results["domain"] == region].set_index("strategy")
             for y, name in enumerate(names):
@@ -102,7 +119,6 @@ def forest(
                 place.axvline(
                     rows.loc[look.baseline, "mean"], color=MUTED, linewidth=0.6, linestyle=(0, (3, 2)), zorder=0
                 )
-            place.set_title(region, loc="left")
             low, high = limits
             place.set_xlim(low - 0.02 * (high - low), high + 0.02 * (high - low))
             if limits == (0.0, 1.0):
@@ -125,9 +141,11 @@ def heat_map(
         names = look.present(list(results["strategy"]))
         table = results.pivot_table(index="strategy", columns="domain", values="mean").reindex(names, columns=regions)
         values = table.to_numpy(float)
-        figure, place = new_figure(
-            20 + 6.2 * len(names), min(WIDTH_MM, 62 + 17 * len(regions)) if regions else WIDTH_MM
-        )
+        titles = look.beside(names)
+        around = 24 + max(38.0, width_mm(titles))
+        width = min(WIDTH_MM, around + 17 * len(regions)) if regions else WIDTH_MM
+        columns, turned, below = column_labels(regions, (width - around) / max(len(regions), 1))
+        figure, place = new_figure(17 + below + row_mm(titles, 6.2) * len(names), width)
         shown = place.imshow(
             np.ma.masked_invalid(values), cmap="cividis", vmin=limits[0], vmax=limits[1], aspect="auto"
         )
@@ -137,9 +155,8 @@ def heat_map(
             tone = INK if not np.isfinite(value) else "#ffffff" if value < middle else "#000000"
             if len(regions) <= 16:
                 place.text(x, y, label, ha="center", va="center", fontsize=7.5 if len(regions) <= 12 else 7, color=tone)
-        steep = len(regions) > 8
-        place.set_xticks(range(len(regions)), regions, rotation=60 if steep else 0, ha="right" if steep else "center")
-        place.set_yticks(range(len(names)), [look.title(name) for name in names])
+        place.set_xticks(range(len(regions)), columns, rotation=turned)
+        place.set_yticks(range(len(names)), titles)
         place.tick_params(length=0)
         place.spines[:].set_visible(False)
         place.set_xticks(np.arange(-0.5, len(regions)), minor=True)
@@ -153,7 +170,10 @@ def gap_closed(gaps: pd.DataFrame, look: Look, regions: Sequence[str]) -> Figure
     """How much of the way from the baseline to the ceiling each strategy goes, one panel per region."""
     with mpl.rc_context(STYLE):
         names = look.present(list(gaps["strategy"]))
-        figure, axes = panels(len(regions), 5, 15, 10 + 5 * len(names))
+        figure, axes = panels(
+            len(regions), 5, 15, 10 + row_mm(look.beside(names), 5) * len(names), titles=regions,
+            beside=look.beside(names),
+        )  # fmt: skip
         low = float(np.nanmin([gaps["low"].min(), gaps["gap_closed"].min(), 0.0]))
         high = float(np.nanmax([gaps["high"].max(), gaps["gap_closed"].max(), 1.0]))
         for place, region in zip(axes.flat, regions, strict=False):
@@ -168,7 +188,6 @@ def gap_closed(gaps: pd.DataFrame, look: Look, regions: Sequence[str]) -> Figure
                     place.text(0.5, y, "no gap", ha="center", va="center", fontsize=7, color=MUTED)
             for x in (0, 1):
                 place.axvline(x, color=MUTED, linewidth=0.6, zorder=0)
-            place.set_title(region, loc="left")
             place.set_xlim(max(low, -1.5) - 0.05, min(high, 1.5) + 0.05)
             place.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %".replace("-", "−"))
         strategy_axis(axes.flat[0], names, look)
@@ -186,7 +205,7 @@ def paired_differences(differences: pd.DataFrame, patients: pd.DataFrame, look: 
     with mpl.rc_context(STYLE):
         scores = patients.pivot_table(index="patient", columns="strategy", values="value")
         names = look.present(list(differences["strategy"]))
-        figure, place = new_figure(16 + 8 * len(names), 130)
+        figure, place = new_figure(16 + row_mm(look.beside(names), 8) * len(names), 130)
         rows = differences.set_index("strategy").rename(columns={"difference": "mean"})
         for y, name in enumerate(names):
             if name in scores and look.baseline in scores:
@@ -196,7 +215,7 @@ def paired_differences(differences: pd.DataFrame, patients: pd.DataFrame, look: 
         place.axvline(0, color=INK, linewidth=0.7, zorder=0)
         strategy_axis(place, names, look)
         place.grid(axis="x")
-        place.set_xlabel(axis)
+        place.set_xlabel(broken(axis, 45))
         return figure
 
 
@@ -208,7 +227,7 @@ def learning_curves(curves: Mapping[str, Sequence[pd.DataFrame]], look: Look) ->
     """
     with mpl.rc_context(STYLE):
         names = look.present([name for name, tables in curves.items() if tables])
-        figure, axes = panels(len(names), 4, 12, 32)
+        figure, axes = panels(len(names), 4, 12, 32, titles=[look.title(name) for name in names])
         for place, name in zip(axes.flat, names, strict=False):
             for table in curves[name]:
                 place.plot(table["epoch"], table["val_dice"], color=look.colour(name), linewidth=1)
@@ -217,8 +236,7 @@ def learning_curves(curves: Mapping[str, Sequence[pd.DataFrame]], look: Look) ->
                 place.plot(
                     point["epoch"], point["val_dice"], look.marker(name), color=look.colour(name), markersize=3.5
                 )
-            place.set_title(look.title(name), loc="left")
-            place.set_ylim(0, 1)
+            place.set_ylim(-0.02, 1.02)
             place.grid(axis="y")
         figure.supxlabel("epoch", fontsize=8)
         figure.supylabel("Dice on source validation", fontsize=8)
@@ -243,30 +261,41 @@ def apart(values: Any, limits: tuple[float, float], least: float) -> Any:
 
 def strategy_axis(place: Axes, names: Sequence[str], look: Look) -> None:
     """Strategies down the vertical axis, the first on top."""
-    place.set_yticks(range(len(names)), [look.title(name) for name in names])
+    place.set_yticks(range(len(names)), look.beside(names))
     place.set_ylim(len(names) - 0.4, -0.6)
 
 
-def panels(count: int, widest: int, around_mm: float, each_mm: float, shared: bool = True) -> tuple[Figure, Any]:
-    """Panels in as few rows as ``widest`` columns allow, rows as equally full as can be; unused ones hidden."""
-    down = max(1, -(-count // widest))
-    across = max(1, -(-count // down))
+def panels(
+    count: int,
+    widest: int,
+    around_mm: float,
+    each_mm: float,
+    shared: bool = True,
+    titles: Sequence[str] = (),
+    beside: Sequence[str] = (),
+) -> tuple[Figure, Any]:
+    """Panels in as few rows as ``widest`` columns allow, rows as equally full as can be; unused ones hidden.
+
+    Args:
+        titles: of the panels; those that are wider than their panel are broken into lines.
+        beside: labels of the first panel's vertical axis, which take width from all.
+    """
+    while True:
+        down = max(1, -(-count // widest))
+        across = max(1, -(-count // down))
+        room = (WIDTH_MM - width_mm(beside) - (4 if beside else 12)) / across - (3 if shared else 7)
+        folded = [broken(title, letters_in(room), 6) for title in titles]
+        if lines(folded) <= 3 or widest <= 3:
+            break
+        widest -= 1
+    each_mm += LINE_MM * (lines(folded) - 1)
     figure, axes = new_figure(
         around_mm + down * each_mm, nrows=down, ncols=across, sharex=shared, sharey=shared, squeeze=False
     )
     for index, place in enumerate(axes.flat):
         place.set_visible(index < count)
+        if index < len(folded):
+            place.set_title(folded[index], loc="left")
         if index < count <= index + across:  # nothing below it: it carries the labels of its column
             place.tick_params(labelbottom=True)
     return figure, axes
-
-
-def draw_interval(place: Axes, row: pd.Series, y: float, colour: str, marker: str) -> None:
-    if not np.isfinite(row["mean"]):
-        return
-    if np.isfinite(row["low"]) and np.isfinite(row["high"]):
-        place.plot([row["low"], row["high"]], [y, y], color=colour, linewidth=1.3, solid_capstyle="butt")
-        face = colour
-    else:
-        face = "none"  # hollow: no interval
-    place.plot(row["mean"], y, marker, markersize=4.2, markerfacecolor=face, markeredgecolor=colour)

@@ -22,7 +22,7 @@ from stainda.randomness import generator_for
 from stainda.report import evidence_figures
 from stainda.report.evidence_figures import Reliability
 from stainda.report.kinds import Plot, register
-from stainda.report.study_view import NotDrawable, View, people
+from stainda.report.study_view import NotDrawable, View, not_drawn, people
 
 MOST_PANELS = 12
 AREAS = {"counts": ("found", "there", "objects"), "areas": ("found_area_um2", "true_area_um2", "µm²")}
@@ -51,7 +51,7 @@ def reliability(view: View, measure: str, selection: str) -> Plot:
         pd.concat(frames, ignore_index=True),
         "Share of pixels that are of the class, by predicted probability, pixels of all target test slides and seeds "
         f"together ({_about(rows)}; classes pooled); on the dashed line probabilities mean what they say. {band} ECE: "
-        "expected calibration error of the pooled pixels.",
+        f"expected calibration error of the pooled pixels.{not_drawn(rows['strategy'], curves)}",
         f"Reliability diagrams of {len(curves)} strategies; numbers in the CSV.",
     )
 
@@ -93,7 +93,7 @@ def precision_recall(view: View, measure: str, selection: str) -> Plot:
         frame,
         "Precision and recall of objects (IoU at least 0.5) as the score they need falls from high to low, all target "
         f"test slides and seeds together ({_about(rows)}); no intervals: those of object F1 are in the table. Dashed: "
-        "the baseline.",
+        f"the baseline.{not_drawn(rows['strategy'], curves)}",
         f"Precision-recall curves of objects of {len(curves)} strategies; numbers in the CSV.",
     )
 
@@ -104,12 +104,15 @@ def free_response(view: View, measure: str, selection: str) -> Plot:
     curves = _ranked(view, rows)
     slides = {name: _n_slides(rows[rows["strategy"] == name]) for name in curves}
     counted = {name: (one, slides[name]) for name, one in curves.items()}
+    beyond = ""
+    if any(evidence_figures.froc_steps(*one)[0][-1] > FROC_RATES[-1] * 1.1 for one in counted.values()):
+        beyond = " Arrowheads: the curve goes on beyond the axis, to the sensitivity and rate beside them."
     return Plot(
         evidence_figures.free_response(counted, view.look, FROC_RATES),
         detection_table(view, selection),
         "Sensitivity against false detections per slide (FROC), objects hit at an IoU of at least 0.5, all target test "
         f"slides and seeds together ({_about(rows)}); marks at {', '.join(f'{rate:g}' for rate in FROC_RATES)} per "
-        "slide; no intervals. Dashed: the baseline.",
+        f"slide; no intervals. Dashed: the baseline.{beyond}{not_drawn(rows['strategy'], curves)}",
         f"FROC curves of {len(curves)} strategies; numbers in the CSV.",
     )  # fmt: skip
 
@@ -142,7 +145,8 @@ def _bland_altman(view: View, selection: str, what: str, title: str) -> Plot:
         f"{title}, over the target test slides, seeds averaged; a mark per patient, {people(n)}. Blue: mean "
         "difference; "
         f"{limits}; intervals of both are in the table."
-        + (" Every panel has a scale of its own." if evidence_figures.own_scales(pairs) else ""),
+        + (" Every panel has a scale of its own." if evidence_figures.own_scales(pairs) else "")
+        + not_drawn(rows["strategy"], pairs),
         f"Bland-Altman plots of {what} for {len(pairs)} strategies; numbers in the table.",
     )
 

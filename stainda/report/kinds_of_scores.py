@@ -8,7 +8,17 @@ import pandas as pd
 from stainda.evaluation.summary import ALL_SOURCES, ALL_TARGETS
 from stainda.report import cost_figures, costs, domain_figures, figures, result_tables
 from stainda.report.kinds import Plot, register
-from stainda.report.study_view import NotDrawable, View, axis_limits, axis_title, measure_of, people, sample, set_apart
+from stainda.report.study_view import (
+    NotDrawable,
+    View,
+    axis_limits,
+    axis_title,
+    measure_of,
+    not_drawn,
+    people,
+    sample,
+    set_apart,
+)
 from stainda.report.words import count, measure_title
 
 MOST_PANELS = 24
@@ -47,12 +57,14 @@ def heat_map(view: View, measure: str, selection: str) -> Plot:
     rows = view.rows(measure, selection)
     places = result_tables.regions(rows)
     known = measure_of(measure)
+    no_words = " More than 16 columns: colours alone, the numbers are in the CSV." if len(places) > 16 else ""
     scale = "The same colour scale from 0 to 1 everywhere." if known.high is not None else f"Unit: {known.unit}."
     title = measure_title(measure)
     return Plot(
         figures.heat_map(rows, view.look, places, axis_title(measure), axis_limits(measure, rows)),
         rows,
-        f"Mean {title} by strategy and domain (n ≤ {rows['n_patients'].max()} test patients per domain). {scale}",
+        f"Mean {title} by strategy and domain (n ≤ {rows['n_patients'].max()} test patients per domain). "
+        f"{scale}{no_words}",
         f"Heat map of {title}, strategies by domains; numbers in the table.",
     )
 
@@ -93,7 +105,8 @@ def worst_domain(view: View, measure: str, selection: str) -> Plot:
         f"The target domain with the {low} mean {title} of each strategy, named, with its {view.level} "
         f"patient-bootstrap interval ({n} test patients there); ticks: the other target domains. The worst of several "
         "domains is worse by chance too: its interval does not allow for having been picked."
-        + set_apart(view, shown["strategy"]),
+        + set_apart(view, shown["strategy"])
+        + not_drawn(rows["strategy"], shown["strategy"]),
         f"Worst target domain of each strategy in {title}; numbers in the CSV.",
     )
 
@@ -126,7 +139,8 @@ def differences(view: View, measure: str, selection: str) -> Plot:
         patients,
         f"Difference in {title} to {base} over all targets. Small circles: single patients. "
         + sample(view.rows(measure, selection), view.level, True)
-        + set_apart(view, names),
+        + set_apart(view, names)
+        + not_drawn(rows["strategy"], names),
         f"Paired differences of each strategy to the baseline in {title}; numbers in the table.",
     )
 
@@ -209,6 +223,7 @@ def cost(view: View, measure: str, selection: str) -> Plot:
     if len(joined) < 2:
         raise NotDrawable("the time of fewer than two strategies is known")
     shown = joined[joined["strategy"].isin(view.few(list(joined["strategy"]), 16, measure))]
+    untimed = len(set(rows["strategy"]) - set(joined["strategy"]))
     drawn, title = costs.drawn_quantities(shown), measure_title(measure)
     return Plot(
         cost_figures.cost_against_score(
@@ -216,6 +231,10 @@ def cost(view: View, measure: str, selection: str) -> Plot:
         ),
         joined,
         f"What one training took (median over its trainings) against {title} over all targets; a strategy has the same "
-        "height in every panel. " + sample(view.rows(measure), view.level, True) + set_apart(view, shown["strategy"]),
+        "height in every panel. "
+        + sample(view.rows(measure), view.level, True)
+        + set_apart(view, shown["strategy"])
+        + not_drawn(joined["strategy"], shown["strategy"])
+        + (f" Without a recorded time: {count(untimed, 'strategy')}." if untimed else ""),
         f"Scatter plots of score against {', '.join(drawn.values())}, one point per strategy; numbers in the tables.",
     )

@@ -13,7 +13,7 @@ from stainda.report.search_tables import FEWEST_FOR_IMPORTANCE, importance_table
 from stainda.report.study_view import NotDrawable, View, measure_of
 from stainda.report.words import count, headline_class, measure_title
 
-MOST_PANELS, MOST_ROWS, MOST_SETTINGS = 16, 6, 4
+MOST_PANELS, MOST_ROWS, MOST_SETTINGS, MOST_AXES = 16, 6, 4, 6
 
 
 @register("learning_curves", "Learning curves", of_measure=False, of_selection=False)
@@ -133,17 +133,19 @@ def parallel(view: View, measure: str, selection: str) -> Plot:
     table, columns = _trials(view, 3)
     done = table[table["value"].notna()]
     groups = {str(name): rows for name, rows in done.groupby("strategy", sort=False)}
-    settings = {name: searched(rows, columns)[:6] for name, rows in groups.items()}
+    settings = {name: searched(rows, columns)[:MOST_AXES] for name, rows in groups.items()}
     groups = {name: rows for name, rows in groups.items() if settings[name] and len(rows) > 2}
     if not groups:
         raise NotDrawable("no strategy has three finished trials with settings that differ")
     richest = sorted(groups, key=lambda name: -len(settings[name]))[:4]
     few = view.look.present(richest)
+    cut = sum(max(0, len(searched(groups[name], columns)) - MOST_AXES) for name in few)
+    hidden = f" {count(cut, 'further setting').capitalize()} of these strategies: in the CSV alone." if cut else ""
     return Plot(
         search_figures.parallel_coordinates({name: groups[name] for name in few}, settings, view.look),
         table,
         "Each line is a trial, from its settings to its score on source validation; the lighter, the higher "
-        f"(n\u00a0=\u00a0{sum(len(groups[name]) for name in few)} trials)." + _rest(len(groups) - len(few)),
+        f"(n\u00a0=\u00a0{sum(len(groups[name]) for name in few)} trials)." + _rest(len(groups) - len(few)) + hidden,
         "Parallel coordinates of the trials, a panel per strategy; numbers in the CSV.",
     )
 

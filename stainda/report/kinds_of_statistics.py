@@ -7,9 +7,9 @@ import pandas as pd
 
 from stainda.report import statistic_figures
 from stainda.report.kinds import Plot, register
-from stainda.report.study_view import NotDrawable, View, axis_title, measure_of, people
+from stainda.report.study_view import NotDrawable, View, axis_title, measure_of, not_drawn, people
 from stainda.report.tables import p_value
-from stainda.report.words import measure_title
+from stainda.report.words import count, measure_title
 
 MOST_LINES = 24
 
@@ -54,7 +54,7 @@ def effects(view: View, measure: str, selection: str) -> Plot:
         f"Against {view.run.label(view.look.baseline)} by {measure_title(measure)} on all targets, {n} test patients. "
         "Left: mean over standard deviation of the paired differences, corrected for small samples (Hedges' g; no "
         "interval). Right: posterior probability (Bayesian signed-rank test) that the strategy is worse, practically "
-        f"equal (difference within ±{rope}), or better.",
+        f"equal (difference within ±{rope}), or better." + not_drawn(table["strategy"], shown["strategy"]),
         "Sizes of effects and posterior probabilities by strategy; numbers in the table.",
     )
 
@@ -72,7 +72,8 @@ def variance(view: View, measure: str, selection: str) -> Plot:
         table,
         f"Variance of {measure_title(measure)} between patients, target domains, and trainings with another seed, as "
         "shares; rest: what these do not explain, mostly their interactions. SD: square root of the whole. "
-        f"n\u00a0=\u00a0{int(table['n'].max())} scores per strategy at most; no intervals.{more}",
+        f"n\u00a0=\u00a0{int(table['n'].max())} scores per strategy at most; no intervals.{more}"
+        + not_drawn(table["strategy"], shown["strategy"]),
         "Stacked bars of variance components by strategy; numbers in the CSV.",
     )
 
@@ -88,12 +89,14 @@ def mixed_model(view: View, measure: str, selection: str) -> Plot:
     if len(names) > MOST_LINES:
         few = view.few(names, MOST_LINES, measure)
         rows = table[[not str(t).startswith("strategy: ") or str(t)[10:] in few for t in table["term"]]]
+    drawn = rows[np.isfinite(rows["low"]) & (rows["term"] != "intercept")]
+    rest = len(table[table["term"] != "intercept"]) - len(drawn)
     return Plot(
         statistic_figures.mixed_terms(rows, view.look, f"change in {axis_title(measure)}"),
         table,
         f"Linear mixed model of {measure_title(measure)}: strategy (against {view.run.label(view.look.baseline)}), "
         "stain and centre (against the first of each), patients as random intercepts; estimates with 95\u00a0% Wald "
         f"intervals, n\u00a0=\u00a0{int(table['n'].max())} scores of patients in target domains. Triangles: stain and "
-        "centre.",
+        "centre." + (f" Not drawn, in the CSV alone: {count(rest, 'term')}." if rest else ""),
         "Estimates of the mixed model with intervals; numbers in the table.",
     )

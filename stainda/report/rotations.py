@@ -15,7 +15,7 @@ from stainda.errors import RecordError
 from stainda.evaluation import Rotation, Together, analyse_rotations, gather_records, read_records
 from stainda.evaluation.insights import Insights
 from stainda.evaluation.rotations import insights_of_rotations
-from stainda.report.run import COLUMNS, Job, Run, _job, _json, _table
+from stainda.report.run import COLUMNS, Job, Run, _job, _json, _table, with_earlier_strategies
 from stainda.report.study_view import View, make_look
 from stainda.report.words import PRIMARY
 
@@ -150,6 +150,8 @@ def load_root(folder: str | Path) -> Root:
         raise RecordError("not a study of several rotations: there is no rotations.csv in it", file=folder)
     study = validated(StudyConfig, read_yaml(folder / "study.yaml"), folder / "study.yaml")
     places, turns, jobs, trials = [], [], dict[str, Job](), []
+    inner: list[Path] = []
+    exclusions: list[pd.DataFrame] = []
     trained = 0
     for row in _rotations(folder).to_dict("records"):
         place = _place(row, scored=False)
@@ -163,14 +165,23 @@ def load_root(folder: str | Path) -> Root:
             mine = {path.name: _job(path) for path in sorted((inside / "jobs").glob("*")) if path.is_dir()}
             trained += sum(job.done or bool(job.result) for job in mine.values())
             jobs |= mine
+            inner.append(inside)
+            told = _table(inside, "exclusions.csv", {}).assign(rotation=place.name)
+            exclusions.append(told if turn.trials is None else told[~told["job"].isin(set(turn.trials["job"]))])
         places.append(place)
+    named = study
+    if trials:
+        study = with_earlier_strategies(study, pd.concat(trials, ignore_index=True), *inner)
+    earlier = tuple(one.name for one in study.strategies[len(named.strategies) :])
     together = analyse_rotations(turns, study) if turns else None
     missing: dict[str, str] = {}
     tables = {name: _table(folder, name, missing if name in _OF_THE_ROOT else {}) for name in COLUMNS}
     if trials:
         tables["trials.csv"] = pd.concat(trials, ignore_index=True)
+    if exclusions:
+        tables["exclusions.csv"] = pd.concat(exclusions, ignore_index=True)
     records = together.records if together else gather_records([])
-    run = Run(folder, study, _json(folder / "environment.json"), tables, records, jobs, missing)
+    run = Run(folder, study, _json(folder / "environment.json"), tables, records, jobs, missing, earlier=earlier)
     budget = pd.read_csv(folder / "budget.csv") if (folder / "budget.csv").is_file() else pd.DataFrame()
     return Root(run, tuple(places), together, trained, budget)
 

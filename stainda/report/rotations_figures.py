@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from stainda.report.figures import INK, STYLE, VERMILION, WIDTH_MM, Look, new_figure
+from stainda.report.labels import LINE_MM, broken, column_labels, letters_in, lines, row_mm, width_mm
 
 MOST_NUMBERS = 18
 """Columns of a matrix above which its cells carry colour alone."""
@@ -33,16 +34,18 @@ def sources_to_targets(
         domains: the columns, in their order.
     """
     with mpl.rc_context(STYLE):
-        widest = max(len(title) for title in rows.values())
-        labels = min(46.0, 8 + 1.55 * widest)
+        beside = [broken(title, 28) for title in rows.values()]
+        labels = 6 + width_mm(beside)
         cell = 11.0 if len(domains) <= MOST_NUMBERS else 6.0
         each = 6 + cell * len(domains)
         across = int(max(1, min(len(names), (WIDTH_MM - labels - 16) // each)))
         down = -(-len(names) // across)
-        steep = len(domains) > 3 or max(map(len, domains)) > 7
-        below = (6 + 1.3 * max(map(len, domains))) if steep else 8
+        cell = min(cell, ((WIDTH_MM - labels - 18) / across - 6) / len(domains))
+        columns, turned, below = column_labels(domains, cell)
+        titles = [broken(look.title(name), letters_in(max(cell * len(domains), 24))) for name in names]
+        tall = 6 + LINE_MM * lines(titles) + row_mm(beside, 6.6) * len(rows)
         figure, axes = new_figure(
-            12 + below + down * (9 + 6.6 * len(rows)), min(WIDTH_MM, labels + 18 + across * each),
+            12 + below + down * tall, min(WIDTH_MM, labels + 18 + across * max(each, 30)),
             nrows=down, ncols=across, sharex=True, sharey=True, squeeze=False,
         )  # fmt: skip
         middle = limits[0] + 0.55 * (limits[1] - limits[0])
@@ -66,12 +69,9 @@ def sources_to_targets(
             for own in mine[mine["role"] == "source"].to_dict("records"):
                 corner = (list(domains).index(own["domain"]) - 0.46, order.index(own["rotation"]) - 0.42)
                 place.add_patch(Rectangle(corner, 0.92, 0.84, fill=False, edgecolor=VERMILION, linewidth=1.4))
-            place.set_title(look.title(names[index]), loc="left")
-            place.set_xticks(
-                range(len(domains)), domains, rotation=55 if steep else 0, ha="right" if steep else "center",
-                rotation_mode="anchor" if steep else None,
-            )  # fmt: skip
-            place.set_yticks(range(len(order)), list(rows.values()))
+            place.set_title(titles[index], loc="left")
+            place.set_xticks(range(len(domains)), columns, rotation=turned)
+            place.set_yticks(range(len(order)), beside)
             place.tick_params(length=0, labelbottom=index + across >= len(names))
             place.spines[:].set_visible(False)
         figure.supxlabel("tested on", fontsize=8)

@@ -14,7 +14,7 @@ from stainda.report import domain_figures, figures, result_tables, rotations_fig
 from stainda.report.kinds import Plot, kind
 from stainda.report.kinds_of_scores import MOST_LINES, MOST_MARKS, MOST_PANELS, worst_rows
 from stainda.report.rotations import RootView
-from stainda.report.study_view import NotDrawable, axis_limits, axis_title, measure_of, sample, set_apart
+from stainda.report.study_view import NotDrawable, axis_limits, axis_title, measure_of, not_drawn, sample, set_apart
 from stainda.report.words import measure_title
 
 Maker = Callable[[RootView, str, str], Plot]
@@ -144,7 +144,9 @@ def worst_domain(view: RootView, measure: str, selection: str) -> Plot:
         rows,
         f"The rotation and target domain with the {low} mean {title} of each strategy, named, with its {view.level} "
         f"patient-bootstrap interval ({n} test patients there); ticks: the other pairs. The worst of several is worse "
-        "by chance too: its interval does not allow for having been picked." + set_apart(view, shown["strategy"]),
+        "by chance too: its interval does not allow for having been picked."
+        + set_apart(view, shown["strategy"])
+        + not_drawn(rows["strategy"], shown["strategy"]),
         f"Worst pair of sources and target of each strategy in {title}; numbers in the CSV.",
     )
 

@@ -13,6 +13,7 @@ from stainda.evaluation import holm, intervals, sign_flip_test
 from stainda.evaluation.summary import ALL_TARGETS
 from stainda.randomness import generator_for
 from stainda.report import data_tables
+from stainda.report.exclusions import pruned_trials
 from stainda.report.result_tables import strategy_cell
 from stainda.report.rotations import SPLITS, Place, Root, RootView
 from stainda.report.rotations_kinds import domains_in_order, worst_pairs
@@ -261,6 +262,10 @@ def left_out(root: Root) -> Table | None:
             known.add((row["rotation"], str(row["job"])))
             what = f"{row['rotation']}: {root.run.label(row['strategy'])}, trial {row['trial']}, seed {row['seed']}"
             rows.append({"stage": "training", "what": what, "status": row["state"], "reason": row["reason"]})
+    rows += pruned_trials(root.run)
+    excluded = root.run.tables["exclusions.csv"]
+    if len(excluded):
+        known |= set(zip(excluded["rotation"], excluded["job"], strict=True))
     by_folder = {place.folder.split("/")[-1]: place.name for place in root.places if place.folder}
     for job in root.run.jobs.values():
         where = job.folder.parent.parent.name
@@ -278,7 +283,7 @@ def left_out(root: Root) -> Table | None:
     if not rows:
         return None
     titles = {"stage": "Stage", "what": "What", "status": "Status", "reason": "Reason"}
-    caption = "Not run, failed, refused, skipped or fallen back."
+    caption = "Not run, failed, refused, skipped, not reported or fallen back."
     return plain_table("left_out", caption, pd.DataFrame(rows).drop_duplicates(), titles)
 
 

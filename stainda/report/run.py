@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from stainda.config import StudyConfig, read_yaml
+from stainda.config import StrategyConfig, StudyConfig, read_yaml
 from stainda.config.load import validated
 from stainda.errors import RecordError
 from stainda.evaluation import OBJECT_COLUMNS, PROBABILITY_COLUMNS, gather_records, read_evidence, read_records
@@ -36,6 +36,8 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "review/applied.csv": ("id", "class", "block", "source", "target", "decision", "reviewer", "status", "reason"),
     "through/through.csv": _THROUGH,
     "through/left_out.csv": ("block", "slide", "reason"),
+    "exclusions.csv": ("strategy", "trial", "seed", "job", "state", "why"),
+    "earlier_rotations.csv": ("rotation", "state"),
 }
 """Tables the report reads, and the columns without which they are of no use."""
 
@@ -43,7 +45,8 @@ OPTIONAL = {
     "review/applied.csv",
     "unsupervised.csv", "domain_gap.csv", "registration/landmarks.csv", "annotations/annotators.csv",
     "annotations/annotator_agreement.csv", "objects.parquet", "probabilities.parquet", "through/through.csv",
-    "through/left_out.csv",
+    "through/left_out.csv", "exclusions.csv",
+    "earlier_rotations.csv",
 }  # fmt: skip
 """Files that not every study has; where the page would need one, it says so there."""
 
@@ -53,7 +56,7 @@ _TEXT = {
     "slide", "patient", "block", "stain", "centre", "scanner", "domain", "split", "role", "strategy", "job", "state",
     "params", "reason", "status", "source", "target", "id", "class", "stage", "overlay", "path", "name", "checkpoint",
     "proxy_a_note", "step", "annotator", "first", "second", "decision", "reviewer", "time", "kind", "object", "frame",
-    "registration", "shape", "image",
+    "registration", "shape", "image", "why",
 }  # fmt: skip
 
 
@@ -71,7 +74,12 @@ class Job:
 
 @dataclass(frozen=True)
 class Run:
-    """A run directory in memory. Tables that are not there are empty; ``missing`` says why, by file name."""
+    """A run directory in memory. Tables that are not there are empty; ``missing`` says why, by file name.
+
+    Attributes:
+        study: as study.yaml has it, and the strategies of earlier calls that trials.csv still holds (``earlier``).
+        unreported: folders below jobs/ that neither trials.csv nor exclusions.csv names.
+    """
 
     folder: Path
     study: StudyConfig
@@ -82,6 +90,8 @@ class Run:
     missing: dict[str, str] = field(default_factory=dict)
     objects: pd.DataFrame = field(default_factory=pd.DataFrame)
     probabilities: pd.DataFrame = field(default_factory=pd.DataFrame)
+    earlier: tuple[str, ...] = ()
+    unreported: tuple[Job, ...] = ()
 
     @property
     def cohort(self) -> pd.DataFrame:
@@ -118,6 +128,12 @@ class Run:
     @property
     def stages(self) -> pd.DataFrame:
         return self.tables["stages.csv"]
+
+    @property
+    def exclusions(self) -> pd.DataFrame:
+        """Trainings on the disk that are not reported, with ``why``; those of trials.csv are none of them."""
+        rows = self.tables["exclusions.csv"]
+        return rows[~rows["job"].isin(set(self.trials["job"]))]
 
     def label(self, strategy: str) -> str:
         """The title of a strategy, or its name where the study no longer holds it."""
@@ -156,14 +172,36 @@ def load_run(folder: str | Path) -> Run:
         tables["trials.csv"]["value"] = pd.to_numeric(tables["trials.csv"]["value"], errors="coerce")
     jobs = {path.name: _job(path) for path in sorted((folder / "jobs").glob("*")) if path.is_dir()}
     records = _records(folder, jobs, tables["trials.csv"], missing)
+    unreported: tuple[Job, ...] = ()
     if "records.parquet" not in missing and len(tables["trials.csv"]):  # jobs of earlier settings are no part of it
         mine = set(tables["trials.csv"]["job"])
-        jobs = {name: job for name, job in jobs.items() if name in mine or not job.done}
+        told = mine | set(tables["exclusions.csv"]["job"])
+        unreported = tuple(job for name, job in jobs.items() if name not in told)
+        jobs = {name: job for name, job in jobs.items() if name in mine}
     evidence = {name: _evidence(folder, name, missing) for name in EVIDENCE}
+    reported = with_earlier_strategies(study, tables["trials.csv"], folder)
+    earlier = tuple(one.name for one in reported.strategies[len(study.strategies) :])
     return Run(
-        folder, study, _json(folder / "environment.json"), tables, records, jobs, missing,
-        evidence["objects.parquet"], evidence["probabilities.parquet"],
+        folder, reported, _json(folder / "environment.json"), tables, records, jobs, missing,
+        evidence["objects.parquet"], evidence["probabilities.parquet"], earlier, unreported,
     )  # fmt: skip
+
+
+def with_earlier_strategies(study: StudyConfig, trials: pd.DataFrame, *folders: Path) -> StudyConfig:
+    """The study with the strategies of earlier calls that trials.csv still holds, as their jobs below ``folders`` say.
+
+    Without them nobody would know that one of them learned from target labels.
+    """
+    known = {one.name for one in study.strategies}
+    found = []
+    for row in trials.drop_duplicates("strategy").to_dict("records") if len(trials) else []:
+        name = str(row["strategy"])
+        if name in known:
+            continue
+        places = (folder / "jobs" / str(row["job"]) / "settings.json" for folder in folders)
+        made = next((_json(path).get("strategy") for path in places if path.is_file()), None)
+        found.append(validated(StrategyConfig, made if isinstance(made, dict) else {"name": name}, name))
+    return study.model_copy(update={"strategies": (*study.strategies, *found)}) if found else study
 
 
 def _evidence(folder: Path, name: str, missing: dict[str, str]) -> pd.DataFrame:

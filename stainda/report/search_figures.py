@@ -22,7 +22,7 @@ def history(trials: pd.DataFrame, look: Look) -> Figure:
     """
     with mpl.rc_context(STYLE):
         names = look.present(list(trials["strategy"]))
-        figure, axes = panels(len(names), 4, 14, 32)
+        figure, axes = panels(len(names), 4, 14, 32, titles=[look.title(name) for name in names])
         floor = float(trials["value"].min())
         for place, name in zip(axes.flat, names, strict=False):
             rows = trials[trials["strategy"] == name].sort_values("trial")
@@ -34,7 +34,6 @@ def history(trials: pd.DataFrame, look: Look) -> Figure:
             place.plot(chosen["trial"], chosen["value"], look.marker(name), color=look.colour(name), markersize=4.5)
             failed = rows[rows["value"].isna()]
             place.plot(failed["trial"], [floor] * len(failed), "x", color=INK, markersize=4)
-            place.set_title(look.title(name), loc="left")
             place.xaxis.set_major_locator(mpl.ticker.MaxNLocator(integer=True, nbins=5))
             place.margins(x=0.08, y=0.12)
             place.grid(axis="y")
@@ -52,14 +51,20 @@ def importance(table: pd.DataFrame, look: Look) -> Figure:
     with mpl.rc_context(STYLE):
         names = look.present(list(table["strategy"]))
         settings = list(dict.fromkeys(table["setting"]))
-        figure, axes = panels(len(names), 4, 16, 12 + 4.6 * len(settings))
+        figure, axes = panels(
+            len(names),
+            4,
+            16,
+            12 + 4.6 * len(settings),
+            titles=[look.title(name) for name in names],
+            beside=[short(name) for name in settings],
+        )
         for place, name in zip(axes.flat, names, strict=False):
             rows = table[table["strategy"] == name].set_index("setting")["importance"].reindex(settings)
             place.barh(range(len(settings)), rows.fillna(0), height=0.6, color=BLUE)
             for y, value in enumerate(rows):
                 if np.isnan(value):
                     place.text(0.02, y, "not searched", va="center", fontsize=7, color=INK)
-            place.set_title(look.title(name), loc="left")
             place.set_xlim(0, 1)
             place.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
             place.grid(axis="x")
@@ -77,8 +82,11 @@ def slices(trials: pd.DataFrame, settings: Sequence[str], look: Look) -> Figure:
     """
     with mpl.rc_context(STYLE):
         names = look.present(list(trials["strategy"]))
+        each = max(
+            30.0, 1.4 * max(map(len, (line for name in names for line in _broken(look.title(name)).split("\n"))))
+        )
         figure, axes = new_figure(
-            12 + 30 * len(names), min(WIDTH_MM, 24 + 44 * len(settings)), nrows=len(names), ncols=len(settings),
+            12 + each * len(names), min(WIDTH_MM, 24 + 44 * len(settings)), nrows=len(names), ncols=len(settings),
             squeeze=False, sharey=True, sharex="col",
         )  # fmt: skip
         for column, setting in enumerate(settings):
@@ -177,7 +185,7 @@ class Scale:
         self.words, self.low, self.high, self.log = words, low, high, log
         if words is not None:
             self.ticks = [self._word(word) for word in words]
-            self.labels = [word[:14] for word in words]
+            self.labels = [word if len(word) <= 14 else f"{word[:13]}…" for word in words]
         elif high == low:
             self.ticks, self.labels = [0.5], [f"{low:.3g}"]
         else:

@@ -49,6 +49,16 @@ class Picture:
     alt: str
 
 
+def not_shown(folder: str, what: str, there: int, shown: int) -> str:
+    """How many pictures the page leaves out; nothing where it has all."""
+    rest = there - shown
+    return (
+        f"{count(rest, f'more {what}').capitalize()} without a picture here; those there are lie in {folder}/."
+        if rest > 0
+        else ""
+    )
+
+
 class Sections:
     """Gathers what the template shows. Files are written as tables and figures are made."""
 
@@ -126,7 +136,10 @@ class Sections:
         if study.protocol.visible == "nothing":
             visible = "no target image is seen in training (generalisation)"
         scale = f"{study.patches.mpp:g} µm" if study.patches.mpp else f"{study.patches.downsample:g} level-0 pixels"
-        strategies = ", ".join(one.label for one in study.strategies)
+        earlier = self.run.earlier
+        strategies = ", ".join(
+            one.label + (" (of an earlier call)" if one.name in earlier else "") for one in study.strategies
+        )
         named = study.ceiling in {one.name for one in study.strategies}
         ceiling = self.run.label(study.ceiling) if named else "none in this study"
         apart = [f"{self.run.label(one)}: {few_labels(study, one)}" for one in with_few(study, self.look.order)]
@@ -157,13 +170,15 @@ class Sections:
         run = self.run
         if run.cohort.empty:
             return {"missing": run.missing.get("cohort.csv", "")}
+        found = self._thumbnails()
         return {
             "domains": self.write.table(data_tables.domains(run)),
             "patients": self.write.table(data_tables.patients(run)),
             "annotators": self.write.table(data_tables.annotators(run)),
             "annotator_pairs": self.write.table(data_tables.annotator_pairs(run)),
-            "thumbnails": self._thumbnails(),
+            "thumbnails": found,
             "shown": THUMBNAILS_SHOWN,
+            "not_shown": not_shown("thumbnails", "section", len(run.cohort), len(found)),
         }
 
     def _thumbnails(self) -> list[Picture]:
@@ -185,12 +200,14 @@ class Sections:
             if len(sections) and sections.max() < 2:
                 return {"missing": "Every block holds a single section, so there was nothing to register."}
             return {"missing": run.missing.get("registration/quality.csv", "").capitalize() + "."}
+        found = self._overlays()
         return {
             "words": data_tables.registration_words(run),
             "table": self.write.table(data_tables.registration(run)),
             "landmarks": self.write.table(data_tables.landmarks(run)),
-            "overlays": self._overlays(),
+            "overlays": found,
             "shown": OVERLAYS_SHOWN,
+            "not_shown": not_shown("registration/overlays", "pair", len(run.quality), len(found)),
         }
 
     def _overlays(self) -> list[Picture]:
@@ -343,6 +360,7 @@ class Sections:
 
     def _provenance(self) -> dict[str, Any]:
         values = self.run.study.model_dump(mode="json")
+        values["strategies"] = [one for one in values["strategies"] if one["name"] not in self.run.earlier]
         if values["search"]["storage"]:
             values["search"]["storage"] = without_password(values["search"]["storage"])
         study = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)

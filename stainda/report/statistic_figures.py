@@ -20,12 +20,14 @@ from stainda.report.figures import (
     ORANGE,
     STYLE,
     VERMILION,
+    WIDTH_MM,
     Look,
-    draw_interval,
     new_figure,
     panels,
     strategy_axis,
 )  # fmt: skip
+from stainda.report.labels import LINE_MM, TITLE_LETTERS, broken, letters_in, lines, row_mm
+from stainda.report.off_scale import draw_interval
 
 MOST_IN_A_DIAGRAM = 20
 VARIANCE_LOOK = {
@@ -46,10 +48,12 @@ def critical_difference(ranking: Ranking, names: Sequence[str], look: Look) -> F
         order = np.argsort(ranking.ranks, kind="stable")
         down = -(-k // 2)
         bars = 0.5 + 0.42 * len(groups)
-        figure, place = new_figure(20 + 4.6 * (down + bars))
+        shown = {name: broken(look.title(name), letters_in(WIDTH_MM / 4 - 12)) for name in names}
+        apart = 1 + LINE_MM * (lines(shown.values()) - 1) / 4.6
+        figure, place = new_figure(20 + 4.6 * (down * apart + bars))
         pad = 0.06 * max(k - 1, 1)
         place.set_xlim(1 - 0.5 * max(k - 1, 1), k + 0.5 * max(k - 1, 1))
-        place.set_ylim(-(bars + down + 0.3), 3.2)
+        place.set_ylim(-(bars + down * apart + 0.3), 3.2)
         place.axis("off")
         place.plot([1, k], [0, 0], color=INK, linewidth=0.8)
         for tick in range(1, k + 1):
@@ -62,12 +66,12 @@ def critical_difference(ranking: Ranking, names: Sequence[str], look: Look) -> F
             place.plot([ends.min() - 0.03, ends.max() + 0.03], [y, y], color=MUTED, linewidth=3, solid_capstyle="butt")
         for position, which in enumerate(order):
             left = position < down
-            y = -(bars + (position if left else k - 1 - position) + 0.6)
+            y = -(bars + (position if left else k - 1 - position) * apart + 0.1 + 0.5 * apart)
             rank, name = float(ranking.ranks[which]), names[int(which)]
             edge = 1 - pad if left else k + pad
             colour = look.colour(name)
             place.plot([rank, rank, edge], [0, y, y], color=colour, linewidth=0.9)
-            words = f"{look.title(name)} {rank:.2f}" if left else f"{rank:.2f} {look.title(name)}"
+            words = f"{shown[name]} {rank:.2f}" if left else f"{rank:.2f} {shown[name]}"
             gap = -0.02 if left else 0.02
             place.text(edge + gap * max(k - 1, 1), y, words, ha="right" if left else "left", va="center", fontsize=7.5)
         return figure
@@ -83,7 +87,7 @@ def _scale_bar(place: Axes, difference: float, k: int) -> None:
 
 
 def _rank_lines(ranking: Ranking, names: Sequence[str], look: Look) -> Figure:
-    figure, place = new_figure(16 + 4.6 * len(names), 150)
+    figure, place = new_figure(16 + row_mm(look.beside(names), 4.6) * len(names), 150)
     half = ranking.critical_difference / 2
     for y, name in enumerate(names):
         row = pd.Series({"mean": ranking.ranks[y], "low": ranking.ranks[y] - half, "high": ranking.ranks[y] + half})
@@ -103,7 +107,7 @@ def paired_slopes(scores: pd.DataFrame, names: Sequence[str], look: Look, axis: 
         better: whether higher is better.
     """
     with mpl.rc_context(STYLE):
-        figure, axes = panels(len(names), 6, 16, 36)
+        figure, axes = panels(len(names), 6, 16, 36, titles=[look.title(name) for name in names])
         for place, name in zip(axes.flat, names, strict=False):
             pair = scores[[look.baseline, name]].dropna().to_numpy(float)
             gain = (pair[:, 1] - pair[:, 0]) * (1 if better else -1)
@@ -113,7 +117,6 @@ def paired_slopes(scores: pd.DataFrame, names: Sequence[str], look: Look, axis: 
                     linestyle="-" if up > 0 else (0, (3, 2)), marker="o", markersize=1.8,
                 )  # fmt: skip
             place.plot([0, 1], pair.mean(axis=0), color=INK, linewidth=1.8, marker=look.marker(name), markersize=4)
-            place.set_title(_wrapped(look.title(name), 19), loc="left", fontsize=7.5)
             place.set_xlim(-0.18, 1.18)
             place.set_xticks([0, 1], ["baseline", "this"])
             place.set_xlabel(f"{int((gain > 0).sum())} of {len(gain)} better", fontsize=7)
@@ -127,7 +130,9 @@ def effects(table: pd.DataFrame, look: Look) -> Figure:
     with mpl.rc_context(STYLE):
         names = look.present(list(table["strategy"]))
         rows = table.set_index("strategy").loc[names]
-        figure, (left, right) = new_figure(22 + 5.4 * len(names), ncols=2, sharey=True, width_ratios=[1, 1.5])
+        figure, (left, right) = new_figure(
+            22 + row_mm(look.beside(names), 5.4) * len(names), ncols=2, sharey=True, width_ratios=[1, 1.5]
+        )
         finite = np.where(np.isfinite(rows["hedges_g"]), rows["hedges_g"], np.nan)
         for y, (name, value) in enumerate(zip(names, finite, strict=True)):
             if np.isfinite(value):
@@ -162,7 +167,7 @@ def variance_bars(table: pd.DataFrame, look: Look) -> Figure:
     """Share of the variance of scores between patients, domains, trainings (seeds), and the rest."""
     with mpl.rc_context(STYLE):
         names = look.present(list(table["strategy"]))
-        figure, place = new_figure(22 + 5.2 * len(names), 150)
+        figure, place = new_figure(22 + row_mm(look.beside(names), 5.2) * len(names), 150)
         start = np.zeros(len(names))
         for component, (colour, hatch) in VARIANCE_LOOK.items():
             part = table[table["component"] == component].set_index("strategy").reindex(names)
@@ -188,11 +193,13 @@ def mixed_terms(table: pd.DataFrame, look: Look, axis: str) -> Figure:
     """Estimates of the mixed model with their Wald intervals."""
     with mpl.rc_context(STYLE):
         rows = table[np.isfinite(table["low"]) & (table["term"] != "intercept")]
-        figure, place = new_figure(16 + 4.8 * len(rows), 140)
+        terms = [str(term).partition(": ")[2] for term in rows["term"]]
+        height = row_mm([broken(look.title(term), TITLE_LETTERS - 8) for term in terms], 4.8)
+        figure, place = new_figure(16 + height * len(rows), 140)
         titles = []
         for y, row in enumerate(rows.to_dict("records")):
             factor, _, level = str(row["term"]).partition(": ")
-            titles.append(look.title(level) if factor == "strategy" else f"{factor} {level}")
+            titles.append(broken(look.title(level) if factor == "strategy" else f"{factor} {level}", TITLE_LETTERS))
             colour = look.colour(level) if factor == "strategy" else MUTED
             marker = look.marker(level) if factor == "strategy" else "^"
             draw_interval(place, pd.Series(row).rename({"estimate": "mean"}), y, colour, marker)
@@ -202,9 +209,3 @@ def mixed_terms(table: pd.DataFrame, look: Look, axis: str) -> Figure:
         place.set_xlabel(axis)
         place.grid(axis="x")
         return figure
-
-
-def _wrapped(words: str, width: int) -> str:
-    import textwrap
-
-    return "\n".join(textwrap.wrap(words, width)[:3])

@@ -16,7 +16,7 @@ from stainda.evaluation.selection import DEFAULT_RULE
 from stainda.evaluation.summary import ALL_SOURCES, ALL_TARGETS
 from stainda.report.figures import Look
 from stainda.report.run import Run
-from stainda.report.words import PRIMARY, headline, measure_title, percent
+from stainda.report.words import PRIMARY, count, headline, measure_title, percent
 
 
 class NotDrawable(RecordError):
@@ -138,13 +138,17 @@ def axis_title(name: str) -> str:
 
 
 def axis_limits(name: str, rows: pd.DataFrame) -> tuple[float, float]:
-    """0 to 1 for scores, and from 0 to a little above the highest end of an interval for distances."""
+    """0 to 1 for scores, and from 0 to a little above the highest end of an interval for distances.
+
+    Further where a value or an end of an interval lies beyond: nothing is drawn outside its axis.
+    """
     known = measure_of(name)
+    values = rows[["mean", "low", "high"]].to_numpy(float)
+    values = values[np.isfinite(values)]
+    low, top = (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
     if known.high is not None:
-        return 0.0, float(known.high)
-    values = rows[["mean", "high"]].to_numpy(float)
-    top = float(np.nanmax(values)) if np.isfinite(values).any() else 1.0
-    return 0.0, top * 1.05 if top > 0 else 1.0
+        return min(0.0, low), max(float(known.high), top)
+    return min(0.0, low * 1.05), top * 1.05 if top > 0 else 1.0
 
 
 def sample(rows: pd.DataFrame, level: str, overall: bool = False) -> str:
@@ -167,6 +171,12 @@ def set_apart(view: View, names: Iterable[str]) -> str:
     if not view.look.few & set(names):
         return ""
     return " Crosses, purple: learned from some target labels, so no contenders."
+
+
+def not_drawn(all_of_them: Iterable[str], shown: Iterable[str]) -> str:
+    """What a caption says of strategies that the figure leaves out; nothing where it shows all."""
+    rest = len(set(all_of_them) - set(shown))
+    return f" Not drawn, in the CSV alone: {count(rest, 'strategy')}." if rest else ""
 
 
 def people(n: int) -> str:

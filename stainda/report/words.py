@@ -17,6 +17,7 @@ from stainda.evaluation.groups import FEW_FAMILY, contenders, few_labels
 from stainda.evaluation.metrics import MEASURES
 from stainda.evaluation.selection import DEFAULT_RULE
 from stainda.evaluation.summary import ALL_CLASSES, ALL_SOURCES, ALL_TARGETS, Analysis
+from stainda.report.exclusions import excluded_strategies
 from stainda.report.run import Run
 from stainda.report.tables import decimal, p_value, signed, span
 
@@ -148,6 +149,15 @@ def _best_against_baseline(run: Run, analysis: Analysis, without: pd.DataFrame, 
     rows = rows[(rows["domain"] == ALL_TARGETS) & (rows["family"] == "overall")].set_index("strategy")
     rows = rows[np.isfinite(rows["difference"])]
     if rows.empty:
+        elsewhere = [run.label(one) for one in excluded_strategies(run)]
+        if elsewhere:
+            return [
+                Sentence(
+                    f"No other strategy was evaluated as this study asks, so there is nothing to compare. Trained here "
+                    f"otherwise, and not comparable: {listed(elsewhere)}.",
+                    "none",
+                )
+            ]
         return [Sentence("No other strategy was evaluated, so there is nothing to compare.", "none")]
     best = rows["difference"].idxmax()
     top = rows.loc[best]
@@ -358,6 +368,17 @@ def _cautions(run: Run, analysis: Analysis, defined: pd.DataFrame, n: int) -> li
     lost = [run.label(one.name) for one in run.study.strategies if one.name not in set(run.records["strategy"])]
     if lost:
         out.append(Sentence(f"Without any result: {listed(lost)}.", "caution"))
+    if run.earlier:
+        names = listed([run.label(one) for one in run.earlier])
+        out.append(
+            Sentence(
+                f"Kept from an earlier call of the same protocol, data and budget: {names}. study.yaml no longer has "
+                f"{'it' if len(run.earlier) == 1 else 'them'}.",
+                "caution",
+            )
+        )
+    for name, why in excluded_strategies(run).items():
+        out.append(Sentence(f"Trained here, but not reported: {run.label(name)} ({why}).", "caution"))
     if "records.parquet" in run.missing:
         out.append(Sentence(f"{run.missing['records.parquet'].capitalize()}.", "caution"))
     return out

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from stainda.files import write_text
+from stainda.progress import Task
 from stainda.report import exports
 from stainda.report.drawings import Drawing, draw, write_frame
 from stainda.report.kinds import Plot, kind
@@ -30,13 +31,19 @@ class Absent:
 
 @dataclass
 class Writer:
-    """Writes under ``out``; keeps what was made in ``plots`` and ``tables``, in order, for the PDF."""
+    """Writes under ``out``; keeps what was made in ``plots`` and ``tables``, in order, for the PDF.
+
+    ``progress`` goes one step further with each of the ``figures`` that are to be drawn.
+    """
 
     out: Path
     keep: bool = False
     plots: list[tuple[str, Plot]] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
     latex: list[str] = field(default_factory=list)
+    progress: Task | None = None
+    figures: int = 0
+    drawn: int = 0
 
     def table(self, table: Table | None) -> Table | None:
         """Write a table; returns what the page shows of it."""
@@ -61,6 +68,16 @@ class Writer:
 
     def figure(self, view: View, name: str, measure: str = PRIMARY) -> Drawing | Absent:
         """Draw a kind of figure, or say why it cannot be drawn."""
+        self.drawn += 1
+        if self.progress is not None:
+            self.progress.advance(0, f"figure {self.drawn} of {self.figures}: {name}")
+        try:
+            return self._figure(view, name, measure)
+        finally:
+            if self.progress is not None:
+                self.progress.advance(1)
+
+    def _figure(self, view: View, name: str, measure: str) -> Drawing | Absent:
         wanted = kind(name)
         try:
             made = self.plot_of(view, name, measure)

@@ -223,11 +223,12 @@ class Material:
             yield Carried(
                 stable_hash(place), row["id"], row["class"], target.block, row["source"], row["target"],
                 dropped, row["status"] == "ignored" and not reviewed, row["reason"], confidence,
-                target.role == "target" and target.split in ("train", "all"),
+                # without a study (stainda propagate MANIFEST.csv) nothing is split yet
+                target.role == "target" and target.split in ("train", "all", ""),
             )  # fmt: skip
 
 
-_RUN_FIRST = "Run 'stainda run' first, at least up to the propagation"
+_RUN_FIRST = "Run 'stainda propagate' or 'stainda run' first"
 
 
 def _rows(path: Path) -> list[dict[str, str]]:

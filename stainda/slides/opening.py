@@ -31,7 +31,11 @@ def open_slide(path: str | Path, mpp: float | None = None) -> Slide:
     """
     path = Path(path)
     if mpp is not None and not (math.isfinite(mpp) and mpp > 0):
-        raise SlideError(f"mpp must be a positive number, not {mpp}", file=path)
+        raise SlideError(
+            f"mpp must be a positive number, not {mpp}",
+            file=path,
+            remedy="Give micrometres per pixel (--mpp, or the manifest's column mpp)",
+        )
     if path.is_dir():
         raise SlideError("this is a folder, not a slide", file=path, remedy="Name the slide's file")
     if not path.is_file():

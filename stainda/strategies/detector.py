@@ -106,13 +106,14 @@ class Detector:
             logits = self.network(self.see(self.images(patches), slides))
         return torch.softmax(logits.float(), dim=1)[:, 1:]
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: str | Path) -> None:
         """Write ``view.json`` and ``statistics.safetensors`` (the weights are written by :func:`save_weights`)."""
         state = {
             "view": self.strategy.view.state(),
             "mean": [float(value) for value in self.standard.mean],
             "std": [float(value) for value in self.standard.std],
         }
+        folder = Path(folder)
         write_json(folder / "view.json", state)
         save_statistics(folder / STATISTICS["best"], self.statistics)
 

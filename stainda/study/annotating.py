@@ -53,7 +53,7 @@ class Annotating:
             AnnotationError: the table of classes or of reliabilities cannot be read.
         """
         return cls(
-            folder, _class_map(config), _rules(config), config.unknown_classes == "error", config.fusion.ignore_from
+            folder, class_map(config), _rules(config), config.unknown_classes == "error", config.fusion.ignore_from
         )
 
     def read(self, section: Section, slide: Any) -> gpd.GeoDataFrame:
@@ -62,7 +62,7 @@ class Annotating:
         Raises:
             AnnotationError: a file cannot be read, or nothing can be fused.
         """
-        from stainda.annotations import annotator_names, fuse_annotators, with_ignored, write_geojson
+        from stainda.annotations import annotator_names, bounds_of, fuse_annotators, with_ignored, write_geojson
 
         files = section.annotation_files
         if len(files) == 1:
@@ -82,13 +82,14 @@ class Annotating:
             for note in fusion.notes
         ]  # fmt: skip
         self.fused.add(section.slide)
-        write_geojson(fusion.dissent, self.folder.annotations / "dissent" / f"{file_name(section.slide)}.geojson")
+        path = self.folder.annotations / "dissent" / f"{file_name(section.slide)}.geojson"
+        write_geojson(fusion.dissent, path, bounds=bounds_of(slide))
         return with_ignored(fusion, self.ignore_from)
 
     def _one(self, section: Section, path: Any, slide: Any, annotator: str = "") -> gpd.GeoDataFrame:
         from stainda.annotations import load_shapes, sniff_format
 
-        shapes, report = load_shapes(path, None if slide is None else slide.size, slide)
+        shapes, report = load_shapes(path, None if slide is None else slide.size, slide, section.annotation_origin)
         who = {"slide": section.slide, "annotator": annotator}
         self.repairs += [{**who, **row} for row in report]
         shapes, rows = self.classes.apply(shapes, section.centre, sniff_format(path).name)
@@ -101,7 +102,14 @@ class Annotating:
         Raises:
             AnnotationError: there are such classes, and the study wants none (``unknown_classes: error``).
         """
-        from stainda.annotations import ANNOTATOR_COLUMNS, MAPPED_COLUMNS, PAIR_COLUMNS, REPAIR_COLUMNS, unknown_classes
+        from stainda.annotations import (
+            ANNOTATOR_COLUMNS,
+            MAPPED_COLUMNS,
+            PAIR_COLUMNS,
+            REPAIR_COLUMNS,
+            matched_classes,
+            unknown_classes,
+        )
 
         place = self.folder.annotations
         write_csv(place / "repairs.csv", self.repairs, ("slide", "annotator", *REPAIR_COLUMNS))
@@ -113,6 +121,8 @@ class Annotating:
         for stale in (place / "dissent").glob("*.geojson"):
             if stale.name not in current:
                 stale.unlink()
+        if matched := matched_classes(self.named):
+            progress.message(f"classes matched by spelling: {', '.join(matched)}")
         unknown = unknown_classes(self.named)
         if unknown and self.refuse_unknown:
             raise AnnotationError(
@@ -126,7 +136,7 @@ class Annotating:
             )
 
 
-def _class_map(config: StudyConfig) -> ClassMap:
+def class_map(config: StudyConfig) -> ClassMap:
     """The study's table of classes; those of the task need no rule."""
     from stainda.annotations import ClassMap, read_class_table
 

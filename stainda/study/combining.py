@@ -57,8 +57,20 @@ def read_turns(root: Path) -> list[Turn]:
         folder = RunFolder(root / str(row.folder))
         if row.folder and (folder.root / "study.yaml").is_file():
             sources, targets = (tuple(filter(None, str(cell).split("; "))) for cell in (row.sources, row.targets))
-            turns.append(Turn(str(row.rotation), str(row.group), folder, read_study(folder.root), sources, targets))
+            turns.append(Turn(str(row.rotation), str(row.group), folder, _reported(folder.root), sources, targets))
     return turns
+
+
+def _reported(root: Path, *inner: Path) -> StudyConfig:
+    """The study of a run directory with the strategies of earlier calls that its trials.csv still holds."""
+    import pandas as pd
+
+    from stainda.report.run import with_earlier_strategies
+
+    config, path = read_study(root), root / "trials.csv"
+    if not path.is_file():
+        return config
+    return with_earlier_strategies(config, pd.read_csv(path, dtype={"job": str}), root, *inner)
 
 
 def combine(root: Path) -> None:
@@ -86,10 +98,11 @@ def combine(root: Path) -> None:
         for group, members in groups.items():
             if len(members) > 1:
                 results.append(_pooled(group, members, chosen))
+        reported = _reported(root, *(turn.folder.root for turn in done))
         table = pd.concat(results, ignore_index=True)
         _write(table, root / "results.csv")
         write_csv(root / "matrix.csv", _matrix(table, groups), MATRIX_COLUMNS)
-        write_csv(root / "overall.csv", _overall(done, records, read_study(root)), OVERALL_COLUMNS)
+        write_csv(root / "overall.csv", _overall(done, records, reported), OVERALL_COLUMNS)
 
 
 def _groups(turns: Iterable[Turn]) -> dict[str, list[Turn]]:

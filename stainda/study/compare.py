@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stainda.cohort import Cohort, Roles
@@ -14,8 +13,10 @@ from stainda.config import StrategyConfig, StudyConfig, TrainingConfig
 from stainda.errors import TrainingError
 from stainda.files import stable_hash, write_csv
 from stainda.progress import Progress
+from stainda.study.earlier import EXCLUSIONS, Earlier, Judge, sort_earlier
 from stainda.study.executor import Outcome, Workers
 from stainda.study.folder import RunFolder, plain
+from stainda.study.heartbeat import RunningJob, tell_jobs
 from stainda.study.jobs import (
     JobRequest,
     JobResult,
@@ -23,8 +24,8 @@ from stainda.study.jobs import (
     objective_values,
     pruned_result,
     run_job,
-    scoring_key,
 )
+from stainda.study.keys import ScoringKeys, SeenData
 from stainda.study.pruning import EarlierTrial, Pruning, read_curve
 from stainda.study.search import StrategySearch, sqlite_address
 from stainda.study.search_tables import write_search_tables
@@ -75,11 +76,13 @@ def compare_strategies(
 class _Comparison:
     def __init__(self, config: StudyConfig, cohort: Cohort, roles: Roles, folder: RunFolder) -> None:
         self.config, self.roles, self.folder = config, roles, folder
-        self.store, self.store_key = current_store(folder)
+        self.store = folder.patches
+        self.seen = SeenData(self.store, roles)
         self.scored = sections_to_score(cohort, roles)
-        self.scoring = scoring_key(folder, self.scored, config.evaluation)
+        self.scoring = ScoringKeys(folder, self.scored, config.evaluation, self.seen)
         self.courses = [self._course(strategy) for strategy in config.strategies]
         self.planned: dict[str, list[_Planned]] = {}
+        self.earlier = Earlier([], [])
 
     def run(self, workers: int, progress: Progress) -> None:
         epochs = sum(
@@ -87,6 +90,7 @@ class _Comparison:
             for course in self.courses
         )
         threads = self.config.training.threads
+        self._sort_earlier(())
         with (
             Workers(workers, run_job, threads) as pool,
             progress.task(f"Training {len(self.courses)} strategies", epochs) as bar,
@@ -94,20 +98,27 @@ class _Comparison:
             for course in self.courses:
                 self._go_on(course, pool, bar)
             while pool.busy:
+                tell_jobs(progress, [self._in_work(key) for key in pool.running])
                 for outcome in pool.completed(bar.advance):
                     for planned in self.planned.pop(outcome.key):
                         self._finish(planned, outcome)
                         bar.advance(0, note=f"{planned.course.strategy.name}, seed {planned.seed}")
                         self._go_on(planned.course, pool, bar)
                     self._write_trials()
+        self._sort_earlier([row["job"] for course in self.courses for row in course.rows])
         self._write_trials()
-        write_search_tables(self.folder, {one.strategy.name: one.search for one in self.courses})
+        others = {row["strategy"] for row in self.earlier.kept}
+        write_search_tables(self.folder, {one.strategy.name: one.search for one in self.courses}, others)
         if not any(row["state"] == "complete" for course in self.courses for row in course.rows):
             reasons = {row["reason"] for course in self.courses for row in course.rows}
             raise TrainingError(
                 f"every training failed: {'; '.join(sorted(filter(None, reasons)))}",
                 file=self.folder.root / "trials.csv",
             )
+
+    def _in_work(self, key: str) -> RunningJob:
+        planned = self.planned[key][0]
+        return RunningJob(key, planned.course.strategy.name, planned.trial, planned.seed)
 
     def _go_on(self, course: _Course, pool: Workers, bar: Any) -> None:
         """Submit what this strategy can do next; jobs that are complete are taken as they are."""
@@ -122,8 +133,8 @@ class _Comparison:
             waiting.append(planned)
             if len(waiting) == 1:  # two strategies may come to the same settings; they share the job
                 request = JobRequest(
-                    self.folder, planned.job, self.store, self.scored, self.config.evaluation, self.scoring,
-                    planned.pruning,
+                    self.folder, planned.job, self.store, self.scored, self.config.evaluation,
+                    self.scoring.of(planned.job), planned.pruning,
                 )  # fmt: skip
                 pool.submit(planned.job.hash, request)
 
@@ -206,7 +217,7 @@ class _Comparison:
         from stainda.training import read_result
 
         folder = self.folder.job(planned.job.hash)
-        if not is_scored(folder, self.scoring) or (result := read_result(folder)) is None:
+        if not is_scored(folder, self.scoring.of(planned.job)) or (result := read_result(folder)) is None:
             return pruned_result(folder, planned.pruning)
         return JobResult(result.score, result.seconds, result.cpu_seconds, costs=result.costs)
 
@@ -216,16 +227,28 @@ class _Comparison:
             best = course.search.best() if len(course.rows) >= course.search.budget else None
             for row in sorted(course.rows, key=lambda row: (row["seed"], row["trial"])):
                 rows.append({**row, "chosen": best is not None and row["trial"] == best[0]})
-        write_csv(self.folder.root / "trials.csv", rows, TRIAL_COLUMNS)
+        kept = [{name: row.get(name, "") for name in TRIAL_COLUMNS} for row in self.earlier.kept]
+        write_csv(self.folder.root / "trials.csv", [*rows, *kept], TRIAL_COLUMNS)
+
+    def _sort_earlier(self, mine: Sequence[str]) -> None:
+        """Look at what earlier calls left before trials.csv is written over, and once more at the end.
+
+        At the start every training that no table will name is put down as excluded, so that a run that is killed
+        forgets none.
+        """
+        judge = Judge(self.config, self.folder, lambda strategy, seed: self.job(strategy, {}, seed), self.scoring)
+        self.earlier = sort_earlier(judge, set(mine))
+        rows = [{name: row.get(name, "") for name in (*TRIAL_COLUMNS, "why")} for row in self.earlier.excluded]
+        write_csv(self.folder.root / EXCLUSIONS, rows, (*TRIAL_COLUMNS, "why"))
 
     # settings ----------------------------------------------------------------------------------------------------
 
     def _course(self, strategy: StrategyConfig) -> _Course:
         space = {**self.config.space, **strategy.space}
         defaults = {path: _value_at(self.config, strategy, path) for path in space}
-        fixed = self.job(strategy, defaults, self.config.seed).settings()
+        fixed = self.job(strategy, defaults, self.config.seed).hash  # what does not change trainings keeps their search
         ranges = {path: found.model_dump() for path, found in space.items()}
-        name = f"{strategy.name}/{stable_hash([plain(fixed), plain(ranges)], 8)}"
+        name = f"{strategy.name}/{stable_hash([fixed, plain(ranges)], 8)}"
         storage = self.config.search.storage or sqlite_address(self.folder.root / "study.db")
         return _Course(strategy, StrategySearch(name, space, defaults, self.config.search, self.config.seed, storage))
 
@@ -245,21 +268,9 @@ class _Comparison:
             sources=self.roles.sources,
             targets=self.roles.targets,
             seed=seed,
-            store_key=self._data_key(changed),
+            data_key=self.seen.key(changed, seed),
             domain_keys=self.config.domain,
         )
-
-    def _data_key(self, strategy: StrategyConfig) -> str:
-        """The key of the patches, and of the pairs of serial sections where the strategy learns from them."""
-        from stainda.strategies import build
-
-        if not build(strategy).align.needs_pairs:
-            return self.store_key
-        from stainda.patches import PatchStore
-        from stainda.patches.serial import SerialPairs
-
-        pairs = SerialPairs.open(PatchStore.open(self.store))
-        return self.store_key if pairs is None else f"{self.store_key}+{pairs.key}"
 
     def _training(self, strategy: StrategyConfig, params: dict[str, Any]) -> TrainingConfig:
         """The study's loop settings, the strategy's own changes, then what the search drew."""
@@ -284,14 +295,6 @@ def sections_to_score(cohort: Cohort, roles: Roles) -> Cohort:
         if section.split in scored:
             kept.append(section)
     return Cohort(tuple(kept), cohort.domain_keys, cohort.source)
-
-
-def current_store(folder: RunFolder) -> tuple[Path, str]:
-    """The patch store of this run and the key of its content."""
-    from stainda.patches import PatchStore
-
-    store = PatchStore.open(folder.patches)
-    return folder.patches, store.key
 
 
 def _value_at(config: StudyConfig, strategy: StrategyConfig, path: str) -> Any:

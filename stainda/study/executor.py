@@ -74,6 +74,11 @@ class Workers:
     def busy(self) -> bool:
         return bool(self._running or self._queue or self._suspects)
 
+    @property
+    def running(self) -> list[str]:
+        """Keys of the jobs in work."""
+        return [key for key, _ in self._running.values()]
+
     def submit(self, key: str, payload: Any) -> None:
         self._queue.append((key, payload))
         self._feed()

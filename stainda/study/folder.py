@@ -25,6 +25,9 @@ class RunFolder:
 
     root: Path
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "root", Path(self.root))
+
     @property
     def jobs(self) -> Path:
         return self.root / "jobs"
@@ -99,9 +102,9 @@ class RunFolder:
         return dict(zip(table["stage"], table["seconds"].astype(float), strict=True))
 
 
-def read_study(root: Path) -> StudyConfig:
+def read_study(root: str | Path) -> StudyConfig:
     """The resolved study of an existing run directory."""
-    path = root / "study.yaml"
+    path = Path(root) / "study.yaml"
     if not path.is_file():
         raise StaindaError(
             "this is not a run directory (it has no study.yaml)", file=root, remedy="Name the folder 'stainda run' made"

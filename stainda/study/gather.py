@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from stainda.cohort import COLUMNS, Cohort, Roles, Section
@@ -15,6 +17,8 @@ from stainda.study.folder import RunFolder, relative
 COHORT_COLUMNS = (*COLUMNS, "domain", "role", "width", "height", "n_shapes")
 THUMBNAIL_PX = 512
 
+logger = logging.getLogger("stainda")
+
 
 def gather_cohort(cohort: Cohort, roles: Roles, config: StudyConfig, folder: RunFolder, progress: Progress) -> None:
     """Write ``cohort.csv``, ``thumbnails/``, ``annotations/own/``, ``annotations/repairs.csv`` and ``classes.csv``.
@@ -25,7 +29,7 @@ def gather_cohort(cohort: Cohort, roles: Roles, config: StudyConfig, folder: Run
     Raises:
         SlideError, AnnotationError: every slide and annotation that cannot be used, in one message.
     """
-    from stainda.annotations import write_geojson
+    from stainda.annotations import bounds_of, check_landmarks, write_geojson
     from stainda.slides import open_slide
     from stainda.study.annotating import Annotating
 
@@ -34,28 +38,26 @@ def gather_cohort(cohort: Cohort, roles: Roles, config: StudyConfig, folder: Run
     classes: set[str] = set()
     with progress.task("Opening slides", len(cohort)) as bar:
         for section in cohort:
+            shapes = None
             try:
                 with open_slide(section.path, mpp=section.mpp) as slide:
                     if config.patches.mpp is not None:
                         slide.require_mpp(f"the study cuts patches at {config.patches.mpp} µm per pixel")
-                    size, mpp = slide.size, slide.mpp
+                    size, mpp, bounds = slide.size, slide.mpp, bounds_of(slide)
                     _thumbnail(slide, folder, section)
-            except SlideError as error:
+                    if section.annotations is not None:
+                        shapes = annotating.read(section, slide)
+                    if section.landmarks is not None and bounds is not None:
+                        check_landmarks(section.landmarks, slide)
+            except (SlideError, AnnotationError) as error:
                 faults.append(_at(error, section))
                 bar.advance()
                 continue
-            n_shapes: int | None = None
-            if section.annotations is not None:
-                try:
-                    shapes = annotating.read(section, slide)
-                except AnnotationError as error:
-                    faults.append(_at(error, section))
-                    bar.advance()
-                    continue
-                n_shapes = len(shapes)
+            n_shapes = None if shapes is None else len(shapes)
+            if shapes is not None:
                 if roles.role(cohort.domain(section)) == "source":
                     classes |= set(shapes["class"])
-                write_geojson(shapes, folder.own / f"{file_name(section.slide)}.geojson")
+                write_geojson(shapes, folder.own / f"{file_name(section.slide)}.geojson", bounds=bounds)
             rows.append(_row(section, cohort, roles, size, mpp, n_shapes, folder))
             bar.advance()
     if faults:
@@ -72,6 +74,33 @@ def gather_cohort(cohort: Cohort, roles: Roles, config: StudyConfig, folder: Run
             file=cohort.source,
             remedy=did_you_mean(missing[0], classes),
         )
+    write_csv(folder.root / "cohort.csv", rows, COHORT_COLUMNS)
+
+
+def write_cohort(cohort: Cohort, sources: Collection[str], shapes: Mapping[str, Any], folder: RunFolder) -> None:
+    """Write ``cohort.csv`` for sections that no study has given roles: what the review needs to know of them.
+
+    Args:
+        sources: slides whose annotations are carried; their domains are written as sources, all others as targets.
+        shapes: the annotations by slide.
+
+    Slides that cannot be opened are left out: registration has refused them, and ``quality.csv`` says why.
+    """
+    from stainda.slides import open_slide
+
+    teaching = tuple(dict.fromkeys(cohort.domain(one) for one in cohort if one.slide in sources))
+    roles = Roles(teaching, tuple(name for name in cohort.domains if name not in teaching), cohort.domain_keys)
+    rows = []
+    for section in cohort:
+        try:
+            with open_slide(section.path, mpp=section.mpp) as slide:
+                size, mpp = slide.size, slide.mpp
+                _thumbnail(slide, folder, section)
+        except SlideError as error:
+            logger.warning("%s is left out of cohort.csv: %s", section.slide, error)
+            continue
+        count = len(shapes[section.slide]) if section.slide in shapes else None
+        rows.append(_row(section, cohort, roles, size, mpp, count, folder))
     write_csv(folder.root / "cohort.csv", rows, COHORT_COLUMNS)
 
 

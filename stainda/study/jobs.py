@@ -6,7 +6,6 @@ Runs in a worker process. Whatever is complete in the job's folder is not done a
 from __future__ import annotations
 
 import csv
-import hashlib
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ from typing import Any
 from stainda.cohort import Cohort, Section
 from stainda.config import EvaluationConfig
 from stainda.errors import StaindaError
-from stainda.files import stable_hash, write_json, write_text
+from stainda.files import write_json, write_text
 from stainda.names import file_name
 from stainda.study.executor import report_step
 from stainda.study.folder import RunFolder
@@ -26,16 +25,13 @@ from stainda.training.metering import Costs
 
 CHECKPOINTS = ("best", "last")
 
-SCORING = 2
-"""Raised when scores are computed differently, so that jobs already scored are scored again (not trained again)."""
-
 
 @dataclass(frozen=True)
 class JobRequest:
     """What a worker needs to run one job.
 
     ``scored`` holds the sections to score: source patients of the validation split, and the test patients of every
-    domain. Their annotations serve nothing but scoring. ``scoring`` is their :func:`scoring_key`.
+    domain. Their annotations serve nothing but scoring. ``scoring`` is their key (``keys.ScoringKeys``).
     """
 
     folder: RunFolder
@@ -62,18 +58,8 @@ class PrunedError(Exception):
     """Raised in a training to end it: it is too far behind the earlier trials."""
 
 
-def scoring_key(folder: RunFolder, scored: Cohort, evaluation: EvaluationConfig) -> str:
-    """Hash of what records depend on beside the training: other annotations, slides or overlap are scored anew."""
-    rows: list[list[Any]] = []
-    for one in scored:
-        state, truth = one.path.stat(), (folder.own / f"{file_name(one.slide)}.geojson").read_bytes()
-        about = [one.slide, one.patient, one.stain, one.centre, scored.domain(one), one.split, one.mpp]
-        rows.append([*about, state.st_size, state.st_mtime_ns, hashlib.sha256(truth).hexdigest()])
-    return stable_hash([SCORING, evaluation.iou, rows])
-
-
 def is_scored(folder: Path, scoring: str) -> bool:
-    """Whether a job's records are complete and of this :func:`scoring_key`."""
+    """Whether a job's records are complete and of this key (``keys.ScoringKeys``)."""
     done = folder / "done"
     return done.is_file() and done.read_text(encoding="utf-8") == scoring
 
@@ -131,6 +117,7 @@ def _train_and_score(folder: Path, request: JobRequest) -> JobResult:
         report_step(epochs)
     if not is_scored(folder, request.scoring):
         (folder / "done").unlink(missing_ok=True)
+        write_json(folder / "settings.json", request.job.settings())  # names and outlines may be others by now
         look_at_targets(folder, request)
         score_job(folder, request)
         write_text(folder / "done", request.scoring)
@@ -207,7 +194,7 @@ def score_job(folder: Path, request: JobRequest) -> None:
     """
     import pandas as pd
 
-    from stainda.annotations import rasterise, read_shapes, write_geojson
+    from stainda.annotations import bounds_of_file, rasterise, read_shapes, write_geojson
     from stainda.evaluation import (
         OBJECT_COLUMNS,
         PROBABILITY_COLUMNS,
@@ -272,7 +259,8 @@ def score_job(folder: Path, request: JobRequest) -> None:
             )
             tables.append(make_records(scores, checkpoint=checkpoint, **where))
             if checkpoint == "best":
-                write_geojson(objects, folder / "predictions" / f"{file_name(section.slide)}.geojson")
+                path = folder / "predictions" / f"{file_name(section.slide)}.geojson"
+                write_geojson(objects, path, bounds=bounds_of_file(section.path))
                 here = {**where, "checkpoint": checkpoint}
                 tissue = None if mpp is None else region.tissue_area * mpp**2
                 all_objects += object_rows(truth, objects, classes, mpp, tissue, here, ignored)

@@ -2,19 +2,64 @@
 
 from __future__ import annotations
 
+import difflib
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from stainda.config import available
+from stainda.config import StrategyConfig, available
 from stainda.config.load import load_piece
 from stainda.errors import ConfigError, did_you_mean
+
+FIRST = ("source_only", "hed_augmentation", "reinhard", "adabn", "dann", "propagated_adabn", "oracle")
+"""Strategies to begin with: the baseline, one of each simple family, and the ceiling."""
+
+FAMILIES = {
+    "baseline": "the plain network, with which all others are compared",
+    "augmentation": "colours and textures are varied in training; no target image is needed",
+    "colour views": "what the network sees is normalised or reduced; the template comes from the source",
+    "batch statistics": "means and variances of the layers are those of each domain",
+    "adversarial": "features or outputs from which a discriminator cannot tell the domains",
+    "discrepancy": "a distance between source and target features is made small",
+    "predictions": "answers on unlabelled targets are made sure, diverse, smooth or alike between classifiers",
+    "self-training": "a teacher's answers on unlabelled targets are learned from",
+    "generalisation": "several source domains are played against each other; no target image is needed",
+    "serial sections": "the same tissue on consecutive sections has to be answered alike",
+    "propagated labels": "annotations that registration carried to the targets are learned from",
+    "few target labels": "a few objects of the target are annotated",
+    "at test time": "the trained network is adapted to, or averaged over, each slide",
+    "ceiling": "knows the targets' labels: what is possible at most, no contender",
+    "other alignment": "other losses on unlabelled target images",
+}
+"""Families of strategies, in the order in which they are listed."""
+
+_ALIGNED: dict[str, tuple[str, ...]] = {
+    "adversarial": (
+        "dann", "cdan", "bsp", "gvb", "adda", "domain_confusion", "adaptsegnet", "advent", "feature_mask_adversarial",
+        "dsn",
+    ),
+    "discrepancy": ("coral", "jan", "mmd", "sliced_wasserstein", "afn"),
+    "predictions": (
+        "bnm", "entropy", "information_maximisation", "mcc", "mcd", "rtn", "symnets", "atdoc", "vat", "vada",
+    ),
+    "self-training": ("mean_teacher", "fixmatch"),
+    "generalisation": ("irm", "vrex", "group_dro", "fishr", "swad"),
+    "serial sections": ("serial_consistency", "together"),
+    "other alignment": (),
+}  # fmt: skip
+
+_LINE = 110
 
 KINDS = ("strategies", "models", "tasks", "stains", "parts", "data")
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A name, what it is in a line or two, the parts it is made of, and the paper."""
+    """A name, what it is in a line or two, the parts it is made of, and the paper.
+
+    ``family`` groups entries of one kind; ``first`` marks those to begin with.
+    """
 
     name: str
     description: str
@@ -22,9 +67,60 @@ class Entry:
     reference: str = ""
     file: Path | None = None
     tasks: tuple[str, ...] = ()
+    family: str = ""
+    first: bool = False
+
+    @property
+    def line(self) -> str:
+        """The first sentence of the description; of a long one, the part before a semicolon or colon."""
+        sentence = re.split(r"[.](?=\s|$)", self.description)[0]
+        return sentence if len(sentence) <= _LINE else re.split(r"[;:](?=\s)", sentence)[0]
 
 
-def catalogue(kind: str, near: Path | None = None) -> list[Entry]:
+def pick(entries: Sequence[Entry], kind: str, family: str | None = None, search: str | None = None) -> list[Entry]:
+    """The entries of a family, and those in which every word of ``search`` occurs (name, description, parts, paper).
+
+    Raises:
+        ConfigError: no such family, or nothing found; the message names the nearest.
+    """
+    found = list(entries)
+    if family is not None:
+        families = dict.fromkeys(one.family for one in entries if one.family)
+        if not families:
+            raise ConfigError(f"{kind} have no families", remedy="Leave --family out")
+        near = [one for one in families if one.casefold() == family.casefold()]
+        near = near or [one for one in families if family.casefold() in one.casefold()]
+        if not near:
+            raise ConfigError(f"no family {family!r} among the {kind}", remedy=did_you_mean(family, families))
+        found = [one for one in found if one.family == near[0]]
+    if search is not None:
+        words = search.casefold().split()
+        texts = {
+            one.name: " ".join((one.name, *map(str, (one.description, one.parts, one.reference)))) for one in found
+        }
+        found = [one for one in found if all(word in texts[one.name].casefold() for word in words)]
+        if not found:
+            raise ConfigError(f"none of the {kind} speaks of {search!r}", remedy="Try one word, or leave --search out")
+    return found
+
+
+def find_entry(entries: Sequence[Entry], kind: str, name: str) -> Entry:
+    """One entry by its name.
+
+    Raises:
+        ConfigError: there is none; the message names the nearest.
+    """
+    for one in entries:
+        if one.name.casefold() == name.strip().casefold().replace("-", "_"):
+            return one
+    near = difflib.get_close_matches(name, [one.name for one in entries], n=4, cutoff=0.5)
+    speaking = [one.name for one in entries if name.casefold() in one.description.casefold()][:4]
+    meant = ", ".join(dict.fromkeys([*near, *speaking]))
+    remedy = f"Did you mean {meant}?" if meant else f"'stainda list {kind}' shows all"
+    raise ConfigError(f"there is no {name!r} among the {kind}", remedy=remedy.rstrip("?"))
+
+
+def catalogue(kind: str, near: str | Path | None = None) -> list[Entry]:
     """All that ``kind`` offers.
 
     Raises:
@@ -43,7 +139,7 @@ def catalogue(kind: str, near: Path | None = None) -> list[Entry]:
     raise ConfigError(f"nothing to list under {kind!r}", remedy=did_you_mean(kind, KINDS))
 
 
-def _strategies(near: Path | None) -> list[Entry]:
+def _strategies(near: str | Path | None) -> list[Entry]:
     from stainda.config import load_strategy
     from stainda.strategies import build
 
@@ -57,11 +153,32 @@ def _strategies(near: Path | None) -> list[Entry]:
         }  # fmt: skip
         parts = ", ".join(f"{kind} {value}" for kind, value in named.items() if value not in ("none", ""))
         text, tasks = " ".join(config.description.split()), build(config).tasks
-        entries.append(Entry(name, text, parts, config.reference, file, tasks))
-    return entries
+        family = _family(config)
+        entries.append(Entry(name, text, parts, config.reference, file, tasks, family, name in FIRST))
+    order = list(FAMILIES)
+    return sorted(entries, key=lambda one: (order.index(one.family), one.name))
 
 
-def _piece(kind: str, name: str, file: Path, near: Path | None) -> Entry:
+def _family(config: StrategyConfig) -> str:
+    """The family of a strategy, by what it adds to the plain network."""
+    by_labels = {"all": "ceiling", "few_shot": "few target labels", "propagated": "propagated labels"}
+    if config.labels.name in by_labels:
+        return by_labels[config.labels.name]
+    align = config.align.name
+    if align != "none":
+        return next(name for name, aligned in _ALIGNED.items() if align in aligned or name == "other alignment")
+    if config.after.name == "cross_stain_agreement":
+        return "serial sections"
+    if config.after.name != "none":
+        return "at test time"
+    if config.view.name != "rgb":
+        return "colour views"
+    if any(part.name != "geometry" for part in config.augment):
+        return "augmentation"
+    return "baseline" if config.norm.name == "shared" else "batch statistics"
+
+
+def _piece(kind: str, name: str, file: Path, near: str | Path | None) -> Entry:
     raw = load_piece(kind, name, near)
     description = " ".join(str(raw.get("description", "")).split())
     return Entry(name, description, reference=str(raw.get("reference", "")), file=file)
@@ -77,7 +194,7 @@ def _parts() -> list[Entry]:
     from stainda.strategies import PARTS
 
     return [
-        Entry(name, part.summary(), parts=kind, reference=part.reference)
+        Entry(name, part.summary(), parts=kind, reference=part.reference, family=kind)
         for kind, parts in PARTS.items()
         for name, part in sorted(parts.items())
     ]

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from stainda.cohort import Rotation
 from stainda.config import StudyConfig
+from stainda.registration import registration_standing
+from stainda.study.answerable import refuse_unanswerable
 from stainda.study.budget import Budget, budgets
 from stainda.study.checks import plan_rotations
+from stainda.study.environment import free_cores
+from stainda.study.estimate import StageTime, estimate_stages
 from stainda.study.folder import RunFolder
 
 JOB_SECONDS = 3.0
@@ -32,12 +36,18 @@ class Plan:
         slides: annotated slides that each training is scored on, by rotation.
         cpu_seconds: about what all trainings take on this machine's CPU, registration and patches not counted;
             ``None`` where the size of the slides is not known before they are opened.
+        notes: what the study cannot answer, and what was matched or is doubted, one sentence each.
+        stages: about how long every stage takes here, with what that rests on.
+        registration: which blocks are registered here or elsewhere already; empty for a phantom that is not made yet.
     """
 
     rotations: tuple[Rotation, ...]
     budgets: list[Budget]
     slides: dict[str, int]
     cpu_seconds: float | None
+    stages: list[StageTime] = field(default_factory=list)
+    registration: str = ""
+    notes: tuple[str, ...] = ()
 
     @property
     def jobs(self) -> int:
@@ -60,11 +70,41 @@ def plan_study(config: StudyConfig, out: str | Path | None = None) -> Plan:
         check(build(strategy), config)
     folder = RunFolder(Path(out) if out is not None else Path("runs") / config.study)
     found = plan_rotations(config, StudyRun(config, folder).manifest())
+    notes = refuse_unanswerable(config, found)
     costs = budgets(config, len(found))
     slides = {one.name: len(sections_to_score(one.cohort, one.roles)) for one in found}
-    pixels = _pixels_of_a_slide(config, found[0])
-    seconds = None if pixels is None else _cpu_seconds(config, costs, slides, pixels)
-    return Plan(found, costs, slides, seconds)
+    seconds = _training_seconds(config, found, costs, slides)
+    stages = expected_stages(config, found, costs, folder, seconds)
+    registration = ""
+    if config.phantom is None or StudyRun(config, folder).manifest().is_file():
+        registration = registration_standing(found[0].cohort, config.registration, folder.root).sentence
+    return Plan(found, costs, slides, seconds, stages, registration, tuple(notes))
+
+
+def expected_stages(
+    config: StudyConfig,
+    rotations: tuple[Rotation, ...],
+    costs: list[Budget],
+    folder: RunFolder,
+    training_seconds: float | None = None,
+) -> list[StageTime]:
+    """About how long every stage takes; the trainings are timed where ``training_seconds`` is not given."""
+    from stainda.study.compare import sections_to_score
+
+    if training_seconds is None:
+        slides = {one.name: len(sections_to_score(one.cohort, one.roles)) for one in rotations}
+        training_seconds = _training_seconds(config, rotations, costs, slides)
+    return estimate_stages(
+        config, rotations[0].cohort, [one.roles for one in rotations], folder, config.workers or free_cores(),
+        sum(one.jobs for one in costs), training_seconds,
+    )  # fmt: skip
+
+
+def _training_seconds(
+    config: StudyConfig, rotations: tuple[Rotation, ...], costs: list[Budget], slides: dict[str, int]
+) -> float | None:
+    pixels = _pixels_of_a_slide(config, rotations[0])
+    return None if pixels is None else _cpu_seconds(config, costs, slides, pixels)
 
 
 def _pixels_of_a_slide(config: StudyConfig, rotation: Rotation) -> float | None:

@@ -96,9 +96,11 @@ def summarise_records(config: StudyConfig, folder: RunFolder) -> None:
     import pandas as pd
 
     from stainda.evaluation import read_records, summarise
+    from stainda.report.run import with_earlier_strategies
 
     check_gathered(folder)
     trials = pd.read_csv(folder.root / "trials.csv", dtype={"job": str})
+    config = with_earlier_strategies(config, trials, folder.root)
     records = read_records(folder.root / "records.parquet")
     with whole_file(folder.root / "results.csv") as aside:
         summarise(records, trials, config, pd.read_csv(folder.root / "unsupervised.csv")).to_csv(aside, index=False)

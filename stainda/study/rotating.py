@@ -10,7 +10,6 @@ from __future__ import annotations
 import csv
 import logging
 import os
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,14 +19,16 @@ from stainda.cohort import Roles, Rotation, cannot_teach
 from stainda.cohort.manifest import write_manifest
 from stainda.config import StudyConfig
 from stainda.errors import StaindaError
-from stainda.files import ASIDE, whole_file, write_csv
+from stainda.files import ASIDE, link_or_copy, write_csv
 from stainda.names import file_name
 from stainda.progress import Progress
+from stainda.study.answerable import refuse_unanswerable
 from stainda.study.budget import budget_sentences, budgets, write_budget
 from stainda.study.checks import plan_rotations
 from stainda.study.combining import ROTATION_COLUMNS, combine
 from stainda.study.folder import STAGES, RunFolder
 from stainda.study.gather import COHORT_COLUMNS, gather_cohort
+from stainda.study.heartbeat import in_stage
 from stainda.study.run import StudyRun
 
 logger = logging.getLogger("stainda")
@@ -49,9 +50,12 @@ class RotatingStudy:
         """
         self.base.prepare()
         found = plan_rotations(self.config, self.base.manifest())  # before a phantom is made
+        for note in refuse_unanswerable(self.config, found):
+            self.progress.message(f"note: {note}")
         _check_folders(found)
         costs = budgets(self.config, len(found))
         write_budget(costs, self.folder)
+        self.base.expect(found, costs)
         self.progress.message(f"{len(found)} rotations: {', '.join(one.name for one in found)} (rotations.csv)")
         for sentence in budget_sentences(costs, self.config.baseline):
             self.progress.message(sentence)
@@ -96,7 +100,8 @@ class RotatingStudy:
     def _timed(self, stage: str, function: Callable[[], None]) -> None:
         started = time.monotonic()
         logger.info("stage %s", stage)
-        function()
+        with in_stage(self.progress, stage):
+            function()
         self.seconds[stage] = time.monotonic() - started
 
     def _gather(self, found: Sequence[Rotation]) -> None:
@@ -133,6 +138,11 @@ class RotatingStudy:
         if self.config.protocol.scheme == "all_pairs":
             for name in cannot_teach(found[0].cohort):
                 rows.append({"rotation": name, "state": "left out", "reason": "none of its sections is annotated"})
+        mine = {file_name(one.name) for one in found}
+        for path in sorted((self.folder.root / "rotations").glob("*/study.yaml")):
+            if path.parent.name not in mine:
+                reason = "an earlier call made it; the protocol no longer has it, so it is in no number"
+                rows.append({"rotation": path.parent.name, "state": "left out", "reason": reason})
         write_csv(self.folder.root / "rotations.csv", rows, ROTATION_COLUMNS)
 
 
@@ -160,6 +170,7 @@ class RotationRun(StudyRun):
         }  # fmt: skip
         super().__init__(config.model_copy(update=changes), folder, progress)
         self.root, self.rotation, self.first = root, rotation, first
+        self.rotation_name = rotation.name
         self.cohort, self.roles = rotation.cohort, rotation.roles
 
     def gather(self) -> None:
@@ -222,15 +233,7 @@ def _share_file(source: Path, target: Path, link: bool = True) -> None:
         here, there = target.stat(), source.stat()
         if target.samefile(source) or (here.st_size, here.st_mtime_ns) == (there.st_size, there.st_mtime_ns):
             return
-    with whole_file(target) as aside:
-        if link:
-            try:
-                aside.unlink()
-                aside.hardlink_to(source)
-                return
-            except OSError:  # another file system, or one without hard links
-                pass
-        shutil.copy2(source, aside)
+    link_or_copy(source, target, link)
 
 
 def _check_folders(found: Sequence[Rotation]) -> None:

@@ -18,6 +18,7 @@ from stainda.names import file_name
 from stainda.progress import SILENT, Progress
 from stainda.study.environment import describe, free_cores
 from stainda.study.folder import STAGES, RunFolder
+from stainda.study.heartbeat import RunProgress, in_stage
 
 Stage = Literal["cohort", "register", "propagate", "patches", "train", "evaluate", "report"]
 
@@ -50,17 +51,19 @@ def run_study(
     if until not in STAGES:
         raise ConfigError(f"unknown stage {until!r}", remedy=did_you_mean(until, STAGES))
     folder = RunFolder(Path(out) if out is not None else Path("runs") / config.study)
-    run = StudyRun(config, folder, progress)
-    with folder.locked(), _log_to(folder.log):
+    stages = STAGES[: STAGES.index(until) + 1]
+    with folder.locked(), _log_to(folder.log), RunProgress(folder.root, progress, stages) as progress:
+        run = StudyRun(config, folder, progress)
         remove_unfinished(folder.root)
         if config.protocol.rotates:
             from stainda.study.rotating import RotatingStudy
 
             RotatingStudy(config, folder, progress).run(until)
             return folder.root
+        _set_rotations_aside(folder, progress)
         run.prepare()
         run.plan()
-        for stage in STAGES[: STAGES.index(until) + 1]:
+        for stage in stages:
             run.do(stage)
     return folder.root
 
@@ -74,6 +77,8 @@ class StudyRun:
         cohort: the sections with their splits (after the first stage).
         roles: which domains teach and which are tested.
     """
+
+    rotation_name = ""
 
     def __init__(self, config: StudyConfig, folder: RunFolder, progress: Progress = SILENT) -> None:
         self.config, self.folder, self.progress = config, folder, progress
@@ -92,14 +97,26 @@ class StudyRun:
 
     def plan(self) -> None:
         """Check every strategy against the sections, and say what each may spend, before a phantom is made."""
+        from stainda.study.answerable import refuse_unanswerable
         from stainda.study.budget import budget_sentences, budgets, write_budget
         from stainda.study.checks import plan_rotations
 
-        plan_rotations(self.config, self.manifest())
+        found = plan_rotations(self.config, self.manifest())
+        for note in refuse_unanswerable(self.config, found):
+            self.progress.message(f"note: {note}")
         costs = budgets(self.config)
+        self.expect(found, costs)
         write_budget(costs, self.folder)
         for sentence in budget_sentences(costs, self.config.baseline):
             self.progress.message(sentence)
+
+    def expect(self, rotations: Any, costs: Any) -> None:
+        """Write down about how long each stage takes, for ``stainda status``."""
+        from stainda.study.plan import expected_stages
+
+        if isinstance(self.progress, RunProgress):
+            found = expected_stages(self.config, rotations, costs, self.folder)
+            self.progress.expect({one.stage: one.seconds for one in found})
 
     def do(self, stage: str) -> None:
         started = time.monotonic()
@@ -113,7 +130,8 @@ class StudyRun:
             "evaluate": self.evaluate,
             "report": self.report,
         }
-        stages[stage]()
+        with in_stage(self.progress, stage, self.rotation_name):
+            stages[stage]()
         seconds = time.monotonic() - started
         logger.info("stage %s took %.1f s", stage, seconds)
         self.folder.record_stage(stage, seconds)
@@ -262,8 +280,15 @@ class StudyRun:
     def report(self) -> None:
         from stainda.report import make_report
 
-        page = make_report(self.folder.root)
-        self.progress.message(f"report: {page}")
+        make_report(self.folder.root, self.progress)
+
+
+def _set_rotations_aside(folder: RunFolder, progress: Progress) -> None:
+    """A run directory whose earlier study rotated is a plain one from now on; its rotations stay, the page tells."""
+    path = folder.root / "rotations.csv"
+    if path.is_file():
+        path.replace(folder.root / "earlier_rotations.csv")
+        progress.message("the study no longer rotates: the rotations of earlier calls are kept, and not reported")
 
 
 @contextmanager

@@ -186,6 +186,18 @@ class StrategySearch:
         return dict(sorted(found.items()))
 
 
+def stored_trials(storage: str) -> dict[str, tuple[int, dict[str, Any]]]:
+    """Index and settings of every trial in a storage, by the name of its job."""
+    found: dict[str, tuple[int, dict[str, Any]]] = {}
+    with _quiet_optuna() as optuna:
+        for name in optuna.study.get_all_study_names(storage=storage):
+            for trial in optuna.load_study(study_name=name, storage=storage).get_trials(deepcopy=False):
+                about = trial.user_attrs
+                if "job" in about and "index" in about:
+                    found[str(about["job"])] = (int(about["index"]), dict(about.get("params") or {}))
+    return found
+
+
 def sqlite_address(path: Path) -> str:
     return f"sqlite:///{path.resolve()}"
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import csv
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
 
 from stainda.files import write_csv
 from stainda.study.folder import RunFolder
@@ -12,14 +15,17 @@ IMPORTANCE_COLUMNS = ("strategy", "setting", "importance", "n_trials", "note")
 SLICE_COLUMNS = ("strategy", "trial", "setting", "value", "score", "second_score")
 
 
-def write_search_tables(folder: RunFolder, searches: Mapping[str, StrategySearch]) -> None:
-    """Write ``search/importance.csv`` and ``search/slices.csv``.
+def write_search_tables(
+    folder: RunFolder, searches: Mapping[str, StrategySearch], earlier: Collection[str] = ()
+) -> None:
+    """Write ``search/importance.csv`` and ``search/slices.csv``; rows of the strategies ``earlier`` stay as they are.
 
     ``importance`` is the share of the variance of the first objective that a setting explains (fANOVA), by strategy;
     the scores are those on source validation that the search itself saw. Trials that were pruned or failed are in
     neither table.
     """
-    importance, slices = [], []
+    importance: list[dict[str, Any]] = []
+    slices: list[dict[str, Any]] = []
     for strategy, search in searches.items():
         complete = search.completed()
         found = search.importances()
@@ -42,5 +48,14 @@ def write_search_tables(folder: RunFolder, searches: Mapping[str, StrategySearch
                         "second_score": round(trial.values[1], 6) if len(trial.values) > 1 else None,
                     }
                 )  # fmt: skip
-    write_csv(folder.root / "search" / "importance.csv", importance, IMPORTANCE_COLUMNS)
-    write_csv(folder.root / "search" / "slices.csv", slices, SLICE_COLUMNS)
+    tables = (("importance.csv", importance, IMPORTANCE_COLUMNS), ("slices.csv", slices, SLICE_COLUMNS))
+    for name, rows, columns in tables:
+        path = folder.root / "search" / name
+        write_csv(path, [*rows, *_rows_of(path, earlier)], columns)
+
+
+def _rows_of(path: Path, strategies: Collection[str]) -> list[dict[str, str]]:
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as stream:
+        return [row for row in csv.DictReader(stream) if row["strategy"] in strategies]

@@ -2,19 +2,104 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stainda import names
 from stainda.cohort import Cohort, read_manifest
 from stainda.config import PropagationConfig, RegistrationConfig
-from stainda.errors import SlideError, StaindaError
+from stainda.config.load import validated
+from stainda.errors import SlideError, StaindaError, did_you_mean
 from stainda.progress import SILENT, Progress
 from stainda.study.environment import free_cores
 from stainda.study.folder import RunFolder
+from stainda.study.gather import write_cohort
+from stainda.study.inputs import is_study
+from stainda.study.run import run_study
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+def register(
+    given: str | Path,
+    out: str | Path | None = None,
+    changes: Mapping[str, Any] | None = None,
+    *,
+    data: str | Path | None = None,
+    workers: int | None = None,
+    progress: Progress = SILENT,
+) -> tuple[Path, pd.DataFrame]:
+    """Register the sections of a study or of a manifest.
+
+    Args:
+        given: a study file, whose settings and run directory are used, or a manifest.
+        out: the run directory; needed with a manifest.
+        changes: settings of :class:`~stainda.config.RegistrationConfig` by name, also instead of the study's.
+
+    Returns:
+        The run directory, and the table of ``registration/quality.csv``.
+
+    Raises:
+        StaindaError: neither a study nor a manifest, no run directory, or a stage's own error.
+    """
+    import pandas as pd
+
+    changes = dict(changes or {})
+    if is_study(given):
+        root = run_study(
+            given, out, overrides=_overrides("registration", changes, workers), data=data, until="register",
+            progress=progress,
+        )  # fmt: skip
+        return root, pd.read_csv(root / "registration" / "quality.csv")
+    config = validated(RegistrationConfig, changes, "stainda register")
+    root = _needed(out, given)
+    return root, register_manifest(given, root, config, data=data, workers=workers, progress=progress)
+
+
+def propagate(
+    given: str | Path,
+    out: str | Path | None = None,
+    changes: Mapping[str, Any] | None = None,
+    *,
+    data: str | Path | None = None,
+    progress: Progress = SILENT,
+) -> tuple[Path, pd.DataFrame]:
+    """Carry annotations across the sections of a study or of a manifest that is registered; arguments as in
+    :func:`register`, with settings of :class:`~stainda.config.PropagationConfig`.
+
+    Returns:
+        The run directory, and the table of ``annotations/propagation.csv``; of a study that rotates, of all rotations.
+    """
+    import pandas as pd
+
+    changes = dict(changes or {})
+    if is_study(given):
+        root = run_study(
+            given, out, overrides=_overrides("propagation", changes), data=data, until="propagate", progress=progress
+        )
+        tables = sorted(root.glob("annotations/propagation.csv")) or sorted(
+            root.glob("rotations/*/annotations/propagation.csv")
+        )
+        return root, pd.concat([pd.read_csv(table) for table in tables], ignore_index=True)
+    config = validated(PropagationConfig, changes, "stainda propagate")
+    root = _needed(out, given)
+    return root, propagate_manifest(given, root, config, data=data, progress=progress)
+
+
+def _overrides(section: str, changes: Mapping[str, Any], workers: int | None = None) -> list[str]:
+    found = [f"{section}.{name}={json.dumps(value)}" for name, value in changes.items()]
+    return found if workers is None else [*found, f"workers={workers}"]
+
+
+def _needed(out: str | Path | None, manifest: str | Path) -> Path:
+    if out is None:
+        raise StaindaError(
+            "a manifest names no run directory", file=manifest, remedy=f"Give one: --out runs/{names.stem(manifest)}"
+        )
+    return Path(out)
 
 
 def register_manifest(
@@ -51,12 +136,15 @@ def propagate_manifest(
 ) -> pd.DataFrame:
     """Carry the annotations of a registered manifest to the other sections; returns ``annotations/propagation.csv``.
 
+    ``cohort.csv`` is written too, so that the result can be reviewed.
+
     Raises:
-        StaindaError: nothing is registered in ``out``, or no section (of the wanted stains) is annotated.
+        StaindaError: nothing is registered in ``out``, no section (of the wanted stains) is annotated, or none has a
+            shape of the wanted classes.
     """
     import pandas as pd
 
-    from stainda.registration import propagate
+    from stainda.registration import propagate as propagate_shapes
     from stainda.registration.decisions import apply_decisions, sentence
 
     config = config or PropagationConfig()
@@ -82,10 +170,24 @@ def propagate_manifest(
         )
     with folder.locked():
         shapes = _own_shapes(cohort, folder, progress)
-        propagate(cohort, shapes, folder.registration, config, sources, folder.root, progress=progress)
+        _check_classes(config, {slide: shapes[slide] for slide in sources}, manifest)
+        propagate_shapes(cohort, shapes, folder.registration, config, sources, folder.root, progress=progress)
+        write_cohort(cohort, sources, shapes, folder)
         if told := sentence(apply_decisions(folder.root, shapes), folder.root):
             progress.message(told)
     return pd.read_csv(folder.annotations / "propagation.csv")
+
+
+def _check_classes(config: PropagationConfig, shapes: Mapping[str, Any], manifest: str | Path) -> None:
+    """Refuse classes of which no source has a shape."""
+    from stainda.annotations import class_key
+
+    there = sorted({str(name) for table in shapes.values() for name in table["class"]})
+    for name in config.classes:
+        if class_key(name) not in map(class_key, there):
+            raise StaindaError(
+                f"no annotated section has a shape of class {name!r}", file=manifest, remedy=did_you_mean(name, there)
+            )
 
 
 def _own_shapes(cohort: Cohort, folder: RunFolder, progress: Progress) -> dict[str, Any]:
@@ -109,7 +211,7 @@ def _own_shapes(cohort: Cohort, folder: RunFolder, progress: Progress) -> dict[s
     return shapes
 
 
-def report_run(folder: str | Path, *, pdf: bool = False) -> Path:
+def report_run(folder: str | Path, *, pdf: bool = False, progress: Progress = SILENT) -> Path:
     """Make ``results.csv`` and the page of a run again from its records, in one analysis; returns the page."""
     from stainda.report import make_report
     from stainda.study.combining import combine, is_rotating, read_turns
@@ -122,12 +224,12 @@ def report_run(folder: str | Path, *, pdf: bool = False) -> Path:
         with run.locked():
             for turn in read_turns(run.root):
                 if (turn.folder.root / "records.parquet").is_file():
-                    report_run(turn.folder.root, pdf=pdf)
+                    report_run(turn.folder.root, pdf=pdf, progress=progress)
             combine(run.root)
-            return make_report(run.root, pdf=pdf)
+            return make_report(run.root, progress, pdf=pdf)
     with run.locked():
         check_gathered(run)
-        return make_report(run.root, pdf=pdf)
+        return make_report(run.root, progress, pdf=pdf)
 
 
 def predict_slides(

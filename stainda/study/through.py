@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from stainda.cohort import Cohort, Roles, Section
 from stainda.config import StudyConfig
 from stainda.errors import RegistrationError, SlideError
-from stainda.files import stable_hash, whole_file, write_csv, write_text
+from stainda.files import fingerprint, stable_hash, whole_file, write_csv, write_text
 from stainda.names import file_name
 from stainda.progress import SILENT, Progress
 from stainda.study.folder import RunFolder
@@ -225,9 +225,11 @@ def _trainings(config: StudyConfig, folder: RunFolder) -> dict[str, str]:
     """The first training of the chosen setting of every strategy that learns from no target label."""
     import pandas as pd
 
+    from stainda.report.run import with_earlier_strategies
     from stainda.strategies import build
 
     trials = pd.read_csv(folder.root / "trials.csv", dtype={"job": str})
+    config = with_earlier_strategies(config, trials, folder.root)
     rows = trials[trials["chosen"].astype(bool) & (trials["state"] == "complete")].sort_values("seed", kind="stable")
     first = rows.drop_duplicates("strategy").set_index("strategy")["job"]
     return {
@@ -282,11 +284,10 @@ def _key(
     slides = []
     for sections in blocks.values():
         for one in sections:
-            state = one.path.stat() if one.path.is_file() else None
             drawn = folder.own / f"{file_name(one.slide)}.geojson"
             truth = stable_hash(drawn.read_text(encoding="utf-8")) if drawn.is_file() else ""
             about = [one.slide, one.patient, one.section, one.stain, one.centre, one.split, one.mpp, truth]
-            slides.append([*about, None if state is None else [state.st_size, state.st_mtime_ns]])
+            slides.append([*about, fingerprint(one.path)])
     jobs = {name: [job, (folder.job(job) / "done").read_text(encoding="utf-8")] for name, job in trainings.items()}
     settings = {name: block.settings for name, block in placed.items()}
     least = [config.task.min_object_um2, config.task.min_object_px]

@@ -28,7 +28,12 @@ _CONFIGS: dict[str, type[BaseModel]] = {
 }  # fmt: skip
 
 
-ALGORITHM = 2
+_OF_OUTLINES = (
+    "min_object_um2", "min_object_px", "split_touching", "stride", "objects", "object_um", "object_px",
+)  # fmt: skip
+"""Settings of a task that are read when slides are predicted, and not in training."""
+
+ALGORITHM = 3
 """Raised whenever the same settings come to train to other weights: jobs of older code are not taken for new ones."""
 
 
@@ -43,7 +48,8 @@ class Job:
         sources, targets: domain names, as ``cohort.resolve_roles`` gives them.
         seed: of the network's start, the batches and the augmentation; strategies with the same seed start from the
             same weights and see the same source batches.
-        store_key: names the patch store (its hash), so that other patches make another job.
+        data_key: hash of the patches and labels that this training may see (``TrainingData.key``): others make another
+            job, and what is hidden from it does not.
         domain_keys: columns of the manifest that make a domain.
     """
 
@@ -57,7 +63,7 @@ class Job:
     sources: tuple[str, ...]
     targets: tuple[str, ...]
     seed: int
-    store_key: str = ""
+    data_key: str = ""
     domain_keys: tuple[str, ...] = ("stain", "centre")
 
     def settings(self) -> dict[str, Any]:
@@ -72,19 +78,32 @@ class Job:
 
     @property
     def hash(self) -> str:
-        """Name of the job's folder. Prose, search ranges, device and threads do not change it; other weights to start
-        from, or another :data:`ALGORITHM`, do."""
+        """Name of the job's folder: what decides the weights that come out.
+
+        Prose, the study's name, search ranges, device, threads, how patches are chosen (the patches themselves are in
+        ``data_key``), who else is in the protocol and how outlines are made of probabilities do not change it; other
+        weights to start from, or another :data:`ALGORITHM`, do.
+        """
         values = self.settings()
+        del values["study"]
         for key in ("title", "description", "reference", "space"):
             values["strategy"].pop(key)
         for key in ("device", "threads"):
             values["training"].pop(key)
         for key in ("description", "reference"):
-            values["model"].pop(key, None)
-            values["task"].pop(key, None)
+            values["model"].pop(key)
+        for key in (*_OF_OUTLINES, "name", "description"):
+            values["task"].pop(key)
+        values["patches"] = {key: values["patches"][key] for key in ("size", "mpp", "downsample")}
+        values["protocol"] = values["protocol"]["visible"]
         if self.model.weights is not None and self.model.weights.is_file():
             values["model"]["weights"] = hashlib.sha256(self.model.weights.read_bytes()).hexdigest()
         return stable_hash([ALGORITHM, values])
+
+    def of_prediction(self) -> list[Any]:
+        """What decides predictions on a slide and the names they are stored under, beside the trained weights."""
+        task = self.task.model_dump(mode="json")
+        return [self.study, self.patches.min_tissue, {key: task[key] for key in _OF_OUTLINES}]
 
     @classmethod
     def from_settings(cls, values: dict[str, Any], source: str | Path = "settings") -> Job:

@@ -154,12 +154,13 @@ def need_answers(found: Sorted, asked: int, what: str, config: TaskConfig) -> No
         raise TrainingError(
             f"none of the {asked} {what} patches has {words} over {config.covered:.0%} of {side}",
             remedy="Lower task.centre to what an object covers, or make patches.size fit the objects; check the "
-            "annotations of the source domains and task.classes",
+            "annotations of the source domains, their pixel sizes (the manifest's column mpp) and task.classes",
         )
     if found.has_object.all():
         raise TrainingError(
             f"none of the {asked} {what} patches is free of {words} in {side}",
-            remedy="Raise patches.negatives_per_object, or task.clear",
+            remedy="Raise patches.negatives_per_object, or task.clear. Where patches are smaller than objects, "
+            "check the pixel sizes (the manifest's column mpp)",
         )
 
 

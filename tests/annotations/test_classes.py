@@ -8,8 +8,10 @@ import shapely
 from stainda.annotations import (
     IGNORE,
     ClassMap,
+    class_key,
     convert_annotations,
     make_shapes,
+    matched_classes,
     rasterise,
     read_class_table,
     read_shapes,
@@ -68,11 +70,11 @@ def test_a_rule_for_a_centre_or_format_goes_before_one_for_all(tmp_path):
 
 def test_unknown_classes_are_told_with_the_nearest_name():
     table = ClassMap.of({"Glom": "glomerulus"}, known=["glomerulus", "tubule"])
-    _, rows = table.apply(boxes("Glomerulis", "Tubules", "xyz", "xyz", ""))
+    _, rows = table.apply(boxes("Glomerulis", "Tubulez", "xyz", "xyz", ""))
     assert unknown_classes([*rows, *rows]) == [
         "(no class) (2 shapes)",
         "Glomerulis (2 shapes, perhaps 'glomerulus')",
-        "Tubules (2 shapes, perhaps 'tubule')",
+        "Tubulez (2 shapes, perhaps 'tubule')",
         "xyz (4 shapes)",
     ]
 
@@ -101,3 +103,41 @@ def test_a_wrong_table_says_what_is_wrong(text, reason, tmp_path):
     (tmp_path / "map.csv").write_text(text)
     with pytest.raises(AnnotationError, match=reason):
         read_class_table(tmp_path / "map.csv")
+
+
+@pytest.mark.parametrize(
+    ("drawn", "asked"),
+    [
+        ("Glomerulus", "glomerulus"), ("glomeruli", "glomerulus"), ("GLOMERULUS", "glomerulus"),
+        ("Glomerulus ", "glomerulus"), ("Nuclei", "nucleus"), ("nucleus", "Nuclei"), ("tubules", "tubule"),
+        ("Tubuli", "tubulus"), ("Papillae", "papilla"), ("arteries", "artery"), ("Vessel lumen", "vessel_lumen"),
+        ("vessel lumina", "vessel_lumen"), ("Mitoses", "mitosis"), ("Casts", "cast"), ("Sclerotic-Glomeruli",
+        "sclerotic glomerulus"), ("boxes", "box"), ("Septa", "septum"), ("Adenomata", "adenoma"),
+    ],
+)  # fmt: skip
+def test_a_class_is_matched_in_any_case_and_number(drawn, asked):
+    assert ClassMap.of({}, known=["other", asked]).becomes(drawn) == (asked, "matched")
+    assert ClassMap.of({asked: "target"}).becomes(drawn) == ("target", "mapped"), "so is the old name of a rule"
+    assert ClassMap.of({"xyz": drawn}, known=[asked]).becomes("xyz") == (asked, "mapped"), "and the new one"
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("glomerulus", "tubule"), ("artery", "arteriole"), ("nucleus", "nucleolus"), ("cast", "cas"), ("mass", "mas")],
+)
+def test_different_things_stay_apart(one, other):
+    assert class_key(one) != class_key(other)
+    assert ClassMap.of({}, known=[one]).becomes(other) == (other, "unknown")
+
+
+def test_an_exact_name_goes_before_one_of_another_number():
+    table = ClassMap.of({}, known=["Tubule", "tubules"])
+    assert table.becomes("tubules") == ("tubules", "kept") and table.becomes("Tubule") == ("Tubule", "kept")
+
+
+def test_what_was_matched_is_told_with_its_count():
+    _, rows = ClassMap.of({}, known=["glomerulus"]).apply(boxes("Glomerulus", "Glomerulus", "glomeruli", "glomerulus"))
+    assert matched_classes(rows) == [
+        "'Glomerulus' is 'glomerulus' (2 shapes)",
+        "'glomeruli' is 'glomerulus' (1 shapes)",
+    ]

@@ -85,8 +85,8 @@ def _no_annotation(cohort):
 def _other_class(cohort):
     for row in rows_of(cohort):
         path = cohort.parent / row["annotations"]
-        path.write_text(path.read_text().replace('"glomerulus"', '"glomeruli"'))
-    return "no source section has an annotation of class 'glomerulus'", "Did you mean 'glomeruli'"
+        path.write_text(path.read_text().replace('"glomerulus"', '"glomerullus"'))
+    return "no source section has a shape of class 'glomerulus'", "Did you mean 'glomerullus'"
 
 
 def _empty_manifest(cohort):

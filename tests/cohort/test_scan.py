@@ -114,3 +114,66 @@ def test_the_better_of_two_files_is_taken_and_the_other_told(tmp_path):
         "P3_PAS_annotations.csv",
     ]
     assert any("P1_PAS.geojson was taken as its annotations, not P1_PAS.xml" in note for note in scan.notes)
+
+
+def _touch(folder, *names):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(name.encode())
+    return folder
+
+
+def test_a_block_that_every_laboratory_calls_b1_is_named_by_patient(tmp_path):
+    folder = _touch(tmp_path, *(f"2021-{n}_B1_0{s}_PAS.tif" for n in (14, 15, 16) for s in (3, 4)))
+    scan = find_sections(folder, "{patient}_{block}_{section}_{stain}.tif", centre="A")
+    assert {one.block for one in scan.sections} == {"2021-14_B1", "2021-15_B1", "2021-16_B1"}
+    assert any("'B1' alone is a block of 3 patients" in note for note in scan.notes)
+    assert len(read_manifest(write_manifest(scan.sections, folder / "manifest.csv"))) == 6
+
+
+def test_blocks_of_their_own_names_stay(folder):
+    scan = find_sections(folder, PATTERN, centre="A")
+    assert {one.block for one in scan.sections} == {"B1", "B7"} and not scan.notes
+
+
+def test_patients_counted_anew_at_each_centre_are_named_apart(tmp_path):
+    folder = _touch(tmp_path, *(f"{c}/{n:03d}_{s}_PAS.tif" for c in ("Aachen", "Bonn") for n in (1, 2) for s in (1, 2)))
+    scan = find_sections(folder, "{centre}/{patient}_{section}_{stain}.tif")
+    assert {one.patient for one in scan.sections} == {"Aachen_001", "Aachen_002", "Bonn_001", "Bonn_002"}
+    assert len({one.block for one in scan.sections}) == 4
+    assert any("one patient of two centres" in note for note in scan.notes)
+    assert len(read_manifest(write_manifest(scan.sections, folder / "manifest.csv"))) == 8
+
+
+def test_a_patient_whose_sections_were_shared_among_centres_stays_one(tmp_path):
+    folder = _touch(tmp_path, "Aachen/001_1_PAS.tif", "Bonn/001_2_PAS.tif")
+    scan = find_sections(folder, "{centre}/{patient}_{section}_{stain}.tif")
+    assert {one.patient for one in scan.sections} == {"001"}
+
+
+def test_one_centre_for_folders_of_two_is_suspected(tmp_path):
+    names = [f"Centre {c}/{c}{n}_1_PAS.tif" for c in "AB" for n in (1, 2)]
+    scan = find_sections(_touch(tmp_path / "two", *names), "{patient}_{section}_{stain}.tif", centre="A")
+    assert scan.centre_folders == ("Centre A", "Centre B")
+    named = find_sections(tmp_path / "two", "{centre}/{patient}_{section}_{stain}.tif")
+    assert named.centre_folders == () and {one.centre for one in named.sections} == {"Centre A", "Centre B"}
+    by_patient = _touch(tmp_path / "patients", *(f"P{n}/P{n}_{s}_PAS.tif" for n in (1, 2, 3) for s in (1, 2)))
+    scan = find_sections(by_patient, "{patient}_{section}_{stain}.tif", centre="A")
+    assert scan.centre_folders == (), "a folder for each patient is no centre"
+
+
+def test_an_ending_of_two_parts_is_one(tmp_path):
+    _touch(tmp_path, "P1_1_PAS.ome.tif", "P1_2_SR.ome.tif", "P1_3_HE.tif")
+    (tmp_path / "P1_1_PAS.geojson").write_text("{}")
+    (tmp_path / "P1_2_SR_landmarks.csv").write_text("id,x,y\n")
+    scan = find_sections(tmp_path, "{patient}_{section}_{stain}.ome.tif", centre="A")
+    assert [one.slide for one in scan.sections] == ["P1_1_PAS", "P1_2_SR"]
+    assert scan.sections[0].annotations == tmp_path / "P1_1_PAS.geojson"
+    assert scan.sections[1].landmarks == tmp_path / "P1_2_SR_landmarks.csv"
+    assert not scan.skipped, "P1_3_HE.tif has another ending"
+
+
+def test_any_ending_of_slides_but_no_other_file(tmp_path):
+    _touch(tmp_path, "P1_1_PAS.svs", "P1_2_SR.ndpi", "P1_3_HE.xlsx", "annotations/P1_1_PAS.tif")
+    scan = find_sections(tmp_path, "{patient}_{section}_{stain}.*", lambda _: [], centre="A")
+    assert {one.path.suffix for one in scan.sections} == {".svs", ".ndpi"}

@@ -343,3 +343,17 @@ def test_weights_are_the_confidence_near_objects_and_one_elsewhere(cohort, tmp_p
         halo = (labels == 0) & (weights[index] < 255)
         assert not halo.any() or near[halo].all()
     assert seen == {round(255 * one) for one in (0.9, 0.7, 0.8)}
+
+
+def test_what_a_wrong_pixel_size_causes_names_the_column(tmp_path):
+    """One slide is 480 pixels wide: at 0.01 µm a patch is wider than it, at 5 µm its pixels are enlarged."""
+    for name in ("tiny", "large"):
+        (tmp_path / name).mkdir()
+    grid = CONFIG.model_copy(update={"grid": True, "stride": 32, "min_tissue": 0.9})
+    tiny = write_cohort(tmp_path / "tiny", mpp=0.01)
+    with pytest.raises(AnnotationError, match=r"no place for a patch of 3200 level-0 pixels.*column mpp"):
+        build(tiny, tmp_path / "p", config=grid)
+    large = write_cohort(tmp_path / "large", mpp=5.0)
+    store = build(large, tmp_path / "p")
+    reasons = [note["reason"] for note in store.meta["notes"] if note["kind"] == "all"]
+    assert reasons and all("enlarged 5.0 times" in one and "column mpp" in one for one in reasons)

@@ -58,7 +58,6 @@ def test_nothing_else_can_be_reached(store, rule, visible):
         *({"oracle"} if rule == "all" else set()),
     }
     may_look = may_learn | ({"unlabelled"} if visible == "targets" else set())
-    may_look |= {"propagated"} if rule == "all" and visible == "targets" else set()
     for index, kind in enumerate(store.table["kind"]):
         for ask, allowed in ((data.labels, may_learn), (data.target_labels, may_learn), (data.images, may_look)):
             if kind in allowed:

@@ -42,6 +42,21 @@ def test_each_fault_of_a_placement_is_named(change, words) -> None:
     assert words in str(gates.refuse_placement(replace(GOOD, **change)))
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"scale": 1.6, "mpp": (0.25, 0.5)}, "section 0.25, reference 0.5 µm per pixel. One of them is probably wrong"),
+        ({"scale": 4.24, "expected_scale": None, "mpp": (None, 0.5)}, "4.24 times that of equal magnification"),
+        ({"scale": 4.24, "expected_scale": None, "mpp": (None, 0.5)}, "The pixel size of the section is not known"),
+        ({"scale": 4.24, "expected_scale": None, "mpp": (0.5, None)}, "The pixel size of the reference is not known"),
+        ({"scale": 4.24, "expected_scale": None}, "The pixel size of both sections is not known"),
+    ],
+)
+def test_an_implausible_scale_names_the_pixel_size_and_its_column(change, words) -> None:
+    reason = str(gates.refuse_placement(replace(GOOD, **change)))
+    assert words in reason and reason.endswith("the manifest's column mpp")
+
+
 def test_a_section_laid_by_ourselves_must_prove_itself_by_its_structures() -> None:
     assert gates.refuse_unproven(independent=True, significance=4.5) is None
     assert "laid on the reference first" in str(gates.refuse_unproven(independent=False, significance=4.5))

@@ -178,7 +178,7 @@ def _draw_section(folder: Path, row: dict, rng) -> None:
         part = image if name == "thumbnails" else image.crop((60, 60, 60 + 480, 60 + 480))
         part.resize((size, size)).save(folder / name / f"{row['slide']}.jpg", quality=80)
     fields = folder / "fields" / "fields.csv"
-    line = f"{row['slide']},60,60,320,320,1.5\n"
+    line = f'"{row["slide"]}",60,60,320,320,1.5\n'
     text = fields.read_text() if fields.exists() else "slide,x,y,width,height,downsample\n"
     fields.write_text(text + line)
     _geojson(folder / "annotations" / "own" / f"{row['slide']}.geojson", _centres(row))

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
+from long_names import long_run
 from make_run import make_run
+from matplotlib.figure import Figure
 from matplotlib.text import Text
+from overlaps import faults, touches_the_axis
 
 from stainda.errors import StaindaError
-from stainda.evaluation import bland_altman, froc, ranked_at, read_records
-from stainda.report import catalogue, make_plot, plot, save_plot, view
-from stainda.report.evidence_figures import froc_steps
+from stainda.evaluation import Ranked, bland_altman, froc, ranked_at, read_records
+from stainda.report import catalogue, comparison_figures, make_plot, plot, save_plot, view
+from stainda.report.comparing import compare_runs
+from stainda.report.evidence_figures import free_response, froc_steps
 from stainda.report.figures import apart
 from stainda.report.kinds_of_evidence import detection_table, evidence_rows, patient_pairs
 from stainda.report.kinds_of_scores import worst_rows
 from stainda.report.kinds_of_search import regret_table
+from stainda.report.rotations_figures import sources_to_targets
 from stainda.report.search_tables import importance_table
-from stainda.report.study_view import NotDrawable
+from stainda.report.study_view import NotDrawable, View, axis_limits
 
 NAMES = ("source_only", "macenko", "dann", "oracle")
 
@@ -51,6 +57,89 @@ def test_every_kind_is_legible_and_says_how_many_it_is_made_of(seen, kind):
             assert box.x0 >= -2 and box.y0 >= -2 and box.x1 <= width + 2 and box.y1 <= height + 2, "text is cut off"
             for axis in (place.xaxis, place.yaxis):
                 _tick_labels_stand_apart(axis)
+
+
+@pytest.mark.parametrize("kind", [name for name, _ in catalogue()])
+def test_no_words_of_any_kind_lie_over_each_other(seen, kind):
+    assert faults(make_plot(seen, kind).figure) == []
+
+
+@pytest.fixture(scope="module")
+def long(tmp_path_factory):
+    return view(long_run(tmp_path_factory.mktemp("long") / "run"))
+
+
+@pytest.mark.parametrize("kind", [name for name, _ in catalogue()])
+def test_long_names_of_twelve_domains_lie_over_nothing(long, kind):
+    assert len([*long.analysis.sources, *long.analysis.targets]) == 12
+    made = make_plot(long, kind)
+    assert faults(made.figure) == []
+    if kind == "worst_domain":
+        place = made.figure.axes[0]
+        names = [text for text in place.texts if text.get_text().strip()]
+        assert len(names) == 5 and not any(touches_the_axis(place, text) for text in names)
+
+
+def test_long_names_in_the_matrices_of_rotations_and_of_several_studies(long):
+    domains = [*long.analysis.sources, *long.analysis.targets]
+    rows = {f"from_{name}": f"from {name}" for name in domains[:4]}
+    pairs = pd.DataFrame(
+        [
+            {"strategy": name, "rotation": rotation, "domain": domain, "role": "target", "mean": 0.5}
+            for name in ("source_only", "oracle")
+            for rotation in rows
+            for domain in domains
+        ]
+    )
+    drawn = sources_to_targets(pairs, ("source_only", "oracle"), long.look, rows, domains, "Dice", (0.0, 1.0))
+    assert faults(drawn) == []
+    found = compare_runs(
+        [long.run.folder, shutil.copytree(long.run.folder, long.run.folder.with_name("another study"))]
+    )
+    for make in (comparison_figures.studies, comparison_figures.paired):
+        figure, _, _ = make(found, "95 %")
+        assert faults(figure) == []
+    figure, _, _ = comparison_figures.source_to_target(found)
+    assert faults(figure) == []
+
+
+@pytest.mark.parametrize("kind", [name for name, _ in catalogue() if name != "gap_closed"])
+def test_strategies_that_a_figure_leaves_out_are_counted_in_its_caption(seen, kind, monkeypatch):
+    left = []
+
+    def few(self, names, most, measure="dice"):
+        present = self.look.present(names)
+        left.append(len(present) - 2)
+        return present[:2]
+
+    monkeypatch.setattr(View, "few", few)
+    caption = make_plot(seen, kind).caption
+    for number in left:
+        words = {1: "one strategy", 2: "two strategies"}
+        assert number <= 0 or words[number] in caption or f"{number} strategies" in caption, caption
+
+
+def test_a_figure_with_words_over_words_is_found_out():
+    figure = Figure(figsize=(3, 3))
+    place = figure.subplots()
+    place.text(0.5, 0.5, "one over")
+    place.text(0.52, 0.5, "the other")
+    assert any("one over" in fault for fault in faults(figure))
+
+
+def test_a_curve_that_goes_on_beyond_the_axis_has_an_arrowhead_with_where_it_ends(seen):
+    ranked = Ranked(np.linspace(1, 0, 100), np.arange(100) % 5 == 0, 25)
+    figure = free_response({"dann": (ranked, 2)}, seen.look, (0.25, 1, 8))
+    marks = [text.get_text() for text in figure.findobj(Text) if text.get_gid() == "off-scale"]
+    assert marks == ["0.80 at 40"]
+    for line in figure.axes[0].lines:
+        assert max(line.get_xdata()) <= 8 * 1.1 + 1e-9
+
+
+def test_no_value_of_a_measure_lies_outside_its_axis():
+    rows = pd.DataFrame({"mean": [0.4, -0.2], "low": [0.2, -0.5], "high": [0.6, 0.1]})
+    low, high = axis_limits("dice", rows)
+    assert low == -0.5 and high == 1.0
 
 
 def _tick_labels_stand_apart(axis):

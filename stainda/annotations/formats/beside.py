@@ -57,9 +57,9 @@ def _names(slide: Path) -> list[str]:
     return list(dict.fromkeys([short, part or short, slide.name]))
 
 
-def annotations_beside(slide: Path) -> list[Path]:
+def annotations_beside(slide: str | Path) -> list[Path]:
     """The files of annotations of one slide, see :func:`annotation_finder`."""
-    return annotation_finder()(slide)
+    return annotation_finder()(Path(slide))
 
 
 def _format(path: Path, slide: Path) -> str | None:

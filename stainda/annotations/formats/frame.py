@@ -31,10 +31,11 @@ class SlideFrame(Protocol):
 
 @dataclass(frozen=True)
 class PlainFrame:
-    """A slide of which only the size is known, and the file that says something about it."""
+    """A slide of which only the size (perhaps the scanned part) is known, and the file that says something of it."""
 
     size: tuple[int, int]
     path: Path
+    bounds: tuple[int, int, int, int] | None = None
 
 
 def require_size(slide: SlideFrame | None, path: Path, why: str) -> tuple[int, int]:

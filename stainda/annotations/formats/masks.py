@@ -51,7 +51,7 @@ def read(path: Path, slide: SlideFrame | None = None, problems: Problems = None)
     scale = 1.0
     if slide is not None:
         scale = slide.size[0] / mask.shape[1]
-        if abs(slide.size[1] / mask.shape[0] - scale) > 0.02 * scale:
+        if not _fits((mask.shape[1], mask.shape[0]), slide.size):
             raise AnnotationError(
                 f"{mask.shape[1]} x {mask.shape[0]} pixels do not fit a slide of {slide.size[0]} x {slide.size[1]}",
                 file=path,
@@ -65,6 +65,29 @@ def read(path: Path, slide: SlideFrame | None = None, problems: Problems = None)
         named = names[value - 1] if value <= len(names) else "" if values == [value] else f"class_{value}"
         tables.append(outlines(instances(mask == value), downsample=scale, cls=named))
     return join_shapes(tables)
+
+
+def is_of_scanned_part(path: Path, slide: SlideFrame | None, bounds: tuple[int, int, int, int] | None) -> bool:
+    """Whether a picture has the proportions of the scanned part (x, y, width, height) and not those of the slide."""
+    from PIL import Image
+
+    if slide is None or bounds is None:
+        return False
+    check_file(path)
+    try:
+        with Image.open(path, formats=_PICTURES) as image:
+            width, height = image.size
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return False  # the reader says what is wrong with it
+    if (width, height) in (slide.size, bounds[2:]):
+        return (width, height) == bounds[2:]
+    return _fits((width, height), bounds[2:]) and not _fits((width, height), slide.size)
+
+
+def _fits(picture: tuple[int, ...], size: tuple[int, ...]) -> bool:
+    """Whether a picture is the size, or that made smaller."""
+    scale = size[0] / picture[0]
+    return abs(size[1] / picture[1] - scale) <= 0.02 * scale
 
 
 def write(shapes: gpd.GeoDataFrame, path: Path, slide: SlideFrame | None = None) -> None:

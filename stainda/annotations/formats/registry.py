@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,9 +26,20 @@ from stainda.annotations.formats import (
     sectra,
     voc,
 )
-from stainda.annotations.formats.frame import Problems, SlideFrame
-from stainda.annotations.geojson import read_shapes, write_geojson
+from stainda.annotations.formats.frame import WITH_SLIDE, Problems, SlideFrame
+from stainda.annotations.frames import (
+    Frame,
+    Origin,
+    ScannedPart,
+    as_origin,
+    bounds_of,
+    check_frame,
+    from_level0,
+    to_level0,
+)
+from stainda.annotations.geojson import read_marked, write_geojson
 from stainda.annotations.guarded import check_file, is_gzip, read_bytes
+from stainda.annotations.shapes import empty_shapes
 from stainda.errors import AnnotationError, did_you_mean
 from stainda.names import ending, format_ending
 
@@ -52,6 +64,9 @@ class Format:
         read: from (path, slide or None, problems or None) to shapes.
         write: from (shapes, path, slide or None); shapes hold nothing the format does not.
         looks_like: whether a file is of this format, from its path and the first and last kilobytes of its text.
+        frame: where its coordinates begin, unless the file or a person says otherwise; ``None``: at a place of its own
+            that does not depend on what was scanned.
+        sized: whether coordinates depend on the size of the picture, not on its corner alone.
     """
 
     name: str
@@ -61,9 +76,14 @@ class Format:
     read: Callable[[Path, SlideFrame | None, Problems], gpd.GeoDataFrame]
     write: Callable[[gpd.GeoDataFrame, Path, SlideFrame | None], Any]
     looks_like: Callable[[Path, str], bool]
+    frame: Frame | None = "level0"
+    sized: bool = False
 
 
-def _format(name: str, title: str, suffixes: str, holds: str, module: Any, prefix: str = "") -> Format:
+def _format(
+    name: str, title: str, suffixes: str, holds: str, module: Any, prefix: str = "", *,
+    frame: Frame | None = "level0", sized: bool = False,
+) -> Format:  # fmt: skip
     return Format(
         name,
         title,
@@ -72,7 +92,19 @@ def _format(name: str, title: str, suffixes: str, holds: str, module: Any, prefi
         getattr(module, f"{prefix}read"),
         getattr(module, f"{prefix}write"),
         getattr(module, f"{prefix}looks_like"),
+        frame,
+        sized,
     )
+
+
+_MARKED = "frame"  # in a table's attrs: the frame the file says it is of; the table is in level-0 pixels already
+
+
+def _read_qupath(path: Path, slide: SlideFrame | None, problems: Problems) -> gpd.GeoDataFrame:
+    shapes, marked = read_marked(path, problems)
+    if marked is not None:
+        shapes.attrs[_MARKED] = marked.frame
+    return shapes
 
 
 FORMATS: dict[str, Format] = {
@@ -83,9 +115,10 @@ FORMATS: dict[str, Format] = {
             "QuPath GeoJSON",
             (".geojson", ".json"),
             _EVERYTHING,
-            lambda path, slide, problems: read_shapes(path, problems),
+            _read_qupath,
             lambda shapes, path, slide: write_geojson(shapes, path),
             lambda path, head: format_ending(path) == ".geojson" or ('"type"' in head and '"coordinates"' in head),
+            "bounds",
         ),
         _format("asap", "ASAP XML", ".xml", "areas polygons points pointsets class name exact", asap),
         _format("imagescope", "Aperio ImageScope XML", ".xml",
@@ -93,18 +126,21 @@ FORMATS: dict[str, Format] = {
         _format("halo", "HALO annotations", ".annotations .xml",
                 "areas polygons holes lines class name exact", regions, "halo_"),
         _format("cytomine", "Cytomine (WKT in JSON or CSV)", ".csv .json .txt",
-                "areas polygons holes parts points pointsets lines class id exact", cytomine),
+                "areas polygons holes parts points pointsets lines class id exact", cytomine, sized=True),
         _format("labelme", "labelme JSON", ".json",
                 "areas polygons parts points pointsets lines class name exact", labelme),
         _format("coco", "COCO JSON (polygons, run lengths)", ".json",
                 "areas polygons parts class id score exact", coco),
-        _format("rle", "Kaggle/HuBMAP run lengths", ".csv", "areas polygons holes", run_length),
+        _format("rle", "Kaggle/HuBMAP run lengths", ".csv", "areas polygons holes", run_length, sized=True),
         _format("voc", "Pascal VOC boxes", ".xml", "areas class", voc),
         _format("imagej", "ImageJ regions (.zip, .roi)", ".zip .roi",
                 "areas polygons holes parts points pointsets lines class name exact", imagej),
-        _format("sectra", "Sectra PathologyCore JSON", ".json", "areas polygons lines class id exact", sectra),
-        _format("ndpa", "Hamamatsu NDPA", ".ndpa .xml", "areas polygons points lines class name exact", ndpa),
-        _format("mask", "mask image (binary or indexed)", ".png .tif .tiff", "areas polygons holes class", masks),
+        _format("sectra", "Sectra PathologyCore JSON", ".json", "areas polygons lines class id exact", sectra,
+                sized=True),
+        _format("ndpa", "Hamamatsu NDPA", ".ndpa .xml", "areas polygons points lines class name exact", ndpa,
+                frame=None),
+        _format("mask", "mask image (binary or indexed)", ".png .tif .tiff", "areas polygons holes class", masks,
+                sized=True),
         _format("points", "CSV of points", ".csv", "points class name id score exact", points),
     )
 }  # fmt: skip
@@ -139,27 +175,33 @@ def read_annotations(
     slide: SlideFrame | None = None,
     classes: Mapping[str, str] | None = None,
     problems: Problems = None,
+    origin: Origin = "auto",
 ) -> gpd.GeoDataFrame:
     """Read shapes from any known format, in level-0 pixels.
 
     Args:
         format: a name in :data:`FORMATS`; ``None`` looks at the file.
-        slide: an open slide, where the format counts from its lower edge or holds a mask of it.
+        slide: an open slide, where the format counts from its lower edge or holds a mask of it, or where its scanned
+            part begins elsewhere than the slide: it is then also checked that the shapes lie on tissue.
         classes: new names of classes; others stay.
         problems: where given, a shape that cannot be used (an outline of two points, coordinates that are no numbers)
             is left out and told here as a row of ``REPAIR_COLUMNS``; else it is an error. What is wrong with the file
             as a whole is always an error, and so is a file of which no shape can be used.
+        origin: where the coordinates of the file begin: ``level0`` at the corner of the slide, ``bounds`` at that of
+            its scanned part, ``auto`` as the format's programs do. A file that stainda wrote says so itself.
 
     Raises:
-        AnnotationError: broken, hostile or of unknown format; or the slide is needed.
+        AnnotationError: broken, hostile or of unknown format; the slide is needed; or the shapes lie on glass, and on
+            tissue where the coordinates are read from the other origin.
     """
     path = Path(path)
     found = sniff_format(path) if format is None else _named(format)
     told = len(problems or ())
-    shapes = found.read(path, slide, problems)
-    if problems and len(problems) > told and not len(shapes):
+    shapes = _read_from_origin(found, path, slide, problems, as_origin(origin))
+    unusable = len(problems or ()) - told
+    if problems and not len(shapes) and any(one["action"] == "dropped" for one in problems[told:]):
         raise AnnotationError(  # a slide of which nothing is known is not one without objects
-            f"none of its {len(problems) - told} shapes can be used; the first {problems[told]['reason']}",
+            f"none of its {unusable} shapes can be used; the first {problems[told]['reason']}",
             file=path,
             remedy="Export the annotations again",
         )
@@ -168,10 +210,84 @@ def read_annotations(
     return shapes
 
 
+def _read_from_origin(
+    found: Format, path: Path, slide: SlideFrame | None, problems: Problems, origin: Origin
+) -> gpd.GeoDataFrame:
+    """Shapes in level-0 pixels, checked against the tissue where the slide's scanned part begins elsewhere."""
+    if origin == "bounds" and slide is None and found.frame is not None:
+        return _without_slide(found, path, problems)
+    frame = _frame(found, path, slide, origin)
+    if frame is None or bounds_of(slide) is None:
+        shapes = found.read(path, slide, problems)
+        shapes.attrs.pop(_MARKED, None)
+        return shapes
+    shapes, marked = _read_in(found, path, slide, problems, frame)
+    frame = marked or frame
+
+    def in_other_frame() -> gpd.GeoDataFrame:
+        with contextlib.suppress(AnnotationError):  # it cannot be of that frame: a mask of other proportions, say
+            return _read_in(found, path, slide, [], "level0" if frame == "bounds" else "bounds")[0]
+        return empty_shapes()
+
+    try:
+        doubt = check_frame(shapes, frame, slide, path, in_other_frame if found.sized else None)
+    except AnnotationError as error:
+        if not marked:
+            raise
+        raise AnnotationError(
+            f"{error.message}. The file says that it counts from there",
+            file=path,
+            remedy="Is it of this slide? Else remove its member 'stainda' and say --origin (annotation_origin)",
+        ) from error
+    if doubt and problems is not None:
+        problems.append({"id": "", "class": "", "action": "kept", "reason": doubt})
+    return shapes
+
+
+def _read_in(
+    found: Format, path: Path, slide: SlideFrame | None, problems: Problems, frame: Frame
+) -> tuple[gpd.GeoDataFrame, Frame | None]:
+    """Shapes read in a frame, in level-0 pixels; and the frame the file itself told, which then holds."""
+    shapes = found.read(path, ScannedPart(slide) if frame == "bounds" else slide, problems)
+    marked = shapes.attrs.pop(_MARKED, None)
+    return (shapes if marked else to_level0(shapes, frame, bounds_of(slide))), marked
+
+
+def _without_slide(found: Format, path: Path, problems: Problems) -> gpd.GeoDataFrame:
+    """Shapes of a file that is said to count from the scanned part, where only the file itself can tell its place."""
+    shapes = found.read(path, None, problems)
+    if shapes.attrs.pop(_MARKED, None):
+        return shapes
+    raise AnnotationError(
+        "its coordinates count from the scanned part of the slide, and without the slide nobody knows where that is",
+        file=path,
+        remedy=WITH_SLIDE,
+    )
+
+
+def _frame(found: Format, path: Path, slide: SlideFrame | None, origin: Origin) -> Frame | None:
+    """The frame to read or write in; ``None`` where the format has a place of its own to count from."""
+    if found.frame is None or origin != "auto":
+        return None if found.frame is None else origin  # type: ignore[return-value]  # auto is no longer among them
+    if found.name == "mask" and path.is_file() and masks.is_of_scanned_part(path, slide, bounds_of(slide)):
+        return "bounds"
+    return found.frame
+
+
 def write_annotations(
-    shapes: gpd.GeoDataFrame, path: str | Path, format: str | None = None, slide: SlideFrame | None = None
+    shapes: gpd.GeoDataFrame,
+    path: str | Path,
+    format: str | None = None,
+    slide: SlideFrame | None = None,
+    origin: Origin = "auto",
 ) -> list[str]:
-    """Write shapes in any known format; returns what was lost, one sentence each (see :func:`what_is_lost`)."""
+    """Write shapes in any known format; returns what was lost, one sentence each (see :func:`what_is_lost`).
+
+    Args:
+        shapes: in level-0 pixels.
+        slide, origin: as for :func:`read_annotations`; a GeoJSON for QuPath begins at the corner of the scanned part
+            where the slide is given, and says so.
+    """
     path = Path(path)
     if format is None:
         fitting = [one for one in FORMATS.values() if ending(path) == one.suffixes[0]]
@@ -186,7 +302,14 @@ def write_annotations(
     else:
         found = _named(format)
     lost = what_is_lost(shapes, found.name)
-    found.write(_reduced(shapes, found.holds), path, slide)
+    reduced, bounds = _reduced(shapes, found.holds), bounds_of(slide)
+    frame = found.frame if as_origin(origin) == "auto" else as_origin(origin)
+    if bounds is None or frame != "bounds" or found.frame is None:
+        found.write(reduced, path, slide)
+    elif found.name == "qupath":
+        write_geojson(reduced, path, bounds=bounds)
+    else:
+        found.write(from_level0(reduced, "bounds", bounds), path, ScannedPart(slide))
     return lost
 
 

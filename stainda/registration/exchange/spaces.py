@@ -40,7 +40,7 @@ class Space:
         if self.units != "px" and not (self.mpp and np.isfinite(self.mpp) and self.mpp > 0):
             raise RegistrationError(
                 f"coordinates in {self.units} need the pixel size",
-                remedy="Give the micrometres per level-0 pixel (mpp) of both sections",
+                remedy="Give the micrometres per level-0 pixel of both sections (the manifest's column mpp)",
             )
 
     @property

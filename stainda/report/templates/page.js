@@ -82,6 +82,19 @@
     }
     refresh();
   }
+  // What is wider than the page says so; at each change of its width (folding, turning a phone) it is looked at again.
+  function tellSideways(box, words) {
+    words.hidden = box.scrollWidth <= box.clientWidth + 1;
+  }
+  for (const box of document.querySelectorAll(".scroll")) {
+    const words = document.createElement("p");
+    words.className = "sideways";
+    words.textContent = "Wider than the page: scroll sideways (or use the arrow keys) ↔";
+    words.hidden = true;
+    box.before(words);
+    if (window.ResizeObserver) new ResizeObserver(function () { tellSideways(box, words); }).observe(box);
+    else tellSideways(box, words);
+  }
   const folds = Array.from(document.querySelectorAll("details.fold"));
   function openTarget() {
     let place = location.hash.length > 1 ? document.getElementById(decodeURIComponent(location.hash.slice(1))) : null;

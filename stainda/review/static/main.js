@@ -9,7 +9,11 @@ const find = (id) => document.getElementById(id);
 const objects = new Map();
 const made = []; // keys of decisions of this window, the latest last
 const panes = new Panes(find("panes"));
-const list = new ObjectList(find("list"), (key) => choose(key));
+const PHONE = window.matchMedia("(max-width: 700px)");
+const list = new ObjectList(find("list"), (key) => {
+  if (PHONE.matches) document.querySelector("main").scrollIntoView(); // the list stands below the sections
+  return choose(key);
+});
 let decisions = {}, keys = [], chosen = null, block = null, mode = null, busy = false, outlinesShown = true;
 
 // what is shown ---------------------------------------------------------------------------------------------------
@@ -400,6 +404,7 @@ try {
   const some = told.objects.some((one) => one.trains), all = told.objects.every((one) => one.trains);
   find("by-training").checked = some && !all;
   find("by-training").disabled = !some || all;
+  if (PHONE.matches) find("side-by-side").value = "2"; // source and target
   legend(find("legend"), told.showsOwn);
   find("truth").textContent = told.showsOwn
     ? "The targets' own annotations are shown. The study is scored against them: a review that has seen them follows the truth, and its labels are no longer independent of the test."

@@ -172,6 +172,10 @@ export class Panes {
   // As many columns as leave each section most room.
   arrange() {
     const n = this.panes.length, width = this.element.clientWidth, height = this.element.clientHeight;
+    if (window.matchMedia("(max-width: 700px)").matches) { // a phone: one above the other, the page scrolls
+      this.element.style.gridTemplateColumns = "minmax(0, 1fr)";
+      return;
+    }
     let best = [0, 1];
     for (let columns = 1; columns <= n; columns++) {
       const rows = Math.ceil(n / columns);

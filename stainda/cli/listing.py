@@ -1,0 +1,78 @@
+"""``stainda list``: what can be named in a study."""
+
+from __future__ import annotations
+
+import json
+from itertools import groupby
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from stainda.cli.display import console, show_table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from stainda.study import Entry
+
+_KEYS = ("name", "description", "parts", "tasks", "reference", "family")
+
+
+def list_(
+    kind: Annotated[str, typer.Argument(help="strategies, models, tasks, stains, parts or data")],
+    name: Annotated[str | None, typer.Argument(help="One of them, to read all about it.")] = None,
+    family: Annotated[str | None, typer.Option(help="Only this family of strategies, or kind of parts.")] = None,
+    search: Annotated[str | None, typer.Option(help="Only those in which these words occur.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, with everything about each.")] = False,
+) -> None:
+    """What can be named in a study: one line each, by family; everything about one by its name.
+
+    Examples:
+
+    - `stainda list strategies`
+    - `stainda list strategies --family adversarial`
+    - `stainda list strategies --search "batch statistics"`
+    - `stainda list strategies dann`
+    """
+    from stainda.study import catalogue
+    from stainda.study.listing import find_entry, pick
+
+    entries = catalogue(kind)
+    found = pick(entries, kind, family, search) if name is None else [find_entry(entries, kind, name)]
+    if as_json:
+        typer.echo(json.dumps([{key: getattr(entry, key) for key in _KEYS} for entry in found], indent=1))
+    elif name is not None:
+        _whole(kind, found[0])
+    else:
+        _lines(kind, found, full=family is None and search is None)
+
+
+def _whole(kind: str, entry: Entry) -> None:
+    _say(f"{entry.name}" + (f" ({entry.family})" if entry.family else ""))
+    for label, text in (
+        ("", entry.description), ("parts", entry.parts), ("tasks", ", ".join(entry.tasks)),
+        ("paper", entry.reference), ("file", entry.file),
+    ):  # fmt: skip
+        if text:
+            _say(f"{label}: {text}" if label else str(text))
+    if kind == "strategies":
+        _say(f"in a study: strategies: [source_only, {entry.name}, oracle]")
+
+
+def _lines(kind: str, entries: Sequence[Entry], full: bool) -> None:
+    from stainda.study.listing import FAMILIES
+
+    _say(f"{len(entries)} {kind}")
+    if full and (first := [one for one in entries if one.first]):
+        _say(f"start with: {', '.join(one.name for one in first)}")
+    for family, group in groupby(entries, key=lambda one: one.family):
+        title = f"\n{family}: {FAMILIES[family]}" if family in FAMILIES else f"\n{family}" if family else ""
+        if title:
+            _say(title)
+        show_table("", ("name", "what it is"), [(one.name, one.line) for one in group])
+    if full:
+        _say(f"\nall about one: stainda list {kind} NAME; also --search WORDS, --family FAMILY, --json")
+
+
+def _say(text: str) -> None:
+    console.print(text, highlight=False, markup=False, soft_wrap=True)

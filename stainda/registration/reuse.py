@@ -1,0 +1,147 @@
+"""Blocks that another run has registered, taken over: copied or linked, so that this run directory stays whole."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stainda.errors import ConfigError
+from stainda.files import ASIDE, link_or_copy, write_json
+from stainda.names import file_name
+from stainda.registration.results import read_head
+
+if TYPE_CHECKING:
+    from stainda.registration.blocks import BlockJob
+
+INPUTS = "inputs.json"
+"""Of every block: the hash of what its result depends on, all of that in plain words, and the run it was taken from."""
+
+_FIELDS = ("slide", "section", "stain", "mpp", "file", "landmarks")
+_MOST = 3  # differing blocks that are named
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What registration finds there before it starts.
+
+    Attributes:
+        here: blocks finished in this run. taken: blocks that another run has, with the same slides and settings.
+        missing: blocks that will be registered.
+    """
+
+    here: tuple[str, ...]
+    taken: tuple[str, ...]
+    missing: tuple[str, ...]
+    other: Path | None = None
+
+    @property
+    def sentence(self) -> str:
+        count = len(self.here) + len(self.taken) + len(self.missing)
+        told = [f"{len(self.taken)} of {count} blocks from {self.other}"] if self.other is not None else []
+        told += [f"{len(self.here)} of {count} blocks done before"] if self.here else []
+        told += [f"{len(self.missing)} of {count} blocks to register"] if self.missing or not told else []
+        return f"registration: {', '.join(told)}"
+
+
+def standing(jobs: Sequence[BlockJob], other: Path | None) -> Standing:
+    """Which blocks are finished here, which can be taken from ``other``, and which are to be registered.
+
+    Raises:
+        ConfigError: ``other`` has no registration, or has blocks of these names made of other slides or settings.
+    """
+    here = [job for job in jobs if is_finished(job.out, job.block, job.settings)]
+    rest = [job for job in jobs if job not in here]
+    if other is None:
+        return Standing(_names(here), (), _names(rest))
+    folder = other / "registration"
+    if not folder.is_dir():
+        raise ConfigError(
+            "registration.from names a folder without registration",
+            file=other,
+            remedy="Name the run directory of a study that is registered, or leave registration.from out",
+        )
+    taken = [job for job in rest if is_finished(folder, job.block, job.settings)]
+    missing = [job for job in rest if job not in taken]
+    known = _read_inputs(folder)
+    differing = [
+        f"block {job.block}: {_difference(known.get(job.block, {}).get('made_of'), job.made_of)}"
+        for job in missing
+        if read_head(folder, job.block) is not None
+    ]
+    if differing:
+        more = f"; and {len(differing) - _MOST} more" if len(differing) > _MOST else ""
+        raise ConfigError(
+            f"registration.from cannot be used: {'; '.join(differing[:_MOST])}{more}",
+            file=other,
+            remedy="Use the same slides and registration settings as there, or leave registration.from out",
+        )
+    return Standing(_names(here), _names(taken), _names(missing), other)
+
+
+def take(job: BlockJob, other: Path) -> None:
+    """Have the files of a finished block of another run here too; ``block.json``, which says so, comes last."""
+    source, name = other / "registration", file_name(job.block)
+    files = [path for path in (source / name).iterdir() if path.is_file() and ASIDE not in path.name]
+    for path in sorted(files, key=lambda path: path.name == "block.json"):
+        if path.name == "block.json":
+            for row in (read_head(source, job.block) or {}).get("rows", ()):
+                if row.get("overlay") and (source / row["overlay"]).is_file():
+                    link_or_copy(source / row["overlay"], job.out / row["overlay"])
+        link_or_copy(path, job.out / name / path.name)
+
+
+def write_inputs(folder: Path, jobs: Iterable[BlockJob], found: Standing) -> None:
+    """Write :data:`INPUTS`."""
+    before = _read_inputs(folder)
+    made = {}
+    for job in jobs:
+        known = before.get(job.block, {})
+        source = str(found.other) if job.block in found.taken else None
+        if job.block in found.here and known.get("settings") == job.settings:
+            source = known.get("from")
+        made[job.block] = {"settings": job.settings, "made_of": job.made_of, "from": source}
+    write_json(folder / INPUTS, made)
+
+
+def is_finished(folder: Path, block: str, settings: str) -> bool:
+    head = read_head(folder, block)
+    return head is not None and head.get("settings") == settings
+
+
+def _names(jobs: Iterable[BlockJob]) -> tuple[str, ...]:
+    return tuple(job.block for job in jobs)
+
+
+def _read_inputs(folder: Path) -> dict[str, Any]:
+    """Empty for runs of earlier versions, which did not write it."""
+    path = folder / INPUTS
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+
+
+def _difference(there: Mapping[str, Any] | None, here: Mapping[str, Any]) -> str:
+    """In words: settings, sections, and what of the sections."""
+    if there is None:
+        return "it was made of other slides, landmarks or settings (that run does not say which)"
+    here = json.loads(json.dumps(here, default=str))  # as it comes back from a file
+    told = []
+    if there.get("algorithm") != here["algorithm"]:
+        told.append("it was made by another version of the registration")
+    settings = {**there.get("config", {})}
+    for key, value in here["config"].items():
+        if settings.get(key) != value:
+            told.append(f"registration.{key} is {settings.get(key)} there and {value} here")
+    rows = [{row[0]: row for row in one["sections"]} for one in (there, here)]
+    for slide in sorted({*rows[0], *rows[1]}):
+        if slide not in rows[0] or slide not in rows[1]:
+            told.append(f"section {slide} is {'not here' if slide in rows[0] else 'not there'}")
+            continue
+        for name, old, new in zip(_FIELDS, rows[0][slide], rows[1][slide], strict=True):
+            if old != new:
+                said = "differ" if name in ("file", "landmarks") else f"is {old} there and {new} here"
+                told.append(f"{name} of {slide} {said}")
+    if there.get("imports") != here.get("imports"):
+        told.append("the imported transforms differ")
+    return ", ".join(told) or "the order of its sections differs"

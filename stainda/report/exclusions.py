@@ -1,0 +1,81 @@
+"""Trainings that lie in the run directory and are not reported, or were given up: what the page says of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pandas as pd
+
+from stainda.report.run import Run
+
+Rows = list[dict[str, str]]
+
+
+def excluded_trainings(run: Run) -> Rows:
+    """Rows of exclusions.csv, those of one strategy with one reason together, and folders that no table names."""
+    rows: Rows = []
+    table = run.exclusions
+    keys = [name for name in ("rotation", "strategy", "state", "why") if name in table]
+    for key, group in table.groupby(keys, sort=False) if len(table) else []:
+        about = dict(zip(keys, key, strict=True))
+        title = run.label(about["strategy"]) if about["strategy"] else "unknown strategy"
+        where = f"{about['rotation']}: " if "rotation" in about else ""
+        rows.append(
+            {
+                "stage": "training", "what": f"{where}{title}, {_trainings(group)}", "status": "not reported",
+                "reason": about["why"] + (f" ({about['state']})" if about["state"] not in ("", "complete") else ""),
+            }
+        )  # fmt: skip
+    for row in run.tables["earlier_rotations.csv"].to_dict("records"):
+        reason = "the study rotated in an earlier call, and no longer does; its folder below rotations/ is kept"
+        rows.append({"stage": "rotation", "what": row["rotation"], "status": "not reported", "reason": reason})
+    for job in run.unreported:
+        status, reason = "not reported", "no row of trials.csv names it; 'stainda run' sorts it in, or says why not"
+        if not job.done:
+            status, reason = "unfinished", "interrupted: it was neither finished nor scored"
+        if job.error:
+            status, reason = "failed", job.error
+        rows.append({"stage": "training", "what": f"job {job.name}", "status": status, "reason": reason})
+    return rows
+
+
+def pruned_trials(run: Run) -> Rows:
+    """Trials that were ended early: they have no records."""
+    trials = run.trials
+    rows: Rows = []
+    for row in trials[trials["state"].eq("pruned")].to_dict("records") if len(trials) else []:
+        step = row.get("stopped_step")
+        after = f"after step {int(float(step))} " if step not in (None, "") and not pd.isna(step) else ""
+        where = f"{row['rotation']}: " if "rotation" in row else ""
+        rows.append(
+            {
+                "stage": "training",
+                "what": f"{where}{run.label(row['strategy'])}, trial {row['trial']}, seed {row['seed']}",
+                "status": "pruned",
+                "reason": f"ended {after}by the {run.study.search.pruner} pruner, behind earlier trials: not scored",
+            }
+        )
+    return rows
+
+
+def excluded_strategies(run: Run) -> dict[str, str]:
+    """Strategies of which nothing is reported though trainings of them lie here, and the reasons."""
+    table, found = run.exclusions, {}
+    here = {one.name for one in run.study.strategies} | set(run.trials["strategy"])
+    for name, group in table.groupby("strategy", sort=False) if len(table) else []:
+        if name and name not in here:
+            found[str(name)] = "; ".join(dict.fromkeys(group["why"]))
+    return found
+
+
+def _trainings(group: pd.DataFrame) -> str:
+    jobs = list(dict.fromkeys(group["job"]))
+    parts = [f"job {jobs[0]}" if len(jobs) == 1 else f"{len(jobs)} trainings"]
+    for name in ("trial", "seed"):
+        if numbers := _numbers(group[name]):
+            parts.append(f"{name}{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))}")
+    return ", ".join(parts)
+
+
+def _numbers(values: Iterable[object]) -> list[int]:
+    return sorted({int(float(str(one))) for one in values if str(one) not in ("", "nan")})

@@ -1,0 +1,347 @@
+"""What a study can and cannot answer with the sections, patients and annotations it has; said before any work."""
+
+from __future__ import annotations
+
+import functools
+import math
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from stainda.cohort import Cohort, Rotation, Section
+from stainda.config import StudyConfig
+from stainda.errors import ConfigError, StaindaError, did_you_mean
+
+FEW_PATIENTS = 6
+"""Test patients below which no paired test reaches p < 0.05 (2 / 2^5 = 0.06) and intervals are too narrow."""
+
+DIAMETERS_UM: Mapping[str, tuple[float, float]] = {"glomerulus": (50, 400), "nucleus": (2, 40)}
+"""Median diameters outside of which the pixel size is doubted."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing about a study: it ``stops`` it, or is a ``note``; a message, and what to do where something can be."""
+
+    kind: Literal["stops", "note"]
+    message: str
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.message}. {self.remedy}" if self.remedy else self.message
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What is known of a slide without reading its pixels.
+
+    Attributes:
+        mpp: micrometres per level-0 pixel; ``None`` where neither the manifest nor the file tells.
+        counts: shapes by class as drawn. Of several annotators the largest count.
+        areas: of each shape by class, level-0 pixels squared.
+        fault: why the slide or its annotations cannot be used.
+    """
+
+    mpp: float | None
+    counts: Mapping[str, int]
+    areas: Mapping[str, tuple[float, ...]]
+    format: str = ""
+    fault: str = ""
+
+
+def refuse_unanswerable(config: StudyConfig, found: Sequence[Rotation]) -> list[str]:
+    """Refuse a study that would stop later, and say what it cannot answer.
+
+    Raises:
+        ConfigError: everything that stops it.
+    """
+    findings = examine(config, found[0].cohort, found)
+    stops = [one for one in findings if one.kind == "stops"]
+    if stops:
+        listed = stops[0].message if len(stops) == 1 else "\n".join(("", *(f"  {one}" for one in stops)))
+        remedy = stops[0].remedy if len(stops) == 1 else None
+        raise ConfigError(
+            listed if len(stops) == 1 else f"{len(stops)} things stop this study{listed}",
+            file=found[0].cohort.source,
+            remedy=remedy or None,
+        )
+    return [str(one) for one in findings]
+
+
+def check_study(config: StudyConfig) -> list[Finding]:
+    """Everything that stops a study or that it cannot answer, at once.
+
+    Raises:
+        StaindaError: the manifest itself has faults.
+    """
+    from stainda.study.checks import plan_rotations, planned_cohort
+    from stainda.study.folder import RunFolder
+    from stainda.study.run import StudyRun
+
+    manifest = StudyRun(config, RunFolder(Path("runs") / config.study)).manifest()
+    cohort = planned_cohort(config, manifest)
+    try:
+        return examine(config, cohort, plan_rotations(config, manifest))
+    except StaindaError as error:
+        first = Finding("stops", error.message, error.remedy or "")
+    return [first, *examine(config, cohort, ())]
+
+
+def examine(config: StudyConfig, cohort: Cohort, found: Sequence[Rotation]) -> list[Finding]:
+    """What stops a study, then what it cannot answer.
+
+    Args:
+        found: its rotations; none where they could not be made, so that only slides and classes are looked at.
+    """
+    drawn = {one.slide: look(one) for one in cohort} if config.phantom is None else {}
+    findings = [*_alone(cohort)]
+    if drawn:
+        findings += _faults(config, cohort, drawn)
+        findings += _classes(config, cohort, found, drawn)
+        findings += _sizes(config, cohort, drawn)
+    if found:
+        findings += _unscored(found)
+        findings += _patients(found)
+    unique = dict.fromkeys(findings)
+    return sorted(unique, key=lambda one: one.kind == "note")
+
+
+def look(section: Section) -> Drawn:
+    """The pixel size and the annotations of a section; files that did not change are read once."""
+    files = section.annotation_files
+    stamps = tuple(path.stat().st_mtime_ns if path.is_file() else 0 for path in (section.path, *files))
+    return _look(section.path, section.mpp, files, stamps)
+
+
+@functools.lru_cache(maxsize=4096)
+def _look(path: Path, mpp: float | None, files: tuple[Path, ...], stamps: tuple[int, ...]) -> Drawn:
+    from stainda.annotations import load_shapes, sniff_format
+    from stainda.slides import open_slide
+
+    counts: dict[str, int] = {}
+    areas: dict[str, tuple[float, ...]] = {}
+    try:
+        with open_slide(path, mpp=mpp) as slide:
+            known = slide.mpp
+            for file in files:
+                shapes, _ = load_shapes(file, slide.size, slide)
+                for name, table in shapes.groupby("class", sort=False):
+                    if len(table) > counts.get(str(name), 0):
+                        counts[str(name)] = len(table)
+                        areas[str(name)] = tuple(float(area) for area in table.geometry.area)
+        return Drawn(known, counts, areas, sniff_format(files[0]).name if files else "")
+    except StaindaError as error:
+        return Drawn(mpp, {}, {}, fault=str(error))
+
+
+def _alone(cohort: Cohort) -> list[Finding]:
+    alone = [name for name, sections in cohort.blocks().items() if len(sections) == 1]
+    if not alone:
+        return []
+    which = "all blocks have" if len(alone) == len(cohort.blocks()) else f"{len(alone)} blocks have"
+    return [
+        Finding(
+            "note",
+            f"{which} a single section ({_few(alone)}): nothing can be registered or propagated there",
+            "Sections of one piece of tissue have the same name in the column block",
+        )
+    ]
+
+
+def _faults(config: StudyConfig, cohort: Cohort, drawn: Mapping[str, Drawn]) -> list[Finding]:
+    broken = [one for one in cohort if drawn[one.slide].fault]
+    findings = [
+        Finding("stops", f"row {one.row} ({one.slide}) cannot be used: {drawn[one.slide].fault}") for one in broken
+    ]
+    unknown = [one.slide for one in cohort if drawn[one.slide].mpp is None and not drawn[one.slide].fault]
+    if unknown and config.patches.mpp is not None:
+        findings.append(
+            Finding(
+                "stops",
+                f"the pixel size of {len(unknown)} slides is not known ({_few(unknown)}), and patches are cut at "
+                f"{config.patches.mpp} µm per pixel",
+                "Write micrometres per pixel into the column mpp of the manifest, or set patches.downsample instead of "
+                "patches.mpp",
+            )
+        )
+    return findings
+
+
+def _classes(
+    config: StudyConfig, cohort: Cohort, found: Sequence[Rotation], drawn: Mapping[str, Drawn]
+) -> list[Finding]:
+    from stainda.annotations import matched_classes, unknown_classes
+    from stainda.study.annotating import class_map
+
+    table = class_map(config)
+    rows = []
+    named: dict[str, Counter[str]] = {}
+    for one in cohort:
+        named[one.slide] = Counter()
+        for name, count in drawn[one.slide].counts.items():
+            becomes, fate = table.becomes(name, one.centre, drawn[one.slide].format)
+            named[one.slide][becomes] += count
+            nearest = table.nearest(name) if fate == "unknown" else ""
+            rows.append({"class": name, "becomes": becomes, "what": fate, "shapes": count, "nearest": nearest})
+    findings = []
+    if matched := matched_classes(rows):
+        findings.append(Finding("note", f"classes matched by spelling: {', '.join(matched)}"))
+    if unknown := unknown_classes(rows):
+        kind: Literal["stops", "note"] = "stops" if config.unknown_classes == "error" else "note"
+        findings.append(
+            Finding(
+                kind,
+                f"classes that the task does not ask for count as background: {', '.join(unknown)}",
+                "Name under 'classes' what they are: a class of the task, 'ignore' or 'drop'",
+            )
+        )
+    for turn in found:
+        where = f"rotation {turn.name!r}: " if len(found) > 1 else ""
+        findings += [Finding(one.kind, where + one.message, one.remedy) for one in _objects(config, turn, named)]
+    if not found:
+        there = Counter(name for counts in named.values() for name in counts.elements())
+        findings += [_no_class(name, there, "section") for name in config.task.classes if not there[name]]
+    return findings
+
+
+def _objects(config: StudyConfig, turn: Rotation, named: Mapping[str, Counter[str]]) -> list[Finding]:
+    """What of the task's classes is drawn where one rotation needs it."""
+
+    def drawn_in(sections: Iterable[Section]) -> Counter[str]:
+        return sum((named[one.slide] for one in sections if one.annotations is not None), Counter[str]())
+
+    sources = drawn_in(turn.cohort.where(domains=turn.roles.sources))
+    missing = [name for name in config.task.classes if not sources[name]]
+    findings = [_no_class(name, sources, "source section") for name in missing]
+    splits: tuple[tuple[Literal["train", "val"], str], ...] = (("train", "learn from"), ("val", "choose settings by"))
+    for split, purpose in splits:
+        inside = turn.cohort.where(domains=turn.roles.sources, splits=[split])
+        for name in config.task.classes:
+            if name not in missing and not drawn_in(inside)[name]:
+                findings.append(
+                    Finding(
+                        "stops",
+                        f"no {split} section of the source domains ({', '.join(turn.roles.sources)}) has a {name!r} to "
+                        f"{purpose} (patients {', '.join(inside.patients)})",
+                        f"Put a patient with annotated objects into {split!r} in the column split of the manifest",
+                    )
+                )
+    tested = turn.roles.targets or turn.roles.sources
+    for name in config.task.classes:
+        if name not in missing and not drawn_in(turn.cohort.where(domains=tested, splits=["test"]))[name]:
+            findings.append(
+                Finding(
+                    "note",
+                    f"no test section of {', '.join(tested)} has a {name!r}: nothing can be scored for it",
+                    "Annotate test sections of the targets; they are never shown to the training",
+                )
+            )
+    return findings
+
+
+def _no_class(name: str, there: Counter[str], where: str) -> Finding:
+    return Finding(
+        "stops",
+        f"no {where} has a shape of class {name!r}; drawn are "
+        f"{', '.join(f'{other!r} ({count})' for other, count in there.most_common()) or 'none'}",
+        f"{did_you_mean(name, there)}. Write classes: {{YOUR_NAME: {name}}} into the study, or set task.classes",
+    )
+
+
+def _sizes(config: StudyConfig, cohort: Cohort, drawn: Mapping[str, Drawn]) -> list[Finding]:
+    """Pixel sizes at which the objects would be far too large or too small."""
+    from stainda.annotations import class_key
+    from stainda.study.annotating import class_map
+
+    table = class_map(config)
+    findings = []
+    for name in config.task.classes:
+        limits = DIAMETERS_UM.get(class_key(name))
+        if limits is None:
+            continue
+        odd: dict[str, float] = {}
+        for one in cohort:
+            seen = drawn[one.slide]
+            areas = [
+                area
+                for drawn_name, values in seen.areas.items()
+                if table.becomes(drawn_name, one.centre, seen.format)[0] == name
+                for area in values
+                if area > 0
+            ]
+            if areas and seen.mpp is not None:
+                diameter = 2 * math.sqrt(statistics.median(areas) / math.pi) * seen.mpp
+                if not limits[0] <= diameter <= limits[1]:
+                    odd[one.slide] = diameter
+        if odd:
+            slide, diameter = next(iter(odd.items()))
+            findings.append(
+                Finding(
+                    "note",
+                    f"the pixel size may be wrong: the median {name} is {diameter:.3g} µm wide on {slide}"
+                    f"{f' and out of range on {len(odd) - 1} more slides' if len(odd) > 1 else ''} "
+                    f"(expected {limits[0]:g} to {limits[1]:g} µm)",
+                    "Correct the column mpp of the manifest (micrometres per pixel, about 0.25 at 40x, 0.5 at 20x)",
+                )
+            )
+    return findings
+
+
+def _unscored(found: Sequence[Rotation]) -> list[Finding]:
+    """Domains that are tested in no rotation, since none of their test sections is annotated."""
+    wanted: dict[str, None] = {}
+    scored: set[str] = set()
+    for turn in found:
+        for name in turn.roles.targets or turn.roles.sources:
+            wanted[name] = None
+            if any(one.annotations for one in turn.cohort.where(domains=[name], splits=["test"])):
+                scored.add(name)
+    missing = [name for name in wanted if name not in scored]
+    if not missing:
+        return []
+    return [
+        Finding(
+            "note",
+            f"no score for {', '.join(missing)}: no test section there is annotated",
+            "Annotate a few sections of test patients there; they are never shown to the training",
+        )
+    ]
+
+
+def _patients(found: Sequence[Rotation]) -> list[Finding]:
+    """What the number of patients forbids."""
+    tested: set[str] = set()
+    validated = math.inf
+    for turn in found:
+        domains = turn.roles.targets or turn.roles.sources
+        tested |= {one.patient for one in turn.cohort.where(domains=domains, splits=["test"]) if one.annotations}
+        inside = turn.cohort.where(domains=turn.roles.sources, splits=["val"])
+        validated = min(validated, len({one.patient for one in inside if one.annotations}))
+    findings = []
+    count = len(tested)
+    if count == 1:
+        findings.append(
+            Finding("note", "one scored test patient: means without any interval or test", _MORE.format(FEW_PATIENTS))
+        )
+    elif 1 < count < FEW_PATIENTS:
+        findings.append(
+            Finding(
+                "note",
+                f"{count} scored test patients: intervals are too narrow, and no difference between strategies can be "
+                f"shown (the smallest possible p is {2 / 2**count:.2g})",
+                _MORE.format(FEW_PATIENTS),
+            )
+        )
+    if validated == 1 and not found[0].cohort.single_patient:
+        findings.append(Finding("note", "one validation patient: settings and thresholds rest on this patient alone"))
+    return findings
+
+
+_MORE = "For p < 0.05 take at least {} test patients with annotated target sections"
+
+
+def _few(words: Sequence[str], most: int = 3) -> str:
+    return ", ".join(words[:most]) + (f" and {len(words) - most} more" if len(words) > most else "")

@@ -1,0 +1,39 @@
+"""What a run says at its end: the answer, the page, how to use the networks, and what failed."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from stainda.study.status import read_status
+
+ANSWER = "report/answer.txt"
+_LINES, _FAILURES = 2, 5
+
+
+def closing_lines(root: Path) -> list[str]:
+    """Two sentences of the answer, the failures, where the page is, and the command that predicts."""
+    told = []
+    if (root / ANSWER).is_file():
+        told += (root / ANSWER).read_text(encoding="utf-8").splitlines()[:_LINES]
+    told += failure_lines(root)
+    page = root / "report" / "index.html"
+    if page.is_file():
+        told += [f"report: {page}", f"use it on other slides: stainda predict {shlex.quote(str(root))} SLIDE..."]
+    return told
+
+
+def failure_lines(root: Path) -> list[str]:
+    """Trainings that failed, each with its reason; of many, the first few."""
+    jobs = read_status(root).jobs
+    failed = [one for one in jobs if one.state == "failed"]
+    if not failed:
+        return []
+    lines = [f"{len(failed)} of {len(jobs)} trainings failed; the same command tries them again:"]
+    for one in failed[:_FAILURES]:
+        first = (one.reason.splitlines() or ["no reason was left"])[0]
+        where = f"rotation {one.rotation}, " if one.rotation else ""
+        lines.append(f"  {where}{one.strategy}, trial {one.trial}, seed {one.seed}: {first}")
+    if len(failed) > _FAILURES:
+        lines.append(f"  and {len(failed) - _FAILURES} more (stainda status {shlex.quote(str(root))})")
+    return lines

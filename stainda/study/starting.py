@@ -1,0 +1,409 @@
+"""A first study from a folder of slides: what is there, who can teach, who is tested, and what cannot be answered."""
+
+from __future__ import annotations
+
+import re
+import statistics
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from stainda.cohort import (
+    Cohort,
+    Guess,
+    Roles,
+    Scan,
+    assign_splits,
+    check_annotated,
+    find_sections,
+    guess_pattern,
+    resolve_roles,
+    write_manifest,
+)
+from stainda.config import ProtocolConfig, available, load_study
+from stainda.config.load import build_study, load_piece, parse_yaml
+from stainda.errors import ConfigError, ManifestError, StaindaError, did_you_mean
+from stainda.files import write_csv, write_text
+from stainda.study.answerable import Drawn, Finding, check_study, look
+from stainda.study.listing import FIRST
+
+_STAINS = (
+    "AZAN", "AFOG", "EVG", "VG", "MT", "MTC", "TRI", "TRICHROME", "MASSON", "MAS", "GOLDNER", "LADEWIG", "SAB", "PASD",
+    "PASM", "PAMS", "CONGO", "KI67", "SMA", "ASMA", "C4D", "C3", "C1Q", "IGA", "IGG", "IGM", "WT1", "COL1", "COL3",
+    "PODOCIN", "NEPHRIN", "SYNAPTOPODIN", "CK7", "PAX8", "FIBRONECTIN", "VIMENTIN", "P53", "ER", "PR", "HER2", "SV40",
+)  # fmt: skip
+_SHARES = ((0.5, 0.2, 0.3), (0.4, 0.2, 0.4), (0.34, 0.33, 0.33), (0.25, 0.25, 0.5))
+_SEEDS = 20
+_NICE = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
+_ACROSS = 40
+"""Pixels that the median object is wide at the scale that is proposed."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """What was found and what is proposed.
+
+    Attributes:
+        pattern: of the names, and whether it was guessed.
+        cohort: every patient in a split, where the roles could be filled.
+        drawn: pixel size and annotations by slide.
+        task: a name of ``configs/tasks``, or a class.
+        sources: of the protocol.
+        feasible: whether every role has the patients and annotations it needs.
+    """
+
+    folder: Path
+    pattern: str
+    guessed: bool
+    cohort: Cohort
+    drawn: Mapping[str, Drawn]
+    task: str
+    sources: tuple[str, ...]
+    targets: tuple[str, ...]
+    feasible: bool
+    notes: tuple[str, ...]
+
+    @property
+    def unknown_mpp(self) -> tuple[str, ...]:
+        return tuple(slide for slide, one in self.drawn.items() if one.mpp is None)
+
+    def domains(self) -> list[tuple[str, str, int, int, int, str]]:
+        """Of every domain: name, role, patients, slides, annotated patients, and the shapes of each class."""
+        rows, teaching = [], self.cohort.matching(self.sources)
+        for name in self.cohort.domains:
+            inside = self.cohort.where(domains=[name])
+            shapes = sum((Counter(self.drawn[one.slide].counts) for one in inside), Counter[str]())
+            role = "source" if name in teaching else "target" if name in self.targets else ""
+            annotated = {one.patient for one in inside if one.annotations}
+            drawn = ", ".join(f"{cls or '(no class)'} {count}" for cls, count in shapes.most_common())
+            rows.append((name, role, len(inside.patients), len(inside), len(annotated), drawn))
+        return rows
+
+
+def stain_names() -> tuple[str, ...]:
+    """Names that columns of file names are held against."""
+    from stainda.stains.table import STAINS
+
+    known = [name for one in STAINS.values() for name in (one.name, *one.aliases)]
+    return (*known, *_STAINS, *(f"CD{number}" for number in range(1, 372)))
+
+
+def scan(
+    folder: str | Path, pattern: str | None = None, fixed: Mapping[str, str] | None = None, one_centre: bool = False
+) -> tuple[Scan, str, Guess | None]:
+    """:func:`~stainda.cohort.find_sections` with annotations of every format, the pattern guessed where none is given.
+
+    Args:
+        fixed: values of fields that the names do not tell, for example ``{"centre": "A"}``.
+        one_centre: the folders are no centres, although they look like it.
+
+    Returns:
+        What was found, the pattern, and the guess where there was one.
+
+    Raises:
+        ManifestError: nothing follows the pattern, or all slides are given one centre and lie in folders of several.
+    """
+    from stainda.annotations.formats import annotation_finder
+
+    fixed, guess = dict(fixed or {}), None
+    if pattern is None:
+        guess = guess_pattern(folder, stain_names())
+        pattern = guess.pattern
+        for name in fixed:  # what is given goes before what is guessed
+            if name != "centre" or one_centre:
+                pattern = pattern.replace(f"{{{name}}}", "*")
+        if "{centre}" in pattern and "centre" in fixed:
+            pattern = pattern.removeprefix("{centre}/") if pattern.startswith("{centre}/") else pattern
+    found = find_sections(folder, pattern, annotation_finder(), **fixed)
+    if found.centre_folders and not one_centre:
+        right = "{centre}/" + "*/" * (_depth(found, folder) - 1) + pattern.rsplit("/", 1)[-1]
+        raise ManifestError(
+            f"centre {fixed['centre']!r} was given for all slides, and they lie in folders that look like centres: "
+            f"{', '.join(map(repr, found.centre_folders))}",
+            file=folder,
+            remedy=f"Take the centre from the folder: --pattern '{right}' without --centre; or say --one-centre",
+        )
+    return found, pattern, guess
+
+
+def _depth(found: Scan, folder: str | Path) -> int:
+    inside = found.sections[0].path.relative_to(Path(folder).absolute())
+    return len(inside.parts) - 1
+
+
+def propose(
+    folder: str | Path,
+    pattern: str | None = None,
+    sources: Sequence[str] = (),
+    task: str | None = None,
+    fixed: Mapping[str, str] | None = None,
+) -> Start:
+    """Look at a folder and propose a study.
+
+    Args:
+        sources: domains that teach (``PAS@*`` is allowed); default: those with most annotated patients that leave a
+            patient for every role.
+        task: a name of ``configs/tasks`` or a class; default: by the classes that are drawn.
+
+    Raises:
+        StaindaError: no pattern, no slide, or a source or task that is not there.
+    """
+    fixed = dict(fixed or {})
+    notes: list[str] = []
+    guess = guess_pattern(folder, stain_names()) if pattern is None else None
+    told = pattern if guess is None else guess.pattern
+    if "{centre}" not in str(told) and "centre" not in fixed:
+        fixed["centre"] = "A"
+        notes.append("neither names nor folders tell a centre: all slides were taken as of one, 'A' (--centre)")
+    found, pattern, _ = scan(folder, told, fixed)
+    cohort = Cohort(found.sections)
+    drawn = {one.slide: look(one) for one in cohort}
+    notes += [*found.notes, *(f"passed over: {path.name}: {reason}" for path, reason in found.skipped)]
+    notes += [f"cannot be used: {one.slide}: {drawn[one.slide].fault}" for one in cohort if drawn[one.slide].fault]
+    task = task or _task(drawn)
+    cohort, chosen, targets, feasible = _design(cohort, tuple(sources))
+    return Start(Path(folder), pattern, guess is not None, cohort, drawn, task, chosen, targets, feasible, tuple(notes))
+
+
+def _task(drawn: Mapping[str, Drawn]) -> str:
+    """The task of the class that is drawn most, by name where stainda has one for it."""
+    from stainda.annotations import IGNORE_CLASSES, class_key
+
+    counts = sum((Counter(one.counts) for one in drawn.values()), Counter[str]())
+    tasks = {}
+    for name in sorted(available("tasks"), key=lambda one: "segmentation" not in one):
+        for cls in load_piece("tasks", name).get("classes", ()):
+            tasks.setdefault(class_key(str(cls)), name)
+    order = [name for name, _ in counts.most_common() if name and name not in IGNORE_CLASSES]
+    known = [tasks[class_key(name)] for name in order if class_key(name) in tasks]
+    return known[0] if known else order[0] if order else "glomeruli_segmentation"
+
+
+def _design(cohort: Cohort, wanted: Sequence[str]) -> tuple[Cohort, tuple[str, ...], tuple[str, ...], bool]:
+    """The splits and sources for which every role is filled; the first choice, where there are none."""
+    if cohort.single_patient:
+        cohort = replace(cohort, sections=tuple(replace(one, split="all") for one in cohort))
+    choices = [tuple(wanted)] if wanted else _source_choices(cohort)
+    for sources in choices:
+        best = _split(cohort, sources)
+        if best is not None:
+            return best[0], sources, best[1].targets, True
+    roles = resolve_roles(cohort, ProtocolConfig(sources=choices[0]), patients=False)
+    return cohort, choices[0], roles.targets, False
+
+
+def _source_choices(cohort: Cohort) -> list[tuple[str, ...]]:
+    """Single domains and whole stains, those with most annotated patients first."""
+    people: dict[str, set[str]] = {name: set() for name in cohort.domains}
+    by_stain: dict[str, set[str]] = {}
+    for one in cohort:
+        if one.annotations is not None:
+            people[cohort.domain(one)].add(one.patient)
+            by_stain.setdefault(one.stain, set()).add(one.patient)
+    if not by_stain:
+        raise ManifestError(
+            "no slide is annotated, so nothing can be learned",
+            file=cohort.source,
+            remedy="Put annotations beside the slides under their names (SLIDE.geojson beside SLIDE.svs)",
+        )
+    choices: list[tuple[str, ...]] = []
+    for stain in sorted(by_stain, key=lambda one: -len(by_stain[one])):
+        single = [name for name in cohort.domains if name.split("@")[0] == stain and people[name]]
+        choices += [(name,) for name in sorted(single, key=lambda one: -len(people[one]))]
+        choices.append((f"{stain}@*",))
+    return [one for one in choices if set(cohort.matching(one)) < set(cohort.domains)] or choices[:1]
+
+
+def _split(cohort: Cohort, sources: tuple[str, ...]) -> tuple[Cohort, Roles] | None:
+    """The first draw of splits that fills every role, or the one of several with most scored targets."""
+    protocol = ProtocolConfig(sources=sources)
+    best: tuple[int, Cohort, Roles] | None = None
+    for shares in _SHARES:
+        for within in ("centre", "cohort"):
+            for seed in range(1, _SEEDS + 1):
+                try:
+                    split = cohort if cohort.single_patient else assign_splits(cohort, shares, seed, within)
+                    roles = resolve_roles(split, protocol)
+                    check_annotated(split, roles)
+                except ConfigError:
+                    continue
+                scored = sum(
+                    any(one.annotations for one in split.where(domains=[name], splits=["test"]))
+                    for name in roles.targets
+                )
+                shown = len(split.where(domains=roles.targets, splits=["train"])) > 0
+                worth = 2 * scored + shown
+                if best is None or worth > best[0]:
+                    best = worth, split, roles
+                if worth == 2 * len(roles.targets) + 1:
+                    return split, roles
+    return None if best is None else best[1:]
+
+
+@dataclass(frozen=True)
+class Written:
+    """The files of a start, and what the study cannot answer."""
+
+    manifest: Path
+    classes: Path
+    study: Path
+    findings: tuple[Finding, ...]
+
+
+def write_start(start: Start, out: str | Path, name: str) -> Written:
+    """Write ``manifest.csv``, ``classes.csv`` and ``NAME.yaml`` into a folder; nothing is overwritten.
+
+    Raises:
+        ConfigError: one of the files is there already, or the name is none for a study.
+    """
+    out = Path(out)
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise ConfigError(f"{name!r} cannot name a study", remedy="Use letters, digits, '_', '-' and '.'")
+    files = [out / "manifest.csv", out / "classes.csv", out / f"{name}.yaml"]
+    if there := [file for file in files if file.exists()]:
+        raise ConfigError(
+            f"{', '.join(file.name for file in there)} is there already and is not overwritten",
+            file=out,
+            remedy="Give another folder with --out, or move it away",
+        )
+    write_manifest(start.cohort, files[0])
+    task, classes = _task_of(start)
+    _write_classes(start, classes, files[1])
+    draft = _study_text(start, name, task, FIRST)
+    fitting = _fitting(start, draft, files[2])
+    write_text(files[2], _study_text(start, name, task, fitting))
+    return Written(files[0], files[1], files[2], tuple(check_study(load_study(files[2]))))
+
+
+def study_name(folder: str | Path) -> str:
+    """A name for a study, from that of its folder."""
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "_", Path(folder).absolute().name).strip("._-")
+    return plain or "study"
+
+
+def _task_of(start: Start) -> tuple[str, tuple[str, ...]]:
+    """The YAML of the task, and its classes.
+
+    Raises:
+        ConfigError: neither a task nor a class that is drawn.
+    """
+    tasks = available("tasks")
+    if start.task in tasks:
+        return start.task, tuple(map(str, load_piece("tasks", start.task).get("classes", ("glomerulus",))))
+    drawn = {name for one in start.drawn.values() for name in one.counts}
+    if start.task not in drawn:
+        raise ConfigError(
+            f"{start.task!r} is neither a task nor a class that is drawn",
+            remedy=did_you_mean(start.task, [*tasks, *drawn]),
+        )
+    return f"{{name: {study_name(start.task)}, classes: [{_quoted(start.task)}]}}", (start.task,)
+
+
+def _write_classes(start: Start, classes: Sequence[str], path: Path) -> None:
+    """Every class that is drawn, and what it becomes: one of the task, or ``drop``."""
+    from stainda.annotations import IGNORE, ClassMap
+
+    table = ClassMap.of({}, classes)
+    rows = []
+    for name in sorted({name for one in start.drawn.values() for name in one.counts if name}):
+        new, fate = table.becomes(name)
+        becomes = "drop" if fate == "unknown" else "ignore" if new == IGNORE else new
+        rows.append({"from": name, "to": becomes})
+    write_csv(path, rows, ("from", "to"))
+
+
+def _fitting(start: Start, text: str, path: Path) -> tuple[str, ...]:
+    """The strategies of a draft that mean something for this cohort; all, where no role is filled yet."""
+    from stainda.study.checks import check_data
+
+    if not start.feasible:
+        return FIRST
+    config = build_study(parse_yaml(text, path), path)
+    roles = resolve_roles(start.cohort, config.protocol)
+    fitting = []
+    for strategy in config.strategies:
+        try:
+            check_data(config.model_copy(update={"strategies": (strategy,)}), start.cohort, roles)
+            fitting.append(strategy.name)
+        except StaindaError:  # the study names those that fit; `stainda list strategies` all
+            continue
+    return tuple(fitting) or ("source_only",)
+
+
+def _study_text(start: Start, name: str, task: str, strategies: Sequence[str]) -> str:
+    left = [one for one in FIRST if one not in strategies]
+    values: dict[str, Any] = {
+        "name": name, "folder": start.folder, "task": task, "scale": _scale(start),
+        "sources": ", ".join(map(_quoted, start.sources)), "targets": ", ".join(start.targets),
+        "strategies": "\n".join(f"  - {one}" for one in strategies),
+        "left": f"  # not for this cohort: {', '.join(left)}\n" if left else "",
+    }  # fmt: skip
+    return _STUDY.format(**values)
+
+
+def _scale(start: Start) -> str:
+    """The lines of the working scale: physical where all slides tell their pixel size."""
+    widths_px, widths_um = [], []
+    for one in start.drawn.values():
+        for values in one.areas.values():
+            width = [2 * (area / 3.14159) ** 0.5 for area in values if area > 0]
+            widths_px += width
+            widths_um += [px * one.mpp for px in width] if one.mpp is not None else []
+    if start.unknown_mpp:
+        across = statistics.median(widths_px) / _ACROSS if widths_px else 8.0
+        return (
+            "  # EDIT: some slides do not tell their pixel size. Better: fill the column mpp of the manifest, and\n"
+            "  # put mpp: (micrometres per pixel) here instead of downsample:\n"
+            f"  downsample: {_nice(across):g}"
+        )
+    known = [one.mpp for one in start.drawn.values() if one.mpp is not None]
+    wanted = statistics.median(widths_um) / _ACROSS if widths_um else 4.0
+    return f"  mpp: {max(_nice(wanted), max(known, default=0)):g}  # micrometres per pixel that the network sees"
+
+
+def _nice(value: float) -> float:
+    return min(_NICE, key=lambda one: abs(one / value - 1) if value > one else abs(value / one - 1))
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+_STUDY = """\
+# Written by `stainda init` for {folder}.
+# Lines marked EDIT need your eye; all settings: docs/protocol.md, docs/tasks.md.
+study: {name}
+title: {name}  # EDIT: as the report is to be headed
+question: Which training strategy works in the other stains and centres?  # EDIT
+
+manifest: manifest.csv  # EDIT: check stain, centre, patient and split of every row
+classes: classes.csv  # EDIT: what your classes become: a class of the task, ignore, or drop
+
+task: {task}
+model: unet_small
+
+patches:
+{scale}
+  size: 128  # pixels
+
+protocol:
+  sources: [{sources}]  # EDIT: the domains whose annotations may be learned from
+  targets: [rest]  # {targets}
+  visible: targets  # unlabelled images of the targets may be seen in training; nothing: they may not
+  seeds: 2
+  # patients are split in the column split of the manifest
+
+search:
+  trials: 2
+
+training:  # EDIT: few steps, to see that all works; then 5 to 10 times as many
+  epochs: 4
+  steps_per_epoch: 20
+  batch_size: 8
+  learning_rate: {{default: 4.0e-3, low: 1.0e-3, high: 1.0e-2, log: true}}
+
+strategies:  # more: stainda list strategies
+{strategies}
+{left}"""

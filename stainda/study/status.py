@@ -1,0 +1,200 @@
+"""How far a run is, from its files alone: also while another process, or none, is working on it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from stainda.errors import StaindaError
+from stainda.study.folder import STAGES
+from stainda.study.heartbeat import PROGRESS
+
+SILENT_SECONDS = 60.0
+"""A run on another machine that has written nothing for so long is taken for ended."""
+
+_LEFT_BY = {
+    "cohort": "cohort.csv", "register": "registration/quality.csv", "propagate": "annotations/propagation.csv",
+    "patches": "patches/meta.json", "train": "trials.csv", "evaluate": "results.csv", "report": "report/index.html",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class JobStatus:
+    """One training. ``state``: ``done``, ``failed``, ``pruned`` or ``running``; ``epochs`` as far as it is."""
+
+    strategy: str
+    seed: int
+    trial: int
+    job: str
+    state: str
+    rotation: str = ""
+    reason: str = ""
+    epochs: int | None = None
+
+
+@dataclass(frozen=True)
+class Status:
+    """A run directory.
+
+    Attributes:
+        state: ``running``, ``complete``, ``failed``, ``interrupted``, ``stopped`` (its process is gone) or ``unknown``
+            (made by an earlier version).
+        stages: ``done``, ``running``, ``waiting`` or ``missing`` by stage.
+        jobs: trainings that have begun. waiting: those of the budget that have not.
+        seconds_left: about; ``None`` where it is not known.
+    """
+
+    folder: str
+    study: str
+    state: str
+    stage: str
+    rotation: str
+    reason: str
+    task: str
+    share: float | None
+    stages: dict[str, str]
+    jobs: tuple[JobStatus, ...]
+    waiting: int
+    seconds_left: float | None
+    updated: float | None = None
+    counts: dict[str, int] = field(default_factory=dict)
+
+
+def read_status(folder: str | Path) -> Status:
+    """Read how far a run is; nothing is locked, written or loaded, so that a run in work is not disturbed.
+
+    Raises:
+        StaindaError: ``folder`` is no run directory.
+    """
+    root = Path(folder)
+    if not (root / "study.yaml").is_file() and not (root / PROGRESS).is_file():
+        raise StaindaError(
+            "this is not a run directory (it has no study.yaml)", file=root, remedy="Name the folder 'stainda run' made"
+        )
+    told = _read_progress(root)
+    state = _state(told)
+    ended = list(_ended(root))
+    running = [
+        JobStatus(
+            one["strategy"], one["seed"], one["trial"], one["job"], "running", told.get("rotation", ""),
+            epochs=_epochs(_folder_of(root, told.get("rotation", "")) / "jobs" / one["job"]),
+        )
+        for one in told.get("running", ())
+    ] if state == "running" else []  # fmt: skip
+    known = {(one.rotation, one.strategy, one.trial, one.seed) for one in running}
+    jobs = (*running, *(one for one in ended if (one.rotation, one.strategy, one.trial, one.seed) not in known))
+    counts = {name: sum(one.state == name for one in jobs) for name in ("done", "running", "failed", "pruned")}
+    task = told.get("task") if state == "running" else None
+    return Status(
+        str(root), _study(root), state, told.get("stage", ""), told.get("rotation", ""), told.get("reason", ""),
+        "" if task is None else " ".join(filter(None, (task["name"], task["note"]))), _share(task),
+        {stage: _stage(root, stage, told, state) for stage in STAGES}, jobs, max(0, _budget(root) - len(jobs)),
+        _seconds_left(told) if state == "running" else None, told.get("updated"), counts,
+    )  # fmt: skip
+
+
+def _read_progress(root: Path) -> dict[str, Any]:
+    path = root / PROGRESS
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+
+
+def _state(told: dict[str, Any]) -> str:
+    state = str(told.get("state", "unknown"))
+    if state != "running":
+        return state
+    if told["host"] == socket.gethostname():
+        return "running" if _is_alive(int(told["pid"])) else "stopped"
+    return "running" if time.time() - told["updated"] < SILENT_SECONDS else "stopped"
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True
+
+
+def _stage(root: Path, stage: str, told: dict[str, Any], state: str) -> str:
+    noted = told.get("stages", {}).get(stage)
+    if noted in ("done", "running", "failed", "interrupted"):
+        return "interrupted" if noted == "running" and state == "stopped" else str(noted)
+    if noted == "waiting" and state == "running":
+        return "waiting"
+    return "done" if (root / _LEFT_BY[stage]).is_file() and noted is None else "missing"
+
+
+def _ended(root: Path) -> Iterator[JobStatus]:
+    """Trainings that have ended, from ``trials.csv`` of the run, or of each of its rotations."""
+    states = {"complete": "done", "failed": "failed", "pruned": "pruned"}
+    places = [("", root)]
+    if (root / "rotations.csv").is_file():
+        with (root / "rotations.csv").open(newline="", encoding="utf-8") as stream:
+            places = [(row["rotation"], root / row["folder"]) for row in csv.DictReader(stream) if row.get("folder")]
+    for rotation, folder in places:
+        if not (folder / "trials.csv").is_file():
+            continue
+        with (folder / "trials.csv").open(newline="", encoding="utf-8") as stream:
+            for row in csv.DictReader(stream):
+                yield JobStatus(
+                    row["strategy"], int(row["seed"]), int(row["trial"]), row["job"],
+                    states.get(row["state"], row["state"]), rotation, row.get("reason") or "",
+                )  # fmt: skip
+
+
+def _folder_of(root: Path, rotation: str) -> Path:
+    from stainda.names import file_name
+
+    return root / "rotations" / file_name(rotation) if rotation else root
+
+
+def _epochs(folder: Path) -> int | None:
+    path = folder / "training.csv"
+    if not path.is_file():
+        return None
+    with path.open(newline="", encoding="utf-8") as stream:
+        return sum(1 for _ in csv.DictReader(stream))
+
+
+def _budget(root: Path) -> int:
+    path = root / "budget.csv"
+    if not path.is_file():
+        return 0
+    with path.open(newline="", encoding="utf-8") as stream:
+        return sum(int(row["jobs"]) for row in csv.DictReader(stream))
+
+
+def _share(task: dict[str, Any] | None) -> float | None:
+    return min(1.0, task["done"] / task["total"]) if task and task["total"] else None
+
+
+def _seconds_left(told: dict[str, Any]) -> float | None:
+    """Of the task by its speed so far, and of the stages after it as they were expected at the start."""
+    expected, task, now = told.get("expected", {}), told.get("task"), time.time()
+    later = [stage for stage, state in told["stages"].items() if state == "waiting"]
+    if task and task["done"] > 0 and task["total"]:
+        here = (now - task["started"]) * max(0.0, task["total"] - task["done"]) / task["done"]
+    elif told["stage"] in expected:
+        here = max(0.0, expected[told["stage"]] - (now - told["stage_started"]))
+    else:
+        return None
+    return float(here + sum(expected.get(stage, 0.0) for stage in later))
+
+
+def _study(root: Path) -> str:
+    """The study's name, without loading the study: the first lines say it."""
+    path = root / "study.yaml"
+    if path.is_file():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            if line.startswith("study:"):
+                return line.partition(":")[2].strip().strip("'\"")
+    return root.name
