@@ -13,7 +13,8 @@ from stainda.cohort import read_manifest
 from stainda.config import PhantomConfig, load_study
 from stainda.phantom import make_cohort
 from stainda.study import run_study
-from stainda.study.steps import predict_slides, propagate_manifest, register_manifest, report_run
+from stainda.study.predicting import predict_slides
+from stainda.study.steps import propagate_manifest, register_manifest, report_run
 
 
 def main(folder: Path) -> None:
@@ -50,10 +51,11 @@ def main(folder: Path) -> None:
     # the report again, from the records alone
     print("report:", report_run(run))
 
-    # a trained detector on a slide; the GeoJSON opens in QuPath
-    job = next(path.parent for path in sorted((run / "jobs").glob("*/done")))
-    [(slide, n_objects, geojson)] = predict_slides(job, [cohort.sections[0].path], folder / "predictions")
-    print(f"{slide}: {n_objects} glomeruli in {geojson}; {len(read_shapes(geojson))} read back")
+    # the better detector on a slide; the GeoJSON opens in QuPath
+    done = predict_slides(run, [cohort.sections[0].path], folder / "predictions")
+    print(f"{done.choice.label}: {done.choice.reasons[0]}")
+    [found] = done.results
+    print(f"{found.slide}: {found.n_objects} glomeruli in {found.geojson}; {len(read_shapes(found.geojson))} read back")
 
 
 if __name__ == "__main__":

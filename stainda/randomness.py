@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from typing import TYPE_CHECKING
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def seed_for(seed: int, *names: object) -> int:
@@ -14,4 +16,6 @@ def seed_for(seed: int, *names: object) -> int:
 
 
 def generator_for(seed: int, *names: object) -> np.random.Generator:
+    import numpy as np
+
     return np.random.default_rng(seed_for(seed, *names))

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from startup_cases import COMMANDS, HEAVY, environment, imported, make_files
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "stainda"
@@ -44,14 +45,27 @@ def test_a_room_imports_only_from_below(room):
             assert below or (room, other) in BESIDE, f"{path.relative_to(ROOT)} imports {other}"
 
 
-def test_the_command_line_starts_without_heavy_packages():
-    code = (
-        "import sys, stainda.cli.app\n"
-        "heavy = {'torch', 'valis', 'geopandas', 'pandas', 'matplotlib', 'optuna', 'scipy', 'openslide', 'pyvips'}\n"
-        "print(sorted(heavy & set(sys.modules)))"
-    )
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+@pytest.mark.parametrize(
+    "module", ["stainda", "stainda.cli.app", "stainda.study", "stainda.stains", "stainda.models", "stainda.report"]
+)
+def test_importing_a_front_door_imports_nothing_heavy(module):
+    code = f"import sys, {module}; print(sorted({set(HEAVY)} & set(sys.modules)))"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment())
     assert out.stdout.strip() == "[]"
+
+
+@pytest.fixture(scope="module")
+def small_files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("startup")
+    make_files(folder)
+    return folder
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda one: one.words or "nothing")
+def test_a_command_imports_only_what_it_needs(command, small_files):
+    ends, packages, said = imported(command.words, small_files)
+    assert ends == command.ends, said
+    assert packages <= set(command.may.split()), f"stainda {command.words} imports what it does not need"
 
 
 def test_report_and_evaluation_work_without_torch():

@@ -1,52 +1,88 @@
-"""Shapes on slides: many formats in and out, repair, rasterising and outlining, landmarks."""
+"""Shapes on slides: many formats in and out, repair, rasterising and outlining, landmarks.
 
-from stainda.annotations.annotators import ANNOTATOR_COLUMNS, PAIR_COLUMNS, annotator_names, read_reliability
-from stainda.annotations.classes import (
-    IGNORE,
-    IGNORE_CLASSES,
-    MAPPED_COLUMNS,
-    ClassMap,
-    class_key,
-    matched_classes,
-    read_class_table,
-    unknown_classes,
-)
-from stainda.annotations.conversion import (
-    CHANGE_COLUMNS,
-    CLASS_COLUMNS,
-    Contents,
-    convert_annotations,
-    group_changes,
-    inspect_annotations,
-)
-from stainda.annotations.formats import sniff_format
-from stainda.annotations.frames import (
-    ORIGINS,
-    Bounds,
-    Frame,
-    Origin,
-    as_origin,
-    bounds_of,
-    bounds_of_file,
-    from_level0,
-    to_level0,
-)
-from stainda.annotations.fused_files import check_out, fuse_files, with_ignored, write_fusion
-from stainda.annotations.fusion import METHODS, NOTE_COLUMNS, Fusion, Rules, fuse_annotators
-from stainda.annotations.geojson import read_marked, read_shapes, write_geojson
-from stainda.annotations.labels import instances, outlines
-from stainda.annotations.landmarks import check_landmarks, read_landmarks, write_landmarks
-from stainda.annotations.loading import load_shapes
-from stainda.annotations.matching import (
-    COMPARISON_COLUMNS,
-    IDENTITY_COLUMNS,
-    Comparison,
-    identity_table,
-    mutual_comparison,
-)
-from stainda.annotations.raster import rasterise
+Importing this package imports nothing heavy; the first use of a name imports its module.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+# not at first use: the function and its module have one name, and the import of the module would hide the function
 from stainda.annotations.repair import REPAIR_COLUMNS, repair
-from stainda.annotations.shapes import SHAPE_COLUMNS, empty_shapes, join_shapes, make_shapes
+
+if TYPE_CHECKING:
+    from stainda.annotations.annotators import ANNOTATOR_COLUMNS, PAIR_COLUMNS, annotator_names, read_reliability
+    from stainda.annotations.classes import (
+        IGNORE,
+        IGNORE_CLASSES,
+        MAPPED_COLUMNS,
+        ClassMap,
+        class_key,
+        matched_classes,
+        read_class_table,
+        unknown_classes,
+    )
+    from stainda.annotations.conversion import (
+        CHANGE_COLUMNS,
+        CLASS_COLUMNS,
+        Contents,
+        convert_annotations,
+        group_changes,
+        inspect_annotations,
+    )
+    from stainda.annotations.formats import sniff_format
+    from stainda.annotations.frames import (
+        ORIGINS,
+        Bounds,
+        Frame,
+        Origin,
+        as_origin,
+        bounds_of,
+        bounds_of_file,
+        from_level0,
+        to_level0,
+    )
+    from stainda.annotations.fused_files import check_out, fuse_files, with_ignored, write_fusion
+    from stainda.annotations.fusion import METHODS, NOTE_COLUMNS, Fusion, Rules, fuse_annotators
+    from stainda.annotations.geojson import read_marked, read_shapes, write_geojson
+    from stainda.annotations.labels import instances, outlines
+    from stainda.annotations.landmarks import check_landmarks, read_landmarks, write_landmarks
+    from stainda.annotations.loading import load_shapes
+    from stainda.annotations.matching import (
+        COMPARISON_COLUMNS,
+        IDENTITY_COLUMNS,
+        Comparison,
+        identity_table,
+        mutual_comparison,
+    )
+    from stainda.annotations.raster import rasterise
+    from stainda.annotations.shapes import SHAPE_COLUMNS, empty_shapes, join_shapes, make_shapes
+
+_HOMES = {
+    "annotators": ("ANNOTATOR_COLUMNS", "PAIR_COLUMNS", "annotator_names", "read_reliability",),
+    "classes": (
+        "IGNORE", "IGNORE_CLASSES", "MAPPED_COLUMNS", "ClassMap", "class_key", "matched_classes", "read_class_table",
+        "unknown_classes",
+    ),
+    "conversion": (
+        "CHANGE_COLUMNS", "CLASS_COLUMNS", "Contents", "convert_annotations", "group_changes",
+        "inspect_annotations",
+    ),
+    "formats": ("sniff_format",),
+    "frames": (
+        "ORIGINS", "Bounds", "Frame", "Origin", "as_origin", "bounds_of", "bounds_of_file", "from_level0", "to_level0",
+    ),
+    "fused_files": ("check_out", "fuse_files", "with_ignored", "write_fusion",),
+    "fusion": ("METHODS", "NOTE_COLUMNS", "Fusion", "Rules", "fuse_annotators",),
+    "geojson": ("read_marked", "read_shapes", "write_geojson",),
+    "labels": ("instances", "outlines",),
+    "landmarks": ("check_landmarks", "read_landmarks", "write_landmarks",),
+    "loading": ("load_shapes",),
+    "matching": ("COMPARISON_COLUMNS", "IDENTITY_COLUMNS", "Comparison", "identity_table", "mutual_comparison",),
+    "raster": ("rasterise",),
+    "shapes": ("SHAPE_COLUMNS", "empty_shapes", "join_shapes", "make_shapes",),
+}  # fmt: skip
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "ANNOTATOR_COLUMNS",
@@ -108,3 +144,11 @@ __all__ = [
     "write_geojson",
     "write_landmarks",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(f"{__name__}.{_HOME_OF[name]}"), name)

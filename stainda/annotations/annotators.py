@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import geopandas as gpd
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,6 +16,9 @@ from stainda.annotations.guarded import read_csv
 from stainda.annotations.overlay import best_pairs, overlaps
 from stainda.errors import AnnotationError
 from stainda.names import stem
+
+if TYPE_CHECKING:
+    import geopandas as gpd
 
 ANNOTATOR_COLUMNS = (
     "class", "annotator", "objects", "area_px", "sensitivity", "specificity", "precision", "dice",

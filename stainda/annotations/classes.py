@@ -7,12 +7,13 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
-
-import geopandas as gpd
+from typing import TYPE_CHECKING, Any, Literal
 
 from stainda.annotations.guarded import read_csv
 from stainda.errors import AnnotationError
+
+if TYPE_CHECKING:
+    import geopandas as gpd
 
 IGNORE = "Ignore*"
 """Shapes of this class are neither object nor background: ignored pixels. The name is QuPath's own."""

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import geopandas as gpd
 import numpy as np
 import shapely
 
@@ -16,6 +16,9 @@ from stainda.annotations.formats import FORMATS, sniff_format, write_annotations
 from stainda.annotations.formats.frame import SlideFrame
 from stainda.annotations.frames import Origin
 from stainda.annotations.loading import load_any
+
+if TYPE_CHECKING:
+    import geopandas as gpd
 
 CLASS_COLUMNS = ("class", "areas", "lines", "points", "median area px²")
 CHANGE_COLUMNS = ("class", "what", "why", "shapes", "for example")

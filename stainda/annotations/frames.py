@@ -11,13 +11,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-import geopandas as gpd
 import numpy as np
 import shapely
 
 from stainda.errors import AnnotationError, did_you_mean
+
+if TYPE_CHECKING:
+    import geopandas as gpd
 
 Frame = Literal["level0", "bounds"]
 Origin = Literal["auto", "level0", "bounds"]
@@ -102,6 +104,8 @@ def from_level0(shapes: gpd.GeoDataFrame, frame: Frame, bounds: Bounds | None) -
 
 def moved(shapes: gpd.GeoDataFrame, x: float, y: float) -> gpd.GeoDataFrame:
     """Shapes moved by (x, y) pixels, with the geometries among their properties."""
+    import geopandas as gpd
+
     if (x, y) == (0, 0) or not len(shapes):
         return shapes
     found = shapes.copy()
@@ -160,9 +164,10 @@ class Mark:
         bounds = said.get("bounds")
         if said["frame"] == "level0":
             return cls()
-        whole = isinstance(bounds, list) and all(isinstance(one, int) and abs(one) < _FARTHEST for one in bounds)
-        if said["frame"] == "bounds" and whole and len(bounds) == 4:
-            return cls((bounds[0], bounds[1], bounds[2], bounds[3]))
+        numbers = bounds if isinstance(bounds, list) else []
+        whole = len(numbers) == 4 and all(isinstance(one, int) and abs(one) < _FARTHEST for one in numbers)
+        if said["frame"] == "bounds" and whole:
+            return cls((numbers[0], numbers[1], numbers[2], numbers[3]))
         raise AnnotationError(
             f"its member {MARK!r} does not say where its coordinates begin",
             file=path,

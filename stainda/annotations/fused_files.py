@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import geopandas as gpd
 import numpy as np
 import shapely
 
@@ -23,6 +22,9 @@ from stainda.errors import AnnotationError
 from stainda.files import write_csv
 from stainda.names import ending, stem
 from stainda.progress import SILENT, Progress
+
+if TYPE_CHECKING:
+    import geopandas as gpd
 
 
 def fuse_files(
@@ -87,6 +89,8 @@ def with_ignored(fusion: Fusion, share: float) -> gpd.GeoDataFrame:
 
     So that a tie teaches neither object nor background. What was fused is cut out: it stays what it is.
     """
+    import geopandas as gpd
+
     support = np.array([row["measurements"]["support"] for row in fusion.dissent["properties"]], float)
     voters = np.array([row["measurements"]["annotators"] for row in fusion.dissent["properties"]], float)
     doubtful = fusion.dissent[(support >= share * voters) & (fusion.dissent["class"] != IGNORE).to_numpy(bool)].copy()

@@ -14,9 +14,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import geopandas as gpd
 import numpy as np
 import shapely
 from numpy.typing import NDArray
@@ -30,6 +29,9 @@ from stainda.annotations.overlay import clusters, cut_into_faces, joined, only_a
 from stainda.annotations.shapes import join_shapes, make_shapes
 from stainda.errors import AnnotationError, did_you_mean
 from stainda.progress import SILENT, Progress
+
+if TYPE_CHECKING:
+    import geopandas as gpd
 
 Method = Literal["majority", "staple", "weighted"]
 METHODS: tuple[Method, ...] = ("majority", "staple", "weighted")
@@ -148,6 +150,8 @@ def _check(drawn: Mapping[str, gpd.GeoDataFrame], rules: Rules) -> None:
 
 def _usable(name: str, shapes: gpd.GeoDataFrame, rules: Rules, notes: list[dict[str, Any]]) -> gpd.GeoDataFrame:
     """Areas, and points as discs, all valid, ignored ones under one name; the rest is told."""
+    import geopandas as gpd
+
     table = shapes.reset_index(drop=True).copy()
     table["class"] = table["class"].replace(dict.fromkeys(IGNORE_CLASSES, IGNORE))
     geometries = np.asarray(table.geometry.values, object)

@@ -5,22 +5,28 @@ from __future__ import annotations
 import json
 import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import geopandas as gpd
 import numpy as np
 import shapely
 from shapely.geometry.base import BaseGeometry
 
 from stainda.annotations.frames import MARK, Bounds, Mark, from_level0, to_level0
-from stainda.annotations.guarded import MAX_BYTES, read_json
-from stainda.annotations.shapes import as_uuid, derive_ids, make_shapes
+from stainda.annotations.guarded import check_file
+from stainda.annotations.json_stream import MAX_STREAMED, FeatureStream
+from stainda.annotations.shapes import as_uuid, derive_ids, join_shapes, make_shapes
+from stainda.annotations.unpacking import Member, members, only_member
 from stainda.errors import AnnotationError
 from stainda.files import whole_file
 
+if TYPE_CHECKING:
+    import geopandas as gpd
+
 _OWN_ID = "stainda_id"
+_NESTED = ("classification", "measurements", "metadata", "color", "plane", "nucleusGeometry", "names")
+_LONGEST_TEXT = 1_000_000  # of a member that is JSON as text
 _OBJECT_TYPES = {  # the ids that QuPath 0.2 wrote instead of unique ones
     "PathAnnotationObject": "annotation",
     "PathDetectionObject": "detection",
@@ -31,7 +37,7 @@ _OBJECT_TYPES = {  # the ids that QuPath 0.2 wrote instead of unique ones
 
 
 def read_shapes(
-    path: str | Path, problems: list[dict[str, str]] | None = None, max_bytes: int = MAX_BYTES
+    path: str | Path, problems: list[dict[str, str]] | None = None, max_bytes: int = MAX_STREAMED
 ) -> gpd.GeoDataFrame:
     """Read GeoJSON as QuPath exports it: a feature collection, a bare list of features, or one feature.
 
@@ -54,33 +60,61 @@ def read_shapes(
 
 
 def read_marked(
-    path: str | Path, problems: list[dict[str, str]] | None = None, max_bytes: int = MAX_BYTES
+    path: str | Path, problems: list[dict[str, str]] | None = None, max_bytes: int = MAX_STREAMED
 ) -> tuple[gpd.GeoDataFrame, Mark | None]:
-    """As :func:`read_shapes`, and what the file says of its frame; where it does, the shapes are in level-0 pixels."""
+    """As :func:`read_shapes`, and what the file says of its frame; where it does, the shapes are in level-0 pixels.
+
+    A zip file of several GeoJSON files is read as one.
+    """
     path = Path(path)
-    document = read_json(path, max_bytes)
-    mark = Mark.of(document, path)
-    features = _features(document, path)
+    check_file(path, max_bytes)
+    parts = [_read_member(one, problems, max_bytes) for one in _geojson_members(path)]
+    marks = {mark.frame if mark else None for _, mark in parts}
+    if len(marks) > 1 and None in marks:
+        raise AnnotationError(
+            "some of its files say where their coordinates begin and some do not",
+            file=path,
+            remedy="Unpack it, and name one file",
+        )
+    shapes = [shape if mark is None else to_level0(shape, mark.frame, mark.bounds) for shape, mark in parts]
+    return shapes[0] if len(shapes) == 1 else join_shapes(shapes), parts[0][1]
+
+
+def _geojson_members(path: Path) -> list[Member]:
+    found = members(path)
+    if len(found) == 1 or all(one.suffix in (".geojson", ".json") for one in found):
+        return found
+    return [only_member(path)]
+
+
+def _read_member(
+    member: Member, problems: list[dict[str, str]] | None, max_bytes: int
+) -> tuple[gpd.GeoDataFrame, Mark | None]:
+    """The shapes of one document as they stand in it, and its mark."""
     rows: list[dict[str, Any]] = []
     geometries: list[BaseGeometry] = []
     faults: list[tuple[int, str, str, str]] = []
-    for number, feature in enumerate(features, start=1):
-        if not isinstance(feature, Mapping):
-            faults.append((number, "", "", "is no GeoJSON feature"))
-            continue
-        row = _row(feature)
-        try:
-            geometry = _geometry(feature.get("geometry"))
-        except ValueError as error:
-            faults.append((number, row["id"], row["class"], str(error)))
-            continue
-        geometries.append(geometry)
-        rows.append(row)
+    path, count = member.path, 0
+    with member.open() as opened:
+        stream = FeatureStream(opened, member, max_bytes)
+        for feature in _features(stream, path):
+            count += 1
+            if not isinstance(feature, Mapping):
+                faults.append((count, "", "", "is no GeoJSON feature"))
+                continue
+            row = _row(feature)
+            try:
+                geometry = _geometry(feature.get("geometry"))
+            except ValueError as error:
+                faults.append((count, row["id"], row["class"], str(error)))
+                continue
+            geometries.append(geometry)
+            rows.append(row)
     if faults and problems is None:
         shown = "\n".join(f"  feature {number}: {reason}" for number, _, _, reason in faults[:20])
         more = f"\n  and {len(faults) - 20} more" if len(faults) > 20 else ""
         raise AnnotationError(
-            f"{len(faults)} of {len(features)} features cannot be used\n{shown}{more}",
+            f"{len(faults)} of {count} features cannot be used\n{shown}{more}",
             file=path,
             remedy="Correct or delete them in QuPath and export again",
         )
@@ -93,23 +127,21 @@ def read_marked(
     derived = derive_ids(geometries, classes)
     columns = {key: [row[key] for row in rows] for key in ("name", "score", "source_slide", "confidence", "properties")}
     ids = [row["id"] or made for row, made in zip(rows, derived, strict=True)]
-    shapes = make_shapes(geometries, classes, id=ids, **columns)
-    return shapes if mark is None else to_level0(shapes, mark.frame, mark.bounds), mark
+    return make_shapes(geometries, classes, id=ids, **columns), Mark.of(stream.rest, path)
 
 
-def _features(document: Any, path: Path) -> list[Any]:
-    if isinstance(document, list):
-        return document
-    if isinstance(document, Mapping):
-        kind = document.get("type")
-        if kind == "FeatureCollection" and isinstance(document.get("features"), list):
-            return document["features"]
-        if kind == "Feature":
-            return [document]
-        if kind in _READERS or kind == "GeometryCollection":
-            return [{"type": "Feature", "geometry": document, "properties": {}}]
-        if isinstance(document.get("features"), list):
-            return document["features"]
+def _features(stream: FeatureStream, path: Path) -> Iterator[Any]:
+    yield from stream
+    document = stream.rest
+    kind = document.get("type")
+    if stream.is_list or isinstance(document.get("features"), list):
+        return
+    if kind == "Feature":
+        yield document
+        return
+    if kind in _READERS or kind == "GeometryCollection":
+        yield {"type": "Feature", "geometry": document, "properties": {}}
+        return
     raise AnnotationError(
         "valid JSON, but not GeoJSON (no feature collection, list of features or feature)",
         file=path,
@@ -119,16 +151,17 @@ def _features(document: Any, path: Path) -> list[Any]:
 
 def _row(feature: Mapping[str, Any]) -> dict[str, Any]:
     """The columns of one feature. What stainda does not know is kept in ``properties``."""
-    raw = feature.get("properties")
+    raw = _from_text(feature.get("properties"))
     properties = dict(raw) if isinstance(raw, Mapping) else {}
+    properties |= {key: _from_text(properties[key]) for key in _NESTED if key in properties}
     geometry = feature.get("geometry")
     if isinstance(geometry, Mapping) and "plane" in geometry:
         properties["plane"] = geometry["plane"]
     for key in feature:
         if key not in ("type", "id", "geometry", "properties", "bbox"):
-            properties.setdefault(key, feature[key])
+            properties.setdefault(key, _from_text(feature[key]) if key in _NESTED else feature[key])
     identity = feature.get("id", properties.get("id"))
-    identity = "" if identity is None else str(identity)
+    identity = _text(identity)
     if identity in _OBJECT_TYPES:
         properties.setdefault("objectType", _OBJECT_TYPES[identity])
         identity = ""
@@ -136,8 +169,8 @@ def _row(feature: Mapping[str, Any]) -> dict[str, Any]:
     source = ""
     if isinstance(metadata, Mapping):
         metadata = dict(metadata)
-        identity = str(metadata.pop(_OWN_ID, identity))
-        source = str(metadata.pop("source_slide", ""))
+        identity = _text(metadata.pop(_OWN_ID, identity))
+        source = _text(metadata.pop("source_slide", ""))
         properties["metadata"] = metadata
         if not metadata:
             del properties["metadata"]
@@ -146,7 +179,7 @@ def _row(feature: Mapping[str, Any]) -> dict[str, Any]:
     name = properties.pop("name", None)
     return {
         "class": _class_name(properties),
-        "name": "" if name is None else str(name),
+        "name": _text(name),
         "id": identity,
         "score": score,
         "source_slide": source,
@@ -155,13 +188,44 @@ def _row(feature: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _from_text(value: Any) -> Any:
+    """A JSON object or list that was written as text (geopandas and pyogrio write nested members so), else the value.
+
+    What only looks like JSON stays the text that it is: a class may be called ``[dead]``.
+    """
+    if not isinstance(value, str) or value.strip()[:1] not in ("{", "[") or len(value) > _LONGEST_TEXT:
+        return value
+    try:
+        found = json.loads(value)
+    except (ValueError, RecursionError):
+        return value
+    return found if isinstance(found, dict | list) else value
+
+
+def _number(value: Any) -> float | None:
+    """A number, or a text of one (``NaN`` too); ``None`` for all else."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        return float(value)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _text(value: Any) -> str:
+    """A text; empty where there is none, which tables write as null or NaN."""
+    return "" if value is None or _is_nan(value) else str(value)
+
+
 def _class_name(properties: dict[str, Any]) -> str:
     classification = properties.get("classification")
     if isinstance(classification, Mapping):
+        classification = {key: _from_text(value) for key, value in classification.items()}
+        properties["classification"] = classification
         names = classification.get("name", classification.get("names"))
         if isinstance(names, list):
             names = ": ".join(map(str, names))
-        if names is not None:
+        if _text(names):
             return str(names)
     if isinstance(classification, str):
         return str(properties.pop("classification"))
@@ -177,13 +241,14 @@ def _take_number(properties: dict[str, Any], key: str) -> float:
         measurements = {str(m.get("name")): m.get("value") for m in measurements if isinstance(m, Mapping)}
         properties["measurements"] = measurements
     for holder in (measurements, properties):
-        if isinstance(holder, dict) and isinstance(holder.get(key), int | float) and not isinstance(holder[key], bool):
-            value = float(holder[key])
-            rest = {name: one for name, one in holder.items() if name != key}
+        value = _number(holder.get(key)) if isinstance(holder, dict) else None
+        if value is not None:
             if holder is properties:
                 del properties[key]
             else:
-                properties["measurements"] = rest
+                properties["measurements"] = {
+                    name: one for name, one in dict(measurements or {}).items() if name != key
+                }
             return value
     return math.nan
 
@@ -341,10 +406,12 @@ def _colour(name: str, classification: Any) -> list[int]:
         names = classification.get("name", classification.get("names"))
         same = names == name or (isinstance(names, list) and ": ".join(map(str, names)) == name)
         colour = classification.get("color")
-        if same and isinstance(colour, list) and len(colour) == 3:
-            return [int(part) for part in colour]
-        packed = classification.get("colorRGB")
-        if same and isinstance(packed, int):
+        parts = [_number(part) for part in colour] if isinstance(colour, list) else []
+        if same and len(parts) == 3 and all(part is not None and math.isfinite(part) for part in parts):
+            return [int(part) for part in parts if part is not None]
+        number = _number(classification.get("colorRGB"))
+        if same and number is not None and math.isfinite(number):
+            packed = int(number)
             return [packed >> 16 & 255, packed >> 8 & 255, packed & 255]
     import colorsys
 

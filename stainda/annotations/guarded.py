@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import io
 import json
-import zlib
 from pathlib import Path
 from typing import Any
 
+from stainda.annotations.unpacking import only_member, too_large
 from stainda.errors import AnnotationError
 
 MAX_BYTES = 256_000_000
@@ -19,8 +18,11 @@ MAX_ELEMENTS = 5_000_000  # of XML, about 400 bytes each
 _PIECE = 1 << 20
 
 
-def check_file(path: Path, max_bytes: int = MAX_BYTES) -> None:
+def check_file(path: Path, max_bytes: int = MAX_BYTES, remedy: str = "") -> None:
     """Refuse what is no file, empty, or larger than ``max_bytes``, before any of it is read.
+
+    Args:
+        remedy: what to do about too large a file; default: as for a file of outlines.
 
     Raises:
         AnnotationError: any of these.
@@ -31,48 +33,21 @@ def check_file(path: Path, max_bytes: int = MAX_BYTES) -> None:
         raise AnnotationError("there is no such file", file=path, remedy="Check the path")
     size = path.stat().st_size
     if size > max_bytes:
-        raise AnnotationError(
-            f"{size / 1e6:.0f} MB is more than is read ({max_bytes / 1e6:.0f} MB)",
-            file=path,
-            remedy="Split the file, or raise max_bytes if it is trusted",
-        )
+        raise too_large(path, max_bytes, f"{size / 1e6:.0f} MB", remedy)
     if size == 0:
         raise AnnotationError("the file is empty", file=path, remedy="Export the annotations again")
 
 
 def read_bytes(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
-    """The content of a file.
+    """The content of a file, unpacked where it is a gzip or zip file of one.
 
     Raises:
-        AnnotationError: no such file, a folder, empty, or larger than ``max_bytes``.
+        AnnotationError: no such file, a folder, empty, larger than ``max_bytes``, or an archive that cannot be read.
     """
     check_file(path, max_bytes)
-    try:
-        data = path.read_bytes()
-        if is_gzip(data):
-            data = _unpacked(path, max_bytes)
-    except OSError as error:
-        raise AnnotationError(
-            f"cannot be read ({error.strerror})", file=path, remedy="Check its permissions"
-        ) from error
+    data = only_member(path).read(max_bytes)
     if not data.strip():
         raise AnnotationError("the file is empty", file=path, remedy="Export the annotations again")
-    return data
-
-
-def is_gzip(data: bytes) -> bool:
-    return data.startswith(b"\x1f\x8b")
-
-
-def _unpacked(path: Path, max_bytes: int) -> bytes:
-    """The content of a gzip file (``.geojson.gz``), bounded before it is unpacked."""
-    try:
-        with gzip.open(path) as stream:
-            data = stream.read(max_bytes + 1)
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise AnnotationError(f"not a whole gzip file ({error})", file=path, remedy="Export it again") from error
-    if len(data) > max_bytes:
-        raise AnnotationError(f"unpacks to more than is read ({max_bytes / 1e6:.0f} MB)", file=path)
     return data
 
 
@@ -95,12 +70,15 @@ def read_json(path: Path, max_bytes: int = MAX_BYTES) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        remedy = "Export the annotations again" + (
-            "; the file seems cut short" if error.pos >= len(text.rstrip()) - 1 else ""
-        )
-        raise AnnotationError(f"not valid JSON: {error.msg}", file=path, row=error.lineno, remedy=remedy) from error
+        raise not_json(path, error.msg, error.lineno, error.pos >= len(text.rstrip()) - 1) from error
     except (RecursionError, ValueError) as error:
         raise AnnotationError(f"not valid JSON: {error}", file=path, remedy="Export the annotations again") from error
+
+
+def not_json(path: Path, message: str, row: int | None, cut_short: bool) -> AnnotationError:
+    """The error about a text that is not JSON at a row."""
+    remedy = "Export the annotations again" + ("; the file seems cut short" if cut_short else "")
+    return AnnotationError(f"not valid JSON: {message}", file=path, row=row, remedy=remedy)
 
 
 def _refuse_hostile(text: str, path: Path) -> None:
@@ -110,37 +88,68 @@ def _refuse_hostile(text: str, path: Path) -> None:
     strings told apart. Both go through the text in pieces and stop where the limit is passed.
     """
     raw = text.encode("utf-8")
-    if _within_limits(raw, strings=False):
+    if _within_limits(raw):
         return
-    if not _within_limits(raw, strings=True):
-        raise AnnotationError(
-            f"nested more than {MAX_DEPTH} deep, or more than {MAX_PARTS:,} lists and objects, which no annotation is",
-            file=path,
-        )
+    JsonLimits().feed(raw, path)
 
 
-def _within_limits(raw: bytes, strings: bool) -> bool:
-    import numpy as np
+def _within_limits(raw: bytes) -> bool:
+    """Whether all is well even if brackets within strings are counted too: quick, and nearly always enough."""
+    limits = JsonLimits(strings=False)
+    return limits.accepts(raw)
 
-    depth, parts, quotes, pending = 0, 0, 0, False
-    for start in range(0, len(raw), _PIECE):
-        piece = np.frombuffer(raw, np.uint8, min(_PIECE, len(raw) - start), start)
-        step = np.zeros(len(piece), np.int8)
-        # [ ] { } are 0x5B 0x5D 0x7B 0x7D
-        step[(piece | 0x20) == 0x7B] = 1
-        step[(piece | 0x20) == 0x7D] = -1
-        if strings:
-            escaped, pending = _escaped(piece, pending)
-            count = np.cumsum((piece == ord('"')) & ~escaped) + quotes
-            quotes = int(count[-1])
-            step[count % 2 == 1] = 0
-        moves = step[step != 0]
-        depths = np.cumsum(moves, dtype=np.int64) + depth
-        parts += int((moves > 0).sum())
-        if depths.max(initial=0) > MAX_DEPTH or parts > MAX_PARTS:
-            return False
-        depth = int(depths[-1]) if len(depths) else depth
-    return True
+
+class JsonLimits:
+    """Depth and number of lists and objects of a JSON text that comes piece by piece.
+
+    Args:
+        strings: tell strings apart, whose brackets do not count.
+    """
+
+    def __init__(self, strings: bool = True) -> None:
+        self._strings = strings
+        self._depth = self._parts = self._quotes = 0
+        self._pending = False
+
+    def next_part(self) -> None:
+        """What was fed so far is done with, and its lists take no memory any more."""
+        self._parts = 0
+
+    def feed(self, raw: bytes, path: Path) -> None:
+        """Take the next bytes.
+
+        Raises:
+            AnnotationError: nested deeper than :data:`MAX_DEPTH`, or more lists and objects than :data:`MAX_PARTS`.
+        """
+        if not self.accepts(raw):
+            raise AnnotationError(
+                f"nested more than {MAX_DEPTH} deep, or more than {MAX_PARTS:,} lists and objects, "
+                "which no annotation is",
+                file=path,
+                remedy="Is it the right file? Else export fewer objects",
+            )
+
+    def accepts(self, raw: bytes) -> bool:
+        import numpy as np
+
+        for start in range(0, len(raw), _PIECE):
+            piece = np.frombuffer(raw, np.uint8, min(_PIECE, len(raw) - start), start)
+            step = np.zeros(len(piece), np.int8)
+            # [ ] { } are 0x5B 0x5D 0x7B 0x7D
+            step[(piece | 0x20) == 0x7B] = 1
+            step[(piece | 0x20) == 0x7D] = -1
+            if self._strings:
+                escaped, self._pending = _escaped(piece, self._pending)
+                count = np.cumsum((piece == ord('"')) & ~escaped) + self._quotes
+                self._quotes = int(count[-1])
+                step[count % 2 == 1] = 0
+            moves = step[step != 0]
+            depths = np.cumsum(moves, dtype=np.int64) + self._depth
+            self._parts += int((moves > 0).sum())
+            if depths.max(initial=0) > MAX_DEPTH or self._parts > MAX_PARTS:
+                return False
+            self._depth = int(depths[-1]) if len(depths) else self._depth
+        return True
 
 
 def _escaped(piece: Any, pending: bool) -> tuple[Any, bool]:
@@ -219,9 +228,15 @@ class _ShallowTree:
         self._depth += 1
         self._count += 1
         if self._count > MAX_ELEMENTS:
-            raise AnnotationError(f"more than {MAX_ELEMENTS:,} elements, which no annotation has", file=self._path)
+            raise AnnotationError(
+                f"more than {MAX_ELEMENTS:,} elements", file=self._path, remedy="Export fewer objects"
+            )
         if self._depth > MAX_DEPTH:
-            raise AnnotationError(f"nested more than {MAX_DEPTH} deep, which no annotation is", file=self._path)
+            raise AnnotationError(
+                f"nested more than {MAX_DEPTH} deep, which no annotation is",
+                file=self._path,
+                remedy="Is it the right file?",
+            )
         return self._builder.start(tag, attributes)
 
     def end(self, tag: str) -> Any:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-import geopandas as gpd
 import numpy as np
 import shapely
 
 from stainda.annotations.shapes import make_shapes
+
+if TYPE_CHECKING:
+    import geopandas as gpd
 
 _EAST, _SOUTH, _WEST, _NORTH = range(4)
 _SCREEN_HOLE = False  # clockwise on the screen (y down) is counter-clockwise to shapely (y up)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import csv
 import math
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from stainda.annotations.frames import bounds_of, check_frame
 from stainda.annotations.guarded import read_bytes
 from stainda.annotations.shapes import make_shapes
 from stainda.errors import AnnotationError
 from stainda.files import write_csv
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def read_landmarks(path: str | Path) -> pd.DataFrame:
@@ -25,6 +26,8 @@ def read_landmarks(path: str | Path) -> pd.DataFrame:
     Raises:
         AnnotationError: columns are missing, a coordinate is not a number, or an id is used twice; all at once.
     """
+    import pandas as pd
+
     path = Path(path)
     text = read_bytes(path, 50_000_000).decode("utf-8-sig", errors="replace")
     lines = text.splitlines()

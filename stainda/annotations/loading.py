@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-
-import geopandas as gpd
+from typing import TYPE_CHECKING
 
 from stainda.annotations.classes import ClassMap
 from stainda.annotations.formats import read_annotations, sniff_format
@@ -14,6 +13,9 @@ from stainda.annotations.frames import Origin
 from stainda.annotations.repair import repair
 from stainda.errors import AnnotationError
 from stainda.names import stem
+
+if TYPE_CHECKING:
+    import geopandas as gpd
 
 
 def load_shapes(

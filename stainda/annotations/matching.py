@@ -22,15 +22,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import geopandas as gpd
 import numpy as np
 import shapely
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
 from stainda.annotations.overlay import best_pairs
+
+if TYPE_CHECKING:
+    import geopandas as gpd
 
 ToFrame = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 Array = NDArray[Any]

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import geopandas as gpd
+from typing import TYPE_CHECKING
+
 import numpy as np
 import shapely
 from shapely.geometry.base import BaseGeometry
 
 from stainda.annotations.shapes import as_uuid
+
+if TYPE_CHECKING:
+    import geopandas as gpd
 
 REPAIR_COLUMNS = ("id", "class", "action", "reason")
 
@@ -27,6 +31,8 @@ def repair(
     Returns:
         The shapes with a fresh index, and one row (:data:`REPAIR_COLUMNS`) per change: ``mended`` or ``dropped``.
     """
+    import geopandas as gpd
+
     rows: list[dict[str, str]] = []
     kept: list[int] = []
     geometries: list[BaseGeometry] = []

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import geopandas as gpd
 import numpy as np
-import pandas as pd
 import shapely
 from shapely.geometry.base import BaseGeometry
+
+if TYPE_CHECKING:
+    import geopandas as gpd
 
 SHAPE_COLUMNS = ("geometry", "class", "name", "id", "score", "source_slide", "confidence", "properties")
 
@@ -38,6 +39,9 @@ def make_shapes(geometries: Iterable[BaseGeometry], cls: str | Sequence[str], **
     Raises:
         ValueError: an unknown column, or a column of another length.
     """
+    import geopandas as gpd
+    import pandas as pd
+
     geometries = list(geometries)
     count = len(geometries)
     if unknown := set(columns) - set(SHAPE_COLUMNS):
@@ -71,6 +75,9 @@ def make_shapes(geometries: Iterable[BaseGeometry], cls: str | Sequence[str], **
 
 def join_shapes(tables: Iterable[gpd.GeoDataFrame]) -> gpd.GeoDataFrame:
     """All rows of several tables, in order, with a fresh index."""
+    import geopandas as gpd
+    import pandas as pd
+
     filled = [table for table in tables if len(table)]
     if not filled:
         return empty_shapes()

@@ -43,15 +43,19 @@ Classes = Annotated[
 
 
 def _slide(path: Path | None, mpp: float | None) -> Any:
+    if path is None:
+        return nullcontext()
     from stainda.slides import open_slide
 
-    return nullcontext() if path is None else open_slide(path, mpp=mpp)
+    return open_slide(path, mpp=mpp)
 
 
 def _table(path: Path | None) -> ClassMap | None:
+    if path is None:
+        return None
     from stainda.annotations import read_class_table
 
-    return None if path is None else read_class_table(path)
+    return read_class_table(path)
 
 
 def _say(text: str) -> None:

@@ -13,6 +13,7 @@ from stainda.cli.display import Commands, ConsoleProgress, Quiet, console, show_
 from stainda.cli.init import init
 from stainda.cli.listing import list_
 from stainda.cli.plan import plan
+from stainda.cli.predict import predict
 from stainda.cli.report import compare, plot
 from stainda.cli.review import review
 from stainda.cli.status import status
@@ -271,26 +272,7 @@ app.command()(plan)
 app.command()(status)
 
 
-@app.command()
-def predict(
-    job: Annotated[Path, typer.Argument(metavar="RUN/jobs/HASH", help="The folder of a trained job.")],
-    slides: Annotated[list[Path], typer.Argument(metavar="SLIDE...", help="Slides to look at.")],
-    out: Annotated[Path, typer.Option("--out", help="Where SLIDE.geojson is written.")] = Path("predictions"),
-    mpp: Annotated[float | None, typer.Option(help="Micrometres per pixel, where the slides do not say.")] = None,
-    threshold: Annotated[float | None, typer.Option(help="Default: the one fixed on source validation.")] = None,
-    overlay: Annotated[bool, typer.Option("--overlay", help="Also write SLIDE.jpg with the outlines drawn.")] = False,
-    quiet: Quiet = False,
-) -> None:
-    """Find objects on new slides; the GeoJSON opens in QuPath (File > Import objects from file).
-
-    Example: `stainda predict runs/quickstart/jobs/0123456789ab slide.svs --out predictions/`
-    """
-    from stainda.study.steps import predict_slides
-
-    found = predict_slides(
-        job, slides, out, mpp=mpp, threshold=threshold, overlay=overlay, progress=ConsoleProgress(quiet)
-    )
-    show_table("", ("slide", "objects", "file"), found)
+app.command()(predict)
 
 
 app.command("list")(list_)

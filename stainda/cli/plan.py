@@ -22,17 +22,23 @@ def plan(
     data: Annotated[
         Path | None, typer.Option("--data", help="Folder that the manifest's paths are relative to.")
     ] = None,
+    timed: Annotated[
+        bool, typer.Option("--time", help="Also say about how long: a step of the network is timed here, in seconds.")
+    ] = False,
 ) -> None:
-    """Check a study and say what it will do: rotations, budget, trainings, about how long. Nothing is run or written.
+    """Check a study and say what it will do: rotations, budget, trainings. Nothing is run or written.
 
-    Example: `stainda plan studies/leave_one_centre_out.yaml`
+    Examples:
+
+    - `stainda plan studies/leave_one_centre_out.yaml`
+    - `stainda plan studies/quickstart.yaml training.epochs=20 --time`
     """
     from stainda.config import load_study
     from stainda.study.budget import budget_sentences
     from stainda.study.plan import plan_study
 
     config = load_study(study, overrides or (), data)
-    found = plan_study(config, out)
+    found = plan_study(config, out, timed=timed)
     rows = [
         (
             one.name, ", ".join(one.roles.sources), ", ".join(one.roles.targets) or "the same domains",
@@ -59,6 +65,9 @@ def plan(
     if found.registration:
         console.print(found.registration, highlight=False, soft_wrap=True)
     show_table("", ("stage", "about", ""), [(one.stage, duration(one.seconds), one.basis) for one in found.stages])
+    if not timed:
+        console.print("how long the trainings take: add --time", highlight=False)
+        return
     if found.cpu_seconds is None:
         console.print(
             "how long the trainings take is unknown: the first slide cannot be opened or lacks its pixel size (the "

@@ -30,13 +30,18 @@ def plot(
     - `stainda plot runs/quickstart --kind slopes --metric object_f1 --out slopes.svg`
     - `stainda plot runs/quickstart --kind heat_map --selection oracle_selection --out bound.pdf`
     """
-    from stainda.report import catalogue, make_plot, save_plot
-
     if list_kinds:
+        from stainda.report import catalogue
+
         show_table("", ("kind", "what it shows"), catalogue())
         return
     if run_folder is None:
         raise typer.BadParameter("give a run directory, or --list", param_hint="RUN")
+    from stainda.study import read_study
+
+    read_study(run_folder)  # a wrong folder is told before matplotlib is imported
+    from stainda.report import make_plot, save_plot
+
     made = make_plot(run_folder, kind, metric, selection)
     path = save_plot(made, out or Path(f"{kind}_{metric}.svg"))
     numbers = with_ending(path, ".csv")
@@ -60,6 +65,10 @@ def compare(
     - `stainda compare runs/quickstart runs/longer`
     - `stainda compare runs/from_pas runs/from_sr --metric object_f1 --out from_where/`
     """
+    from stainda.study import read_study
+
+    for run_folder in runs:
+        read_study(run_folder)
     from stainda.report import make_comparison
 
     page = make_comparison(runs, out, metric, selection, ConsoleProgress(quiet))

@@ -8,14 +8,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from stainda.prediction.predictor import Predictor, ProbabilityMap, load_predictor, predict_slide
+    from stainda.prediction.outputs import SlidePrediction, Wanted, predict_slide
+    from stainda.prediction.predictor import Predictor, ProbabilityMap, load_predictor
 
-__all__ = ["Predictor", "ProbabilityMap", "load_predictor", "predict_slide"]
+_WHERE = {
+    "Predictor": "predictor", "ProbabilityMap": "predictor", "load_predictor": "predictor",
+    "SlidePrediction": "outputs", "Wanted": "outputs", "predict_slide": "outputs",
+}  # fmt: skip
+
+__all__ = ["Predictor", "ProbabilityMap", "SlidePrediction", "Wanted", "load_predictor", "predict_slide"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in __all__:
-        from stainda.prediction import predictor
+    if name in _WHERE:
+        import importlib
 
-        return getattr(predictor, name)
+        return getattr(importlib.import_module(f"stainda.prediction.{_WHERE[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -10,12 +12,16 @@ import numpy as np
 
 from stainda.config import TaskConfig
 from stainda.errors import SlideError
+from stainda.prediction.components import classify, find_components
 
 if TYPE_CHECKING:
     import geopandas as gpd
 
 APART = 0.75
 """Diameters that two discs of one class are apart, at least: of nearer ones the less probable is dropped."""
+
+LARGE = 2**28
+"""Values from which a map is kept in half precision, in a temporary file."""
 
 _FINER, _LARGEST = 4, 2**27
 
@@ -25,13 +31,16 @@ class ProbabilityMap:
     """Probability of each class over a region of a slide.
 
     Attributes:
-        array: float32 (float16 where it would exceed 1 GiB), ``(classes, h, w)``; 0 where there is no tissue.
+        array: float32, ``(classes, h, w)``; 0 where there is no tissue. Where it would exceed 1 GiB: float16, in a
+            temporary file.
         downsample: level-0 pixels per pixel.
         x, y: level-0 position of the corner of the first pixel.
         classes: names along the first axis.
         notes: how batch statistics and colours of this slide were obtained.
         mpp: micrometres per level-0 pixel, where known.
         cell: pixels the network sees per pixel of the map: 1, more where a window slid from cell to cell.
+        extent: width and height of what the map shows, level-0 pixels: the last pixels may reach beyond the slide.
+            ``None``: all of the pixels.
     """
 
     array: np.ndarray
@@ -42,6 +51,7 @@ class ProbabilityMap:
     notes: tuple[str, ...] = ()
     mpp: float | None = None
     cell: float = 1.0
+    extent: tuple[float, float] | None = None
 
     def finer(self) -> ProbabilityMap:
         """A map of cells in quarters of cells (in larger parts where that would exceed half a GiB), linearly between
@@ -52,16 +62,42 @@ class ProbabilityMap:
         from scipy.ndimage import zoom
 
         array = zoom(self.array.astype(np.float32), (1, factor, factor), order=1, mode="nearest", grid_mode=True)
-        return replace(self, array=array, downsample=self.downsample / factor, cell=self.cell / factor)
+        width, height = (math.ceil(side * factor / self.downsample - 1e-6) for side in self.shown)
+        step, cell = self.downsample / factor, self.cell / factor
+        return replace(self, array=array[:, :height, :width], downsample=step, cell=cell)
+
+    @property
+    def shown(self) -> tuple[float, float]:
+        """Width and height of what the map shows, level-0 pixels."""
+        height, width = self.array.shape[1:]
+        return self.extent or (width * self.downsample, height * self.downsample)
+
+    def nodes(self) -> tuple[np.ndarray, np.ndarray]:
+        """Level-0 x ``(w + 2,)`` and y ``(h + 2,)`` of the middles of pixels, with the map's edges before and after.
+
+        The last pixels count as far as they lie within :attr:`shown`.
+        """
+        height, width = self.array.shape[1:]
+        ends = zip((self.x, self.y), (width, height), self.shown, strict=True)
+        return tuple(_nodes(start, count, self.downsample, length) for start, count, length in ends)  # type: ignore[return-value]
+
+
+def scratch(shape: tuple[int, ...], dtype: type[np.generic]) -> np.ndarray:
+    """Zeros; a large array lies in a temporary file (in the folder that ``TMPDIR`` names), gone with the array."""
+    if np.prod(shape, dtype=float) < LARGE:
+        return np.zeros(shape, dtype)
+    with tempfile.TemporaryFile(prefix="stainda-") as file:
+        return np.memmap(file, dtype, "w+", shape=shape)
+
+
+def _nodes(start: float, count: int, step: float, length: float) -> np.ndarray:
+    edges = np.minimum(np.arange(count + 1) * step, length)
+    return start + np.concatenate([edges[:1], (edges[:-1] + edges[1:]) / 2, edges[-1:]])
 
 
 def label_map(found: ProbabilityMap, thresholds: Sequence[float]) -> np.ndarray:
     """uint8 ``(h, w)``: 0, or 1 + index of the most probable class among those above their thresholds."""
-    limits = np.asarray(thresholds, found.array.dtype)[:, None, None]
-    above = np.where(found.array >= limits, found.array, 0)
-    labels = above.argmax(0).astype(np.uint8) + 1
-    labels[above.max(0) <= 0] = 0
-    return labels
+    return classify(found.array, np.asarray(thresholds, np.float64))
 
 
 def find_objects(
@@ -71,6 +107,8 @@ def find_objects(
 
     Of a map of pixels, and of one of cells with ``objects: components``: connected pixels (quarters of cells) above the
     threshold of their class, cut at necks with ``split_touching``; those below the task's minimum size are left out.
+    Their outlines run between the middles of pixels, where the probability crosses the threshold, and end with the
+    slide. The map is looked at in bands of rows.
     Of a map of cells with ``objects: peaks``: discs, see :func:`disc_peaks`.
 
     Args:
@@ -83,30 +121,23 @@ def find_objects(
     Raises:
         SlideError: a size is in µm and the slide's pixel size is not known.
     """
-    from stainda.annotations import instances, join_shapes, make_shapes, outlines
+    from stainda.annotations import join_shapes, make_shapes
 
     fine = found.finer()
-    tables = []
     if task.kind == "classification" and task.objects == "peaks":
-        diameter = _diameter(fine, task, patch_mpp)
+        diameter, tables = _diameter(fine, task, patch_mpp), []
         for cls, shares, threshold in zip(fine.classes, fine.array, thresholds, strict=True):
             centres, scores = disc_peaks(shares, diameter, threshold)
             tables.append(make_shapes(_discs(centres, diameter, fine), cls, score=scores.tolist()))
         return join_shapes(tables)
-    labels = label_map(fine, thresholds)
     least = task.min_object_px / fine.downsample**2
     if task.min_object_um2 is not None:
         what = f"objects below {task.min_object_um2} µm² are to be left out"
         pixel = _pixel_um(fine, patch_mpp, what, "min_object_px in place of min_object_um2")
         least = max(least, task.min_object_um2 / pixel**2)
-    for index, cls in enumerate(fine.classes):
-        objects = instances(labels == index + 1, min_px=least, split_touching=task.split_touching)
-        count = int(objects.max(initial=0))
-        if count:
-            sums = np.bincount(objects.ravel(), weights=fine.array[index].astype(np.float64).ravel())
-            scores = (sums / np.maximum(np.bincount(objects.ravel()), 1))[1:]
-            tables.append(outlines(objects, fine.x, fine.y, fine.downsample, scores=scores, cls=cls))
-    return join_shapes(tables)
+    objects = find_components(fine.array, thresholds, *fine.nodes(), least, task.split_touching)
+    classes = [fine.classes[index] for index in objects.classes.tolist()]
+    return make_shapes(objects.outlines, classes, score=objects.scores.tolist())
 
 
 def disc_peaks(shares: np.ndarray, diameter: float, threshold: float) -> tuple[np.ndarray, np.ndarray]:
@@ -164,8 +195,11 @@ def _disc(radius: float) -> np.ndarray:
 def _discs(centres: np.ndarray, diameter: float, found: ProbabilityMap) -> list[object]:
     import shapely
 
-    at = centres * found.downsample + (found.x, found.y)
-    return list(shapely.buffer(shapely.points(at), 0.5 * diameter * found.downsample, quad_segs=8))
+    width, height = found.shown
+    corner = np.array([found.x, found.y])
+    at = np.minimum(centres * found.downsample, np.nextafter((width, height), 0)) + corner
+    discs = shapely.buffer(shapely.points(at), 0.5 * diameter * found.downsample, quad_segs=8)
+    return list(shapely.intersection(discs, shapely.box(*corner, found.x + width, found.y + height)))
 
 
 def _diameter(found: ProbabilityMap, task: TaskConfig, patch_mpp: float | None) -> float:

@@ -11,8 +11,9 @@ import numpy as np
 
 from stainda.config import PatchConfig, TaskConfig
 from stainda.errors import SlideError, TrainingError, did_you_mean
-from stainda.files import whole_file
-from stainda.prediction.objects import ProbabilityMap, find_objects, label_map
+from stainda.names import stem
+from stainda.prediction.objects import LARGE, ProbabilityMap, find_objects, label_map, scratch
+from stainda.prediction.outputs import no_tissue
 from stainda.prediction.regions import ArrayRegion, LoadedRegion, Region, SlideRegion, TissueSample, sample_tissue
 from stainda.prediction.tiling import Blend, TilePlan, batches
 from stainda.prediction.windows import map_size, slide_window
@@ -31,7 +32,6 @@ TILE = 256
 """Least pixels of a tile's result; larger where the network's margin is large."""
 
 _BATCH_PIXELS = 2**20
-_LARGE = 2**28
 
 
 class Predictor:
@@ -41,6 +41,7 @@ class Predictor:
         detector: the network with its view and batch statistics.
         thresholds: probability from which a pixel (or a patch) is called the class, fixed on source validation.
         patches, task: the job's scale and classes.
+        domain_keys: what names a domain, such as stain and centre.
     """
 
     def __init__(self, detector: Detector, settings: dict[str, Any], result: dict[str, Any], name: str) -> None:
@@ -48,6 +49,7 @@ class Predictor:
         self.patches = PatchConfig.model_validate(settings["patches"])
         self.task = TaskConfig.model_validate(settings["task"])
         self.thresholds: dict[str, float] = result["thresholds"]
+        self.domain_keys: tuple[str, ...] = tuple(settings.get("domain_keys") or ("stain", "centre"))
 
     @property
     def threshold(self) -> tuple[float, ...]:
@@ -84,17 +86,15 @@ class Predictor:
         Args:
             slide: an open slide; its ``mpp`` is used where the job works at a physical scale.
             domain: the slide's domain, where it is one the job was trained on (batch statistics kept for it are used).
-            name: names the slide in random choices; default the file's stem.
+            name: names the slide in random choices; default the file's name without its ending.
 
         Raises:
             SlideError: no pixel size where one is needed, or no tissue.
         """
         region = self.region(slide)
         if not region.has_tissue:
-            raise SlideError(
-                "no tissue is found on this slide", file=slide.path, remedy="Look at the slide's thumbnail"
-            )
-        return self.probabilities_region(region, domain, name or slide.path.stem, slide.mpp, progress)
+            raise no_tissue(slide.path)
+        return self.probabilities_region(region, domain, name or stem(slide.path), slide.mpp, progress)
 
     def region(self, slide: Slide, keep: bool = False) -> SlideRegion:
         """The whole slide at the scale of the network, with its tissue; ``keep`` reads its pixels into memory.
@@ -158,15 +158,22 @@ class Predictor:
 
     def _empty(self, region: Region) -> np.ndarray:
         shape = (len(self.detector.classes), *map_size(region, self.cell))
-        return np.zeros(shape, np.float32 if np.prod(shape, dtype=float) < _LARGE else np.float16)
+        return scratch(shape, np.float32 if np.prod(shape, dtype=float) < LARGE else np.float16)
 
     def _map(self, array: np.ndarray, region: Region, notes: tuple[str, ...], mpp: float | None) -> ProbabilityMap:
         scale, classes = region.downsample * self.cell, self.detector.classes
-        return ProbabilityMap(array, scale, region.x, region.y, classes, notes, mpp, float(self.cell))
+        extent = region.extent
+        return ProbabilityMap(array, scale, region.x, region.y, classes, notes, mpp, float(self.cell), extent)
 
     def _needs_sample(self, domain: str | None) -> bool:
         strategy = self.detector.strategy
         return strategy.view.fitted or strategy.after.needs_tiles or self._estimates(domain)
+
+    @property
+    def uses_domains(self) -> bool:
+        """Whether a slide's domain makes a difference: batch statistics are kept per domain."""
+        norm = self.detector.strategy.norm
+        return norm.by_domain and not norm.from_slide and bool(batchnorm_layers(self.detector.network))
 
     def _estimates(self, domain: str | None) -> bool:
         """Whether batch statistics are to come from the slide itself."""
@@ -282,70 +289,6 @@ def load_predictor(job_folder: str | Path, checkpoint: str = "best") -> Predicto
     if checkpoint == "last":  # its own, where the job is not of an older version that knew only those of the best
         result = {**result, "thresholds": result.get("last_thresholds") or result["thresholds"]}
     return Predictor(Detector.load(folder, settings, checkpoint), settings, result, folder.name)
-
-
-def predict_slide(
-    job: str | Path | Predictor,
-    slide_path: str | Path,
-    out: str | Path,
-    mpp: float | None = None,
-    domain: str | None = None,
-    threshold: float | None = None,
-    overlay: bool = False,
-    progress: Progress = SILENT,
-) -> tuple[Path, int]:
-    """Find the objects of a slide and write them as GeoJSON that QuPath opens.
-
-    Args:
-        job: a finished job's folder, or a predictor already loaded (for many slides).
-        out: a folder (the file is then ``<slide>.geojson``), or a file ending in ``.geojson``.
-        mpp: micrometres per level-0 pixel, where the slide does not tell.
-        domain: the slide's domain, where the job was trained on it.
-        threshold: in place of those fixed on source validation.
-        overlay: also write ``<slide>.jpg``, the slide with the outlines found.
-
-    Returns:
-        The file written and the number of objects in it. Each object carries ``job``, ``threshold`` and
-        ``batch_statistics`` among its properties.
-    """
-    from stainda.annotations import write_geojson
-    from stainda.slides import open_slide
-
-    predictor = job if isinstance(job, Predictor) else load_predictor(job)
-    out, name = Path(out), Path(slide_path).stem
-    path = out if out.suffix == ".geojson" else out / f"{name}.geojson"
-    with open_slide(slide_path, mpp) as slide:
-        found = predictor.probabilities(slide, domain=domain, progress=progress)
-        shapes = predictor.objects(found, threshold)
-        if overlay:
-            write_overlay(slide, shapes, path.with_suffix(".jpg"))
-    for note in found.notes:
-        progress.message(f"{Path(slide_path).name}: {note}")
-    said = {"job": predictor.name, "batch_statistics": found.notes[-1]}
-    shapes["properties"] = [
-        {**properties, **said, "threshold": predictor.thresholds[cls] if threshold is None else threshold}
-        for properties, cls in zip(shapes["properties"], shapes["class"], strict=True)
-    ]
-    shapes["source_slide"] = name
-    write_geojson(shapes, path)
-    return path, len(shapes)
-
-
-def write_overlay(slide: Slide, shapes: gpd.GeoDataFrame, path: Path, max_dim: int = 2048) -> Path:
-    """A JPEG of the slide, at most ``max_dim`` pixels, with the outlines of the shapes (level-0 pixels)."""
-    import shapely
-    from PIL import Image, ImageDraw
-
-    thumbnail, downsample = slide.thumbnail(max_dim)
-    picture = Image.fromarray(thumbnail)
-    pen = ImageDraw.Draw(picture)
-    for geometry in shapes.geometry:
-        for ring in shapely.get_rings(shapely.get_parts(geometry)):
-            points = shapely.get_coordinates(ring) / downsample
-            pen.line([(float(x), float(y)) for x, y in points], fill=(0, 190, 60), width=3)
-    with whole_file(path) as aside:
-        picture.save(aside, format="JPEG", quality=90)
-    return path
 
 
 def _read_json(path: Path, folder: Path) -> dict[str, Any]:

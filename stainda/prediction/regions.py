@@ -24,6 +24,7 @@ class Region(Protocol):
         height, width: pixels at the working scale.
         x, y: level-0 position of the corner.
         downsample: level-0 pixels per pixel.
+        extent: width and height, level-0 pixels: the last pixels of a whole slide may reach beyond it.
     """
 
     height: int
@@ -31,6 +32,7 @@ class Region(Protocol):
     x: float
     y: float
     downsample: float
+    extent: tuple[float, float]
 
     @property
     def has_tissue(self) -> bool: ...
@@ -54,6 +56,7 @@ class SlideRegion:
     def __init__(self, slide: Slide, tissue: TissueMask, downsample: float) -> None:
         self._slide, self._tissue, self.downsample = slide, tissue, downsample
         self.width, self.height = (max(1, math.ceil(side / downsample - 1e-6)) for side in slide.size)
+        self.extent = (float(slide.size[0]), float(slide.size[1]))
 
     @property
     def has_tissue(self) -> bool:
@@ -61,7 +64,13 @@ class SlideRegion:
 
     @property
     def tissue_area(self) -> float:
-        return float(self._tissue.mask.sum() * self._tissue.downsample**2)
+        step, mask = self._tissue.downsample, self._tissue.mask
+        # the last pixels of the mask may reach beyond the slide
+        height, width = (
+            np.diff(np.minimum(np.arange(count + 1) * step, side))
+            for count, side in zip(mask.shape, reversed(self.extent), strict=True)
+        )
+        return float(height @ mask @ width)
 
     def read(self, left: int, top: int, width: int, height: int) -> np.ndarray:
         return self._slide.read_scaled(left * self.downsample, top * self.downsample, width, height, self.downsample)
@@ -107,6 +116,7 @@ class ArrayRegion:
         self._tissue = np.ones(image.shape[:2], bool) if tissue is None else np.asarray(tissue, bool)
         self.height, self.width = image.shape[:2]
         self.x, self.y, self.downsample = x, y, downsample
+        self.extent = (self.width * downsample, self.height * downsample)
 
     @property
     def has_tissue(self) -> bool:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
-import geopandas as gpd
 import numpy as np
 import shapely
 from shapely.geometry.base import BaseGeometry
@@ -24,6 +24,9 @@ from stainda.registration.sections import Refusal, SectionImage, open_section
 from stainda.registration.similarity import VIEW_DIM
 from stainda.registration.transforms import Between, map_shapes, same_kind
 from stainda.registration.voting import voted
+
+if TYPE_CHECKING:
+    import geopandas as gpd
 
 OBJECT_PIXELS = 24  # an object should measure so many working pixels across, if the slide has them
 MOST_PIXELS = 4096  # longest side of a working image

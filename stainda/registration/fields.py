@@ -7,13 +7,14 @@ units, of the lattice point at column x and row y. It maps ``u`` to ``u + field(
 from __future__ import annotations
 
 import numpy as np
-from scipy import ndimage
 
 CUBIC = 3
 
 
 def coefficients(field: np.ndarray) -> np.ndarray:
     """Cubic spline coefficients of a field (2, h, w), to be handed to :func:`sample` any number of times."""
+    from scipy import ndimage
+
     return np.stack([ndimage.spline_filter(part, order=CUBIC, mode="mirror", output=np.float64) for part in field])
 
 
@@ -23,6 +24,8 @@ def sample(spline: np.ndarray, xy: np.ndarray) -> np.ndarray:
     Outside the lattice the displacement is that of the nearest lattice border point: a constant continuation, which
     keeps the map continuous and never folds it.
     """
+    from scipy import ndimage
+
     _, height, width = spline.shape
     x, y = np.clip(xy[:, 0], 0, width - 1), np.clip(xy[:, 1], 0, height - 1)
     out = np.empty_like(xy, dtype=np.float64)
@@ -38,6 +41,8 @@ def extend(field: np.ndarray, known: np.ndarray, softness: float = 16.0) -> np.n
     (measured on rat_kidney) and tears every shape that lies across it. Here unknown points take the value of the
     nearest known one, blurred the more (standard deviation ``softness`` lattice units) the farther away they are.
     """
+    from scipy import ndimage
+
     if not known.any():
         return np.zeros_like(field)
     if known.all():
@@ -52,6 +57,8 @@ def extend(field: np.ndarray, known: np.ndarray, softness: float = 16.0) -> np.n
 def smooth_and_thin(field: np.ndarray, spacing: int, sigma: float) -> np.ndarray:
     """Smooth with a Gaussian (``sigma`` lattice units) and keep every ``spacing``-th point; the result counts in the
     thinned lattice's units."""
+    from scipy import ndimage
+
     smooth = np.stack([ndimage.gaussian_filter(part, sigma, mode="nearest") for part in field]) if sigma else field
     return (smooth[:, ::spacing, ::spacing] / spacing).astype(np.float32)
 
@@ -130,6 +137,8 @@ def jacobian(field: np.ndarray) -> np.ndarray:
 
 def as_linear(field: np.ndarray, xy: np.ndarray) -> np.ndarray:
     """Values (n, 2) of a field (2, h, w) at ``xy`` (n, 2), linear between its points and constant beyond them."""
+    from scipy import ndimage
+
     _, height, width = field.shape
     x, y = np.clip(xy[:, 0], 0, width - 1), np.clip(xy[:, 1], 0, height - 1)
     return np.stack([ndimage.map_coordinates(part, (y, x), order=1, mode="nearest") for part in field], axis=1)

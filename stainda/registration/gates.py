@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
 
 # --- before: is there anything to register? ---
 MIN_TISSUE_SHARE = 0.002  # a needle biopsy on a large slide fills about 0.5 %; dust fills less
@@ -95,6 +94,8 @@ def decompose(matrix: np.ndarray) -> tuple[float, float, float, bool]:
 
 def refuse_blank(tissue: np.ndarray, thumbnail: np.ndarray) -> str | None:
     """Before: the reason why a section shows nothing to register."""
+    from scipy import ndimage
+
     grey = np.clip(thumbnail.astype(np.float32).mean(axis=2), 1, 255)
     density = ndimage.gaussian_filter(-np.log10(grey / 255), 2)
     contrast = float(np.percentile(density, 99.5) - np.percentile(density, 0.5))

@@ -12,10 +12,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
 
-import geopandas as gpd
 import numpy as np
 import shapely
 
@@ -23,6 +22,9 @@ from stainda.errors import RegistrationError
 from stainda.files import whole_file, write_json
 from stainda.registration.fields import coefficients, invert, jacobian, sample
 from stainda.registration.maps import PointMap, as_points
+
+if TYPE_CHECKING:
+    import geopandas as gpd
 
 FORMAT = "stainda-transform"
 VERSION = 1
@@ -340,6 +342,8 @@ def map_shapes(shapes: gpd.GeoDataFrame, source: Transform, target: Transform) -
 
 def carry_shapes(shapes: gpd.GeoDataFrame, move: Callable[[np.ndarray], np.ndarray]) -> gpd.GeoDataFrame:
     """:func:`map_shapes` with any function of points (n, 2)."""
+    import geopandas as gpd
+
     geometries = np.asarray(shapes.geometry.array, dtype=object)
     z_dropped = int(np.count_nonzero(shapely.has_z(geometries)))
     flat = shapely.force_2d(geometries) if z_dropped else geometries

@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterator
 
 import numpy as np
-from scipy import ndimage
 
 from stainda.errors import RegistrationError
 from stainda.registration.maps import PointMap
@@ -73,6 +72,8 @@ def warped_tiles(
 def _tile(
     mapping: PointMap, slide: Slide, corner: tuple[float, float], size: tuple[int, int], downsample: float
 ) -> np.ndarray:
+    from scipy import ndimage
+
     width, height = size
     where, stretch = _places(mapping, corner, size, downsample)
     inside = (where >= -MARGIN).all(axis=2) & (where <= np.array(slide.size) + MARGIN).all(axis=2)

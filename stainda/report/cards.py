@@ -5,6 +5,7 @@ After Mitchell et al., Model Cards for Model Reporting, 2019.
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,8 +104,7 @@ def _card(view: View, name: str, job: Any, seeds: int, test: str, scores: Table,
         ("Limits", _limits(view, name)),
         ("Licence", _licence(view)),
     )  # fmt: skip
-    where = _relative(job.folder)
-    command = f"stainda predict {where} SLIDE --out predictions/"
+    command = f"stainda predict {shlex.quote(_relative(job.folder))} SLIDE --out predictions/"
     return Card(name, run.label(name), f"model_cards/{file}.md", items, scores, command)
 
 
@@ -198,7 +198,9 @@ def _job(view: View, name: str, trained: pd.DataFrame) -> tuple[Any, int]:
 
 
 def _relative(folder: Path) -> str:
-    return "/".join(folder.parts[-3:])
+    """The folder as a command finds it: from the current folder where it lies in it, else from the root."""
+    folder, here = folder.resolve(), Path.cwd()
+    return (folder.relative_to(here) if folder.is_relative_to(here) else folder).as_posix()
 
 
 def _sentence(words: str) -> str:

@@ -143,11 +143,22 @@ def _loss_of_the_baseline(run: Run, results: pd.DataFrame) -> list[Sentence]:
     return [Sentence(text)]
 
 
-def _best_against_baseline(run: Run, analysis: Analysis, without: pd.DataFrame, n: int) -> list[Sentence]:
-    study, alpha = run.study, 1 - run.study.evaluation.level
+def overall_differences(analysis: Analysis) -> pd.DataFrame:
+    """Differences to the baseline over all targets, by strategy, of those without target labels."""
     rows = headline(analysis.differences)
     rows = rows[(rows["domain"] == ALL_TARGETS) & (rows["family"] == "overall")].set_index("strategy")
-    rows = rows[np.isfinite(rows["difference"])]
+    return rows[np.isfinite(rows["difference"])]
+
+
+def shown_to_be_better(rows: pd.DataFrame, alpha: float) -> str | None:
+    """Of :func:`overall_differences` the strategy with the largest that a test shows; ``None`` where none is shown."""
+    shown = rows[(rows["p_holm"] <= alpha) & (rows["difference"] > 0)]["difference"]
+    return str(shown.idxmax()) if len(shown) else None
+
+
+def _best_against_baseline(run: Run, analysis: Analysis, without: pd.DataFrame, n: int) -> list[Sentence]:
+    study, alpha = run.study, 1 - run.study.evaluation.level
+    rows = overall_differences(analysis)
     if rows.empty:
         elsewhere = [run.label(one) for one in excluded_strategies(run)]
         if elsewhere:
@@ -162,8 +173,7 @@ def _best_against_baseline(run: Run, analysis: Analysis, without: pd.DataFrame, 
     best = rows["difference"].idxmax()
     top = rows.loc[best]
     name, base = run.label(best), run.label(study.baseline)
-    shown = rows[(rows["p_holm"] <= alpha) & (rows["difference"] > 0)]["difference"]
-    leader = str(shown.idxmax()) if len(shown) else None
+    leader = shown_to_be_better(rows, alpha)
 
     def against_base(strategy: str) -> str:
         row = rows.loc[strategy]

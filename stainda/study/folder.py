@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from filelock import FileLock, Timeout
 
 from stainda.config import StudyConfig
 from stainda.errors import StaindaError
@@ -65,6 +64,8 @@ class RunFolder:
 
         The lock belongs to the process, so one left behind by a killed run does not stand in the way.
         """
+        from filelock import FileLock, Timeout
+
         with output_errors(self.root):
             self.root.mkdir(parents=True, exist_ok=True)
             lock = FileLock(str(self.root / ".lock"))

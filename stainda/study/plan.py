@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from stainda.cohort import Rotation
-from stainda.config import StudyConfig
+from stainda.config import ModelConfig, StudyConfig, available, load_piece
+from stainda.config.load import validated
 from stainda.registration import registration_standing
 from stainda.study.answerable import refuse_unanswerable
 from stainda.study.budget import Budget, budgets
@@ -35,7 +36,7 @@ class Plan:
         budgets: of every strategy, over all rotations.
         slides: annotated slides that each training is scored on, by rotation.
         cpu_seconds: about what all trainings take on this machine's CPU, registration and patches not counted;
-            ``None`` where the size of the slides is not known before they are opened.
+            ``None`` where it was not asked for, or where the size of the slides is not known before they are opened.
         notes: what the study cannot answer, and what was matched or is doubted, one sentence each.
         stages: about how long every stage takes here, with what that rests on.
         registration: which blocks are registered here or elsewhere already; empty for a phantom that is not made yet.
@@ -54,18 +55,21 @@ class Plan:
         return sum(one.jobs for one in self.budgets)
 
 
-def plan_study(config: StudyConfig, out: str | Path | None = None) -> Plan:
+def plan_study(config: StudyConfig, out: str | Path | None = None, *, timed: bool = False) -> Plan:
     """Check a study as far as it can be without making or reading a slide's pixels, and count what it will do.
+
+    Args:
+        timed: also time a training step of the study's network on this machine, for :attr:`Plan.cpu_seconds`. It needs
+            torch, whose import alone takes seconds.
 
     Raises:
         StaindaError: what would stop the study at its start.
     """
-    from stainda.models import check_model
     from stainda.strategies import build, check
     from stainda.study.compare import sections_to_score
     from stainda.study.run import StudyRun
 
-    check_model(config.model)
+    _check_model(config.model)
     for strategy in config.strategies:
         check(build(strategy), config)
     folder = RunFolder(Path(out) if out is not None else Path("runs") / config.study)
@@ -73,7 +77,7 @@ def plan_study(config: StudyConfig, out: str | Path | None = None) -> Plan:
     notes = refuse_unanswerable(config, found)
     costs = budgets(config, len(found))
     slides = {one.name: len(sections_to_score(one.cohort, one.roles)) for one in found}
-    seconds = _training_seconds(config, found, costs, slides)
+    seconds = _training_seconds(config, found, costs, slides) if timed else None
     stages = expected_stages(config, found, costs, folder, seconds)
     registration = ""
     if config.phantom is None or StudyRun(config, folder).manifest().is_file():
@@ -86,18 +90,21 @@ def expected_stages(
     rotations: tuple[Rotation, ...],
     costs: list[Budget],
     folder: RunFolder,
-    training_seconds: float | None = None,
+    training_seconds: float | None,
 ) -> list[StageTime]:
-    """About how long every stage takes; the trainings are timed where ``training_seconds`` is not given."""
-    from stainda.study.compare import sections_to_score
-
-    if training_seconds is None:
-        slides = {one.name: len(sections_to_score(one.cohort, one.roles)) for one in rotations}
-        training_seconds = _training_seconds(config, rotations, costs, slides)
+    """About how long every stage takes, without that of the trainings where ``training_seconds`` is not known."""
     return estimate_stages(
         config, rotations[0].cohort, [one.roles for one in rotations], folder, config.workers or free_cores(),
         sum(one.jobs for one in costs), training_seconds,
     )  # fmt: skip
+
+
+def training_seconds(config: StudyConfig, rotations: tuple[Rotation, ...], costs: list[Budget]) -> float | None:
+    """CPU seconds of all trainings, timed on this machine; ``None`` where the size of the slides is not known."""
+    from stainda.study.compare import sections_to_score
+
+    slides = {one.name: len(sections_to_score(one.cohort, one.roles)) for one in rotations}
+    return _training_seconds(config, rotations, costs, slides)
 
 
 def _training_seconds(
@@ -105,6 +112,16 @@ def _training_seconds(
 ) -> float | None:
     pixels = _pixels_of_a_slide(config, rotations[0])
     return None if pixels is None else _cpu_seconds(config, costs, slides, pixels)
+
+
+def _check_model(config: ModelConfig) -> None:
+    """Build the network, unless it is one of configs/models/ as it stands: those are known to build, without torch."""
+    known = (validated(ModelConfig, load_piece("models", name), name) for name in available("models"))
+    if config.weights is None and any((one.name, one.params) == (config.name, config.params) for one in known):
+        return
+    from stainda.models import check_model
+
+    check_model(config)
 
 
 def _pixels_of_a_slide(config: StudyConfig, rotation: Rotation) -> float | None:

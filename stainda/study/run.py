@@ -112,10 +112,11 @@ class StudyRun:
 
     def expect(self, rotations: Any, costs: Any) -> None:
         """Write down about how long each stage takes, for ``stainda status``."""
-        from stainda.study.plan import expected_stages
+        from stainda.study.plan import expected_stages, training_seconds
 
         if isinstance(self.progress, RunProgress):
-            found = expected_stages(self.config, rotations, costs, self.folder)
+            seconds = training_seconds(self.config, rotations, costs)
+            found = expected_stages(self.config, rotations, costs, self.folder, seconds)
             self.progress.expect({one.stage: one.seconds for one in found})
 
     def do(self, stage: str) -> None:

@@ -172,7 +172,7 @@ def _task(drawn: Mapping[str, Drawn]) -> str:
     from stainda.annotations import IGNORE_CLASSES, class_key
 
     counts = sum((Counter(one.counts) for one in drawn.values()), Counter[str]())
-    tasks = {}
+    tasks: dict[str, str] = {}
     for name in sorted(available("tasks"), key=lambda one: "segmentation" not in one):
         for cls in load_piece("tasks", name).get("classes", ()):
             tasks.setdefault(class_key(str(cls)), name)

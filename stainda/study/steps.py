@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from stainda.config.load import validated
 from stainda.errors import SlideError, StaindaError, did_you_mean
 from stainda.progress import SILENT, Progress
 from stainda.study.environment import free_cores
-from stainda.study.folder import RunFolder
+from stainda.study.folder import RunFolder, read_study
 from stainda.study.gather import write_cohort
 from stainda.study.inputs import is_study
 from stainda.study.run import run_study
@@ -45,14 +45,14 @@ def register(
     Raises:
         StaindaError: neither a study nor a manifest, no run directory, or a stage's own error.
     """
-    import pandas as pd
-
     changes = dict(changes or {})
     if is_study(given):
         root = run_study(
             given, out, overrides=_overrides("registration", changes, workers), data=data, until="register",
             progress=progress,
         )  # fmt: skip
+        import pandas as pd
+
         return root, pd.read_csv(root / "registration" / "quality.csv")
     config = validated(RegistrationConfig, changes, "stainda register")
     root = _needed(out, given)
@@ -73,13 +73,13 @@ def propagate(
     Returns:
         The run directory, and the table of ``annotations/propagation.csv``; of a study that rotates, of all rotations.
     """
-    import pandas as pd
-
     changes = dict(changes or {})
     if is_study(given):
         root = run_study(
             given, out, overrides=_overrides("propagation", changes), data=data, until="propagate", progress=progress
         )
+        import pandas as pd
+
         tables = sorted(root.glob("annotations/propagation.csv")) or sorted(
             root.glob("rotations/*/annotations/propagation.csv")
         )
@@ -112,9 +112,9 @@ def register_manifest(
     progress: Progress = SILENT,
 ) -> pd.DataFrame:
     """Register every block of a manifest; returns the table of ``registration/quality.csv``."""
+    cohort = read_manifest(manifest, data)  # its faults are told before anything slow is imported
     from stainda.registration import register_cohort
 
-    cohort = read_manifest(manifest, data)
     folder = RunFolder(Path(out))
     with folder.locked():
         return register_cohort(
@@ -142,11 +142,6 @@ def propagate_manifest(
         StaindaError: nothing is registered in ``out``, no section (of the wanted stains) is annotated, or none has a
             shape of the wanted classes.
     """
-    import pandas as pd
-
-    from stainda.registration import propagate as propagate_shapes
-    from stainda.registration.decisions import apply_decisions, sentence
-
     config = config or PropagationConfig()
     cohort = read_manifest(manifest, data)
     folder = RunFolder(Path(out))
@@ -168,6 +163,11 @@ def propagate_manifest(
             file=manifest,
             remedy=f"Annotated stains: {', '.join(stains) or 'none'}",
         )
+    import pandas as pd
+
+    from stainda.registration import propagate as propagate_shapes
+    from stainda.registration.decisions import apply_decisions, sentence
+
     with folder.locked():
         shapes = _own_shapes(cohort, folder, progress)
         _check_classes(config, {slide: shapes[slide] for slide in sources}, manifest)
@@ -213,13 +213,12 @@ def _own_shapes(cohort: Cohort, folder: RunFolder, progress: Progress) -> dict[s
 
 def report_run(folder: str | Path, *, pdf: bool = False, progress: Progress = SILENT) -> Path:
     """Make ``results.csv`` and the page of a run again from its records, in one analysis; returns the page."""
-    from stainda.report import make_report
-    from stainda.study.combining import combine, is_rotating, read_turns
-    from stainda.study.folder import read_study
-    from stainda.study.results import check_gathered
-
     run = RunFolder(Path(folder))
     read_study(run.root)
+    from stainda.report import make_report
+    from stainda.study.combining import combine, is_rotating, read_turns
+    from stainda.study.results import check_gathered
+
     if is_rotating(run.root):
         with run.locked():
             for turn in read_turns(run.root):
@@ -230,47 +229,3 @@ def report_run(folder: str | Path, *, pdf: bool = False, progress: Progress = SI
     with run.locked():
         check_gathered(run)
         return make_report(run.root, progress, pdf=pdf)
-
-
-def predict_slides(
-    job: str | Path,
-    slides: Sequence[str | Path],
-    out: str | Path,
-    *,
-    mpp: float | None = None,
-    threshold: float | None = None,
-    overlay: bool = False,
-    progress: Progress = SILENT,
-) -> list[tuple[str, int, str]]:
-    """Find objects on slides with a trained job.
-
-    Returns:
-        Name of the slide, number of objects, and the GeoJSON written, for each slide.
-
-    Raises:
-        StaindaError: slides that could not be used, all in one message; the others are complete.
-    """
-    from stainda.prediction import load_predictor, predict_slide
-
-    predictor = load_predictor(Path(job))
-    rows: list[tuple[str, int, str]] = []
-    faults: list[str] = []
-    stems = [Path(slide).stem for slide in slides]
-    if twice := {stem for stem in stems if stems.count(stem) > 1}:
-        raise StaindaError(
-            f"two slides are named {sorted(twice)[0]!r}; their results would overwrite each other",
-            remedy="Predict them in two calls with different --out",
-        )
-    with progress.task("Predicting", len(slides)) as bar:
-        for slide in slides:
-            try:
-                path, n_objects = predict_slide(
-                    predictor, Path(slide), Path(out), mpp=mpp, threshold=threshold, overlay=overlay
-                )
-                rows.append((Path(slide).name, n_objects, str(path)))
-            except StaindaError as error:
-                faults.append(str(error))
-            bar.advance()
-    if faults:
-        raise StaindaError(f"{len(faults)} of {len(slides)} slides could not be used: {'; '.join(faults)}")
-    return rows

@@ -29,7 +29,7 @@ def test_touching_objects_are_split_only_where_asked_and_small_ones_left_out():
     split = find_objects(found, TaskConfig(classes=("nucleus",), min_object_px=200, split_touching=True), (0.5,), None)
     expected = [(10 + 2 * x, 20 + 2 * y) for x, y in ((60, 60), (92, 60), (150, 150))]
     np.testing.assert_allclose(_centres(split), expected, atol=3)
-    assert float(split.geometry.area.sum()) == pytest.approx(float(joined.geometry.area.sum()))
+    assert float(split.geometry.area.sum()) == pytest.approx(float(joined.geometry.area.sum()), rel=1e-3)
     assert len(find_objects(found, TaskConfig(classes=("nucleus",)), (0.5,), None)) == 3
 
 

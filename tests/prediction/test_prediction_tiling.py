@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from stainda.prediction.regions import ArrayRegion, sample_tissue
+from stainda.prediction.regions import ArrayRegion, SlideRegion, sample_tissue
 from stainda.prediction.tiling import Blend, TilePlan
+from stainda.slides import TissueMask
 
 
 def _through(plan, image):
@@ -71,3 +72,14 @@ def test_a_region_smaller_than_a_tile_is_laid_on_white():
     assert region.tissue_share(np.array([[0, 0, 12, 10], [-12, 0, 12, 10]])).tolist() == [1.0, 0.5]
     with pytest.raises(ValueError, match="uint8 RGB"):
         ArrayRegion(np.zeros((10, 12), np.uint8))
+
+
+def test_tissue_is_that_of_the_slide_and_no_more():
+    """A mask of 8 pixels of the slide each: of a slide of 1023 × 517 its last pixels show 7 and 5."""
+
+    class Slide:
+        size = (1023, 517)
+
+    region = SlideRegion(Slide(), TissueMask(np.ones((65, 128), bool), 8.0, (1023, 517)), 3.0)
+    assert region.tissue_area == 1023 * 517 and region.extent == (1023, 517)
+    assert (region.width, region.height) == (341, 173)

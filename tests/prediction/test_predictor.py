@@ -15,7 +15,7 @@ from blob_cohort import COLOURS, make_data, make_job
 from stainda.annotations import read_shapes
 from stainda.config import PatchConfig, TaskConfig
 from stainda.errors import SlideError, TrainingError
-from stainda.prediction import ProbabilityMap, load_predictor, predict_slide
+from stainda.prediction import ProbabilityMap, Wanted, load_predictor, predict_slide
 from stainda.slides import open_slide
 from stainda.training import train_on
 
@@ -72,20 +72,20 @@ def _found(shapes):
 
 def test_objects_of_a_slide_are_written_in_level_0_pixels(plain, tmp_path):
     slide = _save(_section(), tmp_path / "one.png")
-    path, count = predict_slide(plain, slide, tmp_path / "out", overlay=True)
-    shapes = read_shapes(path)
-    assert path == tmp_path / "out" / "one.geojson" and count == len(shapes) == len(CENTRES)
+    found = predict_slide(plain, slide, tmp_path / "out", wanted=Wanted(overlay=True))
+    shapes = read_shapes(found.file)
+    assert found.file == tmp_path / "out" / "one.geojson" and found.n_objects == len(shapes) == len(CENTRES)
     np.testing.assert_allclose(_found(shapes), sorted(CENTRES), atol=1.5)
     assert set(shapes["class"]) == {"glomerulus"} and shapes["score"].between(0.5, 1).all()
     assert np.allclose(shapes.geometry.area, np.pi * 81, rtol=0.25)
     properties = shapes["properties"].iloc[0]
     assert properties["job"] == plain.name and "running statistics" in properties["batch_statistics"]
-    assert Image.open(tmp_path / "out" / "one.jpg").size == (260, 260)
+    assert Image.open(tmp_path / "out" / "overlays" / "one.jpg").size == (260, 260)
 
 
 def test_the_scale_of_the_job_is_kept_on_slides_of_other_pixel_sizes(physical, tmp_path):
     slide = _save(_section(scale=4), tmp_path / "fine.png")
-    path, _ = predict_slide(physical, slide, tmp_path, mpp=0.5)
+    path = predict_slide(physical, slide, tmp_path, mpp=0.5).file
     expected = sorted((4 * x + 2, 4 * y + 2) for x, y in CENTRES)
     np.testing.assert_allclose(_found(read_shapes(path)), expected, atol=6)
     with pytest.raises(SlideError, match=r"fine.png: the job was trained at 2.0 µm per pixel.*--mpp"):
@@ -97,10 +97,11 @@ def test_small_objects_are_left_out_and_micrometres_need_a_pixel_size(plain):
     array = np.zeros((1, 40, 60), np.float32)
     array[0, 5:10, 5:10], array[0, 20:40, 20:50] = 0.9, 0.8
     found = ProbabilityMap(array, 2.0, 100.0, 50.0, ("glomerulus",), mpp=0.25)
-    assert sorted(predictor.objects(found, 0.5).geometry.area) == [100, 2400]
+    # an outline crosses 0.5 at 4/9 (3/8) of the way from a pixel of 0.9 (0.8) to one of 0; corners are cut
+    np.testing.assert_allclose(sorted(predictor.objects(found, 0.5).geometry.area), [94, 2364], atol=1)
     predictor.task = TaskConfig(min_object_px=150)
     one = predictor.objects(found, 0.5)
-    assert one.geometry.area.tolist() == [2400] and one.geometry.iloc[0].bounds == (140, 90, 200, 130)
+    np.testing.assert_allclose(one.geometry.iloc[0].bounds, (140.25, 90.25, 199.75, 130), atol=1e-6)
     assert one["score"].iloc[0] == pytest.approx(0.8)
     predictor.task = TaskConfig(min_object_um2=140)  # 100 px² are 6.25 µm², 2400 px² are 150
     assert len(predictor.objects(found, 0.5)) == 1

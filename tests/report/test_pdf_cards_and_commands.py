@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shlex
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -69,7 +71,10 @@ def test_a_model_card_says_data_scores_limits_and_how_to_apply(seen):
     row = seen.overall().loc["dann"]
     assert f"| {row['mean']:.2f} ({row['low']:.2f} to {row['high']:.2f}) |" in words
     job = seen.run.trials.set_index("strategy").loc["dann", "job"]
-    assert f"stainda predict {seen.run.folder.name}/jobs/{job} SLIDE" in words
+    command = shlex.split(cards["dann"].command)
+    assert command[:2] == ["stainda", "predict"] and command[3:] == ["SLIDE", "--out", "predictions/"]
+    assert Path(command[2]).samefile(seen.run.folder / "jobs" / job), "it can be run as it stands"
+    assert cards["dann"].command in words
     for part in ("Intended use", "Training data", "Two patients", "labels: source (PAS@A)", "Licence", "Not a medical",
                  "synthetic sections"):  # fmt: skip
         assert part in words, part

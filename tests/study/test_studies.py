@@ -8,7 +8,8 @@ from small_cohorts import write_study
 
 from stainda.errors import StaindaError
 from stainda.study import run_study
-from stainda.study.steps import predict_slides, report_run
+from stainda.study.predicting import predict_slides
+from stainda.study.steps import report_run
 
 ROOT = Path(__file__).parents[2]
 SHORT = ["training.epochs=1", "training.steps_per_epoch=2", "search.trials=1", "protocol.seeds=1", "workers=1"]
@@ -117,14 +118,14 @@ def test_a_trained_job_finds_objects_on_a_slide(blob_manifest, blob_run, tmp_pat
     job = blob_run / "jobs" / trials.loc[trials["strategy"] == "oracle", "job"].iloc[0]
     slide = blob_manifest.parent / "P0_PAS.png"
     # eight steps teach little: with next to no threshold all of the tissue is found, whatever was learned
-    [(name, n_objects, geojson)] = predict_slides(job, [slide], tmp_path, mpp=2.0, threshold=1e-6)
-    assert name == "P0_PAS.png"
+    [found] = predict_slides(job, [slide], tmp_path, mpp=2.0, threshold=1e-6).results
+    assert found.slide == "P0_PAS" and found.row["tissue_area_mm2"] == pytest.approx(4 * 344**2 / 1e6, rel=0.05)
     from stainda.annotations import read_shapes
 
-    shapes = read_shapes(geojson)
+    shapes = read_shapes(found.geojson)
     assert (shapes["class"] == "glomerulus").all()
-    assert len(shapes) == n_objects > 0 and shapes.geometry.is_valid.all()
-    assert (shapes.total_bounds >= 0).all() and (shapes.total_bounds <= 384 + 4).all(), "level-0 pixels of the slide"
+    assert len(shapes) == found.n_objects > 0 and shapes.geometry.is_valid.all()
+    assert (shapes.total_bounds >= 0).all() and (shapes.total_bounds <= 384).all(), "level-0 pixels of the slide"
     assert shapes.area.sum() > 0.5 * 340**2, "the tissue is 344 pixels wide"
 
 

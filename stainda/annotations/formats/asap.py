@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree  # for writing; reading is hardened
 
-import geopandas as gpd
 import shapely
 from shapely.geometry.base import BaseGeometry
 
@@ -15,6 +14,9 @@ from stainda.annotations.guarded import read_xml
 from stainda.annotations.shapes import make_shapes
 from stainda.errors import AnnotationError
 from stainda.files import whole_file
+
+if TYPE_CHECKING:
+    import geopandas as gpd
 
 
 def looks_like(path: Path, head: str) -> bool:

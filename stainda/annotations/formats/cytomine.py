@@ -5,19 +5,22 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import geopandas as gpd
 import numpy as np
 import shapely
 from shapely.geometry.base import BaseGeometry
 
 from stainda.annotations.formats.frame import Problems, SlideFrame, require_size, telling
-from stainda.annotations.guarded import read_csv, read_json
+from stainda.annotations.guarded import check_file, read_csv, read_json
 from stainda.annotations.shapes import make_shapes
+from stainda.annotations.unpacking import only_member
 from stainda.errors import AnnotationError
 from stainda.files import write_csv, write_json
 from stainda.names import format_ending
+
+if TYPE_CHECKING:
+    import geopandas as gpd
 
 _MAX_NESTED = 4  # brackets of a collection of multipolygons
 _COLUMNS = ("id", "term", "wkt")
@@ -32,7 +35,8 @@ def looks_like(path: Path, head: str) -> bool:
 
 def read(path: Path, slide: SlideFrame | None = None, problems: Problems = None) -> gpd.GeoDataFrame:
     _, height = require_size(slide, path, _WHY)
-    rows = _csv_rows(path) if format_ending(path) == ".csv" else _json_rows(path)
+    check_file(path)
+    rows = _csv_rows(path) if only_member(path).suffix == ".csv" else _json_rows(path)
     geometries, classes, ids = [], [], []
     for identity, cls, text in rows:
         with telling(problems, identity, cls):

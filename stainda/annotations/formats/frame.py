@@ -7,13 +7,15 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import geopandas as gpd
 import shapely
 from shapely.geometry.base import BaseGeometry
 
 from stainda.errors import AnnotationError
+
+if TYPE_CHECKING:
+    import geopandas as gpd
 
 WITH_SLIDE = "Give the slide (--slide), or first convert to GeoJSON with stainda annotations convert"
 

@@ -12,9 +12,8 @@ import re
 import struct
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import geopandas as gpd
 import numpy as np
 import shapely
 from shapely.geometry.base import BaseGeometry
@@ -25,6 +24,9 @@ from stainda.annotations.shapes import make_shapes
 from stainda.errors import AnnotationError, MissingDependencyError
 from stainda.files import whole_file
 from stainda.names import stem
+
+if TYPE_CHECKING:
+    import geopandas as gpd
 
 _MAX_REGIONS = 200_000
 _MAX_REGION_BYTES = 32_000_000
@@ -87,7 +89,9 @@ def _entries(path: Path) -> list[tuple[str, bytes]]:
             largest = max((info.file_size for info in infos), default=0)
             if len(infos) > _MAX_REGIONS or total > MAX_BYTES or largest > _MAX_REGION_BYTES:
                 raise AnnotationError(
-                    f"{len(infos)} regions of {total / 1e6:.0f} MB are more than is unpacked", file=path
+                    f"{len(infos)} regions of {total / 1e6:.0f} MB are more than is unpacked",
+                    file=path,
+                    remedy="Save the regions in several files, and convert each",
                 )
             if not infos and archive.namelist():
                 raise AnnotationError("a zip file without ImageJ regions (.roi)", file=path)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import geopandas as gpd
 import shapely
 from shapely.geometry.base import BaseGeometry
 
@@ -15,6 +14,9 @@ from stainda.annotations.guarded import read_json
 from stainda.annotations.shapes import make_shapes
 from stainda.errors import AnnotationError
 from stainda.files import write_json
+
+if TYPE_CHECKING:
+    import geopandas as gpd
 
 
 def looks_like(path: Path, head: str) -> bool:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import geopandas as gpd
 import numpy as np
 
 from stainda.annotations.formats.frame import Problems, SlideFrame, require_size
@@ -21,8 +21,12 @@ from stainda.errors import AnnotationError
 from stainda.files import whole_file
 from stainda.names import format_ending
 
+if TYPE_CHECKING:
+    import geopandas as gpd
+
 _KEY = "stainda_classes"
 _MAX_PIXELS = 400_000_000
+_SMALLER = "Save it compressed (PNG), or smaller: a mask is scaled to the slide"
 _PICTURES = ("PNG", "TIFF", "BMP", "JPEG")  # no other decoder is let near a file that may be hostile
 
 
@@ -33,11 +37,13 @@ def looks_like(path: Path, head: str) -> bool:
 def read(path: Path, slide: SlideFrame | None = None, problems: Problems = None) -> gpd.GeoDataFrame:
     from PIL import Image
 
-    check_file(path)
+    check_file(path, remedy=_SMALLER)
     try:
         with Image.open(path, formats=_PICTURES) as image:
             if image.width * image.height > _MAX_PIXELS:
-                raise AnnotationError(f"{image.width} x {image.height} pixels are too many for a mask", file=path)
+                raise AnnotationError(
+                    f"{image.width} x {image.height} pixels are too many for a mask", file=path, remedy=_SMALLER
+                )
             names = json.loads(image.info.get(_KEY, "[]"))
             if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
                 raise ValueError("its names of classes are no list of names")
@@ -73,7 +79,7 @@ def is_of_scanned_part(path: Path, slide: SlideFrame | None, bounds: tuple[int, 
 
     if slide is None or bounds is None:
         return False
-    check_file(path)
+    check_file(path, remedy=_SMALLER)
     try:
         with Image.open(path, formats=_PICTURES) as image:
             width, height = image.size

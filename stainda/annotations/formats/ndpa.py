@@ -12,10 +12,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree  # for writing; reading is hardened
 
-import geopandas as gpd
 import numpy as np
 import shapely
 from shapely.geometry.base import BaseGeometry
@@ -35,6 +34,9 @@ from stainda.annotations.shapes import make_shapes
 from stainda.errors import AnnotationError
 from stainda.files import whole_file
 from stainda.names import format_ending
+
+if TYPE_CHECKING:
+    import geopandas as gpd
 
 _WHY = "because NDPA counts nanometres from the centre of the glass slide"
 _OFFSET_TAGS = (65422, 65423)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import geopandas as gpd
 import numpy as np
 import shapely
 
@@ -13,6 +13,9 @@ from stainda.annotations.guarded import read_csv
 from stainda.annotations.shapes import make_shapes
 from stainda.errors import AnnotationError
 from stainda.files import write_csv
+
+if TYPE_CHECKING:
+    import geopandas as gpd
 
 _COLUMNS = ("id", "class", "x", "y", "name", "score")
 

@@ -6,9 +6,8 @@ import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import geopandas as gpd
 import numpy as np
 import shapely
 
@@ -38,10 +37,15 @@ from stainda.annotations.frames import (
     to_level0,
 )
 from stainda.annotations.geojson import read_marked, write_geojson
-from stainda.annotations.guarded import check_file, is_gzip, read_bytes
+from stainda.annotations.guarded import check_file
+from stainda.annotations.json_stream import MAX_STREAMED
 from stainda.annotations.shapes import empty_shapes
+from stainda.annotations.unpacking import ends, members, only_member
 from stainda.errors import AnnotationError, did_you_mean
 from stainda.names import ending, format_ending
+
+if TYPE_CHECKING:
+    import geopandas as gpd
 
 _EVERYTHING = frozenset(
     {"areas", "polygons", "holes", "parts", "points", "pointsets", "lines", "class", "name", "id", "score"}
@@ -153,18 +157,13 @@ def sniff_format(path: str | Path) -> Format:
         AnnotationError: there is no such file, or it is of no known format.
     """
     path = Path(path)
-    check_file(path)
-    with path.open("rb") as stream:
-        head = stream.read(_HEAD_BYTES)
-        if is_gzip(head):
-            whole = read_bytes(path)
-            head, tail = whole[:_HEAD_BYTES], whole[_HEAD_BYTES:][-_TAIL_BYTES:]
-        else:
-            stream.seek(max(stream.tell(), path.stat().st_size - _TAIL_BYTES))
-            tail = stream.read(_TAIL_BYTES)
-    text = (head + tail).decode("utf-8", errors="replace")
+    check_file(path, MAX_STREAMED)
+    inside = members(path)
+    told = inside[0] if all(one.suffix in (".geojson", ".json") for one in inside) else only_member(path)
+    text = ends(told, _HEAD_BYTES, _TAIL_BYTES, MAX_STREAMED).decode("utf-8", errors="replace")
+    name = Path(told.name)  # of a packed file, the name of what is in it, which is never opened
     for one in FORMATS.values():
-        if format_ending(path) in one.suffixes and one.looks_like(path, text):
+        if told.suffix in one.suffixes and one.looks_like(name, text):
             return one
     raise AnnotationError("not in a known format", file=path, remedy=f"Name it with --from ({', '.join(FORMATS)})")
 

@@ -7,12 +7,10 @@ object is outlined in its own bounding box.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import geopandas as gpd
 import numpy as np
 import shapely
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from shapely.geometry.base import BaseGeometry
 
 from stainda.annotations.formats.frame import Problems, SlideFrame, require_size
@@ -23,6 +21,9 @@ from stainda.annotations.shapes import make_shapes
 from stainda.errors import AnnotationError
 from stainda.files import write_csv
 from stainda.names import stem
+
+if TYPE_CHECKING:
+    import geopandas as gpd
 
 # a run over more columns than any slide has, or an object larger than any, is an attack on the memory
 _MAX_COLUMN_RUNS = 2_000_000
@@ -105,6 +106,9 @@ def _within_columns(start: np.ndarray, length: np.ndarray, height: int) -> tuple
 
 def _objects(column: np.ndarray, top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
     """Numbers of connected objects: runs of neighbouring columns are joined where their rows overlap."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     span = int(bottom.max()) + 1
     tops, bottoms = column * span + top, column * span + bottom
     # runs of the next column that begin before this one ends, and end after it begins

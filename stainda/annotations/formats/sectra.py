@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import geopandas as gpd
 import numpy as np
 import shapely
 from shapely.geometry.base import BaseGeometry
@@ -20,6 +19,9 @@ from stainda.annotations.guarded import read_json
 from stainda.annotations.shapes import make_shapes
 from stainda.errors import AnnotationError
 from stainda.files import write_json
+
+if TYPE_CHECKING:
+    import geopandas as gpd
 
 _WHY = "because Sectra counts in widths of the slide"
 

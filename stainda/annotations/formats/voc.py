@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 from xml.etree import ElementTree  # for writing; reading is hardened
 
-import geopandas as gpd
 import shapely
 
 from stainda.annotations.formats.frame import Problems, SlideFrame, number, telling
@@ -13,6 +13,9 @@ from stainda.annotations.guarded import read_xml
 from stainda.annotations.shapes import make_shapes
 from stainda.errors import AnnotationError
 from stainda.files import whole_file
+
+if TYPE_CHECKING:
+    import geopandas as gpd
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 

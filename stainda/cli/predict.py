@@ -1,0 +1,119 @@
+"""``stainda predict``: the best detector of a run, or another, on new slides."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from stainda.cli.display import ConsoleProgress, Quiet, console, show_table
+
+if TYPE_CHECKING:
+    from stainda.study.choosing import Choice
+    from stainda.study.predicting import Predictions
+
+_LISTED = 8
+_KINDS = {".geojson": "objects for QuPath", ".csv": "tables of objects", ".tif": "probability maps", ".jpg": "overlays"}
+
+
+def predict(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory, or the folder of a job in one.")],
+    slides: Annotated[list[Path], typer.Argument(metavar="SLIDES...", help="Slides, folders of slides, manifests.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder to write to.")] = Path("predictions"),
+    strategy: Annotated[
+        str | None, typer.Option(help="A strategy of the study. Default: the one the report names first.")
+    ] = None,
+    job: Annotated[str | None, typer.Option(help="A job of the study, by its name or how it begins.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="A training of the strategy. Default: the best on source validation.")
+    ] = None,
+    checkpoint: Annotated[str | None, typer.Option(help="best or last. Default: as the study chose.")] = None,
+    stain: Annotated[str | None, typer.Option(help="Stain of the slides, where no manifest tells.")] = None,
+    centre: Annotated[str | None, typer.Option(help="Centre of the slides, where no manifest tells.")] = None,
+    mpp: Annotated[float | None, typer.Option(help="Micrometres per pixel, where the slides do not say.")] = None,
+    threshold: Annotated[float | None, typer.Option(help="Default: the one fixed on source validation.")] = None,
+    maps: Annotated[bool, typer.Option("--maps", help="Also write the probabilities as OME-TIFF.")] = False,
+    overlay: Annotated[bool, typer.Option("--overlay", help="Also write a picture with the outlines.")] = False,
+    to_origin: Annotated[
+        str,
+        typer.Option(
+            "--to-origin",
+            help="Where coordinates begin in the GeoJSON: bounds (the scanned part, as QuPath counts), level0, or "
+            "auto: as QuPath.",
+        ),
+    ] = "auto",
+    data: Annotated[Path | None, typer.Option("--data", help="Folder that a manifest's paths are relative to.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Predict again what was predicted before.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Find objects on new slides; the GeoJSON opens in QuPath (File > Import objects from file).
+
+    Takes the strategy that the report names first, chosen without target labels, and says which training that is.
+    A slide that cannot be used is listed with its reason, and the others go on; the status is then not 0. Slides
+    predicted before in the same way are kept.
+
+    Examples:
+
+    - `stainda predict runs/quickstart slide.svs --out predictions/`
+    - `stainda predict runs/quickstart slides/ --stain SR --centre B --maps --overlay`
+    - `stainda predict runs/quickstart manifest.csv --data ../slides --strategy macenko --seed 2`
+    - `stainda predict runs/quickstart/jobs/0123456789ab slide.svs --mpp 0.25`
+    """
+    from stainda.annotations import as_origin
+    from stainda.errors import StaindaError
+    from stainda.prediction import Wanted
+    from stainda.study.predicting import predict_slides
+
+    done = predict_slides(
+        run, slides, out, strategy=strategy, job=job, seed=seed, checkpoint=checkpoint, stain=stain, centre=centre,
+        data=data, mpp=mpp, threshold=threshold, wanted=Wanted(maps, overlay, as_origin(to_origin)),
+        overwrite=overwrite, progress=ConsoleProgress(quiet), on_choice=_say_choice,
+    )  # fmt: skip
+    _say_done(done)
+    if done.failed:
+        reasons = "; ".join(one.reason for one in done.failed)
+        rest = "" if len(done.failed) == len(done.results) else "; the others are complete"
+        raise StaindaError(f"{len(done.failed)} of {len(done.results)} slides could not be used{rest}. {reasons}")
+
+
+def _say(text: str) -> None:
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def _say_choice(choice: Choice, notes: tuple[str, ...]) -> None:
+    _say(f"strategy: {choice.label} ({choice.strategy}): {choice.reasons[0]}")
+    seed = "" if choice.seed is None else f", seed {choice.seed}"
+    why = f": {choice.reasons[1]}" if len(choice.reasons) > 1 else ""
+    _say(f"job: {choice.folder}{seed}, checkpoint {choice.checkpoint}{why}")
+    for note in notes:
+        _say(f"note: {note}")
+
+
+def _say_done(done: Predictions) -> None:
+    rows = [
+        (one.slide, one.status, *(one.row.get(key) for key in ("objects", "density_per_mm2", "mpp", "seconds")),
+         one.reason or one.geojson)
+        for one in done.results
+    ]  # fmt: skip
+    show_table("", ("slide", "status", "objects", "per mm²", "mpp", "seconds", "file or reason"), rows)
+    said: dict[str, list[str]] = {}
+    for one in done.results:
+        said.setdefault(str(one.row.get("notes") or ""), []).append(one.slide)
+    for note, slides in said.items():
+        if note:
+            _say(f"{_some(slides)}: {note}")
+    if done.passed_over:
+        names = _some([path.name for path, _ in done.passed_over])
+        _say(f"passed over, no slides: {names}; see {done.tables[-1]}")
+    written = [file for one in done.results for file in one.files]
+    for ending, what in _KINDS.items():
+        mine = [file for file in written if file.suffix == ending]
+        if mine:
+            _say(f"{what}: {mine[0] if len(mine) == 1 else f'{len(mine)} files in {mine[0].parent}'}")
+    _say(f"tables: {', '.join(map(str, done.tables))}")
+
+
+def _some(names: list[str]) -> str:
+    more = len(names) - _LISTED
+    return ", ".join(names[:_LISTED]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,221 @@
+"""Connected regions of a probability map, found band by band of rows, so that the map may be larger than memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from stainda.prediction.contours import FOREIGN, Band, Contours
+
+BAND_VALUES = 2**22
+"""Probabilities that are looked at at once, about."""
+
+LARGEST_SPLIT = 2**26
+"""Pixels around a region up to which it is cut at its necks; larger ones are no objects that touch."""
+
+
+@dataclass(frozen=True)
+class Components:
+    """Regions in the order of classes and of their first pixels.
+
+    Attributes:
+        classes: index of the class, ``(n,)``. pixels: of the map, ``(n,)``. scores: mean probability, ``(n,)``.
+        outlines: polygons in level-0 pixels, ``(n,)``.
+    """
+
+    classes: np.ndarray
+    pixels: np.ndarray
+    scores: np.ndarray
+    outlines: np.ndarray
+
+
+@dataclass
+class _Regions:
+    """What is known of each label so far; label 0 is the background. ``boxes`` are rows and columns, last included."""
+
+    parent: list[int] = field(default_factory=lambda: [0])
+    cls: list[np.ndarray] = field(default_factory=lambda: [np.zeros(1, np.int64)])
+    pixels: list[np.ndarray] = field(default_factory=lambda: [np.zeros(1, np.int64)])
+    sums: list[np.ndarray] = field(default_factory=lambda: [np.zeros(1)])
+    first: list[np.ndarray] = field(default_factory=lambda: [np.zeros(1, np.int64)])
+    boxes: list[np.ndarray] = field(default_factory=lambda: [np.zeros((1, 4), np.int64)])
+
+    def root(self, label: int) -> int:
+        while self.parent[label] != label:
+            self.parent[label] = self.parent[self.parent[label]]
+            label = self.parent[label]
+        return label
+
+    def join(self, pairs: np.ndarray) -> None:
+        for one, two in pairs.tolist():
+            a, b = self.root(one), self.root(two)
+            self.parent[max(a, b)] = min(a, b)
+
+    def roots(self, labels: np.ndarray) -> np.ndarray:
+        values, index = np.unique(labels, return_inverse=True)
+        return np.asarray([self.root(value) for value in values.tolist()], np.int64)[index.reshape(labels.shape)]
+
+
+def find_components(
+    array: np.ndarray, thresholds: Sequence[float], x: np.ndarray, y: np.ndarray, least: float, split: bool
+) -> Components:
+    """Regions of pixels that hang together over edges and whose most probable class is the same.
+
+    Args:
+        array: probabilities ``(classes, h, w)``; it may lie on disk.
+        thresholds: by class; a pixel is of the most probable class among those that reach theirs.
+        x, y: as for :class:`Contours`, ``(w + 2,)`` and ``(h + 2,)``.
+        least: smaller regions are left out, pixels.
+        split: cut regions at their necks, see :func:`stainda.annotations.instances`.
+    """
+    limits = np.asarray(thresholds, np.float64)
+    contours, regions = Contours(x, y, limits), _Regions()
+    _scan(array, limits, contours, regions)
+    roots = regions.roots(np.arange(len(regions.parent)))
+    cls, first = np.concatenate(regions.cls), np.concatenate(regions.first)
+    pixels = np.bincount(roots, np.concatenate(regions.pixels), len(roots))
+    sums = np.bincount(roots, np.concatenate(regions.sums), len(roots))
+    wanted = (np.arange(len(roots)) == roots) & (pixels >= max(least, 1))
+    parts = _Parts.none()
+    if split:
+        boxes = _united(np.concatenate(regions.boxes), roots)
+        parts = _split(array, limits, contours, np.flatnonzero(wanted), cls, first, boxes, len(roots), least)
+        wanted[parts.of] = False
+    joined = {
+        "cls": np.concatenate([cls, cls[parts.of]]), "pixels": np.concatenate([pixels, parts.pixels]),
+        "sums": np.concatenate([sums, parts.sums]), "first": np.concatenate([first, first[parts.of]]),
+    }  # fmt: skip
+    wanted = np.concatenate([wanted, parts.pixels >= max(least, 1)])
+    owners = np.concatenate([roots, np.arange(len(roots), len(wanted))])
+    found, outlines = contours.polygons(owners, wanted)
+    order = np.lexsort((found, joined["first"][found], joined["cls"][found]))
+    at = found[order]
+    scores = joined["sums"][at] / np.maximum(joined["pixels"][at], 1)
+    return Components(joined["cls"][at], joined["pixels"][at], scores, outlines[order])
+
+
+def classify(values: np.ndarray, limits: np.ndarray) -> np.ndarray:
+    """uint8 ``(h, w)``: 0, or 1 + index of the most probable class among those above their thresholds."""
+    above = np.where(values >= limits.astype(values.dtype)[:, None, None], values, 0)
+    labels = above.argmax(0).astype(np.uint8) + 1
+    labels[above.max(0) <= 0] = 0
+    return labels
+
+
+def _scan(array: np.ndarray, limits: np.ndarray, contours: Contours, regions: _Regions) -> None:
+    from skimage.measure import label
+
+    n, height, width = array.shape
+    rows = max(1, BAND_VALUES // (n * max(width, 1)))
+    labels, kinds = np.zeros((1, width), np.int64), np.zeros((1, width), np.uint8)
+    values = np.zeros((n, 1, width), np.float32)
+    for top in range(0, height, rows):
+        here = np.asarray(array[:, top : top + rows], np.float32)
+        kind = classify(here, limits)
+        found = label(kind, connectivity=1, background=0).astype(np.int64)
+        count, offset = int(found.max(initial=0)), len(regions.parent) - 1
+        _describe(regions, found, count, kind, here, top)
+        found[found > 0] += offset
+        touching = (labels[-1] > 0) & (found[0] > 0) & (kinds[-1] == kind[0])
+        regions.join(np.unique(np.stack([labels[-1][touching], found[0][touching]], 1), axis=0))
+        local = np.concatenate([[0], regions.roots(np.arange(offset + 1, offset + count + 1))])
+        found = local[np.where(found > 0, found - offset, 0)]
+        labels = np.vstack([regions.roots(labels[-1:]), found])
+        kinds, values = np.vstack([kinds[-1:], kind]), np.concatenate([values[:, -1:], here], 1)
+        contours.add(_band(labels, kinds, values, top, last=top + rows >= height))
+
+
+def _band(labels: np.ndarray, kinds: np.ndarray, values: np.ndarray, row: int, last: bool) -> Band:
+    """Nodes of whole rows of the map, of which the first comes from the band before (or is outside of the map)."""
+    around = ((0, int(last)), (1, 1))
+    cls = np.pad(np.maximum(kinds, 1) - 1, around)
+    return Band(np.pad(labels, around), cls, np.pad(values, ((0, 0), *around)), row, 0)
+
+
+def _describe(regions: _Regions, found: np.ndarray, count: int, kind: np.ndarray, values: np.ndarray, top: int) -> None:
+    """Class, size, sum of probabilities, first pixel and box of the labels 1…count of a band."""
+    from scipy.ndimage import find_objects
+
+    start = len(regions.parent)
+    regions.parent.extend(range(start, start + count))
+    flat = found.ravel()
+    inside = np.flatnonzero(flat)
+    at = flat[inside]
+    labels, first = np.unique(at, return_index=True)
+    where = inside[first]
+    assert len(labels) == count
+    kinds = kind.ravel()
+    probability = values.reshape(len(values), -1)[kinds[inside] - 1, inside]
+    regions.cls.append(kinds[where].astype(np.int64) - 1)
+    regions.pixels.append(np.bincount(at, minlength=count + 1)[1:])
+    regions.sums.append(np.bincount(at, probability.astype(np.float64), count + 1)[1:])
+    regions.first.append(where + top * found.shape[1])
+    boxes = [(r.start + top, r.stop - 1 + top, c.start, c.stop - 1) for r, c in find_objects(found)]
+    regions.boxes.append(np.asarray(boxes, np.int64).reshape(-1, 4))
+
+
+def _united(boxes: np.ndarray, roots: np.ndarray) -> np.ndarray:
+    """The box of each region, from those of its labels."""
+    out = boxes.copy()
+    for column in (0, 2):
+        np.minimum.at(out[:, column], roots, boxes[:, column])
+        np.maximum.at(out[:, column + 1], roots, boxes[:, column + 1])
+    return out
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What regions were cut into: the region ``of`` each part, its pixels, and its sum of probabilities."""
+
+    of: np.ndarray
+    pixels: np.ndarray
+    sums: np.ndarray
+
+    @staticmethod
+    def none() -> _Parts:
+        return _Parts(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
+
+
+def _split(
+    array: np.ndarray, limits: np.ndarray, contours: Contours, regions: np.ndarray, cls: np.ndarray, first: np.ndarray,
+    boxes: np.ndarray, labels: int, least: float,
+) -> _Parts:  # fmt: skip
+    """Cut regions at their necks, and outline the parts under labels from ``labels`` on."""
+    from skimage.measure import label
+
+    from stainda.annotations import instances
+
+    _, height, width = array.shape
+    of: list[int] = []
+    pixels: list[np.ndarray] = []
+    sums: list[np.ndarray] = []
+    for region in regions.tolist():
+        top, bottom, left, right = (int(value) for value in boxes[region])
+        if (bottom - top + 1) * (right - left + 1) > LARGEST_SPLIT:
+            continue
+        rows = slice(max(top - 1, 0), min(bottom + 2, height))
+        columns = slice(max(left - 1, 0), min(right + 2, width))
+        values = np.asarray(array[:, rows, columns], np.float32)
+        kinds = classify(values, limits)
+        whole = label(kinds == cls[region] + 1, connectivity=1)
+        row, column = divmod(int(first[region]), width)
+        mask = whole == whole[row - rows.start, column - columns.start]
+        parts = instances(mask, split_touching=True)
+        count = int(parts.max())
+        if count < 2:
+            continue
+        probability = values[cls[region]].astype(np.float64)
+        pixels.append(np.bincount(parts.ravel(), minlength=count + 1)[1:])
+        sums.append(np.bincount(parts.ravel(), probability.ravel(), count + 1)[1:])
+        own = np.where(parts > 0, parts.astype(np.int64) + labels + len(of) - 1, np.where(kinds > 0, FOREIGN, 0))
+        of += [region] * count
+        # beyond the map there is nothing; elsewhere the ring of pixels around the region closes its outline
+        ends = (int(rows.start == 0), int(rows.stop == height)), (int(columns.start == 0), int(columns.stop == width))
+        padded = np.pad(np.maximum(kinds, 1) - 1, ends)
+        corner = rows.start + 1 - ends[0][0], columns.start + 1 - ends[1][0]
+        contours.add(Band(np.pad(own, ends), padded, np.pad(values, ((0, 0), *ends)), *corner))
+    if not of:
+        return _Parts.none()
+    return _Parts(np.asarray(of), np.concatenate(pixels), np.concatenate(sums))

@@ -1,0 +1,172 @@
+"""Which trained job is applied to new slides: that of the strategy the report names, chosen without target labels."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stainda.errors import StaindaError, did_you_mean
+
+if TYPE_CHECKING:
+    from stainda.report.run import Run
+    from stainda.report.study_view import View
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A trained job, and why it was taken: a sentence each.
+
+    ``seed`` and ``trial`` are ``None`` where a job's folder was named and its study says nothing of it.
+    """
+
+    folder: Path
+    strategy: str
+    label: str
+    checkpoint: str
+    reasons: tuple[str, ...]
+    trial: int | None = None
+    seed: int | None = None
+
+
+def choose_job(
+    place: str | Path,
+    *,
+    strategy: str | None = None,
+    job: str | None = None,
+    seed: int | None = None,
+    checkpoint: str | None = None,
+) -> Choice:
+    """The job of a run that is to be applied.
+
+    Without anything else said: the strategy that the report names first, which never learned from target labels; its
+    trial and checkpoint as chosen on source validation; of its trainings, the one with the best score there.
+
+    Args:
+        place: a run directory, or a job's folder in one (``RUN/jobs/HASH``).
+        strategy: another strategy of the study. job: the name of a job, or how it begins. seed: another training.
+        checkpoint: ``best`` or ``last``.
+
+    Raises:
+        StaindaError: there is no such run, strategy, job or training, or it did not end; the message names those that
+            there are.
+    """
+    folder = Path(place)
+    if (folder / "settings.json").is_file():
+        if strategy or job or seed is not None:
+            raise StaindaError(
+                "this is the folder of one job already", file=folder,
+                remedy="Give the run directory to choose among its strategies, jobs and seeds",
+            )  # fmt: skip
+        return _named(folder, checkpoint)
+    if job is not None:
+        if strategy or seed is not None:
+            raise StaindaError("--job says it all", remedy="Leave out --strategy and --seed")
+        return _named(_job_folder(folder, job), checkpoint)
+    return _best(folder, strategy, seed, checkpoint)
+
+
+def _named(folder: Path, checkpoint: str | None) -> Choice:
+    try:
+        settings: dict[str, Any] = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
+        one = settings["strategy"]
+        name, label = str(one["name"]), str(one.get("title") or one["name"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StaindaError(
+            f"settings.json cannot be used ({error}): not a finished job", file=folder,
+            remedy="Name a folder RUN/jobs/HASH of a finished study",
+        ) from error  # fmt: skip
+    return Choice(folder, name, label, checkpoint or "best", ("the job that was named",), seed=settings.get("seed"))
+
+
+def _job_folder(run: Path, job: str) -> Path:
+    names = sorted(path.name for path in (run / "jobs").glob("*") if path.is_dir())
+    found = [name for name in names if name == job] or [name for name in names if name.startswith(job)]
+    if len(found) != 1:
+        what = f"{len(found)} jobs begin with {job!r}" if found else f"there is no job {job!r}"
+        raise StaindaError(what, file=run / "jobs", remedy=did_you_mean(job, names))
+    return run / "jobs" / found[0]
+
+
+def _best(folder: Path, strategy: str | None, seed: int | None, checkpoint: str | None) -> Choice:
+    from stainda.report.run import load_run
+    from stainda.report.study_view import make_view
+
+    run = load_run(folder)
+    view = make_view(run)
+    if strategy is None:
+        name, why = _strategy(run, view)
+    else:
+        known = list(dict.fromkeys(run.trials["strategy"]))
+        if strategy not in known:
+            raise StaindaError(
+                f"the study trained no strategy {strategy!r}", file=folder, remedy=did_you_mean(strategy, known)
+            )
+        name, why = strategy, f"the strategy that was asked for{_labels(run, strategy)}"
+    trial, chosen = _trial(run, view, name)
+    jobs = _trainings(run, name, trial)
+    if seed is not None:
+        if seed not in set(jobs["seed"]):
+            there = ", ".join(map(str, jobs["seed"]))
+            raise StaindaError(f"{name} was not trained with seed {seed}", file=folder, remedy=f"There are: {there}")
+        row, of = jobs[jobs["seed"] == seed].iloc[0], "the training that was asked for"
+    else:
+        row = jobs.iloc[0]
+        score = f" ({row['value']:.3f})" if math.isfinite(row["value"]) else ""
+        of = f"of {len(jobs)} trainings of it the best on source validation{score}" if len(jobs) > 1 else "its training"
+    return Choice(
+        folder / "jobs" / str(row["job"]), name, run.label(name), checkpoint or chosen, (why, of), trial,
+        int(row["seed"]),
+    )  # fmt: skip
+
+
+def _strategy(run: Run, view: View | None) -> tuple[str, str]:
+    from stainda.report.leading import named_first
+
+    found = None if view is None else named_first(run, view.analysis)
+    if found is None:
+        names = ", ".join(dict.fromkeys(run.trials["strategy"])) or "none"
+        raise StaindaError(
+            "no strategy was scored on test patients yet, so none is the best", file=run.folder,
+            remedy=f"Run the study to its end, or name one with --strategy (trained: {names})",
+        )  # fmt: skip
+    return found
+
+
+def _labels(run: Run, strategy: str) -> str:
+    from stainda.evaluation.groups import group_of
+
+    return "" if group_of(run.study, strategy) == "without" else "; it learned from labels of the targets"
+
+
+def _trial(run: Run, view: View | None, strategy: str) -> tuple[int, str]:
+    """Trial and checkpoint that source validation chose."""
+    from stainda.evaluation.selection import DEFAULT_RULE
+
+    if view is not None:
+        choices = view.analysis.choices
+        mine = choices[(choices["strategy"] == strategy) & (choices["selection"] == DEFAULT_RULE)]
+        if len(mine):
+            return int(mine.iloc[0]["trial"]), str(mine.iloc[0]["checkpoint"])
+    rows = run.trials[(run.trials["strategy"] == strategy) & run.trials["chosen"]]
+    if rows.empty:
+        raise StaindaError(
+            f"no trial of {strategy} was chosen yet", file=run.folder / "trials.csv",
+            remedy="Run the study to its end, or name a job with --job",
+        )  # fmt: skip
+    return int(rows.iloc[0]["trial"]), "best"
+
+
+def _trainings(run: Run, strategy: str, trial: int) -> Any:
+    """The finished trainings of a trial, the best on source validation first (of equal ones the lowest seed)."""
+    rows = run.trials[(run.trials["strategy"] == strategy) & (run.trials["trial"] == trial)]
+    there = [name in run.jobs and run.jobs[name].done for name in rows["job"]]
+    rows = rows[there].assign(seed=lambda table: table["seed"].astype(int))
+    if rows.empty:
+        raise StaindaError(
+            f"the trained jobs of {strategy} are not in this run", file=run.folder / "jobs",
+            remedy="Run the study again to train them",
+        )  # fmt: skip
+    return rows.sort_values(["value", "seed"], ascending=[False, True], na_position="last", kind="stable")

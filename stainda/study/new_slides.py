@@ -1,0 +1,135 @@
+"""Slides that a detector is applied to: files, folders and manifests, each slide with a name of its own."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from stainda.cohort import inspect_manifest
+from stainda.errors import StaindaError
+from stainda.names import ending, existing, file_names, stem
+
+ENDINGS = (
+    ".svs", ".tif", ".tiff", ".ome.tif", ".ome.tiff", ".ome.tf2", ".ome.tf8", ".ome.btf", ".btf", ".tf8", ".ndpi",
+    ".mrxs", ".scn", ".bif", ".vms", ".vmu", ".svslide", ".czi", ".dcm", ".png", ".jpg", ".jpeg", ".webp", ".bmp",
+)  # fmt: skip
+"""Of the files in a folder that are taken for slides."""
+
+
+@dataclass(frozen=True)
+class NewSlide:
+    """A slide to be predicted.
+
+    Attributes:
+        name: of its files; no other slide has it.
+        domain: what is known of ``stain``, ``centre`` and the other columns of a manifest that can name a domain.
+        fault: why it cannot be used, where the manifest already tells.
+    """
+
+    path: Path
+    name: str
+    mpp: float | None = None
+    domain: Mapping[str, str] = field(default_factory=dict)
+    fault: str = ""
+
+
+@dataclass(frozen=True)
+class Found:
+    """Slides, and the files of folders that are none, each with the reason."""
+
+    slides: tuple[NewSlide, ...]
+    passed_over: tuple[tuple[Path, str], ...] = ()
+
+
+def find_slides(
+    places: Sequence[str | Path],
+    *,
+    data: str | Path | None = None,
+    mpp: float | None = None,
+    domain: Mapping[str, str] | None = None,
+    taken: Mapping[str, str] | None = None,
+) -> Found:
+    """The slides of files, folders (not what lies in folders below) and manifests (``.csv``), each once.
+
+    Args:
+        data: the folder that a manifest's paths are relative to.
+        mpp, domain: for slides of which the manifest tells none.
+        taken: names that stand for slides already, by their absolute paths; they are kept.
+
+    Raises:
+        StaindaError: there is no slide, or a manifest cannot be read.
+    """
+    found: list[NewSlide] = []
+    passed: list[tuple[Path, str]] = []
+    told = {key: value for key, value in (domain or {}).items() if value}
+    for place in map(existing, places):
+        if place.is_dir():
+            files = sorted(path for path in place.iterdir() if path.is_file() and not path.name.startswith("."))
+            for path in files:
+                if ending(path) in ENDINGS:
+                    found.append(NewSlide(path, "", mpp, told))
+                else:
+                    passed.append((path, f"its ending {ending(path) or '(none)'} is not that of a slide"))
+        elif ending(place) == ".csv":
+            found += _of_manifest(place, data, mpp, told)
+        else:
+            found.append(NewSlide(place, "", mpp, told))
+    first: dict[str, NewSlide] = {}
+    for one in found:
+        first.setdefault(_key(one.path), one)
+    unique = list(first.values())
+    if not unique:
+        raise StaindaError(
+            f"there is no slide in {', '.join(map(str, places))}",
+            remedy=f"Slides in a folder end in {', '.join(ENDINGS)}",
+        )
+    names = _names([one.path for one in unique], taken or {})
+    slides = tuple(NewSlide(one.path, names[_key(one.path)], one.mpp, one.domain, one.fault) for one in unique)
+    return Found(slides, tuple(passed))
+
+
+def _of_manifest(path: Path, data: str | Path | None, mpp: float | None, told: Mapping[str, str]) -> list[NewSlide]:
+    """The rows of a manifest; a fault of one row costs its slide, one of the whole file is an error."""
+    report = inspect_manifest(path, data, check_files=False)
+    if any(fault.row is None for fault in report.faults):
+        raise report.error()
+    faults: dict[int | None, list[str]] = {}
+    for fault in report.faults:
+        if not fault.leak:  # nothing is learned here
+            faults.setdefault(fault.row, []).append(str(fault))
+    slides = []
+    for one in report.sections:
+        values = {key: getattr(one, key) for key in ("stain", "centre", "scanner", "patient", "slide")}
+        domain = {**told, **{key: value for key, value in values.items() if value}}
+        slides.append(NewSlide(one.path, "", one.mpp or mpp, domain, "; ".join(faults.get(one.row, ()))))
+    return slides
+
+
+def _key(path: Path) -> str:
+    return path.resolve().as_posix()
+
+
+def _names(paths: Sequence[Path], taken: Mapping[str, str]) -> dict[str, str]:
+    """A file name for each slide by its absolute path: its own without its ending; where others have that too, with
+    its ending, or with as many of its folders as tell it from them."""
+    kept = {key: taken[key] for path in paths if (key := _key(path)) in taken}
+    used = {name.casefold() for name in taken.values()}
+    fresh = {_key(path): stem(path) for path in paths if _key(path) not in kept}
+
+    def clashing() -> list[str]:
+        count = Counter(name.casefold() for name in fresh.values())
+        return [key for key, name in fresh.items() if count[name.casefold()] > 1 or name.casefold() in used]
+
+    for key in clashing():
+        fresh[key] = Path(key).name
+    depth = 2
+    while (again := clashing()) and depth < 64:
+        for key in again:
+            fresh[key] = "_".join([*Path(key).parts[-depth:-1], stem(key)])
+        depth += 1
+    for key in clashing():
+        fresh[key] = key
+    safe = file_names(fresh.values())
+    return {**kept, **{key: safe[name] for key, name in fresh.items()}}

@@ -1,0 +1,318 @@
+"""A trained detector applied to new slides: one after the other, each with its row in ``slides.csv``."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stainda.errors import StaindaError
+from stainda.files import output_errors, stable_hash, whole_file, write_csv
+from stainda.names import same_name
+from stainda.progress import SILENT, Progress, Task
+from stainda.study.choosing import Choice, choose_job
+from stainda.study.new_slides import NewSlide, find_slides
+
+if TYPE_CHECKING:
+    from stainda.prediction import Predictor, Wanted
+
+FORMAT = 1
+"""Raised when what is written of a slide changes, so that slides predicted before are predicted again."""
+
+PREDICTED, KEPT, FAILED = "predicted", "kept", "failed"
+SLIDE_COLUMNS = (
+    "slide", "path", "status", "objects", "object_area_mm2", "tissue_area_mm2", "density_per_mm2", "mpp", "mpp_origin",
+    "domain", "strategy", "job", "seed", "checkpoint", "seconds", "notes", "reason", "key",
+)  # fmt: skip
+"""Of ``slides.csv``; a column ``objects CLASS`` for each class stands after ``objects``."""
+
+
+@dataclass(frozen=True)
+class SlideResult:
+    """What became of one slide: its row of ``slides.csv``, and the files written (none where it failed)."""
+
+    slide: str
+    path: Path
+    status: str
+    row: Mapping[str, Any]
+    files: tuple[Path, ...] = ()
+    reason: str = ""
+
+    @property
+    def n_objects(self) -> int:
+        return int(self.row.get("objects") or 0)
+
+    @property
+    def geojson(self) -> Path | None:
+        return next((file for file in self.files if file.suffix == ".geojson"), None)
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What was done.
+
+    Attributes:
+        choice: the job, and why it was taken.
+        notes: what a person should know about how it is applied.
+        results: by slide, in the order they were named.
+        tables: ``slides.csv``, ``objects.csv`` and, where files were passed over, ``passed_over.csv``.
+    """
+
+    choice: Choice
+    notes: tuple[str, ...]
+    results: tuple[SlideResult, ...]
+    tables: tuple[Path, ...]
+    passed_over: tuple[tuple[Path, str], ...] = ()
+
+    @property
+    def failed(self) -> tuple[SlideResult, ...]:
+        return tuple(one for one in self.results if one.status == FAILED)
+
+
+def predict_slides(
+    run: str | Path,
+    slides: Sequence[str | Path],
+    out: str | Path,
+    *,
+    strategy: str | None = None,
+    job: str | None = None,
+    seed: int | None = None,
+    checkpoint: str | None = None,
+    stain: str | None = None,
+    centre: str | None = None,
+    data: str | Path | None = None,
+    mpp: float | None = None,
+    threshold: float | None = None,
+    wanted: Wanted | None = None,
+    overwrite: bool = False,
+    progress: Progress = SILENT,
+    on_choice: Callable[[Choice, tuple[str, ...]], None] | None = None,
+) -> Predictions:
+    """Find objects on slides with a trained job.
+
+    A slide that cannot be used costs that slide: it is listed with its reason, and the others go on. What was written
+    before for the same slide, job and options is kept.
+
+    Args:
+        run: a run directory, or a job's folder in one.
+        slides: files, folders and manifests; see :func:`stainda.study.new_slides.find_slides`.
+        strategy, job, seed, checkpoint: see :func:`stainda.study.choosing.choose_job`.
+        stain, centre: of the slides, where a manifest does not tell; strategies with statistics per domain use them.
+        data: the folder that a manifest's paths are relative to.
+        mpp: micrometres per level-0 pixel, where neither the manifest nor the slide tells.
+        threshold: in place of those fixed on source validation.
+        wanted: what is to be written beside the objects.
+        overwrite: predict again what was predicted before.
+        on_choice: told the job and the notes before the first slide.
+
+    Raises:
+        StaindaError: there is no such job or no slide, or ``out`` cannot be written to.
+    """
+    from stainda.prediction import Wanted, load_predictor
+
+    out, wanted = Path(out), wanted or Wanted()
+    choice = choose_job(run, strategy=strategy, job=job, seed=seed, checkpoint=checkpoint)
+    with output_errors(out):
+        out.mkdir(parents=True, exist_ok=True)
+    before = _read_rows(out / "slides.csv")
+    taken = {row["path"]: row["slide"] for row in before.values() if row.get("path") and row.get("slide")}
+    found = find_slides(slides, data=data, mpp=mpp, domain={"stain": stain or "", "centre": centre or ""}, taken=taken)
+    predictor = load_predictor(choice.folder, checkpoint=choice.checkpoint)
+    notes = _notes(predictor)
+    if on_choice is not None:
+        on_choice(choice, notes)
+    work = _Work(choice, predictor, out, wanted, threshold, overwrite, _job_key(choice, predictor, threshold))
+    rows: dict[str, Mapping[str, Any]] = dict(before)
+    results = []
+    for number, slide in enumerate(found.slides, start=1):
+        counted = _Counted(progress, slide.name, number, len(found.slides))
+        result = work.do(slide, rows.get(slide.name), counted)
+        rows[slide.name] = result.row
+        results.append(result)
+        _write_rows(out / "slides.csv", rows, predictor.detector.classes)
+    tables = [out / "slides.csv", _join_objects(out, rows)]
+    if found.passed_over:
+        listed = [{"path": path.as_posix(), "reason": reason} for path, reason in found.passed_over]
+        tables.append(write_csv(out / "passed_over.csv", listed, ("path", "reason")))
+    return Predictions(choice, notes, tuple(results), tuple(tables), found.passed_over)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What is the same for all slides of a call."""
+
+    choice: Choice
+    predictor: Predictor
+    out: Path
+    wanted: Wanted
+    threshold: float | None
+    overwrite: bool
+    key: str
+
+    def do(self, slide: NewSlide, before: Mapping[str, Any] | None, progress: Progress) -> SlideResult:
+        from stainda.prediction.outputs import output_files
+
+        files = tuple(output_files(self.out, slide.name, self.wanted).values())
+        started = time.perf_counter()
+        domain, told = _domain(self.predictor, slide.domain)
+        try:
+            if slide.fault:
+                raise StaindaError(slide.fault)
+            key = self._slide_key(slide, domain)
+        except (StaindaError, OSError) as error:
+            return self._failure(slide, error)
+        if not self.overwrite and before is not None and before.get("key") == key and _all_there(files):
+            return SlideResult(slide.name, slide.path, KEPT, {**before, "status": KEPT}, files)
+        try:
+            row = self._predict(slide, domain, told, progress)
+        except Exception as error:  # whatever is wrong with one slide, the others go on
+            for file in files:  # of another job, or of half a slide: not what was asked for
+                file.unlink(missing_ok=True)
+            return self._failure(slide, error)
+        row |= {"seconds": round(time.perf_counter() - started, 2), "key": key}
+        return SlideResult(slide.name, slide.path, PREDICTED, row, files)
+
+    def _failure(self, slide: NewSlide, error: Exception) -> SlideResult:
+        known = isinstance(error, StaindaError)
+        reason = str(error) if known else f"{slide.path}: {type(error).__name__}: {error}"
+        return SlideResult(slide.name, slide.path, FAILED, self._row(slide, FAILED, reason=reason), (), reason)
+
+    def _predict(self, slide: NewSlide, domain: str | None, told: str, progress: Progress) -> dict[str, Any]:
+        from stainda.prediction import predict_slide
+
+        found = predict_slide(
+            self.predictor, slide.path, self.out, mpp=slide.mpp, domain=domain, threshold=self.threshold,
+            wanted=self.wanted, name=slide.name, told={"strategy": self.choice.strategy}, progress=progress,
+        )  # fmt: skip
+
+        def mm2(area: float | None) -> float | None:
+            return None if area is None else round(area / 1e6, 6)
+
+        return self._row(
+            slide, PREDICTED, objects=found.n_objects, object_area_mm2=mm2(found.object_area),
+            tissue_area_mm2=mm2(found.tissue_area), mpp=found.mpp, mpp_origin=found.mpp_origin, domain=domain,
+            density_per_mm2=None if found.density is None else round(found.density, 4),
+            notes="; ".join(filter(None, (told, *found.notes))),
+            **{f"objects {cls}": count for cls, count in found.counts.items()},
+        )  # fmt: skip
+
+    def _row(self, slide: NewSlide, status: str, **values: Any) -> dict[str, Any]:
+        choice = self.choice
+        return {
+            "slide": slide.name, "path": slide.path.resolve().as_posix(), "status": status, "strategy": choice.strategy,
+            "job": choice.folder.name, "seed": choice.seed, "checkpoint": choice.checkpoint, **values,
+        }  # fmt: skip
+
+    def _slide_key(self, slide: NewSlide, domain: str | None) -> str:
+        """Hash of all that the result depends on."""
+        if not slide.path.is_file():
+            raise StaindaError("there is no such file", file=slide.path, remedy="Check the path")
+        state = slide.path.stat()
+        about = [slide.path.resolve().as_posix(), state.st_size, state.st_mtime_ns, slide.mpp, domain]
+        return stable_hash([self.key, self.wanted.origin, about])
+
+
+def _job_key(choice: Choice, predictor: Predictor, threshold: float | None) -> str:
+    from stainda.strategies.detector import CHECKPOINTS
+
+    weights = hashlib.sha256((choice.folder / CHECKPOINTS[choice.checkpoint]).read_bytes()).hexdigest()
+    settings = json.loads((choice.folder / "settings.json").read_text(encoding="utf-8"))
+    return stable_hash([FORMAT, weights, settings, predictor.thresholds, threshold, choice.checkpoint])
+
+
+def _notes(predictor: Predictor) -> tuple[str, ...]:
+    """How the strategy is applied to slides of which nothing else is known."""
+    strategy, notes = predictor.detector.strategy, []
+    if strategy.after.needs_block:
+        notes.append(
+            f"{strategy.after.name} compares the objects of neighbouring registered sections; of single slides there "
+            "are none, so that step is left out and the objects are those of the network alone"
+        )
+    if predictor.uses_domains:
+        known = ", ".join(sorted(predictor.detector.statistics)) or "none"
+        notes.append(
+            f"batch statistics are kept per domain ({known}); slides of other domains, and those whose "
+            f"{' and '.join(predictor.domain_keys)} are not told, give their own, from tiles of their tissue"
+        )
+    return tuple(notes)
+
+
+def _domain(predictor: Predictor, told: Mapping[str, str]) -> tuple[str | None, str]:
+    """The name of a slide's domain as the job knows it (``None``: not known), and what is to be said of it."""
+    keys = predictor.domain_keys
+    if not any(told.get(key) for key in keys):
+        return None, ""
+    if lacking := [key for key in keys if not told.get(key)]:
+        return None, f"domain not known: {' and '.join(lacking)} not told" if predictor.uses_domains else ""
+    name = "@".join(told[key] for key in keys)
+    if not predictor.uses_domains:
+        return name, ""
+    known = {same_name(one): one for one in predictor.detector.statistics}
+    if same_name(name) in known:
+        return known[same_name(name)], ""
+    return name, f"{name} is none of the domains of the training ({', '.join(sorted(known.values()))})"
+
+
+def _all_there(files: Sequence[Path]) -> bool:
+    return all(file.is_file() for file in files)
+
+
+def _read_rows(path: Path) -> dict[str, dict[str, Any]]:
+    if not path.is_file():
+        return {}
+    try:
+        with path.open(newline="", encoding="utf-8") as stream:
+            return {row["slide"]: row for row in csv.DictReader(stream)}
+    except (KeyError, ValueError, csv.Error) as error:
+        raise StaindaError(
+            f"not a table of predictions ({error})", file=path, remedy="Choose another folder with --out"
+        ) from error
+
+
+def _write_rows(path: Path, rows: Mapping[str, Mapping[str, Any]], classes: Sequence[str]) -> None:
+    counted = [f"objects {cls}" for cls in classes]
+    counted += sorted({key for row in rows.values() for key in row if key.startswith("objects ")} - set(counted))
+    at = SLIDE_COLUMNS.index("objects") + 1
+    columns = [*SLIDE_COLUMNS[:at], *counted, *SLIDE_COLUMNS[at:]]
+    write_csv(path, ({key: row.get(key) for key in columns} for row in rows.values()), columns)
+
+
+def _join_objects(out: Path, rows: Mapping[str, Mapping[str, Any]]) -> Path:
+    """The tables of all slides as one."""
+    from stainda.prediction.outputs import OBJECT_COLUMNS
+
+    path = out / "objects.csv"
+    with whole_file(path) as aside, aside.open("w", newline="", encoding="utf-8") as stream:
+        stream.write(",".join(OBJECT_COLUMNS) + "\r\n")
+        for name, row in rows.items():
+            table = out / "objects" / f"{name}.csv"
+            if row.get("status") == FAILED or not table.is_file():
+                continue
+            with table.open(newline="", encoding="utf-8") as part:
+                next(part)
+                stream.writelines(part)
+    return path
+
+
+@dataclass(frozen=True)
+class _Counted:
+    """Progress of one slide, which says how many there are."""
+
+    progress: Progress
+    name: str
+    number: int
+    total: int
+
+    @contextlib.contextmanager
+    def task(self, description: str, total: float) -> Iterator[Task]:
+        with self.progress.task(f"{self.number}/{self.total} {self.name}", total) as bar:
+            yield bar
+
+    def message(self, text: str) -> None:
+        self.progress.message(text)
