@@ -29,7 +29,7 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     with output_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f"{ASIDE}{path.stem}-", suffix=path.suffix)
+        handle, aside = tempfile.mkstemp(dir=path.parent, prefix=f"{ASIDE}{path.stem[:40]}-", suffix=path.suffix)
         os.close(handle)
     try:
         yield Path(aside)

@@ -36,6 +36,16 @@ def ending(path: str | Path) -> str:
     return compound or Path(name).suffix.lower()
 
 
+def format_ending(path: str | Path) -> str:
+    """The part of :func:`ending` that tells how the file is written.
+
+    >>> format_ending("B1.ome.tif"), format_ending("B1.geojson.gz"), format_ending("B1.svs")
+    ('.tif', '.geojson', '.svs')
+    """
+    whole = ending(path)
+    return whole if whole == ".gz" else Path("x" + whole.removesuffix(".gz")).suffix
+
+
 def stem(path: str | Path) -> str:
     """The name of a file without its ending, as QuPath names an image.
 
@@ -87,6 +97,23 @@ def file_names(names: Iterable[str]) -> dict[str, str]:
     count = Counter(one.casefold() for one in found.values())
     hashed = {name: f"_{found[name].lstrip('_')[: MOST_CHARACTERS - 14]}-{stable_hash(name, 12)}" for name in found}
     return {name: one if count[one.casefold()] == 1 else hashed[name] for name, one in found.items()}
+
+
+def joined_name(*parts: str) -> str:
+    """Several texts as one file name, ``__`` between them; other texts, or the same divided otherwise, get another.
+
+    >>> joined_name("B1", "HE", "PAS")
+    'B1__HE__PAS'
+    >>> joined_name("a__b", "c") == joined_name("a", "b__c")
+    False
+    """
+    names = [file_name(part) for part in parts]
+    whole = "__".join(names)
+    divided = any("__" in name or name.endswith("_") for name in names)
+    if not divided and len(whole) <= MOST_CHARACTERS:
+        return whole
+    # ``__`` alone cannot tell where a part ends; no part that is kept starts with an underscore, as this does
+    return f"_{whole[: MOST_CHARACTERS - 14].lstrip('_').rstrip('. ')}-{stable_hash(list(parts), 12)}"
 
 
 def same_name(name: str) -> str:

@@ -15,6 +15,7 @@ from stainda.annotations.ballots import Ballot
 from stainda.annotations.guarded import read_csv
 from stainda.annotations.overlay import best_pairs, overlaps
 from stainda.errors import AnnotationError
+from stainda.names import stem
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -97,7 +98,7 @@ def annotator_names(paths: Sequence[str | Path]) -> list[str]:
     full = [path.resolve() for path in files]
     if twice := [path for index, path in enumerate(full) if path in full[:index]]:
         raise AnnotationError("the same file is named twice, as if it were two annotators", file=twice[0])
-    stems = [path.stem for path in files]
+    stems = [stem(path) for path in files]
     if len(set(stems)) < len(stems):
         parents = [path.parent.name for path in full]
         names = parents if len(set(parents)) == len(parents) else [str(path) for path in files]

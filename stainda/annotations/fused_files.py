@@ -20,6 +20,7 @@ from stainda.annotations.overlay import only_areas
 from stainda.annotations.shapes import join_shapes
 from stainda.errors import AnnotationError
 from stainda.files import write_csv
+from stainda.names import ending, stem
 from stainda.progress import SILENT, Progress
 
 if TYPE_CHECKING:
@@ -116,11 +117,11 @@ def write_fusion(fusion: Fusion, out: str | Path, bounds: Bounds | None = None) 
     out = check_out(out)
 
     def table(word: str, rows: list[dict[str, Any]], columns: tuple[str, ...]) -> Path:
-        return write_csv(out.with_name(f"{out.stem}_{word}.csv"), rows, columns)
+        return write_csv(out.with_name(f"{stem(out)}_{word}.csv"), rows, columns)
 
     written = {
         "fused": write_geojson(fusion.shapes, out, bounds=bounds),
-        "dissent": write_geojson(fusion.dissent, out.with_name(f"{out.stem}_dissent.geojson"), bounds=bounds),
+        "dissent": write_geojson(fusion.dissent, out.with_name(f"{stem(out)}_dissent.geojson"), bounds=bounds),
         "annotators": table("annotators", fusion.annotators, ANNOTATOR_COLUMNS),
         "agreement": table("agreement", fusion.agreement, PAIR_COLUMNS),
     }
@@ -136,10 +137,10 @@ def check_out(out: str | Path) -> Path:
         AnnotationError: it is not named as GeoJSON.
     """
     out = Path(out)
-    if out.suffix.lower() not in (".geojson", ".json"):
+    if ending(out) not in (".geojson", ".json"):
         raise AnnotationError(
             "fused shapes are written as GeoJSON",
             file=out,
-            remedy=f"Write {out.stem}.geojson, then convert it with stainda annotations convert",
+            remedy=f"Write {stem(out)}.geojson, then convert it with stainda annotations convert",
         )
     return out

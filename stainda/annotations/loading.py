@@ -12,6 +12,7 @@ from stainda.annotations.formats.frame import PlainFrame, SlideFrame
 from stainda.annotations.frames import Origin
 from stainda.annotations.repair import repair
 from stainda.errors import AnnotationError
+from stainda.names import stem
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -44,7 +45,7 @@ def load_shapes(
         raise AnnotationError(
             "a mask cannot be placed without the slide's size",
             file=path,
-            remedy=f"Convert it first: stainda annotations convert {path.name} {path.stem}.geojson --slide SLIDE",
+            remedy=f"Convert it first: stainda annotations convert {path.name} {stem(path)}.geojson --slide SLIDE",
         )
     frame = slide if slide is not None or size is None else PlainFrame(size, path)
     return load_any(path, frame, origin=origin)

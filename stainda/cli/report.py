@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from stainda.cli.display import ConsoleProgress, Quiet, console, show_table
+from stainda.names import with_ending
 
 Metric = Annotated[str, typer.Option(help="A measure of the records: dice, object_f1, hausdorff_95, auroc …")]
 Selection = Annotated[str, typer.Option(help="The rule that chose trial and checkpoint; see the report.")]
@@ -43,7 +44,8 @@ def plot(
 
     made = make_plot(run_folder, kind, metric, selection)
     path = save_plot(made, out or Path(f"{kind}_{metric}.svg"))
-    console.print(f"figure: {path}\nnumbers: {path.with_suffix('.csv')}", highlight=False, markup=False, soft_wrap=True)
+    numbers = with_ending(path, ".csv")
+    console.print(f"figure: {path}\nnumbers: {numbers}", highlight=False, markup=False, soft_wrap=True)
     console.print(made.caption, highlight=False, markup=False)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stainda.cli.display import ConsoleProgress, Quiet, console, show_table
+from stainda.names import stem
 
 if TYPE_CHECKING:
     from stainda.registration.maps import PointMap
@@ -232,7 +233,16 @@ def import_(
 
     with open_slide(slide, mpp) as here, open_slide(frame, frame_mpp) as there:
         ends = Ends(
-            slide.stem, frame.stem, here.size, there.size, here.mpp, there.mpp, slide, frame, here.bounds, there.bounds
+            stem(slide),
+            stem(frame),
+            here.size,
+            there.size,
+            here.mpp,
+            there.mpp,
+            slide,
+            frame,
+            here.bounds,
+            there.bounds,
         )
     said: dict[str, Any] = {"kind": kind, "direction": direction, "units": units, "origin": origin}
     scales: dict[str, Any] = {"downsample": downsample, "frame_downsample": frame_downsample, "smoothing": smoothing}

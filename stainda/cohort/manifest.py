@@ -15,6 +15,7 @@ from stainda.cohort.table import absolute, read_table
 from stainda.cohort.types import Cohort, Origin, Section, Split
 from stainda.errors import LeakError, ManifestError, did_you_mean
 from stainda.files import write_csv
+from stainda.names import existing, same_name
 
 COLUMNS = (
     "slide", "patient", "block", "section", "stain", "centre",
@@ -188,7 +189,7 @@ def _section(
 def _locate(text: str, folders: Sequence[Path]) -> Path:
     spellings = [text, text.replace("\\", "/")] if "\\" in text else [text]
     candidates = [folder / spelling for spelling in spellings for folder in folders]
-    found = next((candidate for candidate in candidates if candidate.is_file()), candidates[0])
+    found = next((there for candidate in candidates if (there := existing(candidate)).is_file()), candidates[0])
     return absolute(found)
 
 
@@ -252,12 +253,10 @@ def _check_across(report: ManifestReport) -> None:
     files: dict[Path, Section] = {}
     for one in report.sections:
         if one.slide:
-            other = slides.setdefault(one.slide.casefold(), one)
+            other = slides.setdefault(same_name(one.slide), one)
             if other is not one:
-                same = "" if other.slide == one.slide else f" ({other.slide!r} but for its case)"
-                report.fault(
-                    one.row, f"the slide {one.slide!r} is already in row {other.row}{same}", "Slide names are unique"
-                )
+                how = "" if other.slide == one.slide else f" ({other.slide!r} but for case or Unicode form)"
+                report.fault(one.row, f"the slide {one.slide!r} is already in row {other.row}{how}", _UNIQUE)
         if one.block:
             other = patients.setdefault(one.block, one)
             if other.patient != one.patient and one.patient and other.patient:
@@ -276,7 +275,7 @@ def _check_across(report: ManifestReport) -> None:
                     )
         for name in ("patient", "block", "stain", "centre", "scanner"):
             value = getattr(one, name)
-            seen, where = spellings.setdefault((name, " ".join(value.casefold().split())), (value, one.row))
+            seen, where = spellings.setdefault((name, same_name(value)), (value, one.row))
             if value != seen:
                 report.fault(one.row, f"the {name} {value!r} is {seen!r} in row {where}", "Write it one way")
         other = centres.setdefault(one.patient, one)

@@ -63,11 +63,7 @@ def surface_distances(
     shadow = None if ignored is None else ndimage.binary_dilation(ignored, np.ones((3, 3)))[window]
     edges = [_edges(mask[window], shadow) for mask in (predicted, truth)]
     if predicted.any() != truth.any():
-<<<<<<< HEAD
         diagonal = math.hypot(*predicted.shape) * spacing
-=======
-        diagonal = float(np.linalg.norm(predicted.shape)) * spacing
->>>>>>> stats
         return SurfaceDistances(diagonal, diagonal)
     if not all(one.any() for one in edges):
         return SurfaceDistances(float("nan"), float("nan"))

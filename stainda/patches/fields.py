@@ -13,6 +13,7 @@ from PIL import Image
 from stainda.cohort import Cohort
 from stainda.config import PatchConfig
 from stainda.files import whole_file, write_csv, write_text
+from stainda.names import file_name
 from stainda.patches.inputs import inputs_key
 from stainda.patches.pixels import working_downsample
 from stainda.progress import SILENT, Progress
@@ -59,7 +60,7 @@ def write_fields(
                 width, height = (min(size, max(1, int(side / downsample))) for side in slide.size)
                 x, y = _place(slide, shapes_own.get(section.slide), width * downsample, height * downsample)
                 image = slide.read_scaled(x, y, width, height, downsample)
-            with whole_file(folder / f"{section.slide}.jpg") as aside:
+            with whole_file(folder / f"{file_name(section.slide)}.jpg") as aside:
                 Image.fromarray(image).save(aside, quality=90)
             values = (section.slide, x, y, width, height, downsample)
             rows.append(dict(zip(FIELD_COLUMNS, values, strict=True)))

@@ -10,6 +10,7 @@ from pathlib import Path
 from stainda.config.models import PhantomConfig
 from stainda.errors import StaindaError
 from stainda.files import stable_hash, write_csv, write_json
+from stainda.names import file_name
 from stainda.phantom.section import RenderedSection, SectionPlan, plan_sections
 from stainda.phantom.truth import write_truth
 from stainda.progress import SILENT, Progress
@@ -66,12 +67,13 @@ def make_cohort(config: PhantomConfig, out: str | Path, progress: Progress = SIL
 def _make_section(plan: SectionPlan, out: Path) -> None:
     """Render one section; its truth file comes last and says that the section is whole."""
     section = RenderedSection(plan)
-    section.write(out / "slides" / f"{plan.slide}.tif")
+    section.write(out / "slides" / f"{file_name(plan.slide)}.tif")
     write_truth(section, out)
 
 
 def _finished(plan: SectionPlan, out: Path) -> bool:
-    return (out / "truth" / f"{plan.slide}.npz").is_file() and (out / "slides" / f"{plan.slide}.tif").is_file()
+    name = file_name(plan.slide)
+    return (out / "truth" / f"{name}.npz").is_file() and (out / "slides" / f"{name}.tif").is_file()
 
 
 def _claim(config: PhantomConfig, out: Path) -> None:
@@ -94,7 +96,8 @@ def _read_json(path: Path) -> object:
 def _manifest_row(plan: SectionPlan) -> dict[str, object]:
     return {
         "slide": plan.slide, "patient": plan.patient, "block": plan.block, "section": plan.number, "stain": plan.stain,
-        "centre": plan.centre.name, "scanner": plan.centre.scanner, "path": f"slides/{plan.slide}.tif",
-        "annotations": f"annotations/{plan.slide}.geojson", "landmarks": f"landmarks/{plan.slide}.csv",
+        "centre": plan.centre.name, "scanner": plan.centre.scanner, "path": f"slides/{file_name(plan.slide)}.tif",
+        "annotations": f"annotations/{file_name(plan.slide)}.geojson",
+        "landmarks": f"landmarks/{file_name(plan.slide)}.csv",
         "mpp": None, "split": None,
     }  # fmt: skip

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from stainda.files import write_csv, write_json
+from stainda.names import file_name
 from stainda.phantom.section import RenderedSection
 from stainda.randomness import generator_for
 
@@ -20,11 +21,11 @@ LANDMARKS = 24
 def write_truth(section: RenderedSection, out: Path) -> None:
     """Write annotations, macrophages, landmarks and the map of a section that has been rendered."""
     slide = section.plan.slide
-    write_json(out / "annotations" / f"{slide}.geojson", _collection(glomerulus_features(section)))
-    write_json(out / "macrophages" / f"{slide}.geojson", _collection(macrophage_features(section)))
-    write_csv(out / "landmarks" / f"{slide}.csv", landmark_rows(section), ("id", "x", "y"))
+    write_json(out / "annotations" / f"{file_name(slide)}.geojson", _collection(glomerulus_features(section)))
+    write_json(out / "macrophages" / f"{file_name(slide)}.geojson", _collection(macrophage_features(section)))
+    write_csv(out / "landmarks" / f"{file_name(slide)}.csv", landmark_rows(section), ("id", "x", "y"))
     section.map.save(
-        out / "truth" / f"{slide}.npz",
+        out / "truth" / f"{file_name(slide)}.npz",
         size=np.array(section.plan.size), macrophages=section.anatomy.macrophages[section.macrophages],
         landmarks=frame_landmarks(section),
     )  # fmt: skip

@@ -21,6 +21,7 @@ from stainda.cohort.types import Section
 from stainda.config import RegistrationConfig
 from stainda.errors import AnnotationError
 from stainda.files import write_json
+from stainda.names import file_name
 from stainda.registration.chaining import chained
 from stainda.registration.ladder import Ladder, Proposal
 from stainda.registration.landmarks import LandmarkPair
@@ -29,7 +30,6 @@ from stainda.registration.results import (
     BLOCK_FORMAT,
     REFUSED,
     REGISTERED,
-    file_name,
     overlay_name,
     write_refusal,
 )

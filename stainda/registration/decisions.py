@@ -32,7 +32,7 @@ from stainda.annotations import empty_shapes, join_shapes, make_shapes, read_mar
 from stainda.annotations.shapes import as_uuid
 from stainda.errors import AnnotationError, StaindaError
 from stainda.files import output_errors, write_csv, write_text
-from stainda.registration.results import file_name
+from stainda.names import file_name
 
 Kind = Literal["accept", "reject", "unsure", "nudge", "redraw"]
 KINDS: tuple[Kind, ...] = get_args(Kind)

@@ -20,6 +20,7 @@ from stainda.annotations import read_landmarks
 from stainda.cohort.types import Cohort, Section
 from stainda.errors import AnnotationError, RegistrationError, StaindaError
 from stainda.files import write_csv
+from stainda.names import ending, stem
 from stainda.registration.maps import PointMap
 from stainda.registration.results import load_block
 from stainda.registration.transforms import Between, Transform
@@ -104,7 +105,7 @@ def _short(value: float) -> float:
 
 def annotator_files(landmarks: Path) -> list[Path]:
     """Landmarks of the same section by further annotators: ``NAME.annotator-B.csv`` beside ``NAME.csv``."""
-    return sorted(landmarks.parent.glob(f"{_escaped(landmarks.stem)}.annotator-*{landmarks.suffix}"))
+    return sorted(landmarks.parent.glob(f"{_escaped(stem(landmarks))}.annotator-*{_escaped(ending(landmarks))}"))
 
 
 def _escaped(stem: str) -> str:

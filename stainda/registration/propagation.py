@@ -23,11 +23,12 @@ from stainda.annotations.classes import IGNORE, IGNORE_CLASSES, class_key
 from stainda.cohort.types import Cohort, Section
 from stainda.config import PropagationConfig
 from stainda.files import write_csv
+from stainda.names import file_name
 from stainda.progress import SILENT, Progress
 from stainda.registration.agreement import AGREEMENT_COLUMNS, compare
 from stainda.registration.carrying import Carried, Carrier, Found
 from stainda.registration.coverage import Ground, may_lie
-from stainda.registration.results import BlockResult, file_name, load_block
+from stainda.registration.results import BlockResult, load_block
 
 KEPT, IGNORED, DROPPED = "kept", "ignored", "dropped"
 OBJECT, NOTHING = "object", "nothing"

@@ -19,6 +19,7 @@ from stainda.cohort.types import Cohort, Section
 from stainda.config import RegistrationConfig
 from stainda.errors import ConfigError, RegistrationError, did_you_mean
 from stainda.files import fingerprint, output_errors, stable_hash, write_csv, write_json
+from stainda.names import file_name
 from stainda.progress import SILENT, Progress
 from stainda.registration.blocks import BlockJob, register_block
 from stainda.registration.imports import check_imports, imports_state
@@ -29,7 +30,6 @@ from stainda.registration.results import (
     QUALITY_COLUMNS,
     REFUSED,
     block_file,
-    file_name,
     read_head,
     write_refusal,
 )

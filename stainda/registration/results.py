@@ -7,14 +7,14 @@ section (``<slide>.json`` and ``.npz``), and for a refused section a ``<slide>.j
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from stainda.errors import RegistrationError
-from stainda.files import stable_hash, write_json
+from stainda.files import write_json
+from stainda.names import file_name, joined_name
 from stainda.registration.transforms import FORMAT, VERSION, Transform
 
 BLOCK_FORMAT = "stainda-block"
@@ -31,14 +31,8 @@ QUALITY_COLUMNS = (
 )  # fmt: skip
 
 
-def file_name(name: str) -> str:
-    """A slide or block name as a file name; names with other characters get a hash, so that none collide."""
-    plain = re.sub(r"[^A-Za-z0-9_.@+ -]", "_", name)
-    return plain if plain == name and not name.startswith(".") else f"_{plain}-{stable_hash(name, 6)}"
-
-
 def overlay_name(block: str, source: str, target: str) -> str:
-    return f"{file_name(block)}__{file_name(source)}__{file_name(target)}.jpg"
+    return f"{joined_name(block, source, target)}.jpg"
 
 
 def write_refusal(folder: Path, slide: str, frame: str | None, reason: str) -> Path:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from stainda.errors import ConfigError
 from stainda.files import ASIDE, link_or_copy, write_json
-from stainda.registration.results import file_name, read_head
+from stainda.names import file_name
+from stainda.registration.results import read_head
 
 if TYPE_CHECKING:
     from stainda.registration.blocks import BlockJob

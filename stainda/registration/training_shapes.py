@@ -11,9 +11,9 @@ import shapely
 
 from stainda.annotations import join_shapes, read_shapes
 from stainda.annotations.classes import IGNORE_CLASSES
+from stainda.names import file_name
 from stainda.registration.coverage import areas_of
 from stainda.registration.decisions import applied_keys
-from stainda.registration.results import file_name
 
 
 def training_shapes(run: str | Path, slides: Iterable[str], min_confidence: float) -> dict[str, gpd.GeoDataFrame]:

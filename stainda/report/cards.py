@@ -17,6 +17,7 @@ from stainda.config import StudyConfig
 from stainda.evaluation.groups import few_labels, group_of
 from stainda.evaluation.selection import DEFAULT_RULE
 from stainda.evaluation.summary import ALL_SOURCES, ALL_TARGETS
+from stainda.names import file_names
 from stainda.report.exports import markdown
 from stainda.report.result_tables import regions
 from stainda.report.search_tables import parameters
@@ -45,12 +46,14 @@ def model_cards(view: View) -> list[Card]:
     places = regions(next(iter(tables.values())))
     test = _test_words(view)
     trained = view.run.records[["strategy", "trial", "seed", "job"]].drop_duplicates()
-    cards = []
-    for name in view.look.present(list(view.analysis.results["strategy"])):
+    cards, names = [], list(view.analysis.results["strategy"])
+    files = file_names(names)
+    for name in view.look.present(names):
         job, seeds = _job(view, name, trained)
         if job is not None:
             mine = {one: table[table["strategy"] == name].set_index("domain") for one, table in tables.items()}
-            cards.append(_card(view, name, job, seeds, test, _scores(view, name, mine, places)))
+            scores = _scores(view, name, mine, places, files[name])
+            cards.append(_card(view, name, job, seeds, test, scores, files[name]))
     return cards
 
 
@@ -64,7 +67,7 @@ def card_text(view: View, card: Card) -> str:
     return "\n".join([*lines, "## How to apply", "", "```", card.command, "```", ""])
 
 
-def _card(view: View, name: str, job: Any, seeds: int, test: str, scores: Table) -> Card:
+def _card(view: View, name: str, job: Any, seeds: int, test: str, scores: Table, file: str) -> Card:
     run, study = view.run, view.run.study
     one = next((strategy for strategy in study.strategies if strategy.name == name), None)
     ceiling, baseline = name == view.look.ceiling, name == view.look.baseline
@@ -102,10 +105,10 @@ def _card(view: View, name: str, job: Any, seeds: int, test: str, scores: Table)
         ("Licence", _licence(view)),
     )  # fmt: skip
     command = f"stainda predict {shlex.quote(_relative(job.folder))} SLIDE --out predictions/"
-    return Card(name, run.label(name), f"model_cards/{_safe(name)}.md", items, scores, command)
+    return Card(name, run.label(name), f"model_cards/{file}.md", items, scores, command)
 
 
-def _scores(view: View, name: str, tables: dict[str, pd.DataFrame], places: list[str]) -> Table:
+def _scores(view: View, name: str, tables: dict[str, pd.DataFrame], places: list[str], file: str) -> Table:
     """Scores of one strategy by domain; ``tables`` holds its rows by measure, indexed by domain."""
     shown: list[list[Cell]] = []
     for place in places:
@@ -125,7 +128,7 @@ def _scores(view: View, name: str, tables: dict[str, pd.DataFrame], places: list
     columns = ["Domain", *[measure_title(one) + units.get(one, "") for one in tables], "Patients"]
     words = spread_words((kind for rows in tables.values() for kind in rows["interval_kind"]), view.level)
     caption = f"{view.run.label(name)}: mean over test patients; below it {words}."
-    return Table(f"card_{_safe(name)}", caption, columns, shown, pd.concat(tables.values()).reset_index())
+    return Table(f"card_{file}", caption, columns, shown, pd.concat(tables.values()).reset_index())
 
 
 def _limits(view: View, name: str) -> str:
@@ -199,10 +202,6 @@ def _relative(folder: Path) -> str:
     """The folder as a command finds it: from the current folder where it lies in it, else from the root."""
     folder, here = folder.resolve(), Path.cwd()
     return (folder.relative_to(here) if folder.is_relative_to(here) else folder).as_posix()
-
-
-def _safe(name: str) -> str:
-    return "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in name)
 
 
 def _sentence(words: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from stainda.names import file_name
 from stainda.report.exclusions import excluded_trainings, pruned_trials
 from stainda.report.run import OPTIONAL, Run
 from stainda.report.tables import Cell, Table, decimal, duration, number, plain_table, text
@@ -43,7 +44,7 @@ def annotated_objects(run: Run) -> dict[str, dict[str, int]]:
     """Number of annotated objects by slide and class, from annotations/own."""
     found: dict[str, dict[str, int]] = {}
     for slide in run.cohort["slide"]:
-        path = run.path(f"annotations/own/{slide}.geojson")
+        path = run.path(f"annotations/own/{file_name(slide)}.geojson")
         if path is None:
             continue
         document = json.loads(path.read_text(encoding="utf-8"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from stainda.evaluation import match_objects
 from stainda.evaluation.groups import contenders, with_few
 from stainda.evaluation.selection import DEFAULT_RULE
 from stainda.evaluation.summary import ALL_TARGETS, Analysis
+from stainda.names import file_name
 from stainda.report.drawings import picture
 from stainda.report.run import Run
 from stainda.report.words import count, headline
@@ -59,8 +59,8 @@ class Field:
 
     @property
     def file(self) -> str:
-        """Name of the figure's file, from the slide's."""
-        return "example_" + re.sub(r"[^A-Za-z0-9_.-]", "_", self.slide)
+        """Name of the figure's file, from the slide's: one for each slide."""
+        return f"example_{file_name(self.slide)}"
 
 
 @dataclass(frozen=True)
@@ -87,9 +87,9 @@ def make_gallery(run: Run, analysis: Analysis, size: int = 420) -> Gallery:
         if slide is None:
             skipped.append(f"{domain}: no test slide with a field and predictions")
             continue
-        image = run.path(f"fields/{slide}.jpg")
+        image = run.path(f"fields/{file_name(slide)}.jpg")
         if image is None:
-            skipped.append(f"{domain}: fields/{slide}.jpg is missing")
+            skipped.append(f"{domain}: fields/{file_name(slide)}.jpg is missing")
             continue
         fields.append(_field(run, slide, domain, str(roles.get(domain, "")), image, places.loc[slide], jobs, size))
     hidden = len(analysis.sources) + len(analysis.targets) - MOST_DOMAINS
@@ -167,7 +167,7 @@ def _median_slide(run: Run, domain: str, jobs: dict[str, str], places: pd.DataFr
 
 def predictions_of(run: Run, job: str, slide: str) -> Path | None:
     """What the job found on the slide, GeoJSON."""
-    return run.path(f"jobs/{job}/predictions/{slide}.geojson")
+    return run.path(f"jobs/{job}/predictions/{file_name(slide)}.geojson")
 
 
 def _field(
@@ -180,7 +180,7 @@ def _field(
     data, width, height = picture(image, size)
     scale = float(place["downsample"]) * full / width
     frame = (float(place["x"]), float(place["y"]), scale, width, height)
-    truth = read_outlines(run.path(f"annotations/own/{slide}.geojson"))
+    truth = read_outlines(run.path(f"annotations/own/{file_name(slide)}.geojson"))
     panels = []
     for strategy, job in jobs.items():
         path = predictions_of(run, job, slide)

@@ -11,6 +11,7 @@ from stainda.errors import RecordError
 from stainda.evaluation.metrics import measure
 from stainda.evaluation.selection import DEFAULT_RULE, rule
 from stainda.files import whole_file
+from stainda.names import ending, stem, with_ending
 from stainda.report import figures
 from stainda.report.drawings import write_frame
 from stainda.report.kinds import Plot, all_kinds, kind
@@ -80,17 +81,18 @@ def save_plot(made: Plot, path: str | Path) -> Path:
         RecordError: another ending.
     """
     path = Path(path)
-    if path.suffix.lower() not in ENDINGS:
+    if ending(path) not in ENDINGS:
         raise RecordError(
-            f"figures are written as {', '.join(ENDINGS)}, not as {path.suffix or 'a file without ending'!r}", file=path
+            f"figures are written as {', '.join(ENDINGS)}, not as {ending(path) or 'a file without ending'!r}",
+            file=path,
         )
-    kind_of_file = path.suffix.lower().lstrip(".")
+    kind_of_file = ending(path).lstrip(".")
     about = {"Creator": "stainda"} if kind_of_file != "png" else {"Software": "stainda"}
     if kind_of_file == "svg":
         about["Date"] = None  # type: ignore[assignment]  # the same figure is the same file
-    with mpl.rc_context({**figures.STYLE, "svg.hashsalt": path.stem, "pdf.fonttype": 42}), whole_file(path) as aside:
+    with mpl.rc_context({**figures.STYLE, "svg.hashsalt": stem(path), "pdf.fonttype": 42}), whole_file(path) as aside:
         made.figure.savefig(aside, format=kind_of_file, dpi=DPI, facecolor="white", metadata=about)
-    write_frame(made.frame, path.with_suffix(".csv"))
+    write_frame(made.frame, with_ending(path, ".csv"))
     return path
 
 

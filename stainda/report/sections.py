@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from stainda.evaluation.groups import few_labels, with_few
 from stainda.files import write_text
+from stainda.names import file_name, joined_name
 from stainda.report import data_tables, effect_tables, insight_tables, result_tables
 from stainda.report.cards import card_text, model_cards
 from stainda.report.centres import centres
@@ -185,7 +186,7 @@ class Sections:
         rows = self.run.cohort.sort_values(["centre", "patient"], kind="stable").to_dict("records")
         size = 150 if len(rows) <= 100 else 96
         for row in rows[:MOST_THUMBNAILS]:
-            path = self.run.path(f"thumbnails/{row['slide']}.jpg")
+            path = self.run.path(f"thumbnails/{file_name(row['slide'])}.jpg")
             if path is not None:
                 caption = f"{row['patient']} · {row['domain']} · {row['split']}"
                 alt = f"Section {row['slide']}, {row['stain']}, centre {row['centre']}"
@@ -215,7 +216,8 @@ class Sections:
         rows["_rank"] = rows["status"].map({"refused": 0, "rigid_only": 1}).fillna(2)
         found = []
         for row in rows.sort_values("_rank", kind="stable").to_dict("records")[:MOST_OVERLAYS]:
-            name = str(row.get("overlay") or f"{row['block']}__{row['source']}__{row['target']}.jpg").split("/")[-1]
+            drawn = f"{joined_name(row['block'], row['source'], row['target'])}.jpg"
+            name = str(row.get("overlay") or drawn).split("/")[-1]
             path = self.run.path(f"registration/overlays/{name}")
             if path is not None:
                 caption = f"{row['source']} onto {row['target']}: {str(row['status']).replace('_', ' ')}"

@@ -20,6 +20,7 @@ from stainda.errors import RegistrationError
 from stainda.evaluation import match_objects
 from stainda.evaluation.objects import polygons
 from stainda.evaluation.summary import Analysis
+from stainda.names import file_name
 from stainda.registration.results import BlockResult, load_block
 from stainda.report.drawings import picture
 from stainda.report.gallery import job_of, path_data, predictions_of, read_outlines, shown_strategies
@@ -137,7 +138,7 @@ class _Slides:
 
     def truth(self, slide: str) -> pd.DataFrame | None:
         if slide not in self._truth:
-            self._truth[slide] = read_outlines(self.run.path(f"annotations/own/{slide}.geojson"))
+            self._truth[slide] = read_outlines(self.run.path(f"annotations/own/{file_name(slide)}.geojson"))
         return self._truth[slide]
 
     def matched(self, slide: str, strategy: str, cls: str) -> tuple[Any, Any, Any] | None:

@@ -17,9 +17,9 @@ from shapely.geometry.base import BaseGeometry
 from stainda.annotations import read_shapes
 from stainda.errors import StaindaError
 from stainda.files import stable_hash
+from stainda.names import file_name
 from stainda.registration import BlockResult, load_block, map_shapes
 from stainda.registration.decisions import Decision, applied_keys, read_decisions, stale_reason
-from stainda.registration.results import file_name
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ class Material:
     def own(self, slide: str) -> gpd.GeoDataFrame | None:
         """The slide's own annotations, ``None`` where it has none."""
         if slide not in self._own:
-            path = self.run / "annotations" / "own" / f"{slide}.geojson"
+            path = self.run / "annotations" / "own" / f"{file_name(slide)}.geojson"
             self._own[slide] = read_shapes(path) if path.is_file() else None
         return self._own[slide]
 

@@ -9,6 +9,7 @@ from stainda.cohort import Section
 from stainda.config import FusionConfig, StudyConfig
 from stainda.errors import AnnotationError
 from stainda.files import write_csv
+from stainda.names import file_name
 from stainda.progress import Progress
 from stainda.study.folder import RunFolder
 
@@ -81,7 +82,7 @@ class Annotating:
             for note in fusion.notes
         ]  # fmt: skip
         self.fused.add(section.slide)
-        path = self.folder.annotations / "dissent" / f"{section.slide}.geojson"
+        path = self.folder.annotations / "dissent" / f"{file_name(section.slide)}.geojson"
         write_geojson(fusion.dissent, path, bounds=bounds_of(slide))
         return with_ignored(fusion, self.ignore_from)
 
@@ -116,8 +117,9 @@ class Annotating:
         if self.fused:
             write_csv(place / "annotators.csv", self.annotators, ("slide", *ANNOTATOR_COLUMNS))
             write_csv(place / "annotator_agreement.csv", self.agreement, ("slide", *PAIR_COLUMNS))
+        current = {f"{file_name(slide)}.geojson" for slide in self.fused}
         for stale in (place / "dissent").glob("*.geojson"):
-            if stale.stem not in self.fused:
+            if stale.name not in current:
                 stale.unlink()
         if matched := matched_classes(self.named):
             progress.message(f"classes matched by spelling: {', '.join(matched)}")

@@ -7,6 +7,7 @@ from pathlib import Path
 from stainda.cohort import Cohort, Roles, Rotation, Section, read_manifest, rotations
 from stainda.config import StrategyConfig, StudyConfig
 from stainda.errors import ConfigError, StaindaError, did_you_mean
+from stainda.names import file_name
 from stainda.study.pruning import WILCOXON_PATIENTS
 
 
@@ -20,7 +21,8 @@ def planned_cohort(config: StudyConfig, manifest: Path) -> Cohort:
     sections = tuple(
         Section(
             one.slide, one.patient, one.block, one.number, one.stain, one.centre.name,
-            folder / "slides" / f"{one.slide}.tif", one.centre.scanner, folder / "annotations" / f"{one.slide}.geojson",
+            folder / "slides" / f"{file_name(one.slide)}.tif", one.centre.scanner,
+            folder / "annotations" / f"{file_name(one.slide)}.geojson",
         )
         for one in plan_sections(config.phantom)
     )  # fmt: skip

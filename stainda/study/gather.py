@@ -10,6 +10,7 @@ from stainda.cohort import COLUMNS, Cohort, Roles, Section
 from stainda.config import StudyConfig
 from stainda.errors import AnnotationError, SlideError, StaindaError, did_you_mean
 from stainda.files import whole_file, write_csv
+from stainda.names import file_name
 from stainda.progress import Progress
 from stainda.study.folder import RunFolder, relative
 
@@ -56,7 +57,7 @@ def gather_cohort(cohort: Cohort, roles: Roles, config: StudyConfig, folder: Run
             if shapes is not None:
                 if roles.role(cohort.domain(section)) == "source":
                     classes |= set(shapes["class"])
-                write_geojson(shapes, folder.own / f"{section.slide}.geojson", bounds=bounds)
+                write_geojson(shapes, folder.own / f"{file_name(section.slide)}.geojson", bounds=bounds)
             rows.append(_row(section, cohort, roles, size, mpp, n_shapes, folder))
             bar.advance()
     if faults:
@@ -127,7 +128,7 @@ def _row(
 def _thumbnail(slide: Any, folder: RunFolder, section: Section) -> None:
     from PIL import Image
 
-    path = folder.root / "thumbnails" / f"{section.slide}.jpg"
+    path = folder.root / "thumbnails" / f"{file_name(section.slide)}.jpg"
     if path.exists() and path.stat().st_mtime_ns >= section.path.stat().st_mtime_ns:
         return
     image, _ = slide.thumbnail(THUMBNAIL_PX)

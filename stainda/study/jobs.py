@@ -19,6 +19,7 @@ from stainda.cohort import Cohort, Section
 from stainda.config import EvaluationConfig
 from stainda.errors import StaindaError
 from stainda.files import write_json, write_text
+from stainda.names import file_name
 from stainda.study.executor import report_step
 from stainda.study.folder import RunFolder
 from stainda.study.pruning import PRUNED, Pruning, read_curve, read_pruned
@@ -223,7 +224,7 @@ def score_job(folder: Path, request: JobRequest) -> None:
     if rows:
         write_csv(folder / "agreement.csv", rows, list(rows[0]))
     for section in request.scored:
-        truth = read_shapes(request.folder.own / f"{section.slide}.geojson")
+        truth = read_shapes(request.folder.own / f"{file_name(section.slide)}.geojson")
         domain = request.scored.domain(section)
         ignored = truth[truth["class"].isin(IGNORE_CLASSES)]
         where: dict[str, Any] = {
@@ -267,7 +268,7 @@ def score_job(folder: Path, request: JobRequest) -> None:
             )
             tables.append(make_records(scores, checkpoint=checkpoint, **where))
             if checkpoint == "best":
-                path = folder / "predictions" / f"{section.slide}.geojson"
+                path = folder / "predictions" / f"{file_name(section.slide)}.geojson"
                 write_geojson(objects, path, bounds=bounds_of_file(section.path))
                 here = {**where, "checkpoint": checkpoint}
                 tissue = None if mpp is None else region.tissue_area * mpp**2

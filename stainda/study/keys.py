@@ -15,6 +15,7 @@ from stainda.cohort import Cohort, Roles
 from stainda.config import EvaluationConfig, StrategyConfig
 from stainda.errors import ConfigError
 from stainda.files import fingerprint, stable_hash
+from stainda.names import file_name
 from stainda.study.folder import RunFolder
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class ScoringKeys:
         self._folder, self._scored, self._looks = folder, scored, seen.looks
         rows: list[list[Any]] = []
         for one in scored:
-            truth = (folder.own / f"{one.slide}.geojson").read_bytes()
+            truth = (folder.own / f"{file_name(one.slide)}.geojson").read_bytes()
             about = [one.slide, one.patient, one.stain, one.centre, scored.domain(one), one.split, one.mpp]
             rows.append([*about, fingerprint(one.path), hashlib.sha256(truth).hexdigest()])
         self._shared = [SCORING, evaluation.iou, evaluation.point_um, rows]

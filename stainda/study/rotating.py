@@ -20,9 +20,9 @@ from stainda.cohort.manifest import write_manifest
 from stainda.config import StudyConfig
 from stainda.errors import StaindaError
 from stainda.files import ASIDE, link_or_copy, write_csv
+from stainda.names import file_name
 from stainda.progress import Progress
 from stainda.randomness import seed_for
-from stainda.registration.results import file_name
 from stainda.study.answerable import refuse_unanswerable
 from stainda.study.budget import budget_sentences, budgets, write_budget
 from stainda.study.checks import plan_rotations

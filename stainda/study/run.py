@@ -14,6 +14,7 @@ from stainda.cohort import Cohort, Roles, assign_splits, check_annotated, check_
 from stainda.config import StudyConfig, load_study
 from stainda.errors import ConfigError, StaindaError, did_you_mean
 from stainda.files import remove_unfinished, write_json
+from stainda.names import file_name
 from stainda.progress import SILENT, Progress
 from stainda.study.environment import describe, free_cores
 from stainda.study.folder import STAGES, RunFolder
@@ -185,7 +186,7 @@ class StudyRun:
         from stainda.annotations import read_shapes
 
         return {
-            section.slide: read_shapes(self.folder.own / f"{section.slide}.geojson")
+            section.slide: read_shapes(self.folder.own / f"{file_name(section.slide)}.geojson")
             for section in self.cohort
             if section.annotations is not None
         }

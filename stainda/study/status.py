@@ -152,7 +152,7 @@ def _ended(root: Path) -> Iterator[JobStatus]:
 
 
 def _folder_of(root: Path, rotation: str) -> Path:
-    from stainda.registration.results import file_name
+    from stainda.names import file_name
 
     return root / "rotations" / file_name(rotation) if rotation else root
 

@@ -15,6 +15,7 @@ from stainda.cohort import Cohort, Roles, Section
 from stainda.config import StudyConfig
 from stainda.errors import RegistrationError, SlideError
 from stainda.files import fingerprint, stable_hash, whole_file, write_csv, write_text
+from stainda.names import file_name
 from stainda.progress import SILENT, Progress
 from stainda.study.folder import RunFolder
 from stainda.study.following import Choice, Followed, choose, follow, judge
@@ -156,7 +157,6 @@ class _Pictures:
         """The picture's path in the run, or why there is none."""
         from PIL import Image
 
-        from stainda.registration.results import file_name
         from stainda.registration.warping import warped_region
         from stainda.slides import open_slide
 
@@ -188,13 +188,15 @@ def _ranked(
     from stainda.annotations import read_shapes
 
     shapes = {
-        one.slide: read_shapes(folder.own / f"{one.slide}.geojson") for one in sections if one.annotations is not None
+        one.slide: read_shapes(folder.own / f"{file_name(one.slide)}.geojson")
+        for one in sections
+        if one.annotations is not None
     }
     um_per_px = mpp.get(str(block.reference))
     found = follow(block, sections, shapes, config.task.classes, um_per_px, _least(config, um_per_px))
     for one in sections:
         if one.slide in asked and one.slide in shapes and one.slide in block.transforms:
-            paths = [folder.job(job) / "predictions" / f"{one.slide}.geojson" for job in trainings.values()]
+            paths = [folder.job(job) / "predictions" / f"{file_name(one.slide)}.geojson" for job in trainings.values()]
             there = [path for path in paths if path.is_file()]
             to_frame = block.transforms[one.slide].to_frame
             judge(found, one.slide, shapes[one.slide], there, to_frame, config.evaluation.iou)
@@ -282,7 +284,7 @@ def _key(
     slides = []
     for sections in blocks.values():
         for one in sections:
-            drawn = folder.own / f"{one.slide}.geojson"
+            drawn = folder.own / f"{file_name(one.slide)}.geojson"
             truth = stable_hash(drawn.read_text(encoding="utf-8")) if drawn.is_file() else ""
             about = [one.slide, one.patient, one.section, one.stain, one.centre, one.split, one.mpp, truth]
             slides.append([*about, fingerprint(one.path)])

@@ -17,6 +17,7 @@ from stainda.annotations.guarded import read_json
 from stainda.annotations.shapes import make_shapes
 from stainda.errors import AnnotationError
 from stainda.files import write_json
+from stainda.names import stem
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -62,8 +63,8 @@ def _image(document: Mapping[str, Any], path: Path, slide: SlideFrame | None) ->
     images = _mappings(document.get("images"))
     if len(images) <= 1:
         return images[0].get("id") if images else None
-    stem = Path(getattr(slide, "path", "")).stem
-    named = [one for one in images if Path(str(one.get("file_name", ""))).stem == stem]
+    wanted = stem(getattr(slide, "path", ""))
+    named = [one for one in images if stem(str(one.get("file_name", ""))) == wanted]
     if len(named) != 1:
         raise AnnotationError(
             f"holds {len(images)} pictures, none of which is named like the slide", file=path, remedy="Give --slide"

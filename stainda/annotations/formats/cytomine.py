@@ -17,6 +17,7 @@ from stainda.annotations.shapes import make_shapes
 from stainda.annotations.unpacking import only_member
 from stainda.errors import AnnotationError
 from stainda.files import write_csv, write_json
+from stainda.names import format_ending
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -27,7 +28,7 @@ _WHY = "because Cytomine counts y from the lower edge"
 
 
 def looks_like(path: Path, head: str) -> bool:
-    if path.suffix.lower() == ".csv":
+    if format_ending(path) == ".csv":
         return "wkt" in head.splitlines()[0].lower() if head else False
     return '"location"' in head and any(word in head for word in ("POLYGON", "POINT", "LINESTRING"))
 
@@ -99,7 +100,7 @@ def write(shapes: gpd.GeoDataFrame, path: Path, slide: SlideFrame | None = None)
         {"id": row["id"], "term": row["class"], "wkt": shapely.to_wkt(_flipped(row["geometry"], height), -1)}
         for row in shapes.to_dict("records")
     ]
-    if path.suffix.lower() == ".csv":
+    if format_ending(path) == ".csv":
         write_csv(path, rows, _COLUMNS)
         return
     listed = [{"id": row["id"], "term": [row["term"]] * bool(row["term"]), "location": row["wkt"]} for row in rows]

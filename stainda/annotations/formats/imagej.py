@@ -23,6 +23,7 @@ from stainda.annotations.guarded import MAX_BYTES, check_file, read_bytes
 from stainda.annotations.shapes import make_shapes
 from stainda.errors import AnnotationError, MissingDependencyError
 from stainda.files import whole_file
+from stainda.names import stem
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -80,7 +81,7 @@ def _entries(path: Path) -> list[tuple[str, bytes]]:
     if not magic.startswith((b"PK", b"Iout")):
         raise AnnotationError("neither an ImageJ region nor a zip file of them", file=path, remedy="Save it again")
     if not magic.startswith(b"PK"):
-        return [(path.stem, read_bytes(path, _MAX_REGION_BYTES))]
+        return [(stem(path), read_bytes(path, _MAX_REGION_BYTES))]
     try:
         with zipfile.ZipFile(path) as archive:
             infos = [info for info in archive.infolist() if info.filename.lower().endswith(".roi")]
@@ -97,7 +98,7 @@ def _entries(path: Path) -> list[tuple[str, bytes]]:
             found = []
             for info in infos:
                 with archive.open(info) as stream:
-                    found.append((Path(info.filename).stem, stream.read(info.file_size)))
+                    found.append((stem(info.filename), stream.read(info.file_size)))
             return found
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, EOFError, ValueError) as error:
         raise AnnotationError(f"not a readable zip file ({error})", file=path, remedy="Save it again") from error

@@ -19,6 +19,7 @@ from stainda.annotations.raster import rasterise
 from stainda.annotations.shapes import join_shapes
 from stainda.errors import AnnotationError
 from stainda.files import whole_file
+from stainda.names import format_ending
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -30,7 +31,7 @@ _PICTURES = ("PNG", "TIFF", "BMP", "JPEG")  # no other decoder is let near a fil
 
 
 def looks_like(path: Path, head: str) -> bool:
-    return path.suffix.lower() in (".png", ".tif", ".tiff")
+    return format_ending(path) in (".png", ".tif", ".tiff")
 
 
 def read(path: Path, slide: SlideFrame | None = None, problems: Problems = None) -> gpd.GeoDataFrame:
@@ -109,7 +110,7 @@ def write(shapes: gpd.GeoDataFrame, path: Path, slide: SlideFrame | None = None)
     text = PngInfo()
     text.add_text(_KEY, json.dumps(names))
     with whole_file(path) as aside:
-        if path.suffix.lower() == ".png":
+        if format_ending(path) == ".png":
             Image.fromarray(mask).save(aside, format="PNG", pnginfo=text)
         else:
             Image.fromarray(mask).save(aside, format="TIFF", compression="tiff_deflate")

@@ -33,6 +33,7 @@ from stainda.annotations.guarded import read_xml
 from stainda.annotations.shapes import make_shapes
 from stainda.errors import AnnotationError
 from stainda.files import whole_file
+from stainda.names import format_ending
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -83,7 +84,7 @@ def _offset(slide: Path, path: Path) -> np.ndarray:
 
 
 def looks_like(path: Path, head: str) -> bool:
-    return path.suffix.lower() == ".ndpa" or "<ndpviewstate" in head
+    return format_ending(path) == ".ndpa" or "<ndpviewstate" in head
 
 
 def read(path: Path, slide: SlideFrame | None = None, problems: Problems = None) -> gpd.GeoDataFrame:

@@ -19,6 +19,7 @@ from stainda.annotations.guarded import read_xml
 from stainda.annotations.shapes import make_shapes
 from stainda.errors import AnnotationError
 from stainda.files import whole_file
+from stainda.names import format_ending
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -44,7 +45,7 @@ def imagescope_looks_like(path: Path, head: str) -> bool:
 
 
 def halo_looks_like(path: Path, head: str) -> bool:
-    return path.suffix == ".annotations" or ("<Annotations" in head and "<V " in head)
+    return format_ending(path) == ".annotations" or ("<Annotations" in head and "<V " in head)
 
 
 def _read(

@@ -42,6 +42,7 @@ from stainda.annotations.json_stream import MAX_STREAMED
 from stainda.annotations.shapes import empty_shapes
 from stainda.annotations.unpacking import ends, members, only_member
 from stainda.errors import AnnotationError, did_you_mean
+from stainda.names import ending, format_ending
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -120,7 +121,7 @@ FORMATS: dict[str, Format] = {
             _EVERYTHING,
             _read_qupath,
             lambda shapes, path, slide: write_geojson(shapes, path),
-            lambda path, head: path.suffix.lower() == ".geojson" or ('"type"' in head and '"coordinates"' in head),
+            lambda path, head: format_ending(path) == ".geojson" or ('"type"' in head and '"coordinates"' in head),
             "bounds",
         ),
         _format("asap", "ASAP XML", ".xml", "areas polygons points pointsets class name exact", asap),
@@ -288,11 +289,11 @@ def write_annotations(
     """
     path = Path(path)
     if format is None:
-        fitting = [one for one in FORMATS.values() if path.suffix.lower() == one.suffixes[0]]
+        fitting = [one for one in FORMATS.values() if ending(path) == one.suffixes[0]]
         if len(fitting) != 1:
             names = [one.name for one in fitting] or list(FORMATS)
             raise AnnotationError(
-                f"{path.suffix or 'a name without ending'} does not tell one format",
+                f"{ending(path) or 'a name without ending'} does not tell one format",
                 file=path,
                 remedy=f"Name it with --to: {', '.join(names)}",
             )

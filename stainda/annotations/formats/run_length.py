@@ -20,6 +20,7 @@ from stainda.annotations.raster import rasterise
 from stainda.annotations.shapes import make_shapes
 from stainda.errors import AnnotationError
 from stainda.files import write_csv
+from stainda.names import stem
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -42,8 +43,8 @@ def read(path: Path, slide: SlideFrame | None = None, problems: Problems = None)
     if len(header) != 2 or not looks_like(path, ",".join(header)) or any(len(row) > 2 for row in rows):
         raise AnnotationError("not a table of id and run lengths", file=path, row=1)
     if len(rows) > 1:
-        stem = Path(getattr(slide, "path", "")).stem
-        rows = [row for row in rows if row[0] == stem or (row[0] and row[0] in stem)]
+        name = stem(getattr(slide, "path", ""))
+        rows = [row for row in rows if row[0] == name or (row[0] and row[0] in name)]
     if len(rows) != 1:
         raise AnnotationError(f"{len(rows)} rows are of this slide", file=path, remedy="Keep the row of this slide")
     return make_shapes(decode(rows[0][1] if len(rows[0]) > 1 else "", width, height, path), "")
@@ -148,6 +149,6 @@ def encode(shapes: gpd.GeoDataFrame, width: int, height: int) -> str:
 
 def write(shapes: gpd.GeoDataFrame, path: Path, slide: SlideFrame | None = None) -> None:
     width, height = require_size(slide, path, _WHY)
-    identity = Path(getattr(slide, "path", path)).stem
+    identity = stem(getattr(slide, "path", path))
     areas = shapes[shapely.get_dimensions(shapes.geometry.values) == 2]
     write_csv(path, [{"id": identity, "encoding": encode(areas, width, height)}], ("id", "encoding"))

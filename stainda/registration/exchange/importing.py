@@ -15,6 +15,7 @@ import numpy as np
 from stainda.annotations import read_landmarks
 from stainda.annotations.guarded import read_json
 from stainda.errors import AnnotationError, RegistrationError, did_you_mean
+from stainda.names import ending
 from stainda.registration.exchange.itk_field import SIDECAR_FORMAT, is_field, read_field, sidecar
 from stainda.registration.exchange.itk_text import ITK_HEAD, read_elastix, read_itk_text
 from stainda.registration.exchange.matrices import read_matrix
@@ -98,18 +99,18 @@ def told_kind(path: Path) -> Kind:
         return "itk"
     if "(Transform " in head:
         return "elastix"
-    if path.suffix.lower() == ".json" and f'"{FORMAT}"' in path.read_text("utf-8", errors="replace")[:1_000_000]:
+    if ending(path) == ".json" and f'"{FORMAT}"' in path.read_text("utf-8", errors="replace")[:1_000_000]:
         return "stainda"
     first = head.splitlines()[0].lower() if head.strip() else ""
     cells = {cell.strip() for cell in first.replace(";", ",").replace("\t", ",").split(",")}
     if {"x", "y"} <= cells:
         return "landmarks"
-    if path.suffix.lower() in (".npy", ".json", ".csv", ".txt", ".mat"):
-        if path.suffix.lower() == ".mat":
+    if ending(path) in (".npy", ".json", ".csv", ".txt", ".mat"):
+        if ending(path) == ".mat":
             raise RegistrationError("MATLAB and FSL matrices are not read", file=path, remedy="Write the matrix as CSV")
         return "affine"
     raise RegistrationError(
-        f"no transform that is read ({path.suffix or 'no suffix'})",
+        f"no transform that is read ({ending(path) or 'no suffix'})",
         file=path,
         remedy=f"Say what it is: {', '.join(get_args(Kind))}",
     )

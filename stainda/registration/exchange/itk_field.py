@@ -15,6 +15,7 @@ import numpy as np
 
 from stainda.errors import MissingDependencyError, RegistrationError
 from stainda.files import whole_file, write_json
+from stainda.names import ending
 from stainda.registration.exchange.spaces import Space, Units
 from stainda.registration.exchange.world import PointFunction, field
 from stainda.registration.maps import PointMap
@@ -70,7 +71,7 @@ def write_field(
         MissingDependencyError: SimpleITK is not installed.
     """
     path = Path(path)
-    if not is_field(path) or path.suffix == ".mhd":
+    if not is_field(path) or ending(path) == ".mhd":
         raise RegistrationError("a displacement field is .nii, .nii.gz, .mha or .nrrd", file=path)
     sitk = simpleitk()
     section = Space(units, mpp=mpp, origin="centre")

@@ -9,6 +9,7 @@ import numpy as np
 
 from stainda.annotations.guarded import read_bytes, read_json
 from stainda.errors import AnnotationError, RegistrationError
+from stainda.names import ending
 
 MAX_BYTES = 1_000_000
 _SHAPES = "Write a 2 x 3 or 3 x 3 matrix, rows [a, b, tx], [c, d, ty] (and [0, 0, 1])"
@@ -22,7 +23,7 @@ def read_matrix(path: Path) -> np.ndarray:
         RegistrationError: unreadable, of another shape, or not invertible.
     """
     try:
-        suffix = path.suffix.lower()
+        suffix = ending(path)
         values = _npy(path) if suffix == ".npy" else _json(path) if suffix == ".json" else _text(path)
         matrix = np.asarray(values, dtype=np.float64)
     except AnnotationError as error:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from stainda.errors import RegistrationError, did_you_mean
+from stainda.names import stem
 from stainda.registration.exchange.inert import Record, array_or_self, read_inert
 from stainda.registration.fields import smooth_and_thin
 from stainda.registration.maps import compose
@@ -62,10 +63,10 @@ class ValisResult:
         Raises:
             RegistrationError: it is not in the result.
         """
-        wanted = {slide} | ({path.stem, path.name} if path else set())
+        wanted = {slide} | ({stem(path), path.name.rpartition(".")[0], path.name} if path else set())
         for one in self.slides.values():
             file = one.file.replace("\\", "/").rsplit("/", 1)[-1]
-            if wanted & {one.name, file, file.rsplit(".", 1)[0]}:
+            if wanted & {one.name, file, stem(file), file.rsplit(".", 1)[0]}:
                 return one
         raise RegistrationError(
             f"{slide} is not in this VALIS result", file=self.path, remedy=did_you_mean(slide, self.slides)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from stainda.annotations.guarded import read_csv
 from stainda.cohort import Split
+from stainda.names import stem
 from stainda.study.public.entry import FoundSlide, Notes, PublicDataset, files_below, nothing_found
 
 if TYPE_CHECKING:
@@ -43,27 +44,27 @@ _POINTS = (
 
 
 def find(folder: Path, notes: Notes) -> list[FoundSlide]:
-    slides = [path for path in files_below(folder, ".tif", ".tiff", ".ndpi") if _NAME.fullmatch(path.stem)]
+    slides = [path for path in files_below(folder, ".tif", ".tiff", ".ndpi") if _NAME.fullmatch(stem(path))]
     if not slides:
         raise nothing_found(DATASET.title, DATASET.layout, folder)
     meta = _meta(folder)
     points = _points(folder, notes)
     found = []
     for path in slides:
-        match = _NAME.fullmatch(path.stem)
+        match = _NAME.fullmatch(stem(path))
         assert match is not None
         stain, split = match[2].upper(), _SPLITS[match[3].lower()]
-        patient, row = f"{split}_{match[1]}", meta.get(path.stem.lower(), {})
-        marks = points.get(path.stem.lower())
+        patient, row = f"{split}_{match[1]}", meta.get(stem(path).lower(), {})
+        marks = points.get(stem(path).lower())
         found.append(
             FoundSlide(
-                path.stem, patient, patient, 1 + _STAINS.index(stain), stain, "Karolinska", path,
+                stem(path), patient, patient, 1 + _STAINS.index(stain), stain, "Karolinska", path,
                 scanner=" ".join(filter(None, (row.get("vendor", ""), row.get("model", "")))),
                 mpp=_number(row.get("mpp_lvl_0")), split=split,
                 landmarks=functools.partial(_frame, marks) if marks else None,
             )
         )  # fmt: skip
-    here = {path.stem.lower() for path in slides}
+    here = {stem(path).lower() for path in slides}
     if absent := sorted(set(meta) - here):
         listed = ", ".join(absent[:5]) + (" …" if len(absent) > 5 else "")
         notes.tell("missing", f"{len(absent)} of {len(meta)} slides of df_acrobat_meta.csv: {listed}")
@@ -79,7 +80,7 @@ def _meta(folder: Path) -> dict[str, dict[str, str]]:
         if "acrobat_meta" in path.name.lower():
             header, *rows = read_csv(path)
             cells = [dict(zip(header, row, strict=False)) for row in rows]
-            return {Path(row["filename"]).stem.lower(): row for row in cells if row.get("filename")}
+            return {stem(row["filename"]).lower(): row for row in cells if row.get("filename")}
     return {}
 
 
@@ -101,7 +102,7 @@ def _points(folder: Path, notes: Notes) -> dict[str, list[tuple[str, float, floa
         alone = 0
         for cells in rows:
             row = dict(zip(header, cells, strict=False))
-            he, ihc = (Path(row[key]).stem.lower() for key in ("anon_filename_he", "anon_filename_ihc"))
+            he, ihc = (stem(row[key]).lower() for key in ("anon_filename_he", "anon_filename_ihc"))
             values = [_signed(row.get(key)) for key in ("he_x", "he_y", "ihc_x", "ihc_y")]
             he_mpp, ihc_mpp = _number(row.get("mpp_he_10X")), _number(row.get("mpp_ihc_10X"))
             if he_mpp is None or ihc_mpp is None or None in values:

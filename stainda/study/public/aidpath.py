@@ -13,6 +13,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stainda.names import stem
 from stainda.study.public.entry import FoundSlide, Notes, PublicDataset, files_below, nothing_found, plain
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def find(folder: Path, notes: Notes) -> list[FoundSlide]:
         )
     found = []
     for path in slides:
-        name = plain(path.stem)
+        name = plain(stem(path))
         outlined = _beside(path)
         if outlined is None:
             notes.tell("missing", "no outlines: none are published for the whole slides", name)

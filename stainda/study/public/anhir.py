@@ -14,6 +14,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from stainda.annotations.guarded import read_csv
+from stainda.names import stem
 from stainda.study.public import cima
 from stainda.study.public.entry import FoundSlide, Notes, PublicDataset, files_below, plain
 
@@ -24,7 +25,7 @@ def find(folder: Path, notes: Notes) -> list[FoundSlide]:
     found = cima.sections(folder, notes, "ANHIR", DATASET.title, DATASET.layout)
     here = {one.slide for one in found}
     for table in files_below(folder, ".csv"):
-        if table.stem.lower().startswith("dataset_"):
+        if stem(table).lower().startswith("dataset_"):
             _tell_missing(table, here, notes)
     notes.tell("guessed", "centre: ANHIR collects from several laboratories that its names do not tell")
     notes.tell(
@@ -40,7 +41,7 @@ def _tell_missing(table: Path, here: set[str], notes: Notes) -> None:
     named = {row[at].replace("\\", "/") for row in rows for at in places if len(row) > at}
     for name in sorted(named):
         parts = name.split("/")
-        slide = plain(f"{parts[0]}_{Path(name).stem}")
+        slide = plain(f"{parts[0]}_{stem(name)}")
         if slide not in here:
             notes.tell("missing", f"the image {name} of {table.name} is not here", slide)
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stainda.annotations.guarded import read_csv
+from stainda.names import stem
 from stainda.study.public.entry import FoundSlide, Notes, PublicDataset, files_below, nothing_found
 
 if TYPE_CHECKING:
@@ -30,10 +31,10 @@ _PATIENTS_PER_CENTRE, _TRAINING_PATIENTS = 20, 100
 
 
 def find(folder: Path, notes: Notes) -> list[FoundSlide]:
-    slides = {path.stem: path for path in files_below(folder, ".tif", ".tiff") if _NAME.fullmatch(path.stem)}
+    slides = {stem(path): path for path in files_below(folder, ".tif", ".tiff") if _NAME.fullmatch(stem(path))}
     if not slides:
         raise nothing_found(DATASET.title, DATASET.layout, folder)
-    outlined = {path.stem: path for path in files_below(folder, ".xml") if _NAME.fullmatch(path.stem)}
+    outlined = {stem(path): path for path in files_below(folder, ".xml") if _NAME.fullmatch(stem(path))}
     negative = _negative(folder)
     found = []
     for name, path in sorted(slides.items()):
@@ -71,10 +72,8 @@ def _centre(path: Path, patient: int) -> str:
 
 def _negative(folder: Path) -> set[str]:
     for path in files_below(folder, ".csv"):
-        if path.stem.lower() in ("stages", "stage_labels"):
-            return {
-                Path(row[0]).stem for row in read_csv(path) if len(row) > 1 and row[1].strip().lower() == "negative"
-            }
+        if stem(path).lower() in ("stages", "stage_labels"):
+            return {stem(row[0]) for row in read_csv(path) if len(row) > 1 and row[1].strip().lower() == "negative"}
     return set()
 
 

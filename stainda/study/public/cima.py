@@ -15,6 +15,7 @@ import re
 from collections import Counter, defaultdict
 from pathlib import Path
 
+from stainda.names import stem
 from stainda.study.public.entry import IMAGES, FoundSlide, Notes, PublicDataset, files_below, nothing_found, plain
 
 # as they stand in file names; the order decides where one contains another
@@ -57,35 +58,35 @@ def sections(folder: Path, notes: Notes, centre: str, title: str, layout: str) -
 def _block(
     name: str, scale: int, images: list[Path], points: dict[tuple[str, str, str], Path], centre: str, notes: Notes
 ) -> list[FoundSlide]:
-    read = [(path, *stain_of(path.stem)) for path in images]
-    animals = Counter(one for path in images if (one := _animal(path.stem)))
+    read = [(path, *stain_of(stem(path))) for path in images]
+    animals = Counter(one for path in images if (one := _animal(stem(path))))
     patient = animals.most_common(1)[0][0] if animals else name
     ordered = sorted(read, key=lambda row: (row[2] if row[2] is not None else -1, row[0].name))
     found = []
     for number, (path, stain, _) in enumerate(ordered, start=1):
-        slide = plain(f"{name}_{path.stem}")
+        slide = plain(f"{name}_{stem(path)}")
         if stain is None:
             notes.tell("guessed", f"stain: the name {path.name!r} tells none that is known", slide)
-        file = points.get((name.lower(), path.parent.name.lower(), path.stem.lower()))
+        file = points.get((name.lower(), path.parent.name.lower(), stem(path).lower()))
         if file is None:
-            notes.tell("missing", f"no landmarks {path.stem}.csv at {scale} %", slide)
+            notes.tell("missing", f"no landmarks {stem(path)}.csv at {scale} %", slide)
         found.append(
             FoundSlide(
-                slide, plain(patient), plain(name), number, stain or plain(path.stem).upper(), centre, path,
+                slide, plain(patient), plain(name), number, stain or plain(stem(path)).upper(), centre, path,
                 landmarks=None if file is None else functools.partial(_read, file),
             )
         )  # fmt: skip
     return found
 
 
-def _animal(stem: str) -> str | None:
-    match = _ANIMAL.search(stem)
+def _animal(base: str) -> str | None:
+    match = _ANIMAL.search(base)
     return next((group for group in match.groups() if group), None) if match else None
 
 
-def stain_of(stem: str) -> tuple[str | None, int | None]:
+def stain_of(base: str) -> tuple[str | None, int | None]:
     """The stain a file name tells, and the number of one or two digits just before or behind it."""
-    words = [word for word in re.split(r"[-_ .]+", stem.upper().replace("PRO-SPC", "PROSPC")) if word]
+    words = [word for word in re.split(r"[-_ .]+", base.upper().replace("PRO-SPC", "PROSPC")) if word]
     for at, word in enumerate(words):
         dye = DYES.get(word) or DYES.get(re.sub(r"^(?:ANTI)?|(?:LES\d)?$", "", word))
         if dye:
@@ -101,8 +102,8 @@ def _landmarks(folder: Path) -> dict[tuple[str, str, str], Path]:
     found = {}
     for path in files_below(folder, ".csv"):
         if _SCALE.fullmatch(path.parent.name):
-            stem = path.stem.lower().removesuffix("_landmarks")
-            found[path.parent.parent.name.lower(), path.parent.name.lower(), stem] = path
+            base = stem(path).lower().removesuffix("_landmarks")
+            found[path.parent.parent.name.lower(), path.parent.name.lower(), base] = path
     return found
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from stainda.errors import ManifestError
+from stainda.names import ending, format_ending
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -90,7 +91,7 @@ def files_below(folder: Path, *suffixes: str) -> Iterator[Path]:
     for path in sorted(folder.rglob("*")):
         parts = path.relative_to(folder).parts
         hidden = any(part.startswith(".") or part == "__MACOSX" for part in parts)
-        if path.suffix.lower() in wanted and not hidden and path.is_file():
+        if {ending(path), format_ending(path)} & wanted and not hidden and path.is_file():
             yield path
 
 
@@ -112,11 +113,11 @@ def _what_is_there(folder: Path) -> str:
     entries = sorted(path.name + ("/" if path.is_dir() else "") for path in folder.iterdir())
     if not entries:
         return "an empty folder"
-    endings = Counter(path.suffix.lower() or "without ending" for path in files_below(folder, *_all_endings(folder)))
-    kinds = ", ".join(f"{count} {ending}" for ending, count in endings.most_common(4)) or "no file"
+    endings = Counter(ending(path) or "without ending" for path in files_below(folder, *_all_endings(folder)))
+    kinds = ", ".join(f"{count} {kind}" for kind, count in endings.most_common(4)) or "no file"
     more = f" and {len(entries) - 5} more" if len(entries) > 5 else ""
     return f"{', '.join(entries[:5])}{more} ({kinds})"
 
 
 def _all_endings(folder: Path) -> Iterable[str]:
-    return {path.suffix for path in folder.rglob("*") if path.is_file()}
+    return {ending(path) for path in folder.rglob("*") if path.is_file()}

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from stainda.annotations.guarded import read_csv
 from stainda.errors import AnnotationError
+from stainda.names import stem, with_ending
 from stainda.study.public.entry import FoundSlide, Notes, PublicDataset, files_below, nothing_found, plain
 from stainda.study.public.pixels import binary_objects
 
@@ -31,14 +32,14 @@ _ID = re.compile(r"[0-9a-f]{9}")
 
 
 def find(folder: Path, notes: Notes) -> list[FoundSlide]:
-    slides = {path.stem: path for path in files_below(folder, ".tiff", ".tif") if _ID.fullmatch(path.stem)}
+    slides = {stem(path): path for path in files_below(folder, ".tiff", ".tif") if _ID.fullmatch(stem(path))}
     tiles = _tiles(folder)
     if not slides and not tiles:
         raise nothing_found(DATASET.title, DATASET.layout, folder)
     patients = _patients(folder)
     runs, runs_file = _run_lengths(folder)
     for identity in sorted(set(runs) - set(slides)):
-        if not any(tile.stem.startswith(identity) for tile in tiles):
+        if not any(stem(tile).startswith(identity) for tile in tiles):
             notes.tell(
                 "missing", f"{identity}.tiff, of which {runs_file.name if runs_file else ''} has the mask", identity
             )
@@ -53,7 +54,7 @@ def find(folder: Path, notes: Notes) -> list[FoundSlide]:
 
 
 def _slide(identity: str, path: Path, patients: dict[str, str], runs: dict[str, str], notes: Notes) -> FoundSlide:
-    outlined = path.with_suffix(".json")
+    outlined = with_ending(path, ".json")
     shapes = None
     if identity in runs:
 
@@ -81,7 +82,7 @@ def _tiles(folder: Path) -> list[Path]:
     """Tiles that have a mask: in ``masks…`` beside their folder ``images…``."""
     return [
         path for path in files_below(folder, ".png")
-        if path.parent.name.startswith("images") and _TILE.fullmatch(path.stem) and _mask_of(path).is_file()
+        if path.parent.name.startswith("images") and _TILE.fullmatch(stem(path)) and _mask_of(path).is_file()
     ]  # fmt: skip
 
 
@@ -90,10 +91,10 @@ def _mask_of(tile: Path) -> Path:
 
 
 def _of_tile(tile: Path, patients: dict[str, str]) -> FoundSlide:
-    identity = tile.stem.split("_")[0]
+    identity = stem(tile).split("_")[0]
     mask = _mask_of(tile)
     return FoundSlide(
-        tile.stem, patients.get(identity, identity), tile.stem, 1, "PAS", "HuBMAP", tile,
+        stem(tile), patients.get(identity, identity), stem(tile), 1, "PAS", "HuBMAP", tile,
         shapes=lambda slide: binary_objects(mask, slide, GLOMERULUS),
     )  # fmt: skip
 
@@ -104,7 +105,7 @@ def _patients(folder: Path) -> dict[str, str]:
             header, *rows = read_csv(path)
             if {"image_file", "patient_number"} <= set(header):
                 image, patient = header.index("image_file"), header.index("patient_number")
-                return {Path(row[image]).stem: plain(row[patient]) for row in rows if len(row) > max(image, patient)}
+                return {stem(row[image]): plain(row[patient]) for row in rows if len(row) > max(image, patient)}
     return {}
 
 

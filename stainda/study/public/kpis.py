@@ -15,6 +15,7 @@ import re
 from pathlib import Path
 
 from stainda.cohort import Split
+from stainda.names import stem
 from stainda.study.public.entry import FoundSlide, Notes, PublicDataset, files_below, nothing_found, plain
 from stainda.study.public.pixels import binary_objects
 
@@ -25,7 +26,7 @@ _SECTION = re.compile(r"(\d+-\d+)-\d{1,2}")
 
 
 def find(folder: Path, notes: Notes) -> list[FoundSlide]:
-    slides = [p for p in files_below(folder, ".tiff", ".tif") if p.stem.endswith("_wsi") and _model(p)]
+    slides = [p for p in files_below(folder, ".tiff", ".tif") if stem(p).endswith("_wsi") and _model(p)]
     patches = [p for p in files_below(folder, ".jpg", ".jpeg", ".png") if p.parent.name == "img" and _model(p)]
     if not slides and not patches:
         raise nothing_found(DATASET.title, DATASET.layout, folder)
@@ -66,7 +67,7 @@ def _animal(block: str) -> str:
 
 
 def _whole(path: Path, notes: Notes) -> FoundSlide:
-    block = _block(path, path.stem.removesuffix("_wsi"))
+    block = _block(path, stem(path).removesuffix("_wsi"))
     mask = path.with_name(path.name.replace("_wsi", "_mask"))
     if not mask.is_file():
         notes.tell("missing", f"no mask {mask.name}", block)
@@ -78,7 +79,7 @@ def _whole(path: Path, notes: Notes) -> FoundSlide:
 
 def _patch(path: Path, notes: Notes) -> FoundSlide:
     block = _block(path, path.parents[1].name)
-    name = plain(f"{block}_{path.stem.removesuffix('_img')}")
+    name = plain(f"{block}_{stem(path).removesuffix('_img')}")
     folder = path.parents[1] / "mask"
     candidates = [folder / path.name.replace("_img", "_mask"), folder / path.name]
     mask = next((one for one in candidates if one.is_file()), None)

@@ -12,6 +12,7 @@ from stainda.cohort import Section, write_manifest
 from stainda.cohort.table import absolute
 from stainda.errors import AnnotationError, ManifestError, SlideError
 from stainda.files import write_csv
+from stainda.names import file_name
 from stainda.progress import SILENT, Progress
 from stainda.randomness import seed_for
 from stainda.study.public.entry import FoundSlide, Notes
@@ -126,7 +127,7 @@ def _written(one: FoundSlide, out: Path, mpp: float | None, notes: Notes, counts
         return None
     if one.landmarks is not None:
         try:
-            landmarks = write_landmarks(one.landmarks(), out / "landmarks" / f"{one.slide}.csv")
+            landmarks = write_landmarks(one.landmarks(), out / "landmarks" / f"{file_name(one.slide)}.csv")
             counts["landmarks"] += 1
         except AnnotationError as error:
             notes.tell("left out", f"its landmarks cannot be read: {error.message}", one.slide)
@@ -153,7 +154,7 @@ def _annotations(one: FoundSlide, slide: Slide, out: Path, notes: Notes, counts:
         notes.tell("mended", f"{count} shapes {action}: {reason}", one.slide)
     counts["annotated"] += 1
     counts["shapes"] += len(shapes)
-    return write_geojson(shapes, out / "annotations" / f"{one.slide}.geojson")
+    return write_geojson(shapes, out / "annotations" / f"{file_name(one.slide)}.geojson")
 
 
 def _settled(sections: list[Section], name: str, notes: Notes) -> list[Section]:

@@ -23,6 +23,7 @@ import shapely
 from stainda.annotations.guarded import read_csv, read_json
 from stainda.cohort import Split
 from stainda.errors import AnnotationError
+from stainda.names import stem
 from stainda.study.public.entry import FoundSlide, Notes, PublicDataset, files_below, nothing_found
 
 if TYPE_CHECKING:
@@ -38,8 +39,8 @@ _SPELLING = {"Hamammatsu XR": "Hamamatsu XR"}
 
 
 def find(folder: Path, notes: Notes) -> list[FoundSlide]:
-    images = {int(p.stem): p for p in files_below(folder, ".tiff", ".tif") if p.stem.isdigit() and len(p.stem) == 3}
-    database = next((p for p in files_below(folder, ".json") if p.stem.upper().startswith("MIDOG")), None)
+    images = {int(stem(p)): p for p in files_below(folder, ".tiff", ".tif") if stem(p).isdigit() and len(stem(p)) == 3}
+    database = next((p for p in files_below(folder, ".json") if stem(p).upper().startswith("MIDOG")), None)
     if not images or database is None:
         raise nothing_found(DATASET.title, DATASET.layout, folder)
     known, boxes = _database(database)
@@ -90,7 +91,7 @@ def _database(path: Path) -> tuple[set[int], dict[int, list[tuple[list[float], i
     if not isinstance(images, list) or not isinstance(entries, list):
         raise AnnotationError("not MIDOG's file: it lacks the lists 'images' and 'annotations'", file=path)
     try:
-        numbers = {one["id"]: int(Path(str(one["file_name"])).stem) for one in images}
+        numbers = {one["id"]: int(stem(str(one["file_name"]))) for one in images}
         raw = np.array([one["bbox"] for one in entries], float).reshape(-1, 4)
         owners = [numbers[one["image_id"]] for one in entries]
         categories = [int(one["category_id"]) for one in entries]

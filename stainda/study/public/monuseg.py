@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stainda.cohort import Split
+from stainda.names import stem
 from stainda.study.public.entry import IMAGES, FoundSlide, Notes, PublicDataset, files_below, nothing_found
 from stainda.study.public.pixels import binary_objects
 
@@ -30,27 +31,27 @@ _MPP = 0.25  # 40x; ImageScope's files state 0.252
 
 
 def find(folder: Path, notes: Notes) -> list[FoundSlide]:
-    pictures = [path for path in files_below(folder, *IMAGES) if _BARCODE.fullmatch(path.stem)]
+    pictures = [path for path in files_below(folder, *IMAGES) if _BARCODE.fullmatch(stem(path))]
     aside = {path: any(word in path.parent.name.lower() for word in ("mask", "annotation")) for path in pictures}
     images = [path for path in pictures if not aside[path]]
     if not images:
         raise nothing_found(DATASET.title, DATASET.layout, folder)
-    outlined = {path.stem: path for path in files_below(folder, ".xml") if _BARCODE.fullmatch(path.stem)}
-    masks = {path.stem: path for path in pictures if "mask" in path.parent.name.lower()}
+    outlined = {stem(path): path for path in files_below(folder, ".xml") if _BARCODE.fullmatch(stem(path))}
+    masks = {stem(path): path for path in pictures if "mask" in path.parent.name.lower()}
     found = []
     for path in images:
-        barcode = _BARCODE.fullmatch(path.stem)
+        barcode = _BARCODE.fullmatch(stem(path))
         assert barcode is not None
         shapes = None
-        if path.stem in outlined:
-            shapes = functools.partial(_outlines, outlined[path.stem])
-        elif path.stem in masks:
-            shapes = functools.partial(binary_objects, masks[path.stem], cls="nucleus")
+        if stem(path) in outlined:
+            shapes = functools.partial(_outlines, outlined[stem(path)])
+        elif stem(path) in masks:
+            shapes = functools.partial(binary_objects, masks[stem(path)], cls="nucleus")
         else:
-            notes.tell("missing", f"no outlines {path.stem}.xml", path.stem)
+            notes.tell("missing", f"no outlines {stem(path)}.xml", stem(path))
         found.append(
             FoundSlide(
-                path.stem, barcode[1].upper(), path.stem, 1, "HE", barcode[2].upper(), path, mpp=_MPP,
+                stem(path), barcode[1].upper(), stem(path), 1, "HE", barcode[2].upper(), path, mpp=_MPP,
                 split=_split(path), shapes=shapes,
             )
         )  # fmt: skip

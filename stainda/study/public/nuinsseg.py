@@ -12,6 +12,7 @@ import functools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stainda.names import stem
 from stainda.study.public.entry import FoundSlide, Notes, PublicDataset, files_below, nothing_found, plain
 from stainda.study.public.pixels import binary_objects, labelled_objects
 
@@ -30,14 +31,16 @@ def find(folder: Path, notes: Notes) -> list[FoundSlide]:
     found = []
     for path in images:
         organ = path.parents[1]
-        name = plain(path.stem if organ.name.split()[-1].lower() in path.stem.lower() else f"{organ.name}_{path.stem}")
-        mask = organ / "label masks modify" / f"{path.stem}.tif"
+        name = plain(
+            stem(path) if organ.name.split()[-1].lower() in stem(path).lower() else f"{organ.name}_{stem(path)}"
+        )
+        mask = organ / "label masks modify" / f"{stem(path)}.tif"
         if not mask.is_file():
             notes.tell("missing", f"no mask {mask.relative_to(folder)}", name)
         found.append(
             FoundSlide(
                 name, plain(organ.name), name, 1, "HE", "MedUniVienna", path, scanner="TissueFAXS",
-                shapes=functools.partial(_nuclei, path.stem, mask, organ) if mask.is_file() else None,
+                shapes=functools.partial(_nuclei, stem(path), mask, organ) if mask.is_file() else None,
             )
         )  # fmt: skip
     notes.tell("guessed", "patient: the organ, since all patches of an organ come from one slide")
@@ -45,11 +48,11 @@ def find(folder: Path, notes: Notes) -> list[FoundSlide]:
     return found
 
 
-def _nuclei(stem: str, mask: Path, organ: Path, slide: SlideFrame) -> tuple[gpd.GeoDataFrame, list[dict[str, str]]]:
+def _nuclei(base: str, mask: Path, organ: Path, slide: SlideFrame) -> tuple[gpd.GeoDataFrame, list[dict[str, str]]]:
     from stainda.annotations import IGNORE, join_shapes
 
     nuclei, problems = labelled_objects(mask, slide, "nucleus")
-    vague = next((p for name in _VAGUE if (p := organ / "vague areas" / name / f"{stem}.png").is_file()), None)
+    vague = next((p for name in _VAGUE if (p := organ / "vague areas" / name / f"{base}.png").is_file()), None)
     if vague is None:
         return nuclei, problems
     areas, more = binary_objects(vague, slide, IGNORE)

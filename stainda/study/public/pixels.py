@@ -10,6 +10,7 @@ import numpy as np
 from stainda.annotations.guarded import check_file
 from stainda.annotations.labels import instances, outlines
 from stainda.errors import AnnotationError
+from stainda.names import format_ending
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -45,7 +46,7 @@ def _pixels(path: Path, slide: SlideFrame) -> tuple[np.ndarray, float]:
 
     check_file(path, _MAX_BYTES)
     try:
-        pixels = _tiff(path) if path.suffix.lower() in (".tif", ".tiff") else _picture(path)
+        pixels = _tiff(path) if format_ending(path) in (".tif", ".tiff") else _picture(path)
     except (OSError, SyntaxError, ValueError, KeyError, tifffile.TiffFileError) as error:
         raise AnnotationError(f"the mask cannot be read ({error})", file=path) from error
     if pixels.ndim == 3:
