@@ -72,7 +72,7 @@ def bounds_of(slide: Any) -> Bounds | None:
     return (x, y, width, height) if width > 0 and height > 0 else None
 
 
-def bounds_of_file(slide: Path) -> Bounds | None:
+def bounds_of_file(slide: str | Path) -> Bounds | None:
     """As :func:`bounds_of`, of a slide's file; ``None`` where it is not there (any more).
 
     Raises:

@@ -97,7 +97,7 @@ def register_cohort(
     return _write_quality(folder, jobs)
 
 
-def registration_standing(cohort: Cohort, config: RegistrationConfig, out: Path) -> Standing:
+def registration_standing(cohort: Cohort, config: RegistrationConfig, out: str | Path) -> Standing:
     """What of a cohort's registration is there already, in the run directory ``out`` or in ``registration.from``.
 
     Raises:

@@ -94,7 +94,7 @@ def take(job: BlockJob, other: Path) -> None:
 
 
 def write_inputs(folder: Path, jobs: Iterable[BlockJob], found: Standing) -> None:
-    """Write :data:`INPUTS`."""
+    """Write :data:`INPUTS`, where it has changed."""
     before = _read_inputs(folder)
     made = {}
     for job in jobs:
@@ -103,7 +103,8 @@ def write_inputs(folder: Path, jobs: Iterable[BlockJob], found: Standing) -> Non
         if job.block in found.here and known.get("settings") == job.settings:
             source = known.get("from")
         made[job.block] = {"settings": job.settings, "made_of": job.made_of, "from": source}
-    write_json(folder / INPUTS, made)
+    if json.loads(json.dumps(made, default=str)) != before:
+        write_json(folder / INPUTS, made)
 
 
 def is_finished(folder: Path, block: str, settings: str) -> bool:

@@ -190,11 +190,13 @@ def _classes(
     if matched := matched_classes(rows):
         findings.append(Finding("note", f"classes matched by spelling: {', '.join(matched)}"))
     if unknown := unknown_classes(rows):
-        kind: Literal["stops", "note"] = "stops" if config.unknown_classes == "error" else "note"
+        refused = config.unknown_classes == "error"
+        kind: Literal["stops", "note"] = "stops" if refused else "note"
+        what = "which 'unknown_classes: error' refuses" if refused else "which count as background"
         findings.append(
             Finding(
                 kind,
-                f"classes that the task does not ask for count as background: {', '.join(unknown)}",
+                f"classes that neither the task nor 'classes' names, {what}: {', '.join(unknown)}",
                 "Name under 'classes' what they are: a class of the task, 'ignore' or 'drop'",
             )
         )

@@ -121,7 +121,10 @@ def test_the_gallery_shows_contenders_before_few_shot(seen):
 
 def test_memory_and_energy_are_medians_over_trainings_and_their_measurement_is_said(seen):
     frame = cost_frame(seen.run, seen.look).set_index("strategy")
-    assert frame.loc["dann", "peak_memory_mib"] == 1150 and frame.loc["oracle", "cpu_energy_wh"] == 0.2
+    assert (
+        frame.loc["dann", "peak_memory_mib"] == pytest.approx(1150, abs=1)
+        and frame.loc["oracle", "cpu_energy_wh"] == 0.2
+    )
     table = cost_table(seen.run, seen.look)
     assert [one for one in table.columns if "MiB" in one or "Wh" in one] == ["Peak memory, MiB", "Processor energy, Wh"]
     assert "RAPL counts for the whole packages" in table.note and "idle power included" in table.note

@@ -15,7 +15,7 @@ from stainda.annotations import IGNORE, read_shapes, write_geojson
 from stainda.annotations.formats import write_annotations
 from stainda.annotations.formats.frame import PlainFrame
 from stainda.cohort import inspect_manifest, read_manifest, write_manifest
-from stainda.errors import AnnotationError
+from stainda.errors import ConfigError
 from stainda.patches import PatchStore
 from stainda.study import run_study
 
@@ -105,7 +105,7 @@ def test_classes_are_mapped_and_counted(cohort):
 
 
 def test_unknown_classes_can_be_refused(cohort):
-    with pytest.raises(AnnotationError, match=r"vessel \(1 shapes\).*Name each under 'classes'"):
+    with pytest.raises(ConfigError, match=r"'unknown_classes: error' refuses: vessel \(1 shapes\).*Name under"):
         gathered(cohort, CLASSES + "unknown_classes: error\n")
 
 
