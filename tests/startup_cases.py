@@ -55,8 +55,8 @@ COMMANDS = (
     Command("annotations check broken.geojson", SHAPES, 2),
     Command("annotations convert shapes.geojson shapes.xml --to asap", TABLES),
     Command("annotations convert shapes.geojson shapes.json --to labelme", TABLES),
-    Command("manifest check cohort/manifest.csv", STUDY_READ),
-    Command("manifest check faulty.csv", STUDY_READ, 2),
+    Command("manifest check cohort/manifest.csv", f"{SHAPES} PIL openslide"),  # opens the slides
+    Command("manifest check faulty.csv", f"{SHAPES} PIL openslide", 2),
     Command("manifest scan cohort --pattern {patient}_{stain}.png --centre A --out scanned.csv", SHAPES),
     Command("manifest make --list", SHAPES),
     Command("list strategies", ARRAYS),

@@ -1,4 +1,4 @@
-"""Whether the annotations and landmarks of a cohort count from where they are thought to count."""
+"""Whether the slides of a cohort can be read, and whether its shapes and landmarks count from where they should."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from stainda.errors import AnnotationError, SlideError
 
 
 def check_origins(sections: Iterable[Section]) -> tuple[list[tuple[int | None, str, str]], list[str]]:
-    """Look at the annotations and landmarks of slides whose scanned part begins elsewhere than the slide.
+    """Open every slide, and look at annotations and landmarks where its scanned part begins elsewhere than the slide.
 
-    All other slides are opened and left alone: there, every origin is the same.
+    On all other slides every origin is the same.
 
     Returns:
-        Faults (row, what is wrong, what to do), and a sentence for each slide that could not be looked into, and for
-        each file that fits somewhat better from the other origin.
+        Faults (row, what is wrong, what to do), of slides that cannot be read too; and a sentence for each file that
+        fits somewhat better from the other origin.
     """
     faults: list[tuple[int | None, str, str]] = []
     notes: list[str] = []
     for section in sections:
-        if not section.path.is_file() or not (section.annotation_files or section.landmarks):
+        if not section.path.is_file():  # told by the manifest's own check
             continue
         try:
             _look(section, faults, notes)
         except SlideError as error:
-            notes.append(f"row {section.row} ({section.slide}): where its annotations lie was not checked: {error}")
+            faults.append(_fault(section, error))
     return faults, notes
 
 

@@ -264,3 +264,21 @@ def test_channels_are_joined_by_their_names_then_by_their_colours():
     assert not joins_to_rgb([Channel("DAPI", colour) for colour in primary])
     assert not joins_to_rgb([Channel("", colour, fluorescent=True) for colour in primary])
     assert not joins_to_rgb([Channel()] * 3)
+
+
+def test_the_manifest_check_names_slides_that_are_no_rgb_pictures(tmp_path):
+    from typer.testing import CliRunner
+
+    from stainda.cli.app import app
+
+    rows = ["slide,patient,block,section,stain,centre,path"]
+    for number, name in enumerate(("rgb", "palette", "12 bit in 16", "fluorescence of two"), start=1):
+        image, options, _ = CASES[name]
+        tifffile.imwrite(tmp_path / f"{number}.ome.tif", image, tile=(32, 32), **{"metadata": None, **options})
+        rows.append(f"s{number},P,B,{number},HE,A,{number}.ome.tif")
+    (tmp_path / "m.csv").write_text("\n".join(rows), "utf-8")
+    result = CliRunner().invoke(app, ["manifest", "check", str(tmp_path / "m.csv")], env={"COLUMNS": "400"})
+    assert result.exit_code == 2
+    assert "3 faults" in result.output
+    for reason in ("s2: ", "colour table", "16 bits per sample", "2 separate channels"):
+        assert reason in result.output
