@@ -80,7 +80,7 @@ def bounds_of_file(slide: str | Path) -> Bounds | None:
     """
     from stainda.slides import open_slide
 
-    if not slide.is_file():
+    if not Path(slide).is_file():
         return None
     with open_slide(slide) as opened:
         return bounds_of(opened)
