@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from stainda.annotations.guarded import read_csv
+from stainda.annotations.records import ShapeRecords, as_objects
 from stainda.errors import AnnotationError
 
 if TYPE_CHECKING:
@@ -100,22 +104,37 @@ class ClassMap:
 
         Classes without a rule are kept as they are; those the map does not know at all are told as ``unknown``.
         """
-        counts = shapes["class"].value_counts(sort=False)
-        fates = {str(name): self.becomes(str(name), centre, format) for name in counts.index}
+        kept, names, rows = self._applied(shapes["class"], centre, format)
+        left = shapes[kept].reset_index(drop=True)
+        left["class"] = names
+        return left, rows
+
+    def apply_records(
+        self, records: ShapeRecords, centre: str = "", format: str = ""
+    ) -> tuple[ShapeRecords, list[dict[str, Any]]]:
+        """As :meth:`apply`, of records."""
+        kept, names, rows = self._applied(records.classes, centre, format)
+        return records.take(kept).replaced(classes=names), rows
+
+    def _applied(
+        self, classes: Iterable[str], centre: str, format: str
+    ) -> tuple[np.ndarray, np.ndarray, list[dict[str, Any]]]:
+        """Which shapes are kept (bool), the new names of those, and the rows of :meth:`apply`."""
+        given = [str(name) for name in classes]
+        counts = Counter(given)
+        fates = {name: self.becomes(name, centre, format) for name in counts}
         rows: list[dict[str, Any]] = [
             {
                 "class": name,
                 "becomes": fates[name][0],
                 "what": fates[name][1],
-                "shapes": int(count),
+                "shapes": count,
                 "nearest": self.nearest(name) if fates[name][1] == "unknown" else "",
             }
-            for name, count in sorted((str(name), count) for name, count in counts.items())
+            for name, count in sorted(counts.items())
         ]
-        dropped = shapes["class"].map(lambda name: fates[str(name)][1] == "dropped").to_numpy(bool)
-        left = shapes[~dropped].reset_index(drop=True)
-        left["class"] = left["class"].map(lambda name: fates[str(name)][0]).astype(object)
-        return left, rows
+        kept = np.array([fates[name][1] != "dropped" for name in given], bool)
+        return kept, as_objects([fates[name][0] for name in given if fates[name][1] != "dropped"]), rows
 
 
 def read_class_table(path: str | Path, known: Iterable[str] = ()) -> ClassMap:

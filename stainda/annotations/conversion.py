@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import shapely
@@ -16,9 +15,7 @@ from stainda.annotations.formats import FORMATS, sniff_format, write_annotations
 from stainda.annotations.formats.frame import SlideFrame
 from stainda.annotations.frames import Origin
 from stainda.annotations.loading import load_any
-
-if TYPE_CHECKING:
-    import geopandas as gpd
+from stainda.annotations.records import ShapeRecords
 
 CLASS_COLUMNS = ("class", "areas", "lines", "points", "median area px²")
 CHANGE_COLUMNS = ("class", "what", "why", "shapes", "for example")
@@ -88,15 +85,16 @@ def convert_annotations(
     source = Path(source)
     name = source_format or sniff_format(source).name
     shapes, changes = load_any(source, slide, name, classes, origin)
-    lost = write_annotations(shapes, target, target_format, slide, target_origin)
+    lost = write_annotations(shapes.table(), target, target_format, slide, target_origin)
     return Contents(FORMATS[name].title, len(shapes), _classes(shapes), group_changes(changes), tuple(lost))
 
 
-def _classes(shapes: gpd.GeoDataFrame) -> list[tuple[str, int, int, int, str]]:
+def _classes(shapes: ShapeRecords) -> list[tuple[str, int, int, int, str]]:
     rows = []
-    for cls, group in shapes.groupby("class", sort=True):
-        kind = shapely.get_dimensions(group.geometry.values)
-        areas = shapely.area(group.geometry.values[kind == 2])
+    for cls in sorted(set(shapes.classes)):
+        geometries = shapes.geometries[shapes.classes == cls]
+        kind = shapely.get_dimensions(geometries)
+        areas = shapely.area(geometries[kind == 2])
         median = f"{np.median(areas):.0f}" if len(areas) else ""
         n_areas, n_lines, n_points = (int((kind == number).sum()) for number in (2, 1, 0))
         rows.append((str(cls) or "(none)", n_areas, n_lines, n_points, median))

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 import shapely
 
+from stainda.annotations.records import ShapeRecords, as_objects
 from stainda.errors import AnnotationError, did_you_mean
 
 if TYPE_CHECKING:
@@ -109,15 +110,30 @@ def moved(shapes: gpd.GeoDataFrame, x: float, y: float) -> gpd.GeoDataFrame:
     if (x, y) == (0, 0) or not len(shapes):
         return shapes
     found = shapes.copy()
-    step = np.array([x, y])
-    found["geometry"] = gpd.GeoSeries(
-        shapely.transform(np.asarray(shapes.geometry.values, object), lambda xy: xy + step), index=shapes.index
-    )
+    geometries = _moved_geometries(np.asarray(shapes.geometry.values, object), x, y)
+    found["geometry"] = gpd.GeoSeries(geometries, index=shapes.index)
     if any(_NESTED in one for one in shapes["properties"]):
-        found["properties"] = [
-            {**one, _NESTED: _moved_json(one[_NESTED], x, y)} if _NESTED in one else one for one in shapes["properties"]
-        ]
+        found["properties"] = [_moved_properties(one, x, y) for one in shapes["properties"]]
     return found
+
+
+def moved_records(records: ShapeRecords, x: float, y: float) -> ShapeRecords:
+    """As :func:`moved`, of records."""
+    if (x, y) == (0, 0):
+        return records
+    return records.replaced(
+        geometries=_moved_geometries(records.geometries, x, y),
+        properties=as_objects([_moved_properties(one, x, y) for one in records.properties]),
+    )
+
+
+def _moved_geometries(geometries: np.ndarray, x: float, y: float) -> np.ndarray:
+    step = np.array([x, y])
+    return np.asarray(shapely.transform(geometries, lambda xy: xy + step), object)
+
+
+def _moved_properties(properties: dict[str, Any], x: float, y: float) -> dict[str, Any]:
+    return {**properties, _NESTED: _moved_json(properties[_NESTED], x, y)} if _NESTED in properties else properties
 
 
 def _moved_json(geometry: Any, x: float, y: float) -> Any:
@@ -176,7 +192,7 @@ class Mark:
 
 
 def check_frame(
-    shapes: gpd.GeoDataFrame, frame: Frame, slide: Any, path: Path, other: Callable[[], gpd.GeoDataFrame] | None = None
+    shapes: np.ndarray, frame: Frame, slide: Any, path: Path, other: Callable[[], np.ndarray] | None = None
 ) -> str | None:
     """Refuse shapes that lie on glass as they were read, and on tissue if they had been read in the other frame.
 
@@ -184,7 +200,7 @@ def check_frame(
     averaged over the shapes. Shapes beyond the scanned part lie on glass.
 
     Args:
-        shapes: in level-0 pixels, read in ``frame``.
+        shapes: object (n,), geometries in level-0 pixels, read in ``frame``.
         slide: the open slide. path: the file, for the error.
         other: gives the shapes, level-0 pixels, as read in the other frame; default: moved by the scanned part.
 
@@ -200,7 +216,11 @@ def check_frame(
     from stainda.slides import tissue_mask
 
     instead: Frame = "level0" if frame == "bounds" else "bounds"
-    rivals = to_level0(from_level0(shapes, frame, bounds), instead, bounds) if other is None else other()
+    if other is None:
+        steps = np.subtract(corner(instead, bounds), corner(frame, bounds))
+        rivals = _moved_geometries(shapes, *steps)
+    else:
+        rivals = other()
     tissue = tissue_mask(slide)
     here, there = (_tissue_share(one, tissue, bounds) for one in (shapes, rivals))
     seen = (
@@ -219,7 +239,7 @@ def check_frame(
 _WORDS: dict[Frame, str] = {"level0": "the corner of the slide", "bounds": "the corner of the scanned part"}
 
 
-def _tissue_share(shapes: gpd.GeoDataFrame, tissue: Any, bounds: Bounds) -> float:
+def _tissue_share(shapes: np.ndarray, tissue: Any, bounds: Bounds) -> float:
     """The mean share of tissue under the shapes, evenly chosen where they are many; glass beyond the bounds."""
     if not len(shapes):
         return 0.0
@@ -227,7 +247,7 @@ def _tissue_share(shapes: gpd.GeoDataFrame, tissue: Any, bounds: Bounds) -> floa
     x, y, width, height = bounds
     scanned = shapely.box(x, y, x + width, y + height)
     shares = []
-    for geometry in np.asarray(shapes.geometry.values, object)[chosen]:
+    for geometry in shapes[chosen]:
         inside = shapely.intersection(shapely.make_valid(geometry), scanned)
         whole = _extent(geometry)
         shares.append(tissue.share_of(inside) * (_extent(inside) / whole if whole else not inside.is_empty))

@@ -57,7 +57,8 @@ def fuse_files(
     drawn: dict[str, gpd.GeoDataFrame] = {}
     changes: list[dict[str, str]] = []
     for name, path in zip(names, map(Path, paths), strict=True):
-        drawn[name], rows = load_any(path, slide, None, classes, origin)
+        records, rows = load_any(path, slide, None, classes, origin)
+        drawn[name] = records.table()
         changes += [{"annotator": name, **row} for row in rows]
         if rows and not len(drawn[name]) and all(row["reason"] == "outside the slide" for row in rows):
             raise AnnotationError(

@@ -13,10 +13,10 @@ import numpy as np
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from stainda.annotations.frames import MARK, Bounds, Mark, from_level0, to_level0
+from stainda.annotations.frames import MARK, Bounds, Mark, corner, from_level0, moved_records
 from stainda.annotations.guarded import check_file
 from stainda.annotations.json_stream import MAX_STREAMED, FeatureStream
-from stainda.annotations.shapes import as_uuid, derive_ids, join_shapes, make_shapes
+from stainda.annotations.records import ShapeRecords, as_uuid, derive_ids, join_records, make_records
 from stainda.annotations.unpacking import Member, members, only_member
 from stainda.errors import AnnotationError
 from stainda.files import whole_file
@@ -66,6 +66,14 @@ def read_marked(
 
     A zip file of several GeoJSON files is read as one.
     """
+    records, mark = read_records(path, problems, max_bytes)
+    return records.table(), mark
+
+
+def read_records(
+    path: str | Path, problems: list[dict[str, str]] | None = None, max_bytes: int = MAX_STREAMED
+) -> tuple[ShapeRecords, Mark | None]:
+    """As :func:`read_marked`, as plain arrays."""
     path = Path(path)
     check_file(path, max_bytes)
     parts = [_read_member(one, problems, max_bytes) for one in _geojson_members(path)]
@@ -76,8 +84,9 @@ def read_marked(
             file=path,
             remedy="Unpack it, and name one file",
         )
-    shapes = [shape if mark is None else to_level0(shape, mark.frame, mark.bounds) for shape, mark in parts]
-    return shapes[0] if len(shapes) == 1 else join_shapes(shapes), parts[0][1]
+    found = [one if mark is None else moved_records(one, *corner(mark.frame, mark.bounds)) for one, mark in parts]
+    mark = parts[0][1]
+    return join_records(found).replaced(frame=mark.frame if mark else None), mark
 
 
 def _geojson_members(path: Path) -> list[Member]:
@@ -89,7 +98,7 @@ def _geojson_members(path: Path) -> list[Member]:
 
 def _read_member(
     member: Member, problems: list[dict[str, str]] | None, max_bytes: int
-) -> tuple[gpd.GeoDataFrame, Mark | None]:
+) -> tuple[ShapeRecords, Mark | None]:
     """The shapes of one document as they stand in it, and its mark."""
     rows: list[dict[str, Any]] = []
     geometries: list[BaseGeometry] = []
@@ -127,7 +136,7 @@ def _read_member(
     derived = derive_ids(geometries, classes)
     columns = {key: [row[key] for row in rows] for key in ("name", "score", "source_slide", "confidence", "properties")}
     ids = [row["id"] or made for row, made in zip(rows, derived, strict=True)]
-    return make_shapes(geometries, classes, id=ids, **columns), Mark.of(stream.rest, path)
+    return make_records(geometries, classes, id=ids, **columns), Mark.of(stream.rest, path)
 
 
 def _features(stream: FeatureStream, path: Path) -> Iterator[Any]:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from stainda.annotations.frames import bounds_of, check_frame
 from stainda.annotations.guarded import read_bytes
-from stainda.annotations.shapes import make_shapes
 from stainda.errors import AnnotationError
 from stainda.files import write_csv
 
@@ -76,10 +75,11 @@ def check_landmarks(path: str | Path, slide: Any) -> None:
     Raises:
         AnnotationError: as told, with what to add to the coordinates; or the file cannot be read.
     """
+    import numpy as np
     import shapely
 
     table = read_landmarks(path)
-    points = make_shapes(shapely.points(table[["x", "y"]].to_numpy(float)), "landmark", id=table["id"])
+    points = np.asarray(shapely.points(table[["x", "y"]].to_numpy(float)), object)
     try:
         check_frame(points, "level0", slide, Path(path))
     except AnnotationError as error:

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stainda.annotations.classes import ClassMap
-from stainda.annotations.formats import read_annotations, sniff_format
+from stainda.annotations.formats import sniff_format
 from stainda.annotations.formats.frame import PlainFrame, SlideFrame
+from stainda.annotations.formats.registry import read_records
 from stainda.annotations.frames import Origin
-from stainda.annotations.repair import repair
+from stainda.annotations.records import ShapeRecords
+from stainda.annotations.repair import repair_records
 from stainda.errors import AnnotationError
 from stainda.names import stem
 
@@ -40,6 +42,17 @@ def load_shapes(
         AnnotationError: the file is broken, hostile or of no known format, cannot be placed without the slide, or lies
             on glass unless its coordinates are read from another origin.
     """
+    records, told = load_records(path, size, slide, origin)
+    return records.table(), told
+
+
+def load_records(
+    path: str | Path,
+    size: tuple[int, int] | None = None,
+    slide: SlideFrame | None = None,
+    origin: Origin = "auto",
+) -> tuple[ShapeRecords, list[dict[str, str]]]:
+    """As :func:`load_shapes`, as plain arrays."""
     path = Path(path)
     if slide is None and size is None and sniff_format(path).name == "mask":
         raise AnnotationError(
@@ -57,23 +70,23 @@ def load_any(
     format: str | None = None,
     classes: ClassMap | Mapping[str, str] | None = None,
     origin: Origin = "auto",
-) -> tuple[gpd.GeoDataFrame, list[dict[str, str]]]:
-    """:func:`load_shapes` with the format named and classes renamed; classes the table lacks are kept, and told."""
+) -> tuple[ShapeRecords, list[dict[str, str]]]:
+    """:func:`load_records` with the format named and classes renamed; classes the table lacks are kept, and told."""
     problems: list[dict[str, str]] = []
     name = format or sniff_format(path).name
-    shapes = read_annotations(path, name, slide, problems=problems, origin=origin)
+    shapes = read_records(path, name, slide, problems=problems, origin=origin)
     if classes:
         table = classes if isinstance(classes, ClassMap) else ClassMap.of(classes)
         problems += _strangers(shapes, table, name)
-        shapes, _ = table.apply(shapes, format=name)
-    shapes, rows = repair(shapes, None if slide is None else slide.size)
+        shapes, _ = table.apply_records(shapes, format=name)
+    shapes, rows = repair_records(shapes, None if slide is None else slide.size)
     return shapes, problems + rows
 
 
-def _strangers(shapes: gpd.GeoDataFrame, table: ClassMap, format: str) -> list[dict[str, str]]:
+def _strangers(shapes: ShapeRecords, table: ClassMap, format: str) -> list[dict[str, str]]:
     """Rows about the shapes whose class a table does not know, or drops."""
     rows = []
-    for identity, cls in zip(shapes["id"], shapes["class"], strict=True):
+    for identity, cls in zip(shapes.ids, shapes.classes, strict=True):
         _, fate = table.becomes(cls, format=format)
         if fate == "unknown":
             near = table.nearest(cls)

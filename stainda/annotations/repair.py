@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from stainda.annotations.shapes import as_uuid
+from stainda.annotations.records import ShapeRecords, as_objects, as_uuid
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -33,6 +34,27 @@ def repair(
     """
     import geopandas as gpd
 
+    kept, geometries, ids, rows = _mend(shapes.geometry, shapes["class"], shapes["id"], size)
+    repaired = shapes.iloc[kept].reset_index(drop=True)
+    repaired["id"] = np.array(ids, dtype=object)
+    return repaired.set_geometry(gpd.GeoSeries(geometries, index=repaired.index)), rows
+
+
+def repair_records(
+    records: ShapeRecords, size: tuple[int, int] | None = None
+) -> tuple[ShapeRecords, list[dict[str, str]]]:
+    """As :func:`repair`, of records."""
+    kept, geometries, ids, rows = _mend(records.geometries, records.classes, records.ids, size)
+    return records.take(kept).replaced(geometries=as_objects(geometries), ids=as_objects(ids)), rows
+
+
+def _mend(
+    shapes: Iterable[BaseGeometry | None],
+    classes: Iterable[str],
+    identities: Iterable[str],
+    size: tuple[int, int] | None,
+) -> tuple[list[int], list[BaseGeometry], list[str], list[dict[str, str]]]:
+    """Positions of the shapes that are kept, their geometries and ids, and the rows of what was changed."""
     rows: list[dict[str, str]] = []
     kept: list[int] = []
     geometries: list[BaseGeometry] = []
@@ -40,7 +62,7 @@ def repair(
     seen_shapes: set[tuple[str, bytes]] = set()
     seen_ids: set[str] = set()
     frame = None if size is None else shapely.box(0, 0, *size)
-    for index, (geometry, cls, identity) in enumerate(zip(shapes.geometry, shapes["class"], shapes["id"], strict=True)):
+    for index, (geometry, cls, identity) in enumerate(zip(shapes, classes, identities, strict=True)):
 
         def tell(action: str, reason: str, cls: str = cls, identity: str = identity) -> None:
             rows.append({"id": str(identity), "class": str(cls), "action": action, "reason": reason})
@@ -83,9 +105,7 @@ def repair(
         kept.append(index)
         geometries.append(geometry)
         ids.append(unique)
-    repaired = shapes.iloc[kept].reset_index(drop=True)
-    repaired["id"] = np.array(ids, dtype=object)
-    return repaired.set_geometry(gpd.GeoSeries(geometries, index=repaired.index)), rows
+    return kept, geometries, ids, rows
 
 
 def _valid(geometry: BaseGeometry) -> BaseGeometry:

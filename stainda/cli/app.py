@@ -279,14 +279,28 @@ app.command("list")(list_)
 
 
 @app.command()
-def doctor() -> None:
+def doctor(
+    imports: Annotated[
+        bool,
+        typer.Option(
+            "--imports",
+            help="Also import the large packages (torch, timm, ...), and ask torch for the GPU; takes 15 s. Without it "
+            "they only have to be installed.",
+        ),
+    ] = False,
+) -> None:
     """What is installed, which weights are found, GPU, what is missing and what that costs.
 
     Ends with status 1 when something is broken.
+
+    Examples:
+
+    - `stainda doctor`
+    - `stainda doctor --imports` where something is installed and still does not work
     """
     from stainda.study import examine
 
-    findings = examine()
+    findings = examine(imports)
     show_table("", ("", "state", ""), [(one.thing, one.state, one.detail) for one in findings])
     if any(one.state == "broken" for one in findings):
         raise typer.Exit(1)

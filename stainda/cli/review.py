@@ -32,6 +32,9 @@ def review(
 
     Example: `stainda review runs/quickstart --reviewer "Dr A. Name"`
     """
+    from stainda.review.tables import read_rows
+
+    read_rows(run_folder / "cohort.csv")  # a wrong folder is told before the page's packages are imported
     from stainda.review import serve_review
 
     def ready(url: str) -> None:

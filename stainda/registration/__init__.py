@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from stainda.registration.jobs import registration_standing
     from stainda.registration.propagation import propagate
     from stainda.registration.register import register_cohort
     from stainda.registration.results import QUALITY_COLUMNS, BlockResult, load_block
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "propagate": "propagation",
     "register_cohort": "register",
-    "registration_standing": "register",
+    "registration_standing": "jobs",
     "QUALITY_COLUMNS": "results",
     "BlockResult": "results",
     "load_block": "results",

@@ -10,9 +10,8 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +22,7 @@ from stainda.errors import AnnotationError
 from stainda.files import write_json
 from stainda.names import file_name
 from stainda.registration.chaining import chained
+from stainda.registration.jobs import BlockJob
 from stainda.registration.ladder import Ladder, Proposal
 from stainda.registration.landmarks import LandmarkPair
 from stainda.registration.overlays import draw_overlay
@@ -37,19 +37,6 @@ from stainda.registration.sections import SectionImage, open_sections, working_d
 from stainda.registration.similarity import FrameView, agreement, compared_area
 from stainda.registration.transforms import Transform
 from stainda.registration.verdict import Verdict, judge
-
-
-@dataclass(frozen=True)
-class BlockJob:
-    """Everything that is needed to register one block. ``out`` is the folder ``registration``, ``made_of`` all that the
-    result depends on, ``settings`` its hash."""
-
-    block: str
-    sections: tuple[Section, ...]
-    config: RegistrationConfig
-    out: Path
-    settings: str
-    made_of: Mapping[str, Any] = field(default_factory=dict)
 
 
 def register_block(job: BlockJob) -> list[dict[str, Any]]:

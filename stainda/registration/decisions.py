@@ -29,7 +29,7 @@ from filelock import FileLock, Timeout
 from shapely.geometry.base import BaseGeometry
 
 from stainda.annotations import empty_shapes, join_shapes, make_shapes, read_marked, read_shapes, write_geojson
-from stainda.annotations.shapes import as_uuid
+from stainda.annotations.records import as_uuid
 from stainda.errors import AnnotationError, StaindaError
 from stainda.files import output_errors, write_csv, write_text
 from stainda.names import file_name

@@ -15,14 +15,15 @@ from typing import Any
 
 import pandas as pd
 
-from stainda.cohort.types import Cohort, Section
+from stainda.cohort.types import Cohort
 from stainda.config import RegistrationConfig
 from stainda.errors import ConfigError, RegistrationError, did_you_mean
-from stainda.files import fingerprint, output_errors, stable_hash, write_csv, write_json
+from stainda.files import output_errors, write_csv, write_json
 from stainda.names import file_name
 from stainda.progress import SILENT, Progress
-from stainda.registration.blocks import BlockJob, register_block
-from stainda.registration.imports import check_imports, imports_state
+from stainda.registration.blocks import register_block
+from stainda.registration.imports import check_imports
+from stainda.registration.jobs import BlockJob, block_jobs
 from stainda.registration.ladder import VALIS_SECONDS
 from stainda.registration.landmarks import write_landmark_table
 from stainda.registration.results import (
@@ -33,10 +34,9 @@ from stainda.registration.results import (
     read_head,
     write_refusal,
 )
-from stainda.registration.reuse import Standing, standing, take, write_inputs
+from stainda.registration.reuse import standing, take, write_inputs
 from stainda.registration.valis_import import require_valis
 
-ALGORITHM = 3  # raised when the same settings give another result; finished blocks are then done again
 WORKER = (sys.executable, "-m", "stainda.registration.worker")
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "VIPS_CONCURRENCY": "1"}
 
@@ -67,7 +67,7 @@ def register_cohort(
     folder = Path(out) / "registration"
     with output_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    jobs = _jobs(cohort, config, folder)
+    jobs = block_jobs(cohort, config, folder)
     _check_names(jobs)
     found = standing(jobs, config.from_run)
     if found.taken:
@@ -95,45 +95,6 @@ def register_cohort(
     write_inputs(folder, jobs, found)
     write_landmark_table(folder, cohort)
     return _write_quality(folder, jobs)
-
-
-def registration_standing(cohort: Cohort, config: RegistrationConfig, out: str | Path) -> Standing:
-    """What of a cohort's registration is there already, in the run directory ``out`` or in ``registration.from``.
-
-    Raises:
-        ConfigError: ``registration.from`` cannot be used.
-    """
-    return standing(_jobs(cohort, config, Path(out) / "registration"), config.from_run)
-
-
-def _jobs(cohort: Cohort, config: RegistrationConfig, folder: Path) -> list[BlockJob]:
-    jobs = []
-    for block, sections in cohort.blocks().items():
-        made_of = block_inputs(sections, config)
-        jobs.append(BlockJob(block, sections, config, folder, stable_hash(made_of), made_of))
-    return jobs
-
-
-def block_settings(sections: tuple[Section, ...], config: RegistrationConfig) -> str:
-    """Hash of everything the result of a block depends on; a changed slide file changes it."""
-    return stable_hash(block_inputs(sections, config))
-
-
-def block_inputs(sections: tuple[Section, ...], config: RegistrationConfig) -> dict[str, Any]:
-    """Everything the result of a block depends on."""
-    return {
-        "algorithm": ALGORITHM,
-        "config": config.model_dump(mode="json", exclude={"imports", "from_run"}),
-        "sections": [
-            [row.slide, row.section, row.stain, row.mpp, _stamp(row.path), _stamp(row.landmarks)] for row in sections
-        ],
-        **({"imports": imports_state(config, sections)} if config.method == "import" else {}),
-    }
-
-
-def _stamp(path: Path | None) -> list[Any] | None:
-    """What tells a changed file wherever it lies: name and fingerprint. A missing file has its name only."""
-    return None if path is None else [path.name, *(fingerprint(path) or ())]
 
 
 def _check_reference(cohort: Cohort, config: RegistrationConfig) -> None:

@@ -14,7 +14,7 @@ from stainda.names import file_name
 from stainda.registration.results import read_head
 
 if TYPE_CHECKING:
-    from stainda.registration.blocks import BlockJob
+    from stainda.registration.jobs import BlockJob
 
 INPUTS = "inputs.json"
 """Of every block: the hash of what its result depends on, all of that in plain words, and the run it was taken from."""

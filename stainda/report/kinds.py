@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from stainda.errors import RecordError, did_you_mean
 from stainda.evaluation.selection import DEFAULT_RULE
+from stainda.report.kind_titles import TITLES
 from stainda.report.study_view import NotDrawable, View
 from stainda.report.words import PRIMARY
 
@@ -74,9 +75,11 @@ def all_kinds() -> dict[str, Kind]:
     return KINDS
 
 
-def register(name: str, title: str, *, of_measure: bool = True, of_selection: bool = True) -> Callable[[Maker], Maker]:
+def register(name: str, *, of_measure: bool = True, of_selection: bool = True) -> Callable[[Maker], Maker]:
+    """Let a function draw the kind of that name, which has a title in :data:`~stainda.report.kind_titles.TITLES`."""
+
     def keep(make: Maker) -> Maker:
-        KINDS[name] = Kind(name, title, make, of_measure, of_selection)
+        KINDS[name] = Kind(name, TITLES[name], make, of_measure, of_selection)
         return make
 
     return keep

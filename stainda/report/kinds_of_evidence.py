@@ -30,7 +30,7 @@ MOST_PANELS = 12
 AREAS = {"counts": ("found", "there", "objects"), "areas": ("found_area_um2", "true_area_um2", "µm²")}
 
 
-@register("reliability", "Reliability diagram of pixel probabilities", of_measure=False)
+@register("reliability", of_measure=False)
 def reliability(view: View, measure: str, selection: str) -> Plot:
     rows = evidence_rows(view, "probabilities", selection)
     curves, frames = {}, []
@@ -79,7 +79,7 @@ def _reliability(view: View, rows: pd.DataFrame) -> Reliability:
     return Reliability(probability, share, low, high, counts.calibration_error)
 
 
-@register("precision_recall", "Precision and recall of objects by their score", of_measure=False)
+@register("precision_recall", of_measure=False)
 def precision_recall(view: View, measure: str, selection: str) -> Plot:
     rows = evidence_rows(view, "objects", selection)
     curves = _ranked(view, rows)
@@ -100,7 +100,7 @@ def precision_recall(view: View, measure: str, selection: str) -> Plot:
     )
 
 
-@register("froc", "FROC: sensitivity against false detections per mm² of tissue", of_measure=False)
+@register("froc", of_measure=False)
 def free_response(view: View, measure: str, selection: str) -> Plot:
     rows = evidence_rows(view, "objects", selection)
     curves = _ranked(view, rows)
@@ -122,12 +122,12 @@ def free_response(view: View, measure: str, selection: str) -> Plot:
     )  # fmt: skip
 
 
-@register("counts", "Bland-Altman: objects counted and annotated per patient", of_measure=False)
+@register("counts", of_measure=False)
 def counts(view: View, measure: str, selection: str) -> Plot:
     return _bland_altman(view, selection, "counts", "Objects found and annotated per patient")
 
 
-@register("areas", "Bland-Altman: mean area of objects found and annotated per patient", of_measure=False)
+@register("areas", of_measure=False)
 def areas(view: View, measure: str, selection: str) -> Plot:
     return _bland_altman(view, selection, "areas", "Mean area of the objects found and annotated per patient")
 

@@ -32,7 +32,7 @@ MOST_LINES = 24
 """Strategies above which the forest plot shows only the best of them."""
 
 
-@register("forest", "Forest plot: mean and interval by strategy, a panel per domain")
+@register("forest")
 def forest(view: View, measure: str, selection: str) -> Plot:
     rows = view.rows(measure, selection)
     places = result_tables.regions(rows)
@@ -56,7 +56,7 @@ def forest(view: View, measure: str, selection: str) -> Plot:
     )
 
 
-@register("heat_map", "Heat map: strategy × domain")
+@register("heat_map")
 def heat_map(view: View, measure: str, selection: str) -> Plot:
     rows = view.rows(measure, selection)
     places = result_tables.regions(rows)
@@ -73,7 +73,7 @@ def heat_map(view: View, measure: str, selection: str) -> Plot:
     )
 
 
-@register("source_target", "Source → target: a matrix of stains and centres for the strategies of note")
+@register("source_target")
 def source_target(view: View, measure: str, selection: str) -> Plot:
     rows = view.rows(measure, selection)
     rows = rows[~rows["domain"].isin([ALL_TARGETS, ALL_SOURCES]) & np.isfinite(rows["mean"])]
@@ -95,7 +95,7 @@ def source_target(view: View, measure: str, selection: str) -> Plot:
     )
 
 
-@register("worst_domain", "Worst domain of each strategy")
+@register("worst_domain")
 def worst_domain(view: View, measure: str, selection: str) -> Plot:
     rows = worst_rows(view, measure, selection)
     shown = rows[rows["strategy"].isin(view.few(list(rows["strategy"]), MOST_LINES, measure))]
@@ -129,7 +129,7 @@ def worst_rows(view: View, measure: str, selection: str) -> pd.DataFrame:
     return rows
 
 
-@register("differences", "Differences to the baseline: every patient, mean and interval")
+@register("differences")
 def differences(view: View, measure: str, selection: str) -> Plot:
     rows = view.rows(measure, selection, "differences")
     rows = rows[(rows["domain"] == ALL_TARGETS) & np.isfinite(rows["difference"])]
@@ -151,7 +151,7 @@ def differences(view: View, measure: str, selection: str) -> Plot:
     )
 
 
-@register("gap_closed", "Gap closed between baseline and ceiling")
+@register("gap_closed")
 def gap_closed(view: View, measure: str, selection: str) -> Plot:
     rows = view.rows(measure, selection, "gaps")
     if not rows["gap_closed"].notna().any():
@@ -175,7 +175,7 @@ def gap_closed(view: View, measure: str, selection: str) -> Plot:
     )
 
 
-@register("domain_gap", "Distance of domains against the loss of score", of_selection=False)
+@register("domain_gap", of_selection=False)
 def domain_gap(view: View, measure: str, selection: str) -> Plot:
     gap = view.run.domain_gap
     if gap.empty:
@@ -200,7 +200,7 @@ def domain_gap(view: View, measure: str, selection: str) -> Plot:
     )
 
 
-@register("slopes", "Paired slopes: each patient with the baseline and with a strategy")
+@register("slopes")
 def slopes(view: View, measure: str, selection: str) -> Plot:
     from stainda.report import statistic_figures
 
@@ -223,7 +223,7 @@ def slopes(view: View, measure: str, selection: str) -> Plot:
     )
 
 
-@register("cost", "Cost against score", of_selection=False)
+@register("cost", of_selection=False)
 def cost(view: View, measure: str, selection: str) -> Plot:
     frame = costs.cost_frame(view.run, view.look)
     rows = view.overall(measure).reset_index()[["strategy", "mean", "low", "high"]]

@@ -16,7 +16,7 @@ from stainda.report.words import count, headline_class, measure_title
 MOST_PANELS, MOST_ROWS, MOST_SETTINGS, MOST_AXES = 16, 6, 4, 6
 
 
-@register("learning_curves", "Learning curves", of_measure=False, of_selection=False)
+@register("learning_curves", of_measure=False, of_selection=False)
 def learning_curves(view: View, measure: str, selection: str) -> Plot:
     curves: dict[str, list[pd.DataFrame]] = {}
     frames = []
@@ -40,7 +40,7 @@ def learning_curves(view: View, measure: str, selection: str) -> Plot:
     )
 
 
-@register("regret", "Regret of selection rules against the oracle", of_selection=False)
+@register("regret", of_selection=False)
 def regret(view: View, measure: str, selection: str) -> Plot:
     table = regret_table(view, measure)
     titles = {one.name: one.title for one in RULES if not one.uses_target_labels}
@@ -72,7 +72,7 @@ def regret_table(view: View, measure: str) -> pd.DataFrame:
     return table[np.isfinite(table["regret"])].reset_index(drop=True)
 
 
-@register("history", "Search history", of_measure=False, of_selection=False)
+@register("history", of_measure=False, of_selection=False)
 def history(view: View, measure: str, selection: str) -> Plot:
     table, _ = _trials(view, 2)
     few = view.few(list(table["strategy"]), MOST_PANELS)
@@ -86,7 +86,7 @@ def history(view: View, measure: str, selection: str) -> Plot:
     )
 
 
-@register("importance", "Importance of settings", of_measure=False, of_selection=False)
+@register("importance", of_measure=False, of_selection=False)
 def importance(view: View, measure: str, selection: str) -> Plot:
     table, columns = _trials(view, FEWEST_FOR_IMPORTANCE)
     found = importance_table(table, columns, view.run.study.seed)
@@ -109,7 +109,7 @@ def importance(view: View, measure: str, selection: str) -> Plot:
     )  # fmt: skip
 
 
-@register("slices", "Score against each setting", of_measure=False, of_selection=False)
+@register("slices", of_measure=False, of_selection=False)
 def slices(view: View, measure: str, selection: str) -> Plot:
     table, columns = _trials(view, 3)
     names = searched(table, columns)
@@ -128,7 +128,7 @@ def slices(view: View, measure: str, selection: str) -> Plot:
     )  # fmt: skip
 
 
-@register("parallel", "Parallel coordinates of the trials", of_measure=False, of_selection=False)
+@register("parallel", of_measure=False, of_selection=False)
 def parallel(view: View, measure: str, selection: str) -> Plot:
     table, columns = _trials(view, 3)
     done = table[table["value"].notna()]

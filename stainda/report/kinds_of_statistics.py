@@ -13,7 +13,7 @@ from stainda.report.words import measure_title
 MOST_LINES = 24
 
 
-@register("critical_difference", "Mean ranks over patients, and what was not shown to differ", of_selection=False)
+@register("critical_difference", of_selection=False)
 def critical_difference(view: View, measure: str, selection: str) -> Plot:
     found = view.insights(measure)
     ranking = found.ranking
@@ -39,7 +39,7 @@ def critical_difference(view: View, measure: str, selection: str) -> Plot:
     )
 
 
-@register("effects", "Sizes of effects, and probability of being better, equal or worse", of_selection=False)
+@register("effects", of_selection=False)
 def effects(view: View, measure: str, selection: str) -> Plot:
     table = view.insights(measure).effects
     if table.empty or not table["n_patients"].gt(1).any():
@@ -61,7 +61,7 @@ def effects(view: View, measure: str, selection: str) -> Plot:
     )
 
 
-@register("variance", "Where scores vary: patients, domains, trainings", of_selection=False)
+@register("variance", of_selection=False)
 def variance(view: View, measure: str, selection: str) -> Plot:
     table = view.insights(measure).variance
     if table.empty or not table["variance"].notna().any():

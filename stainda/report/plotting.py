@@ -14,7 +14,7 @@ from stainda.files import whole_file
 from stainda.names import ending, stem, with_ending
 from stainda.report import figures
 from stainda.report.drawings import write_frame
-from stainda.report.kinds import Plot, all_kinds, kind
+from stainda.report.kinds import Plot, kind
 from stainda.report.rotations import RootView, is_root, load_root, root_view
 from stainda.report.rotations_kinds import root_plot
 from stainda.report.run import Run, load_run
@@ -94,8 +94,3 @@ def save_plot(made: Plot, path: str | Path) -> Path:
         made.figure.savefig(aside, format=kind_of_file, dpi=DPI, facecolor="white", metadata=about)
     write_frame(made.frame, with_ending(path, ".csv"))
     return path
-
-
-def catalogue() -> list[tuple[str, str]]:
-    """Names and titles of all kinds of figures."""
-    return [(one.name, one.title) for one in all_kinds().values()]

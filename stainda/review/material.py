@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from stainda.files import stable_hash
 from stainda.names import file_name
 from stainda.registration import BlockResult, load_block, map_shapes
 from stainda.registration.decisions import Decision, applied_keys, read_decisions, stale_reason
+from stainda.review.tables import RUN_FIRST, read_rows
 
 
 @dataclass(frozen=True)
@@ -194,7 +194,7 @@ class Material:
 
     def _sections(self) -> Iterator[Section]:
         path = self.run / "cohort.csv"
-        for row in _rows(path):
+        for row in read_rows(path):
             recorded = Path(row["path"])
             try:
                 yield Section(
@@ -204,13 +204,13 @@ class Material:
                     row["role"], row["split"],
                 )  # fmt: skip
             except (KeyError, ValueError) as error:
-                raise StaindaError(f"is no table of sections ({error})", file=path, remedy=_RUN_FIRST) from error
+                raise StaindaError(f"is no table of sections ({error})", file=path, remedy=RUN_FIRST) from error
 
     def _objects(
         self, sections: dict[str, Section], decisions: dict[tuple[str, str, str], Decision]
     ) -> Iterator[Carried]:
         done = applied_keys(self.run)
-        for row in _rows(self.run / "annotations" / "propagation.csv"):
+        for row in read_rows(self.run / "annotations" / "propagation.csv"):
             place = (row["target"], row["source"], row["id"])
             target, made = sections.get(row["target"]), decisions.get(place)
             reviewed = made is not None or place in done
@@ -226,19 +226,6 @@ class Material:
                 # without a study (stainda propagate MANIFEST.csv) nothing is split yet
                 target.role == "target" and target.split in ("train", "all", ""),
             )  # fmt: skip
-
-
-_RUN_FIRST = "Run 'stainda propagate' or 'stainda run' first"
-
-
-def _rows(path: Path) -> list[dict[str, str]]:
-    try:
-        with path.open(encoding="utf-8", newline="") as stream:
-            return list(csv.DictReader(stream))
-    except FileNotFoundError:
-        raise StaindaError("there is no such table in this run directory", file=path, remedy=_RUN_FIRST) from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise StaindaError(f"cannot be read ({error})", file=path, remedy=_RUN_FIRST) from error
 
 
 def _finite(geometry: BaseGeometry) -> bool:

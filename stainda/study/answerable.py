@@ -118,7 +118,7 @@ def look(section: Section) -> Drawn:
 
 @functools.lru_cache(maxsize=4096)
 def _look(path: Path, mpp: float | None, files: tuple[Path, ...], stamps: tuple[int, ...]) -> Drawn:
-    from stainda.annotations import load_shapes, sniff_format
+    from stainda.annotations import load_records, sniff_format
     from stainda.slides import open_slide
 
     counts: dict[str, int] = {}
@@ -127,11 +127,12 @@ def _look(path: Path, mpp: float | None, files: tuple[Path, ...], stamps: tuple[
         with open_slide(path, mpp=mpp) as slide:
             known = slide.mpp
             for file in files:
-                shapes, _ = load_shapes(file, slide.size, slide)
-                for name, table in shapes.groupby("class", sort=False):
-                    if len(table) > counts.get(str(name), 0):
-                        counts[str(name)] = len(table)
-                        areas[str(name)] = tuple(float(area) for area in table.geometry.area)
+                shapes, _ = load_records(file, slide.size, slide)
+                for name in dict.fromkeys(shapes.classes):
+                    drawn = shapes.geometries[shapes.classes == name]
+                    if len(drawn) > counts.get(name, 0):
+                        counts[name] = len(drawn)
+                        areas[name] = tuple(one.area for one in drawn)
         return Drawn(known, counts, areas, sniff_format(files[0]).name if files else "")
     except StaindaError as error:
         return Drawn(mpp, {}, {}, fault=str(error))

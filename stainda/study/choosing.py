@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stainda.errors import StaindaError, did_you_mean
+from stainda.study.folder import read_study
 
 if TYPE_CHECKING:
     from stainda.report.run import Run
@@ -91,6 +92,7 @@ def _job_folder(run: Path, job: str) -> Path:
 
 
 def _best(folder: Path, strategy: str | None, seed: int | None, checkpoint: str | None) -> Choice:
+    read_study(folder)  # a wrong folder is told before the report's packages are imported
     from stainda.report.run import load_run
     from stainda.report.study_view import make_view
 

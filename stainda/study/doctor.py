@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
+import functools
+import importlib.metadata
+import importlib.util
 import os
+import platform
 import shutil
+import subprocess
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,12 +48,17 @@ _REQUIRED = (
 )
 
 
-def examine() -> list[Finding]:
-    """Look at packages, weights, GPU, cores and disk. Takes some seconds: packages are really imported."""
-    findings = [Finding("python", "ok", versions()["python"] or "")]
-    findings += [_required(name) for name in _REQUIRED]
+def examine(imports: bool = False) -> list[Finding]:
+    """Look at packages, weights, GPU, cores and disk.
+
+    Args:
+        imports: import the large packages too, and ask torch for the GPU; that takes 15 s. Else they only have to be
+            installed, and the driver is asked.
+    """
+    findings = [Finding("python", "ok", platform.python_version())]
+    findings += [_required(name, imports) for name in _REQUIRED]
     findings += [_optional(name) for name in _OPTIONAL]
-    findings += [_numpy(), _setuptools(), _opencv(), *_weights(), _gpu()]
+    findings += [_numpy(), _setuptools(), _opencv(), *_weights(), _gpu() if imports else _gpu_of_driver()]
     memory = memory_gib()
     findings.append(Finding("machine", "ok", f"{free_cores()} cores, {memory} GiB memory, {processor()}"))
     free = shutil.disk_usage(Path.cwd()).free / 2**30
@@ -58,12 +67,21 @@ def examine() -> list[Finding]:
 
 
 def _version(package: str) -> str:
-    return versions().get(package) or ""
+    return _versions().get(package) or ""
 
 
-def _required(module: str) -> Finding:
+@functools.cache
+def _versions() -> dict[str, str | None]:
+    return versions()
+
+
+def _required(module: str, imports: bool) -> Finding:
     package = {"segmentation_models_pytorch": "segmentation-models-pytorch", "pytorch_adapt.hooks": "pytorch-adapt"}
     name = package.get(module, module)
+    if importlib.util.find_spec(module.split(".")[0]) is None:  # of a module inside, it would import the package
+        return Finding(name, "broken", "not installed: training does not work")
+    if not imports:
+        return Finding(name, "ok", _version(name))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -103,8 +121,6 @@ def _setuptools() -> Finding:
 
 
 def _opencv() -> Finding:
-    import importlib.metadata
-
     owners = [
         dist.metadata["Name"]
         for dist in importlib.metadata.distributions()
@@ -135,10 +151,25 @@ def _weights() -> list[Finding]:
     return [Finding("DISK+LightGlue weights", "ok", f"in {home}; {use}")]
 
 
+_NO_GPU = "none: training runs on the CPU; use the small models and large micrometres per pixel"
+
+
 def _gpu() -> Finding:
     names = gpu_names()
-    if names:
-        return Finding("GPU", "ok", ", ".join(names))
-    return Finding(
-        "GPU", "note", "none: training runs on the CPU; use the small models and large micrometres per pixel"
-    )
+    return Finding("GPU", "ok", ", ".join(names)) if names else Finding("GPU", "note", _NO_GPU)
+
+
+def _gpu_of_driver() -> Finding:
+    """The GPUs that NVIDIA's driver names, and whether torch is built for them."""
+    try:
+        answer = subprocess.run(
+            ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True, timeout=10
+        )
+    except (OSError, subprocess.TimeoutExpired):  # no driver
+        return Finding("GPU", "note", _NO_GPU)
+    names = ", ".join(line.strip() for line in answer.stdout.splitlines() if line.strip())
+    if answer.returncode or not names:
+        return Finding("GPU", "note", _NO_GPU)
+    if _version("torch").endswith("+cpu"):
+        return Finding("GPU", "note", f"{names}, but torch {_version('torch')} is built for the CPU alone")
+    return Finding("GPU", "ok", f"{names} (with --imports torch is asked whether it can use it)")

@@ -15,7 +15,6 @@ from pathlib import Path
 from stainda.cohort import Cohort, Roles
 from stainda.config import StudyConfig
 from stainda.errors import ConfigError
-from stainda.registration import registration_standing
 from stainda.study.folder import STAGES, RunFolder
 
 IMPORT_SECONDS = 20.0  # until VALIS has started, once a call
@@ -82,6 +81,8 @@ def _registration(config: StudyConfig, cohort: Cohort, folder: RunFolder, worker
     """Seconds of what is still to be registered."""
     blocks = cohort.blocks()
     try:
+        from stainda.registration import registration_standing
+
         found = registration_standing(cohort, config.registration, folder.root)
     except ConfigError:
         if config.phantom is None:

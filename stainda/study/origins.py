@@ -31,7 +31,7 @@ def check_origins(sections: Iterable[Section]) -> tuple[list[tuple[int | None, s
 
 
 def _look(section: Section, faults: list[tuple[int | None, str, str]], notes: list[str]) -> None:
-    from stainda.annotations import bounds_of, check_landmarks, load_shapes
+    from stainda.annotations import bounds_of, check_landmarks, load_records
     from stainda.slides import open_slide
 
     with open_slide(section.path, mpp=section.mpp) as slide:
@@ -39,7 +39,7 @@ def _look(section: Section, faults: list[tuple[int | None, str, str]], notes: li
             return
         for path in section.annotation_files:
             try:
-                told = load_shapes(path, slide=slide, origin=section.annotation_origin)[1]
+                told = load_records(path, slide=slide, origin=section.annotation_origin)[1]
             except AnnotationError as error:
                 faults.append(_fault(section, error))
                 continue

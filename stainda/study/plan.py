@@ -10,7 +10,6 @@ from pathlib import Path
 from stainda.cohort import Rotation
 from stainda.config import ModelConfig, StudyConfig, available, load_piece
 from stainda.config.load import validated
-from stainda.registration import registration_standing
 from stainda.study.answerable import refuse_unanswerable
 from stainda.study.budget import Budget, budgets
 from stainda.study.checks import plan_rotations
@@ -81,6 +80,8 @@ def plan_study(config: StudyConfig, out: str | Path | None = None, *, timed: boo
     stages = expected_stages(config, found, costs, folder, seconds)
     registration = ""
     if config.phantom is None or StudyRun(config, folder).manifest().is_file():
+        from stainda.registration import registration_standing
+
         registration = registration_standing(found[0].cohort, config.registration, folder.root).sentence
     return Plan(found, costs, slides, seconds, stages, registration, tuple(notes))
 

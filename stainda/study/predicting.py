@@ -114,7 +114,7 @@ def predict_slides(
     Raises:
         StaindaError: there is no such job or no slide, or ``out`` cannot be written to.
     """
-    from stainda.prediction import Wanted, load_predictor
+    from stainda.prediction import Wanted
 
     out, wanted = Path(out), wanted or Wanted()
     choice = choose_job(run, strategy=strategy, job=job, seed=seed, checkpoint=checkpoint)
@@ -123,6 +123,8 @@ def predict_slides(
     before = _read_rows(out / "slides.csv")
     taken = {row["path"]: row["slide"] for row in before.values() if row.get("path") and row.get("slide")}
     found = find_slides(slides, data=data, mpp=mpp, domain={"stain": stain or "", "centre": centre or ""}, taken=taken)
+    from stainda.prediction import load_predictor  # torch, after all that can be refused without it
+
     predictor = load_predictor(choice.folder, checkpoint=choice.checkpoint)
     notes = _notes(predictor)
     if on_choice is not None:

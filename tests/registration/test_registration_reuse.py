@@ -16,7 +16,7 @@ from stainda.config.load import validated
 from stainda.errors import ConfigError
 from stainda.registration import load_block, register_cohort
 from stainda.registration import register as registering
-from stainda.registration.register import registration_standing
+from stainda.registration.jobs import block_inputs, registration_standing
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def test_a_folder_without_registration_is_refused(other, tmp_path) -> None:
 
 def test_a_study_names_the_run_as_from() -> None:
     assert validated(RegistrationConfig, {"from": "runs/a"}, "study").from_run == Path("runs/a")
-    known = registering.block_inputs((), SAME)["config"]
+    known = block_inputs((), SAME)["config"]
     assert "from_run" not in known, "where it is taken from is no part of what it is"
 
 

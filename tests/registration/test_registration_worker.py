@@ -15,8 +15,7 @@ from PIL import Image
 from stainda.cohort import Section
 from stainda.config import RegistrationConfig
 from stainda.registration import register
-from stainda.registration.blocks import BlockJob
-from stainda.registration.register import block_settings
+from stainda.registration.jobs import BlockJob, block_settings
 
 SERVER = """
     import os, signal, sys, time

@@ -11,7 +11,7 @@ from shapely.geometry.base import BaseGeometry
 
 from stainda.annotations.formats.frame import Problems, SlideFrame, number, polygon, simple_parts, telling
 from stainda.annotations.guarded import read_xml
-from stainda.annotations.shapes import make_shapes
+from stainda.annotations.records import ShapeRecords, make_records
 from stainda.errors import AnnotationError
 from stainda.files import whole_file
 
@@ -23,7 +23,7 @@ def looks_like(path: Path, head: str) -> bool:
     return "<ASAP_Annotations" in head
 
 
-def read(path: Path, slide: SlideFrame | None = None, problems: Problems = None) -> gpd.GeoDataFrame:
+def read(path: Path, slide: SlideFrame | None = None, problems: Problems = None) -> ShapeRecords:
     """The group is the class (``None``: unclassified), the name the name."""
     geometries, classes, names = [], [], []
     for element in read_xml(path).iter("Annotation"):
@@ -33,7 +33,7 @@ def read(path: Path, slide: SlideFrame | None = None, problems: Problems = None)
             geometries.append(_geometry(element, name, path))
             classes.append(cls)
             names.append(name)
-    return make_shapes(geometries, classes, name=names)
+    return make_records(geometries, classes, name=names)
 
 
 def _geometry(element: Any, name: str, path: Path) -> BaseGeometry:

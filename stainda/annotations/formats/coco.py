@@ -14,7 +14,7 @@ from shapely.geometry.base import BaseGeometry
 from stainda.annotations.formats.frame import Problems, SlideFrame, number, polygon, telling
 from stainda.annotations.formats.run_length import decode
 from stainda.annotations.guarded import read_json
-from stainda.annotations.shapes import make_shapes
+from stainda.annotations.records import ShapeRecords, make_records
 from stainda.errors import AnnotationError
 from stainda.files import write_json
 from stainda.names import stem
@@ -31,7 +31,7 @@ def looks_like(path: Path, head: str) -> bool:
     return '"annotations"' in head and ('"categories"' in head or '"images"' in head or '"segmentation"' in head)
 
 
-def read(path: Path, slide: SlideFrame | None = None, problems: Problems = None) -> gpd.GeoDataFrame:
+def read(path: Path, slide: SlideFrame | None = None, problems: Problems = None) -> ShapeRecords:
     """The category is the class. Of several pictures, the one named like the slide is read."""
     document = read_json(path)
     if not isinstance(document, Mapping) or not isinstance(document.get("annotations"), list):
@@ -52,7 +52,7 @@ def read(path: Path, slide: SlideFrame | None = None, problems: Problems = None)
             classes.append(cls)
             ids.append(identity)
             scores.append(float(score) if isinstance(score, int | float) else math.nan)
-    return make_shapes(geometries, classes, id=ids, score=scores)
+    return make_records(geometries, classes, id=ids, score=scores)
 
 
 def _mappings(value: Any) -> list[Mapping[str, Any]]:

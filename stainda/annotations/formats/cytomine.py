@@ -13,7 +13,7 @@ from shapely.geometry.base import BaseGeometry
 
 from stainda.annotations.formats.frame import Problems, SlideFrame, require_size, telling
 from stainda.annotations.guarded import check_file, read_csv, read_json
-from stainda.annotations.shapes import make_shapes
+from stainda.annotations.records import ShapeRecords, make_records
 from stainda.annotations.unpacking import only_member
 from stainda.errors import AnnotationError
 from stainda.files import write_csv, write_json
@@ -33,7 +33,7 @@ def looks_like(path: Path, head: str) -> bool:
     return '"location"' in head and any(word in head for word in ("POLYGON", "POINT", "LINESTRING"))
 
 
-def read(path: Path, slide: SlideFrame | None = None, problems: Problems = None) -> gpd.GeoDataFrame:
+def read(path: Path, slide: SlideFrame | None = None, problems: Problems = None) -> ShapeRecords:
     _, height = require_size(slide, path, _WHY)
     check_file(path)
     rows = _csv_rows(path) if only_member(path).suffix == ".csv" else _json_rows(path)
@@ -43,7 +43,7 @@ def read(path: Path, slide: SlideFrame | None = None, problems: Problems = None)
             geometries.append(_flipped(_wkt(text, path, identity), height))
             classes.append(cls)
             ids.append(identity)
-    return make_shapes(geometries, classes, id=ids)
+    return make_records(geometries, classes, id=ids)
 
 
 def _json_rows(path: Path) -> list[tuple[str, str, Any]]:

@@ -20,7 +20,7 @@ from shapely.geometry.base import BaseGeometry
 
 from stainda.annotations.formats.frame import Problems, SlideFrame, ellipse, polygon, telling
 from stainda.annotations.guarded import MAX_BYTES, check_file, read_bytes
-from stainda.annotations.shapes import make_shapes
+from stainda.annotations.records import ShapeRecords, make_records
 from stainda.errors import AnnotationError, MissingDependencyError
 from stainda.files import whole_file
 from stainda.names import stem
@@ -46,7 +46,7 @@ def _roifile() -> Any:
     return roifile
 
 
-def read(path: Path, slide: SlideFrame | None = None, problems: Problems = None) -> gpd.GeoDataFrame:
+def read(path: Path, slide: SlideFrame | None = None, problems: Problems = None) -> ShapeRecords:
     """The property ``class`` (else the group) is the class; names that only tell a position are left out."""
     roifile = _roifile()
     geometries, classes, names = [], [], []
@@ -57,7 +57,7 @@ def read(path: Path, slide: SlideFrame | None = None, problems: Problems = None)
             classes.append(_class(region))
             name = region.name or entry
             names.append("" if _MADE_UP_NAME.fullmatch(name) else name)
-    return make_shapes(geometries, classes, name=names)
+    return make_records(geometries, classes, name=names)
 
 
 def _region_of(data: bytes, roifile: Any, path: Path, entry: str) -> tuple[Any, BaseGeometry]:

@@ -11,7 +11,7 @@ from shapely.geometry.base import BaseGeometry
 
 from stainda.annotations.formats.frame import Problems, SlideFrame, number, polygon, telling
 from stainda.annotations.guarded import read_json
-from stainda.annotations.shapes import make_shapes
+from stainda.annotations.records import ShapeRecords, make_records
 from stainda.errors import AnnotationError
 from stainda.files import write_json
 
@@ -23,7 +23,7 @@ def looks_like(path: Path, head: str) -> bool:
     return '"shapes"' in head and ('"shape_type"' in head or '"points"' in head or '"imagePath"' in head)
 
 
-def read(path: Path, slide: SlideFrame | None = None, problems: Problems = None) -> gpd.GeoDataFrame:
+def read(path: Path, slide: SlideFrame | None = None, problems: Problems = None) -> ShapeRecords:
     document = read_json(path)
     entries = document.get("shapes") if isinstance(document, Mapping) else None
     if not isinstance(entries, list):
@@ -50,7 +50,7 @@ def read(path: Path, slide: SlideFrame | None = None, problems: Problems = None)
             else shapely.union_all(parts)
         )
     values = list(objects.values())
-    return make_shapes(geometries, [label for label, _, _ in values], name=[name for _, name, _ in values])
+    return make_records(geometries, [label for label, _, _ in values], name=[name for _, name, _ in values])
 
 
 def _geometry(entry: Mapping[str, Any], index: int, path: Path) -> BaseGeometry:

@@ -16,6 +16,7 @@ from stainda.annotations.formats.frame import Problems, SlideFrame, require_size
 from stainda.annotations.guarded import check_file
 from stainda.annotations.labels import instances, outlines
 from stainda.annotations.raster import rasterise
+from stainda.annotations.records import ShapeRecords, records_of
 from stainda.annotations.shapes import join_shapes
 from stainda.errors import AnnotationError
 from stainda.files import whole_file
@@ -34,7 +35,7 @@ def looks_like(path: Path, head: str) -> bool:
     return format_ending(path) in (".png", ".tif", ".tiff")
 
 
-def read(path: Path, slide: SlideFrame | None = None, problems: Problems = None) -> gpd.GeoDataFrame:
+def read(path: Path, slide: SlideFrame | None = None, problems: Problems = None) -> ShapeRecords:
     from PIL import Image
 
     check_file(path, remedy=_SMALLER)
@@ -70,7 +71,7 @@ def read(path: Path, slide: SlideFrame | None = None, problems: Problems = None)
     for value in values:
         named = names[value - 1] if value <= len(names) else "" if values == [value] else f"class_{value}"
         tables.append(outlines(instances(mask == value), downsample=scale, cls=named))
-    return join_shapes(tables)
+    return records_of(join_shapes(tables))
 
 
 def is_of_scanned_part(path: Path, slide: SlideFrame | None, bounds: tuple[int, int, int, int] | None) -> bool:

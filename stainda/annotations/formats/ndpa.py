@@ -30,7 +30,7 @@ from stainda.annotations.formats.frame import (
     telling,
 )
 from stainda.annotations.guarded import read_xml
-from stainda.annotations.shapes import make_shapes
+from stainda.annotations.records import ShapeRecords, make_records
 from stainda.errors import AnnotationError
 from stainda.files import whole_file
 from stainda.names import format_ending
@@ -87,7 +87,7 @@ def looks_like(path: Path, head: str) -> bool:
     return format_ending(path) == ".ndpa" or "<ndpviewstate" in head
 
 
-def read(path: Path, slide: SlideFrame | None = None, problems: Problems = None) -> gpd.GeoDataFrame:
+def read(path: Path, slide: SlideFrame | None = None, problems: Problems = None) -> ShapeRecords:
     """The title is the class, the details the name."""
     root = read_xml(path)
     glass = _glass(slide, path)
@@ -102,7 +102,7 @@ def read(path: Path, slide: SlideFrame | None = None, problems: Problems = None)
                 geometries.append(_geometry(element, glass, path, f"view {index}"))
                 classes.append(cls)
                 names.append(name)
-    return make_shapes(geometries, classes, name=names)
+    return make_records(geometries, classes, name=names)
 
 
 def _geometry(element: Any, glass: _Glass, path: Path, what: str) -> BaseGeometry:

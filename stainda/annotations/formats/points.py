@@ -10,7 +10,7 @@ import shapely
 
 from stainda.annotations.formats.frame import Problems, SlideFrame, number, telling
 from stainda.annotations.guarded import read_csv
-from stainda.annotations.shapes import make_shapes
+from stainda.annotations.records import ShapeRecords, make_records
 from stainda.errors import AnnotationError
 from stainda.files import write_csv
 
@@ -25,7 +25,7 @@ def looks_like(path: Path, head: str) -> bool:
     return "x" in first and "y" in first
 
 
-def read(path: Path, slide: SlideFrame | None = None, problems: Problems = None) -> gpd.GeoDataFrame:
+def read(path: Path, slide: SlideFrame | None = None, problems: Problems = None) -> ShapeRecords:
     header, *cells = read_csv(path)
     names = [name.strip().lower() for name in header]
     if not {"x", "y"} <= set(names):
@@ -42,7 +42,7 @@ def read(path: Path, slide: SlideFrame | None = None, problems: Problems = None)
 
     extra = {"id": column("id")} if all(column("id")) and rows else {}
     score = [number(value, path, "a score") if value else np.nan for value in column("score")]
-    return make_shapes(points, column("class"), name=column("name"), score=score, **extra)
+    return make_records(points, column("class"), name=column("name"), score=score, **extra)
 
 
 def write(shapes: gpd.GeoDataFrame, path: Path, slide: SlideFrame | None = None) -> None:

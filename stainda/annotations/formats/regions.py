@@ -16,7 +16,7 @@ from shapely.geometry.base import BaseGeometry
 
 from stainda.annotations.formats.frame import Problems, SlideFrame, ellipse, number, polygon, simple_parts, telling
 from stainda.annotations.guarded import read_xml
-from stainda.annotations.shapes import make_shapes
+from stainda.annotations.records import ShapeRecords, make_records
 from stainda.errors import AnnotationError
 from stainda.files import whole_file
 from stainda.names import format_ending
@@ -48,9 +48,7 @@ def halo_looks_like(path: Path, head: str) -> bool:
     return format_ending(path) == ".annotations" or ("<Annotations" in head and "<V " in head)
 
 
-def _read(
-    path: Path, slide: SlideFrame | None = None, problems: Problems = None, *, dialect: _Dialect
-) -> gpd.GeoDataFrame:
+def _read(path: Path, slide: SlideFrame | None = None, problems: Problems = None, *, dialect: _Dialect) -> ShapeRecords:
     """The layer's name is the class; a region's text its name."""
     geometries: list[BaseGeometry] = []
     classes: list[str] = []
@@ -73,7 +71,7 @@ def _read(
             geometries.append(geometry)
             classes.append(cls)
             names.append(name)
-    return make_shapes(geometries, classes, name=names)
+    return make_records(geometries, classes, name=names)
 
 
 def _with_hole(polygon_: BaseGeometry, hole: BaseGeometry) -> BaseGeometry:

@@ -33,13 +33,15 @@ from stainda.annotations.frames import (
     as_origin,
     bounds_of,
     check_frame,
+    corner,
     from_level0,
-    to_level0,
+    moved_records,
 )
-from stainda.annotations.geojson import read_marked, write_geojson
+from stainda.annotations.geojson import read_records as read_qupath
+from stainda.annotations.geojson import write_geojson
 from stainda.annotations.guarded import check_file
 from stainda.annotations.json_stream import MAX_STREAMED
-from stainda.annotations.shapes import empty_shapes
+from stainda.annotations.records import ShapeRecords, as_objects
 from stainda.annotations.unpacking import ends, members, only_member
 from stainda.errors import AnnotationError, did_you_mean
 from stainda.names import ending, format_ending
@@ -65,7 +67,7 @@ class Format:
         holds: what survives, out of the words of ``_EVERYTHING``
             (``polygons``: areas that are no boxes; ``parts``: several polygons or lines as one object; ``pointsets``:
             several points as one; ``exact``: coordinates that are not whole pixels).
-        read: from (path, slide or None, problems or None) to shapes.
+        read: from (path, slide or None, problems or None) to records.
         write: from (shapes, path, slide or None); shapes hold nothing the format does not.
         looks_like: whether a file is of this format, from its path and the first and last kilobytes of its text.
         frame: where its coordinates begin, unless the file or a person says otherwise; ``None``: at a place of its own
@@ -77,7 +79,7 @@ class Format:
     title: str
     suffixes: tuple[str, ...]
     holds: frozenset[str]
-    read: Callable[[Path, SlideFrame | None, Problems], gpd.GeoDataFrame]
+    read: Callable[[Path, SlideFrame | None, Problems], ShapeRecords]
     write: Callable[[gpd.GeoDataFrame, Path, SlideFrame | None], Any]
     looks_like: Callable[[Path, str], bool]
     frame: Frame | None = "level0"
@@ -101,16 +103,6 @@ def _format(
     )
 
 
-_MARKED = "frame"  # in a table's attrs: the frame the file says it is of; the table is in level-0 pixels already
-
-
-def _read_qupath(path: Path, slide: SlideFrame | None, problems: Problems) -> gpd.GeoDataFrame:
-    shapes, marked = read_marked(path, problems)
-    if marked is not None:
-        shapes.attrs[_MARKED] = marked.frame
-    return shapes
-
-
 FORMATS: dict[str, Format] = {
     one.name: one
     for one in (
@@ -119,7 +111,7 @@ FORMATS: dict[str, Format] = {
             "QuPath GeoJSON",
             (".geojson", ".json"),
             _EVERYTHING,
-            _read_qupath,
+            lambda path, slide, problems: read_qupath(path, problems)[0],
             lambda shapes, path, slide: write_geojson(shapes, path),
             lambda path, head: format_ending(path) == ".geojson" or ('"type"' in head and '"coordinates"' in head),
             "bounds",
@@ -193,6 +185,18 @@ def read_annotations(
         AnnotationError: broken, hostile or of unknown format; the slide is needed; or the shapes lie on glass, and on
             tissue where the coordinates are read from the other origin.
     """
+    return read_records(path, format, slide, classes, problems, origin).table()
+
+
+def read_records(
+    path: str | Path,
+    format: str | None = None,
+    slide: SlideFrame | None = None,
+    classes: Mapping[str, str] | None = None,
+    problems: Problems = None,
+    origin: Origin = "auto",
+) -> ShapeRecords:
+    """As :func:`read_annotations`, as plain arrays."""
     path = Path(path)
     found = sniff_format(path) if format is None else _named(format)
     told = len(problems or ())
@@ -205,31 +209,30 @@ def read_annotations(
             remedy="Export the annotations again",
         )
     if classes:
-        shapes["class"] = shapes["class"].map(lambda name: classes.get(name, name))
+        shapes = shapes.replaced(classes=as_objects([classes.get(name, name) for name in shapes.classes]))
     return shapes
 
 
 def _read_from_origin(
     found: Format, path: Path, slide: SlideFrame | None, problems: Problems, origin: Origin
-) -> gpd.GeoDataFrame:
+) -> ShapeRecords:
     """Shapes in level-0 pixels, checked against the tissue where the slide's scanned part begins elsewhere."""
     if origin == "bounds" and slide is None and found.frame is not None:
         return _without_slide(found, path, problems)
     frame = _frame(found, path, slide, origin)
     if frame is None or bounds_of(slide) is None:
-        shapes = found.read(path, slide, problems)
-        shapes.attrs.pop(_MARKED, None)
-        return shapes
-    shapes, marked = _read_in(found, path, slide, problems, frame)
+        return found.read(path, slide, problems)
+    shapes = _read_in(found, path, slide, problems, frame)
+    marked = shapes.frame
     frame = marked or frame
 
-    def in_other_frame() -> gpd.GeoDataFrame:
+    def in_other_frame() -> np.ndarray:
         with contextlib.suppress(AnnotationError):  # it cannot be of that frame: a mask of other proportions, say
-            return _read_in(found, path, slide, [], "level0" if frame == "bounds" else "bounds")[0]
-        return empty_shapes()
+            return _read_in(found, path, slide, [], "level0" if frame == "bounds" else "bounds").geometries
+        return as_objects([])
 
     try:
-        doubt = check_frame(shapes, frame, slide, path, in_other_frame if found.sized else None)
+        doubt = check_frame(shapes.geometries, frame, slide, path, in_other_frame if found.sized else None)
     except AnnotationError as error:
         if not marked:
             raise
@@ -243,19 +246,16 @@ def _read_from_origin(
     return shapes
 
 
-def _read_in(
-    found: Format, path: Path, slide: SlideFrame | None, problems: Problems, frame: Frame
-) -> tuple[gpd.GeoDataFrame, Frame | None]:
-    """Shapes read in a frame, in level-0 pixels; and the frame the file itself told, which then holds."""
+def _read_in(found: Format, path: Path, slide: SlideFrame | None, problems: Problems, frame: Frame) -> ShapeRecords:
+    """Shapes read in a frame, in level-0 pixels; a frame that the file itself tells goes before it."""
     shapes = found.read(path, ScannedPart(slide) if frame == "bounds" else slide, problems)
-    marked = shapes.attrs.pop(_MARKED, None)
-    return (shapes if marked else to_level0(shapes, frame, bounds_of(slide))), marked
+    return shapes if shapes.frame else moved_records(shapes, *corner(frame, bounds_of(slide)))
 
 
-def _without_slide(found: Format, path: Path, problems: Problems) -> gpd.GeoDataFrame:
+def _without_slide(found: Format, path: Path, problems: Problems) -> ShapeRecords:
     """Shapes of a file that is said to count from the scanned part, where only the file itself can tell its place."""
     shapes = found.read(path, None, problems)
-    if shapes.attrs.pop(_MARKED, None):
+    if shapes.frame:
         return shapes
     raise AnnotationError(
         "its coordinates count from the scanned part of the slide, and without the slide nobody knows where that is",

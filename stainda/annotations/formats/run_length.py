@@ -17,6 +17,7 @@ from stainda.annotations.formats.frame import Problems, SlideFrame, require_size
 from stainda.annotations.guarded import read_csv
 from stainda.annotations.labels import outlines
 from stainda.annotations.raster import rasterise
+from stainda.annotations.records import ShapeRecords, make_records
 from stainda.annotations.shapes import make_shapes
 from stainda.errors import AnnotationError
 from stainda.files import write_csv
@@ -36,7 +37,7 @@ def looks_like(path: Path, head: str) -> bool:
     return any(word in first for word in ("encoding", "rle", "predicted", "encodedpixels"))
 
 
-def read(path: Path, slide: SlideFrame | None = None, problems: Problems = None) -> gpd.GeoDataFrame:
+def read(path: Path, slide: SlideFrame | None = None, problems: Problems = None) -> ShapeRecords:
     """Separate objects of the row whose id is in the slide's file name, or of the only row."""
     width, height = require_size(slide, path, _WHY)
     header, *rows = read_csv(path)
@@ -47,7 +48,7 @@ def read(path: Path, slide: SlideFrame | None = None, problems: Problems = None)
         rows = [row for row in rows if row[0] == name or (row[0] and row[0] in name)]
     if len(rows) != 1:
         raise AnnotationError(f"{len(rows)} rows are of this slide", file=path, remedy="Keep the row of this slide")
-    return make_shapes(decode(rows[0][1] if len(rows[0]) > 1 else "", width, height, path), "")
+    return make_records(decode(rows[0][1] if len(rows[0]) > 1 else "", width, height, path), "")
 
 
 def decode(text: str, width: int, height: int, path: Path) -> list[BaseGeometry]:

@@ -16,7 +16,7 @@ from shapely.geometry.base import BaseGeometry
 
 from stainda.annotations.formats.frame import Problems, SlideFrame, number, polygon, require_size, simple_parts, telling
 from stainda.annotations.guarded import read_json
-from stainda.annotations.shapes import make_shapes
+from stainda.annotations.records import ShapeRecords, make_records
 from stainda.errors import AnnotationError
 from stainda.files import write_json
 
@@ -30,7 +30,7 @@ def looks_like(path: Path, head: str) -> bool:
     return '"content"' in head and '"type"' in head and '"x"' in head
 
 
-def read(path: Path, slide: SlideFrame | None = None, problems: Problems = None) -> gpd.GeoDataFrame:
+def read(path: Path, slide: SlideFrame | None = None, problems: Problems = None) -> ShapeRecords:
     """The name is the class: Sectra has no other."""
     width, _ = require_size(slide, path, _WHY)
     document = read_json(path)
@@ -48,7 +48,7 @@ def read(path: Path, slide: SlideFrame | None = None, problems: Problems = None)
             geometries.append(_geometry(content, entry.get("type"), width, what, path))
             classes.append(cls)
             ids.append(identity)
-    return make_shapes(geometries, classes, id=ids)
+    return make_records(geometries, classes, id=ids)
 
 
 def _geometry(content: list[Mapping[str, Any]], kind: Any, width: int, what: str, path: Path) -> BaseGeometry:

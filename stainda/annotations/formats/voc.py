@@ -10,7 +10,7 @@ import shapely
 
 from stainda.annotations.formats.frame import Problems, SlideFrame, number, telling
 from stainda.annotations.guarded import read_xml
-from stainda.annotations.shapes import make_shapes
+from stainda.annotations.records import ShapeRecords, make_records
 from stainda.errors import AnnotationError
 from stainda.files import whole_file
 
@@ -24,7 +24,7 @@ def looks_like(path: Path, head: str) -> bool:
     return "<annotation>" in head and ("<object>" in head or "<folder>" in head or "<filename>" in head)
 
 
-def read(path: Path, slide: SlideFrame | None = None, problems: Problems = None) -> gpd.GeoDataFrame:
+def read(path: Path, slide: SlideFrame | None = None, problems: Problems = None) -> ShapeRecords:
     boxes, classes = [], []
     for index, element in enumerate(read_xml(path).iter("object"), start=1):
         cls = element.findtext("name", "")
@@ -35,7 +35,7 @@ def read(path: Path, slide: SlideFrame | None = None, problems: Problems = None)
             corners = [number(box.findtext(name), path, f"{name} of object {index}") for name in _CORNERS]
             boxes.append(shapely.box(*corners))
             classes.append(cls)
-    return make_shapes(boxes, classes)
+    return make_records(boxes, classes)
 
 
 def write(shapes: gpd.GeoDataFrame, path: Path, slide: SlideFrame | None = None) -> None:
