@@ -177,7 +177,7 @@ def set_apart(view: View, names: Iterable[str]) -> str:
 
 
 def not_drawn(all_of_them: Iterable[str], shown: Iterable[str], noun: str = "strategy") -> str:
-    """What a caption says of strategies (or of what ``noun`` names) that the figure leaves out; nothing if it shows all."""
+    """What a caption says of strategies, or of what ``noun`` names, that the figure leaves out; nothing if none."""
     rest = len(set(all_of_them) - set(shown))
     return f" Not drawn, in the CSV alone: {count(rest, noun)}." if rest else ""
 
