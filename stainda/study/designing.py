@@ -60,7 +60,8 @@ def design(cohort: Cohort, wanted: Sequence[str] = ()) -> Design:
     if narrow := [one for sources in choices if (one := _narrowed(cohort, sources)) is not None]:
         return max(narrow, key=lambda one: len(one.targets))
     roles = resolve_roles(cohort, ProtocolConfig(sources=choices[0]), patients=False)
-    return Design(cohort, choices[0], roles.targets, lacking=_lacking(cohort, roles))
+    other = "; or other sources" if wanted else ""
+    return Design(cohort, choices[0], roles.targets, lacking=_lacking(cohort, roles) + other)
 
 
 def _lacking(cohort: Cohort, roles: Roles) -> str:

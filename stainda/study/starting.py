@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import statistics
 from collections import Counter
@@ -9,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from stainda.cohort import (
     Cohort,
@@ -19,11 +22,11 @@ from stainda.cohort import (
     resolve_roles,
     write_manifest,
 )
-from stainda.config import available, load_study
+from stainda.config import TaskConfig, available, load_study
 from stainda.config.load import build_study, load_piece, parse_yaml
 from stainda.errors import ConfigError, ManifestError, StaindaError, did_you_mean
 from stainda.files import write_csv, write_text
-from stainda.study.answerable import Drawn, Finding, check_study, examine, look
+from stainda.study.answerable import Drawn, Finding, check_study, examine, look, sizes_in_um
 from stainda.study.designing import design
 from stainda.study.listing import FIRST
 
@@ -35,6 +38,9 @@ _STAINS = (
 _NICE = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 _UNTESTED = "not tested, since no patient is left for it beside those of training and validation"
 _THEN = "Then add the slides to the manifest, and write train, val and test into its column split"
+_SMALLER = 10
+"""The median object drawn has this many times the area of the smallest that is reported: 2000 µm² of a glomerulus."""
+_AREA_PX = 2000.0
 _ACROSS = 40
 """Pixels that the median object is wide at the scale that is proposed."""
 
@@ -257,7 +263,8 @@ def _task_of(start: Start) -> tuple[str, tuple[str, ...]]:
     """
     tasks = available("tasks")
     if start.task in tasks:
-        return start.task, tuple(map(str, load_piece("tasks", start.task).get("classes", ("glomerulus",))))
+        piece = load_piece("tasks", start.task)
+        return _in_pixels(start, piece), tuple(map(str, piece.get("classes", ("glomerulus",))))
     drawn = {name for one in start.drawn.values() for name in one.counts}
     if start.task not in drawn:
         raise ConfigError(
@@ -265,6 +272,22 @@ def _task_of(start: Start) -> tuple[str, tuple[str, ...]]:
             remedy=did_you_mean(start.task, [*tasks, *drawn]),
         )
     return f"{{name: {study_name(start.task)}, classes: [{_quoted(start.task)}]}}", (start.task,)
+
+
+def _in_pixels(start: Start, piece: Mapping[str, Any]) -> str:
+    """The name of a task; written out with sizes in pixels where slides do not tell their pixel size."""
+    task = TaskConfig.model_validate(piece)
+    if not start.unknown_mpp or not sizes_in_um(task):
+        return start.task
+    areas = [area for one in start.drawn.values() for some in one.areas.values() for area in some if area > 0]
+    area = statistics.median(areas) if areas else _AREA_PX
+    if task.objects == "peaks":
+        sizes: dict[str, Any] = {"object_um": None, "object_px": round(2 * (area / math.pi) ** 0.5)}
+    else:
+        sizes = {"min_object_um2": None, "min_object_px": round(area / _SMALLER)}
+    written = {name: value for name, value in {**piece, **sizes}.items() if name != "description"}
+    flow = yaml.safe_dump(written, default_flow_style=True, sort_keys=False, width=10_000).strip()
+    return f"{flow}  # EDIT: sizes in pixels, since some slides do not tell their pixel size"
 
 
 def _write_classes(start: Start, classes: Sequence[str], path: Path) -> None:

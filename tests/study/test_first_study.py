@@ -13,7 +13,7 @@ from stainda.cli import init
 from stainda.cli.app import app
 from stainda.config import load_study
 from stainda.errors import ConfigError, ManifestError
-from stainda.study.answerable import check_study, refuse_unanswerable
+from stainda.study.answerable import check_study, refuse_unanswerable, sizes_in_um
 from stainda.study.checks import plan_rotations
 from stainda.study.starting import propose, scan, write_start
 
@@ -194,6 +194,25 @@ def test_an_unlikely_pixel_size_names_the_column(study):
 def test_an_unknown_pixel_size_stops_a_physical_scale(study):
     said = _said(study, "stops", "patches.downsample=null", "patches.mpp=4.0")
     assert "pixel size of 12 slides is not known" in said and "column mpp" in said
+
+
+@pytest.mark.parametrize("task", ["glomeruli_segmentation", "glomeruli_detection", "nuclei_detection"])
+def test_sizes_of_a_task_in_micrometres_stop_slides_without_a_pixel_size_and_init_writes_pixels(
+    laboratories, tmp_path, task
+):
+    written = write_start(propose(laboratories[4], task=task), tmp_path, "lab")
+    config = load_study(written.study)
+    stops = [str(one) for one in written.findings if one.kind == "stops"]
+    assert sizes_in_um(config.task) is None and not any("pixel size" in one for one in stops)
+    if task == "nuclei_detection":
+        assert config.task.object_px == pytest.approx(50, abs=1)  # the discs that were drawn
+    else:
+        assert config.task.min_object_px == pytest.approx(3.14 * 25**2 / 10, rel=0.03)
+    text = written.study.read_text()
+    start, end = text.index("task: "), text.index("\nmodel:")
+    written.study.write_text(f"{text[:start]}task: {task}{text[end:]}")
+    said = "\n".join(str(one) for one in check_study(load_study(written.study)) if one.kind == "stops")
+    assert "pixel size of 8 slides is not known" in said and "column mpp" in said and "_px in place of task." in said
 
 
 def test_sections_alone_in_their_blocks_are_said(study):
