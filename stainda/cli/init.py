@@ -40,7 +40,7 @@ def init(
     Examples:
 
     - `stainda init slides/`
-    - `stainda init slides/ --source 'PAS@*' --task glomeruli_segmentation --out studies/mine --yes`
+    - `stainda init slides/ --source 'PAS@*' --task glomeruli_segmentation --out studies/pas --yes`
     """
     from stainda.study.starting import propose, start_files, study_name, write_start
 
@@ -52,7 +52,12 @@ def init(
     if yes or not _on_a_terminal():
         _show(start)
     else:
-        start = _ask_about(start, lambda *answers: propose(folder, *answers, fixed), _domains(source), task)
+        start = _ask_about(
+            start,
+            lambda pattern, sources, task: propose(folder, pattern, sources, task, fixed),
+            _domains(source),
+            task,
+        )
     _tell(write_start(start, out, title))
 
 

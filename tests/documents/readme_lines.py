@@ -49,7 +49,7 @@ def check_what_came(place: Path, said: dict[str, str]) -> None:
     first, *rest = said
     assert first.startswith("init ") and rest[-1].startswith("predict ")
     assert "this study can run" in said["manifest check studies/mine/mine.yaml"]
-    assert "report" in said["status runs/mine"] and "all stages are done" in said["status runs/mine"]
+    assert said["status runs/mine"].startswith("mine: complete") and "waiting" not in said["status runs/mine"]
     assert (place / "predictions" / "new_slide.geojson").is_file()
     carried = list((place / "runs" / "mine" / "annotations" / "propagated").glob("*.geojson"))
     assert carried, "nothing was propagated"

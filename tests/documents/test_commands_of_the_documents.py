@@ -137,7 +137,18 @@ def desk(made_desk, tmp_path, monkeypatch):
 RUN_PAGES = [*PAGES[1:], *dict.fromkeys(one.page for one in help_examples(app))]
 
 
-@pytest.mark.parametrize("page", [page for page in RUN_PAGES if any(not _reason(o) for o in EVERY if o.page == page)])
+SLOW = ("docs/report.md", "stainda report --help", "stainda plot --help", "stainda compare --help")
+"""Pages that draw whole reports; together a third of the time of this file."""
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, marks=[pytest.mark.slow] if page in SLOW else [])
+        for page in RUN_PAGES
+        if any(not _reason(one) for one in EVERY if one.page == page)
+    ],
+)
 def test_the_commands_of_a_page_run_in_their_order(page, desk):
     for one in (one for one in EVERY if one.page == page and not _reason(one)):
         done = CliRunner().invoke(app, list(one.words[1:]), catch_exceptions=False)
