@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -39,28 +40,64 @@ def init(
     Examples:
 
     - `stainda init slides/`
-    - `stainda init slides/ --source 'PAS@*' --task glomeruli_segmentation --out studies/mine --yes`
+    - `stainda init slides/ --source 'PAS@*' --task glomeruli_segmentation --out studies/pas --yes`
     """
-    from stainda.study.starting import propose, study_name, write_start
+    from stainda.study.starting import propose, start_files, study_name, write_start
 
     fixed = {} if centre is None else {"centre": centre}
-    sources = tuple(word.strip() for word in source.split(",") if word.strip())
-    start = propose(folder, pattern, sources, task, fixed)
-    asking = not yes and sys.stdin.isatty() and sys.stdout.isatty()
-    if asking:
-        asked = typer.prompt("Pattern of the names", default=start.pattern)
-        if asked != start.pattern:
-            pattern, start = asked, propose(folder, asked, sources, task, fixed)
-    _show(start)
-    if asking:
-        taught = typer.prompt("Domains that teach", default=", ".join(start.sources))
-        found = typer.prompt("Task", default=start.task)
-        if (taught, found) != (", ".join(start.sources), start.task):
-            words = tuple(word.strip() for word in taught.split(",") if word.strip())
-            start = propose(folder, pattern, words, found, fixed)
-            _show(start)
     title = name or study_name(folder)
-    _tell(write_start(start, out or Path("studies") / title, title))
+    out = out or Path("studies") / title
+    start_files(out, title)  # refused before any question
+    start = propose(folder, pattern, _domains(source), task, fixed)
+    if yes or not _on_a_terminal():
+        _show(start)
+    else:
+        start = _ask_about(
+            start,
+            lambda pattern, sources, task: propose(folder, pattern, sources, task, fixed),
+            _domains(source),
+            task,
+        )
+    _tell(write_start(start, out, title))
+
+
+def _on_a_terminal() -> bool:
+    return sys.stdin.isatty() and sys.stdout.isatty()
+
+
+Proposing = Callable[[str | None, Sequence[str], str | None], "Start"]
+"""Makes a proposal of a pattern, sources and a task."""
+
+
+def _ask_about(start: Start, propose: Proposing, sources: Sequence[str], task: str | None) -> Start:
+    """Show a proposal and ask for its pattern, sources and task; Enter keeps each."""
+    start = _ask("Pattern of the names", start.pattern, start, lambda answer: propose(answer, sources, task))
+    _show(start)
+    pattern = None if start.guessed else start.pattern
+    shown, kept = start, ", ".join(start.sources)
+    start = _ask("Domains that teach", kept, start, lambda answer: propose(pattern, _domains(answer), task))
+    start = _ask("Task", start.task, start, lambda answer: propose(pattern, start.sources, answer))
+    if start is not shown:
+        _show(start)
+    return start
+
+
+def _ask(question: str, default: str, start: Start, propose: Callable[[str], Start]) -> Start:
+    """Ask until the answer can be used: what is wrong with it is told, and nothing answered before is lost."""
+    from stainda.errors import StaindaError
+
+    while True:
+        answer = typer.prompt(question, default=default)
+        if answer == default:
+            return start
+        try:
+            return propose(answer)
+        except StaindaError as error:
+            _say(f"{error}")
+
+
+def _domains(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",") if word.strip())
 
 
 def _show(start: Start) -> None:
@@ -84,13 +121,16 @@ def _show(start: Start) -> None:
 def _tell(written: Written) -> None:
     _say(f"\nwritten: {written.manifest}, {written.classes}, {written.study}")
     stops = [one for one in written.findings if one.kind == "stops"]
+    notes = [one for one in written.findings if one.kind == "note"]
     _say("This study cannot run yet:" if stops else "This study can run. What it cannot answer:")
-    for one in written.findings:
+    for one in stops or notes:
         _say(f"- {one}")
+    for one in notes if stops else ():
+        _say(f"note: {one}")
     if not written.findings:
         _say("- nothing that its patients and annotations would forbid")
-    _say("\nnext:")
-    for command in ("manifest check", "plan", "register", "propagate", "run"):
+    _say("\nnext, when what stops it is mended:" if stops else "\nnext:")
+    for command in ("manifest check",) if stops else ("manifest check", "plan", "register", "propagate", "run"):
         _say(f"  stainda {command} {written.study}")
 
 

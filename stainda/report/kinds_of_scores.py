@@ -157,7 +157,8 @@ def gap_closed(view: View, measure: str, selection: str) -> Plot:
     if not rows["gap_closed"].notna().any():
         raise NotDrawable("no gap between baseline and ceiling could be shown in any domain")
     scores = view.rows(measure, selection)
-    places = [name for name in result_tables.regions(scores) if name in set(rows["domain"])][:MOST_PANELS]
+    known = [name for name in result_tables.regions(scores) if name in set(rows["domain"])]
+    places = known[:MOST_PANELS]
     names = view.few(list(rows["strategy"]), MOST_LINES, measure)
     if len(names) * len(places) > MOST_MARKS:
         places = [ALL_TARGETS]
@@ -170,7 +171,9 @@ def gap_closed(view: View, measure: str, selection: str) -> Plot:
         f"Share of the {title} gap between baseline and ceiling that each strategy closed; {NOT_GIVEN}. "
         + sample(shown, view.level)
         + off_scale.words(beyond)
-        + set_apart(view, names),
+        + set_apart(view, names)
+        + not_drawn(rows["strategy"], names)
+        + not_drawn(known, places, "domain"),
         f"Gap closed in {title} by strategy, one panel per domain; numbers in the table.",
     )
 

@@ -182,7 +182,8 @@ def gap_closed(view: RootView, measure: str, selection: str) -> Plot:
     if not rows["gap_closed"].notna().any():
         raise NotDrawable(f"no gap between baseline and ceiling could be shown in any {view.known.noun}")
     _, order = _rows(view, measure, selection)
-    places = [name for name in order if name in set(rows["domain"])][:MOST_PANELS]
+    known = [name for name in order if name in set(rows["domain"])]
+    places = known[:MOST_PANELS]
     names = view.few(list(rows["strategy"]), MOST_LINES, measure)
     if len(names) * len(places) > MOST_MARKS:
         places = places[:1]
@@ -194,7 +195,7 @@ def gap_closed(view: RootView, measure: str, selection: str) -> Plot:
         rows,
         f"Share of the {title} gap between baseline and ceiling that each strategy closed, a panel per "
         f"{view.known.noun}; {NOT_GIVEN}. {_sample(view, shown)}{off_scale.words(beyond)} {over_rotations(view)}"
-        f"{set_apart(view, names)}",
+        f"{set_apart(view, names)}{not_drawn(rows['strategy'], names)}{not_drawn(known, places, view.known.noun)}",
         f"Gap closed in {title} by strategy, one panel per {view.known.noun}; numbers in the table.",
     )
 

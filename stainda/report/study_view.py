@@ -176,10 +176,10 @@ def set_apart(view: View, names: Iterable[str]) -> str:
     return " Crosses, purple: learned from some target labels, so no contenders."
 
 
-def not_drawn(all_of_them: Iterable[str], shown: Iterable[str]) -> str:
-    """What a caption says of strategies that the figure leaves out; nothing where it shows all."""
+def not_drawn(all_of_them: Iterable[str], shown: Iterable[str], noun: str = "strategy") -> str:
+    """What a caption says of strategies, or of what ``noun`` names, that the figure leaves out; nothing if none."""
     rest = len(set(all_of_them) - set(shown))
-    return f" Not drawn, in the CSV alone: {count(rest, 'strategy')}." if rest else ""
+    return f" Not drawn, in the CSV alone: {count(rest, noun)}." if rest else ""
 
 
 def people(n: int) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from stainda.cohort import Cohort, Rotation, Section
-from stainda.config import StudyConfig
+from stainda.config import StudyConfig, TaskConfig
 from stainda.errors import ConfigError, StaindaError, did_you_mean
 
 FEW_PATIENTS = 6
@@ -168,7 +168,25 @@ def _faults(config: StudyConfig, cohort: Cohort, drawn: Mapping[str, Drawn]) -> 
                 "patches.mpp",
             )
         )
+    elif unknown and (sizes := sizes_in_um(config.task)):
+        setting, instead = sizes
+        findings.append(
+            Finding(
+                "stops",
+                f"the pixel size of {len(unknown)} slides is not known ({_few(unknown)}), and task.{setting} is in "
+                "micrometres",
+                f"Write micrometres per pixel into the column mpp of the manifest, or set task.{instead} in place of "
+                f"task.{setting}",
+            )
+        )
     return findings
+
+
+def sizes_in_um(task: TaskConfig) -> tuple[str, str] | None:
+    """The setting of a task that needs the pixel size of every slide, and the one in pixels; ``None`` if none does."""
+    if task.kind == "classification" and task.objects == "peaks":
+        return ("object_um", "object_px") if task.object_px is None else None
+    return ("min_object_um2", "min_object_px") if task.min_object_um2 is not None else None
 
 
 def _classes(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import Any
 
 from stainda.cohort import COLUMNS, Cohort, Roles, Section
 from stainda.config import StudyConfig
 from stainda.errors import AnnotationError, SlideError, StaindaError, did_you_mean
-from stainda.files import whole_file, write_csv
+from stainda.files import fingerprint, stable_hash, whole_file, write_csv
 from stainda.names import file_name
 from stainda.progress import Progress
 from stainda.study.folder import RunFolder, relative
@@ -129,8 +130,21 @@ def _thumbnail(slide: Any, folder: RunFolder, section: Section) -> None:
     from PIL import Image
 
     path = folder.root / "thumbnails" / f"{file_name(section.slide)}.jpg"
-    if path.exists() and path.stat().st_mtime_ns >= section.path.stat().st_mtime_ns:
+    made_from = stable_hash([THUMBNAIL_PX, fingerprint(section.path)], length=24)
+    if path.exists() and _made_from(path) == made_from:
         return
     image, _ = slide.thumbnail(THUMBNAIL_PX)
     with whole_file(path) as aside:
-        Image.fromarray(image).save(aside, quality=85)
+        Image.fromarray(image).save(aside, quality=85, comment=made_from)
+
+
+def _made_from(thumbnail: Path) -> str:
+    """The slide's fingerprint that :func:`_thumbnail` wrote into the comment of the JPEG; empty where there is none.
+
+    Times do not tell: a slide that is replaced by an older file keeps the older time.
+    """
+    from PIL import Image
+
+    with Image.open(thumbnail) as image:
+        comment = image.info.get("comment", b"")
+    return comment.decode("ascii", errors="replace")

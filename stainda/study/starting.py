@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
+import math
 import re
 import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from stainda.cohort import (
     Cohort,
     Guess,
-    Roles,
     Scan,
-    assign_splits,
-    check_annotated,
     find_sections,
     guess_pattern,
     resolve_roles,
     write_manifest,
 )
-from stainda.config import ProtocolConfig, available, load_study
+from stainda.config import TaskConfig, available, load_study
 from stainda.config.load import build_study, load_piece, parse_yaml
 from stainda.errors import ConfigError, ManifestError, StaindaError, did_you_mean
 from stainda.files import write_csv, write_text
-from stainda.study.answerable import Drawn, Finding, check_study, look
+from stainda.study.answerable import Drawn, Finding, check_study, examine, look, sizes_in_um
+from stainda.study.designing import design
 from stainda.study.listing import FIRST
 
 _STAINS = (
@@ -34,9 +35,12 @@ _STAINS = (
     "PASM", "PAMS", "CONGO", "KI67", "SMA", "ASMA", "C4D", "C3", "C1Q", "IGA", "IGG", "IGM", "WT1", "COL1", "COL3",
     "PODOCIN", "NEPHRIN", "SYNAPTOPODIN", "CK7", "PAX8", "FIBRONECTIN", "VIMENTIN", "P53", "ER", "PR", "HER2", "SV40",
 )  # fmt: skip
-_SHARES = ((0.5, 0.2, 0.3), (0.4, 0.2, 0.4), (0.34, 0.33, 0.33), (0.25, 0.25, 0.5))
-_SEEDS = 20
 _NICE = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
+_UNTESTED = "not tested, since no patient is left for it beside those of training and validation"
+_THEN = "Then add the slides to the manifest, and write train, val and test into its column split"
+_SMALLER = 10
+"""The median object drawn has this many times the area of the smallest that is reported: 2000 µm² of a glomerulus."""
+_AREA_PX = 2000.0
 _ACROSS = 40
 """Pixels that the median object is wide at the scale that is proposed."""
 
@@ -51,7 +55,8 @@ class Start:
         drawn: pixel size and annotations by slide.
         task: a name of ``configs/tasks``, or a class.
         sources: of the protocol.
-        feasible: whether every role has the patients and annotations it needs.
+        untested: domains that are no targets only because no patient is left to be tested there.
+        lacking: why the cohort cannot be split, and what is needed; empty where every role is filled.
     """
 
     folder: Path
@@ -62,8 +67,14 @@ class Start:
     task: str
     sources: tuple[str, ...]
     targets: tuple[str, ...]
-    feasible: bool
+    untested: tuple[str, ...]
+    lacking: str
     notes: tuple[str, ...]
+
+    @property
+    def feasible(self) -> bool:
+        """Whether every role has the patients and annotations it needs."""
+        return not self.lacking
 
     @property
     def unknown_mpp(self) -> tuple[str, ...]:
@@ -75,7 +86,7 @@ class Start:
         for name in self.cohort.domains:
             inside = self.cohort.where(domains=[name])
             shapes = sum((Counter(self.drawn[one.slide].counts) for one in inside), Counter[str]())
-            role = "source" if name in teaching else "target" if name in self.targets else ""
+            role = "source" if name in teaching else "target" if name in self.targets else "not tested"
             annotated = {one.patient for one in inside if one.annotations}
             drawn = ", ".join(f"{cls or '(no class)'} {count}" for cls, count in shapes.most_common())
             rows.append((name, role, len(inside.patients), len(inside), len(annotated), drawn))
@@ -163,8 +174,15 @@ def propose(
     notes += [*found.notes, *(f"passed over: {path.name}: {reason}" for path, reason in found.skipped)]
     notes += [f"cannot be used: {one.slide}: {drawn[one.slide].fault}" for one in cohort if drawn[one.slide].fault]
     task = task or _task(drawn)
-    cohort, chosen, targets, feasible = _design(cohort, tuple(sources))
-    return Start(Path(folder), pattern, guess is not None, cohort, drawn, task, chosen, targets, feasible, tuple(notes))
+    plan = design(cohort, tuple(sources))
+    if plan.untested:
+        notes.append(f"{', '.join(plan.untested)}: {_UNTESTED}. Add a patient there, and set targets: [rest]")
+    start = Start(
+        Path(folder), pattern, guess is not None, plan.cohort, drawn, task, plan.sources, plan.targets, plan.untested,
+        plan.lacking, tuple(notes),
+    )  # fmt: skip
+    _task_of(start)
+    return start
 
 
 def _task(drawn: Mapping[str, Drawn]) -> str:
@@ -181,67 +199,6 @@ def _task(drawn: Mapping[str, Drawn]) -> str:
     return known[0] if known else order[0] if order else "glomeruli_segmentation"
 
 
-def _design(cohort: Cohort, wanted: Sequence[str]) -> tuple[Cohort, tuple[str, ...], tuple[str, ...], bool]:
-    """The splits and sources for which every role is filled; the first choice, where there are none."""
-    if cohort.single_patient:
-        cohort = replace(cohort, sections=tuple(replace(one, split="all") for one in cohort))
-    choices = [tuple(wanted)] if wanted else _source_choices(cohort)
-    for sources in choices:
-        best = _split(cohort, sources)
-        if best is not None:
-            return best[0], sources, best[1].targets, True
-    roles = resolve_roles(cohort, ProtocolConfig(sources=choices[0]), patients=False)
-    return cohort, choices[0], roles.targets, False
-
-
-def _source_choices(cohort: Cohort) -> list[tuple[str, ...]]:
-    """Single domains and whole stains, those with most annotated patients first."""
-    people: dict[str, set[str]] = {name: set() for name in cohort.domains}
-    by_stain: dict[str, set[str]] = {}
-    for one in cohort:
-        if one.annotations is not None:
-            people[cohort.domain(one)].add(one.patient)
-            by_stain.setdefault(one.stain, set()).add(one.patient)
-    if not by_stain:
-        raise ManifestError(
-            "no slide is annotated, so nothing can be learned",
-            file=cohort.source,
-            remedy="Put annotations beside the slides under their names (SLIDE.geojson beside SLIDE.svs)",
-        )
-    choices: list[tuple[str, ...]] = []
-    for stain in sorted(by_stain, key=lambda one: -len(by_stain[one])):
-        single = [name for name in cohort.domains if name.split("@")[0] == stain and people[name]]
-        choices += [(name,) for name in sorted(single, key=lambda one: -len(people[one]))]
-        choices.append((f"{stain}@*",))
-    return [one for one in choices if set(cohort.matching(one)) < set(cohort.domains)] or choices[:1]
-
-
-def _split(cohort: Cohort, sources: tuple[str, ...]) -> tuple[Cohort, Roles] | None:
-    """The first draw of splits that fills every role, or the one of several with most scored targets."""
-    protocol = ProtocolConfig(sources=sources)
-    best: tuple[int, Cohort, Roles] | None = None
-    for shares in _SHARES:
-        for within in ("centre", "cohort"):
-            for seed in range(1, _SEEDS + 1):
-                try:
-                    split = cohort if cohort.single_patient else assign_splits(cohort, shares, seed, within)
-                    roles = resolve_roles(split, protocol)
-                    check_annotated(split, roles)
-                except ConfigError:
-                    continue
-                scored = sum(
-                    any(one.annotations for one in split.where(domains=[name], splits=["test"]))
-                    for name in roles.targets
-                )
-                shown = len(split.where(domains=roles.targets, splits=["train"])) > 0
-                worth = 2 * scored + shown
-                if best is None or worth > best[0]:
-                    best = worth, split, roles
-                if worth == 2 * len(roles.targets) + 1:
-                    return split, roles
-    return None if best is None else best[1:]
-
-
 @dataclass(frozen=True)
 class Written:
     """The files of a start, and what the study cannot answer."""
@@ -252,8 +209,8 @@ class Written:
     findings: tuple[Finding, ...]
 
 
-def write_start(start: Start, out: str | Path, name: str) -> Written:
-    """Write ``manifest.csv``, ``classes.csv`` and ``NAME.yaml`` into a folder; nothing is overwritten.
+def start_files(out: str | Path, name: str) -> tuple[Path, Path, Path]:
+    """Where the manifest, the classes and the study are written.
 
     Raises:
         ConfigError: one of the files is there already, or the name is none for a study.
@@ -261,20 +218,35 @@ def write_start(start: Start, out: str | Path, name: str) -> Written:
     out = Path(out)
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise ConfigError(f"{name!r} cannot name a study", remedy="Use letters, digits, '_', '-' and '.'")
-    files = [out / "manifest.csv", out / "classes.csv", out / f"{name}.yaml"]
+    files = out / "manifest.csv", out / "classes.csv", out / f"{name}.yaml"
     if there := [file for file in files if file.exists()]:
         raise ConfigError(
             f"{', '.join(file.name for file in there)} is there already and is not overwritten",
             file=out,
             remedy="Give another folder with --out, or move it away",
         )
-    write_manifest(start.cohort, files[0])
+    return files
+
+
+def write_start(start: Start, out: str | Path, name: str) -> Written:
+    """Write ``manifest.csv``, ``classes.csv`` and ``NAME.yaml`` into a folder; nothing is overwritten.
+
+    Raises:
+        ConfigError: one of the files is there already, or the name is none for a study.
+    """
+    files = start_files(out, name)
     task, classes = _task_of(start)
+    write_manifest(start.cohort, files[0])
     _write_classes(start, classes, files[1])
     draft = _study_text(start, name, task, FIRST)
     fitting = _fitting(start, draft, files[2])
     write_text(files[2], _study_text(start, name, task, fitting))
-    return Written(files[0], files[1], files[2], tuple(check_study(load_study(files[2]))))
+    config = load_study(files[2])
+    if start.lacking:  # no draw of the splits could pass, so only slides and classes are looked at beside that
+        findings = [Finding("stops", start.lacking, _THEN), *examine(config, start.cohort, ())]
+    else:
+        findings = check_study(config)
+    return Written(files[0], files[1], files[2], tuple(findings))
 
 
 def study_name(folder: str | Path) -> str:
@@ -291,7 +263,8 @@ def _task_of(start: Start) -> tuple[str, tuple[str, ...]]:
     """
     tasks = available("tasks")
     if start.task in tasks:
-        return start.task, tuple(map(str, load_piece("tasks", start.task).get("classes", ("glomerulus",))))
+        piece = load_piece("tasks", start.task)
+        return _in_pixels(start, piece), tuple(map(str, piece.get("classes", ("glomerulus",))))
     drawn = {name for one in start.drawn.values() for name in one.counts}
     if start.task not in drawn:
         raise ConfigError(
@@ -299,6 +272,22 @@ def _task_of(start: Start) -> tuple[str, tuple[str, ...]]:
             remedy=did_you_mean(start.task, [*tasks, *drawn]),
         )
     return f"{{name: {study_name(start.task)}, classes: [{_quoted(start.task)}]}}", (start.task,)
+
+
+def _in_pixels(start: Start, piece: Mapping[str, Any]) -> str:
+    """The name of a task; written out with sizes in pixels where slides do not tell their pixel size."""
+    task = TaskConfig.model_validate(piece)
+    if not start.unknown_mpp or not sizes_in_um(task):
+        return start.task
+    areas = [area for one in start.drawn.values() for some in one.areas.values() for area in some if area > 0]
+    area = statistics.median(areas) if areas else _AREA_PX
+    if task.objects == "peaks":
+        sizes: dict[str, Any] = {"object_um": None, "object_px": round(2 * (area / math.pi) ** 0.5)}
+    else:
+        sizes = {"min_object_um2": None, "min_object_px": round(area / _SMALLER)}
+    written = {name: value for name, value in {**piece, **sizes}.items() if name != "description"}
+    flow = yaml.safe_dump(written, default_flow_style=True, sort_keys=False, width=10_000).strip()
+    return f"{flow}  # EDIT: sizes in pixels, since some slides do not tell their pixel size"
 
 
 def _write_classes(start: Start, classes: Sequence[str], path: Path) -> None:
@@ -336,11 +325,20 @@ def _study_text(start: Start, name: str, task: str, strategies: Sequence[str]) -
     left = [one for one in FIRST if one not in strategies]
     values: dict[str, Any] = {
         "name": name, "folder": start.folder, "task": task, "scale": _scale(start),
-        "sources": ", ".join(map(_quoted, start.sources)), "targets": ", ".join(start.targets),
+        "sources": ", ".join(map(_quoted, start.sources)), "targets": _targets(start),
+        "lacking": f"\n# THIS STUDY CANNOT RUN YET: {start.lacking}." if start.lacking else "",
         "strategies": "\n".join(f"  - {one}" for one in strategies),
         "left": f"  # not for this cohort: {', '.join(left)}\n" if left else "",
     }  # fmt: skip
     return _STUDY.format(**values)
+
+
+def _targets(start: Start) -> str:
+    """The YAML of the targets; those named that can be tested, where others cannot."""
+    if not start.untested:
+        return f"[rest]  # {', '.join(start.targets)}"
+    left = ", ".join(start.untested)
+    return f"[{', '.join(map(_quoted, start.targets))}]  # EDIT: without {left}: {_UNTESTED}"
 
 
 def _scale(start: Start) -> str:
@@ -373,7 +371,7 @@ def _quoted(text: str) -> str:
 
 _STUDY = """\
 # Written by `stainda init` for {folder}.
-# Lines marked EDIT need your eye; all settings: docs/protocol.md, docs/tasks.md.
+# Lines marked EDIT need your eye; all settings: docs/protocol.md, docs/tasks.md.{lacking}
 study: {name}
 title: {name}  # EDIT: as the report is to be headed
 question: Which training strategy works in the other stains and centres?  # EDIT
@@ -390,7 +388,7 @@ patches:
 
 protocol:
   sources: [{sources}]  # EDIT: the domains whose annotations may be learned from
-  targets: [rest]  # {targets}
+  targets: {targets}
   visible: targets  # unlabelled images of the targets may be seen in training; nothing: they may not
   seeds: 2
   # patients are split in the column split of the manifest

@@ -5,44 +5,44 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from laboratory import make_laboratory
+from readme_lines import type_the_readme
 from report.make_run import make_run
 
 from stainda.annotations import convert_annotations
 from stainda.cohort import read_manifest
-from stainda.config import RegistrationConfig
 from stainda.files import write_csv
-from stainda.study.steps import propagate_manifest, register_manifest
 
 ROOT = Path(__file__).parents[2]
 PATIENT = "2021-014"
 
 
-def make_desk(desk: Path) -> Path:
-    """Make the folder with a laboratory's slides, a registered run of them, finished studies, and single files.
+def make_desk(desk: Path) -> dict[str, str]:
+    """Make the folder with a laboratory's slides, the README's study of them, finished studies, and single files.
+
+    ``desk`` has to be the working directory. What the README's lines printed is returned.
 
     ============================  =====================================================================
     ``slides/``                   slides of four patients, two stains, two centres, outlines beside them
-    ``mine.csv``, ``runs/mine``   their manifest, and the run directory, registered and propagated
+    ``studies/mine``, ``runs/mine``  what the README's lines made of them
+    ``mine.csv``                  their manifest
     ``runs/quickstart`` …         finished studies as ``report.make_run`` writes them
     ``PAS.svs``, ``HE.svs`` …     slides and files of annotations, landmarks and matrices by the documents' names
     ``studies/`` …                what is in the repository
     ============================  =====================================================================
     """
-    desk.mkdir(parents=True, exist_ok=True)
     for name in ("studies", "configs", "data_manifests", "benchmarks"):
         shutil.copytree(ROOT / name, desk / name)
-    make_laboratory(desk / "slides", patients=4)
-    _register(desk)
+    said = type_the_readme(desk, ["registration.method=identity"])
+    _scan(desk)
     first, *others = (desk / "runs" / name for name in ("quickstart", "from_pas", "from_sr", "longer"))
     make_run(first, test_patients=4, strategies=("source_only", "hed_augmentation", "dann"))
     for other in others:
         shutil.copytree(first, other)
     _single_files(desk)
-    return desk
+    return said
 
 
-def _register(desk: Path) -> None:
+def _scan(desk: Path) -> None:
     from typer.testing import CliRunner
 
     from stainda.cli.app import app
@@ -51,13 +51,11 @@ def _register(desk: Path) -> None:
     words = ["manifest", "scan", str(desk / "slides"), "--pattern", pattern, "--out", str(desk / "mine.csv")]
     done = CliRunner().invoke(app, words, catch_exceptions=False)
     assert done.exit_code == 0, done.output
-    register_manifest(desk / "mine.csv", desk / "runs" / "mine", RegistrationConfig(method="identity"))
-    propagate_manifest(desk / "mine.csv", desk / "runs" / "mine")
 
 
 def _single_files(desk: Path) -> None:
     sections = {section.stain: section for section in read_manifest(desk / "mine.csv") if PATIENT in section.patient}
-    names = {"PAS": ("PAS.svs", "slide.svs", "new_slide.svs", "slides/PAS.svs"), "SR": ("HE.svs", "CD68.svs")}
+    names = {"PAS": ("PAS.svs", "slide.svs", "slides/PAS.svs"), "SR": ("HE.svs", "CD68.svs")}
     for stain, files in names.items():
         for name in files:
             shutil.copy(sections[stain].path, desk / name)

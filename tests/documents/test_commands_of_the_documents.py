@@ -14,6 +14,7 @@ import pytest
 import typer
 from document_desk import make_desk
 from document_pages import PAGES, ROOT, Typed, blocks, help_examples, typed
+from readme_lines import check_what_came
 from typer.testing import CliRunner
 
 from stainda.cli.app import app
@@ -25,9 +26,10 @@ NOT_RUN = {
     r"source .*|open .*|cp .*": "of the shell",
     r"python benchmarks/.*": "hours; the script and its options are there",
     r"stainda (run|train|patches|evaluate|propagate) studies/.*": "trains for minutes to hours; the README's is run",
-    r"stainda register .*": "VALIS takes 20 s to import; test_readme_lines.py runs it",
+    r"stainda register .*": "VALIS takes 20 s to import; the README's is run without it, in test_readme_lines.py with",
     r"stainda review .*": "serves a page until Ctrl+C; tests/review does so",
-    r"stainda predict .*": "needs a trained network; test_readme_lines.py runs it",
+    r"stainda predict .*": "predicts for a minute; the README's is run",
+    r"stainda .*\.mrxs.*": "a MIRAX slide, which no program here writes; other slides are run through the same lines",
     r"stainda .*\.\./shared/data.*": "real images that are not shipped",
     r"stainda manifest make (hubmap_kidney|monuseg) .*": "a public data set; tests/study makes its layout",
     r"stainda transform import valis_results/.*": "a folder that VALIS writes; tests/registration makes one",
@@ -110,22 +112,43 @@ def test_every_reason_is_needed(pattern):
 
 @pytest.fixture(scope="session")
 def made_desk(tmp_path_factory):
-    return make_desk(tmp_path_factory.mktemp("documents") / "desk")
+    """The folder, and what the README's lines printed in it."""
+    place = tmp_path_factory.mktemp("documents") / "desk"
+    place.mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        return place, make_desk(place)
+
+
+def test_the_lines_of_the_readme_lead_from_a_folder_to_objects_on_a_new_slide(made_desk):
+    check_what_came(*made_desk)
 
 
 @pytest.fixture
 def desk(made_desk, tmp_path, monkeypatch):
     """A working directory of its own for each page."""
     place = tmp_path / "desk"
-    shutil.copytree(made_desk, place)
+    shutil.copytree(made_desk[0], place)
     monkeypatch.chdir(place)
     return place
 
 
-RUN_PAGES = [*PAGES, *dict.fromkeys(one.page for one in help_examples(app))]
+# The README's lines are typed while the desk is made.
+RUN_PAGES = [*PAGES[1:], *dict.fromkeys(one.page for one in help_examples(app))]
 
 
-@pytest.mark.parametrize("page", [page for page in RUN_PAGES if any(not _reason(o) for o in EVERY if o.page == page)])
+SLOW = ("docs/report.md", "stainda report --help", "stainda plot --help", "stainda compare --help")
+"""Pages that draw whole reports; together a third of the time of this file."""
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, marks=[pytest.mark.slow] if page in SLOW else [])
+        for page in RUN_PAGES
+        if any(not _reason(one) for one in EVERY if one.page == page)
+    ],
+)
 def test_the_commands_of_a_page_run_in_their_order(page, desk):
     for one in (one for one in EVERY if one.page == page and not _reason(one)):
         done = CliRunner().invoke(app, list(one.words[1:]), catch_exceptions=False)

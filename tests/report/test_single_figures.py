@@ -16,7 +16,7 @@ from overlaps import faults, touches_the_axis
 
 from stainda.errors import StaindaError
 from stainda.evaluation import Ranked, bland_altman, froc, ranked_at, read_records
-from stainda.report import catalogue, comparison_figures, make_plot, plot, save_plot, view
+from stainda.report import catalogue, comparison_figures, kinds_of_scores, make_plot, plot, save_plot, view
 from stainda.report.comparing import compare_runs
 from stainda.report.evidence_figures import free_response, froc_steps
 from stainda.report.figures import apart
@@ -26,6 +26,7 @@ from stainda.report.kinds_of_search import regret_table
 from stainda.report.rotations_figures import sources_to_targets
 from stainda.report.search_tables import importance_table
 from stainda.report.study_view import NotDrawable, View, axis_limits
+from stainda.report.words import count
 
 NAMES = ("source_only", "macenko", "dann", "oracle")
 
@@ -103,7 +104,7 @@ def test_long_names_in_the_matrices_of_rotations_and_of_several_studies(long):
     assert faults(figure) == []
 
 
-@pytest.mark.parametrize("kind", [name for name, _ in catalogue() if name != "gap_closed"])
+@pytest.mark.parametrize("kind", [name for name, _ in catalogue()])
 def test_strategies_that_a_figure_leaves_out_are_counted_in_its_caption(seen, kind, monkeypatch):
     left = []
 
@@ -117,6 +118,22 @@ def test_strategies_that_a_figure_leaves_out_are_counted_in_its_caption(seen, ki
     for number in left:
         words = {1: "one strategy", 2: "two strategies"}
         assert number <= 0 or words[number] in caption or f"{number} strategies" in caption, caption
+
+
+@pytest.mark.parametrize("limit", [{"MOST_PANELS": 2}, {"MOST_MARKS": 5}])
+@pytest.mark.parametrize("kind", ["forest", "gap_closed"])
+def test_domains_that_a_figure_leaves_out_are_counted_in_its_caption(seen, kind, limit, monkeypatch):
+    whole = make_plot(seen, kind)
+    for name, most in limit.items():
+        monkeypatch.setattr(kinds_of_scores, name, most)
+    made = make_plot(seen, kind)
+    left = _panels(whole.figure) - _panels(made.figure)
+    assert left > 0 and "Not drawn" not in whole.caption
+    assert count(left, "domain") in made.caption or f"{left} single domains" in made.caption
+
+
+def _panels(figure):
+    return sum(place.get_visible() and bool(place.lines or place.collections) for place in figure.axes)
 
 
 def test_a_figure_with_words_over_words_is_found_out():
