@@ -47,9 +47,10 @@ def type_the_readme(place: Path, changes: Sequence[str]) -> dict[str, str]:
 def check_what_came(place: Path, said: dict[str, str]) -> None:
     """What a reader of the README relies on after its last line."""
     first, *rest = said
+    status = said["status runs/mine"]
     assert first.startswith("init ") and rest[-1].startswith("predict ")
     assert "this study can run" in said["manifest check studies/mine/mine.yaml"]
-    assert said["status runs/mine"].startswith("mine: complete") and "waiting" not in said["status runs/mine"]
+    assert status.startswith("mine: complete") and "waiting" not in status, status
     assert (place / "predictions" / "new_slide.geojson").is_file()
     carried = list((place / "runs" / "mine" / "annotations" / "propagated").glob("*.geojson"))
     assert carried, "nothing was propagated"
