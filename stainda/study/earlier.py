@@ -227,7 +227,7 @@ def _differences(found: Row, wanted: Row) -> str:
         new = wanted[key]
         if key in _NOT_COMPARED or old == new:
             continue
-        if key == "store_key":
+        if key == "data_key":
             told.append(_STORE)
         elif isinstance(old, dict) and isinstance(new, dict):
             parts = [part for part in sorted({*old, *new}) if old.get(part) != new.get(part)]

@@ -24,7 +24,7 @@ TITLES = {
 
 def long_run(folder: Path, **changes) -> Path:
     values = {
-        "test_patients": 4, "stains": STAINS, "centres": CENTRES, "strategies": tuple(TITLES), "trials": 9, "seeds": 1,
+        "test_patients": 8, "stains": STAINS, "centres": CENTRES, "strategies": tuple(TITLES), "trials": 9, "seeds": 2,
         "failed_job": False, "registration": False, **changes,
     }  # fmt: skip
     run = make_run(folder, **values)

@@ -79,7 +79,7 @@ def test_tables_that_an_older_version_cut_are_made_whole_from_the_disk(study, ru
         (("protocol.seeds=3",), "2 seeds, now 3"),
         (("protocol.seeds=2", "training.steps_per_epoch=3"), "training.steps_per_epoch was 4, is now 3"),
         (("protocol.seeds=2", "protocol.visible=nothing"), "protocol.visible was targets, is now nothing"),
-        (("protocol.seeds=2", "patches.min_per_slide=9"), "patches.min_per_slide was 8, is now 9"),
+        (("protocol.seeds=2", "patches.per_object=3"), "patches.per_object was 2, is now 3"),
     ],
 )
 def test_what_is_not_comparable_is_named_with_the_reason(study, run, changes, why):
