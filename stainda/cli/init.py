@@ -12,7 +12,8 @@ import typer
 from stainda.cli.display import console, show_table
 
 if TYPE_CHECKING:
-    from stainda.study.starting import Start, Written
+    from stainda.study.proposing import Start
+    from stainda.study.starting import Written
 
 
 def init(
@@ -42,7 +43,8 @@ def init(
     - `stainda init slides/`
     - `stainda init slides/ --source 'PAS@*' --task glomeruli_segmentation --out studies/pas --yes`
     """
-    from stainda.study.starting import propose, start_files, study_name, write_start
+    from stainda.study.proposing import propose
+    from stainda.study.starting import start_files, study_name, write_start
 
     fixed = {} if centre is None else {"centre": centre}
     title = name or study_name(folder)

@@ -117,7 +117,7 @@ def scan(
     - `stainda manifest scan slides/ --pattern '{centre}/{patient}_{block}_{section}_{stain}.tif'`
     """
     from stainda.cohort import write_manifest
-    from stainda.study.starting import scan as scan_slides
+    from stainda.study.proposing import scan as scan_slides
 
     fixed = {"centre": centre, "stain": stain, "scanner": scanner}
     told = {key: value for key, value in fixed.items() if value is not None}

@@ -1,11 +1,10 @@
-"""A first study from a folder of slides: what is there, who can teach, who is tested, and what cannot be answered."""
+"""A first study written: the manifest, the table of classes, the study file, and what it cannot answer."""
 
 from __future__ import annotations
 
 import math
 import re
 import statistics
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,189 +13,24 @@ from typing import Any
 import yaml
 
 from stainda.cohort import (
-    Cohort,
-    Guess,
-    Scan,
-    find_sections,
-    guess_pattern,
     resolve_roles,
     write_manifest,
 )
 from stainda.config import TaskConfig, available, load_study
 from stainda.config.load import build_study, load_piece, parse_yaml
-from stainda.errors import ConfigError, ManifestError, StaindaError, did_you_mean
+from stainda.errors import ConfigError, StaindaError
 from stainda.files import write_csv, write_text
-from stainda.study.answerable import Drawn, Finding, check_study, examine, look, sizes_in_um
-from stainda.study.designing import design
+from stainda.study.answerable import Finding, check_study, examine, sizes_in_um
 from stainda.study.listing import FIRST
+from stainda.study.proposing import UNTESTED, Start
 
-_STAINS = (
-    "AZAN", "AFOG", "EVG", "VG", "MT", "MTC", "TRI", "TRICHROME", "MASSON", "MAS", "GOLDNER", "LADEWIG", "SAB", "PASD",
-    "PASM", "PAMS", "CONGO", "KI67", "SMA", "ASMA", "C4D", "C3", "C1Q", "IGA", "IGG", "IGM", "WT1", "COL1", "COL3",
-    "PODOCIN", "NEPHRIN", "SYNAPTOPODIN", "CK7", "PAX8", "FIBRONECTIN", "VIMENTIN", "P53", "ER", "PR", "HER2", "SV40",
-)  # fmt: skip
 _NICE = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
-_UNTESTED = "not tested, since no patient is left for it beside those of training and validation"
 _THEN = "Then add the slides to the manifest, and write train, val and test into its column split"
 _SMALLER = 10
 """The median object drawn has this many times the area of the smallest that is reported: 2000 µm² of a glomerulus."""
 _AREA_PX = 2000.0
 _ACROSS = 40
 """Pixels that the median object is wide at the scale that is proposed."""
-
-
-@dataclass(frozen=True)
-class Start:
-    """What was found and what is proposed.
-
-    Attributes:
-        pattern: of the names, and whether it was guessed.
-        cohort: every patient in a split, where the roles could be filled.
-        drawn: pixel size and annotations by slide.
-        task: a name of ``configs/tasks``, or a class.
-        sources: of the protocol.
-        untested: domains that are no targets only because no patient is left to be tested there.
-        lacking: why the cohort cannot be split, and what is needed; empty where every role is filled.
-    """
-
-    folder: Path
-    pattern: str
-    guessed: bool
-    cohort: Cohort
-    drawn: Mapping[str, Drawn]
-    task: str
-    sources: tuple[str, ...]
-    targets: tuple[str, ...]
-    untested: tuple[str, ...]
-    lacking: str
-    notes: tuple[str, ...]
-
-    @property
-    def feasible(self) -> bool:
-        """Whether every role has the patients and annotations it needs."""
-        return not self.lacking
-
-    @property
-    def unknown_mpp(self) -> tuple[str, ...]:
-        return tuple(slide for slide, one in self.drawn.items() if one.mpp is None)
-
-    def domains(self) -> list[tuple[str, str, int, int, int, str]]:
-        """Of every domain: name, role, patients, slides, annotated patients, and the shapes of each class."""
-        rows, teaching = [], self.cohort.matching(self.sources)
-        for name in self.cohort.domains:
-            inside = self.cohort.where(domains=[name])
-            shapes = sum((Counter(self.drawn[one.slide].counts) for one in inside), Counter[str]())
-            role = "source" if name in teaching else "target" if name in self.targets else "not tested"
-            annotated = {one.patient for one in inside if one.annotations}
-            drawn = ", ".join(f"{cls or '(no class)'} {count}" for cls, count in shapes.most_common())
-            rows.append((name, role, len(inside.patients), len(inside), len(annotated), drawn))
-        return rows
-
-
-def stain_names() -> tuple[str, ...]:
-    """Names that columns of file names are held against."""
-    from stainda.stains.table import STAINS
-
-    known = [name for one in STAINS.values() for name in (one.name, *one.aliases)]
-    return (*known, *_STAINS, *(f"CD{number}" for number in range(1, 372)))
-
-
-def scan(
-    folder: str | Path, pattern: str | None = None, fixed: Mapping[str, str] | None = None, one_centre: bool = False
-) -> tuple[Scan, str, Guess | None]:
-    """:func:`~stainda.cohort.find_sections` with annotations of every format, the pattern guessed where none is given.
-
-    Args:
-        fixed: values of fields that the names do not tell, for example ``{"centre": "A"}``.
-        one_centre: the folders are no centres, although they look like it.
-
-    Returns:
-        What was found, the pattern, and the guess where there was one.
-
-    Raises:
-        ManifestError: nothing follows the pattern, or all slides are given one centre and lie in folders of several.
-    """
-    from stainda.annotations.formats import annotation_finder
-
-    fixed, guess = dict(fixed or {}), None
-    if pattern is None:
-        guess = guess_pattern(folder, stain_names())
-        pattern = guess.pattern
-        for name in fixed:  # what is given goes before what is guessed
-            if name != "centre" or one_centre:
-                pattern = pattern.replace(f"{{{name}}}", "*")
-        if "{centre}" in pattern and "centre" in fixed:
-            pattern = pattern.removeprefix("{centre}/") if pattern.startswith("{centre}/") else pattern
-    found = find_sections(folder, pattern, annotation_finder(), **fixed)
-    if found.centre_folders and not one_centre:
-        right = "{centre}/" + "*/" * (_depth(found, folder) - 1) + pattern.rsplit("/", 1)[-1]
-        raise ManifestError(
-            f"centre {fixed['centre']!r} was given for all slides, and they lie in folders that look like centres: "
-            f"{', '.join(map(repr, found.centre_folders))}",
-            file=folder,
-            remedy=f"Take the centre from the folder: --pattern '{right}' without --centre; or say --one-centre",
-        )
-    return found, pattern, guess
-
-
-def _depth(found: Scan, folder: str | Path) -> int:
-    inside = found.sections[0].path.relative_to(Path(folder).absolute())
-    return len(inside.parts) - 1
-
-
-def propose(
-    folder: str | Path,
-    pattern: str | None = None,
-    sources: Sequence[str] = (),
-    task: str | None = None,
-    fixed: Mapping[str, str] | None = None,
-) -> Start:
-    """Look at a folder and propose a study.
-
-    Args:
-        sources: domains that teach (``PAS@*`` is allowed); default: those with most annotated patients that leave a
-            patient for every role.
-        task: a name of ``configs/tasks`` or a class; default: by the classes that are drawn.
-
-    Raises:
-        StaindaError: no pattern, no slide, or a source or task that is not there.
-    """
-    fixed = dict(fixed or {})
-    notes: list[str] = []
-    guess = guess_pattern(folder, stain_names()) if pattern is None else None
-    told = pattern if guess is None else guess.pattern
-    if "{centre}" not in str(told) and "centre" not in fixed:
-        fixed["centre"] = "A"
-        notes.append("neither names nor folders tell a centre: all slides were taken as of one, 'A' (--centre)")
-    found, pattern, _ = scan(folder, told, fixed)
-    cohort = Cohort(found.sections)
-    drawn = {one.slide: look(one) for one in cohort}
-    notes += [*found.notes, *(f"passed over: {path.name}: {reason}" for path, reason in found.skipped)]
-    notes += [f"cannot be used: {one.slide}: {drawn[one.slide].fault}" for one in cohort if drawn[one.slide].fault]
-    task = task or _task(drawn)
-    plan = design(cohort, tuple(sources))
-    if plan.untested:
-        notes.append(f"{', '.join(plan.untested)}: {_UNTESTED}. Add a patient there, and set targets: [rest]")
-    start = Start(
-        Path(folder), pattern, guess is not None, plan.cohort, drawn, task, plan.sources, plan.targets, plan.untested,
-        plan.lacking, tuple(notes),
-    )  # fmt: skip
-    _task_of(start)
-    return start
-
-
-def _task(drawn: Mapping[str, Drawn]) -> str:
-    """The task of the class that is drawn most, by name where stainda has one for it."""
-    from stainda.annotations import IGNORE_CLASSES, class_key
-
-    counts = sum((Counter(one.counts) for one in drawn.values()), Counter[str]())
-    tasks: dict[str, str] = {}
-    for name in sorted(available("tasks"), key=lambda one: "segmentation" not in one):
-        for cls in load_piece("tasks", name).get("classes", ()):
-            tasks.setdefault(class_key(str(cls)), name)
-    order = [name for name, _ in counts.most_common() if name and name not in IGNORE_CLASSES]
-    known = [tasks[class_key(name)] for name in order if class_key(name) in tasks]
-    return known[0] if known else order[0] if order else "glomeruli_segmentation"
 
 
 @dataclass(frozen=True)
@@ -256,21 +90,11 @@ def study_name(folder: str | Path) -> str:
 
 
 def _task_of(start: Start) -> tuple[str, tuple[str, ...]]:
-    """The YAML of the task, and its classes.
-
-    Raises:
-        ConfigError: neither a task nor a class that is drawn.
-    """
+    """The YAML of the task, and its classes."""
     tasks = available("tasks")
     if start.task in tasks:
         piece = load_piece("tasks", start.task)
         return _in_pixels(start, piece), tuple(map(str, piece.get("classes", ("glomerulus",))))
-    drawn = {name for one in start.drawn.values() for name in one.counts}
-    if start.task not in drawn:
-        raise ConfigError(
-            f"{start.task!r} is neither a task nor a class that is drawn",
-            remedy=did_you_mean(start.task, [*tasks, *drawn]),
-        )
     return f"{{name: {study_name(start.task)}, classes: [{_quoted(start.task)}]}}", (start.task,)
 
 
@@ -338,7 +162,7 @@ def _targets(start: Start) -> str:
     if not start.untested:
         return f"[rest]  # {', '.join(start.targets)}"
     left = ", ".join(start.untested)
-    return f"[{', '.join(map(_quoted, start.targets))}]  # EDIT: without {left}: {_UNTESTED}"
+    return f"[{', '.join(map(_quoted, start.targets))}]  # EDIT: without {left}: {UNTESTED}"
 
 
 def _scale(start: Start) -> str:

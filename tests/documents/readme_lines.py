@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import html
+import re
+import shlex
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -54,6 +57,18 @@ def check_what_came(place: Path, said: dict[str, str]) -> None:
     assert (place / "predictions" / "new_slide.geojson").is_file()
     carried = list((place / "runs" / "mine" / "annotations" / "propagated").glob("*.geojson"))
     assert carried, "nothing was propagated"
+    _type_the_line_of_the_page(place)
+
+
+def _type_the_line_of_the_page(place: Path) -> None:
+    """The page's own command for other slides; ``place`` is the working directory."""
+    page = (place / "runs" / "mine" / "report" / "index.html").read_text(encoding="utf-8")
+    lines = re.findall(r"stainda (predict [^<]* SLIDE --out )predictions/", page)
+    assert lines, "the page has no command for other slides"
+    words = shlex.split(html.unescape(lines[0]).replace("SLIDE", "new_slide.svs"))
+    done = CliRunner().invoke(app, [*words, "from_page"], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    assert (place / "from_page" / "new_slide.geojson").is_file()
 
 
 def _change(study: Path, changes: Sequence[str]) -> None:

@@ -120,7 +120,8 @@ def made_desk(tmp_path_factory):
         return place, make_desk(place)
 
 
-def test_the_lines_of_the_readme_lead_from_a_folder_to_objects_on_a_new_slide(made_desk):
+def test_the_lines_of_the_readme_lead_from_a_folder_to_objects_on_a_new_slide(made_desk, monkeypatch):
+    monkeypatch.chdir(made_desk[0])
     check_what_came(*made_desk)
 
 

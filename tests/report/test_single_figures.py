@@ -67,7 +67,9 @@ def test_no_words_of_any_kind_lie_over_each_other(seen, kind):
 
 @pytest.fixture(scope="module")
 def long(tmp_path_factory):
-    return view(long_run(tmp_path_factory.mktemp("long") / "run"))
+    return view(
+        long_run(tmp_path_factory.mktemp("long") / "run", test_patients=12)
+    )  # from 6 in a domain it has a share
 
 
 @pytest.mark.parametrize("kind", [name for name, _ in catalogue()])

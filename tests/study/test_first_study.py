@@ -15,7 +15,8 @@ from stainda.config import load_study
 from stainda.errors import ConfigError, ManifestError
 from stainda.study.answerable import check_study, refuse_unanswerable, sizes_in_um
 from stainda.study.checks import plan_rotations
-from stainda.study.starting import propose, scan, write_start
+from stainda.study.proposing import propose, scan
+from stainda.study.starting import write_start
 
 
 def _run(*words: str, code: int = 0) -> str:
