@@ -92,7 +92,7 @@ def _say_choice(choice: Choice, notes: tuple[str, ...]) -> None:
 
 def _say_done(done: Predictions) -> None:
     rows = [
-        (one.slide, one.status, *(one.row.get(key) for key in ("objects", "density_per_mm2", "mpp", "seconds")),
+        (one.slide, one.status, *(_short(one.row.get(key)) for key in ("objects", "density_per_mm2", "mpp", "seconds")),
          one.reason or one.geojson)
         for one in done.results
     ]  # fmt: skip
@@ -117,3 +117,8 @@ def _say_done(done: Predictions) -> None:
 def _some(names: list[str]) -> str:
     more = len(names) - _LISTED
     return ", ".join(names[:_LISTED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _short(value: object) -> object:
+    """Numbers to four digits, as a table on the screen has room for; the CSV keeps all."""
+    return f"{value:.4g}" if isinstance(value, float) else value
