@@ -166,6 +166,18 @@ class PatchConfig(Frozen):
     grid: bool = Field(False, description="cover the tissue in a grid instead of sampling around objects")
     stride: int | None = Field(None, description="of the grid, in pixels at the working scale; default half the size")
     min_tissue: float = Field(0.3, ge=0, le=1, description="share of a patch that must be tissue")
+    margin: float = Field(
+        0.25,
+        ge=0,
+        le=0.5,
+        description="stored around every patch, as a share of its side: training crops from patch and margin anew each "
+        "time; 0 stores the patch alone",
+    )
+
+    @property
+    def margin_pixels(self) -> int:
+        """Pixels stored on each side of a patch."""
+        return round(self.margin * self.size)
 
     @model_validator(mode="after")
     def _one_scale(self) -> PatchConfig:
@@ -207,6 +219,13 @@ class TrainingConfig(Frozen):
         description="source patches that alignment compares with those of targets, and that batch statistics per "
         "domain are estimated from: on tissue at random, as those of targets are, or the labelled batch with its "
         "object_share",
+    )
+    averaging: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="what of the average of the weights stays at each step, for example 0.99: the average is validated "
+        "and kept; empty: the weights as they are",
     )
     patience: int | None = Field(
         None, ge=1, description="epochs without a better source validation score before stopping"

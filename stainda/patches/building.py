@@ -27,7 +27,7 @@ from stainda.progress import SILENT, Progress
 
 Shapes = Mapping[str, gpd.GeoDataFrame]
 
-CUTTING = 3
+CUTTING = 4
 """Raised whenever the same inputs come to give other patches or labels, so that an older store is not used again."""
 
 SINGLE_PATIENT = (
@@ -57,7 +57,8 @@ def build_store(
     of training patients and all target slides give patches on tissue at random, by one rule and equally many
     (``unlabelled``). Target slides of training patients also give patches about propagated shapes (``propagated``) and
     about the slide's own annotations (``oracle``). Own annotations of targets reach ``oracle`` rows, which come last,
-    and nothing else. Where a slide cannot give what was asked for, ``meta["notes"]`` says why. A store that is there
+    and nothing else. Every patch is stored with a margin of the slide around it, labelled by the same shapes, from which
+    training crops. Where a slide cannot give what was asked for, ``meta["notes"]`` says why. A store that is there
     already is used again where nothing it is made from has changed.
 
     Args:
@@ -105,10 +106,11 @@ def build_store(
             for section in cohort.where(domains=roles.sources, splits=["train", "val"])
             if section.slide not in own
         ]
-        table = _write_arrays(results, config.size, task.classes, aside, weights)
+        table = _write_arrays(results, config.size + 2 * config.margin_pixels, task.classes, aside, weights)
         _check_complete(table, cohort, roles, notes)
         meta: dict[str, Any] = {
             "size": config.size,
+            "margin": config.margin_pixels,
             "mpp": config.mpp,
             "downsample": {result.slide: result.downsample for result in results},
             "slide_mpp": {result.slide: result.mpp for result in results},
@@ -195,7 +197,7 @@ def _run(
 
 
 def _write_arrays(
-    results: Sequence[SlideResult], size: int, classes: Sequence[str], folder: Path, weights: bool
+    results: Sequence[SlideResult], side: int, classes: Sequence[str], folder: Path, weights: bool
 ) -> pd.DataFrame:
     """Join the parts of all slides, ``oracle`` rows last, and write arrays and table; the parts are removed."""
     counts = [f"px_{name}" for name in classes]
@@ -208,12 +210,12 @@ def _write_arrays(
     n = max(1, len(table))  # an empty file cannot be mapped
     create = np.lib.format.open_memmap
     arrays = {
-        "images": create(folder / "images.npy", "w+", np.uint8, (n, size, size, 3)),
-        "own": create(folder / "labels_own.npy", "w+", np.uint8, (n, size, size)),
-        "propagated": create(folder / "labels_propagated.npy", "w+", np.uint8, (n, size, size)),
+        "images": create(folder / "images.npy", "w+", np.uint8, (n, side, side, 3)),
+        "own": create(folder / "labels_own.npy", "w+", np.uint8, (n, side, side)),
+        "propagated": create(folder / "labels_propagated.npy", "w+", np.uint8, (n, side, side)),
     }
     if weights:
-        arrays["weights"] = create(folder / "weights.npy", "w+", np.uint8, (n, size, size))
+        arrays["weights"] = create(folder / "weights.npy", "w+", np.uint8, (n, side, side))
     tissue = []
     for i, result in enumerate(results):
         with np.load(result.part, allow_pickle=False) as part:
@@ -242,7 +244,9 @@ def _write_arrays(
 def _write_digests(folder: Path, table: pd.DataFrame, meta: Mapping[str, Any]) -> str:
     """Write a hash of every patch; the hash of the whole content."""
     digest = hashlib.sha256(table.to_csv(index=False).encode())
-    digest.update(json.dumps({name: meta[name] for name in ("size", "downsample", "classes")}, sort_keys=True).encode())
+    digest.update(
+        json.dumps({name: meta[name] for name in ("size", "margin", "downsample", "classes")}, sort_keys=True).encode()
+    )
     hashes = make_digests(folder, len(table), meta["weights"])
     np.savez(folder / DIGESTS, **hashes)  # type: ignore[arg-type]
     for rows in hashes.values():

@@ -75,12 +75,13 @@ class SlideResult:
 
 
 def cut_slide(job: SlideJob) -> SlideResult:
-    """Cut the patches of one slide and write them to ``job.part``.
+    """Cut the patches of one slide, each with its margin, and write them to ``job.part``.
 
     Raises:
         SlideError: the slide cannot be read, or its mpp is asked for and not known.
     """
-    section, config = job.section, job.config
+    section, config, margin = job.section, job.config, job.config.margin_pixels
+    side = config.size + 2 * margin
     result = SlideResult(section.slide, job.part)
     with open_slide(section.path, section.mpp) as slide:
         result.downsample = working_downsample(slide, config, section.slide)
@@ -101,10 +102,12 @@ def cut_slide(job: SlideJob) -> SlideResult:
                 for split, site in _sites(job, request, result, tissue):
                     painter = Painter(request.shapes, job)
                     for around, x, y in _plan(job, request, split, site, painter, result):
-                        labels.append(painter.paint(x, y, config.size, site.downsample))
+                        corner = (x - margin * site.downsample, y - margin * site.downsample)
+                        labels.append(painter.paint(*corner, side, site.downsample))
                         if job.weights:
-                            weights.append(painter.weigh(x, y, config.size, site.downsample))
-                        images.append(pixels.square(x, y, config.size))
+                            weights.append(painter.weigh(*corner, side, site.downsample))
+                        images.append(pixels.square(*corner, side))
+                        patch = labels[-1][margin : margin + config.size, margin : margin + config.size]
                         row = {"around": around, "x": x, "y": y, "downsample": site.downsample}
                         share = float(tissue.share(np.array([[x, y, x + site.extent, y + site.extent]]))[0])
                         result.rows.append(
@@ -112,10 +115,10 @@ def cut_slide(job: SlideJob) -> SlideResult:
                                 **_row(job, request, split),
                                 **row,
                                 "tissue": share,
-                                **painter.counts(x, y, site, labels[-1]),
+                                **painter.counts(x, y, site, patch),
                             }
                         )
-    shape = (len(images), config.size, config.size)
+    shape = (len(images), side, side)
     np.savez(
         job.part,
         images=np.stack(images) if images else np.zeros((*shape, 3), np.uint8),

@@ -3,6 +3,9 @@
 A folder of ``images.npy``, ``labels_own.npy``, ``labels_propagated.npy`` and, where the study asks for them,
 ``weights.npy`` (memory-mapped: the operating system keeps one copy for all processes), ``table.parquet`` (a row per
 patch), ``tissue.npz``, ``digests.npz`` (a hash of every patch) and ``meta.json``.
+
+The arrays hold *regions*: a patch and a margin around it, of which training crops another window each time. The patch
+itself is the middle, and what :attr:`PatchStore.images`, :meth:`PatchStore.labels` and :attr:`PatchStore.weights` show.
 """
 
 from __future__ import annotations
@@ -44,7 +47,7 @@ class PatchStore:
     Attributes:
         folder: where it lies.
         table: one row per patch, see :data:`TABLE_COLUMNS`.
-        meta: ``size`` (pixels), ``mpp`` (of the patches, or ``None``), ``downsample`` and ``slide_mpp`` by slide,
+        meta: ``size`` (pixels), ``margin`` (pixels stored around a patch on each side), ``mpp`` (of the patches, or ``None``), ``downsample`` and ``slide_mpp`` by slide,
             ``classes``, ``seed``, ``single_patient`` (empty, or what follows from there being one), ``bands`` by slide,
             ``notes`` (slide, kind, reason: what was skipped or found less of), ``inputs`` and ``key`` (hashes of what
             went in and of what came out).
@@ -69,8 +72,10 @@ class PatchStore:
                 "there is no complete patch store", file=folder, remedy="Cut the patches first (stainda patches)"
             ) from error
         store = cls(folder, table, meta)
-        shape = (len(table), meta["size"], meta["size"])
-        for name, array in (("images", store.images), ("own", store.labels("own"))):
+        side = meta["size"] + 2 * store.margin
+        shape = (len(table), side, side)
+        for name in ("images", "own"):
+            array = store.regions(name)
             if array.shape[:3] != shape:
                 raise StaindaError(
                     f"{name} hold {array.shape[:3]} and not {shape} pixels",
@@ -95,24 +100,37 @@ class PatchStore:
         """The task's classes; label i + 1 is the i-th."""
         return tuple(self.meta["classes"])
 
-    @cached_property
+    @property
+    def margin(self) -> int:
+        """Pixels stored around a patch on each side; 0 in stores of earlier versions."""
+        return int(self.meta.get("margin", 0))
+
+    def regions(self, name: str) -> NDArray[np.uint8]:
+        """Read-only array on disk of patches with their margin: uint8 (n, region, region), of images (..., 3).
+
+        Args:
+            name: ``images``, ``own``, ``propagated`` or ``weights``.
+        """
+        return self._regions[name]
+
+    @property
     def images(self) -> NDArray[np.uint8]:
         """Read-only uint8 (n, size, size, 3) on disk."""
-        return self._array("images")
+        return self._middle("images")
 
     def labels(self, kind: LabelKind) -> NDArray[np.uint8]:
         """Read-only uint8 (n, size, size) on disk: 0 background, i + 1 class i, 255 ignored or not known."""
-        return {"own": self._own, "propagated": self._propagated}[_known(kind)]
+        return self._middle(_known(kind))
 
     def has_labels(self, kind: LabelKind) -> NDArray[np.bool_]:
         """Which patches have labels of this kind: bool (n,)."""
         return (self.table["kind"].map(_LABELS_OF_KIND) == _known(kind)).to_numpy(bool)
 
-    @cached_property
+    @property
     def weights(self) -> NDArray[np.uint8] | None:
         """Read-only uint8 (n, size, size) on disk: how much each pixel of ``propagated`` labels counts, in 1/255;
         ``None`` where the study did not ask for weights."""
-        return self._array("weights") if self.meta.get("weights") else None
+        return self._middle("weights") if self.meta.get("weights") else None
 
     @cached_property
     def tissue_pixels(self) -> dict[str, NDArray[np.uint8]]:
@@ -121,7 +139,7 @@ class PatchStore:
             return {slide: arrays[f"arr_{index}"] for index, slide in enumerate(self.meta["tissue_slides"])}
 
     def digests(self, name: Literal["images", "own", "propagated", "weights"]) -> NDArray[np.uint8]:
-        """A hash of every patch's pixels, labels or weights: uint8 (n, 16). It says what a job sees without reading it.
+        """A hash of every region's pixels, labels or weights: uint8 (n, 16): what a job sees, without reading it.
 
         Stores of earlier versions lack the file; their arrays are hashed here.
         """
@@ -136,12 +154,13 @@ class PatchStore:
             return make_digests(self.folder, len(self.table), bool(self.meta.get("weights")))
 
     @cached_property
-    def _own(self) -> NDArray[np.uint8]:
-        return self._array("labels_own")
+    def _regions(self) -> dict[str, NDArray[np.uint8]]:
+        weighted = bool(self.meta.get("weights"))
+        return {name: self._array(file) for name, file in _ARRAYS.items() if name != "weights" or weighted}
 
-    @cached_property
-    def _propagated(self) -> NDArray[np.uint8]:
-        return self._array("labels_propagated")
+    def _middle(self, name: str) -> NDArray[np.uint8]:
+        inner = slice(self.margin, self.margin + int(self.meta["size"]))
+        return self._regions[name][:, inner, inner]
 
     def _array(self, name: str) -> NDArray[np.uint8]:
         file = self.folder / f"{name}.npy"
@@ -156,7 +175,7 @@ class PatchStore:
 
 
 def make_digests(folder: Path, count: int, weights: bool) -> dict[str, NDArray[np.uint8]]:
-    """Hash the first ``count`` patches of each array of a store: uint8 (count, 16) by array."""
+    """Hash the first ``count`` regions of each array of a store: uint8 (count, 16) by array."""
     found = {}
     for name, file in _ARRAYS.items():
         if name == "weights" and not weights:

@@ -16,6 +16,7 @@ from stainda.errors import ConfigError, LeakError, did_you_mean
 from stainda.patches.few_shot import FewShot
 from stainda.patches.serial import SerialPairs
 from stainda.patches.store import PatchStore
+from stainda.patches.windows import OUTSIDE, cut_windows
 
 Labels = Literal["source", "propagated", "few_shot", "all"]
 Visible = Literal["targets", "nothing"]
@@ -80,8 +81,11 @@ class TrainingData:
         self._source = table["domain"].isin(roles.sources).to_numpy(bool)
         self._target = table["domain"].isin(roles.targets).to_numpy(bool)
         self._open = np.full(len(table), labels == "all")  # oracle patches that may be seen
+        self._alone = np.zeros(len(table), bool)  # patches around which nobody annotated
         if few_shot is not None:
-            self._open[few_shot.choose(table, roles.targets)] = True
+            chosen = few_shot.choose(table, roles.targets)
+            self._open[chosen] = True
+            self._alone[chosen] = few_shot.unit == "patches"
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -115,17 +119,29 @@ class TrainingData:
         """Where patches come from: slide, patient, block, stain, centre, scanner, domain, split, kind, x, y."""
         return self.store.table.iloc[self._allowed(indices)][_ROW_COLUMNS]
 
-    def images(self, indices: ArrayLike) -> NDArray[np.uint8]:
+    @property
+    def margin(self) -> int:
+        """Pixels stored around a patch on each side, of which windows are cut."""
+        return self.store.margin
+
+    def images(self, indices: ArrayLike, windows: ArrayLike | None = None) -> NDArray[np.uint8]:
         """Copies of patches: uint8 (n, size, size, 3).
+
+        Args:
+            windows: whole numbers (n, 3), x, y and side in stored pixels (``patches.windows``): these are cut and
+                brought to the size of a patch; ``None``: the patches themselves.
 
         Raises:
             LeakError: patches of targets where none may be seen, or patches cut around a target's own annotations
                 outside the ceiling.
         """
-        return np.asarray(self.store.images[self._allowed(indices)])
+        return self._cut("images", self._allowed(indices), windows, smooth=True)
 
-    def labels(self, indices: ArrayLike) -> NDArray[np.uint8]:
+    def labels(self, indices: ArrayLike, windows: ArrayLike | None = None) -> NDArray[np.uint8]:
         """What the network is to answer: uint8 (n, size, size), 0 background, i + 1 class i, 255 ignored.
+
+        Args:
+            windows: as for :meth:`images`. Where a few patches of targets are annotated, what lies beside them is 255.
 
         Raises:
             LeakError: a row of a target domain that the label rule does not give; a row without label.
@@ -141,24 +157,28 @@ class TrainingData:
             )
         carried = self._kind[indices] == "propagated"
         out = np.empty((len(indices), *self.store.images.shape[1:3]), np.uint8)
-        out[~carried] = self.store.labels("own")[indices[~carried]]
-        out[carried] = self.store.labels("propagated")[indices[carried]]
+        for kind, chosen in (("own", ~carried), ("propagated", carried)):
+            some = None if windows is None else np.asarray(windows)[chosen]
+            out[chosen] = self._cut(kind, indices[chosen], some, smooth=False)
+        if windows is not None and self._alone.any():
+            few = self._alone[indices]
+            out[few] = np.where(self._inside(np.asarray(windows)[few]), out[few], OUTSIDE)
         return out
 
-    def weights(self, indices: ArrayLike) -> NDArray[np.float32] | None:
+    def weights(self, indices: ArrayLike, windows: ArrayLike | None = None) -> NDArray[np.float32] | None:
         """How much each pixel counts: float32 (n, size, size) in 0..1, 1 for everything but propagated labels;
         ``None`` where the study did not ask for weights, or the label rule gives no propagated labels.
 
         Raises:
             LeakError: as for :meth:`labels`.
         """
-        stored = self.store.weights
-        if stored is None or self.rule != "propagated":
+        if self.store.weights is None or self.rule != "propagated":
             return None
         indices = self._allowed(indices)
         out = np.ones((len(indices), *self.store.images.shape[1:3]), np.float32)
         carried = self._kind[indices] == "propagated"
-        out[carried] = stored[indices[carried]].astype(np.float32) / 255
+        some = None if windows is None else np.asarray(windows)[carried]
+        out[carried] = self._cut("weights", indices[carried], some, smooth=False).astype(np.float32) / 255
         return out
 
     target_labels = labels  # what the network is to answer, not labels of target domains only
@@ -190,19 +210,34 @@ class TrainingData:
         learned = np.concatenate([self.labelled("train"), self.labelled("val")])
         looked_at = [self.unlabelled("train"), self.unlabelled("val"), self.source_unlabelled()]
         rows = np.union1d(learned, np.concatenate(looked_at))
-        about = [store.meta["size"], list(store.classes), store.meta.get("mpp"), self.rule, self.visible]
+        about = [store.meta["size"], store.margin, list(store.classes), store.meta.get("mpp"), self.rule, self.visible]
         digest = hashlib.sha256(json.dumps(about).encode())
         digest.update(store.table.iloc[rows][_ROW_COLUMNS].to_csv(index=False).encode())
         digest.update(np.isin(rows, learned).tobytes())
         digest.update(store.digests("images")[rows].tobytes())
         carried = self._kind[learned] == "propagated"
-        digest.update(store.digests("own")[np.sort(learned[~carried])].tobytes())
+        alone = self._alone[learned]
+        digest.update(store.digests("own")[np.sort(learned[~carried & ~alone])].tobytes())
+        digest.update(store.labels("own")[np.sort(learned[alone])].tobytes())
         digest.update(store.digests("propagated")[np.sort(learned[carried])].tobytes())
         if self.rule == "propagated" and store.weights is not None:
             digest.update(store.digests("weights")[np.sort(learned[carried])].tobytes())
         for slide, pixels in self.tissue_pixels.items():
             digest.update(slide.encode() + np.ascontiguousarray(pixels).tobytes())
         return digest.hexdigest()[:24]
+
+    def _inside(self, windows: NDArray) -> NDArray[np.bool_]:
+        """Which pixels of windows lie in the patch itself: bool (n, size, size)."""
+        size, margin = self.store.images.shape[1], self.store.margin
+        patch = np.pad(np.ones((1, size, size), np.uint8), [(0, 0), (margin, margin), (margin, margin)])
+        return cut_windows(patch, np.zeros(len(windows), np.intp), windows, size, smooth=False) == 1
+
+    def _cut(self, name: str, rows: NDArray[np.intp], windows: ArrayLike | None, *, smooth: bool) -> NDArray[np.uint8]:
+        store = self.store
+        if windows is not None:
+            return cut_windows(store.regions(name), rows, windows, store.images.shape[1], smooth=smooth)
+        inner = slice(store.margin, store.margin + store.images.shape[1])
+        return np.asarray(store.regions(name)[rows, inner, inner])
 
     def _allowed(self, indices: ArrayLike) -> NDArray[np.intp]:
         indices = np.atleast_1d(np.asarray(indices, dtype=np.intp))

@@ -238,6 +238,12 @@ class Align(Part):
     def after_epoch(self, modules: nn.ModuleDict, network: nn.Module, score: float) -> None:
         """Called after each validation with its score, for parts that watch it."""
 
+    @property
+    def averages(self) -> bool:
+        """Whether the part's own weights (a teacher's, an average) are the result: ``training.averaging`` is not used
+        then."""
+        return False
+
     def epoch_weights(self, modules: nn.ModuleDict) -> Mapping[str, Tensor] | None:
         """Weights that are validated and kept in place of the network's (a teacher's); buffers may be missing."""
         return None

@@ -30,6 +30,15 @@ class Augment(Part):
         """Whether unlabelled target images have to be visible in training."""
         return False
 
+    @property
+    def zoom(self) -> tuple[float, float] | None:
+        """Largest relative change of size and the share of patches it falls on, where the part changes sizes."""
+        return None
+
+    def without_zoom(self) -> Augment:
+        """The part without its change of size, for patches that were cut at another size already."""
+        return self
+
     def prepare(self, network: nn.Module) -> None:
         """Change the network before training (for changes of features); at prediction nothing may come of it."""
 
@@ -54,12 +63,23 @@ class Augment(Part):
 
 @register("augment", "geometry")
 class GeometryAugment(Augment):
-    """Mirror images and quarter turns; on request any angle, scale and shift. Labels move along."""
+    """Mirror images, quarter turns and scale; on request any angle and shift. Labels move along.
+
+    The scale comes from the window that is cut from a patch and its stored margin, so that a reduced patch shows what
+    lies around it; patches of paired sections are stored without a margin, and mirrored there.
+    """
 
     rotation: float = Field(0.0, ge=0, le=180, description="largest angle either way, degrees")
-    scale: float = Field(0.0, ge=0, le=2, description="largest relative change of size: 0.2 is 1/1.2 to 1.2")
+    scale: float = Field(0.5, ge=0, le=2, description="largest relative change of size: 0.2 is 1/1.2 to 1.2")
     shift: float = Field(0.0, ge=0, le=0.5, description="largest shift, as a share of the patch")
-    p: float = Field(1.0, ge=0, le=1, description="share of patches rotated, scaled and shifted")
+    p: float = Field(1.0, ge=0, le=1, description="share of patches rotated and shifted, and (drawn apart) scaled")
+
+    @property
+    def zoom(self) -> tuple[float, float] | None:
+        return self.scale, self.p
+
+    def without_zoom(self) -> GeometryAugment:
+        return self if self.scale == 0 else GeometryAugment(rotation=self.rotation, shift=self.shift, p=self.p, scale=0)
 
     @cached_property
     def _change(self) -> Augmentation:

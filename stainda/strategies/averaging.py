@@ -43,6 +43,10 @@ class Swad(Align):
     def grouping(self) -> Grouping | None:
         return None if self.groups == "none" else self.groups
 
+    @property
+    def averages(self) -> bool:
+        return True
+
     def modules(self, site: Site) -> dict[str, nn.Module]:
         from stainda.strategies.valley import Valley
 

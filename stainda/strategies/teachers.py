@@ -71,6 +71,10 @@ class MeanTeacher(Align):
     def after_step(self, step: Step) -> None:
         cast("Copy", step.modules["teacher"]).follow(step.network, min(1.0 - 1.0 / (step.index + 2.0), self.keep))
 
+    @property
+    def averages(self) -> bool:
+        return self.predict == "teacher"
+
     def epoch_weights(self, modules: nn.ModuleDict) -> Mapping[str, Tensor] | None:
         return cast("Copy", modules["teacher"]).weights() if self.predict == "teacher" else None
 

@@ -117,6 +117,10 @@ class Together(Align):
         for name, part in self.members.items():
             part.after_epoch(cast("nn.ModuleDict", modules[name]), network, score)
 
+    @property
+    def averages(self) -> bool:
+        return any(part.averages for part in self.members.values())
+
     def epoch_weights(self, modules: nn.ModuleDict) -> Mapping[str, Tensor] | None:
         found = [part.epoch_weights(cast("nn.ModuleDict", modules[name])) for name, part in self.members.items()]
         return next((weights for weights in found if weights is not None), None)

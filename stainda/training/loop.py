@@ -94,6 +94,12 @@ def train_on(
         return _Training(job, build(job.strategy), data, folder, progress, on_epoch, meter).run()
 
 
+def averaging_share(keep: float, step: int) -> float:
+    """What of the average of the weights stays at step t (from 0): ``min(keep, (1 + t) / (10 + t))``, so that the start
+    is soon forgotten."""
+    return min(keep, (1 + step) / (10 + step))
+
+
 class _Training(Preparation):
     """One run of the loop; see :func:`train`."""
 
@@ -178,13 +184,16 @@ class _Training(Preparation):
 
     @contextmanager
     def _standing_in(self) -> Iterator[dict[str, Statistics] | None]:
-        """Inside the block the network has the weights that its part wants judged (a teacher's).
+        """Inside the block the network has the weights that are judged and kept where those are not its own: a
+        teacher's, as its part says, or the average of ``training.averaging``.
 
         Batch statistics are then estimated anew, from the same training patches each time: given per source domain
         where the strategy keeps them so, else put into the network.
         """
         network = self.detector.network
         weights = self.strategy.align.epoch_weights(self.modules)
+        if self.average is not None:
+            weights = self.average.weights()
         if weights is None:
             yield None
             return
@@ -237,6 +246,8 @@ class _Training(Preparation):
         self.fabric.backward(loss)
         self.optimiser.step()
         align.after_step(given)
+        if self.average is not None:
+            self.average.follow(self.detector.network, averaging_share(self.config.averaging or 0.0, step))
         return values
 
     def _measure(self, step: Step, total: torch.Tensor) -> None:
@@ -322,10 +333,11 @@ class _Training(Preparation):
     # -- going on after an interruption -------------------------------------------------------------------------
 
     def _state(self) -> dict[str, Any]:
+        average = {} if self.average is None else {"average": self.average}
         return {
             "folder": self.folder,
             "key": f"{self.job.hash}/{len(self._train)}/{len(self._visible)}",
-            "networks": {"network": self.detector.network, "modules": self.modules},
+            "networks": {"network": self.detector.network, "modules": self.modules, **average},
             "optimiser": self.optimiser,
             "generators": self.generators,
             "statistics": self.by_domain,
@@ -349,6 +361,8 @@ class _Training(Preparation):
                 f"{self.strategy.name}, seed {self.job.seed}: {config.epochs} epochs of {config.steps_per_epoch} steps"
             )
             self._log(f"patches: {self._counts()}; {self.strategy.norm.statement(self.detector.network)}")
+            if config.averaging is not None and self.average is None:
+                self._log(f"training.averaging is not used: align {self.strategy.align.name} averages by itself")
             return 0
         done = int(rest["epoch"])
         self.rows, self.scores, self._log_lines = rest["rows"], rest["scores"], rest["log"]

@@ -20,6 +20,7 @@ from stainda.strategies.places import centred, first_places, places_of, restore
 from stainda.strategies.statistics import DomainStatistics
 from stainda.training.batches import Origins, Patches, parted, with_weights
 from stainda.training.tasks import task_of
+from stainda.training.windows import Windows, augments_after_cutting
 
 if TYPE_CHECKING:
     from stainda.patches.serial import Pairs
@@ -36,6 +37,8 @@ class Passes:
         tap: reads the align part's layer; ``None`` for a part that reads none.
         by_domain: running batch statistics per domain, where the strategy keeps them.
         batchnorm: the network has batch normalisation.
+        windows: what is cut of a patch and its margin, drawn anew for every batch. Draws of the same patch under another
+            augmentation (``redraw``) start from the window that was cut.
         groups: number of each labelled patch's group by index, for parts that compare groups.
         generators: ``labelled``, ``target``, ``compared``, ``redraw`` and ``pairs``: each kind of batch draws from its
             own.
@@ -52,6 +55,7 @@ class Passes:
         tap: FeatureTap | None,
         by_domain: DomainStatistics | None,
         batchnorm: bool,
+        windows: Windows,
         groups: Mapping[int, int] | None,
         generators: Mapping[str, torch.Generator],
     ) -> None:
@@ -59,11 +63,14 @@ class Passes:
         self._index, self._forward, self._tap = domain_index, forward, tap
         self._by_domain, self._bn, self._groups, self._generators = by_domain, batchnorm, groups, generators
         self._task = task_of(detector.task)
+        self._windows = windows
+        self._after_cutting = augments_after_cutting(strategy)
 
     def labelled(self, indices: np.ndarray) -> Batch:
-        raw, slides = self._raw(indices), self._origins.slides(indices)
-        weights = self._data.weights(indices)
-        coded = torch.from_numpy(with_weights(self._data.labels(indices), weights)).to(raw.device)
+        windows = self._windows.draw(len(indices), self._generators["labelled"])
+        raw, slides = self._raw(indices, windows), self._origins.slides(indices)
+        weights = self._data.weights(indices, windows)
+        coded = torch.from_numpy(with_weights(self._data.labels(indices, windows), weights)).to(raw.device)
         images, coded = self._augmented(raw, coded, slides, self._generators["labelled"], "same")
         labels, counts = self._task.answers(*parted(self._detector.network.crop(coded), weights is not None))
         self._use(indices)
@@ -86,7 +93,8 @@ class Passes:
         return self._unlabelled(indices, self._generators["compared"])
 
     def _unlabelled(self, indices: np.ndarray, generator: torch.Generator) -> Batch:
-        raw, slides, align = self._raw(indices), self._origins.slides(indices), self._strategy.align
+        raw = self._raw(indices, self._windows.draw(len(indices), generator))
+        slides, align = self._origins.slides(indices), self._strategy.align
         drawn = self._drawn(raw, slides, generator, align.target_manner)
         self._use(indices)
         more: dict[str, Any] = {"places": drawn.places, "redraw": self._redraw(raw, slides)}
@@ -113,7 +121,7 @@ class Passes:
             (drawn.two, drawn.two_slides, drawn.two_domains),
         ):
             raw = self._detector.images(images)
-            seen = self._drawn(raw, slides, self._generators["pairs"], "same")
+            seen = self._drawn(raw, slides, self._generators["pairs"], "same", cut=False)
             if self._by_domain is not None:
                 self._by_domain.use(domains[0])
             logits = self._forward(seen.images)
@@ -148,24 +156,37 @@ class Passes:
         """Patches as the network sees them at prediction: without augmentation."""
         return self._detector.see(self._raw(indices), self._origins.slides(indices))
 
-    def _raw(self, indices: np.ndarray) -> Tensor:
-        return self._detector.images(self._data.images(indices))
+    def _raw(self, indices: np.ndarray, windows: np.ndarray | None = None) -> Tensor:
+        return self._detector.images(self._data.images(indices, windows))
 
     def _redraw(self, raw: Tensor, slides: Sequence[str]) -> Callable[[Manner], Redrawn]:
         return lambda manner: self._drawn(raw, slides, self._generators["redraw"], manner)
 
-    def _drawn(self, raw: Tensor, slides: Sequence[str], generator: torch.Generator, manner: Manner) -> Redrawn:
-        images, marks = self._augmented(raw, first_places(raw), slides, generator, manner)
+    def _drawn(
+        self, raw: Tensor, slides: Sequence[str], generator: torch.Generator, manner: Manner, cut: bool = True
+    ) -> Redrawn:
+        images, marks = self._augmented(raw, first_places(raw), slides, generator, manner, cut)
         return Redrawn(images, places_of(marks))
 
     def _augmented(
-        self, images: Tensor, labels: Tensor, slides: Sequence[str], generator: torch.Generator, manner: Manner
+        self,
+        images: Tensor,
+        labels: Tensor,
+        slides: Sequence[str],
+        generator: torch.Generator,
+        manner: Manner,
+        cut: bool = True,
     ) -> tuple[Tensor, Tensor]:
-        """Normalisers, then augmentation, then views that drop colour, then standardisation."""
+        """Normalisers, then augmentation, then views that drop colour, then standardisation.
+
+        Args:
+            cut: patches are windows, and have their size by that.
+        """
         view = self._strategy.view
         if view.is_colour:
             images = view(images, slides)
-        for part in self._strategy.augment if manner != "none" else ():
+        parts = self._after_cutting if cut else self._strategy.augment
+        for part in parts if manner != "none" else ():
             images, labels = part(images, labels, generator)
         for change in STRONG if manner == "strong" else ():
             images, _ = change(images, None, generator)

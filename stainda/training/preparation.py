@@ -14,6 +14,7 @@ from stainda.strategies import Strategy
 from stainda.strategies.align import Site
 from stainda.strategies.detector import Detector, Standard
 from stainda.strategies.features import FeatureTap
+from stainda.strategies.memory import Copy
 from stainda.strategies.statistics import DomainStatistics, batchnorm_layers
 from stainda.training.batches import (
     LabelledBatches,
@@ -28,6 +29,7 @@ from stainda.training.losses import make_loss
 from stainda.training.machine import choose_device, choose_precision, make_optimiser
 from stainda.training.passes import Passes, numbered_groups
 from stainda.training.tasks import class_weights, need_answers, task_of
+from stainda.training.windows import Windows
 
 EPOCH_VALIDATION = 192
 """Validation patches scored each epoch, at most (a fixed random choice); all of them are scored at the end."""
@@ -140,6 +142,8 @@ class Preparation:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_for(job.seed, "align"))
             self.modules = nn.ModuleDict(self.strategy.align.modules(self._site())).to(self.fabric.device)
+        kept = config.averaging is not None and not self.strategy.align.averages
+        self.average = Copy(network) if kept else None
         parameters = [*network.parameters(), *self.modules.parameters()]
         optimiser = make_optimiser(config, parameters)
         self.forward, self.optimiser = self.fabric.setup(network, optimiser)
@@ -159,7 +163,8 @@ class Preparation:
         }  # fmt: skip
         self.passes = Passes(
             self.strategy, self.detector, self.data, self.origins, self._domain_index, self.forward, tap,
-            self.by_domain, self._bn, self.group_of, self.generators,
+            self.by_domain, self._bn, Windows.of(self.strategy, job.task, job.patches.size, self.data.margin),
+            self.group_of, self.generators,
         )  # fmt: skip
 
     def _site(self) -> Site:

@@ -108,6 +108,7 @@ class BlobStore:
 
     classes = ("glomerulus",)
     weights = None
+    margin = 0
 
     def __init__(self, sources=("PAS@A",), targets=("SR@A",), per_slide=12, seed=0, size=48):
         rows, images, labels = [], [], []
@@ -139,6 +140,9 @@ class BlobStore:
 
     def labels(self, kind):
         return self._own
+
+    def regions(self, name):
+        return self.images if name == "images" else self._own
 
 
 def make_data(job, **store):

@@ -33,13 +33,13 @@ class Watched:
     def __getattr__(self, name):
         return getattr(self._data, name)
 
-    def images(self, indices):
+    def images(self, indices, windows=None):
         self.images_of |= set(np.asarray(indices).tolist())
-        return self._data.images(indices)
+        return self._data.images(indices, windows)
 
-    def labels(self, indices):
+    def labels(self, indices, windows=None):
         self.labels_of |= set(np.asarray(indices).tolist())
-        return self._data.labels(indices)
+        return self._data.labels(indices, windows)
 
 
 @pytest.mark.parametrize("name", sorted(available("strategies")))
