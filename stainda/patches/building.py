@@ -57,8 +57,8 @@ def build_store(
     of training patients and all target slides give patches on tissue at random, by one rule and equally many
     (``unlabelled``). Target slides of training patients also give patches about propagated shapes (``propagated``) and
     about the slide's own annotations (``oracle``). Own annotations of targets reach ``oracle`` rows, which come last,
-    and nothing else. Every patch is stored with a margin of the slide around it, labelled by the same shapes, from which
-    training crops. Where a slide cannot give what was asked for, ``meta["notes"]`` says why. A store that is there
+    and nothing else. Every patch is stored with a margin of the slide around it, labelled by the same shapes, which
+    training crops from. Where a slide cannot give what was asked for, ``meta["notes"]`` says why. A store that is there
     already is used again where nothing it is made from has changed.
 
     Args:

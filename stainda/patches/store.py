@@ -47,8 +47,9 @@ class PatchStore:
     Attributes:
         folder: where it lies.
         table: one row per patch, see :data:`TABLE_COLUMNS`.
-        meta: ``size`` (pixels), ``margin`` (pixels stored around a patch on each side), ``mpp`` (of the patches, or ``None``), ``downsample`` and ``slide_mpp`` by slide,
-            ``classes``, ``seed``, ``single_patient`` (empty, or what follows from there being one), ``bands`` by slide,
+        meta: ``size`` (pixels), ``margin`` (pixels stored around a patch on each side), ``mpp`` (of the patches, or
+            ``None``), ``downsample`` and ``slide_mpp`` by slide, ``classes``, ``seed``, ``single_patient`` (empty, or
+            what follows from there being one), ``bands`` by slide,
             ``notes`` (slide, kind, reason: what was skipped or found less of), ``inputs`` and ``key`` (hashes of what
             went in and of what came out).
     """

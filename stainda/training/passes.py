@@ -37,8 +37,8 @@ class Passes:
         tap: reads the align part's layer; ``None`` for a part that reads none.
         by_domain: running batch statistics per domain, where the strategy keeps them.
         batchnorm: the network has batch normalisation.
-        windows: what is cut of a patch and its margin, drawn anew for every batch. Draws of the same patch under another
-            augmentation (``redraw``) start from the window that was cut.
+        windows: what is cut of a patch and its margin, drawn anew for every batch. Draws of the same patch under
+            another augmentation (``redraw``) start from the window that was cut.
         groups: number of each labelled patch's group by index, for parts that compare groups.
         generators: ``labelled``, ``target``, ``compared``, ``redraw`` and ``pairs``: each kind of batch draws from its
             own.
