@@ -104,13 +104,15 @@ class BlobPairs:
 
 
 class BlobStore:
-    """A patch store in memory: the attributes of ``patches.PatchStore`` that ``patches.TrainingData`` reads."""
+    """A patch store in memory: the attributes of ``patches.PatchStore`` that ``patches.TrainingData`` reads.
+
+    Patches are the middle of regions of ``size + 2 margin`` pixels.
+    """
 
     classes = ("glomerulus",)
     weights = None
-    margin = 0
 
-    def __init__(self, sources=("PAS@A",), targets=("SR@A",), per_slide=12, seed=0, size=48):
+    def __init__(self, sources=("PAS@A",), targets=("SR@A",), per_slide=12, seed=0, size=48, margin=0):
         rows, images, labels = [], [], []
         wanted = [(name, ("labelled",), (("train", 3), ("val", 1))) for name in sources]
         wanted += [(name, ("unlabelled", "propagated", "oracle"), (("train", 3), ("val", 1))) for name in targets]
@@ -122,7 +124,7 @@ class BlobStore:
                 for number in range(count):
                     for kind in kinds:
                         for index in range(per_slide):
-                            image, label = make_patch(generator, domain, size, empty=index % 2 == 0)
+                            image, label = make_patch(generator, domain, size + 2 * margin, empty=index % 2 == 0)
                             slide = f"{domain}_{split}{number}"
                             rows.append({"slide": slide, "domain": domain, "split": split, "kind": kind})
                             images.append(image)
@@ -131,8 +133,11 @@ class BlobStore:
         for column in ("patient", "block", "stain", "centre", "scanner", "x", "y", "downsample"):
             self.table[column] = 0
         self.table["patient"] = self.table["slide"].str.partition("_")[2]  # as the slides' numbers
-        self.images, self._own = np.stack(images), np.stack(labels)
-        self._own[(self.table["kind"] == "unlabelled").to_numpy()] = 255
+        own = np.stack(labels)
+        own[(self.table["kind"] == "unlabelled").to_numpy()] = 255
+        inner = slice(margin, margin + size)
+        self.margin, self._regions = margin, {"images": np.stack(images), "own": own, "propagated": own}
+        self.images, self._own = self._regions["images"][:, inner, inner], own[:, inner, inner]
         self.tissue_pixels = {
             slide: self.images[group.index].reshape(-1, 3)[::29]
             for slide, group in self.table.groupby("slide", sort=False)
@@ -142,7 +147,7 @@ class BlobStore:
         return self._own
 
     def regions(self, name):
-        return self.images if name == "images" else self._own
+        return self._regions[name]
 
 
 def make_data(job, **store):

@@ -30,18 +30,21 @@ def _cut_after(epochs):
     return stop
 
 
-@pytest.mark.parametrize("name", ["source_only", "serial_dann", "mean_teacher", "swad"])
-def test_an_interrupted_training_ends_as_if_nothing_had_happened(name, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [("source_only", {}), ("source_only", {"averaging": 0.9}), ("serial_dann", {}), ("mean_teacher", {}), ("swad", {})],
+)
+def test_an_interrupted_training_ends_as_if_nothing_had_happened(name, settings, tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "EVERY_SECONDS", 0.0)
-    job = _job(name)
-    train_on(job, make_data(job, per_slide=4), tmp_path / "whole")
+    job = _job(name, **settings)
+    train_on(job, make_data(job, per_slide=4, margin=12), tmp_path / "whole")
     assert not (tmp_path / "whole" / REST).exists(), "nothing is left behind"
     with pytest.raises(Cut):
-        train_on(job, make_data(job, per_slide=4), tmp_path / "cut", on_epoch=_cut_after(2))
+        train_on(job, make_data(job, per_slide=4, margin=12), tmp_path / "cut", on_epoch=_cut_after(2))
     assert json.loads((tmp_path / "cut" / REST).read_text())["epoch"] == 2 and read_result(tmp_path / "cut") is None
     torch.manual_seed(99)
     told = []
-    train_on(job, make_data(job, per_slide=4), tmp_path / "cut", on_epoch=lambda *pair: told.append(pair))
+    train_on(job, make_data(job, per_slide=4, margin=12), tmp_path / "cut", on_epoch=lambda *pair: told.append(pair))
     assert [epoch for epoch, _ in told] == [1, 2, 3, 4], "a pruner hears of the epochs before, too"
     assert "goes on after epoch 2" in (tmp_path / "cut" / "log.txt").read_text()
     for file in FILES:
