@@ -209,7 +209,11 @@ class TrainingConfig(Frozen):
     learning_rate: float = Field(1e-3, gt=0)
     weight_decay: float = Field(1e-4, ge=0)
     optimiser: Literal["adam", "adamw", "sgd"] = "adamw"
-    schedule: Literal["constant", "cosine"] = "cosine"
+    schedule: Literal["constant", "cosine", "one_cycle"] = Field(
+        "cosine",
+        description="of the learning rate: as it is, falling to 1 %, or risen to over the first tenth of the steps and "
+        "fallen from to nothing (Smith & Topin 2018, arXiv 1708.07120), which bears a higher one",
+    )
     loss: Literal["cross_entropy", "dice", "cross_entropy_dice", "focal", "focal_dice"] = "cross_entropy_dice"
     object_share: float | None = Field(
         0.5, ge=0, le=1, description="share of a labelled batch that shows an object; empty: as the patches come"

@@ -94,6 +94,21 @@ def train_on(
         return _Training(job, build(job.strategy), data, folder, progress, on_epoch, meter).run()
 
 
+WARM_UP, START = 0.1, 0.04
+"""Of ``one_cycle``: share of the steps in which the rate rises, and the share of the rate it rises from."""
+
+
+def rate_factor(schedule: str, share: float) -> float:
+    """Share of the learning rate that holds when this share of the steps was taken."""
+    if schedule == "constant":
+        return 1.0
+    if schedule == "one_cycle" and share < WARM_UP:
+        return START + (1 - START) * 0.5 * (1 - math.cos(math.pi * share / WARM_UP))
+    if schedule == "one_cycle":
+        return 0.5 * (1 + math.cos(math.pi * (share - WARM_UP) / (1 - WARM_UP)))
+    return 0.01 + 0.99 * 0.5 * (1.0 + math.cos(math.pi * share))
+
+
 def averaging_share(keep: float, step: int) -> float:
     """What of the average of the weights stays at step t (from 0): ``min(keep, (1 + t) / (10 + t))``, so that the start
     is soon forgotten."""
@@ -266,7 +281,7 @@ class _Training(Preparation):
             self.kept_share.take(ratio, align.growth(step))
 
     def _set_rate(self, share: float) -> None:
-        factor = 1.0 if self.config.schedule == "constant" else 0.01 + 0.99 * 0.5 * (1.0 + math.cos(math.pi * share))
+        factor = rate_factor(self.config.schedule, share)
         for group in self.optimiser.param_groups:
             group["lr"] = self.config.learning_rate * factor
 

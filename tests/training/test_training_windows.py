@@ -3,14 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from blob_cohort import make_data, make_job, make_patch
+from blob_cohort import make_data, make_job
 
 from stainda.config import TaskConfig, load_strategy
-from stainda.prediction import load_predictor
 from stainda.strategies import build
 from stainda.strategies.detector import load_weights_into
 from stainda.training import train_on
-from stainda.training.loop import averaging_share
+from stainda.training.loop import averaging_share, rate_factor
 from stainda.training.preparation import Preparation
 from stainda.training.windows import Windows, augments_after_cutting
 
@@ -153,13 +152,8 @@ def test_a_part_that_averages_by_itself_is_left_alone_and_said_so(name, tmp_path
     assert f"training.averaging is not used: align {name}" in (tmp_path / "0.5" / "log.txt").read_text()
 
 
-def _dice(folder, tiles=25):
-    generator = np.random.default_rng(99)
-    pairs = [make_patch(generator, "PAS@A", SIZE, empty=index % 2 == 0) for index in range(tiles)]
-    image, truth = (
-        np.vstack([np.hstack([pair[part] for pair in pairs[row : row + 5]]) for row in range(0, tiles, 5)])
-        for part in (0, 1)
-    )
-    predictor = load_predictor(folder)
-    found = predictor.label_map(predictor.probabilities_array(image, domain="PAS@A")) == 1
-    return 2 * (found & (truth == 1)).sum() / (found.sum() + (truth == 1).sum())
+def test_the_rate_rises_and_falls_as_the_schedule_says():
+    one_cycle = [rate_factor("one_cycle", share) for share in (0, 0.05, 0.1, 0.55, 1)]
+    assert np.allclose(one_cycle, [0.04, 0.52, 1, 0.5, 0])
+    assert [rate_factor("constant", share) for share in (0, 1)] == [1, 1]
+    assert np.allclose([rate_factor("cosine", share) for share in (0, 0.5, 1)], [1, 0.505, 0.01])
