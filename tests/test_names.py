@@ -162,8 +162,8 @@ def test_annotations_are_found_in_the_other_unicode_form_and_beside_names_with_d
 OWN_ENDINGS = {
     "names.py": "the one place that knows endings",
     "files.py": "the name of a file that is being written; only its last part must stay",
-    "config/load.py": "pieces of a study are NAME.yaml",
-    "models/weights.py": "weights are .safetensors",
+    "config/pieces.py": "pieces of a study are NAME.yaml",
+    "models/weight_files.py": "weights are .safetensors",
     "study/combining.py": "tables are .parquet",
     "cohort/scan.py": "x.ome.geojson beside x.ome.tif: the older spelling of the name is looked for as well",
     "annotations/unpacking.py": "what is in an archive, after the ending of the packing was taken off",

@@ -19,7 +19,7 @@ _KEYS = ("name", "description", "parts", "tasks", "reference", "family")
 
 
 def list_(
-    kind: Annotated[str, typer.Argument(help="strategies, models, tasks, stains, parts or data")],
+    kind: Annotated[str, typer.Argument(help="strategies, recipes, models, tasks, stains, parts or data")],
     name: Annotated[str | None, typer.Argument(help="One of them, to read all about it.")] = None,
     family: Annotated[str | None, typer.Option(help="Only this family of strategies, or kind of parts.")] = None,
     search: Annotated[str | None, typer.Option(help="Only those in which these words occur.")] = None,
@@ -33,6 +33,7 @@ def list_(
     - `stainda list strategies --family adversarial`
     - `stainda list strategies --search "batch statistics"`
     - `stainda list strategies dann`
+    - `stainda list recipes`
     """
     from stainda.study import catalogue
     from stainda.study.listing import find_entry, pick
@@ -57,6 +58,8 @@ def _whole(kind: str, entry: Entry) -> None:
             _say(f"{label}: {text}" if label else str(text))
     if kind == "strategies":
         _say(f"in a study: strategies: [source_only, {entry.name}, oracle]")
+    if kind == "recipes":
+        _say(f"in a study: recipe: {entry.name}; on the command line: stainda run STUDY.yaml recipe={entry.name}")
 
 
 def _lines(kind: str, entries: Sequence[Entry], full: bool) -> None:

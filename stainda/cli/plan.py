@@ -32,6 +32,7 @@ def plan(
 
     - `stainda plan studies/leave_one_centre_out.yaml`
     - `stainda plan studies/quickstart.yaml training.epochs=20 --time`
+    - `stainda plan studies/quickstart.yaml recipe=strong`
     """
     from stainda.config import load_study
     from stainda.study.budget import budget_sentences
@@ -58,6 +59,7 @@ def plan(
             for one in found.budgets
         ],
     )  # fmt: skip
+    console.print(found.recipe, highlight=False, markup=False, soft_wrap=True)
     for note in found.notes:
         console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
     for sentence in budget_sentences(found.budgets, config.baseline):

@@ -191,9 +191,53 @@ class ModelConfig(Frozen):
 
     name: str = "unet"
     params: dict[str, Any] = Field(default_factory=dict)
-    weights: Path | None = Field(None, description="a local safetensors file to start from")
+    weights: Path | None = Field(
+        None, description="a local safetensors file to start from; also {file: NAME.safetensors, optional: true}"
+    )
+    weights_optional: bool = Field(False, description="start from random weights, and say so, where they are not here")
+    weights_source: str = Field("", description="where the file is published, for those who lack it")
+    weights_sha256: str = Field("", description="of the file that was used; another file is refused")
+    weights_missing: str = Field("", description="the optional file that was not here, so that the start was random")
     description: str = ""
     reference: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _written_out(cls, value: Any) -> Any:
+        if not isinstance(value, dict) or not isinstance(value.get("weights"), dict):
+            return value
+        given = dict(value["weights"])
+        if set(given) - {"file", "optional", "source", "sha256"} or "file" not in given:
+            raise ValueError("weights is a file, or {file: NAME.safetensors, optional: true, sha256: ...}")
+        rest = {key: inner for key, inner in value.items() if key != "weights"}
+        told = {f"weights_{key}": inner for key, inner in given.items() if key != "file"}
+        return {**rest, **told, "weights": given["file"]}
+
+
+class GeometryConfig(Frozen):
+    """What every strategy's ``geometry`` augment does unless the strategy sets it itself; see that part for meanings.
+
+    Empty: the part's own default.
+    """
+
+    rotation: float | None = Field(None, ge=0, le=180, description="largest angle either way, degrees")
+    scale: float | None = Field(None, ge=0, le=2, description="largest relative change of size: 0.5 is 1/1.5 to 1.5")
+    shift: float | None = Field(None, ge=0, le=0.5, description="largest shift, as a share of the patch")
+    p: float | None = Field(None, ge=0, le=1, description="share of patches rotated, scaled and shifted")
+
+
+class RecipeConfig(Frozen):
+    """The recipe of a resolved study, whose settings are in the study itself.
+
+    Attributes:
+        name: empty for a study that was not made from a file.
+        changed: dotted settings in which the study, as it was run, departs from the recipe of that name.
+    """
+
+    name: str = ""
+    title: str = ""
+    description: str = ""
+    changed: tuple[str, ...] = ()
 
 
 class TrainingConfig(Frozen):
@@ -300,12 +344,18 @@ class StrategyConfig(Frozen):
         return self.title or self.name.replace("_", " ")
 
     def with_values(self, values: dict[str, Any]) -> StrategyConfig:
-        """A copy with entries at dotted paths replaced: ``align.weight``, ``training.loss``, ``augment.0.strength``."""
+        """A copy with entries at dotted paths replaced: ``align.weight``, ``training.loss``, ``augment.0.strength``;
+        ``geometry.scale`` is that of every ``geometry`` augment."""
         data = self.model_dump()
         for path, value in values.items():
             head, _, rest = path.partition(".")
             if head == "training":
                 data = set_path(data, path, value)
+            elif head == "geometry":
+                data["augment"] = [
+                    set_path(part, f"params.{rest}", value) if part["name"] == "geometry" else part
+                    for part in data["augment"]
+                ]
             elif head == "augment":
                 index, _, key = rest.partition(".")
                 parts = list(data["augment"])
@@ -341,7 +391,9 @@ class StudyConfig(Frozen):
         description="what happens to classes that neither the task nor 'classes' names: kept as background, told",
     )
     fusion: FusionConfig = FusionConfig()
+    recipe: RecipeConfig = Field(RecipeConfig(), description="where the settings come from that all strategies share")
     patches: PatchConfig
+    geometry: GeometryConfig = GeometryConfig()
     model: ModelConfig = ModelConfig()
     protocol: ProtocolConfig
     training: TrainingConfig = TrainingConfig()

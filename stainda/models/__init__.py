@@ -14,7 +14,17 @@ if TYPE_CHECKING:
     from stainda.models.pretrained import SmpNetwork
     from stainda.models.timm_classifier import TimmClassifier
     from stainda.models.unet import UNet
-    from stainda.models.weights import WeightsReport, find_weights, load_weights, weights_folders
+    from stainda.models.weight_files import (
+        find_weights,
+        missing_weights,
+        pinned,
+        random_start,
+        start_of,
+        weights_at_hand,
+        weights_folders,
+        where_to_put,
+    )
+    from stainda.models.weights import WeightsReport, load_weights
 
 _HOMES = {
     "ClassificationNetwork": "base",
@@ -29,9 +39,15 @@ _HOMES = {
     "TimmClassifier": "timm_classifier",
     "UNet": "unet",
     "WeightsReport": "weights",
-    "find_weights": "weights",
+    "find_weights": "weight_files",
     "load_weights": "weights",
-    "weights_folders": "weights",
+    "missing_weights": "weight_files",
+    "pinned": "weight_files",
+    "random_start": "weight_files",
+    "start_of": "weight_files",
+    "weights_at_hand": "weight_files",
+    "weights_folders": "weight_files",
+    "where_to_put": "weight_files",
 }
 
 __all__ = [
@@ -49,7 +65,13 @@ __all__ = [
     "find_weights",
     "list_models",
     "load_weights",
+    "missing_weights",
+    "pinned",
+    "random_start",
+    "start_of",
+    "weights_at_hand",
     "weights_folders",
+    "where_to_put",
 ]
 
 

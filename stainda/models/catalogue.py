@@ -16,13 +16,16 @@ from stainda.models.cnn import Cnn
 from stainda.models.pretrained import SmpNetwork
 from stainda.models.timm_classifier import TimmClassifier
 from stainda.models.unet import UNet
-from stainda.models.weights import find_weights, load_weights
+from stainda.models.weight_files import weights_at_hand
+from stainda.models.weights import load_weights
 
 NETWORKS: dict[str, type[Network]] = {"unet": UNet, "smp": SmpNetwork, "cnn": Cnn, "timm": TimmClassifier}
 
 
 def build_model(config: ModelConfig, in_channels: int, n_classes: int, task: str | None = None) -> Network:
     """The network of a model file, started from torch's random generator or from ``config.weights``.
+
+    Weights that are optional and not here leave the random start (``weight_files.missing_weights`` tells).
 
     Args:
         config: ``name`` is a key of ``NETWORKS``; ``params`` go to its constructor.
@@ -47,8 +50,8 @@ def build_model(config: ModelConfig, in_channels: int, n_classes: int, task: str
     if n_classes < 2:
         raise ConfigError(f"a network needs at least 2 classes with the background, not {n_classes}")
     model = network(in_channels, n_classes, **config.params)
-    if config.weights is not None:
-        load_weights(model, find_weights(config.weights, config.params.get("encoder")))
+    if (file := weights_at_hand(config)) is not None:
+        load_weights(model, file)
     return model
 
 

@@ -1,8 +1,7 @@
-"""Starting weights from local safetensors files; nothing is downloaded."""
+"""Starting weights put into a network; where their files are looked for is :mod:`stainda.models.weight_files`'."""
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,43 +30,6 @@ class WeightsReport:
     loaded: tuple[str, ...]
     missing: tuple[str, ...]
     ignored: tuple[str, ...]
-
-
-def weights_folders() -> list[Path]:
-    """Folders searched for a weights file named without one: ``STAINDA_WEIGHTS``, ``weights/`` here, the cache."""
-    named = os.environ.get("STAINDA_WEIGHTS")
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return ([Path(named)] if named else []) + [Path.cwd() / "weights", cache / "stainda" / "weights"]
-
-
-def find_weights(weights: str | Path, encoder: str | None = None) -> Path:
-    """The file meant by a model's ``weights``.
-
-    Args:
-        weights: a path, or a file name looked for in :func:`weights_folders`.
-        encoder: name of the encoder it is for, to say where such a file is published.
-
-    Raises:
-        ConfigError: there is none; the message says which file to put where.
-    """
-    weights = Path(weights).expanduser()
-    candidates = (
-        [weights] if weights.is_absolute() else [Path.cwd() / weights, *(f / weights for f in weights_folders())]
-    )
-    for file in candidates:
-        if file.is_file():
-            if file.suffix != ".safetensors":
-                raise ConfigError(
-                    "weights must be a .safetensors file", file=file, remedy="Convert it with safetensors"
-                )
-            return file
-    published = _published(encoder)
-    source = f", for example model.safetensors of {published}" if published else ""
-    place = candidates[0] if weights.is_absolute() else weights_folders()[0] / weights.name
-    raise ConfigError(
-        f"the weights file {weights} is not here",
-        remedy=f"Put it{source} at {place}, or remove 'weights' to start at random; stainda downloads no weights",
-    )
 
 
 def load_weights(model: Network, file: str | Path) -> WeightsReport:
@@ -140,14 +102,3 @@ def _fit(given: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor | None:
         channels = wanted.shape[1]  # the first convolution of an RGB network
         return (given.mean(dim=1, keepdim=True) * 3 / channels).expand_as(wanted).to(wanted.dtype).clone()
     return None
-
-
-def _published(encoder: str | None) -> str | None:
-    if encoder is None:
-        return None
-    import timm
-
-    config = (
-        timm.get_pretrained_cfg(encoder.removeprefix("tu-")) if timm.is_model(encoder.removeprefix("tu-")) else None
-    )
-    return f"https://huggingface.co/{config.hf_hub_id}" if config is not None and config.hf_hub_id else None

@@ -156,7 +156,7 @@ def _of_targets(study: StudyConfig, name: str) -> str:
 
 def _licence(view: View) -> str:
     weights = view.run.study.model.weights
-    start = f"Started from {Path(weights).name}, whose licence applies." if weights else "Trained from random weights."
+    start = f"Started from {weights.name}, whose licence applies." if weights else "Trained from random weights."
     return (
         f"{start} stainda is under the MIT licence; the weights were made from the slides and annotations of this "
         "study, "

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 from markupsafe import Markup
 
-from stainda.report import data_tables, insight_tables, result_tables, rotations_tables
+from stainda.report import data_tables, insight_tables, recipe_tables, result_tables, rotations_tables
 from stainda.report.drawings import Drawing
 from stainda.report.kinds import Plot
 from stainda.report.rotations import Root, RootView
@@ -52,6 +52,7 @@ class RootSections(Sections):
             "facts": self._facts(),
             "sentences": self._sentences(),
             "asked": self._asked(),
+            "recipe": self.write.table(recipe_tables.recipe(self.run)),
             "noun": self.root.noun,
             "rotations": self.write.table(rotations_tables.rotations(self.root, self.answers)),
             "results": self._results(),
@@ -90,7 +91,7 @@ class RootSections(Sections):
             return unanswered(self.root)
         said = answer_of_rotations(self.seen, self.answers)
         place = next((i for i, one in enumerate(said) if one.kind == "caution"), len(said))
-        return [*said[:place], *cost_sentence(self.seen), *said[place:]]
+        return [*said[:place], *cost_sentence(self.seen), *said[place:], *recipe_tables.weights_caution(self.run)]
 
     def _asked(self) -> list[tuple[str, str]]:
         known = dict(super()._asked())

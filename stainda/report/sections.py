@@ -16,7 +16,7 @@ from markupsafe import Markup
 from stainda.evaluation.groups import few_labels, with_few
 from stainda.files import write_text
 from stainda.names import file_name, joined_name
-from stainda.report import data_tables, effect_tables, insight_tables, result_tables
+from stainda.report import data_tables, effect_tables, insight_tables, recipe_tables, result_tables
 from stainda.report.cards import card_text, model_cards
 from stainda.report.centres import centres
 from stainda.report.costs import cost_table
@@ -81,6 +81,7 @@ class Sections:
             "facts": self._facts(),
             "sentences": self._sentences(),
             "asked": self._asked(),
+            "recipe": self.write.table(recipe_tables.recipe(run)),
             "results": self._results(),
             "data": self._data(),
             "statistics": self._statistics(),
@@ -123,7 +124,7 @@ class Sections:
         assert self.view is not None
         spent = cost_sentence(self.view)
         place = next((i for i, one in enumerate(said) if one.kind == "caution"), len(said))
-        return [*said[:place], *spent, *said[place:]]
+        return [*said[:place], *spent, *said[place:], *recipe_tables.weights_caution(self.run)]
 
     def _asked(self) -> list[tuple[str, str]]:
         study = self.run.study

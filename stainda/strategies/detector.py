@@ -130,7 +130,7 @@ class Detector:
         """
         folder = Path(folder)
         strategy = build(StrategyConfig.model_validate(settings["strategy"]))
-        model = ModelConfig.model_validate({**settings["model"], "weights": None})
+        model = ModelConfig.model_validate({**settings["model"], "weights": None, "weights_sha256": ""})
         state = _read_state(folder / "view.json")
         strategy.view.restore(state["view"])
         standard = Standard(np.asarray(state["mean"], np.float32), np.asarray(state["std"], np.float32))

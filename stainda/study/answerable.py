@@ -14,6 +14,7 @@ from typing import Literal
 from stainda.cohort import Cohort, Rotation, Section
 from stainda.config import StudyConfig, TaskConfig
 from stainda.errors import ConfigError, StaindaError, did_you_mean
+from stainda.models import random_start
 
 FEW_PATIENTS = 6
 """Test patients below which no paired test reaches p < 0.05 (2 / 2^5 = 0.06) and intervals are too narrow."""
@@ -105,6 +106,7 @@ def examine(config: StudyConfig, cohort: Cohort, found: Sequence[Rotation]) -> l
     if found:
         findings += _unscored(found)
         findings += _patients(found)
+    findings += [Finding("note", told) for told in (random_start(config.model),) if told]
     unique = dict.fromkeys(findings)
     return sorted(unique, key=lambda one: one.kind == "note")
 

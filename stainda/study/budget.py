@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-from stainda.config import StudyConfig
+from stainda.config import StrategyConfig, StudyConfig
 from stainda.files import write_csv
 from stainda.study.folder import RunFolder
 
@@ -44,16 +44,19 @@ def budgets(config: StudyConfig, rotations: int = 1) -> list[Budget]:
     from stainda.training import resolve_training
 
     found = []
+    most = max(_trials(config, one) for one in config.strategies)
     for strategy in config.strategies:
         align = build(strategy).align
         training = resolve_training(config.training, strategy)
         size = training.batch_size
         settings = [*config.space, *(name for name in strategy.space if name not in config.space)]
-        trials = config.search.trials if settings else 1
+        trials = _trials(config, strategy)
         pairs = 2 * max(2, size // 2) if align.needs_pairs else 0
         notes = []
         if trials < config.search.trials:
             notes.append("nothing of it has a search range, so a second trial would repeat the first")
+        if strategy.name == config.baseline and trials < most:
+            notes.append(f"the baseline is tuned less than others, which get {most} trials")
         if config.search.pruner != "none" and trials > config.search.startup_trials:
             notes.append(f"fewer steps where the {config.search.pruner} pruner ends a trial")
         if training.patience is not None:
@@ -66,6 +69,11 @@ def budgets(config: StudyConfig, rotations: int = 1) -> list[Budget]:
             )
         )  # fmt: skip
     return found
+
+
+def _trials(config: StudyConfig, strategy: StrategyConfig) -> int:
+    """Settings that are tried of a strategy; ranges of the recipe are searched by all of them."""
+    return config.search.trials if config.space or strategy.space else 1
 
 
 def budget_sentences(found: list[Budget], baseline: str) -> list[str]:
@@ -82,7 +90,8 @@ def budget_sentences(found: list[Budget], baseline: str) -> list[str]:
     if baseline in fewer:
         told.append(
             f"the baseline {baseline} has no search range and gets one trial where others get {trials}: it is tuned "
-            "less. Give a setting under 'training' of the study a range, which all strategies then search"
+            "less. Leave training.learning_rate to the recipe, or give a setting under 'training' or 'geometry' of the "
+            "study a range, which all strategies then search"
         )
     elif fewer:
         told.append(f"one trial only, since nothing of them has a search range: {', '.join(fewer)}")

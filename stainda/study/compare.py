@@ -12,6 +12,7 @@ from stainda.cohort import Cohort, Roles
 from stainda.config import StrategyConfig, StudyConfig, TrainingConfig
 from stainda.errors import TrainingError
 from stainda.files import stable_hash, write_csv
+from stainda.models import pinned
 from stainda.progress import Progress
 from stainda.study.earlier import EXCLUSIONS, Earlier, Judge, sort_earlier
 from stainda.study.executor import Outcome, Workers
@@ -76,6 +77,7 @@ def compare_strategies(
 class _Comparison:
     def __init__(self, config: StudyConfig, cohort: Cohort, roles: Roles, folder: RunFolder) -> None:
         self.config, self.roles, self.folder = config, roles, folder
+        self.model = pinned(config.model)
         self.store = folder.patches
         self.seen = SeenData(self.store, roles)
         self.scored = sections_to_score(cohort, roles)
@@ -260,7 +262,7 @@ class _Comparison:
         return Job(
             study=self.config.study,
             strategy=changed.model_copy(update={"space": {}}),
-            model=self.config.model,
+            model=self.model,
             task=self.config.task,
             patches=self.config.patches,
             training=self._training(strategy, params),
@@ -302,6 +304,8 @@ def _value_at(config: StudyConfig, strategy: StrategyConfig, path: str) -> Any:
     head, _, rest = path.partition(".")
     if head == "training":
         return strategy.training.get(rest, getattr(config.training, rest, None))
+    if head == "geometry":
+        return next(part.params[rest] for part in strategy.augment if part.name == "geometry")
     if head == "augment":
         index, _, rest = rest.partition(".")
         return strategy.augment[int(index)].params[rest]

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from stainda.errors import StaindaError
 from stainda.study.environment import free_cores, gpu_names, memory_gib, processor, versions
 
 State = Literal["ok", "missing", "broken", "note"]
@@ -58,7 +59,7 @@ def examine(imports: bool = False) -> list[Finding]:
     findings = [Finding("python", "ok", platform.python_version())]
     findings += [_required(name, imports) for name in _REQUIRED]
     findings += [_optional(name) for name in _OPTIONAL]
-    findings += [_numpy(), _setuptools(), _opencv(), *_weights(), _gpu() if imports else _gpu_of_driver()]
+    findings += [_numpy(), _setuptools(), _opencv(), *_weights(), *_encoders(), _gpu() if imports else _gpu_of_driver()]
     memory = memory_gib()
     findings.append(Finding("machine", "ok", f"{free_cores()} cores, {memory} GiB memory, {processor()}"))
     free = shutil.disk_usage(Path.cwd()).free / 2**30
@@ -149,6 +150,29 @@ def _weights() -> list[Finding]:
         ]
     use = "used where KAZE fails, and first with registration.detector=disk_lightglue"
     return [Finding("DISK+LightGlue weights", "ok", f"in {home}; {use}")]
+
+
+def _encoders() -> list[Finding]:
+    """Weights that the recipes start from, and what it costs to be without."""
+    from stainda.config import ModelConfig, available
+    from stainda.config.load import validated
+    from stainda.config.recipes import load_recipe
+    from stainda.models.weight_files import random_start, weights_at_hand
+
+    found: dict[str, Finding] = {}
+    for name in available("recipes"):
+        raw = load_recipe(name)
+        model = validated(ModelConfig, raw["model"], f"recipe {name}")
+        if model.weights is None:
+            continue
+        thing = f"{model.weights.name} (recipe {name})"
+        try:
+            lacking, file = random_start(model), weights_at_hand(model)
+        except StaindaError as error:
+            found[thing] = Finding(thing, "missing", str(error))
+            continue
+        found[thing] = Finding(thing, "missing", lacking) if lacking else Finding(thing, "ok", f"{file}")
+    return list(found.values())
 
 
 _NO_GPU = "none: training runs on the CPU; use the small models and large micrometres per pixel"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from stainda.config import StrategyConfig, available
@@ -51,7 +51,7 @@ _ALIGNED: dict[str, tuple[str, ...]] = {
 
 _LINE = 110
 
-KINDS = ("strategies", "models", "tasks", "stains", "parts", "data")
+KINDS = ("strategies", "recipes", "models", "tasks", "stains", "parts", "data")
 
 
 @dataclass(frozen=True)
@@ -130,6 +130,8 @@ def catalogue(kind: str, near: str | Path | None = None) -> list[Entry]:
         return _strategies(near)
     if kind in ("models", "tasks"):
         return [_piece(kind, name, file, near) for name, file in sorted(available(kind, near).items())]
+    if kind == "recipes":
+        return [_recipe(name, file, near) for name, file in sorted(available(kind, near).items())]
     if kind == "stains":
         return _stains()
     if kind == "parts":
@@ -182,6 +184,23 @@ def _piece(kind: str, name: str, file: Path, near: str | Path | None) -> Entry:
     raw = load_piece(kind, name, near)
     description = " ".join(str(raw.get("description", "")).split())
     return Entry(name, description, reference=str(raw.get("reference", "")), file=file)
+
+
+def _recipe(name: str, file: Path, near: str | Path | None) -> Entry:
+    from stainda.config.recipes import DEFAULT, load_recipe
+
+    raw = load_recipe(name, near)
+    entry = _piece("recipes", name, file, near)
+    said = []
+    for key in ("model", "classifier"):
+        if key in raw:
+            weights = raw[key].get("weights")
+            file_name = weights["file"] if isinstance(weights, dict) else weights
+            encoder = raw[key].get("params", {}).get("encoder")
+            said.append(
+                f"{key} {raw[key]['name']}{f' ({encoder})' if encoder else ''} from {file_name or 'random weights'}"
+            )
+    return replace(entry, parts=", ".join(said), first=name == DEFAULT)
 
 
 def _stains() -> list[Entry]:

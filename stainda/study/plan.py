@@ -10,6 +10,7 @@ from pathlib import Path
 from stainda.cohort import Rotation
 from stainda.config import ModelConfig, StudyConfig, available, load_piece
 from stainda.config.load import validated
+from stainda.config.recipes import load_recipe
 from stainda.study.answerable import refuse_unanswerable
 from stainda.study.budget import Budget, budgets
 from stainda.study.checks import plan_rotations
@@ -38,6 +39,7 @@ class Plan:
             ``None`` where it was not asked for, or where the size of the slides is not known before they are opened.
         notes: what the study cannot answer, and what was matched or is doubted, one sentence each.
         stages: about how long every stage takes here, with what that rests on.
+        recipe: what all strategies have in common, in one line.
         registration: which blocks are registered here or elsewhere already; empty for a phantom that is not made yet.
     """
 
@@ -48,6 +50,7 @@ class Plan:
     stages: list[StageTime] = field(default_factory=list)
     registration: str = ""
     notes: tuple[str, ...] = ()
+    recipe: str = ""
 
     @property
     def jobs(self) -> int:
@@ -65,6 +68,7 @@ def plan_study(config: StudyConfig, out: str | Path | None = None, *, timed: boo
         StaindaError: what would stop the study at its start.
     """
     from stainda.strategies import build, check
+    from stainda.strategies.shared_settings import recipe_line
     from stainda.study.compare import sections_to_score
     from stainda.study.run import StudyRun
 
@@ -83,7 +87,7 @@ def plan_study(config: StudyConfig, out: str | Path | None = None, *, timed: boo
         from stainda.registration import registration_standing
 
         registration = registration_standing(found[0].cohort, config.registration, folder.root).sentence
-    return Plan(found, costs, slides, seconds, stages, registration, tuple(notes))
+    return Plan(found, costs, slides, seconds, stages, registration, tuple(notes), recipe_line(config))
 
 
 def expected_stages(
@@ -116,9 +120,20 @@ def _training_seconds(
 
 
 def _check_model(config: ModelConfig) -> None:
-    """Build the network, unless it is one of configs/models/ as it stands: those are known to build, without torch."""
-    known = (validated(ModelConfig, load_piece("models", name), name) for name in available("models"))
-    if config.weights is None and any((one.name, one.params) == (config.name, config.params) for one in known):
+    """Build the network, unless it is one of configs/ as it stands: those are known to build, without torch.
+
+    Whether weights are here is looked at without it, too; whether they fit is seen when the study starts.
+    """
+    from stainda.models import weights_at_hand
+
+    weights_at_hand(config)
+    pieces = [load_piece("models", name) for name in available("models")]
+    for name in available("recipes"):
+        raw = load_recipe(name)
+        pieces += [raw[key] for key in ("model", "classifier") if key in raw]
+    known = (validated(ModelConfig, one, str(one["name"])) for one in pieces)
+    wanted = (config.name, config.params, config.weights)
+    if any((one.name, one.params, one.weights) == wanted for one in known):
         return
     from stainda.models import check_model
 

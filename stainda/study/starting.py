@@ -204,11 +204,10 @@ manifest: manifest.csv  # EDIT: check stain, centre, patient and split of every 
 classes: classes.csv  # EDIT: what your classes become: a class of the task, ignore, or drop
 
 task: {task}
-model: unet_small
+recipe: strong  # EDIT: network and training of all strategies; small: minutes on a CPU, to see that all works
 
 patches:
 {scale}
-  size: 128  # pixels
 
 protocol:
   sources: [{sources}]  # EDIT: the domains whose annotations may be learned from
@@ -219,12 +218,6 @@ protocol:
 
 search:
   trials: 2
-
-training:  # EDIT: few steps, to see that all works; then 5 to 10 times as many
-  epochs: 4
-  steps_per_epoch: 20
-  batch_size: 8
-  learning_rate: {{default: 4.0e-3, low: 1.0e-3, high: 1.0e-2, log: true}}
 
 strategies:  # more: stainda list strategies
 {strategies}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -21,6 +20,7 @@ from stainda.config import (
 from stainda.config.load import validated
 from stainda.errors import ConfigError, TrainingError
 from stainda.files import stable_hash
+from stainda.models.weight_files import start_of
 
 _CONFIGS: dict[str, type[BaseModel]] = {
     "strategy": StrategyConfig, "model": ModelConfig, "task": TaskConfig, "patches": PatchConfig,
@@ -32,6 +32,11 @@ _OF_OUTLINES = (
     "min_object_um2", "min_object_px", "split_touching", "stride", "objects", "object_um", "object_px",
 )  # fmt: skip
 """Settings of a task that are read when slides are predicted, and not in training."""
+
+_NO_SETTING_OF_THE_NETWORK = (
+    "description", "reference", "weights_optional", "weights_source", "weights_sha256", "weights_missing",
+)  # fmt: skip
+"""Of a model: the start is in the job's name as the fingerprint of its weights."""
 
 ALGORITHM = 5
 """Raised whenever the same settings come to train to other weights: jobs of older code are not taken for new ones."""
@@ -90,14 +95,13 @@ class Job:
             values["strategy"].pop(key)
         for key in ("device", "threads"):
             values["training"].pop(key)
-        for key in ("description", "reference"):
+        for key in _NO_SETTING_OF_THE_NETWORK:
             values["model"].pop(key)
         for key in (*_OF_OUTLINES, "name", "description"):
             values["task"].pop(key)
         values["patches"] = {key: values["patches"][key] for key in ("size", "mpp", "downsample")}
         values["protocol"] = values["protocol"]["visible"]
-        if self.model.weights is not None and self.model.weights.is_file():
-            values["model"]["weights"] = hashlib.sha256(self.model.weights.read_bytes()).hexdigest()
+        values["model"]["weights"] = start_of(self.model) or None
         return stable_hash([ALGORITHM, values])
 
     def of_prediction(self) -> list[Any]:

@@ -375,6 +375,10 @@ class _Training(Preparation):
             self._log(
                 f"{self.strategy.name}, seed {self.job.seed}: {config.epochs} epochs of {config.steps_per_epoch} steps"
             )
+            model = self.job.model
+            start = f"{model.weights}, SHA-256 {model.weights_sha256}" if model.weights else "random weights"
+            lacking = f" ({model.weights_missing} was not here)" if model.weights_missing else ""
+            self._log(f"starts from {start}{lacking}")
             self._log(f"patches: {self._counts()}; {self.strategy.norm.statement(self.detector.network)}")
             if config.averaging is not None and self.average is None:
                 self._log(f"training.averaging is not used: align {self.strategy.align.name} averages by itself")

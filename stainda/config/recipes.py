@@ -1,0 +1,181 @@
+"""Recipes: what is the same for all strategies of a study, under one name.
+
+A recipe is a file in ``configs/recipes/``: network and weights, size of the patches, geometry, and the loop. A study
+names one (``recipe: small``), names one with changes (``recipe: {from: strong, training: {epochs: 60}}``), writes one
+out (``recipe: {name: mine, model: unet, ...}``) or gets :data:`DEFAULT`. What the study says itself wins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from stainda.config.models import GeometryConfig, ModelConfig, PatchConfig, StrategyConfig, TrainingConfig
+from stainda.config.pieces import available, load_piece, merged, named_piece, validated
+from stainda.config.space import SearchRange, split_space
+from stainda.errors import ConfigError, did_you_mean
+
+DEFAULT = "strong"
+"""The recipe of a study that names none: a comparison on top of a weak one says little about the strategies."""
+
+_ABOUT = ("name", "title", "description")
+_PARTS: dict[str, type[BaseModel]] = {
+    "model": ModelConfig, "classifier": ModelConfig, "patches": PatchConfig, "geometry": GeometryConfig,
+    "training": TrainingConfig,
+}  # fmt: skip
+_SCALES = ("mpp", "downsample")
+
+
+def with_recipe(study: Mapping[str, Any], near: Path, path: Path) -> dict[str, Any]:
+    """A parsed study with the settings of its recipe, where it does not make them itself.
+
+    ``recipe`` becomes the recipe's name and description and what departs from it. Of a recipe's two networks,
+    ``model`` and ``classifier``, the study gets the one for its kind of task.
+
+    Args:
+        near: folder of the study file ``path``.
+
+    Raises:
+        ConfigError: no such recipe (the nearest is named), or a fault in it.
+    """
+    named, used = _recipe(study.get("recipe", DEFAULT), near, path)
+    values = dict(study)
+    task = study.get("task")
+    kind = task.get("kind") if isinstance(task, Mapping) else None
+    network = "classifier" if kind == "classification" and "classifier" in named else "model"
+    own = {key: study[key] for key in ("patches", "geometry", "training") if isinstance(study.get(key), Mapping)}
+    for key, given in own.items():
+        own[key] = {name: value for name, value in given.items() if key != "geometry" or value is not None}
+    for key in ("patches", "geometry", "training"):
+        if key in study and key not in own:
+            continue  # not a mapping: told by the study's own check
+        base = dict(used.get(key, {}))
+        if key == "patches" and set(_SCALES) & set(own.get(key, {})):
+            base = {name: value for name, value in base.items() if name not in _SCALES}
+        values[key] = merged(base, own.get(key, {}))
+    values["model"] = _network(study.get("model"), used.get(network), near, path)
+    if values["model"] is None:
+        del values["model"]
+    compared = {**{key: values.get(key) for key in ("patches", "geometry", "training")}, "model": values.get("model")}
+    asked = {**{key: named.get(key, {}) for key in ("patches", "geometry", "training")}, "model": named.get(network)}
+    about = {key: " ".join(str(named[key]).split()) for key in _ABOUT if key in named}
+    resolved = not set(_PARTS) & set(named)  # a study of a run directory: its settings are its own, written out
+    departs = [*named.get("changed", ()), *(() if resolved else _departures(asked, compared))]
+    values["recipe"] = {**about, "changed": list(dict.fromkeys(departs))}
+    return values
+
+
+def load_recipe(name: str, near: str | Path | None = None) -> dict[str, Any]:
+    """A recipe's file, its networks looked up by name.
+
+    Raises:
+        ConfigError: no such recipe, or a fault in it.
+    """
+    raw = load_piece("recipes", name, near)
+    file = available("recipes", near)[name]
+    return _checked(raw, Path(near) if near is not None else Path.cwd(), file)
+
+
+def spread_geometry(
+    strategy: StrategyConfig, defaults: Mapping[str, Any], space: Mapping[str, SearchRange]
+) -> StrategyConfig:
+    """A strategy whose ``geometry`` augments have the study's settings where they have none of their own.
+
+    Args:
+        defaults: parameters of the part.
+        space: search ranges by ``geometry.NAME``; the strategy searches those it does not set itself.
+    """
+    parts = [part for part in strategy.augment if part.name == "geometry"]
+    own = {name for part in parts for name in part.params}
+    augment = tuple(
+        part.model_copy(update={"params": {**defaults, **part.params}}) if part.name == "geometry" else part
+        for part in strategy.augment
+    )
+    searched = {path: found for path, found in space.items() if parts and path.partition(".")[2] not in own}
+    return strategy.model_copy(update={"augment": augment, "space": {**searched, **strategy.space}})
+
+
+def _recipe(value: Any, near: Path, path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The recipe that is named, and the one that is used: it with the changes made where it is named."""
+    if isinstance(value, str):
+        found = _load(value, near, path)
+        return found, found
+    if not isinstance(value, Mapping):
+        raise ConfigError(
+            f"recipe is {value!r}, which is neither a name nor a mapping", file=path, remedy="Write recipe: strong"
+        )
+    if "from" in value or "name" not in value:
+        base = _load(value.get("from", DEFAULT), near, path)
+        changes = {key: inner for key, inner in value.items() if key != "from"}
+        if "model" in changes:
+            changes["model"] = _network(changes["model"], base.get("model"), near, path)
+            base_less = {key: inner for key, inner in base.items() if key != "model"}
+        else:
+            base_less = base
+        used = _checked(merged(base_less, changes), near, path)
+        return (used if "name" in value else base), used
+    found = _checked(value, near, path)
+    return found, found
+
+
+def _load(name: str, near: Path, path: Path) -> dict[str, Any]:
+    try:
+        return load_recipe(name, near)
+    except ConfigError as error:
+        raise error if error.file else ConfigError(error.message, file=path, remedy=error.remedy) from error
+
+
+def _network(given: Any, base: Any, near: Path, path: Path) -> Any:
+    """The study's own network: by name, written out, or changes to that of the recipe."""
+    if given is None:
+        return base
+    if isinstance(given, Mapping) and not {"name", "from"} & set(given) and base is not None:
+        return merged(base, given)
+    return named_piece(given, "models", near, path)
+
+
+def _checked(raw: Mapping[str, Any], near: Path, file: Path) -> dict[str, Any]:
+    """A recipe with its networks looked up; its faults are told with its own file, not with the study's."""
+    known = (*_ABOUT, "changed", *_PARTS)
+    if unknown := [key for key in raw if key not in known]:
+        remedy = did_you_mean(str(unknown[0]), [*_ABOUT, *_PARTS])
+        raise ConfigError(f"unknown key {unknown[0]!r} in a recipe", file=file, remedy=remedy)
+    values = dict(raw)
+    for key in ("model", "classifier"):
+        if key in values:
+            values[key] = named_piece(values[key], "models", near, file)
+    for key, model in _PARTS.items():
+        if key not in values:
+            continue
+        if not isinstance(values[key], Mapping):
+            raise ConfigError(f"{key!r} of a recipe is not a mapping", file=file, remedy=f"Write {key}: {{...}}")
+        try:
+            plain, _ = split_space(values[key], key)
+        except ConfigError as error:
+            raise ConfigError(error.message, file=file, remedy=error.remedy) from error
+        if key == "patches" and not set(_SCALES) & set(plain):
+            plain = {**plain, "mpp": 1.0}  # the scale is the study's
+        validated(model, plain, file)
+    return values
+
+
+def _departures(recipe: Mapping[str, Any], study: Mapping[str, Any]) -> Iterator[str]:
+    """Dotted settings that are not as the recipe has them; the scale is the study's where the recipe has none."""
+    for key in dict.fromkeys([*recipe, *study]):
+        has, got = recipe.get(key), study.get(key)
+        if has == got or (key in _SCALES and not set(_SCALES) & set(recipe)):
+            continue
+        if key in ("description", "reference"):
+            continue
+        if isinstance(has, Mapping) and isinstance(got, Mapping) and _same_thing(has, got):
+            yield from (f"{key}.{inner}" for inner in _departures(has, got))
+        else:
+            yield str(key)
+
+
+def _same_thing(has: Mapping[str, Any], got: Mapping[str, Any]) -> bool:
+    """Whether what differs inside tells more than that all of it does: not of ranges or of two networks."""
+    return "default" not in has and has.get("name") == got.get("name")

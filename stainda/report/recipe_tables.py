@@ -1,0 +1,58 @@
+"""What all strategies have in common: the recipe of a study, as the page states it."""
+
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+
+from stainda.report.run import Run
+from stainda.report.tables import Table, text
+from stainda.report.words import Sentence, count
+
+
+def recipe(run: Run) -> Table:
+    """Network, weights, patches, geometry, sampling, loss and loop, and the strategies that depart from them."""
+    from stainda.strategies.shared_settings import shared_settings
+
+    rows, shown = [], []
+    for one in shared_settings(run.study):
+        value = _weights_used(run) or one.value if one.setting == "starting weights" else one.value
+        departs = "; ".join(f"{run.label(name)}: {other}" for name, other in one.departs)
+        rows.append({"setting": one.setting, "value": value, "departs": departs})
+        shown.append([text(one.setting.capitalize()), text(value), text(departs, reason=True)])
+    return Table(
+        "recipe", "What all strategies have in common, and those that depart from it.",
+        ("Setting", "Value", "Other in"), shown, pd.DataFrame(rows), note=run.study.recipe.description,
+    )  # fmt: skip
+
+
+def weights_caution(run: Run) -> list[Sentence]:
+    """What a random start costs, where the recipe's weights were not found."""
+    from stainda.models.weight_files import COST
+
+    missing = run.study.model.weights_missing
+    if not missing:
+        return []
+    return [Sentence(f"The network started from random weights, since {missing} was not here: {COST}.", "caution")]
+
+
+def _weights_used(run: Run) -> str:
+    """What the trainings started from, as each wrote it down; empty where none has."""
+    used: dict[str, int] = {}
+    for job in run.jobs.values():
+        path = job.folder / "settings.json"
+        if path.is_file():
+            model = json.loads(path.read_text(encoding="utf-8")).get("model", {})
+            used[_start(model)] = used.get(_start(model), 0) + 1
+    if len(used) < 2:
+        return next(iter(used), "")
+    return "; ".join(f"{name} ({count(number, 'training')})" for name, number in used.items())
+
+
+def _start(model: dict[str, str | None]) -> str:
+    name, missing, digest = model.get("weights"), model.get("weights_missing"), model.get("weights_sha256") or ""
+    if not name:
+        return f"random weights ({missing} was not found)" if missing else "random weights"
+    found = f" (found, SHA-256 {digest[:12]}…)" if digest else ""
+    return f"{str(name).replace(chr(92), '/').rsplit('/', 1)[-1]}{found}"

@@ -1,0 +1,159 @@
+"""What all strategies of a study have in common: its recipe in words, for plan and page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from stainda.config import SearchRange, StrategyConfig, StudyConfig, TrainingConfig
+from stainda.models import missing_weights
+from stainda.strategies.augments import GeometryAugment
+from stainda.strategies.strategy import build
+
+
+@dataclass(frozen=True)
+class SharedSetting:
+    """One row: a setting, its value, and the strategies in which it is another (name and value)."""
+
+    setting: str
+    value: str
+    departs: tuple[tuple[str, str], ...] = ()
+
+
+def shared_settings(study: StudyConfig) -> tuple[SharedSetting, ...]:
+    """The settings that the study gives to every strategy, as the baseline has them, in the order of the page.
+
+    The study need not have the baseline; its first strategy then stands for it.
+    """
+    baseline = next((one for one in study.strategies if one.name == study.baseline), study.strategies[0])
+
+    def of_all(setting: str, words: Callable[[StrategyConfig], str]) -> SharedSetting:
+        value = words(baseline)
+        others = ((one.name, words(one)) for one in study.strategies)
+        return SharedSetting(setting, value, tuple((name, told) for name, told in others if told != value))
+
+    return (
+        SharedSetting("recipe", _recipe(study)),
+        SharedSetting("network", network(study)),
+        SharedSetting("starting weights", starting_weights(study)),
+        SharedSetting("patches", patches(study)),
+        of_all("geometry", _geometry),
+        SharedSetting("patches cut", _cutting(study)),
+        of_all("sampling", lambda one: _sampling(_training(study, one))),
+        of_all("loss", lambda one: _training(study, one).loss.replace("_", " ")),
+        of_all("optimiser", lambda one: _optimiser(study, one)),
+        SharedSetting("schedule and steps", _steps(study.training)),
+        of_all("batch statistics", lambda one: one.norm.name.replace("_", " ")),
+        of_all("averaging of weights", lambda one: _averaging(_training(study, one))),
+    )
+
+
+def recipe_line(study: StudyConfig) -> str:
+    """The recipe in one line, for ``stainda plan`` and the log."""
+    training = study.training
+    baseline = next((one for one in study.strategies if one.name == study.baseline), study.strategies[0])
+    return (
+        f"recipe {_recipe(study)}: {network(study)} from {starting_weights(study)}; {patches(study)}; "
+        f"{_geometry(baseline)}; {training.loss.replace('_', ' ')}; {_steps(training)}"
+    )
+
+
+def network(study: StudyConfig) -> str:
+    """The network with what tells it from others of its kind."""
+    model = study.model
+    told = [f"{key} {_plain(value)}" for key, value in model.params.items()]
+    return f"{model.name} ({', '.join(told)})" if told else model.name
+
+
+def starting_weights(study: StudyConfig) -> str:
+    """What the network starts from, and whether it was found."""
+    model = study.model
+    if missing := missing_weights(model):
+        return f"random weights ({missing} was not found)"
+    if model.weights is None:
+        return "random weights"
+    fingerprint = f", SHA-256 {model.weights_sha256[:12]}…" if model.weights_sha256 else ""
+    return f"{model.weights.name} (found{fingerprint})"
+
+
+def patches(study: StudyConfig) -> str:
+    """Size and scale."""
+    found = study.patches
+    scale = f"{found.mpp:g} µm" if found.mpp else f"{found.downsample:g} level-0 pixels"
+    return f"patches of {found.size} × {found.size} pixels of {scale}"
+
+
+def _recipe(study: StudyConfig) -> str:
+    name = study.recipe.name or "none"
+    return f"{name}, changed: {', '.join(study.recipe.changed)}" if study.recipe.changed else name
+
+
+def _geometry(strategy: StrategyConfig) -> str:
+    parts = [one for one in build(strategy).augment if isinstance(one, GeometryAugment)]
+    if not parts:
+        return "no geometry"
+    told = ["mirror images and quarter turns"]
+    for part in parts:
+        told += [f"any angle up to {part.rotation:g}°"] if part.rotation else []
+        searched = _searched(strategy.space.get("geometry.scale"))
+        if part.scale or searched:
+            span = f" 1/{1 + part.scale:g} to {1 + part.scale:g}" if part.scale else ""
+            told.append(f"scale{span}{searched}")
+        told += [f"shift up to {part.shift:g} of the patch"] if part.shift else []
+        if part.p < 1 and (part.rotation or part.scale or part.shift):
+            told.append(f"in {part.p:g} of patches")
+    return ", ".join(told)
+
+
+def _cutting(study: StudyConfig) -> str:
+    found = study.patches
+    if found.grid:
+        told = f"a grid over the tissue, every {found.stride or found.size // 2} pixels"
+    else:
+        told = f"{found.per_object} around each object, {found.negatives_per_object:g} without one for each of these"
+    margin = getattr(found, "margin", 0)
+    return f"{told}; a region {margin:g} of a patch wider is stored, and cropped at random" if margin else told
+
+
+def _sampling(training: TrainingConfig) -> str:
+    share = training.object_share
+    told = "as the patches come" if share is None else f"{share:g} of a labelled batch shows an object"
+    return f"{told}; alignment compares {training.compared_patches} patches of the source with those of targets"
+
+
+def _optimiser(study: StudyConfig, strategy: StrategyConfig) -> str:
+    found = _training(study, strategy)
+    searched = _searched(study.space.get("training.learning_rate") or strategy.space.get("training.learning_rate"))
+    return f"{found.optimiser}, learning rate {found.learning_rate:g}{searched}, weight decay {found.weight_decay:g}"
+
+
+def _steps(training: TrainingConfig) -> str:
+    patience = f", ended after {training.patience} epochs without a better score" if training.patience else ""
+    return (
+        f"{training.schedule}, {training.epochs} × {training.steps_per_epoch} steps of {training.batch_size} "
+        f"labelled patches{patience}"
+    )
+
+
+def _averaging(training: TrainingConfig) -> str:
+    return _plain(getattr(training, "averaging", None)) or "none"
+
+
+def _training(study: StudyConfig, strategy: StrategyConfig) -> TrainingConfig:
+    return study.training.model_copy(update=strategy.training)
+
+
+def _searched(found: SearchRange | None) -> str:
+    if found is None:
+        return ""
+    inside = ", ".join(map(str, found.choices)) if found.choices is not None else f"{found.low:g} to {found.high:g}"
+    return f" (searched: {inside})"
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_plain(inner)}" for key, inner in value.items())
+    if isinstance(value, list | tuple):
+        return "/".join(map(str, value))
+    return "" if value is None else str(value)
