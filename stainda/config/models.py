@@ -10,6 +10,7 @@ from pydantic import AliasChoices, Field, field_validator, model_validator
 from stainda.config.frozen import Frozen
 from stainda.config.protocol import ProtocolConfig, SearchConfig
 from stainda.config.space import SearchRange, set_path
+from stainda.errors import did_you_mean
 
 DomainKey = Literal["stain", "centre", "scanner", "patient", "slide"]
 
@@ -221,6 +222,11 @@ class EvaluationConfig(Frozen):
         0.01, ge=0, description="differences of a score up to this are practically nothing (region of equivalence)"
     )
     iou: float = Field(0.5, gt=0, lt=1, description="overlap from which a detected object is a hit")
+    threshold: Literal["robust", "pooled"] | float = Field(
+        "robust",
+        description="probability from which a pixel is called a class: chosen on source validation by patient with a "
+        "prior at 0.5, on its pooled pixels, or a number",
+    )
     point_um: float = Field(
         10.0, gt=0, description="distance up to which the centre of a detection hits an annotated point, micrometres"
     )
@@ -231,6 +237,17 @@ class EvaluationConfig(Frozen):
         description="kind of bootstrap interval where there is one training; expanded corrects the "
         "percentile interval for few patients",
     )
+
+    @field_validator("threshold", mode="before")
+    @classmethod
+    def _rule_or_number(cls, value: Any) -> Any:
+        if isinstance(value, str) and value in ("robust", "pooled"):
+            return value
+        if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1:
+            return float(value)
+        options = ("robust", "pooled")
+        hint = f"; {did_you_mean(value, options)}" if isinstance(value, str) else ""
+        raise ValueError(f"must be robust, pooled or a number between 0 and 1{hint}")
 
 
 class PartConfig(Frozen):

@@ -270,6 +270,7 @@ class _Comparison:
             seed=seed,
             data_key=self.seen.key(changed, seed),
             domain_keys=self.config.domain,
+            threshold=self.config.evaluation.threshold,
         )
 
     def _training(self, strategy: StrategyConfig, params: dict[str, Any]) -> TrainingConfig:

@@ -20,6 +20,7 @@ from stainda.config import (
 )
 from stainda.config.load import validated
 from stainda.errors import ConfigError, TrainingError
+from stainda.evaluation.thresholds import Rule
 from stainda.files import stable_hash
 
 _CONFIGS: dict[str, type[BaseModel]] = {
@@ -51,6 +52,9 @@ class Job:
         data_key: hash of the patches and labels that this training may see (``TrainingData.key``): others make another
             job, and what is hidden from it does not.
         domain_keys: columns of the manifest that make a domain.
+        threshold: how probability thresholds are chosen on validation (``evaluation.threshold``); which epoch is best
+            follows from it.
+        without: a training patient of whom nothing is seen; empty: all teach.
     """
 
     study: str
@@ -65,6 +69,8 @@ class Job:
     seed: int
     data_key: str = ""
     domain_keys: tuple[str, ...] = ("stain", "centre")
+    threshold: Rule = "robust"
+    without: str = ""
 
     def settings(self) -> dict[str, Any]:
         """All fields as JSON-like values."""

@@ -262,10 +262,12 @@ class _Training(Preparation):
     # -- scores and files ---------------------------------------------------------------------------------------
 
     def _validate_epoch(self, statistics: dict[str, Statistics] | None = None) -> Validation:
-        if self.by_domain is None:
-            return validate(self.detector, self.data, self.origins, self._val_each_epoch, own_statistics=False)
-        self.detector.statistics = statistics or self.by_domain.read(self.job.sources)
-        return validate(self.detector, self.data, self.origins, self._val_each_epoch)
+        if self.by_domain is not None:
+            self.detector.statistics = statistics or self.by_domain.read(self.job.sources)
+        return validate(
+            self.detector, self.data, self.origins, self._val_each_epoch,
+            own_statistics=self.by_domain is not None, threshold=self.job.threshold,
+        )  # fmt: skip
 
     def _finish(self) -> TrainingResult:
         detector, job = self.detector, self.job
@@ -273,9 +275,9 @@ class _Training(Preparation):
         last = self._final_statistics(CHECKPOINTS["last"])
         save_statistics(self.folder / STATISTICS["last"], last)
         detector.statistics = last
-        ended = validate(detector, self.data, self.origins, self.val)
+        ended = validate(detector, self.data, self.origins, self.val, threshold=job.threshold)
         detector.statistics = self._final_statistics(CHECKPOINTS["best"])
-        final = validate(detector, self.data, self.origins, self.val)
+        final = validate(detector, self.data, self.origins, self.val, threshold=job.threshold)
         detector.save(self.folder)
         for slide, reason in self.strategy.view.fallbacks.items():
             self._log(f"view {self.strategy.view.name} fell back on {slide}: {reason}")
