@@ -108,7 +108,7 @@ def rows(studies: int, generator: np.random.Generator) -> Iterator[dict[str, Any
             seen, foreign = drawn(world, patients, generator)
             scores = foreign.mean(axis=0)
             for name, rule in RULES.items():
-                lost[name].append(scores.max() - scores[np.flatnonzero(GRID == round(rule(seen) * BINS))[0]])
+                lost[name].append(scores.max() - scores[np.flatnonzero(round(rule(seen) * BINS) == GRID)[0]])
         for name, values in lost.items():
             yield {"patients": patients, "rule": name, **vars(world), "lost": float(np.mean(values))}
 
@@ -127,9 +127,8 @@ def main() -> None:
         numbers = [float(np.mean(part)) for part in parts]
         worst = max(parts[0])
         print(f"{patients:<20}{name:14}{numbers[0]:8.4f}{numbers[1]:11.4f}{numbers[2]:9.4f}{worst:8.4f}")
-    print(
-        f"\nDice lost; {settings.studies} studies in each of {len(WORLDS)} worlds; {time.perf_counter() - started:.0f} s"
-    )
+    took = time.perf_counter() - started
+    print(f"\nDice lost; {settings.studies} studies in each of {len(WORLDS)} worlds; {took:.0f} s")
     if settings.csv:
         with open(settings.csv, "w", newline="", encoding="utf-8") as file:  # noqa: PTH123
             writer = csv.DictWriter(file, list(table[0]))

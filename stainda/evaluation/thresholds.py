@@ -13,9 +13,9 @@ Three rules, the same for all strategies (``evaluation.threshold``):
 a number
     That number, whatever validation says.
 
-Why: calibration differs from patient to patient, and again in a foreign centre, so that the best threshold of one or two
-patients is mostly theirs. ``benchmarks/threshold_choice.py`` simulates what each rule loses on foreign patients against
-their own best threshold; docs/protocol.md has the table.
+Why: calibration differs from patient to patient, and again in a foreign centre, so that the best threshold of one or
+two patients is mostly theirs. ``benchmarks/threshold_choice.py`` simulates what each rule loses on foreign patients
+against their own best threshold; docs/protocol.md has the table.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def _best(scores: Sequence[float] | Floats) -> float:
 
 
 def _place(threshold: float) -> int:
-    return int(np.flatnonzero(GRID == round(threshold * BINS))[0])
+    return int(np.flatnonzero(round(threshold * BINS) == GRID)[0])
 
 
 def dice_by_threshold(counts: Array) -> Floats:

@@ -13,6 +13,7 @@ from stainda.config import StrategyConfig, StudyConfig, TrainingConfig
 from stainda.errors import TrainingError
 from stainda.files import stable_hash, write_csv
 from stainda.progress import Progress
+from stainda.study.converging import state_of
 from stainda.study.earlier import EXCLUSIONS, Earlier, Judge, sort_earlier
 from stainda.study.executor import Outcome, Workers
 from stainda.study.folder import RunFolder, plain
@@ -37,7 +38,8 @@ logger = logging.getLogger("stainda.compare")
 
 TRIAL_COLUMNS = (
     "strategy", "trial", "seed", "job", "state", "value", "chosen", "params", "seconds", "cpu_seconds", "reason",
-    "second_value", "stopped_step", "peak_memory_mib", "peak_gpu_memory_mib", "cpu_energy_wh", "gpu_energy_wh",
+    "second_value", "stopped_step", "converged", "peak_memory_mib", "peak_gpu_memory_mib", "cpu_energy_wh",
+    "gpu_energy_wh",
 )  # fmt: skip
 
 
@@ -209,6 +211,7 @@ class _Comparison:
                 "reason": outcome.reason,
                 "second_value": None if values is None or len(values) < 2 else round(values[1], 6),
                 "stopped_step": None if result is None else result.pruned,
+                "converged": "" if result is None or pruned else state_of(self.folder.job(planned.job.hash)),
                 **({} if result is None else asdict(result.costs)),
             }
         )

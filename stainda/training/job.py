@@ -6,7 +6,7 @@ import hashlib
 import json
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
@@ -20,8 +20,10 @@ from stainda.config import (
 )
 from stainda.config.load import validated
 from stainda.errors import ConfigError, TrainingError
-from stainda.evaluation.thresholds import Rule
 from stainda.files import stable_hash
+
+if TYPE_CHECKING:
+    from stainda.evaluation.thresholds import Rule
 
 _CONFIGS: dict[str, type[BaseModel]] = {
     "strategy": StrategyConfig, "model": ModelConfig, "task": TaskConfig, "patches": PatchConfig,
