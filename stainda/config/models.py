@@ -354,7 +354,17 @@ class StudyConfig(Frozen):
         names = [strategy.name for strategy in self.strategies]
         if twice := {name for name in names if names.count(name) > 1}:
             raise ValueError(f"strategies named twice: {', '.join(sorted(twice))}")
+        asked = self.protocol.leave_one_patient_out
+        if not isinstance(asked, bool) and (unknown := [name for name in asked if name not in names]):
+            raise ValueError(f"leave_one_patient_out: no strategy {unknown[0]!r}; {did_you_mean(unknown[0], names)}")
         return self
+
+    @property
+    def left_out_of(self) -> tuple[str, ...]:
+        """Strategies that are trained again without each source patient."""
+        asked = self.protocol.leave_one_patient_out
+        wanted = ((self.baseline,) if asked else ()) if isinstance(asked, bool) else asked
+        return tuple(one.name for one in self.strategies if one.name in wanted)
 
     def strategy(self, name: str) -> StrategyConfig:
         return next(strategy for strategy in self.strategies if strategy.name == name)

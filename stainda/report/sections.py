@@ -346,6 +346,8 @@ class Sections:
             "figures": self._figures(("learning_curves",)) if view else [],
             "convergence": self.write.table(training_tables.convergence(run)),
             "thresholds": thresholds,
+            "who_taught": self.write.table(training_tables.who_taught(run)),
+            "who_taught_words": training_tables.who_taught_words(run),
             "effects": self.write.table(effect_tables.method_effects(run)),
             "selection": selection,
             "regret": self._figures(("regret",)) if view else [],

@@ -5,13 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from stainda.evaluation.bootstrap import FEW_PATIENTS
 from stainda.evaluation.convergence import RISING, judge_curve, rising_sentence
+from stainda.evaluation.left_out import ALL
 from stainda.evaluation.threshold_regret import mean_regret, threshold_regret
 from stainda.randomness import generator_for
 from stainda.report.result_tables import strategy_cell
 from stainda.report.run import Run
 from stainda.report.study_view import View
-from stainda.report.tables import Cell, Table, decimal, ends, number, spread_words, text
+from stainda.report.tables import Cell, Table, decimal, ends, number, signed, spread_words, text
 
 
 def lost_by_threshold(view: View) -> Table | None:
@@ -119,3 +121,48 @@ def convergence_words(run: Run) -> str:
     pairs = frame[["strategy", "converged"]].itertuples(index=False)
     told = rising_sentence([(run.label(str(name)), str(state)) for name, state in pairs])
     return f"{told[0].upper()}{told[1:]}." if told else ""
+
+
+def who_taught(run: Run) -> Table | None:
+    """One row per strategy that was trained again without each of its patients, on all targets."""
+    frame = run.tables["leave_one_out.csv"]
+    if "domain" not in frame or frame.empty:
+        return None
+    rows = []
+    for name, mine in frame[frame["domain"] == ALL].groupby("strategy", sort=False):
+        left, whole = mine[mine["without"] != ""], mine[mine["without"] == ""]
+        if left.empty or whole.empty:
+            continue
+        most = left.loc[left["difference"].abs().idxmax()]
+        rows.append(
+            [
+                strategy_cell(run, str(name)),
+                Cell(decimal(most["dice"] - most["difference"], 3), sort=float(most["dice"]), number=True),
+                text(_span(whole["dice"])),
+                text(_span(left["dice"])),
+                text(f"{most['without']} ({signed(most['difference'], 3)})"),
+                number(len(left), 0),
+            ]
+        )
+    columns = ["Strategy", "With all", "Other seeds, all", "Without one", "Changed most without", "Patients"]
+    note = (
+        "Dice on all targets. Each training without a patient has the seed of the one with all. What another seed "
+        "alone changes is in the third column: a difference within it may be chance."
+    )
+    return Table("leave_one_out", "How the result depends on who taught.", columns, rows, frame, note) if rows else None
+
+
+def _span(values: pd.Series) -> str:
+    return decimal(values.min(), 3) if len(values) == 1 else f"{decimal(values.min(), 3)} to {decimal(values.max(), 3)}"
+
+
+def who_taught_words(run: Run) -> str:
+    """That it was not measured, where few taught; else empty."""
+    rows = run.cohort
+    count = rows.loc[rows["role"].eq("source") & rows["split"].eq("train"), "patient"].nunique() if len(rows) else 0
+    if run.study.left_out_of or not 1 < count < FEW_PATIENTS:
+        return ""
+    return (
+        f"Only {count} patients taught, and how the result depends on which was not measured. With "
+        "protocol.leave_one_patient_out=true the baseline is trained again without each of them."
+    )

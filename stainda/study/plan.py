@@ -17,6 +17,7 @@ from stainda.study.converging import expectations
 from stainda.study.environment import free_cores
 from stainda.study.estimate import StageTime, estimate_stages
 from stainda.study.folder import RunFolder
+from stainda.study.leaving_out import trainings_without
 
 JOB_SECONDS = 3.0
 """Of every job, apart from steps and slides: networks, views, statistics, files."""
@@ -75,7 +76,7 @@ def plan_study(config: StudyConfig, out: str | Path | None = None, *, timed: boo
     folder = RunFolder(Path(out) if out is not None else Path("runs") / config.study)
     found = plan_rotations(config, StudyRun(config, folder).manifest())
     notes = [*refuse_unanswerable(config, found), *expectations(config, folder.root)]
-    costs = budgets(config, len(found))
+    costs = budgets(config, len(found), trainings_without(config, found))
     slides = {one.name: len(sections_to_score(one.cohort, one.roles)) for one in found}
     seconds = _training_seconds(config, found, costs, slides) if timed else None
     stages = expected_stages(config, found, costs, folder, seconds)

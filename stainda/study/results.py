@@ -6,6 +6,7 @@ from stainda.config import StudyConfig
 from stainda.errors import StaindaError
 from stainda.files import whole_file
 from stainda.study.folder import RunFolder
+from stainda.study.leaving_out import gather_left_out
 
 
 def gather_results(config: StudyConfig, folder: RunFolder) -> None:
@@ -47,6 +48,7 @@ def gather_results(config: StudyConfig, folder: RunFolder) -> None:
     gather_effects(folder)
     write_records(gather_records(tables), folder.root / "records.parquet")
     write_threshold_regret(folder)
+    gather_left_out(folder)
     summarise_records(config, folder)
 
 

@@ -73,7 +73,9 @@ def train(
     few = None if strategy.labels.few is None else FewShot(*strategy.labels.few, seed=job.seed)
     opened = PatchStore.open(Path(store)) if isinstance(store, str | Path) else store
     roles = Roles(job.sources, job.targets, job.domain_keys, job.protocol.visible)
-    data = TrainingData(opened, roles, labels=strategy.labels.rule, visible=job.protocol.visible, few_shot=few)
+    data = TrainingData(
+        opened, roles, labels=strategy.labels.rule, visible=job.protocol.visible, few_shot=few, without=job.without
+    )
     return train_on(job, data, folder, progress, on_epoch)
 
 
