@@ -20,8 +20,14 @@ FLOORS = {
     "cohort": 0, "config": 0, "errors": 0, "files": 0, "names": 0, "randomness": 0, "progress": 0,
 }  # fmt: skip
 # study composes everything, so it also calls report, its neighbour; prediction reads what training wrote; whether
-# annotations lie on tissue is asked of the slide
-BESIDE = {("study", "report"), ("prediction", "training"), ("cohort", "config"), ("annotations", "slides")}
+# annotations lie on tissue is asked of the slide; training scores validation patches as evaluation scores slides
+BESIDE = {
+    ("training", "evaluation"),
+    ("study", "report"),
+    ("prediction", "training"),
+    ("cohort", "config"),
+    ("annotations", "slides"),
+}
 
 
 def _imports(path: Path) -> set[str]:

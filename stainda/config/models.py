@@ -10,6 +10,7 @@ from pydantic import AliasChoices, Field, field_validator, model_validator
 from stainda.config.frozen import Frozen
 from stainda.config.protocol import ProtocolConfig, SearchConfig
 from stainda.config.space import SearchRange, set_path
+from stainda.errors import did_you_mean
 
 DomainKey = Literal["stain", "centre", "scanner", "patient", "slide"]
 
@@ -288,6 +289,11 @@ class EvaluationConfig(Frozen):
         0.01, ge=0, description="differences of a score up to this are practically nothing (region of equivalence)"
     )
     iou: float = Field(0.5, gt=0, lt=1, description="overlap from which a detected object is a hit")
+    threshold: Literal["robust", "pooled"] | float = Field(
+        "robust",
+        description="probability from which a pixel is called a class: chosen on source validation by patient with a "
+        "prior at 0.5, on its pooled pixels, or a number",
+    )
     point_um: float = Field(
         10.0, gt=0, description="distance up to which the centre of a detection hits an annotated point, micrometres"
     )
@@ -298,6 +304,17 @@ class EvaluationConfig(Frozen):
         description="kind of bootstrap interval where there is one training; expanded corrects the "
         "percentile interval for few patients",
     )
+
+    @field_validator("threshold", mode="before")
+    @classmethod
+    def _rule_or_number(cls, value: Any) -> Any:
+        if isinstance(value, str) and value in ("robust", "pooled"):
+            return value
+        if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1:
+            return float(value)
+        options = ("robust", "pooled")
+        hint = f"; {did_you_mean(value, options)}" if isinstance(value, str) else ""
+        raise ValueError(f"must be robust, pooled or a number between 0 and 1{hint}")
 
 
 class PartConfig(Frozen):
@@ -412,7 +429,17 @@ class StudyConfig(Frozen):
         names = [strategy.name for strategy in self.strategies]
         if twice := {name for name in names if names.count(name) > 1}:
             raise ValueError(f"strategies named twice: {', '.join(sorted(twice))}")
+        asked = self.protocol.leave_one_patient_out
+        if not isinstance(asked, bool) and (unknown := [name for name in asked if name not in names]):
+            raise ValueError(f"leave_one_patient_out: no strategy {unknown[0]!r}; {did_you_mean(unknown[0], names)}")
         return self
+
+    @property
+    def left_out_of(self) -> tuple[str, ...]:
+        """Strategies that are trained again without each source patient."""
+        asked = self.protocol.leave_one_patient_out
+        wanted = ((self.baseline,) if asked else ()) if isinstance(asked, bool) else asked
+        return tuple(one.name for one in self.strategies if one.name in wanted)
 
     def strategy(self, name: str) -> StrategyConfig:
         return next(strategy for strategy in self.strategies if strategy.name == name)

@@ -37,6 +37,11 @@ class ProtocolConfig(Frozen):
     visible: Literal["targets", "nothing"] = Field(
         "targets", description="unlabelled images visible in training: adaptation or generalisation"
     )
+    leave_one_patient_out: bool | tuple[str, ...] = Field(
+        False,
+        description="train again without each source training patient, one seed each, to see how the result depends on "
+        "who taught: true for the baseline, or names of strategies",
+    )
     seeds: int = Field(2, ge=1, description="trainings of the chosen setting, each with another seed")
     split: tuple[float, float, float] = Field(
         (0.5, 0.2, 0.3), description="train, val, test shares where the manifest does not say"

@@ -10,6 +10,7 @@ from stainda.evaluation.detection import Ranked, average_precision, froc, panopt
 from stainda.evaluation.evidence import (
     OBJECT_COLUMNS,
     PROBABILITY_COLUMNS,
+    THRESHOLD_COLUMNS,
     counts_and_areas,
     object_rows,
     probability_counts,
@@ -60,7 +61,8 @@ __all__ = [
     "Measure", "MEASURES", "measure", "match_objects", "match_labels", "Matching",
     "SurfaceDistances", "surface_distances", "ProbabilityCounts", "Agreement", "bland_altman", "concordance",
     "Ranked", "ranked_detections", "average_precision", "froc", "panoptic_quality",
-    "OBJECT_COLUMNS", "PROBABILITY_COLUMNS", "object_rows", "probability_rows", "probability_counts", "ranked_at",
+    "OBJECT_COLUMNS", "PROBABILITY_COLUMNS", "THRESHOLD_COLUMNS", "object_rows", "probability_rows",
+    "probability_counts", "ranked_at",
     "counts_and_areas", "read_evidence", "write_evidence",
     "RECORD_COLUMNS", "make_records", "as_records", "empty_records", "gather_records", "read_records", "write_records",
     "SelectionRule", "SourceValidation", "Last", "Oracle", "RULES", "rule", "select", "chosen_records",

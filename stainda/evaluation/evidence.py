@@ -27,6 +27,10 @@ SLIDE_COLUMNS = (
 )  # fmt: skip
 OBJECT_COLUMNS = (*SLIDE_COLUMNS, "class", "kind", "score", "iou", "area_um2", "true_area_um2")
 PROBABILITY_COLUMNS = (*SLIDE_COLUMNS, "class", "bin", "positive", "negative", "total")
+THRESHOLD_COLUMNS = ("threshold", "own", "other")
+"""More columns of probabilities.parquet: the threshold in use, and the pixels that the Dice of any threshold is made of
+(those scored, glass too), by truth. A pixel is in the bin of its most probable class, and in bin 0 of the others, which
+cannot be called there."""
 
 SLIDE, HIT, FALSE, MISSED, CANDIDATE = "slide", "hit", "false", "missed", "candidate"
 """Kinds of rows: one ``slide`` row per slide and class, whose ``area_um2`` is its tissue, also where nothing is; then
@@ -89,6 +93,7 @@ def probability_rows(
     classes: Sequence[str],
     where: Mapping[str, Any],
     tissue: npt.NDArray[np.bool_] | None = None,
+    threshold: npt.ArrayLike = 0.5,
 ) -> list[dict[str, Any]]:
     """Pixels of a slide in ``CALIBRATION_BINS`` bins of probability, empty ones left out.
 
@@ -96,12 +101,17 @@ def probability_rows(
         probabilities: float (n_classes, h, w).
         truth: labels uint8 (h, w), 255 ignored.
         tissue: bool (h, w); glass is left out: a network is right about it without having learned anything.
+        threshold: in use, one or one per class.
     """
-    used = scored_pixels(truth, tissue)
+    used, scored = scored_pixels(truth, tissue), scored_pixels(truth)
+    limits = np.broadcast_to(np.asarray(threshold, float), (len(classes),))
+    first = np.asarray(probabilities).argmax(axis=0)[scored]
     rows: list[dict[str, Any]] = []
     for index, name in enumerate(classes):
         counts = ProbabilityCounts.of(probabilities[index][used], truth[used] == index + 1, CALIBRATION_BINS)
-        for place in np.flatnonzero(counts.positive + counts.negative):
+        callable_here = np.where(first == index, probabilities[index][scored], 0.0)
+        scores = ProbabilityCounts.of(callable_here, truth[scored] == index + 1, CALIBRATION_BINS)
+        for place in np.flatnonzero(counts.positive + counts.negative + scores.positive + scores.negative):
             rows.append(
                 {
                     **where,
@@ -110,6 +120,9 @@ def probability_rows(
                     "positive": int(counts.positive[place]),
                     "negative": int(counts.negative[place]),
                     "total": float(counts.total[place]),
+                    "threshold": float(limits[index]),
+                    "own": int(scores.positive[place]),
+                    "other": int(scores.negative[place]),
                 }
             )
     return rows

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -137,9 +137,10 @@ class SerialPairs:
             digest.update(np.ascontiguousarray(array[at]).tobytes())
         return digest.hexdigest()[:24]
 
-    def within(self, domains: Sequence[str]) -> SerialPairs:
-        """Those pairs both of whose sections are in these domains."""
+    def within(self, domains: Sequence[str], gone: Collection[str] = ()) -> SerialPairs:
+        """Those pairs both of whose sections are in these domains, and neither in the slides ``gone``."""
         seen = self.table["one_domain"].isin(domains) & self.table["two_domain"].isin(domains)
+        seen &= ~self.table["one_slide"].isin(gone) & ~self.table["two_slide"].isin(gone)
         return SerialPairs(self._store, self.table[seen], self._arrays, self.key)
 
     def read(self, indices: ArrayLike) -> Pairs:

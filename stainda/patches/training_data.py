@@ -49,6 +49,7 @@ class TrainingData:
             (also a few of the targets' own: those that ``few_shot`` chooses, and no others).
         visible: ``targets`` (their unlabelled patches may be used: adaptation) or ``nothing`` (generalisation).
         few_shot: how many annotations of targets, for the rule of that name.
+        without: a training patient of whom nothing may be seen, in no domain.
 
     Raises:
         ConfigError: an unknown word, propagated or few-shot labels where targets may not be seen, or fewer annotations
@@ -62,6 +63,7 @@ class TrainingData:
         labels: Labels = "source",
         visible: Visible = "targets",
         few_shot: FewShot | None = None,
+        without: str = "",
     ) -> None:
         rules = ("source", "propagated", "few_shot", "all")
         for word, options in ((labels, rules), (visible, ("targets", "nothing"))):
@@ -77,7 +79,8 @@ class TrainingData:
         self.store, self.roles, self.rule, self.visible = store, roles, labels, visible
         table = store.table
         self._kind = table["kind"].to_numpy(object)
-        self._split = table["split"].to_numpy(object)
+        self._gone = (table["patient"].astype(str) == without).to_numpy(bool) if without else np.zeros(len(table), bool)
+        self._split = np.where(self._gone, "left out", table["split"].to_numpy(object))
         self._source = table["domain"].isin(roles.sources).to_numpy(bool)
         self._target = table["domain"].isin(roles.targets).to_numpy(bool)
         self._open = np.full(len(table), labels == "all")  # oracle patches that may be seen
@@ -189,13 +192,14 @@ class TrainingData:
         ``None`` where none were cut."""
         seen = (*self.roles.sources, *(self.roles.targets if self.visible == "targets" else ()))
         found = SerialPairs.open(self.store)
-        return None if found is None else found.within(seen)
+        gone = set(self.store.table["slide"].to_numpy(object)[self._gone])
+        return None if found is None else found.within(seen, gone)
 
     @cached_property
     def tissue_pixels(self) -> dict[str, NDArray[np.uint8]]:
         """Tissue colours, uint8 (n, 3), of the slides that may be seen: sources, and targets where they are visible."""
         seen = self._source | (self._target & (self.visible == "targets" or self.rule == "all"))
-        slides = set(self.store.table["slide"].to_numpy(object)[seen])
+        slides = set(self.store.table["slide"].to_numpy(object)[seen & ~self._gone])
         return {slide: pixels for slide, pixels in self.store.tissue_pixels.items() if slide in slides}
 
     @cached_property
@@ -241,6 +245,8 @@ class TrainingData:
 
     def _allowed(self, indices: ArrayLike) -> NDArray[np.intp]:
         indices = np.atleast_1d(np.asarray(indices, dtype=np.intp))
+        if self._gone[indices].any():
+            raise LeakError("patches of the patient who is left out of this training were asked for")
         kind, target = self._kind[indices], self._target[indices]
         if not (self._source[indices] | target).all():
             raise LeakError("patches of a domain that is neither source nor target of this protocol were asked for")

@@ -33,6 +33,8 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "alignment_effects.csv": EFFECT_SUMMARY_COLUMNS,
     "fields/fields.csv": ("slide", "x", "y", "downsample"),
     "domain_gap.csv": GAP_COLUMNS,
+    "left_out.csv": ("strategy", "without", "seed", "job"),
+    "leave_one_out.csv": ("strategy",),
     "registration/landmarks.csv": ("block", "source", "target", "step", "n_landmarks", "tre_median_px"),
     "annotations/annotators.csv": ("slide", "annotator"),
     "annotations/annotator_agreement.csv": ("slide",),
@@ -48,7 +50,7 @@ OPTIONAL = {
     "review/applied.csv",
     "unsupervised.csv", "alignment_effects.csv", "domain_gap.csv", "registration/landmarks.csv",
     "annotations/annotators.csv", "annotations/annotator_agreement.csv", "objects.parquet", "probabilities.parquet",
-    "through/through.csv", "through/left_out.csv", "exclusions.csv",
+    "through/through.csv", "through/left_out.csv", "exclusions.csv", "left_out.csv", "leave_one_out.csv",
     "earlier_rotations.csv",
 }  # fmt: skip
 """Files that not every study has; where the page would need one, it says so there."""
@@ -59,7 +61,7 @@ _TEXT = {
     "slide", "patient", "block", "stain", "centre", "scanner", "domain", "split", "role", "strategy", "job", "state",
     "params", "reason", "status", "source", "target", "id", "class", "stage", "overlay", "path", "name", "checkpoint",
     "proxy_a_note", "step", "annotator", "first", "second", "decision", "reviewer", "time", "kind", "object", "frame",
-    "registration", "shape", "image", "why",
+    "registration", "shape", "image", "why", "without",
 }  # fmt: skip
 
 
@@ -186,7 +188,7 @@ def load_run(folder: str | Path) -> Run:
     unreported: tuple[Job, ...] = ()
     if "records.parquet" not in missing and len(tables["trials.csv"]):  # jobs of earlier settings are no part of it
         mine = set(tables["trials.csv"]["job"])
-        told = mine | set(tables["exclusions.csv"]["job"])
+        told = mine | set(tables["exclusions.csv"]["job"]) | set(tables["left_out.csv"]["job"])
         unreported = tuple(job for name, job in jobs.items() if name not in told)
         jobs = {name: job for name, job in jobs.items() if name in mine}
     evidence = {name: _evidence(folder, name, missing) for name in EVIDENCE}

@@ -16,7 +16,7 @@ from markupsafe import Markup
 from stainda.evaluation.groups import few_labels, with_few
 from stainda.files import write_text
 from stainda.names import file_name, joined_name
-from stainda.report import data_tables, effect_tables, insight_tables, recipe_tables, result_tables
+from stainda.report import data_tables, effect_tables, insight_tables, recipe_tables, result_tables, training_tables
 from stainda.report.cards import card_text, model_cards
 from stainda.report.centres import centres
 from stainda.report.costs import cost_table
@@ -124,7 +124,9 @@ class Sections:
         assert self.view is not None
         spent = cost_sentence(self.view)
         place = next((i for i, one in enumerate(said) if one.kind == "caution"), len(said))
-        return [*said[:place], *spent, *said[place:], *recipe_tables.weights_caution(self.run)]
+        slow = training_tables.convergence_words(self.run)
+        unfinished = [Sentence(slow, "caution")] if slow else []
+        return [*said[:place], *spent, *said[place:], *unfinished, *recipe_tables.weights_caution(self.run)]
 
     def _asked(self) -> list[tuple[str, str]]:
         study = self.run.study
@@ -339,8 +341,15 @@ class Sections:
         selection = None
         if view is not None:
             selection = self.write.table(result_tables.selection(run, view.analysis, view.look, PRIMARY))
+        thresholds = None
+        if view is not None:
+            thresholds = self.write.table(training_tables.lost_by_threshold(view))
         return {
             "figures": self._figures(("learning_curves",)) if view else [],
+            "convergence": self.write.table(training_tables.convergence(run)),
+            "thresholds": thresholds,
+            "who_taught": self.write.table(training_tables.who_taught(run)),
+            "who_taught_words": training_tables.who_taught_words(run),
             "effects": self.write.table(effect_tables.method_effects(run)),
             "selection": selection,
             "regret": self._figures(("regret",)) if view else [],

@@ -38,8 +38,12 @@ BUDGET_COLUMNS = (
 )  # fmt: skip
 
 
-def budgets(config: StudyConfig, rotations: int = 1) -> list[Budget]:
-    """The budget of every strategy, in the order of the study."""
+def budgets(config: StudyConfig, rotations: int = 1, without: int = 0) -> list[Budget]:
+    """The budget of every strategy, in the order of the study.
+
+    Args:
+        without: trainings without one of the source's patients, of each strategy that the study asks it for.
+    """
     from stainda.strategies import build
     from stainda.training import resolve_training
 
@@ -61,11 +65,14 @@ def budgets(config: StudyConfig, rotations: int = 1) -> list[Budget]:
             notes.append(f"fewer steps where the {config.search.pruner} pruner ends a trial")
         if training.patience is not None:
             notes.append(f"fewer steps where {training.patience} epochs bring nothing better")
+        left_out = without if strategy.name in config.left_out_of else 0
+        if left_out:
+            notes.append(f"{_count(left_out, 'training')} of them without one of the patients who teach")
         found.append(
             Budget(
                 strategy.name, trials, config.protocol.seeds, training.epochs * training.steps_per_epoch, size,
                 (size if align.needs_targets else 0) + pairs, rotations,
-                rotations * (trials + config.protocol.seeds - 1), ", ".join(settings), "; ".join(notes),
+                rotations * (trials + config.protocol.seeds - 1) + left_out, ", ".join(settings), "; ".join(notes),
             )
         )  # fmt: skip
     return found

@@ -14,6 +14,7 @@ from stainda.errors import TrainingError
 from stainda.files import stable_hash, write_csv
 from stainda.models import pinned
 from stainda.progress import Progress
+from stainda.study.converging import state_of
 from stainda.study.earlier import EXCLUSIONS, Earlier, Judge, sort_earlier
 from stainda.study.executor import Outcome, Workers
 from stainda.study.folder import RunFolder, plain
@@ -27,6 +28,7 @@ from stainda.study.jobs import (
     run_job,
 )
 from stainda.study.keys import ScoringKeys, SeenData
+from stainda.study.leaving_out import teachers, write_left_out
 from stainda.study.pruning import EarlierTrial, Pruning, read_curve
 from stainda.study.search import StrategySearch, sqlite_address
 from stainda.study.search_tables import write_search_tables
@@ -38,7 +40,8 @@ logger = logging.getLogger("stainda.compare")
 
 TRIAL_COLUMNS = (
     "strategy", "trial", "seed", "job", "state", "value", "chosen", "params", "seconds", "cpu_seconds", "reason",
-    "second_value", "stopped_step", "peak_memory_mib", "peak_gpu_memory_mib", "cpu_energy_wh", "gpu_energy_wh",
+    "second_value", "stopped_step", "converged", "peak_memory_mib", "peak_gpu_memory_mib", "cpu_energy_wh",
+    "gpu_energy_wh",
 )  # fmt: skip
 
 
@@ -51,6 +54,7 @@ class _Course:
     rows: list[dict[str, Any]] = field(default_factory=list)
     next_trial: int = 0
     seeds_started: bool = False
+    left_out: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,7 @@ class _Planned:
     params: dict[str, Any]
     job: Job
     pruning: Pruning | None = None
+    without: str = ""
 
 
 def compare_strategies(
@@ -81,14 +86,18 @@ class _Comparison:
         self.store = folder.patches
         self.seen = SeenData(self.store, roles)
         self.scored = sections_to_score(cohort, roles)
+        self.teachers = teachers(cohort, roles) if config.left_out_of else ()
         self.scoring = ScoringKeys(folder, self.scored, config.evaluation, self.seen)
+        # more seeds, and trainings without a patient, leave finished jobs valid
+        self._protocol = config.protocol.model_copy(update={"seeds": 1, "leave_one_patient_out": False})
         self.courses = [self._course(strategy) for strategy in config.strategies]
         self.planned: dict[str, list[_Planned]] = {}
         self.earlier = Earlier([], [])
 
     def run(self, workers: int, progress: Progress) -> None:
         epochs = sum(
-            (course.search.budget + self.config.protocol.seeds - 1) * self._training(course.strategy, {}).epochs
+            (course.search.budget + self.config.protocol.seeds - 1 + len(self._leaves_out(course)))
+            * self._training(course.strategy, {}).epochs
             for course in self.courses
         )
         threads = self.config.training.threads
@@ -107,7 +116,7 @@ class _Comparison:
                         bar.advance(0, note=f"{planned.course.strategy.name}, seed {planned.seed}")
                         self._go_on(planned.course, pool, bar)
                     self._write_trials()
-        self._sort_earlier([row["job"] for course in self.courses for row in course.rows])
+        self._sort_earlier([row["job"] for course in self.courses for row in (*course.rows, *course.left_out)])
         self._write_trials()
         others = {row["strategy"] for row in self.earlier.kept}
         write_search_tables(self.folder, {one.strategy.name: one.search for one in self.courses}, others)
@@ -153,9 +162,16 @@ class _Comparison:
                 trial, params = best
                 for seed in range(self.config.seed + 1, self.config.seed + self.config.protocol.seeds):
                     yield self._plan(course, trial, seed, params)
+                for patient in self._leaves_out(course):
+                    yield self._plan(course, trial, self.config.seed, params, patient)
 
-    def _plan(self, course: _Course, trial: int, seed: int, params: dict[str, Any]) -> _Planned:
-        return _Planned(course, trial, seed, params, self.job(course.strategy, params, seed))
+    def _leaves_out(self, course: _Course) -> tuple[str, ...]:
+        """Patients without whom the chosen setting is trained again."""
+        return self.teachers if course.strategy.name in self.config.left_out_of else ()
+
+    def _plan(self, course: _Course, trial: int, seed: int, params: dict[str, Any], without: str = "") -> _Planned:
+        job = self.job(course.strategy, params, seed, without)
+        return _Planned(course, trial, seed, params, job, without=without)
 
     def _pruning(self, course: _Course, trial: int) -> Pruning | None:
         """What decides whether a trial goes on to its end: the curves of those before it."""
@@ -180,7 +196,7 @@ class _Comparison:
 
     def _finish(self, planned: _Planned, outcome: Outcome) -> None:
         result: JobResult | None = outcome.value
-        is_trial = planned.seed == self.config.seed
+        is_trial = planned.seed == self.config.seed and not planned.without
         pruned = result is not None and result.pruned is not None
         values: list[float] | None = None
         if result is not None and not pruned:
@@ -197,11 +213,13 @@ class _Comparison:
             )
         if result is None:
             logger.warning("%s trial %d failed: %s", planned.course.strategy.name, planned.trial, outcome.reason)
-        planned.course.rows.append(
+        rows = planned.course.left_out if planned.without else planned.course.rows
+        rows.append(
             {
                 "strategy": planned.course.strategy.name,
                 "trial": planned.trial,
                 "seed": planned.seed,
+                "without": planned.without,
                 "job": planned.job.hash,
                 "state": "failed" if result is None else "pruned" if pruned else "complete",
                 "value": None if values is None else round(values[0], 6),
@@ -211,6 +229,7 @@ class _Comparison:
                 "reason": outcome.reason,
                 "second_value": None if values is None or len(values) < 2 else round(values[1], 6),
                 "stopped_step": None if result is None else result.pruned,
+                "converged": "" if result is None or pruned else state_of(self.folder.job(planned.job.hash)),
                 **({} if result is None else asdict(result.costs)),
             }
         )
@@ -229,6 +248,8 @@ class _Comparison:
             best = course.search.best() if len(course.rows) >= course.search.budget else None
             for row in sorted(course.rows, key=lambda row: (row["seed"], row["trial"])):
                 rows.append({**row, "chosen": best is not None and row["trial"] == best[0]})
+        write_left_out([row for course in self.courses for row in course.left_out], self.folder)
+        rows = [{name: value for name, value in row.items() if name != "without"} for row in rows]
         kept = [{name: row.get(name, "") for name in TRIAL_COLUMNS} for row in self.earlier.kept]
         write_csv(self.folder.root / "trials.csv", [*rows, *kept], TRIAL_COLUMNS)
 
@@ -254,8 +275,9 @@ class _Comparison:
         storage = self.config.search.storage or sqlite_address(self.folder.root / "study.db")
         return _Course(strategy, StrategySearch(name, space, defaults, self.config.search, self.config.seed, storage))
 
-    def job(self, strategy: StrategyConfig, params: dict[str, Any], seed: int) -> Job:
-        """The job of one strategy under searched settings ``params`` (by dotted path) and a seed."""
+    def job(self, strategy: StrategyConfig, params: dict[str, Any], seed: int, without: str = "") -> Job:
+        """The job of one strategy under searched settings ``params`` (by dotted path) and a seed, of whose training
+        patients one may be left out."""
         from stainda.training import Job
 
         changed = strategy.with_values(params)
@@ -266,12 +288,14 @@ class _Comparison:
             task=self.config.task,
             patches=self.config.patches,
             training=self._training(strategy, params),
-            protocol=self.config.protocol.model_copy(update={"seeds": 1}),  # more seeds leave finished jobs valid
+            protocol=self._protocol,
             sources=self.roles.sources,
             targets=self.roles.targets,
             seed=seed,
-            data_key=self.seen.key(changed, seed),
+            data_key=self.seen.key(changed, seed, without),
             domain_keys=self.config.domain,
+            threshold=self.config.evaluation.threshold,
+            without=without,
         )
 
     def _training(self, strategy: StrategyConfig, params: dict[str, Any]) -> TrainingConfig:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
+from stainda.study.converging import earlier_sentence
 from stainda.study.status import read_status
 
 ANSWER = "report/answer.txt"
@@ -17,6 +18,8 @@ def closing_lines(root: Path) -> list[str]:
     if (root / ANSWER).is_file():
         told += (root / ANSWER).read_text(encoding="utf-8").splitlines()[:_LINES]
     told += failure_lines(root)
+    if rising := earlier_sentence(root):
+        told.append(f"note: {rising}")
     page = root / "report" / "index.html"
     if page.is_file():
         told += [f"report: {page}", f"use it on other slides: stainda predict {shlex.quote(str(root))} SLIDE..."]

@@ -200,6 +200,7 @@ def score_job(folder: Path, request: JobRequest) -> None:
     from stainda.evaluation import (
         OBJECT_COLUMNS,
         PROBABILITY_COLUMNS,
+        THRESHOLD_COLUMNS,
         gather_records,
         make_records,
         object_rows,
@@ -273,9 +274,12 @@ def score_job(folder: Path, request: JobRequest) -> None:
                 here = {**where, "checkpoint": checkpoint}
                 tissue = None if mpp is None else region.tissue_area * mpp**2
                 all_objects += object_rows(truth, objects, classes, mpp, tissue, here, ignored, candidates, point_px)
-                all_probabilities += probability_rows(found.array, labels, classes, here, tissue_map)
+                all_probabilities += probability_rows(
+                    found.array, labels, classes, here, tissue_map, predictor.threshold
+                )
     write_evidence(all_objects, OBJECT_COLUMNS, folder / "objects.parquet")
-    write_evidence(all_probabilities, PROBABILITY_COLUMNS, folder / "probabilities.parquet")
+    columns = (*PROBABILITY_COLUMNS, *THRESHOLD_COLUMNS)
+    write_evidence(all_probabilities, columns, folder / "probabilities.parquet")
     write_records(gather_records(tables), folder / "records.parquet")
 
 

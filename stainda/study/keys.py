@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from stainda.patches import TrainingData
     from stainda.training import Job
 
-SCORING = 4
+SCORING = 5
 """Raised when scores are computed differently, so that jobs already scored are scored again (not trained again)."""
 
 
@@ -35,28 +35,30 @@ class SeenData:
         self._store, self._roles = PatchStore.open(store), roles
         self._keys: dict[tuple[Any, ...], str] = {}
 
-    def key(self, strategy: StrategyConfig, seed: int) -> str:
-        """Of one strategy's training with this seed (a few target labels are drawn by it)."""
+    def key(self, strategy: StrategyConfig, seed: int, without: str = "") -> str:
+        """Of one strategy's training with this seed (a few target labels are drawn by it), without a patient."""
         from stainda.patches.few_shot import FewShot
         from stainda.strategies import build
 
         parts = build(strategy)
         few = None if parts.labels.few is None else FewShot(*parts.labels.few, seed=seed)
-        return self._key(parts.labels.rule, few, parts.align.needs_pairs)
+        return self._key(parts.labels.rule, few, parts.align.needs_pairs, without)
 
     @property
     def looks(self) -> str:
         """Of what checkpoints are judged by without target labels (``unsupervised.csv``), whatever the strategy."""
         return self._key("source", None, True)
 
-    def _key(self, rule: Any, few: Any, pairs: bool) -> str:
+    def _key(self, rule: Any, few: Any, pairs: bool, without: str = "") -> str:
         from stainda.patches import TrainingData
 
-        asked = (rule, few, pairs)
+        asked = (rule, few, pairs, without)
         if asked not in self._keys:
             visible = self._roles.visible
             try:
-                data = TrainingData(self._store, self._roles, labels=rule, visible=visible, few_shot=few)
+                data = TrainingData(
+                    self._store, self._roles, labels=rule, visible=visible, few_shot=few, without=without
+                )
                 self._keys[asked] = data.key + (_of_pairs(data) if pairs else "")
             except ConfigError as error:  # its training will fail with this reason, and the others go on
                 self._keys[asked] = f"nothing: {error}"

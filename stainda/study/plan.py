@@ -14,9 +14,11 @@ from stainda.config.recipes import load_recipe
 from stainda.study.answerable import refuse_unanswerable
 from stainda.study.budget import Budget, budgets
 from stainda.study.checks import plan_rotations
+from stainda.study.converging import expectations
 from stainda.study.environment import free_cores
 from stainda.study.estimate import StageTime, estimate_stages
 from stainda.study.folder import RunFolder
+from stainda.study.leaving_out import trainings_without
 
 JOB_SECONDS = 3.0
 """Of every job, apart from steps and slides: networks, views, statistics, files."""
@@ -77,8 +79,8 @@ def plan_study(config: StudyConfig, out: str | Path | None = None, *, timed: boo
         check(build(strategy), config)
     folder = RunFolder(Path(out) if out is not None else Path("runs") / config.study)
     found = plan_rotations(config, StudyRun(config, folder).manifest())
-    notes = refuse_unanswerable(config, found)
-    costs = budgets(config, len(found))
+    notes = [*refuse_unanswerable(config, found), *expectations(config, folder.root)]
+    costs = budgets(config, len(found), trainings_without(config, found))
     slides = {one.name: len(sections_to_score(one.cohort, one.roles)) for one in found}
     seconds = _training_seconds(config, found, costs, slides) if timed else None
     stages = expected_stages(config, found, costs, folder, seconds)

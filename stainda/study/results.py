@@ -6,6 +6,7 @@ from stainda.config import StudyConfig
 from stainda.errors import StaindaError
 from stainda.files import whole_file
 from stainda.study.folder import RunFolder
+from stainda.study.leaving_out import gather_left_out
 
 
 def gather_results(config: StudyConfig, folder: RunFolder) -> None:
@@ -19,6 +20,7 @@ def gather_results(config: StudyConfig, folder: RunFolder) -> None:
     from stainda.evaluation import (
         OBJECT_COLUMNS,
         PROBABILITY_COLUMNS,
+        THRESHOLD_COLUMNS,
         gather_records,
         read_evidence,
         read_records,
@@ -31,7 +33,7 @@ def gather_results(config: StudyConfig, folder: RunFolder) -> None:
         raise StaindaError("nothing has been trained here", file=folder.root, remedy="Run 'stainda train' first")
     tables = []
     beside: dict[str, list[pd.DataFrame]] = {"objects": [], "probabilities": []}
-    columns = {"objects": OBJECT_COLUMNS, "probabilities": PROBABILITY_COLUMNS}
+    columns = {"objects": OBJECT_COLUMNS, "probabilities": (*PROBABILITY_COLUMNS, *THRESHOLD_COLUMNS)}
     for row in pd.read_csv(path, dtype={"job": str}).itertuples():  # a hash of digits is no number
         if row.state == "complete":
             names = {"strategy": row.strategy, "trial": row.trial, "seed": row.seed}
@@ -45,7 +47,22 @@ def gather_results(config: StudyConfig, folder: RunFolder) -> None:
     gather_unsupervised(folder)
     gather_effects(folder)
     write_records(gather_records(tables), folder.root / "records.parquet")
+    write_threshold_regret(folder)
+    gather_left_out(folder)
     summarise_records(config, folder)
+
+
+def write_threshold_regret(folder: RunFolder) -> None:
+    """Write ``threshold_regret.csv``: of every training and domain, what the threshold lost against the best one."""
+    import pandas as pd
+
+    from stainda.evaluation import read_records
+    from stainda.evaluation.threshold_regret import threshold_regret
+
+    pixels = pd.read_parquet(folder.root / "probabilities.parquet")
+    found = threshold_regret(pixels, read_records(folder.root / "records.parquet")).trainings
+    with whole_file(folder.root / "threshold_regret.csv") as aside:
+        found.to_csv(aside, index=False, float_format="%.6f")
 
 
 def gather_unsupervised(folder: RunFolder) -> None:

@@ -30,6 +30,7 @@ from stainda.study.combining import ROTATION_COLUMNS, combine
 from stainda.study.folder import STAGES, RunFolder
 from stainda.study.gather import COHORT_COLUMNS, gather_cohort
 from stainda.study.heartbeat import in_stage
+from stainda.study.leaving_out import trainings_without
 from stainda.study.run import StudyRun
 
 logger = logging.getLogger("stainda")
@@ -54,7 +55,7 @@ class RotatingStudy:
         for note in refuse_unanswerable(self.config, found):
             self.progress.message(f"note: {note}")
         _check_folders(found)
-        costs = budgets(self.config, len(found))
+        costs = budgets(self.config, len(found), trainings_without(self.config, found))
         write_budget(costs, self.folder)
         self.base.expect(found, costs)
         self.progress.message(f"{len(found)} rotations: {', '.join(one.name for one in found)} (rotations.csv)")

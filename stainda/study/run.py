@@ -105,11 +105,12 @@ class StudyRun:
         from stainda.study.answerable import refuse_unanswerable
         from stainda.study.budget import budget_sentences, budgets, write_budget
         from stainda.study.checks import plan_rotations
+        from stainda.study.leaving_out import trainings_without
 
         found = plan_rotations(self.config, self.manifest())
         for note in refuse_unanswerable(self.config, found):
             self.progress.message(f"note: {note}")
-        costs = budgets(self.config)
+        costs = budgets(self.config, without=trainings_without(self.config, found))
         self.expect(found, costs)
         write_budget(costs, self.folder)
         for sentence in budget_sentences(costs, self.config.baseline):

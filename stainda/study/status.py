@@ -141,10 +141,11 @@ def _ended(root: Path) -> Iterator[JobStatus]:
         with (root / "rotations.csv").open(newline="", encoding="utf-8") as stream:
             places = [(row["rotation"], root / row["folder"]) for row in csv.DictReader(stream) if row.get("folder")]
     for rotation, folder in places:
-        if not (folder / "trials.csv").is_file():
-            continue
-        with (folder / "trials.csv").open(newline="", encoding="utf-8") as stream:
-            for row in csv.DictReader(stream):
+        tables = [folder / name for name in ("trials.csv", "left_out.csv") if (folder / name).is_file()]
+        for table in tables:
+            with table.open(newline="", encoding="utf-8") as stream:
+                rows = list(csv.DictReader(stream))
+            for row in rows:
                 yield JobStatus(
                     row["strategy"], int(row["seed"]), int(row["trial"]), row["job"],
                     states.get(row["state"], row["state"]), rotation, row.get("reason") or "",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
@@ -21,6 +21,9 @@ from stainda.config.load import validated
 from stainda.errors import ConfigError, TrainingError
 from stainda.files import stable_hash
 from stainda.models.weight_files import start_of
+
+if TYPE_CHECKING:
+    from stainda.evaluation.thresholds import Rule
 
 _CONFIGS: dict[str, type[BaseModel]] = {
     "strategy": StrategyConfig, "model": ModelConfig, "task": TaskConfig, "patches": PatchConfig,
@@ -56,6 +59,9 @@ class Job:
         data_key: hash of the patches and labels that this training may see (``TrainingData.key``): others make another
             job, and what is hidden from it does not.
         domain_keys: columns of the manifest that make a domain.
+        threshold: how probability thresholds are chosen on validation (``evaluation.threshold``); which epoch is best
+            follows from it.
+        without: a training patient of whom nothing is seen; empty: all teach.
     """
 
     study: str
@@ -70,6 +76,8 @@ class Job:
     seed: int
     data_key: str = ""
     domain_keys: tuple[str, ...] = ("stain", "centre")
+    threshold: Rule = "robust"
+    without: str = ""
 
     def settings(self) -> dict[str, Any]:
         """All fields as JSON-like values."""

@@ -73,7 +73,9 @@ def train(
     few = None if strategy.labels.few is None else FewShot(*strategy.labels.few, seed=job.seed)
     opened = PatchStore.open(Path(store)) if isinstance(store, str | Path) else store
     roles = Roles(job.sources, job.targets, job.domain_keys, job.protocol.visible)
-    data = TrainingData(opened, roles, labels=strategy.labels.rule, visible=job.protocol.visible, few_shot=few)
+    data = TrainingData(
+        opened, roles, labels=strategy.labels.rule, visible=job.protocol.visible, few_shot=few, without=job.without
+    )
     return train_on(job, data, folder, progress, on_epoch)
 
 
@@ -288,10 +290,12 @@ class _Training(Preparation):
     # -- scores and files ---------------------------------------------------------------------------------------
 
     def _validate_epoch(self, statistics: dict[str, Statistics] | None = None) -> Validation:
-        if self.by_domain is None:
-            return validate(self.detector, self.data, self.origins, self._val_each_epoch, own_statistics=False)
-        self.detector.statistics = statistics or self.by_domain.read(self.job.sources)
-        return validate(self.detector, self.data, self.origins, self._val_each_epoch)
+        if self.by_domain is not None:
+            self.detector.statistics = statistics or self.by_domain.read(self.job.sources)
+        return validate(
+            self.detector, self.data, self.origins, self._val_each_epoch,
+            own_statistics=self.by_domain is not None, threshold=self.job.threshold,
+        )  # fmt: skip
 
     def _finish(self) -> TrainingResult:
         detector, job = self.detector, self.job
@@ -299,9 +303,9 @@ class _Training(Preparation):
         last = self._final_statistics(CHECKPOINTS["last"])
         save_statistics(self.folder / STATISTICS["last"], last)
         detector.statistics = last
-        ended = validate(detector, self.data, self.origins, self.val)
+        ended = validate(detector, self.data, self.origins, self.val, threshold=job.threshold)
         detector.statistics = self._final_statistics(CHECKPOINTS["best"])
-        final = validate(detector, self.data, self.origins, self.val)
+        final = validate(detector, self.data, self.origins, self.val, threshold=job.threshold)
         detector.save(self.folder)
         for slide, reason in self.strategy.view.fallbacks.items():
             self._log(f"view {self.strategy.view.name} fell back on {slide}: {reason}")

@@ -16,7 +16,7 @@ class TrainingResult:
     Attributes:
         score: pooled Dice (of patches: F1) on source validation of the best checkpoint, at its thresholds: the
             objective of the search.
-        thresholds: probability from which a pixel is called the class, by class, fixed on source validation.
+        thresholds: probability from which a pixel is called the class, by class, chosen on source validation.
         best_epoch: 1-based; ``epochs`` and ``steps`` say how far training went.
         seconds, cpu_seconds: of the whole job, wall clock and processor.
         norm: what was done about batch statistics.

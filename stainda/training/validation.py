@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 
+from stainda.evaluation.thresholds import BINS, Rule, choose_threshold, dice_at
 from stainda.strategies.detector import Detector
 from stainda.strategies.statistics import Statistics, estimate_statistics
 from stainda.training.batches import Origins, Patches
 from stainda.training.losses import IGNORE
 from stainda.training.tasks import task_of
 
-BINS = 100
-"""Probabilities are counted in hundredths, so that every threshold is scored from one pass."""
-
-GRID = np.arange(5, 96, 5)
-"""Thresholds tried, in hundredths."""
-
 
 @dataclass(frozen=True)
 class Validation:
-    """Pooled Dice at the best threshold of each class; of patches with one answer each that is their F1.
+    """Pooled Dice at the threshold chosen for each class; of patches with one answer each that is their F1.
 
     Attributes:
         score: mean over the classes that occur in the validation patches.
@@ -44,6 +39,7 @@ def validate(
     indices: np.ndarray,
     batch_size: int = 32,
     own_statistics: bool = True,
+    threshold: Rule = "robust",
 ) -> Validation:
     """Score a detector on validation patches of source domains.
 
@@ -52,6 +48,7 @@ def validate(
 
     Args:
         own_statistics: ``False`` takes the network as it stands (while it trains).
+        threshold: how the thresholds are chosen, see :mod:`stainda.evaluation.thresholds`.
     """
     by_slide, task = detector.strategy.norm.from_slide, task_of(detector.task)
     groups = np.asarray(origins.slides(indices) if by_slide else origins.domains(indices))
@@ -73,21 +70,30 @@ def validate(
             for patient in dict.fromkeys(of.tolist()):
                 mine = count_probabilities(shares.cpu().numpy()[of == patient], labels.numpy()[of == patient])
                 counts[patient] = counts[patient] + mine if patient in counts else mine
-    total = sum(counts.values(), np.zeros((len(detector.classes), 2, BINS + 1), np.int64))
-    found = best_thresholds(total, detector.classes)
-    by_patient = {patient: dice_at(mine, found.thresholds, detector.classes) for patient, mine in counts.items()}
-    return replace(found, patients={patient: dice for patient, dice in by_patient.items() if dice is not None})
+    return score_counts(counts, detector.classes, threshold)
 
 
-def dice_at(counts: np.ndarray, thresholds: Mapping[str, float], classes: Sequence[str]) -> float | None:
-    """Mean Dice at given thresholds of the classes that occur, from :func:`count_probabilities`; ``None``: none."""
-    scores = []
-    for name, (other, own) in zip(classes, counts, strict=True):
-        if own.sum():
-            start = round(thresholds[name] * BINS)
-            hits, false = own[start:].sum(), other[start:].sum()
-            scores.append(2.0 * hits / (hits + false + own.sum()))
-    return float(np.mean(scores)) if scores else None
+def score_counts(counts: Mapping[str, np.ndarray], classes: Sequence[str], rule: Rule = "robust") -> Validation:
+    """Thresholds and Dice from the counts of each patient (:func:`count_probabilities`).
+
+    The score is of the same thresholds that predictions will use, also where checkpoints are compared: one whose
+    probabilities are all too low is no worse than one that needs no other threshold, if the rule would move it.
+    """
+    people = np.stack(list(counts.values())) if counts else np.zeros((0, len(classes), 2, BINS + 1), np.int64)
+    thresholds = {name: choose_threshold(people[:, index], rule) for index, name in enumerate(classes)}
+    pooled = _dice(people.sum(axis=0), thresholds)
+    by_patient = {patient: _dice(mine, thresholds) for patient, mine in counts.items()}
+    return Validation(
+        float(np.mean(list(pooled.values()))) if pooled else 0.0,
+        pooled,
+        thresholds,
+        {patient: float(np.mean(list(dice.values()))) for patient, dice in by_patient.items() if dice},
+    )
+
+
+def _dice(counts: np.ndarray, thresholds: Mapping[str, float]) -> dict[str, float]:
+    """By class, of those that occur in counts (classes, 2, 101)."""
+    return {name: dice_at(one, at) for one, (name, at) in zip(counts, thresholds.items(), strict=True) if one[1].sum()}
 
 
 def count_probabilities(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -105,19 +111,3 @@ def count_probabilities(probabilities: np.ndarray, labels: np.ndarray) -> np.nda
         joint = np.bincount(bins + truth * (BINS + 1), minlength=2 * (BINS + 1))
         counts[index] = joint.reshape(2, BINS + 1)
     return counts
-
-
-def best_thresholds(counts: np.ndarray, classes: Sequence[str]) -> Validation:
-    """From :func:`count_probabilities`: the threshold of highest Dice per class; of equals, the one nearest 0.5."""
-    dice: dict[str, float] = {}
-    thresholds: dict[str, float] = {}
-    for name, (other, own) in zip(classes, counts, strict=True):
-        thresholds[name] = 0.5
-        if own.sum() == 0:
-            continue
-        hits = own[::-1].cumsum()[::-1][GRID]
-        false = other[::-1].cumsum()[::-1][GRID]
-        scores = 2.0 * hits / (hits + false + own.sum())
-        best = max(range(len(GRID)), key=lambda index: (round(scores[index], 6), -abs(GRID[index] - 50)))
-        dice[name], thresholds[name] = float(scores[best]), float(GRID[best] / BINS)
-    return Validation(float(np.mean(list(dice.values()))) if dice else 0.0, dice, thresholds)

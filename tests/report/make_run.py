@@ -16,6 +16,7 @@ from stainda.evaluation import (
     MEASURES,
     OBJECT_COLUMNS,
     PROBABILITY_COLUMNS,
+    THRESHOLD_COLUMNS,
     as_records,
     write_evidence,
     write_records,
@@ -475,10 +476,19 @@ def _evidence(folder: Path, jobs: list[dict], cohort: list[dict]) -> None:
                 n = int(2000 * (1 - 3.2 * middle * (1 - middle)))
                 positive = int(n * np.clip(0.5 + (middle - 0.5) * (0.5 + 0.5 * level) + rng.normal(0, 0.03), 0, 1))
                 pixels.append(
-                    {**here, "bin": index, "positive": positive, "negative": n - positive, "total": n * middle}
+                    {
+                        **here,
+                        "bin": index,
+                        "positive": positive,
+                        "negative": n - positive,
+                        "total": n * middle,
+                        "threshold": 0.5,
+                        "own": positive,
+                        "other": n - positive,
+                    }
                 )
     write_evidence(pd.DataFrame(objects), OBJECT_COLUMNS, folder / "objects.parquet")
-    write_evidence(pd.DataFrame(pixels), PROBABILITY_COLUMNS, folder / "probabilities.parquet")
+    write_evidence(pd.DataFrame(pixels), (*PROBABILITY_COLUMNS, *THRESHOLD_COLUMNS), folder / "probabilities.parquet")
     pd.DataFrame(unsupervised).to_csv(folder / "unsupervised.csv", index=False)
     targets = [name for name in dict.fromkeys(row["domain"] for row in cohort) if name != "PAS@A"]
     gaps = [

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from stainda.training.losses import LOSSES, cross_entropy, dice, focal
-from stainda.training.validation import best_thresholds, count_probabilities
+from stainda.training.validation import count_probabilities, score_counts
 
 
 def _two_discs(shift):
@@ -64,7 +64,7 @@ def test_the_threshold_is_where_pooled_dice_is_highest():
     shares = np.stack(
         [np.clip((labels == k) * 0.3 + generator.normal(0.3, 0.15, labels.shape), 0, 1) for k in (1, 2)], 1
     )
-    found = best_thresholds(count_probabilities(shares, labels), ("one", "two"))
+    found = score_counts({"p": count_probabilities(shares, labels)}, ("one", "two"), "pooled")
     known = labels != 255
     for index, name in enumerate(("one", "two")):
         truth = labels[known] == index + 1
@@ -82,5 +82,5 @@ def test_the_threshold_is_where_pooled_dice_is_highest():
 def test_a_class_that_does_not_occur_keeps_one_half_and_does_not_count():
     shares = np.full((1, 2, 4, 4), 0.9)
     labels = np.ones((1, 4, 4), np.uint8)
-    found = best_thresholds(count_probabilities(shares, labels), ("one", "two"))
+    found = score_counts({"p": count_probabilities(shares, labels)}, ("one", "two"), "pooled")
     assert found.thresholds["two"] == 0.5 and set(found.dice) == {"one"} and found.score == 1.0

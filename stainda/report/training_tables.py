@@ -1,0 +1,168 @@
+"""Tables about trainings: what was lost by the threshold, whether they had converged."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from stainda.evaluation.bootstrap import FEW_PATIENTS
+from stainda.evaluation.convergence import RISING, judge_curve, rising_sentence
+from stainda.evaluation.left_out import ALL
+from stainda.evaluation.threshold_regret import mean_regret, threshold_regret
+from stainda.randomness import generator_for
+from stainda.report.result_tables import strategy_cell
+from stainda.report.run import Run
+from stainda.report.study_view import View
+from stainda.report.tables import Cell, Table, decimal, ends, number, signed, spread_words, text
+
+
+def lost_by_threshold(view: View) -> Table | None:
+    """One row per strategy: the thresholds in use, and the Dice they lost on all targets."""
+    run, study = view.run, view.run.study
+    regret = threshold_regret(run.probabilities, run.records)
+    if regret.trainings.empty:
+        return None
+    chosen = run.trials[run.trials["chosen"].astype(bool) & run.trials["state"].eq("complete")]
+    rows, kinds = [], set()
+    for name in view.look.order:
+        mine = chosen[chosen["strategy"] == name]
+        table = regret.trainings
+        table = table[table["job"].isin(set(mine["job"])) & table["domain"].isin(view.analysis.targets)]
+        table = table[table["strategy"] == name]
+        if table.empty:
+            continue
+        trial, seeds = int(mine["trial"].iloc[0]), [int(seed) for seed in mine["seed"]]
+        found = mean_regret(
+            regret, name, seeds, trial, view.analysis.targets, study.evaluation, generator_for(study.seed, "regret")
+        )
+        if found is None:
+            continue
+        kinds.add(found.kinds[0])
+        spread = {"low": found.low[0], "high": found.high[0], "interval_kind": found.kinds[0]}
+        by_domain = table.groupby("domain")["lost"].mean()
+        rows.append(
+            [
+                strategy_cell(run, name),
+                Cell(_between(table["threshold"]), sort=float(table["threshold"].mean()), number=True),
+                Cell(_between(table["best_threshold"]), sort=float(table["best_threshold"].mean()), number=True),
+                number(table["dice"].mean(), 3),
+                Cell(decimal(found.mean[0], 3), ends(spread, 3), float(found.mean[0]), True),
+                text(f"{by_domain.idxmax()} ({decimal(by_domain.max(), 3)})"),
+            ]
+        )
+    if not rows:
+        return None
+    columns = ["Strategy", "Threshold", "Best thresholds", "Dice", "Lost", "Most lost on"]
+    note = (
+        f"Under a Dice lost: {spread_words(kinds, view.level)}. Best thresholds: of highest Dice on the test slides of "
+        "each target domain, in steps of 0.05. They are found on the labels that they are scored on, so this is the "
+        "most that any threshold could have gained. They choose nothing: a diagnosis of calibration, not a result."
+    )
+    frame = regret.trainings.drop(columns="job").assign(role=[_role(view, name) for name in regret.trainings["domain"]])
+    return Table("threshold_regret", "Dice lost by the threshold, all targets.", columns, rows, frame, note)
+
+
+def _role(view: View, domain: str) -> str:
+    return "target" if domain in view.analysis.targets else "source" if domain in view.analysis.sources else "other"
+
+
+def _between(values: pd.Series) -> str:
+    low, high = decimal(values.min()), decimal(values.max())
+    return low if low == high else f"{low} to {high}"
+
+
+def states(run: Run) -> pd.DataFrame:
+    """The chosen trainings: strategy, seed, job, ``converged``, ``rise``, best epoch and epochs."""
+    rows = []
+    for row in run.trials.to_dict("records") if len(run.trials) else []:
+        job = run.jobs.get(str(row["job"]))
+        if not row["chosen"] or job is None or job.curve is None or "val_dice" not in job.curve:
+            continue
+        scores = job.curve["val_dice"].to_numpy(float)
+        found = judge_curve(scores)
+        place = {"strategy": row["strategy"], "seed": row["seed"], "job": row["job"]}
+        best = int(np.argmax(scores)) + 1 if len(scores) else 0
+        rows.append({**place, "converged": found.state, "rise": found.rise, "best_epoch": best, "epochs": len(scores)})
+    columns = ["strategy", "seed", "job", "converged", "rise", "best_epoch", "epochs"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def convergence(run: Run) -> Table | None:
+    """One row per strategy, those whose validation still rose first."""
+    frame = states(run)
+    if frame.empty:
+        return None
+    rows = []
+    for name, mine in frame.groupby("strategy", sort=False):
+        rising = int(mine["converged"].eq(RISING).sum())
+        counts = mine["converged"].value_counts()
+        words = ", ".join(f"{number} {_WORDS.get(str(state), state)}" for state, number in counts.items())
+        cells = [
+            strategy_cell(run, str(name)), text(words), Cell(decimal(mine["rise"].mean(), 3), number=True),
+            Cell(f"{decimal(mine['best_epoch'].median(), 0)} of {decimal(mine['epochs'].median(), 0)}", number=True),
+        ]  # fmt: skip
+        rows.append((-rising, cells))
+    rows.sort(key=lambda row: row[0])
+    note = (
+        "Rise: mean source validation score of the last quarter of the epochs minus that of the quarter before. Still "
+        "rising: more than noise from epoch to epoch explains, and more than 0.01. A flat end says that the schedule "
+        "had ended; whether more steps would give more, only more steps tell."
+    )
+    columns = ["Strategy", "Trainings", "Rise", "Best epoch"]
+    return Table("convergence", "Had the trainings converged?", columns, [row for _, row in rows], frame, note)
+
+
+_WORDS = {"yes": "converged", "no": "still rising", "too few epochs": "with too few epochs to say"}
+
+
+def convergence_words(run: Run) -> str:
+    """One sentence where trainings had not converged; else empty."""
+    frame = states(run)
+    pairs = frame[["strategy", "converged"]].itertuples(index=False)
+    told = rising_sentence([(run.label(str(name)), str(state)) for name, state in pairs])
+    return f"{told[0].upper()}{told[1:]}." if told else ""
+
+
+def who_taught(run: Run) -> Table | None:
+    """One row per strategy that was trained again without each of its patients, on all targets."""
+    frame = run.tables["leave_one_out.csv"]
+    if "domain" not in frame or frame.empty:
+        return None
+    rows = []
+    for name, mine in frame[frame["domain"] == ALL].groupby("strategy", sort=False):
+        left, whole = mine[mine["without"] != ""], mine[mine["without"] == ""]
+        if left.empty or whole.empty:
+            continue
+        most = left.loc[left["difference"].abs().idxmax()]
+        rows.append(
+            [
+                strategy_cell(run, str(name)),
+                Cell(decimal(most["dice"] - most["difference"], 3), sort=float(most["dice"]), number=True),
+                text(_span(whole["dice"])),
+                text(_span(left["dice"])),
+                text(f"{most['without']} ({signed(most['difference'], 3)})"),
+                number(len(left), 0),
+            ]
+        )
+    columns = ["Strategy", "With all", "Other seeds, all", "Without one", "Changed most without", "Patients"]
+    note = (
+        "Dice on all targets. Each training without a patient has the seed of the one with all. What another seed "
+        "alone changes is in the third column: a difference within it may be chance."
+    )
+    return Table("leave_one_out", "How the result depends on who taught.", columns, rows, frame, note) if rows else None
+
+
+def _span(values: pd.Series) -> str:
+    return decimal(values.min(), 3) if len(values) == 1 else f"{decimal(values.min(), 3)} to {decimal(values.max(), 3)}"
+
+
+def who_taught_words(run: Run) -> str:
+    """That it was not measured, where few taught; else empty."""
+    rows = run.cohort
+    count = rows.loc[rows["role"].eq("source") & rows["split"].eq("train"), "patient"].nunique() if len(rows) else 0
+    if run.study.left_out_of or not 1 < count < FEW_PATIENTS:
+        return ""
+    return (
+        f"Only {count} patients taught, and how the result depends on which was not measured. With "
+        "protocol.leave_one_patient_out=true the baseline is trained again without each of them."
+    )

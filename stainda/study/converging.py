@@ -1,0 +1,67 @@
+"""Whether trainings had converged: said before a study for what is planned, and at its end for what was trained."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+from stainda.config import StudyConfig
+
+FEW_STEPS = 550
+"""Steps after which a network that started at random, with patches scaled by up to 1.5, was at a Dice of .04 on foreign
+centres where one that started from a pretrained encoder was at .64."""
+
+WIDE_SCALE = 0.3
+"""Relative change of size in augmentation from which this is said."""
+
+
+def state_of(folder: Path) -> str:
+    """``converged`` of a training in the job's folder; empty where there is no curve."""
+    from stainda.evaluation.convergence import judge_curve
+    from stainda.study.pruning import read_curve
+
+    curve, _ = read_curve(folder)
+    return judge_curve([curve[epoch] for epoch in sorted(curve)]).state if curve else ""
+
+
+def expectations(config: StudyConfig, root: Path) -> list[str]:
+    """What ``plan`` warns of: few steps for what is asked, and that an earlier run here had not converged."""
+    notes = []
+    steps = config.training.epochs * config.training.steps_per_epoch
+    scaled = [one.name for one in config.strategies if any(_scale(part.params) >= WIDE_SCALE for part in one.augment)]
+    if config.model.weights is None and steps <= FEW_STEPS and scaled:
+        notes.append(
+            f"{steps} steps from random weights are few for augmentation that changes the scale ({_few(scaled)}): "
+            "raise training.epochs, or start from a pretrained encoder (model.weights)"
+        )
+    if told := earlier_sentence(root):
+        notes.append(f"the earlier run in {root}: {told}; plan more steps (training.epochs)")
+    return notes
+
+
+def earlier_sentence(root: Path) -> str:
+    """How many chosen trainings of a run directory were still rising; empty where none was."""
+    states = []
+    tables = [root / "trials.csv"] if not (root / "rotations.csv").is_file() else sorted(
+        root.glob("rotations/*/trials.csv")
+    )  # fmt: skip
+    for table in tables:
+        if table.is_file():
+            with table.open(newline="", encoding="utf-8") as stream:
+                rows = [row for row in csv.DictReader(stream) if row["state"] == "complete" and row["chosen"] == "True"]
+            states += [(row["strategy"], state_of(table.parent / "jobs" / row["job"])) for row in rows]
+    if not states:
+        return ""
+    from stainda.evaluation.convergence import rising_sentence
+
+    return rising_sentence(states)
+
+
+def _scale(params: dict[str, Any]) -> float:
+    value = params.get("scale", 0.0)
+    return float(value) if isinstance(value, int | float) else 0.0
+
+
+def _few(names: list[str], most: int = 3) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -1,0 +1,66 @@
+"""Trainings without one of the source's patients: who is left out, and what they came to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from stainda.cohort import Cohort, Roles, Rotation
+from stainda.config import StudyConfig
+from stainda.files import whole_file, write_csv
+from stainda.study.folder import RunFolder
+
+LEFT_OUT = "left_out.csv"
+LEFT_OUT_COLUMNS = ("strategy", "without", "trial", "seed", "job", "state", "value", "seconds", "reason")
+
+
+def teachers(cohort: Cohort, roles: Roles) -> tuple[str, ...]:
+    """Training patients with annotated sections of a source domain; none where a single one teaches."""
+    inside = cohort.where(domains=roles.sources, splits=["train"])
+    found = tuple(dict.fromkeys(one.patient for one in inside if one.annotations is not None))
+    return found if len(found) > 1 else ()
+
+
+def trainings_without(config: StudyConfig, rotations: Sequence[Rotation]) -> int:
+    """How many trainings without a patient each strategy named in the study adds, over all rotations."""
+    return sum(len(teachers(one.cohort, one.roles)) for one in rotations) if config.left_out_of else 0
+
+
+def write_left_out(rows: Sequence[dict[str, Any]], folder: RunFolder) -> None:
+    """Write ``left_out.csv``; nothing where the study asks for none, and an earlier one then goes."""
+    path = folder.root / LEFT_OUT
+    if not rows:
+        path.unlink(missing_ok=True)
+        return
+    shown = [{name: row.get(name) for name in LEFT_OUT_COLUMNS} for row in rows]
+    write_csv(path, sorted(shown, key=lambda row: (row["strategy"], row["without"])), LEFT_OUT_COLUMNS)
+
+
+def gather_left_out(folder: RunFolder) -> None:
+    """Write ``leave_one_out.csv`` from the records of the trainings that ``left_out.csv`` names."""
+    import pandas as pd
+
+    from stainda.evaluation import read_records
+    from stainda.evaluation.left_out import leave_one_out
+
+    path, out = folder.root / LEFT_OUT, folder.root / "leave_one_out.csv"
+    if not path.is_file():
+        out.unlink(missing_ok=True)
+        return
+    rows = pd.read_csv(path, dtype={"job": str, "without": str})
+    rows = rows[rows["state"] == "complete"]
+    cohort = pd.read_csv(folder.root / "cohort.csv", dtype=str)
+    targets = set(cohort.loc[cohort["role"] == "target", "domain"]) or set(cohort["domain"])
+    records = read_records(folder.root / "records.parquet")
+    tables = []
+    for strategy, mine in rows.groupby("strategy", sort=False):
+        left = [
+            read_records(folder.job(str(row.job)) / "records.parquet").assign(strategy=strategy, without=row.without)
+            for row in mine.itertuples()
+        ]
+        whole = records[(records["strategy"] == strategy) & (records["trial"] == int(mine["trial"].iloc[0]))]
+        tables.append(leave_one_out(whole, pd.concat(left), targets, int(mine["seed"].iloc[0])))
+    with whole_file(out) as aside:
+        (pd.concat(tables) if tables else pd.DataFrame(columns=["strategy"])).to_csv(
+            aside, index=False, float_format="%.6f"
+        )
