@@ -6,8 +6,8 @@ and of trainings over patients, the variance of a contrast :math:`D = \sum_i w_i
 .. math:: V = \frac{s^2_{patients}}{P} + \sum_i w_i^2 \frac{s^2_{trainings, i}}{S_i}
 
 with the variance over P patients of the patient's own contrast, and that over the :math:`S_i` trainings of strategy i.
-Noise that belongs to neither (patient × training) is in both terms and taken out of one. Trainings of two strategies are
-taken as independent; where they share a start the estimate is wide. How intervals and p follow is said in ``widths``.
+Noise that belongs to neither (patient × training) is in both terms and taken out of one. Trainings of two strategies
+are taken as independent; where they share a start the estimate is wide. How intervals and p follow says ``widths``.
 
 ``benchmarks/interval_coverage.py`` holds what that keeps of its promises. Where it would not keep them nothing is
 promised: with fewer than :data:`~stainda.evaluation.bootstrap.FEW_PATIENTS` patients the range of the patients stands
@@ -63,8 +63,8 @@ class Estimates:
 @dataclass(frozen=True)
 class Moments:
     """Contrasts (c of them) of k columns: means (c, k), covariances (c, c, k) of the means over patients and over
-    trainings of each strategy (strategies, c, c, k), of what belongs to neither (c, c, k), trainings of each strategy, and
-    patients (k,)."""
+    trainings of each strategy (strategies, c, c, k), of what belongs to neither (c, c, k), trainings of each strategy,
+    and patients (k,)."""
 
     mean: Floats
     of_patients: Floats

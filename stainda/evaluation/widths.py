@@ -1,16 +1,16 @@
 r"""From variances over patients and over trainings to half widths of intervals, and p.
 
-With the variance of the mean over patients :math:`v_P` (P of them), over the trainings of the strategies :math:`v_T`, and
-that of what belongs to neither (patient × training) :math:`v_R`, which is in both and counts once:
+With the variance of the mean over patients :math:`v_P` (P of them), over the trainings of the strategies :math:`v_T`,
+and that of what belongs to neither (patient × training) :math:`v_R`, which is in both and counts once:
 
 .. math::
     V = \max(v_P + (v_T - v_R)_+,\; v_T), \qquad
     h = \tfrac{1}{2} \left( t_\nu \sqrt V + \sqrt{t_{P-1}^2 v_P + t_\omega^2 (v_T - v_R)_+} \right)
 
-The first half is Student's t with Satterthwaite's (1946) degrees of freedom :math:`\nu`, the second gives each part its
-own quantile (Howe 1974), with Welch's degrees of freedom :math:`\omega` of the trainings. Alone, the first is too narrow
-where few trainings vary much more in one strategy than in the other (level up to 10 %), the second too wide where they
-vary alike. With two trainings of a strategy the second alone is taken: intervals are wide then, as little is known.
+The first half is Student's t with Satterthwaite's (1946) degrees of freedom :math:`\nu`, the second gives each part
+its own quantile (Howe 1974), with Welch's degrees of freedom :math:`\omega` of the trainings. Alone, the first is too
+narrow where few trainings vary much more in one strategy than in the other (level up to 10 %), the second too wide where
+they vary alike. With two trainings of a strategy the second alone is taken: intervals are wide then, as little is known.
 ``benchmarks/interval_coverage.py`` holds what that keeps of its promises.
 """
 

@@ -45,7 +45,7 @@ def half_by_hand(people, runs, rest, n, sizes, p=0.05):
 
 
 def parts_by_hand(*strategies):
-    """Variances over trainings of their mean, and of what is neither patient nor training; each (trainings, patients)."""
+    """Variances over trainings of their mean, and of the rest; each (trainings, patients)."""
     runs = [one.mean(axis=1).var(ddof=1) / len(one) for one in strategies]
     rest = 0.0
     for one in strategies:

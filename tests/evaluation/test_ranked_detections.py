@@ -192,6 +192,7 @@ def test_an_annotated_point_is_hit_by_the_nearest_centre_within_the_distance():
     assert matching.truth.tolist() == [1, -1, -1], "the nearer of two; one of 13 px is too far"
     assert matching.predicted.tolist() == [-1, 0, -1] and matching.iou[0] == 1
     assert match_objects(points, found, 0.5, point_px=13).hits == 2
+    assert match_objects(points, found, 0.3, point_px=10).hits == 1, "13 px is too far at any overlap"
     assert match_objects(points, found, 0.5).truth.tolist() == [-2, -2, -2], "without a distance points are left out"
     ranked = ranked_detections(points, found, found["score"].to_numpy(), 0.5, matching, 10)
     assert ranked.n_truth == 3 and ranked.hit.tolist() == [True, False, False]
