@@ -9,8 +9,9 @@ and that of what belongs to neither (patient × training) :math:`v_R`, which is 
 
 The first half is Student's t with Satterthwaite's (1946) degrees of freedom :math:`\nu`, the second gives each part
 its own quantile (Howe 1974), with Welch's degrees of freedom :math:`\omega` of the trainings. Alone, the first is too
-narrow where few trainings vary much more in one strategy than in the other (level up to 10 %), the second too wide where
-they vary alike. With two trainings of a strategy the second alone is taken: intervals are wide then, as little is known.
+narrow where few trainings vary much more in one strategy than in the other (level up to 10 %), the second too wide
+where they vary alike. With two trainings of a strategy the second alone is taken: intervals are wide then, as little is
+known.
 ``benchmarks/interval_coverage.py`` holds what that keeps of its promises.
 """
 
