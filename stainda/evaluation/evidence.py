@@ -31,7 +31,7 @@ PROBABILITY_COLUMNS = (*SLIDE_COLUMNS, "class", "bin", "positive", "negative", "
 SLIDE, HIT, FALSE, MISSED, CANDIDATE = "slide", "hit", "false", "missed", "candidate"
 """Kinds of rows: one ``slide`` row per slide and class, whose ``area_um2`` is its tissue, also where nothing is; then
 its objects at the threshold of use; then all candidates down to a low score, which the ranking is made of, with the IoU
-of the object each claims at 0.5 and ``hits`` (see ``detection.Candidates``). Objects left out of scoring (see ``objects``) have no
+of the object each claims at 0.5 and ``hits`` (see ``detection.Candidates``). Objects left out of scoring have no
 row."""
 
 
