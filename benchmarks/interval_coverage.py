@@ -1,7 +1,8 @@
 """Do 95 % intervals cover 95 %, and do tests hold their level? Simulated studies of known truth.
 
     python benchmarks/interval_coverage.py
-    python benchmarks/interval_coverage.py --studies 5000 --csv coverage.csv
+    python benchmarks/interval_coverage.py --studies 10000 --csv coverage.csv
+    python benchmarks/interval_coverage.py --markdown docs/protocol.md   # writes the table there
 
 A study has patients, trainings (seeds) of two strategies, and two target domains. A score is the sum of effects of the
 patient, patient × strategy, domain × strategy, training, and a rest; the domains are those the question is about, so
@@ -19,16 +20,18 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from stainda.config import EvaluationConfig
 from stainda.evaluation import difference, holm, single_mean
+from stainda.evaluation.bootstrap import FEW_PATIENTS
 
 SETTINGS = EvaluationConfig(resamples=500)
-PATIENTS = (4, 5, 6, 8, 12, 20)
-TRAININGS = (1, 2, 3, 5)
+PATIENTS = (4, 6, 8, 12, 20, 40)
+TRAININGS = (1, 2, 3, 4, 5)
 
 
 @dataclass(frozen=True)
@@ -48,12 +51,15 @@ class World:
     skewed: bool = False
     rotations: int = 1
     shared: bool = False
+    second_training: float | None = None
+    """Of the second strategy, where its trainings vary otherwise."""
 
 
 WORLDS = (
     World("trainings vary .03"),
     World("trainings alike", training=0.0),
     World("trainings dominate", patient_strategy=0.01, rest=0.01),
+    World("one strategy's trainings vary", training=0.05, second_training=0.01),
     World("much rest", training=0.01, rest=0.08),
     World("skewed", skewed=True),
     World("3 rotations, own seeds", rotations=3),
@@ -73,6 +79,8 @@ def drawn(world: World, patients: int, trainings: int, studies: int, generator: 
     domain -= domain.mean(axis=3, keepdims=True)  # the domains are fixed: no difference over them
     own = 1 if world.shared else world.rotations
     training = effect(world.training, own, 2, trainings, 1, 1, studies).mean(axis=0)
+    if world.second_training is not None:
+        training[1] *= world.second_training / world.training
     rest = generator.normal(0, world.rest, (2, trainings, patients, 2, studies)) / np.sqrt(world.rotations)
     return (
         effect(world.patient, 1, 1, patients, 1, studies)
@@ -128,6 +136,32 @@ def rows(studies: int, generator: np.random.Generator) -> Iterator[dict[str, Any
                 }  # fmt: skip
 
 
+def markdown(table: list[dict[str, Any]], studies: int) -> str:
+    """The lowest and highest of all worlds, by number of trainings and patients."""
+    lines = [
+        "| trainings | patients | intervals of a mean cover | of a difference | differences called |",
+        "|---|---|---|---|---|",
+    ]
+    for trainings in TRAININGS[1:]:
+        for patients in (one for one in PATIENTS if one >= FEW_PATIENTS):
+            some = [row for row in table if (row["trainings"], row["patients"]) == (trainings, patients)]
+            cells = [_from_to([100 * row[name] for row in some]) for name in ("mean", "difference", "called")]
+            lines.append(f"| {trainings} | {patients} | {' | '.join(cells)} |")
+    error = 196 * (0.05 * 0.95 / studies) ** 0.5
+    return "\n".join([f"Per cent, over {len(WORLDS)} kinds of studies; {studies:,} each, ± {error:.1f}:", "", *lines])
+
+
+def _from_to(values: list[float]) -> str:
+    return f"{min(values):.1f}-{max(values):.1f}"
+
+
+def write_table(page: Path, text: str) -> None:
+    """Put a table between its two marks on a page."""
+    start, end = "<!-- coverage -->", "<!-- end of coverage -->"
+    before, rest = page.read_text(encoding="utf-8").split(start)
+    page.write_text(f"{before}{start}\n{text}\n{end}{rest.split(end)[1]}", encoding="utf-8")
+
+
 def _inside(found: Any) -> float:
     return float(((found.low <= 0) & (found.high >= 0)).mean())
 
@@ -146,21 +180,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--studies", type=int, default=1500, help="simulated studies per row")
     parser.add_argument("--csv", help="write the table here")
+    parser.add_argument("--markdown", type=Path, help="write the summary into this page, between its marks")
     settings = parser.parse_args()
     started = time.perf_counter()
     generator = np.random.default_rng(0)
     table = list(rows(settings.studies, generator))
     print(
-        f"{'':26}{'trainings':>9}{'patients':>9}{'mean in':>9}{'diff in':>9}{'called':>8}{'flips':>8}{'mixed':>8}  what"
+        f"{'':31}{'trainings':>9}{'patients':>9}{'mean in':>9}{'diff in':>9}{'called':>8}{'flips':>8}{'mixed':>8}  what"
     )
     for row in table:
         numbers = "".join(
             f"{100 * row[name]:8.1f}" for name in ("mean", "difference", "called", "sign_flips", "intercept_model")
         )
-        print(f"{row['world']:26}{row['trainings']:9d}{row['patients']:9d}{numbers}  {row['kind']}")
+        print(f"{row['world']:31}{row['trainings']:9d}{row['patients']:9d}{numbers}  {row['kind']}")
     print(f"any false call among 8 strategies (Holm): {100 * of_families(settings.studies, generator):.1f} %")
     error = 196 * (0.05 * 0.95 / settings.studies) ** 0.5
     print(f"\nper cent; known to about ± {error:.1f}; {time.perf_counter() - started:.0f} s")
+    print(text := markdown(table, settings.studies))
+    if settings.markdown:
+        write_table(settings.markdown, text)
     if settings.csv:
         with open(settings.csv, "w", newline="", encoding="utf-8") as file:  # noqa: PTH123
             writer = csv.DictWriter(file, list(table[0]))

@@ -6,10 +6,8 @@ and of trainings over patients, the variance of a contrast :math:`D = \sum_i w_i
 .. math:: V = \frac{s^2_{patients}}{P} + \sum_i w_i^2 \frac{s^2_{trainings, i}}{S_i}
 
 with the variance over P patients of the patient's own contrast, and that over the :math:`S_i` trainings of strategy i.
-Noise that belongs to neither (patient × training) is in both terms, so V errs on the wide side. Trainings of two
-strategies are taken as independent; where they share a start the estimate is wide again. Degrees of freedom follow
-Satterthwaite (1946); the interval is that of Student's t, and p its inverse. For a single mean, whose variance over
-trainings has few degrees of freedom, each term has its own quantile, :math:`\sqrt{t_P^2 v_P + t_S^2 v_S}` (Howe 1974).
+Noise that belongs to neither (patient × training) is in both terms and taken out of one. Trainings of two strategies
+are taken as independent; where they share a start the estimate is wide. How intervals and p follow says ``widths``.
 
 ``benchmarks/interval_coverage.py`` holds what that keeps of its promises. Where it would not keep them nothing is
 promised: with fewer than :data:`~stainda.evaluation.bootstrap.FEW_PATIENTS` patients the range of the patients stands
@@ -29,6 +27,7 @@ from scipy import special
 from stainda.config import EvaluationConfig
 from stainda.evaluation.bootstrap import FEW_PATIENTS, intervals
 from stainda.evaluation.scores import nanmean
+from stainda.evaluation.widths import Spread
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
@@ -44,7 +43,8 @@ class Estimates:
 
     Attributes:
         p: two-sided, that the contrast is 0; only of contrasts, only where ``kinds`` is :data:`INTERVAL`.
-        error, freedom: square root of V and its degrees of freedom, where ``kinds`` is :data:`INTERVAL`.
+        error, freedom: Student's t about the mean with these has the interval given, where ``kinds`` is
+            :data:`INTERVAL`.
         n: patients.
         kinds: what ``low`` and ``high`` are.
     """
@@ -63,26 +63,27 @@ class Estimates:
 @dataclass(frozen=True)
 class Moments:
     """Contrasts (c of them) of k columns: means (c, k), covariances (c, c, k) of the means over patients and over
-    trainings of each strategy (strategies, c, c, k), trainings of each strategy, and patients (k,)."""
+    trainings of each strategy (strategies, c, c, k), of what belongs to neither (c, c, k), trainings of each strategy,
+    and patients (k,)."""
 
     mean: Floats
     of_patients: Floats
     of_trainings: Floats
+    of_rest: Floats
     trainings: tuple[int, ...]
     n: npt.NDArray[np.int64]
     patients: Floats
     """The contrasts of every patient, float (c, patients, k); ``nan`` where one of its scores is not defined."""
 
-    def variance(self, weights: Floats) -> tuple[Floats, Floats]:
-        """V (k,) of a combination of the contrasts, weights (c, k), and its degrees of freedom (k,)."""
-        people = np.einsum("ak,abk,bk->k", weights, self.of_patients, weights)
-        runs = np.einsum("ak,sabk,bk->sk", weights, self.of_trainings, weights)
-        total = people + runs.sum(axis=0)
-        squares = people**2 / np.maximum(self.n - 1, 1)
-        for one, size in zip(runs, self.trainings, strict=True):
-            squares = squares + one**2 / max(size - 1, 1)
-        freedom = np.divide(total**2, squares, out=np.ones_like(total), where=squares > 0)
-        return total, freedom
+    def spread(self, weights: Floats) -> Spread:
+        """Of a combination of the contrasts, weights (c, k)."""
+        return Spread(
+            np.einsum("ak,abk,bk->k", weights, self.of_patients, weights),
+            np.einsum("ak,sabk,bk->sk", weights, self.of_trainings, weights),
+            np.einsum("ak,abk,bk->k", weights, self.of_rest, weights),
+            self.n,
+            self.trainings,
+        )
 
 
 def moments(parts: Sequence[Array], contrasts: Array) -> Moments:
@@ -100,13 +101,18 @@ def moments(parts: Sequence[Array], contrasts: Array) -> Moments:
     mean = nanmean(patients, axis=1)
     apart = np.where(defined, patients - mean[:, None], 0.0)
     of_patients = np.einsum("apk,bpk->abk", apart, apart) / np.maximum(n * (n - 1), 1)
-    of_trainings = np.zeros((len(parts), *of_patients.shape))
+    of_trainings, of_rest = np.zeros((len(parts), *of_patients.shape)), np.zeros(of_patients.shape)
     for index, one in enumerate(parts):
         if len(one) > 1:
-            runs = nanmean(np.where(defined, one, np.nan), axis=1)
+            scores = np.where(defined, one, np.nan)
+            runs = nanmean(scores, axis=1)
             spread = np.nan_to_num(runs.var(axis=0, ddof=1)) / len(one)
-            of_trainings[index] = np.multiply.outer(np.outer(weights[:, index], weights[:, index]), spread)
-    return Moments(mean, of_patients, of_trainings, tuple(len(one) for one in parts), n, patients)
+            both = np.outer(weights[:, index], weights[:, index])
+            of_trainings[index] = np.multiply.outer(both, spread)
+            left = scores - runs[:, None] - scores.mean(axis=0) + nanmean(runs, axis=0)
+            degrees = np.maximum((len(one) - 1) * (n - 1) * len(one) * n, 1)
+            of_rest += np.multiply.outer(both, np.nansum(left**2, axis=(0, 1)) / degrees)
+    return Moments(mean, of_patients, of_trainings, of_rest, tuple(len(one) for one in parts), n, patients)
 
 
 def difference(first: Array, second: Array, settings: EvaluationConfig, generator: np.random.Generator) -> Estimates:
@@ -129,35 +135,24 @@ def _estimates(found: Moments, settings: EvaluationConfig, generator: np.random.
     if few.any():
         low[few], high[few] = np.nanmin(patients[:, few], axis=0), np.nanmax(patients[:, few], axis=0)
     if enough.any() and not known:
-        spread = intervals(
+        resampled = intervals(
             patients[:, enough], generator, resamples=settings.resamples, level=settings.level, method=settings.interval
         )
-        low[enough], high[enough] = spread.low, spread.high
+        low[enough], high[enough] = resampled.low, resampled.high
     if enough.any() and known:
-        total, df = found.variance(np.ones((1, k)))
-        if len(found.trainings) == 1:
-            quantiles = [special.stdtrit(size - 1, 0.5 + settings.level / 2) for size in (n, found.trainings[0])]
-            half = np.sqrt(
-                quantiles[0] ** 2 * found.of_patients[0, 0] + quantiles[1] ** 2 * found.of_trainings[0, 0, 0]
-            )
-        else:
-            half = special.stdtrit(df, 0.5 + settings.level / 2) * np.sqrt(total)
-            p[enough] = _two_sided(mean, total, df, n)[enough]
-        low[enough], high[enough] = (mean - half)[enough], (mean + half)[enough]
-        error[enough], freedom[enough] = np.sqrt(total)[enough], df[enough]
+        spread = found.spread(np.ones((1, k))).where(enough)
+        tail = 0.5 - settings.level / 2
+        half = spread.half_width(tail)
+        if len(found.trainings) > 1:
+            p[enough] = spread.p_of(mean[enough])
+        low[enough], high[enough] = mean[enough] - half, mean[enough] + half
+        freedom[enough] = spread.freedom
+        error[enough] = half / np.abs(special.stdtrit(spread.freedom, tail))
     kinds = tuple(
         NONE if size < 2 else RANGE if size < FEW_PATIENTS else INTERVAL if known else THESE_TRAININGS for size in n
     )
     notes = tuple(note_of(int(size), min(found.trainings)) for size in n)
     return Estimates(mean, low, high, p, error, freedom, n, kinds, notes)
-
-
-def _two_sided(mean: Floats, variance: Floats, freedom: Floats, n: Array) -> Floats:
-    """p of Student's t; without any spread, the least p of n patients' signs: no distribution says more."""
-    spread = variance > 1e-18 * np.maximum(mean**2, 1e-12)
-    t = np.divide(np.abs(mean), np.sqrt(variance), out=np.zeros_like(mean), where=spread)
-    p = 2 * special.stdtr(freedom, -t)
-    return np.where(spread, p, np.where(np.abs(mean) > 1e-12, 2.0 ** (1 - n), 1.0))
 
 
 def note_of(n: int, trainings: int) -> str:
@@ -193,7 +188,7 @@ def fieller(found: Moments, level: float) -> Shares:
     """
     top, bottom = found.mean[:2]
     alone = np.eye(len(found.mean))[:2, :, None] * np.ones_like(top)
-    freedom = np.minimum(found.variance(alone[0])[1], found.variance(alone[1])[1])
+    freedom = np.minimum(found.spread(alone[0]).freedom, found.spread(alone[1]).freedom)
     squared = special.stdtrit(freedom, 0.5 + level / 2) ** 2
     cover = found.of_patients + found.of_trainings.sum(axis=0)
     a = bottom**2 - squared * cover[1, 1]

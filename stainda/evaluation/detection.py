@@ -42,6 +42,8 @@ class Ranked:
     n_truth: int
     iou: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     """With the object claimed, ``nan`` without; empty where it is not known."""
+    place: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    """Which detection it is of those given; empty where it is not known."""
 
     def __add__(self, other: Ranked) -> Ranked:
         """Detections of two slides together."""
@@ -83,23 +85,34 @@ def ranked_detections(
         elif offers or matching.predicted[index] == -2:
             counted[index] = False
     order = order[counted[order]]
-    return Ranked(scores[order], hit[order], int((~left_out).sum()), claimed[order])
+    return Ranked(scores[order], hit[order], int((~left_out).sum()), claimed[order], order)
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """Candidates by falling score with the IoU of the object each claimed at 0.5, ``nan`` without; arrays (n,)."""
+    """Candidates by falling score; arrays (n,).
+
+    Attributes:
+        iou: of the object each claimed at 0.5, ``nan`` without.
+        hits: bit i is set where it hits at the i-th of :data:`COCO_THRESHOLDS`. A candidate of low overlap takes an
+            object from a better one at 0.5 and not at 0.75, so ``iou`` alone does not say it.
+    """
 
     score: npt.NDArray[np.float64]
     iou: npt.NDArray[np.float64]
+    hits: npt.NDArray[np.int64]
 
 
 def ranked_candidates(truth: Any, candidates: Any, ignored: Any = None, point_px: float | None = None) -> Candidates:
-    """Candidates of one class with a column ``score`` in their ranking, those left out of scoring not among them."""
+    """Candidates of one class with a column ``score`` in their ranking, without those left out at 0.5."""
     matching = match_objects(truth, candidates, 0.5, ignored=ignored, point_px=point_px)
     scores = candidates["score"].to_numpy(float)
     found = ranked_detections(truth, candidates, scores, 0.5, matching, point_px)
-    return Candidates(found.score, found.iou)
+    hits = np.zeros(len(scores), np.int64)
+    for bit, iou in enumerate(COCO_THRESHOLDS):
+        at = ranked_detections(truth, candidates, scores, iou, matching, point_px)
+        hits[at.place[at.hit]] |= 1 << bit
+    return Candidates(found.score, found.iou, hits[found.place])
 
 
 def aggregated_jaccard(truth: Any, predicted: Any, matching: Matching) -> float:

@@ -17,7 +17,7 @@ import shapely
 
 from stainda.errors import RecordError
 from stainda.evaluation.curves import CALIBRATION_BINS, ProbabilityCounts
-from stainda.evaluation.detection import Ranked, ranked_candidates
+from stainda.evaluation.detection import COCO_THRESHOLDS, Ranked, ranked_candidates
 from stainda.evaluation.metrics import scored_pixels
 from stainda.evaluation.objects import match_objects, polygons
 from stainda.files import whole_file
@@ -25,7 +25,7 @@ from stainda.files import whole_file
 SLIDE_COLUMNS = (
     "study", "strategy", "trial", "seed", "checkpoint", "job", "stain", "centre", "domain", "patient", "slide", "split",
 )  # fmt: skip
-OBJECT_COLUMNS = (*SLIDE_COLUMNS, "class", "kind", "score", "iou", "area_um2", "true_area_um2")
+OBJECT_COLUMNS = (*SLIDE_COLUMNS, "class", "kind", "score", "iou", "area_um2", "true_area_um2", "hits")
 PROBABILITY_COLUMNS = (*SLIDE_COLUMNS, "class", "bin", "positive", "negative", "total")
 THRESHOLD_COLUMNS = ("threshold", "own", "other")
 """More columns of probabilities.parquet: the threshold in use, and the pixels that the Dice of any threshold is made of
@@ -35,7 +35,8 @@ cannot be called there."""
 SLIDE, HIT, FALSE, MISSED, CANDIDATE = "slide", "hit", "false", "missed", "candidate"
 """Kinds of rows: one ``slide`` row per slide and class, whose ``area_um2`` is its tissue, also where nothing is; then
 its objects at the threshold of use; then all candidates down to a low score, which the ranking is made of, with the IoU
-of the object each claims. Objects left out of scoring (see ``objects``) have no row."""
+of the object each claims at 0.5 and ``hits`` (see ``detection.Candidates``). Objects left out of scoring have no
+row."""
 
 
 def object_rows(
@@ -66,7 +67,8 @@ def object_rows(
         matching = match_objects(there, found, 0.5, ignored=ignored, point_px=point_px)
         areas, found_areas = shapely.area(polygons(there)) * unit, shapely.area(polygons(found)) * unit
         scores = found["score"].to_numpy(float) if "score" in found.columns else np.full(len(found), np.nan)
-        base = {**where, "class": name, "score": np.nan, "iou": np.nan, "area_um2": np.nan, "true_area_um2": np.nan}
+        base = {**where, "class": name, "score": np.nan, "iou": np.nan, "area_um2": np.nan, "true_area_um2": np.nan,
+                "hits": np.nan}  # fmt: skip
         rows.append({**base, "kind": SLIDE, "area_um2": np.nan if tissue_um2 is None else tissue_um2})
         for index, hit in enumerate(matching.truth):
             if hit >= 0:
@@ -81,8 +83,8 @@ def object_rows(
         if "score" in every.columns:
             ranked = ranked_candidates(there, every, ignored, point_px)
             rows += [
-                {**base, "kind": CANDIDATE, "score": score, "iou": iou}
-                for score, iou in zip(ranked.score, ranked.iou, strict=True)
+                {**base, "kind": CANDIDATE, "score": score, "iou": iou, "hits": float(hits)}
+                for score, iou, hits in zip(ranked.score, ranked.iou, ranked.hits, strict=True)
             ]
     return rows
 
@@ -139,19 +141,24 @@ def probability_counts(rows: pd.DataFrame) -> ProbabilityCounts:
 def ranked_at(rows: pd.DataFrame, iou: float = 0.5) -> Ranked:
     """Candidates of any number of slides in one ranking by score, as COCO's over a data set; hits from an IoU on.
 
+    Args:
+        iou: one of :data:`~stainda.evaluation.detection.COCO_THRESHOLDS`.
+
     Raises:
-        RecordError: below 0.5, where one object may have several partners that the table does not hold; or the table
-            holds objects and no candidates, as those of earlier versions.
+        RecordError: another IoU; or the table holds objects and no candidates, as those of earlier versions.
     """
-    if iou < 0.5:
-        raise RecordError("the table of objects holds pairs from IoU 0.5 on")
+    if iou not in COCO_THRESHOLDS:
+        raise RecordError(
+            f"the table of objects holds no hits at IoU {iou:g}",
+            remedy=f"Known: {', '.join(f'{one:g}' for one in COCO_THRESHOLDS)}",
+        )
     if rows["kind"].isin([HIT, FALSE]).any() and not rows["kind"].eq(CANDIDATE).any():
         raise RecordError(
             "the table of objects holds no candidates below the threshold of use",
             remedy="'stainda run' on the same run directory scores its trainings again",
         )
     detections = rows[rows["kind"] == CANDIDATE].sort_values("score", ascending=False, kind="stable")
-    hit = (detections["iou"] >= iou).to_numpy()
+    hit = (detections["hits"].fillna(0).to_numpy(np.int64) >> COCO_THRESHOLDS.index(iou)) % 2 == 1
     return Ranked(detections["score"].to_numpy(float), hit, int(rows["kind"].isin([HIT, MISSED]).sum()))
 
 
@@ -200,6 +207,8 @@ def read_evidence(path: str | Path, columns: Sequence[str]) -> pd.DataFrame:
         table = pd.read_parquet(path)
     except Exception as error:  # pyarrow raises many kinds; all mean the same to a person
         raise RecordError(f"not a readable Parquet file ({error})", file=path, remedy="Evaluate again") from error
+    if "hits" in columns and "hits" not in table.columns:  # of an earlier version: its candidates cannot be ranked
+        table = table[table["kind"] != CANDIDATE].assign(hits=np.nan)
     if missing := [name for name in columns if name not in table.columns]:
         raise RecordError(f"columns {', '.join(missing)} missing", file=path, remedy="Evaluate again")
     return table

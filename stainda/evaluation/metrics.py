@@ -103,10 +103,10 @@ _BOUNDARY = (
     ),
 )  # fmt: skip
 _RANKED = (
-    Measure("ap50", "AP at IoU 0.5", "value", description="average precision of all candidates of a slide, IoU 0.5"),
+    Measure("ap50", "AP at IoU 0.5", "value", description="average precision of all candidates of all slides, IoU 0.5"),
     Measure(
         "ap", "AP at IoU 0.5:0.95", "value",
-        description="mean average precision of all candidates of a slide (COCO), IoU 0.5 to 0.95",
+        description="mean average precision of all candidates of all slides (COCO), IoU 0.5 to 0.95",
     ),
     Measure(
         "panoptic_quality", "Panoptic quality", "value", description="sum of IoU of hits / (hits + half the errors)"

@@ -12,13 +12,7 @@ import shapely
 
 from stainda.evaluation.boundaries import surface_distances
 from stainda.evaluation.curves import ProbabilityCounts
-from stainda.evaluation.detection import (
-    COCO_THRESHOLDS,
-    aggregated_jaccard,
-    average_precision,
-    panoptic_quality,
-    ranked_detections,
-)
+from stainda.evaluation.detection import aggregated_jaccard, panoptic_quality
 from stainda.evaluation.metrics import (
     IGNORED,
     MEASURES,
@@ -56,7 +50,6 @@ def score_slide(
     field: tuple[float, float, float, float] | None = None,
     um_per_px: float | None = None,
     tissue: npt.NDArray[np.bool_] | None = None,
-    candidates: Any = None,
     point_px: float | None = None,
 ) -> list[Score]:
     """Score one slide.
@@ -66,7 +59,7 @@ def score_slide(
         truth: labels uint8 (h, w), 0 background, ``i + 1`` the i-th class, 255 ignored.
         classes: names of the classes in the order of the labels.
         predicted_shapes, truth_shapes: shapes with columns ``geometry`` and ``class``, level-0 pixels. Without
-            them no object measure is returned. With a column ``score``, detections are also scored by rank.
+            them no object measure is returned.
         iou: overlap from which an object is hit.
         threshold: one probability, or one per class, from which a pixel is of the class (probabilities only).
         ignored: shapes of regions that are not scored (objects only; pixels say it with 255).
@@ -74,8 +67,6 @@ def score_slide(
         um_per_px: micrometres per pixel of ``truth``; without it no distance between outlines is returned.
 
         tissue: bool (h, w); probabilities are scored on tissue (and annotated pixels) alone.
-        candidates: shapes with ``score``, also those below the threshold of use, that are ranked for average precision;
-            ``predicted_shapes`` without.
         point_px: distance within which an annotated point is hit, level-0 pixels.
 
     Returns:
@@ -100,8 +91,7 @@ def score_slide(
             found_here = predicted_shapes[predicted_shapes["class"] == name]
             matching = match_objects(there, found_here, iou, ignored=ignored, field=field, point_px=point_px)
             scores += _from_counts(name, OBJECT_MEASURES, (matching.hits, matching.false, matching.missed))
-            every = found_here if candidates is None else candidates[candidates["class"] == name]
-            scores += _of_objects(name, there, found_here, every, ignored, field, point_px)
+            scores += _of_objects(name, there, found_here, ignored, field, point_px)
     return scores
 
 
@@ -121,20 +111,10 @@ def _of_probabilities(
     yield Score(name, "ece", counts.calibration_error)
 
 
-def _of_objects(
-    name: str, there: Any, found: Any, candidates: Any, ignored: Any, field: Any, point_px: float | None
-) -> Iterator[Score]:
+def _of_objects(name: str, there: Any, found: Any, ignored: Any, field: Any, point_px: float | None) -> Iterator[Score]:
     matching = match_objects(there, found, 0.5, ignored=ignored, field=field, point_px=point_px)
     yield Score(name, "panoptic_quality", panoptic_quality(matching))
     yield Score(name, "aji", aggregated_jaccard(_clipped(there, field), _clipped(found, field), matching))
-    if "score" in candidates.columns and candidates["score"].notna().all():
-        truth, seen, worth = _clipped(there, field), _clipped(candidates, field), candidates["score"].to_numpy(float)
-        of_all = match_objects(there, candidates, 0.5, ignored=ignored, field=field, point_px=point_px)
-        at = [
-            average_precision(ranked_detections(truth, seen, worth, one, of_all, point_px)) for one in COCO_THRESHOLDS
-        ]
-        yield Score(name, "ap50", at[0])
-        yield Score(name, "ap", float(np.mean(at)))
 
 
 def _clipped(shapes: Any, field: Any) -> Any:

@@ -210,7 +210,7 @@ class Cells:
     def differences(self) -> pd.DataFrame:
         """Every strategy against the baseline, patient by patient, on the cells that both have.
 
-        ``p`` is the t test over patients and trainings (``crossed``). ``p_holm`` is adjusted within a family: all
+        ``p`` is the test over patients and trainings (``crossed``). ``p_holm`` is adjusted within a family: all
         strategies on all targets together (``overall``), or all strategies in all single target domains (``by
         domain``); strategies with a few target labels are families of their own, the ceiling is a member of none
         (:mod:`~stainda.evaluation.groups`). ``note`` says what the numbers of patients and trainings forbid.

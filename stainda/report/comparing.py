@@ -372,7 +372,7 @@ def _paired(found: Comparison) -> Table | None:
         "Note",
     ]
     note = (
-        "Each patient's mean over the target domains that both studies scored; t test over patients and trainings, "
+        "Each patient's mean over the target domains that both studies scored; test over patients and trainings, "
         "Holm's correction over the strategies of a pair of studies."
     )
     return Table("paired", "The same strategy in two studies, paired by patient.", columns, shown, found.paired, note)

@@ -11,7 +11,7 @@ from stainda.report.kinds_of_evidence import AREAS, detection_table, evidence_ro
 from stainda.report.kinds_of_scores import worst_rows
 from stainda.report.result_tables import strategy_cell
 from stainda.report.study_view import NotDrawable, View, measure_of
-from stainda.report.tables import Cell, Table, decimal, ends, number, plain_table, signed, span, text
+from stainda.report.tables import Cell, Table, decimal, ends, number, plain_table, signed, span, spread_words, text
 from stainda.report.words import measure_title
 
 
@@ -82,12 +82,23 @@ def detections(view: View) -> Table | None:
     rates = [name for name in frame.columns if name.startswith("froc_")]
     titles = {
         "title": "Strategy", "annotated": "Annotated", "detections": "Detections", "ap50": "AP at IoU 0.5",
+        "ap50_low": "from", "ap50_high": "to",
         "ap75": "AP at IoU 0.75", **{name: f"FROC {name[5:]}" for name in rates},
     }  # fmt: skip
-    digits = {"annotated": 0, "detections": 0, "ap50": 3, "ap75": 3, **dict.fromkeys(rates, 2)}
+    digits = {
+        "annotated": 0,
+        "detections": 0,
+        "ap50": 3,
+        "ap50_low": 3,
+        "ap50_high": 3,
+        "ap75": 3,
+        **dict.fromkeys(rates, 2),
+    }
     note = (
         "All target test slides and seeds together; FROC: sensitivity at so many false detections per mm² of tissue. "
-        "All candidates down to a low score are ranked."
+        "All candidates down to a low score are ranked, those of a training together (COCO's average precision of a "
+        f"data set); AP is the mean over trainings, from-to {spread_words(frame['interval_kind'], view.level)}. "
+        "By domain: average_precision.csv."
     )
     return plain_table("detections", "Detections by their score.", frame, titles, digits, note)
 

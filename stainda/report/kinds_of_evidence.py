@@ -18,7 +18,8 @@ from stainda.evaluation import (
 )  # fmt: skip
 from stainda.evaluation.bootstrap import FEW_PATIENTS
 from stainda.evaluation.curves import CALIBRATION_BINS
-from stainda.evaluation.detection import FROC_RATES, average_precision, froc
+from stainda.evaluation.dataset_precision import dataset_precision
+from stainda.evaluation.detection import FROC_RATES, froc
 from stainda.evaluation.evidence import CANDIDATE, SLIDE
 from stainda.randomness import generator_for
 from stainda.report import evidence_figures
@@ -184,11 +185,21 @@ def detection_table(view: View, selection: str) -> pd.DataFrame:
         table.append(
             {
                 "strategy": name, "annotated": found.n_truth, "detections": len(found.score), "tissue_mm2": area,
-                "ap50": average_precision(found), "ap75": average_precision(ranked_at(mine, 0.75)),
+                **_precisions(view, mine),
                 **{f"froc_{rate:g}": value for rate, value in zip(FROC_RATES, values, strict=True)},
             }
         )  # fmt: skip
     return pd.DataFrame(table)
+
+
+def _precisions(view: View, rows: pd.DataFrame) -> dict[str, Any]:
+    """Average precision over all classes and slides, with what it may vary by."""
+    rows = rows.assign(patient=rows["patient"].astype(str))
+    found = {name: dataset_precision(rows, name, view.run.study.evaluation) for name in ("ap50", "ap75")}
+    return {
+        **{name: one.mean for name, one in found.items()},
+        "ap50_low": found["ap50"].low, "ap50_high": found["ap50"].high, "interval_kind": found["ap50"].kind,
+    }  # fmt: skip
 
 
 def _tissue_mm2(rows: pd.DataFrame) -> float:

@@ -57,9 +57,10 @@ def methods_paragraph(run: Run, view: View | None, divided: str = "", taught: st
         "bca": "bias-corrected and accelerated intervals (Efron 1987)",
     }[statistics.interval]
     spread = (
-        "intervals of Student's t from the variance over patients and that over trainings (degrees of freedom after "
-        "Satterthwaite 1946), and strategies were compared with the baseline by the corresponding two-sided t test, "
-        "paired by patient, with Holm's correction"
+        "intervals from the variance over patients and that over trainings (the mean of the half widths of Student's t "
+        "with the degrees of freedom of Satterthwaite 1946 and of Howe 1974; with two trainings the latter), and "
+        "strategies were compared with the baseline by the corresponding two-sided test, paired by patient, with "
+        "Holm's correction"
     )
     if study.protocol.seeds < 2:
         spread = (

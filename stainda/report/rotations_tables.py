@@ -132,7 +132,7 @@ def rotations(root: Root, answers: dict[str, OwnAnswer], measure: str = PRIMARY)
         "− baseline", "p, Holm", "By itself", "State",
     ]  # fmt: skip
     note = (
-        f"{title} of a patient: its mean over the targets of the rotation. Paired by patient; p: t test over patients "
+        f"{title} of a patient: its mean over the targets of the rotation. Paired by patient; p: test over patients "
         "and trainings, adjusted for the strategies of that rotation alone, so several rows together promise less "
         "than each."
     )

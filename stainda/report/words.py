@@ -195,7 +195,7 @@ def _best_against_baseline(run: Run, analysis: Analysis, without: pd.DataFrame, 
             f"paired by patient{', ' * bool(spread)}{spread}",
             _p(row["p_holm"], int(rows["p_holm"].notna().sum())),
         ]
-        return f"{signed(row['difference'])} ({'; '.join(filter(None, parts))}"
+        return f"{signed(row['difference'])} against {base} ({'; '.join(filter(None, parts))}"
 
     if top["difference"] <= 0:
         others = count(len(rows), "other strategy")
@@ -219,7 +219,8 @@ def _best_against_baseline(run: Run, analysis: Analysis, without: pd.DataFrame, 
         if leader != best:
             out.append(
                 Sentence(
-                    f"The highest mean is that of {name}, {against_base(best)}), which could not be shown to differ; "
+                    f"The highest mean is that of {name}: Dice {decimal(without.loc[best, 'mean'])}, "
+                    f"{against_base(best)}), which could not be shown to differ; "
                     f"{_how_many_higher(analysis, best, study.baseline)}."
                 )
             )
@@ -231,7 +232,8 @@ def _best_against_baseline(run: Run, analysis: Analysis, without: pd.DataFrame, 
             said += f"{count(int(top['n_seeds']), 'training')} each. "
         out = [
             Sentence(
-                f"{said}The highest mean is that of {name}, {against_base(best)}); "
+                f"{said}The highest mean is that of {name}: Dice {decimal(without.loc[best, 'mean'])}, "
+                f"{against_base(best)}); "
                 f"{_how_many_higher(analysis, best, study.baseline)}.",
                 "none",
             )
@@ -395,7 +397,7 @@ def _cautions(run: Run, analysis: Analysis, defined: pd.DataFrame, n: int) -> li
         out.append(
             Sentence(
                 "A strategy has two trainings. Intervals and tests contain how training varies, but from two it is "
-                "hardly known, so they are wide.",
+                "hardly known, so intervals are wide (they cover 95 to 99 %) and tests strict; a third training helps.",
                 "caution",
             )
         )

@@ -264,7 +264,6 @@ def score_job(folder: Path, request: JobRequest) -> None:
                 ignored=ignored,
                 um_per_px=None if mpp is None else mpp * found.downsample,
                 tissue=tissue_map,
-                candidates=candidates,
                 point_px=point_px,
             )
             tables.append(make_records(scores, checkpoint=checkpoint, **where))

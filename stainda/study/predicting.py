@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stainda.errors import StaindaError
-from stainda.files import output_errors, stable_hash, whole_file, write_csv
+from stainda.files import fingerprint, output_errors, stable_hash, whole_file, write_csv
 from stainda.names import same_name
 from stainda.progress import SILENT, Progress, Task
 from stainda.study.choosing import Choice, choose_job
@@ -170,7 +170,8 @@ class _Work:
         except (StaindaError, OSError) as error:
             return self._failure(slide, error)
         if not self.overwrite and before is not None and before.get("key") == key and _all_there(files):
-            return SlideResult(slide.name, slide.path, KEPT, {**before, "status": KEPT}, files)
+            kept = {**before, "status": KEPT, "path": slide.path.resolve().as_posix()}
+            return SlideResult(slide.name, slide.path, KEPT, kept, files)
         try:
             row = self._predict(slide, domain, told, progress)
         except Exception as error:  # whatever is wrong with one slide, the others go on
@@ -215,8 +216,7 @@ class _Work:
         """Hash of all that the result depends on."""
         if not slide.path.is_file():
             raise StaindaError("there is no such file", file=slide.path, remedy="Check the path")
-        state = slide.path.stat()
-        about = [slide.path.resolve().as_posix(), state.st_size, state.st_mtime_ns, slide.mpp, domain]
+        about = [fingerprint(slide.path), slide.mpp, domain]
         return stable_hash([self.key, self.wanted.origin, about])
 
 

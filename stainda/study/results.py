@@ -128,10 +128,11 @@ def check_gathered(folder: RunFolder) -> None:
 
 
 def summarise_records(config: StudyConfig, folder: RunFolder) -> None:
-    """Write ``results.csv`` from ``records.parquet`` and ``trials.csv`` alone."""
+    """Write ``results.csv`` from ``records.parquet`` and ``trials.csv`` alone, and ``average_precision.csv``."""
     import pandas as pd
 
-    from stainda.evaluation import read_records, summarise
+    from stainda.evaluation import OBJECT_COLUMNS, analyse, read_evidence, read_records
+    from stainda.evaluation.dataset_precision import precision_of_study
     from stainda.report.run import with_earlier_strategies
 
     check_gathered(folder)
@@ -139,4 +140,8 @@ def summarise_records(config: StudyConfig, folder: RunFolder) -> None:
     config = with_earlier_strategies(config, trials, folder.root)
     records = read_records(folder.root / "records.parquet")
     with whole_file(folder.root / "results.csv") as aside:
-        summarise(records, trials, config, pd.read_csv(folder.root / "unsupervised.csv")).to_csv(aside, index=False)
+        analysis = analyse(records, trials, config, pd.read_csv(folder.root / "unsupervised.csv"))
+        analysis.results.to_csv(aside, index=False)
+    objects = read_evidence(folder.root / "objects.parquet", OBJECT_COLUMNS)
+    with whole_file(folder.root / "average_precision.csv") as aside:
+        precision_of_study(objects, analysis, config.evaluation).to_csv(aside, index=False)

@@ -59,9 +59,9 @@ class RotatingStudy:
         write_budget(costs, self.folder)
         self.base.expect(found, costs)
         self.progress.message(f"{len(found)} rotations: {', '.join(one.name for one in found)} (rotations.csv)")
-        for sentence in budget_sentences(costs, self.config.baseline):
-            self.progress.message(sentence)
         stages = STAGES[: STAGES.index(until) + 1]
+        for sentence in budget_sentences(costs, self.config.baseline) if "train" in stages else ():
+            self.progress.message(sentence)
         self._timed("cohort", lambda: self._gather(found))
         if self.config.phantom is not None:
             found = plan_rotations(self.config, self.base.manifest())  # with what the manifest now says

@@ -62,7 +62,7 @@ def run_study(
             return folder.root
         _set_rotations_aside(folder, progress)
         run.prepare()
-        run.plan()
+        run.plan(stages)
         for stage in stages:
             run.do(stage)
     return folder.root
@@ -100,8 +100,8 @@ class StudyRun:
         self.folder.write_study(self.config)
         write_json(self.folder.root / "environment.json", describe(self.config.seed))
 
-    def plan(self) -> None:
-        """Check every strategy against the sections, and say what each may spend, before a phantom is made."""
+    def plan(self, stages: Sequence[str] = STAGES) -> None:
+        """Check every strategy against the sections before a phantom is made; say what each may spend in training."""
         from stainda.study.answerable import refuse_unanswerable
         from stainda.study.budget import budget_sentences, budgets, write_budget
         from stainda.study.checks import plan_rotations
@@ -113,7 +113,7 @@ class StudyRun:
         costs = budgets(self.config, without=trainings_without(self.config, found))
         self.expect(found, costs)
         write_budget(costs, self.folder)
-        for sentence in budget_sentences(costs, self.config.baseline):
+        for sentence in budget_sentences(costs, self.config.baseline) if "train" in stages else ():
             self.progress.message(sentence)
 
     def expect(self, rotations: Any, costs: Any) -> None:

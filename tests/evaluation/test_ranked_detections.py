@@ -6,8 +6,10 @@ import pandas as pd
 import pytest
 from shapely import Point, box
 
+from stainda.config import EvaluationConfig
 from stainda.errors import RecordError
 from stainda.evaluation import (
+    OBJECT_COLUMNS,
     Ranked,
     average_precision,
     counts_and_areas,
@@ -19,8 +21,11 @@ from stainda.evaluation import (
     probability_rows,
     ranked_at,
     ranked_detections,
+    read_evidence,
     score_slide,
+    single_mean,
 )
+from stainda.evaluation.dataset_precision import THRESHOLDS, dataset_precision, precision_table
 from stainda.evaluation.detection import COCO_THRESHOLDS, aggregated_jaccard
 
 
@@ -179,10 +184,70 @@ def test_the_ranking_is_made_of_all_candidates_of_all_slides():
     old = pd.DataFrame([row for row in rows if row["kind"] != "candidate"])
     with pytest.raises(RecordError, match="no candidates below the threshold"):
         ranked_at(old)
-    nothing = np.zeros((4, 4), np.uint8)
-    scored = score_slide(nothing, nothing, ("glomerulus",), used, truth, candidates=faint)
-    scores = {one.measure: one.value for one in scored}
-    assert scores["ap50"] == 1 and scores["object_recall"] == 0.5
+    with pytest.raises(RecordError, match=r"no hits at IoU 0\.3"):
+        ranked_at(pd.DataFrame(rows), 0.3)
+
+
+def study_rows(patients, seeds=1):
+    """Rows of objects of random slides, one per patient, and the slides, per training."""
+    rows, slides = [], []
+    for seed in range(seeds):
+        rng = np.random.default_rng(seed)
+        slides.append([random_slide(rng) for _ in range(patients)])
+        for index, (there, found, scores) in enumerate(slides[-1]):
+            where = {"strategy": "dann", "domain": "SR@A", "seed": seed, "patient": f"p{index}", "slide": f"s{index}"}
+            every = shapes([box(*one) for one in found], scores)
+            truth = shapes([box(*one) for one in there])
+            rows += object_rows(truth, every.iloc[:0], ("glomerulus",), 1.0, 1e6, where, None, every)
+    return pd.DataFrame(rows), slides
+
+
+@pytest.mark.parametrize("measure", ["ap50", "ap75", "ap"])
+def test_average_precision_of_a_data_set_equals_pycocotools_and_its_interval_the_jackknife_by_hand(measure, capsys):
+    pytest.importorskip("pycocotools", reason="pycocotools is a test extra")
+
+    def coco(slides):
+        return np.mean([coco_precision(slides, iou) for iou in THRESHOLDS[measure]])
+
+    table, trainings = study_rows(7, seeds=2)
+    found = dataset_precision(table, measure, EvaluationConfig())
+    whole = np.array([coco(slides) for slides in trainings])
+    without = np.array([[coco(slides[:one] + slides[one + 1 :]) for one in range(7)] for slides in trainings])
+    pseudo = 7 * whole[:, None] - 6 * without
+    expected = single_mean(pseudo[..., None], EvaluationConfig(), np.random.default_rng(0))
+    moved = whole.mean() - pseudo.mean()
+    assert found.mean == pytest.approx(whole.mean(), abs=1e-9)
+    assert found.low == pytest.approx(max(expected.low[0] + moved, 0), abs=1e-9)
+    assert found.high == pytest.approx(min(expected.high[0] + moved, 1), abs=1e-9)
+    assert (found.kind, found.n_patients, found.n_seeds) == ("interval", 7, 2) and found.low < found.mean < found.high
+
+
+def test_an_object_taken_at_half_an_overlap_is_free_for_a_better_one_at_three_quarters():
+    truth, rows = shapes([box(0, 0, 10, 10)]), []
+    found = shapes([box(0, 0, 10, 6), box(0, 0, 10, 9)], [0.9, 0.5])
+    rows += object_rows(truth, found.iloc[:0], ("glomerulus",), 1.0, 1e6, {"slide": "a"}, None, found)
+    assert ranked_at(pd.DataFrame(rows)).hit.tolist() == [True, False]
+    assert ranked_at(pd.DataFrame(rows), 0.75).hit.tolist() == [False, True]
+
+
+def test_average_precision_of_few_patients_has_their_range_and_every_domain_its_row():
+    table, _ = study_rows(5)
+    found = dataset_precision(table, "ap50", EvaluationConfig())
+    alone = [average_precision(ranked_at(one)) for _, one in table.groupby("patient")]
+    assert (found.low, found.high, found.kind) == (np.nanmin(alone), np.nanmax(alone), "range")
+    two = pd.concat([table, table.assign(domain="CD68@A", patient=table["patient"] + "b")])
+    regions = [("SR@A", "target", ["SR@A"]), ("all targets", "target", ["SR@A", "CD68@A"])]
+    rows = precision_table(two, regions, EvaluationConfig()).set_index(["domain", "measure"])
+    assert len(rows) == 2 * 3 and rows.loc[("SR@A", "ap50"), "mean"] == found.mean
+    assert rows.loc[("all targets", "ap50"), "annotated"] == 2 * found.annotated > 0
+    assert rows.loc[("all targets", "ap50"), "mean"] == average_precision(ranked_at(two))
+
+
+def test_candidates_of_an_earlier_version_cannot_be_ranked_and_the_rest_is_read(tmp_path):
+    table, _ = study_rows(2)
+    table.reindex(columns=[*OBJECT_COLUMNS]).drop(columns="hits").to_parquet(tmp_path / "objects.parquet")
+    read = read_evidence(tmp_path / "objects.parquet", OBJECT_COLUMNS)
+    assert set(read["kind"]) == {"slide", "missed"}
 
 
 def test_an_annotated_point_is_hit_by_the_nearest_centre_within_the_distance():
@@ -192,6 +257,7 @@ def test_an_annotated_point_is_hit_by_the_nearest_centre_within_the_distance():
     assert matching.truth.tolist() == [1, -1, -1], "the nearer of two; one of 13 px is too far"
     assert matching.predicted.tolist() == [-1, 0, -1] and matching.iou[0] == 1
     assert match_objects(points, found, 0.5, point_px=13).hits == 2
+    assert match_objects(points, found, 0.3, point_px=10).hits == 1, "13 px is too far at any overlap"
     assert match_objects(points, found, 0.5).truth.tolist() == [-2, -2, -2], "without a distance points are left out"
     ranked = ranked_detections(points, found, found["score"].to_numpy(), 0.5, matching, 10)
     assert ranked.n_truth == 3 and ranked.hit.tolist() == [True, False, False]

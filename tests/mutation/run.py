@@ -4,11 +4,13 @@ package, and the tests of that file must fail.
     python tests/mutation/run.py                  # all; fails below 95 %
     python tests/mutation/run.py --only crossed   # those whose file or name holds a text
     python tests/mutation/run.py --check          # only whether every fault can be made
+    python tests/mutation/run.py --csv docs/results/mutants.csv
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import os
 import shutil
 import subprocess
@@ -64,6 +66,7 @@ def is_killed(place: Path, mutant: Mutant) -> bool:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="faults whose file or name holds this text")
+    parser.add_argument("--csv", type=Path, help="write the table of faults here")
     parser.add_argument("--check", action="store_true", help="run no test")
     settings = parser.parse_args()
     if faults := misplaced(MUTANTS):
@@ -73,7 +76,7 @@ def main() -> int:
     if settings.check:
         print(f"{len(chosen)} faults can be made")
         return 0
-    survivors = []
+    survivors, table = [], []
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         copy_of_the_package(place)
@@ -86,7 +89,14 @@ def main() -> int:
             killed = is_killed(place, one)
             survivors += [] if killed else [one]
             word = "killed" if killed else "SURVIVED"
+            tests = " ".join(TESTS[one.file])
+            table.append([one.file, one.name, word.lower(), SURVIVORS.get(one.name, ""), one.old, one.new, tests])
             print(f"{word:9}{time.monotonic() - started:5.0f} s  {one.file}: {one.name}", flush=True)
+    if settings.csv:
+        with settings.csv.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(["file", "fault", "outcome", "reason", "text", "in its place", "tests"])
+            writer.writerows(table)
     share = 1 - len(survivors) / max(len(chosen), 1)
     print(f"{len(chosen) - len(survivors)} of {len(chosen)} killed ({100 * share:.0f} %)")
     for one in survivors:

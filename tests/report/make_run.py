@@ -464,13 +464,14 @@ def _evidence(folder: Path, jobs: list[dict], cohort: list[dict]) -> None:
                     score, iou = 0.4 + 0.6 * rng.beta(5, 2), rng.uniform(0.5, 0.98)
                     found = {"score": score, "iou": iou, "area_um2": true * rng.normal(1.05, 0.1)}
                     objects.append({**here, "kind": "hit", **found, "true_area_um2": true})
-                    objects.append({**here, "kind": "candidate", "score": found["score"], "iou": found["iou"]})
+                    objects.append({**here, "kind": "candidate", "score": score, "iou": iou,
+                                    "hits": 2 ** (1 + int((iou - 0.5) / 0.05)) - 1})  # fmt: skip
                 else:
                     objects.append({**here, "kind": "missed", "true_area_um2": true})
             for _ in range(rng.poisson(4 * (1 - level))):
                 score = 0.4 + 0.6 * rng.beta(2, 4)
                 objects.append({**here, "kind": "false", "score": score, "area_um2": 9000.0})
-                objects.append({**here, "kind": "candidate", "score": score})
+                objects.append({**here, "kind": "candidate", "score": score, "hits": 0})
             for index in range(CALIBRATION_BINS):
                 middle = (index + 0.5) / CALIBRATION_BINS
                 n = int(2000 * (1 - 3.2 * middle * (1 - middle)))

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -132,6 +133,8 @@ def test_what_was_done_is_kept_until_something_changes(job, folder, tmp_path):
     assert states() == ["kept", "kept"]
     assert ((out / "objects.csv").read_bytes(), (out / "one.geojson").stat().st_mtime_ns) == before
     assert pd.read_csv(out / "slides.csv")["objects"].tolist() == [5, 5]
+    os.utime(folder / "one.png")
+    assert states() == ["kept", "kept"], "another time is no other slide"
     assert states(overwrite=True) == ["predicted", "predicted"]
     (out / "one.geojson").unlink()
     assert states() == ["predicted", "kept"]

@@ -151,3 +151,4 @@ def test_scores_of_pixels_by_hand():
     unit = sure / np.linalg.norm(sure, axis=1, keepdims=True)
     assert neighbourhood_density(np.concatenate([unit, unit])) == pytest.approx(0, abs=1e-3), "one neighbour each"
     assert neighbourhood_density(np.tile(split, (2, 1))) == pytest.approx(np.log(3)), "three alike"
+    assert neighbourhood_density(np.eye(2)) == pytest.approx(0), "one neighbour, however far; never itself"

@@ -1,0 +1,27 @@
+"""What strategies may spend in training is said where there will be a training."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from stainda.study import budget, checks
+from stainda.study.folder import STAGES
+from stainda.study.run import StudyRun
+
+
+@pytest.mark.parametrize("until", ["register", "propagate", "train", "report"])
+def test_the_budget_is_said_only_where_something_is_trained(until, monkeypatch):
+    said: list[str] = []
+    monkeypatch.setattr(checks, "plan_rotations", lambda *_: [])
+    monkeypatch.setattr("stainda.study.answerable.refuse_unanswerable", lambda *_: [])
+    monkeypatch.setattr(budget, "budgets", lambda *_: [])
+    monkeypatch.setattr(budget, "write_budget", lambda *_: None)
+    monkeypatch.setattr(budget, "budget_sentences", lambda *_: ["every strategy: 100 steps"])
+    run = object.__new__(StudyRun)
+    run.config, run.folder = SimpleNamespace(baseline="source_only"), None
+    run.progress = SimpleNamespace(message=said.append)
+    monkeypatch.setattr(StudyRun, "manifest", lambda self: None)
+    run.plan(STAGES[: STAGES.index(until) + 1])
+    assert bool(said) == (until in ("train", "report"))
