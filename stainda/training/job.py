@@ -33,7 +33,7 @@ _OF_OUTLINES = (
 )  # fmt: skip
 """Settings of a task that are read when slides are predicted, and not in training."""
 
-ALGORITHM = 4
+ALGORITHM = 5
 """Raised whenever the same settings come to train to other weights: jobs of older code are not taken for new ones."""
 
 

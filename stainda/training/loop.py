@@ -24,7 +24,7 @@ from stainda.strategies.statistics import Statistics, estimate_statistics, put_s
 from stainda.training.batches import LabelledBatches, PairBatches, Patches, UnlabelledBatches
 from stainda.training.effect import EFFECT_COLUMNS, ShareKeeper, gradient_ratio, measure, measured_steps
 from stainda.training.job import Job
-from stainda.training.machine import choose_device, torch_for
+from stainda.training.machine import choose_device, set_rates, torch_for
 from stainda.training.metering import Costs, Meter
 from stainda.training.preparation import Preparation
 from stainda.training.result import TrainingResult
@@ -256,8 +256,7 @@ class _Training(Preparation):
 
     def _set_rate(self, share: float) -> None:
         factor = 1.0 if self.config.schedule == "constant" else 0.01 + 0.99 * 0.5 * (1.0 + math.cos(math.pi * share))
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.config.learning_rate * factor
+        set_rates(self.optimiser, self.config.learning_rate * factor)
 
     # -- scores and files ---------------------------------------------------------------------------------------
 

@@ -25,7 +25,7 @@ from stainda.training.batches import (
 from stainda.training.fitting import fit_augments
 from stainda.training.job import Job
 from stainda.training.losses import make_loss
-from stainda.training.machine import choose_device, choose_precision, make_optimiser
+from stainda.training.machine import choose_device, choose_precision, make_optimiser, parameter_groups
 from stainda.training.passes import Passes, numbered_groups
 from stainda.training.tasks import class_weights, need_answers, task_of
 
@@ -140,8 +140,8 @@ class Preparation:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_for(job.seed, "align"))
             self.modules = nn.ModuleDict(self.strategy.align.modules(self._site())).to(self.fabric.device)
-        parameters = [*network.parameters(), *self.modules.parameters()]
-        optimiser = make_optimiser(config, parameters)
+        groups = parameter_groups(network, self.modules, self.strategy.align.rates())
+        optimiser = make_optimiser(config, groups)
         self.forward, self.optimiser = self.fabric.setup(network, optimiser)
         self.by_domain = DomainStatistics(network) if self.strategy.norm.by_domain and self._bn else None
         layer = self.strategy.align.tapped
