@@ -181,9 +181,11 @@ class Align(Part):
         needs_pairs: the part needs pairs of patches of registered sections (:attr:`Step.pairs`).
         compares: the part compares source and target patches, which then have to be drawn by one rule
             (:attr:`Step.compared`).
+        adds_loss: the part has loss terms, whose gradient is recorded beside the task's.
     """
 
     needs_targets: ClassVar[bool] = True
+    adds_loss: ClassVar[bool] = True
     compares: ClassVar[bool] = False
     target_logits: ClassVar[bool] = False
     needs_pairs: ClassVar[bool] = False
@@ -266,6 +268,7 @@ class NoAlignment(Align):
     """Nothing is aligned: unlabelled images are not used by the loss."""
 
     needs_targets: ClassVar[bool] = False
+    adds_loss: ClassVar[bool] = False
 
     def losses(self, step: Step) -> dict[str, Tensor]:
         return {}

@@ -34,6 +34,7 @@ class Swad(Align):
 
     reference: ClassVar[str] = "Cha et al. 2021, SWAD: Domain Generalization by Seeking Flat Minima, arXiv 2102.08604"
     needs_targets: ClassVar[bool] = False
+    adds_loss: ClassVar[bool] = False
 
     patience: int = Field(3, ge=1, description="N_s, epochs looked at to find where the average starts")
     tolerance: int = Field(3, ge=1, description="N_e, worse epochs in a row that end it")

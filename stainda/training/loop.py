@@ -18,7 +18,7 @@ from stainda.files import output_errors, write_csv, write_json
 from stainda.progress import SILENT, Progress
 from stainda.randomness import seed_for
 from stainda.strategies import Strategy, build
-from stainda.strategies.align import NoAlignment, ScheduledAlign, Step
+from stainda.strategies.align import ScheduledAlign, Step
 from stainda.strategies.detector import CHECKPOINTS, STATISTICS, load_weights_into, save_weights
 from stainda.strategies.statistics import Statistics, estimate_statistics, put_statistics, save_statistics
 from stainda.training.batches import LabelledBatches, PairBatches, Patches, UnlabelledBatches
@@ -116,7 +116,7 @@ class _Training(Preparation):
         self.effect: list[dict[str, Any]] = []
         self.kept_share = ShareKeeper(strategy.align.share if isinstance(strategy.align, ScheduledAlign) else None)
         total = job.training.epochs * job.training.steps_per_epoch
-        self._measured = frozenset() if isinstance(strategy.align, NoAlignment) else measured_steps(total)
+        self._measured = measured_steps(total) if strategy.align.adds_loss else frozenset()
         self.scores: list[float] = []
         self.best, self.best_epoch, self.steps_seconds, self._seconds_before = -1.0, 0, 0.0, (0.0, 0.0)
         super().__init__(job, strategy, data)

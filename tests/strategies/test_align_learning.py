@@ -15,7 +15,7 @@ QUICK = ("domain_confusion", "dann", "cdan")
 HELPS: dict[str, tuple[float, float]] = {
     "vat": (1.0, 0.15),
     "domain_confusion": (1.0, 0.10),
-    "adda": (0.1, 0.08),
+    "adda": (0.33, 0.08),
     "atdoc": (10.0, 0.15),
     "mmd": (10.0, 0.05),
     "cdan": (1.0, 0.05),
