@@ -31,7 +31,7 @@ def aligning() -> list[str]:
     return [
         name
         for name, one in built.items()
-        if one.align.name != "none" and one.labels.name == "source" and not one.align.needs_pairs
+        if one.align.adds_loss and one.labels.name == "source" and not one.align.needs_pairs
         if one.align.grouping is None  # these compare several sources, and here is one
     ]
 

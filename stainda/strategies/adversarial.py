@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from stainda.strategies.align import FeatureAlign, ScheduledAlign, Site, Step
+from stainda.strategies.align import FeatureAlign, JudgedAlign, Site, Step
 from stainda.strategies.parts import Field, register
 
 if TYPE_CHECKING:
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 BOTH = ("segmentation", "classification")
 
 
-class Adversarial(ScheduledAlign, FeatureAlign):
+class Adversarial(JudgedAlign, FeatureAlign):
     """Base of the parts with a domain discriminator: what it is asked about, and which domains it tells apart."""
 
     tasks: ClassVar[tuple[str, ...]] = BOTH
     compares: ClassVar[bool] = True
 
-    weight: float = Field(0.1, ge=0, description="λ, strength of the network's side at the end of the schedule")
+    weight: float = Field(1.0, ge=0, description="λ, strength of the network's side at the end of the schedule")
     schedule: Literal["warm_up", "constant"] = Field("warm_up", description="λ grows from 0 (Ganin) or is constant")
     features: Literal["spatial", "pooled", "sampled"] = Field(
         "spatial", description="one verdict per position, per patch, or at sampled positions"
@@ -93,7 +93,7 @@ class Dann(Adversarial):
         from stainda.strategies.discriminators import PooledDiscriminator, SpatialDiscriminator
 
         made = PooledDiscriminator if self.features == "pooled" else SpatialDiscriminator
-        return {"discriminator": made(site.channels, self.hidden, self.outputs(site))}
+        return {"discriminator": made(site.channels, self.hidden, self.outputs(site), self.discriminator_norm)}
 
     def losses(self, step: Step) -> dict[str, Tensor]:
         assert step.target is not None
@@ -176,7 +176,9 @@ class Cdan(Adversarial):
         made: dict[str, nn.Module] = {}
         if full > self.width:
             made["product"] = layers.RandomizedDotProduct([site.channels, site.n_classes], self.width)
-        made["discriminator"] = PooledDiscriminator(min(full, self.width), self.hidden, self.outputs(site))
+        made["discriminator"] = PooledDiscriminator(
+            min(full, self.width), self.hidden, self.outputs(site), self.discriminator_norm
+        )
         return made
 
     def losses(self, step: Step) -> dict[str, Tensor]:

@@ -181,9 +181,11 @@ class Align(Part):
         needs_pairs: the part needs pairs of patches of registered sections (:attr:`Step.pairs`).
         compares: the part compares source and target patches, which then have to be drawn by one rule
             (:attr:`Step.compared`).
+        adds_loss: the part has loss terms, whose gradient is recorded beside the task's.
     """
 
     needs_targets: ClassVar[bool] = True
+    adds_loss: ClassVar[bool] = True
     compares: ClassVar[bool] = False
     target_logits: ClassVar[bool] = False
     needs_pairs: ClassVar[bool] = False
@@ -214,6 +216,10 @@ class Align(Part):
         All that a part remembers from step to step lives here, as parameters without gradient or as buffers: an
         interrupted training takes it up again from there.
         """
+        return {}
+
+    def rates(self) -> Mapping[str, float]:
+        """Learning rates of some of :meth:`modules` by their path, as factors on the network's; others have 1."""
         return {}
 
     def losses(self, step: Step) -> dict[str, Tensor]:
@@ -268,6 +274,7 @@ class NoAlignment(Align):
     """Nothing is aligned: unlabelled images are not used by the loss."""
 
     needs_targets: ClassVar[bool] = False
+    adds_loss: ClassVar[bool] = False
 
     def losses(self, step: Step) -> dict[str, Tensor]:
         return {}
@@ -283,13 +290,43 @@ class ScheduledAlign(Align):
     """
 
     schedule: Literal["warm_up", "constant"] = Field("warm_up", description="grows from 0 (Ganin), or is constant")
+    begin: float = Field(
+        0.0, ge=0, lt=1, description="share of the steps before the network feels the part; the schedule starts there"
+    )
     share: float | None = Field(
         None, gt=0, le=10, description="of the task's gradient, which the part's is scaled to; empty: weights as given"
     )
 
     def growth(self, step: Step) -> float:
         """Factor on the part's weights at this step: the schedule's, times the scale that ``share`` asks for."""
-        return ramp(self.schedule, step.progress) * step.scale
+        if step.progress < self.begin:
+            return 0.0
+        return ramp(self.schedule, (step.progress - self.begin) / (1.0 - self.begin)) * step.scale
+
+
+DiscriminatorNorm = Literal["none", "instance", "spectral"]
+"""What keeps a discriminator in bounds: nothing, instance normalisation of its hidden maps, or weights of spectral norm
+1 (Miyato et al. 2018, arXiv 1802.05957)."""
+
+
+class JudgedAlign(ScheduledAlign):
+    """An align part with discriminators, which may learn at a rate of their own.
+
+    Class attributes:
+        judges: names of the discriminators among :meth:`modules`.
+    """
+
+    judges: ClassVar[tuple[str, ...]] = ("discriminator",)
+
+    discriminator_rate: float = Field(
+        1.0, gt=0, le=100, description="learning rate of the discriminators, as a factor on the network's"
+    )
+    discriminator_norm: DiscriminatorNorm = Field(
+        "none", description="of the discriminators: none, instance (of maps alone) or spectral"
+    )
+
+    def rates(self) -> Mapping[str, float]:
+        return dict.fromkeys(self.judges, self.discriminator_rate)
 
 
 def ramp(schedule: Literal["constant", "warm_up"], progress: float) -> float:

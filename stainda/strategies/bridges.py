@@ -29,6 +29,7 @@ class Gvb(Adversarial):
 
     reference: ClassVar[str] = "Cui et al. 2020, Gradually Vanishing Bridge, arXiv 2003.13183"
     target_logits: ClassVar[bool] = True
+    judges: ClassVar[tuple[str, ...]] = ("discriminator", "verdict_bridge")
 
     layer: str = Field("decoder", description="layer the bridge reads: the last before the classes")
     features: Literal["spatial", "pooled", "sampled"] = Field(
@@ -43,11 +44,11 @@ class Gvb(Adversarial):
 
         from stainda.strategies.discriminators import PooledDiscriminator
 
-        outputs = self.outputs(site)
+        outputs, norm = self.outputs(site), self.discriminator_norm
         return {
             "bridge": nn.Linear(site.channels, site.n_classes),
-            "discriminator": PooledDiscriminator(site.n_classes, self.hidden, outputs),
-            "verdict_bridge": PooledDiscriminator(site.n_classes, self.hidden, outputs),
+            "discriminator": PooledDiscriminator(site.n_classes, self.hidden, outputs, norm),
+            "verdict_bridge": PooledDiscriminator(site.n_classes, self.hidden, outputs, norm),
         }
 
     def losses(self, step: Step) -> dict[str, Tensor]:

@@ -31,7 +31,11 @@ class DomainConfusion(Adversarial):
     def modules(self, site: Site) -> dict[str, nn.Module]:
         from stainda.strategies.discriminators import PooledDiscriminator
 
-        return {"discriminator": PooledDiscriminator(site.channels, self.hidden, self.outputs(site))}
+        return {
+            "discriminator": PooledDiscriminator(
+                site.channels, self.hidden, self.outputs(site), self.discriminator_norm
+            )
+        }
 
     def losses(self, step: Step) -> dict[str, Tensor]:
         from stainda.strategies.adapt import layers
@@ -75,7 +79,7 @@ class Adda(Adversarial):
 
         assert site.network is not None
         return {
-            "discriminator": PooledDiscriminator(site.channels, self.hidden, 2),
+            "discriminator": PooledDiscriminator(site.channels, self.hidden, 2, self.discriminator_norm),
             "source_network": FrozenCopy(site.network),
         }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -91,9 +92,10 @@ class Mmd(Discrepancy):
 class Jan(Discrepancy):
     """Joint MMD: features and predictions of source and target are compared together.
 
-    As MMD, with the kernel of a pair of rows the product of that of their features and that of their class
-    probabilities, each with the median squared distance of its own (pytorch-adapt's ``MMDLoss`` on lists). Where half
-    the predictions are the same that median is 0 and the mean is taken instead.
+    As MMD, with the kernel of a pair of rows the product of that of their features (median squared distance, as there)
+    and that of their class probabilities, one Gaussian ``exp(-‖p-q‖² / 1.68)``, the fixed bandwidth of the authors'
+    code. A bandwidth taken from the predictions, as pytorch-adapt's ``MMDLoss`` on lists does, is next to nothing while
+    they are all alike: it blew the term's gradient up to more than the task's.
     """
 
     reference: ClassVar[str] = (
@@ -111,22 +113,22 @@ class Jan(Discrepancy):
 
         from stainda.strategies.dense import Rows, on_pairs
 
-        joint, widths = [], [0, 0]
+        joint, width = [], 0
         for rows in self.rows(step):
             assert rows.probabilities is not None
-            widths = [rows.features.shape[1], rows.probabilities.shape[1]]
+            width = rows.features.shape[1]
             joint.append(Rows(cat([rows.features, rows.probabilities], 1), rows.patch, rows.domains))
 
         def distance(source: Tensor, target: Tensor) -> Tensor:
-            parts = zip(source.split(widths, 1), target.split(widths, 1), strict=True)
-            scaled = [unit_bandwidth(*part) for part in parts]
-            return self._layer([one for one, _ in scaled], [other for _, other in scaled])
+            seen = unit_bandwidth(source[:, :width], target[:, :width])
+            told = (source[:, width:] * BANDWIDTH**-0.5, target[:, width:] * BANDWIDTH**-0.5)
+            return unbiased_mmd(
+                lambda one, other: (
+                    gaussian(seen[one], seen[other], self.kernels) * gaussian(told[one], told[other], "single")
+                )
+            )
 
         return on_pairs(joint[0], joint[1], self.domains == "each", distance)
-
-    @cached_property
-    def _layer(self) -> Any:
-        return mmd_layer(self.kernels, bandwidth=1.0)
 
 
 @register("align", "coral")
@@ -200,19 +202,54 @@ def sliced_wasserstein(one: Tensor, other: Tensor, directions: int, generator: G
 
 
 def mmd_layer(kernels: Literal["single", "many"], bandwidth: float | None = None) -> Any:
-    """pytorch-adapt's unbiased MMD of rows (or of lists of rows: joint)."""
+    """pytorch-adapt's unbiased MMD of rows."""
     from stainda.strategies.adapt import get_kernel_scales, layers
 
     scales = get_kernel_scales() if kernels == "many" else 1.0
     return layers.MMDLoss(kernel_scales=scales, mmd_type="quadratic", bandwidth=bandwidth)
 
 
+BANDWIDTH = 1.68
+"""Of the kernel of class probabilities in JAN: the authors' (github.com/thuml/Xlearn, ``fix_sigma_list``)."""
+
+
+def gaussian(one: Tensor, other: Tensor, kernels: Literal["single", "many"]) -> Tensor:
+    """``exp(-‖a-b‖²)`` of rows ``[M, C]`` and ``[L, C]``, ``[M, L]``; of ``many`` the mean over the scales of MMD."""
+    import torch
+
+    from stainda.strategies.adapt import get_kernel_scales
+
+    squared = (one.unsqueeze(1) - other.unsqueeze(0)).square().sum(-1)
+    if kernels == "single":
+        return torch.exp(-squared)
+    return sum((torch.exp(-float(scale) * squared) for scale in get_kernel_scales()), squared * 0.0) / len(
+        get_kernel_scales()
+    )
+
+
+def unbiased_mmd(kernel: Callable[[int, int], Tensor]) -> Tensor:
+    """``E k(x,x') + E k(y,y') - 2 E k(x,y)`` over pairs of different rows (Gretton et al. 2012, eq. 3).
+
+    Args:
+        kernel: of the rows of two sides (0: source, 1: target), ``[M, L]``.
+    """
+    within = []
+    for side in (0, 1):
+        values = kernel(side, side)
+        within.append((values.sum() - values.diagonal().sum()) / (len(values) * (len(values) - 1)))
+    return within[0] + within[1] - 2 * kernel(0, 1).mean()
+
+
 def unit_bandwidth(source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Both divided by a number, so that the median squared distance within the source is 1 (the mean, if it is 0)."""
+    """Both divided by a number, so that the median squared distance within the source is 1 (the mean, if it is 0).
+
+    The median is over pairs of different rows: with the zeros of every row and itself it would depend on their number.
+    """
     import torch
 
     with torch.no_grad():
-        squared = torch.cdist(source, source, compute_mode="donot_use_mm_for_euclid_dist").square()
+        squared = torch.nn.functional.pdist(source).square()
+        squared = squared if len(squared) else source.new_zeros(1)
         bandwidth = squared.median()
         bandwidth = torch.where(bandwidth > 1e-8, bandwidth, squared.mean().clamp(min=1e-8))
         scale = bandwidth.rsqrt()

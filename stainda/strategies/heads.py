@@ -108,7 +108,7 @@ class SymNets(Heads):
     reference: ClassVar[str] = "Zhang et al. 2019, Domain-Symmetric Networks, arXiv 1904.04663"
     compares: ClassVar[bool] = True
 
-    weight: float = Field(0.1, ge=0, description="λ, strength of the network's side")
+    weight: float = Field(1.0, ge=0, description="λ, strength of the network's side")
 
     def losses(self, step: Step) -> dict[str, Tensor]:
         import torch

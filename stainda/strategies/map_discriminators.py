@@ -10,7 +10,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
 
+from stainda.strategies.align import DiscriminatorNorm
 from stainda.strategies.dense import rows_of
+from stainda.strategies.discriminators import bounded
 
 
 class MapDiscriminator(nn.Module):
@@ -19,13 +21,11 @@ class MapDiscriminator(nn.Module):
     Each of ``layers`` halves the map and doubles the channels (up to four times ``hidden``).
     """
 
-    def __init__(self, channels: int, hidden: int, layers: int) -> None:
+    def __init__(self, channels: int, hidden: int, layers: int, norm: DiscriminatorNorm = "none") -> None:
         super().__init__()
         widths = [channels, *(hidden * min(4, 2**level) for level in range(layers))]
-        steps: list[nn.Module] = []
-        for before, after in pairwise(widths):
-            steps += [nn.Conv2d(before, after, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
-        self.layers = nn.Sequential(*steps, nn.Conv2d(widths[-1], 1, 1))
+        made = [nn.Conv2d(before, after, 4, stride=2, padding=1) for before, after in pairwise(widths)]
+        self.layers = bounded([*made, nn.Conv2d(widths[-1], 1, 1)], widths[1:], norm)
 
     def forward(self, maps: Tensor) -> Tensor:
         return self.layers(maps)

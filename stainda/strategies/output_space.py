@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from stainda.strategies.align import ScheduledAlign, Site, Step
+from stainda.strategies.align import JudgedAlign, Site, Step
 from stainda.strategies.parts import Field, register
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-class OutputAdversarial(ScheduledAlign):
+class OutputAdversarial(JudgedAlign):
     """A patch discriminator D on a map made of the softmax output; one summed loss, no turns.
 
     With maps ``M`` of source and target, ``L_D = ½ [BCE(D(M_s), 0) + BCE(D(M_t), 1)]`` reaches D alone (the maps are
@@ -24,7 +24,7 @@ class OutputAdversarial(ScheduledAlign):
     target_logits: ClassVar[bool] = True
     compares: ClassVar[bool] = True
 
-    weight: float = Field(0.01, ge=0, description="λ of the adversarial term at the end of the schedule")
+    weight: float = Field(0.1, ge=0, description="λ of the adversarial term at the end of the schedule")
     schedule: Literal["warm_up", "constant"] = Field("warm_up", description="λ grows from 0, or is constant")
     hidden: int = Field(32, ge=1, description="channels of the discriminator's first layer")
     layers: int = Field(3, ge=1, le=6, description="halvings of the discriminator: how wide it looks")
@@ -32,7 +32,8 @@ class OutputAdversarial(ScheduledAlign):
     def modules(self, site: Site) -> dict[str, nn.Module]:
         from stainda.strategies.map_discriminators import MapDiscriminator
 
-        return {"discriminator": MapDiscriminator(site.n_classes, self.hidden, self.layers)}
+        judge = MapDiscriminator(site.n_classes, self.hidden, self.layers, self.discriminator_norm)
+        return {"discriminator": judge}
 
     def losses(self, step: Step) -> dict[str, Tensor]:
         from stainda.strategies.map_discriminators import held, verdict
@@ -94,7 +95,7 @@ class Advent(OutputAdversarial):
 
 
 @register("align", "feature_mask_adversarial")
-class FeatureMaskAdversarial(ScheduledAlign):
+class FeatureMaskAdversarial(JudgedAlign):
     """Three discriminators at once: on the encoder's features, the decoder's features and the output masks.
 
     Each minimises the cross-entropy of the domain; behind a gradient reversal of its own weight the network maximises
@@ -105,12 +106,13 @@ class FeatureMaskAdversarial(ScheduledAlign):
     reference: ClassVar[str] = "arXiv 2002.08587 (cross-stain segmentation of glomeruli: feature and mask adversaries)"
     target_logits: ClassVar[bool] = True
     compares: ClassVar[bool] = True
+    judges: ClassVar[tuple[str, ...]] = ("encoder", "decoder", "mask")
 
     encoder: str = Field("bottleneck", description="layer of the first discriminator")
     decoder: str = Field("decoder", description="layer of the second discriminator")
-    encoder_weight: float = Field(0.05, ge=0, description="of the reversed gradient at the encoder")
-    decoder_weight: float = Field(0.05, ge=0, description="of the reversed gradient at the decoder")
-    mask_weight: float = Field(0.01, ge=0, description="of the reversed gradient at the output")
+    encoder_weight: float = Field(1.0, ge=0, description="of the reversed gradient at the encoder")
+    decoder_weight: float = Field(1.0, ge=0, description="of the reversed gradient at the decoder")
+    mask_weight: float = Field(0.1, ge=0, description="of the reversed gradient at the output")
     schedule: Literal["warm_up", "constant"] = Field("warm_up", description="the weights grow from 0, or are constant")
     hidden: int = Field(32, ge=1, description="channels of the discriminators' hidden layers")
 
@@ -126,10 +128,11 @@ class FeatureMaskAdversarial(ScheduledAlign):
         from stainda.strategies.discriminators import SpatialDiscriminator
         from stainda.strategies.map_discriminators import MapDiscriminator
 
+        norm = self.discriminator_norm
         return {
-            "encoder": SpatialDiscriminator(site.channels, self.hidden, 2),
-            "decoder": SpatialDiscriminator(site.more_channels[0], self.hidden, 2),
-            "mask": MapDiscriminator(site.n_classes, self.hidden, 3),
+            "encoder": SpatialDiscriminator(site.channels, self.hidden, 2, norm),
+            "decoder": SpatialDiscriminator(site.more_channels[0], self.hidden, 2, norm),
+            "mask": MapDiscriminator(site.n_classes, self.hidden, 3, norm),
         }
 
     def losses(self, step: Step) -> dict[str, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from stainda.strategies.align import ScheduledAlign, Step
@@ -89,7 +90,7 @@ class Mcc(Predictions):
 
     reference: ClassVar[str] = "Jin et al. 2020, Minimum Class Confusion, arXiv 1912.03699"
 
-    weight: float = Field(0.5, ge=0, description="of the term beside the task loss, at the end of the schedule")
+    weight: float = Field(1.0, ge=0, description="of the term beside the task loss, at the end of the schedule")
     features: Literal["spatial", "sampled"] = Field("sampled", description="every pixel, or sampled ones")
     temperature: float = Field(2.5, gt=0, description="T, above 1 for softer predictions")
 
@@ -103,8 +104,10 @@ class Mcc(Predictions):
 class Bnm(Predictions):
     """Batch nuclear-norm maximisation: predictions sure and varied at once.
 
-    ``-‖P‖_* / M``, the sum of the singular values of the softmax of M rows (pytorch-adapt's ``BNMLoss``). It is largest
-    where every row is sure and all classes are equally frequent.
+    ``-‖P‖_* / √(M D)``, the sum of the singular values of the softmax P of M rows and K classes, D = min(M, K). It is
+    -1, its least, where every row is sure and all classes are equally frequent, whatever M is. Singular values grow
+    with √M: divided by M (the paper, and pytorch-adapt's ``BNMLoss``) the term fades with the number of rows, divided
+    by D (the authors' code) it grows. For the authors' 36 rows of 31 classes all three agree within 8 %.
     """
 
     reference: ClassVar[str] = (
@@ -115,6 +118,7 @@ class Bnm(Predictions):
     features: Literal["spatial", "sampled"] = Field("sampled", description="every pixel, or sampled ones")
 
     def of_rows(self, logits: Tensor) -> Tensor:
-        from stainda.strategies.adapt import layers
+        import torch
 
-        return layers.BNMLoss()(logits)
+        shares = torch.softmax(logits, dim=1)
+        return -torch.linalg.matrix_norm(shares, "nuc") / math.sqrt(shares.shape[0] * min(shares.shape))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from stainda.strategies.align import FeatureAlign, ScheduledAlign, Site, Step
+from stainda.strategies.align import FeatureAlign, JudgedAlign, Site, Step
 from stainda.strategies.parts import Field, register
 
 if TYPE_CHECKING:
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 @register("align", "dsn")
-class Dsn(ScheduledAlign, FeatureAlign):
+class Dsn(JudgedAlign, FeatureAlign):
     """Domain separation networks: private encoders take up the colours, so that the shared features need not.
 
     With shared features h_c (the layer's), private features h_p of source and target by small encoders of their own,
@@ -26,9 +26,11 @@ class Dsn(ScheduledAlign, FeatureAlign):
     compares: ClassVar[bool] = True
     reference: ClassVar[str] = "Bousmalis et al. 2016, Domain Separation Networks, arXiv 1608.06019"
 
-    reconstruction: float = Field(0.1, ge=0, description="α, weight of rebuilding the patch")
-    difference: float = Field(0.05, ge=0, description="β, weight of shared and private being orthogonal")
-    similarity: float = Field(0.1, ge=0, description="γ, weight of the reversed gradient of the domain's discriminator")
+    reconstruction: float = Field(0.01, ge=0, description="α, weight of rebuilding the patch")
+    difference: float = Field(0.075, ge=0, description="β, weight of shared and private being orthogonal")
+    similarity: float = Field(
+        0.25, ge=0, description="γ, weight of the reversed gradient of the domain's discriminator"
+    )
     schedule: Literal["warm_up", "constant"] = Field("warm_up", description="γ grows from 0, or is constant")
     hidden: int = Field(32, ge=1, description="channels inside private encoders, decoder and discriminator")
 
@@ -42,7 +44,7 @@ class Dsn(ScheduledAlign, FeatureAlign):
             "private_source": PrivateEncoder(seen, self.hidden, site.channels),
             "private_target": PrivateEncoder(seen, self.hidden, site.channels),
             "decoder": PatchDecoder(site.channels, self.hidden, seen),
-            "discriminator": SpatialDiscriminator(site.channels, self.hidden, 2),
+            "discriminator": SpatialDiscriminator(site.channels, self.hidden, 2, self.discriminator_norm),
         }
 
     def losses(self, step: Step) -> dict[str, Tensor]:

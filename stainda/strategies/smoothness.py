@@ -59,8 +59,9 @@ class Vada(Dann):
     reference: ClassVar[str] = "Shu et al. 2018, A DIRT-T Approach to Unsupervised Domain Adaptation, arXiv 1802.08735"
     target_logits: ClassVar[bool] = True
 
-    target: float = Field(0.1, ge=0, description="of entropy and smoothness on the target, at the end of the schedule")
-    source: float = Field(0.1, ge=0, description="of smoothness on the source, at the end of the schedule")
+    weight: float = Field(0.1, ge=0, description="λ, strength of the network's side at the end of the schedule")
+    target: float = Field(0.01, ge=0, description="of entropy and smoothness on the target, at the end of the schedule")
+    source: float = Field(1.0, ge=0, description="of smoothness on the source, at the end of the schedule")
     radius: float = Field(0.1, gt=0, description="size of the change, root mean square in standardised units")
     iterations: int = Field(1, ge=1, description="steps of the power method")
 

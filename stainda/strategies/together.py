@@ -92,6 +92,9 @@ class Together(Align):
 
         return {name: nn.ModuleDict(part.modules(site)) for name, part in self.members.items()}
 
+    def rates(self) -> Mapping[str, float]:
+        return {f"{name}.{key}": rate for name, part in self.members.items() for key, rate in part.rates().items()}
+
     def losses(self, step: Step) -> dict[str, Tensor]:
         found: dict[str, Tensor] = {}
         for name, part in self.members.items():

@@ -30,7 +30,8 @@ class Valley(nn.Module):
     each as often as its epoch had steps); all of it buffers.
 
     Args:
-        keep: epochs that are remembered one by one, until it is known whether they belong to the valley.
+        patience, tolerance: of :func:`valley`; as many epochs are remembered one by one, until it is known whether they
+            belong to the valley.
         epochs: of the whole training.
     """
 
@@ -42,8 +43,9 @@ class Valley(nn.Module):
     epoch: Tensor
     taken: Tensor
 
-    def __init__(self, network: nn.Module, keep: int, epochs: int) -> None:
+    def __init__(self, network: nn.Module, patience: int, tolerance: int, epochs: int) -> None:
         super().__init__()
+        self._patience, self._tolerance, keep = patience, tolerance, max(patience, tolerance)
         self._shapes = {name: value.shape for name, value in network.named_parameters()}
         size = sum(value.numel() for value in network.parameters())
         self.register_buffer("now", torch.zeros(size, dtype=torch.float64))
@@ -61,11 +63,11 @@ class Valley(nn.Module):
         self.steps[0] += 1
 
     @torch.no_grad()
-    def close(self, loss: float, patience: int, tolerance: int, ratio: float) -> None:
+    def close(self, loss: float, ratio: float) -> None:
         """End an epoch, whose validation loss this is."""
         keep, done = len(self.recent), int(self.epoch)
         if done - int(self.taken) == keep:
-            self._decide(patience, tolerance, ratio, int(self.taken) + 1)
+            self._decide(ratio, int(self.taken) + 1)
         slot = done % keep
         self.recent[slot], self.steps[1 + slot] = (self.now / self.steps[0]).float(), self.steps[0]
         self.now.zero_()
@@ -73,10 +75,10 @@ class Valley(nn.Module):
         self.losses[done] = loss
         self.epoch += 1
 
-    def _decide(self, patience: int, tolerance: int, ratio: float, until: int) -> None:
+    def _decide(self, ratio: float, until: int) -> None:
         """Add the remembered epochs before ``until`` that lie in the valley to its total; forget the others."""
         losses = self.losses[: int(self.epoch)].tolist()
-        start, end = valley(losses, patience, tolerance, ratio)
+        start, end = valley(losses, self._patience, self._tolerance, ratio)
         for number in range(int(self.taken), until):
             slot = number % len(self.recent)
             if start is not None and start <= number and (end is None or number < end):
@@ -85,9 +87,9 @@ class Valley(nn.Module):
         self.taken.fill_(until)
 
     @torch.no_grad()
-    def finish(self, patience: int, tolerance: int, ratio: float) -> None:
+    def finish(self, ratio: float) -> None:
         """Decide about the epochs still remembered, no more being to come."""
-        self._decide(patience, tolerance, ratio, int(self.epoch))
+        self._decide(ratio, int(self.epoch))
 
     def weights(self) -> dict[str, Tensor]:
         """The mean by parameter names, float32."""

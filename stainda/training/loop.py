@@ -18,13 +18,13 @@ from stainda.files import output_errors, write_csv, write_json
 from stainda.progress import SILENT, Progress
 from stainda.randomness import seed_for
 from stainda.strategies import Strategy, build
-from stainda.strategies.align import NoAlignment, ScheduledAlign, Step
+from stainda.strategies.align import ScheduledAlign, Step
 from stainda.strategies.detector import CHECKPOINTS, STATISTICS, load_weights_into, save_weights
 from stainda.strategies.statistics import Statistics, estimate_statistics, put_statistics, save_statistics
 from stainda.training.batches import LabelledBatches, PairBatches, Patches, UnlabelledBatches
 from stainda.training.effect import EFFECT_COLUMNS, ShareKeeper, gradient_ratio, measure, measured_steps
 from stainda.training.job import Job
-from stainda.training.machine import choose_device, torch_for
+from stainda.training.machine import choose_device, set_rates, torch_for
 from stainda.training.metering import Costs, Meter
 from stainda.training.preparation import Preparation
 from stainda.training.result import TrainingResult
@@ -139,7 +139,7 @@ class _Training(Preparation):
         self.effect: list[dict[str, Any]] = []
         self.kept_share = ShareKeeper(strategy.align.share if isinstance(strategy.align, ScheduledAlign) else None)
         total = job.training.epochs * job.training.steps_per_epoch
-        self._measured = frozenset() if isinstance(strategy.align, NoAlignment) else measured_steps(total)
+        self._measured = measured_steps(total) if strategy.align.adds_loss else frozenset()
         self.scores: list[float] = []
         self.best, self.best_epoch, self.steps_seconds, self._seconds_before = -1.0, 0, 0.0, (0.0, 0.0)
         super().__init__(job, strategy, data)
@@ -283,9 +283,7 @@ class _Training(Preparation):
             self.kept_share.take(ratio, align.growth(step))
 
     def _set_rate(self, share: float) -> None:
-        factor = rate_factor(self.config.schedule, share)
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.config.learning_rate * factor
+        set_rates(self.optimiser, self.config.learning_rate * rate_factor(self.config.schedule, share))
 
     # -- scores and files ---------------------------------------------------------------------------------------
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
@@ -11,8 +12,32 @@ from torch import nn
 from stainda.config import TrainingConfig
 from stainda.errors import TrainingError
 
+RATE = "rate_factor"
+"""Entry of a parameter group of the optimiser: its learning rate as a factor on ``training.learning_rate``."""
 
-def make_optimiser(config: TrainingConfig, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+
+def parameter_groups(network: nn.Module, modules: nn.ModuleDict, rates: Mapping[str, float]) -> list[dict[str, Any]]:
+    """Parameters of the network and of an align part's modules, one group for each learning rate.
+
+    Args:
+        rates: factors by path of a module among ``modules`` (:meth:`stainda.strategies.align.Align.rates`); the network
+            and all others have 1, and come first.
+    """
+    groups: dict[float, list[nn.Parameter]] = {1.0: list(network.parameters())}
+    for name, parameter in modules.named_parameters():
+        factor = next((rate for path, rate in rates.items() if name.startswith(f"{path}.")), 1.0)
+        groups.setdefault(factor, []).append(parameter)
+    return [{"params": some, RATE: factor} for factor, some in groups.items()]
+
+
+def set_rates(optimiser: torch.optim.Optimizer, rate: float) -> None:
+    """Set the learning rate of every group: ``rate`` times the group's own factor."""
+    for group in optimiser.param_groups:
+        group["lr"] = rate * group[RATE]
+
+
+def make_optimiser(config: TrainingConfig, parameters: list[dict[str, Any]]) -> torch.optim.Optimizer:
+    """The optimiser of groups of :func:`parameter_groups`."""
     rate, decay = config.learning_rate, config.weight_decay
     if config.optimiser == "sgd":
         return torch.optim.SGD(parameters, lr=rate, momentum=0.9, weight_decay=decay, nesterov=True)

@@ -26,7 +26,7 @@ from stainda.training.batches import (
 from stainda.training.fitting import fit_augments
 from stainda.training.job import Job
 from stainda.training.losses import make_loss
-from stainda.training.machine import choose_device, choose_precision, make_optimiser
+from stainda.training.machine import choose_device, choose_precision, make_optimiser, parameter_groups
 from stainda.training.passes import Passes, numbered_groups
 from stainda.training.tasks import class_weights, need_answers, task_of
 from stainda.training.windows import Windows
@@ -144,8 +144,8 @@ class Preparation:
             self.modules = nn.ModuleDict(self.strategy.align.modules(self._site())).to(self.fabric.device)
         kept = config.averaging is not None and not self.strategy.align.averages
         self.average = Copy(network) if kept else None
-        parameters = [*network.parameters(), *self.modules.parameters()]
-        optimiser = make_optimiser(config, parameters)
+        groups = parameter_groups(network, self.modules, self.strategy.align.rates())
+        optimiser = make_optimiser(config, groups)
         self.forward, self.optimiser = self.fabric.setup(network, optimiser)
         self.by_domain = DomainStatistics(network) if self.strategy.norm.by_domain and self._bn else None
         layer = self.strategy.align.tapped

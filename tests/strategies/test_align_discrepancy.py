@@ -33,18 +33,20 @@ def test_coral_of_two_known_gaussians():
 
 
 def _joint_mmd(source, target, scales):
-    """The unbiased estimate with product kernels (Long et al. 2017, eq. 9 and Gretton et al. 2012, eq. 3)."""
+    """The unbiased estimate with product kernels (Long et al. 2017, eq. 9 and Gretton et al. 2012, eq. 3).
+
+    The kernel of the predictions has the fixed width of the authors' code.
+    """
 
     def squared(a, b):
         return ((a[:, None] - b[None]) ** 2).sum(-1)
 
+    pairs = np.sort(squared(source[0], source[0])[np.triu_indices(len(source[0]), 1)])
+    median = pairs[(len(pairs) - 1) // 2]
+
     def kernel(one, other):
-        product = 1.0
-        for a, b, own in zip(one, other, source, strict=True):
-            values = np.sort(squared(own, own).ravel())
-            median = values[(len(values) - 1) // 2]
-            product = product * np.mean([np.exp(-s * squared(a, b) / median) for s in scales], axis=0)
-        return product
+        seen = np.mean([np.exp(-s * squared(one[0], other[0]) / median) for s in scales], axis=0)
+        return seen * np.exp(-squared(one[1], other[1]) / 1.68)
 
     xx, yy = kernel(source, source), kernel(target, target)
     n, m = len(xx), len(yy)
@@ -75,13 +77,24 @@ def test_jan_sees_classes_that_have_changed_places_and_mmd_does_not():
 
 
 def test_equal_predictions_give_a_finite_joint_mmd():
-    """Half the squared distances are then 0, and with them pytorch-adapt's bandwidth."""
+    """Their squared distances are then 0, and with them the bandwidth that pytorch-adapt would take from them."""
     features, logits = (leaf(0, 6, 4), leaf(1, 6, 4)), (torch.zeros(6, 2), torch.zeros(6, 2, requires_grad=True))
     part = Jan()
     loss = part.losses(hand_step(part, features, logits))["joint_mmd"]
     assert loss.isfinite() and all(one.isfinite().all() for one in gradient(loss, *features, logits[1]))
-    scaled, _ = unit_bandwidth(torch.tensor([[0.0], [0.0], [0.0], [3.0]]), torch.zeros(1, 1))
-    assert float(torch.cdist(scaled, scaled).square().mean()) == pytest.approx(1.0)
+    scaled, _ = unit_bandwidth(torch.tensor([[0.0], [0.0], [0.0], [0.0], [3.0]]), torch.zeros(1, 1))
+    assert float(torch.nn.functional.pdist(scaled).square().mean()) == pytest.approx(1.0), "the median is 0: the mean"
+
+
+def test_predictions_that_hardly_differ_do_not_blow_the_joint_mmd_up():
+    """At a bandwidth of their own the same gradient came from differences a thousand times as small."""
+    features = leaf(0, 16, 4), leaf(1, 16, 4)
+    sizes = []
+    for scale in (1.0, 1e-3):
+        logits = (scale * leaf(2, 16, 2)).detach(), (scale * leaf(3, 16, 2, shift=0.5)).detach().requires_grad_()
+        loss = Jan(kernels="single").losses(hand_step(Jan(), features, logits))["joint_mmd"]
+        sizes.append(float(gradient(loss, logits[1])[0].norm()))
+    assert sizes[1] < 0.02 * sizes[0]
 
 
 def test_sliced_wasserstein_in_one_dimension_is_that_of_the_sorted_values():

@@ -70,14 +70,21 @@ def test_mcc_of_predictions_that_never_mix_two_classes_is_zero():
     assert float(_term(_plain(Mcc, temperature=1.0), torch.tensor([EVEN] * 3))) == pytest.approx(0.5)
 
 
-def test_bnm_of_sure_predictions_is_the_sum_of_the_roots_of_the_class_sizes():
-    """Rows of one class are equal: the singular values of the matrix are √n_k."""
+def test_bnm_of_sure_predictions_is_the_sum_of_the_roots_of_the_class_shares():
+    """Rows of one class are equal: the singular values of the matrix are √n_k, divided by √(14 · 3) here."""
     sizes = np.asarray([9, 4, 1])
     logits = 60.0 * torch.nn.functional.one_hot(torch.from_numpy(np.repeat(np.arange(3), sizes)), 3).float()
-    assert float(_term(_plain(Bnm), logits)) == pytest.approx(-np.sqrt(sizes).sum() / 14, rel=1e-5)
-    assert float(_term(_plain(Bnm), torch.zeros(8, 2))) == pytest.approx(
-        -math.sqrt(4) / 8
-    )  # all rows (½, ½): σ = √(8/2)
+    assert float(_term(_plain(Bnm), logits)) == pytest.approx(-np.sqrt(sizes).sum() / math.sqrt(42), rel=1e-5)
+    even = 60.0 * torch.eye(3).repeat(5, 1)
+    assert float(_term(_plain(Bnm), even)) == pytest.approx(-1.0, rel=1e-5), "the least, sure and even"
+    assert float(_term(_plain(Bnm), torch.zeros(8, 2))) == pytest.approx(-math.sqrt(4 / 16))  # σ = √(8/2) alone
+
+
+def test_bnm_of_the_authors_batch_is_what_their_code_gives():
+    """36 rows of 31 classes: the mean singular value, to within the 8 % of √36/√31."""
+    logits = 6.0 * torch.randn(36, 31, generator=torch.Generator().manual_seed(0))
+    theirs = -float(torch.linalg.svdvals(logits.softmax(1)).mean())
+    assert float(_term(_plain(Bnm), logits)) == pytest.approx(theirs * math.sqrt(31 / 36), rel=1e-4)
 
 
 def test_sampled_pixels_give_a_rare_class_the_weight_of_a_frequent_one():

@@ -1,6 +1,7 @@
 """GroupDRO, IRM, V-REx and Fishr against their formulas written out."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from stainda.errors import ConfigError
 from stainda.models import build_model
 from stainda.strategies import build, check_cohort
 from stainda.strategies.gradients import classifier_gradients
-from stainda.strategies.groups import Fishr, GroupDro, Irm, Vrex
+from stainda.strategies.groups import Fishr, GroupDro, Irm, Vrex, even_halves
 
 GROUPS = [0, 2, 2, 0, 0, 2]
 
@@ -61,23 +62,65 @@ def test_group_dro_leans_to_the_worst_group():
     assert made["weights"].of("q")[1] > 0.99
 
 
-def test_irm_penalty_is_the_closed_form_of_the_gradient_by_the_scale():
+def _by_scale(batch, members):
     """d/dw of the mean of -log softmax(w z)_y at w = 1 is the mean of (softmax(z) · z) - z_y."""
+    z, y = batch.logits[members], batch.labels[members]
+    return ((z.softmax(1) * z).sum(1) - z.gather(1, y[:, None])[:, 0]).mean()
+
+
+def _irm_modules(part, n_groups):
+    return nn.ModuleDict(part.modules(site(groups=tuple("abc"[:n_groups]))))
+
+
+def test_irm_penalty_is_the_product_of_the_gradients_of_two_halves_by_the_scale():
     part = Irm(weight=0.7, grow=0.0)
-    batch = _batch()
-    got = part.losses(step(part, batch))["irm"]
+    batch = _batch(groups=[0, 2, 2, 0, 0, 2, 0, 2])
+    given = step(part, batch, made=_irm_modules(part, 3), generator=torch.Generator().manual_seed(3))
+    got = part.losses(given)["irm"]
+    again = torch.Generator().manual_seed(3)
     expected = []
     for number in (0, 2):
-        members = (batch.groups == number).nonzero()[:, 0]
-        gradients = []
-        for half in (members[::2], members[1::2]):
-            z, y = batch.logits[half], batch.labels[half]
-            mean = (z.softmax(1) * z).sum(1) - z.gather(1, y[:, None])[:, 0]
-            gradients.append(mean.mean())
-        expected.append(gradients[0] * gradients[1])
+        halves = even_halves(replace(given, generator=again), (batch.groups == number).nonzero()[:, 0])
+        expected.append(_by_scale(batch, halves[0]) * _by_scale(batch, halves[1]))
     torch.testing.assert_close(got, 0.7 * torch.stack(expected).mean())
     got.backward()
     assert batch.logits.grad.abs().max() > 0
+
+
+def test_both_halves_of_a_group_show_as_many_objects_and_are_drawn_at_random():
+    labels = torch.zeros(6, 4, 4).long()
+    labels[[0, 1, 5], 2] = 1
+    labels[3, 1] = 255  # not labelled: no object
+    batch = labelled(torch.zeros(6, 2, 4, 4), labels, [0] * 6)
+    given = step(Irm(), batch, made=nn.ModuleDict(), generator=torch.Generator().manual_seed(0))
+    seen = set()
+    for _ in range(40):
+        one, other = even_halves(given, torch.arange(6))
+        assert sorted([*one.tolist(), *other.tolist()]) == [0, 1, 2, 3, 4, 5]
+        shown = [sum(place in (0, 1, 5) for place in half.tolist()) for half in (one, other)]
+        assert sorted(shown) == [1, 2]
+        seen.add(tuple(sorted(one.tolist())))
+    assert len(seen) > 6
+
+
+def test_irm_of_groups_too_small_for_halves_does_not_count_their_noise():
+    """Patches of one group pull the scale by ±1, on the mean by nothing: the penalty is 0 and not the variance 1."""
+    part = Irm(weight=1.0, grow=0.0)
+    made = _irm_modules(part, 2)
+    z = torch.zeros(2, 2, 1, 1)
+    z[0, 0], z[1, 0] = 3.0, 3.0
+    generator = torch.Generator().manual_seed(0)
+    found, squared = [], []
+    for _ in range(300):
+        # either wrong by 3 (softmax says 0), or right: gradients of the scale of both signs
+        labels = torch.randint(2, (2, 1, 1), generator=generator)
+        batch = labelled(z.clone().requires_grad_(), labels, [0, 1])
+        found.append(float(part.losses(step(part, batch, made=made))["irm"].detach()))
+        squared.append(float(torch.stack([_by_scale(batch, [one]) ** 2 for one in (0, 1)]).mean().detach()))
+    p = 1 / (1 + np.exp(-3.0))
+    mean = 3 * p - 3 * 0.5  # over both labels
+    assert np.mean(found[50:]) == pytest.approx(mean**2, abs=0.5)
+    assert np.mean(squared) == pytest.approx(mean**2 + 1.5**2, abs=0.5), "which the plain square counts"
 
 
 def test_vrex_is_the_variance_of_the_groups_losses():
@@ -93,8 +136,16 @@ def test_vrex_is_the_variance_of_the_groups_losses():
 
 @pytest.mark.parametrize("part", [Vrex(weight=50.0, grow=0.5), Irm(weight=50.0, grow=0.5)])
 def test_a_penalty_grows_evenly_and_a_large_one_is_no_larger_learning_rate(part):
-    batch = _batch()
-    start, early, late = (part.losses(step(part, batch, progress=progress)) for progress in (0.0, 0.25, 0.5))
+    batch = _batch(groups=[0, 2, 2, 0, 0, 2, 0, 2])
+    start, early, late = (
+        part.losses(
+            step(
+                part, batch, progress=progress, made=nn.ModuleDict(part.modules(site(groups=("a", "b", "c")))),
+                generator=torch.Generator().manual_seed(0),
+            )
+        )
+        for progress in (0.0, 0.25, 0.5)
+    )  # fmt: skip
     assert float(start[part.name].detach()) == 0.0
     assert float(late[part.name].detach()) == pytest.approx(2 * float(early[part.name].detach()), rel=1e-4)
     assert float(start["task"].detach()) == float(late["task"].detach())
@@ -186,6 +237,8 @@ def test_a_cohort_with_one_group_is_refused_and_told_what_fits(name, tmp_path):
 def test_penalties_want_finite_gradients_where_a_group_has_one_patch():
     for part in (Irm(grow=0.0), Vrex(grow=0.0)):
         batch = _batch(groups=[0, 1, 2])
-        loss = sum(part.losses(step(part, batch)).values())
+        made = nn.ModuleDict(part.modules(site(groups=("a", "b", "c"))))
+        part.losses(step(part, batch, made=made))
+        loss = sum(part.losses(step(part, batch, made=made)).values())
         loss.backward()
         assert math.isfinite(float(loss)) and batch.logits.grad.isfinite().all()

@@ -6,7 +6,7 @@ import torch
 from own_steps import site
 from torch import nn
 
-from stainda.strategies.averaging import Swad
+from stainda.strategies.averaging import Swad, fitted
 from stainda.strategies.memory import Copy
 from stainda.strategies.valley import valley
 
@@ -49,7 +49,7 @@ def test_the_average_is_the_mean_of_all_weights_between_start_and_end(seed):
             part.after_step(given)
             seen.append({name: value.detach().clone() for name, value in network.named_parameters()})
         part.after_epoch(modules, network, 1.0 - loss)
-    start, end = valley(losses, patience, tolerance, ratio)
+    start, end = valley(losses, *fitted(patience, tolerance, 9), ratio)
     chosen = seen[3 * start : None if end is None else 3 * end] if start is not None else seen[-3:]
     got = part.final_weights(modules)
     assert set(got) == set(dict(network.named_parameters()))
@@ -79,3 +79,28 @@ def test_the_limit_is_the_ratio_times_the_mean_of_the_first_losses():
     exact = [1.0, 1.5, 1.25, 2.5, 2.5, 2.6, 2.6]  # the limit is 2.5: a loss at it is not above it
     assert valley(exact, patience=3, tolerance=2, ratio=2.0) == (0, 5)
     assert valley(losses, patience=3, tolerance=3, ratio=1.1) == (0, None)
+
+
+@pytest.mark.parametrize("given", [(3, 3), (1, 6), (5, 2), (3, 6)])
+@pytest.mark.parametrize("epochs", [1, 2, 3, 4, 6, 10, 20, 60])
+def test_a_valley_can_end_within_a_training_of_any_length(given, epochs):
+    patience, tolerance = fitted(*given, epochs)
+    assert 1 <= patience <= given[0] and 1 <= tolerance <= given[1]
+    if epochs >= 2:
+        losses = [0.1] * patience + [0.9] * (epochs - patience)
+        assert valley(losses, patience, tolerance, 1.2) == (0, patience), "a training that overfits at once"
+    if epochs >= 2 * sum(given):
+        assert (patience, tolerance) == given
+
+
+def test_a_short_training_that_overfits_keeps_its_good_epochs_alone():
+    """Four epochs, as in studies/quickstart.yaml; with three and three as given the average never ended."""
+    network = nn.Linear(1, 1, bias=False)
+    part = Swad()
+    modules = nn.ModuleDict(part.modules(site(network=network, steps=4, per_epoch=1)))
+    for epoch, loss in enumerate((0.2, 0.9, 0.9, 0.9)):
+        with torch.no_grad():
+            network.weight.fill_(float(epoch))
+        modules["valley"].add(network)
+        part.after_epoch(modules, network, 1.0 - loss)
+    assert float(part.final_weights(modules)["weight"]) == 0.0

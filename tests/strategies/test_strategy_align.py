@@ -138,7 +138,8 @@ def _mmd(x, y, scales):
     def squared(a, b):
         return ((a[:, None] - b[None]) ** 2).sum(-1)
 
-    median = np.sort(squared(x, x).ravel())[(len(x) ** 2 - 1) // 2]
+    pairs = np.sort(squared(x, x)[np.triu_indices(len(x), 1)])
+    median = pairs[(len(pairs) - 1) // 2]
 
     def kernel(a, b):
         return np.mean([np.exp(-scale * squared(a, b) / median) for scale in scales], axis=0)

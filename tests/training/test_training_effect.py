@@ -90,8 +90,10 @@ def test_measuring_changes_no_weight(tmp_path, monkeypatch):
     ).read_bytes()
 
 
-def test_nothing_is_recorded_where_nothing_is_aligned(tmp_path):
-    job = make_job(load_strategy("adabn").model_dump(), epochs=1, steps_per_epoch=2)
+@pytest.mark.parametrize("name", ["adabn", "swad"])
+def test_nothing_is_recorded_where_no_loss_is_added(name, tmp_path):
+    """An average of weights has no gradient to be too small: it must not be marked as not effective for it."""
+    job = make_job(load_strategy(name).model_dump(), epochs=1, steps_per_epoch=2)
     train_on(job, make_data(job, per_slide=4), tmp_path)
     assert not (tmp_path / loop.EFFECT).exists()
 

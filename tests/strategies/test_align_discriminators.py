@@ -1,0 +1,112 @@
+"""Discriminators: their own learning rate, what keeps them in bounds, when they begin, and which side a patch is on."""
+
+import pytest
+import torch
+from align_cases import hand_step, leaf
+from torch import nn
+
+from stainda.config import TrainingConfig, available, load_strategy
+from stainda.strategies import build
+from stainda.strategies.adversarial import Cdan, Dann
+from stainda.strategies.align import Align, JudgedAlign, Site
+from stainda.strategies.bridges import Gvb
+from stainda.strategies.confusion import DomainConfusion
+from stainda.strategies.discriminators import PooledDiscriminator, SpatialDiscriminator
+from stainda.strategies.heads import SymNets
+from stainda.strategies.map_discriminators import MapDiscriminator
+from stainda.strategies.output_space import AdaptSegNet
+from stainda.strategies.together import Together
+from stainda.training.machine import make_optimiser, parameter_groups, set_rates
+
+JUDGED = [name for name in sorted(available("strategies")) if build(load_strategy(name)).align.rates()]
+
+
+@pytest.mark.parametrize("optimiser", ["adam", "adamw", "sgd"])
+def test_a_discriminator_steps_by_its_own_rate_and_all_else_by_the_networks(optimiser):
+    network, modules = nn.Linear(2, 1), nn.ModuleDict({"discriminator": nn.Linear(2, 1), "bridge": nn.Linear(2, 1)})
+    config = TrainingConfig(optimiser=optimiser, weight_decay=0.0)
+    made = make_optimiser(config, parameter_groups(network, modules, {"discriminator": 3.0}))
+    parts = {"network": network, **dict(modules.items())}
+    before = {name: part.weight.detach().clone() for name, part in parts.items()}
+    for part in parts.values():
+        for parameter in part.parameters():
+            parameter.grad = torch.ones_like(parameter)
+    set_rates(made, 0.01)
+    made.step()
+    moved = {name: float((before[name] - part.weight).abs().mean()) for name, part in parts.items()}
+    assert moved["discriminator"] == pytest.approx(3 * moved["network"], rel=1e-3)
+    assert moved["bridge"] == pytest.approx(moved["network"], rel=1e-3) and moved["network"] > 0.005
+
+
+def test_strategies_with_a_discriminator_have_a_rate_for_it():
+    assert {"dann", "cdan", "gvb", "adaptsegnet", "advent", "dsn", "vada", "adda", "serial_dann"} <= set(JUDGED)
+    for name in JUDGED:
+        align = build(load_strategy(name)).align
+        site = Site(4, 2, 2, 1, network=nn.Conv2d(3, 4, 1), more_channels=(4,))
+        paths = dict(nn.ModuleDict(align.modules(site)).named_modules())
+        assert set(align.rates()) <= set(paths), name
+
+
+def test_every_part_that_gives_verdicts_can_set_the_rate():
+    for name in available("strategies"):
+        align = build(load_strategy(name)).align
+        if type(align).verdicts is not Align.verdicts and not isinstance(align, Together | SymNets):
+            assert isinstance(align, JudgedAlign), name
+
+
+@pytest.mark.parametrize("made", [SpatialDiscriminator(3, 4, 2, "spectral"), MapDiscriminator(3, 4, 2, "spectral")])
+def test_spectral_discriminators_have_weights_of_norm_one(made):
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.mul_(30.0)
+    for _ in range(40):
+        made(torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0)))
+    for layer in made.layers:
+        if isinstance(layer, nn.Conv2d):
+            assert float(torch.linalg.matrix_norm(layer.weight.flatten(1), 2)) == pytest.approx(1.0, abs=0.02)
+
+
+def test_instance_normalisation_makes_hidden_maps_alike_in_contrast_and_leaves_the_first_layer():
+    torch.manual_seed(0)
+    plain, made = SpatialDiscriminator(3, 4, 2), SpatialDiscriminator(3, 4, 2, "instance")
+    norms = [place for place, one in enumerate(made.layers) if isinstance(one, nn.InstanceNorm2d)]
+    assert norms == [3] and not any(isinstance(one, nn.InstanceNorm2d) for one in plain.layers)
+    hidden = made.layers[:4](torch.randn(2, 3, 8, 8))
+    assert hidden.mean((2, 3)).abs().max() < 1e-4
+    assert PooledDiscriminator(3, 4, 2, "instance")(torch.ones(2, 3)).shape == (2, 2), "of vectors there is none"
+
+
+@pytest.mark.parametrize("norm", ["instance", "spectral"])
+@pytest.mark.parametrize("part", [Dann, Cdan, DomainConfusion, Gvb, AdaptSegNet])
+def test_players_get_their_gradients_through_a_bounded_discriminator(part, norm):
+    made = part(discriminator_norm=norm)
+    features, logits = [leaf(seed, 3, 4, 16, 16) for seed in (0, 1)], [leaf(seed, 3, 2, 16, 16) for seed in (2, 3)]
+    given = hand_step(made, features, logits)
+    torch.stack([*made.losses(given).values()]).sum().backward()
+    assert all(one.grad.abs().max() > 0 for one in given.modules["discriminator"].parameters() if one.dim() > 1)
+    reached = logits[1] if part in (AdaptSegNet, Gvb) else features[1]
+    assert reached.grad.isfinite().all() and reached.grad.abs().max() > 0
+
+
+def test_a_part_begins_after_its_share_of_the_steps_and_its_schedule_with_it():
+    part = Dann(begin=0.2, schedule="warm_up")
+    features = leaf(0, 2, 3, 4, 4), leaf(1, 2, 3, 4, 4)
+    strengths = [part.strength(hand_step(part, features, progress=p)) for p in (0.0, 0.19, 0.2, 0.6, 1.0)]
+    assert strengths[:3] == [0.0, 0.0, 0.0]
+    assert strengths[3] == pytest.approx(2 / (1 + torch.tensor(-5.0).exp().item()) - 1)  # half way of what is left
+    assert strengths[4] == pytest.approx(2 / (1 + torch.tensor(-10.0).exp().item()) - 1)
+
+
+@pytest.mark.parametrize("name", ["propagated_dann", "dann", "cdan", "domain_confusion", "gvb"])
+def test_a_labelled_patch_of_a_target_is_on_the_targets_side(name):
+    """Propagated labels make batches of labelled patches that lie on targets (domain 1 and above)."""
+    part = build(load_strategy(name)).align
+    features = [leaf(seed, 4, 3, 4, 4) for seed in (0, 1)]
+    logits = [leaf(seed, 4, 2, 4, 4) for seed in (2, 3)]
+    domains = [torch.tensor([0, 1, 1, 0]), torch.ones(4).long()]
+    given = hand_step(part, features, logits, domains=domains)
+    _, labels = part.verdicts(given)["discriminator"]
+    assert (labels == 0).sum() * 2 <= (labels == 1).sum(), "two of eight patches are sources"
+    flipped = hand_step(part, features, logits, domains=[1 - domains[0], domains[1]], modules=given.modules)
+    one, other = part.losses(given), part.losses(flipped)
+    assert float(one["domain"].detach()) != pytest.approx(float(other["domain"].detach()), rel=1e-4)
