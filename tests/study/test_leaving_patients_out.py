@@ -27,7 +27,7 @@ def runs(blob_manifest, tmp_path_factory):
 
 
 def test_the_baseline_is_trained_again_without_each_source_patient(runs):
-    study, run = runs
+    _study, run = runs
     cohort = pd.read_csv(run / "cohort.csv")
     taught = set(cohort.loc[(cohort["split"] == "train") & (cohort["role"] == "source"), "patient"])
     left = pd.read_csv(run / "left_out.csv")
@@ -99,8 +99,8 @@ def test_differences_are_to_the_training_of_the_same_seed():
     def rows(seed: int, **values: tuple[int, int, int]) -> pd.DataFrame:
         made = [
             {**dict.fromkeys(RECORD_COLUMNS, ""), "strategy": "plain", "seed": seed, "checkpoint": "best",
-             "domain": "B", "patient": patient, "slide": patient, "split": "test", "class": "g", "measure": "dice", "value": 0.0,
-             "tp": tp, "fp": fp, "fn": fn}
+             "domain": "B", "patient": patient, "slide": patient, "split": "test", "class": "g",
+             "measure": "dice", "value": 0.0, "tp": tp, "fp": fp, "fn": fn}
             for patient, (tp, fp, fn) in values.items()
         ]  # fmt: skip
         return pd.DataFrame(made)
