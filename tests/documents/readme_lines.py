@@ -16,7 +16,8 @@ from typer.testing import CliRunner
 from stainda.cli.app import app
 
 SMALLER = (
-    "training.epochs=1", "training.steps_per_epoch=2", "search.trials=1", "protocol.seeds=1", "patches.size=32",
+    "recipe=small", "training.epochs=1", "training.steps_per_epoch=2", "search.trials=1", "protocol.seeds=1",
+    "patches.size=32",
     "strategies=[source_only,adabn]",
 )  # fmt: skip
 """Changes to the study that was written, so that its training takes seconds."""

@@ -10,7 +10,8 @@ from scipy import stats
 
 from stainda.config import ProtocolConfig
 from stainda.errors import RecordError
-from stainda.evaluation import analyse, as_records, summarise
+from stainda.evaluation import analyse, as_records, gather_records, make_records, score_slide, summarise
+from stainda.evaluation.evidence import SLIDE_COLUMNS
 from stainda.evaluation.insights import insights
 
 MEANS = {
@@ -167,6 +168,43 @@ def test_strategies_are_compared_where_both_have_a_score_and_what_was_dropped_is
     assert "over" not in whole["note"]
     looked = insights(as_records(pd.DataFrame(rows)), found, study_config(), "hausdorff_95")
     assert looked.ranking.ranks.tolist() == [1.0, 2.0], "nothing found is no first rank"
+
+
+def test_a_strategy_that_finds_nothing_is_last_on_every_measure_and_drops_no_cell():
+    """Of six patients in two domains; distances and precision once left out the slides on which it found nothing."""
+    truth = np.zeros((20, 30), np.uint8)
+    truth[5:12, 5:12] = 1
+    near, nothing = np.roll(truth, 2, axis=1), np.zeros_like(truth)
+    tables = []
+    for patient in range(6):
+        for domain in ("SR@A", "CD68@A"):
+            for strategy in ("source_only", "dann"):
+                found = nothing if strategy == "dann" and domain == "CD68@A" else near
+                for seed in (0, 1):
+                    scores = score_slide(found, truth, ("glomerulus",), um_per_px=2.0)
+                    where = rows_of(strategy, domain, f"p{patient}", counts_for(0.5), seed=seed)[0]
+                    kept = {name: where[name] for name in SLIDE_COLUMNS if name != "checkpoint"}
+                    tables.append(make_records(scores, checkpoint="best", **kept))
+    found = analyse(gather_records(tables), None, study_config())
+    diagonal = np.hypot(20, 30) * 2.0
+    for measure, better in (
+        ("hausdorff_95", -1),
+        ("surface_distance", -1),
+        ("precision", 1),
+        ("recall", 1),
+        ("dice", 1),
+    ):
+        both = [
+            cell(found.results, measure=measure, strategy=name, domain="all targets")
+            for name in ("source_only", "dann")
+        ]
+        assert better * (both[0]["mean"] - both[1]["mean"]) > 0, measure
+        row = cell(found.differences, measure=measure, strategy="dann", domain="all targets")
+        assert row["n_patients"] == 6 and "dropped" not in row["note"] and "over" not in both[1]["note"], measure
+    shift = cell(found.results, measure="hausdorff_95", strategy="source_only", domain="CD68@A")["mean"]
+    missed = cell(found.results, measure="hausdorff_95", strategy="dann", domain="all targets")["mean"]
+    assert missed == pytest.approx((shift + diagonal) / 2), "the mean with the diagonal, not of the slides it found"
+    assert cell(found.results, measure="precision", strategy="dann", domain="CD68@A")["mean"] == 0
 
 
 def test_slides_of_a_patient_are_summed_and_patients_count_equally():

@@ -210,7 +210,7 @@ def test_sizes_of_a_task_in_micrometres_stop_slides_without_a_pixel_size_and_ini
     else:
         assert config.task.min_object_px == pytest.approx(3.14 * 25**2 / 10, rel=0.03)
     text = written.study.read_text()
-    start, end = text.index("task: "), text.index("\nmodel:")
+    start, end = text.index("task: "), text.index("\nrecipe:")
     written.study.write_text(f"{text[:start]}task: {task}{text[end:]}")
     said = "\n".join(str(one) for one in check_study(load_study(written.study)) if one.kind == "stops")
     assert "pixel size of 8 slides is not known" in said and "column mpp" in said and "_px in place of task." in said
