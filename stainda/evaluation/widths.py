@@ -17,6 +17,7 @@ known.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -97,7 +98,7 @@ class Spread:
         known = spread & (away > 0)
         if known.any():
             p[known] = 2 * self.where(known)._tail_of(away[known])
-        return np.where(spread & (away == 0), 1.0, p)
+        return p
 
     def _tail_of(self, away: Floats) -> Floats:
         """The tail whose half width is ``away``, by the Illinois method on logarithms."""
@@ -131,7 +132,7 @@ class Spread:
         return np.exp(middle)
 
 
-def _satterthwaite(parts: list[Floats], freedom: list[Floats] | list[float]) -> Floats:
+def _satterthwaite(parts: Sequence[Floats], freedom: Sequence[Floats | float]) -> Floats:
     """Degrees of freedom of a sum of variances; 1 where there is none."""
     total = np.sum(parts, axis=0)
     squares = np.sum([one**2 / of for one, of in zip(parts, freedom, strict=True)], axis=0)

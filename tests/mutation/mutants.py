@@ -97,7 +97,6 @@ MUTANTS = [
         ("three trainings as two", "share = 0.5 if min(self.sizes) > 2", "share = 0.5 if min(self.sizes) > 3"),
         ("one-sided p", "p[known] = 2 * ", "p[known] = 1 * "),
         ("p of identical differences", "2.0 ** (1.0 - self.n)", "2.0 ** (-1.0 * self.n)"),
-        ("p of nothing", "np.where(spread & (away == 0), 1.0, p)", "p"),
         ("trainings with the quantile of patients", "special.stdtrit(self.freedom_of_trainings, tail)", "special.stdtrit(self._of_people, tail)"),
         ("too few steps to the tail", "for _ in range(8):", "for _ in range(1):"),
         ("freedom of a sum by hand", "np.divide(total**2, squares", "np.divide(total, squares"),
