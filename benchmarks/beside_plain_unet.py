@@ -4,8 +4,10 @@
         --monuseg ../shared/data/nuclei_monuseg_test14 --out runs/beside_plain
 
 The script is given by ``--plain`` (a U-Net of four levels, random crops, one-cycle AdamW, BCE + Dice, threshold 0.5, no
-selection); it learns from the patients of train and val, `source_only` from those of train, and chooses by those of
-val. Cohorts: a synthetic one (``phantom``: PAS at centre A teaches, three stains at two centres are tested) and, where
+selection). It learns from the patients of train and val; `source_only` from those of train, and chooses by those of
+val. So the script stands there twice: as it is, and without the patients of val (then the same patients teach both).
+
+Cohorts: a synthetic one (``phantom``: PAS at centre A teaches, three stains at two centres are tested) and, where
 ``--monuseg`` says where its images are, MoNuSeg (8 hospitals teach, 6 are tested). Prints Dice (pixels at level 0,
 pooled over the slides of a domain, then the mean over domains) and seconds per step; OUT/beside_plain.csv has a row per
 domain and seed. What was trained already is used again.
@@ -29,6 +31,7 @@ from stainda.files import write_csv
 from stainda.study import run_study
 
 STEPS_PER_EPOCH = 30
+PLAIN, SAME = "plain script", "plain script, same patients"
 TESTED = (
     "69",
     "A6",
@@ -80,30 +83,34 @@ def monuseg(images: Path, folder: Path) -> Cohort:
     return Cohort("monuseg", path.with_name("beside.csv"), sources, "nuclei_segmentation", 0.5, 0.5)
 
 
-def run_plain(cohort: Cohort, options: argparse.Namespace) -> list[dict]:
-    """Rows of the other script, by seed and domain."""
-    out = options.out / f"{cohort.name}_plain.jsonl"
+def run_plain(cohort: Cohort, options: argparse.Namespace, name: str) -> list[dict]:
+    """Rows of the other script, by seed and domain; patients of val teach, but for ``SAME``."""
+    manifest, stem = cohort.manifest, f"{cohort.name}_plain"
+    if name == SAME:
+        manifest, stem = manifest.with_name("beside_train.csv"), f"{stem}_train"
+        rows = pd.read_csv(cohort.manifest, dtype=str, keep_default_na=False)
+        rows[rows["split"] != "val"].to_csv(manifest, index=False)
+    out, log = options.out / f"{stem}.jsonl", options.out / f"{stem}.log"
     done = [json.loads(line) for line in out.read_text().splitlines()] if out.is_file() else []
     seeds = [seed for seed in range(options.seeds) if seed not in {line["seed"] for line in done}]
     if seeds:
-        command = [sys.executable, options.plain.name, cohort.manifest.resolve(), "--out", out.resolve()]
+        command = [sys.executable, options.plain.name, manifest.resolve(), "--out", out.resolve()]
         command += ["--variants", "plain", "--seeds", *seeds, "--scale", cohort.scale, "--patch", options.patch]
         command += ["--batch", options.batch, "--steps", options.steps]
-        log = options.out / f"{cohort.name}_plain.log"
         with log.open("a") as stream:
             subprocess.run(
                 [str(word) for word in command], cwd=options.plain.parent, stdout=stream, check=True,
                 env={**os.environ, "OMP_NUM_THREADS": "1"},
             )  # fmt: skip
         done = [json.loads(line) for line in out.read_text().splitlines()]
-    rows = []
+    found_rows = []
     for line in done:
-        log_lines = (options.out / f"{cohort.name}_plain.log").read_text().splitlines()
+        log_lines = log.read_text().splitlines()
         told = [one.split() for one in log_lines if f" seed {line['seed']} step " in one]  # every 50 steps
         seconds = float(told[-1][-2]) / float(told[-1][4]) if told else float("nan")
         for domain, found in line["result"].items():
-            rows.append(_row(cohort, "plain script", line["seed"], domain.replace("_", "@"), found["dice"], seconds))
-    return rows
+            found_rows.append(_row(cohort, name, line["seed"], domain.replace("_", "@"), found["dice"], seconds))
+    return found_rows
 
 
 def run_ours(cohort: Cohort, options: argparse.Namespace, name: str, changes: list[str]) -> list[dict]:
@@ -149,11 +156,11 @@ def _row(cohort: Cohort, what: str, seed: int, domain: str, dice: float, seconds
 
 
 def summarise(rows: list[dict]) -> str:
-    """A line per cohort and competitor: mean and spread over seeds, difference to the plain script, time."""
+    """A line per cohort and competitor; differences are to the script that the same patients taught."""
     lines = [f"{'cohort':10}{'what':28}{'Dice':>8}{'sd of seeds':>13}{'difference':>12}{'s per step':>12}  by domain"]
     table = pd.DataFrame(rows)
     for cohort, some in table.groupby("cohort", sort=False):
-        plain = some[some["what"] == "plain script"].groupby("seed")["dice"].mean()
+        plain = some[some["what"] == SAME].groupby("seed")["dice"].mean()
         for what, mine in some.groupby("what", sort=False):
             by_seed = mine.groupby("seed")["dice"].mean()
             spread = by_seed.std(ddof=1) if len(by_seed) > 1 else np.nan
@@ -187,7 +194,8 @@ def main() -> None:
         if name == "monuseg" and options.monuseg is None:
             continue
         cohort = makers[name]()
-        rows += run_plain(cohort, options)
+        for competitor in (PLAIN, SAME):
+            rows += run_plain(cohort, options, competitor)
         rows += run_ours(cohort, options, options.name, options.overrides)
         if options.weights is not None:
             encoder = "model={name: smp, params: {decoder: unet, encoder: tu-tf_efficientnet_lite0}, weights: %s}"
