@@ -16,7 +16,7 @@ class Budget:
     Attributes:
         trials: settings tried in a rotation. seeds: trainings of the chosen setting, the trial's own among them.
         steps: optimiser steps of one training. labelled, unlabelled: patches of a step, with and without labels in use;
-            patches of paired serial sections count as unlabelled.
+            patches of paired serial sections and those of sources that alignment compares count as unlabelled.
         rotations: times all this is done. jobs: trainings in all.
         settings: what is searched. note: what is not equal to the others, and why.
     """
@@ -56,6 +56,7 @@ def budgets(config: StudyConfig, rotations: int = 1, without: int = 0) -> list[B
         settings = [*config.space, *(name for name in strategy.space if name not in config.space)]
         trials = _trials(config, strategy)
         pairs = 2 * max(2, size // 2) if align.needs_pairs else 0
+        streams = align.needs_targets + (align.compares and training.compared_patches == "tissue")
         notes = []
         if trials < config.search.trials:
             notes.append("nothing of it has a search range, so a second trial would repeat the first")
@@ -71,7 +72,7 @@ def budgets(config: StudyConfig, rotations: int = 1, without: int = 0) -> list[B
         found.append(
             Budget(
                 strategy.name, trials, config.protocol.seeds, training.epochs * training.steps_per_epoch, size,
-                (size if align.needs_targets else 0) + pairs, rotations,
+                size * streams + pairs, rotations,
                 rotations * (trials + config.protocol.seeds - 1) + left_out, ", ".join(settings), "; ".join(notes),
             )
         )  # fmt: skip

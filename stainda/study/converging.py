@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
-from typing import Any
 
-from stainda.config import StudyConfig
+from stainda.config import PartConfig, StudyConfig
 
 FEW_STEPS = 550
 """Steps after which a network that started at random, with patches scaled by up to 1.5, was at a Dice of .04 on foreign
@@ -29,8 +28,8 @@ def expectations(config: StudyConfig, root: Path) -> list[str]:
     """What ``plan`` warns of: few steps for what is asked, and that an earlier run here had not converged."""
     notes = []
     steps = config.training.epochs * config.training.steps_per_epoch
-    scaled = [one.name for one in config.strategies if any(_scale(part.params) >= WIDE_SCALE for part in one.augment)]
-    if config.model.weights is None and steps <= FEW_STEPS and scaled:
+    scaled = [one.name for one in config.strategies if any(_scale(part) >= WIDE_SCALE for part in one.augment)]
+    if _starts_at_random(config) and steps <= FEW_STEPS and scaled:
         notes.append(
             f"{steps} steps from random weights are few for augmentation that changes the scale ({_few(scaled)}): "
             "raise training.epochs, or start from a pretrained encoder (model.weights)"
@@ -38,6 +37,12 @@ def expectations(config: StudyConfig, root: Path) -> list[str]:
     if told := earlier_sentence(root):
         notes.append(f"the earlier run in {root}: {told}; plan more steps (training.epochs)")
     return notes
+
+
+def _starts_at_random(config: StudyConfig) -> bool:
+    from stainda.models.weight_files import missing_weights
+
+    return config.model.weights is None or bool(missing_weights(config.model))
 
 
 def earlier_sentence(root: Path) -> str:
@@ -58,9 +63,12 @@ def earlier_sentence(root: Path) -> str:
     return rising_sentence(states)
 
 
-def _scale(params: dict[str, Any]) -> float:
-    value = params.get("scale", 0.0)
-    return float(value) if isinstance(value, int | float) else 0.0
+def _scale(part: PartConfig) -> float:
+    """The largest relative change of size that a part of augmentation makes; 0 for parts that make none."""
+    from stainda.strategies.augments import GeometryAugment
+
+    unsaid = GeometryAugment.model_fields["scale"].default if part.name == "geometry" else 0.0
+    return float(part.params.get("scale", unsaid))
 
 
 def _few(names: list[str], most: int = 3) -> str:
