@@ -133,7 +133,7 @@ class Bsp(Dann):
 
     To DANN's loss is added ``η Σ_{i≤k} (σ_i(F_s)² + σ_i(F_t)²) / M``, with σ the singular values in falling order of
     the features of each batch as a matrix of M rows; pytorch-adapt's ``BatchSpectralLoss``, divided by M so that η does
-    not depend on the number of rows (the paper's 1e-4 for 36 rows is 3.6e-3 here).
+    not depend on the number of rows (the authors' 1e-4 for 36 rows is 3.6e-3 here).
     """
 
     reference: ClassVar[str] = (

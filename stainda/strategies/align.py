@@ -330,7 +330,7 @@ class JudgedAlign(ScheduledAlign):
 
 
 def ramp(schedule: Literal["constant", "warm_up"], progress: float) -> float:
-    """Factor on a weight at ``progress`` p in 0..1: 1, or ``2 / (1 + exp(-10 p)) - 1`` (Ganin et al. 2016, 5.2.2)."""
+    """Factor on a weight at ``progress`` p in 0..1: 1, or ``2 / (1 + exp(-10 p)) - 1`` (that of Ganin's code)."""
     import math
 
     return 1.0 if schedule == "constant" else 2.0 / (1.0 + math.exp(-10.0 * progress)) - 1.0

@@ -66,8 +66,8 @@ class Mcd(Heads):
 
     Both heads learn the task from the source. With ``d`` the mean absolute difference of their softmax on the target
     (pytorch-adapt's ``MCDLoss``) the loss has ``-d(A(rev_λ f_t), B(rev_λ f_t))``: the heads maximise their difference,
-    the features, behind a gradient reversal, minimise it with strength λ. The paper takes turns, with several steps for
-    the features; here λ says how much stronger they are, and a step stays one step.
+    the features, behind a gradient reversal, minimise it with strength λ. The authors' code takes turns, with four
+    steps for the features; here λ says how much stronger they are, and a step stays one step.
     """
 
     reference: ClassVar[str] = (

@@ -16,8 +16,8 @@ class OutputAdversarial(JudgedAlign):
 
     With maps ``M`` of source and target, ``L_D = ½ [BCE(D(M_s), 0) + BCE(D(M_t), 1)]`` reaches D alone (the maps are
     detached), and ``L_adv = λ BCE(D(M_t), 0)`` reaches the network alone (D's weights are held): the target's outputs
-    are to be taken for the source's. The source's outputs get no gradient from it, as in the papers. It is the layout
-    of a map that D judges, so there is none for a classification, whose answer is one vector.
+    are to be taken for the source's. The source's outputs get no gradient from it, as in the authors' code. It is the
+    layout of a map that D judges, so there is none for a classification, whose answer is one vector.
     """
 
     tasks: ClassVar[tuple[str, ...]] = ("segmentation",)
@@ -99,11 +99,12 @@ class FeatureMaskAdversarial(JudgedAlign):
     """Three discriminators at once: on the encoder's features, the decoder's features and the output masks.
 
     Each minimises the cross-entropy of the domain; behind a gradient reversal of its own weight the network maximises
-    it. The features' discriminators give a verdict per position; the mask's looks at the softmax maps.
+    it. The features' discriminators give a verdict per position; the mask's looks at the softmax maps (the
+    paper's tells masks from annotations).
     """
 
     tasks: ClassVar[tuple[str, ...]] = ("segmentation",)
-    reference: ClassVar[str] = "arXiv 2002.08587 (cross-stain segmentation of glomeruli: feature and mask adversaries)"
+    reference: ClassVar[str] = "Mei et al. 2020, Cross-stained Segmentation from Renal Biopsy Images, arXiv 2002.08587"
     target_logits: ClassVar[bool] = True
     compares: ClassVar[bool] = True
     judges: ClassVar[tuple[str, ...]] = ("encoder", "decoder", "mask")

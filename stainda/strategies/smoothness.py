@@ -24,7 +24,7 @@ class Vat(ScheduledAlign):
     ``mean KL(p(x) ‖ p(x + r))``, p(x) held still, r the change of a given size that makes it largest: the gradient of
     the same divergence at a small random r, scaled (one step of the power method; more by ``iterations``), for each
     patch. Its size is ``radius`` as a root mean square over pixels and channels of the standardised image, the same for
-    patches of any size (the paper's L2 norm 8 on 32 × 32 × 3 is 0.14).
+    patches of any size (an L2 norm of 8 on 32 × 32 × 3, a default of the authors' code, is 0.14).
 
     Own code: pytorch-adapt's ``VATLoss`` clears the gradients of the network and puts its batch normalisations into
     evaluation, where they would use other statistics than the predictions it compares with. Here they normalise by the

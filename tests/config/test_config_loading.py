@@ -1,5 +1,6 @@
 """Study files: what a person writes is what is run, and a slip is answered with the right word."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,14 @@ def test_every_strategy_file_explains_itself_and_its_ranges_hold_its_defaults(na
     for path, found in strategy.space.items():
         ends = (found.low, found.high) if found.choices is None else found.choices
         assert len({strategy.with_values({path: value}).model_dump_json() for value in ends}) == len(ends), path
+
+
+@pytest.mark.parametrize("name", sorted(available("strategies", ROOT)))
+def test_every_alignment_says_where_its_values_are_from(name):
+    strategy = load_strategy(name, ROOT)
+    if strategy.align.name != "none":
+        found = re.search(r"github\.com/|\bours\b", strategy.description)
+        assert found, "name the code that the values were read in, or say that they are ours"
 
 
 def test_ranges_are_split_from_defaults_and_keep_their_place():
