@@ -16,7 +16,7 @@ def test_the_budget_is_said_only_where_something_is_trained(until, monkeypatch):
     said: list[str] = []
     monkeypatch.setattr(checks, "plan_rotations", lambda *_: [])
     monkeypatch.setattr("stainda.study.answerable.refuse_unanswerable", lambda *_: [])
-    monkeypatch.setattr(budget, "budgets", lambda *_: [])
+    monkeypatch.setattr(budget, "budgets", lambda *_, **__: [])
     monkeypatch.setattr(budget, "write_budget", lambda *_: None)
     monkeypatch.setattr(budget, "budget_sentences", lambda *_: ["every strategy: 100 steps"])
     run = object.__new__(StudyRun)
