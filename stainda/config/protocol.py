@@ -42,6 +42,11 @@ class ProtocolConfig(Frozen):
         description="train again without each source training patient, one seed each, to see how the result depends on "
         "who taught: true for the baseline, or names of strategies",
     )
+    refit: bool = Field(
+        False,
+        description="train the chosen setting of each strategy again from the training and validation patients of the "
+        "source, and report these trainings; the first ones choose settings and thresholds",
+    )
     seeds: int = Field(2, ge=1, description="trainings of the chosen setting, each with another seed")
     split: tuple[float, float, float] = Field(
         (0.5, 0.2, 0.3), description="train, val, test shares where the manifest does not say"

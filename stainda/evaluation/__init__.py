@@ -44,6 +44,7 @@ from stainda.evaluation.records import (
 from stainda.evaluation.rotations import Rotation, Together, analyse_rotations
 from stainda.evaluation.scores import ScoreCube, patient_scores, score_cube
 from stainda.evaluation.selection import (
+    REFIT,
     RULES,
     Last,
     Oracle,
@@ -65,7 +66,7 @@ __all__ = [
     "probability_counts", "ranked_at",
     "counts_and_areas", "read_evidence", "write_evidence",
     "RECORD_COLUMNS", "make_records", "as_records", "empty_records", "gather_records", "read_records", "write_records",
-    "SelectionRule", "SourceValidation", "Last", "Oracle", "RULES", "rule", "select", "chosen_records",
+    "SelectionRule", "SourceValidation", "Last", "Oracle", "RULES", "REFIT", "rule", "select", "chosen_records",
     "ScoreCube", "patient_scores", "score_cube",
     "Intervals", "intervals", "nested_interval", "resampling_weights", "weighted_means",
     "Estimates", "Moments", "difference", "single_mean", "moments", "fieller", "holm",

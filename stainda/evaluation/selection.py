@@ -21,6 +21,8 @@ CHOICE_COLUMNS = [
     "strategy", "selection", "domain", "trial", "checkpoint", "score", "n_candidates", "uses_target_labels",
 ]  # fmt: skip
 ANY_DOMAIN = "*"
+REFIT = "refit"
+"""Checkpoint of chosen trainings that were made again from all source patients: test rows alone."""
 
 
 class SelectionRule(ABC):
@@ -54,6 +56,14 @@ class SourceValidation(SelectionRule):
 
     def choose(self, candidates: pd.DataFrame) -> Any:
         return _best(_prefer(_settled(candidates), "checkpoint", "best"))
+
+
+class BeforeRefit(SourceValidation):
+    """What :class:`SourceValidation` chose, as it was trained first, where the results are of trainings made again from
+    all source patients (:data:`REFIT`). Other rules choose among first trainings, and are compared with this one."""
+
+    name = "before_refit"
+    title = "best on source validation, first trainings"
 
 
 class Last(SelectionRule):
@@ -117,6 +127,7 @@ class RankSum(Unsupervised):
 
 RULES: tuple[SelectionRule, ...] = (
     SourceValidation(),
+    BeforeRefit(),
     Last(),
     Unsupervised("entropy", "least entropy on targets"),
     Unsupervised("information", "information maximisation"),
@@ -132,6 +143,12 @@ RULES: tuple[SelectionRule, ...] = (
     Oracle(),
 )
 DEFAULT_RULE = RULES[0].name
+
+
+def compared_rules(choices: pd.DataFrame) -> tuple[SelectionRule, ...]:
+    """The rules in their order; :class:`BeforeRefit` where there was something to choose for it."""
+    there = choices["selection"].eq(BeforeRefit.name).any()
+    return tuple(one for one in RULES if there or one.name != BeforeRefit.name)
 
 
 def rule(name: str) -> SelectionRule:
@@ -162,12 +179,15 @@ def select(
 
     Returns:
         One row per strategy and rule (``domain`` is ``*``), or per strategy, rule and domain for rules that choose per
-        domain: :data:`CHOICE_COLUMNS`. A rule that cannot choose has no row.
+        domain: :data:`CHOICE_COLUMNS`. A rule that cannot choose has no row. Where trainings were made again from all
+        source patients (:data:`REFIT`), these are no candidates, and what the default rule chose is reported by them.
 
     Raises:
         LeakError: there are validation rows of a domain that is not a source.
     """
     sources = tuple(sources)
+    again = records["checkpoint"].eq(REFIT)
+    refitted, records = bool(again.any()), records[~again]
     validation = records[records["split"] == "val"]
     foreign = sorted(set(validation["domain"]) - set(sources))
     if foreign:
@@ -184,13 +204,27 @@ def select(
     rows: list[dict[str, Any]] = []
     for strategy, candidates in base.groupby("strategy", sort=False):
         for one in rules:
+            if isinstance(one, BeforeRefit) and not refitted:
+                continue
             if not one.uses_target_labels:
                 rows += _row(one, candidates, str(strategy), ANY_DOMAIN, "validation")
                 continue
             for domain, scores in test[test["strategy"] == strategy].groupby("domain", sort=False):
                 seen = candidates.merge(scores[["trial", "checkpoint", "test"]], on=["trial", "checkpoint"])
                 rows += _row(one, seen, str(strategy), str(domain), "test")
-    return pd.DataFrame(rows, columns=CHOICE_COLUMNS)
+    choices = pd.DataFrame(rows, columns=CHOICE_COLUMNS)
+    if refitted:
+        choices.loc[choices["selection"] == DEFAULT_RULE, "checkpoint"] = REFIT
+    return choices
+
+
+def as_reported(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of best checkpoints, and of trainings made again from all source patients instead of those they repeat."""
+    keys = ["strategy", "trial", "seed"]
+    kept = rows[rows["checkpoint"].isin(("best", REFIT))]
+    again = pd.MultiIndex.from_frame(kept.loc[kept["checkpoint"] == REFIT, keys])
+    repeated = pd.MultiIndex.from_frame(kept[keys]).isin(again)
+    return kept[~repeated | kept["checkpoint"].eq(REFIT)]
 
 
 def chosen_records(records: pd.DataFrame, choices: pd.DataFrame, selection: str) -> pd.DataFrame:

@@ -19,6 +19,7 @@ from stainda.evaluation.crossed import Estimates, single_mean
 from stainda.evaluation.curves import CALIBRATION_BINS
 from stainda.evaluation.evidence import THRESHOLD_COLUMNS
 from stainda.evaluation.scores import nanmean, patient_scores
+from stainda.evaluation.selection import as_reported
 
 TRAINING = ["strategy", "trial", "seed", "job"]
 REGRET_COLUMNS = (
@@ -43,7 +44,8 @@ class ThresholdRegret:
 
 
 def threshold_regret(probabilities: pd.DataFrame, records: pd.DataFrame) -> ThresholdRegret:
-    """Of every training, at its best checkpoint, on the test slides of every domain.
+    """Of every training, at its best checkpoint, on the test slides of every domain; where it was made again from all
+    source patients, of that one.
 
     Args:
         probabilities: rows of ``probabilities.parquet``; without :data:`THRESHOLD_COLUMNS`, as those of an earlier
@@ -55,8 +57,8 @@ def threshold_regret(probabilities: pd.DataFrame, records: pd.DataFrame) -> Thre
     if probabilities.empty or not set(THRESHOLD_COLUMNS) <= set(probabilities.columns):
         return empty
     keys = [*TRAINING, "domain", "class"]
-    rows = probabilities[probabilities["split"] == "test"]
-    used = records[(records["split"] == "test") & (records["checkpoint"] == "best") & (records["measure"] == "dice")]
+    rows = as_reported(probabilities[probabilities["split"] == "test"])
+    used = as_reported(records[(records["split"] == "test") & (records["measure"] == "dice")])
     known = patient_scores(used, keys).set_index([*keys, "patient"])["value"]
     trainings: list[dict[str, Any]] = []
     patients: list[pd.DataFrame] = []

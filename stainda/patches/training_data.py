@@ -50,6 +50,8 @@ class TrainingData:
         visible: ``targets`` (their unlabelled patches may be used: adaptation) or ``nothing`` (generalisation).
         few_shot: how many annotations of targets, for the rule of that name.
         without: a training patient of whom nothing may be seen, in no domain.
+        refit: labels of the source's validation patients are learned from too, and nothing is left to validate on.
+            Of targets the same is seen as without.
 
     Raises:
         ConfigError: an unknown word, propagated or few-shot labels where targets may not be seen, or fewer annotations
@@ -64,6 +66,7 @@ class TrainingData:
         visible: Visible = "targets",
         few_shot: FewShot | None = None,
         without: str = "",
+        refit: bool = False,
     ) -> None:
         rules = ("source", "propagated", "few_shot", "all")
         for word, options in ((labels, rules), (visible, ("targets", "nothing"))):
@@ -80,8 +83,11 @@ class TrainingData:
         table = store.table
         self._kind = table["kind"].to_numpy(object)
         self._gone = (table["patient"].astype(str) == without).to_numpy(bool) if without else np.zeros(len(table), bool)
-        self._split = np.where(self._gone, "left out", table["split"].to_numpy(object))
         self._source = table["domain"].isin(roles.sources).to_numpy(bool)
+        split = table["split"].to_numpy(object)
+        if refit:
+            split = np.where(self._source & (split == "val"), "train", split)
+        self._split = np.where(self._gone, "left out", split)
         self._target = table["domain"].isin(roles.targets).to_numpy(bool)
         self._open = np.full(len(table), labels == "all")  # oracle patches that may be seen
         self._alone = np.zeros(len(table), bool)  # patches around which nobody annotated

@@ -45,7 +45,7 @@ def model_cards(view: View) -> list[Card]:
     tables = {one: view.rows(one) for one in MEASURES_SHOWN if (view.analysis.results["measure"] == one).any()}
     places = regions(next(iter(tables.values())))
     test = _test_words(view)
-    trained = view.run.records[["strategy", "trial", "seed", "job"]].drop_duplicates()
+    trained = view.run.records[["strategy", "trial", "seed", "checkpoint", "job"]].drop_duplicates()
     cards, names = [], list(view.analysis.results["strategy"])
     files = file_names(names)
     for name in view.look.present(names):
@@ -76,9 +76,11 @@ def _card(view: View, name: str, job: Any, seeds: int, test: str, scores: Table,
         "the ceiling of the study: it saw target labels" if ceiling else "the baseline" if baseline
         else "a contender" if group == "without" else "no contender: it saw target labels"
     )  # fmt: skip
-    training = run.cohort[(run.cohort["split"] == "train")]
+    again = job.result.get("thresholds_of")
+    training, of_source = run.cohort["split"] == "train", run.cohort["role"] == "source"
     labels = one.labels.name if one is not None else "source"
-    used = training if labels != "source" else training[training["role"] == "source"]
+    learned = training if labels != "source" else training & of_source
+    used = run.cohort[learned | (of_source & run.cohort["split"].eq("val"))] if again else run.cohort[learned]
     scale = f"{study.patches.mpp:g} µm per pixel" if study.patches.mpp else f"1:{study.patches.downsample:g} of level 0"
     patches = job.result.get("patches") or {}
     told = ", ".join(f"{number} {kind}" for kind, number in patches.items())
@@ -98,7 +100,9 @@ def _card(view: View, name: str, job: Any, seeds: int, test: str, scores: Table,
          f"{count(used['slide'].nunique(), 'section')}, labels: {labels} ({listed(study.protocol.teachers)}"
          f"{_of_targets(study, name)}). Target images without labels: "
          f"{'seen in training where the strategy uses them' if study.protocol.visible == 'targets' else 'never seen'}."
-         + (f" Patches: {told}." if told else "")),
+         + (f" Patches: {told}." if told else "")
+         + (f" Trained again from all patients of the source; job `{again}` chose its setting and threshold."
+            if again else "")),
         ("Evaluation data", f"{test} Probability threshold, fixed on source validation: "
          f"{thresholds or 'not recorded'}."),
         ("Limits", _limits(view, name)),
@@ -193,6 +197,7 @@ def _job(view: View, name: str, trained: pd.DataFrame) -> tuple[Any, int]:
     if choice.empty:
         return None, 0
     rows = trained[(trained["strategy"] == name) & (trained["trial"] == choice.iloc[0]["trial"])]
+    rows = rows[rows["checkpoint"] == choice.iloc[0]["checkpoint"]]
     jobs = rows.sort_values("seed")["job"].drop_duplicates()
     found = [view.run.jobs[job] for job in jobs if job in view.run.jobs]
     return (found[0], rows["seed"].nunique()) if found else (None, 0)

@@ -179,6 +179,10 @@ def left_out(run: Run) -> Table | None:
         if str(job["reason"]):
             what = f"{run.label(job['strategy'])}, trial {job['trial']}, seed {job['seed']}"
             rows.append({"stage": "training", "what": what, "status": job["state"], "reason": job["reason"]})
+    for job in run.tables["refits.csv"].to_dict("records") if "refits.csv" in run.tables else ():
+        if str(job["reason"]):
+            what = f"{run.label(job['strategy'])}, seed {job['seed']}, again from all source patients"
+            rows.append({"stage": "training", "what": what, "status": job["state"], "reason": job["reason"]})
     known = {str(job) for job in run.trials.loc[run.trials["reason"].astype(bool), "job"]}
     rows += pruned_trials(run)
     rows += excluded_trainings(run)

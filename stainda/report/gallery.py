@@ -14,7 +14,7 @@ import shapely
 
 from stainda.evaluation import match_objects
 from stainda.evaluation.groups import contenders, with_few
-from stainda.evaluation.selection import DEFAULT_RULE
+from stainda.evaluation.selection import DEFAULT_RULE, REFIT
 from stainda.evaluation.summary import ALL_TARGETS, Analysis
 from stainda.names import file_name
 from stainda.report.drawings import picture
@@ -149,6 +149,7 @@ def job_of(run: Run, analysis: Analysis, strategy: str) -> str | None:
     if choice.empty:
         return None
     rows = run.records[(run.records["strategy"] == strategy) & (run.records["trial"] == choice.iloc[0]["trial"])]
+    rows = rows[rows["checkpoint"] == choice.iloc[0]["checkpoint"]]
     for job in rows.sort_values("seed")["job"].drop_duplicates():
         if job in run.jobs and (run.jobs[job].folder / "predictions").is_dir():
             return str(job)
@@ -217,7 +218,7 @@ def _panel(
 
 def _score_text(run: Run, job: str, slide: str) -> str:
     rows = run.records[(run.records["job"] == job) & (run.records["slide"] == slide)]
-    rows = rows[(rows["measure"] == "dice") & (rows["checkpoint"] == "best") & rows["value"].notna()]
+    rows = rows[(rows["measure"] == "dice") & rows["checkpoint"].isin(("best", REFIT)) & rows["value"].notna()]
     return f"Dice {rows['value'].mean():.2f} (whole slide)" if len(rows) else ""
 
 

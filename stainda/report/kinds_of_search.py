@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from stainda.evaluation.selection import DEFAULT_RULE, RULES
+from stainda.evaluation.selection import DEFAULT_RULE, RULES, BeforeRefit
 from stainda.evaluation.summary import ALL_TARGETS
 from stainda.report import figures, search_figures
 from stainda.report.kinds import Plot, register
@@ -65,6 +65,8 @@ def regret_table(view: View, measure: str) -> pd.DataFrame:
         raise NotDrawable(f"selection rules are not compared by {measure!r} in this study")
     if view.analysis.choices["n_candidates"].max() < 2:
         raise NotDrawable("there is one candidate per strategy, so there was nothing to select")
+    first = rows["selection"].eq(BeforeRefit.name).any()  # trainings from fewer patients are compared with their like
+    rows = rows[rows["selection"] != DEFAULT_RULE] if first else rows
     table = rows[rows["selection"] != "oracle_selection"][["strategy", "selection", "mean"]].copy()
     sign = 1 if measure_of(measure).higher_is_better else -1
     table["oracle"] = table["strategy"].map(oracle)

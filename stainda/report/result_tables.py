@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from stainda.evaluation.groups import few_labels, group_of
-from stainda.evaluation.selection import RULES
+from stainda.evaluation.selection import RULES, BeforeRefit, compared_rules
 from stainda.evaluation.summary import ALL_SOURCES, ALL_TARGETS, Analysis
 from stainda.report.figures import Look
 from stainda.report.run import Run
@@ -142,10 +142,11 @@ def selection(run: Run, analysis: Analysis, look: Look, measure: str) -> Table:
     results = analysis.results[(analysis.results["measure"] == measure) & (analysis.results["domain"] == ALL_TARGETS)]
     results = results[results["class"] == headline_class(results)].set_index(["strategy", "selection"])
     shown, frame = [], []
+    rules = compared_rules(analysis.choices)
     for name in look.present(list(analysis.choices["strategy"])):
         line = [text(run.label(name))]
         row: dict[str, Any] = {"strategy": name}
-        for rule in RULES:
+        for rule in rules:
             chosen = analysis.choices[
                 (analysis.choices["strategy"] == name) & (analysis.choices["selection"] == rule.name)
             ]
@@ -156,8 +157,12 @@ def selection(run: Run, analysis: Analysis, look: Look, measure: str) -> Table:
             row |= {f"{rule.name}_mean": mean, f"{rule.name}_choice": "; ".join(dict.fromkeys(what))}
         shown.append(line)
         frame.append(row)
-    columns = ["Strategy", *[rule.title[0].upper() + rule.title[1:] for rule in RULES]]
+    columns = ["Strategy", *[rule.title[0].upper() + rule.title[1:] for rule in rules]]
     note = "The last column looks at the labels it is scored on: an upper bound on selection, never a result."
+    if BeforeRefit in map(type, rules):
+        note += (
+            " The first column is of trainings made again from all source patients; the others are of first trainings."
+        )
     caption = f"Selection rules: mean {measure_title(measure)} over the targets, and what was chosen."
     return Table("selection", caption, columns, shown, pd.DataFrame(frame), note)
 

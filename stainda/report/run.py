@@ -34,6 +34,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "fields/fields.csv": ("slide", "x", "y", "downsample"),
     "domain_gap.csv": GAP_COLUMNS,
     "left_out.csv": ("strategy", "without", "seed", "job"),
+    "refits.csv": ("strategy", "trial", "seed", "job", "repeats", "state", "reason"),
     "leave_one_out.csv": ("strategy",),
     "registration/landmarks.csv": ("block", "source", "target", "step", "n_landmarks", "tre_median_px"),
     "annotations/annotators.csv": ("slide", "annotator"),
@@ -51,7 +52,7 @@ OPTIONAL = {
     "unsupervised.csv", "alignment_effects.csv", "domain_gap.csv", "registration/landmarks.csv",
     "annotations/annotators.csv", "annotations/annotator_agreement.csv", "objects.parquet", "probabilities.parquet",
     "through/through.csv", "through/left_out.csv", "exclusions.csv", "left_out.csv", "leave_one_out.csv",
-    "earlier_rotations.csv",
+    "refits.csv", "earlier_rotations.csv",
 }  # fmt: skip
 """Files that not every study has; where the page would need one, it says so there."""
 
@@ -61,7 +62,7 @@ _TEXT = {
     "slide", "patient", "block", "stain", "centre", "scanner", "domain", "split", "role", "strategy", "job", "state",
     "params", "reason", "status", "source", "target", "id", "class", "stage", "overlay", "path", "name", "checkpoint",
     "proxy_a_note", "step", "annotator", "first", "second", "decision", "reviewer", "time", "kind", "object", "frame",
-    "registration", "shape", "image", "why", "without",
+    "registration", "shape", "image", "why", "without", "repeats",
 }  # fmt: skip
 
 
@@ -148,6 +149,16 @@ class Run:
         made = (Effect(**{**row, "reason": row["reason"] or ""}) for row in fields.to_dict("records"))
         return {one.strategy: one for one in join_effects(made)}
 
+    @cached_property
+    def _again(self) -> dict[str, str]:
+        rows = self.tables["refits.csv"] if "refits.csv" in self.tables else pd.DataFrame(columns=["state"])
+        rows = rows[rows["state"] == "complete"]
+        return dict(zip(rows["repeats"], rows["job"], strict=True)) if len(rows) else {}
+
+    def reported_job(self, name: str) -> str:
+        """The training that made this one again from all source patients, where there is one; else this one."""
+        return self._again.get(str(name), str(name))
+
     def label(self, strategy: str) -> str:
         """The title of a strategy, or its name where the study no longer holds it."""
         return next((one.label for one in self.study.strategies if one.name == strategy), strategy)
@@ -188,9 +199,10 @@ def load_run(folder: str | Path) -> Run:
     unreported: tuple[Job, ...] = ()
     if "records.parquet" not in missing and len(tables["trials.csv"]):  # jobs of earlier settings are no part of it
         mine = set(tables["trials.csv"]["job"])
-        told = mine | set(tables["exclusions.csv"]["job"]) | set(tables["left_out.csv"]["job"])
+        again = set(tables["refits.csv"]["job"])
+        told = mine | again | set(tables["exclusions.csv"]["job"]) | set(tables["left_out.csv"]["job"])
         unreported = tuple(job for name, job in jobs.items() if name not in told)
-        jobs = {name: job for name, job in jobs.items() if name in mine}
+        jobs = {name: job for name, job in jobs.items() if name in mine | again}
     evidence = {name: _evidence(folder, name, missing) for name in EVIDENCE}
     reported = with_earlier_strategies(study, tables["trials.csv"], folder)
     earlier = tuple(one.name for one in reported.strategies[len(study.strategies) :])
@@ -254,7 +266,8 @@ def _records(folder: Path, jobs: dict[str, Job], trials: pd.DataFrame, missing: 
     path = folder / "records.parquet"
     if path.is_file():
         return read_records(path)
-    found = {name: read_records(job.folder / "records.parquet") for name, job in jobs.items() if _has_records(job)}
+    there = {name: job for name, job in jobs.items() if _has_records(job) and not job.result.get("thresholds_of")}
+    found = {name: read_records(job.folder / "records.parquet") for name, job in there.items()}
     if not found:
         missing["records.parquet"] = "nothing was evaluated yet: there are no records"
         return gather_records([])

@@ -164,6 +164,7 @@ class Sections:
                 "at most "
                 f"{training.epochs} × {training.steps_per_epoch} steps of {training.batch_size} patches",
             ),
+            ("Refitted on all source patients", "yes" if study.protocol.refit else "no"),
             ("Patches", f"{study.patches.size} × {study.patches.size} pixels of {scale}"),
             ("Network", study.model.name),
             ("Chosen by", f"source validation; target labels serve scoring{few} and the ceiling only"),
@@ -350,6 +351,7 @@ class Sections:
             "thresholds": thresholds,
             "who_taught": self.write.table(training_tables.who_taught(run)),
             "who_taught_words": training_tables.who_taught_words(run),
+            "refit_words": training_tables.refit_words(run),
             "effects": self.write.table(effect_tables.method_effects(run)),
             "selection": selection,
             "regret": self._figures(("regret",)) if view else [],

@@ -23,6 +23,7 @@ def lost_by_threshold(view: View) -> Table | None:
     if regret.trainings.empty:
         return None
     chosen = run.trials[run.trials["chosen"].astype(bool) & run.trials["state"].eq("complete")]
+    chosen = chosen.assign(job=[run.reported_job(name) for name in chosen["job"]])
     rows, kinds = [], set()
     for name in view.look.order:
         mine = chosen[chosen["strategy"] == name]
@@ -158,11 +159,26 @@ def _span(values: pd.Series) -> str:
 
 def who_taught_words(run: Run) -> str:
     """That it was not measured, where few taught; else empty."""
-    rows = run.cohort
-    count = rows.loc[rows["role"].eq("source") & rows["split"].eq("train"), "patient"].nunique() if len(rows) else 0
+    count = _teachers(run, "train")
     if run.study.left_out_of or not 1 < count < FEW_PATIENTS:
         return ""
     return (
         f"Only {count} patients taught, and how the result depends on which was not measured. With "
         "protocol.leave_one_patient_out=true the baseline is trained again without each of them."
     )
+
+
+def refit_words(run: Run) -> str:
+    """That chosen settings could be trained again with the patients who validate, where few taught; else empty."""
+    count, kept = _teachers(run, "train"), _teachers(run, "val")
+    if run.study.protocol.refit or not (0 < count < FEW_PATIENTS and kept):
+        return ""
+    return (
+        f"{kept} of {count + kept} source patients validate and teach nothing. With protocol.refit=true the chosen "
+        "settings are trained again from all of them."
+    )
+
+
+def _teachers(run: Run, split: str) -> int:
+    rows = run.cohort
+    return rows.loc[rows["role"].eq("source") & rows["split"].eq(split), "patient"].nunique() if len(rows) else 0

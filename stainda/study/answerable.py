@@ -15,6 +15,7 @@ from stainda.cohort import Cohort, Rotation, Section
 from stainda.config import StudyConfig, TaskConfig
 from stainda.errors import ConfigError, StaindaError, did_you_mean
 from stainda.models import random_start
+from stainda.study.leaving_out import source_patients
 
 FEW_PATIENTS = 6
 """Test patients below which no paired test reaches p < 0.05 (2 / 2^5 = 0.06) and intervals are too narrow."""
@@ -106,6 +107,7 @@ def examine(config: StudyConfig, cohort: Cohort, found: Sequence[Rotation]) -> l
     if found:
         findings += _unscored(found)
         findings += _patients(found)
+        findings += [] if config.protocol.refit else _teachers(found)
     findings += [Finding("note", told) for told in (random_start(config.model),) if told]
     unique = dict.fromkeys(findings)
     return sorted(unique, key=lambda one: one.kind == "note")
@@ -361,6 +363,22 @@ def _patients(found: Sequence[Rotation]) -> list[Finding]:
     if validated == 1 and not found[0].cohort.single_patient:
         findings.append(Finding("note", "one validation patient: settings and thresholds rest on this patient alone"))
     return findings
+
+
+def _teachers(found: Sequence[Rotation]) -> list[Finding]:
+    """That validation patients could teach too, where few others do."""
+    fewest = min(len(source_patients(one.cohort, one.roles, "train")) for one in found)
+    validate = any(source_patients(one.cohort, one.roles, "val") for one in found)
+    if found[0].cohort.single_patient or fewest >= FEW_PATIENTS or not validate:
+        return []
+    return [
+        Finding(
+            "note",
+            f"{fewest} patient{'s' * (fewest != 1)} of the source teach{'es' * (fewest == 1)}: with so few, keeping "
+            "others to validate can cost more than it gains",
+            "Set protocol.refit to true: chosen settings are then trained again from all patients of the source",
+        )
+    ]
 
 
 _MORE = "For p < 0.05 take at least {} test patients with annotated target sections"

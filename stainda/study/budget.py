@@ -69,11 +69,15 @@ def budgets(config: StudyConfig, rotations: int = 1, without: int = 0) -> list[B
         left_out = without if strategy.name in config.left_out_of else 0
         if left_out:
             notes.append(f"{_count(left_out, 'training')} of them without one of the patients who teach")
+        seeds = config.protocol.seeds
+        refits = seeds if config.protocol.refit else 0
+        if refits:
+            notes.append(f"{_count(rotations * refits, 'training')} of them again from all source patients")
         found.append(
             Budget(
-                strategy.name, trials, config.protocol.seeds, training.epochs * training.steps_per_epoch, size,
+                strategy.name, trials, seeds, training.epochs * training.steps_per_epoch, size,
                 size * streams + pairs, rotations,
-                rotations * (trials + config.protocol.seeds - 1) + left_out, ", ".join(settings), "; ".join(notes),
+                rotations * (trials + seeds - 1 + refits) + left_out, ", ".join(settings), "; ".join(notes),
             )
         )  # fmt: skip
     return found

@@ -93,6 +93,7 @@ def _job_folder(run: Path, job: str) -> Path:
 
 def _best(folder: Path, strategy: str | None, seed: int | None, checkpoint: str | None) -> Choice:
     read_study(folder)  # a wrong folder is told before the report's packages are imported
+    from stainda.evaluation import REFIT
     from stainda.report.run import load_run
     from stainda.report.study_view import make_view
 
@@ -118,10 +119,11 @@ def _best(folder: Path, strategy: str | None, seed: int | None, checkpoint: str 
         row = jobs.iloc[0]
         score = f" ({row['value']:.3f})" if math.isfinite(row["value"]) else ""
         of = f"of {len(jobs)} trainings of it the best on source validation{score}" if len(jobs) > 1 else "its training"
-    return Choice(
-        folder / "jobs" / str(row["job"]), name, run.label(name), checkpoint or chosen, (why, of), trial,
-        int(row["seed"]),
-    )  # fmt: skip
+    made = run.reported_job(row["job"])
+    if made != str(row["job"]):
+        of += ", made again from all source patients"
+    checkpoint = checkpoint or ("best" if chosen == REFIT else chosen)
+    return Choice(folder / "jobs" / made, name, run.label(name), checkpoint, (why, of), trial, int(row["seed"]))
 
 
 def _strategy(run: Run, view: View | None) -> tuple[str, str]:

@@ -30,6 +30,7 @@ from stainda.study.jobs import (
 from stainda.study.keys import ScoringKeys, SeenData
 from stainda.study.leaving_out import teachers, write_left_out
 from stainda.study.pruning import EarlierTrial, Pruning, read_curve
+from stainda.study.refitting import REFITS, write_refits
 from stainda.study.search import StrategySearch, sqlite_address
 from stainda.study.search_tables import write_search_tables
 
@@ -45,6 +46,9 @@ TRIAL_COLUMNS = (
 )  # fmt: skip
 
 
+_ASKS_FOR_MORE = {"seeds": 1, "leave_one_patient_out": False, "refit": False}
+
+
 @dataclass
 class _Course:
     """Where one strategy stands: its trials one after the other (each draw may look at the last), then its seeds."""
@@ -55,6 +59,8 @@ class _Course:
     next_trial: int = 0
     seeds_started: bool = False
     left_out: list[dict[str, Any]] = field(default_factory=list)
+    refits: list[dict[str, Any]] = field(default_factory=list)
+    repeated: set[int] = field(default_factory=set)  # seeds whose refit was begun
 
 
 @dataclass(frozen=True)
@@ -86,17 +92,24 @@ class _Comparison:
         self.store = folder.patches
         self.seen = SeenData(self.store, roles)
         self.scored = sections_to_score(cohort, roles)
+        self.tested = Cohort(tuple(one for one in self.scored if one.split != "val"), cohort.domain_keys, cohort.source)
         self.teachers = teachers(cohort, roles) if config.left_out_of else ()
         self.scoring = ScoringKeys(folder, self.scored, config.evaluation, self.seen)
-        # more seeds, and trainings without a patient, leave finished jobs valid
-        self._protocol = config.protocol.model_copy(update={"seeds": 1, "leave_one_patient_out": False})
+        # what adds trainings leaves finished jobs valid
+        self._protocol = config.protocol.model_copy(update=_ASKS_FOR_MORE)
         self.courses = [self._course(strategy) for strategy in config.strategies]
         self.planned: dict[str, list[_Planned]] = {}
-        self.earlier = Earlier([], [])
+        self.earlier = Earlier([], [], [])
+
+    @property
+    def _further_seeds(self) -> int:
+        """Trainings of the chosen setting beside the trial's own."""
+        seeds = self.config.protocol.seeds
+        return seeds - 1 + (seeds if self.config.protocol.refit else 0)
 
     def run(self, workers: int, progress: Progress) -> None:
         epochs = sum(
-            (course.search.budget + self.config.protocol.seeds - 1 + len(self._leaves_out(course)))
+            (course.search.budget + self._further_seeds + len(self._leaves_out(course)))
             * self._training(course.strategy, {}).epochs
             for course in self.courses
         )
@@ -116,7 +129,7 @@ class _Comparison:
                         bar.advance(0, note=f"{planned.course.strategy.name}, seed {planned.seed}")
                         self._go_on(planned.course, pool, bar)
                     self._write_trials()
-        self._sort_earlier([row["job"] for course in self.courses for row in (*course.rows, *course.left_out)])
+        self._sort_earlier([row["job"] for one in self.courses for row in (*one.rows, *one.left_out, *one.refits)])
         self._write_trials()
         others = {row["strategy"] for row in self.earlier.kept}
         write_search_tables(self.folder, {one.strategy.name: one.search for one in self.courses}, others)
@@ -125,6 +138,13 @@ class _Comparison:
             raise TrainingError(
                 f"every training failed: {'; '.join(sorted(filter(None, reasons)))}",
                 file=self.folder.root / "trials.csv",
+            )
+        again = [row for course in self.courses for row in course.refits]
+        if again and not any(row["state"] == "complete" for row in again):
+            reasons = {row["reason"] for row in again}
+            raise TrainingError(
+                f"every training that was made again from all source patients failed: {'; '.join(sorted(reasons))}",
+                file=self.folder.root / REFITS,
             )
 
     def _in_work(self, key: str) -> RunningJob:
@@ -143,8 +163,9 @@ class _Comparison:
             waiting = self.planned.setdefault(planned.job.hash, [])
             waiting.append(planned)
             if len(waiting) == 1:  # two strategies may come to the same settings; they share the job
+                scored = self.tested if planned.job.repeats else self.scored
                 request = JobRequest(
-                    self.folder, planned.job, self.store, self.scored, self.config.evaluation,
+                    self.folder, planned.job, self.store, scored, self.config.evaluation,
                     self.scoring.of(planned.job), planned.pruning,
                 )  # fmt: skip
                 pool.submit(planned.job.hash, request)
@@ -164,6 +185,20 @@ class _Comparison:
                     yield self._plan(course, trial, seed, params)
                 for patient in self._leaves_out(course):
                     yield self._plan(course, trial, self.config.seed, params, patient)
+        if course.seeds_started and self.config.protocol.refit:
+            yield from self._refits(course)
+
+    def _refits(self, course: _Course) -> Iterator[_Planned]:
+        """The chosen trainings that are complete, once more from all source patients."""
+        best = course.search.best()
+        if best is None:
+            return
+        trial, params = best
+        for row in list(course.rows):
+            if row["trial"] == trial and row["state"] == "complete" and row["seed"] not in course.repeated:
+                course.repeated.add(row["seed"])
+                first = self._plan(course, trial, row["seed"], params)
+                yield replace(first, job=first.job.again())
 
     def _leaves_out(self, course: _Course) -> tuple[str, ...]:
         """Patients without whom the chosen setting is trained again."""
@@ -196,10 +231,10 @@ class _Comparison:
 
     def _finish(self, planned: _Planned, outcome: Outcome) -> None:
         result: JobResult | None = outcome.value
-        is_trial = planned.seed == self.config.seed and not planned.without
+        is_trial = planned.seed == self.config.seed and not planned.without and not planned.job.repeats
         pruned = result is not None and result.pruned is not None
         values: list[float] | None = None
-        if result is not None and not pruned:
+        if result is not None and not pruned and not planned.job.repeats:
             folder = self.folder.job(planned.job.hash)
             values = objective_values(folder, result.score, self.config.search.objective)
         if is_trial:
@@ -213,13 +248,15 @@ class _Comparison:
             )
         if result is None:
             logger.warning("%s trial %d failed: %s", planned.course.strategy.name, planned.trial, outcome.reason)
-        rows = planned.course.left_out if planned.without else planned.course.rows
+        course = planned.course
+        rows = course.left_out if planned.without else course.refits if planned.job.repeats else course.rows
         rows.append(
             {
                 "strategy": planned.course.strategy.name,
                 "trial": planned.trial,
                 "seed": planned.seed,
                 "without": planned.without,
+                "repeats": planned.job.repeats,
                 "job": planned.job.hash,
                 "state": "failed" if result is None else "pruned" if pruned else "complete",
                 "value": None if values is None else round(values[0], 6),
@@ -249,7 +286,8 @@ class _Comparison:
             for row in sorted(course.rows, key=lambda row: (row["seed"], row["trial"])):
                 rows.append({**row, "chosen": best is not None and row["trial"] == best[0]})
         write_left_out([row for course in self.courses for row in course.left_out], self.folder)
-        rows = [{name: value for name, value in row.items() if name != "without"} for row in rows]
+        write_refits([row for one in self.courses for row in one.refits] + self.earlier.refits, self.folder)
+        rows = [{name: value for name, value in row.items() if name not in ("without", "repeats")} for row in rows]
         kept = [{name: row.get(name, "") for name in TRIAL_COLUMNS} for row in self.earlier.kept]
         write_csv(self.folder.root / "trials.csv", [*rows, *kept], TRIAL_COLUMNS)
 

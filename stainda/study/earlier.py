@@ -34,10 +34,14 @@ _STORE = "learned from other patches: slides, annotations, carried labels, split
 
 @dataclass(frozen=True)
 class Earlier:
-    """Rows of trials.csv: those that are reported beside the study's own, and those that are not, each with ``why``."""
+    """Rows of trials.csv: those that are reported beside the study's own, and those that are not, each with ``why``.
+
+    ``refits``: rows of refits.csv, of the chosen trainings that are kept.
+    """
 
     kept: list[Row]
     excluded: list[Row]
+    refits: list[Row]
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,6 @@ class Judge:
     Attributes:
         expected: the training that the study would make of a strategy with these settings, and a seed.
         scoring: the key of a training's scores, see ``keys.ScoringKeys``.
-        ranges: search ranges of the study's strategies, for the words.
     """
 
     config: StudyConfig
@@ -72,6 +75,21 @@ class Judge:
         if state == "complete" and not is_scored(place, self.scoring(wanted)):
             return f"scored on other slides or annotations, or with another overlap, than now; {_WITH_IT}"
         return ""
+
+    def refit_of(self, row: Row) -> Row | None:
+        """The row of refits.csv of a kept training; ``None`` where it was not made again."""
+        from stainda.training import Job
+
+        found = Job.load(self.folder.job(row["job"]))
+        job = self.expected(found.strategy, found.seed).again()
+        place = self.folder.job(job.hash)
+        if not is_scored(place, self.scoring(job)):
+            return None
+        result = _json(place / "result.json")
+        return {
+            **{name: row[name] for name in ("strategy", "trial", "seed", "state")}, "job": job.hash,
+            "repeats": job.repeats, **{name: result.get(name, "") for name in ("seconds", "cpu_seconds")},
+        }  # fmt: skip
 
 
 def sort_earlier(judge: Judge, mine: Collection[str]) -> Earlier:
@@ -99,15 +117,18 @@ def sort_earlier(judge: Judge, mine: Collection[str]) -> Earlier:
         else:
             others[row["strategy"]].append(row)
     kept: list[Row] = []
+    refits: list[Row] = []
     for rows in others.values():
-        good, bad = _of_strategy(judge, rows)
+        good, bad, again = _of_strategy(judge, rows)
         kept += good
         excluded += bad
-    return Earlier(kept, excluded)
+        refits += again
+    told = {row["job"] for row in refits}
+    return Earlier(kept, [row for row in excluded if row["job"] not in told], refits)
 
 
-def _of_strategy(judge: Judge, rows: Iterable[Row]) -> tuple[list[Row], list[Row]]:
-    """The rows of one strategy that the study no longer holds: kept, or excluded with the reason."""
+def _of_strategy(judge: Judge, rows: Iterable[Row]) -> tuple[list[Row], list[Row], list[Row]]:
+    """The rows of one strategy that the study no longer holds: kept, or excluded with the reason; and their refits."""
     good: list[Row] = []
     bad: list[Row] = []
     for row in rows:
@@ -129,9 +150,13 @@ def _of_strategy(judge: Judge, rows: Iterable[Row]) -> tuple[list[Row], list[Row
         why = f"its budget was another: {_several(len(trials), 'trial')}, now {asked}; {_WITH_IT}"
     elif missing := sorted(wanted - set(seeds)):
         why = f"its budget was another: {_several(len(seeds), 'seed')}, now {len(seeds) + len(missing)}; {_WITH_IT}"
+    chosen = [row for row in good if _truth(row["chosen"])] if judge.config.protocol.refit and not why else []
+    refits = [found for row in chosen if (found := judge.refit_of(row)) is not None]
+    if len(refits) < len(chosen):
+        why = f"it was not trained again from all source patients (protocol.refit); {_WITH_IT}"
     if why:
-        return [], [*({**row, "why": why} for row in good), *bad]
-    return good, bad
+        return [], [*({**row, "why": why} for row in good), *bad], []
+    return good, bad, refits
 
 
 def earlier_rows(folder: RunFolder) -> list[Row]:
@@ -223,9 +248,14 @@ def _seeds(judge: Judge) -> str:
 def _differences(found: Row, wanted: Row) -> str:
     """What a training was made with, and what the study now has, in words."""
     told: list[str] = []
+    if found["repeats"] != wanted["repeats"]:
+        told.append(
+            f"it makes training {found['repeats']} again from all source patients (protocol.refit), and the study does "
+            "not ask for that"
+        )
     for key, old in found.items():
         new = wanted[key]
-        if key in _NOT_COMPARED or old == new:
+        if key in _NOT_COMPARED or old == new or key == "repeats":
             continue
         if key == "data_key":
             told.append(_STORE)

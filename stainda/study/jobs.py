@@ -33,7 +33,8 @@ class JobRequest:
     """What a worker needs to run one job.
 
     ``scored`` holds the sections to score: source patients of the validation split, and the test patients of every
-    domain. Their annotations serve nothing but scoring. ``scoring`` is their key (``keys.ScoringKeys``).
+    domain. Their annotations serve nothing but scoring. ``scoring`` is their key (``keys.ScoringKeys``). A training
+    made again from all source patients is scored on test patients alone, at its only weights.
     """
 
     folder: RunFolder
@@ -120,7 +121,8 @@ def _train_and_score(folder: Path, request: JobRequest) -> JobResult:
     if not is_scored(folder, request.scoring):
         (folder / "done").unlink(missing_ok=True)
         write_json(folder / "settings.json", request.job.settings())  # names and outlines may be others by now
-        look_at_targets(folder, request)
+        if not request.job.repeats:  # what checkpoints are chosen by
+            look_at_targets(folder, request)
         score_job(folder, request)
         write_text(folder / "done", request.scoring)
     return JobResult(result.score, result.seconds, result.cpu_seconds, costs=result.costs)
@@ -216,7 +218,8 @@ def score_job(folder: Path, request: JobRequest) -> None:
     from stainda.study.block_agreement import agree_in_blocks
 
     classes = request.job.task.classes
-    predictors = {checkpoint: load_predictor(folder, checkpoint=checkpoint) for checkpoint in CHECKPOINTS}
+    scored = CHECKPOINTS[:1] if request.job.repeats else CHECKPOINTS
+    predictors = {checkpoint: load_predictor(folder, checkpoint=checkpoint) for checkpoint in scored}
     tables: list[pd.DataFrame] = []
     all_objects: list[dict[str, Any]] = []
     all_probabilities: list[dict[str, Any]] = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from stainda.cohort import Cohort, Roles, Rotation
 from stainda.config import StudyConfig
@@ -14,10 +14,15 @@ LEFT_OUT = "left_out.csv"
 LEFT_OUT_COLUMNS = ("strategy", "without", "trial", "seed", "job", "state", "value", "seconds", "reason")
 
 
+def source_patients(cohort: Cohort, roles: Roles, split: Literal["train", "val"]) -> tuple[str, ...]:
+    """Patients of a split with annotated sections of a source domain."""
+    inside = cohort.where(domains=roles.sources, splits=[split])
+    return tuple(dict.fromkeys(one.patient for one in inside if one.annotations is not None))
+
+
 def teachers(cohort: Cohort, roles: Roles) -> tuple[str, ...]:
     """Training patients with annotated sections of a source domain; none where a single one teaches."""
-    inside = cohort.where(domains=roles.sources, splits=["train"])
-    found = tuple(dict.fromkeys(one.patient for one in inside if one.annotations is not None))
+    found = source_patients(cohort, roles, "train")
     return found if len(found) > 1 else ()
 
 

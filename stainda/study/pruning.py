@@ -130,12 +130,13 @@ def _report(trial: Any, curve: Mapping[int, float]) -> bool:
 
 
 def read_curve(folder: Path) -> tuple[dict[int, float], dict[int, dict[str, float]]]:
-    """Score by epoch, and by epoch and patient, of a job's folder, from ``training.csv``; empty where there is none."""
+    """Score by epoch, and by epoch and patient, of a job's folder, from ``training.csv``; empty where there is none, or
+    nothing was validated."""
     path = folder / "training.csv"
     if not path.is_file():
         return {}, {}
     with path.open(newline="", encoding="utf-8") as stream:
-        rows = list(csv.DictReader(stream))
+        rows = [row for row in csv.DictReader(stream) if row.get("val_dice")]
     curve = {int(row["epoch"]): float(row["val_dice"]) for row in rows}
     patients = {int(row["epoch"]): json.loads(row.get("val_patients") or "{}") for row in rows}
     return curve, patients

@@ -7,10 +7,12 @@ from stainda.errors import StaindaError
 from stainda.files import whole_file
 from stainda.study.folder import RunFolder
 from stainda.study.leaving_out import gather_left_out
+from stainda.study.refitting import read_refits
 
 
 def gather_results(config: StudyConfig, folder: RunFolder) -> None:
-    """Write ``records.parquet`` (every job in ``trials.csv``), what lies beside it, and ``results.csv``.
+    """Write ``records.parquet`` (every job in ``trials.csv`` and ``refits.csv``), what lies beside it, and
+    ``results.csv``.
 
     Raises:
         StaindaError: nothing has been trained here.
@@ -20,6 +22,7 @@ def gather_results(config: StudyConfig, folder: RunFolder) -> None:
     from stainda.evaluation import (
         OBJECT_COLUMNS,
         PROBABILITY_COLUMNS,
+        REFIT,
         THRESHOLD_COLUMNS,
         gather_records,
         read_evidence,
@@ -41,6 +44,12 @@ def gather_results(config: StudyConfig, folder: RunFolder) -> None:
             for name, found in beside.items():
                 path = folder.job(str(row.job)) / f"{name}.parquet"
                 found.append(read_evidence(path, columns[name]).assign(**names))
+    for row in read_refits(folder).itertuples():
+        names = {"strategy": row.strategy, "trial": row.trial, "seed": row.seed, "checkpoint": REFIT}
+        tables.append(read_records(folder.job(str(row.job)) / "records.parquet").assign(**names))
+        for name, found in beside.items():
+            path = folder.job(str(row.job)) / f"{name}.parquet"
+            found.append(read_evidence(path, columns[name]).assign(**names))
     for name, found in beside.items():
         table = pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=list(columns[name]))
         write_evidence(table, columns[name], folder.root / f"{name}.parquet")
@@ -119,7 +128,8 @@ def check_gathered(folder: RunFolder) -> None:
         jobs = pd.read_parquet(target, columns=["job"])["job"]
     except Exception:  # pyarrow raises many kinds; the reader of records says what is wrong with the file
         jobs = read_records(target)["job"]
-    if not set(jobs) <= set(trials["job"]):
+    refits = set(read_refits(folder)["job"])
+    if not refits <= set(jobs) <= set(trials["job"]) | refits:
         raise StaindaError(
             "the records are of trainings made with other settings than those the run now has",
             file=target,

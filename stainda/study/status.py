@@ -88,8 +88,8 @@ def read_status(folder: str | Path) -> Status:
         )
         for one in told.get("running", ())
     ] if state == "running" else []  # fmt: skip
-    known = {(one.rotation, one.strategy, one.trial, one.seed) for one in running}
-    jobs = (*running, *(one for one in ended if (one.rotation, one.strategy, one.trial, one.seed) not in known))
+    known = {_purpose(one) for one in running}
+    jobs = (*running, *(one for one in ended if _purpose(one) not in known))
     counts = {name: sum(one.state == name for one in jobs) for name in ("done", "running", "failed", "pruned")}
     task = told.get("task") if state == "running" else None
     return Status(
@@ -98,6 +98,11 @@ def read_status(folder: str | Path) -> Status:
         {stage: _stage(root, stage, told, state) for stage in STAGES}, jobs, max(0, _budget(root) - len(jobs)),
         _seconds_left(told) if state == "running" else None, told.get("updated"), counts,
     )  # fmt: skip
+
+
+def _purpose(one: JobStatus) -> tuple[str, str, int, int, str]:
+    """A trial and seed may have further trainings, without a patient or again from all: other jobs."""
+    return one.rotation, one.strategy, one.trial, one.seed, one.job
 
 
 def _read_progress(root: Path) -> dict[str, Any]:
@@ -141,7 +146,7 @@ def _ended(root: Path) -> Iterator[JobStatus]:
         with (root / "rotations.csv").open(newline="", encoding="utf-8") as stream:
             places = [(row["rotation"], root / row["folder"]) for row in csv.DictReader(stream) if row.get("folder")]
     for rotation, folder in places:
-        tables = [folder / name for name in ("trials.csv", "left_out.csv") if (folder / name).is_file()]
+        tables = [folder / name for name in ("trials.csv", "left_out.csv", "refits.csv") if (folder / name).is_file()]
         for table in tables:
             with table.open(newline="", encoding="utf-8") as stream:
                 rows = list(csv.DictReader(stream))

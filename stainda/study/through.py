@@ -19,6 +19,7 @@ from stainda.names import file_name
 from stainda.progress import SILENT, Progress
 from stainda.study.folder import RunFolder
 from stainda.study.following import Choice, Followed, choose, follow, judge
+from stainda.study.refitting import read_refits
 
 if TYPE_CHECKING:
     from stainda.registration.results import BlockResult
@@ -231,6 +232,8 @@ def _trainings(config: StudyConfig, folder: RunFolder) -> dict[str, str]:
     trials = pd.read_csv(folder.root / "trials.csv", dtype={"job": str})
     config = with_earlier_strategies(config, trials, folder.root)
     rows = trials[trials["chosen"].astype(bool) & (trials["state"] == "complete")].sort_values("seed", kind="stable")
+    refits = read_refits(folder).set_index("repeats")["job"]
+    rows = rows.assign(job=rows["job"].map(refits).fillna(rows["job"]))
     first = rows.drop_duplicates("strategy").set_index("strategy")["job"]
     return {
         one.name: str(first[one.name])

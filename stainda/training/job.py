@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,6 +62,8 @@ class Job:
         threshold: how probability thresholds are chosen on validation (``evaluation.threshold``); which epoch is best
             follows from it.
         without: a training patient of whom nothing is seen; empty: all teach.
+        repeats: :attr:`hash` of the training that this one makes again from all source patients, with its thresholds;
+            empty: it validates itself.
     """
 
     study: str
@@ -78,6 +80,12 @@ class Job:
     domain_keys: tuple[str, ...] = ("stain", "centre")
     threshold: Rule = "robust"
     without: str = ""
+    repeats: str = ""
+
+    def again(self) -> Job:
+        """The job that makes this training again from all source patients. It may see what this one may, the patches
+        and labels that this one validates on among them, so ``data_key`` is the same."""
+        return replace(self, repeats=self.hash)
 
     def settings(self) -> dict[str, Any]:
         """All fields as JSON-like values."""
@@ -99,6 +107,8 @@ class Job:
         """
         values = self.settings()
         del values["study"]
+        if not self.repeats:  # trainings made before there was this keep their names
+            del values["repeats"]
         for key in ("title", "description", "reference", "space"):
             values["strategy"].pop(key)
         for key in ("device", "threads"):
@@ -125,6 +135,7 @@ class Job:
             ConfigError: a field is missing, unknown or wrong.
         """
         known = {field.name for field in fields(cls)}
+        values = {"repeats": "", **values}
         if wrong := known.symmetric_difference(values):
             raise ConfigError(f"fields missing or unknown: {', '.join(sorted(wrong))}", file=source)
         made: dict[str, Any] = {}

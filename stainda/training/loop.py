@@ -27,6 +27,7 @@ from stainda.training.job import Job
 from stainda.training.machine import choose_device, set_rates, torch_for
 from stainda.training.metering import Costs, Meter
 from stainda.training.preparation import Preparation
+from stainda.training.repeating import read_first
 from stainda.training.result import TrainingResult
 from stainda.training.resume import EVERY_SECONDS, load_state, remove_state, save_state
 from stainda.training.tasks import task_of
@@ -54,7 +55,8 @@ def train(
     ``settings.json`` first, ``training.csv`` and ``log.txt`` while it runs, then ``model.safetensors`` (best epoch on
     source validation), ``last.safetensors``, ``view.json``, ``statistics.safetensors`` and, last of all,
     ``result.json``: a folder with it is complete. On the CPU the same job gives the same bytes, also where it was cut
-    off and started again: it goes on from the last epoch it kept (``training/resume.py``).
+    off and started again: it goes on from the last epoch it kept (``training/resume.py``). One that repeats another
+    (``job.repeats``, whose folder lies beside) has the weights of its last step in both files (``repeating.py``).
 
     Args:
         store: the patch store, or its folder.
@@ -74,8 +76,9 @@ def train(
     opened = PatchStore.open(Path(store)) if isinstance(store, str | Path) else store
     roles = Roles(job.sources, job.targets, job.domain_keys, job.protocol.visible)
     data = TrainingData(
-        opened, roles, labels=strategy.labels.rule, visible=job.protocol.visible, few_shot=few, without=job.without
-    )
+        opened, roles, labels=strategy.labels.rule, visible=job.protocol.visible, few_shot=few, without=job.without,
+        refit=bool(job.repeats),
+    )  # fmt: skip
     return train_on(job, data, folder, progress, on_epoch)
 
 
@@ -134,6 +137,8 @@ class _Training(Preparation):
         self._meter = meter
         self._costs_before: Costs | None = None
         self.folder, self.progress, self.on_epoch = folder, progress, on_epoch
+        self.first = read_first(folder.parent / job.repeats) if job.repeats else None
+        self.epochs = job.training.epochs if self.first is None else len(self.first.scores)
         self._log_lines: list[str] = []
         self.rows: list[dict[str, Any]] = []
         self.effect: list[dict[str, Any]] = []
@@ -160,8 +165,8 @@ class _Training(Preparation):
         step, kept_at = done * config.steps_per_epoch, time.perf_counter()
         with self.progress.task(f"{self.strategy.name} seed {self.job.seed}", total) as bar:
             bar.advance(float(step))
-            for epoch in range(done + 1, config.epochs + 1):
-                if config.patience is not None and epoch - 1 - self.best_epoch >= config.patience:
+            for epoch in range(done + 1, self.epochs + 1):
+                if self._waited_long(epoch):
                     self._log(f"stopped after epoch {epoch - 1}: no better score for {config.patience} epochs")
                     break
                 begun = time.perf_counter()
@@ -178,23 +183,27 @@ class _Training(Preparation):
                     bar.advance(1.0)
                 self.steps_seconds += time.perf_counter() - begun
                 self._end_epoch(epoch, step, sums)
-                if time.perf_counter() - kept_at >= EVERY_SECONDS and epoch < config.epochs:
+                if time.perf_counter() - kept_at >= EVERY_SECONDS and epoch < self.epochs:
                     self._keep(epoch)
                     kept_at = time.perf_counter()
         self.steps = step
 
+    def _waited_long(self, epoch: int) -> bool:
+        patience = self.config.patience
+        return self.first is None and patience is not None and epoch - 1 - self.best_epoch >= patience
+
     def _end_epoch(self, epoch: int, step: int, sums: dict[str, float]) -> None:
         align = self.strategy.align
         with self._standing_in() as statistics:
-            scored = self._validate_epoch(statistics)
+            scored = self._validate_epoch(epoch, statistics)
             self.rows.append(self._row(epoch, step, sums, scored))
             self._write_rows()
             self.scores.append(scored.score)
             align.after_epoch(self.modules, self.detector.network, scored.score)
-            if scored.score > self.best:
+            if self.first is None and scored.score > self.best:
                 self.best, self.best_epoch = scored.score, epoch
                 save_weights(self.detector.network, self.folder / CHECKPOINTS["best"])
-            if epoch == self.config.epochs or self.config.patience is not None:
+            if epoch == self.epochs or self.config.patience is not None:
                 save_weights(self.detector.network, self.folder / CHECKPOINTS["last"])
         if self.on_epoch is not None:
             self.on_epoch(epoch, scored.score)
@@ -287,7 +296,9 @@ class _Training(Preparation):
 
     # -- scores and files ---------------------------------------------------------------------------------------
 
-    def _validate_epoch(self, statistics: dict[str, Statistics] | None = None) -> Validation:
+    def _validate_epoch(self, epoch: int, statistics: dict[str, Statistics] | None = None) -> Validation:
+        if self.first is not None:
+            return Validation(self.first.scores[epoch - 1], {}, self.first.thresholds)
         if self.by_domain is not None:
             self.detector.statistics = statistics or self.by_domain.read(self.job.sources)
         return validate(
@@ -301,9 +312,14 @@ class _Training(Preparation):
         last = self._final_statistics(CHECKPOINTS["last"])
         save_statistics(self.folder / STATISTICS["last"], last)
         detector.statistics = last
-        ended = validate(detector, self.data, self.origins, self.val, threshold=job.threshold)
-        detector.statistics = self._final_statistics(CHECKPOINTS["best"])
-        final = validate(detector, self.data, self.origins, self.val, threshold=job.threshold)
+        if self.first is None:
+            ended = validate(detector, self.data, self.origins, self.val, threshold=job.threshold)
+            detector.statistics = self._final_statistics(CHECKPOINTS["best"])
+            final = validate(detector, self.data, self.origins, self.val, threshold=job.threshold)
+        else:
+            save_weights(detector.network, self.folder / CHECKPOINTS["best"])
+            self.best_epoch = len(self.rows)
+            ended = final = Validation(math.nan, {}, self.first.thresholds)
         detector.save(self.folder)
         for slide, reason in self.strategy.view.fallbacks.items():
             self._log(f"view {self.strategy.view.name} fell back on {slide}: {reason}")
@@ -325,12 +341,19 @@ class _Training(Preparation):
             fallbacks=dict(self.strategy.view.fallbacks),
             last_thresholds=ended.thresholds,
             costs=self._costs(),
+            thresholds_of=job.repeats,
         )
-        measure = task_of(job.task).score
-        self._log(f"best epoch {self.best_epoch}: source validation {measure} {final.score:.4f} at {final.thresholds}")
-        write_json(self.folder / "result.json", {**asdict(result), "job": job.hash, "strategy": job.strategy.name})
+        self._log(self._verdict(final))
+        values = {**asdict(result), "job": job.hash, "strategy": job.strategy.name}
+        write_json(self.folder / "result.json", values if self.first is None else {**values, "score": None})
         remove_state(self.folder)
         return result
+
+    def _verdict(self, final: Validation) -> str:
+        if self.first is not None:
+            return f"weights of the last step; thresholds of job {self.first.name}: {final.thresholds}"
+        measure = task_of(self.job.task).score
+        return f"best epoch {self.best_epoch}: source validation {measure} {final.score:.4f} at {final.thresholds}"
 
     def _take_final_weights(self) -> None:
         """Where a part's own weights are the result, they become both checkpoints, with batch statistics to match."""
@@ -443,8 +466,12 @@ class _Training(Preparation):
     def _row(self, epoch: int, step: int, sums: dict[str, float], scored: Validation) -> dict[str, Any]:
         losses = {f"loss_{name}": round(value / self.config.steps_per_epoch, 6) for name, value in sums.items()}
         seconds = round(self._seconds()[0], 2)
-        row = {"epoch": epoch, "step": step, "seconds": seconds, **losses, "val_dice": round(scored.score, 6)}
+        row: dict[str, Any] = {"epoch": epoch, "step": step, "seconds": seconds, **losses}
+        if self.first is None:
+            row["val_dice"] = round(scored.score, 6)
         self._log(", ".join(f"{key} {value}" for key, value in row.items()))
+        if self.first is not None:
+            return row
         patients = {patient: round(dice, 6) for patient, dice in sorted(scored.patients.items())}
         return {**row, "val_patients": json.dumps(patients)}
 

@@ -73,7 +73,8 @@ class Preparation:
         self._train, self._visible = train, visible
         self.origins = Origins(data, np.concatenate([train, self.val, visible, compared]).astype(int))
         need_answers(self._found, len(asked), "source training", job.task)
-        need_answers(found, len(data.labelled("val")), "source validation", job.task)
+        if not job.repeats:
+            need_answers(found, len(data.labelled("val")), "source validation", job.task)
         one, grouping = self.strategy.norm.by_domain, self.strategy.align.grouping
         kinds = self.origins.domains(train)
         self.group_of: dict[int, int] | None = None

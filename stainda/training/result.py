@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import MISSING, dataclass, field, fields
+import math
+from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 from stainda.training.metering import Costs
 
@@ -15,7 +17,8 @@ class TrainingResult:
 
     Attributes:
         score: pooled Dice (of patches: F1) on source validation of the best checkpoint, at its thresholds: the
-            objective of the search.
+            objective of the search. Not a number (``null`` in the file) where a training was made again from all source
+            patients, which leaves none to validate on.
         thresholds: probability from which a pixel is called the class, by class, chosen on source validation.
         best_epoch: 1-based; ``epochs`` and ``steps`` say how far training went.
         seconds, cpu_seconds: of the whole job, wall clock and processor.
@@ -23,6 +26,7 @@ class TrainingResult:
         last_thresholds: as ``thresholds``, for the checkpoint of the last step.
         fallbacks: slides whose view could not be fitted, with what was done instead.
         costs: memory and energy, where they could be measured.
+        thresholds_of: name of the training on whose validation the thresholds were chosen; empty: this one.
     """
 
     score: float
@@ -42,6 +46,7 @@ class TrainingResult:
     fallbacks: dict[str, str]
     last_thresholds: dict[str, float] = field(default_factory=dict)
     costs: Costs = field(default_factory=Costs)
+    thresholds_of: str = ""
 
 
 def read_result(folder: str | Path) -> TrainingResult | None:
@@ -49,8 +54,13 @@ def read_result(folder: str | Path) -> TrainingResult | None:
     path = Path(folder) / "result.json"
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        needed = [one for one in fields(TrainingResult) if one.name in values or one.default_factory is MISSING]
+        needed = [one for one in fields(TrainingResult) if one.name in values or _must_be_there(one)]
         known = {one.name: values[one.name] for one in needed}
-        return TrainingResult(**{**known, "costs": Costs.read(values.get("costs"))})
+        score = math.nan if known["score"] is None else known["score"]
+        return TrainingResult(**{**known, "score": score, "costs": Costs.read(values.get("costs"))})
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def _must_be_there(one: Field[Any]) -> bool:
+    return one.default is MISSING and one.default_factory is MISSING

@@ -14,11 +14,11 @@ from stainda.study.run import StudyRun
 @pytest.mark.parametrize("until", ["register", "propagate", "train", "report"])
 def test_the_budget_is_said_only_where_something_is_trained(until, monkeypatch):
     said: list[str] = []
-    monkeypatch.setattr(checks, "plan_rotations", lambda *_: [])
-    monkeypatch.setattr("stainda.study.answerable.refuse_unanswerable", lambda *_: [])
+    monkeypatch.setattr(checks, "plan_rotations", lambda *_, **__: [])
+    monkeypatch.setattr("stainda.study.answerable.refuse_unanswerable", lambda *_, **__: [])
     monkeypatch.setattr(budget, "budgets", lambda *_, **__: [])
-    monkeypatch.setattr(budget, "write_budget", lambda *_: None)
-    monkeypatch.setattr(budget, "budget_sentences", lambda *_: ["every strategy: 100 steps"])
+    monkeypatch.setattr(budget, "write_budget", lambda *_, **__: None)
+    monkeypatch.setattr(budget, "budget_sentences", lambda *_, **__: ["every strategy: 100 steps"])
     run = object.__new__(StudyRun)
     run.config, run.folder = SimpleNamespace(baseline="source_only", left_out_of=()), None
     run.progress = SimpleNamespace(message=said.append)
