@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 import shapely
@@ -130,7 +129,7 @@ def test_a_class_mapped_to_ignore_is_ignored_in_the_patches(cohort):
     study.write_text(STUDY.format(manifest=cohort) + CLASSES)
     run = run_study(study, cohort.parent / "run", until="patches", overrides=["workers=1", "patches.grid=true"])
     store = PatchStore.open(run / "patches")
-    labels = np.load(run / "patches/labels_own.npy", mmap_mode="r")
+    labels = store.labels("own")
     found = []
     for index, row in store.table[(store.table["slide"] == "P1_PAS") & (store.table["kind"] == "labelled")].iterrows():
         column, line = (int((at - row[axis]) / row["downsample"]) for at, axis in ((x, "x"), (y, "y")))

@@ -70,7 +70,8 @@ def test_what_lies_beside_the_records(blob_run):
     found = (objects["kind"] == "hit").sum()
     assert counted["tp"].sum() == found > 0
     pixels = pd.read_parquet(blob_run / "probabilities.parquet")
-    assert (pixels["positive"] + pixels["negative"] > 0).all() and set(pixels["slide"]) == set(counted["slide"])
+    counted_pixels = pixels[["positive", "negative", "own", "other"]].sum(axis=1)
+    assert (counted_pixels > 0).all() and set(pixels["slide"]) == set(counted["slide"])
 
 
 def test_a_second_call_does_nothing_again(blob_manifest, blob_run):

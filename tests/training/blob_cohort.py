@@ -164,10 +164,16 @@ def make_data(job, **store):
 
 
 def make_job(strategy=None, seed=1, model=None, visible="targets", targets=("SR@A",), sources=("PAS@A",), **training):
+    """A short training from random weights; sizes stay as they are, as in the recipe ``small``, unless told."""
     settings = {"epochs": 2, "steps_per_epoch": 4, "batch_size": 8, "learning_rate": 3e-3, **training}
+    config = StrategyConfig(**{"name": "source_only", "norm": {"name": "shared"}, **(strategy or {})})
+    kept = [
+        one.model_copy(update={"params": {"scale": 0, **one.params}}) if one.name == "geometry" else one
+        for one in config.augment
+    ]
     return Job(
         study="blobs",
-        strategy=StrategyConfig(**{"name": "source_only", "norm": {"name": "shared"}, **(strategy or {})}),
+        strategy=config.model_copy(update={"augment": tuple(kept)}),
         model=ModelConfig(name="unet", params={"depth": 3, "width": 8} if model is None else model),
         task=TaskConfig(classes=("glomerulus",)),
         patches=PatchConfig(size=48, downsample=1),
