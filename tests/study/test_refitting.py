@@ -168,3 +168,26 @@ def test_without_the_option_the_first_trainings_are_reported_again(runs):
     assert any("protocol.refit" in note for note in notes)
     assert not any("protocol.refit" in note for note in plan_study(load_study(study, ASKED), run).notes)
     assert json.loads((run / "jobs" / refits["job"].iloc[0] / "result.json").read_text())["score"] is None
+
+
+def test_rotations_make_their_own_and_trainings_without_a_patient_stay_beside_the_first(runs, tmp_path):
+    study, _ = runs
+    asked = [
+        "workers=1", "search.trials=1", "protocol.seeds=1", "strategies=[source_only]", "protocol.refit=true",
+        "protocol.leave_one_patient_out=true", "protocol.scheme=all_pairs", "protocol.sources=[PAS@A, SR@A]",
+    ]  # fmt: skip
+    run = run_study(study, tmp_path / "run", overrides=asked)
+    status = read_status(run)
+    assert status.waiting == 0 and status.counts["done"] == 2 * (1 + 1 + 2)
+    matrix = pd.read_csv(run / "matrix.csv").set_index(["rotation", "target"])["mean"]
+    for name, target in (("PAS@A", "SR@A"), ("SR@A", "PAS@A")):
+        folder = run / "rotations" / name
+        refits, left = table(folder, "refits.csv"), table(folder, "left_out.csv")
+        records = pd.read_parquet(folder / "records.parquet")
+        rows = records[(records["domain"] == target) & (records["measure"] == "dice")]
+        means = rows.groupby("checkpoint")["value"].mean()
+        found = pd.read_csv(folder / "leave_one_out.csv").fillna({"without": ""})
+        whole = found[(found["without"] == "") & (found["domain"] == "all targets")]["dice"].item()
+        assert whole == pytest.approx(means["best"], abs=1e-6) and len(left) == 2
+        assert not {Job.load(folder / "jobs" / job).repeats for job in left["job"]} - {""}
+        assert matrix[name, target] == pytest.approx(means[REFIT], abs=1e-6) and set(refits["state"]) == {"complete"}
