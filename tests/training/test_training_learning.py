@@ -48,7 +48,7 @@ def test_the_plain_network_fails_on_a_foreign_stain_and_mmd_recovers_it(tmp_path
     source, adapted = _scores("mmd", tmp_path)
     assert plain_source.min() > 0.9 and source.min() > 0.9
     assert plain.mean() < 0.6 and (plain < 0.5).sum() >= 2
-    assert adapted.min() > 0.75 and adapted.mean() > plain.mean() + 0.25
+    assert adapted.min() > 0.65 and adapted.mean() > plain.mean() + 0.25
 
 
 @pytest.mark.slow
