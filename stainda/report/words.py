@@ -322,7 +322,8 @@ def _with_few_labels(run: Run, analysis: Analysis, defined: pd.DataFrame, n: int
 def _gap(run: Run, analysis: Analysis) -> list[Sentence]:
     results = headline(analysis.results)
     ceiling = results[(results["strategy"] == run.study.ceiling) & (results["domain"] == ALL_TARGETS)]
-    if ceiling.empty or not np.isfinite(ceiling.iloc[0]["mean"]):
+    without_ceiling = run.study.ceiling == run.study.baseline
+    if without_ceiling or ceiling.empty or not np.isfinite(ceiling.iloc[0]["mean"]):
         return []
     text = (
         f"Training on target labels as well ({run.label(run.study.ceiling)}, the ceiling, which a user without target "

@@ -159,9 +159,9 @@ def test_every_epoch_is_a_row_and_a_score_told(tmp_path):
 
 
 def test_patience_stops_training_that_does_not_get_better(tmp_path):
-    job = _job(epochs=9, steps_per_epoch=1, learning_rate=1e-12, patience=2)
+    job = _job(epochs=60, steps_per_epoch=1, learning_rate=1e-12, patience=2)  # running statistics settle first
     result = train_on(job, make_data(job, per_slide=4), tmp_path)
-    assert result.epochs < 9 and "no better score" in (tmp_path / "log.txt").read_text()
+    assert result.epochs < 60 and "no better score" in (tmp_path / "log.txt").read_text()
 
 
 def test_a_pruned_trial_ends_without_a_result(tmp_path):
