@@ -15,7 +15,6 @@ patient.
 from __future__ import annotations
 
 import argparse
-import csv
 import sys
 import time
 from collections.abc import Iterator
@@ -28,6 +27,7 @@ import numpy as np
 from stainda.config import EvaluationConfig
 from stainda.evaluation import difference, holm, single_mean
 from stainda.evaluation.bootstrap import FEW_PATIENTS
+from stainda.files import write_csv
 
 SETTINGS = EvaluationConfig(resamples=500)
 PATIENTS = (4, 6, 8, 12, 20, 40)
@@ -200,10 +200,7 @@ def main() -> None:
     if settings.markdown:
         write_table(settings.markdown, text)
     if settings.csv:
-        with open(settings.csv, "w", newline="", encoding="utf-8") as file:  # noqa: PTH123
-            writer = csv.DictWriter(file, list(table[0]))
-            writer.writeheader()
-            writer.writerows(table)
+        write_csv(settings.csv, table, list(table[0]))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ number of validation patients: over all worlds, over those whose common move is 
 from __future__ import annotations
 
 import argparse
-import csv
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -29,6 +28,7 @@ import numpy.typing as npt
 from scipy import optimize, special
 
 from stainda.evaluation.thresholds import BINS, GRID, MIDDLE, robust_threshold, with_prior
+from stainda.files import write_csv
 
 Floats = npt.NDArray[np.float64]
 
@@ -130,10 +130,7 @@ def main() -> None:
     took = time.perf_counter() - started
     print(f"\nDice lost; {settings.studies} studies in each of {len(WORLDS)} worlds; {took:.0f} s")
     if settings.csv:
-        with open(settings.csv, "w", newline="", encoding="utf-8") as file:  # noqa: PTH123
-            writer = csv.DictWriter(file, list(table[0]))
-            writer.writeheader()
-            writer.writerows(table)
+        write_csv(settings.csv, table, list(table[0]))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,9 @@ import pandas as pd
 
 from stainda.report.figures import Look
 from stainda.report.run import Run
+from stainda.report.study_view import View
 from stainda.report.tables import Cell, Table, decimal, duration, number, text
+from stainda.report.words import Sentence, listed
 
 
 @dataclass(frozen=True)
@@ -142,3 +144,22 @@ def drawn_quantities(frame: pd.DataFrame) -> dict[str, str]:
     drawn = {"cpu_minutes": "processor time, minutes", "gpu_minutes": "GPU time, minutes"}
     drawn |= {name: one.axis for name, one in TAKEN.items()}
     return {name: title for name, title in drawn.items() if frame[name].notna().any()}
+
+
+def cost_sentence(view: View) -> list[Sentence]:
+    """What the best contender costs in training, beside the baseline; nothing where no time was recorded."""
+    best = view.best()
+    frame = cost_frame(view.run, view.look).set_index("strategy")
+    if best is None or best not in frame.index or not np.isfinite(frame.loc[best, "cpu_seconds_per_job"]):
+        return []
+    row = frame.loc[best]
+    told = f"One training of {view.run.label(best)} took {duration(row['cpu_seconds_per_job'])} of processor time"
+    if best != view.look.baseline and np.isfinite(row["against_baseline"]):
+        told += f", {decimal(row['against_baseline'], 1)} times that of {view.run.label(view.look.baseline)}"
+    memory = {"memory": row["peak_memory_mib"], "GPU memory": row["peak_gpu_memory_mib"]}
+    energy = {"of the processor": row["cpu_energy_wh"], "of the GPU": row["gpu_energy_wh"]}
+    taken = [
+        f"{decimal(value / 1024, 1)} GiB of {kind} at most" for kind, value in memory.items() if np.isfinite(value)
+    ]
+    taken += [f"{decimal(value, 2)} Wh {kind}" for kind, value in energy.items() if np.isfinite(value)]
+    return [Sentence(f"{told}{'; ' * bool(taken)}{listed(taken)}.")]

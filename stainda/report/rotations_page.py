@@ -12,6 +12,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from stainda.report import data_tables, insight_tables, recipe_tables, result_tables, rotations_tables
+from stainda.report.costs import cost_sentence
 from stainda.report.drawings import Drawing
 from stainda.report.kinds import Plot
 from stainda.report.rotations import Root, RootView
@@ -20,7 +21,7 @@ from stainda.report.rotations_words import answer_of_rotations, asked, methods_o
 from stainda.report.sections import TEMPLATES, Sections
 from stainda.report.study_view import View
 from stainda.report.tables import duration
-from stainda.report.words import PRIMARY, Sentence, cost_sentence, count, measure_title, percent
+from stainda.report.words import PRIMARY, Sentence, count, measure_title, percent
 from stainda.report.writer import Absent, Writer
 
 

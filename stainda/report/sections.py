@@ -19,7 +19,7 @@ from stainda.names import file_name, joined_name
 from stainda.report import data_tables, effect_tables, insight_tables, recipe_tables, result_tables, training_tables
 from stainda.report.cards import card_text, model_cards
 from stainda.report.centres import centres
-from stainda.report.costs import cost_table
+from stainda.report.costs import cost_sentence, cost_table
 from stainda.report.drawings import Drawing, picture, write_frame
 from stainda.report.gallery import OUTLINES, Gallery, field_svg, make_gallery
 from stainda.report.methods import environment_rows, methods_paragraph
@@ -30,7 +30,7 @@ from stainda.report.study_view import View, make_look
 from stainda.report.tables import duration
 from stainda.report.through import ThroughStains, make_through
 from stainda.report.through_svg import BAR, through_svg
-from stainda.report.words import PRIMARY, Sentence, answer, cost_sentence, count, measure_title, percent
+from stainda.report.words import PRIMARY, Sentence, answer, count, measure_title, percent
 from stainda.report.writer import Absent, Writer
 
 TEMPLATES = Path(__file__).parent / "templates"

@@ -24,7 +24,7 @@ from stainda.report.run import Run
 from stainda.report.tables import decimal, p_value, signed, span
 
 if TYPE_CHECKING:
-    from stainda.report.study_view import View
+    pass
 
 PRIMARY = "dice"
 MOST_NAMED = 8
@@ -425,28 +425,6 @@ def _cautions(run: Run, analysis: Analysis, defined: pd.DataFrame, n: int) -> li
     if "records.parquet" in run.missing:
         out.append(Sentence(f"{run.missing['records.parquet'].capitalize()}.", "caution"))
     return out
-
-
-def cost_sentence(view: View) -> list[Sentence]:
-    """What the best contender costs in training, beside the baseline; nothing where no time was recorded."""
-    from stainda.report.costs import cost_frame
-    from stainda.report.tables import duration
-
-    best = view.best()
-    frame = cost_frame(view.run, view.look).set_index("strategy")
-    if best is None or best not in frame.index or not np.isfinite(frame.loc[best, "cpu_seconds_per_job"]):
-        return []
-    row = frame.loc[best]
-    text = f"One training of {view.run.label(best)} took {duration(row['cpu_seconds_per_job'])} of processor time"
-    if best != view.look.baseline and np.isfinite(row["against_baseline"]):
-        text += f", {decimal(row['against_baseline'], 1)} times that of {view.run.label(view.look.baseline)}"
-    memory = {"memory": row["peak_memory_mib"], "GPU memory": row["peak_gpu_memory_mib"]}
-    energy = {"of the processor": row["cpu_energy_wh"], "of the GPU": row["gpu_energy_wh"]}
-    taken = [
-        f"{decimal(value / 1024, 1)} GiB of {kind} at most" for kind, value in memory.items() if np.isfinite(value)
-    ]
-    taken += [f"{decimal(value, 2)} Wh {kind}" for kind, value in energy.items() if np.isfinite(value)]
-    return [Sentence(f"{text}{'; ' * bool(taken)}{listed(taken)}.")]
 
 
 def measure_title(name: str) -> str:

@@ -28,9 +28,9 @@ from stainda.study.jobs import (
     run_job,
 )
 from stainda.study.keys import ScoringKeys, SeenData
-from stainda.study.leaving_out import teachers, write_left_out
+from stainda.study.leaving_out import LEFT_OUT, LEFT_OUT_COLUMNS, teachers
 from stainda.study.pruning import EarlierTrial, Pruning, read_curve
-from stainda.study.refitting import REFITS, write_refits
+from stainda.study.refitting import REFIT_COLUMNS, REFITS
 from stainda.study.search import StrategySearch, sqlite_address
 from stainda.study.search_tables import write_search_tables
 
@@ -285,8 +285,10 @@ class _Comparison:
             best = course.search.best() if len(course.rows) >= course.search.budget else None
             for row in sorted(course.rows, key=lambda row: (row["seed"], row["trial"])):
                 rows.append({**row, "chosen": best is not None and row["trial"] == best[0]})
-        write_left_out([row for course in self.courses for row in course.left_out], self.folder)
-        write_refits([row for one in self.courses for row in one.refits] + self.earlier.refits, self.folder)
+        left_out = [row for course in self.courses for row in course.left_out]
+        refits = [row for course in self.courses for row in course.refits] + self.earlier.refits
+        self.folder.write_trainings(LEFT_OUT, left_out, LEFT_OUT_COLUMNS)
+        self.folder.write_trainings(REFITS, refits, REFIT_COLUMNS)
         rows = [{name: value for name, value in row.items() if name not in ("without", "repeats")} for row in rows]
         kept = [{name: row.get(name, "") for name in TRIAL_COLUMNS} for row in self.earlier.kept]
         write_csv(self.folder.root / "trials.csv", [*rows, *kept], TRIAL_COLUMNS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,6 +85,14 @@ class RunFolder:
     def write_study(self, config: StudyConfig) -> None:
         values = json.loads(config.model_dump_json())
         write_text(self.root / "study.yaml", yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=110))
+
+    def write_trainings(self, name: str, rows: Sequence[dict[str, Any]], columns: tuple[str, ...]) -> None:
+        """Write a table of trainings beside the trials', in the order of its first columns; without rows it goes."""
+        if not rows:
+            (self.root / name).unlink(missing_ok=True)
+            return
+        shown = [{column: row.get(column) for column in columns} for row in rows]
+        write_csv(self.root / name, sorted(shown, key=lambda row: [row[column] for column in columns[:3]]), columns)
 
     def record_stage(self, stage: str, seconds: float) -> None:
         """Keep the longest time a stage took: a call with nothing left to do says nothing of its cost."""

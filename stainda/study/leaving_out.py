@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 from stainda.cohort import Cohort, Roles, Rotation
 from stainda.config import StudyConfig
-from stainda.files import whole_file, write_csv
+from stainda.files import whole_file
 from stainda.study.folder import RunFolder
 
 LEFT_OUT = "left_out.csv"
@@ -29,16 +29,6 @@ def teachers(cohort: Cohort, roles: Roles) -> tuple[str, ...]:
 def trainings_without(config: StudyConfig, rotations: Sequence[Rotation]) -> int:
     """How many trainings without a patient each strategy named in the study adds, over all rotations."""
     return sum(len(teachers(one.cohort, one.roles)) for one in rotations) if config.left_out_of else 0
-
-
-def write_left_out(rows: Sequence[dict[str, Any]], folder: RunFolder) -> None:
-    """Write ``left_out.csv``; nothing where the study asks for none, and an earlier one then goes."""
-    path = folder.root / LEFT_OUT
-    if not rows:
-        path.unlink(missing_ok=True)
-        return
-    shown = [{name: row.get(name) for name in LEFT_OUT_COLUMNS} for row in rows]
-    write_csv(path, sorted(shown, key=lambda row: (row["strategy"], row["without"])), LEFT_OUT_COLUMNS)
 
 
 def gather_left_out(folder: RunFolder) -> None:

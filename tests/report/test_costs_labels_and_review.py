@@ -18,7 +18,7 @@ from stainda.files import write_json
 from stainda.report import load_run, make_report
 from stainda.report.cards import model_cards
 from stainda.report.centres import centres
-from stainda.report.costs import cost_frame, cost_table
+from stainda.report.costs import cost_frame, cost_sentence, cost_table
 from stainda.report.drawings import Drawing
 from stainda.report.gallery import shown_strategies
 from stainda.report.insight_tables import effects
@@ -27,7 +27,7 @@ from stainda.report.plotting import make_plot, view
 from stainda.report.result_tables import differences, strategies_by_domain
 from stainda.report.reviewing import review_table, review_words
 from stainda.report.search_tables import dashboard_command, without_password
-from stainda.report.words import answer, cost_sentence
+from stainda.report.words import answer
 
 STRATEGIES = ("source_only", "dann", "propagated_labels", "few_shot", "oracle")
 

@@ -9,8 +9,8 @@ from stainda.config import TaskConfig, load_strategy
 from stainda.strategies import build
 from stainda.strategies.detector import load_weights_into
 from stainda.training import train_on
-from stainda.training.loop import averaging_share, rate_factor
 from stainda.training.preparation import Preparation
+from stainda.training.schedule import averaging_share, rate_factor
 from stainda.training.windows import Windows, augments_after_cutting
 
 TASK = TaskConfig(classes=("glomerulus",))
