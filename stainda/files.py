@@ -9,15 +9,21 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from stainda.errors import StaindaError
 
 ASIDE = ".stainda-"
 """Names of files that are being written start with this."""
+
+RECENT = 2 * 10**9
+"""Nanoseconds after a change within which a file system's clock may not tell another one; FAT counts in two seconds."""
+
+Value = TypeVar("Value")
 
 
 @contextlib.contextmanager
@@ -99,35 +105,52 @@ def write_csv(path: str | Path, rows: Iterable[Mapping[str, Any]], columns: Sequ
 PIECES, PIECE = 16, 65536  # of a file, bytes: a slide of some GB is not read as a whole to see whether it changed
 
 
+def read_once(compute: Callable[[Path], Value]) -> Callable[[Path], Value]:
+    """Keep what is computed from a file for as long as its size and time of change stay.
+
+    A file that was changed within :data:`RECENT` is read again: a second change of the same size within one tick of the
+    file system's clock would not be seen.
+    """
+    kept: dict[tuple[Path, int, int], Value] = {}
+
+    @wraps(compute)
+    def reading(path: Path) -> Value:
+        state = path.stat()
+        key = (path, state.st_size, state.st_mtime_ns)
+        if key in kept:
+            return kept[key]
+        value = compute(path)
+        if time.time_ns() - state.st_mtime_ns > RECENT:
+            kept[key] = value
+        return value
+
+    return reading
+
+
 def fingerprint(path: str | Path) -> list[Any] | None:
     """What tells a changed file wherever it lies and whenever it was copied: its size and the hash of ``PIECES`` pieces
     spread over it, the first and the last included (all of it up to 1 MiB); ``None`` where it cannot be read.
 
     A folder of the same name beside it (MIRAX keeps its pixels there) counts with its files' names and sizes.
     """
-    path = Path(path)
     try:
-        state = path.stat()
+        return list(_fingerprint(Path(path)))
     except OSError:
         return None
-    return list(found) if (found := _fingerprint(path, state.st_size, state.st_mtime_ns)) else None
 
 
-@lru_cache(maxsize=4096)
-def _fingerprint(path: Path, size: int, mtime_ns: int) -> tuple[Any, ...] | None:
+@read_once
+def _fingerprint(path: Path) -> tuple[Any, ...]:
     """The time is no part of it: it only tells when what this process knows is out of date."""
-    digest = hashlib.sha256()
-    try:
-        with path.open("rb") as stream:
-            for piece in range(PIECES):
-                stream.seek(max(0, size - PIECE) * piece // (PIECES - 1))
-                digest.update(stream.read(PIECE))
-        beside = path.with_suffix("") if path.suffix.lower() == ".mrxs" else None
-        if beside is not None and beside.is_dir():
-            listed = sorted((one.name, one.stat().st_size) for one in beside.iterdir() if one.is_file())
-            digest.update(json.dumps(listed).encode())
-    except OSError:
-        return None
+    digest, size = hashlib.sha256(), path.stat().st_size
+    with path.open("rb") as stream:
+        for piece in range(PIECES):
+            stream.seek(max(0, size - PIECE) * piece // (PIECES - 1))
+            digest.update(stream.read(PIECE))
+    beside = path.with_suffix("") if path.suffix.lower() == ".mrxs" else None
+    if beside is not None and beside.is_dir():
+        listed = sorted((one.name, one.stat().st_size) for one in beside.iterdir() if one.is_file())
+        digest.update(json.dumps(listed).encode())
     return size, digest.hexdigest()[:16]
 
 

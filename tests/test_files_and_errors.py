@@ -1,11 +1,13 @@
 """Files appear whole or not at all; errors survive the way back from another process."""
 
+import os
 import pickle
+import time
 
 import pytest
 
 from stainda.errors import SlideError, StaindaError, did_you_mean
-from stainda.files import stable_hash, whole_file, write_csv
+from stainda.files import read_once, stable_hash, whole_file, write_csv
 from stainda.randomness import generator_for, seed_for
 
 
@@ -47,3 +49,20 @@ def test_seeds_depend_on_the_name_alone_not_on_the_process():
     assert generator_for(1, "a").integers(1 << 40) != generator_for(1, "b").integers(1 << 40)
     assert stable_hash({"a": [1, 2.5, "x"]}) == "0b7427b31067"
     assert stable_hash({"b": 1, "a": 2}) == stable_hash({"a": 2, "b": 1})
+
+
+@pytest.mark.parametrize(("age", "reads"), [(0, 2), (60, 1)], ids=["changed just now", "a minute ago"])
+def test_a_file_that_changed_just_now_is_read_again(age, reads, tmp_path):
+    """A second change of the same size within a tick of the clock leaves size and time as they were."""
+    count = []
+    read = read_once(lambda path: count.append(1) or path.read_bytes())
+    file = tmp_path / "weights"
+    file.write_bytes(b"one")
+    then = time.time_ns() - age * 10**9
+    os.utime(file, ns=(then, then))
+    first = read(file)
+    file.write_bytes(b"two")
+    os.utime(file, ns=(then, then))
+    assert read(file) == (b"two" if reads == 2 else first) and len(count) == reads
+    os.utime(file, ns=(then - 10**9, then - 10**9))
+    assert read(file) == b"two", "another time is another file"

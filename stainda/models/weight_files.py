@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-from functools import lru_cache
 from pathlib import Path
 
 from stainda.config import ModelConfig
 from stainda.errors import ConfigError
+from stainda.files import read_once
 
 COST = (
     "on real glomeruli the plain network had a pixel Dice of .27 on foreign centres from random weights, .50 from an "
@@ -125,14 +125,9 @@ def random_start(model: ModelConfig) -> str:
     )
 
 
+@read_once
 def sha256_of(file: Path) -> str:
     """SHA-256 of a file, hexadecimal; read once as long as it does not change."""
-    state = file.stat()
-    return _sha256(file, state.st_size, state.st_mtime_ns)
-
-
-@lru_cache(maxsize=64)
-def _sha256(file: Path, size: int, mtime_ns: int) -> str:
     digest = hashlib.sha256()
     with file.open("rb") as stream:
         while piece := stream.read(2**20):
