@@ -35,7 +35,7 @@ class RegistrationConfig(Frozen):
 
     method: Literal["valis", "identity", "import"] = "valis"
     imports: Path | None = Field(
-        None, description="table of transforms made elsewhere, for method 'import'; see docs/transforms.md"
+        None, description="table of transforms made elsewhere, for method 'import'; see docs/howto/transforms.md"
     )
     from_run: Path | None = Field(
         None,
@@ -80,7 +80,7 @@ class PropagationConfig(Frozen):
 
 
 class FusionConfig(Frozen):
-    """How the shapes of several annotators of one slide become one set; see docs/fusion.md."""
+    """How the shapes of several annotators of one slide become one set; see docs/howto/fusion.md."""
 
     method: Literal["majority", "staple", "weighted"] = "majority"
     reliability: Path | None = Field(
@@ -334,7 +334,7 @@ class PartConfig(Frozen):
 
 
 class StrategyConfig(Frozen):
-    """A way to train across domains, composed of parts; see docs/strategies.md."""
+    """A way to train across domains, composed of parts; see docs/concepts/strategies.md."""
 
     name: str
     title: str = ""

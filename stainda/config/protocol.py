@@ -15,7 +15,7 @@ class ProtocolConfig(Frozen):
     ``sources`` and ``targets`` are domain names (``PAS@A``), ``*`` standing for anything (``PAS@*``); ``rest`` is every
     domain that is not a source. Patients are split into train, val and test by the manifest, or at random by patient.
     Every scheme but ``one_to_all`` and ``pooled``, and ``folds``, make a study of several rotations: see
-    docs/protocol.md.
+    docs/concepts/protocol.md.
     """
 
     scheme: Literal["one_to_all", "all_pairs", "leave_one_centre_out", "leave_one_stain_out", "pooled"] = "one_to_all"

@@ -12,7 +12,7 @@ APPLIED = "review/applied.csv"
 DECISIONS = {
     "accept": "accepted", "nudge": "moved", "redraw": "redrawn", "reject": "rejected", "unsure": "cannot tell",
 }  # fmt: skip
-"""Decisions as the page names them, in the order of its columns; see docs/review.md."""
+"""Decisions as the page names them, in the order of its columns; see docs/howto/review.md."""
 
 
 def review_words(run: Run) -> str:

@@ -1,4 +1,4 @@
-"""Everything the commands do, from Python. Run it as it stands: ``python docs/tutorial.py [FOLDER]``.
+"""Everything the commands do, from Python. Run it as it stands: ``python docs/tutorials/tutorial.py [FOLDER]``.
 
 It makes a small synthetic cohort, compares two strategies on it for a few steps, and applies the better one to a slide.
 """
@@ -33,7 +33,7 @@ def main(folder: Path) -> None:
 
     # the whole study: a file, overridden here so that it ends in a minute; what is registered is not done again
     study = load_study(
-        Path(__file__).parents[1] / "studies" / "quickstart.yaml",
+        Path(__file__).parents[2] / "studies" / "quickstart.yaml",
         [
             "study=tutorial", "phantom=null", f"manifest={manifest.resolve()}",
             "strategies=[source_only, hed_augmentation]",
