@@ -39,12 +39,23 @@ PAGES = sorted(
 )
 
 
+MADE = {
+    ROOT / "docs" / page
+    for page in (
+        *(f"reference/{name}.md" for name in ("commands", "configuration", "strategies", "manifest", "api/index")),
+        *(f"tutorials/{path.stem}.md" for path in (ROOT / "docs" / "tutorials").glob("*.ipynb")),
+    )
+}
+"""Pages that ``make site`` makes from code and notebooks; its build checks links to them."""
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_links_lead_somewhere(page):
     path = ROOT / page
     for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8")):
         if "://" not in target:
-            assert (path.parent / target).exists(), f"{page}: {target}"
+            found = (path.parent / target).resolve()
+            assert found.exists() or found in MADE, f"{page}: {target}"
 
 
 @pytest.mark.parametrize("folder", ["stainda", "tests", "benchmarks", "configs", "studies", "data_manifests", "docs"])
@@ -70,3 +81,14 @@ def test_every_column_of_the_tables_is_documented():
         text = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
         for column in columns:
             assert f"`{column}`" in text or f"{column}," in text or f"{column}`" in text, f"{page}: {column}"
+
+
+def test_the_citation_and_the_changelog_are_of_this_version():
+    import yaml
+
+    import stainda
+
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert {"cff-version", "message", "title", "authors"} <= set(cited)
+    assert cited["version"] == stainda.__version__
+    assert f"## {stainda.__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
