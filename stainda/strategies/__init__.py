@@ -8,33 +8,33 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 # each of these registers its parts
-from stainda.strategies import (  # noqa: F401
+from stainda.strategies.after import base as _after  # noqa: F401
+from stainda.strategies.align import (  # noqa: F401
     adversarial,
-    after,
-    align,
-    augments,
-    averaging,
-    bridges,
+    afn,
+    atdoc,
+    base,
+    combined,
     confusion,
     discrepancy,
-    feature_norm,
-    fitted_views,
+    domain_separation,
     groups,
+    gvb,
     heads,
-    labels,
-    neighbours,
-    norms,
     output_space,
     predictions,
-    separation,
-    serial,
-    smoothness,
+    serial_consistency,
+    swad,
     teachers,
-    together,
-    views,
+    vat,
 )
+from stainda.strategies.augment import base as _augment  # noqa: F401
+from stainda.strategies.labels import base as _labels  # noqa: F401
+from stainda.strategies.norm import base as _norm  # noqa: F401
 from stainda.strategies.parts import PARTS, Part, describe_parts, register
 from stainda.strategies.strategy import Strategy, build, check, check_cohort
+from stainda.strategies.view import base as _view  # noqa: F401
+from stainda.strategies.view import normalisers  # noqa: F401
 
 if TYPE_CHECKING:
     from stainda.strategies.detector import Detector

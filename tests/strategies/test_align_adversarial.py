@@ -9,11 +9,18 @@ from align_cases import gradient, hand_step, leaf
 from torch import nn
 from torch.nn import functional
 
-from stainda.strategies.adversarial import Bsp, Cdan, certainty
-from stainda.strategies.align import Batch, Site
-from stainda.strategies.bridges import Gvb
-from stainda.strategies.confusion import Adda, DomainConfusion
-from stainda.strategies.dense import chosen_rows, draw_evenly, frozen_call, predicted_rows, reversed_gradient, rows_of
+from stainda.strategies.align.adversarial import Bsp, Cdan, certainty
+from stainda.strategies.align.base import Batch, Site
+from stainda.strategies.align.confusion import Adda, DomainConfusion
+from stainda.strategies.align.gvb import Gvb
+from stainda.strategies.align.support.rows import (
+    chosen_rows,
+    draw_evenly,
+    frozen_call,
+    predicted_rows,
+    reversed_gradient,
+    rows_of,
+)
 
 SCHEDULES = [("constant", 0.0), ("warm_up", 0.02), ("warm_up", 0.5), ("warm_up", 1.0)]
 

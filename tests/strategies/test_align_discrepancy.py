@@ -5,9 +5,9 @@ import pytest
 import torch
 from align_cases import gradient, hand_step, leaf
 
-from stainda.strategies.dense import Rows, on_pairs
-from stainda.strategies.discrepancy import Coral, Jan, Mmd, SlicedWasserstein, sliced_wasserstein, unit_bandwidth
-from stainda.strategies.feature_norm import Afn
+from stainda.strategies.align.afn import Afn
+from stainda.strategies.align.discrepancy import Coral, Jan, Mmd, SlicedWasserstein, sliced_wasserstein, unit_bandwidth
+from stainda.strategies.align.support.rows import Rows, on_pairs
 
 
 def _numpy(tensor):

@@ -5,16 +5,16 @@ import torch
 from align_cases import hand_step
 from torch import nn
 
-from stainda.strategies.adversarial import Bsp, Cdan, Dann
-from stainda.strategies.align import Site
-from stainda.strategies.bridges import Gvb
-from stainda.strategies.confusion import DomainConfusion
-from stainda.strategies.discrepancy import Coral, Jan, Mmd, SlicedWasserstein
-from stainda.strategies.feature_norm import Afn
-from stainda.strategies.heads import Mcd, Rtn, SymNets
-from stainda.strategies.output_space import AdaptSegNet, Advent
-from stainda.strategies.predictions import Bnm, Entropy, InformationMaximisation, Mcc
-from stainda.strategies.separators import orthogonality
+from stainda.strategies.align.adversarial import Bsp, Cdan, Dann
+from stainda.strategies.align.afn import Afn
+from stainda.strategies.align.base import Site
+from stainda.strategies.align.confusion import DomainConfusion
+from stainda.strategies.align.discrepancy import Coral, Jan, Mmd, SlicedWasserstein
+from stainda.strategies.align.gvb import Gvb
+from stainda.strategies.align.heads import Mcd, Rtn, SymNets
+from stainda.strategies.align.output_space import AdaptSegNet, Advent
+from stainda.strategies.align.predictions import Bnm, Entropy, InformationMaximisation, Mcc
+from stainda.strategies.align.support.separation_networks import orthogonality
 
 N, C, K, SIZE = 6, 5, 3, 8
 SAME = [

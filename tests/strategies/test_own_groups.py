@@ -15,8 +15,8 @@ from stainda.config import ModelConfig, ProtocolConfig, StrategyConfig
 from stainda.errors import ConfigError
 from stainda.models import build_model
 from stainda.strategies import build, check_cohort
-from stainda.strategies.gradients import classifier_gradients
-from stainda.strategies.groups import Fishr, GroupDro, Irm, Vrex, even_halves
+from stainda.strategies.align.groups import Fishr, GroupDro, Irm, Vrex, even_halves
+from stainda.strategies.align.support.gradients import classifier_gradients
 
 GROUPS = [0, 2, 2, 0, 0, 2]
 

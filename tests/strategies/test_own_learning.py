@@ -14,8 +14,8 @@ import torch
 from own_steps import site, step
 from torch import nn
 
-from stainda.strategies.align import Batch
-from stainda.strategies.groups import Fishr, GroupDro, Irm, Vrex
+from stainda.strategies.align.base import Batch
+from stainda.strategies.align.groups import Fishr, GroupDro, Irm, Vrex
 
 SEEDS = range(3)
 

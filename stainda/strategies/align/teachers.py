@@ -1,0 +1,135 @@
+"""Learning from one's own predictions on unlabelled patches: consistency with a teacher, confident pseudo-labels."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, ClassVar, Literal, cast
+
+from stainda.strategies.align.base import Align, Manner, Site, Step
+from stainda.strategies.parts import Field, register
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor, nn
+
+    from stainda.strategies.align.support.buffers import Copy
+
+
+def ramp_up(share: float, progress: float) -> float:
+    """``exp(-5 (1 - p / share)²)`` up to ``share`` of the steps, then 1 (Laine & Aila 2017, arXiv 1610.02242)."""
+    return 1.0 if share <= 0 or progress >= share else math.exp(-5.0 * (1.0 - progress / share) ** 2)
+
+
+@register("align", "mean_teacher")
+class MeanTeacher(Align):
+    """A slowly following copy of the network tells it what to say on augmented target patches.
+
+    The teacher's weights are ``θ' ← α θ' + (1 - α) θ`` after each step (α grows to its value: ``min(1 - 1/(t+1), α)``
+    after step t, from 1). It sees the patch without augmentation; its probabilities are carried to where the augmented
+    patch shows them, and the loss is their mean squared difference from the student's. The teacher is what is validated
+    and kept. In training both normalise by the batch.
+    """
+
+    reference: ClassVar[str] = (
+        "Tarvainen & Valpola 2017, Mean teachers, arXiv 1703.01780; for segmentation Perone et al. 2019, 1811.06042"
+    )
+    target_logits: ClassVar[bool] = True
+
+    weight: float = Field(5.0, ge=0, description="of the consistency loss, once it has grown")
+    keep: float = Field(0.98, ge=0, lt=1, description="α, how much of the teacher stays at each step")
+    grow: float = Field(0.4, ge=0, le=1, description="share of the steps during which the weight grows")
+    colours: Literal["same", "strong"] = Field(
+        "strong", description="the student's patches: augmented as the strategy says, or with strong colours beside it"
+    )
+    predict: Literal["teacher", "student"] = Field("teacher", description="whose weights are validated and kept")
+
+    @property
+    def target_manner(self) -> Manner:
+        return self.colours
+
+    def modules(self, site: Site) -> dict[str, nn.Module]:
+        from stainda.strategies.align.support.buffers import Copy
+
+        assert site.network is not None
+        return {"teacher": Copy(site.network)}
+
+    def losses(self, step: Step) -> dict[str, Tensor]:
+        import torch
+
+        from stainda.strategies.augmented_pixels import carry
+
+        batch = step.target
+        assert batch is not None and batch.redraw is not None and batch.logits is not None and batch.places is not None
+        with torch.no_grad(), step.autocast():
+            taught = step.modules["teacher"](batch.redraw("none").images)
+        wanted, known = carry(taught.float().softmax(1), batch.places, getattr(step.network, "margin", 0))
+        apart = ((batch.logits.float().softmax(1) - wanted) ** 2).sum(1)
+        weight = self.weight * ramp_up(self.grow, step.progress)
+        return {"consistency": weight * (apart * known).sum() / known.sum().clamp(min=1)}
+
+    def after_step(self, step: Step) -> None:
+        cast("Copy", step.modules["teacher"]).follow(step.network, min(1.0 - 1.0 / (step.index + 2.0), self.keep))
+
+    @property
+    def averages(self) -> bool:
+        return self.predict == "teacher"
+
+    def epoch_weights(self, modules: nn.ModuleDict) -> Mapping[str, Tensor] | None:
+        return cast("Copy", modules["teacher"]).weights() if self.predict == "teacher" else None
+
+
+@register("align", "fixmatch")
+class FixMatch(Align):
+    """Confident predictions on target patches as they are become labels of the same patches in strong colours.
+
+    Pseudo-labels are the network's most probable classes on the patch without augmentation, where their probability is
+    at least τ; they are carried to where the strongly augmented patch shows them. The loss is the cross-entropy there,
+    divided by all pixels (as in the paper), or by class first: then the rare class counts as much as the background.
+    """
+
+    reference: ClassVar[str] = "Sohn et al. 2020, FixMatch, arXiv 2001.07685"
+    target_logits: ClassVar[bool] = True
+
+    weight: float = Field(1.0, ge=0, description="of the loss on pseudo-labels, once it has grown")
+    threshold: float = Field(0.9, gt=0, lt=1, description="τ, probability from which a prediction is believed")
+    grow: float = Field(0.4, ge=0, le=1, description="share of the steps during which the weight grows")
+    balance: bool = Field(True, description="each pseudo-class counts equally, however few its pixels")
+
+    @property
+    def target_manner(self) -> Manner:
+        return "strong"
+
+    def losses(self, step: Step) -> dict[str, Tensor]:
+        import torch
+
+        from stainda.strategies.augmented_pixels import carry
+        from stainda.strategies.norm.frozen_statistics import quiet
+
+        batch = step.target
+        assert batch is not None and batch.redraw is not None and batch.logits is not None and batch.places is not None
+        with torch.no_grad(), quiet(step.network):
+            sure = step.run(batch.redraw("none").images, batch).float().softmax(1)
+        wanted, known = carry(sure, batch.places, getattr(step.network, "margin", 0))
+        weight = self.weight * ramp_up(self.grow, step.progress)
+        return {"pseudo_labels": weight * pseudo_label_loss(batch.logits, wanted, known, self.threshold, self.balance)}
+
+
+def pseudo_label_loss(logits: Tensor, wanted: Tensor, known: Tensor, threshold: float, balance: bool) -> Tensor:
+    """Cross-entropy with the most probable class of ``wanted`` where it reaches the threshold.
+
+    Args:
+        logits, wanted: ``[N, K, H, W]`` or ``[N, K]``; the second are probabilities. known: bool, without K.
+        balance: the sum over pixels of each class is divided by what that class would have if all were equally many.
+    """
+    import torch
+    from torch.nn import functional
+
+    confidence, labels = wanted.detach().max(1)
+    believed = known & (confidence >= threshold)
+    loss = functional.cross_entropy(logits.float(), labels, reduction="none") * believed
+    if balance:
+        counts = torch.bincount(labels[believed], minlength=logits.shape[1]).float()
+        present = (counts > 0).sum().clamp(min=1)
+        loss = loss * (counts.sum() / present / counts.clamp(min=1))[labels]
+    return loss.sum() / known.sum().clamp(min=1)

@@ -1,0 +1,1 @@
+"""Augment parts: random changes of training patches."""

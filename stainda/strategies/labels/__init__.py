@@ -1,0 +1,1 @@
+"""Labels parts: which annotations the task loss learns from."""

@@ -1,0 +1,1 @@
+"""Norm parts: how batch statistics are handled per domain."""

@@ -1,0 +1,1 @@
+"""View parts: what the network sees of a patch."""
