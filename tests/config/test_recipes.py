@@ -10,7 +10,7 @@ from stainda.config.load import apply_overrides, build_study
 from stainda.config.recipes import DEFAULT, load_recipe
 from stainda.errors import ConfigError
 from stainda.strategies import build, check
-from stainda.strategies.augment.base import GeometryAugment
+from stainda.strategies.augment.geometry import GeometryAugment
 
 ROOT = Path(__file__).parents[2]
 MINIMAL = {

@@ -45,7 +45,7 @@ TESTS = {
     f"{E}/groups.py": ("tests/evaluation/test_target_label_groups.py",),
     f"{S}/align/support/weight_average.py": ("tests/strategies/test_own_swad.py",),
     f"{S}/align/support/gradient_reversal.py": ("tests/strategies/test_own_adversaries.py",),
-    f"{S}/align/discrepancy.py": ("tests/strategies/test_align_discrepancy.py",),
+    f"{S}/align/sliced_wasserstein.py": ("tests/strategies/test_align_discrepancy.py",),
     f"{S}/after/tent.py": ("tests/strategies/test_after_parts.py",),
     f"{T}/unsupervised.py": ("tests/training/test_unsupervised_scores.py",),
 }
@@ -254,7 +254,7 @@ MUTANTS = [
         ("gradient not reversed", "return -ctx.weight * gradients[0], None", "return ctx.weight * gradients[0], None"),
     ),
     *_of(
-        f"{S}/align/discrepancy.py",
+        f"{S}/align/sliced_wasserstein.py",
         ("directions of any length", "drawn = drawn / drawn.norm(dim=0)", "drawn = drawn"),
         ("values not sorted", "(rows @ drawn).sort(dim=0).values", "(rows @ drawn)"),
     ),

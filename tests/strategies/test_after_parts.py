@@ -19,9 +19,9 @@ from stainda.models import build_model
 from stainda.objects.filtering import agree_across_sections
 from stainda.objects.support import Comparison
 from stainda.prediction import load_predictor
-from stainda.strategies.after.base import CrossStainAgreement, Tent, TestTimeAugmentation
-from stainda.strategies.after.tent import mean_entropy
-from stainda.strategies.after.test_time_augmentation import averaged
+from stainda.strategies.after.cross_stain_agreement import CrossStainAgreement
+from stainda.strategies.after.tent import Tent, mean_entropy
+from stainda.strategies.after.test_time_augmentation import TestTimeAugmentation, averaged
 from stainda.strategies.norm.statistics import estimate_statistics, statistics_of, to_group_norm
 from stainda.training import train_on
 

@@ -11,8 +11,9 @@ from stainda.config import ModelConfig, StrategyConfig, load_strategy
 from stainda.errors import ConfigError
 from stainda.models import build_model
 from stainda.strategies import PARTS, build
-from stainda.strategies.augment.base import ColourJitterAugment, FourierAugment, HedAugment, MixStyleAugment
-from stainda.strategies.augment.mixstyle import mix_styles
+from stainda.strategies.augment.colour import ColourJitterAugment, HedAugment
+from stainda.strategies.augment.fourier import FourierAugment
+from stainda.strategies.augment.mixstyle import MixStyleAugment, mix_styles
 
 sys.path.append(str(Path(__file__).parents[1] / "training"))
 from blob_cohort import make_data, make_job

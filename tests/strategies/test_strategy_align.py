@@ -9,9 +9,10 @@ from torch import nn
 from torch.nn import functional
 
 from stainda.errors import ConfigError
-from stainda.strategies.align.adversarial import Dann, dense_cross_entropy
+from stainda.strategies.align.adversarial import dense_cross_entropy
 from stainda.strategies.align.base import Batch, Site, Step
-from stainda.strategies.align.discrepancy import Mmd
+from stainda.strategies.align.dann import Dann
+from stainda.strategies.align.mmd import Mmd
 from stainda.strategies.features import FeatureTap, find_layer
 
 

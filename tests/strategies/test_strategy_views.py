@@ -9,7 +9,7 @@ import torch
 from stainda.errors import ConfigError
 from stainda.stains import HED_MATRIX, combine
 from stainda.strategies import PARTS
-from stainda.strategies.view.base import Deconvolved, Greyscale
+from stainda.strategies.view.channels import Deconvolved, Greyscale
 from stainda.strategies.view.normalisers import Macenko, Reinhard
 
 

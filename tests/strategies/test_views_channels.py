@@ -9,8 +9,9 @@ from stainda.errors import ConfigError
 from stainda.stains import HED_MATRIX, combine, intensity, stain
 from stainda.strategies import PARTS, build
 from stainda.strategies.detector import Detector, Standard
-from stainda.strategies.view.base import Dyes, LearnedColour, OpticalDensity
-from stainda.strategies.view.normalisers import Residual
+from stainda.strategies.view.channels import Dyes, OpticalDensity
+from stainda.strategies.view.learncolour import LearnedColour
+from stainda.strategies.view.residual import Residual
 
 
 def _tissue(name, n=3000, seed=0):

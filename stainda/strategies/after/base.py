@@ -1,13 +1,13 @@
-"""What happens to a trained network, or to its predictions, at a new slide."""
+"""What every after part is given and gives back; the part that does nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
-from stainda.strategies.parts import Field, Part, register
+from stainda.strategies.parts import Part, register
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -71,77 +71,3 @@ class After(Part):
 @register("after", "none")
 class NothingAfter(After):
     """The trained network is applied as it is."""
-
-
-@register("after", "tent")
-class Tent(After):
-    """A few steps of lower entropy on each slide's own tiles, over scale and shift of the normalisations alone.
-
-    Begun anew for every slide, and undone after it. Batch statistics are those of the tiles, during the steps and at
-    prediction. Sure is not right: where the network is wrong on most of a slide, or objects are few, it can make
-    matters worse, so it takes few steps.
-    """
-
-    reference: ClassVar[str] = "Wang et al. 2021, Tent: Fully Test-Time Adaptation, arXiv 2006.10726"
-    needs_tiles: ClassVar[bool] = True
-
-    steps: int = Field(10, ge=1, le=100, description="optimiser steps per slide, a batch of at most 16 tiles each")
-    learning_rate: float = Field(1e-3, gt=0, le=1, description="of Adam")
-
-    @contextmanager
-    def adapted(self, network: nn.Module, tiles: Sequence[Tensor], statistics: Statistics | None) -> Iterator[Adapted]:
-        from stainda.strategies.after.tent import surer
-
-        with surer(network, tiles, statistics, self.steps, self.learning_rate) as found:
-            yield found
-
-
-@register("after", "test_time_augmentation")
-class TestTimeAugmentation(After):
-    """Predictions averaged over mirror images and quarter turns of every tile, each turned back."""
-
-    __test__ = False  # no test, whatever its name begins with
-    reference: ClassVar[str] = "common practice; Shanmugam et al. 2021, Better Aggregation in TTA, arXiv 2011.11156"
-
-    views: Literal["flips", "all"] = Field("all", description="flips: 4 (quarter turns left out); all: 8")
-
-    def predict(self, run: Callable[[np.ndarray], Tensor], patches: np.ndarray) -> Tensor:
-        from stainda.strategies.after.test_time_augmentation import averaged
-
-        return averaged(run, patches, quarter_turns=self.views == "all")
-
-
-@register("after", "cross_stain_agreement")
-class CrossStainAgreement(After):
-    """Objects of consecutive sections support or doubt each other: doubted ones go, faint ones that are supported stay.
-
-    Scores become posterior log-odds by the rules of ``stainda.objects.support``; kept is what then has at least
-    ``keep``. Candidates are also looked for at ``faint`` times the threshold, where nothing was found at the threshold.
-    Only registered sections of a block can witness; one without registered neighbours is left as it is, and listed.
-    """
-
-    reference: ClassVar[str] = (
-        "after Temerinac-Ott et al. 2017, mutual comparison of multiple staining modalities; the rules are stainda's"
-    )
-    needs_block: ClassVar[bool] = True
-
-    keep: float = Field(0.5, gt=0, lt=1, description="least score after the comparison")
-    faint: float = Field(0.6, gt=0, le=1, description="share of the threshold at which fainter candidates are sought")
-    reach: int = Field(2, ge=1, description="sections apart at which two still witness for each other")
-    found: float = Field(0.8, gt=0, lt=1, description="chance that a true object is found in a neighbouring section")
-    by_chance: float = Field(0.1, gt=0, lt=1, description="chance that a false object meets something there")
-
-    def on_objects(
-        self,
-        objects: Mapping[str, gpd.GeoDataFrame],
-        fainter: Mapping[str, gpd.GeoDataFrame],
-        to_frame: Mapping[str, ToFrame],
-        error: float | Mapping[str, float],
-        order: Mapping[str, float] | None = None,
-        visible: Mapping[str, BaseGeometry] | None = None,
-    ) -> Agreed:
-        from stainda.objects.filtering import agree_across_sections
-        from stainda.objects.support import Comparison
-
-        rules = Comparison(error=error, reach=self.reach, found=self.found, by_chance=self.by_chance)
-        return agree_across_sections(objects, fainter, to_frame, rules, self.keep, order=order, visible=visible)

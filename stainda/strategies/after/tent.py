@@ -1,18 +1,39 @@
-"""Entropy minimisation on one slide's tiles, over the affine parameters of normalisations, and undone afterwards."""
+"""Tent: entropy minimisation on one slide's tiles, over the affine parameters of normalisations, undone afterwards."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, ClassVar
 
-import torch
-from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from stainda.strategies.after.base import Adapted, After
+from stainda.strategies.parts import Field, register
 
-from stainda.strategies.after.base import Adapted
-from stainda.strategies.norm.statistics import Statistics, batchnorm_layers, estimate_statistics
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
-_KINDS = (_BatchNorm, nn.GroupNorm, nn.InstanceNorm2d, nn.LayerNorm)
+    from stainda.strategies.norm.statistics import Statistics
+
+
+@register("after", "tent")
+class Tent(After):
+    """A few steps of lower entropy on each slide's own tiles, over scale and shift of the normalisations alone.
+
+    Begun anew for every slide, and undone after it. Batch statistics are those of the tiles, during the steps and at
+    prediction. Sure is not right: where the network is wrong on most of a slide, or objects are few, it can make
+    matters worse, so it takes few steps.
+    """
+
+    reference: ClassVar[str] = "Wang et al. 2021, Tent: Fully Test-Time Adaptation, arXiv 2006.10726"
+    needs_tiles: ClassVar[bool] = True
+
+    steps: int = Field(10, ge=1, le=100, description="optimiser steps per slide, a batch of at most 16 tiles each")
+    learning_rate: float = Field(1e-3, gt=0, le=1, description="of Adam")
+
+    @contextmanager
+    def adapted(self, network: nn.Module, tiles: Sequence[Tensor], statistics: Statistics | None) -> Iterator[Adapted]:
+        with surer(network, tiles, statistics, self.steps, self.learning_rate) as found:
+            yield found
 
 
 def mean_entropy(logits: Tensor) -> Tensor:
@@ -31,10 +52,17 @@ def surer(
     training, and their running statistics do not move. The result takes statistics estimated anew from all tiles.
     Afterwards every parameter, buffer and mode is as it was.
     """
+    import torch
+    from torch import nn
+    from torch.nn.modules.batchnorm import _BatchNorm
+
+    from stainda.strategies.norm.statistics import estimate_statistics
+
+    kinds = (_BatchNorm, nn.GroupNorm, nn.InstanceNorm2d, nn.LayerNorm)
     affine = [
         parameter
         for layer in network.modules()
-        if isinstance(layer, _KINDS)
+        if isinstance(layer, kinds)
         for parameter in layer.parameters(recurse=False)
     ]
     if not affine or not tiles:
@@ -63,6 +91,10 @@ def surer(
 def _descend(
     network: nn.Module, affine: list[nn.Parameter], tiles: Sequence[Tensor], steps: int, learning_rate: float
 ) -> None:
+    import torch
+
+    from stainda.strategies.norm.statistics import batchnorm_layers
+
     network.eval()
     network.requires_grad_(False)
     for parameter in affine:

@@ -1,11 +1,30 @@
-"""Predictions averaged over the orientations of a square tile."""
+"""Test-time augmentation: predictions averaged over the orientations of a square tile."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
-from torch import Tensor
+
+from stainda.strategies.after.base import After
+from stainda.strategies.parts import Field, register
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@register("after", "test_time_augmentation")
+class TestTimeAugmentation(After):
+    """Predictions averaged over mirror images and quarter turns of every tile, each turned back."""
+
+    __test__ = False  # no test, whatever its name begins with
+    reference: ClassVar[str] = "common practice; Shanmugam et al. 2021, Better Aggregation in TTA, arXiv 2011.11156"
+
+    views: Literal["flips", "all"] = Field("all", description="flips: 4 (quarter turns left out); all: 8")
+
+    def predict(self, run: Callable[[np.ndarray], Tensor], patches: np.ndarray) -> Tensor:
+        return averaged(run, patches, quarter_turns=self.views == "all")
 
 
 def averaged(run: Callable[[np.ndarray], Tensor], patches: np.ndarray, quarter_turns: bool = True) -> Tensor:

@@ -10,7 +10,7 @@ from stainda.strategies.parts import Field, register
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from stainda.strategies.align.support.row_buffers import RowMemory
+    from stainda.strategies.align.support.buffers import RowMemory
 
 
 @register("align", "atdoc")
@@ -42,7 +42,7 @@ class Atdoc(ScheduledAlign, FeatureAlign):
     memory: int = Field(2048, ge=8, description="rows of the target that are remembered")
 
     def modules(self, site: Site) -> dict[str, nn.Module]:
-        from stainda.strategies.align.support.row_buffers import RowMemory
+        from stainda.strategies.align.support.buffers import RowMemory
 
         return {"memory": RowMemory(self.memory, site.channels, site.n_classes)}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -331,6 +332,9 @@ class JudgedAlign(ScheduledAlign):
 
 def ramp(schedule: Literal["constant", "warm_up"], progress: float) -> float:
     """Factor on a weight at ``progress`` p in 0..1: 1, or ``2 / (1 + exp(-10 p)) - 1`` (that of Ganin's code)."""
-    import math
-
     return 1.0 if schedule == "constant" else 2.0 / (1.0 + math.exp(-10.0 * progress)) - 1.0
+
+
+def ramp_up(share: float, progress: float) -> float:
+    """``exp(-5 (1 - p / share)²)`` up to ``share`` of the steps, then 1 (Laine & Aila 2017, arXiv 1610.02242)."""
+    return 1.0 if share <= 0 or progress >= share else math.exp(-5.0 * (1.0 - progress / share) ** 2)

@@ -52,13 +52,13 @@ class Gvb(Adversarial):
         }
 
     def losses(self, step: Step) -> dict[str, Tensor]:
+        from stainda.strategies.align.support.gradient_reversal import reverse
         from stainda.strategies.align.support.pytorch_adapt import layers
-        from stainda.strategies.align.support.rows import reversed_gradient
 
         size, told, bridged, vanishing = layers.AbsLoss(), [], [], []
         for rows in self.rows(step):
             gamma, shares = self._bridged(rows, step)
-            verdict = self._verdict(reversed_gradient(shares, self.strength(step)), step)
+            verdict = self._verdict(reverse(shares, self.strength(step)), step)
             loss = dense_cross_entropy(verdict, self.labels(rows.domains, step.n_sources))
             told.append((loss * certainty(shares.detach()) if self.entropy else loss).mean())
             bridged.append(size(gamma))

@@ -1,11 +1,11 @@
-"""Alignment of what the network says, rather than of what it feels: adversaries on its output maps."""
+"""What the parts share that align the network's output maps by a discriminator."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from stainda.strategies.align.base import JudgedAlign, Site, Step
-from stainda.strategies.parts import Field, register
+from stainda.strategies.parts import Field
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -56,114 +56,3 @@ class OutputAdversarial(JudgedAlign):
     def maps(self, logits: Tensor) -> Tensor:
         """What D sees, ``[N, K, H, W]``, of logits of that shape."""
         raise NotImplementedError
-
-
-@register("align", "adaptsegnet")
-class AdaptSegNet(OutputAdversarial):
-    """Output-space adversarial training: softmax maps of the target that look like the source's.
-
-    D sees the softmax probabilities. Segmentations share layout across domains even where colours differ, so their
-    space is smaller and more alike than that of features. One level (the output) is used, the paper's single-level
-    variant.
-    """
-
-    reference: ClassVar[str] = (
-        "Tsai et al. 2018, Learning to Adapt Structured Output Space for Semantic Segmentation, arXiv 1802.10349"
-    )
-
-    def maps(self, logits: Tensor) -> Tensor:
-        return logits.float().softmax(1)
-
-
-@register("align", "advent")
-class Advent(OutputAdversarial):
-    """Adversarial training on entropy maps: the target's outputs are to be as sure as the source's.
-
-    D sees the weighted self-information ``-p_k log p_k / log K`` of every class and pixel, whose sum over classes is
-    the normalised entropy.
-    """
-
-    reference: ClassVar[str] = (
-        "Vu et al. 2019, ADVENT: Adversarial Entropy Minimization for Domain Adaptation, arXiv 1811.12833"
-    )
-
-    def maps(self, logits: Tensor) -> Tensor:
-        import math
-
-        logs = logits.float().log_softmax(1)
-        return -logs.exp() * logs / math.log(logits.shape[1])
-
-
-@register("align", "feature_mask_adversarial")
-class FeatureMaskAdversarial(JudgedAlign):
-    """Three discriminators at once: on the encoder's features, the decoder's features and the output masks.
-
-    Each minimises the cross-entropy of the domain; behind a gradient reversal of its own weight the network maximises
-    it. The features' discriminators give a verdict per position; the mask's looks at the softmax maps (the
-    paper's tells masks from annotations).
-    """
-
-    tasks: ClassVar[tuple[str, ...]] = ("segmentation",)
-    reference: ClassVar[str] = "Mei et al. 2020, Cross-stained Segmentation from Renal Biopsy Images, arXiv 2002.08587"
-    target_logits: ClassVar[bool] = True
-    compares: ClassVar[bool] = True
-    judges: ClassVar[tuple[str, ...]] = ("encoder", "decoder", "mask")
-
-    encoder: str = Field("bottleneck", description="layer of the first discriminator")
-    decoder: str = Field("decoder", description="layer of the second discriminator")
-    encoder_weight: float = Field(1.0, ge=0, description="of the reversed gradient at the encoder")
-    decoder_weight: float = Field(1.0, ge=0, description="of the reversed gradient at the decoder")
-    mask_weight: float = Field(0.1, ge=0, description="of the reversed gradient at the output")
-    schedule: Literal["warm_up", "constant"] = Field("warm_up", description="the weights grow from 0, or are constant")
-    hidden: int = Field(32, ge=1, description="channels of the discriminators' hidden layers")
-
-    @property
-    def tapped(self) -> str | None:
-        return self.encoder
-
-    @property
-    def also_tapped(self) -> tuple[str, ...]:
-        return (self.decoder,)
-
-    def modules(self, site: Site) -> dict[str, nn.Module]:
-        from stainda.strategies.align.support.discriminators import SpatialDiscriminator
-        from stainda.strategies.align.support.map_discriminators import MapDiscriminator
-
-        norm = self.discriminator_norm
-        return {
-            "encoder": SpatialDiscriminator(site.channels, self.hidden, 2, norm),
-            "decoder": SpatialDiscriminator(site.more_channels[0], self.hidden, 2, norm),
-            "mask": MapDiscriminator(site.n_classes, self.hidden, 3, norm),
-        }
-
-    def losses(self, step: Step) -> dict[str, Tensor]:
-        from stainda.strategies.align.support.gradient_reversal import reverse
-        from stainda.strategies.align.support.map_discriminators import side_loss, verdict
-
-        assert step.target is not None and step.compared.logits is not None and step.target.logits is not None
-        grown = self.growth(step)
-        found: dict[str, Tensor] = {}
-        source, target = step.features()
-        for name, weight, one, other in (
-            ("encoder", self.encoder_weight, source, target),
-            ("decoder", self.decoder_weight, step.compared.more_features[0], step.target.more_features[0]),
-        ):
-            judge = step.modules[name]
-            sides = [side_loss(judge(reverse(seen, weight * grown)), side) for side, seen in enumerate((one, other))]
-            found[f"domain_{name}"] = 0.5 * (sides[0] + sides[1])
-        masks = [logits.float().softmax(1) for logits in (step.compared.logits, step.target.logits)]
-        judge, weight = step.modules["mask"], self.mask_weight * grown
-        told = [verdict(judge(reverse(mask, weight)), side) for side, mask in enumerate(masks)]
-        found["domain_mask"] = 0.5 * (told[0] + told[1])
-        return found
-
-    def verdicts(self, step: Step) -> dict[str, tuple[Tensor, Tensor]]:
-        from stainda.strategies.align.support.map_discriminators import of_two_sides
-
-        assert step.target is not None and step.compared.logits is not None and step.target.logits is not None
-        seen = {
-            "encoder": step.features(),
-            "decoder": (step.compared.more_features[0], step.target.more_features[0]),
-            "mask": [logits.float().softmax(1) for logits in (step.compared.logits, step.target.logits)],
-        }
-        return {name: of_two_sides([step.modules[name](one) for one in sides]) for name, sides in seen.items()}

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from stainda.strategies.align.base import Align, Step
-from stainda.strategies.align.teachers import ramp_up
+from stainda.strategies.align.base import Align, Step, ramp_up
 from stainda.strategies.parts import Field, register
 
 if TYPE_CHECKING:

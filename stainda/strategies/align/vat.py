@@ -1,4 +1,4 @@
-"""Predictions that small changes of the image do not change: virtual adversarial training."""
+"""Virtual adversarial training: predictions that small changes of the image do not change."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from stainda.strategies.align.adversarial import Dann
 from stainda.strategies.align.base import Batch, ScheduledAlign, Step
 from stainda.strategies.parts import Field, register
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
 
 PROBE = 0.01
 """Root mean square of the trial perturbation. The usual 1e-6 drowns in the rounding of float32 predictions."""
@@ -46,37 +46,6 @@ class Vat(ScheduledAlign):
         batches = [step.target] if self.on == "target" else [step.source, step.target]
         found = [smoothness(step, batch, self.radius, self.iterations) for batch in batches]
         return {"smoothness": self.weight * self.growth(step) * sum(found[1:], found[0])}
-
-
-@register("align", "vada")
-class Vada(Dann):
-    """VADA: domain-adversarial, with boundaries kept away from the target's patches and smooth around them.
-
-    DANN's loss, plus ``target`` times (entropy of the target's predictions + VAT on the target), plus ``source`` times
-    VAT on the source. See ``dann``, ``entropy`` and ``vat``.
-    """
-
-    reference: ClassVar[str] = "Shu et al. 2018, A DIRT-T Approach to Unsupervised Domain Adaptation, arXiv 1802.08735"
-    target_logits: ClassVar[bool] = True
-
-    weight: float = Field(0.1, ge=0, description="λ, strength of the network's side at the end of the schedule")
-    target: float = Field(0.01, ge=0, description="of entropy and smoothness on the target, at the end of the schedule")
-    source: float = Field(1.0, ge=0, description="of smoothness on the source, at the end of the schedule")
-    radius: float = Field(0.1, gt=0, description="size of the change, root mean square in standardised units")
-    iterations: int = Field(1, ge=1, description="steps of the power method")
-
-    def losses(self, step: Step) -> dict[str, Tensor]:
-        from stainda.strategies.align.support.pytorch_adapt import layers
-        from stainda.strategies.align.support.rows import rows_of
-
-        assert step.target is not None and step.target.logits is not None
-        growing = self.growth(step)
-        terms = super().losses(step)
-        terms["entropy"] = self.target * growing * layers.EntropyLoss()(rows_of(step.target.logits).float())
-        for name, weight, batch in (("source", self.source, step.source), ("target", self.target, step.target)):
-            if weight:
-                terms[f"smooth_{name}"] = weight * growing * smoothness(step, batch, self.radius, self.iterations)
-        return terms
 
 
 def smoothness(step: Step, batch: Batch, radius: float, iterations: int) -> Tensor:

@@ -3,15 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import torch
-from torch import Tensor, nn
-
+from stainda.strategies.augment.base import Augment
 from stainda.strategies.features import find_layer
+from stainda.strategies.parts import Field, register
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor, nn
 
 _TINY = 1e-6
 _EARLY = ("encoder.0", "encoder.layer1", "encoder.model.layer1", "layer1", "stages.0")
+
+
+@register("augment", "mixstyle")
+class MixStyleAugment(Augment):
+    """Mean and spread of a layer's channels mixed between the patches of a batch, while the network trains.
+
+    Acts inside the network, on labelled and unlabelled batches alike, and is off at prediction.
+    """
+
+    reference: ClassVar[str] = "Zhou et al. 2021, Domain Generalization with MixStyle, arXiv 2104.02008"
+
+    layers: tuple[str, ...] = Field(
+        ("early",), min_length=1, description="layers whose output is mixed: early, bottleneck, decoder or module paths"
+    )
+    alpha: float = Field(0.1, gt=0, description="of the Beta distribution of the shares; small: one style or the other")
+    p: float = Field(0.5, ge=0, le=1, description="share of batches mixed")
+
+    def prepare(self, network: nn.Module) -> None:
+        mix_in(network, self.layers, self.p, self.alpha)
+
+    def __call__(self, images: Tensor, labels: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
+        return images, labels
 
 
 def mix_styles(features: Tensor, share: Tensor, order: Tensor) -> Tensor:
@@ -22,6 +46,8 @@ def mix_styles(features: Tensor, share: Tensor, order: Tensor) -> Tensor:
         features: [N, C, h, w].
         share: [N] in 0..1. order: long [N], the other patch of each.
     """
+    import torch
+
     with torch.no_grad():
         mean = features.mean((2, 3), keepdim=True)
         spread = (features.var((2, 3), keepdim=True, unbiased=True) + _TINY).sqrt()
@@ -47,6 +73,8 @@ class StyleMixer:
         self._switch, self._p, self._alpha = switch, p, alpha
 
     def __call__(self, layer: nn.Module, inputs: Any, output: Any) -> Any:
+        import torch
+
         n = len(output)
         if not self._switch.on or n < 2 or float(torch.rand(())) >= self._p:
             return output
@@ -71,6 +99,8 @@ def mix_in(network: nn.Module, layers: Sequence[str], p: float, alpha: float) ->
 
 
 def _early(network: nn.Module) -> nn.Module:
+    from torch import nn
+
     modules = dict(network.named_modules())
     if "early" in getattr(network, "default_layers", {}):
         return find_layer(network, "early")

@@ -135,17 +135,6 @@ def frozen_call(module: nn.Module, *inputs: Tensor) -> Tensor:
     return functional_call(module, {name: one.detach() for name, one in module.named_parameters()}, inputs)
 
 
-def reversed_gradient(tensor: Tensor, weight: float) -> Tensor:
-    """The tensor; its gradient is multiplied by ``-weight``.
-
-    pytorch-adapt's layer, built with a float: its weight is a buffer of the type it is given, and an integer one
-    stores a scheduled 0.3 as 0.
-    """
-    from stainda.strategies.align.support.pytorch_adapt import layers
-
-    return layers.GradientReversal(weight=float(weight))(tensor)
-
-
 def on_pairs(
     source: Rows, target: Rows, each: bool, distance: Callable[[Tensor, Tensor], Tensor], least: int = 2
 ) -> Tensor:

@@ -1,4 +1,4 @@
-"""Two-player games in which the network pursues a loss of its own against a discriminator held still."""
+"""ADDA: adversarial discriminative adaptation in two phases of one training."""
 
 from __future__ import annotations
 
@@ -11,46 +11,7 @@ from stainda.strategies.parts import Field, register
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from stainda.strategies.align.support.row_buffers import FrozenCopy
-
-
-@register("align", "domain_confusion")
-class DomainConfusion(Adversarial):
-    """Domain confusion: the discriminator is brought to answer every domain equally often.
-
-    D minimises the cross-entropy of the domain on features that pass no gradient; the network minimises
-    ``-(1/K) Σ_k log D_k(f)`` (pytorch-adapt's ``UniformDistributionLoss``) through a D whose parameters are held still.
-    Each player thus gets the gradient of its own loss alone, in one step. Unlike a reversed gradient, that of the
-    network vanishes where D is unsure and is strong where D is sure.
-    """
-
-    reference: ClassVar[str] = (
-        "Tzeng et al. 2015, Simultaneous Deep Transfer Across Domains and Tasks, arXiv 1510.02192"
-    )
-
-    def modules(self, site: Site) -> dict[str, nn.Module]:
-        from stainda.strategies.align.support.discriminators import PooledDiscriminator
-
-        return {
-            "discriminator": PooledDiscriminator(
-                site.channels, self.hidden, self.outputs(site), self.discriminator_norm
-            )
-        }
-
-    def losses(self, step: Step) -> dict[str, Tensor]:
-        from stainda.strategies.align.support.pytorch_adapt import layers
-        from stainda.strategies.align.support.rows import frozen_call
-
-        uniform, discriminator = layers.UniformDistributionLoss(), step.modules["discriminator"]
-        named, confused = [], []
-        for rows in self.rows(step):
-            verdict = discriminator(rows.features.detach())
-            named.append(dense_cross_entropy(verdict, self.labels(rows.domains, step.n_sources)).mean())
-            confused.append(uniform(frozen_call(discriminator, rows.features)))
-        return {
-            "domain": 0.5 * (named[0] + named[1]),
-            "confusion": self.strength(step) * 0.5 * (confused[0] + confused[1]),
-        }
+    from stainda.strategies.align.support.buffers import FrozenCopy
 
 
 @register("align", "adda")
@@ -74,8 +35,8 @@ class Adda(Adversarial):
     domains: Literal["source_target"] = Field("source_target", description="the source's features are the real ones")
 
     def modules(self, site: Site) -> dict[str, nn.Module]:
+        from stainda.strategies.align.support.buffers import FrozenCopy
         from stainda.strategies.align.support.discriminators import PooledDiscriminator
-        from stainda.strategies.align.support.row_buffers import FrozenCopy
 
         assert site.network is not None
         return {
