@@ -42,18 +42,7 @@ def _matched(
 ) -> list[dict[str, Any]]:
     first, second = np.asarray(mine.geometry), np.asarray(theirs.geometry)
     distance = _distances(first, second)
-    dice = np.full(distance.shape, np.nan)
-    if areal:
-        rows, columns, overlap = dice_pairs(first, second)
-        dice[rows, columns] = overlap
-        # the distance decides between equal overlaps only
-        worth = np.maximum(overlap - 1e-9 * distance[rows, columns], 1e-12)
-        chosen = assign(rows, columns, worth)
-    else:  # as many as can be, the nearest; every pair is a candidate
-        rows, columns = (one.ravel() for one in np.indices(distance.shape))
-        worth = 1 - distance.ravel() / (2 * max(distance.max(initial=0.0), 1e-12))
-        chosen = assign(rows, columns, worth, most_pairs=True)
-    pairs = dict(zip(rows[chosen].tolist(), columns[chosen].tolist(), strict=True))
+    pairs, dice = (_by_overlap if areal else _by_distance)(first, second, distance)
     nothing = 0.0 if areal else None
     rows: list[dict[str, Any]] = []
     for i in range(len(mine)):
@@ -78,6 +67,27 @@ def _matched(
             {"target": target, "class": cls, "id": own_id, "own_id": own_id, "found": "own only", "dice": nothing}
         )
     return rows
+
+
+Pairs = tuple[dict[int, int], np.ndarray]
+"""Index of the first -> index of the second, and the Dice (n, m) of all pairs."""
+
+
+def _by_overlap(first: np.ndarray, second: np.ndarray, distance: np.ndarray) -> Pairs:
+    rows, columns, overlap = dice_pairs(first, second)
+    dice = np.zeros(distance.shape)
+    dice[rows, columns] = overlap
+    # the distance decides between equal overlaps only
+    chosen = assign(rows, columns, np.maximum(overlap - 1e-9 * distance[rows, columns], 1e-12))
+    return dict(zip(rows[chosen].tolist(), columns[chosen].tolist(), strict=True)), dice
+
+
+def _by_distance(first: np.ndarray, second: np.ndarray, distance: np.ndarray) -> Pairs:
+    rows, columns = np.indices(distance.shape).reshape(2, -1)
+    worth = 1 - distance.ravel() / (2 * max(float(distance.max(initial=0.0)), 1e-12))
+    chosen = assign(rows, columns, worth, most_pairs=True)
+    pairs = dict(zip(rows[chosen].tolist(), columns[chosen].tolist(), strict=True))
+    return pairs, np.full(distance.shape, np.nan)
 
 
 def _distances(first: np.ndarray, second: np.ndarray) -> np.ndarray:
