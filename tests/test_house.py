@@ -12,12 +12,13 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "stainda"
 
 FLOORS = {
-    "cli": 5,
+    "cli": 5, "api": 5,
     "study": 4, "report": 4, "review": 4,
     "training": 3, "prediction": 3, "evaluation": 3,
     "strategies": 2, "registration": 2, "patches": 2, "phantom": 2,
     "slides": 1, "annotations": 1, "stains": 1, "models": 1,
     "cohort": 0, "config": 0, "errors": 0, "files": 0, "names": 0, "randomness": 0, "progress": 0,
+    "notebook": 0, "terminal": 0,
 }  # fmt: skip
 # study composes everything, so it also calls report, its neighbour; prediction reads what training wrote; whether
 # annotations lie on tissue is asked of the slide; training scores validation patches as evaluation scores slides
