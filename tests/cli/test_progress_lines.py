@@ -6,14 +6,17 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from stainda import terminal
 from stainda.cli import display
-from stainda.cli.display import Commands, ConsoleProgress, duration
+from stainda.cli.display import Commands
+from stainda.progress import duration
+from stainda.terminal import ConsoleProgress
 
 
 @pytest.fixture
 def log(monkeypatch, capsys):
     """What a task of these steps prints where there is no terminal."""
-    monkeypatch.setattr(display, "LINE_SECONDS", 0.2)
+    monkeypatch.setattr(terminal, "LINE_SECONDS", 0.2)
 
     def lines(steps, wait, quiet=False):
         with ConsoleProgress(quiet).task("Registering blocks", 8) as bar:
