@@ -14,6 +14,9 @@ What each folder of the package (a *room*) offers to the others and to you. The 
 [Architecture](../../concepts/architecture.md).
 """
 
+_WHOLE = "{show_root_heading: true, show_root_full_path: false, show_root_toc_entry: true}"
+"""Of a name that is shown by itself: a room of the same name stands before it in the package."""
+
 
 def pages(package: Path) -> dict[str, str]:
     """Page by path below ``docs/``; rooms are found in the tree, so that the list is never out of date."""
@@ -30,18 +33,18 @@ def rooms_by_floor(root: Path) -> str:
     rows = []
     for room, floor in sorted(floors.items(), key=lambda one: (-one[1], one[0])):
         path = root / "stainda" / room
-        rows.append(
-            (str(floor), f"`{room}`", _first_line(path / "__init__.py" if path.is_dir() else Path(f"{path}.py")))
-        )
+        module = path / "__init__.py" if path.is_dir() else Path(f"{path}.py")
+        rows.append((str(floor), f"`{room}`", _first_line(module)))
     return table(("floor", "room", "holds"), rows)
 
 
 def _index(package: Path, rooms: list[Path]) -> str:
     rows = [(f"[`stainda.{room.name}`]({room.name}.md)", _first_line(room / "__init__.py")) for room in rooms]
-    front = _exports(package / "__init__.py")
-    return "\n".join(
-        [_HEAD, _directive("stainda", front) if front else "", "## Rooms", "", table(("room", "holds"), rows)]
-    )
+    front, names = _exports(package / "__init__.py"), {room.name for room in rooms}
+    homes = _literal(package / "__init__.py", "_HOMES") or {}
+    shown = [_directive("stainda", [name for name in front if name not in names])] if front else []
+    shown += [f"::: stainda.{homes[name]}.{name}\n    options: {_WHOLE}\n" for name in front if name in names]
+    return "\n".join([_HEAD, *shown, "## Rooms", "", table(("room", "holds"), rows), ""])
 
 
 def _room(room: Path) -> str:

@@ -40,7 +40,8 @@ from stainda.randomness import generator_for
 
 Floats = npt.NDArray[np.float64]
 
-ALL_TARGETS, ALL_SOURCES = "all targets", "all sources"
+ALL_TARGETS = "all targets"
+ALL_SOURCES = "all sources"
 ALL_CLASSES = "all"
 COMPARED_BY = ("dice", "object_f1")
 """Measures by which selection rules are compared with the default one."""

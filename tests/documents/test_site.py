@@ -75,6 +75,14 @@ def test_the_reference_shows_what_a_room_exports(site):
     assert not re.search(r":(?:class|func|data|mod):", text), "a role of a docstring is shown as it stands"
 
 
+def test_the_reference_shows_every_name_of_the_front_door(site):
+    import stainda
+
+    text = (site / "reference/api/index.html").read_text(encoding="utf-8")
+    headings = set(re.findall(r'<span class="doc doc-object-name[^"]*">(\w+)</span>', text))
+    assert set(stainda.__all__) <= headings
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_is_kept_without_large_outputs(path):
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
