@@ -14,7 +14,7 @@ from typing import Any
 
 from stainda.errors import StaindaError
 from stainda.progress import seconds_left
-from stainda.study.folder import STAGES
+from stainda.run_directory.folder import STAGES
 from stainda.study.heartbeat import PROGRESS
 
 SILENT_SECONDS = 60.0
