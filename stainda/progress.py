@@ -52,3 +52,16 @@ class Silent:
 
 
 SILENT: Progress = Silent()
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words, as exactly as an estimate deserves.
+
+    >>> duration(75), duration(600), duration(9000)
+    ('75 s', '10 minutes', '2.5 hours')
+    """
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    if seconds < 5400:
+        return f"{round(seconds / 60)} minutes"
+    return f"{seconds / 3600:.1f} hours" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} days"

@@ -12,12 +12,12 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "stainda"
 
 FLOORS = {
-    "cli": 6,
+    "cli": 6, "api": 6,
     "study": 5,
     "report": 4, "review": 4, "prediction": 4, "training": 4,
     "strategies": 3, "registration": 3, "patches": 3, "phantom": 3, "evaluation": 3, "datasets": 3,
     "run_directory": 2, "cohort": 2, "annotations": 2, "models": 2,
-    "config": 1, "slides": 1, "stains": 1, "objects": 1,
+    "terminal": 1, "notebook": 1, "config": 1, "slides": 1, "stains": 1, "objects": 1,
     "errors": 0, "files": 0, "names": 0, "randomness": 0, "progress": 0,
 }  # fmt: skip
 

@@ -47,10 +47,10 @@ if TYPE_CHECKING:
     from stainda.annotations.geojson import read_marked, read_shapes, write_geojson
     from stainda.annotations.labels import instances, outlines
     from stainda.annotations.landmarks import check_landmarks, read_landmarks, write_landmarks
-    from stainda.annotations.loading import load_records, load_shapes
+    from stainda.annotations.loading import load_records, load_shapes, load_shapes_of
     from stainda.annotations.raster import rasterise
     from stainda.annotations.records import SHAPE_COLUMNS, ShapeRecords
-    from stainda.annotations.shapes import empty_shapes, join_shapes, make_shapes
+    from stainda.annotations.shapes import empty_shapes, join_shapes, join_slides, make_shapes
 
 _HOMES = {
     "annotators": ("ANNOTATOR_COLUMNS", "PAIR_COLUMNS", "annotator_names", "read_reliability",),
@@ -71,10 +71,10 @@ _HOMES = {
     "geojson": ("read_marked", "read_shapes", "write_geojson",),
     "labels": ("instances", "outlines",),
     "landmarks": ("check_landmarks", "read_landmarks", "write_landmarks",),
-    "loading": ("load_records", "load_shapes",),
+    "loading": ("load_records", "load_shapes", "load_shapes_of",),
     "raster": ("rasterise",),
     "records": ("SHAPE_COLUMNS", "ShapeRecords",),
-    "shapes": ("empty_shapes", "join_shapes", "make_shapes",),
+    "shapes": ("empty_shapes", "join_shapes", "join_slides", "make_shapes",),
 }  # fmt: skip
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -115,8 +115,10 @@ __all__ = [
     "inspect_annotations",
     "instances",
     "join_shapes",
+    "join_slides",
     "load_records",
     "load_shapes",
+    "load_shapes_of",
     "make_shapes",
     "matched_classes",
     "outlines",

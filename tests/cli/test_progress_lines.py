@@ -6,14 +6,17 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from stainda import terminal
 from stainda.cli import display
-from stainda.cli.display import Commands, ConsoleProgress, duration
+from stainda.cli.display import Commands
+from stainda.progress import duration
+from stainda.terminal import ConsoleProgress
 
 
 @pytest.fixture
 def log(monkeypatch, capsys):
     """What a task of these steps prints where there is no terminal."""
-    monkeypatch.setattr(display, "LINE_SECONDS", 0.2)
+    monkeypatch.setattr(terminal, "LINE_SECONDS", 0.2)
 
     def lines(steps, wait, quiet=False):
         with ConsoleProgress(quiet).task("Registering blocks", 8) as bar:
@@ -37,7 +40,7 @@ def test_a_line_says_the_share_the_time_left_and_the_note(log):
 
 def test_steps_of_an_earlier_call_do_not_shorten_the_estimate(monkeypatch, capsys):
     now = [0.0]
-    monkeypatch.setattr(display.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(terminal.time, "monotonic", lambda: now[0])
     with ConsoleProgress().task("Training", 8) as bar:
         bar.advance(4, earlier=True)
         now[0] = 60.0
