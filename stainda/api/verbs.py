@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -213,7 +214,7 @@ def propagate(
     from stainda.study import steps
 
     if isinstance(given, Registration):
-        given, out = given.known(), given.folder
+        out, given = given.folder, given.known()
     changes = {"sources": _words(sources), "classes": _words(classes)}
     changes = {**{name: value for name, value in changes.items() if value}, **settings}
     root, _ = steps.propagate(given, out, changes, data=data, progress=chosen_progress(progress))
@@ -242,7 +243,7 @@ def run(
         progress: ``None``: bars in notebooks; ``True``: also elsewhere; ``False``: nothing.
 
     Returns:
-        The run.
+        The run. Trainings that failed are told by a warning, and are in ``run.failures``.
 
     Raises:
         StaindaError: something that the message names has to be mended first; what is complete is kept.
@@ -255,7 +256,10 @@ def run(
     from stainda.study import run_study
 
     folder = run_study(study, out, overrides=overrides, data=data, until=until, progress=chosen_progress(progress))
-    return Run(folder)
+    finished = Run(folder)
+    if finished.failures:
+        warnings.warn("\n".join(finished.failures), stacklevel=2)
+    return finished
 
 
 def load_run(folder: str | Path) -> Run:
