@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from stainda.api.registration import Labels, Registration
 from stainda.api.run import Run
+from stainda.api.scripts import check_main_guard
 from stainda.api.showing import chosen_progress
 
 if TYPE_CHECKING:
@@ -93,6 +94,8 @@ def phantom(
     """
     from stainda.study.steps import make_phantom
 
+    if workers != 1:
+        check_main_guard("phantom")
     values = {"patients": patients, "stains": tuple(stains), "centres": tuple(centres), "size": size, **settings}
     return read_manifest(make_phantom(out, values, workers=workers, progress=chosen_progress(progress)))
 
@@ -255,6 +258,7 @@ def run(
     """
     from stainda.study import run_study
 
+    check_main_guard("run")
     folder = run_study(study, out, overrides=overrides, data=data, until=until, progress=chosen_progress(progress))
     finished = Run(folder)
     if finished.failures:
