@@ -18,8 +18,8 @@ import shapely
 from stainda.annotations import IGNORE_CLASSES
 from stainda.errors import RegistrationError
 from stainda.evaluation import match_objects
+from stainda.evaluation.analysis import Analysis
 from stainda.evaluation.objects import polygons
-from stainda.evaluation.summary import Analysis
 from stainda.names import file_name
 from stainda.registration.results import BlockResult, load_block
 from stainda.report.drawings import picture
