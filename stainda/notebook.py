@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from stainda.progress import duration
+from stainda.progress import duration, seconds_left
 
 UPDATE_SECONDS = 0.2
 """A bar is drawn again at most so often."""
@@ -27,12 +27,13 @@ def in_notebook() -> bool:
 class _NotebookBar:
     def __init__(self, description: str, total: float, show: Any) -> None:
         self.description, self.total, self.done, self.note, self.state = description, total, 0.0, "", ""
-        self._started = time.monotonic()
+        self._earlier, self._started = 0.0, time.monotonic()
         self._drawn = self._started
         self._handle = show(self, display_id=True)
 
-    def advance(self, steps: float = 1.0, note: str | None = None) -> None:
+    def advance(self, steps: float = 1.0, note: str | None = None, *, earlier: bool = False) -> None:
         self.done += steps
+        self._earlier += steps if earlier else 0.0
         self.note = self.note if note is None else note
         if time.monotonic() - self._drawn >= UPDATE_SECONDS:
             self.draw()
@@ -60,8 +61,9 @@ class _NotebookBar:
         spent = time.monotonic() - self._started
         if self.state:
             return f"{self.state} after {duration(spent)}"
-        left = f", about {duration(spent / self.share - spent)} left" if 0 < self.share < 1 else ""
-        return f"{duration(spent)}{left} {self.note}".strip()
+        left = seconds_left(self.done, self.total, spent, self._earlier)
+        told = f", about {duration(left)} left" if left else ""
+        return f"{duration(spent)}{told} {self.note}".strip()
 
 
 class NotebookProgress:

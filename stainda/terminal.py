@@ -8,9 +8,10 @@ import time
 from collections.abc import Iterator
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
-from stainda.progress import duration
+from stainda.progress import duration, seconds_left
 
 console = Console()
 """Standard output."""
@@ -18,12 +19,29 @@ console = Console()
 
 class _Bar:
     def __init__(self, progress: Progress, task: TaskID) -> None:
-        self._progress, self._task = progress, task
+        self._progress, self._task, self._earlier = progress, task, 0.0
 
-    def advance(self, steps: float = 1.0, note: str | None = None) -> None:
+    def advance(self, steps: float = 1.0, note: str | None = None, *, earlier: bool = False) -> None:
         self._progress.advance(self._task, steps)
         if note is not None:
             self._progress.update(self._task, note=note)
+        if earlier:
+            self._earlier += steps
+            self._progress.update(self._task, earlier=self._earlier)
+
+
+class _TimeLeft(ProgressColumn):
+    """The time left as ``h:mm:ss``, from the steps of this call alone."""
+
+    max_refresh = 0.5
+
+    def render(self, task: Task) -> Text:
+        left = seconds_left(task.completed, task.total or 0.0, task.elapsed or 0.0, task.fields["earlier"])
+        if left is None:
+            return Text("-:--:--", style="progress.remaining")
+        minutes, seconds = divmod(round(left), 60)
+        hours, minutes = divmod(minutes, 60)
+        return Text(f"{hours}:{minutes:02d}:{seconds:02d}", style="progress.remaining")
 
 
 LINE_SECONDS = 25.0
@@ -35,6 +53,7 @@ class _Line:
 
     def __init__(self, description: str, total: float) -> None:
         self.description, self.total, self.done, self._quarter, self._note = description, total, 0.0, 0, ""
+        self._earlier = 0.0
         self._lock, self._ended = threading.Lock(), threading.Event()
         self._started = self._told = time.monotonic()
 
@@ -45,9 +64,10 @@ class _Line:
     def __exit__(self, *error: object) -> None:
         self._ended.set()
 
-    def advance(self, steps: float = 1.0, note: str | None = None) -> None:
+    def advance(self, steps: float = 1.0, note: str | None = None, *, earlier: bool = False) -> None:
         with self._lock:
             self.done += steps
+            self._earlier += steps if earlier else 0.0
             self._note = self._note if note is None else note
             quarter = int(4 * self.done / self.total) if self.total else 4
             if quarter > self._quarter:
@@ -64,10 +84,9 @@ class _Line:
         now = time.monotonic()
         share = min(1.0, self.done / self.total) if self.total else 1.0
         spent = now - self._started
-        left = f"about {duration(spent / share - spent)} left" if 0 < share < 1 else ""
-        if share == 0:
-            left = f"{duration(spent)} so far"
-        rest = ", ".join(filter(None, (f"{100 * share:.0f} %", left, self._note if share < 1 else "")))
+        left = seconds_left(self.done, self.total, spent, self._earlier)
+        told = f"{duration(spent)} so far" if left is None else f"about {duration(left)} left" if share < 1 else ""
+        rest = ", ".join(filter(None, (f"{100 * share:.0f} %", told, self._note if share < 1 else "")))
         print(f"{self.description}: {rest}", flush=True)
         self._told = now
 
@@ -75,7 +94,7 @@ class _Line:
 class _Nothing:
     """The bar of ``--quiet``."""
 
-    def advance(self, steps: float = 1.0, note: str | None = None) -> None:
+    def advance(self, steps: float = 1.0, note: str | None = None, *, earlier: bool = False) -> None:
         pass
 
 
@@ -104,11 +123,11 @@ class ConsoleProgress:
             TextColumn("{task.percentage:>3.0f} %"),
             TimeElapsedColumn(),
             TextColumn("left"),
-            TimeRemainingColumn(),
+            _TimeLeft(),
             TextColumn("{task.fields[note]}"),
         )
         with Progress(*columns, console=console) as progress:
-            yield _Bar(progress, progress.add_task(description, total=total, note=""))
+            yield _Bar(progress, progress.add_task(description, total=total, note="", earlier=0.0))
 
     def message(self, text: str) -> None:
         if not self.quiet:

@@ -129,6 +129,13 @@ class Run:
         return path.read_text(encoding="utf-8").strip() if path.is_file() else ""
 
     @property
+    def failures(self) -> tuple[str, ...]:
+        """Trainings that failed, each with its reason; of many, the first few."""
+        from stainda.study.ending import failure_lines
+
+        return tuple(failure_lines(self.folder))
+
+    @property
     def kinds(self) -> dict[str, str]:
         """The kinds of figures that :meth:`plot` draws, with their titles."""
         from stainda.report import catalogue
@@ -173,6 +180,7 @@ class Run:
         facts = {
             "question": study.question, "folder": self.folder, "holds": self._size(), "state": self._state(),
             "answer": self.answer.replace("\n", " "), "strategies": ", ".join(self.strategies),
+            "failures": " ".join(self.failures),
         }  # fmt: skip
         return summary_html(study.title or study.study, facts)
 
@@ -184,4 +192,6 @@ class Run:
     def _state(self) -> str:
         from stainda.study.status import read_status
 
-        return read_status(self.folder).state
+        status = read_status(self.folder)
+        failed = status.counts["failed"]
+        return f"{status.state}, {failed} failed trainings" if failed else status.state

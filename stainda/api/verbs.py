@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from stainda.api.registration import Labels, Registration
 from stainda.api.run import Run
+from stainda.api.scripts import check_main_guard
 from stainda.api.showing import chosen_progress
 
 if TYPE_CHECKING:
@@ -92,6 +94,8 @@ def phantom(
     """
     from stainda.study.steps import make_phantom
 
+    if workers != 1:
+        check_main_guard("phantom")
     values = {"patients": patients, "stains": tuple(stains), "centres": tuple(centres), "size": size, **settings}
     return read_manifest(make_phantom(out, values, workers=workers, progress=chosen_progress(progress)))
 
@@ -213,10 +217,11 @@ def propagate(
     from stainda.study import steps
 
     if isinstance(given, Registration):
-        given, out = given.known(), given.folder
+        out = given.folder
+    known = given.known() if isinstance(given, Registration) else given
     changes = {"sources": _words(sources), "classes": _words(classes)}
     changes = {**{name: value for name, value in changes.items() if value}, **settings}
-    root, _ = steps.propagate(given, out, changes, data=data, progress=chosen_progress(progress))
+    root, _ = steps.propagate(known, out, changes, data=data, progress=chosen_progress(progress))
     return Labels(root)
 
 
@@ -242,7 +247,7 @@ def run(
         progress: ``None``: bars in notebooks; ``True``: also elsewhere; ``False``: nothing.
 
     Returns:
-        The run.
+        The run. Trainings that failed are told by a warning, and are in ``run.failures``.
 
     Raises:
         StaindaError: something that the message names has to be mended first; what is complete is kept.
@@ -254,8 +259,12 @@ def run(
     """
     from stainda.study import run_study
 
+    check_main_guard("run")
     folder = run_study(study, out, overrides=overrides, data=data, until=until, progress=chosen_progress(progress))
-    return Run(folder)
+    finished = Run(folder)
+    if finished.failures:
+        warnings.warn("\n".join(finished.failures), stacklevel=2)
+    return finished
 
 
 def load_run(folder: str | Path) -> Run:

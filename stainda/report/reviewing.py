@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from stainda.report.kinds import register_table
 from stainda.report.run import Run
 from stainda.report.tables import Table, plain_table
 from stainda.report.words import count, listed
@@ -30,6 +31,7 @@ def review_words(run: Run) -> str:
     return f"{text}; all these decisions hold."
 
 
+@register_table("review")
 def review_table(run: Run) -> Table | None:
     """Decisions by target stain and class, and how many of them no longer hold."""
     frame = run.tables[APPLIED]

@@ -156,7 +156,7 @@ class _Comparison:
         for planned in self._next(course):
             done = self._completed(planned)
             if done is not None:
-                bar.advance(planned.job.training.epochs)
+                bar.advance(planned.job.training.epochs, earlier=True)
                 self._finish(planned, Outcome(planned.job.hash, done))
                 self._go_on(course, pool, bar)
                 continue

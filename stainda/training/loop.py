@@ -144,7 +144,7 @@ class _Training(Preparation):
         done = self._take_up()
         step, kept_at = done * config.steps_per_epoch, time.perf_counter()
         with self.progress.task(f"{self.strategy.name} seed {self.job.seed}", total) as bar:
-            bar.advance(float(step))
+            bar.advance(float(step), earlier=True)
             for epoch in range(done + 1, self.epochs + 1):
                 if self._waited_long(epoch):
                     self._log(f"stopped after epoch {epoch - 1}: no better score for {config.patience} epochs")

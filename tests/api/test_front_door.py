@@ -138,13 +138,15 @@ def test_changes_to_shapes_are_told(desk):
 
 @pytest.fixture(scope="module")
 def made_run(tmp_path_factory):
-    return make_run(tmp_path_factory.mktemp("made") / "007", strategies=("source_only", "dann"), test_patients=4)
+    names = ("source_only", "macenko", "dann")  # a training of macenko failed
+    return make_run(tmp_path_factory.mktemp("made") / "007", strategies=names, test_patients=4)
 
 
 def test_a_run_shows_itself_and_lists_the_kinds_it_can_draw(made_run):
     run = st.load_run(made_run)
-    assert run.strategies == ("source_only", "dann") and "PAS@A" in run.domains
-    assert len(repr(run)) < 200 and "2 strategies, 8 domains" in repr(run)
+    assert run.strategies == ("source_only", "macenko", "dann") and "PAS@A" in run.domains
+    assert len(repr(run)) < 200 and "3 strategies, 8 domains" in repr(run)
+    assert "failed trainings" in repr(run) and "macenko" in run.failures[1] and run.failures[0] in run._repr_html_()
     assert run.study.question in run._repr_html_()
     with pytest.raises(st.StaindaError) as error:
         run.plot("forrest")
@@ -157,6 +159,12 @@ def test_a_run_shows_itself_and_lists_the_kinds_it_can_draw(made_run):
     with pytest.raises(st.StaindaError, match=r"no results\.csv here yet"):
         run.results  # noqa: B018
     assert run.answer == ""
+
+
+def test_trainings_that_failed_are_a_warning(made_run, monkeypatch):
+    monkeypatch.setattr("stainda.study.run_study", lambda *given, **options: made_run, raising=False)
+    with pytest.warns(UserWarning, match=r"trainings failed.*\n.*macenko"):
+        st.run("any.yaml")
 
 
 def test_the_figure_of_a_run_is_that_of_the_command(made_run, tmp_path):

@@ -38,6 +38,16 @@ def test_a_line_says_the_share_the_time_left_and_the_note(log):
     assert found[-1] == "Registering blocks: 38 %, about 1 s left, P1"
 
 
+def test_steps_of_an_earlier_call_do_not_shorten_the_estimate(monkeypatch, capsys):
+    now = [0.0]
+    monkeypatch.setattr(terminal.time, "monotonic", lambda: now[0])
+    with ConsoleProgress().task("Training", 8) as bar:
+        bar.advance(4, earlier=True)
+        now[0] = 60.0
+        bar.advance(2)
+    assert capsys.readouterr().out.splitlines() == ["Training: 50 %, 1 s so far", "Training: 75 %, about 60 s left"]
+
+
 def test_quarters_are_told_at_once_and_nothing_after_the_end(log, capsys):
     assert [line.split(",")[0].split(": ")[1] for line in log(8, 0)] == ["25 %", "50 %", "75 %", "100 %"]
     time.sleep(0.5)

@@ -1,8 +1,9 @@
-"""Figures of a study of several rotations that a single study does not have."""
+"""The matrix from the sources of each rotation to every domain that was tested."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import matplotlib as mpl
 import numpy as np
@@ -10,29 +11,70 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from stainda.evaluation.selection import DEFAULT_RULE
 from stainda.report.figures import INK, STYLE, VERMILION, WIDTH_MM, Look, new_figure
+from stainda.report.kinds import Plot, register
 from stainda.report.labels import LINE_MM, broken, column_labels, letters_in, lines, row_mm, width_mm
+from stainda.report.study_view import NotDrawable, View, axis_limits, axis_title
+from stainda.report.words import measure_title
 
 MOST_NUMBERS = 18
 """Columns of a matrix above which its cells carry colour alone."""
 
 
-def sources_to_targets(
-    pairs: pd.DataFrame,
-    names: Sequence[str],
-    look: Look,
-    rows: Mapping[str, str],
-    domains: Sequence[str],
-    axis: str,
-    limits: tuple[float, float],
-) -> Figure:
-    """From the sources of each rotation (rows) to each domain (columns): one matrix per strategy.
+MOST_SOURCES = 40
+"""Rotations above which the matrix has too many rows."""
 
-    Args:
+
+@dataclass(frozen=True)
+class Matrix:
+    """What is drawn: one matrix per strategy.
+
+    Attributes:
         pairs: columns ``strategy``, ``rotation``, ``domain``, ``role``, ``mean``; cells of role ``source`` are framed.
         rows: titles of the rotations, in their order.
         domains: the columns, in their order.
     """
+
+    pairs: pd.DataFrame
+    names: Sequence[str]
+    rows: Mapping[str, str]
+    domains: Sequence[str]
+    limits: tuple[float, float]
+
+
+@register("source_target", rotations="several")
+def source_target(view: View, measure: str, selection: str) -> Plot:
+    if selection != DEFAULT_RULE:
+        raise NotDrawable("the matrix from sources to targets is made under source_validation alone")
+    pairs, groups = view.pairs(measure), view.analysis.groups
+    if len(groups) > MOST_SOURCES:
+        raise NotDrawable(f"there are {len(groups)} rotations, too many rows; the table has them")
+    wanted = dict.fromkeys([view.look.baseline, view.best(measure) or "", view.look.ceiling])
+    names = [name for name in view.look.present(list(pairs["strategy"].unique())) if name in wanted]
+    shown = [name for name in domains_in_order(view) if name in set(pairs["domain"])]
+    title, limits = measure_title(measure), axis_limits(measure, pairs)
+    matrix = Matrix(pairs, names, {one.name: one.label for one in groups}, shown, limits)
+    framed = "; framed: other patients of the sources themselves" if pairs["role"].eq("source").any() else ""
+    return Plot(
+        sources_to_targets(matrix, view.look, axis_title(measure)),
+        pairs,
+        f"Mean {title} from the sources of each rotation (rows) to each domain (columns): the baseline, the best "
+        f"mean over all rotations without target labels, and the ceiling{framed} (n ≤ {pairs['n_patients'].max()} test "
+        f"patients per cell; {view.level} intervals and the other strategies are in the CSV).",
+        f"Matrices of {title}, sources by tested domains, for {len(names)} strategies; numbers in the table.",
+    )
+
+
+def domains_in_order(view: View) -> list[str]:
+    """Every domain that was tested, by centre, then stain."""
+    pairs = view.analysis.pairs.drop_duplicates("domain").sort_values(["centre", "stain"], kind="stable")
+    return [str(name) for name in pairs["domain"]]
+
+
+def sources_to_targets(matrix: Matrix, look: Look, axis: str) -> Figure:
+    """From the sources of each rotation (rows) to each domain (columns): one matrix per strategy."""
+    pairs, names, rows, domains, limits = matrix.pairs, matrix.names, matrix.rows, matrix.domains, matrix.limits
     with mpl.rc_context(STYLE):
         beside = [broken(title, 28) for title in rows.values()]
         labels = 6 + width_mm(beside)
