@@ -8,17 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import geopandas as gpd
 import numpy as np
 import shapely
 
 from stainda.annotations.fusion import Rules, fuse_annotators
+from stainda.registration.carried import Found
 from stainda.registration.matching import match
-
-if TYPE_CHECKING:
-    from stainda.registration.carrying import Found
 
 
 def voted(

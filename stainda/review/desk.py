@@ -23,7 +23,7 @@ from stainda.registration.decisions import (
     save_decision,
     shape_hash,
 )
-from stainda.registration.transforms import same_kind
+from stainda.registration.moved_shapes import same_kind
 from stainda.review.material import Carried, Material, Section
 from stainda.review.tiles import OVERLAP, TILE, Source
 
