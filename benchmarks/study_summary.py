@@ -17,7 +17,7 @@ import pandas as pd
 
 from stainda.evaluation import analyse, read_records
 from stainda.evaluation.selection import DEFAULT_RULE
-from stainda.study.folder import read_study
+from stainda.run_directory.folder import read_study
 
 COLUMNS = (
     "strategy", "stain", "centre", "role", "dice", "dice_low", "dice_high", "object_f1", "gap_closed", "n_patients",

@@ -48,13 +48,6 @@ if TYPE_CHECKING:
     from stainda.annotations.labels import instances, outlines
     from stainda.annotations.landmarks import check_landmarks, read_landmarks, write_landmarks
     from stainda.annotations.loading import load_records, load_shapes
-    from stainda.annotations.matching import (
-        COMPARISON_COLUMNS,
-        IDENTITY_COLUMNS,
-        Comparison,
-        identity_table,
-        mutual_comparison,
-    )
     from stainda.annotations.raster import rasterise
     from stainda.annotations.records import SHAPE_COLUMNS, ShapeRecords
     from stainda.annotations.shapes import empty_shapes, join_shapes, make_shapes
@@ -79,7 +72,6 @@ _HOMES = {
     "labels": ("instances", "outlines",),
     "landmarks": ("check_landmarks", "read_landmarks", "write_landmarks",),
     "loading": ("load_records", "load_shapes",),
-    "matching": ("COMPARISON_COLUMNS", "IDENTITY_COLUMNS", "Comparison", "identity_table", "mutual_comparison",),
     "raster": ("rasterise",),
     "records": ("SHAPE_COLUMNS", "ShapeRecords",),
     "shapes": ("empty_shapes", "join_shapes", "make_shapes",),
@@ -91,13 +83,10 @@ __all__ = [
     "Bounds",
     "CHANGE_COLUMNS",
     "CLASS_COLUMNS",
-    "COMPARISON_COLUMNS",
     "ClassMap",
-    "Comparison",
     "Contents",
     "Frame",
     "Fusion",
-    "IDENTITY_COLUMNS",
     "IGNORE",
     "IGNORE_CLASSES",
     "MAPPED_COLUMNS",
@@ -123,7 +112,6 @@ __all__ = [
     "fuse_annotators",
     "fuse_files",
     "group_changes",
-    "identity_table",
     "inspect_annotations",
     "instances",
     "join_shapes",
@@ -131,7 +119,6 @@ __all__ = [
     "load_shapes",
     "make_shapes",
     "matched_classes",
-    "mutual_comparison",
     "outlines",
     "rasterise",
     "read_class_table",

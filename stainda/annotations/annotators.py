@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from stainda.annotations import votes
 from stainda.annotations.ballots import Ballot
 from stainda.annotations.guarded import read_csv
-from stainda.annotations.overlay import best_pairs, overlaps
+from stainda.annotations.overlay import overlaps
 from stainda.errors import AnnotationError
 from stainda.names import stem
+from stainda.objects.assignment import best_pairs
 
 if TYPE_CHECKING:
     import geopandas as gpd

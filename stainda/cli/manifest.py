@@ -160,7 +160,7 @@ def make(
     - `stainda manifest make hubmap_kidney ~/Downloads/hubmap-kidney-segmentation --out data/hubmap`
     """
     from stainda.cli.display import ConsoleProgress
-    from stainda.study.public import NOTE_COLUMNS, make_public_manifest, public_dataset
+    from stainda.datasets import NOTE_COLUMNS, make_public_manifest, public_dataset
 
     if listed:
         _list_public()
@@ -179,7 +179,7 @@ def make(
 
 
 def _list_public() -> None:
-    from stainda.study.public import DATASETS
+    from stainda.datasets import DATASETS
 
     for one in DATASETS.values():
         console.print(f"[bold]{one.name}[/bold]  {one.title}", highlight=False)

@@ -30,7 +30,6 @@ from stainda.evaluation.metrics import (
     precision,
     recall,
 )
-from stainda.evaluation.objects import Matching, match_labels, match_objects
 from stainda.evaluation.ranking import EffectSizes, Ranking, effect_sizes, rank_strategies
 from stainda.evaluation.records import (
     RECORD_COLUMNS,
@@ -56,6 +55,7 @@ from stainda.evaluation.selection import (
 )
 from stainda.evaluation.slide import Score, score_slide
 from stainda.evaluation.summary import ALL_TARGETS, Analysis, analyse, summarise
+from stainda.objects.matching import Matching, match_labels, match_objects
 
 __all__ = [
     "score_slide", "Score", "pixel_counts", "labels_from_probabilities", "dice", "iou", "precision", "recall",

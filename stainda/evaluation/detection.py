@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 
-from stainda.evaluation.objects import Matching, match_objects, overlaps, polygon_overlaps, polygons
+from stainda.objects.matching import Matching, match_objects, overlaps, polygon_overlaps, polygons
 
 Array = npt.NDArray[Any]
 
@@ -63,7 +63,7 @@ def ranked_detections(
         scores: float (n_predicted,).
         iou: the least overlap of a hit.
         matching: of the same objects; says which of them are left out of scoring.
-        point_px: see :func:`~stainda.evaluation.objects.match_objects`.
+        point_px: see :func:`~stainda.objects.matching.match_objects`.
     """
     there, found = polygons(truth), polygons(predicted)
     scores = np.asarray(scores, float)

@@ -22,7 +22,7 @@ from stainda.evaluation.metrics import (
     pixel_counts,
     scored_pixels,
 )
-from stainda.evaluation.objects import match_objects, polygons
+from stainda.objects.matching import match_objects, polygons
 
 
 @dataclass(frozen=True)

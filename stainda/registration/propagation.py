@@ -24,8 +24,8 @@ from stainda.cohort.types import Cohort, Section
 from stainda.config import PropagationConfig
 from stainda.files import write_csv
 from stainda.names import file_name
+from stainda.objects.annotation_agreement import AGREEMENT_COLUMNS, compare
 from stainda.progress import SILENT, Progress
-from stainda.registration.agreement import AGREEMENT_COLUMNS, compare
 from stainda.registration.carried import Carried, Found
 from stainda.registration.carrying import Carrier
 from stainda.registration.coverage import Ground, may_lie

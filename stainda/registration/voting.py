@@ -15,8 +15,8 @@ import numpy as np
 import shapely
 
 from stainda.annotations.fusion import Rules, fuse_annotators
+from stainda.objects.linking import match
 from stainda.registration.carried import Found
-from stainda.registration.matching import match
 
 
 def voted(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stainda.errors import StaindaError, did_you_mean
-from stainda.study.folder import read_study
+from stainda.run_directory.folder import read_study
 
 if TYPE_CHECKING:
     from stainda.report.run import Run

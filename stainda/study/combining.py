@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from stainda.config import StudyConfig
 from stainda.files import whole_file, write_csv
-from stainda.study.folder import RunFolder, read_study
+from stainda.run_directory.folder import RunFolder, read_study
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -14,10 +14,10 @@ from stainda.errors import TrainingError
 from stainda.files import stable_hash, write_csv
 from stainda.models import pinned
 from stainda.progress import Progress
+from stainda.run_directory.folder import RunFolder, plain
 from stainda.study.converging import state_of
 from stainda.study.earlier import EXCLUSIONS, Earlier, Judge, sort_earlier
 from stainda.study.executor import Outcome, Workers
-from stainda.study.folder import RunFolder, plain
 from stainda.study.heartbeat import RunningJob, tell_jobs
 from stainda.study.jobs import (
     JobRequest,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from stainda.config import StudyConfig
 from stainda.errors import StaindaError
 from stainda.files import whole_file
-from stainda.study.folder import RunFolder
+from stainda.run_directory.folder import RunFolder
 from stainda.study.leaving_out import gather_left_out
 from stainda.study.refitting import read_refits
 

@@ -23,11 +23,11 @@ from stainda.files import ASIDE, link_or_copy, write_csv
 from stainda.names import file_name
 from stainda.progress import Progress
 from stainda.randomness import seed_for
+from stainda.run_directory.folder import STAGES, RunFolder
 from stainda.study.answerable import refuse_unanswerable
 from stainda.study.budget import budget_sentences, budgets, write_budget
 from stainda.study.checks import plan_rotations
 from stainda.study.combining import ROTATION_COLUMNS, combine
-from stainda.study.folder import STAGES, RunFolder
 from stainda.study.gather import COHORT_COLUMNS, gather_cohort
 from stainda.study.heartbeat import in_stage
 from stainda.study.leaving_out import trainings_without

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from stainda.errors import StaindaError
-from stainda.study.folder import STAGES
+from stainda.run_directory.folder import STAGES
 from stainda.study.heartbeat import PROGRESS
 
 SILENT_SECONDS = 60.0

@@ -13,8 +13,8 @@ from stainda.config import PropagationConfig, RegistrationConfig
 from stainda.config.load import validated
 from stainda.errors import SlideError, StaindaError, did_you_mean
 from stainda.progress import SILENT, Progress
+from stainda.run_directory.folder import RunFolder, read_study
 from stainda.study.environment import free_cores
-from stainda.study.folder import RunFolder, read_study
 from stainda.study.gather import write_cohort
 from stainda.study.inputs import is_study
 from stainda.study.run import run_study
@@ -166,7 +166,7 @@ def propagate_manifest(
     import pandas as pd
 
     from stainda.registration import propagate as propagate_shapes
-    from stainda.registration.decisions import apply_decisions, sentence
+    from stainda.review.decisions import apply_decisions, sentence
 
     with folder.locked():
         shapes = _own_shapes(cohort, folder, progress)

@@ -18,9 +18,9 @@ from stainda.files import output_errors, write_json
 from stainda.progress import SILENT, Progress
 from stainda.randomness import seed_for
 from stainda.strategies import build
-from stainda.strategies.align import ScheduledAlign, Step
+from stainda.strategies.align.base import ScheduledAlign, Step
 from stainda.strategies.detector import CHECKPOINTS, STATISTICS, save_weights
-from stainda.strategies.statistics import Statistics, save_statistics
+from stainda.strategies.norm.statistics import Statistics, save_statistics
 from stainda.training.batches import Patches
 from stainda.training.effect import ShareKeeper, gradient_ratio, measure, measured_steps
 from stainda.training.job import Job

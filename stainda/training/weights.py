@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from stainda.strategies.detector import CHECKPOINTS, load_weights_into, save_weights
-from stainda.strategies.statistics import Statistics, estimate_statistics, put_statistics
+from stainda.strategies.norm.statistics import Statistics, estimate_statistics, put_statistics
 from stainda.training.preparation import Preparation
 
 STATISTICS_PATCHES = 96

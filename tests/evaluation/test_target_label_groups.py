@@ -9,7 +9,7 @@ from stainda.evaluation import analyse
 from stainda.evaluation.comparison import holm
 from stainda.evaluation.groups import contenders, few_labels, group_of, with_few
 from stainda.evaluation.insights import insights
-from stainda.strategies.labels import FewShotLabels
+from stainda.strategies.labels.base import FewShotLabels
 from stainda.strategies.parts import PARTS
 
 LABELS = {

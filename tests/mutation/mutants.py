@@ -37,13 +37,16 @@ TESTS = {
     f"{E}/agreement.py": ("tests/evaluation/test_curves_and_boundaries.py",),
     f"{E}/detection.py": ("tests/evaluation/test_ranked_detections.py",),
     f"{E}/evidence.py": ("tests/evaluation/test_ranked_detections.py",),
-    f"{E}/objects.py": ("tests/evaluation/test_object_matching.py", "tests/evaluation/test_ranked_detections.py"),
+    "stainda/objects/matching.py": (
+        "tests/objects/test_object_matching.py",
+        "tests/evaluation/test_ranked_detections.py",
+    ),
     f"{E}/selection.py": ("tests/evaluation/test_selection_rules.py",),
     f"{E}/groups.py": ("tests/evaluation/test_target_label_groups.py",),
-    f"{S}/valley.py": ("tests/strategies/test_own_swad.py",),
-    f"{S}/reversal.py": ("tests/strategies/test_own_adversaries.py",),
-    f"{S}/discrepancy.py": ("tests/strategies/test_align_discrepancy.py",),
-    f"{S}/entropy_steps.py": ("tests/strategies/test_after_parts.py",),
+    f"{S}/align/support/weight_average.py": ("tests/strategies/test_own_swad.py",),
+    f"{S}/align/support/gradient_reversal.py": ("tests/strategies/test_own_adversaries.py",),
+    f"{S}/align/sliced_wasserstein.py": ("tests/strategies/test_align_discrepancy.py",),
+    f"{S}/after/tent.py": ("tests/strategies/test_after_parts.py",),
     f"{T}/unsupervised.py": ("tests/training/test_unsupervised_scores.py",),
 }
 """The tests that a fault in a file is shown to."""
@@ -231,14 +234,14 @@ MUTANTS = [
         ("density of the wrong unit", "sum(min_count=1) / 1e6", "sum(min_count=1) / 1e3"),
     ),
     *_of(
-        f"{E}/objects.py",
+        "stainda/objects/matching.py",
         ("intersection over the smaller", "union = shapely.area(first[rows]) + shapely.area(second[columns]) - common", "union = shapely.area(first[rows])"),
         ("points at any distance", "predicate=\"dwithin\", distance=point_px)", "predicate=\"dwithin\", distance=10 * point_px)"),
         ("the farther centre", "1 - 0.5 * far", "0.5 + 0.5 * far"),
         ("half in an ignored region", "left_out |= _share_inside(there, regions) > 0.5", "left_out |= _share_inside(there, regions) > 1.5"),
     ),
     *_of(
-        f"{S}/valley.py",
+        f"{S}/align/support/weight_average.py",
         ("limit of the first loss", "limit = ratio * sum(losses[start : start + patience]) / patience", "limit = ratio * losses[start]"),
         ("limit without its ratio", "limit = ratio * sum(", "limit = sum("),
         ("one worse epoch ends it", "min(losses[e : e + tolerance]) > limit", "max(losses[e : e + tolerance]) > limit"),
@@ -247,16 +250,16 @@ MUTANTS = [
         ("epochs not weighed by steps", "self.recent[slot].double() * self.steps[1 + slot]", "self.recent[slot].double()"),
     ),
     *_of(
-        f"{S}/reversal.py",
+        f"{S}/align/support/gradient_reversal.py",
         ("gradient not reversed", "return -ctx.weight * gradients[0], None", "return ctx.weight * gradients[0], None"),
     ),
     *_of(
-        f"{S}/discrepancy.py",
+        f"{S}/align/sliced_wasserstein.py",
         ("directions of any length", "drawn = drawn / drawn.norm(dim=0)", "drawn = drawn"),
         ("values not sorted", "(rows @ drawn).sort(dim=0).values", "(rows @ drawn)"),
     ),
     *_of(
-        f"{S}/entropy_steps.py",
+        f"{S}/after/tent.py",
         ("entropy of the wrong sign", "return -(logits.softmax(1)", "return (logits.softmax(1)"),
     ),
     *_of(

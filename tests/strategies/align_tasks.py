@@ -26,7 +26,7 @@ from torch.nn import functional
 
 from stainda.config import load_strategy
 from stainda.strategies import build
-from stainda.strategies.align import Batch, Site, Step
+from stainda.strategies.align.base import Batch, Site, Step
 from stainda.strategies.features import FeatureTap
 
 sys.path.append(str(Path(__file__).parents[1] / "training"))

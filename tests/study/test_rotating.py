@@ -9,9 +9,9 @@ import pytest
 from small_cohorts import STUDY, make_blob_cohort, write_rows, write_study
 
 from stainda.errors import StaindaError
+from stainda.run_directory.folder import read_study
 from stainda.study import run_study
 from stainda.study.combining import combine
-from stainda.study.folder import read_study
 from stainda.study.rotating import rotation_seed, share
 from stainda.study.steps import report_run
 

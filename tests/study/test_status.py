@@ -15,11 +15,11 @@ from stainda.config import load_study
 from stainda.errors import StaindaError
 from stainda.files import write_csv, write_json, write_text
 from stainda.progress import SILENT
+from stainda.run_directory.folder import STAGES
 from stainda.study import run_study
 from stainda.study.compare import TRIAL_COLUMNS
 from stainda.study.ending import closing_lines, failure_lines
 from stainda.study.estimate import pair_seconds
-from stainda.study.folder import STAGES
 from stainda.study.heartbeat import PROGRESS, RunningJob, RunProgress, in_stage, tell_jobs
 from stainda.study.plan import plan_study
 from stainda.study.status import read_status
