@@ -107,7 +107,7 @@ def _dice_curves(rows: pd.DataFrame) -> pd.DataFrame:
 
 def mean_regret(
     regret: ThresholdRegret, strategy: str, seeds: Collection[int], trial: int, domains: Collection[str],
-    settings: EvaluationConfig, generator: np.random.Generator,
+    settings: EvaluationConfig, *, generator: np.random.Generator,
 ) -> Estimates | None:  # fmt: skip
     """What the chosen trainings of a strategy lost on several domains: each patient's mean, then over patients and
     trainings as everywhere (``crossed``); one column. ``None`` where nothing is known."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from stainda.evaluation.summary import ALL_SOURCES, ALL_TARGETS
+from stainda.report.comparison import Comparison
 from stainda.report.figures import INK, STYLE, WIDTH_MM, Look, new_figure, panels, strategy_axis
 from stainda.report.labels import TITLE_LETTERS, broken, column_labels, row_mm, width_mm
 from stainda.report.off_scale import draw_interval
@@ -17,9 +16,6 @@ from stainda.report.rotations import RootView
 from stainda.report.study_view import axis_limits, axis_title
 from stainda.report.tables import spread_words
 from stainda.report.words import measure_title
-
-if TYPE_CHECKING:
-    from stainda.report.comparing import Comparison
 
 Drawn = tuple[Figure | None, pd.DataFrame, str]
 

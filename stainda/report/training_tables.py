@@ -34,7 +34,13 @@ def lost_by_threshold(view: View) -> Table | None:
             continue
         trial, seeds = int(mine["trial"].iloc[0]), [int(seed) for seed in mine["seed"]]
         found = mean_regret(
-            regret, name, seeds, trial, view.analysis.targets, study.evaluation, generator_for(study.seed, "regret")
+            regret,
+            name,
+            seeds,
+            trial,
+            view.analysis.targets,
+            study.evaluation,
+            generator=generator_for(study.seed, "regret"),
         )
         if found is None:
             continue

@@ -198,7 +198,7 @@ def score_job(folder: Path, request: JobRequest) -> None:
     """
     import pandas as pd
 
-    from stainda.annotations import bounds_of_file, rasterise, read_shapes, write_geojson
+    from stainda.annotations import PixelGrid, bounds_of_file, rasterise, read_shapes, write_geojson
     from stainda.evaluation import (
         OBJECT_COLUMNS,
         PROBABILITY_COLUMNS,
@@ -223,7 +223,8 @@ def score_job(folder: Path, request: JobRequest) -> None:
     tables: list[pd.DataFrame] = []
     all_objects: list[dict[str, Any]] = []
     all_probabilities: list[dict[str, Any]] = []
-    agreements = {name: agree_in_blocks(one, request, _region) for name, one in predictors.items()}
+    registration = request.folder.registration
+    agreements = {name: agree_in_blocks(one, request.scored, registration, _region) for name, one in predictors.items()}
     rows = [{"checkpoint": name, **row} for name, one in agreements.items() if one is not None for row in one.rows]
     if rows:
         write_csv(folder / "agreement.csv", rows, list(rows[0]))
@@ -250,7 +251,8 @@ def score_job(folder: Path, request: JobRequest) -> None:
             found = predictor.probabilities_region(region, domain, section.slide, mpp)
             if labels is None:
                 height, width = found.array.shape[1:]
-                labels = rasterise(truth, classes, found.x, found.y, width, height, found.downsample, ignored)
+                grid = PixelGrid(found.x, found.y, width, height, found.downsample)
+                labels = rasterise(truth, classes, grid, ignored)
                 tissue_map = resized(tissue_pixels(region), height, width)
             agreed = agreements[checkpoint]
             objects = predictor.objects(found) if agreed is None else agreed.objects[section.slide]
@@ -275,7 +277,17 @@ def score_job(folder: Path, request: JobRequest) -> None:
                 write_geojson(objects, path, bounds=bounds_of_file(section.path))
                 here = {**where, "checkpoint": checkpoint}
                 tissue = None if mpp is None else region.tissue_area * mpp**2
-                all_objects += object_rows(truth, objects, classes, mpp, tissue, here, ignored, candidates, point_px)
+                all_objects += object_rows(
+                    truth,
+                    objects,
+                    classes,
+                    mpp,
+                    tissue,
+                    here,
+                    ignored=ignored,
+                    candidates=candidates,
+                    point_px=point_px,
+                )
                 all_probabilities += probability_rows(
                     found.array, labels, classes, here, tissue_map, predictor.threshold
                 )
