@@ -31,7 +31,7 @@ from stainda.annotations import read_shapes
 from stainda.cohort import Section, read_manifest
 from stainda.config import PhantomConfig, PropagationConfig, RegistrationConfig
 from stainda.files import write_csv, write_text
-from stainda.objects.linking import dice_pairs
+from stainda.objects.overlap import dice_pairs
 from stainda.phantom import make_cohort, true_map
 from stainda.randomness import generator_for
 from stainda.registration.calibration import TABLE, Logistic

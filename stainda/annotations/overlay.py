@@ -13,19 +13,10 @@ import shapely
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
+from stainda.objects.overlap import iou_pairs
+
 Geometries = NDArray[np.object_]
 Numbers = NDArray[np.int64]
-
-
-def overlaps(first: Geometries, second: Geometries) -> tuple[Numbers, Numbers, NDArray[np.float64]]:
-    """Index pairs of areas that share some, and their intersection over union (n,)."""
-    if not len(first) or not len(second):
-        return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0)
-    i, j = shapely.STRtree(second).query(first, predicate="intersects")
-    common = shapely.area(shapely.intersection(first[i], second[j]))
-    real = common > 0
-    i, j, common = i[real], j[real], common[real]
-    return i, j, common / (shapely.area(first[i]) + shapely.area(second[j]) - common)
 
 
 def clusters(geometries: Geometries) -> Numbers:
@@ -49,7 +40,7 @@ def same_objects(geometries: Geometries, owners: Numbers, least: float) -> Numbe
         owners: (n,) who drew each.
         least: intersection over union from which two outlines can be the same object.
     """
-    i, j, iou = overlaps(geometries, geometries)
+    i, j, iou = iou_pairs(geometries, geometries)
     may = (i < j) & (owners[i] != owners[j]) & (iou >= least)
     i, j, iou = i[may], j[may], iou[may]
     root = list(range(len(geometries)))

@@ -20,7 +20,8 @@ from stainda.evaluation.curves import CALIBRATION_BINS, ProbabilityCounts
 from stainda.evaluation.detection import COCO_THRESHOLDS, Ranked, ranked_candidates
 from stainda.evaluation.metrics import scored_pixels
 from stainda.files import whole_file
-from stainda.objects.matching import match_objects, polygons
+from stainda.objects.matching import match_objects
+from stainda.objects.overlap import polygons
 
 SLIDE_COLUMNS = (
     "study", "strategy", "trial", "seed", "checkpoint", "job", "stain", "centre", "domain", "patient", "slide", "split",

@@ -7,7 +7,9 @@ from typing import Any
 import geopandas as gpd
 import numpy as np
 import shapely
-from scipy.optimize import linear_sum_assignment
+
+from stainda.objects.assignment import assign
+from stainda.objects.overlap import areas, dice_pairs
 
 AGREEMENT_COLUMNS = (
     "target", "class", "id", "dice", "centroid_distance_px", "own_id", "source", "found", "confidence",
@@ -32,7 +34,7 @@ def compare(target: str, propagated: gpd.GeoDataFrame, own: gpd.GeoDataFrame) ->
 
 
 def _of_kind(shapes: gpd.GeoDataFrame, areal: bool) -> gpd.GeoDataFrame:
-    return shapes[(shapely.area(np.asarray(shapes.geometry)) > 0) == areal]
+    return shapes[(areas(shapes) > 0) == areal]
 
 
 def _matched(
@@ -40,12 +42,7 @@ def _matched(
 ) -> list[dict[str, Any]]:
     first, second = np.asarray(mine.geometry), np.asarray(theirs.geometry)
     distance = _distances(first, second)
-    dice = _dice(first, second) if areal else np.full(distance.shape, np.nan)
-    # of pairs without overlap none is a match; the distance decides between equal overlaps only
-    cost = -dice + 1e-9 * distance if areal else distance
-    pairs = dict(zip(*linear_sum_assignment(cost), strict=True)) if cost.size else {}
-    if areal:
-        pairs = {i: j for i, j in pairs.items() if dice[i, j] > 0}
+    pairs, dice = (_by_overlap if areal else _by_distance)(first, second, distance)
     nothing = 0.0 if areal else None
     rows: list[dict[str, Any]] = []
     for i in range(len(mine)):
@@ -72,16 +69,25 @@ def _matched(
     return rows
 
 
-def _dice(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Dice (n, m) of all pairs of areas; only pairs whose boxes meet are intersected."""
-    dice = np.zeros((len(first), len(second)))
-    if not dice.size:
-        return dice
-    first, second = shapely.make_valid(first), shapely.make_valid(second)
-    i, j = shapely.STRtree(second).query(first)
-    total = shapely.area(first)[i] + shapely.area(second)[j]
-    dice[i, j] = 2 * shapely.area(shapely.intersection(first[i], second[j])) / np.maximum(total, 1e-12)
-    return dice
+Pairs = tuple[dict[int, int], np.ndarray]
+"""Index of the first -> index of the second, and the Dice (n, m) of all pairs."""
+
+
+def _by_overlap(first: np.ndarray, second: np.ndarray, distance: np.ndarray) -> Pairs:
+    rows, columns, overlap = dice_pairs(first, second)
+    dice = np.zeros(distance.shape)
+    dice[rows, columns] = overlap
+    # the distance decides between equal overlaps only
+    chosen = assign(rows, columns, np.maximum(overlap - 1e-9 * distance[rows, columns], 1e-12))
+    return dict(zip(rows[chosen].tolist(), columns[chosen].tolist(), strict=True)), dice
+
+
+def _by_distance(first: np.ndarray, second: np.ndarray, distance: np.ndarray) -> Pairs:
+    rows, columns = np.indices(distance.shape).reshape(2, -1)
+    worth = 1 - distance.ravel() / (2 * max(float(distance.max(initial=0.0)), 1e-12))
+    chosen = assign(rows, columns, worth, most_pairs=True)
+    pairs = dict(zip(rows[chosen].tolist(), columns[chosen].tolist(), strict=True))
+    return pairs, np.full(distance.shape, np.nan)
 
 
 def _distances(first: np.ndarray, second: np.ndarray) -> np.ndarray:

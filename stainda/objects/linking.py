@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import geopandas as gpd
 import numpy as np
 import shapely
-from scipy.optimize import linear_sum_assignment
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
+
+from stainda.objects.assignment import assign
+from stainda.objects.overlap import areas, dice_pairs
 
 LEAST_DICE = 0.1
 """Areas that overlap less are two objects. Of two concentric discs, one four times as wide as the other, the Dice is
@@ -18,17 +18,6 @@ LEAST_DICE = 0.1
 REACH = 0.5
 """Two points, or two lines, are one object when they lie nearer than this share of the distance to the next of their
 own section, on average: nearer neighbours could not be told apart."""
-
-
-def dice_pairs(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Indices i, j (k,) and Dice (k,) of all pairs of areas whose boxes meet."""
-    if not len(first) or not len(second):
-        nothing = np.zeros(0, int)
-        return nothing, nothing, np.zeros(0)
-    first, second = shapely.make_valid(first), shapely.make_valid(second)
-    i, j = shapely.STRtree(second).query(first)
-    total = shapely.area(first)[i] + shapely.area(second)[j]
-    return i, j, 2 * shapely.area(shapely.intersection(first[i], second[j])) / np.maximum(total, 1e-12)
 
 
 def match(first: np.ndarray, second: np.ndarray) -> dict[int, int]:
@@ -45,12 +34,12 @@ def match(first: np.ndarray, second: np.ndarray) -> dict[int, int]:
     """
     pairs: dict[int, int] = {}
     for areal in (True, False):
-        mine, theirs = (np.flatnonzero((shapely.area(some) > 0) == areal) for some in (first, second))
+        mine, theirs = (np.flatnonzero((areas(some) > 0) == areal) for some in (first, second))
         if not len(mine) or not len(theirs):
             continue
         i, j, gain = (_near if not areal else _overlapping)(first[mine], second[theirs])
-        for a, b in _assigned(i, j, gain, len(mine), len(theirs)):
-            pairs[int(mine[a])] = int(theirs[b])
+        for one in assign(i, j, gain):
+            pairs[int(mine[i[one]])] = int(theirs[j[one]])
     return pairs
 
 
@@ -106,26 +95,3 @@ def _near(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray
     reach = REACH * float(np.mean(spacing))
     found = cKDTree(a).sparse_distance_matrix(cKDTree(b), reach, output_type="coo_matrix")
     return found.row, found.col, 1.0 - found.data / max(reach, 1e-12) * 0.999
-
-
-def _assigned(i: np.ndarray, j: np.ndarray, gain: np.ndarray, n: int, m: int) -> list[tuple[int, int]]:
-    """Pairs of the largest total gain, all gains being positive, solved group by group."""
-    if not len(i):
-        return []
-    graph = coo_matrix((np.ones(len(i)), (i, n + j)), shape=(n + m, n + m))
-    _, group = connected_components(graph, directed=False)
-    order = np.argsort(group[i], kind="stable")
-    cuts = np.flatnonzero(np.diff(group[i][order])) + 1
-    pairs: list[tuple[int, int]] = []
-    for part in np.split(order, cuts):
-        if len(part) == 1:
-            pairs.append((int(i[part[0]]), int(j[part[0]])))
-            continue
-        rows, row = np.unique(i[part], return_inverse=True)
-        columns, column = np.unique(j[part], return_inverse=True)
-        table = np.zeros((len(rows), len(columns)))
-        table[row, column] = gain[part]
-        for a, b in zip(*linear_sum_assignment(-table), strict=True):
-            if table[a, b] > 0:
-                pairs.append((int(rows[a]), int(columns[b])))
-    return pairs

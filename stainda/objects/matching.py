@@ -19,11 +19,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import shapely
-from scipy.optimize import linear_sum_assignment
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
 from stainda.errors import StaindaError
+from stainda.objects.assignment import assign
+from stainda.objects.overlap import iou_pairs, polygons
 
 Array = npt.NDArray[Any]
 
@@ -53,42 +52,6 @@ class Matching:
     @property
     def missed(self) -> int:
         return int((self.truth == -1).sum())
-
-
-def assign(rows: Array, columns: Array, values: Array) -> tuple[Array, Array]:
-    """One-to-one pairs with the most matches, then the largest sum of ``values``.
-
-    Args:
-        rows, columns: candidate pairs, int (n,).
-        values: their worth in (0, 1], float (n,).
-
-    Returns:
-        The rows and columns of the chosen pairs.
-    """
-    if len(rows) == 0:
-        return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    row_names, row = np.unique(rows, return_inverse=True)
-    column_names, column = np.unique(columns, return_inverse=True)
-    n_rows, n_columns = len(row_names), len(column_names)
-    size = n_rows + n_columns
-    graph = coo_matrix((np.ones(len(row)), (row, n_rows + column)), shape=(size, size))
-    _, group = connected_components(graph, directed=False)
-    # a pair alone in its group needs no solving: nearly all of them
-    pairs_in_group = np.bincount(group[row])
-    alone = pairs_in_group[group[row]] == 1
-    chosen_rows, chosen_columns = [row_names[row[alone]]], [column_names[column[alone]]]
-    for name in np.unique(group[row[~alone]]):
-        inside = np.flatnonzero(group[row] == name)
-        local_rows, r = np.unique(row[inside], return_inverse=True)
-        local_columns, c = np.unique(column[inside], return_inverse=True)
-        worth = np.zeros((len(local_rows), len(local_columns)))
-        # one more match is worth more than any sum of IoU
-        worth[r, c] = len(inside) + 1 + values[inside]
-        best_rows, best_columns = linear_sum_assignment(worth, maximize=True)
-        real = worth[best_rows, best_columns] > 0
-        chosen_rows.append(row_names[local_rows[best_rows[real]]])
-        chosen_columns.append(column_names[local_columns[best_columns[real]]])
-    return np.concatenate(chosen_rows), np.concatenate(chosen_columns)
 
 
 def match_objects(
@@ -138,9 +101,9 @@ def match_objects(
 
 
 def overlaps(first: Array, second: Array, point_px: float | None = None) -> tuple[Array, Array, Array]:
-    """Candidate pairs and their worth: :func:`polygon_overlaps`, and for annotated points 1 at no distance from the
+    """Candidate pairs and their worth: :func:`iou_pairs`, and for annotated points 1 at no distance from the
     centre of a detection, falling to 0.5, the least of a hit, at ``point_px``; farther ones are no candidates."""
-    rows, columns, worth = polygon_overlaps(first, second)
+    rows, columns, worth = iou_pairs(first, second)
     points = np.flatnonzero(_are_points(first))
     if point_px is None or not len(points) or not len(second):
         return rows, columns, worth
@@ -158,17 +121,6 @@ def overlaps(first: Array, second: Array, point_px: float | None = None) -> tupl
 
 def _are_points(shapes: Array) -> npt.NDArray[np.bool_]:
     return np.asarray(shapely.get_type_id(shapes) == 0, bool)
-
-
-def polygon_overlaps(first: Array, second: Array) -> tuple[Array, Array, Array]:
-    """Index pairs of polygons that overlap, and their intersection over union, float (n,)."""
-    if len(first) == 0 or len(second) == 0:
-        return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0)
-    rows, columns = shapely.STRtree(second).query(first, predicate="intersects")
-    common = shapely.area(shapely.intersection(first[rows], second[columns]))
-    union = shapely.area(first[rows]) + shapely.area(second[columns]) - common
-    overlap = np.divide(common, union, out=np.zeros_like(common), where=union > 0)
-    return rows, columns, overlap
 
 
 def match_labels(truth: Array, predicted: Array, iou: float = 0.5, *, ignored: Array | None = None) -> Matching:
@@ -212,25 +164,12 @@ def match_labels(truth: Array, predicted: Array, iou: float = 0.5, *, ignored: A
 
 
 def _matching(n_truth: int, n_predicted: int, rows: Array, columns: Array, overlap: Array) -> Matching:
-    chosen_rows, chosen_columns = assign(rows, columns, overlap)
+    chosen = assign(rows, columns, overlap, most_pairs=True)
     truth, predicted = np.full(n_truth, -1, np.int64), np.full(n_predicted, -1, np.int64)
-    truth[chosen_rows], predicted[chosen_columns] = chosen_columns, chosen_rows
-    value = {(row, column): worth for row, column, worth in zip(rows, columns, overlap, strict=True)}
+    truth[rows[chosen]], predicted[columns[chosen]] = columns[chosen], rows[chosen]
     ious = np.full(n_truth, np.nan)
-    for row, column in zip(chosen_rows, chosen_columns, strict=True):
-        ious[row] = value[row, column]
+    ious[rows[chosen]] = overlap[chosen]
     return Matching(truth, predicted, ious)
-
-
-def polygons(shapes: Any) -> Array:
-    """Object array of polygons; broken ones are made valid, points and lines have no area."""
-    values = shapes["geometry"] if hasattr(shapes, "columns") else shapes
-    array = np.empty(len(values), object)
-    array[:] = list(values)
-    array[[one is None for one in array]] = shapely.Polygon()
-    broken = ~shapely.is_valid(array)
-    array[broken] = shapely.make_valid(array[broken])
-    return array
 
 
 def _share_inside(objects: Array, regions: Array) -> npt.NDArray[np.float64]:

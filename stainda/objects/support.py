@@ -29,7 +29,7 @@ import shapely
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
-from stainda.objects.assignment import best_pairs
+from stainda.objects.assignment import assign
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -184,9 +184,9 @@ def _identities(
         here = placed[section]
         tracks = [i for i, (last, _) in seen.items() if numbers[section] - numbers[last] <= rules.reach]
         rows, columns, worth = _candidates(tracks, seen, section, placed, rules)
-        chosen, own, _ = best_pairs(rows, columns, worth)
+        chosen = assign(rows, columns, worth)
         identity = np.full(len(here.areas), -1, np.int64)
-        identity[own] = np.array(tracks, np.int64)[chosen] if len(chosen) else identity[own]
+        identity[columns[chosen]] = np.array(tracks, np.int64)[rows[chosen]]
         new = np.flatnonzero(identity < 0)
         identity[new] = np.arange(count, count + len(new))
         count += len(new)

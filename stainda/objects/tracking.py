@@ -130,7 +130,8 @@ def judge(
     """
     import shapely
 
-    from stainda.objects.matching import match_objects, polygons
+    from stainda.objects.matching import match_objects
+    from stainda.objects.overlap import polygons
 
     here = [one for one in objects if slide in one.outlines]
     windows = np.array([shapely.box(one.x, one.y, one.x + one.side, one.y + one.side) for one in here], object)

@@ -13,7 +13,8 @@ from shapely.geometry.base import BaseGeometry
 from stainda.annotations.classes import IGNORE_CLASSES
 from stainda.cohort.types import Section
 from stainda.config import PropagationConfig
-from stainda.objects.linking import dice_pairs, link
+from stainda.objects.linking import link
+from stainda.objects.overlap import dice_pairs
 from stainda.registration.carried import Carried, Found
 from stainda.registration.confidence import ALONE, features, placed, probabilities
 from stainda.registration.content import typicality

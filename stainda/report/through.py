@@ -20,7 +20,7 @@ from stainda.errors import RegistrationError
 from stainda.evaluation import match_objects
 from stainda.evaluation.summary import Analysis
 from stainda.names import file_name
-from stainda.objects.matching import polygons
+from stainda.objects.overlap import polygons
 from stainda.registration.results import BlockResult, load_block
 from stainda.report.drawings import picture
 from stainda.report.gallery import job_of, path_data, predictions_of, read_outlines, shown_strategies

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import lru_cache
-from math import isfinite, nan
+from math import isfinite, isnan, nan
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -33,6 +33,7 @@ from stainda.annotations.records import as_uuid
 from stainda.errors import AnnotationError, StaindaError
 from stainda.files import output_errors, write_csv, write_text
 from stainda.names import file_name
+from stainda.objects.overlap import dice
 
 Kind = Literal["accept", "reject", "unsure", "nudge", "redraw"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -352,7 +353,7 @@ def _applied(one: Decision, shapes: gpd.GeoDataFrame, row: dict[str, str]) -> tu
     """The shapes of a target with one decision applied, and why it could not be (then they are unchanged)."""
     here = ((shapes["id"] == one.id) & shapes["source_slide"].isin([one.source, ""])).to_numpy(bool)
     if one.kind == "reject":
-        if here.any() and _dice(shapes.geometry[here].iloc[0], one.geometry) < REJECTED_IS_ANOTHER:
+        if here.any() and not _same_place(shapes.geometry[here].iloc[0], one.geometry):
             return shapes, "it was rejected at another place than it is carried to now"
         row |= {"status": "dropped", "reason": one.words} | ({"label": "nothing"} if "label" in row else {})
         return shapes[~here].reset_index(drop=True), ""
@@ -382,10 +383,10 @@ def _tell_joined(one: Decision, decided: Mapping[str, str], rows: list[dict[str,
             row["reason"] = f"{reason}; {one.words}" if reason else one.words
 
 
-def _dice(one: BaseGeometry, other: BaseGeometry) -> float:
-    """Overlap of two outlines; of points and lines, 1 where their envelopes meet."""
-    area = one.area + other.area
-    return 2 * one.intersection(other).area / area if area > 0 else float(one.envelope.intersects(other.envelope))
+def _same_place(one: BaseGeometry, other: BaseGeometry) -> bool:
+    """Whether two outlines overlap enough; points and lines have no area, there their envelopes have to meet."""
+    overlap = dice(one, other)
+    return one.envelope.intersects(other.envelope) if isnan(overlap) else overlap >= REJECTED_IS_ANOTHER
 
 
 def _read_table(path: Path) -> tuple[list[str], list[dict[str, str]]]:

@@ -37,6 +37,8 @@ TESTS = {
     f"{E}/agreement.py": ("tests/evaluation/test_curves_and_boundaries.py",),
     f"{E}/detection.py": ("tests/evaluation/test_ranked_detections.py",),
     f"{E}/evidence.py": ("tests/evaluation/test_ranked_detections.py",),
+    "stainda/objects/overlap.py": ("tests/objects/test_overlap.py",),
+    "stainda/objects/assignment.py": ("tests/objects/test_assignment.py",),
     "stainda/objects/matching.py": (
         "tests/objects/test_object_matching.py",
         "tests/evaluation/test_ranked_detections.py",
@@ -234,8 +236,20 @@ MUTANTS = [
         ("density of the wrong unit", "sum(min_count=1) / 1e6", "sum(min_count=1) / 1e3"),
     ),
     *_of(
+        "stainda/objects/overlap.py",
+        ("intersection over the sum", "common / (total - common)", "common / total"),
+        ("dice without its factor", "return i, j, 2 * common / total", "return i, j, common / total"),
+        ("broken outlines as they are", "array[broken] = shapely.make_valid(array[broken])", "pass"),
+        ("flat pairs overlap by nothing", "return float(\"nan\")", "return 0.0"),
+    ),
+    *_of(
+        "stainda/objects/assignment.py",
+        ("worth before number", "(len(members) + 1 if most_pairs else 0)", "0"),
+        ("number before worth", "(len(members) + 1 if most_pairs else 0)", "(len(members) + 1)"),
+        ("the least worth", "maximize=True", "maximize=False"),
+    ),
+    *_of(
         "stainda/objects/matching.py",
-        ("intersection over the smaller", "union = shapely.area(first[rows]) + shapely.area(second[columns]) - common", "union = shapely.area(first[rows])"),
         ("points at any distance", "predicate=\"dwithin\", distance=point_px)", "predicate=\"dwithin\", distance=10 * point_px)"),
         ("the farther centre", "1 - 0.5 * far", "0.5 + 0.5 * far"),
         ("half in an ignored region", "left_out |= _share_inside(there, regions) > 0.5", "left_out |= _share_inside(there, regions) > 1.5"),

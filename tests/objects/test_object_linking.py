@@ -8,7 +8,8 @@ import numpy as np
 import shapely
 
 from stainda.annotations import make_shapes
-from stainda.objects.linking import dice_pairs, link, match
+from stainda.objects.linking import link, match
+from stainda.objects.overlap import dice_pairs
 
 
 def discs(*places: tuple[float, float, float]) -> np.ndarray:
@@ -47,6 +48,11 @@ def test_identity_goes_through_a_section_that_lacks_the_object_and_never_crosses
     assert numbers[1][0] == numbers[0][1] == numbers[2][1]
     assert numbers[2][0] == numbers[0][0]
     assert len({*numbers[0], numbers[2][2], numbers[2][3]}) == 4
+
+
+def test_a_crossed_outline_is_an_area_and_no_point() -> None:
+    bow = shapely.Polygon([(0, 0), (10, 10), (10, 0), (0, 10)])  # its two halves cancel in the plain area
+    assert match(np.array([bow], dtype=object), np.array([shapely.box(0, 0, 10, 10)], dtype=object)) == {0: 0}
 
 
 def test_points_are_linked_where_neighbours_cannot_be_confused() -> None:

@@ -1,4 +1,4 @@
-"""Object matching against a brute-force search over all assignments, and by hand at the edges."""
+"""Object matching by hand, also at the edges."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from shapely import box
 from shapely.geometry import Point, Polygon
 
 from stainda.evaluation import match_labels, match_objects, score_slide
-from stainda.objects.matching import assign, polygon_overlaps
 
 
 def squares(*corners, size=10):
@@ -42,24 +41,6 @@ def test_the_matching_with_most_pairs_is_taken_where_greedy_would_lose_one():
     # found[0] overlaps both equally; greedy by row could give it to truth[0], leaving truth[1] alone
     matching = match_objects(truth, found, iou=0.3)
     assert matching.truth.tolist() == [1, 0]
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_assignment_agrees_with_trying_every_assignment(seed):
-    rng = np.random.default_rng(seed)
-    n, m = (int(size) for size in rng.integers(1, 6, 2))
-    worth = np.where(rng.random((n, m)) < 0.5, rng.uniform(0.1, 1, (n, m)), 0)
-    rows, columns = np.nonzero(worth)
-    chosen = assign(rows, columns, worth[rows, columns])
-    assert len(set(chosen[0])) == len(chosen[0]) and len(set(chosen[1])) == len(chosen[1])
-    best = (0, 0.0)
-    wide = np.zeros((n, max(n, m)))
-    wide[:, :m] = worth
-    for order in itertools.permutations(range(wide.shape[1]), n):
-        values = wide[np.arange(n), list(order)]
-        best = max(best, (int((values > 0).sum()), round(float(values.sum()), 9)))
-    values = worth[chosen]
-    assert (len(values), round(float(values.sum()), 9)) == best
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -124,15 +105,6 @@ def test_touching_objects_do_not_overlap_and_bow_ties_are_repaired():
     bow = Polygon([(0, 0), (10, 10), (10, 0), (0, 10)])
     assert match_objects([bow], [bow]).hits == 1
     assert match_objects([Point(1, 1)], [Point(1, 1)]).truth.tolist() == [-2], "points have no area to match"
-
-
-def test_overlaps_of_discs_agree_with_the_lens_formula():
-    d = np.array([0.0, 10, 40, 90])
-    first = np.array([Point(0, 0).buffer(50, quad_segs=128)])
-    second = np.array([Point(x, 0).buffer(50, quad_segs=128) for x in d])
-    _, order, overlap = polygon_overlaps(first, second)
-    dice = 2 / np.pi * (np.arccos(d / 100) - d / 100 * np.sqrt(1 - (d / 100) ** 2))
-    np.testing.assert_allclose(overlap[np.argsort(order)], dice / (2 - dice), atol=1e-3)
 
 
 def test_score_slide_keeps_counts_of_pixels_and_objects_of_every_class():

@@ -250,3 +250,13 @@ def test_a_decision_changes_the_training_labels_of_the_next_run_and_its_removal_
     run_study(study, run, until="patches")
     assert PatchStore.open(run / "patches").meta["key"] == first.meta["key"]
     assert not (run / "review" / "applied.csv").exists()
+
+
+def test_a_rejection_holds_where_the_outline_is_carried_to_the_same_place_also_a_broken_one():
+    bow = shapely.Polygon([(0, 0), (10, 10), (10, 0), (0, 10)])  # crosses itself, as a hand-drawn outline may
+    square = shapely.box(0, 0, 10, 10)
+    assert decisions._same_place(bow, square) and decisions._same_place(square, square)
+    assert not decisions._same_place(square, shapely.box(6, 0, 16, 10))
+    assert decisions._same_place(shapely.Point(1, 1), shapely.Point(1, 1))
+    assert not decisions._same_place(shapely.Point(1, 1), shapely.Point(2, 1))
+    assert not decisions._same_place(shapely.Point(1, 1), square)
