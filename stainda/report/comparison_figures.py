@@ -98,7 +98,7 @@ def source_to_target(found: Comparison) -> Drawn:
         assert shown is not None
         bar = figure.colorbar(shown, ax=axes, fraction=0.04, pad=0.02)
         bar.set_label(axis_title(found.measure))
-        bar.outline.set_visible(False)  # type: ignore[operator]
+        bar.outline.set_visible(False)
     noun = "rotation" if isinstance(found.studies[0].view, RootView) else "domain"
     caption = (
         f"From the source of each study (rows) to every {noun} (columns): mean {measure_title(found.measure)} (n ≤ "

@@ -162,7 +162,7 @@ def heat_map(
         place.set_xticks(np.arange(-0.5, len(regions)), minor=True)
         bar = figure.colorbar(shown, ax=place, fraction=0.04, pad=0.02)
         bar.set_label(axis)
-        bar.outline.set_visible(False)  # type: ignore[operator]
+        bar.outline.set_visible(False)
         return figure
 
 
