@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,6 +24,11 @@ from stainda.run_directory.folder import RunFolder
 from stainda.study.executor import report_step
 from stainda.study.pruning import PRUNED, Pruning, read_curve, read_pruned
 from stainda.training.metering import Costs
+
+if TYPE_CHECKING:
+    from stainda.prediction.predictor import Predictor
+    from stainda.prediction.regions import SlideRegion
+    from stainda.training.job import Job
 
 CHECKPOINTS = ("best", "last")
 
@@ -38,7 +43,7 @@ class JobRequest:
     """
 
     folder: RunFolder
-    job: Any  # training.Job; named late so that importing this module does not import torch
+    job: Job
     store: Path
     scored: Cohort
     evaluation: EvaluationConfig
@@ -307,10 +312,10 @@ def resized(mask: np.ndarray, height: int, width: int) -> np.ndarray:
 _KEPT_PIXELS = 256 * 2**20
 """Pixels at the working scale that a worker keeps of the slides it scores, so that its next job need not read them."""
 
-_regions: OrderedDict[tuple[str, int, float | None, str], tuple[Any, float | None]] = OrderedDict()
+_regions: OrderedDict[tuple[str, int, float | None, str], tuple[SlideRegion, float | None]] = OrderedDict()
 
 
-def _region(predictor: Any, section: Section) -> tuple[Any, float | None]:
+def _region(predictor: Predictor, section: Section) -> tuple[SlideRegion, float | None]:
     """The section at the working scale and its mpp, read once per worker as long as there is room."""
     from stainda.slides import open_slide
 
