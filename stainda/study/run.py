@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from stainda.cohort import Cohort, Roles, assign_splits, check_annotated, check_no_leak, read_manifest, resolve_roles
 from stainda.config import StudyConfig
@@ -19,6 +19,12 @@ from stainda.run_directory.folder import STAGES, RunFolder
 from stainda.study.checks import manifest_of
 from stainda.study.environment import describe, free_cores
 from stainda.study.heartbeat import RunProgress, in_stage
+
+if TYPE_CHECKING:
+    import geopandas as gpd
+
+    from stainda.cohort import Rotation
+    from stainda.study.budget import Budget
 
 logger = logging.getLogger("stainda")
 
@@ -71,7 +77,7 @@ class StudyRun:
         for sentence in budget_sentences(costs, self.config.baseline) if "train" in stages else ():
             self.progress.message(sentence)
 
-    def expect(self, rotations: Any, costs: Any) -> None:
+    def expect(self, rotations: tuple[Rotation, ...], costs: list[Budget]) -> None:
         """Write down about how long each stage takes, for ``stainda status``."""
         from stainda.study.plan import expected_stages, training_seconds
 
@@ -140,7 +146,7 @@ class StudyRun:
             make_cohort(self.config.phantom, self.manifest().parent, workers=self.workers, progress=self.progress)
 
     @cached_property
-    def own_shapes(self) -> dict[str, Any]:
+    def own_shapes(self) -> dict[str, gpd.GeoDataFrame]:
         from stainda.annotations import read_shapes
 
         return {
@@ -185,7 +191,7 @@ class StudyRun:
             self.progress.message(told)
 
     @cached_property
-    def propagated_shapes(self) -> dict[str, Any]:
+    def propagated_shapes(self) -> dict[str, gpd.GeoDataFrame]:
         from stainda.registration.training_shapes import training_shapes
         from stainda.review.decisions import applied_keys
 
