@@ -92,6 +92,7 @@ def run(
 
 @app.command()
 def phantom(
+    *,
     out: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where the cohort is written.")],
     patients: Annotated[int, typer.Option(min=1, help="Patients; each belongs to one centre.")] = 8,
     stains: Annotated[str, typer.Option(help="One section per stain, in this order.")] = "PAS,JONES,SR,CD68",
@@ -121,6 +122,7 @@ def phantom(
 
 @app.command()
 def register(
+    *,
     given: Annotated[Path, typer.Argument(metavar="STUDY.yaml|MANIFEST.csv")],
     out: Annotated[
         Path | None,

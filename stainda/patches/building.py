@@ -44,9 +44,9 @@ def build_store(
     task: TaskConfig,
     shapes: Mapping[str, Shapes],
     out: str | Path,
+    *,
     seed: int,
     progress: Progress = SILENT,
-    *,
     workers: int = 1,
     min_confidence: float = 0.0,
     weights: bool = False,
@@ -248,7 +248,7 @@ def _write_digests(folder: Path, table: pd.DataFrame, meta: Mapping[str, Any]) -
         json.dumps({name: meta[name] for name in ("size", "margin", "downsample", "classes")}, sort_keys=True).encode()
     )
     hashes = make_digests(folder, len(table), meta["weights"])
-    np.savez(folder / DIGESTS, **hashes)  # type: ignore[arg-type]
+    np.savez(folder / DIGESTS, **hashes)
     for rows in hashes.values():
         digest.update(rows.tobytes())
     with np.load(folder / "tissue.npz", allow_pickle=False) as arrays:

@@ -14,10 +14,10 @@ from stainda.config.load import validated
 from stainda.errors import SlideError, StaindaError, did_you_mean
 from stainda.progress import SILENT, Progress
 from stainda.run_directory.folder import RunFolder, read_study
+from stainda.study.dispatch import run_study
 from stainda.study.environment import free_cores
 from stainda.study.gather import write_cohort
 from stainda.study.inputs import is_study
-from stainda.study.run import run_study
 from stainda.study.tables import read_propagation, read_quality
 
 if TYPE_CHECKING:
