@@ -383,7 +383,8 @@ class _Training(Preparation):
             model = self.job.model
             start = f"{model.weights}, SHA-256 {model.weights_sha256}" if model.weights else "random weights"
             lacking = f" ({model.weights_missing} was not here)" if model.weights_missing else ""
-            self._log(f"starts from {start}{lacking}")
+            by = "those of the encoder" if self.job.encoder_standard() else "those of the sources' tissue"
+            self._log(f"starts from {start}{lacking}; standardised by mean and standard deviation, {by}")
             self._log(f"patches: {self._counts()}; {self.strategy.norm.statement(self.detector.network)}")
             if config.averaging is not None and self.average is None:
                 self._log(f"training.averaging is not used: align {self.strategy.align.name} averages by itself")

@@ -128,7 +128,8 @@ class Preparation:
         named = zip(origins.slides(self._train), origins.domains(self._train), strict=True)
         templates = list(dict.fromkeys(slide for slide, domain in named if domain in self.job.sources))
         self.strategy.view.fit({slide: pixels[slide] for slide in slides}, templates)
-        self.standard = Standard.fit(self.strategy, pixels, templates)
+        given = self.job.encoder_standard()
+        self.standard = Standard.of(*given) if given else Standard.fit(self.strategy, pixels, templates)
         of_source = np.isin(origins.domains(self._train), self.job.sources)
         fit_augments(self.strategy, self.data, origins, self._train[of_source], self._visible, self.job.seed)
 
