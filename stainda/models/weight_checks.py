@@ -121,14 +121,7 @@ def _standard(model: KnownWeights, about: Mapping[str, Any], file: Path) -> Chec
 
 def _forward(model: KnownWeights, tensors: Mapping[str, Tensor]) -> Check:
     facts = model.facts
-    encoder = build_encoder(model.config).eval()
-    state = encoder.state_dict()
-    given = {}
-    for name, tensor in tensors.items():
-        if name in state:
-            same = tensor.shape == state[name].shape
-            given[name] = tensor if same else resized_positions(tensor, state[name])
-    encoder.load_state_dict({**state, **given})
+    encoder = _with_tensors(model, tensors).eval()
     mean, std = (torch.tensor(one)[None, :, None, None] for one in (facts.mean, facts.std))
     with torch.no_grad():
         out = encoder((known_image(facts.input_size or 224) - mean) / std)
@@ -136,6 +129,23 @@ def _forward(model: KnownWeights, tensors: Mapping[str, Tensor]) -> Check:
     finite = bool(torch.isfinite(last).all())
     told = f"{'x'.join(map(str, last.shape[1:]))} numbers, mean {float(last.mean()):.4f}, std {float(last.std()):.4f}"
     return Check("forward pass", "ok" if finite else "wrong", told if finite else "numbers that are not finite")
+
+
+def _with_tensors(model: KnownWeights, tensors: Mapping[str, Tensor]) -> nn.Module:
+    """The encoder with a file's tensors, which are not copied: the largest encoders have 5 GB of them."""
+    with torch.device("meta"):
+        encoder = build_encoder(model.config)
+    state = encoder.state_dict()
+    if any(name not in state for name, _ in encoder.named_buffers()):  # made when it is built, as Swin's indices
+        encoder = build_encoder(model.config)
+    given = {}
+    for name, tensor in tensors.items():
+        if name in state:
+            fitted = tensor if tensor.shape == state[name].shape else resized_positions(tensor, state[name])
+            assert fitted is not None
+            given[name] = fitted.float() if fitted.is_floating_point() else fitted
+    encoder.load_state_dict(given, strict=False, assign=True)
+    return encoder
 
 
 def _interpolates(name: str, given: Tensor, wanted: Tensor) -> bool:

@@ -168,9 +168,9 @@ def resized_positions(given: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor
     from timm.layers import resample_abs_pos_embed
 
     there, here = int(given.shape[1]), int(wanted.shape[1])
-    for prefix in (0, 1, *range(2, 17)):
+    for prefix in range(min(17, there, here)):
         old, new = math.isqrt(there - prefix), math.isqrt(here - prefix)
-        if prefix < min(there, here) and old**2 == there - prefix and new**2 == here - prefix:
+        if old**2 == there - prefix and new**2 == here - prefix:
             resized = resample_abs_pos_embed(given.float(), [new, new], [old, old], num_prefix_tokens=prefix)
             return resized.to(wanted.dtype)
     return None

@@ -55,7 +55,8 @@ def recipe_line(study: StudyConfig) -> str:
     training = study.training
     baseline = next((one for one in study.strategies if one.name == study.baseline), study.strategies[0])
     return (
-        f"recipe {_recipe(study)}: {network(study)} from {starting_weights(study)}; {patches(study)}; "
+        f"recipe {_recipe(study)}: {network(study)} from {starting_weights(study)}, "
+        f"standardised by {standard(study, baseline)}; {patches(study)}; "
         f"{_geometry(baseline)}; {training.loss.replace('_', ' ')}; {_steps(training)}"
     )
 
