@@ -72,7 +72,7 @@ def phantom(folder: Path) -> Cohort:
 
 def monuseg(images: Path, folder: Path) -> Cohort:
     """One image of each of 14 hospitals."""
-    from stainda.study.public import make_public_manifest
+    from stainda.datasets import make_public_manifest
 
     path = make_public_manifest("monuseg", images, folder / "monuseg").manifest
     made = pd.read_csv(path, dtype=str, keep_default_na=False)

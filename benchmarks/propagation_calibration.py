@@ -31,12 +31,12 @@ from stainda.annotations import read_shapes
 from stainda.cohort import Section, read_manifest
 from stainda.config import PhantomConfig, PropagationConfig, RegistrationConfig
 from stainda.files import write_csv, write_text
+from stainda.objects.overlap import dice_pairs
 from stainda.phantom import make_cohort, true_map
 from stainda.randomness import generator_for
 from stainda.registration.calibration import TABLE, Logistic
 from stainda.registration.carrying import Carried, Carrier
 from stainda.registration.confidence import FEATURES, OF_CONTENT
-from stainda.registration.matching import dice_pairs
 from stainda.registration.results import BlockResult, load_block
 from stainda.registration.transforms import Transform, apply_affine, from_backward
 

@@ -7,10 +7,24 @@ from collections.abc import Iterator
 from typing import Protocol
 
 
+def seconds_left(done: float, total: float, spent: float, earlier: float = 0.0) -> float | None:
+    """How long the rest takes at the rate so far, in seconds; ``None`` before the first step is completed.
+
+    Args:
+        done: completed steps of ``total``; ``earlier`` of them were complete before, and took none of the time.
+        spent: seconds since the work began.
+    """
+    if done >= total:
+        return 0.0
+    return spent * (total - done) / (done - earlier) if done > earlier else None
+
+
 class Task(Protocol):
     """One bar."""
 
-    def advance(self, steps: float = 1.0, note: str | None = None) -> None: ...
+    def advance(self, steps: float = 1.0, note: str | None = None, *, earlier: bool = False) -> None:
+        """Report completed steps; those of an ``earlier`` call say nothing about how long the rest takes."""
+        ...
 
 
 class Progress(Protocol):
@@ -22,7 +36,7 @@ class Progress(Protocol):
 
 
 class _SilentTask:
-    def advance(self, steps: float = 1.0, note: str | None = None) -> None:
+    def advance(self, steps: float = 1.0, note: str | None = None, *, earlier: bool = False) -> None:
         pass
 
 
@@ -38,3 +52,16 @@ class Silent:
 
 
 SILENT: Progress = Silent()
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words, as exactly as an estimate deserves.
+
+    >>> duration(75), duration(600), duration(9000)
+    ('75 s', '10 minutes', '2.5 hours')
+    """
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    if seconds < 5400:
+        return f"{round(seconds / 60)} minutes"
+    return f"{seconds / 3600:.1f} hours" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} days"

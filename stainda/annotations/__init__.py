@@ -47,17 +47,10 @@ if TYPE_CHECKING:
     from stainda.annotations.geojson import read_marked, read_shapes, write_geojson
     from stainda.annotations.labels import instances, outlines
     from stainda.annotations.landmarks import check_landmarks, read_landmarks, write_landmarks
-    from stainda.annotations.loading import load_records, load_shapes
-    from stainda.annotations.matching import (
-        COMPARISON_COLUMNS,
-        IDENTITY_COLUMNS,
-        Comparison,
-        identity_table,
-        mutual_comparison,
-    )
+    from stainda.annotations.loading import load_records, load_shapes, load_shapes_of
     from stainda.annotations.raster import rasterise
     from stainda.annotations.records import SHAPE_COLUMNS, ShapeRecords
-    from stainda.annotations.shapes import empty_shapes, join_shapes, make_shapes
+    from stainda.annotations.shapes import empty_shapes, join_shapes, join_slides, make_shapes
 
 _HOMES = {
     "annotators": ("ANNOTATOR_COLUMNS", "PAIR_COLUMNS", "annotator_names", "read_reliability",),
@@ -78,11 +71,10 @@ _HOMES = {
     "geojson": ("read_marked", "read_shapes", "write_geojson",),
     "labels": ("instances", "outlines",),
     "landmarks": ("check_landmarks", "read_landmarks", "write_landmarks",),
-    "loading": ("load_records", "load_shapes",),
-    "matching": ("COMPARISON_COLUMNS", "IDENTITY_COLUMNS", "Comparison", "identity_table", "mutual_comparison",),
+    "loading": ("load_records", "load_shapes", "load_shapes_of",),
     "raster": ("rasterise",),
     "records": ("SHAPE_COLUMNS", "ShapeRecords",),
-    "shapes": ("empty_shapes", "join_shapes", "make_shapes",),
+    "shapes": ("empty_shapes", "join_shapes", "join_slides", "make_shapes",),
 }  # fmt: skip
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -91,13 +83,10 @@ __all__ = [
     "Bounds",
     "CHANGE_COLUMNS",
     "CLASS_COLUMNS",
-    "COMPARISON_COLUMNS",
     "ClassMap",
-    "Comparison",
     "Contents",
     "Frame",
     "Fusion",
-    "IDENTITY_COLUMNS",
     "IGNORE",
     "IGNORE_CLASSES",
     "MAPPED_COLUMNS",
@@ -123,15 +112,15 @@ __all__ = [
     "fuse_annotators",
     "fuse_files",
     "group_changes",
-    "identity_table",
     "inspect_annotations",
     "instances",
     "join_shapes",
+    "join_slides",
     "load_records",
     "load_shapes",
+    "load_shapes_of",
     "make_shapes",
     "matched_classes",
-    "mutual_comparison",
     "outlines",
     "rasterise",
     "read_class_table",

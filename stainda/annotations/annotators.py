@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from stainda.annotations import votes
 from stainda.annotations.ballots import Ballot
 from stainda.annotations.guarded import read_csv
-from stainda.annotations.overlay import best_pairs, overlaps
 from stainda.errors import AnnotationError
 from stainda.names import stem
+from stainda.objects.assignment import assign
+from stainda.objects.overlap import iou_pairs
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -81,9 +82,9 @@ def pair_rows(ballot: Ballot) -> list[dict[str, Any]]:
 
 def count_hits(first: NDArray[np.object_], second: NDArray[np.object_]) -> int:
     """How many areas of the first find one of the second of their own, from :data:`HIT` on."""
-    i, j, iou = overlaps(first, second)
+    i, j, iou = iou_pairs(first, second)
     may = iou >= HIT
-    return len(best_pairs(i[may], j[may], 1 + iou[may])[0])
+    return len(assign(i[may], j[may], iou[may], most_pairs=True))
 
 
 def annotator_names(paths: Sequence[str | Path]) -> list[str]:

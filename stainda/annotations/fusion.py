@@ -25,9 +25,10 @@ from stainda.annotations import votes
 from stainda.annotations.annotators import annotator_row, pair_rows
 from stainda.annotations.ballots import Ballot, empty_field, rates_against
 from stainda.annotations.classes import IGNORE, IGNORE_CLASSES
-from stainda.annotations.overlay import clusters, cut_into_faces, joined, only_areas, overlaps, same_objects
+from stainda.annotations.overlay import clusters, cut_into_faces, joined, only_areas, same_objects
 from stainda.annotations.shapes import join_shapes, make_shapes
 from stainda.errors import AnnotationError, did_you_mean
+from stainda.objects.overlap import iou_pairs
 from stainda.progress import SILENT, Progress
 
 if TYPE_CHECKING:
@@ -338,7 +339,7 @@ def _table(records: list[dict[str, Any]], cls: str) -> gpd.GeoDataFrame:
 
 def _told_apart(dissent: gpd.GeoDataFrame, fused: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
     """Say of each object of the dissent where the others gave it another class."""
-    i, j, iou = overlaps(np.asarray(dissent.geometry.values, object), np.asarray(fused.geometry.values, object))
+    i, j, iou = iou_pairs(np.asarray(dissent.geometry.values, object), np.asarray(fused.geometry.values, object))
     for index, other, overlap in zip(i, j, iou, strict=True):
         cls = fused["class"].iloc[other]
         if overlap >= 0.5 and cls != dissent["class"].iloc[index]:

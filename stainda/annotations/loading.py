@@ -46,6 +46,25 @@ def load_shapes(
     return records.table(), told
 
 
+def load_shapes_of(
+    path: str | Path, slide: str | Path | None = None, origin: Origin = "auto", mpp: float | None = None
+) -> tuple[gpd.GeoDataFrame, list[dict[str, str]]]:
+    """As :func:`load_shapes`, with the slide named by its file.
+
+    Args:
+        mpp: micrometres per level-0 pixel, where the slide does not say.
+
+    Raises:
+        SlideError: the slide cannot be opened.
+    """
+    if slide is None:
+        return load_shapes(path, origin=origin)
+    from stainda.slides import open_slide
+
+    with open_slide(slide, mpp=mpp) as opened:
+        return load_shapes(path, slide=opened, origin=origin)
+
+
 def load_records(
     path: str | Path,
     size: tuple[int, int] | None = None,

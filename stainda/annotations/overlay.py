@@ -13,19 +13,10 @@ import shapely
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
+from stainda.objects.overlap import iou_pairs
+
 Geometries = NDArray[np.object_]
 Numbers = NDArray[np.int64]
-
-
-def overlaps(first: Geometries, second: Geometries) -> tuple[Numbers, Numbers, NDArray[np.float64]]:
-    """Index pairs of areas that share some, and their intersection over union (n,)."""
-    if not len(first) or not len(second):
-        return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0)
-    i, j = shapely.STRtree(second).query(first, predicate="intersects")
-    common = shapely.area(shapely.intersection(first[i], second[j]))
-    real = common > 0
-    i, j, common = i[real], j[real], common[real]
-    return i, j, common / (shapely.area(first[i]) + shapely.area(second[j]) - common)
 
 
 def clusters(geometries: Geometries) -> Numbers:
@@ -49,7 +40,7 @@ def same_objects(geometries: Geometries, owners: Numbers, least: float) -> Numbe
         owners: (n,) who drew each.
         least: intersection over union from which two outlines can be the same object.
     """
-    i, j, iou = overlaps(geometries, geometries)
+    i, j, iou = iou_pairs(geometries, geometries)
     may = (i < j) & (owners[i] != owners[j]) & (iou >= least)
     i, j, iou = i[may], j[may], iou[may]
     root = list(range(len(geometries)))
@@ -103,40 +94,3 @@ def only_areas(geometry: BaseGeometry) -> BaseGeometry:
 def joined(faces: Sequence[BaseGeometry] | Geometries) -> BaseGeometry:
     """Faces as one area, without the corners that only the cuts needed."""
     return shapely.simplify(shapely.union_all(np.asarray(faces, object)), 0)
-
-
-def best_pairs(
-    rows: Numbers, columns: Numbers, worth: NDArray[np.float64]
-) -> tuple[Numbers, Numbers, NDArray[np.float64]]:
-    """One-to-one pairs of the largest total worth (the Hungarian method, per connected group of candidates).
-
-    Args:
-        rows, columns: candidate pairs (n,), each pair once. worth: (n,), above 0; to stay alone is worth 0.
-
-    Returns:
-        Rows, columns and worths of the chosen pairs, ordered by row.
-    """
-    from scipy.optimize import linear_sum_assignment
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
-
-    if not len(rows):
-        return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0)
-    n_rows, n_columns = int(rows.max()) + 1, int(columns.max()) + 1
-    graph = coo_matrix((np.ones(len(rows), np.int8), (rows, n_rows + columns)), shape=(n_rows + n_columns,) * 2)
-    group = connected_components(graph, directed=False)[1][rows]
-    alone = np.bincount(group)[group] == 1  # nearly all of them: nothing to solve
-    chosen = [np.flatnonzero(alone)]
-    rest = np.flatnonzero(~alone)
-    rest = rest[np.argsort(group[rest], kind="stable")]
-    for members in np.split(rest, np.flatnonzero(np.diff(group[rest])) + 1) if len(rest) else ():
-        own_rows, r = np.unique(rows[members], return_inverse=True)
-        own_columns, c = np.unique(columns[members], return_inverse=True)
-        table = np.zeros((len(own_rows), len(own_columns)))
-        which = np.full(table.shape, -1)
-        table[r, c], which[r, c] = worth[members], members
-        best = which[linear_sum_assignment(table, maximize=True)]
-        chosen.append(best[best >= 0])
-    taken = np.concatenate(chosen)
-    taken = taken[np.argsort(rows[taken], kind="stable")]
-    return rows[taken].astype(np.int64), columns[taken].astype(np.int64), worth[taken]

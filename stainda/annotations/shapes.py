@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from shapely.geometry.base import BaseGeometry
@@ -47,3 +47,11 @@ def join_shapes(tables: Iterable[gpd.GeoDataFrame]) -> gpd.GeoDataFrame:
         return empty_shapes()
     joined = pd.concat(filled, ignore_index=True)
     return gpd.GeoDataFrame(joined, geometry="geometry", crs=None)
+
+
+def join_slides(tables: Mapping[str, gpd.GeoDataFrame]) -> gpd.GeoDataFrame:
+    """The shapes of several slides as one table, whose first column ``slide`` says of which each is."""
+    names = [name for name, table in tables.items() for _ in range(len(table))]
+    joined = join_shapes(tables.values())
+    joined.insert(0, "slide", names)
+    return joined

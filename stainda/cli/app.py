@@ -16,6 +16,7 @@ from stainda.cli.plan import plan
 from stainda.cli.predict import predict
 from stainda.cli.report import compare, plot
 from stainda.cli.review import review
+from stainda.cli.schema import schema
 from stainda.cli.status import status
 from stainda.cli.transforms import app as transforms_app
 from stainda.cli.weights import app as weights_app
@@ -110,17 +111,13 @@ def phantom(
 
     Example: `stainda phantom out/ --patients 4 --stains PAS,JONES,SR,CD68 --centres A,B --size 2048 --seed 1`
     """
-    from stainda.config import PhantomConfig
-    from stainda.config.load import validated
-    from stainda.phantom import make_cohort
-    from stainda.study.environment import free_cores
+    from stainda.study.steps import make_phantom
 
     values = {
         "patients": patients, "stains": _words(stains), "centres": _words(centres), "size": size, "mpp": mpp,
         "gap_sections": gap, "difficulty": difficulty, "artefacts": _words(artefacts), "seed": seed,
     }  # fmt: skip
-    config = validated(PhantomConfig, values, "stainda phantom")
-    path = make_cohort(config, out, workers=workers or free_cores(), progress=ConsoleProgress(quiet))
+    path = make_phantom(out, values, workers=workers, progress=ConsoleProgress(quiet))
     console.print(f"manifest: {path}", highlight=False, soft_wrap=True)
 
 
@@ -164,13 +161,11 @@ def register(
     """
     from stainda.study.steps import register as register_given
 
-    values: dict[str, Any] = {"detector": detector, "reference": reference, "max_dim": max_dim}
+    values: dict[str, Any] = {
+        "detector": detector, "reference": reference, "max_dim": max_dim, "imports": imports, "from_run": from_run,
+        "nonrigid": False if rigid_only else None,
+    }  # fmt: skip
     values = {name: value for name, value in values.items() if value is not None}
-    if rigid_only:
-        values["nonrigid"] = False
-    if imports is not None:
-        values |= {"method": "import", "imports": str(imports.resolve())}
-    values |= {} if from_run is None else {"from": from_run.resolve()}
     root, quality = register_given(given, out, values, data=data, workers=workers, progress=ConsoleProgress(quiet))
     show_table(
         f"{root}/registration/quality.csv",
@@ -278,6 +273,7 @@ app.command()(predict)
 
 
 app.command("list")(list_)
+app.command()(schema)
 
 
 @app.command()

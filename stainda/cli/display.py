@@ -1,22 +1,21 @@
-"""What commands show: progress bars with an estimate, short tables, errors without a traceback."""
+"""What commands show: short tables, errors without a traceback; progress is drawn by :mod:`stainda.terminal`."""
 
 from __future__ import annotations
 
-import contextlib
 import shlex
 import sys
-import threading
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
 import typer.core
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-console = Console()
+from stainda.progress import duration as duration
+from stainda.terminal import ConsoleProgress as ConsoleProgress
+from stainda.terminal import console
+
 errors = Console(stderr=True)
 _unbounded = Console(width=10_000)  # for tables where no screen bounds a line
 
@@ -28,110 +27,6 @@ def silence(quiet: bool) -> bool:
 
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", callback=silence, help="Print nothing but errors.")]
-
-
-class _Bar:
-    def __init__(self, progress: Progress, task: TaskID) -> None:
-        self._progress, self._task = progress, task
-
-    def advance(self, steps: float = 1.0, note: str | None = None) -> None:
-        self._progress.advance(self._task, steps)
-        if note is not None:
-            self._progress.update(self._task, note=note)
-
-
-LINE_SECONDS = 25.0
-"""A log gets a line of a task at least so often, also while nothing of it is completed."""
-
-
-class _Line:
-    """A bar for logs and pipes: a line at each quarter, and at least every half minute, with how long it will take."""
-
-    def __init__(self, description: str, total: float) -> None:
-        self.description, self.total, self.done, self._quarter, self._note = description, total, 0.0, 0, ""
-        self._lock, self._ended = threading.Lock(), threading.Event()
-        self._started = self._told = time.monotonic()
-
-    def __enter__(self) -> _Line:
-        threading.Thread(target=self._tell_on, daemon=True).start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._ended.set()
-
-    def advance(self, steps: float = 1.0, note: str | None = None) -> None:
-        with self._lock:
-            self.done += steps
-            self._note = self._note if note is None else note
-            quarter = int(4 * self.done / self.total) if self.total else 4
-            if quarter > self._quarter:
-                self._quarter = quarter
-                self._tell()
-
-    def _tell_on(self) -> None:
-        while not self._ended.wait(max(0.01, LINE_SECONDS - (time.monotonic() - self._told))):
-            with self._lock:
-                if time.monotonic() - self._told >= LINE_SECONDS and not self._ended.is_set():
-                    self._tell()
-
-    def _tell(self) -> None:
-        now = time.monotonic()
-        share = min(1.0, self.done / self.total) if self.total else 1.0
-        spent = now - self._started
-        left = f"about {duration(spent / share - spent)} left" if 0 < share < 1 else ""
-        if share == 0:
-            left = f"{duration(spent)} so far"
-        rest = ", ".join(filter(None, (f"{100 * share:.0f} %", left, self._note if share < 1 else "")))
-        print(f"{self.description}: {rest}", flush=True)
-        self._told = now
-
-
-class _Nothing:
-    """The bar of ``--quiet``."""
-
-    def advance(self, steps: float = 1.0, note: str | None = None) -> None:
-        pass
-
-
-def duration(seconds: float) -> str:
-    """In words, as exactly as an estimate deserves."""
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    if seconds < 5400:
-        return f"{round(seconds / 60)} minutes"
-    return f"{seconds / 3600:.1f} hours" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} days"
-
-
-class ConsoleProgress:
-    """Progress on a terminal as bars, elsewhere as a few plain lines."""
-
-    def __init__(self, quiet: bool = False) -> None:
-        self.quiet = quiet
-
-    @contextlib.contextmanager
-    def task(self, description: str, total: float) -> Iterator[_Bar | _Line | _Nothing]:
-        if self.quiet:
-            yield _Nothing()
-            return
-        if not console.is_terminal:
-            with _Line(description, total) as line:
-                yield line
-            return
-        columns = (
-            TextColumn("{task.description:<34}"),
-            BarColumn(bar_width=28),
-            TextColumn("{task.percentage:>3.0f} %"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
-        )
-        with Progress(*columns, console=console) as progress:
-            yield _Bar(progress, progress.add_task(description, total=total, note=""))
-
-    def message(self, text: str) -> None:
-        if not self.quiet:
-            console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def show_table(title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

@@ -107,8 +107,8 @@ def scan(
 ) -> None:
     """Make a manifest from file names; annotations and landmarks with the same name beside a slide are found too.
 
-    Annotations may be of any format that stainda reads, see docs/formats.md. A block that several patients have is
-    named by patient.
+    Annotations may be of any format that stainda reads, see docs/reference/formats.md. A block that several patients
+    have is named by patient.
 
     Examples:
 
@@ -160,7 +160,7 @@ def make(
     - `stainda manifest make hubmap_kidney ~/Downloads/hubmap-kidney-segmentation --out data/hubmap`
     """
     from stainda.cli.display import ConsoleProgress
-    from stainda.study.public import NOTE_COLUMNS, make_public_manifest, public_dataset
+    from stainda.datasets import NOTE_COLUMNS, make_public_manifest, public_dataset
 
     if listed:
         _list_public()
@@ -179,7 +179,7 @@ def make(
 
 
 def _list_public() -> None:
-    from stainda.study.public import DATASETS
+    from stainda.datasets import DATASETS
 
     for one in DATASETS.values():
         console.print(f"[bold]{one.name}[/bold]  {one.title}", highlight=False)

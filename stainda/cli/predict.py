@@ -61,7 +61,6 @@ def predict(
     - `stainda predict runs/quickstart/jobs/0123456789ab slide.svs --mpp 0.25`
     """
     from stainda.annotations import as_origin
-    from stainda.errors import StaindaError
     from stainda.prediction import Wanted
     from stainda.study.predicting import predict_slides
 
@@ -71,10 +70,7 @@ def predict(
         overwrite=overwrite, progress=ConsoleProgress(quiet), on_choice=_say_choice,
     )  # fmt: skip
     _say_done(done)
-    if done.failed:
-        reasons = "; ".join(one.reason for one in done.failed)
-        rest = "" if len(done.failed) == len(done.results) else "; the others are complete"
-        raise StaindaError(f"{len(done.failed)} of {len(done.results)} slides could not be used{rest}. {reasons}")
+    done.check()
 
 
 def _say(text: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any, get_args
 
 from stainda.cohort.splits import find_leaks
 from stainda.cohort.table import absolute, read_table
-from stainda.cohort.types import Cohort, Origin, Section, Split
+from stainda.cohort.types import ANNOTATOR_SEPARATOR, Cohort, Origin, Section, Split
 from stainda.errors import LeakError, ManifestError, did_you_mean
 from stainda.files import write_csv
 from stainda.names import existing, same_name
@@ -23,7 +23,6 @@ COLUMNS = (
     "annotation_origin",
 )  # fmt: skip
 REQUIRED = ("slide", "patient", "block", "section", "stain", "centre", "path")
-ANNOTATOR_SEPARATOR = ";"
 SPLITS: tuple[str, ...] = get_args(Split)
 ORIGINS: tuple[str, ...] = get_args(Origin)
 

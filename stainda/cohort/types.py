@@ -6,7 +6,21 @@ import fnmatch
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+from stainda.notebook import summary_html
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ANNOTATOR_SEPARATOR = ";"
+"""Between the files of several annotators in one cell of a manifest."""
+
+FRAME_COLUMNS = (
+    "slide", "patient", "block", "section", "stain", "centre", "domain", "scanner", "path", "annotations", "landmarks",
+    "mpp", "split", "annotation_origin",
+)  # fmt: skip
+"""Columns of :meth:`Cohort.to_frame`."""
 
 Split = Literal["train", "val", "test", "all"]
 Origin = Literal["auto", "level0", "bounds"]
@@ -59,6 +73,13 @@ class Cohort:
     """All sections of a manifest, in its order.
 
     ``source`` is the manifest's file; ``warnings`` is what was odd in it but no fault, one sentence each.
+
+    Example:
+        >>> cohort = st.read_manifest("mine.csv")
+        >>> cohort
+        Cohort(mine.csv: 10 sections, 5 blocks, 5 patients, domains PAS@A, SR@A)
+        >>> [section.slide for section in cohort.where(domains=["SR@A"])][:2]
+        ['P0_SR', 'P1_SR']
     """
 
     sections: tuple[Section, ...]
@@ -103,6 +124,54 @@ class Cohort:
         for section in self.sections:
             found.setdefault(section.block, []).append(section)
         return {block: tuple(sorted(rows, key=lambda row: row.section)) for block, rows in found.items()}
+
+    def to_frame(self) -> pd.DataFrame:
+        """The cohort as a table: one row per section, in the order of the manifest.
+
+        Returns:
+            The manifest's columns with absolute paths as text, and ``domain`` behind ``centre``. Text that the manifest
+            leaves empty is ``""``; an empty ``mpp`` (micrometres per level-0 pixel) is NaN. Several annotators' files
+            stand in one cell, separated by ``;``.
+
+        Example:
+            >>> table = st.read_manifest("mine.csv").to_frame()
+            >>> table[["slide", "stain", "domain"]].head(2)
+                slide stain domain
+            0  P0_PAS   PAS  PAS@A
+            1   P0_SR    SR   SR@A
+        """
+        import pandas as pd
+
+        rows = [
+            {
+                "slide": one.slide, "patient": one.patient, "block": one.block, "section": one.section,
+                "stain": one.stain, "centre": one.centre, "domain": self.domain(one), "scanner": one.scanner,
+                "path": str(one.path), "annotations": ANNOTATOR_SEPARATOR.join(map(str, one.annotation_files)),
+                "landmarks": "" if one.landmarks is None else str(one.landmarks),
+                "mpp": float("nan") if one.mpp is None else one.mpp, "split": one.split or "",
+                "annotation_origin": one.annotation_origin,
+            }
+            for one in self.sections
+        ]  # fmt: skip
+        return pd.DataFrame(rows, columns=list(FRAME_COLUMNS))
+
+    def __repr__(self) -> str:
+        place = "" if self.source is None else f"{self.source.name}: "
+        return f"Cohort({place}{self._counts()}, domains {', '.join(self.domains) or 'none'})"
+
+    def _repr_html_(self) -> str:
+        rows = []
+        for name in self.domains:
+            inside = self.where(domains=[name])
+            annotated = sum(one.annotations is not None for one in inside)
+            patients = len(inside.patients)
+            rows.append({"domain": name, "patients": patients, "sections": len(inside), "annotated": annotated})
+        facts = {"manifest": self.source, "holds": self._counts(), "notes": "; ".join(self.warnings)}
+        return summary_html("Cohort", facts, rows)
+
+    def _counts(self) -> str:
+        counts = {"section": len(self), "block": len(self.blocks()), "patient": len(self.patients)}
+        return ", ".join(f"{number} {noun}{'s' * (number != 1)}" for noun, number in counts.items())
 
     def where(self, *, domains: Iterable[str] | None = None, splits: Iterable[str] | None = None) -> Cohort:
         """The sections in these domains and splits (``None``: any); one marked ``all`` is in every split."""

@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 
-from stainda.evaluation.objects import Matching, match_objects, overlaps, polygon_overlaps, polygons
+from stainda.objects.matching import Matching, match_objects, overlaps
+from stainda.objects.overlap import iou_pairs, polygons
 
 Array = npt.NDArray[Any]
 
@@ -63,7 +64,7 @@ def ranked_detections(
         scores: float (n_predicted,).
         iou: the least overlap of a hit.
         matching: of the same objects; says which of them are left out of scoring.
-        point_px: see :func:`~stainda.evaluation.objects.match_objects`.
+        point_px: see :func:`~stainda.objects.matching.match_objects`.
     """
     there, found = polygons(truth), polygons(predicted)
     scores = np.asarray(scores, float)
@@ -123,7 +124,7 @@ def aggregated_jaccard(truth: Any, predicted: Any, matching: Matching) -> float:
     neither.
     """
     there, found = polygons(truth), polygons(predicted)
-    rows, columns, overlap = polygon_overlaps(there, found)
+    rows, columns, overlap = iou_pairs(there, found)
     kept = (matching.truth[rows] != -2) & (matching.predicted[columns] != -2)
     rows, columns, overlap = rows[kept], columns[kept], overlap[kept]
     areas, found_areas = shapely.area(there), shapely.area(found)
@@ -131,7 +132,7 @@ def aggregated_jaccard(truth: Any, predicted: Any, matching: Matching) -> float:
     used = np.zeros(len(found), bool)
     for row in np.flatnonzero(matching.truth != -2):
         mine = np.flatnonzero(rows == row)
-        if not len(mine) or overlap[mine].max() <= 0:
+        if not len(mine):
             union += areas[row]
             continue
         best = mine[overlap[mine].argmax()]

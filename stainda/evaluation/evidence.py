@@ -19,8 +19,9 @@ from stainda.errors import RecordError
 from stainda.evaluation.curves import CALIBRATION_BINS, ProbabilityCounts
 from stainda.evaluation.detection import COCO_THRESHOLDS, Ranked, ranked_candidates
 from stainda.evaluation.metrics import scored_pixels
-from stainda.evaluation.objects import match_objects, polygons
 from stainda.files import whole_file
+from stainda.objects.matching import match_objects
+from stainda.objects.overlap import polygons
 
 SLIDE_COLUMNS = (
     "study", "strategy", "trial", "seed", "checkpoint", "job", "stain", "centre", "domain", "patient", "slide", "split",
@@ -58,7 +59,7 @@ def object_rows(
         tissue_um2: area of tissue.
         where: values of :data:`SLIDE_COLUMNS`.
         candidates: shapes with a column ``score``, also those below the threshold of use; ``predicted`` without.
-        point_px: see :func:`~stainda.evaluation.objects.match_objects`.
+        point_px: see :func:`~stainda.objects.matching.match_objects`.
     """
     unit = float("nan") if um_per_px is None else um_per_px**2
     rows: list[dict[str, Any]] = []

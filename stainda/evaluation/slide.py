@@ -22,7 +22,8 @@ from stainda.evaluation.metrics import (
     pixel_counts,
     scored_pixels,
 )
-from stainda.evaluation.objects import match_objects, polygons
+from stainda.objects.matching import match_objects
+from stainda.objects.overlap import polygons
 
 
 @dataclass(frozen=True)

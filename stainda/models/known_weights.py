@@ -65,7 +65,7 @@ def known_model(name: str, near: str | Path | None = None) -> KnownWeights:
 
 
 def encoder_table(found: list[KnownWeights]) -> str:
-    """The models as a Markdown table, for docs/encoders.md."""
+    """The models as a Markdown table, for docs/howto/encoders.md."""
     rows = ["| model | encoder | input | µm per pixel | million parameters | mean; std | licence of the weights |"]
     rows.append("|---" * 7 + "|")
     for one in found:

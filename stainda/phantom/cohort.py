@@ -44,7 +44,7 @@ def make_cohort(config: PhantomConfig, out: str | Path, progress: Progress = SIL
     _claim(config, out)
     todo = [plan for plan in plans if not _finished(plan, out)]
     with progress.task("Making sections", total=len(plans)) as task:
-        task.advance(len(plans) - len(todo))
+        task.advance(len(plans) - len(todo), earlier=True)
         if workers <= 1 or len(todo) <= 1:
             for plan in todo:
                 _make_section(plan, out)

@@ -20,7 +20,7 @@ from stainda.prediction.windows import map_size, slide_window
 from stainda.progress import SILENT, Progress
 from stainda.randomness import generator_for
 from stainda.strategies.detector import CHECKPOINTS, Detector
-from stainda.strategies.statistics import Statistics, batchnorm_layers, estimate_statistics
+from stainda.strategies.norm.statistics import Statistics, batchnorm_layers, estimate_statistics
 
 if TYPE_CHECKING:
     import geopandas as gpd

@@ -13,12 +13,13 @@ from shapely.geometry.base import BaseGeometry
 from stainda.annotations.classes import IGNORE_CLASSES
 from stainda.cohort.types import Section
 from stainda.config import PropagationConfig
+from stainda.objects.linking import link
+from stainda.objects.overlap import dice_pairs
 from stainda.registration.confidence import ALONE, features, placed, probabilities
 from stainda.registration.content import typicality
 from stainda.registration.coverage import Ground, areas_of
 from stainda.registration.evidence import LocalEvidence
 from stainda.registration.interpolation import interpolate
-from stainda.registration.matching import dice_pairs, link
 from stainda.registration.results import BlockResult
 from stainda.registration.sections import Refusal, SectionImage, open_section
 from stainda.registration.similarity import VIEW_DIM

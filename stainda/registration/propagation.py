@@ -24,10 +24,11 @@ from stainda.cohort.types import Cohort, Section
 from stainda.config import PropagationConfig
 from stainda.files import write_csv
 from stainda.names import file_name
+from stainda.objects.annotation_agreement import AGREEMENT_COLUMNS, compare
 from stainda.progress import SILENT, Progress
-from stainda.registration.agreement import AGREEMENT_COLUMNS, compare
 from stainda.registration.carrying import Carried, Carrier, Found
 from stainda.registration.coverage import Ground, may_lie
+from stainda.registration.propagated_blocks import KINDS, PropagatedBlock, PropagatedBlocks, block_key
 from stainda.registration.results import BlockResult, load_block
 
 KEPT, IGNORED, DROPPED = "kept", "ignored", "dropped"
@@ -37,7 +38,7 @@ PROPAGATION_COLUMNS = (
     "above_chance", "round_trip_px", "sections_apart", "exists", "label", "object", "outline", "offset", "typical",
     "dissent", "against",
 )  # fmt: skip
-"""Columns of propagation.csv, see docs/propagation.md."""
+"""Columns of propagation.csv, see docs/concepts/propagation.md."""
 
 
 def propagate(
@@ -59,43 +60,72 @@ def propagate(
         out: the run directory. Written are ``annotations/propagated/<slide>.geojson`` for each target section that was
             registered (a refused one gets no file, so that it cannot be taken for a section without objects) with the
             objects and their confidence, ``annotations/ignored/<slide>.geojson`` with the areas of which nothing can
-            be said, ``annotations/propagation.csv`` and ``annotations/agreement.csv``.
+            be said, ``annotations/propagation.csv`` and ``annotations/agreement.csv``. What each block gave is kept in
+            ``annotations/blocks``; a block whose sections, registration, annotations and settings are as they were is
+            taken from there.
 
     Raises:
         RegistrationError: a block with sources was not registered.
     """
     folder = Path(out) / "annotations"
     sources = set(source_slides)
-    rows: list[dict[str, Any]] = []
-    agreements: list[dict[str, Any]] = []
-    written: set[str] = set()
+    kept = PropagatedBlocks(folder)
+    parts: dict[str, PropagatedBlock] = {}
     blocks = cohort.blocks()
     with progress.task("Carrying annotations", len(blocks)) as task:
         for block, sections in blocks.items():
             chosen = [row for row in sections if _is_source(row, sources, own_shapes, config)]
+            part = None
             if chosen and len(sections) > 1:
                 result = load_block(Path(registration_folder), block)
-                for arrived in carry_block(result, sections, chosen, own_shapes, config):
-                    rows += arrived.rows
-                    if arrived.objects is None or arrived.ignored is None:
-                        continue
-                    name = f"{file_name(arrived.target.slide)}.geojson"
-                    bounds = bounds_of_file(arrived.target.path)
-                    write_geojson(arrived.objects, folder / "propagated" / name, bounds=bounds)
-                    write_geojson(arrived.ignored, folder / "ignored" / name, bounds=bounds)
-                    written.add(name)
-                    if arrived.target.slide in own_shapes:
-                        own = _of_classes(own_shapes[arrived.target.slide], config)
-                        own = own[~own["class"].isin(IGNORE_CLASSES)]
-                        sure = arrived.objects[arrived.objects["confidence"] >= config.min_confidence]
-                        agreements += compare(arrived.target.slide, sure, own)
-            task.advance(1, block)
-    for kind in ("propagated", "ignored"):
+                taught_by = (row.slide for row in chosen)
+                key = block_key(Path(registration_folder), block, sections, taught_by, own_shapes, config)
+                part = kept.take(block, key)
+                if part is None:
+                    parts[block] = _propagate_block(result, sections, chosen, own_shapes, config, folder)
+                    kept.keep(block, key, parts[block])
+                else:
+                    parts[block] = part
+            task.advance(1, block, earlier=part is not None)
+    kept.forget_others(parts)
+    written = {name for part in parts.values() for name in part.files}
+    for kind in KINDS:
         for stale in (folder / kind).glob("*.geojson"):
             if stale.name not in written:
                 stale.unlink()
+    rows = [row for part in parts.values() for row in part.rows]
     write_csv(folder / "propagation.csv", rows, PROPAGATION_COLUMNS)
+    agreements = [row for part in parts.values() for row in part.agreements]
     write_csv(folder / "agreement.csv", agreements, AGREEMENT_COLUMNS)
+
+
+def _propagate_block(
+    result: BlockResult,
+    sections: Sequence[Section],
+    chosen: Sequence[Section],
+    own_shapes: Mapping[str, gpd.GeoDataFrame],
+    config: PropagationConfig,
+    folder: Path,
+) -> PropagatedBlock:
+    """Carry the shapes of a block's sources, and write what arrives under ``folder``."""
+    rows: list[dict[str, Any]] = []
+    agreements: list[dict[str, Any]] = []
+    files = []
+    for arrived in carry_block(result, sections, chosen, own_shapes, config):
+        rows += arrived.rows
+        if arrived.objects is None or arrived.ignored is None:
+            continue
+        name = f"{file_name(arrived.target.slide)}.geojson"
+        bounds = bounds_of_file(arrived.target.path)
+        write_geojson(arrived.objects, folder / "propagated" / name, bounds=bounds)
+        write_geojson(arrived.ignored, folder / "ignored" / name, bounds=bounds)
+        files.append(name)
+        if arrived.target.slide in own_shapes:
+            own = _of_classes(own_shapes[arrived.target.slide], config)
+            own = own[~own["class"].isin(IGNORE_CLASSES)]
+            sure = arrived.objects[arrived.objects["confidence"] >= config.min_confidence]
+            agreements += compare(arrived.target.slide, sure, own)
+    return PropagatedBlock(rows, agreements, files)
 
 
 @dataclass(eq=False)

@@ -79,7 +79,7 @@ def register_cohort(
         require_valis()
     with progress.task("Registering blocks", len(jobs)) as task:
         if found.here:
-            task.advance(len(found.here), "done before")
+            task.advance(len(found.here), "done before", earlier=True)
         for job in (job for job in jobs if job.block in found.taken):
             assert found.other is not None
             take(job, found.other)

@@ -70,12 +70,21 @@ def block_file(registration: Path, block: str) -> Path:
 
 def read_head(registration: Path, block: str) -> dict[str, Any] | None:
     """What ``block.json`` says, or ``None`` where the block is not finished."""
-    path = block_file(registration, block)
+    return _head(block_file(registration, block))
+
+
+def _head(path: Path) -> dict[str, Any] | None:
     try:
         head = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     return head if isinstance(head, dict) and head.get("format") == BLOCK_FORMAT else None
+
+
+def finished_blocks(registration: str | Path) -> tuple[str, ...]:
+    """Names of the blocks that are registered in the folder ``registration`` of a run, sorted."""
+    heads = (_head(path) for path in Path(registration).glob("*/block.json"))
+    return tuple(sorted(str(head["block"]) for head in heads if head is not None))
 
 
 def load_block(registration: str | Path, block: str) -> BlockResult:

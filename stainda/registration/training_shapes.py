@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import geopandas as gpd
@@ -13,10 +13,14 @@ from stainda.annotations import join_shapes, read_shapes
 from stainda.annotations.classes import IGNORE_CLASSES
 from stainda.names import file_name
 from stainda.registration.coverage import areas_of
-from stainda.registration.decisions import applied_keys
 
 
-def training_shapes(run: str | Path, slides: Iterable[str], min_confidence: float) -> dict[str, gpd.GeoDataFrame]:
+def training_shapes(
+    run: str | Path,
+    slides: Iterable[str],
+    min_confidence: float,
+    reviewed: Collection[tuple[str, str, str]] = (),
+) -> dict[str, gpd.GeoDataFrame]:
     """Objects and ignored areas by slide, as patches are labelled from them.
 
     A section that no source reached (refused at registration, say) has no entry: it is not a section without objects.
@@ -26,9 +30,9 @@ def training_shapes(run: str | Path, slides: Iterable[str], min_confidence: floa
     Args:
         run: the run directory. min_confidence: from which an object counts as sure; less sure ones keep their class and
             confidence, and the patches ignore them.
+        reviewed: (target, source, id) of the objects that a reviewer decided about.
     """
     folder = Path(run) / "annotations"
-    reviewed = applied_keys(run)
     found: dict[str, gpd.GeoDataFrame] = {}
     for slide in slides:
         name = f"{file_name(slide)}.geojson"

@@ -15,7 +15,7 @@ import numpy as np
 import shapely
 
 from stainda.annotations.fusion import Rules, fuse_annotators
-from stainda.registration.matching import match
+from stainda.objects.linking import match
 
 if TYPE_CHECKING:
     from stainda.registration.carrying import Found

@@ -14,7 +14,8 @@ from shapely.geometry.base import BaseGeometry
 
 from stainda.errors import StaindaError
 from stainda.registration import Transform
-from stainda.registration.decisions import (
+from stainda.registration.transforms import same_kind
+from stainda.review.decisions import (
     KINDS,
     Decision,
     deciding,
@@ -23,7 +24,6 @@ from stainda.registration.decisions import (
     save_decision,
     shape_hash,
 )
-from stainda.registration.transforms import same_kind
 from stainda.review.material import Carried, Material, Section
 from stainda.review.tiles import OVERLAP, TILE, Source
 

@@ -18,7 +18,7 @@ from stainda.errors import StaindaError
 from stainda.files import stable_hash
 from stainda.names import file_name
 from stainda.registration import BlockResult, load_block, map_shapes
-from stainda.registration.decisions import Decision, applied_keys, read_decisions, stale_reason
+from stainda.review.decisions import Decision, applied_keys, read_decisions, stale_reason
 from stainda.review.tables import RUN_FIRST, read_rows
 
 

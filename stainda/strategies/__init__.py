@@ -7,32 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-# each of these registers its parts
-from stainda.strategies import (  # noqa: F401
-    adversarial,
-    after,
-    align,
-    augments,
-    averaging,
-    bridges,
-    confusion,
-    discrepancy,
-    feature_norm,
-    fitted_views,
-    groups,
-    heads,
-    labels,
-    neighbours,
-    norms,
-    output_space,
-    predictions,
-    separation,
-    serial,
-    smoothness,
-    teachers,
-    together,
-    views,
-)
+from stainda.strategies import after, align, augment, labels, norm, view  # noqa: F401  (they register their parts)
 from stainda.strategies.parts import PARTS, Part, describe_parts, register
 from stainda.strategies.strategy import Strategy, build, check, check_cohort
 

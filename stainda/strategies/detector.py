@@ -17,7 +17,7 @@ from stainda.config import ModelConfig, StrategyConfig, TaskConfig
 from stainda.errors import TrainingError
 from stainda.files import whole_file, write_json
 from stainda.models import Network, build_model
-from stainda.strategies.statistics import (
+from stainda.strategies.norm.statistics import (
     Statistics,
     load_statistics,
     save_statistics,

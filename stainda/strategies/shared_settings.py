@@ -8,7 +8,7 @@ from typing import Any
 
 from stainda.config import SearchRange, StrategyConfig, StudyConfig, TrainingConfig
 from stainda.models import missing_weights, start_of
-from stainda.strategies.augments import GeometryAugment
+from stainda.strategies.augment.geometry import GeometryAugment
 from stainda.strategies.strategy import build
 
 

@@ -8,13 +8,13 @@ from typing import cast
 from stainda.cohort import Cohort, Roles
 from stainda.config import StrategyConfig, StudyConfig
 from stainda.errors import ConfigError
-from stainda.strategies.after import After
-from stainda.strategies.align import Align
-from stainda.strategies.augments import Augment
-from stainda.strategies.labels import Labels
-from stainda.strategies.norms import Norm
+from stainda.strategies.after.base import After
+from stainda.strategies.align.base import Align
+from stainda.strategies.augment.base import Augment
+from stainda.strategies.labels.base import Labels
+from stainda.strategies.norm.base import Norm
 from stainda.strategies.parts import PARTS, Part, build_part
-from stainda.strategies.views import View
+from stainda.strategies.view.base import View
 
 TASKS = ("segmentation", "classification")
 

@@ -6,19 +6,20 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from stainda.run_directory.folder import STAGES as STAGES
+    from stainda.run_directory.folder import RunFolder as RunFolder
+    from stainda.run_directory.folder import read_study as read_study
     from stainda.study.doctor import Finding as Finding
     from stainda.study.doctor import examine as examine
-    from stainda.study.folder import STAGES as STAGES
-    from stainda.study.folder import RunFolder as RunFolder
-    from stainda.study.folder import read_study as read_study
     from stainda.study.listing import Entry as Entry
     from stainda.study.listing import catalogue as catalogue
     from stainda.study.run import StudyRun as StudyRun
     from stainda.study.run import run_study as run_study
 
 _HOME = {
-    "Entry": "listing", "catalogue": "listing", "Finding": "doctor", "examine": "doctor", "STAGES": "folder",
-    "RunFolder": "folder", "read_study": "folder", "StudyRun": "run", "run_study": "run",
+    "Entry": "study.listing", "catalogue": "study.listing", "Finding": "study.doctor", "examine": "study.doctor",
+    "STAGES": "run_directory.folder", "RunFolder": "run_directory.folder", "read_study": "run_directory.folder",
+    "StudyRun": "study.run", "run_study": "study.run",
 }  # fmt: skip
 
 __all__ = ["Entry", "Finding", "RunFolder", "STAGES", "StudyRun", "catalogue", "examine", "read_study", "run_study"]
@@ -26,5 +27,5 @@ __all__ = ["Entry", "Finding", "RunFolder", "STAGES", "StudyRun", "catalogue", "
 
 def __getattr__(name: str) -> Any:  # a module is read when something of it is first asked for: start-up stays quick
     if name in _HOME:
-        return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+        return getattr(importlib.import_module(f"stainda.{_HOME[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -11,7 +11,7 @@ from stainda.errors import AnnotationError
 from stainda.files import write_csv
 from stainda.names import file_name
 from stainda.progress import Progress
-from stainda.study.folder import RunFolder
+from stainda.run_directory.folder import RunFolder
 
 if TYPE_CHECKING:
     import geopandas as gpd

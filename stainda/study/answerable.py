@@ -79,8 +79,8 @@ def check_study(config: StudyConfig) -> list[Finding]:
     Raises:
         StaindaError: the manifest itself has faults.
     """
+    from stainda.run_directory.folder import RunFolder
     from stainda.study.checks import plan_rotations, planned_cohort
-    from stainda.study.folder import RunFolder
     from stainda.study.run import StudyRun
 
     manifest = StudyRun(config, RunFolder(Path("runs") / config.study)).manifest()

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 
 from stainda.config import StrategyConfig, StudyConfig
 from stainda.files import write_csv
-from stainda.study.folder import RunFolder
+from stainda.run_directory.folder import RunFolder
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ from stainda.errors import TrainingError
 from stainda.files import stable_hash, write_csv
 from stainda.models import pinned
 from stainda.progress import Progress
+from stainda.run_directory.folder import RunFolder, plain
 from stainda.study.converging import state_of
 from stainda.study.earlier import EXCLUSIONS, Earlier, Judge, sort_earlier
 from stainda.study.executor import Outcome, Workers
-from stainda.study.folder import RunFolder, plain
 from stainda.study.heartbeat import RunningJob, tell_jobs
 from stainda.study.jobs import (
     JobRequest,
@@ -156,7 +156,7 @@ class _Comparison:
         for planned in self._next(course):
             done = self._completed(planned)
             if done is not None:
-                bar.advance(planned.job.training.epochs)
+                bar.advance(planned.job.training.epochs, earlier=True)
                 self._finish(planned, Outcome(planned.job.hash, done))
                 self._go_on(course, pool, bar)
                 continue

@@ -65,7 +65,7 @@ def earlier_sentence(root: Path) -> str:
 
 def _scale(part: PartConfig) -> float:
     """The largest relative change of size that a part of augmentation makes; 0 for parts that make none."""
-    from stainda.strategies.augments import GeometryAugment
+    from stainda.strategies.augment.geometry import GeometryAugment
 
     unsaid = GeometryAugment.model_fields["scale"].default if part.name == "geometry" else 0.0
     return float(part.params.get("scale", unsaid))

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from stainda.config import StudyConfig
 from stainda.errors import StaindaError
 from stainda.files import stable_hash
-from stainda.study.folder import RunFolder
+from stainda.run_directory.folder import RunFolder
 from stainda.study.jobs import is_scored
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from pathlib import Path
 from stainda.cohort import Cohort, Roles
 from stainda.config import StudyConfig
 from stainda.errors import ConfigError
-from stainda.study.folder import STAGES, RunFolder
+from stainda.run_directory.folder import STAGES, RunFolder
 
 IMPORT_SECONDS = 20.0  # until VALIS has started, once a call
 PAIR_SECONDS = 12.0  # of one core a pair: 8-14 in benchmarks/registration_scenarios.py, 21 in blocks of fifty sections

@@ -13,7 +13,7 @@ import numpy as np
 from stainda.cohort import Roles
 from stainda.config import StudyConfig
 from stainda.files import write_csv
-from stainda.study.folder import RunFolder
+from stainda.run_directory.folder import RunFolder
 
 PATCHES = 160
 """Patches of a domain whose features are compared, at most (a fixed random choice)."""
@@ -105,7 +105,7 @@ def _features_of(job: Path | None) -> Any:
 
     from stainda.strategies.detector import Detector
     from stainda.strategies.features import FeatureTap, pooled
-    from stainda.strategies.statistics import statistics_of
+    from stainda.strategies.norm.statistics import statistics_of
     from stainda.training import Job
 
     detector = Detector.load(job, Job.load(job).settings())

@@ -13,7 +13,7 @@ from stainda.errors import AnnotationError, SlideError, StaindaError, did_you_me
 from stainda.files import fingerprint, stable_hash, whole_file, write_csv
 from stainda.names import file_name
 from stainda.progress import Progress
-from stainda.study.folder import RunFolder, relative
+from stainda.run_directory.folder import RunFolder, relative
 
 COHORT_COLUMNS = (*COLUMNS, "domain", "role", "width", "height", "n_shapes")
 THUMBNAIL_PX = 512

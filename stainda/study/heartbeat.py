@@ -84,7 +84,14 @@ class RunProgress:
 
     @contextlib.contextmanager
     def task(self, description: str, total: float) -> Iterator[Task]:
-        values = {"name": description, "done": 0.0, "total": float(total), "started": time.time(), "note": ""}
+        values = {
+            "name": description,
+            "done": 0.0,
+            "total": float(total),
+            "earlier": 0.0,
+            "started": time.time(),
+            "note": "",
+        }
         self._put(task=values)
         with self._shown.task(description, total) as shown:
             yield _Recorded(shown, values, self._lock)
@@ -112,10 +119,11 @@ class _Recorded:
     def __init__(self, shown: Task, values: dict[str, Any], lock: threading.Lock) -> None:
         self._shown, self._values, self._lock = shown, values, lock
 
-    def advance(self, steps: float = 1.0, note: str | None = None) -> None:
-        self._shown.advance(steps, note)
+    def advance(self, steps: float = 1.0, note: str | None = None, *, earlier: bool = False) -> None:
+        self._shown.advance(steps, note, earlier=earlier)
         with self._lock:
             self._values["done"] += steps
+            self._values["earlier"] += steps if earlier else 0.0
             if note is not None:
                 self._values["note"] = note
 

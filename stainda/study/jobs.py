@@ -20,8 +20,8 @@ from stainda.config import EvaluationConfig
 from stainda.errors import StaindaError
 from stainda.files import write_json, write_text
 from stainda.names import file_name
+from stainda.run_directory.folder import RunFolder
 from stainda.study.executor import report_step
-from stainda.study.folder import RunFolder
 from stainda.study.pruning import PRUNED, Pruning, read_curve, read_pruned
 from stainda.training.metering import Costs
 

@@ -16,7 +16,7 @@ from stainda.config import EvaluationConfig, StrategyConfig
 from stainda.errors import ConfigError
 from stainda.files import fingerprint, stable_hash
 from stainda.names import file_name
-from stainda.study.folder import RunFolder
+from stainda.run_directory.folder import RunFolder
 
 if TYPE_CHECKING:
     from stainda.patches import TrainingData

@@ -8,7 +8,7 @@ from typing import Literal
 from stainda.cohort import Cohort, Roles, Rotation
 from stainda.config import StudyConfig
 from stainda.files import whole_file
-from stainda.study.folder import RunFolder
+from stainda.run_directory.folder import RunFolder
 
 LEFT_OUT = "left_out.csv"
 LEFT_OUT_COLUMNS = ("strategy", "without", "trial", "seed", "job", "state", "value", "seconds", "reason")

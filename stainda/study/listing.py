@@ -220,7 +220,7 @@ def _parts() -> list[Entry]:
 
 
 def _data() -> list[Entry]:
-    from stainda.study.public import DATASETS
+    from stainda.datasets import DATASETS
 
     return [
         Entry(

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from stainda.cohort import inspect_manifest
+from stainda.cohort import Cohort, Section, inspect_manifest
 from stainda.errors import StaindaError
 from stainda.names import ending, existing, file_names, stem
 
@@ -44,14 +44,14 @@ class Found:
 
 
 def find_slides(
-    places: Sequence[str | Path],
+    places: Sequence[str | Path | Cohort],
     *,
     data: str | Path | None = None,
     mpp: float | None = None,
     domain: Mapping[str, str] | None = None,
     taken: Mapping[str, str] | None = None,
 ) -> Found:
-    """The slides of files, folders (not what lies in folders below) and manifests (``.csv``), each once.
+    """The slides of files, folders (not what lies in folders below), manifests (``.csv``) and cohorts, each once.
 
     Args:
         data: the folder that a manifest's paths are relative to.
@@ -64,7 +64,11 @@ def find_slides(
     found: list[NewSlide] = []
     passed: list[tuple[Path, str]] = []
     told = {key: value for key, value in (domain or {}).items() if value}
-    for place in map(existing, places):
+    for given in places:
+        if isinstance(given, Cohort):
+            found += _of_sections(given, {}, mpp, told)
+            continue
+        place = existing(given)
         if place.is_dir():
             files = sorted(path for path in place.iterdir() if path.is_file() and not path.name.startswith("."))
             for path in files:
@@ -82,7 +86,7 @@ def find_slides(
     unique = list(first.values())
     if not unique:
         raise StaindaError(
-            f"there is no slide in {', '.join(map(str, places))}",
+            f"there is no slide in {', '.join(map(str, places)) or 'nothing'}",
             remedy=f"Slides in a folder end in {', '.join(ENDINGS)}",
         )
     names = _names([one.path for one in unique], taken or {})
@@ -99,8 +103,14 @@ def _of_manifest(path: Path, data: str | Path | None, mpp: float | None, told: M
     for fault in report.faults:
         if not fault.leak:  # nothing is learned here
             faults.setdefault(fault.row, []).append(str(fault))
+    return _of_sections(report.sections, faults, mpp, told)
+
+
+def _of_sections(
+    sections: Iterable[Section], faults: Mapping[int | None, list[str]], mpp: float | None, told: Mapping[str, str]
+) -> list[NewSlide]:
     slides = []
-    for one in report.sections:
+    for one in sections:
         values = {key: getattr(one, key) for key in ("stain", "centre", "scanner", "patient", "slide")}
         domain = {**told, **{key: value for key, value in values.items() if value}}
         slides.append(NewSlide(one.path, "", one.mpp or mpp, domain, "; ".join(faults.get(one.row, ()))))

@@ -11,13 +11,13 @@ from stainda.cohort import Rotation
 from stainda.config import ModelConfig, StudyConfig, available, load_piece
 from stainda.config.load import validated
 from stainda.config.recipes import load_recipe
+from stainda.run_directory.folder import RunFolder
 from stainda.study.answerable import refuse_unanswerable
 from stainda.study.budget import Budget, budgets
 from stainda.study.checks import plan_rotations
 from stainda.study.converging import expectations
 from stainda.study.environment import free_cores
 from stainda.study.estimate import StageTime, estimate_stages
-from stainda.study.folder import RunFolder
 from stainda.study.leaving_out import trainings_without
 
 JOB_SECONDS = 3.0

@@ -20,6 +20,9 @@ from stainda.study.choosing import Choice, choose_job
 from stainda.study.new_slides import NewSlide, find_slides
 
 if TYPE_CHECKING:
+    import geopandas as gpd
+
+    from stainda.cohort import Cohort
     from stainda.prediction import Predictor, Wanted
 
 FORMAT = 1
@@ -74,10 +77,28 @@ class Predictions:
     def failed(self) -> tuple[SlideResult, ...]:
         return tuple(one for one in self.results if one.status == FAILED)
 
+    def check(self) -> None:
+        """Say which slides could not be used.
+
+        Raises:
+            StaindaError: some could not; the message has the reason of each.
+        """
+        if self.failed:
+            reasons = "; ".join(one.reason for one in self.failed)
+            rest = "" if len(self.failed) == len(self.results) else "; the others are complete"
+            raise StaindaError(f"{len(self.failed)} of {len(self.results)} slides could not be used{rest}. {reasons}")
+
+    def shapes(self) -> gpd.GeoDataFrame:
+        """The objects of all slides as one table of shapes, the slide's name in the column ``slide``; coordinates are
+        level-0 pixels of that slide."""
+        from stainda.annotations import join_slides, read_shapes
+
+        return join_slides({one.slide: read_shapes(one.geojson) for one in self.results if one.geojson is not None})
+
 
 def predict_slides(
     run: str | Path,
-    slides: Sequence[str | Path],
+    slides: Sequence[str | Path | Cohort],
     out: str | Path,
     *,
     strategy: str | None = None,
@@ -101,7 +122,7 @@ def predict_slides(
 
     Args:
         run: a run directory, or a job's folder in one.
-        slides: files, folders and manifests; see :func:`stainda.study.new_slides.find_slides`.
+        slides: files, folders, manifests and cohorts; see :func:`stainda.study.new_slides.find_slides`.
         strategy, job, seed, checkpoint: see :func:`stainda.study.choosing.choose_job`.
         stain, centre: of the slides, where a manifest does not tell; strategies with statistics per domain use them.
         data: the folder that a manifest's paths are relative to.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stainda.study.folder import RunFolder
+from stainda.run_directory.folder import RunFolder
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -16,8 +16,8 @@ from stainda.errors import ConfigError, StaindaError, did_you_mean
 from stainda.files import remove_unfinished, write_json
 from stainda.names import file_name
 from stainda.progress import SILENT, Progress
+from stainda.run_directory.folder import STAGES, RunFolder
 from stainda.study.environment import describe, free_cores
-from stainda.study.folder import STAGES, RunFolder
 from stainda.study.heartbeat import RunProgress, in_stage
 
 Stage = Literal["cohort", "register", "propagate", "patches", "train", "evaluate", "report"]
@@ -209,7 +209,7 @@ class StudyRun:
     def propagate(self) -> None:
         """Carry the annotations of the source domains to the other sections of their blocks, and honour the review."""
         from stainda.registration import propagate
-        from stainda.registration.decisions import apply_decisions, sentence
+        from stainda.review.decisions import apply_decisions, sentence
 
         wanted = self.config.propagation.sources
         sources = [
@@ -235,9 +235,11 @@ class StudyRun:
     @cached_property
     def propagated_shapes(self) -> dict[str, Any]:
         from stainda.registration.training_shapes import training_shapes
+        from stainda.review.decisions import applied_keys
 
         slides = [one.slide for one in self.cohort]
-        return training_shapes(self.folder.root, slides, self.config.propagation.min_confidence)
+        reviewed = applied_keys(self.folder.root)
+        return training_shapes(self.folder.root, slides, self.config.propagation.min_confidence, reviewed)
 
     # patches ------------------------------------------------------------------------------------------------------
 
@@ -277,8 +279,8 @@ class StudyRun:
     def evaluate(self) -> None:
         """Gather the records of all jobs, compute ``results.csv``, and photograph objects for the report."""
         from stainda.study.gap import measure_gaps
+        from stainda.study.object_gallery import write_through
         from stainda.study.results import gather_results
-        from stainda.study.through import write_through
 
         measure_gaps(self.config, self.roles, self.folder)
         gather_results(self.config, self.folder)

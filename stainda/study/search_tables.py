@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from stainda.files import write_csv
-from stainda.study.folder import RunFolder
+from stainda.run_directory.folder import RunFolder
 from stainda.study.search import StrategySearch
 
 IMPORTANCE_COLUMNS = ("strategy", "setting", "importance", "n_trials", "note")

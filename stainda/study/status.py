@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from stainda.errors import StaindaError
-from stainda.study.folder import STAGES
+from stainda.progress import seconds_left
+from stainda.run_directory.folder import STAGES
 from stainda.study.heartbeat import PROGRESS
 
 SILENT_SECONDS = 60.0
@@ -187,13 +188,10 @@ def _seconds_left(told: dict[str, Any]) -> float | None:
     """Of the task by its speed so far, and of the stages after it as they were expected at the start."""
     expected, task, now = told.get("expected", {}), told.get("task"), time.time()
     later = [stage for stage, state in told["stages"].items() if state == "waiting"]
-    if task and task["done"] > 0 and task["total"]:
-        here = (now - task["started"]) * max(0.0, task["total"] - task["done"]) / task["done"]
-    elif told["stage"] in expected:
+    here = task and seconds_left(task["done"], task["total"], now - task["started"], task.get("earlier", 0.0))
+    if here is None and told["stage"] in expected:
         here = max(0.0, expected[told["stage"]] - (now - told["stage_started"]))
-    else:
-        return None
-    return float(here + sum(expected.get(stage, 0.0) for stage in later))
+    return None if here is None else float(here + sum(expected.get(stage, 0.0) for stage in later))
 
 
 def _study(root: Path) -> str:

@@ -9,22 +9,38 @@ from typing import TYPE_CHECKING, Any
 
 from stainda import names
 from stainda.cohort import Cohort, read_manifest
-from stainda.config import PropagationConfig, RegistrationConfig
+from stainda.config import PhantomConfig, PropagationConfig, RegistrationConfig
 from stainda.config.load import validated
 from stainda.errors import SlideError, StaindaError, did_you_mean
 from stainda.progress import SILENT, Progress
+from stainda.run_directory.folder import RunFolder, read_study
 from stainda.study.environment import free_cores
-from stainda.study.folder import RunFolder, read_study
 from stainda.study.gather import write_cohort
 from stainda.study.inputs import is_study
 from stainda.study.run import run_study
+from stainda.study.tables import read_propagation, read_quality
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
+def make_phantom(
+    out: str | Path, values: Mapping[str, Any], *, workers: int | None = None, progress: Progress = SILENT
+) -> Path:
+    """Make a synthetic cohort in the folder ``out``; returns its manifest.
+
+    Args:
+        values: settings of :class:`~stainda.config.PhantomConfig` by name.
+        workers: processes side by side; default: the free cores.
+    """
+    from stainda.phantom import make_cohort
+
+    config = validated(PhantomConfig, dict(values), "stainda phantom")
+    return make_cohort(config, out, workers=workers or free_cores(), progress=progress)
+
+
 def register(
-    given: str | Path,
+    given: str | Path | Cohort,
     out: str | Path | None = None,
     changes: Mapping[str, Any] | None = None,
     *,
@@ -32,12 +48,13 @@ def register(
     workers: int | None = None,
     progress: Progress = SILENT,
 ) -> tuple[Path, pd.DataFrame]:
-    """Register the sections of a study or of a manifest.
+    """Register the sections of a study, of a manifest or of a cohort.
 
     Args:
-        given: a study file, whose settings and run directory are used, or a manifest.
-        out: the run directory; needed with a manifest.
-        changes: settings of :class:`~stainda.config.RegistrationConfig` by name, also instead of the study's.
+        given: a study file, whose settings and run directory are used, a manifest, or a cohort.
+        out: the run directory; needed with a manifest or a cohort.
+        changes: settings of :class:`~stainda.config.RegistrationConfig` by name, also instead of the study's. Paths
+            start from the working directory; ``imports`` implies the method ``import``.
 
     Returns:
         The run directory, and the table of ``registration/quality.csv``.
@@ -45,48 +62,52 @@ def register(
     Raises:
         StaindaError: neither a study nor a manifest, no run directory, or a stage's own error.
     """
-    changes = dict(changes or {})
-    if is_study(given):
+    changes = _registration_changes(changes or {})
+    if not isinstance(given, Cohort) and is_study(given):
         root = run_study(
             given, out, overrides=_overrides("registration", changes, workers), data=data, until="register",
             progress=progress,
         )  # fmt: skip
-        import pandas as pd
-
-        return root, pd.read_csv(root / "registration" / "quality.csv")
+        return root, read_quality(root)
     config = validated(RegistrationConfig, changes, "stainda register")
     root = _needed(out, given)
     return root, register_manifest(given, root, config, data=data, workers=workers, progress=progress)
 
 
 def propagate(
-    given: str | Path,
+    given: str | Path | Cohort,
     out: str | Path | None = None,
     changes: Mapping[str, Any] | None = None,
     *,
     data: str | Path | None = None,
     progress: Progress = SILENT,
 ) -> tuple[Path, pd.DataFrame]:
-    """Carry annotations across the sections of a study or of a manifest that is registered; arguments as in
-    :func:`register`, with settings of :class:`~stainda.config.PropagationConfig`.
+    """Propagate annotations across the sections of a study, or of a manifest or cohort that is registered; arguments
+    as in :func:`register`, with settings of :class:`~stainda.config.PropagationConfig`.
 
     Returns:
         The run directory, and the table of ``annotations/propagation.csv``; of a study that rotates, of all rotations.
     """
     changes = dict(changes or {})
-    if is_study(given):
+    if not isinstance(given, Cohort) and is_study(given):
         root = run_study(
             given, out, overrides=_overrides("propagation", changes), data=data, until="propagate", progress=progress
         )
-        import pandas as pd
-
-        tables = sorted(root.glob("annotations/propagation.csv")) or sorted(
-            root.glob("rotations/*/annotations/propagation.csv")
-        )
-        return root, pd.concat([pd.read_csv(table) for table in tables], ignore_index=True)
+        return root, read_propagation(root)
     config = validated(PropagationConfig, changes, "stainda propagate")
     root = _needed(out, given)
     return root, propagate_manifest(given, root, config, data=data, progress=progress)
+
+
+def _registration_changes(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as the study file names them, with whole paths: a study file's own paths start elsewhere."""
+    found = dict(changes)
+    if found.get("imports") is not None:
+        found = {"method": "import", **found, "imports": str(Path(found["imports"]).resolve())}
+    if "from_run" in found:
+        other = found.pop("from_run")
+        found |= {} if other is None else {"from": str(Path(other).resolve())}
+    return found
 
 
 def _overrides(section: str, changes: Mapping[str, Any], workers: int | None = None) -> list[str]:
@@ -94,16 +115,22 @@ def _overrides(section: str, changes: Mapping[str, Any], workers: int | None = N
     return found if workers is None else [*found, f"workers={workers}"]
 
 
-def _needed(out: str | Path | None, manifest: str | Path) -> Path:
+def _needed(out: str | Path | None, given: str | Path | Cohort) -> Path:
     if out is None:
+        what, manifest = ("cohort", given.source) if isinstance(given, Cohort) else ("manifest", given)
+        name = "NAME" if manifest is None else names.stem(manifest)
         raise StaindaError(
-            "a manifest names no run directory", file=manifest, remedy=f"Give one: --out runs/{names.stem(manifest)}"
+            f"a {what} names no run directory", file=manifest, remedy=f"Give one: --out runs/{name}, out='runs/{name}'"
         )
     return Path(out)
 
 
+def _cohort(given: str | Path | Cohort, data: str | Path | None) -> Cohort:
+    return given if isinstance(given, Cohort) else read_manifest(given, data)
+
+
 def register_manifest(
-    manifest: str | Path,
+    manifest: str | Path | Cohort,
     out: str | Path,
     config: RegistrationConfig | None = None,
     *,
@@ -111,8 +138,8 @@ def register_manifest(
     workers: int | None = None,
     progress: Progress = SILENT,
 ) -> pd.DataFrame:
-    """Register every block of a manifest; returns the table of ``registration/quality.csv``."""
-    cohort = read_manifest(manifest, data)  # its faults are told before anything slow is imported
+    """Register every block of a manifest, or of a cohort; returns the table of ``registration/quality.csv``."""
+    cohort = _cohort(manifest, data)  # its faults are told before anything slow is imported
     from stainda.registration import register_cohort
 
     folder = RunFolder(Path(out))
@@ -127,14 +154,15 @@ def register_manifest(
 
 
 def propagate_manifest(
-    manifest: str | Path,
+    manifest: str | Path | Cohort,
     out: str | Path,
     config: PropagationConfig | None = None,
     *,
     data: str | Path | None = None,
     progress: Progress = SILENT,
 ) -> pd.DataFrame:
-    """Carry the annotations of a registered manifest to the other sections; returns ``annotations/propagation.csv``.
+    """Propagate the annotations of a registered manifest or cohort to the other sections of their blocks; returns the
+    table of ``annotations/propagation.csv``.
 
     ``cohort.csv`` is written too, so that the result can be reviewed.
 
@@ -143,13 +171,13 @@ def propagate_manifest(
             shape of the wanted classes.
     """
     config = config or PropagationConfig()
-    cohort = read_manifest(manifest, data)
+    cohort = _cohort(manifest, data)
     folder = RunFolder(Path(out))
     if not (folder.registration / "quality.csv").is_file():
         raise StaindaError(
             "nothing is registered here",
             file=folder.root,
-            remedy=f"Run 'stainda register {manifest} --out {out}' first",
+            remedy=f"Run 'stainda register {cohort.source or 'MANIFEST'} --out {out}' first",
         )
     sources = [
         section.slide
@@ -160,25 +188,23 @@ def propagate_manifest(
         stains = sorted({section.stain for section in cohort if section.annotations is not None})
         raise StaindaError(
             "no annotated section to propagate from",
-            file=manifest,
+            file=cohort.source,
             remedy=f"Annotated stains: {', '.join(stains) or 'none'}",
         )
-    import pandas as pd
-
     from stainda.registration import propagate as propagate_shapes
-    from stainda.registration.decisions import apply_decisions, sentence
+    from stainda.review.decisions import apply_decisions, sentence
 
     with folder.locked():
         shapes = _own_shapes(cohort, folder, progress)
-        _check_classes(config, {slide: shapes[slide] for slide in sources}, manifest)
+        _check_classes(config, {slide: shapes[slide] for slide in sources}, cohort.source)
         propagate_shapes(cohort, shapes, folder.registration, config, sources, folder.root, progress=progress)
         write_cohort(cohort, sources, shapes, folder)
         if told := sentence(apply_decisions(folder.root, shapes), folder.root):
             progress.message(told)
-    return pd.read_csv(folder.annotations / "propagation.csv")
+    return read_propagation(folder.root)
 
 
-def _check_classes(config: PropagationConfig, shapes: Mapping[str, Any], manifest: str | Path) -> None:
+def _check_classes(config: PropagationConfig, shapes: Mapping[str, Any], manifest: Path | None) -> None:
     """Refuse classes of which no source has a shape."""
     from stainda.annotations import class_key
 
@@ -216,15 +242,15 @@ def report_run(folder: str | Path, *, pdf: bool = False, progress: Progress = SI
     run = RunFolder(Path(folder))
     read_study(run.root)
     from stainda.report import make_report
-    from stainda.study.combining import combine, is_rotating, read_turns
+    from stainda.study.pooled_tables import is_rotating, rotation_folders, write_pooled_tables
     from stainda.study.results import check_gathered
 
     if is_rotating(run.root):
         with run.locked():
-            for turn in read_turns(run.root):
-                if (turn.folder.root / "records.parquet").is_file():
-                    report_run(turn.folder.root, pdf=pdf, progress=progress)
-            combine(run.root)
+            for rotation in rotation_folders(run.root):
+                if (rotation / "records.parquet").is_file():
+                    report_run(rotation, pdf=pdf, progress=progress)
+            write_pooled_tables(run.root)
             return make_report(run.root, progress, pdf=pdf)
     with run.locked():
         check_gathered(run)

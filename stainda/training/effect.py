@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from stainda.strategies.align import Align, Step
+from stainda.strategies.align.base import Align, Step
 
 MEASUREMENTS = 12
 """How often a training is measured, evenly over its steps; each costs two backward passes."""

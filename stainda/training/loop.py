@@ -18,9 +18,9 @@ from stainda.files import output_errors, write_csv, write_json
 from stainda.progress import SILENT, Progress
 from stainda.randomness import seed_for
 from stainda.strategies import Strategy, build
-from stainda.strategies.align import ScheduledAlign, Step
+from stainda.strategies.align.base import ScheduledAlign, Step
 from stainda.strategies.detector import CHECKPOINTS, STATISTICS, load_weights_into, save_weights
-from stainda.strategies.statistics import Statistics, estimate_statistics, put_statistics, save_statistics
+from stainda.strategies.norm.statistics import Statistics, estimate_statistics, put_statistics, save_statistics
 from stainda.training.batches import LabelledBatches, PairBatches, Patches, UnlabelledBatches
 from stainda.training.effect import EFFECT_COLUMNS, ShareKeeper, gradient_ratio, measure, measured_steps
 from stainda.training.job import Job
@@ -144,7 +144,7 @@ class _Training(Preparation):
         done = self._take_up()
         step, kept_at = done * config.steps_per_epoch, time.perf_counter()
         with self.progress.task(f"{self.strategy.name} seed {self.job.seed}", total) as bar:
-            bar.advance(float(step))
+            bar.advance(float(step), earlier=True)
             for epoch in range(done + 1, self.epochs + 1):
                 if self._waited_long(epoch):
                     self._log(f"stopped after epoch {epoch - 1}: no better score for {config.patience} epochs")

@@ -20,8 +20,8 @@ def parameter_groups(network: nn.Module, modules: nn.ModuleDict, rates: Mapping[
     """Parameters of the network and of an align part's modules, one group for each learning rate.
 
     Args:
-        rates: factors by path of a module among ``modules`` (:meth:`stainda.strategies.align.Align.rates`); the network
-            and all others have 1, and come first.
+        rates: factors by path of a module among ``modules`` (:meth:`stainda.strategies.align.base.Align.rates`); the
+            network and all others have 1, and come first.
     """
     groups: dict[float, list[nn.Parameter]] = {1.0: list(network.parameters())}
     for name, parameter in modules.named_parameters():

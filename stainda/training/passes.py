@@ -12,12 +12,12 @@ from torch import Tensor
 from stainda.errors import TrainingError
 from stainda.stains import BlurNoise, ColourJitter, HedJitter
 from stainda.strategies import Strategy
-from stainda.strategies.align import Batch, Manner, PairBatch, Redrawn
+from stainda.strategies.align.base import Batch, Manner, PairBatch, Redrawn
+from stainda.strategies.augmented_pixels import centred, first_places, places_of, restore
+from stainda.strategies.capture import listening
 from stainda.strategies.detector import Detector
 from stainda.strategies.features import FeatureTap
-from stainda.strategies.listening import listening
-from stainda.strategies.places import centred, first_places, places_of, restore
-from stainda.strategies.statistics import DomainStatistics
+from stainda.strategies.norm.statistics import DomainStatistics
 from stainda.training.batches import Origins, Patches, parted, with_weights
 from stainda.training.tasks import task_of
 from stainda.training.windows import Windows, augments_after_cutting

@@ -11,11 +11,11 @@ from torch import nn
 from stainda.errors import TrainingError
 from stainda.randomness import generator_for, seed_for
 from stainda.strategies import Strategy
-from stainda.strategies.align import Site
+from stainda.strategies.align.base import Site
+from stainda.strategies.align.support.buffers import Copy
 from stainda.strategies.detector import Detector, Standard
 from stainda.strategies.features import FeatureTap
-from stainda.strategies.memory import Copy
-from stainda.strategies.statistics import DomainStatistics, batchnorm_layers
+from stainda.strategies.norm.statistics import DomainStatistics, batchnorm_layers
 from stainda.training.batches import (
     LabelledBatches,
     Origins,

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from stainda.errors import TrainingError
 from stainda.files import whole_file, write_json
-from stainda.strategies.statistics import DomainStatistics
+from stainda.strategies.norm.statistics import DomainStatistics
 
 TENSORS, REST = "resume.safetensors", "resume.json"
 

@@ -31,7 +31,7 @@ from torch.nn import functional
 from stainda.randomness import generator_for
 from stainda.strategies.detector import Detector
 from stainda.strategies.features import FeatureTap
-from stainda.strategies.statistics import Statistics, estimate_statistics, statistics_of
+from stainda.strategies.norm.statistics import Statistics, estimate_statistics, statistics_of
 from stainda.training.batches import Origins, Patches
 from stainda.training.losses import IGNORE
 from stainda.training.tasks import task_of

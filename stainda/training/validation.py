@@ -10,7 +10,7 @@ import torch
 
 from stainda.evaluation.thresholds import BINS, Rule, choose_threshold, dice_at
 from stainda.strategies.detector import Detector
-from stainda.strategies.statistics import Statistics, estimate_statistics
+from stainda.strategies.norm.statistics import Statistics, estimate_statistics
 from stainda.training.batches import Origins, Patches
 from stainda.training.losses import IGNORE
 from stainda.training.tasks import task_of

@@ -10,7 +10,7 @@ import torch
 
 from stainda.config import TaskConfig
 from stainda.strategies import Strategy
-from stainda.strategies.augments import Augment
+from stainda.strategies.augment.base import Augment
 
 REACH = 0.25
 """How far a window's middle lies from the patch's, at most, as a share of the patch: what a patch was chosen for (an

@@ -6,14 +6,17 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from stainda import terminal
 from stainda.cli import display
-from stainda.cli.display import Commands, ConsoleProgress, duration
+from stainda.cli.display import Commands
+from stainda.progress import duration
+from stainda.terminal import ConsoleProgress
 
 
 @pytest.fixture
 def log(monkeypatch, capsys):
     """What a task of these steps prints where there is no terminal."""
-    monkeypatch.setattr(display, "LINE_SECONDS", 0.2)
+    monkeypatch.setattr(terminal, "LINE_SECONDS", 0.2)
 
     def lines(steps, wait, quiet=False):
         with ConsoleProgress(quiet).task("Registering blocks", 8) as bar:
@@ -33,6 +36,16 @@ def test_a_log_gets_lines_while_nothing_is_completed(log):
 def test_a_line_says_the_share_the_time_left_and_the_note(log):
     found = log(3, 0.5)
     assert found[-1] == "Registering blocks: 38 %, about 1 s left, P1"
+
+
+def test_steps_of_an_earlier_call_do_not_shorten_the_estimate(monkeypatch, capsys):
+    now = [0.0]
+    monkeypatch.setattr(terminal.time, "monotonic", lambda: now[0])
+    with ConsoleProgress().task("Training", 8) as bar:
+        bar.advance(4, earlier=True)
+        now[0] = 60.0
+        bar.advance(2)
+    assert capsys.readouterr().out.splitlines() == ["Training: 50 %, 1 s so far", "Training: 75 %, about 60 s left"]
 
 
 def test_quarters_are_told_at_once_and_nothing_after_the_end(log, capsys):

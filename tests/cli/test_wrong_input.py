@@ -192,10 +192,10 @@ def test_a_fault_of_the_command(arguments, told, tmp_path, capsys, monkeypatch):
 
 
 def test_a_second_run_in_the_same_directory_is_refused(blob_manifest, tmp_path, capsys, monkeypatch):
-    from stainda.study.folder import RunFolder
+    from stainda.run_directory.folder import RunFolder
 
     holder = (
-        "import sys, time; from pathlib import Path; from stainda.study.folder import RunFolder\n"
+        "import sys, time; from pathlib import Path; from stainda.run_directory.folder import RunFolder\n"
         "with RunFolder(Path(sys.argv[1])).locked():\n    print('held', flush=True); time.sleep(60)"
     )
     root = tmp_path / "run"

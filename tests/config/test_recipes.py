@@ -10,7 +10,7 @@ from stainda.config.load import apply_overrides, build_study
 from stainda.config.recipes import DEFAULT, load_recipe
 from stainda.errors import ConfigError
 from stainda.strategies import build, check
-from stainda.strategies.augments import GeometryAugment
+from stainda.strategies.augment.geometry import GeometryAugment
 
 ROOT = Path(__file__).parents[2]
 MINIMAL = {
@@ -148,7 +148,7 @@ def test_a_fault_in_a_recipe_file_is_told_with_that_file(place):
 
 
 def test_a_resolved_study_is_run_again_without_the_recipe_file(place):
-    from stainda.study.folder import RunFolder
+    from stainda.run_directory.folder import RunFolder
 
     first = study(place, recipe={"from": "mine", "training": {"epochs": 3}})
     RunFolder(place / "run").write_study(first)

@@ -21,7 +21,7 @@ class Recorded:
         self.totals.append(total)
         yield self
 
-    def advance(self, steps=1.0, note=None):
+    def advance(self, steps=1.0, note=None, *, earlier=False):
         self.steps.append(steps)
         self.notes += [note] if note else []
 

@@ -11,7 +11,7 @@ from chromium import Browser, find_browser
 from PIL import Image
 
 from stainda.registration import load_block
-from stainda.registration.decisions import read_decisions
+from stainda.review.decisions import read_decisions
 
 pytestmark = [
     pytest.mark.slow,

@@ -19,8 +19,8 @@ from PIL import Image
 from stainda.annotations import read_shapes
 from stainda.errors import StaindaError
 from stainda.registration import load_block, map_points
-from stainda.registration.decisions import read_decisions
 from stainda.review import ReviewServer
+from stainda.review.decisions import read_decisions
 from stainda.review.tiles import Source, Tiles
 from stainda.slides import open_slide
 

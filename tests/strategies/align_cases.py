@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from stainda.strategies.align import Batch, Site, Step
+from stainda.strategies.align.base import Batch, Site, Step
 
 
 def leaf(seed, *shape, shift=0.0):

@@ -6,7 +6,7 @@ two hidden layers, no batch normalisation; accuracy on new points of the target.
 ``blobs``: discs among squares in the colours of PAS, and, as the target, of Sirius red (tests/training/blob_cohort.py);
 a U-Net of three levels, 60 steps, batch statistics per domain; Dice on new patches of the target.
 
-The table of docs/strategies.md is made by::
+The table of docs/concepts/strategies.md is made by::
 
     python tests/strategies/align_tasks.py moons blobs --out docs/results/align_tasks.csv
 """
@@ -26,7 +26,7 @@ from torch.nn import functional
 
 from stainda.config import load_strategy
 from stainda.strategies import build
-from stainda.strategies.align import Batch, Site, Step
+from stainda.strategies.align.base import Batch, Site, Step
 from stainda.strategies.features import FeatureTap
 
 sys.path.append(str(Path(__file__).parents[1] / "training"))

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from stainda.strategies.align import Batch, Site, Step
+from stainda.strategies.align.base import Batch, Site, Step
 from stainda.training.losses import LOSSES
 
 

@@ -14,15 +14,15 @@ sys.path.append(str(Path(__file__).parents[1] / "training"))
 from blob_cohort import make_data, make_job, make_patch
 
 from stainda.annotations import make_shapes
-from stainda.annotations.matching import Comparison
 from stainda.config import ModelConfig
 from stainda.models import build_model
+from stainda.objects.filtering import agree_across_sections
+from stainda.objects.support import Comparison
 from stainda.prediction import load_predictor
-from stainda.strategies.after import CrossStainAgreement, Tent, TestTimeAugmentation
-from stainda.strategies.agreement import agree_across_sections
-from stainda.strategies.entropy_steps import mean_entropy
-from stainda.strategies.orientations import averaged
-from stainda.strategies.statistics import estimate_statistics, statistics_of, to_group_norm
+from stainda.strategies.after.cross_stain_agreement import CrossStainAgreement
+from stainda.strategies.after.tent import Tent, mean_entropy
+from stainda.strategies.after.test_time_augmentation import TestTimeAugmentation, averaged
+from stainda.strategies.norm.statistics import estimate_statistics, statistics_of, to_group_norm
 from stainda.training import train_on
 
 

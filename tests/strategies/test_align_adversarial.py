@@ -9,11 +9,21 @@ from align_cases import gradient, hand_step, leaf
 from torch import nn
 from torch.nn import functional
 
-from stainda.strategies.adversarial import Bsp, Cdan, certainty
-from stainda.strategies.align import Batch, Site
-from stainda.strategies.bridges import Gvb
-from stainda.strategies.confusion import Adda, DomainConfusion
-from stainda.strategies.dense import chosen_rows, draw_evenly, frozen_call, predicted_rows, reversed_gradient, rows_of
+from stainda.strategies.align.adda import Adda
+from stainda.strategies.align.adversarial import certainty
+from stainda.strategies.align.base import Batch, Site
+from stainda.strategies.align.bsp import Bsp
+from stainda.strategies.align.cdan import Cdan
+from stainda.strategies.align.domain_confusion import DomainConfusion
+from stainda.strategies.align.gvb import Gvb
+from stainda.strategies.align.support.gradient_reversal import reverse
+from stainda.strategies.align.support.rows import (
+    chosen_rows,
+    draw_evenly,
+    frozen_call,
+    predicted_rows,
+    rows_of,
+)
 
 SCHEDULES = [("constant", 0.0), ("warm_up", 0.02), ("warm_up", 0.5), ("warm_up", 1.0)]
 
@@ -77,7 +87,7 @@ def test_a_frozen_call_passes_gradients_to_its_input_and_none_to_the_module():
     assert module.weight.grad is None
     module(x).square().sum().backward()
     torch.testing.assert_close(frozen, x.grad)
-    (reversed_,) = gradient(reversed_gradient(x, 0.25).square().sum(), x)
+    (reversed_,) = gradient(reverse(x, 0.25).square().sum(), x)
     torch.testing.assert_close(reversed_, -0.5 * x.detach())
 
 

@@ -5,9 +5,12 @@ import pytest
 import torch
 from align_cases import gradient, hand_step, leaf
 
-from stainda.strategies.dense import Rows, on_pairs
-from stainda.strategies.discrepancy import Coral, Jan, Mmd, SlicedWasserstein, sliced_wasserstein, unit_bandwidth
-from stainda.strategies.feature_norm import Afn
+from stainda.strategies.align.afn import Afn
+from stainda.strategies.align.coral import Coral
+from stainda.strategies.align.jan import Jan
+from stainda.strategies.align.mmd import Mmd, unit_bandwidth
+from stainda.strategies.align.sliced_wasserstein import SlicedWasserstein, sliced_wasserstein
+from stainda.strategies.align.support.rows import Rows, on_pairs
 
 
 def _numpy(tensor):

@@ -7,15 +7,16 @@ from torch import nn
 
 from stainda.config import TrainingConfig, available, load_strategy
 from stainda.strategies import build
-from stainda.strategies.adversarial import Cdan, Dann
-from stainda.strategies.align import Align, JudgedAlign, Site
-from stainda.strategies.bridges import Gvb
-from stainda.strategies.confusion import DomainConfusion
-from stainda.strategies.discriminators import PooledDiscriminator, SpatialDiscriminator
-from stainda.strategies.heads import SymNets
-from stainda.strategies.map_discriminators import MapDiscriminator
-from stainda.strategies.output_space import AdaptSegNet
-from stainda.strategies.together import Together
+from stainda.strategies.align.adaptsegnet import AdaptSegNet
+from stainda.strategies.align.base import Align, JudgedAlign, Site
+from stainda.strategies.align.cdan import Cdan
+from stainda.strategies.align.combined import Together
+from stainda.strategies.align.dann import Dann
+from stainda.strategies.align.domain_confusion import DomainConfusion
+from stainda.strategies.align.gvb import Gvb
+from stainda.strategies.align.support.discriminators import PooledDiscriminator, SpatialDiscriminator
+from stainda.strategies.align.support.map_discriminators import MapDiscriminator
+from stainda.strategies.align.symnets import SymNets
 from stainda.training.machine import make_optimiser, parameter_groups, set_rates
 
 JUDGED = [name for name in sorted(available("strategies")) if build(load_strategy(name)).align.rates()]

@@ -8,9 +8,11 @@ import torch
 from align_cases import cross_entropy, gradient, hand_step, leaf
 from torch import nn
 
-from stainda.strategies.adapt import layers
-from stainda.strategies.discriminators import Head
-from stainda.strategies.heads import Mcd, Rtn, SymNets, halves
+from stainda.strategies.align.mcd import Mcd
+from stainda.strategies.align.rtn import Rtn
+from stainda.strategies.align.support.discriminators import Head
+from stainda.strategies.align.support.pytorch_adapt import layers
+from stainda.strategies.align.symnets import SymNets, halves
 
 SHAPES = {"segmentation": ((3, 4, 5, 5), (3, 2, 5, 5), (3, 5, 5)), "classification": ((6, 4), (6, 2), (6,))}
 

@@ -5,16 +5,27 @@ import torch
 from align_cases import hand_step
 from torch import nn
 
-from stainda.strategies.adversarial import Bsp, Cdan, Dann
-from stainda.strategies.align import Site
-from stainda.strategies.bridges import Gvb
-from stainda.strategies.confusion import DomainConfusion
-from stainda.strategies.discrepancy import Coral, Jan, Mmd, SlicedWasserstein
-from stainda.strategies.feature_norm import Afn
-from stainda.strategies.heads import Mcd, Rtn, SymNets
-from stainda.strategies.output_space import AdaptSegNet, Advent
-from stainda.strategies.predictions import Bnm, Entropy, InformationMaximisation, Mcc
-from stainda.strategies.separators import orthogonality
+from stainda.strategies.align.adaptsegnet import AdaptSegNet
+from stainda.strategies.align.advent import Advent
+from stainda.strategies.align.afn import Afn
+from stainda.strategies.align.base import Site
+from stainda.strategies.align.bnm import Bnm
+from stainda.strategies.align.bsp import Bsp
+from stainda.strategies.align.cdan import Cdan
+from stainda.strategies.align.coral import Coral
+from stainda.strategies.align.dann import Dann
+from stainda.strategies.align.domain_confusion import DomainConfusion
+from stainda.strategies.align.entropy import Entropy
+from stainda.strategies.align.gvb import Gvb
+from stainda.strategies.align.information_maximisation import InformationMaximisation
+from stainda.strategies.align.jan import Jan
+from stainda.strategies.align.mcc import Mcc
+from stainda.strategies.align.mcd import Mcd
+from stainda.strategies.align.mmd import Mmd
+from stainda.strategies.align.rtn import Rtn
+from stainda.strategies.align.sliced_wasserstein import SlicedWasserstein
+from stainda.strategies.align.support.separation_networks import orthogonality
+from stainda.strategies.align.symnets import SymNets
 
 N, C, K, SIZE = 6, 5, 3, 8
 SAME = [

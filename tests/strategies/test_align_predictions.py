@@ -8,13 +8,17 @@ import torch
 from align_cases import gradient, hand_step, leaf
 from torch import nn
 
-from stainda.strategies.adapt import layers
-from stainda.strategies.discriminators import PooledDiscriminator
-from stainda.strategies.neighbours import Atdoc, sharpened
-from stainda.strategies.predictions import Bnm, Entropy, InformationMaximisation, Mcc
-from stainda.strategies.remembered import RowMemory
-from stainda.strategies.smoothness import Vada, Vat, divergence, of_size, untracked, worst_change
-from stainda.strategies.statistics import read_statistics
+from stainda.strategies.align.atdoc import Atdoc, sharpened
+from stainda.strategies.align.bnm import Bnm
+from stainda.strategies.align.entropy import Entropy
+from stainda.strategies.align.information_maximisation import InformationMaximisation
+from stainda.strategies.align.mcc import Mcc
+from stainda.strategies.align.support.buffers import RowMemory
+from stainda.strategies.align.support.discriminators import PooledDiscriminator
+from stainda.strategies.align.support.pytorch_adapt import layers
+from stainda.strategies.align.vada import Vada
+from stainda.strategies.align.vat import Vat, divergence, of_size, untracked, worst_change
+from stainda.strategies.norm.statistics import read_statistics
 
 SURE, EVEN = [50.0, 0.0], [0.0, 0.0]
 

@@ -12,7 +12,7 @@ from torch.nn import functional
 from stainda.config import ModelConfig, load_strategy
 from stainda.models import build_model
 from stainda.strategies import build
-from stainda.strategies.align import Batch, Site, Step
+from stainda.strategies.align.base import Batch, Site, Step
 from stainda.strategies.features import FeatureTap
 
 sys.path.append(str(Path(__file__).parents[1] / "training"))

@@ -11,13 +11,14 @@ from stainda.config import ModelConfig, StrategyConfig, load_strategy
 from stainda.errors import ConfigError
 from stainda.models import build_model
 from stainda.strategies import PARTS, build
-from stainda.strategies.augments import ColourJitterAugment, FourierAugment, HedAugment, MixStyleAugment
-from stainda.strategies.mixing_styles import mix_styles
+from stainda.strategies.augment.colour import ColourJitterAugment, HedAugment
+from stainda.strategies.augment.fourier import FourierAugment
+from stainda.strategies.augment.mixstyle import MixStyleAugment, mix_styles
 
 sys.path.append(str(Path(__file__).parents[1] / "training"))
 from blob_cohort import make_data, make_job
 
-from stainda.strategies.statistics import estimate_statistics
+from stainda.strategies.norm.statistics import estimate_statistics
 from stainda.training import train_on
 from stainda.training.batches import Origins
 from stainda.training.fitting import fit_augments

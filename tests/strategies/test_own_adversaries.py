@@ -9,11 +9,13 @@ from own_steps import labelled, random, random_labels, site, step, unlabelled
 from torch import nn
 from torch.nn import functional
 
-from stainda.strategies.map_discriminators import MapDiscriminator, held, verdict
-from stainda.strategies.output_space import AdaptSegNet, Advent, FeatureMaskAdversarial
-from stainda.strategies.reversal import reverse
-from stainda.strategies.separation import Dsn
-from stainda.strategies.separators import orthogonality, scale_invariant
+from stainda.strategies.align.adaptsegnet import AdaptSegNet
+from stainda.strategies.align.advent import Advent
+from stainda.strategies.align.domain_separation import Dsn
+from stainda.strategies.align.feature_mask_adversarial import FeatureMaskAdversarial
+from stainda.strategies.align.support.gradient_reversal import reverse
+from stainda.strategies.align.support.map_discriminators import MapDiscriminator, held, verdict
+from stainda.strategies.align.support.separation_networks import orthogonality, scale_invariant
 
 
 def _logits(seed, size=16):

@@ -15,8 +15,11 @@ from stainda.config import ModelConfig, ProtocolConfig, StrategyConfig
 from stainda.errors import ConfigError
 from stainda.models import build_model
 from stainda.strategies import build, check_cohort
-from stainda.strategies.gradients import classifier_gradients
-from stainda.strategies.groups import Fishr, GroupDro, Irm, Vrex, even_halves
+from stainda.strategies.align.fishr import Fishr
+from stainda.strategies.align.group_dro import GroupDro
+from stainda.strategies.align.irm import Irm, even_halves
+from stainda.strategies.align.support.gradients import classifier_gradients
+from stainda.strategies.align.vrex import Vrex
 
 GROUPS = [0, 2, 2, 0, 0, 2]
 

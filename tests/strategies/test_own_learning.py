@@ -14,8 +14,11 @@ import torch
 from own_steps import site, step
 from torch import nn
 
-from stainda.strategies.align import Batch
-from stainda.strategies.groups import Fishr, GroupDro, Irm, Vrex
+from stainda.strategies.align.base import Batch
+from stainda.strategies.align.fishr import Fishr
+from stainda.strategies.align.group_dro import GroupDro
+from stainda.strategies.align.irm import Irm
+from stainda.strategies.align.vrex import Vrex
 
 SEEDS = range(3)
 

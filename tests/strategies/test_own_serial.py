@@ -11,9 +11,9 @@ from scipy.ndimage import gaussian_filter
 from stainda.config import StrategyConfig
 from stainda.errors import ConfigError
 from stainda.strategies import build
-from stainda.strategies.align import Batch, PairBatch
-from stainda.strategies.disagreement import disagreement, windowed
-from stainda.strategies.serial import SerialConsistency
+from stainda.strategies.align.base import Batch, PairBatch
+from stainda.strategies.align.serial_consistency import SerialConsistency
+from stainda.strategies.align.support.disagreement import disagreement, windowed
 
 
 def _grid(n, size, move=(0.0, 0.0)):

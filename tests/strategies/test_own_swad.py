@@ -6,9 +6,9 @@ import torch
 from own_steps import site
 from torch import nn
 
-from stainda.strategies.averaging import Swad, fitted
-from stainda.strategies.memory import Copy
-from stainda.strategies.valley import valley
+from stainda.strategies.align.support.buffers import Copy
+from stainda.strategies.align.support.weight_average import valley
+from stainda.strategies.align.swad import Swad, fitted
 
 
 @pytest.mark.parametrize(

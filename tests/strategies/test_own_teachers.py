@@ -7,10 +7,11 @@ from torch import nn
 from torch.nn import functional
 
 from stainda.stains import Geometry
-from stainda.strategies.align import Redrawn
-from stainda.strategies.places import carry, first_places, places_of, restore
-from stainda.strategies.quiet import quiet
-from stainda.strategies.teachers import FixMatch, MeanTeacher, pseudo_label_loss, ramp_up
+from stainda.strategies.align.base import Redrawn, ramp_up
+from stainda.strategies.align.fixmatch import FixMatch, pseudo_label_loss
+from stainda.strategies.align.mean_teacher import MeanTeacher
+from stainda.strategies.augmented_pixels import carry, first_places, places_of, restore
+from stainda.strategies.norm.frozen_statistics import quiet
 
 
 def _drawn(change, n=6, size=12, seed=0):

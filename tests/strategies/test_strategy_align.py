@@ -9,9 +9,10 @@ from torch import nn
 from torch.nn import functional
 
 from stainda.errors import ConfigError
-from stainda.strategies.adversarial import Dann, dense_cross_entropy
-from stainda.strategies.align import Batch, Site, Step
-from stainda.strategies.discrepancy import Mmd
+from stainda.strategies.align.adversarial import dense_cross_entropy
+from stainda.strategies.align.base import Batch, Site, Step
+from stainda.strategies.align.dann import Dann
+from stainda.strategies.align.mmd import Mmd
 from stainda.strategies.features import FeatureTap, find_layer
 
 
@@ -57,7 +58,7 @@ def test_the_network_gets_minus_lambda_times_what_the_discriminator_descends(fea
 
 def test_a_scheduled_weight_below_one_is_not_stored_as_zero():
     """pytorch-adapt's default reversal has an integer buffer: 0.5 becomes 0 and DANN trains as source only."""
-    from stainda.strategies.adapt import hooks
+    from stainda.strategies.align.support.pytorch_adapt import hooks
 
     trap = hooks.GradientReversalHook(apply_to=["x"]).fn
     trap.update_weight(0.5)
@@ -85,7 +86,7 @@ def test_weight_zero_leaves_the_network_the_gradient_of_source_only():
 def test_one_step_is_that_of_pytorch_adapts_whole_dann_hook():
     from pytorch_adapt.weighters import MeanWeighter
 
-    from stainda.strategies.adapt import hooks
+    from stainda.strategies.align.support.pytorch_adapt import hooks
 
     torch.manual_seed(0)
     part = Dann(weight=0.7, schedule="constant", features="pooled", hidden=5)

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from stainda.strategies import PARTS
-from stainda.strategies.norms import Group, PerDomain, Shared
-from stainda.strategies.statistics import (
+from stainda.strategies.norm.base import Group, PerDomain, Shared
+from stainda.strategies.norm.statistics import (
     DomainStatistics,
     batchnorm_layers,
     estimate_statistics,

@@ -9,8 +9,8 @@ import torch
 from stainda.errors import ConfigError
 from stainda.stains import HED_MATRIX, combine
 from stainda.strategies import PARTS
-from stainda.strategies.fitted_views import Macenko, Reinhard
-from stainda.strategies.views import Deconvolved, Greyscale
+from stainda.strategies.view.channels import Deconvolved, Greyscale
+from stainda.strategies.view.normalisers import Macenko, Reinhard
 
 
 def _tissue(seed, hue):

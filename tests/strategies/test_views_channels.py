@@ -9,8 +9,9 @@ from stainda.errors import ConfigError
 from stainda.stains import HED_MATRIX, combine, intensity, stain
 from stainda.strategies import PARTS, build
 from stainda.strategies.detector import Detector, Standard
-from stainda.strategies.fitted_views import Residual
-from stainda.strategies.views import Dyes, LearnedColour, OpticalDensity
+from stainda.strategies.view.channels import Dyes, OpticalDensity
+from stainda.strategies.view.learncolour import LearnedColour
+from stainda.strategies.view.residual import Residual
 
 
 def _tissue(name, n=3000, seed=0):
@@ -107,7 +108,7 @@ def test_a_learned_colour_map_starts_at_the_colours_as_they_are_and_learns(hidde
 
 def test_an_affine_colour_map_can_undo_a_change_of_channels():
     """What the part is for: one 1 x 1 convolution gives any linear change of colours."""
-    from stainda.strategies.colour_map import ColourMap
+    from stainda.strategies.view.colour_map import ColourMap
 
     turned = torch.tensor([[0.0, 1, 0], [0, 0, 1], [1, 0, 0]])
     made = ColourMap(3, LearnedColour(hidden=0).hidden)

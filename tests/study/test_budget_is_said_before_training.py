@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from stainda.run_directory.folder import STAGES
 from stainda.study import budget, checks
-from stainda.study.folder import STAGES
 from stainda.study.run import StudyRun
 
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from stainda.cohort import Cohort, Section
-from stainda.study.folder import RunFolder
+from stainda.run_directory.folder import RunFolder
 from stainda.study.gather import write_cohort
 from stainda.study.results import gather_unsupervised
 

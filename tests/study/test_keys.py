@@ -13,10 +13,10 @@ from small_cohorts import make_blob_cohort, write_study
 
 from stainda.annotations import read_shapes
 from stainda.config import PartConfig, load_study
-from stainda.registration.decisions import Decision, shape_hash, write_decisions
+from stainda.review.decisions import Decision, shape_hash, write_decisions
+from stainda.run_directory.folder import RunFolder
 from stainda.study import run_study
 from stainda.study.compare import _Comparison
-from stainda.study.folder import RunFolder
 from stainda.study.jobs import is_scored
 from stainda.study.run import StudyRun
 

@@ -19,7 +19,7 @@ from stainda.cli.app import app
 from stainda.cohort import read_manifest, write_manifest
 from stainda.config import load_study
 from stainda.errors import StaindaError
-from stainda.study.folder import RunFolder
+from stainda.run_directory.folder import RunFolder
 from stainda.study.run import StudyRun
 
 MIDDLES = np.array(CENTRES) + BOUNDS[:2]

@@ -15,11 +15,11 @@ from stainda.config import load_study
 from stainda.errors import StaindaError
 from stainda.files import write_csv, write_json, write_text
 from stainda.progress import SILENT
+from stainda.run_directory.folder import STAGES
 from stainda.study import run_study
 from stainda.study.compare import TRIAL_COLUMNS
 from stainda.study.ending import closing_lines, failure_lines
 from stainda.study.estimate import pair_seconds
-from stainda.study.folder import STAGES
 from stainda.study.heartbeat import PROGRESS, RunningJob, RunProgress, in_stage, tell_jobs
 from stainda.study.plan import plan_study
 from stainda.study.status import read_status
@@ -54,13 +54,14 @@ def test_a_run_in_work_tells_what_is_done_running_and_left(root):
     with working(root) as progress, in_stage(progress, "train"), progress.task("Training", 10) as bar:
         tell_jobs(progress, [RunningJob("d", "dann", 3, 1)])
         progress._state["task"]["started"] -= 60
-        bar.advance(5, "dann, seed 1")
+        bar.advance(3, earlier=True)
+        bar.advance(2, "dann, seed 1")
         progress._write()
         found = read_status(root)
     assert (found.state, found.stage, found.share, found.waiting) == ("running", "train", 0.5, 2)
     assert found.counts == {"done": 1, "running": 1, "failed": 1, "pruned": 1}
     assert found.jobs[0].epochs == 2 and found.task == "Training dann, seed 1"
-    assert found.seconds_left == pytest.approx(60 + 20 + 10, abs=2), "the other half, then what is expected"
+    assert found.seconds_left == pytest.approx(150 + 20 + 10, abs=2), "five at 30 s each, then what is expected"
     assert found.stages["train"] == "running" and found.stages["report"] == "waiting"
     after = read_status(root)
     assert (after.state, after.seconds_left, after.counts["running"]) == ("complete", None, 0)

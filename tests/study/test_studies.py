@@ -194,7 +194,7 @@ def test_propagated_shapes_are_found_whatever_the_slide_is_called(tmp_path):
     from stainda.cohort import Cohort, Section
     from stainda.config import PropagationConfig
     from stainda.registration.results import file_name
-    from stainda.study.folder import RunFolder
+    from stainda.run_directory.folder import RunFolder
     from stainda.study.run import StudyRun
 
     run = StudyRun(SimpleNamespace(workers=1, propagation=PropagationConfig()), RunFolder(tmp_path))

@@ -55,7 +55,7 @@ def test_small_studies_run_for_two_steps(name, tmp_path):
 
 @pytest.mark.slow
 def test_nuclei_across_sites(real_data, tmp_path):
-    from stainda.study.public import make_public_manifest, public_dataset
+    from stainda.datasets import make_public_manifest, public_dataset
 
     made = make_public_manifest(public_dataset("monuseg"), real_data / "nuclei_monuseg_test14", tmp_path / "cohort")
     run = _run(

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
+from pathlib import Path
+
 import pandas as pd
 import pytest
 from small_cohorts import make_blob_cohort, write_study
@@ -10,6 +14,7 @@ from stainda.errors import StaindaError
 from stainda.review.material import Material
 from stainda.study.inputs import is_study
 from stainda.study.steps import propagate, register
+from stainda.study.tables import read_quality
 
 IDENTITY = {"method": "identity"}
 
@@ -43,6 +48,31 @@ def test_the_run_directory_of_a_study_is_named_after_it(cohort, tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     root, _ = register(write_study(cohort, tmp_path / "any.yaml"), workers=1)
     assert root.resolve() == (tmp_path / "runs" / "blobs").resolve()
+
+
+def test_paths_of_settings_start_from_the_working_directory_for_a_study_too(cohort, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "studies").mkdir()
+    study = write_study(cohort, tmp_path / "studies" / "any.yaml")
+    register(study, "first", workers=1)
+    root, quality = register(study, Path("second"), {"from_run": Path("first")}, workers=1)
+    assert (quality["status"] == "registered").all()
+    taken = json.loads((root / "registration" / "inputs.json").read_text())
+    assert {one["from"] for one in taken.values()} == {str(tmp_path / "first")}
+    with pytest.raises(StaindaError, match=re.escape(str(tmp_path / "no.csv"))):
+        register(study, "third", {"imports": "no.csv"}, workers=1)
+
+
+def test_blocks_that_look_like_numbers_keep_their_names(cohort, tmp_path):
+    text = cohort.read_text()
+    for patient in range(5):
+        text = text.replace(f",P{patient},1,", f",00{patient},1,").replace(f",P{patient},2,", f",00{patient},2,")
+    manifest = cohort.with_name("numbers.csv")
+    manifest.write_text(text)
+    register(manifest, tmp_path / "run", IDENTITY, workers=1)
+    assert read_quality(tmp_path / "run")["block"].tolist() == [f"00{patient}" for patient in range(5)]
+    _, table = propagate(manifest, tmp_path / "run")
+    assert set(table["block"]) == {f"00{patient}" for patient in range(5)}
 
 
 def test_what_is_missing_is_told(cohort, tmp_path):

@@ -26,7 +26,7 @@ def test_the_ratio_is_of_what_is_added_to_the_plain_gradient():
 
 
 def test_a_reversed_gradient_counts_as_what_reaches_the_network():
-    from stainda.strategies.reversal import reverse
+    from stainda.strategies.align.support.gradient_reversal import reverse
 
     x = torch.tensor([1.0, -2.0], requires_grad=True)
     told = nn.Linear(2, 1)

@@ -14,7 +14,7 @@ from stainda.config import available, load_strategy
 from stainda.errors import LeakError, TrainingError
 from stainda.strategies import build
 from stainda.strategies.detector import Detector
-from stainda.strategies.statistics import load_statistics
+from stainda.strategies.norm.statistics import load_statistics
 from stainda.training import TrainingResult, read_result, train_on
 
 TARGETS = ("SR@A", "JONES@A")

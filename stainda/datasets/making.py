@@ -1,0 +1,189 @@
+"""Writing the manifest, annotations and landmarks of a public data set into a folder of their own."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stainda.cohort import Section, write_manifest
+from stainda.cohort.table import absolute
+from stainda.datasets.entry import FoundSlide, Notes
+from stainda.datasets.registry import public_dataset
+from stainda.errors import AnnotationError, ManifestError, SlideError
+from stainda.files import write_csv
+from stainda.names import file_name
+from stainda.progress import SILENT, Progress
+from stainda.randomness import seed_for
+
+if TYPE_CHECKING:
+    from stainda.slides import Slide
+
+NOTE_COLUMNS = ("slide", "kind", "what")
+_VALIDATION_SHARE = 0.2
+
+
+@dataclass(frozen=True)
+class Made:
+    """What was written.
+
+    Attributes:
+        manifest: the manifest's file; ``notes_file`` lies beside it.
+        sections: its rows.
+        annotated, shapes, landmarks: slides with annotations, their shapes, slides with landmarks.
+        notes: rows of :data:`NOTE_COLUMNS`: what was guessed, is missing, was left out or mended.
+    """
+
+    manifest: Path
+    notes_file: Path
+    sections: tuple[Section, ...]
+    annotated: int
+    shapes: int
+    landmarks: int
+    notes: tuple[tuple[str, str, str], ...]
+
+
+def make_public_manifest(
+    name: str, folder: str | Path, out: str | Path, mpp: float | None = None, progress: Progress = SILENT
+) -> Made:
+    """Turn a downloaded public data set into ``manifest.csv``, ``annotations/``, ``landmarks/`` and ``notes.csv``.
+
+    Slides stay where they are; the manifest names them by absolute paths. A slide or annotation that cannot be read is
+    left out and told, so that a partial download can be used.
+
+    Args:
+        name: of a data set in :data:`stainda.datasets.DATASETS`.
+        folder: what was downloaded and unpacked; nothing is written into it.
+        out: the folder to write to, outside ``folder``.
+        mpp: micrometres per pixel of slides of which neither file nor publication tells it.
+
+    Raises:
+        ManifestError: an unknown data set; no such folder; nothing of the data set in it, or not one slide that opens;
+            or ``out`` lies inside ``folder``.
+    """
+    dataset = public_dataset(name)
+    folder, out = Path(folder), Path(out)
+    if not folder.is_dir():
+        raise ManifestError("there is no such folder", file=folder, remedy="Name the folder of the downloaded data")
+    if out.resolve().is_relative_to(folder.resolve()):
+        raise ManifestError(
+            "the output would lie inside the downloaded data, which stays as it is", file=out,
+            remedy="Choose another folder with --out",
+        )  # fmt: skip
+    notes = Notes()
+    notes.tell("layout", f"checked against {dataset.checked}")
+    found = dataset.find(folder, notes)
+    _unique(found)
+    sections, counts = [], Counter[str]()
+    with progress.task(f"{dataset.title}: slides", len(found)) as task:
+        for one in found:
+            section = _written(one, out, mpp, notes, counts)
+            if section is not None:
+                sections.append(section)
+            task.advance()
+    if not sections:
+        first = next((f"{slide}: {what}" for slide, kind, what in notes.rows if kind == "left out"), "")
+        raise ManifestError(f"none of {len(found)} slides can be read ({first})", file=folder)
+    if counts["no mpp"]:
+        unknown = f"{counts['no mpp']} slides"
+        notes.tell("missing", f"the pixel size of {unknown}: fill in the column mpp, or give --mpp")
+    sections = _settled(sections, name, notes)
+    manifest = write_manifest(sections, out / "manifest.csv")
+    notes_file = write_csv(
+        out / "notes.csv", (dict(zip(NOTE_COLUMNS, row, strict=True)) for row in notes.rows), NOTE_COLUMNS
+    )
+    return Made(
+        manifest, notes_file, tuple(sections), counts["annotated"], counts["shapes"], counts["landmarks"],
+        tuple(notes.rows),
+    )  # fmt: skip
+
+
+def _unique(found: Sequence[FoundSlide]) -> None:
+    names = Counter(one.slide.casefold() for one in found)
+    twice = next((one for one in found if names[one.slide.casefold()] > 1), None)
+    if twice is not None:
+        raise ManifestError(
+            f"the slide {twice.slide!r} is there {names[twice.slide.casefold()]} times",
+            file=twice.path,
+            remedy="Give the folder of one copy of the data",
+        )
+
+
+def _written(one: FoundSlide, out: Path, mpp: float | None, notes: Notes, counts: Counter[str]) -> Section | None:
+    """The section of one slide, with its annotations and landmarks written; ``None`` where the slide does not open."""
+    from stainda.annotations import write_landmarks
+    from stainda.slides import open_slide
+
+    annotations = landmarks = None
+    try:
+        with open_slide(one.path, mpp=one.mpp) as slide:
+            known = slide.mpp is not None
+            if one.shapes is not None:
+                annotations = _annotations(one, slide, out, notes, counts)
+    except SlideError as error:
+        notes.tell("left out", f"the slide cannot be read: {error.message}", one.slide)
+        return None
+    if one.landmarks is not None:
+        try:
+            landmarks = write_landmarks(one.landmarks(), out / "landmarks" / f"{file_name(one.slide)}.csv")
+            counts["landmarks"] += 1
+        except AnnotationError as error:
+            notes.tell("left out", f"its landmarks cannot be read: {error.message}", one.slide)
+    size = one.mpp if known else mpp
+    counts["no mpp"] += not known and mpp is None
+    return Section(
+        one.slide, one.patient, one.block, one.section, one.stain, one.centre, absolute(one.path),
+        one.scanner, annotations, landmarks, size, one.split,
+    )  # fmt: skip
+
+
+def _annotations(one: FoundSlide, slide: Slide, out: Path, notes: Notes, counts: Counter[str]) -> Path | None:
+    from stainda.annotations import repair, write_geojson
+
+    assert one.shapes is not None
+    try:
+        shapes, problems = one.shapes(slide)
+    except AnnotationError as error:
+        notes.tell("left out", f"its annotations cannot be read: {error.message}", one.slide)
+        return None
+    shapes, rows = repair(shapes, slide.size)
+    reasons = Counter((row["action"], row["reason"].split("; it is now")[0]) for row in problems + rows)
+    for (action, reason), count in reasons.items():
+        notes.tell("mended", f"{count} shapes {action}: {reason}", one.slide)
+    counts["annotated"] += 1
+    counts["shapes"] += len(shapes)
+    return write_geojson(shapes, out / "annotations" / f"{file_name(one.slide)}.geojson")
+
+
+def _settled(sections: list[Section], name: str, notes: Notes) -> list[Section]:
+    """Published splits where they can be used: train and test are there, and validation, drawn where none is published.
+
+    A study needs all three. A download that holds only one of the published splits gets none, so that stainda draws
+    them by patient.
+    """
+    splits = {one.split for one in sections if one.split is not None}
+    if not splits or {"train", "val", "test"} <= splits:
+        return sections
+    if not {"train", "test"} <= splits:
+        notes.tell(
+            "guessed",
+            f"split: only the published split {', '.join(sorted(splits))} is here, so the column is empty and splits "
+            "are drawn by patient",
+        )
+        return [replace(one, split=None) for one in sections]
+    drawn: set[str] = set()
+    train = [one for one in sections if one.split == "train"]
+    for centre in dict.fromkeys(one.centre for one in train):
+        patients = sorted(
+            {one.patient for one in train if one.centre == centre}, key=lambda key: seed_for(0, "validation", name, key)
+        )
+        if len(patients) > 1:
+            drawn.update(patients[: max(1, round(_VALIDATION_SHARE * len(patients)))])
+    notes.tell(
+        "guessed",
+        f"split: no validation split is published or here; {len(drawn)} of {len({one.patient for one in train})} "
+        "training patients were drawn for it, within each centre",
+    )
+    return [replace(one, split="val") if one.split == "train" and one.patient in drawn else one for one in sections]

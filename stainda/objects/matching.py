@@ -1,0 +1,183 @@
+"""Which detected object is which annotated one.
+
+A pair may match when its intersection over union is at least the threshold. Matching is one-to-one: among all ways to
+pair objects, the one with the most matches, and among those the one with the largest sum of IoU, is taken (a linear
+assignment, solved per connected group of overlapping objects). Below IoU 0.5 and for overlapping annotations this
+differs from greedy matching; from 0.5 on, with objects that do not overlap each other, only one matching exists.
+
+Ignored regions: an annotated object more than half of which lies in an ignored region is left out; so is a detection
+that matches nothing and lies more than half in an ignored region or on a left-out object. Objects cut by the border of
+what was scored: with ``field``, both sides are clipped to it first, and an annotated object of which less than half is
+inside counts as ignored. Without ``field`` objects at the border count as any other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import shapely
+
+from stainda.errors import StaindaError
+from stainda.objects.assignment import assign
+from stainda.objects.overlap import iou_pairs, polygons
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Matching:
+    """The fate of every object.
+
+    Attributes:
+        truth: index of the detection that hit each annotated object, -1 missed, -2 left out. int (n_truth,).
+        predicted: index of the annotated object each detection hit, -1 false, -2 left out. int (n_predicted,).
+        iou: IoU of each annotated object with its detection, ``nan`` without one. float (n_truth,).
+    """
+
+    truth: npt.NDArray[np.int64]
+    predicted: npt.NDArray[np.int64]
+    iou: npt.NDArray[np.float64]
+
+    @property
+    def hits(self) -> int:
+        return int((self.truth >= 0).sum())
+
+    @property
+    def false(self) -> int:
+        return int((self.predicted == -1).sum())
+
+    @property
+    def missed(self) -> int:
+        return int((self.truth == -1).sum())
+
+
+def match_objects(
+    truth: Any,
+    predicted: Any,
+    iou: float = 0.5,
+    *,
+    ignored: Any = None,
+    field: tuple[float, float, float, float] | None = None,
+    point_px: float | None = None,
+) -> Matching:
+    """Match polygons, and points by their distance.
+
+    Args:
+        truth, predicted: shapes (with a ``geometry`` column) or sequences of shapely polygons, level-0 pixels.
+        iou: the least intersection over union of a match, in (0, 1].
+        ignored: shapes or polygons of regions that are scored neither for nor against.
+        field: (x0, y0, x1, y1) of what was scored; objects are clipped to it.
+        point_px: an annotated point is hit by a detection whose centre is at most this far, level-0 pixels; without it
+            points match nothing.
+    """
+    _check_threshold(iou)
+    there, found = polygons(truth), polygons(predicted)
+    left_out = np.zeros(len(there), bool)
+    gone = np.zeros(len(found), bool)
+    if field is not None:
+        whole = shapely.area(there)
+        box = shapely.box(*field)
+        there, found = shapely.intersection(there, box), shapely.intersection(found, box)
+        left_out |= shapely.area(there) < 0.5 * whole
+        gone |= shapely.area(found) <= 0
+    regions = polygons(ignored) if ignored is not None else np.zeros(0, object)
+    if len(regions):
+        left_out |= _share_inside(there, regions) > 0.5
+    nothing = shapely.area(there) <= 0
+    left_out |= nothing if point_px is None else nothing & ~_are_points(there)
+    rows, columns, overlap = overlaps(there, found, point_px)
+    may = (overlap >= iou) & ~left_out[rows]
+    matching = _matching(len(there), len(found), rows[may], columns[may], overlap[may])
+    matching.truth[left_out] = -2
+    matching.predicted[gone] = -2
+    cover = np.concatenate([regions, there[left_out]])
+    free = np.flatnonzero(matching.predicted == -1)
+    if len(cover) and len(free):
+        matching.predicted[free[_share_inside(found[free], cover) > 0.5]] = -2
+    return matching
+
+
+def overlaps(first: Array, second: Array, point_px: float | None = None) -> tuple[Array, Array, Array]:
+    """Candidate pairs and their worth: :func:`iou_pairs`, and for annotated points 1 at no distance from the
+    centre of a detection, falling to 0.5, the least of a hit, at ``point_px``; farther ones are no candidates."""
+    rows, columns, worth = iou_pairs(first, second)
+    points = np.flatnonzero(_are_points(first))
+    if point_px is None or not len(points) or not len(second):
+        return rows, columns, worth
+    centres = shapely.centroid(second)
+    near_rows, near = shapely.STRtree(centres).query(first[points], predicate="dwithin", distance=point_px)
+    near_rows = points[near_rows]
+    far = shapely.distance(first[near_rows], centres[near]) / point_px
+    kept = ~np.isin(rows, points)
+    return (
+        np.concatenate([rows[kept], near_rows]),
+        np.concatenate([columns[kept], near]),
+        np.concatenate([worth[kept], 1 - 0.5 * far]),
+    )
+
+
+def _are_points(shapes: Array) -> npt.NDArray[np.bool_]:
+    return np.asarray(shapely.get_type_id(shapes) == 0, bool)
+
+
+def match_labels(truth: Array, predicted: Array, iou: float = 0.5, *, ignored: Array | None = None) -> Matching:
+    """Match label maps (h, w) of integers, 0 being background; object ``k`` of the result is the k-th label present.
+
+    ``ignored`` is a boolean mask (h, w), treated as the module says.
+    """
+    _check_threshold(iou)
+    if truth.shape != predicted.shape:
+        raise StaindaError(f"label maps differ in shape: {truth.shape} and {predicted.shape}")
+    truth_names, there = np.unique(truth, return_inverse=True)
+    found_names, found = np.unique(predicted, return_inverse=True)
+    there, found = there.reshape(truth.shape), found.reshape(truth.shape)
+    table = np.bincount((there * len(found_names) + found).ravel(), minlength=len(truth_names) * len(found_names))
+    table = table.reshape(len(truth_names), len(found_names))
+    area_there, area_found = table.sum(axis=1), table.sum(axis=0)
+    rows, columns = np.nonzero(table)
+    real = (truth_names[rows] != 0) & (found_names[columns] != 0)
+    rows, columns = rows[real], columns[real]
+    common = table[rows, columns]
+    overlap = common / (area_there[rows] + area_found[columns] - common)
+    left_out = np.zeros(len(truth_names), bool)
+    shadow = np.zeros(truth.shape, bool) if ignored is None else ignored.astype(bool)
+    if ignored is not None:
+        left_out = np.bincount(there[shadow], minlength=len(truth_names)) > 0.5 * area_there
+        left_out &= truth_names != 0
+        shadow = shadow | left_out[there]
+    may = (overlap >= iou) & ~left_out[rows]
+    matching = _matching(len(truth_names), len(found_names), rows[may], columns[may], overlap[may])
+    matching.truth[left_out] = -2
+    if ignored is not None:
+        mostly = np.bincount(found[shadow], minlength=len(found_names)) > 0.5 * area_found
+        matching.predicted[mostly & (matching.predicted == -1)] = -2
+    # indices so far count the background where it is present; drop it
+    keep_truth, keep_found = truth_names != 0, found_names != 0
+    shift_truth, shift_found = int(not keep_truth.all()), int(not keep_found.all())
+    of_truth, of_found = matching.truth[keep_truth], matching.predicted[keep_found]
+    of_truth[of_truth >= 0] -= shift_found
+    of_found[of_found >= 0] -= shift_truth
+    return Matching(of_truth, of_found, matching.iou[keep_truth])
+
+
+def _matching(n_truth: int, n_predicted: int, rows: Array, columns: Array, overlap: Array) -> Matching:
+    chosen = assign(rows, columns, overlap, most_pairs=True)
+    truth, predicted = np.full(n_truth, -1, np.int64), np.full(n_predicted, -1, np.int64)
+    truth[rows[chosen]], predicted[columns[chosen]] = columns[chosen], rows[chosen]
+    ious = np.full(n_truth, np.nan)
+    ious[rows[chosen]] = overlap[chosen]
+    return Matching(truth, predicted, ious)
+
+
+def _share_inside(objects: Array, regions: Array) -> npt.NDArray[np.float64]:
+    inside = shapely.area(shapely.intersection(objects, shapely.union_all(regions)))
+    area = shapely.area(objects)
+    return np.divide(inside, area, out=np.zeros(len(objects)), where=area > 0)
+
+
+def _check_threshold(iou: float) -> None:
+    if not 0 < iou <= 1:
+        raise StaindaError(f"the IoU of a match must be in (0, 1], found {iou}")

@@ -1,0 +1,395 @@
+"""What a reviewer decided about carried objects: kept beside the run, and honoured when annotations are carried again.
+
+``review/decisions.geojson`` holds the decision that stands for each object and target section, its geometry in level-0
+pixels of the target, so that QuPath opens it; ``review/log.csv`` every decision ever made, and is only appended to.
+``review/applied.csv`` says what the last run did with each.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from functools import lru_cache
+from math import isfinite, isnan, nan
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import geopandas as gpd
+import numpy as np
+import shapely
+import shapely.geometry
+from filelock import FileLock, Timeout
+from shapely.geometry.base import BaseGeometry
+
+from stainda.annotations import empty_shapes, join_shapes, make_shapes, read_marked, read_shapes, write_geojson
+from stainda.annotations.records import as_uuid
+from stainda.errors import AnnotationError, StaindaError
+from stainda.files import output_errors, write_csv, write_text
+from stainda.names import file_name
+from stainda.objects.overlap import dice
+
+Kind = Literal["accept", "reject", "unsure", "nudge", "redraw"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+PAST = {
+    "accept": "accepted", "reject": "rejected", "unsure": "left undecided", "nudge": "moved", "redraw": "redrawn",
+}  # fmt: skip
+LOG_COLUMNS = (
+    "time", "reviewer", "id", "class", "block", "source", "target", "decision", "before", "old_geometry",
+    "new_geometry",
+)  # fmt: skip
+APPLIED_COLUMNS = ("id", "class", "block", "source", "target", "decision", "reviewer", "time", "status", "reason")
+IGNORED_CLASS = "Ignore*"
+"""QuPath's class for what is neither object nor background; patches leave its pixels out of the loss."""
+REJECTED_IS_ANOTHER = 0.5
+"""A rejection speaks of a place: it no longer holds where the newly carried outline overlaps it (Dice) by less."""
+
+_OWN = "stainda_review"
+_PARTS = ("id", "class", "block", "source", "target", "kind", "reviewer", "time", "source_hash", "carried_hash")
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What stands for one carried object.
+
+    Attributes:
+        id, source, target: the object, the slide it was drawn on, and the slide it was carried to.
+        cls, block: its class and block.
+        kind: ``accept`` (as it stands), ``reject`` (there is none here), ``unsure`` (its pixels are to be ignored),
+            ``nudge`` or ``redraw`` (with a new outline).
+        geometry: level-0 pixels of the target; the outline that holds, for ``reject`` and ``unsure`` the one refused.
+        carried: the outline as registration had carried it.
+        confidence: of the carried outline, NaN where not known.
+        reviewer, time: who, and when (ISO 8601, UTC).
+        source_hash: :func:`shape_hash` of the source annotation at that time.
+    """
+
+    id: str
+    cls: str
+    block: str
+    source: str
+    target: str
+    kind: Kind
+    geometry: BaseGeometry
+    carried: BaseGeometry
+    confidence: float
+    reviewer: str
+    time: str
+    source_hash: str
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        return self.target, self.source, self.id
+
+    @property
+    def words(self) -> str:
+        """For people: ``rejected by NAME on DATE``."""
+        return f"{PAST[self.kind]} by {self.reviewer} on {self.time[:10]}"
+
+
+Decisions = dict[tuple[str, str, str], Decision]
+
+
+def shape_hash(geometry: BaseGeometry, cls: str = "") -> str:
+    """Hash of an outline to a hundredth of a pixel, whichever its first vertex and direction, and of its class."""
+    plain = shapely.transform(shapely.force_2d(geometry), lambda xy: np.round(xy, 2) + 0.0)
+    return hashlib.sha256(shapely.to_wkb(shapely.normalize(plain)) + cls.encode()).hexdigest()[:16]
+
+
+def review_folder(run: str | Path) -> Path:
+    return Path(run) / "review"
+
+
+def read_decisions(run: str | Path) -> Decisions:
+    """The decisions that stand, by (target, source, id); none where nothing was reviewed.
+
+    Raises:
+        AnnotationError: the file was changed into something that holds no decisions.
+    """
+    path = review_folder(run) / "decisions.geojson"
+    if not path.is_file():
+        return {}
+    stamp, known = _stamp(path), _read.get(path.resolve())  # before reading: what is replaced meanwhile is read again
+    if known is not None and known[0] == stamp:
+        return dict(known[1])
+    found: Decisions = {}
+    for number, row in enumerate(read_shapes(path).to_dict("records"), start=1):
+        decision = _read_one(row)
+        if decision is None:
+            raise AnnotationError(
+                f"feature {number} is no review decision",
+                file=path,
+                remedy="Restore the file, or remove it to begin the review anew",
+            )
+        found[decision.key] = decision
+    _read[path.resolve()] = stamp, found
+    return dict(found)
+
+
+def _read_one(row: Mapping[str, Any]) -> Decision | None:
+    own = row["properties"].get(_OWN)
+    if not isinstance(own, Mapping) or any(not isinstance(own.get(part), str) for part in _PARTS):
+        return None
+    if own["kind"] not in KINDS:
+        return None
+    try:
+        carried = row["geometry"] if own.get("carried") is None else shapely.geometry.shape(own["carried"])
+    except (shapely.errors.ShapelyError, ValueError, TypeError, KeyError, AttributeError, IndexError):
+        return None
+    confidence = own.get("confidence")
+    return Decision(
+        own["id"], own["class"], own["block"], own["source"], own["target"], own["kind"], row["geometry"], carried,
+        float(confidence) if isinstance(confidence, int | float) else nan,
+        own["reviewer"], own["time"], own["source_hash"],
+    )  # fmt: skip
+
+
+def write_decisions(run: str | Path, decisions: Iterable[Decision]) -> Path:
+    """Write the decisions that stand, so that QuPath shows them: the file appears whole or not at all."""
+    chosen = sorted(decisions, key=lambda one: (one.block, one.target, one.source, one.id))
+    lines = ",\n".join(_feature(one) for one in chosen)
+    level0 = '"stainda":{"frame":"level0"}'  # of several slides, which may begin elsewhere each
+    path = write_text(
+        review_folder(run) / "decisions.geojson", f'{{"type":"FeatureCollection",{level0},"features":[\n{lines}\n]}}\n'
+    )
+    _read[path.resolve()] = _stamp(path), {one.key: one for one in chosen}  # spares the next reading
+    return path
+
+
+@lru_cache(maxsize=50_000)
+def _feature(one: Decision) -> str:
+    """A decision as one line of GeoJSON; kept, since the file is written anew with each further decision."""
+    own = {
+        "id": one.id, "class": one.cls, "block": one.block, "source": one.source, "target": one.target,
+        "kind": one.kind, "reviewer": one.reviewer, "time": one.time, "source_hash": one.source_hash,
+        "carried_hash": shape_hash(one.carried), "confidence": one.confidence if isfinite(one.confidence) else None,
+        "carried": None if one.carried.equals_exact(one.geometry, 0) else shapely.geometry.mapping(one.carried),
+    }  # fmt: skip
+    properties = {
+        "objectType": "annotation", "classification": {"name": one.cls}, "name": f"{PAST[one.kind]}: {one.target}",
+        _OWN: own,
+    }  # fmt: skip
+    feature = {
+        "type": "Feature", "id": as_uuid("/".join(one.key)), "geometry": shapely.geometry.mapping(one.geometry),
+        "properties": properties,
+    }  # fmt: skip
+    return json.dumps(feature, allow_nan=False, separators=(",", ":"))
+
+
+_read: dict[Path, tuple[tuple[int, int, int], Decisions]] = {}
+
+
+def _stamp(path: Path) -> tuple[int, int, int]:
+    stat = path.stat()
+    return stat.st_ino, stat.st_mtime_ns, stat.st_size
+
+
+@contextmanager
+def deciding(run: str | Path) -> Iterator[Decisions]:
+    """Hold the decisions of a run while one of them changes; the changed ones are the caller's to write.
+
+    Two servers, or two tabs of one, take turns: each sees what the other has written.
+
+    Raises:
+        StaindaError: another process has held them for ten seconds.
+    """
+    folder = review_folder(run)
+    with output_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(str(folder / ".lock"))
+        try:
+            lock.acquire(timeout=10)
+        except Timeout:
+            raise StaindaError("another process is writing decisions", file=folder, remedy="Try again") from None
+    try:
+        yield read_decisions(run)
+    finally:
+        lock.release()
+
+
+def save_decision(run: str | Path, decisions: Decisions, old: Decision | None, new: Decision | None, by: str) -> None:
+    """Put ``new`` in the place of ``old`` (``None``: taken back), write both files; call within :func:`deciding`."""
+    one = new or old
+    if one is None:
+        return
+    decisions.pop(one.key, None)
+    if new is not None:
+        decisions[new.key] = new
+    _write_patiently(run, decisions)
+    before = old.geometry if old is not None else one.carried
+    _append(
+        review_folder(run) / "log.csv",
+        {
+            "time": new.time if new is not None else now(), "reviewer": by, "id": one.id, "class": one.cls,
+            "block": one.block, "source": one.source, "target": one.target,
+            "decision": new.kind if new is not None else "none", "before": old.kind if old is not None else "none",
+            "old_geometry": shape_hash(before),
+            "new_geometry": shape_hash(new.geometry if new is not None else one.carried),
+        },
+    )  # fmt: skip
+
+
+def _write_patiently(run: str | Path, decisions: Decisions) -> None:
+    try:
+        write_decisions(run, decisions.values())
+    except FileNotFoundError:  # a run that starts clears unfinished files of its folder, also one written this moment
+        write_decisions(run, decisions.values())
+
+
+def _append(path: Path, row: Mapping[str, Any]) -> None:
+    """One row at the end of the log, in a single write to a file opened for appending."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(LOG_COLUMNS))
+    with output_errors(path), path.open("ab") as stream:
+        if stream.tell() == 0:
+            writer.writeheader()
+        writer.writerow(row)
+        stream.write(text.getvalue().encode())
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def now() -> str:
+    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def stale_reason(decision: Decision, source: gpd.GeoDataFrame | None) -> str:
+    """Why a decision no longer speaks of what is carried, judged by the annotation it came from; empty if it does."""
+    if source is None:
+        return f"the section {decision.source} has no annotations any more"
+    same = source[source["id"] == decision.id]
+    if not len(same):
+        return f"the annotation is no longer there in {decision.source}"
+    row = same.iloc[0]
+    if shape_hash(row["geometry"], row["class"]) != decision.source_hash:
+        return f"its annotation in {decision.source} was changed after the review"
+    return ""
+
+
+def apply_decisions(run: str | Path, own_shapes: Mapping[str, gpd.GeoDataFrame]) -> list[dict[str, str]]:
+    """Let the review decide over what :func:`propagate` has just written in ``annotations/``.
+
+    Accepted, moved and redrawn objects get the reviewed outline and confidence 1, also where a gate had dropped them.
+    Rejected ones are removed: the reviewer saw that nothing is there, so their pixels are background. Those left
+    undecided get QuPath's class ``Ignore*``: neither object nor background. ``propagation.csv`` names the reviewer and
+    the day. Applying the same decisions twice changes nothing.
+
+    Args:
+        run: the run directory.
+        own_shapes: the annotations that were carried, by slide.
+
+    Returns:
+        One row (:data:`APPLIED_COLUMNS`) per decision, as written to ``review/applied.csv``: ``applied``, or ``stale``
+        with the reason. A stale decision changes nothing.
+    """
+    decisions = read_decisions(run)
+    if not decisions:
+        (review_folder(run) / "applied.csv").unlink(missing_ok=True)
+        return []
+    folder = Path(run) / "annotations"
+    columns, rows = _read_table(folder / "propagation.csv")
+    by_key = {(row["target"], row["source"], row["id"]): row for row in rows}
+    joined: dict[tuple[str, str], list[dict[str, str]]] = {}
+    for line in rows:
+        joined.setdefault((line["target"], line.get("object", "")), []).append(line)
+    by_target: dict[str, list[Decision]] = {}
+    for decision in decisions.values():
+        by_target.setdefault(decision.target, []).append(decision)
+    report = []
+    for target, chosen in by_target.items():
+        path = folder / "propagated" / f"{file_name(target)}.geojson"
+        shapes, mark = read_marked(path) if path.is_file() else (None, None)
+        changed = False
+        for one in chosen:
+            row = by_key.get(one.key)
+            reason = stale_reason(one, own_shapes.get(one.source))
+            if not reason and (shapes is None or row is None):
+                reason = f"it is no longer carried to {target}"
+            if not reason and shapes is not None and row is not None:
+                shapes, reason = _applied(one, shapes, row)
+                changed = changed or not reason
+                if not reason:
+                    _tell_joined(one, row, joined.get((target, one.id), []))
+            report.append(
+                {
+                    "id": one.id, "class": one.cls, "block": one.block, "source": one.source, "target": target,
+                    "decision": one.kind, "reviewer": one.reviewer, "time": one.time,
+                    "status": "stale" if reason else "applied", "reason": reason,
+                }
+            )  # fmt: skip
+        if changed and shapes is not None:
+            write_geojson(shapes, path, bounds=None if mark is None else mark.bounds)
+    write_csv(folder / "propagation.csv", rows, columns)
+    write_csv(review_folder(run) / "applied.csv", report, APPLIED_COLUMNS)
+    return report
+
+
+def sentence(report: list[dict[str, str]], run: str | Path) -> str:
+    """What :func:`apply_decisions` did, for people; empty where nothing was reviewed."""
+    if not report:
+        return ""
+    stale = sum(row["status"] == "stale" for row in report)
+    text = f"review: {len(report) - stale} decisions applied"
+    where = review_folder(run) / "applied.csv"
+    return f"{text}, {stale} stale ones not; see {where}" if stale else text
+
+
+def applied_keys(run: str | Path) -> set[tuple[str, str, str]]:
+    """The (target, source, id) of the decisions that the last run applied: those it found stale decide nothing."""
+    path = review_folder(run) / "applied.csv"
+    if not path.is_file():
+        return set()
+    _, rows = _read_table(path)
+    return {(row["target"], row["source"], row["id"]) for row in rows if row["status"] == "applied"}
+
+
+def _applied(one: Decision, shapes: gpd.GeoDataFrame, row: dict[str, str]) -> tuple[gpd.GeoDataFrame, str]:
+    """The shapes of a target with one decision applied, and why it could not be (then they are unchanged)."""
+    here = ((shapes["id"] == one.id) & shapes["source_slide"].isin([one.source, ""])).to_numpy(bool)
+    if one.kind == "reject":
+        if here.any() and not _same_place(shapes.geometry[here].iloc[0], one.geometry):
+            return shapes, "it was rejected at another place than it is carried to now"
+        row |= {"status": "dropped", "reason": one.words} | ({"label": "nothing"} if "label" in row else {})
+        return shapes[~here].reset_index(drop=True), ""
+    was = f" (carried with confidence {one.confidence:.2f})" if isfinite(one.confidence) else ""
+    if here.any():
+        new = shapes[here].iloc[[0]].copy()
+        new["geometry"] = gpd.GeoSeries([one.geometry], index=new.index, crs=None)
+    else:
+        new = make_shapes([one.geometry], one.cls, id=one.id, source_slide=one.source)
+    unsure = one.kind == "unsure"
+    new["class"], new["confidence"] = IGNORED_CLASS if unsure else one.cls, nan if unsure else 1.0
+    row |= {"status": "ignored" if unsure else "kept", "reason": one.words + was}
+    if "label" in row:
+        row["label"] = "ignored" if unsure else "object"
+    if "confidence" in row and not unsure:
+        row["confidence"] = "1.0"
+    rest = shapes[~here]
+    return join_shapes([rest, new]) if len(rest) else join_shapes([empty_shapes(), new]), ""
+
+
+def _tell_joined(one: Decision, decided: Mapping[str, str], rows: list[dict[str, str]]) -> None:
+    """The shapes of other sections that were joined into a decided object share its fate."""
+    for row in rows:
+        if row is not decided and row["status"] != "dropped":
+            reason = row["reason"].removesuffix(one.words).removesuffix("; ")
+            row |= {key: decided[key] for key in ("status", "label") if key in row}
+            row["reason"] = f"{reason}; {one.words}" if reason else one.words
+
+
+def _same_place(one: BaseGeometry, other: BaseGeometry) -> bool:
+    """Whether two outlines overlap enough; points and lines have no area, there their envelopes have to meet."""
+    overlap = dice(one, other)
+    return one.envelope.intersects(other.envelope) if isnan(overlap) else overlap >= REJECTED_IS_ANOTHER
+
+
+def _read_table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+    with path.open(encoding="utf-8", newline="") as stream:
+        reader = csv.DictReader(stream)
+        return list(reader.fieldnames or ()), list(reader)

@@ -1,0 +1,139 @@
+"""Several align parts in one training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, cast
+
+from pydantic import field_validator
+
+from stainda.config import PartConfig
+from stainda.errors import ConfigError
+from stainda.strategies.align.base import Align, Grouping, Manner, Site, Step
+from stainda.strategies.parts import Field, build_part, register
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+@register("align", "together")
+class Together(Align):
+    """The loss terms of several align parts, added up: ``parts: {dann: {weight: 0.1}, serial_consistency: {}}``.
+
+    The parts have to agree: one layer, one manner of augmenting the target, one grouping; at most one may replace the
+    task loss or the weights that are kept.
+    """
+
+    parts: dict[str, dict[str, Any]] = Field(description="align parts by name, each with its parameters", min_length=2)
+
+    @field_validator("parts")
+    @classmethod
+    def _known(cls, value: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        if "together" in value or "none" in value:
+            raise ValueError("name parts that align something")
+        try:
+            made = [build_part("align", PartConfig(name=name, params=params), name) for name, params in value.items()]
+        except ConfigError as error:
+            raise ValueError(f"{error.message} ({error.remedy})" if error.remedy else error.message) from error
+        for what in ("tapped", "also_tapped", "grouping"):
+            asked = {name: getattr(part, what) for name, part in zip(value, made, strict=True) if getattr(part, what)}
+            if len(set(asked.values())) > 1:
+                raise ValueError(f"the parts differ in {what}: {', '.join(f'{k} {v}' for k, v in asked.items())}")
+        return value
+
+    @cached_property
+    def members(self) -> dict[str, Align]:
+        """The parts by name."""
+        return {
+            name: cast(Align, build_part("align", PartConfig(name=name, params=params), f"together, {name}"))
+            for name, params in self.parts.items()
+        }
+
+    @property
+    def tasks(self) -> tuple[str, ...]:  # type: ignore[override]
+        kinds = ("segmentation", "classification")
+        return tuple(kind for kind in kinds if all(kind in part.tasks for part in self.members.values()))
+
+    @property
+    def needs_targets(self) -> bool:  # type: ignore[override]
+        return any(part.needs_targets for part in self.members.values())
+
+    @property
+    def target_logits(self) -> bool:  # type: ignore[override]
+        return any(part.target_logits for part in self.members.values())
+
+    @property
+    def needs_pairs(self) -> bool:  # type: ignore[override]
+        return any(part.needs_pairs for part in self.members.values())
+
+    @property
+    def compares(self) -> bool:  # type: ignore[override]
+        return any(part.compares for part in self.members.values())
+
+    @property
+    def tapped(self) -> str | None:
+        return next((part.tapped for part in self.members.values() if part.tapped), None)
+
+    @property
+    def also_tapped(self) -> tuple[str, ...]:
+        return next((part.also_tapped for part in self.members.values() if part.also_tapped), ())
+
+    @property
+    def grouping(self) -> Grouping | None:
+        return next((part.grouping for part in self.members.values() if part.grouping), None)
+
+    @property
+    def target_manner(self) -> Manner:
+        return "strong" if any(part.target_manner == "strong" for part in self.members.values()) else "same"
+
+    def modules(self, site: Site) -> dict[str, nn.Module]:
+        from torch import nn
+
+        return {name: nn.ModuleDict(part.modules(site)) for name, part in self.members.items()}
+
+    def rates(self) -> Mapping[str, float]:
+        return {f"{name}.{key}": rate for name, part in self.members.items() for key, rate in part.rates().items()}
+
+    def losses(self, step: Step) -> dict[str, Tensor]:
+        found: dict[str, Tensor] = {}
+        for name, part in self.members.items():
+            for term, value in part.losses(self._of(step, name)).items():
+                key = term if term == "task" else f"{name}_{term}"
+                if key in found:
+                    raise ConfigError("two align parts replace the task loss", remedy="Leave one of them out")
+                found[key] = value
+        return found
+
+    def verdicts(self, step: Step) -> dict[str, tuple[Tensor, Tensor]]:
+        return {
+            f"{name}_{key}": found
+            for name, part in self.members.items()
+            for key, found in part.verdicts(self._of(step, name)).items()
+        }
+
+    def after_step(self, step: Step) -> None:
+        for name, part in self.members.items():
+            part.after_step(self._of(step, name))
+
+    def after_epoch(self, modules: nn.ModuleDict, network: nn.Module, score: float) -> None:
+        for name, part in self.members.items():
+            part.after_epoch(cast("nn.ModuleDict", modules[name]), network, score)
+
+    @property
+    def averages(self) -> bool:
+        return any(part.averages for part in self.members.values())
+
+    def epoch_weights(self, modules: nn.ModuleDict) -> Mapping[str, Tensor] | None:
+        found = [part.epoch_weights(cast("nn.ModuleDict", modules[name])) for name, part in self.members.items()]
+        return next((weights for weights in found if weights is not None), None)
+
+    def final_weights(self, modules: nn.ModuleDict) -> Mapping[str, Tensor] | None:
+        found = [part.final_weights(cast("nn.ModuleDict", modules[name])) for name, part in self.members.items()]
+        return next((weights for weights in found if weights is not None), None)
+
+    @staticmethod
+    def _of(step: Step, name: str) -> Step:
+        from dataclasses import replace
+
+        return replace(step, modules=cast("nn.ModuleDict", step.modules[name]))

@@ -1,0 +1,60 @@
+"""Discriminators that look at maps as large as the output, and what they are asked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional
+
+from stainda.strategies.align.base import DiscriminatorNorm
+from stainda.strategies.align.support.discriminators import bounded
+from stainda.strategies.align.support.rows import rows_of
+
+
+class MapDiscriminator(nn.Module):
+    """Domain logits ``[N, 1, h, w]`` of maps ``[N, K, H, W]``: strided 4×4 convolutions, as AdaptSegNet's.
+
+    Each of ``layers`` halves the map and doubles the channels (up to four times ``hidden``).
+    """
+
+    def __init__(self, channels: int, hidden: int, layers: int, norm: DiscriminatorNorm = "none") -> None:
+        super().__init__()
+        widths = [channels, *(hidden * min(4, 2**level) for level in range(layers))]
+        made = [nn.Conv2d(before, after, 4, stride=2, padding=1) for before, after in pairwise(widths)]
+        self.layers = bounded([*made, nn.Conv2d(widths[-1], 1, 1)], widths[1:], norm)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return self.layers(maps)
+
+
+def verdict(logits: Tensor, side: int) -> Tensor:
+    """Binary cross-entropy of domain logits of any shape with one side: 0 the source, 1 the target. A scalar."""
+    return functional.binary_cross_entropy_with_logits(logits, logits.new_full(logits.shape, float(side)))
+
+
+def side_loss(logits: Tensor, side: int) -> Tensor:
+    """Cross-entropy of domain logits ``[N, 2, h, w]`` with one side, mean over positions."""
+    labels = logits.new_full((logits.shape[0], *logits.shape[2:]), side, dtype=torch.long)
+    return functional.cross_entropy(logits, labels)
+
+
+def held(module: nn.Module, inputs: Tensor) -> Tensor:
+    """The module's output, differentiable in its input and not in its weights."""
+    weights = {name: value.detach() for name, value in module.named_parameters()}
+    return functional_call(module, weights, (inputs,))
+
+
+def of_two_sides(logits: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Domain logits of source and target as rows ``[M, 2]``, and their sides ``[M]``.
+
+    Args:
+        logits: of the source, then of the target: ``[N, 2, h, w]``, or ``[N, 1, h, w]`` for the target's side alone.
+    """
+    both = [rows_of(one) for one in logits]
+    both = [torch.cat([torch.zeros_like(one), one], 1) if one.shape[1] == 1 else one for one in both]
+    sides = [one.new_full((len(one),), side, dtype=torch.long) for side, one in enumerate(both)]
+    return torch.cat(both), torch.cat(sides)

@@ -1,0 +1,313 @@
+"""Pictures of the same object in all sections of its block, for the gallery of the report: ``through/`` of a run.
+
+Made when a study is scored, for at most ``WORST + 1`` objects of ``MOST_SECTIONS`` sections, each picture ``PIXELS``
+wide and high: 50 pictures of some 20 KB. Pixels are warped into the frame of the block, so that every picture of an
+object shows the same place at the same scale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stainda.cohort import Cohort, Roles, Section
+from stainda.config import StudyConfig
+from stainda.errors import RegistrationError, SlideError
+from stainda.files import fingerprint, stable_hash, whole_file, write_csv, write_text
+from stainda.names import file_name
+from stainda.objects.tracking import Choice, Followed, choose, follow, judge
+from stainda.progress import SILENT, Progress
+from stainda.run_directory.folder import RunFolder
+from stainda.study.refitting import read_refits
+
+if TYPE_CHECKING:
+    from stainda.registration.results import BlockResult
+
+FOLDER = "through"
+MOST_SECTIONS = 10
+PIXELS = 288
+QUALITY = 80
+MADE = 3
+"""Raised when objects are chosen or pictures made differently."""
+
+THROUGH_COLUMNS = (
+    "place", "kind", "of", "trainings", "asked", "missed", "tried", "false_um2", "block", "patient", "object", "class",
+    "frame", "registration", "x", "y", "side", "um_per_px", "slide", "section", "stain", "centre", "domain", "role",
+    "shape", "image", "reason",
+)  # fmt: skip
+LEFT_OUT_COLUMNS = ("block", "slide", "reason")
+
+
+def write_through(
+    config: StudyConfig, cohort: Cohort, roles: Roles, folder: RunFolder, progress: Progress = SILENT
+) -> Path:
+    """Write ``through/through.csv``, its pictures, and ``left_out.csv``: blocks and sections not shown, and why.
+
+    Objects of test sections are ranked by what the strategies without target labels miss on the target sections (on all
+    test sections, where a study has no target), each with the first training of its chosen setting. Nothing is done
+    where all of it is there already, made from the same registration, annotations, slides and predictions.
+
+    Returns:
+        ``through.csv``: a row per object and section of its block, in the order of the cut. ``place`` counts the
+        objects from 1, ``kind`` is ``worst`` or ``typical``, ``of`` is how many were ranked, ``trainings`` how many
+        were asked. ``missed`` of ``tried`` are trainings times sections, ``false_um2`` the area of false detections in
+        the field over the same. ``x``, ``y``, ``side``: the field of view in level-0 pixels of the section ``frame``;
+        ``shape``: id of the object's outline in ``annotations/own/``, empty where the section does not show it.
+        Without an ``image`` there is a ``reason``.
+    """
+    target = folder.root / FOLDER
+    sections = cohort.where(splits=["test"])
+    blocks = {name: rows for name, rows in cohort.blocks().items() if name in sections.blocks()}
+    trainings = _trainings(config, folder)
+    placed, left_out = _placed(blocks, folder)
+    key = _key(config, blocks, placed, roles, trainings, folder)
+    marker = target / "inputs.txt"
+    if marker.is_file() and marker.read_text(encoding="utf-8") == key and _complete(folder):
+        return target / "through.csv"
+    marker.unlink(missing_ok=True)
+    mpp = _pixel_sizes(folder)
+    asked = {one.slide for one in sections if cohort.domain(one) in (roles.targets or roles.sources)}
+    objects: list[Followed] = []
+    with progress.task("Following objects through the sections", len(placed)) as bar:
+        for name, block in placed.items():
+            objects += _ranked(config, blocks[name], block, asked, trainings, mpp, folder)
+            bar.advance(note=name)
+    if not trainings:
+        left_out.append({"block": "", "slide": "", "reason": "no strategy without target labels was scored"})
+    choice = choose(objects)
+    if trainings and placed and not choice.of:
+        reason = "no annotated object of a scored section is seen in two registered sections"
+        left_out.append({"block": "", "slide": "", "reason": reason})
+    rows = _Pictures(config, cohort, roles, folder, blocks, placed, mpp, len(trainings), left_out).of(choice)
+    write_csv(target / "left_out.csv", left_out, LEFT_OUT_COLUMNS)
+    write_csv(target / "through.csv", rows, THROUGH_COLUMNS)
+    wanted = {row["image"] for row in rows}
+    for stale in target.glob("*.jpg"):
+        if f"{FOLDER}/{stale.name}" not in wanted:
+            stale.unlink()
+    write_text(marker, key)
+    return target / "through.csv"
+
+
+class _Pictures:
+    """Cuts the pictures of the chosen objects; what could not be shown goes to ``left_out``."""
+
+    def __init__(
+        self,
+        config: StudyConfig,
+        cohort: Cohort,
+        roles: Roles,
+        folder: RunFolder,
+        blocks: Mapping[str, Sequence[Section]],
+        placed: Mapping[str, BlockResult],
+        mpp: Mapping[str, float | None],
+        trainings: int,
+        left_out: list[dict[str, Any]],
+    ) -> None:
+        self.config, self.cohort, self.roles, self.folder = config, cohort, roles, folder
+        self.blocks, self.placed, self.mpp = blocks, placed, mpp
+        self.trainings, self.left_out = trainings, left_out
+
+    def of(self, choice: Choice) -> list[dict[str, Any]]:
+        """The rows of ``through.csv``."""
+        shown = [("worst", one) for one in choice.worst]
+        if choice.typical is not None:
+            shown.append(("typical", choice.typical))
+        rows = []
+        for place, (kind, one) in enumerate(shown, start=1):
+            about = {"place": place, "kind": kind, "of": choice.of, "trainings": self.trainings}
+            rows += [{**about, **row} for row in self._object(one, place)]
+        return rows
+
+    def _object(self, one: Followed, place: int) -> list[dict[str, Any]]:
+        block = self.placed[one.block]
+        um_per_px = self.mpp.get(str(block.reference))
+        about: dict[str, Any] = {
+            "block": one.block, "patient": one.patient, "object": one.name, "class": one.cls, "missed": one.missed,
+            "tried": one.tried, "asked": one.asked, "frame": block.reference,
+            "registration": block.settings, "x": round(one.x, 2), "y": round(one.y, 2), "side": round(one.side, 2),
+            "um_per_px": um_per_px,
+            "false_um2": None if um_per_px is None else round(one.false_area * um_per_px**2, 1),
+        }  # fmt: skip
+        rows = []
+        for section in self._sections(one.block):
+            image, reason = self._picture(one, place, section)
+            domain = self.cohort.domain(section)
+            rows.append(
+                {
+                    **about, "slide": section.slide, "section": section.section, "stain": section.stain,
+                    "centre": section.centre, "domain": domain, "role": self.roles.role(domain),
+                    "shape": one.outlines.get(section.slide, ""), "image": image, "reason": reason,
+                }
+            )  # fmt: skip
+        return rows
+
+    def _sections(self, block: str) -> list[Section]:
+        """At most ``MOST_SECTIONS`` of the block, in the order of the cut; those with a role in the study first."""
+        rows = list(self.blocks[block])
+        first = sorted(rows, key=lambda one: self.roles.role(self.cohort.domain(one)) == "unused")[:MOST_SECTIONS]
+        for one in rows:
+            reason = f"only {MOST_SECTIONS} sections of a block are shown"
+            row = {"block": block, "slide": one.slide, "reason": reason}
+            if one not in first and row not in self.left_out:
+                self.left_out.append(row)
+        return [one for one in rows if one in first]
+
+    def _picture(self, one: Followed, place: int, section: Section) -> tuple[str, str]:
+        """The picture's path in the run, or why there is none."""
+        from PIL import Image
+
+        from stainda.registration.warping import warped_region
+        from stainda.slides import open_slide
+
+        block = self.placed[one.block]
+        if section.slide not in block.transforms:
+            return "", f"not registered: {block.refused.get(section.slide, 'it is not in the block')}"
+        name = f"{FOLDER}/{place}__{file_name(section.slide)}.jpg"
+        region = (one.x, one.y, one.side, one.side)
+        try:
+            with open_slide(section.path, mpp=section.mpp) as slide:
+                pixels = warped_region(block.transforms[section.slide], slide, region, one.side / PIXELS)
+        except (SlideError, RegistrationError) as error:
+            return "", error.message
+        with whole_file(self.folder.root / name) as aside:
+            Image.fromarray(pixels).save(aside, "JPEG", quality=QUALITY, optimize=True)
+        return name, ""
+
+
+def _ranked(
+    config: StudyConfig,
+    sections: Sequence[Section],
+    block: BlockResult,
+    asked: set[str],
+    trainings: Mapping[str, str],
+    mpp: Mapping[str, float | None],
+    folder: RunFolder,
+) -> list[Followed]:
+    """The objects of a block with what the trainings missed of them."""
+    from stainda.annotations import IGNORE_CLASSES, read_shapes
+    from stainda.objects.support import Comparison
+    from stainda.study.block_agreement import error_in_frame
+
+    shapes = {
+        one.slide: read_shapes(folder.own / f"{file_name(one.slide)}.geojson")
+        for one in sections
+        if one.annotations is not None
+    }
+    um_per_px = mpp.get(str(block.reference))
+    used = [one for one in sections if one.slide in shapes and one.slide in block.transforms]
+    found = follow(
+        {one.slide: shapes[one.slide] for one in used},
+        {one.slide: block.transforms[one.slide].to_frame for one in used},
+        Comparison(error={one.slide: error_in_frame(block, one, sections) for one in used}),
+        order={one.slide: float(one.section) for one in used},
+        classes=config.task.classes,
+        block=block.block,
+        patient=sections[0].patient,
+        um_per_px=um_per_px,
+        least=_least(config, um_per_px),
+    )
+    for one in used:
+        if one.slide in asked:
+            paths = [folder.job(job) / "predictions" / f"{file_name(one.slide)}.geojson" for job in trainings.values()]
+            there = [read_shapes(path) for path in paths if path.is_file()]
+            to_frame = block.transforms[one.slide].to_frame
+            truth = shapes[one.slide]
+            ignored = truth[truth["class"].isin(IGNORE_CLASSES)]
+            judge(found, one.slide, truth, ignored, there, to_frame, config.evaluation.iou)
+    return found
+
+
+def _least(config: StudyConfig, um_per_px: float | None) -> float:
+    """Area in frame pixels squared below which no strategy reports an object: slivers are not failures."""
+    task = config.task
+    by_um = task.min_object_um2 / um_per_px**2 if task.min_object_um2 is not None and um_per_px else 0.0
+    return max(task.min_object_px, by_um)
+
+
+def _complete(folder: RunFolder) -> bool:
+    """Whether the tables are there, and every picture they name."""
+    import pandas as pd
+
+    path = folder.root / FOLDER / "through.csv"
+    if not path.is_file() or not path.with_name("left_out.csv").is_file():
+        return False
+    images = pd.read_csv(path, usecols=["image"])["image"].dropna()
+    return all((folder.root / image).is_file() for image in images)
+
+
+def _trainings(config: StudyConfig, folder: RunFolder) -> dict[str, str]:
+    """The first training of the chosen setting of every strategy that learns from no target label."""
+    import pandas as pd
+
+    from stainda.report.loading import with_earlier_strategies
+    from stainda.strategies import build
+
+    trials = pd.read_csv(folder.root / "trials.csv", dtype={"job": str})
+    config = with_earlier_strategies(config, trials, folder.root)
+    rows = trials[trials["chosen"].astype(bool) & (trials["state"] == "complete")].sort_values("seed", kind="stable")
+    refits = read_refits(folder).set_index("repeats")["job"]
+    rows = rows.assign(job=rows["job"].map(refits).fillna(rows["job"]))
+    first = rows.drop_duplicates("strategy").set_index("strategy")["job"]
+    return {
+        one.name: str(first[one.name])
+        for one in config.strategies
+        if one.name in first.index and not build(one).labels.uses_target_truth
+    }
+
+
+def _placed(
+    blocks: Mapping[str, Sequence[Section]], folder: RunFolder
+) -> tuple[dict[str, BlockResult], list[dict[str, Any]]]:
+    """The blocks that have two sections in one frame, and why the others have not."""
+    from stainda.registration.results import load_block
+
+    placed: dict[str, BlockResult] = {}
+    left_out: list[dict[str, Any]] = []
+    for name, sections in blocks.items():
+        reason = "holds a single section"
+        if len(sections) > 1:
+            try:
+                block = load_block(folder.registration, name)
+                reason = "no two of its sections could be registered"
+                if len(block.transforms) > 1:
+                    placed[name] = block
+                    continue
+            except RegistrationError as error:
+                reason = error.message
+        left_out.append({"block": name, "slide": "", "reason": reason})
+    return placed, left_out
+
+
+def _pixel_sizes(folder: RunFolder) -> dict[str, float | None]:
+    """Micrometres per level-0 pixel by slide, as the slides were found."""
+    import pandas as pd
+
+    table = pd.read_csv(folder.root / "cohort.csv", dtype={"slide": str})
+    return {
+        slide: None if pd.isna(mpp) else float(mpp) for slide, mpp in zip(table["slide"], table["mpp"], strict=True)
+    }
+
+
+def _key(
+    config: StudyConfig,
+    blocks: Mapping[str, Sequence[Section]],
+    placed: Mapping[str, BlockResult],
+    roles: Roles,
+    trainings: Mapping[str, str],
+    folder: RunFolder,
+) -> str:
+    """Hash of what the pictures and their choice depend on; a job's ``done`` names the annotations it was scored on."""
+    slides = []
+    for sections in blocks.values():
+        for one in sections:
+            drawn = folder.own / f"{file_name(one.slide)}.geojson"
+            truth = stable_hash(drawn.read_text(encoding="utf-8")) if drawn.is_file() else ""
+            about = [one.slide, one.patient, one.section, one.stain, one.centre, one.split, one.mpp, truth]
+            slides.append([*about, fingerprint(one.path)])
+    jobs = {name: [job, (folder.job(job) / "done").read_text(encoding="utf-8")] for name, job in trainings.items()}
+    settings = {name: block.settings for name, block in placed.items()}
+    least = [config.task.min_object_um2, config.task.min_object_px]
+    asked = [roles.targets, roles.sources, list(config.task.classes), config.evaluation.iou, least]
+    return stable_hash([MADE, slides, settings, jobs, asked], length=24)
