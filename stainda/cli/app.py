@@ -19,6 +19,7 @@ from stainda.cli.review import review
 from stainda.cli.schema import schema
 from stainda.cli.status import status
 from stainda.cli.transforms import app as transforms_app
+from stainda.cli.weights import app as weights_app
 
 app = typer.Typer(
     name="stainda",
@@ -33,6 +34,7 @@ app = typer.Typer(
 app.add_typer(manifest.app, name="manifest")
 app.add_typer(annotations_app, name="annotations")
 app.add_typer(transforms_app, name="transform")
+app.add_typer(weights_app, name="weights")
 
 app.command()(init)
 

@@ -396,7 +396,8 @@ class _Training:
         )
         start = f"{model.weights}, SHA-256 {model.weights_sha256}" if model.weights else "random weights"
         lacking = f" ({model.weights_missing} was not here)" if model.weights_missing else ""
-        self._log.line(f"starts from {start}{lacking}")
+        by = "those of the encoder" if made.job.encoder_standard() else "those of the sources' tissue"
+        self._log.line(f"starts from {start}{lacking}; standardised by mean and standard deviation, {by}")
         self._log.line(f"patches: {made.chosen.counts()}; {made.strategy.norm.statement(self._network)}")
         if config.averaging is not None and made.average is None:
             self._log.line(f"training.averaging is not used: align {self._align.name} averages by itself")

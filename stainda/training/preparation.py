@@ -76,7 +76,8 @@ class Preparation:
         named = zip(origins.slides(chosen.train), origins.domains(chosen.train), strict=True)
         templates = list(dict.fromkeys(slide for slide, domain in named if domain in self.job.sources))
         self.strategy.view.fit({slide: pixels[slide] for slide in slides}, templates)
-        standard = Standard.fit(self.strategy, pixels, templates)
+        given = self.job.encoder_standard()
+        standard = Standard.of(*given) if given else Standard.fit(self.strategy, pixels, templates)
         source = chosen.train[np.isin(origins.domains(chosen.train), self.job.sources)]
         fit_augments(self.strategy, self.data, origins, source, chosen.unlabelled, self.job.seed)
         return standard
