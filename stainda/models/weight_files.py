@@ -14,9 +14,9 @@ from stainda.errors import ConfigError
 from stainda.files import read_once
 
 COST = (
-    "it learns more slowly, and how much worse it stays depends on the data: on a synthetic cohort its Dice in the source's "
-    "own domain was .76 for .94 and no different in other stains; one report on real glomeruli (one training) has .27 for "
-    ".50 at foreign centres"
+    "it learns more slowly, and how much worse it stays depends on the data: on a synthetic cohort its Dice in the "
+    "source's own domain was .76 for .94 and no different in other stains; one report on real glomeruli (one training) "
+    "has .27 for .50 at foreign centres"
 )
 """What a random start costs; docs/howto/recipes.md has the numbers."""
 
