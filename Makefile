@@ -10,10 +10,10 @@ STAMP := $(VENV)/.installed
 export OMP_NUM_THREADS ?= 1
 export OPENBLAS_NUM_THREADS ?= 1
 
-.PHONY: setup demo test test-all lint bench clean help
+.PHONY: setup demo test test-all lint site bench clean help
 
 help:
-	@sed -n '1,2s/^# //p' Makefile; echo "targets: setup demo test test-all lint bench clean"
+	@sed -n '1,2s/^# //p' Makefile; echo "targets: setup demo test test-all lint site bench clean"
 
 setup: $(STAMP)
 
@@ -21,7 +21,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 10) <= v <= (3, 12) else f"stainda needs Python 3.10-3.12, {sys.executable} is {v[0]}.{v[1]}; try make PYTHON=python3.11")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv pip install --quiet --constraint constraints.txt --editable '.[all,test]'
+	VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv pip install --quiet --constraint constraints.txt --editable '.[all,test,docs]'
 	@touch $@
 
 demo: setup
@@ -42,6 +42,10 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+site: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+	@echo "open site/index.html"
+
 bench: setup
 	$(BIN)/stainda phantom runs/bench/cohort --quiet
 	$(BIN)/python benchmarks/phantom_domain_gap.py --cohort runs/bench/cohort
@@ -49,4 +53,4 @@ bench: setup
 	if [ -d "$(DATA)" ]; then $(BIN)/python benchmarks/phantom_beside_real.py --data $(DATA) --out runs/bench/beside; fi
 
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build site *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -2,7 +2,7 @@
 
     python benchmarks/interval_coverage.py
     python benchmarks/interval_coverage.py --studies 10000 --csv coverage.csv
-    python benchmarks/interval_coverage.py --markdown docs/protocol.md   # writes the table there
+    python benchmarks/interval_coverage.py --markdown docs/concepts/statistics.md   # writes the table there
 
 A study has patients, trainings (seeds) of two strategies, and two target domains. A score is the sum of effects of the
 patient, patient × strategy, domain × strategy, training, and a rest; the domains are those the question is about, so

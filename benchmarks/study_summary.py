@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from stainda.evaluation import analyse, read_records
+from stainda.evaluation import analyse, one_rotation, read_records
 from stainda.evaluation.selection import DEFAULT_RULE
 from stainda.run_directory.folder import read_study
 
@@ -28,7 +28,7 @@ COLUMNS = (
 def summary(run: Path) -> pd.DataFrame:
     """The table of a finished run; see :data:`COLUMNS`."""
     study, trials = read_study(run), pd.read_csv(run / "trials.csv", dtype={"job": str})
-    analysis = analyse(read_records(run / "records.parquet"), trials, study)
+    analysis = analyse([one_rotation(read_records(run / "records.parquet"), study, trials)], study)
     results = analysis.results[analysis.results["selection"] == DEFAULT_RULE]
     keys = ["strategy", "domain"]
     dice = results[results["measure"] == "dice"].rename(

@@ -1,6 +1,6 @@
 """stainda: will a detector trained in one stain at one centre work in the others, and what gets it there?
 
-``import stainda as st`` imports nothing else; the first use of a name does. docs/python.md shows all of it.
+``import stainda as st`` imports nothing else; the first use of a name does. docs/howto/python.md shows all of it.
 """
 
 import sys

@@ -76,7 +76,7 @@ def test_report_and_evaluation_work_without_torch():
         "sys.meta_path.insert(0, NoTorch())\n"
         "import stainda.report, stainda.evaluation\n"
         "from stainda.report import make_report\n"
-        "from stainda.evaluation import summarise\n"
+        "from stainda.evaluation import analyse\n"
     )
     subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 

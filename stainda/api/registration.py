@@ -71,7 +71,7 @@ class Registration:
     @cached_property
     def quality(self) -> pd.DataFrame:
         """``registration/quality.csv``: one row per section laid on its block's reference, with its status, reason and
-        errors (columns ``_px``: level-0 pixels of the reference, ``_um``: micrometres; see docs/files.md)."""
+        errors (columns ``_px``: level-0 pixels of the reference, ``_um``: micrometres; see docs/reference/files.md)."""
         from stainda.study.tables import read_quality
 
         return read_quality(self.folder)

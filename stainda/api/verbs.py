@@ -103,7 +103,7 @@ def phantom(
 def read_shapes(
     path: str | Path, slide: str | Path | None = None, *, origin: Origin = "auto", mpp: float | None = None
 ) -> gpd.GeoDataFrame:
-    """Read annotations of any format (docs/formats.md), repaired.
+    """Read annotations of any format (docs/reference/formats.md), repaired.
 
     Args:
         path: QuPath GeoJSON, ASAP, NDPA …; the format is told by looking into the file.
@@ -153,10 +153,10 @@ def register(
         data: the folder that a manifest's paths are relative to.
         workers: blocks side by side; default: the free cores.
         progress: ``None``: a bar in notebooks; ``True``: also elsewhere; ``False``: nothing.
-        settings: of a study's section ``registration`` (docs/registration.md): ``method`` (``valis``, ``identity`` for
-            sections that are aligned already, ``import``), ``detector``, ``reference``, ``max_dim`` (longest side of
-            the matched image, pixels), ``nonrigid``, ``imports`` (a table of transforms made elsewhere), ``from_run``
-            (a run directory whose blocks are taken over).
+        settings: of a study's section ``registration`` (docs/concepts/registration.md): ``method`` (``valis``,
+            ``identity`` for sections that are aligned already, ``import``), ``detector``, ``reference``, ``max_dim``
+            (longest side of the matched image, pixels), ``nonrigid``, ``imports`` (a table of transforms made
+            elsewhere), ``from_run`` (a run directory whose blocks are taken over).
 
     Returns:
         The registration: its ``quality``, and the transform of every section.
@@ -199,7 +199,7 @@ def propagate(
         classes: classes to propagate; default: all.
         data: the folder that a manifest's paths are relative to.
         progress: ``None``: a bar in notebooks; ``True``: also elsewhere; ``False``: nothing.
-        settings: further ones of a study's section ``propagation`` (docs/propagation.md).
+        settings: further ones of a study's section ``propagation`` (docs/concepts/propagation.md).
 
     Returns:
         The labels by slide, in level-0 pixels of the slide; ``labels.table`` says what was dropped and why.
@@ -305,7 +305,7 @@ def predict(
     Args:
         run: a run, a run directory, or the folder of a job in one.
         slides: slides, folders of slides and manifests, or a cohort.
-        out: the folder to write to: QuPath GeoJSON, tables of objects and of slides (docs/prediction.md).
+        out: the folder to write to: QuPath GeoJSON, tables of objects and of slides (docs/howto/prediction.md).
         strategy: default: the one that the report names first, chosen without target labels.
         job, seed, checkpoint: another training of it; default: the best on source validation.
         stain, centre: of the slides, where no manifest tells.

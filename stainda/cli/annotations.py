@@ -85,7 +85,7 @@ def convert(
         str, typer.Option("--to-origin", help="The same of OUT. Default: as the programs of its format count.")
     ] = "auto",
 ) -> None:
-    """Write annotations in another format; what that format cannot hold is listed. Formats: docs/formats.md.
+    """Write annotations in another format; what that format cannot hold is listed. Formats: docs/reference/formats.md.
 
     Of slides whose scanned part begins elsewhere than the slide (MRXS, SCN), give `--slide`.
 
@@ -158,7 +158,9 @@ def fuse(
     origin: FromOrigin = "auto",
     quiet: Quiet = False,
 ) -> None:
-    """Make one set of shapes from those of several annotators; what a minority drew is kept too. See docs/fusion.md.
+    """Make one set of shapes from those of several annotators; what a minority drew is kept too.
+
+    See docs/howto/fusion.md.
 
     Written are OUT, OUT_dissent.geojson (objects that did not win, and who drew them), OUT_annotators.csv (sensitivity,
     specificity, and objects found, of each) and OUT_agreement.csv (Dice and kappa of each pair).

@@ -16,6 +16,7 @@ from stainda.cli.plan import plan
 from stainda.cli.predict import predict
 from stainda.cli.report import compare, plot
 from stainda.cli.review import review
+from stainda.cli.schema import schema
 from stainda.cli.status import status
 from stainda.cli.transforms import app as transforms_app
 
@@ -270,6 +271,7 @@ app.command()(predict)
 
 
 app.command("list")(list_)
+app.command()(schema)
 
 
 @app.command()

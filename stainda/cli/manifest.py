@@ -107,8 +107,8 @@ def scan(
 ) -> None:
     """Make a manifest from file names; annotations and landmarks with the same name beside a slide are found too.
 
-    Annotations may be of any format that stainda reads, see docs/formats.md. A block that several patients have is
-    named by patient.
+    Annotations may be of any format that stainda reads, see docs/reference/formats.md. A block that several patients
+    have is named by patient.
 
     Examples:
 

@@ -164,7 +164,9 @@ def export(
     inverse: Back = False,
     quiet: Quiet = False,
 ) -> None:
-    """Write a transform for ITK, SimpleITK, elastix or ANTs, or the warped slide as a pyramid. See docs/transforms.md.
+    """Write a transform for ITK, SimpleITK, elastix or ANTs, or the warped slide as a pyramid.
+
+    See docs/howto/transforms.md.
 
     Examples:
 
@@ -220,7 +222,7 @@ def import_(
     mpp: Mpp = None,
     frame_mpp: FrameMpp = None,
 ) -> None:
-    """Read a transform made elsewhere; nothing is unpickled and nothing guessed. See docs/transforms.md.
+    """Read a transform made elsewhere; nothing is unpickled and nothing guessed. See docs/howto/transforms.md.
 
     Examples:
 

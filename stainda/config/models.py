@@ -18,24 +18,33 @@ DomainKey = Literal["stain", "centre", "scanner", "patient", "slide"]
 class PhantomConfig(Frozen):
     """A synthetic cohort. One patient belongs to one centre and gives one block, cut into one section per stain."""
 
-    patients: int = Field(8, ge=1)
-    stains: tuple[str, ...] = ("PAS", "JONES", "SR", "CD68")
-    centres: tuple[str, ...] = ("A", "B")
+    patients: int = Field(8, ge=1, description="each gives one block at one centre")
+    stains: tuple[str, ...] = Field(
+        ("PAS", "JONES", "SR", "CD68"), description="one section of each block per stain, in this order"
+    )
+    centres: tuple[str, ...] = Field(
+        ("A", "B"), description="each with its own scanner and staining; patients belong to them in turn"
+    )
     size: int = Field(2048, ge=256, description="width and height of a section, level-0 pixels")
     mpp: float = Field(0.5, gt=0, description="micrometres per level-0 pixel at the first centre")
-    thickness_um: float = Field(3.0, gt=0)
+    thickness_um: float = Field(3.0, gt=0, description="thickness of a section, micrometres")
     gap_sections: int = Field(0, ge=0, description="sections discarded between two kept ones")
     difficulty: float = Field(1.0, ge=0, le=3, description="scales deformation and the differences between centres")
-    artefacts: tuple[Literal["mirror", "tear", "fold", "bubble", "pen", "blank"], ...] = ()
-    seed: int = 1
+    artefacts: tuple[Literal["mirror", "tear", "fold", "bubble", "pen", "blank"], ...] = Field(
+        (), description="what is damaged or in the way on some sections"
+    )
+    seed: int = Field(1, description="the same seed makes the same cohort")
 
 
 class RegistrationConfig(Frozen):
     """How the sections of a block are brought into one frame; the thresholds of the gates live in the room."""
 
-    method: Literal["valis", "identity", "import"] = "valis"
+    method: Literal["valis", "identity", "import"] = Field(
+        "valis",
+        description="valis registers; identity: the sections are aligned already; import: transforms made elsewhere",
+    )
     imports: Path | None = Field(
-        None, description="table of transforms made elsewhere, for method 'import'; see docs/transforms.md"
+        None, description="table of transforms made elsewhere, for method 'import'; see docs/howto/transforms.md"
     )
     from_run: Path | None = Field(
         None,
@@ -45,13 +54,17 @@ class RegistrationConfig(Frozen):
     reference: str = Field(
         "auto", description="'auto' (most matches with the others), 'first', or the name of a slide or stain"
     )
-    detector: Literal["kaze", "kaze_extended", "vgg", "daisy", "disk_lightglue"] = "kaze_extended"
-    processing: Literal["optical_density", "colourful", "haematoxylin"] = "optical_density"
+    detector: Literal["kaze", "kaze_extended", "vgg", "daisy", "disk_lightglue"] = Field(
+        "kaze_extended", description="key points that VALIS matches; disk_lightglue needs weights"
+    )
+    processing: Literal["optical_density", "colourful", "haematoxylin"] = Field(
+        "optical_density", description="what of the colours is matched"
+    )
     max_dim: int = Field(512, ge=128, description="longest side of the image of VALIS's rigid step, pixels")
     nonrigid_dim: int | None = Field(
         None, ge=128, description="the same of its non-rigid step; default: 1.5 max_dim; more is micro-registration"
     )
-    nonrigid: bool = True
+    nonrigid: bool = Field(True, description="also a non-rigid step, where the rigid one has passed its checks")
 
 
 class PropagationConfig(Frozen):
@@ -62,8 +75,8 @@ class PropagationConfig(Frozen):
         (), description="stains whose annotations are carried; empty: the source domains of the protocol, or all"
     )
     min_tissue: float = Field(0.5, ge=0, le=1, description="share of the shape that must lie on tissue of the target")
-    min_area_ratio: float = Field(0.5, gt=0)
-    max_area_ratio: float = Field(2.0, gt=0)
+    min_area_ratio: float = Field(0.5, gt=0, description="objects whose area shrinks below this share are dropped")
+    max_area_ratio: float = Field(2.0, gt=0, description="objects whose area grows beyond this multiple are dropped")
     min_confidence: float = Field(
         0.5,
         ge=0,
@@ -80,9 +93,9 @@ class PropagationConfig(Frozen):
 
 
 class FusionConfig(Frozen):
-    """How the shapes of several annotators of one slide become one set; see docs/fusion.md."""
+    """How the shapes of several annotators of one slide become one set; see docs/howto/fusion.md."""
 
-    method: Literal["majority", "staple", "weighted"] = "majority"
+    method: Literal["majority", "staple", "weighted"] = Field("majority", description="how votes are counted")
     reliability: Path | None = Field(
         None, description="table for 'weighted': annotator, reliability; default: each one's mean Dice with the others"
     )
@@ -100,9 +113,13 @@ class FusionConfig(Frozen):
 class TaskConfig(Frozen):
     """What is to be found, as pixels (segmentation) or by an answer for each patch (classification)."""
 
-    name: str = "task"
-    kind: Literal["segmentation", "classification"] = "segmentation"
-    classes: tuple[str, ...] = Field(("glomerulus",), min_length=1)
+    name: str = Field("task", description="as tables and report call it")
+    kind: Literal["segmentation", "classification"] = Field(
+        "segmentation", description="whether pixels or patches are classified"
+    )
+    classes: tuple[str, ...] = Field(
+        ("glomerulus",), min_length=1, description="classes of the annotations that are to be found"
+    )
     min_object_um2: float | None = Field(None, description="smaller objects are not reported; needs mpp")
     min_object_px: float = Field(0, ge=0, description="the same in level-0 pixels squared, for slides without mpp")
     split_touching: bool = Field(
@@ -130,7 +147,7 @@ class TaskConfig(Frozen):
     )
     object_um: float | None = Field(None, gt=0, description="diameter of the discs at peaks; needs mpp")
     object_px: float | None = Field(None, gt=0, description="the same in level-0 pixels, for slides without mpp")
-    description: str = ""
+    description: str = Field("", description="for stainda list tasks")
 
     @model_validator(mode="after")
     def _consistent(self) -> TaskConfig:
@@ -190,8 +207,8 @@ class PatchConfig(Frozen):
 class ModelConfig(Frozen):
     """A network by name; ``params`` go to its constructor."""
 
-    name: str = "unet"
-    params: dict[str, Any] = Field(default_factory=dict)
+    name: str = Field("unet", description="unet, smp, cnn or timm")
+    params: dict[str, Any] = Field(default_factory=dict, description="arguments of the network")
     weights: Path | None = Field(
         None, description="a local safetensors file to start from; also {file: NAME.safetensors, optional: true}"
     )
@@ -199,8 +216,8 @@ class ModelConfig(Frozen):
     weights_source: str = Field("", description="where the file is published, for those who lack it")
     weights_sha256: str = Field("", description="of the file that was used; another file is refused")
     weights_missing: str = Field("", description="the optional file that was not here, so that the start was random")
-    description: str = ""
-    reference: str = ""
+    description: str = Field("", description="for stainda list models")
+    reference: str = Field("", description="the paper")
 
     @model_validator(mode="before")
     @classmethod
@@ -235,31 +252,33 @@ class RecipeConfig(Frozen):
         changed: dotted settings in which the study, as it was run, departs from the recipe of that name.
     """
 
-    name: str = ""
-    title: str = ""
-    description: str = ""
-    changed: tuple[str, ...] = ()
+    name: str = Field("", description="of the file in configs/recipes")
+    title: str = Field("", description="for the report")
+    description: str = Field("", description="for the report and stainda list recipes")
+    changed: tuple[str, ...] = Field((), description="settings in which the study departs from the recipe")
 
 
 class TrainingConfig(Frozen):
     """The loop. An epoch is ``steps_per_epoch`` optimiser steps, so that every strategy takes equally many."""
 
-    epochs: int = Field(10, ge=1)
-    steps_per_epoch: int = Field(20, ge=1)
+    epochs: int = Field(10, ge=1, description="validations of a training")
+    steps_per_epoch: int = Field(20, ge=1, description="optimiser steps of an epoch")
     batch_size: int = Field(
         16,
         ge=2,
         description="labelled patches per step; as many unlabelled ones beside them where a strategy uses them",
     )
-    learning_rate: float = Field(1e-3, gt=0)
-    weight_decay: float = Field(1e-4, ge=0)
-    optimiser: Literal["adam", "adamw", "sgd"] = "adamw"
+    learning_rate: float = Field(1e-3, gt=0, description="at its highest")
+    weight_decay: float = Field(1e-4, ge=0, description="of the optimiser")
+    optimiser: Literal["adam", "adamw", "sgd"] = Field("adamw", description="which one")
     schedule: Literal["constant", "cosine", "one_cycle"] = Field(
         "cosine",
         description="of the learning rate: as it is, falling to 1 %, or risen to over the first tenth of the steps and "
         "fallen from to nothing (Smith & Topin 2018, arXiv 1708.07120), which bears a higher one",
     )
-    loss: Literal["cross_entropy", "dice", "cross_entropy_dice", "focal", "focal_dice"] = "cross_entropy_dice"
+    loss: Literal["cross_entropy", "dice", "cross_entropy_dice", "focal", "focal_dice"] = Field(
+        "cross_entropy_dice", description="of the labelled pixels"
+    )
     object_share: float | None = Field(
         0.5, ge=0, le=1, description="share of a labelled batch that shows an object; empty: as the patches come"
     )
@@ -279,8 +298,10 @@ class TrainingConfig(Frozen):
     patience: int | None = Field(
         None, ge=1, description="epochs without a better source validation score before stopping"
     )
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="number format; auto: bf16 on a GPU, fp32 on a CPU"
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU where there is one")
     threads: int = Field(1, ge=1, description="torch threads per training process")
 
 
@@ -298,7 +319,7 @@ class EvaluationConfig(Frozen):
         10.0, gt=0, description="distance up to which the centre of a detection hits an annotated point, micrometres"
     )
     resamples: int = Field(2000, ge=100, description="of the patient bootstrap, where there is one training")
-    level: float = Field(0.95, gt=0, lt=1)
+    level: float = Field(0.95, gt=0, lt=1, description="of intervals")
     interval: Literal["percentile", "expanded", "bca"] = Field(
         "expanded",
         description="kind of bootstrap interval where there is one training; expanded corrects the "
@@ -320,8 +341,10 @@ class EvaluationConfig(Frozen):
 class PartConfig(Frozen):
     """One part of a strategy: the name of a registered class and the arguments of its constructor."""
 
-    name: str
-    params: dict[str, Any] = Field(default_factory=dict)
+    name: str = Field(description="as stainda list parts has it")
+    params: dict[str, Any] = Field(
+        default_factory=dict, description="arguments of the part; they may stand beside the name"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -334,18 +357,20 @@ class PartConfig(Frozen):
 
 
 class StrategyConfig(Frozen):
-    """A way to train across domains, composed of parts; see docs/strategies.md."""
+    """A way to train across domains, composed of parts; see docs/concepts/strategies.md."""
 
-    name: str
-    title: str = ""
-    description: str = ""
-    reference: str = ""
-    view: PartConfig = PartConfig(name="rgb")
-    augment: tuple[PartConfig, ...] = (PartConfig(name="geometry"),)
-    labels: PartConfig = PartConfig(name="source")
-    align: PartConfig = PartConfig(name="none")
-    norm: PartConfig = PartConfig(name="per_domain")
-    after: PartConfig = PartConfig(name="none")
+    name: str = Field(description="as results call it")
+    title: str = Field("", description="as the report calls it")
+    description: str = Field("", description="for stainda list strategies")
+    reference: str = Field("", description="the paper")
+    view: PartConfig = Field(PartConfig(name="rgb"), description="what the network sees")
+    augment: tuple[PartConfig, ...] = Field(
+        (PartConfig(name="geometry"),), description="what is drawn at random in training"
+    )
+    labels: PartConfig = Field(PartConfig(name="source"), description="whose labels are learned from")
+    align: PartConfig = Field(PartConfig(name="none"), description="a loss on unlabelled target images")
+    norm: PartConfig = Field(PartConfig(name="per_domain"), description="whose batch statistics are used")
+    after: PartConfig = Field(PartConfig(name="none"), description="what happens to the trained network at test")
     training: dict[str, Any] = Field(default_factory=dict, description="settings of the loop this strategy changes")
     space: dict[str, SearchRange] = Field(
         default_factory=dict, description="search ranges by dotted path, split from the file"
@@ -387,18 +412,22 @@ class StudyConfig(Frozen):
     """A study file, resolved: names replaced by the files they name, ranges split from defaults."""
 
     study: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="names the run directory")
-    title: str = ""
+    title: str = Field("", description="heading of the report")
     question: str = Field("", description="what is asked, printed at the top of the report")
-    seed: int = 1
-    manifest: Path | None = None
+    seed: int = Field(1, description="start of all random numbers")
+    manifest: Path | None = Field(None, description="the table of slides")
     data: Path | None = Field(
         None, description="folder that the manifest's paths are relative to; default: the manifest's own"
     )
     phantom: PhantomConfig | None = Field(None, description="make this synthetic cohort instead of reading a manifest")
-    domain: tuple[DomainKey, ...] = Field(("stain", "centre"), min_length=1)
-    registration: RegistrationConfig = RegistrationConfig()
-    propagation: PropagationConfig = PropagationConfig()
-    task: TaskConfig = TaskConfig()
+    domain: tuple[DomainKey, ...] = Field(
+        ("stain", "centre"), min_length=1, description="columns of the manifest that make a domain"
+    )
+    registration: RegistrationConfig = Field(
+        RegistrationConfig(), description="how sections are brought into one frame"
+    )
+    propagation: PropagationConfig = Field(PropagationConfig(), description="how annotations reach other sections")
+    task: TaskConfig = Field(TaskConfig(), description="what is to be found")
     classes: dict[str, str] | Path = Field(
         default_factory=dict,
         description="new names of classes, or a table of them; 'ignore' makes ignored pixels, 'drop' leaves shapes out",
@@ -407,16 +436,16 @@ class StudyConfig(Frozen):
         "keep",
         description="what happens to classes that neither the task nor 'classes' names: kept as background, told",
     )
-    fusion: FusionConfig = FusionConfig()
+    fusion: FusionConfig = Field(FusionConfig(), description="how several annotators of one slide are combined")
     recipe: RecipeConfig = Field(RecipeConfig(), description="where the settings come from that all strategies share")
-    patches: PatchConfig
-    geometry: GeometryConfig = GeometryConfig()
-    model: ModelConfig = ModelConfig()
-    protocol: ProtocolConfig
-    training: TrainingConfig = TrainingConfig()
-    search: SearchConfig = SearchConfig()
-    evaluation: EvaluationConfig = EvaluationConfig()
-    strategies: tuple[StrategyConfig, ...] = Field(min_length=1)
+    patches: PatchConfig = Field(description="size, scale and place of patches")
+    geometry: GeometryConfig = Field(GeometryConfig(), description="rotation, scale and shift in training")
+    model: ModelConfig = Field(ModelConfig(), description="the network of all strategies")
+    protocol: ProtocolConfig = Field(description="who teaches, who is tested, what is seen")
+    training: TrainingConfig = Field(TrainingConfig(), description="the training loop")
+    search: SearchConfig = Field(SearchConfig(), description="how settings are searched")
+    evaluation: EvaluationConfig = Field(EvaluationConfig(), description="scores, thresholds and intervals")
+    strategies: tuple[StrategyConfig, ...] = Field(min_length=1, description="what is compared")
     baseline: str = Field("source_only", description="the strategy the others are compared with")
     ceiling: str = Field("oracle", description="the strategy that may use target labels")
     workers: int | None = Field(None, ge=1, description="processes side by side; default: the free cores")

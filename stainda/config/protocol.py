@@ -15,14 +15,16 @@ class ProtocolConfig(Frozen):
     ``sources`` and ``targets`` are domain names (``PAS@A``), ``*`` standing for anything (``PAS@*``); ``rest`` is every
     domain that is not a source. Patients are split into train, val and test by the manifest, or at random by patient.
     Every scheme but ``one_to_all`` and ``pooled``, and ``folds``, make a study of several rotations: see
-    docs/protocol.md.
+    docs/concepts/protocol.md.
     """
 
-    scheme: Literal["one_to_all", "all_pairs", "leave_one_centre_out", "leave_one_stain_out", "pooled"] = "one_to_all"
+    scheme: Literal["one_to_all", "all_pairs", "leave_one_centre_out", "leave_one_stain_out", "pooled"] = Field(
+        "one_to_all", description="how the roles of domains are assigned"
+    )
     sources: tuple[str, ...] = Field(
         (), description="one_to_all: the domains that teach; other schemes: those that may, by default all"
     )
-    targets: tuple[str, ...] = ("rest",)
+    targets: tuple[str, ...] = Field(("rest",), description="domains that are tested; rest: all that are no source")
     leave_out: tuple[str, ...] = Field(
         ("*",), description="of leave_one_centre_out and leave_one_stain_out: which centres or stains take their turn"
     )
@@ -90,7 +92,7 @@ class SearchConfig(Frozen):
     """One Optuna study per strategy, all with this budget; every objective is a score on source validation."""
 
     trials: int = Field(2, ge=1, description="per strategy; the first is its default setting")
-    sampler: Literal["tpe", "random", "cmaes", "gp", "qmc", "nsga2"] = "tpe"
+    sampler: Literal["tpe", "random", "cmaes", "gp", "qmc", "nsga2"] = Field("tpe", description="of Optuna")
     objective: tuple[Objective, ...] = Field(
         ("source_validation",), min_length=1, max_length=2, description="one, or two that are traded off"
     )

@@ -21,8 +21,8 @@ from stainda.errors import ConfigError, did_you_mean
 DEFAULT = "strong"
 """The recipe of a study that names none: a comparison on top of a weak one says little about the strategies."""
 
-_ABOUT = ("name", "title", "description")
-_PARTS: dict[str, type[BaseModel]] = {
+ABOUT = ("name", "title", "description")
+PARTS: dict[str, type[BaseModel]] = {
     "model": ModelConfig, "classifier": ModelConfig, "patches": PatchConfig, "geometry": GeometryConfig,
     "training": TrainingConfig,
 }  # fmt: skip
@@ -61,8 +61,8 @@ def with_recipe(study: Mapping[str, Any], near: Path, path: Path) -> dict[str, A
         del values["model"]
     compared = {**{key: values.get(key) for key in ("patches", "geometry", "training")}, "model": values.get("model")}
     asked = {**{key: named.get(key, {}) for key in ("patches", "geometry", "training")}, "model": named.get(network)}
-    about = {key: " ".join(str(named[key]).split()) for key in _ABOUT if key in named}
-    resolved = not set(_PARTS) & set(named)  # a study of a run directory: its settings are its own, written out
+    about = {key: " ".join(str(named[key]).split()) for key in ABOUT if key in named}
+    resolved = not set(PARTS) & set(named)  # a study of a run directory: its settings are its own, written out
     departs = [*named.get("changed", ()), *(() if resolved else _departures(asked, compared))]
     values["recipe"] = {**about, "changed": list(dict.fromkeys(departs))}
     return values
@@ -139,15 +139,15 @@ def _network(given: Any, base: Any, near: Path, path: Path) -> Any:
 
 def _checked(raw: Mapping[str, Any], near: Path, file: Path) -> dict[str, Any]:
     """A recipe with its networks looked up; its faults are told with its own file, not with the study's."""
-    known = (*_ABOUT, "changed", *_PARTS)
+    known = (*ABOUT, "changed", *PARTS)
     if unknown := [key for key in raw if key not in known]:
-        remedy = did_you_mean(str(unknown[0]), [*_ABOUT, *_PARTS])
+        remedy = did_you_mean(str(unknown[0]), [*ABOUT, *PARTS])
         raise ConfigError(f"unknown key {unknown[0]!r} in a recipe", file=file, remedy=remedy)
     values = dict(raw)
     for key in ("model", "classifier"):
         if key in values:
             values[key] = named_piece(values[key], "models", near, file)
-    for key, model in _PARTS.items():
+    for key, model in PARTS.items():
         if key not in values:
             continue
         if not isinstance(values[key], Mapping):

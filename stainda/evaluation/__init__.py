@@ -1,6 +1,7 @@
 """Metrics, records, selection rules, statistics: numbers in, numbers out."""
 
 from stainda.evaluation.agreement import Agreement, bland_altman, concordance
+from stainda.evaluation.analysis import Analysis, analyse, one_rotation
 from stainda.evaluation.bootstrap import Intervals, intervals, nested_interval, resampling_weights, weighted_means
 from stainda.evaluation.boundaries import SurfaceDistances, surface_distances
 from stainda.evaluation.comparison import holm
@@ -30,6 +31,7 @@ from stainda.evaluation.metrics import (
     precision,
     recall,
 )
+from stainda.evaluation.pooling import RotationRecords
 from stainda.evaluation.ranking import EffectSizes, Ranking, effect_sizes, rank_strategies
 from stainda.evaluation.records import (
     RECORD_COLUMNS,
@@ -40,7 +42,6 @@ from stainda.evaluation.records import (
     read_records,
     write_records,
 )
-from stainda.evaluation.rotations import Rotation, Together, analyse_rotations
 from stainda.evaluation.scores import ScoreCube, patient_scores, score_cube
 from stainda.evaluation.selection import (
     REFIT,
@@ -54,7 +55,7 @@ from stainda.evaluation.selection import (
     select,
 )
 from stainda.evaluation.slide import Score, score_slide
-from stainda.evaluation.summary import ALL_TARGETS, Analysis, analyse, summarise
+from stainda.evaluation.summary import ALL_TARGETS
 from stainda.objects.matching import Matching, match_labels, match_objects
 
 __all__ = [
@@ -71,5 +72,5 @@ __all__ = [
     "Intervals", "intervals", "nested_interval", "resampling_weights", "weighted_means",
     "Estimates", "Moments", "difference", "single_mean", "moments", "fieller", "holm",
     "Ranking", "rank_strategies", "EffectSizes", "effect_sizes",
-    "Analysis", "analyse", "summarise", "ALL_TARGETS", "Rotation", "Together", "analyse_rotations",
+    "Analysis", "analyse", "ALL_TARGETS", "RotationRecords", "one_rotation",
 ]  # fmt: skip

@@ -18,13 +18,14 @@ import numpy.typing as npt
 import pandas as pd
 
 from stainda.config import EvaluationConfig
+from stainda.evaluation.analysis import Analysis
 from stainda.evaluation.bootstrap import FEW_PATIENTS
 from stainda.evaluation.crossed import single_mean
 from stainda.evaluation.detection import COCO_THRESHOLDS, Ranked, average_precision
 from stainda.evaluation.evidence import CANDIDATE, HIT, MISSED, ranked_at
 from stainda.evaluation.scores import nanmean
 from stainda.evaluation.selection import DEFAULT_RULE, chosen_records
-from stainda.evaluation.summary import ALL_SOURCES, ALL_TARGETS, Analysis
+from stainda.evaluation.summary import ALL_SOURCES, ALL_TARGETS
 
 Floats = npt.NDArray[np.float64]
 THRESHOLDS: Mapping[str, tuple[float, ...]] = {"ap50": (0.5,), "ap75": (0.75,), "ap": COCO_THRESHOLDS}

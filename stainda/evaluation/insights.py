@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from stainda.config import StudyConfig
+from stainda.evaluation.analysis import Analysis
 from stainda.evaluation.bootstrap import FEW_PATIENTS
 from stainda.evaluation.crossed import difference
 from stainda.evaluation.equivalence import posterior
@@ -23,7 +24,6 @@ from stainda.evaluation.metrics import direction
 from stainda.evaluation.ranking import Ranking, effect_sizes, rank_strategies
 from stainda.evaluation.scores import ScoreCube
 from stainda.evaluation.selection import DEFAULT_RULE, chosen_records
-from stainda.evaluation.summary import Analysis
 from stainda.evaluation.variance import patients_needed, variance_table
 from stainda.randomness import generator_for
 
@@ -51,19 +51,15 @@ class Insights:
     variance: pd.DataFrame
 
 
-def insights(records: pd.DataFrame, analysis: Analysis, config: StudyConfig, measure: str = "dice") -> Insights:
-    """Look deeper into one measure of an analysis made of these records."""
-    rows = chosen_records(records[records["split"] == "test"], analysis.choices, DEFAULT_RULE)
-    targets = rows[rows["domain"].isin(analysis.targets)]
+def insights(analysis: Analysis, config: StudyConfig, measure: str = "dice") -> Insights:
+    """Look deeper into one measure of an analysis.
+
+    Ranks and effects are of patients over the target domains, or over the rotations where there are several. The
+    variance is that of single target domains, or of single pairs of sources and target domain.
+    """
     cube = analysis.cubes[measure]
-    tested = [name for name in cube.domains if name in analysis.targets]
-    return insights_of(cube, tested, targets, config, measure)
-
-
-def insights_of(
-    cube: ScoreCube, domains: Sequence[str], records: pd.DataFrame, config: StudyConfig, measure: str
-) -> Insights:
-    """The same from a cube and the domains of it that are targets; ``records`` are those of the targets."""
+    domains = [name for name in cube.domains if name in analysis.tested]
+    rows = chosen_records(analysis.records, analysis.choices, DEFAULT_RULE)
     ranked = contenders(config, cube.strategies)
     ranking = rank_strategies(_on_common_cells(cube, ranked, domains), direction(measure), config.evaluation)
     generator = generator_for(config.seed, "variance", measure)
@@ -72,7 +68,7 @@ def insights_of(
         tuple(ranked),
         ranking,
         _effects(cube, domains, config, measure),
-        variance_table(records, measure, generator),
+        variance_table(rows[rows["domain"].isin(analysis.targets)], measure, generator),
     )
 
 

@@ -1,4 +1,4 @@
-"""Records to results: means with intervals, differences against the baseline, and how much of the gap was closed.
+"""Scores to results: means with intervals, differences against the baseline, and how much of the gap was closed.
 
 Every number here is a statistic over patients and trainings of the scores defined in ``scores`` (see ``crossed``). "All
 targets" is, for each patient, the mean over the target domains in which the patient has slides, and then the mean over
@@ -8,8 +8,7 @@ counts the cells that were dropped.
 
 from __future__ import annotations
 
-import fnmatch
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +17,6 @@ import numpy.typing as npt
 import pandas as pd
 
 from stainda.config import StudyConfig
-from stainda.errors import RecordError
 from stainda.evaluation.bootstrap import FEW_PATIENTS
 from stainda.evaluation.comparison import holm
 from stainda.evaluation.crossed import (
@@ -34,16 +32,14 @@ from stainda.evaluation.crossed import (
 )
 from stainda.evaluation.groups import CEILING_FAMILY, family_of
 from stainda.evaluation.metrics import MEASURES, direction
-from stainda.evaluation.scores import ScoreCube, ordered, score_cube
-from stainda.evaluation.selection import DEFAULT_RULE, RULES, chosen_records, select
+from stainda.evaluation.scores import ScoreCube
 from stainda.randomness import generator_for
 
 Floats = npt.NDArray[np.float64]
 
-ALL_TARGETS, ALL_SOURCES = "all targets", "all sources"
+ALL_TARGETS = "all targets"
+ALL_SOURCES = "all sources"
 ALL_CLASSES = "all"
-COMPARED_BY = ("dice", "object_f1")
-"""Measures by which selection rules are compared with the default one."""
 
 RESULT_COLUMNS = [
     "strategy", "stain", "centre", "selection", "measure", "mean", "low", "high", "n_patients", "n_seeds",
@@ -68,102 +64,6 @@ class Region:
     domains: tuple[str, ...]
     stain: str
     centre: str
-
-
-@dataclass(frozen=True)
-class Analysis:
-    """Everything the statistics say about a study, as tables.
-
-    Attributes:
-        patients: the scores they are made of.
-        cubes: by measure, the same under the default rule with the scores of single trainings.
-    """
-
-    results: pd.DataFrame
-    differences: pd.DataFrame
-    gaps: pd.DataFrame
-    choices: pd.DataFrame
-    patients: pd.DataFrame
-    sources: tuple[str, ...]
-    targets: tuple[str, ...]
-    cubes: Mapping[str, ScoreCube]
-
-
-def summarise(
-    records: pd.DataFrame, trials: pd.DataFrame | None, config: StudyConfig, unsupervised: pd.DataFrame | None = None
-) -> pd.DataFrame:
-    """The table results.csv: one row per strategy, domain, class, selection rule and measure.
-
-    ``mean`` is over the test patients; what ``low`` and ``high`` are says ``interval_kind`` (an interval over patients
-    and trainings at ``config.evaluation.level``, one for these trainings, or the range of the patients), and ``note``
-    why it is no more. Beside single domains there are rows for
-    :data:`ALL_TARGETS` and :data:`ALL_SOURCES` (stain and centre ``*``), and, with several classes, for the class
-    ``all``: each patient's mean over the classes.
-    """
-    return analyse(records, trials, config, unsupervised).results
-
-
-def analyse(
-    records: pd.DataFrame, trials: pd.DataFrame | None, config: StudyConfig, unsupervised: pd.DataFrame | None = None
-) -> Analysis:
-    """All tables at once; see :class:`Analysis` and the functions of this module.
-
-    Under the default selection rule of every measure, under the other rules of :data:`COMPARED_BY`.
-
-    Args:
-        unsupervised: scores of checkpoints on unlabelled targets, see :func:`~stainda.evaluation.selection.select`.
-
-    Raises:
-        RecordError: there are no test records.
-    """
-    test = records[records["split"] == "test"]
-    if test.empty:
-        raise RecordError("there are no records of test patients", remedy="Give at least one patient the split test")
-    domains = ordered(records["domain"], _domain_order(records))
-    sources = tuple(matching(domains, config.protocol.sources or ("*",)))  # pooled: every domain teaches
-    targets = tuple(
-        name
-        for name in domains
-        if name not in sources and ("rest" in config.protocol.targets or matching([name], config.protocol.targets))
-    )
-    choices = select(records, sources, trials, unsupervised=unsupervised)
-    order = {
-        "strategies": [one.name for one in config.strategies],
-        "domains": domains,
-        "classes": config.task.classes,
-    }
-    regions = list(_regions(test, domains, sources, targets))
-    parts: dict[str, list[pd.DataFrame]] = {"results": [], "differences": [], "gaps": [], "patients": []}
-    cubes: dict[str, ScoreCube] = {}
-    for one in RULES:
-        picked = chosen_records(test, choices, one.name)
-        for measure in ordered(picked["measure"], []):
-            if one.name != DEFAULT_RULE and measure not in COMPARED_BY:
-                continue
-            cube = score_cube(picked, measure, order)
-            if one.name == DEFAULT_RULE:
-                cubes[measure] = cube
-            cells = Cells(cube, [region for region in regions if _any_in(region, cube)], one.name, config)
-            parts["results"].append(cells.results())
-            parts["differences"].append(cells.differences())
-            parts["gaps"].append(cells.gaps())
-            parts["patients"].append(cells.patients())
-    tables = {name: _joined(tables) for name, tables in parts.items()}
-    return Analysis(
-        tables["results"].reindex(columns=RESULT_COLUMNS),
-        tables["differences"].reindex(columns=DIFFERENCE_COLUMNS),
-        tables["gaps"].reindex(columns=GAP_COLUMNS),
-        choices,
-        tables["patients"],
-        sources,
-        targets,
-        cubes,
-    )
-
-
-def matching(names: Iterable[str], patterns: Sequence[str]) -> list[str]:
-    """The names that match any shell-style pattern."""
-    return [name for name in names if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)]
 
 
 class Cells:
@@ -383,7 +283,7 @@ def _spread(found: Estimates, index: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _regions(
+def regions_of(
     test: pd.DataFrame, domains: Sequence[str], sources: Sequence[str], targets: Sequence[str]
 ) -> Iterator[Region]:
     names = test.groupby("domain")[["stain", "centre"]].agg(_all_of)
@@ -397,7 +297,7 @@ def _regions(
             yield Region(label, role, inside, "*", "*")
 
 
-def _domain_order(records: pd.DataFrame) -> list[str]:
+def domain_order(records: pd.DataFrame) -> list[str]:
     """Domains by centre, then stain: the order of every table and figure."""
     keys = records.groupby("domain")[["centre", "stain"]].first()
     return [str(name) for name in keys.sort_values(["centre", "stain"]).index]
@@ -407,10 +307,6 @@ def _all_of(values: pd.Series) -> str:
     return "+".join(sorted(set(values)))
 
 
-def _any_in(region: Region, cube: ScoreCube) -> bool:
-    return all(name in cube.domains for name in region.domains)
-
-
 _NUMBERS = {
     "mean", "low", "high", "difference", "p", "p_holm", "gap", "gap_closed", "n_patients", "n_seeds",
     "value", "score",
@@ -418,7 +314,7 @@ _NUMBERS = {
 """Columns that are numbers also where a table has no rows."""
 
 
-def _joined(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+def joined(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     filled = [one for one in tables if len(one)]
     if filled:
         return pd.concat(filled, ignore_index=True)

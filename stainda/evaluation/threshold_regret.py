@@ -7,7 +7,7 @@ another pixel, from the counts of ``probabilities.parquet``.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from stainda.config import EvaluationConfig
 from stainda.evaluation.crossed import Estimates, single_mean
 from stainda.evaluation.curves import CALIBRATION_BINS
 from stainda.evaluation.evidence import THRESHOLD_COLUMNS
+from stainda.evaluation.pooling import joined_trainings
 from stainda.evaluation.scores import nanmean, patient_scores
 from stainda.evaluation.selection import as_reported
 
@@ -35,8 +36,8 @@ class ThresholdRegret:
     Attributes:
         trainings: :data:`REGRET_COLUMNS`; means over the test patients of a domain; ``lost_low`` and ``lost_high`` are
             the lowest and the highest patient, no interval.
-        patients: strategy, trial, seed, domain, class, patient, ``lost`` (below 0 where the patient did better at the
-            threshold in use than at the best of its domain).
+        patients: strategy, trial, seed, job, domain, class, patient, ``lost`` (below 0 where the patient did better at
+            the threshold in use than at the best of its domain).
     """
 
     trainings: pd.DataFrame
@@ -52,7 +53,7 @@ def threshold_regret(probabilities: pd.DataFrame, records: pd.DataFrame) -> Thre
             version, nothing is returned.
         records: the Dice at the thresholds in use.
     """
-    patient_columns = [*TRAINING[:3], "domain", "class", "patient", "lost"]
+    patient_columns = [*TRAINING, "domain", "class", "patient", "lost"]
     empty = ThresholdRegret(pd.DataFrame(columns=list(REGRET_COLUMNS)), pd.DataFrame(columns=patient_columns))
     if probabilities.empty or not set(THRESHOLD_COLUMNS) <= set(probabilities.columns):
         return empty
@@ -106,17 +107,20 @@ def _dice_curves(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def mean_regret(
-    regret: ThresholdRegret, strategy: str, seeds: Collection[int], trial: int, domains: Collection[str],
-    settings: EvaluationConfig, generator: np.random.Generator,
-) -> Estimates | None:  # fmt: skip
-    """What the chosen trainings of a strategy lost on several domains: each patient's mean, then over patients and
-    trainings as everywhere (``crossed``); one column. ``None`` where nothing is known."""
-    rows = regret.patients
-    mine = rows["strategy"].eq(strategy) & rows["trial"].eq(trial) & rows["seed"].isin(seeds)
-    table = rows[mine & rows["domain"].isin(domains)]
-    if table.empty:
+    trainings: Sequence[pd.DataFrame], settings: EvaluationConfig, generator: np.random.Generator
+) -> Estimates | None:
+    """What the chosen trainings of one strategy lost: each patient's mean over domains, then over rotations, then over
+    patients and trainings as everywhere (``crossed``); one column. ``None`` where nothing is known.
+
+    Args:
+        trainings: per rotation, rows of :attr:`ThresholdRegret.patients` of its chosen trainings and target domains.
+    """
+    known = [rows for rows in trainings if len(rows)]
+    if not known:
         return None
-    cells = table.pivot_table(index="seed", columns="patient", values="lost", aggfunc="mean").to_numpy(float)
+    rows = joined_trainings([table.assign(rotation=number) for number, table in enumerate(known)])
+    means = rows.groupby(["rotation", "seed", "patient"])["lost"].mean().reset_index()
+    cells = means.pivot_table(index="seed", columns="patient", values="lost", aggfunc="mean").to_numpy(float)
     complete = np.isfinite(cells).all(axis=0)
     found = single_mean(np.where(complete, cells, np.nan)[:, :, None], settings, generator)
     return found if np.isfinite(nanmean(found.mean, 0)) else None

@@ -15,7 +15,7 @@ a number
 
 Why: calibration differs from patient to patient, and again in a foreign centre, so that the best threshold of one or
 two patients is mostly theirs. ``benchmarks/threshold_choice.py`` simulates what each rule loses on foreign patients
-against their own best threshold; docs/protocol.md has the table.
+against their own best threshold; docs/concepts/statistics.md has the table.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ PROPAGATION_COLUMNS = (
     "above_chance", "round_trip_px", "sections_apart", "exists", "label", "object", "outline", "offset", "typical",
     "dissent", "against",
 )  # fmt: skip
-"""Columns of propagation.csv, see docs/propagation.md."""
+"""Columns of propagation.csv, see docs/concepts/propagation.md."""
 
 
 def propagate(

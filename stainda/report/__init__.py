@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from stainda.report.comparing import make_comparison
     from stainda.report.kind_titles import catalogue
+    from stainda.report.loading import load_run
     from stainda.report.page import make_report
     from stainda.report.plotting import make_plot, plot, save_plot, view
-    from stainda.report.run import Run, load_run
+    from stainda.report.run import Run
 
 _HOMES = {
-    "make_report": "page", "load_run": "run", "Run": "run", "plot": "plotting", "view": "plotting",
+    "make_report": "page", "load_run": "loading", "Run": "run", "plot": "plotting", "view": "plotting",
     "make_plot": "plotting", "save_plot": "plotting", "catalogue": "kind_titles", "make_comparison": "comparing",
 }  # fmt: skip
 

@@ -24,9 +24,9 @@ from stainda.progress import SILENT, Progress
 from stainda.randomness import generator_for
 from stainda.report import comparison_figures
 from stainda.report.drawings import draw
+from stainda.report.layout import OF_A_COMPARISON
 from stainda.report.page import render, replace_folder
 from stainda.report.plotting import view
-from stainda.report.rotations import RootView, kind_of_study
 from stainda.report.sections import TEMPLATES
 from stainda.report.study_view import View, axis_title
 from stainda.report.tables import Cell, Table, decimal, ends, number, p_value, plain_table, signed, text
@@ -130,6 +130,13 @@ def refuse_unlike(views: Sequence[View]) -> None:
         )
 
 
+def kind_of_study(view: View) -> str:
+    """What "all targets" means in a study, in words."""
+    if not view.run.rotates:
+        return "a study of one rotation"
+    return f"a study of several rotations ({view.run.study.protocol.scheme})"
+
+
 def _keys(views: Sequence[View]) -> list[str]:
     names = [one.run.folder.name for one in views]
     if len(set(names)) == len(names):
@@ -196,8 +203,7 @@ def _on_common_cells(
 
 
 def _test(study: Study, selection: str) -> pd.DataFrame:
-    records = study.view.run.records
-    return chosen_records(records[records["split"] == "test"], study.view.analysis.choices, selection)
+    return chosen_records(study.view.analysis.records, study.view.analysis.choices, selection)
 
 
 def _slides(rows: pd.DataFrame) -> pd.DataFrame:
@@ -258,6 +264,7 @@ def _context(found: Comparison, write: Writer) -> dict[str, Any]:
         "css": Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),  # noqa: S704  (our own)
         "script": Markup((TEMPLATES / "page.js").read_text(encoding="utf-8")),  # noqa: S704
         "title": f"{title} in {count(len(found.studies), 'study')}",
+        "sections": {one.key: one for one in OF_A_COMPARISON},
         "sentences": sentences(found),
         "studies": write.table(_studies(found)),
         "shared": write.table(_shared(found)),
@@ -318,7 +325,7 @@ def _studies(found: Comparison) -> Table:
     for one in found.studies:
         study, cohort = one.view.run.study, one.view.run.cohort
         patients, sources = cohort.loc[cohort["split"] == "test", "patient"].nunique(), study.protocol.teachers
-        if isinstance(one.view, RootView):  # each rotation has its own split and sources
+        if one.view.run.rotates:  # each rotation has its own split and sources
             patients, sources = one.view.analysis.patients["patient"].nunique(), one.view.analysis.sources
         frame.append(
             {

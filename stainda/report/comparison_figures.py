@@ -13,7 +13,6 @@ from stainda.evaluation.summary import ALL_SOURCES, ALL_TARGETS
 from stainda.report.figures import INK, STYLE, WIDTH_MM, Look, new_figure, panels, strategy_axis
 from stainda.report.labels import TITLE_LETTERS, broken, column_labels, row_mm, width_mm
 from stainda.report.off_scale import draw_interval
-from stainda.report.rotations import RootView
 from stainda.report.study_view import axis_limits, axis_title
 from stainda.report.tables import spread_words
 from stainda.report.words import measure_title
@@ -69,8 +68,8 @@ def source_to_target(found: Comparison) -> Drawn:
         rows = rows[~rows["domain"].isin([ALL_TARGETS, ALL_SOURCES])]
         for role, name in (("baseline", one.view.look.baseline), ("best", one.view.best(found.measure))):
             mine = rows[rows["strategy"] == name]
-            rotating = isinstance(one.view, RootView)
-            label = one.key if rotating else f"{', '.join(one.view.run.study.protocol.teachers)} ({one.key})"
+            run = one.view.run
+            label = one.key if run.rotates else f"{', '.join(run.study.protocol.teachers)} ({one.key})"
             frames.append(mine.assign(shown=role, row=label))
     frame = pd.concat(frames, ignore_index=True)
     domains = list(dict.fromkeys(frame["domain"]))
@@ -103,7 +102,7 @@ def source_to_target(found: Comparison) -> Drawn:
         bar = figure.colorbar(shown, ax=axes, fraction=0.04, pad=0.02)
         bar.set_label(axis_title(found.measure))
         bar.outline.set_visible(False)  # type: ignore[operator]
-    noun = "rotation" if isinstance(found.studies[0].view, RootView) else "domain"
+    noun = "rotation" if found.studies[0].view.run.rotates else "domain"
     caption = (
         f"From the source of each study (rows) to every {noun} (columns): mean {measure_title(found.measure)} (n ≤ "
         f"{int(frame['n_patients'].max())} test patients per cell; intervals in the CSV)."

@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 
 from stainda.report.figures import Look
+from stainda.report.kinds import register_table
 from stainda.report.run import Run
-from stainda.report.study_view import View
+from stainda.report.study_view import View, make_look
 from stainda.report.tables import Cell, Table, decimal, duration, number, text
 from stainda.report.words import Sentence, listed
 
@@ -89,9 +90,10 @@ def _medians(run: Run) -> pd.DataFrame:
     return numbers.apply(pd.to_numeric, errors="coerce").groupby(trials["strategy"]).median()
 
 
-def cost_table(run: Run, look: Look) -> Table | None:
+@register_table("cost")
+def cost_table(run: Run) -> Table | None:
     """The table of the page, with the columns that were measured; its note says how, and what was not."""
-    frame = cost_frame(run, look)
+    frame = cost_frame(run, make_look(run))
     if frame.empty:
         return None
     measured = {name: one for name, one in (OF_RESULTS | TAKEN).items() if frame[name].notna().any()}

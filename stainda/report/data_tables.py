@@ -9,14 +9,15 @@ import numpy as np
 import pandas as pd
 
 from stainda.names import file_name
-from stainda.report.exclusions import excluded_trainings, pruned_trials
-from stainda.report.run import OPTIONAL, Run
+from stainda.report.exclusions import excluded_trainings, in_rotation, pruned_trials
+from stainda.report.kinds import register_table
+from stainda.report.run import OPTIONAL, SPLITS, Run
 from stainda.report.tables import Cell, Table, decimal, duration, number, plain_table, text
 
-SPLITS = ("train", "val", "test")
 MOST_LISTED_OBJECTS = 40
 
 
+@register_table("domains", rotations="one")
 def domains(run: Run) -> Table:
     """One row per domain: its role, its patients by split, its slides and annotated objects."""
     objects = annotated_objects(run)
@@ -57,6 +58,7 @@ def annotated_objects(run: Run) -> dict[str, dict[str, int]]:
     return found
 
 
+@register_table("patients", rotations="one")
 def patients(run: Run) -> Table:
     """Patients × stains: which sections there are, and in which split."""
     stains = list(dict.fromkeys(run.cohort["stain"]))
@@ -73,6 +75,7 @@ def patients(run: Run) -> Table:
     return Table("patients", "Sections by patient, centre and stain.", columns, shown, pd.DataFrame(rows))
 
 
+@register_table("registration")
 def registration(run: Run) -> Table:
     titles = {
         "source": "Section", "target": "onto", "status": "Status", "reason": "Reason", "n_matches": "Matches",
@@ -111,6 +114,7 @@ def registration_words(run: Run) -> str:
     return words + "."
 
 
+@register_table("propagation")
 def propagation(run: Run) -> Table:
     """Kept and dropped by class and target stain."""
     stain = run.cohort.drop_duplicates("slide").set_index("slide")["stain"] if len(run.cohort) else pd.Series(dtype=str)
@@ -130,6 +134,7 @@ def propagation(run: Run) -> Table:
     return plain_table("propagation", "Annotations carried to other sections.", table.reset_index(), titles, digits)
 
 
+@register_table("propagation_reasons")
 def propagation_reasons(run: Run) -> Table | None:
     dropped = run.propagation[~run.propagation["status"].eq("kept")]
     if dropped.empty:
@@ -141,6 +146,7 @@ def propagation_reasons(run: Run) -> Table | None:
     return plain_table("propagation_reasons", "Reasons for which objects were dropped.", table, titles, {"objects": 0})
 
 
+@register_table("agreement")
 def agreement(run: Run) -> Table:
     """Carried against drawn outlines: by stain and class, or every object where there are few."""
     frame = run.agreement
@@ -172,26 +178,10 @@ def agreement(run: Run) -> Table:
     return plain_table("agreement", caption, table, titles, {"objects": 0, "dice": 2, "dice_p10": 2, "distance": 1})
 
 
+@register_table("left_out")
 def left_out(run: Run) -> Table | None:
     """Everything that failed, was refused, was skipped or fell back, with its reason."""
-    rows: list[dict[str, str]] = []
-    for job in run.trials.to_dict("records"):
-        if str(job["reason"]):
-            what = f"{run.label(job['strategy'])}, trial {job['trial']}, seed {job['seed']}"
-            rows.append({"stage": "training", "what": what, "status": job["state"], "reason": job["reason"]})
-    for job in run.tables["refits.csv"].to_dict("records") if "refits.csv" in run.tables else ():
-        if str(job["reason"]):
-            what = f"{run.label(job['strategy'])}, seed {job['seed']}, again from all source patients"
-            rows.append({"stage": "training", "what": what, "status": job["state"], "reason": job["reason"]})
-    known = {str(job) for job in run.trials.loc[run.trials["reason"].astype(bool), "job"]}
-    rows += pruned_trials(run)
-    rows += excluded_trainings(run)
-    for job in run.jobs.values():
-        if job.error and job.name not in known:
-            rows.append({"stage": "training", "what": f"job {job.name}", "status": "failed", "reason": job.error})
-        for slide, reason in (job.result.get("fallbacks") or {}).items():
-            what = f"colours of {slide}, job {job.name}"
-            rows.append({"stage": "training", "what": what, "status": "fell back", "reason": str(reason)})
+    rows = [*_rotations_not_complete(run), *_trainings_left_out(run)]
     for pair in run.quality.to_dict("records"):
         if str(pair["reason"]) or pair["status"] in ("refused", "rigid_only"):
             what = f"{pair['source']} onto {pair['target']}"
@@ -207,10 +197,48 @@ def left_out(run: Run) -> Table | None:
     if not rows:
         return None
     titles = {"stage": "Stage", "what": "What", "status": "Status", "reason": "Reason"}
-    caption = "Failed, refused, skipped, not reported or fallen back."
+    caption = f"{'Not run, failed' if run.rotates else 'Failed'}, refused, skipped, not reported or fallen back."
     return plain_table("left_out", caption, pd.DataFrame(rows).drop_duplicates(), titles)
 
 
+def _rotations_not_complete(run: Run) -> list[dict[str, str]]:
+    rows = []
+    for one in run.rotations if run.rotates else ():
+        if one.status != "complete":
+            reason = one.reason or ("its test patients are not scored yet" if not one.scored else "")
+            rows.append({"stage": "rotation", "what": one.name, "status": one.status, "reason": reason})
+    return rows
+
+
+def _trainings_left_out(run: Run) -> list[dict[str, str]]:
+    rows: list[dict[str, str]] = []
+    trials, refits = run.trials, run.tables["refits.csv"]
+    for job in trials.to_dict("records"):
+        if str(job["reason"]):
+            what = f"{run.label(job['strategy'])}, trial {job['trial']}, seed {job['seed']}"
+            what = f"{in_rotation(job.get('rotation'))}{what}"
+            rows.append({"stage": "training", "what": what, "status": job["state"], "reason": job["reason"]})
+    for job in refits.to_dict("records"):
+        if str(job["reason"]):
+            what = f"{run.label(job['strategy'])}, seed {job['seed']}, again from all source patients"
+            what = f"{in_rotation(job.get('rotation'))}{what}"
+            rows.append({"stage": "training", "what": what, "status": job["state"], "reason": job["reason"]})
+    known = {str(job) for job in trials.loc[trials["reason"].astype(bool), "job"]}
+    rows += pruned_trials(run)
+    rows += excluded_trainings(run)
+    for job in run.jobs.values():
+        where = in_rotation(job.rotation)
+        if job.error and job.name not in known:
+            rows.append(
+                {"stage": "training", "what": f"{where}job {job.name}", "status": "failed", "reason": job.error}
+            )
+        for slide, reason in (job.result.get("fallbacks") or {}).items():
+            what = f"{where}colours of {slide}, job {job.name}"
+            rows.append({"stage": "training", "what": what, "status": "fell back", "reason": str(reason)})
+    return rows
+
+
+@register_table("excluded")
 def excluded(run: Run) -> Table | None:
     """Slides that were not used for something they could have served, and why."""
     rows: list[dict[str, str]] = []
@@ -237,6 +265,7 @@ def _place(row: dict[str, Any]) -> dict[str, str]:
     return {name: str(row.get(name, "")) for name in ("slide", "domain", "split")}
 
 
+@register_table("landmarks")
 def landmarks(run: Run) -> Table | None:
     """Errors over landmarks as the ANHIR challenge reports them, one row per pair and step."""
     frame = run.landmarks
@@ -256,6 +285,7 @@ def landmarks(run: Run) -> Table | None:
     return plain_table("landmarks", "Landmark errors by pair and step.", frame, titles, digits, note)
 
 
+@register_table("annotators")
 def annotators(run: Run) -> Table | None:
     frame = run.tables["annotations/annotators.csv"]
     if frame.empty:
@@ -273,6 +303,7 @@ def annotators(run: Run) -> Table | None:
     return plain_table("annotators", "Each annotator against the fused annotations.", frame, titles, digits)
 
 
+@register_table("annotator_pairs")
 def annotator_pairs(run: Run) -> Table | None:
     frame = run.tables["annotations/annotator_agreement.csv"]
     if frame.empty:
@@ -285,6 +316,7 @@ def annotator_pairs(run: Run) -> Table | None:
     return plain_table("annotator_pairs", "Agreement of annotators with each other.", frame, titles, digits)
 
 
+@register_table("stages")
 def stages(run: Run) -> Table:
     frame = run.stages.copy()
     rows = [

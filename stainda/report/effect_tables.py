@@ -6,11 +6,13 @@ import numpy as np
 import pandas as pd
 
 from stainda.evaluation.effect import ALWAYS_WON, LEAST_GAIN, LEAST_RATIO
+from stainda.report.kinds import register_table
 from stainda.report.result_tables import strategy_cell
 from stainda.report.run import Run
 from stainda.report.tables import Cell, Table, number, text
 
 
+@register_table("method_effects")
 def method_effects(run: Run) -> Table | None:
     """One row per strategy that aligns; ``None`` where none does, or nothing was recorded."""
     found = list(run.effects.values())

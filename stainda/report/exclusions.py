@@ -19,7 +19,7 @@ def excluded_trainings(run: Run) -> Rows:
     for key, group in table.groupby(keys, sort=False) if len(table) else []:
         about = dict(zip(keys, key, strict=True))
         title = run.label(about["strategy"]) if about["strategy"] else "unknown strategy"
-        where = f"{about['rotation']}: " if "rotation" in about else ""
+        where = in_rotation(about.get("rotation"))
         rows.append(
             {
                 "stage": "training", "what": f"{where}{title}, {_trainings(group)}", "status": "not reported",
@@ -35,7 +35,8 @@ def excluded_trainings(run: Run) -> Rows:
             status, reason = "unfinished", "interrupted: it was neither finished nor scored"
         if job.error:
             status, reason = "failed", job.error
-        rows.append({"stage": "training", "what": f"job {job.name}", "status": status, "reason": reason})
+        what = f"{in_rotation(job.rotation)}job {job.name}"
+        rows.append({"stage": "training", "what": what, "status": status, "reason": reason})
     return rows
 
 
@@ -46,7 +47,7 @@ def pruned_trials(run: Run) -> Rows:
     for row in trials[trials["state"].eq("pruned")].to_dict("records") if len(trials) else []:
         step = row.get("stopped_step")
         after = f"after step {int(float(step))} " if step not in (None, "") and not pd.isna(step) else ""
-        where = f"{row['rotation']}: " if "rotation" in row else ""
+        where = in_rotation(row.get("rotation"))
         rows.append(
             {
                 "stage": "training",
@@ -66,6 +67,11 @@ def excluded_strategies(run: Run) -> dict[str, str]:
         if name and name not in here:
             found[str(name)] = "; ".join(dict.fromkeys(group["why"]))
     return found
+
+
+def in_rotation(name: str | None) -> str:
+    """The name of the rotation that something is of, before what is said of it; nothing where there is none."""
+    return f"{name}: " if name else ""
 
 
 def _trainings(group: pd.DataFrame) -> str:

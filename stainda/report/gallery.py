@@ -13,9 +13,10 @@ import pandas as pd
 import shapely
 
 from stainda.evaluation import match_objects
+from stainda.evaluation.analysis import Analysis
 from stainda.evaluation.groups import contenders, with_few
 from stainda.evaluation.selection import DEFAULT_RULE, REFIT
-from stainda.evaluation.summary import ALL_TARGETS, Analysis
+from stainda.evaluation.summary import ALL_TARGETS
 from stainda.names import file_name
 from stainda.report.drawings import picture
 from stainda.report.run import Run

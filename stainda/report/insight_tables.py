@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from stainda.evaluation.selection import DEFAULT_RULE
+from stainda.report.kinds import register_score_table
 from stainda.report.kinds_of_evidence import AREAS, detection_table, evidence_rows, patient_pairs
 from stainda.report.kinds_of_scores import worst_rows
 from stainda.report.result_tables import strategy_cell
@@ -15,6 +17,7 @@ from stainda.report.tables import Cell, Table, decimal, ends, number, plain_tabl
 from stainda.report.words import measure_title
 
 
+@register_score_table("effects", "Sizes of effects")
 def effects(view: View, measure: str) -> Table | None:
     found = view.insights(measure)
     frame = found.effects
@@ -56,13 +59,17 @@ def effects(view: View, measure: str) -> Table | None:
     )
 
 
+@register_score_table("worst", "Worst domains")
 def worst_domains(view: View, measure: str) -> Table | None:
-    rows = worst_rows(view, measure, "source_validation")
+    """The worst target domain of each strategy, or pair of sources and target where rotations are compared."""
+    what = "pair of sources and target" if view.by_rotation else "target domain"
+    rows = worst_rows(view, measure, DEFAULT_RULE)
     rows = rows[rows["worst"]].set_index("strategy")
     means = view.overall(measure)["mean"]
     shown = [
         [
-            text(view.run.label(name)), text(rows.loc[name, "domain"]),
+            strategy_cell(view.run, name),
+            text(rows.loc[name, "domain"]),
             Cell(decimal(rows.loc[name, "mean"]), ends(rows.loc[name]),
                  float(rows.loc[name, "mean"]), True),
             number(means.get(name, np.nan)), number(rows.loc[name, "n_patients"], 0),
@@ -70,13 +77,15 @@ def worst_domains(view: View, measure: str) -> Table | None:
         for name in view.look.present(list(rows.index))
     ]  # fmt: skip
     title = measure_title(measure)
-    columns = ["Strategy", "Worst target domain", f"{title} there", "All targets", "Patients there"]
+    columns = ["Strategy", f"Worst {what}", f"{title} there", "All targets", "Patients there"]
     order = "highest" if not measure_of(measure).higher_is_better else "lowest"
-    caption = f"The target domain with the {order} mean {title} of each strategy."
-    return Table(f"worst_domain_{measure}", caption, columns, shown, rows.reset_index())
+    caption = f"The {what} with the {order} mean {title} of each strategy."
+    name = f"worst_{'pair' if view.run.rotates else 'domain'}_{measure}"
+    return Table(name, caption, columns, shown, rows.reset_index())
 
 
-def detections(view: View) -> Table | None:
+@register_score_table("detections", "Detections", rotations="one")
+def detections(view: View, measure: str) -> Table | None:
     frame = detection_table(view, "source_validation")
     frame.insert(1, "title", [view.run.label(name) for name in frame["strategy"]])
     rates = [name for name in frame.columns if name.startswith("froc_")]
@@ -101,6 +110,16 @@ def detections(view: View) -> Table | None:
         "By domain: average_precision.csv."
     )
     return plain_table("detections", "Detections by their score.", frame, titles, digits, note)
+
+
+@register_score_table("agreement_counts", "Counts", rotations="one")
+def agreement_of_counts(view: View, measure: str) -> Table | None:
+    return agreement(view, "counts")
+
+
+@register_score_table("agreement_areas", "Areas", rotations="one")
+def agreement_of_areas(view: View, measure: str) -> Table | None:
+    return agreement(view, "areas")
 
 
 def agreement(view: View, what: str) -> Table | None:

@@ -1,12 +1,15 @@
-"""Every figure by name: what it is called, what it needs, and how it is made of a view of a study.
+"""Every figure and table by name: what it is called, which studies it shows, and how it is made.
 
-The page, ``stainda plot`` and :func:`stainda.report.plot` all draw from this list.
+The page, ``stainda plot`` and :func:`stainda.report.plot` all draw from these lists. A kind that shows one rotation is
+left off the page of a study of several, and one that compares rotations off the page of a study of one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from importlib import import_module
+from typing import Literal, TypeVar
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -14,8 +17,13 @@ from matplotlib.figure import Figure
 from stainda.errors import RecordError, did_you_mean
 from stainda.evaluation.selection import DEFAULT_RULE
 from stainda.report.kind_titles import TITLES
+from stainda.report.run import Run
 from stainda.report.study_view import NotDrawable, View
+from stainda.report.tables import Table
 from stainda.report.words import PRIMARY
+
+Rotations = Literal["any", "one", "several"]
+"""Studies that a kind shows: of one rotation, at the root of a study of several, or both."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +37,9 @@ class Plot:
 
 
 Maker = Callable[[View, str, str], Plot]
+TableMaker = Callable[[Run, View | None, str], Table | None]
+ScoreTableMaker = TypeVar("ScoreTableMaker", bound=Callable[[View, str], Table | None])
+RunTable = TypeVar("RunTable", bound=Table | None)
 
 
 @dataclass(frozen=True)
@@ -36,15 +47,42 @@ class Kind:
     """A kind of figure.
 
     Attributes:
+        makers: by the studies that each shows.
         of_measure: it shows one measure, which can be chosen.
         of_selection: it shows what one selection rule chose, which can be chosen.
+        overall: it shows all targets together; over several rotations its caption says what these are.
     """
 
     name: str
     title: str
-    make: Maker
+    makers: Mapping[Rotations, Maker]
     of_measure: bool = True
     of_selection: bool = True
+    overall: bool = False
+
+    def shows(self, run: Run) -> bool:
+        return _of(self.makers, run) is not None
+
+    def make(self, view: View, measure: str = PRIMARY, selection: str = DEFAULT_RULE) -> Plot:
+        """Draw it.
+
+        Raises:
+            RecordError: it shows a single rotation, and the study has several.
+            NotDrawable: the run does not hold what it needs.
+        """
+        maker = _of(self.makers, view.run)
+        if maker is None:
+            first = view.run.folder / view.run.scored[0].folder
+            raise RecordError(
+                f"{self.name!r} shows one rotation, and this is a study of {len(view.run.rotations)}",
+                file=view.run.folder,
+                remedy=f"Give the folder of one ({first}), or a kind that shows all: "
+                f"{', '.join(one.name for one in kinds_of(view.run))}",
+            )
+        plot = maker(view, measure, selection)
+        if not self.overall:
+            return plot
+        return replace(plot, caption=f"{plot.caption} {view.over_rotations()}".strip())
 
     def file(self, measure: str = PRIMARY, selection: str = DEFAULT_RULE) -> str:
         """Name of the figure's file, without ending."""
@@ -52,7 +90,43 @@ class Kind:
         return "_".join([*parts, *([selection] if self.of_selection and selection != DEFAULT_RULE else [])])
 
 
+@dataclass(frozen=True)
+class TableKind:
+    """A table of the page. ``title`` is what the page says of it where it cannot be made."""
+
+    name: str
+    title: str
+    makers: Mapping[Rotations, TableMaker]
+
+    def make(self, run: Run, view: View | None, measure: str = PRIMARY) -> Table | None:
+        """The table; ``None`` where it does not show this study, or has no rows.
+
+        Raises:
+            NotDrawable: the run does not hold what it needs.
+        """
+        maker = _of(self.makers, run)
+        return None if maker is None else maker(run, view, measure)
+
+
+FIGURE_MODULES = ("kinds_of_scores", "kinds_of_statistics", "kinds_of_evidence", "kinds_of_search", "rotation_matrix")
+TABLE_MODULES = (
+    "data_tables", "recipe_tables", "result_tables", "insight_tables", "training_tables", "effect_tables", "reviewing",
+    "costs", "between_rotations",
+)  # fmt: skip
+"""Where kinds are registered: imported when the first is wanted, since they import this module."""
 KINDS: dict[str, Kind] = {}
+TABLES: dict[str, TableKind] = {}
+
+
+def _of(makers: Mapping[Rotations, Callable], run: Run) -> Callable | None:
+    return makers.get("any") or makers.get("several" if run.rotates else "one")
+
+
+def table_kind(name: str) -> TableKind:
+    """The kind of table of that name."""
+    for module in TABLE_MODULES:
+        import_module(f"stainda.report.{module}")
+    return TABLES[name]
 
 
 def kind(name: str) -> Kind:
@@ -67,31 +141,72 @@ def kind(name: str) -> Kind:
 
 
 def all_kinds() -> dict[str, Kind]:
-    """Every kind of figure: of scores, statistics, objects and pixels, training and search."""
-    from importlib import import_module
-
-    for subject in ("scores", "statistics", "evidence", "search"):
-        import_module(f"stainda.report.kinds_of_{subject}")
+    """Every kind of figure: of scores, statistics, objects and pixels, training and search, and between rotations."""
+    for module in FIGURE_MODULES:
+        import_module(f"stainda.report.{module}")
     return KINDS
 
 
-def register(name: str, *, of_measure: bool = True, of_selection: bool = True) -> Callable[[Maker], Maker]:
+def kinds_of(run: Run) -> list[Kind]:
+    """The kinds of figures that show this study."""
+    return [one for one in all_kinds().values() if one.shows(run)]
+
+
+def register(
+    name: str,
+    *,
+    of_measure: bool = True,
+    of_selection: bool = True,
+    overall: bool = False,
+    rotations: Rotations = "any",
+) -> Callable[[Maker], Maker]:
     """Let a function draw the kind of that name, which has a title in :data:`~stainda.report.kind_titles.TITLES`."""
 
     def keep(make: Maker) -> Maker:
-        KINDS[name] = Kind(name, TITLES[name], make, of_measure, of_selection)
+        makers = dict(KINDS[name].makers) if name in KINDS else {}
+        KINDS[name] = Kind(name, TITLES[name], {**makers, rotations: make}, of_measure, of_selection, overall)
         return make
 
     return keep
 
 
-def make(view: View, name: str, measure: str = PRIMARY, selection: str = DEFAULT_RULE) -> Plot:
-    """Draw one kind of figure.
+def register_table(
+    name: str, *, rotations: Rotations = "any"
+) -> Callable[[Callable[[Run], RunTable]], Callable[[Run], RunTable]]:
+    """Let a function make the table of that name of a run."""
 
-    Raises:
-        NotDrawable: the run does not hold what it needs.
+    def keep(make: Callable[[Run], RunTable]) -> Callable[[Run], RunTable]:
+        add_table(name, lambda run, view, measure: make(run), rotations=rotations)
+        return make
+
+    return keep
+
+
+def register_score_table(
+    name: str, title: str = "", *, rotations: Rotations = "any"
+) -> Callable[[ScoreTableMaker], ScoreTableMaker]:
+    """Let a function make the table of that name of a view and a measure, where there are scores.
+
+    ``title`` is what the page says of it where it cannot be made.
     """
-    return kind(name).make(view, measure, selection)
+
+    def keep(make: ScoreTableMaker) -> ScoreTableMaker:
+        def made(run: Run, view: View | None, measure: str) -> Table | None:
+            return None if view is None else make(view, measure)
+
+        add_table(name, made, title=title, rotations=rotations)
+        return make
+
+    return keep
 
 
-__all__ = ["KINDS", "Kind", "NotDrawable", "Plot", "all_kinds", "kind", "make", "register"]
+def add_table(name: str, make: TableMaker, *, title: str = "", rotations: Rotations = "any") -> None:
+    """Keep what makes the table of that name for the studies it shows."""
+    makers = dict(TABLES[name].makers) if name in TABLES else {}
+    TABLES[name] = TableKind(name, title, {**makers, rotations: make})
+
+
+__all__ = [
+    "Kind", "NotDrawable", "Plot", "Rotations", "TableKind", "add_table", "all_kinds", "kind", "kinds_of", "register",
+    "register_score_table", "register_table", "table_kind",
+]  # fmt: skip

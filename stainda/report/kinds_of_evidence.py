@@ -31,7 +31,7 @@ MOST_PANELS = 12
 AREAS = {"counts": ("found", "there", "objects"), "areas": ("found_area_um2", "true_area_um2", "µm²")}
 
 
-@register("reliability", of_measure=False)
+@register("reliability", of_measure=False, rotations="one")
 def reliability(view: View, measure: str, selection: str) -> Plot:
     rows = evidence_rows(view, "probabilities", selection)
     curves, frames = {}, []
@@ -80,7 +80,7 @@ def _reliability(view: View, rows: pd.DataFrame) -> Reliability:
     return Reliability(probability, share, low, high, counts.calibration_error)
 
 
-@register("precision_recall", of_measure=False)
+@register("precision_recall", of_measure=False, rotations="one")
 def precision_recall(view: View, measure: str, selection: str) -> Plot:
     rows = evidence_rows(view, "objects", selection)
     curves = _ranked(view, rows)
@@ -101,7 +101,7 @@ def precision_recall(view: View, measure: str, selection: str) -> Plot:
     )
 
 
-@register("froc", of_measure=False)
+@register("froc", of_measure=False, rotations="one")
 def free_response(view: View, measure: str, selection: str) -> Plot:
     rows = evidence_rows(view, "objects", selection)
     curves = _ranked(view, rows)
@@ -123,12 +123,12 @@ def free_response(view: View, measure: str, selection: str) -> Plot:
     )  # fmt: skip
 
 
-@register("counts", of_measure=False)
+@register("counts", of_measure=False, rotations="one")
 def counts(view: View, measure: str, selection: str) -> Plot:
     return _bland_altman(view, selection, "counts", "Objects found and annotated per patient")
 
 
-@register("areas", of_measure=False)
+@register("areas", of_measure=False, rotations="one")
 def areas(view: View, measure: str, selection: str) -> Plot:
     return _bland_altman(view, selection, "areas", "Mean area of the objects found and annotated per patient")
 

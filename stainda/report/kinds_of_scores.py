@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from stainda.evaluation.selection import DEFAULT_RULE
 from stainda.evaluation.summary import ALL_SOURCES, ALL_TARGETS
 from stainda.report import cost_figures, costs, domain_figures, figures, off_scale, result_tables
 from stainda.report.kinds import Plot, register
@@ -32,16 +33,21 @@ MOST_LINES = 24
 """Strategies above which the forest plot shows only the best of them."""
 
 
-@register("forest")
+def _on(view: View) -> str:
+    """Rotations are scored on their targets; single domains are shown with the sources."""
+    return " on the targets" if view.by_rotation else ""
+
+
+@register("forest", overall=True)
 def forest(view: View, measure: str, selection: str) -> Plot:
-    rows = view.rows(measure, selection)
-    places = result_tables.regions(rows)
+    rows = result_tables.shown_rows(view, measure, selection)
+    places, noun = result_tables.regions(rows), view.noun
     names = view.few(list(rows["strategy"]), MOST_LINES, measure)
     shown = places[:MOST_PANELS]
     if len(names) * len(shown) > MOST_MARKS:
         shown = [name for name in places if name in (ALL_TARGETS, ALL_SOURCES)] or places[:2]
     title = measure_title(measure)
-    left = [f"{len(places) - len(shown)} single domains are in the heat map"] if len(shown) < len(places) else []
+    left = [f"{len(places) - len(shown)} single {noun}s are in the heat map"] if len(shown) < len(places) else []
     rest = rows["strategy"].nunique() - len(names)
     left += [f"{rest} strategies with lower means are in the table"] if rest else []
     more = f" Not drawn: {'; '.join(left)}." if left else ""
@@ -50,16 +56,17 @@ def forest(view: View, measure: str, selection: str) -> Plot:
             rows[rows["strategy"].isin(names)], view.look, shown, axis_title(measure), axis_limits(measure, rows)
         ),
         rows,
-        f"{title} of every strategy, one panel per domain. {sample(rows, view.level)} Dashed: the baseline."
-        f"{set_apart(view, names)}{more}",
-        f"Forest plot of {title} by strategy, a panel for each of {len(shown)} domains; numbers in the table.",
+        f"{title} of every strategy{_on(view)}, one panel per {noun}. {sample(rows, view.level, noun=noun)} Dashed: "
+        f"the baseline.{set_apart(view, names)}{more}",
+        f"Forest plot of {title} by strategy, a panel for each of {len(shown)} {noun}s; numbers in the table.",
     )
 
 
-@register("heat_map")
+@register("heat_map", overall=True)
 def heat_map(view: View, measure: str, selection: str) -> Plot:
-    rows = view.rows(measure, selection)
-    places = result_tables.regions(rows)
+    rows = result_tables.shown_rows(view, measure, selection)
+    places, noun = result_tables.regions(rows), view.noun
+    n = rows.loc[~rows["domain"].isin([ALL_TARGETS, ALL_SOURCES]), "n_patients"].max()
     known = measure_of(measure)
     no_words = " More than 16 columns: colours alone, the numbers are in the CSV." if len(places) > 16 else ""
     scale = "The same colour scale from 0 to 1 everywhere." if known.high is not None else f"Unit: {known.unit}."
@@ -67,13 +74,12 @@ def heat_map(view: View, measure: str, selection: str) -> Plot:
     return Plot(
         figures.heat_map(rows, view.look, places, axis_title(measure), axis_limits(measure, rows)),
         rows,
-        f"Mean {title} by strategy and domain (n ≤ {rows['n_patients'].max()} test patients per domain). "
-        f"{scale}{no_words}",
-        f"Heat map of {title}, strategies by domains; numbers in the table.",
+        f"Mean {title}{_on(view)} by strategy and {noun} (n ≤ {n} test patients per {noun}). {scale}{no_words}",
+        f"Heat map of {title}, strategies by {noun}s; numbers in the table.",
     )
 
 
-@register("source_target")
+@register("source_target", rotations="one")
 def source_target(view: View, measure: str, selection: str) -> Plot:
     rows = view.rows(measure, selection)
     rows = rows[~rows["domain"].isin([ALL_TARGETS, ALL_SOURCES]) & np.isfinite(rows["mean"])]
@@ -98,6 +104,9 @@ def source_target(view: View, measure: str, selection: str) -> Plot:
 @register("worst_domain")
 def worst_domain(view: View, measure: str, selection: str) -> Plot:
     rows = worst_rows(view, measure, selection)
+    one, others, many = ("target domain", "target domains", " domains")
+    if view.by_rotation:
+        one, others, many = ("rotation and target domain", "pairs", "")
     shown = rows[rows["strategy"].isin(view.few(list(rows["strategy"]), MOST_LINES, measure))]
     title = measure_title(measure)
     low = "highest" if not measure_of(measure).higher_is_better else "lowest"
@@ -107,29 +116,47 @@ def worst_domain(view: View, measure: str, selection: str) -> Plot:
     return Plot(
         domain_figures.worst_domain(shown, view.look, axis_title(measure), axis_limits(measure, rows)),
         rows,
-        f"The target domain with the {low} mean {title} of each strategy, named ({n} test patients "
-        f"there; lines: {lines}); ticks: the other target domains. The "
-        "worst of several "
-        "domains is worse by chance too: its interval does not allow for having been picked."
-        + set_apart(view, shown["strategy"])
-        + not_drawn(rows["strategy"], shown["strategy"]),
-        f"Worst target domain of each strategy in {title}; numbers in the CSV.",
+        f"The {one} with the {low} mean {title} of each strategy, named ({n} test patients there; lines: {lines}); "
+        f"ticks: the other {others}. The worst of several{many} is worse by chance too: its interval does not allow "
+        "for having been picked." + set_apart(view, shown["strategy"]) + not_drawn(rows["strategy"], shown["strategy"]),
+        f"Worst {'pair of sources and target' if view.by_rotation else one} of each strategy in {title}; numbers in "
+        "the CSV.",
     )
 
 
 def worst_rows(view: View, measure: str, selection: str) -> pd.DataFrame:
-    """Single target domains of each strategy, the worst marked."""
-    rows = view.rows(measure, selection)
-    rows = rows[(rows["role"] == "target") & (rows["domain"] != ALL_TARGETS) & np.isfinite(rows["mean"])].copy()
+    """Single target domains of each strategy, or pairs of a rotation and a target domain, the worst marked."""
+    if view.by_rotation:
+        if selection != DEFAULT_RULE:
+            raise NotDrawable("pairs of sources and targets are scored under source_validation alone")
+        rows, what = _target_pairs(view, measure), "pairs of sources and target"
+    else:
+        rows, what = view.rows(measure, selection), "target domains"
+        rows = rows[(rows["role"] == "target") & (rows["domain"] != ALL_TARGETS) & np.isfinite(rows["mean"])].copy()
     if rows["domain"].nunique() < 2:
-        raise NotDrawable("there are fewer than two target domains, so none is the worst")
+        raise NotDrawable(f"there are fewer than two {what}, so none is the worst")
     groups = rows.groupby("strategy")["mean"]
     rows["worst"] = False
     rows.loc[groups.idxmin() if measure_of(measure).higher_is_better else groups.idxmax(), "worst"] = True
     return rows
 
 
-@register("differences")
+def _target_pairs(view: View, measure: str) -> pd.DataFrame:
+    """Pairs of a rotation and a target domain; ``domain`` names the pair, ``target`` the domain."""
+    rows = view.pairs(measure)
+    rows = rows[rows["role"] == "target"].reset_index(drop=True)
+    labels = {group.name: group.label for group in view.analysis.groups}
+    rows["target"] = rows["domain"]
+    rows["domain"] = [pair_words(labels[row.rotation], row.domain) for row in rows.itertuples()]
+    return rows
+
+
+def pair_words(label: str, domain: str) -> str:
+    """``SR@B from PAS@A``, ``SR@B, without B``."""
+    return f"{domain} {label}" if label.startswith("from ") else f"{domain}, {label}"
+
+
+@register("differences", overall=True)
 def differences(view: View, measure: str, selection: str) -> Plot:
     rows = view.rows(measure, selection, "differences")
     rows = rows[(rows["domain"] == ALL_TARGETS) & np.isfinite(rows["difference"])]
@@ -151,12 +178,12 @@ def differences(view: View, measure: str, selection: str) -> Plot:
     )
 
 
-@register("gap_closed")
+@register("gap_closed", overall=True)
 def gap_closed(view: View, measure: str, selection: str) -> Plot:
     rows = view.rows(measure, selection, "gaps")
     if not rows["gap_closed"].notna().any():
-        raise NotDrawable("no gap between baseline and ceiling could be shown in any domain")
-    scores = view.rows(measure, selection)
+        raise NotDrawable(f"no gap between baseline and ceiling could be shown in any {view.noun}")
+    scores = result_tables.shown_rows(view, measure, selection)
     known = [name for name in result_tables.regions(scores) if name in set(rows["domain"])]
     places = known[:MOST_PANELS]
     names = view.few(list(rows["strategy"]), MOST_LINES, measure)
@@ -169,16 +196,16 @@ def gap_closed(view: View, measure: str, selection: str) -> Plot:
         figures.gap_closed(shown, view.look, places),
         rows,
         f"Share of the {title} gap between baseline and ceiling that each strategy closed; {NOT_GIVEN}. "
-        + sample(shown, view.level)
+        + sample(shown, view.level, noun=view.noun)
         + off_scale.words(beyond)
         + set_apart(view, names)
         + not_drawn(rows["strategy"], names)
-        + not_drawn(known, places, "domain"),
-        f"Gap closed in {title} by strategy, one panel per domain; numbers in the table.",
+        + not_drawn(known, places, view.noun),
+        f"Gap closed in {title} by strategy, one panel per {view.noun}; numbers in the table.",
     )
 
 
-@register("domain_gap", of_selection=False)
+@register("domain_gap", of_selection=False, rotations="one")
 def domain_gap(view: View, measure: str, selection: str) -> Plot:
     gap = view.run.domain_gap
     if gap.empty:
@@ -203,7 +230,7 @@ def domain_gap(view: View, measure: str, selection: str) -> Plot:
     )
 
 
-@register("slopes")
+@register("slopes", overall=True)
 def slopes(view: View, measure: str, selection: str) -> Plot:
     from stainda.report import statistic_figures
 
@@ -226,7 +253,7 @@ def slopes(view: View, measure: str, selection: str) -> Plot:
     )
 
 
-@register("cost", of_selection=False)
+@register("cost", of_selection=False, overall=True)
 def cost(view: View, measure: str, selection: str) -> Plot:
     frame = costs.cost_frame(view.run, view.look)
     rows = view.overall(measure).reset_index()[["strategy", "mean", "low", "high"]]

@@ -16,7 +16,7 @@ from stainda.report.words import count, headline_class, measure_title
 MOST_PANELS, MOST_ROWS, MOST_SETTINGS, MOST_AXES = 16, 6, 4, 6
 
 
-@register("learning_curves", of_measure=False, of_selection=False)
+@register("learning_curves", of_measure=False, of_selection=False, rotations="one")
 def learning_curves(view: View, measure: str, selection: str) -> Plot:
     curves: dict[str, list[pd.DataFrame]] = {}
     frames = []
@@ -40,7 +40,7 @@ def learning_curves(view: View, measure: str, selection: str) -> Plot:
     )
 
 
-@register("regret", of_selection=False)
+@register("regret", of_selection=False, overall=True)
 def regret(view: View, measure: str, selection: str) -> Plot:
     table = regret_table(view, measure)
     titles = {one.name: one.title for one in RULES if not one.uses_target_labels}
@@ -74,7 +74,7 @@ def regret_table(view: View, measure: str) -> pd.DataFrame:
     return table[np.isfinite(table["regret"])].reset_index(drop=True)
 
 
-@register("history", of_measure=False, of_selection=False)
+@register("history", of_measure=False, of_selection=False, rotations="one")
 def history(view: View, measure: str, selection: str) -> Plot:
     table, _ = _trials(view, 2)
     few = view.few(list(table["strategy"]), MOST_PANELS)
@@ -88,7 +88,7 @@ def history(view: View, measure: str, selection: str) -> Plot:
     )
 
 
-@register("importance", of_measure=False, of_selection=False)
+@register("importance", of_measure=False, of_selection=False, rotations="one")
 def importance(view: View, measure: str, selection: str) -> Plot:
     table, columns = _trials(view, FEWEST_FOR_IMPORTANCE)
     found = importance_table(table, columns, view.run.study.seed)
@@ -111,7 +111,7 @@ def importance(view: View, measure: str, selection: str) -> Plot:
     )  # fmt: skip
 
 
-@register("slices", of_measure=False, of_selection=False)
+@register("slices", of_measure=False, of_selection=False, rotations="one")
 def slices(view: View, measure: str, selection: str) -> Plot:
     table, columns = _trials(view, 3)
     names = searched(table, columns)
@@ -130,7 +130,7 @@ def slices(view: View, measure: str, selection: str) -> Plot:
     )  # fmt: skip
 
 
-@register("parallel", of_measure=False, of_selection=False)
+@register("parallel", of_measure=False, of_selection=False, rotations="one")
 def parallel(view: View, measure: str, selection: str) -> Plot:
     table, columns = _trials(view, 3)
     done = table[table["value"].notna()]

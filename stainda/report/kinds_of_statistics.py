@@ -13,7 +13,7 @@ from stainda.report.words import measure_title
 MOST_LINES = 24
 
 
-@register("critical_difference", of_selection=False)
+@register("critical_difference", of_selection=False, overall=True)
 def critical_difference(view: View, measure: str, selection: str) -> Plot:
     found = view.insights(measure)
     ranking = found.ranking
@@ -39,7 +39,7 @@ def critical_difference(view: View, measure: str, selection: str) -> Plot:
     )
 
 
-@register("effects", of_selection=False)
+@register("effects", of_selection=False, overall=True)
 def effects(view: View, measure: str, selection: str) -> Plot:
     table = view.insights(measure).effects
     if table.empty or not table["n_patients"].gt(1).any():
@@ -67,12 +67,16 @@ def variance(view: View, measure: str, selection: str) -> Plot:
     if table.empty or not table["variance"].notna().any():
         raise NotDrawable("the variance of scores cannot be split with so few patients, domains and seeds")
     shown = table[table["strategy"].isin(view.few(list(table["strategy"]), MOST_LINES, measure))]
-    cannot = sorted({f"{row.component} ({row.note})" for row in table.itertuples() if row.note})
+    one, many = "domain", "target domains"
+    if view.by_rotation:
+        one, many = "pair of sources and target", "pairs of sources and target"
+    unknown = table.loc[table["note"].astype(bool), ["component", "note"]].replace({"component": {"domain": one}})
+    cannot = sorted({f"{row.component} ({row.note})" for row in unknown.itertuples()})
     more = f" Not told apart: {'; '.join(cannot)}." if cannot else ""
     return Plot(
         statistic_figures.variance_bars(shown, view.look),
         table,
-        f"Variance of {measure_title(measure)} between patients, target domains, and trainings with another seed, as "
+        f"Variance of {measure_title(measure)} between patients, {many}, and trainings with another seed, as "
         "shares; rest: what these do not explain, mostly their interactions. SD: square root of the whole. "
         f"n\u00a0=\u00a0{int(table['n'].max())} scores per strategy at most; no intervals.{more}"
         + not_drawn(table["strategy"], shown["strategy"]),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from stainda.evaluation.analysis import Analysis
 from stainda.evaluation.groups import contenders
-from stainda.evaluation.summary import ALL_SOURCES, ALL_TARGETS, Analysis
+from stainda.evaluation.summary import ALL_SOURCES, ALL_TARGETS
 from stainda.report.run import Run
 from stainda.report.tables import decimal, signed
 from stainda.report.words import headline, overall_differences, shown_to_be_better

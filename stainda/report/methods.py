@@ -7,26 +7,21 @@ from typing import Any
 from stainda.evaluation.bootstrap import FEW_PATIENTS
 from stainda.evaluation.groups import few_labels, group_of
 from stainda.evaluation.summary import ALL_SOURCES, ALL_TARGETS
-from stainda.report.run import Run
+from stainda.report.answer_of_rotations import scheme_words
+from stainda.report.run import SPLITS, Run
 from stainda.report.study_view import View
 from stainda.report.words import count, listed, percent
 
 
-def methods_paragraph(run: Run, view: View | None, divided: str = "", taught: str = "") -> str:
-    """A paragraph that can be pasted into a paper; it states what was done, not what was found.
-
-    Args:
-        divided: how patients were divided, and ``taught``: whose labels were learned from, where that is not the same
-            throughout the study.
-    """
+def methods_paragraph(run: Run, view: View | None) -> str:
+    """A paragraph that can be pasted into a paper; it states what was done, not what was found."""
     study, cohort = run.study, run.cohort
-    people = {split: cohort.loc[cohort["split"] == split, "patient"].nunique() for split in ("train", "val", "test")}
     mpp, patches = study.patches.mpp, study.patches
     scale = f"{mpp:g} µm per pixel" if mpp else f"{patches.downsample:g}-fold reduction"
     parts = [
         f"{cohort['slide'].nunique()} sections of {count(cohort['patient'].nunique(), 'patient')} in "
         f"{count(cohort['domain'].nunique(), 'domain')} ({' × '.join(study.domain)}) were divided by patient into "
-        + (divided or f"training ({people['train']}), validation ({people['val']}) and test ({people['test']}).")
+        f"{_divided(run)}"
     ]
     if len(run.quality):
         registered = int((~run.quality["status"].eq("refused")).sum())
@@ -39,7 +34,7 @@ def methods_paragraph(run: Run, view: View | None, divided: str = "", taught: st
         parts.append(f"{kept} of {len(run.propagation)} carried annotations were kept.")
     parts.append(
         f"Networks ({study.model.name}) were trained on patches of {patches.size} pixels at {scale} with labels of "
-        f"{taught or listed(study.protocol.teachers)}; {listed([one.label for one in study.strategies])} were "
+        f"{_taught(run)}; {listed([one.label for one in study.strategies])} were "
         f"given the same budget of {count(study.search.trials, 'trial')} and {count(study.protocol.seeds, 'seed')} of "
         "the chosen setting. Settings, checkpoints and probability thresholds were chosen on the source validation "
         "patients alone."
@@ -86,7 +81,35 @@ def methods_paragraph(run: Run, view: View | None, divided: str = "", taught: st
     references = [f"{one.label}: {one.reference}." for one in study.strategies if one.reference]
     if references:
         parts.append("Strategies after: " + " ".join(references))
+    if view is not None and view.folds:
+        parts.append("The test patients of all folds were analysed as one cohort.")
+    if view is not None and view.by_rotation:
+        parts.append(
+            "Over rotations, a patient's score is its mean over the rotations that tested it, so that every patient "
+            "counts once; differences were taken within rotations before they were averaged."
+        )
     return " ".join(parts)
+
+
+def _divided(run: Run) -> str:
+    """How many patients trained, validated and were tested, in each rotation where there are several."""
+    shown = {}
+    for split in SPLITS:
+        sizes = sorted({len(one.patients[split]) for one in run.begun}) or [0]
+        shown[split] = f"{sizes[0]}" + (f" to {sizes[-1]}" if sizes[-1] > sizes[0] else "")
+    text = f"training ({shown['train']}), validation ({shown['val']}) and test ({shown['test']})"
+    if not run.rotates:
+        return f"{text}."
+    scheme = run.study.protocol.scheme.replace("_", " ")
+    return f"{text} in each of {count(len(run.begun), 'rotation')} ({scheme}: {scheme_words(run)})."
+
+
+def _taught(run: Run) -> str:
+    """Whose labels were learned from."""
+    if not run.rotates:
+        return listed(run.study.protocol.teachers)
+    sources = {one.sources for one in run.begun}
+    return listed(sources.pop()) if len(sources) == 1 else "the sources of each rotation"
 
 
 def _further(view: View) -> list[str]:

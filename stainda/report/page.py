@@ -12,13 +12,11 @@ from markupsafe import Markup
 from stainda.files import write_text
 from stainda.progress import SILENT, Progress
 from stainda.report.drawings import write_frame
-from stainda.report.kinds import all_kinds
-from stainda.report.rotations import Root, is_root, load_root, root_view
-from stainda.report.rotations_kinds import root_kinds
-from stainda.report.rotations_page import RootSections, RootWriter
-from stainda.report.run import Run, load_run
+from stainda.report.kinds import kinds_of
+from stainda.report.loading import load_run
+from stainda.report.run import Run
 from stainda.report.sections import TEMPLATES, Sections
-from stainda.report.study_view import View, make_view
+from stainda.report.study_view import make_view
 from stainda.report.writer import Writer
 
 REST = 4
@@ -43,25 +41,16 @@ def make_report(run: str | Path, progress: Progress = SILENT, *, pdf: bool = Fal
     Raises:
         RecordError: ``run`` is no run directory, or a table in it breaks its contract.
     """
-    rotating = is_root(run)
-    template = "rotations.html.j2" if rotating else "page.html.j2"
-    loaded = load_root(run) if rotating else load_run(run)
-    folder = loaded.run.folder if isinstance(loaded, Root) else loaded.folder
+    loaded = load_run(run)
+    folder = loaded.folder
     out, aside = folder / "report", folder / ".report-new"
     shutil.rmtree(aside, ignore_errors=True)
     figures = _figures_to_draw(loaded)
     with progress.task("Making the report", figures + 2 * REST) as task:
-        view: View | None
-        if isinstance(loaded, Root):
-            view = seen = root_view(loaded) if loaded.together else None
-            task.advance(REST, "statistics")
-            write: Writer = RootWriter(aside, keep=pdf, progress=task, figures=figures)
-            context = RootSections(loaded, seen, write).context()
-        else:
-            view = make_view(loaded)
-            task.advance(REST, "statistics")
-            write = Writer(aside, keep=pdf, progress=task, figures=figures)
-            context = Sections(loaded, view, write).context()
+        view = make_view(loaded)
+        task.advance(REST, "statistics")
+        write = Writer(aside, keep=pdf, progress=task, figures=figures)
+        context = Sections(loaded, view, write).context()
         write.finish()
         if pdf:
             from stainda.report.pdf import write_pdf
@@ -69,21 +58,19 @@ def make_report(run: str | Path, progress: Progress = SILENT, *, pdf: bool = Fal
             write_pdf(aside / "report.pdf", context, write)
         task.advance(figures - write.drawn, "page")
         write_text(aside / "answer.txt", "".join(f"{one.text}\n" for one in context["sentences"]))
-        write_text(aside / "index.html", render(template, {**context, "pdf": pdf}))
-        if view is not None and not rotating:  # the tables of a root are stacked by the study
+        write_text(aside / "index.html", render("page.html.j2", {**context, "pdf": pdf}))
+        if view is not None and not loaded.rotates:  # the tables of several rotations are stacked by the study
             write_frame(view.analysis.results, folder / "results.csv")
         replace_folder(aside, out)
         task.advance(REST, "page")
     return out / "index.html"
 
 
-def _figures_to_draw(loaded: Run | Root) -> int:
+def _figures_to_draw(run: Run) -> int:
     """Figures of the page: every kind once, some for the objects as well."""
-    records = loaded.run.records if isinstance(loaded, Root) else loaded.records
-    if records.empty or not (records["split"] == "test").any():
+    if not run.scored:
         return 0
-    kinds = root_kinds() if isinstance(loaded, Root) else list(all_kinds())
-    return len(kinds) + len(OF_OBJECTS) * bool((records["measure"] == "object_f1").any())
+    return len(kinds_of(run)) + len(OF_OBJECTS) * bool((run.records["measure"] == "object_f1").any())
 
 
 def replace_folder(aside: Path, out: Path) -> None:

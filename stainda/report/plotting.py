@@ -15,9 +15,8 @@ from stainda.names import ending, stem, with_ending
 from stainda.report import figures
 from stainda.report.drawings import write_frame
 from stainda.report.kinds import Plot, kind
-from stainda.report.rotations import RootView, is_root, load_root, root_view
-from stainda.report.rotations_kinds import root_plot
-from stainda.report.run import Run, load_run
+from stainda.report.loading import load_run
+from stainda.report.run import Run
 from stainda.report.study_view import View, make_view
 from stainda.report.words import PRIMARY
 
@@ -53,8 +52,6 @@ def view(run: str | Path | Run) -> View:
     Raises:
         RecordError: it is no run directory, or no test patient was scored in it.
     """
-    if not isinstance(run, Run) and is_root(run):
-        return root_view(load_root(run))
     loaded = run if isinstance(run, Run) else load_run(run)
     found = make_view(loaded)
     if found is None:
@@ -69,8 +66,6 @@ def make_plot(run: str | Path | Run | View, name: str, metric: str = PRIMARY, se
     measure(metric)
     rule(selection)
     seen = run if isinstance(run, View) else view(run)
-    if isinstance(seen, RootView):
-        return root_plot(seen, name, metric, selection)
     return wanted.make(seen, metric, selection)
 
 

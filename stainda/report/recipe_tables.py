@@ -6,11 +6,13 @@ import json
 
 import pandas as pd
 
+from stainda.report.kinds import register_table
 from stainda.report.run import Run
 from stainda.report.tables import Table, text
 from stainda.report.words import Sentence, count
 
 
+@register_table("recipe")
 def recipe(run: Run) -> Table:
     """Network, weights, patches, geometry, sampling, loss and loop, and the strategies that depart from them."""
     from stainda.strategies.shared_settings import shared_settings

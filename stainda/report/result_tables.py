@@ -10,14 +10,19 @@ import numpy as np
 import pandas as pd
 
 from stainda.evaluation.groups import few_labels, group_of
-from stainda.evaluation.selection import RULES, BeforeRefit, compared_rules
-from stainda.evaluation.summary import ALL_SOURCES, ALL_TARGETS, Analysis
-from stainda.report.figures import Look
+from stainda.evaluation.selection import DEFAULT_RULE, BeforeRefit, compared_rules
+from stainda.evaluation.summary import ALL_SOURCES, ALL_TARGETS
+from stainda.report.kinds import register_score_table, register_table
 from stainda.report.run import Run
+from stainda.report.study_view import View
 from stainda.report.tables import Cell, Table, decimal, ends, number, p_value, plain_table, signed, spread_words, text
 from stainda.report.words import headline, headline_class, measure_title, percent
 
-BY_RULE = [rule.name for rule in RULES]
+
+def shown_rows(view: View, measure: str, selection: str = DEFAULT_RULE) -> pd.DataFrame:
+    """Results whose regions are panels and columns: of rotations those on targets, of domains all."""
+    rows = view.rows(measure, selection)
+    return rows[rows["role"].eq("target") & np.isfinite(rows["mean"])] if view.by_rotation else rows
 
 
 def regions(results: pd.DataFrame) -> list[str]:
@@ -32,9 +37,11 @@ def regions(results: pd.DataFrame) -> list[str]:
     return overall + together + sources + targets
 
 
-def strategies_by_domain(run: Run, analysis: Analysis, measure: str, look: Look) -> Table:
-    """Mean and interval of every strategy in every domain, under the default rule."""
-    rows = headline(analysis.results, measure)
+@register_score_table("strategies")
+def strategies_by_domain(view: View, measure: str) -> Table:
+    """Mean and interval of every strategy in every domain, or rotation, under the default rule."""
+    run, look = view.run, view.look
+    rows = headline(view.analysis.results, measure)
     places = regions(rows)
     cells = rows.set_index(["strategy", "domain"])
     shown: list[list[Cell]] = []
@@ -49,28 +56,32 @@ def strategies_by_domain(run: Run, analysis: Analysis, measure: str, look: Look)
     one = max(counts.values(), default=0) < 2
     below = "one patient: no interval" if one else f"below each mean: {spread_words(rows['interval_kind'], level)}"
     title = measure_title(measure)
-    caption = f"{title} by strategy and domain: mean over test patients, n patients; {below}."
+    caption = f"{title} by strategy and {view.noun}: mean over test patients, n patients; {below}."
     return Table(f"strategies_{measure}", caption, titles, shown, rows, _class_note(run, rows))
 
 
-def every_measure(run: Run, analysis: Analysis) -> Table:
-    """Every row of results.csv under the default rule, to be sorted and searched."""
-    rows = analysis.results[analysis.results["selection"] == BY_RULE[0]].copy()
+@register_score_table("results")
+def every_measure(view: View, measure: str) -> Table:
+    """Every row of the results under the default rule, to be sorted and searched."""
+    run, results = view.run, view.analysis.results
+    rows = results[results["selection"] == DEFAULT_RULE].copy()
     first = ~rows["domain"].isin([ALL_TARGETS, ALL_SOURCES])  # what a long page is cut to
     rows = rows.iloc[first.to_numpy().argsort(kind="stable")]
     rows["title"] = [run.label(name) for name in rows["strategy"]]
     rows["name"] = [measure_title(name) for name in rows["measure"]]
     rows["interval"] = [ends(row, 3) for row in rows.to_dict("records")]
     titles = {
-        "title": "Strategy", "domain": "Domain", "class": "Class", "name": "Measure", "mean": "Mean",
+        "title": "Strategy", "domain": view.noun.capitalize(), "class": "Class", "name": "Measure", "mean": "Mean",
         "interval": "Interval", "n_patients": "Patients", "n_seeds": "Seeds", "note": "Note",
     }  # fmt: skip
     digits = {"mean": 3, "n_patients": 0, "n_seeds": 0}
-    return plain_table("results", "Every measure, class and domain.", rows, titles, digits)
+    return plain_table("results", f"Every measure, class and {view.noun}.", rows, titles, digits)
 
 
-def differences(run: Run, analysis: Analysis, look: Look, measure: str) -> Table | None:
-    """Against the baseline, patient by patient: all targets first, then each domain."""
+@register_score_table("differences")
+def differences(view: View, measure: str) -> Table | None:
+    """Against the baseline, patient by patient: all targets first, then each domain, or rotation."""
+    run, analysis, look = view.run, view.analysis, view.look
     rows = headline(analysis.differences, measure)
     rows = rows[rows["role"] == "target"]
     if rows.empty:
@@ -99,12 +110,12 @@ def differences(run: Run, analysis: Analysis, look: Look, measure: str) -> Table
     ]
     title = measure_title(measure)
     base = run.label(run.study.baseline)
-    columns = ["Strategy", "Domain", f"{title} − baseline", "p", "p, Holm", "Patients", "Note"]
+    columns = ["Strategy", view.noun.capitalize(), f"{title} − baseline", "p", "p, Holm", "Patients", "Note"]
     note = (
         f"Below each difference: {spread_words(rows['interval_kind'], percent(run.study.evaluation.level))}. p: t test "
         "over patients and trainings; none with fewer than six patients or one training. Both strategies on the "
         "(patient, domain) cells that both have. Holm: adjusted within all strategies on "
-        "all targets together, and within all strategies × single domains; "
+        f"all targets together, and within all strategies × single {view.noun}s; "
         + ("those with a few target labels among themselves; " if look.few else "")
         + "the ceiling is no contender."
     )
@@ -113,7 +124,10 @@ def differences(run: Run, analysis: Analysis, look: Look, measure: str) -> Table
     )
 
 
-def gaps(run: Run, analysis: Analysis, look: Look, measure: str) -> Table | None:
+@register_score_table("gaps")
+def gaps(view: View, measure: str) -> Table | None:
+    """Share of the gap between baseline and ceiling that each strategy closed, by domain or rotation."""
+    run, analysis, look = view.run, view.analysis, view.look
     rows = headline(analysis.gaps, measure)
     if rows.empty:
         return None
@@ -137,8 +151,10 @@ def gaps(run: Run, analysis: Analysis, look: Look, measure: str) -> Table | None
     return Table(f"gap_closed_{measure}", caption, ["Strategy", *places], shown, rows, note)
 
 
-def selection(run: Run, analysis: Analysis, look: Look, measure: str) -> Table:
-    """What each rule chose, and the score on all targets that follows."""
+@register_score_table("selection")
+def selection(view: View, measure: str) -> Table:
+    """What each rule chose, and the score on all targets that follows; over several rotations the scores alone."""
+    run, analysis, look, rotates = view.run, view.analysis, view.look, view.run.rotates
     results = analysis.results[(analysis.results["measure"] == measure) & (analysis.results["domain"] == ALL_TARGETS)]
     results = results[results["class"] == headline_class(results)].set_index(["strategy", "selection"])
     shown, frame = [], []
@@ -153,8 +169,9 @@ def selection(run: Run, analysis: Analysis, look: Look, measure: str) -> Table:
             mean = results["mean"].get((name, rule.name), np.nan)
             what = [f"trial {t}, {c}" for t, c in zip(chosen["trial"], chosen["checkpoint"], strict=True)]
             short = what[0] if len(set(what)) == 1 else f"{len(set(what))} choices" if what else ""
-            line.append(Cell(decimal(mean) or "–", short, float(mean), True))
-            row |= {f"{rule.name}_mean": mean, f"{rule.name}_choice": "; ".join(dict.fromkeys(what))}
+            line.append(Cell(decimal(mean) or "–", "" if rotates else short, float(mean), True))
+            row[f"{rule.name}_mean"] = mean
+            row |= {} if rotates else {f"{rule.name}_choice": "; ".join(dict.fromkeys(what))}
         shown.append(line)
         frame.append(row)
     columns = ["Strategy", *[rule.title[0].upper() + rule.title[1:] for rule in rules]]
@@ -164,9 +181,12 @@ def selection(run: Run, analysis: Analysis, look: Look, measure: str) -> Table:
             " The first column is of trainings made again from all source patients; the others are of first trainings."
         )
     caption = f"Selection rules: mean {measure_title(measure)} over the targets, and what was chosen."
+    if rotates:
+        caption = f"Selection rules: mean {measure_title(measure)} over all rotations of what each chose."
     return Table("selection", caption, columns, shown, pd.DataFrame(frame), note)
 
 
+@register_table("settings", rotations="one")
 def settings(run: Run) -> Table | None:
     """Every trial with its settings; the chosen ones marked."""
     if run.trials.empty:

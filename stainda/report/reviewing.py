@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from stainda.report.kinds import register_table
 from stainda.report.run import Run
 from stainda.report.tables import Table, plain_table
 from stainda.report.words import count, listed
@@ -12,7 +13,7 @@ APPLIED = "review/applied.csv"
 DECISIONS = {
     "accept": "accepted", "nudge": "moved", "redraw": "redrawn", "reject": "rejected", "unsure": "cannot tell",
 }  # fmt: skip
-"""Decisions as the page names them, in the order of its columns; see docs/review.md."""
+"""Decisions as the page names them, in the order of its columns; see docs/howto/review.md."""
 
 
 def review_words(run: Run) -> str:
@@ -30,6 +31,7 @@ def review_words(run: Run) -> str:
     return f"{text}; all these decisions hold."
 
 
+@register_table("review")
 def review_table(run: Run) -> Table | None:
     """Decisions by target stain and class, and how many of them no longer hold."""
     frame = run.tables[APPLIED]

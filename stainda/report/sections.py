@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,24 +14,27 @@ import pandas as pd
 import yaml
 from markupsafe import Markup
 
-from stainda.evaluation.groups import few_labels, with_few
 from stainda.files import write_text
 from stainda.names import file_name, joined_name
-from stainda.report import data_tables, effect_tables, insight_tables, recipe_tables, result_tables, training_tables
+from stainda.report import data_tables, recipe_tables, training_tables
+from stainda.report.answer import answer, no_answer
 from stainda.report.cards import card_text, model_cards
 from stainda.report.centres import centres
-from stainda.report.costs import cost_sentence, cost_table
+from stainda.report.costs import cost_sentence
 from stainda.report.drawings import Drawing, picture, write_frame
 from stainda.report.gallery import OUTLINES, Gallery, field_svg, make_gallery
+from stainda.report.kinds import kind
+from stainda.report.layout import sections_of
 from stainda.report.methods import environment_rows, methods_paragraph
-from stainda.report.reviewing import review_table, review_words
+from stainda.report.question import asked
+from stainda.report.reviewing import review_words
 from stainda.report.run import Run
 from stainda.report.search_tables import dashboard_command, without_password
-from stainda.report.study_view import View, make_look
-from stainda.report.tables import duration
+from stainda.report.study_view import View
+from stainda.report.tables import Table, duration
 from stainda.report.through import ThroughStains, make_through
 from stainda.report.through_svg import BAR, through_svg
-from stainda.report.words import PRIMARY, Sentence, answer, count, measure_title, percent
+from stainda.report.words import PRIMARY, Sentence, count, measure_title, percent
 from stainda.report.writer import Absent, Writer
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -65,7 +69,12 @@ class Sections:
     def __init__(self, run: Run, view: View | None, write: Writer) -> None:
         self.run, self.view, self.write = run, view, write
         self.analysis = None if view is None else view.analysis
-        self.look = make_look(run)
+        self.noun = "domain" if view is None else view.noun
+        self.sections = sections_of(run, self.noun)
+
+    def table(self, name: str, measure: str = PRIMARY) -> Table | Absent | None:
+        """A kind of table; ``None`` where the study has none."""
+        return self.write.table_of(name, self.run, self.view, measure)
 
     def context(self) -> dict[str, Any]:
         run, study = self.run, self.run.study
@@ -78,34 +87,46 @@ class Sections:
             "made": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
             "css": Markup((TEMPLATES / "style.css").read_text(encoding="utf-8") + outlines + BAR),  # noqa: S704  (our own)
             "script": Markup((TEMPLATES / "page.js").read_text(encoding="utf-8")),  # noqa: S704
+            "sections": self.sections,
+            "noun": self.noun,
             "facts": self._facts(),
             "sentences": self._sentences(),
-            "asked": self._asked(),
-            "recipe": self.write.table(recipe_tables.recipe(run)),
-            "results": self._results(),
-            "data": self._data(),
-            "statistics": self._statistics(),
-            "centres": self._centres(),
-            "objects": self._objects(),
-            "registration": self._registration(),
-            "propagation": self._propagation(),
-            "training": self._training(),
-            "gallery": self._gallery(),
-            "through": self._through(),
-            "left_out": self.write.table(data_tables.left_out(run)),
-            "excluded": self.write.table(data_tables.excluded(run)),
-            "cards": self._cards(),
-            "cost": self._cost(),
-            "provenance": self._provenance(),
+            "asked": asked(run, self.view),
+            "recipe": self.table("recipe"),
             "primary": measure_title(PRIMARY),
             "level": percent(study.evaluation.level),
+            **self._gathered(),
         }
+
+    def _gathered(self) -> dict[str, Any]:
+        """What the sections of this study show."""
+        makers: dict[str, tuple[str, Callable[[], Any]]] = {
+            "rotations": ("rotations", lambda: self.table("rotations")),
+            "results": ("results", self._results),
+            "data": ("data", self._data),
+            "statistics": ("statistics", self._statistics),
+            "centres": ("centres", self._centres),
+            "objects": ("objects", self._objects),
+            "registration": ("registration", self._registration),
+            "propagation": ("propagation", self._propagation),
+            "training": ("training", self._training),
+            "gallery": ("examples", self._gallery),
+            "through": ("through", self._through),
+            "left_out": ("left-out", lambda: self.table("left_out")),
+            "excluded": ("left-out", lambda: self.table("excluded")),
+            "cards": ("models", self._cards),
+            "cost": ("cost", self._cost),
+            "provenance": ("provenance", self._provenance),
+        }
+        return {name: make() for name, (section, make) in makers.items() if section in self.sections}
 
     def _facts(self) -> list[tuple[str, str]]:
         run, cohort = self.run, self.run.cohort
-        facts = [(str(cohort["slide"].nunique()), "sections"), (str(cohort["patient"].nunique()), "patients")]
-        test = cohort.loc[cohort["split"].isin(["test", "all"]), "patient"].nunique()
-        facts.append((str(test), "test patient" if test == 1 else "test patients"))
+        facts = [(f"{len(run.scored)} of {len(run.begun)}", "rotations scored")] if run.rotates else []
+        facts += [(str(cohort["slide"].nunique()), "sections"), (str(cohort["patient"].nunique()), "patients")]
+        test = self._test_patients()
+        if test is not None:
+            facts.append((str(test), "test patient" if test == 1 else "test patients"))
         facts.append((str(cohort["domain"].nunique()), "domains (" + " × ".join(run.study.domain) + ")"))
         facts.append((str(len(run.study.strategies)), "strategies"))
         trained = sum(job.done or bool(job.result) for job in run.jobs.values())
@@ -114,72 +135,37 @@ class Sections:
             facts.append((duration(pd.to_numeric(run.stages["seconds"]).sum()), "from manifest to result"))
         return facts
 
+    def _test_patients(self) -> int | None:
+        """Each rotation has its own test patients: those that were scored; ``None`` where none was."""
+        cohort = self.run.cohort
+        if not self.run.rotates:
+            return int(cohort.loc[cohort["split"].isin(["test", "all"]), "patient"].nunique())
+        if self.view is None:
+            return None
+        overall = self.view.overall()
+        return int(overall["n_patients"].max()) if len(overall) else 0
+
     def _sentences(self) -> list[Sentence]:
-        if self.analysis is None:
-            reason = self.run.missing.get("records.parquet", "there are no records of test patients")
-            failed = [job for job in self.run.jobs.values() if job.error]
-            more = f" {len(failed)} jobs failed; see the list of failures." if failed else ""
-            return [Sentence(f"There is no answer yet: {reason}.{more}", "none")]
-        said = answer(self.run, self.analysis)
-        assert self.view is not None
+        if self.view is None:
+            return no_answer(self.run)
+        said = answer(self.view)
         spent = cost_sentence(self.view)
         place = next((i for i, one in enumerate(said) if one.kind == "caution"), len(said))
         slow = training_tables.convergence_words(self.run)
         unfinished = [Sentence(slow, "caution")] if slow else []
         return [*said[:place], *spent, *said[place:], *unfinished, *recipe_tables.weights_caution(self.run)]
 
-    def _asked(self) -> list[tuple[str, str]]:
-        study = self.run.study
-        analysis = self.analysis
-        cohort = self.run.cohort
-        known = cohort.loc[cohort["role"] == "target", "domain"].unique()
-        targets = list(analysis.targets if analysis else known)
-        classes, training = ", ".join(study.task.classes), study.training
-        visible = "unlabelled target images may be seen in training (adaptation)"
-        if study.protocol.visible == "nothing":
-            visible = "no target image is seen in training (generalisation)"
-        scale = f"{study.patches.mpp:g} µm" if study.patches.mpp else f"{study.patches.downsample:g} level-0 pixels"
-        earlier = self.run.earlier
-        strategies = ", ".join(
-            one.label + (" (of an earlier call)" if one.name in earlier else "") for one in study.strategies
-        )
-        named = study.ceiling in {one.name for one in study.strategies}
-        ceiling = self.run.label(study.ceiling) if named else "none in this study"
-        apart = [f"{self.run.label(one)}: {few_labels(study, one)}" for one in with_few(study, self.look.order)]
-        few = f", strategies with a few of them ({'; '.join(apart)})" if apart else ""
-        return [
-            (
-                "Task",
-                f"{study.task.name}: {classes} ({study.task.kind}, scored as "
-                f"{'pixels' if study.task.kind == 'segmentation' else 'cells of a sliding window'} and as objects)",
-            ),
-            ("Labels from", ", ".join(study.protocol.teachers)),
-            ("To work on", ", ".join(targets) or "no target domain"),
-            ("Allowed to see", visible),
-            ("Strategies", strategies),
-            ("Baseline, ceiling", f"{self.run.label(study.baseline)}; {ceiling}"),
-            (
-                "Budget of each strategy",
-                f"{count(study.search.trials, 'trial')}, {count(study.protocol.seeds, 'seed')} of the chosen setting, "
-                "at most "
-                f"{training.epochs} × {training.steps_per_epoch} steps of {training.batch_size} patches",
-            ),
-            ("Refitted on all source patients", "yes" if study.protocol.refit else "no"),
-            ("Patches", f"{study.patches.size} × {study.patches.size} pixels of {scale}"),
-            ("Network", study.model.name),
-            ("Chosen by", f"source validation; target labels serve scoring{few} and the ceiling only"),
-        ]
-
     def _data(self) -> dict[str, Any]:
         run = self.run
         if run.cohort.empty:
-            return {"missing": run.missing.get("cohort.csv", "")}
-        found = self._thumbnails()
+            return {"missing": run.missing.get("cohort.csv", ""), "splits": self.table("splits")}
+        found = [] if run.rotates else self._thumbnails()
         return {
-            "domains": self.write.table(data_tables.domains(run)),
-            "patients": self.write.table(data_tables.patients(run)),
-            "annotators": self.write.table(data_tables.annotators(run)),
-            "annotator_pairs": self.write.table(data_tables.annotator_pairs(run)),
+            "domains": self.table("domains"),
+            "patients": self.table("patients"),
+            "annotators": self.table("annotators"),
+            "annotator_pairs": self.table("annotator_pairs"),
+            "splits": self.table("splits"),
             "thumbnails": found,
             "shown": THUMBNAILS_SHOWN,
             "not_shown": not_shown("thumbnails", "section", len(run.cohort), len(found)),
@@ -207,8 +193,8 @@ class Sections:
         found = self._overlays()
         return {
             "words": data_tables.registration_words(run),
-            "table": self.write.table(data_tables.registration(run)),
-            "landmarks": self.write.table(data_tables.landmarks(run)),
+            "table": self.table("registration"),
+            "landmarks": self.table("landmarks"),
             "overlays": found,
             "shown": OVERLAYS_SHOWN,
             "not_shown": not_shown("registration/overlays", "pair", len(run.quality), len(found)),
@@ -234,54 +220,49 @@ class Sections:
             if run.quality.empty:
                 return {"missing": "Nothing was registered, so no annotation was carried."}
             return {"missing": run.missing.get("annotations/propagation.csv", "").capitalize() + "."}
-        agreement = None
-        if len(run.agreement):
-            agreement = self.write.table(data_tables.agreement(run))
+        agreement = self.table("agreement") if len(run.agreement) else None
         return {
-            "table": self.write.table(data_tables.propagation(run)),
-            "reasons": self.write.table(data_tables.propagation_reasons(run)),
+            "table": self.table("propagation"),
+            "reasons": self.table("propagation_reasons"),
             "review_words": review_words(run),
-            "review": self.write.table(review_table(run)),
+            "review": self.table("review"),
             "agreement": agreement,
             "no_agreement": run.missing.get("annotations/agreement.csv", ""),
         }
 
     def _results(self) -> dict[str, Any] | None:
-        if self.view is None:
+        if self.analysis is None:
             return None
-        view, write = self.view, self.write
-        run, analysis, look = view.run, view.analysis, view.look
-        measures = [one for one in (PRIMARY, "object_f1") if (analysis.results["measure"] == one).any()]
-        blocks = []
-        for measure in measures:
-            more = ("source_target", "worst_domain") if measure == PRIMARY else ()
-            blocks.append(
-                {
-                    "title": measure_title(measure),
-                    "table": write.table(result_tables.strategies_by_domain(run, analysis, measure, look)),
-                    "figures": self._figures(("forest", "heat_map", *more), measure),
-                    "worst": write.try_table("Worst domains", lambda: insight_tables.worst_domains(view, PRIMARY))
-                    if measure == PRIMARY
-                    else None,
-                    "against": self._figures(
-                        ("differences", "slopes", "gap_closed") if measure == PRIMARY else ("differences",), measure
-                    ),
-                    "differences": write.table(result_tables.differences(run, analysis, look, measure)),
-                    "gaps": write.table(result_tables.gaps(run, analysis, look, measure)),
-                }
-            )
-        write.frame("choices", analysis.choices)
-        write.frame("patients", analysis.patients)
-        return {"blocks": blocks, "every": write.table(result_tables.every_measure(run, analysis))}
+        results = self.analysis.results
+        measures = [one for one in (PRIMARY, "object_f1") if (results["measure"] == one).any()]
+        blocks = [self._block(measure, measure == PRIMARY) for measure in measures]
+        self.write.frame("choices", self.analysis.choices_by_rotation)
+        self.write.frame("patients", self.analysis.patients)
+        return {"blocks": blocks, "every": self.table("results")}
+
+    def _block(self, measure: str, first: bool) -> dict[str, Any]:
+        """The results by one measure; the first has more figures and tables than the others."""
+        against = ("differences", "slopes", "gap_closed") if first else ("differences",)
+        return {
+            "title": measure_title(measure),
+            "table": self.table("strategies", measure),
+            "figures": self._figures(("forest", "heat_map"), measure),
+            "matrix": self._figures(("source_target",), measure) if first else [],
+            "pairs": self.table("pairs", measure) if first else None,
+            "worst_figures": self._figures(("worst_domain",), measure) if first else [],
+            "worst": self.table("worst", measure) if first else None,
+            "against": self._figures(against, measure),
+            "differences": self.table("differences", measure),
+            "gaps": self.table("gaps", measure),
+        }
 
     def _statistics(self) -> dict[str, Any] | None:
         if self.view is None:
             return None
-        view, write = self.view, self.write
-        write.frame("variance", view.insights().variance)
+        self.write.frame("variance", self.view.insights().variance)
         return {
             "ranks": self._figures(("critical_difference", "effects")),
-            "effects": write.try_table("Sizes of effects", lambda: insight_tables.effects(view, PRIMARY)),
+            "effects": self.table("effects"),
             "models": self._figures(("variance",)),
             "gap": self._figures(("domain_gap",)),
         }
@@ -289,15 +270,11 @@ class Sections:
     def _objects(self) -> dict[str, Any] | None:
         if self.view is None:
             return None
-        view, write = self.view, self.write
         return {
             "figures": self._figures(("precision_recall", "froc")),
-            "detections": write.try_table("Detections", lambda: insight_tables.detections(view)),
+            "detections": self.table("detections"),
             "counts": self._figures(("counts", "areas")),
-            "agreement": [
-                write.try_table(title, lambda what=what: insight_tables.agreement(view, what))  # type: ignore[misc]
-                for what, title in (("counts", "Counts"), ("areas", "Areas"))
-            ],
+            "agreement": [self.table("agreement_counts"), self.table("agreement_areas")],
             "pixels": self._figures(("reliability",)),
         }
 
@@ -316,8 +293,10 @@ class Sections:
         return found
 
     def _figures(self, names: Sequence[str], measure: str = PRIMARY) -> list[Drawing | Absent]:
-        assert self.view is not None
-        return [self.write.figure(self.view, name, measure) for name in names]
+        """Those of the kinds that show this study; none where nothing was scored."""
+        if self.view is None:
+            return []
+        return [self.write.figure(self.view, name, measure) for name in names if kind(name).shows(self.run)]
 
     def _gallery(self) -> Gallery | None:
         if self.analysis is None:
@@ -338,35 +317,29 @@ class Sections:
         return shown
 
     def _training(self) -> dict[str, Any]:
-        run, view = self.run, self.view
-        selection = None
-        if view is not None:
-            selection = self.write.table(result_tables.selection(run, view.analysis, view.look, PRIMARY))
-        thresholds = None
-        if view is not None:
-            thresholds = self.write.table(training_tables.lost_by_threshold(view))
+        run = self.run
         return {
-            "figures": self._figures(("learning_curves",)) if view else [],
-            "convergence": self.write.table(training_tables.convergence(run)),
-            "thresholds": thresholds,
-            "who_taught": self.write.table(training_tables.who_taught(run)),
+            "figures": self._figures(("learning_curves",)),
+            "convergence": self.table("convergence"),
+            "thresholds": self.table("threshold_regret"),
+            "who_taught": self.table("who_taught"),
             "who_taught_words": training_tables.who_taught_words(run),
             "refit_words": training_tables.refit_words(run),
-            "effects": self.write.table(effect_tables.method_effects(run)),
-            "selection": selection,
-            "regret": self._figures(("regret",)) if view else [],
-            "search": self._figures(("history", "importance", "slices", "parallel")) if view else [],
-            "settings": self.write.table(result_tables.settings(run)),
+            "effects": self.table("method_effects"),
+            "selection": self.table("selection"),
+            "regret": self._figures(("regret",)),
+            "search": self._figures(("history", "importance", "slices", "parallel")),
+            "settings": self.table("settings"),
             "missing": run.missing.get("trials.csv", ""),
-            "dashboard": dashboard_command(run),
+            "dashboard": "" if run.rotates else dashboard_command(run),
         }
 
     def _cost(self) -> dict[str, Any]:
-        stages = self.write.table(data_tables.stages(self.run)) if len(self.run.stages) else None
         return {
-            "table": self.write.table(cost_table(self.run, self.look)),
-            "figures": self._figures(("cost",)) if self.view else [],
-            "stages": stages,
+            "budget": self.table("budget"),
+            "table": self.table("cost"),
+            "figures": self._figures(("cost",)),
+            "stages": self.table("stages") if len(self.run.stages) else None,
             "missing": self.run.missing.get("stages.csv", ""),
         }
 
@@ -378,6 +351,9 @@ class Sections:
         study = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
         return {
             "methods": methods_paragraph(self.run, self.view),
-            "environment": environment_rows(self.run.environment),
+            "environment": [
+                *environment_rows(self.run.environment),
+                ("study.yaml, SHA-256", hashlib.sha256((self.run.folder / "study.yaml").read_bytes()).hexdigest()),
+            ],
             "study": study,
         }

@@ -16,7 +16,7 @@ from stainda.evaluation.insights import Insights, insights
 from stainda.evaluation.selection import DEFAULT_RULE
 from stainda.evaluation.summary import ALL_SOURCES, ALL_TARGETS
 from stainda.report.figures import Look
-from stainda.report.run import Run
+from stainda.report.run import RotationRun, Run
 from stainda.report.tables import spread_words
 from stainda.report.words import PRIMARY, count, headline, measure_title, percent
 
@@ -27,7 +27,7 @@ class NotDrawable(RecordError):
 
 @dataclass(frozen=True)
 class View:
-    """A run with its statistics. ``cache`` holds what is costly and asked for more than once."""
+    """A study with its statistics, of one rotation or of several. ``cache`` holds what is costly and used twice."""
 
     run: Run
     analysis: Analysis
@@ -38,11 +38,47 @@ class View:
     def level(self) -> str:
         return percent(self.run.study.evaluation.level)
 
+    @property
+    def by_rotation(self) -> bool:
+        """Whether the tables are about rotations; they are about domains where there is one set of sources."""
+        return len(self.analysis.groups) > 1
+
+    @property
+    def noun(self) -> str:
+        """What the columns of the tables are."""
+        return "rotation" if self.by_rotation else "domain"
+
+    @property
+    def folds(self) -> bool:
+        """One set of sources with several folds."""
+        return not self.by_rotation and len(self.analysis.groups[0].members) > 1
+
+    def label_of(self, rotation: RotationRun) -> str:
+        """The label of the sources of a scored rotation; empty where the study does not rotate."""
+        labels = {one.name: group.label for group in self.analysis.groups for one in group.members}
+        return labels[rotation.name]
+
+    def over_rotations(self) -> str:
+        """What "all targets" is where the study rotates, as a sentence of a caption."""
+        if not self.run.rotates:
+            return ""
+        if self.folds:
+            return "The patients of all folds are one cohort."
+        if not self.by_rotation:
+            return f"A single rotation is scored ({self.run.scored[0].name.replace('_', ' ')})."
+        return "All targets: each patient's mean over the rotations that tested it as a target, every patient once."
+
     def insights(self, measure: str = PRIMARY) -> Insights:
         if measure not in self.cache:
             self.rows(measure)
-            self.cache[measure] = insights(self.run.records, self.analysis, self.run.study, measure)
+            self.cache[measure] = insights(self.analysis, self.run.study, measure)
         return self.cache[measure]
+
+    def pairs(self, measure: str = PRIMARY) -> pd.DataFrame:
+        """From the sources of each rotation to domains, of the class the answer speaks of, those with a mean."""
+        self.rows(measure)
+        rows = headline(self.analysis.pairs, measure)
+        return rows[np.isfinite(rows["mean"])]
 
     def rows(self, measure: str = PRIMARY, selection: str = DEFAULT_RULE, table: str = "results") -> pd.DataFrame:
         """Rows of one table of the analysis, of the class the answer speaks of.
@@ -120,11 +156,9 @@ def make_look(run: Run) -> Look:
 
 def make_view(run: Run) -> View | None:
     """The statistics of a run; ``None`` where no test patient was scored."""
-    if run.records.empty or not (run.records["split"] == "test").any():
+    if not run.scored:
         return None
-    unsupervised = run.tables["unsupervised.csv"]
-    trials = run.trials if len(run.trials) else None
-    return View(run, analyse(run.records, trials, run.study, unsupervised), make_look(run))
+    return View(run, analyse([one.evaluated(run.study) for one in run.scored], run.study), make_look(run))
 
 
 def measure_of(name: str) -> Measure:
@@ -153,15 +187,15 @@ def axis_limits(name: str, rows: pd.DataFrame) -> tuple[float, float]:
     return min(0.0, low * 1.05), top * 1.05 if top > 0 else 1.0
 
 
-def sample(rows: pd.DataFrame, level: str, overall: bool = False) -> str:
-    """What an interval in a figure is, and how many patients are behind it."""
+def sample(rows: pd.DataFrame, level: str, overall: bool = False, noun: str = "domain") -> str:
+    """What an interval in a figure is, and how many patients are behind it, in each ``noun`` or over all of them."""
     together = rows["domain"].isin([ALL_TARGETS, ALL_SOURCES])
     shown = rows[rows["domain"] == ALL_TARGETS] if overall else rows[~together]
     counts = sorted({int(n) for n in shown["n_patients"] if n > 0})
     if not counts:
         return "No patient has a score."
     people = f"n\u00a0=\u00a0{counts[0]}" + (f" to {counts[-1]}" if len(counts) > 1 else "")
-    noun = ("test patient" if counts[-1] == 1 else "test patients") + ("" if overall else " per domain")
+    noun = ("test patient" if counts[-1] == 1 else "test patients") + ("" if overall else f" per {noun}")
     if counts[-1] == 1:
         return f"{people} {noun}: no intervals; hollow marks."
     hollow = " Hollow marks: no interval." if not shown["interval_kind"].isin([INTERVAL, THESE_TRAININGS]).all() else ""

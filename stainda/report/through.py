@@ -18,7 +18,7 @@ import shapely
 from stainda.annotations import IGNORE_CLASSES
 from stainda.errors import RegistrationError
 from stainda.evaluation import match_objects
-from stainda.evaluation.summary import Analysis
+from stainda.evaluation.analysis import Analysis
 from stainda.names import file_name
 from stainda.objects.overlap import polygons
 from stainda.registration.results import BlockResult, load_block

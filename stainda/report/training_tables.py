@@ -8,46 +8,44 @@ import pandas as pd
 from stainda.evaluation.bootstrap import FEW_PATIENTS
 from stainda.evaluation.convergence import RISING, judge_curve, rising_sentence
 from stainda.evaluation.left_out import ALL
-from stainda.evaluation.threshold_regret import mean_regret, threshold_regret
+from stainda.evaluation.pooling import pair_label
+from stainda.evaluation.threshold_regret import ThresholdRegret, mean_regret, threshold_regret
 from stainda.randomness import generator_for
+from stainda.report.kinds import register_score_table, register_table
+from stainda.report.kinds_of_scores import pair_words
 from stainda.report.result_tables import strategy_cell
-from stainda.report.run import Run
+from stainda.report.run import RotationRun, Run
 from stainda.report.study_view import View
 from stainda.report.tables import Cell, Table, decimal, ends, number, signed, spread_words, text
 
 
-def lost_by_threshold(view: View) -> Table | None:
+@register_score_table("threshold_regret")
+def lost_by_threshold(view: View, measure: str) -> Table | None:
     """One row per strategy: the thresholds in use, and the Dice they lost on all targets."""
     run, study = view.run, view.run.study
-    regret = threshold_regret(run.probabilities, run.records)
-    if regret.trainings.empty:
+    found = [(one, threshold_regret(one.probabilities, one.records)) for one in run.scored]
+    found = [(one, regret) for one, regret in found if len(regret.trainings)]
+    if not found:
         return None
     chosen = run.trials[run.trials["chosen"].astype(bool) & run.trials["state"].eq("complete")]
-    chosen = chosen.assign(job=[run.reported_job(name) for name in chosen["job"]])
     rows, kinds = [], set()
     for name in view.look.order:
-        mine = chosen[chosen["strategy"] == name]
-        table = regret.trainings
-        table = table[table["job"].isin(set(mine["job"])) & table["domain"].isin(view.analysis.targets)]
-        table = table[table["strategy"] == name]
-        if table.empty:
+        jobs = {run.reported_job(job) for job in chosen.loc[chosen["strategy"] == name, "job"]}
+        mine = [_chosen_on_targets(view, one, regret, jobs) for one, regret in found]
+        table = pd.concat([trainings for trainings, _ in mine])
+        lost = mean_regret([patients for _, patients in mine], study.evaluation, generator_for(study.seed, "regret"))
+        if table.empty or lost is None:
             continue
-        trial, seeds = int(mine["trial"].iloc[0]), [int(seed) for seed in mine["seed"]]
-        found = mean_regret(
-            regret, name, seeds, trial, view.analysis.targets, study.evaluation, generator_for(study.seed, "regret")
-        )
-        if found is None:
-            continue
-        kinds.add(found.kinds[0])
-        spread = {"low": found.low[0], "high": found.high[0], "interval_kind": found.kinds[0]}
-        by_domain = table.groupby("domain")["lost"].mean()
+        kinds.add(lost.kinds[0])
+        spread = {"low": lost.low[0], "high": lost.high[0], "interval_kind": lost.kinds[0]}
+        by_domain = table.groupby("shown")["lost"].mean()
         rows.append(
             [
                 strategy_cell(run, name),
                 Cell(_between(table["threshold"]), sort=float(table["threshold"].mean()), number=True),
                 Cell(_between(table["best_threshold"]), sort=float(table["best_threshold"].mean()), number=True),
                 number(table["dice"].mean(), 3),
-                Cell(decimal(found.mean[0], 3), ends(spread, 3), float(found.mean[0]), True),
+                Cell(decimal(lost.mean[0], 3), ends(spread, 3), float(lost.mean[0]), True),
                 text(f"{by_domain.idxmax()} ({decimal(by_domain.max(), 3)})"),
             ]
         )
@@ -59,12 +57,37 @@ def lost_by_threshold(view: View) -> Table | None:
         "each target domain, in steps of 0.05. They are found on the labels that they are scored on, so this is the "
         "most that any threshold could have gained. They choose nothing: a diagnosis of calibration, not a result."
     )
-    frame = regret.trainings.drop(columns="job").assign(role=[_role(view, name) for name in regret.trainings["domain"]])
+    frame = pd.concat([_with_roles(view, one, regret.trainings) for one, regret in found], ignore_index=True)
     return Table("threshold_regret", "Dice lost by the threshold, all targets.", columns, rows, frame, note)
 
 
-def _role(view: View, domain: str) -> str:
-    return "target" if domain in view.analysis.targets else "source" if domain in view.analysis.sources else "other"
+def _chosen_on_targets(
+    view: View, rotation: RotationRun, regret: ThresholdRegret, jobs: set[str]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Of the chosen trainings of one rotation, what they lost on its targets: by training, and by patient."""
+    label = view.label_of(rotation)
+
+    def mine(table: pd.DataFrame) -> pd.DataFrame:
+        pairs = table["domain"].map(lambda name: pair_label(label, name))
+        return table[table["job"].isin(jobs) & pairs.isin(view.analysis.targets)]
+
+    trainings, patients = mine(regret.trainings), mine(regret.patients)
+    shown = [pair_words(label, name) if label else name for name in trainings["domain"]]
+    return trainings.assign(shown=shown), patients
+
+
+def _with_roles(view: View, rotation: RotationRun, trainings: pd.DataFrame) -> pd.DataFrame:
+    label = view.label_of(rotation)
+    table = trainings.drop(columns="job").assign(role=[_role(view, rotation, name) for name in trainings["domain"]])
+    if label:
+        table.insert(0, "rotation", rotation.name)
+    return table
+
+
+def _role(view: View, rotation: RotationRun, domain: str) -> str:
+    if pair_label(view.label_of(rotation), domain) in view.analysis.targets:
+        return "target"
+    return "source" if domain in (rotation.sources if rotation.name else view.analysis.sources) else "other"
 
 
 def _between(values: pd.Series) -> str:
@@ -88,6 +111,7 @@ def states(run: Run) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
+@register_table("convergence")
 def convergence(run: Run) -> Table | None:
     """One row per strategy, those whose validation still rose first."""
     frame = states(run)
@@ -124,6 +148,7 @@ def convergence_words(run: Run) -> str:
     return f"{told[0].upper()}{told[1:]}." if told else ""
 
 
+@register_table("who_taught", rotations="one")
 def who_taught(run: Run) -> Table | None:
     """One row per strategy that was trained again without each of its patients, on all targets."""
     frame = run.tables["leave_one_out.csv"]
@@ -160,7 +185,7 @@ def _span(values: pd.Series) -> str:
 def who_taught_words(run: Run) -> str:
     """That it was not measured, where few taught; else empty."""
     count = _teachers(run, "train")
-    if run.study.left_out_of or not 1 < count < FEW_PATIENTS:
+    if run.rotates or run.study.left_out_of or not 1 < count < FEW_PATIENTS:
         return ""
     return (
         f"Only {count} patients taught, and how the result depends on which was not measured. With "
@@ -171,7 +196,7 @@ def who_taught_words(run: Run) -> str:
 def refit_words(run: Run) -> str:
     """That chosen settings could be trained again with the patients who validate, where few taught; else empty."""
     count, kept = _teachers(run, "train"), _teachers(run, "val")
-    if run.study.protocol.refit or not (0 < count < FEW_PATIENTS and kept):
+    if run.rotates or run.study.protocol.refit or not (0 < count < FEW_PATIENTS and kept):
         return ""
     return (
         f"{kept} of {count + kept} source patients validate and teach nothing. With protocol.refit=true the chosen "

@@ -1,35 +1,22 @@
-"""The answer in sentences, generated from the statistics and never beyond them.
-
-A sentence that claims a difference needs a test that shows it (Holm-adjusted p below 1 - level). Where nothing was
-shown the sentence says so, and with how many patients; where nothing could have been shown, it says that.
-"""
+"""Sentences and parts of sentences that the page is made of, and the rows of the statistics they speak of."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
+from stainda.evaluation.analysis import Analysis
 from stainda.evaluation.bootstrap import FEW_PATIENTS
 from stainda.evaluation.crossed import RANGE, THESE_TRAININGS
-from stainda.evaluation.groups import FEW_FAMILY, contenders, few_labels
 from stainda.evaluation.metrics import MEASURES
 from stainda.evaluation.selection import DEFAULT_RULE
-from stainda.evaluation.summary import ALL_CLASSES, ALL_SOURCES, ALL_TARGETS, Analysis
-from stainda.report.exclusions import excluded_strategies
-from stainda.report.run import Run
-from stainda.report.tables import decimal, p_value, signed, span
-
-if TYPE_CHECKING:
-    pass
+from stainda.evaluation.summary import ALL_CLASSES, ALL_TARGETS
+from stainda.report.tables import decimal, span
 
 PRIMARY = "dice"
-MOST_NAMED = 8
-MOST_FEW = 3
-"""Strategies with a few target labels that have a sentence each."""
 
 
 @dataclass(frozen=True)
@@ -68,60 +55,11 @@ def listed(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}" if names else ""
 
 
-def answer(run: Run, analysis: Analysis) -> list[Sentence]:
-    """What the study says, most important first."""
-    study = run.study
-    results = headline(analysis.results)
-    targets = results[results["domain"] == ALL_TARGETS].set_index("strategy")
-    defined = targets[np.isfinite(targets["mean"])]
-    if defined.empty and study.protocol.scheme == "pooled":
-        return _without_targets(run, results)
-    if defined.empty:
-        return [Sentence("No strategy has a score on a target domain, so the question cannot be answered yet.", "none")]
-    without = defined.loc[contenders(study, defined.index)]
-    sentences: list[Sentence] = []
-    n = int(defined["n_patients"].max())
-    if n == 1:
-        sentences.append(
-            Sentence(
-                "This is one test patient, not a cohort: there is no interval and no test, and nothing below can be "
-                "carried over to other patients. It shows what happened on these sections.",
-                "limit",
-            )
-        )
-    if study.baseline not in defined.index:
-        sentences.append(
-            Sentence(
-                f"The baseline {run.label(study.baseline)!r} has no score, so nothing is compared with it.", "caution"
-            )
-        )
-    else:
-        sentences += _best_against_baseline(run, analysis, without, n)
-        sentences += _loss_of_the_baseline(run, results)
-        sentences += _with_few_labels(run, analysis, defined, n)
-        sentences += _gap(run, analysis)
-    sentences += _worst_domain(run, analysis, without)
-    sentences += _cautions(run, analysis, defined, n)
-    return sentences
+def measure_title(name: str) -> str:
+    return MEASURES[name].title if name in MEASURES else name.replace("_", " ")
 
 
-def _without_targets(run: Run, results: pd.DataFrame) -> list[Sentence]:
-    """Scheme ``pooled``: every domain teaches, so there is no gap between source and targets to speak of."""
-    rows = results[(results["domain"] == ALL_SOURCES) & np.isfinite(results["mean"])].set_index("strategy")
-    if rows.empty:
-        return [Sentence("No strategy has a score yet, so the question cannot be answered.", "none")]
-    level = run.study.evaluation.level
-    said = [f"{run.label(name)} {_score(row, level)}" for name, row in rows.iterrows()]
-    n = count(int(rows["n_patients"].max()), "patient")
-    return [
-        Sentence(
-            "Every domain taught and was tested in other patients: there is no target, and nothing is compared across "
-            f"domains. Mean Dice over all domains, {n}: {listed(said)}."
-        )
-    ]
-
-
-def _score(row: pd.Series, level: float) -> str:
+def score_words(row: pd.Series, level: float) -> str:
     spread = spread_of(row, level)
     return f"{decimal(row['mean'])} ({spread})" if spread else decimal(row["mean"])
 
@@ -137,25 +75,6 @@ def spread_of(row: pd.Series, level: float, digits: int = 2, scale: float = 1.0,
     return f"{percent(level)} interval{these} {shown}{unit}"
 
 
-def _loss_of_the_baseline(run: Run, results: pd.DataFrame) -> list[Sentence]:
-    base = results[results["strategy"] == run.study.baseline].set_index("domain")
-    if ALL_SOURCES not in base.index or not np.isfinite(base.loc[ALL_SOURCES, "mean"]):
-        where, there = "", None
-    else:
-        there = base.loc[ALL_SOURCES]
-        where = f"Dice {_score(there, run.study.evaluation.level)} on its own domain and "
-    on_targets = base.loc[ALL_TARGETS]
-    text = (
-        f"{run.label(run.study.baseline)}, trained on {listed(run.study.protocol.teachers)}, reaches {where}"
-        f"{'' if where else 'Dice '}{_score(on_targets, run.study.evaluation.level)} on average over the targets."
-    )
-    singles = base[(base["role"] == "target") & (base.index != ALL_TARGETS) & np.isfinite(base["mean"])]
-    if len(singles) > 1 and there is not None:
-        worst = singles["mean"].idxmin()
-        text += f" It is lowest on {worst} ({decimal(singles.loc[worst, 'mean'])})."
-    return [Sentence(text)]
-
-
 def overall_differences(analysis: Analysis) -> pd.DataFrame:
     """Differences to the baseline over all targets, by strategy, of those without target labels."""
     rows = headline(analysis.differences)
@@ -169,263 +88,8 @@ def shown_to_be_better(rows: pd.DataFrame, alpha: float) -> str | None:
     return str(shown.idxmax()) if len(shown) else None
 
 
-def _best_against_baseline(run: Run, analysis: Analysis, without: pd.DataFrame, n: int) -> list[Sentence]:
-    study, alpha = run.study, 1 - run.study.evaluation.level
-    rows = overall_differences(analysis)
-    if rows.empty:
-        elsewhere = [run.label(one) for one in excluded_strategies(run)]
-        if elsewhere:
-            return [
-                Sentence(
-                    f"No other strategy was evaluated as this study asks, so there is nothing to compare. Trained here "
-                    f"otherwise, and not comparable: {listed(elsewhere)}.",
-                    "none",
-                )
-            ]
-        return [Sentence("No other strategy was evaluated, so there is nothing to compare.", "none")]
-    best = rows["difference"].idxmax()
-    top = rows.loc[best]
-    name, base = run.label(best), run.label(study.baseline)
-    leader = shown_to_be_better(rows, alpha)
-
-    def against_base(strategy: str) -> str:
-        row = rows.loc[strategy]
-        spread = spread_of(row, study.evaluation.level)
-        parts = [
-            f"paired by patient{', ' * bool(spread)}{spread}",
-            _p(row["p_holm"], int(rows["p_holm"].notna().sum())),
-        ]
-        return f"{signed(row['difference'])} against {base} ({'; '.join(filter(None, parts))}"
-
-    if top["difference"] <= 0:
-        others = count(len(rows), "other strategy")
-        out = [Sentence(f"Of {others} none scored higher than {base} on the targets.", "none")]
-    elif n == 1:
-        out = [
-            Sentence(
-                f"Without target labels the highest is {name} with Dice {decimal(without.loc[best, 'mean'])}, "
-                f"{signed(top['difference'])} against {base}, on this patient."
-            )
-        ]
-    elif leader is not None:
-        margin = ", by the largest margin of those without target labels" if leader == best else ""
-        out = [
-            Sentence(
-                f"{run.label(leader)} is shown to be better than {base}{margin}: "
-                f"Dice {_score(without.loc[leader], study.evaluation.level)}, {against_base(leader)}, "
-                f"{count(int(rows.loc[leader, 'n_patients']), 'patient')})."
-            )
-        ]
-        if leader != best:
-            out.append(
-                Sentence(
-                    f"The highest mean is that of {name}: Dice {decimal(without.loc[best, 'mean'])}, "
-                    f"{against_base(best)}), which could not be shown to differ; "
-                    f"{_how_many_higher(analysis, best, study.baseline)}."
-                )
-            )
-    else:
-        why = _untested(int(top["n_patients"]), int(top["n_seeds"]))
-        said = f"No difference to {base} can be shown: {why}. " if why else ""
-        if not why:
-            said = f"No difference to {base} could be shown with {count(int(top['n_patients']), 'patient')} and "
-            said += f"{count(int(top['n_seeds']), 'training')} each. "
-        out = [
-            Sentence(
-                f"{said}The highest mean is that of {name}: Dice {decimal(without.loc[best, 'mean'])}, "
-                f"{against_base(best)}); "
-                f"{_how_many_higher(analysis, best, study.baseline)}.",
-                "none",
-            )
-        ]
-    if n > 1:
-        better = [name for name in rows.index if name != leader and rows.loc[name, "p_holm"] <= alpha]
-        gains = [name for name in better if rows.loc[name, "difference"] > 0]
-        losses = [name for name in better if rows.loc[name, "difference"] < 0]
-        if gains:
-            out.append(Sentence(f"Also shown to be better than {base}: {_with_differences(run, rows, gains)}."))
-        if losses:
-            out.append(Sentence(f"Shown to be worse than {base}: {_with_differences(run, rows, losses)}."))
-    return out
-
-
-def _p(p: float, members: int) -> str:
-    """Empty where nothing was tested."""
-    shown = p_value(p)
-    if not shown:
-        return ""
-    sign = "" if shown.startswith("<") else "= "
-    return f"p {sign}{shown}" + (f" after Holm's correction for {members} comparisons" if members > 1 else "")
-
-
-def _untested(n: int, trainings: int) -> str:
+def untested(n: int, trainings: int) -> str:
     """Why nothing is tested; empty where it is."""
     if n < FEW_PATIENTS:
         return f"{count(n, 'patient')} are too few for a test" if n > 1 else "one patient allows no test"
     return "with one training of each strategy, chance in training cannot be told from a difference" * (trainings < 2)
-
-
-def _how_many_higher(analysis: Analysis, strategy: str, baseline: str) -> str:
-    rows = headline(analysis.patients)
-    rows = rows[rows["domain"] == ALL_TARGETS].pivot_table(index="patient", columns="strategy", values="value")
-    gain = (rows[strategy] - rows[baseline]).dropna()
-    higher = int((gain > 0).sum())
-    if higher == len(gain):
-        return f"all {count(len(gain), 'patient')} scored higher with it"
-    return f"{higher} of {len(gain)} patients scored higher with it"
-
-
-def _with_differences(run: Run, rows: pd.DataFrame, names: Sequence[str]) -> str:
-    """The names with their differences, the largest ones alone where there are many."""
-    if len(names) > MOST_NAMED:
-        sizes = rows.loc[list(names), "difference"].abs().sort_values(ascending=False, kind="stable")
-        named = [name for name in names if name in set(sizes.index[: MOST_NAMED - 1])]
-    else:
-        named = list(names)
-    shown = [f"{run.label(name)} ({signed(rows.loc[name, 'difference'])})" for name in named]
-    rest = len(names) - len(named)
-    return listed([*shown, f"{rest} more, by less (in the table)"] if rest else shown)
-
-
-def _with_few_labels(run: Run, analysis: Analysis, defined: pd.DataFrame, n: int) -> list[Sentence]:
-    """What a few target labels buy, each strategy that has some on its own: none of them is a contender."""
-    study, alpha = run.study, 1 - run.study.evaluation.level
-    rows = headline(analysis.differences)
-    rows = rows[(rows["domain"] == ALL_TARGETS) & (rows["family"] == f"{FEW_FAMILY}, overall")]
-    rows = rows[np.isfinite(rows["difference"])]
-    base, out = run.label(study.baseline), []
-    for row in rows.sort_values("difference", ascending=False, kind="stable").head(MOST_FEW).to_dict("records"):
-        name = row["strategy"]
-        text = (
-            f"With target labels of {few_labels(study, name)}, which the strategies above do not have, "
-            f"{run.label(name)} reaches Dice {_score(defined.loc[name], study.evaluation.level)}, "
-        )
-        if n == 1:
-            text += f"{signed(row['difference'])} against {base}, on this patient."
-        else:
-            spread = spread_of(pd.Series(row), study.evaluation.level)
-            parts = [
-                f"paired by patient{', ' * bool(spread)}{spread}",
-                _p(row["p_holm"], int(rows["p_holm"].notna().sum())),
-            ]
-            if not row["p_holm"] <= alpha:
-                why = _untested(int(row["n_patients"]), int(row["n_seeds"]))
-                parts.append(f"not tested: {why}" if why else "no difference could be shown")
-            text += f"{signed(row['difference'])} against {base} ({'; '.join(filter(None, parts))})."
-        out.append(Sentence(text))
-    if len(rows) > MOST_FEW:
-        more = count(len(rows) - MOST_FEW, "more strategy").replace("one more strategy", "One more strategy")
-        out.append(Sentence(f"{more[0].upper()}{more[1:]} with a few target labels: see the table."))
-    return out
-
-
-def _gap(run: Run, analysis: Analysis) -> list[Sentence]:
-    results = headline(analysis.results)
-    ceiling = results[(results["strategy"] == run.study.ceiling) & (results["domain"] == ALL_TARGETS)]
-    without_ceiling = run.study.ceiling == run.study.baseline
-    if without_ceiling or ceiling.empty or not np.isfinite(ceiling.iloc[0]["mean"]):
-        return []
-    text = (
-        f"Training on target labels as well ({run.label(run.study.ceiling)}, the ceiling, which a user without target "
-        f"labels cannot reach) gives {_score(ceiling.iloc[0], run.study.evaluation.level)}."
-    )
-    gaps = headline(analysis.gaps)
-    gaps = gaps[(gaps["domain"] == ALL_TARGETS) & np.isfinite(gaps["gap_closed"])]
-    without = contenders(run.study, gaps["strategy"])
-    among = " of those without target labels" if len(without) < len(gaps) else ""
-    gaps = gaps[gaps["strategy"].isin(without)]
-    if len(gaps):
-        top = gaps.loc[gaps["gap_closed"].idxmax()]
-        if top["gap_closed"] > 0:
-            interval = spread_of(top, run.study.evaluation.level, 0, 100, " %")
-            spread = f" ({interval})" if interval else ""
-            text += (
-                f" Of the gap between the baseline and that ceiling, {run.label(top['strategy'])} closes most{among}: "
-                f"{decimal(100 * top['gap_closed'], 0)} %{spread}, the largest share picked on these test patients."
-            )
-    return [Sentence(text)]
-
-
-def _worst_domain(run: Run, analysis: Analysis, without: pd.DataFrame) -> list[Sentence]:
-    best = without["mean"].idxmax() if len(without) else None
-    rows = headline(analysis.results)
-    rows = rows[(rows["strategy"] == best) & (rows["role"] == "target") & (rows["domain"] != ALL_TARGETS)]
-    rows = rows[np.isfinite(rows["mean"])]
-    if best is None or len(rows) < 2:
-        return []
-    ordered = rows.sort_values("mean")
-    low, high = ordered.iloc[0], ordered.iloc[-1]
-    return [
-        Sentence(
-            f"Domains differ: {run.label(best)} ranges from {decimal(low['mean'])} on {low['domain']} to "
-            f"{decimal(high['mean'])} on {high['domain']}; the table below has every one."
-        )
-    ]
-
-
-def _cautions(run: Run, analysis: Analysis, defined: pd.DataFrame, n: int) -> list[Sentence]:
-    out: list[Sentence] = []
-    alpha = 1 - run.study.evaluation.level
-    if 1 < n < FEW_PATIENTS:
-        out.append(
-            Sentence(
-                f"There are only {count(n, 'test patient')}. From so few no interval keeps its promise and nothing is "
-                f"tested: the page gives the range of the patients. From {FEW_PATIENTS} patients on there are "
-                "intervals.",
-                "caution",
-            )
-        )
-    without = [name for name in contenders(run.study, defined.index) if name != run.study.baseline]
-    if n > 1 and len(without) > 1:
-        out.append(
-            Sentence(
-                f"The best of {len(without)} strategies was picked on the test patients it is reported on, so its "
-                f"lead is overestimated. Tests are corrected for that (p ≤ {alpha:.2g} after Holm), the mean is not.",
-                "caution",
-            )
-        )
-    seeds = int(defined["n_seeds"].min())
-    if seeds < 2:
-        out.append(
-            Sentence(
-                "A strategy has one training, so how much training itself varies is not known: intervals hold for "
-                "these "
-                "trainings only, and no strategy is called better.",
-                "caution",
-            )
-        )
-    elif seeds < 3:
-        out.append(
-            Sentence(
-                "A strategy has two trainings. Intervals and tests contain how training varies, but from two it is "
-                "hardly known, so intervals are wide (they cover 95 to 99 %) and tests strict; a third training helps.",
-                "caution",
-            )
-        )
-    trials = run.trials
-    failed = trials[~trials["state"].str.lower().isin(["complete", "completed", "done", "pruned", "running", ""])]
-    if len(failed):
-        out.append(
-            Sentence(f"{count(len(failed), 'training job').capitalize()} failed; see the list of failures.", "caution")
-        )
-    lost = [run.label(one.name) for one in run.study.strategies if one.name not in set(run.records["strategy"])]
-    if lost:
-        out.append(Sentence(f"Without any result: {listed(lost)}.", "caution"))
-    if run.earlier:
-        names = listed([run.label(one) for one in run.earlier])
-        out.append(
-            Sentence(
-                f"Kept from an earlier call of the same protocol, data and budget: {names}. study.yaml no longer has "
-                f"{'it' if len(run.earlier) == 1 else 'them'}.",
-                "caution",
-            )
-        )
-    for name, why in excluded_strategies(run).items():
-        out.append(Sentence(f"Trained here, but not reported: {run.label(name)} ({why}).", "caution"))
-    if "records.parquet" in run.missing:
-        out.append(Sentence(f"{run.missing['records.parquet'].capitalize()}.", "caution"))
-    return out
-
-
-def measure_title(name: str) -> str:
-    return MEASURES[name].title if name in MEASURES else name.replace("_", " ")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -12,7 +11,8 @@ from stainda.files import write_text
 from stainda.progress import Task
 from stainda.report import exports
 from stainda.report.drawings import Drawing, draw, write_frame
-from stainda.report.kinds import Plot, kind
+from stainda.report.kinds import Plot, kind, table_kind
+from stainda.report.run import Run
 from stainda.report.study_view import NotDrawable, View
 from stainda.report.tables import Table
 from stainda.report.words import PRIMARY
@@ -59,12 +59,13 @@ class Writer:
         cut = f"The first {MOST_ROWS} of {len(table.rows)} rows; the CSV has all."
         return replace(table, rows=table.rows[:MOST_ROWS], note=f"{cut} {table.note}".strip())
 
-    def try_table(self, title: str, make: Callable[[], Table | None]) -> Table | Absent | None:
-        """A table, or why it cannot be made."""
+    def table_of(self, name: str, run: Run, view: View | None, measure: str = PRIMARY) -> Table | Absent | None:
+        """A kind of table, or why it cannot be made; ``None`` where the study has none."""
+        wanted = table_kind(name)
         try:
-            return self.table(make())
+            return self.table(wanted.make(run, view, measure))
         except NotDrawable as lacking:
-            return Absent(title, lacking.message)
+            return Absent(wanted.title, lacking.message)
 
     def figure(self, view: View, name: str, measure: str = PRIMARY) -> Drawing | Absent:
         """Draw a kind of figure, or say why it cannot be drawn."""
@@ -80,16 +81,12 @@ class Writer:
     def _figure(self, view: View, name: str, measure: str) -> Drawing | Absent:
         wanted = kind(name)
         try:
-            made = self.plot_of(view, name, measure)
+            made = wanted.make(view, measure)
         except NotDrawable as lacking:
             return Absent(wanted.title, lacking.message)
         if self.keep:
             self.plots.append((wanted.title, made))
         return draw(made.figure, wanted.file(measure), made.caption, made.alt, made.frame, self.out)
-
-    def plot_of(self, view: View, name: str, measure: str) -> Plot:
-        """A kind of figure under the default rule of selection."""
-        return kind(name).make(view, measure, "source_validation")
 
     def frame(self, name: str, frame: pd.DataFrame) -> None:
         write_frame(frame, self.out / "tables" / f"{name}.csv")

@@ -20,7 +20,7 @@ STAGES = ("cohort", "register", "propagate", "patches", "train", "evaluate", "re
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Paths of a run directory; docs/files.md describes every file."""
+    """Paths of a run directory; docs/reference/files.md describes every file."""
 
     root: Path
 

@@ -94,10 +94,15 @@ def _job_folder(run: Path, job: str) -> Path:
 def _best(folder: Path, strategy: str | None, seed: int | None, checkpoint: str | None) -> Choice:
     read_study(folder)  # a wrong folder is told before the report's packages are imported
     from stainda.evaluation import REFIT
-    from stainda.report.run import load_run
+    from stainda.report.loading import load_run
     from stainda.report.study_view import make_view
 
     run = load_run(folder)
+    if run.rotates:
+        raise StaindaError(
+            "a study of several rotations trained every strategy several times", file=folder,
+            remedy="Give the folder of one of its rotations, below rotations/",
+        )  # fmt: skip
     view = make_view(run)
     if strategy is None:
         name, why = _strategy(run, view)

@@ -241,7 +241,7 @@ def _trainings(config: StudyConfig, folder: RunFolder) -> dict[str, str]:
     """The first training of the chosen setting of every strategy that learns from no target label."""
     import pandas as pd
 
-    from stainda.report.run import with_earlier_strategies
+    from stainda.report.loading import with_earlier_strategies
     from stainda.strategies import build
 
     trials = pd.read_csv(folder.root / "trials.csv", dtype={"job": str})

@@ -141,16 +141,17 @@ def summarise_records(config: StudyConfig, folder: RunFolder) -> None:
     """Write ``results.csv`` from ``records.parquet`` and ``trials.csv`` alone, and ``average_precision.csv``."""
     import pandas as pd
 
-    from stainda.evaluation import OBJECT_COLUMNS, analyse, read_evidence, read_records
+    from stainda.evaluation import OBJECT_COLUMNS, analyse, one_rotation, read_evidence, read_records
     from stainda.evaluation.dataset_precision import precision_of_study
-    from stainda.report.run import with_earlier_strategies
+    from stainda.report.loading import with_earlier_strategies
 
     check_gathered(folder)
     trials = pd.read_csv(folder.root / "trials.csv", dtype={"job": str})
     config = with_earlier_strategies(config, trials, folder.root)
     records = read_records(folder.root / "records.parquet")
     with whole_file(folder.root / "results.csv") as aside:
-        analysis = analyse(records, trials, config, pd.read_csv(folder.root / "unsupervised.csv"))
+        unsupervised = pd.read_csv(folder.root / "unsupervised.csv")
+        analysis = analyse([one_rotation(records, config, trials, unsupervised)], config)
         analysis.results.to_csv(aside, index=False)
     objects = read_evidence(folder.root / "objects.parquet", OBJECT_COLUMNS)
     with whole_file(folder.root / "average_precision.csv") as aside:

@@ -27,10 +27,10 @@ from stainda.run_directory.folder import STAGES, RunFolder
 from stainda.study.answerable import refuse_unanswerable
 from stainda.study.budget import budget_sentences, budgets, write_budget
 from stainda.study.checks import plan_rotations
-from stainda.study.combining import ROTATION_COLUMNS, combine
 from stainda.study.gather import COHORT_COLUMNS, gather_cohort
 from stainda.study.heartbeat import in_stage
 from stainda.study.leaving_out import trainings_without
+from stainda.study.pooled_tables import write_pooled_tables
 from stainda.study.run import StudyRun
 
 logger = logging.getLogger("stainda")
@@ -87,7 +87,7 @@ class RotatingStudy:
                 self.seconds[stage] = self.seconds.get(stage, 0.0) + (seconds if stage in STAGES[2:] else 0.0)
         for stage, seconds in self.seconds.items():
             self.folder.record_stage(stage, seconds)
-        combine(self.folder.root)
+        write_pooled_tables(self.folder.root)
         if until == "report":
             self.base.report()
         failed = {name: reason for name, (state, reason) in states.items() if state == "failed"}
@@ -123,6 +123,8 @@ class RotatingStudy:
         )  # fmt: skip
 
     def _write_rotations(self, found: Sequence[Rotation], states: dict[str, tuple[str, str]]) -> None:
+        from stainda.report.loading import ROTATION_COLUMNS
+
         rows = []
         for one in found:
             state, reason = states[one.name]

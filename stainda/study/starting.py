@@ -195,7 +195,7 @@ def _quoted(text: str) -> str:
 
 _STUDY = """\
 # Written by `stainda init` for {folder}.
-# Lines marked EDIT need your eye; all settings: docs/protocol.md, docs/tasks.md.{lacking}
+# Lines marked EDIT need your eye; all settings: docs/concepts/protocol.md, docs/concepts/tasks.md.{lacking}
 study: {name}
 title: {name}  # EDIT: as the report is to be headed
 question: Which training strategy works in the other stains and centres?  # EDIT

@@ -242,15 +242,15 @@ def report_run(folder: str | Path, *, pdf: bool = False, progress: Progress = SI
     run = RunFolder(Path(folder))
     read_study(run.root)
     from stainda.report import make_report
-    from stainda.study.combining import combine, is_rotating, read_turns
+    from stainda.study.pooled_tables import is_rotating, rotation_folders, write_pooled_tables
     from stainda.study.results import check_gathered
 
     if is_rotating(run.root):
         with run.locked():
-            for turn in read_turns(run.root):
-                if (turn.folder.root / "records.parquet").is_file():
-                    report_run(turn.folder.root, pdf=pdf, progress=progress)
-            combine(run.root)
+            for rotation in rotation_folders(run.root):
+                if (rotation / "records.parquet").is_file():
+                    report_run(rotation, pdf=pdf, progress=progress)
+            write_pooled_tables(run.root)
             return make_report(run.root, progress, pdf=pdf)
     with run.locked():
         check_gathered(run)

@@ -138,7 +138,7 @@ def desk(made_desk, tmp_path, monkeypatch):
 RUN_PAGES = [*PAGES[1:], *dict.fromkeys(one.page for one in help_examples(app))]
 
 
-SLOW = ("docs/report.md", "stainda report --help", "stainda plot --help", "stainda compare --help")
+SLOW = ("docs/howto/report.md", "stainda report --help", "stainda plot --help", "stainda compare --help")
 """Pages that draw whole reports; together a third of the time of this file."""
 
 

@@ -11,7 +11,7 @@ from scipy import optimize, stats
 from stainda.config import EvaluationConfig
 from stainda.evaluation import as_records, difference, fieller, intervals, moments, score_cube, single_mean
 from stainda.evaluation.crossed import INTERVAL, NONE, RANGE, THESE_TRAININGS
-from stainda.evaluation.rotations import joined_trainings
+from stainda.evaluation.pooling import joined_trainings
 from stainda.evaluation.widths import Spread
 
 SETTINGS = EvaluationConfig(resamples=500)

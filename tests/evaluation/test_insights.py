@@ -3,7 +3,7 @@
 import numpy as np
 from record_makers import study_config, study_records
 
-from stainda.evaluation import analyse
+from stainda.evaluation import analyse, one_rotation
 from stainda.evaluation.insights import insights
 
 MEANS = {
@@ -17,7 +17,7 @@ MEANS = {
 def looked_into(patients=("p1", "p2", "p3", "p4", "p5", "p6", "p7", "p8")):
     records = study_records(MEANS, patients=patients)
     config = study_config(tuple(MEANS))
-    return insights(records, analyse(records, None, config), config)
+    return insights(analyse([one_rotation(records, config)], config), config)
 
 
 def test_the_better_strategy_is_ranked_first_and_the_ceiling_is_no_contender():
@@ -41,7 +41,7 @@ def test_equal_is_told_from_better():
 def test_one_training_allows_no_verdict_and_no_pair_to_differ():
     records = study_records(MEANS, patients=[f"p{index}" for index in range(8)], seeds=(0,))
     config = study_config(tuple(MEANS))
-    found = insights(records, analyse(records, None, config), config)
+    found = insights(analyse([one_rotation(records, config)], config), config)
     assert found.effects["p_better"].isna().all() and found.effects["hedges_g"].notna().all()
     assert not found.ranking.tested and found.ranking.groups() == [] and "one training" in found.ranking.note
     assert np.isfinite(found.ranking.ranks).all(), "the ranks themselves are there"

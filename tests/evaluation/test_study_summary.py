@@ -10,7 +10,7 @@ from scipy import stats
 
 from stainda.config import ProtocolConfig
 from stainda.errors import RecordError
-from stainda.evaluation import analyse, as_records, gather_records, make_records, score_slide, summarise
+from stainda.evaluation import analyse, as_records, gather_records, make_records, one_rotation, score_slide
 from stainda.evaluation.evidence import SLIDE_COLUMNS
 from stainda.evaluation.insights import insights
 
@@ -21,9 +21,15 @@ MEANS = {
 }
 
 
+def statistics(records, config=None):
+    """The analysis of a study of one rotation."""
+    config = config or study_config()
+    return analyse([one_rotation(records, config)], config)
+
+
 @pytest.fixture(scope="module")
 def analysis():
-    return analyse(study_records(MEANS), None, study_config())
+    return statistics(study_records(MEANS))
 
 
 def cell(table, **where):
@@ -46,12 +52,12 @@ def test_means_of_the_made_up_study_come_out_again(analysis):
     assert overall["mean"] == pytest.approx(0.65) and overall["role"] == "target" and overall["stain"] == "*"
 
 
-def test_summarise_is_the_results_table_with_the_promised_columns_first():
-    table = summarise(study_records(MEANS), None, study_config())
+def test_the_results_table_has_the_promised_columns_first():
+    table = statistics(study_records(MEANS)).results
     assert list(table.columns)[:10] == [
         "strategy", "stain", "centre", "selection", "measure", "mean", "low", "high", "n_patients", "n_seeds",
     ]  # fmt: skip
-    pd.testing.assert_frame_equal(table, summarise(study_records(MEANS), None, study_config()))
+    pd.testing.assert_frame_equal(table, statistics(study_records(MEANS)).results)
 
 
 def test_paired_differences_do_not_contain_the_spread_between_patients(analysis):
@@ -94,7 +100,11 @@ def test_no_share_of_a_gap_that_is_not_known(patients, ceiling, spread, reason):
             moved = float(np.clip(mean + spread * rng.normal(), 0.01, 0.99))
             for seed in (0, 1):
                 rows += rows_of(strategy, "SR@A", f"p{patient}", counts_for(moved + 0.0001 * seed), seed=seed)
-    row = cell(analyse(as_records(pd.DataFrame(rows)), None, study_config()).gaps, strategy="dann", domain="SR@A")
+    row = cell(
+        statistics(as_records(pd.DataFrame(rows))).gaps,
+        strategy="dann",
+        domain="SR@A",
+    )
     assert reason in row["note"] and row["interval_kind"] == "none"
     assert np.isnan(row[["gap_closed", "low", "high"]].astype(float)).all()
 
@@ -109,18 +119,22 @@ def test_a_gap_of_distances_is_closed_downwards():
                 rows.append(
                     {**one, "measure": "hausdorff_95", "value": value, "tp": np.nan, "fp": np.nan, "fn": np.nan}
                 )
-    found = analyse(as_records(pd.DataFrame(rows)), None, study_config())
+    found = statistics(as_records(pd.DataFrame(rows)))
     assert cell(found.gaps, measure="hausdorff_95", strategy="dann", domain="SR@A")["gap_closed"] == pytest.approx(0.5)
 
 
 def test_no_gap_is_claimed_where_the_ceiling_is_not_above_the_baseline():
     means = {**MEANS, "oracle": {"PAS@A": 0.9, "SR@A": 0.35, "CD68@A": 0.8}}
-    row = cell(analyse(study_records(means), None, study_config()).gaps, strategy="dann", domain="SR@A")
+    row = cell(
+        statistics(study_records(means)).gaps,
+        strategy="dann",
+        domain="SR@A",
+    )
     assert np.isnan(row["gap_closed"]) and "no gap" in row["note"]
 
 
 def test_one_patient_is_no_cohort():
-    found = analyse(study_records(MEANS, patients=["p1"], spread=0), None, study_config())
+    found = statistics(study_records(MEANS, patients=["p1"], spread=0))
     row = cell(found.results, strategy="dann", domain="SR@A")
     assert row["mean"] == pytest.approx(0.7) and np.isnan(row["low"]) and row["note"] == "one patient: no interval"
     row = cell(found.differences, strategy="dann", domain="all targets")
@@ -129,7 +143,7 @@ def test_one_patient_is_no_cohort():
 
 
 def test_few_patients_have_a_range_and_no_test():
-    found = analyse(study_records(MEANS, patients=["a", "b", "c", "d"], spread=0.04), None, study_config())
+    found = statistics(study_records(MEANS, patients=["a", "b", "c", "d"], spread=0.04))
     row = cell(found.results, strategy="dann", domain="SR@A")
     assert (row["low"], row["high"]) == pytest.approx((0.66, 0.74)) and row["interval_kind"] == "range"
     row = cell(found.differences, strategy="dann", domain="SR@A")
@@ -138,7 +152,7 @@ def test_few_patients_have_a_range_and_no_test():
 
 
 def test_one_training_has_an_interval_for_these_trainings_and_no_test():
-    found = analyse(study_records(MEANS, seeds=(0,)), None, study_config())
+    found = statistics(study_records(MEANS, seeds=(0,)))
     for table in (found.results, found.differences):
         row = cell(table, strategy="dann", domain="SR@A")
         assert row["interval_kind"] == "interval, these trainings" and "one training each" in row["note"]
@@ -158,7 +172,7 @@ def test_strategies_are_compared_where_both_have_a_score_and_what_was_dropped_is
                     rows.append(
                         {**one, "measure": "hausdorff_95", "value": value, "tp": np.nan, "fp": np.nan, "fn": np.nan}
                     )
-    found = analyse(as_records(pd.DataFrame(rows)), None, study_config())
+    found = statistics(as_records(pd.DataFrame(rows)))
     row = cell(found.differences, measure="hausdorff_95", strategy="dann", domain="all targets")
     assert row["difference"] == pytest.approx(2.0), "on SR@A, where both have a score"
     assert "6 of 12 scores of a patient in a domain dropped" in row["note"]
@@ -166,7 +180,7 @@ def test_strategies_are_compared_where_both_have_a_score_and_what_was_dropped_is
     assert "over 6 of 12 scores" in result["note"]
     whole = cell(found.results, measure="hausdorff_95", strategy="source_only", domain="all targets")
     assert "over" not in whole["note"]
-    looked = insights(as_records(pd.DataFrame(rows)), found, study_config(), "hausdorff_95")
+    looked = insights(found, study_config(), "hausdorff_95")
     assert looked.ranking.ranks.tolist() == [1.0, 2.0], "nothing found is no first rank"
 
 
@@ -185,7 +199,7 @@ def test_a_strategy_that_finds_nothing_is_last_on_every_measure_and_drops_no_cel
                     where = rows_of(strategy, domain, f"p{patient}", counts_for(0.5), seed=seed)[0]
                     kept = {name: where[name] for name in SLIDE_COLUMNS if name != "checkpoint"}
                     tables.append(make_records(scores, checkpoint="best", **kept))
-    found = analyse(gather_records(tables), None, study_config())
+    found = statistics(gather_records(tables))
     diagonal = np.hypot(20, 30) * 2.0
     for measure, better in (
         ("hausdorff_95", -1),
@@ -212,7 +226,7 @@ def test_slides_of_a_patient_are_summed_and_patients_count_equally():
         "source_only", "SR@A", "p1", (0, 100, 300), slide="b"
     )
     rows += rows_of("source_only", "SR@A", "p2", (50, 50, 50), slide="c")
-    table = summarise(as_records(pd.DataFrame(rows)), None, study_config(["source_only"]))
+    table = statistics(as_records(pd.DataFrame(rows)), study_config(["source_only"])).results
     expected = np.mean([180 / (180 + 110 + 310), 0.5])
     assert cell(table, domain="SR@A")["mean"] == pytest.approx(expected)
 
@@ -223,7 +237,7 @@ def test_patients_without_a_score_and_missing_patients_are_told():
         rows += rows_of("source_only", "SR@A", patient, (0, 0, 0) if patient == "p3" else counts_for(0.5))
         if patient != "p2":
             rows += rows_of("dann", "SR@A", patient, counts_for(0.6))
-    table = summarise(as_records(pd.DataFrame(rows)), None, study_config())
+    table = statistics(as_records(pd.DataFrame(rows))).results
     assert "1 patient without a score" in cell(table, strategy="source_only", domain="SR@A")["note"]
     row = cell(table, strategy="dann", domain="SR@A")
     assert row["n_patients"] == 2 and "1 of 3 patients not evaluated" in row["note"]
@@ -235,7 +249,7 @@ def test_several_classes_have_their_own_rows_and_a_mean():
         rows += rows_of("source_only", "SR@A", patient, counts_for(0.4), cls="papilla")
         rows += rows_of("source_only", "SR@A", patient, counts_for(0.8), cls="vessel_lumen")
     config = study_config(["source_only"], task={"classes": ("papilla", "vessel_lumen")})
-    table = summarise(as_records(pd.DataFrame(rows)), None, config)
+    table = statistics(as_records(pd.DataFrame(rows)), config).results
     means = [cell(table, domain="SR@A", **{"class": name})["mean"] for name in ("papilla", "vessel_lumen", "all")]
     assert means == pytest.approx([0.4, 0.8, 0.6])
 
@@ -250,20 +264,20 @@ def test_the_oracle_rule_is_its_own_selection_and_never_below_the_default(analys
 def test_without_test_records_there_is_an_error_not_an_empty_table():
     rows = rows_of("source_only", "PAS@A", "v", counts_for(0.5), split="val")
     with pytest.raises(RecordError, match="no records of test patients"):
-        analyse(as_records(pd.DataFrame(rows)), None, study_config())
+        statistics(as_records(pd.DataFrame(rows)))
 
 
 def test_bootstrap_seed_makes_tables_reproducible_and_another_seed_differs():
     records = study_records({name: dict(MEANS[name]) for name in MEANS}, spread=0.1, seeds=(0,))
-    one, again = (summarise(records, None, study_config()) for _ in range(2))
+    one, again = (statistics(records).results for _ in range(2))
     pd.testing.assert_frame_equal(one, again)
-    other = summarise(records, None, study_config(seed=99))
+    other = statistics(records, study_config(seed=99)).results
     assert not np.allclose(one["low"].dropna(), other["low"].dropna())
 
 
 def test_a_study_of_one_strategy_has_empty_tables_of_numbers():
     config = study_config(["dann"], baseline="source_only")
-    found = analyse(study_records({"dann": MEANS["dann"]}), None, config)
+    found = statistics(study_records({"dann": MEANS["dann"]}), config)
     assert found.gaps.empty and found.differences.empty and len(found.results)
     assert not np.isfinite(found.gaps["gap_closed"]).any() and not np.isfinite(found.differences["difference"]).any()
 
@@ -279,7 +293,7 @@ def test_where_every_domain_teaches_all_may_choose_and_none_is_a_target():
         for patient in patients
         for row in rows_of(strategy, domain, patient, counts_for(mean), split=split)
     ]
-    found = analyse(as_records(pd.DataFrame(rows)), None, config)
+    found = statistics(as_records(pd.DataFrame(rows)), config)
     assert found.sources == ("PAS@A", "SR@A") and found.targets == ()
     assert set(found.results["role"]) == {"source"}
     assert cell(found.results, strategy="source_only", domain="all sources")["mean"] == pytest.approx(0.6, abs=1e-3)

@@ -5,7 +5,7 @@ import pytest
 from record_makers import study_config, study_records
 
 from stainda.config import StrategyConfig, load_strategy
-from stainda.evaluation import analyse
+from stainda.evaluation import analyse, one_rotation
 from stainda.evaluation.comparison import holm
 from stainda.evaluation.groups import contenders, few_labels, group_of, with_few
 from stainda.evaluation.insights import insights
@@ -39,7 +39,7 @@ def records():
 
 @pytest.fixture(scope="module")
 def found(records, config):
-    return analyse(records, None, config)
+    return analyse([one_rotation(records, config)], config)
 
 
 def test_every_part_that_uses_target_truth_is_set_apart_and_no_other():
@@ -77,18 +77,15 @@ def test_few_shot_strategies_are_corrected_among_themselves_and_change_no_other_
         np.testing.assert_allclose(rows.loc[family, "p_holm"], holm(rows.loc[family, "p"].to_numpy(float)))
     assert rows.loc[["oracle", "second_oracle"], "p_holm"].isna().all()
     fewer = [name for name in LABELS if "few" not in name]
-    without = analyse(
-        records[records["strategy"].isin(fewer)],
-        None,
-        config.model_copy(update={"strategies": tuple(one for one in config.strategies if one.name in fewer)}),
-    ).differences
+    study = config.model_copy(update={"strategies": tuple(one for one in config.strategies if one.name in fewer)})
+    without = analyse([one_rotation(records[records["strategy"].isin(fewer)], study)], study).differences
     without = without[(without["measure"] == "dice") & (without["selection"] == "source_validation")]
     without = without[without["domain"] == "all targets"].set_index("strategy")
     assert without.loc["dann", "p_holm"] == rows.loc["dann", "p_holm"]
 
 
 def test_ranks_are_of_strategies_without_target_labels_and_all_others_still_have_effects(found, records, config):
-    seen = insights(records, found, config)
+    seen = insights(found, config)
     assert seen.strategies == ("source_only", "dann", "propagated_labels")
     assert set(seen.effects["strategy"]) == set(LABELS) - {"source_only"}
 

@@ -30,7 +30,7 @@ TESTS = {
     f"{E}/variance.py": ("tests/evaluation/test_variance_and_power.py",),
     f"{E}/domain_gap.py": ("tests/evaluation/test_variance_and_power.py",),
     f"{E}/insights.py": ("tests/evaluation/test_insights.py",),
-    f"{E}/rotations.py": ("tests/evaluation/test_crossed_trainings.py",),
+    f"{E}/pooling.py": ("tests/evaluation/test_crossed_trainings.py",),
     f"{E}/metrics.py": ("tests/evaluation/test_pixel_metrics.py", "tests/evaluation/test_ranked_detections.py"),
     f"{E}/boundaries.py": ("tests/evaluation/test_curves_and_boundaries.py",),
     f"{E}/curves.py": ("tests/evaluation/test_curves_and_boundaries.py",),
@@ -190,7 +190,7 @@ MUTANTS = [
         ("the ceiling ranked", "ranked = contenders(config, cube.strategies)", "ranked = list(cube.strategies)"),
     ),
     *_of(
-        f"{E}/rotations.py",
+        f"{E}/pooling.py",
         ("the last trainings of a fold", "joined[\"seed\"] < joined", "joined[\"seed\"] <= joined"),
         ("seeds of folds kept apart", "counted.append(table.assign(seed=numbers.astype(np.int64) - 1))", "counted.append(table)"),
     ),

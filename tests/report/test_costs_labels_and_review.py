@@ -11,11 +11,12 @@ import pytest
 import yaml
 from make_run import make_run, review_and_annotators
 
-import stainda.evaluation.summary as summary
+import stainda.evaluation.analysis as analysis
 import stainda.report.study_view as study_view
 from stainda.errors import StaindaError
 from stainda.files import write_json
 from stainda.report import load_run, make_report
+from stainda.report.answer import answer
 from stainda.report.cards import model_cards
 from stainda.report.centres import centres
 from stainda.report.costs import cost_frame, cost_sentence, cost_table
@@ -27,7 +28,6 @@ from stainda.report.plotting import make_plot, view
 from stainda.report.result_tables import differences, strategies_by_domain
 from stainda.report.reviewing import review_table, review_words
 from stainda.report.search_tables import dashboard_command, without_password
-from stainda.report.words import answer
 
 STRATEGIES = ("source_only", "dann", "propagated_labels", "few_shot", "oracle")
 
@@ -71,7 +71,7 @@ def test_the_best_is_sought_among_those_without_target_labels(seen):
 
 
 def test_the_answer_names_few_shot_in_a_sentence_of_its_own_and_nowhere_else(seen):
-    said = [one.text for one in answer(seen.run, seen.analysis)]
+    said = [one.text for one in answer(seen)]
     mine = [text for text in said if "few shot" in text]
     assert len(mine) == 1 and mine[0].startswith("With target labels of 8 patches of every target domain, ")
     assert said[0].startswith("Propagated labels is shown to be better") and "for 2 comparisons" in said[0]
@@ -87,16 +87,16 @@ def test_no_claim_is_made_of_few_shot_where_too_few_patients_could_show_it(tmp_p
         strategies=("source_only", "few_shot", "oracle"), registration=False, evidence=False,
     )  # fmt: skip
     one = view(small)
-    said = [sentence.text for sentence in answer(one.run, one.analysis)]
+    said = [sentence.text for sentence in answer(one)]
     assert any("few shot" in text and "not tested: four patients are too few for a test" in text for text in said)
     assert any("No other strategy was evaluated" in text for text in said), "there is no contender beside the baseline"
 
 
 def test_tables_figures_and_cards_set_few_shot_apart(seen):
-    rows = {row[0].text: row for row in strategies_by_domain(seen.run, seen.analysis, "dice", seen.look).rows}
+    rows = {row[0].text: row for row in strategies_by_domain(seen, "dice").rows}
     assert rows["few shot"][0].small == "8 patches of every target domain" and rows["DANN"][0].small == ""
     assert rows["Oracle (target labels)"][0].mark == "ceiling"
-    table = differences(seen.run, seen.analysis, seen.look, "dice")
+    table = differences(seen, "dice")
     assert "a few target labels among themselves" in table.note
     ranks = effects(seen, "dice").frame.set_index("strategy")["mean_rank"]
     assert np.isnan(ranks["few_shot"]) and np.isfinite(ranks["dann"])
@@ -125,7 +125,7 @@ def test_memory_and_energy_are_medians_over_trainings_and_their_measurement_is_s
         frame.loc["dann", "peak_memory_mib"] == pytest.approx(1150, abs=1)
         and frame.loc["oracle", "cpu_energy_wh"] == 0.2
     )
-    table = cost_table(seen.run, seen.look)
+    table = cost_table(seen.run)
     assert [one for one in table.columns if "MiB" in one or "Wh" in one] == ["Peak memory, MiB", "Processor energy, Wh"]
     assert "RAPL counts for the whole packages" in table.note and "idle power included" in table.note
     assert "GPU" not in table.note, "nothing was trained on a GPU, so it does not lack"
@@ -136,13 +136,13 @@ def test_what_could_not_be_measured_is_said(copy):
     trials = pd.read_csv(copy / "trials.csv").assign(cpu_energy_wh="")
     trials.to_csv(copy / "trials.csv", index=False)
     one = view(copy)
-    note = cost_table(one.run, one.look).note
+    note = cost_table(one.run).note
     assert "Not measured on this machine: processor energy (RAPL cannot be read)." in note
     trials.drop(columns=[name for name in trials if "memory" in name or "energy" in name]).to_csv(
         copy / "trials.csv", index=False
     )
     one = view(copy)
-    assert "Not recorded by the version of stainda that trained: peak memory" in cost_table(one.run, one.look).note
+    assert "Not recorded by the version of stainda that trained: peak memory" in cost_table(one.run).note
     assert make_plot(one, "cost").frame["peak_memory_mib"].isna().all()
 
 
@@ -152,7 +152,7 @@ def test_gpu_time_memory_and_energy_have_columns_where_trainings_ran_on_one(copy
     trials = pd.read_csv(copy / "trials.csv").assign(peak_gpu_memory_mib=2048.0)
     trials.to_csv(copy / "trials.csv", index=False)
     one = view(copy)
-    table = cost_table(one.run, one.look)
+    table = cost_table(one.run)
     row = dict(zip(table.columns, table.rows[0], strict=True))
     assert row["GPU time, one training"].text == "2 min" and row["Peak GPU memory, MiB"].text == "2048"
     assert "GPU energy (NVML or pynvml is not there)" in table.note
@@ -190,13 +190,13 @@ def test_a_run_that_nobody_reviewed_says_nothing_of_it(copy):
 def test_the_page_of_one_analysis_shows_reviews_costs_few_shot_and_how_to_watch_the_search(copy, monkeypatch):
     from stainda.study.steps import report_run
 
-    calls, analyse = [], summary.analyse
+    calls, analyse = [], analysis.analyse
 
     def counted(*arguments):
         calls.append(analyse(*arguments))
         return calls[-1]
 
-    monkeypatch.setattr(summary, "analyse", counted)
+    monkeypatch.setattr(analysis, "analyse", counted)
     monkeypatch.setattr(study_view, "analyse", counted)
     monkeypatch.setattr("stainda.report.writer.draw", undrawn)
     (copy / "study.db").write_bytes(b"")

@@ -9,11 +9,11 @@ import pytest
 import yaml
 from make_run import make_run
 
-from stainda.evaluation import analyse
+from stainda.evaluation import analyse, one_rotation
+from stainda.report.answer import answer
 from stainda.report.data_tables import left_out
-from stainda.report.run import load_run
+from stainda.report.loading import load_run
 from stainda.report.study_view import make_view
-from stainda.report.words import answer
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def test_each_fate_of_a_training_is_a_row(run):
     assert "no longer does" in rows.loc["PAS@B", "reason"]
     assert rows.loc["job unknown", "status"] == "not reported" and "sorts it in" in rows.loc["job unknown", "reason"]
     assert rows.loc["job broken", "reason"] == "out of memory" and rows.loc["job half", "status"] == "unfinished"
-    said = [one.text for one in answer(load_run(run), make_view(load_run(run)).analysis)]
+    said = [one.text for one in answer(make_view(load_run(run)))]
     assert any(text.startswith("Trained here, but not reported: macenko") and why in text for text in said)
 
 
@@ -67,7 +67,7 @@ def test_alone_in_its_study_the_baseline_is_not_said_to_be_the_only_one_ever_tra
     lost = [{"strategy": "dann", "trial": 0, "seed": 1, "job": "x", "state": "complete", "why": "other epochs"}]
     pd.DataFrame(lost).to_csv(run / "exclusions.csv", index=False)
     loaded = load_run(run)
-    said = " ".join(one.text for one in answer(loaded, make_view(loaded).analysis))
+    said = " ".join(one.text for one in answer(make_view(loaded)))
     assert "No other strategy was evaluated as this study asks" in said and "not comparable: dann" in said
 
 
@@ -83,4 +83,5 @@ def test_a_kept_strategy_that_learned_from_target_labels_is_no_contender(run):
     assert loaded.earlier == ("dann",) and loaded.label("dann") == "DANN"
     view = make_view(loaded)
     assert view.look.few == {"dann"} and view.best() == "source_only"
-    assert analyse(loaded.records, loaded.trials, loaded.study).results["strategy"].eq("dann").any()
+    found = analyse([one_rotation(loaded.records, loaded.study, loaded.trials)], loaded.study)
+    assert found.results["strategy"].eq("dann").any()

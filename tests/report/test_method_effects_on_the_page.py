@@ -6,7 +6,7 @@ from make_run import make_run
 
 from stainda.report import make_report
 from stainda.report.effect_tables import method_effects
-from stainda.report.run import load_run
+from stainda.report.loading import load_run
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import yaml
 from make_run import make_run
 
 from stainda.errors import RecordError, StaindaError
-from stainda.evaluation import read_records, summarise, write_records
+from stainda.evaluation import analyse, one_rotation, read_records, write_records
 from stainda.report import load_run, make_report
 from stainda.report.drawings import Drawing
 
@@ -115,7 +115,8 @@ def test_numbers_on_the_page_are_those_of_the_records(full):
     config = load_run(run).study
     trials = pd.read_csv(run / "trials.csv")
     unsupervised = pd.read_csv(run / "unsupervised.csv")
-    results = summarise(read_records(run / "records.parquet"), trials, config, unsupervised)
+    records = read_records(run / "records.parquet")
+    results = analyse([one_rotation(records, config, trials, unsupervised)], config).results
     written = pd.read_csv(run / "results.csv", na_values=[""], keep_default_na=False)
     pd.testing.assert_frame_equal(written.fillna({"note": ""}), results, check_dtype=False)
     rows = results[(results["measure"] == "dice") & (results["selection"] == "source_validation")]
@@ -304,7 +305,7 @@ def test_jobs_of_earlier_settings_are_not_counted_and_fallbacks_have_their_reaso
     import shutil
 
     from stainda.report.data_tables import left_out
-    from stainda.report.run import load_run
+    from stainda.report.loading import load_run
 
     mine = sorted(path.name for path in (small / "jobs").iterdir())
     shutil.copytree(small / "jobs" / mine[0], small / "jobs" / "earlier00000")

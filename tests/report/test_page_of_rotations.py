@@ -17,16 +17,17 @@ from test_page_of_a_run import Reader
 
 from stainda.config import StudyConfig
 from stainda.errors import RecordError
-from stainda.evaluation import as_records, write_records
+from stainda.evaluation import PROBABILITY_COLUMNS, THRESHOLD_COLUMNS, as_records, write_evidence, write_records
+from stainda.evaluation.curves import CALIBRATION_BINS
 from stainda.files import write_csv, write_json
 from stainda.report import catalogue, make_plot, make_report, view
+from stainda.report.answer import answer
+from stainda.report.between_rotations import own_answers
 from stainda.report.comparing import compare_runs, make_comparison
-from stainda.report.rotations import load_root, root_view
-from stainda.report.rotations_kinds import root_kinds
-from stainda.report.rotations_tables import own_answers
-from stainda.report.rotations_words import answer_of_rotations
+from stainda.report.kinds import kind as kind_of
+from stainda.report.loading import load_run
 from stainda.report.study_view import NotDrawable
-from stainda.study.combining import combine
+from stainda.study.pooled_tables import write_pooled_tables
 
 NAMES = ("source_only", "dann", "oracle")
 Scores = Mapping[tuple[str, str], tuple[float, ...]]
@@ -51,11 +52,12 @@ def _rotation(name: str, sources: str, targets: str, scores: Scores, group: str 
     }  # fmt: skip
 
 
-def make_root(folder: Path, turns: list[dict], protocol: dict, classes: tuple[str, ...] = ("glomerulus",)) -> Path:
+def make_root(folder: Path, rotations: list[dict], protocol: dict, classes: tuple[str, ...] = ("glomerulus",)) -> Path:
     """Write the run directory of a study of several rotations with these Dice scores, and the same of object F1."""
     config = StudyConfig.model_validate(
         {
-            "study": "turns", "title": "Turn by turn", "phantom": {"patients": 8, "stains": ["PAS", "SR"], "size": 640},
+            "study": "rotations", "title": "Turn by turn",
+            "phantom": {"patients": 8, "stains": ["PAS", "SR"], "size": 640},
             "patches": {"size": 128, "mpp": 2.0},
             "task": {"name": "glomeruli", "classes": list(classes)}, "protocol": {"seeds": 1, **protocol},
             "search": {"trials": 1}, "evaluation": {"resamples": 200},
@@ -73,16 +75,17 @@ def make_root(folder: Path, turns: list[dict], protocol: dict, classes: tuple[st
         for stain in ("PAS", "SR")
     ]  # fmt: skip
     write_csv(folder / "cohort.csv", cohort, list(cohort[0]))
-    columns = [name for name in turns[0] if name != "scores"]
-    write_csv(folder / "rotations.csv", [{key: turn[key] for key in columns} for turn in turns], columns)
-    for turn in turns:
-        if not turn["scores"]:
+    columns = [name for name in rotations[0] if name != "scores"]
+    write_csv(folder / "rotations.csv", [{key: rotation[key] for key in columns} for rotation in rotations], columns)
+    for rotation in rotations:
+        if not rotation["scores"]:
             continue
-        place = folder / turn["folder"]
+        place = folder / rotation["folder"]
         place.mkdir(parents=True)
-        own = {**config.model_dump(mode="json"), "title": f"Turn by turn: {turn['rotation']}"}
+        own = {**config.model_dump(mode="json"), "title": f"Turn by turn: {rotation['rotation']}"}
         own["protocol"] |= {
-            "scheme": "one_to_all", "sources": turn["sources"].split("; "), "targets": turn["targets"].split("; "),
+            "scheme": "one_to_all", "sources": rotation["sources"].split("; "),
+            "targets": rotation["targets"].split("; "),
             "folds": None,
         }  # fmt: skip
         (place / "study.yaml").write_text(yaml.safe_dump(own, sort_keys=False))
@@ -91,9 +94,9 @@ def make_root(folder: Path, turns: list[dict], protocol: dict, classes: tuple[st
             for row in cohort
         ]
         write_csv(place / "cohort.csv", roles, list(roles[0]))
-        write_records(as_records(pd.DataFrame(_records(turn))), place / "records.parquet")
+        write_records(as_records(pd.DataFrame(_records(rotation))), place / "records.parquet")
         trials = [
-            {"strategy": name, "trial": 0, "seed": 0, "job": f"{name[:4]}{turn['rotation']}", "state": "complete",
+            {"strategy": name, "trial": 0, "seed": 0, "job": f"{name[:4]}{rotation['rotation']}", "state": "complete",
              "value": 0.8, "chosen": True, "params": "{}", "seconds": 10.0, "cpu_seconds": 10.0, "reason": ""}
             for name in NAMES
         ]  # fmt: skip
@@ -101,14 +104,15 @@ def make_root(folder: Path, turns: list[dict], protocol: dict, classes: tuple[st
     return folder
 
 
-def _records(turn: dict) -> list[dict]:
-    source = turn["sources"].split("; ")[0]
+def _records(rotation: dict) -> list[dict]:
+    source = rotation["sources"].split("; ")[0]
     rows = {("P9", source, "val"): (0.8, 0.8, 0.8)}
-    rows |= {(patient, domain, "test"): values for (patient, domain), values in turn["scores"].items()}
+    rows |= {(patient, domain, "test"): values for (patient, domain), values in rotation["scores"].items()}
     return [
         {
-            "study": "turns", "strategy": name, "trial": 0, "seed": 0, "checkpoint": checkpoint, "job": name[:4],
-            "stain": domain.split("@")[0], "centre": domain.split("@")[1], "domain": domain, "patient": patient,
+            "study": "rotations", "strategy": name, "trial": 0, "seed": 0, "checkpoint": checkpoint,
+            "job": f"{name[:4]}{rotation['rotation']}", "stain": domain.split("@")[0],
+            "centre": domain.split("@")[1], "domain": domain, "patient": patient,
             "slide": f"{patient}_{domain.split('@')[0]}", "split": split, "class": "glomerulus", "measure": measure,
             "value": dice, "tp": 1000 * dice, "fp": 1000 * (1 - dice), "fn": 1000 * (1 - dice),
         }
@@ -123,11 +127,11 @@ def _records(turn: dict) -> list[dict]:
 def root(tmp_path_factory) -> Path:
     """Two rotations with scores, one that failed, one that never teaches. P1 is tested in both."""
     never = _rotation("SR@B", "", "", {}, state="left out") | {"folder": "", "group": "", "reason": "not annotated"}
-    turns = [
+    rotations = [
         _rotation("PAS@A", "PAS@A", "SR@A; PAS@B", FROM_A), _rotation("PAS@B", "PAS@B", "PAS@A; SR@A", FROM_B),
         _rotation("SR@A", "SR@A", "PAS@A", {}, state="failed"), never,
     ]  # fmt: skip
-    made = make_root(tmp_path_factory.mktemp("turns") / "root", turns, {"scheme": "all_pairs"})
+    made = make_root(tmp_path_factory.mktemp("rotations") / "root", rotations, {"scheme": "all_pairs"})
     lead = made / "rotations" / "PAS@A" / "report" / "index.html"
     lead.parent.mkdir()
     lead.write_text("the page of this rotation")
@@ -142,12 +146,12 @@ def page(root) -> Path:
 @pytest.fixture(scope="module")
 def folds(tmp_path_factory) -> Path:
     scores = {"P1": (0.5, 0.6, 0.9), "P2": (0.4, 0.7, 0.9), "P3": (0.3, 0.6, 0.8), "P4": (0.8, 0.7, 0.9)}
-    turns = [
+    rotations = [
         _rotation(f"fold_{number}", "PAS@A", "SR@A", {(one, "SR@A"): scores[one] for one in tested}, "all folds")
         for number, tested in enumerate((("P1", "P2"), ("P3", "P4")), start=1)
     ]
     protocol = {"sources": ["PAS@A"], "targets": ["SR@A"], "folds": 2}
-    return make_root(tmp_path_factory.mktemp("folds") / "root", turns, protocol)
+    return make_root(tmp_path_factory.mktemp("folds") / "root", rotations, protocol)
 
 
 def test_a_patient_tested_in_two_rotations_counts_once(root):
@@ -166,7 +170,7 @@ def test_a_patient_tested_in_two_rotations_counts_once(root):
 
 
 def test_a_rotation_by_itself_is_the_study_of_that_rotation(root):
-    answers = own_answers(root_view(load_root(root)))
+    answers = own_answers(view(root))
     assert list(answers) == ["PAS@A", "PAS@B"]
     first, second = answers["PAS@A"], answers["PAS@B"]
     assert (first.baseline, first.mean) == pytest.approx((0.45, 0.6)) and first.n_patients == 2
@@ -237,7 +241,7 @@ def test_the_root_table_of_the_study_has_the_same_means(root, tmp_path):
     shutil.copytree(root, copy)
     for name in ("PAS@A", "PAS@B"):
         view(copy / "rotations" / name).analysis.results.to_csv(copy / "rotations" / name / "results.csv", index=False)
-    combine(copy)
+    write_pooled_tables(copy)
     overall = pd.read_csv(copy / "overall.csv").set_index("strategy")
     assert overall.loc["dann", "mean"] == pytest.approx(np.mean(list(DANN.values())))
     assert overall.loc["dann", "difference"] == pytest.approx(np.mean([DANN[one] - BASE[one] for one in BASE]))
@@ -250,36 +254,36 @@ def test_a_strategy_that_lacks_a_rotation_is_compared_on_the_others_alone(root, 
     path = copy / "rotations" / "PAS@B" / "records.parquet"
     rows = pd.read_parquet(path)
     write_records(as_records(rows[rows["strategy"] != "dann"]), path)
-    seen = root_view(load_root(copy))
+    seen = view(copy)
     row = seen.rows("dice", table="differences").query("strategy == 'dann' and domain == 'all targets'").iloc[0]
     assert row["difference"] == pytest.approx((0.2 + 0.1) / 2) and row["n_patients"] == 2  # P1 and P3, from PAS@A
     unpaired = (0.7 - BASE["P1"] + 0.1) / 2
     assert row["difference"] != pytest.approx(unpaired), "the baseline's other rotation is no part of it"
     gaps = seen.rows("dice", table="gaps").query("strategy == 'dann' and domain == 'all targets'")
     assert gaps["gap"].tolist() == pytest.approx([(0.4 + 0.5) / 2]) and gaps["n_patients"].tolist() == [2]
-    text = " ".join(one.text for one in answer_of_rotations(seen, own_answers(seen)))
+    text = " ".join(one.text for one in answer(seen))
     assert "dann has scores in 1 of 2 rotations and is compared on these alone" in text
 
 
 def test_folds_are_one_cohort(folds):
-    seen = root_view(load_root(folds))
-    assert seen.known.folds and seen.known.noun == "domain"
+    seen = view(folds)
+    assert seen.folds and seen.noun == "domain"
     assert seen.overall().loc["source_only", "mean"] == pytest.approx(0.5)
     assert seen.overall()["n_patients"].tolist() == [4, 4, 4]
     answers = own_answers(seen)
     assert answers["fold_1"].baseline == pytest.approx(0.45) and answers["fold_2"].baseline == pytest.approx(0.55)
     assert "The patients of all folds are one cohort." in make_plot(folds, "forest").caption
-    text = " ".join(one.text for one in answer_of_rotations(seen, answers))
+    text = " ".join(one.text for one in answer(seen))
     assert "the patients of all folds are one cohort, each with the scores of its own fold" in text
     assert "2 folds, so that every patient is tested" in text
 
 
 def test_a_study_without_scores_says_so(root, tmp_path):
-    turns = [_rotation("PAS@A", "PAS@A", "SR@A", {}, state="until patches")]
-    bare = make_root(tmp_path / "bare", turns, {"scheme": "all_pairs"})
+    rotations = [_rotation("PAS@A", "PAS@A", "SR@A", {}, state="until patches")]
+    bare = make_root(tmp_path / "bare", rotations, {"scheme": "all_pairs"})
     text = Reader(make_report(bare)).text
     assert "There is no answer yet" in text and "One rotation of 1 is not scored yet" in text
-    with pytest.raises(RecordError, match="no rotation has records of test patients yet"):
+    with pytest.raises(RecordError, match="no rotation has records of test patients"):
         view(bare)
 
 
@@ -290,17 +294,17 @@ def test_a_root_leads_nowhere_outside_itself(root, tmp_path):
     table.loc[table["rotation"] == "PAS@A", "folder"] = "../../elsewhere"
     table.to_csv(copy / "rotations.csv", index=False)
     shutil.copytree(root / "rotations" / "PAS@A", tmp_path.parent / "elsewhere", dirs_exist_ok=True)
-    found = load_root(copy)
+    found = load_run(copy)
     assert [one.name for one in found.scored] == ["PAS@B"]
     table.drop(columns="group").to_csv(copy / "rotations.csv", index=False)
     with pytest.raises(RecordError, match="columns group are missing"):
-        load_root(copy)
+        load_run(copy)
 
 
 @pytest.mark.parametrize("kind", [name for name, _ in catalogue()])
 def test_every_kind_shows_all_rotations_or_says_whose_it_is(root, kind):
     seen = view(root)
-    if kind not in root_kinds():
+    if not kind_of(kind).shows(seen.run):
         with pytest.raises(RecordError, match=r"shows one rotation.*rotations/PAS@A.*forest"):
             make_plot(seen, kind)
         return
@@ -317,8 +321,8 @@ def test_two_roots_are_compared_by_pairs_and_a_root_with_a_run_is_refused(root, 
     other = tmp_path / "second"
     shutil.copytree(root, other)
     better = {key: (base, min(dann + 0.1, 1), top) for key, (base, dann, top) in FROM_A.items()}
-    turn = _rotation("PAS@A", "PAS@A", "SR@A; PAS@B", better)
-    write_records(as_records(pd.DataFrame(_records(turn))), other / "rotations" / "PAS@A" / "records.parquet")
+    rotation = _rotation("PAS@A", "PAS@A", "SR@A; PAS@B", better)
+    write_records(as_records(pd.DataFrame(_records(rotation))), other / "rotations" / "PAS@A" / "records.parquet")
     found = compare_runs([root, other])
     rows = found.paired.set_index("strategy")
     expected = np.mean([np.mean([0.1, 0, 0]), 0, 0.1])  # P1: three pairs, one changed; P2; P3
@@ -329,8 +333,105 @@ def test_two_roots_are_compared_by_pairs_and_a_root_with_a_run_is_refused(root, 
         compare_runs([root, root / "rotations" / "PAS@A"])
 
 
-def test_a_plain_run_is_no_root(tmp_path):
-    run = make_run(tmp_path / "run", test_patients=1, stains=("PAS",), centres=("A",), strategies=("source_only",),
-                   registration=False, failed_job=False, seeds=1, trials=1, evidence=False)  # fmt: skip
-    with pytest.raises(RecordError, match="not a study of several rotations"):
-        load_root(run)
+def test_a_study_of_one_rotation_is_a_list_of_one(small):
+    run = load_run(small)
+    assert not run.rotates and [one.name for one in run.rotations] == [""] and run.scored == run.rotations
+    seen = view(small)
+    assert seen.noun == "domain" and not seen.folds and seen.over_rotations() == ""
+    assert [group.label for group in seen.analysis.groups] == [""]
+    assert len(seen.analysis.records) == (run.records["split"] == "test").sum()
+    results = seen.analysis.results
+    single = results[(results["stain"] != "*") & (results["measure"] == "dice")]
+    pairs = seen.pairs("dice").set_index(["strategy", "domain"])["mean"]
+    expected = single[single["selection"] == "source_validation"].set_index(["strategy", "domain"])["mean"]
+    assert pairs.to_dict() == expected.to_dict()
+
+
+def test_each_page_has_the_sections_and_figures_of_its_number_of_rotations(small, page):
+    """One template and one list of kinds: those of one rotation alone, of several alone, and of both."""
+    one, several = (
+        set(re.findall(r"<section id=\"([\w-]+)\"", path.read_text())) for path in (make_report(small), page)
+    )
+    assert several - one == {"rotations"}
+    assert one - several == {"centres", "objects", "through", "examples", "propagation", "models"}
+    for path, sections in ((small / "report" / "index.html", one), (page, several)):
+        links = re.search(r"<nav.*?</nav>", path.read_text(), re.S)[0]
+        assert set(re.findall(r"href=\"#([\w-]+)\"", links)) == sections
+    names = [{path.stem for path in (path.parent / "tables").glob("*.csv")} for path in (page, small / "report" / "i")]
+    assert {"rotations_dice", "pairs_dice", "splits", "worst_pair_dice"} <= names[0] - names[1]
+    assert {"patients", "choices", "selection", "strategies_dice", "differences_dice"} <= names[0] & names[1]
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory) -> Path:
+    return make_run(
+        tmp_path_factory.mktemp("small") / "run", test_patients=3, stains=("PAS", "SR"), centres=("A",), seeds=1,
+        strategies=("source_only", "dann", "oracle"), registration=False, failed_job=False, trials=1,
+    )  # fmt: skip
+
+
+def test_ranks_and_effects_of_folds_are_over_targets_alone(tmp_path):
+    """A strategy that is better on every target and worse on its own domain is better for all patients."""
+    scores = {
+        (f"P{number}", domain): values
+        for number in range(1, 5)
+        for domain, values in (("SR@A", (0.5, 0.6, 0.9)), ("PAS@A", (0.95, 0.1, 0.95)))
+    }
+    rotations = [
+        _rotation(f"fold_{number}", "PAS@A", "SR@A", {key: scores[key] for key in scores if key[0] in tested}, "folds")
+        for number, tested in enumerate((("P1", "P2"), ("P3", "P4")), start=1)
+    ]
+    root = make_root(tmp_path / "root", rotations, {"sources": ["PAS@A"], "targets": ["SR@A"], "folds": 2})
+    seen = view(root)
+    assert seen.analysis.tested == ("SR@A",) and "PAS@A" in seen.analysis.cubes["dice"].domains
+    effects = seen.insights().effects.set_index("strategy")
+    assert effects.loc["dann", "share_higher"] == 1
+    assert seen.insights().ranking.ranks.tolist() == [2, 1]
+
+
+def test_the_root_says_what_thresholds_cost_and_whether_trainings_had_converged(root, tmp_path):
+    """As the page of a single rotation does: each patient counts once, with its mean over rotations."""
+    copy = tmp_path / "root"
+    shutil.copytree(root, copy)
+    for rotation, scores in (("PAS@A", FROM_A), ("PAS@B", FROM_B)):
+        _pixels(copy / "rotations" / rotation, rotation, scores)
+        for name in NAMES:
+            job = copy / "rotations" / rotation / "jobs" / f"{name[:4]}{rotation}"
+            job.mkdir(parents=True)
+            rising = np.linspace(0.2, 0.8, 12) if (name, rotation) == ("dann", "PAS@B") else np.full(12, 0.8)
+            epochs = pd.DataFrame({"epoch": range(1, 13), "val_dice": rising})
+            epochs.to_csv(job / "training.csv", index=False)
+            write_json(job / "result.json", {"score": 0.8})
+    report = make_report(copy).parent
+    text = Reader(report / "index.html").text
+    assert "Dice lost by the threshold, all targets" in text and "Had the trainings converged?" in text
+    table = pd.read_csv(report / "tables" / "threshold_regret.csv")
+    assert table.columns[0] == "rotation" and set(table["rotation"]) == {"PAS@A", "PAS@B"}
+    row = table.set_index(["rotation", "domain", "strategy"]).loc[("PAS@B", "SR@A", "source_only")]
+    assert row["lost"] == pytest.approx(0.8) and row["role"] == "target" and row["threshold"] == 0.5
+    assert set(table.loc[table["domain"] == table["rotation"], "role"]) == {"source"}
+    shown = (report / "tables" / "threshold_regret.md").read_text()
+    lost = 1 - np.mean(list(BASE.values()))
+    assert f"{lost:.3f}" in next(line for line in shown.splitlines() if "source_only" in line.replace(" ", "_"))
+    assert "SR@A from PAS@B (0.800)" in shown
+    states = pd.read_csv(report / "tables" / "convergence.csv").set_index("job")["converged"]
+    assert states["dannPAS@B"] == "no" and states["dannPAS@A"] == "yes" and len(states) == 6
+    assert "dann" in (report / "answer.txt").read_text() and "still rising" in text
+
+
+def _pixels(place: Path, rotation: str, scores: Scores) -> None:
+    """Pixels of which a threshold of 0.05 would have found every object and nothing else."""
+    rows = [
+        {
+            "study": "rotations", "strategy": name, "trial": 0, "seed": 0, "checkpoint": "best",
+            "job": f"{name[:4]}{rotation}", "stain": domain.split("@")[0], "centre": domain.split("@")[1],
+            "domain": domain, "patient": patient, "slide": f"{patient}_{domain.split('@')[0]}", "split": "test",
+            "class": "glomerulus", "bin": index, "positive": own, "negative": 0, "total": own * 0.5, "threshold": 0.5,
+            "own": own, "other": 0,
+        }
+        for patient, domain in scores
+        for name in NAMES
+        for index, own in ((CALIBRATION_BINS - 1, 80), (CALIBRATION_BINS // 2, 20))
+    ]  # fmt: skip
+    columns = (*PROBABILITY_COLUMNS, *THRESHOLD_COLUMNS)
+    write_evidence(pd.DataFrame(rows), columns, place / "probabilities.parquet")

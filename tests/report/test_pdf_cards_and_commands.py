@@ -42,7 +42,7 @@ def seen(run):
 
 def test_the_pdf_holds_text_figures_and_tables(seen, tmp_path):
     write = Writer(tmp_path, keep=True)
-    write.table(strategies_by_domain(seen.run, seen.analysis, "dice", seen.look))
+    write.table(strategies_by_domain(seen, "dice"))
     write.plots.append(("Forest", make_plot(seen, "forest")))
     context = {
         "title": "A study", "study": seen.run.study, "sentences": [Sentence("It works.")], "made": "today",

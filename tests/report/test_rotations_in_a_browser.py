@@ -16,11 +16,11 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
-    turns = [
+    rotations = [
         _rotation("PAS@A", "PAS@A", "SR@A; PAS@B", FROM_A), _rotation("PAS@B", "PAS@B", "PAS@A; SR@A", FROM_B),
         _rotation("SR@A", "SR@A", "PAS@A", {}, state="failed"),
     ]  # fmt: skip
-    return make_report(make_root(tmp_path_factory.mktemp("browser") / "root", turns, {"scheme": "all_pairs"}))
+    return make_report(make_root(tmp_path_factory.mktemp("browser") / "root", rotations, {"scheme": "all_pairs"}))
 
 
 @pytest.mark.parametrize("width", [500, 1366])  # headless windows are no narrower than 500

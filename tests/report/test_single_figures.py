@@ -23,7 +23,7 @@ from stainda.report.figures import apart
 from stainda.report.kinds_of_evidence import detection_table, evidence_rows, patient_pairs
 from stainda.report.kinds_of_scores import worst_rows
 from stainda.report.kinds_of_search import regret_table
-from stainda.report.rotations_figures import sources_to_targets
+from stainda.report.rotation_matrix import Matrix, sources_to_targets
 from stainda.report.search_tables import importance_table
 from stainda.report.study_view import NotDrawable, View, axis_limits
 from stainda.report.words import count
@@ -94,7 +94,8 @@ def test_long_names_in_the_matrices_of_rotations_and_of_several_studies(long):
             for domain in domains
         ]
     )
-    drawn = sources_to_targets(pairs, ("source_only", "oracle"), long.look, rows, domains, "Dice", (0.0, 1.0))
+    matrix = Matrix(pairs, ("source_only", "oracle"), rows, domains, (0.0, 1.0))
+    drawn = sources_to_targets(matrix, long.look, "Dice")
     assert faults(drawn) == []
     found = compare_runs(
         [long.run.folder, shutil.copytree(long.run.folder, long.run.folder.with_name("another study"))]

@@ -6,7 +6,7 @@ two hidden layers, no batch normalisation; accuracy on new points of the target.
 ``blobs``: discs among squares in the colours of PAS, and, as the target, of Sirius red (tests/training/blob_cohort.py);
 a U-Net of three levels, 60 steps, batch statistics per domain; Dice on new patches of the target.
 
-The table of docs/strategies.md is made by::
+The table of docs/concepts/strategies.md is made by::
 
     python tests/strategies/align_tasks.py moons blobs --out docs/results/align_tasks.csv
 """

@@ -1,7 +1,7 @@
 """Where the plain network measurably fails and an align part measurably helps: see align_tasks.py for the tasks.
 
 The tasks were fixed before a method was run on them; what every method reached, also those that do not help, is in the
-table of docs/strategies.md.
+table of docs/concepts/strategies.md.
 """
 
 import functools

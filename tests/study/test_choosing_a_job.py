@@ -1,6 +1,7 @@
 """The job that is applied to new slides: what the page names, never what learned from target labels."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -12,9 +13,9 @@ from make_run import make_run
 
 from stainda.errors import StaindaError
 from stainda.report import load_run
+from stainda.report.answer import answer
 from stainda.report.leading import named_first
 from stainda.report.study_view import make_view
-from stainda.report.words import answer
 from stainda.study.choosing import choose_job
 
 
@@ -29,7 +30,7 @@ def test_the_best_is_the_one_the_page_names(run):
     view = make_view(loaded)
     choice = choose_job(run)
     assert choice.strategy == "propagated_labels", "oracle and few-shot score higher, with labels of the targets"
-    leading = answer(loaded, view.analysis)[0].text
+    leading = answer(view)[0].text
     assert leading.startswith(f"{choice.label} is shown to be better") and "shown to be better" in choice.reasons[0]
     assert view.overall()["mean"].idxmax() == "oracle"
 
@@ -47,6 +48,18 @@ def test_of_its_trainings_the_best_on_source_validation(run):
     assert (again.folder.name, again.checkpoint) == (other["job"], "last")
     with pytest.raises(StaindaError, match=r"not trained with seed 9.*There are: "):
         choose_job(run, seed=9)
+
+
+def test_a_study_of_several_rotations_has_no_one_job(run, tmp_path):
+    root = tmp_path / "root"
+    (root / "rotations").mkdir(parents=True)
+    shutil.copytree(run, root / "rotations" / "one")
+    shutil.copy(run / "study.yaml", root)
+    columns = "rotation,group,folder,sources,targets,train,val,test,state,reason\n"
+    (root / "rotations.csv").write_text(f"{columns}one,one,rotations/one,PAS@A,SR@A,P01,P02,P03,complete,\n")
+    with pytest.raises(StaindaError, match=r"several rotations.*below rotations/"):
+        choose_job(root)
+    assert choose_job(root / "rotations" / "one").strategy == "propagated_labels"
 
 
 def test_others_can_be_named(run):
@@ -86,9 +99,7 @@ def test_what_is_shown_to_be_better_is_taken(tmp_path):
     run = make_run(tmp_path / "run", strategies=("source_only", "propagated_labels", "oracle"), registration=False,
                    evidence=False, test_patients=8)  # fmt: skip
     loaded = load_run(run)
-    leading = next(
-        one.text for one in answer(loaded, make_view(loaded).analysis) if "is shown to be better" in one.text
-    )
+    leading = next(one.text for one in answer(make_view(loaded)) if "is shown to be better" in one.text)
     choice = choose_job(run)
     assert leading.startswith(choice.label) and choice.reasons[0].startswith("shown to be better than Source only")
 

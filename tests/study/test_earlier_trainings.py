@@ -9,7 +9,7 @@ import pytest
 from small_cohorts import write_study
 
 from stainda.report.data_tables import left_out
-from stainda.report.run import load_run
+from stainda.report.loading import load_run
 from stainda.study import run_study
 
 BASE = ["workers=1", "registration.method=identity", "ceiling=oracle"]

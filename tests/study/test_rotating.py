@@ -11,7 +11,7 @@ from small_cohorts import STUDY, make_blob_cohort, write_rows, write_study
 from stainda.errors import StaindaError
 from stainda.run_directory.folder import read_study
 from stainda.study import run_study
-from stainda.study.combining import combine
+from stainda.study.pooled_tables import write_pooled_tables
 from stainda.study.rotating import rotation_seed, share
 from stainda.study.steps import report_run
 
@@ -182,7 +182,7 @@ def _written(path: Path, text: str) -> Path:
     return path
 
 
-def test_combining_again_changes_nothing(pairs):
+def test_writing_the_pooled_tables_again_changes_nothing(pairs):
     before = {name: (pairs / name).read_bytes() for name in ("results.csv", "matrix.csv", "overall.csv")}
-    combine(pairs)
+    write_pooled_tables(pairs)
     assert {name: (pairs / name).read_bytes() for name in before} == before

@@ -1,7 +1,7 @@
 """Strategies of stainda's own on a foreign stain: where they help and where they do not, three seeds.
 
 The task and its settings are those of ``test_training_learning.py`` (60 steps, Dice on Sirius red), not tuned for a
-method; docs/strategies.md has the numbers of all.
+method; docs/concepts/strategies.md has the numbers of all.
 """
 
 import numpy as np
@@ -36,7 +36,7 @@ def test_agreement_of_serial_sections_recovers_the_foreign_stain(tmp_path):
 
 @pytest.mark.slow
 def test_a_teacher_and_domain_separation_beat_the_plain_network(tmp_path):
-    """Both beat source only; neither beats statistics per domain alone here, which docs/strategies.md says."""
+    """Both beat source only; neither beats statistics per domain alone here, which docs/concepts/strategies.md says."""
     plain = _scores({"norm": "shared"}, tmp_path / "plain")
     for name in ("mean_teacher", "dsn"):
         found = _scores({**PER_DOMAIN, "align": {"name": name}}, tmp_path / name)

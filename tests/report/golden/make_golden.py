@@ -18,7 +18,7 @@ sys.path.insert(0, str(HERE.parents[1] / "evaluation"))
 
 from record_makers import counts_for, rows_of, study_config  # noqa: E402
 
-from stainda.evaluation import analyse, as_records, write_records  # noqa: E402
+from stainda.evaluation import analyse, as_records, one_rotation, write_records  # noqa: E402
 from stainda.evaluation.insights import insights  # noqa: E402
 
 STRATEGIES = ("source_only", "macenko", "dann", "oracle")
@@ -55,8 +55,8 @@ def make_records() -> pd.DataFrame:
 
 def tables(records: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """What the statistics say of the records."""
-    analysis = analyse(records, None, config())
-    found = insights(records, analysis, config())
+    analysis = analyse([one_rotation(records, config())], config())
+    found = insights(analysis, config())
     ranks = pd.DataFrame({"strategy": found.strategies, "rank": found.ranking.ranks, "n": found.ranking.n,
                           "p_to_first": found.ranking.pairwise[:, 0]})  # fmt: skip
     return {"results": analysis.results, "differences": analysis.differences, "gaps": analysis.gaps,

@@ -1,0 +1,234 @@
+"""Several rotations as one study: a patient that is tested in several of them counts once.
+
+Within a rotation a patient's score is what it is in a study of that rotation alone: the mean over its target domains.
+Over all rotations it is the patient's mean over the rotations that tested it as a target; every interval and test is
+over patients and trainings, never over (rotation, patient) pairs. The n-th trainings of all rotations are one training
+of the recipe. Differences are taken within a rotation before they are averaged, so a strategy that lacks a rotation is
+compared on the others alone. The folds of one set of sources are one cohort: each patient has the scores of the fold
+that tested it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from stainda.evaluation.scores import ScoreCube, nanmean
+from stainda.evaluation.selection import ANY_DOMAIN
+from stainda.evaluation.summary import ALL_SOURCES, ALL_TARGETS, Region
+
+ARROW = " → "
+_APART = 1_000_000
+"""Trials of the n-th rotation are numbered from n times this where records of several rotations are one table."""
+
+
+@dataclass(frozen=True)
+class RotationRecords:
+    """What one rotation left: its records of all trials and checkpoints, and what its choices are made from.
+
+    Attributes:
+        name: empty where it is the only one of a study that does not rotate.
+        group: the same for the folds of one set of sources.
+        tested: the domains that the question is about; the sources themselves where the folds of a study are tested in
+            other patients of the same domains (scheme ``pooled``).
+    """
+
+    name: str
+    group: str
+    sources: tuple[str, ...]
+    tested: tuple[str, ...]
+    records: pd.DataFrame
+    trials: pd.DataFrame | None = None
+    unsupervised: pd.DataFrame | None = None
+
+    @cached_property
+    def test(self) -> pd.DataFrame:
+        """The records of test patients."""
+        return self.records[self.records["split"] == "test"]
+
+    @property
+    def scored(self) -> bool:
+        return not self.test.empty
+
+
+@dataclass(frozen=True)
+class Group:
+    """Rotations that differ by their fold only; mostly one. ``label`` is its name in every table of the study."""
+
+    name: str
+    label: str
+    members: tuple[RotationRecords, ...]
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        return self.members[0].sources
+
+    @property
+    def tested(self) -> tuple[str, ...]:
+        """The domains that the question is about."""
+        return self.members[0].tested
+
+    @property
+    def untested_sources(self) -> tuple[str, ...]:
+        """Sources in other patients, beside the question."""
+        return tuple(name for name in self.sources if name not in self.tested)
+
+    @property
+    def test(self) -> pd.DataFrame:
+        """The records of test patients of all members."""
+        return pd.concat([one.test for one in self.members], ignore_index=True)
+
+
+def group_rotations(rotations: Sequence[RotationRecords]) -> tuple[Group, ...]:
+    """Rotations by group, in their order."""
+    groups = []
+    for name in dict.fromkeys(one.group for one in rotations):
+        members = tuple(one for one in rotations if one.group == name)
+        shown = name if len(members) > 1 else members[0].name
+        label = f"from {shown}" if shown in (*members[0].sources, *_fold_names(members[0])) else shown.replace("_", " ")
+        groups.append(Group(shown, label, members))
+    return tuple(groups)
+
+
+def _fold_names(rotation: RotationRecords) -> tuple[str, ...]:
+    """``PAS@A.fold_2`` where it is the only fold of its group that was run."""
+    return (rotation.name,) if rotation.group in rotation.sources else ()
+
+
+def pair_label(label: str, domain: str) -> str:
+    """From the sources of a group to a domain; the domain where the only rotation of a study has no name."""
+    return f"{label}{ARROW}{domain}" if label else domain
+
+
+def labelled(rotations: Sequence[RotationRecords], groups: Sequence[Group]) -> pd.DataFrame:
+    """Test records of all rotations as one table: domains become pairs, and trials of two rotations differ."""
+    labels = _labels(groups)
+    return pd.concat(
+        [
+            one.test.assign(
+                domain=[pair_label(labels[one.name], name) for name in one.test["domain"]],
+                trial=one.test["trial"] + number * _APART,
+            )
+            for number, one in enumerate(rotations)
+        ],
+        ignore_index=True,
+    )
+
+
+def labelled_choices(
+    rotations: Sequence[RotationRecords], groups: Sequence[Group], choices: Mapping[str, pd.DataFrame]
+) -> pd.DataFrame:
+    """The choices of all rotations, by name, as they fit :func:`labelled` records."""
+    labels, found = _labels(groups), []
+    for number, one in enumerate(rotations):
+        if not labels[one.name]:
+            return choices[one.name]
+        domains = pd.DataFrame({"somewhere": one.test["domain"].unique()})
+        table = choices[one.name].merge(domains, how="cross")
+        table = table[(table["domain"] == ANY_DOMAIN) | (table["domain"] == table["somewhere"])]
+        domain = [pair_label(labels[one.name], name) for name in table["somewhere"]]
+        table = table.assign(domain=domain, trial=table["trial"] + number * _APART)
+        found.append(table.drop(columns="somewhere"))
+    return pd.concat(found, ignore_index=True)
+
+
+def _labels(groups: Sequence[Group]) -> dict[str, str]:
+    return {one.name: group.label for group in groups for one in group.members}
+
+
+def pooled_scores(groups: Sequence[Group], singles: Sequence[ScoreCube]) -> tuple[ScoreCube, list[Region]]:
+    """Scores of several groups as one cube whose domains are the groups, and its regions.
+
+    Args:
+        singles: of one measure, a cube per group, whose domains are domains.
+    """
+    strategies = tuple(dict.fromkeys(name for cube in singles for name in cube.strategies))
+    known = max(singles, key=lambda cube: len(cube.strategies)).strategies
+    strategies = (*known, *(name for name in strategies if name not in known))
+    patients = tuple(sorted({name for cube in singles for name in cube.patients}))
+    classes = max(singles, key=lambda cube: len(cube.classes)).classes
+    own_side = [f"{group.label} (own domains)" for group in groups]
+    domains = (*(group.label for group in groups), *own_side)
+    seeds = np.zeros((len(groups), len(strategies)), np.int64)
+    for place, cube in enumerate(singles):
+        seeds[place, [strategies.index(name) for name in cube.strategies]] = cube.seeds
+    fewest = np.where(seeds > 0, seeds, np.iinfo(np.int64).max).min(axis=0)
+    shape = (len(strategies), len(patients), len(domains), len(classes))
+    runs = np.full((shape[0], int(fewest.max(initial=0)), *shape[1:]), np.nan)
+    present = np.zeros(shape, bool)
+    regions = []
+    pooled = _Pooled(strategies, patients, classes, fewest, runs, present)
+    for place, (group, cube) in enumerate(zip(groups, singles, strict=True)):
+        pooled.add(cube, group.tested, place)
+        pooled.add(cube, group.untested_sources, len(groups) + place)
+        regions.append(Region(group.label, "target", (group.label,), "*", "*"))
+    centres: dict[str, set[str]] = {name: set() for name in patients}
+    for cube in singles:
+        for name, centre in zip(cube.patients, cube.centres, strict=True):
+            centres[name] |= set(centre.split("+"))
+    joined = ScoreCube(
+        singles[0].measure, strategies, patients, domains, classes, nanmean(runs, axis=1), present, runs, fewest,
+        tuple("+".join(sorted(centres[name])) for name in patients),
+    )  # fmt: skip
+    if present[:, :, len(groups) :].any():
+        regions.append(Region(ALL_SOURCES, "source", tuple(own_side), "*", "*"))
+    regions.append(Region(ALL_TARGETS, "target", tuple(group.label for group in groups), "*", "*"))
+    return joined, regions
+
+
+@dataclass(frozen=True)
+class _Pooled:
+    """Arrays of a :class:`ScoreCube` that are filled column by column."""
+
+    strategies: tuple[str, ...]
+    patients: tuple[str, ...]
+    classes: tuple[str, ...]
+    seeds: npt.NDArray[np.int64]
+    runs: npt.NDArray[np.float64]
+    present: npt.NDArray[np.bool_]
+
+    def add(self, cube: ScoreCube, domains: Sequence[str], column: int) -> None:
+        """Write each patient's mean over those ``domains`` that the cube has into one column."""
+        inside = [name for name in domains if name in cube.domains]
+        if not inside:
+            return
+        where = [cube.domains.index(name) for name in inside]
+        people = [self.patients.index(name) for name in cube.patients]
+        names = [self.strategies.index(name) for name in cube.strategies]
+        for name in cube.classes:
+            number = self.classes.index(name)
+            own = cube.runs_over(inside, (name,))
+            for place, at in enumerate(names):
+                size = int(self.seeds[at])
+                self.runs[at, :size, people, column, number] = _dealt(own[place, : cube.seeds[place]], size).T
+            there = cube.present[:, :, where, cube.classes.index(name)].any(axis=2)
+            self.present[..., column, number][np.ix_(names, people)] = there
+
+
+def joined_trainings(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Records of several folds or rotations as one table, their seeds numbered from 0 within each strategy.
+
+    Trainings of several rotations have other seeds; the n-th of all together are one training of the recipe. Where a
+    strategy has fewer trainings in one of them, the further ones of the others are left out.
+    """
+    if len(tables) == 1:
+        return tables[0]
+    counted: list[pd.DataFrame] = []
+    fewest: dict[str, float] = {}
+    for table in tables:
+        numbers = table.groupby("strategy")["seed"].transform(lambda seeds: seeds.rank(method="dense"))
+        counted.append(table.assign(seed=numbers.astype(np.int64) - 1))
+        for name, size in numbers.groupby(table["strategy"]).max().items():
+            fewest[str(name)] = min(size, fewest.get(str(name), np.inf))
+    joined = pd.concat(counted, ignore_index=True)
+    return joined[joined["seed"] < joined["strategy"].map(fewest)].reset_index(drop=True)
+
+
+def _dealt(runs: npt.NDArray[np.float64], size: int) -> npt.NDArray[np.float64]:
+    """Trainings (s, patients) as ``size`` of them, the others averaged in: no rotation has fewer."""
+    return np.stack([nanmean(runs[index::size], axis=0) for index in range(size)])

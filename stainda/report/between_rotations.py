@@ -1,0 +1,269 @@
+"""Tables that set the rotations of a study beside each other; a study of one rotation does not have them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from stainda.evaluation import ScoreCube, difference, holm
+from stainda.evaluation.metrics import direction
+from stainda.evaluation.scores import nanmean
+from stainda.randomness import generator_for
+from stainda.report import data_tables
+from stainda.report.kinds import add_table, register_score_table, register_table
+from stainda.report.rotation_matrix import domains_in_order
+from stainda.report.run import SPLITS, RotationRun, Run
+from stainda.report.study_view import View
+from stainda.report.tables import Cell, Table, decimal, ends, number, p_value, plain_table, signed, spread_words, text
+from stainda.report.words import PRIMARY, measure_title
+
+
+@dataclass(frozen=True)
+class OwnAnswer:
+    """What one rotation says by itself: its best strategy without target labels, paired by patient.
+
+    Attributes:
+        baseline: mean of the baseline over its patients, as ``mean`` of ``strategy``; ``nan`` without.
+        p_holm: adjusted for the ``compared`` strategies of this rotation.
+    """
+
+    n_patients: int = 0
+    baseline: float = np.nan
+    strategy: str = ""
+    mean: float = np.nan
+    difference: float = np.nan
+    low: float = np.nan
+    high: float = np.nan
+    p_holm: float = np.nan
+    compared: int = 0
+    answer: str = ""
+    interval_kind: str = ""
+
+
+@dataclass(frozen=True)
+class _Scores:
+    """The scores of one rotation: those of its test patients on what it is tested on.
+
+    Attributes:
+        patients: bool, which patients of the cube; it holds those of all folds where the rotation is one of several.
+    """
+
+    cube: ScoreCube
+    domains: list[str]
+    patients: npt.NDArray[np.bool_]
+
+    def runs(self, *names: str) -> list[npt.NDArray[np.float64]]:
+        """Of several strategies on what all have, each float (trainings, patients, 1)."""
+        common = self.cube.common([self.cube.strategies.index(name) for name in names])
+        found = common.runs_over(self.domains, common.classes)[:, :, self.patients]
+        return [one[:size, :, None] for one, size in zip(found, common.seeds, strict=True)]
+
+    @property
+    def tested(self) -> int:
+        """Patients with records."""
+        where = [self.cube.domains.index(name) for name in self.domains]
+        return int(self.cube.present[:, self.patients][:, :, where].any(axis=(0, 2, 3)).sum())
+
+
+def own_answers(view: View, measure: str = PRIMARY) -> dict[str, OwnAnswer]:
+    """Of every scored rotation, from the scores of its own test patients on its own targets."""
+    groups = {one.name: group for group in view.analysis.groups for one in group.members}
+    cube, found = view.analysis.cubes[measure], {}
+    for one in view.run.scored:
+        group = groups[one.name]
+        own = (group.label,) if view.by_rotation else group.tested
+        folded = len(group.members) > 1
+        mine = np.array([name in one.patients["test"] or not folded for name in cube.patients])
+        found[one.name] = _own_answer(view, _Scores(cube, [name for name in own if name in cube.domains], mine))
+    return found
+
+
+def _own_answer(view: View, scores: _Scores) -> OwnAnswer:
+    study, base, cube, runs = view.run.study, view.look.baseline, scores.cube, scores.runs
+    sign, tested = direction(cube.measure), scores.tested
+    if base not in cube.strategies or not np.isfinite(runs(base)[0]).any():
+        return OwnAnswer(tested, answer="the baseline has no score")
+    mean = float(nanmean(runs(base)[0].mean(axis=0)[:, 0], axis=0))
+    made = {}
+    for name in view.look.contenders(view.look.present(list(cube.strategies))):
+        if name != base:
+            one, other = runs(name, base)
+            apart = difference(one, other, study.evaluation, generator_for(study.seed, "bootstrap"))
+            if apart.n[0]:
+                made[name] = apart
+    if not made:
+        return OwnAnswer(tested, mean, answer="nothing to compare")
+    adjusted = dict(zip(made, holm(np.array([one.p[0] for one in made.values()])), strict=True))
+    top = max(made, key=lambda name: sign * made[name].mean[0])
+    best, p = made[top], float(adjusted[top])
+    gain = sign * float(best.mean[0])
+    shown = np.isfinite(p) and p <= 1 - study.evaluation.level
+    answer = "none better" if gain <= 0 else "shown to be better" if shown else "not shown to differ"
+    if not np.isfinite(p) and gain > 0:
+        answer = "one patient: no test" if best.n[0] < 2 else "no test"
+    reached = float(nanmean(runs(top)[0].mean(axis=0)[:, 0], axis=0))
+    return OwnAnswer(
+        int(best.n[0]), mean, top, reached, float(best.mean[0]), float(best.low[0]), float(best.high[0]), p, len(made),
+        answer, best.kinds[0],
+    )  # fmt: skip
+
+
+def rotations(run: Run, answers: dict[str, OwnAnswer]) -> Table:
+    """One row per rotation: who taught, what was tested, its own answer, and its page where that is there."""
+    title = measure_title(PRIMARY)
+    shown, frame = [], []
+    for place in run.rotations:
+        one = answers.get(place.name, OwnAnswer())
+        label = run.label(one.strategy) if one.strategy else ""
+        shown.append(
+            [
+                Cell(place.name.replace("_", "\u00a0"), sort=place.name, link=page_link(run, place)),
+                text(", ".join(place.sources)),
+                text(", ".join(place.targets) or ("the same, in other patients" if place.sources else "")),
+                Cell(str(one.n_patients) if place.scored else "", sort=one.n_patients, number=True),
+                number(one.baseline),
+                Cell(label, decimal(one.mean), label.lower()),
+                Cell(signed(one.difference), ends(asdict(one)), _sort(one.difference), True),
+                Cell(p_value(one.p_holm), sort=_sort(one.p_holm), number=True),
+                text(one.answer),
+                text(": ".join(filter(None, [place.status, place.reason])), reason=True),
+            ]
+        )
+        frame.append(
+            {
+                "rotation": place.name, "sources": "; ".join(place.sources), "targets": "; ".join(place.targets),
+                **asdict(one), "state": place.status, "reason": place.reason,
+            }
+        )  # fmt: skip
+    columns = [
+        "Rotation", "Labels from", "Tested on", "Patients", "Baseline", "Highest\nwithout target labels",
+        "− baseline", "p, Holm", "By itself", "State",
+    ]  # fmt: skip
+    note = (
+        f"{title} of a patient: its mean over the targets of the rotation. Paired by patient; p: test over patients "
+        "and trainings, adjusted for the strategies of that rotation alone, so several rows together promise less "
+        "than each."
+    )
+    caption = f"Every rotation by itself ({title}), with the page of its own."
+    return Table(f"rotations_{PRIMARY}", caption, columns, shown, pd.DataFrame(frame), note)
+
+
+def _with_answers(run: Run, view: View | None, measure: str) -> Table:
+    return rotations(run, {} if view is None else own_answers(view))
+
+
+add_table("rotations", _with_answers, rotations="several")
+
+
+def page_link(run: Run, place: RotationRun) -> str:
+    """From ``ROOT/report/index.html`` to the page of a rotation; empty where there is none."""
+    folder = run.folder
+    page = folder / place.folder / "report" / "index.html" if place.folder else folder
+    if not page.is_file() or not page.resolve().is_relative_to(folder.resolve()):
+        return ""
+    return quote(f"../{place.folder}/report/index.html")
+
+
+@register_table("splits", rotations="several")
+def splits(run: Run) -> Table:
+    """Who served for what in each rotation."""
+    words = {"train": "Training", "val": "Validation", "test": "Test"}
+    places = run.begun
+    shown = [
+        [
+            Cell(one.name.replace("_", "\u00a0"), sort=one.name),
+            *(
+                Cell(str(len(one.patients[split])), ", ".join(one.patients[split]), len(one.patients[split]))
+                for split in SPLITS
+            ),
+        ]
+        for one in places
+    ]
+    frame = pd.DataFrame(
+        [{"rotation": one.name, **{split: "; ".join(one.patients[split]) for split in SPLITS}} for one in places]
+    )
+    note = "Test patients of domains that are no targets of a rotation are not in its answer."
+    return Table("splits", "Patients of each rotation by split.", ["Rotation", *words.values()], shown, frame, note)
+
+
+@register_table("domains", rotations="several")
+def domains(run: Run) -> Table | None:
+    """One row per domain: its slides, patients and objects, and in how many rotations it teaches and is tested."""
+    cohort, begun = run.cohort, run.begun
+    if cohort.empty:
+        return None
+    objects = data_tables.annotated_objects(run)
+    rows = []
+    for domain, slides in cohort.groupby("domain", sort=False):
+        row: dict[str, Any] = {
+            "domain": domain, "slides": len(slides), "patients": slides["patient"].nunique(),
+            "teaches": sum(domain in one.sources for one in begun),
+            "tested": sum(domain in (one.targets or one.sources) for one in begun),
+        }  # fmt: skip
+        for name in run.study.task.classes:
+            row[f"objects_{name}"] = int(sum(objects.get(slide, {}).get(name, 0) for slide in slides["slide"]))
+        rows.append(row)
+    titles = {
+        "domain": "Domain", "slides": "Slides", "patients": "Patients", "teaches": "Rotations it teaches",
+        "tested": "Rotations it is tested in",
+    }  # fmt: skip
+    titles |= {
+        f"objects_{name}": f"{name.replace('_', ' ').capitalize()}: annotated" for name in run.study.task.classes
+    }
+    digits = {name: 0 for name in titles if name != "domain"}
+    caption = f"Domains of the study, in {len(begun)} rotation{'s' * (len(begun) != 1)}."
+    return plain_table("domains", caption, pd.DataFrame(rows), titles, digits)
+
+
+@register_score_table("pairs", "Sources to targets", rotations="several")
+def pairs(view: View, measure: str) -> Table:
+    """From the sources of each rotation to each domain, every strategy: the matrix as a table."""
+    rows = view.pairs(measure)
+    names = view.look.present(list(rows["strategy"].unique()))
+    cells = rows.set_index(["rotation", "domain", "strategy"])
+    order = domains_in_order(view)
+    shown = []
+    for group in view.analysis.groups:
+        mine = rows[rows["rotation"] == group.name]
+        for domain in [name for name in order if name in set(mine["domain"])]:
+            line = [text(group.label), Cell(domain, "" if domain in group.tested else "source", domain.lower())]
+            for name in names:
+                key = (group.name, domain, name)
+                if key in cells.index:
+                    row = cells.loc[key]
+                    line.append(Cell(decimal(row["mean"]), ends(row), float(row["mean"]), True))
+                else:
+                    line.append(Cell("–", number=True))
+            n = mine.loc[mine["domain"] == domain, "n_patients"].max()
+            shown.append([*line, number(n, 0)])
+    columns = ["Rotation", "Tested on", *[view.run.label(name) for name in names], "Patients"]
+    caption = f"{measure_title(measure)} from the sources of each rotation to each domain: mean over test patients."
+    note = f"Below each mean: {spread_words(rows['interval_kind'], view.level)}."
+    return Table(f"pairs_{measure}", caption, columns, shown, rows, note)
+
+
+@register_table("budget", rotations="several")
+def budget(run: Run) -> Table | None:
+    """What every strategy was given over all rotations."""
+    frame = run.tables["budget.csv"]
+    if frame.empty:
+        return None
+    frame = frame.assign(title=[run.label(str(name)) for name in frame["strategy"]])
+    titles = {
+        "title": "Strategy", "trials": "Trials", "seeds": "Seeds", "steps": "Steps at most",
+        "labelled": "Labelled patches", "unlabelled": "Unlabelled patches", "rotations": "Rotations",
+        "jobs": "Trainings in all", "note": "Note",
+    }  # fmt: skip
+    digits = dict.fromkeys(["trials", "seeds", "steps", "labelled", "unlabelled", "rotations", "jobs"], 0)
+    frame["note"] = frame["note"].fillna("") if "note" in frame else ""
+    note = "Trials, seeds and patches: of each rotation, and of each step; counted before the start."
+    return plain_table("budget", "The budget of every strategy.", frame, titles, digits, note)
+
+
+def _sort(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None

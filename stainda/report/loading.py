@@ -1,0 +1,257 @@
+"""Reading a run directory, of one rotation or of several, with a reason for each file that is not there."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from stainda.config import StrategyConfig, StudyConfig, read_yaml
+from stainda.config.load import validated
+from stainda.errors import RecordError
+from stainda.evaluation import OBJECT_COLUMNS, PROBABILITY_COLUMNS, gather_records, read_evidence, read_records
+from stainda.report.run import COLUMNS, SPLITS, TEXT, Job, RotationRun, Run
+
+ROTATION_COLUMNS = ("rotation", "group", "folder", "sources", "targets", "train", "val", "test", "state", "reason")
+"""Columns of rotations.csv."""
+EVIDENCE = {"objects.parquet": OBJECT_COLUMNS, "probabilities.parquet": PROBABILITY_COLUMNS}
+_SHARED = {
+    "cohort.csv", "stages.csv", "registration/quality.csv", "registration/landmarks.csv", "annotations/annotators.csv",
+    "annotations/annotator_agreement.csv",
+}  # fmt: skip
+"""Tables that a study has once, for all its rotations; the others are made in each."""
+_GATHERED = ("trials.csv", "refits.csv", "exclusions.csv", "alignment_effects.csv")
+"""Tables of each rotation that are read as one table of the study."""
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What the folder of one rotation holds; that of a study that does not rotate is the run directory."""
+
+    folder: Path
+    rotation: str
+    tables: dict[str, pd.DataFrame]
+    jobs: dict[str, Job]
+    records: pd.DataFrame
+    evidence: dict[str, pd.DataFrame]
+    missing: dict[str, str]
+    unreported: tuple[Job, ...]
+
+
+def load_run(folder: str | Path) -> Run:
+    """Read a run directory.
+
+    Raises:
+        RecordError: ``folder`` is no run directory (it has no study.yaml), or one of its tables lacks a column.
+        ConfigError: study.yaml is not a study.
+    """
+    folder = Path(folder)
+    if not (folder / "study.yaml").is_file():
+        raise RecordError(
+            "not a run directory: there is no study.yaml in it",
+            file=folder,
+            remedy="Give the folder of a 'stainda run'",
+        )
+    study = validated(StudyConfig, read_yaml(folder / "study.yaml"), folder / "study.yaml")
+    return _several(folder, study) if (folder / "rotations.csv").is_file() else _one(folder, study)
+
+
+def _one(folder: Path, study: StudyConfig) -> Run:
+    part = _read(folder)
+    cohort = part.tables["cohort.csv"]
+    patients = {split: tuple(cohort.loc[cohort["split"] == split, "patient"].unique()) for split in SPLITS}
+    rotation = RotationRun(
+        "", "", ".", study.protocol.sources, study.protocol.targets, patients, part.records,
+        part.tables["trials.csv"], part.tables["unsupervised.csv"], part.evidence["probabilities.parquet"],
+    )  # fmt: skip
+    return _run(folder, study, [part], (rotation,), part.tables, part.missing)
+
+
+def _several(folder: Path, study: StudyConfig) -> Run:
+    parts: list[_Part] = []
+    rotations: list[RotationRun] = []
+    for row in _rotations(folder).to_dict("records"):
+        inside = folder / row["folder"]
+        within = inside.resolve().is_relative_to(folder.resolve())
+        if row["folder"] and within and (inside / "study.yaml").is_file():
+            parts.append(_read(inside, row["rotation"]))
+            rotations.append(_rotation(row, parts[-1]))
+        else:
+            rotations.append(_rotation(row, None))
+    missing: dict[str, str] = {}
+    tables = {name: _table(folder, name, missing if name in _SHARED else {}) for name in COLUMNS}
+    for name in _GATHERED if parts else ():
+        found = [part.tables[name].assign(rotation=part.rotation) for part in parts]
+        tables[name] = pd.concat([one for one in found if len(one)] or found[:1], ignore_index=True)
+    if not any(one.scored for one in rotations):
+        missing["records.parquet"] = "no rotation has records of test patients"
+    return _run(folder, study, parts, tuple(rotations), tables, missing)
+
+
+def _run(
+    folder: Path, study: StudyConfig, parts: list[_Part], rotations: tuple[RotationRun, ...],
+    tables: dict[str, pd.DataFrame], missing: dict[str, str],
+) -> Run:  # fmt: skip
+    reported = with_earlier_strategies(study, tables["trials.csv"], *(part.folder for part in parts))
+    jobs = {name: job for part in parts for name, job in part.jobs.items()}
+    records = [one.records for one in rotations if len(one.records)]
+    evidence = parts[0].evidence if not any(one.name for one in rotations) else {}
+    empty = pd.DataFrame()
+    return Run(
+        folder, reported, _json(folder / "environment.json"), tables, rotations,
+        pd.concat(records, ignore_index=True) if records else gather_records([]), jobs, missing,
+        evidence.get("objects.parquet", empty), evidence.get("probabilities.parquet", empty),
+        tuple(one.name for one in reported.strategies[len(study.strategies) :]),
+        tuple(job for part in parts for job in part.unreported),
+    )  # fmt: skip
+
+
+def _read(folder: Path, rotation: str = "") -> _Part:
+    missing: dict[str, str] = {}
+    tables = {name: _table(folder, name, missing) for name in COLUMNS}
+    if tables["trials.csv"].size:
+        tables["trials.csv"]["chosen"] = tables["trials.csv"]["chosen"].map(_truth).astype(bool)
+        tables["trials.csv"]["value"] = pd.to_numeric(tables["trials.csv"]["value"], errors="coerce")
+    jobs = {path.name: _job(path, rotation) for path in sorted((folder / "jobs").glob("*")) if path.is_dir()}
+    if rotation and not (folder / "records.parquet").is_file():
+        records = gather_records([])  # scores of a part of its trainings are not set beside those of other rotations
+    else:
+        records = _records(folder, jobs, tables["trials.csv"], missing)
+    unreported: tuple[Job, ...] = ()
+    if "records.parquet" not in missing and len(tables["trials.csv"]):  # jobs of earlier settings are no part of it
+        mine = set(tables["trials.csv"]["job"])
+        again = set(tables["refits.csv"]["job"])
+        known = mine | again | set(tables["exclusions.csv"]["job"]) | set(tables["left_out.csv"]["job"])
+        unreported = tuple(job for name, job in jobs.items() if name not in known)
+        jobs = {name: job for name, job in jobs.items() if name in mine | again}
+    kinds = ("probabilities.parquet",) if rotation else tuple(EVIDENCE)  # of objects each rotation's own page tells
+    evidence = {name: _evidence(folder, name, missing) for name in kinds}
+    return _Part(folder, rotation, tables, jobs, records, evidence, missing, unreported)
+
+
+def _rotations(folder: Path) -> pd.DataFrame:
+    path = folder / "rotations.csv"
+    try:
+        table = pd.read_csv(path, dtype=str).fillna("")
+    except (ValueError, UnicodeDecodeError) as error:
+        raise RecordError(f"not a readable table ({error})", file=path, remedy="Run the study again") from error
+    if lacking := [name for name in ROTATION_COLUMNS if name not in table.columns]:
+        raise RecordError(f"columns {', '.join(lacking)} are missing", file=path, remedy="Run the study again")
+    return table
+
+
+def _rotation(row: dict[str, str], part: _Part | None) -> RotationRun:
+    def names(column: str) -> tuple[str, ...]:
+        return tuple(filter(None, row[column].split("; ")))
+
+    tables = part.tables if part else {}
+    nothing = pd.DataFrame()
+    return RotationRun(
+        row["rotation"], row["group"] or row["rotation"], row["folder"], names("sources"), names("targets"),
+        {split: names(split) for split in SPLITS}, part.records if part else gather_records([]),
+        tables.get("trials.csv", nothing), tables.get("unsupervised.csv", nothing),
+        part.evidence["probabilities.parquet"] if part else nothing, row["state"], row["reason"],
+    )  # fmt: skip
+
+
+def with_earlier_strategies(study: StudyConfig, trials: pd.DataFrame, *folders: Path) -> StudyConfig:
+    """The study with the strategies of earlier calls that trials.csv still holds, as their jobs below ``folders`` say.
+
+    Without them nobody would know that one of them learned from target labels.
+    """
+    known = {one.name for one in study.strategies}
+    found = []
+    for row in trials.drop_duplicates("strategy").to_dict("records") if len(trials) else []:
+        name = str(row["strategy"])
+        if name in known:
+            continue
+        places = (folder / "jobs" / str(row["job"]) / "settings.json" for folder in folders)
+        made = next((_json(path).get("strategy") for path in places if path.is_file()), None)
+        found.append(validated(StrategyConfig, made if isinstance(made, dict) else {"name": name}, name))
+    return study.model_copy(update={"strategies": (*study.strategies, *found)}) if found else study
+
+
+def _evidence(folder: Path, name: str, missing: dict[str, str]) -> pd.DataFrame:
+    """Objects or probabilities of the best checkpoints; empty, with a reason, where the study has none."""
+    if not (folder / name).is_file():
+        missing[name] = f"there is no {name}: it is written when a study is scored; 'stainda run' makes what is missing"
+        return pd.DataFrame(columns=list(EVIDENCE[name]))
+    table = read_evidence(folder / name, EVIDENCE[name])
+    if table.empty:
+        missing[name] = f"{name} has no rows"
+    return table
+
+
+def _table(folder: Path, name: str, missing: dict[str, str]) -> pd.DataFrame:
+    path, needed = folder / name, COLUMNS[name]
+    empty = pd.DataFrame({column: pd.Series(dtype=object) for column in needed})
+    if not path.is_file():
+        missing[name] = f"there is no {name}: that stage was not run"
+        return empty
+    try:
+        header = pd.read_csv(path, nrows=0).columns
+        kinds = {column: str for column in header if column in TEXT}
+        table = pd.read_csv(path, dtype=kinds, na_values=[""], keep_default_na=False, low_memory=False)
+    except (ValueError, UnicodeDecodeError) as error:
+        raise RecordError(f"not a readable table ({error})", file=path, remedy="Run the stage again") from error
+    if lacking := [column for column in needed if column not in table.columns]:
+        raise RecordError(f"columns {', '.join(lacking)} are missing", file=path, remedy="Run the stage again")
+    for column in set(table.columns) & TEXT:
+        table[column] = table[column].fillna("")
+    if table.empty:
+        missing[name] = f"{name} has no rows"
+    return table
+
+
+def _records(folder: Path, jobs: dict[str, Job], trials: pd.DataFrame, missing: dict[str, str]) -> pd.DataFrame:
+    """The gathered records, or, where the study was interrupted before gathering, those of the finished jobs."""
+    path = folder / "records.parquet"
+    if path.is_file():
+        return read_records(path)
+    there = {name: job for name, job in jobs.items() if _has_records(job) and not job.result.get("thresholds_of")}
+    found = {name: read_records(job.folder / "records.parquet") for name, job in there.items()}
+    if not found:
+        missing["records.parquet"] = "nothing was evaluated yet: there are no records"
+        return gather_records([])
+    missing["records.parquet"] = f"the study is not finished: records of {len(found)} finished jobs are shown"
+    # one job may serve several trials, and its own records do not know which: trials.csv does
+    rows = [row for row in trials.to_dict("records") if row["job"] in found]
+    parts = [
+        found[row["job"]].assign(strategy=row["strategy"], trial=int(row["trial"]), seed=int(row["seed"]))
+        for row in rows
+    ]
+    served = {row["job"] for row in rows}
+    unknown = [name for name in found if name not in served]
+    parts += [found[name].assign(trial=1000 + number) for number, name in enumerate(unknown)]
+    return gather_records(parts)
+
+
+def _has_records(job: Job) -> bool:
+    return job.done and (job.folder / "records.parquet").is_file()
+
+
+def _job(folder: Path, rotation: str) -> Job:
+    error = folder / "error.txt"
+    curve = folder / "training.csv"
+    text = error.read_text(encoding="utf-8", errors="replace").strip() if error.is_file() else ""
+    table = None
+    if curve.is_file() and curve.stat().st_size:
+        table = pd.read_csv(curve)
+    return Job(folder.name, folder, _json(folder / "result.json"), text, (folder / "done").is_file(), table, rotation)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise RecordError(f"not valid JSON ({error})", file=path, remedy="Run the stage again") from error
+    return value if isinstance(value, dict) else {}
+
+
+def _truth(value: Any) -> bool:
+    return str(value).strip().lower() in {"true", "1", "1.0", "yes"}

@@ -1,0 +1,85 @@
+"""What was asked of a study, as terms and texts."""
+
+from __future__ import annotations
+
+from stainda.evaluation.groups import few_labels, with_few
+from stainda.report.answer_of_rotations import names_of, scheme_words
+from stainda.report.run import Run
+from stainda.report.study_view import View
+from stainda.report.words import count
+
+MOST_NAMED = 6
+"""Rotations that are named."""
+
+
+def asked(run: Run, view: View | None) -> list[tuple[str, str]]:
+    """Terms and texts: the task, whose labels are learned from and where, the budget, the rules."""
+    study = run.study
+    classes = ", ".join(study.task.classes)
+    scale = f"{study.patches.mpp:g} µm" if study.patches.mpp else f"{study.patches.downsample:g} level-0 pixels"
+    visible = "unlabelled target images may be seen in training (adaptation)"
+    if study.protocol.visible == "nothing":
+        visible = "no target image is seen in training (generalisation)"
+    named = study.ceiling in {one.name for one in study.strategies}
+    ceiling = run.label(study.ceiling) if named else "none in this study"
+    return [
+        (
+            "Task",
+            f"{study.task.name}: {classes} ({study.task.kind}, scored as "
+            f"{'pixels' if study.task.kind == 'segmentation' else 'cells of a sliding window'} and as objects)",
+        ),
+        *(_rotations(run) if run.rotates else _sides(run, view)),
+        ("Allowed to see", visible),
+        ("Strategies", _strategies(run)),
+        ("Baseline, ceiling", f"{run.label(study.baseline)}; {ceiling}"),
+        ("Budget of each strategy", _budget(run)),
+        ("Refitted on all source patients", "yes" if study.protocol.refit else "no"),
+        ("Patches", f"{study.patches.size} × {study.patches.size} pixels of {scale}"),
+        ("Network", study.model.name),
+        ("Chosen by", _chosen_by(run)),
+    ]
+
+
+def _sides(run: Run, view: View | None) -> list[tuple[str, str]]:
+    cohort = run.cohort
+    known = cohort.loc[cohort["role"] == "target", "domain"].unique()
+    targets = list(view.analysis.targets if view else known)
+    return [
+        ("Labels from", ", ".join(run.study.protocol.teachers)),
+        ("To work on", ", ".join(targets) or "no target domain"),
+    ]
+
+
+def _rotations(run: Run) -> list[tuple[str, str]]:
+    begun = run.begun
+    more = f" and {len(begun) - MOST_NAMED} more" if len(begun) > MOST_NAMED else ""
+    dealt = "each strategy is trained anew in each"
+    if run.study.protocol.folds:
+        dealt = "patients are divided anew in each"
+    return [("Rotations", f"{len(begun)} ({scheme_words(run)}): {names_of(begun[:MOST_NAMED])}{more}; {dealt}")]
+
+
+def _strategies(run: Run) -> str:
+    return ", ".join(
+        one.label + (" (of an earlier call)" if one.name in run.earlier else "") for one in run.study.strategies
+    )
+
+
+def _budget(run: Run) -> str:
+    study, training = run.study, run.study.training
+    return (
+        f"{'in each rotation ' if run.rotates else ''}{count(study.search.trials, 'trial')}, "
+        f"{count(study.protocol.seeds, 'seed')} of the chosen setting, at most {training.epochs} × "
+        f"{training.steps_per_epoch} steps of {training.batch_size} patches"
+    )
+
+
+def _chosen_by(run: Run) -> str:
+    study = run.study
+    apart = [
+        f"{run.label(name)}: {few_labels(study, name)}"
+        for name in with_few(study, tuple(one.name for one in study.strategies))
+    ]
+    few = f", strategies with a few of them ({'; '.join(apart)})" if apart else ""
+    validation = "source validation of each rotation" if run.rotates else "source validation"
+    return f"{validation}; target labels serve scoring{few} and the ceiling only"

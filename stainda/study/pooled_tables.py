@@ -1,0 +1,171 @@
+"""The tables at the root of a study of several rotations, made from those of the rotations alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stainda.files import whole_file, write_csv
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from stainda.config import StudyConfig
+    from stainda.evaluation import Analysis
+    from stainda.evaluation.pooling import Group
+    from stainda.report.run import RotationRun, Run
+
+MATRIX_COLUMNS = (
+    "strategy", "rotation", "sources", "target", "role", "class", "measure", "mean", "low", "high", "n_patients",
+    "n_seeds", "interval_kind",
+)  # fmt: skip
+OVERALL_COLUMNS = (
+    "strategy", "measure", "mean", "low", "high", "difference", "difference_low", "difference_high", "p", "p_holm",
+    "gap_closed", "gap_closed_low", "gap_closed_high", "n_patients", "n_seeds", "n_rotations", "interval_kind", "note",
+)  # fmt: skip
+PRIMARY = "dice"
+
+
+def is_rotating(root: Path) -> bool:
+    """Whether a run directory is that of a study of several rotations."""
+    return (root / "rotations.csv").is_file()
+
+
+def rotation_folders(root: Path) -> list[Path]:
+    """The run directories of the rotations that were begun, in their order."""
+    import pandas as pd
+
+    folders = [root / name for name in pd.read_csv(root / "rotations.csv", dtype=str).fillna("")["folder"] if name]
+    return [folder for folder in folders if (folder / "study.yaml").is_file()]
+
+
+def write_pooled_tables(root: Path) -> None:
+    """Write the root's tables from what the rotations have so far.
+
+    ``trials.csv``, ``records.parquet`` and ``results.csv`` are those of the rotations below each other, with a leading
+    column ``rotation``; where there are folds, results.csv has further rows in which the patients of all folds of the
+    same sources are one cohort, each with the scores of the fold that tested it. ``matrix.csv`` is the primary measure
+    from sources to targets, ``overall.csv`` its mean over patients of what they scored as targets in all rotations.
+    """
+    import pandas as pd
+
+    from stainda.evaluation import analyse, read_records
+    from stainda.report.loading import load_run
+
+    run = load_run(root)
+    trained = {one.name: root / one.folder for one in run.begun if (root / one.folder / "trials.csv").is_file()}
+    if trained:
+        tables = {name: pd.read_csv(folder / "trials.csv", dtype={"job": str}) for name, folder in trained.items()}
+        _write(_stacked(tables), root / "trials.csv")
+    done = {name: folder for name, folder in trained.items() if (folder / "results.csv").is_file()}
+    if not done:
+        return
+    _write(_stacked({name: read_records(folder / "records.parquet") for name, folder in done.items()}),
+           root / "records.parquet")  # fmt: skip
+    analysis = analyse([one.evaluated(run.study) for one in run.begun if one.name in done], run.study)
+    results = [_stacked({name: pd.read_csv(folder / "results.csv") for name, folder in done.items()})]
+    results += [_results_of_folds(run, group) for group in analysis.groups if len(group.members) > 1]
+    table = pd.concat(results, ignore_index=True)
+    _write(table, root / "results.csv")
+    write_csv(root / "matrix.csv", _matrix(table, analysis.groups), MATRIX_COLUMNS)
+    write_csv(root / "overall.csv", _overall(analysis), OVERALL_COLUMNS)
+
+
+def _stacked(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """Tables of rotations, by name, below each other."""
+    import pandas as pd
+
+    for name, table in tables.items():
+        if "rotation" in table.columns:
+            del table["rotation"]
+        table.insert(0, "rotation", name)
+    return pd.concat(list(tables.values()), ignore_index=True)
+
+
+def _write(table: pd.DataFrame, path: Path) -> None:
+    with whole_file(path) as aside:
+        if path.suffix == ".parquet":
+            table.to_parquet(aside, index=False)
+        else:
+            table.to_csv(aside, index=False)
+
+
+def _results_of_folds(run: Run, group: Group) -> pd.DataFrame:
+    """results.csv of the folds of one set of sources as one cohort."""
+    from stainda.evaluation import analyse, one_rotation
+    from stainda.evaluation.pooling import joined_trainings
+    from stainda.evaluation.selection import DEFAULT_RULE
+
+    members = [one for one in run.begun if one.name in {member.name for member in group.members}]
+    config = _reported(run, members[0])
+    records = joined_trainings([_chosen(one) for one in members])
+    table = analyse([one_rotation(records, config)], config).results
+    table = table[table["selection"] == DEFAULT_RULE].reset_index(drop=True)
+    table.insert(0, "rotation", group.name)
+    return table
+
+
+def _reported(run: Run, rotation: RotationRun) -> StudyConfig:
+    """The study of a rotation with the strategies of earlier calls that its trials.csv still holds."""
+    from stainda.report.loading import with_earlier_strategies
+    from stainda.run_directory.folder import read_study
+
+    folder = run.folder / rotation.folder
+    return with_earlier_strategies(read_study(folder), rotation.trials, folder)
+
+
+def _chosen(rotation: RotationRun) -> pd.DataFrame:
+    """The records of what source validation chose in this rotation, as if there had been one trial and checkpoint."""
+    from stainda.evaluation import chosen_records, rule, select
+    from stainda.evaluation.selection import DEFAULT_RULE
+
+    choices = select(rotation.records, rotation.sources, rotation.trials, rules=(rule(DEFAULT_RULE),))
+    return chosen_records(rotation.records, choices, DEFAULT_RULE).assign(trial=0, checkpoint="best")
+
+
+def _matrix(results: pd.DataFrame, groups: Sequence[Group]) -> list[dict[str, Any]]:
+    """From sources to targets; where there are folds, with the patients of all folds."""
+    from stainda.report.words import headline
+
+    rows = headline(results, PRIMARY)
+    found = []
+    for group in groups:
+        for row in rows[rows["rotation"] == group.name].to_dict("records"):
+            values = {key: row[key] for key in MATRIX_COLUMNS if key in row}
+            found.append({**values, "sources": "; ".join(group.sources), "target": row["domain"]})
+    return found
+
+
+def _overall(analysis: Analysis) -> list[dict[str, Any]]:
+    """Every strategy's mean over patients, each patient's over the rotations in which it was tested as a target."""
+    from stainda.evaluation import ALL_TARGETS
+    from stainda.report.words import headline
+
+    results, differences, gaps = (
+        rows[rows["domain"] == ALL_TARGETS].set_index("strategy")
+        for rows in (headline(one, PRIMARY) for one in (analysis.results, analysis.differences, analysis.gaps))
+    )
+    rows = []
+    for name, result in results.iterrows():
+        row = {
+            "strategy": name,
+            "measure": PRIMARY,
+            **{key: result[key] for key in ("mean", "low", "high", "interval_kind")},
+        }
+        if name in differences.index:
+            apart = differences.loc[name]
+            row |= {"difference": apart["difference"], "difference_low": apart["low"], "difference_high": apart["high"]}
+            row |= {"p": apart["p"], "p_holm": apart["p_holm"]}
+        if name in gaps.index:
+            closed = gaps.loc[name]
+            row |= {"gap_closed": closed["gap_closed"], "gap_closed_low": closed["low"]}
+            row |= {"gap_closed_high": closed["high"]}
+        row |= {"n_patients": int(result["n_patients"]), "n_seeds": int(result["n_seeds"])}
+        row |= {"n_rotations": analysis.rotations_of(str(name), PRIMARY)}
+        rows.append({**row, "note": result["note"]})
+    return [{key: _cell(value) for key, value in row.items()} for row in rows]
+
+
+def _cell(value: Any) -> Any:
+    return None if value != value else value
