@@ -84,7 +84,7 @@ def test_text_stays_text_and_empty_cells_are_told_apart(tmp_path):
 
 def test_a_missing_and_a_broken_table_are_errors_with_a_remedy(tmp_path):
     for read in (AGREEMENT.read, AGREEMENT.rows):
-        with pytest.raises(RecordError, match="there is no agreement.csv here yet"):
+        with pytest.raises(RecordError, match=r"there is no agreement\.csv here yet"):
             read(tmp_path)
     (tmp_path / "agreement.csv").write_bytes(b"target,class\n\xff\xfe,1\n")
     for read in (AGREEMENT.read, AGREEMENT.rows):
