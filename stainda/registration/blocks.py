@@ -37,6 +37,7 @@ from stainda.registration.sections import SectionImage, open_sections, working_d
 from stainda.registration.similarity import FrameView, agreement, compared_area
 from stainda.registration.transforms import Transform
 from stainda.registration.verdict import Verdict, judge
+from stainda.run_directory.contents import BLOCK
 
 
 def register_block(job: BlockJob) -> list[dict[str, Any]]:
@@ -213,7 +214,7 @@ def _write(
         transform.save(folder / file_name(slide))
     for slide, reason in refused.items():
         write_refusal(folder, slide, reference, reason)
-    write_json(folder / "block.json", {
+    write_json(BLOCK.inside(folder), {
         "format": BLOCK_FORMAT, "version": 1, "block": job.block, "settings": job.settings, "reference": reference,
         "placed": list(transforms), "refused": refused, "rows": [_plain(row) for row in rows],
         "attempts": [_plain(attempt) for attempt in attempts],

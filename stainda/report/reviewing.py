@@ -8,8 +8,9 @@ from stainda.report.kinds import register_table
 from stainda.report.run import Run
 from stainda.report.tables import Table, plain_table
 from stainda.report.words import count, listed
+from stainda.run_directory.tables import APPLIED
 
-APPLIED = "review/applied.csv"
+APPLIED = APPLIED.path
 DECISIONS = {
     "accept": "accepted", "nudge": "moved", "redraw": "redrawn", "reject": "rejected", "unsure": "cannot tell",
 }  # fmt: skip

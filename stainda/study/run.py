@@ -16,7 +16,9 @@ from stainda.errors import ConfigError, StaindaError, did_you_mean
 from stainda.files import remove_unfinished, write_json
 from stainda.names import file_name
 from stainda.progress import SILENT, Progress
+from stainda.run_directory.contents import ENVIRONMENT, PHANTOM_MANIFEST
 from stainda.run_directory.folder import STAGES, RunFolder
+from stainda.run_directory.result_tables import EARLIER_ROTATIONS, ROTATIONS
 from stainda.study.environment import describe, free_cores
 from stainda.study.heartbeat import RunProgress, in_stage
 
@@ -98,7 +100,7 @@ class StudyRun:
         for strategy in self.config.strategies:
             check(build(strategy), self.config)
         self.folder.write_study(self.config)
-        write_json(self.folder.root / "environment.json", describe(self.config.seed))
+        write_json(ENVIRONMENT.at(self.folder.root), describe(self.config.seed))
 
     def plan(self, stages: Sequence[str] = STAGES) -> None:
         """Check every strategy against the sections before a phantom is made; say what each may spend in training."""
@@ -169,7 +171,7 @@ class StudyRun:
         if self.config.phantom is None:
             assert self.config.manifest is not None
             return self.config.manifest
-        return self.folder.root / "phantom" / "manifest.csv"
+        return PHANTOM_MANIFEST.at(self.folder.root)
 
     def gather(self) -> None:
         """Make or read the cohort, open every slide once, convert every annotation to GeoJSON."""
@@ -294,9 +296,9 @@ class StudyRun:
 
 def _set_rotations_aside(folder: RunFolder, progress: Progress) -> None:
     """A run directory whose earlier study rotated is a plain one from now on; its rotations stay, the page tells."""
-    path = folder.root / "rotations.csv"
+    path = ROTATIONS.at(folder.root)
     if path.is_file():
-        path.replace(folder.root / "earlier_rotations.csv")
+        path.replace(EARLIER_ROTATIONS.at(folder.root))
         progress.message("the study no longer rotates: the rotations of earlier calls are kept, and not reported")
 
 

@@ -17,12 +17,14 @@ from stainda.errors import TrainingError
 from stainda.files import output_errors, write_csv, write_json
 from stainda.progress import SILENT, Progress
 from stainda.randomness import seed_for
+from stainda.run_directory.contents import JOB_LOG, RESULT, SETTINGS
+from stainda.run_directory.result_tables import EFFECT, TRAINING
 from stainda.strategies import Strategy, build
 from stainda.strategies.align.base import ScheduledAlign, Step
 from stainda.strategies.detector import CHECKPOINTS, STATISTICS, load_weights_into, save_weights
 from stainda.strategies.norm.statistics import Statistics, estimate_statistics, put_statistics, save_statistics
 from stainda.training.batches import LabelledBatches, PairBatches, Patches, UnlabelledBatches
-from stainda.training.effect import EFFECT_COLUMNS, ShareKeeper, gradient_ratio, measure, measured_steps
+from stainda.training.effect import ShareKeeper, gradient_ratio, measure, measured_steps
 from stainda.training.job import Job
 from stainda.training.machine import choose_device, set_rates, torch_for
 from stainda.training.metering import Costs, Meter
@@ -37,7 +39,6 @@ from stainda.training.validation import Validation, validate
 if TYPE_CHECKING:
     from stainda.patches import PatchStore
 
-EFFECT = "effect.csv"
 """What the alignment did at a few steps, see :mod:`stainda.training.effect`; not there where nothing is aligned."""
 
 STATISTICS_PATCHES = 96
@@ -94,8 +95,8 @@ def train_on(
     folder = Path(folder)
     with output_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    (folder / "result.json").unlink(missing_ok=True)
-    write_json(folder / "settings.json", job.settings())
+    RESULT.inside(folder).unlink(missing_ok=True)
+    write_json(SETTINGS.inside(folder), job.settings())
     with torch_for(job.training), Meter(choose_device(job.training)) as meter:
         return _Training(job, build(job.strategy), data, folder, progress, on_epoch, meter).run()
 
@@ -245,7 +246,7 @@ class _Training(Preparation):
             self._log(reason)
             raise TrainingError(
                 f"{self.strategy.name}, seed {self.job.seed}, {reason}",
-                file=self.folder / "log.txt",
+                file=JOB_LOG.inside(self.folder),
                 remedy="Lower training.learning_rate or the weight of the strategy's align part",
             )
         self.optimiser.zero_grad(set_to_none=True)
@@ -267,7 +268,7 @@ class _Training(Preparation):
         ratio = gradient_ratio(plain, total, step.network.parameters())
         if measured:
             self.effect += measure(align, step, ratio, self.generators["effect"])
-            write_csv(self.folder / EFFECT, self.effect, EFFECT_COLUMNS)
+            EFFECT.write(self.folder, self.effect)
         if due and isinstance(align, ScheduledAlign):
             self.kept_share.take(ratio, align.growth(step))
 
@@ -325,7 +326,7 @@ class _Training(Preparation):
         )
         self._log(self._verdict(final))
         values = {**asdict(result), "job": job.hash, "strategy": job.strategy.name}
-        write_json(self.folder / "result.json", values if self.first is None else {**values, "score": None})
+        write_json(RESULT.inside(self.folder), values if self.first is None else {**values, "score": None})
         remove_state(self.folder)
         return result
 
@@ -457,8 +458,8 @@ class _Training(Preparation):
 
     def _write_rows(self) -> None:
         columns = list(dict.fromkeys(key for row in self.rows for key in row))
-        write_csv(self.folder / "training.csv", self.rows, columns)
+        write_csv(TRAINING.inside(self.folder), self.rows, columns)
 
     def _log(self, line: str) -> None:
         self._log_lines.append(line)
-        (self.folder / "log.txt").write_text("\n".join(self._log_lines) + "\n", encoding="utf-8")
+        JOB_LOG.inside(self.folder).write_text("\n".join(self._log_lines) + "\n", encoding="utf-8")
