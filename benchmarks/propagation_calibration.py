@@ -35,7 +35,8 @@ from stainda.objects.overlap import dice_pairs
 from stainda.phantom import make_cohort, true_map
 from stainda.randomness import generator_for
 from stainda.registration.calibration import TABLE, Logistic
-from stainda.registration.carrying import Carried, Carrier
+from stainda.registration.carried import Carried
+from stainda.registration.carrying import Carrier
 from stainda.registration.confidence import FEATURES, OF_CONTENT
 from stainda.registration.results import BlockResult, load_block
 from stainda.registration.transforms import Transform, apply_affine, from_backward
@@ -168,7 +169,7 @@ def simulated(block: str, sections: Sequence[Section], truth: Path, error: float
         straight, *_ = np.linalg.lstsq(np.column_stack([section, np.ones(len(section))]), nodes, rcond=None)
         pre = np.vstack([straight.T, [0, 0, 1]])
         backward = (apply_affine(pre, section) - nodes).T.reshape(2, number, number).astype(np.float32)
-        transforms[row.slide] = from_backward(row.slide, reference, size, size, pre, post, backward)
+        transforms[row.slide] = from_backward(Transform(row.slide, reference, size, size, pre, post), backward)
     return BlockResult(block, "simulated", reference, transforms, {}, ())
 
 

@@ -8,7 +8,7 @@ knows the gates or their thresholds.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -199,6 +199,7 @@ class Library:
         block: str,
         number: int,
         stain: str,
+        *,
         difficulty: float = 1.0,
         centre: int = 0,
         artefacts: tuple[str, ...] = (),
@@ -208,11 +209,13 @@ class Library:
         """Section ``number`` (from 1) of ``block``, with ``gap`` sections thrown away between two kept ones."""
         key = block, number, stain, difficulty, centre, artefacts, gap, size
         if key not in self._rendered:
-            self._rendered[key] = self._render(block, number, stain, difficulty, centre, artefacts, gap, size)
+            self._rendered[key] = self._render(
+                block, number, stain, difficulty=difficulty, centre=centre, artefacts=artefacts, gap=gap, size=size
+            )
         return self._rendered[key]
 
     def _render(
-        self, block: str, number: int, stain: str, difficulty: float, centre: int, artefacts: tuple[str, ...],
+        self, block: str, number: int, stain: str, *, difficulty: float, centre: int, artefacts: tuple[str, ...],
         gap: int, size: int,
     ) -> Sheet:  # fmt: skip
         mpp = MPP[int(self.rng(block).integers(1000)) % len(MPP)]
@@ -260,11 +263,3 @@ def spoiled(sheet: Sheet, kind: str) -> Sheet:
             path.write_bytes((b"II*\0" if kind == "garbage" else b"") + content[kind])
 
     return replace(sheet, spoil=write, hopeless=f"{kind} file", valid=np.zeros_like(sheet.valid))
-
-
-def all_cases(seed: int) -> Iterator[Maker]:
-    """Makers of the cases in a fixed order; each renders its own sections when called."""
-    from registration_families import FAMILIES
-
-    for family in FAMILIES:
-        yield from family(Library(seed))

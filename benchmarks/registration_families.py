@@ -20,6 +20,7 @@ def _pair(
     family: str,
     moving: Edit = lambda sheet: sheet,
     fixed: Edit = lambda sheet: sheet,
+    *,
     stains: tuple[str, str] | None = None,
     registrable: bool = True,
     artefacts: tuple[str, ...] = (),
@@ -222,3 +223,9 @@ def _hopeless(sheet: Sheet, why: str) -> Sheet:
 FAMILIES: tuple[Callable[[Library], Iterator[Maker]], ...] = (
     plain, turned, mirrored, artefacts, partly, magnified, scanners, glass, missing, unrelated, empty, files, blocks,
 )  # fmt: skip
+
+
+def all_cases(seed: int) -> Iterator[Maker]:
+    """Makers of the cases in a fixed order; each renders its own sections when called."""
+    for family in FAMILIES:
+        yield from family(Library(seed))

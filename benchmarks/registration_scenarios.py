@@ -30,7 +30,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from registration_cases import Case, Sheet, all_cases
+from registration_cases import Case, Sheet
+from registration_families import all_cases
 
 from stainda.cohort import Cohort, Section
 from stainda.config import RegistrationConfig

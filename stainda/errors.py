@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 
@@ -32,11 +32,17 @@ class StaindaError(Exception):
         text = f"{place}: {self.message}" if place else self.message
         return f"{text}. {self.remedy}." if self.remedy else text
 
-    def __reduce__(self):  # keyword arguments survive the way back from a worker process
+    def __reduce__(
+        self,
+    ) -> tuple[
+        Callable[..., StaindaError], tuple[object, ...]
+    ]:  # keyword arguments survive the way back from a worker process
         return _rebuild, (type(self), self.message, self.file, self.row, self.remedy)
 
 
-def _rebuild(cls, message, file, row, remedy):
+def _rebuild(
+    cls: type[StaindaError], message: str, file: str | Path | None, row: int | None, remedy: str | None
+) -> StaindaError:
     return cls(message, file=file, row=row, remedy=remedy)
 
 

@@ -67,6 +67,10 @@ COMMANDS = (
     Command("list stains", ARRAYS),
     Command("list parts", ARRAYS),
     Command("list data", SHAPES),
+    Command("weights list", STUDY_READ),
+    Command("weights list uni", STUDY_READ),
+    Command("weights list unni", STUDY_READ, 2),
+    Command("weights convert --help", STUDY_READ),
     Command("plan study.yaml", SLIDES),  # reads the annotations, opens the slides
     Command("manifest check study.yaml", SLIDES),
     Command("plan absent.yaml", ARRAYS, 2),

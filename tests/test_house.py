@@ -1,46 +1,68 @@
-"""The house: a room imports only from rooms on lower floors, and start-up stays light."""
+"""The house: a room imports only from rooms on lower floors, no two files import each other, start-up stays light."""
 
-import ast
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from house_rules import circles, imports, many_arguments, modules
 from startup_cases import COMMANDS, HEAVY, environment, imported, make_files
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "stainda"
 
 FLOORS = {
-    "cli": 6, "api": 6,
-    "study": 5,
-    "report": 4, "review": 4, "prediction": 4, "training": 4,
-    "strategies": 3, "registration": 3, "patches": 3, "phantom": 3, "evaluation": 3, "datasets": 3,
-    "run_directory": 2, "cohort": 2, "annotations": 2, "models": 2,
-    "terminal": 1, "notebook": 1, "config": 1, "slides": 1, "stains": 1, "objects": 1,
-    "errors": 0, "files": 0, "names": 0, "randomness": 0, "progress": 0,
+    "cli": 9, "api": 9,
+    "study": 8,
+    "report": 7, "review": 7, "prediction": 7, "training": 7,
+    "strategies": 6, "registration": 6, "patches": 6, "phantom": 6, "evaluation": 6, "datasets": 6,
+    "cohort": 5, "annotations": 5, "models": 5,
+    "run_directory": 4,
+    "terminal": 3, "notebook": 3, "config": 3, "slides": 3, "stains": 3, "objects": 3,
+    "names": 2, "randomness": 2, "progress": 2,
+    "files": 1,
+    "errors": 0,
 }  # fmt: skip
+"""Every room by its floor: a folder of the package, or a module beside them."""
+
+ROOMS = sorted({path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or path.is_dir()} - {"__pycache__"})
+OUTSIDE = {"__init__", "__main__"}
 
 
-def _imports(path: Path) -> set[str]:
-    names = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-        elif isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-    return {name.split(".")[1] for name in names if name.startswith("stainda.")}
-
-
-@pytest.mark.parametrize(
-    "room", sorted(path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name[0] != "_")
-)
+@pytest.mark.parametrize("room", sorted({*ROOMS} - OUTSIDE))
 def test_a_room_imports_only_from_below(room):
     assert room in FLOORS, f"{room} is no room of the house"
-    for path in sorted((PACKAGE / room).rglob("*.py")):
-        for other in _imports(path) - {room, "__version__"}:
-            below = FLOORS[other] < FLOORS[room] or FLOORS[room] == FLOORS[other] == 0
-            assert below, f"{path.relative_to(ROOT)} imports {other}"
+    known = modules(PACKAGE, "stainda")
+    for name, path in known.items():
+        if name.split(".")[1:2] == [room]:
+            for other in {one.split(".")[1] for one in imports(name, path, known) if one != "stainda"} - {room}:
+                assert FLOORS[other] < FLOORS[room], f"{path.relative_to(ROOT)} imports {other}"
+
+
+def test_the_table_of_floors_names_rooms_that_are_there():
+    assert sorted(FLOORS) == sorted({*ROOMS} - OUTSIDE)
+
+
+def test_no_two_files_import_each_other():
+    assert circles({**modules(PACKAGE, "stainda"), **modules(ROOT / "benchmarks")}) == []
+
+
+def test_a_circle_is_found_wherever_its_imports_stand(tmp_path):
+    files = {
+        "__init__": "", "a": "from pack.b import B", "b": "def f():\n    from . import c\n",
+        "c": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import pack.a\n", "d": "from pack.a import A",
+    }  # fmt: skip
+    for name, text in files.items():
+        (tmp_path / f"{name}.py").write_text(text)
+    assert circles(modules(tmp_path, "pack")) == [["pack.a", "pack.b", "pack.c"]]
+
+
+def test_no_function_has_many_positional_parameters(tmp_path):
+    (tmp_path / "many.py").write_text("def f(self, a, b, c, d, e, f, g): ...\ndef h(a, b, c, d, e, f, *, g): ...\n")
+    assert list(many_arguments(tmp_path / "many.py")) == ["f: 7"]
+    paths = [path for folder in (PACKAGE, ROOT / "benchmarks") for path in sorted(folder.rglob("*.py"))]
+    names = {path: path.relative_to(ROOT).as_posix() for path in paths}
+    assert [f"{names[p]} {one}" for p in paths for one in many_arguments(p)] == []
 
 
 @pytest.mark.parametrize(

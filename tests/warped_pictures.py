@@ -24,7 +24,8 @@ def bent(slide: str = "a", seed: int = 1, amplitude: float = 4.0, angle: float =
     """A turn and a deformation on a lattice of 8 px."""
     thin = np.diag([1 / 8, 1 / 8, 1.0])
     turn = np.array([[np.cos(angle), -np.sin(angle), 30], [np.sin(angle), np.cos(angle), -12], [0, 0, 1]])
-    return from_backward(slide, "ref", SIZE, FRAME, thin @ turn, np.linalg.inv(thin), random_field(seed, amplitude))
+    affine = Transform(slide, "ref", SIZE, FRAME, thin @ turn, np.linalg.inv(thin))
+    return from_backward(affine, random_field(seed, amplitude))
 
 
 def smooth_picture(path: Path, size: tuple[int, int]) -> np.ndarray:

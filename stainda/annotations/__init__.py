@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from stainda.annotations.labels import instances, outlines
     from stainda.annotations.landmarks import check_landmarks, read_landmarks, write_landmarks
     from stainda.annotations.loading import load_records, load_shapes, load_shapes_of
-    from stainda.annotations.raster import rasterise
+    from stainda.annotations.raster import PixelGrid, rasterise
     from stainda.annotations.records import SHAPE_COLUMNS, ShapeRecords
     from stainda.annotations.shapes import empty_shapes, join_shapes, join_slides, make_shapes
 
@@ -72,7 +72,7 @@ _HOMES = {
     "labels": ("instances", "outlines",),
     "landmarks": ("check_landmarks", "read_landmarks", "write_landmarks",),
     "loading": ("load_records", "load_shapes", "load_shapes_of",),
-    "raster": ("rasterise",),
+    "raster": ("PixelGrid", "rasterise"),
     "records": ("SHAPE_COLUMNS", "ShapeRecords",),
     "shapes": ("empty_shapes", "join_shapes", "join_slides", "make_shapes",),
 }  # fmt: skip
@@ -122,6 +122,7 @@ __all__ = [
     "make_shapes",
     "matched_classes",
     "outlines",
+    "PixelGrid",
     "rasterise",
     "read_class_table",
     "read_landmarks",

@@ -68,6 +68,7 @@ def convert_annotations(
     source: str | Path,
     target: str | Path,
     slide: SlideFrame | None = None,
+    *,
     source_format: str | None = None,
     target_format: str | None = None,
     classes: ClassMap | Mapping[str, str] | None = None,

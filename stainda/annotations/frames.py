@@ -44,7 +44,7 @@ class ScannedPart:
     @property
     def size(self) -> tuple[int, int]:
         bounds = bounds_of(self.slide)
-        return tuple(self.slide.size) if bounds is None else (bounds[2], bounds[3])  # type: ignore[return-value]
+        return tuple(self.slide.size) if bounds is None else (bounds[2], bounds[3])
 
     def __getattr__(self, name: str) -> Any:
         if name == "slide":  # while it is being unpickled

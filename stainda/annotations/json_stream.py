@@ -108,7 +108,9 @@ class FeatureStream:
     def _peek(self) -> str:
         """The next letter that is no space, which is then the current one; empty at the end."""
         while True:
-            self._at = _SPACE.match(self._text, self._at).end()  # type: ignore[union-attr]  # it always matches
+            spaces = _SPACE.match(self._text, self._at)
+            assert spaces is not None  # it always matches
+            self._at = spaces.end()
             if self._at < len(self._text):
                 return self._text[self._at]
             self._step = _PIECE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,14 +17,27 @@ IGNORED = 255
 _BAND_PIXELS = 1 << 24  # memory is bounded however large the grid
 
 
+@dataclass(frozen=True)
+class PixelGrid:
+    """A grid of pixels on a slide.
+
+    Attributes:
+        x, y: its corner, level-0 pixels.
+        width, height: in its own pixels.
+        downsample: level-0 pixels per pixel of the grid.
+    """
+
+    x: float
+    y: float
+    width: int
+    height: int
+    downsample: float
+
+
 def rasterise(
     shapes: gpd.GeoDataFrame,
     classes: Sequence[str],
-    x: float,
-    y: float,
-    width: int,
-    height: int,
-    downsample: float,
+    grid: PixelGrid,
     ignore: gpd.GeoDataFrame | None = None,
 ) -> np.ndarray:
     """Paint shapes onto a grid of labels.
@@ -35,9 +49,6 @@ def rasterise(
     Args:
         shapes: shapes in level-0 pixels.
         classes: names of at most 254 classes.
-        x, y: the grid's corner, level-0 pixels.
-        width, height: of the grid, in its pixels.
-        downsample: level-0 pixels per pixel of the grid.
         ignore: shapes whose area counts neither for nor against anything, of whatever class.
 
     Returns:
@@ -45,28 +56,28 @@ def rasterise(
     """
     if len(classes) > IGNORED - 1:
         raise ValueError(f"{len(classes)} classes do not fit into 8 bits")
-    labels = np.zeros((height, width), np.uint8)
+    labels = np.zeros((grid.height, grid.width), np.uint8)
     for value, cls in enumerate(classes, start=1):
-        _paint(labels, shapes.geometry.values[(shapes["class"] == cls).to_numpy(bool)], value, x, y, downsample)
+        _paint(labels, shapes.geometry.values[(shapes["class"] == cls).to_numpy(bool)], value, grid)
     if ignore is not None:
-        _paint(labels, ignore.geometry.values, IGNORED, x, y, downsample)
+        _paint(labels, ignore.geometry.values, IGNORED, grid)
     return labels
 
 
-def covered(geometry: BaseGeometry, x: float, y: float, width: int, height: int, downsample: float) -> np.ndarray:
+def covered(geometry: BaseGeometry, grid: PixelGrid) -> np.ndarray:
     """Which pixels of a grid have their centre in an area: bool (height, width); see :func:`rasterise`."""
-    labels = np.zeros((height, width), np.uint8)
-    _paint(labels, np.array([geometry], dtype=object), 1, x, y, downsample)
+    labels = np.zeros((grid.height, grid.width), np.uint8)
+    _paint(labels, np.array([geometry], dtype=object), 1, grid)
     return labels > 0
 
 
-def _paint(labels: np.ndarray, geometries: np.ndarray, value: int, x: float, y: float, scale: float) -> None:
-    height, width = labels.shape
+def _paint(labels: np.ndarray, geometries: np.ndarray, value: int, grid: PixelGrid) -> None:
+    x, y, scale = grid.x, grid.y, grid.downsample
     bounds = shapely.bounds(geometries)  # NaN where there is no geometry: compares false
     near = (
-        (bounds[:, 0] < x + width * scale)
+        (bounds[:, 0] < x + grid.width * scale)
         & (bounds[:, 2] > x)
-        & (bounds[:, 1] < y + height * scale)
+        & (bounds[:, 1] < y + grid.height * scale)
         & (bounds[:, 3] > y)
     )
     for geometry in geometries[near & (shapely.get_dimensions(geometries) == 2)]:
@@ -96,32 +107,35 @@ def _fill(labels: np.ndarray, polygon: BaseGeometry, value: int, x: float, y: fl
     points = (points - (x, y)) / scale - 0.5  # in grid pixels; centres are whole numbers
     within = ring[:-1] == ring[1:]
     (x0, y0), (x1, y1) = points[:-1][within].T, points[1:][within].T
-    upper, lower = np.minimum(y0, y1), np.maximum(y0, y1)
     slopes = np.divide(x1 - x0, y1 - y0, out=np.zeros_like(x0), where=y1 != y0)
+    edges = _Edges(np.minimum(y0, y1), np.maximum(y0, y1), x0, y0, slopes)
     step = max(1, _BAND_PIXELS // (right - left + 1))
     for band in range(top, bottom, step):
         rows = slice(band, min(band + step, bottom))
-        inside = _inside(rows, slice(left, right), upper, lower, x0, y0, slopes)
+        inside = _inside(rows, slice(left, right), edges)
         labels[rows, left:right][inside] = value
 
 
-def _inside(
-    rows: slice,
-    columns: slice,
-    upper: np.ndarray,
-    lower: np.ndarray,
-    x0: np.ndarray,
-    y0: np.ndarray,
-    slopes: np.ndarray,
-) -> np.ndarray:
-    """Which whole points of a window lie inside: bool. Edges are given by their y range, one point and dx/dy."""
+@dataclass(frozen=True, eq=False)
+class _Edges:
+    """Edges of an outline: the y range of each, one point on it, and dx/dy; float (n,)."""
+
+    upper: np.ndarray
+    lower: np.ndarray
+    x: np.ndarray
+    y: np.ndarray
+    slopes: np.ndarray
+
+
+def _inside(rows: slice, columns: slice, edges: _Edges) -> np.ndarray:
+    """Which whole points of a window lie inside: bool."""
     top, bottom, left, right = rows.start, rows.stop, columns.start, columns.stop
-    first = np.clip(np.ceil(upper), top, bottom).astype(np.int64)
-    last = np.clip(np.ceil(lower), top, bottom).astype(np.int64)  # rows first <= row < last are crossed
+    first = np.clip(np.ceil(edges.upper), top, bottom).astype(np.int64)
+    last = np.clip(np.ceil(edges.lower), top, bottom).astype(np.int64)  # rows first <= row < last are crossed
     count = last - first
     edge = np.repeat(np.arange(len(count)), count)
     row = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count) + first[edge]
-    crossing = x0[edge] + (row - y0[edge]) * slopes[edge]
+    crossing = edges.x[edge] + (row - edges.y[edge]) * edges.slopes[edge]
     column = np.clip(np.ceil(crossing), left, right).astype(np.int64)
     span = right - left + 1
     toggles = np.bincount((row - top) * span + (column - left), minlength=(bottom - top) * span)

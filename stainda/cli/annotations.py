@@ -73,6 +73,7 @@ def _show(path: Path, contents: Contents) -> None:
 
 @app.command()
 def convert(
+    *,
     source: Annotated[Path, typer.Argument(metavar="IN", help="A file of annotations.")],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="The file to write.")],
     slide: SlideFile = None,
@@ -97,9 +98,11 @@ def convert(
     """
     from stainda.annotations import as_origin, convert_annotations
 
-    ends = as_origin(origin), as_origin(to_origin)
     with _slide(slide, mpp) as frame:
-        contents = convert_annotations(source, target, frame, from_, to, _table(classes), *ends)
+        contents = convert_annotations(
+            source, target, frame, source_format=from_, target_format=to, classes=_table(classes),
+            origin=as_origin(origin), target_origin=as_origin(to_origin),
+        )  # fmt: skip
     _show(source, contents)
     for sentence in contents.lost:
         _say(f"lost: {sentence}")
@@ -134,6 +137,7 @@ def check(
 
 @app.command()
 def fuse(
+    *,
     sources: Annotated[list[Path], typer.Argument(metavar="FILE", help="One file per annotator, of any format.")],
     method: Annotated[str, typer.Option(help="majority, staple or weighted (by reliability).")] = "majority",
     out: Annotated[Path, typer.Option("--out", help="The GeoJSON to write; tables appear beside it.")] = Path(

@@ -19,6 +19,7 @@ from stainda.cli.review import review
 from stainda.cli.schema import schema
 from stainda.cli.status import status
 from stainda.cli.transforms import app as transforms_app
+from stainda.cli.weights import app as weights_app
 from stainda.run_directory.result_tables import RESULTS, TRIALS
 from stainda.run_directory.tables import PROPAGATION, QUALITY
 
@@ -35,6 +36,7 @@ app = typer.Typer(
 app.add_typer(manifest.app, name="manifest")
 app.add_typer(annotations_app, name="annotations")
 app.add_typer(transforms_app, name="transform")
+app.add_typer(weights_app, name="weights")
 
 app.command()(init)
 
@@ -94,6 +96,7 @@ def run(
 
 @app.command()
 def phantom(
+    *,
     out: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where the cohort is written.")],
     patients: Annotated[int, typer.Option(min=1, help="Patients; each belongs to one centre.")] = 8,
     stains: Annotated[str, typer.Option(help="One section per stain, in this order.")] = "PAS,JONES,SR,CD68",
@@ -123,6 +126,7 @@ def phantom(
 
 @app.command()
 def register(
+    *,
     given: Annotated[Path, typer.Argument(metavar="STUDY.yaml|MANIFEST.csv")],
     out: Annotated[
         Path | None,

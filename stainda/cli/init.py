@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 
 def init(
+    *,
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder with slides; it is only read.")],
     pattern: Annotated[
         str | None, typer.Option(help="Names of the slides, see 'stainda manifest scan --help'. Default: guessed.")

@@ -90,6 +90,7 @@ def _show_findings(path: Path, config: StudyConfig) -> None:
 
 @app.command()
 def scan(
+    *,
     folder: Annotated[Path, typer.Argument(help="Folder with slides.")],
     pattern: Annotated[
         str | None,

@@ -18,6 +18,7 @@ _KINDS = {".geojson": "objects for QuPath", ".csv": "tables of objects", ".tif":
 
 
 def predict(
+    *,
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory, or the folder of a job in one.")],
     slides: Annotated[list[Path], typer.Argument(metavar="SLIDES...", help="Slides, folders of slides, manifests.")],
     out: Annotated[Path, typer.Option("--out", help="Folder to write to.")] = Path("predictions"),

@@ -77,6 +77,7 @@ def points(
 
 @app.command()
 def shapes(
+    *,
     transform: TransformFile,
     source: Annotated[Path, typer.Argument(metavar="IN", help="A file of annotations in any format that is read.")],
     target: Annotated[Path, typer.Argument(metavar="OUT.geojson", help="QuPath GeoJSON to write.")],
@@ -117,6 +118,7 @@ def shapes(
 
 @app.command()
 def image(
+    *,
     transform: TransformFile,
     slide: SlideFile,
     target: Annotated[Path, typer.Argument(metavar="OUT.png", help="Picture to write.")],
@@ -149,6 +151,7 @@ def image(
 
 @app.command()
 def export(
+    *,
     transform: TransformFile,
     target: Annotated[
         Path, typer.Argument(metavar="OUT", help=".nii.gz, .mha, .nrrd (displacement field) or .ome.tif (pixels).")
@@ -203,6 +206,7 @@ def export(
 
 @app.command("import")
 def import_(
+    *,
     source: Annotated[Path, typer.Argument(metavar="FILE", help="The transform, or the folder of a VALIS result.")],
     target: Annotated[Path, typer.Argument(metavar="OUT.json", help="Written, with its arrays in OUT.npz.")],
     slide: Annotated[Path, typer.Option("--slide", help="The slide of the section.")],

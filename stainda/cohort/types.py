@@ -63,10 +63,6 @@ class Section:
         """The name of the domain of this section: its keys joined by ``@``, for example ``PAS@A``."""
         return "@".join(str(getattr(self, key)) for key in keys)
 
-    def in_split(self, split: str) -> bool:
-        """Whether this section serves in ``split``; one marked ``all`` serves in each."""
-        return self.split is not None and self.split in (split, "all")
-
 
 @dataclass(frozen=True)
 class Cohort:

@@ -19,6 +19,7 @@ from stainda.config.models import (
     TaskConfig,
     TrainingConfig,
 )
+from stainda.config.pretraining import PretrainingConfig
 from stainda.config.space import SearchRange
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "PartConfig",
     "PatchConfig",
     "PhantomConfig",
+    "PretrainingConfig",
     "PropagationConfig",
     "ProtocolConfig",
     "RecipeConfig",

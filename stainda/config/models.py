@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import AliasChoices, Field, field_validator, model_validator
 
 from stainda.config.frozen import Frozen
+from stainda.config.pretraining import PretrainingConfig
 from stainda.config.protocol import ProtocolConfig, SearchConfig
 from stainda.config.space import SearchRange, set_path
 from stainda.errors import did_you_mean
@@ -216,6 +217,9 @@ class ModelConfig(Frozen):
     weights_source: str = Field("", description="where the file is published, for those who lack it")
     weights_sha256: str = Field("", description="of the file that was used; another file is refused")
     weights_missing: str = Field("", description="the optional file that was not here, so that the start was random")
+    pretraining: PretrainingConfig | None = Field(
+        None, description="what is known of the weights; their mean and std standardise the images"
+    )
     description: str = Field("", description="for stainda list models")
     reference: str = Field("", description="the paper")
 
@@ -287,6 +291,12 @@ class TrainingConfig(Frozen):
         description="source patches that alignment compares with those of targets, and that batch statistics per "
         "domain are estimated from: on tissue at random, as those of targets are, or the labelled batch with its "
         "object_share",
+    )
+    standardise: Literal["encoder", "tissue"] = Field(
+        "encoder",
+        description="what images are standardised by: the mean and standard deviation that the encoder's weights were "
+        "trained with (of the sources' tissue where the start is random, the model states none, or the view gives no "
+        "RGB colours), or always those of the sources' tissue",
     )
     averaging: float | None = Field(
         None,

@@ -164,14 +164,14 @@ def _named(setting: Schema, kind: str) -> Schema:
 def _names(kind: str, description: str = "") -> Schema:
     """Any name; those that can be named here are offered."""
     shipped = sorted(available(kind))
-    told = {"description": description} if description else {}
+    told: Schema = {"description": description} if description else {}
     return {**told, "anyOf": [{"enum": shipped}, {"type": "string"}]}
 
 
 def _either(*schemas: Schema) -> Schema:
     """One of several; what describes the first stays outside, where editors look for it."""
     first = schemas[0]
-    outside = {key: first[key] for key in ("description", "default") if key in first}
+    outside: Schema = {key: first[key] for key in ("description", "default") if key in first}
     rest = {key: one for key, one in first.items() if key not in outside}
     return {**outside, "anyOf": [rest, *schemas[1:]]}
 

@@ -28,10 +28,11 @@ class SearchRange(BaseModel):
 
     @model_validator(mode="after")
     def _complete(self) -> SearchRange:
-        if self.choices is None and (self.low is None or self.high is None):
-            raise ValueError("give low and high, or choices")
-        if self.choices is None and not self.low < self.high:  # type: ignore[operator]
-            raise ValueError(f"low ({self.low}) must be below high ({self.high})")
+        if self.choices is None:
+            if self.low is None or self.high is None:
+                raise ValueError("give low and high, or choices")
+            if not self.low < self.high:
+                raise ValueError(f"low ({self.low}) must be below high ({self.high})")
         if self.log and self.step:
             raise ValueError("log and step exclude each other")
         if self.log and not (self.low or 0) > 0:
@@ -41,7 +42,7 @@ class SearchRange(BaseModel):
     def contains(self, value: Any) -> bool:
         if self.choices is not None:
             return value in self.choices
-        return self.low <= value <= self.high  # type: ignore[operator]
+        return bool(self.low <= value <= self.high)
 
 
 def split_space(node: Any, prefix: str = "") -> tuple[Any, dict[str, SearchRange]]:

@@ -10,6 +10,7 @@ Outlines that a user has drawn (or got elsewhere) are taken along where they lie
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,7 +55,7 @@ def _beside(path: Path) -> Path | None:
     return next(iter(annotations_beside(path)), None)
 
 
-def _reader(path: Path):  # type: ignore[no-untyped-def]
+def _reader(path: Path) -> Callable[[SlideFrame], tuple[gpd.GeoDataFrame, list[dict[str, str]]]]:
     def read(slide: SlideFrame) -> tuple[gpd.GeoDataFrame, list[dict[str, str]]]:
         from stainda.annotations.formats import read_annotations
 

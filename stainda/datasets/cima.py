@@ -14,9 +14,13 @@ import functools
 import re
 from collections import Counter, defaultdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from stainda.datasets.entry import IMAGES, FoundSlide, Notes, PublicDataset, files_below, nothing_found, plain
 from stainda.names import stem
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # as they stand in file names; the order decides where one contains another
 DYES = {
@@ -107,7 +111,7 @@ def _landmarks(folder: Path) -> dict[tuple[str, str, str], Path]:
     return found
 
 
-def _read(path: Path):  # type: ignore[no-untyped-def]
+def _read(path: Path) -> pd.DataFrame:
     from stainda.annotations import read_landmarks
 
     return read_landmarks(path)

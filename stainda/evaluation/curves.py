@@ -105,11 +105,6 @@ class ProbabilityCounts:
             return float("nan")
         return float(np.abs(counts.positive - counts.total).sum() / pixels.sum())
 
-    def roc(self) -> tuple[Array, Array]:
-        """False and true positive rates as the threshold falls from above 1 to 0, each (bins + 1,)."""
-        false, hits = (np.concatenate([[0], np.cumsum(one[::-1])]) for one in (self.negative, self.positive))
-        return false / max(false[-1], 1), hits / max(hits[-1], 1)
-
     def reliability(self) -> tuple[Array, Array, Array]:
         """Mean probability, share of the class, and number of pixels of each bin; ``nan`` in empty ones."""
         pixels = self.positive + self.negative

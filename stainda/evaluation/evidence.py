@@ -46,6 +46,7 @@ def object_rows(
     um_per_px: float | None,
     tissue_um2: float | None,
     where: Mapping[str, Any],
+    *,
     ignored: Any = None,
     candidates: Any = None,
     point_px: float | None = None,

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from stainda.models.base import ClassificationNetwork, Network, SegmentationNetwork
     from stainda.models.catalogue import build_model, check_model, count_parameters, list_models
     from stainda.models.cnn import Cnn
+    from stainda.models.dense_transformer import DenseTransformer
+    from stainda.models.encoders import build_encoder
     from stainda.models.pretrained import SmpNetwork
     from stainda.models.timm_classifier import TimmClassifier
     from stainda.models.unet import UNet
@@ -35,6 +37,8 @@ _HOMES = {
     "count_parameters": "catalogue",
     "list_models": "catalogue",
     "Cnn": "cnn",
+    "DenseTransformer": "dense_transformer",
+    "build_encoder": "encoders",
     "SmpNetwork": "pretrained",
     "TimmClassifier": "timm_classifier",
     "UNet": "unet",
@@ -53,12 +57,14 @@ _HOMES = {
 __all__ = [
     "ClassificationNetwork",
     "Cnn",
+    "DenseTransformer",
     "Network",
     "SegmentationNetwork",
     "SmpNetwork",
     "TimmClassifier",
     "UNet",
     "WeightsReport",
+    "build_encoder",
     "build_model",
     "check_model",
     "count_parameters",

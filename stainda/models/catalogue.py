@@ -13,13 +13,18 @@ from stainda.config import ModelConfig, available, load_piece
 from stainda.errors import ConfigError, did_you_mean
 from stainda.models.base import Network
 from stainda.models.cnn import Cnn
+from stainda.models.dense_transformer import DenseTransformer
+from stainda.models.encoders import NAME, as_network
 from stainda.models.pretrained import SmpNetwork
 from stainda.models.timm_classifier import TimmClassifier
 from stainda.models.unet import UNet
 from stainda.models.weight_files import weights_at_hand
 from stainda.models.weights import load_weights
 
-NETWORKS: dict[str, type[Network]] = {"unet": UNet, "smp": SmpNetwork, "cnn": Cnn, "timm": TimmClassifier}
+NETWORKS: dict[str, type[Network]] = {
+    "unet": UNet, "smp": SmpNetwork, "dpt": DenseTransformer, "cnn": Cnn, "timm": TimmClassifier,
+}  # fmt: skip
+"""Beside these, ``encoder`` names the network that an encoder becomes for the task (``encoders.as_network``)."""
 
 
 def build_model(config: ModelConfig, in_channels: int, n_classes: int, task: str | None = None) -> Network:
@@ -28,7 +33,7 @@ def build_model(config: ModelConfig, in_channels: int, n_classes: int, task: str
     Weights that are optional and not here leave the random start (``weight_files.missing_weights`` tells).
 
     Args:
-        config: ``name`` is a key of ``NETWORKS``; ``params`` go to its constructor.
+        config: ``name`` is a key of ``NETWORKS``, whose constructor gets the ``params``, or ``encoder``.
         in_channels: channels of the strategy's view (3, or 1 for greyscale).
         n_classes: classes, the background counted.
         task: kind of task it is for (``segmentation``, ``classification``); ``None`` takes any.
@@ -37,11 +42,12 @@ def build_model(config: ModelConfig, in_channels: int, n_classes: int, task: str
         ConfigError: unknown network or parameter (the nearest is named), a wrong value, a network for another kind of
             task, or weights that are not here.
     """
+    config = as_network(config, task)
     if config.name not in NETWORKS:
-        raise ConfigError(f"unknown network {config.name!r}", remedy=did_you_mean(config.name, NETWORKS))
+        raise ConfigError(f"unknown network {config.name!r}", remedy=did_you_mean(config.name, (*NETWORKS, NAME)))
     network = NETWORKS[config.name]
     if task is not None and network.task != task:
-        fitting = [name for name, one in NETWORKS.items() if one.task == task]
+        fitting = [*(name for name, one in NETWORKS.items() if one.task == task), NAME]
         raise ConfigError(
             f"network {config.name!r} is for {network.task}, and the task is {task}",
             remedy=f"Take a model whose name is {' or '.join(fitting)}",
@@ -49,9 +55,10 @@ def build_model(config: ModelConfig, in_channels: int, n_classes: int, task: str
     _check_params(network, config)
     if n_classes < 2:
         raise ConfigError(f"a network needs at least 2 classes with the background, not {n_classes}")
+    file = weights_at_hand(config)  # before memory is taken for the network
     model = network(in_channels, n_classes, **config.params)
-    if (file := weights_at_hand(config)) is not None:
-        load_weights(model, file)
+    if file is not None:
+        load_weights(model, file, config.pretraining)
     return model
 
 

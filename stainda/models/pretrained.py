@@ -14,9 +14,13 @@ from torch import nn
 
 from stainda.errors import ConfigError, did_you_mean
 from stainda.models.base import SegmentationNetwork
+from stainda.models.named_classes import CLASSES, with_classes
 
 _OURS = {"self", "encoder_name", "encoder_weights", "in_channels", "classes", "activation", "aux_params", "kwargs"}
-_OF_TIMM = {"img_size", "dynamic_img_size", "drop_rate", "drop_path_rate"}
+_OF_TIMM = {
+    "img_size", "strict_img_size", "dynamic_img_size", "drop_rate", "drop_path_rate", "patch_size", "embed_dim",
+    "num_heads", "mlp_ratio", "init_values", "reg_tokens", "no_embed_class", *CLASSES,
+}  # fmt: skip
 
 
 class SmpNetwork(SegmentationNetwork):
@@ -30,8 +34,9 @@ class SmpNetwork(SegmentationNetwork):
         decoder: ``unet``, ``unetplusplus``, ``fpn``, ``deeplabv3plus``, ``linknet`` …
         encoder: of segmentation-models-pytorch (``resnet18``), or of timm (``tu-mobilenetv3_small_100``).
         options: further arguments of the decoder's class (``encoder_depth``, ``decoder_channels`` …) and, for
-            encoders of timm, ``img_size``, ``dynamic_img_size``, ``drop_rate``, ``drop_path_rate``. A transformer takes
-            patches of one size, ``img_size``, unless ``dynamic_img_size`` is set.
+            encoders of timm, arguments of theirs (``img_size``, ``drop_path_rate``, ``mlp_layer`` …); words stand for
+            classes (:mod:`stainda.models.named_classes`). A transformer takes patches of one size, ``img_size``, unless
+            ``dynamic_img_size`` is set (Swin: ``strict_img_size: false``).
 
     Raises:
         ConfigError: an unknown decoder, encoder or option; ``encoder_weights`` (see above).
@@ -64,7 +69,7 @@ class SmpNetwork(SegmentationNetwork):
             raise ConfigError(
                 f"decoder {decoder!r} has no option {unknown[0]!r}", remedy=did_you_mean(unknown[0], known)
             )
-        options = {**options, "encoder_weights": None, "in_channels": in_channels, "classes": n_classes}
+        options = {**with_classes(options), "encoder_weights": None, "in_channels": in_channels, "classes": n_classes}
         try:
             self.net = decoders[decoder](encoder_name=encoder, **options)
         except (TypeError, ValueError, KeyError, NotImplementedError) as error:

@@ -11,6 +11,7 @@ from torch import nn
 
 from stainda.errors import ConfigError
 from stainda.models.base import ClassificationNetwork
+from stainda.models.named_classes import with_classes
 from stainda.models.pretrained import check_timm
 
 _OURS = ("pretrained", "num_classes", "in_chans", "checkpoint_path", "features_only")
@@ -27,7 +28,8 @@ class TimmClassifier(ClassificationNetwork):
         in_channels, n_classes: ``n_classes`` counts the background.
         encoder: name of timm (``resnet18``, ``convnext_atto``, ``vit_tiny_patch16_224`` …).
         options: further arguments of timm's network (``drop_rate``, ``drop_path_rate``, ``global_pool`` …). A
-            transformer takes patches of one size only: give it as ``img_size``.
+            transformer takes patches of one size only, ``img_size``, unless ``dynamic_img_size`` is set: then any
+            multiple of its tokens. Words stand for classes (:mod:`stainda.models.named_classes`).
 
     Raises:
         ConfigError: an unknown network or option; ``pretrained`` (name a local file as ``weights`` instead).
@@ -47,7 +49,7 @@ class TimmClassifier(ClassificationNetwork):
             )
         try:
             self.net = timm.create_model(
-                encoder, pretrained=False, num_classes=n_classes, in_chans=in_channels, **options
+                encoder, pretrained=False, num_classes=n_classes, in_chans=in_channels, **with_classes(options)
             )
         except (TypeError, ValueError, KeyError, AssertionError, RuntimeError) as error:
             raise ConfigError(
@@ -64,6 +66,8 @@ class TimmClassifier(ClassificationNetwork):
         self.in_channels, self.n_classes = in_channels, n_classes
         info = getattr(self.net, "feature_info", None)
         self.smallest = int(info[-1]["reduction"]) if info else 32
+        if getattr(self.net, "dynamic_img_size", False):
+            self.stride = self.smallest
         self.default_layers = {"bottleneck": "bottleneck", "decoder": "decoded"}
         named = (getattr(self.net, "default_cfg", None) or {}).get("classifier") or ()
         heads = (named,) if isinstance(named, str) else tuple(named)

@@ -22,38 +22,44 @@ COST = (
 
 
 def weights_folders() -> list[Path]:
-    """Folders searched for a weights file named without one: ``STAINDA_WEIGHTS``, ``weights/`` here, the cache."""
-    named = os.environ.get("STAINDA_WEIGHTS")
+    """Folders searched for a weights file named without one: ``STAINDA_WEIGHTS``, ``weights/`` here, the cache.
+
+    ``STAINDA_WEIGHTS`` names one folder or several, separated as in ``PATH``.
+    """
+    named = [Path(one).expanduser() for one in os.environ.get("STAINDA_WEIGHTS", "").split(os.pathsep) if one]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return ([Path(named)] if named else []) + [Path.cwd() / "weights", cache / "stainda" / "weights"]
+    return [*named, Path.cwd() / "weights", cache / "stainda" / "weights"]
 
 
-def find_weights(weights: str | Path, encoder: str | None = None) -> Path:
+def find_weights(weights: str | Path, encoder: str | None = None, source: str = "") -> Path:
     """The file meant by a model's ``weights``.
 
     Args:
         weights: a path, or a file name looked for in :func:`weights_folders`.
         encoder: name of the encoder it is for, to say where such a file is published.
+        source: where it is published, if that is known.
 
     Raises:
         ConfigError: there is none; the message says which file to put where.
     """
-    if (file := _look_for(weights)) is not None:
+    if (file := look_for(weights)) is not None:
         return file
-    put = where_to_put(weights, encoder)
+    put = where_to_put(weights, encoder, source)
     raise ConfigError(
         f"the weights file {weights} is not here",
         remedy=f"{put}, or remove 'weights' to start at random; stainda downloads no weights",
     )
 
 
-def where_to_put(weights: str | Path, encoder: str | None = None) -> str:
+def where_to_put(weights: str | Path, encoder: str | None = None, source: str = "") -> str:
     """Which file a person with internet puts where: ``Put it, for example model.safetensors of URL, at PATH``."""
     weights = Path(weights).expanduser()
-    published = _published(encoder)
-    source = f", for example model.safetensors of {published}," if published else ""
     place = weights if weights.is_absolute() else weights_folders()[0] / weights.name
-    return f"Put it{source} at {place}"
+    if source:
+        return f"Put the file of {source} at {place} ('stainda weights list' says how it is got and converted)"
+    published = _published(encoder)
+    example = f", for example model.safetensors of {published}," if published else ""
+    return f"Put it{example} at {place}"
 
 
 def weights_at_hand(model: ModelConfig) -> Path | None:
@@ -65,11 +71,11 @@ def weights_at_hand(model: ModelConfig) -> Path | None:
     """
     if model.weights is None:
         return None
-    file = _look_for(model.weights)
+    file = look_for(model.weights)
     if file is None:
         if model.weights_optional and not model.weights_sha256:
             return None
-        return find_weights(model.weights, model.params.get("encoder"))
+        return find_weights(model.weights, model.params.get("encoder"), model.weights_source)
     if model.weights_sha256 and sha256_of(file) != model.weights_sha256:
         raise ConfigError(
             f"the weights file is not the one that was used (SHA-256 {sha256_of(file)[:12]}, wanted "
@@ -100,7 +106,7 @@ def start_of(model: ModelConfig) -> str:
     """What decides the weights that training starts from, for the name of a training; empty: random ones."""
     if model.weights is None or model.weights_sha256:
         return model.weights_sha256
-    file = _look_for(model.weights)
+    file = look_for(model.weights)
     if file is None:
         return "" if model.weights_optional else str(model.weights)
     return sha256_of(file)
@@ -110,7 +116,7 @@ def missing_weights(model: ModelConfig) -> str:
     """Name of the optional weights file that is not here; empty where there is none or it was found."""
     if model.weights_missing or model.weights is None or not model.weights_optional or model.weights_sha256:
         return model.weights_missing
-    return "" if _look_for(model.weights) else model.weights.name
+    return "" if look_for(model.weights) else model.weights.name
 
 
 def random_start(model: ModelConfig) -> str:
@@ -135,19 +141,28 @@ def sha256_of(file: Path) -> str:
     return digest.hexdigest()
 
 
-def _look_for(weights: str | Path) -> Path | None:
-    weights = Path(weights).expanduser()
-    candidates = (
-        [weights] if weights.is_absolute() else [Path.cwd() / weights, *(f / weights for f in weights_folders())]
-    )
-    for file in candidates:
+def look_for(weights: str | Path) -> Path | None:
+    """The file of a path or name, ``None`` where there is none.
+
+    Raises:
+        ConfigError: it is no safetensors file.
+    """
+    for file in places_of(weights):
         if file.is_file():
             if file.suffix != ".safetensors":
                 raise ConfigError(
-                    "weights must be a .safetensors file", file=file, remedy="Convert it with safetensors"
+                    "weights must be a .safetensors file",
+                    file=file,
+                    remedy=f"Make one of it: stainda weights convert {file.name}",
                 )
             return file
     return None
+
+
+def places_of(weights: str | Path) -> list[Path]:
+    """Where a file is looked for, in this order."""
+    weights = Path(weights).expanduser()
+    return [weights] if weights.is_absolute() else [Path.cwd() / weights, *(f / weights for f in weights_folders())]
 
 
 def _published(encoder: str | None) -> str | None:

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import json
+import math
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from stainda.config import PretrainingConfig
 from stainda.errors import ConfigError
 from stainda.models.base import Network
 
+ABOUT = "stainda"
+"""Entry of a safetensors file's metadata: JSON with the model, ``mean`` and ``std`` that the weights are for."""
+
 _LEAST = 0.9
+_SAME = 1e-3
+_FLATTENED = re.compile(r"^(\w+?)_(\d+)\.")
 
 
 @dataclass(frozen=True)
@@ -32,73 +43,134 @@ class WeightsReport:
     ignored: tuple[str, ...]
 
 
-def load_weights(model: Network, file: str | Path) -> WeightsReport:
+def load_weights(model: Network, file: str | Path, pretraining: PretrainingConfig | None = None) -> WeightsReport:
     """Put a file's tensors into the network: a whole network of stainda, or an encoder as timm publishes it.
 
     A head with another number of classes is left as it is. A first convolution for another number of channels gets
-    the published one averaged over channels, scaled so that a grey image gives the same response.
+    the published one averaged over channels, scaled so that a grey image gives the same response. Position embeddings
+    of a transformer for images of another size are interpolated.
+
+    Args:
+        pretraining: what the model says of the weights; the file must not say otherwise.
 
     Raises:
-        ConfigError: the file is not safetensors, or fits neither the network nor its encoder.
+        ConfigError: the file is not safetensors, fits neither the network nor its encoder, lacks tensors of the
+            encoder, or says that its weights were trained with another mean or standard deviation than the model does.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     file = Path(file)
-    try:
-        given = load_file(str(file))
-    except (SafetensorError, OSError, ValueError) as error:
-        raise ConfigError(
-            f"cannot be read as safetensors: {error}", file=file, remedy="Download the file again"
-        ) from error
+    given, about = read_tensors(file)
+    check_standard(about, pretraining, file)
     state = model.state_dict()
     best: tuple[float, str, dict[str, torch.Tensor], list[str]] | None = None
     for part, prefix in _prefixes(model):
         wanted = [name for name in state if name.startswith(prefix) and not name.startswith(model.head_names)]
-        found = {}
-        for name in state:
-            if name.startswith(prefix) and name.removeprefix(prefix) in given:
-                fitted = _fit(given[name.removeprefix(prefix)], state[name])
-                if fitted is not None:
-                    found[name] = fitted
+        names = {name: _published(name.removeprefix(prefix), given) for name in state if name.startswith(prefix)}
+        fitted = {name: _fit(given[there], state[name], there) for name, there in names.items() if there in given}
+        found = {name: tensor for name, tensor in fitted.items() if tensor is not None}
         share = sum(name in found for name in wanted) / max(1, len(wanted))
         if best is None or share > best[0]:
             best = (share, part, found, wanted)
     assert best is not None
     share, part, found, wanted = best
+    prefix = dict(_prefixes(model))[part]
     if share < _LEAST:
         raise ConfigError(
             f"only {share:.0%} of the network's tensors are in it (it holds {', '.join(sorted(given)[:3])} …; "
-            f"the network expects {', '.join(wanted[:3])} …)",
+            f"the network expects {', '.join(name.removeprefix(prefix) for name in wanted[:3])} …)",
             file=file,
-            remedy="Name the file of this network or of its encoder",
+            remedy="Name the file of this network or of its encoder; files of other libraries become one by "
+            "'stainda weights convert FILE'",
+        )
+    missing = tuple(name for name in wanted if name not in found)
+    if part == "encoder" and (lacking := [name for name in missing if not name.endswith("num_batches_tracked")]):
+        raise ConfigError(
+            f"it lacks {len(lacking)} tensors of the encoder, which would stay at random "
+            f"({', '.join(name.removeprefix(prefix) for name in lacking[:3])} …)",
+            file=file,
+            remedy="Name the file of this encoder; 'stainda weights check FILE' lists what is missing",
         )
     model.load_state_dict({**state, **found})
-    prefix = dict(_prefixes(model))[part]
-    used = {name.removeprefix(prefix) for name in found}
-    return WeightsReport(
-        file, part, tuple(found), tuple(n for n in wanted if n not in found), tuple(n for n in given if n not in used)
-    )
+    used = {_published(name.removeprefix(prefix), given) for name in found}
+    return WeightsReport(file, part, tuple(found), missing, tuple(n for n in given if n not in used))
+
+
+def read_tensors(file: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """The tensors of a safetensors file by name, and what :mod:`stainda.models.conversion` wrote about it into it.
+
+    Raises:
+        ConfigError: it cannot be read as such.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(file), framework="pt") as opened:
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+            about = json.loads((opened.metadata() or {}).get(ABOUT, "{}"))
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ConfigError(
+            f"cannot be read as safetensors: {error}", file=file, remedy="Download the file again"
+        ) from error
+    return tensors, about if isinstance(about, dict) else {}
+
+
+def check_standard(about: Mapping[str, Any], pretraining: PretrainingConfig | None, file: Path) -> None:
+    """Refuse a file that says it was trained with another mean or standard deviation than the model says.
+
+    Raises:
+        ConfigError: they differ by more than a thousandth.
+    """
+    for what in ("mean", "std") if pretraining is not None else ():
+        said = [float(one) for one in about.get(what) or ()]
+        wanted = list(getattr(pretraining, what))
+        if said and (len(said) != len(wanted) or max(abs(a - b) for a, b in zip(said, wanted, strict=True)) > _SAME):
+            raise ConfigError(
+                f"its weights were trained with {what} {said}, and the model says {what} {wanted}",
+                file=file,
+                remedy=f"Set pretraining.{what} of the model to that of its weights, or name the right file",
+            )
 
 
 def _prefixes(model: Network) -> list[tuple[str, str]]:
+    from stainda.models.dense_transformer import DenseTransformer
     from stainda.models.pretrained import SmpNetwork
     from stainda.models.timm_classifier import TimmClassifier
 
     found = [("network", "")]
     if isinstance(model, TimmClassifier):
         found.append(("encoder", "net."))
+    if isinstance(model, DenseTransformer):
+        found.append(("encoder", "encoder."))
     if isinstance(model, SmpNetwork):
         inner = "net.encoder.model." if hasattr(model.net.encoder, "model") else "net.encoder."
         found.append(("encoder", inner))
     return found
 
 
-def _fit(given: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor | None:
+def _published(name: str, given: Mapping[str, torch.Tensor]) -> str:
+    """A tensor's name as it is published: timm flattens the stages of some networks when it takes their features."""
+    return name if name in given else _FLATTENED.sub(r"\1.\2.", name)
+
+
+def _fit(given: torch.Tensor, wanted: torch.Tensor, name: str) -> torch.Tensor | None:
     if given.shape == wanted.shape:
         return given.to(wanted.dtype)
+    if name == "pos_embed" and given.ndim == wanted.ndim == 3 and given.shape[2] == wanted.shape[2]:
+        return resized_positions(given, wanted)
     rest = (0, 2, 3)
     if given.ndim == wanted.ndim == 4 and given.shape[1] == 3 and all(given.shape[i] == wanted.shape[i] for i in rest):
         channels = wanted.shape[1]  # the first convolution of an RGB network
         return (given.mean(dim=1, keepdim=True) * 3 / channels).expand_as(wanted).to(wanted.dtype).clone()
+    return None
+
+
+def resized_positions(given: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor | None:
+    """Position embeddings ``[1, prefix + side², C]`` for another side; the embeddings of prefix tokens stay."""
+    from timm.layers import resample_abs_pos_embed
+
+    there, here = int(given.shape[1]), int(wanted.shape[1])
+    for prefix in range(min(17, there, here)):
+        old, new = math.isqrt(there - prefix), math.isqrt(here - prefix)
+        if old**2 == there - prefix and new**2 == here - prefix:
+            resized = resample_abs_pos_embed(given.float(), [new, new], [old, old], num_prefix_tokens=prefix)
+            return resized.to(wanted.dtype)
     return None

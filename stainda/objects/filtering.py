@@ -61,7 +61,7 @@ def agree_across_sections(
         if slide not in compared:
             kept[slide] = own
             reason = "not registered to its block" if slide not in to_frame else "no other registered section"
-            rows.append(_row(slide, len(own), len(own), 0, 0, 0, reason))
+            rows.append(_row(slide, len(own), len(own), 0, 0, 0, reason=reason))
             continue
         found = compared[slide]
         first = np.arange(len(found)) < len(own)
@@ -71,7 +71,7 @@ def agree_across_sections(
         witnesses = int(found["witnesses"].max()) if len(found) else 0
         rows.append(
             _row(slide, len(own), int((stays & first).sum()), int((~first).sum()), int((stays & ~first).sum()),
-                 witnesses, "")
+                 witnesses, reason="")
         )  # fmt: skip
     return Agreed(kept, rows)
 
@@ -88,7 +88,7 @@ def _pooled(objects: gpd.GeoDataFrame, fainter: gpd.GeoDataFrame | None) -> gpd.
     return gpd.GeoDataFrame(pd.concat([objects, fainter], ignore_index=True), geometry="geometry")
 
 
-def _row(slide: str, found: int, kept: int, fainter: int, added: int, witnesses: int, reason: str) -> dict[str, Any]:
+def _row(slide: str, found: int, kept: int, fainter: int, added: int, witnesses: int, *, reason: str) -> dict[str, Any]:
     return {
         "slide": slide, "found": found, "kept": kept, "dropped": found - kept, "fainter": fainter, "added": added,
         "witnesses": witnesses, "reason": reason,

@@ -125,8 +125,9 @@ def mutual_comparison(
     classes = {int(i): cls for one in sections for i, cls in zip(identity[one], placed[one].classes, strict=True)}
     labels = {i: f"{name}{'/' if name else ''}{cls or 'object'}-{i + 1}" for i, cls in classes.items()}
     result = {}
+    block = _Block(numbers, placed, holder, visible or {})
     for one in shapes_by_section:
-        rows = _witnessed(one, sections, numbers, placed, identity[one], holder, rules, visible or {})
+        rows = _witnessed(one, identity[one], block, rules)
         result[one] = _with_columns(shapes_by_section[one], [labels[int(i)] for i in identity[one]], rows)
     return result
 
@@ -225,23 +226,30 @@ def _candidates(
     return rows[may], columns[may], 1 - cost[may]
 
 
-def _witnessed(
-    section: str,
-    sections: Sequence[str],
-    numbers: Mapping[str, float],
-    placed: Mapping[str, _Placed],
-    identity: NDArray[np.int64],
-    holder: Mapping[str, Mapping[int, int]],
-    rules: Comparison,
-    visible: Mapping[str, BaseGeometry],
-) -> dict[str, list[Any]]:
+@dataclass(frozen=True, eq=False)
+class _Block:
+    """The sections of a block, by name.
+
+    Attributes:
+        numbers: their numbers in the cut. placed: their objects in the frame. visible: what each shows of the frame.
+        holder: by the number of an object of the block, its row in the section.
+    """
+
+    numbers: Mapping[str, float]
+    placed: Mapping[str, _Placed]
+    holder: Mapping[str, Mapping[int, int]]
+    visible: Mapping[str, BaseGeometry]
+
+
+def _witnessed(section: str, identity: NDArray[np.int64], block: _Block, rules: Comparison) -> dict[str, list[Any]]:
     """Support, witnesses and the updated score of each object of a section."""
+    numbers, placed, holder, visible = block.numbers, block.placed, block.holder, block.visible
     here = placed[section]
     own = np.clip(np.where(np.isfinite(here.scores), here.scores, 0.5), 1e-6, 1 - 1e-6)
     odds = np.log(own / (1 - own))
     supported: list[list[str]] = [[] for _ in identity]
     doubted: list[list[str]] = [[] for _ in identity]
-    for other in sections:
+    for other in placed:
         gap = abs(numbers[other] - numbers[section])
         if other == section or gap > rules.reach:
             continue

@@ -116,6 +116,7 @@ def judge(
     truth: gpd.GeoDataFrame,
     ignored: gpd.GeoDataFrame,
     predictions: Iterable[gpd.GeoDataFrame],
+    *,
     to_frame: ToFrame,
     iou: float,
 ) -> None:

@@ -46,9 +46,9 @@ def build_store(
     task: TaskConfig,
     shapes: Mapping[str, Shapes],
     out: str | Path,
+    *,
     seed: int,
     progress: Progress = SILENT,
-    *,
     workers: int = 1,
     min_confidence: float = 0.0,
     weights: bool = False,
@@ -250,7 +250,7 @@ def _write_digests(folder: Path, table: pd.DataFrame, meta: Mapping[str, Any]) -
         json.dumps({name: meta[name] for name in ("size", "margin", "downsample", "classes")}, sort_keys=True).encode()
     )
     hashes = make_digests(folder, len(table), meta["weights"])
-    np.savez(folder / DIGESTS, **hashes)  # type: ignore[arg-type]
+    np.savez(folder / DIGESTS, **hashes)
     for rows in hashes.values():
         digest.update(rows.tobytes())
     with np.load(STORE_TISSUE.inside(folder), allow_pickle=False) as arrays:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
 from stainda.annotations import IGNORE_CLASSES, empty_shapes, rasterise
-from stainda.annotations.raster import covered
+from stainda.annotations.raster import PixelGrid, covered
 from stainda.cohort import Section
 from stainda.config import PatchConfig, TaskConfig
 from stainda.patches import planning
@@ -152,7 +152,7 @@ class Painter:
         """uint8 (size, size): 0 background, i + 1 for the i-th class, 255 ignored."""
         if not self.known:
             return np.full((size, size), IGNORED, np.uint8)
-        return rasterise(self._shapes, self._classes, x, y, size, size, downsample, ignore=self._ignore)
+        return rasterise(self._shapes, self._classes, PixelGrid(x, y, size, size, downsample), ignore=self._ignore)
 
     def weigh(self, x: float, y: float, size: int, downsample: float) -> NDArray[np.uint8]:
         """How much each pixel counts, uint8 (size, size) in 1/255: within an object and half its radius around it as
@@ -160,7 +160,7 @@ class Painter:
         out = np.full((size, size), 255, np.uint8)
         patch = shapely.box(x, y, x + size * downsample, y + size * downsample)
         for row in sorted(self._halo_tree.query(patch), key=lambda row: -self._sureness[row]):
-            inside = covered(self._halos[row], x, y, size, size, downsample)
+            inside = covered(self._halos[row], PixelGrid(x, y, size, size, downsample))
             out[inside] = np.minimum(out[inside], round(255 * self._sureness[row]))
         return out
 

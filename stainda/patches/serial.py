@@ -177,6 +177,7 @@ def build_serial(
     roles: Roles,
     links: Sequence[SectionLink],
     seed: int,
+    *,
     per_link: int = 24,
     progress: Progress = SILENT,
 ) -> SerialPairs:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -87,7 +87,7 @@ class PatchStore:
     def __len__(self) -> int:
         return len(self.table)
 
-    def __reduce__(self):  # type: ignore[no-untyped-def]
+    def __reduce__(self) -> tuple[Callable[[Path], PatchStore], tuple[Path]]:
         return PatchStore.open, (self.folder,)
 
     @property

@@ -64,6 +64,7 @@ class TrainingData:
         roles: Roles,
         labels: Labels = "source",
         visible: Visible = "targets",
+        *,
         few_shot: FewShot | None = None,
         without: str = "",
         refit: bool = False,

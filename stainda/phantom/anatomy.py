@@ -95,7 +95,7 @@ def build_anatomy(seed: int, block: str, half: float, heights: tuple[float, ...]
     low, high = min(heights), max(heights)
     bodies = _bodies(generator_for(seed, block, "bodies"), seed, block, tissue, low, high)
     vessels = _vessels(generator_for(seed, block, "vessels"), tissue, bodies, low, high)
-    tubules = _tubules(generator_for(seed, block, "tubules"), half, tissue, bodies, vessels, low, high)
+    tubules = _tubules(generator_for(seed, block, "tubules"), half, tissue, bodies, vessels, (low, high))
     macrophages = _macrophages(generator_for(seed, block, "macrophages"), tissue, bodies, low, high)
     return Anatomy(seed, block, half, heights, tissue, bodies, tubules, vessels, macrophages)
 
@@ -208,8 +208,14 @@ def _clear(
 
 
 def _tubules(
-    rng: np.random.Generator, half: float, tissue: Tissue, bodies: Bodies, vessels: Tubes, low: float, high: float
+    rng: np.random.Generator,
+    half: float,
+    tissue: Tissue,
+    bodies: Bodies,
+    vessels: Tubes,
+    heights: tuple[float, float],
 ) -> Tubes:
+    low, high = heights
     layers = max(1, int(np.ceil((high - low + 12) / _LAYER)))
     depth = (high - low + 12) / layers
     heading, ray_phase = rng.uniform(0, np.pi), rng.uniform(0, 2 * np.pi)

@@ -119,6 +119,7 @@ def random_map(
     size: int,
     mpp: float,
     z: float,
+    *,
     difficulty: float = 1.0,
     mirrored: bool = False,
     artefacts: tuple[str, ...] = (),

@@ -6,15 +6,11 @@ whether a candidate is there, and of what form, depends on the structure it fall
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
+from stainda.phantom.tile import CutSection, Tile
 from stainda.randomness import seed_for
 from stainda.stains.table import STRUCTURES
-
-if TYPE_CHECKING:
-    from stainda.phantom.scene import Scene, Tile
 
 CODE = {name: index for index, name in enumerate(STRUCTURES)}
 _LATTICE = np.array([6.6, 6.6, 5.0])  # micrometres between candidates
@@ -52,7 +48,7 @@ _YIELDS = np.isin(
 )  # fmt: skip
 
 
-def draw_nuclei(scene: Scene, tile: Tile) -> None:
+def draw_nuclei(scene: CutSection, tile: Tile) -> None:
     """Draw every nucleus that reaches into the tile."""
     grid = tile.grid
     centres, numbers = _candidates(scene, tile)
@@ -72,7 +68,7 @@ def draw_nuclei(scene: Scene, tile: Tile) -> None:
     _stamp_ellipses(scene, tile, pixels, half / scene.map.mpp, angle, _BECOMES[holder])
 
 
-def _candidates(scene: Scene, tile: Tile) -> tuple[np.ndarray, np.ndarray]:
+def _candidates(scene: CutSection, tile: Tile) -> tuple[np.ndarray, np.ndarray]:
     """Centres (n, 3) in the frame and six uniform numbers (n, 6) of the lattice cells that may reach the tile."""
     z = scene.map.z
     low = np.array([tile.x.min() - 6, tile.y.min() - 6, z - 3.2 - _LATTICE[2]])
@@ -120,7 +116,7 @@ def _along_tissue(tile: Tile, row: np.ndarray, column: np.ndarray) -> np.ndarray
 
 
 def _stamp_ellipses(
-    scene: Scene, tile: Tile, centres: np.ndarray, half: np.ndarray, angle: np.ndarray, codes: np.ndarray
+    scene: CutSection, tile: Tile, centres: np.ndarray, half: np.ndarray, angle: np.ndarray, codes: np.ndarray
 ) -> None:
     """Write ``codes`` into the labels within ellipses: centres (n, 2) level-0 pixels, half axes (n, 2) pixels."""
     if not len(centres):
@@ -147,7 +143,7 @@ def _stamp_ellipses(
     tile.grain[rows, columns] += np.where(away < 0.5, np.float32(-1.2), np.float32(0.5))  # pale within, dark at the rim
 
 
-def draw_macrophages(scene: Scene, tile: Tile, chosen: np.ndarray) -> None:
+def draw_macrophages(scene: CutSection, tile: Tile, chosen: np.ndarray) -> None:
     """Draw those of the macrophages ``chosen`` that lie in interstitium here, and note them in the tile."""
     if not len(chosen):
         return

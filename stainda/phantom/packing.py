@@ -92,7 +92,9 @@ def fill(
     for length_low, length_high, share, ray in (
         (220, 420, 0.00022, True), (120, 240, 0.0003, True), (110, 230, 0.00018, False), (50, 120, 0.0004, False),
     ):  # fmt: skip
-        placed += _lines(raster, rng, int(area * share), (length_low, length_high), heading, middle, ray, ray_phase)
+        placed += _lines(
+            raster, rng, int(area * share), (length_low, length_high), heading, middle, ray=ray, ray_phase=ray_phase
+        )
     for smallest in (20.0, 17.0, 14.0, 11.0, 9.0, 8.0):
         placed += _rounds(raster, rng, smallest, middle, half_depth)
     return placed
@@ -100,7 +102,7 @@ def fill(
 
 def _lines(
     raster: Raster, rng: np.random.Generator, number: int, length: tuple[float, float], heading: float, middle: float,
-    ray: bool, ray_phase: float,
+    *, ray: bool, ray_phase: float,
 ) -> list[Placed]:  # fmt: skip
     clear = raster.clearance()
     claimed = np.zeros_like(raster.taken)

@@ -6,7 +6,7 @@ that touch the tile.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from shapely.geometry import Polygon
@@ -19,6 +19,7 @@ from stainda.phantom.maps import TrueMap
 from stainda.phantom.noise import NoisePlane, noise_plane
 from stainda.phantom.nuclei import draw_macrophages, draw_nuclei
 from stainda.phantom.shapes import Tubes
+from stainda.phantom.tile import Tile
 from stainda.stains.table import STRUCTURES
 
 CODE = {name: index for index, name in enumerate(STRUCTURES)}
@@ -28,32 +29,6 @@ MEMBRANE = 1.1  # micrometres
 MARGIN_UM = 9.0  # what may reach into a tile from beside it: a macrophage
 SMALLEST_PROFILE = 30.0  # micrometres: a body cut smaller than this across is neither drawn nor annotated
 _TUBULE = np.array([CODE["proximal"], CODE["distal"], CODE["collecting_duct"], 0], dtype=np.uint8)
-
-
-@dataclass
-class Tile:
-    """What a tile shows, arrays (height, width) of the grid.
-
-    ``labels`` uint8 indices into STRUCTURES; ``grain`` and ``blotch`` float32 noise of the texture; ``tint`` float32
-    0..1, the number of the tubule; ``shade`` float32, thickness and staining that vary slowly, about 1; ``depth``
-    float32 micrometres below the surface of the nearest tubule; ``x``, ``y`` the pixels' places in the frame,
-    micrometres, and ``middle`` those of the middle grid and ``bent`` the same as bodies see them; ``macrophages``
-    those drawn; ``body_distance`` micrometres from a body's surface.
-    """
-
-    grid: TileGrid
-    x: np.ndarray
-    y: np.ndarray
-    labels: np.ndarray
-    grain: np.ndarray
-    blotch: np.ndarray
-    tint: np.ndarray
-    shade: np.ndarray
-    depth: np.ndarray
-    middle: tuple[np.ndarray, np.ndarray]
-    bent: tuple[np.ndarray, np.ndarray]
-    macrophages: list[int] = field(default_factory=list)
-    body_distance: dict[int, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass

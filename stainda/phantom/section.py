@@ -97,8 +97,8 @@ class RenderedSection:
         self.plan = plan
         self.anatomy = block_anatomy(plan.seed, plan.block, plan.size * plan.centre.mpp / 2, plan.heights)
         self.map: TrueMap = random_map(
-            generator_for(plan.seed, plan.slide, "map"), plan.size, plan.centre.mpp, plan.z, plan.difficulty,
-            "mirror" in plan.artefacts, plan.artefacts,
+            generator_for(plan.seed, plan.slide, "map"), plan.size, plan.centre.mpp, plan.z,
+            difficulty=plan.difficulty, mirrored="mirror" in plan.artefacts, artefacts=plan.artefacts,
         )  # fmt: skip
         self.scene = Scene(self.anatomy, self.map)
         self.camera = _camera(plan)

@@ -81,7 +81,7 @@ def find_components(
     parts = _Parts.none()
     if split:
         boxes = _united(np.concatenate(regions.boxes), roots)
-        parts = _split(array, limits, contours, np.flatnonzero(wanted), cls, first, boxes, len(roots), least)
+        parts = _split(array, limits, contours, _Joined(np.flatnonzero(wanted), cls, first, boxes))
         wanted[parts.of] = False
     joined = {
         "cls": np.concatenate([cls, cls[parts.of]]), "pixels": np.concatenate([pixels, parts.pixels]),
@@ -178,21 +178,34 @@ class _Parts:
         return _Parts(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
 
 
-def _split(
-    array: np.ndarray, limits: np.ndarray, contours: Contours, regions: np.ndarray, cls: np.ndarray, first: np.ndarray,
-    boxes: np.ndarray, labels: int, least: float,
-) -> _Parts:  # fmt: skip
-    """Cut regions at their necks, and outline the parts under labels from ``labels`` on."""
+@dataclass(frozen=True, eq=False)
+class _Joined:
+    """Regions of one class each.
+
+    Attributes:
+        chosen: indices of those that are looked at. cls, first: of every region, its class and its first pixel.
+        boxes: of every region, ``(n, 4)``: top, bottom, left, right.
+    """
+
+    chosen: np.ndarray
+    cls: np.ndarray
+    first: np.ndarray
+    boxes: np.ndarray
+
+
+def _split(array: np.ndarray, limits: np.ndarray, contours: Contours, regions: _Joined) -> _Parts:
+    """Cut the chosen regions at their necks, and outline the parts under labels that follow those of all regions."""
     from skimage.measure import label
 
     from stainda.annotations import instances
 
     _, height, width = array.shape
+    cls, labels = regions.cls, len(regions.cls)
     of: list[int] = []
     pixels: list[np.ndarray] = []
     sums: list[np.ndarray] = []
-    for region in regions.tolist():
-        top, bottom, left, right = (int(value) for value in boxes[region])
+    for region in regions.chosen.tolist():
+        top, bottom, left, right = (int(value) for value in regions.boxes[region])
         if (bottom - top + 1) * (right - left + 1) > LARGEST_SPLIT:
             continue
         rows = slice(max(top - 1, 0), min(bottom + 2, height))
@@ -200,7 +213,7 @@ def _split(
         values = np.asarray(array[:, rows, columns], np.float32)
         kinds = classify(values, limits)
         whole = label(kinds == cls[region] + 1, connectivity=1)
-        row, column = divmod(int(first[region]), width)
+        row, column = divmod(int(regions.first[region]), width)
         mask = whole == whole[row - rows.start, column - columns.start]
         parts = instances(mask, split_touching=True)
         count = int(parts.max())

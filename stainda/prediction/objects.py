@@ -78,8 +78,8 @@ class ProbabilityMap:
         The last pixels count as far as they lie within :attr:`shown`.
         """
         height, width = self.array.shape[1:]
-        ends = zip((self.x, self.y), (width, height), self.shown, strict=True)
-        return tuple(_nodes(start, count, self.downsample, length) for start, count, length in ends)  # type: ignore[return-value]
+        across, down = self.shown
+        return _nodes(self.x, width, self.downsample, across), _nodes(self.y, height, self.downsample, down)
 
 
 def scratch(shape: tuple[int, ...], dtype: type[np.generic]) -> np.ndarray:

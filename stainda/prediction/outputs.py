@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import shapely
 
-from stainda.errors import SlideError
 from stainda.files import whole_file, write_csv
 from stainda.names import stem
 from stainda.progress import SILENT, Progress
@@ -90,6 +89,7 @@ def predict_slide(
     job: str | Path | Predictor,
     slide_path: str | Path,
     out: str | Path,
+    *,
     mpp: float | None = None,
     domain: str | None = None,
     threshold: float | None = None,
@@ -116,6 +116,7 @@ def predict_slide(
     from stainda.annotations import bounds_of, write_geojson
     from stainda.prediction.maps import write_map
     from stainda.prediction.predictor import Predictor, load_predictor
+    from stainda.prediction.regions import no_tissue
     from stainda.slides import open_slide
 
     predictor = job if isinstance(job, Predictor) else load_predictor(job)
@@ -147,10 +148,6 @@ def predict_slide(
     counts = {cls: int((shapes["class"] == cls).sum()) for cls in found.classes}
     area = None if mpp is None else float(sizes.area.sum()) * mpp**2
     return SlidePrediction(files["objects"], tuple(files.values()), counts, area, tissue, mpp, mpp_origin, found.notes)
-
-
-def no_tissue(path: Path) -> SlideError:
-    return SlideError("no tissue is found on this slide", file=path, remedy="Look at the slide's thumbnail")
 
 
 @dataclass(frozen=True)

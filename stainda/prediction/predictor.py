@@ -13,10 +13,17 @@ from stainda.config import PatchConfig, TaskConfig
 from stainda.errors import SlideError, TrainingError, did_you_mean
 from stainda.names import stem
 from stainda.prediction.objects import LARGE, ProbabilityMap, find_candidates, find_objects, label_map, scratch
-from stainda.prediction.outputs import no_tissue
-from stainda.prediction.regions import ArrayRegion, LoadedRegion, Region, SlideRegion, TissueSample, sample_tissue
+from stainda.prediction.regions import (
+    ArrayRegion,
+    LoadedRegion,
+    Region,
+    SlideRegion,
+    TissueSample,
+    no_tissue,
+    sample_tissue,
+)
 from stainda.prediction.tiling import Blend, TilePlan, batches
-from stainda.prediction.windows import map_size, slide_window
+from stainda.prediction.windows import Window, map_size, slide_window
 from stainda.progress import SILENT, Progress
 from stainda.randomness import generator_for
 from stainda.run_directory.contents import RESULT, SETTINGS
@@ -113,6 +120,7 @@ class Predictor:
         image: np.ndarray,
         domain: str | None = None,
         name: str = "image",
+        *,
         tissue: np.ndarray | None = None,
         x: float = 0.0,
         y: float = 0.0,
@@ -225,7 +233,8 @@ class Predictor:
 
         if self.task.kind == "classification":
             side, cell = self.patches.size, self.cell
-            slide_window(answer, region, out, side, cell, max(1, _BATCH_PIXELS // side**2), name, progress)
+            window = Window(side, cell, max(1, _BATCH_PIXELS // side**2))
+            slide_window(answer, region, out, window, name, progress)
             return
         overlap = TILE // 4
         wanted = min(TILE, max(region.height, region.width, overlap + 1))

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
+
+from stainda.errors import SlideError
 
 if TYPE_CHECKING:
     from stainda.slides import Slide, TissueMask
@@ -197,3 +200,7 @@ def sample_tissue(region: Region, size: int, min_tissue: float, generator: np.ra
     if not tiles:
         return TissueSample(np.zeros((0, size, size, 3), np.uint8), np.zeros((0, 3), np.uint8))
     return TissueSample(np.stack(tiles), np.concatenate(pixels)[:SAMPLED_PIXELS])
+
+
+def no_tissue(path: Path) -> SlideError:
+    return SlideError("no tissue is found on this slide", file=path, remedy="Look at the slide's thumbnail")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -11,6 +12,22 @@ from stainda.prediction.regions import Region
 from stainda.progress import SILENT, Progress
 
 _READ_AT_ONCE = 32
+
+
+@dataclass(frozen=True)
+class Window:
+    """How a window slides over a region.
+
+    Attributes:
+        size: pixels of the window, at the region's scale. Where ``size - cell`` is odd the window lies half a pixel
+            off the cell's centre.
+        cell: pixels from window to window.
+        batch: windows asked about at once.
+    """
+
+    size: int
+    cell: int
+    batch: int
 
 
 def map_size(region: Region, cell: int) -> tuple[int, int]:
@@ -22,9 +39,7 @@ def slide_window(
     answer: Callable[[np.ndarray], np.ndarray],
     region: Region,
     out: np.ndarray,
-    size: int,
-    cell: int,
-    batch: int,
+    window: Window,
     name: str,
     progress: Progress = SILENT,
 ) -> None:
@@ -33,11 +48,9 @@ def slide_window(
     Args:
         answer: uint8 patches ``(n, size, size, 3)`` to probabilities of the classes ``(n, classes)``.
         out: ``(classes, *map_size)``; cells without tissue stay as they are.
-        size: pixels of the window, at the region's scale. Where ``size - cell`` is odd the window lies half a pixel
-            off the cell's centre.
-        cell: pixels from window to window.
-        batch: windows asked about at once.
+        name: of the slide, for the progress shown.
     """
+    size, cell, batch = window.size, window.cell, window.batch
     rows, columns = out.shape[1:]
     before = (size - cell) // 2
     corners = np.arange(columns) * cell

@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from stainda.registration.jobs import registration_standing
     from stainda.registration.propagation import propagate
     from stainda.registration.register import register_cohort
     from stainda.registration.results import QUALITY_COLUMNS, BlockResult, load_block
+    from stainda.registration.reuse import registration_standing
     from stainda.registration.transforms import Transform, map_points, map_shapes
 
 _HOMES = {
     "propagate": "propagation",
     "register_cohort": "register",
-    "registration_standing": "jobs",
+    "registration_standing": "reuse",
     "QUALITY_COLUMNS": "results",
     "BlockResult": "results",
     "load_block": "results",

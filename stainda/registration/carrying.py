@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,15 +15,17 @@ from stainda.cohort.types import Section
 from stainda.config import PropagationConfig
 from stainda.objects.linking import link
 from stainda.objects.overlap import dice_pairs
+from stainda.registration.carried import Carried, Found
 from stainda.registration.confidence import ALONE, features, placed, probabilities
 from stainda.registration.content import typicality
 from stainda.registration.coverage import Ground, areas_of
 from stainda.registration.evidence import LocalEvidence
 from stainda.registration.interpolation import interpolate
+from stainda.registration.moved_shapes import same_kind
 from stainda.registration.results import BlockResult
 from stainda.registration.sections import Refusal, SectionImage, open_section
 from stainda.registration.similarity import VIEW_DIM
-from stainda.registration.transforms import Between, map_shapes, same_kind
+from stainda.registration.transforms import Between, map_shapes
 from stainda.registration.voting import voted
 
 if TYPE_CHECKING:
@@ -31,54 +33,6 @@ if TYPE_CHECKING:
 
 OBJECT_PIXELS = 24  # an object should measure so many working pixels across, if the slide has them
 MOST_PIXELS = 4096  # longest side of a working image
-
-
-@dataclass(frozen=True, eq=False)
-class Carried:
-    """The shapes of one source section as they lie on the target.
-
-    Attributes:
-        section: the source. shapes: as drawn. warped: the same rows on the target, level-0 pixels.
-        measured: arrays (n,) by name, see ``confidence.py``; and ``diameter``, ``area_ratio``, ``above_chance``.
-        faults: why a shape cannot be used, "" where it can.
-        seen: what of the target this source shows.
-    """
-
-    section: Section
-    shapes: gpd.GeoDataFrame
-    warped: gpd.GeoDataFrame
-    measured: Mapping[str, np.ndarray]
-    faults: tuple[str, ...]
-    seen: BaseGeometry
-
-
-@dataclass(frozen=True, eq=False)
-class Found:
-    """One object in one target: the shapes that are it, and what is made of them.
-
-    Attributes:
-        cls: its class.
-        members: (source index, row) of its shapes, nearest section first.
-        geometry: its outline on the target, clipped to the tissue.
-        how: how the outline came about, in words.
-        lacking: slides between or beyond that show the place without the object.
-        features: what the models read. right, exists: probabilities.
-        dissent: 1 - Dice of each member's own outline with the outline, in the order of ``members``.
-        clipped: the outline was cut at the border of the tissue.
-        outvoted: where sections vote (``between: majority``), the object lost.
-    """
-
-    cls: str
-    members: tuple[tuple[int, int], ...]
-    geometry: BaseGeometry
-    how: str
-    lacking: tuple[str, ...]
-    dissent: tuple[float, ...]
-    features: Mapping[str, float] = field(default_factory=dict)
-    right: float = 1.0
-    exists: float = 1.0
-    clipped: bool = False
-    outvoted: bool = False
 
 
 class Carrier:

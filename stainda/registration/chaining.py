@@ -15,12 +15,13 @@ import numpy as np
 
 from stainda.config import RegistrationConfig
 from stainda.registration import gates
-from stainda.registration.ladder import Ladder, Proposal
-from stainda.registration.results import REFUSED, RIGID_ONLY
+from stainda.registration.ladder import Ladder
+from stainda.registration.outcomes import Notes, Outcomes
+from stainda.registration.proposals import Proposal
+from stainda.registration.results import RIGID_ONLY
 from stainda.registration.sections import SectionImage, rigid_downsample
-from stainda.registration.similarity import FrameView
 from stainda.registration.transforms import Transform, apply_affine, from_pull
-from stainda.registration.verdict import Verdict, judge
+from stainda.registration.verdict import Verdict
 
 REACH = 2  # usable sections: a damaged one between two others is stepped over
 LATTICE = 4.0  # working pixels between the points at which a composition is computed, as VALIS's fields are thinned
@@ -41,7 +42,7 @@ def chained(
     placed: Mapping[str, Transform],
     frame: SectionImage,
     config: RegistrationConfig,
-    notes: dict[str, str],
+    notes: Notes,
     pair: Callable[..., Iterable[tuple[Proposal, Verdict]]] | None = None,
 ) -> Iterator[Link]:
     """Lay what is left on neighbours, nearest to what is placed first.
@@ -49,7 +50,7 @@ def chained(
     Args:
         images: working images of all usable sections in the order of the cut.
         placed: transforms of those that are placed, the reference's identity included.
-        notes: slide -> what happened on the way; added to.
+        notes: what happened on the way; added to.
         pair: stands in for :func:`register_pair`.
     """
     order = list(images)
@@ -68,23 +69,16 @@ def chained(
 
 
 def register_pair(
-    image: SectionImage, neighbour: SectionImage, config: RegistrationConfig, notes: dict[str, str]
+    image: SectionImage, neighbour: SectionImage, config: RegistrationConfig, notes: Notes
 ) -> Iterator[tuple[Proposal, Verdict]]:
     """The attempts for one section with a neighbour as the reference, each with what the gates make of it."""
     from stainda.registration.prematch import Prematch
 
-    view = FrameView.of(neighbour)
     images = {image.slide: image, neighbour.slide: neighbour}
-    passed: list[str] = []
-    ladder = Ladder(
-        images, neighbour.slide, config, Prematch(images, config.max_dim), notes,
-        lambda one: judge(view, neighbour, one, config.max_dim, rigid_only=True).status == REFUSED,
-        lambda slide: slide in passed,
-    )  # fmt: skip
+    outcomes = Outcomes(neighbour, config.max_dim, notes=notes)
+    ladder = Ladder(images, neighbour.slide, config, Prematch(images, config.max_dim), outcomes)
     for proposal in ladder.proposals():
-        verdict = judge(view, neighbour, proposal, config.max_dim)
-        passed += [proposal.image.slide] * (verdict.status != REFUSED)
-        yield proposal, verdict
+        yield proposal, outcomes.assess(proposal)
 
 
 def _next(order: Sequence[str], found: Mapping[str, Transform], tried: set[tuple[str, str]]) -> tuple[str, str] | None:

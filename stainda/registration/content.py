@@ -13,7 +13,7 @@ import shapely
 from scipy import ndimage
 from shapely.geometry.base import BaseGeometry
 
-from stainda.annotations.raster import covered
+from stainda.annotations.raster import PixelGrid, covered
 from stainda.randomness import generator_for
 from stainda.registration.sections import SectionImage
 from stainda.registration.transforms import apply_affine
@@ -81,7 +81,7 @@ def _content(layers: np.ndarray, shape: BaseGeometry) -> np.ndarray:
     across = 1.6 * max(x1 - x0, y1 - y0, 2.0)
     pitch = across / CELLS
     left, top = (x0 + x1 - across) / 2, (y0 + y1 - across) / 2
-    inside = covered(shape, left, top, CELLS, CELLS, pitch)
+    inside = covered(shape, PixelGrid(left, top, CELLS, CELLS, pitch))
     axis = (np.arange(CELLS) + 0.5) * pitch
     height, width = layers.shape[1:]
     rows, columns = np.round(top + axis).astype(int), np.round(left + axis).astype(int)

@@ -13,7 +13,7 @@ import shapely
 from scipy import ndimage
 from shapely.geometry.base import BaseGeometry
 
-from stainda.annotations.raster import covered
+from stainda.annotations.raster import PixelGrid, covered
 
 GRID = 96
 """Cells across the larger of two outlines: the outline is exact to about a third of a cell."""
@@ -45,7 +45,7 @@ def interpolate(first: BaseGeometry, second: BaseGeometry, share: float) -> Base
     step = max(x1 - x0, y1 - y0) / GRID
     x0, y0 = x0 - 2 * step, y0 - 2 * step
     width, height = (int(np.ceil((high - low) / step)) + 2 for low, high in ((x0, x1), (y0, y1)))
-    near, far = (_signed_distance(covered(one, x0, y0, width, height, step)) for one in moved)
+    near, far = (_signed_distance(covered(one, PixelGrid(x0, y0, width, height, step))) for one in moved)
     outline = _zero_line((1 - share) * near + share * far, step)
     centre = (1 - share) * centres[0] + share * centres[1] + (x0 + step / 2, y0 + step / 2)
     return shapely.transform(outline, lambda xy: xy + centre)

@@ -1,4 +1,4 @@
-"""Which blocks there are to register, what each result depends on, and which are done; said without registering."""
+"""Which blocks there are to register, and what each result depends on; said without registering."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Any
 from stainda.cohort.types import Cohort, Section
 from stainda.config import RegistrationConfig
 from stainda.files import fingerprint, stable_hash
-from stainda.registration.reuse import Standing, standing
 
 ALGORITHM = 3  # raised when the same settings give another result; finished blocks are then done again
 
@@ -26,15 +25,6 @@ class BlockJob:
     out: Path
     settings: str
     made_of: Mapping[str, Any] = field(default_factory=dict)
-
-
-def registration_standing(cohort: Cohort, config: RegistrationConfig, out: str | Path) -> Standing:
-    """What of a cohort's registration is there already, in the run directory ``out`` or in ``registration.from``.
-
-    Raises:
-        ConfigError: ``registration.from`` cannot be used.
-    """
-    return standing(block_jobs(cohort, config, Path(out) / "registration"), config.from_run)
 
 
 def block_jobs(cohort: Cohort, config: RegistrationConfig, folder: Path) -> list[BlockJob]:

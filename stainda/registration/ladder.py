@@ -13,9 +13,9 @@ Only where the rigid step passes the gates the non-rigid one, half of the time, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,36 +23,18 @@ from stainda.config import RegistrationConfig
 from stainda.errors import RegistrationError
 from stainda.registration import gates
 from stainda.registration.isolation import isolated
+from stainda.registration.proposals import Proposal
 from stainda.registration.search import search
 from stainda.registration.sections import SectionImage
-from stainda.registration.transforms import Transform
 from stainda.registration.valis_import import disk_lightglue_cached
+
+if TYPE_CHECKING:
+    from stainda.registration.outcomes import Outcomes
+    from stainda.registration.prematch import Prematch
 
 SEARCHED = "laid on the reference first, turned by"
 NEAR = 6  # sections: in a longer block those beyond share less with the reference than with what lies between
 VALIS_SECONDS = 240.0  # for one section of one call; a pair takes 5 to 20 s on one core at 512 px
-
-
-@dataclass(frozen=True, eq=False)
-class Proposal:
-    """Where one attempt put a section.
-
-    Attributes:
-        image: the section as it was shown to VALIS. n_matches: ``None`` where it is not known.
-        independent: the matches were sought everywhere; ``False`` where the section was laid on the reference before
-            and matches were sought nearby only, so that many of them prove little.
-        searched: it was laid where ``search`` found the structures to agree best, of all turns and shifts.
-        spread: how widely the matches lie on the tissue (:func:`spread`), ``None`` where they are not known.
-    """
-
-    image: SectionImage
-    rigid: Transform
-    nonrigid: Transform | None
-    n_matches: int | None
-    attempt: str
-    independent: bool = True
-    searched: bool = False
-    spread: float | None = None
 
 
 class Ladder:
@@ -61,10 +43,9 @@ class Ladder:
     Args:
         images: working images of all usable sections in the order of the cut; sections that lie upside down are
             replaced by their mirror images here.
-        matches: a :class:`stainda.registration.prematch.Prematch` of them.
-        notes: slide -> what happened on the way; added to.
-        refused: says of a proposal without its deformation whether the gates refuse it.
-        placed: says whether a section has passed the gates already.
+        matches: of the images.
+        outcomes: says which sections are placed already and whether the gates refuse a proposal; its notes are added
+            to.
     """
 
     def __init__(
@@ -72,20 +53,18 @@ class Ladder:
         images: dict[str, SectionImage],
         reference: str,
         config: RegistrationConfig,
-        matches: Any,
-        notes: dict[str, str],
-        refused: Callable[[Proposal], bool],
-        placed: Callable[[str], bool],
+        matches: Prematch,
+        outcomes: Outcomes,
     ) -> None:
         self.images, self.reference, self.config = images, reference, config
-        self.matches, self.notes, self.refused, self.placed = matches, notes, refused, placed
+        self.matches, self.outcomes = matches, outcomes
 
     def proposals(self) -> Iterator[Proposal]:
         """Proposals for every section but the reference; a section that is placed gets no further ones."""
         frame, config = self.images[self.reference], self.config
         for slide, (direct, mirrored) in self.matches.upside_down(self.reference).items():
             self.images[slide] = self.matches.turn(slide)
-            self._note(slide, f"lies upside down: {mirrored} matches turned over, {direct} as it is")
+            self.outcomes.notes.add(slide, f"lies upside down: {mirrored} matches turned over, {direct} as it is")
         together = list(self.images.values())
         yield from self._attempt(together, config, "all sections together")
         order = list(self.images)
@@ -95,7 +74,7 @@ class Ladder:
                 continue
             image = self.images[slide]
             for images, settings, attempt, in_place in self._rungs(image, frame, len(together) > 2):
-                if self.placed(slide):
+                if self.outcomes.placed(slide):
                     break
                 yield from self._attempt(images, settings, attempt, in_place, attempt.startswith(SEARCHED))
 
@@ -118,7 +97,7 @@ class Ladder:
         found = search(image, frame)
         if found is None or found.peak < gates.MIN_PEAK:
             height = "nothing to compare" if found is None else f"best turn {found.peak:.1f} standard deviations high"
-            self._note(slide, f"no turn fits, mirrored or not ({height})")
+            self.outcomes.notes.add(slide, f"no turn fits, mirrored or not ({height})")
             return
         turned_over = " and mirrored" if found.mirrored else ""
         yield (
@@ -148,28 +127,25 @@ class Ladder:
             return Proposal(image, full.rigid, nonrigid, raw.n_matches, attempt, not in_place, searched, wide)
 
         def worth_deforming(results: dict[str, RawResult]) -> bool:
-            waiting = [image for image in moving if not self.placed(image.slide)]
-            return any(not self.refused(propose(image, results)) for image in waiting)
+            waiting = [image for image in moving if not self.outcomes.placed(image.slide)]
+            return any(not self.outcomes.would_refuse(propose(image, results)) for image in waiting)
 
-        settings = config.detector, config.processing, config.max_dim, config.nonrigid, in_place, worth_deforming
+        call = partial(run_valis, in_place=in_place, worth_deforming=worth_deforming)
         limit = VALIS_SECONDS * len(images)
         try:
-            results = isolated(run_valis, images, self.reference, *settings, seconds=limit, what="VALIS")
+            results = isolated(call, images, self.reference, config, seconds=limit, what="VALIS")
         except RegistrationError as error:
             for image in moving:
-                if not self.placed(image.slide):
-                    self._note(image.slide, f"{error.message} ({attempt})")
+                if not self.outcomes.placed(image.slide):
+                    self.outcomes.notes.add(image.slide, f"{error.message} ({attempt})")
             return
         for image in moving:
-            if self.placed(image.slide):
+            if self.outcomes.placed(image.slide):
                 continue
             try:
                 yield propose(image, results)
             except RegistrationError as error:
-                self._note(image.slide, f"{error.message} ({attempt})")
-
-    def _note(self, slide: str, words: str) -> None:
-        self.notes[slide] = "; ".join(dict.fromkeys(part for part in (self.notes.get(slide, ""), words) if part))
+                self.outcomes.notes.add(image.slide, f"{error.message} ({attempt})")
 
 
 def spread(xy: np.ndarray, shape: tuple[int, int], image: SectionImage) -> float | None:

@@ -51,9 +51,9 @@ class PointMap(ABC):
 
     def shapes(self, shapes: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
         """Shapes of the section in the frame, see :func:`stainda.registration.map_shapes`."""
-        from stainda.registration.transforms import carry_shapes
+        from stainda.registration.moved_shapes import move_shapes
 
-        return carry_shapes(shapes, self.to_frame)
+        return move_shapes(shapes, self.to_frame)
 
     def image(
         self,

@@ -21,6 +21,7 @@ def draw_overlay(
     before: Brought,
     after: Brought,
     colours: tuple[np.ndarray, np.ndarray],
+    *,
     source: str,
     target: str,
 ) -> Path:

@@ -25,7 +25,8 @@ from stainda.config import PropagationConfig
 from stainda.names import file_name
 from stainda.objects.annotation_agreement import compare
 from stainda.progress import SILENT, Progress
-from stainda.registration.carrying import Carried, Carrier, Found
+from stainda.registration.carried import Carried, Found
+from stainda.registration.carrying import Carrier
 from stainda.registration.coverage import Ground, may_lie
 from stainda.registration.propagated_blocks import KINDS, PropagatedBlock, PropagatedBlocks, block_key
 from stainda.registration.results import BlockResult, load_block
@@ -44,6 +45,7 @@ def propagate(
     config: PropagationConfig,
     source_slides: Iterable[str],
     out: str | Path,
+    *,
     progress: Progress = SILENT,
 ) -> None:
     """Carry the shapes of the source slides to every other section of their blocks.
@@ -161,7 +163,8 @@ def carry_block(
             reason = carrier.obstacle(source, target)
             if reason:
                 own = shapes[source.slide]
-                arrived.rows += [_row(result.block, own, k, source, target, DROPPED, reason) for k in range(len(own))]
+                drawn = [_Drawn(source, own, k) for k in range(len(own))]
+                arrived.rows += [_row(result.block, one, target, DROPPED, reason) for one in drawn]
             else:
                 carried.append(carrier.carry(shapes[source.slide], source, target))
         if carried:
@@ -235,7 +238,8 @@ class _Arrival:
         elif not doubt:
             notes = list(_changes(one.shapes.geometry.iloc[index], one.warped.geometry.iloc[index], found))
         status = IGNORED if doubt else KEPT
-        row = _row(self.block, one.shapes, index, one.section, self.target, status, "; ".join(notes), one)
+        drawn = _Drawn(one.section, one.shapes, index)
+        row = _row(self.block, drawn, self.target, status, "; ".join(notes), one)
         row |= {
             "confidence": _number(found.right), "exists": _number(found.exists), "object": identity,
             "label": OBJECT if not doubt else IGNORED, "outline": found.how,
@@ -254,7 +258,7 @@ class _Arrival:
             status, reason = KEPT, "ignored on its section, and here"
         else:
             area, status, reason = may_lie(geometry, self.ground.slide), DROPPED, one.faults[index]
-        row = _row(self.block, one.shapes, index, one.section, self.target, status, reason, one)
+        row = _row(self.block, _Drawn(one.section, one.shapes, index), self.target, status, reason, one)
         row["label"] = NOTHING if area.is_empty else IGNORED
         ignored.append(_area(area, reason, one, index))
         return row
@@ -276,16 +280,19 @@ class _Arrival:
         return shape
 
 
+@dataclass(frozen=True, eq=False)
+class _Drawn:
+    """One shape as drawn: the section it was drawn on, that section's shapes, and its row among them."""
+
+    section: Section
+    shapes: gpd.GeoDataFrame
+    index: int
+
+
 def _row(
-    block: str,
-    shapes: gpd.GeoDataFrame,
-    index: int,
-    source: Section,
-    target: Section,
-    status: str,
-    reason: str,
-    carried: Carried | None = None,
+    block: str, drawn: _Drawn, target: Section, status: str, reason: str, carried: Carried | None = None
 ) -> dict[str, Any]:
+    source, shapes, index = drawn.section, drawn.shapes, drawn.index
     row: dict[str, Any] = {
         "id": shapes["id"].iloc[index], "class": shapes["class"].iloc[index], "source": source.slide,
         "target": target.slide, "status": status, "reason": reason, "block": block, "label": NOTHING,

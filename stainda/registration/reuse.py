@@ -6,16 +6,16 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from stainda.cohort.types import Cohort
+from stainda.config import RegistrationConfig
 from stainda.errors import ConfigError
 from stainda.files import ASIDE, link_or_copy, write_json
 from stainda.names import file_name
+from stainda.registration.jobs import BlockJob, block_jobs
 from stainda.registration.results import read_head
 from stainda.run_directory.contents import BLOCK, REGISTRATION_INPUTS
-
-if TYPE_CHECKING:
-    from stainda.registration.jobs import BlockJob
 
 INPUTS = REGISTRATION_INPUTS.name
 """Of every block: the hash of what its result depends on, all of that in plain words, and the run it was taken from."""
@@ -45,6 +45,15 @@ class Standing:
         told += [f"{len(self.here)} of {count} blocks done before"] if self.here else []
         told += [f"{len(self.missing)} of {count} blocks to register"] if self.missing or not told else []
         return f"registration: {', '.join(told)}"
+
+
+def registration_standing(cohort: Cohort, config: RegistrationConfig, out: str | Path) -> Standing:
+    """What of a cohort's registration is there already, in the run directory ``out`` or in ``registration.from``.
+
+    Raises:
+        ConfigError: ``registration.from`` cannot be used.
+    """
+    return standing(block_jobs(cohort, config, Path(out) / "registration"), config.from_run)
 
 
 def standing(jobs: Sequence[BlockJob], other: Path | None) -> Standing:

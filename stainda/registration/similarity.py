@@ -103,20 +103,6 @@ def directions(density: np.ndarray, where: np.ndarray, scale: float) -> np.ndarr
     return (gradient / np.hypot(length, max(typical, 1e-6))).astype(np.float32)
 
 
-def agreement_maps(first: np.ndarray, second: np.ndarray, where: np.ndarray) -> np.ndarray:
-    """Cosine of the two gradient directions, weighted by their strength, -1..1, and the same at the shifts of chance.
-
-    Returns:
-        float32 (1 + shifts, h, w), mean of the scales; 0 outside ``where``.
-    """
-    fields = [(directions(first, where, scale), directions(second, where, scale)) for scale in SCALES]
-    maps = [
-        sum((np.roll(a, shift, axis=(1, 2)) * b).sum(axis=0) for a, b in fields) / len(fields)
-        for shift in [(0, 0), *_shifts(first.shape)]
-    ]
-    return np.stack(maps) * where
-
-
 @dataclass(frozen=True)
 class Agreement:
     """How well structures coincide.

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
 
 import numpy as np
-import shapely
 
 from stainda.errors import RegistrationError
 from stainda.files import whole_file, write_json
 from stainda.registration.fields import coefficients, invert, jacobian, sample
 from stainda.registration.maps import PointMap, as_points
+from stainda.registration.moved_shapes import move_shapes
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -170,15 +170,15 @@ class Transform(PointMap):
             with np.load(array_file, allow_pickle=False) as stored:
                 arrays = {name: stored[name] for name in stored.files}
             return cls(
-                head["slide"],
-                head["frame"],
-                tuple(head["size"]),
-                tuple(head["frame_size"]),
-                arrays["pre"],
-                arrays["post"],
-                arrays.get("forward"),
-                arrays.get("backward"),
-                head["about"],
+                slide=head["slide"],
+                frame=head["frame"],
+                size=tuple(head["size"]),
+                frame_size=tuple(head["frame_size"]),
+                pre=arrays["pre"],
+                post=arrays["post"],
+                forward=arrays.get("forward"),
+                backward=arrays.get("backward"),
+                about=head["about"],
             )
         except (OSError, ValueError, KeyError, TypeError, BadZipFile) as error:
             raise RegistrationError(f"cannot read the transform ({error})", file=about_file, remedy=remedy) from error
@@ -233,18 +233,10 @@ class Between(PointMap):
         return self.source.area_change(xy) / self.target.area_change(there)
 
 
-def from_backward(
-    slide: str,
-    frame: str,
-    size: tuple[int, int],
-    frame_size: tuple[int, int],
-    pre: np.ndarray,
-    post: np.ndarray,
-    backward: np.ndarray,
-    about: Mapping[str, Any] | None = None,
-) -> Transform:
-    """A transform whose forward field is the numerical inverse of ``backward``, so that both ways agree."""
-    return Transform(slide, frame, size, frame_size, pre, post, invert(backward), backward, about or {})
+def from_backward(affine: Transform, backward: np.ndarray) -> Transform:
+    """A transform with the matrices of ``affine`` and a displacement, float32 (2, h, w); its forward field is the
+    numerical inverse of ``backward``, so that both ways agree."""
+    return replace(affine, forward=invert(backward), backward=backward)
 
 
 def from_pull(
@@ -254,6 +246,7 @@ def from_pull(
     frame_size: tuple[int, int],
     pull: Callable[[np.ndarray], np.ndarray],
     spacing: float,
+    *,
     about: Mapping[str, Any] | None = None,
 ) -> Transform:
     """A transform from any function that takes frame points (n, 2) to section points (n, 2), such as a composition.
@@ -265,7 +258,8 @@ def from_pull(
     pulled = pull(apply_affine(post, lattice.reshape(-1, 2)))
     pre = np.linalg.inv(post) @ fit_affine(pulled, apply_affine(post, lattice.reshape(-1, 2)))
     moved = apply_affine(pre, pulled).reshape(lattice.shape) - lattice
-    return from_backward(slide, frame, size, frame_size, pre, post, np.moveaxis(moved, 2, 0).astype(np.float32), about)
+    affine = Transform(slide, frame, size, frame_size, pre, post, about=about or {})
+    return from_backward(affine, np.moveaxis(moved, 2, 0).astype(np.float32))
 
 
 def from_push(
@@ -275,6 +269,7 @@ def from_push(
     frame_size: tuple[int, int],
     push: Callable[[np.ndarray], np.ndarray],
     spacing: float,
+    *,
     about: Mapping[str, Any] | None = None,
 ) -> Transform:
     """The same from a function that takes section points (n, 2) to frame points, computed over the section."""
@@ -337,32 +332,7 @@ def map_shapes(shapes: gpd.GeoDataFrame, source: Transform, target: Transform) -
     result's ``attrs`` count what had to be done: ``z_dropped`` (a registration of flat images says nothing about Z)
     and ``repaired``.
     """
-    return carry_shapes(shapes, lambda xy: map_points(xy, source, target))
-
-
-def carry_shapes(shapes: gpd.GeoDataFrame, move: Callable[[np.ndarray], np.ndarray]) -> gpd.GeoDataFrame:
-    """:func:`map_shapes` with any function of points (n, 2)."""
-    import geopandas as gpd
-
-    geometries = np.asarray(shapes.geometry.array, dtype=object)
-    z_dropped = int(np.count_nonzero(shapely.has_z(geometries)))
-    flat = shapely.force_2d(geometries) if z_dropped else geometries
-    warped = shapely.transform(flat, move) if len(flat) else flat
-    broken = ~shapely.is_valid(warped) & ~shapely.is_missing(warped)
-    if broken.any():
-        warped[broken] = [same_kind(geometry) for geometry in shapely.make_valid(warped[broken])]
-    result = shapes.copy()
-    result[shapes.geometry.name] = gpd.GeoSeries(list(warped), index=shapes.index, crs=None)
-    result.attrs |= {"z_dropped": z_dropped, "repaired": int(broken.sum())}
-    return result
-
-
-def same_kind(geometry: shapely.Geometry) -> shapely.Geometry:
-    """The polygons of a repaired geometry, without the lines and points a repair leaves behind."""
-    if geometry.geom_type != "GeometryCollection":
-        return geometry
-    parts = [part for part in shapely.get_parts(geometry) if part.geom_type in ("Polygon", "MultiPolygon")]
-    return shapely.union_all(parts) if parts else geometry
+    return move_shapes(shapes, lambda xy: map_points(xy, source, target))
 
 
 def _with(path: str | Path, suffix: str) -> Path:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from stainda.config import RegistrationConfig
 from stainda.errors import RegistrationError
 from stainda.registration.fields import extend, smooth_and_thin
 from stainda.registration.sections import SectionImage
@@ -57,10 +58,8 @@ class RawResult:
 def run_valis(
     images: Sequence[SectionImage],
     reference: str,
-    detector: str,
-    processing: str,
-    max_dim: int,
-    nonrigid: bool,
+    config: RegistrationConfig,
+    *,
     in_place: bool = False,
     worth_deforming: Callable[[dict[str, RawResult]], bool] | None = None,
     forward: bool = False,
@@ -68,7 +67,8 @@ def run_valis(
     """Register the working images, in the order of the cut, to the one named ``reference``.
 
     Args:
-        max_dim: longest side of the image of the rigid step; the non-rigid step sees the working images as they are.
+        config: detector, processing, ``max_dim`` (longest side of the image of the rigid step; the non-rigid step sees
+            the working images as they are) and whether there is a non-rigid step.
         in_place: the images were laid on each other before and have one size; matches are sought nearby only.
         worth_deforming: asked with the rigid results; where it answers ``False`` the non-rigid step, half of the
             time, is left out.
@@ -81,7 +81,7 @@ def run_valis(
     from stainda.registration.valis_lean import LeanValis, bare_essentials
     from stainda.registration.valis_reader import IN_PLACE, PROCESSING, WorkingImageReader, make_matcher
 
-    if detector == "disk_lightglue" and not disk_lightglue_cached():
+    if config.detector == "disk_lightglue" and not disk_lightglue_cached():
         raise RegistrationError(
             "the weights of DISK and LightGlue are not on this machine",
             remedy="Choose another registration.detector; stainda doctor says where the weights go",
@@ -89,7 +89,7 @@ def run_valis(
     with tempfile.TemporaryDirectory(prefix="stainda-valis-") as folder, bare_essentials(forward):
         # VALIS identifies slides by the stem of their file name and sorts by it: aliases are unique and in order.
         alias = {image.slide: str(Path(folder) / f"s{index:03d}.png") for index, image in enumerate(images)}
-        matcher = make_matcher(IN_PLACE if in_place else detector)
+        matcher = make_matcher(IN_PLACE if in_place else config.detector)
         working = max(max(image.pixels.shape) for image in images)
 
         def results(of: Any) -> dict[str, RawResult]:
@@ -105,21 +105,21 @@ def run_valis(
             align_to_reference=True,
             matcher=matcher,
             matcher_for_sorting=matcher,
-            max_processed_image_dim_px=max_dim,
+            max_processed_image_dim_px=config.max_dim,
             max_image_dim_px=working,
             max_non_rigid_registration_dim_px=working,
             thumbnail_size=128,
             worth_it=None if worth_deforming is None else lambda of: worth_deforming(results(of)),
-            **({} if nonrigid else {"non_rigid_registrar_cls": None}),
+            **({} if config.nonrigid else {"non_rigid_registrar_cls": None}),
         )
-        if not nonrigid:
+        if not config.nonrigid:
             registrar.non_rigid_reg_kwargs = {}  # without it cleanup() fails in valis-wsi 1.2.0
         rigid, _, _ = registrar.register(
             reader_dict={
                 alias[image.slide]: [WorkingImageReader, {"pixels": image.pixels, "tissue": image.tissue | in_place}]
                 for image in images
             },
-            processor_dict={name: PROCESSING[processing] for name in alias.values()},
+            processor_dict={name: PROCESSING[config.processing] for name in alias.values()},
         )
         if rigid is None or rigid is False:
             raise RegistrationError("VALIS gave up")
@@ -150,11 +150,11 @@ def _result(registrar: Any, image: SectionImage, alias: dict[str, str], referenc
     )
 
 
-def _shape(shape) -> tuple[int, int]:
+def _shape(shape: Sequence[int]) -> tuple[int, int]:
     return int(shape[0]), int(shape[1])
 
 
-def _field(field) -> np.ndarray | None:
+def _field(field: np.ndarray | None) -> np.ndarray | None:
     return None if field is None else np.asarray(field, np.float32)
 
 
@@ -201,7 +201,7 @@ def to_transform(
     known = _trim(known)
     field = smooth_and_thin(extend(result.backward, known), SPACING, SMOOTHING)
     thin = np.diag([1 / SPACING, 1 / SPACING, 1.0])
-    return from_backward(*names, thin @ pre, post @ np.linalg.inv(thin), field)
+    return from_backward(Transform(*names, thin @ pre, post @ np.linalg.inv(thin)), field)
 
 
 def _trim(known: np.ndarray, by: int = 2) -> np.ndarray:

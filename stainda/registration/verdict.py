@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from stainda.registration import gates
-from stainda.registration.ladder import Proposal
+from stainda.registration.proposals import Proposal
 from stainda.registration.results import REFUSED, REGISTERED, RIGID_ONLY
 from stainda.registration.sections import SectionImage, rigid_downsample
 from stainda.registration.similarity import FrameView, agreement, compared_area, tissue_overlap

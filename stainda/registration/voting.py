@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import geopandas as gpd
 import numpy as np
@@ -16,9 +16,7 @@ import shapely
 
 from stainda.annotations.fusion import Rules, fuse_annotators
 from stainda.objects.linking import match
-
-if TYPE_CHECKING:
-    from stainda.registration.carrying import Found
+from stainda.registration.carried import Found
 
 
 def voted(

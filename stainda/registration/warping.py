@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Protocol
 
 import numpy as np
 
 from stainda.errors import RegistrationError
-from stainda.registration.maps import PointMap
 from stainda.slides import Slide
 
 TILE = 512  # output pixels that are made at once
@@ -17,8 +17,16 @@ PIECE_PIXELS = 3072 * 3072  # source pixels read for one tile; more (a strong sh
 MARGIN = 2  # source pixels read beyond what is needed, for interpolation
 
 
+class FrameMap(Protocol):
+    """What a picture is warped by: the part of :class:`stainda.registration.maps.PointMap` that it needs."""
+
+    def from_frame(self, xy: np.ndarray) -> np.ndarray: ...
+
+    def grain(self) -> float: ...
+
+
 def warped_region(
-    mapping: PointMap, slide: Slide, region: tuple[float, float, float, float], downsample: float
+    mapping: FrameMap, slide: Slide, region: tuple[float, float, float, float], downsample: float
 ) -> np.ndarray:
     """RGB uint8 (height, width, 3): output pixel (i, j) has its centre at the frame's level-0 point
     (x + (i + 0.5)·downsample, y + (j + 0.5)·downsample).
@@ -54,7 +62,7 @@ def picture_size(size: tuple[float, float] | tuple[float, ...], downsample: floa
 
 
 def warped_tiles(
-    mapping: PointMap,
+    mapping: FrameMap,
     slide: Slide,
     region: tuple[float, float, float, float],
     downsample: float,
@@ -70,7 +78,7 @@ def warped_tiles(
 
 
 def _tile(
-    mapping: PointMap, slide: Slide, corner: tuple[float, float], size: tuple[int, int], downsample: float
+    mapping: FrameMap, slide: Slide, corner: tuple[float, float], size: tuple[int, int], downsample: float
 ) -> np.ndarray:
     from scipy import ndimage
 
@@ -108,7 +116,7 @@ def _tile(
 
 
 def _places(
-    mapping: PointMap, corner: tuple[float, float], size: tuple[int, int], downsample: float
+    mapping: FrameMap, corner: tuple[float, float], size: tuple[int, int], downsample: float
 ) -> tuple[np.ndarray, float]:
     """Section points (height, width, 2) of a tile's pixel centres, and the section pixels per frame pixel there.
 

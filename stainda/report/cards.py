@@ -53,7 +53,7 @@ def model_cards(view: View) -> list[Card]:
         if job is not None:
             mine = {one: table[table["strategy"] == name].set_index("domain") for one, table in tables.items()}
             scores = _scores(view, name, mine, places, files[name])
-            cards.append(_card(view, name, job, seeds, test, scores, files[name]))
+            cards.append(_card(view, name, job, seeds, test, scores, file=files[name]))
     return cards
 
 
@@ -67,7 +67,7 @@ def card_text(view: View, card: Card) -> str:
     return "\n".join([*lines, "## How to apply", "", "```", card.command, "```", ""])
 
 
-def _card(view: View, name: str, job: Any, seeds: int, test: str, scores: Table, file: str) -> Card:
+def _card(view: View, name: str, job: Any, seeds: int, test: str, scores: Table, *, file: str) -> Card:
     run, study = view.run, view.run.study
     one = next((strategy for strategy in study.strategies if strategy.name == name), None)
     ceiling, baseline = name == view.look.ceiling, name == view.look.baseline

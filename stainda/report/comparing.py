@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from stainda.files import write_text
 from stainda.progress import SILENT, Progress
 from stainda.randomness import generator_for
 from stainda.report import comparison_figures
+from stainda.report.comparison import Comparison, Study
 from stainda.report.drawings import draw
 from stainda.report.layout import OF_A_COMPARISON
 from stainda.report.page import render, replace_folder
@@ -37,32 +37,6 @@ PAIRED_COLUMNS = [
     "strategy", "first", "second", "domain", "difference", "low", "high", "p", "p_holm", "n_patients", "n_seeds",
     "interval_kind", "note",
 ]  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Study:
-    """One of the runs: ``key`` is the name it has in every table, unique among them."""
-
-    key: str
-    view: View
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Tables of several studies.
-
-    Attributes:
-        scores: one row per study, strategy and domain (and all targets together), as in ``results.csv``.
-        paired: every later study against the first, the same strategy on the same patients and domains.
-        shared: patients and slides that two studies share, and what kept slides of one name from being paired.
-    """
-
-    studies: tuple[Study, ...]
-    measure: str
-    selection: str
-    scores: pd.DataFrame
-    paired: pd.DataFrame
-    shared: pd.DataFrame
 
 
 def compare_runs(runs: Sequence[str | Path], measure: str = PRIMARY, selection: str = DEFAULT_RULE) -> Comparison:

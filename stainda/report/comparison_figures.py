@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from stainda.evaluation.summary import ALL_SOURCES, ALL_TARGETS
+from stainda.report.comparison import Comparison
 from stainda.report.figures import INK, STYLE, WIDTH_MM, Look, new_figure, panels, strategy_axis
 from stainda.report.labels import TITLE_LETTERS, broken, column_labels, row_mm, width_mm
 from stainda.report.off_scale import draw_interval
 from stainda.report.study_view import axis_limits, axis_title
 from stainda.report.tables import spread_words
 from stainda.report.words import measure_title
-
-if TYPE_CHECKING:
-    from stainda.report.comparing import Comparison
 
 Drawn = tuple[Figure | None, pd.DataFrame, str]
 
@@ -101,7 +97,7 @@ def source_to_target(found: Comparison) -> Drawn:
         assert shown is not None
         bar = figure.colorbar(shown, ax=axes, fraction=0.04, pad=0.02)
         bar.set_label(axis_title(found.measure))
-        bar.outline.set_visible(False)  # type: ignore[operator]
+        bar.outline.set_visible(False)
     noun = "rotation" if found.studies[0].view.run.rotates else "domain"
     caption = (
         f"From the source of each study (rows) to every {noun} (columns): mean {measure_title(found.measure)} (n ≤ "

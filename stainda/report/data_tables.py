@@ -13,7 +13,7 @@ from stainda.report.exclusions import excluded_trainings, in_rotation, pruned_tr
 from stainda.report.kinds import register_table
 from stainda.report.run import OPTIONAL, SPLITS, Run
 from stainda.report.tables import Cell, Table, decimal, duration, number, plain_table, text
-from stainda.run_directory.result_tables import REFITS
+from stainda.run_directory.result_tables import RECORDS, REFITS
 from stainda.run_directory.tables import ANNOTATOR_AGREEMENT, ANNOTATORS, APPLIED
 
 MOST_LISTED_OBJECTS = 40
@@ -193,7 +193,7 @@ def left_out(run: Run) -> Table | None:
             what = f"{one['id']} on {one['target']}, decided by {one['reviewer']}"
             rows.append({"stage": "review", "what": what, "status": one["status"], "reason": one["reason"]})
     for name, reason in run.missing.items():
-        if name in OPTIONAL:
+        if name in OPTIONAL or (run.rotates and name == RECORDS.path):  # each rotation has a row
             continue
         rows.append({"stage": "files", "what": name, "status": "missing", "reason": reason})
     if not rows:

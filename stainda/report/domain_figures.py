@@ -88,7 +88,7 @@ def source_to_target(
         assert shown is not None
         bar = figure.colorbar(shown, ax=axes, fraction=0.05, pad=0.02)
         bar.set_label(axis)
-        bar.outline.set_visible(False)  # type: ignore[operator]
+        bar.outline.set_visible(False)
         return figure
 
 

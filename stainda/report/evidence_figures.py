@@ -130,7 +130,7 @@ def bland_altman_panels(
         factor = 1e-3 if unit == "µm²" and largest >= THOUSANDS_FROM else 1.0
         unit = unit if factor == 1 else f"10³ {unit}"
         figure, axes = panels(
-            len(names), _WIDEST, 15, 40, not own_scales(pairs), titles=[look.title(name) for name in names]
+            len(names), _WIDEST, 15, 40, shared=not own_scales(pairs), titles=[look.title(name) for name in names]
         )
         for place, name in zip(axes.flat, names, strict=False):
             rows, one = pairs[name].dropna() * factor, agreements[name]

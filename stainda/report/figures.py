@@ -162,7 +162,7 @@ def heat_map(
         place.set_xticks(np.arange(-0.5, len(regions)), minor=True)
         bar = figure.colorbar(shown, ax=place, fraction=0.04, pad=0.02)
         bar.set_label(axis)
-        bar.outline.set_visible(False)  # type: ignore[operator]
+        bar.outline.set_visible(False)
         return figure
 
 
@@ -194,7 +194,7 @@ def gap_closed(gaps: pd.DataFrame, look: Look, regions: Sequence[str]) -> Figure
                 row = rows.loc[name]
                 if np.isfinite(row["gap_closed"]):
                     shown = row.rename({"gap_closed": "mean"})
-                    draw_interval(place, shown, y, look.colour(name), look.marker(name), limits, _as_percent)
+                    draw_interval(place, shown, y, look.colour(name), look.marker(name), limits, text=_as_percent)
                 else:
                     place.text(0.5, y, "not given", ha="center", va="center", fontsize=7, color=MUTED)
             for x in (0, 1):
@@ -281,6 +281,7 @@ def panels(
     widest: int,
     around_mm: float,
     each_mm: float,
+    *,
     shared: bool = True,
     titles: Sequence[str] = (),
     beside: Sequence[str] = (),

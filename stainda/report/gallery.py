@@ -93,7 +93,9 @@ def make_gallery(run: Run, analysis: Analysis, size: int = 420) -> Gallery:
         if image is None:
             skipped.append(f"{domain}: fields/{file_name(slide)}.jpg is missing")
             continue
-        fields.append(_field(run, slide, domain, str(roles.get(domain, "")), image, places.loc[slide], jobs, size))
+        fields.append(
+            _field(run, slide, domain, str(roles.get(domain, "")), image, place=places.loc[slide], jobs=jobs, size=size)
+        )
     hidden = len(analysis.sources) + len(analysis.targets) - MOST_DOMAINS
     if hidden > 0:
         skipped.append(f"{hidden} more domains are not shown here")
@@ -174,7 +176,7 @@ def predictions_of(run: Run, job: str, slide: str) -> Path | None:
 
 
 def _field(
-    run: Run, slide: str, domain: str, role: str, image: Path, place: pd.Series, jobs: dict[str, str], size: int
+    run: Run, slide: str, domain: str, role: str, image: Path, *, place: pd.Series, jobs: dict[str, str], size: int
 ) -> Field:
     from PIL import Image
 

@@ -49,6 +49,7 @@ def draw_beyond(
     limits: Limits,
     colour: str,
     text: Callable[[float], str] = two_decimals,
+    *,
     above: float = 0.0,
 ) -> None:
     """An arrowhead at the border that ``value`` lies behind, and the value inside the axis beside it.
@@ -78,6 +79,7 @@ def draw_interval(
     colour: str,
     marker: str,
     limits: Limits | None = None,
+    *,
     text: Callable[[float], str] = two_decimals,
 ) -> None:
     """A mean and its interval on a horizontal axis; hollow where there is no interval, dotted where the

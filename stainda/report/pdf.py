@@ -129,9 +129,9 @@ def figure_page(made: Plot, title: str) -> Figure:
     for legend, box in legends:
         legend.set_loc("lower left")
         legend.set_bbox_to_anchor(moved(box.x0, box.y0), transform=figure.transFigure)
-    _write(figure, MARGIN_MM, page_height - MARGIN_MM - 4, title, 11, "bold", page_height)
+    _write(figure, MARGIN_MM, page_height - MARGIN_MM - 4, title, 11, "bold", height=page_height)
     for index, line in enumerate(caption):
-        _write(figure, MARGIN_MM, bottom - 5 - 4.2 * index, line, 8, "normal", page_height)
+        _write(figure, MARGIN_MM, bottom - 5 - 4.2 * index, line, 8, "normal", height=page_height)
     return figure
 
 
@@ -187,7 +187,7 @@ def _page() -> Figure:
 
 
 def _write(
-    page: Figure, x: float, y: float, words: str, size: float, weight: str, height: float = PAGE_MM[1],
+    page: Figure, x: float, y: float, words: str, size: float, weight: str, *, height: float = PAGE_MM[1],
     align: str = "left",
 ) -> None:  # fmt: skip
     page.text(x / PAGE_MM[0], y / height, words, fontsize=size, fontweight=weight, color=INK, ha=align, va="bottom")

@@ -72,7 +72,7 @@ class Sections:
     def __init__(self, run: Run, view: View | None, write: Writer) -> None:
         self.run, self.view, self.write = run, view, write
         self.analysis = None if view is None else view.analysis
-        self.noun = "domain" if view is None else view.noun
+        self.noun = view.noun if view is not None else "rotation" if run.rotates else "domain"
         self.sections = sections_of(run, self.noun)
 
     def table(self, name: str, measure: str = PRIMARY) -> Table | Absent | None:

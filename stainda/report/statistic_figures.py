@@ -173,9 +173,3 @@ def variance_bars(table: pd.DataFrame, look: Look) -> Figure:
         strategy_axis(place, names, look)
         figure.legend(*place.get_legend_handles_labels(), loc="outside upper left", ncols=4, frameon=False)
         return figure
-
-
-def _wrapped(words: str, width: int) -> str:
-    import textwrap
-
-    return "\n".join(textwrap.wrap(words, width)[:3])

@@ -215,7 +215,8 @@ def _object(
         there = window.of([] if truth is None else truth[truth["class"] == row["class"]], transform.to_frame)
         text = "outlined here" if row["shape"] else "does not show the object" if truth is not None else ""
         cells = {
-            name: _cell(run, slides, window, transform.to_frame, row, name, there, name in pictured) for name in jobs
+            name: _cell(run, slides, window, transform.to_frame, row, name, truth=there, pictured=name in pictured)
+            for name in jobs
         }
         shown = tuple(cells[name] for name in pictured)
         sections.append(
@@ -246,6 +247,7 @@ def _cell(
     to_frame: Any,
     row: Mapping[str, Any],
     strategy: str,
+    *,
     truth: tuple[Any, Any],
     pictured: bool,
 ) -> Cell:

@@ -14,7 +14,7 @@ from shapely.geometry.base import BaseGeometry
 
 from stainda.errors import StaindaError
 from stainda.registration import Transform
-from stainda.registration.transforms import same_kind
+from stainda.registration.moved_shapes import same_kind
 from stainda.review.decisions import (
     KINDS,
     Decision,

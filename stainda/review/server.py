@@ -138,7 +138,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     @property
     def review(self) -> ReviewServer:
-        return self.server.review  # type: ignore[attr-defined, no-any-return]
+        return self.server.review  # type: ignore[attr-defined]
 
     def do_GET(self) -> None:
         self._answer(self._get)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from stainda.errors import SlideError
 from stainda.names import ending
-from stainda.slides.slide import Backend, Slide
+from stainda.slides.backend import Backend
+from stainda.slides.slide import Slide
 from stainda.slides.tiff_structure import TiffPicture, judge_scanner_tiff, open_picture
 from stainda.slides.with_openslide import OpenSlideBackend, judge_properties, open_with_openslide
 from stainda.slides.with_tifffile import Undecodable, read_picture
@@ -48,7 +49,7 @@ def open_slide(path: str | Path, mpp: float | None = None) -> Slide:
     if not head:
         raise SlideError("the file is empty", file=path, remedy="Copy or export it again")
     try:
-        return Slide(path, _backend(path, head), mpp)
+        return Slide(path, _backend(path, head), mpp, open_slide)
     except SlideError as error:
         raise SlideError(error.message, file=path, remedy=error.remedy) from error
 

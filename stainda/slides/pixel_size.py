@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 
-from stainda.slides.slide import PixelSize
+from stainda.slides.backend import PixelSize
 
 # 0.01 µm is far below the diffraction limit; above 10 µm are screen and print resolutions (72, 96, 300, 600, 1200 dpi
 # are 353, 265, 85, 42, 21 µm), which image programs write into any file

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol
 
 import numpy as np
 from PIL import Image
 
 from stainda.errors import SlideError
+from stainda.slides.backend import Backend
 
 # a region is resampled in pieces of at most so many source pixels, so that memory does not grow with the slide
 _PIECE_PIXELS = 2048 * 2048
+
+Reopen = Callable[[Path, float | None], "Slide"]
 
 
 @dataclass(frozen=True)
@@ -26,34 +29,11 @@ class Level:
     downsample: float
 
 
-@dataclass(frozen=True)
-class PixelSize:
-    """Micrometres per level-0 pixel (``None``: not known) and where that comes from, or why it is not known."""
-
-    mpp: float | None
-    origin: str
-
-
-class Backend(Protocol):
-    """What a file format must offer to be a slide."""
-
-    name: str
-    sizes: tuple[tuple[int, int], ...]
-    pixel_size: PixelSize
-    bounds: tuple[int, int, int, int] | None
-    notes: tuple[str, ...]
-
-    def read(self, level: int, x: int, y: int, width: int, height: int) -> np.ndarray:
-        """RGB uint8 (height, width, 3) of a region within the level, in pixels of that level."""
-        ...
-
-    def close(self) -> None: ...
-
-
 class Slide:
     """An open slide. Coordinates are level-0 pixels, x to the right, y down; images are RGB uint8 (height, width, 3).
 
-    Made by :func:`stainda.slides.open_slide`; a context manager. It can be pickled: the copy opens the file again.
+    Made by :func:`stainda.slides.open_slide`; a context manager. It can be pickled: the copy opens the file again with
+    ``reopen``, a function of path and mpp.
     Several threads may read one slide; processes open their own.
 
     Attributes:
@@ -67,8 +47,11 @@ class Slide:
         notes: what a person should know about how the file was read.
     """
 
-    def __init__(self, path: str | Path, backend: Backend, mpp: float | None = None) -> None:
+    def __init__(
+        self, path: str | Path, backend: Backend, mpp: float | None = None, reopen: Reopen | None = None
+    ) -> None:
         self.path = Path(path)
+        self._reopen = reopen
         self._backend = backend
         self._override = mpp
         self.backend = backend.name
@@ -157,10 +140,10 @@ class Slide:
     ) -> None:
         self.close()
 
-    def __reduce__(self):  # type: ignore[no-untyped-def]
-        from stainda.slides.opening import open_slide
-
-        return open_slide, (self.path, self._override)
+    def __reduce__(self) -> tuple[Reopen, tuple[Path, float | None]]:
+        if self._reopen is None:
+            raise TypeError("this slide was not made by open_slide and cannot be pickled")
+        return self._reopen, (self.path, self._override)
 
     def __repr__(self) -> str:
         return f"Slide({self.path.name!r}, {self.size[0]} x {self.size[1]}, mpp={self.mpp}, {self.backend})"

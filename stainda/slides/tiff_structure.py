@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from stainda.errors import SlideError
+from stainda.slides.backend import PixelSize
 from stainda.slides.pixel_size import from_aperio, from_imagej, from_ome, from_resolution
 from stainda.slides.rules import Alpha, Channel, Colour, Pixels, joins_to_rgb, refuse_unless_rgb
-from stainda.slides.slide import PixelSize
 
 _COPY = "Copy or export it again"
 _AXES = {"Z": "focal planes", "T": "time points", "I": "pages", "Q": "pages"}

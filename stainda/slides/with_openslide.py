@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from stainda.errors import SlideError
+from stainda.slides.backend import PixelSize
 from stainda.slides.pixel_size import believable
 from stainda.slides.rules import RGB_ONLY
-from stainda.slides.slide import PixelSize
 
 
 def on_white(rgba: np.ndarray, premultiplied: bool = False) -> np.ndarray:

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from stainda.errors import SlideError
+from stainda.slides.backend import PixelSize
 from stainda.slides.pixel_size import from_resolution
 from stainda.slides.rules import Colour, Pixels, refuse_unless_rgb
-from stainda.slides.slide import PixelSize
 from stainda.slides.with_openslide import on_white
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "JPEG2000", "PPM")

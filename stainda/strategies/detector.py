@@ -44,6 +44,11 @@ class Standard:
         return (images - mean.view(1, -1, 1, 1)) / std.view(1, -1, 1, 1)
 
     @classmethod
+    def of(cls, mean: Sequence[float], std: Sequence[float]) -> Standard:
+        """From the numbers that an encoder's weights were trained with, one per channel."""
+        return cls(np.asarray(mean, np.float32), np.asarray(std, np.float32))
+
+    @classmethod
     def fit(cls, strategy: Strategy, tissue_pixels: Mapping[str, np.ndarray], slides: Sequence[str]) -> Standard:
         """From tissue pixels (uint8 ``(n, 3)``) of the source training slides, seen through the view."""
         seen = []

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stainda.config import SearchRange, StrategyConfig, StudyConfig, TrainingConfig
-from stainda.models import missing_weights
+from stainda.models import missing_weights, start_of
 from stainda.strategies.augment.geometry import GeometryAugment
 from stainda.strategies.strategy import build
 
@@ -37,6 +37,7 @@ def shared_settings(study: StudyConfig) -> tuple[SharedSetting, ...]:
         SharedSetting("recipe", _recipe(study)),
         SharedSetting("network", network(study)),
         SharedSetting("starting weights", starting_weights(study)),
+        of_all("standardised by", lambda one: standard(study, one)),
         SharedSetting("patches", patches(study)),
         of_all("geometry", _geometry),
         SharedSetting("patches cut", _cutting(study)),
@@ -54,7 +55,8 @@ def recipe_line(study: StudyConfig) -> str:
     training = study.training
     baseline = next((one for one in study.strategies if one.name == study.baseline), study.strategies[0])
     return (
-        f"recipe {_recipe(study)}: {network(study)} from {starting_weights(study)}; {patches(study)}; "
+        f"recipe {_recipe(study)}: {network(study)} from {starting_weights(study)}, "
+        f"standardised by {standard(study, baseline)}; {patches(study)}; "
         f"{_geometry(baseline)}; {training.loss.replace('_', ' ')}; {_steps(training)}"
     )
 
@@ -75,6 +77,16 @@ def starting_weights(study: StudyConfig) -> str:
         return "random weights"
     fingerprint = f", SHA-256 {model.weights_sha256[:12]}…" if model.weights_sha256 else ""
     return f"{model.weights.name} (found{fingerprint})"
+
+
+def standard(study: StudyConfig, strategy: StrategyConfig) -> str:
+    """Whose mean and standard deviation images are standardised by."""
+    known, rule = study.model.pretraining, _training(study, strategy).standardise
+    by_encoder = rule == "encoder" and known is not None and start_of(study.model)
+    if known is not None and by_encoder and build(strategy).view.is_colour:
+        numbers = "; ".join(f"{', '.join(f'{one:.4g}' for one in three)}" for three in (known.mean, known.std))
+        return f"the encoder's mean and standard deviation ({numbers})"
+    return "mean and standard deviation of the sources' tissue"
 
 
 def patches(study: StudyConfig) -> str:

@@ -9,17 +9,17 @@ if TYPE_CHECKING:
     from stainda.run_directory.folder import STAGES as STAGES
     from stainda.run_directory.folder import RunFolder as RunFolder
     from stainda.run_directory.folder import read_study as read_study
+    from stainda.study.dispatch import run_study as run_study
     from stainda.study.doctor import Finding as Finding
     from stainda.study.doctor import examine as examine
     from stainda.study.listing import Entry as Entry
     from stainda.study.listing import catalogue as catalogue
     from stainda.study.run import StudyRun as StudyRun
-    from stainda.study.run import run_study as run_study
 
 _HOME = {
     "Entry": "study.listing", "catalogue": "study.listing", "Finding": "study.doctor", "examine": "study.doctor",
     "STAGES": "run_directory.folder", "RunFolder": "run_directory.folder", "read_study": "run_directory.folder",
-    "StudyRun": "study.run", "run_study": "study.run",
+    "StudyRun": "study.run", "run_study": "study.dispatch",
 }  # fmt: skip
 
 __all__ = ["Entry", "Finding", "RunFolder", "STAGES", "StudyRun", "catalogue", "examine", "read_study", "run_study"]

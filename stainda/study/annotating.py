@@ -14,9 +14,12 @@ from stainda.run_directory.folder import RunFolder
 from stainda.run_directory.tables import ANNOTATOR_AGREEMENT, ANNOTATORS, CLASSES, REPAIRS
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import geopandas as gpd
 
     from stainda.annotations import ClassMap, Rules
+    from stainda.slides import Slide
 
 
 class Annotating:
@@ -56,7 +59,7 @@ class Annotating:
             folder, class_map(config), _rules(config), config.unknown_classes == "error", config.fusion.ignore_from
         )
 
-    def read(self, section: Section, slide: Any) -> gpd.GeoDataFrame:
+    def read(self, section: Section, slide: Slide | None) -> gpd.GeoDataFrame:
         """The shapes of a section, of all its annotators together; ``slide`` is open, or ``None``: positions unchecked.
 
         Raises:
@@ -86,7 +89,7 @@ class Annotating:
         write_geojson(fusion.dissent, path, bounds=bounds_of(slide))
         return with_ignored(fusion, self.ignore_from)
 
-    def _one(self, section: Section, path: Any, slide: Any, annotator: str = "") -> gpd.GeoDataFrame:
+    def _one(self, section: Section, path: Path, slide: Slide | None, annotator: str = "") -> gpd.GeoDataFrame:
         from stainda.annotations import load_shapes, sniff_format
 
         shapes, report = load_shapes(path, None if slide is None else slide.size, slide, section.annotation_origin)

@@ -80,10 +80,9 @@ def check_study(config: StudyConfig) -> list[Finding]:
         StaindaError: the manifest itself has faults.
     """
     from stainda.run_directory.folder import RunFolder
-    from stainda.study.checks import plan_rotations, planned_cohort
-    from stainda.study.run import StudyRun
+    from stainda.study.checks import manifest_of, plan_rotations, planned_cohort
 
-    manifest = StudyRun(config, RunFolder(Path("runs") / config.study)).manifest()
+    manifest = manifest_of(config, RunFolder(Path("runs") / config.study))
     cohort = planned_cohort(config, manifest)
     try:
         return examine(config, cohort, plan_rotations(config, manifest))

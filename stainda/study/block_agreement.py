@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stainda.cohort import Section
+from stainda.cohort import Cohort, Section
 from stainda.errors import RegistrationError
 
 if TYPE_CHECKING:
     import geopandas as gpd
 
+    from stainda.prediction import Predictor
+    from stainda.prediction.regions import Region
     from stainda.registration.results import BlockResult
-    from stainda.study.jobs import JobRequest
 
 UNMEASURED_UM = 20.0
 """Error assumed for sections whose registration has no landmark error: that of consecutive sections (Lotz 2023)."""
@@ -29,13 +31,19 @@ class Agreement:
     rows: list[dict[str, Any]] = field(default_factory=list)
 
 
-def agree_in_blocks(predictor: Any, request: JobRequest, region_of: Any) -> Agreement | None:
+def agree_in_blocks(
+    predictor: Predictor,
+    scored: Cohort,
+    registration: Path,
+    region_of: Callable[[Predictor, Section], tuple[Region, float | None]],
+) -> Agreement | None:
     """Predict all scored sections and let those of each block support or doubt each other's objects.
 
     Nothing but images, the network's predictions and the registration are read.
 
     Args:
         predictor: of one checkpoint.
+        scored: the sections to score. registration: the run directory's folder of it.
         region_of: gives a section's pixels and its mpp.
 
     Returns:
@@ -45,19 +53,19 @@ def agree_in_blocks(predictor: Any, request: JobRequest, region_of: Any) -> Agre
     if not after.needs_block:
         return None
     agreement = Agreement()
-    for block, sections in request.scored.blocks().items():
+    for block, sections in scored.blocks().items():
         objects, fainter = {}, {}
         for section in sections:
             region, mpp = region_of(predictor, section)
-            found = predictor.probabilities_region(region, request.scored.domain(section), section.slide, mpp)
-            limits = {cls: after.faint * value for cls, value in predictor.thresholds.items()}
+            found = predictor.probabilities_region(region, scored.domain(section), section.slide, mpp)
+            limits = after.fainter_thresholds(predictor.thresholds)
             objects[section.slide] = predictor.objects(found)
             fainter[section.slide] = predictor.objects(found, limits)
         reason, placed = "", None
         try:
             from stainda.registration.results import load_block
 
-            placed = load_block(request.folder.registration, block)
+            placed = load_block(registration, block)
         except RegistrationError as error:
             reason = error.message
         to_frame, errors, order = {}, {}, {}

@@ -8,7 +8,17 @@ from stainda.cohort import Cohort, Roles, Rotation, Section, read_manifest, rota
 from stainda.config import StrategyConfig, StudyConfig
 from stainda.errors import ConfigError, StaindaError, did_you_mean
 from stainda.names import file_name
+from stainda.run_directory.contents import PHANTOM_MANIFEST
+from stainda.run_directory.folder import RunFolder
 from stainda.study.pruning import WILCOXON_PATIENTS
+
+
+def manifest_of(config: StudyConfig, folder: RunFolder) -> Path:
+    """The manifest of a study's cohort; that of a phantom is there once it is made."""
+    if config.phantom is None:
+        assert config.manifest is not None
+        return config.manifest
+    return PHANTOM_MANIFEST.at(folder.root)
 
 
 def planned_cohort(config: StudyConfig, manifest: Path) -> Cohort:

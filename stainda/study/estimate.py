@@ -43,6 +43,7 @@ def estimate_stages(
     cohort: Cohort,
     roles: Sequence[Roles],
     folder: RunFolder,
+    *,
     workers: int,
     jobs: int,
     training_cpu_seconds: float | None,

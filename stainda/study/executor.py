@@ -9,7 +9,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -125,7 +125,9 @@ class Workers:
             if self._pool is None:
                 self._pool = self._start(count)
             key, payload = jobs.popleft()
-            self._running[self._pool.submit(self.function, key, payload)] = (key, payload)
+            with _threads_of_new_processes(self.threads):  # a pool starts its processes when they are first needed
+                future = self._pool.submit(self.function, key, payload)
+            self._running[future] = (key, payload)
 
     def _drop_pool(self) -> None:
         if self._pool is not None:
@@ -133,11 +135,24 @@ class Workers:
         self._pool = None
 
     def _start(self, count: int) -> ProcessPoolExecutor:
-        for name in _THREAD_VARIABLES:  # read by the libraries when a worker imports them
-            os.environ[name] = str(self.threads)
         return ProcessPoolExecutor(
             count, mp_context=self._context, initializer=_prepare, initargs=(self._steps, os.getpid(), self.threads)
         )
+
+
+@contextlib.contextmanager
+def _threads_of_new_processes(threads: int) -> Iterator[None]:
+    """Processes started in the block read this number of threads when they import their libraries."""
+    before = {name: os.environ.get(name) for name in _THREAD_VARIABLES}
+    os.environ.update(dict.fromkeys(_THREAD_VARIABLES, str(threads)))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _prepare(steps: Any, parent: int, threads: int) -> None:

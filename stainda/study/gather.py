@@ -59,7 +59,7 @@ def gather_cohort(cohort: Cohort, roles: Roles, config: StudyConfig, folder: Run
                 if roles.role(cohort.domain(section)) == "source":
                     classes |= set(shapes["class"])
                 write_geojson(shapes, folder.own / f"{file_name(section.slide)}.geojson", bounds=bounds)
-            rows.append(_row(section, cohort, roles, size, mpp, n_shapes, folder))
+            rows.append(_row(section, cohort, roles, size, mpp, n_shapes=n_shapes, folder=folder))
             bar.advance()
     if faults:
         listed = "; ".join(faults)
@@ -101,7 +101,7 @@ def write_cohort(cohort: Cohort, sources: Collection[str], shapes: Mapping[str, 
             logger.warning("%s is left out of cohort.csv: %s", section.slide, error)
             continue
         count = len(shapes[section.slide]) if section.slide in shapes else None
-        rows.append(_row(section, cohort, roles, size, mpp, count, folder))
+        rows.append(_row(section, cohort, roles, size, mpp, n_shapes=count, folder=folder))
     COHORT.write(folder.root, rows)
 
 
@@ -110,7 +110,7 @@ def _at(error: StaindaError, section: Section) -> str:
 
 
 def _row(
-    section: Section, cohort: Cohort, roles: Roles, size: tuple[int, int], mpp: float | None, n_shapes: int | None,
+    section: Section, cohort: Cohort, roles: Roles, size: tuple[int, int], mpp: float | None, *, n_shapes: int | None,
     folder: RunFolder,
 ) -> dict[str, Any]:  # fmt: skip
     row: dict[str, Any] = {name: getattr(section, name) for name in COLUMNS}

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -34,6 +34,11 @@ from stainda.study.executor import report_step
 from stainda.study.pruning import PRUNED, Pruning, read_curve, read_pruned
 from stainda.training.metering import Costs
 
+if TYPE_CHECKING:
+    from stainda.prediction.predictor import Predictor
+    from stainda.prediction.regions import SlideRegion
+    from stainda.training.job import Job
+
 CHECKPOINTS = ("best", "last")
 
 
@@ -47,7 +52,7 @@ class JobRequest:
     """
 
     folder: RunFolder
-    job: Any  # training.Job; named late so that importing this module does not import torch
+    job: Job
     store: Path
     scored: Cohort
     evaluation: EvaluationConfig
@@ -206,7 +211,7 @@ def score_job(folder: Path, request: JobRequest) -> None:
     """
     import pandas as pd
 
-    from stainda.annotations import bounds_of_file, rasterise, read_shapes, write_geojson
+    from stainda.annotations import PixelGrid, bounds_of_file, rasterise, read_shapes, write_geojson
     from stainda.evaluation import (
         OBJECT_COLUMNS,
         PROBABILITY_COLUMNS,
@@ -230,7 +235,8 @@ def score_job(folder: Path, request: JobRequest) -> None:
     tables: list[pd.DataFrame] = []
     all_objects: list[dict[str, Any]] = []
     all_probabilities: list[dict[str, Any]] = []
-    agreements = {name: agree_in_blocks(one, request, _region) for name, one in predictors.items()}
+    registration = request.folder.registration
+    agreements = {name: agree_in_blocks(one, request.scored, registration, _region) for name, one in predictors.items()}
     rows = [{"checkpoint": name, **row} for name, one in agreements.items() if one is not None for row in one.rows]
     if rows:
         JOB_AGREEMENT.write(folder, rows)
@@ -257,7 +263,8 @@ def score_job(folder: Path, request: JobRequest) -> None:
             found = predictor.probabilities_region(region, domain, section.slide, mpp)
             if labels is None:
                 height, width = found.array.shape[1:]
-                labels = rasterise(truth, classes, found.x, found.y, width, height, found.downsample, ignored)
+                grid = PixelGrid(found.x, found.y, width, height, found.downsample)
+                labels = rasterise(truth, classes, grid, ignored)
                 tissue_map = resized(tissue_pixels(region), height, width)
             agreed = agreements[checkpoint]
             objects = predictor.objects(found) if agreed is None else agreed.objects[section.slide]
@@ -282,7 +289,17 @@ def score_job(folder: Path, request: JobRequest) -> None:
                 write_geojson(objects, path, bounds=bounds_of_file(section.path))
                 here = {**where, "checkpoint": checkpoint}
                 tissue = None if mpp is None else region.tissue_area * mpp**2
-                all_objects += object_rows(truth, objects, classes, mpp, tissue, here, ignored, candidates, point_px)
+                all_objects += object_rows(
+                    truth,
+                    objects,
+                    classes,
+                    mpp,
+                    tissue,
+                    here,
+                    ignored=ignored,
+                    candidates=candidates,
+                    point_px=point_px,
+                )
                 all_probabilities += probability_rows(
                     found.array, labels, classes, here, tissue_map, predictor.threshold
                 )
@@ -302,10 +319,10 @@ def resized(mask: np.ndarray, height: int, width: int) -> np.ndarray:
 _KEPT_PIXELS = 256 * 2**20
 """Pixels at the working scale that a worker keeps of the slides it scores, so that its next job need not read them."""
 
-_regions: OrderedDict[tuple[str, int, float | None, str], tuple[Any, float | None]] = OrderedDict()
+_regions: OrderedDict[tuple[str, int, float | None, str], tuple[SlideRegion, float | None]] = OrderedDict()
 
 
-def _region(predictor: Any, section: Section) -> tuple[Any, float | None]:
+def _region(predictor: Predictor, section: Section) -> tuple[SlideRegion, float | None]:
     """The section at the working scale and its mpp, read once per worker as long as there is room."""
     from stainda.slides import open_slide
 

@@ -8,6 +8,7 @@ object shows the same place at the same scale.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,9 +66,10 @@ def write_through(
     mpp = _pixel_sizes(folder)
     asked = {one.slide for one in sections if cohort.domain(one) in (roles.targets or roles.sources)}
     objects: list[Followed] = []
+    study = _Scored(config, cohort, roles, folder, blocks, placed, mpp)
     with progress.task("Following objects through the sections", len(placed)) as bar:
-        for name, block in placed.items():
-            objects += _ranked(config, blocks[name], block, asked, trainings, mpp, folder)
+        for name in placed:
+            objects += _ranked(study, name, asked, trainings)
             bar.advance(note=name)
     if not trainings:
         left_out.append({"block": "", "slide": "", "reason": "no strategy without target labels was scored"})
@@ -75,7 +77,7 @@ def write_through(
     if trainings and placed and not choice.of:
         reason = "no annotated object of a scored section is seen in two registered sections"
         left_out.append({"block": "", "slide": "", "reason": reason})
-    rows = _Pictures(config, cohort, roles, folder, blocks, placed, mpp, len(trainings), left_out).of(choice)
+    rows = _Pictures(study, len(trainings), left_out).of(choice)
     THROUGH_LEFT_OUT.write(target, left_out)
     THROUGH.write(target, rows)
     wanted = {row["image"] for row in rows}
@@ -86,24 +88,29 @@ def write_through(
     return THROUGH.inside(target)
 
 
+@dataclass(frozen=True, eq=False)
+class _Scored:
+    """A scored study, and its sections as they are registered.
+
+    Attributes:
+        blocks: sections by block. placed: blocks with two sections in one frame.
+        mpp: micrometres per level-0 pixel by slide, where known.
+    """
+
+    config: StudyConfig
+    cohort: Cohort
+    roles: Roles
+    folder: RunFolder
+    blocks: Mapping[str, Sequence[Section]]
+    placed: Mapping[str, BlockResult]
+    mpp: Mapping[str, float | None]
+
+
 class _Pictures:
     """Cuts the pictures of the chosen objects; what could not be shown goes to ``left_out``."""
 
-    def __init__(
-        self,
-        config: StudyConfig,
-        cohort: Cohort,
-        roles: Roles,
-        folder: RunFolder,
-        blocks: Mapping[str, Sequence[Section]],
-        placed: Mapping[str, BlockResult],
-        mpp: Mapping[str, float | None],
-        trainings: int,
-        left_out: list[dict[str, Any]],
-    ) -> None:
-        self.config, self.cohort, self.roles, self.folder = config, cohort, roles, folder
-        self.blocks, self.placed, self.mpp = blocks, placed, mpp
-        self.trainings, self.left_out = trainings, left_out
+    def __init__(self, study: _Scored, trainings: int, left_out: list[dict[str, Any]]) -> None:
+        self.study, self.trainings, self.left_out = study, trainings, left_out
 
     def of(self, choice: Choice) -> list[dict[str, Any]]:
         """The rows of ``through.csv``."""
@@ -117,8 +124,8 @@ class _Pictures:
         return rows
 
     def _object(self, one: Followed, place: int) -> list[dict[str, Any]]:
-        block = self.placed[one.block]
-        um_per_px = self.mpp.get(str(block.reference))
+        block = self.study.placed[one.block]
+        um_per_px = self.study.mpp.get(str(block.reference))
         about: dict[str, Any] = {
             "block": one.block, "patient": one.patient, "object": one.name, "class": one.cls, "missed": one.missed,
             "tried": one.tried, "asked": one.asked, "frame": block.reference,
@@ -129,11 +136,11 @@ class _Pictures:
         rows = []
         for section in self._sections(one.block):
             image, reason = self._picture(one, place, section)
-            domain = self.cohort.domain(section)
+            domain = self.study.cohort.domain(section)
             rows.append(
                 {
                     **about, "slide": section.slide, "section": section.section, "stain": section.stain,
-                    "centre": section.centre, "domain": domain, "role": self.roles.role(domain),
+                    "centre": section.centre, "domain": domain, "role": self.study.roles.role(domain),
                     "shape": one.outlines.get(section.slide, ""), "image": image, "reason": reason,
                 }
             )  # fmt: skip
@@ -141,8 +148,10 @@ class _Pictures:
 
     def _sections(self, block: str) -> list[Section]:
         """At most ``MOST_SECTIONS`` of the block, in the order of the cut; those with a role in the study first."""
-        rows = list(self.blocks[block])
-        first = sorted(rows, key=lambda one: self.roles.role(self.cohort.domain(one)) == "unused")[:MOST_SECTIONS]
+        rows = list(self.study.blocks[block])
+        first = sorted(rows, key=lambda one: self.study.roles.role(self.study.cohort.domain(one)) == "unused")[
+            :MOST_SECTIONS
+        ]
         for one in rows:
             reason = f"only {MOST_SECTIONS} sections of a block are shown"
             row = {"block": block, "slide": one.slide, "reason": reason}
@@ -157,7 +166,7 @@ class _Pictures:
         from stainda.registration.warping import warped_region
         from stainda.slides import open_slide
 
-        block = self.placed[one.block]
+        block = self.study.placed[one.block]
         if section.slide not in block.transforms:
             return "", f"not registered: {block.refused.get(section.slide, 'it is not in the block')}"
         name = f"{FOLDER}/{place}__{file_name(section.slide)}.jpg"
@@ -167,31 +176,24 @@ class _Pictures:
                 pixels = warped_region(block.transforms[section.slide], slide, region, one.side / PIXELS)
         except (SlideError, RegistrationError) as error:
             return "", error.message
-        with whole_file(self.folder.root / name) as aside:
+        with whole_file(self.study.folder.root / name) as aside:
             Image.fromarray(pixels).save(aside, "JPEG", quality=QUALITY, optimize=True)
         return name, ""
 
 
-def _ranked(
-    config: StudyConfig,
-    sections: Sequence[Section],
-    block: BlockResult,
-    asked: set[str],
-    trainings: Mapping[str, str],
-    mpp: Mapping[str, float | None],
-    folder: RunFolder,
-) -> list[Followed]:
+def _ranked(study: _Scored, name: str, asked: set[str], trainings: Mapping[str, str]) -> list[Followed]:
     """The objects of a block with what the trainings missed of them."""
     from stainda.annotations import IGNORE_CLASSES, read_shapes
     from stainda.objects.support import Comparison
     from stainda.study.block_agreement import error_in_frame
 
+    config, folder, sections, block = study.config, study.folder, study.blocks[name], study.placed[name]
     shapes = {
         one.slide: read_shapes(folder.own / f"{file_name(one.slide)}.geojson")
         for one in sections
         if one.annotations is not None
     }
-    um_per_px = mpp.get(str(block.reference))
+    um_per_px = study.mpp.get(str(block.reference))
     used = [one for one in sections if one.slide in shapes and one.slide in block.transforms]
     found = follow(
         {one.slide: shapes[one.slide] for one in used},
@@ -211,7 +213,7 @@ def _ranked(
             to_frame = block.transforms[one.slide].to_frame
             truth = shapes[one.slide]
             ignored = truth[truth["class"].isin(IGNORE_CLASSES)]
-            judge(found, one.slide, truth, ignored, there, to_frame, config.evaluation.iou)
+            judge(found, one.slide, truth, ignored, there, to_frame=to_frame, iou=config.evaluation.iou)
     return found
 
 

@@ -14,7 +14,7 @@ from stainda.config.recipes import load_recipe
 from stainda.run_directory.folder import RunFolder
 from stainda.study.answerable import refuse_unanswerable
 from stainda.study.budget import Budget, budgets
-from stainda.study.checks import plan_rotations
+from stainda.study.checks import manifest_of, plan_rotations
 from stainda.study.converging import expectations
 from stainda.study.environment import free_cores
 from stainda.study.estimate import StageTime, estimate_stages
@@ -72,20 +72,19 @@ def plan_study(config: StudyConfig, out: str | Path | None = None, *, timed: boo
     from stainda.strategies import build, check
     from stainda.strategies.shared_settings import recipe_line
     from stainda.study.compare import sections_to_score
-    from stainda.study.run import StudyRun
 
     _check_model(config.model)
     for strategy in config.strategies:
         check(build(strategy), config)
     folder = RunFolder(Path(out) if out is not None else Path("runs") / config.study)
-    found = plan_rotations(config, StudyRun(config, folder).manifest())
+    found = plan_rotations(config, manifest_of(config, folder))
     notes = [*refuse_unanswerable(config, found), *expectations(config, folder.root)]
     costs = budgets(config, len(found), trainings_without(config, found))
     slides = {one.name: len(sections_to_score(one.cohort, one.roles)) for one in found}
     seconds = _training_seconds(config, found, costs, slides) if timed else None
     stages = expected_stages(config, found, costs, folder, seconds)
     registration = ""
-    if config.phantom is None or StudyRun(config, folder).manifest().is_file():
+    if config.phantom is None or manifest_of(config, folder).is_file():
         from stainda.registration import registration_standing
 
         registration = registration_standing(found[0].cohort, config.registration, folder.root).sentence
@@ -101,8 +100,9 @@ def expected_stages(
 ) -> list[StageTime]:
     """About how long every stage takes, without that of the trainings where ``training_seconds`` is not known."""
     return estimate_stages(
-        config, rotations[0].cohort, [one.roles for one in rotations], folder, config.workers or free_cores(),
-        sum(one.jobs for one in costs), training_seconds,
+        config, rotations[0].cohort, [one.roles for one in rotations], folder,
+        workers=config.workers or free_cores(), jobs=sum(one.jobs for one in costs),
+        training_cpu_seconds=training_seconds,
     )  # fmt: skip
 
 

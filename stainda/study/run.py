@@ -4,70 +4,30 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING
 
 from stainda.cohort import Cohort, Roles, assign_splits, check_annotated, check_no_leak, read_manifest, resolve_roles
-from stainda.config import StudyConfig, load_study
-from stainda.errors import ConfigError, StaindaError, did_you_mean
-from stainda.files import remove_unfinished, write_json
+from stainda.config import StudyConfig
+from stainda.errors import StaindaError
+from stainda.files import write_json
 from stainda.names import file_name
 from stainda.progress import SILENT, Progress
-from stainda.run_directory.contents import ENVIRONMENT, PHANTOM_MANIFEST
+from stainda.run_directory.contents import ENVIRONMENT
 from stainda.run_directory.folder import STAGES, RunFolder
-from stainda.run_directory.result_tables import EARLIER_ROTATIONS, ROTATIONS
+from stainda.study.checks import manifest_of
 from stainda.study.environment import describe, free_cores
 from stainda.study.heartbeat import RunProgress, in_stage
 
-Stage = Literal["cohort", "register", "propagate", "patches", "train", "evaluate", "report"]
+if TYPE_CHECKING:
+    import geopandas as gpd
+
+    from stainda.cohort import Rotation
+    from stainda.study.budget import Budget
 
 logger = logging.getLogger("stainda")
-
-
-def run_study(
-    study: str | Path | StudyConfig,
-    out: str | Path | None = None,
-    *,
-    overrides: Sequence[str] = (),
-    data: str | Path | None = None,
-    until: Stage = "report",
-    progress: Progress = SILENT,
-) -> Path:
-    """Run a study, or what is missing of it, and return its run directory.
-
-    Args:
-        study: a study file, or a study already loaded.
-        out: the run directory; default ``runs/<name of the study>`` in the working directory.
-        overrides: ``key=value`` changes to the study file (``training.epochs=2``).
-        data: folder that the manifest's paths are relative to.
-        until: the last stage to run.
-        progress: shows how far the work is.
-
-    Raises:
-        StaindaError: something the message names has to be mended first; what is complete is kept.
-    """
-    config = study if isinstance(study, StudyConfig) else load_study(study, overrides, data)
-    if until not in STAGES:
-        raise ConfigError(f"unknown stage {until!r}", remedy=did_you_mean(until, STAGES))
-    folder = RunFolder(Path(out) if out is not None else Path("runs") / config.study)
-    stages = STAGES[: STAGES.index(until) + 1]
-    with folder.locked(), _log_to(folder.log), RunProgress(folder.root, progress, stages) as progress:
-        run = StudyRun(config, folder, progress)
-        remove_unfinished(folder.root)
-        if config.protocol.rotates:
-            from stainda.study.rotating import RotatingStudy
-
-            RotatingStudy(config, folder, progress).run(until)
-            return folder.root
-        _set_rotations_aside(folder, progress)
-        run.prepare()
-        run.plan(stages)
-        for stage in stages:
-            run.do(stage)
-    return folder.root
 
 
 class StudyRun:
@@ -118,7 +78,7 @@ class StudyRun:
         for sentence in budget_sentences(costs, self.config.baseline) if "train" in stages else ():
             self.progress.message(sentence)
 
-    def expect(self, rotations: Any, costs: Any) -> None:
+    def expect(self, rotations: tuple[Rotation, ...], costs: list[Budget]) -> None:
         """Write down about how long each stage takes, for ``stainda status``."""
         from stainda.study.plan import expected_stages, training_seconds
 
@@ -168,10 +128,7 @@ class StudyRun:
 
     def manifest(self) -> Path:
         """Of the cohort; that of a phantom is there once it is made."""
-        if self.config.phantom is None:
-            assert self.config.manifest is not None
-            return self.config.manifest
-        return PHANTOM_MANIFEST.at(self.folder.root)
+        return manifest_of(self.config, self.folder)
 
     def gather(self) -> None:
         """Make or read the cohort, open every slide once, convert every annotation to GeoJSON."""
@@ -190,7 +147,7 @@ class StudyRun:
             make_cohort(self.config.phantom, self.manifest().parent, workers=self.workers, progress=self.progress)
 
     @cached_property
-    def own_shapes(self) -> dict[str, Any]:
+    def own_shapes(self) -> dict[str, gpd.GeoDataFrame]:
         from stainda.annotations import read_shapes
 
         return {
@@ -235,7 +192,7 @@ class StudyRun:
             self.progress.message(told)
 
     @cached_property
-    def propagated_shapes(self) -> dict[str, Any]:
+    def propagated_shapes(self) -> dict[str, gpd.GeoDataFrame]:
         from stainda.registration.training_shapes import training_shapes
         from stainda.review.decisions import applied_keys
 
@@ -292,37 +249,3 @@ class StudyRun:
         from stainda.report import make_report
 
         make_report(self.folder.root, self.progress)
-
-
-def _set_rotations_aside(folder: RunFolder, progress: Progress) -> None:
-    """A run directory whose earlier study rotated is a plain one from now on; its rotations stay, the page tells."""
-    path = ROTATIONS.at(folder.root)
-    if path.is_file():
-        path.replace(EARLIER_ROTATIONS.at(folder.root))
-        progress.message("the study no longer rotates: the rotations of earlier calls are kept, and not reported")
-
-
-@contextmanager
-def _log_to(path: Path) -> Iterator[None]:
-    """Send everything stainda and its libraries log to the run's log file, and nothing of it to the screen."""
-    import warnings
-
-    handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    root = logging.getLogger()
-    level = root.level
-    logging.captureWarnings(True)
-    root.addHandler(handler)
-    root.setLevel(logging.INFO)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("default")
-            yield
-    except BaseException as error:
-        logger.exception("stopped: %s", error)
-        raise
-    finally:
-        root.removeHandler(handler)
-        root.setLevel(level)
-        logging.captureWarnings(False)
-        handler.close()

@@ -16,10 +16,10 @@ from stainda.progress import SILENT, Progress
 from stainda.run_directory.folder import RunFolder, read_study
 from stainda.run_directory.result_tables import RECORDS
 from stainda.run_directory.tables import QUALITY
+from stainda.study.dispatch import run_study
 from stainda.study.environment import free_cores
 from stainda.study.gather import write_cohort
 from stainda.study.inputs import is_study
-from stainda.study.run import run_study
 from stainda.study.tables import read_propagation, read_quality
 
 if TYPE_CHECKING:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
@@ -141,6 +142,7 @@ class LabelledBatches:
         size: int,
         one_domain: bool,
         generator: np.random.Generator,
+        *,
         object_share: float | None = OBJECT_SHARE,
     ) -> None:
         names = np.asarray(domains)
@@ -225,3 +227,24 @@ class PairBatches:
 
     def read(self, indices: np.ndarray) -> Pairs:
         return self._pairs.read(indices)
+
+
+@dataclass(frozen=True, eq=False)
+class Batches:
+    """All that a training draws from; ``None`` where there is nothing of the kind.
+
+    Attributes:
+        labelled: of sources. unlabelled: of targets. compared: of sources, without labels. pairs: of sections.
+    """
+
+    labelled: LabelledBatches
+    unlabelled: UnlabelledBatches | None = None
+    compared: UnlabelledBatches | None = None
+    pairs: PairBatches | None = None
+
+    def drawn_each_step(self, targets: bool, compared: bool) -> list[LabelledBatches | UnlabelledBatches | PairBatches]:
+        """Those of which every step draws once: of targets and compared patches only where the part asks for them."""
+        drawn = (
+            self.labelled, self.unlabelled if targets else None, self.compared if compared else None, self.pairs
+        )  # fmt: skip
+        return [batches for batches in drawn if batches is not None]

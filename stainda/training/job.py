@@ -39,6 +39,7 @@ _OF_OUTLINES = (
 
 _NO_SETTING_OF_THE_NETWORK = (
     "description", "reference", "weights_optional", "weights_source", "weights_sha256", "weights_missing",
+    "pretraining",
 )  # fmt: skip
 """Of a model: the start is in the job's name as the fingerprint of its weights."""
 
@@ -121,7 +122,20 @@ class Job:
         values["patches"] = {key: values["patches"][key] for key in ("size", "mpp", "downsample")}
         values["protocol"] = values["protocol"]["visible"]
         values["model"]["weights"] = start_of(self.model) or None
+        del values["training"]["standardise"]
+        if given := self.encoder_standard():  # trainings standardised by tissue keep their names
+            values["standardised"] = [list(one) for one in given]
         return stable_hash([ALGORITHM, values])
+
+    def encoder_standard(self) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+        """Mean and standard deviation of the encoder's weights (red, green, blue in 0..1) where images are standardised
+        by them; ``None`` where they are by those of tissue."""
+        from stainda.strategies import build
+
+        known = self.model.pretraining
+        if self.training.standardise == "tissue" or known is None or not start_of(self.model):
+            return None
+        return (known.mean, known.std) if build(self.strategy).view.is_colour else None
 
     def of_prediction(self) -> list[Any]:
         """What decides predictions on a slide and the names they are stored under, beside the trained weights."""

@@ -5,44 +5,40 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from stainda.errors import TrainingError
-from stainda.files import output_errors, write_csv, write_json
+from stainda.files import output_errors, write_json
 from stainda.progress import SILENT, Progress
 from stainda.randomness import seed_for
 from stainda.run_directory.contents import JOB_LOG, RESULT, SETTINGS
-from stainda.run_directory.result_tables import EFFECT, TRAINING
-from stainda.strategies import Strategy, build
+from stainda.strategies import build
 from stainda.strategies.align.base import ScheduledAlign, Step
-from stainda.strategies.detector import CHECKPOINTS, STATISTICS, load_weights_into, save_weights
-from stainda.strategies.norm.statistics import Statistics, estimate_statistics, put_statistics, save_statistics
-from stainda.training.batches import LabelledBatches, PairBatches, Patches, UnlabelledBatches
+from stainda.strategies.detector import CHECKPOINTS, STATISTICS, save_weights
+from stainda.strategies.norm.statistics import Statistics, save_statistics
+from stainda.training.batches import Patches
 from stainda.training.effect import ShareKeeper, gradient_ratio, measure, measured_steps
 from stainda.training.job import Job
+from stainda.training.log import TrainingLog
 from stainda.training.machine import choose_device, set_rates, torch_for
-from stainda.training.metering import Costs, Meter
+from stainda.training.metering import Clock, Costs, Meter
 from stainda.training.preparation import Preparation
-from stainda.training.repeating import read_first
+from stainda.training.repeating import FirstTraining, read_first
 from stainda.training.result import TrainingResult
-from stainda.training.resume import EVERY_SECONDS, load_state, remove_state, save_state
+from stainda.training.resume import EVERY_SECONDS, TrainingState, remove_state
 from stainda.training.schedule import averaging_share, rate_factor
 from stainda.training.tasks import task_of
 from stainda.training.validation import Validation, validate
+from stainda.training.weights import final_statistics, judged_weights, take_final_weights
 
 if TYPE_CHECKING:
     from stainda.patches import PatchStore
-
-"""What the alignment did at a few steps, see :mod:`stainda.training.effect`; not there where nothing is aligned."""
-
-STATISTICS_PATCHES = 96
-"""Patches from which the batch statistics of a domain are re-estimated after training."""
 
 
 def train(
@@ -98,62 +94,71 @@ def train_on(
     RESULT.inside(folder).unlink(missing_ok=True)
     write_json(SETTINGS.inside(folder), job.settings())
     with torch_for(job.training), Meter(choose_device(job.training)) as meter:
-        return _Training(job, build(job.strategy), data, folder, progress, on_epoch, meter).run()
+        clock = Clock(meter)
+        first = read_first(folder.parent / job.repeats) if job.repeats else None
+        made = Preparation(job, build(job.strategy), data)
+        return _Training(made, TrainingLog(folder), clock, first, progress, on_epoch).run()
 
 
-class _Training(Preparation):
-    """One run of the loop; see :func:`train`."""
+class _Training:
+    """One run of the loop; see :func:`train`.
+
+    Args:
+        first: the training that this one repeats from all source patients.
+    """
 
     def __init__(
         self,
-        job: Job,
-        strategy: Strategy,
-        data: Patches,
-        folder: Path,
+        made: Preparation,
+        log: TrainingLog,
+        clock: Clock,
+        first: FirstTraining | None,
         progress: Progress,
         on_epoch: Callable[[int, float], None] | None,
-        meter: Meter,
     ) -> None:
-        self._started, self._cpu_started = time.perf_counter(), time.process_time()
-        self._meter = meter
-        self._costs_before: Costs | None = None
-        self.folder, self.progress, self.on_epoch = folder, progress, on_epoch
-        self.first = read_first(folder.parent / job.repeats) if job.repeats else None
-        self.epochs = job.training.epochs if self.first is None else len(self.first.scores)
-        self._log_lines: list[str] = []
-        self.rows: list[dict[str, Any]] = []
-        self.effect: list[dict[str, Any]] = []
-        self.kept_share = ShareKeeper(strategy.align.share if isinstance(strategy.align, ScheduledAlign) else None)
-        total = job.training.epochs * job.training.steps_per_epoch
-        self._measured = measured_steps(total) if strategy.align.adds_loss else frozenset()
-        self.scores: list[float] = []
-        self.best, self.best_epoch, self.steps_seconds, self._seconds_before = -1.0, 0, 0.0, (0.0, 0.0)
-        super().__init__(job, strategy, data)
+        self._made, self._log, self._clock, self._first = made, log, clock, first
+        self._progress, self._on_epoch = progress, on_epoch
+        job, config, align = made.job, made.config, made.strategy.align
+        self._folder, self._config, self._align = log.folder, config, align
+        self._network = made.detector.network
+        self._epochs = config.epochs if first is None else len(first.scores)
+        self._kept_share = ShareKeeper(align.share if isinstance(align, ScheduledAlign) else None)
+        total = config.epochs * config.steps_per_epoch
+        self._measured = measured_steps(total) if align.adds_loss else frozenset()
+        self._scores: list[float] = []
+        self._best, self._best_epoch, self._steps, self._steps_seconds = -1.0, 0, 0, 0.0
+        key = f"{job.hash}/{len(made.chosen.train)}/{len(made.chosen.unlabelled)}"
+        average = {} if made.average is None else {"average": made.average}
+        networks = {"network": self._network, "modules": made.modules, **average}
+        self._state = TrainingState(
+            self._folder, key, networks, made.optimiser, made.generators, made.by_domain
+        )  # fmt: skip
 
     # -- steps --------------------------------------------------------------------------------------------------
 
     def run(self) -> TrainingResult:
         """Train, then score and write what is left behind; torch's own generators are as before afterwards."""
-        with torch.random.fork_rng(devices=[self.fabric.device] if self.device == "cuda" else []):
-            torch.manual_seed(seed_for(self.job.seed, "steps"))  # dropout, and parts that draw from it
+        made = self._made
+        with torch.random.fork_rng(devices=[made.fabric.device] if made.device == "cuda" else []):
+            torch.manual_seed(seed_for(made.job.seed, "steps"))  # dropout, and parts that draw from it
             self._take_steps()
         return self._finish()
 
     def _take_steps(self) -> None:
-        config = self.config
+        config = self._config
         total = config.epochs * config.steps_per_epoch
         done = self._take_up()
         step, kept_at = done * config.steps_per_epoch, time.perf_counter()
-        with self.progress.task(f"{self.strategy.name} seed {self.job.seed}", total) as bar:
+        with self._progress.task(f"{self._made.strategy.name} seed {self._made.job.seed}", total) as bar:
             bar.advance(float(step), earlier=True)
-            for epoch in range(done + 1, self.epochs + 1):
+            for epoch in range(done + 1, self._epochs + 1):
                 if self._waited_long(epoch):
-                    self._log(f"stopped after epoch {epoch - 1}: no better score for {config.patience} epochs")
+                    self._log.line(f"stopped after epoch {epoch - 1}: no better score for {config.patience} epochs")
                     break
                 begun = time.perf_counter()
                 sums: dict[str, float] = {}
-                self.detector.network.train()
-                self.modules.train()
+                self._network.train()
+                self._made.modules.train()
                 for _ in range(config.steps_per_epoch):
                     self._set_rate(step / total)
                     for name, value in self._step(step, total).items():
@@ -162,304 +167,238 @@ class _Training(Preparation):
                     if step == 1:  # pays for imports
                         begun = time.perf_counter()
                     bar.advance(1.0)
-                self.steps_seconds += time.perf_counter() - begun
+                self._steps_seconds += time.perf_counter() - begun
                 self._end_epoch(epoch, step, sums)
-                if time.perf_counter() - kept_at >= EVERY_SECONDS and epoch < self.epochs:
+                if time.perf_counter() - kept_at >= EVERY_SECONDS and epoch < self._epochs:
                     self._keep(epoch)
                     kept_at = time.perf_counter()
-        self.steps = step
+        self._steps = step
 
     def _waited_long(self, epoch: int) -> bool:
-        patience = self.config.patience
-        return self.first is None and patience is not None and epoch - 1 - self.best_epoch >= patience
+        patience = self._config.patience
+        return self._first is None and patience is not None and epoch - 1 - self._best_epoch >= patience
 
     def _end_epoch(self, epoch: int, step: int, sums: dict[str, float]) -> None:
-        align = self.strategy.align
-        with self._standing_in() as statistics:
+        with judged_weights(self._made) as statistics:
             scored = self._validate_epoch(epoch, statistics)
-            self.rows.append(self._row(epoch, step, sums, scored))
-            self._write_rows()
-            self.scores.append(scored.score)
-            align.after_epoch(self.modules, self.detector.network, scored.score)
-            if self.first is None and scored.score > self.best:
-                self.best, self.best_epoch = scored.score, epoch
-                save_weights(self.detector.network, self.folder / CHECKPOINTS["best"])
-            if epoch == self.epochs or self.config.patience is not None:
-                save_weights(self.detector.network, self.folder / CHECKPOINTS["last"])
-        if self.on_epoch is not None:
-            self.on_epoch(epoch, scored.score)
+            self._log.add_epoch(self._row(epoch, step, sums, scored))
+            self._scores.append(scored.score)
+            self._align.after_epoch(self._made.modules, self._network, scored.score)
+            if self._first is None and scored.score > self._best:
+                self._best, self._best_epoch = scored.score, epoch
+                save_weights(self._network, self._folder / CHECKPOINTS["best"])
+            if epoch == self._epochs or self._config.patience is not None:
+                save_weights(self._network, self._folder / CHECKPOINTS["last"])
+        if self._on_epoch is not None:
+            self._on_epoch(epoch, scored.score)
 
-    @contextmanager
-    def _standing_in(self) -> Iterator[dict[str, Statistics] | None]:
-        """Inside the block the network has the weights that are judged and kept where those are not its own: a
-        teacher's, as its part says, or the average of ``training.averaging``.
-
-        Batch statistics are then estimated anew, from the same training patches each time: given per source domain
-        where the strategy keeps them so, else put into the network.
-        """
-        network = self.detector.network
-        weights = self.strategy.align.epoch_weights(self.modules)
-        if self.average is not None:
-            weights = self.average.weights()
-        if weights is None:
-            yield None
-            return
-        before = {key: value.detach().clone() for key, value in network.state_dict().items()}
-        network.load_state_dict({**before, **weights})
-        found: dict[str, Statistics] | None = None
-        if self._bn and self.by_domain is not None:
-            some = {domain: self._settling[domain] for domain in self.job.sources if domain in self._settling}
-            found = {domain: estimate_statistics(network, [self.passes.plain(one)]) for domain, one in some.items()}
-        elif self._bn:
-            put_statistics(network, estimate_statistics(network, map(self.passes.plain, self._settling.values())))
-        try:
-            yield found
-        finally:
-            network.load_state_dict(before)
-
-    def _step(self, step: int, total: int) -> dict[str, float]:
+    def _step(self, index: int, total: int) -> dict[str, float]:
         """One optimiser step; the loss terms, for the record."""
-        align, passes = self.strategy.align, self.passes
-        source = passes.labelled(self.labelled.draw())
+        made, align = self._made, self._align
+        step = self._draw(index, total)
+        terms = align.losses(step)
+        if "task" not in terms:
+            terms = {"task": self._task_loss(step), **terms}
+        loss = torch.stack([*terms.values()]).sum()
+        self._measure(step, loss)
+        values = {name: float(value.detach()) for name, value in terms.items()}
+        self._refuse_what_is_no_number(index, values)
+        made.optimiser.zero_grad(set_to_none=True)
+        made.fabric.backward(loss)
+        made.optimiser.step()
+        align.after_step(step)
+        if made.average is not None:
+            made.average.follow(self._network, averaging_share(self._config.averaging or 0.0, index))
+        return values
+
+    def _draw(self, index: int, total: int) -> Step:
+        """The batches of one step after the network, with all that the align part may use."""
+        made, align, passes, batches = self._made, self._align, self._made.passes, self._made.batches
+        source = passes.labelled(batches.labelled.draw())
         target = None
         if align.needs_targets:
-            assert self.unlabelled is not None
-            target = passes.target(self.unlabelled.draw())
+            assert batches.unlabelled is not None
+            target = passes.target(batches.unlabelled.draw())
         compared = None
-        if align.compares and self.compared is not None:
-            compared = passes.source_unlabelled(self.compared.draw())
-        pairs = None if self.pairs is None else passes.pairs(self.pairs.read(self.pairs.draw()))
-        given = Step(
-            source, target, step / max(total - 1, 1), self.modules, self.detector.network, step,
-            len(self.job.sources), self.loss, self.generators["align"], self.forward, passes.as_domain, pairs,
-            self.fabric.autocast, compared, self.kept_share.scale,
-        )  # fmt: skip
-        terms = align.losses(given)
-        if "task" not in terms:
-            assert source.logits is not None and source.labels is not None
-            terms = {"task": self.loss(source.logits, source.labels, source.weights), **terms}
-        loss = torch.stack([*terms.values()]).sum()
-        self._measure(given, loss)
-        values = {name: float(value.detach()) for name, value in terms.items()}
-        if wrong := [name for name, value in values.items() if not math.isfinite(value)]:
-            reason = f"step {step + 1}: the loss term {wrong[0]!r} is not a number ({values[wrong[0]]})"
-            self._log(reason)
-            raise TrainingError(
-                f"{self.strategy.name}, seed {self.job.seed}, {reason}",
-                file=JOB_LOG.inside(self.folder),
-                remedy="Lower training.learning_rate or the weight of the strategy's align part",
-            )
-        self.optimiser.zero_grad(set_to_none=True)
-        self.fabric.backward(loss)
-        self.optimiser.step()
-        align.after_step(given)
-        if self.average is not None:
-            self.average.follow(self.detector.network, averaging_share(self.config.averaging or 0.0, step))
-        return values
+        if align.compares and batches.compared is not None:
+            compared = passes.source_unlabelled(batches.compared.draw())
+        pairs = None if batches.pairs is None else passes.pairs(batches.pairs.read(batches.pairs.draw()))
+        return Step(
+            source,
+            target,
+            progress=index / max(total - 1, 1),
+            modules=made.modules,
+            network=self._network,
+            index=index,
+            n_sources=len(made.job.sources),
+            loss=made.loss,
+            generator=made.generators["align"],
+            forward=made.forward,
+            as_domain=passes.as_domain,
+            pairs=pairs,
+            autocast=made.fabric.autocast,
+            source_unlabelled=compared,
+            scale=self._kept_share.scale,
+        )
+
+    def _task_loss(self, step: Step) -> torch.Tensor:
+        source = step.source
+        assert source.logits is not None and source.labels is not None
+        return self._made.loss(source.logits, source.labels, source.weights)
+
+    def _refuse_what_is_no_number(self, index: int, values: dict[str, float]) -> None:
+        wrong = [name for name, value in values.items() if not math.isfinite(value)]
+        if not wrong:
+            return
+        reason = f"step {index + 1}: the loss term {wrong[0]!r} is not a number ({values[wrong[0]]})"
+        self._log.line(reason)
+        raise TrainingError(
+            f"{self._made.strategy.name}, seed {self._made.job.seed}, {reason}",
+            file=JOB_LOG.inside(self._folder),
+            remedy="Lower training.learning_rate or the weight of the strategy's align part",
+        )
 
     def _measure(self, step: Step, total: torch.Tensor) -> None:
         """Compare the gradient of all terms with the task's, at the steps at which that is recorded or needed."""
-        measured, due = step.index in self._measured, self.kept_share.is_due(step.index)
+        measured, due = step.index in self._measured, self._kept_share.is_due(step.index)
         if not (measured or due):
             return
-        align, source = self.strategy.align, step.source
-        assert source.logits is not None and source.labels is not None
-        plain = self.loss(source.logits, source.labels, source.weights)
-        ratio = gradient_ratio(plain, total, step.network.parameters())
+        ratio = gradient_ratio(self._task_loss(step), total, step.network.parameters())
         if measured:
-            self.effect += measure(align, step, ratio, self.generators["effect"])
-            EFFECT.write(self.folder, self.effect)
-        if due and isinstance(align, ScheduledAlign):
-            self.kept_share.take(ratio, align.growth(step))
+            self._log.add_effect(measure(self._align, step, ratio, self._made.generators["effect"]))
+        if due and isinstance(self._align, ScheduledAlign):
+            self._kept_share.take(ratio, self._align.growth(step))
 
     def _set_rate(self, share: float) -> None:
-        set_rates(self.optimiser, self.config.learning_rate * rate_factor(self.config.schedule, share))
+        set_rates(self._made.optimiser, self._config.learning_rate * rate_factor(self._config.schedule, share))
 
     # -- scores and files ---------------------------------------------------------------------------------------
 
     def _validate_epoch(self, epoch: int, statistics: dict[str, Statistics] | None = None) -> Validation:
-        if self.first is not None:
-            return Validation(self.first.scores[epoch - 1], {}, self.first.thresholds)
-        if self.by_domain is not None:
-            self.detector.statistics = statistics or self.by_domain.read(self.job.sources)
+        made = self._made
+        if self._first is not None:
+            return Validation(self._first.scores[epoch - 1], {}, self._first.thresholds)
+        if made.by_domain is not None:
+            made.detector.statistics = statistics or made.by_domain.read(made.job.sources)
+        return self._validate(made.chosen.validation_each_epoch, own_statistics=made.by_domain is not None)
+
+    def _validate(self, indices: np.ndarray, own_statistics: bool = True) -> Validation:
+        made = self._made
         return validate(
-            self.detector, self.data, self.origins, self._val_each_epoch,
-            own_statistics=self.by_domain is not None, threshold=self.job.threshold,
+            made.detector, made.data, made.origins, indices,
+            own_statistics=own_statistics, threshold=made.job.threshold,
         )  # fmt: skip
 
     def _finish(self) -> TrainingResult:
-        detector, job = self.detector, self.job
-        self._take_final_weights()
-        last = self._final_statistics(CHECKPOINTS["last"])
-        save_statistics(self.folder / STATISTICS["last"], last)
+        made, detector, validation = self._made, self._made.detector, self._made.chosen.validation
+        name = made.strategy.align.name
+        if take_final_weights(made, self._folder):
+            self._log.line(f"align {name}: its own weights are the result, as best and as last checkpoint")
+        last = final_statistics(made, self._folder / CHECKPOINTS["last"])
+        save_statistics(self._folder / STATISTICS["last"], last)
         detector.statistics = last
-        if self.first is None:
-            ended = validate(detector, self.data, self.origins, self.val, threshold=job.threshold)
-            detector.statistics = self._final_statistics(CHECKPOINTS["best"])
-            final = validate(detector, self.data, self.origins, self.val, threshold=job.threshold)
+        if self._first is None:
+            ended = self._validate(validation)
+            detector.statistics = final_statistics(made, self._folder / CHECKPOINTS["best"])
+            final = self._validate(validation)
         else:
-            save_weights(detector.network, self.folder / CHECKPOINTS["best"])
-            self.best_epoch = len(self.rows)
-            ended = final = Validation(math.nan, {}, self.first.thresholds)
-        detector.save(self.folder)
-        for slide, reason in self.strategy.view.fallbacks.items():
-            self._log(f"view {self.strategy.view.name} fell back on {slide}: {reason}")
-        result = TrainingResult(
+            save_weights(detector.network, self._folder / CHECKPOINTS["best"])
+            self._best_epoch = len(self._log.rows)
+            ended = final = Validation(math.nan, {}, self._first.thresholds)
+        detector.save(self._folder)
+        for slide, reason in made.strategy.view.fallbacks.items():
+            self._log.line(f"view {made.strategy.view.name} fell back on {slide}: {reason}")
+        result = self._result(final, ended)
+        self._log.line(self._verdict(final))
+        values = {**asdict(result), "job": made.job.hash, "strategy": made.job.strategy.name}
+        write_json(RESULT.inside(self._folder), values if self._first is None else {**values, "score": None})
+        remove_state(self._folder)
+        return result
+
+    def _result(self, final: Validation, ended: Validation) -> TrainingResult:
+        """From the validations of the best checkpoint and of the last."""
+        made, network = self._made, self._made.detector.network
+        return TrainingResult(
             score=final.score,
             thresholds=final.thresholds,
             dice=final.dice,
-            best_epoch=self.best_epoch,
-            epochs=len(self.rows),
-            steps=self.steps,
-            seconds=round(self._seconds()[0], 2),
-            cpu_seconds=round(self._seconds()[1], 2),
-            steps_per_second=round((self.steps - 1) / max(self.steps_seconds, 1e-9), 3),
-            n_parameters=sum(one.numel() for one in detector.network.parameters()),
-            norm=self.strategy.norm.statement(detector.network),
-            precision=self.precision,
-            device=str(self.fabric.device),
-            patches=self._counts(),
-            fallbacks=dict(self.strategy.view.fallbacks),
+            best_epoch=self._best_epoch,
+            epochs=len(self._log.rows),
+            steps=self._steps,
+            seconds=round(self._clock.seconds()[0], 2),
+            cpu_seconds=round(self._clock.seconds()[1], 2),
+            steps_per_second=round((self._steps - 1) / max(self._steps_seconds, 1e-9), 3),
+            n_parameters=sum(one.numel() for one in network.parameters()),
+            norm=made.strategy.norm.statement(network),
+            precision=made.precision,
+            device=str(made.fabric.device),
+            patches=made.chosen.counts(),
+            fallbacks=dict(made.strategy.view.fallbacks),
             last_thresholds=ended.thresholds,
-            costs=self._costs(),
-            thresholds_of=job.repeats,
+            costs=self._clock.costs(),
+            thresholds_of=made.job.repeats,
         )
-        self._log(self._verdict(final))
-        values = {**asdict(result), "job": job.hash, "strategy": job.strategy.name}
-        write_json(RESULT.inside(self.folder), values if self.first is None else {**values, "score": None})
-        remove_state(self.folder)
-        return result
 
     def _verdict(self, final: Validation) -> str:
-        if self.first is not None:
-            return f"weights of the last step; thresholds of job {self.first.name}: {final.thresholds}"
-        measure = task_of(self.job.task).score
-        return f"best epoch {self.best_epoch}: source validation {measure} {final.score:.4f} at {final.thresholds}"
-
-    def _take_final_weights(self) -> None:
-        """Where a part's own weights are the result, they become both checkpoints, with batch statistics to match."""
-        weights = self.strategy.align.final_weights(self.modules)
-        if weights is None:
-            return
-        network = self.detector.network
-        network.load_state_dict({**network.state_dict(), **weights})
-        if self._bn and self.by_domain is None:
-            count = max(1, STATISTICS_PATCHES // self.config.batch_size)
-            drawn = [self.labelled.draw() for _ in range(count)]
-            put_statistics(network, estimate_statistics(network, map(self.passes.plain, drawn)))
-        for name in CHECKPOINTS.values():
-            save_weights(network, self.folder / name)
-        self._log(f"align {self.strategy.align.name}: its own weights are the result, as best and as last checkpoint")
-
-    # -- going on after an interruption -------------------------------------------------------------------------
-
-    def _state(self) -> dict[str, Any]:
-        average = {} if self.average is None else {"average": self.average}
-        return {
-            "folder": self.folder,
-            "key": f"{self.job.hash}/{len(self._train)}/{len(self._visible)}",
-            "networks": {"network": self.detector.network, "modules": self.modules, **average},
-            "optimiser": self.optimiser,
-            "generators": self.generators,
-            "statistics": self.by_domain,
-        }
-
-    def _keep(self, epoch: int) -> None:
-        rest = {
-            "epoch": epoch, "rows": self.rows, "effect": self.effect, "scores": self.scores, "best": self.best,
-            "best_epoch": self.best_epoch,
-            "steps_seconds": self.steps_seconds, "seconds": self._seconds(), "log": self._log_lines,
-            "costs": asdict(self._costs()), "share": [self.kept_share.scale, self.kept_share.measured],
-        }  # fmt: skip
-        save_state(**self._state(), rest=rest)
-
-    def _take_up(self) -> int:
-        """Epochs already trained by a process that was cut off; everything is then as it left it."""
-        rest = load_state(**self._state())
-        if rest is None:
-            config = self.config
-            self._log(
-                f"{self.strategy.name}, seed {self.job.seed}: {config.epochs} epochs of {config.steps_per_epoch} steps"
-            )
-            model = self.job.model
-            start = f"{model.weights}, SHA-256 {model.weights_sha256}" if model.weights else "random weights"
-            lacking = f" ({model.weights_missing} was not here)" if model.weights_missing else ""
-            self._log(f"starts from {start}{lacking}")
-            self._log(f"patches: {self._counts()}; {self.strategy.norm.statement(self.detector.network)}")
-            if config.averaging is not None and self.average is None:
-                self._log(f"training.averaging is not used: align {self.strategy.align.name} averages by itself")
-            return 0
-        done = int(rest["epoch"])
-        self.rows, self.scores, self._log_lines = rest["rows"], rest["scores"], rest["log"]
-        self.effect = rest["effect"]
-        self.kept_share.scale, self.kept_share.measured = rest["share"]
-        self.best, self.best_epoch, self.steps_seconds = rest["best"], rest["best_epoch"], rest["steps_seconds"]
-        self._seconds_before, self._costs_before = tuple(rest["seconds"]), Costs.read(rest.get("costs"))
-        for _ in range(done * self.config.steps_per_epoch):  # decks are where they were once they have been dealt
-            for batches in self._dealt_each_step():
-                batches.draw()
-        for epoch, score in enumerate(self.scores, 1):
-            if self.on_epoch is not None:
-                self.on_epoch(epoch, score)
-        self._log(f"goes on after epoch {done}, where it was interrupted")
-        return done
-
-    def _dealt_each_step(self) -> list[LabelledBatches | UnlabelledBatches | PairBatches]:
-        align = self.strategy.align
-        dealt = (
-            self.labelled,
-            self.unlabelled if align.needs_targets else None,
-            self.compared if align.compares else None,
-            self.pairs,
-        )
-        return [batches for batches in dealt if batches is not None]
-
-    def _seconds(self) -> tuple[float, float]:
-        """Wall clock and processor, those of interrupted processes included."""
-        before = self._seconds_before
-        return before[0] + time.perf_counter() - self._started, before[1] + time.process_time() - self._cpu_started
-
-    def _costs(self) -> Costs:
-        """Memory and energy, those of interrupted processes included."""
-        costs, before = self._meter.costs(), self._costs_before
-        return costs if before is None else costs.after(before)
-
-    def _final_statistics(self, weights: str) -> dict[str, Statistics]:
-        """Per domain, with these weights, from unlabelled patches drawn as in training, without augmentation."""
-        load_weights_into(self.detector.network, self.folder / weights)
-        if self.by_domain is None:
-            return {}
-        count = max(1, STATISTICS_PATCHES // self.config.batch_size)
-        found: dict[str, Statistics] = {}
-        for batches in (self.compared, self.unlabelled, self.labelled):  # labelled: what nothing else shows
-            if batches is None:
-                continue
-            for domain in batches.domains:
-                if domain not in found:
-                    drawn = [batches.draw_from(domain) for _ in range(count)]
-                    found[domain] = estimate_statistics(self.detector.network, map(self.passes.plain, drawn))
-        return found
-
-    def _counts(self) -> dict[str, int]:
-        counts = {"labelled": len(self._train), "validation": len(self.val), "unlabelled": len(self._visible)}
-        return {**counts, "neither": self._neither} if self._neither else counts
+        if self._first is not None:
+            return f"weights of the last step; thresholds of job {self._first.name}: {final.thresholds}"
+        measure = task_of(self._made.job.task).score
+        return f"best epoch {self._best_epoch}: source validation {measure} {final.score:.4f} at {final.thresholds}"
 
     def _row(self, epoch: int, step: int, sums: dict[str, float], scored: Validation) -> dict[str, Any]:
-        losses = {f"loss_{name}": round(value / self.config.steps_per_epoch, 6) for name, value in sums.items()}
-        seconds = round(self._seconds()[0], 2)
+        losses = {f"loss_{name}": round(value / self._config.steps_per_epoch, 6) for name, value in sums.items()}
+        seconds = round(self._clock.seconds()[0], 2)
         row: dict[str, Any] = {"epoch": epoch, "step": step, "seconds": seconds, **losses}
-        if self.first is None:
+        if self._first is None:
             row["val_dice"] = round(scored.score, 6)
-        self._log(", ".join(f"{key} {value}" for key, value in row.items()))
-        if self.first is not None:
+        self._log.line(", ".join(f"{key} {value}" for key, value in row.items()))
+        if self._first is not None:
             return row
         patients = {patient: round(dice, 6) for patient, dice in sorted(scored.patients.items())}
         return {**row, "val_patients": json.dumps(patients)}
 
-    def _write_rows(self) -> None:
-        columns = list(dict.fromkeys(key for row in self.rows for key in row))
-        write_csv(TRAINING.inside(self.folder), self.rows, columns)
+    # -- going on after an interruption -------------------------------------------------------------------------
 
-    def _log(self, line: str) -> None:
-        self._log_lines.append(line)
-        JOB_LOG.inside(self.folder).write_text("\n".join(self._log_lines) + "\n", encoding="utf-8")
+    def _keep(self, epoch: int) -> None:
+        self._state.save({
+            "epoch": epoch, "scores": self._scores, "best": self._best, "best_epoch": self._best_epoch,
+            "steps_seconds": self._steps_seconds, "seconds": self._clock.seconds(),
+            "costs": asdict(self._clock.costs()), "share": [self._kept_share.scale, self._kept_share.measured],
+            **self._log.state(),
+        })  # fmt: skip
+
+    def _take_up(self) -> int:
+        """Epochs already trained by a process that was cut off; everything is then as it left it."""
+        rest = self._state.load()
+        if rest is None:
+            self._say_what_is_trained()
+            return 0
+        done = int(rest["epoch"])
+        self._log.take_up(rest)
+        self._scores, self._best, self._best_epoch = rest["scores"], rest["best"], rest["best_epoch"]
+        self._kept_share.scale, self._kept_share.measured = rest["share"]
+        self._steps_seconds = rest["steps_seconds"]
+        wall, processor = rest["seconds"]
+        self._clock.go_on_from((wall, processor), Costs.read(rest.get("costs")))
+        dealt = self._made.batches.drawn_each_step(self._align.needs_targets, self._align.compares)
+        for _ in range(done * self._config.steps_per_epoch):  # decks are where they were once they have been dealt
+            for batches in dealt:
+                batches.draw()
+        for epoch, score in enumerate(self._scores, 1):
+            if self._on_epoch is not None:
+                self._on_epoch(epoch, score)
+        self._log.line(f"goes on after epoch {done}, where it was interrupted")
+        return done
+
+    def _say_what_is_trained(self) -> None:
+        made, config, model = self._made, self._config, self._made.job.model
+        self._log.line(
+            f"{made.strategy.name}, seed {made.job.seed}: {config.epochs} epochs of {config.steps_per_epoch} steps"
+        )
+        start = f"{model.weights}, SHA-256 {model.weights_sha256}" if model.weights else "random weights"
+        lacking = f" ({model.weights_missing} was not here)" if model.weights_missing else ""
+        by = "those of the encoder" if made.job.encoder_standard() else "those of the sources' tissue"
+        self._log.line(f"starts from {start}{lacking}; standardised by mean and standard deviation, {by}")
+        self._log.line(f"patches: {made.chosen.counts()}; {made.strategy.norm.statement(self._network)}")
+        if config.averaging is not None and made.average is None:
+            self._log.line(f"training.averaging is not used: align {self._align.name} averages by itself")

@@ -127,6 +127,33 @@ class Meter:
             self._look()
 
 
+class Clock:
+    """Time, memory and energy of a training, those of processes that were cut off included.
+
+    It runs from where it is made.
+    """
+
+    def __init__(self, meter: Meter) -> None:
+        self._meter = meter
+        self._started, self._cpu_started = time.perf_counter(), time.process_time()
+        self._seconds_before: tuple[float, float] = (0.0, 0.0)
+        self._costs_before: Costs | None = None
+
+    def seconds(self) -> tuple[float, float]:
+        """Wall clock and processor."""
+        before = self._seconds_before
+        return before[0] + time.perf_counter() - self._started, before[1] + time.process_time() - self._cpu_started
+
+    def costs(self) -> Costs:
+        """Memory and energy."""
+        costs, before = self._meter.costs(), self._costs_before
+        return costs if before is None else costs.after(before)
+
+    def go_on_from(self, seconds: tuple[float, float], costs: Costs) -> None:
+        """Count what an earlier process took, too."""
+        self._seconds_before, self._costs_before = seconds, costs
+
+
 class HostMemory:
     """Largest resident set of this process since :meth:`start`.
 

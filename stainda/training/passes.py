@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from stainda.errors import TrainingError
 from stainda.stains import BlurNoise, ColourJitter, HedJitter
 from stainda.strategies import Strategy
 from stainda.strategies.align.base import Batch, Manner, PairBatch, Redrawn
@@ -29,17 +29,53 @@ STRONG = (ColourJitter.of("strong"), HedJitter.of("strong"), BlurNoise())
 """What ``strong`` adds to a strategy's own augmentation."""
 
 
+@dataclass(frozen=True, eq=False)
+class PatchAccess:
+    """Patches by their index, and what is known of them.
+
+    Attributes:
+        domain_index: number of each domain.
+        windows: what is cut of a patch and its margin, drawn anew for every batch. Draws of the same patch under
+            another augmentation (``redraw``) start from the window that was cut.
+        groups: number of each labelled patch's group by index, for parts that compare groups.
+    """
+
+    data: Patches
+    origins: Origins
+    domain_index: Mapping[str, int]
+    windows: Windows
+    groups: Mapping[int, int] | None = None
+
+    def numbers(self, domains: Sequence[str], device: torch.device) -> Tensor:
+        """Long ``[N]``: the number of each of these domains."""
+        return torch.tensor([self.domain_index[domain] for domain in domains], device=device)
+
+
+@dataclass(frozen=True, eq=False)
+class RunningNetwork:
+    """The network as the loop runs it.
+
+    Attributes:
+        forward: images to logits. tap: reads the align part's layer; ``None`` for a part that reads none.
+        by_domain: running batch statistics per domain, where the strategy keeps them.
+        batchnorm: the network has batch normalisation.
+    """
+
+    forward: Callable[[Tensor], Tensor]
+    tap: FeatureTap | None
+    by_domain: DomainStatistics | None
+    batchnorm: bool
+
+    def use(self, domain: str) -> None:
+        """Batch statistics become those of a domain, where they are kept per domain."""
+        if self.by_domain is not None:
+            self.by_domain.use(domain)
+
+
 class Passes:
     """Patches by their index to batches that went through the network.
 
     Args:
-        forward: the network as the loop runs it.
-        tap: reads the align part's layer; ``None`` for a part that reads none.
-        by_domain: running batch statistics per domain, where the strategy keeps them.
-        batchnorm: the network has batch normalisation.
-        windows: what is cut of a patch and its margin, drawn anew for every batch. Draws of the same patch under
-            another augmentation (``redraw``) start from the window that was cut.
-        groups: number of each labelled patch's group by index, for parts that compare groups.
         generators: ``labelled``, ``target``, ``compared``, ``redraw`` and ``pairs``: each kind of batch draws from its
             own.
     """
@@ -48,37 +84,29 @@ class Passes:
         self,
         strategy: Strategy,
         detector: Detector,
-        data: Patches,
-        origins: Origins,
-        domain_index: Mapping[str, int],
-        forward: Callable[[Tensor], Tensor],
-        tap: FeatureTap | None,
-        by_domain: DomainStatistics | None,
-        batchnorm: bool,
-        windows: Windows,
-        groups: Mapping[int, int] | None,
+        patches: PatchAccess,
+        running: RunningNetwork,
         generators: Mapping[str, torch.Generator],
     ) -> None:
-        self._strategy, self._detector, self._data, self._origins = strategy, detector, data, origins
-        self._index, self._forward, self._tap = domain_index, forward, tap
-        self._by_domain, self._bn, self._groups, self._generators = by_domain, batchnorm, groups, generators
+        self._strategy, self._detector, self._patches, self._running = strategy, detector, patches, running
+        self._generators = generators
         self._task = task_of(detector.task)
-        self._windows = windows
         self._after_cutting = augments_after_cutting(strategy)
 
     def labelled(self, indices: np.ndarray) -> Batch:
-        windows = self._windows.draw(len(indices), self._generators["labelled"])
-        raw, slides = self._raw(indices, windows), self._origins.slides(indices)
-        weights = self._data.weights(indices, windows)
-        coded = torch.from_numpy(with_weights(self._data.labels(indices, windows), weights)).to(raw.device)
+        patches, running = self._patches, self._running
+        windows = patches.windows.draw(len(indices), self._generators["labelled"])
+        raw, slides = self._raw(indices, windows), patches.origins.slides(indices)
+        weights = patches.data.weights(indices, windows)
+        coded = torch.from_numpy(with_weights(patches.data.labels(indices, windows), weights)).to(raw.device)
         images, coded = self._augmented(raw, coded, slides, self._generators["labelled"], "same")
         labels, counts = self._task.answers(*parted(self._detector.network.crop(coded), weights is not None))
         self._use(indices)
         with listening(self._detector.network, self._strategy.align.also_tapped) as more:
-            logits, features = (self._forward(images), None) if self._tap is None else self._tap(images)
+            logits, features = (running.forward(images), None) if running.tap is None else running.tap(images)
         groups = None
-        if self._groups is not None:
-            groups = torch.tensor([self._groups[one] for one in np.asarray(indices).tolist()], device=raw.device)
+        if patches.groups is not None:
+            groups = torch.tensor([patches.groups[one] for one in np.asarray(indices).tolist()], device=raw.device)
         return Batch(
             images, self._numbers(indices), features, logits, labels, weights=counts,
             groups=groups, redraw=self._redraw(raw, slides), more_features=tuple(more),
@@ -93,21 +121,22 @@ class Passes:
         return self._unlabelled(indices, self._generators["compared"])
 
     def _unlabelled(self, indices: np.ndarray, generator: torch.Generator) -> Batch:
-        raw = self._raw(indices, self._windows.draw(len(indices), generator))
-        slides, align = self._origins.slides(indices), self._strategy.align
+        running = self._running
+        raw = self._raw(indices, self._patches.windows.draw(len(indices), generator))
+        slides, align = self._patches.origins.slides(indices), self._strategy.align
         drawn = self._drawn(raw, slides, generator, align.target_manner)
         self._use(indices)
         more: dict[str, Any] = {"places": drawn.places, "redraw": self._redraw(raw, slides)}
         images = drawn.images
-        if self._tap is None:
-            return Batch(images, self._numbers(indices), logits=self._forward(images), **more)
-        if align.target_logits or align.also_tapped or (self._bn and self._by_domain is None):
+        if running.tap is None:
+            return Batch(images, self._numbers(indices), logits=running.forward(images), **more)
+        if align.target_logits or align.also_tapped or (running.batchnorm and running.by_domain is None):
             # with shared batch statistics every layer has to see the target, or the average is of other images
             # in some layers than in others
             with listening(self._detector.network, align.also_tapped) as others:
-                logits, features = self._tap(images)
+                logits, features = running.tap(images)
             return Batch(images, self._numbers(indices), features, logits, **more, more_features=tuple(others))
-        return Batch(images, self._numbers(indices), self._tap.until(images), **more)
+        return Batch(images, self._numbers(indices), running.tap.until(images), **more)
 
     def pairs(self, drawn: Pairs) -> PairBatch:
         """Pairs of patches of registered sections, their logits turned back to how the patches lie on the sections.
@@ -122,14 +151,13 @@ class Passes:
         ):
             raw = self._detector.images(images)
             seen = self._drawn(raw, slides, self._generators["pairs"], "same", cut=False)
-            if self._by_domain is not None:
-                self._by_domain.use(domains[0])
-            logits = self._forward(seen.images)
+            self._running.use(domains[0])
+            logits = self._running.forward(seen.images)
             if logits.dim() == 2:
                 logits, shown = logits[..., None, None], centred(seen.places)[:, None, None]
             else:
                 logits, shown = restore(logits, seen.places, self._detector.network.margin)
-            numbers = torch.tensor([self._index[one] for one in domains], device=raw.device)
+            numbers = self._patches.numbers(domains, raw.device)
             sides.append(Batch(seen.images, numbers, logits=logits, places=seen.places))
             known.append(shown)
         device, network = known[0].device, self._detector.network
@@ -148,16 +176,15 @@ class Passes:
 
     def as_domain(self, batch: Batch) -> None:
         """Batch statistics become those of a batch's domain, where they are kept per domain."""
-        if self._by_domain is not None:
-            names = list(self._index)
-            self._by_domain.use(names[int(batch.domains[0])])
+        if self._running.by_domain is not None:  # a number read from the GPU waits for it
+            self._running.use(list(self._patches.domain_index)[int(batch.domains[0])])
 
     def plain(self, indices: np.ndarray) -> Tensor:
         """Patches as the network sees them at prediction: without augmentation."""
-        return self._detector.see(self._raw(indices), self._origins.slides(indices))
+        return self._detector.see(self._raw(indices), self._patches.origins.slides(indices))
 
     def _raw(self, indices: np.ndarray, windows: np.ndarray | None = None) -> Tensor:
-        return self._detector.images(self._data.images(indices, windows))
+        return self._detector.images(self._patches.data.images(indices, windows))
 
     def _redraw(self, raw: Tensor, slides: Sequence[str]) -> Callable[[Manner], Redrawn]:
         return lambda manner: self._drawn(raw, slides, self._generators["redraw"], manner)
@@ -195,12 +222,10 @@ class Passes:
         return self._detector.standard(images).contiguous(memory_format=torch.channels_last), labels
 
     def _use(self, indices: np.ndarray) -> None:
-        if self._by_domain is not None:
-            self._by_domain.use(self._origins.domains(indices[:1])[0])
+        self._running.use(self._patches.origins.domains(indices[:1])[0])
 
     def _numbers(self, indices: np.ndarray) -> Tensor:
-        numbers = [self._index[domain] for domain in self._origins.domains(indices)]
-        return torch.tensor(numbers, device=self._detector.device)
+        return self._patches.numbers(self._patches.origins.domains(indices), self._detector.device)
 
 
 def _of_centres(grid: Tensor, certainty: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
@@ -214,23 +239,3 @@ def _of_centres(grid: Tensor, certainty: Tensor, known: Tensor) -> tuple[Tensor,
     least = max(1, grid.shape[1] // 8)
     sure = certainty[:, middle - least : middle + least, middle - least : middle + least].mean(dim=(1, 2))
     return torch.zeros_like(grid[:, :1, :1]), (sure * there)[:, None, None] * known
-
-
-def numbered_groups(grouping: str, data: Patches, indices: np.ndarray) -> tuple[dict[int, int], tuple[str, ...]]:
-    """Number of each patch's group by index, and the groups' names in sorted order.
-
-    Args:
-        grouping: ``domain``, ``patient`` or ``slide``: a column of the data layer's rows.
-
-    Raises:
-        TrainingError: there is one group only.
-    """
-    values = data.rows(indices)[grouping].astype(str).tolist()
-    names = tuple(sorted(set(values)))
-    if len(names) < 2:
-        raise TrainingError(
-            f"the strategy compares groups of labelled patches by {grouping}, and there is one: {', '.join(names)}",
-            remedy="Name a second source domain, or set groups of the align part to patient or slide",
-        )
-    numbers = {name: number for number, name in enumerate(names)}
-    return {int(index): numbers[value] for index, value in zip(indices, values, strict=True)}, names

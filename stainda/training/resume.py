@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,86 +29,89 @@ EVERY_SECONDS = 60.0
 """A checkpoint to go on from is written at the end of an epoch, at most this often: short jobs write none."""
 
 
-def save_state(
-    folder: Path,
-    key: str,
-    networks: Mapping[str, nn.Module],
-    optimiser: torch.optim.Optimizer,
-    generators: Mapping[str, torch.Generator],
-    statistics: DomainStatistics | None,
-    rest: Mapping[str, Any],
-) -> None:
-    """Write everything a later process needs to go on.
+@dataclass(frozen=True, eq=False)
+class TrainingState:
+    """Everything of a training that changes from step to step, and where it is kept.
 
-    Args:
-        key: what the state belongs to: the job's hash and the data's.
-        rest: JSON values (epoch, step, rows, ...).
+    Attributes:
+        folder: of the training. key: what the state belongs to: the job's hash and the data's.
     """
-    tensors: dict[str, Tensor] = {}
-    for name, network in networks.items():
-        tensors |= {f"network|{name}|{key_}": value for key_, value in network.state_dict().items()}
-    for number, values in optimiser.state_dict()["state"].items():
-        tensors |= {f"optimiser|{number}|{name}": torch.as_tensor(value) for name, value in values.items()}
-    tensors |= {f"generator|{name}": one.get_state() for name, one in generators.items()}
-    tensors["generator|"] = torch.get_rng_state()
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
-        tensors["cuda|"] = torch.cuda.get_rng_state()
-    if statistics is not None:
-        for domain, found in statistics.kept.items():
-            tensors |= {f"statistics|{domain}|{name}": value for name, value in found.items()}
-    blob = save({name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()})
-    with whole_file(folder / TENSORS) as aside:
-        aside.write_bytes(blob)
-    write_json(folder / REST, {"key": key, "sha256": hashlib.sha256(blob).hexdigest(), **rest})
 
+    folder: Path
+    key: str
+    networks: Mapping[str, nn.Module]
+    optimiser: torch.optim.Optimizer
+    generators: Mapping[str, torch.Generator]
+    statistics: DomainStatistics | None
 
-def load_state(
-    folder: Path,
-    key: str,
-    networks: Mapping[str, nn.Module],
-    optimiser: torch.optim.Optimizer,
-    generators: Mapping[str, torch.Generator],
-    statistics: DomainStatistics | None,
-) -> dict[str, Any] | None:
-    """Put back what :func:`save_state` wrote and return its ``rest``; ``None`` (and nothing changed) where there is no
-    whole state, or it belongs to something else.
+    def save(self, rest: Mapping[str, Any]) -> None:
+        """Write everything a later process needs to go on.
 
-    Raises:
-        TrainingError: the state is whole and does not fit the network, which is then half changed.
-    """
-    try:
-        rest: dict[str, Any] = json.loads((folder / REST).read_text(encoding="utf-8"))
-        blob = (folder / TENSORS).read_bytes()
-    except (OSError, ValueError):
-        return None
-    if rest.get("key") != key or rest.get("sha256") != hashlib.sha256(blob).hexdigest():
-        return None
-    tensors = load(blob)
-    by_kind: dict[str, dict[str, dict[str, Tensor]]] = {}
-    for name, value in tensors.items():
-        kind, _, tail = name.partition("|")
-        first, _, last = tail.rpartition("|") if kind == "statistics" else tail.partition("|")
-        by_kind.setdefault(kind, {}).setdefault(first, {})[last] = value
-    try:
-        for name, network in networks.items():
+        Args:
+            rest: JSON values (epoch, step, rows, ...).
+        """
+        blob = save({name: value.detach().cpu().contiguous().clone() for name, value in self._tensors().items()})
+        with whole_file(self.folder / TENSORS) as aside:
+            aside.write_bytes(blob)
+        write_json(self.folder / REST, {"key": self.key, "sha256": hashlib.sha256(blob).hexdigest(), **rest})
+
+    def load(self) -> dict[str, Any] | None:
+        """Put back what :meth:`save` wrote and return its ``rest``; ``None`` (and nothing changed) where there is no
+        whole state, or it belongs to something else.
+
+        Raises:
+            TrainingError: the state is whole and does not fit the network, which is then half changed.
+        """
+        try:
+            rest: dict[str, Any] = json.loads((self.folder / REST).read_text(encoding="utf-8"))
+            blob = (self.folder / TENSORS).read_bytes()
+        except (OSError, ValueError):
+            return None
+        if rest.get("key") != self.key or rest.get("sha256") != hashlib.sha256(blob).hexdigest():
+            return None
+        try:
+            self._put_back(load(blob))
+        except Exception as error:
+            raise TrainingError(
+                f"the checkpoint to go on from does not fit ({str(error).splitlines()[0]})",
+                file=self.folder / REST,
+                remedy=f"Remove {TENSORS} and {REST} in this folder and run the study again",
+            ) from error
+        return rest
+
+    def _tensors(self) -> dict[str, Tensor]:
+        tensors: dict[str, Tensor] = {}
+        for name, network in self.networks.items():
+            tensors |= {f"network|{name}|{key}": value for key, value in network.state_dict().items()}
+        for number, values in self.optimiser.state_dict()["state"].items():
+            tensors |= {f"optimiser|{number}|{name}": torch.as_tensor(value) for name, value in values.items()}
+        tensors |= {f"generator|{name}": one.get_state() for name, one in self.generators.items()}
+        tensors["generator|"] = torch.get_rng_state()
+        if torch.cuda.is_available() and torch.cuda.is_initialized():
+            tensors["cuda|"] = torch.cuda.get_rng_state()
+        if self.statistics is not None:
+            for domain, found in self.statistics.kept.items():
+                tensors |= {f"statistics|{domain}|{name}": value for name, value in found.items()}
+        return tensors
+
+    def _put_back(self, tensors: Mapping[str, Tensor]) -> None:
+        by_kind: dict[str, dict[str, dict[str, Tensor]]] = {}
+        for name, value in tensors.items():
+            kind, _, tail = name.partition("|")
+            first, _, last = tail.rpartition("|") if kind == "statistics" else tail.partition("|")
+            by_kind.setdefault(kind, {}).setdefault(first, {})[last] = value
+        for name, network in self.networks.items():
             network.load_state_dict(by_kind["network"].get(name, {}))
-        state = {int(number): dict(values) for number, values in by_kind.get("optimiser", {}).items()}
-        optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
-        for name, one in generators.items():
+        moments = {int(number): dict(values) for number, values in by_kind.get("optimiser", {}).items()}
+        self.optimiser.load_state_dict({"state": moments, "param_groups": self.optimiser.state_dict()["param_groups"]})
+        for name, one in self.generators.items():
             one.set_state(tensors[f"generator|{name}"])
         torch.set_rng_state(tensors["generator|"])
         if "cuda|" in tensors and torch.cuda.is_available():
             torch.cuda.set_rng_state(tensors["cuda|"])
-        if statistics is not None:
+        if self.statistics is not None:
             for domain, values in by_kind.get("statistics", {}).items():
-                statistics.put(domain, values)
-    except Exception as error:
-        raise TrainingError(
-            f"the checkpoint to go on from does not fit ({str(error).splitlines()[0]})",
-            file=folder / REST,
-            remedy=f"Remove {TENSORS} and {REST} in this folder and run the study again",
-        ) from error
-    return rest
+                self.statistics.put(domain, values)
 
 
 def remove_state(folder: Path) -> None:

@@ -37,6 +37,7 @@ def validate(
     data: Patches,
     origins: Origins,
     indices: np.ndarray,
+    *,
     batch_size: int = 32,
     own_statistics: bool = True,
     threshold: Rule = "robust",

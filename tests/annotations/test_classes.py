@@ -8,6 +8,7 @@ import shapely
 from stainda.annotations import (
     IGNORE,
     ClassMap,
+    PixelGrid,
     class_key,
     convert_annotations,
     make_shapes,
@@ -48,7 +49,7 @@ def test_ignored_shapes_become_ignored_pixels_and_never_background():
 
     shapes, _ = ClassMap.of(NAMES).apply(boxes("Glom", "Artefact", "Tubule"))
     ignored = shapes[shapes["class"].isin(IGNORE_CLASSES)]
-    labels = rasterise(shapes, ["glomerulus"], 0, 0, 3, 1, 10, ignored)
+    labels = rasterise(shapes, ["glomerulus"], PixelGrid(0, 0, 3, 1, 10), ignored)
     assert labels.tolist() == [[1, 255, 0]]
 
 

@@ -369,12 +369,12 @@ def test_hubmap_masks_and_run_lengths_agree(real_data, tmp_path):
     """A real mask read as an image, written as run lengths and read again: the same 0/1 pixels."""
     from PIL import Image
 
-    from stainda.annotations import rasterise
+    from stainda.annotations import PixelGrid, rasterise
 
     for file in sorted((real_data / "hubmap_pas_tiles" / "data_1" / "masks_256_red16").glob("*.png"))[:6]:
         mask = np.asarray(Image.open(file)) > 0
         shapes = read_annotations(file)
-        assert (rasterise(shapes.assign(**{"class": "g"}), ["g"], 0, 0, 256, 256, 1) == mask).all()
+        assert (rasterise(shapes.assign(**{"class": "g"}), ["g"], PixelGrid(0, 0, 256, 256, 1)) == mask).all()
         slide = MadeSlide(size=(256, 256))
         write_annotations(shapes, tmp_path / "a.csv", "rle", slide)
         back = read_annotations(tmp_path / "a.csv", slide=slide)

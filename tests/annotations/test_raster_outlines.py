@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import shapely
 
-from stainda.annotations import instances, make_shapes, outlines, rasterise
+from stainda.annotations import PixelGrid, instances, make_shapes, outlines, rasterise
 
 
 def random_polygon(rng: np.random.Generator, size: float) -> shapely.Geometry:
@@ -30,7 +30,7 @@ def test_a_pixel_is_painted_exactly_where_its_centre_lies_inside(seed):
     polygon = random_polygon(rng, 200)
     x, y, downsample = rng.uniform(-30, 30), rng.uniform(-30, 30), rng.choice([0.5, 1.0, 2.7, 8.0])
     width, height = 90, 70
-    labels = rasterise(make_shapes([polygon], "a"), ["a"], x, y, width, height, downsample)
+    labels = rasterise(make_shapes([polygon], "a"), ["a"], PixelGrid(x, y, width, height, downsample))
     columns, rows = np.meshgrid(x + (np.arange(width) + 0.5) * downsample, y + (np.arange(height) + 0.5) * downsample)
     expected = shapely.contains_xy(polygon, columns, rows)
     assert labels.dtype == np.uint8
@@ -41,7 +41,7 @@ def test_neighbours_neither_overlap_nor_leave_a_gap():
     """Edges run through pixel centres here, the hardest case."""
     xs = np.arange(0, 21, 2.5)
     boxes = [shapely.box(a, c, b, d) for a, b in pairwise(xs) for c, d in pairwise(xs)]
-    count = sum(rasterise(make_shapes([box], "a"), ["a"], 0, 0, 20, 20, 1).astype(int) for box in boxes)
+    count = sum(rasterise(make_shapes([box], "a"), ["a"], PixelGrid(0, 0, 20, 20, 1)).astype(int) for box in boxes)
     assert (count == 1).all()
 
 
@@ -50,25 +50,25 @@ def test_later_classes_win_and_ignored_areas_win_over_all():
         [shapely.box(4, 0, 8, 4), shapely.box(0, 0, 6, 4), shapely.box(0, 0, 9, 9)], ["b", "a", "other"]
     )
     ignore = make_shapes([shapely.box(5, 0, 7, 1)], "whatever")
-    labels = rasterise(shapes, ["a", "b"], 0, 0, 10, 4, 1, ignore=ignore)
+    labels = rasterise(shapes, ["a", "b"], PixelGrid(0, 0, 10, 4, 1), ignore=ignore)
     assert labels[2].tolist() == [1, 1, 1, 1, 2, 2, 2, 2, 0, 0]
     assert labels[0].tolist() == [1, 1, 1, 1, 2, 255, 255, 2, 0, 0]
 
 
 def test_points_lines_and_empty_shapes_leave_no_mark():
     geometries = [shapely.Point(2, 2), shapely.LineString([(0, 0), (5, 5)]), shapely.Polygon(), None]
-    assert not rasterise(make_shapes(geometries, "a"), ["a"], 0, 0, 8, 8, 1).any()
-    assert not rasterise(make_shapes([], "a"), ["a"], 0, 0, 8, 8, 1).any()
+    assert not rasterise(make_shapes(geometries, "a"), ["a"], PixelGrid(0, 0, 8, 8, 1)).any()
+    assert not rasterise(make_shapes([], "a"), ["a"], PixelGrid(0, 0, 8, 8, 1)).any()
 
 
 def test_too_many_classes_are_refused():
     with pytest.raises(ValueError, match="8 bits"):
-        rasterise(make_shapes([], "a"), [str(i) for i in range(255)], 0, 0, 4, 4, 1)
+        rasterise(make_shapes([], "a"), [str(i) for i in range(255)], PixelGrid(0, 0, 4, 4, 1))
 
 
 def painted(shapes, values, x, y, shape, downsample):
     shapes["class"] = [str(p["label"]) for p in shapes.properties]
-    labels = rasterise(shapes, [str(v) for v in values], x, y, shape[1], shape[0], downsample)
+    labels = rasterise(shapes, [str(v) for v in values], PixelGrid(x, y, shape[1], shape[0], downsample))
     return np.array([0, *values])[labels]
 
 

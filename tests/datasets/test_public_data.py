@@ -13,7 +13,7 @@ import tifffile
 from PIL import Image
 from typer.testing import CliRunner
 
-from stainda.annotations import rasterise, read_landmarks, read_shapes
+from stainda.annotations import PixelGrid, rasterise, read_landmarks, read_shapes
 from stainda.cli.app import app
 from stainda.cohort import read_manifest
 from stainda.datasets import DATASETS, make_public_manifest
@@ -243,7 +243,7 @@ def test_hubmap_masks_are_the_run_lengths(made):
     result, cohort = made("hubmap_kidney")
     section = cohort.section("2f6ecfcdf")
     assert (section.patient, section.stain, section.split) == ("63912", "PAS", None)
-    painted = rasterise(read_shapes(section.annotations), ["glomerulus"], 0, 0, SIDE, SIDE, 1)
+    painted = rasterise(read_shapes(section.annotations), ["glomerulus"], PixelGrid(0, 0, SIDE, SIDE, 1))
     assert (painted == MASK).all()
     assert cohort.section("0486052bb").annotations is None
     assert "aaa6a05cc" in notes(result, "missing")
@@ -255,7 +255,7 @@ def test_kpis_splits_masks_and_patients(made):
     assert sorted(one.split for one in cohort if one.slide != "DN_11-356") == ["test", "train", "train", "val"]
     assert "1 patches that are cut from whole slides" in notes(result, "left out")
     for section in cohort:  # saved as 0/1 in one file, as 0/255 with loss in the others
-        painted = rasterise(read_shapes(section.annotations), ["glomerulus"], 0, 0, SIDE, SIDE, 1)
+        painted = rasterise(read_shapes(section.annotations), ["glomerulus"], PixelGrid(0, 0, SIDE, SIDE, 1))
         assert (painted == MASK).mean() > 0.99
     assert cohort.section("DN_11-356").patient == "DN_11-356"
 
@@ -374,7 +374,7 @@ def test_real_monuseg_test_images(real_data, tmp_path):
     assert len(result.sections) == result.annotated == 3
     section = read_manifest(result.manifest).section("TCGA-2Z-A9J9-01A-01-TS1")
     truth = np.asarray(Image.open(folder / "masks" / "TCGA-2Z-A9J9-01A-01-TS1.jpg").convert("L")) > 127
-    painted = rasterise(read_shapes(section.annotations), ["nucleus"], 0, 0, 1000, 1000, 1)
+    painted = rasterise(read_shapes(section.annotations), ["nucleus"], PixelGrid(0, 0, 1000, 1000, 1))
     assert (painted == truth).mean() > 0.999
     assert (section.patient, section.centre) == ("TCGA-2Z-A9J9", "2Z")
 
@@ -386,7 +386,9 @@ def test_real_hubmap_tiles(real_data, tmp_path):
     folder = real_data / "hubmap_pas_tiles" / "data_1" / "masks_256_red16"
     for section in cohort.sections[:3]:
         truth = np.asarray(Image.open(folder / f"{section.slide}.png")) > 0
-        assert (rasterise(read_shapes(section.annotations), ["glomerulus"], 0, 0, 256, 256, 1) == truth).all()
+        assert (
+            rasterise(read_shapes(section.annotations), ["glomerulus"], PixelGrid(0, 0, 256, 256, 1)) == truth
+        ).all()
     assert result.shapes >= 45
 
 

@@ -33,6 +33,7 @@ NOT_RUN = {
     r"stainda .*\.\./shared/data.*": "real images that are not shipped",
     r"stainda manifest make (hubmap_kidney|monuseg) .*": "a public data set; tests/study makes its layout",
     r"stainda transform import valis_results/.*": "a folder that VALIS writes; tests/registration makes one",
+    r"stainda weights (convert|check .+).*": "published files of up to 5 GB; tests/cli makes small ones",
     r"stainda phantom .*": "sixteen sections of 2048 px; the tests make smaller ones",
     r"stainda .* --pdf": "a minute of drawing; tests/report makes one",
 }

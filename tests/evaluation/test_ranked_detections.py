@@ -173,7 +173,7 @@ def test_the_ranking_is_made_of_all_candidates_of_all_slides():
         ("b", shapes([]), empty, shapes([box(0, 0, 9, 9)], [0.3])),
     ):
         rows += object_rows(
-            there, found, ("glomerulus",), 1.0, 1e6, {**where, "slide": slide, "patient": "p"}, None, every
+            there, found, ("glomerulus",), 1.0, 1e6, {**where, "slide": slide, "patient": "p"}, candidates=every
         )
     ranked = ranked_at(pd.DataFrame(rows))
     assert ranked.score.tolist() == [0.8, 0.3, 0.1] and ranked.hit.tolist() == [True, False, True]
@@ -198,7 +198,7 @@ def study_rows(patients, seeds=1):
             where = {"strategy": "dann", "domain": "SR@A", "seed": seed, "patient": f"p{index}", "slide": f"s{index}"}
             every = shapes([box(*one) for one in found], scores)
             truth = shapes([box(*one) for one in there])
-            rows += object_rows(truth, every.iloc[:0], ("glomerulus",), 1.0, 1e6, where, None, every)
+            rows += object_rows(truth, every.iloc[:0], ("glomerulus",), 1.0, 1e6, where, candidates=every)
     return pd.DataFrame(rows), slides
 
 
@@ -225,7 +225,7 @@ def test_average_precision_of_a_data_set_equals_pycocotools_and_its_interval_the
 def test_an_object_taken_at_half_an_overlap_is_free_for_a_better_one_at_three_quarters():
     truth, rows = shapes([box(0, 0, 10, 10)]), []
     found = shapes([box(0, 0, 10, 6), box(0, 0, 10, 9)], [0.9, 0.5])
-    rows += object_rows(truth, found.iloc[:0], ("glomerulus",), 1.0, 1e6, {"slide": "a"}, None, found)
+    rows += object_rows(truth, found.iloc[:0], ("glomerulus",), 1.0, 1e6, {"slide": "a"}, candidates=found)
     assert ranked_at(pd.DataFrame(rows)).hit.tolist() == [True, False]
     assert ranked_at(pd.DataFrame(rows), 0.75).hit.tolist() == [False, True]
 

@@ -17,7 +17,8 @@ CONFIGS = Path(__file__).parents[2]
 FILES = [
     name
     for name in sorted(available("models", CONFIGS))
-    if NETWORKS[load_piece("models", name, CONFIGS)["name"]].task == "segmentation"
+    if load_piece("models", name, CONFIGS)["name"] != "encoder"  # those: test_encoders.py
+    and NETWORKS[load_piece("models", name, CONFIGS)["name"]].task == "segmentation"
 ]
 SETTINGS = [
     ModelConfig(name="unet", params={"depth": 3, "width": 4, "norm": "batch"}),
@@ -48,6 +49,25 @@ SETTINGS = [
         },
     ),
     ModelConfig(name="smp", params={"decoder": "segformer", "encoder": "mit_b0"}),
+    ModelConfig(
+        name="dpt",
+        params={
+            "encoder": "vit_tiny_patch16_224",
+            "options": {"depth": 4, "dynamic_img_size": True, "mlp_layer": "SwiGLUPacked", "act_layer": "SiLU"},
+        },
+    ),
+    ModelConfig(
+        name="dpt",  # tokens of 14 pixels, registers, layer scale
+        params={
+            "encoder": "vit_small_patch14_reg4_dinov2",
+            "options": {"img_size": 224, "depth": 5, "dynamic_img_size": True},
+            "readout": "cat",
+        },
+    ),
+    ModelConfig(
+        name="smp",
+        params={"encoder": "tu-swin_tiny_patch4_window7_224", "strict_img_size": False, "decoder_channels": [8] * 5},
+    ),
 ]
 
 
@@ -90,7 +110,11 @@ def test_contract(config):
     assert set(seen) == {"bottleneck", "decoder"} and all(out.ndim == 4 for out in seen.values())
     assert seen["bottleneck"].shape[-1] < seen["decoder"].shape[-1]
     logits.square().mean().backward()
-    left = ("net.encoder.model.norm.", "net.encoder.model.head.")  # of a transformer whose maps are taken before them
+    left = (
+        "net.encoder.model.norm.",
+        "net.encoder.model.head.",
+        "encoder.norm.",
+    )  # of a transformer whose maps are taken before them
     named = [(name, p) for name, p in model.named_parameters() if not name.startswith(left)]
     without = [name for name, p in named if p.grad is None or not p.grad.isfinite().all()]
     assert not without

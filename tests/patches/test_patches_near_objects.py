@@ -17,7 +17,7 @@ def stores(tmp_path_factory):
     made = {}
     for kind in ("segmentation", "classification", "segmentation"):
         task = TASK.model_copy(update={"kind": kind})
-        made[kind] = build_store(cohort, ROLES, CONFIG, task, shapes, folder / "store", 1).table
+        made[kind] = build_store(cohort, ROLES, CONFIG, task, shapes, folder / "store", seed=1).table
     return made
 
 

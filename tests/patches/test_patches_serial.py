@@ -33,7 +33,7 @@ def link(one="p1_PAS", two="p1_SR", error=4.0, apart=1, key="a", back=back):
 def made(tmp_path):
     cohort = write_cohort(tmp_path)
     shapes = {"own": own_shapes(cohort), "propagated": propagated_shapes(cohort)}
-    return cohort, build_store(cohort, ROLES, CONFIG, TASK, shapes, tmp_path / "patches", 1)
+    return cohort, build_store(cohort, ROLES, CONFIG, TASK, shapes, tmp_path / "patches", seed=1)
 
 
 def test_every_pixel_is_found_where_registration_says(made):

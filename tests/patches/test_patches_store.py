@@ -45,7 +45,7 @@ def build(cohort, out, config=CONFIG, seed=1, own=None, propagated=None, task=TA
         "own": own_shapes(cohort) if own is None else own,
         "propagated": propagated_shapes(cohort) if propagated is None else propagated,
     }
-    return build_store(cohort, ROLES, config, task, shapes, out, seed, **more)
+    return build_store(cohort, ROLES, config, task, shapes, out, seed=seed, **more)
 
 
 @pytest.fixture(scope="module")

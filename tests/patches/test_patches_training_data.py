@@ -18,7 +18,7 @@ def store(tmp_path_factory):
     folder = tmp_path_factory.mktemp("slides")
     cohort = write_cohort(folder)
     shapes = {"own": own_shapes(cohort), "propagated": propagated_shapes(cohort)}
-    return build_store(cohort, ROLES, CONFIG, TASK, shapes, folder / "patches", 1)
+    return build_store(cohort, ROLES, CONFIG, TASK, shapes, folder / "patches", seed=1)
 
 
 def kinds(store, indices):

@@ -18,7 +18,7 @@ SIZE, MPP = 2048, 0.5
 @pytest.mark.parametrize("mirrored", [False, True])
 def test_going_to_the_frame_and_back_is_the_identity(difficulty: float, mirrored: bool) -> None:
     rng = np.random.default_rng(4)
-    section = random_map(rng, SIZE, MPP, 3.0, difficulty, mirrored)
+    section = random_map(rng, SIZE, MPP, 3.0, difficulty=difficulty, mirrored=mirrored)
     points = rng.uniform(-200, SIZE + 200, (500, 2))
     np.testing.assert_allclose(section.from_frame(section.to_frame(points)), points, atol=1e-4)
     assert section.strain <= MAX_STRAIN + 1e-9
@@ -27,7 +27,7 @@ def test_going_to_the_frame_and_back_is_the_identity(difficulty: float, mirrored
 
 def test_the_jacobian_is_the_derivative_and_never_folds() -> None:
     rng = np.random.default_rng(5)
-    section = random_map(rng, SIZE, MPP, 0.0, 3.0)
+    section = random_map(rng, SIZE, MPP, 0.0, difficulty=3.0)
     points = rng.uniform(0, SIZE, (50, 2))
     jacobian = section.jacobian(points)
     for axis in range(2):

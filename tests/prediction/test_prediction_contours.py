@@ -5,7 +5,7 @@ import pytest
 import shapely
 from scipy import ndimage
 
-from stainda.annotations import instances, rasterise
+from stainda.annotations import PixelGrid, instances, rasterise
 from stainda.config import TaskConfig
 from stainda.prediction import components
 from stainda.prediction.objects import ProbabilityMap, find_objects, label_map
@@ -95,7 +95,7 @@ def test_objects_are_the_connected_regions_above_the_threshold(seed, sigma):
         inside = shapely.STRtree(middles).query(mine.geometry.values, predicate="contains")[0]
         assert np.bincount(inside, minlength=len(mine)).tolist() == sizes
     assert (shapes.total_bounds >= 0).all() and (shapes.total_bounds <= (120, 83, 120, 83)).all()
-    cover = rasterise(shapes, ("a", "b"), 0, 0, 120, 83, 1.0)
+    cover = rasterise(shapes, ("a", "b"), PixelGrid(0, 0, 120, 83, 1.0))
     assert (cover == labels).mean() > 0.98
 
 

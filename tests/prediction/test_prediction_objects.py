@@ -9,7 +9,7 @@ from stainda.config import TaskConfig
 from stainda.errors import SlideError
 from stainda.prediction.objects import ProbabilityMap, disc_peaks, find_candidates, find_objects
 from stainda.prediction.regions import ArrayRegion, tissue_pixels
-from stainda.prediction.windows import map_size, slide_window
+from stainda.prediction.windows import Window, map_size, slide_window
 from stainda.study.jobs import resized
 
 
@@ -98,7 +98,7 @@ def test_the_window_lies_about_the_middle_of_its_cell_and_only_tissue_is_asked_a
         return np.stack([middle.sum(1), middle[:, 0]], 1)
 
     out = np.full((2, *shape), -1, np.float32)
-    slide_window(answer, region, out, size, cell, 3, "one")
+    slide_window(answer, region, out, Window(size, cell, 3), "one")
     padded = np.full((50 + 2 * cell, 70 + 2 * cell, 3), 255, np.uint8)
     padded[:50, :70] = image
     for row in range(shape[0]):

@@ -10,7 +10,8 @@ import pytest
 from stainda.config import RegistrationConfig
 from stainda.registration import gates
 from stainda.registration.chaining import chained
-from stainda.registration.ladder import Proposal
+from stainda.registration.outcomes import Notes
+from stainda.registration.proposals import Proposal
 from stainda.registration.results import REFUSED, REGISTERED, RIGID_ONLY
 from stainda.registration.sections import SectionImage
 from stainda.registration.transforms import Transform, from_backward, map_points
@@ -41,7 +42,8 @@ def turned(name: str, onto: str, degrees: float, bent: float = 0.0) -> Transform
     y, x = np.mgrid[: SIZE // 4 + 1, : SIZE // 4 + 1] * 4.0
     field = bent / 4 * np.stack([np.sin(x / 60) * np.cos(y / 70), np.cos(x / 80)])
     quarter = np.diag([0.25, 0.25, 1.0])
-    return from_backward(name, onto, *sizes, quarter, matrix @ np.linalg.inv(quarter), field.astype(np.float32))
+    affine = Transform(name, onto, *sizes, quarter, matrix @ np.linalg.inv(quarter))
+    return from_backward(affine, field.astype(np.float32))
 
 
 def proposal_of(transform: Transform, name: str) -> Proposal:
@@ -53,8 +55,7 @@ def run(pair, placed=(REFERENCE,), bent=0.0, images=None):
     known = {name: turned(name, REFERENCE, 2.0, bent) for name in placed if name != REFERENCE}
     known[REFERENCE] = Transform.identity(REFERENCE, (SIZE, SIZE))
     images = images or {name: image(name) for name in NAMES}
-    said: dict[str, str] = {}
-    return known, list(chained(images, known, images[REFERENCE], RegistrationConfig(max_dim=SIZE), said, pair))
+    return known, list(chained(images, known, images[REFERENCE], RegistrationConfig(max_dim=SIZE), Notes(), pair))
 
 
 @pytest.mark.parametrize("bent", [0.0, 3.0])
@@ -140,5 +141,6 @@ def test_far_sections_of_a_long_block_are_left_to_their_neighbours(monkeypatch):
         tried.clear()
         images = {f"t{index:02d}": image(f"t{index:02d}") for index in range(count)}
         middle = f"t{count // 2:02d}"
-        ladder = Ladder(images, middle, RegistrationConfig(), matches, {}, lambda one: False, lambda slide: False)
+        outcomes = SimpleNamespace(placed=lambda slide: False, would_refuse=lambda one: False)
+        ladder = Ladder(images, middle, RegistrationConfig(), matches, outcomes)
         assert list(ladder.proposals()) == [] and len(tried) == expected

@@ -11,6 +11,7 @@ from scipy import ndimage
 from stainda.config import RegistrationConfig
 from stainda.registration import gates, ladder
 from stainda.registration.ladder import Ladder, spread
+from stainda.registration.outcomes import Notes
 from stainda.registration.search import Found
 from stainda.registration.sections import SectionImage
 from stainda.registration.transforms import apply_affine
@@ -91,10 +92,10 @@ class Matches:
         return np.eye(3), [slide, "between", reference], gates.MIN_WAY
 
 
-def attempts(monkeypatch, cached: bool, placed_after: str = "") -> tuple[list[str], dict[str, str]]:
+def attempts(monkeypatch, cached: bool, placed_after: str = "") -> tuple[list[str], Notes]:
     """Names of the attempts made for section b of a block a, b, c of which c is placed from the start."""
     images = {name: section(name, tissue(1)) for name in "abc"}
-    notes: dict[str, str] = {}
+    notes = Notes()
     made: list[str] = []
 
     def attempt(self, images, config, name, in_place=False, searched=False):
@@ -110,7 +111,8 @@ def attempts(monkeypatch, cached: bool, placed_after: str = "") -> tuple[list[st
     def placed(slide: str) -> bool:
         return slide == "c" or any(name.startswith(placed_after) for name in made if placed_after)
 
-    climb = Ladder(images, "a", RegistrationConfig(), Matches(), notes, lambda proposal: False, placed)
+    outcomes = SimpleNamespace(notes=notes, placed=placed, would_refuse=lambda proposal: False)
+    climb = Ladder(images, "a", RegistrationConfig(), Matches(), outcomes)
     assert list(climb.proposals()) == []
     return made, notes
 

@@ -16,7 +16,8 @@ from stainda.config.load import validated
 from stainda.errors import ConfigError
 from stainda.registration import load_block, register_cohort
 from stainda.registration import register as registering
-from stainda.registration.jobs import block_inputs, registration_standing
+from stainda.registration.jobs import block_inputs
+from stainda.registration.reuse import registration_standing
 
 
 @pytest.fixture

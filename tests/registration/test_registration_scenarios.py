@@ -16,7 +16,8 @@ from stainda.slides import open_slide
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
-from registration_cases import Case, Sheet, all_cases, spoiled
+from registration_cases import Case, Sheet, spoiled
+from registration_families import all_cases
 from registration_scenarios import CORRECT, REFUSED, WRONG, judge, slide_name, summary
 
 SPOT = np.array([[70.0, 41.0]])

@@ -95,7 +95,7 @@ def test_the_export_warps_as_valis_does(real_data) -> None:
 
     images = open_sections(kidney(real_data / "rat_kidney"), 512)
     he, panck = images["HE"], images["PanCK"]
-    results = run_valis([he, panck], "PanCK", "kaze", "optical_density", 400, True, forward=True)
+    results = run_valis([he, panck], "PanCK", RegistrationConfig(detector="kaze", max_dim=400), forward=True)
     source, target = results["HE"], results["PanCK"]
     ours = to_transform(source, he, target, panck, as_is=True)
     points = np.random.default_rng(0).uniform((-50, -50), (1250, 850), (5000, 2))

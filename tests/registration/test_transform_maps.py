@@ -36,7 +36,7 @@ def test_strong_deformations_without_folds_are_inverted(seed: int) -> None:
     missed = np.linalg.norm(back + sample(coefficients(wild), back) - grid, axis=1)
     assert np.percentile(missed, 99) < 2e-3
     thin = np.diag([1 / 4, 1 / 4, 1.0])  # as registration keeps it
-    transform = from_backward("a", "ref", SIZE, FRAME, thin, np.linalg.inv(thin), wild)
+    transform = from_backward(Transform("a", "ref", SIZE, FRAME, thin, np.linalg.inv(thin)), wild)
     inside = np.random.default_rng(0).uniform((40, 40), (500, 400), (10_000, 2))
     assert np.percentile(transform.round_trip(inside), 99) < 0.5
     assert np.percentile(transform.inverse.round_trip(inside), 99) < 0.5

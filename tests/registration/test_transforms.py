@@ -28,7 +28,7 @@ def smooth_field(seed: int, amplitude: float = 4.0) -> np.ndarray:
 def bent(slide: str = "a", seed: int = 1) -> Transform:
     thin = np.diag([1 / 8, 1 / 8, 1.0])
     turn = np.array([[np.cos(0.2), -np.sin(0.2), 30], [np.sin(0.2), np.cos(0.2), -12], [0, 0, 1]])
-    return from_backward(slide, "ref", SIZE, FRAME, thin @ turn, np.linalg.inv(thin), smooth_field(seed))
+    return from_backward(Transform(slide, "ref", SIZE, FRAME, thin @ turn, np.linalg.inv(thin)), smooth_field(seed))
 
 
 def test_affine_known_answer() -> None:

@@ -40,7 +40,7 @@ def plain(cell: str) -> str:
 
 
 def test_every_number_of_the_latex_table_is_that_of_the_csv_rounded(seen, tmp_path):
-    table = strategies_by_domain(seen.run, seen.analysis, "dice", seen.look)
+    table = strategies_by_domain(seen, "dice")
     assert write_tables(table, tmp_path) == ["md", "tex"]
     csv = table.frame.set_index(["strategy", "domain"])
     places = [column.split("\n")[0] for column in table.columns[1:]]
@@ -56,7 +56,7 @@ def test_every_number_of_the_latex_table_is_that_of_the_csv_rounded(seen, tmp_pa
 
 
 def test_differences_and_probabilities_are_those_of_the_csv_rounded(seen):
-    table = differences(seen.run, seen.analysis, seen.look, "dice")
+    table = differences(seen, "dice")
     for cells, one in zip(rows_of(latex(table)), table.frame.to_dict("records"), strict=True):
         rounded = f"{one['difference']:+.2f}"
         assert plain(cells[2]).split()[0] == (rounded if float(rounded) else "0.00")
@@ -85,7 +85,7 @@ def test_text_cannot_become_latex_commands_or_table_cells():
 
 
 def test_latex_is_balanced_and_every_row_has_every_column(seen):
-    for table in (strategies_by_domain(seen.run, seen.analysis, "dice", seen.look), effects(seen, "dice"), NASTY):
+    for table in (strategies_by_domain(seen, "dice"), effects(seen, "dice"), NASTY):
         tex = latex(table)
         bare = re.sub(r"\\[a-zA-Z]+|\\.", "", tex)
         assert bare.count("{") == bare.count("}") and bare.count("$") % 2 == 0

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from stainda.evaluation.summary import ALL_TARGETS
-from stainda.report import words
+from stainda.report import answer, words
 
 STUDY = SimpleNamespace(baseline="plain", evaluation=SimpleNamespace(level=0.95))
 RUN = SimpleNamespace(study=STUDY, label=lambda name: name.title())
@@ -15,20 +15,22 @@ RUN = SimpleNamespace(study=STUDY, label=lambda name: name.title())
 
 @pytest.mark.parametrize(("ceiling", "said_of_it"), [("oracle", 1), ("plain", 0)])
 def test_a_ceiling_that_is_the_baseline_is_not_told_as_one(ceiling, said_of_it, monkeypatch):
-    monkeypatch.setattr(words, "headline", lambda table: table)
+    for module in (answer, words):
+        monkeypatch.setattr(module, "headline", lambda table: table)
     row = {"domain": ALL_TARGETS, "mean": 0.8, "low": 0.7, "high": 0.9, "interval_kind": "interval"}
     study = SimpleNamespace(baseline="plain", ceiling=ceiling, evaluation=STUDY.evaluation)
     analysis = SimpleNamespace(
         results=pd.DataFrame([{"strategy": name, **row} for name in ("oracle", "plain")]),
         gaps=pd.DataFrame({"strategy": [], "domain": [], "gap_closed": np.zeros(0)}),
     )
-    found = words._gap(SimpleNamespace(study=study, label=RUN.label), analysis)
+    found = answer._gap(SimpleNamespace(study=study, label=RUN.label), analysis)
     assert len([one for one in found if "the ceiling" in one.text]) == said_of_it
 
 
 def said(monkeypatch, gains: dict[str, tuple[float, float]]) -> list[str]:
     """Sentences for strategies with these differences to the baseline and p after Holm, of 14 patients."""
-    monkeypatch.setattr(words, "headline", lambda table: table)
+    for module in (answer, words):
+        monkeypatch.setattr(module, "headline", lambda table: table)
     common = {"domain": ALL_TARGETS, "family": "overall", "n_patients": 14, "n_seeds": 3, "interval_kind": "interval"}
     differences = pd.DataFrame(
         [
@@ -49,7 +51,7 @@ def said(monkeypatch, gains: dict[str, tuple[float, float]]) -> list[str]:
         ]
     )
     analysis = SimpleNamespace(differences=differences, patients=patients)
-    return [one.text for one in words._best_against_baseline(RUN, analysis, without, 14)]
+    return [one.text for one in answer._best_against_baseline(RUN, analysis, without, 14)]
 
 
 def test_what_was_shown_leads_though_another_mean_is_higher(monkeypatch):

@@ -83,7 +83,7 @@ def test_without_enough_annotations_or_visible_targets_it_is_refused(store):
     with pytest.raises(ConfigError, match="3 annotated patients"):
         _seen(store, k=4, unit="patients", seed=1)
     with pytest.raises(ConfigError, match="few_shot labels lie on target slides"):
-        TrainingData(store, ROLES, "few_shot", "nothing", FewShot(1, "patches", 1))
+        TrainingData(store, ROLES, "few_shot", "nothing", few_shot=FewShot(1, "patches", 1))
     with pytest.raises(ConfigError, match="go together"):
         TrainingData(store, ROLES, "few_shot")
     config = load_strategy("few_shot")

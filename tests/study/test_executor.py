@@ -31,6 +31,22 @@ def _run(payloads, count=2):
     return found, steps
 
 
+def _threads_here(key, payload):
+    return os.environ["OMP_NUM_THREADS"], os.environ["VIPS_CONCURRENCY"]
+
+
+def test_workers_have_their_threads_and_the_parent_keeps_its_environment(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    monkeypatch.delenv("VIPS_CONCURRENCY", raising=False)
+    with Workers(1, _threads_here, threads=3) as workers:
+        workers.submit("a", None)
+        (found,) = workers.completed(lambda count: None)
+        while workers.busy:
+            workers.completed(lambda count: None)
+    assert found.value == ("3", "3")
+    assert os.environ["OMP_NUM_THREADS"] == "7" and "VIPS_CONCURRENCY" not in os.environ
+
+
 def test_results_and_reasons_come_back_by_key():
     found, steps = _run({"a": 1, "b": "fail", "c": 3})
     assert (found["a"].value, found["c"].value) == (2, 6)

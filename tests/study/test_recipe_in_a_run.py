@@ -100,3 +100,16 @@ def test_the_recipe_is_stated_with_those_that_depart_from_it():
     assert [name for name, _ in told["geometry"].departs] == ["own"]
     assert [name for name, _ in told["batch statistics"].departs] == ["adabn"]
     assert "recipe strong" in recipe_line(found) and "2 × 20 steps" in recipe_line(found)
+
+
+def test_what_images_are_standardised_by_is_stated_with_the_views_that_say_otherwise(weights):
+    facts = {"mean": [0.7, 0.6, 0.5], "std": [0.2, 0.2, 0.2]}
+    own = {**SMALL, "weights": {"file": "own.safetensors", "optional": True}, "pretraining": facts}
+    found = study(model=own, strategies=["source_only", "greyscale"])
+    told = {one.setting: one for one in shared_settings(found)}["standardised by"]
+    assert told.value == "mean and standard deviation of the sources' tissue" and not told.departs, "a random start"
+    weights()
+    told = {one.setting: one for one in shared_settings(found)}["standardised by"]
+    assert told.value == "the encoder's mean and standard deviation (0.7, 0.6, 0.5; 0.2, 0.2, 0.2)"
+    assert told.departs == (("greyscale", "mean and standard deviation of the sources' tissue"),)
+    assert f"standardised by {told.value}" in recipe_line(found)

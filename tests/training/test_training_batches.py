@@ -43,9 +43,11 @@ def test_a_batch_is_made_of_what_there_is():
 
 @pytest.mark.parametrize(("share", "shown"), [(0.125, 1), (1.0, 8), (0.0, 0)])
 def test_the_share_of_objects_is_a_setting(share, shown):
-    batches = LabelledBatches(np.arange(60), ["a"] * 60, HAS, 8, False, np.random.default_rng(0), share)
+    batches = LabelledBatches(np.arange(60), ["a"] * 60, HAS, 8, False, np.random.default_rng(0), object_share=share)
     assert [int(HAS[batches.draw()].sum()) for _ in range(5)] == [shown] * 5
-    as_they_come = LabelledBatches(np.arange(60), ["a"] * 60, HAS, 60, False, np.random.default_rng(0), None)
+    as_they_come = LabelledBatches(
+        np.arange(60), ["a"] * 60, HAS, 60, False, np.random.default_rng(0), object_share=None
+    )
     assert sorted(as_they_come.draw().tolist()) == list(range(60))
 
 

@@ -81,7 +81,7 @@ def test_images_and_labels_of_a_batch_are_the_same_window_and_another_one_each_t
     made, rows = _prepared("source_only"), np.arange(4)
     state = made.generators["labelled"].get_state()
     batch = made.passes.labelled(rows)
-    windows = made.passes._windows.draw(4, torch.Generator().set_state(state))
+    windows = made.passes._patches.windows.draw(4, torch.Generator().set_state(state))
     images, labels = made.data.images(rows, windows), torch.from_numpy(made.data.labels(rows, windows))
     wanted = made.detector.standard(made.detector.images(images))
     for index in range(4):

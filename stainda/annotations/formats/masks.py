@@ -15,7 +15,7 @@ import numpy as np
 from stainda.annotations.formats.frame import Problems, SlideFrame, require_size
 from stainda.annotations.guarded import check_file
 from stainda.annotations.labels import instances, outlines
-from stainda.annotations.raster import rasterise
+from stainda.annotations.raster import PixelGrid, rasterise
 from stainda.annotations.records import ShapeRecords, records_of
 from stainda.annotations.shapes import join_shapes
 from stainda.errors import AnnotationError
@@ -107,7 +107,7 @@ def write(shapes: gpd.GeoDataFrame, path: Path, slide: SlideFrame | None = None)
             f"a mask of {width} x {height} pixels is too large", file=path, remedy="Write run lengths"
         )
     names = list(dict.fromkeys(shapes["class"]))
-    mask = rasterise(shapes, names, 0, 0, width, height, 1)
+    mask = rasterise(shapes, names, PixelGrid(0, 0, width, height, 1))
     text = PngInfo()
     text.add_text(_KEY, json.dumps(names))
     with whole_file(path) as aside:

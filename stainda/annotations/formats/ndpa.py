@@ -72,7 +72,7 @@ def _offset(slide: Path, path: Path) -> np.ndarray:
 
     try:
         with tifffile.TiffFile(slide) as tiff:
-            values = [int(tiff.pages[0].tags[tag].value) for tag in _OFFSET_TAGS]  # type: ignore[union-attr]
+            values = [int(tiff.pages[0].tags[tag].value) for tag in _OFFSET_TAGS]
     except (tifffile.TiffFileError, OSError, KeyError, IndexError, TypeError, ValueError) as error:
         raise AnnotationError(
             f"{slide.name or 'the slide'} does not say where it lies on the glass (XOffsetFromSlideCentre), which NDPA "

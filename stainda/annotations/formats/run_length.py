@@ -16,7 +16,7 @@ from shapely.geometry.base import BaseGeometry
 from stainda.annotations.formats.frame import Problems, SlideFrame, require_size
 from stainda.annotations.guarded import read_csv
 from stainda.annotations.labels import outlines
-from stainda.annotations.raster import rasterise
+from stainda.annotations.raster import PixelGrid, rasterise
 from stainda.annotations.records import ShapeRecords, make_records
 from stainda.annotations.shapes import make_shapes
 from stainda.errors import AnnotationError
@@ -130,7 +130,7 @@ def encode(shapes: gpd.GeoDataFrame, width: int, height: int) -> str:
         x0, y0, x1, y1 = max(x0, 0), max(y0, 0), min(x1, width), min(y1, height)
         if x0 >= x1 or y0 >= y1:
             continue
-        mask = rasterise(make_shapes([geometry], "a"), ["a"], x0, y0, x1 - x0, y1 - y0, 1).T
+        mask = rasterise(make_shapes([geometry], "a"), ["a"], PixelGrid(x0, y0, x1 - x0, y1 - y0, 1)).T
         padded = np.pad(mask, ((0, 0), (1, 1))).astype(np.int8)
         column, row = np.nonzero(np.diff(padded, axis=1) > 0)
         _, stop = np.nonzero(np.diff(padded, axis=1) < 0)

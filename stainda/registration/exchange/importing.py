@@ -160,7 +160,14 @@ def _landmarks(what: Import, ends: Ends) -> Transform:
     source = apply_affine(section.to_level0, first.loc[shared, ["x", "y"]].to_numpy(float))
     target = apply_affine(frame.to_level0, second.loc[shared, ["x", "y"]].to_numpy(float))
     return from_landmarks(
-        ends.slide, ends.frame, ends.size, ends.frame_size, source, target, what.smoothing, list(map(str, shared))
+        ends.slide,
+        ends.frame,
+        ends.size,
+        ends.frame_size,
+        source,
+        target,
+        smoothing=what.smoothing,
+        names=list(map(str, shared)),
     )
 
 

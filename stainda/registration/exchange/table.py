@@ -127,7 +127,7 @@ def imported(pairs: tuple[Pair, ...], slide: str, reference: str, ends: Mapping[
         linear = np.column_stack([(moved[1] - moved[0]) / size[0], (moved[2] - moved[0]) / size[1], moved[0]])
         return Transform.affine(slide, size, reference, frame_size, np.vstack([linear, [0, 0, 1]]), about)
     spacing = max(1.0, whole.grain(), max(frame_size) / CHAIN_SIDE)
-    return from_pull(slide, reference, size, frame_size, whole.from_frame, spacing, about)
+    return from_pull(slide, reference, size, frame_size, whole.from_frame, spacing, about=about)
 
 
 def _way(pairs: tuple[Pair, ...], slide: str, reference: str) -> list[tuple[Pair, bool]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ def from_landmarks(
     frame_size: tuple[int, int],
     source: np.ndarray,
     target: np.ndarray,
+    *,
     smoothing: float = 0.0,
     names: Sequence[str] | None = None,
 ) -> Transform:
@@ -59,13 +61,11 @@ def from_landmarks(
     scale = float(max(frame_size))
     pull = _spline(target, source, scale, smoothing)
     spacing = max(max(frame_size) / SIDE, 1.0)
-    found = from_pull(slide, frame, size, frame_size, pull, spacing, about)
+    found = from_pull(slide, frame, size, frame_size, pull, spacing, about=about)
     _refuse_folds(found, target, names, smoothing)
     residual = np.linalg.norm(found.to_frame(source) - target, axis=1)
-    return Transform(
-        slide, frame, size, frame_size, found.pre, found.post, found.forward, found.backward,
-        about | {"residual_px": float(np.median(residual)), "left_out_px": _left_out(source, target, scale, smoothing)},
-    )  # fmt: skip
+    left_out = _left_out(source, target, scale, smoothing)
+    return replace(found, about=about | {"residual_px": float(np.median(residual)), "left_out_px": left_out})
 
 
 def _spline(here: np.ndarray, there: np.ndarray, scale: float, smoothing: float) -> Callable[[np.ndarray], np.ndarray]:

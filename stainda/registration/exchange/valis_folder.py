@@ -221,7 +221,7 @@ def from_valis(
         return Transform(slide, frame, size, frame_size, here.pre, post, here.forward, here.backward, about)
     whole = compose(here, there.inverse)
     spacing = max(whole.grain() / 2, max(frame_size) / MAX_SIDE)
-    return from_pull(slide, frame, size, frame_size, whole.from_frame, spacing, about)
+    return from_pull(slide, frame, size, frame_size, whole.from_frame, spacing, about=about)
 
 
 def _to_canvas(

@@ -55,6 +55,10 @@ class After(Part):
         """Probabilities of patches, uint8 ``(N, H, W, 3)``, by means of ``run``, which gives those of patches."""
         return run(patches)
 
+    def fainter_thresholds(self, thresholds: Mapping[str, float]) -> dict[str, float]:
+        """By class, the thresholds at which further candidates are sought, for parts with ``needs_block``."""
+        raise NotImplementedError
+
     def on_objects(
         self,
         objects: Mapping[str, gpd.GeoDataFrame],

@@ -36,6 +36,9 @@ class CrossStainAgreement(After):
     found: float = Field(0.8, gt=0, lt=1, description="chance that a true object is found in a neighbouring section")
     by_chance: float = Field(0.1, gt=0, lt=1, description="chance that a false object meets something there")
 
+    def fainter_thresholds(self, thresholds: Mapping[str, float]) -> dict[str, float]:
+        return {cls: self.faint * value for cls, value in thresholds.items()}
+
     def on_objects(
         self,
         objects: Mapping[str, gpd.GeoDataFrame],

@@ -101,7 +101,8 @@ def _descend(
         parameter.requires_grad_(True)
     layers = batchnorm_layers(network)
     momenta = {name: layer.momentum for name, layer in layers.items()}
-    counted = {name: layer.num_batches_tracked.clone() for name, layer in layers.items()}  # type: ignore[union-attr]
+    counters = [layer.num_batches_tracked for layer in layers.values() if layer.num_batches_tracked is not None]
+    counted = [counter.clone() for counter in counters]
     for layer in layers.values():
         layer.momentum = 0.0
         layer.train()
@@ -116,5 +117,6 @@ def _descend(
     finally:
         for name, layer in layers.items():
             layer.momentum = momenta[name]
-            layer.num_batches_tracked.copy_(counted[name])  # type: ignore[union-attr]
+        for counter, before in zip(counters, counted, strict=True):
+            counter.copy_(before)
         network.eval()

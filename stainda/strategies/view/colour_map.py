@@ -15,7 +15,8 @@ class ColourMap(nn.Module):
         super().__init__()
         last = nn.Conv2d(hidden or channels, channels, 1)
         nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)  # type: ignore[arg-type]
+        assert last.bias is not None
+        nn.init.zeros_(last.bias)
         first = [nn.Conv2d(channels, hidden, 1), nn.ReLU()] if hidden else []
         self.change = nn.Sequential(*first, last)
 

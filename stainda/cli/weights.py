@@ -1,0 +1,179 @@
+"""``stainda weights``: published encoders: which are here, files of other libraries converted, a file checked."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from stainda.cli.display import console, fail, show_table
+
+if TYPE_CHECKING:
+    from stainda.models.known_weights import KnownWeights
+
+app = typer.Typer(
+    help="Published encoders: which are here, files of other libraries converted, a file checked.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+)
+
+Model = Annotated[
+    str | None, typer.Option("--model", help="The model whose weights they are; 'stainda weights list' names them.")
+]
+
+
+@app.command("list")
+def list_(
+    name: Annotated[str | None, typer.Argument(metavar="[MODEL]", help="One of them, with all that is known.")] = None,
+) -> None:
+    """Every model with published weights: whether its file is here, its licence, and how it is got.
+
+    stainda downloads nothing. Files are looked for in the folders of STAINDA_WEIGHTS, in weights/ here, and in
+    ~/.cache/stainda/weights.
+
+    Examples:
+
+    - `stainda weights list`
+    - `stainda weights list uni`
+    """
+    from stainda.models.known_weights import known_model, known_weights
+    from stainda.models.weight_files import weights_folders
+
+    if name is not None:
+        _whole(known_model(name))
+        return
+    found = known_weights()
+    rows = [
+        (one.name, one.file or f"missing ({one.file_name})", _scale(one), one.facts.licence, one.facts.access)
+        for one in found
+    ]
+    show_table("", ("model", "file", "µm per pixel", "licence of the weights", "access"), rows)
+    _say(f"\nlooked for in {', '.join(str(folder) for folder in weights_folders())}")
+    _say("how one is got: stainda weights list MODEL; in a study: model: MODEL")
+
+
+@app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(metavar="FILE", help="A .bin, .pt, .pth or .safetensors file.")],
+    model: Model = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="File to write. Default: where the model looks for it, or beside FILE."),
+    ] = None,
+) -> None:
+    """Make a safetensors file with timm's names of a published one, which stays as it is.
+
+    Only tensors are read: a file that holds anything else is refused, and nothing in it is run. With --model, names and
+    shapes are compared with the architecture before anything is written. Understood are files of timm, DINOv2, the
+    Dinov2 of transformers, and vision towers on timm (CONCH, OpenCLIP).
+
+    Examples:
+
+    - `stainda weights convert pytorch_model.bin --model uni`
+    - `stainda weights convert model.safetensors --model phikon_v2`
+    - `stainda weights convert resnet.pth --out weights/resnet.safetensors`
+    """
+    from stainda.models.conversion import convert as make
+    from stainda.models.known_weights import known_model
+    from stainda.models.weight_files import weights_folders
+    from stainda.names import with_ending
+
+    known = None if model is None else known_model(model)
+    if out is None:
+        out = weights_folders()[0] / known.file_name if known else with_ending(source, ".safetensors")
+    made = make(source, out, known)
+    _say(f"{made.target}: {made.tensors} tensors, {made.numbers / 1e6:.1f} million numbers")
+    _say(f"from {made.source}, {made.found} tensors ({made.form})")
+    _say(f"SHA-256 {made.sha256}")
+    if known is not None:
+        _say(f"in a study: model: {known.name}; licence of the weights: {known.facts.licence}")
+
+
+@app.command()
+def check(
+    given: Annotated[
+        str | None, typer.Argument(metavar="[FILE|MODEL]", help="Default: every model whose file is here.")
+    ] = None,
+    model: Model = None,
+) -> None:
+    """Check weights: fingerprint, tensors against the architecture, a forward pass, mean and standard deviation.
+
+    Ends with status 1 when something is wrong.
+
+    Examples:
+
+    - `stainda weights check`
+    - `stainda weights check efficientnet_lite0`
+    - `stainda weights check weights/tf_efficientnet_lite0.safetensors --model efficientnet_lite0`
+    """
+    from stainda.models.weight_checks import check_weights
+
+    wrong = False
+    for known, file in _asked(given, model):
+        checks = check_weights(known, file)
+        wrong = wrong or any(one.state == "wrong" for one in checks)
+        _say(f"{known.name}: {file}")
+        show_table("", ("", "state", ""), [(one.what, one.state, one.detail) for one in checks])
+    if wrong:
+        raise typer.Exit(1)
+
+
+def _asked(given: str | None, model: str | None) -> list[tuple[KnownWeights, Path]]:
+    from stainda.errors import ConfigError
+    from stainda.models.known_weights import known_model, known_weights
+    from stainda.models.weight_files import find_weights
+
+    if given is None and model is None:
+        here = [(one, one.file) for one in known_weights() if one.file is not None]
+        if not here:
+            fail("no weights are here; 'stainda weights list' says where they are looked for and how they are got")
+        return here
+    file = Path(given) if given is not None else None
+    if file is not None and file.is_file():
+        named = [one for one in known_weights() if model == one.name or (model is None and one.file_name == file.name)]
+        if not named:
+            raise ConfigError(
+                "is not the file of a known model", file=file, remedy="Name the model whose it is with --model"
+            )
+        return [(named[0], file)]
+    known = known_model(str(model or given))
+    assert known.config.weights is not None
+    return [(known, find_weights(known.config.weights, source=known.config.weights_source))]
+
+
+def _whole(known: KnownWeights) -> None:
+    facts, config = known.facts, known.config
+    rows = [
+        ("name in a study", known.name),
+        (
+            "file",
+            known.file or f"missing: {known.file_name}, looked for at {', '.join(str(one) for one in known.looked)}",
+        ),
+        ("published at", config.weights_source),
+        ("licence of the weights", facts.licence),
+        ("access", facts.access),
+        ("get it by", facts.command),
+        ("µm per pixel", _scale(known)),
+        ("input", f"{facts.input_size} pixels, mean {_three(facts.mean)}, std {_three(facts.std)}"),
+        ("parameters", f"{facts.parameters:g} million" if facts.parameters else ""),
+        ("network", f"{config.params.get('encoder')} {config.params.get('options') or ''}".strip()),
+        ("not known", facts.unknown),
+        ("reference", config.reference),
+        ("sources", "\n".join(facts.sources)),
+    ]
+    _say(textwrap.fill(" ".join(config.description.split()), 110))
+    show_table("", ("", ""), [row for row in rows if row[1]])
+
+
+def _scale(known: KnownWeights) -> str:
+    return ", ".join(f"{one:g}" for one in known.facts.mpp)
+
+
+def _three(numbers: tuple[float, ...]) -> str:
+    return " ".join(f"{one:g}" for one in numbers)
+
+
+def _say(text: str) -> None:
+    console.print(text, highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,80 @@
+"""Models with published weights: what ``configs/models/`` knows of each, and whether its file is here.
+
+This module does not import torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from stainda.config import ModelConfig, PretrainingConfig, available, load_piece
+from stainda.config.pieces import validated
+from stainda.errors import ConfigError, did_you_mean
+from stainda.models.weight_files import look_for, places_of
+
+
+@dataclass(frozen=True)
+class KnownWeights:
+    """A model file that says what its weights were trained with.
+
+    Attributes:
+        name: of the model, as a study names it.
+        config: the file.
+        file: the weights on this machine; ``None`` where they are in none of ``looked``.
+        looked: where they were looked for.
+    """
+
+    name: str
+    config: ModelConfig
+    file: Path | None
+    looked: tuple[Path, ...]
+
+    @property
+    def facts(self) -> PretrainingConfig:
+        assert self.config.pretraining is not None
+        return self.config.pretraining
+
+    @property
+    def file_name(self) -> str:
+        """Name under which the model looks for its weights."""
+        assert self.config.weights is not None
+        return self.config.weights.name
+
+
+def known_weights(near: str | Path | None = None) -> list[KnownWeights]:
+    """Every model file with ``pretraining`` and ``weights``, in alphabetical order; ``near`` as for ``available``."""
+    found = []
+    for name, path in available("models", near).items():
+        config = validated(ModelConfig, load_piece("models", name, near), path)
+        if config.pretraining is not None and config.weights is not None:
+            found.append(KnownWeights(name, config, look_for(config.weights), tuple(places_of(config.weights))))
+    return sorted(found, key=lambda one: one.name)
+
+
+def known_model(name: str, near: str | Path | None = None) -> KnownWeights:
+    """One of :func:`known_weights` by its name.
+
+    Raises:
+        ConfigError: there is none of that name; the nearest is named.
+    """
+    found = {one.name: one for one in known_weights(near)}
+    if name not in found:
+        raise ConfigError(f"no model with published weights is named {name!r}", remedy=did_you_mean(name, found))
+    return found[name]
+
+
+def encoder_table(found: list[KnownWeights]) -> str:
+    """The models as a Markdown table, for docs/howto/encoders.md."""
+    rows = ["| model | encoder | input | µm per pixel | million parameters | mean; std | licence of the weights |"]
+    rows.append("|---" * 7 + "|")
+    for one in found:
+        facts = one.facts
+        scale = ", ".join(f"{mpp:g}" for mpp in facts.mpp)
+        size = f"{facts.parameters:g}" if facts.parameters else ""
+        standard = "; ".join(" ".join(f"{share:.3g}" for share in three) for three in (facts.mean, facts.std))
+        title = f"[{facts.title}]({one.config.weights_source})"
+        rows.append(
+            f"| `{one.name}` | {title} | {facts.input_size} | {scale} | {size} | {standard} | {facts.licence} |"
+        )
+    return "\n".join(rows) + "\n"

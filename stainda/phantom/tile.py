@@ -1,0 +1,51 @@
+"""What a tile of a section shows, and what drawing into it asks of the section."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from stainda.phantom.anatomy import Anatomy
+from stainda.phantom.grids import TileGrid
+from stainda.phantom.maps import TrueMap
+from stainda.phantom.noise import NoisePlane
+
+
+@dataclass
+class Tile:
+    """What a tile shows, arrays (height, width) of the grid.
+
+    ``labels`` uint8 indices into STRUCTURES; ``grain`` and ``blotch`` float32 noise of the texture; ``tint`` float32
+    0..1, the number of the tubule; ``shade`` float32, thickness and staining that vary slowly, about 1; ``depth``
+    float32 micrometres below the surface of the nearest tubule; ``x``, ``y`` the pixels' places in the frame,
+    micrometres, and ``middle`` those of the middle grid and ``bent`` the same as bodies see them; ``macrophages``
+    those drawn; ``body_distance`` micrometres from a body's surface.
+    """
+
+    grid: TileGrid
+    x: np.ndarray
+    y: np.ndarray
+    labels: np.ndarray
+    grain: np.ndarray
+    blotch: np.ndarray
+    tint: np.ndarray
+    shade: np.ndarray
+    depth: np.ndarray
+    middle: tuple[np.ndarray, np.ndarray]
+    bent: tuple[np.ndarray, np.ndarray]
+    macrophages: list[int] = field(default_factory=list)
+    body_distance: dict[int, np.ndarray] = field(default_factory=dict)
+
+
+class CutSection(Protocol):
+    """A section through a block: the part of :class:`stainda.phantom.scene.Scene` that bodies and nuclei are drawn
+    by."""
+
+    anatomy: Anatomy
+    map: TrueMap
+
+    def noise(self, name: str, wavelength: float) -> NoisePlane: ...
+
+    def body_kind(self, index: int) -> str: ...

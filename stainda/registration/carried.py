@@ -1,0 +1,63 @@
+"""Shapes of one section on another, and the objects that they are: what carrying hands on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from shapely.geometry.base import BaseGeometry
+
+from stainda.cohort.types import Section
+
+if TYPE_CHECKING:
+    import geopandas as gpd
+
+
+@dataclass(frozen=True, eq=False)
+class Carried:
+    """The shapes of one source section as they lie on the target.
+
+    Attributes:
+        section: the source. shapes: as drawn. warped: the same rows on the target, level-0 pixels.
+        measured: arrays (n,) by name, see ``confidence.py``; and ``diameter``, ``area_ratio``, ``above_chance``.
+        faults: why a shape cannot be used, "" where it can.
+        seen: what of the target this source shows.
+    """
+
+    section: Section
+    shapes: gpd.GeoDataFrame
+    warped: gpd.GeoDataFrame
+    measured: Mapping[str, np.ndarray]
+    faults: tuple[str, ...]
+    seen: BaseGeometry
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """One object in one target: the shapes that are it, and what is made of them.
+
+    Attributes:
+        cls: its class.
+        members: (source index, row) of its shapes, nearest section first.
+        geometry: its outline on the target, clipped to the tissue.
+        how: how the outline came about, in words.
+        lacking: slides between or beyond that show the place without the object.
+        features: what the models read. right, exists: probabilities.
+        dissent: 1 - Dice of each member's own outline with the outline, in the order of ``members``.
+        clipped: the outline was cut at the border of the tissue.
+        outvoted: where sections vote (``between: majority``), the object lost.
+    """
+
+    cls: str
+    members: tuple[tuple[int, int], ...]
+    geometry: BaseGeometry
+    how: str
+    lacking: tuple[str, ...]
+    dissent: tuple[float, ...]
+    features: Mapping[str, float] = field(default_factory=dict)
+    right: float = 1.0
+    exists: float = 1.0
+    clipped: bool = False
+    outvoted: bool = False

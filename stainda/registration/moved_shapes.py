@@ -1,0 +1,40 @@
+"""Shapes moved by any function of points, repaired where that broke them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+import shapely
+
+if TYPE_CHECKING:
+    import geopandas as gpd
+
+
+def move_shapes(shapes: gpd.GeoDataFrame, move: Callable[[np.ndarray], np.ndarray]) -> gpd.GeoDataFrame:
+    """All geometries moved by a function of points (n, 2) in one call; every other column is kept as it is.
+
+    See :func:`stainda.registration.map_shapes`.
+    """
+    import geopandas as gpd
+
+    geometries = np.asarray(shapes.geometry.array, dtype=object)
+    z_dropped = int(np.count_nonzero(shapely.has_z(geometries)))
+    flat = shapely.force_2d(geometries) if z_dropped else geometries
+    warped = shapely.transform(flat, move) if len(flat) else flat
+    broken = ~shapely.is_valid(warped) & ~shapely.is_missing(warped)
+    if broken.any():
+        warped[broken] = [same_kind(geometry) for geometry in shapely.make_valid(warped[broken])]
+    result = shapes.copy()
+    result[shapes.geometry.name] = gpd.GeoSeries(list(warped), index=shapes.index, crs=None)
+    result.attrs |= {"z_dropped": z_dropped, "repaired": int(broken.sum())}
+    return result
+
+
+def same_kind(geometry: shapely.Geometry) -> shapely.Geometry:
+    """The polygons of a repaired geometry, without the lines and points a repair leaves behind."""
+    if geometry.geom_type != "GeometryCollection":
+        return geometry
+    parts = [part for part in shapely.get_parts(geometry) if part.geom_type in ("Polygon", "MultiPolygon")]
+    return shapely.union_all(parts) if parts else geometry

@@ -1,0 +1,88 @@
+"""What has become of the sections of a block so far: attempts, assessments, and what happened on the way."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stainda.registration.proposals import Proposal
+from stainda.registration.results import REFUSED
+from stainda.registration.sections import SectionImage
+from stainda.registration.similarity import FrameView
+from stainda.registration.transforms import Transform
+from stainda.registration.verdict import Verdict, judge
+
+
+class Notes:
+    """Remarks on sections, by slide."""
+
+    def __init__(self) -> None:
+        self._remarks: dict[str, str] = {}
+
+    def add(self, slide: str, remark: str) -> None:
+        """After what is there; a remark that is all that is there is not repeated."""
+        self._remarks[slide] = joined(self.of(slide), remark)
+
+    def of(self, slide: str) -> str:
+        """All remarks on a section, or an empty text."""
+        return self._remarks.get(slide, "")
+
+    def slides(self) -> list[str]:
+        """Sections with a remark, in the order of their first."""
+        return list(self._remarks)
+
+
+class Outcomes:
+    """Attempts on the sections of a block, each assessed as it comes in.
+
+    Args:
+        frame: the reference's working image.
+        max_dim: longest side of the image of the rigid step, whose pixels the forward-backward gate counts in.
+        gated: ``False`` for sections said to be aligned, which are only measured.
+        notes: what happened on the way; added to.
+
+    Attributes:
+        view: the reference, as sections are compared with it.
+        proposals, verdicts: by slide, the last that was not refused, else the first with the reference.
+        attempts: rows with the outcome of each, in order.
+    """
+
+    def __init__(self, frame: SectionImage, max_dim: int, *, gated: bool = True, notes: Notes | None = None) -> None:
+        self.frame, self.view = frame, FrameView.of(frame)
+        self._max_dim, self._gated = max_dim, gated
+        self.notes = Notes() if notes is None else notes
+        self.proposals: dict[str, Proposal] = {}
+        self.verdicts: dict[str, Verdict] = {}
+        self.attempts: list[dict[str, Any]] = []
+
+    def placed(self, slide: str) -> bool:
+        """Whether a section has passed the gates already."""
+        return slide in self.verdicts and self.verdicts[slide].status != REFUSED
+
+    def transforms(self) -> dict[str, Transform]:
+        """Of the sections that are placed, and the identity of the reference."""
+        found = {self.frame.slide: Transform.identity(self.frame.slide, self.frame.size)}
+        return found | {slide: one.transform for slide, one in self.verdicts.items() if one.transform is not None}
+
+    def would_refuse(self, proposal: Proposal) -> bool:
+        """Whether the gates refuse a proposal without its deformation."""
+        return judge(self.view, self.frame, proposal, self._max_dim, rigid_only=True).status == REFUSED
+
+    def assess(self, proposal: Proposal) -> Verdict:
+        """Let the gates look at a proposal, and keep what they say."""
+        verdict = judge(self.view, self.frame, proposal, self._max_dim, self._gated)
+        if proposal.image.slide not in self.verdicts:
+            self.proposals[proposal.image.slide], self.verdicts[proposal.image.slide] = proposal, verdict
+        self.add(proposal, verdict)
+        return verdict
+
+    def add(self, proposal: Proposal, verdict: Verdict) -> None:
+        """An attempt that was assessed elsewhere; kept where it was not refused."""
+        slide = proposal.image.slide
+        self.attempts.append({"slide": slide, "outcome": verdict.status, "reason": verdict.reason, **verdict.measures})
+        if verdict.status != REFUSED:
+            self.proposals[slide], self.verdicts[slide] = proposal, verdict
+
+
+def joined(*parts: str) -> str:
+    """Parts that say something, each once."""
+    return "; ".join(dict.fromkeys(part for part in parts if part))

@@ -1,0 +1,35 @@
+"""Several studies beside each other, as tables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from stainda.report.study_view import View
+
+
+@dataclass(frozen=True)
+class Study:
+    """One of the runs: ``key`` is the name it has in every table, unique among them."""
+
+    key: str
+    view: View
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Tables of several studies.
+
+    Attributes:
+        scores: one row per study, strategy and domain (and all targets together), as in ``results.csv``.
+        paired: every later study against the first, the same strategy on the same patients and domains.
+        shared: patients and slides that two studies share, and what kept slides of one name from being paired.
+    """
+
+    studies: tuple[Study, ...]
+    measure: str
+    selection: str
+    scores: pd.DataFrame
+    paired: pd.DataFrame
+    shared: pd.DataFrame

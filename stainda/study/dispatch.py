@@ -1,0 +1,98 @@
+"""Running a study: as one run, or as one below the run directory for each of its rotations."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+from stainda.config import StudyConfig, load_study
+from stainda.errors import ConfigError, did_you_mean
+from stainda.files import remove_unfinished
+from stainda.progress import SILENT, Progress
+from stainda.run_directory.folder import STAGES, RunFolder
+from stainda.run_directory.result_tables import EARLIER_ROTATIONS, ROTATIONS
+from stainda.study.heartbeat import RunProgress
+from stainda.study.rotating import RotatingStudy
+from stainda.study.run import StudyRun
+
+Stage = Literal["cohort", "register", "propagate", "patches", "train", "evaluate", "report"]
+
+logger = logging.getLogger("stainda")
+
+
+def run_study(
+    study: str | Path | StudyConfig,
+    out: str | Path | None = None,
+    *,
+    overrides: Sequence[str] = (),
+    data: str | Path | None = None,
+    until: Stage = "report",
+    progress: Progress = SILENT,
+) -> Path:
+    """Run a study, or what is missing of it, and return its run directory.
+
+    Args:
+        study: a study file, or a study already loaded.
+        out: the run directory; default ``runs/<name of the study>`` in the working directory.
+        overrides: ``key=value`` changes to the study file (``training.epochs=2``).
+        data: folder that the manifest's paths are relative to.
+        until: the last stage to run.
+        progress: shows how far the work is.
+
+    Raises:
+        StaindaError: something the message names has to be mended first; what is complete is kept.
+    """
+    config = study if isinstance(study, StudyConfig) else load_study(study, overrides, data)
+    if until not in STAGES:
+        raise ConfigError(f"unknown stage {until!r}", remedy=did_you_mean(until, STAGES))
+    folder = RunFolder(Path(out) if out is not None else Path("runs") / config.study)
+    stages = STAGES[: STAGES.index(until) + 1]
+    with folder.locked(), _log_to(folder.log), RunProgress(folder.root, progress, stages) as progress:
+        run = StudyRun(config, folder, progress)
+        remove_unfinished(folder.root)
+        if config.protocol.rotates:
+            RotatingStudy(config, folder, progress).run(until)
+            return folder.root
+        _set_rotations_aside(folder, progress)
+        run.prepare()
+        run.plan(stages)
+        for stage in stages:
+            run.do(stage)
+    return folder.root
+
+
+def _set_rotations_aside(folder: RunFolder, progress: Progress) -> None:
+    """A run directory whose earlier study rotated is a plain one from now on; its rotations stay, the page tells."""
+    path = ROTATIONS.at(folder.root)
+    if path.is_file():
+        path.replace(EARLIER_ROTATIONS.at(folder.root))
+        progress.message("the study no longer rotates: the rotations of earlier calls are kept, and not reported")
+
+
+@contextmanager
+def _log_to(path: Path) -> Iterator[None]:
+    """Send everything stainda and its libraries log to the run's log file, and nothing of it to the screen."""
+    import warnings
+
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger()
+    level = root.level
+    logging.captureWarnings(True)
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("default")
+            yield
+    except BaseException as error:
+        logger.exception("stopped: %s", error)
+        raise
+    finally:
+        root.removeHandler(handler)
+        root.setLevel(level)
+        logging.captureWarnings(False)
+        handler.close()

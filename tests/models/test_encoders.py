@@ -1,0 +1,236 @@
+"""Published encoders: every file of configs/models/ with ``name: encoder`` is the network its publisher describes."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from stainda.config import ModelConfig
+from stainda.errors import ConfigError
+from stainda.models import build_encoder, build_model, load_weights
+from stainda.models.known_weights import known_weights
+
+ROOT = Path(__file__).parents[2]
+KNOWN = {one.name: one for one in known_weights(ROOT)}
+PATHOLOGY = (
+    "uni", "uni2_h", "virchow2", "h_optimus_0", "prov_gigapath", "conch", "phikon_v2", "midnight_12k", "gpfm",
+)  # fmt: skip
+IMAGENET = (
+    "resnet18", "resnet50", "efficientnet_lite0", "convnext_tiny", "swin_tiny", "vit_small", "segformer_b0",
+    "segformer_b2", "segformer_b5",
+)  # fmt: skip
+SMALL = {"depth": 4, "embed_dim": 48, "num_heads": 4}
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+def random_start(name: str) -> ModelConfig:
+    return KNOWN[name].config.model_copy(update={"weights": None})
+
+
+def test_the_encoders_of_the_field_are_there_and_say_what_they_are():
+    assert set(KNOWN) == {*PATHOLOGY, *IMAGENET}
+    for one in KNOWN.values():
+        facts = one.facts
+        assert one.config.name == "encoder" and one.config.description and one.config.reference
+        assert facts.title and facts.licence and facts.access and facts.command and facts.sources, one.name
+        assert one.config.weights_source.startswith("https://") and facts.input_size
+        assert facts.mpp or facts.unknown, f"{one.name}: the scale, or that no source gives it"
+        assert facts.parameters or "parameters" in facts.unknown, one.name
+        assert one.file_name in facts.command or f"--model {one.name}" in facts.command
+        assert one.config.weights_source.removeprefix("https://huggingface.co/") in facts.command or (
+            one.config.weights_source.removeprefix("https://huggingface.co/timm/") in facts.command
+        )
+
+
+@pytest.mark.parametrize("name", sorted(KNOWN))
+def test_the_architecture_has_the_parameters_that_are_published(name):
+    known = KNOWN[name]
+    with torch.device("meta"):
+        encoder = build_encoder(known.config)
+        if "/timm/" in known.config.weights_source:  # timm counts the last layer of 1000 classes
+            encoder.reset_classifier(1000)
+    count = sum(one.numel() for one in encoder.parameters()) / 1e6
+    published = known.facts.parameters
+    if published is None:
+        return
+    # Midnight's publisher counts position embeddings of another size, 0.2 % of it
+    assert count == pytest.approx(published, rel=0.006 if published > 1000 else 0.002)
+
+
+@pytest.mark.parametrize("name", [one for one in sorted(KNOWN) if "/timm/" in KNOWN[one].config.weights_source])
+def test_what_timm_says_of_its_weights_is_what_the_file_says(name):
+    import timm
+
+    known, tag = KNOWN[name], KNOWN[name].config.weights_source.rpartition("/timm/")[2]
+    said = timm.get_pretrained_cfg(tag)
+    assert tag.split(".")[0] == known.config.params["encoder"]
+    assert (said.mean, said.std, said.input_size[1]) == (known.facts.mean, known.facts.std, known.facts.input_size)
+    assert said.license == known.facts.licence.lower() and said.hf_hub_id == f"timm/{tag}"
+
+
+@pytest.mark.parametrize("name", sorted(KNOWN))
+def test_every_encoder_becomes_a_network_of_each_task(name):
+    config = random_start(name)
+    if config.params["encoder"].startswith("mit_"):
+        with pytest.raises(ConfigError, match="is for segmentation, and the task is classification"):
+            build_model(config, 3, 2, "classification")
+        device = "cpu"
+        if name == "segformer_b5":
+            return  # as b0 and b2, with more blocks
+    else:
+        device = "meta"
+        with torch.device(device):
+            model = build_model(config, 3, 4, "classification")
+        assert model.task == "classification" and model.n_classes == 4
+    with torch.device(device):
+        model = build_model(config, 3, 4, "segmentation")
+    assert model.task == "segmentation" and KNOWN[name].facts.input_size % model.stride == 0
+    shapes = {name: tuple(one.shape) for name, one in model.state_dict().items()}
+    prefix = "encoder." if hasattr(model, "encoder") else "net.encoder."
+    with torch.device(device):
+        alone = build_encoder(config).state_dict()
+    inside = {
+        n.removeprefix(prefix).removeprefix("model."): shape for n, shape in shapes.items() if n.startswith(prefix)
+    }
+    flat = {re.sub(r"^(\w+?)_(\d+)\.", r"\1.\2.", n): shape for n, shape in inside.items()}
+    own = {n: tuple(one.shape) for n, one in alone.items()}
+    assert all(own[n if n in own else re.sub(r"^(\w+?)_(\d+)\.", r"\1.\2.", n)] == s for n, s in inside.items())
+    assert len(flat) > 0.9 * len(own) or prefix == "net.encoder."
+
+
+@pytest.mark.parametrize("name", ["uni2_h", "virchow2", "h_optimus_0", "prov_gigapath", "conch"])
+def test_dense_features_of_a_foundation_model_give_a_map_of_the_patch(name):
+    """The publisher's arguments, with few and narrow blocks."""
+    config = random_start(name)
+    options = {**config.params["options"], **SMALL}
+    config = config.model_copy(update={"params": {**config.params, "options": options}})
+    model = build_model(config, 3, 3, "segmentation").eval()
+    for height, width in ((2, 2), (2, 3)):
+        images = torch.rand(1, 3, height * model.stride, width * model.stride)
+        with torch.no_grad():
+            assert model(images).shape == (1, 3, *images.shape[-2:])
+    assert type(model.encoder.blocks[0].mlp).__name__ == ("Mlp" if name == "conch" else "GluMlp")
+
+
+def test_words_for_classes_are_a_closed_table():
+    def built(**options):
+        params = {"encoder": "vit_tiny_patch16_224", "options": {**options, **SMALL}, "decoder": "dpt"}
+        return build_model(ModelConfig(name="encoder", params=params), 3, 2, "segmentation")
+
+    block = built(mlp_layer="SwiGLUPacked", act_layer="SiLU").encoder.blocks[0]
+    assert type(block.mlp).__name__ == "GluMlp" and isinstance(block.mlp.act, torch.nn.SiLU)
+    for task, word in (("mlp_layer", "os.system"), ("act_layer", "SiLu"), ("norm_layer", "torch.nn.LayerNorm")):
+        with pytest.raises(ConfigError, match=f"'{task}' is '{word}', which names no class"):
+            built(**{task: word})
+    with pytest.raises(ConfigError, match="'block_fn' takes a class, and none can be named"):
+        built(block_fn="Block")
+    network = ModelConfig(name="timm", params={"encoder": "vit_tiny_patch16_224", "act_layer": "SiLU", "depth": 1})
+    assert isinstance(build_model(network, 3, 2).net.blocks[0].mlp.act, torch.nn.SiLU)
+    smp = {"encoder": "tu-vit_tiny_patch16_224", "decoder": "dpt", "act_layer": "SiLU", "img_size": 64}
+    assert isinstance(
+        build_model(ModelConfig(name="smp", params=smp), 3, 2).net.encoder.model.blocks[0].mlp.act, torch.nn.SiLU
+    )
+
+
+@pytest.mark.parametrize(
+    ("params", "said"),
+    [
+        ({"encoder": "resnet81"}, "Did you mean 'resnet18'"),
+        ({"encodr": "resnet18"}, "Did you mean 'encoder'"),
+        ({"encoder": "resnet18", "decoder": "dpt"}, "gives no tokens of one scale"),
+        ({"encoder": "vit_tiny_patch16_224", "decoder": "dpt", "options": {"dept": 2}}, "dept"),
+        ({"encoder": "vit_tiny_patch16_224", "decoder": "dpt", "decoder_options": {"readuot": "cat"}}, "'readout'"),
+    ],
+    ids=str,
+)
+def test_mistakes_are_answered(params, said):
+    with pytest.raises(ConfigError, match=said):
+        build_model(ModelConfig(name="encoder", params=params), 3, 2, "segmentation")
+
+
+def _published(encoder: str, path: Path, **options: object) -> dict[str, torch.Tensor]:
+    import timm
+
+    state = {name: one.contiguous() for name, one in timm.create_model(encoder, **options).state_dict().items()}
+    save_file(state, str(path))
+    return state
+
+
+@pytest.mark.parametrize(
+    ("name", "encoder", "tensor"),
+    [
+        ("resnet18", "resnet18", "layer4.1.conv2.weight"),
+        ("convnext_tiny", "convnext_tiny", "stages.2.blocks.1.mlp.fc1.weight"),
+        ("swin_tiny", "swin_tiny_patch4_window7_224", "layers.1.blocks.0.attn.qkv.weight"),
+        ("vit_small", "vit_small_patch16_224", "blocks.7.mlp.fc2.weight"),
+    ],
+)
+@pytest.mark.parametrize("task", ["segmentation", "classification"])
+def test_a_file_as_timm_publishes_it_is_loaded_whole(name, encoder, tensor, task, tmp_path):
+    """Also where timm flattens the names of stages (ConvNeXt, Swin), which it does not in the file."""
+    state = _published(encoder, tmp_path / "published.safetensors")
+    config = KNOWN[name].config.model_copy(update={"weights": tmp_path / "published.safetensors"})
+    model = build_model(config, 3, 2, task)
+    report = load_weights(model, tmp_path / "published.safetensors")
+    assert report.part == "encoder" and not [n for n in report.missing if "num_batches" not in n]
+    here = model.state_dict()
+    flattened = re.sub(r"^(\w+?)\.(\d+)\.", r"\1_\2.", tensor)
+    found = [n for n in here if n.endswith(f".{tensor}") or n.endswith(f".{flattened}")]
+    assert len(found) == 1 and torch.equal(here[found[0]], state[tensor])
+
+
+def test_position_embeddings_of_another_size_are_interpolated_and_not_left_at_random(tmp_path):
+    state = _published("vit_tiny_patch16_224", tmp_path / "vit.safetensors", img_size=64, **SMALL)
+    params = {"encoder": "vit_tiny_patch16_224", "options": {"img_size": 128, **SMALL}, "decoder": "dpt"}
+    config = ModelConfig(name="encoder", params=params, weights=tmp_path / "vit.safetensors")
+    positions = build_model(config, 3, 2, "segmentation").encoder.pos_embed
+    assert positions.shape == (1, 65, 48)
+    torch.testing.assert_close(positions[:, 0], state["pos_embed"][:, 0])  # the class token has no place
+    grid, given = (
+        one[0, 1:].T.reshape(48, math.isqrt(one.shape[1] - 1), -1) for one in (positions, state["pos_embed"])
+    )
+    averaged = torch.nn.functional.avg_pool2d(grid, 2)
+    assert float(torch.corrcoef(torch.stack([averaged.detach().flatten(), given.flatten()]))[0, 1]) > 0.95
+
+
+def test_a_file_that_lacks_tensors_of_the_encoder_is_refused(tmp_path):
+    state = _published("resnet18", tmp_path / "whole.safetensors")
+    del state["layer3.0.conv1.weight"]
+    save_file(state, str(tmp_path / "part.safetensors"))
+    config = KNOWN["resnet18"].config.model_copy(update={"weights": tmp_path / "part.safetensors"})
+    with pytest.raises(ConfigError, match=r"lacks 1 tensors of the encoder.*layer3.0.conv1.weight"):
+        build_model(config, 3, 2, "segmentation")
+
+
+def test_a_mean_that_is_not_the_files_is_an_error(tmp_path):
+    state = _published("resnet18", tmp_path / "r.safetensors")
+    about = {"mean": [0.5, 0.5, 0.5], "std": [0.229, 0.224, 0.225]}
+    save_file(state, str(tmp_path / "r.safetensors"), {"stainda": json.dumps(about)})
+    config = KNOWN["resnet18"].config.model_copy(update={"weights": tmp_path / "r.safetensors"})
+    with pytest.raises(ConfigError, match=r"trained with mean \[0.5, 0.5, 0.5\], and the model says mean \[0.485"):
+        build_model(config, 3, 2, "segmentation")
+    about["mean"] = [0.485, 0.456, 0.406]
+    save_file(state, str(tmp_path / "r.safetensors"), {"stainda": json.dumps(about)})
+    build_model(config, 3, 2, "segmentation")
+
+
+def test_a_missing_file_is_told_with_its_own_publisher(tmp_path, monkeypatch):
+    monkeypatch.setenv("STAINDA_WEIGHTS", f"{tmp_path / 'first'}:{tmp_path / 'second'}")
+    with pytest.raises(ConfigError) as caught:
+        build_model(KNOWN["uni"].config, 3, 2, "segmentation")
+    said = str(caught.value)
+    assert "MahmoodLab/UNI at " in said and str(tmp_path / "first" / "uni.safetensors") in said
+    assert "timm/" not in said, "UNI's architecture is timm's, its weights are not"
+    (tmp_path / "second").mkdir()
+    (tmp_path / "second" / "uni.safetensors").touch()
+    assert {one.name: one for one in known_weights(ROOT)}["uni"].file == tmp_path / "second" / "uni.safetensors"
