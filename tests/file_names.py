@@ -9,9 +9,6 @@ from pathlib import Path
 from stainda.run_directory.contents import CONTENTS
 
 NAMES = {name for one in CONTENTS for name in (one.path, one.name) if "." in name and not set(name) & set("<>*")}
-NAMES |= {
-    f".{one.name.partition('>.')[2]}" for one in CONTENTS if one.name.startswith("<") and one.name.endswith(">.log")
-}
 
 
 def file_names(path: Path) -> Iterator[tuple[int, str]]:

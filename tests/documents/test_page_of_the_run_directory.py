@@ -1,6 +1,5 @@
 """The page on the run directory is made from the declarations, and what they point to is there."""
 
-import subprocess
 import sys
 from pathlib import Path
 
@@ -35,10 +34,3 @@ def test_what_stands_between_the_markers_is_made_again_and_no_more():
 def test_links_of_declarations_lead_to_pages():
     for see in {one.see for one in CONTENTS if one.see}:
         assert (maker.PAGE.parent / maker.PAGES[see]).is_file(), see
-
-
-def test_the_maker_is_a_script(tmp_path):
-    words = [sys.executable, str(ROOT / "docs" / "_site" / "run_directory.py")]
-    before = maker.PAGE.read_bytes()
-    assert subprocess.run(words, cwd=ROOT, capture_output=True, text=True).returncode == 0
-    assert maker.PAGE.read_bytes() == before
