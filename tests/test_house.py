@@ -12,11 +12,12 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "stainda"
 
 FLOORS = {
-    "cli": 8, "api": 8,
-    "study": 7,
-    "report": 6, "review": 6, "prediction": 6, "training": 6,
-    "strategies": 5, "registration": 5, "patches": 5, "phantom": 5, "evaluation": 5, "datasets": 5,
-    "run_directory": 4, "cohort": 4, "annotations": 4, "models": 4,
+    "cli": 9, "api": 9,
+    "study": 8,
+    "report": 7, "review": 7, "prediction": 7, "training": 7,
+    "strategies": 6, "registration": 6, "patches": 6, "phantom": 6, "evaluation": 6, "datasets": 6,
+    "cohort": 5, "annotations": 5, "models": 5,
+    "run_directory": 4,
     "terminal": 3, "notebook": 3, "config": 3, "slides": 3, "stains": 3, "objects": 3,
     "names": 2, "randomness": 2, "progress": 2,
     "files": 1,

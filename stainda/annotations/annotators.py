@@ -17,15 +17,13 @@ from stainda.errors import AnnotationError
 from stainda.names import stem
 from stainda.objects.assignment import assign
 from stainda.objects.overlap import iou_pairs
+from stainda.run_directory.tables import ANNOTATOR_AGREEMENT, ANNOTATORS
 
 if TYPE_CHECKING:
     import geopandas as gpd
 
-ANNOTATOR_COLUMNS = (
-    "class", "annotator", "objects", "area_px", "sensitivity", "specificity", "precision", "dice",
-    "object_recall", "object_precision", "weight",
-)  # fmt: skip
-PAIR_COLUMNS = ("class", "first", "second", "dice", "cohen_kappa", "fleiss_kappa", "object_f1")
+ANNOTATOR_COLUMNS = ANNOTATORS.without("slide")
+PAIR_COLUMNS = ANNOTATOR_AGREEMENT.without("slide")
 HIT = 0.5  # intersection over union from which an outline counts as the same object in the tables
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from stainda.annotations.guarded import read_csv
 from stainda.annotations.records import ShapeRecords, as_objects
 from stainda.errors import AnnotationError
+from stainda.run_directory.tables import CLASSES
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -26,7 +27,7 @@ IGNORE_CLASSES = (IGNORE, "Ignore", "ignore", "ignored")
 """Classes that are read as :data:`IGNORE`."""
 
 TO_IGNORE, TO_DROP = "ignore", "drop"
-MAPPED_COLUMNS = ("class", "becomes", "what", "shapes", "nearest")
+MAPPED_COLUMNS = CLASSES.without("slide", "annotator", "centre")
 
 Fate = Literal["mapped", "matched", "kept", "ignored", "dropped", "unknown"]
 

@@ -10,11 +10,12 @@ import shapely
 from shapely.geometry.base import BaseGeometry
 
 from stainda.annotations.records import ShapeRecords, as_objects, as_uuid
+from stainda.run_directory.tables import REPAIRS
 
 if TYPE_CHECKING:
     import geopandas as gpd
 
-REPAIR_COLUMNS = ("id", "class", "action", "reason")
+REPAIR_COLUMNS = REPAIRS.without("slide", "annotator")
 
 
 def repair(

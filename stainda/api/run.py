@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from stainda.errors import RecordError
 from stainda.notebook import summary_html
+from stainda.run_directory.contents import REPORT
+from stainda.run_directory.tables import COHORT
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -115,7 +117,7 @@ class Run:
         Raises:
             RecordError: it is not made yet.
         """
-        page = self.folder / "report" / "index.html"
+        page = REPORT.at(self.folder)
         if not page.is_file():
             raise RecordError("the report is not made yet", file=page, remedy="Run the study to its end: st.run")
         return page
@@ -185,7 +187,7 @@ class Run:
         return summary_html(study.title or study.study, facts)
 
     def _size(self) -> str:
-        if not (self.folder / "cohort.csv").is_file():
+        if not COHORT.at(self.folder).is_file():
             return f"{len(self.strategies)} strategies"
         return f"{len(self.strategies)} strategies, {len(self.domains)} domains"
 

@@ -210,7 +210,7 @@ def fuse(
 
 
 def _show_fusion(fusion: Fusion, changes: list[dict[str, str]]) -> None:
-    from stainda.annotations import CHANGE_COLUMNS, group_changes
+    from stainda.annotations import CHANGE_COLUMNS, PAIR_COLUMNS, group_changes
 
     kept, apart = fusion.shapes["class"].value_counts(), fusion.dissent["class"].value_counts()
     rows = [(cls or "(none)", kept.get(cls, 0), apart.get(cls, 0)) for cls in sorted({*kept.index, *apart.index})]
@@ -220,9 +220,10 @@ def _show_fusion(fusion: Fusion, changes: list[dict[str, str]]) -> None:
         "object_precision": "right", "sensitivity": "sensitivity", "specificity": "specificity", "weight": "weight",
     }  # fmt: skip
     show_table("annotators", list(shown.values()), [[row[key] for key in shown] for row in fusion.annotators])
-    pairs = ("class", "first", "second", "dice", "cohen_kappa", "fleiss_kappa", "object_f1")
     show_table(
-        "agreement", [name.replace("_", " ") for name in pairs], [[r.get(n) for n in pairs] for r in fusion.agreement]
+        "agreement",
+        [name.replace("_", " ") for name in PAIR_COLUMNS],
+        [[r.get(n) for n in PAIR_COLUMNS] for r in fusion.agreement],
     )
     if changes:
         show_table("mended, dropped or unexpected", CHANGE_COLUMNS, group_changes(changes))

@@ -20,6 +20,8 @@ from stainda.cli.schema import schema
 from stainda.cli.status import status
 from stainda.cli.transforms import app as transforms_app
 from stainda.cli.weights import app as weights_app
+from stainda.run_directory.result_tables import RESULTS, TRIALS
+from stainda.run_directory.tables import PROPAGATION, QUALITY
 
 app = typer.Typer(
     name="stainda",
@@ -170,7 +172,7 @@ def register(
     values = {name: value for name, value in values.items() if value is not None}
     root, quality = register_given(given, out, values, data=data, workers=workers, progress=ConsoleProgress(quiet))
     show_table(
-        f"{root}/registration/quality.csv",
+        str(QUALITY.at(root)),
         ("block", "source", "target", "status", "matches", "TRE px", "reason"),
         [
             (row.block, row.source, row.target, row.status, row.n_matches, row.tre_nonrigid_px, row.reason)
@@ -208,7 +210,7 @@ def propagate(
     values = {name: _words(text) for name, text in (("classes", classes), ("sources", sources)) if text}
     root, table = propagate_given(given, out, values, data=data, progress=ConsoleProgress(quiet))
     counts = table.groupby(["source", "target", "status"], as_index=False).size()
-    show_table(f"{root}/annotations/propagation.csv", ("source", "target", "status", "objects"), counts.values.tolist())
+    show_table(str(PROPAGATION.at(root)), ("source", "target", "status", "objects"), counts.values.tolist())
 
 
 @app.command()
@@ -230,7 +232,7 @@ def train(
 
     Example: `stainda train studies/quickstart.yaml 'strategies=[source_only,dann]'`
     """
-    console.print(f"trials: {_run(study, overrides, out, data, quiet, 'train') / 'trials.csv'}", highlight=False)
+    console.print(f"trials: {TRIALS.at(_run(study, overrides, out, data, quiet, 'train'))}", highlight=False)
 
 
 @app.command()
@@ -241,7 +243,7 @@ def evaluate(
 
     Example: `stainda evaluate studies/quickstart.yaml`
     """
-    console.print(f"results: {_run(study, overrides, out, data, quiet, 'evaluate') / 'results.csv'}", highlight=False)
+    console.print(f"results: {RESULTS.at(_run(study, overrides, out, data, quiet, 'evaluate'))}", highlight=False)
 
 
 @app.command()

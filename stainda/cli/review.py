@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from stainda.cli.display import console
+from stainda.run_directory.tables import COHORT
 
 
 def review(
@@ -34,7 +35,7 @@ def review(
     """
     from stainda.review.tables import read_rows
 
-    read_rows(run_folder / "cohort.csv")  # a wrong folder is told before the page's packages are imported
+    read_rows(COHORT.at(run_folder))  # a wrong folder is told before the page's packages are imported
     from stainda.review import serve_review
 
     def ready(url: str) -> None:

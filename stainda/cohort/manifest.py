@@ -16,12 +16,9 @@ from stainda.cohort.types import ANNOTATOR_SEPARATOR, Cohort, Origin, Section, S
 from stainda.errors import LeakError, ManifestError, did_you_mean
 from stainda.files import write_csv
 from stainda.names import existing, same_name
+from stainda.run_directory.tables import MANIFEST
 
-COLUMNS = (
-    "slide", "patient", "block", "section", "stain", "centre",
-    "scanner", "path", "annotations", "landmarks", "mpp", "split",
-    "annotation_origin",
-)  # fmt: skip
+COLUMNS = MANIFEST.names
 REQUIRED = ("slide", "patient", "block", "section", "stain", "centre", "path")
 SPLITS: tuple[str, ...] = get_args(Split)
 ORIGINS: tuple[str, ...] = get_args(Origin)

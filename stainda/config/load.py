@@ -18,6 +18,7 @@ from stainda.config.pieces import (
     validated,
 )
 from stainda.config.recipes import spread_geometry, with_recipe
+from stainda.config.run_format import without_run_format
 from stainda.config.space import set_path, split_space
 from stainda.errors import ConfigError, did_you_mean
 
@@ -88,7 +89,7 @@ def read_extended(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
     Raises:
         ConfigError: a file extends itself, by whatever way, or the other one is missing.
     """
-    raw = read_yaml(path)
+    raw = without_run_format(read_yaml(path), path)
     if "extends" not in raw:
         return raw
     other = path.resolve().parent / str(raw.pop("extends"))

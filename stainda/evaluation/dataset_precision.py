@@ -26,15 +26,13 @@ from stainda.evaluation.evidence import CANDIDATE, HIT, MISSED, ranked_at
 from stainda.evaluation.scores import nanmean
 from stainda.evaluation.selection import DEFAULT_RULE, chosen_records
 from stainda.evaluation.summary import ALL_SOURCES, ALL_TARGETS
+from stainda.run_directory.result_tables import AVERAGE_PRECISION
 
 Floats = npt.NDArray[np.float64]
 THRESHOLDS: Mapping[str, tuple[float, ...]] = {"ap50": (0.5,), "ap75": (0.75,), "ap": COCO_THRESHOLDS}
 """Over which IoU each measure is the mean."""
 
-PRECISION_COLUMNS = (
-    "strategy", "domain", "role", "class", "measure", "mean", "low", "high", "n_patients", "n_seeds", "annotated",
-    "interval_kind", "note",
-)  # fmt: skip
+PRECISION_COLUMNS = AVERAGE_PRECISION.names
 
 
 @dataclass(frozen=True)

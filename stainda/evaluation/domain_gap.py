@@ -12,13 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from stainda.errors import StaindaError
+from stainda.run_directory.result_tables import DOMAIN_GAP
 
 Array = npt.NDArray[Any]
 
-GAP_COLUMNS = (
-    "source", "target", "optical_density_distance", "lab_distance", "proxy_a_distance", "proxy_a_note", "cka",
-    "n_pairs",
-)  # fmt: skip
+GAP_COLUMNS = DOMAIN_GAP.names
 
 
 def optical_density_distance(first: Array, second: Array) -> float:

@@ -22,13 +22,12 @@ from stainda.evaluation.metrics import scored_pixels
 from stainda.files import whole_file
 from stainda.objects.matching import match_objects
 from stainda.objects.overlap import polygons
+from stainda.run_directory.result_tables import OBJECTS, PROBABILITIES
 
-SLIDE_COLUMNS = (
-    "study", "strategy", "trial", "seed", "checkpoint", "job", "stain", "centre", "domain", "patient", "slide", "split",
-)  # fmt: skip
-OBJECT_COLUMNS = (*SLIDE_COLUMNS, "class", "kind", "score", "iou", "area_um2", "true_area_um2", "hits")
-PROBABILITY_COLUMNS = (*SLIDE_COLUMNS, "class", "bin", "positive", "negative", "total")
-THRESHOLD_COLUMNS = ("threshold", "own", "other")
+SLIDE_COLUMNS = OBJECTS.names[: OBJECTS.names.index("class")]
+OBJECT_COLUMNS = OBJECTS.names
+PROBABILITY_COLUMNS = PROBABILITIES.needed
+THRESHOLD_COLUMNS = PROBABILITIES.without(*PROBABILITIES.needed)
 """More columns of probabilities.parquet: the threshold in use, and the pixels that the Dice of any threshold is made of
 (those scored, glass too), by truth. A pixel is in the bin of its most probable class, and in bin 0 of the others, which
 cannot be called there."""

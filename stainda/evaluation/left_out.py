@@ -8,8 +8,9 @@ from typing import Any
 import pandas as pd
 
 from stainda.evaluation.scores import patient_scores
+from stainda.run_directory.result_tables import LEAVE_ONE_OUT
 
-LEFT_OUT_COLUMNS = ("strategy", "without", "seed", "domain", "dice", "difference", "n_patients")
+LEFT_OUT_COLUMNS = LEAVE_ONE_OUT.names
 ALL = "all targets"
 
 

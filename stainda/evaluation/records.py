@@ -16,27 +16,10 @@ from stainda.errors import RecordError
 from stainda.evaluation.metrics import MEASURES
 from stainda.evaluation.slide import Score
 from stainda.files import whole_file
+from stainda.run_directory.result_tables import RECORDS
 
-RECORD_COLUMNS: dict[str, str] = {
-    "study": "string",
-    "strategy": "string",
-    "trial": "int64",
-    "seed": "int64",
-    "checkpoint": "string",
-    "job": "string",
-    "stain": "string",
-    "centre": "string",
-    "domain": "string",
-    "patient": "string",
-    "slide": "string",
-    "split": "string",
-    "class": "string",
-    "measure": "string",
-    "value": "float64",
-    "tp": "float64",
-    "fp": "float64",
-    "fn": "float64",
-}
+_DTYPES = {"text": "string", "integer": "int64", "number": "float64"}
+RECORD_COLUMNS: dict[str, str] = {column.name: _DTYPES[column.kind] for column in RECORDS.columns}
 """Columns of records.parquet and their types, in order."""
 
 KEY = ["strategy", "trial", "seed", "checkpoint", "slide", "class", "measure"]
@@ -66,7 +49,7 @@ def make_records(
         {"class": one.cls, "measure": one.measure, "value": one.value, "tp": one.tp, "fp": one.fp, "fn": one.fn}
         for one in scores
     ]
-    table = pd.DataFrame(rows, columns=["class", "measure", "value", "tp", "fp", "fn"])
+    table = pd.DataFrame(rows, columns=list(RECORDS.names[-6:]))
     for name, value in {
         "study": study, "strategy": strategy, "trial": trial, "seed": seed, "checkpoint": checkpoint, "job": job,
         "stain": stain, "centre": centre, "domain": domain, "patient": patient, "slide": slide, "split": split,

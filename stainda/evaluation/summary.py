@@ -34,6 +34,7 @@ from stainda.evaluation.groups import CEILING_FAMILY, family_of
 from stainda.evaluation.metrics import MEASURES, direction
 from stainda.evaluation.scores import ScoreCube
 from stainda.randomness import generator_for
+from stainda.run_directory.result_tables import RESULTS
 
 Floats = npt.NDArray[np.float64]
 
@@ -41,10 +42,7 @@ ALL_TARGETS = "all targets"
 ALL_SOURCES = "all sources"
 ALL_CLASSES = "all"
 
-RESULT_COLUMNS = [
-    "strategy", "stain", "centre", "selection", "measure", "mean", "low", "high", "n_patients", "n_seeds",
-    "domain", "role", "class", "interval_kind", "note",
-]  # fmt: skip
+RESULT_COLUMNS = list(RESULTS.names)
 DIFFERENCE_COLUMNS = [
     "strategy", "baseline", "domain", "role", "class", "selection", "measure", "difference", "low", "high", "p",
     "p_holm", "n_patients", "n_seeds", "family", "interval_kind", "note",

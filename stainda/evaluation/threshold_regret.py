@@ -21,12 +21,10 @@ from stainda.evaluation.evidence import THRESHOLD_COLUMNS
 from stainda.evaluation.pooling import joined_trainings
 from stainda.evaluation.scores import nanmean, patient_scores
 from stainda.evaluation.selection import as_reported
+from stainda.run_directory.result_tables import REGRET
 
 TRAINING = ["strategy", "trial", "seed", "job"]
-REGRET_COLUMNS = (
-    *TRAINING, "domain", "class", "threshold", "dice", "best_threshold", "best_dice", "lost", "lost_low", "lost_high",
-    "n_patients",
-)  # fmt: skip
+REGRET_COLUMNS = REGRET.names
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,6 @@ import shapely
 from stainda.objects.assignment import assign
 from stainda.objects.overlap import areas, dice_pairs
 
-AGREEMENT_COLUMNS = (
-    "target", "class", "id", "dice", "centroid_distance_px", "own_id", "source", "found", "confidence",
-)  # fmt: skip
-
 
 def compare(target: str, propagated: gpd.GeoDataFrame, own: gpd.GeoDataFrame) -> list[dict[str, Any]]:
     """Match propagated areas with the target's own of the same class, one to one, by the largest sum of Dice.

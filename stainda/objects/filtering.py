@@ -14,12 +14,10 @@ from shapely.geometry.base import BaseGeometry
 
 from stainda.objects.support import Comparison, ToFrame, mutual_comparison
 
-AGREED_COLUMNS = ("slide", "found", "kept", "dropped", "fainter", "added", "witnesses", "reason")
-
 
 @dataclass(frozen=True)
 class Agreed:
-    """The objects left, by section, and a row of :data:`AGREED_COLUMNS` per section: how many were found at the
+    """The objects left, by section, and a row of ``jobs/<job>/agreement.csv`` per section: how many were found at the
     threshold, kept and dropped of them, how many fainter candidates there were and were added."""
 
     objects: dict[str, gpd.GeoDataFrame]
@@ -91,5 +89,7 @@ def _pooled(objects: gpd.GeoDataFrame, fainter: gpd.GeoDataFrame | None) -> gpd.
 
 
 def _row(slide: str, found: int, kept: int, fainter: int, added: int, witnesses: int, *, reason: str) -> dict[str, Any]:
-    values = (slide, found, kept, found - kept, fainter, added, witnesses, reason)
-    return dict(zip(AGREED_COLUMNS, values, strict=True))
+    return {
+        "slide": slide, "found": found, "kept": kept, "dropped": found - kept, "fainter": fainter, "added": added,
+        "witnesses": witnesses, "reason": reason,
+    }  # fmt: skip

@@ -24,6 +24,8 @@ from stainda.patches.inputs import inputs_key
 from stainda.patches.planning import object_weight
 from stainda.patches.store import DIGESTS, TABLE_COLUMNS, PatchStore, make_digests
 from stainda.progress import SILENT, Progress
+from stainda.run_directory.contents import STORE_META, STORE_TISSUE
+from stainda.run_directory.tables import PATCHES
 
 Shapes = Mapping[str, gpd.GeoDataFrame]
 
@@ -127,7 +129,7 @@ def build_store(
             "inputs": inputs,
         }
         meta["key"] = _write_digests(aside, table, meta)
-        (aside / "meta.json").write_text(json.dumps(meta, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        STORE_META.inside(aside).write_text(json.dumps(meta, indent=1, sort_keys=True) + "\n", encoding="utf-8")
         _replace_folder(aside, out)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
@@ -235,9 +237,9 @@ def _write_arrays(
         result.part.unlink()
     for array in arrays.values():
         array.flush()
-    np.savez(folder / "tissue.npz", *tissue)
+    np.savez(STORE_TISSUE.inside(folder), *tissue)
     table = table.drop(columns=["_part", "_row"])
-    table.to_parquet(folder / "table.parquet", index=False)
+    table.to_parquet(PATCHES.inside(folder), index=False)
     return table
 
 
@@ -251,7 +253,7 @@ def _write_digests(folder: Path, table: pd.DataFrame, meta: Mapping[str, Any]) -
     np.savez(folder / DIGESTS, **hashes)
     for rows in hashes.values():
         digest.update(rows.tobytes())
-    with np.load(folder / "tissue.npz", allow_pickle=False) as arrays:
+    with np.load(STORE_TISSUE.inside(folder), allow_pickle=False) as arrays:
         for name in arrays.files:
             digest.update(arrays[name].tobytes())
     return digest.hexdigest()[:24]

@@ -12,14 +12,14 @@ from PIL import Image
 
 from stainda.cohort import Cohort
 from stainda.config import PatchConfig
-from stainda.files import whole_file, write_csv, write_text
+from stainda.files import whole_file, write_text
 from stainda.names import file_name
 from stainda.patches.inputs import inputs_key
 from stainda.patches.pixels import working_downsample
 from stainda.progress import SILENT, Progress
+from stainda.run_directory.contents import FIELD_INPUTS
+from stainda.run_directory.tables import FIELDS
 from stainda.slides import Slide, open_slide, tissue_mask
-
-FIELD_COLUMNS = ("slide", "x", "y", "width", "height", "downsample")
 
 
 def write_fields(
@@ -49,7 +49,7 @@ def write_fields(
     """
     folder = Path(out)
     key = inputs_key(cohort, {"own": shapes_own}, {**config.model_dump(), "field": size})
-    table, marker = folder / "fields.csv", folder / "inputs.txt"
+    table, marker = FIELDS.inside(folder), FIELD_INPUTS.inside(folder)
     if table.is_file() and marker.is_file() and marker.read_text(encoding="utf-8") == key:
         return table
     rows = []
@@ -63,9 +63,9 @@ def write_fields(
             with whole_file(folder / f"{file_name(section.slide)}.jpg") as aside:
                 Image.fromarray(image).save(aside, quality=90)
             values = (section.slide, x, y, width, height, downsample)
-            rows.append(dict(zip(FIELD_COLUMNS, values, strict=True)))
+            rows.append(dict(zip(FIELDS.names, values, strict=True)))
             bar.advance(note=section.slide)
-    write_csv(table, rows, FIELD_COLUMNS)
+    FIELDS.write(folder, rows)
     write_text(marker, key)
     return table
 

@@ -25,6 +25,8 @@ from stainda.patches.pixels import WorkingPixels
 from stainda.patches.store import PatchStore
 from stainda.progress import SILENT, Progress
 from stainda.randomness import generator_for
+from stainda.run_directory.contents import SERIAL_META
+from stainda.run_directory.tables import SERIAL
 from stainda.slides import TissueMask, open_slide, tissue_mask
 
 FOLDER = "serial"
@@ -105,11 +107,11 @@ class SerialPairs:
             StaindaError: a file of them is missing or damaged.
         """
         folder = store.folder / FOLDER
-        if not (folder / "meta.json").is_file():
+        if not SERIAL_META.inside(folder).is_file():
             return None
         try:
-            meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
-            table = pd.read_parquet(folder / "table.parquet")
+            meta = json.loads(SERIAL_META.inside(folder).read_text(encoding="utf-8"))
+            table = pd.read_parquet(SERIAL.inside(folder))
             mode: Literal["r"] | None = "r" if len(table) else None
             names = ("images", "grid", "certainty")
             arrays = {name: np.load(folder / f"{name}.npy", mmap_mode=mode, allow_pickle=False) for name in names}
@@ -216,9 +218,9 @@ def build_serial(
         np.save(aside / "images.npy", _stack([one[1] for one in found], (n, size, size, 3), np.uint8))
         np.save(aside / "grid.npy", _stack([one[2] for one in found], (n, NODES, NODES, 2), np.float32))
         np.save(aside / "certainty.npy", _stack([one[3] for one in found], (n, NODES, NODES), np.float32))
-        table = pd.DataFrame([one[0] for one in found], columns=list(_COLUMNS))
-        table.to_parquet(aside / "table.parquet", index=False)
-        (aside / "meta.json").write_text(json.dumps({"key": key, "pairs": n}, indent=1) + "\n", encoding="utf-8")
+        table = pd.DataFrame([one[0] for one in found], columns=list(SERIAL.names))
+        table.to_parquet(SERIAL.inside(aside), index=False)
+        SERIAL_META.inside(aside).write_text(json.dumps({"key": key, "pairs": n}, indent=1) + "\n", encoding="utf-8")
         with output_errors(out):
             shutil.rmtree(out, ignore_errors=True)
             aside.rename(out)
@@ -227,9 +229,6 @@ def build_serial(
     opened = SerialPairs.open(store)
     assert opened is not None
     return opened
-
-
-_COLUMNS = ("one", "one_slide", "one_domain", "two_slide", "two_domain", "x", "y", "radius", "apart", "sure")
 
 
 class _Cutter:

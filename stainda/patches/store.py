@@ -22,13 +22,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from stainda.errors import ConfigError, StaindaError, did_you_mean
+from stainda.run_directory.contents import STORE_DIGESTS, STORE_META, STORE_TISSUE
+from stainda.run_directory.tables import PATCHES
 
 LabelKind = Literal["own", "propagated"]
 
-TABLE_COLUMNS = (
-    "slide", "patient", "block", "section", "stain", "centre", "scanner", "domain", "split", "kind", "around",
-    "x", "y", "downsample", "tissue", "n_objects",
-)  # fmt: skip
+TABLE_COLUMNS = PATCHES.names
 """Columns of the table; ``px_CLASS`` follow, pixels per class. ``x, y`` is the upper left corner, level-0 pixels.
 
 ``kind``: ``labelled`` (source domains), ``unlabelled``, ``propagated``, ``oracle`` (target domains). ``around``: what
@@ -36,7 +35,7 @@ the patch was cut around: ``object``, ``near`` (one, for a classification), ``ne
 ``n_objects`` and pixels are missing where the patch has no label.
 """
 
-DIGESTS = "digests.npz"
+DIGESTS = STORE_DIGESTS.name
 _ARRAYS = {"images": "images", "own": "labels_own", "propagated": "labels_propagated", "weights": "weights"}
 _LABELS_OF_KIND: Mapping[str, str] = {"labelled": "own", "oracle": "own", "propagated": "propagated"}
 
@@ -66,8 +65,8 @@ class PatchStore:
         """
         folder = Path(folder)
         try:
-            meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
-            table = pd.read_parquet(folder / "table.parquet")
+            meta = json.loads(STORE_META.inside(folder).read_text(encoding="utf-8"))
+            table = pd.read_parquet(PATCHES.inside(folder))
         except (OSError, ValueError) as error:
             raise StaindaError(
                 "there is no complete patch store", file=folder, remedy="Cut the patches first (stainda patches)"
@@ -136,7 +135,7 @@ class PatchStore:
     @cached_property
     def tissue_pixels(self) -> dict[str, NDArray[np.uint8]]:
         """Colours of each slide's tissue, uint8 (n <= 4096, 3), by slide."""
-        with np.load(self.folder / "tissue.npz", allow_pickle=False) as arrays:
+        with np.load(STORE_TISSUE.inside(self.folder), allow_pickle=False) as arrays:
             return {slide: arrays[f"arr_{index}"] for index, slide in enumerate(self.meta["tissue_slides"])}
 
     def digests(self, name: Literal["images", "own", "propagated", "weights"]) -> NDArray[np.uint8]:

@@ -14,11 +14,10 @@ from stainda.names import file_name
 from stainda.phantom.section import RenderedSection, SectionPlan, plan_sections
 from stainda.phantom.truth import write_truth
 from stainda.progress import SILENT, Progress
+from stainda.run_directory.contents import PHANTOM_MANIFEST
+from stainda.run_directory.tables import MANIFEST, PHANTOM_ARTEFACTS
 
-MANIFEST_COLUMNS = (
-    "slide", "patient", "block", "section", "stain", "centre", "scanner", "path", "annotations", "landmarks", "mpp",
-    "split",
-)  # fmt: skip
+MANIFEST_COLUMNS = MANIFEST.without("annotation_origin")
 VERSION = 1  # raised when the same configuration renders differently, so that an old folder is not continued
 
 
@@ -57,11 +56,11 @@ def make_cohort(config: PhantomConfig, out: str | Path, progress: Progress = SIL
                     future.result()
                     task.advance(1, futures[future].slide)
     write_csv(
-        out / "artefacts.csv",
+        PHANTOM_ARTEFACTS.inside(out),
         [{"slide": plan.slide, "artefact": name} for plan in plans for name in plan.artefacts],
         ("slide", "artefact"),
     )
-    return write_csv(out / "manifest.csv", [_manifest_row(plan) for plan in plans], MANIFEST_COLUMNS)
+    return write_csv(PHANTOM_MANIFEST.inside(out), [_manifest_row(plan) for plan in plans], MANIFEST_COLUMNS)
 
 
 def _make_section(plan: SectionPlan, out: Path) -> None:

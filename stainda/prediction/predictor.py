@@ -26,6 +26,7 @@ from stainda.prediction.tiling import Blend, TilePlan, batches
 from stainda.prediction.windows import Window, map_size, slide_window
 from stainda.progress import SILENT, Progress
 from stainda.randomness import generator_for
+from stainda.run_directory.contents import RESULT, SETTINGS
 from stainda.strategies.detector import CHECKPOINTS, Detector
 from stainda.strategies.norm.statistics import Statistics, batchnorm_layers, estimate_statistics
 
@@ -298,7 +299,7 @@ def load_predictor(job_folder: str | Path, checkpoint: str = "best") -> Predicto
     folder = Path(job_folder)
     if checkpoint not in CHECKPOINTS:
         raise TrainingError(f"unknown checkpoint {checkpoint!r}", remedy=did_you_mean(checkpoint, CHECKPOINTS))
-    settings, result = (_read_json(folder / name, folder) for name in ("settings.json", "result.json"))
+    settings, result = (_read_json(one.inside(folder), folder) for one in (SETTINGS, RESULT))
     if checkpoint == "last":  # its own, where the job is not of an older version that knew only those of the best
         result = {**result, "thresholds": result.get("last_thresholds") or result["thresholds"]}
     return Predictor(Detector.load(folder, settings, checkpoint), settings, result, folder.name)

@@ -30,6 +30,7 @@ from stainda.registration.results import (
 from stainda.registration.similarity import agreement, compared_area
 from stainda.registration.transforms import Transform
 from stainda.registration.verdict import Verdict
+from stainda.run_directory.contents import BLOCK
 
 
 class Stopwatch:
@@ -64,7 +65,7 @@ def write_block(block: OpenedBlock, outcomes: Outcomes | None, watch: Stopwatch)
     for slide, reason in writer.refused.items():
         write_refusal(writer.folder, slide, block.reference, reason)
     attempts = [] if outcomes is None else outcomes.attempts
-    write_json(writer.folder / "block.json", {
+    write_json(BLOCK.inside(writer.folder), {
         "format": BLOCK_FORMAT, "version": 1, "block": job.block, "settings": job.settings,
         "reference": block.reference, "placed": list(writer.transforms), "refused": writer.refused,
         "rows": [_plain(row) for row in writer.rows], "attempts": [_plain(attempt) for attempt in attempts],

@@ -19,18 +19,12 @@ import numpy as np
 from stainda.annotations import read_landmarks
 from stainda.cohort.types import Cohort, Section
 from stainda.errors import AnnotationError, RegistrationError, StaindaError
-from stainda.files import write_csv
 from stainda.names import ending, stem
 from stainda.registration.maps import PointMap
 from stainda.registration.results import load_block
 from stainda.registration.transforms import Between, Transform
+from stainda.run_directory.tables import LANDMARKS
 
-LANDMARK_COLUMNS = (
-    "block", "source", "target", "step", "n_landmarks",
-    "tre_median_px", "tre_mean_px", "tre_p90_px", "tre_max_px",
-    "tre_median_um", "tre_mean_um", "tre_p90_um", "tre_max_um",
-    "rtre_median", "rtre_mean", "rtre_max", "robustness", "reason",
-)  # fmt: skip
 STEPS = ("before", "rigid", "non-rigid")
 BETWEEN_ANNOTATORS = "between annotators"
 MEAN_OF_PAIRS, MEDIAN_OF_PAIRS = "(mean of pairs)", "(median of pairs)"
@@ -140,11 +134,11 @@ def write_landmark_table(registration: Path, cohort: Cohort) -> Path | None:
     """
     rows = [row for block, sections in cohort.blocks().items() if any(one.landmarks for one in sections)
             for row in landmark_rows(block, sections, registration)]  # fmt: skip
-    path = registration / "landmarks.csv"
+    path = LANDMARKS.inside(registration)
     if not rows:
         path.unlink(missing_ok=True)
         return None
-    return write_csv(path, rows, LANDMARK_COLUMNS)
+    return LANDMARKS.write(registration, rows)
 
 
 class _Sizes:
@@ -227,7 +221,7 @@ def _annotator_rows(block: str, section: Section, sizes: _Sizes) -> Iterator[dic
 
 def _summary(block: str, rows: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
     """Mean and median over the pairs of a block, of every measure (ANHIR's average and median of medians)."""
-    measures = [name for name in LANDMARK_COLUMNS if name.startswith(("tre_", "rtre_", "robustness"))]
+    measures = [name for name in LANDMARKS.names if name.startswith(("tre_", "rtre_", "robustness"))]
     for title, reduce in ((MEAN_OF_PAIRS, np.mean), (MEDIAN_OF_PAIRS, np.median)):
         for step in STEPS:
             of_step = [row for row in rows if row.get("step") == step]

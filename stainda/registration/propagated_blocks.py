@@ -15,6 +15,7 @@ from stainda.config import PropagationConfig
 from stainda.files import fingerprint, link_or_copy, stable_hash, write_json
 from stainda.names import file_name
 from stainda.registration.calibration import TABLE
+from stainda.run_directory.contents import PROPAGATED_BLOCK
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -50,7 +51,7 @@ class PropagatedBlocks:
         """Put a block's files back in their place; ``None`` where there are none for this key."""
         folder = self._folder / file_name(block)
         try:
-            head = json.loads((folder / "block.json").read_text(encoding="utf-8"))
+            head = json.loads(PROPAGATED_BLOCK.inside(folder).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
         if not isinstance(head, dict) or (head.get("format"), head.get("key")) != (FORMAT, key):
@@ -72,7 +73,7 @@ class PropagatedBlocks:
             for name in made.files:
                 link_or_copy(self._annotations / kind / name, folder / kind / name)
         head = {"rows": made.rows, "agreements": made.agreements, "files": made.files}
-        write_json(folder / "block.json", {"format": FORMAT, "key": key, **head})
+        write_json(PROPAGATED_BLOCK.inside(folder), {"format": FORMAT, "key": key, **head})
 
     def forget_others(self, blocks: Iterable[str]) -> None:
         """Remove what is kept of blocks that are no longer propagated."""

@@ -22,23 +22,19 @@ from stainda.annotations import bounds_of_file, join_shapes, make_shapes, write_
 from stainda.annotations.classes import IGNORE, IGNORE_CLASSES, class_key
 from stainda.cohort.types import Cohort, Section
 from stainda.config import PropagationConfig
-from stainda.files import write_csv
 from stainda.names import file_name
-from stainda.objects.annotation_agreement import AGREEMENT_COLUMNS, compare
+from stainda.objects.annotation_agreement import compare
 from stainda.progress import SILENT, Progress
 from stainda.registration.carried import Carried, Found
 from stainda.registration.carrying import Carrier
 from stainda.registration.coverage import Ground, may_lie
 from stainda.registration.propagated_blocks import KINDS, PropagatedBlock, PropagatedBlocks, block_key
 from stainda.registration.results import BlockResult, load_block
+from stainda.run_directory.tables import AGREEMENT, PROPAGATION
 
 KEPT, IGNORED, DROPPED = "kept", "ignored", "dropped"
 OBJECT, NOTHING = "object", "nothing"
-PROPAGATION_COLUMNS = (
-    "id", "class", "source", "target", "status", "reason", "area_ratio", "confidence", "block", "tissue_share",
-    "above_chance", "round_trip_px", "sections_apart", "exists", "label", "object", "outline", "offset", "typical",
-    "dissent", "against",
-)  # fmt: skip
+PROPAGATION_COLUMNS = PROPAGATION.names
 """Columns of propagation.csv, see docs/concepts/propagation.md."""
 
 
@@ -96,9 +92,9 @@ def propagate(
             if stale.name not in written:
                 stale.unlink()
     rows = [row for part in parts.values() for row in part.rows]
-    write_csv(folder / "propagation.csv", rows, PROPAGATION_COLUMNS)
+    PROPAGATION.write(folder, rows)
     agreements = [row for part in parts.values() for row in part.agreements]
-    write_csv(folder / "agreement.csv", agreements, AGREEMENT_COLUMNS)
+    AGREEMENT.write(folder, agreements)
 
 
 def _propagate_block(

@@ -18,7 +18,7 @@ import pandas as pd
 from stainda.cohort.types import Cohort
 from stainda.config import RegistrationConfig
 from stainda.errors import ConfigError, RegistrationError, did_you_mean
-from stainda.files import output_errors, write_csv, write_json
+from stainda.files import output_errors, write_json
 from stainda.names import file_name
 from stainda.progress import SILENT, Progress
 from stainda.registration.blocks import register_block
@@ -28,7 +28,6 @@ from stainda.registration.ladder import VALIS_SECONDS
 from stainda.registration.landmarks import write_landmark_table
 from stainda.registration.results import (
     BLOCK_FORMAT,
-    QUALITY_COLUMNS,
     REFUSED,
     block_file,
     read_head,
@@ -36,6 +35,8 @@ from stainda.registration.results import (
 )
 from stainda.registration.reuse import standing, take, write_inputs
 from stainda.registration.valis_import import require_valis
+from stainda.run_directory.contents import BLOCK, REGISTRATION_LOG
+from stainda.run_directory.tables import QUALITY
 
 WORKER = (sys.executable, "-m", "stainda.registration.worker")
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "VIPS_CONCURRENCY": "1"}
@@ -183,7 +184,8 @@ def _job_values(job: BlockJob, answer: Path) -> dict[str, Any]:
     ]
     return {
         "block": job.block, "sections": sections, "config": job.config.model_dump(mode="json"), "out": str(job.out),
-        "settings": job.settings, "log": str(job.out / "log" / f"{file_name(job.block)}.log"), "answer": str(answer),
+        "settings": job.settings, "log": str(job.out / "log" / REGISTRATION_LOG.inside("", block=job.block).name),
+        "answer": str(answer),
         "seconds": VALIS_SECONDS * (3 * len(job.sections) + 1),
     }  # fmt: skip
 
@@ -203,7 +205,7 @@ def _refuse_block(job: BlockJob, reason: str) -> None:
         {"block": job.block, "source": row.slide, "target": "", "status": REFUSED, "reason": reason}
         for row in job.sections
     ]
-    write_json(folder / "block.json", {
+    write_json(BLOCK.inside(folder), {
         "format": BLOCK_FORMAT, "version": 1, "block": job.block, "settings": None, "reference": None, "placed": [],
         "refused": {row.slide: reason for row in job.sections}, "rows": rows, "matches": {}, "seconds": None,
     })  # fmt: skip
@@ -218,5 +220,5 @@ def _write_quality(folder: Path, jobs: list[BlockJob]) -> pd.DataFrame:
                 f"block {job.block} left no result", file=block_file(folder, job.block), remedy="Register it again"
             )
         rows += head["rows"]
-    write_csv(folder / "quality.csv", rows, QUALITY_COLUMNS)
-    return pd.DataFrame(rows, columns=list(QUALITY_COLUMNS))
+    QUALITY.write(folder, rows)
+    return pd.DataFrame(rows, columns=list(QUALITY.names))

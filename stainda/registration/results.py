@@ -16,19 +16,13 @@ from stainda.errors import RegistrationError
 from stainda.files import write_json
 from stainda.names import file_name, joined_name
 from stainda.registration.transforms import FORMAT, VERSION, Transform
+from stainda.run_directory.contents import BLOCK
+from stainda.run_directory.tables import QUALITY
 
 BLOCK_FORMAT = "stainda-block"
 REGISTERED, RIGID_ONLY, REFUSED = "registered", "rigid_only", "refused"
 
-QUALITY_COLUMNS = (
-    "block", "source", "target", "status", "reason", "n_matches", "n_landmarks",
-    "tre_before_px", "tre_rigid_px", "tre_nonrigid_px", "tre_p90_px",
-    "tre_before_um", "tre_rigid_um", "tre_nonrigid_um", "tre_p90_um",
-    "tissue_overlap", "agreement_before", "agreement_rigid", "agreement_nonrigid", "significance",
-    "local", "spread",
-    "scale", "rotation_degrees", "mirrored", "folds", "area_change_p1", "area_change_p99", "round_trip_px",
-    "attempt", "seconds", "overlay",
-)  # fmt: skip
+QUALITY_COLUMNS = QUALITY.names
 
 
 def overlay_name(block: str, source: str, target: str) -> str:
@@ -65,7 +59,7 @@ class BlockResult:
 
 
 def block_file(registration: Path, block: str) -> Path:
-    return registration / file_name(block) / "block.json"
+    return BLOCK.inside(registration / file_name(block))
 
 
 def read_head(registration: Path, block: str) -> dict[str, Any] | None:
@@ -83,7 +77,7 @@ def _head(path: Path) -> dict[str, Any] | None:
 
 def finished_blocks(registration: str | Path) -> tuple[str, ...]:
     """Names of the blocks that are registered in the folder ``registration`` of a run, sorted."""
-    heads = (_head(path) for path in Path(registration).glob("*/block.json"))
+    heads = (_head(path) for path in Path(registration).glob(f"*/{BLOCK.name}"))
     return tuple(sorted(str(head["block"]) for head in heads if head is not None))
 
 

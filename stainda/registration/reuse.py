@@ -15,8 +15,9 @@ from stainda.files import ASIDE, link_or_copy, write_json
 from stainda.names import file_name
 from stainda.registration.jobs import BlockJob, block_jobs
 from stainda.registration.results import read_head
+from stainda.run_directory.contents import BLOCK, REGISTRATION_INPUTS
 
-INPUTS = "inputs.json"
+INPUTS = REGISTRATION_INPUTS.name
 """Of every block: the hash of what its result depends on, all of that in plain words, and the run it was taken from."""
 
 _FIELDS = ("slide", "section", "stain", "mpp", "file", "landmarks")
@@ -94,8 +95,8 @@ def take(job: BlockJob, other: Path) -> None:
     """Have the files of a finished block of another run here too; ``block.json``, which says so, comes last."""
     source, name = other / "registration", file_name(job.block)
     files = [path for path in (source / name).iterdir() if path.is_file() and ASIDE not in path.name]
-    for path in sorted(files, key=lambda path: path.name == "block.json"):
-        if path.name == "block.json":
+    for path in sorted(files, key=lambda path: path.name == BLOCK.name):
+        if path.name == BLOCK.name:
             for row in (read_head(source, job.block) or {}).get("rows", ()):
                 if row.get("overlay") and (source / row["overlay"]).is_file():
                     link_or_copy(source / row["overlay"], job.out / row["overlay"])

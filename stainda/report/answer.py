@@ -31,6 +31,7 @@ from stainda.report.words import (
     spread_of,
     untested,
 )
+from stainda.run_directory.result_tables import RECORDS
 
 MOST_NAMED = 8
 MOST_FEW = 3
@@ -39,7 +40,7 @@ MOST_FEW = 3
 
 def no_answer(run: Run) -> list[Sentence]:
     """What is said where no test patient was scored yet."""
-    reason = run.missing.get("records.parquet", "there are no records of test patients")
+    reason = run.missing.get(RECORDS.path, "there are no records of test patients")
     failed = [job for job in run.jobs.values() if job.error]
     more = f" {len(failed)} jobs failed; see the list of failures." if failed else ""
     return [Sentence(f"There is no answer yet: {reason}.{more}", "none"), *of_rotations.not_in_the_answer(run)]
@@ -367,6 +368,6 @@ def _cautions(run: Run, analysis: Analysis, defined: pd.DataFrame, n: int) -> li
         )
     for name, why in excluded_strategies(run).items():
         out.append(Sentence(f"Trained here, but not reported: {run.label(name)} ({why}).", "caution"))
-    if "records.parquet" in run.missing:
-        out.append(Sentence(f"{run.missing['records.parquet'].capitalize()}.", "caution"))
+    if RECORDS.path in run.missing:
+        out.append(Sentence(f"{run.missing[RECORDS.path].capitalize()}.", "caution"))
     return out

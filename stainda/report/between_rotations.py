@@ -21,6 +21,8 @@ from stainda.report.run import SPLITS, RotationRun, Run
 from stainda.report.study_view import View
 from stainda.report.tables import Cell, Table, decimal, ends, number, p_value, plain_table, signed, spread_words, text
 from stainda.report.words import PRIMARY, measure_title
+from stainda.run_directory.contents import REPORT
+from stainda.run_directory.result_tables import BUDGET
 
 
 @dataclass(frozen=True)
@@ -163,10 +165,10 @@ add_table("rotations", _with_answers, rotations="several")
 def page_link(run: Run, place: RotationRun) -> str:
     """From ``ROOT/report/index.html`` to the page of a rotation; empty where there is none."""
     folder = run.folder
-    page = folder / place.folder / "report" / "index.html" if place.folder else folder
+    page = REPORT.at(folder / place.folder) if place.folder else folder
     if not page.is_file() or not page.resolve().is_relative_to(folder.resolve()):
         return ""
-    return quote(f"../{place.folder}/report/index.html")
+    return quote(f"../{place.folder}/{REPORT.path}")
 
 
 @register_table("splits", rotations="several")
@@ -250,7 +252,7 @@ def pairs(view: View, measure: str) -> Table:
 @register_table("budget", rotations="several")
 def budget(run: Run) -> Table | None:
     """What every strategy was given over all rotations."""
-    frame = run.tables["budget.csv"]
+    frame = run.tables[BUDGET.path]
     if frame.empty:
         return None
     frame = frame.assign(title=[run.label(str(name)) for name in frame["strategy"]])

@@ -13,6 +13,8 @@ from stainda.report.exclusions import excluded_trainings, in_rotation, pruned_tr
 from stainda.report.kinds import register_table
 from stainda.report.run import OPTIONAL, SPLITS, Run
 from stainda.report.tables import Cell, Table, decimal, duration, number, plain_table, text
+from stainda.run_directory.result_tables import RECORDS, REFITS
+from stainda.run_directory.tables import ANNOTATOR_AGREEMENT, ANNOTATORS, APPLIED
 
 MOST_LISTED_OBJECTS = 40
 
@@ -186,12 +188,12 @@ def left_out(run: Run) -> Table | None:
         if str(pair["reason"]) or pair["status"] in ("refused", "rigid_only"):
             what = f"{pair['source']} onto {pair['target']}"
             rows.append({"stage": "registration", "what": what, "status": pair["status"], "reason": pair["reason"]})
-    for one in run.tables["review/applied.csv"].to_dict("records"):
+    for one in run.tables[APPLIED.path].to_dict("records"):
         if one["status"] != "applied":
             what = f"{one['id']} on {one['target']}, decided by {one['reviewer']}"
             rows.append({"stage": "review", "what": what, "status": one["status"], "reason": one["reason"]})
     for name, reason in run.missing.items():
-        if name in OPTIONAL or (run.rotates and name == "records.parquet"):  # each rotation has a row
+        if name in OPTIONAL or (run.rotates and name == RECORDS.path):  # each rotation has a row
             continue
         rows.append({"stage": "files", "what": name, "status": "missing", "reason": reason})
     if not rows:
@@ -212,7 +214,7 @@ def _rotations_not_complete(run: Run) -> list[dict[str, str]]:
 
 def _trainings_left_out(run: Run) -> list[dict[str, str]]:
     rows: list[dict[str, str]] = []
-    trials, refits = run.trials, run.tables["refits.csv"]
+    trials, refits = run.trials, run.tables[REFITS.path]
     for job in trials.to_dict("records"):
         if str(job["reason"]):
             what = f"{run.label(job['strategy'])}, trial {job['trial']}, seed {job['seed']}"
@@ -287,7 +289,7 @@ def landmarks(run: Run) -> Table | None:
 
 @register_table("annotators")
 def annotators(run: Run) -> Table | None:
-    frame = run.tables["annotations/annotators.csv"]
+    frame = run.tables[ANNOTATORS.path]
     if frame.empty:
         return None
     titles = {
@@ -305,7 +307,7 @@ def annotators(run: Run) -> Table | None:
 
 @register_table("annotator_pairs")
 def annotator_pairs(run: Run) -> Table | None:
-    frame = run.tables["annotations/annotator_agreement.csv"]
+    frame = run.tables[ANNOTATOR_AGREEMENT.path]
     if frame.empty:
         return None
     titles = {

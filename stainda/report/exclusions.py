@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import pandas as pd
 
 from stainda.report.run import Run
+from stainda.run_directory.result_tables import EARLIER_ROTATIONS
 
 Rows = list[dict[str, str]]
 
@@ -26,7 +27,7 @@ def excluded_trainings(run: Run) -> Rows:
                 "reason": about["why"] + (f" ({about['state']})" if about["state"] not in ("", "complete") else ""),
             }
         )  # fmt: skip
-    for row in run.tables["earlier_rotations.csv"].to_dict("records"):
+    for row in run.tables[EARLIER_ROTATIONS.path].to_dict("records"):
         reason = "the study rotated in an earlier call, and no longer does; its folder below rotations/ is kept"
         rows.append({"stage": "rotation", "what": row["rotation"], "status": "not reported", "reason": reason})
     for job in run.unreported:

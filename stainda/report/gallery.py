@@ -21,6 +21,7 @@ from stainda.names import file_name
 from stainda.report.drawings import picture
 from stainda.report.run import Run
 from stainda.report.words import count, headline
+from stainda.run_directory.tables import FIELDS
 
 FATES = ("truth", "hit", "missed", "false")
 OUTLINES = (
@@ -74,7 +75,7 @@ class Gallery:
 def make_gallery(run: Run, analysis: Analysis, size: int = 420) -> Gallery:
     """One test slide per domain: the one whose Dice under the best strategy is the median of its domain."""
     if run.fields.empty:
-        return Gallery((), run.missing["fields/fields.csv"], ())
+        return Gallery((), run.missing[FIELDS.path], ())
     strategies = shown_strategies(run, analysis)
     jobs = {name: job for name in strategies if (job := job_of(run, analysis, name))}
     places = run.fields.drop_duplicates("slide").set_index("slide")

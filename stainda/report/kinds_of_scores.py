@@ -22,6 +22,7 @@ from stainda.report.study_view import (
 )
 from stainda.report.tables import spread_words
 from stainda.report.words import count, measure_title
+from stainda.run_directory.result_tables import DOMAIN_GAP
 
 NOT_GIVEN = (
     "not given: too few patients, or a gap within its own uncertainty or practically nothing (the table has the reason)"
@@ -209,7 +210,7 @@ def gap_closed(view: View, measure: str, selection: str) -> Plot:
 def domain_gap(view: View, measure: str, selection: str) -> Plot:
     gap = view.run.domain_gap
     if gap.empty:
-        raise NotDrawable(view.run.missing.get("domain_gap.csv", "domain_gap.csv has no rows"))
+        raise NotDrawable(view.run.missing.get(DOMAIN_GAP.path, "domain_gap.csv has no rows"))
     rows = view.rows(measure)
     base = rows[rows["strategy"] == view.look.baseline].set_index("domain")["mean"]
     sign = 1 if measure_of(measure).higher_is_better else -1

@@ -12,6 +12,7 @@ from stainda.report.kinds import Plot, register
 from stainda.report.search_tables import FEWEST_FOR_IMPORTANCE, importance_table, searched, trial_table
 from stainda.report.study_view import NotDrawable, View, measure_of
 from stainda.report.words import count, headline_class, measure_title
+from stainda.run_directory.result_tables import TRIALS
 
 MOST_PANELS, MOST_ROWS, MOST_SETTINGS, MOST_AXES = 16, 6, 4, 6
 
@@ -155,7 +156,7 @@ def parallel(view: View, measure: str, selection: str) -> Plot:
 def _trials(view: View, least: int) -> tuple[pd.DataFrame, list[str]]:
     table, columns = trial_table(view.run)
     if table.empty:
-        raise NotDrawable(view.run.missing.get("trials.csv", "trials.csv has no rows"))
+        raise NotDrawable(view.run.missing.get(TRIALS.path, "trials.csv has no rows"))
     done = table[table["value"].notna()].groupby("strategy").size()
     if done.empty or done.max() < least or not searched(table, columns):
         most = int(done.max()) if len(done) else 0

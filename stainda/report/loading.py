@@ -9,21 +9,36 @@ from typing import Any
 
 import pandas as pd
 
-from stainda.config import StrategyConfig, StudyConfig, read_yaml
+from stainda.config import StrategyConfig, StudyConfig
 from stainda.config.load import validated
 from stainda.errors import RecordError
-from stainda.evaluation import OBJECT_COLUMNS, PROBABILITY_COLUMNS, gather_records, read_evidence, read_records
+from stainda.evaluation import gather_records, read_evidence, read_records
 from stainda.report.run import COLUMNS, SPLITS, TEXT, Job, RotationRun, Run
+from stainda.run_directory.contents import DONE, ENVIRONMENT, ERROR, RESULT, SETTINGS, STUDY
+from stainda.run_directory.folder import read_study
+from stainda.run_directory.result_tables import (
+    ALIGNMENT_EFFECTS,
+    EXCLUSIONS,
+    LEFT_OUT,
+    OBJECTS,
+    PROBABILITIES,
+    RECORDS,
+    REFITS,
+    ROTATIONS,
+    STAGE_SECONDS,
+    TRAINING,
+    TRIALS,
+    UNSUPERVISED,
+)
+from stainda.run_directory.tables import ANNOTATOR_AGREEMENT, ANNOTATORS, COHORT, LANDMARKS, QUALITY
 
-ROTATION_COLUMNS = ("rotation", "group", "folder", "sources", "targets", "train", "val", "test", "state", "reason")
-"""Columns of rotations.csv."""
-EVIDENCE = {"objects.parquet": OBJECT_COLUMNS, "probabilities.parquet": PROBABILITY_COLUMNS}
+EVIDENCE = {OBJECTS.path: OBJECTS.names, PROBABILITIES.path: PROBABILITIES.needed}
 _SHARED = {
-    "cohort.csv", "stages.csv", "registration/quality.csv", "registration/landmarks.csv", "annotations/annotators.csv",
-    "annotations/annotator_agreement.csv",
+    COHORT.path, STAGE_SECONDS.path, QUALITY.path, LANDMARKS.path, ANNOTATORS.path,
+    ANNOTATOR_AGREEMENT.path,
 }  # fmt: skip
 """Tables that a study has once, for all its rotations; the others are made in each."""
-_GATHERED = ("trials.csv", "refits.csv", "exclusions.csv", "alignment_effects.csv")
+_GATHERED = (TRIALS.path, REFITS.path, EXCLUSIONS.path, ALIGNMENT_EFFECTS.path)
 """Tables of each rotation that are read as one table of the study."""
 
 
@@ -49,23 +64,23 @@ def load_run(folder: str | Path) -> Run:
         ConfigError: study.yaml is not a study.
     """
     folder = Path(folder)
-    if not (folder / "study.yaml").is_file():
+    if not STUDY.at(folder).is_file():
         raise RecordError(
             "not a run directory: there is no study.yaml in it",
             file=folder,
             remedy="Give the folder of a 'stainda run'",
         )
-    study = validated(StudyConfig, read_yaml(folder / "study.yaml"), folder / "study.yaml")
-    return _several(folder, study) if (folder / "rotations.csv").is_file() else _one(folder, study)
+    study = read_study(folder)
+    return _several(folder, study) if ROTATIONS.at(folder).is_file() else _one(folder, study)
 
 
 def _one(folder: Path, study: StudyConfig) -> Run:
     part = _read(folder)
-    cohort = part.tables["cohort.csv"]
+    cohort = part.tables[COHORT.path]
     patients = {split: tuple(cohort.loc[cohort["split"] == split, "patient"].unique()) for split in SPLITS}
     rotation = RotationRun(
         "", "", ".", study.protocol.sources, study.protocol.targets, patients, part.records,
-        part.tables["trials.csv"], part.tables["unsupervised.csv"], part.evidence["probabilities.parquet"],
+        part.tables[TRIALS.path], part.tables[UNSUPERVISED.path], part.evidence[PROBABILITIES.path],
     )  # fmt: skip
     return _run(folder, study, [part], (rotation,), part.tables, part.missing)
 
@@ -76,7 +91,7 @@ def _several(folder: Path, study: StudyConfig) -> Run:
     for row in _rotations(folder).to_dict("records"):
         inside = folder / row["folder"]
         within = inside.resolve().is_relative_to(folder.resolve())
-        if row["folder"] and within and (inside / "study.yaml").is_file():
+        if row["folder"] and within and STUDY.at(inside).is_file():
             parts.append(_read(inside, row["rotation"]))
             rotations.append(_rotation(row, parts[-1]))
         else:
@@ -87,7 +102,7 @@ def _several(folder: Path, study: StudyConfig) -> Run:
         found = [part.tables[name].assign(rotation=part.rotation) for part in parts]
         tables[name] = pd.concat([one for one in found if len(one)] or found[:1], ignore_index=True)
     if not any(one.scored for one in rotations):
-        missing["records.parquet"] = "no rotation has records of test patients"
+        missing[RECORDS.path] = "no rotation has records of test patients"
     return _run(folder, study, parts, tuple(rotations), tables, missing)
 
 
@@ -95,15 +110,15 @@ def _run(
     folder: Path, study: StudyConfig, parts: list[_Part], rotations: tuple[RotationRun, ...],
     tables: dict[str, pd.DataFrame], missing: dict[str, str],
 ) -> Run:  # fmt: skip
-    reported = with_earlier_strategies(study, tables["trials.csv"], *(part.folder for part in parts))
+    reported = with_earlier_strategies(study, tables[TRIALS.path], *(part.folder for part in parts))
     jobs = {name: job for part in parts for name, job in part.jobs.items()}
     records = [one.records for one in rotations if len(one.records)]
     evidence = parts[0].evidence if not any(one.name for one in rotations) else {}
     empty = pd.DataFrame()
     return Run(
-        folder, reported, _json(folder / "environment.json"), tables, rotations,
+        folder, reported, _json(ENVIRONMENT.at(folder)), tables, rotations,
         pd.concat(records, ignore_index=True) if records else gather_records([]), jobs, missing,
-        evidence.get("objects.parquet", empty), evidence.get("probabilities.parquet", empty),
+        evidence.get(OBJECTS.path, empty), evidence.get(PROBABILITIES.path, empty),
         tuple(one.name for one in reported.strategies[len(study.strategies) :]),
         tuple(job for part in parts for job in part.unreported),
     )  # fmt: skip
@@ -112,33 +127,33 @@ def _run(
 def _read(folder: Path, rotation: str = "") -> _Part:
     missing: dict[str, str] = {}
     tables = {name: _table(folder, name, missing) for name in COLUMNS}
-    if tables["trials.csv"].size:
-        tables["trials.csv"]["chosen"] = tables["trials.csv"]["chosen"].map(_truth).astype(bool)
-        tables["trials.csv"]["value"] = pd.to_numeric(tables["trials.csv"]["value"], errors="coerce")
+    if tables[TRIALS.path].size:
+        tables[TRIALS.path]["chosen"] = tables[TRIALS.path]["chosen"].map(_truth).astype(bool)
+        tables[TRIALS.path]["value"] = pd.to_numeric(tables[TRIALS.path]["value"], errors="coerce")
     jobs = {path.name: _job(path, rotation) for path in sorted((folder / "jobs").glob("*")) if path.is_dir()}
-    if rotation and not (folder / "records.parquet").is_file():
+    if rotation and not RECORDS.at(folder).is_file():
         records = gather_records([])  # scores of a part of its trainings are not set beside those of other rotations
     else:
-        records = _records(folder, jobs, tables["trials.csv"], missing)
+        records = _records(folder, jobs, tables[TRIALS.path], missing)
     unreported: tuple[Job, ...] = ()
-    if "records.parquet" not in missing and len(tables["trials.csv"]):  # jobs of earlier settings are no part of it
-        mine = set(tables["trials.csv"]["job"])
-        again = set(tables["refits.csv"]["job"])
-        known = mine | again | set(tables["exclusions.csv"]["job"]) | set(tables["left_out.csv"]["job"])
+    if RECORDS.path not in missing and len(tables[TRIALS.path]):  # jobs of earlier settings are no part of it
+        mine = set(tables[TRIALS.path]["job"])
+        again = set(tables[REFITS.path]["job"])
+        known = mine | again | set(tables[EXCLUSIONS.path]["job"]) | set(tables[LEFT_OUT.path]["job"])
         unreported = tuple(job for name, job in jobs.items() if name not in known)
         jobs = {name: job for name, job in jobs.items() if name in mine | again}
-    kinds = ("probabilities.parquet",) if rotation else tuple(EVIDENCE)  # of objects each rotation's own page tells
+    kinds = (PROBABILITIES.path,) if rotation else tuple(EVIDENCE)  # of objects each rotation's own page tells
     evidence = {name: _evidence(folder, name, missing) for name in kinds}
     return _Part(folder, rotation, tables, jobs, records, evidence, missing, unreported)
 
 
 def _rotations(folder: Path) -> pd.DataFrame:
-    path = folder / "rotations.csv"
+    path = ROTATIONS.at(folder)
     try:
         table = pd.read_csv(path, dtype=str).fillna("")
     except (ValueError, UnicodeDecodeError) as error:
         raise RecordError(f"not a readable table ({error})", file=path, remedy="Run the study again") from error
-    if lacking := [name for name in ROTATION_COLUMNS if name not in table.columns]:
+    if lacking := [name for name in ROTATIONS.names if name not in table.columns]:
         raise RecordError(f"columns {', '.join(lacking)} are missing", file=path, remedy="Run the study again")
     return table
 
@@ -152,8 +167,8 @@ def _rotation(row: dict[str, str], part: _Part | None) -> RotationRun:
     return RotationRun(
         row["rotation"], row["group"] or row["rotation"], row["folder"], names("sources"), names("targets"),
         {split: names(split) for split in SPLITS}, part.records if part else gather_records([]),
-        tables.get("trials.csv", nothing), tables.get("unsupervised.csv", nothing),
-        part.evidence["probabilities.parquet"] if part else nothing, row["state"], row["reason"],
+        tables.get(TRIALS.path, nothing), tables.get(UNSUPERVISED.path, nothing),
+        part.evidence[PROBABILITIES.path] if part else nothing, row["state"], row["reason"],
     )  # fmt: skip
 
 
@@ -168,7 +183,7 @@ def with_earlier_strategies(study: StudyConfig, trials: pd.DataFrame, *folders: 
         name = str(row["strategy"])
         if name in known:
             continue
-        places = (folder / "jobs" / str(row["job"]) / "settings.json" for folder in folders)
+        places = (SETTINGS.inside(folder / "jobs" / str(row["job"])) for folder in folders)
         made = next((_json(path).get("strategy") for path in places if path.is_file()), None)
         found.append(validated(StrategyConfig, made if isinstance(made, dict) else {"name": name}, name))
     return study.model_copy(update={"strategies": (*study.strategies, *found)}) if found else study
@@ -208,15 +223,15 @@ def _table(folder: Path, name: str, missing: dict[str, str]) -> pd.DataFrame:
 
 def _records(folder: Path, jobs: dict[str, Job], trials: pd.DataFrame, missing: dict[str, str]) -> pd.DataFrame:
     """The gathered records, or, where the study was interrupted before gathering, those of the finished jobs."""
-    path = folder / "records.parquet"
+    path = RECORDS.at(folder)
     if path.is_file():
         return read_records(path)
     there = {name: job for name, job in jobs.items() if _has_records(job) and not job.result.get("thresholds_of")}
-    found = {name: read_records(job.folder / "records.parquet") for name, job in there.items()}
+    found = {name: read_records(RECORDS.at(job.folder)) for name, job in there.items()}
     if not found:
-        missing["records.parquet"] = "nothing was evaluated yet: there are no records"
+        missing[RECORDS.path] = "nothing was evaluated yet: there are no records"
         return gather_records([])
-    missing["records.parquet"] = f"the study is not finished: records of {len(found)} finished jobs are shown"
+    missing[RECORDS.path] = f"the study is not finished: records of {len(found)} finished jobs are shown"
     # one job may serve several trials, and its own records do not know which: trials.csv does
     rows = [row for row in trials.to_dict("records") if row["job"] in found]
     parts = [
@@ -230,17 +245,17 @@ def _records(folder: Path, jobs: dict[str, Job], trials: pd.DataFrame, missing: 
 
 
 def _has_records(job: Job) -> bool:
-    return job.done and (job.folder / "records.parquet").is_file()
+    return job.done and RECORDS.at(job.folder).is_file()
 
 
 def _job(folder: Path, rotation: str) -> Job:
-    error = folder / "error.txt"
-    curve = folder / "training.csv"
+    error = ERROR.inside(folder)
+    curve = TRAINING.inside(folder)
     text = error.read_text(encoding="utf-8", errors="replace").strip() if error.is_file() else ""
     table = None
     if curve.is_file() and curve.stat().st_size:
         table = pd.read_csv(curve)
-    return Job(folder.name, folder, _json(folder / "result.json"), text, (folder / "done").is_file(), table, rotation)
+    return Job(folder.name, folder, _json(RESULT.inside(folder)), text, DONE.inside(folder).is_file(), table, rotation)
 
 
 def _json(path: Path) -> dict[str, Any]:

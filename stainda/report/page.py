@@ -18,6 +18,8 @@ from stainda.report.run import Run
 from stainda.report.sections import TEMPLATES, Sections
 from stainda.report.study_view import make_view
 from stainda.report.writer import Writer
+from stainda.run_directory.contents import REPORT
+from stainda.run_directory.result_tables import RESULTS
 
 REST = 4
 """Steps of the progress, each as long as a figure, that the statistics take, and the page itself."""
@@ -58,12 +60,12 @@ def make_report(run: str | Path, progress: Progress = SILENT, *, pdf: bool = Fal
             write_pdf(aside / "report.pdf", context, write)
         task.advance(figures - write.drawn, "page")
         write_text(aside / "answer.txt", "".join(f"{one.text}\n" for one in context["sentences"]))
-        write_text(aside / "index.html", render("page.html.j2", {**context, "pdf": pdf}))
+        write_text(REPORT.inside(aside), render("page.html.j2", {**context, "pdf": pdf}))
         if view is not None and not loaded.rotates:  # the tables of several rotations are stacked by the study
-            write_frame(view.analysis.results, folder / "results.csv")
+            write_frame(view.analysis.results, folder / RESULTS.path)
         replace_folder(aside, out)
         task.advance(REST, "page")
-    return out / "index.html"
+    return REPORT.inside(out)
 
 
 def _figures_to_draw(run: Run) -> int:

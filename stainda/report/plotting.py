@@ -19,6 +19,7 @@ from stainda.report.loading import load_run
 from stainda.report.run import Run
 from stainda.report.study_view import View, make_view
 from stainda.report.words import PRIMARY
+from stainda.run_directory.result_tables import RECORDS
 
 ENDINGS = (".svg", ".png", ".pdf")
 DPI = 300
@@ -55,7 +56,7 @@ def view(run: str | Path | Run) -> View:
     loaded = run if isinstance(run, Run) else load_run(run)
     found = make_view(loaded)
     if found is None:
-        reason = loaded.missing.get("records.parquet", "there are no records of test patients")
+        reason = loaded.missing.get(RECORDS.path, "there are no records of test patients")
         raise RecordError(reason, file=loaded.folder, remedy="Run 'stainda run' to its end first")
     return found
 

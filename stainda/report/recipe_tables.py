@@ -10,6 +10,7 @@ from stainda.report.kinds import register_table
 from stainda.report.run import Run
 from stainda.report.tables import Table, text
 from stainda.report.words import Sentence, count
+from stainda.run_directory.contents import SETTINGS
 
 
 @register_table("recipe")
@@ -43,7 +44,7 @@ def _weights_used(run: Run) -> str:
     """What the trainings started from, as each wrote it down; empty where none has."""
     used: dict[str, int] = {}
     for job in run.jobs.values():
-        path = job.folder / "settings.json"
+        path = SETTINGS.inside(job.folder)
         if path.is_file():
             model = json.loads(path.read_text(encoding="utf-8")).get("model", {})
             used[_start(model)] = used.get(_start(model), 0) + 1

@@ -8,8 +8,8 @@ from stainda.report.kinds import register_table
 from stainda.report.run import Run
 from stainda.report.tables import Table, plain_table
 from stainda.report.words import count, listed
+from stainda.run_directory.tables import APPLIED
 
-APPLIED = "review/applied.csv"
 DECISIONS = {
     "accept": "accepted", "nudge": "moved", "redraw": "redrawn", "reject": "rejected", "unsure": "cannot tell",
 }  # fmt: skip
@@ -18,7 +18,7 @@ DECISIONS = {
 
 def review_words(run: Run) -> str:
     """How many carried annotations were looked at, by whom; empty where none was."""
-    frame = run.tables[APPLIED]
+    frame = run.tables[APPLIED.path]
     if frame.empty:
         return ""
     stale = int(frame["status"].eq("stale").sum())
@@ -34,7 +34,7 @@ def review_words(run: Run) -> str:
 @register_table("review")
 def review_table(run: Run) -> Table | None:
     """Decisions by target stain and class, and how many of them no longer hold."""
-    frame = run.tables[APPLIED]
+    frame = run.tables[APPLIED.path]
     if frame.empty:
         return None
     stain = run.cohort.drop_duplicates("slide").set_index("slide")["stain"] if len(run.cohort) else pd.Series(dtype=str)

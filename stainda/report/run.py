@@ -14,44 +14,67 @@ from stainda.config import StudyConfig
 from stainda.evaluation import RotationRecords, one_rotation
 from stainda.evaluation.domain_gap import GAP_COLUMNS
 from stainda.evaluation.effect import EFFECT_SUMMARY_COLUMNS, Effect, join_effects
+from stainda.run_directory.result_tables import (
+    ALIGNMENT_EFFECTS,
+    BUDGET,
+    DOMAIN_GAP,
+    EARLIER_ROTATIONS,
+    EXCLUSIONS,
+    LEAVE_ONE_OUT,
+    LEFT_OUT,
+    OBJECTS,
+    PROBABILITIES,
+    REFITS,
+    STAGE_SECONDS,
+    TRIALS,
+    UNSUPERVISED,
+)
+from stainda.run_directory.tables import (
+    AGREEMENT,
+    ANNOTATOR_AGREEMENT,
+    ANNOTATORS,
+    APPLIED,
+    COHORT,
+    FIELDS,
+    LANDMARKS,
+    PROPAGATION,
+    QUALITY,
+    THROUGH,
+    THROUGH_LEFT_OUT,
+)
 
-_THROUGH = (
-    "place", "kind", "of", "trainings", "asked", "missed", "tried", "false_um2", "block", "patient", "object", "class",
-    "frame", "registration", "x", "y", "side", "um_per_px", "slide", "section", "stain", "centre", "domain", "role",
-    "shape", "image", "reason",
-)  # fmt: skip
 COLUMNS: dict[str, tuple[str, ...]] = {
-    "cohort.csv": ("slide", "patient", "block", "stain", "centre", "domain", "split", "role"),
-    "trials.csv": ("strategy", "trial", "seed", "job", "state", "value", "chosen", "params", "reason"),
-    "stages.csv": ("stage", "seconds"),
-    "registration/quality.csv": ("block", "source", "target", "status", "reason"),
-    "annotations/propagation.csv": ("id", "class", "source", "target", "status", "reason"),
-    "annotations/agreement.csv": ("target", "class", "id", "dice", "centroid_distance_px"),
-    "unsupervised.csv": ("strategy", "trial", "seed", "checkpoint"),
-    "alignment_effects.csv": EFFECT_SUMMARY_COLUMNS,
-    "fields/fields.csv": ("slide", "x", "y", "downsample"),
-    "domain_gap.csv": GAP_COLUMNS,
-    "left_out.csv": ("strategy", "without", "seed", "job"),
-    "refits.csv": ("strategy", "trial", "seed", "job", "repeats", "state", "reason"),
-    "leave_one_out.csv": ("strategy",),
-    "registration/landmarks.csv": ("block", "source", "target", "step", "n_landmarks", "tre_median_px"),
-    "annotations/annotators.csv": ("slide", "annotator"),
-    "annotations/annotator_agreement.csv": ("slide",),
-    "review/applied.csv": ("id", "class", "block", "source", "target", "decision", "reviewer", "status", "reason"),
-    "through/through.csv": _THROUGH,
-    "through/left_out.csv": ("block", "slide", "reason"),
-    "exclusions.csv": ("strategy", "trial", "seed", "job", "state", "why"),
-    "earlier_rotations.csv": ("rotation", "state"),
-    "budget.csv": ("strategy",),
+    COHORT.path: ("slide", "patient", "block", "stain", "centre", "domain", "split", "role"),
+    TRIALS.path: ("strategy", "trial", "seed", "job", "state", "value", "chosen", "params", "reason"),
+    STAGE_SECONDS.path: ("stage", "seconds"),
+    QUALITY.path: ("block", "source", "target", "status", "reason"),
+    PROPAGATION.path: ("id", "class", "source", "target", "status", "reason"),
+    AGREEMENT.path: ("target", "class", "id", "dice", "centroid_distance_px"),
+    UNSUPERVISED.path: ("strategy", "trial", "seed", "checkpoint"),
+    ALIGNMENT_EFFECTS.path: EFFECT_SUMMARY_COLUMNS,
+    FIELDS.path: ("slide", "x", "y", "downsample"),
+    DOMAIN_GAP.path: GAP_COLUMNS,
+    LEFT_OUT.path: ("strategy", "without", "seed", "job"),
+    REFITS.path: ("strategy", "trial", "seed", "job", "repeats", "state", "reason"),
+    LEAVE_ONE_OUT.path: ("strategy",),
+    LANDMARKS.path: ("block", "source", "target", "step", "n_landmarks", "tre_median_px"),
+    ANNOTATORS.path: ("slide", "annotator"),
+    ANNOTATOR_AGREEMENT.path: ("slide",),
+    APPLIED.path: ("id", "class", "block", "source", "target", "decision", "reviewer", "status", "reason"),
+    THROUGH.path: THROUGH.names,
+    THROUGH_LEFT_OUT.path: ("block", "slide", "reason"),
+    EXCLUSIONS.path: ("strategy", "trial", "seed", "job", "state", "why"),
+    EARLIER_ROTATIONS.path: ("rotation", "state"),
+    BUDGET.path: ("strategy",),
 }
 """Tables the report reads, and the columns without which they are of no use."""
 
 OPTIONAL = {
-    "review/applied.csv",
-    "unsupervised.csv", "alignment_effects.csv", "domain_gap.csv", "registration/landmarks.csv",
-    "annotations/annotators.csv", "annotations/annotator_agreement.csv", "objects.parquet", "probabilities.parquet",
-    "through/through.csv", "through/left_out.csv", "exclusions.csv", "left_out.csv", "leave_one_out.csv",
-    "refits.csv", "earlier_rotations.csv", "budget.csv",
+    APPLIED.path,
+    UNSUPERVISED.path, ALIGNMENT_EFFECTS.path, DOMAIN_GAP.path, LANDMARKS.path,
+    ANNOTATORS.path, ANNOTATOR_AGREEMENT.path, OBJECTS.path, PROBABILITIES.path,
+    THROUGH.path, THROUGH_LEFT_OUT.path, EXCLUSIONS.path, LEFT_OUT.path, LEAVE_ONE_OUT.path,
+    REFITS.path, EARLIER_ROTATIONS.path, BUDGET.path,
 }  # fmt: skip
 """Files that not every study has; where the page would need one, it says so there."""
 
@@ -168,57 +191,57 @@ class Run:
 
     @property
     def cohort(self) -> pd.DataFrame:
-        return self.tables["cohort.csv"]
+        return self.tables[COHORT.path]
 
     @property
     def trials(self) -> pd.DataFrame:
-        return self.tables["trials.csv"]
+        return self.tables[TRIALS.path]
 
     @property
     def quality(self) -> pd.DataFrame:
-        return self.tables["registration/quality.csv"]
+        return self.tables[QUALITY.path]
 
     @property
     def propagation(self) -> pd.DataFrame:
-        return self.tables["annotations/propagation.csv"]
+        return self.tables[PROPAGATION.path]
 
     @property
     def agreement(self) -> pd.DataFrame:
-        return self.tables["annotations/agreement.csv"]
+        return self.tables[AGREEMENT.path]
 
     @property
     def fields(self) -> pd.DataFrame:
-        return self.tables["fields/fields.csv"]
+        return self.tables[FIELDS.path]
 
     @property
     def domain_gap(self) -> pd.DataFrame:
-        return self.tables["domain_gap.csv"]
+        return self.tables[DOMAIN_GAP.path]
 
     @property
     def landmarks(self) -> pd.DataFrame:
-        return self.tables["registration/landmarks.csv"]
+        return self.tables[LANDMARKS.path]
 
     @property
     def stages(self) -> pd.DataFrame:
-        return self.tables["stages.csv"]
+        return self.tables[STAGE_SECONDS.path]
 
     @property
     def exclusions(self) -> pd.DataFrame:
         """Trainings on the disk that are not reported, with ``why``; those of trials.csv are none of them."""
-        rows = self.tables["exclusions.csv"]
+        rows = self.tables[EXCLUSIONS.path]
         return rows[~rows["job"].isin(set(self.trials["job"]))]
 
     @cached_property
     def effects(self) -> dict[str, Effect]:
         """What the alignment of each strategy did in its trainings, by strategy; those that align nothing have none."""
-        rows = self.tables.get("alignment_effects.csv", pd.DataFrame())
+        rows = self.tables.get(ALIGNMENT_EFFECTS.path, pd.DataFrame())
         fields = rows[list(EFFECT_SUMMARY_COLUMNS)] if len(rows) else rows
         made = (Effect(**{**row, "reason": row["reason"] or ""}) for row in fields.to_dict("records"))
         return {one.strategy: one for one in join_effects(made)}
 
     @cached_property
     def _again(self) -> dict[str, str]:
-        rows = self.tables["refits.csv"] if "refits.csv" in self.tables else pd.DataFrame(columns=["state"])
+        rows = self.tables[REFITS.path] if REFITS.path in self.tables else pd.DataFrame(columns=["state"])
         rows = rows[rows["state"] == "complete"]
         return dict(zip(rows["repeats"], rows["job"], strict=True)) if len(rows) else {}
 

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from stainda.report.run import Run
+from stainda.run_directory.contents import STORAGE
 
 FEWEST_FOR_IMPORTANCE = 8
 """Finished trials below which a ranking of settings would be noise."""
@@ -23,7 +24,7 @@ def dashboard_command(run: Run) -> str:
     """
     storage = run.study.search.storage
     if storage is None:
-        return "optuna-dashboard sqlite:///study.db" if run.path("study.db") else ""
+        return "optuna-dashboard sqlite:///study.db" if run.path(STORAGE.path) else ""
     return f"optuna-dashboard {shlex.quote(without_password(storage))}"
 
 

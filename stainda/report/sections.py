@@ -36,6 +36,9 @@ from stainda.report.through import ThroughStains, make_through
 from stainda.report.through_svg import BAR, through_svg
 from stainda.report.words import PRIMARY, Sentence, count, measure_title, percent
 from stainda.report.writer import Absent, Writer
+from stainda.run_directory.contents import STUDY
+from stainda.run_directory.result_tables import STAGE_SECONDS, TRIALS
+from stainda.run_directory.tables import AGREEMENT, COHORT, PROPAGATION, QUALITY
 
 TEMPLATES = Path(__file__).parent / "templates"
 THUMBNAILS_SHOWN = 24
@@ -158,7 +161,7 @@ class Sections:
     def _data(self) -> dict[str, Any]:
         run = self.run
         if run.cohort.empty:
-            return {"missing": run.missing.get("cohort.csv", ""), "splits": self.table("splits")}
+            return {"missing": run.missing.get(COHORT.path, ""), "splits": self.table("splits")}
         found = [] if run.rotates else self._thumbnails()
         return {
             "domains": self.table("domains"),
@@ -189,7 +192,7 @@ class Sections:
             sections = run.cohort.groupby("block")["slide"].nunique()
             if len(sections) and sections.max() < 2:
                 return {"missing": "Every block holds a single section, so there was nothing to register."}
-            return {"missing": run.missing.get("registration/quality.csv", "").capitalize() + "."}
+            return {"missing": run.missing.get(QUALITY.path, "").capitalize() + "."}
         found = self._overlays()
         return {
             "words": data_tables.registration_words(run),
@@ -219,7 +222,7 @@ class Sections:
         if run.propagation.empty:
             if run.quality.empty:
                 return {"missing": "Nothing was registered, so no annotation was carried."}
-            return {"missing": run.missing.get("annotations/propagation.csv", "").capitalize() + "."}
+            return {"missing": run.missing.get(PROPAGATION.path, "").capitalize() + "."}
         agreement = self.table("agreement") if len(run.agreement) else None
         return {
             "table": self.table("propagation"),
@@ -227,7 +230,7 @@ class Sections:
             "review_words": review_words(run),
             "review": self.table("review"),
             "agreement": agreement,
-            "no_agreement": run.missing.get("annotations/agreement.csv", ""),
+            "no_agreement": run.missing.get(AGREEMENT.path, ""),
         }
 
     def _results(self) -> dict[str, Any] | None:
@@ -330,7 +333,7 @@ class Sections:
             "regret": self._figures(("regret",)),
             "search": self._figures(("history", "importance", "slices", "parallel")),
             "settings": self.table("settings"),
-            "missing": run.missing.get("trials.csv", ""),
+            "missing": run.missing.get(TRIALS.path, ""),
             "dashboard": "" if run.rotates else dashboard_command(run),
         }
 
@@ -340,7 +343,7 @@ class Sections:
             "table": self.table("cost"),
             "figures": self._figures(("cost",)),
             "stages": self.table("stages") if len(self.run.stages) else None,
-            "missing": self.run.missing.get("stages.csv", ""),
+            "missing": self.run.missing.get(STAGE_SECONDS.path, ""),
         }
 
     def _provenance(self) -> dict[str, Any]:
@@ -353,7 +356,7 @@ class Sections:
             "methods": methods_paragraph(self.run, self.view),
             "environment": [
                 *environment_rows(self.run.environment),
-                ("study.yaml, SHA-256", hashlib.sha256((self.run.folder / "study.yaml").read_bytes()).hexdigest()),
+                ("study.yaml, SHA-256", hashlib.sha256(STUDY.at(self.run.folder).read_bytes()).hexdigest()),
             ],
             "study": study,
         }

@@ -26,6 +26,7 @@ from stainda.report.drawings import picture
 from stainda.report.gallery import job_of, path_data, predictions_of, read_outlines, shown_strategies
 from stainda.report.run import Run
 from stainda.report.words import count
+from stainda.run_directory.tables import THROUGH, THROUGH_LEFT_OUT
 
 SHOWN_PIXELS = 252
 BEYOND = 8.0
@@ -99,7 +100,7 @@ class ThroughStains:
 
 def make_through(run: Run, analysis: Analysis) -> ThroughStains:
     """The objects of ``through/through.csv`` with what every strategy made of them; pictures of a few strategies."""
-    table = run.tables["through/through.csv"]
+    table = run.tables[THROUGH.path]
     skipped = _left_out(run)
     if table.empty:
         return ThroughStains(absent=_absence(run, skipped), skipped=skipped)
@@ -309,7 +310,7 @@ def _scale_bar(side_um: float) -> tuple[float, str]:
 
 def _left_out(run: Run) -> tuple[str, ...]:
     """Reasons of what is not shown, each with how many blocks or sections it holds for."""
-    table = run.tables["through/left_out.csv"]
+    table = run.tables[THROUGH_LEFT_OUT.path]
     told = []
     for reason, part in table.groupby("reason", sort=False):
         names = [str(row["slide"]) or str(row["block"]) for row in part.to_dict("records")]
@@ -324,7 +325,7 @@ def _absence(run: Run, skipped: Sequence[str]) -> str:
     test = run.cohort[run.cohort["split"].isin(["test", "all"])]
     if len(test) and test.groupby("block")["slide"].nunique().max() < 2:
         return "Every block of a test patient holds a single section, so no object can be followed through the stains"
-    if "through/left_out.csv" in run.missing and not (run.folder / "through" / "through.csv").is_file():
+    if THROUGH_LEFT_OUT.path in run.missing and not THROUGH.at(run.folder).is_file():
         return (
             "This run has no pictures of objects through the stains (through/through.csv): they are cut from the "
             "slides when a study is scored, and 'stainda run' with the same study file makes what is missing"

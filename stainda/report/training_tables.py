@@ -17,6 +17,7 @@ from stainda.report.result_tables import strategy_cell
 from stainda.report.run import RotationRun, Run
 from stainda.report.study_view import View
 from stainda.report.tables import Cell, Table, decimal, ends, number, signed, spread_words, text
+from stainda.run_directory.result_tables import LEAVE_ONE_OUT
 
 
 @register_score_table("threshold_regret")
@@ -151,7 +152,7 @@ def convergence_words(run: Run) -> str:
 @register_table("who_taught", rotations="one")
 def who_taught(run: Run) -> Table | None:
     """One row per strategy that was trained again without each of its patients, on all targets."""
-    frame = run.tables["leave_one_out.csv"]
+    frame = run.tables[LEAVE_ONE_OUT.path]
     if "domain" not in frame or frame.empty:
         return None
     rows = []

@@ -34,17 +34,14 @@ from stainda.errors import AnnotationError, StaindaError
 from stainda.files import output_errors, write_csv, write_text
 from stainda.names import file_name
 from stainda.objects.overlap import dice
+from stainda.run_directory.contents import DECISIONS, REVIEW_LOCK
+from stainda.run_directory.tables import APPLIED, PROPAGATION, REVIEW_LOG
 
 Kind = Literal["accept", "reject", "unsure", "nudge", "redraw"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 PAST = {
     "accept": "accepted", "reject": "rejected", "unsure": "left undecided", "nudge": "moved", "redraw": "redrawn",
 }  # fmt: skip
-LOG_COLUMNS = (
-    "time", "reviewer", "id", "class", "block", "source", "target", "decision", "before", "old_geometry",
-    "new_geometry",
-)  # fmt: skip
-APPLIED_COLUMNS = ("id", "class", "block", "source", "target", "decision", "reviewer", "time", "status", "reason")
 IGNORED_CLASS = "Ignore*"
 """QuPath's class for what is neither object nor background; patches leave its pixels out of the loss."""
 REJECTED_IS_ANOTHER = 0.5
@@ -112,7 +109,7 @@ def read_decisions(run: str | Path) -> Decisions:
     Raises:
         AnnotationError: the file was changed into something that holds no decisions.
     """
-    path = review_folder(run) / "decisions.geojson"
+    path = DECISIONS.inside(review_folder(run))
     if not path.is_file():
         return {}
     stamp, known = _stamp(path), _read.get(path.resolve())  # before reading: what is replaced meanwhile is read again
@@ -156,7 +153,7 @@ def write_decisions(run: str | Path, decisions: Iterable[Decision]) -> Path:
     lines = ",\n".join(_feature(one) for one in chosen)
     level0 = '"stainda":{"frame":"level0"}'  # of several slides, which may begin elsewhere each
     path = write_text(
-        review_folder(run) / "decisions.geojson", f'{{"type":"FeatureCollection",{level0},"features":[\n{lines}\n]}}\n'
+        DECISIONS.inside(review_folder(run)), f'{{"type":"FeatureCollection",{level0},"features":[\n{lines}\n]}}\n'
     )
     _read[path.resolve()] = _stamp(path), {one.key: one for one in chosen}  # spares the next reading
     return path
@@ -202,7 +199,7 @@ def deciding(run: str | Path) -> Iterator[Decisions]:
     folder = review_folder(run)
     with output_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(str(folder / ".lock"))
+        lock = FileLock(str(REVIEW_LOCK.inside(folder)))
         try:
             lock.acquire(timeout=10)
         except Timeout:
@@ -224,7 +221,7 @@ def save_decision(run: str | Path, decisions: Decisions, old: Decision | None, n
     _write_patiently(run, decisions)
     before = old.geometry if old is not None else one.carried
     _append(
-        review_folder(run) / "log.csv",
+        REVIEW_LOG.inside(review_folder(run)),
         {
             "time": new.time if new is not None else now(), "reviewer": by, "id": one.id, "class": one.cls,
             "block": one.block, "source": one.source, "target": one.target,
@@ -245,7 +242,7 @@ def _write_patiently(run: str | Path, decisions: Decisions) -> None:
 def _append(path: Path, row: Mapping[str, Any]) -> None:
     """One row at the end of the log, in a single write to a file opened for appending."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(LOG_COLUMNS))
+    writer = csv.DictWriter(text, fieldnames=list(REVIEW_LOG.names))
     with output_errors(path), path.open("ab") as stream:
         if stream.tell() == 0:
             writer.writeheader()
@@ -285,15 +282,15 @@ def apply_decisions(run: str | Path, own_shapes: Mapping[str, gpd.GeoDataFrame])
         own_shapes: the annotations that were carried, by slide.
 
     Returns:
-        One row (:data:`APPLIED_COLUMNS`) per decision, as written to ``review/applied.csv``: ``applied``, or ``stale``
+        One row (:data:`APPLIED`) per decision, as written to ``review/applied.csv``: ``applied``, or ``stale``
         with the reason. A stale decision changes nothing.
     """
     decisions = read_decisions(run)
     if not decisions:
-        (review_folder(run) / "applied.csv").unlink(missing_ok=True)
+        APPLIED.inside(review_folder(run)).unlink(missing_ok=True)
         return []
     folder = Path(run) / "annotations"
-    columns, rows = _read_table(folder / "propagation.csv")
+    columns, rows = _read_table(PROPAGATION.inside(folder))
     by_key = {(row["target"], row["source"], row["id"]): row for row in rows}
     joined: dict[tuple[str, str], list[dict[str, str]]] = {}
     for line in rows:
@@ -325,8 +322,8 @@ def apply_decisions(run: str | Path, own_shapes: Mapping[str, gpd.GeoDataFrame])
             )  # fmt: skip
         if changed and shapes is not None:
             write_geojson(shapes, path, bounds=None if mark is None else mark.bounds)
-    write_csv(folder / "propagation.csv", rows, columns)
-    write_csv(review_folder(run) / "applied.csv", report, APPLIED_COLUMNS)
+    write_csv(PROPAGATION.inside(folder), rows, columns)
+    APPLIED.write(review_folder(run), report)
     return report
 
 
@@ -336,13 +333,13 @@ def sentence(report: list[dict[str, str]], run: str | Path) -> str:
         return ""
     stale = sum(row["status"] == "stale" for row in report)
     text = f"review: {len(report) - stale} decisions applied"
-    where = review_folder(run) / "applied.csv"
+    where = APPLIED.inside(review_folder(run))
     return f"{text}, {stale} stale ones not; see {where}" if stale else text
 
 
 def applied_keys(run: str | Path) -> set[tuple[str, str, str]]:
     """The (target, source, id) of the decisions that the last run applied: those it found stale decide nothing."""
-    path = review_folder(run) / "applied.csv"
+    path = APPLIED.inside(review_folder(run))
     if not path.is_file():
         return set()
     _, rows = _read_table(path)

@@ -20,6 +20,7 @@ from stainda.names import file_name
 from stainda.registration import BlockResult, load_block, map_shapes
 from stainda.review.decisions import Decision, applied_keys, read_decisions, stale_reason
 from stainda.review.tables import RUN_FIRST, read_rows
+from stainda.run_directory.tables import COHORT, PROPAGATION
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ class Material:
         if not known:
             raise StaindaError(
                 "no object was carried to another section, so there is nothing to review",
-                file=self.run / "annotations" / "propagation.csv",
+                file=PROPAGATION.at(self.run),
                 remedy="registration/quality.csv says which sections were refused, and why",
             )
         if block is not None and block not in known:
@@ -193,7 +194,7 @@ class Material:
         return None if warped.is_empty or not _finite(warped) else warped
 
     def _sections(self) -> Iterator[Section]:
-        path = self.run / "cohort.csv"
+        path = COHORT.at(self.run)
         for row in read_rows(path):
             recorded = Path(row["path"])
             try:
@@ -210,7 +211,7 @@ class Material:
         self, sections: dict[str, Section], decisions: dict[tuple[str, str, str], Decision]
     ) -> Iterator[Carried]:
         done = applied_keys(self.run)
-        for row in read_rows(self.run / "annotations" / "propagation.csv"):
+        for row in read_rows(PROPAGATION.at(self.run)):
             place = (row["target"], row["source"], row["id"])
             target, made = sections.get(row["target"]), decisions.get(place)
             reviewed = made is not None or place in done

@@ -12,8 +12,12 @@ from typing import Any
 import yaml
 
 from stainda.config import StudyConfig
+from stainda.config.run_format import KEY, RUN_FORMAT, check_run_format, without_run_format
 from stainda.errors import StaindaError
-from stainda.files import output_errors, write_csv, write_text
+from stainda.files import output_errors, write_text
+from stainda.run_directory.contents import LOCK, LOG, STUDY
+from stainda.run_directory.declaration import Table
+from stainda.run_directory.result_tables import STAGE_SECONDS
 
 STAGES = ("cohort", "register", "propagate", "patches", "train", "evaluate", "report")
 
@@ -53,7 +57,7 @@ class RunFolder:
 
     @property
     def log(self) -> Path:
-        return self.root / "stainda.log"
+        return LOG.at(self.root)
 
     def job(self, key: str) -> Path:
         return self.jobs / key
@@ -68,7 +72,7 @@ class RunFolder:
 
         with output_errors(self.root):
             self.root.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(str(self.root / ".lock"))
+            lock = FileLock(str(LOCK.at(self.root)))
             try:
                 lock.acquire(timeout=0)
             except Timeout:
@@ -83,37 +87,43 @@ class RunFolder:
             lock.release()
 
     def write_study(self, config: StudyConfig) -> None:
-        values = json.loads(config.model_dump_json())
-        write_text(self.root / "study.yaml", yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=110))
+        """Write the study as it was resolved, and the version of the run directory.
 
-    def write_trainings(self, name: str, rows: Sequence[dict[str, Any]], columns: tuple[str, ...]) -> None:
+        Raises:
+            ConfigError: a newer stainda has written into this run directory.
+        """
+        check_version(self.root)
+        values = {KEY: RUN_FORMAT, **json.loads(config.model_dump_json())}
+        write_text(STUDY.at(self.root), yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=110))
+
+    def write_trainings(self, table: Table, rows: Sequence[dict[str, Any]]) -> None:
         """Write a table of trainings beside the trials', in the order of its first columns; without rows it goes."""
         if not rows:
-            (self.root / name).unlink(missing_ok=True)
+            table.at(self.root).unlink(missing_ok=True)
             return
-        shown = [{column: row.get(column) for column in columns} for row in rows]
-        write_csv(self.root / name, sorted(shown, key=lambda row: [row[column] for column in columns[:3]]), columns)
+        shown = [{column: row.get(column) for column in table.names} for row in rows]
+        table.write(self.root, sorted(shown, key=lambda row: [row[column] for column in table.names[:3]]))
 
     def record_stage(self, stage: str, seconds: float) -> None:
         """Keep the longest time a stage took: a call with nothing left to do says nothing of its cost."""
         rows = self.stage_seconds()
         rows[stage] = max(round(seconds, 2), rows.get(stage, 0.0))
         ordered = [{"stage": name, "seconds": rows[name]} for name in STAGES if name in rows]
-        write_csv(self.root / "stages.csv", ordered, ("stage", "seconds"))
+        STAGE_SECONDS.write(self.root, ordered)
 
     def stage_seconds(self) -> dict[str, float]:
-        path = self.root / "stages.csv"
-        if not path.is_file():
+        if not STAGE_SECONDS.at(self.root).is_file():
             return {}
-        import pandas as pd
-
-        table = pd.read_csv(path)
-        return dict(zip(table["stage"], table["seconds"].astype(float), strict=True))
+        return {row["stage"]: float(row["seconds"]) for row in STAGE_SECONDS.rows(self.root)}
 
 
 def read_study(root: str | Path) -> StudyConfig:
-    """The resolved study of an existing run directory."""
-    path = Path(root) / "study.yaml"
+    """The resolved study of an existing run directory.
+
+    Raises:
+        StaindaError: it is no run directory, or one of a newer version.
+    """
+    path = STUDY.at(root)
     if not path.is_file():
         raise StaindaError(
             "this is not a run directory (it has no study.yaml)", file=root, remedy="Name the folder 'stainda run' made"
@@ -121,7 +131,21 @@ def read_study(root: str | Path) -> StudyConfig:
     from stainda.config import read_yaml
     from stainda.config.load import validated
 
-    return validated(StudyConfig, read_yaml(path), path)
+    return validated(StudyConfig, without_run_format(read_yaml(path), path), path)
+
+
+def check_version(root: str | Path) -> None:
+    """Refuse a run directory of a newer version, without reading its whole study; one without a version is version 1.
+
+    Raises:
+        ConfigError: it is of a newer version.
+    """
+    path = STUDY.at(root)
+    if path.is_file():
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith(f"{KEY}:"):
+                value = line.partition(":")[2].strip()
+                check_run_format(int(value) if value.isdecimal() else value, path)
 
 
 def relative(path: Path, root: Path) -> str:

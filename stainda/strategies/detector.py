@@ -17,6 +17,8 @@ from stainda.config import ModelConfig, StrategyConfig, TaskConfig
 from stainda.errors import TrainingError
 from stainda.files import whole_file, write_json
 from stainda.models import Network, build_model
+from stainda.run_directory.contents import LAST_MODEL, LAST_STATISTICS, MODEL, VIEW
+from stainda.run_directory.contents import STATISTICS as STATISTICS_FILE
 from stainda.strategies.norm.statistics import (
     Statistics,
     load_statistics,
@@ -25,8 +27,8 @@ from stainda.strategies.norm.statistics import (
 )
 from stainda.strategies.strategy import Strategy, build
 
-CHECKPOINTS = {"best": "model.safetensors", "last": "last.safetensors"}
-STATISTICS = {"best": "statistics.safetensors", "last": "last_statistics.safetensors"}
+CHECKPOINTS = {"best": MODEL.name, "last": LAST_MODEL.name}
+STATISTICS = {"best": STATISTICS_FILE.name, "last": LAST_STATISTICS.name}
 """Batch statistics per domain belong to the weights they were estimated with."""
 
 
@@ -119,7 +121,7 @@ class Detector:
             "std": [float(value) for value in self.standard.std],
         }
         folder = Path(folder)
-        write_json(folder / "view.json", state)
+        write_json(VIEW.inside(folder), state)
         save_statistics(folder / STATISTICS["best"], self.statistics)
 
     @classmethod
@@ -136,7 +138,7 @@ class Detector:
         folder = Path(folder)
         strategy = build(StrategyConfig.model_validate(settings["strategy"]))
         model = ModelConfig.model_validate({**settings["model"], "weights": None, "weights_sha256": ""})
-        state = _read_state(folder / "view.json")
+        state = _read_state(VIEW.inside(folder))
         strategy.view.restore(state["view"])
         standard = Standard(np.asarray(state["mean"], np.float32), np.asarray(state["std"], np.float32))
         with torch.random.fork_rng(devices=[]):

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 from stainda.cohort import Section
 from stainda.config import FusionConfig, StudyConfig
 from stainda.errors import AnnotationError
-from stainda.files import write_csv
 from stainda.names import file_name
 from stainda.progress import Progress
 from stainda.run_directory.folder import RunFolder
+from stainda.run_directory.tables import ANNOTATOR_AGREEMENT, ANNOTATORS, CLASSES, REPAIRS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -106,20 +106,16 @@ class Annotating:
             AnnotationError: there are such classes, and the study wants none (``unknown_classes: error``).
         """
         from stainda.annotations import (
-            ANNOTATOR_COLUMNS,
-            MAPPED_COLUMNS,
-            PAIR_COLUMNS,
-            REPAIR_COLUMNS,
             matched_classes,
             unknown_classes,
         )
 
         place = self.folder.annotations
-        write_csv(place / "repairs.csv", self.repairs, ("slide", "annotator", *REPAIR_COLUMNS))
-        write_csv(place / "classes.csv", self.named, ("slide", "annotator", "centre", *MAPPED_COLUMNS))
+        REPAIRS.write(place, self.repairs)
+        CLASSES.write(place, self.named)
         if self.fused:
-            write_csv(place / "annotators.csv", self.annotators, ("slide", *ANNOTATOR_COLUMNS))
-            write_csv(place / "annotator_agreement.csv", self.agreement, ("slide", *PAIR_COLUMNS))
+            ANNOTATORS.write(place, self.annotators)
+            ANNOTATOR_AGREEMENT.write(place, self.agreement)
         current = {f"{file_name(slide)}.geojson" for slide in self.fused}
         for stale in (place / "dissent").glob("*.geojson"):
             if stale.name not in current:
@@ -130,12 +126,12 @@ class Annotating:
         if unknown and self.refuse_unknown:
             raise AnnotationError(
                 f"classes that neither the task nor 'classes' names: {', '.join(unknown)}",
-                file=place / "classes.csv",
+                file=CLASSES.inside(place),
                 remedy="Name each under 'classes' in the study: a class of the task, 'ignore' or 'drop'",
             )
         if unknown and (self.classes or any("perhaps" in one for one in unknown)):
             progress.message(
-                f"classes left as they are, counting as background: {', '.join(unknown)}; see {place / 'classes.csv'}"
+                f"classes left as they are, counting as background: {', '.join(unknown)}; see {CLASSES.inside(place)}"
             )
 
 

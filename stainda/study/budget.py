@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 from stainda.config import StrategyConfig, StudyConfig
-from stainda.files import write_csv
 from stainda.run_directory.folder import RunFolder
+from stainda.run_directory.result_tables import BUDGET
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,6 @@ class Budget:
     jobs: int
     settings: str
     note: str
-
-
-BUDGET_COLUMNS = (
-    "strategy", "trials", "seeds", "steps", "labelled", "unlabelled", "rotations", "jobs", "settings", "note",
-)  # fmt: skip
 
 
 def budgets(config: StudyConfig, rotations: int = 1, without: int = 0) -> list[Budget]:
@@ -111,7 +106,7 @@ def budget_sentences(found: list[Budget], baseline: str) -> list[str]:
 
 
 def write_budget(found: list[Budget], folder: RunFolder) -> None:
-    write_csv(folder.root / "budget.csv", map(asdict, found), BUDGET_COLUMNS)
+    BUDGET.write(folder.root, map(asdict, found))
 
 
 def _count(number: int, what: str) -> str:

@@ -8,6 +8,7 @@ from stainda.cohort import Cohort, Roles, Rotation, Section, read_manifest, rota
 from stainda.config import StrategyConfig, StudyConfig
 from stainda.errors import ConfigError, StaindaError, did_you_mean
 from stainda.names import file_name
+from stainda.run_directory.contents import PHANTOM_MANIFEST
 from stainda.run_directory.folder import RunFolder
 from stainda.study.pruning import WILCOXON_PATIENTS
 
@@ -17,7 +18,7 @@ def manifest_of(config: StudyConfig, folder: RunFolder) -> Path:
     if config.phantom is None:
         assert config.manifest is not None
         return config.manifest
-    return folder.root / "phantom" / "manifest.csv"
+    return PHANTOM_MANIFEST.at(folder.root)
 
 
 def planned_cohort(config: StudyConfig, manifest: Path) -> Cohort:

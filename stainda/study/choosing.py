@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stainda.errors import StaindaError, did_you_mean
+from stainda.run_directory.contents import SETTINGS
 from stainda.run_directory.folder import read_study
+from stainda.run_directory.result_tables import TRIALS
 
 if TYPE_CHECKING:
     from stainda.report.run import Run
@@ -55,7 +57,7 @@ def choose_job(
             there are.
     """
     folder = Path(place)
-    if (folder / "settings.json").is_file():
+    if SETTINGS.inside(folder).is_file():
         if strategy or job or seed is not None:
             raise StaindaError(
                 "this is the folder of one job already", file=folder,
@@ -71,7 +73,7 @@ def choose_job(
 
 def _named(folder: Path, checkpoint: str | None) -> Choice:
     try:
-        settings: dict[str, Any] = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
+        settings: dict[str, Any] = json.loads(SETTINGS.inside(folder).read_text(encoding="utf-8"))
         one = settings["strategy"]
         name, label = str(one["name"]), str(one.get("title") or one["name"])
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -162,7 +164,7 @@ def _trial(run: Run, view: View | None, strategy: str) -> tuple[int, str]:
     rows = run.trials[(run.trials["strategy"] == strategy) & run.trials["chosen"]]
     if rows.empty:
         raise StaindaError(
-            f"no trial of {strategy} was chosen yet", file=run.folder / "trials.csv",
+            f"no trial of {strategy} was chosen yet", file=TRIALS.at(run.folder),
             remedy="Run the study to its end, or name a job with --job",
         )  # fmt: skip
     return int(rows.iloc[0]["trial"]), "best"

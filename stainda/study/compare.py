@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 from stainda.cohort import Cohort, Roles
 from stainda.config import StrategyConfig, StudyConfig, TrainingConfig
 from stainda.errors import TrainingError
-from stainda.files import stable_hash, write_csv
+from stainda.files import stable_hash
 from stainda.models import pinned
 from stainda.progress import Progress
+from stainda.run_directory.contents import STORAGE
 from stainda.run_directory.folder import RunFolder, plain
+from stainda.run_directory.result_tables import EXCLUSIONS, LEFT_OUT, REFITS, TRIALS
 from stainda.study.converging import state_of
-from stainda.study.earlier import EXCLUSIONS, Earlier, Judge, sort_earlier
+from stainda.study.earlier import Earlier, Judge, sort_earlier
 from stainda.study.executor import Outcome, Workers
 from stainda.study.heartbeat import RunningJob, tell_jobs
 from stainda.study.jobs import (
@@ -28,9 +30,8 @@ from stainda.study.jobs import (
     run_job,
 )
 from stainda.study.keys import ScoringKeys, SeenData
-from stainda.study.leaving_out import LEFT_OUT, LEFT_OUT_COLUMNS, teachers
+from stainda.study.leaving_out import teachers
 from stainda.study.pruning import EarlierTrial, Pruning, read_curve
-from stainda.study.refitting import REFIT_COLUMNS, REFITS
 from stainda.study.search import StrategySearch, sqlite_address
 from stainda.study.search_tables import write_search_tables
 
@@ -38,12 +39,6 @@ if TYPE_CHECKING:
     from stainda.training import Job
 
 logger = logging.getLogger("stainda.compare")
-
-TRIAL_COLUMNS = (
-    "strategy", "trial", "seed", "job", "state", "value", "chosen", "params", "seconds", "cpu_seconds", "reason",
-    "second_value", "stopped_step", "converged", "peak_memory_mib", "peak_gpu_memory_mib", "cpu_energy_wh",
-    "gpu_energy_wh",
-)  # fmt: skip
 
 
 _ASKS_FOR_MORE = {"seeds": 1, "leave_one_patient_out": False, "refit": False}
@@ -137,7 +132,7 @@ class _Comparison:
             reasons = {row["reason"] for course in self.courses for row in course.rows}
             raise TrainingError(
                 f"every training failed: {'; '.join(sorted(filter(None, reasons)))}",
-                file=self.folder.root / "trials.csv",
+                file=TRIALS.at(self.folder.root),
             )
         again = [row for course in self.courses for row in course.refits]
         if again and not any(row["state"] == "complete" for row in again):
@@ -287,11 +282,11 @@ class _Comparison:
                 rows.append({**row, "chosen": best is not None and row["trial"] == best[0]})
         left_out = [row for course in self.courses for row in course.left_out]
         refits = [row for course in self.courses for row in course.refits] + self.earlier.refits
-        self.folder.write_trainings(LEFT_OUT, left_out, LEFT_OUT_COLUMNS)
-        self.folder.write_trainings(REFITS, refits, REFIT_COLUMNS)
+        self.folder.write_trainings(LEFT_OUT, left_out)
+        self.folder.write_trainings(REFITS, refits)
         rows = [{name: value for name, value in row.items() if name not in ("without", "repeats")} for row in rows]
-        kept = [{name: row.get(name, "") for name in TRIAL_COLUMNS} for row in self.earlier.kept]
-        write_csv(self.folder.root / "trials.csv", [*rows, *kept], TRIAL_COLUMNS)
+        kept = [{name: row.get(name, "") for name in TRIALS.names} for row in self.earlier.kept]
+        TRIALS.write(self.folder.root, [*rows, *kept])
 
     def _sort_earlier(self, mine: Sequence[str]) -> None:
         """Look at what earlier calls left before trials.csv is written over, and once more at the end.
@@ -301,8 +296,8 @@ class _Comparison:
         """
         judge = Judge(self.config, self.folder, lambda strategy, seed: self.job(strategy, {}, seed), self.scoring.of)
         self.earlier = sort_earlier(judge, set(mine))
-        rows = [{name: row.get(name, "") for name in (*TRIAL_COLUMNS, "why")} for row in self.earlier.excluded]
-        write_csv(self.folder.root / EXCLUSIONS, rows, (*TRIAL_COLUMNS, "why"))
+        rows = [{name: row.get(name, "") for name in EXCLUSIONS.names} for row in self.earlier.excluded]
+        EXCLUSIONS.write(self.folder.root, rows)
 
     # settings ----------------------------------------------------------------------------------------------------
 
@@ -312,7 +307,7 @@ class _Comparison:
         fixed = self.job(strategy, defaults, self.config.seed).hash  # what does not change trainings keeps their search
         ranges = {path: found.model_dump() for path, found in space.items()}
         name = f"{strategy.name}/{stable_hash([fixed, plain(ranges)], 8)}"
-        storage = self.config.search.storage or sqlite_address(self.folder.root / "study.db")
+        storage = self.config.search.storage or sqlite_address(STORAGE.at(self.folder.root))
         return _Course(strategy, StrategySearch(name, space, defaults, self.config.search, self.config.seed, storage))
 
     def job(self, strategy: StrategyConfig, params: dict[str, Any], seed: int, without: str = "") -> Job:

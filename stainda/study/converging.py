@@ -6,6 +6,7 @@ import csv
 from pathlib import Path
 
 from stainda.config import PartConfig, StudyConfig
+from stainda.run_directory.result_tables import ROTATIONS, TRIALS
 
 FEW_STEPS = 550
 """Up to so many steps from random weights are said to be few for patches scaled by up to 1.5: in one report, on real
@@ -48,8 +49,8 @@ def _starts_at_random(config: StudyConfig) -> bool:
 def earlier_sentence(root: Path) -> str:
     """How many chosen trainings of a run directory were still rising; empty where none was."""
     states = []
-    tables = [root / "trials.csv"] if not (root / "rotations.csv").is_file() else sorted(
-        root.glob("rotations/*/trials.csv")
+    tables = [TRIALS.at(root)] if not ROTATIONS.at(root).is_file() else sorted(
+        root.glob(f"rotations/*/{TRIALS.path}")
     )  # fmt: skip
     for table in tables:
         if table.is_file():

@@ -13,6 +13,7 @@ from stainda.errors import ConfigError, did_you_mean
 from stainda.files import remove_unfinished
 from stainda.progress import SILENT, Progress
 from stainda.run_directory.folder import STAGES, RunFolder
+from stainda.run_directory.result_tables import EARLIER_ROTATIONS, ROTATIONS
 from stainda.study.heartbeat import RunProgress
 from stainda.study.rotating import RotatingStudy
 from stainda.study.run import StudyRun
@@ -65,9 +66,9 @@ def run_study(
 
 def _set_rotations_aside(folder: RunFolder, progress: Progress) -> None:
     """A run directory whose earlier study rotated is a plain one from now on; its rotations stay, the page tells."""
-    path = folder.root / "rotations.csv"
+    path = ROTATIONS.at(folder.root)
     if path.is_file():
-        path.replace(folder.root / "earlier_rotations.csv")
+        path.replace(EARLIER_ROTATIONS.at(folder.root))
         progress.message("the study no longer rotates: the rotations of earlier calls are kept, and not reported")
 
 

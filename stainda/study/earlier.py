@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, Any
 from stainda.config import StudyConfig
 from stainda.errors import StaindaError
 from stainda.files import stable_hash
+from stainda.run_directory.contents import DONE, ERROR, PRUNED, RESULT, SETTINGS, STORAGE
 from stainda.run_directory.folder import RunFolder
+from stainda.run_directory.result_tables import EXCLUSIONS, TRIALS
 from stainda.study.jobs import is_scored
 
 if TYPE_CHECKING:
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 
-EXCLUSIONS = "exclusions.csv"
 _NOT_COMPARED = {"strategy", "seed"}
 _WITH_IT = "run the study with this strategy in it"
 _STORE = "learned from other patches: slides, annotations, carried labels, splits or patch settings have changed since"
@@ -63,7 +64,7 @@ class Judge:
         from stainda.training import Job
 
         place = self.folder.job(name)
-        if not (place / "settings.json").is_file():
+        if not SETTINGS.inside(place).is_file():
             return "it ended before its settings were written" if place.is_dir() else "its folder is gone from jobs/"
         try:
             found = Job.load(place)
@@ -85,7 +86,7 @@ class Judge:
         place = self.folder.job(job.hash)
         if not is_scored(place, self.scoring(job)):
             return None
-        result = _json(place / "result.json")
+        result = _json(RESULT.inside(place))
         return {
             **{name: row[name] for name in ("strategy", "trial", "seed", "state")}, "job": job.hash,
             "repeats": job.repeats, **{name: result.get(name, "") for name in ("seconds", "cpu_seconds")},
@@ -162,8 +163,8 @@ def _of_strategy(judge: Judge, rows: Iterable[Row]) -> tuple[list[Row], list[Row
 def earlier_rows(folder: RunFolder) -> list[Row]:
     """Rows of trials.csv and exclusions.csv as earlier calls left them; each training and purpose once."""
     found: dict[tuple[str, ...], Row] = {}
-    for name in ("trials.csv", EXCLUSIONS):
-        path = folder.root / name
+    for table in (TRIALS, EXCLUSIONS):
+        path = table.at(folder.root)
         if path.is_file():
             with path.open(newline="", encoding="utf-8") as stream:
                 for row in csv.DictReader(stream):
@@ -181,13 +182,13 @@ def _untold(judge: Judge, seen: Collection[str]) -> list[Row]:
     same: dict[str, tuple[int, Row]] = {}
     rows: list[Row] = []
     for path in folders:
-        settings = _json(path / "settings.json")
+        settings = _json(SETTINGS.inside(path))
         strategy = settings.get("strategy")
         name = strategy.get("name", "") if isinstance(strategy, dict) else ""
-        result, error = _json(path / "result.json"), path / "error.txt"
-        state = "complete" if (path / "done").is_file() else "failed" if error.is_file() else "unfinished"
+        result, error = _json(RESULT.inside(path)), ERROR.inside(path)
+        state = "complete" if DONE.inside(path).is_file() else "failed" if error.is_file() else "unfinished"
         why = "" if state != "unfinished" else "interrupted: it was neither finished nor scored"
-        if (path / "pruned.json").is_file():
+        if PRUNED.inside(path).is_file():
             state, why = "pruned", ""
         index, params = stored.get(path.name, (None, None))
         row = {
@@ -226,7 +227,7 @@ def _stored_trials(judge: Judge) -> dict[str, tuple[int, Row]]:
     """Index and settings of every trial that the search's storage holds, by job."""
     from stainda.study.search import sqlite_address, stored_trials
 
-    path = judge.folder.root / "study.db"
+    path = STORAGE.at(judge.folder.root)
     storage = judge.config.search.storage or (sqlite_address(path) if path.is_file() else "")
     return stored_trials(storage) if storage else {}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
+from stainda.run_directory.contents import REPORT
 from stainda.study.converging import earlier_sentence
 from stainda.study.status import read_status
 
@@ -20,7 +21,7 @@ def closing_lines(root: Path) -> list[str]:
     told += failure_lines(root)
     if rising := earlier_sentence(root):
         told.append(f"note: {rising}")
-    page = root / "report" / "index.html"
+    page = REPORT.at(root)
     if page.is_file():
         told += [f"report: {page}", f"use it on other slides: stainda predict {shlex.quote(str(root))} SLIDE..."]
     return told

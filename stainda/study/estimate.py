@@ -16,6 +16,7 @@ from stainda.cohort import Cohort, Roles
 from stainda.config import StudyConfig
 from stainda.errors import ConfigError
 from stainda.run_directory.folder import STAGES, RunFolder
+from stainda.run_directory.tables import QUALITY
 
 IMPORT_SECONDS = 20.0  # until VALIS has started, once a call
 PAIR_SECONDS = 12.0  # of one core a pair: 8-14 in benchmarks/registration_scenarios.py, 21 in blocks of fifty sections
@@ -105,7 +106,7 @@ def _registration(config: StudyConfig, cohort: Cohort, folder: RunFolder, worker
 
 def pair_seconds(run: Path) -> list[float]:
     """Seconds that pairs took in a run directory, from its ``quality.csv``; empty where there is none."""
-    path = run / "registration" / "quality.csv"
+    path = QUALITY.at(run)
     if not path.is_file():
         return []
     with path.open(newline="", encoding="utf-8") as stream:

@@ -12,8 +12,8 @@ import numpy as np
 
 from stainda.cohort import Roles
 from stainda.config import StudyConfig
-from stainda.files import write_csv
 from stainda.run_directory.folder import RunFolder
+from stainda.run_directory.result_tables import DOMAIN_GAP, TRIALS
 
 PATCHES = 160
 """Patches of a domain whose features are compared, at most (a fixed random choice)."""
@@ -28,7 +28,6 @@ def measure_gaps(config: StudyConfig, roles: Roles, folder: RunFolder) -> None:
     nothing is measured.
     """
     from stainda.evaluation.domain_gap import (
-        GAP_COLUMNS,
         lab_distance,
         linear_cka,
         optical_density_distance,
@@ -38,9 +37,8 @@ def measure_gaps(config: StudyConfig, roles: Roles, folder: RunFolder) -> None:
     from stainda.slides.tissue import cie_lab
 
     rows: list[dict[str, Any]] = []
-    target = folder.root / "domain_gap.csv"
     if config.protocol.visible == "nothing":
-        write_csv(target, rows, GAP_COLUMNS)
+        DOMAIN_GAP.write(folder.root, rows)
         return
     store = PatchStore.open(folder.patches)
     data = TrainingData(store, roles, labels="source", visible="targets")
@@ -81,7 +79,7 @@ def measure_gaps(config: StudyConfig, roles: Roles, folder: RunFolder) -> None:
                 if len(first[0]):
                     row["cka"] = _rounded(linear_cka(extract(*first, source), extract(*second, name)))
             rows.append(row)
-    write_csv(target, rows, GAP_COLUMNS)
+    DOMAIN_GAP.write(folder.root, rows)
 
 
 def _rounded(value: float) -> float | None:
@@ -92,7 +90,7 @@ def _baseline_job(config: StudyConfig, folder: RunFolder) -> Path | None:
     """The folder of the baseline's first training of the chosen setting."""
     import pandas as pd
 
-    trials = pd.read_csv(folder.root / "trials.csv", dtype={"job": str})
+    trials = pd.read_csv(TRIALS.at(folder.root), dtype={"job": str})
     rows = trials[(trials["strategy"] == config.baseline) & trials["chosen"] & (trials["state"] == "complete")]
     return None if rows.empty else folder.job(str(rows.sort_values("seed")["job"].iloc[0]))
 

@@ -10,12 +10,12 @@ from typing import Any
 from stainda.cohort import COLUMNS, Cohort, Roles, Section
 from stainda.config import StudyConfig
 from stainda.errors import AnnotationError, SlideError, StaindaError, did_you_mean
-from stainda.files import fingerprint, stable_hash, whole_file, write_csv
+from stainda.files import fingerprint, stable_hash, whole_file
 from stainda.names import file_name
 from stainda.progress import Progress
 from stainda.run_directory.folder import RunFolder, relative
+from stainda.run_directory.tables import COHORT
 
-COHORT_COLUMNS = (*COLUMNS, "domain", "role", "width", "height", "n_shapes")
 THUMBNAIL_PX = 512
 
 logger = logging.getLogger("stainda")
@@ -75,7 +75,7 @@ def gather_cohort(cohort: Cohort, roles: Roles, config: StudyConfig, folder: Run
             file=cohort.source,
             remedy=did_you_mean(missing[0], classes),
         )
-    write_csv(folder.root / "cohort.csv", rows, COHORT_COLUMNS)
+    COHORT.write(folder.root, rows)
 
 
 def write_cohort(cohort: Cohort, sources: Collection[str], shapes: Mapping[str, Any], folder: RunFolder) -> None:
@@ -102,7 +102,7 @@ def write_cohort(cohort: Cohort, sources: Collection[str], shapes: Mapping[str, 
             continue
         count = len(shapes[section.slide]) if section.slide in shapes else None
         rows.append(_row(section, cohort, roles, size, mpp, n_shapes=count, folder=folder))
-    write_csv(folder.root / "cohort.csv", rows, COHORT_COLUMNS)
+    COHORT.write(folder.root, rows)
 
 
 def _at(error: StaindaError, section: Section) -> str:

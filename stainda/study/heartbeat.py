@@ -14,8 +14,9 @@ from typing import Any
 
 from stainda.files import write_json
 from stainda.progress import Progress, Task
+from stainda.run_directory.contents import PROGRESS as PROGRESS_FILE
 
-PROGRESS = "progress.json"
+PROGRESS = PROGRESS_FILE.name
 EVERY_SECONDS = 2.0
 
 

@@ -20,7 +20,16 @@ from stainda.config import EvaluationConfig
 from stainda.errors import StaindaError
 from stainda.files import write_json, write_text
 from stainda.names import file_name
+from stainda.run_directory.contents import DONE, ERROR, SETTINGS
 from stainda.run_directory.folder import RunFolder
+from stainda.run_directory.result_tables import (
+    JOB_AGREEMENT,
+    JOB_UNSUPERVISED,
+    OBJECTS,
+    PROBABILITIES,
+    RECORDS,
+    TRAINING,
+)
 from stainda.study.executor import report_step
 from stainda.study.pruning import PRUNED, Pruning, read_curve, read_pruned
 from stainda.training.metering import Costs
@@ -68,7 +77,7 @@ class PrunedError(Exception):
 
 def is_scored(folder: Path, scoring: str) -> bool:
     """Whether a job's records are complete and of this key (``keys.ScoringKeys``)."""
-    done = folder / "done"
+    done = DONE.inside(folder)
     return done.is_file() and done.read_text(encoding="utf-8") == scoring
 
 
@@ -82,16 +91,16 @@ def run_job(key: str, request: JobRequest) -> JobResult:
     try:
         result = _train_and_score(folder, request)
     except StaindaError as error:
-        write_text(folder / "error.txt", f"{error}\n")
+        write_text(ERROR.inside(folder), f"{error}\n")
         raise
     except Exception as error:
         import traceback
 
-        write_text(folder / "error.txt", traceback.format_exc())
+        write_text(ERROR.inside(folder), traceback.format_exc())
         raise StaindaError(
-            f"{type(error).__name__}: {error}", file=folder / "error.txt", remedy="The file has the traceback"
+            f"{type(error).__name__}: {error}", file=ERROR.inside(folder), remedy="The file has the traceback"
         ) from error
-    (folder / "error.txt").unlink(missing_ok=True)
+    ERROR.inside(folder).unlink(missing_ok=True)
     return result
 
 
@@ -112,7 +121,7 @@ def _train_and_score(folder: Path, request: JobRequest) -> JobResult:
                 if pruning.stops({e: value for e, value in curve.items() if e <= epoch}, patients.get(epoch, {})):
                     raise PrunedError
 
-        (folder / "done").unlink(missing_ok=True)  # records of an earlier training are not of this one
+        DONE.inside(folder).unlink(missing_ok=True)  # records of an earlier training are not of this one
         (folder / PRUNED).unlink(missing_ok=True)
         try:
             result = train(request.job, PatchStore.open(request.store), folder, on_epoch=on_epoch)
@@ -124,12 +133,12 @@ def _train_and_score(folder: Path, request: JobRequest) -> JobResult:
     else:
         report_step(epochs)
     if not is_scored(folder, request.scoring):
-        (folder / "done").unlink(missing_ok=True)
-        write_json(folder / "settings.json", request.job.settings())  # names and outlines may be others by now
+        DONE.inside(folder).unlink(missing_ok=True)
+        write_json(SETTINGS.inside(folder), request.job.settings())  # names and outlines may be others by now
         if not request.job.repeats:  # what checkpoints are chosen by
             look_at_targets(folder, request)
         score_job(folder, request)
-        write_text(folder / "done", request.scoring)
+        write_text(DONE.inside(folder), request.scoring)
     return JobResult(result.score, result.seconds, result.cpu_seconds, costs=result.costs)
 
 
@@ -138,7 +147,7 @@ def _give_up(folder: Path, step: int, pruning: Pruning, cpu_seconds: float) -> J
     from stainda.training.resume import remove_state
 
     remove_state(folder)
-    with (folder / "training.csv").open(newline="", encoding="utf-8") as stream:
+    with TRAINING.inside(folder).open(newline="", encoding="utf-8") as stream:
         last = [row for row in csv.DictReader(stream) if int(row["step"]) <= step][-1]
     found: dict[str, Any] = {
         "key": pruning.key, "pruner": pruning.pruner, "step": step, "score": float(last["val_dice"]),
@@ -166,7 +175,7 @@ def objective_values(folder: Path, score: float, objectives: Sequence[str]) -> l
 
     values = {"source_validation": score}
     if set(objectives) != set(values):
-        records = read_records(folder / "records.parquet")
+        records = read_records(RECORDS.inside(folder))
         rows = records[(records["split"] == "val") & (records["checkpoint"] == "best") & (records["measure"] == "dice")]
         scores = patient_scores(rows, ["domain", "class"]).dropna(subset=["value"])
         if scores.empty:
@@ -179,10 +188,9 @@ def objective_values(folder: Path, score: float, objectives: Sequence[str]) -> l
 def look_at_targets(folder: Path, request: JobRequest) -> None:
     """Score the job's checkpoints on unlabelled target patches that training may see; write ``unsupervised.csv``."""
     from stainda.cohort import Roles
-    from stainda.files import write_csv
     from stainda.patches import PatchStore, TrainingData
     from stainda.strategies.detector import Detector
-    from stainda.training.unsupervised import SCORES, unsupervised_scores
+    from stainda.training.unsupervised import unsupervised_scores
 
     job = request.job
     roles = Roles(job.sources, job.targets, job.domain_keys, job.protocol.visible)
@@ -192,7 +200,7 @@ def look_at_targets(folder: Path, request: JobRequest) -> None:
         found = unsupervised_scores(Detector.load(folder, job.settings(), checkpoint), data)
         if found:
             rows.append({"checkpoint": checkpoint, **{name: round(value, 6) for name, value in found.items()}})
-    write_csv(folder / "unsupervised.csv", rows, ("checkpoint", *SCORES))
+    JOB_UNSUPERVISED.write(folder, rows)
 
 
 def score_job(folder: Path, request: JobRequest) -> None:
@@ -216,7 +224,6 @@ def score_job(folder: Path, request: JobRequest) -> None:
         write_evidence,
         write_records,
     )
-    from stainda.files import write_csv
     from stainda.patches.cutting import IGNORE_CLASSES
     from stainda.prediction import load_predictor
     from stainda.prediction.regions import tissue_pixels
@@ -232,7 +239,7 @@ def score_job(folder: Path, request: JobRequest) -> None:
     agreements = {name: agree_in_blocks(one, request.scored, registration, _region) for name, one in predictors.items()}
     rows = [{"checkpoint": name, **row} for name, one in agreements.items() if one is not None for row in one.rows]
     if rows:
-        write_csv(folder / "agreement.csv", rows, list(rows[0]))
+        JOB_AGREEMENT.write(folder, rows)
     for section in request.scored:
         truth = read_shapes(request.folder.own / f"{file_name(section.slide)}.geojson")
         domain = request.scored.domain(section)
@@ -296,10 +303,10 @@ def score_job(folder: Path, request: JobRequest) -> None:
                 all_probabilities += probability_rows(
                     found.array, labels, classes, here, tissue_map, predictor.threshold
                 )
-    write_evidence(all_objects, OBJECT_COLUMNS, folder / "objects.parquet")
+    write_evidence(all_objects, OBJECT_COLUMNS, OBJECTS.inside(folder))
     columns = (*PROBABILITY_COLUMNS, *THRESHOLD_COLUMNS)
-    write_evidence(all_probabilities, columns, folder / "probabilities.parquet")
-    write_records(gather_records(tables), folder / "records.parquet")
+    write_evidence(all_probabilities, columns, PROBABILITIES.inside(folder))
+    write_records(gather_records(tables), RECORDS.inside(folder))
 
 
 def resized(mask: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -7,11 +7,9 @@ from typing import Literal
 
 from stainda.cohort import Cohort, Roles, Rotation
 from stainda.config import StudyConfig
-from stainda.files import whole_file
 from stainda.run_directory.folder import RunFolder
-
-LEFT_OUT = "left_out.csv"
-LEFT_OUT_COLUMNS = ("strategy", "without", "trial", "seed", "job", "state", "value", "seconds", "reason")
+from stainda.run_directory.result_tables import LEAVE_ONE_OUT, LEFT_OUT, RECORDS
+from stainda.run_directory.tables import COHORT
 
 
 def source_patients(cohort: Cohort, roles: Roles, split: Literal["train", "val"]) -> tuple[str, ...]:
@@ -38,24 +36,22 @@ def gather_left_out(folder: RunFolder) -> None:
     from stainda.evaluation import read_records
     from stainda.evaluation.left_out import leave_one_out
 
-    path, out = folder.root / LEFT_OUT, folder.root / "leave_one_out.csv"
+    path, out = LEFT_OUT.at(folder.root), LEAVE_ONE_OUT.at(folder.root)
     if not path.is_file():
         out.unlink(missing_ok=True)
         return
     rows = pd.read_csv(path, dtype={"job": str, "without": str})
     rows = rows[rows["state"] == "complete"]
-    cohort = pd.read_csv(folder.root / "cohort.csv", dtype=str)
+    cohort = pd.read_csv(COHORT.at(folder.root), dtype=str)
     targets = set(cohort.loc[cohort["role"] == "target", "domain"]) or set(cohort["domain"])
-    records = read_records(folder.root / "records.parquet")
+    records = read_records(RECORDS.at(folder.root))
     tables = []
     for strategy, mine in rows.groupby("strategy", sort=False):
         left = [
-            read_records(folder.job(str(row.job)) / "records.parquet").assign(strategy=strategy, without=row.without)
+            read_records(RECORDS.inside(folder.job(str(row.job)))).assign(strategy=strategy, without=row.without)
             for row in mine.itertuples()
         ]
         whole = records[(records["strategy"] == strategy) & (records["trial"] == int(mine["trial"].iloc[0]))]
         tables.append(leave_one_out(whole, pd.concat(left), targets, int(mine["seed"].iloc[0])))
-    with whole_file(out) as aside:
-        (pd.concat(tables) if tables else pd.DataFrame(columns=["strategy"])).to_csv(
-            aside, index=False, float_format="%.6f"
-        )
+    table = pd.concat(tables) if tables else pd.DataFrame(columns=list(LEAVE_ONE_OUT.needed))
+    LEAVE_ONE_OUT.write_frame(folder.root, table, float_format="%.6f")

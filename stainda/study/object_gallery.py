@@ -15,29 +15,25 @@ from typing import TYPE_CHECKING, Any
 from stainda.cohort import Cohort, Roles, Section
 from stainda.config import StudyConfig
 from stainda.errors import RegistrationError, SlideError
-from stainda.files import fingerprint, stable_hash, whole_file, write_csv, write_text
+from stainda.files import fingerprint, stable_hash, whole_file, write_text
 from stainda.names import file_name
 from stainda.objects.tracking import Choice, Followed, choose, follow, judge
 from stainda.progress import SILENT, Progress
+from stainda.run_directory.contents import DONE, THROUGH_INPUTS
 from stainda.run_directory.folder import RunFolder
+from stainda.run_directory.result_tables import TRIALS
+from stainda.run_directory.tables import COHORT, THROUGH, THROUGH_LEFT_OUT
 from stainda.study.refitting import read_refits
 
 if TYPE_CHECKING:
     from stainda.registration.results import BlockResult
 
-FOLDER = "through"
+FOLDER = THROUGH.folder
 MOST_SECTIONS = 10
 PIXELS = 288
 QUALITY = 80
 MADE = 3
 """Raised when objects are chosen or pictures made differently."""
-
-THROUGH_COLUMNS = (
-    "place", "kind", "of", "trainings", "asked", "missed", "tried", "false_um2", "block", "patient", "object", "class",
-    "frame", "registration", "x", "y", "side", "um_per_px", "slide", "section", "stain", "centre", "domain", "role",
-    "shape", "image", "reason",
-)  # fmt: skip
-LEFT_OUT_COLUMNS = ("block", "slide", "reason")
 
 
 def write_through(
@@ -63,9 +59,9 @@ def write_through(
     trainings = _trainings(config, folder)
     placed, left_out = _placed(blocks, folder)
     key = _key(config, blocks, placed, roles, trainings, folder)
-    marker = target / "inputs.txt"
+    marker = THROUGH_INPUTS.inside(target)
     if marker.is_file() and marker.read_text(encoding="utf-8") == key and _complete(folder):
-        return target / "through.csv"
+        return THROUGH.inside(target)
     marker.unlink(missing_ok=True)
     mpp = _pixel_sizes(folder)
     asked = {one.slide for one in sections if cohort.domain(one) in (roles.targets or roles.sources)}
@@ -82,14 +78,14 @@ def write_through(
         reason = "no annotated object of a scored section is seen in two registered sections"
         left_out.append({"block": "", "slide": "", "reason": reason})
     rows = _Pictures(study, len(trainings), left_out).of(choice)
-    write_csv(target / "left_out.csv", left_out, LEFT_OUT_COLUMNS)
-    write_csv(target / "through.csv", rows, THROUGH_COLUMNS)
+    THROUGH_LEFT_OUT.write(target, left_out)
+    THROUGH.write(target, rows)
     wanted = {row["image"] for row in rows}
     for stale in target.glob("*.jpg"):
         if f"{FOLDER}/{stale.name}" not in wanted:
             stale.unlink()
     write_text(marker, key)
-    return target / "through.csv"
+    return THROUGH.inside(target)
 
 
 @dataclass(frozen=True, eq=False)
@@ -232,8 +228,8 @@ def _complete(folder: RunFolder) -> bool:
     """Whether the tables are there, and every picture they name."""
     import pandas as pd
 
-    path = folder.root / FOLDER / "through.csv"
-    if not path.is_file() or not path.with_name("left_out.csv").is_file():
+    path = THROUGH.at(folder.root)
+    if not path.is_file() or not path.with_name(THROUGH_LEFT_OUT.name).is_file():
         return False
     images = pd.read_csv(path, usecols=["image"])["image"].dropna()
     return all((folder.root / image).is_file() for image in images)
@@ -246,7 +242,7 @@ def _trainings(config: StudyConfig, folder: RunFolder) -> dict[str, str]:
     from stainda.report.loading import with_earlier_strategies
     from stainda.strategies import build
 
-    trials = pd.read_csv(folder.root / "trials.csv", dtype={"job": str})
+    trials = pd.read_csv(TRIALS.at(folder.root), dtype={"job": str})
     config = with_earlier_strategies(config, trials, folder.root)
     rows = trials[trials["chosen"].astype(bool) & (trials["state"] == "complete")].sort_values("seed", kind="stable")
     refits = read_refits(folder).set_index("repeats")["job"]
@@ -286,7 +282,7 @@ def _pixel_sizes(folder: RunFolder) -> dict[str, float | None]:
     """Micrometres per level-0 pixel by slide, as the slides were found."""
     import pandas as pd
 
-    table = pd.read_csv(folder.root / "cohort.csv", dtype={"slide": str})
+    table = pd.read_csv(COHORT.at(folder.root), dtype={"slide": str})
     return {
         slide: None if pd.isna(mpp) else float(mpp) for slide, mpp in zip(table["slide"], table["mpp"], strict=True)
     }
@@ -308,7 +304,7 @@ def _key(
             truth = stable_hash(drawn.read_text(encoding="utf-8")) if drawn.is_file() else ""
             about = [one.slide, one.patient, one.section, one.stain, one.centre, one.split, one.mpp, truth]
             slides.append([*about, fingerprint(one.path)])
-    jobs = {name: [job, (folder.job(job) / "done").read_text(encoding="utf-8")] for name, job in trainings.items()}
+    jobs = {name: [job, DONE.inside(folder.job(job)).read_text(encoding="utf-8")] for name, job in trainings.items()}
     settings = {name: block.settings for name, block in placed.items()}
     least = [config.task.min_object_um2, config.task.min_object_px]
     asked = [roles.targets, roles.sources, list(config.task.classes), config.evaluation.iou, least]

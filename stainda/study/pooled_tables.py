@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stainda.files import whole_file, write_csv
+from stainda.run_directory.contents import STUDY
+from stainda.run_directory.result_tables import MATRIX, OVERALL, RECORDS, RESULTS, ROTATIONS, TRIALS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -16,28 +17,20 @@ if TYPE_CHECKING:
     from stainda.evaluation.pooling import Group
     from stainda.report.run import RotationRun, Run
 
-MATRIX_COLUMNS = (
-    "strategy", "rotation", "sources", "target", "role", "class", "measure", "mean", "low", "high", "n_patients",
-    "n_seeds", "interval_kind",
-)  # fmt: skip
-OVERALL_COLUMNS = (
-    "strategy", "measure", "mean", "low", "high", "difference", "difference_low", "difference_high", "p", "p_holm",
-    "gap_closed", "gap_closed_low", "gap_closed_high", "n_patients", "n_seeds", "n_rotations", "interval_kind", "note",
-)  # fmt: skip
 PRIMARY = "dice"
 
 
 def is_rotating(root: Path) -> bool:
     """Whether a run directory is that of a study of several rotations."""
-    return (root / "rotations.csv").is_file()
+    return ROTATIONS.at(root).is_file()
 
 
 def rotation_folders(root: Path) -> list[Path]:
     """The run directories of the rotations that were begun, in their order."""
     import pandas as pd
 
-    folders = [root / name for name in pd.read_csv(root / "rotations.csv", dtype=str).fillna("")["folder"] if name]
-    return [folder for folder in folders if (folder / "study.yaml").is_file()]
+    folders = [root / name for name in pd.read_csv(ROTATIONS.at(root), dtype=str).fillna("")["folder"] if name]
+    return [folder for folder in folders if STUDY.at(folder).is_file()]
 
 
 def write_pooled_tables(root: Path) -> None:
@@ -54,22 +47,21 @@ def write_pooled_tables(root: Path) -> None:
     from stainda.report.loading import load_run
 
     run = load_run(root)
-    trained = {one.name: root / one.folder for one in run.begun if (root / one.folder / "trials.csv").is_file()}
+    trained = {one.name: root / one.folder for one in run.begun if TRIALS.at(root / one.folder).is_file()}
     if trained:
-        tables = {name: pd.read_csv(folder / "trials.csv", dtype={"job": str}) for name, folder in trained.items()}
-        _write(_stacked(tables), root / "trials.csv")
-    done = {name: folder for name, folder in trained.items() if (folder / "results.csv").is_file()}
+        tables = {name: pd.read_csv(TRIALS.at(folder), dtype={"job": str}) for name, folder in trained.items()}
+        TRIALS.write_frame(root, _stacked(tables))
+    done = {name: folder for name, folder in trained.items() if RESULTS.at(folder).is_file()}
     if not done:
         return
-    _write(_stacked({name: read_records(folder / "records.parquet") for name, folder in done.items()}),
-           root / "records.parquet")  # fmt: skip
+    RECORDS.write_frame(root, _stacked({name: read_records(RECORDS.at(folder)) for name, folder in done.items()}))
     analysis = analyse([one.evaluated(run.study) for one in run.begun if one.name in done], run.study)
-    results = [_stacked({name: pd.read_csv(folder / "results.csv") for name, folder in done.items()})]
+    results = [_stacked({name: pd.read_csv(RESULTS.at(folder)) for name, folder in done.items()})]
     results += [_results_of_folds(run, group) for group in analysis.groups if len(group.members) > 1]
     table = pd.concat(results, ignore_index=True)
-    _write(table, root / "results.csv")
-    write_csv(root / "matrix.csv", _matrix(table, analysis.groups), MATRIX_COLUMNS)
-    write_csv(root / "overall.csv", _overall(analysis), OVERALL_COLUMNS)
+    RESULTS.write_frame(root, table)
+    MATRIX.write(root, _matrix(table, analysis.groups))
+    OVERALL.write(root, _overall(analysis))
 
 
 def _stacked(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
@@ -81,14 +73,6 @@ def _stacked(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
             del table["rotation"]
         table.insert(0, "rotation", name)
     return pd.concat(list(tables.values()), ignore_index=True)
-
-
-def _write(table: pd.DataFrame, path: Path) -> None:
-    with whole_file(path) as aside:
-        if path.suffix == ".parquet":
-            table.to_parquet(aside, index=False)
-        else:
-            table.to_csv(aside, index=False)
 
 
 def _results_of_folds(run: Run, group: Group) -> pd.DataFrame:
@@ -132,7 +116,7 @@ def _matrix(results: pd.DataFrame, groups: Sequence[Group]) -> list[dict[str, An
     found = []
     for group in groups:
         for row in rows[rows["rotation"] == group.name].to_dict("records"):
-            values = {key: row[key] for key in MATRIX_COLUMNS if key in row}
+            values = {key: row[key] for key in MATRIX.names if key in row}
             found.append({**values, "sources": "; ".join(group.sources), "target": row["domain"]})
     return found
 

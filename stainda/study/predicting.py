@@ -16,6 +16,7 @@ from stainda.errors import StaindaError
 from stainda.files import fingerprint, output_errors, stable_hash, whole_file, write_csv
 from stainda.names import same_name
 from stainda.progress import SILENT, Progress, Task
+from stainda.run_directory.contents import SETTINGS
 from stainda.study.choosing import Choice, choose_job
 from stainda.study.new_slides import NewSlide, find_slides
 
@@ -245,7 +246,7 @@ def _job_key(choice: Choice, predictor: Predictor, threshold: float | None) -> s
     from stainda.strategies.detector import CHECKPOINTS
 
     weights = hashlib.sha256((choice.folder / CHECKPOINTS[choice.checkpoint]).read_bytes()).hexdigest()
-    settings = json.loads((choice.folder / "settings.json").read_text(encoding="utf-8"))
+    settings = json.loads(SETTINGS.inside(choice.folder).read_text(encoding="utf-8"))
     return stable_hash([FORMAT, weights, settings, predictor.thresholds, threshold, choice.checkpoint])
 
 

@@ -21,8 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from stainda.files import stable_hash
+from stainda.run_directory.contents import PRUNED as PRUNED_FILE
+from stainda.run_directory.result_tables import TRAINING
 
-PRUNED = "pruned.json"
+PRUNED = PRUNED_FILE.name
 """In the folder of a job that was pruned; gone when it is trained to its end."""
 
 WILCOXON_P = 0.1
@@ -132,7 +134,7 @@ def _report(trial: Any, curve: Mapping[int, float]) -> bool:
 def read_curve(folder: Path) -> tuple[dict[int, float], dict[int, dict[str, float]]]:
     """Score by epoch, and by epoch and patient, of a job's folder, from ``training.csv``; empty where there is none, or
     nothing was validated."""
-    path = folder / "training.csv"
+    path = TRAINING.inside(folder)
     if not path.is_file():
         return {}, {}
     with path.open(newline="", encoding="utf-8") as stream:

@@ -5,7 +5,21 @@ from __future__ import annotations
 from stainda.config import StudyConfig
 from stainda.errors import StaindaError
 from stainda.files import whole_file
+from stainda.run_directory.declaration import Table
 from stainda.run_directory.folder import RunFolder
+from stainda.run_directory.result_tables import (
+    ALIGNMENT_EFFECTS,
+    AVERAGE_PRECISION,
+    EFFECT,
+    JOB_UNSUPERVISED,
+    OBJECTS,
+    PROBABILITIES,
+    RECORDS,
+    REGRET,
+    RESULTS,
+    TRIALS,
+    UNSUPERVISED,
+)
 from stainda.study.leaving_out import gather_left_out
 from stainda.study.refitting import read_refits
 
@@ -20,10 +34,7 @@ def gather_results(config: StudyConfig, folder: RunFolder) -> None:
     import pandas as pd
 
     from stainda.evaluation import (
-        OBJECT_COLUMNS,
-        PROBABILITY_COLUMNS,
         REFIT,
-        THRESHOLD_COLUMNS,
         gather_records,
         read_evidence,
         read_records,
@@ -31,31 +42,28 @@ def gather_results(config: StudyConfig, folder: RunFolder) -> None:
         write_records,
     )
 
-    path = folder.root / "trials.csv"
+    path = TRIALS.at(folder.root)
     if not path.is_file():
         raise StaindaError("nothing has been trained here", file=folder.root, remedy="Run 'stainda train' first")
     tables = []
-    beside: dict[str, list[pd.DataFrame]] = {"objects": [], "probabilities": []}
-    columns = {"objects": OBJECT_COLUMNS, "probabilities": (*PROBABILITY_COLUMNS, *THRESHOLD_COLUMNS)}
+    beside: dict[Table, list[pd.DataFrame]] = {OBJECTS: [], PROBABILITIES: []}
     for row in pd.read_csv(path, dtype={"job": str}).itertuples():  # a hash of digits is no number
         if row.state == "complete":
             names = {"strategy": row.strategy, "trial": row.trial, "seed": row.seed}
-            tables.append(read_records(folder.job(str(row.job)) / "records.parquet").assign(**names))
-            for name, found in beside.items():
-                path = folder.job(str(row.job)) / f"{name}.parquet"
-                found.append(read_evidence(path, columns[name]).assign(**names))
+            tables.append(read_records(RECORDS.inside(folder.job(str(row.job)))).assign(**names))
+            for one, found in beside.items():
+                found.append(read_evidence(one.inside(folder.job(str(row.job))), one.names).assign(**names))
     for row in read_refits(folder).itertuples():
         names = {"strategy": row.strategy, "trial": row.trial, "seed": row.seed, "checkpoint": REFIT}
-        tables.append(read_records(folder.job(str(row.job)) / "records.parquet").assign(**names))
-        for name, found in beside.items():
-            path = folder.job(str(row.job)) / f"{name}.parquet"
-            found.append(read_evidence(path, columns[name]).assign(**names))
-    for name, found in beside.items():
-        table = pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=list(columns[name]))
-        write_evidence(table, columns[name], folder.root / f"{name}.parquet")
+        tables.append(read_records(RECORDS.inside(folder.job(str(row.job)))).assign(**names))
+        for one, found in beside.items():
+            found.append(read_evidence(one.inside(folder.job(str(row.job))), one.names).assign(**names))
+    for one, found in beside.items():
+        table = pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=list(one.names))
+        write_evidence(table, one.names, one.at(folder.root))
     gather_unsupervised(folder)
     gather_effects(folder)
-    write_records(gather_records(tables), folder.root / "records.parquet")
+    write_records(gather_records(tables), RECORDS.at(folder.root))
     write_threshold_regret(folder)
     gather_left_out(folder)
     summarise_records(config, folder)
@@ -68,10 +76,9 @@ def write_threshold_regret(folder: RunFolder) -> None:
     from stainda.evaluation import read_records
     from stainda.evaluation.threshold_regret import threshold_regret
 
-    pixels = pd.read_parquet(folder.root / "probabilities.parquet")
-    found = threshold_regret(pixels, read_records(folder.root / "records.parquet")).trainings
-    with whole_file(folder.root / "threshold_regret.csv") as aside:
-        found.to_csv(aside, index=False, float_format="%.6f")
+    pixels = pd.read_parquet(PROBABILITIES.at(folder.root))
+    found = threshold_regret(pixels, read_records(RECORDS.at(folder.root))).trainings
+    REGRET.write_frame(folder.root, found, float_format="%.6f")
 
 
 def gather_unsupervised(folder: RunFolder) -> None:
@@ -80,34 +87,31 @@ def gather_unsupervised(folder: RunFolder) -> None:
 
     columns = ["strategy", "trial", "seed", "checkpoint"]
     found = []
-    for row in pd.read_csv(folder.root / "trials.csv", dtype={"job": str}).itertuples():
-        path = folder.job(str(row.job)) / "unsupervised.csv"
+    for row in pd.read_csv(TRIALS.at(folder.root), dtype={"job": str}).itertuples():
+        path = JOB_UNSUPERVISED.inside(folder.job(str(row.job)))
         if row.state == "complete" and path.is_file():
             table = pd.read_csv(path)
             for at, (name, value) in enumerate(zip(columns, (row.strategy, row.trial, row.seed), strict=False)):
                 table.insert(at, name, value)  # also where the table has no row: nothing unlabelled was seen
             found.append(table)
     table = pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=columns)
-    with whole_file(folder.root / "unsupervised.csv") as aside:
-        table.to_csv(aside, index=False)
+    UNSUPERVISED.write_frame(folder.root, table)
 
 
 def gather_effects(folder: RunFolder) -> None:
     """Write ``alignment_effects.csv``: whether the alignment of each training acted, from its ``effect.csv``."""
     import pandas as pd
 
-    from stainda.evaluation.effect import EFFECT_SUMMARY_COLUMNS, judge_effect
+    from stainda.evaluation.effect import judge_effect
 
     names = ("trial", "seed", "job")
     rows = []
-    for row in pd.read_csv(folder.root / "trials.csv", dtype={"job": str}).itertuples():
-        path = folder.job(str(row.job)) / "effect.csv"
+    for row in pd.read_csv(TRIALS.at(folder.root), dtype={"job": str}).itertuples():
+        path = EFFECT.inside(folder.job(str(row.job)))
         if row.state == "complete" and path.is_file():
             found = judge_effect(str(row.strategy), pd.read_csv(path))
             rows.append({**vars(found), **{name: getattr(row, name) for name in names}})
-    table = pd.DataFrame(rows, columns=[*EFFECT_SUMMARY_COLUMNS[:1], *names, *EFFECT_SUMMARY_COLUMNS[1:]])
-    with whole_file(folder.root / "alignment_effects.csv") as aside:
-        table.to_csv(aside, index=False)
+    ALIGNMENT_EFFECTS.write_frame(folder.root, pd.DataFrame(rows, columns=list(ALIGNMENT_EFFECTS.names)))
 
 
 def check_gathered(folder: RunFolder) -> None:
@@ -120,10 +124,10 @@ def check_gathered(folder: RunFolder) -> None:
 
     from stainda.evaluation import read_records
 
-    target = folder.root / "records.parquet"
+    target = RECORDS.at(folder.root)
     if not target.is_file():
         raise StaindaError("there are no records here yet", file=folder.root, remedy="Run 'stainda run' first")
-    trials = pd.read_csv(folder.root / "trials.csv", dtype={"job": str}, usecols=["job"])
+    trials = pd.read_csv(TRIALS.at(folder.root), dtype={"job": str}, usecols=["job"])
     try:
         jobs = pd.read_parquet(target, columns=["job"])["job"]
     except Exception:  # pyarrow raises many kinds; the reader of records says what is wrong with the file
@@ -146,13 +150,12 @@ def summarise_records(config: StudyConfig, folder: RunFolder) -> None:
     from stainda.report.loading import with_earlier_strategies
 
     check_gathered(folder)
-    trials = pd.read_csv(folder.root / "trials.csv", dtype={"job": str})
+    trials = pd.read_csv(TRIALS.at(folder.root), dtype={"job": str})
     config = with_earlier_strategies(config, trials, folder.root)
-    records = read_records(folder.root / "records.parquet")
-    with whole_file(folder.root / "results.csv") as aside:
-        unsupervised = pd.read_csv(folder.root / "unsupervised.csv")
+    records = read_records(RECORDS.at(folder.root))
+    with whole_file(RESULTS.at(folder.root)) as aside:
+        unsupervised = pd.read_csv(UNSUPERVISED.at(folder.root))
         analysis = analyse([one_rotation(records, config, trials, unsupervised)], config)
         analysis.results.to_csv(aside, index=False)
-    objects = read_evidence(folder.root / "objects.parquet", OBJECT_COLUMNS)
-    with whole_file(folder.root / "average_precision.csv") as aside:
-        precision_of_study(objects, analysis, config.evaluation).to_csv(aside, index=False)
+    objects = read_evidence(OBJECTS.at(folder.root), OBJECT_COLUMNS)
+    AVERAGE_PRECISION.write_frame(folder.root, precision_of_study(objects, analysis, config.evaluation))

@@ -19,15 +19,18 @@ from stainda.cohort import Roles, Rotation, cannot_teach
 from stainda.cohort.manifest import write_manifest
 from stainda.config import StudyConfig
 from stainda.errors import StaindaError
-from stainda.files import ASIDE, link_or_copy, write_csv
+from stainda.files import ASIDE, link_or_copy
 from stainda.names import file_name
 from stainda.progress import Progress
 from stainda.randomness import seed_for
+from stainda.run_directory.contents import STUDY
 from stainda.run_directory.folder import STAGES, RunFolder
+from stainda.run_directory.result_tables import ROTATIONS
+from stainda.run_directory.tables import AGREEMENT, COHORT, MANIFEST, PROPAGATION
 from stainda.study.answerable import refuse_unanswerable
 from stainda.study.budget import budget_sentences, budgets, write_budget
 from stainda.study.checks import plan_rotations
-from stainda.study.gather import COHORT_COLUMNS, gather_cohort
+from stainda.study.gather import gather_cohort
 from stainda.study.heartbeat import in_stage
 from stainda.study.leaving_out import trainings_without
 from stainda.study.pooled_tables import write_pooled_tables
@@ -95,7 +98,7 @@ class RotatingStudy:
             listed = "; ".join(f"{name}: {reason}" for name, reason in failed.items())
             raise StaindaError(
                 f"{len(failed)} of {len(found)} rotations failed: {listed}",
-                file=self.folder.root / "rotations.csv",
+                file=ROTATIONS.at(self.folder.root),
                 remedy="The others are complete; run the same command again when this is mended",
             )
 
@@ -123,7 +126,6 @@ class RotatingStudy:
         )  # fmt: skip
 
     def _write_rotations(self, found: Sequence[Rotation], states: dict[str, tuple[str, str]]) -> None:
-        from stainda.report.loading import ROTATION_COLUMNS
 
         rows = []
         for one in found:
@@ -143,11 +145,11 @@ class RotatingStudy:
             for name in cannot_teach(found[0].cohort):
                 rows.append({"rotation": name, "state": "left out", "reason": "none of its sections is annotated"})
         mine = {file_name(one.name) for one in found}
-        for path in sorted((self.folder.root / "rotations").glob("*/study.yaml")):
+        for path in sorted((self.folder.root / "rotations").glob(f"*/{STUDY.path}")):
             if path.parent.name not in mine:
                 reason = "an earlier call made it; the protocol no longer has it, so it is in no number"
                 rows.append({"rotation": path.parent.name, "state": "left out", "reason": reason})
-        write_csv(self.folder.root / "rotations.csv", rows, ROTATION_COLUMNS)
+        ROTATIONS.write(self.folder.root, rows)
 
 
 class RotationRun(StudyRun):
@@ -169,7 +171,7 @@ class RotationRun(StudyRun):
     ) -> None:
         title = f"{config.title or config.study}: {rotation.name.replace('_', ' ')}"
         changes: dict[str, Any] = {
-            "title": title, "protocol": rotation.protocol, "manifest": (folder.root / "manifest.csv").resolve(),
+            "title": title, "protocol": rotation.protocol, "manifest": MANIFEST.inside(folder.root).resolve(),
             "data": None, "phantom": None, "seed": rotation_seed(config.seed, rotation.name),
         }  # fmt: skip
         super().__init__(config.model_copy(update=changes), folder, progress)
@@ -181,15 +183,15 @@ class RotationRun(StudyRun):
         """Take the slides' facts and the annotations from the root, and write who serves for what here."""
         share(self.root.annotations, self.folder.annotations)
         share(self.root.root / "thumbnails", self.folder.root / "thumbnails")
-        write_manifest(self.cohort, self.folder.root / "manifest.csv")
+        write_manifest(self.cohort, MANIFEST.inside(self.folder.root))
         splits = {one.slide: one.split for one in self.cohort}
         rows = []
-        with (self.root.root / "cohort.csv").open(newline="", encoding="utf-8") as stream:
+        with COHORT.at(self.root.root).open(newline="", encoding="utf-8") as stream:
             for row in csv.DictReader(stream):
                 for name in ("path", "annotations", "landmarks"):
                     row[name] = ";".join(self._seen_from_here(one) for one in row[name].split(";"))
                 rows.append({**row, "split": splits[row["slide"]], "role": self.roles.role(row["domain"])})
-        write_csv(self.folder.root / "cohort.csv", rows, COHORT_COLUMNS)
+        COHORT.write(self.folder.root, rows)
 
     def _seen_from_here(self, path: str) -> str:
         """A path relative to the root as one relative to this rotation; absolute ones stay."""
@@ -206,7 +208,7 @@ class RotationRun(StudyRun):
             return
         for name in ("propagated", "ignored"):
             share(self.first.annotations / name, self.folder.annotations / name, exact=True)
-        for name in ("propagation.csv", "agreement.csv"):
+        for name in (PROPAGATION.name, AGREEMENT.name):
             _share_file(self.first.annotations / name, self.folder.annotations / name)
         if (self.first.root / "review").is_dir():
             share(self.first.root / "review", self.folder.root / "review", exact=True, link=False)

@@ -15,6 +15,7 @@ from stainda.errors import StaindaError
 from stainda.files import write_json
 from stainda.names import file_name
 from stainda.progress import SILENT, Progress
+from stainda.run_directory.contents import ENVIRONMENT
 from stainda.run_directory.folder import STAGES, RunFolder
 from stainda.study.checks import manifest_of
 from stainda.study.environment import describe, free_cores
@@ -59,7 +60,7 @@ class StudyRun:
         for strategy in self.config.strategies:
             check(build(strategy), self.config)
         self.folder.write_study(self.config)
-        write_json(self.folder.root / "environment.json", describe(self.config.seed))
+        write_json(ENVIRONMENT.at(self.folder.root), describe(self.config.seed))
 
     def plan(self, stages: Sequence[str] = STAGES) -> None:
         """Check every strategy against the sections before a phantom is made; say what each may spend in training."""

@@ -7,12 +7,9 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from stainda.files import write_csv
 from stainda.run_directory.folder import RunFolder
+from stainda.run_directory.result_tables import IMPORTANCE, SLICES
 from stainda.study.search import StrategySearch
-
-IMPORTANCE_COLUMNS = ("strategy", "setting", "importance", "n_trials", "note")
-SLICE_COLUMNS = ("strategy", "trial", "setting", "value", "score", "second_score")
 
 
 def write_search_tables(
@@ -48,10 +45,10 @@ def write_search_tables(
                         "second_score": round(trial.values[1], 6) if len(trial.values) > 1 else None,
                     }
                 )  # fmt: skip
-    tables = (("importance.csv", importance, IMPORTANCE_COLUMNS), ("slices.csv", slices, SLICE_COLUMNS))
-    for name, rows, columns in tables:
-        path = folder.root / "search" / name
-        write_csv(path, [*rows, *_rows_of(path, earlier)], columns)
+    tables = ((IMPORTANCE, importance), (SLICES, slices))
+    for table, rows in tables:
+        path = table.at(folder.root)
+        table.write(path.parent, [*rows, *_rows_of(path, earlier)])
 
 
 def _rows_of(path: Path, strategies: Collection[str]) -> list[dict[str, str]]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from stainda.cohort import Cohort, Roles, Section
 from stainda.errors import StaindaError
 from stainda.files import stable_hash
+from stainda.run_directory.tables import QUALITY
 
 if TYPE_CHECKING:
     from stainda.patches.serial import SectionLink
@@ -59,7 +60,7 @@ def section_links(cohort: Cohort, roles: Roles, registration: Path) -> list[Sect
     if not links:
         raise StaindaError(
             "no two sections of a training patient are registered to each other and may both be seen in training",
-            file=registration / "quality.csv",
+            file=QUALITY.inside(registration),
             remedy="Leave out strategies of serial consistency, or check the registration and protocol.visible",
         )
     return links

@@ -14,15 +14,18 @@ from typing import Any
 
 from stainda.errors import StaindaError
 from stainda.progress import seconds_left
-from stainda.run_directory.folder import STAGES
+from stainda.run_directory.contents import REPORT, STORE_META, STUDY
+from stainda.run_directory.folder import STAGES, check_version
+from stainda.run_directory.result_tables import BUDGET, LEFT_OUT, REFITS, RESULTS, ROTATIONS, TRAINING, TRIALS
+from stainda.run_directory.tables import COHORT, PROPAGATION, QUALITY
 from stainda.study.heartbeat import PROGRESS
 
 SILENT_SECONDS = 60.0
 """A run on another machine that has written nothing for so long is taken for ended."""
 
 _LEFT_BY = {
-    "cohort": "cohort.csv", "register": "registration/quality.csv", "propagate": "annotations/propagation.csv",
-    "patches": "patches/meta.json", "train": "trials.csv", "evaluate": "results.csv", "report": "report/index.html",
+    "cohort": COHORT, "register": QUALITY, "propagate": PROPAGATION,
+    "patches": STORE_META, "train": TRIALS, "evaluate": RESULTS, "report": REPORT,
 }  # fmt: skip
 
 
@@ -72,13 +75,14 @@ def read_status(folder: str | Path) -> Status:
     """Read how far a run is; nothing is locked, written or loaded, so that a run in work is not disturbed.
 
     Raises:
-        StaindaError: ``folder`` is no run directory.
+        StaindaError: ``folder`` is no run directory, or one of a newer version.
     """
     root = Path(folder)
-    if not (root / "study.yaml").is_file() and not (root / PROGRESS).is_file():
+    if not STUDY.at(root).is_file() and not (root / PROGRESS).is_file():
         raise StaindaError(
             "this is not a run directory (it has no study.yaml)", file=root, remedy="Name the folder 'stainda run' made"
         )
+    check_version(root)
     told = _read_progress(root)
     state = _state(told)
     ended = list(_ended(root))
@@ -136,18 +140,18 @@ def _stage(root: Path, stage: str, told: dict[str, Any], state: str) -> str:
         return "interrupted" if noted == "running" and state == "stopped" else str(noted)
     if noted == "waiting" and state == "running":
         return "waiting"
-    return "done" if (root / _LEFT_BY[stage]).is_file() and noted is None else "missing"
+    return "done" if _LEFT_BY[stage].at(root).is_file() and noted is None else "missing"
 
 
 def _ended(root: Path) -> Iterator[JobStatus]:
     """Trainings that have ended, from ``trials.csv`` of the run, or of each of its rotations."""
     states = {"complete": "done", "failed": "failed", "pruned": "pruned"}
     places = [("", root)]
-    if (root / "rotations.csv").is_file():
-        with (root / "rotations.csv").open(newline="", encoding="utf-8") as stream:
+    if ROTATIONS.at(root).is_file():
+        with ROTATIONS.at(root).open(newline="", encoding="utf-8") as stream:
             places = [(row["rotation"], root / row["folder"]) for row in csv.DictReader(stream) if row.get("folder")]
     for rotation, folder in places:
-        tables = [folder / name for name in ("trials.csv", "left_out.csv", "refits.csv") if (folder / name).is_file()]
+        tables = [one.at(folder) for one in (TRIALS, LEFT_OUT, REFITS) if one.at(folder).is_file()]
         for table in tables:
             with table.open(newline="", encoding="utf-8") as stream:
                 rows = list(csv.DictReader(stream))
@@ -165,7 +169,7 @@ def _folder_of(root: Path, rotation: str) -> Path:
 
 
 def _epochs(folder: Path) -> int | None:
-    path = folder / "training.csv"
+    path = TRAINING.inside(folder)
     if not path.is_file():
         return None
     with path.open(newline="", encoding="utf-8") as stream:
@@ -173,7 +177,7 @@ def _epochs(folder: Path) -> int | None:
 
 
 def _budget(root: Path) -> int:
-    path = root / "budget.csv"
+    path = BUDGET.at(root)
     if not path.is_file():
         return 0
     with path.open(newline="", encoding="utf-8") as stream:
@@ -196,7 +200,7 @@ def _seconds_left(told: dict[str, Any]) -> float | None:
 
 def _study(root: Path) -> str:
     """The study's name, without loading the study: the first lines say it."""
-    path = root / "study.yaml"
+    path = STUDY.at(root)
     if path.is_file():
         for line in path.read_text(encoding="utf-8").splitlines():
             if line.startswith("study:"):

@@ -14,6 +14,8 @@ from stainda.config.load import validated
 from stainda.errors import SlideError, StaindaError, did_you_mean
 from stainda.progress import SILENT, Progress
 from stainda.run_directory.folder import RunFolder, read_study
+from stainda.run_directory.result_tables import RECORDS
+from stainda.run_directory.tables import QUALITY
 from stainda.study.dispatch import run_study
 from stainda.study.environment import free_cores
 from stainda.study.gather import write_cohort
@@ -173,7 +175,7 @@ def propagate_manifest(
     config = config or PropagationConfig()
     cohort = _cohort(manifest, data)
     folder = RunFolder(Path(out))
-    if not (folder.registration / "quality.csv").is_file():
+    if not QUALITY.inside(folder.registration).is_file():
         raise StaindaError(
             "nothing is registered here",
             file=folder.root,
@@ -248,7 +250,7 @@ def report_run(folder: str | Path, *, pdf: bool = False, progress: Progress = SI
     if is_rotating(run.root):
         with run.locked():
             for rotation in rotation_folders(run.root):
-                if (rotation / "records.parquet").is_file():
+                if RECORDS.at(rotation).is_file():
                     report_run(rotation, pdf=pdf, progress=progress)
             write_pooled_tables(run.root)
             return make_report(run.root, progress, pdf=pdf)

@@ -6,80 +6,52 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stainda.errors import RecordError
+from stainda.run_directory.result_tables import OBJECTS, RECORDS, RESULTS
+from stainda.run_directory.tables import COHORT, PROPAGATION, QUALITY
 
 if TYPE_CHECKING:
     import pandas as pd
 
-TEXT = frozenset({
-    "annotations", "block", "centre", "class", "domain", "id", "interval_kind", "landmarks", "measure", "mpp_origin",
-    "note", "object", "outline", "overlay", "path", "patient", "reason", "role", "rotation", "scanner", "selection",
-    "slide", "source", "split", "stain", "state", "status", "strategy", "target",
-})  # fmt: skip
-"""Columns of text; an empty cell of theirs is ``""``. In the other columns it is NaN."""
-
-
-def read_table(path: Path) -> pd.DataFrame:
-    """A CSV file of a run directory, its columns of :data:`TEXT` as text: patient ``007`` stays ``007``.
-
-    Raises:
-        RecordError: it is not there yet, or is no table.
-    """
-    import pandas as pd
-
-    if not path.is_file():
-        raise RecordError(
-            f"there is no {path.name} here yet", file=path, remedy="Run the study to its end: 'stainda run'"
-        )
-    try:
-        columns = list(pd.read_csv(path, nrows=0).columns)
-        text = [name for name in columns if name in TEXT]
-        empty = {name: [""] for name in columns if name not in TEXT}
-        return pd.read_csv(
-            path, dtype=dict.fromkeys(text, str), na_values=empty, keep_default_na=False, low_memory=False
-        )
-    except (ValueError, UnicodeDecodeError) as error:
-        raise RecordError(f"not a readable table ({error})", file=path, remedy="Run the stage again") from error
-
 
 def read_quality(root: Path) -> pd.DataFrame:
     """``registration/quality.csv``: one row per section laid on its block's reference."""
-    return read_table(root / "registration" / "quality.csv")
+    return QUALITY.read_file(QUALITY.at(root))
 
 
 def read_propagation(root: Path) -> pd.DataFrame:
     """``annotations/propagation.csv``: one row per object and target; of a study that rotates, of all rotations."""
     import pandas as pd
 
-    own = root / "annotations" / "propagation.csv"
-    tables = sorted(root.glob("rotations/*/annotations/propagation.csv"))
+    own = PROPAGATION.at(root)
+    tables = sorted(root.glob(f"rotations/*/{PROPAGATION.path}"))
     if own.is_file() or not tables:
-        return read_table(own)
-    return pd.concat([read_table(table) for table in tables], ignore_index=True)
+        return PROPAGATION.read_file(own)
+    return pd.concat([PROPAGATION.read_file(table) for table in tables], ignore_index=True)
 
 
 def read_results(root: Path) -> pd.DataFrame:
     """``results.csv``: one row per strategy, domain, class, selection rule and measure."""
-    return read_table(root / "results.csv")
+    return RESULTS.read(root)
 
 
 def read_cohort(root: Path) -> pd.DataFrame:
     """``cohort.csv``: one row per section, with its split and the role of its domain."""
-    return read_table(root / "cohort.csv")
+    return COHORT.read(root)
 
 
 def read_records(root: Path) -> pd.DataFrame:
     """``records.parquet``: one row per training, checkpoint, slide, class and measure."""
     from stainda.evaluation import read_records
 
-    return read_records(root / "records.parquet")
+    return read_records(RECORDS.at(root))
 
 
 def read_objects(root: Path) -> pd.DataFrame:
     """``objects.parquet``: one row per object found or annotated on a scored slide."""
-    from stainda.evaluation import OBJECT_COLUMNS, read_evidence
+    from stainda.evaluation import read_evidence
 
-    check_not_rotating(root, Path("objects.parquet"), "the objects")
-    return read_evidence(root / "objects.parquet", OBJECT_COLUMNS)
+    check_not_rotating(root, Path(OBJECTS.path), "the objects")
+    return read_evidence(OBJECTS.at(root), OBJECTS.names)
 
 
 def check_not_rotating(root: Path, name: Path, what: str) -> None:

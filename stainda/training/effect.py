@@ -11,15 +11,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from stainda.run_directory.result_tables import EFFECT
 from stainda.strategies.align.base import Align, Step
 
 MEASUREMENTS = 12
 """How often a training is measured, evenly over its steps; each costs two backward passes."""
 
-EFFECT_COLUMNS = (
-    "step", "gradient_ratio", "discriminator", "discriminator_accuracy", "chance_accuracy", "discriminator_loss",
-    "chance_loss", "distance",
-)  # fmt: skip
+EFFECT_COLUMNS = EFFECT.names
 
 
 @dataclass(frozen=True)

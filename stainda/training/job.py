@@ -21,6 +21,7 @@ from stainda.config.load import validated
 from stainda.errors import ConfigError, TrainingError
 from stainda.files import stable_hash
 from stainda.models.weight_files import start_of
+from stainda.run_directory.contents import SETTINGS
 
 if TYPE_CHECKING:
     from stainda.evaluation.thresholds import Rule
@@ -167,7 +168,7 @@ class Job:
         Raises:
             TrainingError: there is none, or it is not JSON.
         """
-        path = Path(folder) / "settings.json"
+        path = SETTINGS.inside(Path(folder))
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:

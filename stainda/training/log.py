@@ -7,10 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from stainda.files import write_csv
-from stainda.training.effect import EFFECT_COLUMNS
-
-EFFECT = "effect.csv"
-"""What the alignment did at a few steps, see :mod:`stainda.training.effect`; not there where nothing is aligned."""
+from stainda.run_directory.contents import JOB_LOG
+from stainda.run_directory.result_tables import EFFECT, TRAINING
 
 
 class TrainingLog:
@@ -28,17 +26,18 @@ class TrainingLog:
 
     def line(self, text: str) -> None:
         self._lines.append(text)
-        (self.folder / "log.txt").write_text("\n".join(self._lines) + "\n", encoding="utf-8")
+        JOB_LOG.inside(self.folder).write_text("\n".join(self._lines) + "\n", encoding="utf-8")
 
     def add_epoch(self, row: dict[str, Any]) -> None:
         self.rows.append(row)
-        columns = list(dict.fromkeys(key for row in self.rows for key in row))
-        write_csv(self.folder / "training.csv", self.rows, columns)
+        # rows of a process that was cut off come back with sorted keys: the newest row says the order
+        columns = list(dict.fromkeys(key for row in reversed(self.rows) for key in row))
+        write_csv(TRAINING.inside(self.folder), self.rows, columns)
 
     def add_effect(self, rows: Sequence[dict[str, Any]]) -> None:
-        """Rows of :data:`stainda.training.effect.EFFECT_COLUMNS`."""
+        """Rows of ``effect.csv``."""
         self._effect += rows
-        write_csv(self.folder / EFFECT, self._effect, EFFECT_COLUMNS)
+        EFFECT.write(self.folder, self._effect)
 
     def state(self) -> dict[str, Any]:
         """What a later process needs to go on, as JSON values."""

@@ -17,6 +17,7 @@ from stainda.errors import TrainingError
 from stainda.files import output_errors, write_json
 from stainda.progress import SILENT, Progress
 from stainda.randomness import seed_for
+from stainda.run_directory.contents import JOB_LOG, RESULT, SETTINGS
 from stainda.strategies import build
 from stainda.strategies.align.base import ScheduledAlign, Step
 from stainda.strategies.detector import CHECKPOINTS, STATISTICS, save_weights
@@ -90,8 +91,8 @@ def train_on(
     folder = Path(folder)
     with output_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    (folder / "result.json").unlink(missing_ok=True)
-    write_json(folder / "settings.json", job.settings())
+    RESULT.inside(folder).unlink(missing_ok=True)
+    write_json(SETTINGS.inside(folder), job.settings())
     with torch_for(job.training), Meter(choose_device(job.training)) as meter:
         clock = Clock(meter)
         first = read_first(folder.parent / job.repeats) if job.repeats else None
@@ -253,7 +254,7 @@ class _Training:
         self._log.line(reason)
         raise TrainingError(
             f"{self._made.strategy.name}, seed {self._made.job.seed}, {reason}",
-            file=self._folder / "log.txt",
+            file=JOB_LOG.inside(self._folder),
             remedy="Lower training.learning_rate or the weight of the strategy's align part",
         )
 
@@ -310,7 +311,7 @@ class _Training:
         result = self._result(final, ended)
         self._log.line(self._verdict(final))
         values = {**asdict(result), "job": made.job.hash, "strategy": made.job.strategy.name}
-        write_json(self._folder / "result.json", values if self._first is None else {**values, "score": None})
+        write_json(RESULT.inside(self._folder), values if self._first is None else {**values, "score": None})
         remove_state(self._folder)
         return result
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stainda.errors import TrainingError
+from stainda.run_directory.result_tables import TRAINING
 from stainda.training.result import read_result
 
 
@@ -37,7 +38,7 @@ def read_first(folder: Path) -> FirstTraining:
     Raises:
         TrainingError: it did not end, or its table of epochs is gone.
     """
-    result, curve = read_result(folder), folder / "training.csv"
+    result, curve = read_result(folder), TRAINING.inside(folder)
     if result is None or not curve.is_file():
         raise TrainingError(
             "the training that is to be made again from all source patients is not complete", file=folder,

@@ -8,6 +8,7 @@ from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from stainda.run_directory.contents import RESULT
 from stainda.training.metering import Costs
 
 
@@ -51,7 +52,7 @@ class TrainingResult:
 
 def read_result(folder: str | Path) -> TrainingResult | None:
     """The result of a job's folder, or ``None`` where training has not ended (or was cut off)."""
-    path = Path(folder) / "result.json"
+    path = RESULT.inside(Path(folder))
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         needed = [one for one in fields(TrainingResult) if one.name in values or _must_be_there(one)]

@@ -20,9 +20,10 @@ from torch import Tensor, nn
 
 from stainda.errors import TrainingError
 from stainda.files import whole_file, write_json
+from stainda.run_directory.contents import RESUME, RESUME_REST
 from stainda.strategies.norm.statistics import DomainStatistics
 
-TENSORS, REST = "resume.safetensors", "resume.json"
+TENSORS, REST = RESUME.name, RESUME_REST.name
 
 EVERY_SECONDS = 60.0
 """A checkpoint to go on from is written at the end of an epoch, at most this often: short jobs write none."""

@@ -29,6 +29,7 @@ import torch
 from torch.nn import functional
 
 from stainda.randomness import generator_for
+from stainda.run_directory.result_tables import JOB_UNSUPERVISED
 from stainda.strategies.detector import Detector
 from stainda.strategies.features import FeatureTap
 from stainda.strategies.norm.statistics import Statistics, estimate_statistics, statistics_of
@@ -41,10 +42,7 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[np.float64]
 
-SCORES = (
-    "entropy", "information", "nuclear_norm", "neighbourhoods", "clusters", "nearest_source", "mmd", "deep_embedded",
-    "serial_agreement",
-)  # fmt: skip
+SCORES = JOB_UNSUPERVISED.without("checkpoint")
 PATCHES = 32
 """Patches of each kind that are looked at."""
 PIXELS = 1200

@@ -16,8 +16,8 @@ from stainda.errors import StaindaError
 from stainda.files import write_csv, write_json, write_text
 from stainda.progress import SILENT
 from stainda.run_directory.folder import STAGES
+from stainda.run_directory.result_tables import TRIALS
 from stainda.study import run_study
-from stainda.study.compare import TRIAL_COLUMNS
 from stainda.study.ending import closing_lines, failure_lines
 from stainda.study.estimate import pair_seconds
 from stainda.study.heartbeat import PROGRESS, RunningJob, RunProgress, in_stage, tell_jobs
@@ -27,7 +27,7 @@ from stainda.study.status import read_status
 
 def trials(root, *rows):
     columns = ("strategy", "trial", "seed", "job", "state", "reason")
-    write_csv(root / "trials.csv", [dict(zip(columns, row, strict=True)) for row in rows], TRIAL_COLUMNS)
+    write_csv(root / "trials.csv", [dict(zip(columns, row, strict=True)) for row in rows], TRIALS.names)
 
 
 @pytest.fixture
