@@ -139,7 +139,7 @@ class _Comparison:
             reasons = {row["reason"] for row in again}
             raise TrainingError(
                 f"every training that was made again from all source patients failed: {'; '.join(sorted(reasons))}",
-                file=self.folder.root / REFITS,
+                file=REFITS.at(self.folder.root),
             )
 
     def _in_work(self, key: str) -> RunningJob:
