@@ -8,6 +8,8 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from stainda.version import VERSION
+
 if TYPE_CHECKING:
     from stainda.api.registration import Labels, Registration
     from stainda.api.run import Run
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from stainda.errors import StaindaError
     from stainda.registration.transforms import Transform
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 _HOMES = {
     "read_manifest": "api.verbs", "phantom": "api.verbs", "read_shapes": "api.verbs", "register": "api.verbs",

@@ -19,7 +19,7 @@ FLOORS = {
     "cohort": 5, "annotations": 5, "models": 5,
     "run_directory": 4,
     "terminal": 3, "notebook": 3, "config": 3, "slides": 3, "stains": 3, "objects": 3,
-    "names": 2, "randomness": 2, "progress": 2,
+    "names": 2, "version": 2, "randomness": 2, "progress": 2,
     "files": 1,
     "errors": 0,
 }  # fmt: skip

@@ -51,9 +51,9 @@ Workers = Annotated[int | None, typer.Option("--workers", min=1, help="Processes
 
 def _version(show: bool) -> None:
     if show:
-        import stainda
+        from stainda.version import VERSION
 
-        console.print(f"stainda {stainda.__version__}", highlight=False)
+        console.print(f"stainda {VERSION}", highlight=False)
         raise typer.Exit
 
 

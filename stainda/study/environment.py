@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import stainda
+from stainda.version import VERSION
 
 PACKAGES = (
     "torch", "torchvision", "timm", "segmentation-models-pytorch", "pytorch-adapt", "lightning-fabric", "valis-wsi",
@@ -21,7 +21,7 @@ PACKAGES = (
 
 def versions() -> dict[str, str | None]:
     """Installed versions of the packages results can depend on; ``None`` where a package is missing."""
-    found: dict[str, str | None] = {"stainda": stainda.__version__, "python": platform.python_version()}
+    found: dict[str, str | None] = {"stainda": VERSION, "python": platform.python_version()}
     for name in PACKAGES:
         try:
             found[name] = importlib.metadata.version(name)
@@ -32,7 +32,7 @@ def versions() -> dict[str, str | None]:
 
 def commit() -> str | None:
     """The commit stainda runs from, with ``+changes`` where files differ from it; ``None`` for an installed copy."""
-    root = Path(stainda.__file__).parents[1]
+    root = Path(__file__).parents[2]
     if not (root / ".git").exists():
         return None
     try:
