@@ -12,7 +12,7 @@ import pandas as pd
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from stainda.objects.support import Comparison, ToFrame, mutual_comparison
+from stainda.objects.support import SupportRules, ToFrame, mutual_comparison
 
 AGREED_COLUMNS = ("slide", "found", "kept", "dropped", "fainter", "added", "witnesses", "reason")
 
@@ -30,7 +30,7 @@ def agree_across_sections(
     objects: Mapping[str, gpd.GeoDataFrame],
     fainter: Mapping[str, gpd.GeoDataFrame],
     to_frame: Mapping[str, ToFrame],
-    rules: Comparison,
+    rules: SupportRules,
     keep: float = 0.5,
     *,
     order: Mapping[str, float] | None = None,
