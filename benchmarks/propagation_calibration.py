@@ -35,9 +35,9 @@ from stainda.objects.overlap import dice_pairs
 from stainda.phantom import make_cohort, true_map
 from stainda.randomness import generator_for
 from stainda.registration.calibration import TABLE, Logistic
-from stainda.registration.carried import Carried
-from stainda.registration.carrying import Carrier
 from stainda.registration.confidence import FEATURES, OF_CONTENT
+from stainda.registration.propagated_shapes import PropagatedShapes
+from stainda.registration.propagator import Propagator
 from stainda.registration.results import BlockResult, load_block
 from stainda.registration.transforms import Transform, apply_affine, from_backward
 
@@ -111,13 +111,13 @@ def _collected(work: Path, kind: str, group: Group) -> pd.DataFrame:
     spacing = THICKNESS * (1 + group.gap)
     frames = []
     for block, sections in cohort.blocks().items():
-        carrier: Carrier | None = None
+        propagator: Propagator | None = None
         for error in group.errors:
             result = simulated(block, sections, folder / "truth", error, config.seed)
-            carrier = carrier or _carrier(result, sections, spacing)
-            carrier.result = result
+            propagator = propagator or _propagator(result, sections, spacing)
+            propagator.result = result
             name = f"{spacing:g} µm apart, error {error:g} µm"
-            frames.append(pd.DataFrame(_rows(carrier)).assign(group=name, error=error))
+            frames.append(pd.DataFrame(_rows(propagator)).assign(group=name, error=error))
     frame = pd.concat(frames, ignore_index=True).assign(spacing=spacing, kind="simulated")
     path.parent.mkdir(parents=True, exist_ok=True)
     frame.to_parquet(path, index=False)
@@ -141,7 +141,7 @@ def _registered(work: Path, run: str | None) -> pd.DataFrame:
         manifest = folder / "phantom" / "manifest.csv"
     rows: list[dict[str, Any]] = []
     for block, sections in read_manifest(manifest).blocks().items():
-        rows += list(_rows(_carrier(load_block(folder / "registration", block), sections, THICKNESS)))
+        rows += list(_rows(_propagator(load_block(folder / "registration", block), sections, THICKNESS)))
     frame = pd.DataFrame(rows).assign(group="3 µm apart, VALIS", spacing=THICKNESS, error=np.nan, kind="valis")
     path.parent.mkdir(parents=True, exist_ok=True)
     frame.to_parquet(path, index=False)
@@ -185,41 +185,43 @@ def _error(frame: np.ndarray, rms: float, generator: np.random.Generator) -> np.
     return out
 
 
-def _carrier(result: BlockResult, sections: Sequence[Section], spacing: float) -> Carrier:
+def _propagator(result: BlockResult, sections: Sequence[Section], spacing: float) -> Propagator:
     config = PropagationConfig(spacing_um=spacing, min_area_ratio=1e-6, max_area_ratio=1e6)
-    carrier = Carrier(result, sections, config)
-    carrier.prepare(_shapes(sections), sections)
-    return carrier
+    propagator = Propagator(result, sections, config)
+    propagator.prepare(_shapes(sections), sections)
+    return propagator
 
 
 def _shapes(sections: Sequence[Section]) -> dict[str, Any]:
     return {row.slide: read_shapes(row.annotations) for row in sections if row.annotations is not None}
 
 
-def _rows(carrier: Carrier) -> Iterator[dict[str, Any]]:
-    shapes = _shapes(carrier.sections)
-    for target in carrier.sections:
-        sources = [row for row in carrier.sections if row.slide != target.slide and not carrier.obstacle(row, target)]
-        carried = [carrier.carry(shapes[row.slide], row, target) for row in sources]
+def _rows(propagator: Propagator) -> Iterator[dict[str, Any]]:
+    shapes = _shapes(propagator.sections)
+    for target in propagator.sections:
+        sources = [
+            row for row in propagator.sections if row.slide != target.slide and not propagator.obstacle(row, target)
+        ]
+        propagated = [propagator.propagate(shapes[row.slide], row, target) for row in sources]
         truth = shapes[target.slide].set_index("id").geometry
-        for chosen in _subsets(carried, target):
-            for one in carrier.join(chosen, target):
+        for chosen in _subsets(propagated, target):
+            for one in propagator.join(chosen, target):
                 source, row = one.members[0]
                 identity = chosen[source].shapes["id"].iloc[row]
                 yield {
-                    **one.features, "block": carrier.result.block, "target": target.slide, "object": identity,
+                    **one.features, "block": propagator.result.block, "target": target.slide, "object": identity,
                     "sources": len(chosen), "how": one.how.split(" ")[0],
                     "exists_truly": identity in truth.index,
                     "dice": _dice(one.geometry, truth.get(identity)),
                 }  # fmt: skip
 
 
-def _subsets(carried: Sequence[Carried], target: Section) -> Iterator[tuple[Carried, ...]]:
+def _subsets(propagated: Sequence[PropagatedShapes], target: Section) -> Iterator[tuple[PropagatedShapes, ...]]:
     """Each source alone, all together, and every two on different sides of the target."""
-    for number in sorted({1, 2, len(carried)}):
-        for chosen in itertools.combinations(carried, number):
+    for number in sorted({1, 2, len(propagated)}):
+        for chosen in itertools.combinations(propagated, number):
             sides = {one.section.section > target.section for one in chosen}
-            if number != 2 or len(sides) == 2 or len(carried) == 2:
+            if number != 2 or len(sides) == 2 or len(propagated) == 2:
                 yield chosen
 
 

@@ -1,4 +1,4 @@
-"""10,000 polygons of 100 vertices carried from one section to another: ours against VALIS's own GeoJSON warp.
+"""10,000 polygons of 100 vertices warped from one section to another: ours against VALIS's own GeoJSON warp.
 
 ``python benchmarks/warp_annotations.py [--polygons 10000] [--sample 20] [--data FOLDER] [--json]``
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from stainda import names
-from stainda.annotations.formats.beside import annotations_beside
+from stainda.annotations.formats.adjacent import adjacent_annotations
 from stainda.annotations.formats.registry import read_annotations
 from stainda.cohort.manifest import inspect_manifest
 from stainda.names import ending, existing, file_name, file_names, format_ending, joined_name, same_name, stem
@@ -146,16 +146,16 @@ def test_annotations_beside_a_slide_of_a_compound_ending_are_found(slide, name, 
     path = tmp_path / name.format(slide=slide)
     path.write_bytes(gzip.compress(GEOJSON) if name.endswith(".gz") else GEOJSON)
     (tmp_path / "x2.geojson").write_bytes(GEOJSON)
-    assert annotations_beside(tmp_path / slide) == [path]
+    assert adjacent_annotations(tmp_path / slide) == [path]
     assert list(read_annotations(path)["class"]) == ["g"]
 
 
 def test_annotations_are_found_in_the_other_unicode_form_and_beside_names_with_dots(tmp_path):
     (tmp_path / f"{DECOMPOSED}.geojson").write_bytes(GEOJSON)
-    assert len(annotations_beside(tmp_path / f"{COMPOSED}.svs")) == 1
+    assert len(adjacent_annotations(tmp_path / f"{COMPOSED}.svs")) == 1
     (tmp_path / "S1_2.5um.geojson").write_bytes(GEOJSON)
     (tmp_path / "S1_2.geojson").write_bytes(GEOJSON)
-    assert annotations_beside(tmp_path / "S1_2.5um.svs") == [tmp_path / "S1_2.5um.geojson"]
+    assert adjacent_annotations(tmp_path / "S1_2.5um.svs") == [tmp_path / "S1_2.5um.geojson"]
 
 
 # where a path's own ``stem`` and ``suffix`` are right: its ending has one part, it is no slide and no annotation

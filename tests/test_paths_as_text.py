@@ -46,7 +46,7 @@ def test_text_is_really_taken(tmp_path):
     """The functions whose signature said Path until this test was written."""
     from small_cohorts import make_blob_cohort
 
-    from stainda.annotations.formats import annotations_beside
+    from stainda.annotations.formats import adjacent_annotations
     from stainda.cohort import read_manifest
     from stainda.config import ModelConfig, PropagationConfig, RegistrationConfig, available, load_piece, load_strategy
     from stainda.errors import ConfigError, StaindaError
@@ -60,7 +60,7 @@ def test_text_is_really_taken(tmp_path):
     block = load_block(f"{out}/registration", "P0")
     assert set(block.transforms) == {"P0_PAS", "P0_SR"}
     propagate(cohort, {}, f"{out}/registration", PropagationConfig(), [], out)
-    assert [path.name for path in annotations_beside(str(tmp_path / "blobs" / "P0_PAS.png"))] == ["P0_PAS.geojson"]
+    assert [path.name for path in adjacent_annotations(str(tmp_path / "blobs" / "P0_PAS.png"))] == ["P0_PAS.geojson"]
     near = str(tmp_path)
     assert "unet" in available("models", near) and load_piece("models", "unet", near)["name"] == "unet"
     assert load_strategy("dann", near).name == "dann" and list_models(near) and catalogue("tasks", near)

@@ -25,11 +25,11 @@ def main(folder: Path) -> None:
     cohort = read_manifest(manifest)
     print(f"{len(cohort)} sections in {', '.join(cohort.domains)}")
 
-    # one stage at a time: registration, then annotations carried from PAS to Sirius red
+    # one stage at a time: registration, then annotations propagated from PAS to Sirius red
     quality = register_manifest(manifest, folder / "run")
     print(quality[["block", "source", "target", "status", "n_matches", "tre_nonrigid_px"]].to_string(index=False))
-    carried = propagate_manifest(manifest, folder / "run")
-    print(carried.groupby(["source", "target", "status"]).size().to_string())
+    propagated = propagate_manifest(manifest, folder / "run")
+    print(propagated.groupby(["source", "target", "status"]).size().to_string())
 
     # the whole study: a file, overridden here so that it ends in a minute; what is registered is not done again
     study = load_study(

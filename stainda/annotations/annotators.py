@@ -1,4 +1,4 @@
-"""Annotators: their names, how good each is, and how far they agree."""
+"""Annotators: names, reliability of each, and agreement between them."""
 
 from __future__ import annotations
 
@@ -117,8 +117,8 @@ def _differing(stems: list[str]) -> list[str]:
 
 def _without_common_start(words: list[list[str]]) -> list[list[str]]:
     least = min(map(len, words))
-    same = next((n for n in range(least) if len({one[n] for one in words}) > 1), least)
-    return [one[same:] for one in words]
+    same = next((n for n in range(least) if len({word[n] for word in words}) > 1), least)
+    return [word[same:] for word in words]
 
 
 def _words(stem: str) -> list[str]:
@@ -142,19 +142,19 @@ def read_reliability(path: str | Path) -> dict[str, float]:
             row=1,
             remedy="Write annotator,reliability or annotator,training,qualification",
         )
-    found: dict[str, float] = {}
+    reliability: dict[str, float] = {}
     for number, row in enumerate(rows, start=2):
         try:
             values = [float(cell) for cell in row[1:]]
         except ValueError:
             values = []
-        if len(row) != len(columns) or len(values) != len(columns) - 1 or not all(0 <= one <= 1 for one in values):
+        if len(row) != len(columns) or len(values) != len(columns) - 1 or not all(0 <= value <= 1 for value in values):
             raise AnnotationError(f"{row} is not an annotator and numbers from 0 to 1", file=path, row=number)
         name = row[0].strip()
-        if name in found:
+        if name in reliability:
             raise AnnotationError(f"the annotator {name!r} is there twice", file=path, row=number)
-        found[name] = values[0] if len(values) == 1 else votes.reliability(*values)
-    return found
+        reliability[name] = values[0] if len(values) == 1 else votes.reliability(*values)
+    return reliability
 
 
 def _cell(value: float) -> float | None:

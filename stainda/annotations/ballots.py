@@ -1,4 +1,4 @@
-"""The votes about one class: who drew what, and the area of which each pattern of votes was said."""
+"""Votes of the annotators about one class, and the area covered by each combination of votes."""
 
 from __future__ import annotations
 

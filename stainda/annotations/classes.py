@@ -1,4 +1,4 @@
-"""Names of classes: the many words of centres and programs for what a study calls one thing."""
+"""Class names: maps the spellings of centres and programs to the class names of a study."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Converting annotation files and looking into them, with tables of what was found, mended and lost."""
+"""Conversion and inspection of annotation files, with tables of shapes found, repaired and lost."""
 
 from __future__ import annotations
 

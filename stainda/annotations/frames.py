@@ -109,12 +109,12 @@ def moved(shapes: gpd.GeoDataFrame, x: float, y: float) -> gpd.GeoDataFrame:
 
     if (x, y) == (0, 0) or not len(shapes):
         return shapes
-    found = shapes.copy()
+    result = shapes.copy()
     geometries = _moved_geometries(np.asarray(shapes.geometry.values, object), x, y)
-    found["geometry"] = gpd.GeoSeries(geometries, index=shapes.index)
-    if any(_NESTED in one for one in shapes["properties"]):
-        found["properties"] = [_moved_properties(one, x, y) for one in shapes["properties"]]
-    return found
+    result["geometry"] = gpd.GeoSeries(geometries, index=shapes.index)
+    if any(_NESTED in entry for entry in shapes["properties"]):
+        result["properties"] = [_moved_properties(entry, x, y) for entry in shapes["properties"]]
+    return result
 
 
 def moved_records(records: ShapeRecords, x: float, y: float) -> ShapeRecords:
@@ -123,7 +123,7 @@ def moved_records(records: ShapeRecords, x: float, y: float) -> ShapeRecords:
         return records
     return records.replaced(
         geometries=_moved_geometries(records.geometries, x, y),
-        properties=as_objects([_moved_properties(one, x, y) for one in records.properties]),
+        properties=as_objects([_moved_properties(entry, x, y) for entry in records.properties]),
     )
 
 
@@ -181,7 +181,7 @@ class Mark:
         if said["frame"] == "level0":
             return cls()
         numbers = bounds if isinstance(bounds, list) else []
-        whole = len(numbers) == 4 and all(isinstance(one, int) and abs(one) < _FARTHEST for one in numbers)
+        whole = len(numbers) == 4 and all(isinstance(number, int) and abs(number) < _FARTHEST for number in numbers)
         if said["frame"] == "bounds" and whole:
             return cls((numbers[0], numbers[1], numbers[2], numbers[3]))
         raise AnnotationError(

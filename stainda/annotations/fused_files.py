@@ -1,4 +1,4 @@
-"""Several annotators' files of one slide: read, fused, and written beside each other."""
+"""Annotation files of several annotators of one slide: read, fused and written."""
 
 from __future__ import annotations
 

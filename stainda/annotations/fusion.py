@@ -1,4 +1,4 @@
-"""One set of shapes from those of several annotators, and what they disagreed about.
+"""Fusion of the shapes of several annotators into one set, with the areas of disagreement.
 
 Each class is fused on its own, so that nested classes (glomeruli in cortex) both survive. Where the outlines of a class
 hang together, they are cut into faces (:mod:`stainda.annotations.overlay`); each face has a pattern of votes, the
@@ -47,7 +47,7 @@ CRUMB = 0.25  # a fused object smaller than this share of every outline of it is
 
 @dataclass(frozen=True, eq=False)
 class Fusion:
-    """What became of the shapes of several annotators.
+    """Result of fusing the shapes of several annotators.
 
     Attributes:
         shapes: the fused shapes. ``confidence`` is the mean, over the area, of the share of yes (majority), of the
@@ -69,7 +69,7 @@ class Fusion:
 
 @dataclass(frozen=True)
 class Rules:
-    """How votes are weighed.
+    """Settings of the vote.
 
     Attributes:
         method: ``majority`` (more than half of those who spoke; a tie is no), ``staple``, or ``weighted``.
@@ -232,8 +232,8 @@ class _ClassFusion:
         sensitivity = specificity = np.full(len(self.names), np.nan)
         method: Method = "majority" if self.cls == IGNORE else self.rules.method
         if method == "staple":
-            found = votes.staple(patterns, amounts)
-            probability, sensitivity, specificity = found.probability, found.sensitivity, found.specificity
+            estimate = votes.staple(patterns, amounts)
+            probability, sensitivity, specificity = estimate.probability, estimate.sensitivity, estimate.specificity
         else:
             if method == "weighted":
                 named = self.rules.reliability

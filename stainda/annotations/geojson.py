@@ -76,7 +76,7 @@ def read_records(
     """As :func:`read_marked`, as plain arrays."""
     path = Path(path)
     check_file(path, max_bytes)
-    parts = [_read_member(one, problems, max_bytes) for one in _geojson_members(path)]
+    parts = [_read_member(member, problems, max_bytes) for member in _geojson_members(path)]
     marks = {mark.frame if mark else None for _, mark in parts}
     if len(marks) > 1 and None in marks:
         raise AnnotationError(
@@ -84,15 +84,17 @@ def read_records(
             file=path,
             remedy="Unpack it, and name one file",
         )
-    found = [one if mark is None else moved_records(one, *corner(mark.frame, mark.bounds)) for one, mark in parts]
+    placed_parts = [
+        one if mark is None else moved_records(one, *corner(mark.frame, mark.bounds)) for one, mark in parts
+    ]
     mark = parts[0][1]
-    return join_records(found).replaced(frame=mark.frame if mark else None), mark
+    return join_records(placed_parts).replaced(frame=mark.frame if mark else None), mark
 
 
 def _geojson_members(path: Path) -> list[Member]:
-    found = members(path)
-    if len(found) == 1 or all(one.suffix in (".geojson", ".json") for one in found):
-        return found
+    all_members = members(path)
+    if len(all_members) == 1 or all(one.suffix in (".geojson", ".json") for one in all_members):
+        return all_members
     return [only_member(path)]
 
 
@@ -135,7 +137,7 @@ def _read_member(
     classes = [row["class"] for row in rows]
     derived = derive_ids(geometries, classes)
     columns = {key: [row[key] for row in rows] for key in ("name", "score", "source_slide", "confidence", "properties")}
-    ids = [row["id"] or made for row, made in zip(rows, derived, strict=True)]
+    ids = [row["id"] or derived_id for row, derived_id in zip(rows, derived, strict=True)]
     return make_records(geometries, classes, id=ids, **columns), Mark.of(stream.rest, path)
 
 
@@ -205,10 +207,10 @@ def _from_text(value: Any) -> Any:
     if not isinstance(value, str) or value.strip()[:1] not in ("{", "[") or len(value) > _LONGEST_TEXT:
         return value
     try:
-        found = json.loads(value)
+        parsed = json.loads(value)
     except (ValueError, RecursionError):
         return value
-    return found if isinstance(found, dict | list) else value
+    return parsed if isinstance(parsed, dict | list) else value
 
 
 def _number(value: Any) -> float | None:
@@ -291,8 +293,8 @@ def _geometry(value: Any) -> BaseGeometry:
 
 def _points(value: Any, least: int = 1) -> np.ndarray:
     if not isinstance(value, list) or len(value) < least:
-        found = len(value) if isinstance(value, list) else 0
-        raise ValueError(f"has a line or ring of {found} points, where {least} are needed")
+        count = len(value) if isinstance(value, list) else 0
+        raise ValueError(f"has a line or ring of {count} points, where {least} are needed")
     try:
         array = np.array([[float(point[0]), float(point[1])] for point in value])
     except (TypeError, ValueError, IndexError, KeyError, OverflowError) as error:

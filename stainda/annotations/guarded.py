@@ -1,4 +1,4 @@
-"""Reading files that may be broken or hostile: bounded in size and depth."""
+"""Safe reading of files that may be broken or hostile: size and depth are limited."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""GeoJSON feature by feature, so that a large export never lies in memory as text and as lists at once."""
+"""Streaming GeoJSON reader: one feature at a time, so that large exports need little memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pixels to shapes: separate objects, and their exact outlines."""
+"""Vectorisation of label images: separate objects and their exact outlines."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ def read_landmarks(path: str | Path) -> pd.DataFrame:
         )
     at_x, at_y = header.index("x"), header.index("y")
     at_id = next((header.index(name) for name in ("id", "name", "landmark", "") if name in header), None)
-    found: dict[str, tuple[float, float]] = {}
+    landmarks: dict[str, tuple[float, float]] = {}
     faults = []
     for number, row in enumerate(rows[1:], start=2):
         if not any(cell.strip() for cell in row):
@@ -55,14 +55,18 @@ def read_landmarks(path: str | Path) -> pd.DataFrame:
             continue
         if not (math.isfinite(x) and math.isfinite(y)):
             faults.append((number, "x or y is no number"))
-        elif identity in found:
+        elif identity in landmarks:
             faults.append((number, f"the id {identity!r} is used twice"))
         else:
-            found[identity] = (x, y)
+            landmarks[identity] = (x, y)
     if faults:
         listed = "; ".join(f"row {number}: {reason}" for number, reason in faults[:20])
         raise AnnotationError(f"landmarks that cannot be used: {listed}", file=path, remedy="Correct these rows")
-    columns = {"id": list(found), "x": [xy[0] for xy in found.values()], "y": [xy[1] for xy in found.values()]}
+    columns = {
+        "id": list(landmarks),
+        "x": [xy[0] for xy in landmarks.values()],
+        "y": [xy[1] for xy in landmarks.values()],
+    }
     return pd.DataFrame(columns).astype({"id": object, "x": float, "y": float})
 
 

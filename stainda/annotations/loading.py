@@ -1,4 +1,4 @@
-"""Shapes from a file of any known format, mended, with every change told: what the rest of stainda reads with."""
+"""Loading of shapes from a file of any known format, with repair and a record of every change."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def load_shapes(
         AnnotationError: the file is broken, hostile or of no known format, cannot be placed without the slide, or lies
             on glass unless its coordinates are read from another origin.
     """
-    records, told = load_records(path, size, slide, origin)
-    return records.table(), told
+    records, changes = load_records(path, size, slide, origin)
+    return records.table(), changes
 
 
 def load_shapes_of(

@@ -1,4 +1,4 @@
-"""Outlines of several annotators laid over each other: the faces they cut the slide into, and what is one object.
+"""Overlay of the outlines of several annotators: faces of the overlay, and faces grouped into objects.
 
 Faces are exact: no raster, hence no resolution and no memory that grows with the slide; what is needed grows with the
 number of corners. Corners are snapped to a fine grid first, without which nearly equal outlines cannot be cut reliably.

@@ -1,4 +1,4 @@
-"""Shapes to pixels: exact at pixel centres."""
+"""Rasterisation of shapes, exact at pixel centres."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shapes as plain arrays: what files are read into and mended as, before the table of shapes is needed.
+"""Shapes as plain arrays: the form in which files are read and repaired before a GeoDataFrame is made.
 
 The table is a GeoDataFrame, whose import takes more than a second. Commands that only look into files do without it.
 """
@@ -98,7 +98,7 @@ def make_records(geometries: Iterable[BaseGeometry], cls: str | Sequence[str], *
         geometries=as_objects(geometries),
         classes=as_objects(classes),
         names=as_objects(spread(columns.get("name"), "")),
-        ids=as_objects([str(one) for one in ids]),
+        ids=as_objects([str(identity) for identity in ids]),
         scores=np.asarray(spread(columns.get("score"), np.nan), float),
         source_slides=as_objects(spread(columns.get("source_slide"), "")),
         confidences=np.asarray(spread(columns.get("confidence"), np.nan), float),
@@ -108,7 +108,7 @@ def make_records(geometries: Iterable[BaseGeometry], cls: str | Sequence[str], *
 
 def join_records(parts: Sequence[ShapeRecords]) -> ShapeRecords:
     """All records of several, in order; at least one."""
-    return parts[0].replaced(**{name: np.concatenate([getattr(one, name) for one in parts]) for name in _ARRAYS})
+    return parts[0].replaced(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in _ARRAYS})
 
 
 def records_of(shapes: gpd.GeoDataFrame) -> ShapeRecords:

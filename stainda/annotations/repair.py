@@ -1,4 +1,4 @@
-"""Making shapes usable: valid, with area, on the slide, each once; every change is a row."""
+"""Repair of shapes: valid, with area, inside the slide, without duplicates; every change is a row."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shapes: the one table in which annotations and predictions pass between rooms."""
+"""The GeoDataFrame of shapes that is used for annotations and predictions throughout the package."""
 
 from __future__ import annotations
 

@@ -115,19 +115,19 @@ def members(path: Path) -> list[Member]:
     names = [PurePosixPath(info.filename.replace("\\", "/")) for info in infos]
     if any(name.suffix.lower() == ".roi" for name in names) or not infos:
         return [Member(path, path.name)]
-    found = [
+    usable = [
         Member(path, name.name, info, packed=True)
         for info, name in zip(infos, names, strict=True)
         if name.suffix.lower() in TEXTS and not name.name.startswith(".") and "__MACOSX" not in name.parts
     ]
-    if not found:
+    if not usable:
         shown = ", ".join(str(name) for name in names[:3])
         raise AnnotationError(
             f"a zip file without annotations (it holds {shown})", file=path, remedy="Unpack it, and name the right file"
         )
-    if len(found) > MAX_MEMBERS:
-        raise AnnotationError(f"a zip file of {len(found)} files", file=path, remedy="Unpack it, and name one of them")
-    return found
+    if len(usable) > MAX_MEMBERS:
+        raise AnnotationError(f"a zip file of {len(usable)} files", file=path, remedy="Unpack it, and name one of them")
+    return usable
 
 
 def only_member(path: Path) -> Member:
@@ -136,15 +136,15 @@ def only_member(path: Path) -> Member:
     Raises:
         AnnotationError: there are several: only GeoJSON is read from several files as one.
     """
-    found = members(path)
-    if len(found) > 1:
-        shown = ", ".join(one.name for one in found[:3])
+    candidates = members(path)
+    if len(candidates) > 1:
+        shown = ", ".join(one.name for one in candidates[:3])
         raise AnnotationError(
-            f"a zip file of {len(found)} files ({shown}), which are read as one only where all are GeoJSON",
+            f"a zip file of {len(candidates)} files ({shown}), which are read as one only where all are GeoJSON",
             file=path,
             remedy="Unpack it, and name the right file",
         )
-    return found[0]
+    return candidates[0]
 
 
 def ends(member: Member, head_bytes: int, tail_bytes: int, max_bytes: int) -> bytes:

@@ -32,7 +32,7 @@ Votes = NDArray[np.int8]
 
 @dataclass(frozen=True, eq=False)
 class Staple:
-    """What STAPLE found.
+    """Result of STAPLE.
 
     Attributes:
         probability: (n,) that the object is truly there, for each pattern.

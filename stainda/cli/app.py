@@ -1,4 +1,4 @@
-"""The commands, in the order of the work."""
+"""The commands of ``stainda``, in the order of a study."""
 
 from __future__ import annotations
 
@@ -189,13 +189,13 @@ def propagate(
         typer.Option("--out", help="Run directory. Default: runs/<name of the study>; a manifest needs one."),
     ] = None,
     sources: Annotated[
-        str, typer.Option("--from", help="Stains whose annotations are carried; default: all annotated.")
+        str, typer.Option("--from", help="Stains whose annotations are propagated; default: all annotated.")
     ] = "",
-    classes: Annotated[str, typer.Option("--classes", help="Classes to carry; default: all.")] = "",
+    classes: Annotated[str, typer.Option("--classes", help="Classes to propagate; default: all.")] = "",
     data: Data = None,
     quiet: Quiet = False,
 ) -> None:
-    """Carry annotations to the other sections of their blocks; annotations/propagation.csv says what was dropped.
+    """Propagate annotations to the other sections of their blocks; annotations/propagation.csv says what was dropped.
 
     A manifest is registered first (`stainda register`); of a study, what is missing before is done. The result can be
     looked at with `stainda review RUN`.
@@ -303,8 +303,8 @@ def doctor(
     from stainda.study import examine
 
     findings = examine(imports)
-    show_table("", ("", "state", ""), [(one.thing, one.state, one.detail) for one in findings])
-    if any(one.state == "broken" for one in findings):
+    show_table("", ("", "state", ""), [(finding.thing, finding.state, finding.detail) for finding in findings])
+    if any(finding.state == "broken" for finding in findings):
         raise typer.Exit(1)
 
 

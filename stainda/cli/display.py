@@ -1,4 +1,4 @@
-"""What commands show: short tables, errors without a traceback; progress is drawn by :mod:`stainda.terminal`."""
+"""Output of commands: short tables, and errors without a traceback; progress bars are in :mod:`stainda.terminal`."""
 
 from __future__ import annotations
 

@@ -111,7 +111,9 @@ def _show(start: Start) -> None:
     show_table("", header, start.domains())
     for split in ("train", "val", "test", "all"):
         inside = start.cohort.where(splits=[split]) if split != "all" else start.cohort
-        people = [one for one in inside.patients if any(s.split == split for s in inside if s.patient == one)]
+        people = [
+            patient for patient in inside.patients if any(s.split == split for s in inside if s.patient == patient)
+        ]
         if people:
             _say(f"{split}: {', '.join(people)}")
     _say(f"task: {start.task}")
@@ -123,8 +125,8 @@ def _show(start: Start) -> None:
 
 def _tell(written: Written) -> None:
     _say(f"\nwritten: {written.manifest}, {written.classes}, {written.study}")
-    stops = [one for one in written.findings if one.kind == "stops"]
-    notes = [one for one in written.findings if one.kind == "note"]
+    stops = [finding for finding in written.findings if finding.kind == "stops"]
+    notes = [finding for finding in written.findings if finding.kind == "note"]
     _say("This study cannot run yet:" if stops else "This study can run. What it cannot answer:")
     for one in stops or notes:
         _say(f"- {one}")

@@ -39,13 +39,13 @@ def list_(
     from stainda.study.listing import find_entry, pick
 
     entries = catalogue(kind)
-    found = pick(entries, kind, family, search) if name is None else [find_entry(entries, kind, name)]
+    listed = pick(entries, kind, family, search) if name is None else [find_entry(entries, kind, name)]
     if as_json:
-        typer.echo(json.dumps([{key: getattr(entry, key) for key in _KEYS} for entry in found], indent=1))
+        typer.echo(json.dumps([{key: getattr(entry, key) for key in _KEYS} for entry in listed], indent=1))
     elif name is not None:
-        _whole(kind, found[0])
+        _whole(kind, listed[0])
     else:
-        _lines(kind, found, full=family is None and search is None)
+        _lines(kind, listed, full=family is None and search is None)
 
 
 def _whole(kind: str, entry: Entry) -> None:
@@ -66,9 +66,9 @@ def _lines(kind: str, entries: Sequence[Entry], full: bool) -> None:
     from stainda.study.listing import FAMILIES
 
     _say(f"{len(entries)} {kind}")
-    if full and (first := [one for one in entries if one.first]):
+    if full and (first := [entry for entry in entries if entry.first]):
         _say(f"start with: {', '.join(one.name for one in first)}")
-    for family, group in groupby(entries, key=lambda one: one.family):
+    for family, group in groupby(entries, key=lambda entry: entry.family):
         title = f"\n{family}: {FAMILIES[family]}" if family in FAMILIES else f"\n{family}" if family else ""
         if title:
             _say(title)

@@ -78,11 +78,11 @@ def _show_findings(path: Path, config: StudyConfig) -> None:
         show_table(
             f"{config.study}: it cannot run",
             ("what stops it", "what to do"),
-            [(one.message, one.remedy) for one in stops],
+            [(stop.message, stop.remedy) for stop in stops],
         )
-    for one in findings:
-        if one.kind == "note":
-            console.print(f"note: {one}", highlight=False, markup=False, soft_wrap=True)
+    for finding in findings:
+        if finding.kind == "note":
+            console.print(f"note: {finding}", highlight=False, markup=False, soft_wrap=True)
     if stops:
         raise typer.Exit(2)
     console.print(f"{config.study}: this study can run", highlight=False, soft_wrap=True)
@@ -121,23 +121,23 @@ def scan(
     from stainda.study.proposing import scan as scan_slides
 
     fixed = {"centre": centre, "stain": stain, "scanner": scanner}
-    told = {key: value for key, value in fixed.items() if value is not None}
-    found, pattern, guess = scan_slides(folder, pattern, told, one_centre)
+    constants = {key: value for key, value in fixed.items() if value is not None}
+    sections, pattern, guess = scan_slides(folder, pattern, constants, one_centre)
     if guess is not None:
         console.print(
             f"pattern (guessed): {pattern} ({guess.follow} of {guess.slides} slides)",
             highlight=False, markup=False, soft_wrap=True,
         )  # fmt: skip
-    write_manifest(found.sections, out)
-    annotated = sum(section.annotations is not None for section in found.sections)
-    landmarks = sum(section.landmarks is not None for section in found.sections)
+    write_manifest(sections.sections, out)
+    annotated = sum(section.annotations is not None for section in sections.sections)
+    landmarks = sum(section.landmarks is not None for section in sections.sections)
     console.print(
-        f"{out}: {len(found.sections)} sections, {annotated} with annotations, {landmarks} with landmarks",
+        f"{out}: {len(sections.sections)} sections, {annotated} with annotations, {landmarks} with landmarks",
         highlight=False, soft_wrap=True,
     )  # fmt: skip
-    for note in found.notes:
+    for note in sections.notes:
         console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
-    for path, reason in found.skipped:
+    for path, reason in sections.skipped:
         console.print(f"passed over: {path}: {reason}", highlight=False, markup=False, soft_wrap=True)
 
 
@@ -169,12 +169,12 @@ def make(
     if name is None or folder is None:
         raise typer.BadParameter("give the data set and the folder, or --list")
     dataset = public_dataset(name)
-    made = make_public_manifest(name, folder, out or Path(dataset.name), mpp, ConsoleProgress())
-    rows = _summed(made.notes)
+    prepared = make_public_manifest(name, folder, out or Path(dataset.name), mpp, ConsoleProgress())
+    rows = _summed(prepared.notes)
     show_table(f"{dataset.title}: what you should know", NOTE_COLUMNS, rows)
     console.print(
-        f"{made.manifest}: {len(made.sections)} slides, {made.annotated} with annotations ({made.shapes} shapes), "
-        f"{made.landmarks} with landmarks; notes: {made.notes_file}",
+        f"{prepared.manifest}: {len(prepared.sections)} slides, {prepared.annotated} with annotations "
+        f"({prepared.shapes} shapes), {prepared.landmarks} with landmarks; notes: {prepared.notes_file}",
         highlight=False, soft_wrap=True,
     )  # fmt: skip
 
@@ -182,11 +182,11 @@ def make(
 def _list_public() -> None:
     from stainda.datasets import DATASETS
 
-    for one in DATASETS.values():
-        console.print(f"[bold]{one.name}[/bold]  {one.title}", highlight=False)
+    for dataset in DATASETS.values():
+        console.print(f"[bold]{dataset.name}[/bold]  {dataset.title}", highlight=False)
         for word in ("good_for", "stains", "centres", "licence", "where", "layout", "checked"):
             label = {"good_for": "good for", "checked": "layout checked against"}.get(word, word)
-            console.print(f"  {label}: {getattr(one, word)}", highlight=False, markup=False, soft_wrap=False)
+            console.print(f"  {label}: {getattr(dataset, word)}", highlight=False, markup=False, soft_wrap=False)
         console.print()
 
 

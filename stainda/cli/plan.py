@@ -39,14 +39,14 @@ def plan(
     from stainda.study.plan import plan_study
 
     config = load_study(study, overrides or (), data)
-    found = plan_study(config, out, timed=timed)
+    study_plan = plan_study(config, out, timed=timed)
     rows = [
         (
-            one.name, ", ".join(one.roles.sources), ", ".join(one.roles.targets) or "the same domains",
-            *(len(one.patients(split)) or len(one.patients("all")) for split in ("train", "val", "test")),
-            found.slides[one.name],
+            rotation.name, ", ".join(rotation.roles.sources), ", ".join(rotation.roles.targets) or "the same domains",
+            *(len(rotation.patients(split)) or len(rotation.patients("all")) for split in ("train", "val", "test")),
+            study_plan.slides[rotation.name],
         )
-        for one in found.rotations
+        for rotation in study_plan.rotations
     ]  # fmt: skip
     show_table("", ("rotation", "sources", "targets", "train", "val", "test patients", "slides scored"), rows)
     show_table(
@@ -54,23 +54,26 @@ def plan(
         ("strategy", "trials", "seeds", "steps", "patches a step", "trainings", "searched", ""),
         [
             (
-                one.strategy, one.trials, one.seeds, one.steps, _patches(one), one.jobs, one.settings, one.note,
+                budget.strategy, budget.trials, budget.seeds, budget.steps, _patches(budget), budget.jobs,
+                budget.settings, budget.note,
             )
-            for one in found.budgets
+            for budget in study_plan.budgets
         ],
     )  # fmt: skip
-    console.print(found.recipe, highlight=False, markup=False, soft_wrap=True)
-    for note in found.notes:
+    console.print(study_plan.recipe, highlight=False, markup=False, soft_wrap=True)
+    for note in study_plan.notes:
         console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
-    for sentence in budget_sentences(found.budgets, config.baseline):
+    for sentence in budget_sentences(study_plan.budgets, config.baseline):
         console.print(sentence, highlight=False, soft_wrap=True)
-    if found.registration:
-        console.print(found.registration, highlight=False, soft_wrap=True)
-    show_table("", ("stage", "about", ""), [(one.stage, duration(one.seconds), one.basis) for one in found.stages])
+    if study_plan.registration:
+        console.print(study_plan.registration, highlight=False, soft_wrap=True)
+    show_table(
+        "", ("stage", "about", ""), [(stage.stage, duration(stage.seconds), stage.basis) for stage in study_plan.stages]
+    )
     if not timed:
         console.print("how long the trainings take: add --time", highlight=False)
         return
-    if found.cpu_seconds is None:
+    if study_plan.cpu_seconds is None:
         console.print(
             "how long the trainings take is unknown: the first slide cannot be opened or lacks its pixel size (the "
             "manifest's column mpp)",
@@ -79,12 +82,12 @@ def plan(
         )
         return
     console.print(
-        f"about {duration(sum(one.seconds for one in found.stages))} in all on this machine; the trainings and their "
-        f"scores take {duration(found.cpu_seconds)} of one CPU core (a GPU is faster)",
+        f"about {duration(sum(stage.seconds for stage in study_plan.stages))} in all on this machine; the trainings "
+        f"and their scores take {duration(study_plan.cpu_seconds)} of one CPU core (a GPU is faster)",
         highlight=False,
         soft_wrap=True,
     )
 
 
-def _patches(one: Budget) -> str:
-    return f"{one.labelled}+{one.unlabelled}" if one.unlabelled else str(one.labelled)
+def _patches(budget: Budget) -> str:
+    return f"{budget.labelled}+{budget.unlabelled}" if budget.unlabelled else str(budget.labelled)

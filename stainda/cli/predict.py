@@ -95,8 +95,8 @@ def _say_done(done: Predictions) -> None:
     ]  # fmt: skip
     show_table("", ("slide", "status", "objects", "per mm²", "mpp", "seconds", "file or reason"), rows)
     said: dict[str, list[str]] = {}
-    for one in done.results:
-        said.setdefault(str(one.row.get("notes") or ""), []).append(one.slide)
+    for result in done.results:
+        said.setdefault(str(result.row.get("notes") or ""), []).append(result.slide)
     for note, slides in said.items():
         if note:
             _say(f"{_some(slides)}: {note}")

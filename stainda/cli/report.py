@@ -42,11 +42,11 @@ def plot(
     read_study(run_folder)  # a wrong folder is told before matplotlib is imported
     from stainda.report import make_plot, save_plot
 
-    made = make_plot(run_folder, kind, metric, selection)
-    path = save_plot(made, out or Path(f"{kind}_{metric}.svg"))
+    figure = make_plot(run_folder, kind, metric, selection)
+    path = save_plot(figure, out or Path(f"{kind}_{metric}.svg"))
     numbers = with_ending(path, ".csv")
     console.print(f"figure: {path}\nnumbers: {numbers}", highlight=False, markup=False, soft_wrap=True)
-    console.print(made.caption, highlight=False, markup=False)
+    console.print(figure.caption, highlight=False, markup=False)
 
 
 def compare(

@@ -1,4 +1,4 @@
-"""``stainda review``: the page on which carried annotations are accepted, rejected, moved and redrawn."""
+"""``stainda review``: the page on which propagated annotations are accepted, rejected, moved and redrawn."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def review(
         ),
     ] = False,
 ) -> None:
-    """Review carried annotations in the browser; the next `stainda run` honours the decisions.
+    """Review propagated annotations in the browser; the next `stainda run` honours the decisions.
 
     The page is served on this machine only, until Ctrl+C. Decisions are saved at once in RUN/review/.
 

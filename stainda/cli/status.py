@@ -35,34 +35,36 @@ def status(
     """
     from stainda.study.status import read_status
 
-    found = read_status(run_folder)
+    run_status = read_status(run_folder)
     if as_json:
-        typer.echo(json.dumps(asdict(found), indent=1))
+        typer.echo(json.dumps(asdict(run_status), indent=1))
         return
-    _say(f"{found.study}: {_headline(found)}")
-    show_table("", ("stage", "state"), list(found.stages.items()))
-    counts = ", ".join(f"{number} {name}" for name, number in found.counts.items() if number)
-    _say(f"trainings: {', '.join(filter(None, (counts, f'{found.waiting} waiting' if found.waiting else '')))}")
+    _say(f"{run_status.study}: {_headline(run_status)}")
+    show_table("", ("stage", "state"), list(run_status.stages.items()))
+    counts = ", ".join(f"{number} {name}" for name, number in run_status.counts.items() if number)
+    _say(
+        f"trainings: {', '.join(filter(None, (counts, f'{run_status.waiting} waiting' if run_status.waiting else '')))}"
+    )
     rows = [
-        (one.rotation, one.strategy, one.trial, one.seed, one.state, _about(one.epochs, one.reason))
-        for one in found.jobs
-        if one.state != "done"
+        (job.rotation, job.strategy, job.trial, job.seed, job.state, _about(job.epochs, job.reason))
+        for job in run_status.jobs
+        if job.state != "done"
     ]
     if rows:
         show_table("", ("rotation", "strategy", "trial", "seed", "state", ""), rows)
-    if found.state in ("failed", "interrupted", "stopped"):
+    if run_status.state in ("failed", "interrupted", "stopped"):
         _say("Run the same command again to go on; what is complete is kept.")
 
 
-def _headline(found: Status) -> str:
-    told = [_SAID.get(found.state, found.state)]
-    if found.state == "running":
-        place = f"{found.stage} of rotation {found.rotation}" if found.rotation else found.stage
-        share = "" if found.share is None else f" ({found.share:.0%})"
-        told += [f"{place}{share}", found.task]
-        left = found.seconds_left
-        told.append("time left not known" if left is None else f"about {duration(left)} left")
-    return ", ".join(filter(None, [*told, found.reason.splitlines()[0] if found.reason else ""]))
+def _headline(run_status: Status) -> str:
+    parts = [_SAID.get(run_status.state, run_status.state)]
+    if run_status.state == "running":
+        place = f"{run_status.stage} of rotation {run_status.rotation}" if run_status.rotation else run_status.stage
+        share = "" if run_status.share is None else f" ({run_status.share:.0%})"
+        parts += [f"{place}{share}", run_status.task]
+        left = run_status.seconds_left
+        parts.append("time left not known" if left is None else f"about {duration(left)} left")
+    return ", ".join(filter(None, [*parts, run_status.reason.splitlines()[0] if run_status.reason else ""]))
 
 
 def _about(epochs: int | None, reason: str) -> str:

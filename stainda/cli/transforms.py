@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from stainda.registration.maps import PointMap
 
 app = typer.Typer(
-    help="Carry points, shapes and pixels; export and import transforms; say what is in one.",
+    help="Warp points, shapes and pixels; export and import transforms; say what is in one.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
 )
@@ -38,7 +38,7 @@ def _map(path: Path, onto: Path | None, inverse: bool) -> PointMap:
     from stainda.registration.transforms import Between, Transform
 
     first = Transform.load(path)
-    found: PointMap = first
+    point_map: PointMap = first
     if onto is not None:
         second = Transform.load(onto)
         if first.frame != second.frame:
@@ -46,8 +46,8 @@ def _map(path: Path, onto: Path | None, inverse: bool) -> PointMap:
                 f"{first.slide} lies in the frame of {first.frame}, {second.slide} in that of {second.frame}",
                 remedy="Name two sections of one block",
             )
-        found = Between(first, second)
-    return found.inverse if inverse else found
+        point_map = Between(first, second)
+    return point_map.inverse if inverse else point_map
 
 
 def _say(text: str) -> None:
@@ -62,7 +62,7 @@ def points(
     onto: Onto = None,
     inverse: Back = False,
 ) -> None:
-    """Carry points (level-0 pixels) into the frame, or onto another section.
+    """Warp points (level-0 pixels) into the frame, or onto another section.
 
     Example: `stainda transform points runs/x/registration/b1/PAS.json in.csv out.csv`
     """
@@ -92,7 +92,7 @@ def shapes(
         str, typer.Option(help="Where IN's coordinates begin: auto, level0 or bounds; see `stainda annotations check`.")
     ] = "auto",
 ) -> None:
-    """Carry annotations into the frame, or onto another section; nothing is dropped or judged (see `propagate`).
+    """Warp annotations into the frame, or onto another section; nothing is dropped or assessed (see `propagate`).
 
     Examples:
 
@@ -108,8 +108,8 @@ def shapes(
     with nullcontext() if slide is None else open_slide(slide) as opened:
         if opened is not None and slide is not None:
             _same_slide(mapping, opened.size, slide)
-        found = load_shapes(source, slide=opened, origin=as_origin(origin))[0]
-    moved = mapping.shapes(found)
+        table = load_shapes(source, slide=opened, origin=as_origin(origin))[0]
+    moved = mapping.shapes(table)
     write_geojson(moved, target, bounds=None if target_slide is None else bounds_of_file(target_slide))
     _say(f"{len(moved)} shapes of {mapping.slide} in the pixels of {mapping.frame}: {target}")
     if moved.attrs["repaired"]:
@@ -267,24 +267,24 @@ def info(transform: TransformFile) -> None:
     from stainda.registration.gates import decompose
     from stainda.registration.transforms import Transform, apply_affine
 
-    found = Transform.load(transform)
-    scale, turn, shear, mirrored = decompose(found.matrix)
-    grid = np.stack(np.meshgrid(*(np.linspace(0, side, 65) for side in found.size)), axis=2).reshape(-1, 2)
-    bend = np.linalg.norm(found.to_frame(grid) - apply_affine(found.matrix, grid), axis=1)
-    back = found.round_trip(grid)
-    folds = found.folds()
+    loaded = Transform.load(transform)
+    scale, turn, shear, mirrored = decompose(loaded.matrix)
+    grid = np.stack(np.meshgrid(*(np.linspace(0, side, 65) for side in loaded.size)), axis=2).reshape(-1, 2)
+    bend = np.linalg.norm(loaded.to_frame(grid) - apply_affine(loaded.matrix, grid), axis=1)
+    back = loaded.round_trip(grid)
+    folds = loaded.folds()
     rows = [
-        ("section", f"{found.slide}, {found.size[0]} x {found.size[1]} px"),
-        ("frame", f"{found.frame}, {found.frame_size[0]} x {found.frame_size[1]} px"),
+        ("section", f"{loaded.slide}, {loaded.size[0]} x {loaded.size[1]} px"),
+        ("frame", f"{loaded.frame}, {loaded.frame_size[0]} x {loaded.frame_size[1]} px"),
         ("affine part", f"scale {scale:.4g}, turned {turn:.4g}°, shear {shear:.3g}{', mirrored' if mirrored else ''}"),
         ("deformation", "none" if not folds.size else f"{np.median(bend):.3g} px median, {bend.max():.3g} px at most"),
         (
             "lattice",
-            "none" if not folds.size else f"{folds.shape[1]} x {folds.shape[0]}, {found.pixel_in_lattice():.4g} px",
+            "none" if not folds.size else f"{folds.shape[1]} x {folds.shape[0]}, {loaded.pixel_in_lattice():.4g} px",
         ),
         ("folds", f"{int(folds.sum())} of {folds.size} lattice points"),
         ("there and back", f"{np.percentile(back, 99):.3g} px (99th percentile over the section)"),
-        *((f"about: {key}", str(value)) for key, value in sorted(found.about.items()) if value is not None),
+        *((f"about: {key}", str(value)) for key, value in sorted(loaded.about.items()) if value is not None),
     ]
     show_table(str(transform), ("", ""), rows)
 

@@ -44,10 +44,10 @@ def list_(
     if name is not None:
         _whole(known_model(name))
         return
-    found = known_weights()
+    known = known_weights()
     rows = [
         (one.name, one.file or f"missing ({one.file_name})", _scale(one), one.facts.licence, one.facts.access)
-        for one in found
+        for one in known
     ]
     show_table("", ("model", "file", "µm per pixel", "licence of the weights", "access"), rows)
     _say(f"\nlooked for in {', '.join(str(folder) for folder in weights_folders())}")
@@ -83,10 +83,10 @@ def convert(
     known = None if model is None else known_model(model)
     if out is None:
         out = weights_folders()[0] / known.file_name if known else with_ending(source, ".safetensors")
-    made = make(source, out, known)
-    _say(f"{made.target}: {made.tensors} tensors, {made.numbers / 1e6:.1f} million numbers")
-    _say(f"from {made.source}, {made.found} tensors ({made.form})")
-    _say(f"SHA-256 {made.sha256}")
+    converted = make(source, out, known)
+    _say(f"{converted.target}: {converted.tensors} tensors, {converted.numbers / 1e6:.1f} million numbers")
+    _say(f"from {converted.source}, {converted.found} tensors ({converted.form})")
+    _say(f"SHA-256 {converted.sha256}")
     if known is not None:
         _say(f"in a study: model: {known.name}; licence of the weights: {known.facts.licence}")
 
@@ -113,9 +113,9 @@ def check(
     wrong = False
     for known, file in _asked(given, model):
         checks = check_weights(known, file)
-        wrong = wrong or any(one.state == "wrong" for one in checks)
+        wrong = wrong or any(check.state == "wrong" for check in checks)
         _say(f"{known.name}: {file}")
-        show_table("", ("", "state", ""), [(one.what, one.state, one.detail) for one in checks])
+        show_table("", ("", "state", ""), [(check.what, check.state, check.detail) for check in checks])
     if wrong:
         raise typer.Exit(1)
 
@@ -126,13 +126,17 @@ def _asked(given: str | None, model: str | None) -> list[tuple[KnownWeights, Pat
     from stainda.models.weight_files import find_weights
 
     if given is None and model is None:
-        here = [(one, one.file) for one in known_weights() if one.file is not None]
+        here = [(weights, weights.file) for weights in known_weights() if weights.file is not None]
         if not here:
             fail("no weights are here; 'stainda weights list' says where they are looked for and how they are got")
         return here
     file = Path(given) if given is not None else None
     if file is not None and file.is_file():
-        named = [one for one in known_weights() if model == one.name or (model is None and one.file_name == file.name)]
+        named = [
+            weights
+            for weights in known_weights()
+            if model == weights.name or (model is None and weights.file_name == file.name)
+        ]
         if not named:
             raise ConfigError(
                 "is not the file of a known model", file=file, remedy="Name the model whose it is with --model"
@@ -172,7 +176,7 @@ def _scale(known: KnownWeights) -> str:
 
 
 def _three(numbers: tuple[float, ...]) -> str:
-    return " ".join(f"{one:g}" for one in numbers)
+    return " ".join(f"{number:g}" for number in numbers)
 
 
 def _say(text: str) -> None:

@@ -1,4 +1,4 @@
-"""The pattern that the names of a folder's slides follow, found by looking at them."""
+"""Guessing the naming pattern of the slides of a folder."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _ENOUGH = 0.6
 
 @dataclass(frozen=True)
 class Guess:
-    """A pattern, what of the folder follows it, and the fields it tells.
+    """A guessed pattern, the files that follow it, and the fields it contains.
 
     Attributes:
         pattern: as :func:`~stainda.cohort.scan.find_sections` takes it.
@@ -92,7 +92,9 @@ def guess_pattern(folder: str | Path, stains: Iterable[str]) -> Guess:
             file=folder,
             remedy="Give one, for example --pattern '{patient}_{block}_{section}_{stain}.svs'",
         )
-    best = _patient_in_folder(max(readings, key=lambda one: (len(set(one.roles.values())), len(one.files))), folder)
+    best = _patient_in_folder(
+        max(readings, key=lambda reading: (len(set(reading.roles.values())), len(reading.files))), folder
+    )
     parents = _read_folders(folder, best, known)
     stem = "".join(
         f"{_column_text(best, place)}{best.between[place] if place < len(best.between) else ''}"
@@ -100,8 +102,8 @@ def guess_pattern(folder: str | Path, stains: Iterable[str]) -> Guess:
     )
     endings = {names.ending(path) for path in best.files}
     name = stem + (endings.pop() if len(endings) == 1 else ".*")
-    told = any(part != "*" for part in parents)
-    pattern = "/".join((*parents, name)) if told else name
+    has_fields = any(part != "*" for part in parents)
+    pattern = "/".join((*parents, name)) if has_fields else name
     fields = tuple(re.findall(r"\{(\w+)\}", pattern))
     if "patient" not in fields:
         raise ManifestError(
@@ -134,9 +136,9 @@ def look_like_centres(patients: Mapping[str, Iterable[str]]) -> bool:
     """
     folders = list(patients)
     inside = [set(found) for found in patients.values()]
-    if any(one.casefold() in _NO_CENTRES or not any(map(str.isalpha, one)) for one in folders):
+    if any(folder.casefold() in _NO_CENTRES or not any(map(str.isalpha, folder)) for folder in folders):
         return False
-    if all(_CENTRE_WORDS.search(one.replace("_", " ")) for one in folders):
+    if all(_CENTRE_WORDS.search(folder.replace("_", " ")) for folder in folders):
         return True
     apart = sum(map(len, inside)) == len(set().union(*inside))
     return len(folders) > 1 and apart and any(len(found) > 1 for found in inside)
@@ -198,11 +200,13 @@ def _centre_column(columns: Sequence[Sequence[str]], varied: Sequence[int]) -> i
         return None
     first, second = varied[0], varied[1]
     words, people = columns[first], columns[second]
-    if any(any(map(str.isdigit, word)) for word in words) or not all(any(map(str.isdigit, one)) for one in people):
+    if any(any(map(str.isdigit, word)) for word in words) or not all(
+        any(map(str.isdigit, person)) for person in people
+    ):
         return None
     by_word: dict[str, set[str]] = {}
-    for word, one in zip(words, people, strict=True):
-        by_word.setdefault(word, set()).add(one)
+    for word, person in zip(words, people, strict=True):
+        by_word.setdefault(word, set()).add(person)
     return first if look_like_centres(by_word) and second == first + 1 else None
 
 
@@ -229,26 +233,26 @@ def _patient_in_folder(name: _Name, folder: Path) -> _Name:
 
 def _read_folders(folder: Path, name: _Name, known: set[str]) -> list[str]:
     """What every folder on the way to the slides is, the top one first: a field, or ``*``."""
-    told = set(name.roles.values())
+    assigned = set(name.roles.values())
     levels = list(zip(*(path.relative_to(folder).parts[:-1] for path in name.files), strict=True))
     parents = ["*"] * len(levels)
     for place, values in enumerate(levels):
-        if "stain" not in told and _known_share(values, known) == 1:
+        if "stain" not in assigned and _known_share(values, known) == 1:
             parents[place] = "{stain}"
-            told.add("stain")
+            assigned.add("stain")
     open_ = [place for place, part in enumerate(parents) if part == "*"]
-    if "patient" not in told and open_:
-        place = max(open_, key=lambda one: (len(set(levels[one])), one))
+    if "patient" not in assigned and open_:
+        place = max(open_, key=lambda patient: (len(set(levels[patient])), patient))
         parents[place] = "{patient}"
         open_.remove(place)
-        people: Sequence[str] = levels[place]
+        patients: Sequence[str] = levels[place]
     else:
-        people = _column_of(name, "patient")
-    if "centre" not in told and people:
+        patients = _column_of(name, "patient")
+    if "centre" not in assigned and patients:
         for place in open_:
             by_folder: dict[str, set[str]] = {}
-            for value, one in zip(levels[place], people, strict=True):
-                by_folder.setdefault(value, set()).add(one)
+            for value, patient in zip(levels[place], patients, strict=True):
+                by_folder.setdefault(value, set()).add(patient)
             if look_like_centres(by_folder):
                 parents[place] = "{centre}"
                 break
@@ -271,8 +275,8 @@ def _column_text(name: _Name, place: int) -> str:
 
 def _prefix(values: Sequence[str]) -> str | None:
     """The letters before the numbers, where all have the same."""
-    found = {re.sub(r"\d+$", "", value) for value in values}
-    return found.pop() if len(found) == 1 else None
+    prefixes = {re.sub(r"\d+$", "", value) for value in values}
+    return prefixes.pop() if len(prefixes) == 1 else None
 
 
 def _all(expression: re.Pattern[str], values: Sequence[str]) -> bool:

@@ -1,4 +1,4 @@
-"""The manifest: one row per slide; read with every fault at once, and written."""
+"""The manifest, one row per slide: reading, with all faults reported at once, and writing."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Fault:
 
 @dataclass
 class ManifestReport:
-    """What a manifest holds: its sections where they could be read, every fault, and what is merely odd."""
+    """Result of reading a manifest: its sections, faults and warnings."""
 
     path: Path
     sections: list[Section] = field(default_factory=list)
@@ -153,11 +153,11 @@ def _section(
         text = cells.get(column, "") if text is None else text
         if not text:
             return None
-        found = _locate(text, folders)
-        if check_files and not found.is_file():
-            what = "a folder" if found.is_dir() else "missing"
-            report.fault(row, f"the file in {column!r} is {what}: {found}", "Correct it, or give --data FOLDER")
-        return found
+        path = _locate(text, folders)
+        if check_files and not path.is_file():
+            what = "a folder" if path.is_dir() else "missing"
+            report.fault(row, f"the file in {column!r} is {what}: {path}", "Correct it, or give --data FOLDER")
+        return path
 
     texts = _annotators(cells.get("annotations", ""), folders)
     drawn = [found for text in texts if (found := file("annotations", text)) is not None]
@@ -247,43 +247,44 @@ def _check_across(report: ManifestReport) -> None:
     numbers: dict[tuple[str, int], Section] = {}
     spellings: dict[tuple[str, str], tuple[str, int | None]] = {}
     files: dict[Path, Section] = {}
-    for one in report.sections:
-        if one.slide:
-            other = slides.setdefault(same_name(one.slide), one)
-            if other is not one:
-                how = "" if other.slide == one.slide else f" ({other.slide!r} but for case or Unicode form)"
-                report.fault(one.row, f"the slide {one.slide!r} is already in row {other.row}{how}", _UNIQUE)
-        if one.block:
-            other = patients.setdefault(one.block, one)
-            if other.patient != one.patient and one.patient and other.patient:
+    for section in report.sections:
+        if section.slide:
+            other = slides.setdefault(same_name(section.slide), section)
+            if other is not section:
+                how = "" if other.slide == section.slide else f" ({other.slide!r} but for case or Unicode form)"
+                report.fault(section.row, f"the slide {section.slide!r} is already in row {other.row}{how}", _UNIQUE)
+        if section.block:
+            other = patients.setdefault(section.block, section)
+            if other.patient != section.patient and section.patient and other.patient:
                 report.fault(
-                    one.row,
-                    f"block {one.block!r} is of patient {one.patient!r}, but in row {other.row} of {other.patient!r}",
+                    section.row,
+                    f"block {section.block!r} is of patient {section.patient!r}, "
+                    f"but in row {other.row} of {other.patient!r}",
                     "A block is of one patient: name blocks apart, for example by patient",
                 )
-            if one.section >= 0:
-                other = numbers.setdefault((one.block, one.section), one)
-                if other is not one:
+            if section.section >= 0:
+                other = numbers.setdefault((section.block, section.section), section)
+                if other is not section:
                     report.fault(
-                        one.row,
-                        f"section {one.section} of block {one.block!r} is already in row {other.row}",
+                        section.row,
+                        f"section {section.section} of block {section.block!r} is already in row {other.row}",
                         _NUMBER,
                     )
         for name in ("patient", "block", "stain", "centre", "scanner"):
-            value = getattr(one, name)
-            seen, where = spellings.setdefault((name, same_name(value)), (value, one.row))
+            value = getattr(section, name)
+            seen, where = spellings.setdefault((name, same_name(value)), (value, section.row))
             if value != seen:
-                report.fault(one.row, f"the {name} {value!r} is {seen!r} in row {where}", "Write it one way")
-        other = centres.setdefault(one.patient, one)
-        if one.patient and other.centre != one.centre:
+                report.fault(section.row, f"the {name} {value!r} is {seen!r} in row {where}", "Write it one way")
+        other = centres.setdefault(section.patient, section)
+        if section.patient and other.centre != section.centre:
             report.warnings.append(
-                f"row {one.row}: patient {one.patient!r} is of centre {one.centre!r}, but in row {other.row} of "
-                f"{other.centre!r}; if these are two people, name them apart"
+                f"row {section.row}: patient {section.patient!r} is of centre {section.centre!r}, but in "
+                f"row {other.row} of {other.centre!r}; if these are two people, name them apart"
             )
-        if one.path != Path():
-            other = files.setdefault(one.path, one)
-            if other is not one:
-                report.warnings.append(f"row {one.row}: the same slide file as row {other.row}: {one.path}")
+        if section.path != Path():
+            other = files.setdefault(section.path, section)
+            if other is not section:
+                report.warnings.append(f"row {section.row}: the same slide file as row {other.row}: {section.path}")
     for leak in find_leaks(report.sections):
         report.faults.append(Fault(leak.row, leak.message, leak.remedy, leak=True))
 

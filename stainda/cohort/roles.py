@@ -1,4 +1,4 @@
-"""Which domains teach and which are tested."""
+"""Roles of domains: which are sources and which are targets."""
 
 from __future__ import annotations
 
@@ -88,10 +88,10 @@ def check_annotated(cohort: Cohort, roles: Roles) -> None:
     missing = [
         f"no {split} section of the source domains ({', '.join(roles.sources)}) has annotations"
         for split in ("train", "val")
-        if not any(one.annotations for one in cohort.where(domains=roles.sources, splits=[split]))
+        if not any(section.annotations for section in cohort.where(domains=roles.sources, splits=[split]))
     ]
     kind, tested = ("target", roles.targets) if roles.targets else ("source", roles.sources)
-    if not any(one.annotations for one in cohort.where(domains=tested, splits=["test"])):
+    if not any(section.annotations for section in cohort.where(domains=tested, splits=["test"])):
         missing.append(f"no test section of the {kind} domains ({', '.join(tested)}) has annotations to score against")
     if missing:
         raise ConfigError(
@@ -104,7 +104,7 @@ def check_annotated(cohort: Cohort, roles: Roles) -> None:
 
 
 def _check_patients(cohort: Cohort, roles: Roles) -> None:
-    unassigned = [one for one in cohort if one.split is None]
+    unassigned = [section for section in cohort if section.split is None]
     if unassigned:
         remedy = ONE_PATIENT_REMEDY if cohort.single_patient else "Assign splits first (assign_splits)"
         raise ConfigError(
@@ -133,8 +133,8 @@ def _check_patients(cohort: Cohort, roles: Roles) -> None:
 
 def _counted(cohort: Cohort) -> str:
     """How many patients each domain has in each split."""
-    told = []
+    parts = []
     for name in cohort.domains:
         counts = [f"{len(cohort.where(domains=[name], splits=[split]).patients)} {split}" for split in _SPLITS]
-        told.append(f"{name} {', '.join(counts)}")
-    return "; ".join(told)
+        parts.append(f"{name} {', '.join(counts)}")
+    return "; ".join(parts)

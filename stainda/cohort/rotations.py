@@ -1,4 +1,4 @@
-"""The rotations of a protocol: who teaches, who is tested and which patients serve for what, each time in turn."""
+"""Rotations of a protocol: source domains, target domains and patient splits of each rotation."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ALL_FOLDS = "all folds"
 
 @dataclass(frozen=True)
 class Rotation:
-    """One turn.
+    """One rotation of a protocol.
 
     Attributes:
         name: unique in its study: ``PAS@A``, ``without_B``, ``fold_2``, ``PAS@A.fold_2``.
@@ -51,7 +51,7 @@ def rotations(cohort: Cohort, protocol: ProtocolConfig, seed: int) -> tuple[Rota
         ConfigError: a pattern matches nothing, or a turn lacks patients or annotations; the message names the turn.
         LeakError: a patient or a slide file would be in two splits.
     """
-    found = []
+    result = []
     for group, sources, targets in _turns(cohort, protocol):
         plain = protocol.model_copy(
             update={
@@ -73,13 +73,13 @@ def rotations(cohort: Cohort, protocol: ProtocolConfig, seed: int) -> tuple[Rota
                 raise type(error)(
                     f"rotation {name!r}: {error.message}", file=error.file, row=error.row, remedy=error.remedy
                 ) from error
-            found.append(Rotation(name, group, plain, split, roles))
-    return tuple(found)
+            result.append(Rotation(name, group, plain, split, roles))
+    return tuple(result)
 
 
 def cannot_teach(cohort: Cohort) -> tuple[str, ...]:
     """Domains of which no section is annotated."""
-    annotated = {cohort.domain(one) for one in cohort if one.annotations is not None}
+    annotated = {cohort.domain(section) for section in cohort if section.annotations is not None}
     return tuple(name for name in cohort.domains if name not in annotated)
 
 
@@ -113,7 +113,7 @@ def _turns(cohort: Cohort, protocol: ProtocolConfig) -> Iterator[tuple[str, tupl
             remedy=f"Add {key} to 'domain' of the study",
         )
     place = cohort.domain_keys.index(key)
-    value_of = {cohort.domain(one): one.domain(cohort.domain_keys[place : place + 1]) for one in cohort}
+    value_of = {cohort.domain(section): section.domain(cohort.domain_keys[place : place + 1]) for section in cohort}
     values = tuple(dict.fromkeys(value_of.values()))
     if len(values) < 2:
         raise ConfigError(
@@ -148,20 +148,20 @@ def _split_cohorts(
         yield None, assign_splits(cohort, protocol.split, seed, within)
         return
     # patients seen in left-out domains only are tested; the shares are those of the others
-    outside = {one.patient for one in cohort if cohort.domain(one) not in targets}
-    held: dict[str, Split] = {one: "test" for one in cohort.patients if one not in outside}
-    kept = replace(cohort, sections=tuple(one for one in cohort if one.patient not in held))
+    outside = {section.patient for section in cohort if cohort.domain(section) not in targets}
+    held: dict[str, Split] = {patient: "test" for patient in cohort.patients if patient not in outside}
+    kept = replace(cohort, sections=tuple(section for section in cohort if section.patient not in held))
     given = {one.patient: one.split for one in assign_splits(kept, protocol.split, seed, within)}
     yield None, with_splits(cohort, {**given, **held})
 
 
 def with_splits(cohort: Cohort, splits: Mapping[str, Split | None]) -> Cohort:
     """The cohort with the split of every patient."""
-    return replace(cohort, sections=tuple(replace(one, split=splits[one.patient]) for one in cohort))
+    return replace(cohort, sections=tuple(replace(section, split=splits[section.patient]) for section in cohort))
 
 
 def _unsplit(cohort: Cohort) -> Cohort:
-    return replace(cohort, sections=tuple(replace(one, split=None) for one in cohort))
+    return replace(cohort, sections=tuple(replace(section, split=None) for section in cohort))
 
 
 def _check_patterns(names: Iterable[str], patterns: Iterable[str], what: str, cohort: Cohort) -> None:

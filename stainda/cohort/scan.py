@@ -1,4 +1,4 @@
-"""A folder of slides with telling names, as the first draft of a manifest."""
+"""Scan of a folder of slides whose names follow a pattern, as a first draft of a manifest."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _FIELDS = ("slide", "patient", "block", "section", "stain", "centre", "scanner")
 
 @dataclass(frozen=True)
 class Scan:
-    """What a folder holds.
+    """Result of scanning a folder.
 
     Attributes:
         sections: in the order of blocks and sections.
@@ -65,7 +65,7 @@ def find_sections(
     if not folder.is_dir():
         raise ManifestError("there is no such folder", file=folder, remedy="Name the folder of the slides")
     expression, fields = _expression(pattern, fixed)
-    found: list[tuple[Path, dict[str, str]]] = []
+    matching: list[tuple[Path, dict[str, str]]] = []
     skipped: list[tuple[Path, str]] = []
     suffix = names.ending(pattern)
     wanted = SLIDE_ENDINGS if suffix == ".*" else (suffix,)
@@ -75,19 +75,19 @@ def find_sections(
         if match and "/" not in pattern and _beside(inside):
             continue
         if match and (suffix != ".*" or names.ending(path) in wanted):
-            found.append((path, {**fixed, **{key: value.strip() for key, value in match.groupdict().items()}}))
+            matching.append((path, {**fixed, **{key: value.strip() for key, value in match.groupdict().items()}}))
         elif names.ending(path) in wanted and not _beside(inside):
             skipped.append((path, f"its name does not follow {pattern}"))
-    if not found:
+    if not matching:
         why = f"for example {skipped[0][0].name!r} does not" if skipped else f"there is no {suffix or 'such'} file"
         raise ManifestError(f"no file follows {pattern!r}; {why}", file=folder, remedy="Adjust the pattern")
-    outlines = {path: (_geojson if annotations is None else annotations)(path) for path, _ in found}
-    taken = {one for files in outlines.values() for one in files}  # a mask may follow the pattern of the slides
-    found = [(path, values) for path, values in found if path not in taken]
-    stems = Counter(names.same_name(names.stem(path)) for path, _ in found)
+    outlines = {path: (_geojson if annotations is None else annotations)(path) for path, _ in matching}
+    taken = {file for files in outlines.values() for file in files}  # a mask may follow the pattern of the slides
+    matching = [(path, values) for path, values in matching if path not in taken]
+    stems = Counter(names.same_name(names.stem(path)) for path, _ in matching)
     sections = []
     notes = []
-    for path, values in found:
+    for path, values in matching:
         unique = names.stem(path)
         if stems[names.same_name(unique)] > 1:
             unique = "_".join((*path.relative_to(folder).parts[:-1], unique))
@@ -103,7 +103,7 @@ def find_sections(
         sections = _numbered(sections)
     sections = _patients_apart(sections, notes)
     sections = _blocks_apart(sections, notes)
-    ordered = tuple(sorted(sections, key=lambda one: (one.centre, one.block, one.section)))
+    ordered = tuple(sorted(sections, key=lambda section: (section.centre, section.block, section.section)))
     suspected = _centre_folders(folder, ordered) if "centre" in fixed else ()
     return Scan(ordered, tuple(skipped), tuple(notes), suspected)
 
@@ -116,10 +116,10 @@ def _patients_apart(sections: list[Section], notes: list[str]) -> list[Section]:
     """Patients of one name at two centres are two people where both have a section of the same block and number."""
     seen: dict[tuple[str, str, int], str] = {}
     two: set[str] = set()
-    for one in sections:
-        centre = seen.setdefault((one.patient, one.block, one.section), one.centre)
-        if centre != one.centre:
-            two.add(one.patient)
+    for section in sections:
+        centre = seen.setdefault((section.patient, section.block, section.section), section.centre)
+        if centre != section.centre:
+            two.add(section.patient)
     if not two:
         return sections
     notes.append(
@@ -139,8 +139,8 @@ def _patients_apart(sections: list[Section], notes: list[str]) -> list[Section]:
 def _blocks_apart(sections: list[Section], notes: list[str]) -> list[Section]:
     """Blocks named by patient, where laboratories count them anew for every patient."""
     patients: dict[str, set[str]] = {}
-    for one in sections:
-        patients.setdefault(names.same_name(one.block), set()).add(one.patient)
+    for section in sections:
+        patients.setdefault(names.same_name(section.block), set()).add(section.patient)
     shared = [block for block, people in patients.items() if len(people) > 1]
     if not shared:
         return sections
@@ -159,9 +159,9 @@ def _joined(first: str, second: str) -> str:
 def _centre_folders(folder: Path, sections: Sequence[Section]) -> tuple[str, ...]:
     """The top folders, where they look like centres."""
     patients: dict[str, set[str]] = {}
-    for one in sections:
-        inside = one.path.relative_to(absolute(folder)).parts[:-1]
-        patients.setdefault(inside[0] if inside else "", set()).add(one.patient)
+    for section in sections:
+        inside = section.path.relative_to(absolute(folder)).parts[:-1]
+        patients.setdefault(inside[0] if inside else "", set()).add(section.patient)
     return tuple(patients) if len(patients) > 1 and look_like_centres(patients) else ()
 
 
@@ -228,7 +228,7 @@ def _section(path: Path, values: dict[str, str], slide: str, annotations: Sequen
 def _numbered(sections: list[Section]) -> list[Section]:
     count: Counter[str] = Counter()
     numbered = []
-    for one in sections:
-        count[one.block] += 1
-        numbered.append(replace(one, section=count[one.block]))
+    for section in sections:
+        count[section.block] += 1
+        numbered.append(replace(section, section=count[section.block]))
     return numbered

@@ -21,7 +21,7 @@ _PROBE_BYTES = 1 << 20
 
 @dataclass(frozen=True)
 class Leak:
-    """Something in two splits: the later row, what is in both, what to do."""
+    """A leak between two splits: the later row, the shared item, and the remedy."""
 
     row: int | None
     message: str
@@ -48,7 +48,7 @@ def assign_splits(cohort: Cohort, shares: Sequence[float], seed: int, within: Wi
         ConfigError: there is a single patient and no split given.
     """
     check_no_leak(cohort)
-    given: dict[str, Split] = {one.patient: one.split for one in cohort if one.split is not None}
+    given: dict[str, Split] = {section.patient: section.split for section in cohort if section.split is not None}
     centre_of = _centres(cohort, within)
     if len(centre_of) == 1 and not given:
         raise ConfigError(
@@ -66,7 +66,7 @@ def assign_splits(cohort: Cohort, shares: Sequence[float], seed: int, within: Wi
         held = [sum(given.get(patient) == split for patient in patients) for split in ("train", "val", "test")]
         for patient, split in zip(free, _fill(len(free), held, shares), strict=True):
             chosen[patient] = split
-    return replace(cohort, sections=tuple(replace(one, split=chosen[one.patient]) for one in cohort))
+    return replace(cohort, sections=tuple(replace(section, split=chosen[section.patient]) for section in cohort))
 
 
 def assign_folds(
@@ -84,7 +84,7 @@ def assign_folds(
     Raises:
         ConfigError: splits are given by the manifest, or a centre has fewer patients than there are folds.
     """
-    if (given := next((one for one in cohort if one.split is not None), None)) is not None:
+    if (given := next((section for section in cohort if section.split is not None), None)) is not None:
         raise ConfigError(
             f"the manifest puts patient {given.patient!r} into {given.split!r}, and folds test every patient once",
             file=cohort.source,
@@ -116,7 +116,9 @@ def assign_folds(
             rest = rest[fold % max(len(rest), 1) :] + rest[: fold % max(len(rest), 1)]  # others validate in each fold
             for patient, split in zip(rest, _fill(len(rest), (0, 0, 0), _without_test(shares)), strict=True):
                 chosen[patient] = split
-        found.append(replace(cohort, sections=tuple(replace(one, split=chosen[one.patient]) for one in cohort)))
+        found.append(
+            replace(cohort, sections=tuple(replace(section, split=chosen[section.patient]) for section in cohort))
+        )
     return found
 
 
@@ -128,8 +130,8 @@ def _without_test(shares: Sequence[float]) -> tuple[float, float, float]:
 def _centres(cohort: Cohort, within: Within) -> dict[str, str]:
     """The centre of every patient (the first, where there are several); the same for all within the cohort."""
     centre_of: dict[str, str] = {}
-    for one in cohort:
-        centre_of.setdefault(one.patient, one.centre if within == "centre" else "")
+    for section in cohort:
+        centre_of.setdefault(section.patient, section.centre if within == "centre" else "")
     return centre_of
 
 
@@ -170,16 +172,16 @@ def find_leaks(sections: Iterable[Section]) -> list[Leak]:
     sections = list(sections)
     leaks: list[Leak] = []
     first: dict[str, Section] = {}
-    for one in sections:
-        if one.split is None or not one.patient:
+    for section in sections:
+        if section.split is None or not section.patient:
             continue
-        other = first.setdefault(one.patient, one)
-        if other.split != one.split:
+        other = first.setdefault(section.patient, section)
+        if other.split != section.split:
             at = "" if other.row is None else f" in row {other.row}"
             leaks.append(
                 Leak(
-                    one.row,
-                    f"patient {one.patient!r} is in {one.split!r} and{at} in {other.split!r}",
+                    section.row,
+                    f"patient {section.patient!r} is in {section.split!r} and{at} in {other.split!r}",
                     "A patient is in one split: correct the column split",
                 )
             )
@@ -199,35 +201,35 @@ def find_leaks(sections: Iterable[Section]) -> list[Leak]:
 
 def _shared_files(sections: Sequence[Section]) -> list[Leak]:
     """One slide file, or byte-identical copies of it, under rows of different splits or patients' splits."""
-    found = []
-    for group in _same_content([one for one in sections if one.path != Path()]):
+    leaks = []
+    for group in _same_content([section for section in sections if section.path != Path()]):
         first = group[0]
         for other in group[1:]:
             if first.split is not None and other.split is not None and other.split != first.split:
                 at = "" if first.row is None else f" (row {first.row})"
                 what = "the same file as" if other.path == first.path else "a copy of the file of"
-                found.append(
+                leaks.append(
                     Leak(
                         other.row,
                         f"slide {other.slide!r} ({other.split}) is {what} slide {first.slide!r}{at} ({first.split})",
                         "A slide is in one split: remove one row or correct its path",
                     )
                 )
-    return found
+    return leaks
 
 
 def _same_content(sections: Sequence[Section]) -> list[list[Section]]:
     """Groups of sections that share a slide file: by its resolved path, or by size and its first and last megabyte."""
     by_key: dict[object, list[Section]] = {}
     sizes: dict[Path, int] = {}
-    for one in sections:
-        resolved = one.path.resolve()
+    for section in sections:
+        resolved = section.path.resolve()
         sizes[resolved] = resolved.stat().st_size if resolved.is_file() else 0
     common = {size for size in sizes.values() if size and list(sizes.values()).count(size) > 1}
-    for one in sections:
-        resolved = one.path.resolve()
+    for section in sections:
+        resolved = section.path.resolve()
         key = (sizes[resolved], _probe(resolved)) if sizes[resolved] in common else resolved
-        by_key.setdefault(key, []).append(one)
+        by_key.setdefault(key, []).append(section)
     return [group for group in by_key.values() if len(group) > 1]
 
 

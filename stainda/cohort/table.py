@@ -1,4 +1,4 @@
-"""The manifest's file as rows of text, before anything is known about their meaning."""
+"""The manifest file as rows of text, before validation."""
 
 from __future__ import annotations
 

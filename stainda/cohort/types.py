@@ -1,4 +1,4 @@
-"""What a cohort is: sections of blocks of patients, each in a domain."""
+"""Cohort and section: the sections of the blocks of patients, each in a domain."""
 
 from __future__ import annotations
 
@@ -116,10 +116,10 @@ class Cohort:
 
     def blocks(self) -> dict[str, tuple[Section, ...]]:
         """Sections by block, each block in the order of the cut."""
-        found: dict[str, list[Section]] = {}
+        blocks: dict[str, list[Section]] = {}
         for section in self.sections:
-            found.setdefault(section.block, []).append(section)
-        return {block: tuple(sorted(rows, key=lambda row: row.section)) for block, rows in found.items()}
+            blocks.setdefault(section.block, []).append(section)
+        return {block: tuple(sorted(rows, key=lambda row: row.section)) for block, rows in blocks.items()}
 
     def to_frame(self) -> pd.DataFrame:
         """The cohort as a table: one row per section, in the order of the manifest.
@@ -140,14 +140,15 @@ class Cohort:
 
         rows = [
             {
-                "slide": one.slide, "patient": one.patient, "block": one.block, "section": one.section,
-                "stain": one.stain, "centre": one.centre, "domain": self.domain(one), "scanner": one.scanner,
-                "path": str(one.path), "annotations": ANNOTATOR_SEPARATOR.join(map(str, one.annotation_files)),
-                "landmarks": "" if one.landmarks is None else str(one.landmarks),
-                "mpp": float("nan") if one.mpp is None else one.mpp, "split": one.split or "",
-                "annotation_origin": one.annotation_origin,
+                "slide": section.slide, "patient": section.patient, "block": section.block, "section": section.section,
+                "stain": section.stain, "centre": section.centre, "domain": self.domain(section),
+                "scanner": section.scanner,
+                "path": str(section.path), "annotations": ANNOTATOR_SEPARATOR.join(map(str, section.annotation_files)),
+                "landmarks": "" if section.landmarks is None else str(section.landmarks),
+                "mpp": float("nan") if section.mpp is None else section.mpp, "split": section.split or "",
+                "annotation_origin": section.annotation_origin,
             }
-            for one in self.sections
+            for section in self.sections
         ]  # fmt: skip
         return pd.DataFrame(rows, columns=list(FRAME_COLUMNS))
 

@@ -69,11 +69,11 @@ class RegistrationConfig(Frozen):
 
 
 class PropagationConfig(Frozen):
-    """Which shapes are carried across the sections of a block, and when one is dropped."""
+    """Which shapes are propagated across the sections of a block, and when one is dropped."""
 
     classes: tuple[str, ...] = Field((), description="empty: every class")
     sources: tuple[str, ...] = Field(
-        (), description="stains whose annotations are carried; empty: the source domains of the protocol, or all"
+        (), description="stains whose annotations are propagated; empty: the source domains of the protocol, or all"
     )
     min_tissue: float = Field(0.5, ge=0, le=1, description="share of the shape that must lie on tissue of the target")
     min_area_ratio: float = Field(0.5, gt=0, description="objects whose area shrinks below this share are dropped")

@@ -50,9 +50,9 @@ def find(folder: Path, notes: Notes) -> list[FoundSlide]:
 
 
 def _beside(path: Path) -> Path | None:
-    from stainda.annotations.formats import annotations_beside
+    from stainda.annotations.formats import adjacent_annotations
 
-    return next(iter(annotations_beside(path)), None)
+    return next(iter(adjacent_annotations(path)), None)
 
 
 def _reader(path: Path) -> Callable[[SlideFrame], tuple[gpd.GeoDataFrame, list[dict[str, str]]]]:

@@ -1,4 +1,4 @@
-"""One-to-one assignment of objects, solved exactly. Every room asks here."""
+"""One-to-one assignment of objects, solved exactly; used by the whole package."""
 
 from __future__ import annotations
 

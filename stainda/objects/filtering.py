@@ -12,7 +12,7 @@ import pandas as pd
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from stainda.objects.support import Comparison, ToFrame, mutual_comparison
+from stainda.objects.support import SupportRules, ToFrame, mutual_comparison
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ def agree_across_sections(
     objects: Mapping[str, gpd.GeoDataFrame],
     fainter: Mapping[str, gpd.GeoDataFrame],
     to_frame: Mapping[str, ToFrame],
-    rules: Comparison,
+    rules: SupportRules,
     keep: float = 0.5,
     *,
     order: Mapping[str, float] | None = None,

@@ -1,4 +1,4 @@
-"""Which outlines of different sections are one object: linked where they lie on each other in one frame."""
+"""Linking of outlines of different sections that overlap in one frame, and so are one object."""
 
 from __future__ import annotations
 
@@ -93,5 +93,5 @@ def _near(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray
     if not spacing:  # one of each: the same, as far as can be said
         return np.array([0]), np.array([0]), np.array([1.0])
     reach = REACH * float(np.mean(spacing))
-    found = cKDTree(a).sparse_distance_matrix(cKDTree(b), reach, output_type="coo_matrix")
-    return found.row, found.col, 1.0 - found.data / max(reach, 1e-12) * 0.999
+    distances = cKDTree(a).sparse_distance_matrix(cKDTree(b), reach, output_type="coo_matrix")
+    return distances.row, distances.col, 1.0 - distances.data / max(reach, 1e-12) * 0.999

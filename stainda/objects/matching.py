@@ -1,4 +1,4 @@
-"""Which detected object is which annotated one.
+"""Matching of detected objects with annotated objects.
 
 A pair may match when its intersection over union is at least the threshold. Matching is one-to-one: among all ways to
 pair objects, the one with the most matches, and among those the one with the largest sum of IoU, is taken (a linear
@@ -29,7 +29,7 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class Matching:
-    """The fate of every object.
+    """Result of matching, for every detected and annotated object.
 
     Attributes:
         truth: index of the detection that hit each annotated object, -1 missed, -2 left out. int (n_truth,).

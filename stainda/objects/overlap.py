@@ -1,4 +1,4 @@
-"""How much outlines overlap: intersection over union and Dice of areas. Every room asks here."""
+"""Overlap of outlines: intersection over union and Dice of areas; used by the whole package."""
 
 from __future__ import annotations
 

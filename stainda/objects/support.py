@@ -42,8 +42,8 @@ IDENTITY_COLUMNS = ("identity", "class", "sections", "found_in", "missing_in", "
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """The numbers of the rules.
+class SupportRules:
+    """Settings of the mutual comparison: gates and probabilities.
 
     Attributes:
         error: registration error, in pixels of the frame: the typical distance (median TRE) between where a point is
@@ -86,7 +86,7 @@ class _Placed:
 def mutual_comparison(
     shapes_by_section: Mapping[str, gpd.GeoDataFrame],
     to_frame: Mapping[str, ToFrame],
-    rules: Comparison | None = None,
+    rules: SupportRules | None = None,
     *,
     order: Mapping[str, float] | None = None,
     visible: Mapping[str, BaseGeometry] | None = None,
@@ -113,7 +113,7 @@ def mutual_comparison(
         KeyError: a section without a map, an error or an order.
         ValueError: two sections of the same number.
     """
-    rules = rules or Comparison()
+    rules = rules or SupportRules()
     sections = list(shapes_by_section)
     numbers = {one: float(index if order is None else order[one]) for index, one in enumerate(sections)}
     if len(set(numbers.values())) < len(sections):
@@ -126,9 +126,9 @@ def mutual_comparison(
     labels = {i: f"{name}{'/' if name else ''}{cls or 'object'}-{i + 1}" for i, cls in classes.items()}
     result = {}
     block = _Block(numbers, placed, holder, visible or {})
-    for one in shapes_by_section:
-        rows = _witnessed(one, identity[one], block, rules)
-        result[one] = _with_columns(shapes_by_section[one], [labels[int(i)] for i in identity[one]], rows)
+    for section in shapes_by_section:
+        rows = _witnessed(section, identity[section], block, rules)
+        result[section] = _with_columns(shapes_by_section[section], [labels[int(i)] for i in identity[section]], rows)
     return result
 
 
@@ -138,15 +138,15 @@ def identity_table(compared: Mapping[str, gpd.GeoDataFrame], to_frame: Mapping[s
     ``missing_in`` are the sections between the first and the last that have it: where it was probably overlooked, at
     about ``x, y`` (frame) and of about that ``area`` (frame pixels squared): the means over the sections.
     """
-    found: dict[str, dict[str, tuple[Array, float, float, str]]] = {}
+    places: dict[str, dict[str, tuple[Array, float, float, str]]] = {}
     for section, shapes in compared.items():
         placed = _place(shapes, to_frame[section])
         for row, identity in enumerate(shapes["identity"]):
             values = (placed.centres[row], placed.areas[row], float(shapes["score"].iloc[row]), placed.classes[row])
-            found.setdefault(identity, {})[section] = values
+            places.setdefault(identity, {})[section] = values
     names = list(compared)
     rows = []
-    for identity, seen in found.items():
+    for identity, seen in places.items():
         where = [index for index, name in enumerate(names) if name in seen]
         between = names[min(where) : max(where) + 1]
         x, y = np.mean([values[0] for values in seen.values()], axis=0)
@@ -174,12 +174,12 @@ def _place(shapes: gpd.GeoDataFrame, to_frame: ToFrame) -> _Placed:
 
 
 def _identities(
-    sections: Sequence[str], numbers: Mapping[str, float], placed: Mapping[str, _Placed], rules: Comparison
+    sections: Sequence[str], numbers: Mapping[str, float], placed: Mapping[str, _Placed], rules: SupportRules
 ) -> dict[str, NDArray[np.int64]]:
     """The number of each object's identity, by section."""
     seen: dict[int, tuple[str, int]] = {}  # identity -> section and row where it was seen last
     count = 0
-    found: dict[str, NDArray[np.int64]] = {}
+    identities: dict[str, NDArray[np.int64]] = {}
     for section in sections:
         here = placed[section]
         tracks = [i for i, (last, _) in seen.items() if numbers[section] - numbers[last] <= rules.reach]
@@ -191,8 +191,8 @@ def _identities(
         identity[new] = np.arange(count, count + len(new))
         count += len(new)
         seen |= {int(i): (section, row) for row, i in enumerate(identity)}
-        found[section] = identity
-    return found
+        identities[section] = identity
+    return identities
 
 
 def _candidates(
@@ -200,7 +200,7 @@ def _candidates(
     seen: Mapping[int, tuple[str, int]],
     section: str,
     placed: Mapping[str, _Placed],
-    rules: Comparison,
+    rules: SupportRules,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
     """Pairs of identity and object that may be one, and 1 less their cost: what joining them saves."""
     here = placed[section]
@@ -241,7 +241,7 @@ class _Block:
     visible: Mapping[str, BaseGeometry]
 
 
-def _witnessed(section: str, identity: NDArray[np.int64], block: _Block, rules: Comparison) -> dict[str, list[Any]]:
+def _witnessed(section: str, identity: NDArray[np.int64], block: _Block, rules: SupportRules) -> dict[str, list[Any]]:
     """Support, witnesses and the updated score of each object of a section."""
     numbers, placed, holder, visible = block.numbers, block.placed, block.holder, block.visible
     here = placed[section]

@@ -1,4 +1,4 @@
-"""Objects of the test blocks followed through their sections, and how badly the strategies do on each.
+"""Tracking of objects through the sections of the test blocks, and the errors of the strategies on each.
 
 Outlines are identified across the sections of a block by place and size in the registered frame
 (:mod:`stainda.objects.support`), never by what a network found. Scores on target labels rank them here to be
@@ -16,7 +16,7 @@ import numpy as np
 if TYPE_CHECKING:
     import geopandas as gpd
 
-    from stainda.objects.support import Comparison, ToFrame
+    from stainda.objects.support import SupportRules, ToFrame
 
 FIELD_PER_OBJECT = 2.2
 """Side of the field of view, in diameters of the disc with the area of the object's largest outline."""
@@ -27,7 +27,7 @@ WORST, PER_PATIENT = 4, 2
 
 @dataclass(eq=False)
 class Followed:
-    """One object in the frame of its block.
+    """One tracked object, in the frame of its block.
 
     Attributes:
         name: the identity, unique in the cohort; cls: its class.
@@ -64,7 +64,7 @@ class Followed:
 def follow(
     shapes: Mapping[str, gpd.GeoDataFrame],
     to_frame: Mapping[str, ToFrame],
-    rules: Comparison,
+    rules: SupportRules,
     *,
     order: Mapping[str, float],
     classes: Sequence[str],
@@ -162,7 +162,7 @@ def judge(
 
 @dataclass(frozen=True)
 class Choice:
-    """What is shown: the worst, worst first, and the median object; of how many."""
+    """Objects chosen for display: the worst, worst first, and the median object; and the number of all."""
 
     worst: list[Followed] = field(default_factory=list)
     typical: Followed | None = None

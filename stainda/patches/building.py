@@ -1,4 +1,4 @@
-"""Building a patch store from a cohort: which slides give what, in which order, and all or nothing on disk."""
+"""Building of a patch store from a cohort; the store is written completely or not at all."""
 
 from __future__ import annotations
 
@@ -269,16 +269,16 @@ def _usable(out: Path, inputs: str) -> PatchStore | None:
 
 
 def _check_classes(cohort: Cohort, roles: Roles, task: TaskConfig, own: Shapes) -> None:
-    found: dict[str, int] = {}
+    counts: dict[str, int] = {}
     for section in cohort.where(domains=roles.sources, splits=["train"]):
         if section.slide in own:
             for name, count in own[section.slide]["class"].value_counts().items():
-                found[str(name)] = found.get(str(name), 0) + int(count)
+                counts[str(name)] = counts.get(str(name), 0) + int(count)
     for name in task.classes:
-        if not found.get(name):
+        if not counts.get(name):
             raise AnnotationError(
                 f"no training slide of the source domains ({', '.join(roles.sources)}) has an object of class {name!r}",
-                remedy=f"{did_you_mean(name, found)}. Set task.classes to a class that is annotated",
+                remedy=f"{did_you_mean(name, counts)}. Set task.classes to a class that is annotated",
             )
 
 

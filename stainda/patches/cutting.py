@@ -63,7 +63,7 @@ class SlideJob:
 
 @dataclass
 class SlideResult:
-    """What became of a slide: rows of the table, arrays in ``part`` (a ``.npz``), and what a person should know."""
+    """Result of cutting one slide: rows of the table, arrays in ``part`` (a ``.npz``), and notes."""
 
     slide: str
     part: Path
@@ -177,7 +177,7 @@ class Painter:
     def _halo_tree(self) -> shapely.STRtree:
         return shapely.STRtree(self._halos)
 
-    def counts(self, x: float, y: float, site: planning.Site, labels: NDArray[np.uint8]) -> dict[str, Any]:
+    def counts(self, x: float, y: float, site: planning.PatchSite, labels: NDArray[np.uint8]) -> dict[str, Any]:
         """Objects that reach into a patch, and pixels per class; ``None`` where nothing is known."""
         if not self.known:
             return {"n_objects": None, **{f"px_{name}": None for name in self._classes}}
@@ -189,18 +189,20 @@ class Painter:
         }
 
 
-def _sites(job: SlideJob, request: Request, result: SlideResult, tissue: TissueMask) -> list[tuple[str, planning.Site]]:
+def _sites(
+    job: SlideJob, request: Request, result: SlideResult, tissue: TissueMask
+) -> list[tuple[str, planning.PatchSite]]:
     """The part of the slide for each split: all of it, or bands where the slide serves two splits."""
     size, scale, least = job.config.size, result.downsample, job.config.min_tissue
     whole = (0, 0, *tissue.size)
     if len(request.splits) == 1 and request.bands is None:
-        return [(request.splits[0], planning.Site(tissue, size, scale, whole, least))]
+        return [(request.splits[0], planning.PatchSite(tissue, size, scale, whole, least))]
     dividing = request.shapes if request.bands is None else request.bands
     bands = planning.validation_bands(tissue, Painter(dividing, job).by_class(), size * scale)
     result.bands = bands
     sites = []
     for split in request.splits:
-        site = planning.Site(tissue, size, scale, bands[split], least)
+        site = planning.PatchSite(tissue, size, scale, bands[split], least)
         if site.holds_a_patch:
             sites.append((split, site))
         else:
@@ -209,7 +211,7 @@ def _sites(job: SlideJob, request: Request, result: SlideResult, tissue: TissueM
 
 
 def _plan(
-    job: SlideJob, request: Request, split: str, site: planning.Site, painter: Painter, result: SlideResult
+    job: SlideJob, request: Request, split: str, site: planning.PatchSite, painter: Painter, result: SlideResult
 ) -> list[tuple[str, float, float]]:
     config = job.config
     generator = generator_for(job.seed, "patches", job.section.slide, request.kind, split)
@@ -259,7 +261,7 @@ def _sizes(job: SlideJob, mpp: float | None) -> str:
     return f"patches have {job.config.mpp} µm per pixel, the slide {mpp} (check the manifest's column mpp)"
 
 
-def _side(job: SlideJob, site: planning.Site) -> str:
+def _side(job: SlideJob, site: planning.PatchSite) -> str:
     """A patch in words: where it does not fit, the pixel size is often wrong."""
     known = job.config.mpp is not None
     check = "; it depends on the slide's pixel size: check the manifest's column mpp" if known else ""

@@ -1,4 +1,4 @@
-"""Which few of the targets' annotated patches a few-shot training may see."""
+"""Selection of the annotated target patches that a few-shot training may see."""
 
 from __future__ import annotations
 

@@ -73,7 +73,11 @@ def write_fields(
 def _place(slide: Slide, shapes: gpd.GeoDataFrame | None, width: float, height: float) -> tuple[float, float]:
     """Upper left corner, level-0 pixels, of the window that holds most annotated area, or else most tissue."""
     limit = np.maximum(np.array(slide.size, float) - (width, height), 0)
-    drawn = [] if shapes is None else [one for one in shapes.geometry.values if one is not None and not one.is_empty]
+    drawn = (
+        []
+        if shapes is None
+        else [geometry for geometry in shapes.geometry.values if geometry is not None and not geometry.is_empty]
+    )
     if drawn:
         centres = np.array([one.centroid.coords[0] for one in drawn])
         corners = np.clip(np.round(centres - (width / 2, height / 2)), 0, limit)

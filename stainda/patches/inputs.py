@@ -1,4 +1,4 @@
-"""A hash of everything that patches are made from: whether work can be used again."""
+"""Hash of all inputs of the patches, by which existing work is recognised and reused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where on a slide patches are cut: around objects, away from them, on tissue at random, or in a grid.
+"""Positions of patches on a slide: around objects, away from them, on tissue at random, or in a grid.
 
 Pure geometry: no pixel is read here. All coordinates are level-0 pixels; a patch is named by its upper left corner,
 which lies on the grid of working pixels, so that overlapping patches show exactly the same pixels.
@@ -22,7 +22,7 @@ VALIDATION_SHARE = 0.3  # of a slide that serves training and validation
 
 
 @dataclass(frozen=True)
-class Site:
+class PatchSite:
     """A slide, or a part of one, on which patches of one size are cut.
 
     Attributes:
@@ -68,7 +68,7 @@ class Site:
 
 
 def around_objects(
-    site: Site, objects: Sequence[BaseGeometry], per_object: int, generator: np.random.Generator
+    site: PatchSite, objects: Sequence[BaseGeometry], per_object: int, generator: np.random.Generator
 ) -> NDArray[np.float64]:
     """Corners (n, 2) of ``per_object`` patches around each object in the site, shifted at random by up to a quarter.
 
@@ -88,7 +88,7 @@ def around_objects(
 
 
 def near_objects(
-    site: Site, objects: Sequence[BaseGeometry], per_object: int, generator: np.random.Generator
+    site: PatchSite, objects: Sequence[BaseGeometry], per_object: int, generator: np.random.Generator
 ) -> NDArray[np.float64]:
     """Corners (n, 2) of ``per_object`` patches on tissue near each object in the site, centred anywhere in its bounding
     box and half a patch around it: an object is seen in most of them, beside the middle of the patch.
@@ -114,7 +114,7 @@ def object_weight(shape: BaseGeometry, extent: float) -> int:
 
 
 def away_from_objects(
-    site: Site, objects: Sequence[BaseGeometry], count: int, generator: np.random.Generator
+    site: PatchSite, objects: Sequence[BaseGeometry], count: int, generator: np.random.Generator
 ) -> NDArray[np.float64]:
     """Corners (n <= count, 2) of random patches on tissue that touch none of the objects."""
     rows, columns = np.nonzero(site.tissue.mask)
@@ -122,9 +122,9 @@ def away_from_objects(
     step = site.tissue.downsample
     inside = (columns * step < x1) & ((columns + 1) * step > x0) & (rows * step < y1) & ((rows + 1) * step > y0)
     rows, columns = rows[inside], columns[inside]
-    found = np.zeros((0, 2))
+    accepted = np.zeros((0, 2))
     if len(rows) == 0 or count == 0:
-        return found
+        return accepted
     tree = shapely.STRtree(list(objects))
     for _ in range(_ROUNDS):
         pick = generator.integers(len(rows), size=4 * count + 16)
@@ -134,13 +134,13 @@ def away_from_objects(
         if len(objects) and len(corners):
             touching = np.unique(tree.query(shapely.box(*site.boxes(corners).T), predicate="intersects")[0])
             corners = np.delete(corners, touching, axis=0)
-        found = np.concatenate([found, corners])
-        if len(found) >= count:
+        accepted = np.concatenate([accepted, corners])
+        if len(accepted) >= count:
             break
-    return found[:count]
+    return accepted[:count]
 
 
-def on_grid(site: Site, stride: int) -> NDArray[np.float64]:
+def on_grid(site: PatchSite, stride: int) -> NDArray[np.float64]:
     """Corners (n, 2) of a grid over the tissue, ``stride`` working pixels apart, the last ones moved to the rim."""
     x0, y0, x1, y1 = site.box
     half = site.extent / 2
@@ -205,11 +205,13 @@ def _anchors(shape: BaseGeometry, n: int, extent: float, generator: np.random.Ge
     x0, y0, x1, y1 = shape.bounds
     if max(x1 - x0, y1 - y0) <= extent:
         return np.tile([(x0 + x1) / 2, (y0 + y1) / 2], (n, 1))
-    found = np.zeros((0, 2))
+    accepted = np.zeros((0, 2))
     shapely.prepare(shape)
     for _ in range(_ROUNDS):
         points = generator.uniform((x0, y0), (x1, y1), (8 * n, 2))
-        found = np.concatenate([found, points[shapely.contains_xy(shape, points)]])
-        if len(found) >= n:
-            return found[:n]
-    return np.concatenate([found, np.tile(shapely.get_coordinates(shape.representative_point()), (n - len(found), 1))])
+        accepted = np.concatenate([accepted, points[shapely.contains_xy(shape, points)]])
+        if len(accepted) >= n:
+            return accepted[:n]
+    return np.concatenate(
+        [accepted, np.tile(shapely.get_coordinates(shape.representative_point()), (n - len(accepted), 1))]
+    )

@@ -213,12 +213,12 @@ def build_serial(
         aside.mkdir()
     try:
         cut = _Cutter(store, cohort, roles, seed, per_link)
-        found = list(cut.all(links, progress))
-        size, n = store.images.shape[1], len(found)
-        np.save(aside / "images.npy", _stack([one[1] for one in found], (n, size, size, 3), np.uint8))
-        np.save(aside / "grid.npy", _stack([one[2] for one in found], (n, NODES, NODES, 2), np.float32))
-        np.save(aside / "certainty.npy", _stack([one[3] for one in found], (n, NODES, NODES), np.float32))
-        table = pd.DataFrame([one[0] for one in found], columns=list(SERIAL.names))
+        results = list(cut.all(links, progress))
+        size, n = store.images.shape[1], len(results)
+        np.save(aside / "images.npy", _stack([one[1] for one in results], (n, size, size, 3), np.uint8))
+        np.save(aside / "grid.npy", _stack([one[2] for one in results], (n, NODES, NODES, 2), np.float32))
+        np.save(aside / "certainty.npy", _stack([one[3] for one in results], (n, NODES, NODES), np.float32))
+        table = pd.DataFrame([one[0] for one in results], columns=list(SERIAL.names))
         table.to_parquet(SERIAL.inside(aside), index=False)
         SERIAL_META.inside(aside).write_text(json.dumps({"key": key, "pairs": n}, indent=1) + "\n", encoding="utf-8")
         with output_errors(out):
@@ -316,8 +316,8 @@ def _stretch(mapped: NDArray) -> NDArray:
     area = across[..., 0] * along[..., 1] - across[..., 1] * along[..., 0]
     area = area * np.sign(np.nanmedian(area))  # a mirrored section is no fold
     with np.errstate(divide="ignore", invalid="ignore"):
-        found = np.exp(-np.abs(np.log(area / np.nanmedian(area))))
-    return np.where(area > 0, found, 0.0).ravel()
+        similarity = np.exp(-np.abs(np.log(area / np.nanmedian(area))))
+    return np.where(area > 0, similarity, 0.0).ravel()
 
 
 def _stack(arrays: Sequence[NDArray], shape: tuple[int, ...], dtype: type) -> NDArray:

@@ -176,14 +176,14 @@ class PatchStore:
 
 def make_digests(folder: Path, count: int, weights: bool) -> dict[str, NDArray[np.uint8]]:
     """Hash the first ``count`` regions of each array of a store: uint8 (count, 16) by array."""
-    found = {}
+    digests = {}
     for name, file in _ARRAYS.items():
         if name == "weights" and not weights:
             continue
         array = np.load(folder / f"{file}.npy", mmap_mode="r", allow_pickle=False)
         rows = [hashlib.blake2b(one.tobytes(), digest_size=16).digest() for one in array[:count]]
-        found[name] = np.frombuffer(b"".join(rows), np.uint8).reshape(-1, 16)
-    return found
+        digests[name] = np.frombuffer(b"".join(rows), np.uint8).reshape(-1, 16)
+    return digests
 
 
 def _known(kind: str) -> str:

@@ -1,4 +1,4 @@
-"""What of a store a training job may see. Labels of target domains cannot be reached by mistake."""
+"""The part of a patch store that a training job may see; target labels cannot be reached by mistake."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class TrainingData:
     Args:
         store: the patches.
         roles: sources and targets of the protocol.
-        labels: ``source`` (labels of source domains), ``propagated`` (also those carried over to targets), ``all``
+        labels: ``source`` (labels of source domains), ``propagated`` (also those propagated over to targets), ``all``
             (also the targets' own: the ceiling), ``few_shot``
             (also a few of the targets' own: those that ``few_shot`` chooses, and no others).
         visible: ``targets`` (their unlabelled patches may be used: adaptation) or ``nothing`` (generalisation).
@@ -165,9 +165,9 @@ class TrainingData:
                 f"{row['kind']}) may not be seen with labels {self.rule!r}",
                 remedy="Use rows of labelled()",
             )
-        carried = self._kind[indices] == "propagated"
+        propagated = self._kind[indices] == "propagated"
         out = np.empty((len(indices), *self.store.images.shape[1:3]), np.uint8)
-        for kind, chosen in (("own", ~carried), ("propagated", carried)):
+        for kind, chosen in (("own", ~propagated), ("propagated", propagated)):
             some = None if windows is None else np.asarray(windows)[chosen]
             out[chosen] = self._cut(kind, indices[chosen], some, smooth=False)
         if windows is not None and self._alone.any():
@@ -186,9 +186,9 @@ class TrainingData:
             return None
         indices = self._allowed(indices)
         out = np.ones((len(indices), *self.store.images.shape[1:3]), np.float32)
-        carried = self._kind[indices] == "propagated"
-        some = None if windows is None else np.asarray(windows)[carried]
-        out[carried] = self._cut("weights", indices[carried], some, smooth=False).astype(np.float32) / 255
+        propagated = self._kind[indices] == "propagated"
+        some = None if windows is None else np.asarray(windows)[propagated]
+        out[propagated] = self._cut("weights", indices[propagated], some, smooth=False).astype(np.float32) / 255
         return out
 
     target_labels = labels  # what the network is to answer, not labels of target domains only
@@ -198,9 +198,9 @@ class TrainingData:
         """Pairs of patches of registered sections that may be seen: of sources, and of targets where they are visible;
         ``None`` where none were cut."""
         seen = (*self.roles.sources, *(self.roles.targets if self.visible == "targets" else ()))
-        found = SerialPairs.open(self.store)
+        pairs = SerialPairs.open(self.store)
         gone = set(self.store.table["slide"].to_numpy(object)[self._gone])
-        return None if found is None else found.within(seen, gone)
+        return None if pairs is None else pairs.within(seen, gone)
 
     @cached_property
     def tissue_pixels(self) -> dict[str, NDArray[np.uint8]]:
@@ -226,13 +226,13 @@ class TrainingData:
         digest.update(store.table.iloc[rows][_ROW_COLUMNS].to_csv(index=False).encode())
         digest.update(np.isin(rows, learned).tobytes())
         digest.update(store.digests("images")[rows].tobytes())
-        carried = self._kind[learned] == "propagated"
+        propagated = self._kind[learned] == "propagated"
         alone = self._alone[learned]
-        digest.update(store.digests("own")[np.sort(learned[~carried & ~alone])].tobytes())
+        digest.update(store.digests("own")[np.sort(learned[~propagated & ~alone])].tobytes())
         digest.update(store.labels("own")[np.sort(learned[alone])].tobytes())
-        digest.update(store.digests("propagated")[np.sort(learned[carried])].tobytes())
+        digest.update(store.digests("propagated")[np.sort(learned[propagated])].tobytes())
         if self.rule == "propagated" and store.weights is not None:
-            digest.update(store.digests("weights")[np.sort(learned[carried])].tobytes())
+            digest.update(store.digests("weights")[np.sort(learned[propagated])].tobytes())
         for slide, pixels in self.tissue_pixels.items():
             digest.update(slide.encode() + np.ascontiguousarray(pixels).tobytes())
         return digest.hexdigest()[:24]

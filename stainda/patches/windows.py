@@ -1,4 +1,4 @@
-"""Windows of stored regions, brought to the size of a patch: what training crops anew each time.
+"""Random crops of stored regions, resized to the size of a patch.
 
 A region is a patch with its margin, as the store keeps it. A window is a square of whole stored pixels: ``x``, ``y``
 (upper left corner, from that of the region) and ``side``. A window as large as a patch is cut as it is; others are
@@ -32,11 +32,11 @@ def cut_windows(
     Raises:
         ValueError: not one window per row, or one without a pixel.
     """
-    asked = np.asarray(windows, dtype=np.intp)
-    if asked.shape != (len(rows), 3) or (len(asked) and asked[:, 2].min() < 1):
-        raise ValueError(f"windows must be {len(rows)} rows of x, y and side (at least 1), not {asked.tolist()}")
+    squares = np.asarray(windows, dtype=np.intp)
+    if squares.shape != (len(rows), 3) or (len(squares) and squares[:, 2].min() < 1):
+        raise ValueError(f"windows must be {len(rows)} rows of x, y and side (at least 1), not {squares.tolist()}")
     out = np.empty((len(rows), size, size, *regions.shape[3:]), np.uint8)
-    for place, (row, (x, y, side)) in enumerate(zip(rows, asked.tolist(), strict=True)):
+    for place, (row, (x, y, side)) in enumerate(zip(rows, squares.tolist(), strict=True)):
         out[place] = _resized(_square(regions[row], x, y, side, smooth), size, smooth)
     return out
 

@@ -51,7 +51,7 @@ class Tissue:
 
 @dataclass(frozen=True)
 class Bodies:
-    """Glomeruli and what resembles them.
+    """Glomeruli and similar bodies.
 
     Attributes:
         centre: (n, 3) micrometres.
@@ -250,7 +250,7 @@ def _as_tubes(
     return Tubes(
         start=np.concatenate([*starts, np.zeros((0, 3))]),
         end=np.concatenate([*ends, np.zeros((0, 3))]),
-        tube=np.repeat(np.arange(len(placed)), [len(one) for one in starts]),
+        tube=np.repeat(np.arange(len(placed)), [len(start) for start in starts]),
         radius=np.array([one.radius for one in placed], dtype=float) + swell,
         kind=np.array([kinds.index(one.kind) for one in placed], dtype=np.int64),
         wall=np.asarray(wall, dtype=float),
@@ -270,14 +270,14 @@ def _macrophages(rng: np.random.Generator, tissue: Tissue, bodies: Bodies, low: 
     )
     sizes = rng.poisson(22 * max(1.0, deep / 28), len(clusters))
     spread = np.array([34.0, 34.0, max(12.0, deep / 3)])
-    found = [np.repeat(clusters, sizes, axis=0) + rng.normal(0, 1, (sizes.sum(), 3)) * spread]
+    positions = [np.repeat(clusters, sizes, axis=0) + rng.normal(0, 1, (sizes.sum(), 3)) * spread]
     number = rng.poisson(260 * area * deep / 20)
-    found.append(
+    positions.append(
         np.column_stack([rng.uniform(-1, 1, (number, 2)) * tissue.axes, rng.uniform(low - 8, high + 8, number)])
     )
     for index in np.flatnonzero(bodies.kind == BODY_KINDS.index("granuloma")):
         radius = bodies.outer.radius[index]
         cloud = rng.uniform(-1, 1, (round(radius**3 * 8 / 2600), 3)) * radius
         cloud = cloud[np.linalg.norm(cloud, axis=1) < 0.9 * radius] + bodies.centre[index]
-        found.append(cloud[(cloud[:, 2] > low - 8) & (cloud[:, 2] < high + 8)])
-    return np.concatenate(found)
+        positions.append(cloud[(cloud[:, 2] > low - 8) & (cloud[:, 2] < high + 8)])
+    return np.concatenate(positions)

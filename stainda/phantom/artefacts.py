@@ -1,4 +1,4 @@
-"""What goes wrong with real sections, put on a section on request, at places known from the seed.
+"""Artefacts of real sections, added to a synthetic section at positions known from the seed.
 
 A mirror is part of the section's map; the others change what a tile absorbs, in pixels of the section.
 """
@@ -141,22 +141,24 @@ Artefact = Tear | Fold | Bubble | Pen | Blank
 
 def make_artefacts(seed: int, slide: str, size: int, names: tuple[str, ...], scene: Scene) -> list[Artefact]:
     """The artefacts called ``names`` (mirror is the map's business), placed on a section of ``size`` pixels."""
-    made: list[Artefact] = []
+    artefacts: list[Artefact] = []
     for name in names:
         rng = generator_for(seed, slide, "artefact", name)
         x, y = size * rng.uniform(0.36, 0.64, 2)
         line = Line(x, y, rng.uniform(0, np.pi), size * rng.uniform(0.35, 0.6), size * rng.uniform(0.008, 0.02))
         if name == "tear":
-            made.append(Tear(line, size * rng.uniform(0.008, 0.016)))
+            artefacts.append(Tear(line, size * rng.uniform(0.008, 0.016)))
         elif name == "fold":
-            made.append(Fold(line, size * rng.uniform(0.012, 0.02), Scene(scene.anatomy, _turned(scene.map, line))))
+            artefacts.append(
+                Fold(line, size * rng.uniform(0.012, 0.02), Scene(scene.anatomy, _turned(scene.map, line)))
+            )
         elif name == "bubble":
-            made.append(Bubble(x, y, size * rng.uniform(0.05, 0.1)))
+            artefacts.append(Bubble(x, y, size * rng.uniform(0.05, 0.1)))
         elif name == "pen":
-            made.append(Pen(line, size * rng.uniform(0.01, 0.016), _PENS[rng.integers(len(_PENS))]))
+            artefacts.append(Pen(line, size * rng.uniform(0.01, 0.016), _PENS[rng.integers(len(_PENS))]))
         elif name == "blank":
-            made.append(Blank(np.column_stack([rng.uniform(0, size, (6, 2)), rng.uniform(2, 8, 6)])))
-    return made
+            artefacts.append(Blank(np.column_stack([rng.uniform(0, size, (6, 2)), rng.uniform(2, 8, 6)])))
+    return artefacts
 
 
 def _turned(straight: TrueMap, line: Line) -> TrueMap:

@@ -1,4 +1,4 @@
-"""Drawing glomeruli, and what resembles them, into a tile of structures."""
+"""Drawing of glomeruli, and of bodies similar to them, into a tile of structures."""
 
 from __future__ import annotations
 

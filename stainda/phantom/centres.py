@@ -1,4 +1,4 @@
-"""How centres differ: their laboratory (dyes, thickness) and their scanner (light, optics, file)."""
+"""Differences between centres: laboratory (dyes, thickness) and scanner (light, optics, file)."""
 
 from __future__ import annotations
 

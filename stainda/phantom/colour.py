@@ -1,4 +1,4 @@
-"""From structures to what a scanner saves: dyes absorb light, optics blur it, the sensor counts it."""
+"""Image formation: dyes absorb light, optics blur it, and the sensor counts it."""
 
 from __future__ import annotations
 

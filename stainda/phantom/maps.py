@@ -1,4 +1,4 @@
-"""Where a section's pixels lie in its block: the true deformation, known exactly and invertible both ways.
+"""True deformation of a section: an exact map between its pixels and the block, invertible.
 
 ``to_frame`` takes level-0 pixels of a section to micrometres in the frame of its block::
 

@@ -1,4 +1,4 @@
-"""One section as structures: which structure each pixel shows, before any colour.
+"""Structure map of one section: the structure at each pixel, before colour.
 
 A scene is a block's anatomy seen through a section's map. It answers for a tile at a time and looks only at the objects
 that touch the tile.
@@ -227,7 +227,7 @@ class Scene:
     def _body_outlines(self) -> dict[int, Polygon]:
         """The cut of each visible body's outer surface, in the frame, micrometres."""
         bodies, z = self.anatomy.bodies, self.map.z
-        found: dict[int, Polygon] = {}
+        outlines: dict[int, Polygon] = {}
         for index in np.flatnonzero(np.abs(bodies.centre[:, 2] - z) < bodies.outer.reach):
             reach = bodies.outer.reach[index] + 16
             axis = np.arange(-reach, reach + 2, 2.0, dtype=np.float32)
@@ -241,8 +241,8 @@ class Scene:
             line = max(lines, key=len)[:, ::-1] * 2.0 - reach + bodies.centre[index, :2]
             polygon = Polygon(line) if len(line) > 3 else Polygon()
             if polygon.is_valid and polygon.area > np.pi * (SMALLEST_PROFILE / 2) ** 2:
-                found[int(index)] = polygon
-        return found
+                outlines[int(index)] = polygon
+        return outlines
 
     def body_kind(self, index: int) -> str:
         return BODY_KINDS[self.anatomy.bodies.kind[index]]

@@ -30,7 +30,7 @@ def write_scn(path: str | Path, pixels: np.ndarray, size: tuple[int, int], corne
     height, width = pixels.shape[:2]
     nm = round(1000 * mpp)
     numbers = (*size, *corner)
-    text = _SCN.format(*(one * nm for one in numbers), width, height, width * nm, height * nm)
+    text = _SCN.format(*(number * nm for number in numbers), width, height, width * nm, height * nm)
     dots = 1e7 / nm
     with whole_file(path) as aside:
         tifffile.imwrite(

@@ -1,4 +1,4 @@
-"""What a tile of a section shows, and what drawing into it asks of the section."""
+"""Structures in a tile of a section, and the section interface that drawing needs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from stainda.phantom.noise import NoisePlane
 
 @dataclass
 class Tile:
-    """What a tile shows, arrays (height, width) of the grid.
+    """Structures in a tile, arrays (height, width) of the grid.
 
     ``labels`` uint8 indices into STRUCTURES; ``grain`` and ``blotch`` float32 noise of the texture; ``tint`` float32
     0..1, the number of the tubule; ``shade`` float32, thickness and staining that vary slowly, about 1; ``depth``

@@ -1,4 +1,4 @@
-"""What is known about a section: outlines, macrophages, landmarks, and the map, as files."""
+"""Ground truth of a section as files: outlines, macrophages, landmarks and the true map."""
 
 from __future__ import annotations
 
@@ -81,10 +81,10 @@ def frame_landmarks(section: RenderedSection) -> np.ndarray:
         run = tubes.end - tubes.start
         upright = np.linalg.norm(run[:, :2], axis=1) < 0.25 * np.abs(run[:, 2])
         spots.append((tubes.start[upright, :2] + tubes.end[upright, :2]) / 2)
-    found = np.concatenate(spots)
-    deep = anatomy.tissue.depth(found[:, 0], found[:, 1]) > 20
-    found = found[deep] if deep.sum() >= LANDMARKS else found
-    return _spread(found, LANDMARKS, generator_for(anatomy.seed, anatomy.block, "landmarks"))
+    points = np.concatenate(spots)
+    deep = anatomy.tissue.depth(points[:, 0], points[:, 1]) > 20
+    points = points[deep] if deep.sum() >= LANDMARKS else points
+    return _spread(points, LANDMARKS, generator_for(anatomy.seed, anatomy.block, "landmarks"))
 
 
 def landmark_rows(section: RenderedSection) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Bringing the sections of a block into one frame, judging the result, and carrying annotations across."""
+"""Registration of the sections of a block into one frame, its assessment, and propagation of annotations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a registered block leaves: transforms, refusals, pictures, rows of quality.csv, and ``block.json``."""
+"""Files of a registered block: transforms, refusals, overlay images, rows of quality.csv, ``block.json``."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from stainda.config import RegistrationConfig
 from stainda.errors import AnnotationError
 from stainda.files import write_json
 from stainda.names import file_name
+from stainda.registration.assessment import Assessment
 from stainda.registration.landmarks import LandmarkPair
 from stainda.registration.opened_block import OpenedBlock
 from stainda.registration.outcomes import Outcomes, joined
@@ -29,12 +30,11 @@ from stainda.registration.results import (
 )
 from stainda.registration.similarity import agreement, compared_area
 from stainda.registration.transforms import Transform
-from stainda.registration.verdict import Verdict
 from stainda.run_directory.contents import BLOCK
 
 
 class Stopwatch:
-    """Time since it was made: of the clock, and of the processor, children included (VALIS runs in them)."""
+    """Elapsed wall-clock and CPU time; child processes are included, because VALIS runs in them."""
 
     def __init__(self) -> None:
         self._started, self._cpu_started = time.monotonic(), _cpu_seconds()
@@ -96,26 +96,28 @@ class _Writer:
                 alone = "the only section of its block: nothing to register"
                 self.rows.append(self._row(slide, slide, REGISTERED, alone))
             return
-        verdict = None if self._outcomes is None else self._outcomes.verdicts.get(slide)
+        assessment = None if self._outcomes is None else self._outcomes.assessments.get(slide)
         notes = block.notes
-        reason = self.refused.get(slide) or joined(notes.of(slide), verdict.reason if verdict else "", notes.of(""))
-        if verdict is None or verdict.transform is None:
+        reason = self.refused.get(slide) or joined(
+            notes.of(slide), assessment.reason if assessment else "", notes.of("")
+        )
+        if assessment is None or assessment.transform is None:
             reason = self.refused[slide] = reason or "no section of the block could serve as reference"
-            row = self._row(slide, block.reference or "", REFUSED, reason, verdict.measures if verdict else {})
+            row = self._row(slide, block.reference or "", REFUSED, reason, assessment.measures if assessment else {})
         else:
-            row = self._placed(slide, verdict, verdict.transform, reason)
+            row = self._placed(slide, assessment, assessment.transform, reason)
         if self._outcomes is not None and slide in block.images:
             row |= self._landmark_errors(section, self._outcomes, str(row["reason"]))
             row |= self._overlay(slide, self._outcomes)
         self.rows.append(row)
 
-    def _placed(self, slide: str, verdict: Verdict, transform: Transform, reason: str) -> dict[str, Any]:
+    def _placed(self, slide: str, assessment: Assessment, transform: Transform, reason: str) -> dict[str, Any]:
         config = self._block.job.config
         if config.method == "identity":
             reason = joined("taken as aligned, as registration.method says", reason)
-        about = {"status": verdict.status, "reason": reason, "made_by": _made_by(config), **verdict.measures}
+        about = {"status": assessment.status, "reason": reason, "made_by": _made_by(config), **assessment.measures}
         self.transforms[slide] = replace(transform, about=_plain(about))
-        return self._row(slide, str(self._block.reference), verdict.status, reason, verdict.measures)
+        return self._row(slide, str(self._block.reference), assessment.status, reason, assessment.measures)
 
     def _row(
         self, source: str, target: str, status: str, reason: str, measures: Mapping[str, Any] | None = None
@@ -137,18 +139,18 @@ class _Writer:
             return {"reason": joined(reason, f"landmarks cannot be read: {error}")}
         if not len(pair):
             return {"reason": joined(reason, "no landmark has the same id in both sections"), "n_landmarks": 0}
-        found: dict[str, float] = {"tre_before_px": float(np.median(pair.errors(None)))}
+        errors: dict[str, float] = {"tre_before_px": float(np.median(pair.errors(None)))}
         proposal, used = outcomes.proposals.get(section.slide), self.transforms.get(section.slide)
         if proposal is not None:
-            found["tre_rigid_px"] = float(np.median(pair.errors(proposal.rigid)))
+            errors["tre_rigid_px"] = float(np.median(pair.errors(proposal.rigid)))
             if proposal.nonrigid is not None:
-                found["tre_nonrigid_px"] = float(np.median(pair.errors(proposal.nonrigid)))
+                errors["tre_nonrigid_px"] = float(np.median(pair.errors(proposal.nonrigid)))
         if used is not None:
-            found["tre_p90_px"] = float(np.percentile(pair.errors(used), 90))
+            errors["tre_p90_px"] = float(np.percentile(pair.errors(used), 90))
         mpp = outcomes.frame.mpp
         if mpp:
-            found |= {key.replace("_px", "_um"): value * mpp for key, value in found.items()}
-        return _plain({"n_landmarks": len(pair), **found})
+            errors |= {key.replace("_px", "_um"): value * mpp for key, value in errors.items()}
+        return _plain({"n_landmarks": len(pair), **errors})
 
     def _overlay(self, slide: str, outcomes: Outcomes) -> dict[str, Any]:
         """The picture of one pair, and how well structures agreed before."""

@@ -1,4 +1,4 @@
-"""One block, from its slides to transforms, a verdict on each section, and the pictures that show it.
+"""One block, from its slides to transforms, an assessment of each section, and the pictures that show it.
 
 Runs in the worker process for VALIS, in this one for sections that are aligned already. A section whose placement
 fails a gate gets further attempts without the others; one that fails them all is refused, with the reasons, and has no
@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from stainda.registration.attempts import RegistrationAttempts
 from stainda.registration.block_files import Stopwatch, write_block
 from stainda.registration.chaining import chained
 from stainda.registration.jobs import BlockJob
-from stainda.registration.ladder import Ladder
 from stainda.registration.opened_block import OpenedBlock, open_block
 from stainda.registration.outcomes import Notes, Outcomes
 from stainda.registration.proposals import Proposal
@@ -47,10 +47,10 @@ def _lay_on_neighbours(block: OpenedBlock, outcomes: Outcomes) -> None:
     """Sections that no attempt has laid on the reference are laid on a neighbour that lies there."""
     notes = Notes()
     for link in chained(block.images, outcomes.transforms(), outcomes.frame, block.job.config, notes):
-        slide, verdict = link.proposal.image.slide, link.verdict
-        outcomes.add(link.proposal, verdict)
-        if verdict.status == REFUSED:
-            notes.add(slide, verdict.reason)
+        slide, assessment = link.proposal.image.slide, link.assessment
+        outcomes.add(link.proposal, assessment)
+        if assessment.status == REFUSED:
+            notes.add(slide, assessment.reason)
     for slide in notes.slides():
         if not outcomes.placed(slide):
             outcomes.notes.add(slide, notes.of(slide))
@@ -68,8 +68,14 @@ def _proposals(block: OpenedBlock, frame: SectionImage, outcomes: Outcomes) -> I
     elif config.method == "import":
         from stainda.registration.imports import as_shown, imported_transforms
 
-        for slide, made in imported_transforms(block.job.sections, config, images, reference, block.notes).items():
-            bent = made if made.forward is not None else None
-            yield Proposal(as_shown(images[slide], made), made.rigid, bent, made.about.get("n_matches"), "import")
+        for slide, transform in imported_transforms(block.job.sections, config, images, reference, block.notes).items():
+            nonrigid = transform if transform.forward is not None else None
+            yield Proposal(
+                as_shown(images[slide], transform),
+                transform.rigid,
+                nonrigid,
+                transform.about.get("n_matches"),
+                "import",
+            )
     elif block.matches is not None:
-        yield from Ladder(images, reference, config, block.matches, outcomes).proposals()
+        yield from RegistrationAttempts(images, reference, config, block.matches, outcomes).proposals()

@@ -1,4 +1,4 @@
-"""From measurements to probabilities: logistic models whose few coefficients lie in ``calibration.yaml``.
+"""Logistic models from measurements to probabilities, with coefficients in ``calibration.yaml``.
 
 The table was fitted on synthetic blocks, whose truth is known, by ``benchmarks/propagation_calibration.py --fit``; run
 without ``--fit``, the same script shows on other blocks how well the probabilities hold. Nothing is fitted at run time.
@@ -92,7 +92,7 @@ class Logistic:
     def from_table(cls, table: Mapping[str, Any]) -> Logistic:
         features = table["features"]
         centre, scale, weight = (
-            np.array([float(one[key]) for one in features.values()]) for key in ("centre", "scale", "weight")
+            np.array([float(feature[key]) for feature in features.values()]) for key in ("centre", "scale", "weight")
         )
         return cls(tuple(features), centre, scale, weight, float(table["intercept"]))
 

@@ -1,4 +1,4 @@
-"""Sections that do not fit the reference are laid on a neighbour that does, and so on outwards along the block.
+"""Chained registration: a section that does not fit the reference is registered to a placed neighbour.
 
 In a long block the last section may share next to nothing with the reference, and still nearly everything with its
 neighbour. So a section that every attempt with the reference left refused is registered with the nearest placed one,
@@ -15,13 +15,13 @@ import numpy as np
 
 from stainda.config import RegistrationConfig
 from stainda.registration import gates
-from stainda.registration.ladder import Ladder
+from stainda.registration.assessment import Assessment
+from stainda.registration.attempts import RegistrationAttempts
 from stainda.registration.outcomes import Notes, Outcomes
 from stainda.registration.proposals import Proposal
 from stainda.registration.results import RIGID_ONLY
 from stainda.registration.sections import SectionImage, rigid_downsample
 from stainda.registration.transforms import Transform, apply_affine, from_pull
-from stainda.registration.verdict import Verdict
 
 REACH = 2  # usable sections: a damaged one between two others is stepped over
 LATTICE = 4.0  # working pixels between the points at which a composition is computed, as VALIS's fields are thinned
@@ -29,12 +29,12 @@ LATTICE = 4.0  # working pixels between the points at which a composition is com
 
 @dataclass(frozen=True, eq=False)
 class Link:
-    """A section laid on a placed neighbour. ``verdict`` is that of the pair; ``proposal`` and, unless refused,
-    ``verdict.transform`` lead to the frame of the block."""
+    """A section laid on a placed neighbour. ``assessment`` is that of the pair; ``proposal`` and, unless refused,
+    ``assessment.transform`` lead to the frame of the block."""
 
     neighbour: str
     proposal: Proposal
-    verdict: Verdict
+    assessment: Assessment
 
 
 def chained(
@@ -43,7 +43,7 @@ def chained(
     frame: SectionImage,
     config: RegistrationConfig,
     notes: Notes,
-    pair: Callable[..., Iterable[tuple[Proposal, Verdict]]] | None = None,
+    pair: Callable[..., Iterable[tuple[Proposal, Assessment]]] | None = None,
 ) -> Iterator[Link]:
     """Lay what is left on neighbours, nearest to what is placed first.
 
@@ -54,41 +54,43 @@ def chained(
         pair: stands in for :func:`register_pair`.
     """
     order = list(images)
-    found = dict(placed)
+    transforms = dict(placed)
     tried = {(slide, frame.slide) for slide in order}  # what lies so near to the reference was tried with it before
-    while step := _next(order, found, tried):
+    while step := _next(order, transforms, tried):
         slide, neighbour = step
         tried.add(step)
         mine, theirs = _as_scanned(images[slide]), _as_scanned(images[neighbour])
-        for proposal, verdict in (pair or register_pair)(mine, theirs, config, notes):
-            link = _linked(neighbour, found[neighbour], frame, proposal, verdict, config.max_dim)
+        for proposal, assessment in (pair or register_pair)(mine, theirs, config, notes):
+            link = _linked(neighbour, transforms[neighbour], frame, proposal, assessment, config.max_dim)
             yield link
-            if link.verdict.transform is not None:
-                found[slide] = link.verdict.transform
+            if link.assessment.transform is not None:
+                transforms[slide] = link.assessment.transform
                 break
 
 
 def register_pair(
     image: SectionImage, neighbour: SectionImage, config: RegistrationConfig, notes: Notes
-) -> Iterator[tuple[Proposal, Verdict]]:
+) -> Iterator[tuple[Proposal, Assessment]]:
     """The attempts for one section with a neighbour as the reference, each with what the gates make of it."""
     from stainda.registration.prematch import Prematch
 
     images = {image.slide: image, neighbour.slide: neighbour}
     outcomes = Outcomes(neighbour, config.max_dim, notes=notes)
-    ladder = Ladder(images, neighbour.slide, config, Prematch(images, config.max_dim), outcomes)
-    for proposal in ladder.proposals():
+    attempts = RegistrationAttempts(images, neighbour.slide, config, Prematch(images, config.max_dim), outcomes)
+    for proposal in attempts.proposals():
         yield proposal, outcomes.assess(proposal)
 
 
-def _next(order: Sequence[str], found: Mapping[str, Transform], tried: set[tuple[str, str]]) -> tuple[str, str] | None:
+def _next(
+    order: Sequence[str], transforms: Mapping[str, Transform], tried: set[tuple[str, str]]
+) -> tuple[str, str] | None:
     """The pair of a section that is left and a placed one that lie nearest to each other and were not tried yet."""
     steps = [
         (abs(there - here), here, slide, neighbour)
         for here, slide in enumerate(order)
-        if slide not in found
+        if slide not in transforms
         for there, neighbour in enumerate(order)
-        if neighbour in found and abs(there - here) <= REACH and (slide, neighbour) not in tried
+        if neighbour in transforms and abs(there - here) <= REACH and (slide, neighbour) not in tried
     ]
     return min(steps)[2:] if steps else None
 
@@ -98,18 +100,18 @@ def _as_scanned(image: SectionImage) -> SectionImage:
 
 
 def _linked(
-    neighbour: str, onwards: Transform, frame: SectionImage, proposal: Proposal, verdict: Verdict, max_dim: int
+    neighbour: str, onwards: Transform, frame: SectionImage, proposal: Proposal, assessment: Assessment, max_dim: int
 ) -> Link:
     name = f"by way of {neighbour}: {proposal.attempt}"
-    measures = {**verdict.measures, "attempt": name}
+    measures = {**assessment.measures, "attempt": name}
     rigid = _composed(proposal.rigid, onwards.rigid, frame)
-    if verdict.transform is None:
-        reason = f"with its neighbour {neighbour}: {verdict.reason}"
+    if assessment.transform is None:
+        reason = f"with its neighbour {neighbour}: {assessment.reason}"
         return Link(neighbour, replace(proposal, rigid=rigid, nonrigid=None, attempt=name),
-                    replace(verdict, reason=reason, measures=measures))  # fmt: skip
-    whole = _composed(verdict.transform, onwards, frame)
-    reason = f"laid on its neighbour {neighbour}" + (f"; {verdict.reason}" if verdict.reason else "")
-    status, transform = verdict.status, whole
+                    replace(assessment, reason=reason, measures=measures))  # fmt: skip
+    whole = _composed(assessment.transform, onwards, frame)
+    reason = f"laid on its neighbour {neighbour}" + (f"; {assessment.reason}" if assessment.reason else "")
+    status, transform = assessment.status, whole
     if whole.forward is not None:
         points = whole.from_frame(_on_tissue(frame))
         trip = float(np.percentile(whole.round_trip(points), 99)) / rigid_downsample(proposal.image, max_dim)
@@ -118,7 +120,7 @@ def _linked(
             reason += f"; the deformations cannot be joined (forward and back {trip:.2f} px)"
     bent = whole if whole.forward is not None else None
     return Link(neighbour, replace(proposal, rigid=rigid, nonrigid=bent, attempt=name),
-                Verdict(status, reason, transform, measures))  # fmt: skip
+                Assessment(status, reason, transform, measures))  # fmt: skip
 
 
 def _composed(first: Transform, onwards: Transform, frame: SectionImage) -> Transform:

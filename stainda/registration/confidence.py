@@ -1,7 +1,7 @@
-"""How sure it is that a propagated object is there, and lies where it was put: two calibrated probabilities.
+"""Confidence of a propagated object: calibrated probabilities that it exists, and that its outline is right.
 
-``right`` is the probability that the carried outline and the true one have a Dice of at least 0.5; ``exists`` that the
-object is in the target section at all. Both are logistic functions (``calibration.py``) of what is known about the
+``right`` is the probability that the propagated outline and the true one have a Dice of at least 0.5; ``exists`` that
+the object is in the target section at all. Both are logistic functions (``calibration.py``) of what is known about the
 object in the images and in the other annotated sections; a target's own annotations are never looked at. The features:
 
 - *structure, offset, gain, inner, ring*: does the neighbourhood match the source's (``evidence.py``)?
@@ -65,7 +65,7 @@ def features(
     small = np.clip(np.log(np.maximum(usual_diameter, 1e-9) / np.maximum(diameter, 1e-9)), -1.0, 1.5)
     small = np.where(np.isfinite(small), small, 0.0)
     gap = np.clip(apart_um / np.maximum(um, 1e-9), 0, 2)
-    found = {
+    values = {
         "structure": np.clip(measured["structure"], -2, 8),
         "offset": np.clip(measured["offset"], 0, 0.5) * np.clip(measured["gain"], 0, 1),
         "gain": np.clip(measured["gain"], 0, 4),
@@ -84,9 +84,9 @@ def features(
         "agree": np.clip(measured["agree"], 0, 1),
     }
     near = np.exp(-gap / NEAR)
-    found |= {"near": near, "structure_near": near * found["structure"], "offset_near": near * found["offset"]}
-    found["pair_near"] = near * found["pair_structure"]
-    return {name: np.asarray(found[name], float) for name in FEATURES}
+    values |= {"near": near, "structure_near": near * values["structure"], "offset_near": near * values["offset"]}
+    values["pair_near"] = near * values["pair_structure"]
+    return {name: np.asarray(values[name], float) for name in FEATURES}
 
 
 def probabilities(found: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

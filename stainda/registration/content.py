@@ -1,6 +1,6 @@
-"""Does the place an object was carried to look like its kind, in the stain of the target?
+"""Typicality: whether the target image under a propagated object looks like its class.
 
-No annotation of the target says what the kind looks like there. But most carried objects lie right, so together they
+No annotation of the target says what the kind looks like there. But most propagated objects lie right, so together they
 show it: their contents are told from those of random places on the same tissue by a linear discriminant, and each
 object is scored by a discriminant that has not seen it. An object that ended before the target, or landed beside its
 place, scores like a random place.
@@ -49,13 +49,13 @@ def typicality(
     layers = layers_of(image) if layers is None else layers
     # in working pixels, so that sampling and tissue are on one grid
     shapes = [shapely.transform(geometries[i], lambda xy: apply_affine(image.matrix, xy)) for i in areas]
-    found = np.array([_content(layers, one) for one in shapes])
+    contents = np.array([_content(layers, shape) for shape in shapes])
     learn = np.arange(len(areas))
     if len(learn) > MOST_OBJECTS:
         learn = np.sort(generator.choice(len(learn), MOST_OBJECTS, replace=False))
     places = _random_places(image, [shapes[i] for i in learn], generator)
-    elsewhere = np.array([_content(layers, one) for one in places])
-    usable = np.isfinite(found).all(axis=1)
+    elsewhere = np.array([_content(layers, place) for place in places])
+    usable = np.isfinite(contents).all(axis=1)
     elsewhere = elsewhere[np.isfinite(elsewhere).all(axis=1)] if len(elsewhere) else elsewhere
     if usable[learn].sum() < LEAST_OBJECTS or len(elsewhere) < LEAST_OBJECTS:
         return out
@@ -64,7 +64,7 @@ def typicality(
         teach = learn[usable[learn] & (fold[learn] != part)]
         scored = np.flatnonzero(usable & (fold == part))
         if len(teach) >= LEAST_OBJECTS - 2 and len(scored):
-            out[areas[scored]] = _discriminant(found[teach], elsewhere, found[scored])
+            out[areas[scored]] = _discriminant(contents[teach], elsewhere, contents[scored])
     return np.clip(out, -LIMIT, LIMIT)
 
 

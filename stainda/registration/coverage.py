@@ -1,4 +1,4 @@
-"""Where a target section can be told anything about: its tissue, what the sources show of it, and what stays open."""
+"""Coverage of a target section: its tissue, the part that sources show, and the part that stays unknown."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from stainda.registration.sections import SectionImage
 from stainda.registration.transforms import Between, apply_affine
 
 MARGIN = 0.01  # of the tissue's longer side: two sections' borders differ by that much without anything being missing
-DOUBT = 0.25  # of an object's diameter: where a dropped object may lie beyond its carried outline
+DOUBT = 0.25  # of an object's diameter: where a dropped object may lie beyond its propagated outline
 
 
 @dataclass(frozen=True, eq=False)

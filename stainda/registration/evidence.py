@@ -1,4 +1,4 @@
-"""What the two images say about the place an object was carried to: does the neighbourhood there match the source's?
+"""Image evidence for a propagated object: how well its neighbourhood matches that in the source.
 
 Around each object a window of the target is compared with the same window of the source, brought across by the
 transform. As everywhere in this room the comparison is of gradient directions (``similarity.py``), which does not ask
@@ -52,8 +52,8 @@ class LocalEvidence:
 
         Args:
             between: the map from source to target.
-            boxes: float (n, 4) x0, y0, x1, y1 of the objects where they were carried to, level-0 pixels of the target;
-                a box that is not finite gives zeros.
+            boxes: float (n, 4) x0, y0, x1, y1 of the objects after propagation, level-0 pixels of the target; a
+                box that is not finite gives zeros.
         """
         density = _Pyramid(source), _Pyramid(target)
         rows = [_compare(*density, between, box) if np.isfinite(box).all() else np.zeros(6) for box in boxes]

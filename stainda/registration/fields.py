@@ -74,19 +74,19 @@ def invert(field: np.ndarray, iterations: int = 40, tolerance: float = 1e-3) -> 
     spline = coefficients(field)
     rows, columns = np.mgrid[:height, :width]
     goal = np.stack([columns.ravel(), rows.ravel()], axis=1).astype(np.float64)
-    found = goal.copy()
+    inverse = goal.copy()
     moving = np.arange(len(goal))
     for _ in range(iterations):
-        following = goal[moving] - sample(spline, found[moving])
-        step = np.abs(following - found[moving]).max(axis=1)
-        found[moving] = following
+        following = goal[moving] - sample(spline, inverse[moving])
+        step = np.abs(following - inverse[moving]).max(axis=1)
+        inverse[moving] = following
         moving = moving[step >= tolerance]
         if not len(moving):
             break
-    left = np.flatnonzero(np.linalg.norm(found + sample(spline, found) - goal, axis=1) > tolerance)
+    left = np.flatnonzero(np.linalg.norm(inverse + sample(spline, inverse) - goal, axis=1) > tolerance)
     if len(left):
-        found[left] = _newton(spline, goal[left], found[left], tolerance)
-    return (found - goal).T.reshape(2, height, width).astype(np.float32)
+        inverse[left] = _newton(spline, goal[left], inverse[left], tolerance)
+    return (inverse - goal).T.reshape(2, height, width).astype(np.float32)
 
 
 def _newton(spline: np.ndarray, goal: np.ndarray, start: np.ndarray, tolerance: float, steps: int = 25) -> np.ndarray:

@@ -53,7 +53,7 @@ MIRROR_FACTOR, MIRROR_SURPLUS = 2.0, 8  # and is taken so only with twice as man
 
 @dataclass(frozen=True)
 class Placement:
-    """What the gates look at; measured by stainda on the working images.
+    """Measurements for the placement gates, from stainda's working images.
 
     Attributes:
         n_matches: matches the rigid transform rests on.
@@ -61,7 +61,7 @@ class Placement:
         rotation_degrees, shear: of the affine part. mirrored: the section was turned over before.
         turned: the affine part mirrors (beyond ``mirrored``).
         tissue_overlap: see ``similarity.tissue_overlap``. significance, local: see ``similarity.agreement``.
-        spread: of the matches, where known (see ``ladder.spread``). canvas: box around both tissues over the larger
+        spread: of the matches, where known (see ``attempts.spread``). canvas: box around both tissues over the larger
             tissue's box. mpp: micrometres per pixel of the section and of the reference, where known.
     """
 
@@ -107,39 +107,41 @@ def refuse_blank(tissue: np.ndarray, thumbnail: np.ndarray) -> str | None:
     return None
 
 
-def refuse_placement(found: Placement) -> str | None:
+def refuse_placement(placement: Placement) -> str | None:
     """After the rigid step: the reason why the section is not where it should be."""
-    if found.n_matches < MIN_MATCHES:
-        return f"too few matches: {found.n_matches} (at least {MIN_MATCHES})"
-    low, high = SCALE_KNOWN if found.expected_scale else SCALE_UNKNOWN
-    relative = found.scale / (found.expected_scale or 1.0)
+    if placement.n_matches < MIN_MATCHES:
+        return f"too few matches: {placement.n_matches} (at least {MIN_MATCHES})"
+    low, high = SCALE_KNOWN if placement.expected_scale else SCALE_UNKNOWN
+    relative = placement.scale / (placement.expected_scale or 1.0)
     if not low <= relative <= high:
-        return _implausible_scale(found, relative, f"({low} to {high} allowed)")
-    if found.shear > MAX_SHEAR:
-        return f"implausible shear: {found.shear:.2f} (at most {MAX_SHEAR})"
-    if found.turned:
+        return _implausible_scale(placement, relative, f"({low} to {high} allowed)")
+    if placement.shear > MAX_SHEAR:
+        return f"implausible shear: {placement.shear:.2f} (at most {MAX_SHEAR})"
+    if placement.turned:
         return "the transform turns the section over although its mirror image matches no better"
-    if found.tissue_overlap < MIN_TISSUE_OVERLAP:
-        return f"tissues hardly overlap: {found.tissue_overlap:.0%} of the smaller (at least {MIN_TISSUE_OVERLAP:.0%})"
-    if found.canvas > MAX_CANVAS:
-        return f"the sections lie far apart: {found.canvas:.1f} times the larger one's box (at most {MAX_CANVAS:g})"
-    if found.spread is not None and found.spread < MIN_SPREAD:
-        return f"all matches lie in one place: spread {found.spread:.2f} of the tissue's (at least {MIN_SPREAD})"
-    needed = MIN_SIGNIFICANCE_FEW if found.n_matches < SURE_MATCHES else MIN_SIGNIFICANCE
-    if found.significance < needed:
+    if placement.tissue_overlap < MIN_TISSUE_OVERLAP:
         return (
-            f"structures do not coincide: agreement {found.significance:.1f} standard deviations above chance "
-            f"(at least {needed:g} with {found.n_matches} matches)"
+            f"tissues hardly overlap: {placement.tissue_overlap:.0%} of the smaller (at least {MIN_TISSUE_OVERLAP:.0%})"
         )
-    if found.local < MIN_LOCAL:
-        return f"only {found.local:.0%} of the section is in place (at least {MIN_LOCAL:.0%})"
+    if placement.canvas > MAX_CANVAS:
+        return f"the sections lie far apart: {placement.canvas:.1f} times the larger one's box (at most {MAX_CANVAS:g})"
+    if placement.spread is not None and placement.spread < MIN_SPREAD:
+        return f"all matches lie in one place: spread {placement.spread:.2f} of the tissue's (at least {MIN_SPREAD})"
+    needed = MIN_SIGNIFICANCE_FEW if placement.n_matches < SURE_MATCHES else MIN_SIGNIFICANCE
+    if placement.significance < needed:
+        return (
+            f"structures do not coincide: agreement {placement.significance:.1f} standard deviations above chance "
+            f"(at least {needed:g} with {placement.n_matches} matches)"
+        )
+    if placement.local < MIN_LOCAL:
+        return f"only {placement.local:.0%} of the section is in place (at least {MIN_LOCAL:.0%})"
     return None
 
 
-def _implausible_scale(found: Placement, relative: float, allowed: str) -> str:
+def _implausible_scale(placement: Placement, relative: float, allowed: str) -> str:
     """Nearly always it is the pixel size that is wrong, so the reason says where to look."""
-    section, reference = (None if one is None else f"{one:g}" for one in found.mpp)
-    if found.expected_scale:
+    section, reference = (None if one is None else f"{one:g}" for one in placement.mpp)
+    if placement.expected_scale:
         return (
             f"implausible scale: {relative:.2f} times that from the two pixel sizes {allowed}: section {section}, "
             f"reference {reference} µm per pixel. One of them is probably wrong: check the manifest's column mpp"
@@ -164,7 +166,7 @@ def refuse_unproven(independent: bool, significance: float, searched: bool = Fal
 
 @dataclass(frozen=True)
 class Deformation:
-    """What the gates look at to prefer the non-rigid transform over the rigid one."""
+    """Measurements by which the gates choose between the non-rigid and the rigid transform."""
 
     folded_share: float
     area_change_p1: float
@@ -174,22 +176,23 @@ class Deformation:
     agreement_nonrigid: float
 
 
-def refuse_deformation(found: Deformation) -> str | None:
+def refuse_deformation(deformation: Deformation) -> str | None:
     """After the non-rigid step: the reason why only the rigid transform is kept."""
-    if found.folded_share > MAX_FOLDED_SHARE:
-        return f"non-rigid folds {found.folded_share:.2%} of the tissue"
+    if deformation.folded_share > MAX_FOLDED_SHARE:
+        return f"non-rigid folds {deformation.folded_share:.2%} of the tissue"
     low, high = AREA_CHANGE
-    if found.area_change_p1 < low or found.area_change_p99 > high:
+    if deformation.area_change_p1 < low or deformation.area_change_p99 > high:
         return (
-            f"non-rigid changes areas {found.area_change_p1:.2f} to {found.area_change_p99:.2f} times "
+            f"non-rigid changes areas {deformation.area_change_p1:.2f} to {deformation.area_change_p99:.2f} times "
             f"({low} to {high} allowed)"
         )
-    if not found.round_trip_p99 <= MAX_ROUND_TRIP:
-        return f"non-rigid is not invertible: {found.round_trip_p99:.2f} px forward and back (at most {MAX_ROUND_TRIP})"
-    if not found.agreement_nonrigid > found.agreement_rigid + MIN_GAIN:
+    if not deformation.round_trip_p99 <= MAX_ROUND_TRIP:
+        trip = deformation.round_trip_p99
+        return f"non-rigid is not invertible: {trip:.2f} px forward and back (at most {MAX_ROUND_TRIP})"
+    if not deformation.agreement_nonrigid > deformation.agreement_rigid + MIN_GAIN:
         return (
-            f"non-rigid does not raise the agreement of structures ({found.agreement_rigid:.3f} rigid, "
-            f"{found.agreement_nonrigid:.3f} non-rigid)"
+            f"non-rigid does not raise the agreement of structures ({deformation.agreement_rigid:.3f} rigid, "
+            f"{deformation.agreement_nonrigid:.3f} non-rigid)"
         )
     return None
 

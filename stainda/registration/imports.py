@@ -1,4 +1,4 @@
-"""``registration.method: import``: the transforms of a study were made elsewhere; here they meet the same checks."""
+"""``registration.method: import``: transforms from other programs, with the same checks."""
 
 from __future__ import annotations
 
@@ -75,14 +75,14 @@ def imported_transforms(
                     row.slide, "", slide.size, (0, 0), slide.mpp, path=row.path, bounds=_bounds(slide.bounds)
                 )
     usable = tuple(pair for pair in pairs if pair.slide in ends and pair.frame in ends)
-    found: dict[str, Transform] = {}
+    transforms: dict[str, Transform] = {}
     for name in images:
         if name != reference:
             try:
-                found[name] = imported(usable, name, reference, ends)
+                transforms[name] = imported(usable, name, reference, ends)
             except StaindaError as error:
                 notes.add(name, str(error))
-    return found
+    return transforms
 
 
 def as_shown(image: SectionImage, transform: Transform) -> SectionImage:

@@ -1,4 +1,4 @@
-"""Which blocks there are to register, and what each result depends on; said without registering."""
+"""Blocks to register, and the inputs that each result depends on."""
 
 from __future__ import annotations
 

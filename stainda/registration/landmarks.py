@@ -1,4 +1,4 @@
-"""Target registration error (TRE): how far landmarks of one section end from the same landmarks of another.
+"""Target registration error (TRE): distance of mapped landmarks from the same landmarks of the target.
 
 Reported as the ANHIR challenge does (J. Borovec et al., IEEE TMI 39(10), 2020): per pair the median, mean, 90th
 percentile and maximum, in pixels, micrometres and relative to the diagonal of the target image (rTRE), before
@@ -132,7 +132,7 @@ def write_landmark_table(registration: Path, cohort: Cohort) -> Path | None:
     be measured finer), and per block and step the mean and the median over its pairs. A refused section has no rows
     after registration. Distances are level-0 pixels of the target, and µm where its pixel size is known.
     """
-    rows = [row for block, sections in cohort.blocks().items() if any(one.landmarks for one in sections)
+    rows = [row for block, sections in cohort.blocks().items() if any(section.landmarks for section in sections)
             for row in landmark_rows(block, sections, registration)]  # fmt: skip
     path = LANDMARKS.inside(registration)
     if not rows:

@@ -1,4 +1,4 @@
-"""What every map of points can do, whatever made it: points, shapes, pixels, its inverse, and one map after another.
+"""Point maps: warping of points, shapes and pixels, inversion and composition of maps.
 
 A map leads from the level-0 pixels of a section (``slide``) to those of a ``frame``; the frame may be another section.
 """
@@ -111,7 +111,7 @@ class PointMap(ABC):
 
 @dataclass(frozen=True, eq=False)
 class Inverse(PointMap):
-    """The way back of another map."""
+    """Inverse of another map."""
 
     of: PointMap
 
@@ -147,7 +147,7 @@ class Inverse(PointMap):
 
 @dataclass(frozen=True, eq=False)
 class Chain(PointMap):
-    """One map after another.
+    """Composition of maps.
 
     Raises:
         RegistrationError: the first does not end where the second starts.

@@ -1,4 +1,4 @@
-"""Shapes moved by any function of points, repaired where that broke them."""
+"""Warping of shapes by any function of points, with repair of invalid results."""
 
 from __future__ import annotations
 

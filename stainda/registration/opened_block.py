@@ -1,4 +1,4 @@
-"""The sections of a block, opened, and the one that the others are laid on."""
+"""The opened sections of a block, and its reference section."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class OpenedBlock:
-    """What registration of a block starts from.
+    """Inputs of the registration of a block.
 
     Attributes:
         images: working images of all usable sections in the order of the cut; sections that turn out to lie upside

@@ -1,15 +1,15 @@
-"""What has become of the sections of a block so far: attempts, assessments, and what happened on the way."""
+"""State of the sections of a block during registration: attempts, assessments and notes."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from stainda.registration.assessment import Assessment, assess_proposal
 from stainda.registration.proposals import Proposal
 from stainda.registration.results import REFUSED
 from stainda.registration.sections import SectionImage
 from stainda.registration.similarity import FrameView
 from stainda.registration.transforms import Transform
-from stainda.registration.verdict import Verdict, judge
 
 
 class Notes:
@@ -42,7 +42,7 @@ class Outcomes:
 
     Attributes:
         view: the reference, as sections are compared with it.
-        proposals, verdicts: by slide, the last that was not refused, else the first with the reference.
+        proposals, assessments: by slide, the last that was not refused, else the first with the reference.
         attempts: rows with the outcome of each, in order.
     """
 
@@ -51,36 +51,40 @@ class Outcomes:
         self._max_dim, self._gated = max_dim, gated
         self.notes = Notes() if notes is None else notes
         self.proposals: dict[str, Proposal] = {}
-        self.verdicts: dict[str, Verdict] = {}
+        self.assessments: dict[str, Assessment] = {}
         self.attempts: list[dict[str, Any]] = []
 
     def placed(self, slide: str) -> bool:
         """Whether a section has passed the gates already."""
-        return slide in self.verdicts and self.verdicts[slide].status != REFUSED
+        return slide in self.assessments and self.assessments[slide].status != REFUSED
 
     def transforms(self) -> dict[str, Transform]:
         """Of the sections that are placed, and the identity of the reference."""
-        found = {self.frame.slide: Transform.identity(self.frame.slide, self.frame.size)}
-        return found | {slide: one.transform for slide, one in self.verdicts.items() if one.transform is not None}
+        transforms = {self.frame.slide: Transform.identity(self.frame.slide, self.frame.size)}
+        return transforms | {
+            slide: one.transform for slide, one in self.assessments.items() if one.transform is not None
+        }
 
     def would_refuse(self, proposal: Proposal) -> bool:
         """Whether the gates refuse a proposal without its deformation."""
-        return judge(self.view, self.frame, proposal, self._max_dim, rigid_only=True).status == REFUSED
+        return assess_proposal(self.view, self.frame, proposal, self._max_dim, rigid_only=True).status == REFUSED
 
-    def assess(self, proposal: Proposal) -> Verdict:
-        """Let the gates look at a proposal, and keep what they say."""
-        verdict = judge(self.view, self.frame, proposal, self._max_dim, self._gated)
-        if proposal.image.slide not in self.verdicts:
-            self.proposals[proposal.image.slide], self.verdicts[proposal.image.slide] = proposal, verdict
-        self.add(proposal, verdict)
-        return verdict
+    def assess(self, proposal: Proposal) -> Assessment:
+        """Assess a proposal and store the result."""
+        assessment = assess_proposal(self.view, self.frame, proposal, self._max_dim, self._gated)
+        if proposal.image.slide not in self.assessments:
+            self.proposals[proposal.image.slide], self.assessments[proposal.image.slide] = proposal, assessment
+        self.add(proposal, assessment)
+        return assessment
 
-    def add(self, proposal: Proposal, verdict: Verdict) -> None:
+    def add(self, proposal: Proposal, assessment: Assessment) -> None:
         """An attempt that was assessed elsewhere; kept where it was not refused."""
         slide = proposal.image.slide
-        self.attempts.append({"slide": slide, "outcome": verdict.status, "reason": verdict.reason, **verdict.measures})
-        if verdict.status != REFUSED:
-            self.proposals[slide], self.verdicts[slide] = proposal, verdict
+        self.attempts.append(
+            {"slide": slide, "outcome": assessment.status, "reason": assessment.reason, **assessment.measures}
+        )
+        if assessment.status != REFUSED:
+            self.proposals[slide], self.assessments[slide] = proposal, assessment
 
 
 def joined(*parts: str) -> str:

@@ -1,4 +1,4 @@
-"""Pictures by which a person sees whether two sections coincide."""
+"""Overlay images for visual control of a registration."""
 
 from __future__ import annotations
 

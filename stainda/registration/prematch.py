@@ -1,4 +1,4 @@
-"""A quick look at which sections match which, before VALIS is asked: who is the reference, who lies upside down.
+"""Quick matching of all sections of a block before VALIS: chooses the reference, detects mirrored sections.
 
 KAZE features (Alcantarilla et al., ECCV 2012) of the optical density, Lowe's ratio test, and a similarity by RANSAC.
 Runs in the worker process (it needs OpenCV, which comes with VALIS).
@@ -136,7 +136,7 @@ class Prematch:
 
     def upside_down(self, reference: str) -> dict[str, tuple[int, int]]:
         """Sections whose mirror image matches clearly better: {slide: (matches as it is, matches turned over)}."""
-        found: dict[str, tuple[int, int]] = {}
+        mirrored_slides: dict[str, tuple[int, int]] = {}
         for slide in self.images:
             if slide == reference:
                 continue
@@ -145,8 +145,8 @@ class Prematch:
                 continue
             mirrored = self.count(slide, reference, mirrored=True)
             if gates.turned_over(direct, mirrored):
-                found[slide] = direct, mirrored
-        return found
+                mirrored_slides[slide] = direct, mirrored
+        return mirrored_slides
 
     def turn(self, slide: str) -> SectionImage:
         """From here on the section is its mirror image."""
@@ -187,6 +187,6 @@ class Prematch:
     def table(self) -> dict[str, Any]:
         """The counts made so far, as JSON values."""
         return {
-            f"{a}{' mirrored' if am else ''} / {b}{' mirrored' if bm else ''}": found.count
-            for (a, am, b, bm), found in sorted(self._matches.items())
+            f"{a}{' mirrored' if am else ''} / {b}{' mirrored' if bm else ''}": match.count
+            for (a, am, b, bm), match in sorted(self._matches.items())
         }

@@ -1,4 +1,4 @@
-"""What propagation gave for each block, kept beside the results, so that a later call with the same input takes it."""
+"""Stored propagation results of each block, reused by a later call with the same input."""
 
 from __future__ import annotations
 
@@ -64,15 +64,15 @@ class PropagatedBlocks:
             link_or_copy(folder / kind / name, self._annotations / kind / name)
         return kept
 
-    def keep(self, block: str, key: str, made: PropagatedBlock) -> None:
+    def keep(self, block: str, key: str, propagated: PropagatedBlock) -> None:
         """Remember a block whose files have just been written; ``block.json``, which says so, comes last."""
         folder = self._folder / file_name(block)
         if folder.exists():
             shutil.rmtree(folder)
         for kind in KINDS:
-            for name in made.files:
+            for name in propagated.files:
                 link_or_copy(self._annotations / kind / name, folder / kind / name)
-        head = {"rows": made.rows, "agreements": made.agreements, "files": made.files}
+        head = {"rows": propagated.rows, "agreements": propagated.agreements, "files": propagated.files}
         write_json(PROPAGATED_BLOCK.inside(folder), {"format": FORMAT, "key": key, **head})
 
     def forget_others(self, blocks: Iterable[str]) -> None:
@@ -94,10 +94,13 @@ def block_key(
     """Hash of everything that the propagation of a block depends on.
 
     Args:
-        registration: the folder ``registration`` of the run. sources: the slides whose shapes are carried.
+        registration: the folder ``registration`` of the run. sources: the slides whose shapes are propagated.
     """
-    rows = [[one.slide, one.section, one.mpp, one.path.name, fingerprint(one.path)] for one in sections]
-    shapes = {one.slide: _content(own_shapes[one.slide]) for one in sections if one.slide in own_shapes}
+    rows = [
+        [section.slide, section.section, section.mpp, section.path.name, fingerprint(section.path)]
+        for section in sections
+    ]
+    shapes = {section.slide: _content(own_shapes[section.slide]) for section in sections if section.slide in own_shapes}
     placed = [[one.name, fingerprint(one)] for one in sorted((registration / file_name(block)).iterdir())]
     settings = [ALGORITHM, fingerprint(TABLE), config.model_dump(mode="json")]
     return stable_hash([settings, placed, rows, sorted(sources), shapes], 32)

@@ -1,4 +1,4 @@
-"""Carrying annotations from the sections that have them to every other section of their block.
+"""Propagation of annotations from the annotated sections to every other section of their block.
 
 Every object of a source section and every other section of its block is a row of ``annotations/propagation.csv``: kept,
 ignored or dropped, and why. A target's own annotations are never looked at here, except by ``agreement.py`` for
@@ -25,10 +25,10 @@ from stainda.config import PropagationConfig
 from stainda.names import file_name
 from stainda.objects.annotation_agreement import compare
 from stainda.progress import SILENT, Progress
-from stainda.registration.carried import Carried, Found
-from stainda.registration.carrying import Carrier
 from stainda.registration.coverage import Ground, may_lie
 from stainda.registration.propagated_blocks import KINDS, PropagatedBlock, PropagatedBlocks, block_key
+from stainda.registration.propagated_shapes import PropagatedObject, PropagatedShapes
+from stainda.registration.propagator import Propagator
 from stainda.registration.results import BlockResult, load_block
 from stainda.run_directory.tables import AGREEMENT, PROPAGATION
 
@@ -48,13 +48,13 @@ def propagate(
     *,
     progress: Progress = SILENT,
 ) -> None:
-    """Carry the shapes of the source slides to every other section of their blocks.
+    """Propagate the shapes of the source slides to every other section of their blocks.
 
     Args:
-        own_shapes: shapes by slide. Those of ``source_slides`` are carried; all others are used for
+        own_shapes: shapes by slide. Those of ``source_slides`` are propagated; all others are used for
             ``agreement.csv`` and for nothing else.
         registration_folder: the ``registration`` folder that :func:`register_cohort` wrote.
-        source_slides: whose shapes are carried; narrowed to the stains ``config.sources`` where those are given.
+        source_slides: whose shapes are propagated; narrowed to the stains ``config.sources`` where those are given.
         out: the run directory. Written are ``annotations/propagated/<slide>.geojson`` for each target section that was
             registered (a refused one gets no file, so that it cannot be taken for a section without objects) with the
             objects and their confidence, ``annotations/ignored/<slide>.geojson`` with the areas of which nothing can
@@ -70,17 +70,17 @@ def propagate(
     kept = PropagatedBlocks(folder)
     parts: dict[str, PropagatedBlock] = {}
     blocks = cohort.blocks()
-    with progress.task("Carrying annotations", len(blocks)) as task:
+    with progress.task("Propagating annotations", len(blocks)) as task:
         for block, sections in blocks.items():
             chosen = [row for row in sections if _is_source(row, sources, own_shapes, config)]
             part = None
             if chosen and len(sections) > 1:
                 result = load_block(Path(registration_folder), block)
-                taught_by = (row.slide for row in chosen)
-                key = block_key(Path(registration_folder), block, sections, taught_by, own_shapes, config)
+                source_names = (row.slide for row in chosen)
+                key = block_key(Path(registration_folder), block, sections, source_names, own_shapes, config)
                 part = kept.take(block, key)
                 if part is None:
-                    parts[block] = _propagate_block(result, sections, chosen, own_shapes, config, folder)
+                    parts[block] = _write_block(result, sections, chosen, own_shapes, config, folder)
                     kept.keep(block, key, parts[block])
                 else:
                     parts[block] = part
@@ -97,7 +97,7 @@ def propagate(
     AGREEMENT.write(folder, agreements)
 
 
-def _propagate_block(
+def _write_block(
     result: BlockResult,
     sections: Sequence[Section],
     chosen: Sequence[Section],
@@ -105,30 +105,30 @@ def _propagate_block(
     config: PropagationConfig,
     folder: Path,
 ) -> PropagatedBlock:
-    """Carry the shapes of a block's sources, and write what arrives under ``folder``."""
+    """Propagate the shapes of a block's sources, and write the results under ``folder``."""
     rows: list[dict[str, Any]] = []
     agreements: list[dict[str, Any]] = []
     files = []
-    for arrived in carry_block(result, sections, chosen, own_shapes, config):
-        rows += arrived.rows
-        if arrived.objects is None or arrived.ignored is None:
+    for target_result in propagate_block(result, sections, chosen, own_shapes, config):
+        rows += target_result.rows
+        if target_result.objects is None or target_result.ignored is None:
             continue
-        name = f"{file_name(arrived.target.slide)}.geojson"
-        bounds = bounds_of_file(arrived.target.path)
-        write_geojson(arrived.objects, folder / "propagated" / name, bounds=bounds)
-        write_geojson(arrived.ignored, folder / "ignored" / name, bounds=bounds)
+        name = f"{file_name(target_result.target.slide)}.geojson"
+        bounds = bounds_of_file(target_result.target.path)
+        write_geojson(target_result.objects, folder / "propagated" / name, bounds=bounds)
+        write_geojson(target_result.ignored, folder / "ignored" / name, bounds=bounds)
         files.append(name)
-        if arrived.target.slide in own_shapes:
-            own = _of_classes(own_shapes[arrived.target.slide], config)
+        if target_result.target.slide in own_shapes:
+            own = _of_classes(own_shapes[target_result.target.slide], config)
             own = own[~own["class"].isin(IGNORE_CLASSES)]
-            sure = arrived.objects[arrived.objects["confidence"] >= config.min_confidence]
-            agreements += compare(arrived.target.slide, sure, own)
+            sure = target_result.objects[target_result.objects["confidence"] >= config.min_confidence]
+            agreements += compare(target_result.target.slide, sure, own)
     return PropagatedBlock(rows, agreements, files)
 
 
 @dataclass(eq=False)
-class Arrived:
-    """What came to one target.
+class TargetResult:
+    """The shapes propagated to one target section, and their rows.
 
     Attributes:
         rows: of propagation.csv.
@@ -142,34 +142,36 @@ class Arrived:
     ignored: gpd.GeoDataFrame | None = None
 
 
-def carry_block(
+def propagate_block(
     result: BlockResult,
     sections: Sequence[Section],
     chosen: Sequence[Section],
     own_shapes: Mapping[str, gpd.GeoDataFrame],
     config: PropagationConfig,
-) -> Iterator[Arrived]:
-    """Carry the shapes of the chosen sections of a block to every other one, target by target."""
-    carrier = Carrier(result, sections, config)
+) -> Iterator[TargetResult]:
+    """Propagate the shapes of the chosen sections of a block to every other one, target by target."""
+    propagator = Propagator(result, sections, config)
     shapes = {row.slide: _of_classes(own_shapes[row.slide], config).reset_index(drop=True) for row in chosen}
-    carrier.prepare(shapes, chosen)
+    propagator.prepare(shapes, chosen)
     for target in sections:
         offered = [row for row in chosen if row.slide != target.slide]
         if not offered:
             continue
-        arrived = Arrived(target)
-        carried = []
+        target_result = TargetResult(target)
+        propagated = []
         for source in offered:
-            reason = carrier.obstacle(source, target)
+            reason = propagator.obstacle(source, target)
             if reason:
                 own = shapes[source.slide]
                 drawn = [_Drawn(source, own, k) for k in range(len(own))]
-                arrived.rows += [_row(result.block, one, target, DROPPED, reason) for one in drawn]
+                target_result.rows += [_row(result.block, one, target, DROPPED, reason) for one in drawn]
             else:
-                carried.append(carrier.carry(shapes[source.slide], source, target))
-        if carried:
-            _Arrival(result.block, carrier.ground(target), target, config).take(carried, carrier, arrived)
-        yield arrived
+                propagated.append(propagator.propagate(shapes[source.slide], source, target))
+        if propagated:
+            _TargetBuilder(result.block, propagator.ground(target), target, config).take(
+                propagated, propagator, target_result
+            )
+        yield target_result
 
 
 def _is_source(
@@ -179,7 +181,7 @@ def _is_source(
 
 
 def _of_classes(shapes: gpd.GeoDataFrame, config: PropagationConfig) -> gpd.GeoDataFrame:
-    """Shapes of the classes that are carried, in any spelling; what is marked as ignored always is."""
+    """Shapes of the classes that are propagated, in any spelling; what is marked as ignored always is."""
     if not config.classes:
         return shapes
     wanted = {class_key(name) for name in config.classes}
@@ -187,95 +189,109 @@ def _of_classes(shapes: gpd.GeoDataFrame, config: PropagationConfig) -> gpd.GeoD
     return shapes[of_class | shapes["class"].isin(IGNORE_CLASSES)]
 
 
-class _Arrival:
-    """Turns what was carried to one target into shapes, ignored areas and rows."""
+class _TargetBuilder:
+    """Turns what was propagated to one target into shapes, ignored areas and rows."""
 
     def __init__(self, block: str, ground: Ground, target: Section, config: PropagationConfig) -> None:
         self.block, self.ground, self.target, self.config = block, ground, target, config
 
-    def take(self, carried: Sequence[Carried], carrier: Carrier, arrived: Arrived) -> None:
-        objects = carrier.join(carried, self.target)
-        judged = {member: one for one in objects for member in one.members}
+    def take(self, propagated: Sequence[PropagatedShapes], propagator: Propagator, target_result: TargetResult) -> None:
+        objects = propagator.join(propagated, self.target)
+        object_of = {member: one for one in objects for member in one.members}
         ignored: list[dict[str, Any]] = []
-        for index, one in enumerate(carried):
-            for row in range(len(one.shapes)):
-                its = judged.get((index, row))
-                if its is not None:
-                    arrived.rows.append(self._of_object(carried, its, (index, row)))
+        for index, from_source in enumerate(propagated):
+            for row in range(len(from_source.shapes)):
+                joined_into = object_of.get((index, row))
+                if joined_into is not None:
+                    target_result.rows.append(self._of_object(propagated, joined_into, (index, row)))
                 else:
-                    arrived.rows.append(self._alone(one, row, ignored))
-        shapes = [self._shape(carried, one) for one in objects]
-        arrived.objects = join_shapes(shapes)
-        doubtful = [(one, carried[one.members[0][0]]) for one in objects if self._doubt(one)]
-        for found, source in doubtful:
-            area = may_lie(found.geometry, self.ground.slide)
-            ignored.append(_area(area, self._doubt(found), source, found.members[0][1]))
-        unseen = self.ground.unseen(one.seen for one in carried)
+                    target_result.rows.append(self._alone(from_source, row, ignored))
+        shapes = [self._shape(propagated, one) for one in objects]
+        target_result.objects = join_shapes(shapes)
+        doubtful = [(one, propagated[one.members[0][0]]) for one in objects if self._doubt(one)]
+        for target_object, source in doubtful:
+            area = may_lie(target_object.geometry, self.ground.slide)
+            ignored.append(_area(area, self._doubt(target_object), source, target_object.members[0][1]))
+        unseen = self.ground.unseen(from_source.seen for from_source in propagated)
         ignored.append({"geometry": unseen, "name": "not seen", "reason": "no source section shows this tissue"})
-        arrived.ignored = _areas([one for one in ignored if not one["geometry"].is_empty])
+        target_result.ignored = _areas([one for one in ignored if not one["geometry"].is_empty])
 
-    def _doubt(self, one: Found) -> str:
+    def _doubt(self, target_object: PropagatedObject) -> str:
         """Why an object is not trained on; empty where it is."""
-        if one.geometry.is_empty:
+        if target_object.geometry.is_empty:
             return "nothing of it lies on tissue"
-        if one.outvoted:
+        if target_object.outvoted:
             return "outvoted by the other sections"
-        if one.right >= self.config.min_confidence:
+        if target_object.right >= self.config.min_confidence:
             return ""
-        if one.exists < 0.5:
-            return f"has probably ended: exists with probability {one.exists:.2f}"
-        return f"confidence {one.right:.2f} is below {self.config.min_confidence:g}"
+        if target_object.exists < 0.5:
+            return f"has probably ended: exists with probability {target_object.exists:.2f}"
+        return f"confidence {target_object.right:.2f} is below {self.config.min_confidence:g}"
 
-    def _of_object(self, carried: Sequence[Carried], found: Found, member: tuple[int, int]) -> dict[str, Any]:
+    def _of_object(
+        self, propagated: Sequence[PropagatedShapes], target_object: PropagatedObject, member: tuple[int, int]
+    ) -> dict[str, Any]:
         """The row of a shape that is (part of) an object of the target."""
-        one, index = carried[member[0]], member[1]
-        first = carried[found.members[0][0]]
-        identity = first.shapes["id"].iloc[found.members[0][1]]
-        doubt = self._doubt(found)
+        from_source, index = propagated[member[0]], member[1]
+        first = propagated[target_object.members[0][0]]
+        identity = first.shapes["id"].iloc[target_object.members[0][1]]
+        doubt = self._doubt(target_object)
         notes = [doubt] if doubt else []
-        if not doubt and member != found.members[0]:
+        if not doubt and member != target_object.members[0]:
             notes = [f"joined with {identity} of {first.section.slide}"]
         elif not doubt:
-            notes = list(_changes(one.shapes.geometry.iloc[index], one.warped.geometry.iloc[index], found))
+            notes = list(
+                _changes(
+                    from_source.shapes.geometry.iloc[index], from_source.warped.geometry.iloc[index], target_object
+                )
+            )
         status = IGNORED if doubt else KEPT
-        drawn = _Drawn(one.section, one.shapes, index)
-        row = _row(self.block, drawn, self.target, status, "; ".join(notes), one)
+        drawn = _Drawn(from_source.section, from_source.shapes, index)
+        row = _row(self.block, drawn, self.target, status, "; ".join(notes), from_source)
         row |= {
-            "confidence": _number(found.right), "exists": _number(found.exists), "object": identity,
-            "label": OBJECT if not doubt else IGNORED, "outline": found.how,
-            "typical": _number(found.features.get("typical")),
-            "dissent": _number(found.dissent[found.members.index(member)]),
-            "against": "; ".join(found.lacking),
+            "confidence": _number(target_object.right), "exists": _number(target_object.exists), "object": identity,
+            "label": OBJECT if not doubt else IGNORED, "outline": target_object.how,
+            "typical": _number(target_object.features.get("typical")),
+            "dissent": _number(target_object.dissent[target_object.members.index(member)]),
+            "against": "; ".join(target_object.lacking),
         }  # fmt: skip
         return row
 
-    def _alone(self, one: Carried, index: int, ignored: list[dict[str, Any]]) -> dict[str, Any]:
+    def _alone(self, from_source: PropagatedShapes, index: int, ignored: list[dict[str, Any]]) -> dict[str, Any]:
         """The row of a shape that is no object: faulty on this target, or marked as ignored on its section."""
-        marked = one.shapes["class"].iloc[index] in IGNORE_CLASSES
-        geometry = one.warped.geometry.iloc[index]
-        if marked and not one.faults[index]:
+        marked = from_source.shapes["class"].iloc[index] in IGNORE_CLASSES
+        geometry = from_source.warped.geometry.iloc[index]
+        if marked and not from_source.faults[index]:
             area = geometry if geometry.area > 0 else shapely.Polygon()
             status, reason = KEPT, "ignored on its section, and here"
         else:
-            area, status, reason = may_lie(geometry, self.ground.slide), DROPPED, one.faults[index]
-        row = _row(self.block, _Drawn(one.section, one.shapes, index), self.target, status, reason, one)
+            area, status, reason = may_lie(geometry, self.ground.slide), DROPPED, from_source.faults[index]
+        row = _row(
+            self.block, _Drawn(from_source.section, from_source.shapes, index), self.target, status, reason, from_source
+        )
         row["label"] = NOTHING if area.is_empty else IGNORED
-        ignored.append(_area(area, reason, one, index))
+        ignored.append(_area(area, reason, from_source, index))
         return row
 
-    def _shape(self, carried: Sequence[Carried], found: Found) -> gpd.GeoDataFrame:
+    def _shape(self, propagated: Sequence[PropagatedShapes], target_object: PropagatedObject) -> gpd.GeoDataFrame:
         """One row of shapes: the nearest section's, with the outline, the confidence and where it came from."""
-        source, index = found.members[0]
-        shape = carried[source].warped.iloc[[index]].copy()
-        if found.geometry.is_empty:
+        source, index = target_object.members[0]
+        shape = propagated[source].warped.iloc[[index]].copy()
+        if target_object.geometry.is_empty:
             return shape.iloc[:0]
-        shape["geometry"] = gpd.GeoSeries([found.geometry], index=shape.index, crs=None)
-        shape["source_slide"] = carried[source].section.slide
-        shape["confidence"] = found.right
+        shape["geometry"] = gpd.GeoSeries([target_object.geometry], index=shape.index, crs=None)
+        shape["source_slide"] = propagated[source].section.slide
+        shape["confidence"] = target_object.right
         properties = dict(shape["properties"].iloc[0])
-        told = {"outline": found.how, "sources": "; ".join(carried[k].section.slide for k, _ in found.members)}
-        properties["metadata"] = {**dict(properties.get("metadata") or {}), **told}
-        properties["measurements"] = {**dict(properties.get("measurements") or {}), "exists": round(found.exists, 4)}
+        provenance = {
+            "outline": target_object.how,
+            "sources": "; ".join(propagated[k].section.slide for k, _ in target_object.members),
+        }
+        properties["metadata"] = {**dict(properties.get("metadata") or {}), **provenance}
+        properties["measurements"] = {
+            **dict(properties.get("measurements") or {}),
+            "exists": round(target_object.exists, 4),
+        }
         shape["properties"] = [properties]
         return shape
 
@@ -290,7 +306,7 @@ class _Drawn:
 
 
 def _row(
-    block: str, drawn: _Drawn, target: Section, status: str, reason: str, carried: Carried | None = None
+    block: str, drawn: _Drawn, target: Section, status: str, reason: str, propagated: PropagatedShapes | None = None
 ) -> dict[str, Any]:
     source, shapes, index = drawn.section, drawn.shapes, drawn.index
     row: dict[str, Any] = {
@@ -298,12 +314,12 @@ def _row(
         "target": target.slide, "status": status, "reason": reason, "block": block, "label": NOTHING,
         "sections_apart": abs(source.section - target.section),
     }  # fmt: skip
-    if carried is not None:
+    if propagated is not None:
         names = {
             "area_ratio": "area_ratio", "tissue_share": "tissue", "above_chance": "structure", "offset": "offset",
             "round_trip_px": "round_trip",
         }  # fmt: skip
-        row |= {column: _number(carried.measured[name][index]) for column, name in names.items()}
+        row |= {column: _number(propagated.measured[name][index]) for column, name in names.items()}
     return row
 
 
@@ -311,30 +327,30 @@ def _number(value: Any) -> float | None:
     return round(float(value), 4) if value is not None and np.isfinite(value) else None
 
 
-def _area(geometry: BaseGeometry, reason: str, one: Carried, index: int) -> dict[str, Any]:
-    cls = str(one.shapes["class"].iloc[index])
-    identity, slide = str(one.shapes["id"].iloc[index]), one.section.slide
+def _area(geometry: BaseGeometry, reason: str, from_source: PropagatedShapes, index: int) -> dict[str, Any]:
+    cls = str(from_source.shapes["class"].iloc[index])
+    identity, slide = str(from_source.shapes["id"].iloc[index]), from_source.section.slide
     return {"geometry": geometry, "name": cls, "reason": reason, "id": identity, "source": slide}
 
 
-def _areas(found: list[dict[str, Any]]) -> gpd.GeoDataFrame:
+def _areas(areas: list[dict[str, Any]]) -> gpd.GeoDataFrame:
     """Ignored areas as shapes; ``properties["metadata"]`` says which object and why."""
     return make_shapes(
-        [one["geometry"] for one in found],
+        [area["geometry"] for area in areas],
         IGNORE,
-        name=[one["name"] for one in found],
-        source_slide=[one.get("source", "") for one in found],
-        properties=[{"metadata": {"reason": one["reason"], "of": one.get("id", "")}} for one in found],
+        name=[area["name"] for area in areas],
+        source_slide=[area.get("source", "") for area in areas],
+        properties=[{"metadata": {"reason": area["reason"], "of": area.get("id", "")}} for area in areas],
     )
 
 
-def _changes(before: BaseGeometry, warped: BaseGeometry, found: Found) -> Iterator[str]:
+def _changes(before: BaseGeometry, warped: BaseGeometry, target_object: PropagatedObject) -> Iterator[str]:
     """What was done to a kept shape beyond warping it."""
     if shapely.has_z(before):
         yield "its Z was dropped: registration of flat images says nothing about it"
     if before.is_valid and shapely.get_num_coordinates(before) != shapely.get_num_coordinates(warped):
         yield "repaired after warping"
-    if found.clipped:
+    if target_object.clipped:
         yield "clipped to the tissue"
-    if found.lacking:
-        yield f"not drawn in {', '.join(found.lacking)}"
+    if target_object.lacking:
+        yield f"not drawn in {', '.join(target_object.lacking)}"

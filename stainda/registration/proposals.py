@@ -1,4 +1,4 @@
-"""What one attempt to place a section puts forward."""
+"""The transform that one registration attempt proposes for a section."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from stainda.registration.transforms import Transform
 
 @dataclass(frozen=True, eq=False)
 class Proposal:
-    """Where one attempt put a section.
+    """Transform of a section proposed by one registration attempt.
 
     Attributes:
         image: the section as it was shown to VALIS. n_matches: ``None`` where it is not known.
         independent: the matches were sought everywhere; ``False`` where the section was laid on the reference before
             and matches were sought nearby only, so that many of them prove little.
         searched: it was laid where ``search`` found the structures to agree best, of all turns and shifts.
-        spread: how widely the matches lie on the tissue (``ladder.spread``), ``None`` where they are not known.
+        spread: how widely the matches lie on the tissue (``attempts.spread``), ``None`` where they are not known.
     """
 
     image: SectionImage

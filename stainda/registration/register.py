@@ -1,4 +1,4 @@
-"""Registering a whole cohort: which blocks are still to do, where they run, and the table of all pairs."""
+"""Registration of a whole cohort: remaining blocks, worker processes, and the table of all pairs."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from stainda.errors import ConfigError, RegistrationError, did_you_mean
 from stainda.files import output_errors, write_json
 from stainda.names import file_name
 from stainda.progress import SILENT, Progress
+from stainda.registration.attempts import VALIS_SECONDS
 from stainda.registration.blocks import register_block
 from stainda.registration.imports import check_imports
 from stainda.registration.jobs import BlockJob, block_jobs
-from stainda.registration.ladder import VALIS_SECONDS
 from stainda.registration.landmarks import write_landmark_table
 from stainda.registration.results import (
     BLOCK_FORMAT,
@@ -70,20 +70,20 @@ def register_cohort(
         folder.mkdir(parents=True, exist_ok=True)
     jobs = block_jobs(cohort, config, folder)
     _check_names(jobs)
-    found = standing(jobs, config.from_run)
-    if found.taken:
-        progress.message(found.sentence)
-    pending = [job for job in jobs if job.block in found.missing]
+    status = standing(jobs, config.from_run)
+    if status.taken:
+        progress.message(status.sentence)
+    pending = [job for job in jobs if job.block in status.missing]
     here = [job for job in pending if config.method != "valis" or len(job.sections) == 1]
     there = [job for job in pending if job not in here]
     if there:
         require_valis()
     with progress.task("Registering blocks", len(jobs)) as task:
-        if found.here:
-            task.advance(len(found.here), "done before", earlier=True)
-        for job in (job for job in jobs if job.block in found.taken):
-            assert found.other is not None
-            take(job, found.other)
+        if status.here:
+            task.advance(len(status.here), "done before", earlier=True)
+        for job in (job for job in jobs if job.block in status.taken):
+            assert status.other is not None
+            take(job, status.other)
             task.advance(1, job.block)
         for job in here:
             register_block(job)
@@ -93,7 +93,7 @@ def register_cohort(
                 _refuse_block(job, failure)
                 progress.message(f"block {job.block}: registration failed: {failure}")
             task.advance(1, job.block)
-    write_inputs(folder, jobs, found)
+    write_inputs(folder, jobs, status)
     write_landmark_table(folder, cohort)
     return _write_quality(folder, jobs)
 

@@ -1,4 +1,4 @@
-"""What registration leaves on disk, and how the next stage reads it: one folder per block, and ``quality.csv``.
+"""Registration results on disk: one folder per block, and ``quality.csv``; writing and reading.
 
 ``registration/<block>/block.json`` is written last and says that the block is finished; beside it lie one transform per
 section (``<slide>.json`` and ``.npz``), and for a refused section a ``<slide>.json`` with the reason and no arrays.
@@ -46,7 +46,7 @@ class BlockResult:
         block, settings: its name, and the hash of everything its result depends on.
         reference: the section whose level-0 pixels are the frame; ``None`` if every section was refused.
         transforms: slide -> transform into the frame, the reference's being the identity.
-        refused: slide -> reason. Such a section has no transform; nothing may be carried from or to it.
+        refused: slide -> reason. Such a section has no transform; nothing may be propagated from or to it.
         rows: the block's rows of quality.csv.
     """
 

@@ -1,4 +1,4 @@
-"""Blocks that another run has registered, taken over: copied or linked, so that this run directory stays whole."""
+"""Reuse of blocks that another run has registered: copied or linked into this run directory."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _MOST = 3  # differing blocks that are named
 
 @dataclass(frozen=True)
 class Standing:
-    """What registration finds there before it starts.
+    """Blocks that are finished, reusable or missing before registration starts.
 
     Attributes:
         here: blocks finished in this run. taken: blocks that another run has, with the same slides and settings.
@@ -41,10 +41,10 @@ class Standing:
     @property
     def sentence(self) -> str:
         count = len(self.here) + len(self.taken) + len(self.missing)
-        told = [f"{len(self.taken)} of {count} blocks from {self.other}"] if self.other is not None else []
-        told += [f"{len(self.here)} of {count} blocks done before"] if self.here else []
-        told += [f"{len(self.missing)} of {count} blocks to register"] if self.missing or not told else []
-        return f"registration: {', '.join(told)}"
+        parts = [f"{len(self.taken)} of {count} blocks from {self.other}"] if self.other is not None else []
+        parts += [f"{len(self.here)} of {count} blocks done before"] if self.here else []
+        parts += [f"{len(self.missing)} of {count} blocks to register"] if self.missing or not parts else []
+        return f"registration: {', '.join(parts)}"
 
 
 def registration_standing(cohort: Cohort, config: RegistrationConfig, out: str | Path) -> Standing:
@@ -103,18 +103,18 @@ def take(job: BlockJob, other: Path) -> None:
         link_or_copy(path, job.out / name / path.name)
 
 
-def write_inputs(folder: Path, jobs: Iterable[BlockJob], found: Standing) -> None:
+def write_inputs(folder: Path, jobs: Iterable[BlockJob], status: Standing) -> None:
     """Write :data:`INPUTS`, where it has changed."""
     before = _read_inputs(folder)
-    made = {}
+    inputs = {}
     for job in jobs:
         known = before.get(job.block, {})
-        source = str(found.other) if job.block in found.taken else None
-        if job.block in found.here and known.get("settings") == job.settings:
+        source = str(status.other) if job.block in status.taken else None
+        if job.block in status.here and known.get("settings") == job.settings:
             source = known.get("from")
-        made[job.block] = {"settings": job.settings, "made_of": job.made_of, "from": source}
-    if json.loads(json.dumps(made, default=str)) != before:
-        write_json(folder / INPUTS, made)
+        inputs[job.block] = {"settings": job.settings, "made_of": job.made_of, "from": source}
+    if json.loads(json.dumps(inputs, default=str)) != before:
+        write_json(folder / INPUTS, inputs)
 
 
 def is_finished(folder: Path, block: str, settings: str) -> bool:
@@ -137,22 +137,22 @@ def _difference(there: Mapping[str, Any] | None, here: Mapping[str, Any]) -> str
     if there is None:
         return "it was made of other slides, landmarks or settings (that run does not say which)"
     here = json.loads(json.dumps(here, default=str))  # as it comes back from a file
-    told = []
+    reasons = []
     if there.get("algorithm") != here["algorithm"]:
-        told.append("it was made by another version of the registration")
+        reasons.append("it was made by another version of the registration")
     settings = {**there.get("config", {})}
     for key, value in here["config"].items():
         if settings.get(key) != value:
-            told.append(f"registration.{key} is {settings.get(key)} there and {value} here")
+            reasons.append(f"registration.{key} is {settings.get(key)} there and {value} here")
     rows = [{row[0]: row for row in one["sections"]} for one in (there, here)]
     for slide in sorted({*rows[0], *rows[1]}):
         if slide not in rows[0] or slide not in rows[1]:
-            told.append(f"section {slide} is {'not here' if slide in rows[0] else 'not there'}")
+            reasons.append(f"section {slide} is {'not here' if slide in rows[0] else 'not there'}")
             continue
         for name, old, new in zip(_FIELDS, rows[0][slide], rows[1][slide], strict=True):
             if old != new:
                 said = "differ" if name in ("file", "landmarks") else f"is {old} there and {new} here"
-                told.append(f"{name} of {slide} {said}")
+                reasons.append(f"{name} of {slide} {said}")
     if there.get("imports") != here.get("imports"):
-        told.append("the imported transforms differ")
-    return ", ".join(told) or "the order of its sections differs"
+        reasons.append("the imported transforms differ")
+    return ", ".join(reasons) or "the order of its sections differs"

@@ -1,4 +1,4 @@
-"""Where a section lies on another when no key points agree: every turn, as it is and turned over, by its structures.
+"""Exhaustive search for the rotation of a section, mirrored or not, where key points do not match.
 
 For each turn the directions of the optical-density gradients (see ``similarity.directions``) are correlated over all
 shifts at once by Fourier transform, as in normalised gradient fields (Haber and Modersitzki, MICCAI 2006) and
@@ -24,8 +24,8 @@ BORDER = 3  # pixels of tissue left out along its outline, which says nothing ab
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
-    """The best turn and shift.
+class SearchResult:
+    """The best rotation and shift.
 
     Attributes:
         image: the section as it is, or turned over. mirrored: it was turned over.
@@ -40,7 +40,7 @@ class Found:
     peak: float
 
 
-def search(image: SectionImage, frame: SectionImage) -> Found | None:
+def search(image: SectionImage, frame: SectionImage) -> SearchResult | None:
     """The most likely place of a section on the reference; ``None`` where either shows too little.
 
     The scale is that of the two mpp, or, where one is unknown, the one that makes the tissues equally large.
@@ -56,10 +56,10 @@ def search(image: SectionImage, frame: SectionImage) -> Found | None:
     for mirrored in (False, True):
         moving = _Moving(image.turned_over() if mirrored else image, step / scale)
         for degrees in np.arange(0, 360, STEP):
-            found = fixed.best_shift(moving, degrees)
-            if found is None:
+            best_at_angle = fixed.best_shift(moving, degrees)
+            if best_at_angle is None:
                 continue
-            score, matrix = found
+            score, matrix = best_at_angle
             scores.append((mirrored, float(degrees), score))
             if best is None or score > best[0]:
                 best = score, float(degrees), moving.image, mirrored, matrix
@@ -74,7 +74,7 @@ def search(image: SectionImage, frame: SectionImage) -> Found | None:
     if len(apart) < 8:
         return None
     peak = (score - float(np.mean(apart))) / max(float(np.std(apart)), 1e-6)
-    return Found(chosen, mirrored, matrix, degrees, peak)
+    return SearchResult(chosen, mirrored, matrix, degrees, peak)
 
 
 def _side(image: SectionImage, step: float) -> int:
@@ -83,7 +83,7 @@ def _side(image: SectionImage, step: float) -> int:
 
 
 class _Moving:
-    """A section made coarse: ``step`` working pixels per pixel of the search."""
+    """A section at coarse scale: ``step`` working pixels per pixel of the search."""
 
     def __init__(self, image: SectionImage, step: float) -> None:
         import cv2

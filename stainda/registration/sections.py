@@ -1,4 +1,4 @@
-"""The sections of a block as registration sees them: opened by us, checked, and reduced to a working image.
+"""Sections of a block for registration: opened, checked, and reduced to a working image.
 
 VALIS replaces a file it cannot read by the one it read before, and "registers" blank glass (facts measured on
 valis-wsi 1.2.0). So every section is opened and judged here first; only working images go on.
@@ -125,12 +125,12 @@ def open_sections(sections: tuple[Section, ...], max_dim: int) -> dict[str, Sect
     return {row.slide: open_section(row.slide, row.path, row.mpp, max_dim) for row in sections}
 
 
-def _working_box(found: TissueMask, size: tuple[int, int]) -> tuple[float, float, float, float]:
+def _working_box(tissue: TissueMask, size: tuple[int, int]) -> tuple[float, float, float, float]:
     """(x, y, width, height) in level-0 pixels: the tissue's box with a margin where that is less than half the slide,
     else all of the slide."""
-    rows, columns = np.nonzero(found.mask.any(1))[0], np.nonzero(found.mask.any(0))[0]
-    x0, x1 = columns[0] * found.downsample, (columns[-1] + 1) * found.downsample
-    y0, y1 = rows[0] * found.downsample, (rows[-1] + 1) * found.downsample
+    rows, columns = np.nonzero(tissue.mask.any(1))[0], np.nonzero(tissue.mask.any(0))[0]
+    x0, x1 = columns[0] * tissue.downsample, (columns[-1] + 1) * tissue.downsample
+    y0, y1 = rows[0] * tissue.downsample, (rows[-1] + 1) * tissue.downsample
     dx, dy = MARGIN * (x1 - x0), MARGIN * (y1 - y0)
     x0, y0 = max(0.0, np.floor(x0 - dx)), max(0.0, np.floor(y0 - dy))
     x1, y1 = min(float(size[0]), np.ceil(x1 + dx)), min(float(size[1]), np.ceil(y1 + dy))
@@ -139,14 +139,14 @@ def _working_box(found: TissueMask, size: tuple[int, int]) -> tuple[float, float
     return x0, y0, x1 - x0, y1 - y0
 
 
-def _mask_on(found: TissueMask, matrix: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+def _mask_on(tissue: TissueMask, matrix: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """The tissue mask sampled at the pixels of a working image."""
     rows, columns = np.mgrid[: shape[0], : shape[1]]
     back = np.linalg.inv(matrix)
-    x = (columns * back[0, 0] + back[0, 2]) / found.downsample
-    y = (rows * back[1, 1] + back[1, 2]) / found.downsample
-    height, width = found.mask.shape
-    return found.mask[np.clip(y.astype(int), 0, height - 1), np.clip(x.astype(int), 0, width - 1)]
+    x = (columns * back[0, 0] + back[0, 2]) / tissue.downsample
+    y = (rows * back[1, 1] + back[1, 2]) / tissue.downsample
+    height, width = tissue.mask.shape
+    return tissue.mask[np.clip(y.astype(int), 0, height - 1), np.clip(x.astype(int), 0, width - 1)]
 
 
 def section_from_job(row: dict[str, Any]) -> Section:

@@ -1,4 +1,4 @@
-"""Whether two sections show the same structures in the same places, judged without VALIS and without landmarks.
+"""Similarity of the structures of two registered sections, measured without VALIS and without landmarks.
 
 Stains differ in what they colour, not in where lumens, borders and tissue are. So the images are compared by the
 direction of their optical-density gradients (normalised gradient fields: Haber and Modersitzki, MICCAI 2006), here
@@ -104,8 +104,8 @@ def directions(density: np.ndarray, where: np.ndarray, scale: float) -> np.ndarr
 
 
 @dataclass(frozen=True)
-class Agreement:
-    """How well structures coincide.
+class StructureAgreement:
+    """Agreement of the structures of two sections.
 
     Attributes:
         value: the mean agreement, -1..1.
@@ -120,7 +120,7 @@ class Agreement:
     local: float = 0.0
 
 
-def agreement(first: np.ndarray, second: np.ndarray, where: np.ndarray) -> Agreement:
+def agreement(first: np.ndarray, second: np.ndarray, where: np.ndarray) -> StructureAgreement:
     """Agreement of two density images (h, w) inside ``where``.
 
     Chance is what the same images give when one is shifted by 6 % and by 12 % of the view in 12 directions each: a
@@ -128,7 +128,7 @@ def agreement(first: np.ndarray, second: np.ndarray, where: np.ndarray) -> Agree
     non-rigid, 8 after rigid; mirrored, turned and shifted by 7 % or more: below 2.7.
     """
     if where.sum() < 64:
-        return Agreement(0.0, 0.0)
+        return StructureAgreement(0.0, 0.0)
     fields = [(directions(first, where, scale), directions(second, where, scale)) for scale in (*SCALES, COARSE)]
     shifts = [(0, 0), *_shifts(first.shape)]
     scores = np.zeros((len(shifts), len(fields)))
@@ -144,7 +144,7 @@ def agreement(first: np.ndarray, second: np.ndarray, where: np.ndarray) -> Agree
     covered = area >= LEAST_PART * area.max()
     better = (parts[1:] >= parts[0]).mean(axis=0)[covered]
     significance = max(float(above[:-1].mean()), float(above[-1]))
-    return Agreement(float(scores[0, :-1].mean()), significance, float((better <= 0.1).mean()))
+    return StructureAgreement(float(scores[0, :-1].mean()), significance, float((better <= 0.1).mean()))
 
 
 def _by_part(values: np.ndarray) -> np.ndarray:

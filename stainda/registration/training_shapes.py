@@ -1,4 +1,4 @@
-"""What training may learn from a target section: carried objects, and where nothing is known."""
+"""Shapes of a target section for training: propagated objects, and ignored areas."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ def training_shapes(
         reviewed: (target, source, id) of the objects that a reviewer decided about.
     """
     folder = Path(run) / "annotations"
-    found: dict[str, gpd.GeoDataFrame] = {}
+    shapes_of: dict[str, gpd.GeoDataFrame] = {}
     for slide in slides:
         name = f"{file_name(slide)}.geojson"
         if not (folder / "propagated" / name).is_file():
             continue
         objects = read_shapes(folder / "propagated" / name)
-        beside = folder / "ignored" / name
-        ignored = read_shapes(beside) if beside.is_file() else objects.iloc[:0]
+        ignored_file = folder / "ignored" / name
+        ignored = read_shapes(ignored_file) if ignored_file.is_file() else objects.iloc[:0]
         if len(ignored):
             about = [(slide, row["source_slide"], _object(row["properties"])) for row in ignored.to_dict("records")]
             ignored = ignored[[key not in reviewed for key in about]]
-        found[slide] = join_shapes([objects, _beyond(ignored, objects, min_confidence)])
-    return found
+        shapes_of[slide] = join_shapes([objects, _beyond(ignored, objects, min_confidence)])
+    return shapes_of
 
 
 def _object(properties: dict[str, object]) -> str:

@@ -1,4 +1,4 @@
-"""Where a point of one section lies in the frame of its block, and in every other section of the block.
+"""Transforms of points from a section to the frame of its block, and to the other sections of the block.
 
 The frame of a block is the level-0 pixel grid of its reference section. A transform is three steps: an affine map
 ``pre`` from the section's level-0 pixels to a lattice, a displacement on that lattice, and an affine map ``post`` from
@@ -299,10 +299,10 @@ def fit_affine(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     terms = np.column_stack([(source - centre) / (span or 1.0), np.ones(len(source))])
     if len(source) < 3 or np.linalg.svd(terms, compute_uv=False)[-1] < 1e-6 * len(source) ** 0.5:
         raise RegistrationError("an affine map needs three points that do not lie on one line")
-    found, *_ = np.linalg.lstsq(terms, target, rcond=None)
+    solution, *_ = np.linalg.lstsq(terms, target, rcond=None)
     matrix = np.eye(3)
-    matrix[:2, :2] = found[:2].T / (span or 1.0)
-    matrix[:2, 2] = found[2] - matrix[:2, :2] @ centre
+    matrix[:2, :2] = solution[:2].T / (span or 1.0)
+    matrix[:2, 2] = solution[2] - matrix[:2, :2] @ centre
     return matrix
 
 
@@ -326,7 +326,7 @@ def map_points(xy: np.ndarray, source: Transform, target: Transform) -> np.ndarr
 
 
 def map_shapes(shapes: gpd.GeoDataFrame, source: Transform, target: Transform) -> gpd.GeoDataFrame:
-    """All geometries carried from ``source`` to ``target`` in one call; every other column is kept as it is.
+    """All geometries warped from ``source`` to ``target`` in one call; every other column is kept as it is.
 
     Any geometry is allowed, also with holes and of several parts. Polygons that come out invalid are repaired. The
     result's ``attrs`` count what had to be done: ``z_dropped`` (a registration of flat images says nothing about Z)

@@ -1,4 +1,4 @@
-"""Importing VALIS where there is no internet.
+"""Import of VALIS without internet access.
 
 valis-wsi 1.2.0 builds its default matcher (DISK + LightGlue) while it is imported, which downloads two weight files
 and fails offline. Where those files are not on the machine, kornia's two constructors are replaced by ones that

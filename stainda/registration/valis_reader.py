@@ -1,4 +1,4 @@
-"""stainda's working images as VALIS slides, and the processing VALIS applies to them.
+"""Working images as VALIS slides, and the processing that VALIS applies to them.
 
 Imported in the worker process only, after :func:`stainda.registration.valis_import.import_valis`: it subclasses VALIS.
 """

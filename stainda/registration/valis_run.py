@@ -128,25 +128,25 @@ def run_valis(
 
 def _result(registrar: Any, image: SectionImage, alias: dict[str, str], reference: str, forward: bool) -> RawResult:
     path = alias[image.slide]
-    found = registrar.get_slide(path)
-    if found is None or found.reader.src_f != path or found.src_f != path or found.reader.pixels is not image.pixels:
+    slide = registrar.get_slide(path)
+    if slide is None or slide.reader.src_f != path or slide.src_f != path or slide.reader.pixels is not image.pixels:
         raise RegistrationError(f"VALIS registered another image in the place of {image.slide}")
-    if found.M is None or found.aligned_slide_shape_rc is None:
+    if slide.M is None or slide.aligned_slide_shape_rc is None:
         raise RegistrationError(f"VALIS left {image.slide} out")
     moving = image.slide != reference
     empty = np.zeros((0, 2))
     names = {value: key for key, value in alias.items()}
     return RawResult(
         slide=image.slide,
-        fixed=names[found.fixed_slide.src_f] if moving else reference,
-        M=np.asarray(found.M, float),
-        processed_shape=_shape(found.processed_img_shape_rc),
-        canvas_shape=_shape(found.reg_img_shape_rc),
+        fixed=names[slide.fixed_slide.src_f] if moving else reference,
+        M=np.asarray(slide.M, float),
+        processed_shape=_shape(slide.processed_img_shape_rc),
+        canvas_shape=_shape(slide.reg_img_shape_rc),
         slide_shape=_shape(image.pixels.shape[:2]),
-        backward=_field(found.bk_dxdy),
-        forward=_field(found.fwd_dxdy) if forward else None,
-        xy=np.asarray(found.xy_matched_to_prev, float) if moving else empty,
-        xy_in_fixed=np.asarray(found.xy_in_prev, float) if moving else empty,
+        backward=_field(slide.bk_dxdy),
+        forward=_field(slide.fwd_dxdy) if forward else None,
+        xy=np.asarray(slide.xy_matched_to_prev, float) if moving else empty,
+        xy_in_fixed=np.asarray(slide.xy_in_prev, float) if moving else empty,
     )
 
 

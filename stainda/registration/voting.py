@@ -1,4 +1,4 @@
-"""The outline of an object by the vote of the sections that show it, in place of interpolation.
+"""Outline of an object by a vote of the sections that show it, instead of interpolation.
 
 Every section counts as an annotator who looked at the whole target (``stainda.annotations.fusion``); with two sections
 the majority is what both cover.
@@ -16,27 +16,29 @@ import shapely
 
 from stainda.annotations.fusion import Rules, fuse_annotators
 from stainda.objects.linking import match
-from stainda.registration.carried import Found
+from stainda.registration.propagated_shapes import PropagatedObject
 
 
 def voted(
     tables: Sequence[gpd.GeoDataFrame],
     slides: Sequence[str],
-    objects: list[Found],
+    objects: list[PropagatedObject],
     method: Literal["majority", "staple"],
-) -> list[Found]:
+) -> list[PropagatedObject]:
     """Objects with the outlines that won the vote; one that won none keeps its own and says that it was outvoted.
 
     Args:
-        tables: the carried shapes of each section. slides: names of the sections.
+        tables: the propagated shapes of each section. slides: names of the sections.
         objects: what the shapes are linked to. Points and lines have no vote: they stay as they are.
     """
     if not any((shapely.area(np.asarray(table.geometry.values)) > 0).any() for table in tables):
         return objects
     fused = fuse_annotators(dict(zip(slides, tables, strict=True)), Rules(method)).shapes
     out = list(objects)
-    for cls in dict.fromkeys(one.cls for one in objects):
-        chosen = [k for k, one in enumerate(objects) if one.cls == cls and one.geometry.area > 0]
+    for cls in dict.fromkeys(target_object.cls for target_object in objects):
+        chosen = [
+            k for k, target_object in enumerate(objects) if target_object.cls == cls and target_object.geometry.area > 0
+        ]
         won = np.asarray(fused.geometry.values, dtype=object)[(fused["class"] == cls).to_numpy(bool)]
         pairs = match(np.array([objects[k].geometry for k in chosen], dtype=object), won)
         for place, k in enumerate(chosen):

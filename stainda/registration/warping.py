@@ -1,4 +1,4 @@
-"""Pixels of a section as they lie in the frame, or in another section: read piece by piece, never the whole slide."""
+"""Warping of a section's pixels into the frame or another section, tile by tile."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MARGIN = 2  # source pixels read beyond what is needed, for interpolation
 
 
 class FrameMap(Protocol):
-    """What a picture is warped by: the part of :class:`stainda.registration.maps.PointMap` that it needs."""
+    """Interface for warping an image: the part of :class:`stainda.registration.maps.PointMap` that it needs."""
 
     def from_frame(self, xy: np.ndarray) -> np.ndarray: ...
 
@@ -127,13 +127,13 @@ def _places(
     knots = [np.arange(0, side - 1 + gap, gap) if side > 1 else np.array([0, 1]) for side in size]
     x, y = np.meshgrid(*knots)
     centres = np.stack([x.ravel(), y.ravel()], axis=1) + 0.5
-    found = mapping.from_frame(centres * downsample + corner).reshape(*x.shape, 2)
-    across = np.linalg.norm(np.diff(found, axis=1), axis=2).mean() / (downsample * (knots[0][1] - knots[0][0]))
-    along = np.linalg.norm(np.diff(found, axis=0), axis=2).mean() / (downsample * (knots[1][1] - knots[1][0]))
+    positions = mapping.from_frame(centres * downsample + corner).reshape(*x.shape, 2)
+    across = np.linalg.norm(np.diff(positions, axis=1), axis=2).mean() / (downsample * (knots[0][1] - knots[0][0]))
+    along = np.linalg.norm(np.diff(positions, axis=0), axis=2).mean() / (downsample * (knots[1][1] - knots[1][0]))
     # in quarter octaves, so that neighbouring tiles are read alike
     stretch = 2 ** (round(4 * math.log2(max(1e-6, math.sqrt(across * along)))) / 4)
     rows, columns = _weights(size[1], knots[1]), _weights(size[0], knots[0])
-    return np.stack([rows @ found[..., axis] @ columns.T for axis in (0, 1)], axis=2), stretch
+    return np.stack([rows @ positions[..., axis] @ columns.T for axis in (0, 1)], axis=2), stretch
 
 
 def _weights(count: int, knots: np.ndarray) -> np.ndarray:

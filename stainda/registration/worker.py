@@ -1,4 +1,4 @@
-"""The process in which VALIS lives: ``python -m stainda.registration.worker SLOTS``.
+"""Worker process that runs VALIS: ``python -m stainda.registration.worker SLOTS``.
 
 Importing VALIS takes 20 s of processor time and 1.2 GB, so it is done once here; each block then runs in a fork of this
 process, which shares those pages, writes to its own log, and takes its memory, its global settings and its crashes with

@@ -1,4 +1,4 @@
-"""The page on which a pathologist judges carried annotations: a small server on this machine."""
+"""Review of propagated annotations by a pathologist: a local web server and its page."""
 
 from __future__ import annotations
 

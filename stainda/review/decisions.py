@@ -1,4 +1,4 @@
-"""What a reviewer decided about carried objects: kept beside the run, and honoured when annotations are carried again.
+"""Review decisions on propagated objects: stored with the run and applied whenever annotations are propagated again.
 
 ``review/decisions.geojson`` holds the decision that stands for each object and target section, its geometry in level-0
 pixels of the target, so that QuPath opens it; ``review/log.csv`` every decision ever made, and is only appended to.
@@ -45,7 +45,7 @@ PAST = {
 IGNORED_CLASS = "Ignore*"
 """QuPath's class for what is neither object nor background; patches leave its pixels out of the loss."""
 REJECTED_IS_ANOTHER = 0.5
-"""A rejection speaks of a place: it no longer holds where the newly carried outline overlaps it (Dice) by less."""
+"""A rejection speaks of a place: it no longer holds where the newly propagated outline overlaps it (Dice) by less."""
 
 _OWN = "stainda_review"
 _PARTS = ("id", "class", "block", "source", "target", "kind", "reviewer", "time", "source_hash", "carried_hash")
@@ -53,16 +53,16 @@ _PARTS = ("id", "class", "block", "source", "target", "kind", "reviewer", "time"
 
 @dataclass(frozen=True)
 class Decision:
-    """What stands for one carried object.
+    """The current decision about one propagated object.
 
     Attributes:
-        id, source, target: the object, the slide it was drawn on, and the slide it was carried to.
+        id, source, target: the object, the slide it was drawn on, and the slide it was propagated to.
         cls, block: its class and block.
         kind: ``accept`` (as it stands), ``reject`` (there is none here), ``unsure`` (its pixels are to be ignored),
             ``nudge`` or ``redraw`` (with a new outline).
         geometry: level-0 pixels of the target; the outline that holds, for ``reject`` and ``unsure`` the one refused.
-        carried: the outline as registration had carried it.
-        confidence: of the carried outline, NaN where not known.
+        propagated: the outline as registration had propagated it.
+        confidence: of the propagated outline, NaN where not known.
         reviewer, time: who, and when (ISO 8601, UTC).
         source_hash: :func:`shape_hash` of the source annotation at that time.
     """
@@ -74,7 +74,7 @@ class Decision:
     target: str
     kind: Kind
     geometry: BaseGeometry
-    carried: BaseGeometry
+    propagated: BaseGeometry
     confidence: float
     reviewer: str
     time: str
@@ -115,7 +115,7 @@ def read_decisions(run: str | Path) -> Decisions:
     stamp, known = _stamp(path), _read.get(path.resolve())  # before reading: what is replaced meanwhile is read again
     if known is not None and known[0] == stamp:
         return dict(known[1])
-    found: Decisions = {}
+    decisions: Decisions = {}
     for number, row in enumerate(read_shapes(path).to_dict("records"), start=1):
         decision = _read_one(row)
         if decision is None:
@@ -124,9 +124,9 @@ def read_decisions(run: str | Path) -> Decisions:
                 file=path,
                 remedy="Restore the file, or remove it to begin the review anew",
             )
-        found[decision.key] = decision
-    _read[path.resolve()] = stamp, found
-    return dict(found)
+        decisions[decision.key] = decision
+    _read[path.resolve()] = stamp, decisions
+    return dict(decisions)
 
 
 def _read_one(row: Mapping[str, Any]) -> Decision | None:
@@ -136,12 +136,12 @@ def _read_one(row: Mapping[str, Any]) -> Decision | None:
     if own["kind"] not in KINDS:
         return None
     try:
-        carried = row["geometry"] if own.get("carried") is None else shapely.geometry.shape(own["carried"])
+        propagated = row["geometry"] if own.get("carried") is None else shapely.geometry.shape(own["carried"])
     except (shapely.errors.ShapelyError, ValueError, TypeError, KeyError, AttributeError, IndexError):
         return None
     confidence = own.get("confidence")
     return Decision(
-        own["id"], own["class"], own["block"], own["source"], own["target"], own["kind"], row["geometry"], carried,
+        own["id"], own["class"], own["block"], own["source"], own["target"], own["kind"], row["geometry"], propagated,
         float(confidence) if isinstance(confidence, int | float) else nan,
         own["reviewer"], own["time"], own["source_hash"],
     )  # fmt: skip
@@ -149,7 +149,7 @@ def _read_one(row: Mapping[str, Any]) -> Decision | None:
 
 def write_decisions(run: str | Path, decisions: Iterable[Decision]) -> Path:
     """Write the decisions that stand, so that QuPath shows them: the file appears whole or not at all."""
-    chosen = sorted(decisions, key=lambda one: (one.block, one.target, one.source, one.id))
+    chosen = sorted(decisions, key=lambda decision: (decision.block, decision.target, decision.source, decision.id))
     lines = ",\n".join(_feature(one) for one in chosen)
     level0 = '"stainda":{"frame":"level0"}'  # of several slides, which may begin elsewhere each
     path = write_text(
@@ -160,21 +160,25 @@ def write_decisions(run: str | Path, decisions: Iterable[Decision]) -> Path:
 
 
 @lru_cache(maxsize=50_000)
-def _feature(one: Decision) -> str:
+def _feature(decision: Decision) -> str:
     """A decision as one line of GeoJSON; kept, since the file is written anew with each further decision."""
+    unchanged = decision.propagated.equals_exact(decision.geometry, 0)
     own = {
-        "id": one.id, "class": one.cls, "block": one.block, "source": one.source, "target": one.target,
-        "kind": one.kind, "reviewer": one.reviewer, "time": one.time, "source_hash": one.source_hash,
-        "carried_hash": shape_hash(one.carried), "confidence": one.confidence if isfinite(one.confidence) else None,
-        "carried": None if one.carried.equals_exact(one.geometry, 0) else shapely.geometry.mapping(one.carried),
+        "id": decision.id, "class": decision.cls, "block": decision.block, "source": decision.source,
+        "target": decision.target, "kind": decision.kind, "reviewer": decision.reviewer, "time": decision.time,
+        "source_hash": decision.source_hash,
+        "carried_hash": shape_hash(decision.propagated),
+        "confidence": decision.confidence if isfinite(decision.confidence) else None,
+        "carried": None if unchanged else shapely.geometry.mapping(decision.propagated),
     }  # fmt: skip
     properties = {
-        "objectType": "annotation", "classification": {"name": one.cls}, "name": f"{PAST[one.kind]}: {one.target}",
+        "objectType": "annotation", "classification": {"name": decision.cls},
+        "name": f"{PAST[decision.kind]}: {decision.target}",
         _OWN: own,
     }  # fmt: skip
     feature = {
-        "type": "Feature", "id": as_uuid("/".join(one.key)), "geometry": shapely.geometry.mapping(one.geometry),
-        "properties": properties,
+        "type": "Feature", "id": as_uuid("/".join(decision.key)),
+        "geometry": shapely.geometry.mapping(decision.geometry), "properties": properties,
     }  # fmt: skip
     return json.dumps(feature, allow_nan=False, separators=(",", ":"))
 
@@ -219,7 +223,7 @@ def save_decision(run: str | Path, decisions: Decisions, old: Decision | None, n
     if new is not None:
         decisions[new.key] = new
     _write_patiently(run, decisions)
-    before = old.geometry if old is not None else one.carried
+    before = old.geometry if old is not None else one.propagated
     _append(
         REVIEW_LOG.inside(review_folder(run)),
         {
@@ -227,7 +231,7 @@ def save_decision(run: str | Path, decisions: Decisions, old: Decision | None, n
             "block": one.block, "source": one.source, "target": one.target,
             "decision": new.kind if new is not None else "none", "before": old.kind if old is not None else "none",
             "old_geometry": shape_hash(before),
-            "new_geometry": shape_hash(new.geometry if new is not None else one.carried),
+            "new_geometry": shape_hash(new.geometry if new is not None else one.propagated),
         },
     )  # fmt: skip
 
@@ -257,7 +261,7 @@ def now() -> str:
 
 
 def stale_reason(decision: Decision, source: gpd.GeoDataFrame | None) -> str:
-    """Why a decision no longer speaks of what is carried, judged by the annotation it came from; empty if it does."""
+    """Why a decision no longer applies to what is propagated, by its source annotation; empty if it does."""
     if source is None:
         return f"the section {decision.source} has no annotations any more"
     same = source[source["id"] == decision.id]
@@ -279,7 +283,7 @@ def apply_decisions(run: str | Path, own_shapes: Mapping[str, gpd.GeoDataFrame])
 
     Args:
         run: the run directory.
-        own_shapes: the annotations that were carried, by slide.
+        own_shapes: the annotations that were propagated, by slide.
 
     Returns:
         One row (:data:`APPLIED`) per decision, as written to ``review/applied.csv``: ``applied``, or ``stale``
@@ -307,7 +311,7 @@ def apply_decisions(run: str | Path, own_shapes: Mapping[str, gpd.GeoDataFrame])
             row = by_key.get(one.key)
             reason = stale_reason(one, own_shapes.get(one.source))
             if not reason and (shapes is None or row is None):
-                reason = f"it is no longer carried to {target}"
+                reason = f"it is no longer propagated to {target}"
             if not reason and shapes is not None and row is not None:
                 shapes, reason = _applied(one, shapes, row)
                 changed = changed or not reason
@@ -346,23 +350,23 @@ def applied_keys(run: str | Path) -> set[tuple[str, str, str]]:
     return {(row["target"], row["source"], row["id"]) for row in rows if row["status"] == "applied"}
 
 
-def _applied(one: Decision, shapes: gpd.GeoDataFrame, row: dict[str, str]) -> tuple[gpd.GeoDataFrame, str]:
+def _applied(decision: Decision, shapes: gpd.GeoDataFrame, row: dict[str, str]) -> tuple[gpd.GeoDataFrame, str]:
     """The shapes of a target with one decision applied, and why it could not be (then they are unchanged)."""
-    here = ((shapes["id"] == one.id) & shapes["source_slide"].isin([one.source, ""])).to_numpy(bool)
-    if one.kind == "reject":
-        if here.any() and not _same_place(shapes.geometry[here].iloc[0], one.geometry):
-            return shapes, "it was rejected at another place than it is carried to now"
-        row |= {"status": "dropped", "reason": one.words} | ({"label": "nothing"} if "label" in row else {})
+    here = ((shapes["id"] == decision.id) & shapes["source_slide"].isin([decision.source, ""])).to_numpy(bool)
+    if decision.kind == "reject":
+        if here.any() and not _same_place(shapes.geometry[here].iloc[0], decision.geometry):
+            return shapes, "it was rejected at another place than it is propagated to now"
+        row |= {"status": "dropped", "reason": decision.words} | ({"label": "nothing"} if "label" in row else {})
         return shapes[~here].reset_index(drop=True), ""
-    was = f" (carried with confidence {one.confidence:.2f})" if isfinite(one.confidence) else ""
+    was = f" (propagated with confidence {decision.confidence:.2f})" if isfinite(decision.confidence) else ""
     if here.any():
         new = shapes[here].iloc[[0]].copy()
-        new["geometry"] = gpd.GeoSeries([one.geometry], index=new.index, crs=None)
+        new["geometry"] = gpd.GeoSeries([decision.geometry], index=new.index, crs=None)
     else:
-        new = make_shapes([one.geometry], one.cls, id=one.id, source_slide=one.source)
-    unsure = one.kind == "unsure"
-    new["class"], new["confidence"] = IGNORED_CLASS if unsure else one.cls, nan if unsure else 1.0
-    row |= {"status": "ignored" if unsure else "kept", "reason": one.words + was}
+        new = make_shapes([decision.geometry], decision.cls, id=decision.id, source_slide=decision.source)
+    unsure = decision.kind == "unsure"
+    new["class"], new["confidence"] = IGNORED_CLASS if unsure else decision.cls, nan if unsure else 1.0
+    row |= {"status": "ignored" if unsure else "kept", "reason": decision.words + was}
     if "label" in row:
         row["label"] = "ignored" if unsure else "object"
     if "confidence" in row and not unsure:
@@ -371,13 +375,13 @@ def _applied(one: Decision, shapes: gpd.GeoDataFrame, row: dict[str, str]) -> tu
     return join_shapes([rest, new]) if len(rest) else join_shapes([empty_shapes(), new]), ""
 
 
-def _tell_joined(one: Decision, decided: Mapping[str, str], rows: list[dict[str, str]]) -> None:
+def _tell_joined(decision: Decision, decided: Mapping[str, str], rows: list[dict[str, str]]) -> None:
     """The shapes of other sections that were joined into a decided object share its fate."""
     for row in rows:
         if row is not decided and row["status"] != "dropped":
-            reason = row["reason"].removesuffix(one.words).removesuffix("; ")
+            reason = row["reason"].removesuffix(decision.words).removesuffix("; ")
             row |= {key: decided[key] for key in ("status", "label") if key in row}
-            row["reason"] = f"{reason}; {one.words}" if reason else one.words
+            row["reason"] = f"{reason}; {decision.words}" if reason else decision.words
 
 
 def _same_place(one: BaseGeometry, other: BaseGeometry) -> bool:

@@ -1,4 +1,4 @@
-"""The server of the review page: on this machine only, for one person, for as long as the command runs.
+"""Local web server of the review page: on this machine only, for one reviewer.
 
 Other pages in the same browser can send requests to any local port, so three things are asked of each: the token in
 its path, which only the address printed by the command holds; a ``Host`` that names this machine, so that a foreign
@@ -20,8 +20,8 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from stainda.errors import StaindaError
-from stainda.review.desk import Desk, Refused
-from stainda.review.material import Material
+from stainda.review.api import Refused, ReviewApi
+from stainda.review.data import ReviewData
 from stainda.review.tiles import Tiles
 
 logger = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ class ReviewServer:
 
     Attributes:
         url: the address of the page, with its token.
-        desk: what answers it.
+        api: what answers it.
     """
 
     def __init__(
@@ -82,8 +82,8 @@ class ReviewServer:
         Raises:
             StaindaError: there is nothing to review in ``run``, or the port is taken.
         """
-        self.desk = Desk(Material(run, block, show_own), reviewer)
-        self.tiles = Tiles(self.desk.sources)
+        self.api = ReviewApi(ReviewData(run, block, show_own), reviewer)
+        self.tiles = Tiles(self.api.sources)
         self.token = token or secrets.token_urlsafe(24)
         try:
             self._server = ThreadingHTTPServer((ADDRESS, port), _Handler, bind_and_activate=True)
@@ -183,11 +183,11 @@ class _Handler(BaseHTTPRequestHandler):
                     raise Refused("no such tile", HTTPStatus.NOT_FOUND)
                 self._send(data, "image/jpeg", cache="private, max-age=3600")
             case ["api", "overview"]:
-                self._send_json(self.review.desk.overview())
+                self._send_json(self.review.api.overview())
             case ["api", "decisions"]:
-                self._send_json(self.review.desk.decisions())
+                self._send_json(self.review.api.decisions())
             case ["api", "blocks", name]:
-                self._send_json(self.review.desk.block(unquote(name)))
+                self._send_json(self.review.api.block(unquote(name)))
             case _:
                 raise Refused("there is nothing here", HTTPStatus.NOT_FOUND)
 
@@ -207,7 +207,7 @@ class _Handler(BaseHTTPRequestHandler):
             raise Refused("the request is too large", HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
         body = self.rfile.read(int(length))
         self.close_connection = False
-        self._send_json(self.review.desk.decide(_json(body)))
+        self._send_json(self.review.api.decide(_json(body)))
 
     def _send_json(self, value: Any, status: int = 200) -> None:
         self._send(json.dumps(value, allow_nan=False, separators=(",", ":")).encode(), "application/json", status)

@@ -1,4 +1,4 @@
-"""The tables of a run directory that a review starts from."""
+"""Tables of a run directory that a review reads."""
 
 from __future__ import annotations
 

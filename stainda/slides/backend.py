@@ -1,4 +1,4 @@
-"""What a reader of one file format offers, and the pixel size it found."""
+"""Interface of a file reader, and the pixel size it reports."""
 
 from __future__ import annotations
 

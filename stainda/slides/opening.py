@@ -1,4 +1,4 @@
-"""Opening a slide: OpenSlide first, then our own reading of TIFF, then plain images; or a clear refusal."""
+"""Opening of a slide: OpenSlide first, then our own TIFF reader, then plain images, else an error."""
 
 from __future__ import annotations
 

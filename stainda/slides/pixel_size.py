@@ -1,4 +1,4 @@
-"""The pixel size a file tells, where it can be believed."""
+"""Pixel size from the metadata of a file, where it is plausible."""
 
 from __future__ import annotations
 
@@ -86,8 +86,8 @@ def from_imagej(description: str, per_unit_x: float | None, per_unit_y: float | 
 
     ``µ`` may be written as ``\\u00B5``; ``yunit=`` stands there only where it is another one than ``unit=``.
     """
-    told = dict(re.findall(r"^(unit|yunit)=(.*?)\s*$", description, flags=re.MULTILINE))
-    units = [re.sub(r"\\u([0-9A-Fa-f]{4})", lambda code: chr(int(code[1], 16)), one) for one in told.values()]
+    fields = dict(re.findall(r"^(unit|yunit)=(.*?)\s*$", description, flags=re.MULTILINE))
+    units = [re.sub(r"\\u([0-9A-Fa-f]{4})", lambda code: chr(int(code[1], 16)), field) for field in fields.values()]
     factors = {micrometres(unit) for unit in units}
     factor = factors.pop() if len(factors) == 1 else None
     if factor is None:

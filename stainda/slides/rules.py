@@ -1,4 +1,4 @@
-"""What pixels are taken: one 8-bit RGB picture. The same for a file whichever library reads it."""
+"""Accepted pixel formats: one 8-bit RGB image; the same rules for every reader."""
 
 from __future__ import annotations
 
@@ -64,19 +64,19 @@ def refuse_unless_rgb(pixels: Pixels) -> None:
             bits would have to be scaled, and channels would have to be given colours.
     """
     for fault in (_stack_fault, _channel_fault, _bits_fault, _colour_fault):
-        found = fault(pixels)
-        if found:
-            raise SlideError(found[0], remedy=found[1])
+        problem = fault(pixels)
+        if problem:
+            raise SlideError(problem[0], remedy=problem[1])
 
 
 def joins_to_rgb(channels: Sequence[Channel]) -> bool:
     """Whether three planes stored apart are the red, green and blue of one picture: by their names, else colours."""
-    if len(channels) != 3 or any(one.fluorescent for one in channels):
+    if len(channels) != 3 or any(channel.fluorescent for channel in channels):
         return False
-    names = [one.name.strip().casefold() for one in channels]
+    names = [channel.name.strip().casefold() for channel in channels]
     if any(names):
         return all(name in wanted for name, wanted in zip(names, _PRIMARIES, strict=True))
-    return [one.colour for one in channels] == [(255, 0, 0), (0, 255, 0), (0, 0, 255)]
+    return [channel.colour for channel in channels] == [(255, 0, 0), (0, 255, 0), (0, 0, 255)]
 
 
 def _stack_fault(pixels: Pixels) -> tuple[str, str] | None:
@@ -97,9 +97,9 @@ def _channel_fault(pixels: Pixels) -> tuple[str, str] | None:
             "3 separate channels without names: the file does not tell whether they are red, green and blue",
             f"If they are, name them Red, Green, Blue, or export with the three in each pixel; {RGB_ONLY}",
         )
-    names = [one.name for one in pixels.channels if one.name]
-    told = f": {', '.join(names[:6])}" if names else ""
-    return f"{number} separate channels (fluorescence or multispectral), not RGB{told}", RGB_ONLY
+    names = [channel.name for channel in pixels.channels if channel.name]
+    listed = f": {', '.join(names[:6])}" if names else ""
+    return f"{number} separate channels (fluorescence or multispectral), not RGB{listed}", RGB_ONLY
 
 
 def _bits_fault(pixels: Pixels) -> tuple[str, str] | None:

@@ -1,4 +1,4 @@
-"""Which picture of a TIFF is the slide, and how its pixels are stored; nothing is decoded here."""
+"""Structure of a TIFF: which image is the slide, and how its pixels are stored; nothing is decoded here."""
 
 from __future__ import annotations
 
@@ -113,10 +113,10 @@ def _lengths(series: Any) -> dict[str, int]:
 def _pixels(file: Any, series: Any, every: Sequence[Any]) -> Pixels:
     lengths = _lengths(series)
     stack = tuple((n, _AXES.get(axis, axis)) for axis, n in lengths.items() if axis not in "YXSC" and n > 1)
-    told = file.is_svs or file.is_ndpi or file.is_scn or file.is_bif  # the scanner tells what its pictures are
+    by_scanner = file.is_svs or file.is_ndpi or file.is_scn or file.is_bif  # the scanner tells what its pictures are
     twins = (
         0
-        if told
+        if by_scanner
         else sum(
             other is not series and (_lengths(other).get("X"), _lengths(other).get("Y")) == (lengths["X"], lengths["Y"])
             for other in every
@@ -160,15 +160,15 @@ def _colour(page: Any) -> tuple[Colour, str]:
 
 
 def _channels(file: Any, series: Any, number: int) -> tuple[Channel, ...]:
-    found: list[Channel] = []
+    channels: list[Channel] = []
     if series.kind == "ome":
-        found = _ome_channels(file.ome_metadata, [id(one) for one in file.series].index(id(series)))
+        channels = _ome_channels(file.ome_metadata, [id(one) for one in file.series].index(id(series)))
     elif series.kind == "imagej":
         labels = (file.imagej_metadata or {}).get("Labels") or []
-        found = [Channel(str(label)) for label in labels]
+        channels = [Channel(str(label)) for label in labels]
     elif series.kind == "qpi":
-        found = [Channel(fluorescent=True)] * number
-    return tuple(found) if len(found) == number else (Channel(),) * number
+        channels = [Channel(fluorescent=True)] * number
+    return tuple(channels) if len(channels) == number else (Channel(),) * number
 
 
 def _ome_channels(text: str, image: int) -> list[Channel]:
@@ -216,15 +216,15 @@ def _picture(file: Any, series: Any, pixels: Pixels) -> TiffPicture:
 
 def _pixel_size(file: Any, page: Any) -> PixelSize:
     x, y = (_ratio(page.tags.get(name)) for name in ("XResolution", "YResolution"))
-    found = PixelSize(None, "")
+    pixel_size = PixelSize(None, "")
     if file.is_ome:
-        found = from_ome(file.ome_metadata)
+        pixel_size = from_ome(file.ome_metadata)
     elif file.is_svs:
-        found = from_aperio(page.description)
+        pixel_size = from_aperio(page.description)
     elif file.is_imagej and "\nunit=" in file.pages.first.description:
         return from_imagej(file.pages.first.description, x, y)
-    if found.mpp is not None:
-        return found
+    if pixel_size.mpp is not None:
+        return pixel_size
     unit = page.tags.get("ResolutionUnit")
     micrometres = {2: 25_400.0, 3: 10_000.0}.get(int(unit.value) if unit is not None else 2)
     if micrometres is None or (x is None and y is None):

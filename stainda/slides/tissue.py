@@ -1,4 +1,4 @@
-"""Where tissue lies on a slide: also pale immunohistochemistry, and nothing on blank glass."""
+"""Tissue detection, also for pale immunohistochemistry; blank glass gives an empty mask."""
 
 from __future__ import annotations
 

@@ -162,7 +162,7 @@ class HedJitter:
 
 @dataclass(frozen=True)
 class BlurNoise:
-    """Scanners out of focus, and noisy ones.
+    """Blur and noise of scanners.
 
     Args:
         blur: largest standard deviation of a Gaussian, pixels.
@@ -244,8 +244,8 @@ def sample_at(
     if labels is None:
         return moved.clamp(0.0, 1.0), None
     shifted = labels[:, None].to(images.dtype) - IGNORE  # zeros outside then are 255
-    found = functional.grid_sample(shifted, grid, mode="nearest", padding_mode="zeros", align_corners=False)
-    return moved.clamp(0.0, 1.0), (found[:, 0] + IGNORE).round().to(labels.dtype)
+    sampled = functional.grid_sample(shifted, grid, mode="nearest", padding_mode="zeros", align_corners=False)
+    return moved.clamp(0.0, 1.0), (sampled[:, 0] + IGNORE).round().to(labels.dtype)
 
 
 def _saturation(gain: torch.Tensor) -> torch.Tensor:

@@ -63,8 +63,8 @@ def compress(images: torch.Tensor, quality: torch.Tensor) -> torch.Tensor:
     chroma = functional.interpolate(chroma, scale_factor=2.0, mode="bilinear", align_corners=False)
     back = torch.linalg.inv(torch.tensor(_YCC, dtype=torch.float64)).to(levels)
     centred = torch.cat([luma, chroma - 128], dim=1)
-    found = torch.einsum("ck,nkhw->nchw", back, centred)[..., :height, :width]
-    return (found.round().clamp(0, 255) / 255).to(images.dtype)
+    decoded = torch.einsum("ck,nkhw->nchw", back, centred)[..., :height, :width]
+    return (decoded.round().clamp(0, 255) / 255).to(images.dtype)
 
 
 def _table(base: tuple[tuple[int, ...], ...], quality: torch.Tensor) -> torch.Tensor:

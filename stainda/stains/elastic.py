@@ -11,7 +11,7 @@ from stainda.stains.augmentation import blur_each, sample_at
 
 @dataclass(frozen=True)
 class Elastic:
-    """Tissue stretched and bent smoothly (Simard et al. 2003, doi 10.1109/ICDAR.2003.1227801).
+    """Smooth elastic deformation of tissue (Simard et al. 2003, doi 10.1109/ICDAR.2003.1227801).
 
     Every pixel is taken from a place displaced by ``alpha`` times a field of even noise in -1..1, blurred by a
     Gaussian. The blur takes most of the noise away: the typical displacement is ``0.163 alpha / sigma`` pixels per
@@ -45,9 +45,9 @@ class Elastic:
         out[index] = moved
         if labels is None or with_them is None:
             return out, None
-        carried = labels.clone()
-        carried[index] = with_them
-        return out, carried
+        deformed = labels.clone()
+        deformed[index] = with_them
+        return out, deformed
 
 
 def _pixel_centres(height: int, width: int) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""What a slide's tissue colours are: fits to a sample of its pixels, each with a reason where it cannot be used."""
+"""Colour fits of a slide's tissue to a sample of pixels, with a reason where a fit cannot be used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Normalising colour: every slide's tissue is given the colours of a template.
+"""Colour normalisation: the tissue of every slide is given the colours of a template.
 
 The fit is per slide, on a sample of its tissue, never per patch: a patch of pure glass has no stain to estimate
 (torchstain issue 55, pathml issue 329). A slide whose stain cannot be estimated is left as it is, and says why.
@@ -156,7 +156,7 @@ def _stain_vectors(
 ) -> torch.Tensor:
     """Amounts of the slide's stains, scaled to the template's strengths, in the template's vectors.
 
-    Of two stains, the part of the density outside their plane (pigment, a third dye) is carried over as it is.
+    Of two stains, the part of the density outside their plane (pigment, a third dye) is kept as it is.
     """
     matrices = []
     aim = completed(template.vectors)

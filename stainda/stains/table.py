@@ -1,4 +1,4 @@
-"""The stains of kidney sections as numbers: what colour each dye has, and how much of it each structure takes.
+"""Table of kidney stains: colour of each dye, and its uptake by each structure.
 
 A dye is a unit vector of optical density, ``-log10(I / I0)`` per red, green, blue (Ruifrok & Johnston 2001). The
 vectors were fitted to real scans of human kidney, one per stain, and of rat kidney (pan-cytokeratin): the extreme

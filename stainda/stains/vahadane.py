@@ -61,7 +61,7 @@ class VahadaneFit:
         strengths = np.percentile(stained @ np.linalg.inv(completed(rows))[:, :stains], 99, axis=0)
         if strengths.min() < 0.02 or amounts.max(axis=0).min() <= 0:
             return cls._none(len(stained), stains, "one of the stains is not present")
-        return cls(tuple(three(row) for row in rows), tuple(float(one) for one in strengths), len(stained))
+        return cls(tuple(three(row) for row in rows), tuple(float(strength) for strength in strengths), len(stained))
 
     @classmethod
     def _none(cls, n_pixels: int, stains: int, reason: str) -> VahadaneFit:

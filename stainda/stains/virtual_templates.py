@@ -1,4 +1,4 @@
-"""RandStainNA: every patch is brought to a virtual template, drawn from what the training stains look like."""
+"""RandStainNA: every patch is normalised to a random template drawn from the colours of the training stains."""
 
 from __future__ import annotations
 

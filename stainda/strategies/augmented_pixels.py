@@ -1,4 +1,4 @@
-"""Which pixel of a patch is shown where after augmentation, and predictions carried along and back.
+"""Which pixel of a patch is shown where after augmentation, and predictions warped along and back.
 
 Places travel through an augmentation as labels do (nearest pixel, 255 outside), so that any augmentation that moves
 labels is known, whatever it does.
@@ -26,7 +26,7 @@ def places_of(marks: Tensor) -> Tensor:
     return torch.where(marks == _OUTSIDE, -1, marks - _FIRST)
 
 
-def carry(maps: Tensor, places: Tensor, margin: int = 0) -> tuple[Tensor, Tensor]:
+def warp_maps(maps: Tensor, places: Tensor, margin: int = 0) -> tuple[Tensor, Tensor]:
     """Maps of unaugmented patches brought to how augmented patches show them.
 
     Args:
@@ -53,7 +53,7 @@ def carry(maps: Tensor, places: Tensor, margin: int = 0) -> tuple[Tensor, Tensor
 
 
 def restore(maps: Tensor, places: Tensor, margin: int = 0) -> tuple[Tensor, Tensor]:
-    """Maps of augmented patches brought back to how the patches lie on the slide; the reverse of :func:`carry`.
+    """Maps of augmented patches brought back to how the patches lie on the slide; the reverse of :func:`warp_maps`.
 
     Where several pixels of the augmented patch show one pixel, their mean; where none does, the mean of those of its
     neighbours that are shown (an augmentation that enlarges leaves such gaps), else 0 and not known. Differentiable.

@@ -24,7 +24,7 @@ UNMEASURED_PX = 40.0
 
 
 @dataclass
-class Agreement:
+class BlockAgreement:
     """The objects of all scored sections after comparison, by slide; and what happened, a row per section."""
 
     objects: dict[str, gpd.GeoDataFrame] = field(default_factory=dict)
@@ -36,7 +36,7 @@ def agree_in_blocks(
     scored: Cohort,
     registration: Path,
     region_of: Callable[[Predictor, Section], tuple[Region, float | None]],
-) -> Agreement | None:
+) -> BlockAgreement | None:
     """Predict all scored sections and let those of each block support or doubt each other's objects.
 
     Nothing but images, the network's predictions and the registration are read.
@@ -52,7 +52,7 @@ def agree_in_blocks(
     after = predictor.detector.strategy.after
     if not after.needs_block:
         return None
-    agreement = Agreement()
+    agreement = BlockAgreement()
     for block, sections in scored.blocks().items():
         objects, fainter = {}, {}
         for section in sections:

@@ -82,7 +82,7 @@ def write_cohort(cohort: Cohort, sources: Collection[str], shapes: Mapping[str, 
     """Write ``cohort.csv`` for sections that no study has given roles: what the review needs to know of them.
 
     Args:
-        sources: slides whose annotations are carried; their domains are written as sources, all others as targets.
+        sources: slides whose annotations are propagated; their domains are written as sources, all others as targets.
         shapes: the annotations by slide.
 
     Slides that cannot be opened are left out: registration has refused them, and ``quality.csv`` says why.

@@ -26,7 +26,7 @@ FAMILIES = {
     "self-training": "a teacher's answers on unlabelled targets are learned from",
     "generalisation": "several source domains are played against each other; no target image is needed",
     "serial sections": "the same tissue on consecutive sections has to be answered alike",
-    "propagated labels": "annotations that registration carried to the targets are learned from",
+    "propagated labels": "annotations that registration propagated to the targets are learned from",
     "few target labels": "a few objects of the target are annotated",
     "at test time": "the trained network is adapted to, or averaged over, each slide",
     "ceiling": "knows the targets' labels: what is possible at most, no contender",

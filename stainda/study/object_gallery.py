@@ -184,7 +184,7 @@ class _Pictures:
 def _ranked(study: _Scored, name: str, asked: set[str], trainings: Mapping[str, str]) -> list[Followed]:
     """The objects of a block with what the trainings missed of them."""
     from stainda.annotations import IGNORE_CLASSES, read_shapes
-    from stainda.objects.support import Comparison
+    from stainda.objects.support import SupportRules
     from stainda.study.block_agreement import error_in_frame
 
     config, folder, sections, block = study.config, study.folder, study.blocks[name], study.placed[name]
@@ -198,7 +198,7 @@ def _ranked(study: _Scored, name: str, asked: set[str], trainings: Mapping[str, 
     found = follow(
         {one.slide: shapes[one.slide] for one in used},
         {one.slide: block.transforms[one.slide].to_frame for one in used},
-        Comparison(error={one.slide: error_in_frame(block, one, sections) for one in used}),
+        SupportRules(error={one.slide: error_in_frame(block, one, sections) for one in used}),
         order={one.slide: float(one.section) for one in used},
         classes=config.task.classes,
         block=block.block,

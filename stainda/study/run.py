@@ -166,7 +166,7 @@ class StudyRun:
         )
 
     def propagate(self) -> None:
-        """Carry the annotations of the source domains to the other sections of their blocks, and honour the review."""
+        """Propagate the annotations of the source domains within their blocks, and apply the review."""
         from stainda.registration import propagate
         from stainda.review.decisions import apply_decisions, sentence
 

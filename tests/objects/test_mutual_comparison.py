@@ -7,7 +7,7 @@ import pytest
 import shapely
 
 from stainda.annotations import make_shapes, read_shapes, write_geojson
-from stainda.objects.support import Comparison, identity_table, mutual_comparison
+from stainda.objects.support import SupportRules, identity_table, mutual_comparison
 
 SECTIONS = ("PAS", "JONES", "SR", "CD68")
 CENTRES = np.array([(200, 200), (600, 200), (200, 700), (700, 700)], float)
@@ -51,7 +51,7 @@ def test_every_object_has_one_identity_in_all_sections_whatever_their_frames():
 
 
 def test_the_score_follows_the_stated_rule():
-    rules = Comparison(found=0.75, by_chance=0.15, persistence=0.9, reach=1)
+    rules = SupportRules(found=0.75, by_chance=0.15, persistence=0.9, reach=1)
     shapes = {"a": section(CENTRES[:1], score=0.6), "b": section(CENTRES[:1], score=0.5), "c": section([(9000, 9000)])}
     found = mutual_comparison(shapes, maps("abc"), rules)
     chance = 0.75 * 0.9
@@ -82,7 +82,7 @@ def test_an_object_missed_in_one_section_keeps_its_identity_and_the_gap_is_told(
     assert (row["sections"], row["missing_in"]) == (3, "JONES")
     assert (row["x"], row["y"]) == pytest.approx((200, 200))
     assert found["PAS"]["doubted_by"][0] == "JONES"
-    alone = mutual_comparison(shapes, maps(), Comparison(reach=1))
+    alone = mutual_comparison(shapes, maps(), SupportRules(reach=1))
     assert alone["PAS"]["identity"][0] != alone["SR"]["identity"][0], "with reach 1 nothing bridges the gap"
 
 
@@ -90,28 +90,28 @@ def test_near_neighbours_are_not_swapped_by_a_shift():
     """Two objects 70 px apart, all shifted by 30 px: nearest alone would pair the wrong ones and leave one over."""
     first = np.array([(200, 200), (270, 200), (340, 200)], float)
     shapes = {"a": section(first, 30), "b": section(np.add(first, (30, 0)), 30)}
-    found = mutual_comparison(shapes, maps("ab"), Comparison(error=12))
+    found = mutual_comparison(shapes, maps("ab"), SupportRules(error=12))
     assert found["a"]["identity"].tolist() == found["b"]["identity"].tolist()
 
 
 def test_one_missing_of_near_neighbours_does_not_shift_the_others():
     first = np.array([(200, 200), (270, 200), (340, 200)], float)
     shapes = {"a": section(first[:2], 30), "b": section(first[1:], 30)}
-    found = mutual_comparison(shapes, maps("ab"), Comparison(error=25))  # gate 90: wrong pairs fit too
+    found = mutual_comparison(shapes, maps("ab"), SupportRules(error=25))  # gate 90: wrong pairs fit too
     assert found["a"]["identity"][1] == found["b"]["identity"][0]
     assert found["a"]["identity"][0] != found["b"]["identity"][1]
 
 
 def test_gates_of_size_and_of_registration_error():
     here = {"a": section(CENTRES[:1], 50)}
-    inside, outside = Comparison(size_ratio=2.0), Comparison(size_ratio=1.9)
+    inside, outside = SupportRules(size_ratio=2.0), SupportRules(size_ratio=1.9)
     larger = here | {"b": section(CENTRES[:1], 50 * np.sqrt(1.95))}
     assert mutual_comparison(larger, maps("ab"), inside)["a"]["support"][0] == 1
     assert mutual_comparison(larger, maps("ab"), outside)["a"]["support"][0] == 0
     # gate: 3 · 10 + 50 / 2 = 55 px
     for shift, support in ((54, 1), (56, 0)):
         moved = here | {"b": section(np.add(CENTRES[:1], (shift, 0)), 50)}
-        found = mutual_comparison(moved, maps("ab"), Comparison(error={"a": 10.0, "b": 4.0}))
+        found = mutual_comparison(moved, maps("ab"), SupportRules(error={"a": 10.0, "b": 4.0}))
         assert found["b"]["support"][0] == support
 
 
@@ -121,7 +121,7 @@ def test_other_classes_are_other_objects_and_points_have_no_size():
     assert found["a"]["support"].sum() == 0
     points = {name: make_shapes([shapely.Point(xy) for xy in CENTRES + shift], "nucleus") for name, shift in
               (("a", 0), ("b", 2), ("c", 4))}  # fmt: skip
-    found = mutual_comparison(points, maps("abc"), Comparison(error=2))
+    found = mutual_comparison(points, maps("abc"), SupportRules(error=2))
     assert found["a"]["identity"].tolist() == found["c"]["identity"].tolist()
 
 
@@ -163,7 +163,7 @@ def test_chains_of_many_objects_are_consistent_and_quick():
         table = section(grid[seen] + rng.normal(0, 4, (len(seen), 2)), rng.uniform(27, 33, len(seen)))
         table["name"] = [str(one) for one in seen]
         shapes[name] = table
-    found = mutual_comparison(shapes, maps("abcde"), Comparison(error=6))
+    found = mutual_comparison(shapes, maps("abcde"), SupportRules(error=6))
     truth: dict[str, set[str]] = {}
     for table in found.values():
         assert table["identity"].is_unique, "an identity has at most one object per section"
@@ -193,7 +193,7 @@ def test_on_the_phantom_identities_are_the_true_ones_and_support_tells_true_from
         shapes[path.stem] = make_shapes([*moved, *false], "glomerulus", name=names, score=scores)
         to_frame[path.stem] = true_map(tmp_path / "truth" / f"{path.stem}.npz").to_frame
         order[path.stem] = 3 * len(order)  # two sections of three were discarded
-    found = mutual_comparison(shapes, to_frame, Comparison(error=8, reach=6), order=order)
+    found = mutual_comparison(shapes, to_frame, SupportRules(error=8, reach=6), order=order)
     rows = [row for table in found.values() for row in table.to_dict("records")]
     first = {row["name"]: row["identity"] for row in rows if row["name"] != "false"}
     kept = [first[row["name"]] == row["identity"] for row in rows if row["name"] != "false"]

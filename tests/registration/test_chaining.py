@@ -9,13 +9,13 @@ import pytest
 
 from stainda.config import RegistrationConfig
 from stainda.registration import gates
+from stainda.registration.assessment import Assessment
 from stainda.registration.chaining import chained
 from stainda.registration.outcomes import Notes
 from stainda.registration.proposals import Proposal
 from stainda.registration.results import REFUSED, REGISTERED, RIGID_ONLY
 from stainda.registration.sections import SectionImage
 from stainda.registration.transforms import Transform, from_backward, map_points
-from stainda.registration.verdict import Verdict
 
 SIZE = 400
 NAMES = [f"s{index}" for index in range(7)]
@@ -63,26 +63,26 @@ def test_transforms_are_composed_outwards(bent):
     def pair(mine, theirs, config, notes):
         found = turned(mine.slide, theirs.slide, 5.0, bent)
         status = REGISTERED if bent else RIGID_ONLY
-        yield proposal_of(found, mine.slide), Verdict(status, "", found, {"significance": 9.0})
+        yield proposal_of(found, mine.slide), Assessment(status, "", found, {"significance": 9.0})
 
     known, links = run(pair, placed=("s2", "s3", "s4"), bent=bent)
     assert [(link.proposal.image.slide, link.neighbour) for link in links] == [
         ("s1", "s2"), ("s0", "s1"), ("s5", "s4"), ("s6", "s5"),
     ]  # fmt: skip
     points = np.random.default_rng(0).uniform(120, 280, (200, 2))
-    one = links[0].verdict.transform
-    assert one is not None and one.frame == REFERENCE and links[0].verdict.status != REFUSED
+    one = links[0].assessment.transform
+    assert one is not None and one.frame == REFERENCE and links[0].assessment.status != REFUSED
     first = turned("s1", "s2", 5.0, bent)
     expected = known["s2"].to_frame(first.to_frame(points))
     assert np.abs(one.to_frame(points) - expected).max() < (0.1 if bent else 1e-9)
     assert np.abs(one.from_frame(expected) - points).max() < (0.1 if bent else 1e-9)
-    two = links[1].verdict.transform
+    two = links[1].assessment.transform
     assert two is not None
     further = one.to_frame(turned("s0", "s1", 5.0, bent).to_frame(points))
     assert np.abs(two.to_frame(points) - further).max() < (0.2 if bent else 1e-9)
     assert np.abs(map_points(points, two, one) - turned("s0", "s1", 5.0, bent).to_frame(points)).max() < 0.3
-    assert links[1].verdict.measures["attempt"] == "by way of s1: all sections together"
-    assert links[1].verdict.reason.startswith("laid on its neighbour s1")
+    assert links[1].assessment.measures["attempt"] == "by way of s1: all sections together"
+    assert links[1].assessment.reason.startswith("laid on its neighbour s1")
 
 
 def test_what_fits_no_neighbour_stays_refused_and_is_stepped_over():
@@ -92,20 +92,20 @@ def test_what_fits_no_neighbour_stays_refused_and_is_stepped_over():
         asked.append((mine.slide, theirs.slide))
         found = turned(mine.slide, theirs.slide, 1.0)
         if "s2" in (mine.slide, theirs.slide):
-            yield proposal_of(found, mine.slide), Verdict(REFUSED, "too few matches: 3", None, {})
+            yield proposal_of(found, mine.slide), Assessment(REFUSED, "too few matches: 3", None, {})
         else:
-            yield proposal_of(found, mine.slide), Verdict(RIGID_ONLY, "", found, {})
+            yield proposal_of(found, mine.slide), Assessment(RIGID_ONLY, "", found, {})
 
     _, links = run(pair, placed=("s3", "s4", "s5", "s6"))
-    outcome = {link.proposal.image.slide: link.verdict.status for link in links if link.verdict.status != REFUSED}
+    outcome = {link.proposal.image.slide: link.assessment.status for link in links if link.assessment.status != REFUSED}
     assert outcome == {}, "s1 is two away from the reference, with which it was tried before"
     assert asked == [("s2", "s4")]
-    assert links[0].verdict.reason == "with its neighbour s4: too few matches: 3"
-    assert links[0].verdict.transform is None
+    assert links[0].assessment.reason == "with its neighbour s4: too few matches: 3"
+    assert links[0].assessment.transform is None
     asked.clear()
     _, links = run(pair, placed=("s1", "s3"))
     assert ("s2", "s1") in asked and ("s2", "s3") not in asked
-    assert {link.proposal.image.slide for link in links if link.verdict.transform is not None} >= {"s0"}
+    assert {link.proposal.image.slide for link in links if link.assessment.transform is not None} >= {"s0"}
 
 
 def test_pairs_are_shown_as_they_were_scanned():
@@ -121,26 +121,28 @@ def test_pairs_are_shown_as_they_were_scanned():
 def test_a_composition_that_does_not_come_back_is_kept_without_its_deformation(monkeypatch):
     def pair(mine, theirs, config, notes):
         found = turned(mine.slide, theirs.slide, 5.0, 3.0)
-        yield proposal_of(found, mine.slide), Verdict(REGISTERED, "", found, {})
+        yield proposal_of(found, mine.slide), Assessment(REGISTERED, "", found, {})
 
     monkeypatch.setattr(Transform, "round_trip", lambda self, points: np.full(len(points), 9.0))
     _, links = run(pair, placed=("s2", "s3"), bent=3.0)
-    first = links[0].verdict
+    first = links[0].assessment
     assert first.status == RIGID_ONLY and first.transform is not None and first.transform.forward is None
     assert "cannot be joined" in first.reason and gates.MAX_ROUND_TRIP < 9.0
 
 
 def test_far_sections_of_a_long_block_are_left_to_their_neighbours(monkeypatch):
-    from stainda.registration.ladder import NEAR, Ladder
+    from stainda.registration.attempts import NEAR, RegistrationAttempts
 
     tried = []
-    monkeypatch.setattr(Ladder, "_attempt", lambda *_, **__: iter(()))
-    monkeypatch.setattr(Ladder, "_rungs", lambda self, one, frame, others: tried.append(one.slide) or iter(()))
+    monkeypatch.setattr(RegistrationAttempts, "_attempt", lambda *_, **__: iter(()))
+    monkeypatch.setattr(
+        RegistrationAttempts, "_for_section", lambda self, one, frame, others: tried.append(one.slide) or iter(())
+    )
     matches = SimpleNamespace(upside_down=lambda reference: {})
     for count, expected in ((2 * NEAR, 2 * NEAR - 1), (30, 2 * NEAR)):
         tried.clear()
         images = {f"t{index:02d}": image(f"t{index:02d}") for index in range(count)}
         middle = f"t{count // 2:02d}"
         outcomes = SimpleNamespace(placed=lambda slide: False, would_refuse=lambda one: False)
-        ladder = Ladder(images, middle, RegistrationConfig(), matches, outcomes)
-        assert list(ladder.proposals()) == [] and len(tried) == expected
+        attempts = RegistrationAttempts(images, middle, RegistrationConfig(), matches, outcomes)
+        assert list(attempts.proposals()) == [] and len(tried) == expected

@@ -26,8 +26,8 @@ def call(tmp_path, monkeypatch):
     sections = block(tmp_path, 2)
     placed_block(tmp_path, sections, {})
     count = []
-    carry = propagation.carry_block
-    monkeypatch.setattr(propagation, "carry_block", lambda *given: count.append(1) or carry(*given))
+    propagate_block = propagation.propagate_block
+    monkeypatch.setattr(propagation, "propagate_block", lambda *given: count.append(1) or propagate_block(*given))
 
     def propagated(shapes=None, config=PLAIN, sources=("b1",)):
         own = {name: make_shapes([PLACE], "g", id=["a"]) for name in ("b1", "b2")} | (shapes or {})

@@ -24,7 +24,7 @@ PLACE = shapely.box(150, 100, 190, 140)
 PLAIN = PropagationConfig()
 
 
-def carried(tmp_path: Path, matrices=None, shapes=None, config=PLAIN, sections=None, sources=("b1",)):
+def propagated(tmp_path: Path, matrices=None, shapes=None, config=PLAIN, sections=None, sources=("b1",)):
     sections = sections or block(tmp_path, 2)
     registration = placed_block(tmp_path, sections, matrices or {})
     shapes = {"b1": make_shapes([PLACE], "g", id=["a"])} if shapes is None else shapes
@@ -40,8 +40,8 @@ def ignored_area(tmp_path: Path, slide: str = "b2", config=PLAIN) -> shapely.Geo
 def test_an_object_put_on_other_structures_is_less_sure_than_one_put_right(tmp_path) -> None:
     strict = PropagationConfig(min_confidence=0.9)
     folders = {name: _made(tmp_path / name) for name in ("right", "wrong")}
-    right = carried(folders["right"], {}, config=strict)
-    wrong = carried(folders["wrong"], {"b2": shift(-30, 20)}, config=strict)
+    right = propagated(folders["right"], {}, config=strict)
+    wrong = propagated(folders["wrong"], {"b2": shift(-30, 20)}, config=strict)
     assert right["confidence"][0] > 0.9 and wrong["confidence"][0] < 0.8
     assert right["label"][0] == "object" and wrong["label"][0] == "ignored" and wrong["status"][0] == "ignored"
     assert "confidence" in wrong["reason"][0] or "ended" in wrong["reason"][0]
@@ -57,7 +57,7 @@ def _made(folder: Path) -> Path:
 
 
 def test_dropped_objects_are_ignored_where_they_may_be(tmp_path) -> None:
-    rows = carried(tmp_path, config=PropagationConfig(min_area_ratio=1.5))
+    rows = propagated(tmp_path, config=PropagationConfig(min_area_ratio=1.5))
     assert rows["status"].tolist() == ["dropped"] and rows["label"].tolist() == ["ignored"]
     assert "area ratio" in rows["reason"][0]
     assert ignored_area(tmp_path).contains(PLACE)
@@ -70,21 +70,21 @@ def test_tissue_that_no_source_shows_is_not_background(tmp_path) -> None:
     picture = np.asarray(Image.open(sections[0].path)).copy()
     picture[:, 220:] = 250
     Image.fromarray(picture).save(sections[0].path)
-    carried(tmp_path, sections=sections)
+    propagated(tmp_path, sections=sections)
     unknown = ignored_area(tmp_path)
     assert unknown.contains(shapely.box(240, 100, 330, 200)), "tissue of the target beyond the cut"
     assert not unknown.intersects(shapely.box(60, 120, 200, 180)), "what both show is known"
 
 
 def test_a_refused_target_is_no_section_without_objects(tmp_path) -> None:
-    rows = carried(tmp_path, {"b2": None})
+    rows = propagated(tmp_path, {"b2": None})
     assert rows["status"].tolist() == ["dropped"] and rows["label"].tolist() == ["nothing"]
     assert training_shapes(tmp_path, ["b1", "b2"], 0.5) == {}
 
 
-def test_ignored_areas_of_a_source_are_ignored_on_the_target_whatever_is_carried(tmp_path) -> None:
+def test_ignored_areas_of_a_source_are_ignored_on_the_target_whatever_is_propagated(tmp_path) -> None:
     shapes = {"b1": make_shapes([PLACE, shapely.box(210, 150, 240, 180)], ["g", "Ignore*"], id=["a", "i"])}
-    rows = carried(tmp_path, shapes=shapes, config=PropagationConfig(classes=("g",))).set_index("id")
+    rows = propagated(tmp_path, shapes=shapes, config=PropagationConfig(classes=("g",))).set_index("id")
     assert rows["label"].to_dict() == {"a": "object", "i": "ignored"}
     assert ignored_area(tmp_path).contains(shapely.box(212, 152, 238, 178))
 
@@ -92,7 +92,7 @@ def test_ignored_areas_of_a_source_are_ignored_on_the_target_whatever_is_carried
 def test_doubts_about_one_object_never_cover_a_sure_one(tmp_path) -> None:
     shapes = {"b1": make_shapes([PLACE, shapely.box(185, 100, 215, 140)], ["g", "h"], id=["a", "b"])}
     config = PropagationConfig(min_tissue=0.0)
-    carried(tmp_path, shapes=shapes, config=config)
+    propagated(tmp_path, shapes=shapes, config=config)
     path = tmp_path / "annotations/propagated/b2.geojson"
     objects = read_shapes(path)
     from stainda.annotations import write_geojson
@@ -109,7 +109,7 @@ def test_annotations_of_a_target_change_nothing_that_is_trained_on(tmp_path) -> 
     files = []
     for name, own in (("none", {}), ("some", {"b2": elsewhere, "b3": source})):
         folder = _made(tmp_path / name)
-        carried(folder, {"b3": shift(3, 1)}, {"b1": source, **own}, sections=block(folder, 3))
+        propagated(folder, {"b3": shift(3, 1)}, {"b1": source, **own}, sections=block(folder, 3))
         kinds = ("propagated/b2.geojson", "propagated/b3.geojson", "ignored/b2.geojson", "propagation.csv")
         files.append([(folder / "annotations" / kind).read_bytes() for kind in kinds])
     assert files[0] == files[1]
@@ -117,9 +117,9 @@ def test_annotations_of_a_target_change_nothing_that_is_trained_on(tmp_path) -> 
 
 def test_a_section_that_shows_the_place_without_the_object_speaks_against_it(tmp_path) -> None:
     shapes = {"b1": make_shapes([PLACE], "g", id=["a"]), "b3": make_shapes([], "g")}
-    rows = carried(tmp_path, shapes=shapes, sections=block(tmp_path, 3), sources=("b1", "b3")).set_index("target")
+    rows = propagated(tmp_path, shapes=shapes, sections=block(tmp_path, 3), sources=("b1", "b3")).set_index("target")
     assert rows["against"]["b2"] == "b3"
-    alone = carried(_made(tmp_path / "alone"), sections=block(tmp_path / "alone", 3)).set_index("target")
+    alone = propagated(_made(tmp_path / "alone"), sections=block(tmp_path / "alone", 3)).set_index("target")
     assert rows["exists"]["b2"] < alone["exists"]["b2"]
 
 
@@ -128,7 +128,7 @@ def test_other_ways_to_make_one_outline_of_several(tmp_path, between) -> None:
     places = {"b1": PLACE, "b3": shapely.box(154, 100, 194, 140), "b4": shapely.box(158, 100, 198, 140)}
     shapes = {name: make_shapes([place], "g", id=[name]) for name, place in places.items()}
     config = PropagationConfig(between=between)
-    carried(tmp_path, shapes=shapes, config=config, sections=block(tmp_path, 4), sources=tuple(places))
+    propagated(tmp_path, shapes=shapes, config=config, sections=block(tmp_path, 4), sources=tuple(places))
     found = read_shapes(tmp_path / "annotations/propagated/b2.geojson")
     left = 150 if between == "nearest" else 154  # two of three cover from there
     assert len(found) == 1 and found.geometry[0].bounds[0] == pytest.approx(left, abs=0.6)

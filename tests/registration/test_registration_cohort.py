@@ -1,4 +1,4 @@
-"""Blocks are registered, resumed and refused as a user relies on; shapes carried with every object accounted for."""
+"""Blocks are registered, resumed and refused as a user relies on; shapes propagated with every object accounted for."""
 
 from __future__ import annotations
 

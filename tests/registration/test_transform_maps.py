@@ -1,4 +1,4 @@
-"""A map carries points, shapes and pixels, has an inverse, is followed by others, and is read back with NumPy alone."""
+"""A map warps points, shapes and pixels, has an inverse, is followed by others, and is read back with NumPy alone."""
 
 from __future__ import annotations
 

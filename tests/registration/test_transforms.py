@@ -91,7 +91,7 @@ def test_sections_of_two_blocks_are_not_mapped() -> None:
         map_points(np.zeros((1, 2)), Transform.identity("a", SIZE), Transform.identity("b", SIZE))
 
 
-def test_every_kind_of_shape_is_carried_and_everything_else_kept() -> None:
+def test_every_kind_of_shape_is_warped_and_everything_else_kept() -> None:
     ring = shapely.Point(400, 400).buffer(60)
     geometries = [
         ring.difference(shapely.Point(400, 400).buffer(20)),

@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 
 @pytest.fixture(scope="session")
-def carried_run(tmp_path_factory) -> Path:
+def propagated_run(tmp_path_factory) -> Path:
     """A run up to its propagated annotations, one section of block P0 turned by 35° and mirrored. Read it only."""
     from reviewed_runs import make_turned_run
 
@@ -21,8 +21,8 @@ def carried_run(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def run(carried_run, tmp_path) -> Path:
-    shutil.copytree(carried_run, tmp_path / "run")
+def run(propagated_run, tmp_path) -> Path:
+    shutil.copytree(propagated_run, tmp_path / "run")
     return tmp_path / "run"
 
 

@@ -1,4 +1,4 @@
-"""A review decides over the labels of the next run, and only while it speaks of what is carried."""
+"""A review decides over the labels of the next run, and only while it speaks of what is propagated."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def rows_of(run):
         return list(csv.DictReader(stream))
 
 
-def carried(run, target):
+def propagated(run, target):
     return read_shapes(run / "annotations" / "propagated" / f"{target}.geojson")
 
 
@@ -62,8 +62,8 @@ def training_target(run):
 
 
 def decide(run, target, index, kind, geometry=None, **changes):
-    """A decision about the index-th object carried to a target."""
-    shape = carried(run, target).iloc[index]
+    """A decision about the index-th object propagated to a target."""
+    shape = propagated(run, target).iloc[index]
     source = own(run)[shape["source_slide"]]
     drawn = source[source["id"] == shape["id"]].iloc[0]
     made = Decision(
@@ -76,14 +76,14 @@ def decide(run, target, index, kind, geometry=None, **changes):
 
 def test_decisions_come_back_as_they_were_written(run):
     target = training_target(run)
-    moved = shapely.affinity.translate(carried(run, target).geometry.iloc[1], 3.25, -1.5)
+    moved = shapely.affinity.translate(propagated(run, target).geometry.iloc[1], 3.25, -1.5)
     made = [decide(run, target, 0, "reject"), decide(run, target, 1, "nudge", moved, confidence=float("nan"))]
     write_decisions(run, made)
     back = read_decisions(run)
     assert set(back) == {one.key for one in made}
     for one in made:
         same = back[one.key]
-        assert same.geometry.equals(one.geometry) and same.carried.equals_exact(one.carried, 1e-9)
+        assert same.geometry.equals(one.geometry) and same.propagated.equals_exact(one.propagated, 1e-9)
         assert (same.kind, same.reviewer, same.time, same.source_hash) == (
             one.kind, one.reviewer, one.time, one.source_hash,
         )  # fmt: skip
@@ -92,9 +92,9 @@ def test_decisions_come_back_as_they_were_written(run):
     assert {feature["properties"]["classification"]["name"] for feature in document["features"]} == {"glomerulus"}
 
 
-def test_each_kind_of_decision_does_to_the_carried_shapes_what_it_says(run):
+def test_each_kind_of_decision_does_to_the_propagated_shapes_what_it_says(run):
     target = training_target(run)
-    before = carried(run, target)
+    before = propagated(run, target)
     moved = shapely.affinity.translate(before.geometry.iloc[2], 10, 5)
     write_decisions(
         run,
@@ -107,7 +107,7 @@ def test_each_kind_of_decision_does_to_the_carried_shapes_what_it_says(run):
     )
     report = apply_decisions(run, own(run))
     assert [row["status"] for row in report] == ["applied"] * 4
-    after = carried(run, target).set_index("id")
+    after = propagated(run, target).set_index("id")
     ids = list(before["id"])
     assert after.loc[ids[0], "confidence"] == 1 and after.loc[ids[0], "geometry"].equals(before.geometry.iloc[0])
     assert ids[1] not in after.index
@@ -133,11 +133,11 @@ def test_applying_twice_changes_nothing_more(run):
 def test_an_accepted_object_returns_though_a_gate_dropped_it(run):
     target = training_target(run)
     made = decide(run, target, 0, "accept")
-    shapes = carried(run, target)
+    shapes = propagated(run, target)
     write_geojson(shapes.iloc[1:], run / "annotations" / "propagated" / f"{target}.geojson")
     write_decisions(run, [made])
     apply_decisions(run, own(run))
-    after = carried(run, target).set_index("id")
+    after = propagated(run, target).set_index("id")
     assert after.loc[made.id, "geometry"].equals(made.geometry) and after.loc[made.id, "confidence"] == 1
     assert after.loc[made.id, "class"] == "glomerulus"
 
@@ -161,7 +161,7 @@ def test_shapes_of_other_sections_that_were_joined_into_an_object_share_its_fate
 @pytest.mark.parametrize("stale", [False, True])
 def test_an_accepted_object_is_trained_on_though_it_was_ignored_for_doubt(run, stale):
     target = training_target(run)
-    shapes = carried(run, target)
+    shapes = propagated(run, target)
     shapes["confidence"] = [0.2, *[0.9] * (len(shapes) - 1)]
     path = run / "annotations" / "propagated" / f"{target}.geojson"
     write_geojson(shapes, path)
@@ -203,9 +203,9 @@ def test_a_decision_on_a_source_annotation_changed_since_is_told_and_not_applied
     assert "1 stale" in decisions.sentence(report, run)
 
 
-def test_a_rejection_does_not_follow_an_outline_that_a_new_registration_carries_elsewhere(run):
+def test_a_rejection_does_not_follow_an_outline_that_a_new_registration_propagates_elsewhere(run):
     target = training_target(run)
-    elsewhere = shapely.affinity.translate(carried(run, target).geometry.iloc[0], 60, 0)
+    elsewhere = shapely.affinity.translate(propagated(run, target).geometry.iloc[0], 60, 0)
     write_decisions(run, [decide(run, target, 0, "reject", elsewhere)])
     report = apply_decisions(run, own(run))
     assert report[0]["status"] == "stale" and "another place" in report[0]["reason"]
@@ -241,7 +241,7 @@ def test_a_decision_changes_the_training_labels_of_the_next_run_and_its_removal_
         return np.load(run / "patches" / "labels_propagated.npy")[where]
 
     assert (labels(first) == 1).any()
-    write_decisions(run, [decide(run, target, i, "reject") for i in range(len(carried(run, target)))])
+    write_decisions(run, [decide(run, target, i, "reject") for i in range(len(propagated(run, target)))])
     run_study(study, run, until="patches")
     second = PatchStore.open(run / "patches")
     assert second.meta["key"] != first.meta["key"]  # which the jobs' names depend on
@@ -252,7 +252,7 @@ def test_a_decision_changes_the_training_labels_of_the_next_run_and_its_removal_
     assert not (run / "review" / "applied.csv").exists()
 
 
-def test_a_rejection_holds_where_the_outline_is_carried_to_the_same_place_also_a_broken_one():
+def test_a_rejection_holds_where_the_outline_is_propagated_to_the_same_place_also_a_broken_one():
     bow = shapely.Polygon([(0, 0), (10, 10), (10, 0), (0, 10)])  # crosses itself, as a hand-drawn outline may
     square = shapely.box(0, 0, 10, 10)
     assert decisions._same_place(bow, square) and decisions._same_place(square, square)

@@ -114,7 +114,7 @@ def test_a_nudge_to_the_right_moves_to_the_right_of_what_is_seen(page, run):
     saved(page, 1)
     (made,) = read_decisions(run).values()
     transform = load_block(run / "registration", "P0").transforms["P0_SR"]
-    centres = [shapely.get_coordinates(one.centroid) for one in (made.carried, made.geometry)]
+    centres = [shapely.get_coordinates(one.centroid) for one in (made.propagated, made.geometry)]
     before, after = (transform.to_frame(one)[0] for one in centres)
     step = after - before
     if transform.frame == "P0_SR":  # then the other section was turned, and this one stands as it lies

@@ -81,7 +81,7 @@ def an_object(client, target):
 # what it tells -------------------------------------------------------------------------------------------------------
 
 
-def test_the_overview_lists_every_carried_object_least_confident_first(serve, run):
+def test_the_overview_lists_every_propagated_object_least_confident_first(serve, run):
     status, told = Client(serve()).get("api/overview")
     assert status == 200 and told["reviewer"] == "Dr A" and told["blocks"] == ["P0", "P1", "P2"]
     with (run / "annotations" / "propagation.csv").open(newline="") as stream:
@@ -97,10 +97,10 @@ def test_a_block_tells_outlines_as_they_lie_in_the_files(serve, run):
     client = Client(serve())
     one = an_object(client, "P0_SR")
     _, block = client.get("api/blocks/P0")
-    carried = read_shapes(run / "annotations" / "propagated" / "P0_SR.geojson")
-    drawn = block["outlines"][one["key"]]["carried"]
+    propagated = read_shapes(run / "annotations" / "propagated" / "P0_SR.geojson")
+    drawn = block["outlines"][one["key"]]["propagated"]
     ring = shapely.Polygon(np.array(drawn["rings"][0]).reshape(-1, 2))
-    overlaps = [ring.intersection(shape).area / ring.union(shape).area for shape in carried.geometry]
+    overlaps = [ring.intersection(shape).area / ring.union(shape).area for shape in propagated.geometry]
     assert max(overlaps) > 0.98 and drawn["kind"] == "area"
 
 
@@ -147,7 +147,7 @@ def test_tiles_are_the_pixels_of_the_slide(serve):
     response, data = client.ask("GET", f"tiles/{section['number']}/{section['top']}/0_0.jpg")
     assert response.status == 200 and response.headers["Content-Type"] == "image/jpeg"
     tile = np.asarray(Image.open(io.BytesIO(data)), int)
-    with open_slide(server.desk.sources[section["number"]].path) as slide:
+    with open_slide(server.api.sources[section["number"]].path) as slide:
         pixels = slide.read(0, 0, *slide.size).astype(int)
     # JPEG loses some of the noise from pixel to pixel, not the mean of a few
     means = [one.reshape(96, 4, 96, 4, 3).mean(axis=(1, 3)) for one in (tile, pixels)]
@@ -221,8 +221,8 @@ def test_a_nudge_moves_what_stands_and_undo_goes_back_step_by_step(serve, run):
     for _ in range(2):
         request = {"key": one["key"], "decision": "nudge", "expected": version, "dx": 4, "dy": -2.5}
         version = client.decide(request)[1]["decision"]["version"]
-    moved, carried = standing().geometry.centroid, standing().carried.centroid
-    assert (moved.x - carried.x, moved.y - carried.y) == pytest.approx((8, -5))
+    moved, propagated = standing().geometry.centroid, standing().propagated.centroid
+    assert (moved.x - propagated.x, moved.y - propagated.y) == pytest.approx((8, -5))
     accepted = client.decide({"key": one["key"], "decision": "accept", "expected": version})[1]["decision"]
     assert standing().geometry.centroid.x == pytest.approx(moved.x)  # what is shown is what is accepted
     version = accepted["version"]
@@ -232,7 +232,7 @@ def test_a_nudge_moves_what_stands_and_undo_goes_back_step_by_step(serve, run):
             assert told is None and standing() is None
         else:
             version = told["version"]
-            assert standing().geometry.centroid.x - carried.x == pytest.approx(wanted)
+            assert standing().geometry.centroid.x - propagated.x == pytest.approx(wanted)
     assert client.decide({"key": one["key"], "decision": "undo", "expected": ""})[0] == 409
     assert [row["decision"] for row in log_of(run)] == ["nudge", "nudge", "accept", "nudge", "nudge", "none"]
 
@@ -285,7 +285,7 @@ def test_an_object_that_a_gate_dropped_is_offered_where_the_transform_takes_it(s
     shapes.write_text(json.dumps(document))
     client = Client(serve())
     one = next(one for one in client.get("api/overview")[1]["objects"] if one["dropped"])
-    drawn = client.get("api/blocks/P0")[1]["outlines"][one["key"]]["carried"]
+    drawn = client.get("api/blocks/P0")[1]["outlines"][one["key"]]["propagated"]
     transforms = load_block(run / "registration", "P0").transforms
     own = read_shapes(run / "annotations" / "own" / "P0_PAS.geojson").set_index("id")
     wanted = map_points(
@@ -323,8 +323,8 @@ def test_nothing_is_told_without_the_token(serve):
 @pytest.mark.parametrize(
     "path",
     [
-        "../study.yaml", "..%2f..%2fstudy.yaml", "%2e%2e/study.yaml", "static/../../desk.py", "desk.py", "server.py",
-        "openseadragon.LICENSE.txt/../desk.py", "tiles/../../etc/passwd", "tiles/0/0/../../../x.jpg", "//etc/passwd",
+        "../study.yaml", "..%2f..%2fstudy.yaml", "%2e%2e/study.yaml", "static/../../api.py", "api.py", "server.py",
+        "openseadragon.LICENSE.txt/../api.py", "tiles/../../etc/passwd", "tiles/0/0/../../../x.jpg", "//etc/passwd",
         "api/blocks/..%2f..%2fP0", "api/blocks/P0/..", "tiles/0/1e3/0_0.jpg", "tiles/٣/0/0_0.jpg", "\\..\\study.yaml",
     ],
 )  # fmt: skip
@@ -420,7 +420,7 @@ def test_a_large_body_is_not_read_and_the_server_goes_on(serve):
     assert client.get("api/overview")[0] == 200
 
 
-def test_a_run_without_carried_annotations_is_told_so(tmp_path, run):
+def test_a_run_without_propagated_annotations_is_told_so(tmp_path, run):
     with pytest.raises(StaindaError, match="stainda run"):
         ReviewServer(tmp_path / "nowhere", "Dr A")
     table = run / "annotations" / "propagation.csv"

@@ -17,7 +17,7 @@ from stainda.annotations import make_shapes
 from stainda.config import ModelConfig
 from stainda.models import build_model
 from stainda.objects.filtering import agree_across_sections
-from stainda.objects.support import Comparison
+from stainda.objects.support import SupportRules
 from stainda.prediction import load_predictor
 from stainda.strategies.after.cross_stain_agreement import CrossStainAgreement
 from stainda.strategies.after.tent import Tent, mean_entropy
@@ -189,7 +189,7 @@ def test_sections_keep_what_neighbours_show_and_drop_what_they_doubt():
 
 def test_unregistered_sections_and_blocks_of_one_are_left_as_they_are_and_listed():
     objects = {"a": _objects([(1, 1)], 0.6), "b": _objects([(900, 900)], 0.6)}
-    found = agree_across_sections(objects, {}, {"a": FRAME["a"]}, Comparison(error=5.0))
+    found = agree_across_sections(objects, {}, {"a": FRAME["a"]}, SupportRules(error=5.0))
     assert [row["reason"] for row in found.rows] == ["no other registered section", "not registered to its block"]
     for name, shapes in found.objects.items():
         assert isinstance(shapes, gpd.GeoDataFrame) and shapes.equals(objects[name])
@@ -197,5 +197,5 @@ def test_unregistered_sections_and_blocks_of_one_are_left_as_they_are_and_listed
 
 def test_a_section_without_objects_is_a_witness_against():
     objects = {"a": _objects([(500, 500)], 0.6), "b": _objects([], 0), "c": _objects([], 0)}
-    found = agree_across_sections(objects, {}, FRAME, Comparison(error=5.0))
+    found = agree_across_sections(objects, {}, FRAME, SupportRules(error=5.0))
     assert len(found.objects["a"]) == 0 and found.rows[0]["dropped"] == 1

@@ -1,4 +1,4 @@
-"""Places carried through augmentation, mean teacher, pseudo-labels."""
+"""Places warped through augmentation, mean teacher, pseudo-labels."""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from stainda.stains import Geometry
 from stainda.strategies.align.base import Redrawn, ramp_up
 from stainda.strategies.align.fixmatch import FixMatch, pseudo_label_loss
 from stainda.strategies.align.mean_teacher import MeanTeacher
-from stainda.strategies.augmented_pixels import carry, first_places, places_of, restore
+from stainda.strategies.augmented_pixels import first_places, places_of, restore, warp_maps
 from stainda.strategies.norm.frozen_statistics import quiet
 
 
@@ -20,11 +20,11 @@ def _drawn(change, n=6, size=12, seed=0):
     return images, moved, places_of(marks)
 
 
-def test_what_is_carried_is_what_augmentation_would_have_made_of_it():
+def test_what_is_warped_is_what_augmentation_would_have_made_of_it():
     images, moved, places = _drawn(Geometry())
-    carried, known = carry(images, places)
+    warped, known = warp_maps(images, places)
     assert known.all()
-    torch.testing.assert_close(carried, moved)
+    torch.testing.assert_close(warped, moved)
     back, shown = restore(moved, places)
     assert shown.all()
     torch.testing.assert_close(back, images)
@@ -36,11 +36,11 @@ def test_any_angle_scale_and_shift_is_followed_pixel_by_pixel():
     images = torch.rand(6, 3, 24, 24)
     _, expected = change(images, labels, torch.Generator().manual_seed(1))
     _, marks = change(images, first_places(images), torch.Generator().manual_seed(1))
-    carried, known = carry(labels[:, None].float(), places_of(marks))
+    warped, known = warp_maps(labels[:, None].float(), places_of(marks))
     assert (known == (expected != 255)).all() and not known.all()
-    assert (carried[:, 0][known] == expected[known]).all()
+    assert (warped[:, 0][known] == expected[known]).all()
     smooth = functional.avg_pool2d(torch.rand(6, 2, 32, 32), 9, 1)
-    there, _ = carry(smooth, places_of(marks))
+    there, _ = warp_maps(smooth, places_of(marks))
     again, shown = restore(there, places_of(marks))
     assert shown.float().mean() > 0.5
     assert ((again - smooth).abs() * shown[:, None]).max() < 0.12, "neighbours fill what enlargement leaves open"
@@ -49,9 +49,9 @@ def test_any_angle_scale_and_shift_is_followed_pixel_by_pixel():
 def test_networks_without_padding_say_nothing_about_the_rim():
     images, moved, places = _drawn(Geometry(), size=12)
     middle = images[..., 2:-2, 2:-2]
-    carried, known = carry(middle, places, margin=2)
+    warped, known = warp_maps(middle, places, margin=2)
     assert known.all()
-    torch.testing.assert_close(carried, moved[..., 2:-2, 2:-2])
+    torch.testing.assert_close(warped, moved[..., 2:-2, 2:-2])
     back, shown = restore(moved[..., 2:-2, 2:-2], places, margin=2)
     assert shown.all()
     torch.testing.assert_close(back, middle)
@@ -62,7 +62,7 @@ def test_gradients_come_back_through_restoring():
     maps = moved.clone().requires_grad_()
     weights = torch.rand(6, 3, 12, 12)
     (restore(maps, places)[0] * weights).sum().backward()
-    torch.testing.assert_close(maps.grad, carry(weights, places)[0])
+    torch.testing.assert_close(maps.grad, warp_maps(weights, places)[0])
 
 
 def _network():

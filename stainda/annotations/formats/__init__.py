@@ -1,6 +1,6 @@
-"""Annotation formats beside QuPath's GeoJSON: one module per format, one registry, one way to read and write."""
+"""Annotation formats other than QuPath's GeoJSON: one module per format, one registry, one way to read and write."""
 
-from stainda.annotations.formats.beside import annotation_finder, annotations_beside
+from stainda.annotations.formats.adjacent import adjacent_annotations, annotation_finder
 from stainda.annotations.formats.registry import (
     FORMATS,
     Format,
@@ -14,7 +14,7 @@ __all__ = [
     "FORMATS",
     "Format",
     "annotation_finder",
-    "annotations_beside",
+    "adjacent_annotations",
     "read_annotations",
     "sniff_format",
     "what_is_lost",

@@ -36,7 +36,7 @@ def read(path: Path, slide: SlideFrame | None = None, problems: Problems = None)
     document = read_json(path)
     if not isinstance(document, Mapping) or not isinstance(document.get("annotations"), list):
         raise AnnotationError("no COCO file (it has no list of annotations)", file=path)
-    categories = {one.get("id"): str(one.get("name", "")) for one in _mappings(document.get("categories"))}
+    categories = {mapping.get("id"): str(mapping.get("name", "")) for mapping in _mappings(document.get("categories"))}
     image = _image(document, path, slide)
     geometries, classes, ids, scores = [], [], [], []
     for index, entry in enumerate(_mappings(document["annotations"])):
@@ -64,7 +64,7 @@ def _image(document: Mapping[str, Any], path: Path, slide: SlideFrame | None) ->
     if len(images) <= 1:
         return images[0].get("id") if images else None
     wanted = stem(getattr(slide, "path", ""))
-    named = [one for one in images if stem(str(one.get("file_name", ""))) == wanted]
+    named = [image for image in images if stem(str(image.get("file_name", ""))) == wanted]
     if len(named) != 1:
         raise AnnotationError(
             f"holds {len(images)} pictures, none of which is named like the slide", file=path, remedy="Give --slide"
@@ -113,7 +113,7 @@ def _from_runs(value: Mapping[str, Any], what: str, path: Path) -> BaseGeometry:
 def _plain(counts: Any, what: str, path: Path) -> list[int]:
     if not isinstance(counts, list):
         raise AnnotationError(f"the run lengths of {what} are no list", file=path)
-    return [int(number(one, path, what)) for one in counts]
+    return [int(number(count, path, what)) for count in counts]
 
 
 def _unpacked(text: str, what: str, path: Path) -> list[int]:

@@ -1,4 +1,4 @@
-"""What a format may need to know of the slide, and errors where it is not known."""
+"""Slide properties that a format needs, and the errors raised where they are unknown."""
 
 from __future__ import annotations
 
@@ -61,14 +61,14 @@ def telling(problems: Problems, identity: object, cls: str) -> Iterator[None]:
 def number(value: Any, path: Path, what: str) -> float:
     """A finite number from text."""
     try:
-        found = float(value)
+        parsed = float(value)
     except (TypeError, ValueError, OverflowError):
-        found = math.nan
-    if not math.isfinite(found):
+        parsed = math.nan
+    if not math.isfinite(parsed):
         raise AnnotationError(
             f"{what} is {str(value)[:40]!r}, which is no number", file=path, remedy="Correct or export it again"
         )
-    return found
+    return parsed
 
 
 def polygon(points: list[tuple[float, float]], path: Path, what: str) -> BaseGeometry:

@@ -95,11 +95,11 @@ def _entries(path: Path) -> list[tuple[str, bytes]]:
                 )
             if not infos and archive.namelist():
                 raise AnnotationError("a zip file without ImageJ regions (.roi)", file=path)
-            found = []
+            entries = []
             for info in infos:
                 with archive.open(info) as stream:
-                    found.append((stem(info.filename), stream.read(info.file_size)))
-            return found
+                    entries.append((stem(info.filename), stream.read(info.file_size)))
+            return entries
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, EOFError, ValueError) as error:
         raise AnnotationError(f"not a readable zip file ({error})", file=path, remedy="Save it again") from error
 

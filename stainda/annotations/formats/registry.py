@@ -151,12 +151,12 @@ def sniff_format(path: str | Path) -> Format:
     path = Path(path)
     check_file(path, MAX_STREAMED)
     inside = members(path)
-    told = inside[0] if all(one.suffix in (".geojson", ".json") for one in inside) else only_member(path)
-    text = ends(told, _HEAD_BYTES, _TAIL_BYTES, MAX_STREAMED).decode("utf-8", errors="replace")
-    name = Path(told.name)  # of a packed file, the name of what is in it, which is never opened
-    for one in FORMATS.values():
-        if told.suffix in one.suffixes and one.looks_like(name, text):
-            return one
+    member = inside[0] if all(one.suffix in (".geojson", ".json") for one in inside) else only_member(path)
+    text = ends(member, _HEAD_BYTES, _TAIL_BYTES, MAX_STREAMED).decode("utf-8", errors="replace")
+    name = Path(member.name)  # of a packed file, the name of what is in it, which is never opened
+    for format_ in FORMATS.values():
+        if member.suffix in format_.suffixes and format_.looks_like(name, text):
+            return format_
     raise AnnotationError("not in a known format", file=path, remedy=f"Name it with --from ({', '.join(FORMATS)})")
 
 
@@ -198,13 +198,13 @@ def read_records(
 ) -> ShapeRecords:
     """As :func:`read_annotations`, as plain arrays."""
     path = Path(path)
-    found = sniff_format(path) if format is None else _named(format)
-    told = len(problems or ())
-    shapes = _read_from_origin(found, path, slide, problems, as_origin(origin))
-    unusable = len(problems or ()) - told
-    if problems and not len(shapes) and any(one["action"] == "dropped" for one in problems[told:]):
+    form = sniff_format(path) if format is None else _named(format)
+    n_before = len(problems or ())
+    shapes = _read_from_origin(form, path, slide, problems, as_origin(origin))
+    unusable = len(problems or ()) - n_before
+    if problems and not len(shapes) and any(problem["action"] == "dropped" for problem in problems[n_before:]):
         raise AnnotationError(  # a slide of which nothing is known is not one without objects
-            f"none of its {unusable} shapes can be used; the first {problems[told]['reason']}",
+            f"none of its {unusable} shapes can be used; the first {problems[n_before]['reason']}",
             file=path,
             remedy="Export the annotations again",
         )
@@ -214,25 +214,25 @@ def read_records(
 
 
 def _read_from_origin(
-    found: Format, path: Path, slide: SlideFrame | None, problems: Problems, origin: Origin
+    form: Format, path: Path, slide: SlideFrame | None, problems: Problems, origin: Origin
 ) -> ShapeRecords:
     """Shapes in level-0 pixels, checked against the tissue where the slide's scanned part begins elsewhere."""
-    if origin == "bounds" and slide is None and found.frame is not None:
-        return _without_slide(found, path, problems)
-    frame = _frame(found, path, slide, origin)
+    if origin == "bounds" and slide is None and form.frame is not None:
+        return _without_slide(form, path, problems)
+    frame = _frame(form, path, slide, origin)
     if frame is None or bounds_of(slide) is None:
-        return found.read(path, slide, problems)
-    shapes = _read_in(found, path, slide, problems, frame)
+        return form.read(path, slide, problems)
+    shapes = _read_in(form, path, slide, problems, frame)
     marked = shapes.frame
     frame = marked or frame
 
     def in_other_frame() -> np.ndarray:
         with contextlib.suppress(AnnotationError):  # it cannot be of that frame: a mask of other proportions, say
-            return _read_in(found, path, slide, [], "level0" if frame == "bounds" else "bounds").geometries
+            return _read_in(form, path, slide, [], "level0" if frame == "bounds" else "bounds").geometries
         return as_objects([])
 
     try:
-        doubt = check_frame(shapes.geometries, frame, slide, path, in_other_frame if found.sized else None)
+        doubt = check_frame(shapes.geometries, frame, slide, path, in_other_frame if form.sized else None)
     except AnnotationError as error:
         if not marked:
             raise
@@ -246,15 +246,15 @@ def _read_from_origin(
     return shapes
 
 
-def _read_in(found: Format, path: Path, slide: SlideFrame | None, problems: Problems, frame: Frame) -> ShapeRecords:
+def _read_in(form: Format, path: Path, slide: SlideFrame | None, problems: Problems, frame: Frame) -> ShapeRecords:
     """Shapes read in a frame, in level-0 pixels; a frame that the file itself tells goes before it."""
-    shapes = found.read(path, ScannedPart(slide) if frame == "bounds" else slide, problems)
+    shapes = form.read(path, ScannedPart(slide) if frame == "bounds" else slide, problems)
     return shapes if shapes.frame else moved_records(shapes, *corner(frame, bounds_of(slide)))
 
 
-def _without_slide(found: Format, path: Path, problems: Problems) -> ShapeRecords:
+def _without_slide(form: Format, path: Path, problems: Problems) -> ShapeRecords:
     """Shapes of a file that is said to count from the scanned part, where only the file itself can tell its place."""
-    shapes = found.read(path, None, problems)
+    shapes = form.read(path, None, problems)
     if shapes.frame:
         return shapes
     raise AnnotationError(
@@ -264,13 +264,13 @@ def _without_slide(found: Format, path: Path, problems: Problems) -> ShapeRecord
     )
 
 
-def _frame(found: Format, path: Path, slide: SlideFrame | None, origin: Origin) -> Frame | None:
+def _frame(form: Format, path: Path, slide: SlideFrame | None, origin: Origin) -> Frame | None:
     """The frame to read or write in; ``None`` where the format has a place of its own to count from."""
-    if found.frame is None or origin != "auto":
-        return None if found.frame is None else origin  # type: ignore[return-value]  # auto is no longer among them
-    if found.name == "mask" and path.is_file() and masks.is_of_scanned_part(path, slide, bounds_of(slide)):
+    if form.frame is None or origin != "auto":
+        return None if form.frame is None else origin  # type: ignore[return-value]  # auto is no longer among them
+    if form.name == "mask" and path.is_file() and masks.is_of_scanned_part(path, slide, bounds_of(slide)):
         return "bounds"
-    return found.frame
+    return form.frame
 
 
 def write_annotations(
@@ -289,7 +289,7 @@ def write_annotations(
     """
     path = Path(path)
     if format is None:
-        fitting = [one for one in FORMATS.values() if ending(path) == one.suffixes[0]]
+        fitting = [format_ for format_ in FORMATS.values() if ending(path) == format_.suffixes[0]]
         if len(fitting) != 1:
             names = [one.name for one in fitting] or list(FORMATS)
             raise AnnotationError(
@@ -297,18 +297,18 @@ def write_annotations(
                 file=path,
                 remedy=f"Name it with --to: {', '.join(names)}",
             )
-        found = fitting[0]
+        form = fitting[0]
     else:
-        found = _named(format)
-    lost = what_is_lost(shapes, found.name)
-    reduced, bounds = _reduced(shapes, found.holds), bounds_of(slide)
-    frame = found.frame if as_origin(origin) == "auto" else as_origin(origin)
-    if bounds is None or frame != "bounds" or found.frame is None:
-        found.write(reduced, path, slide)
-    elif found.name == "qupath":
+        form = _named(format)
+    lost = what_is_lost(shapes, form.name)
+    reduced, bounds = _reduced(shapes, form.holds), bounds_of(slide)
+    frame = form.frame if as_origin(origin) == "auto" else as_origin(origin)
+    if bounds is None or frame != "bounds" or form.frame is None:
+        form.write(reduced, path, slide)
+    elif form.name == "qupath":
         write_geojson(reduced, path, bounds=bounds)
     else:
-        found.write(from_level0(reduced, "bounds", bounds), path, ScannedPart(slide))
+        form.write(from_level0(reduced, "bounds", bounds), path, ScannedPart(slide))
     return lost
 
 
@@ -339,9 +339,11 @@ def _contents(shapes: gpd.GeoDataFrame) -> dict[str, int]:
     geometries = shapes.geometry.values
     kind = shapely.get_dimensions(geometries)
     polygons = geometries[kind == 2]
-    holes = sum(any(shapely.get_num_interior_rings(part) for part in shapely.get_parts(one)) for one in polygons)
-    corners = [shapely.get_coordinates(one) for one in geometries]
-    boxes = sum(not one.equals(shapely.box(*one.bounds)) for one in polygons)
+    holes = sum(
+        any(shapely.get_num_interior_rings(part) for part in shapely.get_parts(polygon)) for polygon in polygons
+    )
+    corners = [shapely.get_coordinates(geometry) for geometry in geometries]
+    boxes = sum(not polygon.equals(shapely.box(*polygon.bounds)) for polygon in polygons)
     known = {"label"}
     return {
         "areas": len(polygons),
@@ -355,7 +357,7 @@ def _contents(shapes: gpd.GeoDataFrame) -> dict[str, int]:
         "name": int((shapes["name"] != "").sum()),
         "id": len(shapes),
         "score": int(np.isfinite(shapes["score"]).sum()),
-        "properties": sum(bool(set(one) - known) for one in shapes["properties"]),
+        "properties": sum(bool(set(entry) - known) for entry in shapes["properties"]),
         "exact": sum(not np.array_equal(xy, np.round(xy)) for xy in corners),
     }
 

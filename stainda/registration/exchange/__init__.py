@@ -1,1 +1,1 @@
-"""Transforms made elsewhere, read through one door without unpickling; and ours written for other programs."""
+"""Exchange of transforms with other programs: import without unpickling, and export."""

@@ -1,4 +1,4 @@
-"""One door for transforms made elsewhere: what a file is, what its numbers mean, and a :class:`Transform` out of it.
+"""Import of transforms from other programs: detection of the file type, units, and the :class:`Transform`.
 
 What a file is can be read from it. Which way it maps and what its coordinates count often cannot; then it must be said,
 and an import that lacks it is refused rather than guessed.
@@ -56,7 +56,7 @@ class Ends:
 
 @dataclass(frozen=True)
 class Import:
-    """A file and what is said about it.
+    """A file to import, and its stated properties.
 
     Attributes:
         file: the file, or the folder of a VALIS result.
@@ -126,13 +126,13 @@ def import_transform(what: Import, ends: Ends) -> Transform:
     if kind not in get_args(Kind):
         raise RegistrationError(f"no kind {kind!r} of transform", remedy=did_you_mean(kind, get_args(Kind)))
     try:
-        found = _READERS[kind](what, ends)
+        transform = _READERS[kind](what, ends)
     except RegistrationError as error:
         raise error if error.file else RegistrationError(error.message, file=what.file, remedy=error.remedy) from error
-    made = {"imported_from": what.file.name, "kind": kind} | {
-        key: value for key, value in found.about.items() if key != "kind"
+    provenance = {"imported_from": what.file.name, "kind": kind} | {
+        key: value for key, value in transform.about.items() if key != "kind"
     }
-    return replace(found, about=dict(found.about) | made)
+    return replace(transform, about=dict(transform.about) | provenance)
 
 
 def _affine(what: Import, ends: Ends) -> Transform:
@@ -180,16 +180,22 @@ def _elastix(what: Import, ends: Ends) -> Transform:
 
 
 def _field(what: Import, ends: Ends) -> Transform:
-    beside = sidecar(what.file)
-    if beside.is_file():  # an export of ours says what its numbers mean
-        said = read_json(beside, 1_000_000)
-        if isinstance(said, dict) and said.get("format") == SIDECAR_FORMAT:
+    description_file = sidecar(what.file)
+    if description_file.is_file():  # an export of ours says what its numbers mean
+        description = read_json(description_file, 1_000_000)
+        if isinstance(description, dict) and description.get("format") == SIDECAR_FORMAT:
             for key in ("direction", "units", "origin"):
                 given = getattr(what, key)
-                if given is not None and given != said.get(key):
-                    raise RegistrationError(f"{key} is {said.get(key)} according to {beside.name}, not {given}")
-            what = replace(what, direction=said["direction"], units=said["units"], origin=said["origin"])
-            ends = replace(ends, mpp=said.get("mpp") or ends.mpp, frame_mpp=said.get("frame_mpp") or ends.frame_mpp)
+                if given is not None and given != description.get(key):
+                    raise RegistrationError(
+                        f"{key} is {description.get(key)} according to {description_file.name}, not {given}"
+                    )
+            what = replace(
+                what, direction=description["direction"], units=description["units"], origin=description["origin"]
+            )
+            ends = replace(
+                ends, mpp=description.get("mpp") or ends.mpp, frame_mpp=description.get("frame_mpp") or ends.frame_mpp
+            )
     function, spacing = read_field(what.file)
     return _from_world(what, ends, function, spacing * FINER)  # one lattice point per point of the field
 
@@ -220,12 +226,13 @@ def _valis_offset(
 
 
 def _stainda(what: Import, ends: Ends) -> Transform:
-    found = Transform.load(what.file)
-    if (found.size, found.frame_size) != (tuple(ends.size), tuple(ends.frame_size)):
+    transform = Transform.load(what.file)
+    if (transform.size, transform.frame_size) != (tuple(ends.size), tuple(ends.frame_size)):
         raise RegistrationError(
-            f"was made for pictures of {found.size} and {found.frame_size} px, not {ends.size} and {ends.frame_size}"
+            f"was made for pictures of {transform.size} and {transform.frame_size} px, "
+            f"not {ends.size} and {ends.frame_size}"
         )
-    return replace(found, slide=ends.slide, frame=ends.frame)
+    return replace(transform, slide=ends.slide, frame=ends.frame)
 
 
 _READERS = {

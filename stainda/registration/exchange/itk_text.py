@@ -68,12 +68,12 @@ def _itk_step(name: str, parameters: np.ndarray, fixed: np.ndarray) -> tuple[Poi
             raise RegistrationError(f"{name}: {len(fixed)} fixed parameters, not the 10 of a flat grid")
         size = fixed[:2].astype(int).tolist()
         return bspline(size, fixed[2:4], fixed[4:6], fixed[6:].reshape(2, 2), parameters), float(fixed[4:6].min())
-    found = linear_from(kind, parameters, fixed[:2] if len(fixed) >= 2 else np.zeros(2))
-    if found is None:
+    matrix = linear_from(kind, parameters, fixed[:2] if len(fixed) >= 2 else np.zeros(2))
+    if matrix is None:
         raise RegistrationError(
             f"{name} is not read", remedy="Export it as a displacement field (NIfTI, MHA or NRRD) and import that"
         )
-    return found, STRAIGHT
+    return matrix, STRAIGHT
 
 
 def _one_after_another(steps: list[PointFunction]) -> PointFunction:
@@ -145,10 +145,10 @@ def _elastix_step(kind: str, entries: dict[str, list[str]], word: dict[str, str]
         origin = _numbers(" ".join(entries["GridOrigin"])) + direction @ (spacing * index)
         return bspline(size, origin, spacing, direction, parameters), float(spacing.min())
     centre = _numbers(" ".join(entries.get("CenterOfRotationPoint", ["0", "0"])))
-    found = linear_from(kind, parameters, centre)
-    if found is None:
+    matrix = linear_from(kind, parameters, centre)
+    if matrix is None:
         raise RegistrationError(
             f"elastix's {kind} is not read",
             remedy="Let transformix write the displacement field (transformix -def all) and import that",
         )
-    return found, STRAIGHT
+    return matrix, STRAIGHT

@@ -1,4 +1,4 @@
-"""What the coordinates in a file mean, and how they become level-0 pixels. Nothing here is guessed."""
+"""Coordinate spaces of imported files and their conversion to level-0 pixels; nothing is guessed."""
 
 from __future__ import annotations
 

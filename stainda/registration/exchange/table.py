@@ -1,4 +1,4 @@
-"""The table that names the transforms of a study made elsewhere, and the block's transforms out of it."""
+"""Table of imported transforms, and the transforms of a block read from it."""
 
 from __future__ import annotations
 

@@ -61,11 +61,11 @@ def from_landmarks(
     scale = float(max(frame_size))
     pull = _spline(target, source, scale, smoothing)
     spacing = max(max(frame_size) / SIDE, 1.0)
-    found = from_pull(slide, frame, size, frame_size, pull, spacing, about=about)
-    _refuse_folds(found, target, names, smoothing)
-    residual = np.linalg.norm(found.to_frame(source) - target, axis=1)
+    transform = from_pull(slide, frame, size, frame_size, pull, spacing, about=about)
+    _refuse_folds(transform, target, names, smoothing)
+    residual = np.linalg.norm(transform.to_frame(source) - target, axis=1)
     left_out = _left_out(source, target, scale, smoothing)
-    return replace(found, about=about | {"residual_px": float(np.median(residual)), "left_out_px": left_out})
+    return replace(transform, about=about | {"residual_px": float(np.median(residual)), "left_out_px": left_out})
 
 
 def _spline(here: np.ndarray, there: np.ndarray, scale: float, smoothing: float) -> Callable[[np.ndarray], np.ndarray]:
@@ -90,12 +90,12 @@ def _refuse_degenerate(points: np.ndarray, names: Sequence[str], which: str) -> 
         )
 
 
-def _refuse_folds(found: Transform, target: np.ndarray, names: Sequence[str], smoothing: float) -> None:
+def _refuse_folds(transform: Transform, target: np.ndarray, names: Sequence[str], smoothing: float) -> None:
     """Refuse where the map turns over between the landmarks; beyond them nothing is known anyway."""
-    rows, columns = np.nonzero(found.folds())
+    rows, columns = np.nonzero(transform.folds())
     if not len(rows):
         return
-    places = apply_affine(found.post, np.stack([columns, rows], axis=1).astype(float))
+    places = apply_affine(transform.post, np.stack([columns, rows], axis=1).astype(float))
     hull = shapely.convex_hull(shapely.multipoints(target))
     inside = places[shapely.contains_xy(hull, places)]
     if not len(inside):

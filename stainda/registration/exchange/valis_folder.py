@@ -81,17 +81,19 @@ def find_registrar(folder: Path) -> Path:
     """
     if folder.is_file():
         return folder
-    found = sorted(
+    candidates = sorted(
         [
             *folder.glob("*_registrar.pickle"),
             *folder.glob("*/*_registrar.pickle"),
             *folder.glob("*/*/*_registrar.pickle"),
         ]
     )
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise RegistrationError(f"{len(found)} VALIS results in this folder", file=folder, remedy="Name one of them")
+    if len(candidates) == 1:
+        return candidates[0]
+    if candidates:
+        raise RegistrationError(
+            f"{len(candidates)} VALIS results in this folder", file=folder, remedy="Name one of them"
+        )
     fields = any(folder.rglob("*_bk_dxdy.tiff"))
     raise RegistrationError(
         "no VALIS result is here: data/NAME_registrar.pickle is missing"
@@ -110,7 +112,7 @@ def read_valis(folder: str | Path) -> ValisResult:
     path = find_registrar(Path(folder))
     whole = read_inert(path)
     slides = whole.get("slide_dict") if isinstance(whole, Record) else None
-    if not isinstance(slides, dict) or not all(isinstance(one, Record) for one in slides.values()):
+    if not isinstance(slides, dict) or not all(isinstance(slide, Record) for slide in slides.values()):
         raise RegistrationError("not a VALIS result: it holds no slides", file=path)
     shape = _shape(whole.get("_full_displacement_shape_rc"))
     box = whole.get("_non_rigid_bbox")
@@ -225,13 +227,13 @@ def from_valis(
 
 
 def _to_canvas(
-    found: ValisSlide, name: str, size: tuple[int, int], offset: tuple[float, float] | None, path: Path
+    slide: ValisSlide, name: str, size: tuple[int, int], offset: tuple[float, float] | None, path: Path
 ) -> Transform:
-    width, height = found.slide[1], found.slide[0]
+    width, height = slide.slide[1], slide.slide[0]
     if offset is None:
         if (width, height) != tuple(size):
             raise RegistrationError(
-                f"VALIS read {found.name} as {width} x {height} px, but the slide {name} has {size[0]} x {size[1]}",
+                f"VALIS read {slide.name} as {width} x {height} px, but the slide {name} has {size[0]} x {size[1]}",
                 file=path,
                 remedy="Import it with the very file VALIS read; if VALIS read the scanned part only, give the slide, "
                 "whose bounds then say where that lies",
@@ -239,17 +241,17 @@ def _to_canvas(
         offset = (0.0, 0.0)
     start = np.eye(3)
     start[:2, 2] = -offset[0], -offset[1]
-    moved = found.backward is not None and found.forward is not None and bool(np.abs(found.backward).any())
-    lattice = found.backward.shape[1:] if moved and found.backward is not None else found.canvas
-    pre = _scaling(found.canvas, lattice) @ np.linalg.inv(found.M) @ _scaling(found.slide, found.processed) @ start
-    post = _scaling(lattice, found.aligned)
-    ends = (name, CANVAS, size, (found.aligned[1], found.aligned[0]))
-    if not moved or found.backward is None or found.forward is None:
+    moved = slide.backward is not None and slide.forward is not None and bool(np.abs(slide.backward).any())
+    lattice = slide.backward.shape[1:] if moved and slide.backward is not None else slide.canvas
+    pre = _scaling(slide.canvas, lattice) @ np.linalg.inv(slide.M) @ _scaling(slide.slide, slide.processed) @ start
+    post = _scaling(lattice, slide.aligned)
+    ends = (name, CANVAS, size, (slide.aligned[1], slide.aligned[0]))
+    if not moved or slide.backward is None or slide.forward is None:
         return Transform(*ends, pre, post)
     gap = -(-max(lattice) // MAX_SIDE)
     thin = np.diag([1 / gap, 1 / gap, 1.0])
     forward, backward = (
-        smooth_and_thin(one, gap, 0 if gap == 1 else gap / 2) for one in (found.forward, found.backward)
+        smooth_and_thin(one, gap, 0 if gap == 1 else gap / 2) for one in (slide.forward, slide.backward)
     )
     return Transform(*ends, thin @ pre, post @ np.linalg.inv(thin), forward, backward)
 

@@ -1,5 +1,5 @@
 // Where a point of the block's frame lies in a section, and back: bilinear in a grid, affine beyond it.
-// Only views follow this map. Outlines are carried by the server, with the transform itself.
+// Only views follow this map. Outlines are warped by the server, with the transform itself.
 
 export class Frame {
   constructor(grid) {

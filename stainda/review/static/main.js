@@ -52,10 +52,10 @@ function filter() {
       (!find("by-training").checked || one.trains),
   );
   keys = passes.filter(STATUS[value("by-status")]).map((one) => one.key);
-  const carried = passes.filter(STATUS.all);
-  const done = carried.filter((one) => !open(one.key)).length;
-  find("count").textContent = `${done} of ${carried.length} reviewed`;
-  find("progress").max = carried.length || 1;
+  const propagated = passes.filter(STATUS.all);
+  const done = propagated.filter((one) => !open(one.key)).length;
+  find("count").textContent = `${done} of ${propagated.length} reviewed`;
+  find("progress").max = propagated.length || 1;
   find("progress").value = done;
   find("order").textContent = keys.length
     ? `${keys.length} ${keys.length === 1 ? "object" : "objects"}, least confident first`
@@ -81,7 +81,7 @@ async function choose(key, look = true) {
     block = loaded;
     block.shapes = {};
     for (const [name, drawn] of Object.entries(block.outlines)) {
-      block.shapes[name] = { carried: marks.outline(drawn.carried), source: marks.outline(drawn.source) };
+      block.shapes[name] = { propagated: marks.outline(drawn.propagated), source: marks.outline(drawn.source) };
     }
     for (const section of block.sections) section.shapes = section.own.map(marks.outline);
   }
@@ -90,7 +90,7 @@ async function choose(key, look = true) {
     const role = pane.section.slide === object.target ? "target" : pane.section.slide === object.source ? "source" : "";
     pane.element.classList.toggle("target", role === "target");
     pane.element.classList.toggle("source", role === "source");
-    pane.badge.textContent = { target: "carried to", source: "drawn here" }[role] ?? "";
+    pane.badge.textContent = { target: "propagated to", source: "drawn here" }[role] ?? "";
   }
   if (look) centre();
   panes.draw();
@@ -99,7 +99,7 @@ async function choose(key, look = true) {
 function describe() {
   const object = objects.get(chosen), decision = decisions[chosen];
   const words = document.createElement("b");
-  words.textContent = `${object.class || "no class"}, carried from ${object.from} to ${object.stain}`;
+  words.textContent = `${object.class || "no class"}, propagated from ${object.from} to ${object.stain}`;
   const more = document.createElement("small");
   const parts = [`${object.source} → ${object.target}`, object.confidence === null ? "confidence not known" : `confidence ${object.confidence.toFixed(2)}`];
   if (object.reason && !object.dropped && !decision) parts.push(object.reason);
@@ -123,7 +123,7 @@ function sideBySide(object) {
 function standing(key) {
   const decision = decisions[key];
   if (decision && !decision.stale) return (decision.shape ??= marks.outline(decision.outline));
-  return block.shapes[key]?.carried;
+  return block.shapes[key]?.propagated;
 }
 
 function centre() {
@@ -276,10 +276,10 @@ function redraw() {
   enter(
     {
       paint: (context, scale) => {
-        const carried = standing(chosen);
-        if (carried) {
+        const propagated = standing(chosen);
+        if (propagated) {
           context.globalAlpha = 0.45;
-          marks.stroke(context, carried, marks.LOOKS.refused, scale);
+          marks.stroke(context, propagated, marks.LOOKS.refused, scale);
           context.globalAlpha = 1;
         }
         const ring = points.flat();

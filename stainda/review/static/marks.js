@@ -1,4 +1,4 @@
-// How outlines look: colour and dash say how sure the carrying was, then what the reviewer decided.
+// How outlines look: colour and dash say how sure the propagation was, then what the reviewer decided.
 // The colours are those of Okabe and Ito, told apart by colour-blind eyes; a white line lies under each.
 
 export const LOW = 0.5, HIGH = 0.8;

@@ -49,7 +49,7 @@ class CrossStainAgreement(After):
         visible: Mapping[str, BaseGeometry] | None = None,
     ) -> Agreed:
         from stainda.objects.filtering import agree_across_sections
-        from stainda.objects.support import Comparison
+        from stainda.objects.support import SupportRules
 
-        rules = Comparison(error=error, reach=self.reach, found=self.found, by_chance=self.by_chance)
+        rules = SupportRules(error=error, reach=self.reach, found=self.found, by_chance=self.by_chance)
         return agree_across_sections(objects, fainter, to_frame, rules, self.keep, order=order, visible=visible)

@@ -16,7 +16,7 @@ class FixMatch(Align):
     """Confident predictions on target patches as they are become labels of the same patches in strong colours.
 
     Pseudo-labels are the network's most probable classes on the patch without augmentation, where their probability is
-    at least τ; they are carried to where the strongly augmented patch shows them. The loss is the cross-entropy there,
+    at least τ; they are warped to where the strongly augmented patch shows them. The loss is the cross-entropy there,
     divided by all pixels (as in the paper), or by class first: then the rare class counts as much as the background.
     """
 
@@ -35,14 +35,14 @@ class FixMatch(Align):
     def losses(self, step: Step) -> dict[str, Tensor]:
         import torch
 
-        from stainda.strategies.augmented_pixels import carry
+        from stainda.strategies.augmented_pixels import warp_maps
         from stainda.strategies.norm.frozen_statistics import quiet
 
         batch = step.target
         assert batch is not None and batch.redraw is not None and batch.logits is not None and batch.places is not None
         with torch.no_grad(), quiet(step.network):
             sure = step.run(batch.redraw("none").images, batch).float().softmax(1)
-        wanted, known = carry(sure, batch.places, getattr(step.network, "margin", 0))
+        wanted, known = warp_maps(sure, batch.places, getattr(step.network, "margin", 0))
         weight = self.weight * ramp_up(self.grow, step.progress)
         return {"pseudo_labels": weight * pseudo_label_loss(batch.logits, wanted, known, self.threshold, self.balance)}
 

@@ -20,7 +20,7 @@ class MeanTeacher(Align):
     """A slowly following copy of the network tells it what to say on augmented target patches.
 
     The teacher's weights are ``θ' ← α θ' + (1 - α) θ`` after each step (α grows to its value: ``min(1 - 1/(t+1), α)``
-    after step t, from 1). It sees the patch without augmentation; its probabilities are carried to where the augmented
+    after step t, from 1). It sees the patch without augmentation; its probabilities are warped to where the augmented
     patch shows them, and the loss is their mean squared difference from the student's. The teacher is what is validated
     and kept. In training both normalise by the batch.
     """
@@ -51,13 +51,13 @@ class MeanTeacher(Align):
     def losses(self, step: Step) -> dict[str, Tensor]:
         import torch
 
-        from stainda.strategies.augmented_pixels import carry
+        from stainda.strategies.augmented_pixels import warp_maps
 
         batch = step.target
         assert batch is not None and batch.redraw is not None and batch.logits is not None and batch.places is not None
         with torch.no_grad(), step.autocast():
             taught = step.modules["teacher"](batch.redraw("none").images)
-        wanted, known = carry(taught.float().softmax(1), batch.places, getattr(step.network, "margin", 0))
+        wanted, known = warp_maps(taught.float().softmax(1), batch.places, getattr(step.network, "margin", 0))
         apart = ((batch.logits.float().softmax(1) - wanted) ** 2).sum(1)
         weight = self.weight * ramp_up(self.grow, step.progress)
         return {"consistency": weight * (apart * known).sum() / known.sum().clamp(min=1)}

@@ -41,14 +41,14 @@ class SourceLabels(Labels):
 
 @register("labels", "propagated")
 class PropagatedLabels(Labels):
-    """Those of the source, and what registration carried from them onto the target sections of training patients."""
+    """Those of the source, and what registration propagated from them onto the target sections of training patients."""
 
     rule: ClassVar[Rule] = "propagated"
     uses_targets: ClassVar[bool] = True
 
     @property
     def statement(self) -> str:
-        return "annotations of the source, and those registration carried to target sections"
+        return "annotations of the source, and those registration propagated to target sections"
 
 
 @register("labels", "few_shot")

@@ -57,7 +57,7 @@ def _names(slide: Path) -> list[str]:
     return list(dict.fromkeys([short, part or short, slide.name]))
 
 
-def annotations_beside(slide: str | Path) -> list[Path]:
+def adjacent_annotations(slide: str | Path) -> list[Path]:
     """The files of annotations of one slide, see :func:`annotation_finder`."""
     return annotation_finder()(Path(slide))
 
@@ -66,10 +66,14 @@ def _format(path: Path, slide: Path) -> str | None:
     """The format of a file that may be the slide's annotations; ``None`` where it is not."""
     try:
         name = sniff_format(path).name
-        told = path.parent != slide.parent or same_name(stem(path)) not in map(same_name, _names(slide))
-        if name == "mask" and (not told or format_ending(path) == ".zip"):
+        named_as_annotation = path.parent != slide.parent or same_name(stem(path)) not in map(same_name, _names(slide))
+        if name == "mask" and (not named_as_annotation or format_ending(path) == ".zip"):
             return None
-        if name == "points" and not told and "class" not in {cell.strip().lower() for cell in read_csv(path)[0]}:
+        if (
+            name == "points"
+            and not named_as_annotation
+            and "class" not in {cell.strip().lower() for cell in read_csv(path)[0]}
+        ):
             return None
     except AnnotationError:
         return None

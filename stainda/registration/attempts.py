@@ -1,10 +1,10 @@
-"""The attempts by which VALIS is asked to place the sections of a block, one after the other, until the gates agree.
+"""Registration attempts: the ways in which VALIS is run on the sections of a block, in order, until the gates accept.
 
 1. all sections together (those that match clearly better turned over are turned over first);
 2. the section alone with the reference, where there are more than two;
 3. laid on the reference by our own matches first, through other sections where those match better;
 4. alone with the other image processing, and with DISK and LightGlue where their weights are on the machine;
-5. laid on the reference by a search over all turns, as it is and turned over (``search.py``).
+5. laid on the reference by a search over all rotations, as it is and mirrored (``search.py``).
 
 In a long block sections far from the reference are not tried alone with it: ``chaining.py`` lays them on neighbours.
 
@@ -37,8 +37,8 @@ NEAR = 6  # sections: in a longer block those beyond share less with the referen
 VALIS_SECONDS = 240.0  # for one section of one call; a pair takes 5 to 20 s on one core at 512 px
 
 
-class Ladder:
-    """The attempts for one block.
+class RegistrationAttempts:
+    """The registration attempts for one block, in order.
 
     Args:
         images: working images of all usable sections in the order of the cut; sections that lie upside down are
@@ -73,12 +73,12 @@ class Ladder:
             if slide == self.reference or (len(order) > 2 * NEAR and abs(place - here) > NEAR):
                 continue
             image = self.images[slide]
-            for images, settings, attempt, in_place in self._rungs(image, frame, len(together) > 2):
+            for images, settings, attempt, in_place in self._for_section(image, frame, len(together) > 2):
                 if self.outcomes.placed(slide):
                     break
                 yield from self._attempt(images, settings, attempt, in_place, attempt.startswith(SEARCHED))
 
-    def _rungs(
+    def _for_section(
         self, image: SectionImage, frame: SectionImage, others: bool
     ) -> Iterator[tuple[list[SectionImage], RegistrationConfig, str, bool]]:
         """(images, settings, name, laid on the reference before) of the attempts for one section."""
@@ -94,15 +94,15 @@ class Ladder:
             yield [image, frame], other, "alone, DISK and LightGlue", False
         processing = "haematoxylin" if config.processing == "optical_density" else "optical_density"
         yield [image, frame], config.model_copy(update={"processing": processing}), f"alone, {processing}", False
-        found = search(image, frame)
-        if found is None or found.peak < gates.MIN_PEAK:
-            height = "nothing to compare" if found is None else f"best turn {found.peak:.1f} standard deviations high"
+        result = search(image, frame)
+        if result is None or result.peak < gates.MIN_PEAK:
+            height = "nothing to compare" if result is None else f"best turn {result.peak:.1f} standard deviations high"
             self.outcomes.notes.add(slide, f"no turn fits, mirrored or not ({height})")
             return
-        turned_over = " and mirrored" if found.mirrored else ""
+        turned_over = " and mirrored" if result.mirrored else ""
         yield (
-            [found.image.laid_on(frame, found.matrix), frame], config,
-            f"{SEARCHED} {found.degrees:.0f} degrees{turned_over}", True,
+            [result.image.laid_on(frame, result.matrix), frame], config,
+            f"{SEARCHED} {result.degrees:.0f} degrees{turned_over}", True,
         )  # fmt: skip
 
     def _attempt(

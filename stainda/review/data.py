@@ -1,4 +1,4 @@
-"""What there is to review in a run: its blocks, their sections, and every carried object with its outlines."""
+"""Review data of a run: its blocks, their sections, and every propagated object with its outlines."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from stainda.run_directory.tables import COHORT, PROPAGATION
 
 
 @dataclass(frozen=True)
-class Section:
+class ReviewSection:
     """A section of a block as the run's ``cohort.csv`` knows it; ``size`` in level-0 pixels."""
 
     slide: str
@@ -41,8 +41,8 @@ class Section:
 
 
 @dataclass(frozen=True)
-class Carried:
-    """An object that was carried to a section: a row of ``propagation.csv``.
+class ReviewObject:
+    """A propagated object under review: a row of ``propagation.csv``.
 
     Attributes:
         key: names it in the page, the same in every session.
@@ -70,52 +70,59 @@ class Carried:
         return self.target, self.source, self.id
 
 
-class Material:
-    """A run directory, read as far as the page asks for it. Nothing in it is written here.
+class ReviewData:
+    """Review data of a run directory, read as far as the page needs it. Nothing in it is written here.
 
     Attributes:
         run: the run directory.
         show_own: whether the targets' own annotations, against which the study is scored, are shown.
         blocks: the sections of each block that has something to review, in the order of the cut.
-        objects: every carried object of these blocks by its key, least confident first.
+        objects: every propagated object of these blocks by its key, least confident first.
     """
 
     def __init__(self, run: str | Path, block: str | None = None, show_own: bool = False) -> None:
         """
         Raises:
-            StaindaError: ``run`` holds no carried annotations, or not the block named.
+            StaindaError: ``run`` holds no propagated annotations, or not the block named.
         """
         self.run, self.show_own = Path(run), show_own
         decisions = read_decisions(self.run)
         self._results: dict[str, BlockResult] = {}
         self._own: dict[str, gpd.GeoDataFrame | None] = {}
-        self._carried: dict[str, dict[tuple[str, str, str], BaseGeometry]] = {}
+        self._outlines: dict[str, dict[tuple[str, str, str], BaseGeometry]] = {}
         self._decided_before = decisions
-        sections = {one.slide: one for one in self._sections()}
+        sections = {section.slide: section for section in self._sections()}
         objects = sorted(
             self._objects(sections, decisions),
-            key=lambda one: (-1.0 if math.isnan(one.confidence) else one.confidence, one.block, one.target, one.id),
+            key=lambda item: (
+                -1.0 if math.isnan(item.confidence) else item.confidence,
+                item.block,
+                item.target,
+                item.id,
+            ),
         )
-        known = sorted({one.block for one in objects})
+        known = sorted({item.block for item in objects})
         if not known:
             raise StaindaError(
-                "no object was carried to another section, so there is nothing to review",
+                "no object was propagated to another section, so there is nothing to review",
                 file=PROPAGATION.at(self.run),
                 remedy="registration/quality.csv says which sections were refused, and why",
             )
         if block is not None and block not in known:
             raise StaindaError(f"there is nothing to review in block {block!r}", remedy=f"Blocks: {', '.join(known)}")
         wanted = known if block is None else [block]
-        self.objects = {one.key: one for one in objects if one.block in wanted}
-        self.blocks: dict[str, tuple[Section, ...]] = {
-            name: tuple(sorted((one for one in sections.values() if one.block == name), key=lambda one: one.section))
+        self.objects = {item.key: item for item in objects if item.block in wanted}
+        self.blocks: dict[str, tuple[ReviewSection, ...]] = {
+            name: tuple(
+                sorted((section for section in sections.values() if section.block == name), key=lambda one: one.section)
+            )
             for name in wanted
         }
 
     @cached_property
-    def sections(self) -> tuple[Section, ...]:
+    def sections(self) -> tuple[ReviewSection, ...]:
         """Every section shown; its position here is its number in the addresses of tiles."""
-        return tuple(one for sections in self.blocks.values() for one in sections)
+        return tuple(section for sections in self.blocks.values() for section in sections)
 
     def result(self, block: str) -> BlockResult:
         if block not in self._results:
@@ -129,76 +136,62 @@ class Material:
             self._own[slide] = read_shapes(path) if path.is_file() else None
         return self._own[slide]
 
-    def of_block(self, block: str) -> list[Carried]:
-        return [one for one in self.objects.values() if one.block == block]
+    def of_block(self, block: str) -> list[ReviewObject]:
+        return [item for item in self.objects.values() if item.block == block]
 
-    def carried(self, one: Carried) -> BaseGeometry | None:
-        """The outline as registration carried it, level-0 pixels of the target; ``None`` where there is none.
+    def outline(self, item: ReviewObject) -> BaseGeometry | None:
+        """The outline as registration propagated it, level-0 pixels of the target; ``None`` where there is none.
 
-        Of an object that a gate dropped, it is carried here again.
+        Of an object that a gate dropped, it is propagated here again.
         """
-        if one.target not in self._carried:
-            path = self.run / "annotations" / "propagated" / f"{file_name(one.target)}.geojson"
-            found: dict[tuple[str, str, str], BaseGeometry] = {}
-            if path.is_file():
-                shapes = read_shapes(path)
-                for geometry, source, name in zip(shapes.geometry, shapes["source_slide"], shapes["id"], strict=True):
-                    found[(one.target, source, name)] = geometry
-            # what an earlier run made of a decision is not what was carried
-            found |= {
-                key: made.carried
-                for key, made in self._decided_before.items()
-                if key[0] == one.target and not self.stale(made)
-            }
-            self._carried[one.target] = found
-        known = self._carried[one.target]
-        if one.place not in known:
-            geometry = self._carry_again(one)
+        known = self._propagated_outlines(item.target)
+        if item.place not in known:
+            geometry = self._propagate_again(item)
             if geometry is not None:
-                known[one.place] = geometry
-        return known.get(one.place)
+                known[item.place] = geometry
+        return known.get(item.place)
 
-    def _arrived(self, target: str) -> dict[tuple[str, str, str], BaseGeometry]:
-        """The carried outlines of a target by (target, source, id)."""
-        if target not in self._carried:
+    def _propagated_outlines(self, target: str) -> dict[tuple[str, str, str], BaseGeometry]:
+        """The propagated outlines of a target by (target, source, id)."""
+        if target not in self._outlines:
             path = self.run / "annotations" / "propagated" / f"{file_name(target)}.geojson"
-            found: dict[tuple[str, str, str], BaseGeometry] = {}
+            outlines: dict[tuple[str, str, str], BaseGeometry] = {}
             if path.is_file():
                 shapes = read_shapes(path)
                 for geometry, source, name in zip(shapes.geometry, shapes["source_slide"], shapes["id"], strict=True):
-                    found[(target, source, name)] = geometry
-            # what an earlier run made of a decision is not what was carried
-            found |= {
-                key: made.carried
-                for key, made in self._decided_before.items()
-                if key[0] == target and not self.stale(made)
+                    outlines[(target, source, name)] = geometry
+            # what an earlier run made of a decision is not what was propagated
+            outlines |= {
+                key: decision.propagated
+                for key, decision in self._decided_before.items()
+                if key[0] == target and not self.stale(decision)
             }
-            self._carried[target] = found
-        return self._carried[target]
+            self._outlines[target] = outlines
+        return self._outlines[target]
 
-    def source_outline(self, one: Carried) -> BaseGeometry | None:
+    def source_outline(self, item: ReviewObject) -> BaseGeometry | None:
         """The annotation the object comes from, level-0 pixels of the source."""
-        table = self.own(one.source)
-        same = None if table is None else table[table["id"] == one.id]
+        table = self.own(item.source)
+        same = None if table is None else table[table["id"] == item.id]
         return None if same is None or not len(same) else same.geometry.iloc[0]
 
     def stale(self, decision: Decision) -> str:
         return stale_reason(decision, self.own(decision.source))
 
-    def _carry_again(self, one: Carried) -> BaseGeometry | None:
-        table, transforms = self.own(one.source), self.result(one.block).transforms
-        same = None if table is None else table[table["id"] == one.id]
-        if same is None or not len(same) or one.source not in transforms or one.target not in transforms:
+    def _propagate_again(self, item: ReviewObject) -> BaseGeometry | None:
+        table, transforms = self.own(item.source), self.result(item.block).transforms
+        same = None if table is None else table[table["id"] == item.id]
+        if same is None or not len(same) or item.source not in transforms or item.target not in transforms:
             return None
-        warped = map_shapes(same.iloc[[0]], transforms[one.source], transforms[one.target]).geometry.iloc[0]
+        warped = map_shapes(same.iloc[[0]], transforms[item.source], transforms[item.target]).geometry.iloc[0]
         return None if warped.is_empty or not _finite(warped) else warped
 
-    def _sections(self) -> Iterator[Section]:
+    def _sections(self) -> Iterator[ReviewSection]:
         path = COHORT.at(self.run)
         for row in read_rows(path):
             recorded = Path(row["path"])
             try:
-                yield Section(
+                yield ReviewSection(
                     row["slide"], row["patient"], row["block"], int(row["section"]), row["stain"], row["centre"],
                     recorded if recorded.is_absolute() else self.run / recorded,
                     float(row["mpp"]) if row["mpp"] else None, (int(row["width"]), int(row["height"])),
@@ -208,20 +201,20 @@ class Material:
                 raise StaindaError(f"is no table of sections ({error})", file=path, remedy=RUN_FIRST) from error
 
     def _objects(
-        self, sections: dict[str, Section], decisions: dict[tuple[str, str, str], Decision]
-    ) -> Iterator[Carried]:
+        self, sections: dict[str, ReviewSection], decisions: dict[tuple[str, str, str], Decision]
+    ) -> Iterator[ReviewObject]:
         done = applied_keys(self.run)
         for row in read_rows(PROPAGATION.at(self.run)):
             place = (row["target"], row["source"], row["id"])
-            target, made = sections.get(row["target"]), decisions.get(place)
-            reviewed = made is not None or place in done
+            target, decision = sections.get(row["target"]), decisions.get(place)
+            reviewed = decision is not None or place in done
             # a dropped shape that was measured reached the target; others were refused before, or joined into one
             dropped = row["status"] == "dropped" and not reviewed and bool(row["round_trip_px"])
-            if target is None or not (dropped or reviewed or place in self._arrived(row["target"])):
+            if target is None or not (dropped or reviewed or place in self._propagated_outlines(row["target"])):
                 continue
             # once applied, the table tells the reviewer's confidence
-            confidence = made.confidence if made and place in done else float(row["confidence"] or "nan")
-            yield Carried(
+            confidence = decision.confidence if decision and place in done else float(row["confidence"] or "nan")
+            yield ReviewObject(
                 stable_hash(place), row["id"], row["class"], target.block, row["source"], row["target"],
                 dropped, row["status"] == "ignored" and not reviewed, row["reason"], confidence,
                 # without a study (stainda propagate MANIFEST.csv) nothing is split yet

@@ -1,4 +1,4 @@
-"""Carrying shapes within one block: from each source section to a target, joined into objects, each with its doubts."""
+"""Propagation of shapes within one block: from each source section to a target, joined into objects."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from stainda.cohort.types import Section
 from stainda.config import PropagationConfig
 from stainda.objects.linking import link
 from stainda.objects.overlap import dice_pairs
-from stainda.registration.carried import Carried, Found
 from stainda.registration.confidence import ALONE, features, placed, probabilities
 from stainda.registration.content import typicality
 from stainda.registration.coverage import Ground, areas_of
 from stainda.registration.evidence import LocalEvidence
 from stainda.registration.interpolation import interpolate
 from stainda.registration.moved_shapes import same_kind
+from stainda.registration.propagated_shapes import PropagatedObject, PropagatedShapes
 from stainda.registration.results import BlockResult
 from stainda.registration.sections import Refusal, SectionImage, open_section
 from stainda.registration.similarity import VIEW_DIM
@@ -35,8 +35,8 @@ OBJECT_PIXELS = 24  # an object should measure so many working pixels across, if
 MOST_PIXELS = 4096  # longest side of a working image
 
 
-class Carrier:
-    """Carries shapes between the sections of one block; opens each section once.
+class Propagator:
+    """Propagates shapes between the sections of one block; opens each section once.
 
     Args:
         result: the registered block. sections: all of it.
@@ -60,7 +60,7 @@ class Carrier:
                 self._dim = int(np.clip(max(self._dim, wanted), 2 * VIEW_DIM, MOST_PIXELS))
 
     def obstacle(self, source: Section, target: Section) -> str:
-        """Why nothing can be carried between two sections; empty where nothing stands in the way."""
+        """Why nothing can be propagated between two sections; empty where nothing stands in the way."""
         for role, row in (("source", source), ("target", target)):
             if row.slide in self.result.refused:
                 return f"{role} {row.slide} was refused at registration: {self.result.refused[row.slide]}"
@@ -79,29 +79,34 @@ class Carrier:
             self._grounds[row.slide] = Ground.of(image)
         return self._grounds[row.slide]
 
-    def carry(self, shapes: gpd.GeoDataFrame, source: Section, target: Section) -> Carried:
-        """The shapes of one source on one target, measured and checked one by one."""
+    def propagate(self, shapes: gpd.GeoDataFrame, source: Section, target: Section) -> PropagatedShapes:
+        """The shapes of one source propagated to one target, each measured and checked."""
         between = Between(self.result.transforms[source.slide], self.result.transforms[target.slide])
         here, there = self.ground(source), self.ground(target)
         warped = map_shapes(shapes, between.source, between.target)
         measured = self._measure(shapes, warped, between, here, there)
         after = np.asarray(warped.geometry)
         faults = tuple(self._fault(after[k], there, measured, k) for k in range(len(after)))
-        return Carried(source, shapes, warped, measured, faults, there.seen_from(here, between))
+        return PropagatedShapes(source, shapes, warped, measured, faults, there.seen_from(here, between))
 
-    def join(self, carried: Sequence[Carried], target: Section) -> list[Found]:
+    def join(self, propagated: Sequence[PropagatedShapes], target: Section) -> list[PropagatedObject]:
         """The objects of a target, from all the sources that reach it."""
-        usable = [[k for k, fault in enumerate(one.faults) if not fault and not _ignorable(one, k)] for one in carried]
-        numbers = link([one.warped.iloc[rows] for one, rows in zip(carried, usable, strict=True)])
+        usable = [
+            [k for k, fault in enumerate(from_source.faults) if not fault and not _ignorable(from_source, k)]
+            for from_source in propagated
+        ]
+        numbers = link([from_source.warped.iloc[rows] for from_source, rows in zip(propagated, usable, strict=True)])
         tracks: dict[int, list[tuple[int, int]]] = {}
-        for source, (rows, found) in enumerate(zip(usable, numbers, strict=True)):
-            for row, number in zip(rows, found, strict=True):
+        for source, (rows, group_numbers) in enumerate(zip(usable, numbers, strict=True)):
+            for row, number in zip(rows, group_numbers, strict=True):
                 tracks.setdefault(int(number), []).append((source, row))
-        objects = [self._join(carried, target, members) for members in tracks.values()]
-        if self.config.between in ("majority", "staple") and len(carried) > 1:
-            drawn = [one.warped.iloc[rows] for one, rows in zip(carried, usable, strict=True)]
-            objects = voted(drawn, [one.section.slide for one in carried], objects, self.config.between)
-        return self._judged(carried, target, objects)
+        objects = [self._join(propagated, target, members) for members in tracks.values()]
+        if self.config.between in ("majority", "staple") and len(propagated) > 1:
+            drawn = [from_source.warped.iloc[rows] for from_source, rows in zip(propagated, usable, strict=True)]
+            objects = voted(
+                drawn, [from_source.section.slide for from_source in propagated], objects, self.config.between
+            )
+        return self._with_probabilities(propagated, target, objects)
 
     # -- one source -------------------------------------------------------------------------------------------------
 
@@ -151,93 +156,101 @@ class Carrier:
 
     # -- several sources --------------------------------------------------------------------------------------------
 
-    def _join(self, carried: Sequence[Carried], target: Section, members: list[tuple[int, int]]) -> Found:
+    def _join(
+        self, propagated: Sequence[PropagatedShapes], target: Section, members: list[tuple[int, int]]
+    ) -> PropagatedObject:
         def away(member: tuple[int, int]) -> tuple[int, int]:
-            number = carried[member[0]].section.section
+            number = propagated[member[0]].section.section
             return abs(number - target.section), number
 
         members = sorted(members, key=away)
-        outlines = {member: carried[member[0]].warped.geometry.iloc[member[1]] for member in members}
+        outlines = {member: propagated[member[0]].warped.geometry.iloc[member[1]] for member in members}
         sides = [
-            next((one for one in members if (carried[one[0]].section.section - target.section) * side > 0), None)
+            next((one for one in members if (propagated[one[0]].section.section - target.section) * side > 0), None)
             for side in (-1, 1)
         ]
         first, second = sides
-        nearest = carried[members[0][0]].section.slide
+        nearest = propagated[members[0][0]].section.slide
         geometry, how = outlines[members[0]], f"carried from {nearest}"
         if self.config.between == "interpolate" and first is not None and second is not None:
-            low, high = (carried[one[0]].section for one in (first, second))
+            low, high = (propagated[one[0]].section for one in (first, second))
             share = (target.section - low.section) / (high.section - low.section)
             middle = interpolate(outlines[first], outlines[second], share)
             if not middle.is_empty:
                 geometry, how = middle, f"interpolated between {low.slide} and {high.slide}"
         lacking = tuple(
-            one.section.slide
-            for k, one in enumerate(carried)
-            if all(k != source for source, _ in members) and self._shows(one, geometry)
+            from_source.section.slide
+            for k, from_source in enumerate(propagated)
+            if all(k != source for source, _ in members) and self._shows(from_source, geometry)
         )
         dissent = tuple(1 - _dice(outlines[member], geometry) for member in members)
         inside = _clipped(geometry, self.ground(target).tissue)
-        cls = str(carried[members[0][0]].shapes["class"].iloc[members[0][1]])
-        return Found(cls, tuple(members), inside, how, lacking, dissent, clipped=inside is not geometry)
+        cls = str(propagated[members[0][0]].shapes["class"].iloc[members[0][1]])
+        return PropagatedObject(cls, tuple(members), inside, how, lacking, dissent, clipped=inside is not geometry)
 
     @staticmethod
-    def _shows(one: Carried, geometry: BaseGeometry) -> bool:
-        return bool(one.seen.contains(geometry.centroid))
+    def _shows(from_source: PropagatedShapes, geometry: BaseGeometry) -> bool:
+        return bool(from_source.seen.contains(geometry.centroid))
 
-    def _judged(self, carried: Sequence[Carried], target: Section, objects: list[Found]) -> list[Found]:
+    def _with_probabilities(
+        self, propagated: Sequence[PropagatedShapes], target: Section, objects: list[PropagatedObject]
+    ) -> list[PropagatedObject]:
         if not objects:
             return []
         there = self.ground(target)
-        classes = [one.cls for one in objects]
-        geometries = np.array([one.geometry for one in objects], dtype=object)
+        classes = [target_object.cls for target_object in objects]
+        geometries = np.array([target_object.geometry for target_object in objects], dtype=object)
         typical = np.full(len(objects), np.nan)
         for cls in dict.fromkeys(classes):
             same = np.array([cls == other for other in classes])
             typical[same] = typicality(there.image, geometries[same], f"{target.slide}/{cls}", there.layers)
-        nearest = np.array([one.members[0][0] for one in objects])
+        nearest = np.array([target_object.members[0][0] for target_object in objects])
         among = np.full(len(objects), np.nan)
         for source in np.unique(nearest):
             known = typical[(nearest == source) & np.isfinite(typical)]
             among[nearest == source] = np.median(known) if len(known) else np.nan
-        rows = [self._row(carried, target, one) for one in objects]
+        rows = [self._row(propagated, target, target_object) for target_object in objects]
         table = {name: np.array([row[name] for row in rows], float) for name in rows[0]}
         table |= {"typical": typical, "pair_typical": among}
-        sized = np.array([one.geometry.area > 0 for one in objects])
+        sized = np.array([target_object.geometry.area > 0 for target_object in objects])
         diameter = np.where(sized, table["diameter"], np.nan)
-        found = features(table, diameter, table["usual"], table["apart_um"], table["mpp"])
-        right, exists = probabilities(found)
+        values_by_name = features(table, diameter, table["usual"], table["apart_um"], table["mpp"])
+        right, exists = probabilities(values_by_name)
         right = right * placed(table["area_change"], table["round_trip"] / table["diameter"], table["tissue"])
         return [
             replace(
-                one,
-                features={name: float(values[k]) for name, values in found.items()},
-                right=0.0 if one.outvoted else float(right[k]),
+                target_object,
+                features={name: float(values[k]) for name, values in values_by_name.items()},
+                right=0.0 if target_object.outvoted else float(right[k]),
                 exists=float(exists[k]),
             )
-            for k, one in enumerate(objects)
+            for k, target_object in enumerate(objects)
         ]
 
-    def _row(self, carried: Sequence[Carried], target: Section, one: Found) -> dict[str, float]:
+    def _row(
+        self, propagated: Sequence[PropagatedShapes], target: Section, target_object: PropagatedObject
+    ) -> dict[str, float]:
         """What is known about an object, from its nearest shape and from the sections around the target."""
-        source, index = one.members[0]
-        nearest = carried[source]
+        source, index = target_object.members[0]
+        nearest = propagated[source]
         row = {name: float(values[index]) for name, values in nearest.measured.items()}
-        numbers = [carried[k].section.section - target.section for k, _ in one.members]
-        apart = abs(numbers[0])
+        numbers = [propagated[k].section.section - target.section for k, _ in target_object.members]
+        apart, dissent = abs(numbers[0]), target_object.dissent
         mpp = self.ground(nearest.section).image.mpp
         row |= {
             "apart_um": apart * self.config.spacing_um, "mpp": np.nan if mpp is None else float(mpp),
             "flanked": float(min(numbers) < 0 < max(numbers)),
-            "agree": float(np.mean([1 - value for value in one.dissent])) if len(one.dissent) > 1 else ALONE,
-            "ended": self._ended(carried, target, one, numbers[0]),
+            "agree": float(np.mean([1 - value for value in dissent])) if len(dissent) > 1 else ALONE,
+            "ended": self._ended(propagated, target, target_object, numbers[0]),
         }  # fmt: skip
         return row
 
-    def _ended(self, carried: Sequence[Carried], target: Section, one: Found, nearest: int) -> float:
+    def _ended(
+        self, propagated: Sequence[PropagatedShapes], target: Section, target_object: PropagatedObject, nearest: int
+    ) -> float:
         """How far the target lies on the way from the object's nearest outline to the section that lacks it."""
         side = 1 if nearest < 0 else -1  # away from the outline, as section numbers go
-        lacking = [c.section.section - target.section for c in carried if c.section.slide in one.lacking]
+        lacking = [c.section.section - target.section for c in propagated if c.section.slide in target_object.lacking]
         nearer = [gap for gap in lacking if nearest * gap > 0 and abs(gap) < abs(nearest)]
         if nearer:
             return 1.5
@@ -245,8 +258,8 @@ class Carrier:
         return abs(nearest) / (abs(nearest) + min(beyond)) if beyond else 0.0
 
 
-def _ignorable(one: Carried, row: int) -> bool:
-    return one.shapes["class"].iloc[row] in IGNORE_CLASSES
+def _ignorable(from_source: PropagatedShapes, row: int) -> bool:
+    return from_source.shapes["class"].iloc[row] in IGNORE_CLASSES
 
 
 def _dice(first: BaseGeometry, second: BaseGeometry) -> float:

@@ -1,4 +1,4 @@
-"""Shapes of one section on another, and the objects that they are: what carrying hands on."""
+"""Shapes of one section propagated to another, and the objects they are joined into."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class Carried:
-    """The shapes of one source section as they lie on the target.
+class PropagatedShapes:
+    """The shapes of one source section after propagation to the target.
 
     Attributes:
         section: the source. shapes: as drawn. warped: the same rows on the target, level-0 pixels.
@@ -35,8 +35,8 @@ class Carried:
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
-    """One object in one target: the shapes that are it, and what is made of them.
+class PropagatedObject:
+    """One object in one target section: the shapes it was joined from, its outline and its probabilities.
 
     Attributes:
         cls: its class.

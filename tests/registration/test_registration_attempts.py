@@ -9,10 +9,10 @@ import pytest
 from scipy import ndimage
 
 from stainda.config import RegistrationConfig
-from stainda.registration import gates, ladder
-from stainda.registration.ladder import Ladder, spread
+from stainda.registration import attempts, gates
+from stainda.registration.attempts import RegistrationAttempts, spread
 from stainda.registration.outcomes import Notes
-from stainda.registration.search import Found
+from stainda.registration.search import SearchResult
 from stainda.registration.sections import SectionImage
 from stainda.registration.transforms import apply_affine
 
@@ -92,7 +92,7 @@ class Matches:
         return np.eye(3), [slide, "between", reference], gates.MIN_WAY
 
 
-def attempts(monkeypatch, cached: bool, placed_after: str = "") -> tuple[list[str], Notes]:
+def attempted(monkeypatch, cached: bool, placed_after: str = "") -> tuple[list[str], Notes]:
     """Names of the attempts made for section b of a block a, b, c of which c is placed from the start."""
     images = {name: section(name, tissue(1)) for name in "abc"}
     notes = Notes()
@@ -103,22 +103,22 @@ def attempts(monkeypatch, cached: bool, placed_after: str = "") -> tuple[list[st
         made.append(f"{name} [{config.detector}, {config.processing}{', in place' if in_place else ''}]")
         return iter(())
 
-    monkeypatch.setattr(Ladder, "_attempt", attempt)
-    monkeypatch.setattr(ladder, "disk_lightglue_cached", lambda: cached)
-    turned = Found(images["b"], True, np.eye(3), 90.0, 9.0)
-    monkeypatch.setattr(ladder, "search", lambda image, frame: SimpleNamespace(**vars(turned)))
+    monkeypatch.setattr(RegistrationAttempts, "_attempt", attempt)
+    monkeypatch.setattr(attempts, "disk_lightglue_cached", lambda: cached)
+    turned = SearchResult(images["b"], True, np.eye(3), 90.0, 9.0)
+    monkeypatch.setattr(attempts, "search", lambda image, frame: SimpleNamespace(**vars(turned)))
 
     def placed(slide: str) -> bool:
         return slide == "c" or any(name.startswith(placed_after) for name in made if placed_after)
 
     outcomes = SimpleNamespace(notes=notes, placed=placed, would_refuse=lambda proposal: False)
-    climb = Ladder(images, "a", RegistrationConfig(), Matches(), outcomes)
-    assert list(climb.proposals()) == []
+    registration = RegistrationAttempts(images, "a", RegistrationConfig(), Matches(), outcomes)
+    assert list(registration.proposals()) == []
     return made, notes
 
 
 def test_every_attempt_is_made_in_order_until_one_passes(monkeypatch) -> None:
-    made, _ = attempts(monkeypatch, cached=True)
+    made, _ = attempted(monkeypatch, cached=True)
     assert made == [
         "all sections together [kaze_extended, optical_density]",
         "alone with the reference [kaze_extended, optical_density]",
@@ -127,9 +127,9 @@ def test_every_attempt_is_made_in_order_until_one_passes(monkeypatch) -> None:
         "alone, haematoxylin [kaze_extended, haematoxylin]",
         "laid on the reference first, turned by 90 degrees and mirrored [kaze_extended, optical_density, in place]",
     ]
-    assert len(attempts(monkeypatch, cached=False)[0]) == 5
-    assert len(attempts(monkeypatch, cached=True, placed_after="alone with")[0]) == 2
-    assert len(attempts(monkeypatch, cached=True, placed_after="all")[0]) == 1
+    assert len(attempted(monkeypatch, cached=False)[0]) == 5
+    assert len(attempted(monkeypatch, cached=True, placed_after="alone with")[0]) == 2
+    assert len(attempted(monkeypatch, cached=True, placed_after="all")[0]) == 1
 
 
 def test_the_reference_is_chosen_by_neighbours_not_by_all_pairs(monkeypatch) -> None:

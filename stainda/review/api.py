@@ -1,4 +1,4 @@
-"""What the page asks and answers, as JSON values: what there is to see, and the decisions that are made."""
+"""Review API: what the page requests and receives as JSON, and the decisions it sends."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from shapely.geometry.base import BaseGeometry
 from stainda.errors import StaindaError
 from stainda.registration import Transform
 from stainda.registration.moved_shapes import same_kind
+from stainda.review.data import ReviewData, ReviewObject, ReviewSection
 from stainda.review.decisions import (
     KINDS,
     Decision,
@@ -24,7 +25,6 @@ from stainda.review.decisions import (
     save_decision,
     shape_hash,
 )
-from stainda.review.material import Carried, Material, Section
 from stainda.review.tiles import OVERLAP, TILE, Source
 
 NODES = 41  # of the grid, along each side, by which the page keeps its views together
@@ -35,49 +35,49 @@ REMEMBERED = 2000  # decisions that can be taken back one after the other
 
 
 class Refused(StaindaError):
-    """A request that is not carried out; ``status`` is the HTTP status that says so."""
+    """A request that is refused; ``status`` is the HTTP status that says so."""
 
     def __init__(self, message: str, status: int = 400) -> None:
         super().__init__(message)
         self.status = status
 
 
-class Desk:
-    """Answers the page. Every method returns JSON values; several threads may ask at once."""
+class ReviewApi:
+    """Answers the requests of the review page. Every method returns JSON values; several threads may ask at once."""
 
-    def __init__(self, material: Material, reviewer: str) -> None:
-        self.material, self.reviewer = material, reviewer
+    def __init__(self, data: ReviewData, reviewer: str) -> None:
+        self.data, self.reviewer = data, reviewer
         self._reading = threading.Lock()
         self._before: OrderedDict[str, Decision | None] = OrderedDict()
 
     @property
     def sources(self) -> list[Source]:
         """The slides by their number in the addresses of tiles."""
-        return [Source(one.path, one.mpp, one.size) for one in self.material.sections]
+        return [Source(section.path, section.mpp, section.size) for section in self.data.sections]
 
     # what there is ------------------------------------------------------------------------------------------------
 
     def overview(self) -> dict[str, Any]:
         """All objects without their outlines, the blocks, and who reviews."""
-        material = self.material
+        data = self.data
         with self._reading:
-            sections = {one.slide: one for one in material.sections}
+            sections = {section.slide: section for section in data.sections}
             return {
-                "run": material.run.resolve().name,
+                "run": data.run.resolve().name,
                 "reviewer": self.reviewer,
-                "showsOwn": material.show_own,
-                "blocks": list(material.blocks),
+                "showsOwn": data.show_own,
+                "blocks": list(data.blocks),
                 "objects": [
                     {
-                        "key": one.key, "class": one.cls, "block": one.block, "source": one.source,
-                        "target": one.target, "stain": sections[one.target].stain, "dropped": one.dropped,
-                        "doubtful": one.doubtful,
-                        "from": sections[one.source].stain if one.source in sections else one.source,
-                        "sections": [sections[name].section for name in (one.source, one.target) if name in sections],
-                        "reason": one.reason, "trains": one.trains,
-                        "confidence": None if math.isnan(one.confidence) else round(one.confidence, 3),
+                        "key": item.key, "class": item.cls, "block": item.block, "source": item.source,
+                        "target": item.target, "stain": sections[item.target].stain, "dropped": item.dropped,
+                        "doubtful": item.doubtful,
+                        "from": sections[item.source].stain if item.source in sections else item.source,
+                        "sections": [sections[name].section for name in (item.source, item.target) if name in sections],
+                        "reason": item.reason, "trains": item.trains,
+                        "confidence": None if math.isnan(item.confidence) else round(item.confidence, 3),
                     }
-                    for one in material.objects.values()
+                    for item in data.objects.values()
                 ],
                 "decisions": self._decisions(),
             }  # fmt: skip
@@ -93,36 +93,36 @@ class Desk:
         Raises:
             Refused: no such block.
         """
-        material = self.material
-        if name not in material.blocks:
+        data = self.data
+        if name not in data.blocks:
             raise Refused("no such block", 404)
         with self._reading:
-            result = material.result(name)
-            objects = material.of_block(name)
+            result = data.result(name)
+            objects = data.of_block(name)
             sources = {one.source for one in objects}
-            numbers = {one.slide: number for number, one in enumerate(material.sections)}
+            numbers = {section.slide: number for number, section in enumerate(data.sections)}
             outlines = {}
-            for one in objects:
-                geometry = material.carried(one)
-                source = material.source_outline(one)
-                outlines[one.key] = {
-                    "carried": None if geometry is None else _drawn(geometry),
+            for item in objects:
+                geometry = data.outline(item)
+                source = data.source_outline(item)
+                outlines[item.key] = {
+                    "propagated": None if geometry is None else _drawn(geometry),
                     "source": None if source is None else _drawn(source),
                 }
             return {
                 "block": name,
                 "sections": [
-                    self._section(one, numbers[one.slide], one.slide in sources, result.transforms.get(one.slide),
-                                  result.refused.get(one.slide, ""))
-                    for one in material.blocks[name]
+                    self._section(section, numbers[section.slide], section.slide in sources,
+                                  result.transforms.get(section.slide), result.refused.get(section.slide, ""))
+                    for section in data.blocks[name]
                 ],
                 "outlines": outlines,
             }  # fmt: skip
 
     def _section(
-        self, one: Section, number: int, is_source: bool, transform: Transform | None, refused: str
+        self, one: ReviewSection, number: int, is_source: bool, transform: Transform | None, refused: str
     ) -> dict[str, Any]:
-        own = self.material.own(one.slide) if is_source or self.material.show_own else None
+        own = self.data.own(one.slide) if is_source or self.data.show_own else None
         return {
             "slide": one.slide, "number": number, "stain": one.stain, "section": one.section, "centre": one.centre,
             "size": list(one.size), "mpp": one.mpp, "split": one.split, "role": one.role, "isSource": is_source,
@@ -133,15 +133,15 @@ class Desk:
         }  # fmt: skip
 
     def _decisions(self) -> dict[str, Any]:
-        standing = read_decisions(self.material.run)
+        standing = read_decisions(self.data.run)
         return {
-            key: self._told(standing[one.place]) for key, one in self.material.objects.items() if one.place in standing
+            key: self._described(standing[one.place]) for key, one in self.data.objects.items() if one.place in standing
         }
 
-    def _told(self, made: Decision) -> dict[str, Any]:
+    def _described(self, decision: Decision) -> dict[str, Any]:
         return {
-            "kind": made.kind, "reviewer": made.reviewer, "time": made.time, "version": _version(made),
-            "outline": _drawn(made.geometry), "stale": self.material.stale(made),
+            "kind": decision.kind, "reviewer": decision.reviewer, "time": decision.time, "version": _version(decision),
+            "outline": _drawn(decision.geometry), "stale": self.data.stale(decision),
         }  # fmt: skip
 
     # deciding -----------------------------------------------------------------------------------------------------
@@ -162,7 +162,7 @@ class Desk:
                 decided meanwhile (409).
         """
         one, kind, expected = self._request(request)
-        with deciding(self.material.run) as standing:
+        with deciding(self.data.run) as standing:
             old = standing.get(one.place)
             if expected != ("" if old is None else _version(old)):
                 raise Refused("another window has decided on this object meanwhile; look again", 409)
@@ -170,53 +170,53 @@ class Desk:
                 new = self._undone(old) if kind == "undo" else self._made(one, kind, old, request)
             if old is None and new is None:
                 raise Refused("there is no decision to take back", 409)
-            save_decision(self.material.run, standing, old, new, self.reviewer)
+            save_decision(self.data.run, standing, old, new, self.reviewer)
             if kind != "undo" and new is not None:
                 self._before[_version(new)] = old
                 while len(self._before) > REMEMBERED:
                     self._before.popitem(last=False)
             with self._reading:
-                return {"key": one.key, "decision": None if new is None else self._told(new)}
+                return {"key": one.key, "decision": None if new is None else self._described(new)}
 
-    def _request(self, request: Any) -> tuple[Carried, str, str]:
+    def _request(self, request: Any) -> tuple[ReviewObject, str, str]:
         if not isinstance(request, Mapping):
             raise Refused("a decision is a JSON object")
         key, kind, expected = (request.get(name) for name in ("key", "decision", "expected"))
         if not (isinstance(key, str) and isinstance(kind, str) and isinstance(expected, str)):
             raise Refused("key, decision and expected must be text")
-        if key not in self.material.objects:
+        if key not in self.data.objects:
             raise Refused("no such object", 404)
         if kind not in (*KINDS, "undo"):
             raise Refused(f"a decision is one of {', '.join(KINDS)} or undo")
-        return self.material.objects[key], kind, expected
+        return self.data.objects[key], kind, expected
 
     def _undone(self, old: Decision | None) -> Decision | None:
         """What stood before the decision that is taken back; nothing where this server did not see it made."""
         return None if old is None else self._before.pop(_version(old), None)
 
-    def _made(self, one: Carried, kind: str, old: Decision | None, request: Mapping[str, Any]) -> Decision:
-        carried = self.material.carried(one)
-        own = self.material.own(one.source)
-        same = None if own is None else own[own["id"] == one.id]
-        if carried is None or same is None or not len(same):
+    def _made(self, item: ReviewObject, kind: str, old: Decision | None, request: Mapping[str, Any]) -> Decision:
+        propagated = self.data.outline(item)
+        own = self.data.own(item.source)
+        same = None if own is None else own[own["id"] == item.id]
+        if propagated is None or same is None or not len(same):
             raise Refused("its outline is no longer in the run; run it again first", 409)
-        size = next(section.size for section in self.material.sections if section.slide == one.target)
-        shown = old is not None and old.kind not in ("reject", "unsure") and not self.material.stale(old)
-        standing = old.geometry if shown and old is not None else carried
-        geometry = standing if kind == "accept" else carried
+        size = next(section.size for section in self.data.sections if section.slide == item.target)
+        shown = old is not None and old.kind not in ("reject", "unsure") and not self.data.stale(old)
+        standing = old.geometry if shown and old is not None else propagated
+        geometry = standing if kind == "accept" else propagated
         if kind == "nudge":
             dx, dy = _numbers([request.get("dx"), request.get("dy")])
             geometry = _on_slide(shapely.transform(standing, lambda xy: xy + np.array([dx, dy])), size)
         elif kind == "redraw":
             geometry = _on_slide(_ring(request.get("ring")), size)
         return Decision(
-            one.id, one.cls, one.block, one.source, one.target, kind, geometry, carried, one.confidence,  # type: ignore[arg-type]
+            item.id, item.cls, item.block, item.source, item.target, kind, geometry, propagated, item.confidence,  # type: ignore[arg-type]
             self.reviewer, now(), shape_hash(same.geometry.iloc[0], same["class"].iloc[0]),
         )  # fmt: skip
 
 
-def _version(made: Decision) -> str:
-    return f"{made.kind}-{shape_hash(made.geometry, made.reviewer + made.time)}"
+def _version(decision: Decision) -> str:
+    return f"{decision.kind}-{shape_hash(decision.geometry, decision.reviewer + decision.time)}"
 
 
 def _numbers(values: Any) -> list[float]:

@@ -1,4 +1,4 @@
-"""What is made of a proposal: everything the gates look at is measured here, on stainda's own working images."""
+"""Assessment of a proposed placement: every value the gates need is measured on stainda's own working images."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from stainda.registration.sections import SectionImage, rigid_downsample
 from stainda.registration.similarity import FrameView, agreement, compared_area, tissue_overlap
 from stainda.registration.transforms import Transform, apply_affine
 
-SAMPLED = 4000  # points of tissue at which a deformation is judged
+SAMPLED = 4000  # points of tissue at which a deformation is measured
 
 
 @dataclass(frozen=True, eq=False)
-class Verdict:
-    """What the gates make of a proposal. ``transform`` is ``None`` where the section is refused."""
+class Assessment:
+    """Result of the gates for one proposal. ``transform`` is ``None`` where the section is refused."""
 
     status: str
     reason: str
@@ -28,10 +28,10 @@ class Verdict:
     measures: Mapping[str, Any]
 
 
-def judge(
+def assess_proposal(
     view: FrameView, frame: SectionImage, proposal: Proposal, max_dim: int, gated: bool = True, rigid_only: bool = False
-) -> Verdict:
-    """Let the gates look at a proposal.
+) -> Assessment:
+    """Measure a proposal and apply the gates.
 
     Args:
         max_dim: longest side of the image of the rigid step, whose pixels the forward-backward gate counts in.
@@ -41,16 +41,16 @@ def judge(
     image, rigid, full = proposal.image, proposal.rigid, None if rigid_only else proposal.nonrigid
     brought = view.bring(image, rigid)
     overlap = tissue_overlap(view, brought)
-    found = agreement(view.density, brought.density, compared_area(view, brought))
+    rigid_agreement = agreement(view.density, brought.density, compared_area(view, brought))
     # the working image of a mirrored section is mirrored already, so only a further mirroring is a fault
     scale, rotation, shear, mirrors = gates.decompose(rigid.matrix)
-    known = image.mpp / frame.mpp if image.mpp and frame.mpp else None
+    expected_scale = image.mpp / frame.mpp if image.mpp and frame.mpp else None
     measures: dict[str, Any] = {
         "n_matches": proposal.n_matches,
         "tissue_overlap": overlap,
-        "agreement_rigid": found.value,
-        "significance": found.significance,
-        "local": found.local,
+        "agreement_rigid": rigid_agreement.value,
+        "significance": rigid_agreement.significance,
+        "local": rigid_agreement.local,
         "spread": proposal.spread,
         "scale": scale,
         "rotation_degrees": rotation,
@@ -59,60 +59,68 @@ def judge(
         "attempt": proposal.attempt,
     }
     if not gated:
-        return Verdict(REGISTERED, "", rigid, measures)
+        return Assessment(REGISTERED, "", rigid, measures)
     placement = gates.Placement(
         # of transforms made elsewhere the number of matches is not known
         n_matches=gates.SURE_MATCHES if proposal.n_matches is None else proposal.n_matches,
         scale=scale,
-        expected_scale=known,
+        expected_scale=expected_scale,
         rotation_degrees=rotation,
         shear=shear,
         turned=mirrors != image.mirrored,
         tissue_overlap=overlap,
-        significance=found.significance,
-        local=found.local,
+        significance=rigid_agreement.significance,
+        local=rigid_agreement.local,
         spread=proposal.spread,
         canvas=_canvas(frame, image, rigid),
         mpp=(image.mpp, frame.mpp),
     )
     if reason := gates.refuse_placement(placement):
-        return Verdict(REFUSED, reason, None, measures)
-    unproven = gates.refuse_unproven(proposal.independent, found.significance, proposal.searched)
+        return Assessment(REFUSED, reason, None, measures)
+    unproven = gates.refuse_unproven(proposal.independent, rigid_agreement.significance, proposal.searched)
     if rigid_only:
-        return Verdict(RIGID_ONLY, "", rigid, measures)
+        return Assessment(RIGID_ONLY, "", rigid, measures)
     if full is None:
         reason = "no deformation was asked for or found"
-        return Verdict(REFUSED, unproven, None, measures) if unproven else Verdict(RIGID_ONLY, reason, rigid, measures)
+        return (
+            Assessment(REFUSED, unproven, None, measures)
+            if unproven
+            else Assessment(RIGID_ONLY, reason, rigid, measures)
+        )
     warped = view.bring(image, full)
-    deformed = agreement(view.density, warped.density, compared_area(view, warped))
+    nonrigid_agreement = agreement(view.density, warped.density, compared_area(view, warped))
     points = full.from_frame(_tissue_points(view, warped.tissue))
     change = full.area_change(points) / np.linalg.det(rigid.matrix[:2, :2])
-    trip = float(np.percentile(full.round_trip(points), 99))
+    round_trip = float(np.percentile(full.round_trip(points), 99))
     deformation = gates.Deformation(
         folded_share=float((change <= 0).mean()),
         area_change_p1=float(np.percentile(change, 1)),
         area_change_p99=float(np.percentile(change, 99)),
-        round_trip_p99=trip / rigid_downsample(image, max_dim),
-        agreement_rigid=found.value,
-        agreement_nonrigid=deformed.value,
+        round_trip_p99=round_trip / rigid_downsample(image, max_dim),
+        agreement_rigid=rigid_agreement.value,
+        agreement_nonrigid=nonrigid_agreement.value,
     )
     measures |= {
-        "agreement_nonrigid": deformed.value,
+        "agreement_nonrigid": nonrigid_agreement.value,
         "area_change_p1": deformation.area_change_p1,
         "area_change_p99": deformation.area_change_p99,
-        "round_trip_px": trip,
+        "round_trip_px": round_trip,
     }
     if reason := gates.refuse_deformation(deformation):
-        return Verdict(REFUSED, unproven, None, measures) if unproven else Verdict(RIGID_ONLY, reason, rigid, measures)
-    if reason := gates.refuse_unproven(proposal.independent, deformed.significance, proposal.searched):
-        return Verdict(REFUSED, reason, None, measures)
+        return (
+            Assessment(REFUSED, unproven, None, measures)
+            if unproven
+            else Assessment(RIGID_ONLY, reason, rigid, measures)
+        )
+    if reason := gates.refuse_unproven(proposal.independent, nonrigid_agreement.significance, proposal.searched):
+        return Assessment(REFUSED, reason, None, measures)
     measures |= {
         "tissue_overlap": tissue_overlap(view, warped),
-        "significance": deformed.significance,
-        "local": deformed.local,
+        "significance": nonrigid_agreement.significance,
+        "local": nonrigid_agreement.local,
         "folds": _folds_on_tissue(full, view),
     }
-    return Verdict(REGISTERED, "", full, measures)
+    return Assessment(REGISTERED, "", full, measures)
 
 
 def _canvas(frame: SectionImage, image: SectionImage, rigid: Transform) -> float:
@@ -133,7 +141,7 @@ def _box(image: SectionImage) -> np.ndarray:
 
 def _folds_on_tissue(transform: Transform, view: FrameView) -> int:
     """Lattice points on tissue of the reference where the displacement turns over; beyond the tissue it is a mere
-    continuation, where nothing is carried."""
+    continuation, where nothing is propagated."""
     rows, columns = np.nonzero(transform.folds())
     if not len(rows):
         return 0
