@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stainda.evaluation.groups import few_labels, group_of
+from stainda.evaluation.groups import ceiling_of, few_labels, group_of
 from stainda.evaluation.selection import DEFAULT_RULE, BeforeRefit, compared_rules
 from stainda.evaluation.summary import ALL_SOURCES, ALL_TARGETS
 from stainda.report.kinds import register_score_table, register_table
@@ -117,7 +117,7 @@ def differences(view: View, measure: str) -> Table | None:
         "(patient, domain) cells that both have. Holm: adjusted within all strategies on "
         f"all targets together, and within all strategies × single {view.noun}s; "
         + ("those with a few target labels among themselves; " if look.few else "")
-        + "the ceiling is no contender."
+        + "the ceiling is excluded from the ranking."
     )
     return Table(
         f"differences_{measure}", f"{title}: difference to {base}, paired by patient.", columns, shown, rows, note
@@ -235,7 +235,7 @@ def _class_note(run: Run, rows: pd.DataFrame) -> str:
 def strategy_cell(run: Run, name: str) -> Cell:
     """The title of a strategy, with what sets it apart from the contenders below it."""
     title = run.label(name)
-    mark = "baseline" if name == run.study.baseline else "ceiling" if name == run.study.ceiling else ""
+    mark = "baseline" if name == run.study.baseline else "ceiling" if name == ceiling_of(run.study) else ""
     group = group_of(run.study, name)
     effect = run.effects.get(name)
     if effect is not None and not effect.effective:
