@@ -166,9 +166,9 @@ def _best_against_baseline(run: Run, analysis: Analysis, without: pd.DataFrame, 
                 f"{patients}{_idle_words(run, leader)}."
             ),
             Sentence(
-                f"Paired by patient, {run.label(leader)} gains {paired(leader)}; its Dice is "
-                f"{score_words(without.loc[leader], study.evaluation.level)}"
-                f"{', the largest margin of those without target labels' * (leader == best)}."
+                f"Paired by patient, {run.label(leader)} gains {paired(leader)}"
+                f"{', the largest margin of those without target labels' * (leader == best)}; its Dice is "
+                f"{score_words(without.loc[leader], study.evaluation.level)}."
             ),
         ]
         if leader != best:

@@ -10,6 +10,7 @@ from stainda.config import StrategyConfig
 from stainda.evaluation.effect import Effect
 from stainda.evaluation.summary import ALL_TARGETS
 from stainda.report import answer, words
+from stainda.report.tables import footnoted
 
 STUDY = SimpleNamespace(baseline="plain", evaluation=SimpleNamespace(level=0.95))
 RUN = SimpleNamespace(study=STUDY, label=lambda name: name.title(), effects={})
@@ -133,3 +134,10 @@ def test_the_first_sentence_does_not_credit_it_either(monkeypatch, p):
     assert found[0].endswith("so what helped is what else it does (batch statistics per domain).")
     alone = said(monkeypatch, {"cdan": (0.33, p)}, run=run)
     assert alone[0].endswith("so chance in training is what remains.")
+
+
+def test_a_note_of_many_rows_stands_once_below_the_table():
+    notes = ["few patients"] * 4 + ["", "one alone", "few patients"]
+    short, meaning = footnoted(notes)
+    assert short == ["(a)"] * 4 + ["", "one alone", "(a)"] and meaning == "(a) few patients."
+    assert footnoted(["once", "twice", "twice"]) == (["once", "twice", "twice"], "")
