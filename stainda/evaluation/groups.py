@@ -19,12 +19,20 @@ CEILING_FAMILY = "ceiling"
 _BY_LABELS: dict[str, Group] = {"few_shot": "few", "all": "all"}
 
 
+def ceiling_of(config: StudyConfig) -> str:
+    """The ceiling of the study; empty where it is the baseline itself, which means that the study has none."""
+    return "" if config.ceiling == config.baseline else config.ceiling
+
+
 def group_of(config: StudyConfig, strategy: str) -> Group:
     """Which target labels a strategy learned from; the ceiling of the study counts as having all.
 
-    A strategy that the study does not hold (records of an earlier version of it) is taken to have none.
+    The baseline is always a contender: what the others are compared with. A strategy that the study does not hold
+    (records of an earlier version of it) is taken to have none.
     """
-    if strategy == config.ceiling:
+    if strategy == config.baseline:
+        return "without"
+    if strategy == ceiling_of(config):
         return "all"
     labels = next((one.labels.name for one in config.strategies if one.name == strategy), "source")
     return _BY_LABELS.get(labels, "without")

@@ -74,6 +74,8 @@ def insights(analysis: Analysis, config: StudyConfig, measure: str = "dice") -> 
 
 def _on_common_cells(cube: ScoreCube, names: Sequence[str], domains: Sequence[str]) -> list[npt.NDArray[np.float64]]:
     """Scores over domains of strategies on what all of them have, each float (trainings, patients)."""
+    if not names:  # every contender failed: the ceiling alone has records
+        return []
     common = cube.common([cube.strategies.index(name) for name in names])
     runs = common.runs_over(domains, common.classes)
     seen = cube.present[:, :, [cube.domains.index(one) for one in domains]].any(axis=(0, 2, 3))

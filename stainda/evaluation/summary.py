@@ -30,7 +30,7 @@ from stainda.evaluation.crossed import (
     note_of,
     single_mean,
 )
-from stainda.evaluation.groups import CEILING_FAMILY, family_of
+from stainda.evaluation.groups import CEILING_FAMILY, ceiling_of, family_of
 from stainda.evaluation.metrics import MEASURES, direction
 from stainda.evaluation.scores import ScoreCube
 from stainda.randomness import generator_for
@@ -155,9 +155,10 @@ class Cells:
         is within its own uncertainty, and where it is practically nothing (up to ``evaluation.rope`` of a score).
         """
         names = self.cube.strategies
-        if self.config.baseline not in names or self.config.ceiling not in names:
+        ceiling = ceiling_of(self.config)
+        if self.config.baseline not in names or ceiling not in names:
             return pd.DataFrame(columns=GAP_COLUMNS)
-        base, top = names.index(self.config.baseline), names.index(self.config.ceiling)
+        base, top = names.index(self.config.baseline), names.index(ceiling)
         rows = []
         for s in range(len(names)):
             if s in (base, top):

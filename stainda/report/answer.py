@@ -13,7 +13,7 @@ import pandas as pd
 
 from stainda.evaluation.analysis import Analysis
 from stainda.evaluation.bootstrap import FEW_PATIENTS
-from stainda.evaluation.groups import FEW_FAMILY, contenders, few_labels
+from stainda.evaluation.groups import FEW_FAMILY, ceiling_of, contenders, few_labels
 from stainda.evaluation.summary import ALL_SOURCES, ALL_TARGETS
 from stainda.report import answer_of_rotations as of_rotations
 from stainda.report.exclusions import excluded_strategies
@@ -34,6 +34,11 @@ from stainda.report.words import (
 from stainda.run_directory.result_tables import RECORDS
 
 MOST_NAMED = 8
+PARTS_IN_WORDS = {
+    "view": "another colour view", "augment": "augmentation", "labels": "other labels",
+    "norm": "batch statistics {name}", "after": "adaptation after training",
+}  # fmt: skip
+"""What a strategy may do besides aligning, by the part of its configuration."""
 MOST_FEW = 3
 """Strategies with a few target labels that have a sentence each."""
 
@@ -137,66 +142,110 @@ def _best_against_baseline(run: Run, analysis: Analysis, without: pd.DataFrame, 
     top = rows.loc[best]
     name, base = run.label(best), run.label(study.baseline)
     leader = shown_to_be_better(rows, alpha)
+    before = decimal(without.loc[study.baseline, "mean"])
 
-    def against_base(strategy: str) -> str:
+    def paired(strategy: str) -> str:
+        """The difference with its uncertainty, and the test."""
         row = rows.loc[strategy]
-        spread = spread_of(row, study.evaluation.level)
-        parts = [
-            f"paired by patient{', ' * bool(spread)}{spread}",
-            _p(row["p_holm"], int(rows["p_holm"].notna().sum())),
-        ]
-        return f"{signed(row['difference'])} against {base} ({'; '.join(filter(None, parts))}"
+        parts = [spread_of(row, study.evaluation.level), _p(row["p_holm"], int(rows["p_holm"].notna().sum()))]
+        spread = "; ".join(filter(None, parts))
+        return f"{signed(row['difference'])} against {base}{f' ({spread})' * bool(spread)}"
+
+    def scores(strategy: str) -> str:
+        return f"{decimal(without.loc[strategy, 'mean'])} against {before} for the baseline"
 
     if top["difference"] <= 0:
         others = count(len(rows), "other strategy")
         out = [Sentence(f"Of {others} none scored higher than {base} on the targets.", "none")]
     elif n == 1:
-        out = [
-            Sentence(
-                f"Without target labels the highest is {name} with Dice {decimal(without.loc[best, 'mean'])}, "
-                f"{signed(top['difference'])} against {base}, on this patient."
-            )
-        ]
+        out = [Sentence(f"{name} scored highest without target labels (Dice {scores(best)}), on this patient.")]
     elif leader is not None:
-        margin = ", by the largest margin of those without target labels" if leader == best else ""
+        patients = count(int(rows.loc[leader, "n_patients"]), "patient")
         out = [
             Sentence(
-                f"{run.label(leader)} is shown to be better than {base}{margin}: "
-                f"Dice {score_words(without.loc[leader], study.evaluation.level)}, {against_base(leader)}, "
-                f"{count(int(rows.loc[leader, 'n_patients']), 'patient')})."
-            )
+                f"{run.label(leader)} is shown to be better than {base} on the targets: Dice {scores(leader)}, in "
+                f"{patients}{_idle_words(run, leader)}."
+            ),
+            Sentence(
+                f"Paired by patient, {run.label(leader)} gains {paired(leader)}"
+                f"{', the largest margin of those without target labels' * (leader == best)}; its Dice is "
+                f"{score_words(without.loc[leader], study.evaluation.level)}."
+            ),
         ]
         if leader != best:
             out.append(
                 Sentence(
-                    f"The highest mean is that of {name}: Dice {decimal(without.loc[best, 'mean'])}, "
-                    f"{against_base(best)}), which could not be shown to differ; "
+                    f"{name} scored highest (Dice {scores(best)}), {paired(best)}, but could not be shown to differ; "
                     f"{_how_many_higher(analysis, best, study.baseline)}."
                 )
             )
     else:
         why = untested(int(top["n_patients"]), int(top["n_seeds"]))
-        said = f"No difference to {base} can be shown: {why}. " if why else ""
-        if not why:
-            said = f"No difference to {base} could be shown with {count(int(top['n_patients']), 'patient')} and "
-            said += f"{count(int(top['n_seeds']), 'training')} each. "
+        why = why or (
+            f"no difference could be shown with {count(int(top['n_patients']), 'patient')} and "
+            f"{count(int(top['n_seeds']), 'training')} each"
+        )
         out = [
+            Sentence(f"{name} scored highest ({scores(best)}), but {why}{_idle_words(run, best)}.", "none"),
             Sentence(
-                f"{said}The highest mean is that of {name}: Dice {decimal(without.loc[best, 'mean'])}, "
-                f"{against_base(best)}); "
-                f"{_how_many_higher(analysis, best, study.baseline)}.",
-                "none",
-            )
+                f"Paired by patient, {name} gains {paired(best)}; {_how_many_higher(analysis, best, study.baseline)}."
+            ),
         ]
-    if n > 1:
-        better = [name for name in rows.index if name != leader and rows.loc[name, "p_holm"] <= alpha]
-        gains = [name for name in better if rows.loc[name, "difference"] > 0]
-        losses = [name for name in better if rows.loc[name, "difference"] < 0]
-        if gains:
-            out.append(Sentence(f"Also shown to be better than {base}: {_with_differences(run, rows, gains)}."))
-        if losses:
-            out.append(Sentence(f"Shown to be worse than {base}: {_with_differences(run, rows, losses)}."))
+    return out + (_others_shown(run, rows, leader) if n > 1 else [])
+
+
+def _others_shown(run: Run, rows: pd.DataFrame, leader: str | None) -> list[Sentence]:
+    """The strategies beside the leader that tests show to be better or worse than the baseline.
+
+    Where the alignment of a strategy was not effective, its gain is not credited to it: it is named apart.
+    """
+    base = run.label(run.study.baseline)
+    shown = rows[(rows["p_holm"] <= 1 - run.study.evaluation.level) & (rows.index != leader)]
+    idle = [name for name in shown.index if (found := run.effects.get(str(name))) and not found.effective]
+    gains = [str(name) for name in shown.index[shown["difference"] > 0]]
+    acted = [name for name in gains if name not in idle]
+    out = []
+    if acted:
+        out.append(Sentence(f"Also shown to be better than {base}: {_with_differences(run, rows, acted)}."))
+    reasons: dict[str, list[str]] = {}
+    for name in gains:
+        if name in idle:
+            reasons.setdefault(run.effects[name].reason, []).append(name)
+    for reason, names in reasons.items():
+        out.append(
+            Sentence(
+                f"{_with_differences(run, rows, names)} {'was' if len(names) == 1 else 'were'} shown to be higher too, "
+                f"but {'its' if len(names) == 1 else 'their'} alignment was not effective here ({reason}): "
+                f"{_what_else(run, names)}."
+            )
+        )
+    losses = [str(name) for name in shown.index[shown["difference"] < 0]]
+    if losses:
+        out.append(Sentence(f"Shown to be worse than {base}: {_with_differences(run, rows, losses)}."))
     return out
+
+
+def _idle_words(run: Run, name: str) -> str:
+    """What the first sentence adds where the alignment of the strategy it names did not act."""
+    found = run.effects.get(name)
+    if found is None or found.effective:
+        return ""
+    return f"; its alignment was not effective here ({found.reason}), so {_what_else(run, [name])}"
+
+
+def _what_else(run: Run, names: Sequence[str]) -> str:
+    """What strategies whose alignment did not act differ in from the baseline."""
+    base = run.study.strategy(run.study.baseline)
+    parts: list[str] = []
+    for one in map(run.study.strategy, names):
+        for part, words in PARTS_IN_WORDS.items():
+            if getattr(one, part) != getattr(base, part):
+                parts.append(words.format(name=one.norm.name.replace("_", " ")))
+        parts += ["training settings"] if one.training != base.training else []
+    found = list(dict.fromkeys(parts))
+    if not found:
+        return "chance in training is what remains"
+    return f"what helped is what else {'it does' if len(names) == 1 else 'they do'} ({listed(found)})"
 
 
 def _p(p: float, members: int) -> str:
@@ -214,8 +263,8 @@ def _how_many_higher(analysis: Analysis, strategy: str, baseline: str) -> str:
     gain = (rows[strategy] - rows[baseline]).dropna()
     higher = int((gain > 0).sum())
     if higher == len(gain):
-        return f"all {count(len(gain), 'patient')} scored higher with it"
-    return f"{higher} of {len(gain)} patients scored higher with it"
+        return "both patients scored higher" if higher == 2 else f"all {count(higher, 'patient')} scored higher"
+    return f"{higher} of {len(gain)} patients scored higher"
 
 
 def _with_differences(run: Run, rows: pd.DataFrame, names: Sequence[str]) -> str:
@@ -264,9 +313,8 @@ def _with_few_labels(run: Run, analysis: Analysis, defined: pd.DataFrame, n: int
 
 def _gap(run: Run, analysis: Analysis) -> list[Sentence]:
     results = headline(analysis.results)
-    ceiling = results[(results["strategy"] == run.study.ceiling) & (results["domain"] == ALL_TARGETS)]
-    without_ceiling = run.study.ceiling == run.study.baseline
-    if without_ceiling or ceiling.empty or not np.isfinite(ceiling.iloc[0]["mean"]):
+    ceiling = results[(results["strategy"] == ceiling_of(run.study)) & (results["domain"] == ALL_TARGETS)]
+    if ceiling.empty or not np.isfinite(ceiling.iloc[0]["mean"]):
         return []
     text = (
         f"Training on target labels as well ({run.label(run.study.ceiling)}, the ceiling, which a user without target "
@@ -284,7 +332,8 @@ def _gap(run: Run, analysis: Analysis) -> list[Sentence]:
             spread = f" ({interval})" if interval else ""
             text += (
                 f" Of the gap between the baseline and that ceiling, {run.label(top['strategy'])} closes most{among}: "
-                f"{decimal(100 * top['gap_closed'], 0)} %{spread}, the largest share picked on these test patients."
+                f"{decimal(100 * top['gap_closed'], 0)} %{spread}, "
+                "chosen on these same test patients, so probably optimistic."
             )
     return [Sentence(text)]
 
@@ -304,7 +353,7 @@ def _worst_domain(view: View, without: pd.DataFrame) -> list[Sentence]:
     return [
         Sentence(
             f"Domains differ: {run.label(best)} ranges from {decimal(low['mean'])} on {low['domain']} to "
-            f"{decimal(high['mean'])} on {high['domain']}; the table below has every one."
+            f"{decimal(high['mean'])} on {high['domain']}; the table has every one."
         )
     ]
 

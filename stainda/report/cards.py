@@ -74,7 +74,7 @@ def _card(view: View, name: str, job: Any, seeds: int, test: str, scores: Table,
     group = group_of(study, name)
     role = (
         "the ceiling of the study: it saw target labels" if ceiling else "the baseline" if baseline
-        else "a contender" if group == "without" else "no contender: it saw target labels"
+        else "ranked" if group == "without" else "excluded from the ranking: it saw target labels"
     )  # fmt: skip
     again = job.result.get("thresholds_of")
     training, of_source = run.cohort["split"] == "train", run.cohort["role"] == "source"

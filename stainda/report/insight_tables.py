@@ -13,7 +13,19 @@ from stainda.report.kinds_of_evidence import AREAS, detection_table, evidence_ro
 from stainda.report.kinds_of_scores import worst_rows
 from stainda.report.result_tables import strategy_cell
 from stainda.report.study_view import NotDrawable, View, measure_of
-from stainda.report.tables import Cell, Table, decimal, ends, number, plain_table, signed, span, spread_words, text
+from stainda.report.tables import (
+    Cell,
+    Table,
+    decimal,
+    ends,
+    footnoted,
+    number,
+    plain_table,
+    signed,
+    span,
+    spread_words,
+    text,
+)
 from stainda.report.words import measure_title
 
 
@@ -23,6 +35,7 @@ def effects(view: View, measure: str) -> Table | None:
     frame = found.effects
     if frame.empty:
         return None
+    notes, meaning = footnoted(list(frame["note"]))
     ranks = dict(zip(found.strategies, found.ranking.ranks, strict=True))
     shown = [
         [
@@ -36,9 +49,9 @@ def effects(view: View, measure: str) -> Table | None:
             Cell(_share(row["p_better"]), sort=row["p_better"], number=True),
             Cell(_needed(row["patients_needed"]), sort=row["patients_needed"], number=True),
             number(row["n_patients"], 0),
-            text(row["note"], True),
+            text(short, True),
         ]
-        for row in frame.to_dict("records")
+        for row, short in zip(frame.to_dict("records"), notes, strict=True)
     ]
     columns = [
         "Strategy", "Mean rank", "Hedges' g", "Rank-biserial", "Patients better", "P(worse)", "P(equal)", "P(better)",
@@ -52,6 +65,7 @@ def effects(view: View, measure: str) -> Table | None:
         f"strategy is worse, practically equal (within ±{rope:g}) or better (Bayesian t test, over patients and "
         "trainings). Patients needed: of a new study, for 80 % power in a paired t test, if the difference and spread "
         "were those seen here and trainings did not vary; a planning figure, no statement about this study."
+        + f" {meaning}".rstrip()
     )
     caption = f"Sizes of effects in {measure_title(measure)} against {view.run.label(view.look.baseline)}."
     return Table(

@@ -28,22 +28,22 @@ class Section:
 
 SECTIONS = (
     Section("answer", "Answer", "The answer", "The answer over all rotations"),
-    Section("rotations", "Rotations", "Rotation by rotation", open=True, rotations="several"),
-    Section("asked", "Question", "What was asked", open=True),
-    Section("results", "Results", "Strategy by domain", open=True),
+    Section("rotations", "Rotations", "Rotation by rotation", rotations="several"),
+    Section("asked", "Question", "Question and recipe"),
+    Section("results", "Results", "Strategy by domain"),
     Section("statistics", "Statistics", "Ranks, sizes of effects, variance"),
     Section("centres", "Centres", "Centre by centre", rotations="one"),
     Section("objects", "Objects", "Objects and pixels", rotations="one"),
-    Section("through", "Through the stains", "The same object through the stains", open=True, rotations="one"),
-    Section("examples", "Examples", "Examples", open=True, rotations="one"),
+    Section("through", "Through the stains", "The same object through the stains", rotations="one"),
+    Section("examples", "Examples", "Examples", rotations="one"),
     Section("data", "Data", "Data"),
     Section("registration", "Registration", "Registration", "Registration, made once for all rotations"),
-    Section("propagation", "Carried", "Carried annotations", rotations="one"),
+    Section("propagation", "Propagation", "Propagated annotations", rotations="one"),
     Section("training", "Training", "Training, search and selection", "Training and selection"),
-    Section("left-out", "Left out", "Left out, refused, fallen back", "Not run, failed, left out", open=True),
+    Section("left-out", "Exclusions", "Exclusions and fallbacks"),
     Section("cost", "Cost", "Cost", "Budget and cost"),
     Section("models", "Models", "Model cards", rotations="one"),
-    Section("provenance", "Provenance", "Provenance", open=True),
+    Section("provenance", "Provenance", "Provenance"),
 )
 """In the order of the page."""
 

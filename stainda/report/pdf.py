@@ -57,8 +57,8 @@ def _front(context: dict[str, Any]) -> list[tuple[str, str]]:
     out += [("heading", "The answer")]
     out += [("text", one.text) for one in context["sentences"] if one.kind != "caution"]
     cautions = [one.text for one in context["sentences"] if one.kind == "caution"]
-    out += [("heading", "How far this goes"), *(("text", words) for words in cautions)] if cautions else []
-    out += [("heading", "What was asked"), *(("text", f"{term}: {words}") for term, words in context["asked"])]
+    out += [("heading", "Limitations"), *(("text", words) for words in cautions)] if cautions else []
+    out += [("heading", "The question"), *(("text", f"{term}: {words}") for term, words in context["asked"])]
     out += [("heading", "Methods"), ("text", context["provenance"]["methods"])]
     return [*out, ("small", f"Made {context['made']} by stainda from the files of this run alone.")]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stainda.evaluation.groups import few_labels, with_few
+from stainda.evaluation.groups import ceiling_of, few_labels, with_few
 from stainda.report.answer_of_rotations import names_of, scheme_words
 from stainda.report.run import Run
 from stainda.report.study_view import View
@@ -16,11 +16,10 @@ def asked(run: Run, view: View | None) -> list[tuple[str, str]]:
     """Terms and texts: the task, whose labels are learned from and where, the budget, the rules."""
     study = run.study
     classes = ", ".join(study.task.classes)
-    scale = f"{study.patches.mpp:g} µm" if study.patches.mpp else f"{study.patches.downsample:g} level-0 pixels"
-    visible = "unlabelled target images may be seen in training (adaptation)"
+    visible = "unlabelled images (adaptation)"
     if study.protocol.visible == "nothing":
-        visible = "no target image is seen in training (generalisation)"
-    named = study.ceiling in {one.name for one in study.strategies}
+        visible = "none (generalisation)"
+    named = ceiling_of(study) in {one.name for one in study.strategies}
     ceiling = run.label(study.ceiling) if named else "none in this study"
     return [
         (
@@ -29,13 +28,11 @@ def asked(run: Run, view: View | None) -> list[tuple[str, str]]:
             f"{'pixels' if study.task.kind == 'segmentation' else 'cells of a sliding window'} and as objects)",
         ),
         *(_rotations(run) if run.rotates else _sides(run, view)),
-        ("Allowed to see", visible),
+        ("Target data in training", visible),
         ("Strategies", _strategies(run)),
         ("Baseline, ceiling", f"{run.label(study.baseline)}; {ceiling}"),
-        ("Budget of each strategy", _budget(run)),
+        ("Budget per strategy", _budget(run)),
         ("Refitted on all source patients", "yes" if study.protocol.refit else "no"),
-        ("Patches", f"{study.patches.size} × {study.patches.size} pixels of {scale}"),
-        ("Network", study.model.name),
         ("Chosen by", _chosen_by(run)),
     ]
 
@@ -46,7 +43,7 @@ def _sides(run: Run, view: View | None) -> list[tuple[str, str]]:
     targets = list(view.analysis.targets if view else known)
     return [
         ("Labels from", ", ".join(run.study.protocol.teachers)),
-        ("To work on", ", ".join(targets) or "no target domain"),
+        ("Target domains", ", ".join(targets) or "no target domain"),
     ]
 
 
@@ -66,11 +63,10 @@ def _strategies(run: Run) -> str:
 
 
 def _budget(run: Run) -> str:
-    study, training = run.study, run.study.training
+    study = run.study
     return (
         f"{'in each rotation ' if run.rotates else ''}{count(study.search.trials, 'trial')}, "
-        f"{count(study.protocol.seeds, 'seed')} of the chosen setting, at most {training.epochs} × "
-        f"{training.steps_per_epoch} steps of {training.batch_size} patches"
+        f"{count(study.protocol.seeds, 'seed')} of the chosen setting"
     )
 
 

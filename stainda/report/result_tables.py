@@ -4,18 +4,31 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from stainda.evaluation.groups import few_labels, group_of
+from stainda.evaluation.groups import ceiling_of, few_labels, group_of
 from stainda.evaluation.selection import DEFAULT_RULE, BeforeRefit, compared_rules
 from stainda.evaluation.summary import ALL_SOURCES, ALL_TARGETS
 from stainda.report.kinds import register_score_table, register_table
 from stainda.report.run import Run
 from stainda.report.study_view import View
-from stainda.report.tables import Cell, Table, decimal, ends, number, p_value, plain_table, signed, spread_words, text
+from stainda.report.tables import (
+    Cell,
+    Table,
+    decimal,
+    ends,
+    footnoted,
+    number,
+    p_value,
+    plain_table,
+    signed,
+    spread_words,
+    text,
+)
 from stainda.report.words import headline, headline_class, measure_title, percent
 
 
@@ -75,7 +88,10 @@ def every_measure(view: View, measure: str) -> Table:
         "interval": "Interval", "n_patients": "Patients", "n_seeds": "Seeds", "note": "Note",
     }  # fmt: skip
     digits = {"mean": 3, "n_patients": 0, "n_seeds": 0}
-    return plain_table("results", f"Every measure, class and {view.noun}.", rows, titles, digits)
+    short, meaning = footnoted(list(rows["note"]))
+    shown = rows.assign(note=short)
+    table = plain_table("results", f"Every measure, class and {view.noun}.", shown, titles, digits, meaning)
+    return replace(table, frame=rows)
 
 
 @register_score_table("differences")
@@ -92,6 +108,7 @@ def differences(view: View, measure: str) -> Table | None:
     rows["_place"] = rows["domain"].map(places)
     rows["_order"] = rows["strategy"].map(order)
     rows = rows.sort_values(["_place", "_order"], kind="stable").drop(columns=["_place", "_order"])
+    notes, meaning = footnoted(list(rows["note"]))
     shown = [
         [
             strategy_cell(run, row["strategy"]),
@@ -104,9 +121,9 @@ def differences(view: View, measure: str) -> Table | None:
                 number=True,
             ),
             number(row["n_patients"], 0),
-            text(row["note"], True),
+            text(note, True),
         ]
-        for row in rows.to_dict("records")
+        for row, note in zip(rows.to_dict("records"), notes, strict=True)
     ]
     title = measure_title(measure)
     base = run.label(run.study.baseline)
@@ -117,7 +134,7 @@ def differences(view: View, measure: str) -> Table | None:
         "(patient, domain) cells that both have. Holm: adjusted within all strategies on "
         f"all targets together, and within all strategies × single {view.noun}s; "
         + ("those with a few target labels among themselves; " if look.few else "")
-        + "the ceiling is no contender."
+        + f"the ceiling is excluded from the ranking. {meaning}".rstrip()
     )
     return Table(
         f"differences_{measure}", f"{title}: difference to {base}, paired by patient.", columns, shown, rows, note
@@ -235,7 +252,7 @@ def _class_note(run: Run, rows: pd.DataFrame) -> str:
 def strategy_cell(run: Run, name: str) -> Cell:
     """The title of a strategy, with what sets it apart from the contenders below it."""
     title = run.label(name)
-    mark = "baseline" if name == run.study.baseline else "ceiling" if name == run.study.ceiling else ""
+    mark = "baseline" if name == run.study.baseline else "ceiling" if name == ceiling_of(run.study) else ""
     group = group_of(run.study, name)
     effect = run.effects.get(name)
     if effect is not None and not effect.effective:

@@ -34,6 +34,7 @@ from stainda.report.study_view import View
 from stainda.report.tables import Table, duration
 from stainda.report.through import ThroughStains, make_through
 from stainda.report.through_svg import BAR, through_svg
+from stainda.report.without_content import by_reason, without_content
 from stainda.report.words import PRIMARY, Sentence, count, measure_title, percent
 from stainda.report.writer import Absent, Writer
 from stainda.run_directory.contents import STUDY
@@ -82,6 +83,9 @@ class Sections:
     def context(self) -> dict[str, Any]:
         run, study = self.run, self.run.study
         title = study.title or study.study.replace("_", " ")
+        gathered = self._gathered()
+        empty = without_content(run, gathered, self.view is not None)
+        absent = by_reason(empty, {key: one.link for key, one in self.sections.items()})
         outlines = re.sub(r"(^|})path", r"\1:is(.photo, .legend) path", OUTLINES)
         return {
             "run": run,
@@ -90,7 +94,8 @@ class Sections:
             "made": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
             "css": Markup((TEMPLATES / "style.css").read_text(encoding="utf-8") + outlines + BAR),  # noqa: S704  (our own)
             "script": Markup((TEMPLATES / "page.js").read_text(encoding="utf-8")),  # noqa: S704
-            "sections": self.sections,
+            "sections": {key: one for key, one in self.sections.items() if key not in empty},
+            "absent": absent,
             "noun": self.noun,
             "facts": self._facts(),
             "sentences": self._sentences(),
@@ -98,7 +103,7 @@ class Sections:
             "recipe": self.table("recipe"),
             "primary": measure_title(PRIMARY),
             "level": percent(study.evaluation.level),
-            **self._gathered(),
+            **gathered,
         }
 
     def _gathered(self) -> dict[str, Any]:

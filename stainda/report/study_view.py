@@ -11,7 +11,7 @@ import pandas as pd
 from stainda.errors import RecordError
 from stainda.evaluation import MEASURES, Analysis, Measure, analyse, chosen_records
 from stainda.evaluation.crossed import INTERVAL, THESE_TRAININGS
-from stainda.evaluation.groups import group_of
+from stainda.evaluation.groups import ceiling_of, group_of
 from stainda.evaluation.insights import Insights, insights
 from stainda.evaluation.selection import DEFAULT_RULE
 from stainda.evaluation.summary import ALL_SOURCES, ALL_TARGETS
@@ -142,14 +142,14 @@ class View:
 
 
 def make_look(run: Run) -> Look:
-    study = run.study
+    study, ceiling = run.study, ceiling_of(run.study)
     return Look(
         tuple(one.name for one in study.strategies),
         {one.name: one.label for one in study.strategies},
         study.baseline,
-        study.ceiling,
+        ceiling,
         frozenset(
-            one.name for one in study.strategies if one.name != study.ceiling and group_of(study, one.name) != "without"
+            one.name for one in study.strategies if one.name != ceiling and group_of(study, one.name) != "without"
         ),
     )
 
@@ -207,7 +207,7 @@ def set_apart(view: View, names: Iterable[str]) -> str:
     """What a caption says of strategies with target labels that are no ceiling; nothing where none is shown."""
     if not view.look.few & set(names):
         return ""
-    return " Crosses, purple: learned from some target labels, so no contenders."
+    return " Crosses, purple: learned from some target labels, so excluded from the ranking."
 
 
 def not_drawn(all_of_them: Iterable[str], shown: Iterable[str], noun: str = "strategy") -> str:

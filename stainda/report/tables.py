@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,9 @@ import pandas as pd
 
 from stainda.evaluation.bootstrap import FEW_PATIENTS
 from stainda.evaluation.crossed import INTERVAL, RANGE, THESE_TRAININGS
+
+MANY = 4
+"""A note of so many rows stands once, below the table."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,19 @@ def p_value(value: Any) -> str:
     if value is None or not np.isfinite(float(value)):
         return ""
     return "< 0.001" if value < 0.001 else f"{float(value):.3f}" if value < 0.1 else f"{float(value):.2f}"
+
+
+def footnoted(notes: Sequence[str]) -> tuple[list[str], str]:
+    """Notes that stand in many rows as letters, and what the letters mean, to be said once below the table.
+
+    Returns:
+        The notes of the rows, those of :data:`MANY` rows and more as ``(a)``, ``(b)``…; the sentence, or nothing.
+    """
+    counts = Counter(note for note in notes if note)
+    many = [note for note, number in counts.items() if number >= MANY]
+    letters = {note: f"({chr(97 + index)})" for index, note in enumerate(many[:26])}
+    told = "; ".join(f"{letter} {note}" for note, letter in letters.items())
+    return [letters.get(note, note) for note in notes], f"{told}." if told else ""
 
 
 def duration(seconds: Any) -> str:

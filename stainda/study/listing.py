@@ -29,7 +29,7 @@ FAMILIES = {
     "propagated labels": "annotations that registration propagated to the targets are learned from",
     "few target labels": "a few objects of the target are annotated",
     "at test time": "the trained network is adapted to, or averaged over, each slide",
-    "ceiling": "knows the targets' labels: what is possible at most, no contender",
+    "ceiling": "knows the targets' labels: what is possible at most, excluded from the ranking",
     "other alignment": "other losses on unlabelled target images",
 }
 """Families of strategies, in the order in which they are listed."""

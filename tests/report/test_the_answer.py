@@ -6,11 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from stainda.config import StrategyConfig
+from stainda.evaluation.effect import Effect
 from stainda.evaluation.summary import ALL_TARGETS
 from stainda.report import answer, words
+from stainda.report.tables import footnoted
 
 STUDY = SimpleNamespace(baseline="plain", evaluation=SimpleNamespace(level=0.95))
-RUN = SimpleNamespace(study=STUDY, label=lambda name: name.title())
+RUN = SimpleNamespace(study=STUDY, label=lambda name: name.title(), effects={})
 
 
 @pytest.mark.parametrize(("ceiling", "said_of_it"), [("oracle", 1), ("plain", 0)])
@@ -27,11 +30,11 @@ def test_a_ceiling_that_is_the_baseline_is_not_told_as_one(ceiling, said_of_it, 
     assert len([one for one in found if "the ceiling" in one.text]) == said_of_it
 
 
-def said(monkeypatch, gains: dict[str, tuple[float, float]]) -> list[str]:
+def said(monkeypatch, gains: dict[str, tuple[float, float]], n: int = 14, run=RUN) -> list[str]:
     """Sentences for strategies with these differences to the baseline and p after Holm, of 14 patients."""
     for module in (answer, words):
         monkeypatch.setattr(module, "headline", lambda table: table)
-    common = {"domain": ALL_TARGETS, "family": "overall", "n_patients": 14, "n_seeds": 3, "interval_kind": "interval"}
+    common = {"domain": ALL_TARGETS, "family": "overall", "n_patients": n, "n_seeds": 3, "interval_kind": "interval"}
     differences = pd.DataFrame(
         [
             {"strategy": name, "difference": gain, "low": gain - 0.01, "high": gain + 0.01, "p_holm": p, **common}
@@ -47,24 +50,24 @@ def said(monkeypatch, gains: dict[str, tuple[float, float]]) -> list[str]:
         [
             {"domain": ALL_TARGETS, "patient": f"P{number}", "strategy": name, "value": mean + 0.001 * number}
             for name, mean in means.items()
-            for number in range(14)
+            for number in range(n)
         ]
     )
     analysis = SimpleNamespace(differences=differences, patients=patients)
-    return [one.text for one in answer._best_against_baseline(RUN, analysis, without, 14)]
+    return [one.text for one in answer._best_against_baseline(run, analysis, without, n)]
 
 
 def test_what_was_shown_leads_though_another_mean_is_higher(monkeypatch):
     found = said(monkeypatch, {"macenko": (0.012, 0.2), "randstainna": (0.010, 0.003), "grey": (-0.03, 0.2)})
-    assert found[0].startswith(
-        "Randstainna is shown to be better than Plain: Dice 0.80, +0.01 against Plain (paired by patient"
+    assert found[0] == (
+        "Randstainna is shown to be better than Plain on the targets: Dice 0.80 against 0.79 for the baseline, in 14 "
+        "patients."
     )
-    assert "p = 0.003" in found[0] and "largest margin" not in found[0]
-    assert (
-        found[1].startswith("The highest mean is that of Macenko: Dice 0.80, +0.01 against Plain (")
-        and "could not be shown to differ" in found[1]
-    )
-    assert "all 14 patients scored higher with it" in found[1] and len(found) == 2
+    assert found[1].startswith("Paired by patient, Randstainna gains +0.01 against Plain (95\u00a0% interval")
+    assert "p = 0.003" in found[1] and "largest margin" not in found[1]
+    assert found[2].startswith("Macenko scored highest (Dice 0.80 against 0.79 for the baseline), +0.01 against Plain")
+    assert "could not be shown to differ" in found[2]
+    assert "all 14 patients scored higher" in found[2] and len(found) == 3
     assert not any("No difference" in one for one in found)
 
 
@@ -72,15 +75,69 @@ def test_what_was_shown_leads_though_another_mean_is_higher(monkeypatch):
 def test_the_highest_mean_alone(monkeypatch, p):
     found = said(monkeypatch, {"macenko": (0.012, p), "grey": (-0.03, 0.01)})
     first = (
-        "Macenko is shown to be better than Plain, by the largest margin"
+        "Macenko is shown to be better than Plain on the targets: Dice 0.80 against 0.79 for the baseline"
         if p < 0.05
-        else "No difference to Plain could"
+        else "Macenko scored highest (0.80 against 0.79 for the baseline), but no difference could be shown with 14 "
+        "patients and three trainings each."
     )
     assert found[0].startswith(first)
-    assert found[1] == "Shown to be worse than Plain: Grey (−0.03)."
+    assert ("the largest margin" in found[1]) == (p < 0.05)
+    assert found[2] == "Shown to be worse than Plain: Grey (−0.03)."
 
 
 def test_several_that_were_shown(monkeypatch):
     found = said(monkeypatch, {"macenko": (0.012, 0.01), "randstainna": (0.010, 0.003)})
-    assert found[0].startswith("Macenko is shown to be better than Plain, by the largest margin")
-    assert found[1] == "Also shown to be better than Plain: Randstainna (+0.01)."
+    assert found[0].startswith("Macenko is shown to be better than Plain on the targets")
+    assert found[2] == "Also shown to be better than Plain: Randstainna (+0.01)."
+
+
+def test_two_patients_are_too_few_for_a_test_and_both_are_said(monkeypatch):
+    found = said(monkeypatch, {"macenko": (0.54, np.nan)}, n=2)
+    assert found[0] == (
+        "Macenko scored highest (1.33 against 0.79 for the baseline), but two patients are too few for a test."
+    )
+    assert found[1].endswith("both patients scored higher.")
+
+
+def study_with(**norms: str):
+    strategies = tuple(StrategyConfig(name=name, norm=norm) for name, norm in norms.items())
+    return SimpleNamespace(
+        baseline="plain", evaluation=STUDY.evaluation,
+        strategy=lambda name: next(one for one in strategies if one.name == name),
+    )  # fmt: skip
+
+
+def idle(name: str) -> Effect:
+    reason = "its discriminator never told the domains apart"
+    return Effect(name, 3, 3, 0.1, 0.2, 0.5, 0.5, np.nan, np.nan, reason)
+
+
+def test_an_alignment_that_was_not_effective_is_not_credited(monkeypatch):
+    study = study_with(plain="shared", dann="per_domain", cdan="per_domain", mmd="per_domain", grey="shared")
+    run = SimpleNamespace(study=study, label=str.upper, effects={name: idle(name) for name in ("dann", "cdan")})
+    gains = {"grey": (0.5, 0.001), "dann": (0.33, 0.001), "cdan": (0.31, 0.001), "mmd": (0.3, 0.001)}
+    found = said(monkeypatch, gains, run=run)
+    assert "Also shown to be better than PLAIN: MMD (+0.30)." in found
+    assert (
+        "DANN (+0.33) and CDAN (+0.31) were shown to be higher too, but their alignment was not effective here (its "
+        "discriminator never told the domains apart): what helped is what else they do (batch statistics per domain)."
+    ) in found
+    assert "not effective" not in found[0]
+
+
+@pytest.mark.parametrize("p", [0.001, 0.2])
+def test_the_first_sentence_does_not_credit_it_either(monkeypatch, p):
+    study = study_with(plain="shared", dann="per_domain", cdan="shared")
+    run = SimpleNamespace(study=study, label=str.upper, effects={name: idle(name) for name in ("dann", "cdan")})
+    found = said(monkeypatch, {"dann": (0.33, p), "cdan": (0.1, 0.2)}, run=run)
+    assert "its alignment was not effective here" in found[0]
+    assert found[0].endswith("so what helped is what else it does (batch statistics per domain).")
+    alone = said(monkeypatch, {"cdan": (0.33, p)}, run=run)
+    assert alone[0].endswith("so chance in training is what remains.")
+
+
+def test_a_note_of_many_rows_stands_once_below_the_table():
+    notes = ["few patients"] * 4 + ["", "one alone", "few patients"]
+    short, meaning = footnoted(notes)
+    assert short == ["(a)"] * 4 + ["", "one alone", "(a)"] and meaning == "(a) few patients."
+    assert footnoted(["once", "twice", "twice"]) == (["once", "twice", "twice"], "")

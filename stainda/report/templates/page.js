@@ -120,7 +120,8 @@
   }
   let shut = [];
   window.addEventListener("beforeprint", function () {
-    shut = folds.filter(function (one) { return !one.open; });
+    const all = Array.from(document.querySelectorAll("details.fold, details.more"));
+    shut = all.filter(function (one) { return !one.open; });
     for (const one of shut) one.open = true;
   });
   window.addEventListener("afterprint", function () { for (const one of shut) one.open = false; });

@@ -1,0 +1,61 @@
+"""Sections of the page that have nothing to show: they are not printed, and one line at its end says why."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stainda.report.run import Run
+
+NO_RECORDS = "there are no records of test patients"
+OF_RECORDS = ("results", "statistics", "objects", "through", "examples", "centres", "models")
+"""Sections made of records of test patients."""
+
+
+def without_content(run: Run, gathered: dict[str, Any], scored: bool) -> dict[str, str]:
+    """The keys of the sections without content, each with the reason, as part of a sentence.
+
+    Args:
+        gathered: what each section shows, as the template takes it.
+        scored: whether any test patient was scored.
+    """
+    found: dict[str, str] = {}
+    if not scored:
+        reason = _clause(run.missing.get("records.parquet", NO_RECORDS))
+        found |= dict.fromkeys(OF_RECORDS, reason)
+    else:
+        if not gathered.get("centres", True):
+            found["centres"] = "no centre has scores"
+        if not gathered.get("cards", True):
+            found["models"] = "no chosen setting left a trained model"
+        gallery = gathered.get("gallery")
+        if gallery is not None and not gallery.fields:
+            reason = _clause(gallery.note) or "no test slide has both a field and predictions"
+            found["examples"] = "; ".join([reason, *gallery.skipped])
+        through = gathered.get("through")
+        if through is not None and not through.objects:
+            found["through"] = "; ".join([_clause(through.absent), *through.skipped])
+    for key in ("data", "registration", "propagation"):
+        shown = gathered.get(key, {})
+        if "missing" in shown and shown.get("splits") is None:
+            found[key] = _clause(shown["missing"])
+    if gathered.get("left_out") is None and gathered.get("excluded") is None:
+        found["left-out"] = "every slide was used, every pair registered, every job finished"
+    cost = gathered.get("cost", {})
+    if not any(cost.get(name) for name in ("budget", "table", "figures", "stages")):
+        found["cost"] = f"no training time was recorded; {_clause(cost.get('missing', ''))}".removesuffix("; ")
+    return found
+
+
+def by_reason(found: dict[str, str], titles: dict[str, str]) -> list[tuple[str, str]]:
+    """Titles of sections of one reason together, and the reason."""
+    groups: dict[str, list[str]] = {}
+    for key, title in titles.items():
+        if key in found:
+            groups.setdefault(found[key], []).append(title)
+    return [(", ".join(names), reason) for reason, names in groups.items()]
+
+
+def _clause(words: str) -> str:
+    """A sentence as part of another: without its full stop, its first letter small."""
+    words = words.strip().removesuffix(".")
+    return words[:1].lower() + words[1:]
