@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from stainda.report.run import Run
+from stainda.run_directory.result_tables import RECORDS
 
 NO_RECORDS = "there are no records of test patients"
 OF_RECORDS = ("results", "statistics", "objects", "through", "examples", "centres", "models")
@@ -20,7 +21,7 @@ def without_content(run: Run, gathered: dict[str, Any], scored: bool) -> dict[st
     """
     found: dict[str, str] = {}
     if not scored:
-        reason = _clause(run.missing.get("records.parquet", NO_RECORDS))
+        reason = _clause(run.missing.get(RECORDS.path, NO_RECORDS))
         found |= dict.fromkeys(OF_RECORDS, reason)
     else:
         if not gathered.get("centres", True):

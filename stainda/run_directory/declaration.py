@@ -159,6 +159,11 @@ class Table(File):
                 frame.to_csv(aside, index=False, float_format=float_format)
         return path
 
+    def complete(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """A frame that an earlier version wrote, with the needed columns that it lacks, empty, in their places."""
+        wanted = [name for name in self.names if name in self.needed or name in frame.columns]
+        return frame.reindex(columns=[*(name for name in frame.columns if name not in wanted), *wanted])
+
     def read(self, folder: str | Path) -> pd.DataFrame:
         """The table in the folder that holds it. Text stays text also where it looks like numbers (patient ``007``).
 

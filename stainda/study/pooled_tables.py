@@ -50,7 +50,7 @@ def write_pooled_tables(root: Path) -> None:
     trained = {one.name: root / one.folder for one in run.begun if TRIALS.at(root / one.folder).is_file()}
     if trained:
         tables = {name: pd.read_csv(TRIALS.at(folder), dtype={"job": str}) for name, folder in trained.items()}
-        TRIALS.write_frame(root, _stacked(tables))
+        TRIALS.write_frame(root, TRIALS.complete(_stacked(tables)))
     done = {name: folder for name, folder in trained.items() if RESULTS.at(folder).is_file()}
     if not done:
         return

@@ -192,9 +192,9 @@ def test_a_folder_that_is_no_run_is_said(tmp_path):
 def test_names_that_look_like_numbers_stay_names(tmp_path):
     run = make_run(tmp_path / "run", strategies=("source_only",), test_patients=2)
     (run / "results.csv").write_text(
-        "strategy,stain,centre,selection,measure,mean,low,high,n_patients,domain,note\n"
-        "source_only,001,2,source_validation,dice,0.5,,0.75,4,001@2,\n"
-        "source_only,NA,2,source_validation,dice,,,,0,NA@2,x\n"
+        "strategy,stain,centre,selection,measure,mean,low,high,n_patients,n_seeds,domain,role,class,interval_kind,note\n"
+        "source_only,001,2,source_validation,dice,0.5,,0.75,4,1,001@2,target,glomerulus,range,\n"
+        "source_only,NA,2,source_validation,dice,,,,0,1,NA@2,target,glomerulus,none,x\n"
     )
     table = st.load_run(run).results
     assert table["stain"].tolist() == ["001", "NA"] and table["centre"].tolist() == ["2", "2"]

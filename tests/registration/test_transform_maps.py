@@ -186,7 +186,7 @@ def test_a_picture_that_cannot_be_made_is_refused(picture) -> None:
 
 def test_numpy_alone_reads_and_applies_a_saved_transform(tmp_path) -> None:
     """The code printed in docs/howto/transforms.md, run in a process in which SciPy and stainda cannot be imported."""
-    page = (Path(__file__).parents[2] / "docs" / "transforms.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "howto" / "transforms.md").read_text(encoding="utf-8")
     code = next(block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "def to_frame" in block)
     bent().save(tmp_path / "a")
     np.save(tmp_path / "points.npy", POINTS)

@@ -133,7 +133,8 @@ def _cohort(stains, centres, test_patients) -> list[dict]:
                     {
                         "slide": f"P{number:02d}_{stain}", "patient": f"P{number:02d}", "block": f"P{number:02d}",
                         "section": section, "stain": stain, "centre": centre, "scanner": "", "path": "", "mpp": 0.5,
-                        "annotations": "", "landmarks": "", "split": split, "domain": domain, "width": SIZE,
+                        "annotations": "", "landmarks": "", "annotation_origin": "auto", "n_shapes": "",
+                        "split": split, "domain": domain, "width": SIZE,
                         "height": SIZE, "role": "source" if domain == "PAS@A" else "target",
                     }
                 )  # fmt: skip

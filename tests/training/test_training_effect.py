@@ -54,7 +54,7 @@ def test_measurements_lie_evenly_over_the_steps():
 def test_every_discriminator_is_recorded(name, tmp_path):
     job = make_job(load_strategy(name).model_dump(), epochs=2, steps_per_epoch=3)
     train_on(job, make_data(job, per_slide=4), tmp_path)
-    with (tmp_path / log.EFFECT).open(newline="") as stream:
+    with log.EFFECT.inside(tmp_path).open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert tuple(rows[0]) == EFFECT_COLUMNS
     assert [int(row["step"]) for row in rows if row["discriminator"] in (rows[-1]["discriminator"], "")] == [
@@ -73,7 +73,7 @@ def test_methods_without_a_discriminator_are_recorded(name, tmp_path):
     strategy = strategy.with_values({"align.groups": "patient"}) if name == "irm" else strategy
     job = make_job(strategy.model_dump(), epochs=1, steps_per_epoch=4)
     train_on(job, make_data(job, per_slide=4), tmp_path)
-    with (tmp_path / log.EFFECT).open(newline="") as stream:
+    with log.EFFECT.inside(tmp_path).open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert len(rows) == 4 and all(row["gradient_ratio"] for row in rows)
     assert all((row["distance"] != "") == (name not in ("irm", "mean_teacher")) for row in rows)
@@ -95,7 +95,7 @@ def test_nothing_is_recorded_where_no_loss_is_added(name, tmp_path):
     """An average of weights has no gradient to be too small: it must not be marked as not effective for it."""
     job = make_job(load_strategy(name).model_dump(), epochs=1, steps_per_epoch=2)
     train_on(job, make_data(job, per_slide=4), tmp_path)
-    assert not (tmp_path / log.EFFECT).exists()
+    assert not log.EFFECT.inside(tmp_path).exists()
 
 
 def test_the_scale_that_gives_the_share_is_found():
@@ -118,6 +118,6 @@ def test_with_a_share_every_method_sends_as_much_gradient(name, tmp_path):
     strategy = load_strategy(name).with_values({"align.share": 0.3, "align.schedule": "constant"})
     job = make_job(strategy.model_dump(), epochs=3, steps_per_epoch=20)
     train_on(job, make_data(job, per_slide=8), tmp_path)
-    with (tmp_path / log.EFFECT).open(newline="") as stream:
+    with log.EFFECT.inside(tmp_path).open(newline="") as stream:
         ratios = sorted(float(row["gradient_ratio"]) for row in list(csv.DictReader(stream))[4:])
     assert 0.1 < ratios[len(ratios) // 2] < 0.9
