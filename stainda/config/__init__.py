@@ -3,22 +3,19 @@
 from stainda.config.load import available, load_piece, load_strategy, load_study, read_yaml
 from stainda.config.models import (
     EvaluationConfig,
-    FusionConfig,
     GeometryConfig,
     ModelConfig,
     PartConfig,
     PatchConfig,
-    PhantomConfig,
-    PropagationConfig,
     ProtocolConfig,
     RecipeConfig,
-    RegistrationConfig,
     SearchConfig,
     StrategyConfig,
     StudyConfig,
     TaskConfig,
     TrainingConfig,
 )
+from stainda.config.preparation import FusionConfig, PhantomConfig, PropagationConfig, RegistrationConfig
 from stainda.config.pretraining import PretrainingConfig
 from stainda.config.space import SearchRange
 

@@ -7,7 +7,7 @@ import multiprocessing
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
-from stainda.config.models import PhantomConfig
+from stainda.config import PhantomConfig
 from stainda.errors import StaindaError
 from stainda.files import stable_hash, write_csv, write_json
 from stainda.names import file_name

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stainda.config.models import PhantomConfig
+from stainda.config import PhantomConfig
 from stainda.phantom.anatomy import Anatomy, build_anatomy
 from stainda.phantom.artefacts import Artefact, make_artefacts, plan_artefacts
 from stainda.phantom.centres import Centre, dyes_at, make_centre

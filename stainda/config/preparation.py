@@ -1,0 +1,105 @@
+"""Settings of what comes before training: the synthetic cohort, registration, propagation and fusion of annotations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import AliasChoices, Field
+
+from stainda.config.frozen import Frozen
+
+
+class PhantomConfig(Frozen):
+    """A synthetic cohort. One patient belongs to one centre and gives one block, cut into one section per stain."""
+
+    patients: int = Field(8, ge=1, description="each gives one block at one centre")
+    stains: tuple[str, ...] = Field(
+        ("PAS", "JONES", "SR", "CD68"), description="one section of each block per stain, in this order"
+    )
+    centres: tuple[str, ...] = Field(
+        ("A", "B"), description="each with its own scanner and staining; patients belong to them in turn"
+    )
+    size: int = Field(2048, ge=256, description="width and height of a section, level-0 pixels")
+    mpp: float = Field(0.5, gt=0, description="micrometres per level-0 pixel at the first centre")
+    thickness_um: float = Field(3.0, gt=0, description="thickness of a section, micrometres")
+    gap_sections: int = Field(0, ge=0, description="sections discarded between two kept ones")
+    difficulty: float = Field(1.0, ge=0, le=3, description="scales deformation and the differences between centres")
+    artefacts: tuple[Literal["mirror", "tear", "fold", "bubble", "pen", "blank"], ...] = Field(
+        (), description="what is damaged or in the way on some sections"
+    )
+    seed: int = Field(1, description="the same seed makes the same cohort")
+
+
+class RegistrationConfig(Frozen):
+    """How the sections of a block are brought into one frame; the thresholds of the gates live in the room."""
+
+    method: Literal["valis", "identity", "import"] = Field(
+        "valis",
+        description="valis registers; identity: the sections are aligned already; import: transforms made elsewhere",
+    )
+    imports: Path | None = Field(
+        None, description="table of transforms made elsewhere, for method 'import'; see docs/howto/transforms.md"
+    )
+    from_run: Path | None = Field(
+        None,
+        validation_alias=AliasChoices("from", "from_run"),
+        description="('from') a run directory whose registration is taken over: same slides, same settings",
+    )
+    reference: str = Field(
+        "auto", description="'auto' (most matches with the others), 'first', or the name of a slide or stain"
+    )
+    detector: Literal["kaze", "kaze_extended", "vgg", "daisy", "disk_lightglue"] = Field(
+        "kaze_extended", description="key points that VALIS matches; disk_lightglue needs weights"
+    )
+    processing: Literal["optical_density", "colourful", "haematoxylin"] = Field(
+        "optical_density", description="what of the colours is matched"
+    )
+    max_dim: int = Field(512, ge=128, description="longest side of the image of VALIS's rigid step, pixels")
+    nonrigid_dim: int | None = Field(
+        None, ge=128, description="the same of its non-rigid step; default: 1.5 max_dim; more is micro-registration"
+    )
+    nonrigid: bool = Field(True, description="also a non-rigid step, where the rigid one has passed its checks")
+
+
+class PropagationConfig(Frozen):
+    """Which shapes are propagated across the sections of a block, and when one is dropped."""
+
+    classes: tuple[str, ...] = Field((), description="empty: every class")
+    sources: tuple[str, ...] = Field(
+        (), description="stains whose annotations are propagated; empty: the source domains of the protocol, or all"
+    )
+    min_tissue: float = Field(0.5, ge=0, le=1, description="share of the shape that must lie on tissue of the target")
+    min_area_ratio: float = Field(0.5, gt=0, description="objects whose area shrinks below this share are dropped")
+    max_area_ratio: float = Field(2.0, gt=0, description="objects whose area grows beyond this multiple are dropped")
+    min_confidence: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="probability of a Dice of at least 0.5; less sure objects are ignored pixels in training",
+    )
+    between: Literal["interpolate", "nearest", "majority", "staple"] = Field(
+        "interpolate", description="how the outlines of several annotated sections become one"
+    )
+    spacing_um: float = Field(
+        3.0, gt=0, description="micrometres from one section number to the next: thickness, and what was discarded"
+    )
+    weights: bool = Field(False, description="train with per-pixel weights: an object counts by its confidence")
+
+
+class FusionConfig(Frozen):
+    """How the shapes of several annotators of one slide become one set; see docs/howto/fusion.md."""
+
+    method: Literal["majority", "staple", "weighted"] = Field("majority", description="how votes are counted")
+    reliability: Path | None = Field(
+        None, description="table for 'weighted': annotator, reliability; default: each one's mean Dice with the others"
+    )
+    resolution: float = Field(0.25, gt=0, description="corners are moved to a grid this fine, level-0 pixels")
+    point_radius: float | None = Field(
+        None, gt=0, description="points take part as discs of this radius, level-0 pixels; empty: points are left out"
+    )
+    ignore_from: float = Field(
+        0.5,
+        ge=0,
+        description="what this share of the annotators drew without winning is ignored; other dissent is background",
+    )
