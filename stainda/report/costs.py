@@ -16,6 +16,7 @@ from stainda.report.run import Run
 from stainda.report.study_view import View, make_look
 from stainda.report.tables import Cell, Table, decimal, duration, number, text
 from stainda.report.words import Sentence, listed
+from stainda.run_directory.result_tables import REFITS
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,11 @@ OF_RESULTS = {"n_parameters": Quantity("Parameters", 0), "steps_per_second": Qua
 
 
 def cost_frame(run: Run, look: Look) -> pd.DataFrame:
-    """One row per strategy: sum and median of processor seconds, and medians of what else was measured."""
-    trials = run.trials
+    """One row per strategy: sum and median of processor seconds, and medians of what else was measured.
+
+    Trainings that were made again from all source patients (``protocol.refit``) count as the others do.
+    """
+    trials = _trainings(run)
     column = "cpu_seconds" if "cpu_seconds" in trials and trials["cpu_seconds"].notna().any() else "seconds"
     columns = [
         "strategy", "jobs", "cpu_seconds", "cpu_seconds_per_job", "against_baseline", "gpu_seconds_per_job",
@@ -75,12 +79,19 @@ def cost_frame(run: Run, look: Look) -> pd.DataFrame:
     frame = pd.DataFrame({"jobs": times.size(), "cpu_seconds": times.sum(), "cpu_seconds_per_job": times.median()})
     base = frame["cpu_seconds_per_job"].get(run.study.baseline, np.nan)
     frame["against_baseline"] = frame["cpu_seconds_per_job"] / base if base else np.nan
-    frame = frame.join(_medians(run))
+    frame = frame.join(_medians(run, trials))
     return frame.reindex(look.present(list(frame.index))).rename_axis("strategy").reset_index()[columns]
 
 
-def _medians(run: Run) -> pd.DataFrame:
-    trials = run.trials
+def _trainings(run: Run) -> pd.DataFrame:
+    """Rows of trials.csv and of refits.csv."""
+    refits = run.tables.get(REFITS.path)
+    if refits is None or refits.empty:
+        return run.trials
+    return pd.concat([run.trials, refits], ignore_index=True)
+
+
+def _medians(run: Run, trials: pd.DataFrame) -> pd.DataFrame:
     found = pd.DataFrame([run.jobs[job].result if job in run.jobs else {} for job in trials["job"]])
     names = [*OF_RESULTS, "device", "seconds"]
     results = found.reindex(columns=names).set_axis(trials.index)
