@@ -6,6 +6,7 @@ After Mitchell et al., Model Cards for Model Reporting, 2019.
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,9 @@ class Card:
     items: tuple[tuple[str, str], ...]
     scores: Table
     command: str
+    role: str
+    labels: str
+    thresholds: str
 
 
 def model_cards(view: View) -> list[Card]:
@@ -55,6 +59,28 @@ def model_cards(view: View) -> list[Card]:
             scores = _scores(view, name, mine, places, files[name])
             cards.append(_card(view, name, job, seeds, test, scores, file=files[name]))
     return cards
+
+
+def shared_items(cards: Sequence[Card]) -> list[tuple[str, str]]:
+    """Heading and text of what is the same for every model, in the order of the cards."""
+    return [item for item in cards[0].items if all(item in card.items for card in cards)] if cards else []
+
+
+def models_table(cards: Sequence[Card]) -> Table:
+    """A row per model, with the link to its card, what tells it from the others, and how to apply it."""
+    columns = {"role": "Role", "labels": "Labels", "thresholds": "Threshold", "command": "How to apply"}
+    frame = pd.DataFrame(
+        [{column: getattr(card, column) for column in ("strategy", "file", *columns)} for card in cards]
+    )
+    rows = [
+        [
+            Cell(card.title, sort=card.title.lower(), link=card.file),
+            *[text(getattr(card, column)) for column in columns],
+        ]
+        for card in cards
+    ]
+    caption = "The model of each strategy; its card has training data, limits, scores and licence."
+    return Table("models", caption, ["Model card", *columns.values()], rows, frame, files=("csv",))
 
 
 def card_text(view: View, card: Card) -> str:
@@ -109,7 +135,17 @@ def _card(view: View, name: str, job: Any, seeds: int, test: str, scores: Table,
         ("Licence", _licence(view)),
     )  # fmt: skip
     command = f"stainda predict {shlex.quote(_relative(job.folder))} SLIDE --out predictions/"
-    return Card(name, run.label(name), f"model_cards/{file}.md", items, scores, command)
+    return Card(
+        name,
+        run.label(name),
+        f"model_cards/{file}.md",
+        items,
+        scores,
+        command,
+        role,
+        labels,
+        thresholds or "not recorded",
+    )
 
 
 def _scores(view: View, name: str, tables: dict[str, pd.DataFrame], places: list[str], file: str) -> Table:

@@ -256,7 +256,7 @@ def excluded(run: Run) -> Table | None:
         if pair["status"] == "refused":
             known = by_slide.get(pair["source"], {"slide": pair["source"], "domain": "", "split": ""})
             reason = str(pair["reason"]) or "registration was refused"
-            rows.append({**_place(known), "from": "registration and carried annotations", "reason": reason})
+            rows.append({**_place(known), "from": "registration and propagated annotations", "reason": reason})
     if not rows:
         return None
     titles = {"slide": "Slide", "domain": "Domain", "split": "Split", "from": "Left out of", "reason": "Why"}

@@ -31,7 +31,7 @@ def methods_paragraph(run: Run, view: View | None) -> str:
         )
     if len(run.propagation):
         kept = int(run.propagation["status"].eq("kept").sum())
-        parts.append(f"{kept} of {len(run.propagation)} carried annotations were kept.")
+        parts.append(f"{kept} of {len(run.propagation)} propagated annotations were kept.")
     parts.append(
         f"Networks ({study.model.name}) were trained on patches of {patches.size} pixels at {scale} with labels of "
         f"{_taught(run)}; {listed([one.label for one in study.strategies])} were "

@@ -15,7 +15,7 @@ from stainda.report.drawings import write_frame
 from stainda.report.kinds import kinds_of
 from stainda.report.loading import load_run
 from stainda.report.run import Run
-from stainda.report.sections import TEMPLATES, Sections
+from stainda.report.sections import OF_OBJECTS, TEMPLATES, Sections
 from stainda.report.study_view import make_view
 from stainda.report.writer import Writer
 from stainda.run_directory.contents import REPORT
@@ -23,8 +23,6 @@ from stainda.run_directory.result_tables import RESULTS
 
 REST = 4
 """Steps of the progress, each as long as a figure, that the statistics take, and the page itself."""
-OF_OBJECTS = ("forest", "heat_map", "differences")
-"""Kinds that are drawn of object F1 too."""
 
 
 def make_report(run: str | Path, progress: Progress = SILENT, *, pdf: bool = False) -> Path:
@@ -35,7 +33,7 @@ def make_report(run: str | Path, progress: Progress = SILENT, *, pdf: bool = Fal
     does the page.
 
     Args:
-        pdf: also write ``report/report.pdf``: the answer, the figures and the tables on A4.
+        pdf: also write ``report/report.pdf``: the answer with its table, and the figures, on A4.
 
     Returns:
         The page.
@@ -59,7 +57,7 @@ def make_report(run: str | Path, progress: Progress = SILENT, *, pdf: bool = Fal
 
             write_pdf(aside / "report.pdf", context, write)
         task.advance(figures - write.drawn, "page")
-        write_text(aside / "answer.txt", "".join(f"{one.text}\n" for one in context["sentences"]))
+        write_text(aside / "answer.txt", "".join(f"{sentence.text}\n" for sentence in context["said"].all()))
         write_text(REPORT.inside(aside), render("page.html.j2", {**context, "pdf": pdf}))
         if view is not None and not loaded.rotates:  # the tables of several rotations are stacked by the study
             write_frame(view.analysis.results, folder / RESULTS.path)

@@ -1,4 +1,4 @@
-"""``report.pdf``: the answer and the tables on A4, each figure on a page of its own, drawn by matplotlib alone."""
+"""``report.pdf``: the first view of the page on A4, and each figure on a page of its own; drawn by matplotlib alone."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def write_pdf(path: Path, context: dict[str, Any], write: Writer) -> Path:
     """Write the PDF.
 
     Args:
-        context: of the page's template: title, sentences, what was asked, methods.
-        write: holds the figures and tables that were made (with ``keep``).
+        context: of the page's template: title, study, what is said, the main table.
+        write: holds the figures that were made (with ``keep``).
     """
     with mpl.rc_context({**figures.STYLE, "pdf.fonttype": 42, "figure.constrained_layout.use": False}):
         about = {"Title": str(context["title"]), "Creator": "stainda", "CreationDate": None}
@@ -40,27 +40,29 @@ def write_pdf(path: Path, context: dict[str, Any], write: Writer) -> Path:
             flow = _Flow(pages)
             for style, words in _front(context):
                 flow.paragraph(style, words)
+            if context["main_table"] is not None:
+                _add_table(flow, context["main_table"])
+            for style, words in _limitations(context):
+                flow.paragraph(style, words)
             flow.end()
-            for title, made in write.plots:
-                pages.savefig(figure_page(made, title))
-            for table in write.tables:
-                _add_table(flow, table)
-            flow.end()
+            for title, plot in write.plots:
+                pages.savefig(figure_page(plot, title))
     return path
 
 
 def _front(context: dict[str, Any]) -> list[tuple[str, str]]:
-    """Style and text of the paragraphs of the first pages."""
+    """Style and text of the paragraphs before the table."""
     study = context["study"]
     out = [("title", str(context["title"]))]
     out += [("lead", study.question)] if study.question else []
-    out += [("heading", "The answer")]
-    out += [("text", one.text) for one in context["sentences"] if one.kind != "caution"]
-    cautions = [one.text for one in context["sentences"] if one.kind == "caution"]
-    out += [("heading", "Limitations"), *(("text", words) for words in cautions)] if cautions else []
-    out += [("heading", "The question"), *(("text", f"{term}: {words}") for term, words in context["asked"])]
-    out += [("heading", "Methods"), ("text", context["provenance"]["methods"])]
-    return [*out, ("small", f"Made {context['made']} by stainda from the files of this run alone.")]
+    return [*out, ("heading", "The answer"), *(("text", sentence.text) for sentence in context["said"].first)]
+
+
+def _limitations(context: dict[str, Any]) -> list[tuple[str, str]]:
+    """Style and text of the paragraphs after the table."""
+    cautions = [("text", sentence.text) for sentence in context["said"].limitations]
+    made = f"Made {context['made']} by stainda from the files of this run alone; index.html has the rest."
+    return [*([("heading", "Limitations")] if cautions else []), *cautions, ("small", made)]
 
 
 _SIZES = {

@@ -49,6 +49,11 @@ class Table:
     def long(self) -> bool:
         return len(self.rows) > 12
 
+    @property
+    def n_rows(self) -> int:
+        """Rows of the file, of which the page may show fewer."""
+        return len(self.frame)
+
 
 def text(value: Any, reason: bool = False) -> Cell:
     shown = "" if value is None or (isinstance(value, float) and np.isnan(value)) else str(value)

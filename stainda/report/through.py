@@ -77,9 +77,6 @@ class FollowedObject:
     bar_text: str
     strategies: tuple[str, ...]
     rows: tuple[SectionRow, ...]
-    sections: tuple[str, ...] = ()
-    """Those that can be shown; ``fates`` has for every strategy, pictured or not, what became of the object there."""
-    fates: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
     @property
     def file(self) -> str:
@@ -197,8 +194,6 @@ def _object(
     side, um_per_px = float(first["side"]), float(first["um_per_px"])
     sections: list[SectionRow] = []
     fates: list[dict[str, Any]] = []
-    seen: list[str] = []
-    of_all: dict[str, list[str]] = {name: [] for name in jobs}
     for row in part.to_dict("records"):
         image = run.path(row["image"]) if row["image"] else None
         transform = block.transforms.get(row["slide"])
@@ -222,10 +217,8 @@ def _object(
         sections.append(
             SectionRow(row["slide"], title, about, data, "", path_data(there[0]), text or "not annotated", shown)
         )
-        seen.append(title)
         for strategy, job in jobs.items():
             cell = cells[strategy]
-            of_all[strategy].append(cell.text)
             found = {"strategy": strategy, "job": job, "fate": cell.fate, "iou": cell.iou, "reason": ""}
             about_row = {key: row[key] for key in FATE_COLUMNS if key in row}
             fates.append({**about_row, **found, "false_in_field": None if cell.fate == NOT_SCORED else cell.false})
@@ -234,8 +227,7 @@ def _object(
     words = f"Field of view {wide}, in the frame of {first['frame']}"
     object_ = FollowedObject(
         int(first["place"]), _title(first), _failures(first), words, SHOWN_PIXELS, bar * SHOWN_PIXELS, bar_text,
-        tuple(run.label(name) for name in pictured), tuple(sections), tuple(seen),
-        tuple((run.label(name), tuple(texts)) for name, texts in of_all.items()),
+        tuple(run.label(name) for name in pictured), tuple(sections),
     )  # fmt: skip
     return object_, fates
 

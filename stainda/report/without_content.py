@@ -26,7 +26,8 @@ def without_content(run: Run, gathered: dict[str, Any], scored: bool) -> dict[st
     else:
         if not gathered.get("centres", True):
             found["centres"] = "no centre has scores"
-        if not gathered.get("cards", True):
+        models = gathered.get("models")
+        if models is not None and models["table"] is None:
             found["models"] = "no chosen setting left a trained model"
         gallery = gathered.get("gallery")
         if gallery is not None and not gallery.fields:

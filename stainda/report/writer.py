@@ -31,7 +31,7 @@ class Absent:
 
 @dataclass
 class Writer:
-    """Writes under ``out``; keeps what was made in ``plots`` and ``tables``, in order, for the PDF.
+    """Writes under ``out``; keeps the figures in ``plots``, in order, for the PDF.
 
     ``progress`` goes one step further with each of the ``figures`` that are to be drawn.
     """
@@ -39,7 +39,6 @@ class Writer:
     out: Path
     keep: bool = False
     plots: list[tuple[str, Plot]] = field(default_factory=list)
-    tables: list[Table] = field(default_factory=list)
     latex: list[str] = field(default_factory=list)
     progress: Task | None = None
     figures: int = 0
@@ -52,7 +51,6 @@ class Writer:
         self.frame(table.name, table.frame)
         files = exports.write_tables(table, self.out / "tables")
         self.latex += [table.name] if files else []
-        self.tables += [table] if self.keep else []
         table = replace(table, files=("csv", *files))
         if len(table.rows) <= MOST_ROWS:
             return table

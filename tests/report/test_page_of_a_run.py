@@ -107,6 +107,26 @@ def test_one_sentence_and_the_main_table_are_seen_and_all_else_is_folded(full):
     assert html.count("<h3>Limitations</h3>") == 1
 
 
+def test_a_page_opened_fully_stays_short_and_long_tables_are_links(full):
+    """Tables of patients, sections, trials and single results are files beside the page."""
+    run, _ = full
+    html = (run / "report" / "index.html").read_text(encoding="utf-8")
+    linked = re.findall(r'<li id="table-(\w+)"', html)
+    assert {"results", "differences_dice", "patients", "registration", "trials", "selection"} <= set(linked)
+    printed = re.findall(r'<figure class="table" id="table-(\w+)"', html)
+    rows = {name: len(pd.read_csv(run / "report" / "tables" / f"{name}.csv")) for name in printed}
+    assert max(rows.values()) <= 14, rows
+    assert len(printed) <= 16 and not set(printed) & set(linked)
+    figures = re.sub(r"<svg[\s\S]*?</svg>", "", html[html.index("<main>") : html.index("</main>")])
+    assert len(re.sub(r"<[^>]+>", " ", figures).split()) < 5500
+
+
+def test_what_holds_for_every_model_is_said_once(full):
+    _, page = full
+    for words in ("Not a medical device", "stainda is under the MIT licence", "none of these patients was seen"):
+        assert page.text.count(words) == 1, words
+
+
 def test_page_loads_nothing_from_anywhere(full):
     run, page = full
     assert page.loaded and all(address.startswith(("data:", "#")) for address in page.loaded)
@@ -225,7 +245,7 @@ def test_single_sections_are_told_to_need_no_registration(small):
     page = Reader(make_report(small))
     gone = page.text[page.text.index("Not on this page: ") :]
     assert "Registration (every block holds a single section, so there was nothing to register)" in gone
-    assert "Propagation (nothing was registered, so no annotation was carried)" in gone
+    assert "Propagation (nothing was registered, so no annotation was propagated)" in gone
     assert not {"registration", "propagation"} & set(page.ids), "a section without content is not printed"
     assert not {"#registration", "#propagation"} & set(page.links)
 

@@ -122,7 +122,7 @@ def test_all_tables_of_a_run_with_hostile_titles_compile(tmp_path, monkeypatch):
     for table in (NASTY, Table("several_pages", "Long & wide.", ["[a]", "* b", "c"], rows, pd.DataFrame(), "A note.")):
         write_tables(table, folder)
     names = re.findall(r"\\input\{(\w+)\.tex\}", (folder / "all_tables.tex").read_text())
-    assert {"strategies_dice", "annotator_pairs", "landmarks", "review", "cost", "card_few_shot"} <= set(names)
+    assert {"strategies_dice", "annotator_pairs", "landmarks", "review", "cost", "models"} <= set(names)
     (folder / "all_tables.tex").write_text(document([*names, "nasty_name", "several_pages"]))
     out = tmp_path / "tex"
     out.mkdir()

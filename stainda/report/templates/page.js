@@ -118,11 +118,15 @@
       toggle.textContent = open ? "Close all" : "Open all";
     });
   }
+  // Folded sections print their figures only; what a reader has opened is printed whole.
   let shut = [];
   window.addEventListener("beforeprint", function () {
-    const all = Array.from(document.querySelectorAll("details.fold, details.more"));
-    shut = all.filter(function (one) { return !one.open; });
-    for (const one of shut) one.open = true;
+    shut = Array.from(document.querySelectorAll("details")).filter(function (fold) {
+      return !fold.open && fold.querySelector(".drawing");
+    });
+    for (const fold of shut) { fold.open = true; fold.classList.add("figures-only"); }
   });
-  window.addEventListener("afterprint", function () { for (const one of shut) one.open = false; });
+  window.addEventListener("afterprint", function () {
+    for (const fold of shut) { fold.open = false; fold.classList.remove("figures-only"); }
+  });
 })();
