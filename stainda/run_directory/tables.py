@@ -24,6 +24,7 @@ MANIFEST = Table(
         *columns("number", mpp="pixel size of level 0, µm"),
         *columns("text", split="`train`, `val`, `test` or `all`, by patient",
                  annotation_origin="where annotations count from: `bounds`, `level0` or `auto`"),
+        *columns("text", True, group="group of the patient, for comparing groups (`rejection`, `stable`)"),
     ),
 )  # fmt: skip
 

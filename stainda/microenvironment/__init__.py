@@ -1,0 +1,1 @@
+"""Cells in relation to structures, across stains: counts, densities and spatial statistics with their uncertainty."""
