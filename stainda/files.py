@@ -28,7 +28,7 @@ Value = TypeVar("Value")
 
 @contextlib.contextmanager
 def whole_file(path: str | Path) -> Iterator[Path]:
-    """Yield a path beside ``path`` to write to; it takes the name ``path`` only when the block ends without error.
+    """Yield a path next to ``path`` to write to; it takes the name ``path`` only when the block ends without error.
 
     A reader therefore never sees half a file, also after SIGKILL.
     """
@@ -131,7 +131,7 @@ def fingerprint(path: str | Path) -> list[Any] | None:
     """What tells a changed file wherever it lies and whenever it was copied: its size and the hash of ``PIECES`` pieces
     spread over it, the first and the last included (all of it up to 1 MiB); ``None`` where it cannot be read.
 
-    A folder of the same name beside it (MIRAX keeps its pixels there) counts with its files' names and sizes.
+    A folder of the same name next to it (MIRAX keeps its pixels there) counts with its files' names and sizes.
     """
     try:
         return list(_fingerprint(Path(path)))

@@ -208,7 +208,7 @@ def check_frame(
         A sentence where the other frame fits better, but not so clearly that it is an error.
 
     Raises:
-        AnnotationError: as told above, with the origin to state.
+        AnnotationError: as stated above, with the origin to state.
     """
     bounds = bounds_of(slide)
     if bounds is None or not len(shapes) or not hasattr(slide, "thumbnail"):

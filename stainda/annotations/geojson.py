@@ -50,7 +50,7 @@ def read_shapes(
     Args:
         path: the file.
         problems: where given, a feature that cannot be used (no geometry, a ring of two points, coordinates that are
-            not numbers) is left out and told here as a row of :data:`REPAIR_COLUMNS`; else it is an error.
+            not numbers) is left out and reported here as a row of :data:`REPAIR_COLUMNS`; else it is an error.
         max_bytes: larger files are refused.
 
     Raises:
@@ -337,7 +337,7 @@ def write_geojson(
 ) -> Path:
     """Write shapes so that QuPath opens them: a UUID each, class with colour, scores as measurements.
 
-    An id that is no UUID is written as one derived from it, and kept beside it: :func:`read_shapes` gives it back. The
+    An id that is no UUID is written as one derived from it, and kept next to it: :func:`read_shapes` gives it back. The
     file says where its coordinates begin, so that :func:`read_shapes` gives level-0 pixels again, whatever they are.
 
     Args:

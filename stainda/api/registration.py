@@ -117,7 +117,7 @@ class Registration:
 
 
 class UnknownSlideError(StaindaError, KeyError):
-    """A slide that is not among those asked for."""
+    """A slide that is not among those requested."""
 
 
 class Labels(Mapping[str, "gpd.GeoDataFrame"]):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class Run:
     """A run directory, read from its files: nothing is trained, registered or written.
 
-    Every table is read when it is first asked for, and kept: load the run again after it went on.
+    Every table is read when it is first requested, and kept: load the run again after it went on.
 
     Args:
         folder: a run directory that :func:`stainda.run` or ``stainda run`` made; also one in work.
@@ -165,7 +165,7 @@ class Run:
         from stainda.report import plot
         from stainda.report.kinds import kind as kind_of_figure
 
-        kind_of_figure(kind)  # a wrong name is told before the statistics are made
+        kind_of_figure(kind)  # a wrong name is reported before the statistics are made
         return plot(self._view, kind, metric, selection)
 
     @cached_property

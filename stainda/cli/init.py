@@ -86,7 +86,7 @@ def _ask_about(start: Start, propose: Proposing, sources: Sequence[str], task: s
 
 
 def _ask(question: str, default: str, start: Start, propose: Callable[[str], Start]) -> Start:
-    """Ask until the answer can be used: what is wrong with it is told, and nothing answered before is lost."""
+    """Ask until the answer can be used: what is wrong with it is reported, and nothing answered before is lost."""
     from stainda.errors import StaindaError
 
     while True:

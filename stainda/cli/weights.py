@@ -60,7 +60,7 @@ def convert(
     model: Model = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="File to write. Default: where the model looks for it, or beside FILE."),
+        typer.Option("--out", help="File to write. Default: where the model looks for it, or next to FILE."),
     ] = None,
 ) -> None:
     """Make a safetensors file with timm's names of a published one, which stays as it is.

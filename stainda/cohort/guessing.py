@@ -18,7 +18,7 @@ SLIDE_ENDINGS = (
 PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
 SIDE_FOLDERS = frozenset(("annotations", "masks", "labels", "landmarks", "thumbnails", "overlays"))
-"""Folders beside slides that hold no slides."""
+"""Folders next to slides that hold no slides."""
 
 _MARKS = re.compile(r"[ _-](masks?|labels?|annotations?|thumb(nail)?|overview|macro)$", re.IGNORECASE)
 _CENTRE_WORDS = re.compile(

@@ -151,7 +151,7 @@ def build_study(raw: Mapping[str, Any], path: Path, data: str | Path | None = No
 
 
 def _with_other_run(registration: dict[str, Any], near: Path) -> dict[str, Any]:
-    """``from`` names a run directory as ``--out`` does, from the working directory, or one beside the study."""
+    """``from`` names a run directory as ``--out`` does, from the working directory, or one next to the study."""
     named = registration.get("from", registration.get("from_run"))
     if named is None:
         return registration

@@ -2,7 +2,7 @@
 
 It is made from the models that read a study (:class:`~stainda.config.models.StudyConfig`), so that a key is known to
 the editor exactly if it is known to ``stainda run``. A study as a person writes it is shorter than a resolved one:
-names stand for pieces of ``configs/``, ranges beside defaults, and ``extends`` for another study. The schema allows
+names stand for pieces of ``configs/``, ranges next to defaults, and ``extends`` for another study. The schema allows
 these short forms where the reader does.
 """
 
@@ -37,8 +37,8 @@ def study_schema() -> Schema:
     """The schema of a study file (draft 2020-12).
 
     Names of strategies, tasks, models and recipes that stainda and the ``configs/`` folder here hold are offered; other
-    names are allowed, since a study may lie beside others. What only holds between keys (``mpp`` or ``downsample``, not
-    both) is left to ``stainda plan``.
+    names are allowed, since a study may lie next to others. What only holds between keys (``mpp`` or ``downsample``,
+    not both) is left to ``stainda plan``.
     """
     schema = _without_titles(StudyConfig.model_json_schema())
     definitions: dict[str, Schema] = schema.pop("$defs")
@@ -83,10 +83,10 @@ def _allow_ranges(model: Schema) -> None:
 
 def _range() -> Schema:
     found = _without_titles(SearchRange.model_json_schema())
-    del found["properties"]["integer"]  # told by the default
+    del found["properties"]["integer"]  # recognised by the default
     return {
         **found,
-        "description": "a default and, beside it, the values that a search may try",
+        "description": "a default and, next to it, the values that a search may try",
         "properties": {"default": {"description": "used where nothing is searched"}, **found["properties"]},
         "required": ["default"],
         "anyOf": [{"required": ["low", "high"]}, {"required": ["choices"]}],

@@ -30,7 +30,7 @@ class Made:
     """What was written.
 
     Attributes:
-        manifest: the manifest's file; ``notes_file`` lies beside it.
+        manifest: the manifest's file; ``notes_file`` lies next to it.
         sections: its rows.
         annotated, shapes, landmarks: slides with annotations, their shapes, slides with landmarks.
         notes: rows of :data:`NOTE_COLUMNS`: what was guessed, is missing, was left out or mended.
@@ -51,7 +51,7 @@ def make_public_manifest(
     """Turn a downloaded public data set into ``manifest.csv``, ``annotations/``, ``landmarks/`` and ``notes.csv``.
 
     Slides stay where they are; the manifest names them by absolute paths. A slide or annotation that cannot be read is
-    left out and told, so that a partial download can be used.
+    left out and reported, so that a partial download can be used.
 
     Args:
         name: of a data set in :data:`stainda.datasets.DATASETS`.

@@ -80,7 +80,7 @@ def _outlines(path: Path, slide: SlideFrame) -> tuple[gpd.GeoDataFrame, list[dic
 DATASET = PublicDataset(
     name="monuseg",
     title="MoNuSeg 2018",
-    good_for="nuclei in H&E from many hospitals and organs: how far a nucleus detector carries between sites; "
+    good_for="nuclei in H&E from many hospitals and organs: how far a nucleus detector transfers between sites; "
     "images of "
     "1000 px, no consecutive sections",
     stains="HE",

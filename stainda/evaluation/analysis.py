@@ -52,7 +52,7 @@ class Analysis:
         results: the table results.csv: one row per strategy, domain, class, selection rule and measure. ``mean`` is
             over the test patients; what ``low`` and ``high`` are says ``interval_kind`` (an interval over patients and
             trainings at ``config.evaluation.level``, one for these trainings, or the range of the patients), and
-            ``note`` why it is no more. Beside single domains there are rows for
+            ``note`` why it is no more. Next to single domains there are rows for
             :data:`~stainda.evaluation.summary.ALL_TARGETS` and :data:`~stainda.evaluation.summary.ALL_SOURCES` (stain
             and centre ``*``), and, with several classes, for the class ``all``: each patient's mean over the classes.
             ``domain`` is a domain where there is one set of sources (one rotation, or its folds), else the label

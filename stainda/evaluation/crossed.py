@@ -172,7 +172,7 @@ def note_of(n: int, trainings: int) -> str:
 class Shares:
     """``first / second`` of two contrasts, arrays (k,); ``low`` and ``high`` are the ends of Fieller's interval.
 
-    ``nan`` where the denominator could not be told from 0.
+    ``nan`` where the denominator could not be distinguished from 0.
     """
 
     share: Floats

@@ -1,6 +1,6 @@
 """What records cannot hold: one row per object, and pixels by probability; counts, areas and curves are made from them.
 
-``objects.parquet`` and ``probabilities.parquet`` lie beside ``records.parquet``, with the same columns for strategy,
+``objects.parquet`` and ``probabilities.parquet`` lie next to ``records.parquet``, with the same columns for strategy,
 job, slide and so on, for the best checkpoint alone.
 """
 

@@ -1,8 +1,8 @@
 """Who is compared with whom: strategies without target labels, with a few of them, and with all.
 
 The question of a study is what works without target labels. A strategy that learned from some was given what the others
-were not: it is shown, tested against the baseline in a family of its own, and never called the best. Labels carried by
-registration (``labels: propagated``) come from the source and are no target labels.
+were not: it is shown, tested against the baseline in a family of its own, and never called the best. Labels propagated
+by registration (``labels: propagated``) come from the source and are no target labels.
 """
 
 from __future__ import annotations

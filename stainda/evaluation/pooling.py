@@ -75,7 +75,7 @@ class Group:
 
     @property
     def untested_sources(self) -> tuple[str, ...]:
-        """Sources in other patients, beside the question."""
+        """Sources in other patients, in addition to the question."""
         return tuple(name for name in self.sources if name not in self.tested)
 
     @property

@@ -71,7 +71,7 @@ def rank_strategies(runs: Sequence[Array], sign: float, settings: EvaluationConf
     """Mean ranks over patients, and which pairs of strategies were shown to differ.
 
     Args:
-        runs: per strategy float (trainings, patients); patients lacking a score of any are left out, and told.
+        runs: per strategy float (trainings, patients); patients lacking a score of any are left out, and reported.
         sign: 1 where higher is better, -1 where lower is.
     """
     k = len(runs)

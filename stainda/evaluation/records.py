@@ -1,6 +1,6 @@
 """Records: the only thing evaluation hands on.
 
-One row per study, strategy, trial, seed, checkpoint, slide, class and measure, with raw counts beside the value, so
+One row per study, strategy, trial, seed, checkpoint, slide, class and measure, with raw counts next to the value, so
 that any statistic can be made later without masks. Stored as Parquet.
 """
 
@@ -108,7 +108,7 @@ def _value_faults(table: pd.DataFrame) -> list[str]:
     for measure, rows in table.groupby("measure"):
         known = MEASURES.get(str(measure))
         if known is None:
-            continue  # a measure of a later version is carried along
+            continue  # a measure of a later version is kept
         low = -np.inf if known.low is None else known.low
         high = np.inf if known.high is None else known.high
         if ((rows["value"] < low - 1e-9) | (rows["value"] > high + 1e-9)).any():

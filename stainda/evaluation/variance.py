@@ -39,8 +39,8 @@ def variance_components(
         factors: labels (n,) each.
 
     Returns:
-        float (len(factors) + 1,), the last one of the rest. A factor of one level, or of which nothing could be told
-        apart from another, gets ``nan``.
+        float (len(factors) + 1,), the last one of the rest. A factor of one level, or of which nothing could be
+        distinguished from another, gets ``nan``.
     """
     values = np.asarray(values, float)
     codes = [np.unique(np.asarray(one).astype(str), return_inverse=True)[1] for one in factors]
@@ -85,7 +85,7 @@ def variance_table(records: pd.DataFrame, measure: str, generator: np.random.Gen
         total = float(np.nansum(found))
         for name, value in zip((*FACTORS, "rest"), found, strict=True):
             levels = int(of_strategy[name].nunique()) if name in FACTORS else len(of_strategy)
-            note = "one level: cannot be told" if levels < 2 else "cannot be told apart here" if np.isnan(value) else ""
+            note = "one level: not estimable" if levels < 2 else "not distinguishable here" if np.isnan(value) else ""
             share = value / total if total > 0 else np.nan
             table.append(
                 {

@@ -26,7 +26,7 @@ from scipy import special
 
 Floats = npt.NDArray[np.float64]
 LEAST_TAIL = 1e-100
-"""Smaller tails are not told apart; their quantiles with one degree of freedom could not be squared."""
+"""Smaller tails are not distinguished; their quantiles with one degree of freedom could not be squared."""
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from stainda.models.weights import load_weights
 NETWORKS: dict[str, type[Network]] = {
     "unet": UNet, "smp": SmpNetwork, "dpt": DenseTransformer, "cnn": Cnn, "timm": TimmClassifier,
 }  # fmt: skip
-"""Beside these, ``encoder`` names the network that an encoder becomes for the task (``encoders.as_network``)."""
+"""Next to these, ``encoder`` names the network that an encoder becomes for the task (``encoders.as_network``)."""
 
 
 def build_model(config: ModelConfig, in_channels: int, n_classes: int, task: str | None = None) -> Network:

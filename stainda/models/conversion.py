@@ -159,7 +159,7 @@ _CHUNK = re.compile(r"^blocks\.\d+\.(\d+)\.")
 
 
 def _of_dinov2(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """DINOv2's own vision transformer, in training the ``backbone`` beside heads, and its blocks in chunks.
+    """DINOv2's own vision transformer, in training the ``backbone`` next to heads, and its blocks in chunks.
 
     Reference: github.com/facebookresearch/dinov2, ``dinov2/models/vision_transformer.py``.
     """

@@ -60,7 +60,7 @@ def build_store(
     (``unlabelled``). Target slides of training patients also give patches about propagated shapes (``propagated``) and
     about the slide's own annotations (``oracle``). Own annotations of targets reach ``oracle`` rows, which come last,
     and nothing else. Every patch is stored with a margin of the slide around it, labelled by the same shapes, which
-    training crops from. Where a slide cannot give what was asked for, ``meta["notes"]`` says why. A store that is there
+    training crops from. Where a slide cannot give what was requested, ``meta["notes"]`` says why. A store that is there
     already is used again where nothing it is made from has changed.
 
     Args:
@@ -73,7 +73,7 @@ def build_store(
 
     Raises:
         LeakError: a patient is in two splits.
-        SlideError: a slide cannot be read, or lacks the mpp that is asked for.
+        SlideError: a slide cannot be read, or lacks the mpp that is requested.
         AnnotationError: no source slide of the train, or of the val split, gives a labelled patch; or no object of a
             class of the task is annotated in any training slide of the sources.
     """
@@ -137,7 +137,7 @@ def build_store(
 
 
 def _requests(section: Section, role: str, own: Shapes, propagated: Shapes, unlabelled: int) -> tuple[Request, ...]:
-    """What a slide is asked for. The order matters: ``oracle`` is last everywhere."""
+    """What is requested of a slide. The order matters: ``oracle`` is last everywhere."""
     slide, split = section.slide, section.split
     if split not in ("train", "val", "all"):
         return ()

@@ -78,7 +78,7 @@ def cut_slide(job: SlideJob) -> SlideResult:
     """Cut the patches of one slide, each with its margin, and write them to ``job.part``.
 
     Raises:
-        SlideError: the slide cannot be read, or its mpp is asked for and not known.
+        SlideError: the slide cannot be read, or its mpp is requested and not known.
     """
     section, config, margin = job.section, job.config, job.config.margin_pixels
     side = config.size + 2 * margin
@@ -156,7 +156,7 @@ class Painter:
 
     def weigh(self, x: float, y: float, size: int, downsample: float) -> NDArray[np.uint8]:
         """How much each pixel counts, uint8 (size, size) in 1/255: within an object and half its radius around it as
-        much as the object is sure (where it is not, the object lies beside it), elsewhere fully."""
+        much as the object is sure (where it is not, the object lies next to it), elsewhere fully."""
         out = np.full((size, size), 255, np.uint8)
         patch = shapely.box(x, y, x + size * downsample, y + size * downsample)
         for row in sorted(self._halo_tree.query(patch), key=lambda row: -self._sureness[row]):
@@ -220,7 +220,7 @@ def _plan(
     elif not painter.known:
         planned = {"tissue": planning.away_from_objects(site, [], request.count, generator)}
         if len(planned["tissue"]) < request.count:
-            reason = f"{len(planned['tissue'])} patches on tissue were found, {request.count} were asked for"
+            reason = f"{len(planned['tissue'])} patches on tissue were found, {request.count} were requested"
             _note(result, request.kind, reason)
     else:
         objects = planning.around_objects(site, painter.objects, config.per_object, generator)

@@ -45,7 +45,7 @@ def write_fields(
         downsample (level-0 pixels per pixel).
 
     Raises:
-        SlideError: a slide cannot be read, or its mpp is asked for and not known.
+        SlideError: a slide cannot be read, or its mpp is requested and not known.
     """
     folder = Path(out)
     key = inputs_key(cohort, {"own": shapes_own}, {**config.model_dump(), "field": size})

@@ -245,7 +245,7 @@ def _diameter(found: ProbabilityMap, task: TaskConfig, patch_mpp: float | None) 
     if task.object_um is None or (task.object_px is not None and found.mpp is None and patch_mpp is None):
         assert task.object_px is not None
         return task.object_px / found.downsample
-    what = f"objects of {task.object_um} µm are asked for"
+    what = f"objects of {task.object_um} µm are requested"
     return task.object_um / _pixel_um(found, patch_mpp, what, "object_px in place of object_um")
 
 

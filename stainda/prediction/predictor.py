@@ -273,7 +273,7 @@ class Predictor:
         return find_objects(found, self.task, self._limits(found, threshold), self.patches.mpp)
 
     def candidates(self, found: ProbabilityMap, objects: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
-        """``objects`` of a map and all fainter ones beside them; see :func:`objects.find_candidates`."""
+        """``objects`` of a map and all fainter ones next to them; see :func:`objects.find_candidates`."""
         return find_candidates(objects, found, self.task, self._limits(found, None), self.patches.mpp)
 
     def label_map(self, found: ProbabilityMap, threshold: float | dict[str, float] | None = None) -> np.ndarray:

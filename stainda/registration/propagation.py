@@ -3,7 +3,7 @@
 Every object of a source section and every other section of its block is a row of ``annotations/propagation.csv``: kept,
 ignored or dropped, and why. A target's own annotations are never looked at here, except by ``agreement.py`` for
 scoring. What of a target is not known (where doubtful objects may lie, and tissue that no source shows) is written
-beside the objects, so that training ignores it instead of taking it for background.
+next to the objects, so that training ignores it instead of taking it for background.
 """
 
 from __future__ import annotations

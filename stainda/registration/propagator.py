@@ -171,7 +171,7 @@ class Propagator:
         ]
         first, second = sides
         nearest = propagated[members[0][0]].section.slide
-        geometry, how = outlines[members[0]], f"carried from {nearest}"
+        geometry, how = outlines[members[0]], f"propagated from {nearest}"
         if self.config.between == "interpolate" and first is not None and second is not None:
             low, high = (propagated[one[0]].section for one in (first, second))
             share = (target.section - low.section) / (high.section - low.section)

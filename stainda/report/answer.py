@@ -67,7 +67,7 @@ def answer(view: View) -> list[Sentence]:
     sentences: list[Sentence] = []
     if n == 1:
         text = "This is one test patient, not a cohort: there is no interval and no test, and nothing below can be "
-        text += "carried over to other patients. It shows what happened on these sections."
+        text += "generalised to other patients. It shows what happened on these sections."
         sentences.append(Sentence(text, "limit"))
     if study.baseline not in defined.index:
         text = f"The baseline {run.label(study.baseline)!r} has no score, so nothing is compared with it."
@@ -195,7 +195,7 @@ def _best_against_baseline(run: Run, analysis: Analysis, without: pd.DataFrame, 
 
 
 def _others_shown(run: Run, rows: pd.DataFrame, leader: str | None) -> list[Sentence]:
-    """The strategies beside the leader that tests show to be better or worse than the baseline.
+    """The strategies other than the leader that tests show to be better or worse than the baseline.
 
     Where the alignment of a strategy was not effective, its gain is not credited to it: it is named apart.
     """

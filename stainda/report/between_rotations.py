@@ -1,4 +1,4 @@
-"""Tables that set the rotations of a study beside each other; a study of one rotation does not have them."""
+"""Tables that set the rotations of a study side by side; a study of one rotation does not have them."""
 
 from __future__ import annotations
 

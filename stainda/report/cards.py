@@ -120,7 +120,7 @@ def _card(view: View, name: str, job: Any, seeds: int, test: str, scores: Table,
             f"{job.result['n_parameters']:,} parameters." if "n_parameters" in job.result else "",
             f"Job `{job.name}`, the first of {count(seeds, 'training')} of the chosen setting: {_setting(view, name)}.",
         ]))),
-        ("Intended use", f"Research on how detectors of {listed(study.task.classes)} carry over between stains and "
+        ("Intended use", f"Research on how detectors of {listed(study.task.classes)} transfer between stains and "
          f"centres, on slides like those of {listed(_domains(view))}. Not a medical device; not for diagnosis."),
         ("Training data", f"{count(used['patient'].nunique(), 'patient').capitalize()}, "
          f"{count(used['slide'].nunique(), 'section')}, labels: {labels} ({listed(study.protocol.teachers)}"
@@ -189,7 +189,7 @@ def _limits(view: View, name: str) -> str:
 
 
 def _of_targets(study: StudyConfig, name: str) -> str:
-    """Which labels of targets were learned from beside those of the source."""
+    """Which labels of targets were learned from next to those of the source."""
     group = group_of(study, name)
     return "" if group == "without" else " and targets" if group == "all" else f", and {few_labels(study, name)}"
 

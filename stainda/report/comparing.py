@@ -1,4 +1,4 @@
-"""Several studies beside each other: what may be compared, the paired differences, and a page."""
+"""Several studies side by side: what may be compared, the paired differences, and a page."""
 
 from __future__ import annotations
 
@@ -196,7 +196,7 @@ def make_comparison(
     selection: str = DEFAULT_RULE,
     progress: Progress = SILENT,
 ) -> Path:
-    """Write a page that sets several studies beside each other, with its tables and figures; returns the page.
+    """Write a page that sets several studies side by side, with its tables and figures; returns the page.
 
     Args:
         out: folder to write; an earlier comparison in it is replaced, any other folder with files is refused.

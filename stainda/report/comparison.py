@@ -1,4 +1,4 @@
-"""Several studies beside each other, as tables."""
+"""Several studies side by side, as tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Figures of several studies beside each other."""
+"""Figures of several studies side by side."""
 
 from __future__ import annotations
 

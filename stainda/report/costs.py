@@ -48,7 +48,7 @@ TAKEN = {
         "GPU energy, Wh",
     ),
 }  # fmt: skip
-"""Columns of trials.csv beside the times; medians over a strategy's trainings."""
+"""Columns of trials.csv in addition to the times; medians over a strategy's trainings."""
 
 ABSENT = {
     "peak_memory_mib": "peak memory", "cpu_energy_wh": "processor energy (RAPL cannot be read)",
@@ -149,7 +149,7 @@ def drawn_quantities(frame: pd.DataFrame) -> dict[str, str]:
 
 
 def cost_sentence(view: View) -> list[Sentence]:
-    """What the best contender costs in training, beside the baseline; nothing where no time was recorded."""
+    """What the best contender costs in training, against the baseline; nothing where no time was recorded."""
     best = view.best()
     frame = cost_frame(view.run, view.look).set_index("strategy")
     if best is None or best not in frame.index or not np.isfinite(frame.loc[best, "cpu_seconds_per_job"]):

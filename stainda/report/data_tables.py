@@ -133,7 +133,7 @@ def propagation(run: Run) -> Table:
         "dropped": "Dropped", "area_ratio": "Area ratio, median",
     }  # fmt: skip
     digits = {"sections": 0, "carried": 0, "kept": 0, "dropped": 0, "area_ratio": 2}
-    return plain_table("propagation", "Annotations carried to other sections.", table.reset_index(), titles, digits)
+    return plain_table("propagation", "Annotations propagated to other sections.", table.reset_index(), titles, digits)
 
 
 @register_table("propagation_reasons")
@@ -150,7 +150,7 @@ def propagation_reasons(run: Run) -> Table | None:
 
 @register_table("agreement")
 def agreement(run: Run) -> Table:
-    """Carried against drawn outlines: by stain and class, or every object where there are few."""
+    """Propagated against drawn outlines: by stain and class, or every object where there are few."""
     frame = run.agreement
     if len(frame) <= MOST_LISTED_OBJECTS:
         titles = {
@@ -158,7 +158,7 @@ def agreement(run: Run) -> Table:
             "centroid_distance_px": "Centroid distance, px",
         }  # fmt: skip
         digits = {"dice": 3, "centroid_distance_px": 1}
-        caption = "Carried outlines against outlines drawn on the section itself, every object."
+        caption = "Propagated outlines against outlines drawn on the section itself, every object."
         return plain_table("agreement", caption, frame, titles, digits)
     stain = run.cohort.drop_duplicates("slide").set_index("slide")["stain"]
     grouped = frame.assign(stain=frame["target"].map(stain).fillna(frame["target"])).groupby(
@@ -176,7 +176,7 @@ def agreement(run: Run) -> Table:
         "stain": "Stain", "class": "Class", "objects": "Objects", "dice": "Dice, median",
         "dice_p10": "Dice, 10th percentile", "distance": "Centroid distance, px, median",
     }  # fmt: skip
-    caption = "Carried outlines against outlines drawn on the section itself."
+    caption = "Propagated outlines against outlines drawn on the section itself."
     return plain_table("agreement", caption, table, titles, {"objects": 0, "dice": 2, "dice_p10": 2, "distance": 1})
 
 

@@ -1,4 +1,4 @@
-"""A figure as the page carries it: SVG inside the page, SVG, PNG and CSV beside it."""
+"""A figure as the page carries it: SVG inside the page, SVG, PNG and CSV next to it."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ MOST_ROWS = 300
 LONG_TEXT = 34
 """Letters from which a column of text is set in lines of this width."""
 LINE = 95
-"""Letters that fit beside each other in a line of the document; wider tables are set smaller."""
+"""Letters that fit side by side in a line of the document; wider tables are set smaller."""
 _SIZES = {r"\normalsize": 0.95, r"\footnotesize": 1.15, r"\scriptsize": 1.3}
 """Sizes of a table over several pages, and up to how many lines wide it may be."""
 PAGE_ROWS = 40

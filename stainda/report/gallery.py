@@ -32,7 +32,7 @@ OUTLINES = (
     "path.missed{stroke:#e69f00;stroke-width:2.4;stroke-dasharray:6 3}"
     "path.false{stroke:#d4008f;stroke-width:2.2;stroke-dasharray:1.5 2.5;stroke-linecap:round}"
 )
-"""Outlines are told apart by colour and by dash; on white they stand out from any stain."""
+"""Outlines are distinguished by colour and by dash; on white they stand out from any stain."""
 MOST_DOMAINS, MOST_STRATEGIES = 12, 5
 
 

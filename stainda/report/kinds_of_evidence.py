@@ -111,7 +111,7 @@ def free_response(view: View, measure: str, selection: str) -> Plot:
         raise NotDrawable("the area of tissue is not known: slides lack micrometres per pixel")
     beyond = ""
     if any(evidence_figures.froc_steps(*one)[0][-1] > FROC_RATES[-1] * 1.1 for one in counted.values()):
-        beyond = " Arrowheads: the curve goes on beyond the axis, to the sensitivity and rate beside them."
+        beyond = " Arrowheads: the curve goes on beyond the axis, to the sensitivity and rate next to them."
     return Plot(
         evidence_figures.free_response(counted, view.look, FROC_RATES),
         detection_table(view, selection),

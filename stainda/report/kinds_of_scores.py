@@ -162,7 +162,7 @@ def differences(view: View, measure: str, selection: str) -> Plot:
     rows = view.rows(measure, selection, "differences")
     rows = rows[(rows["domain"] == ALL_TARGETS) & np.isfinite(rows["difference"])]
     if rows.empty:
-        raise NotDrawable("no strategy has a score on the targets beside the baseline")
+        raise NotDrawable("no strategy has a score on the targets other than the baseline")
     names = view.few(list(rows["strategy"]), MOST_LINES, measure)
     patients = view.rows(measure, selection, "patients")
     patients = patients[patients["domain"] == ALL_TARGETS]
@@ -240,7 +240,7 @@ def slopes(view: View, measure: str, selection: str) -> Plot:
         raise NotDrawable("the baseline has no scores on the targets")
     names = [name for name in view.few(list(scores.columns), 13, measure) if name != view.look.baseline]
     if not names:
-        raise NotDrawable("there is no strategy beside the baseline")
+        raise NotDrawable("there is no strategy other than the baseline")
     better = measure_of(measure).higher_is_better
     rest = scores.shape[1] - 1 - len(names)
     more = f" In the CSV alone: {count(rest, 'strategy')}." if rest else ""

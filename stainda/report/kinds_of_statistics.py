@@ -72,7 +72,7 @@ def variance(view: View, measure: str, selection: str) -> Plot:
         one, many = "pair of sources and target", "pairs of sources and target"
     unknown = table.loc[table["note"].astype(bool), ["component", "note"]].replace({"component": {"domain": one}})
     cannot = sorted({f"{row.component} ({row.note})" for row in unknown.itertuples()})
-    more = f" Not told apart: {'; '.join(cannot)}." if cannot else ""
+    more = f" Not distinguished: {'; '.join(cannot)}." if cannot else ""
     return Plot(
         statistic_figures.variance_bars(shown, view.look),
         table,

@@ -132,7 +132,7 @@ def _read(folder: Path, rotation: str = "") -> _Part:
         tables[TRIALS.path]["value"] = pd.to_numeric(tables[TRIALS.path]["value"], errors="coerce")
     jobs = {path.name: _job(path, rotation) for path in sorted((folder / "jobs").glob("*")) if path.is_dir()}
     if rotation and not RECORDS.at(folder).is_file():
-        records = gather_records([])  # scores of a part of its trainings are not set beside those of other rotations
+        records = gather_records([])  # scores of a part of its trainings are not set next to those of other rotations
     else:
         records = _records(folder, jobs, tables[TRIALS.path], missing)
     unreported: tuple[Job, ...] = ()

@@ -28,7 +28,7 @@ REST = 4
 def make_report(run: str | Path, progress: Progress = SILENT, *, pdf: bool = False) -> Path:
     """Make ``report/index.html`` of a run directory, or of the root of a study of several rotations, from its files.
 
-    Beside it: ``report/tables/`` (CSV, Markdown, LaTeX), ``report/figures/`` (SVG, PNG, CSV), ``report/model_cards/``.
+    Next to it: ``report/tables/`` (CSV, Markdown, LaTeX), ``report/figures/`` (SVG, PNG, CSV), ``report/model_cards/``.
     ``results.csv`` of a run is written anew from the records. Needs neither torch nor slides nor the network, and so
     does the page.
 

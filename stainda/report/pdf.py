@@ -138,7 +138,7 @@ def figure_page(made: Plot, title: str) -> Figure:
 
 
 def _add_table(flow: _Flow, table: Table) -> None:
-    """A table over as many pages as it needs; columns that do not fit beside each other follow below."""
+    """A table over as many pages as it needs; columns that do not fit side by side follow below."""
     flow.room(40)
     flow.paragraph("heading", table.caption)
     rows = [[exports.shown(cell) for cell in row] for row in table.rows]

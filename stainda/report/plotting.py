@@ -71,7 +71,7 @@ def make_plot(run: str | Path | Run | View, name: str, metric: str = PRIMARY, se
 
 
 def save_plot(made: Plot, path: str | Path) -> Path:
-    """Write a figure as SVG, PNG (300 dpi) or PDF, by the ending of ``path``, and its numbers as CSV beside it.
+    """Write a figure as SVG, PNG (300 dpi) or PDF, by the ending of ``path``, and its numbers as CSV next to it.
 
     Raises:
         RecordError: another ending.

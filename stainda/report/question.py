@@ -1,4 +1,4 @@
-"""What was asked of a study, as terms and texts."""
+"""The question of a study, as terms and texts."""
 
 from __future__ import annotations
 

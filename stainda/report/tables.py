@@ -1,4 +1,4 @@
-"""Tables of the page, each with a CSV beside it."""
+"""Tables of the page, each with a CSV next to it."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def ends(row: Any, digits: int = 2, scale: float = 1.0) -> str:
 
 
 def spread_words(kinds: Iterable[str], level: str) -> str:
-    """What the ends beside some means are, by their ``interval_kind``."""
+    """What the ends next to some means are, by their ``interval_kind``."""
     said = {
         INTERVAL: f"{level} intervals over patients and trainings",
         THESE_TRAININGS: f"{level} intervals over patients, for these trainings only",

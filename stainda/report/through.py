@@ -1,7 +1,7 @@
 """The same object through the sections of its block, with what each strategy made of it: worst failures first.
 
 The objects were chosen, and their places photographed in the frame of the block, when the study was scored
-(``through/`` of the run). Outlines are carried into that frame here, by the transforms of the run.
+(``through/`` of the run). Outlines are warped into that frame here, by the transforms of the run.
 """
 
 from __future__ import annotations

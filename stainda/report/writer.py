@@ -1,4 +1,4 @@
-"""What makes the files beside the page: every table as CSV, Markdown and LaTeX, every figure as SVG, PNG and CSV."""
+"""What makes the files next to the page: every table as CSV, Markdown and LaTeX, every figure as SVG, PNG and CSV."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from stainda.report.tables import Table
 from stainda.report.words import PRIMARY
 
 MOST_ROWS = 600
-"""Rows of a table in the page; the files beside it have all."""
+"""Rows of a table in the page; the files next to it have all."""
 
 
 @dataclass(frozen=True)

@@ -97,7 +97,7 @@ SERIAL_ARRAYS = File(
 
 SETTINGS = File("jobs/<job>/settings.json", "everything the training depends on", "training")
 RESULT = File("jobs/<job>/result.json", "what the training came to: score, thresholds, steps, costs", "training")
-JOB_LOG = File("jobs/<job>/log.txt", "what the training told", "training")
+JOB_LOG = File("jobs/<job>/log.txt", "messages of the training", "training")
 MODEL = File("jobs/<job>/model.safetensors", "weights of the best checkpoint on source validation", "training")
 LAST_MODEL = File("jobs/<job>/last.safetensors", "weights of the last step", "training")
 STATISTICS = File("jobs/<job>/statistics.safetensors", "batch statistics of the best checkpoint by domain", "training")

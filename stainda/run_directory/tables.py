@@ -239,7 +239,7 @@ THROUGH = Table(
     columns=(
         *columns("integer", place="of the object among those shown, from 1"),
         *columns("text", kind="`worst` or `typical`"),
-        *columns("integer", of="how many objects were ranked", trainings="how many trainings were asked",
+        *columns("integer", of="how many objects were ranked", trainings="how many trainings were compared",
                  asked="scored sections of the block",
                  missed="trainings times sections that missed it", tried="trainings times sections that could find it"),
         *columns("number", false_um2="area of false detections in the field of view, over all of these, µm²"),

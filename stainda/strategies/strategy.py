@@ -70,7 +70,7 @@ def check(strategy: Strategy, study: StudyConfig) -> None:
 
     Raises:
         ConfigError: the task is not one a part is defined for; targets are needed and not visible; propagated labels
-            are asked for where nothing is registered; a search range names no parameter.
+            are requested where nothing is registered; a search range names no parameter.
     """
     where = f"strategy {strategy.name}"
     parts = (strategy.view, *strategy.augment, strategy.labels, strategy.align, strategy.norm, strategy.after)

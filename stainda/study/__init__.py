@@ -25,7 +25,7 @@ _HOME = {
 __all__ = ["Entry", "Finding", "RunFolder", "STAGES", "StudyRun", "catalogue", "examine", "read_study", "run_study"]
 
 
-def __getattr__(name: str) -> Any:  # a module is read when something of it is first asked for: start-up stays quick
+def __getattr__(name: str) -> Any:  # a module is read when something of it is first requested: start-up stays quick
     if name in _HOME:
         return getattr(importlib.import_module(f"stainda.{_HOME[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -94,7 +94,7 @@ def _job_folder(run: Path, job: str) -> Path:
 
 
 def _best(folder: Path, strategy: str | None, seed: int | None, checkpoint: str | None) -> Choice:
-    read_study(folder)  # a wrong folder is told before the report's packages are imported
+    read_study(folder)  # a wrong folder is reported before the report's packages are imported
     from stainda.evaluation import REFIT
     from stainda.report.loading import load_run
     from stainda.report.study_view import make_view
@@ -114,14 +114,14 @@ def _best(folder: Path, strategy: str | None, seed: int | None, checkpoint: str 
             raise StaindaError(
                 f"the study trained no strategy {strategy!r}", file=folder, remedy=did_you_mean(strategy, known)
             )
-        name, why = strategy, f"the strategy that was asked for{_labels(run, strategy)}"
+        name, why = strategy, f"the strategy that was requested{_labels(run, strategy)}"
     trial, chosen = _trial(run, view, name)
     jobs = _trainings(run, name, trial)
     if seed is not None:
         if seed not in set(jobs["seed"]):
             there = ", ".join(map(str, jobs["seed"]))
             raise StaindaError(f"{name} was not trained with seed {seed}", file=folder, remedy=f"There are: {there}")
-        row, of = jobs[jobs["seed"] == seed].iloc[0], "the training that was asked for"
+        row, of = jobs[jobs["seed"] == seed].iloc[0], "the training that was requested"
     else:
         row = jobs.iloc[0]
         score = f" ({row['value']:.3f})" if math.isfinite(row["value"]) else ""

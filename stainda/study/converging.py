@@ -26,7 +26,7 @@ def state_of(folder: Path) -> str:
 
 
 def expectations(config: StudyConfig, root: Path) -> list[str]:
-    """What ``plan`` warns of: few steps for what is asked, and that an earlier run here had not converged."""
+    """What ``plan`` warns of: few steps for the task, and that an earlier run here had not converged."""
     notes = []
     steps = config.training.epochs * config.training.steps_per_epoch
     scaled = [one.name for one in config.strategies if any(_scale(part) >= WIDE_SCALE for part in one.augment)]

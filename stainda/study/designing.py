@@ -78,7 +78,7 @@ def _lacking(cohort: Cohort, roles: Roles) -> str:
     if not tested:
         needed.append(f"an annotated section in {targets} of a patient who is tested")
     if not needed:
-        needed.append(f"an annotated section in {targets} of a patient beside those of training and validation")
+        needed.append(f"an annotated section in {targets} of a patient next to those of training and validation")
     return (
         f"this cohort cannot be split: it has {_count(len(people), 'patient')}, {len(teaching)} of them annotated in "
         f"the source ({sources}) and {len(tested)} in a target. A study takes three at least: one to train on and "
@@ -99,7 +99,7 @@ def _source_choices(cohort: Cohort) -> list[tuple[str, ...]]:
         raise ManifestError(
             "no slide is annotated, so nothing can be learned",
             file=cohort.source,
-            remedy="Put annotations beside the slides under their names (SLIDE.geojson beside SLIDE.svs)",
+            remedy="Put annotations next to the slides under their names (SLIDE.geojson next to SLIDE.svs)",
         )
     choices: list[tuple[str, ...]] = []
     for stain in sorted(by_stain, key=lambda one: -len(by_stain[one])):

@@ -196,4 +196,4 @@ def _gpu_of_driver() -> Finding:
         return Finding("GPU", "note", _NO_GPU)
     if _version("torch").endswith("+cpu"):
         return Finding("GPU", "note", f"{names}, but torch {_version('torch')} is built for the CPU alone")
-    return Finding("GPU", "ok", f"{names} (with --imports torch is asked whether it can use it)")
+    return Finding("GPU", "ok", f"{names} (with --imports torch says whether it can use it)")

@@ -30,12 +30,12 @@ Row = dict[str, Any]
 
 _NOT_COMPARED = {"strategy", "seed"}
 _WITH_IT = "run the study with this strategy in it"
-_STORE = "learned from other patches: slides, annotations, carried labels, splits or patch settings have changed since"
+_STORE = "learned from other patches: slides, annotations, propagated labels, splits or patch settings have changed"
 
 
 @dataclass(frozen=True)
 class Earlier:
-    """Rows of trials.csv: those that are reported beside the study's own, and those that are not, each with ``why``.
+    """Rows of trials.csv: those that are reported next to the study's own, and those that are not, each with ``why``.
 
     ``refits``: rows of refits.csv, of the chosen trainings that are kept.
     """

@@ -38,7 +38,7 @@ class Plan:
         budgets: of every strategy, over all rotations.
         slides: annotated slides that each training is scored on, by rotation.
         cpu_seconds: about what all trainings take on this machine's CPU, registration and patches not counted;
-            ``None`` where it was not asked for, or where the size of the slides is not known before they are opened.
+            ``None`` where it was not requested, or where the size of the slides is not known before they are opened.
         notes: what the study cannot answer, and what was matched or is doubted, one sentence each.
         stages: about how long every stage takes here, with what that rests on.
         recipe: what all strategies have in common, in one line.

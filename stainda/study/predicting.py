@@ -129,9 +129,9 @@ def predict_slides(
         data: the folder that a manifest's paths are relative to.
         mpp: micrometres per level-0 pixel, where neither the manifest nor the slide tells.
         threshold: in place of those fixed on source validation.
-        wanted: what is to be written beside the objects.
+        wanted: what is to be written next to the objects.
         overwrite: predict again what was predicted before.
-        on_choice: told the job and the notes before the first slide.
+        on_choice: receives the job and the notes before the first slide.
 
     Raises:
         StaindaError: there is no such job or no slide, or ``out`` cannot be written to.
@@ -197,7 +197,7 @@ class _Work:
         try:
             row = self._predict(slide, domain, told, progress)
         except Exception as error:  # whatever is wrong with one slide, the others go on
-            for file in files:  # of another job, or of half a slide: not what was asked for
+            for file in files:  # of another job, or of half a slide: not what was requested
                 file.unlink(missing_ok=True)
             return self._failure(slide, error)
         row |= {"seconds": round(time.perf_counter() - started, 2), "key": key}
@@ -262,7 +262,7 @@ def _notes(predictor: Predictor) -> tuple[str, ...]:
         known = ", ".join(sorted(predictor.detector.statistics)) or "none"
         notes.append(
             f"batch statistics are kept per domain ({known}); slides of other domains, and those whose "
-            f"{' and '.join(predictor.domain_keys)} are not told, give their own, from tiles of their tissue"
+            f"{' and '.join(predictor.domain_keys)} are not stated, give their own, from tiles of their tissue"
         )
     return tuple(notes)
 
@@ -273,7 +273,7 @@ def _domain(predictor: Predictor, told: Mapping[str, str]) -> tuple[str | None, 
     if not any(told.get(key) for key in keys):
         return None, ""
     if lacking := [key for key in keys if not told.get(key)]:
-        return None, f"domain not known: {' and '.join(lacking)} not told" if predictor.uses_domains else ""
+        return None, f"domain not known: {' and '.join(lacking)} not reported" if predictor.uses_domains else ""
     name = "@".join(told[key] for key in keys)
     if not predictor.uses_domains:
         return name, ""

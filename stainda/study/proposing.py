@@ -25,7 +25,7 @@ _STAINS = (
     "PASM", "PAMS", "CONGO", "KI67", "SMA", "ASMA", "C4D", "C3", "C1Q", "IGA", "IGG", "IGM", "WT1", "COL1", "COL3",
     "PODOCIN", "NEPHRIN", "SYNAPTOPODIN", "CK7", "PAX8", "FIBRONECTIN", "VIMENTIN", "P53", "ER", "PR", "HER2", "SV40",
 )  # fmt: skip
-UNTESTED = "not tested, since no patient is left for it beside those of training and validation"
+UNTESTED = "not tested, since no patient is left for it next to those of training and validation"
 
 
 @dataclass(frozen=True)

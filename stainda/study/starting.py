@@ -76,7 +76,7 @@ def write_start(start: Start, out: str | Path, name: str) -> Written:
     fitting = _fitting(start, draft, files[2])
     write_text(files[2], _study_text(start, name, task, fitting))
     config = load_study(files[2])
-    if start.lacking:  # no draw of the splits could pass, so only slides and classes are looked at beside that
+    if start.lacking:  # no draw of the splits could pass, so only slides and classes are looked at next to that
         findings = [Finding("stops", start.lacking, _THEN), *examine(config, start.cohort, ())]
     else:
         findings = check_study(config)

@@ -1,4 +1,4 @@
-"""What a training takes beside time: memory at its peak, and energy where the machine counts it.
+"""What a training takes next to time: memory at its peak, and energy where the machine counts it.
 
 Nothing here changes what is trained. What cannot be measured is ``None``, never a guess.
 
@@ -291,7 +291,7 @@ class Gpu:
 
 
 def _nvml_gpu() -> tuple[Any, Any]:
-    """NVML and the GPU that torch calls current, told by its UUID; ``(None, None)`` without either."""
+    """NVML and the GPU that torch calls current, reported by its UUID; ``(None, None)`` without either."""
     import torch
 
     try:

@@ -70,7 +70,7 @@ def unsupervised_scores(detector: Detector, data: Patches, seed: int = 0) -> dic
 
     Args:
         detector: with the weights of the checkpoint.
-        data: opened with the label rule ``source``, so that no label of a target can be asked for.
+        data: opened with the label rule ``source``, so that no label of a target can be requested.
         seed: of the sample; the same for all checkpoints of a study, so that they are asked the same.
     """
     visible = data.unlabelled()

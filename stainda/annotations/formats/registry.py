@@ -176,8 +176,8 @@ def read_annotations(
             part begins elsewhere than the slide: it is then also checked that the shapes lie on tissue.
         classes: new names of classes; others stay.
         problems: where given, a shape that cannot be used (an outline of two points, coordinates that are no numbers)
-            is left out and told here as a row of ``REPAIR_COLUMNS``; else it is an error. What is wrong with the file
-            as a whole is always an error, and so is a file of which no shape can be used.
+            is left out and reported here as a row of ``REPAIR_COLUMNS``; else it is an error. What is wrong with the
+            file as a whole is always an error, and so is a file of which no shape can be used.
         origin: where the coordinates of the file begin: ``level0`` at the corner of the slide, ``bounds`` at that of
             its scanned part, ``auto`` as the format's programs do. A file that stainda wrote says so itself.
 
