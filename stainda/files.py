@@ -149,7 +149,7 @@ def _fingerprint(path: Path) -> tuple[Any, ...]:
             digest.update(stream.read(PIECE))
     beside = path.with_suffix("") if path.suffix.lower() == ".mrxs" else None
     if beside is not None and beside.is_dir():
-        listed = sorted((one.name, one.stat().st_size) for one in beside.iterdir() if one.is_file())
+        listed = sorted((file.name, file.stat().st_size) for file in beside.iterdir() if file.is_file())
         digest.update(json.dumps(listed).encode())
     return size, digest.hexdigest()[:16]
 

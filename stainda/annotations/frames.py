@@ -165,7 +165,9 @@ class Mark:
         return "level0" if self.bounds is None else "bounds"
 
     def as_json(self) -> dict[str, Any]:
-        return {"frame": self.frame} | ({} if self.bounds is None else {"bounds": [int(one) for one in self.bounds]})
+        return {"frame": self.frame} | (
+            {} if self.bounds is None else {"bounds": [int(bound) for bound in self.bounds]}
+        )
 
     @classmethod
     def of(cls, document: Any, path: Path) -> Mark | None:

@@ -93,7 +93,7 @@ def read_records(
 
 def _geojson_members(path: Path) -> list[Member]:
     all_members = members(path)
-    if len(all_members) == 1 or all(one.suffix in (".geojson", ".json") for one in all_members):
+    if len(all_members) == 1 or all(member.suffix in (".geojson", ".json") for member in all_members):
         return all_members
     return [only_member(path)]
 
@@ -280,7 +280,7 @@ def _geometry(value: Any) -> BaseGeometry:
         polygons = [part for part in parts if part.geom_type in ("Polygon", "MultiPolygon")]
         if not parts or len(polygons) != len(parts):
             raise ValueError("is a collection of mixed geometries")
-        return shapely.multipolygons([one for part in polygons for one in shapely.get_parts(part)])
+        return shapely.multipolygons([piece for part in polygons for piece in shapely.get_parts(part)])
     if kind not in _READERS:
         raise ValueError(f"its geometry has the unknown type {kind!r}")
     coordinates = value.get("coordinates")

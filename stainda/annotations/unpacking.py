@@ -138,7 +138,7 @@ def only_member(path: Path) -> Member:
     """
     candidates = members(path)
     if len(candidates) > 1:
-        shown = ", ".join(one.name for one in candidates[:3])
+        shown = ", ".join(candidate.name for candidate in candidates[:3])
         raise AnnotationError(
             f"a zip file of {len(candidates)} files ({shown}), which are read as one only where all are GeoJSON",
             file=path,

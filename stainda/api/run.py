@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from stainda.config import StudyConfig
-    from stainda.report.study_view import View
+    from stainda.report.study_view import StudyView
 
 
 class Run:
@@ -50,7 +50,7 @@ class Run:
     @property
     def strategies(self) -> tuple[str, ...]:
         """Names of the strategies that the study compares, in its order."""
-        return tuple(one.name for one in self.study.strategies)
+        return tuple(strategy.name for strategy in self.study.strategies)
 
     @property
     def domains(self) -> tuple[str, ...]:
@@ -169,7 +169,7 @@ class Run:
         return plot(self._view, kind, metric, selection)
 
     @cached_property
-    def _view(self) -> View:
+    def _view(self) -> StudyView:
         from stainda.report import view
 
         return view(self.folder)

@@ -128,10 +128,10 @@ def _tell(written: Written) -> None:
     stops = [finding for finding in written.findings if finding.kind == "stops"]
     notes = [finding for finding in written.findings if finding.kind == "note"]
     _say("This study cannot run yet:" if stops else "This study can run. What it cannot answer:")
-    for one in stops or notes:
-        _say(f"- {one}")
-    for one in notes if stops else ():
-        _say(f"note: {one}")
+    for stop in stops or notes:
+        _say(f"- {stop}")
+    for note in notes if stops else ():
+        _say(f"note: {note}")
     if not written.findings:
         _say("- nothing that its patients and annotations would forbid")
     _say("\nnext, when what stops it is mended:" if stops else "\nnext:")

@@ -260,7 +260,7 @@ def _read_folders(folder: Path, name: _Name, known: set[str]) -> list[str]:
 
 
 def _column_of(name: _Name, role: str) -> Sequence[str]:
-    return next((name.columns[place] for place, one in name.roles.items() if one == role), ())
+    return next((name.columns[place] for place, known_role in name.roles.items() if known_role == role), ())
 
 
 def _column_text(name: _Name, place: int) -> str:

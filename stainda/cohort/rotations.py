@@ -151,7 +151,7 @@ def _split_cohorts(
     outside = {section.patient for section in cohort if cohort.domain(section) not in targets}
     held: dict[str, Split] = {patient: "test" for patient in cohort.patients if patient not in outside}
     kept = replace(cohort, sections=tuple(section for section in cohort if section.patient not in held))
-    given = {one.patient: one.split for one in assign_splits(kept, protocol.split, seed, within)}
+    given = {split.patient: split.split for split in assign_splits(kept, protocol.split, seed, within)}
     yield None, with_splits(cohort, {**given, **held})
 
 

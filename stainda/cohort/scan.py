@@ -128,11 +128,11 @@ def _patients_apart(sections: list[Section], notes: list[str]) -> list[Section]:
     )
     return [
         replace(
-            one,
-            patient=_joined(one.centre, one.patient),
-            block=_joined(one.centre, one.block) if one.block == one.patient else one.block,
+            slide,
+            patient=_joined(slide.centre, slide.patient),
+            block=_joined(slide.centre, slide.block) if slide.block == slide.patient else slide.block,
         )
-        for one in sections
+        for slide in sections
     ]
 
 
@@ -144,12 +144,12 @@ def _blocks_apart(sections: list[Section], notes: list[str]) -> list[Section]:
     shared = [block for block, people in patients.items() if len(people) > 1]
     if not shared:
         return sections
-    named = next(one for one in sections if names.same_name(one.block) == shared[0])
+    named = next(slide for slide in sections if names.same_name(slide.block) == shared[0])
     notes.append(
         f"blocks were named by patient ({_joined(named.patient, named.block)}), since {named.block!r} alone is a block "
         f"of {len(patients[shared[0]])} patients"
     )
-    return [replace(one, block=_joined(one.patient, one.block)) for one in sections]
+    return [replace(slide, block=_joined(slide.patient, slide.block)) for slide in sections]
 
 
 def _joined(first: str, second: str) -> str:

@@ -185,8 +185,8 @@ def find_leaks(sections: Iterable[Section]) -> list[Leak]:
                     "A patient is in one split: correct the column split",
                 )
             )
-    patients = {one.patient for one in sections if one.patient}
-    marked = [one for one in sections if one.split == "all"]
+    patients = {slide.patient for slide in sections if slide.patient}
+    marked = [slide for slide in sections if slide.split == "all"]
     if marked and len(patients) > 1:
         leaks.append(
             Leak(

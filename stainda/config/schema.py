@@ -62,7 +62,7 @@ def study_schema() -> Schema:
         "title": "A study of stainda",
         "type": "object",
         "additionalProperties": False,
-        "properties": dict(sorted(properties.items(), key=lambda one: one[0] != "extends")),
+        "properties": dict(sorted(properties.items(), key=lambda prop: prop[0] != "extends")),
         "anyOf": [{"required": ["extends"]}, {"required": _REQUIRED}],
         "$defs": dict(sorted(definitions.items())),
     }
@@ -132,7 +132,7 @@ def _recipe(resolved: Schema) -> Schema:
 
 def _allow_weights(model: Schema) -> None:
     """``weights`` is a file, or says where the file comes from and whether it may be missing."""
-    fields = {key.removeprefix("weights_"): one for key, one in model["properties"].items() if "weights_" in key}
+    fields = {key.removeprefix("weights_"): prop for key, prop in model["properties"].items() if "weights_" in key}
     known = {key: fields[key] for key in ("optional", "source", "sha256")}
     described = {"type": "object", "additionalProperties": False, "required": ["file"],
                  "properties": {"file": {"type": "string"}, **known}}  # fmt: skip

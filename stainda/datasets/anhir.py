@@ -23,7 +23,7 @@ _COLUMNS = ("Source image", "Target image", "Source landmarks", "Target landmark
 
 def find(folder: Path, notes: Notes) -> list[FoundSlide]:
     found = cima.sections(folder, notes, "ANHIR", DATASET.title, DATASET.layout)
-    here = {one.slide for one in found}
+    here = {section.slide for section in found}
     for table in files_below(folder, ".csv"):
         if stem(table).lower().startswith("dataset_"):
             _tell_missing(table, here, notes)

@@ -45,7 +45,7 @@ def find(folder: Path, notes: Notes) -> list[FoundSlide]:
             )
     found = [_slide(identity, path, patients, runs, notes) for identity, path in sorted(slides.items())]
     found += [_of_tile(tile, patients) for tile in tiles]
-    if unknown := {one.patient for one in found} - set(patients.values()):
+    if unknown := {slide.patient for slide in found} - set(patients.values()):
         notes.tell(
             "guessed", f"patient: {len(unknown)} slides without a patient in the table are each a patient of their own"
         )

@@ -99,11 +99,11 @@ def judge_effect(strategy: str, measured: pd.DataFrame) -> Effect:
 def join_effects(effects: Iterable[Effect]) -> list[Effect]:
     """One :class:`Effect` per strategy, in the order they come: medians over its trainings, the commonest reason."""
     by_strategy: dict[str, list[Effect]] = {}
-    for one in effects:
-        by_strategy.setdefault(one.strategy, []).append(one)
+    for effect in effects:
+        by_strategy.setdefault(effect.strategy, []).append(effect)
     joined = []
     for strategy, some in by_strategy.items():
-        table = pd.DataFrame([vars(one) for one in some])
+        table = pd.DataFrame([vars(measured) for measured in some])
         reasons = table.loc[table["reason"] != "", "reason"]
         middle = table[
             ["gradient_ratio", "discriminator_accuracy", "chance_accuracy", "distance_first", "distance_last"]

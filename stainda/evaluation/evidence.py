@@ -151,7 +151,7 @@ def ranked_at(rows: pd.DataFrame, iou: float = 0.5) -> Ranked:
     if iou not in COCO_THRESHOLDS:
         raise RecordError(
             f"the table of objects holds no hits at IoU {iou:g}",
-            remedy=f"Known: {', '.join(f'{one:g}' for one in COCO_THRESHOLDS)}",
+            remedy=f"Known: {', '.join(f'{threshold:g}' for threshold in COCO_THRESHOLDS)}",
         )
     if rows["kind"].isin([HIT, FALSE]).any() and not rows["kind"].eq(CANDIDATE).any():
         raise RecordError(

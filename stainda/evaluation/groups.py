@@ -34,7 +34,7 @@ def group_of(config: StudyConfig, strategy: str) -> Group:
         return "without"
     if strategy == ceiling_of(config):
         return "all"
-    labels = next((one.labels.name for one in config.strategies if one.name == strategy), "source")
+    labels = next((candidate.labels.name for candidate in config.strategies if candidate.name == strategy), "source")
     return _BY_LABELS.get(labels, "without")
 
 

@@ -147,7 +147,7 @@ def _without_prefix(tensors: Mapping[str, Tensor], prefix: str, rest: bool = Fal
     """Tensors under a prefix, without it. ``rest``: only these; otherwise all or none must have it."""
     if not rest and not (tensors and all(name.startswith(prefix) for name in tensors)):
         return dict(tensors)
-    return {name.removeprefix(prefix): one for name, one in tensors.items() if name.startswith(prefix)}
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def _of_clip(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -19,7 +19,7 @@ from stainda.cohort import Cohort, Roles, Section, check_no_leak
 from stainda.config import PatchConfig, TaskConfig
 from stainda.errors import AnnotationError, LeakError, StaindaError, did_you_mean
 from stainda.files import output_errors
-from stainda.patches.cutting import IGNORED, Request, SlideJob, SlideResult, cut_slide
+from stainda.patches.cutting import IGNORED, CutSlide, Request, SlideJob, cut_slide
 from stainda.patches.inputs import inputs_key
 from stainda.patches.planning import object_weight
 from stainda.patches.store import DIGESTS, TABLE_COLUMNS, PatchStore, make_digests
@@ -175,8 +175,8 @@ def _unlabelled_count(cohort: Cohort, roles: Roles, config: PatchConfig, task: T
 
 
 def _run(
-    work: Callable[[SlideJob], SlideResult], jobs: Sequence[SlideJob], workers: int, progress: Progress
-) -> Iterator[SlideResult]:
+    work: Callable[[SlideJob], CutSlide], jobs: Sequence[SlideJob], workers: int, progress: Progress
+) -> Iterator[CutSlide]:
     """Results in the order of the jobs."""
     with progress.task("Cutting patches", len(jobs)) as bar:
         if workers <= 1 or len(jobs) <= 1:
@@ -199,7 +199,7 @@ def _run(
 
 
 def _write_arrays(
-    results: Sequence[SlideResult], side: int, classes: Sequence[str], folder: Path, weights: bool
+    results: Sequence[CutSlide], side: int, classes: Sequence[str], folder: Path, weights: bool
 ) -> pd.DataFrame:
     """Join the parts of all slides, ``oracle`` rows last, and write arrays and table; the parts are removed."""
     counts = [f"px_{name}" for name in classes]

@@ -79,10 +79,10 @@ def _place(slide: Slide, shapes: gpd.GeoDataFrame | None, width: float, height: 
         else [geometry for geometry in shapes.geometry.values if geometry is not None and not geometry.is_empty]
     )
     if drawn:
-        centres = np.array([one.centroid.coords[0] for one in drawn])
+        centres = np.array([shape.centroid.coords[0] for shape in drawn])
         corners = np.clip(np.round(centres - (width / 2, height / 2)), 0, limit)
         tree = shapely.STRtree(drawn)
-        areas = np.array([max(one.area, 1.0) for one in drawn])
+        areas = np.array([max(shape.area, 1.0) for shape in drawn])
         held = [
             areas[tree.query(shapely.box(x, y, x + width, y + height), predicate="contains")].sum() for x, y in corners
         ]

@@ -209,10 +209,10 @@ def disc_peaks(shares: np.ndarray, diameter: float, threshold: float) -> tuple[n
     order = np.lexsort((centres[:, 0], centres[:, 1], -worth))
     near = cKDTree(centres)
     dropped, kept = np.zeros(count, bool), []
-    for one in order:
-        if not dropped[one]:
-            kept.append(one)
-            dropped[near.query_ball_point(centres[one], APART * diameter * (1 - 1e-6))] = True
+    for place in order:
+        if not dropped[place]:
+            kept.append(place)
+            dropped[near.query_ball_point(centres[place], APART * diameter * (1 - 1e-6))] = True
     return centres[kept], worth[kept]
 
 

@@ -176,7 +176,7 @@ class Sizes:
 def measure(shapes: gpd.GeoDataFrame, mpp: float | None) -> Sizes:
     """The sizes of shapes in level-0 pixels; the largest diameter is that between two points of the outline."""
     geometries = np.asarray(shapes.geometry.values, object)
-    return Sizes(shapely.area(geometries), np.asarray([_longest(one) for one in geometries], float), mpp)
+    return Sizes(shapely.area(geometries), np.asarray([_longest(geometry) for geometry in geometries], float), mpp)
 
 
 def _longest(geometry: Any) -> float:

@@ -140,7 +140,7 @@ def refuse_placement(placement: Placement) -> str | None:
 
 def _implausible_scale(placement: Placement, relative: float, allowed: str) -> str:
     """Nearly always it is the pixel size that is wrong, so the reason says where to look."""
-    section, reference = (None if one is None else f"{one:g}" for one in placement.mpp)
+    section, reference = (None if number is None else f"{number:g}" for number in placement.mpp)
     if placement.expected_scale:
         return (
             f"implausible scale: {relative:.2f} times that from the two pixel sizes {allowed}: section {section}, "

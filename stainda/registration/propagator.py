@@ -166,7 +166,14 @@ class Propagator:
         members = sorted(members, key=away)
         outlines = {member: propagated[member[0]].warped.geometry.iloc[member[1]] for member in members}
         sides = [
-            next((one for one in members if (propagated[one[0]].section.section - target.section) * side > 0), None)
+            next(
+                (
+                    candidate
+                    for candidate in members
+                    if (propagated[candidate[0]].section.section - target.section) * side > 0
+                ),
+                None,
+            )
             for side in (-1, 1)
         ]
         first, second = sides

@@ -81,7 +81,7 @@ class RunProgress:
         self._put(expected={name: round(value, 1) for name, value in seconds.items()})
 
     def running(self, jobs: Sequence[RunningJob]) -> None:
-        self._put(running=[asdict(one) for one in jobs])
+        self._put(running=[asdict(job) for job in jobs])
 
     @contextlib.contextmanager
     def task(self, description: str, total: float) -> Iterator[Task]:

@@ -54,7 +54,7 @@ class Costs:
         """From what JSON holds of one; unknown where it holds nothing (jobs of earlier versions)."""
         if not isinstance(values, Mapping):
             return cls()
-        return cls(**{one.name: values.get(one.name) for one in fields(cls)})
+        return cls(**{field.name: values.get(field.name) for field in fields(cls)})
 
     def after(self, earlier: Costs) -> Costs:
         """Of a training in two processes, this one the later: the higher peak, the sum of energies.

@@ -151,7 +151,7 @@ def sniff_format(path: str | Path) -> Format:
     path = Path(path)
     check_file(path, MAX_STREAMED)
     inside = members(path)
-    member = inside[0] if all(one.suffix in (".geojson", ".json") for one in inside) else only_member(path)
+    member = inside[0] if all(file.suffix in (".geojson", ".json") for file in inside) else only_member(path)
     text = ends(member, _HEAD_BYTES, _TAIL_BYTES, MAX_STREAMED).decode("utf-8", errors="replace")
     name = Path(member.name)  # of a packed file, the name of what is in it, which is never opened
     for format_ in FORMATS.values():
