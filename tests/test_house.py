@@ -23,7 +23,7 @@ FLOORS = {
     "files": 1,
     "errors": 0,
 }  # fmt: skip
-"""Every room by its floor: a folder of the package, or a module beside them."""
+"""Every room by its floor: a folder of the package, or a module next to them."""
 
 ROOMS = sorted({path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or path.is_dir()} - {"__pycache__"})
 OUTSIDE = {"__init__", "__main__"}

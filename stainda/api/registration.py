@@ -117,10 +117,10 @@ class Registration:
 
 
 class UnknownSlideError(StaindaError, KeyError):
-    """A slide that is not among those asked for."""
+    """A slide that is not among those requested."""
 
 
-class Labels(Mapping[str, "gpd.GeoDataFrame"]):
+class PropagatedLabels(Mapping[str, "gpd.GeoDataFrame"]):
     """Annotations propagated to the other sections of their blocks, by slide; read from the files of a run directory.
 
     A slide that no annotated section reached is not among them: it is no slide without objects.
@@ -197,4 +197,4 @@ class Labels(Mapping[str, "gpd.GeoDataFrame"]):
     def _repr_html_(self) -> str:
         counts = self.table.groupby(["source", "target", "status"], as_index=False).size()
         rows = counts.rename(columns={"size": "objects"}).to_dict("records")
-        return summary_html("Labels", {"folder": self.folder}, rows)
+        return summary_html("PropagatedLabels", {"folder": self.folder}, rows)

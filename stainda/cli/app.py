@@ -254,7 +254,7 @@ def report(
 ) -> None:
     """Make the report page again from the records of a run; nothing is trained or registered.
 
-    Beside the page: every table as CSV, Markdown and LaTeX, every figure as SVG, PNG and CSV, and the model cards.
+    Next to the page: every table as CSV, Markdown and LaTeX, every figure as SVG, PNG and CSV, and the model cards.
 
     Example: `stainda report runs/quickstart --pdf`
     """

@@ -1,4 +1,4 @@
-"""What every network of stainda offers beside ``forward``."""
+"""What every network of stainda offers in addition to ``forward``."""
 
 from __future__ import annotations
 

@@ -151,7 +151,7 @@ class TrainingData:
         """What the network is to answer: uint8 (n, size, size), 0 background, i + 1 class i, 255 ignored.
 
         Args:
-            windows: as for :meth:`images`. Where a few patches of targets are annotated, what lies beside them is 255.
+            windows: as for :meth:`images`. Where a few patches of targets are annotated, what lies next to them is 255.
 
         Raises:
             LeakError: a row of a target domain that the label rule does not give; a row without label.
@@ -253,20 +253,20 @@ class TrainingData:
     def _allowed(self, indices: ArrayLike) -> NDArray[np.intp]:
         indices = np.atleast_1d(np.asarray(indices, dtype=np.intp))
         if self._gone[indices].any():
-            raise LeakError("patches of the patient who is left out of this training were asked for")
+            raise LeakError("patches of the patient who is left out of this training were requested")
         kind, target = self._kind[indices], self._target[indices]
         if not (self._source[indices] | target).all():
-            raise LeakError("patches of a domain that is neither source nor target of this protocol were asked for")
+            raise LeakError("patches of a domain that is neither source nor target of this protocol were requested")
         if ((kind == "oracle") & ~self._open[indices]).any():
             raise LeakError(
-                "patches cut around a target's own annotations were asked for",
+                "patches cut around a target's own annotations were requested",
                 remedy="Only labels 'all' may use them, and 'few_shot' those few that it was given",
             )
         if self.visible == "nothing" and (target & (kind != "oracle")).any():
             raise LeakError(
-                "patches of target domains were asked for, and the protocol shows nothing of them in training",
+                "patches of target domains were requested, and the protocol shows nothing of them in training",
                 remedy="Set protocol.visible to targets",
             )
         if self.rule != "propagated" and (kind == "propagated").any():
-            raise LeakError(f"patches cut around propagated annotations were asked for with labels {self.rule!r}")
+            raise LeakError(f"patches cut around propagated annotations were requested with labels {self.rule!r}")
         return indices

@@ -31,7 +31,7 @@ _LINE = (0, 190, 60)
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is to be written of a slide beside the objects.
+    """What is to be written of a slide next to the objects.
 
     Attributes:
         maps: the probability map. overlay: a picture of the slide with the outlines.
@@ -108,7 +108,7 @@ def predict_slide(
         domain: the slide's domain, where the job was trained on it.
         threshold: in place of those fixed on source validation.
         name: of the slide's files; default that of the slide's file without its ending.
-        told: what else every object is to carry among its properties.
+        told: further properties of every object.
 
     Raises:
         SlideError: the slide cannot be used, or shows no tissue.
@@ -176,7 +176,7 @@ class Sizes:
 def measure(shapes: gpd.GeoDataFrame, mpp: float | None) -> Sizes:
     """The sizes of shapes in level-0 pixels; the largest diameter is that between two points of the outline."""
     geometries = np.asarray(shapes.geometry.values, object)
-    return Sizes(shapely.area(geometries), np.asarray([_longest(one) for one in geometries], float), mpp)
+    return Sizes(shapely.area(geometries), np.asarray([_longest(geometry) for geometry in geometries], float), mpp)
 
 
 def _longest(geometry: Any) -> float:

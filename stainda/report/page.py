@@ -14,7 +14,7 @@ from stainda.progress import SILENT, Progress
 from stainda.report.drawings import write_frame
 from stainda.report.kinds import kinds_of
 from stainda.report.loading import load_run
-from stainda.report.run import Run
+from stainda.report.run import LoadedRun
 from stainda.report.sections import OF_OBJECTS, TEMPLATES, Sections
 from stainda.report.study_view import make_view
 from stainda.report.writer import Writer
@@ -28,7 +28,7 @@ REST = 4
 def make_report(run: str | Path, progress: Progress = SILENT, *, pdf: bool = False) -> Path:
     """Make ``report/index.html`` of a run directory, or of the root of a study of several rotations, from its files.
 
-    Beside it: ``report/tables/`` (CSV, Markdown, LaTeX), ``report/figures/`` (SVG, PNG, CSV), ``report/model_cards/``.
+    Next to it: ``report/tables/`` (CSV, Markdown, LaTeX), ``report/figures/`` (SVG, PNG, CSV), ``report/model_cards/``.
     ``results.csv`` of a run is written anew from the records. Needs neither torch nor slides nor the network, and so
     does the page.
 
@@ -66,7 +66,7 @@ def make_report(run: str | Path, progress: Progress = SILENT, *, pdf: bool = Fal
     return REPORT.inside(out)
 
 
-def _figures_to_draw(run: Run) -> int:
+def _figures_to_draw(run: LoadedRun) -> int:
     """Figures of the page: every kind once, some for the objects as well."""
     if not run.scored:
         return 0

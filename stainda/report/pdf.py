@@ -15,7 +15,7 @@ from stainda.files import whole_file
 from stainda.report import exports, figures
 from stainda.report.figures import INK, LINE, MUTED
 from stainda.report.kinds import Plot
-from stainda.report.tables import Table
+from stainda.report.tables import PageTable
 from stainda.report.writer import Writer
 
 PAGE_MM = (210.0, 297.0)
@@ -119,7 +119,7 @@ def figure_page(made: Plot, title: str) -> Figure:
         return (left + x * width) / PAGE_MM[0], (bottom + y * height) / page_height
 
     boxes = [(place, place.get_position(original=False)) for place in figure.axes]
-    words = [(one, one.get_position()) for one in figure.texts]
+    words = [(text, text.get_position()) for text in figure.texts]
     words += [(one, one.get_position()) for one in (figure._supxlabel, figure._supylabel) if one is not None]  # type: ignore[attr-defined]
     legends = [(one, one.get_window_extent().transformed(figure.transFigure.inverted())) for one in figure.legends]
     figure.set_size_inches(PAGE_MM[0] / 25.4, page_height / 25.4)
@@ -137,8 +137,8 @@ def figure_page(made: Plot, title: str) -> Figure:
     return figure
 
 
-def _add_table(flow: _Flow, table: Table) -> None:
-    """A table over as many pages as it needs; columns that do not fit beside each other follow below."""
+def _add_table(flow: _Flow, table: PageTable) -> None:
+    """A table over as many pages as it needs; columns that do not fit side by side follow below."""
     flow.room(40)
     flow.paragraph("heading", table.caption)
     rows = [[exports.shown(cell) for cell in row] for row in table.rows]

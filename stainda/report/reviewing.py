@@ -5,8 +5,8 @@ from __future__ import annotations
 import pandas as pd
 
 from stainda.report.kinds import register_table
-from stainda.report.run import Run
-from stainda.report.tables import Table, plain_table
+from stainda.report.run import LoadedRun
+from stainda.report.tables import PageTable, plain_table
 from stainda.report.words import count, listed
 from stainda.run_directory.tables import APPLIED
 
@@ -16,7 +16,7 @@ DECISIONS = {
 """Decisions as the page names them, in the order of its columns; see docs/howto/review.md."""
 
 
-def review_words(run: Run) -> str:
+def review_words(run: LoadedRun) -> str:
     """How many propagated annotations were looked at, by whom; empty where none was."""
     frame = run.tables[APPLIED.path]
     if frame.empty:
@@ -32,7 +32,7 @@ def review_words(run: Run) -> str:
 
 
 @register_table("review")
-def review_table(run: Run) -> Table | None:
+def review_table(run: LoadedRun) -> PageTable | None:
     """Decisions by target stain and class, and how many of them no longer hold."""
     frame = run.tables[APPLIED.path]
     if frame.empty:

@@ -19,21 +19,21 @@ from stainda.names import file_name, joined_name
 from stainda.report import data_tables, recipe_tables, training_tables
 from stainda.report.answer import answer, no_answer
 from stainda.report.cards import card_text, model_cards, models_table, shared_items
-from stainda.report.centres import Centre, centres
+from stainda.report.centres import CentreText, centres
 from stainda.report.costs import cost_sentence
 from stainda.report.drawings import Drawing, picture, write_frame
 from stainda.report.gallery import OUTLINES, Gallery, field_svg, make_gallery
 from stainda.report.kinds import kind
 from stainda.report.layout import sections_of
 from stainda.report.methods import environment_rows, methods_paragraph
+from stainda.report.object_gallery import ObjectGallery, make_object_gallery
+from stainda.report.object_gallery_svg import BAR, object_svg
 from stainda.report.question import asked
 from stainda.report.reviewing import review_words
-from stainda.report.run import Run
+from stainda.report.run import LoadedRun
 from stainda.report.search_tables import dashboard_command, without_password
-from stainda.report.study_view import View
-from stainda.report.tables import Table, duration
-from stainda.report.through import ThroughStains, make_through
-from stainda.report.through_svg import BAR, through_svg
+from stainda.report.study_view import StudyView
+from stainda.report.tables import PageTable, duration
 from stainda.report.without_content import by_reason, without_content
 from stainda.report.words import PRIMARY, Sentence, count, measure_title, percent
 from stainda.report.writer import Absent, Writer
@@ -91,17 +91,17 @@ def not_shown(folder: str, what: str, there: int, shown: int) -> str:
 class Sections:
     """Gathers what the template shows. Files are written as tables and figures are made."""
 
-    def __init__(self, run: Run, view: View | None, write: Writer) -> None:
+    def __init__(self, run: LoadedRun, view: StudyView | None, write: Writer) -> None:
         self.run, self.view, self.write = run, view, write
         self.analysis = None if view is None else view.analysis
         self.noun = view.noun if view is not None else "rotation" if run.rotates else "domain"
         self.sections = sections_of(run, self.noun)
 
-    def table(self, name: str, measure: str = PRIMARY) -> Table | Absent | None:
+    def table(self, name: str, measure: str = PRIMARY) -> PageTable | Absent | None:
         """A kind of table; ``None`` where the study has none."""
         return self.write.table_of(name, self.run, self.view, measure)
 
-    def tables(self, *names: str, measure: str = PRIMARY) -> list[Table | Absent | None]:
+    def tables(self, *names: str, measure: str = PRIMARY) -> list[PageTable | Absent | None]:
         """Kinds of tables that the page links and does not print."""
         return [self.table(name, measure) for name in names]
 
@@ -110,7 +110,7 @@ class Sections:
         title = study.title or study.study.replace("_", " ")
         gathered = self._gathered()
         empty = without_content(run, gathered, self.view is not None)
-        absent = by_reason(empty, {key: one.link for key, one in self.sections.items()})
+        absent = by_reason(empty, {key: section.link for key, section in self.sections.items()})
         said = Said.of(self._sentences())
         outlines = re.sub(r"(^|})path", r"\1:is(.photo, .legend) path", OUTLINES)
         return {
@@ -120,7 +120,7 @@ class Sections:
             "made": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
             "css": Markup((TEMPLATES / "style.css").read_text(encoding="utf-8") + outlines + BAR),  # noqa: S704  (our own)
             "script": Markup((TEMPLATES / "page.js").read_text(encoding="utf-8")),  # noqa: S704
-            "sections": {key: one for key, one in self.sections.items() if key not in empty},
+            "sections": {key: section for key, section in self.sections.items() if key not in empty},
             "absent": absent,
             "noun": self.noun,
             "facts": self._facts(),
@@ -146,7 +146,7 @@ class Sections:
             "propagation": ("propagation", self._propagation),
             "training": ("training", self._training),
             "gallery": ("examples", self._gallery),
-            "through": ("through", self._through),
+            "object_gallery": ("object-gallery", self._object_gallery),
             "left_out": ("left-out", lambda: self.table("left_out")),
             "excluded": ("left-out", lambda: self.table("excluded")),
             "models": ("models", self._models),
@@ -185,7 +185,7 @@ class Sections:
             return no_answer(self.run)
         said = answer(self.view)
         spent = cost_sentence(self.view)
-        place = next((i for i, one in enumerate(said) if one.kind == "caution"), len(said))
+        place = next((i for i, sentence in enumerate(said) if sentence.kind == "caution"), len(said))
         slow = training_tables.convergence_words(self.run)
         unfinished = [Sentence(slow, "caution")] if slow else []
         return [*said[:place], *spent, *said[place:], *unfinished, *recipe_tables.weights_caution(self.run)]
@@ -303,7 +303,7 @@ class Sections:
             "linked": self.tables("detections", "agreement_counts", "agreement_areas"),
         }
 
-    def _centres(self) -> list[Centre]:
+    def _centres(self) -> list[CentreText]:
         return [] if self.view is None or self.run.cohort.empty else centres(self.view)
 
     def _models(self) -> dict[str, Any] | None:
@@ -328,14 +328,14 @@ class Sections:
             write_text(self.write.out / "figures" / f"{field.file}.svg", field_svg(field))
         return gallery
 
-    def _through(self) -> ThroughStains | None:
+    def _object_gallery(self) -> ObjectGallery | None:
         if self.analysis is None:
             return None
-        shown = make_through(self.run, self.analysis)
-        for one in shown.objects:
-            write_text(self.write.out / "figures" / f"{one.file}.svg", through_svg(one))
+        shown = make_object_gallery(self.run, self.analysis)
+        for object_ in shown.objects:
+            write_text(self.write.out / "figures" / f"{object_.file}.svg", object_svg(object_))
         if shown.objects:
-            write_frame(shown.frame, self.write.out / "figures" / "through_stains.csv")
+            write_frame(shown.frame, self.write.out / "figures" / "object_gallery.csv")
         return shown
 
     def _training(self) -> dict[str, Any]:
@@ -365,7 +365,9 @@ class Sections:
 
     def _provenance(self) -> dict[str, Any]:
         values = self.run.study.model_dump(mode="json")
-        values["strategies"] = [one for one in values["strategies"] if one["name"] not in self.run.earlier]
+        values["strategies"] = [
+            strategy for strategy in values["strategies"] if strategy["name"] not in self.run.earlier
+        ]
         if values["search"]["storage"]:
             values["search"]["storage"] = without_password(values["search"]["storage"])
         write_text(self.write.out / "study.yaml", yaml.safe_dump(values, sort_keys=False, allow_unicode=True))

@@ -1,4 +1,4 @@
-"""What makes the files beside the page: every table as CSV, Markdown and LaTeX, every figure as SVG, PNG and CSV."""
+"""What makes the files next to the page: every table as CSV, Markdown and LaTeX, every figure as SVG, PNG and CSV."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from stainda.progress import Task
 from stainda.report import exports
 from stainda.report.drawings import Drawing, draw, write_frame
 from stainda.report.kinds import Plot, kind, table_kind
-from stainda.report.run import Run
-from stainda.report.study_view import NotDrawable, View
-from stainda.report.tables import Table
+from stainda.report.run import LoadedRun
+from stainda.report.study_view import NotDrawable, StudyView
+from stainda.report.tables import PageTable
 from stainda.report.words import PRIMARY
 
 MOST_ROWS = 600
-"""Rows of a table in the page; the files beside it have all."""
+"""Rows of a table in the page; the files next to it have all."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Writer:
     figures: int = 0
     drawn: int = 0
 
-    def table(self, table: Table | None) -> Table | None:
+    def table(self, table: PageTable | None) -> PageTable | None:
         """Write a table; returns what the page shows of it."""
         if table is None:
             return None
@@ -57,7 +57,9 @@ class Writer:
         cut = f"The first {MOST_ROWS} of {len(table.rows)} rows; the CSV has all."
         return replace(table, rows=table.rows[:MOST_ROWS], note=f"{cut} {table.note}".strip())
 
-    def table_of(self, name: str, run: Run, view: View | None, measure: str = PRIMARY) -> Table | Absent | None:
+    def table_of(
+        self, name: str, run: LoadedRun, view: StudyView | None, measure: str = PRIMARY
+    ) -> PageTable | Absent | None:
         """A kind of table, or why it cannot be made; ``None`` where the study has none."""
         wanted = table_kind(name)
         try:
@@ -65,7 +67,7 @@ class Writer:
         except NotDrawable as lacking:
             return Absent(wanted.title, lacking.message)
 
-    def figure(self, view: View, name: str, measure: str = PRIMARY) -> Drawing | Absent:
+    def figure(self, view: StudyView, name: str, measure: str = PRIMARY) -> Drawing | Absent:
         """Draw a kind of figure, or say why it cannot be drawn."""
         self.drawn += 1
         if self.progress is not None:
@@ -76,7 +78,7 @@ class Writer:
             if self.progress is not None:
                 self.progress.advance(1)
 
-    def _figure(self, view: View, name: str, measure: str) -> Drawing | Absent:
+    def _figure(self, view: StudyView, name: str, measure: str) -> Drawing | Absent:
         wanted = kind(name)
         try:
             made = wanted.make(view, measure)

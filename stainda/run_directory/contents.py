@@ -23,10 +23,10 @@ STORAGE = File("study.db", "the search as Optuna studies (`optuna-dashboard sqli
 THUMBNAIL = File("thumbnails/<slide>.jpg", "the slide, small", "study")
 FIELD = File("fields/<slide>.jpg", "the field of view of each section, for the report", "patches")
 FIELD_INPUTS = File("fields/inputs.txt", "hash of what the fields depend on", "patches")
-THROUGH_PICTURE = File(
-    "through/<place>__<slide>.jpg", "an object in one of its sections, warped into the frame", "study"
+GALLERY_PICTURE = File(
+    "object_gallery/<place>__<slide>.jpg", "an object in one of its sections, warped into the frame", "study"
 )
-THROUGH_INPUTS = File("through/inputs.txt", "hash of what the pictures depend on", "study")
+GALLERY_INPUTS = File("object_gallery/inputs.txt", "hash of what the pictures depend on", "study")
 
 TRANSFORM = File(
     "registration/<block>/<slide>.json",
@@ -97,7 +97,7 @@ SERIAL_ARRAYS = File(
 
 SETTINGS = File("jobs/<job>/settings.json", "everything the training depends on", "training")
 RESULT = File("jobs/<job>/result.json", "what the training came to: score, thresholds, steps, costs", "training")
-JOB_LOG = File("jobs/<job>/log.txt", "what the training told", "training")
+JOB_LOG = File("jobs/<job>/log.txt", "messages of the training", "training")
 MODEL = File("jobs/<job>/model.safetensors", "weights of the best checkpoint on source validation", "training")
 LAST_MODEL = File("jobs/<job>/last.safetensors", "weights of the last step", "training")
 STATISTICS = File("jobs/<job>/statistics.safetensors", "batch statistics of the best checkpoint by domain", "training")
@@ -134,7 +134,7 @@ REPORT_FILES = File(
 )
 
 FILES: tuple[File, ...] = (
-    STUDY, ENVIRONMENT, PROGRESS, LOG, LOCK, STORAGE, THUMBNAIL, FIELD, FIELD_INPUTS, THROUGH_PICTURE, THROUGH_INPUTS,
+    STUDY, ENVIRONMENT, PROGRESS, LOG, LOCK, STORAGE, THUMBNAIL, FIELD, FIELD_INPUTS, GALLERY_PICTURE, GALLERY_INPUTS,
     TRANSFORM, TRANSFORM_ARRAYS, BLOCK, REGISTRATION_INPUTS, OVERLAY, REGISTRATION_LOG, OWN, DISSENT, PROPAGATED,
     IGNORED, PROPAGATED_BLOCK, PROPAGATED_BLOCK_SHAPES, DECISIONS, REVIEW_LOCK, STORE_META, STORE_DIGESTS, STORE_TISSUE,
     STORE_ARRAYS, SERIAL_META, SERIAL_ARRAYS, SETTINGS, RESULT, JOB_LOG, MODEL, LAST_MODEL, STATISTICS, LAST_STATISTICS,

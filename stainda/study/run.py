@@ -238,12 +238,12 @@ class StudyRun:
     def evaluate(self) -> None:
         """Gather the records of all jobs, compute ``results.csv``, and photograph objects for the report."""
         from stainda.study.gap import measure_gaps
-        from stainda.study.object_gallery import write_through
+        from stainda.study.object_gallery import write_object_gallery
         from stainda.study.results import gather_results
 
         measure_gaps(self.config, self.roles, self.folder)
         gather_results(self.config, self.folder)
-        write_through(self.config, self.cohort, self.roles, self.folder, self.progress)
+        write_object_gallery(self.config, self.cohort, self.roles, self.folder, self.progress)
 
     def report(self) -> None:
         from stainda.report import make_report

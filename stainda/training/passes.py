@@ -106,7 +106,7 @@ class Passes:
             logits, features = (running.forward(images), None) if running.tap is None else running.tap(images)
         groups = None
         if patches.groups is not None:
-            groups = torch.tensor([patches.groups[one] for one in np.asarray(indices).tolist()], device=raw.device)
+            groups = torch.tensor([patches.groups[index] for index in np.asarray(indices).tolist()], device=raw.device)
         return Batch(
             images, self._numbers(indices), features, logits, labels, weights=counts,
             groups=groups, redraw=self._redraw(raw, slides), more_features=tuple(more),

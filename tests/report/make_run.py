@@ -395,7 +395,7 @@ def review_and_annotators(folder: Path) -> None:
     ).to_csv(folder / "registration" / "landmarks.csv", index=False)  # fmt: skip
 
 
-def through_stains(folder: Path, block: str = "P04", objects: Sequence[str] = ("g11", "g0")) -> None:
+def object_gallery(folder: Path, block: str = "P04", objects: Sequence[str] = ("g11", "g0")) -> None:
     """Objects of a block followed through its sections, all in one frame, as a study leaves them when it is scored.
 
     A frame of identity maps; the last section of the block is refused. The first objects are failures, worst first,
@@ -412,28 +412,28 @@ def through_stains(folder: Path, block: str = "P04", objects: Sequence[str] = ("
     head |= {"placed": [row["slide"] for row in sections[:-1]], "refused": refused}
     write_json(place / "block.json", head)
     rows = []
-    (folder / "through").mkdir(exist_ok=True)
+    (folder / "object_gallery").mkdir(exist_ok=True)
     for number, name in enumerate(objects, start=1):
         cx, cy, _ = _centres(sections[0])[int(name[1:])]
         for row in sections:
             there = row["slide"] not in refused
-            image = f"through/{number}__{row['slide']}.jpg" if there else ""
+            image = f"object_gallery/{number}__{row['slide']}.jpg" if there else ""
             if there:
                 Image.new("RGB", (288, 288), COLOURS[row["stain"]]).save(folder / image, quality=80)
             about = {name: row[name] for name in ("slide", "section", "stain", "centre", "domain", "role", "patient")}
             rows.append(
                 {
                     **about, "place": number, "kind": "typical" if number == len(objects) else "worst", "of": 36,
-                    "trainings": 2, "asked": 2, "missed": 4 if number < len(objects) else 1, "tried": 4,
+                    "trainings": 2, "scored_sections": 2, "missed": 4 if number < len(objects) else 1, "tried": 4,
                     "false_um2": 1200.0 if number < len(objects) else 0.0, "block": block, "object": f"{block}/{name}",
                     "class": "glomerulus", "frame": reference, "registration": head["settings"], "x": cx - side / 2,
                     "y": cy - side / 2, "side": side, "um_per_px": 0.5, "shape": name if there else "",
                     "image": image, "reason": "" if there else f"not registered: {refused[row['slide']]}",
                 }
             )  # fmt: skip
-    write_csv(folder / "through" / "through.csv", rows, COLUMNS["through/through.csv"])
+    write_csv(folder / "object_gallery" / "objects.csv", rows, COLUMNS["object_gallery/objects.csv"])
     left_out = [{"block": "P05", "slide": "", "reason": "no two of its sections could be registered"}]
-    write_csv(folder / "through" / "left_out.csv", left_out, COLUMNS["through/left_out.csv"])
+    write_csv(folder / "object_gallery" / "left_out.csv", left_out, COLUMNS["object_gallery/left_out.csv"])
 
 
 def _evidence(folder: Path, jobs: list[dict], cohort: list[dict]) -> None:

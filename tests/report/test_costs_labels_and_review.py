@@ -90,7 +90,7 @@ def test_no_claim_is_made_of_few_shot_where_too_few_patients_could_show_it(tmp_p
     one = view(small)
     said = [sentence.text for sentence in answer(one)]
     assert any("few shot" in text and "not tested: four patients are too few for a test" in text for text in said)
-    assert any("No other strategy was evaluated" in text for text in said), "there is no contender beside the baseline"
+    assert any("No other strategy was evaluated" in text for text in said), "there is no contender against the baseline"
 
 
 def test_tables_figures_and_cards_set_few_shot_apart(seen):

@@ -21,7 +21,7 @@ from stainda.report.data_tables import excluded
 from stainda.report.pdf import figure_page, write_pdf
 from stainda.report.result_tables import strategies_by_domain
 from stainda.report.sections import Said
-from stainda.report.tables import Table, number, text
+from stainda.report.tables import PageTable, number, text
 from stainda.report.words import Sentence
 from stainda.report.writer import MOST_ROWS, Writer
 
@@ -113,11 +113,11 @@ def test_slides_left_out_are_named_with_the_reason(run, tmp_path):
 
 def test_a_long_table_is_cut_in_the_page_and_whole_beside_it(tmp_path):
     frame = pd.DataFrame({"a": range(MOST_ROWS + 5)})
-    table = Table("long", "Long.", ["a"], [[number(value, 0)] for value in frame["a"]], frame)
+    table = PageTable("long", "Long.", ["a"], [[number(value, 0)] for value in frame["a"]], frame)
     shown = Writer(tmp_path).table(table)
     assert len(shown.rows) == MOST_ROWS and f"first {MOST_ROWS} of {MOST_ROWS + 5} rows" in shown.note
     assert len(pd.read_csv(tmp_path / "tables" / "long.csv")) == MOST_ROWS + 5 and list(shown.files) == ["csv"]
-    assert len(Writer(tmp_path).table(Table("short", "Short.", ["a"], [[text("x")]], frame)).rows) == 1
+    assert len(Writer(tmp_path).table(PageTable("short", "Short.", ["a"], [[text("x")]], frame)).rows) == 1
 
 
 def test_plot_and_compare_as_a_newcomer_types_them(run, tmp_path):

@@ -25,7 +25,7 @@ from stainda.report.kinds_of_scores import worst_rows
 from stainda.report.kinds_of_search import regret_table
 from stainda.report.rotation_matrix import Matrix, sources_to_targets
 from stainda.report.search_tables import importance_table
-from stainda.report.study_view import NotDrawable, View, axis_limits
+from stainda.report.study_view import NotDrawable, StudyView, axis_limits
 from stainda.report.words import count
 
 NAMES = ("source_only", "macenko", "dann", "oracle")
@@ -116,7 +116,7 @@ def test_strategies_that_a_figure_leaves_out_are_counted_in_its_caption(seen, ki
         left.append(len(present) - 2)
         return present[:2]
 
-    monkeypatch.setattr(View, "few", few)
+    monkeypatch.setattr(StudyView, "few", few)
     caption = make_plot(seen, kind).caption
     for number in left:
         words = {1: "one strategy", 2: "two strategies"}

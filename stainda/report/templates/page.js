@@ -15,7 +15,7 @@
     if (typeof a === "number" && typeof b === "number") return a - b;
     return String(a).localeCompare(String(b), undefined, { numeric: true });
   }
-  for (const table of document.querySelectorAll("table:not(.through)")) {
+  for (const table of document.querySelectorAll("table:not(.gallery)")) {
     const body = table.tBodies[0];
     const original = Array.from(body.rows);
     let words = "", all = !table.classList.contains("long");
