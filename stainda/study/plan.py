@@ -18,6 +18,7 @@ from stainda.study.checks import manifest_of, plan_rotations
 from stainda.study.converging import expectations
 from stainda.study.environment import free_cores
 from stainda.study.estimate import StageTime, estimate_stages
+from stainda.study.learning import learning_notes
 from stainda.study.leaving_out import trainings_without
 
 JOB_SECONDS = 3.0
@@ -69,16 +70,18 @@ def plan_study(config: StudyConfig, out: str | Path | None = None, *, timed: boo
     Raises:
         StaindaError: what would stop the study at its start.
     """
+    from stainda.models.patch_sizes import check_patch_size
     from stainda.strategies import build, check
     from stainda.strategies.shared_settings import recipe_line
     from stainda.study.compare import sections_to_score
 
     _check_model(config.model)
+    check_patch_size(config.model, config.patches.size, config.task.kind)
     for strategy in config.strategies:
         check(build(strategy), config)
     folder = RunFolder(Path(out) if out is not None else Path("runs") / config.study)
     found = plan_rotations(config, manifest_of(config, folder))
-    notes = [*refuse_unanswerable(config, found), *expectations(config, folder.root)]
+    notes = [*refuse_unanswerable(config, found), *expectations(config, folder.root), *learning_notes(config)]
     costs = budgets(config, len(found), trainings_without(config, found))
     slides = {rotation.name: len(sections_to_score(rotation.cohort, rotation.roles)) for rotation in found}
     seconds = _training_seconds(config, found, costs, slides) if timed else None

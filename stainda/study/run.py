@@ -49,10 +49,12 @@ class StudyRun:
     def prepare(self) -> None:
         """Check what can be checked before any work: strategies, parts, search ranges, the place to write."""
         from stainda.models import check_model, pinned, random_start
+        from stainda.models.patch_sizes import check_patch_size
         from stainda.strategies import build, check
         from stainda.strategies.shared_settings import recipe_line
 
         check_model(self.config.model, self.config.task.kind)
+        check_patch_size(self.config.model, self.config.patches.size, self.config.task.kind)
         self.config = self.config.model_copy(update={"model": pinned(self.config.model)})
         logger.info("%s", recipe_line(self.config))
         if told := random_start(self.config.model):

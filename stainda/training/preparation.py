@@ -134,8 +134,8 @@ class Preparation:
                     f"align {align.name!r} acts on layer {fixed[0]!r}, before which nothing learns (training.train: "
                     f"{config.train})",
                     file=f"strategy {self.strategy.name}",
-                    remedy="Set align.layer to decoder, or training.train to {mode: head, adapter: 64}, last_n, lora or "
-                    "all",
+                    remedy="Set align.layer to decoder, or training.train to {mode: head, adapter: 64}, last_n, lora "
+                    "or all",
                 )
         return Site(
             channels[0],
