@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -81,6 +81,7 @@ class TrainingData:
                 remedy="Set protocol.visible to targets, or leave out this strategy",
             )
         self.store, self.roles, self.rule, self.visible = store, roles, labels, visible
+        self._arrays: dict[str, NDArray[np.uint8]] = {}
         table = store.table
         self._kind = table["kind"].to_numpy(object)
         self._gone = (table["patient"].astype(str) == without).to_numpy(bool) if without else np.zeros(len(table), bool)
@@ -96,6 +97,9 @@ class TrainingData:
             chosen = few_shot.choose(table, roles.targets)
             self._open[chosen] = True
             self._alone[chosen] = few_shot.unit == "patches"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_arrays": {}}  # pixels stay in the files
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -157,7 +161,7 @@ class TrainingData:
             LeakError: a row of a target domain that the label rule does not give; a row without label.
         """
         indices = self._allowed(indices)
-        hidden = ~np.isin(indices, np.concatenate([self.labelled("train"), self.labelled("val")]))
+        hidden = ~self._may_be_learned[indices]
         if hidden.any():
             row = self.store.table.iloc[int(indices[hidden][0])]
             raise LeakError(
@@ -165,11 +169,11 @@ class TrainingData:
                 f"{row['kind']}) may not be seen with labels {self.rule!r}",
                 remedy="Use rows of labelled()",
             )
-        propagated = self._kind[indices] == "propagated"
-        out = np.empty((len(indices), *self.store.images.shape[1:3]), np.uint8)
-        for kind, chosen in (("own", ~propagated), ("propagated", propagated)):
-            some = None if windows is None else np.asarray(windows)[chosen]
-            out[chosen] = self._cut(kind, indices[chosen], some, smooth=False)
+        propagated = self._is["propagated"][indices]
+        out = self._cut("own", indices, windows, smooth=False)
+        if propagated.any():
+            some = None if windows is None else np.asarray(windows)[propagated]
+            out[propagated] = self._cut("propagated", indices[propagated], some, smooth=False)
         if windows is not None and self._alone.any():
             few = self._alone[indices]
             out[few] = np.where(self._inside(np.asarray(windows)[few]), out[few], OUTSIDE)
@@ -185,8 +189,8 @@ class TrainingData:
         if self.store.weights is None or self.rule != "propagated":
             return None
         indices = self._allowed(indices)
-        out = np.ones((len(indices), *self.store.images.shape[1:3]), np.float32)
-        propagated = self._kind[indices] == "propagated"
+        out = np.ones((len(indices), *[self._size] * 2), np.float32)
+        propagated = self._is["propagated"][indices]
         some = None if windows is None else np.asarray(windows)[propagated]
         out[propagated] = self._cut("weights", indices[propagated], some, smooth=False).astype(np.float32) / 255
         return out
@@ -237,36 +241,72 @@ class TrainingData:
             digest.update(slide.encode() + np.ascontiguousarray(pixels).tobytes())
         return digest.hexdigest()[:24]
 
+    def _regions(self, name: str) -> NDArray[np.uint8]:
+        """As the store's, without the cost that numpy's class of memory maps adds to every slice."""
+        if name not in self._arrays:
+            self._arrays[name] = np.asarray(self.store.regions(name))
+        return self._arrays[name]
+
+    @cached_property
+    def _size(self) -> int:
+        """Pixels of a patch."""
+        return int(self.store.images.shape[1])
+
+    @cached_property
+    def _may_be_learned(self) -> NDArray[np.bool_]:
+        """Rows whose labels may be seen."""
+        found = np.zeros(len(self._kind), bool)
+        found[np.concatenate([self.labelled("train"), self.labelled("val")])] = True
+        return found
+
+    @cached_property
+    def _is(self) -> dict[str, NDArray[np.bool_]]:
+        """Rows of each kind of patch that may need to be refused or labelled otherwise."""
+        return {kind: self._kind == kind for kind in ("oracle", "propagated")}
+
     def _inside(self, windows: NDArray) -> NDArray[np.bool_]:
         """Which pixels of windows lie in the patch itself: bool (n, size, size)."""
-        size, margin = self.store.images.shape[1], self.store.margin
+        size, margin = self._size, self.store.margin
         patch = np.pad(np.ones((1, size, size), np.uint8), [(0, 0), (margin, margin), (margin, margin)])
         return cut_windows(patch, np.zeros(len(windows), np.intp), windows, size, smooth=False) == 1
 
     def _cut(self, name: str, rows: NDArray[np.intp], windows: ArrayLike | None, *, smooth: bool) -> NDArray[np.uint8]:
         store = self.store
         if windows is not None:
-            return cut_windows(store.regions(name), rows, windows, store.images.shape[1], smooth=smooth)
-        inner = slice(store.margin, store.margin + store.images.shape[1])
-        return np.asarray(store.regions(name)[rows, inner, inner])
+            return cut_windows(self._regions(name), rows, windows, self._size, smooth=smooth)
+        inner = slice(store.margin, store.margin + self._size)
+        return self._regions(name)[rows, inner, inner]
 
     def _allowed(self, indices: ArrayLike) -> NDArray[np.intp]:
         indices = np.atleast_1d(np.asarray(indices, dtype=np.intp))
+        if self._refused[indices].any():
+            self._refuse(indices)
+        return indices
+
+    @cached_property
+    def _refused(self) -> NDArray[np.bool_]:
+        """Rows that may not be seen, for any of the reasons that :meth:`_refuse` gives: looked up for every batch."""
+        oracle, propagated, target = self._is["oracle"], self._is["propagated"], self._target
+        refused = self._gone | ~(self._source | target) | (oracle & ~self._open)
+        if self.visible == "nothing":
+            refused |= target & ~oracle
+        return refused if self.rule == "propagated" else refused | propagated
+
+    def _refuse(self, indices: NDArray[np.intp]) -> None:
+        """Say why some of these rows may not be seen."""
         if self._gone[indices].any():
             raise LeakError("patches of the patient who is left out of this training were requested")
-        kind, target = self._kind[indices], self._target[indices]
+        target, oracle = self._target[indices], self._is["oracle"][indices]
         if not (self._source[indices] | target).all():
             raise LeakError("patches of a domain that is neither source nor target of this protocol were requested")
-        if ((kind == "oracle") & ~self._open[indices]).any():
+        if (oracle & ~self._open[indices]).any():
             raise LeakError(
                 "patches cut around a target's own annotations were requested",
                 remedy="Only labels 'all' may use them, and 'few_shot' those few that it was given",
             )
-        if self.visible == "nothing" and (target & (kind != "oracle")).any():
+        if self.visible == "nothing" and (target & ~oracle).any():
             raise LeakError(
                 "patches of target domains were requested, and the protocol shows nothing of them in training",
                 remedy="Set protocol.visible to targets",
             )
-        if self.rule != "propagated" and (kind == "propagated").any():
-            raise LeakError(f"patches cut around propagated annotations were requested with labels {self.rule!r}")
-        return indices
+        raise LeakError(f"patches cut around propagated annotations were requested with labels {self.rule!r}")
