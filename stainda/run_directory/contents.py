@@ -83,6 +83,7 @@ REVIEW_LOCK = File("review/.lock", "held while a decision is written", "review")
 STORE_META = File("patches/meta.json", "size, margin and scale of the patches, classes, what was skipped", "patches")
 STORE_DIGESTS = File("patches/digests.npz", "a hash of every patch, from which trainings are named", "patches")
 STORE_TISSUE = File("patches/tissue.npz", "colours of tissue pixels of every slide", "patches")
+STORE_OBJECTS_META = File("patches/objects.json", "hash of what `objects.parquet` depends on", "patches")
 STORE_ARRAYS = File(
     "patches/<array>.npy",
     "pixels (`images`), labels (`labels_own`, `labels_propagated`) and `weights`, a row per patch",
@@ -137,7 +138,7 @@ FILES: tuple[File, ...] = (
     STUDY, ENVIRONMENT, PROGRESS, LOG, LOCK, STORAGE, THUMBNAIL, FIELD, FIELD_INPUTS, THROUGH_PICTURE, THROUGH_INPUTS,
     TRANSFORM, TRANSFORM_ARRAYS, BLOCK, REGISTRATION_INPUTS, OVERLAY, REGISTRATION_LOG, OWN, DISSENT, PROPAGATED,
     IGNORED, PROPAGATED_BLOCK, PROPAGATED_BLOCK_SHAPES, DECISIONS, REVIEW_LOCK, STORE_META, STORE_DIGESTS, STORE_TISSUE,
-    STORE_ARRAYS, SERIAL_META, SERIAL_ARRAYS, SETTINGS, RESULT, JOB_LOG, MODEL, LAST_MODEL, STATISTICS, LAST_STATISTICS,
+    STORE_OBJECTS_META, STORE_ARRAYS, SERIAL_META, SERIAL_ARRAYS, SETTINGS, RESULT, JOB_LOG, MODEL, LAST_MODEL, STATISTICS, LAST_STATISTICS,
     VIEW, RESUME, RESUME_REST, PREDICTION, PRUNED, DONE, ERROR, PHANTOM_MANIFEST, PHANTOM, ROTATION, REPORT,
     REPORT_FILES,
 )  # fmt: skip

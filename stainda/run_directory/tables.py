@@ -298,6 +298,20 @@ SERIAL = Table(
     ),
 )  # fmt: skip
 
+LABEL_OBJECTS = Table(
+    "patches/objects.parquet",
+    "the objects that patches of sources are labelled from, and those propagated to targets, where a strategy learns "
+    "from a share of the labels",
+    "patches",
+    see="few_labels",
+    columns=columns(
+        "text", slide="the slide it lies on", id="of the shape", class_="of the shape", patient="name of the patient",
+        domain="of the slide", split="of the patient", kind="`own` (annotated on a source) or `propagated`",
+        made_of="of a propagated one: slide and id of the annotations it was made from",
+        outline="well-known binary in hexadecimal digits, level-0 pixels",
+    ),
+)  # fmt: skip
+
 PHANTOM_ARTEFACTS = Table(
     "phantom/artefacts.csv",
     "artefacts that the phantom put into its slides",
@@ -307,5 +321,5 @@ PHANTOM_ARTEFACTS = Table(
 
 TABLES: tuple[Table, ...] = (
     COHORT, QUALITY, LANDMARKS, REPAIRS, CLASSES, ANNOTATORS, ANNOTATOR_AGREEMENT, PROPAGATION, AGREEMENT, REVIEW_LOG,
-    APPLIED, PATCHES, SERIAL, FIELDS, THROUGH, THROUGH_LEFT_OUT, MANIFEST, PHANTOM_ARTEFACTS,
+    APPLIED, PATCHES, SERIAL, LABEL_OBJECTS, FIELDS, THROUGH, THROUGH_LEFT_OUT, MANIFEST, PHANTOM_ARTEFACTS,
 )  # fmt: skip

@@ -212,7 +212,23 @@ class StudyRun:
             min_confidence=self.config.propagation.min_confidence, weights=self.config.propagation.weights,
         )  # fmt: skip
         write_fields(self.cohort, self.config.patches, self.own_shapes, self.folder.root / "fields")
+        self._list_objects()
         self._pair_sections()
+
+    def _list_objects(self) -> None:
+        """The annotated objects one by one, where a strategy learns from a share of them."""
+        from stainda.strategies import build
+
+        if any(build(strategy).labels.of_objects is not None for strategy in self.config.strategies):
+            from stainda.patches import PatchStore
+            from stainda.patches.label_objects import write_label_objects
+            from stainda.study.tables import propagated_members
+
+            write_label_objects(
+                PatchStore.open(self.folder.patches), self.cohort, self.roles, self.config.task,
+                {"own": self.own_shapes, "propagated": self.propagated_shapes}, propagated_members(self.folder.root),
+                self.config.propagation.min_confidence,
+            )  # fmt: skip
 
     def _pair_sections(self) -> None:
         """Pairs of patches of registered sections, where a strategy of the study learns from them."""

@@ -68,14 +68,16 @@ def train(
     from stainda.cohort import Roles
     from stainda.patches import PatchStore, TrainingData
     from stainda.patches.few_shot import FewShot
+    from stainda.patches.label_share import LabelShare
 
     strategy = build(job.strategy)
     few = None if strategy.labels.few is None else FewShot(*strategy.labels.few, seed=job.seed)
+    of = strategy.labels.of_objects
     opened = PatchStore.open(Path(store)) if isinstance(store, str | Path) else store
     roles = Roles(job.sources, job.targets, job.domain_keys, job.protocol.visible)
     data = TrainingData(
         opened, roles, labels=strategy.labels.rule, visible=job.protocol.visible, few_shot=few, without=job.without,
-        refit=bool(job.repeats),
+        refit=bool(job.repeats), share=None if of is None else LabelShare(of, job.seed),
     )  # fmt: skip
     return train_on(job, data, folder, progress, on_epoch)
 
