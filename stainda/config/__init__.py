@@ -1,5 +1,6 @@
 """The study file as validated, frozen models; overrides; search spaces; the pieces in ``configs/``."""
 
+from stainda.config.fine_tuning import TrainConfig
 from stainda.config.load import available, load_piece, load_strategy, load_study, read_yaml
 from stainda.config.models import (
     EvaluationConfig,
@@ -37,6 +38,7 @@ __all__ = [
     "StrategyConfig",
     "StudyConfig",
     "TaskConfig",
+    "TrainConfig",
     "TrainingConfig",
     "available",
     "load_piece",

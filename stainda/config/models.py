@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from stainda.config.fine_tuning import TrainConfig
 from stainda.config.frozen import Frozen
 from stainda.config.preparation import FusionConfig, PhantomConfig, PropagationConfig, RegistrationConfig
 from stainda.config.pretraining import PretrainingConfig
@@ -203,6 +204,19 @@ class TrainingConfig(Frozen):
         description="what images are standardised by: the mean and standard deviation that the encoder's weights were "
         "trained with (of the sources' tissue where the start is random, the model states none, or the view gives no "
         "RGB colours), or always those of the sources' tissue",
+    )
+    start: Literal["weights", "random"] = Field(
+        "weights", description="what the network starts from: the model's weights where it names some, or random ones"
+    )
+    train: TrainConfig = Field(
+        TrainConfig(), description="which parameters learn: all, head, last_n or lora; also {mode: last_n, blocks: 3}"
+    )
+    layer_decay: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="learning rate of each block of the encoder as a factor on that of the next, for example 0.75; "
+        "empty: one rate",
     )
     averaging: float | None = Field(
         None,

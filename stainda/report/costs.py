@@ -56,7 +56,10 @@ ABSENT = {
 }  # fmt: skip
 """What is said of a quantity that has no value in any training."""
 
-OF_RESULTS = {"n_parameters": Quantity("Parameters", 0), "steps_per_second": Quantity("Steps per second", 1)}
+OF_RESULTS = {
+    "n_parameters": Quantity("Parameters", 0), "n_trained": Quantity("Parameters that learned", 0),
+    "steps_per_second": Quantity("Steps per second", 1),
+}  # fmt: skip
 """What is read from result.json of the jobs."""
 
 

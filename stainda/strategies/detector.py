@@ -13,10 +13,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from stainda.config import ModelConfig, StrategyConfig, TaskConfig
+from stainda.config import ModelConfig, StrategyConfig, TaskConfig, TrainConfig
 from stainda.errors import TrainingError
 from stainda.files import whole_file, write_json
-from stainda.models import Network, build_model
+from stainda.models import Network, build_model, choose_parameters, merge_low_rank, merged_state
 from stainda.run_directory.contents import LAST_MODEL, LAST_STATISTICS, MODEL, VIEW
 from stainda.run_directory.contents import STATISTICS as STATISTICS_FILE
 from stainda.strategies.norm.statistics import (
@@ -27,6 +27,7 @@ from stainda.strategies.norm.statistics import (
 )
 from stainda.strategies.strategy import Strategy, build
 
+EVERYTHING = TrainConfig()
 CHECKPOINTS = {"best": MODEL.name, "last": LAST_MODEL.name}
 STATISTICS = {"best": STATISTICS_FILE.name, "last": LAST_STATISTICS.name}
 """Batch statistics per domain belong to the weights they were estimated with."""
@@ -76,10 +77,22 @@ class Detector:
     task: TaskConfig = field(default_factory=TaskConfig)
 
     @classmethod
-    def build(cls, strategy: Strategy, model: ModelConfig, task: TaskConfig, standard: Standard) -> Detector:
-        """A new network, its weights drawn from torch's global generator."""
+    def build(
+        cls,
+        strategy: Strategy,
+        model: ModelConfig,
+        task: TaskConfig,
+        standard: Standard,
+        train: TrainConfig = EVERYTHING,
+    ) -> Detector:
+        """A new network, its weights drawn from torch's global generator.
+
+        Args:
+            train: which of its parameters learn.
+        """
         network = build_model(model, strategy.view.channels, len(task.classes) + 1, task.kind)
         strategy.norm.prepare(network)
+        choose_parameters(network, train)
         strategy.view.prepare(network)
         for part in strategy.augment:
             part.prepare(network)
@@ -138,11 +151,13 @@ class Detector:
         folder = Path(folder)
         strategy = build(StrategyConfig.model_validate(settings["strategy"]))
         model = ModelConfig.model_validate({**settings["model"], "weights": None, "weights_sha256": ""})
+        train = TrainConfig.model_validate(settings["training"].get("train", {}))
         state = _read_state(VIEW.inside(folder))
         strategy.view.restore(state["view"])
         standard = Standard(np.asarray(state["mean"], np.float32), np.asarray(state["std"], np.float32))
         with torch.random.fork_rng(devices=[]):
-            detector = cls.build(strategy, model, TaskConfig.model_validate(settings["task"]), standard)
+            detector = cls.build(strategy, model, TaskConfig.model_validate(settings["task"]), standard, train)
+        merge_low_rank(detector.network)
         load_weights_into(detector.network, folder / CHECKPOINTS[checkpoint])
         if (folder / STATISTICS[checkpoint]).is_file():
             detector.statistics = load_statistics(folder / STATISTICS[checkpoint])
@@ -152,8 +167,8 @@ class Detector:
 
 
 def save_weights(network: nn.Module, path: Path) -> None:
-    """The network's weights and buffers as safetensors, written whole or not at all."""
-    state = {key: value.detach().cpu().contiguous().clone() for key, value in network.state_dict().items()}
+    """The network's weights and buffers as safetensors, written whole or not at all; low-rank changes are merged."""
+    state = {key: value.detach().cpu().contiguous().clone() for key, value in merged_state(network).items()}
     with whole_file(path) as aside:
         save_file(state, str(aside))
 

@@ -313,16 +313,16 @@ class _Comparison:
     def job(self, strategy: StrategyConfig, params: dict[str, Any], seed: int, without: str = "") -> Job:
         """The job of one strategy under searched settings ``params`` (by dotted path) and a seed, of whose training
         patients one may be left out."""
-        from stainda.training import Job
+        from stainda.training import Job, resolve_start
 
-        changed = strategy.with_values(params)
+        changed, training = strategy.with_values(params), self._training(strategy, params)
         return Job(
             study=self.config.study,
             strategy=changed.model_copy(update={"space": {}}),
-            model=self.model,
+            model=resolve_start(self.model, training),
             task=self.config.task,
             patches=self.config.patches,
-            training=self._training(strategy, params),
+            training=training,
             protocol=self._protocol,
             sources=self.roles.sources,
             targets=self.roles.targets,

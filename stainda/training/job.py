@@ -15,6 +15,7 @@ from stainda.config import (
     ProtocolConfig,
     StrategyConfig,
     TaskConfig,
+    TrainConfig,
     TrainingConfig,
 )
 from stainda.config.load import validated
@@ -42,6 +43,12 @@ _NO_SETTING_OF_THE_NETWORK = (
     "pretraining",
 )  # fmt: skip
 """Of a model: the start is in the job's name as the fingerprint of its weights."""
+
+_OF_THE_START = ("standardise", "start")
+"""Settings of the loop that are in the job's name by what follows from them."""
+
+_NEWER: dict[str, Any] = {"train": TrainConfig().model_dump(mode="json"), "layer_decay": None}
+"""Settings of the loop that came later, with the values that change nothing."""
 
 ALGORITHM = 5
 """Raised whenever the same settings come to train to other weights: jobs of older code are not taken for new ones."""
@@ -122,7 +129,11 @@ class Job:
         values["patches"] = {key: values["patches"][key] for key in ("size", "mpp", "downsample")}
         values["protocol"] = values["protocol"]["visible"]
         values["model"]["weights"] = start_of(self.model) or None
-        del values["training"]["standardise"]
+        for key in _OF_THE_START:
+            del values["training"][key]
+        for key, plain in _NEWER.items():  # trainings without them keep the names they had before there were these
+            if values["training"][key] == plain:
+                del values["training"][key]
         if given := self.encoder_standard():  # trainings standardised by tissue keep their names
             values["standardised"] = [list(one) for one in given]
         return stable_hash([ALGORITHM, values])
@@ -176,6 +187,13 @@ class Job:
                 f"not a job's settings ({error})", file=path, remedy="Name a folder RUN/jobs/HASH of a finished study"
             ) from error
         return cls.from_settings(values, path)
+
+
+def resolve_start(model: ModelConfig, training: TrainingConfig) -> ModelConfig:
+    """The study's model with the start that the loop's settings ask for: without weights for ``start: random``."""
+    if training.start == "weights":
+        return model
+    return model.model_copy(update={"weights": None, "weights_sha256": "", "weights_missing": ""})
 
 
 def resolve_training(training: TrainingConfig, strategy: StrategyConfig) -> TrainingConfig:

@@ -15,6 +15,7 @@ import torch
 
 from stainda.errors import TrainingError
 from stainda.files import output_errors, write_json
+from stainda.models import merge_low_rank
 from stainda.progress import SILENT, Progress
 from stainda.randomness import seed_for
 from stainda.run_directory.contents import JOB_LOG, RESULT, SETTINGS
@@ -296,6 +297,7 @@ class _Training:
         name = made.strategy.align.name
         if take_final_weights(made, self._folder):
             self._log.line(f"align {name}: its own weights are the result, as best and as last checkpoint")
+        merge_low_rank(detector.network)
         last = final_statistics(made, self._folder / CHECKPOINTS["last"])
         save_statistics(self._folder / STATISTICS["last"], last)
         detector.statistics = last
@@ -330,7 +332,8 @@ class _Training:
             seconds=round(self._clock.seconds()[0], 2),
             cpu_seconds=round(self._clock.seconds()[1], 2),
             steps_per_second=round((self._steps - 1) / max(self._steps_seconds, 1e-9), 3),
-            n_parameters=sum(one.numel() for one in network.parameters()),
+            n_parameters=made.parameters.total,
+            n_trained=made.parameters.trained,
             norm=made.strategy.norm.statement(network),
             precision=made.precision,
             device=str(made.fabric.device),
@@ -401,6 +404,8 @@ class _Training:
         lacking = f" ({model.weights_missing} was not here)" if model.weights_missing else ""
         by = "those of the encoder" if made.job.encoder_standard() else "those of the sources' tissue"
         self._log.line(f"starts from {start}{lacking}; standardised by mean and standard deviation, {by}")
+        if not config.train.everything:
+            self._log.line(f"training.train {config.train}: {made.parameters}")
         self._log.line(f"patches: {made.chosen.counts()}; {made.strategy.norm.statement(self._network)}")
         if config.averaging is not None and made.average is None:
             self._log.line(f"training.averaging is not used: align {self._align.name} averages by itself")
