@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from stainda.run_directory.declaration import Column, Kind, Table
 
 
@@ -298,6 +300,21 @@ SERIAL = Table(
     ),
 )  # fmt: skip
 
+SERIAL_TISSUE = replace(
+    SERIAL,
+    path="patches/serial_tissue/table.parquet",
+    meaning="pairs that no annotation chose, where a strategy starts from training without labels; as of "
+    "`patches/serial/table.parquet`",
+    see="self_supervised",
+)
+
+SERIAL_VALIDATION = replace(
+    SERIAL_TISSUE,
+    path="patches/serial_validation/table.parquet",
+    meaning="pairs of validation patients, by which training without labels is judged; as of "
+    "`patches/serial/table.parquet`",
+)
+
 LABEL_OBJECTS = Table(
     "patches/objects.parquet",
     "the objects that patches of sources are labelled from, and those propagated to targets, where a strategy learns "
@@ -321,5 +338,6 @@ PHANTOM_ARTEFACTS = Table(
 
 TABLES: tuple[Table, ...] = (
     COHORT, QUALITY, LANDMARKS, REPAIRS, CLASSES, ANNOTATORS, ANNOTATOR_AGREEMENT, PROPAGATION, AGREEMENT, REVIEW_LOG,
-    APPLIED, PATCHES, SERIAL, LABEL_OBJECTS, FIELDS, THROUGH, THROUGH_LEFT_OUT, MANIFEST, PHANTOM_ARTEFACTS,
+    APPLIED, PATCHES, SERIAL, SERIAL_TISSUE, SERIAL_VALIDATION, LABEL_OBJECTS, FIELDS, THROUGH, THROUGH_LEFT_OUT,
+    MANIFEST, PHANTOM_ARTEFACTS,
 )  # fmt: skip

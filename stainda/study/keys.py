@@ -46,6 +46,15 @@ class SeenData:
         share = None if parts.labels.of_objects is None else LabelShare(parts.labels.of_objects, seed)
         return self._key(parts.labels.rule, few, parts.align.needs_pairs, without, share)
 
+    def unlabelled(self, pairs: Any, without: str = "") -> str:
+        """Of a training without labels on pairs of this kind, without a patient."""
+        from stainda.patches.unlabelled_data import UnlabelledData
+
+        asked = ("unlabelled", pairs, without)
+        if asked not in self._keys:
+            self._keys[asked] = UnlabelledData(self._store, self._roles, without).key(pairs)
+        return self._keys[asked]
+
     @property
     def looks(self) -> str:
         """Of what checkpoints are judged by without target labels (``unsupervised.csv``), whatever the strategy."""

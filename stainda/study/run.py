@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import geopandas as gpd
 
     from stainda.cohort import Rotation
+    from stainda.patches.serial import Which
     from stainda.study.budget import Budget
 
 logger = logging.getLogger("stainda")
@@ -233,15 +234,16 @@ class StudyRun:
     def _pair_sections(self) -> None:
         """Pairs of patches of registered sections, where a strategy of the study learns from them."""
         from stainda.strategies import build
+        from stainda.study.serial import cut_pairs
+        from stainda.training import resolve_training
 
-        if any(build(strategy).align.needs_pairs for strategy in self.config.strategies):
-            from stainda.patches import PatchStore
-            from stainda.patches.serial import build_serial
-            from stainda.study.serial import section_links
-
-            links = section_links(self.cohort, self.roles, self.folder.registration)
-            store = PatchStore.open(self.folder.patches)
-            build_serial(store, self.cohort, self.roles, links, self.config.seed, progress=self.progress)
+        strategies = self.config.strategies
+        starts = [one for strategy in strategies if (one := resolve_training(self.config.training, strategy).init)]
+        which: list[Which] = ["serial"] if any(build(one).align.needs_pairs for one in strategies) else []
+        which += ["serial_tissue"] if any(one.pairs == "serial" for one in starts) else []
+        which += ["serial_validation"] if starts and self.folder.is_registered else []
+        for one in which:
+            cut_pairs(one, self.cohort, self.roles, self.folder, self.config.seed, self.progress)
 
     # training -----------------------------------------------------------------------------------------------------
 
