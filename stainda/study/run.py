@@ -256,11 +256,13 @@ class StudyRun:
     def evaluate(self) -> None:
         """Gather the records of all jobs, compute ``results.csv``, and photograph objects for the report."""
         from stainda.study.gap import measure_gaps
+        from stainda.study.label_shares import write_label_shares
         from stainda.study.object_gallery import write_through
         from stainda.study.results import gather_results
 
         measure_gaps(self.config, self.roles, self.folder)
         gather_results(self.config, self.folder)
+        write_label_shares(self.config, self.folder)
         write_through(self.config, self.cohort, self.roles, self.folder, self.progress)
 
     def report(self) -> None:
