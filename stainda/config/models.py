@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from stainda.config.fine_tuning import TrainConfig
 from stainda.config.frozen import Frozen
+from stainda.config.initialisation import InitConfig
 from stainda.config.preparation import FusionConfig, PhantomConfig, PropagationConfig, RegistrationConfig
 from stainda.config.pretraining import PretrainingConfig
 from stainda.config.protocol import ProtocolConfig, SearchConfig
@@ -207,6 +208,11 @@ class TrainingConfig(Frozen):
     )
     start: Literal["weights", "random"] = Field(
         "weights", description="what the network starts from: the model's weights where it names some, or random ones"
+    )
+    init: InitConfig | None = Field(
+        None,
+        description="self-supervised training of the encoder on the study's unlabelled patches before the task, from "
+        "that start: {name: simclr, pairs: serial}; empty: none",
     )
     train: TrainConfig = Field(
         TrainConfig(), description="which parameters learn: all, head, last_n or lora; also {mode: last_n, blocks: 3}"

@@ -108,10 +108,12 @@ class TableKind:
         return None if maker is None else maker(run, view, measure)
 
 
-FIGURE_MODULES = ("kinds_of_scores", "kinds_of_statistics", "kinds_of_evidence", "kinds_of_search", "rotation_matrix")
+FIGURE_MODULES = (
+    "kinds_of_scores", "kinds_of_statistics", "kinds_of_evidence", "kinds_of_search", "rotation_matrix", "few_labels",
+)  # fmt: skip
 TABLE_MODULES = (
     "data_tables", "recipe_tables", "result_tables", "insight_tables", "training_tables", "effect_tables", "reviewing",
-    "costs", "between_rotations",
+    "costs", "between_rotations", "few_labels",
 )  # fmt: skip
 """Where kinds are registered: imported when the first is wanted, since they import this module."""
 KINDS: dict[str, Kind] = {}

@@ -38,7 +38,7 @@ from stainda.report.without_content import by_reason, without_content
 from stainda.report.words import PRIMARY, Sentence, count, measure_title, percent
 from stainda.report.writer import Absent, Writer
 from stainda.run_directory.contents import STUDY
-from stainda.run_directory.result_tables import STAGE_SECONDS, TRIALS
+from stainda.run_directory.result_tables import LABEL_SHARES, STAGE_SECONDS, TRIALS
 from stainda.run_directory.tables import AGREEMENT, COHORT, PROPAGATION, QUALITY
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -280,7 +280,14 @@ class Sections:
             "table": self.table("strategies", measure),
             "figures": self._figures(figures if first else OF_OBJECTS, measure),
             "linked": self.tables(*(("pairs", "worst") if first else ()), "differences", "gaps", measure=measure),
+            "shares": self.table("label_shares", measure) if first else None,
+            "share_figures": self._figures(("label_curve",), measure) if first and self._has_shares else [],
         }
+
+    @property
+    def _has_shares(self) -> bool:
+        shares = self.run.tables[LABEL_SHARES.path]
+        return len(shares) > 0 and shares["share"].nunique() > 1
 
     def _statistics(self) -> dict[str, Any] | None:
         if self.view is None:
@@ -347,6 +354,7 @@ class Sections:
             "who_taught_words": training_tables.who_taught_words(run),
             "refit_words": training_tables.refit_words(run),
             "effects": self.table("method_effects"),
+            "pretraining": self.table("pretraining"),
             "regret": self._figures(("regret",)),
             "search": self._figures(("history", "importance", "slices", "parallel")),
             "linked": self.tables("convergence", "selection", "settings"),

@@ -84,14 +84,18 @@ class Detector:
         task: TaskConfig,
         standard: Standard,
         train: TrainConfig = EVERYTHING,
+        start: Path | None = None,
     ) -> Detector:
         """A new network, its weights drawn from torch's global generator.
 
         Args:
             train: which of its parameters learn.
+            start: file of an encoder that was trained without labels (``training.init``).
         """
         network = build_model(model, strategy.view.channels, len(task.classes) + 1, task.kind)
         strategy.norm.prepare(network)
+        if start is not None:
+            put_encoder(network, start)
         choose_parameters(network, train)
         strategy.view.prepare(network)
         for part in strategy.augment:
@@ -168,9 +172,32 @@ class Detector:
 
 def save_weights(network: nn.Module, path: Path) -> None:
     """The network's weights and buffers as safetensors, written whole or not at all; low-rank changes are merged."""
-    state = {key: value.detach().cpu().contiguous().clone() for key, value in merged_state(network).items()}
+    save_tensors(merged_state(network), path)
+
+
+def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Tensors by name as safetensors, written whole or not at all."""
+    state = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
     with whole_file(path) as aside:
         save_file(state, str(aside))
+
+
+def put_encoder(network: Network, path: Path) -> None:
+    """Put tensors of an encoder into a network; all others stay as they are.
+
+    Raises:
+        TrainingError: the file is missing or of another network.
+    """
+    try:
+        given = load_file(str(path))
+        wrong = network.load_state_dict(given, strict=False).unexpected_keys
+    except Exception as error:
+        wrong, given = [str(error).splitlines()[0]], {}
+    if wrong or not given:
+        raise TrainingError(
+            f"the self-supervised start does not fit the network ({wrong[0] if wrong else 'it is empty'})",
+            file=path, remedy="Delete its folder and run the study again",
+        )  # fmt: skip
 
 
 def load_weights_into(network: nn.Module, path: Path) -> None:

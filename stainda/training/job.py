@@ -47,7 +47,7 @@ _NO_SETTING_OF_THE_NETWORK = (
 _OF_THE_START = ("standardise", "start")
 """Settings of the loop that are in the job's name by what follows from them."""
 
-_NEWER: dict[str, Any] = {"train": TrainConfig().model_dump(mode="json"), "layer_decay": None}
+_NEWER: dict[str, Any] = {"init": None, "train": TrainConfig().model_dump(mode="json"), "layer_decay": None}
 """Settings of the loop that came later, with the values that change nothing."""
 
 ALGORITHM = 5
@@ -73,6 +73,7 @@ class Job:
         without: a training patient of whom nothing is seen; empty: all teach.
         repeats: :attr:`hash` of the training that this one makes again from all source patients, with its thresholds;
             empty: it validates itself.
+        pretrained: :attr:`hash` of the self-supervised training (``training.init``) that it starts from; empty: none.
     """
 
     study: str
@@ -90,6 +91,7 @@ class Job:
     threshold: Rule = "robust"
     without: str = ""
     repeats: str = ""
+    pretrained: str = ""
 
     def again(self) -> Job:
         """The job that makes this training again from all source patients. It may see what this one may, the patches
@@ -118,6 +120,8 @@ class Job:
         del values["study"]
         if not self.repeats:  # trainings made before there was this keep their names
             del values["repeats"]
+        if not self.pretrained:
+            del values["pretrained"]
         for key in ("title", "description", "reference", "space"):
             values["strategy"].pop(key)
         for key in ("device", "threads"):
@@ -161,7 +165,7 @@ class Job:
             ConfigError: a field is missing, unknown or wrong.
         """
         known = {field.name for field in fields(cls)}
-        values = {"repeats": "", **values}
+        values = {"repeats": "", "pretrained": "", **values}
         if wrong := known.symmetric_difference(values):
             raise ConfigError(f"fields missing or unknown: {', '.join(sorted(wrong))}", file=source)
         made: dict[str, Any] = {}

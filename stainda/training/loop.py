@@ -30,6 +30,7 @@ from stainda.training.log import TrainingLog
 from stainda.training.machine import choose_device, set_rates, torch_for
 from stainda.training.metering import Clock, Costs, Meter
 from stainda.training.preparation import Preparation
+from stainda.training.pretraining import encoder_file
 from stainda.training.repeating import FirstTraining, read_first
 from stainda.training.result import TrainingResult
 from stainda.training.resume import EVERY_SECONDS, TrainingState, remove_state
@@ -69,14 +70,16 @@ def train(
     from stainda.cohort import Roles
     from stainda.patches import PatchStore, TrainingData
     from stainda.patches.few_shot import FewShot
+    from stainda.patches.label_share import LabelShare
 
     strategy = build(job.strategy)
     few = None if strategy.labels.few is None else FewShot(*strategy.labels.few, seed=job.seed)
+    of = strategy.labels.of_objects
     opened = PatchStore.open(Path(store)) if isinstance(store, str | Path) else store
     roles = Roles(job.sources, job.targets, job.domain_keys, job.protocol.visible)
     data = TrainingData(
         opened, roles, labels=strategy.labels.rule, visible=job.protocol.visible, few_shot=few, without=job.without,
-        refit=bool(job.repeats),
+        refit=bool(job.repeats), share=None if of is None else LabelShare(of, job.seed),
     )  # fmt: skip
     return train_on(job, data, folder, progress, on_epoch)
 
@@ -97,7 +100,8 @@ def train_on(
     with torch_for(job.training), Meter(choose_device(job.training)) as meter:
         clock = Clock(meter)
         first = read_first(folder.parent / job.repeats) if job.repeats else None
-        made = Preparation(job, build(job.strategy), data)
+        start = encoder_file(folder.parent.parent, job.pretrained) if job.pretrained else None
+        made = Preparation(job, build(job.strategy), data, start)
         return _Training(made, TrainingLog(folder), clock, first, progress, on_epoch).run()
 
 
@@ -399,6 +403,7 @@ class _Training:
             f"{made.strategy.name}, seed {made.job.seed}: {config.epochs} epochs of {config.steps_per_epoch} steps"
         )
         start = f"{model.weights}, SHA-256 {model.weights_sha256}" if model.weights else "random weights"
+        start += f", then {config.init} (pretraining/{made.job.pretrained})" if config.init else ""
         lacking = f" ({model.weights_missing} was not here)" if model.weights_missing else ""
         by = "those of the encoder" if made.job.encoder_standard() else "those of the sources' tissue"
         self._log.line(f"starts from {start}{lacking}; standardised by mean and standard deviation, {by}")

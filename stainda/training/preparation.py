@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -37,6 +38,9 @@ _GENERATORS = {
 class Preparation:
     """What a training is made of before its first step: patches, batches, view, networks, optimiser.
 
+    Args:
+        start: file of the encoder that ``job.pretrained`` names.
+
     Attributes:
         chosen: the patches. batches: how they are dealt. passes: how they go through the network.
         detector: view and network. forward: the network as the loop runs it.
@@ -51,7 +55,7 @@ class Preparation:
         ConfigError: the strategy, the network and the patches do not fit together.
     """
 
-    def __init__(self, job: Job, strategy: Strategy, data: Patches) -> None:
+    def __init__(self, job: Job, strategy: Strategy, data: Patches, start: Path | None = None) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torchmetrics 0.9.3 warns that pkg_resources is going away
             from lightning_fabric import Fabric
@@ -65,7 +69,7 @@ class Preparation:
         self.origins = self.chosen.origins
         self.batches = make_batches(job, strategy, data, self.chosen)
         standard = self._fit_view()
-        self._make_networks(standard)
+        self._make_networks(standard, start)
         # on the CPU, so that a seed draws the same augmentation on any device
         self.generators = {
             kind: torch.Generator().manual_seed(seed_for(job.seed, name)) for kind, name in _GENERATORS.items()
@@ -85,11 +89,11 @@ class Preparation:
         fit_augments(self.strategy, self.data, origins, source, chosen.unlabelled, self.job.seed)
         return standard
 
-    def _make_networks(self, standard: Standard) -> None:
+    def _make_networks(self, standard: Standard, start: Path | None) -> None:
         job, config, align = self.job, self.config, self.strategy.align
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_for(job.seed, "network"))
-            self.detector = Detector.build(self.strategy, job.model, job.task, standard, config.train)
+            self.detector = Detector.build(self.strategy, job.model, job.task, standard, config.train, start)
         network = self.detector.network.to(memory_format=torch.channels_last)
         self.detector.network = network.to(self.fabric.device)
         self.parameters = parameter_counts(network)
