@@ -14,7 +14,7 @@ PACKAGE = ROOT / "stainda"
 FLOORS = {
     "cli": 9, "api": 9,
     "study": 8,
-    "report": 7, "review": 7, "prediction": 7, "training": 7,
+    "report": 7, "review": 7, "prediction": 7, "training": 7, "microenvironment": 7,
     "strategies": 6, "registration": 6, "patches": 6, "phantom": 6, "evaluation": 6, "datasets": 6,
     "cohort": 5, "annotations": 5, "models": 5,
     "run_directory": 4,

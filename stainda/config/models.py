@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from stainda.config.fine_tuning import TrainConfig
 from stainda.config.frozen import Frozen
 from stainda.config.initialisation import InitConfig
+from stainda.config.microenvironment import MicroenvironmentConfig
 from stainda.config.preparation import FusionConfig, PhantomConfig, PropagationConfig, RegistrationConfig
 from stainda.config.pretraining import PretrainingConfig
 from stainda.config.protocol import ProtocolConfig, SearchConfig
@@ -384,6 +385,9 @@ class StudyConfig(Frozen):
     strategies: tuple[StrategyConfig, ...] = Field(min_length=1, description="what is compared")
     baseline: str = Field("source_only", description="the strategy the others are compared with")
     ceiling: str = Field("oracle", description="the strategy that may use target labels")
+    microenvironment: MicroenvironmentConfig | None = Field(
+        None, description="count cells about structures on every section of a stain; empty: do not"
+    )
     workers: int | None = Field(None, ge=1, description="processes side by side; default: the free cores")
     space: dict[str, SearchRange] = Field(default_factory=dict, description="ranges in training, by dotted path")
 

@@ -59,14 +59,18 @@ def envelope(observed: Floats, simulated: Floats, level: float = 0.95) -> Envelo
 
 def rank_p(curves: Floats) -> float:
     """p of the first of the curves (s + 1, k) by extreme rank length; of ties, the observed one counts as extreme."""
-    from scipy.stats import rankdata
-
-    below = rankdata(curves, method="average", axis=0)
+    below = np.column_stack([_ranks(column) for column in curves.T])
     ranks = np.sort(np.minimum(below, len(curves) + 1 - below), axis=1)
     order = np.lexsort(ranks.T[::-1])
     first = ranks[order]
     position = int(np.flatnonzero((first == ranks[0]).all(axis=1)).max()) + 1
     return position / len(curves)
+
+
+def _ranks(values: Floats) -> Floats:
+    """Ranks from 1, the mean of them where values are equal."""
+    ordered = np.sort(values)
+    return (np.searchsorted(ordered, values, "left") + np.searchsorted(ordered, values, "right") + 1) / 2
 
 
 @dataclass(frozen=True, eq=False)

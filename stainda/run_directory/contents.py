@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from stainda.run_directory.declaration import File
+from stainda.run_directory.microenvironment_tables import MICROENVIRONMENT_FILES, MICROENVIRONMENT_TABLES
 from stainda.run_directory.result_tables import OBJECTS, PROBABILITIES, RECORDS, RESULT_TABLES
 from stainda.run_directory.tables import TABLES
 
@@ -165,7 +166,9 @@ FILES: tuple[File, ...] = (
     PHANTOM_MANIFEST, PHANTOM, ROTATION, REPORT, REPORT_FILES,
 )  # fmt: skip
 
-CONTENTS: tuple[File, ...] = (*TABLES, *RESULT_TABLES, *JOB_TABLES, *FILES)
+CONTENTS: tuple[File, ...] = (
+    *TABLES, *RESULT_TABLES, *MICROENVIRONMENT_TABLES, *JOB_TABLES, *FILES, *MICROENVIRONMENT_FILES,
+)  # fmt: skip
 """Every file of a run directory, tables first."""
 
 
