@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -108,7 +108,16 @@ class Block:
             compartments = self._compartments(own, mpp)
             self.left_out += told
             return SectionData(
-                section, mpp, slide.size, cells, kept, cells.xy[kept] * mpp, structures, window, compartments, tuple(told)
+                section,
+                mpp,
+                slide.size,
+                cells,
+                kept,
+                cells.xy[kept] * mpp,
+                structures,
+                window,
+                compartments,
+                tuple(told),
             )
 
     def _cells(self, section: Section, slide: Slide) -> Cells:
@@ -139,7 +148,9 @@ class Block:
                 shapes = read_shapes(path) if path.is_file() else None
             if shapes is not None:
                 return shapes[shapes["class"].isin(self.config.structures)].reset_index(drop=True), ""
-            tried.append({"own": "not annotated", "files": "no outlines in outline_files"}.get(place, "no propagated outlines"))
+            tried.append(
+                {"own": "not annotated", "files": "no outlines in outline_files"}.get(place, "no propagated outlines")
+            )
         refused = self._registered.refused.get(section.slide) if self._registered else None
         reason = f"refused at registration: {refused}" if refused else "; ".join(tried)
         return None, reason
@@ -266,5 +277,3 @@ class Block:
 def find_file(folder: Path, slide: str) -> Path | None:
     """The file of a slide in a folder, whatever its format."""
     return next((path for suffix in SUFFIXES if (path := folder / f"{file_name(slide)}{suffix}").is_file()), None)
-
-

@@ -82,7 +82,10 @@ def read_cells(path: Path, classes: Sequence[str] = (), slide: Slide | None = No
     areas = shapely.area(shapes) if len(shapes) else np.zeros(0)
     mpp = None if slide is None else slide.mpp
     sized = np.where(areas > 0, areas * (np.nan if mpp is None else mpp**2), np.nan)
-    left = {"of another class": int((~kept).sum()), "damaged in the file": sum(one["action"] == "dropped" for one in problems)}
+    left = {
+        "of another class": int((~kept).sum()),
+        "damaged in the file": sum(one["action"] == "dropped" for one in problems),
+    }
     return Cells(
         shapely.get_coordinates(shapely.centroid(shapes)).reshape(-1, 2), scores, sized, np.full(len(shapes), np.nan),
         None, {reason: number for reason, number in left.items() if number},

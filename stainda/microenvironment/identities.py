@@ -76,9 +76,7 @@ def identify(
     Returns:
         section -> id of an outline -> name of the structure; and the structures.
     """
-    tables = {
-        slide: make_shapes(one.outlines, list(one.classes), id=list(one.ids)) for slide, one in profiles.items()
-    }
+    tables = {slide: make_shapes(one.outlines, list(one.classes), id=list(one.ids)) for slide, one in profiles.items()}
     to_frame: dict[str, ToFrame] = {slide: transforms[slide].to_frame for slide in profiles}
     rank = {slide: index for index, slide in enumerate(sorted(profiles, key=lambda one: profiles[one].number))}
     error = {slide: (um if np.isfinite(um) else ASSUMED_UM) / frame_mpp for slide, um in errors_um.items()}

@@ -74,7 +74,9 @@ def _rate(count: float, area: float, level: float) -> tuple[float, float, float]
     return (count * MM2 / area if area > 0 else float("nan"), float(low[0]), float(high[0]))
 
 
-def group_rows(patients: Sequence[Mapping[str, Any]], config: MicroenvironmentConfig, rng: np.random.Generator) -> list[Row]:
+def group_rows(
+    patients: Sequence[Mapping[str, Any]], config: MicroenvironmentConfig, rng: np.random.Generator
+) -> list[Row]:
     """Rows of groups.csv from those of patients.csv of one stain."""
     values: dict[str, dict[str, float]] = {}
     groups: dict[str, str] = {}

@@ -115,7 +115,10 @@ def _lattice(image: SectionImage, side: float) -> Floats:
         return np.zeros((0, 2))
     area = len(rows) * image.downsample**2
     apart = max(side, float(np.sqrt(area / MOST_NODES))) / image.downsample
-    y, x = (np.arange(low + apart / 2, high, apart) for low, high in ((rows.min(), rows.max()), (columns.min(), columns.max())))
+    y, x = (
+        np.arange(low + apart / 2, high, apart)
+        for low, high in ((rows.min(), rows.max()), (columns.min(), columns.max()))
+    )
     gx, gy = np.meshgrid(x, y)
     inside = image.tissue[gy.astype(int), gx.astype(int)]
     places = np.column_stack([gx[inside], gy[inside]])

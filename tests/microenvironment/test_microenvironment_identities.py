@@ -55,6 +55,9 @@ def test_a_block_that_ends_within_a_sphere_says_that_it_is_not_whole():
 
 def test_propagated_outlines_give_no_volume():
     profiles, transforms = block()
-    copies = {slide: Profiles(p.number, p.outlines, p.ids, p.classes, np.zeros(len(p.ids), bool)) for slide, p in profiles.items()}
+    copies = {
+        slide: Profiles(p.number, p.outlines, p.ids, p.classes, np.zeros(len(p.ids), bool))
+        for slide, p in profiles.items()
+    }
     found = identify("B", copies, transforms, dict.fromkeys(profiles, 5.0), 1.0, 12.0)[1]
     assert all(np.isnan(one.volume.um3) for one in found)

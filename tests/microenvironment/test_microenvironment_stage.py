@@ -8,8 +8,8 @@ import pytest
 import shapely
 import tifffile
 from declared_files import faults_of_run
-
 from made_sections import STRUCTURES, make_cohort_files
+
 from stainda.annotations import read_shapes
 from stainda.cohort import read_manifest
 from stainda.config import RegistrationConfig
