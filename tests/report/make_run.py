@@ -431,7 +431,7 @@ def object_gallery(folder: Path, block: str = "P04", objects: Sequence[str] = ("
                     "image": image, "reason": "" if there else f"not registered: {refused[row['slide']]}",
                 }
             )  # fmt: skip
-    write_csv(folder / "object_gallery" / "objects.csv", rows, COLUMNS["object_gallery/objects.csv"])
+    write_csv(folder / "object_gallery" / "gallery.csv", rows, COLUMNS["object_gallery/gallery.csv"])
     left_out = [{"block": "P05", "slide": "", "reason": "no two of its sections could be registered"}]
     write_csv(folder / "object_gallery" / "left_out.csv", left_out, COLUMNS["object_gallery/left_out.csv"])
 
