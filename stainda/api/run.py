@@ -163,7 +163,7 @@ class Run:
             >>> figure.savefig("forest.svg")
         """
         from stainda.report import plot
-        from stainda.report.kinds import kind as kind_of_figure
+        from stainda.report.figure_registry import kind as kind_of_figure
 
         kind_of_figure(kind)  # a wrong name is reported before the statistics are made
         return plot(self._view, kind, metric, selection)

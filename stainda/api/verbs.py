@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from stainda.api.registration import PropagatedLabels, Registration
+from stainda.api.registration import Propagation, Registration
 from stainda.api.run import Run
 from stainda.api.scripts import check_main_guard
 from stainda.api.showing import chosen_progress
@@ -188,7 +188,7 @@ def propagate(
     data: str | Path | None = None,
     progress: bool | Progress | None = None,
     **settings: Any,
-) -> PropagatedLabels:
+) -> Propagation:
     """Propagate annotations to the other sections of their blocks, each object with a confidence.
 
     Args:
@@ -222,7 +222,7 @@ def propagate(
     changes = {"sources": _words(sources), "classes": _words(classes)}
     changes = {**{name: value for name, value in changes.items() if value}, **settings}
     root, _ = steps.propagate(known, out, changes, data=data, progress=chosen_progress(progress))
-    return PropagatedLabels(root)
+    return Propagation(root)
 
 
 def run(

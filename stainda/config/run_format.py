@@ -11,7 +11,7 @@ from stainda.errors import ConfigError
 RUN_FORMAT = 2
 """Raised when files of a run directory change names or columns. A run directory without a version is version 1.
 
-Version 2: ``through/`` is ``object_gallery/``, its ``through.csv`` is ``objects.csv``.
+Version 2: ``through/`` is ``object_gallery/``, its ``through.csv`` is ``gallery.csv``.
 """
 
 KEY = "run_format"

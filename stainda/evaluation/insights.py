@@ -1,6 +1,6 @@
 """What the scores of a study say beyond means: ranks, equivalence, sizes of effects, variance, and patients needed.
 
-All of it is about one measure over all targets, under the default selection rule, on the (patient, domain, class) cells
+Each takes one measure over all targets, under the default selection rule, on the (patient, domain, class) cells
 in which every strategy has a score; each is a table with a ``note`` where the numbers of patients or trainings forbid
 to say more.
 """

@@ -95,7 +95,7 @@ def predict_slide(
     threshold: float | None = None,
     wanted: Wanted | None = None,
     name: str | None = None,
-    told: dict[str, Any] | None = None,
+    properties: dict[str, Any] | None = None,
     progress: Progress = SILENT,
 ) -> SlidePrediction:
     """Find the objects of a slide and write them as GeoJSON that QuPath opens, and as a table.
@@ -108,7 +108,7 @@ def predict_slide(
         domain: the slide's domain, where the job was trained on it.
         threshold: in place of those fixed on source validation.
         name: of the slide's files; default that of the slide's file without its ending.
-        told: further properties of every object.
+        properties: further properties of every object.
 
     Raises:
         SlideError: the slide cannot be used, or shows no tissue.
@@ -137,7 +137,7 @@ def predict_slide(
         mpp, mpp_origin = slide.mpp, slide.mpp_origin
     sizes = measure(shapes, mpp)
     limits = predictor.thresholds if threshold is None else dict.fromkeys(found.classes, threshold)
-    said = {"job": predictor.name, "batch_statistics": found.notes[-1], **(told or {})}
+    said = {"job": predictor.name, "batch_statistics": found.notes[-1], **(properties or {})}
     shapes["properties"] = [
         {**said, "threshold": limits[cls], "measurements": sizes.named(index)}
         for index, cls in enumerate(shapes["class"])

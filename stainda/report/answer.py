@@ -19,8 +19,7 @@ from stainda.report import answer_of_rotations as of_rotations
 from stainda.report.exclusions import excluded_strategies
 from stainda.report.run import LoadedRun
 from stainda.report.study_view import StudyView
-from stainda.report.tables import decimal, p_value, signed
-from stainda.report.words import (
+from stainda.report.summary_text import (
     Sentence,
     count,
     headline,
@@ -31,6 +30,7 @@ from stainda.report.words import (
     spread_of,
     untested,
 )
+from stainda.report.tables import decimal, p_value, signed
 from stainda.run_directory.result_tables import RECORDS
 
 MOST_NAMED = 8

@@ -9,11 +9,11 @@ import pandas as pd
 
 from stainda.evaluation.selection import DEFAULT_RULE
 from stainda.evaluation.summary import ALL_SOURCES, ALL_TARGETS
-from stainda.report.kinds_of_scores import worst_rows
+from stainda.report.registered_scores import worst_rows
 from stainda.report.run import LoadedRun, RotationResult
 from stainda.report.study_view import NotDrawable, StudyView
+from stainda.report.summary_text import PRIMARY, Sentence, count, headline, listed, score_words, untested
 from stainda.report.tables import decimal, signed
-from stainda.report.words import PRIMARY, Sentence, count, headline, listed, score_words, untested
 
 SCHEMES = {
     "all_pairs": "every annotated domain teaches once and is tested on all others",

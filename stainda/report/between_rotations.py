@@ -15,10 +15,11 @@ from stainda.evaluation.metrics import direction
 from stainda.evaluation.scores import nanmean
 from stainda.randomness import generator_for
 from stainda.report import data_tables
-from stainda.report.kinds import add_table, register_score_table, register_table
+from stainda.report.figure_registry import add_table, register_score_table, register_table
 from stainda.report.rotation_matrix import domains_in_order
 from stainda.report.run import SPLITS, LoadedRun, RotationResult
 from stainda.report.study_view import StudyView
+from stainda.report.summary_text import PRIMARY, measure_title
 from stainda.report.tables import (
     Cell,
     PageTable,
@@ -31,7 +32,6 @@ from stainda.report.tables import (
     spread_words,
     text,
 )
-from stainda.report.words import PRIMARY, measure_title
 from stainda.run_directory.contents import REPORT
 from stainda.run_directory.result_tables import BUDGET
 

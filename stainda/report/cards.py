@@ -23,8 +23,8 @@ from stainda.report.exports import markdown
 from stainda.report.result_tables import regions
 from stainda.report.search_tables import parameters
 from stainda.report.study_view import StudyView
+from stainda.report.summary_text import count, listed, measure_title
 from stainda.report.tables import Cell, PageTable, decimal, ends, number, spread_words, text
-from stainda.report.words import count, listed, measure_title
 
 MEASURES_SHOWN = ("dice", "object_f1", "hausdorff_95")
 

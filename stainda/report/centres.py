@@ -9,8 +9,8 @@ import pandas as pd
 
 from stainda.evaluation.summary import ALL_SOURCES, ALL_TARGETS
 from stainda.report.study_view import StudyView, measure_of
+from stainda.report.summary_text import PRIMARY, count, measure_title
 from stainda.report.tables import decimal
-from stainda.report.words import PRIMARY, count, measure_title
 
 
 @dataclass(frozen=True)

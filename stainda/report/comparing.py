@@ -29,8 +29,8 @@ from stainda.report.page import render, replace_folder
 from stainda.report.plotting import view
 from stainda.report.sections import TEMPLATES
 from stainda.report.study_view import StudyView, axis_title
+from stainda.report.summary_text import PRIMARY, Sentence, count, listed, measure_title, percent
 from stainda.report.tables import Cell, PageTable, decimal, ends, number, p_value, plain_table, signed, text
-from stainda.report.words import PRIMARY, Sentence, count, listed, measure_title, percent
 from stainda.report.writer import Writer
 
 PAIRED_COLUMNS = [

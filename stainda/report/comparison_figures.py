@@ -13,8 +13,8 @@ from stainda.report.figures import INK, STYLE, WIDTH_MM, Look, new_figure, panel
 from stainda.report.labels import TITLE_LETTERS, broken, column_labels, row_mm, width_mm
 from stainda.report.off_scale import draw_interval
 from stainda.report.study_view import axis_limits, axis_title
+from stainda.report.summary_text import measure_title
 from stainda.report.tables import spread_words
-from stainda.report.words import measure_title
 
 Drawn = tuple[Figure | None, pd.DataFrame, str]
 

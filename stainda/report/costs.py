@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from stainda.report.figure_registry import register_table
 from stainda.report.figures import Look
-from stainda.report.kinds import register_table
 from stainda.report.run import LoadedRun
 from stainda.report.study_view import StudyView, make_look
+from stainda.report.summary_text import Sentence, listed
 from stainda.report.tables import Cell, PageTable, decimal, duration, number, text
-from stainda.report.words import Sentence, listed
 from stainda.run_directory.result_tables import PRETRAININGS, REFITS
 
 

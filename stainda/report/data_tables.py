@@ -10,7 +10,7 @@ import pandas as pd
 
 from stainda.names import file_name
 from stainda.report.exclusions import excluded_trainings, in_rotation, pruned_trials
-from stainda.report.kinds import register_table
+from stainda.report.figure_registry import register_table
 from stainda.report.run import OPTIONAL, SPLITS, LoadedRun
 from stainda.report.tables import Cell, PageTable, decimal, duration, number, plain_table, text
 from stainda.run_directory.result_tables import RECORDS, REFITS

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from stainda.evaluation.effect import ALWAYS_WON, LEAST_GAIN, LEAST_RATIO
-from stainda.report.kinds import register_table
+from stainda.report.figure_registry import register_table
 from stainda.report.result_tables import strategy_cell
 from stainda.report.run import LoadedRun
 from stainda.report.tables import Cell, PageTable, number, text

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from stainda.files import write_text
-from stainda.report.letters import escaped
+from stainda.report.latex import escaped
 from stainda.report.tables import Cell, PageTable
 
 MOST_ROWS = 300
@@ -43,7 +43,7 @@ def markdown(table: PageTable) -> str:
 
 def latex(table: PageTable) -> str:
     """A ``table`` environment for ``booktabs``, scaled by ``graphicx`` where it is wide; a ``longtable`` where it is
-    long. Its lines are ASCII (:mod:`~stainda.report.letters`), so that it compiles under any input encoding."""
+    long. Its lines are ASCII (:mod:`~stainda.report.latex`), so that it compiles under any input encoding."""
     columns, width = _columns(table)
     head = [r"\toprule", _row(map(_heading, table.columns)), r"\midrule"]
     rows = [_row(shown(cell) for cell in row) for row in table.rows]

@@ -20,7 +20,7 @@ from stainda.evaluation.summary import ALL_TARGETS
 from stainda.names import file_name
 from stainda.report.drawings import picture
 from stainda.report.run import LoadedRun
-from stainda.report.words import count, headline
+from stainda.report.summary_text import count, headline
 from stainda.run_directory.tables import FIELDS
 
 FATES = ("truth", "hit", "missed", "false")

@@ -8,11 +8,12 @@ import numpy as np
 import pandas as pd
 
 from stainda.evaluation.selection import DEFAULT_RULE
-from stainda.report.kinds import register_score_table
-from stainda.report.kinds_of_evidence import AREAS, detection_table, evidence_rows, patient_pairs
-from stainda.report.kinds_of_scores import worst_rows
+from stainda.report.figure_registry import register_score_table
+from stainda.report.registered_evidence import AREAS, detection_table, evidence_rows, patient_pairs
+from stainda.report.registered_scores import worst_rows
 from stainda.report.result_tables import strategy_cell
 from stainda.report.study_view import NotDrawable, StudyView, measure_of
+from stainda.report.summary_text import measure_title
 from stainda.report.tables import (
     Cell,
     PageTable,
@@ -26,7 +27,6 @@ from stainda.report.tables import (
     spread_words,
     text,
 )
-from stainda.report.words import measure_title
 
 
 @register_score_table("effects", "Sizes of effects")

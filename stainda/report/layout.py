@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from stainda.report.kinds import Rotations
+from stainda.report.figure_registry import Rotations
 from stainda.report.run import LoadedRun
 
 

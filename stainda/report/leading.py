@@ -8,8 +8,8 @@ from stainda.evaluation.analysis import Analysis
 from stainda.evaluation.groups import contenders
 from stainda.evaluation.summary import ALL_SOURCES, ALL_TARGETS
 from stainda.report.run import LoadedRun
+from stainda.report.summary_text import headline, overall_differences, shown_to_be_better
 from stainda.report.tables import decimal, signed
-from stainda.report.words import headline, overall_differences, shown_to_be_better
 
 
 def named_first(run: LoadedRun, analysis: Analysis) -> tuple[str, str] | None:

@@ -10,7 +10,7 @@ from stainda.evaluation.summary import ALL_SOURCES, ALL_TARGETS
 from stainda.report.answer_of_rotations import scheme_words
 from stainda.report.run import SPLITS, LoadedRun
 from stainda.report.study_view import StudyView
-from stainda.report.words import count, listed, percent
+from stainda.report.summary_text import count, listed, percent
 
 
 def methods_paragraph(run: LoadedRun, view: StudyView | None) -> str:

@@ -25,7 +25,7 @@ from stainda.registration.results import BlockResult, load_block
 from stainda.report.drawings import picture
 from stainda.report.gallery import job_of, path_data, predictions_of, read_outlines, shown_strategies
 from stainda.report.run import LoadedRun
-from stainda.report.words import count
+from stainda.report.summary_text import count
 from stainda.run_directory.tables import GALLERY, GALLERY_LEFT_OUT
 
 SHOWN_PIXELS = 252
@@ -96,7 +96,7 @@ class ObjectGallery:
 
 
 def make_object_gallery(run: LoadedRun, analysis: Analysis) -> ObjectGallery:
-    """The objects of ``object_gallery/objects.csv`` with the result of every strategy; pictures of a few."""
+    """The objects of ``object_gallery/gallery.csv`` with the result of every strategy; pictures of a few."""
     table = run.tables[GALLERY.path]
     skipped = _left_out(run)
     if table.empty:
@@ -319,7 +319,7 @@ def _absence(run: LoadedRun, skipped: Sequence[str]) -> str:
         return "Every block of a test patient holds a single section, so no object can be followed across the stains"
     if GALLERY_LEFT_OUT.path in run.missing and not GALLERY.at(run.folder).is_file():
         return (
-            "This run has no pictures of objects across the stains (object_gallery/objects.csv): they are cut from the "
+            "This run has no pictures of objects across the stains (object_gallery/gallery.csv): they are cut from the "
             "slides when a study is scored, and 'stainda run' with the same study file makes what is missing"
         )
     return "No object could be followed across the stains" if skipped else "No object was followed across the stains"

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from stainda.files import write_text
 from stainda.progress import SILENT, Progress
 from stainda.report.drawings import write_frame
-from stainda.report.kinds import kinds_of
+from stainda.report.figure_registry import kinds_of
 from stainda.report.loading import load_run
 from stainda.report.run import LoadedRun
 from stainda.report.sections import OF_OBJECTS, TEMPLATES, Sections

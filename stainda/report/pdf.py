@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 
 from stainda.files import whole_file
 from stainda.report import exports, figures
+from stainda.report.figure_registry import Plot
 from stainda.report.figures import INK, LINE, MUTED
-from stainda.report.kinds import Plot
 from stainda.report.tables import PageTable
 from stainda.report.writer import Writer
 

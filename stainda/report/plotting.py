@@ -14,11 +14,11 @@ from stainda.files import whole_file
 from stainda.names import ending, stem, with_ending
 from stainda.report import figures
 from stainda.report.drawings import write_frame
-from stainda.report.kinds import Plot, kind
+from stainda.report.figure_registry import Plot, kind
 from stainda.report.loading import load_run
 from stainda.report.run import LoadedRun
 from stainda.report.study_view import StudyView, make_view
-from stainda.report.words import PRIMARY
+from stainda.report.summary_text import PRIMARY
 from stainda.run_directory.result_tables import RECORDS
 
 ENDINGS = (".svg", ".png", ".pdf")

@@ -6,7 +6,7 @@ from stainda.evaluation.groups import ceiling_of, few_labels, with_few
 from stainda.report.answer_of_rotations import names_of, scheme_words
 from stainda.report.run import LoadedRun
 from stainda.report.study_view import StudyView
-from stainda.report.words import count
+from stainda.report.summary_text import count
 
 MOST_NAMED = 6
 """Rotations that are named."""

@@ -6,10 +6,10 @@ import json
 
 import pandas as pd
 
-from stainda.report.kinds import register_table
+from stainda.report.figure_registry import register_table
 from stainda.report.run import LoadedRun
+from stainda.report.summary_text import Sentence, count
 from stainda.report.tables import PageTable, text
-from stainda.report.words import Sentence, count
 from stainda.run_directory.contents import SETTINGS
 
 

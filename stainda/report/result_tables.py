@@ -13,9 +13,10 @@ import pandas as pd
 from stainda.evaluation.groups import ceiling_of, few_labels, group_of
 from stainda.evaluation.selection import DEFAULT_RULE, BeforeRefit, compared_rules
 from stainda.evaluation.summary import ALL_SOURCES, ALL_TARGETS
-from stainda.report.kinds import register_score_table, register_table
+from stainda.report.figure_registry import register_score_table, register_table
 from stainda.report.run import LoadedRun
 from stainda.report.study_view import StudyView
+from stainda.report.summary_text import headline, headline_class, measure_title, percent
 from stainda.report.tables import (
     Cell,
     PageTable,
@@ -29,7 +30,6 @@ from stainda.report.tables import (
     spread_words,
     text,
 )
-from stainda.report.words import headline, headline_class, measure_title, percent
 
 
 def shown_rows(view: StudyView, measure: str, selection: str = DEFAULT_RULE) -> pd.DataFrame:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pandas as pd
 
-from stainda.report.kinds import register_table
+from stainda.report.figure_registry import register_table
 from stainda.report.run import LoadedRun
+from stainda.report.summary_text import count, listed
 from stainda.report.tables import PageTable, plain_table
-from stainda.report.words import count, listed
 from stainda.run_directory.tables import APPLIED
 
 DECISIONS = {

@@ -12,11 +12,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from stainda.evaluation.selection import DEFAULT_RULE
+from stainda.report.figure_registry import Plot, register
 from stainda.report.figures import INK, STYLE, VERMILION, WIDTH_MM, Look, new_figure
-from stainda.report.kinds import Plot, register
 from stainda.report.labels import LINE_MM, broken, column_labels, letters_in, lines, row_mm, width_mm
 from stainda.report.study_view import NotDrawable, StudyView, axis_limits, axis_title
-from stainda.report.words import measure_title
+from stainda.report.summary_text import measure_title
 
 MOST_NUMBERS = 18
 """Columns of a matrix above which its cells carry colour alone."""

@@ -22,8 +22,8 @@ from stainda.report.cards import card_text, model_cards, models_table, shared_it
 from stainda.report.centres import CentreText, centres
 from stainda.report.costs import cost_sentence
 from stainda.report.drawings import Drawing, picture, write_frame
+from stainda.report.figure_registry import kind
 from stainda.report.gallery import OUTLINES, Gallery, field_svg, make_gallery
-from stainda.report.kinds import kind
 from stainda.report.layout import sections_of
 from stainda.report.methods import environment_rows, methods_paragraph
 from stainda.report.object_gallery import ObjectGallery, make_object_gallery
@@ -33,9 +33,9 @@ from stainda.report.reviewing import review_words
 from stainda.report.run import LoadedRun
 from stainda.report.search_tables import dashboard_command, without_password
 from stainda.report.study_view import StudyView
+from stainda.report.summary_text import PRIMARY, Sentence, count, measure_title, percent
 from stainda.report.tables import PageTable, duration
 from stainda.report.without_content import by_reason, without_content
-from stainda.report.words import PRIMARY, Sentence, count, measure_title, percent
 from stainda.report.writer import Absent, Writer
 from stainda.run_directory.contents import STUDY
 from stainda.run_directory.result_tables import LABEL_SHARES, STAGE_SECONDS, TRIALS
@@ -378,7 +378,7 @@ class Sections:
         ]
         if values["search"]["storage"]:
             values["search"]["storage"] = without_password(values["search"]["storage"])
-        write_text(self.write.out / "study.yaml", yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+        write_text(STUDY.inside(self.write.out), yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
         return {
             "methods": methods_paragraph(self.run, self.view),
             "environment": [

@@ -17,8 +17,8 @@ from stainda.evaluation.selection import DEFAULT_RULE
 from stainda.evaluation.summary import ALL_SOURCES, ALL_TARGETS
 from stainda.report.figures import Look
 from stainda.report.run import LoadedRun, RotationResult
+from stainda.report.summary_text import PRIMARY, count, headline, measure_title, percent
 from stainda.report.tables import spread_words
-from stainda.report.words import PRIMARY, count, headline, measure_title, percent
 
 
 class NotDrawable(RecordError):

@@ -11,8 +11,8 @@ from stainda.evaluation.left_out import ALL
 from stainda.evaluation.pooling import pair_label
 from stainda.evaluation.threshold_regret import ThresholdRegret, mean_regret, threshold_regret
 from stainda.randomness import generator_for
-from stainda.report.kinds import register_score_table, register_table
-from stainda.report.kinds_of_scores import pair_words
+from stainda.report.figure_registry import register_score_table, register_table
+from stainda.report.registered_scores import pair_words
 from stainda.report.result_tables import strategy_cell
 from stainda.report.run import LoadedRun, RotationResult
 from stainda.report.study_view import StudyView

@@ -11,11 +11,11 @@ from stainda.files import write_text
 from stainda.progress import Task
 from stainda.report import exports
 from stainda.report.drawings import Drawing, draw, write_frame
-from stainda.report.kinds import Plot, kind, table_kind
+from stainda.report.figure_registry import Plot, kind, table_kind
 from stainda.report.run import LoadedRun
 from stainda.report.study_view import NotDrawable, StudyView
+from stainda.report.summary_text import PRIMARY
 from stainda.report.tables import PageTable
-from stainda.report.words import PRIMARY
 
 MOST_ROWS = 600
 """Rows of a table in the page; the files next to it have all."""

@@ -236,7 +236,7 @@ FIELDS = Table(
 )  # fmt: skip
 
 GALLERY = Table(
-    "object_gallery/objects.csv",
+    "object_gallery/gallery.csv",
     "objects shown in all sections of their block: a row per object and section, in the order of the cut",
     "study",
     columns=(

@@ -39,18 +39,18 @@ MADE = 3
 def write_object_gallery(
     config: StudyConfig, cohort: Cohort, roles: Roles, folder: RunFolder, progress: Progress = SILENT
 ) -> Path:
-    """Write ``object_gallery/objects.csv``, its pictures, and ``left_out.csv``: blocks and sections not shown, and why.
+    """Write ``object_gallery/gallery.csv``, its pictures, and ``left_out.csv``: blocks and sections not shown, and why.
 
     Objects of test sections are ranked by what the strategies without target labels miss on the target sections (on all
     test sections, where a study has no target), each with the first training of its chosen setting. Nothing is done
     where all of it is there already, made from the same registration, annotations, slides and predictions.
 
     Returns:
-        ``objects.csv``: a row per object and section of its block, in the order of the cut. ``place`` counts the
+        ``gallery.csv``: a row per object and section of its block, in the order of the cut. ``place`` counts the
         objects from 1, ``kind`` is ``worst`` or ``typical``, ``of`` is how many were ranked, ``trainings`` how many
         were compared. ``missed`` of ``tried`` are trainings times sections, ``false_um2`` the area of false detections
         in the field over the same. ``x``, ``y``, ``side``: the field of view in level-0 pixels of the section
-        ``frame``; ``shape``: id of the object's outline in ``annotations/own/``, empty where the section does not show it.
+        ``frame``; ``shape``: id of the object's outline in ``annotations/own/``, empty where the section lacks it.
         Without an ``image`` there is a ``reason``.
     """
     target = folder.root / FOLDER
@@ -113,7 +113,7 @@ class _Pictures:
         self.study, self.trainings, self.left_out = study, trainings, left_out
 
     def of(self, choice: Choice) -> list[dict[str, Any]]:
-        """The rows of ``objects.csv``."""
+        """The rows of ``gallery.csv``."""
         shown = [("worst", one) for one in choice.worst]
         if choice.typical is not None:
             shown.append(("typical", choice.typical))

@@ -112,7 +112,7 @@ def _chosen(rotation: RotationResult) -> pd.DataFrame:
 
 def _matrix(results: pd.DataFrame, groups: Sequence[Group]) -> list[dict[str, Any]]:
     """From sources to targets; where there are folds, with the patients of all folds."""
-    from stainda.report.words import headline
+    from stainda.report.summary_text import headline
 
     rows = headline(results, PRIMARY)
     found = []
@@ -126,7 +126,7 @@ def _matrix(results: pd.DataFrame, groups: Sequence[Group]) -> list[dict[str, An
 def _overall(analysis: Analysis) -> list[dict[str, Any]]:
     """Every strategy's mean over patients, each patient's over the rotations in which it was tested as a target."""
     from stainda.evaluation import ALL_TARGETS
-    from stainda.report.words import headline
+    from stainda.report.summary_text import headline
 
     results, differences, gaps = (
         rows[rows["domain"] == ALL_TARGETS].set_index("strategy")

@@ -215,7 +215,7 @@ class _Work:
 
         found = predict_slide(
             self.predictor, slide.path, self.out, mpp=slide.mpp, domain=domain, threshold=self.threshold,
-            wanted=self.wanted, name=slide.name, told={"strategy": self.choice.strategy}, progress=progress,
+            wanted=self.wanted, name=slide.name, properties={"strategy": self.choice.strategy}, progress=progress,
         )  # fmt: skip
 
         def mm2(area: float | None) -> float | None:

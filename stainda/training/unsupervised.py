@@ -33,7 +33,7 @@ from stainda.run_directory.result_tables import JOB_UNSUPERVISED
 from stainda.strategies.detector import Detector
 from stainda.strategies.features import FeatureTap
 from stainda.strategies.norm.statistics import Statistics, estimate_statistics, statistics_of
-from stainda.training.batches import Origins, Patches
+from stainda.training.batches import Patches, PatchMetadata
 from stainda.training.losses import IGNORE
 from stainda.training.tasks import task_of
 
@@ -219,7 +219,7 @@ def _pixels(
     """Pixels of patches, as many of each class as there are: by label where they are known, else by prediction."""
     network = detector.network
     network.eval()
-    origins = Origins(data, indices)
+    origins = PatchMetadata(data, indices)
     by_slide = detector.strategy.norm.from_slide
     groups = np.asarray(origins.slides(indices) if by_slide else origins.domains(indices))
     tap = FeatureTap(network, "decoder")

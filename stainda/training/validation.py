@@ -11,7 +11,7 @@ import torch
 from stainda.evaluation.thresholds import BINS, Rule, choose_threshold, dice_at
 from stainda.strategies.detector import Detector
 from stainda.strategies.norm.statistics import Statistics, estimate_statistics
-from stainda.training.batches import Origins, Patches
+from stainda.training.batches import Patches, PatchMetadata
 from stainda.training.losses import IGNORE
 from stainda.training.tasks import task_of
 
@@ -35,7 +35,7 @@ class Validation:
 def validate(
     detector: Detector,
     data: Patches,
-    origins: Origins,
+    origins: PatchMetadata,
     indices: np.ndarray,
     *,
     batch_size: int = 32,

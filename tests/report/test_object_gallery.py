@@ -143,7 +143,7 @@ def test_blocks_of_single_sections_are_told(run):
 
 
 def test_without_truth_in_two_sections_the_reason_of_the_study_is_passed_on(run):
-    table = run / "object_gallery" / "objects.csv"
+    table = run / "object_gallery" / "gallery.csv"
     table.write_text(table.read_text().splitlines()[0] + "\n")
     reason = "no annotated object of a scored section is seen in two registered sections"
     (run / "object_gallery" / "left_out.csv").write_text(f"block,slide,reason\n,,{reason}\n")
@@ -160,7 +160,7 @@ def test_pictures_of_an_earlier_registration_are_not_shown_under_new_outlines(ru
 
 def test_a_picture_outside_the_run_or_gone_is_not_embedded(run):
     (run / "object_gallery" / "1__P04_SR.jpg").unlink()
-    table = run / "object_gallery" / "objects.csv"
+    table = run / "object_gallery" / "gallery.csv"
     table.write_text(table.read_text().replace("object_gallery/1__P04_PAS.jpg", "../../secret.jpg"))
     (run.parent.parent / "secret.jpg").write_bytes((run / "object_gallery" / "2__P04_SR.jpg").read_bytes())
     rows = shown_in(run).objects[0].rows
@@ -168,7 +168,7 @@ def test_a_picture_outside_the_run_or_gone_is_not_embedded(run):
 
 
 def test_hostile_names_stay_text(run):
-    table = run / "object_gallery" / "objects.csv"
+    table = run / "object_gallery" / "gallery.csv"
     table.write_text(table.read_text().replace("only 6 matches, 15 are needed", "<script>alert(1)</script>"))
     page = section_of(run)
     assert "<script>" not in page and "&lt;script&gt;alert(1)" in page
@@ -187,7 +187,7 @@ def test_the_gallery_of_an_earlier_run_directory_is_read_where_it_lies(run):
     now = shown_in(run)
     assert len(now.objects) == 2
     (run / "object_gallery").rename(run / "through")
-    table = (run / "through" / "objects.csv").rename(run / "through" / "through.csv")
+    table = (run / "through" / "gallery.csv").rename(run / "through" / "through.csv")
     text = table.read_text(encoding="utf-8").replace("scored_sections", "asked").replace("object_gallery/", "through/")
     table.write_text(text, encoding="utf-8")
     assert shown_in(run).frame.equals(now.frame) and len(shown_in(run).objects) == 2

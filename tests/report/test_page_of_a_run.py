@@ -12,7 +12,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from make_run import make_run
+from declared_files import faults_of_run
+from make_run import make_run, object_gallery, review_and_annotators
 
 from stainda.errors import RecordError, StaindaError
 from stainda.evaluation import analyse, one_rotation, read_records, write_records
@@ -81,6 +82,14 @@ def small(small_run, tmp_path, monkeypatch):
     """A small run of one's own, to be spoiled; figures are left out, which are most of the time."""
     monkeypatch.setattr("stainda.report.writer.draw", undrawn)
     return Path(shutil.copytree(small_run, tmp_path / "run"))
+
+
+def test_the_made_up_run_is_as_declared(small_run, tmp_path):
+    """What the report is developed on is what studies write: every table with the declared columns."""
+    run = Path(shutil.copytree(small_run, tmp_path / "run"))
+    review_and_annotators(run)
+    object_gallery(run)
+    assert faults_of_run(run) == []
 
 
 def test_page_has_every_section_and_the_answer_first(full):

@@ -24,7 +24,7 @@ from stainda.report import catalogue, make_plot, make_report, view
 from stainda.report.answer import answer
 from stainda.report.between_rotations import own_answers
 from stainda.report.comparing import compare_runs, make_comparison
-from stainda.report.kinds import kind as kind_of
+from stainda.report.figure_registry import kind as kind_of
 from stainda.report.loading import load_run
 from stainda.report.study_view import NotDrawable
 from stainda.study.pooled_tables import write_pooled_tables

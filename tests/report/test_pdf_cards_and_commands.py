@@ -21,8 +21,8 @@ from stainda.report.data_tables import excluded
 from stainda.report.pdf import figure_page, write_pdf
 from stainda.report.result_tables import strategies_by_domain
 from stainda.report.sections import Said
+from stainda.report.summary_text import Sentence
 from stainda.report.tables import PageTable, number, text
-from stainda.report.words import Sentence
 from stainda.report.writer import MOST_ROWS, Writer
 
 SMALL = dict(

@@ -9,7 +9,7 @@ import pytest
 from stainda.config import StrategyConfig
 from stainda.evaluation.effect import Effect
 from stainda.evaluation.summary import ALL_TARGETS
-from stainda.report import answer, words
+from stainda.report import answer, summary_text
 from stainda.report.tables import footnoted
 
 STUDY = SimpleNamespace(baseline="plain", evaluation=SimpleNamespace(level=0.95))
@@ -18,7 +18,7 @@ RUN = SimpleNamespace(study=STUDY, label=lambda name: name.title(), effects={})
 
 @pytest.mark.parametrize(("ceiling", "said_of_it"), [("oracle", 1), ("plain", 0)])
 def test_a_ceiling_that_is_the_baseline_is_not_told_as_one(ceiling, said_of_it, monkeypatch):
-    for module in (answer, words):
+    for module in (answer, summary_text):
         monkeypatch.setattr(module, "headline", lambda table: table)
     row = {"domain": ALL_TARGETS, "mean": 0.8, "low": 0.7, "high": 0.9, "interval_kind": "interval"}
     study = SimpleNamespace(baseline="plain", ceiling=ceiling, evaluation=STUDY.evaluation)
@@ -32,7 +32,7 @@ def test_a_ceiling_that_is_the_baseline_is_not_told_as_one(ceiling, said_of_it, 
 
 def said(monkeypatch, gains: dict[str, tuple[float, float]], n: int = 14, run=RUN) -> list[str]:
     """Sentences for strategies with these differences to the baseline and p after Holm, of 14 patients."""
-    for module in (answer, words):
+    for module in (answer, summary_text):
         monkeypatch.setattr(module, "headline", lambda table: table)
     common = {"domain": ALL_TARGETS, "family": "overall", "n_patients": n, "n_seeds": 3, "interval_kind": "interval"}
     differences = pd.DataFrame(

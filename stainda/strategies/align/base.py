@@ -21,7 +21,7 @@ Grouping = Literal["domain", "patient", "slide"]
 
 
 @dataclass(frozen=True)
-class Redrawn:
+class AugmentedView:
     """Patches of a batch under another draw of the augmentation.
 
     Attributes:
@@ -46,10 +46,10 @@ class Batch:
         labels: uint8-valued long ``[N, H, W]`` (255 is ignored); always ``None`` for a target batch.
         weights: float ``[N, H, W]``, how much each labelled pixel counts in the task loss; ``None``: all alike.
         more_features: outputs of the layers of :attr:`Align.also_tapped`, in their order.
-        places: of :class:`Redrawn`, for ``images``; ``None`` for a source batch.
+        places: of :class:`AugmentedView`, for ``images``; ``None`` for a source batch.
         groups: long ``[N]``, number of each patch's group (:attr:`Align.grouping`); ``None`` where none is requested.
-        redraw: gives the same patches under another draw (:class:`Redrawn`). Every draw comes from a generator of its
-            own, so that asking changes nothing else.
+        redraw: gives the same patches under another draw (:class:`AugmentedView`). Every draw comes from a generator of
+            its own, so that asking changes nothing else.
     """
 
     images: Tensor
@@ -60,7 +60,7 @@ class Batch:
     weights: Tensor | None = None
     places: Tensor | None = None
     groups: Tensor | None = None
-    redraw: Callable[[Manner], Redrawn] | None = None
+    redraw: Callable[[Manner], AugmentedView] | None = None
     more_features: tuple[Tensor, ...] = ()
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 
 from stainda.report import statistic_figures
-from stainda.report.kinds import Plot, register
+from stainda.report.figure_registry import Plot, register
 from stainda.report.study_view import NotDrawable, StudyView, measure_of, not_drawn, people
-from stainda.report.words import measure_title
+from stainda.report.summary_text import measure_title
 
 MOST_LINES = 24
 

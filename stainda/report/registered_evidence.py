@@ -24,7 +24,7 @@ from stainda.evaluation.evidence import CANDIDATE, SLIDE
 from stainda.randomness import generator_for
 from stainda.report import evidence_figures
 from stainda.report.evidence_figures import Reliability
-from stainda.report.kinds import Plot, register
+from stainda.report.figure_registry import Plot, register
 from stainda.report.study_view import NotDrawable, StudyView, not_drawn, people
 
 MOST_PANELS = 12

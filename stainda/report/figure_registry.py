@@ -16,11 +16,11 @@ from matplotlib.figure import Figure
 
 from stainda.errors import RecordError, did_you_mean
 from stainda.evaluation.selection import DEFAULT_RULE
-from stainda.report.kind_titles import TITLES
+from stainda.report.figure_titles import TITLES
 from stainda.report.run import LoadedRun
 from stainda.report.study_view import NotDrawable, StudyView
+from stainda.report.summary_text import PRIMARY
 from stainda.report.tables import PageTable
-from stainda.report.words import PRIMARY
 
 Rotations = Literal["any", "one", "several"]
 """Studies that a kind shows: of one rotation, at the root of a study of several, or both."""
@@ -109,7 +109,8 @@ class TableKind:
 
 
 FIGURE_MODULES = (
-    "kinds_of_scores", "kinds_of_statistics", "kinds_of_evidence", "kinds_of_search", "rotation_matrix", "few_labels",
+    "registered_scores", "registered_statistics", "registered_evidence", "registered_search", "rotation_matrix",
+    "few_labels",
 )  # fmt: skip
 TABLE_MODULES = (
     "data_tables", "recipe_tables", "result_tables", "insight_tables", "training_tables", "effect_tables", "reviewing",
@@ -162,7 +163,7 @@ def register(
     overall: bool = False,
     rotations: Rotations = "any",
 ) -> Callable[[Maker], Maker]:
-    """Let a function draw the kind of that name, which has a title in :data:`~stainda.report.kind_titles.TITLES`."""
+    """Let a function draw the kind of that name, which has a title in :data:`~stainda.report.figure_titles.TITLES`."""
 
     def keep(make: Maker) -> Maker:
         makers = dict(KINDS[name].makers) if name in KINDS else {}

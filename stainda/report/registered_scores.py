@@ -8,7 +8,7 @@ import pandas as pd
 from stainda.evaluation.selection import DEFAULT_RULE
 from stainda.evaluation.summary import ALL_SOURCES, ALL_TARGETS
 from stainda.report import cost_figures, costs, domain_figures, figures, off_scale, result_tables
-from stainda.report.kinds import Plot, register
+from stainda.report.figure_registry import Plot, register
 from stainda.report.study_view import (
     NotDrawable,
     StudyView,
@@ -20,8 +20,8 @@ from stainda.report.study_view import (
     sample,
     set_apart,
 )
+from stainda.report.summary_text import count, measure_title
 from stainda.report.tables import spread_words
-from stainda.report.words import count, measure_title
 from stainda.run_directory.result_tables import DOMAIN_GAP
 
 NOT_GIVEN = (

@@ -8,10 +8,10 @@ import pandas as pd
 from stainda.evaluation.selection import DEFAULT_RULE, RULES, BeforeRefit
 from stainda.evaluation.summary import ALL_TARGETS
 from stainda.report import figures, search_figures
-from stainda.report.kinds import Plot, register
+from stainda.report.figure_registry import Plot, register
 from stainda.report.search_tables import FEWEST_FOR_IMPORTANCE, importance_table, searched, trial_table
 from stainda.report.study_view import NotDrawable, StudyView, measure_of
-from stainda.report.words import count, headline_class, measure_title
+from stainda.report.summary_text import count, headline_class, measure_title
 from stainda.run_directory.result_tables import TRIALS
 
 MOST_PANELS, MOST_ROWS, MOST_SETTINGS, MOST_AXES = 16, 6, 4, 6
