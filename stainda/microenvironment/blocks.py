@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +27,7 @@ from stainda.microenvironment.section import (
     usable,
 )
 from stainda.names import file_name
+from stainda.registration.coverage import Ground
 from stainda.registration.results import BlockResult, load_block
 from stainda.registration.sections import SectionImage, open_section
 from stainda.registration.transforms import Between
@@ -108,7 +109,16 @@ class Block:
             compartments = self._compartments(own, mpp)
             self.left_out += told
             return SectionData(
-                section, mpp, slide.size, cells, kept, cells.xy[kept] * mpp, structures, window, compartments, tuple(told)
+                section,
+                mpp,
+                slide.size,
+                cells,
+                kept,
+                cells.xy[kept] * mpp,
+                structures,
+                window,
+                compartments,
+                tuple(told),
             )
 
     def _cells(self, section: Section, slide: Slide) -> Cells:
@@ -139,7 +149,9 @@ class Block:
                 shapes = read_shapes(path) if path.is_file() else None
             if shapes is not None:
                 return shapes[shapes["class"].isin(self.config.structures)].reset_index(drop=True), ""
-            tried.append({"own": "not annotated", "files": "no outlines in outline_files"}.get(place, "no propagated outlines"))
+            tried.append(
+                {"own": "not annotated", "files": "no outlines in outline_files"}.get(place, "no propagated outlines")
+            )
         refused = self._registered.refused.get(section.slide) if self._registered else None
         reason = f"refused at registration: {refused}" if refused else "; ".join(tried)
         return None, reason
@@ -251,7 +263,8 @@ class Block:
                 structures, mpp = measured[slide].structures, measured[slide].mpp
                 outlines = shapely.transform(structures.outlines, lambda xy, mpp=mpp: xy / mpp)
                 drawn = structures.sources == slide
-                profiles[slide] = Profiles(section.section, outlines, structures.ids, structures.classes, drawn)
+                tissue = shapely.transform(measured[slide].window.shape, lambda xy, mpp=mpp: xy / mpp)
+                profiles[slide] = Profiles(section.section, outlines, structures.ids, structures.classes, drawn, tissue)
             elif "own" in self.config.outlines or slide in sources:
                 shapes = self._own(section)
                 shapes = empty_shapes() if shapes is None else shapes[shapes["class"].isin(self.config.structures)]
@@ -259,12 +272,12 @@ class Block:
                     outlines = np.asarray(shapes.geometry.values, object)
                     drawn = np.ones(len(shapes), bool)
                     ids, classes = (shapes[name].to_numpy(object) for name in ("id", "class"))
-                    profiles[slide] = Profiles(section.section, outlines, ids, classes, drawn)
+                    image = self._image(slide)
+                    tissue = shapely.Polygon() if image is None else Ground.of(image).tissue
+                    profiles[slide] = Profiles(section.section, outlines, ids, classes, drawn, tissue)
         return profiles
 
 
 def find_file(folder: Path, slide: str) -> Path | None:
     """The file of a slide in a folder, whatever its format."""
     return next((path for suffix in SUFFIXES if (path := folder / f"{file_name(slide)}{suffix}").is_file()), None)
-
-

@@ -74,7 +74,9 @@ def _rate(count: float, area: float, level: float) -> tuple[float, float, float]
     return (count * MM2 / area if area > 0 else float("nan"), float(low[0]), float(high[0]))
 
 
-def group_rows(patients: Sequence[Mapping[str, Any]], config: MicroenvironmentConfig, rng: np.random.Generator) -> list[Row]:
+def group_rows(
+    patients: Sequence[Mapping[str, Any]], config: MicroenvironmentConfig, rng: np.random.Generator
+) -> list[Row]:
     """Rows of groups.csv from those of patients.csv of one stain."""
     values: dict[str, dict[str, float]] = {}
     groups: dict[str, str] = {}
@@ -138,8 +140,8 @@ def _density_curve(profiles: Sequence[Profile], level: float) -> list[Row]:
     return [
         {
             "function": "density", "from_um": bounds[k][0], "to_um": bounds[k][1], "value": known(observed[k], 4),
-            "low": known(low[k], 4), "high": known(high[k], 4), "per_mm2": known(observed[k] * rate, 2), "p": known(p, 4),
-            "simulations": rounds,
+            "low": known(low[k], 4), "high": known(high[k], 4), "per_mm2": known(observed[k] * rate, 2),
+            "p": known(p, 4), "simulations": rounds,
         }
         for k in range(len(zones) + 1)
     ]  # fmt: skip

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from stainda.report.kinds import Rotations
 from stainda.report.run import Run
+from stainda.run_directory.microenvironment_tables import INPUTS
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ SECTIONS = (
     Section("centres", "Centres", "Centre by centre", rotations="one"),
     Section("objects", "Objects", "Objects and pixels", rotations="one"),
     Section("through", "Through the stains", "The same object through the stains", rotations="one"),
+    Section("microenvironment", "Micro-environment", "Cells in and around structures", rotations="one"),
     Section("examples", "Examples", "Examples", rotations="one"),
     Section("data", "Data", "Data"),
     Section("registration", "Registration", "Registration", "Registration, made once for all rotations"),
@@ -53,6 +55,8 @@ def sections_of(run: Run, noun: str) -> dict[str, Section]:
     mine = "several" if run.rotates else "one"
     found = {}
     for one in SECTIONS:
+        if one.key == "microenvironment" and not INPUTS.at(run.folder).is_file():
+            continue  # few studies ask for it
         if one.rotations in ("any", mine):
             title = one.several if run.rotates and one.several else one.title
             found[one.key] = replace(one, title=title.replace("by domain", f"by {noun}"))

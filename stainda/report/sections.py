@@ -26,6 +26,7 @@ from stainda.report.gallery import OUTLINES, Gallery, field_svg, make_gallery
 from stainda.report.kinds import kind
 from stainda.report.layout import sections_of
 from stainda.report.methods import environment_rows, methods_paragraph
+from stainda.report.microenvironment import make_microenvironment
 from stainda.report.question import asked
 from stainda.report.reviewing import review_words
 from stainda.report.run import Run
@@ -108,6 +109,7 @@ class Sections:
 
     def _gathered(self) -> dict[str, Any]:
         """What the sections of this study show."""
+        run = self.run
         makers: dict[str, tuple[str, Callable[[], Any]]] = {
             "rotations": ("rotations", lambda: self.table("rotations")),
             "results": ("results", self._results),
@@ -120,6 +122,7 @@ class Sections:
             "training": ("training", self._training),
             "gallery": ("examples", self._gallery),
             "through": ("through", self._through),
+            "microenvironment": ("microenvironment", lambda: make_microenvironment(run, self.write)),
             "left_out": ("left-out", lambda: self.table("left_out")),
             "excluded": ("left-out", lambda: self.table("excluded")),
             "cards": ("models", self._cards),

@@ -244,6 +244,14 @@ class StudyRun:
         measure_gaps(self.config, self.roles, self.folder)
         gather_results(self.config, self.folder)
         write_through(self.config, self.cohort, self.roles, self.folder, self.progress)
+        self.measure_microenvironment()
+
+    def measure_microenvironment(self) -> None:
+        """Cells about structures, where the study asks for them."""
+        from stainda.study.microenvironment import measure_study
+
+        if self.config.microenvironment is not None:
+            measure_study(self.config, self.cohort, self.folder, self.config.microenvironment, self.progress)
 
     def report(self) -> None:
         from stainda.report import make_report

@@ -4,8 +4,8 @@ import json
 
 import numpy as np
 import pytest
-
 from made_sections import MPP, cells_at, write_section
+
 from stainda.config.microenvironment import CellDetectionConfig
 from stainda.errors import AnnotationError
 from stainda.microenvironment.cells import detect_cells, read_cells, score_cells

@@ -44,7 +44,9 @@ def test_comparison_has_differences_intervals_and_adjusted_p():
     }
     near, far, unknown = compare(values, groups, rng)
     assert (near.first, near.second) == ("rejection", "stable")
-    assert near.difference == pytest.approx(near.mean_second - near.mean_first) and near.low < near.difference < near.high
+    assert (
+        near.difference == pytest.approx(near.mean_second - near.mean_first) and near.low < near.difference < near.high
+    )
     assert near.high < 0 and near.q < 0.01 and near.q >= near.p
     assert far.p > 0.05 and far.low < 0 < far.high
     assert np.isnan(unknown.p) and "no test" in unknown.note

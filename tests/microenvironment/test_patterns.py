@@ -101,7 +101,9 @@ def test_raster_zones_have_the_areas_of_the_polygons():
     from stainda.microenvironment.zones import pooled_areas
 
     field = DistanceField.of(discs(), ZONES, Window(FIELD, step=2.0))
-    assert field.tally(field.zone) * 4 == pytest.approx(pooled_areas(discs(), ZONES, FIELD), rel=0.04)  # half a micrometre
+    assert field.tally(field.zone) * 4 == pytest.approx(
+        pooled_areas(discs(), ZONES, FIELD), rel=0.04
+    )  # half a micrometre
 
 
 @pytest.mark.parametrize("angle", [0, 33])

@@ -49,10 +49,16 @@ def test_window_holes_and_neighbours_are_cut_off():
 
 def test_counts_and_nearest_are_those_of_every_pair():
     rng = np.random.default_rng(0)
-    structures = np.array([disc(*xy, r) for xy, r in zip(rng.uniform(0, 1000, (30, 2)), rng.uniform(20, 60, 30), strict=True)])
-    structures = np.array([one for k, one in enumerate(structures) if not any(one.intersects(o) for o in structures[:k])])
+    structures = np.array(
+        [disc(*xy, r) for xy, r in zip(rng.uniform(0, 1000, (30, 2)), rng.uniform(20, 60, 30), strict=True)]
+    )
+    structures = np.array(
+        [one for k, one in enumerate(structures) if not any(one.intersects(o) for o in structures[:k])]
+    )
     cells = rng.uniform(0, 1000, (3000, 2))
-    every = np.array([[s.exterior.distance(p) * (-1 if s.contains(p) else 1) for s in structures] for p in shapely.points(cells)])
+    every = np.array(
+        [[s.exterior.distance(p) * (-1 if s.contains(p) else 1) for s in structures] for p in shapely.points(cells)]
+    )
     pairs = near_pairs(structures, cells, 50)
     distance, which = nearest(pairs, len(cells))
     near = every.min(axis=1) <= 50
