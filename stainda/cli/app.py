@@ -12,6 +12,7 @@ from stainda.cli.annotations import app as annotations_app
 from stainda.cli.display import Commands, ConsoleProgress, Quiet, console, show_table, silence
 from stainda.cli.init import init
 from stainda.cli.listing import list_
+from stainda.cli.microenvironment import microenvironment
 from stainda.cli.plan import plan
 from stainda.cli.predict import predict
 from stainda.cli.report import compare, plot
@@ -211,6 +212,9 @@ def propagate(
     root, table = propagate_given(given, out, values, data=data, progress=ConsoleProgress(quiet))
     counts = table.groupby(["source", "target", "status"], as_index=False).size()
     show_table(str(PROPAGATION.at(root)), ("source", "target", "status", "objects"), counts.values.tolist())
+
+
+app.command()(microenvironment)
 
 
 @app.command()

@@ -35,8 +35,8 @@ class MicroenvironmentConfig(Frozen):
     outlines: tuple[Literal["own", "propagated", "files"], ...] = Field(
         ("own", "propagated"),
         min_length=1,
-        description="where the outlines of a section are from, the first that there are: drawn on it, propagated to it, "
-        "or outline_files",
+        description="where the outlines of a section are from, the first that there are: drawn on it, propagated "
+        "to it, or outline_files",
     )
     outline_files: Path | None = Field(None, description="folder with the outlines SLIDE.geojson a detector found")
     cells: Literal["classical", "files"] = Field(

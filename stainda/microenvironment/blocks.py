@@ -27,6 +27,7 @@ from stainda.microenvironment.section import (
     usable,
 )
 from stainda.names import file_name
+from stainda.registration.coverage import Ground
 from stainda.registration.results import BlockResult, load_block
 from stainda.registration.sections import SectionImage, open_section
 from stainda.registration.transforms import Between
@@ -262,7 +263,8 @@ class Block:
                 structures, mpp = measured[slide].structures, measured[slide].mpp
                 outlines = shapely.transform(structures.outlines, lambda xy, mpp=mpp: xy / mpp)
                 drawn = structures.sources == slide
-                profiles[slide] = Profiles(section.section, outlines, structures.ids, structures.classes, drawn)
+                tissue = shapely.transform(measured[slide].window.shape, lambda xy, mpp=mpp: xy / mpp)
+                profiles[slide] = Profiles(section.section, outlines, structures.ids, structures.classes, drawn, tissue)
             elif "own" in self.config.outlines or slide in sources:
                 shapes = self._own(section)
                 shapes = empty_shapes() if shapes is None else shapes[shapes["class"].isin(self.config.structures)]
@@ -270,7 +272,9 @@ class Block:
                     outlines = np.asarray(shapes.geometry.values, object)
                     drawn = np.ones(len(shapes), bool)
                     ids, classes = (shapes[name].to_numpy(object) for name in ("id", "class"))
-                    profiles[slide] = Profiles(section.section, outlines, ids, classes, drawn)
+                    image = self._image(slide)
+                    tissue = shapely.Polygon() if image is None else Ground.of(image).tissue
+                    profiles[slide] = Profiles(section.section, outlines, ids, classes, drawn, tissue)
         return profiles
 
 

@@ -2,7 +2,8 @@
 
 The detector (no training): optical density, deconvolution into haematoxylin and chromogen (A. C. Ruifrok, D. A.
 Johnston 2001), a blur, a threshold above the local median and above a fixed least, a watershed on the distance to the
-edge of the stained area, and the edge of each spot at half its own height. All of its settings are in :class:`~stainda.config.microenvironment.CellDetectionConfig`.
+edge of the stained area, and the edge of each spot at half its own height. All of its settings are in
+:class:`~stainda.config.microenvironment.CellDetectionConfig`.
 """
 
 from __future__ import annotations
@@ -78,7 +79,8 @@ def read_cells(path: Path, classes: Sequence[str] = (), slide: Slide | None = No
     several = np.array([len(shapely.get_parts(one)) if one.geom_type == "MultiPoint" else 1 for one in shapes], int)
     if (several > 1).any():  # points that were stored as one object
         scores = np.repeat(scores, several)
-        shapes = np.concatenate([shapely.get_parts(one) if many > 1 else [one] for one, many in zip(shapes, several, strict=True)])  # fmt: skip
+        parts = (shapely.get_parts(one) if one.geom_type == "MultiPoint" else [one] for one in shapes)
+        shapes = np.array([part for some in parts for part in some], dtype=object)
     areas = shapely.area(shapes) if len(shapes) else np.zeros(0)
     mpp = None if slide is None else slide.mpp
     sized = np.where(areas > 0, areas * (np.nan if mpp is None else mpp**2), np.nan)

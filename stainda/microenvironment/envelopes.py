@@ -1,8 +1,8 @@
 """Envelopes and tests by simulation: toroidal shifts, random relabelling, complete randomness.
 
-**Global envelope**: curves are ordered by extreme rank length (M. Myllymäki et al., JRSS B 79, 2017): each value gets its
-rank among all curves from either side, and curves are compared by their sorted ranks. The test has its level whatever
-the curves are, as long as the observed one is one among equals under the null hypothesis.
+**Global envelope**: curves are ordered by extreme rank length (M. Myllymäki et al., JRSS B 79, 2017): each value gets
+its rank among all curves from either side, and curves are compared by their sorted ranks. The test has its level
+whatever the curves are, as long as the observed one is one among equals under the null hypothesis.
 
 **Null hypotheses.** *Toroidal shift* (H. W. Lotwick, B. W. Silverman 1982): cells are as clustered as they are, but lie
 where they lie independently of the structures. The pattern and its window are shifted together on a torus, turned along
@@ -33,7 +33,7 @@ LEAST_COMMON = 0.5
 
 @dataclass(frozen=True, eq=False)
 class Envelope:
-    """Observed curve (k,) with the pointwise ``low``, ``high`` and ``middle`` of the simulated ones, and the global p."""
+    """Observed curve (k,), pointwise ``low``, ``high`` and ``middle`` of the simulated ones, and the global p."""
 
     observed: Floats
     low: Floats

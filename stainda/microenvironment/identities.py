@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import shapely
+from shapely.geometry.base import BaseGeometry
 
 from stainda.annotations import make_shapes
 from stainda.microenvironment.volumes import Volume, cavalieri
@@ -20,8 +21,6 @@ ASSUMED_UM = 20.0
 """Error where none is known."""
 SIZE_RATIO = 8.0
 """Largest ratio of areas of one structure in consecutive sections: near its pole a profile grows quickly."""
-SHOWN_UM = 10.0
-"""A section shows a place where what is outlined on it surrounds it, up to so much."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +30,7 @@ class Profiles:
     Attributes:
         number: of the section in the cut.
         drawn: the outline was drawn (or detected) on this section, not propagated to it.
+        tissue: of the section, level-0 pixels: where no outline lies in it, there is no structure.
     """
 
     number: int
@@ -38,6 +38,7 @@ class Profiles:
     ids: npt.NDArray[np.object_]
     classes: npt.NDArray[np.object_]
     drawn: npt.NDArray[np.bool_]
+    tissue: BaseGeometry
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def identify(
         slide: shapely.transform(shapely.force_2d(one.outlines), to_frame[slide]) for slide, one in profiles.items()
     }
     drawn_on = {slide for slide, one in profiles.items() if one.drawn.any()}
-    shown_area = {slide: shapely.convex_hull(shapely.union_all(moved[slide])) for slide in drawn_on}
+    shown_area = {slide: shapely.transform(profiles[slide].tissue, to_frame[slide]) for slide in drawn_on}
     found = []
     for name, rows in members.items():
         outlines = np.array([moved[slide][row] for slide, row in rows], dtype=object)
@@ -102,9 +103,9 @@ def identify(
             for slide, row in rows
             if profiles[slide].drawn[row]
         }
-        wide = shapely.Point(centre).buffer(SHOWN_UM / frame_mpp)
+        place = shapely.Point(centre)
         shown = {
-            float(profiles[slide].number): profiles[slide].number in area or bool(shown_area[slide].intersects(wide))
+            float(profiles[slide].number): profiles[slide].number in area or bool(shown_area[slide].contains(place))
             for slide in drawn_on
         }
         cls = str(profiles[rows[0][0]].classes[rows[0][1]])

@@ -5,10 +5,10 @@ With :math:`\gamma(v) = |W \cap (W + v)|`, the area that the window shares with 
 .. math:: \hat K_{12}(r) = \frac{|W|^2}{n_1 n_2} \sum_{i, j} \frac{1[\,\|x_i - y_j\| \le r\,]}{\gamma(y_j - x_i)}
    \qquad \hat g_{12}(r) = \frac{|W|^2}{n_1 n_2} \sum_{i, j} \frac{k_h(r - \|x_i - y_j\|)}{2 \pi r\, \gamma(y_j - x_i)}
 
-(translation correction: J. Ohser, D. Stoyan 1981), :math:`L = \sqrt{K / \pi}`, :math:`k_h` Epanechnikov's kernel; of one
-kind of points, pairs of a point with itself are left out and :math:`n_1 n_2` is :math:`n (n - 1)`. Under complete spatial
-randomness K is :math:`\pi r^2`, L is r and g is 1. The correction is exact for any window, holes included, up to
-its raster; it needs no boundary geometry per pair. Everything is in micrometres.
+(translation correction: J. Ohser, D. Stoyan 1981), :math:`L = \sqrt{K / \pi}`, :math:`k_h` Epanechnikov's kernel; of
+one kind of points, pairs of a point with itself are left out and :math:`n_1 n_2` is :math:`n (n - 1)`. Under
+complete spatial randomness K is :math:`\pi r^2`, L is r and g is 1. The correction is exact for any window, holes
+included, up to its raster; it needs no boundary geometry per pair. Everything is in micrometres.
 """
 
 from __future__ import annotations

@@ -140,8 +140,8 @@ def _density_curve(profiles: Sequence[Profile], level: float) -> list[Row]:
     return [
         {
             "function": "density", "from_um": bounds[k][0], "to_um": bounds[k][1], "value": known(observed[k], 4),
-            "low": known(low[k], 4), "high": known(high[k], 4), "per_mm2": known(observed[k] * rate, 2), "p": known(p, 4),
-            "simulations": rounds,
+            "low": known(low[k], 4), "high": known(high[k], 4), "per_mm2": known(observed[k] * rate, 2),
+            "p": known(p, 4), "simulations": rounds,
         }
         for k in range(len(zones) + 1)
     ]  # fmt: skip

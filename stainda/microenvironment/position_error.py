@@ -3,7 +3,7 @@
 Two kinds of evidence. *Landmarks*, where both sections have them: the median error of the pair. *The images*: on a
 lattice over the tissue the neighbourhood of each node is compared with the same neighbourhood of the other section,
 shifted in every direction (:mod:`stainda.registration.evidence`); where a shift fits clearly better, the map is off by
-about that much there. Landmarks say how large the error is, the images where it is larger or smaller.
+about that much there. Where there are both, the larger counts: a transform that was made from landmarks meets them.
 
 What images of different stains cannot show is not in it: two sections are different tissue, and an outline can be right
 at its place while the structure itself has changed.
@@ -31,8 +31,6 @@ MOST_NODES = 256
 GAIN = 1.0
 """Standard deviations by which a shifted neighbourhood must fit better, for its shift to count in full."""
 NEIGHBOURS = 9
-RANGE = 0.5, 3.0
-"""How far below and above the landmark error the images may put the error of a place."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,12 +81,11 @@ def between_sections(
     nodes, um = found
     if not np.isfinite(landmarks_um):
         return PositionError(nodes, um, "images")
-    relative = np.clip(um / max(float(np.median(um)), 1e-9), *RANGE)
-    return PositionError(nodes, landmarks_um * relative / np.median(relative), "landmarks and images")
+    return PositionError(nodes, np.maximum(um, landmarks_um), "landmarks and images")
 
 
 def _by_images(between: Between, source: SectionImage, target: SectionImage) -> tuple[Floats, Floats] | None:
-    """Nodes on the target and the error there; ``None`` where the pixel size is not known or nothing can be compared."""
+    """Nodes on the target and the error there; ``None`` where the pixel size is not known or nothing is comparable."""
     if target.mpp is None:
         return None
     side = BOX_UM / target.mpp

@@ -31,7 +31,8 @@ def structure_rows(found: SectionMeasures) -> list[Row]:
     return [
         {
             **who(data), "id": shapes.ids[k], "identity": shapes.identity[k], "class": shapes.classes[k],
-            "source": shapes.sources[k], "confidence": known(shapes.confidence[k]), "error_um": known(shapes.error_um[k]),
+            "source": shapes.sources[k], "confidence": known(shapes.confidence[k]),
+            "error_um": known(shapes.error_um[k]),
             "x": known(centres[k, 0], 2), "y": known(centres[k, 1], 2), "area_um2": known(areas[k], 1),
             "on_tissue_um2": known(each.areas[k, 0], 1), "cells": int(each.counts[k, 0]), "density": known(inside[k]),
             "nearest_um": known(each.nearest_um[k], 2), "positive_share": known(each.positive[k, 0], 5),
@@ -105,17 +106,17 @@ def methods_text(config: MicroenvironmentConfig, sections: int, patients: int) -
     look = config.detection
     how = (
         f"Cells were found at {look.mpp:g} µm per pixel by colour deconvolution on optical density (haematoxylin and "
-        f"{'DAB' if look.chromogen == 'dab' else 'permanent red'}), a threshold of {look.least:g} and of {look.above:g} "
-        f"above the local median ({look.background_um:g} µm), and a watershed; areas of {look.min_area_um2:g} to "
-        f"{look.max_area_um2:g} µm² were kept."
+        f"{'DAB' if look.chromogen == 'dab' else 'permanent red'}), a threshold of {look.least:g} and of "
+        f"{look.above:g} above the local median ({look.background_um:g} µm), and a watershed; areas of "
+        f"{look.min_area_um2:g} to {look.max_area_um2:g} µm² were kept."
         if config.cells == "classical"
         else "Cells were read from files made elsewhere."
     )
     return " ".join([
         f"Cells were counted about structures of class {', '.join(config.structures)} on {sections} sections "
         f"({', '.join(config.stains)}) of {patients} patients.", how,
-        f"Zones are the inside of a structure and rings of signed distance to its outline ({rings} µm), cut at the edge "
-        "and the holes of the tissue and where another structure begins.",
+        f"Zones are the inside of a structure and rings of signed distance to its outline ({rings} µm), cut at the "
+        "edge and the holes of the tissue and where another structure begins.",
         f"Propagated outlines with a confidence below {config.min_confidence:g}, and those placed less exactly than "
         f"{config.max_error_um:g} µm, were left out.",
         "The registration error was measured on landmarks and on the agreement of local image structure, and simulated "

@@ -2,9 +2,9 @@
 
 The signed distance of a point to a structure is that to its outline, negative within. A zone ``(a, b]`` of a structure
 is where that distance is above ``a`` and at most ``b``; the first is the structure itself. Zones end where the window
-(the tissue without its holes) ends and where another structure begins. Zones of two neighbouring structures may overlap:
-each structure is described by all that surrounds it. The zones of a whole section go by the *nearest* structure, so that
-every cell and every piece of tissue is in exactly one of them.
+(the tissue without its holes) ends and where another structure begins. Zones of two neighbouring structures may
+overlap: each structure is described by all that surrounds it. The zones of a whole section go by the *nearest*
+structure, so that every cell and every piece of tissue is in exactly one of them.
 
 Everything is in micrometres.
 """

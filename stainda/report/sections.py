@@ -26,8 +26,7 @@ from stainda.report.figure_registry import kind
 from stainda.report.gallery import OUTLINES, Gallery, field_svg, make_gallery
 from stainda.report.layout import sections_of
 from stainda.report.methods import environment_rows, methods_paragraph
-from stainda.report.object_gallery import ObjectGallery, make_object_gallery
-from stainda.report.object_gallery_svg import BAR, object_svg
+from stainda.report.microenvironment import make_microenvironment
 from stainda.report.question import asked
 from stainda.report.reviewing import review_words
 from stainda.report.run import LoadedRun
@@ -135,6 +134,7 @@ class Sections:
 
     def _gathered(self) -> dict[str, Any]:
         """What the sections of this study show."""
+        run = self.run
         makers: dict[str, tuple[str, Callable[[], Any]]] = {
             "rotations": ("rotations", lambda: self.table("rotations")),
             "results": ("results", self._results),
@@ -147,6 +147,7 @@ class Sections:
             "training": ("training", self._training),
             "gallery": ("examples", self._gallery),
             "object_gallery": ("object-gallery", self._object_gallery),
+            "microenvironment": ("microenvironment", lambda: make_microenvironment(run, self.write)),
             "left_out": ("left-out", lambda: self.table("left_out")),
             "excluded": ("left-out", lambda: self.table("excluded")),
             "models": ("models", self._models),

@@ -266,6 +266,14 @@ class StudyRun:
         gather_results(self.config, self.folder)
         write_label_shares(self.config, self.folder)
         write_object_gallery(self.config, self.cohort, self.roles, self.folder, self.progress)
+        self.measure_microenvironment()
+
+    def measure_microenvironment(self) -> None:
+        """Cells about structures, where the study asks for them."""
+        from stainda.study.microenvironment import measure_study
+
+        if self.config.microenvironment is not None:
+            measure_study(self.config, self.cohort, self.folder, self.config.microenvironment, self.progress)
 
     def report(self) -> None:
         from stainda.report import make_report

@@ -25,7 +25,12 @@ def block(spacing=12.0, sections=18, shift=0.0):
         ids = np.array([*(f"{number}/{k}" for k, _ in cut), "a", "b"], object)
         drawn = np.ones(len(ids), bool)
         profiles[f"S{number}"] = Profiles(
-            number, np.array([*outlines, frame, corner], object), ids, np.full(len(ids), "glomerulus", object), drawn
+            number,
+            np.array([*outlines, frame, corner], object),
+            ids,
+            np.full(len(ids), "glomerulus", object),
+            drawn,
+            shapely.box(0, 0, 1000, 1000),
         )
     return profiles, transforms
 
@@ -56,7 +61,7 @@ def test_a_block_that_ends_within_a_sphere_says_that_it_is_not_whole():
 def test_propagated_outlines_give_no_volume():
     profiles, transforms = block()
     copies = {
-        slide: Profiles(p.number, p.outlines, p.ids, p.classes, np.zeros(len(p.ids), bool))
+        slide: Profiles(p.number, p.outlines, p.ids, p.classes, np.zeros(len(p.ids), bool), p.tissue)
         for slide, p in profiles.items()
     }
     found = identify("B", copies, transforms, dict.fromkeys(profiles, 5.0), 1.0, 12.0)[1]

@@ -38,7 +38,7 @@ def test_every_file_is_as_declared(made):
 
 
 def test_zones_hold_the_cells_that_were_drawn(made):
-    manifest, truth, root = made
+    _, truth, root = made
     zones = tables.ZONES.read(root / "microenvironment")
     discs = [shapely.Point(x, y).buffer(r, quad_segs=64) for x, y, r in STRUCTURES]
     for slide, cells in truth.items():
