@@ -8,12 +8,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator, ScalarFormatter
 
-from stainda.report.figures import STYLE, new_figure
 from stainda.report.figure_registry import Plot, register, register_score_table, register_table
+from stainda.report.figures import STYLE, new_figure
 from stainda.report.run import LoadedRun
 from stainda.report.study_view import NotDrawable, StudyView, axis_limits, axis_title, sample
-from stainda.report.tables import Cell, PageTable, decimal, duration, ends, number, spread_words, text
 from stainda.report.summary_text import count, measure_title
+from stainda.report.tables import Cell, PageTable, decimal, duration, ends, number, spread_words, text
 from stainda.run_directory.result_tables import LABEL_SHARES, PRETRAININGS
 
 YARDSTICK = 0.94

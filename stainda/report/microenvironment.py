@@ -15,8 +15,8 @@ from stainda.report import microenvironment_figures as figures
 from stainda.report.drawings import Drawing, draw
 from stainda.report.figure_registry import Plot
 from stainda.report.run import LoadedRun
-from stainda.report.tables import PageTable, plain_table
 from stainda.report.summary_text import count
+from stainda.report.tables import PageTable, plain_table
 from stainda.report.writer import Writer
 from stainda.run_directory import microenvironment_tables as tables
 from stainda.run_directory.contents import THUMBNAIL

@@ -27,6 +27,8 @@ from stainda.report.gallery import OUTLINES, Gallery, field_svg, make_gallery
 from stainda.report.layout import sections_of
 from stainda.report.methods import environment_rows, methods_paragraph
 from stainda.report.microenvironment import make_microenvironment
+from stainda.report.object_gallery import ObjectGallery, make_object_gallery
+from stainda.report.object_gallery_svg import BAR, object_svg
 from stainda.report.question import asked
 from stainda.report.reviewing import review_words
 from stainda.report.run import LoadedRun
