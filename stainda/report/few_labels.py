@@ -71,7 +71,8 @@ def label_curve(view: View, measure: str, selection: str) -> Plot:
         frame,
         f"{measure_title(measure)} over all targets against the number of annotated objects of the source's training "
         "patients, a curve per start. Shares are nested, drawn by the seed of each training. Validation patients keep "
-        f"all their labels, which choose checkpoints and thresholds. {sample(view.rows(measure), view.level, True)} {words}",
+        "all their labels, by which checkpoints and thresholds are chosen. "
+        f"{sample(view.rows(measure), view.level, True)} {words}",
         "Curves of score against the number of annotated objects, one per start; numbers in the table.",
     )
 
@@ -167,7 +168,7 @@ def pretraining_table(run: Run) -> Table | None:
     note = (
         "Before → after. Retrieval: share of patches whose nearest neighbour on the other section shows the same place "
         "(top-1). Alignment (less is nearer) and uniformity (less is more evenly spread): Wang & Isola 2020. Linear "
-        "probe: area under the ROC curve, patches with an object against those without, on source validation; it chooses "
+        "probe: area under the ROC curve, patches with an object in their middle against others, on source validation; it chooses "
         f"nothing. Measured on {measured}. The time is part of what each strategy that starts from it costs."
     )
     return Table("pretraining", "Trainings without labels that strategies start from.", columns, rows, frame, note)
