@@ -25,7 +25,7 @@ PAGES = {
 """Where a declaration's ``see`` leads, from :data:`PAGE`."""
 
 FOLDERS = {
-    "": "The study", "thumbnails": "Pictures", "fields": "Pictures", "through": "Pictures",
+    "": "The study", "thumbnails": "Pictures", "fields": "Pictures", "object_gallery": "Pictures",
     "registration": "Registration", "annotations": "Annotations", "review": "Review", "patches": "Patches",
     "search": "The study", "jobs": "Trainings",
     "phantom": "A synthetic cohort", "rotations": "Several rotations", "report": "Report",

@@ -31,7 +31,9 @@ class TrainConfig(Frozen):
         "lora: that and low-rank changes of the encoder's weights",
     )
     blocks: int | None = Field(
-        None, ge=1, description="last_n: blocks at the encoder's end that learn (of a transformer, a residual network); 2"
+        None,
+        ge=1,
+        description="last_n: blocks at the encoder's end that learn (of a transformer, a residual network); 2",
     )
     rank: int | None = Field(None, ge=1, description="lora: of the changes; 8")
     alpha: float | None = Field(None, gt=0, description="lora: changes are multiplied by alpha over rank; 16")

@@ -65,7 +65,7 @@ def surface_distances(
     if predicted.any() != truth.any():
         diagonal = math.hypot(*predicted.shape) * spacing
         return SurfaceDistances(diagonal, diagonal)
-    if not all(one.any() for one in edges):
+    if not all(edge.any() for edge in edges):
         return SurfaceDistances(float("nan"), float("nan"))
     there, back = (ndimage.distance_transform_edt(~far, sampling=spacing)[near] for near, far in (edges, edges[::-1]))
     high = max(np.percentile(there, percentile), np.percentile(back, percentile))
@@ -82,5 +82,5 @@ def _common_window(mask: Array) -> tuple[slice, slice] | None:
     found = ndimage.find_objects(mask.astype(np.uint8))
     if not found or found[0] is None:
         return None
-    rows, columns = (slice(max(one.start - 1, 0), one.stop + 1) for one in found[0])
+    rows, columns = (slice(max(span.start - 1, 0), span.stop + 1) for span in found[0])
     return rows, columns

@@ -1,4 +1,4 @@
-"""What every network of stainda offers beside ``forward``."""
+"""What every network of stainda offers in addition to ``forward``."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Network(nn.Module):
         default_layers: names (for ``get_submodule`` and forward hooks) of the modules whose output tensor is the
             ``bottleneck`` (coarsest features, a map) and the ``decoder`` (last features before the classes).
         head_names: what names of the last layer's tensors start with; their shape depends on the number of classes.
-        encoder_names: what names of the encoder's tensors start with (those of the last layer and of adapters may, too).
+        encoder_names: what names of the encoder's tensors start with (those of the last layer may, too).
         handed_on: path of the module whose output is what the encoder gives to the rest. handed_channels: of it.
         frozen: paths of modules that do not learn and stay as in evaluation while the others train.
     """

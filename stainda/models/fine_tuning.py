@@ -88,6 +88,7 @@ def choose_parameters(network: Network, config: TrainConfig) -> None:
         network.frozen = _whole_modules(network, set(frozen))
         _freeze_batch_norms(network, lambda name: f"{name}.".startswith(tuple(f"{one}." for one in network.frozen)))
 
+
 def _add_adapter(network: Network, width: int) -> None:
     """Behind the module that hands the encoder's features on: as its last layer, or in place of one that does
     nothing."""
@@ -135,4 +136,6 @@ def _freeze_batch_norms(network: nn.Module, chosen: Callable[[str], bool]) -> No
     for path, layer in list(network.named_modules()):
         if isinstance(layer, _BatchNorm) and chosen(path):
             parent, _, name = path.rpartition(".")
-            setattr(network.get_submodule(parent), name, freeze_batch_norm_2d(layer))
+            assert layer.running_mean is not None
+            with layer.running_mean.device:
+                setattr(network.get_submodule(parent), name, freeze_batch_norm_2d(layer))

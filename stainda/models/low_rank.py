@@ -1,9 +1,9 @@
 """Low-rank changes of a frozen network's weights (LoRA).
 
-``W + alpha / rank · B A`` with ``A`` drawn at random and ``B`` zero at the start, so that training begins at the network
-as it is. A convolution's weight ``[out, in, h, w]`` is taken as a matrix of ``out`` rows. The change is a parametrisation
-of torch: it reaches any layer that has a ``weight``, and becomes part of the weight when training has ended, so that a
-checkpoint is one of the plain network.
+``W + alpha / rank · B A`` with ``A`` drawn at random and ``B`` zero at the start, so that training begins at the
+network as it is. A convolution's weight ``[out, in, h, w]`` is taken as a matrix of ``out`` rows. The change is a
+parametrisation of torch: it reaches any layer that has a ``weight``, and becomes part of the weight when training has
+ended, so that a checkpoint is one of the plain network.
 
 Written here, since peft (0.21, alive) brings transformers, tokenizers and accelerate with it, and its checkpoints need
 peft to be read.

@@ -98,7 +98,7 @@ class SmpNetwork(SegmentationNetwork):
                 remedy="Set dynamic_img_size: true in the model's params, or img_size to patches.size",
             ) from error
         rest: list[torch.Tensor] = []
-        if isinstance(found, tuple):  # a transformer's encoder: maps, and the tokens beside them
+        if isinstance(found, tuple):  # a transformer's encoder: maps, and the tokens next to them
             found, *rest = found
         features = list(found)
         features[-1] = self.bottleneck(features[-1])

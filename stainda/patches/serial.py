@@ -191,7 +191,7 @@ def build_serial(
     progress: Progress = SILENT,
     which: Which = "serial",
 ) -> SerialPairs:
-    """Cut the pairs of all links between sections of training patients, and write them beside the store's patches.
+    """Cut the pairs of all links between sections of training patients, and write them next to the store's patches.
 
     The first patch of a pair is one of the store that training sees (labelled of a source, unlabelled of a target;
     never one cut around a target's annotation); the second is cut about the point its centre is mapped to, as it lies

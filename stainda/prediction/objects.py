@@ -209,10 +209,10 @@ def disc_peaks(shares: np.ndarray, diameter: float, threshold: float) -> tuple[n
     order = np.lexsort((centres[:, 0], centres[:, 1], -worth))
     near = cKDTree(centres)
     dropped, kept = np.zeros(count, bool), []
-    for one in order:
-        if not dropped[one]:
-            kept.append(one)
-            dropped[near.query_ball_point(centres[one], APART * diameter * (1 - 1e-6))] = True
+    for place in order:
+        if not dropped[place]:
+            kept.append(place)
+            dropped[near.query_ball_point(centres[place], APART * diameter * (1 - 1e-6))] = True
     return centres[kept], worth[kept]
 
 
@@ -245,7 +245,7 @@ def _diameter(found: ProbabilityMap, task: TaskConfig, patch_mpp: float | None) 
     if task.object_um is None or (task.object_px is not None and found.mpp is None and patch_mpp is None):
         assert task.object_px is not None
         return task.object_px / found.downsample
-    what = f"objects of {task.object_um} µm are asked for"
+    what = f"objects of {task.object_um} µm are requested"
     return task.object_um / _pixel_um(found, patch_mpp, what, "object_px in place of object_um")
 
 

@@ -16,7 +16,7 @@ from stainda.prediction.objects import LARGE, ProbabilityMap, find_candidates, f
 from stainda.prediction.regions import (
     ArrayRegion,
     LoadedRegion,
-    Region,
+    PixelRegion,
     SlideRegion,
     TissueSample,
     no_tissue,
@@ -137,7 +137,7 @@ class Predictor:
         return self.probabilities_region(ArrayRegion(image, tissue, x, y, downsample), domain, name, None, SILENT)
 
     def probabilities_region(
-        self, region: Region, domain: str | None, name: str, mpp: float | None, progress: Progress = SILENT
+        self, region: PixelRegion, domain: str | None, name: str, mpp: float | None, progress: Progress = SILENT
     ) -> ProbabilityMap:
         """Probabilities over a region of a slide whose level-0 pixel size is ``mpp``, where known.
 
@@ -165,11 +165,11 @@ class Predictor:
         """Pixels the network sees per pixel of a map: 1, or from window to window of a patch classifier."""
         return self.task.cell(self.patches.size) if self.task.kind == "classification" else 1
 
-    def _empty(self, region: Region) -> np.ndarray:
+    def _empty(self, region: PixelRegion) -> np.ndarray:
         shape = (len(self.detector.classes), *map_size(region, self.cell))
         return scratch(shape, np.float32 if np.prod(shape, dtype=float) < LARGE else np.float16)
 
-    def _map(self, array: np.ndarray, region: Region, notes: tuple[str, ...], mpp: float | None) -> ProbabilityMap:
+    def _map(self, array: np.ndarray, region: PixelRegion, notes: tuple[str, ...], mpp: float | None) -> ProbabilityMap:
         scale, classes = region.downsample * self.cell, self.detector.classes
         extent = region.extent
         return ProbabilityMap(array, scale, region.x, region.y, classes, notes, mpp, float(self.cell), extent)
@@ -223,7 +223,7 @@ class Predictor:
             yield detector.see(detector.images(sample.tiles[list(group)]), [name] * len(group))
 
     def _fill(
-        self, region: Region, out: np.ndarray, statistics: Statistics | None, name: str, progress: Progress
+        self, region: PixelRegion, out: np.ndarray, statistics: Statistics | None, name: str, progress: Progress
     ) -> None:
         network, run, after = self.detector.network, self.detector.probabilities, self.detector.strategy.after
 
@@ -273,7 +273,7 @@ class Predictor:
         return find_objects(found, self.task, self._limits(found, threshold), self.patches.mpp)
 
     def candidates(self, found: ProbabilityMap, objects: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
-        """``objects`` of a map and all fainter ones beside them; see :func:`objects.find_candidates`."""
+        """``objects`` of a map and all fainter ones next to them; see :func:`objects.find_candidates`."""
         return find_candidates(objects, found, self.task, self._limits(found, None), self.patches.mpp)
 
     def label_map(self, found: ProbabilityMap, threshold: float | dict[str, float] | None = None) -> np.ndarray:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stainda.prediction.regions import Region
+from stainda.prediction.regions import PixelRegion
 from stainda.progress import SILENT, Progress
 
 _READ_AT_ONCE = 32
@@ -30,14 +30,14 @@ class Window:
     batch: int
 
 
-def map_size(region: Region, cell: int) -> tuple[int, int]:
+def map_size(region: PixelRegion, cell: int) -> tuple[int, int]:
     """Height and width of the map of cells; the last ones may reach beyond the region."""
     return max(1, math.ceil(region.height / cell)), max(1, math.ceil(region.width / cell))
 
 
 def slide_window(
     answer: Callable[[np.ndarray], np.ndarray],
-    region: Region,
+    region: PixelRegion,
     out: np.ndarray,
     window: Window,
     name: str,

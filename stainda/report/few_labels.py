@@ -9,11 +9,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator, ScalarFormatter
 
 from stainda.report.figures import STYLE, new_figure
-from stainda.report.kinds import Plot, register, register_score_table, register_table
-from stainda.report.run import Run
-from stainda.report.study_view import NotDrawable, View, axis_limits, axis_title, sample
-from stainda.report.tables import Cell, Table, decimal, duration, ends, number, spread_words, text
-from stainda.report.words import count, measure_title
+from stainda.report.figure_registry import Plot, register, register_score_table, register_table
+from stainda.report.run import LoadedRun
+from stainda.report.study_view import NotDrawable, StudyView, axis_limits, axis_title, sample
+from stainda.report.tables import Cell, PageTable, decimal, duration, ends, number, spread_words, text
+from stainda.report.summary_text import count, measure_title
 from stainda.run_directory.result_tables import LABEL_SHARES, PRETRAININGS
 
 YARDSTICK = 0.94
@@ -24,7 +24,7 @@ _COLOURS = ("#4477aa", "#ee6677", "#228833", "#aa3377", "#ccbb44", "#66ccee", "#
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 
-def label_frame(view: View, measure: str, selection: str) -> pd.DataFrame:
+def label_frame(view: StudyView, measure: str, selection: str) -> pd.DataFrame:
     """One row per strategy: start, labels, share, annotated objects (mean over trainings), score over all targets with
     its interval, and the score as a share of that of the same start with all labels.
 
@@ -51,7 +51,7 @@ def label_frame(view: View, measure: str, selection: str) -> pd.DataFrame:
     return frame.drop(columns="align").sort_values(["curve", "share"], kind="stable").reset_index(drop=True)
 
 
-def _rest(view: View, name: str) -> str:
+def _rest(view: StudyView, name: str) -> str:
     """What tells a strategy's curve from others of the same start and labels: its parts that are not the plain ones."""
     one = next((one for one in view.run.study.strategies if one.name == name), None)
     if one is None:
@@ -63,7 +63,7 @@ def _rest(view: View, name: str) -> str:
 
 
 @register("label_curve", overall=True)
-def label_curve(view: View, measure: str, selection: str) -> Plot:
+def label_curve(view: StudyView, measure: str, selection: str) -> Plot:
     frame = label_frame(view, measure, selection)
     words = " ".join(_yardstick(frame))
     return Plot(
@@ -117,7 +117,7 @@ def _yardstick(frame: pd.DataFrame) -> list[str]:
 
 
 @register_score_table("label_shares", "Score by share of the labels")
-def label_table(view: View, measure: str) -> Table | None:
+def label_table(view: StudyView, measure: str) -> PageTable | None:
     """One row per start and share."""
     if view.run.tables[LABEL_SHARES.path].empty:
         return None
@@ -138,11 +138,11 @@ def label_table(view: View, measure: str) -> Table | None:
     columns = ["Start", "Share", "Annotated objects", "Patients", measure_title(measure), "Of all labels"]
     note = " ".join([f"Below a score: {spread_words(frame['interval_kind'], view.level)}.", *_yardstick(frame)])
     caption = f"{measure_title(measure)} over all targets by the number of annotated objects (means over trainings)."
-    return Table("label_shares", caption, columns, rows, frame, note)
+    return PageTable("label_shares", caption, columns, rows, frame, note)
 
 
 @register_table("pretraining")
-def pretraining_table(run: Run) -> Table | None:
+def pretraining_table(run: LoadedRun) -> PageTable | None:
     """One row per training without labels: what it saw, its loss, and measures before and after."""
     frame = run.tables[PRETRAININGS.path]
     if frame.empty:
@@ -171,7 +171,7 @@ def pretraining_table(run: Run) -> Table | None:
         "probe: area under the ROC curve, patches with an object in their middle against others, on source validation; it chooses "
         f"nothing. Measured on {measured}. The time is part of what each strategy that starts from it costs."
     )
-    return Table("pretraining", "Trainings without labels that strategies start from.", columns, rows, frame, note)
+    return PageTable("pretraining", "Trainings without labels that strategies start from.", columns, rows, frame, note)
 
 
 def _change(before: float, after: float) -> Cell:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from stainda.run_directory.declaration import File
+from stainda.run_directory.microenvironment_tables import MICROENVIRONMENT_FILES, MICROENVIRONMENT_TABLES
 from stainda.run_directory.result_tables import OBJECTS, PROBABILITIES, RECORDS, RESULT_TABLES
 from stainda.run_directory.tables import TABLES
 
@@ -23,10 +24,10 @@ STORAGE = File("study.db", "the search as Optuna studies (`optuna-dashboard sqli
 THUMBNAIL = File("thumbnails/<slide>.jpg", "the slide, small", "study")
 FIELD = File("fields/<slide>.jpg", "the field of view of each section, for the report", "patches")
 FIELD_INPUTS = File("fields/inputs.txt", "hash of what the fields depend on", "patches")
-THROUGH_PICTURE = File(
-    "through/<place>__<slide>.jpg", "an object in one of its sections, warped into the frame", "study"
+GALLERY_PICTURE = File(
+    "object_gallery/<place>__<slide>.jpg", "an object in one of its sections, warped into the frame", "study"
 )
-THROUGH_INPUTS = File("through/inputs.txt", "hash of what the pictures depend on", "study")
+GALLERY_INPUTS = File("object_gallery/inputs.txt", "hash of what the pictures depend on", "study")
 
 TRANSFORM = File(
     "registration/<block>/<slide>.json",
@@ -125,7 +126,7 @@ PRETRAINING_RESUME = File(
 
 SETTINGS = File("jobs/<job>/settings.json", "everything the training depends on", "training")
 RESULT = File("jobs/<job>/result.json", "what the training came to: score, thresholds, steps, costs", "training")
-JOB_LOG = File("jobs/<job>/log.txt", "what the training told", "training")
+JOB_LOG = File("jobs/<job>/log.txt", "messages of the training", "training")
 MODEL = File("jobs/<job>/model.safetensors", "weights of the best checkpoint on source validation", "training")
 LAST_MODEL = File("jobs/<job>/last.safetensors", "weights of the last step", "training")
 STATISTICS = File("jobs/<job>/statistics.safetensors", "batch statistics of the best checkpoint by domain", "training")
@@ -162,7 +163,7 @@ REPORT_FILES = File(
 )
 
 FILES: tuple[File, ...] = (
-    STUDY, ENVIRONMENT, PROGRESS, LOG, LOCK, STORAGE, THUMBNAIL, FIELD, FIELD_INPUTS, THROUGH_PICTURE, THROUGH_INPUTS,
+    STUDY, ENVIRONMENT, PROGRESS, LOG, LOCK, STORAGE, THUMBNAIL, FIELD, FIELD_INPUTS, GALLERY_PICTURE, GALLERY_INPUTS,
     TRANSFORM, TRANSFORM_ARRAYS, BLOCK, REGISTRATION_INPUTS, OVERLAY, REGISTRATION_LOG, OWN, DISSENT, PROPAGATED,
     IGNORED, PROPAGATED_BLOCK, PROPAGATED_BLOCK_SHAPES, DECISIONS, REVIEW_LOCK, STORE_META, STORE_DIGESTS, STORE_TISSUE,
     STORE_OBJECTS_META, STORE_ARRAYS, SERIAL_META, SERIAL_ARRAYS, SERIAL_TISSUE_META, SERIAL_TISSUE_ARRAYS,
@@ -171,7 +172,9 @@ FILES: tuple[File, ...] = (
     PRUNED, DONE, ERROR, PHANTOM_MANIFEST, PHANTOM, ROTATION, REPORT, REPORT_FILES,
 )  # fmt: skip
 
-CONTENTS: tuple[File, ...] = (*TABLES, *RESULT_TABLES, *JOB_TABLES, *FILES)
+CONTENTS: tuple[File, ...] = (
+    *TABLES, *RESULT_TABLES, *MICROENVIRONMENT_TABLES, *JOB_TABLES, *FILES, *MICROENVIRONMENT_FILES,
+)  # fmt: skip
 """Every file of a run directory, tables first."""
 
 

@@ -106,7 +106,7 @@ class RunFolder:
         write_text(STUDY.at(self.root), yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=110))
 
     def write_trainings(self, table: Table, rows: Sequence[dict[str, Any]]) -> None:
-        """Write a table of trainings beside the trials', in the order of its first columns; without rows it goes."""
+        """Write a table of trainings next to the trials', in the order of its first columns; without rows it goes."""
         if not rows:
             table.at(self.root).unlink(missing_ok=True)
             return

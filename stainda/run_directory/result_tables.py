@@ -141,7 +141,7 @@ LEFT_OUT = Table(
 
 LEAVE_ONE_OUT = Table(
     "leave_one_out.csv",
-    "with `protocol.leave_one_patient_out`: Dice of these trainings beside that of the training with all patients; "
+    "with `protocol.leave_one_patient_out`: Dice of these trainings next to that of the training with all patients; "
     "without a finished one it has the first column alone",
     "study",
     see="protocol",

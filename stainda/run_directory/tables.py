@@ -26,6 +26,7 @@ MANIFEST = Table(
         *columns("number", mpp="pixel size of level 0, µm"),
         *columns("text", split="`train`, `val`, `test` or `all`, by patient",
                  annotation_origin="where annotations count from: `bounds`, `level0` or `auto`"),
+        *columns("text", True, group="group of the patient, for comparing groups (`rejection`, `stable`)"),
     ),
 )  # fmt: skip
 
@@ -234,15 +235,15 @@ FIELDS = Table(
     ),
 )  # fmt: skip
 
-THROUGH = Table(
-    "through/through.csv",
+GALLERY = Table(
+    "object_gallery/gallery.csv",
     "objects shown in all sections of their block: a row per object and section, in the order of the cut",
     "study",
     columns=(
         *columns("integer", place="of the object among those shown, from 1"),
         *columns("text", kind="`worst` or `typical`"),
-        *columns("integer", of="how many objects were ranked", trainings="how many trainings were asked",
-                 asked="scored sections of the block",
+        *columns("integer", of="how many objects were ranked", trainings="how many trainings were compared",
+                 scored_sections="scored sections of the block",
                  missed="trainings times sections that missed it", tried="trainings times sections that could find it"),
         *columns("number", false_um2="area of false detections in the field of view, over all of these, µm²"),
         *columns("text", block="the block", patient="name of the patient", object="name of the object",
@@ -259,12 +260,18 @@ THROUGH = Table(
     ),
 )  # fmt: skip
 
-THROUGH_LEFT_OUT = Table(
-    "through/left_out.csv",
+GALLERY_LEFT_OUT = Table(
+    "object_gallery/left_out.csv",
     "blocks and sections that are not shown, and why",
     "study",
     columns=columns("text", block="the block", slide="the section; empty for the whole block", reason="why"),
 )
+
+EARLIER_PATHS = {GALLERY.path: "through/through.csv", GALLERY_LEFT_OUT.path: "through/left_out.csv"}
+"""Tables that a run directory of version 1 keeps elsewhere; they are read from there where the new ones are missing."""
+
+EARLIER_COLUMNS = {GALLERY.path: {"asked": "scored_sections"}}
+"""What columns of such tables are called now."""
 
 PATCHES = Table(
     "patches/table.parquet",
@@ -338,6 +345,6 @@ PHANTOM_ARTEFACTS = Table(
 
 TABLES: tuple[Table, ...] = (
     COHORT, QUALITY, LANDMARKS, REPAIRS, CLASSES, ANNOTATORS, ANNOTATOR_AGREEMENT, PROPAGATION, AGREEMENT, REVIEW_LOG,
-    APPLIED, PATCHES, SERIAL, SERIAL_TISSUE, SERIAL_VALIDATION, LABEL_OBJECTS, FIELDS, THROUGH, THROUGH_LEFT_OUT,
+    APPLIED, PATCHES, SERIAL, SERIAL_TISSUE, SERIAL_VALIDATION, LABEL_OBJECTS, FIELDS, GALLERY, GALLERY_LEFT_OUT,
     MANIFEST, PHANTOM_ARTEFACTS,
 )  # fmt: skip

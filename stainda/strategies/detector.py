@@ -66,7 +66,7 @@ class Detector:
 
     Attributes:
         statistics: of batch normalisation by domain, for ``norm`` parts that keep them.
-        task: what it is asked.
+        task: what it predicts.
     """
 
     strategy: Strategy

@@ -100,7 +100,7 @@ class _Comparison:
 
     @property
     def _further_seeds(self) -> int:
-        """Trainings of the chosen setting beside the trial's own."""
+        """Trainings of the chosen setting next to the trial's own."""
         seeds = self.config.protocol.seeds
         return seeds - 1 + (seeds if self.config.protocol.refit else 0)
 

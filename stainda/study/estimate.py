@@ -119,6 +119,6 @@ def _ways(cohort: Cohort, roles: Roles) -> int:
     return sum(
         (len(sections) - 1)
         for sections in cohort.blocks().values()
-        for one in sections
-        if one.annotations is not None and cohort.domain(one) in roles.sources
+        for section in sections
+        if section.annotations is not None and cohort.domain(section) in roles.sources
     )

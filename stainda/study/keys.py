@@ -81,8 +81,8 @@ def _of_pairs(data: TrainingData) -> str:
 
 
 class ScoringKeys:
-    """Of what the records of a job depend on beside its weights: slides, annotations, overlap, outlines, and, where the
-    strategy compares sections, their registration."""
+    """Of what the records of a job depend on next to its weights: slides, annotations, overlap, outlines, and, where
+    the strategy compares sections, their registration."""
 
     def __init__(self, folder: RunFolder, scored: Cohort, evaluation: EvaluationConfig, seen: SeenData) -> None:
         self._folder, self._scored, self._looks = folder, scored, seen.looks

@@ -50,10 +50,12 @@ class StudyRun:
     def prepare(self) -> None:
         """Check what can be checked before any work: strategies, parts, search ranges, the place to write."""
         from stainda.models import check_model, pinned, random_start
+        from stainda.models.patch_sizes import check_patch_size
         from stainda.strategies import build, check
         from stainda.strategies.shared_settings import recipe_line
 
         check_model(self.config.model, self.config.task.kind)
+        check_patch_size(self.config.model, self.config.patches.size, self.config.task.kind)
         self.config = self.config.model_copy(update={"model": pinned(self.config.model)})
         logger.info("%s", recipe_line(self.config))
         if told := random_start(self.config.model):
@@ -257,13 +259,21 @@ class StudyRun:
         """Gather the records of all jobs, compute ``results.csv``, and photograph objects for the report."""
         from stainda.study.gap import measure_gaps
         from stainda.study.label_shares import write_label_shares
-        from stainda.study.object_gallery import write_through
+        from stainda.study.object_gallery import write_object_gallery
         from stainda.study.results import gather_results
 
         measure_gaps(self.config, self.roles, self.folder)
         gather_results(self.config, self.folder)
         write_label_shares(self.config, self.folder)
-        write_through(self.config, self.cohort, self.roles, self.folder, self.progress)
+        write_object_gallery(self.config, self.cohort, self.roles, self.folder, self.progress)
+        self.measure_microenvironment()
+
+    def measure_microenvironment(self) -> None:
+        """Cells about structures, where the study asks for them."""
+        from stainda.study.microenvironment import measure_study
+
+        if self.config.microenvironment is not None:
+            measure_study(self.config, self.cohort, self.folder, self.config.microenvironment, self.progress)
 
     def report(self) -> None:
         from stainda.report import make_report

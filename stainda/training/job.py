@@ -153,7 +153,7 @@ class Job:
         return (known.mean, known.std) if build(self.strategy).view.is_colour else None
 
     def of_prediction(self) -> list[Any]:
-        """What decides predictions on a slide and the names they are stored under, beside the trained weights."""
+        """What decides predictions on a slide and the names they are stored under, next to the trained weights."""
         task = self.task.model_dump(mode="json")
         return [self.study, self.patches.min_tissue, {key: task[key] for key in _OF_OUTLINES}]
 

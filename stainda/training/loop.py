@@ -56,7 +56,7 @@ def train(
     source validation), ``last.safetensors``, ``view.json``, ``statistics.safetensors`` and, last of all,
     ``result.json``: a folder with it is complete. On the CPU the same job gives the same bytes, also where it was cut
     off and started again: it goes on from the last epoch it kept (``training/resume.py``). One that repeats another
-    (``job.repeats``, whose folder lies beside) has the weights of its last step in both files (``repeating.py``).
+    (``job.repeats``, whose folder lies next to) has the weights of its last step in both files (``repeating.py``).
 
     Args:
         store: the patch store, or its folder.
@@ -65,7 +65,7 @@ def train(
     Raises:
         TrainingError: a loss is not a number (with step and term), or nothing is labelled.
         ConfigError: the strategy, the network and the patches do not fit together.
-        LeakError: a target label was asked for that the strategy may not see.
+        LeakError: a target label was requested that the strategy may not see.
     """
     from stainda.cohort import Roles
     from stainda.patches import PatchStore, TrainingData

@@ -18,13 +18,13 @@ from stainda.strategies.align.support.buffers import Copy
 from stainda.strategies.detector import Detector, Standard
 from stainda.strategies.features import FeatureTap
 from stainda.strategies.norm.statistics import DomainStatistics, batchnorm_layers
+from stainda.training.batch_pipeline import BatchPipeline, PatchAccess, RunningNetwork
 from stainda.training.batches import Patches
 from stainda.training.chosen_patches import choose_patches, make_batches
 from stainda.training.fitting import fit_augments
 from stainda.training.job import Job
 from stainda.training.losses import make_loss
 from stainda.training.machine import choose_device, choose_precision, make_optimiser, parameter_groups
-from stainda.training.passes import Passes, PatchAccess, RunningNetwork
 from stainda.training.tasks import class_weights
 from stainda.training.windows import Windows
 
@@ -110,7 +110,7 @@ class Preparation:
         weights = class_weights(job.task, self.chosen.answers, config.object_share)
         self.loss = make_loss(config.loss, None if weights is None else weights.to(self.fabric.device))
 
-    def _make_passes(self) -> Passes:
+    def _make_passes(self) -> BatchPipeline:
         job, chosen, layer = self.job, self.chosen, self.strategy.align.tapped
         tap = None if layer is None else FeatureTap(self.detector.network, layer, self.forward)
         patches = PatchAccess(
@@ -121,7 +121,7 @@ class Preparation:
             groups=None if chosen.groups is None else chosen.groups.number,
         )
         running = RunningNetwork(self.forward, tap, self.by_domain, self.batchnorm)
-        return Passes(self.strategy, self.detector, patches, running, self.generators)
+        return BatchPipeline(self.strategy, self.detector, patches, running, self.generators)
 
     def _site(self) -> Site:
         job, config, align, network = self.job, self.config, self.strategy.align, self.detector.network
@@ -138,8 +138,8 @@ class Preparation:
                     f"align {align.name!r} acts on layer {fixed[0]!r}, before which nothing learns (training.train: "
                     f"{config.train})",
                     file=f"strategy {self.strategy.name}",
-                    remedy="Set align.layer to decoder, or training.train to {mode: head, adapter: 64}, last_n, lora or "
-                    "all",
+                    remedy="Set align.layer to decoder, or training.train to {mode: head, adapter: 64}, last_n, lora "
+                    "or all",
                 )
         return Site(
             channels[0],

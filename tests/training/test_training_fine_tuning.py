@@ -125,9 +125,7 @@ def test_an_alignment_of_what_cannot_move_is_refused():
 @pytest.mark.parametrize("strategy", ["swad", "mean_teacher", "mcd", "vat", "irm", "adda", "gvb", "tent", "mixstyle"])
 def test_strategies_with_networks_of_their_own_train_beside_low_rank_changes(strategy, tmp_path):
     sources = ("PAS@A", "JONES@A") if strategy == "irm" else ("PAS@A",)
-    job = make_job(
-        load_strategy(strategy).model_dump(), train="lora", epochs=1, steps_per_epoch=2, sources=sources
-    )
+    job = make_job(load_strategy(strategy).model_dump(), train="lora", epochs=1, steps_per_epoch=2, sources=sources)
     train_on(job, make_data(job, per_slide=4), tmp_path)
     Detector.load(tmp_path, json.loads((tmp_path / "settings.json").read_text()), "last")
 
