@@ -23,7 +23,7 @@ def active(
     sources_only: Annotated[bool, typer.Option("--sources-only", help="No regions of target sections.")] = False,
     simulate: Annotated[
         bool,
-        typer.Option("--simulate", help="Rounds on the known annotations of the source: Dice by annotated objects."),
+        typer.Option("--simulate", help="Rounds on the known annotations of the source."),
     ] = False,
     rounds: Annotated[int, typer.Option(min=1, help="With --simulate: trainings of each method.")] = 3,
     seeds: Annotated[int, typer.Option(min=1, help="With --simulate: repetitions.")] = 1,
@@ -59,8 +59,8 @@ def active(
         progress=ConsoleProgress(),
     )  # fmt: skip
     console.print(
-        f"{len(found.rows)} regions on {len(found.files)} sections: {run_folder / 'active' / 'regions'} (drag a file onto "
-        "its slide in QuPath)", highlight=False, markup=False, soft_wrap=True,
+        f"{len(found.rows)} regions on {len(found.files)} sections: {run_folder / 'active' / 'regions'} "
+        "(drag a file onto its slide in QuPath)", highlight=False, markup=False, soft_wrap=True,
     )  # fmt: skip
     for block in found.blocks[:5]:
         console.print(f"review its block: stainda review {run_folder} --block {block}", highlight=False, markup=False)

@@ -1,6 +1,7 @@
-"""Active learning: which regions of the training patients' sections to annotate next, and what rounds of it would bring.
+"""Active learning: which regions of training patients' sections to annotate next, and what rounds of it would bring.
 
-Candidates are the patches that training sees unlabelled, drawn on tissue at random. No annotation takes part in a choice.
+Candidates are the patches that training sees unlabelled, drawn on tissue at random. No annotation takes part in a
+choice.
 """
 
 from __future__ import annotations
@@ -46,8 +47,8 @@ class Suggested:
 
 
 def suggest_regions(
-    root: str | Path, *, method: Method = "entropy", budget: int = 20, strategy: str | None = None, targets: bool = True,
-    progress: Progress = SILENT,
+    root: str | Path, *, method: Method = "entropy", budget: int = 20, strategy: str | None = None,
+    targets: bool = True, progress: Progress = SILENT,
 ) -> Suggested:  # fmt: skip
     """Choose regions with a trained network of a run, and write them for QuPath below ``RUN/active/``.
 
@@ -106,8 +107,8 @@ def simulate_rounds(
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Rounds of annotation on a run whose source annotations are known: they are revealed region by region.
 
-    Every method starts from the same ``budget`` regions at random. A region reveals the objects that reach into it. Each
-    round trains anew from what is known and chooses as many regions more. The score is Dice on source validation.
+    Every method starts from the same ``budget`` regions at random. A region reveals the objects that reach into it.
+    Each round trains anew from what is known and chooses as many regions more. The score is Dice on source validation.
 
     Returns:
         Rows of ``active/rounds.csv``: method, seed, round, regions, objects, dice.
@@ -294,7 +295,7 @@ class Pool:
         return torch.cat(parts).numpy().astype(float)
 
     def _disagreement(self, detector: Detector) -> NDArray[np.float64]:
-        """Of each candidate the largest disagreement with the same place on a registered section; 0 where it has none."""
+        """Of each candidate the largest disagreement with its place on a registered section; 0 where it has none."""
         import torch
 
         from stainda.patches.serial import TISSUE, SerialPairs

@@ -1,4 +1,4 @@
-"""Registered pairs of sections in which another stain turns contrasts over: what is dark in one is pale in the other."""
+"""Registered pairs of sections in which another stain turns contrasts over: dark in one is pale in the other."""
 
 from __future__ import annotations
 
