@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from stainda.cli import manifest
+from stainda.cli.active import active
 from stainda.cli.annotations import app as annotations_app
 from stainda.cli.display import Commands, ConsoleProgress, Quiet, console, show_table, silence
 from stainda.cli.init import init
@@ -273,6 +274,7 @@ app.command()(compare)
 
 
 app.command()(review)
+app.command()(active)
 app.command()(plan)
 app.command()(status)
 

@@ -1,7 +1,7 @@
-"""The annotated objects of a store's training patients, one by one: what a share of the labels is drawn from.
+"""The annotated objects of training patients in a store, one by one: what a share of the labels is drawn from.
 
 The store's labels say of every pixel its class, and not of which object it is. Where a strategy learns from a share of
-the annotations, the objects themselves are written beside the patches (``objects.parquet``, ``objects.json``).
+the annotations, the objects themselves are written next to the patches (``objects.parquet``, ``objects.json``).
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class LabelObjects:
 
     @classmethod
     def open(cls, store: PatchStore) -> LabelObjects:
-        """Those beside a store.
+        """Those of a store.
 
         Raises:
             StaindaError: they were not written, or cannot be read.

@@ -56,7 +56,7 @@ class UnlabelledData:
         seen = None if found is None else found.within(self.seen, self._gone)
         if seen is None or not len(seen):
             raise TrainingError(
-                "pairs of registered sections were asked for and there are none",
+                "pairs of registered sections are wanted and there are none",
                 remedy="Set pairs: augmentation, or check in registration/quality.csv that sections of training "
                 "patients are registered and protocol.visible shows them",
             )

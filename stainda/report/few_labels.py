@@ -71,7 +71,8 @@ def label_curve(view: StudyView, measure: str, selection: str) -> Plot:
         frame,
         f"{measure_title(measure)} over all targets against the number of annotated objects of the source's training "
         "patients, a curve per start. Shares are nested, drawn by the seed of each training. Validation patients keep "
-        f"all their labels, which choose checkpoints and thresholds. {sample(view.rows(measure), view.level, True)} {words}",
+        "all their labels, by which checkpoints and thresholds are chosen. "
+        f"{sample(view.rows(measure), view.level, True)} {words}",
         "Curves of score against the number of annotated objects, one per start; numbers in the table.",
     )
 
@@ -127,7 +128,8 @@ def label_table(view: StudyView, measure: str) -> PageTable | None:
     rows: list[list[Cell]] = [
         [
             text(row["curve"]), Cell(f"{100 * row['share']:g} %", sort=row["share"], number=True),
-            Cell(f"{row['objects']:.0f} of {row['of']:.0f}", sort=row["objects"], number=True), number(row["patients"], 1),
+            Cell(f"{row['objects']:.0f} of {row['of']:.0f}", sort=row["objects"], number=True),
+            number(row["patients"], 1),
             Cell(decimal(row["mean"]), ends(row), row["mean"], True),
             Cell("" if not np.isfinite(row["of_all_labels"]) else f"{100 * row['of_all_labels']:.0f} %",
                  sort=row["of_all_labels"], number=True),
@@ -156,7 +158,8 @@ def pretraining_table(run: LoadedRun) -> PageTable | None:
             text(f"{row['name']}, {row['pairs']} pairs, seed {row['seed']}"), text(seen),
             _change(row["loss_first"], row["loss_last"]), _change(row["retrieval_before"], row["retrieval_after"]),
             number(row["retrieval_chance"]), _change(row["alignment_before"], row["alignment_after"]),
-            _change(row["uniformity_before"], row["uniformity_after"]), _change(row["probe_before"], row["probe_after"]),
+            _change(row["uniformity_before"], row["uniformity_after"]),
+            _change(row["probe_before"], row["probe_after"]),
             Cell(duration(row["cpu_seconds"]), sort=row["cpu_seconds"], number=True), text(", ".join(users)),
         ])  # fmt: skip
     columns = [
@@ -167,8 +170,8 @@ def pretraining_table(run: LoadedRun) -> PageTable | None:
     note = (
         "Before → after. Retrieval: share of patches whose nearest neighbour on the other section shows the same place "
         "(top-1). Alignment (less is nearer) and uniformity (less is more evenly spread): Wang & Isola 2020. Linear "
-        "probe: area under the ROC curve, patches with an object against those without, on source validation; it chooses "
-        f"nothing. Measured on {measured}. The time is part of what each strategy that starts from it costs."
+        "probe: area under the ROC curve, patches with an object in their middle against others, on source validation; it "
+        f"chooses nothing. Measured on {measured}. The time is part of what each strategy that starts from it costs."
     )
     return PageTable("pretraining", "Trainings without labels that strategies start from.", columns, rows, frame, note)
 

@@ -113,6 +113,12 @@ PRETRAINING_RESULT = File(
     "pretraining/<key>/result.json", "what it took, and measures of the encoder before and after", "training",
     see="self_supervised",
 )  # fmt: skip
+ACTIVE_REGION = File(
+    "active/regions/<slide>.geojson", "regions to annotate on the slide, for QuPath", "study", see="few_labels"
+)  # fmt: skip
+ACTIVE_JOB = File(
+    "active/simulated/<job>/**", "a training of a simulated round, as below `jobs/`", "training", see="few_labels"
+)  # fmt: skip
 PRETRAINING_LOCK = File("pretraining/<key>/.lock", "held by the process that trains it", "training")
 PRETRAINING_RESUME = File(
     "pretraining/<key>/resume.*", "where an interrupted one goes on", "training", see="resume"
@@ -161,9 +167,9 @@ FILES: tuple[File, ...] = (
     TRANSFORM, TRANSFORM_ARRAYS, BLOCK, REGISTRATION_INPUTS, OVERLAY, REGISTRATION_LOG, OWN, DISSENT, PROPAGATED,
     IGNORED, PROPAGATED_BLOCK, PROPAGATED_BLOCK_SHAPES, DECISIONS, REVIEW_LOCK, STORE_META, STORE_DIGESTS, STORE_TISSUE,
     STORE_OBJECTS_META, STORE_ARRAYS, SERIAL_META, SERIAL_ARRAYS, SERIAL_TISSUE_META, SERIAL_TISSUE_ARRAYS,
-    PRETRAINING_SETTINGS, ENCODER, PRETRAINING_RESULT, PRETRAINING_LOCK, PRETRAINING_RESUME, SETTINGS, RESULT, JOB_LOG,
-    MODEL, LAST_MODEL, STATISTICS, LAST_STATISTICS, VIEW, RESUME, RESUME_REST, PREDICTION, PRUNED, DONE, ERROR,
-    PHANTOM_MANIFEST, PHANTOM, ROTATION, REPORT, REPORT_FILES,
+    PRETRAINING_SETTINGS, ENCODER, PRETRAINING_RESULT, PRETRAINING_LOCK, PRETRAINING_RESUME, ACTIVE_REGION, ACTIVE_JOB,
+    SETTINGS, RESULT, JOB_LOG, MODEL, LAST_MODEL, STATISTICS, LAST_STATISTICS, VIEW, RESUME, RESUME_REST, PREDICTION,
+    PRUNED, DONE, ERROR, PHANTOM_MANIFEST, PHANTOM, ROTATION, REPORT, REPORT_FILES,
 )  # fmt: skip
 
 CONTENTS: tuple[File, ...] = (

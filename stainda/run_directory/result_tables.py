@@ -92,6 +92,34 @@ LABEL_SHARES = Table(
     ),
 )  # fmt: skip
 
+ACTIVE_REGIONS = Table(
+    "active/regions.csv",
+    "regions that `stainda active` suggests to annotate, the most wanted first",
+    "study",
+    see="few_labels",
+    columns=(
+        *columns("integer", rank="from 1"),
+        *columns("text", method="how they were chosen", slide="name of the slide", block="the block",
+                 domain="of the slide"),
+        *columns("number", x="upper left corner, level-0 pixels", y="upper left corner, level-0 pixels",
+                 side="level-0 pixels", score="of the method, higher is more wanted"),
+    ),
+)  # fmt: skip
+
+ACTIVE_ROUNDS = Table(
+    "active/rounds.csv",
+    "simulated rounds of annotation",
+    "study",
+    see="few_labels",
+    columns=(
+        *columns("text", method="how regions were chosen"),
+        *columns("integer", seed="of the trainings", round="from 1", regions="annotated so far",
+                 objects="annotated objects they revealed"),
+        *columns("number", dice="on source validation"),
+        *columns("text", job="name of its folder below `active/simulated/`"),
+    ),
+)  # fmt: skip
+
 EXCLUSIONS = Table(
     "exclusions.csv",
     "trainings that lie in `jobs/` and are not reported",
@@ -448,8 +476,8 @@ OVERALL = Table(
 )  # fmt: skip
 
 RESULT_TABLES: tuple[Table, ...] = (
-    BUDGET, TRIALS, PRETRAININGS, PRETRAINING_CURVE, LABEL_SHARES, EXCLUSIONS, REFITS, LEFT_OUT, LEAVE_ONE_OUT,
-    STAGE_SECONDS, RECORDS, OBJECTS, PROBABILITIES, RESULTS, AVERAGE_PRECISION, REGRET, UNSUPERVISED, ALIGNMENT_EFFECTS,
-    DOMAIN_GAP, IMPORTANCE, SLICES, ROTATIONS, EARLIER_ROTATIONS, MATRIX, OVERALL, TRAINING, EFFECT, JOB_UNSUPERVISED,
-    JOB_AGREEMENT,
+    BUDGET, TRIALS, PRETRAININGS, PRETRAINING_CURVE, LABEL_SHARES, ACTIVE_REGIONS, ACTIVE_ROUNDS, EXCLUSIONS, REFITS,
+    LEFT_OUT, LEAVE_ONE_OUT, STAGE_SECONDS, RECORDS, OBJECTS, PROBABILITIES, RESULTS, AVERAGE_PRECISION, REGRET,
+    UNSUPERVISED, ALIGNMENT_EFFECTS, DOMAIN_GAP, IMPORTANCE, SLICES, ROTATIONS, EARLIER_ROTATIONS, MATRIX, OVERALL,
+    TRAINING, EFFECT, JOB_UNSUPERVISED, JOB_AGREEMENT,
 )  # fmt: skip

@@ -75,7 +75,7 @@ def section_links(
 
 
 PER_LINK = 64
-"""Pairs of two sections for training without labels, at most: it needs more of them than a strategy beside its task."""
+"""Pairs of two sections for training without labels, at most: it needs more of them than a strategy with a task."""
 
 
 def cut_pairs(which: Which, cohort: Cohort, roles: Roles, folder: RunFolder, seed: int, progress: Progress) -> None:

@@ -16,7 +16,7 @@ from stainda.randomness import generator_for, seed_for
 from stainda.stains import BlurNoise, ColourJitter, Geometry, HedJitter
 from stainda.stains.colour import greyscale
 from stainda.strategies.detector import Detector
-from stainda.training.batches import Deck
+from stainda.training.batches import EpochSampler
 
 if TYPE_CHECKING:
     from stainda.patches.unlabelled_data import UnlabelledData
@@ -69,7 +69,7 @@ class PairImages:
         """The two sides of each batch, ready for the network, and which of its pairs show the same place."""
         generator = generator_for(self._seed, NAME, epoch)
         draws = torch.Generator().manual_seed(seed_for(self._seed, NAME, "augment", epoch))
-        decks = {name: Deck(members, generator) for name, members in self._groups.items()}
+        decks = {name: EpochSampler(members, generator) for name, members in self._groups.items()}
         turns = [name for name, count in self._sizes.items() for _ in range(count)]
         for index in generator.permutation(len(turns)):
             name = turns[index]

@@ -254,7 +254,7 @@ class _Pretraining:
         self._target.follow(online, m)
 
     def _save(self) -> int:
-        """Write the tensors of the encoder that learned, and the buffers beside them; how many they are."""
+        """Write the tensors of the encoder that learned, and the buffers of their layers; how many they are."""
         from stainda.strategies.detector import save_tensors
 
         learned = {name for name, one in self._network.named_parameters() if one.grad is not None}
