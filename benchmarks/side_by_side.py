@@ -176,16 +176,21 @@ def write_slide(path: Path, side: int, tile: int = 256, tissue: int | None = Non
     import tifffile
 
     block, glass = stained(1024, 1024), np.full((tile, tile, 3), 245, np.uint8)
+    edge = np.arange(tile)
     low, high = (0, side) if tissue is None else ((side - tissue) // 2, (side + tissue) // 2)
 
     def tiles(level: int) -> Iterator[np.ndarray]:
         small, count = block[:: 1 << level, :: 1 << level], -(-(side >> level) // tile)
-        edge = np.arange(tile)
         for top in range(0, count * tile, tile):
+            rows = (top + edge) << level
             for left in range(0, count * tile, tile):
-                inside = all(low <= at << level < high for at in (top, left))
-                rows, columns = (top + edge) % len(small), (left + edge) % len(small)
-                yield small[rows[:, None], columns] if inside else glass
+                columns = (left + edge) << level
+                shown = ((rows >= low) & (rows < high))[:, None] & (columns >= low) & (columns < high)
+                if not shown.any():
+                    yield glass
+                    continue
+                pixels = small[(top + edge)[:, None] % len(small), (left + edge) % len(small)]
+                yield np.where(shown[..., None], pixels, glass)
 
     levels = [level for level in range(8) if side >> level >= tile]
     with tifffile.TiffWriter(path, bigtiff=True) as writer:
