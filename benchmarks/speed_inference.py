@@ -2,10 +2,11 @@
 
     python benchmarks/speed_inference.py
 
-The network (a U-Net of depth 3, width 8) is cheap on purpose, so that what surrounds it shows. "Bare forward" is the
-network on tiles already in memory, as many as stainda looks at; these overlap, so that it is also compared with as many
-pixels as the slide has. The tissue mask, made once per slide of its thumbnail, is not counted. tiatoolbox runs without overlap, on patches of 512 pixels. Peak memory is that of a process of
-its own which predicts a slide of 20,480 pixels, most of it glass.
+The network (a U-Net of depth 3, width 8) is cheap, so that what surrounds it shows. "Bare forward" is the network on
+tiles already in memory, as many as stainda looks at; these overlap, so that it is also compared with as many pixels as
+the slide has. The tissue mask, made once per slide of its thumbnail, is not counted. tiatoolbox runs without overlap,
+on patches of 512 pixels. Peak memory is that of a process of its own which predicts a slide of 20,480 pixels, most of
+it glass, and finds its objects.
 """
 
 from __future__ import annotations
