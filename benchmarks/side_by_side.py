@@ -10,17 +10,13 @@ from __future__ import annotations
 import argparse
 import csv
 import importlib.metadata
-import os
 import platform
 import resource
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
-
-for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ.setdefault(_name, "1")
 
 import numpy as np
 
@@ -171,23 +167,41 @@ def stained(height: int, width: int, seed: int = 0) -> np.ndarray:
     return (240 * np.exp(-density)).round().clip(0, 255).astype(np.uint8)
 
 
-def write_slide(path: Path, side: int, tile: int = 256) -> Path:
-    """A pyramidal JPEG TIFF (4:2:0, quality 80) of made-up tissue, ``side`` pixels wide and high, 0.5 µm per pixel."""
+def write_slide(path: Path, side: int, tile: int = 256, tissue: int | None = None) -> Path:
+    """A pyramidal JPEG TIFF (4:2:0, quality 80) of made-up tissue, ``side`` pixels wide and high, 0.5 µm per pixel.
+
+    Args:
+        tissue: pixels of a square of tissue in the middle of glass; default: tissue everywhere.
+    """
     import tifffile
 
-    block = stained(1024, 1024)
-    repeats = -(-side // 1024)
+    block, glass = stained(1024, 1024), np.full((tile, tile, 3), 245, np.uint8)
+    edge = np.arange(tile)
+    low, high = (0, side) if tissue is None else ((side - tissue) // 2, (side + tissue) // 2)
+
+    def tiles(level: int) -> Iterator[np.ndarray]:
+        small, count = block[:: 1 << level, :: 1 << level], -(-(side >> level) // tile)
+        for top in range(0, count * tile, tile):
+            rows = (top + edge) << level
+            for left in range(0, count * tile, tile):
+                columns = (left + edge) << level
+                shown = ((rows >= low) & (rows < high))[:, None] & (columns >= low) & (columns < high)
+                if not shown.any():
+                    yield glass
+                    continue
+                pixels = small[(top + edge)[:, None] % len(small), (left + edge) % len(small)]
+                yield np.where(shown[..., None], pixels, glass)
+
+    levels = [level for level in range(8) if side >> level >= tile]
     with tifffile.TiffWriter(path, bigtiff=True) as writer:
-        level = 0
-        while side >> level >= tile:
-            here, step = side >> level, 1 << level
-            image = np.tile(block[::step, ::step], (repeats, repeats, 1))[:here, :here]
+        for level in levels:
+            per_cm = 20_000 / (1 << level)
             writer.write(
-                image, photometric="rgb", tile=(tile, tile), compression="jpeg", subfiletype=int(level > 0),
+                tiles(level), shape=(side >> level, side >> level, 3), dtype=np.uint8, photometric="rgb",
+                tile=(tile, tile), compression="jpeg", subfiletype=int(level > 0),
                 compressionargs={"level": 80, "subsampling": "420", "outcolorspace": "YCBCR"},
-                resolution=(20_000 / step, 20_000 / step), resolutionunit="CENTIMETER",
+                resolution=(per_cm, per_cm), resolutionunit="CENTIMETER",
             )  # fmt: skip
-            level += 1
     return path
 
 

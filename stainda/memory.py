@@ -22,6 +22,7 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4  # of mallopt, malloc.h
 _LARGEST_THRESHOLD = 32 << 20  # what glibc allows, and what its own rule comes to after a large array was freed
 _lock = threading.Lock()
 _users = 0
+_for_good: list[Any] = []
 
 
 @contextmanager
@@ -44,6 +45,13 @@ def freed_memory_kept() -> Iterator[None]:
                 _set(most_mapped=65536, trimmed_above=2 * _LARGEST_THRESHOLD)
                 if (library := _glibc()) is not None:
                     library.malloc_trim(0)
+
+
+def keep_freed_memory() -> None:
+    """As :func:`freed_memory_kept`, for as long as this process lives: a worker does nothing else."""
+    block = freed_memory_kept()
+    block.__enter__()
+    _for_good.append(block)  # one that is forgotten ends
 
 
 def _set(most_mapped: int, trimmed_above: int) -> None:
