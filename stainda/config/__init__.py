@@ -1,6 +1,6 @@
 """The study file as validated, frozen models; overrides; search spaces; the pieces in ``configs/``."""
 
-from stainda.config.fine_tuning import TrainConfig
+from stainda.config.fine_tuning import CacheConfig, TrainConfig
 from stainda.config.load import available, load_piece, load_strategy, load_study, read_yaml
 from stainda.config.models import (
     EvaluationConfig,
@@ -21,6 +21,7 @@ from stainda.config.pretraining import PretrainingConfig
 from stainda.config.space import SearchRange
 
 __all__ = [
+    "CacheConfig",
     "EvaluationConfig",
     "FusionConfig",
     "GeometryConfig",

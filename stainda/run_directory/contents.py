@@ -95,6 +95,16 @@ SERIAL_ARRAYS = File(
     "patches",
 )
 
+FEATURES_META = File(
+    "features/<cache>/meta.json", "what a cache of features is of: patches, encoder, view, augmentation", "training",
+    see="fine_tuning",
+)  # fmt: skip
+FEATURES_ARRAYS = File(
+    "features/<cache>/<array>.npy",
+    "what the frozen encoder gives (`features_0` and on), with `labels` and their `weights`: a row per patch and view",
+    "training", see="fine_tuning",
+)  # fmt: skip
+
 SETTINGS = File("jobs/<job>/settings.json", "everything the training depends on", "training")
 RESULT = File("jobs/<job>/result.json", "what the training came to: score, thresholds, steps, costs", "training")
 JOB_LOG = File("jobs/<job>/log.txt", "what the training told", "training")
@@ -137,7 +147,7 @@ FILES: tuple[File, ...] = (
     STUDY, ENVIRONMENT, PROGRESS, LOG, LOCK, STORAGE, THUMBNAIL, FIELD, FIELD_INPUTS, THROUGH_PICTURE, THROUGH_INPUTS,
     TRANSFORM, TRANSFORM_ARRAYS, BLOCK, REGISTRATION_INPUTS, OVERLAY, REGISTRATION_LOG, OWN, DISSENT, PROPAGATED,
     IGNORED, PROPAGATED_BLOCK, PROPAGATED_BLOCK_SHAPES, DECISIONS, REVIEW_LOCK, STORE_META, STORE_DIGESTS, STORE_TISSUE,
-    STORE_ARRAYS, SERIAL_META, SERIAL_ARRAYS, SETTINGS, RESULT, JOB_LOG, MODEL, LAST_MODEL, STATISTICS, LAST_STATISTICS,
+    STORE_ARRAYS, SERIAL_META, SERIAL_ARRAYS, FEATURES_META, FEATURES_ARRAYS, SETTINGS, RESULT, JOB_LOG, MODEL, LAST_MODEL, STATISTICS, LAST_STATISTICS,
     VIEW, RESUME, RESUME_REST, PREDICTION, PRUNED, DONE, ERROR, PHANTOM_MANIFEST, PHANTOM, ROTATION, REPORT,
     REPORT_FILES,
 )  # fmt: skip
