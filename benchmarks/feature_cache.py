@@ -21,15 +21,15 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "training"))
 
-from blob_cohort import make_data, make_job  # noqa: E402
+from blob_cohort import make_data, make_job
 
-from stainda.config import ModelConfig, TaskConfig, load_piece, load_strategy  # noqa: E402
-from stainda.strategies import build  # noqa: E402
-from stainda.training.loop import _Training  # noqa: E402
-from stainda.training.log import TrainingLog  # noqa: E402
-from stainda.training.metering import Clock, Meter  # noqa: E402
-from stainda.training.preparation import Preparation  # noqa: E402
-from stainda.progress import SILENT  # noqa: E402
+from stainda.config import ModelConfig, TaskConfig, load_piece, load_strategy
+from stainda.progress import SILENT
+from stainda.strategies import build
+from stainda.training.log import TrainingLog
+from stainda.training.loop import _Training
+from stainda.training.metering import Clock, Meter
+from stainda.training.preparation import Preparation
 
 TASKS = {
     "classification": TaskConfig(kind="classification", classes=("glomerulus",), centre=1, covered=0.002, clear=0),

@@ -1,7 +1,7 @@
-"""Whether features of an encoder tell biology before they tell where a slide comes from, as PathoROB measures it.
+"""Whether features of an encoder tell tissue before they tell where a slide is from, as PathoROB measures it.
 
-Of every patch the nearest other patches are looked at, those of the same patient left out. A neighbour of the same class
-and another group (centre, stain) speaks for robustness, one of another class and the same group against it.
+Of every patch the nearest other patches are looked at, those of the same patient left out. A neighbour of the same
+class and another group (centre, stain) speaks for robustness, one of another class and the same group against it.
 
 Reference: Kömen et al. 2025, Towards Robust Foundation Models for Digital Pathology, arXiv 2507.17845.
 """

@@ -111,7 +111,7 @@ class TableKind:
 FIGURE_MODULES = ("kinds_of_scores", "kinds_of_statistics", "kinds_of_evidence", "kinds_of_search", "rotation_matrix")
 TABLE_MODULES = (
     "data_tables", "recipe_tables", "result_tables", "insight_tables", "training_tables", "effect_tables", "reviewing",
-    "costs", "between_rotations",
+    "costs", "between_rotations", "encoder_figures",
 )  # fmt: skip
 """Where kinds are registered: imported when the first is wanted, since they import this module."""
 KINDS: dict[str, Kind] = {}

@@ -105,6 +105,10 @@ FEATURES_ARRAYS = File(
     "training", see="fine_tuning",
 )  # fmt: skip
 
+ENCODER_FIGURES = File(
+    "encoders/robustness.*", "the figure of encoders/robustness.csv (SVG, PNG)", "study", see="robustness"
+)
+
 SETTINGS = File("jobs/<job>/settings.json", "everything the training depends on", "training")
 RESULT = File("jobs/<job>/result.json", "what the training came to: score, thresholds, steps, costs", "training")
 JOB_LOG = File("jobs/<job>/log.txt", "what the training told", "training")
@@ -147,7 +151,8 @@ FILES: tuple[File, ...] = (
     STUDY, ENVIRONMENT, PROGRESS, LOG, LOCK, STORAGE, THUMBNAIL, FIELD, FIELD_INPUTS, THROUGH_PICTURE, THROUGH_INPUTS,
     TRANSFORM, TRANSFORM_ARRAYS, BLOCK, REGISTRATION_INPUTS, OVERLAY, REGISTRATION_LOG, OWN, DISSENT, PROPAGATED,
     IGNORED, PROPAGATED_BLOCK, PROPAGATED_BLOCK_SHAPES, DECISIONS, REVIEW_LOCK, STORE_META, STORE_DIGESTS, STORE_TISSUE,
-    STORE_ARRAYS, SERIAL_META, SERIAL_ARRAYS, FEATURES_META, FEATURES_ARRAYS, SETTINGS, RESULT, JOB_LOG, MODEL, LAST_MODEL, STATISTICS, LAST_STATISTICS,
+    STORE_ARRAYS, SERIAL_META, SERIAL_ARRAYS, FEATURES_META, FEATURES_ARRAYS, ENCODER_FIGURES,
+    SETTINGS, RESULT, JOB_LOG, MODEL, LAST_MODEL, STATISTICS, LAST_STATISTICS,
     VIEW, RESUME, RESUME_REST, PREDICTION, PRUNED, DONE, ERROR, PHANTOM_MANIFEST, PHANTOM, ROTATION, REPORT,
     REPORT_FILES,
 )  # fmt: skip

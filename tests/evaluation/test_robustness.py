@@ -82,7 +82,7 @@ def test_a_second_implementation_one_patch_at_a_time(k):
 
 
 def test_patches_of_the_same_patient_are_no_neighbours():
-    classes, groups, people = _cohort(patients=3, per_cell=2)
+    people = _cohort(patients=3, per_cell=2)[2]
     features = np.eye(6)[np.unique(people, return_inverse=True)[1]]  # patients are all that is told
     near = neighbours(features, people, 5)
     assert all(people[j] != people[i] for i, row in enumerate(near) for j in row)
