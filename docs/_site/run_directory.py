@@ -17,7 +17,8 @@ from stainda.run_directory.declaration import File, Table
 PAGE = Path(__file__).parents[1] / "reference" / "files.md"
 
 PAGES = {
-    "formats": "formats.md", "fusion": "../howto/fusion.md", "propagation": "../concepts/propagation.md",
+    "formats": "formats.md", "fusion": "../howto/fusion.md",
+    "microenvironment": "../howto/microenvironment.md", "propagation": "../concepts/propagation.md",
     "protocol": "../concepts/protocol.md", "registration": "../concepts/registration.md",
     "report": "../howto/report.md", "resume": "../howto/resume.md", "review": "../howto/review.md",
     "strategies": "../concepts/strategies.md", "transforms": "../howto/transforms.md",
@@ -27,7 +28,7 @@ PAGES = {
 FOLDERS = {
     "": "The study", "thumbnails": "Pictures", "fields": "Pictures", "through": "Pictures",
     "registration": "Registration", "annotations": "Annotations", "review": "Review", "patches": "Patches",
-    "search": "The study", "jobs": "Trainings",
+    "search": "The study", "jobs": "Trainings", "microenvironment": "Micro-environment",
     "phantom": "A synthetic cohort", "rotations": "Several rotations", "report": "Report",
 }  # fmt: skip
 """The heading under which the files of a folder are listed."""
