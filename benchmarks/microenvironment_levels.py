@@ -11,12 +11,14 @@ import numpy as np
 import shapely
 from microenvironment_blocks import LAW, TrueSection, true_sections
 
+from stainda.config.preparation import MacrophageLawConfig
 from stainda.files import write_csv
 from stainda.microenvironment.envelopes import DistanceField, envelope
 from stainda.microenvironment.groups import permutation_p
 from stainda.microenvironment.rates import MM2
 from stainda.microenvironment.window import Window
 from stainda.microenvironment.zones import Zones, areas, counts, near_pairs
+from stainda.phantom.law import MacrophageLaw
 
 ZONES = Zones.of_rings((25, 50, 100))
 REPEATS, SIMULATIONS = 400, 39
@@ -66,23 +68,21 @@ def false_alarms(sections: list[TrueSection], rng: np.random.Generator) -> None:
         print(f"false alarms at 5 %, {name}, {REPEATS} sections:", shares)
 
 
-def patients(factor: float, rng: np.random.Generator) -> np.ndarray:
-    """Density in the first ring of POOL patients of one group, each with a level of his own."""
+def patients(sections: list[TrueSection], factor: float, rng: np.random.Generator) -> np.ndarray:
+    """Density in the first ring of patients of one group, each with a level of his own."""
+    config = MacrophageLawConfig(**LAW, patient_sd=0.3, group_factors={"a": factor})
     found = []
-    for seed in range(POOL // 6):
-        law = {**LAW, "patient_sd": 0.3, "group_factors": {"a": factor}}
-        sections = true_sections(
-            law, patients=6, stains=("CD68",), centres=("A",), size=1536, seed=1000 + seed, groups=("a",)
-        )
-        for one in sections:
-            cells = one.cells(rng)
-            number = counts(near_pairs(one.outlines, cells, ZONES.reach), ZONES, len(one.outlines))[:, 1].sum()
-            found.append(number / areas(one.outlines, ZONES, one.tissue)[:, 1].sum() * MM2)
+    for number, one in enumerate(sections):
+        law = MacrophageLaw.of(config, round(1000 * factor), f"P{number}", "a")
+        cells = law.cells(one.section.scene, rng)[:, :2]
+        near = counts(near_pairs(one.outlines, cells, ZONES.reach), ZONES, len(one.outlines))[:, 1].sum()
+        found.append(near / areas(one.outlines, ZONES, one.tissue)[:, 1].sum() * MM2)
     return np.array(found)
 
 
 def power(rng: np.random.Generator) -> list[dict[str, object]]:
-    pools = {factor: patients(factor, rng) for factor in FACTORS}
+    sections = true_sections(LAW, patients=POOL, stains=("CD68",), centres=("A",), size=1536, seed=1000)
+    pools = {factor: patients(sections, factor, rng) for factor in FACTORS}
     stable = pools[1.0]
     rows = []
     print("power of a permutation test at 5 %, first ring, by patients per group")

@@ -7,7 +7,8 @@ by systematic sampling is estimated by
 
 with :math:`\alpha = 1/240` for bodies whose profile areas change smoothly (H. J. G. Gundersen, E. B. V. Jensen,
 K. Kiêu and J. Nielsen, J. Microsc. 193, 1999). A body is whole only where the sections before its first profile and
-after its last one are there and do not show it; else the sum is a lower bound.
+after its last one are there and do not show it; else the sum is a lower bound. A section between two profiles that
+lacks one has missed it, and is bridged.
 """
 
 from __future__ import annotations
@@ -38,6 +39,10 @@ def cavalieri(areas_um2: Mapping[float, float], shown: Mapping[float, bool], spa
         shown: for every section of the block that was placed, whether its tissue shows the place.
         spacing_um: from one section number to the next.
     """
+    if areas_um2:
+        low, high = min(areas_um2), max(areas_um2)
+        # a body does not vanish and come back: a section between its profiles has missed it, and is bridged
+        shown = {number: seen for number, seen in shown.items() if number in areas_um2 or not low < number < high}
     numbers = sorted(shown)
     if not areas_um2 or not numbers:
         return Volume(float("nan"), float("nan"), whole=False, profiles=0)

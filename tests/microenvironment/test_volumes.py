@@ -36,6 +36,13 @@ def test_a_section_that_is_missing_is_bridged():
     assert cavalieri(profiles, shown, 10).um3 == pytest.approx(whole, rel=0.01)
 
 
+def test_a_profile_that_was_missed_is_bridged():
+    profiles, shown = sphere(75, 10, 0)
+    whole = cavalieri(profiles, shown, 10).um3
+    del profiles[2]
+    assert cavalieri(profiles, shown, 10).um3 == pytest.approx(whole, rel=0.01)
+
+
 def test_one_profile_has_no_error_and_none_has_no_volume():
     assert np.isnan(cavalieri({1: 100.0}, {0: True, 1: True, 2: True}, 5).error)
     assert cavalieri({1: 100.0}, {0: True, 1: True, 2: True}, 5).um3 == 500
