@@ -24,16 +24,17 @@ def test_indices_tell_clusters_from_randomness_and_from_a_lattice():
     random = rng.uniform(0, 1000, (500, 2))
     parents = rng.uniform(100, 900, (12, 2))
     clustered = np.repeat(parents, 40, axis=0) + rng.normal(0, 25, (480, 2))
+    broad = np.repeat(parents[:3], 200, axis=0) + rng.normal(0, 120, (600, 2))  # wider than the squares
     lattice = np.stack(np.meshgrid(np.arange(25, 1000, 50), np.arange(25, 1000, 50)), -1).reshape(-1, 2).astype(float)
     index = {}
-    for name, xy in (("random", random), ("clustered", clustered), ("lattice", lattice)):
+    for name, xy in (("random", random), ("clustered", clustered), ("broad", broad), ("lattice", lattice)):
         xy = xy[FIELD.contains(xy)]
         index[name] = clustering(xy, FIELD, density_map(xy, FIELD, (1000, 1000), 100.0), rng)
     assert index["random"]["clark_evans"] == pytest.approx(1, abs=0.1)
     assert index["clustered"]["clark_evans"] < 0.6 < 1.5 < index["lattice"]["clark_evans"]
     assert index["random"]["morisita"] == pytest.approx(1, abs=0.15) and index["clustered"]["morisita"] > 2
-    assert index["clustered"]["moran_p"] <= 0.05 < index["random"]["moran_p"]
-    assert index["clustered"]["hot_share"] > 0.02 >= index["random"]["hot_share"]
+    assert index["broad"]["moran_p"] <= 0.05 < index["random"]["moran_p"]
+    assert index["broad"]["hot_share"] > 0.02 >= index["random"]["hot_share"]
 
 
 def test_too_few_cells_have_no_index():
