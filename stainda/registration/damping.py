@@ -19,6 +19,7 @@ from stainda.registration.similarity import Brought, FrameView
 
 FALL = 12.0  # view pixels: a third of the way from full deformation to none
 WINDOW = 16.0  # standard deviation, view pixels, of the neighbourhood whose agreement is compared
+SMOOTHER = (4.0, 8.0)  # standard deviations, view pixels, tried before a part is given up
 ROUNDS = 6  # times that way is lengthened where the damping itself folds
 
 
@@ -42,6 +43,7 @@ def damped(
             their mean, where one can it is that one.
     """
     tissue = ndimage.binary_fill_holes(view.tissue)
+    displacement, other = calmed(displacement), None if other is None else calmed(other)
     faults = [implausible(displacement) | worse(view, brought, displacement)]
     doubt = faults[0]
     if other is not None:
@@ -60,6 +62,18 @@ def damped(
             return Damped(calm, np.maximum(1 - kept, ndimage.gaussian_filter(alone.astype(float), 2.0)))
         doubt = doubt | ndimage.binary_dilation(left, iterations=2)
     return None
+
+
+def calmed(displacement: np.ndarray) -> np.ndarray:
+    """A displacement smoothed where it changes areas too much: a small swirl is no reason to give a place up."""
+    for sigma in SMOOTHER:
+        sharp = implausible(displacement)
+        if not sharp.any():
+            break
+        smooth = np.stack([ndimage.gaussian_filter(part, sigma, mode="nearest") for part in displacement])
+        kept = share_kept(sharp, sigma)
+        displacement = displacement * kept + smooth * (1 - kept)
+    return displacement
 
 
 def share_kept(doubt: np.ndarray, fall: float = FALL) -> np.ndarray:

@@ -73,8 +73,8 @@ class Gain:
 
     @property
     def contradicted(self) -> bool:
-        """They agree worse."""
-        return self.squares > 0 and self.mean < -self.error
+        """They agree no better on average, whatever chance may have done."""
+        return self.squares > 0 and self.mean <= 0
 
     def __str__(self) -> str:
         return f"agreement in {self.squares} held-back parts changes by {self.mean:+.3f} ± {self.error:.3f}"
