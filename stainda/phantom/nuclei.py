@@ -82,7 +82,7 @@ def _candidates(scene: CutSection, tile: Tile) -> tuple[np.ndarray, np.ndarray]:
 
 
 def hashed(seed: int, cells: np.ndarray, number: int) -> np.ndarray:
-    """Uniform numbers (n, number) in 0..1 from integer cells (n, 3), the same whenever they are asked for."""
+    """Uniform numbers (n, number) in 0..1 from integer cells (n, 3), the same whenever they are requested."""
     mixed = np.uint64(seed)
     out = np.empty((len(cells), number))
     with np.errstate(over="ignore"):
@@ -144,7 +144,8 @@ def _stamp_ellipses(
 
 
 def draw_macrophages(scene: CutSection, tile: Tile, chosen: np.ndarray) -> None:
-    """Draw those of the macrophages ``chosen`` that lie in interstitium here, and note them in the tile."""
+    """Draw those of the macrophages ``chosen`` that lie in interstitium here (all where they follow a
+    law), and note them in the tile."""
     if not len(chosen):
         return
     grid, cells = tile.grid, scene.anatomy.macrophages
@@ -152,7 +153,8 @@ def draw_macrophages(scene: CutSection, tile: Tile, chosen: np.ndarray) -> None:
     row, column = np.floor(pixels[:, 1]).astype(int) - grid.y, np.floor(pixels[:, 0]).astype(int) - grid.x
     inside = (column >= 0) & (column < grid.width) & (row >= 0) & (row < grid.height)
     chosen, pixels, row, column = chosen[inside], pixels[inside], row[inside], column[inside]
-    holds = _HOLDS_MACROPHAGE[tile.labels[row, column]]
+    by_law = scene.anatomy.by_law
+    holds = _HOLDS_MACROPHAGE[tile.labels[row, column]] | by_law
     chosen, pixels, row, column = chosen[holds], pixels[holds], row[holds], column[holds]
     if not len(chosen):
         return
@@ -166,6 +168,7 @@ def draw_macrophages(scene: CutSection, tile: Tile, chosen: np.ndarray) -> None:
     _stamp_ellipses(
         scene, tile, pixels, half / scene.map.mpp, angle, np.full(len(chosen), CODE["macrophage"], np.uint8)
     )
-    spared = (tile.labels == CODE["macrophage"]) & (~_YIELDS[before] | (tile.blotch > 1.1))
-    tile.labels[spared] = before[spared]
+    if not by_law:
+        spared = (tile.labels == CODE["macrophage"]) & (~_YIELDS[before] | (tile.blotch > 1.1))
+        tile.labels[spared] = before[spared]
     tile.macrophages.extend(int(one) for one in chosen)

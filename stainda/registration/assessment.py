@@ -130,7 +130,7 @@ def _kept(
             measures["model"] = f"{measures['model']}, {name}"
         return Assessment(REGISTERED, "", full, measures)
     if not refined.bent:
-        reasons.append("; ".join(part for part in ("no deformation was asked for or found", refined.note) if part))
+        reasons.append("; ".join(part for part in ("no deformation was requested or found", refined.note) if part))
     words = [refined.reason] if refined.reason else []
     return Assessment(RIGID_ONLY, "; ".join(words + reasons), refined.base, measures)
 
