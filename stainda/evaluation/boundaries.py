@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from stainda.arrays import Array
 from stainda.errors import StaindaError
-
-Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)

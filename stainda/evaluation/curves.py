@@ -7,14 +7,12 @@ to the bins. Counts of several slides are added, so a curve of a patient or a do
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from stainda.arrays import Array
 from stainda.errors import StaindaError
-
-Array = npt.NDArray[Any]
 
 BINS = 1000
 """Bins of the curves: probabilities are distinguished to 0.001."""

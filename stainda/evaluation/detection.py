@@ -15,10 +15,9 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 
+from stainda.arrays import Array
 from stainda.objects.matching import Matching, match_objects, overlaps
 from stainda.objects.overlap import iou_pairs, polygons
-
-Array = npt.NDArray[Any]
 
 COCO_THRESHOLDS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
 """IoU 0.50, 0.55, … 0.95."""

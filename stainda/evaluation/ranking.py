@@ -13,18 +13,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy import special
 
+from stainda.arrays import Array
 from stainda.config import EvaluationConfig
 from stainda.evaluation.bootstrap import FEW_PATIENTS
 from stainda.evaluation.comparison import holm, mean_ranks
 from stainda.evaluation.crossed import difference
-
-Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)

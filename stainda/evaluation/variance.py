@@ -13,9 +13,8 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import optimize, special
 
+from stainda.arrays import Array
 from stainda.evaluation.scores import patient_scores
-
-Array = npt.NDArray[Any]
 
 FACTORS = ("patient", "domain", "seed")
 VARIANCE_COLUMNS = ["strategy", "measure", "component", "variance", "share", "levels", "n", "note"]

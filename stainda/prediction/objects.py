@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from stainda.arrays import Array
 from stainda.config import TaskConfig
 from stainda.errors import SlideError
 from stainda.prediction.components import classify, find_components
@@ -43,7 +44,7 @@ class ProbabilityMap:
             ``None``: all of the pixels.
     """
 
-    array: np.ndarray
+    array: Array
     downsample: float
     x: float
     y: float
@@ -72,7 +73,7 @@ class ProbabilityMap:
         height, width = self.array.shape[1:]
         return self.extent or (width * self.downsample, height * self.downsample)
 
-    def nodes(self) -> tuple[np.ndarray, np.ndarray]:
+    def nodes(self) -> tuple[Array, Array]:
         """Level-0 x ``(w + 2,)`` and y ``(h + 2,)`` of the middles of pixels, with the map's edges before and after.
 
         The last pixels count as far as they lie within :attr:`shown`.
@@ -82,7 +83,7 @@ class ProbabilityMap:
         return _nodes(self.x, width, self.downsample, across), _nodes(self.y, height, self.downsample, down)
 
 
-def scratch(shape: tuple[int, ...], dtype: type[np.generic]) -> np.ndarray:
+def scratch(shape: tuple[int, ...], dtype: type[np.generic]) -> Array:
     """Zeros; a large array lies in a temporary file (in the folder that ``TMPDIR`` names), gone with the array."""
     if np.prod(shape, dtype=float) < LARGE:
         return np.zeros(shape, dtype)
@@ -90,12 +91,12 @@ def scratch(shape: tuple[int, ...], dtype: type[np.generic]) -> np.ndarray:
         return np.memmap(file, dtype, "w+", shape=shape)
 
 
-def _nodes(start: float, count: int, step: float, length: float) -> np.ndarray:
+def _nodes(start: float, count: int, step: float, length: float) -> Array:
     edges = np.minimum(np.arange(count + 1) * step, length)
     return start + np.concatenate([edges[:1], (edges[:-1] + edges[1:]) / 2, edges[-1:]])
 
 
-def label_map(found: ProbabilityMap, thresholds: Sequence[float]) -> np.ndarray:
+def label_map(found: ProbabilityMap, thresholds: Sequence[float]) -> Array:
     """uint8 ``(h, w)``: 0, or 1 + index of the most probable class among those above their thresholds."""
     return classify(found.array, np.asarray(thresholds, np.float64))
 
@@ -178,7 +179,7 @@ def find_candidates(
     return every
 
 
-def disc_peaks(shares: np.ndarray, diameter: float, threshold: float) -> tuple[np.ndarray, np.ndarray]:
+def disc_peaks(shares: Array, diameter: float, threshold: float) -> tuple[Array, Array]:
     """Where discs of one size lie best.
 
     A disc is placed where the mean probability over it is a local maximum, if the mean over its inner half (of half the
@@ -216,21 +217,21 @@ def disc_peaks(shares: np.ndarray, diameter: float, threshold: float) -> tuple[n
     return centres[kept], worth[kept]
 
 
-def _mean_over(shares: np.ndarray, disc: np.ndarray) -> np.ndarray:
+def _mean_over(shares: Array, disc: Array) -> Array:
     from scipy.signal import oaconvolve
 
     mean = oaconvolve(shares, (disc / disc.sum()).astype(np.float32), mode="same")
     return np.clip(mean, 0.0, 1.0)
 
 
-def _disc(radius: float) -> np.ndarray:
+def _disc(radius: float) -> Array:
     """Pixels whose centres lie within ``radius`` of the middle one's, bool, of odd size."""
     reach = max(0, int(np.floor(radius)))
     y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
     return x**2 + y**2 <= max(radius, 0.5) ** 2
 
 
-def _discs(centres: np.ndarray, diameter: float, found: ProbabilityMap) -> list[object]:
+def _discs(centres: Array, diameter: float, found: ProbabilityMap) -> list[object]:
     import shapely
 
     width, height = found.shown

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import shapely
 
+from stainda.arrays import Array
 from stainda.files import whole_file, write_csv
 from stainda.names import stem
 from stainda.progress import SILENT, Progress
@@ -154,12 +155,12 @@ def predict_slide(
 class Sizes:
     """Of shapes: area (level-0 pixels squared) and largest diameter (level-0 pixels), ``(n,)``; the slide's ``mpp``."""
 
-    area: np.ndarray
-    longest: np.ndarray
+    area: Array
+    longest: Array
     mpp: float | None
 
     @property
-    def equivalent(self) -> np.ndarray:
+    def equivalent(self) -> Array:
         """Diameters of discs of the same areas, level-0 pixels."""
         return np.sqrt(4 * self.area / np.pi)
 
@@ -193,7 +194,7 @@ def _longest(geometry: Any) -> float:
 def _rows(name: str, shapes: gpd.GeoDataFrame, sizes: Sizes) -> list[dict[str, Any]]:
     centres = shapely.get_coordinates(shapely.centroid(np.asarray(shapes.geometry.values, object)))
 
-    def um(values: np.ndarray, index: int, power: int = 1) -> float | None:
+    def um(values: Array, index: int, power: int = 1) -> float | None:
         return None if sizes.mpp is None else round(float(values[index]) * sizes.mpp**power, 3)
 
     return [
@@ -214,7 +215,7 @@ def write_overlay(slide: Slide, shapes: gpd.GeoDataFrame, path: Path, max_dim: i
     thumbnail, downsample = slide.thumbnail(max_dim)
     picture = Image.fromarray(thumbnail)
     pen = ImageDraw.Draw(picture)
-    to_picture: Callable[[np.ndarray], np.ndarray] = lambda xy: xy / downsample - 0.5  # noqa: E731
+    to_picture: Callable[[Array], Array] = lambda xy: xy / downsample - 0.5  # noqa: E731
     for geometry in shapes.geometry:
         for ring in shapely.get_rings(shapely.get_parts(geometry)):
             points = to_picture(shapely.get_coordinates(ring))

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
+from stainda.arrays import Array
 from stainda.errors import RecordError
 from stainda.evaluation import ScoreCube, chosen_records, difference, holm, score_cube
 from stainda.evaluation.metrics import measure as known_measure
@@ -162,7 +163,7 @@ def _pair(first: Study, second: Study, measure: str, selection: str) -> tuple[pd
 
 def _on_common_cells(
     cubes: Sequence[ScoreCube], strategy: str, patients: Sequence[str], domains: Sequence[str]
-) -> list[np.ndarray]:
+) -> list[Array]:
     """Scores of a strategy in two studies, each (trainings, patients), over the cells that both have."""
     classes = [name for name in cubes[0].classes if name in cubes[1].classes]
     blocks = []

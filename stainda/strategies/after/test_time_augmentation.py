@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
+from stainda.arrays import Array
 from stainda.strategies.after.base import After
 from stainda.strategies.parts import Field, register
 
@@ -23,11 +24,11 @@ class TestTimeAugmentation(After):
 
     views: Literal["flips", "all"] = Field("all", description="flips: 4 (quarter turns left out); all: 8")
 
-    def predict(self, run: Callable[[np.ndarray], Tensor], patches: np.ndarray) -> Tensor:
+    def predict(self, run: Callable[[Array], Tensor], patches: Array) -> Tensor:
         return averaged(run, patches, quarter_turns=self.views == "all")
 
 
-def averaged(run: Callable[[np.ndarray], Tensor], patches: np.ndarray, quarter_turns: bool = True) -> Tensor:
+def averaged(run: Callable[[Array], Tensor], patches: Array, quarter_turns: bool = True) -> Tensor:
     """Mean of the probabilities of patches mirrored and turned, each map turned back.
 
     Args:
