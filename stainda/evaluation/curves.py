@@ -87,8 +87,8 @@ class ProbabilityCounts:
         if self.positive.sum() == 0:
             return float("nan")
         hits, false = np.cumsum(self.positive[::-1]), np.cumsum(self.negative[::-1])
-        found = hits + false
-        share = np.divide(hits, found, out=np.zeros(len(found)), where=found > 0)
+        result = hits + false
+        share = np.divide(hits, result, out=np.zeros(len(result)), where=result > 0)
         return float((self.positive[::-1] * share).sum() / self.positive.sum())
 
     @property

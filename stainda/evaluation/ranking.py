@@ -53,16 +53,16 @@ class Ranking:
         if not self.tested:
             return []
         order = [int(index) for index in np.argsort(self.ranks, kind="stable")]
-        found: list[list[int]] = []
+        result: list[list[int]] = []
         for start in range(len(order)):
             run: list[int] = []
             for index in order[start:]:
                 if any(self.pairwise[index, other] <= 1 - self.level for other in run):
                     break
                 run.append(index)
-            if len(run) > 1 and not any(set(run) <= set(other) for other in found):
-                found.append(run)
-        return found
+            if len(run) > 1 and not any(set(run) <= set(other) for other in result):
+                result.append(run)
+        return result
 
 
 def rank_strategies(runs: Sequence[Array], sign: float, settings: EvaluationConfig) -> Ranking:

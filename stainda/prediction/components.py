@@ -115,15 +115,15 @@ def _scan(array: Array, limits: Array, contours: Contours, regions: _Regions) ->
     for top in range(0, height, rows):
         here = np.asarray(array[:, top : top + rows], np.float32)
         kind = classify(here, limits)
-        found = label(kind, connectivity=1, background=0).astype(np.int64)
-        count, offset = int(found.max(initial=0)), len(regions.parent) - 1
-        _describe(regions, found, count, kind, here, top)
-        found[found > 0] += offset
-        touching = (labels[-1] > 0) & (found[0] > 0) & (kinds[-1] == kind[0])
-        regions.join(np.unique(np.stack([labels[-1][touching], found[0][touching]], 1), axis=0))
+        result = label(kind, connectivity=1, background=0).astype(np.int64)
+        count, offset = int(result.max(initial=0)), len(regions.parent) - 1
+        _describe(regions, result, count, kind, here, top)
+        result[result > 0] += offset
+        touching = (labels[-1] > 0) & (result[0] > 0) & (kinds[-1] == kind[0])
+        regions.join(np.unique(np.stack([labels[-1][touching], result[0][touching]], 1), axis=0))
         local = np.concatenate([[0], regions.roots(np.arange(offset + 1, offset + count + 1))])
-        found = local[np.where(found > 0, found - offset, 0)]
-        labels = np.vstack([regions.roots(labels[-1:]), found])
+        result = local[np.where(result > 0, result - offset, 0)]
+        labels = np.vstack([regions.roots(labels[-1:]), result])
         kinds, values = np.vstack([kinds[-1:], kind]), np.concatenate([values[:, -1:], here], 1)
         contours.add(_band(labels, kinds, values, top, last=top + rows >= height))
 
@@ -135,13 +135,13 @@ def _band(labels: Array, kinds: Array, values: Array, row: int, last: bool) -> B
     return Band(np.pad(labels, around), cls, np.pad(values, ((0, 0), *around)), row, 0)
 
 
-def _describe(regions: _Regions, found: Array, count: int, kind: Array, values: Array, top: int) -> None:
+def _describe(regions: _Regions, array: Array, count: int, kind: Array, values: Array, top: int) -> None:
     """Class, size, sum of probabilities, first pixel and box of the labels 1…count of a band."""
     from scipy.ndimage import find_objects
 
     start = len(regions.parent)
     regions.parent.extend(range(start, start + count))
-    flat = found.ravel()
+    flat = array.ravel()
     inside = np.flatnonzero(flat)
     at = flat[inside]
     labels, first = np.unique(at, return_index=True)
@@ -152,8 +152,8 @@ def _describe(regions: _Regions, found: Array, count: int, kind: Array, values: 
     regions.cls.append(kinds[where].astype(np.int64) - 1)
     regions.pixels.append(np.bincount(at, minlength=count + 1)[1:])
     regions.sums.append(np.bincount(at, probability.astype(np.float64), count + 1)[1:])
-    regions.first.append(where + top * found.shape[1])
-    boxes = [(r.start + top, r.stop - 1 + top, c.start, c.stop - 1) for r, c in find_objects(found)]
+    regions.first.append(where + top * array.shape[1])
+    boxes = [(r.start + top, r.stop - 1 + top, c.start, c.stop - 1) for r, c in find_objects(array)]
     regions.boxes.append(np.asarray(boxes, np.int64).reshape(-1, 4))
 
 

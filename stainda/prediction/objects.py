@@ -231,32 +231,32 @@ def _disc(radius: float) -> Array:
     return x**2 + y**2 <= max(radius, 0.5) ** 2
 
 
-def _discs(centres: Array, diameter: float, found: ProbabilityMap) -> list[object]:
+def _discs(centres: Array, diameter: float, map_: ProbabilityMap) -> list[object]:
     import shapely
 
-    width, height = found.shown
-    corner = np.array([found.x, found.y])
-    at = np.minimum(centres * found.downsample, np.nextafter((width, height), 0)) + corner
-    discs = shapely.buffer(shapely.points(at), 0.5 * diameter * found.downsample, quad_segs=8)
-    return list(shapely.intersection(discs, shapely.box(*corner, found.x + width, found.y + height)))
+    width, height = map_.shown
+    corner = np.array([map_.x, map_.y])
+    at = np.minimum(centres * map_.downsample, np.nextafter((width, height), 0)) + corner
+    discs = shapely.buffer(shapely.points(at), 0.5 * diameter * map_.downsample, quad_segs=8)
+    return list(shapely.intersection(discs, shapely.box(*corner, map_.x + width, map_.y + height)))
 
 
-def _diameter(found: ProbabilityMap, task: TaskConfig, patch_mpp: float | None) -> float:
+def _diameter(map_: ProbabilityMap, task: TaskConfig, patch_mpp: float | None) -> float:
     """Of the discs, pixels of the map; in micrometres where those can be known."""
-    if task.object_um is None or (task.object_px is not None and found.mpp is None and patch_mpp is None):
+    if task.object_um is None or (task.object_px is not None and map_.mpp is None and patch_mpp is None):
         assert task.object_px is not None
-        return task.object_px / found.downsample
+        return task.object_px / map_.downsample
     what = f"objects of {task.object_um} µm are requested"
-    return task.object_um / _pixel_um(found, patch_mpp, what, "object_px in place of object_um")
+    return task.object_um / _pixel_um(map_, patch_mpp, what, "object_px in place of object_um")
 
 
-def _pixel_um(found: ProbabilityMap, patch_mpp: float | None, what: str, instead: str) -> float:
+def _pixel_um(map_: ProbabilityMap, patch_mpp: float | None, what: str, instead: str) -> float:
     """Micrometres per pixel of the map."""
     if patch_mpp is not None:
-        return patch_mpp * found.cell
-    if found.mpp is None:
+        return patch_mpp * map_.cell
+    if map_.mpp is None:
         raise SlideError(
             f"{what} and the pixel size is not known",
             remedy=f"Give the slide's pixel size (--mpp, or the manifest's column mpp), or set task.{instead}",
         )
-    return found.mpp * found.downsample
+    return map_.mpp * map_.downsample

@@ -127,18 +127,18 @@ def predict_slide(
         region = predictor.region(slide)
         if not region.has_tissue:
             raise no_tissue(slide.path)
-        found = predictor.probabilities_region(region, domain, stem(slide_path), slide.mpp, progress)
-        shapes = predictor.objects(found, threshold)
+        result = predictor.probabilities_region(region, domain, stem(slide_path), slide.mpp, progress)
+        shapes = predictor.objects(result, threshold)
         tissue = None if slide.mpp is None else region.tissue_area * slide.mpp**2
         if wanted.maps:
-            write_map(found, files["map"])
+            write_map(result, files["map"])
         if wanted.overlay:
             write_overlay(slide, shapes, files["overlay"])
         bounds = None if wanted.origin == "level0" else bounds_of(slide)
         mpp, mpp_origin = slide.mpp, slide.mpp_origin
     sizes = measure(shapes, mpp)
-    limits = predictor.thresholds if threshold is None else dict.fromkeys(found.classes, threshold)
-    said = {"job": predictor.name, "batch_statistics": found.notes[-1], **(properties or {})}
+    limits = predictor.thresholds if threshold is None else dict.fromkeys(result.classes, threshold)
+    said = {"job": predictor.name, "batch_statistics": result.notes[-1], **(properties or {})}
     shapes["properties"] = [
         {**said, "threshold": limits[cls], "measurements": sizes.named(index)}
         for index, cls in enumerate(shapes["class"])
@@ -146,9 +146,9 @@ def predict_slide(
     shapes["source_slide"] = name
     write_csv(files["table"], _rows(name, shapes, sizes), OBJECT_COLUMNS)
     write_geojson(shapes, files["objects"], bounds=bounds)  # the last: where it is there, so is the rest
-    counts = {cls: int((shapes["class"] == cls).sum()) for cls in found.classes}
+    counts = {cls: int((shapes["class"] == cls).sum()) for cls in result.classes}
     area = None if mpp is None else float(sizes.area.sum()) * mpp**2
-    return SlidePrediction(files["objects"], tuple(files.values()), counts, area, tissue, mpp, mpp_origin, found.notes)
+    return SlidePrediction(files["objects"], tuple(files.values()), counts, area, tissue, mpp, mpp_origin, result.notes)
 
 
 @dataclass(frozen=True)

@@ -281,10 +281,10 @@ class Predictor:
         """uint8 ``(h, w)``: 0, or 1 + index of the most probable class among those above their thresholds."""
         return label_map(found, self._limits(found, threshold))
 
-    def _limits(self, found: ProbabilityMap, threshold: float | dict[str, float] | None) -> tuple[float, ...]:
+    def _limits(self, map_: ProbabilityMap, threshold: float | dict[str, float] | None) -> tuple[float, ...]:
         given = self.thresholds if threshold is None else threshold
-        by_class = given if isinstance(given, dict) else dict.fromkeys(found.classes, given)
-        return tuple(by_class[cls] for cls in found.classes)
+        by_class = given if isinstance(given, dict) else dict.fromkeys(map_.classes, given)
+        return tuple(by_class[cls] for cls in map_.classes)
 
 
 def load_predictor(job_folder: str | Path, checkpoint: str = "best") -> Predictor:

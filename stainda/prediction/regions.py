@@ -143,9 +143,9 @@ class ArrayRegion:
     def is_tissue(self, xy: Array) -> Array:
         column, row = np.floor(np.asarray(xy).reshape(-1, 2)).astype(int).T
         inside = (column >= 0) & (row >= 0) & (column < self.width) & (row < self.height)
-        found = np.zeros(len(inside), bool)
-        found[inside] = self._tissue[row[inside], column[inside]]
-        return found
+        zeros = np.zeros(len(inside), bool)
+        zeros[inside] = self._tissue[row[inside], column[inside]]
+        return zeros
 
 
 def tissue_pixels(region: PixelRegion) -> Array:

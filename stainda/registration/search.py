@@ -9,6 +9,7 @@ Runs in the worker process (it needs OpenCV, which comes with VALIS).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import fft, ndimage
@@ -140,7 +141,7 @@ class _Fixed:
         return (best, np.linalg.inv(self.matrix) @ shift @ placed) if np.isfinite(best) else None
 
 
-def _signed(index: int | np.integer, length: int) -> int:
+def _signed(index: int | np.integer[Any], length: int) -> int:
     return int(index) - length if index > length // 2 else int(index)
 
 

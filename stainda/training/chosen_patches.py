@@ -161,12 +161,12 @@ def numbered_groups(grouping: str, data: Patches, indices: Array) -> Groups:
 
 
 def _pair_batches(job: Job, strategy: Strategy, data: Patches) -> PairBatches:
-    found = data.serial
-    if found is None or not len(found):
+    result = data.serial
+    if result is None or not len(result):
         raise TrainingError(
             f"align {strategy.align.name!r} needs patches of registered neighbouring sections and there are none",
             remedy="Set protocol.visible to targets, and check in registration/quality.csv that sections of "
             "training patients are registered",
         )
     one = strategy.norm.by_domain
-    return PairBatches(found, max(2, job.training.batch_size // 2), one, generator_for(job.seed, "pairs"))
+    return PairBatches(result, max(2, job.training.batch_size // 2), one, generator_for(job.seed, "pairs"))

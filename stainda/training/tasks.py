@@ -58,8 +58,8 @@ class Segmentation:
             has_object.append(shown)
             for row, chosen in enumerate((labels[shown], labels[~shown])):
                 counts[row] += [(chosen == value).sum() for value in range(counts.shape[1])]
-        found = np.concatenate(has_object) if has_object else np.zeros(0, bool)
-        return Sorted(np.asarray(indices), found, counts / np.maximum(counts.sum(1, keepdims=True), 1))
+        result = np.concatenate(has_object) if has_object else np.zeros(0, bool)
+        return Sorted(np.asarray(indices), result, counts / np.maximum(counts.sum(1, keepdims=True), 1))
 
     def _answers_of(self, data: Patches, indices: Array) -> Iterator[Array]:
         for start in range(0, len(indices), _CHUNK):
@@ -96,8 +96,8 @@ class Classification(Segmentation):
         return answer, None if weights is None else _middle(weights, self._config.centre).mean(dim=(1, 2))
 
     def sort(self, data: Patches, indices: Array) -> Sorted:
-        found = list(self._answers_of(data, indices))
-        answers = np.concatenate(found) if found else np.zeros(0, np.int64)
+        result = list(self._answers_of(data, indices))
+        answers = np.concatenate(result) if result else np.zeros(0, np.int64)
         kept = np.asarray(indices)[answers != IGNORE]
         answers = answers[answers != IGNORE]
         k = len(self.classes) + 1

@@ -42,10 +42,10 @@ def averaged(run: Callable[[Array], Tensor], patches: Array, quarter_turns: bool
     for mirrored in (False, True):
         for turn in turns:
             shown = np.rot90(patches[:, :, ::-1] if mirrored else patches, turn, axes=(1, 2))
-            found = run(np.ascontiguousarray(shown))
-            if found.dim() == 4:
-                found = found.rot90(-turn, (2, 3))
-                found = found.flip(3) if mirrored else found
-            total = found.clone() if total is None else total + found
+            result = run(np.ascontiguousarray(shown))
+            if result.dim() == 4:
+                result = result.rot90(-turn, (2, 3))
+                result = result.flip(3) if mirrored else result
+            total = result.clone() if total is None else total + result
     assert total is not None
     return total / (2 * len(turns))

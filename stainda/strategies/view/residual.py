@@ -48,12 +48,12 @@ class Residual(View):
     def add_slide(self, name: str, pixels: Array) -> None:
         from stainda.stains import HED_MATRIX, MacenkoFit
 
-        found = MacenkoFit.fit(pixels)
-        rows = np.asarray(found.vectors) if not found.fallback else HED_MATRIX[[0, 2]]
+        result = MacenkoFit.fit(pixels)
+        rows = np.asarray(result.vectors) if not result.fallback else HED_MATRIX[[0, 2]]
         self._vectors = {**(self._vectors or {}), name: rows.tolist()}
         self._reasons = {key: reason for key, reason in self._reasons.items() if key != name}
-        if found.fallback:
-            self._reasons[name] = f"{found.fallback}; published vectors of haematoxylin and DAB"
+        if result.fallback:
+            self._reasons[name] = f"{result.fallback}; published vectors of haematoxylin and DAB"
 
     def __call__(self, images: Tensor, slides: Sequence[str]) -> Tensor:
         from stainda.stains import completed, separate_tensor
