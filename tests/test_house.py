@@ -14,14 +14,14 @@ PACKAGE = ROOT / "stainda"
 FLOORS = {
     "cli": 9, "api": 9,
     "study": 8,
-    "report": 7, "review": 7, "prediction": 7, "training": 7,
+    "report": 7, "review": 7, "prediction": 7, "training": 7, "microenvironment": 7,
     "strategies": 6, "registration": 6, "patches": 6, "phantom": 6, "evaluation": 6, "datasets": 6,
     "cohort": 5, "annotations": 5, "models": 5,
     "run_directory": 4,
     "terminal": 3, "notebook": 3, "config": 3, "slides": 3, "stains": 3, "objects": 3,
     "names": 2, "version": 2, "randomness": 2, "progress": 2,
     "files": 1,
-    "errors": 0, "arrays": 0,
+    "errors": 0, "memory": 0,
 }  # fmt: skip
 """Every room by its floor: a folder of the package, or a module next to them."""
 

@@ -17,7 +17,7 @@ from stainda.run_directory.declaration import File, Table
 PAGE = Path(__file__).parents[1] / "reference" / "files.md"
 
 PAGES = {
-    "formats": "formats.md", "fusion": "../howto/fusion.md", "propagation": "../concepts/propagation.md",
+    "few_labels": "../howto/few_labels.md", "self_supervised": "../howto/self_supervised.md", "formats": "formats.md", "fusion": "../howto/fusion.md", "propagation": "../concepts/propagation.md",
     "protocol": "../concepts/protocol.md", "registration": "../concepts/registration.md",
     "report": "../howto/report.md", "resume": "../howto/resume.md", "review": "../howto/review.md",
     "strategies": "../concepts/strategies.md", "transforms": "../howto/transforms.md",
@@ -27,7 +27,8 @@ PAGES = {
 FOLDERS = {
     "": "The study", "thumbnails": "Pictures", "fields": "Pictures", "object_gallery": "Pictures",
     "registration": "Registration", "annotations": "Annotations", "review": "Review", "patches": "Patches",
-    "search": "The study", "jobs": "Trainings",
+    "search": "The study", "jobs": "Trainings", "pretraining": "Trainings", "active": "Regions to annotate",
+    "microenvironment": "Micro-environment",
     "phantom": "A synthetic cohort", "rotations": "Several rotations", "report": "Report",
 }  # fmt: skip
 """The heading under which the files of a folder are listed."""

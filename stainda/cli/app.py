@@ -8,10 +8,12 @@ from typing import Annotated, Any
 import typer
 
 from stainda.cli import manifest
+from stainda.cli.active import active
 from stainda.cli.annotations import app as annotations_app
 from stainda.cli.display import Commands, ConsoleProgress, Quiet, console, show_table, silence
 from stainda.cli.init import init
 from stainda.cli.listing import list_
+from stainda.cli.microenvironment import microenvironment
 from stainda.cli.plan import plan
 from stainda.cli.predict import predict
 from stainda.cli.report import compare, plot
@@ -213,6 +215,9 @@ def propagate(
     show_table(str(PROPAGATION.at(root)), ("source", "target", "status", "objects"), counts.values.tolist())
 
 
+app.command()(microenvironment)
+
+
 @app.command()
 def patches(
     study: StudyFile, overrides: Overrides = None, out: Out = None, data: Data = None, quiet: Quiet = False
@@ -269,6 +274,7 @@ app.command()(compare)
 
 
 app.command()(review)
+app.command()(active)
 app.command()(plan)
 app.command()(status)
 

@@ -18,7 +18,7 @@ ANNOTATOR_SEPARATOR = ";"
 
 FRAME_COLUMNS = (
     "slide", "patient", "block", "section", "stain", "centre", "domain", "scanner", "path", "annotations", "landmarks",
-    "mpp", "split", "annotation_origin",
+    "mpp", "split", "annotation_origin", "group",
 )  # fmt: skip
 """Columns of :meth:`Cohort.to_frame`."""
 
@@ -35,6 +35,7 @@ class Section:
     ``more_annotations`` are those of further annotators of the same slide, absolute too.
     ``annotation_origin`` says where their coordinates begin: at the corner of the slide (``level0``) or of its scanned
     part (``bounds``); ``auto``: as the programs of their format count.
+    ``group`` is the patient's, for comparing groups of patients; empty where there are none.
     The split ``all`` is only for a study of a single patient, who then serves for training, validation and test.
     """
 
@@ -53,6 +54,7 @@ class Section:
     row: int | None = None
     more_annotations: tuple[Path, ...] = ()
     annotation_origin: Origin = "auto"
+    group: str = ""
 
     @property
     def annotation_files(self) -> tuple[Path, ...]:
@@ -146,7 +148,7 @@ class Cohort:
                 "path": str(section.path), "annotations": ANNOTATOR_SEPARATOR.join(map(str, section.annotation_files)),
                 "landmarks": "" if section.landmarks is None else str(section.landmarks),
                 "mpp": float("nan") if section.mpp is None else section.mpp, "split": section.split or "",
-                "annotation_origin": section.annotation_origin,
+                "annotation_origin": section.annotation_origin, "group": section.group,
             }
             for section in self.sections
         ]  # fmt: skip

@@ -7,7 +7,10 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from stainda.config.fine_tuning import TrainConfig
 from stainda.config.frozen import Frozen
+from stainda.config.initialisation import InitConfig
+from stainda.config.microenvironment import MicroenvironmentConfig
 from stainda.config.preparation import FusionConfig, PhantomConfig, PropagationConfig, RegistrationConfig
 from stainda.config.pretraining import PretrainingConfig
 from stainda.config.protocol import ProtocolConfig, SearchConfig
@@ -204,6 +207,24 @@ class TrainingConfig(Frozen):
         "trained with (of the sources' tissue where the start is random, the model states none, or the view gives no "
         "RGB colours), or always those of the sources' tissue",
     )
+    start: Literal["weights", "random"] = Field(
+        "weights", description="what the network starts from: the model's weights where it names some, or random ones"
+    )
+    init: InitConfig | None = Field(
+        None,
+        description="self-supervised training of the encoder on the study's unlabelled patches before the task, from "
+        "that start: {name: simclr, pairs: serial}; empty: none",
+    )
+    train: TrainConfig = Field(
+        TrainConfig(), description="which parameters learn: all, head, last_n or lora; also {mode: last_n, blocks: 3}"
+    )
+    layer_decay: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="learning rate of each block of the encoder as a factor on that of the next, for example 0.75; "
+        "empty: one rate",
+    )
     averaging: float | None = Field(
         None,
         gt=0,
@@ -364,6 +385,9 @@ class StudyConfig(Frozen):
     strategies: tuple[StrategyConfig, ...] = Field(min_length=1, description="what is compared")
     baseline: str = Field("source_only", description="the strategy the others are compared with")
     ceiling: str = Field("oracle", description="the strategy that may use target labels")
+    microenvironment: MicroenvironmentConfig | None = Field(
+        None, description="count cells about structures on every section of a stain; empty: do not"
+    )
     workers: int | None = Field(None, ge=1, description="processes side by side; default: the free cores")
     space: dict[str, SearchRange] = Field(default_factory=dict, description="ranges in training, by dotted path")
 

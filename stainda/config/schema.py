@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from stainda.config.fine_tuning import MODES
 from stainda.config.models import StudyConfig
 from stainda.config.pieces import available
 from stainda.config.recipes import ABOUT, PARTS
@@ -49,6 +50,8 @@ def study_schema() -> Schema:
     definitions["Strategy"] = _strategy(definitions.pop("StrategyConfig"))
     definitions["Recipe"] = _recipe(definitions.pop("RecipeConfig"))
     _allow_weights(definitions["ModelConfig"])
+    trained = definitions["TrainingConfig"]["properties"]
+    trained["train"] = _either({"enum": list(MODES)}, trained["train"])
     _allow_base(definitions["TaskConfig"], definitions["ModelConfig"])
     _allow_other_names(definitions)
     del definitions["PartConfig"]

@@ -80,6 +80,8 @@ class SmpNetwork(SegmentationNetwork):
         self.bottleneck, self.decoded = nn.Identity(), nn.Identity()
         self.in_channels, self.n_classes = in_channels, n_classes
         self.head_names = ("net.segmentation_head.",)
+        self.encoder_names = ("net.encoder.",)
+        self.handed_channels = int(self.net.encoder.out_channels[-1])
         self.stride, self.margin = int(self.net.encoder.output_stride), 0
         if decoder == "dpt":  # halves its coarsest map once more, without room for a remainder
             self.stride *= 2

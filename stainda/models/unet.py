@@ -81,6 +81,7 @@ class UNet(SegmentationNetwork):
             for level in reversed(range(halvings))
         )
         self.head = nn.Conv2d(width, n_classes, 1)
+        self.handed_channels = widths[-1]
         self.apply(initialiser(init))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:

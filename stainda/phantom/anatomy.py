@@ -87,7 +87,9 @@ class Anatomy:
     bodies: Bodies
     tubules: Tubes
     vessels: Tubes
-    macrophages: Array
+    macrophages: np.ndarray
+    by_law: bool = False
+    """Macrophages are drawn wherever they are, also where no structure could hold one."""
 
 
 def build_anatomy(seed: int, block: str, half: float, heights: tuple[float, ...]) -> Anatomy:

@@ -142,8 +142,9 @@ def _stamp_ellipses(scene: CutSection, tile: Tile, centres: Array, half: Array, 
     tile.grain[rows, columns] += np.where(away < 0.5, np.float32(-1.2), np.float32(0.5))  # pale within, dark at the rim
 
 
-def draw_macrophages(scene: CutSection, tile: Tile, chosen: Array) -> None:
-    """Draw those of the macrophages ``chosen`` that lie in interstitium here, and note them in the tile."""
+def draw_macrophages(scene: CutSection, tile: Tile, chosen: np.ndarray) -> None:
+    """Draw those of the macrophages ``chosen`` that lie in interstitium here (all where they follow a
+    law), and note them in the tile."""
     if not len(chosen):
         return
     grid, cells = tile.grid, scene.anatomy.macrophages
@@ -151,7 +152,8 @@ def draw_macrophages(scene: CutSection, tile: Tile, chosen: Array) -> None:
     row, column = np.floor(pixels[:, 1]).astype(int) - grid.y, np.floor(pixels[:, 0]).astype(int) - grid.x
     inside = (column >= 0) & (column < grid.width) & (row >= 0) & (row < grid.height)
     chosen, pixels, row, column = chosen[inside], pixels[inside], row[inside], column[inside]
-    holds = _HOLDS_MACROPHAGE[tile.labels[row, column]]
+    by_law = scene.anatomy.by_law
+    holds = _HOLDS_MACROPHAGE[tile.labels[row, column]] | by_law
     chosen, pixels, row, column = chosen[holds], pixels[holds], row[holds], column[holds]
     if not len(chosen):
         return
@@ -165,6 +167,7 @@ def draw_macrophages(scene: CutSection, tile: Tile, chosen: Array) -> None:
     _stamp_ellipses(
         scene, tile, pixels, half / scene.map.mpp, angle, np.full(len(chosen), CODE["macrophage"], np.uint8)
     )
-    spared = (tile.labels == CODE["macrophage"]) & (~_YIELDS[before] | (tile.blotch > 1.1))
-    tile.labels[spared] = before[spared]
+    if not by_law:
+        spared = (tile.labels == CODE["macrophage"]) & (~_YIELDS[before] | (tile.blotch > 1.1))
+        tile.labels[spared] = before[spared]
     tile.macrophages.extend(int(one) for one in chosen)

@@ -6,7 +6,7 @@ that touch the tile.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from shapely.geometry import Polygon
@@ -51,8 +51,17 @@ class Scene:
         self._bodies = self._placed(
             visible, anatomy.bodies.centre[visible, :2], anatomy.bodies.outer.reach[visible] + 34
         )
-        near = np.flatnonzero(np.abs(anatomy.macrophages[:, 2] - z) < 4.5)
-        self._macrophages = self._placed(near, anatomy.macrophages[near, :2], np.full(len(near), 9.0))
+        self._macrophages = self._visible_macrophages()
+
+    def follow_law(self, cells: np.ndarray) -> None:
+        """Take macrophages (n, 3) in the place of those of the block."""
+        self.anatomy = replace(self.anatomy, macrophages=cells, by_law=True)
+        self._macrophages = self._visible_macrophages()
+
+    def _visible_macrophages(self) -> tuple[np.ndarray, ...]:
+        cells = self.anatomy.macrophages
+        near = np.flatnonzero(np.abs(cells[:, 2] - self.map.z) < 4.5)
+        return self._placed(near, cells[near, :2], np.full(len(near), 9.0))
 
     def noise(self, name: str, wavelength: float) -> NoisePlane:
         return noise_plane(self.anatomy.seed, f"{self.anatomy.block}/{name}", wavelength, self.map.z)

@@ -9,6 +9,7 @@ import numpy as np
 
 from stainda.arrays import Array
 from stainda.prediction.contours import FOREIGN, Band, Contours
+from stainda.prediction.scratch import give_back
 
 BAND_VALUES = 2**22
 """Probabilities that are looked at at once, about."""
@@ -126,6 +127,7 @@ def _scan(array: Array, limits: Array, contours: Contours, regions: _Regions) ->
         labels = np.vstack([regions.roots(labels[-1:]), result])
         kinds, values = np.vstack([kinds[-1:], kind]), np.concatenate([values[:, -1:], here], 1)
         contours.add(_band(labels, kinds, values, top, last=top + rows >= height))
+        give_back(array)
 
 
 def _band(labels: Array, kinds: Array, values: Array, row: int, last: bool) -> Band:

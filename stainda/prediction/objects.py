@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -22,7 +21,7 @@ APART = 0.75
 """Diameters that two discs of one class are apart, at least: of nearer ones the less probable is dropped."""
 
 LARGE = 2**28
-"""Values from which a map is kept in half precision, in a temporary file."""
+"""Values from which a map is kept in half precision."""
 
 _FINER, _LARGEST = 4, 2**27
 
@@ -32,8 +31,8 @@ class ProbabilityMap:
     """Probability of each class over a region of a slide.
 
     Attributes:
-        array: float32, ``(classes, h, w)``; 0 where there is no tissue. Where it would exceed 1 GiB: float16, in a
-            temporary file.
+        array: float32, ``(classes, h, w)``; 0 where there is no tissue. Where it would exceed 1 GiB: float16. From
+            256 MiB on it lies in a temporary file.
         downsample: level-0 pixels per pixel.
         x, y: level-0 position of the corner of the first pixel.
         classes: names along the first axis.
@@ -83,15 +82,7 @@ class ProbabilityMap:
         return _nodes(self.x, width, self.downsample, across), _nodes(self.y, height, self.downsample, down)
 
 
-def scratch(shape: tuple[int, ...], dtype: type[np.generic]) -> Array:
-    """Zeros; a large array lies in a temporary file (in the folder that ``TMPDIR`` names), gone with the array."""
-    if np.prod(shape, dtype=float) < LARGE:
-        return np.zeros(shape, dtype)
-    with tempfile.TemporaryFile(prefix="stainda-") as file:
-        return np.memmap(file, dtype, "w+", shape=shape)
-
-
-def _nodes(start: float, count: int, step: float, length: float) -> Array:
+def _nodes(start: float, count: int, step: float, length: float) -> np.ndarray:
     edges = np.minimum(np.arange(count + 1) * step, length)
     return start + np.concatenate([edges[:1], (edges[:-1] + edges[1:]) / 2, edges[-1:]])
 

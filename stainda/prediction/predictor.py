@@ -12,8 +12,9 @@ import numpy as np
 from stainda.arrays import Array
 from stainda.config import PatchConfig, TaskConfig
 from stainda.errors import SlideError, TrainingError, did_you_mean
+from stainda.memory import freed_memory_kept
 from stainda.names import stem
-from stainda.prediction.objects import LARGE, ProbabilityMap, find_candidates, find_objects, label_map, scratch
+from stainda.prediction.objects import LARGE, ProbabilityMap, find_candidates, find_objects, label_map
 from stainda.prediction.regions import (
     ArrayRegion,
     LoadedRegion,
@@ -23,7 +24,8 @@ from stainda.prediction.regions import (
     no_tissue,
     sample_tissue,
 )
-from stainda.prediction.tiling import Blend, TilePlan, batches
+from stainda.prediction.scratch import scratch
+from stainda.prediction.tiling import TilePlan, batches, blend_tiles
 from stainda.prediction.windows import Window, map_size, slide_window
 from stainda.progress import SILENT, Progress
 from stainda.randomness import generator_for
@@ -156,7 +158,7 @@ class Predictor:
         statistics, note = self._statistics(sample, domain, name)
         after = self.detector.strategy.after
         tiles = list(self._seen_tiles(sample, name)) if after.needs_tiles and sample is not None else []
-        with after.adapted(self.detector.network, tiles, statistics) as adapted:
+        with freed_memory_kept(), after.adapted(self.detector.network, tiles, statistics) as adapted:
             self._fill(region, array, adapted.statistics, name, progress)
         note = adapted.note or note
         return self._map(array, region, (*notes, note), mpp)
@@ -243,18 +245,7 @@ class Predictor:
         plan = TilePlan(
             region.height, region.width, tile, network.margin, min(overlap, (tile - 2 * network.margin) // 2)
         )
-        blend, rows, columns = Blend(plan, out), plan.rows, plan.columns
-        size = max(1, _BATCH_PIXELS // tile**2)
-        with progress.task(f"Predicting {name}", len(rows)) as bar:
-            for row, top in enumerate(rows):
-                boxes = np.asarray([(left, top, left + plan.result, top + plan.result) for left in columns])
-                shown = [columns[index] for index in np.flatnonzero(region.tissue_share(boxes) > 0)]
-                for group in batches(shown, size):
-                    tiles = np.stack([region.read(left - plan.margin, top - plan.margin, tile, tile) for left in group])
-                    for left, result in zip(group, answer(tiles), strict=True):
-                        blend.add(left, result)
-                blend.next_row(rows[row + 1] if row + 1 < len(rows) else None)
-                bar.advance(1.0)
+        blend_tiles(answer, region, plan, out, batch=max(1, _BATCH_PIXELS // tile**2), name=name, progress=progress)
 
     # -- objects ------------------------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ After Mitchell et al., Model Cards for Model Reporting, 2019.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stainda.config import StudyConfig
+from stainda.config import StrategyConfig, StudyConfig
 from stainda.evaluation.groups import few_labels, group_of
 from stainda.evaluation.selection import DEFAULT_RULE
 from stainda.evaluation.summary import ALL_SOURCES, ALL_TARGETS
@@ -117,7 +117,7 @@ def _card(view: StudyView, name: str, job: Any, seeds: int, test: str, scores: P
             f"{listed(study.task.classes)} on patches of {study.patches.size} pixels at {scale}.",
             _sentence(one.description if one else ""),
             _sentence(f"After {one.reference}" if one and one.reference else ""),
-            f"{job.result['n_parameters']:,} parameters." if "n_parameters" in job.result else "",
+            _parameters(job.result),
             f"Job `{job.name}`, the first of {count(seeds, 'training')} of the chosen setting: {_setting(view, name)}.",
         ]))),
         ("Intended use", f"Research on how detectors of {listed(study.task.classes)} transfer between stains and "
@@ -132,7 +132,7 @@ def _card(view: StudyView, name: str, job: Any, seeds: int, test: str, scores: P
         ("Evaluation data", f"{test} Probability threshold, fixed on source validation: "
          f"{thresholds or 'not recorded'}."),
         ("Limits", _limits(view, name)),
-        ("Licence", _licence(view)),
+        ("Licence", _licence(view, one)),
     )  # fmt: skip
     command = f"stainda predict {shlex.quote(_relative(job.folder))} SLIDE --out predictions/"
     return Card(
@@ -194,8 +194,18 @@ def _of_targets(study: StudyConfig, name: str) -> str:
     return "" if group == "without" else " and targets" if group == "all" else f", and {few_labels(study, name)}"
 
 
-def _licence(view: StudyView) -> str:
-    weights = view.run.study.model.weights
+def _parameters(result: Mapping[str, Any]) -> str:
+    """How many parameters the network has, and learned where not all did."""
+    if "n_parameters" not in result:
+        return ""
+    total, trained = result["n_parameters"], result.get("n_trained")
+    told = "" if trained in (None, total) else f", of which {trained:,} learned"
+    return f"{total:,} parameters{told}."
+
+
+def _licence(view: StudyView, strategy: StrategyConfig | None) -> str:
+    random = strategy is not None and strategy.training.get("start", view.run.study.training.start) == "random"
+    weights = None if random else view.run.study.model.weights
     start = f"Started from {weights.name}, whose licence applies." if weights else "Trained from random weights."
     return (
         f"{start} stainda is under the MIT licence; the weights were made from the slides and annotations of this "

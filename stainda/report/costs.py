@@ -16,6 +16,7 @@ from stainda.report.run import LoadedRun
 from stainda.report.study_view import StudyView, make_look
 from stainda.report.summary_text import Sentence, listed
 from stainda.report.tables import Cell, PageTable, decimal, duration, number, text
+from stainda.run_directory.result_tables import PRETRAININGS, REFITS
 
 
 @dataclass(frozen=True)
@@ -56,17 +57,23 @@ ABSENT = {
 }  # fmt: skip
 """What is said of a quantity that has no value in any training."""
 
-OF_RESULTS = {"n_parameters": Quantity("Parameters", 0), "steps_per_second": Quantity("Steps per second", 1)}
+OF_RESULTS = {
+    "n_parameters": Quantity("Parameters", 0), "n_trained": Quantity("Parameters that learned", 0),
+    "steps_per_second": Quantity("Steps per second", 1),
+}  # fmt: skip
 """What is read from result.json of the jobs."""
 
 
 def cost_frame(run: LoadedRun, look: Look) -> pd.DataFrame:
-    """One row per strategy: sum and median of processor seconds, and medians of what else was measured."""
-    trials = run.trials
+    """One row per strategy: sum and median of processor seconds, and medians of what else was measured.
+
+    Trainings that were made again from all source patients (``protocol.refit``) count as the others do.
+    """
+    trials = _trainings(run)
     column = "cpu_seconds" if "cpu_seconds" in trials and trials["cpu_seconds"].notna().any() else "seconds"
     columns = [
         "strategy", "jobs", "cpu_seconds", "cpu_seconds_per_job", "against_baseline", "gpu_seconds_per_job",
-        *OF_RESULTS, *TAKEN,
+        "pretraining_cpu_seconds", *OF_RESULTS, *TAKEN,
     ]  # fmt: skip
     if trials.empty or column not in trials:
         return pd.DataFrame(columns=columns)
@@ -74,13 +81,21 @@ def cost_frame(run: LoadedRun, look: Look) -> pd.DataFrame:
     times = times[np.isfinite(times["cpu_seconds"])].groupby("strategy")["cpu_seconds"]
     frame = pd.DataFrame({"jobs": times.size(), "cpu_seconds": times.sum(), "cpu_seconds_per_job": times.median()})
     base = frame["cpu_seconds_per_job"].get(run.study.baseline, np.nan)
+    frame["pretraining_cpu_seconds"] = frame.index.map(_pretraining(run)).astype(float)
     frame["against_baseline"] = frame["cpu_seconds_per_job"] / base if base else np.nan
-    frame = frame.join(_medians(run))
+    frame = frame.join(_medians(run, trials))
     return frame.reindex(look.present(list(frame.index))).rename_axis("strategy").reset_index()[columns]
 
 
-def _medians(run: LoadedRun) -> pd.DataFrame:
-    trials = run.trials
+def _trainings(run: LoadedRun) -> pd.DataFrame:
+    """Rows of trials.csv and of refits.csv."""
+    refits = run.tables.get(REFITS.path)
+    if refits is None or refits.empty:
+        return run.trials
+    return pd.concat([run.trials, refits], ignore_index=True)
+
+
+def _medians(run: LoadedRun, trials: pd.DataFrame) -> pd.DataFrame:
     found = pd.DataFrame([run.jobs[job].result if job in run.jobs else {} for job in trials["job"]])
     names = [*OF_RESULTS, "device", "seconds"]
     results = found.reindex(columns=names).set_axis(trials.index)
@@ -88,6 +103,16 @@ def _medians(run: LoadedRun) -> pd.DataFrame:
     on_gpu = results["device"].astype(str).str.startswith("cuda")
     numbers = numbers.assign(gpu_seconds_per_job=results["seconds"].where(on_gpu))
     return numbers.apply(pd.to_numeric, errors="coerce").groupby(trials["strategy"]).median()
+
+
+def _pretraining(run: LoadedRun) -> dict[str, float]:
+    """Processor seconds of the training without labels that each strategy starts from, mean over its seeds."""
+    found: dict[str, list[float]] = {}
+    table = run.tables.get(PRETRAININGS.path)
+    for row in table.to_dict("records") if table is not None else []:
+        for name in str(row["strategies"]).split(";"):
+            found.setdefault(name, []).append(float(row["cpu_seconds"]))
+    return {name: float(np.mean(seconds)) for name, seconds in found.items()}
 
 
 @register_table("cost")
@@ -98,6 +123,7 @@ def cost_table(run: LoadedRun) -> PageTable | None:
         return None
     measured = {name: result for name, result in (OF_RESULTS | TAKEN).items() if frame[name].notna().any()}
     on_gpu = bool(frame["gpu_seconds_per_job"].notna().any())
+    pretrained = bool(frame["pretraining_cpu_seconds"].notna().any())
     shown = [
         [
             text(run.label(row["strategy"])),
@@ -107,6 +133,7 @@ def cost_table(run: LoadedRun) -> PageTable | None:
             Cell(
                 decimal(row["against_baseline"], 1) + " ×" if np.isfinite(row["against_baseline"]) else "", number=True
             ),
+            *([_time(row["pretraining_cpu_seconds"])] if pretrained else []),
             *([_time(row["gpu_seconds_per_job"])] if on_gpu else []),
             *[number(row[name], cost.digits) for name, cost in measured.items()],
         ]
@@ -114,9 +141,12 @@ def cost_table(run: LoadedRun) -> PageTable | None:
     ]
     columns = [
         "Strategy", "Jobs", "Processor time, all", "Processor time, one training", "Against baseline",
+        *(["Before it, without labels"] if pretrained else []),
         *(["GPU time, one training"] if on_gpu else []), *[cost.title for cost in measured.values()],
     ]  # fmt: skip
     said = [cost.said for cost in measured.values() if cost.said]
+    if pretrained:
+        said = ["Without labels: of the training that a strategy starts from, which several strategies share.", *said]
     if on_gpu:
         said = ["GPU time: wall clock of trainings on a GPU, also where several share it.", *said]
     note = " ".join(

@@ -110,15 +110,12 @@ class TableKind:
 
 
 FIGURE_MODULES = (
-    "registered_scores",
-    "registered_statistics",
-    "registered_evidence",
-    "registered_search",
-    "rotation_matrix",
-)
+    "registered_scores", "registered_statistics", "registered_evidence", "registered_search", "rotation_matrix",
+    "few_labels",
+)  # fmt: skip
 TABLE_MODULES = (
     "data_tables", "recipe_tables", "result_tables", "insight_tables", "training_tables", "effect_tables", "reviewing",
-    "costs", "between_rotations",
+    "costs", "between_rotations", "few_labels",
 )  # fmt: skip
 """Where kinds are registered: imported when the first is wanted, since they import this module."""
 KINDS: dict[str, Kind] = {}

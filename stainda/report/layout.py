@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from stainda.report.figure_registry import Rotations
 from stainda.report.run import LoadedRun
+from stainda.run_directory.microenvironment_tables import INPUTS
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ SECTIONS = (
     PageSection("centres", "Centres", "Centre by centre", rotations="one"),
     PageSection("objects", "Objects", "Objects and pixels", rotations="one"),
     PageSection("object-gallery", "Object gallery", "The same object across the stains", rotations="one"),
+    PageSection("microenvironment", "Micro-environment", "Cells in and around structures", rotations="one"),
     PageSection("examples", "Examples", "Examples", rotations="one"),
     PageSection("data", "Data", "Data"),
     PageSection("registration", "Registration", "Registration", "Registration, made once for all rotations"),
@@ -53,6 +55,8 @@ def sections_of(run: LoadedRun, noun: str) -> dict[str, PageSection]:
     mine = "several" if run.rotates else "one"
     sections = {}
     for section in SECTIONS:
+        if section.key == "microenvironment" and not INPUTS.at(run.folder).is_file():
+            continue  # few studies ask for it
         if section.rotations in ("any", mine):
             title = section.several if run.rotates and section.several else section.title
             sections[section.key] = replace(section, title=title.replace("by domain", f"by {noun}"))

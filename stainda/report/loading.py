@@ -19,8 +19,10 @@ from stainda.run_directory.folder import read_study
 from stainda.run_directory.result_tables import (
     ALIGNMENT_EFFECTS,
     EXCLUSIONS,
+    LABEL_SHARES,
     LEFT_OUT,
     OBJECTS,
+    PRETRAININGS,
     PROBABILITIES,
     RECORDS,
     REFITS,
@@ -46,7 +48,9 @@ _SHARED = {
     ANNOTATOR_AGREEMENT.path,
 }  # fmt: skip
 """Tables that a study has once, for all its rotations; the others are made in each."""
-_GATHERED = (TRIALS.path, REFITS.path, EXCLUSIONS.path, ALIGNMENT_EFFECTS.path)
+_GATHERED = (
+    TRIALS.path, REFITS.path, EXCLUSIONS.path, ALIGNMENT_EFFECTS.path, LABEL_SHARES.path, PRETRAININGS.path
+)  # fmt: skip
 """Tables of each rotation that are read as one table of the study."""
 
 

@@ -20,9 +20,11 @@ from stainda.run_directory.result_tables import (
     DOMAIN_GAP,
     EARLIER_ROTATIONS,
     EXCLUSIONS,
+    LABEL_SHARES,
     LEAVE_ONE_OUT,
     LEFT_OUT,
     OBJECTS,
+    PRETRAININGS,
     PROBABILITIES,
     REFITS,
     STAGE_SECONDS,
@@ -66,6 +68,8 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     EXCLUSIONS.path: ("strategy", "trial", "seed", "job", "state", "why"),
     EARLIER_ROTATIONS.path: ("rotation", "state"),
     BUDGET.path: ("strategy",),
+    LABEL_SHARES.path: ("strategy", "job", "start", "share", "objects"),
+    PRETRAININGS.path: ("key", "name", "pairs", "seed", "strategies", "cpu_seconds"),
 }
 """Tables the report reads, and the columns without which they are of no use."""
 
@@ -74,7 +78,7 @@ OPTIONAL = {
     UNSUPERVISED.path, ALIGNMENT_EFFECTS.path, DOMAIN_GAP.path, LANDMARKS.path,
     ANNOTATORS.path, ANNOTATOR_AGREEMENT.path, OBJECTS.path, PROBABILITIES.path,
     GALLERY.path, GALLERY_LEFT_OUT.path, EXCLUSIONS.path, LEFT_OUT.path, LEAVE_ONE_OUT.path,
-    REFITS.path, EARLIER_ROTATIONS.path, BUDGET.path,
+    REFITS.path, EARLIER_ROTATIONS.path, BUDGET.path, LABEL_SHARES.path, PRETRAININGS.path,
 }  # fmt: skip
 """Files that not every study has; where the page would need one, it says so there."""
 
@@ -84,7 +88,8 @@ TEXT = {
     "slide", "patient", "block", "stain", "centre", "scanner", "domain", "split", "role", "strategy", "job", "state",
     "params", "reason", "status", "source", "target", "id", "class", "stage", "overlay", "path", "name", "checkpoint",
     "proxy_a_note", "step", "annotator", "first", "second", "decision", "reviewer", "time", "kind", "object", "frame",
-    "registration", "shape", "image", "why", "without", "repeats",
+    "registration", "shape", "image", "why", "without", "repeats", "start", "labels", "key", "pairs", "strategies",
+    "measured_on",
 }  # fmt: skip
 """Columns that are read as text."""
 

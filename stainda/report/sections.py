@@ -26,6 +26,7 @@ from stainda.report.figure_registry import kind
 from stainda.report.gallery import OUTLINES, Gallery, field_svg, make_gallery
 from stainda.report.layout import sections_of
 from stainda.report.methods import environment_rows, methods_paragraph
+from stainda.report.microenvironment import make_microenvironment
 from stainda.report.object_gallery import ObjectGallery, make_object_gallery
 from stainda.report.object_gallery_svg import BAR, object_svg
 from stainda.report.question import asked
@@ -38,7 +39,7 @@ from stainda.report.tables import PageTable, duration
 from stainda.report.without_content import by_reason, without_content
 from stainda.report.writer import Absent, Writer
 from stainda.run_directory.contents import STUDY
-from stainda.run_directory.result_tables import STAGE_SECONDS, TRIALS
+from stainda.run_directory.result_tables import LABEL_SHARES, STAGE_SECONDS, TRIALS
 from stainda.run_directory.tables import AGREEMENT, COHORT, PROPAGATION, QUALITY
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -135,6 +136,7 @@ class Sections:
 
     def _gathered(self) -> dict[str, Any]:
         """What the sections of this study show."""
+        run = self.run
         makers: dict[str, tuple[str, Callable[[], Any]]] = {
             "rotations": ("rotations", lambda: self.table("rotations")),
             "results": ("results", self._results),
@@ -147,6 +149,7 @@ class Sections:
             "training": ("training", self._training),
             "gallery": ("examples", self._gallery),
             "object_gallery": ("object-gallery", self._object_gallery),
+            "microenvironment": ("microenvironment", lambda: make_microenvironment(run, self.write)),
             "left_out": ("left-out", lambda: self.table("left_out")),
             "excluded": ("left-out", lambda: self.table("excluded")),
             "models": ("models", self._models),
@@ -280,7 +283,14 @@ class Sections:
             "table": self.table("strategies", measure),
             "figures": self._figures(figures if first else OF_OBJECTS, measure),
             "linked": self.tables(*(("pairs", "worst") if first else ()), "differences", "gaps", measure=measure),
+            "shares": self.table("label_shares", measure) if first else None,
+            "share_figures": self._figures(("label_curve",), measure) if first and self._has_shares else [],
         }
+
+    @property
+    def _has_shares(self) -> bool:
+        shares = self.run.tables[LABEL_SHARES.path]
+        return len(shares) > 0 and shares["share"].nunique() > 1
 
     def _statistics(self) -> dict[str, Any] | None:
         if self.view is None:
@@ -347,6 +357,7 @@ class Sections:
             "who_taught_words": training_tables.who_taught_words(run),
             "refit_words": training_tables.refit_words(run),
             "effects": self.table("method_effects"),
+            "pretraining": self.table("pretraining"),
             "regret": self._figures(("regret",)),
             "search": self._figures(("history", "importance", "slices", "parallel")),
             "linked": self.tables("convergence", "selection", "settings"),

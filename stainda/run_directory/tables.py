@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from stainda.run_directory.declaration import Column, Kind, Table
 
 
@@ -24,6 +26,7 @@ MANIFEST = Table(
         *columns("number", mpp="pixel size of level 0, µm"),
         *columns("text", split="`train`, `val`, `test` or `all`, by patient",
                  annotation_origin="where annotations count from: `bounds`, `level0` or `auto`"),
+        *columns("text", True, group="group of the patient, for comparing groups (`rejection`, `stable`)"),
     ),
 )  # fmt: skip
 
@@ -304,6 +307,35 @@ SERIAL = Table(
     ),
 )  # fmt: skip
 
+SERIAL_TISSUE = replace(
+    SERIAL,
+    path="patches/serial_tissue/table.parquet",
+    meaning="pairs that no annotation chose, where a strategy starts from training without labels; as of "
+    "`patches/serial/table.parquet`",
+    see="self_supervised",
+)
+
+SERIAL_VALIDATION = replace(
+    SERIAL_TISSUE,
+    path="patches/serial_validation/table.parquet",
+    meaning="pairs of validation patients, by which training without labels is judged; as of "
+    "`patches/serial/table.parquet`",
+)
+
+LABEL_OBJECTS = Table(
+    "patches/objects.parquet",
+    "the objects that patches of sources are labelled from, and those propagated to targets, where a strategy learns "
+    "from a share of the labels",
+    "patches",
+    see="few_labels",
+    columns=columns(
+        "text", slide="the slide it lies on", id="of the shape", class_="of the shape", patient="name of the patient",
+        domain="of the slide", split="of the patient", kind="`own` (annotated on a source) or `propagated`",
+        made_of="of a propagated one: slide and id of the annotations it was made from",
+        outline="well-known binary in hexadecimal digits, level-0 pixels",
+    ),
+)  # fmt: skip
+
 PHANTOM_ARTEFACTS = Table(
     "phantom/artefacts.csv",
     "artefacts that the phantom put into its slides",
@@ -313,5 +345,6 @@ PHANTOM_ARTEFACTS = Table(
 
 TABLES: tuple[Table, ...] = (
     COHORT, QUALITY, LANDMARKS, REPAIRS, CLASSES, ANNOTATORS, ANNOTATOR_AGREEMENT, PROPAGATION, AGREEMENT, REVIEW_LOG,
-    APPLIED, PATCHES, SERIAL, FIELDS, GALLERY, GALLERY_LEFT_OUT, MANIFEST, PHANTOM_ARTEFACTS,
+    APPLIED, PATCHES, SERIAL, SERIAL_TISSUE, SERIAL_VALIDATION, LABEL_OBJECTS, FIELDS, GALLERY, GALLERY_LEFT_OUT,
+    MANIFEST, PHANTOM_ARTEFACTS,
 )  # fmt: skip

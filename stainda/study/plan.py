@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,15 +17,9 @@ from stainda.study.checks import manifest_of, plan_rotations
 from stainda.study.converging import expectations
 from stainda.study.environment import free_cores
 from stainda.study.estimate import StageTime, estimate_stages
+from stainda.study.learning import learning_notes
 from stainda.study.leaving_out import trainings_without
-
-JOB_SECONDS = 3.0
-"""Of every job, apart from steps and slides: networks, views, statistics, files."""
-
-SLIDE_SECONDS = 0.3
-"""Of every slide scored, apart from the network: labels, objects, distances."""
-
-CHECKPOINTS = 2
+from stainda.study.pace import time_network, training_cpu_seconds
 
 
 @dataclass(frozen=True)
@@ -69,20 +62,22 @@ def plan_study(config: StudyConfig, out: str | Path | None = None, *, timed: boo
     Raises:
         StaindaError: what would stop the study at its start.
     """
+    from stainda.models.patch_sizes import check_patch_size
     from stainda.strategies import build, check
     from stainda.strategies.shared_settings import recipe_line
     from stainda.study.compare import sections_to_score
 
     _check_model(config.model)
+    check_patch_size(config.model, config.patches.size, config.task.kind)
     for strategy in config.strategies:
         check(build(strategy), config)
     folder = RunFolder(Path(out) if out is not None else Path("runs") / config.study)
-    rotations = plan_rotations(config, manifest_of(config, folder))
-    notes = [*refuse_unanswerable(config, rotations), *expectations(config, folder.root)]
-    costs = budgets(config, len(rotations), trainings_without(config, rotations))
-    slides = {rotation.name: len(sections_to_score(rotation.cohort, rotation.roles)) for rotation in rotations}
-    seconds = _training_seconds(config, rotations, costs, slides) if timed else None
-    stages = expected_stages(config, rotations, costs, folder, seconds)
+    found = plan_rotations(config, manifest_of(config, folder))
+    notes = [*refuse_unanswerable(config, found), *expectations(config, folder.root), *learning_notes(config)]
+    costs = budgets(config, len(found), trainings_without(config, found))
+    slides = {rotation.name: len(sections_to_score(rotation.cohort, rotation.roles)) for rotation in found}
+    seconds = _training_seconds(config, found, costs, slides) if timed else None
+    stages = expected_stages(config, found, costs, folder, seconds)
     registration = ""
     if config.phantom is None or manifest_of(config, folder).is_file():
         from stainda.registration import registration_standing
@@ -118,7 +113,7 @@ def _training_seconds(
     config: StudyConfig, rotations: tuple[Rotation, ...], costs: list[Budget], slides: dict[str, int]
 ) -> float | None:
     pixels = _pixels_of_a_slide(config, rotations[0])
-    return None if pixels is None else _cpu_seconds(config, costs, slides, pixels)
+    return None if pixels is None else training_cpu_seconds(config, time_network(config), costs, slides, pixels)
 
 
 def _check_model(config: ModelConfig) -> None:
@@ -159,35 +154,3 @@ def _pixels_of_a_slide(config: StudyConfig, rotation: Rotation) -> float | None:
     except SlideError:
         return None
     return pixels if math.isfinite(pixels) else None
-
-
-def _cpu_seconds(config: StudyConfig, costs: list[Budget], slides: dict[str, int], pixels: float) -> float:
-    """Steps are timed on this machine with the network of the study; an unlabelled patch costs what a labelled does."""
-    step, look = _time_network(config)
-    scored = sum(slides.values()) / len(slides)
-    scoring = CHECKPOINTS * scored * (pixels * look + SLIDE_SECONDS)
-    total = 0.0
-    for cost in costs:
-        training = cost.steps * step * (cost.labelled + cost.unlabelled)
-        total += cost.jobs * (JOB_SECONDS + training + scoring)
-    return total
-
-
-def _time_network(config: StudyConfig) -> tuple[float, float]:
-    """Processor seconds of a training step per patch, and of looking at one pixel."""
-    import torch
-
-    from stainda.models import build_model
-
-    size, count = config.patches.size, config.training.batch_size
-    network = build_model(config.model, 3, len(config.task.classes) + 1)
-    images = torch.rand(count, 3, size, size)
-    timed = []
-    for _ in range(2):  # the first pays for imports
-        started = time.process_time()
-        network(images).square().mean().backward()
-        timed.append((time.process_time() - started) / count)
-    with torch.no_grad():
-        started = time.process_time()
-        network(images)
-    return timed[-1], (time.process_time() - started) / (count * size**2)

@@ -28,6 +28,7 @@ from stainda.report.plotting import make_plot, view
 from stainda.report.result_tables import differences, strategies_by_domain
 from stainda.report.reviewing import review_table, review_words
 from stainda.report.search_tables import dashboard_command, without_password
+from stainda.run_directory.result_tables import REFITS
 
 STRATEGIES = ("source_only", "dann", "propagated_labels", "few_shot", "oracle")
 
@@ -185,6 +186,18 @@ def test_a_run_that_nobody_reviewed_says_nothing_of_it(copy):
 
 
 # the page
+
+
+def test_trainings_made_again_from_all_source_patients_cost_too(copy):
+    before = cost_frame(load_run(copy), view(copy).look).set_index("strategy")
+    trials = pd.read_csv(copy / "trials.csv", dtype=str)
+    again = trials[trials["strategy"] == "dann"].iloc[[0]]
+    again = again.assign(repeats=again["job"], seconds="60.0", cpu_seconds="100.0", reason="")
+    again.reindex(columns=list(REFITS.names)).to_csv(REFITS.at(copy), index=False)
+    after = cost_frame(load_run(copy), view(copy).look).set_index("strategy")
+    assert after.loc["dann", "jobs"] == before.loc["dann", "jobs"] + 1
+    assert after.loc["dann", "cpu_seconds"] == pytest.approx(before.loc["dann", "cpu_seconds"] + 100)
+    assert after.loc["source_only", "cpu_seconds"] == before.loc["source_only", "cpu_seconds"]
 
 
 def test_the_page_of_one_analysis_shows_reviews_costs_few_shot_and_how_to_watch_the_search(copy, monkeypatch):
