@@ -18,6 +18,7 @@ from stainda.annotations.guarded import check_file
 from stainda.annotations.json_stream import MAX_STREAMED, FeatureStream
 from stainda.annotations.records import ShapeRecords, as_uuid, derive_ids, join_records, make_records
 from stainda.annotations.unpacking import Member, members, only_member
+from stainda.arrays import Array
 from stainda.errors import AnnotationError
 from stainda.files import whole_file
 
@@ -291,7 +292,7 @@ def _geometry(value: Any) -> BaseGeometry:
     return _READERS[kind](coordinates)
 
 
-def _points(value: Any, least: int = 1) -> np.ndarray:
+def _points(value: Any, least: int = 1) -> Array:
     if not isinstance(value, list) or len(value) < least:
         count = len(value) if isinstance(value, list) else 0
         raise ValueError(f"has a line or ring of {count} points, where {least} are needed")

@@ -129,10 +129,10 @@ def build_study(raw: Mapping[str, Any], path: Path, data: str | Path | None = No
     if not isinstance(strategies, list):
         raise ConfigError("'strategies' must be a list", file=path, remedy="Write strategies: [source_only, dann]")
     try:
-        found = [load_strategy(strategy, near) for strategy in strategies]
+        result = [load_strategy(strategy, near) for strategy in strategies]
     except ConfigError as error:
         raise error if error.file else ConfigError(error.message, file=path, remedy=error.remedy) from error
-    values["strategies"] = [spread_geometry(candidate, values["geometry"], of_geometry) for candidate in found]
+    values["strategies"] = [spread_geometry(candidate, values["geometry"], of_geometry) for candidate in result]
     for key in ("manifest", "data"):
         if values.get(key) is not None:
             values[key] = near / str(values[key])

@@ -95,11 +95,11 @@ def config_folders(near: str | Path | None = None) -> list[Path]:
 
 def available(kind: str, near: str | Path | None = None) -> dict[str, Path]:
     """Names and files of the ``strategies``, ``models``, ``tasks`` or ``recipes`` that can be named."""
-    found: dict[str, Path] = {}
+    result: dict[str, Path] = {}
     for folder in config_folders(near):
         for file in sorted((folder / kind).glob("*.yaml")):
-            found.setdefault(file.stem, file)
-    return found
+            result.setdefault(file.stem, file)
+    return result
 
 
 def load_piece(kind: str, name: str, near: str | Path | None = None) -> dict[str, Any]:
@@ -177,6 +177,6 @@ def _model_in(annotation: Any) -> Any:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     for inner in getattr(annotation, "__args__", ()):
-        if (found := _model_in(inner)) is not None:
-            return found
+        if (result := _model_in(inner)) is not None:
+            return result
     return None

@@ -101,8 +101,8 @@ def spread_geometry(
 def _recipe(value: Any, near: Path, path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """The recipe that is named, and the one that is used: it with the changes made where it is named."""
     if isinstance(value, str):
-        found = _load(value, near, path)
-        return found, found
+        result = _load(value, near, path)
+        return result, result
     if not isinstance(value, Mapping):
         raise ConfigError(
             f"recipe is {value!r}, which is neither a name nor a mapping", file=path, remedy="Write recipe: strong"
@@ -117,8 +117,8 @@ def _recipe(value: Any, near: Path, path: Path) -> tuple[dict[str, Any], dict[st
             base_less = base
         used = _checked(merged(base_less, changes), near, path)
         return (used if "name" in value else base), used
-    found = _checked(value, near, path)
-    return found, found
+    result = _checked(value, near, path)
+    return result, result
 
 
 def _load(name: str, near: Path, path: Path) -> dict[str, Any]:

@@ -85,12 +85,12 @@ def _allow_ranges(model: Schema) -> None:
 
 
 def _range() -> Schema:
-    found = _without_titles(SearchRange.model_json_schema())
-    del found["properties"]["integer"]  # recognised by the default
+    result = _without_titles(SearchRange.model_json_schema())
+    del result["properties"]["integer"]  # recognised by the default
     return {
-        **found,
+        **result,
         "description": "a default and, next to it, the values that a search may try",
-        "properties": {"default": {"description": "used where nothing is searched"}, **found["properties"]},
+        "properties": {"default": {"description": "used where nothing is searched"}, **result["properties"]},
         "required": ["default"],
         "anyOf": [{"required": ["low", "high"]}, {"required": ["choices"]}],
     }

@@ -21,6 +21,7 @@ import numpy as np
 import shapely
 
 from stainda.annotations.guarded import read_csv, read_json
+from stainda.arrays import Array
 from stainda.cohort import Split
 from stainda.datasets.entry import FoundSlide, Notes, PublicDataset, files_below, nothing_found
 from stainda.errors import AnnotationError
@@ -103,7 +104,7 @@ def _database(path: Path) -> tuple[set[int], dict[int, list[tuple[list[float], i
     return set(numbers.values()), grouped
 
 
-def _corners(raw: np.ndarray, path: Path) -> np.ndarray:
+def _corners(raw: Array, path: Path) -> Array:
     if not len(raw):
         return raw
     if np.isfinite(raw).all():

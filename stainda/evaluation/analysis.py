@@ -205,11 +205,13 @@ def _tested(groups: Sequence[Group], cubes: Mapping[str, ScoreCube]) -> tuple[st
 
 def _by_domain(groups: Sequence[Group], singles: Sequence[ScoreCube], config: StudyConfig) -> list[pd.DataFrame]:
     """The results of each group by itself."""
-    found = []
+    result = []
     for group, cube in zip(groups, singles, strict=True):
         regions = regions_of(group.test, cube.domains, group.sources, group.tested)
-        found.append(Cells(cube, [region for region in regions if region.stain != "*"], DEFAULT_RULE, config).results())
-    return found
+        result.append(
+            Cells(cube, [region for region in regions if region.stain != "*"], DEFAULT_RULE, config).results()
+        )
+    return result
 
 
 def _pairs(group: Group, results: pd.DataFrame) -> pd.DataFrame:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from stainda.arrays import Array
 from stainda.errors import StaindaError
 
 Array = npt.NDArray[Any]
@@ -95,8 +95,8 @@ def _edges(mask: Array, shadow: Array | None) -> npt.NDArray[np.bool_]:
 
 def _common_window(mask: Array) -> tuple[slice, slice] | None:
     """The bounding box of a mask, one pixel wider, so that an edge at its border is one for the right reason."""
-    found = ndimage.find_objects(mask.astype(np.uint8))
-    if not found or found[0] is None:
+    objects = ndimage.find_objects(mask.astype(np.uint8))
+    if not objects or objects[0] is None:
         return None
-    rows, columns = (slice(max(span.start - 1, 0), span.stop + 1) for span in found[0])
+    rows, columns = (slice(max(span.start - 1, 0), span.stop + 1) for span in objects[0])
     return rows, columns

@@ -18,18 +18,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy import special
 
+from stainda.arrays import Array
 from stainda.config import EvaluationConfig
 from stainda.evaluation.bootstrap import FEW_PATIENTS, intervals
 from stainda.evaluation.scores import nanmean
 from stainda.evaluation.widths import Spread
 
-Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
 
 INTERVAL, THESE_TRAININGS, RANGE, NONE = "interval", "interval, these trainings", "range", "none"
@@ -125,11 +124,11 @@ def single_mean(runs: Array, settings: EvaluationConfig, generator: np.random.Ge
     return _estimates(moments([runs], np.array([[1.0]])), settings, generator)
 
 
-def _estimates(found: Moments, settings: EvaluationConfig, generator: np.random.Generator) -> Estimates:
-    n, mean, patients = found.n, found.mean[0], found.patients[0]
+def _estimates(result: Moments, settings: EvaluationConfig, generator: np.random.Generator) -> Estimates:
+    n, mean, patients = result.n, result.mean[0], result.patients[0]
     k = len(n)
     low, high, p, error, freedom = (np.full(k, np.nan) for _ in range(5))
-    known = min(found.trainings) > 1
+    known = min(result.trainings) > 1
     enough = n >= FEW_PATIENTS
     few = (n > 1) & ~enough
     if few.any():
@@ -140,10 +139,10 @@ def _estimates(found: Moments, settings: EvaluationConfig, generator: np.random.
         )
         low[enough], high[enough] = resampled.low, resampled.high
     if enough.any() and known:
-        spread = found.spread(np.ones((1, k))).where(enough)
+        spread = result.spread(np.ones((1, k))).where(enough)
         tail = 0.5 - settings.level / 2
         half = spread.half_width(tail)
-        if len(found.trainings) > 1:
+        if len(result.trainings) > 1:
             p[enough] = spread.p_of(mean[enough])
         low[enough], high[enough] = mean[enough] - half, mean[enough] + half
         freedom[enough] = spread.freedom
@@ -151,7 +150,7 @@ def _estimates(found: Moments, settings: EvaluationConfig, generator: np.random.
     kinds = tuple(
         NONE if size < 2 else RANGE if size < FEW_PATIENTS else INTERVAL if known else THESE_TRAININGS for size in n
     )
-    notes = tuple(note_of(int(size), min(found.trainings)) for size in n)
+    notes = tuple(note_of(int(size), min(result.trainings)) for size in n)
     return Estimates(mean, low, high, p, error, freedom, n, kinds, notes)
 
 

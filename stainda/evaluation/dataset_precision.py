@@ -62,10 +62,10 @@ def dataset_precision(rows: pd.DataFrame, measure: str, settings: EvaluationConf
     for at, seed in enumerate(seeds):
         used = seed[seed["kind"].isin([CANDIDATE, HIT, MISSED])]
         codes = pd.Categorical(used["patient"], categories=patients).codes
-        found = [_precisions(used, codes, len(patients), iou) for iou in THRESHOLDS[measure]]
-        whole[at] = np.mean([part[0] for part in found])
-        without[at] = np.mean([part[1] for part in found], axis=0)
-        own[at] = np.mean([part[2] for part in found], axis=0)
+        result = [_precisions(used, codes, len(patients), iou) for iou in THRESHOLDS[measure]]
+        whole[at] = np.mean([part[0] for part in result])
+        without[at] = np.mean([part[1] for part in result], axis=0)
+        own[at] = np.mean([part[2] for part in result], axis=0)
     n = len(patients)
     pseudo = n * whole[:, None] - (n - 1) * without if n > 1 else own
     mean = float(whole.mean())

@@ -6,15 +6,11 @@ the same tissue are in two stains.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 
+from stainda.arrays import Array
 from stainda.errors import StaindaError
 from stainda.run_directory.result_tables import DOMAIN_GAP
-
-Array = npt.NDArray[Any]
 
 GAP_COLUMNS = DOMAIN_GAP.names
 

@@ -89,11 +89,11 @@ def _effects(cube: ScoreCube, domains: Sequence[str], config: StudyConfig, measu
         if name == base or base not in cube.strategies:
             continue
         first, second = (sign * cell[..., None] for cell in _on_common_cells(cube, (name, base), domains))
-        found = difference(first, second, config.evaluation, generator_for(config.seed, "bootstrap"))
-        n, trainings = int(found.n[0]), min(len(first), len(second))
+        result = difference(first, second, config.evaluation, generator_for(config.seed, "bootstrap"))
+        n, trainings = int(result.n[0]), min(len(first), len(second))
         values = first.mean(axis=0) - second.mean(axis=0)
         sizes = effect_sizes(values)
-        verdict = posterior(found.mean[0], found.error[0], found.freedom[0], rope)
+        verdict = posterior(result.mean[0], result.error[0], result.freedom[0], rope)
         needed = patients_needed(values[:, 0], level=config.evaluation.level) if n >= FEW_PATIENTS else np.nan
         rows.append(
             {

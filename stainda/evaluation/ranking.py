@@ -13,18 +13,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy import special
 
+from stainda.arrays import Array
 from stainda.config import EvaluationConfig
 from stainda.evaluation.bootstrap import FEW_PATIENTS
 from stainda.evaluation.comparison import holm, mean_ranks
 from stainda.evaluation.crossed import difference
-
-Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -55,16 +53,16 @@ class Ranking:
         if not self.tested:
             return []
         order = [int(index) for index in np.argsort(self.ranks, kind="stable")]
-        found: list[list[int]] = []
+        result: list[list[int]] = []
         for start in range(len(order)):
             run: list[int] = []
             for index in order[start:]:
                 if any(self.pairwise[index, other] <= 1 - self.level for other in run):
                     break
                 run.append(index)
-            if len(run) > 1 and not any(set(run) <= set(other) for other in found):
-                found.append(run)
-        return found
+            if len(run) > 1 and not any(set(run) <= set(other) for other in result):
+                result.append(run)
+        return result
 
 
 def rank_strategies(runs: Sequence[Array], sign: float, settings: EvaluationConfig) -> Ranking:

@@ -12,15 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from stainda.arrays import Array
 from stainda.evaluation.metrics import MEASURES
-
-Array = npt.NDArray[Any]
 
 
 def patient_scores(records: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:

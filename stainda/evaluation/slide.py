@@ -83,9 +83,9 @@ def score_slide(
         if predicted.ndim == 3:
             scores += _of_probabilities(classes[index], predicted[index], truth, index + 1, tissue)
         if um_per_px is not None:
-            found = surface_distances(labels == index + 1, truth == index + 1, um_per_px, truth == IGNORED)
-            scores.append(Score(classes[index], "hausdorff_95", found.hausdorff_95))
-            scores.append(Score(classes[index], "surface_distance", found.mean))
+            distances = surface_distances(labels == index + 1, truth == index + 1, um_per_px, truth == IGNORED)
+            scores.append(Score(classes[index], "hausdorff_95", distances.hausdorff_95))
+            scores.append(Score(classes[index], "surface_distance", distances.mean))
     if predicted_shapes is not None and truth_shapes is not None:
         for name in classes:
             there = truth_shapes[truth_shapes["class"] == name]

@@ -13,9 +13,8 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import optimize, special
 
+from stainda.arrays import Array
 from stainda.evaluation.scores import patient_scores
-
-Array = npt.NDArray[Any]
 
 FACTORS = ("patient", "domain", "seed")
 VARIANCE_COLUMNS = ["strategy", "measure", "component", "variance", "share", "levels", "n", "note"]
@@ -59,9 +58,9 @@ def variance_components(
     if np.linalg.matrix_rank(design) < design.shape[1]:
         return np.full(len(codes) + 1, np.nan)
     weight = np.sqrt(count)
-    found = np.full(len(codes) + 1, np.nan)
-    found[usable], _ = optimize.nnls(design * weight[:, None], means * weight)
-    return found
+    components = np.full(len(codes) + 1, np.nan)
+    components[usable], _ = optimize.nnls(design * weight[:, None], means * weight)
+    return components
 
 
 def variance_table(records: pd.DataFrame, measure: str, generator: np.random.Generator) -> pd.DataFrame:
@@ -79,11 +78,11 @@ def variance_table(records: pd.DataFrame, measure: str, generator: np.random.Gen
     scores = scores.groupby(["strategy", *FACTORS], sort=False)["value"].mean().reset_index()
     table: list[dict[str, Any]] = []
     for strategy, of_strategy in scores.groupby("strategy", sort=False):
-        found = variance_components(
+        components = variance_components(
             of_strategy["value"].to_numpy(), [of_strategy[factor].to_numpy() for factor in FACTORS], generator
         )
-        total = float(np.nansum(found))
-        for name, value in zip((*FACTORS, "rest"), found, strict=True):
+        total = float(np.nansum(components))
+        for name, value in zip((*FACTORS, "rest"), components, strict=True):
             levels = int(of_strategy[name].nunique()) if name in FACTORS else len(of_strategy)
             note = "one level: not estimable" if levels < 2 else "not distinguishable here" if np.isnan(value) else ""
             share = value / total if total > 0 else np.nan

@@ -123,10 +123,10 @@ class Spread:
             gap = at_low - at_high
             share = np.divide(at_low, gap, out=np.zeros_like(gap), where=gap > 1e-14)
             middle = low + (high - low) * np.clip(share, 0.0, 1.0)
-            found = over(middle)
-            below = found > 0  # too wide: the answer is a larger tail
-            at_high = np.where(below, at_high * np.where(side > 0, 0.5, 1.0), found)
-            at_low = np.where(below, found, at_low * np.where(side < 0, 0.5, 1.0))
+            result = over(middle)
+            below = result > 0  # too wide: the answer is a larger tail
+            at_high = np.where(below, at_high * np.where(side > 0, 0.5, 1.0), result)
+            at_low = np.where(below, result, at_low * np.where(side < 0, 0.5, 1.0))
             low, high = np.where(below, middle, low), np.where(below, high, middle)
             side = np.where(below, 1.0, -1.0)
         return np.exp(middle)

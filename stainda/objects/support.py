@@ -29,13 +29,13 @@ import shapely
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
+from stainda.arrays import Array
 from stainda.objects.assignment import assign
 
 if TYPE_CHECKING:
     import geopandas as gpd
 
 ToFrame = Callable[[NDArray[np.float64]], NDArray[np.float64]]
-Array = NDArray[Any]
 
 COMPARISON_COLUMNS = ("identity", "support", "witnesses", "supported_by", "doubted_by", "own_score")
 IDENTITY_COLUMNS = ("identity", "class", "sections", "found_in", "missing_in", "x", "y", "area", "score")

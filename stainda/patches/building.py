@@ -145,10 +145,10 @@ def _requests(section: Section, role: str, own: Shapes, propagated: Shapes, unla
         splits = ("train", "val") if split == "all" else (str(split),)
         if slide not in own:
             return ()
-        found = (Request("labelled", splits, own[slide]),)
+        result = (Request("labelled", splits, own[slide]),)
         bands = own[slide] if split == "all" else None
         # drawn as those of targets are, so that what is compared between the two was drawn by one rule
-        return found if split == "val" else (*found, Request("unlabelled", ("train",), count=unlabelled, bands=bands))
+        return result if split == "val" else (*result, Request("unlabelled", ("train",), count=unlabelled, bands=bands))
     if role != "target":
         return ()
     seen = "val" if split == "val" else "train"

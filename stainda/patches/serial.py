@@ -12,12 +12,13 @@ import json
 import shutil
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from stainda.arrays import Array
 from stainda.cohort import Cohort, Roles, Section
 from stainda.errors import LeakError, StaindaError
 from stainda.files import output_errors, stable_hash
@@ -101,7 +102,7 @@ class SerialPairs:
             ``y`` (corner of the second patch, its level-0 pixels), ``radius``, ``apart``, ``sure`` (mean certainty).
     """
 
-    def __init__(self, store: PatchStore, table: pd.DataFrame, arrays: dict[str, NDArray], key: str) -> None:
+    def __init__(self, store: PatchStore, table: pd.DataFrame, arrays: dict[str, Array], key: str) -> None:
         self._store, self.table, self._arrays, self.key = store, table, arrays, key
 
     @classmethod
@@ -170,7 +171,7 @@ class SerialPairs:
         )  # fmt: skip
 
 
-def refine(nodes: NDArray, size: int) -> NDArray[np.float32]:
+def refine(nodes: Array, size: int) -> NDArray[np.float32]:
     """Values at nodes that span a patch, (n, g, g, c), at its pixel centres, (n, size, size, c), bilinear."""
     at = (np.arange(size) + 0.5) / size * (nodes.shape[1] - 1)
     low = np.minimum(at.astype(int), nodes.shape[1] - 2)
@@ -256,7 +257,7 @@ class _Cutter:
         of_source = (table["kind"] == known) & table["domain"].isin(roles.sources)
         self._seen = (of_source | of_target) & (table["split"] == ("val" if which == VALIDATION else "train"))
 
-    def all(self, links: Sequence[SectionLink], progress: Progress) -> Iterator[tuple]:
+    def all(self, links: Sequence[SectionLink], progress: Progress) -> Iterator[tuple[Any, ...]]:
         with progress.task("Pairing serial sections", len(links)) as bar:
             for two in dict.fromkeys(link.two for link in links):
                 section = self._sections[two]
@@ -270,7 +271,7 @@ class _Cutter:
 
     def _link(
         self, link: SectionLink, section: Section, pixels: WorkingPixels, step: float, mpp: float | None
-    ) -> Iterator[tuple]:
+    ) -> Iterator[tuple[Any, ...]]:
         size = self._store.images.shape[1]
         nodes = np.linspace(0, size, NODES)
         lattice = np.stack(np.meshgrid(nodes, nodes), -1).reshape(-1, 2)
@@ -324,7 +325,7 @@ def _radius(link: SectionLink, step: float, mpp: float | None) -> float:
     return max(0.5, UNMEASURED_UM * link.apart / (mpp * step) if mpp else UNMEASURED_PX * link.apart)
 
 
-def _stretch(mapped: NDArray) -> NDArray:
+def _stretch(mapped: Array) -> Array:
     """``exp(-|ln a|)`` at nodes (g, g, 2), flat: a the local area relative to the patch's median; 0 at folds."""
     across, along = np.gradient(mapped, axis=1), np.gradient(mapped, axis=0)
     area = across[..., 0] * along[..., 1] - across[..., 1] * along[..., 0]
@@ -334,5 +335,5 @@ def _stretch(mapped: NDArray) -> NDArray:
     return np.where(area > 0, similarity, 0.0).ravel()
 
 
-def _stack(arrays: Sequence[NDArray], shape: tuple[int, ...], dtype: type) -> NDArray:
+def _stack(arrays: Sequence[Array], shape: tuple[int, ...], dtype: type) -> Array:
     return np.stack(arrays).astype(dtype) if arrays else np.zeros(shape, dtype)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from stainda.arrays import Array
 from stainda.phantom.packing import Placed, Raster, curve, fill
 from stainda.phantom.shapes import Surface, Tubes, unit_vectors
 from stainda.randomness import generator_for
@@ -32,13 +33,13 @@ class Tissue:
     ``capsule`` is the direction in which the renal capsule lies, radians.
     """
 
-    axes: np.ndarray
-    waves: np.ndarray
-    heights: np.ndarray
-    phases: np.ndarray
+    axes: Array
+    waves: Array
+    heights: Array
+    phases: Array
     capsule: float
 
-    def depth(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    def depth(self, x: Array, y: Array) -> Array:
         """Micrometres below the edge of the tissue, negative on glass; exact near the edge to a few percent."""
         a, b = self.axes
         around = np.arctan2(y, x)
@@ -62,15 +63,15 @@ class Bodies:
         uuid: (n,) the identity of a body in every section of its block.
     """
 
-    centre: np.ndarray
-    kind: np.ndarray
+    centre: Array
+    kind: Array
     outer: Surface
     tuft: Surface
     name: tuple[str, ...]
     uuid: tuple[str, ...]
 
     @property
-    def is_glomerulus(self) -> np.ndarray:
+    def is_glomerulus(self) -> Array:
         return self.kind < 2
 
 
@@ -127,7 +128,7 @@ def _bodies(rng: np.random.Generator, seed: int, block: str, tissue: Tissue, low
             radius = rng.uniform(48, 78)
             wanted.append((BODY_KINDS.index(kind), radius, rng.uniform(low - 0.5 * radius, high + 0.5 * radius)))
     wanted.sort(key=lambda one: -one[1])
-    centres: list[np.ndarray] = []
+    centres: list[Array] = []
     kept: list[tuple[int, float]] = []
     for code, radius, height in wanted:
         spot = _free_spot(rng, tissue, radius, height, centres, [r for _, r in kept])
@@ -156,9 +157,9 @@ def _free_spot(
     tissue: Tissue,
     radius: float,
     height: float,
-    centres: list[np.ndarray],
+    centres: list[Array],
     radii: list[float],
-) -> np.ndarray | None:
+) -> Array | None:
     """A place clear of the tissue's edge and of the bodies already placed, or None after many tries."""
     others = np.array(centres).reshape(-1, 3)
     reach = np.array(radii) * 1.08 + radius * 1.08 + 7
@@ -174,7 +175,7 @@ def _free_spot(
 def _vessels(rng: np.random.Generator, tissue: Tissue, bodies: Bodies, low: float, high: float) -> Tubes:
     placed: list[Placed] = []
     walls: list[float] = []
-    lines: list[tuple[np.ndarray, float]] = []
+    lines: list[tuple[Array, float]] = []
     for _ in range(max(2, round(VESSELS_PER_MM2 * _area_mm2(tissue)))):
         kind = "artery" if rng.random() < 0.65 else "vein"
         radius = float(np.exp(rng.uniform(np.log(13), np.log(46))))
@@ -198,9 +199,7 @@ def _vessels(rng: np.random.Generator, tissue: Tissue, bodies: Bodies, low: floa
     return _as_tubes(rng, placed, VESSEL_KINDS, np.array(walls))
 
 
-def _clear(
-    course: np.ndarray, radius: float, tissue: Tissue, bodies: Bodies, lines: list[tuple[np.ndarray, float]]
-) -> bool:
+def _clear(course: Array, radius: float, tissue: Tissue, bodies: Bodies, lines: list[tuple[Array, float]]) -> bool:
     if tissue.depth(course[:, 0], course[:, 1]).min() < radius + 15:
         return False
     apart = np.linalg.norm(course[:, None] - bodies.centre[None, :, :2], axis=2)
@@ -244,7 +243,7 @@ def _tubules(
 
 
 def _as_tubes(
-    rng: np.random.Generator, placed: list[Placed], kinds: tuple[str, ...], wall: np.ndarray, swell: float = 0.0
+    rng: np.random.Generator, placed: list[Placed], kinds: tuple[str, ...], wall: Array, swell: float = 0.0
 ) -> Tubes:
     """The tubes as arrays; ``swell`` micrometres are added to each radius, so that neighbours press each other flat."""
     starts = [tubule.line[:-1] for tubule in placed]
@@ -260,7 +259,7 @@ def _as_tubes(
     )
 
 
-def _macrophages(rng: np.random.Generator, tissue: Tissue, bodies: Bodies, low: float, high: float) -> np.ndarray:
+def _macrophages(rng: np.random.Generator, tissue: Tissue, bodies: Bodies, low: float, high: float) -> Array:
     """(n, 3) centres of macrophages that may be seen: in clusters, a few anywhere, and packed in granulomas."""
     area = _area_mm2(tissue)
     deep = high - low + 16

@@ -12,6 +12,7 @@ import numpy as np
 from shapely.geometry import Polygon
 from skimage.measure import find_contours
 
+from stainda.arrays import Array
 from stainda.phantom.anatomy import BODY_KINDS, Anatomy
 from stainda.phantom.bodies import draw_body
 from stainda.phantom.grids import NODE, TileGrid, repeat, upsample
@@ -72,7 +73,7 @@ class Scene:
         least = np.linalg.svd(self.map.jacobian(places), compute_uv=False)[:, -1].min()
         return float(1.03 / least)
 
-    def bent(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def bent(self, x: Array, y: Array) -> tuple[Array, Array]:
         """Places in the frame pushed about a little, so that round bodies come out as irregular as real ones."""
         push = np.float32(3.6)
         return (
@@ -116,7 +117,7 @@ class Scene:
         tile.labels[ragged <= 0] = CODE["glass"]
         return tile
 
-    def _draw_parenchyma(self, tile: Tile, grid: TileGrid, nx: np.ndarray, ny: np.ndarray, medium: np.ndarray) -> None:
+    def _draw_parenchyma(self, tile: Tile, grid: TileGrid, nx: Array, ny: Array, medium: Array) -> None:
         """Interstitium, tubules and vessels."""
         warp = np.float32(2.6)
         mx = grid.to_middle(nx + warp * self.noise("warp x", 42.0).smooth(nx, ny))
@@ -145,14 +146,14 @@ class Scene:
         if (vessel < 10).any():
             self._label_vessels(tile, upsample(vessel, grid.step), repeat(vessel_of, grid.step), medium)
 
-    def _label_interstitium(self, tile: Tile, widening: np.ndarray, medium: np.ndarray) -> None:
+    def _label_interstitium(self, tile: Tile, widening: Array, medium: Array) -> None:
         labels = tile.labels
         labels[:] = CODE["interstitium"]
         labels[widening + 0.35 * medium + 0.3 * tile.blotch > 1.25] = CODE["fibrosis"]
         labels[medium > 0.0] = CODE["capillary_wall"]
         labels[(medium > 0.55) & (tile.depth < -1.3)] = CODE["capillary_lumen"]
 
-    def _label_tubules(self, tile: Tile, of_tubule: np.ndarray, medium: np.ndarray) -> None:
+    def _label_tubules(self, tile: Tile, of_tubule: Array, medium: Array) -> None:
         tubules = self.anatomy.tubules
         wall = np.append(tubules.wall, 1e3).astype(np.float32)[of_tubule]
         kind = np.append(tubules.kind, 3)[of_tubule]
@@ -173,7 +174,7 @@ class Scene:
         labels[lumen & (kind > 0) & (tint < 0.07)] = CODE["cast"]
         labels[inside & (depth < MEMBRANE + 0.25 * tile.blotch)] = CODE["tubule_membrane"]
 
-    def _label_vessels(self, tile: Tile, away: np.ndarray, of_vessel: np.ndarray, medium: np.ndarray) -> None:
+    def _label_vessels(self, tile: Tile, away: Array, of_vessel: Array, medium: Array) -> None:
         vessels = self.anatomy.vessels
         labels = tile.labels
         artery = np.append(vessels.kind == 0, False)[of_vessel]
@@ -188,7 +189,7 @@ class Scene:
         labels[hollow] = CODE["lumen"]
         labels[hollow & (tint > 0.55) & (medium + 0.8 * tile.blotch > 0.3)] = CODE["red_cell"]
 
-    def _draw_capsule(self, tile: Tile, grid: TileGrid, nx: np.ndarray, ny: np.ndarray, edge: np.ndarray) -> None:
+    def _draw_capsule(self, tile: Tile, grid: TileGrid, nx: Array, ny: Array, edge: Array) -> None:
         """The fibrous capsule of the kidney along one side of the tissue."""
         facing = np.cos(np.arctan2(ny, nx) - np.float32(self.anatomy.tissue.capsule))
         thickness = np.clip((facing - 0.55) * 90, 0, 26).astype(np.float32)
@@ -196,8 +197,8 @@ class Scene:
         tile.labels[under + 1.5 * tile.blotch < 0] = CODE["fibrosis"]
 
     def _nearest(
-        self, tubes: Tubes, placed: tuple[np.ndarray, ...], grid: TileGrid, x: np.ndarray, y: np.ndarray, reach: float
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
+        self, tubes: Tubes, placed: tuple[Array, ...], grid: TileGrid, x: Array, y: Array, reach: float
+    ) -> tuple[Array, Array, Array]:  # fmt: skip
         """Distance from the nearest tube and from the next, at most ``reach``, and which the nearest is (-1: none)."""
         far = np.float32(reach)
         nearest, second = np.full(x.shape, far), np.full(x.shape, far)
@@ -221,12 +222,12 @@ class Scene:
             name[closer] = tube
         return nearest, second, which
 
-    def _placed(self, names: np.ndarray, centres: np.ndarray, reach: np.ndarray) -> tuple[np.ndarray, ...]:
+    def _placed(self, names: Array, centres: Array, reach: Array) -> tuple[Array, ...]:
         """Names, level-0 centres and reaches in pixels of what may change the section."""
         return names, self.map.from_frame(centres), reach * self._stretch
 
     @staticmethod
-    def _touching(placed: tuple[np.ndarray, ...], grid: TileGrid) -> np.ndarray:
+    def _touching(placed: tuple[Array, ...], grid: TileGrid) -> Array:
         _, centres, reach = placed
         x, y = centres[:, 0], centres[:, 1]
         near = (x > grid.x - reach) & (x < grid.x + grid.width + reach)

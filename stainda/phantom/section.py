@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from stainda.arrays import Array
 from stainda.config import PhantomConfig
 from stainda.config.preparation import MacrophageLawConfig
 from stainda.phantom.anatomy import Anatomy, build_anatomy
@@ -123,10 +124,10 @@ class RenderedSection:
         self._drawn: set[int] = set()
 
     @property
-    def macrophages(self) -> np.ndarray:
+    def macrophages(self) -> Array:
         return np.array(sorted(self._drawn), dtype=np.int64)
 
-    def region(self, x: int, y: int, width: int, height: int) -> np.ndarray:
+    def region(self, x: int, y: int, width: int, height: int) -> Array:
         """Pixels uint8 (height, width, 3) of a region of level 0; the same whatever regions a section is cut into."""
         margin = self.scene.margin
         left, top = (x // NODE) * NODE - margin, (y // NODE) * NODE - margin
@@ -145,7 +146,7 @@ class RenderedSection:
         image = self.camera.expose(density, left, top)
         return image[y - top : y - top + height, x - left : x - left + width]
 
-    def bands(self) -> Iterator[np.ndarray]:
+    def bands(self) -> Iterator[Array]:
         """The whole section as bands of RENDER_TILE rows, from the top."""
         size = self.plan.size
         for top in range(0, size, RENDER_TILE):

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from stainda.arrays import Array
 from stainda.files import write_csv, write_json
 from stainda.names import file_name
 from stainda.phantom.section import RenderedSection, SectionPlan, block_anatomy
@@ -95,7 +96,7 @@ def macrophage_features(section: RenderedSection) -> list[dict[str, Any]]:
     ]
 
 
-def frame_landmarks(section: RenderedSection) -> np.ndarray:
+def frame_landmarks(section: RenderedSection) -> Array:
     """(n, 2) micrometres in the frame: centres of upright tubules and vessels, spread wide; one set per block."""
     anatomy = section.anatomy
     spots = []
@@ -121,7 +122,7 @@ def landmark_rows(section: RenderedSection) -> list[dict[str, Any]]:
     ]
 
 
-def _spread(points: np.ndarray, number: int, rng: np.random.Generator) -> np.ndarray:
+def _spread(points: Array, number: int, rng: np.random.Generator) -> Array:
     """Up to ``number`` of the points, each as far as can be from those before it."""
     if len(points) <= number:
         return points

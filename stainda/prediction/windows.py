@@ -37,9 +37,9 @@ def map_size(region: PixelRegion, cell: int) -> tuple[int, int]:
 
 
 def slide_window(
-    answer: Callable[[np.ndarray], np.ndarray],
+    answer: Callable[[Array], Array],
     region: PixelRegion,
-    out: np.ndarray,
+    out: Array,
     window: Window,
     name: str,
     progress: Progress = SILENT,
@@ -78,7 +78,7 @@ def slide_window(
         bar.advance(float(rows - done))
 
 
-def _runs(wanted: np.ndarray, longest: int) -> Iterator[tuple[int, int]]:
+def _runs(wanted: Array, longest: int) -> Iterator[tuple[int, int]]:
     """First and one past the last of neighbouring cells, at most ``longest`` of them."""
     at = np.flatnonzero(wanted)
     breaks = np.flatnonzero(np.diff(at) > 1) + 1

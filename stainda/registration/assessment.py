@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from stainda.arrays import Array
 from stainda.registration import gates
 from stainda.registration.proposals import Proposal
 from stainda.registration.refinement import Deformations, Refined, refine
@@ -186,7 +187,7 @@ def _canvas(frame: SectionImage, image: SectionImage, rigid: Transform) -> float
     return areas[2] / max(areas[0], areas[1], 1e-9)
 
 
-def _box(image: SectionImage) -> np.ndarray:
+def _box(image: SectionImage) -> Array:
     """Corners (4, 2) of the tissue's box, working pixels."""
     rows, columns = np.nonzero(image.tissue.any(1))[0], np.nonzero(image.tissue.any(0))[0]
     x, y = (columns[0], columns[-1]), (rows[0], rows[-1])
@@ -206,7 +207,7 @@ def _folds_on_tissue(transform: Transform, view: FrameView) -> int:
     return int(view.tissue[y[inside], x[inside]].sum())
 
 
-def _tissue_points(view: FrameView, tissue: np.ndarray) -> np.ndarray:
+def _tissue_points(view: FrameView, tissue: Array) -> Array:
     """At most ``SAMPLED`` frame points (n, 2) on tissue of both sections, evenly spread."""
     points = view.points[(view.tissue & tissue).ravel()]
     if not len(points):

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from stainda.arrays import Array
 from stainda.config import RegistrationConfig
 from stainda.registration import gates
 from stainda.registration.assessment import Assessment
@@ -143,7 +144,7 @@ def _composed(first: Transform, onwards: Transform, frame: SectionImage) -> Tran
     return replace(whole, unsure=unsure.reshape(rows.shape).astype(np.float32))
 
 
-def _on_tissue(frame: SectionImage, most: int = 4000) -> np.ndarray:
+def _on_tissue(frame: SectionImage, most: int = 4000) -> Array:
     """Frame points (n, 2) on the tissue of the reference, evenly spread."""
     rows, columns = np.nonzero(frame.tissue)
     step = max(1, len(rows) // most)

@@ -28,6 +28,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from stainda.arrays import Array
 from stainda.registration.calibration import load_models
 
 ASSUMED_UM = 150.0  # diameter where it or the slide's pixel size is not known: that of a glomerulus
@@ -45,12 +46,12 @@ TRIP = 0.05, 0.1  # of the diameter: a forward-backward error up to the first is
 
 
 def features(
-    measured: Mapping[str, np.ndarray],
-    diameter: np.ndarray,
-    usual_diameter: np.ndarray,
-    apart_um: np.ndarray,
-    mpp: np.ndarray,
-) -> dict[str, np.ndarray]:
+    measured: Mapping[str, Array],
+    diameter: Array,
+    usual_diameter: Array,
+    apart_um: Array,
+    mpp: Array,
+) -> dict[str, Array]:
     """What the models read, arrays (n,) by the names of :data:`FEATURES`, each within the range it was fitted on.
 
     Args:
@@ -90,7 +91,7 @@ def features(
     return {name: np.asarray(values[name], float) for name in FEATURES}
 
 
-def probabilities(found: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+def probabilities(found: Mapping[str, Array]) -> tuple[Array, Array]:
     """``right`` and ``exists``, each (n,), of :func:`features`; what does not exist cannot lie right."""
     models = load_models()
     known = np.isfinite(found["typical"]) & np.isfinite(found["pair_typical"])
@@ -101,8 +102,8 @@ def probabilities(found: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarr
 
 
 def placed(
-    area_change: np.ndarray, trip: np.ndarray, tissue: np.ndarray, unsure: np.ndarray | float = 0.0
-) -> np.ndarray:
+    area_change: Array, trip: Array, tissue: Array, unsure: Array | float = 0.0
+) -> Array:
     """What a confidence is multiplied by, (n,) 0 to 1: the share on tissue; less where forward and back do not agree or
     the registration is unsure of the place; 0 where the map folds.
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from stainda.arrays import Array
+
 # --- before: is there anything to register? ---
 MIN_TISSUE_SHARE = 0.002  # a needle biopsy on a large slide fills about 0.5 %; dust fills less
 MIN_CONTRAST = 0.03  # optical density between the darkest and the brightest per cent of a blurred thumbnail. Glass with
@@ -92,7 +94,7 @@ class Placement:
     mpp: tuple[float | None, float | None] = (None, None)
 
 
-def decompose(matrix: np.ndarray) -> tuple[float, float, float, bool]:
+def decompose(matrix: Array) -> tuple[float, float, float, bool]:
     """(scale, rotation in degrees, shear, mirrored) of an affine matrix (3, 3)."""
     linear = matrix[:2, :2]
     determinant = np.linalg.det(linear)
@@ -105,7 +107,7 @@ def decompose(matrix: np.ndarray) -> tuple[float, float, float, bool]:
     return scale, float(rotation), float(np.log(stretch[0] / stretch[1])), bool(determinant < 0)
 
 
-def refuse_blank(tissue: np.ndarray, thumbnail: np.ndarray) -> str | None:
+def refuse_blank(tissue: Array, thumbnail: Array) -> str | None:
     """Before: the reason why a section shows nothing to register."""
     from scipy import ndimage
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import numpy as np
 from shapely.geometry.base import BaseGeometry
 
+from stainda.arrays import Array
 from stainda.cohort.types import Section
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class PropagatedShapes:
     section: Section
     shapes: gpd.GeoDataFrame
     warped: gpd.GeoDataFrame
-    measured: Mapping[str, np.ndarray]
+    measured: Mapping[str, Array]
     faults: tuple[str, ...]
     seen: BaseGeometry
 

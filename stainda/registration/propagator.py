@@ -11,6 +11,7 @@ import shapely
 from shapely.geometry.base import BaseGeometry
 
 from stainda.annotations.classes import IGNORE_CLASSES
+from stainda.arrays import Array
 from stainda.cohort.types import Section
 from stainda.config import PropagationConfig
 from stainda.objects.linking import link
@@ -117,7 +118,7 @@ class Propagator:
 
     def _measure(
         self, shapes: gpd.GeoDataFrame, warped: gpd.GeoDataFrame, between: Between, here: Ground, there: Ground
-    ) -> dict[str, np.ndarray]:
+    ) -> dict[str, Array]:
         before, after = np.asarray(shapes.geometry), np.asarray(warped.geometry)
         areas = shapely.area(before)
         overall = np.linalg.det(between.matrix[:2, :2])
@@ -142,7 +143,7 @@ class Propagator:
             "pair_offset": np.full(len(before), np.median(evidence.offset[looked]) if looked.any() else 0.5),
         }  # fmt: skip
 
-    def _fault(self, geometry: BaseGeometry, there: Ground, measured: Mapping[str, np.ndarray], index: int) -> str:
+    def _fault(self, geometry: BaseGeometry, there: Ground, measured: Mapping[str, Array], index: int) -> str:
         config = self.config
         if geometry is None or geometry.is_empty or not np.isfinite(shapely.get_coordinates(geometry)).all():
             return "has no finite outline in the target"

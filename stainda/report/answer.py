@@ -201,7 +201,7 @@ def _others_shown(run: LoadedRun, rows: pd.DataFrame, leader: str | None) -> lis
     """
     base = run.label(run.study.baseline)
     shown = rows[(rows["p_holm"] <= 1 - run.study.evaluation.level) & (rows.index != leader)]
-    idle = [name for name in shown.index if (found := run.effects.get(str(name))) and not found.effective]
+    idle = [name for name in shown.index if (result := run.effects.get(str(name))) and not result.effective]
     gains = [str(name) for name in shown.index[shown["difference"] > 0]]
     acted = [name for name in gains if name not in idle]
     out = []
@@ -227,10 +227,10 @@ def _others_shown(run: LoadedRun, rows: pd.DataFrame, leader: str | None) -> lis
 
 def _idle_words(run: LoadedRun, name: str) -> str:
     """What the first sentence adds where the alignment of the strategy it names did not act."""
-    found = run.effects.get(name)
-    if found is None or found.effective:
+    result = run.effects.get(name)
+    if result is None or result.effective:
         return ""
-    return f"; its alignment was not effective here ({found.reason}), so {_what_else(run, [name])}"
+    return f"; its alignment was not effective here ({result.reason}), so {_what_else(run, [name])}"
 
 
 def _what_else(run: LoadedRun, names: Sequence[str]) -> str:
@@ -242,10 +242,10 @@ def _what_else(run: LoadedRun, names: Sequence[str]) -> str:
             if getattr(strategy, part) != getattr(base, part):
                 parts.append(words.format(name=strategy.norm.name.replace("_", " ")))
         parts += ["training settings"] if strategy.training != base.training else []
-    found = list(dict.fromkeys(parts))
-    if not found:
+    result = list(dict.fromkeys(parts))
+    if not result:
         return "chance in training is what remains"
-    return f"what helped is what else {'it does' if len(names) == 1 else 'they do'} ({listed(found)})"
+    return f"what helped is what else {'it does' if len(names) == 1 else 'they do'} ({listed(result)})"
 
 
 def _p(p: float, members: int) -> str:

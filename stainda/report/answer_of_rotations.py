@@ -136,7 +136,7 @@ def not_in_the_answer(run: LoadedRun) -> list[Sentence]:
     """Rotations that are not in the answer."""
     if not run.rotates:
         return []
-    found = []
+    result = []
     missing = [rotation for rotation in run.rotations if not rotation.scored and rotation.state != "left out"]
     failed = [member for member in missing if member.state == "failed"]
     rest = [member for member in missing if member.state != "failed"]
@@ -144,24 +144,24 @@ def not_in_the_answer(run: LoadedRun) -> list[Sentence]:
     if failed:
         reasons = "; ".join(f"{member.name}: {member.reason}" for member in failed[:MOST_NAMED] if member.reason)
         text = f"{count(len(failed), 'rotation').capitalize()} of {of} failed and {_is(len(failed))} not in the answer"
-        found.append(Sentence(f"{text} ({reasons or names_of(failed)}).", "caution"))
+        result.append(Sentence(f"{text} ({reasons or names_of(failed)}).", "caution"))
     if rest:
         more = f" and {len(rest) - MOST_NAMED} more" if len(rest) > MOST_NAMED else ""
         text = (
             f"{count(len(rest), 'rotation').capitalize()} of {of} {_is(len(rest))} not scored yet and not in the answer"
         )
-        found.append(Sentence(f"{text}: {names_of(rest[:MOST_NAMED])}{more}.", "caution"))
+        result.append(Sentence(f"{text}: {names_of(rest[:MOST_NAMED])}{more}.", "caution"))
     partly = [member for member in run.scored if member.state == "failed"]
     if partly:
         text = f"Failed at its last try, so its scores are those of an earlier one: {names_of(partly)}."
-        found.append(Sentence(text, "caution"))
+        result.append(Sentence(text, "caution"))
     never = [rotation for rotation in run.rotations if rotation.state == "left out"]
     if never:
         why = "; ".join(dict.fromkeys(member.reason for member in never if member.reason))
-        found.append(
+        result.append(
             Sentence(f"Never {'a source' if len(never) == 1 else 'sources'}: {names_of(never)} ({why}).", "caution")
         )
-    return found
+    return result
 
 
 def compared_on_some(view: StudyView) -> list[Sentence]:

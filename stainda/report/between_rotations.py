@@ -73,8 +73,8 @@ class _Scores:
     def runs(self, *names: str) -> list[npt.NDArray[np.float64]]:
         """Of several strategies on what all have, each float (trainings, patients, 1)."""
         common = self.cube.common([self.cube.strategies.index(name) for name in names])
-        found = common.runs_over(self.domains, common.classes)[:, :, self.patients]
-        return [one[:size, :, None] for one, size in zip(found, common.seeds, strict=True)]
+        result = common.runs_over(self.domains, common.classes)[:, :, self.patients]
+        return [one[:size, :, None] for one, size in zip(result, common.seeds, strict=True)]
 
     @property
     def tested(self) -> int:

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
+from stainda.arrays import Array
 from stainda.errors import RecordError
 from stainda.evaluation import ScoreCube, chosen_records, difference, holm, score_cube
 from stainda.evaluation.metrics import measure as known_measure
@@ -162,7 +163,7 @@ def _pair(first: Study, second: Study, measure: str, selection: str) -> tuple[pd
 
 def _on_common_cells(
     cubes: Sequence[ScoreCube], strategy: str, patients: Sequence[str], domains: Sequence[str]
-) -> list[np.ndarray]:
+) -> list[Array]:
     """Scores of a strategy in two studies, each (trainings, patients), over the cells that both have."""
     classes = [name for name in cubes[0].classes if name in cubes[1].classes]
     blocks = []
@@ -210,27 +211,27 @@ def make_comparison(
     if out.exists() and any(out.iterdir()) and not (out / "comparison.csv").is_file():
         raise RecordError("there are other files in this folder", file=out, remedy="Choose another with --out")
     with progress.task("Comparing", 2) as task:
-        found = compare_runs(runs, measure, selection)
+        result = compare_runs(runs, measure, selection)
         task.advance(1, "statistics")
         aside = out.with_name(f".{out.name}-new")
         shutil.rmtree(aside, ignore_errors=True)
         write = Writer(aside)
-        context = _context(found, write)
+        context = _context(result, write)
         write.finish()
-        found.scores.to_csv(aside / "comparison.csv", index=False)
+        result.scores.to_csv(aside / "comparison.csv", index=False)
         write_text(aside / "index.html", render("compare.html.j2", context))
         replace_folder(aside, out)
         task.advance(1, "page")
     return out / "index.html"
 
 
-def _context(found: StudyComparison, write: Writer) -> dict[str, Any]:
-    title, level = measure_title(found.measure), percent(found.studies[0].view.run.study.evaluation.level)
+def _context(result: StudyComparison, write: Writer) -> dict[str, Any]:
+    title, level = measure_title(result.measure), percent(result.studies[0].view.run.study.evaluation.level)
     drawings = []
     for name, (figure, frame, caption) in {
-        "studies": comparison_figures.studies(found, level),
-        "source_target": comparison_figures.source_to_target(found),
-        "paired": comparison_figures.paired(found, level),
+        "studies": comparison_figures.studies(result, level),
+        "source_target": comparison_figures.source_to_target(result),
+        "paired": comparison_figures.paired(result, level),
     }.items():
         if figure is not None:
             drawings.append(
@@ -239,15 +240,15 @@ def _context(found: StudyComparison, write: Writer) -> dict[str, Any]:
     return {
         "css": Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),  # noqa: S704  (our own)
         "script": Markup((TEMPLATES / "page.js").read_text(encoding="utf-8")),  # noqa: S704
-        "title": f"{title} in {count(len(found.studies), 'study')}",
+        "title": f"{title} in {count(len(result.studies), 'study')}",
         "sections": {one.key: one for one in OF_A_COMPARISON},
-        "sentences": sentences(found),
-        "studies": write.table(_studies(found)),
-        "shared": write.table(_shared(found)),
-        "paired": write.table(_paired(found)),
-        "scores": write.table(_scores(found)),
+        "sentences": sentences(result),
+        "studies": write.table(_studies(result)),
+        "shared": write.table(_shared(result)),
+        "paired": write.table(_paired(result)),
+        "scores": write.table(_scores(result)),
         "drawings_": drawings,
-        "axis": axis_title(found.measure),
+        "axis": axis_title(result.measure),
         "level": level,
     }
 
@@ -292,15 +293,15 @@ def _sign(p: float) -> str:
     return shown if shown.startswith("<") else f"= {shown}"
 
 
-def _label(found: StudyComparison, strategy: str) -> str:
+def _label(result: StudyComparison, strategy: str) -> str:
     return next(
-        (study.view.run.label(strategy) for study in found.studies if strategy in study.view.look.order), strategy
+        (study.view.run.label(strategy) for study in result.studies if strategy in study.view.look.order), strategy
     )
 
 
-def _studies(found: StudyComparison) -> PageTable:
+def _studies(result: StudyComparison) -> PageTable:
     frame = []
-    for compared in found.studies:
+    for compared in result.studies:
         study, cohort = compared.view.run.study, compared.view.run.cohort
         patients, sources = cohort.loc[cohort["split"] == "test", "patient"].nunique(), study.protocol.teachers
         if compared.view.run.rotates:  # each rotation has its own split and sources
@@ -325,32 +326,32 @@ def _studies(found: StudyComparison) -> PageTable:
     return plain_table("studies", "The studies.", pd.DataFrame(frame), titles, digits, note)
 
 
-def _shared(found: StudyComparison) -> PageTable:
+def _shared(result: StudyComparison) -> PageTable:
     titles = {
         "first": "First", "second": "Second", "shared_patients": "Shared patients", "shared_slides": "Shared slides",
         "shared_domains": "Shared domains", "note": "Note",
     }  # fmt: skip
     digits = dict.fromkeys(["shared_patients", "shared_slides", "shared_domains"], 0)
-    return plain_table("shared", "Test slides that two studies share.", found.shared, titles, digits)
+    return plain_table("shared", "Test slides that two studies share.", result.shared, titles, digits)
 
 
-def _paired(found: StudyComparison) -> PageTable | None:
-    if found.paired.empty:
+def _paired(result: StudyComparison) -> PageTable | None:
+    if result.paired.empty:
         return None
     shown = [
         [
-            text(_label(found, row["strategy"])), text(f"{row['second']} − {row['first']}"),
+            text(_label(result, row["strategy"])), text(f"{row['second']} − {row['first']}"),
             Cell(signed(row["difference"], 3), ends(row, 3), float(row["difference"]), True),
             Cell(p_value(row["p"]), sort=row["p"], number=True),
             Cell(p_value(row["p_holm"]), sort=row["p_holm"], number=True), number(row["n_patients"], 0),
             text(row["note"], True),
         ]
-        for row in found.paired.to_dict("records")
+        for row in result.paired.to_dict("records")
     ]  # fmt: skip
     columns = [
         "Strategy",
         "Studies",
-        f"Difference in {measure_title(found.measure)}",
+        f"Difference in {measure_title(result.measure)}",
         "p",
         "p, Holm",
         "Patients",
@@ -361,18 +362,18 @@ def _paired(found: StudyComparison) -> PageTable | None:
         "Holm's correction over the strategies of a pair of studies."
     )
     return PageTable(
-        "paired", "The same strategy in two studies, paired by patient.", columns, shown, found.paired, note
+        "paired", "The same strategy in two studies, paired by patient.", columns, shown, result.paired, note
     )
 
 
-def _scores(found: StudyComparison) -> PageTable:
-    rows = found.scores[found.scores["domain"] == ALL_TARGETS]
-    keys = [study.key for study in found.studies]
-    names = list(dict.fromkeys(name for study in found.studies for name in study.view.look.order))
+def _scores(result: StudyComparison) -> PageTable:
+    rows = result.scores[result.scores["domain"] == ALL_TARGETS]
+    keys = [study.key for study in result.studies]
+    names = list(dict.fromkeys(name for study in result.studies for name in study.view.look.order))
     cells = rows.set_index(["strategy", "study"])
     shown = []
     for name in names:
-        line = [text(_label(found, name))]
+        line = [text(_label(result, name))]
         for key in keys:
             row = cells.loc[(name, key)] if (name, key) in cells.index else None
             if row is None or not np.isfinite(row["mean"]):
@@ -382,6 +383,6 @@ def _scores(found: StudyComparison) -> PageTable:
         shown.append(line)
     counts = {key: int(rows.loc[rows["study"] == key, "n_patients"].max()) for key in keys}
     columns = ["Strategy", *[f"{key}\nn = {counts[key]}" for key in keys]]
-    caption = f"{axis_title(found.measure)} over each study's own targets: mean over test patients, n patients."
+    caption = f"{axis_title(result.measure)} over each study's own targets: mean over test patients, n patients."
     note = "Targets and patients may differ between the columns; only the paired table compares."
     return PageTable("scores", re.sub(r"\s+", " ", caption), columns, shown, rows, note)

@@ -45,7 +45,7 @@ def domains(run: LoadedRun) -> PageTable:
 
 def annotated_objects(run: LoadedRun) -> dict[str, dict[str, int]]:
     """Number of annotated objects by slide and class, from annotations/own."""
-    found: dict[str, dict[str, int]] = {}
+    objects: dict[str, dict[str, int]] = {}
     for slide in run.cohort["slide"]:
         path = run.path(f"annotations/own/{file_name(slide)}.geojson")
         if path is None:
@@ -56,8 +56,8 @@ def annotated_objects(run: LoadedRun) -> dict[str, dict[str, int]]:
             kind = (feature.get("properties") or {}).get("classification") or {}
             name = str(kind.get("name", "") if isinstance(kind, dict) else kind)
             counts[name] = counts.get(name, 0) + 1
-        found[slide] = counts
-    return found
+        objects[slide] = counts
+    return objects
 
 
 @register_table("patients", rotations="one")

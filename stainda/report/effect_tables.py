@@ -15,8 +15,8 @@ from stainda.report.tables import Cell, PageTable, number, text
 @register_table("method_effects")
 def method_effects(run: LoadedRun) -> PageTable | None:
     """One row per strategy that aligns; ``None`` where none does, or nothing was recorded."""
-    found = list(run.effects.values())
-    if not found:
+    result = list(run.effects.values())
+    if not result:
         return None
     columns = [
         "Strategy", "Gradient added", "Discriminator", "Distance, first", "Distance, last", "Trainings",
@@ -37,7 +37,7 @@ def method_effects(run: LoadedRun) -> PageTable | None:
             text(_acted(measured.jobs, measured.not_effective)),
             text(measured.reason, True),
         ]
-        for measured in found
+        for measured in result
     ]
     note = (
         "Gradient added: size of what the method adds to the network's gradient, relative to the task's (medians over "
@@ -49,7 +49,7 @@ def method_effects(run: LoadedRun) -> PageTable | None:
     )
     caption = "What the alignment methods did in training."
     return PageTable(
-        "alignment_effects", caption, columns, rows, pd.DataFrame([vars(measured) for measured in found]), note
+        "alignment_effects", caption, columns, rows, pd.DataFrame([vars(measured) for measured in result]), note
     )
 
 

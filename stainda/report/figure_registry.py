@@ -40,6 +40,7 @@ Maker = Callable[[StudyView, str, str], Plot]
 TableMaker = Callable[[LoadedRun, StudyView | None, str], PageTable | None]
 ScoreTableMaker = TypeVar("ScoreTableMaker", bound=Callable[[StudyView, str], PageTable | None])
 RunTable = TypeVar("RunTable", bound=PageTable | None)
+AnyMaker = TypeVar("AnyMaker", Maker, TableMaker)
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ KINDS: dict[str, Kind] = {}
 TABLES: dict[str, TableKind] = {}
 
 
-def _of(makers: Mapping[Rotations, Callable], run: LoadedRun) -> Callable | None:
+def _of(makers: Mapping[Rotations, AnyMaker], run: LoadedRun) -> AnyMaker | None:
     return makers.get("any") or makers.get("several" if run.rotates else "one")
 
 

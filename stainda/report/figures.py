@@ -79,8 +79,8 @@ class Look:
         return [broken(self.title(name), TITLE_LETTERS) for name in strategies]
 
     def present(self, strategies: Sequence[str]) -> list[str]:
-        found = set(strategies)
-        return [name for name in self.order if name in found] + sorted(found - set(self.order))
+        result = set(strategies)
+        return [name for name in self.order if name in result] + sorted(result - set(self.order))
 
 
 def new_figure(height_mm: float, width_mm: float = WIDTH_MM, **grid: Any) -> tuple[Figure, Any]:

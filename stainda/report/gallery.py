@@ -111,9 +111,9 @@ def shown_strategies(run: LoadedRun, analysis: Analysis) -> list[str]:
     ranked = [*contenders(run.study, rows["strategy"]), *with_few(run.study, rows["strategy"])]
     between = [name for name in ranked if name != run.study.baseline][: MOST_STRATEGIES - 2]
     wanted = [run.study.baseline, *between, run.study.ceiling]
-    found = [name for name in wanted if name in set(rows["strategy"])]
+    result = [name for name in wanted if name in set(rows["strategy"])]
     order = [strategy.name for strategy in run.study.strategies]
-    return sorted(dict.fromkeys(found), key=lambda name: order.index(name) if name in order else len(order))
+    return sorted(dict.fromkeys(result), key=lambda name: order.index(name) if name in order else len(order))
 
 
 def field_svg(field: Field, size: float = 240) -> str:
@@ -207,14 +207,14 @@ def _panel(
     run: LoadedRun,
     strategy: str,
     truth: pd.DataFrame | None,
-    found: pd.DataFrame | None,
+    table: pd.DataFrame | None,
     frame: tuple[float, ...],
     score: str,
 ) -> Panel:
     fates: dict[str, list[Any]] = {fate: [] for fate in FATES}
     for name in run.study.task.classes:
         there = _of_class(truth, name)
-        objects = _of_class(found, name)
+        objects = _of_class(table, name)
         matching = match_objects(there, objects, run.study.evaluation.iou)
         fates["truth"] += [one for one, fate in zip(there, matching.truth, strict=True) if fate >= 0]
         fates["missed"] += [one for one, fate in zip(there, matching.truth, strict=True) if fate == -1]

@@ -31,12 +31,12 @@ from stainda.report.tables import (
 
 @register_score_table("effects", "Sizes of effects")
 def effects(view: StudyView, measure: str) -> PageTable | None:
-    found = view.insights(measure)
-    frame = found.effects
+    insights = view.insights(measure)
+    frame = insights.effects
     if frame.empty:
         return None
     notes, meaning = footnoted(list(frame["note"]))
-    ranks = dict(zip(found.strategies, found.ranking.ranks, strict=True))
+    ranks = dict(zip(insights.strategies, insights.ranking.ranks, strict=True))
     shown = [
         [
             strategy_cell(view.run, row["strategy"]),

@@ -53,14 +53,14 @@ SECTIONS = (
 def sections_of(run: LoadedRun, noun: str) -> dict[str, PageSection]:
     """The sections that show this study, by key, each under the title it has there."""
     mine = "several" if run.rotates else "one"
-    found = {}
+    sections = {}
     for section in SECTIONS:
         if section.key == "microenvironment" and not INPUTS.at(run.folder).is_file():
             continue  # few studies ask for it
         if section.rotations in ("any", mine):
             title = section.several if run.rotates and section.several else section.title
-            found[section.key] = replace(section, title=title.replace("by domain", f"by {noun}"))
-    return found
+            sections[section.key] = replace(section, title=title.replace("by domain", f"by {noun}"))
+    return sections
 
 
 OF_A_COMPARISON = (

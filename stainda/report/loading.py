@@ -111,8 +111,8 @@ def _several(folder: Path, study: StudyConfig) -> LoadedRun:
     missing: dict[str, str] = {}
     tables = {name: _table(folder, name, missing if name in _SHARED else {}) for name in COLUMNS}
     for name in _GATHERED if parts else ():
-        found = [part.tables[name].assign(rotation=part.rotation) for part in parts]
-        tables[name] = pd.concat([table for table in found if len(table)] or found[:1], ignore_index=True)
+        result = [part.tables[name].assign(rotation=part.rotation) for part in parts]
+        tables[name] = pd.concat([table for table in result if len(table)] or result[:1], ignore_index=True)
     if not any(rotation.scored for rotation in rotations):
         missing[RECORDS.path] = "no rotation has records of test patients"
     return _run(folder, study, parts, tuple(rotations), tables, missing)
@@ -190,15 +190,15 @@ def with_earlier_strategies(study: StudyConfig, trials: pd.DataFrame, *folders: 
     Without them nobody would know that one of them learned from target labels.
     """
     known = {strategy.name for strategy in study.strategies}
-    found = []
+    result = []
     for row in trials.drop_duplicates("strategy").to_dict("records") if len(trials) else []:
         name = str(row["strategy"])
         if name in known:
             continue
         places = (SETTINGS.inside(folder / "jobs" / str(row["job"])) for folder in folders)
         made = next((_json(path).get("strategy") for path in places if path.is_file()), None)
-        found.append(validated(StrategyConfig, made if isinstance(made, dict) else {"name": name}, name))
-    return study.model_copy(update={"strategies": (*study.strategies, *found)}) if found else study
+        result.append(validated(StrategyConfig, made if isinstance(made, dict) else {"name": name}, name))
+    return study.model_copy(update={"strategies": (*study.strategies, *result)}) if result else study
 
 
 def _evidence(folder: Path, name: str, missing: dict[str, str]) -> pd.DataFrame:
@@ -242,20 +242,20 @@ def _records(folder: Path, jobs: dict[str, JobFolder], trials: pd.DataFrame, mis
     if path.is_file():
         return read_records(path)
     there = {name: job for name, job in jobs.items() if _has_records(job) and not job.result.get("thresholds_of")}
-    found = {name: read_records(RECORDS.at(job.folder)) for name, job in there.items()}
-    if not found:
+    result = {name: read_records(RECORDS.at(job.folder)) for name, job in there.items()}
+    if not result:
         missing[RECORDS.path] = "nothing was evaluated yet: there are no records"
         return gather_records([])
-    missing[RECORDS.path] = f"the study is not finished: records of {len(found)} finished jobs are shown"
+    missing[RECORDS.path] = f"the study is not finished: records of {len(result)} finished jobs are shown"
     # one job may serve several trials, and its own records do not know which: trials.csv does
-    rows = [row for row in trials.to_dict("records") if row["job"] in found]
+    rows = [row for row in trials.to_dict("records") if row["job"] in result]
     parts = [
-        found[row["job"]].assign(strategy=row["strategy"], trial=int(row["trial"]), seed=int(row["seed"]))
+        result[row["job"]].assign(strategy=row["strategy"], trial=int(row["trial"]), seed=int(row["seed"]))
         for row in rows
     ]
     served = {row["job"] for row in rows}
-    unknown = [name for name in found if name not in served]
-    parts += [found[name].assign(trial=1000 + number) for number, name in enumerate(unknown)]
+    unknown = [name for name in result if name not in served]
+    parts += [result[name].assign(trial=1000 + number) for number, name in enumerate(unknown)]
     return gather_records(parts)
 
 

@@ -144,11 +144,11 @@ class _Slides:
         key = (slide, strategy, cls)
         if key not in self._matched:
             truth, path = self.truth(slide), predictions_of(self.run, self.jobs[strategy], slide)
-            found = read_outlines(path)
-            if truth is None or found is None:
+            outlines = read_outlines(path)
+            if truth is None or outlines is None:
                 self._matched[key] = None
             else:
-                there, detected = truth[truth["class"] == cls], polygons(found[found["class"] == cls])
+                there, detected = truth[truth["class"] == cls], polygons(outlines[outlines["class"] == cls])
                 ignored = truth[truth["class"].isin(IGNORE_CLASSES)]
                 matching = match_objects(there, detected, self.run.study.evaluation.iou, ignored=ignored)
                 self._matched[key] = there, detected, matching
@@ -219,9 +219,9 @@ def _object(
         )
         for strategy, job in jobs.items():
             cell = cells[strategy]
-            found = {"strategy": strategy, "job": job, "fate": cell.fate, "iou": cell.iou, "reason": ""}
+            result = {"strategy": strategy, "job": job, "fate": cell.fate, "iou": cell.iou, "reason": ""}
             about_row = {key: row[key] for key in FATE_COLUMNS if key in row}
-            fates.append({**about_row, **found, "false_in_field": None if cell.fate == NOT_SCORED else cell.false})
+            fates.append({**about_row, **result, "false_in_field": None if cell.fate == NOT_SCORED else cell.false})
     bar, bar_text = _scale_bar(side * um_per_px)
     wide = f"{side * um_per_px:.0f} µm" if math.isfinite(um_per_px) else f"{side:.0f} pixels"
     words = f"Field of view {wide}, in the frame of {first['frame']}"

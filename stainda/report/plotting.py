@@ -54,11 +54,11 @@ def view(run: str | Path | LoadedRun) -> StudyView:
         RecordError: it is no run directory, or no test patient was scored in it.
     """
     loaded = run if isinstance(run, LoadedRun) else load_run(run)
-    found = make_view(loaded)
-    if found is None:
+    result = make_view(loaded)
+    if result is None:
         reason = loaded.missing.get(RECORDS.path, "there are no records of test patients")
         raise RecordError(reason, file=loaded.folder, remedy="Run 'stainda run' to its end first")
-    return found
+    return result
 
 
 def make_plot(

@@ -57,5 +57,5 @@ def _start(model: dict[str, str | None]) -> str:
     name, missing, digest = model.get("weights"), model.get("weights_missing"), model.get("weights_sha256") or ""
     if not name:
         return f"random weights ({missing} was not found)" if missing else "random weights"
-    found = f" (found, SHA-256 {digest[:12]}…)" if digest else ""
-    return f"{str(name).replace(chr(92), '/').rsplit('/', 1)[-1]}{found}"
+    result = f" (found, SHA-256 {digest[:12]}…)" if digest else ""
+    return f"{str(name).replace(chr(92), '/').rsplit('/', 1)[-1]}{result}"

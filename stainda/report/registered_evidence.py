@@ -179,12 +179,12 @@ def detection_table(view: StudyView, selection: str) -> pd.DataFrame:
     table: list[dict[str, Any]] = []
     for name in view.look.present(list(rows["strategy"])):
         mine = rows[rows["strategy"] == name]
-        found = ranked_at(mine)
+        result = ranked_at(mine)
         area = _tissue_mm2(mine)
-        values = froc(found, area)
+        values = froc(result, area)
         table.append(
             {
-                "strategy": name, "annotated": found.n_truth, "detections": len(found.score), "tissue_mm2": area,
+                "strategy": name, "annotated": result.n_truth, "detections": len(result.score), "tissue_mm2": area,
                 **_precisions(view, mine),
                 **{f"froc_{rate:g}": value for rate, value in zip(FROC_RATES, values, strict=True)},
             }
@@ -195,10 +195,10 @@ def detection_table(view: StudyView, selection: str) -> pd.DataFrame:
 def _precisions(view: StudyView, rows: pd.DataFrame) -> dict[str, Any]:
     """Average precision over all classes and slides, with what it may vary by."""
     rows = rows.assign(patient=rows["patient"].astype(str))
-    found = {name: dataset_precision(rows, name, view.run.study.evaluation) for name in ("ap50", "ap75")}
+    result = {name: dataset_precision(rows, name, view.run.study.evaluation) for name in ("ap50", "ap75")}
     return {
-        **{name: curve.mean for name, curve in found.items()},
-        "ap50_low": found["ap50"].low, "ap50_high": found["ap50"].high, "interval_kind": found["ap50"].kind,
+        **{name: curve.mean for name, curve in result.items()},
+        "ap50_low": result["ap50"].low, "ap50_high": result["ap50"].high, "interval_kind": result["ap50"].kind,
     }  # fmt: skip
 
 
@@ -214,10 +214,10 @@ def _ranked(view: StudyView, rows: pd.DataFrame) -> dict[str, Ranked]:
             "objects.parquet holds no candidates below the threshold of use, as of an earlier version: run the study "
             "again, its trainings are only scored"
         )
-    found = {name: ranked_at(rows[rows["strategy"] == name]) for name in view.few(list(rows["strategy"]), MOST_PANELS)}
-    if not any(len(curve.score) and np.isfinite(curve.score).any() for curve in found.values()):
+    result = {name: ranked_at(rows[rows["strategy"] == name]) for name in view.few(list(rows["strategy"]), MOST_PANELS)}
+    if not any(len(curve.score) and np.isfinite(curve.score).any() for curve in result.values()):
         raise NotDrawable("no detection has a score")
-    return found
+    return result
 
 
 def evidence_rows(view: StudyView, what: str, selection: str) -> pd.DataFrame:

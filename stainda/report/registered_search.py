@@ -92,22 +92,22 @@ def history(view: StudyView, measure: str, selection: str) -> Plot:
 @register("importance", of_measure=False, of_selection=False, rotations="one")
 def importance(view: StudyView, measure: str, selection: str) -> Plot:
     table, columns = _trials(view, FEWEST_FOR_IMPORTANCE)
-    found = importance_table(table, columns, view.run.study.seed)
-    if found.empty:
+    result = importance_table(table, columns, view.run.study.seed)
+    if result.empty:
         raise NotDrawable(
             f"importance needs at least {FEWEST_FOR_IMPORTANCE} finished trials of a strategy; there are "
             f"{table[table['value'].notna()].groupby('strategy').size().max()} at most"
         )
-    few = view.few(list(found["strategy"]), MOST_PANELS)
-    trials = found.drop_duplicates("strategy")["n_trials"]
+    few = view.few(list(result["strategy"]), MOST_PANELS)
+    trials = result.drop_duplicates("strategy")["n_trials"]
     return Plot(
-        search_figures.importance(found[found["strategy"].isin(few)], view.look),
-        found,
+        search_figures.importance(result[result["strategy"].isin(few)], view.look),
+        result,
         "Importance of settings for the score on source validation: permutation importance in a random forest fitted "
         "to "
         f"the trials (n\u00a0=\u00a0{trials.min()} to {trials.max()} per strategy), as shares. Few trials make it "
         "rough."
-        + _rest(found["strategy"].nunique() - len(few)),
+        + _rest(result["strategy"].nunique() - len(few)),
         "Importance of settings, one panel per strategy; numbers in the CSV.",
     )  # fmt: skip
 

@@ -15,13 +15,13 @@ MOST_LINES = 24
 
 @register("critical_difference", of_selection=False, overall=True)
 def critical_difference(view: StudyView, measure: str, selection: str) -> Plot:
-    found = view.insights(measure)
-    ranking = found.ranking
-    if not np.isfinite(ranking.ranks).all() or len(found.strategies) < 2:
+    insights = view.insights(measure)
+    ranking = insights.ranking
+    if not np.isfinite(ranking.ranks).all() or len(insights.strategies) < 2:
         raise NotDrawable(ranking.note or "nothing to rank")
     n = ranking.n
-    frame = pd.DataFrame({"strategy": found.strategies, "mean_rank": ranking.ranks, "n_patients": n})
-    for name, column in zip(found.strategies, ranking.pairwise.T, strict=True):
+    frame = pd.DataFrame({"strategy": insights.strategies, "mean_rank": ranking.ranks, "n_patients": n})
+    for name, column in zip(insights.strategies, ranking.pairwise.T, strict=True):
         frame[f"p_holm_{name}"] = column
     note = f" {ranking.note[0].upper()}{ranking.note[1:]}." if ranking.note else ""
     bars = (
@@ -31,11 +31,11 @@ def critical_difference(view: StudyView, measure: str, selection: str) -> Plot:
         else ""
     )
     return Plot(
-        statistic_figures.critical_difference(ranking, found.strategies, view.look),
+        statistic_figures.critical_difference(ranking, insights.strategies, view.look),
         frame,
         f"Mean rank of the strategies over patients by {measure_title(measure)} on all targets (1 is best; those "
         f"with target labels are not ranked), {people(n)} with a score of every strategy.{bars}{note}",
-        f"Mean ranks of {len(found.strategies)} strategies; numbers in the CSV.",
+        f"Mean ranks of {len(insights.strategies)} strategies; numbers in the CSV.",
     )
 
 

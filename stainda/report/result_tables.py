@@ -40,13 +40,13 @@ def shown_rows(view: StudyView, measure: str, selection: str = DEFAULT_RULE) -> 
 
 def regions(results: pd.DataFrame) -> list[str]:
     """Columns of the strategy tables: all targets, the sources, then every target domain."""
-    found = list(dict.fromkeys(results["domain"]))
+    result = list(dict.fromkeys(results["domain"]))
     roles = results.drop_duplicates("domain").set_index("domain")["role"]
-    singles = [name for name in found if name not in (ALL_TARGETS, ALL_SOURCES)]
+    singles = [name for name in result if name not in (ALL_TARGETS, ALL_SOURCES)]
     sources = [name for name in singles if roles[name] == "source"]
     targets = [name for name in singles if roles[name] != "source"]
-    overall = [ALL_TARGETS] if ALL_TARGETS in found and len(targets) > 1 else []
-    together = [ALL_SOURCES] if ALL_SOURCES in found and len(sources) > 1 else []
+    overall = [ALL_TARGETS] if ALL_TARGETS in result and len(targets) > 1 else []
+    together = [ALL_SOURCES] if ALL_SOURCES in result and len(sources) > 1 else []
     return overall + together + sources + targets
 
 
@@ -264,10 +264,10 @@ def strategy_cell(run: LoadedRun, name: str) -> Cell:
 
 def _params(value: Any) -> dict[str, Any]:
     try:
-        found = json.loads(value) if value else {}
+        result = json.loads(value) if value else {}
     except ValueError:
         return {"unreadable": value}
-    return found if isinstance(found, dict) else {}
+    return result if isinstance(result, dict) else {}
 
 
 def _short(value: Any) -> str:

@@ -50,14 +50,14 @@ def trial_table(run: LoadedRun) -> tuple[pd.DataFrame, list[str]]:
 def parameters(value: Any) -> dict[str, Any]:
     """The settings of a trial from the JSON in trials.csv; values that are lists become text."""
     try:
-        found = json.loads(value) if value else {}
+        result = json.loads(value) if value else {}
     except ValueError:
         return {"unreadable": value}
-    if not isinstance(found, dict):
+    if not isinstance(result, dict):
         return {}
     return {
         key: number if isinstance(number, (int, float, str, bool)) else json.dumps(number)
-        for key, number in found.items()
+        for key, number in result.items()
     }
 
 
@@ -87,8 +87,8 @@ def importance_table(table: pd.DataFrame, columns: list[str], seed: int = 0) -> 
         x = np.stack([_numbers(mine[name]) for name in names], 1)
         y = mine["value"].to_numpy(float)
         forest = RandomForestRegressor(40, random_state=seed, n_jobs=1).fit(x, y)
-        found = permutation_importance(forest, x, y, n_repeats=5, random_state=seed, n_jobs=1)
-        sizes = np.maximum(found.importances_mean, 0)
+        result = permutation_importance(forest, x, y, n_repeats=5, random_state=seed, n_jobs=1)
+        sizes = np.maximum(result.importances_mean, 0)
         total = sizes.sum()
         for name, size in zip(names, sizes, strict=True):
             share = float(size / total) if total > 0 else 0.0

@@ -197,18 +197,18 @@ class Sections:
         run = self.run
         if run.cohort.empty:
             return {"missing": run.missing.get(COHORT.path, ""), "splits": self.table("splits")}
-        found = [] if run.rotates else self._thumbnails()
+        result = [] if run.rotates else self._thumbnails()
         return {
             "domains": self.table("domains"),
             "linked": self.tables("patients", "annotators", "annotator_pairs"),
             "splits": self.table("splits"),
-            "thumbnails": found,
+            "thumbnails": result,
             "shown": THUMBNAILS_SHOWN,
-            "not_shown": not_shown("thumbnails", "section", len(run.cohort), len(found)),
+            "not_shown": not_shown("thumbnails", "section", len(run.cohort), len(result)),
         }
 
     def _thumbnails(self) -> list[Picture]:
-        found = []
+        thumbnails = []
         rows = self.run.cohort.sort_values(["centre", "patient"], kind="stable").to_dict("records")
         size = 150 if len(rows) <= 100 else 96
         for row in rows[:MOST_THUMBNAILS]:
@@ -216,8 +216,8 @@ class Sections:
             if path is not None:
                 caption = f"{row['patient']} · {row['domain']} · {row['split']}"
                 alt = f"Section {row['slide']}, {row['stain']}, centre {row['centre']}"
-                found.append(Picture(*picture(path, size, 66), caption, alt))
-        return found
+                thumbnails.append(Picture(*picture(path, size, 66), caption, alt))
+        return thumbnails
 
     def _registration(self) -> dict[str, Any]:
         run = self.run
@@ -226,28 +226,28 @@ class Sections:
             if len(sections) and sections.max() < 2:
                 return {"missing": "Every block holds a single section, so there was nothing to register."}
             return {"missing": run.missing.get(QUALITY.path, "").capitalize() + "."}
-        found = self._overlays()
+        result = self._overlays()
         return {
             "words": data_tables.registration_words(run),
             "linked": self.tables("registration", "landmarks"),
-            "overlays": found,
+            "overlays": result,
             "shown": OVERLAYS_SHOWN,
-            "not_shown": not_shown("registration/overlays", "pair", len(run.quality), len(found)),
+            "not_shown": not_shown("registration/overlays", "pair", len(run.quality), len(result)),
         }
 
     def _overlays(self) -> list[Picture]:
         """Refused and uncertain pairs first, then the rest in the order of the table."""
         rows = self.run.quality.copy()
         rows["_rank"] = rows["status"].map({"refused": 0, "rigid_only": 1}).fillna(2)
-        found = []
+        overlays = []
         for row in rows.sort_values("_rank", kind="stable").to_dict("records")[:OVERLAYS_SHOWN]:
             drawn = f"{joined_name(row['block'], row['source'], row['target'])}.jpg"
             name = str(row.get("overlay") or drawn).split("/")[-1]
             path = self.run.path(f"registration/overlays/{name}")
             if path is not None:
                 caption = f"{row['source']} onto {row['target']}: {str(row['status']).replace('_', ' ')}"
-                found.append(Picture(*picture(path, 760, 60), caption, f"Overlay of {caption}"))
-        return found
+                overlays.append(Picture(*picture(path, 760, 60), caption, f"Overlay of {caption}"))
+        return overlays
 
     def _propagation(self) -> dict[str, Any]:
         run = self.run

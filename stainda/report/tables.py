@@ -100,8 +100,8 @@ def spread_words(kinds: Iterable[str], level: str) -> str:
         THESE_TRAININGS: f"{level} intervals over patients, for these trainings only",
         RANGE: f"ranges of fewer than {FEW_PATIENTS} patients, no intervals",
     }
-    found = set(kinds)
-    return "; ".join(text for kind, text in said.items() if kind in found) or "no intervals"
+    result = set(kinds)
+    return "; ".join(text for kind, text in said.items() if kind in result) or "no intervals"
 
 
 def p_value(value: Any) -> str:

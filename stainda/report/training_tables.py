@@ -24,15 +24,15 @@ from stainda.run_directory.result_tables import LEAVE_ONE_OUT
 def lost_by_threshold(view: StudyView, measure: str) -> PageTable | None:
     """One row per strategy: the thresholds in use, and the Dice they lost on all targets."""
     run, study = view.run, view.run.study
-    found = [(rotation, threshold_regret(rotation.probabilities, rotation.records)) for rotation in run.scored]
-    found = [(one, regret) for one, regret in found if len(regret.trainings)]
-    if not found:
+    result = [(rotation, threshold_regret(rotation.probabilities, rotation.records)) for rotation in run.scored]
+    result = [(one, regret) for one, regret in result if len(regret.trainings)]
+    if not result:
         return None
     chosen = run.trials[run.trials["chosen"].astype(bool) & run.trials["state"].eq("complete")]
     rows, kinds = [], set()
     for name in view.look.order:
         jobs = {run.reported_job(job) for job in chosen.loc[chosen["strategy"] == name, "job"]}
-        mine = [_chosen_on_targets(view, one, regret, jobs) for one, regret in found]
+        mine = [_chosen_on_targets(view, one, regret, jobs) for one, regret in result]
         table = pd.concat([trainings for trainings, _ in mine])
         lost = mean_regret([patients for _, patients in mine], study.evaluation, generator_for(study.seed, "regret"))
         if table.empty or lost is None:
@@ -58,7 +58,7 @@ def lost_by_threshold(view: StudyView, measure: str) -> PageTable | None:
         "each target domain, in steps of 0.05. They are found on the labels that they are scored on, so this is the "
         "most that any threshold could have gained. They choose nothing: a diagnosis of calibration, not a result."
     )
-    frame = pd.concat([_with_roles(view, one, regret.trainings) for one, regret in found], ignore_index=True)
+    frame = pd.concat([_with_roles(view, one, regret.trainings) for one, regret in result], ignore_index=True)
     return PageTable("threshold_regret", "Dice lost by the threshold, all targets.", columns, rows, frame, note)
 
 
@@ -104,10 +104,12 @@ def states(run: LoadedRun) -> pd.DataFrame:
         if not row["chosen"] or job is None or job.curve is None or "val_dice" not in job.curve:
             continue
         scores = job.curve["val_dice"].to_numpy(float)
-        found = judge_curve(scores)
+        result = judge_curve(scores)
         place = {"strategy": row["strategy"], "seed": row["seed"], "job": row["job"]}
         best = int(np.argmax(scores)) + 1 if len(scores) else 0
-        rows.append({**place, "converged": found.state, "rise": found.rise, "best_epoch": best, "epochs": len(scores)})
+        rows.append(
+            {**place, "converged": result.state, "rise": result.rise, "best_epoch": best, "epochs": len(scores)}
+        )
     columns = ["strategy", "seed", "job", "converged", "rise", "best_epoch", "epochs"]
     return pd.DataFrame(rows, columns=columns)
 

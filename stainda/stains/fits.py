@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from stainda.arrays import Array
 from stainda.errors import ConfigError
 from stainda.stains.colour import lab_from_rgb
 from stainda.stains.deconvolution import completed, optical_density
@@ -105,6 +106,6 @@ def checked(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return pixels
 
 
-def three(values: NDArray) -> tuple[float, float, float]:
+def three(values: Array) -> tuple[float, float, float]:
     """Three plain numbers."""
     return float(values[0]), float(values[1]), float(values[2])

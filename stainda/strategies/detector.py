@@ -37,8 +37,8 @@ STATISTICS = {"best": STATISTICS_FILE.name, "last": LAST_STATISTICS.name}
 class Standard:
     """Mean and standard deviation per channel that the network's input is standardised by, float32 ``(C,)``."""
 
-    mean: np.ndarray
-    std: np.ndarray
+    mean: Array
+    std: Array
 
     def __call__(self, images: Tensor) -> Tensor:
         mean, std = images.new_tensor(self.mean), images.new_tensor(self.std)
@@ -56,7 +56,7 @@ class Standard:
         return cls(np.asarray(mean, np.float32), np.asarray(std, np.float32))
 
     @classmethod
-    def fit(cls, strategy: Strategy, tissue_pixels: Mapping[str, np.ndarray], slides: Sequence[str]) -> Standard:
+    def fit(cls, strategy: Strategy, tissue_pixels: Mapping[str, Array], slides: Sequence[str]) -> Standard:
         """From tissue pixels (uint8 ``(n, 3)``) of the source training slides, seen through the view."""
         seen = []
         for slide in slides:
@@ -112,7 +112,7 @@ class Detector:
     def device(self) -> torch.device:
         return next(self.network.parameters()).device
 
-    def images(self, patches: np.ndarray) -> Tensor:
+    def images(self, patches: Array) -> Tensor:
         """uint8 ``(N, H, W, 3)`` to float ``[N, 3, H, W]`` in 0..1 on the network's device."""
         tensor = torch.from_numpy(np.ascontiguousarray(patches)).to(self.device)
         return tensor.permute(0, 3, 1, 2).float().div_(255.0)
@@ -122,7 +122,7 @@ class Detector:
         return self.standard(self.strategy.view(images, slides)).contiguous(memory_format=torch.channels_last)
 
     @torch.no_grad()
-    def probabilities(self, patches: np.ndarray, slides: Sequence[str], statistics: Statistics | None = None) -> Tensor:
+    def probabilities(self, patches: Array, slides: Sequence[str], statistics: Statistics | None = None) -> Tensor:
         """Probability of each foreground class, float32 ``[N, n_classes - 1, H - 2 margin, W - 2 margin]``; of a patch
         classifier ``[N, n_classes - 1]``.
 

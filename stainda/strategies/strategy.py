@@ -166,11 +166,11 @@ def check_cohort(strategy: Strategy, cohort: Cohort, roles: Roles) -> None:
 
 def _check_range(config: StrategyConfig, path: str, where: str) -> None:
     """A search range is for something a part takes: setting both its ends must give a strategy that builds."""
-    found = config.space[path]
-    for value in found.choices if found.choices is not None else (found.low, found.high):
+    result = config.space[path]
+    for value in result.choices if result.choices is not None else (result.low, result.high):
         if path.startswith("training."):
             continue
-        changed = config.with_values({path: int(value) if found.integer and value is not None else value})
+        changed = config.with_values({path: int(value) if result.integer and value is not None else value})
         try:
             build(changed)
         except ConfigError as error:

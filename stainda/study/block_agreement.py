@@ -57,10 +57,10 @@ def agree_in_blocks(
         objects, fainter = {}, {}
         for section in sections:
             region, mpp = region_of(predictor, section)
-            found = predictor.probabilities_region(region, scored.domain(section), section.slide, mpp)
+            result = predictor.probabilities_region(region, scored.domain(section), section.slide, mpp)
             limits = after.fainter_thresholds(predictor.thresholds)
-            objects[section.slide] = predictor.objects(found)
-            fainter[section.slide] = predictor.objects(found, limits)
+            objects[section.slide] = predictor.objects(result)
+            fainter[section.slide] = predictor.objects(result, limits)
         reason, placed = "", None
         try:
             from stainda.registration.results import load_block

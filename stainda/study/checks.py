@@ -45,8 +45,8 @@ def plan_rotations(config: StudyConfig, manifest: Path) -> tuple[Rotation, ...]:
     Raises:
         StaindaError: what does not fit, where, and what would.
     """
-    found = rotations(planned_cohort(config, manifest), config.protocol, config.seed)
-    for one in found:
+    result = rotations(planned_cohort(config, manifest), config.protocol, config.seed)
+    for one in result:
         try:
             check_data(config, one.cohort, one.roles)
         except StaindaError as error:
@@ -55,7 +55,7 @@ def plan_rotations(config: StudyConfig, manifest: Path) -> tuple[Rotation, ...]:
             raise type(error)(
                 f"rotation {one.name!r}: {error.message}", file=error.file, row=error.row, remedy=error.remedy
             ) from error
-    return found
+    return result
 
 
 def check_data(config: StudyConfig, cohort: Cohort, roles: Roles) -> None:

@@ -88,11 +88,11 @@ def _named(folder: Path, checkpoint: str | None) -> DetectorChoice:
 
 def _job_folder(run: Path, job: str) -> Path:
     names = sorted(path.name for path in (run / "jobs").glob("*") if path.is_dir())
-    found = [name for name in names if name == job] or [name for name in names if name.startswith(job)]
-    if len(found) != 1:
-        what = f"{len(found)} jobs begin with {job!r}" if found else f"there is no job {job!r}"
+    result = [name for name in names if name == job] or [name for name in names if name.startswith(job)]
+    if len(result) != 1:
+        what = f"{len(result)} jobs begin with {job!r}" if result else f"there is no job {job!r}"
         raise StaindaError(what, file=run / "jobs", remedy=did_you_mean(job, names))
-    return run / "jobs" / found[0]
+    return run / "jobs" / result[0]
 
 
 def _best(folder: Path, strategy: str | None, seed: int | None, checkpoint: str | None) -> DetectorChoice:
@@ -138,14 +138,14 @@ def _best(folder: Path, strategy: str | None, seed: int | None, checkpoint: str 
 def _strategy(run: LoadedRun, view: StudyView | None) -> tuple[str, str]:
     from stainda.report.leading import named_first
 
-    found = None if view is None else named_first(run, view.analysis)
-    if found is None:
+    result = None if view is None else named_first(run, view.analysis)
+    if result is None:
         names = ", ".join(dict.fromkeys(run.trials["strategy"])) or "none"
         raise StaindaError(
             "no strategy was scored on test patients yet, so none is the best", file=run.folder,
             remedy=f"Run the study to its end, or name one with --strategy (trained: {names})",
         )  # fmt: skip
-    return found
+    return result
 
 
 def _labels(run: LoadedRun, strategy: str) -> str:

@@ -159,7 +159,7 @@ def _encoders() -> list[Diagnosis]:
     from stainda.config.recipes import load_recipe
     from stainda.models.weight_files import random_start, weights_at_hand
 
-    found: dict[str, Diagnosis] = {}
+    result: dict[str, Diagnosis] = {}
     for name in available("recipes"):
         raw = load_recipe(name)
         model = validated(ModelConfig, raw["model"], f"recipe {name}")
@@ -169,10 +169,10 @@ def _encoders() -> list[Diagnosis]:
         try:
             lacking, file = random_start(model), weights_at_hand(model)
         except StaindaError as error:
-            found[thing] = Diagnosis(thing, "missing", str(error))
+            result[thing] = Diagnosis(thing, "missing", str(error))
             continue
-        found[thing] = Diagnosis(thing, "missing", lacking) if lacking else Diagnosis(thing, "ok", f"{file}")
-    return list(found.values())
+        result[thing] = Diagnosis(thing, "missing", lacking) if lacking else Diagnosis(thing, "ok", f"{file}")
+    return list(result.values())
 
 
 _NO_GPU = "none: training runs on the CPU; use the small models and large micrometres per pixel"

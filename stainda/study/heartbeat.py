@@ -60,8 +60,8 @@ class RunProgress:
         stages = self._state["stages"]
         stopped = kind is not None and issubclass(kind, KeyboardInterrupt)
         state = "complete" if kind is None else "interrupted" if stopped else "failed"
-        for name, found in stages.items():
-            if found == "running":
+        for name, stage in stages.items():
+            if stage == "running":
                 stages[name] = "done" if kind is None else state
         self._put(state=state, reason="" if state != "failed" else str(error), task=None, running=[])
         with contextlib.suppress(OSError):  # the error itself is reported

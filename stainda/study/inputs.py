@@ -20,8 +20,8 @@ def is_study(path: str | Path) -> bool:
     remedy = "Give STUDY.yaml or MANIFEST.csv"
     if path.is_dir():
         inside = sorted(file.name for file in path.iterdir() if names.ending(file) in (*_STUDY_ENDINGS, ".csv"))
-        found = f"; in it are {', '.join(inside[:5])}" if inside else ""
-        raise ConfigError("this is a folder, neither a study nor a manifest", file=path, remedy=f"{remedy}{found}")
+        result = f"; in it are {', '.join(inside[:5])}" if inside else ""
+        raise ConfigError("this is a folder, neither a study nor a manifest", file=path, remedy=f"{remedy}{result}")
     if not path.is_file():
         raise ConfigError("there is no such file", file=path, remedy=remedy)
     if names.ending(path) in _STUDY_ENDINGS:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from stainda.arrays import Array
 from stainda.cohort import Cohort, Section
 from stainda.config import EvaluationConfig
 from stainda.errors import StaindaError
@@ -315,7 +316,7 @@ def score_job(folder: Path, request: JobRequest) -> None:
     write_records(gather_records(tables), RECORDS.inside(folder))
 
 
-def resized(mask: np.ndarray, height: int, width: int) -> np.ndarray:
+def resized(mask: Array, height: int, width: int) -> Array:
     """A mask at another number of pixels, each that of the nearest: a map of cells is coarser than its region."""
     rows = np.minimum((np.arange(height) + 0.5) * mask.shape[0] / height, mask.shape[0] - 1).astype(int)
     columns = np.minimum((np.arange(width) + 0.5) * mask.shape[1] / width, mask.shape[1] - 1).astype(int)

@@ -20,8 +20,8 @@ def source_patients(cohort: Cohort, roles: Roles, split: Literal["train", "val"]
 
 def teachers(cohort: Cohort, roles: Roles) -> tuple[str, ...]:
     """Training patients with annotated sections of a source domain; none where a single one teaches."""
-    found = source_patients(cohort, roles, "train")
-    return found if len(found) > 1 else ()
+    patients = source_patients(cohort, roles, "train")
+    return patients if len(patients) > 1 else ()
 
 
 def trainings_without(config: StudyConfig, rotations: Sequence[Rotation]) -> int:

@@ -83,7 +83,7 @@ def pick(entries: Sequence[Entry], kind: str, family: str | None = None, search:
     Raises:
         ConfigError: no such family, or nothing found; the message names the nearest.
     """
-    found = list(entries)
+    result = list(entries)
     if family is not None:
         families = dict.fromkeys(entry.family for entry in entries if entry.family)
         if not families:
@@ -92,19 +92,19 @@ def pick(entries: Sequence[Entry], kind: str, family: str | None = None, search:
         near = near or [known for known in families if family.casefold() in known.casefold()]
         if not near:
             raise ConfigError(f"no family {family!r} among the {kind}", remedy=did_you_mean(family, families))
-        found = [strategy for strategy in found if strategy.family == near[0]]
+        result = [strategy for strategy in result if strategy.family == near[0]]
     if search is not None:
         words = search.casefold().split()
         texts = {
             strategy.name: " ".join(
                 (strategy.name, *map(str, (strategy.description, strategy.parts, strategy.reference)))
             )
-            for strategy in found
+            for strategy in result
         }
-        found = [strategy for strategy in found if all(word in texts[strategy.name].casefold() for word in words)]
-        if not found:
+        result = [strategy for strategy in result if all(word in texts[strategy.name].casefold() for word in words)]
+        if not result:
             raise ConfigError(f"none of the {kind} speaks of {search!r}", remedy="Try one word, or leave --search out")
-    return found
+    return result
 
 
 def find_entry(entries: Sequence[Entry], kind: str, name: str) -> Entry:

@@ -61,27 +61,27 @@ def find_slides(
     Raises:
         StaindaError: there is no slide, or a manifest cannot be read.
     """
-    found: list[NewSlide] = []
+    result: list[NewSlide] = []
     passed: list[tuple[Path, str]] = []
     told = {key: value for key, value in (domain or {}).items() if value}
     for given in places:
         if isinstance(given, Cohort):
-            found += _of_sections(given, {}, mpp, told)
+            result += _of_sections(given, {}, mpp, told)
             continue
         place = existing(given)
         if place.is_dir():
             files = sorted(path for path in place.iterdir() if path.is_file() and not path.name.startswith("."))
             for path in files:
                 if ending(path) in ENDINGS:
-                    found.append(NewSlide(path, "", mpp, told))
+                    result.append(NewSlide(path, "", mpp, told))
                 else:
                     passed.append((path, f"its ending {ending(path) or '(none)'} is not that of a slide"))
         elif ending(place) == ".csv":
-            found += _of_manifest(place, data, mpp, told)
+            result += _of_manifest(place, data, mpp, told)
         else:
-            found.append(NewSlide(place, "", mpp, told))
+            result.append(NewSlide(place, "", mpp, told))
     first: dict[str, NewSlide] = {}
-    for slide in found:
+    for slide in result:
         first.setdefault(_key(slide.path), slide)
     unique = list(first.values())
     if not unique:

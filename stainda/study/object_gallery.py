@@ -197,7 +197,7 @@ def _ranked(study: _Scored, name: str, scored: set[str], trainings: Mapping[str,
     }
     um_per_px = study.mpp.get(str(block.reference))
     used = [section for section in sections if section.slide in shapes and section.slide in block.transforms]
-    found = follow(
+    result = follow(
         {section.slide: shapes[section.slide] for section in used},
         {section.slide: block.transforms[section.slide].to_frame for section in used},
         SupportRules(error={section.slide: error_in_frame(block, section, sections) for section in used}),
@@ -217,8 +217,8 @@ def _ranked(study: _Scored, name: str, scored: set[str], trainings: Mapping[str,
             to_frame = block.transforms[section.slide].to_frame
             truth = shapes[section.slide]
             ignored = truth[truth["class"].isin(IGNORE_CLASSES)]
-            judge(found, section.slide, truth, ignored, there, to_frame=to_frame, iou=config.evaluation.iou)
-    return found
+            judge(result, section.slide, truth, ignored, there, to_frame=to_frame, iou=config.evaluation.iou)
+    return result
 
 
 def _least(config: StudyConfig, um_per_px: float | None) -> float:

@@ -115,12 +115,12 @@ def _matrix(results: pd.DataFrame, groups: Sequence[Group]) -> list[dict[str, An
     from stainda.report.summary_text import headline
 
     rows = headline(results, PRIMARY)
-    found = []
+    result = []
     for group in groups:
         for row in rows[rows["rotation"] == group.name].to_dict("records"):
             values = {key: row[key] for key in MATRIX.names if key in row}
-            found.append({**values, "sources": "; ".join(group.sources), "target": row["domain"]})
-    return found
+            result.append({**values, "sources": "; ".join(group.sources), "target": row["domain"]})
+    return result
 
 
 def _overall(analysis: Analysis) -> list[dict[str, Any]]:

@@ -213,7 +213,7 @@ class _Work:
     def _predict(self, slide: NewSlide, domain: str | None, told: str, progress: Progress) -> dict[str, Any]:
         from stainda.prediction import predict_slide
 
-        found = predict_slide(
+        result = predict_slide(
             self.predictor, slide.path, self.out, mpp=slide.mpp, domain=domain, threshold=self.threshold,
             wanted=self.wanted, name=slide.name, properties={"strategy": self.choice.strategy}, progress=progress,
         )  # fmt: skip
@@ -222,11 +222,11 @@ class _Work:
             return None if area is None else round(area / 1e6, 6)
 
         return self._row(
-            slide, PREDICTED, objects=found.n_objects, object_area_mm2=mm2(found.object_area),
-            tissue_area_mm2=mm2(found.tissue_area), mpp=found.mpp, mpp_origin=found.mpp_origin, domain=domain,
-            density_per_mm2=None if found.density is None else round(found.density, 4),
-            notes="; ".join(filter(None, (told, *found.notes))),
-            **{f"objects {cls}": count for cls, count in found.counts.items()},
+            slide, PREDICTED, objects=result.n_objects, object_area_mm2=mm2(result.object_area),
+            tissue_area_mm2=mm2(result.tissue_area), mpp=result.mpp, mpp_origin=result.mpp_origin, domain=domain,
+            density_per_mm2=None if result.density is None else round(result.density, 4),
+            notes="; ".join(filter(None, (told, *result.notes))),
+            **{f"objects {cls}": count for cls, count in result.counts.items()},
         )  # fmt: skip
 
     def _row(self, slide: NewSlide, status: str, **values: Any) -> dict[str, Any]:

@@ -110,20 +110,20 @@ def scan(
                 pattern = pattern.replace(f"{{{name}}}", "*")
         if "{centre}" in pattern and "centre" in fixed:
             pattern = pattern.removeprefix("{centre}/") if pattern.startswith("{centre}/") else pattern
-    found = find_sections(folder, pattern, annotation_finder(), **fixed)
-    if found.centre_folders and not one_centre:
-        right = "{centre}/" + "*/" * (_depth(found, folder) - 1) + pattern.rsplit("/", 1)[-1]
+    sections = find_sections(folder, pattern, annotation_finder(), **fixed)
+    if sections.centre_folders and not one_centre:
+        right = "{centre}/" + "*/" * (_depth(sections, folder) - 1) + pattern.rsplit("/", 1)[-1]
         raise ManifestError(
             f"centre {fixed['centre']!r} was given for all slides, and they lie in folders that look like centres: "
-            f"{', '.join(map(repr, found.centre_folders))}",
+            f"{', '.join(map(repr, sections.centre_folders))}",
             file=folder,
             remedy=f"Take the centre from the folder: --pattern '{right}' without --centre; or say --one-centre",
         )
-    return found, pattern, guess
+    return sections, pattern, guess
 
 
-def _depth(found: Scan, folder: str | Path) -> int:
-    inside = found.sections[0].path.relative_to(Path(folder).absolute())
+def _depth(result: Scan, folder: str | Path) -> int:
+    inside = result.sections[0].path.relative_to(Path(folder).absolute())
     return len(inside.parts) - 1
 
 

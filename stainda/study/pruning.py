@@ -153,5 +153,5 @@ def read_pruned(folder: Path, pruning: Pruning | None) -> dict[str, Any] | None:
     path = folder / PRUNED
     if pruning is None or not path.is_file():
         return None
-    found = json.loads(path.read_text(encoding="utf-8"))
-    return found if found.get("key") == pruning.key else None
+    loads = json.loads(path.read_text(encoding="utf-8"))
+    return loads if loads.get("key") == pruning.key else None

@@ -54,27 +54,27 @@ class RotatingStudy:
             StaindaError: a check before the start, or, at the end, the rotations that failed.
         """
         self.base.prepare()
-        found = plan_rotations(self.config, self.base.manifest())  # before a phantom is made
-        for note in refuse_unanswerable(self.config, found):
+        rotations = plan_rotations(self.config, self.base.manifest())  # before a phantom is made
+        for note in refuse_unanswerable(self.config, rotations):
             self.progress.message(f"note: {note}")
-        _check_folders(found)
-        costs = budgets(self.config, len(found), trainings_without(self.config, found))
+        _check_folders(rotations)
+        costs = budgets(self.config, len(rotations), trainings_without(self.config, rotations))
         write_budget(costs, self.folder)
-        self.base.expect(found, costs)
+        self.base.expect(rotations, costs)
         self.progress.message(
-            f"{len(found)} rotations: {', '.join(rotation.name for rotation in found)} (rotations.csv)"
+            f"{len(rotations)} rotations: {', '.join(rotation.name for rotation in rotations)} (rotations.csv)"
         )
         stages = STAGES[: STAGES.index(until) + 1]
         for sentence in budget_sentences(costs, self.config.baseline) if "train" in stages else ():
             self.progress.message(sentence)
-        self._timed("cohort", lambda: self._gather(found))
+        self._timed("cohort", lambda: self._gather(rotations))
         if self.config.phantom is not None:
-            found = plan_rotations(self.config, self.base.manifest())  # with what the manifest now says
+            rotations = plan_rotations(self.config, self.base.manifest())  # with what the manifest now says
         if "register" in stages:
             self._timed("register", self.base.register)
-        runs = [self._run_of(rotation, found) for rotation in found]
-        states = {rotation.name: ("", "") for rotation in found}
-        for rotation, run in zip(found, runs, strict=True):
+        runs = [self._run_of(rotation, rotations) for rotation in rotations]
+        states = {rotation.name: ("", "") for rotation in rotations}
+        for rotation, run in zip(rotations, runs, strict=True):
             self.progress.message(f"rotation {rotation.name}: {_sides(rotation)}")
             try:
                 with run.folder.locked():
@@ -86,7 +86,7 @@ class RotatingStudy:
                 logger.exception("rotation %s: %s", rotation.name, error)
                 states[rotation.name] = ("failed", str(error))
                 self.progress.message(f"rotation {rotation.name} failed: {error}")
-            self._write_rotations(found, states)
+            self._write_rotations(rotations, states)
         for run in runs:
             for stage, seconds in run.folder.stage_seconds().items():
                 self.seconds[stage] = self.seconds.get(stage, 0.0) + (seconds if stage in STAGES[2:] else 0.0)
@@ -99,7 +99,7 @@ class RotatingStudy:
         if failed:
             listed = "; ".join(f"{name}: {reason}" for name, reason in failed.items())
             raise StaindaError(
-                f"{len(failed)} of {len(found)} rotations failed: {listed}",
+                f"{len(failed)} of {len(rotations)} rotations failed: {listed}",
                 file=ROTATIONS.at(self.folder.root),
                 remedy="The others are complete; run the same command again when this is mended",
             )

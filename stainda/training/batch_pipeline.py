@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from stainda.arrays import Array
 from stainda.stains import BlurNoise, ColourJitter, HedJitter
 from stainda.strategies import Strategy
 from stainda.strategies.align.base import AugmentedView, Batch, Manner, PairBatch
@@ -107,7 +108,7 @@ class BatchPipeline:
         self._task = task_of(detector.task)
         self._after_cutting = augments_after_cutting(strategy)
 
-    def labelled(self, indices: np.ndarray) -> Batch:
+    def labelled(self, indices: Array) -> Batch:
         patches, running = self._patches, self._running
         seen = self._labelled_images(indices, self._generators["labelled"])
         images, raw = seen.images, seen.raw
@@ -122,7 +123,7 @@ class BatchPipeline:
             groups=groups, redraw=self._redraw(raw, patches.origins.slides(indices)), more_features=tuple(more),
         )  # fmt: skip
 
-    def _labelled_images(self, indices: np.ndarray, generator: torch.Generator) -> LabelledImages:
+    def _labelled_images(self, indices: Array, generator: torch.Generator) -> LabelledImages:
         """Labelled patches as the network sees them."""
         patches = self._patches
         windows = patches.windows.draw(len(indices), generator)
@@ -133,15 +134,15 @@ class BatchPipeline:
         labels, counts = self._task.answers(*parted(self._detector.network.crop(coded), weights is not None))
         return LabelledImages(raw, images, labels, counts)
 
-    def target(self, indices: np.ndarray) -> Batch:
+    def target(self, indices: Array) -> Batch:
         """Patches of targets."""
         return self._unlabelled(indices, self._generators["target"])
 
-    def source_unlabelled(self, indices: np.ndarray) -> Batch:
+    def source_unlabelled(self, indices: Array) -> Batch:
         """Patches of sources, drawn and treated as those of targets."""
         return self._unlabelled(indices, self._generators["compared"])
 
-    def _unlabelled(self, indices: np.ndarray, generator: torch.Generator) -> Batch:
+    def _unlabelled(self, indices: Array, generator: torch.Generator) -> Batch:
         running = self._running
         raw = self._raw(indices, self._patches.windows.draw(len(indices), generator))
         slides, align = self._patches.origins.slides(indices), self._strategy.align
@@ -200,11 +201,11 @@ class BatchPipeline:
         if self._running.by_domain is not None:  # a number read from the GPU waits for it
             self._running.use(list(self._patches.domain_index)[int(batch.domains[0])])
 
-    def plain(self, indices: np.ndarray) -> Tensor:
+    def plain(self, indices: Array) -> Tensor:
         """Patches as the network sees them at prediction: without augmentation."""
         return self._detector.see(self._raw(indices), self._patches.origins.slides(indices))
 
-    def _raw(self, indices: np.ndarray, windows: np.ndarray | None = None) -> Tensor:
+    def _raw(self, indices: Array, windows: Array | None = None) -> Tensor:
         return self._detector.images(self._patches.data.images(indices, windows))
 
     def _redraw(self, raw: Tensor, slides: Sequence[str]) -> Callable[[Manner], AugmentedView]:
@@ -242,10 +243,10 @@ class BatchPipeline:
             images = view(images, slides)
         return self._detector.standard(images).contiguous(memory_format=torch.channels_last), labels
 
-    def _use(self, indices: np.ndarray) -> None:
+    def _use(self, indices: Array) -> None:
         self._running.use(self._patches.origins.domains(indices[:1])[0])
 
-    def _numbers(self, indices: np.ndarray) -> Tensor:
+    def _numbers(self, indices: Array) -> Tensor:
         return self._patches.numbers(self._patches.origins.domains(indices), self._detector.device)
 
 

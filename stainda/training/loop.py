@@ -10,9 +10,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
+from stainda.arrays import Array
 from stainda.errors import TrainingError
 from stainda.files import output_errors, write_json
 from stainda.models import merge_low_rank
@@ -289,7 +289,7 @@ class _Training:
             made.detector.statistics = statistics or made.by_domain.read(made.job.sources)
         return self._validate(made.chosen.validation_each_epoch, own_statistics=made.by_domain is not None)
 
-    def _validate(self, indices: np.ndarray, own_statistics: bool = True) -> Validation:
+    def _validate(self, indices: Array, own_statistics: bool = True) -> Validation:
         made = self._made
         return validate(
             made.detector, made.data, made.origins, indices,

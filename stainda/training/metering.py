@@ -180,8 +180,8 @@ class HostMemory:
         return now if now > self._before else None
 
     def _mark(self) -> float | None:
-        found = re.search(r"^VmHWM:\s+(\d+) kB", _text(self._own / "status"), re.MULTILINE)
-        return int(found[1]) / 1024 if found else None
+        match = re.search(r"^VmHWM:\s+(\d+) kB", _text(self._own / "status"), re.MULTILINE)
+        return int(match[1]) / 1024 if match else None
 
 
 class PackageEnergy:
@@ -233,12 +233,12 @@ def rapl_zones(powercap: Path) -> list[Path]:
 
     Cores and uncore are parts of a package; ``psys`` and ``intel-rapl-mmio`` count the same energy once more.
     """
-    found = []
+    zones = []
     for zone in sorted(powercap.glob("intel-rapl:*")):
         name, depth = _text(zone / "name").strip(), zone.name.count(":")
         if (depth == 1 and name.startswith("package")) or (depth == 2 and name == "dram"):
-            found.append(zone)
-    return found
+            zones.append(zone)
+    return zones
 
 
 class Gpu:
@@ -329,8 +329,8 @@ def _text(path: Path) -> str:
 
 
 def _number(path: Path) -> int | None:
-    found = _text(path).strip()
-    return int(found) if found.isdigit() else None
+    result = _text(path).strip()
+    return int(result) if result.isdigit() else None
 
 
 def _highest(first: float | None, second: float | None) -> float | None:

@@ -80,10 +80,10 @@ def unsupervised_scores(detector: Detector, data: Patches, seed: int = 0) -> dic
     target = _pixels(detector, data, _some(visible, generator), False, generator)
     train = _pixels(detector, data, _some(data.labelled("train"), generator), True, generator)
     val = _pixels(detector, data, _some(data.labelled("val"), generator), True, generator)
-    found = score_pixels(target, train, val)
+    pixels = score_pixels(target, train, val)
     if (pairs := data.serial) is not None and len(pairs):
-        found["serial_agreement"] = serial_agreement(detector, pairs, generator)
-    return found
+        pixels["serial_agreement"] = serial_agreement(detector, pairs, generator)
+    return pixels
 
 
 @torch.no_grad()

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from stainda.arrays import Array
 from stainda.evaluation.thresholds import BINS, Rule, choose_threshold, dice_at
 from stainda.strategies.detector import Detector
 from stainda.strategies.norm.statistics import Statistics, estimate_statistics
@@ -37,7 +38,7 @@ def validate(
     detector: Detector,
     data: Patches,
     origins: PatchMetadata,
-    indices: np.ndarray,
+    indices: Array,
     *,
     batch_size: int = 32,
     own_statistics: bool = True,
@@ -56,7 +57,7 @@ def validate(
     """
     by_slide, task = detector.strategy.norm.from_slide, task_of(detector.task)
     groups = np.asarray(origins.slides(indices) if by_slide else origins.domains(indices))
-    counts: dict[str, np.ndarray] = {}
+    counts: dict[str, Array] = {}
     for group in dict.fromkeys(groups.tolist()):
         members = indices[groups == group]
         parts = [members[start : start + batch_size] for start in range(0, len(members), batch_size)]
@@ -80,7 +81,7 @@ def validate(
     return score_counts(counts, detector.classes, threshold)
 
 
-def score_counts(counts: Mapping[str, np.ndarray], classes: Sequence[str], rule: Rule = "robust") -> Validation:
+def score_counts(counts: Mapping[str, Array], classes: Sequence[str], rule: Rule = "robust") -> Validation:
     """Thresholds and Dice from the counts of each patient (:func:`count_probabilities`).
 
     The score is of the same thresholds that predictions will use, also where checkpoints are compared: one whose
@@ -98,14 +99,14 @@ def score_counts(counts: Mapping[str, np.ndarray], classes: Sequence[str], rule:
     )
 
 
-def _dice(counts: np.ndarray, thresholds: Mapping[str, float]) -> dict[str, float]:
+def _dice(counts: Array, thresholds: Mapping[str, float]) -> dict[str, float]:
     """By class, of those that occur in counts (classes, 2, 101)."""
     return {
         name: dice_at(count, at) for count, (name, at) in zip(counts, thresholds.items(), strict=True) if count[1].sum()
     }
 
 
-def count_probabilities(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def count_probabilities(probabilities: Array, labels: Array) -> Array:
     """Pixels by class, truth (0 other, 1 the class) and probability in hundredths: int64 ``(K, 2, 101)``.
 
     Args:

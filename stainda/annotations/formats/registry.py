@@ -43,6 +43,7 @@ from stainda.annotations.guarded import check_file
 from stainda.annotations.json_stream import MAX_STREAMED
 from stainda.annotations.records import ShapeRecords, as_objects
 from stainda.annotations.unpacking import ends, members, only_member
+from stainda.arrays import Array
 from stainda.errors import AnnotationError, did_you_mean
 from stainda.names import ending, format_ending
 
@@ -226,7 +227,7 @@ def _read_from_origin(
     marked = shapes.frame
     frame = marked or frame
 
-    def in_other_frame() -> np.ndarray:
+    def in_other_frame() -> Array:
         with contextlib.suppress(AnnotationError):  # it cannot be of that frame: a mask of other proportions, say
             return _read_in(form, path, slide, [], "level0" if frame == "bounds" else "bounds").geometries
         return as_objects([])

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from stainda.annotations.guarded import read_bytes
+from stainda.arrays import Array
 from stainda.errors import AnnotationError, RegistrationError
 from stainda.registration.exchange.world import STRAIGHT, PointFunction, bspline, linear_from
 
@@ -52,14 +53,14 @@ def read_itk_text(path: Path) -> tuple[PointFunction, float]:
     return _one_after_another([step for step, _ in steps[::-1]]), min(grain for _, grain in steps)
 
 
-def _numbers(text: str) -> np.ndarray:
+def _numbers(text: str) -> Array:
     values = np.array([float(word) for word in text.split()])
     if not np.isfinite(values).all():
         raise ValueError("a parameter is not a finite number")
     return values
 
 
-def _itk_step(name: str, parameters: np.ndarray, fixed: np.ndarray) -> tuple[PointFunction, float]:
+def _itk_step(name: str, parameters: Array, fixed: Array) -> tuple[PointFunction, float]:
     kind, _, rest = name.partition("_")
     if not rest.endswith("_2_2"):
         raise RegistrationError(f"{name or 'a transform'} is not one of flat images (…_2_2)")
@@ -77,7 +78,7 @@ def _itk_step(name: str, parameters: np.ndarray, fixed: np.ndarray) -> tuple[Poi
 
 
 def _one_after_another(steps: list[PointFunction]) -> PointFunction:
-    def move(xy: np.ndarray) -> np.ndarray:
+    def move(xy: Array) -> Array:
         for step in steps:
             xy = step(xy)
         return xy

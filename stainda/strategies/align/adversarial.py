@@ -57,12 +57,12 @@ class Adversarial(JudgedAlign, FeatureAlign):
 
         from stainda.strategies.align.support.rows import rows_of
 
-        found = []
+        result = []
         for seen, domains in self.judged(step):
             logits = step.modules["discriminator"](seen)
             labels = self.labels(domains, step.n_sources).repeat_interleave(logits[0, 0].numel())
-            found.append((rows_of(logits), labels))
-        return {"discriminator": (cat([one for one, _ in found]), cat([one for _, one in found]))}
+            result.append((rows_of(logits), labels))
+        return {"discriminator": (cat([one for one, _ in result]), cat([one for _, one in result]))}
 
     def rows(self, step: Step) -> tuple[Rows, Rows]:
         """The chosen rows of source and target."""

@@ -55,11 +55,11 @@ class Cdan(Adversarial):
         return {"domain": 0.5 * (verdicts[0] + verdicts[1])}
 
     def judged(self, step: Step) -> list[tuple[Tensor, Tensor]]:
-        found = []
+        result = []
         for rows in self.rows(step):
             assert rows.probabilities is not None
-            found.append((self.joint(rows.features, rows.probabilities, step), rows.domains))
-        return found
+            result.append((self.joint(rows.features, rows.probabilities, step), rows.domains))
+        return result
 
     @staticmethod
     def joint(features: Tensor, probabilities: Tensor, step: Step) -> Tensor:

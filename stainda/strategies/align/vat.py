@@ -45,8 +45,8 @@ class Vat(ScheduledAlign):
     def losses(self, step: Step) -> dict[str, Tensor]:
         assert step.target is not None
         batches = [step.target] if self.on == "target" else [step.source, step.target]
-        found = [smoothness(step, batch, self.radius, self.iterations) for batch in batches]
-        return {"smoothness": self.weight * self.growth(step) * sum(found[1:], found[0])}
+        result = [smoothness(step, batch, self.radius, self.iterations) for batch in batches]
+        return {"smoothness": self.weight * self.growth(step) * sum(result[1:], result[0])}
 
 
 def smoothness(step: Step, batch: Batch, radius: float, iterations: int) -> Tensor:
@@ -67,8 +67,8 @@ def worst_change(step: Step, batch: Batch, radius: float, iterations: int) -> Te
     for _ in range(iterations):
         probe = of_size(change, PROBE).requires_grad_()
         with torch.enable_grad():
-            found = divergence(batch.logits, step.run(images + probe, batch)).sum()
-            (change,) = torch.autograd.grad(found, probe)
+            result = divergence(batch.logits, step.run(images + probe, batch)).sum()
+            (change,) = torch.autograd.grad(result, probe)
     return of_size(change, radius)
 
 

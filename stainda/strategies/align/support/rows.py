@@ -149,5 +149,5 @@ def on_pairs(
     domains = torch.cat([source.domains, target.domains])
     groups = [features[domains == domain] for domain in domains.unique()]
     groups = [group for group in groups if len(group) >= least]
-    found = [distance(one, other) for index, one in enumerate(groups) for other in groups[index + 1 :]]
-    return torch.stack(found).mean() if found else features.sum() * 0.0
+    result = [distance(one, other) for index, one in enumerate(groups) for other in groups[index + 1 :]]
+    return torch.stack(result).mean() if result else features.sum() * 0.0
