@@ -101,9 +101,7 @@ def probabilities(found: Mapping[str, Array]) -> tuple[Array, Array]:
     return np.minimum(right, exists), exists
 
 
-def placed(
-    area_change: Array, trip: Array, tissue: Array, unsure: Array | float = 0.0
-) -> Array:
+def placed(area_change: Array, trip: Array, tissue: Array, unsure: Array | float = 0.0) -> Array:
     """What a confidence is multiplied by, (n,) 0 to 1: the share on tissue; less where forward and back do not agree or
     the registration is unsure of the place; 0 where the map folds.
 
