@@ -10,10 +10,10 @@ STAMP := $(VENV)/.installed
 export OMP_NUM_THREADS ?= 1
 export OPENBLAS_NUM_THREADS ?= 1
 
-.PHONY: setup demo test test-all lint site bench clean help
+.PHONY: setup demo test test-all lint site bench bench-phantom clean help
 
 help:
-	@sed -n '1,2s/^# //p' Makefile; echo "targets: setup demo test test-all lint site bench clean"
+	@sed -n '1,2s/^# //p' Makefile; echo "targets: setup demo test test-all lint site bench bench-phantom clean"
 
 setup: $(STAMP)
 
@@ -47,6 +47,9 @@ site: setup
 	@echo "open site/index.html"
 
 bench: setup
+	$(BIN)/python benchmarks/speed_all.py --out runs/bench
+
+bench-phantom: setup
 	$(BIN)/stainda phantom runs/bench/cohort --quiet
 	$(BIN)/python benchmarks/phantom_domain_gap.py --cohort runs/bench/cohort
 	$(BIN)/python benchmarks/phantom_memory.py --out runs/bench/large

@@ -21,9 +21,9 @@ FLOORS = {
     "terminal": 3, "notebook": 3, "config": 3, "slides": 3, "stains": 3, "objects": 3,
     "names": 2, "version": 2, "randomness": 2, "progress": 2,
     "files": 1,
-    "errors": 0,
+    "errors": 0, "memory": 0,
 }  # fmt: skip
-"""Every room by its floor: a folder of the package, or a module beside them."""
+"""Every room by its floor: a folder of the package, or a module next to them."""
 
 ROOMS = sorted({path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or path.is_dir()} - {"__pycache__"})
 OUTSIDE = {"__init__", "__main__"}

@@ -103,7 +103,7 @@ class ClassMap:
     ) -> tuple[gpd.GeoDataFrame, list[dict[str, Any]]]:
         """Shapes under their new names, and one row of :data:`MAPPED_COLUMNS` per class that was there.
 
-        Classes without a rule are kept as they are; those the map does not know at all are told as ``unknown``.
+        Classes without a rule are kept as they are; those the map does not know at all are reported as ``unknown``.
         """
         kept, names, rows = self._applied(shapes["class"], centre, format)
         left = shapes[kept].reset_index(drop=True)

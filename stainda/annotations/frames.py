@@ -165,7 +165,9 @@ class Mark:
         return "level0" if self.bounds is None else "bounds"
 
     def as_json(self) -> dict[str, Any]:
-        return {"frame": self.frame} | ({} if self.bounds is None else {"bounds": [int(one) for one in self.bounds]})
+        return {"frame": self.frame} | (
+            {} if self.bounds is None else {"bounds": [int(bound) for bound in self.bounds]}
+        )
 
     @classmethod
     def of(cls, document: Any, path: Path) -> Mark | None:
@@ -208,7 +210,7 @@ def check_frame(
         A sentence where the other frame fits better, but not so clearly that it is an error.
 
     Raises:
-        AnnotationError: as told above, with the origin to state.
+        AnnotationError: as stated above, with the origin to state.
     """
     bounds = bounds_of(slide)
     if bounds is None or not len(shapes) or not hasattr(slide, "thumbnail"):

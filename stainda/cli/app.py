@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from stainda.cli import manifest
+from stainda.cli.active import active
 from stainda.cli.annotations import app as annotations_app
 from stainda.cli.display import Commands, ConsoleProgress, Quiet, console, show_table, silence
 from stainda.cli.init import init
@@ -258,7 +259,7 @@ def report(
 ) -> None:
     """Make the report page again from the records of a run; nothing is trained or registered.
 
-    Beside the page: every table as CSV, Markdown and LaTeX, every figure as SVG, PNG and CSV, and the model cards.
+    Next to the page: every table as CSV, Markdown and LaTeX, every figure as SVG, PNG and CSV, and the model cards.
 
     Example: `stainda report runs/quickstart --pdf`
     """
@@ -273,6 +274,7 @@ app.command()(compare)
 
 
 app.command()(review)
+app.command()(active)
 app.command()(plan)
 app.command()(status)
 

@@ -46,8 +46,14 @@ def list_(
         return
     known = known_weights()
     rows = [
-        (one.name, one.file or f"missing ({one.file_name})", _scale(one), one.facts.licence, one.facts.access)
-        for one in known
+        (
+            entry.name,
+            entry.file or f"missing ({entry.file_name})",
+            _scale(entry),
+            entry.facts.licence,
+            entry.facts.access,
+        )
+        for entry in known
     ]
     show_table("", ("model", "file", "µm per pixel", "licence of the weights", "access"), rows)
     _say(f"\nlooked for in {', '.join(str(folder) for folder in weights_folders())}")
@@ -60,7 +66,7 @@ def convert(
     model: Model = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="File to write. Default: where the model looks for it, or beside FILE."),
+        typer.Option("--out", help="File to write. Default: where the model looks for it, or next to FILE."),
     ] = None,
 ) -> None:
     """Make a safetensors file with timm's names of a published one, which stays as it is.
@@ -153,7 +159,7 @@ def _whole(known: KnownWeights) -> None:
         ("name in a study", known.name),
         (
             "file",
-            known.file or f"missing: {known.file_name}, looked for at {', '.join(str(one) for one in known.looked)}",
+            known.file or f"missing: {known.file_name}, looked for at {', '.join(str(path) for path in known.looked)}",
         ),
         ("published at", config.weights_source),
         ("licence of the weights", facts.licence),
@@ -172,7 +178,7 @@ def _whole(known: KnownWeights) -> None:
 
 
 def _scale(known: KnownWeights) -> str:
-    return ", ".join(f"{one:g}" for one in known.facts.mpp)
+    return ", ".join(f"{number:g}" for number in known.facts.mpp)
 
 
 def _three(numbers: tuple[float, ...]) -> str:

@@ -241,7 +241,7 @@ def _origin(report: ManifestReport, row: int, text: str) -> Origin:
 
 
 def _check_across(report: ManifestReport) -> None:
-    """Faults that concern several rows: each is told at the later row and names the earlier one."""
+    """Faults that concern several rows: each is reported at the later row and names the earlier one."""
     slides: dict[str, Section] = {}
     patients: dict[str, Section] = {}
     centres: dict[str, Section] = {}

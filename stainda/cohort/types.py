@@ -162,7 +162,7 @@ class Cohort:
         rows = []
         for name in self.domains:
             inside = self.where(domains=[name])
-            annotated = sum(one.annotations is not None for one in inside)
+            annotated = sum(section.annotations is not None for section in inside)
             patients = len(inside.patients)
             rows.append({"domain": name, "patients": patients, "sections": len(inside), "annotated": annotated})
         facts = {"manifest": self.source, "holds": self._counts(), "notes": "; ".join(self.warnings)}

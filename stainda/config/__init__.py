@@ -1,5 +1,7 @@
 """The study file as validated, frozen models; overrides; search spaces; the pieces in ``configs/``."""
 
+from stainda.config.fine_tuning import TrainConfig
+from stainda.config.initialisation import InitConfig
 from stainda.config.load import available, load_piece, load_strategy, load_study, read_yaml
 from stainda.config.models import (
     EvaluationConfig,
@@ -23,6 +25,7 @@ __all__ = [
     "EvaluationConfig",
     "FusionConfig",
     "GeometryConfig",
+    "InitConfig",
     "ModelConfig",
     "PartConfig",
     "PatchConfig",
@@ -37,6 +40,7 @@ __all__ = [
     "StrategyConfig",
     "StudyConfig",
     "TaskConfig",
+    "TrainConfig",
     "TrainingConfig",
     "available",
     "load_piece",

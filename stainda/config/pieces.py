@@ -1,4 +1,4 @@
-"""Reading the pieces that a study names: safe YAML, the files of ``configs/``, and faults told in one message."""
+"""Reading the pieces that a study names: safe YAML, the files of ``configs/``, and faults reported in one message."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def parse_yaml(text: str, path: Path) -> dict[str, Any]:
         mark = getattr(error, "problem_mark", None)
         problem = getattr(error, "problem", None) or str(error)
         raise ConfigError(
-            f"not valid YAML: {problem}", file=path, row=mark.line + 1 if mark else None, remedy="Mend this line"
+            f"not valid YAML: {problem}", file=path, row=mark.line + 1 if mark else None, remedy="Correct this line"
         ) from error
     if not isinstance(value, dict):
         raise ConfigError("expected 'key: value' lines", file=path)
@@ -80,7 +80,7 @@ def parse_value(text: str, source: str) -> Any:
 
 
 def config_folders(near: str | Path | None = None) -> list[Path]:
-    """Folders searched for pieces, nearest first: ``configs/`` beside the study, here, and where stainda lies."""
+    """Folders searched for pieces, nearest first: ``configs/`` next to the study, here, and where stainda lies."""
     folders = []
     if near is not None:
         near = Path(near).resolve()

@@ -51,7 +51,7 @@ def with_recipe(study: Mapping[str, Any], near: Path, path: Path) -> dict[str, A
         own[key] = {name: value for name, value in given.items() if key != "geometry" or value is not None}
     for key in ("patches", "geometry", "training"):
         if key in study and key not in own:
-            continue  # not a mapping: told by the study's own check
+            continue  # not a mapping: reported by the study's own check
         base = dict(used.get(key, {}))
         if key == "patches" and set(_SCALES) & set(own.get(key, {})):
             base = {name: value for name, value in base.items() if name not in _SCALES}
@@ -138,7 +138,7 @@ def _network(given: Any, base: Any, near: Path, path: Path) -> Any:
 
 
 def _checked(raw: Mapping[str, Any], near: Path, file: Path) -> dict[str, Any]:
-    """A recipe with its networks looked up; its faults are told with its own file, not with the study's."""
+    """A recipe with its networks looked up; its faults are reported with its own file, not with the study's."""
     known = (*ABOUT, "changed", *PARTS)
     if unknown := [key for key in raw if key not in known]:
         remedy = did_you_mean(str(unknown[0]), [*ABOUT, *PARTS])

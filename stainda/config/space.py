@@ -1,4 +1,4 @@
-"""Search ranges written beside defaults in study and strategy files.
+"""Search ranges written next to defaults in study and strategy files.
 
 ``learning_rate: {default: 1e-3, low: 1e-4, high: 1e-2, log: true}`` is the default 1e-3 and, under the dotted name
 ``learning_rate``, a range Optuna may search. ``{default: 3, choices: [3, 5]}`` is a categorical choice.

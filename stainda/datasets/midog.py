@@ -91,10 +91,10 @@ def _database(path: Path) -> tuple[set[int], dict[int, list[tuple[list[float], i
     if not isinstance(images, list) or not isinstance(entries, list):
         raise AnnotationError("not MIDOG's file: it lacks the lists 'images' and 'annotations'", file=path)
     try:
-        numbers = {one["id"]: int(stem(str(one["file_name"]))) for one in images}
-        raw = np.array([one["bbox"] for one in entries], float).reshape(-1, 4)
-        owners = [numbers[one["image_id"]] for one in entries]
-        categories = [int(one["category_id"]) for one in entries]
+        numbers = {image["id"]: int(stem(str(image["file_name"]))) for image in images}
+        raw = np.array([record["bbox"] for record in entries], float).reshape(-1, 4)
+        owners = [numbers[record["image_id"]] for record in entries]
+        categories = [int(record["category_id"]) for record in entries]
     except (KeyError, TypeError, ValueError) as error:
         raise AnnotationError(f"not MIDOG's file: an entry cannot be read ({error})", file=path) from error
     grouped: dict[int, list[tuple[list[float], int]]] = defaultdict(list)

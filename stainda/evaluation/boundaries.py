@@ -19,6 +19,8 @@ from stainda.errors import StaindaError
 
 Array = npt.NDArray[Any]
 
+_MANY = 0.05  # share of the pixels; of a tenth and more the distance transform is the faster
+
 
 @dataclass(frozen=True)
 class SurfaceDistances:
@@ -65,11 +67,25 @@ def surface_distances(
     if predicted.any() != truth.any():
         diagonal = math.hypot(*predicted.shape) * spacing
         return SurfaceDistances(diagonal, diagonal)
-    if not all(one.any() for one in edges):
+    if not all(edge.any() for edge in edges):
         return SurfaceDistances(float("nan"), float("nan"))
-    there, back = (ndimage.distance_transform_edt(~far, sampling=spacing)[near] for near, far in (edges, edges[::-1]))
+    there, back = (nearest_distances(near, far, spacing) for near, far in (edges, edges[::-1]))
     high = max(np.percentile(there, percentile), np.percentile(back, percentile))
     return SurfaceDistances(float(high), float(np.concatenate([there, back]).mean()))
+
+
+def nearest_distances(near: Array, far: Array, spacing: float) -> npt.NDArray[np.float64]:
+    """From every pixel of one mask to the nearest of another, which is not empty; in the order of the pixels.
+
+    A distance transform asks every pixel of the window; where edges are few a tree of them takes a fraction of that.
+    """
+    if near.sum() + far.sum() > near.size * _MANY:
+        return ndimage.distance_transform_edt(~far, sampling=spacing)[near]
+    from scipy.spatial import cKDTree
+
+    asked, known = np.argwhere(near), np.argwhere(far)
+    _, index = cKDTree(known).query(asked)
+    return np.sqrt((((asked - known[index]) * spacing) ** 2).sum(1))
 
 
 def _edges(mask: Array, shadow: Array | None) -> npt.NDArray[np.bool_]:
@@ -82,5 +98,5 @@ def _common_window(mask: Array) -> tuple[slice, slice] | None:
     found = ndimage.find_objects(mask.astype(np.uint8))
     if not found or found[0] is None:
         return None
-    rows, columns = (slice(max(one.start - 1, 0), one.stop + 1) for one in found[0])
+    rows, columns = (slice(max(span.start - 1, 0), span.stop + 1) for span in found[0])
     return rows, columns

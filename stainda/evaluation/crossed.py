@@ -94,25 +94,25 @@ def moments(parts: Sequence[Array], contrasts: Array) -> Moments:
         contrasts: float (c, strategies), the weights of the strategies in each contrast.
     """
     weights = np.asarray(contrasts, float)
-    defined = np.all([np.isfinite(one).all(axis=0) for one in parts], axis=0)
+    defined = np.all([np.isfinite(part).all(axis=0) for part in parts], axis=0)
     n = defined.sum(axis=0).astype(np.int64)
-    people = np.stack([np.where(defined, one.mean(axis=0), np.nan) for one in parts])
+    people = np.stack([np.where(defined, part.mean(axis=0), np.nan) for part in parts])
     patients = np.where(defined, np.einsum("cs,spk->cpk", weights, np.where(defined, people, 0.0)), np.nan)
     mean = nanmean(patients, axis=1)
     apart = np.where(defined, patients - mean[:, None], 0.0)
     of_patients = np.einsum("apk,bpk->abk", apart, apart) / np.maximum(n * (n - 1), 1)
     of_trainings, of_rest = np.zeros((len(parts), *of_patients.shape)), np.zeros(of_patients.shape)
-    for index, one in enumerate(parts):
-        if len(one) > 1:
-            scores = np.where(defined, one, np.nan)
+    for index, part in enumerate(parts):
+        if len(part) > 1:
+            scores = np.where(defined, part, np.nan)
             runs = nanmean(scores, axis=1)
-            spread = np.nan_to_num(runs.var(axis=0, ddof=1)) / len(one)
+            spread = np.nan_to_num(runs.var(axis=0, ddof=1)) / len(part)
             both = np.outer(weights[:, index], weights[:, index])
             of_trainings[index] = np.multiply.outer(both, spread)
             left = scores - runs[:, None] - scores.mean(axis=0) + nanmean(runs, axis=0)
-            degrees = np.maximum((len(one) - 1) * (n - 1) * len(one) * n, 1)
+            degrees = np.maximum((len(part) - 1) * (n - 1) * len(part) * n, 1)
             of_rest += np.multiply.outer(both, np.nansum(left**2, axis=(0, 1)) / degrees)
-    return Moments(mean, of_patients, of_trainings, of_rest, tuple(len(one) for one in parts), n, patients)
+    return Moments(mean, of_patients, of_trainings, of_rest, tuple(len(part) for part in parts), n, patients)
 
 
 def difference(first: Array, second: Array, settings: EvaluationConfig, generator: np.random.Generator) -> Estimates:
@@ -172,7 +172,7 @@ def note_of(n: int, trainings: int) -> str:
 class Shares:
     """``first / second`` of two contrasts, arrays (k,); ``low`` and ``high`` are the ends of Fieller's interval.
 
-    ``nan`` where the denominator could not be told from 0.
+    ``nan`` where the denominator could not be distinguished from 0.
     """
 
     share: Floats

@@ -17,7 +17,7 @@ from stainda.errors import StaindaError
 Array = npt.NDArray[Any]
 
 BINS = 1000
-"""Bins of the curves: probabilities are told apart to 0.001."""
+"""Bins of the curves: probabilities are distinguished to 0.001."""
 
 CALIBRATION_BINS = 20
 """Bins of the reliability diagram and of the expected calibration error; stored with every job."""

@@ -65,7 +65,7 @@ def proxy_a_distance(
         raise StaindaError(f"features of two domains differ in shape: {first.shape[1:]} and {second.shape[1:]}")
     few = min(len(np.unique(first_groups)), len(np.unique(second_groups)))
     if few < 2:
-        return float("nan"), "one patient in a domain: a patient could not be told from a domain"
+        return float("nan"), "one patient in a domain: a patient could not be distinguished from a domain"
     x = np.concatenate([first, second])
     y = np.repeat([0, 1], [len(first), len(second)])
     groups = np.concatenate([np.asarray(first_groups).astype(str), np.asarray(second_groups).astype(str)])

@@ -38,7 +38,7 @@ def leave_one_out(records: pd.DataFrame, left: pd.DataFrame, targets: Collection
         for key, group in table.groupby([*keys, "domain"], sort=False):
             place = dict(zip([*keys, "domain"], key, strict=True))
             found.append({**place, "dice": float(group["value"].mean()), "n_patients": group["patient"].nunique()})
-    whole = {one["domain"]: one["dice"] for one in found if one["without"] == "" and one["seed"] == seed}
-    for one in found:
-        one["difference"] = one["dice"] - whole.get(one["domain"], float("nan")) if one["without"] else 0.0
+    whole = {row["domain"]: row["dice"] for row in found if row["without"] == "" and row["seed"] == seed}
+    for row in found:
+        row["difference"] = row["dice"] - whole.get(row["domain"], float("nan")) if row["without"] else 0.0
     return pd.DataFrame(found, columns=list(LEFT_OUT_COLUMNS))

@@ -98,7 +98,7 @@ def score_slide(
 
 def _from_counts(name: str, measures: Sequence[str], counts: Sequence[int] | npt.NDArray[np.int64]) -> list[Score]:
     tp, fp, fn = (float(count) for count in counts)
-    formulas = ((one, MEASURES[one].formula) for one in measures)
+    formulas = ((measure, MEASURES[measure].formula) for measure in measures)
     return [Score(name, one, float(formula(tp, fp, fn)), tp, fp, fn) for one, formula in formulas if formula]
 
 

@@ -199,7 +199,7 @@ class Cells:
         """Scores of several strategies on the cells that all have, each (trainings, patients, regions, classes)."""
         common = self.cube.common(members)
         _, runs = self._laid_out(common)
-        return [one[:size] for one, size in zip(runs, common.seeds, strict=True)]
+        return [run[:size] for run, size in zip(runs, common.seeds, strict=True)]
 
     def patients(self) -> pd.DataFrame:
         """The scores of single patients that the statistics are made of."""
@@ -314,7 +314,7 @@ _NUMBERS = {
 
 
 def joined(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    filled = [one for one in tables if len(one)]
+    filled = [table for table in tables if len(table)]
     if filled:
         return pd.concat(filled, ignore_index=True)
     empty = tables[0] if tables else pd.DataFrame()

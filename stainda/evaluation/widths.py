@@ -26,7 +26,7 @@ from scipy import special
 
 Floats = npt.NDArray[np.float64]
 LEAST_TAIL = 1e-100
-"""Smaller tails are not told apart; their quantiles with one degree of freedom could not be squared."""
+"""Smaller tails are not distinguished; their quantiles with one degree of freedom could not be squared."""
 
 
 @dataclass(frozen=True)
@@ -135,5 +135,5 @@ class Spread:
 def _satterthwaite(parts: Sequence[Floats], freedom: Sequence[Floats | float]) -> Floats:
     """Degrees of freedom of a sum of variances; 1 where there is none."""
     total = np.sum(parts, axis=0)
-    squares = np.sum([one**2 / of for one, of in zip(parts, freedom, strict=True)], axis=0)
+    squares = np.sum([part**2 / of for part, of in zip(parts, freedom, strict=True)], axis=0)
     return np.asarray(np.divide(total**2, squares, out=np.ones_like(total), where=squares > 0))

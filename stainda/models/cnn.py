@@ -50,6 +50,7 @@ class Cnn(ClassificationNetwork):
         self.pool = nn.MaxPool2d(2)
         self.pooled = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout))
         self.head = nn.Linear(widths[-1], n_classes)
+        self.handed_on, self.handed_channels = "pooled", widths[-1]
         self.apply(initialiser(init))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:

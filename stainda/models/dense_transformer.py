@@ -69,7 +69,7 @@ class DenseTransformer(SegmentationNetwork):
             nn.ReLU(inplace=True), nn.Conv2d(fusion_channels, n_classes, 1),
         )  # fmt: skip
         self.in_channels, self.n_classes = in_channels, n_classes
-        self.head_names = ("head.3.",)
+        self.head_names, self.encoder_names, self.handed_channels = ("head.3.",), ("encoder.",), width
         self.stride, self.margin = 2 * patch, 0  # the decoder halves the map of tokens once
         self.default_layers = {"bottleneck": "bottleneck", "decoder": "decoded"}
 

@@ -80,6 +80,8 @@ class SmpNetwork(SegmentationNetwork):
         self.bottleneck, self.decoded = nn.Identity(), nn.Identity()
         self.in_channels, self.n_classes = in_channels, n_classes
         self.head_names = ("net.segmentation_head.",)
+        self.encoder_names = ("net.encoder.",)
+        self.handed_channels = int(self.net.encoder.out_channels[-1])
         self.stride, self.margin = int(self.net.encoder.output_stride), 0
         if decoder == "dpt":  # halves its coarsest map once more, without room for a remainder
             self.stride *= 2
@@ -96,7 +98,7 @@ class SmpNetwork(SegmentationNetwork):
                 remedy="Set dynamic_img_size: true in the model's params, or img_size to patches.size",
             ) from error
         rest: list[torch.Tensor] = []
-        if isinstance(found, tuple):  # a transformer's encoder: maps, and the tokens beside them
+        if isinstance(found, tuple):  # a transformer's encoder: maps, and the tokens next to them
             found, *rest = found
         features = list(found)
         features[-1] = self.bottleneck(features[-1])

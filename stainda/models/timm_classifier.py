@@ -72,6 +72,8 @@ class TimmClassifier(ClassificationNetwork):
         named = (getattr(self.net, "default_cfg", None) or {}).get("classifier") or ()
         heads = (named,) if isinstance(named, str) else tuple(named)
         self.head_names = tuple(f"net.{one}." for one in heads) or ("net.head.",)
+        self.encoder_names, self.handed_on = ("net.",), "decoded"
+        self.handed_channels = int(getattr(self.net, "head_hidden_size", None) or self.net.num_features)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Images [N, in_channels, H, W] to logits [N, n_classes]."""

@@ -81,6 +81,7 @@ class UNet(SegmentationNetwork):
             for level in reversed(range(halvings))
         )
         self.head = nn.Conv2d(width, n_classes, 1)
+        self.handed_channels = widths[-1]
         self.apply(initialiser(init))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -116,7 +117,7 @@ def check_shape(what: str, depth: int, width: int, convolutions: int, dropout: f
 
 
 class _UpBlock(nn.Module):
-    """Twice the size, the skip of the same level beside it (its middle, where it is larger), then a block."""
+    """Twice the size, the skip of the same level next to it (its middle, where it is larger), then a block."""
 
     def __init__(
         self, below: int, width: int, convolutions: int, norm: Norm, padding: Padding, upsampling: Upsampling

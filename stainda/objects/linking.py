@@ -17,7 +17,7 @@ LEAST_DICE = 0.1
 
 REACH = 0.5
 """Two points, or two lines, are one object when they lie nearer than this share of the distance to the next of their
-own section, on average: nearer neighbours could not be told apart."""
+own section, on average: nearer neighbours could not be distinguished."""
 
 
 def match(first: np.ndarray, second: np.ndarray) -> dict[int, int]:

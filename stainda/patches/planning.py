@@ -17,7 +17,7 @@ from shapely.geometry.base import BaseGeometry
 
 from stainda.slides import TissueMask
 
-_ROUNDS = 20  # of drawing candidates before fewer patches than asked for are accepted
+_ROUNDS = 20  # of drawing candidates before fewer patches than requested are accepted
 VALIDATION_SHARE = 0.3  # of a slide that serves training and validation
 
 
@@ -91,7 +91,7 @@ def near_objects(
     site: PatchSite, objects: Sequence[BaseGeometry], per_object: int, generator: np.random.Generator
 ) -> NDArray[np.float64]:
     """Corners (n, 2) of ``per_object`` patches on tissue near each object in the site, centred anywhere in its bounding
-    box and half a patch around it: an object is seen in most of them, beside the middle of the patch.
+    box and half a patch around it: an object is seen in most of them, next to the middle of the patch.
 
     A classifier of patches needs them to learn where an object ends; without them it calls every patch an object in
     which it sees one.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -14,6 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 from stainda.cohort import Roles
 from stainda.errors import ConfigError, LeakError, did_you_mean
 from stainda.patches.few_shot import FewShot
+from stainda.patches.label_objects import LabelObjects
+from stainda.patches.label_share import Annotated, ChosenLabels, KnownLabels, LabelShare
 from stainda.patches.serial import SerialPairs
 from stainda.patches.store import PatchStore
 from stainda.patches.windows import OUTSIDE, cut_windows
@@ -50,6 +52,8 @@ class TrainingData:
         visible: ``targets`` (their unlabelled patches may be used: adaptation) or ``nothing`` (generalisation).
         few_shot: how many annotations of targets, for the rule of that name.
         without: a training patient of whom nothing may be seen, in no domain.
+        share: which of the source's annotated objects are known, where it is not all of them: what the others cover is
+            255 in training labels. Validation keeps all of its labels.
         refit: labels of the source's validation patients are learned from too, and nothing is left to validate on.
             Of targets the same is seen as without.
 
@@ -68,6 +72,7 @@ class TrainingData:
         few_shot: FewShot | None = None,
         without: str = "",
         refit: bool = False,
+        share: LabelShare | ChosenLabels | None = None,
     ) -> None:
         rules = ("source", "propagated", "few_shot", "all")
         for word, options in ((labels, rules), (visible, ("targets", "nothing"))):
@@ -81,6 +86,7 @@ class TrainingData:
                 remedy="Set protocol.visible to targets, or leave out this strategy",
             )
         self.store, self.roles, self.rule, self.visible = store, roles, labels, visible
+        self._arrays: dict[str, NDArray[np.uint8]] = {}
         table = store.table
         self._kind = table["kind"].to_numpy(object)
         self._gone = (table["patient"].astype(str) == without).to_numpy(bool) if without else np.zeros(len(table), bool)
@@ -96,10 +102,25 @@ class TrainingData:
             chosen = few_shot.choose(table, roles.targets)
             self._open[chosen] = True
             self._alone[chosen] = few_shot.unit == "patches"
+        self._known: KnownLabels | None = None
+        if share is not None:
+            some = self._source & (self._kind == "labelled")
+            if labels == "propagated":
+                some = some | (self._target & (self._kind == "propagated"))
+            objects = LabelObjects.open(store)
+            self._known = KnownLabels(store, objects, share, some & (self._split == "train"), without, refit)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_arrays": {}}  # pixels stay in the files
 
     @property
     def classes(self) -> tuple[str, ...]:
         return self.store.classes
+
+    @property
+    def annotated(self) -> Annotated | None:
+        """How much annotation is used, where it is a share of the source's; ``None``: all of it."""
+        return None if self._known is None else self._known.amount
 
     @cached_property
     def table(self) -> pd.DataFrame:
@@ -113,6 +134,8 @@ class TrainingData:
             chosen = chosen | (self._target & (self._kind == "propagated"))
         if split == "train" and self.rule in ("few_shot", "all"):
             chosen = chosen | (self._target & (self._kind == "oracle") & self._open)
+        if split == "train" and self._known is not None:
+            chosen = chosen & self._known.usable
         return np.flatnonzero(chosen & (self._split == split))
 
     def unlabelled(self, split: Literal["train", "val"] = "train") -> NDArray[np.intp]:
@@ -151,13 +174,13 @@ class TrainingData:
         """What the network is to answer: uint8 (n, size, size), 0 background, i + 1 class i, 255 ignored.
 
         Args:
-            windows: as for :meth:`images`. Where a few patches of targets are annotated, what lies beside them is 255.
+            windows: as for :meth:`images`. Where a few patches of targets are annotated, what lies next to them is 255.
 
         Raises:
             LeakError: a row of a target domain that the label rule does not give; a row without label.
         """
         indices = self._allowed(indices)
-        hidden = ~np.isin(indices, np.concatenate([self.labelled("train"), self.labelled("val")]))
+        hidden = ~self._may_be_learned[indices]
         if hidden.any():
             row = self.store.table.iloc[int(indices[hidden][0])]
             raise LeakError(
@@ -165,11 +188,11 @@ class TrainingData:
                 f"{row['kind']}) may not be seen with labels {self.rule!r}",
                 remedy="Use rows of labelled()",
             )
-        propagated = self._kind[indices] == "propagated"
-        out = np.empty((len(indices), *self.store.images.shape[1:3]), np.uint8)
-        for kind, chosen in (("own", ~propagated), ("propagated", propagated)):
-            some = None if windows is None else np.asarray(windows)[chosen]
-            out[chosen] = self._cut(kind, indices[chosen], some, smooth=False)
+        propagated = self._is["propagated"][indices]
+        out = self._cut("own", indices, windows, smooth=False)
+        if propagated.any():
+            some = None if windows is None else np.asarray(windows)[propagated]
+            out[propagated] = self._cut("propagated", indices[propagated], some, smooth=False)
         if windows is not None and self._alone.any():
             few = self._alone[indices]
             out[few] = np.where(self._inside(np.asarray(windows)[few]), out[few], OUTSIDE)
@@ -185,8 +208,8 @@ class TrainingData:
         if self.store.weights is None or self.rule != "propagated":
             return None
         indices = self._allowed(indices)
-        out = np.ones((len(indices), *self.store.images.shape[1:3]), np.float32)
-        propagated = self._kind[indices] == "propagated"
+        out = np.ones((len(indices), *[self._size] * 2), np.float32)
+        propagated = self._is["propagated"][indices]
         some = None if windows is None else np.asarray(windows)[propagated]
         out[propagated] = self._cut("weights", indices[propagated], some, smooth=False).astype(np.float32) / 255
         return out
@@ -231,42 +254,94 @@ class TrainingData:
         digest.update(store.digests("own")[np.sort(learned[~propagated & ~alone])].tobytes())
         digest.update(store.labels("own")[np.sort(learned[alone])].tobytes())
         digest.update(store.digests("propagated")[np.sort(learned[propagated])].tobytes())
+        if self._known is not None:
+            train = np.sort(self.labelled("train"))
+            for kind in ("own", "propagated"):
+                rows_of = train[(self._kind[train] == "propagated") == (kind == "propagated")]
+                digest.update(self._regions_of(kind, rows_of).tobytes())
         if self.rule == "propagated" and store.weights is not None:
             digest.update(store.digests("weights")[np.sort(learned[propagated])].tobytes())
         for slide, pixels in self.tissue_pixels.items():
             digest.update(slide.encode() + np.ascontiguousarray(pixels).tobytes())
         return digest.hexdigest()[:24]
 
+    def _regions(self, name: str) -> NDArray[np.uint8]:
+        """As the store's, without the cost that numpy's class of memory maps adds to every slice."""
+        if name not in self._arrays:
+            self._arrays[name] = np.asarray(self.store.regions(name))
+        return self._arrays[name]
+
+    @cached_property
+    def _size(self) -> int:
+        """Pixels of a patch."""
+        return int(self.store.images.shape[1])
+
+    @cached_property
+    def _may_be_learned(self) -> NDArray[np.bool_]:
+        """Rows whose labels may be seen."""
+        found = np.zeros(len(self._kind), bool)
+        found[np.concatenate([self.labelled("train"), self.labelled("val")])] = True
+        return found
+
+    @cached_property
+    def _is(self) -> dict[str, NDArray[np.bool_]]:
+        """Rows of each kind of patch that may need to be refused or labelled otherwise."""
+        return {kind: self._kind == kind for kind in ("oracle", "propagated")}
+
     def _inside(self, windows: NDArray) -> NDArray[np.bool_]:
         """Which pixels of windows lie in the patch itself: bool (n, size, size)."""
-        size, margin = self.store.images.shape[1], self.store.margin
+        size, margin = self._size, self.store.margin
         patch = np.pad(np.ones((1, size, size), np.uint8), [(0, 0), (margin, margin), (margin, margin)])
         return cut_windows(patch, np.zeros(len(windows), np.intp), windows, size, smooth=False) == 1
 
     def _cut(self, name: str, rows: NDArray[np.intp], windows: ArrayLike | None, *, smooth: bool) -> NDArray[np.uint8]:
         store = self.store
+        regions = self._regions(name)
+        if self._known is not None and name in ("own", "propagated"):
+            regions, rows = self._regions_of(name, rows), np.arange(len(rows))
         if windows is not None:
-            return cut_windows(store.regions(name), rows, windows, store.images.shape[1], smooth=smooth)
-        inner = slice(store.margin, store.margin + store.images.shape[1])
-        return np.asarray(store.regions(name)[rows, inner, inner])
+            return cut_windows(regions, rows, windows, self._size, smooth=smooth)
+        inner = slice(store.margin, store.margin + self._size)
+        return regions[rows, inner, inner]
+
+    def _regions_of(self, name: str, rows: NDArray[np.intp]) -> NDArray[np.uint8]:
+        """Labels of regions, in training without those that are not annotated: uint8 (n, side, side)."""
+        found, known = self._regions(name)[rows], self._known
+        if known is None or not len(rows):
+            return found
+        hidden = [known.hide(row, one) if known.train[row] else one for row, one in zip(rows, found, strict=True)]
+        return np.stack(hidden)
 
     def _allowed(self, indices: ArrayLike) -> NDArray[np.intp]:
         indices = np.atleast_1d(np.asarray(indices, dtype=np.intp))
+        if self._refused[indices].any():
+            self._refuse(indices)
+        return indices
+
+    @cached_property
+    def _refused(self) -> NDArray[np.bool_]:
+        """Rows that may not be seen, for any of the reasons that :meth:`_refuse` gives: looked up for every batch."""
+        oracle, propagated, target = self._is["oracle"], self._is["propagated"], self._target
+        refused = self._gone | ~(self._source | target) | (oracle & ~self._open)
+        if self.visible == "nothing":
+            refused |= target & ~oracle
+        return refused if self.rule == "propagated" else refused | propagated
+
+    def _refuse(self, indices: NDArray[np.intp]) -> None:
+        """Say why some of these rows may not be seen."""
         if self._gone[indices].any():
-            raise LeakError("patches of the patient who is left out of this training were asked for")
-        kind, target = self._kind[indices], self._target[indices]
+            raise LeakError("patches of the patient who is left out of this training were requested")
+        target, oracle = self._target[indices], self._is["oracle"][indices]
         if not (self._source[indices] | target).all():
-            raise LeakError("patches of a domain that is neither source nor target of this protocol were asked for")
-        if ((kind == "oracle") & ~self._open[indices]).any():
+            raise LeakError("patches of a domain that is neither source nor target of this protocol were requested")
+        if (oracle & ~self._open[indices]).any():
             raise LeakError(
-                "patches cut around a target's own annotations were asked for",
+                "patches cut around a target's own annotations were requested",
                 remedy="Only labels 'all' may use them, and 'few_shot' those few that it was given",
             )
-        if self.visible == "nothing" and (target & (kind != "oracle")).any():
+        if self.visible == "nothing" and (target & ~oracle).any():
             raise LeakError(
-                "patches of target domains were asked for, and the protocol shows nothing of them in training",
+                "patches of target domains were requested, and the protocol shows nothing of them in training",
                 remedy="Set protocol.visible to targets",
             )
-        if self.rule != "propagated" and (kind == "propagated").any():
-            raise LeakError(f"patches cut around propagated annotations were asked for with labels {self.rule!r}")
-        return indices
+        raise LeakError(f"patches cut around propagated annotations were requested with labels {self.rule!r}")

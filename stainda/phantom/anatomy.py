@@ -239,7 +239,7 @@ def _tubules(
             raster.stamp(raster.taken, ends if flat else centre[None], vessels.radius[vessels.tube[segment]])
         placed += fill(raster, rng, heading, middle, depth / 2 if layers > 1 else depth / 2 + 40, ray_phase)
     walls = {"proximal": 0.50, "distal": 0.42, "collecting": 0.42}
-    wall = np.array([one.radius * walls[one.kind] * rng.uniform(0.75, 1.2) for one in placed])
+    wall = np.array([tubule.radius * walls[tubule.kind] * rng.uniform(0.75, 1.2) for tubule in placed])
     return _as_tubes(rng, placed, TUBULE_KINDS, wall, swell=5.0)
 
 
@@ -247,14 +247,14 @@ def _as_tubes(
     rng: np.random.Generator, placed: list[Placed], kinds: tuple[str, ...], wall: np.ndarray, swell: float = 0.0
 ) -> Tubes:
     """The tubes as arrays; ``swell`` micrometres are added to each radius, so that neighbours press each other flat."""
-    starts = [one.line[:-1] for one in placed]
-    ends = [one.line[1:] for one in placed]
+    starts = [tubule.line[:-1] for tubule in placed]
+    ends = [tubule.line[1:] for tubule in placed]
     return Tubes(
         start=np.concatenate([*starts, np.zeros((0, 3))]),
         end=np.concatenate([*ends, np.zeros((0, 3))]),
         tube=np.repeat(np.arange(len(placed)), [len(start) for start in starts]),
-        radius=np.array([one.radius for one in placed], dtype=float) + swell,
-        kind=np.array([kinds.index(one.kind) for one in placed], dtype=np.int64),
+        radius=np.array([tubule.radius for tubule in placed], dtype=float) + swell,
+        kind=np.array([kinds.index(tubule.kind) for tubule in placed], dtype=np.int64),
         wall=np.asarray(wall, dtype=float),
         tint=rng.random(len(placed)),
     )

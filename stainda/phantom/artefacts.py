@@ -78,7 +78,7 @@ class Tear:
 
 @dataclass(frozen=True)
 class Fold:
-    """A strip where the tissue lies double: what is beside it, turned over, absorbs as well."""
+    """A strip where the tissue lies double: what is next to it, turned over, absorbs as well."""
 
     line: Line
     width: float

@@ -34,7 +34,7 @@ def make_cohort(config: PhantomConfig, out: str | Path, progress: Progress = SIL
     Args:
         config: what to make; everything follows from it and its seed.
         out: the folder, made where it is missing.
-        progress: told of every section.
+        progress: informed of every section.
         workers: processes side by side.
 
     Raises:

@@ -75,7 +75,7 @@ class TrueMap:
         return self._bend_jacobian(self._straight(xy)) @ self.matrix
 
     def save(self, path: str | Path, **extra: np.ndarray) -> Path:
-        """Write the map, and named arrays beside it, as one npz without pickles."""
+        """Write the map, and named arrays next to it, as one npz without pickles."""
         with whole_file(path) as aside, aside.open("wb") as stream:
             np.savez_compressed(
                 stream, version=np.array(_VERSION), matrix=self.matrix, shift=self.shift, waves=self.waves,

@@ -82,7 +82,7 @@ def _candidates(scene: CutSection, tile: Tile) -> tuple[np.ndarray, np.ndarray]:
 
 
 def hashed(seed: int, cells: np.ndarray, number: int) -> np.ndarray:
-    """Uniform numbers (n, number) in 0..1 from integer cells (n, 3), the same whenever they are asked for."""
+    """Uniform numbers (n, number) in 0..1 from integer cells (n, 3), the same whenever they are requested."""
     mixed = np.uint64(seed)
     out = np.empty((len(cells), number))
     with np.errstate(over="ignore"):

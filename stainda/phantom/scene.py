@@ -26,7 +26,7 @@ CODE = {name: index for index, name in enumerate(STRUCTURES)}
 # micrometres from its surface within which a tubule presses its neighbours, and a vessel does
 TUBULE_REACH, VESSEL_REACH = 10.0, 40.0
 MEMBRANE = 1.1  # micrometres
-MARGIN_UM = 9.0  # what may reach into a tile from beside it: a macrophage
+MARGIN_UM = 9.0  # what may reach into a tile from next to it: a macrophage
 SMALLEST_PROFILE = 30.0  # micrometres: a body cut smaller than this across is neither drawn nor annotated
 _TUBULE = np.array([CODE["proximal"], CODE["distal"], CODE["collecting_duct"], 0], dtype=np.uint8)
 

@@ -1,4 +1,4 @@
-"""One section of the cohort: rendered tile by tile into a slide, with its truth beside it."""
+"""One section of the cohort: rendered tile by tile into a slide, with its truth next to it."""
 
 from __future__ import annotations
 

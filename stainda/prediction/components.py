@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from stainda.prediction.contours import FOREIGN, Band, Contours
+from stainda.prediction.scratch import give_back
 
 BAND_VALUES = 2**22
 """Probabilities that are looked at at once, about."""
@@ -125,6 +126,7 @@ def _scan(array: np.ndarray, limits: np.ndarray, contours: Contours, regions: _R
         labels = np.vstack([regions.roots(labels[-1:]), found])
         kinds, values = np.vstack([kinds[-1:], kind]), np.concatenate([values[:, -1:], here], 1)
         contours.add(_band(labels, kinds, values, top, last=top + rows >= height))
+        give_back(array)
 
 
 def _band(labels: np.ndarray, kinds: np.ndarray, values: np.ndarray, row: int, last: bool) -> Band:

@@ -129,7 +129,7 @@ class Contours:
 
         Args:
             owner_of: the object that each label belongs to, by label ``(labels + 1,)``.
-            wanted: whether an object is asked for, bool by object.
+            wanted: whether an object is requested, bool by object.
 
         Returns:
             Objects in ascending order, and the area of each.

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from stainda.files import whole_file
-from stainda.prediction.objects import ProbabilityMap, scratch
+from stainda.prediction.objects import ProbabilityMap
+from stainda.prediction.scratch import give_back, scratch
 
 TILE = 256
 SMALLEST = 512
@@ -60,6 +61,8 @@ def _as_bytes(array: np.ndarray) -> np.ndarray:
     for top in range(0, array.shape[1], TILE):
         rows = np.asarray(array[:, top : top + TILE], np.float32)
         out[:, top : top + TILE] = np.rint(np.clip(rows, 0, 1) * 255)
+        give_back(array)
+        give_back(out)
     return out
 
 
@@ -72,4 +75,6 @@ def _halved(level: np.ndarray) -> np.ndarray:
         rows = np.pad(rows, ((0, 0), (0, rows.shape[1] % 2), (0, width % 2)), mode="edge")
         means = (rows[:, ::2, ::2] + rows[:, 1::2, ::2] + rows[:, ::2, 1::2] + rows[:, 1::2, 1::2]) / 4
         out[:, top // 2 : top // 2 + means.shape[1]] = np.rint(means)
+        give_back(level)
+        give_back(out)
     return out

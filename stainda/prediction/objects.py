@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -21,7 +20,7 @@ APART = 0.75
 """Diameters that two discs of one class are apart, at least: of nearer ones the less probable is dropped."""
 
 LARGE = 2**28
-"""Values from which a map is kept in half precision, in a temporary file."""
+"""Values from which a map is kept in half precision."""
 
 _FINER, _LARGEST = 4, 2**27
 
@@ -31,8 +30,8 @@ class ProbabilityMap:
     """Probability of each class over a region of a slide.
 
     Attributes:
-        array: float32, ``(classes, h, w)``; 0 where there is no tissue. Where it would exceed 1 GiB: float16, in a
-            temporary file.
+        array: float32, ``(classes, h, w)``; 0 where there is no tissue. Where it would exceed 1 GiB: float16. From
+            256 MiB on it lies in a temporary file.
         downsample: level-0 pixels per pixel.
         x, y: level-0 position of the corner of the first pixel.
         classes: names along the first axis.
@@ -80,14 +79,6 @@ class ProbabilityMap:
         height, width = self.array.shape[1:]
         across, down = self.shown
         return _nodes(self.x, width, self.downsample, across), _nodes(self.y, height, self.downsample, down)
-
-
-def scratch(shape: tuple[int, ...], dtype: type[np.generic]) -> np.ndarray:
-    """Zeros; a large array lies in a temporary file (in the folder that ``TMPDIR`` names), gone with the array."""
-    if np.prod(shape, dtype=float) < LARGE:
-        return np.zeros(shape, dtype)
-    with tempfile.TemporaryFile(prefix="stainda-") as file:
-        return np.memmap(file, dtype, "w+", shape=shape)
 
 
 def _nodes(start: float, count: int, step: float, length: float) -> np.ndarray:
@@ -209,10 +200,10 @@ def disc_peaks(shares: np.ndarray, diameter: float, threshold: float) -> tuple[n
     order = np.lexsort((centres[:, 0], centres[:, 1], -worth))
     near = cKDTree(centres)
     dropped, kept = np.zeros(count, bool), []
-    for one in order:
-        if not dropped[one]:
-            kept.append(one)
-            dropped[near.query_ball_point(centres[one], APART * diameter * (1 - 1e-6))] = True
+    for place in order:
+        if not dropped[place]:
+            kept.append(place)
+            dropped[near.query_ball_point(centres[place], APART * diameter * (1 - 1e-6))] = True
     return centres[kept], worth[kept]
 
 
@@ -245,7 +236,7 @@ def _diameter(found: ProbabilityMap, task: TaskConfig, patch_mpp: float | None) 
     if task.object_um is None or (task.object_px is not None and found.mpp is None and patch_mpp is None):
         assert task.object_px is not None
         return task.object_px / found.downsample
-    what = f"objects of {task.object_um} µm are asked for"
+    what = f"objects of {task.object_um} µm are requested"
     return task.object_um / _pixel_um(found, patch_mpp, what, "object_px in place of object_um")
 
 

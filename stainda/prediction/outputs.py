@@ -31,7 +31,7 @@ _LINE = (0, 190, 60)
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is to be written of a slide beside the objects.
+    """What is to be written of a slide next to the objects.
 
     Attributes:
         maps: the probability map. overlay: a picture of the slide with the outlines.
@@ -95,7 +95,7 @@ def predict_slide(
     threshold: float | None = None,
     wanted: Wanted | None = None,
     name: str | None = None,
-    told: dict[str, Any] | None = None,
+    properties: dict[str, Any] | None = None,
     progress: Progress = SILENT,
 ) -> SlidePrediction:
     """Find the objects of a slide and write them as GeoJSON that QuPath opens, and as a table.
@@ -108,7 +108,7 @@ def predict_slide(
         domain: the slide's domain, where the job was trained on it.
         threshold: in place of those fixed on source validation.
         name: of the slide's files; default that of the slide's file without its ending.
-        told: what else every object is to carry among its properties.
+        properties: further properties of every object.
 
     Raises:
         SlideError: the slide cannot be used, or shows no tissue.
@@ -137,7 +137,7 @@ def predict_slide(
         mpp, mpp_origin = slide.mpp, slide.mpp_origin
     sizes = measure(shapes, mpp)
     limits = predictor.thresholds if threshold is None else dict.fromkeys(found.classes, threshold)
-    said = {"job": predictor.name, "batch_statistics": found.notes[-1], **(told or {})}
+    said = {"job": predictor.name, "batch_statistics": found.notes[-1], **(properties or {})}
     shapes["properties"] = [
         {**said, "threshold": limits[cls], "measurements": sizes.named(index)}
         for index, cls in enumerate(shapes["class"])
@@ -176,7 +176,7 @@ class Sizes:
 def measure(shapes: gpd.GeoDataFrame, mpp: float | None) -> Sizes:
     """The sizes of shapes in level-0 pixels; the largest diameter is that between two points of the outline."""
     geometries = np.asarray(shapes.geometry.values, object)
-    return Sizes(shapely.area(geometries), np.asarray([_longest(one) for one in geometries], float), mpp)
+    return Sizes(shapely.area(geometries), np.asarray([_longest(geometry) for geometry in geometries], float), mpp)
 
 
 def _longest(geometry: Any) -> float:

@@ -11,18 +11,20 @@ import numpy as np
 
 from stainda.config import PatchConfig, TaskConfig
 from stainda.errors import SlideError, TrainingError, did_you_mean
+from stainda.memory import freed_memory_kept
 from stainda.names import stem
-from stainda.prediction.objects import LARGE, ProbabilityMap, find_candidates, find_objects, label_map, scratch
+from stainda.prediction.objects import LARGE, ProbabilityMap, find_candidates, find_objects, label_map
 from stainda.prediction.regions import (
     ArrayRegion,
     LoadedRegion,
-    Region,
+    PixelRegion,
     SlideRegion,
     TissueSample,
     no_tissue,
     sample_tissue,
 )
-from stainda.prediction.tiling import Blend, TilePlan, batches
+from stainda.prediction.scratch import scratch
+from stainda.prediction.tiling import TilePlan, batches, blend_tiles
 from stainda.prediction.windows import Window, map_size, slide_window
 from stainda.progress import SILENT, Progress
 from stainda.randomness import generator_for
@@ -137,7 +139,7 @@ class Predictor:
         return self.probabilities_region(ArrayRegion(image, tissue, x, y, downsample), domain, name, None, SILENT)
 
     def probabilities_region(
-        self, region: Region, domain: str | None, name: str, mpp: float | None, progress: Progress = SILENT
+        self, region: PixelRegion, domain: str | None, name: str, mpp: float | None, progress: Progress = SILENT
     ) -> ProbabilityMap:
         """Probabilities over a region of a slide whose level-0 pixel size is ``mpp``, where known.
 
@@ -155,7 +157,7 @@ class Predictor:
         statistics, note = self._statistics(sample, domain, name)
         after = self.detector.strategy.after
         tiles = list(self._seen_tiles(sample, name)) if after.needs_tiles and sample is not None else []
-        with after.adapted(self.detector.network, tiles, statistics) as adapted:
+        with freed_memory_kept(), after.adapted(self.detector.network, tiles, statistics) as adapted:
             self._fill(region, array, adapted.statistics, name, progress)
         note = adapted.note or note
         return self._map(array, region, (*notes, note), mpp)
@@ -165,11 +167,11 @@ class Predictor:
         """Pixels the network sees per pixel of a map: 1, or from window to window of a patch classifier."""
         return self.task.cell(self.patches.size) if self.task.kind == "classification" else 1
 
-    def _empty(self, region: Region) -> np.ndarray:
+    def _empty(self, region: PixelRegion) -> np.ndarray:
         shape = (len(self.detector.classes), *map_size(region, self.cell))
         return scratch(shape, np.float32 if np.prod(shape, dtype=float) < LARGE else np.float16)
 
-    def _map(self, array: np.ndarray, region: Region, notes: tuple[str, ...], mpp: float | None) -> ProbabilityMap:
+    def _map(self, array: np.ndarray, region: PixelRegion, notes: tuple[str, ...], mpp: float | None) -> ProbabilityMap:
         scale, classes = region.downsample * self.cell, self.detector.classes
         extent = region.extent
         return ProbabilityMap(array, scale, region.x, region.y, classes, notes, mpp, float(self.cell), extent)
@@ -223,7 +225,7 @@ class Predictor:
             yield detector.see(detector.images(sample.tiles[list(group)]), [name] * len(group))
 
     def _fill(
-        self, region: Region, out: np.ndarray, statistics: Statistics | None, name: str, progress: Progress
+        self, region: PixelRegion, out: np.ndarray, statistics: Statistics | None, name: str, progress: Progress
     ) -> None:
         network, run, after = self.detector.network, self.detector.probabilities, self.detector.strategy.after
 
@@ -242,18 +244,7 @@ class Predictor:
         plan = TilePlan(
             region.height, region.width, tile, network.margin, min(overlap, (tile - 2 * network.margin) // 2)
         )
-        blend, rows, columns = Blend(plan, out), plan.rows, plan.columns
-        size = max(1, _BATCH_PIXELS // tile**2)
-        with progress.task(f"Predicting {name}", len(rows)) as bar:
-            for row, top in enumerate(rows):
-                boxes = np.asarray([(left, top, left + plan.result, top + plan.result) for left in columns])
-                shown = [columns[index] for index in np.flatnonzero(region.tissue_share(boxes) > 0)]
-                for group in batches(shown, size):
-                    tiles = np.stack([region.read(left - plan.margin, top - plan.margin, tile, tile) for left in group])
-                    for left, result in zip(group, answer(tiles), strict=True):
-                        blend.add(left, result)
-                blend.next_row(rows[row + 1] if row + 1 < len(rows) else None)
-                bar.advance(1.0)
+        blend_tiles(answer, region, plan, out, batch=max(1, _BATCH_PIXELS // tile**2), name=name, progress=progress)
 
     # -- objects ------------------------------------------------------------------------------------------------
 
@@ -273,7 +264,7 @@ class Predictor:
         return find_objects(found, self.task, self._limits(found, threshold), self.patches.mpp)
 
     def candidates(self, found: ProbabilityMap, objects: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
-        """``objects`` of a map and all fainter ones beside them; see :func:`objects.find_candidates`."""
+        """``objects`` of a map and all fainter ones next to them; see :func:`objects.find_candidates`."""
         return find_candidates(objects, found, self.task, self._limits(found, None), self.patches.mpp)
 
     def label_map(self, found: ProbabilityMap, threshold: float | dict[str, float] | None = None) -> np.ndarray:

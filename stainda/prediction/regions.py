@@ -20,7 +20,7 @@ SAMPLED_TILES = 64
 SAMPLED_PIXELS = 4096
 
 
-class Region(Protocol):
+class PixelRegion(Protocol):
     """Pixels at the working scale; (0, 0) is the region's corner.
 
     Attributes:
@@ -147,7 +147,7 @@ class ArrayRegion:
         return found
 
 
-def tissue_pixels(region: Region) -> np.ndarray:
+def tissue_pixels(region: PixelRegion) -> np.ndarray:
     """Where a region has tissue, bool ``(h, w)``, at its own scale."""
     column = np.arange(region.width) + 0.5
     rows = np.empty((region.height, region.width), bool)
@@ -173,7 +173,7 @@ class TissueSample:
     pixels: np.ndarray
 
 
-def sample_tissue(region: Region, size: int, min_tissue: float, generator: np.random.Generator) -> TissueSample:
+def sample_tissue(region: PixelRegion, size: int, min_tissue: float, generator: np.random.Generator) -> TissueSample:
     """Tiles of a region spread at random over its tissue, of which at least ``min_tissue`` is tissue each.
 
     Where no tile has that much, those with the most are taken.

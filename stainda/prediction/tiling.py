@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
+from stainda.prediction.reading import read_ahead
+from stainda.prediction.regions import PixelRegion
+from stainda.prediction.scratch import give_back
+from stainda.progress import SILENT, Progress
 
 
 @dataclass(frozen=True)
@@ -88,12 +93,61 @@ class Blend:
         mean = self._sum[:, :rows, : plan.width] / np.where(known, weight, 1.0)
         where = (slice(None), slice(self._top, self._top + rows))
         self._out[where] = np.where(known, mean, self._out[where])
+        give_back(self._out)
         if top is None:
             return
         for held in (self._sum, self._weight):
             held[..., : plan.result - done, :] = held[..., done:, :].copy()
             held[..., plan.result - done :, :] = 0
         self._top = top
+
+
+def blend_tiles(
+    answer: Callable[[np.ndarray], np.ndarray],
+    region: PixelRegion,
+    plan: TilePlan,
+    out: np.ndarray,
+    *,
+    batch: int,
+    name: str,
+    progress: Progress = SILENT,
+) -> None:
+    """Ask about every tile with tissue and blend the answers into ``out``, a row of tiles at a time.
+
+    Args:
+        answer: uint8 tiles ``(n, tile, tile, 3)`` to probabilities ``(n, classes, result, result)``.
+        out: ``(classes, height, width)``; what no tile covers stays as it is.
+        batch: tiles asked about at once; the next ones are read meanwhile.
+        name: of the slide, for the progress shown.
+    """
+    blend, rows, columns = Blend(plan, out), plan.rows, plan.columns
+
+    def shown() -> Iterator[tuple[int, Sequence[int]]]:
+        """Number of a row, and the left edges of some of its tiles with tissue."""
+        for row, top in enumerate(rows):
+            boxes = np.asarray([(left, top, left + plan.result, top + plan.result) for left in columns])
+            lefts = [columns[index] for index in np.flatnonzero(region.tissue_share(boxes) > 0)]
+            yield from ((row, group) for group in batches(lefts, batch))
+
+    def read(place: tuple[int, Sequence[int]]) -> np.ndarray:
+        top = rows[place[0]] - plan.margin
+        return np.stack([region.read(left - plan.margin, top, plan.tile, plan.tile) for left in place[1]])
+
+    done = 0
+    with progress.task(f"Predicting {name}", len(rows)) as bar:
+
+        def finish_rows(before: int) -> None:
+            nonlocal done
+            while done < before:
+                done += 1
+                blend.next_row(rows[done] if done < len(rows) else None)
+                bar.advance(1.0)
+
+        for (row, lefts), tiles in read_ahead(shown(), read):
+            finish_rows(row)
+            for left, result in zip(lefts, answer(tiles), strict=True):
+                blend.add(left, result)
+        finish_rows(len(rows))
 
 
 def batches(items: Sequence[int], size: int) -> Iterator[Sequence[int]]:

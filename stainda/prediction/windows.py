@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stainda.prediction.regions import Region
+from stainda.prediction.reading import read_ahead
+from stainda.prediction.regions import PixelRegion
 from stainda.progress import SILENT, Progress
 
 _READ_AT_ONCE = 32
@@ -30,14 +31,14 @@ class Window:
     batch: int
 
 
-def map_size(region: Region, cell: int) -> tuple[int, int]:
+def map_size(region: PixelRegion, cell: int) -> tuple[int, int]:
     """Height and width of the map of cells; the last ones may reach beyond the region."""
     return max(1, math.ceil(region.height / cell)), max(1, math.ceil(region.width / cell))
 
 
 def slide_window(
     answer: Callable[[np.ndarray], np.ndarray],
-    region: Region,
+    region: PixelRegion,
     out: np.ndarray,
     window: Window,
     name: str,
@@ -54,16 +55,27 @@ def slide_window(
     rows, columns = out.shape[1:]
     before = (size - cell) // 2
     corners = np.arange(columns) * cell
-    with progress.task(f"Predicting {name}", rows) as bar:
+
+    def shown() -> Iterator[tuple[int, int, int]]:
+        """Row, first and one past the last of neighbouring cells with tissue."""
         for row in range(rows):
             top = row * cell
             boxes = np.stack([corners, np.full(columns, top), corners + cell, np.full(columns, top + cell)], 1)
             for first, last in _runs(region.tissue_share(boxes) > 0, min(batch, _READ_AT_ONCE)):
-                wide = (last - first - 1) * cell + size
-                strip = region.read(first * cell - before, top - before, wide, size)
-                windows = np.stack([strip[:, at * cell : at * cell + size] for at in range(last - first)])
-                out[:, row, first:last] = answer(windows).T
-            bar.advance(1.0)
+                yield row, first, last
+
+    def read(place: tuple[int, int, int]) -> np.ndarray:
+        row, first, last = place
+        strip = region.read(first * cell - before, row * cell - before, (last - first - 1) * cell + size, size)
+        return np.stack([strip[:, at * cell : at * cell + size] for at in range(last - first)])
+
+    done = 0
+    with progress.task(f"Predicting {name}", rows) as bar:
+        for (row, first, last), windows in read_ahead(shown(), read):
+            bar.advance(float(row - done))
+            done = row
+            out[:, row, first:last] = answer(windows).T
+        bar.advance(float(rows - done))
 
 
 def _runs(wanted: np.ndarray, longest: int) -> Iterator[tuple[int, int]]:

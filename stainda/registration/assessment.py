@@ -81,7 +81,7 @@ def assess_proposal(
     if rigid_only:
         return Assessment(RIGID_ONLY, "", rigid, measures)
     if full is None:
-        reason = "no deformation was asked for or found"
+        reason = "no deformation was requested or found"
         return (
             Assessment(REFUSED, unproven, None, measures)
             if unproven

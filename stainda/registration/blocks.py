@@ -17,7 +17,7 @@ from stainda.registration.block_files import Stopwatch, write_block
 from stainda.registration.chaining import chained
 from stainda.registration.jobs import BlockJob
 from stainda.registration.opened_block import OpenedBlock, open_block
-from stainda.registration.outcomes import Notes, Outcomes
+from stainda.registration.outcomes import BlockNotes, Outcomes
 from stainda.registration.proposals import Proposal
 from stainda.registration.results import REFUSED
 from stainda.registration.sections import SectionImage
@@ -45,7 +45,7 @@ def register_block(job: BlockJob) -> list[dict[str, Any]]:
 
 def _lay_on_neighbours(block: OpenedBlock, outcomes: Outcomes) -> None:
     """Sections that no attempt has laid on the reference are laid on a neighbour that lies there."""
-    notes = Notes()
+    notes = BlockNotes()
     for link in chained(block.images, outcomes.transforms(), outcomes.frame, block.job.config, notes):
         slide, assessment = link.proposal.image.slide, link.assessment
         outcomes.add(link.proposal, assessment)

@@ -107,7 +107,7 @@ def load_models(path: Path = TABLE) -> dict[str, Logistic]:
     """
     try:
         table = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return {name: Logistic.from_table(one) for name, one in table["models"].items()}
+        return {name: Logistic.from_table(model) for name, model in table["models"].items()}
     except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise RegistrationError(
             f"cannot read the calibration ({error})",

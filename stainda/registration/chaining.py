@@ -17,7 +17,7 @@ from stainda.config import RegistrationConfig
 from stainda.registration import gates
 from stainda.registration.assessment import Assessment
 from stainda.registration.attempts import RegistrationAttempts
-from stainda.registration.outcomes import Notes, Outcomes
+from stainda.registration.outcomes import BlockNotes, Outcomes
 from stainda.registration.proposals import Proposal
 from stainda.registration.results import RIGID_ONLY
 from stainda.registration.sections import SectionImage, rigid_downsample
@@ -42,7 +42,7 @@ def chained(
     placed: Mapping[str, Transform],
     frame: SectionImage,
     config: RegistrationConfig,
-    notes: Notes,
+    notes: BlockNotes,
     pair: Callable[..., Iterable[tuple[Proposal, Assessment]]] | None = None,
 ) -> Iterator[Link]:
     """Lay what is left on neighbours, nearest to what is placed first.
@@ -69,7 +69,7 @@ def chained(
 
 
 def register_pair(
-    image: SectionImage, neighbour: SectionImage, config: RegistrationConfig, notes: Notes
+    image: SectionImage, neighbour: SectionImage, config: RegistrationConfig, notes: BlockNotes
 ) -> Iterator[tuple[Proposal, Assessment]]:
     """The attempts for one section with a neighbour as the reference, each with what the gates make of it."""
     from stainda.registration.prematch import Prematch

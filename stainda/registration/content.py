@@ -1,9 +1,9 @@
 """Typicality: whether the target image under a propagated object looks like its class.
 
 No annotation of the target says what the kind looks like there. But most propagated objects lie right, so together they
-show it: their contents are told from those of random places on the same tissue by a linear discriminant, and each
-object is scored by a discriminant that has not seen it. An object that ended before the target, or landed beside its
-place, scores like a random place.
+show it: their contents are distinguished from those of random places on the same tissue by a linear discriminant, and
+each object is scored by a discriminant that has not seen it. An object that ended before the target, or landed next to
+its place, scores like a random place.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ SCALE_UNKNOWN = (0.33, 3.0)  # otherwise; VALIS itself gives up beyond 3
 MAX_SHEAR = 0.2  # of the affine part; sections are flat tissue, not rubber
 MIN_TISSUE_OVERLAP = 0.3  # of the smaller tissue: half a section may be missing, but the rest must lie on the other
 MAX_CANVAS = 6.0  # box around both placed tissues over the larger tissue's own box: beyond it they are apart (VALIS
-# has asked for a canvas of 35 million pixels a side). Rotation has no limit: glass is laid in any way
+# has requested a canvas of 35 million pixels a side). Rotation has no limit: glass is laid in any way
 
 # --- the wider search ---
 MIN_PEAK = 4.0  # standard deviations of the best turn above the others: below it is not worth the time of VALIS
@@ -140,7 +140,7 @@ def refuse_placement(placement: Placement) -> str | None:
 
 def _implausible_scale(placement: Placement, relative: float, allowed: str) -> str:
     """Nearly always it is the pixel size that is wrong, so the reason says where to look."""
-    section, reference = (None if one is None else f"{one:g}" for one in placement.mpp)
+    section, reference = (None if number is None else f"{number:g}" for number in placement.mpp)
     if placement.expected_scale:
         return (
             f"implausible scale: {relative:.2f} times that from the two pixel sizes {allowed}: section {section}, "

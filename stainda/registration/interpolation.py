@@ -35,11 +35,11 @@ def interpolate(first: BaseGeometry, second: BaseGeometry, share: float) -> Base
         return first if share <= 0 else second
     dimensions = {int(shapely.get_dimensions(one)) for one in (first, second)}
     if dimensions == {0}:
-        (x0, y0), (x1, y1) = (one.centroid.coords[0] for one in (first, second))
+        (x0, y0), (x1, y1) = (shape.centroid.coords[0] for shape in (first, second))
         return shapely.Point(x0 + share * (x1 - x0), y0 + share * (y1 - y0))
     if dimensions != {2}:
         return first if share <= 0.5 else second
-    centres = [np.array(one.centroid.coords[0]) for one in (first, second)]
+    centres = [np.array(shape.centroid.coords[0]) for shape in (first, second)]
     moved = [shapely.transform(one, lambda xy, c=c: xy - c) for one, c in zip((first, second), centres, strict=True)]
     x0, y0, x1, y1 = shapely.total_bounds(moved)
     step = max(x1 - x0, y1 - y0) / GRID

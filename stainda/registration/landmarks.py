@@ -98,7 +98,7 @@ def _short(value: float) -> float:
 
 
 def annotator_files(landmarks: Path) -> list[Path]:
-    """Landmarks of the same section by further annotators: ``NAME.annotator-B.csv`` beside ``NAME.csv``."""
+    """Landmarks of the same section by further annotators: ``NAME.annotator-B.csv`` next to ``NAME.csv``."""
     return sorted(landmarks.parent.glob(f"{_escaped(stem(landmarks))}.annotator-*{_escaped(ending(landmarks))}"))
 
 

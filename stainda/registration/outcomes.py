@@ -12,7 +12,7 @@ from stainda.registration.similarity import FrameView
 from stainda.registration.transforms import Transform
 
 
-class Notes:
+class BlockNotes:
     """Remarks on sections, by slide."""
 
     def __init__(self) -> None:
@@ -46,10 +46,12 @@ class Outcomes:
         attempts: rows with the outcome of each, in order.
     """
 
-    def __init__(self, frame: SectionImage, max_dim: int, *, gated: bool = True, notes: Notes | None = None) -> None:
+    def __init__(
+        self, frame: SectionImage, max_dim: int, *, gated: bool = True, notes: BlockNotes | None = None
+    ) -> None:
         self.frame, self.view = frame, FrameView.of(frame)
         self._max_dim, self._gated = max_dim, gated
-        self.notes = Notes() if notes is None else notes
+        self.notes = BlockNotes() if notes is None else notes
         self.proposals: dict[str, Proposal] = {}
         self.assessments: dict[str, Assessment] = {}
         self.attempts: list[dict[str, Any]] = []
@@ -62,7 +64,7 @@ class Outcomes:
         """Of the sections that are placed, and the identity of the reference."""
         transforms = {self.frame.slide: Transform.identity(self.frame.slide, self.frame.size)}
         return transforms | {
-            slide: one.transform for slide, one in self.assessments.items() if one.transform is not None
+            slide: assessed.transform for slide, assessed in self.assessments.items() if assessed.transform is not None
         }
 
     def would_refuse(self, proposal: Proposal) -> bool:

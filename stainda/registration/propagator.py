@@ -166,12 +166,19 @@ class Propagator:
         members = sorted(members, key=away)
         outlines = {member: propagated[member[0]].warped.geometry.iloc[member[1]] for member in members}
         sides = [
-            next((one for one in members if (propagated[one[0]].section.section - target.section) * side > 0), None)
+            next(
+                (
+                    candidate
+                    for candidate in members
+                    if (propagated[candidate[0]].section.section - target.section) * side > 0
+                ),
+                None,
+            )
             for side in (-1, 1)
         ]
         first, second = sides
         nearest = propagated[members[0][0]].section.slide
-        geometry, how = outlines[members[0]], f"carried from {nearest}"
+        geometry, how = outlines[members[0]], f"propagated from {nearest}"
         if self.config.between == "interpolate" and first is not None and second is not None:
             low, high = (propagated[one[0]].section for one in (first, second))
             share = (target.section - low.section) / (high.section - low.section)

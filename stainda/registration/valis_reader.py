@@ -63,7 +63,7 @@ class _OurTissue:
         return cv2.resize(box, (width, height), interpolation=cv2.INTER_NEAREST)
 
 
-class OpticalDensity(_OurTissue, preprocessing.OD):
+class OpticalDensityProcessor(_OurTissue, preprocessing.OD):
     """Mean optical density of the three channels, clipped at its 95th percentile."""
 
 
@@ -77,7 +77,7 @@ class Haematoxylin(_OurTissue, preprocessing.HEDeconvolution):
 
 IN_PLACE = "kaze_in_place"  # of make_matcher, for sections laid on each other before
 PROCESSING: dict[str, list[Any]] = {
-    "optical_density": [OpticalDensity, {"adaptive_eq": False}],
+    "optical_density": [OpticalDensityProcessor, {"adaptive_eq": False}],
     "colourful": [Colourful, {"c": 0.2}],
     "haematoxylin": [Haematoxylin, {"stain": "hem"}],
 }

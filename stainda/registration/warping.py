@@ -68,7 +68,7 @@ def warped_tiles(
     downsample: float,
     tile: int = TILE,
 ) -> Iterator[tuple[int, int, np.ndarray]]:
-    """The picture of :func:`warped_region` in tiles, row by row: (left, top, pixels), made when asked for."""
+    """The picture of :func:`warped_region` in tiles, row by row: (left, top, pixels), made when requested."""
     width, height = picture_size(region[2:], downsample)
     for top in range(0, height, tile):
         for left in range(0, width, tile):

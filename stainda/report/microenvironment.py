@@ -13,10 +13,10 @@ import pandas as pd
 from stainda.names import file_name
 from stainda.report import microenvironment_figures as figures
 from stainda.report.drawings import Drawing, draw
-from stainda.report.kinds import Plot
-from stainda.report.run import Run
-from stainda.report.tables import Table, plain_table
-from stainda.report.words import count
+from stainda.report.figure_registry import Plot
+from stainda.report.run import LoadedRun
+from stainda.report.summary_text import count
+from stainda.report.tables import PageTable, plain_table
 from stainda.report.writer import Writer
 from stainda.run_directory import microenvironment_tables as tables
 from stainda.run_directory.contents import THUMBNAIL
@@ -32,12 +32,12 @@ class Microenvironment:
 
     words: list[str]
     drawings: list[Drawing]
-    tables: list[Table]
+    tables: list[PageTable]
     methods: str
-    more: list[Table] = field(default_factory=list)
+    more: list[PageTable] = field(default_factory=list)
 
 
-def make_microenvironment(run: Run, write: Writer) -> Microenvironment:
+def make_microenvironment(run: LoadedRun, write: Writer) -> Microenvironment:
     """Everything of the section; figures and tables are written under the report."""
     folder = tables.INPUTS.at(run.folder).parent
     read = {
@@ -140,7 +140,7 @@ def _of_stain(
     return drawn
 
 
-def _maps(run: Run, stain: str, structures: pd.DataFrame, write: Writer) -> list[Drawing]:
+def _maps(run: LoadedRun, stain: str, structures: pd.DataFrame, write: Writer) -> list[Drawing]:
     """The sections with the lowest and the highest mean density on their thumbnails."""
     mine = structures[structures["stain"] == stain]
     mean = mine.groupby("slide")["density"].mean().sort_values(kind="stable")
@@ -218,7 +218,7 @@ def _draw(write: Writer, plot: Plot, name: str) -> Drawing:
     return draw(plot.figure, name, plot.caption, plot.alt, plot.frame, write.out)
 
 
-def _patient_table(patients: pd.DataFrame) -> Table | None:
+def _patient_table(patients: pd.DataFrame) -> PageTable | None:
     if not len(patients):
         return None
     wide = patients.pivot_table(index=["stain", "group", "patient"], columns="measure", values="value", sort=False)
@@ -239,7 +239,7 @@ def _title(measure: str) -> str:
     )
 
 
-def _group_table(groups: pd.DataFrame) -> Table | None:
+def _group_table(groups: pd.DataFrame) -> PageTable | None:
     if not len(groups):
         return None
     titles = {
@@ -251,7 +251,7 @@ def _group_table(groups: pd.DataFrame) -> Table | None:
     return plain_table("microenvironment_groups", "Groups of patients.", groups, titles, digits)
 
 
-def _slide_table(slides: pd.DataFrame) -> Table:
+def _slide_table(slides: pd.DataFrame) -> PageTable:
     titles = {
         "slide": "Section", "zone": "Zone", "structures": "Structures", "cells": "Cells", "area_mm2": "mm²",
         "density": "Cells per mm²", "low": "from", "high": "to", "interval": "Interval", "error_um": "Error, µm",
@@ -262,7 +262,7 @@ def _slide_table(slides: pd.DataFrame) -> Table:
     return plain_table("microenvironment_sections", "Sections and zones.", slides, titles, digits, note)
 
 
-def _left_table(left: pd.DataFrame) -> Table | None:
+def _left_table(left: pd.DataFrame) -> PageTable | None:
     if not len(left):
         return None
     titles = {"slide": "Section", "what": "What", "number": "How many", "reason": "Why"}

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stainda.report.run import Run
+from stainda.report.run import LoadedRun
 from stainda.run_directory.contents import STORAGE
 
 FEWEST_FOR_IMPORTANCE = 8
 """Finished trials below which a ranking of settings would be noise."""
 
 
-def dashboard_command(run: Run) -> str:
+def dashboard_command(run: LoadedRun) -> str:
     """What shows the stored Optuna studies of a run, typed in its directory; empty where it keeps none.
 
     A study that stores them elsewhere (``search.storage``) has its address on the command line, without a password.
@@ -33,7 +33,7 @@ def without_password(address: str) -> str:
     return re.sub(r"//([^/@]*?):.*@", r"//\1:PASSWORD@", address)
 
 
-def trial_table(run: Run) -> tuple[pd.DataFrame, list[str]]:
+def trial_table(run: LoadedRun) -> tuple[pd.DataFrame, list[str]]:
     """One row per strategy and trial with the seed it was searched with, a column per setting; and those columns.
 
     Further seeds of the chosen setting are no draws of the search and are left out.
@@ -55,7 +55,10 @@ def parameters(value: Any) -> dict[str, Any]:
         return {"unreadable": value}
     if not isinstance(found, dict):
         return {}
-    return {key: one if isinstance(one, (int, float, str, bool)) else json.dumps(one) for key, one in found.items()}
+    return {
+        key: number if isinstance(number, (int, float, str, bool)) else json.dumps(number)
+        for key, number in found.items()
+    }
 
 
 def searched(table: pd.DataFrame, columns: list[str]) -> list[str]:

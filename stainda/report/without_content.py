@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from stainda.report.run import Run
+from stainda.report.run import LoadedRun
 from stainda.run_directory.result_tables import RECORDS
 
 NO_RECORDS = "there are no records of test patients"
-OF_RECORDS = ("results", "statistics", "objects", "through", "examples", "centres", "models")
+OF_RECORDS = ("results", "statistics", "objects", "object-gallery", "examples", "centres", "models")
 """Sections made of records of test patients."""
 
 
-def without_content(run: Run, gathered: dict[str, Any], scored: bool) -> dict[str, str]:
+def without_content(run: LoadedRun, gathered: dict[str, Any], scored: bool) -> dict[str, str]:
     """The keys of the sections without content, each with the reason, as part of a sentence.
 
     Args:
@@ -26,15 +26,16 @@ def without_content(run: Run, gathered: dict[str, Any], scored: bool) -> dict[st
     else:
         if not gathered.get("centres", True):
             found["centres"] = "no centre has scores"
-        if not gathered.get("cards", True):
+        models = gathered.get("models")
+        if models is not None and models["table"] is None:
             found["models"] = "no chosen setting left a trained model"
         gallery = gathered.get("gallery")
         if gallery is not None and not gallery.fields:
             reason = _clause(gallery.note) or "no test slide has both a field and predictions"
             found["examples"] = "; ".join([reason, *gallery.skipped])
-        through = gathered.get("through")
-        if through is not None and not through.objects:
-            found["through"] = "; ".join([_clause(through.absent), *through.skipped])
+        objects = gathered.get("object_gallery")
+        if objects is not None and not objects.objects:
+            found["object-gallery"] = "; ".join([_clause(objects.absent), *objects.skipped])
     for key in ("data", "registration", "propagation"):
         shown = gathered.get(key, {})
         if "missing" in shown and shown.get("splits") is None:

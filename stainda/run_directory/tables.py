@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from stainda.run_directory.declaration import Column, Kind, Table
 
 
@@ -233,15 +235,15 @@ FIELDS = Table(
     ),
 )  # fmt: skip
 
-THROUGH = Table(
-    "through/through.csv",
+GALLERY = Table(
+    "object_gallery/gallery.csv",
     "objects shown in all sections of their block: a row per object and section, in the order of the cut",
     "study",
     columns=(
         *columns("integer", place="of the object among those shown, from 1"),
         *columns("text", kind="`worst` or `typical`"),
-        *columns("integer", of="how many objects were ranked", trainings="how many trainings were asked",
-                 asked="scored sections of the block",
+        *columns("integer", of="how many objects were ranked", trainings="how many trainings were compared",
+                 scored_sections="scored sections of the block",
                  missed="trainings times sections that missed it", tried="trainings times sections that could find it"),
         *columns("number", false_um2="area of false detections in the field of view, over all of these, µm²"),
         *columns("text", block="the block", patient="name of the patient", object="name of the object",
@@ -258,12 +260,18 @@ THROUGH = Table(
     ),
 )  # fmt: skip
 
-THROUGH_LEFT_OUT = Table(
-    "through/left_out.csv",
+GALLERY_LEFT_OUT = Table(
+    "object_gallery/left_out.csv",
     "blocks and sections that are not shown, and why",
     "study",
     columns=columns("text", block="the block", slide="the section; empty for the whole block", reason="why"),
 )
+
+EARLIER_PATHS = {GALLERY.path: "through/through.csv", GALLERY_LEFT_OUT.path: "through/left_out.csv"}
+"""Tables that a run directory of version 1 keeps elsewhere; they are read from there where the new ones are missing."""
+
+EARLIER_COLUMNS = {GALLERY.path: {"asked": "scored_sections"}}
+"""What columns of such tables are called now."""
 
 PATCHES = Table(
     "patches/table.parquet",
@@ -299,6 +307,35 @@ SERIAL = Table(
     ),
 )  # fmt: skip
 
+SERIAL_TISSUE = replace(
+    SERIAL,
+    path="patches/serial_tissue/table.parquet",
+    meaning="pairs that no annotation chose, where a strategy starts from training without labels; as of "
+    "`patches/serial/table.parquet`",
+    see="self_supervised",
+)
+
+SERIAL_VALIDATION = replace(
+    SERIAL_TISSUE,
+    path="patches/serial_validation/table.parquet",
+    meaning="pairs of validation patients, by which training without labels is judged; as of "
+    "`patches/serial/table.parquet`",
+)
+
+LABEL_OBJECTS = Table(
+    "patches/objects.parquet",
+    "the objects that patches of sources are labelled from, and those propagated to targets, where a strategy learns "
+    "from a share of the labels",
+    "patches",
+    see="few_labels",
+    columns=columns(
+        "text", slide="the slide it lies on", id="of the shape", class_="of the shape", patient="name of the patient",
+        domain="of the slide", split="of the patient", kind="`own` (annotated on a source) or `propagated`",
+        made_of="of a propagated one: slide and id of the annotations it was made from",
+        outline="well-known binary in hexadecimal digits, level-0 pixels",
+    ),
+)  # fmt: skip
+
 PHANTOM_ARTEFACTS = Table(
     "phantom/artefacts.csv",
     "artefacts that the phantom put into its slides",
@@ -308,5 +345,6 @@ PHANTOM_ARTEFACTS = Table(
 
 TABLES: tuple[Table, ...] = (
     COHORT, QUALITY, LANDMARKS, REPAIRS, CLASSES, ANNOTATORS, ANNOTATOR_AGREEMENT, PROPAGATION, AGREEMENT, REVIEW_LOG,
-    APPLIED, PATCHES, SERIAL, FIELDS, THROUGH, THROUGH_LEFT_OUT, MANIFEST, PHANTOM_ARTEFACTS,
+    APPLIED, PATCHES, SERIAL, SERIAL_TISSUE, SERIAL_VALIDATION, LABEL_OBJECTS, FIELDS, GALLERY, GALLERY_LEFT_OUT,
+    MANIFEST, PHANTOM_ARTEFACTS,
 )  # fmt: skip

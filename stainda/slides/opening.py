@@ -9,8 +9,9 @@ from pathlib import Path
 from stainda.errors import SlideError
 from stainda.names import ending
 from stainda.slides.backend import Backend
+from stainda.slides.jpeg_tiles import jpeg_tiles
 from stainda.slides.slide import Slide
-from stainda.slides.tiff_structure import TiffPicture, judge_scanner_tiff, open_picture
+from stainda.slides.tiff_structure import TiffPicture, judge_scanner_tiff, open_picture, opened
 from stainda.slides.with_openslide import OpenSlideBackend, judge_properties, open_with_openslide
 from stainda.slides.with_tifffile import Undecodable, read_picture
 
@@ -74,6 +75,9 @@ def _backend(path: Path, head: bytes) -> Backend:
         except SlideError:
             scan.close()
             raise
+        if scan.vendor == "aperio":
+            with opened(path) as file:
+                scan.tiles = jpeg_tiles(path, file, scan.sizes)
         return scan
     if is_tiff:
         try:
@@ -122,6 +126,7 @@ def _plain_tiff(path: Path, scan: OpenSlideBackend | None) -> Backend:
             if scan is not None:
                 scan.close()
             return own
+    scan.tiles = jpeg_tiles(path, picture.file, scan.sizes)
     picture.file.close()
     scan.pixel_size, scan.notes = picture.pixel_size, (*scan.notes, *picture.notes)
     return scan

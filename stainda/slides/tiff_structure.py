@@ -44,12 +44,12 @@ class TiffPicture:
 def open_picture(path: Path) -> TiffPicture:
     """The largest picture of a TIFF, with its pyramid.
 
-    Never a smaller one: where the main picture is not RGB, an RGB thumbnail beside it would be the wrong picture.
+    Never a smaller one: where the main picture is not RGB, an RGB thumbnail next to it would be the wrong picture.
 
     Raises:
         SlideError: no TIFF, damaged, or its main picture is not one 8-bit RGB picture.
     """
-    file = _opened(path)
+    file = opened(path)
     try:
         if "<!ENTITY" in (file.pages.first.description or "")[:1_000_000]:
             raise SlideError("its metadata define XML entities, which no microscope writes", remedy="Do not trust it")
@@ -76,7 +76,7 @@ def judge_scanner_tiff(path: Path) -> None:
     Raises:
         SlideError: its pixels are not 8-bit RGB, or it cannot be read as TIFF.
     """
-    with _opened(path) as file:
+    with opened(path) as file:
         try:
             page = max((one.aspage() for one in file.pages), key=lambda one: one.imagewidth * one.imagelength)
             mode = page.tags.get(_NDPI_CAPTURE_MODE) if file.is_ndpi else None
@@ -91,7 +91,12 @@ def judge_scanner_tiff(path: Path) -> None:
     refuse_unless_rgb(pixels)
 
 
-def _opened(path: Path) -> Any:
+def opened(path: Path) -> Any:
+    """The file as ``tifffile.TiffFile``, a context manager.
+
+    Raises:
+        SlideError: it is no TIFF.
+    """
     import tifffile
 
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # it logs what we raise

@@ -112,7 +112,7 @@ def mask_tissue(image: np.ndarray) -> np.ndarray:
     Tissue is what differs from the glass: the glass is the brightest grey mode of the picture (or plain white, where a
     picture is all tissue); the difference is the CIE Lab distance, in which the chroma of a pale counterstain counts as
     much as its darkness; the threshold is Otsu's, held between what is noise and what is surely stained, so that pale
-    tissue is not lost beside dark tissue (N. Otsu, 1979). Specks are dropped and small holes filled.
+    tissue is not lost next to dark tissue (N. Otsu, 1979). Specks are dropped and small holes filled.
     """
     from skimage.filters import threshold_otsu
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from stainda.errors import SlideError
 from stainda.slides.backend import PixelSize
+from stainda.slides.jpeg_tiles import JpegTiles
 from stainda.slides.pixel_size import believable
 from stainda.slides.rules import RGB_ONLY
 
@@ -55,7 +56,11 @@ def open_with_openslide(path: Path) -> OpenSlideBackend | None:
 
 
 class OpenSlideBackend:
-    """OpenSlide's handle; safe to read from several threads."""
+    """OpenSlide's handle; safe to read from several threads.
+
+    Attributes:
+        tiles: reads the levels whose tiles are plain JPEG, with the same result; OpenSlide reads the others.
+    """
 
     name = "openslide"
 
@@ -70,6 +75,8 @@ class OpenSlideBackend:
         vendor = properties.get("openslide.vendor", "unknown")
         self.vendor = vendor
         self.notes: tuple[str, ...] = (f"vendor {vendor}",)
+        self.tiles: JpegTiles | None = None
+        self._downsamples: tuple[float, ...] = tuple(slide.level_downsamples)
 
     def read(self, level: int, x: int, y: int, width: int, height: int) -> np.ndarray:
         import openslide
@@ -78,6 +85,10 @@ class OpenSlideBackend:
         ratio_x = self.sizes[0][0] / self.sizes[level][0]
         ratio_y = self.sizes[0][1] / self.sizes[level][1]
         corner = (round(x * ratio_x), round(y * ratio_y))
+        if self.tiles is not None and level in self.tiles.levels and self._on_whole_pixels(level, x, y, corner):
+            found = self.tiles.read(level, x, y, width, height)
+            if found is not None:
+                return found
         try:
             return on_white(np.asarray(self._slide.read_region(corner, level, (width, height))))
         except openslide.OpenSlideError as error:
@@ -88,6 +99,13 @@ class OpenSlideBackend:
 
     def close(self) -> None:
         self._slide.close()
+        if self.tiles is not None:
+            self.tiles.close()
+
+    def _on_whole_pixels(self, level: int, x: int, y: int, corner: tuple[int, int]) -> bool:
+        """Whether OpenSlide would show stored pixels; where its corner lies between them it interpolates."""
+        downsample = self._downsamples[level]
+        return (corner[0] / downsample, corner[1] / downsample) == (x, y)
 
 
 def judge_properties(properties: Mapping[str, str]) -> None:

@@ -93,7 +93,7 @@ def _bits(path: Path, image: Any) -> int:
     if image.mode.startswith(("I", "F")):
         return 16
     if image.format == "PNG":
-        return 16 if head[24] > 8 else 8  # fewer bits are greyscale or palette, which are told by the mode
+        return 16 if head[24] > 8 else 8  # fewer bits are greyscale or palette, which are recognised by the mode
     if image.format == "BMP" and len(head) > 30:
         return 5 if int.from_bytes(head[28:30], "little") == 16 else 8
     if image.format == "PPM":

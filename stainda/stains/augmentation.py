@@ -17,7 +17,7 @@ import torch
 from torch.nn import functional
 
 from stainda.errors import ConfigError, did_you_mean
-from stainda.stains.colour import density_tensor, greyscale, intensity_tensor, mix_channels
+from stainda.stains.colour import greyscale, mix_channels, mix_densities
 from stainda.stains.deconvolution import HED_MATRIX
 
 IGNORE = 255
@@ -123,10 +123,10 @@ class ColourJitter:
         signed = 2 * torch.rand(len(images), 4, generator=generator) - 1
         gains = 1 + signed[:, :3] * torch.tensor([self.brightness, self.contrast, self.saturation])
         matrix = _saturation(gains[:, 2]) @ _hue(signed[:, 3] * self.hue) * (gains[:, 0] * gains[:, 1])[:, None, None]
-        level = greyscale(images).mean(dim=(1, 2, 3), keepdim=True)
+        planes = images.contiguous()  # read twice
+        level = greyscale(planes).mean(dim=(1, 2, 3), keepdim=True)
         kept = (gains[:, 0] * (1 - gains[:, 1])).to(images)[:, None, None, None]
-        out = mix_channels(images, matrix.to(images)) + level * kept
-        return out.clamp(0.0, 1.0), labels
+        return mix_channels(planes, matrix.to(images)).add_(level * kept).clamp_(0.0, 1.0), labels
 
 
 @dataclass(frozen=True)
@@ -156,8 +156,7 @@ class HedJitter:
         rows = torch.tensor(HED_MATRIX, dtype=torch.float32)
         matrix = (torch.linalg.inv(rows) * (1 + signed[:, :1])) @ rows  # densities as rows: separate, scale, combine
         beta = signed[:, 1] * self.offset @ rows
-        density = mix_channels(density_tensor(images), matrix.transpose(1, 2).to(images))
-        return intensity_tensor(density + beta.to(images)[:, :, None, None]), labels
+        return mix_densities(images, matrix.transpose(1, 2).to(images), beta.to(images)), labels
 
 
 @dataclass(frozen=True)
@@ -213,7 +212,7 @@ def _word(strength: str) -> str:
 
 
 def _orient(maps: torch.Tensor, mirror: torch.Tensor, flop: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
-    """Mirror left-right and top-bottom, then turn by quarters, each sample as told; [N, ..., H, W]."""
+    """Mirror left-right and top-bottom, then turn by quarters, each sample as stated; [N, ..., H, W]."""
     out = torch.empty_like(maps)
     code = mirror * 8 + flop * 4 + turns
     for value in code.unique().tolist():

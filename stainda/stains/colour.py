@@ -29,6 +29,30 @@ def intensity_tensor(density: torch.Tensor) -> torch.Tensor:
     return (density * -_LN10).exp().clamp(0.0, 1.0)
 
 
+def mix_densities(images: torch.Tensor, matrix: torch.Tensor, offset: torch.Tensor | None = None) -> torch.Tensor:
+    """Images [N, 3, H, W] in 0..1 whose optical densities were mixed: ``matrix`` times density, plus ``offset``.
+
+    On a CPU image after image in two buffers that stay in its cache, with the same result as all at once.
+
+    Args:
+        matrix: (N, 3, 3). offset: (N, 3), base-10 optical density.
+    """
+    if images.device.type != "cpu" or images.requires_grad or matrix.requires_grad:
+        density = mix_channels(density_tensor(images), matrix)
+        return intensity_tensor(density if offset is None else density + offset[:, :, None, None])
+    out = torch.empty(images.shape, dtype=images.dtype)
+    density, mixed = (images.new_empty(1, 3, images.shape[2] * images.shape[3]) for _ in range(2))
+    for index in range(len(images)):
+        torch.clamp(images[index : index + 1], DARKEST, 1.0, out=density.unflatten(2, images.shape[-2:]))
+        torch.log(density, out=density).div_(-_LN10)
+        torch.matmul(matrix[index : index + 1], density, out=mixed)
+        if offset is not None:
+            mixed.add_(offset[index, :, None])
+        torch.exp(mixed.mul_(-_LN10), out=mixed)
+        torch.clamp(mixed, 0.0, 1.0, out=out[index : index + 1].flatten(2))
+    return out
+
+
 def separate_tensor(images: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
     """Amounts of dye [N, 3, H, W]; ``matrix`` (3, 3) or (N, 3, 3) has one invertible row of unit density per dye."""
     return mix_channels(density_tensor(images), torch.linalg.inv(matrix).transpose(-1, -2))

@@ -90,7 +90,7 @@ def separate(image: NDArray, matrix: ArrayLike = HED_MATRIX) -> NDArray[np.float
         the cone of the dyes.
 
     Raises:
-        ConfigError: the vectors cannot be told apart.
+        ConfigError: the vectors cannot be distinguished.
     """
     inverse = np.linalg.inv(completed(matrix)).astype(np.float32)
     return optical_density(image) @ inverse

@@ -49,7 +49,7 @@ class ReinhardStatistics:
 class MacenkoFit:
     """Two stain vectors and how strongly they are present (Macenko et al. 2009, doi 10.1109/ISBI.2009.5193250).
 
-    ``vectors`` is (2, 3), unit rows of optical density, the one that takes more red light first (haematoxylin beside
+    ``vectors`` is (2, 3), unit rows of optical density, the one that takes more red light first (haematoxylin next to
     eosin, Schiff or DAB); ``strengths`` the 99th percentiles of their amounts. ``fallback`` says why the fit cannot be
     used (empty: it can).
     """

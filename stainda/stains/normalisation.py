@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from stainda.errors import ConfigError, SlideError, did_you_mean
-from stainda.stains.colour import density_tensor, intensity_tensor, lab_from_rgb, mix_channels, rgb_from_lab
+from stainda.stains.colour import density_tensor, lab_from_rgb, mix_densities, rgb_from_lab
 from stainda.stains.deconvolution import completed
 from stainda.stains.fits import FEWEST_PIXELS, MacenkoFit, ReinhardStatistics, checked
 from stainda.stains.histograms import HistogramFit, apply_levels, level_map
@@ -104,13 +104,15 @@ class ColourNormaliser:
                 f"slide {missing[0]!r} has no {self.method} fit", remedy="Add its tissue with with_slides()"
             )
         fits = [self.fits[slide] for slide in slides]
-        keep = torch.tensor([bool(fit.fallback) for fit in fits], device=images.device)[:, None, None, None]
         if self.method == "reinhard":
             changed = _reinhard(images, fits, self.template)  # type: ignore[arg-type]
         elif self.method == "histogram":
             changed = _histogram(images, fits, self.template)  # type: ignore[arg-type]
         else:
             changed = _stain_vectors(images, fits, self.template)  # type: ignore[arg-type]
+        if not any(fit.fallback for fit in fits):
+            return changed
+        keep = torch.tensor([bool(fit.fallback) for fit in fits], device=images.device)[:, None, None, None]
         return torch.where(keep, images, changed)
 
     def apply_array(self, image: NDArray[np.uint8], slide: str) -> NDArray[np.uint8]:
@@ -164,7 +166,7 @@ def _stain_vectors(
         ratio = np.ones(3)
         ratio[: len(fit.strengths)] = np.asarray(template.strengths) / np.asarray(fit.strengths)
         matrices.append((np.linalg.inv(completed(fit.vectors)) @ np.diag(ratio) @ aim).T)
-    return intensity_tensor(mix_channels(density_tensor(images), images.new_tensor(np.stack(matrices))))
+    return mix_densities(images, images.new_tensor(np.stack(matrices)))
 
 
 def _fit(method: str, pixels: NDArray[np.uint8], stains: int) -> Fit:

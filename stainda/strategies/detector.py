@@ -13,10 +13,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from stainda.config import ModelConfig, StrategyConfig, TaskConfig
+from stainda.config import ModelConfig, StrategyConfig, TaskConfig, TrainConfig
 from stainda.errors import TrainingError
 from stainda.files import whole_file, write_json
-from stainda.models import Network, build_model
+from stainda.models import Network, build_model, choose_parameters, merge_low_rank, merged_state
 from stainda.run_directory.contents import LAST_MODEL, LAST_STATISTICS, MODEL, VIEW
 from stainda.run_directory.contents import STATISTICS as STATISTICS_FILE
 from stainda.strategies.norm.statistics import (
@@ -27,6 +27,7 @@ from stainda.strategies.norm.statistics import (
 )
 from stainda.strategies.strategy import Strategy, build
 
+EVERYTHING = TrainConfig()
 CHECKPOINTS = {"best": MODEL.name, "last": LAST_MODEL.name}
 STATISTICS = {"best": STATISTICS_FILE.name, "last": LAST_STATISTICS.name}
 """Batch statistics per domain belong to the weights they were estimated with."""
@@ -41,7 +42,13 @@ class Standard:
 
     def __call__(self, images: Tensor) -> Tensor:
         mean, std = images.new_tensor(self.mean), images.new_tensor(self.std)
-        return (images - mean.view(1, -1, 1, 1)) / std.view(1, -1, 1, 1)
+        pixels = images.permute(0, 2, 3, 1)
+        if not pixels.is_contiguous():
+            return (images - mean.view(1, -1, 1, 1)).div_(std.view(1, -1, 1, 1))
+        # the channels of a pixel lie together: a row of pixels at once is ten times as fast as three numbers at once
+        rows = pixels.flatten(2)
+        width = pixels.shape[2]
+        return (rows - mean.repeat(width)).div_(std.repeat(width)).view(pixels.shape).permute(0, 3, 1, 2)
 
     @classmethod
     def of(cls, mean: Sequence[float], std: Sequence[float]) -> Standard:
@@ -65,7 +72,7 @@ class Detector:
 
     Attributes:
         statistics: of batch normalisation by domain, for ``norm`` parts that keep them.
-        task: what it is asked.
+        task: what it predicts.
     """
 
     strategy: Strategy
@@ -76,10 +83,26 @@ class Detector:
     task: TaskConfig = field(default_factory=TaskConfig)
 
     @classmethod
-    def build(cls, strategy: Strategy, model: ModelConfig, task: TaskConfig, standard: Standard) -> Detector:
-        """A new network, its weights drawn from torch's global generator."""
+    def build(
+        cls,
+        strategy: Strategy,
+        model: ModelConfig,
+        task: TaskConfig,
+        standard: Standard,
+        train: TrainConfig = EVERYTHING,
+        start: Path | None = None,
+    ) -> Detector:
+        """A new network, its weights drawn from torch's global generator.
+
+        Args:
+            train: which of its parameters learn.
+            start: file of an encoder that was trained without labels (``training.init``).
+        """
         network = build_model(model, strategy.view.channels, len(task.classes) + 1, task.kind)
         strategy.norm.prepare(network)
+        if start is not None:
+            put_encoder(network, start)
+        choose_parameters(network, train)
         strategy.view.prepare(network)
         for part in strategy.augment:
             part.prepare(network)
@@ -138,11 +161,13 @@ class Detector:
         folder = Path(folder)
         strategy = build(StrategyConfig.model_validate(settings["strategy"]))
         model = ModelConfig.model_validate({**settings["model"], "weights": None, "weights_sha256": ""})
+        train = TrainConfig.model_validate(settings["training"].get("train", {}))
         state = _read_state(VIEW.inside(folder))
         strategy.view.restore(state["view"])
         standard = Standard(np.asarray(state["mean"], np.float32), np.asarray(state["std"], np.float32))
         with torch.random.fork_rng(devices=[]):
-            detector = cls.build(strategy, model, TaskConfig.model_validate(settings["task"]), standard)
+            detector = cls.build(strategy, model, TaskConfig.model_validate(settings["task"]), standard, train)
+        merge_low_rank(detector.network)
         load_weights_into(detector.network, folder / CHECKPOINTS[checkpoint])
         if (folder / STATISTICS[checkpoint]).is_file():
             detector.statistics = load_statistics(folder / STATISTICS[checkpoint])
@@ -152,10 +177,33 @@ class Detector:
 
 
 def save_weights(network: nn.Module, path: Path) -> None:
-    """The network's weights and buffers as safetensors, written whole or not at all."""
-    state = {key: value.detach().cpu().contiguous().clone() for key, value in network.state_dict().items()}
+    """The network's weights and buffers as safetensors, written whole or not at all; low-rank changes are merged."""
+    save_tensors(merged_state(network), path)
+
+
+def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Tensors by name as safetensors, written whole or not at all."""
+    state = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
     with whole_file(path) as aside:
         save_file(state, str(aside))
+
+
+def put_encoder(network: Network, path: Path) -> None:
+    """Put tensors of an encoder into a network; all others stay as they are.
+
+    Raises:
+        TrainingError: the file is missing or of another network.
+    """
+    try:
+        given = load_file(str(path))
+        wrong = network.load_state_dict(given, strict=False).unexpected_keys
+    except Exception as error:
+        wrong, given = [str(error).splitlines()[0]], {}
+    if wrong or not given:
+        raise TrainingError(
+            f"the self-supervised start does not fit the network ({wrong[0] if wrong else 'it is empty'})",
+            file=path, remedy="Delete its folder and run the study again",
+        )  # fmt: skip
 
 
 def load_weights_into(network: nn.Module, path: Path) -> None:

@@ -70,7 +70,7 @@ def check(strategy: Strategy, study: StudyConfig) -> None:
 
     Raises:
         ConfigError: the task is not one a part is defined for; targets are needed and not visible; propagated labels
-            are asked for where nothing is registered; a search range names no parameter.
+            are requested where nothing is registered; a search range names no parameter.
     """
     where = f"strategy {strategy.name}"
     parts = (strategy.view, *strategy.augment, strategy.labels, strategy.align, strategy.norm, strategy.after)
@@ -80,7 +80,7 @@ def check(strategy: Strategy, study: StudyConfig) -> None:
                 f"{part.kind} {part.name!r} is not defined for {study.task.kind}",
                 file=where,
                 remedy=f"It is for {' and '.join(part.tasks)}. For {study.task.kind} there are {part.kind} "
-                + ", ".join(sorted(name for name, one in PARTS[part.kind].items() if _fits(one, study.task.kind))),
+                + ", ".join(sorted(name for name, piece in PARTS[part.kind].items() if _fits(piece, study.task.kind))),
             )
     if study.protocol.visible == "nothing":
         if strategy.align.needs_targets:
@@ -140,7 +140,7 @@ def check_cohort(strategy: Strategy, cohort: Cohort, roles: Roles) -> None:
         counts = {
             "domain": len({cohort.domain(one) for one in training}),
             "patient": len({one.patient for one in training}),
-            "slide": len({one.slide for one in training}),
+            "slide": len({section.slide for section in training}),
         }
         if counts[grouping] < 2:
             fits = [f"{kind} ({count})" for kind, count in counts.items() if count > 1]

@@ -30,11 +30,11 @@ def planned_cohort(config: StudyConfig, manifest: Path) -> Cohort:
     folder = manifest.parent
     sections = tuple(
         Section(
-            one.slide, one.patient, one.block, one.number, one.stain, one.centre.name,
-            folder / "slides" / f"{file_name(one.slide)}.tif", one.centre.scanner,
-            folder / "annotations" / f"{file_name(one.slide)}.geojson",
+            section.slide, section.patient, section.block, section.number, section.stain, section.centre.name,
+            folder / "slides" / f"{file_name(section.slide)}.tif", section.centre.scanner,
+            folder / "annotations" / f"{file_name(section.slide)}.geojson",
         )
-        for one in plan_sections(config.phantom)
+        for section in plan_sections(config.phantom)
     )  # fmt: skip
     return Cohort(sections, config.domain, manifest)
 

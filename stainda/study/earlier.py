@@ -30,12 +30,12 @@ Row = dict[str, Any]
 
 _NOT_COMPARED = {"strategy", "seed"}
 _WITH_IT = "run the study with this strategy in it"
-_STORE = "learned from other patches: slides, annotations, carried labels, splits or patch settings have changed since"
+_STORE = "learned from other patches: slides, annotations, propagated labels, splits or patch settings have changed"
 
 
 @dataclass(frozen=True)
 class Earlier:
-    """Rows of trials.csv: those that are reported beside the study's own, and those that are not, each with ``why``.
+    """Rows of trials.csv: those that are reported next to the study's own, and those that are not, each with ``why``.
 
     ``refits``: rows of refits.csv, of the chosen trainings that are kept.
     """
@@ -99,7 +99,7 @@ def sort_earlier(judge: Judge, mine: Collection[str]) -> Earlier:
     Args:
         mine: jobs that the study made or took over in this call.
     """
-    names = {one.name for one in judge.config.strategies}
+    names = {strategy.name for strategy in judge.config.strategies}
     others: dict[str, list[Row]] = defaultdict(list)
     excluded: list[Row] = []
     known = earlier_rows(judge.folder)
@@ -199,7 +199,7 @@ def _untold(judge: Judge, seen: Collection[str]) -> list[Row]:
             "reason": error.read_text(encoding="utf-8", errors="replace").strip() if error.is_file() else "",
             "why": why or ("its settings.json is missing" if not settings else ""),
         }  # fmt: skip
-        alike = stable_hash([name, {key: one for key, one in settings.items() if key != "seed"}])
+        alike = stable_hash([name, {key: setting for key, setting in settings.items() if key != "seed"}])
         if index is not None:
             same[alike] = (index, row)
         rows.append({**row, "alike": alike})
@@ -212,7 +212,7 @@ def _with_trial(judge: Judge, row: Row, same: Mapping[str, tuple[int, Row]], row
     found = {key: value for key, value in row.items() if key != "alike"}
     if alike in same:
         found["trial"], found["params"] = same[alike][0], same[alike][1]["params"]
-        seeds = {one["seed"] for one in rows if one["alike"] == alike}
+        seeds = {record["seed"] for record in rows if record["alike"] == alike}
         searched = [one for one in same.values() if one[1]["strategy"] == row["strategy"]]
         found["chosen"] = len(seeds) > 1 or len(searched) == 1
         if judge.config.protocol.seeds == 1 and row["state"] == "complete":  # no further seed says which was chosen

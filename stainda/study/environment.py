@@ -1,4 +1,4 @@
-"""What a study ran on: versions, commit, hardware. Written beside the results, shown by ``stainda doctor``."""
+"""What a study ran on: versions, commit, hardware. Written next to the results, shown by ``stainda doctor``."""
 
 from __future__ import annotations
 

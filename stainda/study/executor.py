@@ -167,7 +167,10 @@ def _prepare(steps: Any, parent: int, threads: int) -> None:
     warnings.filterwarnings("ignore", message="pkg_resources is deprecated")  # torchmetrics 0.9.3, which is pinned
     import torch
 
+    from stainda.memory import keep_freed_memory
+
     torch.set_num_threads(threads)
+    keep_freed_memory()
 
 
 def _end_with(parent: int) -> None:

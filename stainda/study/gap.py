@@ -1,6 +1,6 @@
 """How far apart the domains of a study are: ``domain_gap.csv``, made from patches that training could see.
 
-No label of a target is asked for, and the table chooses nothing; the report sets it beside the loss of score.
+No label of a target is requested, and the table chooses nothing; the report sets it next to the loss of score.
 """
 
 from __future__ import annotations

@@ -48,7 +48,8 @@ class JobRequest:
 
     ``scored`` holds the sections to score: source patients of the validation split, and the test patients of every
     domain. Their annotations serve nothing but scoring. ``scoring`` is their key (``keys.ScoringKeys``). A training
-    made again from all source patients is scored on test patients alone, at its only weights.
+    made again from all source patients is scored on test patients alone, at its only weights. ``pretraining`` is the
+    training without labels that it starts from.
     """
 
     folder: RunFolder
@@ -58,6 +59,7 @@ class JobRequest:
     evaluation: EvaluationConfig
     scoring: str = ""
     pruning: Pruning | None = None
+    pretraining: Job | None = None
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,10 @@ def _train_and_score(folder: Path, request: JobRequest) -> JobResult:
                 if pruning.stops({e: value for e, value in curve.items() if e <= epoch}, patients.get(epoch, {})):
                     raise PrunedError
 
+        if request.pretraining is not None:
+            from stainda.training.pretraining import pretrain
+
+            pretrain(request.pretraining, request.store, request.folder.pretraining(request.job.pretrained))
         DONE.inside(folder).unlink(missing_ok=True)  # records of an earlier training are not of this one
         (folder / PRUNED).unlink(missing_ok=True)
         try:

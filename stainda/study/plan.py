@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,15 +17,9 @@ from stainda.study.checks import manifest_of, plan_rotations
 from stainda.study.converging import expectations
 from stainda.study.environment import free_cores
 from stainda.study.estimate import StageTime, estimate_stages
+from stainda.study.learning import learning_notes
 from stainda.study.leaving_out import trainings_without
-
-JOB_SECONDS = 3.0
-"""Of every job, apart from steps and slides: networks, views, statistics, files."""
-
-SLIDE_SECONDS = 0.3
-"""Of every slide scored, apart from the network: labels, objects, distances."""
-
-CHECKPOINTS = 2
+from stainda.study.pace import time_network, training_cpu_seconds
 
 
 @dataclass(frozen=True)
@@ -38,7 +31,7 @@ class Plan:
         budgets: of every strategy, over all rotations.
         slides: annotated slides that each training is scored on, by rotation.
         cpu_seconds: about what all trainings take on this machine's CPU, registration and patches not counted;
-            ``None`` where it was not asked for, or where the size of the slides is not known before they are opened.
+            ``None`` where it was not requested, or where the size of the slides is not known before they are opened.
         notes: what the study cannot answer, and what was matched or is doubted, one sentence each.
         stages: about how long every stage takes here, with what that rests on.
         recipe: what all strategies have in common, in one line.
@@ -56,7 +49,7 @@ class Plan:
 
     @property
     def jobs(self) -> int:
-        return sum(one.jobs for one in self.budgets)
+        return sum(allowance.jobs for allowance in self.budgets)
 
 
 def plan_study(config: StudyConfig, out: str | Path | None = None, *, timed: bool = False) -> Plan:
@@ -69,18 +62,20 @@ def plan_study(config: StudyConfig, out: str | Path | None = None, *, timed: boo
     Raises:
         StaindaError: what would stop the study at its start.
     """
+    from stainda.models.patch_sizes import check_patch_size
     from stainda.strategies import build, check
     from stainda.strategies.shared_settings import recipe_line
     from stainda.study.compare import sections_to_score
 
     _check_model(config.model)
+    check_patch_size(config.model, config.patches.size, config.task.kind)
     for strategy in config.strategies:
         check(build(strategy), config)
     folder = RunFolder(Path(out) if out is not None else Path("runs") / config.study)
     found = plan_rotations(config, manifest_of(config, folder))
-    notes = [*refuse_unanswerable(config, found), *expectations(config, folder.root)]
+    notes = [*refuse_unanswerable(config, found), *expectations(config, folder.root), *learning_notes(config)]
     costs = budgets(config, len(found), trainings_without(config, found))
-    slides = {one.name: len(sections_to_score(one.cohort, one.roles)) for one in found}
+    slides = {rotation.name: len(sections_to_score(rotation.cohort, rotation.roles)) for rotation in found}
     seconds = _training_seconds(config, found, costs, slides) if timed else None
     stages = expected_stages(config, found, costs, folder, seconds)
     registration = ""
@@ -100,8 +95,8 @@ def expected_stages(
 ) -> list[StageTime]:
     """About how long every stage takes, without that of the trainings where ``training_seconds`` is not known."""
     return estimate_stages(
-        config, rotations[0].cohort, [one.roles for one in rotations], folder,
-        workers=config.workers or free_cores(), jobs=sum(one.jobs for one in costs),
+        config, rotations[0].cohort, [rotation.roles for rotation in rotations], folder,
+        workers=config.workers or free_cores(), jobs=sum(cost.jobs for cost in costs),
         training_cpu_seconds=training_seconds,
     )  # fmt: skip
 
@@ -110,7 +105,7 @@ def training_seconds(config: StudyConfig, rotations: tuple[Rotation, ...], costs
     """CPU seconds of all trainings, timed on this machine; ``None`` where the size of the slides is not known."""
     from stainda.study.compare import sections_to_score
 
-    slides = {one.name: len(sections_to_score(one.cohort, one.roles)) for one in rotations}
+    slides = {rotation.name: len(sections_to_score(rotation.cohort, rotation.roles)) for rotation in rotations}
     return _training_seconds(config, rotations, costs, slides)
 
 
@@ -118,7 +113,7 @@ def _training_seconds(
     config: StudyConfig, rotations: tuple[Rotation, ...], costs: list[Budget], slides: dict[str, int]
 ) -> float | None:
     pixels = _pixels_of_a_slide(config, rotations[0])
-    return None if pixels is None else _cpu_seconds(config, costs, slides, pixels)
+    return None if pixels is None else training_cpu_seconds(config, time_network(config), costs, slides, pixels)
 
 
 def _check_model(config: ModelConfig) -> None:
@@ -133,9 +128,9 @@ def _check_model(config: ModelConfig) -> None:
     for name in available("recipes"):
         raw = load_recipe(name)
         pieces += [raw[key] for key in ("model", "classifier") if key in raw]
-    known = (validated(ModelConfig, one, str(one["name"])) for one in pieces)
+    known = (validated(ModelConfig, piece, str(piece["name"])) for piece in pieces)
     wanted = (config.name, config.params, config.weights)
-    if any((one.name, one.params, one.weights) == wanted for one in known):
+    if any((setting.name, setting.params, setting.weights) == wanted for setting in known):
         return
     from stainda.models import check_model
 
@@ -159,35 +154,3 @@ def _pixels_of_a_slide(config: StudyConfig, rotation: Rotation) -> float | None:
     except SlideError:
         return None
     return pixels if math.isfinite(pixels) else None
-
-
-def _cpu_seconds(config: StudyConfig, costs: list[Budget], slides: dict[str, int], pixels: float) -> float:
-    """Steps are timed on this machine with the network of the study; an unlabelled patch costs what a labelled does."""
-    step, look = _time_network(config)
-    scored = sum(slides.values()) / len(slides)
-    scoring = CHECKPOINTS * scored * (pixels * look + SLIDE_SECONDS)
-    total = 0.0
-    for one in costs:
-        training = one.steps * step * (one.labelled + one.unlabelled)
-        total += one.jobs * (JOB_SECONDS + training + scoring)
-    return total
-
-
-def _time_network(config: StudyConfig) -> tuple[float, float]:
-    """Processor seconds of a training step per patch, and of looking at one pixel."""
-    import torch
-
-    from stainda.models import build_model
-
-    size, count = config.patches.size, config.training.batch_size
-    network = build_model(config.model, 3, len(config.task.classes) + 1)
-    images = torch.rand(count, 3, size, size)
-    timed = []
-    for _ in range(2):  # the first pays for imports
-        started = time.process_time()
-        network(images).square().mean().backward()
-        timed.append((time.process_time() - started) / count)
-    with torch.no_grad():
-        started = time.process_time()
-        network(images)
-    return timed[-1], (time.process_time() - started) / (count * size**2)

@@ -25,7 +25,7 @@ from stainda.study.refitting import read_refits
 
 
 def gather_results(config: StudyConfig, folder: RunFolder) -> None:
-    """Write ``records.parquet`` (every job in ``trials.csv`` and ``refits.csv``), what lies beside it, and
+    """Write ``records.parquet`` (every job in ``trials.csv`` and ``refits.csv``), what lies next to it, and
     ``results.csv``.
 
     Raises:

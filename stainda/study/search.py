@@ -1,7 +1,7 @@
 """The search of one strategy: an Optuna study whose every draw is a function of the seed and what came before.
 
 A trial enters the stored Optuna study only when its job has ended. Nothing is ever left 'running', so a run that was
-killed draws, after a restart, exactly the settings an undisturbed run would have drawn: what samplers remember beside
+killed draws, after a restart, exactly the settings an undisturbed run would have drawn: what samplers remember next to
 the trials (the covariance of CMA-ES, the generations of NSGA-II, the place in a Sobol sequence) is made again by going
 through the stored trials in memory. The storage holds plain numbers only; nothing in it is ever unpickled.
 """
@@ -72,7 +72,7 @@ class StrategySearch:
         return self.config.trials if self.space else 1
 
     def suggest(self, index: int) -> dict[str, Any]:
-        """The settings of trial ``index``; trials 0 to ``index - 1`` must have been told."""
+        """The settings of trial ``index``; trials 0 to ``index - 1`` must have been reported."""
         by_index = self._by_index()
         known = by_index.get(index)
         if known is not None and _ended(known):
@@ -88,7 +88,7 @@ class StrategySearch:
             return dict(memory.ask(self._distributions).params)
 
     def _put(self, trial: Any, memory: Any) -> None:
-        """Let a study in memory have had a trial; where the sampler remembers things, it is asked for it once more."""
+        """Let a study in memory have had a trial; a sampler that remembers trials suggests it once more."""
         index, params = trial.user_attrs["index"], trial.user_attrs["params"]
         if index and self.config.sampler in REMEMBERING:  # trial 0 is the default, which no sampler draws
             memory.sampler = self._sampler(index)

@@ -141,7 +141,7 @@ def register_manifest(
     progress: Progress = SILENT,
 ) -> pd.DataFrame:
     """Register every block of a manifest, or of a cohort; returns the table of ``registration/quality.csv``."""
-    cohort = _cohort(manifest, data)  # its faults are told before anything slow is imported
+    cohort = _cohort(manifest, data)  # its faults are reported before anything slow is imported
     from stainda.registration import register_cohort
 
     folder = RunFolder(Path(out))

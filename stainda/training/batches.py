@@ -64,7 +64,7 @@ def parted(coded: Tensor, weighted: bool) -> tuple[Tensor, Tensor | None]:
     return (coded % 256, 1 - (coded // 256).float() / 255) if weighted else (coded, None)
 
 
-class Origins:
+class PatchMetadata:
     """Slide, domain and patient of the patches a job uses, by their index."""
 
     def __init__(self, data: Patches, indices: np.ndarray) -> None:
@@ -84,7 +84,7 @@ class Origins:
         return [self._patients[index] for index in np.asarray(indices).tolist()]
 
 
-class Deck:
+class EpochSampler:
     """Indices dealt in random order, all of them once before any comes again."""
 
     def __init__(self, indices: np.ndarray, generator: np.random.Generator) -> None:
@@ -109,7 +109,7 @@ class _Turns:
     """Whose turn it is: every domain once, in random order, before any again."""
 
     def __init__(self, domains: Sequence[str], generator: np.random.Generator) -> None:
-        self._deck = Deck(np.arange(len(domains)), generator)
+        self._deck = EpochSampler(np.arange(len(domains)), generator)
         self._domains = list(domains)
 
     def next(self, count: int, one: bool) -> dict[str, int]:
@@ -151,7 +151,8 @@ class LabelledBatches:
             has_object = np.ones(len(names), bool)
         self._decks = {
             name: tuple(
-                Deck(indices[(names == name) & (has_object == with_one)], generator) for with_one in (True, False)
+                EpochSampler(indices[(names == name) & (has_object == with_one)], generator)
+                for with_one in (True, False)
             )
             for name in dict.fromkeys(domains)
         }
@@ -194,7 +195,7 @@ class UnlabelledBatches:
     ) -> None:
         names = np.asarray(domains)
         self._size, self._one = size, one_domain
-        self._decks = {name: Deck(indices[names == name], generator) for name in dict.fromkeys(domains)}
+        self._decks = {name: EpochSampler(indices[names == name], generator) for name in dict.fromkeys(domains)}
         self._turns = _Turns(list(self._decks), generator)
 
     @property
@@ -217,7 +218,9 @@ class PairBatches:
     def __init__(self, pairs: SerialPairs, size: int, one_domain: bool, generator: np.random.Generator) -> None:
         self._pairs, self._size = pairs, size
         names = np.asarray(pairs.kinds)
-        self._decks = {name: Deck(np.flatnonzero(names == name), generator) for name in dict.fromkeys(pairs.kinds)}
+        self._decks = {
+            name: EpochSampler(np.flatnonzero(names == name), generator) for name in dict.fromkeys(pairs.kinds)
+        }
         self._turns, self._one = _Turns(list(self._decks), generator), one_domain
 
     def draw(self) -> np.ndarray:

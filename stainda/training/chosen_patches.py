@@ -13,9 +13,9 @@ from stainda.strategies import Strategy
 from stainda.training.batches import (
     Batches,
     LabelledBatches,
-    Origins,
     PairBatches,
     Patches,
+    PatchMetadata,
     UnlabelledBatches,
 )
 from stainda.training.job import Job
@@ -62,7 +62,7 @@ class ChosenPatches:
     compared: np.ndarray
     settling: Mapping[str, np.ndarray]
     neither: int
-    origins: Origins
+    origins: PatchMetadata
     groups: Groups | None
 
     @property
@@ -88,7 +88,7 @@ def choose_patches(job: Job, strategy: Strategy, data: Patches) -> ChosenPatches
     tissue = job.training.compared_patches == "tissue"
     compared = data.source_unlabelled() if tissue else np.zeros(0, int)
     train, val = answers.indices, validation.indices
-    origins = Origins(data, np.concatenate([train, val, unlabelled, compared]).astype(int))
+    origins = PatchMetadata(data, np.concatenate([train, val, unlabelled, compared]).astype(int))
     need_answers(answers, len(asked), "source training", job.task)
     if not job.repeats:
         need_answers(validation, len(data.labelled("val")), "source validation", job.task)

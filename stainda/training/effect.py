@@ -87,7 +87,7 @@ def gradient_ratio(task: Tensor, total: Tensor, parameters: Iterable[Tensor]) ->
     Returns:
         nan where the task has no gradient.
     """
-    some = [one for one in parameters if one.requires_grad]
+    some = [parameter for parameter in parameters if parameter.requires_grad]
     plain = _flat(torch.autograd.grad(task, some, retain_graph=True, allow_unused=True), some)
     both = _flat(torch.autograd.grad(total, some, retain_graph=True, allow_unused=True), some)
     size = float(plain.norm())

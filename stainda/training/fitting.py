@@ -8,14 +8,14 @@ from torch import Tensor
 
 from stainda.randomness import generator_for
 from stainda.strategies import Strategy
-from stainda.training.batches import Origins, Patches
+from stainda.training.batches import Patches, PatchMetadata
 
 FITTED = 64
 """Patches of each kind that augmentations are fitted to, at most."""
 
 
 def fit_augments(
-    strategy: Strategy, data: Patches, origins: Origins, source: np.ndarray, targets: np.ndarray, seed: int
+    strategy: Strategy, data: Patches, origins: PatchMetadata, source: np.ndarray, targets: np.ndarray, seed: int
 ) -> None:
     """Let every augmentation of a strategy learn what it needs; patches are read only where one asks for them.
 

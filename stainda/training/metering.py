@@ -1,4 +1,4 @@
-"""What a training takes beside time: memory at its peak, and energy where the machine counts it.
+"""What a training takes next to time: memory at its peak, and energy where the machine counts it.
 
 Nothing here changes what is trained. What cannot be measured is ``None``, never a guess.
 
@@ -54,7 +54,7 @@ class Costs:
         """From what JSON holds of one; unknown where it holds nothing (jobs of earlier versions)."""
         if not isinstance(values, Mapping):
             return cls()
-        return cls(**{one.name: values.get(one.name) for one in fields(cls)})
+        return cls(**{field.name: values.get(field.name) for field in fields(cls)})
 
     def after(self, earlier: Costs) -> Costs:
         """Of a training in two processes, this one the later: the higher peak, the sum of energies.
@@ -291,7 +291,7 @@ class Gpu:
 
 
 def _nvml_gpu() -> tuple[Any, Any]:
-    """NVML and the GPU that torch calls current, told by its UUID; ``(None, None)`` without either."""
+    """NVML and the GPU that torch calls current, reported by its UUID; ``(None, None)`` without either."""
     import torch
 
     try:

@@ -1,7 +1,7 @@
-"""What a network is asked: of every pixel, or of a patch as a whole.
+"""What a network predicts: a class of every pixel, or of a patch as a whole.
 
 The patch store holds labels of pixels for either; what a patch as a whole is follows from those at its centre, after
-augmentation, so that a patch that was shifted or turned is asked what it shows.
+augmentation, so that the class of a shifted or turned patch is what it shows.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Sorted:
 
 
 class Segmentation:
-    """Every pixel is asked."""
+    """Every pixel has a class."""
 
     score = "Dice"
 
@@ -67,7 +67,7 @@ class Segmentation:
 
 
 class Classification(Segmentation):
-    """Every patch is asked what lies at its centre.
+    """The class of a patch is what lies at its centre.
 
     Within a square in the middle, ``centre`` of the patch wide, let ``s_k`` be the share of class k and u that of
     ignored pixels. The answer is the class of the largest ``s_k`` where that is at least ``covered``; background where

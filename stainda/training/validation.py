@@ -11,7 +11,7 @@ import torch
 from stainda.evaluation.thresholds import BINS, Rule, choose_threshold, dice_at
 from stainda.strategies.detector import Detector
 from stainda.strategies.norm.statistics import Statistics, estimate_statistics
-from stainda.training.batches import Origins, Patches
+from stainda.training.batches import Patches, PatchMetadata
 from stainda.training.losses import IGNORE
 from stainda.training.tasks import task_of
 
@@ -35,7 +35,7 @@ class Validation:
 def validate(
     detector: Detector,
     data: Patches,
-    origins: Origins,
+    origins: PatchMetadata,
     indices: np.ndarray,
     *,
     batch_size: int = 32,
@@ -94,7 +94,9 @@ def score_counts(counts: Mapping[str, np.ndarray], classes: Sequence[str], rule:
 
 def _dice(counts: np.ndarray, thresholds: Mapping[str, float]) -> dict[str, float]:
     """By class, of those that occur in counts (classes, 2, 101)."""
-    return {name: dice_at(one, at) for one, (name, at) in zip(counts, thresholds.items(), strict=True) if one[1].sum()}
+    return {
+        name: dice_at(count, at) for count, (name, at) in zip(counts, thresholds.items(), strict=True) if count[1].sum()
+    }
 
 
 def count_probabilities(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:

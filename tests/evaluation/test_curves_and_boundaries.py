@@ -2,12 +2,14 @@
 
 import numpy as np
 import pytest
+from scipy import ndimage
 from scipy.spatial.distance import cdist
 from skimage.metrics import hausdorff_distance
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from stainda.errors import StaindaError
 from stainda.evaluation import ProbabilityCounts, bland_altman, concordance, surface_distances
+from stainda.evaluation.boundaries import nearest_distances
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -117,3 +119,15 @@ def test_concordance_is_correlation_lessened_by_shift_and_scale():
     assert concordance(x, x + 1) == pytest.approx(2 * x.var() / (2 * x.var() + 1))
     assert concordance(x, -x + 2 * x.mean()) == pytest.approx(-1)
     assert np.isnan(concordance(np.ones(4), np.ones(4)))
+
+
+@pytest.mark.parametrize("share", [0.0005, 0.01, 0.02, 0.2])
+@pytest.mark.parametrize("spacing", [1.0, 0.37])
+def test_distances_of_few_pixels_are_those_of_the_distance_transform(share, spacing):
+    rng = np.random.default_rng(0)
+    near, far = (rng.random((90, 130)) < share for _ in range(2))
+    far[40, 60] = True
+    found = nearest_distances(near, far, spacing)
+    expected = ndimage.distance_transform_edt(~far, sampling=spacing)[near]
+    np.testing.assert_allclose(found, expected, rtol=1e-13)
+    assert found.shape == (int(near.sum()),)

@@ -1,4 +1,4 @@
-"""What is not known of a target is told and never taken for background; nothing is lost; nothing leaks."""
+"""What is not known of a target is reported and never taken for background; nothing is lost; nothing leaks."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_an_object_put_on_other_structures_is_less_sure_than_one_put_right(tmp_p
     assert right["confidence"][0] > 0.9 and wrong["confidence"][0] < 0.8
     assert right["label"][0] == "object" and wrong["label"][0] == "ignored" and wrong["status"][0] == "ignored"
     assert "confidence" in wrong["reason"][0] or "ended" in wrong["reason"][0]
-    # the outline stays to be looked at, and training ignores more than the outline: it may lie beside it
+    # the outline stays to be looked at, and training ignores more than the outline: it may lie next to it
     shown = read_shapes(tmp_path / "wrong/annotations/propagated/b2.geojson")
     assert shown["class"].tolist() == ["g"] and shown["confidence"][0] < 0.8
     assert ignored_area(tmp_path / "wrong", config=strict).area > 1.5 * shown.geometry[0].area

@@ -90,7 +90,7 @@ def test_no_claim_is_made_of_few_shot_where_too_few_patients_could_show_it(tmp_p
     one = view(small)
     said = [sentence.text for sentence in answer(one)]
     assert any("few shot" in text and "not tested: four patients are too few for a test" in text for text in said)
-    assert any("No other strategy was evaluated" in text for text in said), "there is no contender beside the baseline"
+    assert any("No other strategy was evaluated" in text for text in said), "there is no contender against the baseline"
 
 
 def test_tables_figures_and_cards_set_few_shot_apart(seen):
@@ -171,7 +171,7 @@ def test_reviewed_labels_are_counted_and_stale_decisions_are_told_apart(seen):
     words = review_words(seen.run)
     carried = len(seen.run.propagation)
     assert words == (
-        f"12 of {carried} carried annotations were reviewed by Dr A. Name. 9 decisions hold, 3 did not any more and "
+        f"12 of {carried} propagated annotations were reviewed by Dr A. Name. 9 decisions hold, 3 did not any more and "
         "changed nothing."
     )
     table = review_table(seen.run)
@@ -219,12 +219,17 @@ def test_the_page_of_one_analysis_shows_reviews_costs_few_shot_and_how_to_watch_
     written = pd.read_csv(copy / "results.csv", keep_default_na=False, na_values=[""])
     np.testing.assert_allclose(written["mean"], calls[0].results["mean"], rtol=1e-12)
     text = re.sub(r"<[^>]+>", " ", page)
-    assert "carried annotations were reviewed by Dr A. Name" in text
+    assert "propagated annotations were reviewed by Dr A. Name" in text
     assert "the source annotation was changed since" in text
     assert re.search(r'<pre class="command"[^>]*>optuna-dashboard sqlite:///study.db</pre>', page)
     assert re.search(r"few shot\s*<small>8 patches of every target domain</small>", page)
     assert "strategies with a few of them (few shot: 8 patches of every target domain)" in text
-    assert "first_reader" in text and "Ünal &amp; Co" in text and "rTRE median" in text
+    tables = copy / "report" / "tables"
+    annotators = (tables / "annotators.csv").read_text(encoding="utf-8")
+    assert "first_reader" in annotators and "Ünal & Co" in annotators
+    assert "rtre_median" in (tables / "landmarks.csv").read_text(encoding="utf-8").splitlines()[0]
+    for name in ("annotators", "landmarks"):
+        assert f'href="tables/{name}.csv"' in page and f'id="table-{name}"' in page
 
 
 def test_the_address_of_a_shared_search_is_shown_without_its_password(copy):
@@ -239,7 +244,8 @@ def test_the_address_of_a_shared_search_is_shown_without_its_password(copy):
     for records in copy.rglob("records.parquet"):
         records.unlink()  # a page without results is made at once
     page = make_report(copy).read_text(encoding="utf-8")
-    assert "cr/et" not in page and page.count(shown) == 2
+    study = (copy / "report" / "study.yaml").read_text(encoding="utf-8")
+    assert "cr/et" not in page + study and page.count(shown) == study.count(shown) == 1
 
 
 def test_records_of_other_trainings_or_none_are_not_reported(copy):

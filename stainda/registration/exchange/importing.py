@@ -60,7 +60,7 @@ class Import:
 
     Attributes:
         file: the file, or the folder of a VALIS result.
-        kind: what it is; ``None``: told by its content.
+        kind: what it is; ``None``: recognised by its content.
         direction: ``push`` takes section points to the frame, ``pull`` frame points to the section (ITK and elastix map
             from the fixed to the moving image: ``pull`` where the frame was fixed, ``push`` where the section was).
         units: what coordinates count, see :class:`Space`.

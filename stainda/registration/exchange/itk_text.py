@@ -89,7 +89,7 @@ def read_elastix(path: Path) -> tuple[PointFunction, float]:
     """From the fixed to the moving image, points (n, 2) in the physical units of the images; and its grain in these.
 
     Affine, Euler, similarity, translation and cubic B-spline transforms, with the chain of initial transforms.
-    Those are looked for beside the file only, whatever folder is written in it.
+    Those are looked for next to the file only, whatever folder is written in it.
 
     Raises:
         RegistrationError: another kind of transform, three dimensions, a missing initial transform, or damaged.
@@ -122,7 +122,9 @@ def _elastix(path: Path, depth: int) -> tuple[PointFunction, float]:
     name = re.split(r"[/\\]", initial)[-1]
     before = path.with_name(name)
     if not before.is_file():
-        raise RegistrationError(f"its initial transform {name} is not beside it", file=path, remedy="Put both together")
+        raise RegistrationError(
+            f"its initial transform {name} is not next to it", file=path, remedy="Put both together"
+        )
     first, finest = _elastix(before, depth + 1)
     grain = min(grain, finest)
     if word.get("HowToCombineTransforms", "Compose") == "Add":

@@ -115,8 +115,8 @@ def _left_out(source: np.ndarray, target: np.ndarray, scale: float, smoothing: f
     chosen = np.unique(np.linspace(0, len(source) - 1, min(LEFT_OUT, len(source))).astype(int))
     section_scale = float(np.ptp(source, axis=0).max())
     errors = []
-    for one in chosen:
-        rest = np.arange(len(source)) != one
-        guess = _spline(source[rest], target[rest], section_scale, smoothing)(source[one : one + 1])
-        errors.append(float(np.linalg.norm(guess[0] - target[one])))
+    for landmark in chosen:
+        rest = np.arange(len(source)) != landmark
+        guess = _spline(source[rest], target[rest], section_scale, smoothing)(source[landmark : landmark + 1])
+        errors.append(float(np.linalg.norm(guess[0] - target[landmark])))
     return float(np.median(errors))

@@ -64,10 +64,10 @@ class ValisResult:
             RegistrationError: it is not in the result.
         """
         wanted = {slide} | ({stem(path), path.name.rpartition(".")[0], path.name} if path else set())
-        for one in self.slides.values():
-            file = one.file.replace("\\", "/").rsplit("/", 1)[-1]
-            if wanted & {one.name, file, stem(file), file.rsplit(".", 1)[0]}:
-                return one
+        for section in self.slides.values():
+            file = section.file.replace("\\", "/").rsplit("/", 1)[-1]
+            if wanted & {section.name, file, stem(file), file.rsplit(".", 1)[0]}:
+                return section
         raise RegistrationError(
             f"{slide} is not in this VALIS result", file=self.path, remedy=did_you_mean(slide, self.slides)
         )
@@ -122,7 +122,7 @@ def read_valis(folder: str | Path) -> ValisResult:
         else [int(array_or_self(side)) for side in (box if isinstance(box, list) else array_or_self(box))]
     )
     try:
-        found = {str(name): _slide(str(name), one, shape, box, path) for name, one in slides.items()}
+        found = {str(name): _slide(str(name), section, shape, box, path) for name, section in slides.items()}
     except (TypeError, ValueError, KeyError) as error:
         raise RegistrationError(f"a slide of the VALIS result lacks what is needed ({error})", file=path) from error
     reference = whole.get("reference_img_f")

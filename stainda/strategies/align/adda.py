@@ -69,7 +69,7 @@ class Adda(Adversarial):
             features = FeatureTap(before, self.layer).until(step.compared.images)
         kept = Batch(step.compared.images, step.compared.domains, features)
         rows = both_rows(step, self.features, self.samples, predictions=False, source=kept)
-        return [(one.features, one.domains) for one in rows]
+        return [(row.features, row.domains) for row in rows]
 
     def verdicts(self, step: Step) -> dict[str, tuple[Tensor, Tensor]]:
         return {} if step.progress < self.warm_up else super().verdicts(step)

@@ -17,7 +17,7 @@ BOTH = ("segmentation", "classification")
 
 
 class Adversarial(JudgedAlign, FeatureAlign):
-    """Base of the parts with a domain discriminator: what it is asked about, and which domains it tells apart."""
+    """Base of the parts with a domain discriminator: what it is asked about, and which domains it distinguishes."""
 
     tasks: ClassVar[tuple[str, ...]] = BOTH
     compares: ClassVar[bool] = True
@@ -38,7 +38,7 @@ class Adversarial(JudgedAlign, FeatureAlign):
         return self.weight * self.growth(step)
 
     def outputs(self, site: Site) -> int:
-        """Domains the discriminator tells apart."""
+        """Domains the discriminator distinguishes."""
         return site.n_domains if self.domains == "each" else 2
 
     def labels(self, domains: Tensor, n_sources: int) -> Tensor:

@@ -73,6 +73,6 @@ class Atdoc(ScheduledAlign, FeatureAlign):
 
 
 def sharpened(probabilities: Tensor) -> Tensor:
-    """``p² / Σ_rows p²`` of rows ``[M, K]``: surer, and every class of the same total."""
+    """``p² / Σ_rows p²`` of rows ``[M, K]``: sharper, and every class of the same total."""
     squared = probabilities.square()
     return squared / squared.sum(0).clamp(min=1e-12)

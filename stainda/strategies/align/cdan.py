@@ -1,4 +1,4 @@
-"""CDAN: the discriminator sees what was predicted beside the features."""
+"""CDAN: the discriminator sees what was predicted next to the features."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @register("align", "cdan")
 class Cdan(Adversarial):
-    """Conditional adversarial: the discriminator sees what was predicted beside the features.
+    """Conditional adversarial: the discriminator sees what was predicted next to the features.
 
     D reads ``f ⊗ p``, every product of a feature and a class probability at the same place, or, where that would be
     more than ``width`` numbers, the randomised product ``(R_f f) ∘ (R_p p) / √width`` of pytorch-adapt's

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @register("align", "together")
-class Together(Align):
+class CombinedAlign(Align):
     """The loss terms of several align parts, added up: ``parts: {dann: {weight: 0.1}, serial_consistency: {}}``.
 
     The parts have to agree: one layer, one manner of augmenting the target, one grouping; at most one may replace the

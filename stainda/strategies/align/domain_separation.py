@@ -71,4 +71,4 @@ class Dsn(JudgedAlign, FeatureAlign):
     def verdicts(self, step: Step) -> dict[str, tuple[Tensor, Tensor]]:
         from stainda.strategies.align.support.map_discriminators import of_two_sides
 
-        return {"discriminator": of_two_sides([step.modules["discriminator"](one) for one in step.features()])}
+        return {"discriminator": of_two_sides([step.modules["discriminator"](feature) for feature in step.features()])}

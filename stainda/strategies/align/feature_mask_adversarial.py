@@ -83,4 +83,4 @@ class FeatureMaskAdversarial(JudgedAlign):
             "decoder": (step.compared.more_features[0], step.target.more_features[0]),
             "mask": [logits.float().softmax(1) for logits in (step.compared.logits, step.target.logits)],
         }
-        return {name: of_two_sides([step.modules[name](one) for one in sides]) for name, sides in seen.items()}
+        return {name: of_two_sides([step.modules[name](side) for side in sides]) for name, sides in seen.items()}

@@ -34,7 +34,7 @@ class MeanTeacher(Align):
     keep: float = Field(0.98, ge=0, lt=1, description="α, how much of the teacher stays at each step")
     grow: float = Field(0.4, ge=0, le=1, description="share of the steps during which the weight grows")
     colours: Literal["same", "strong"] = Field(
-        "strong", description="the student's patches: augmented as the strategy says, or with strong colours beside it"
+        "strong", description="the student's patches: augmented as the strategy says, or with strong colours next to it"
     )
     predict: Literal["teacher", "student"] = Field("teacher", description="whose weights are validated and kept")
 

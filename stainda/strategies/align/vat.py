@@ -35,7 +35,7 @@ class Vat(ScheduledAlign):
     tasks: ClassVar[tuple[str, ...]] = ("segmentation", "classification")
     target_logits: ClassVar[bool] = True
 
-    weight: float = Field(1.0, ge=0, description="of the divergence beside the task loss, at the end of the schedule")
+    weight: float = Field(1.0, ge=0, description="of the divergence, at the end of the schedule")
     schedule: Literal["warm_up", "constant"] = Field("warm_up", description="the weight grows from 0, or is constant")
     radius: float = Field(0.1, gt=0, description="size of the change, root mean square in standardised units")
     iterations: int = Field(1, ge=1, description="steps of the power method")

@@ -108,5 +108,5 @@ def _early(network: nn.Module) -> nn.Module:
         if name in modules:
             return modules[name]
     kinds = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.InstanceNorm2d)
-    norms = [one for one in modules.values() if isinstance(one, kinds)]
+    norms = [module for module in modules.values() if isinstance(module, kinds)]
     return norms[0] if norms else find_layer(network, "early")

@@ -141,7 +141,7 @@ def on_pairs(
     """A distance between the features of source and target, or its mean over all pairs of the domains present.
 
     Args:
-        each: over pairs of domains of at least ``least`` rows each; sources and targets are not told apart.
+        each: over pairs of domains of at least ``least`` rows each; sources and targets are not distinguished.
     """
     if not each:
         return distance(source.features, target.features)

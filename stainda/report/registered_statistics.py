@@ -6,15 +6,15 @@ import numpy as np
 import pandas as pd
 
 from stainda.report import statistic_figures
-from stainda.report.kinds import Plot, register
-from stainda.report.study_view import NotDrawable, View, measure_of, not_drawn, people
-from stainda.report.words import measure_title
+from stainda.report.figure_registry import Plot, register
+from stainda.report.study_view import NotDrawable, StudyView, measure_of, not_drawn, people
+from stainda.report.summary_text import measure_title
 
 MOST_LINES = 24
 
 
 @register("critical_difference", of_selection=False, overall=True)
-def critical_difference(view: View, measure: str, selection: str) -> Plot:
+def critical_difference(view: StudyView, measure: str, selection: str) -> Plot:
     found = view.insights(measure)
     ranking = found.ranking
     if not np.isfinite(ranking.ranks).all() or len(found.strategies) < 2:
@@ -40,7 +40,7 @@ def critical_difference(view: View, measure: str, selection: str) -> Plot:
 
 
 @register("effects", of_selection=False, overall=True)
-def effects(view: View, measure: str, selection: str) -> Plot:
+def effects(view: StudyView, measure: str, selection: str) -> Plot:
     table = view.insights(measure).effects
     if table.empty or not table["n_patients"].gt(1).any():
         raise NotDrawable("differences of fewer than two patients have no size")
@@ -62,7 +62,7 @@ def effects(view: View, measure: str, selection: str) -> Plot:
 
 
 @register("variance", of_selection=False)
-def variance(view: View, measure: str, selection: str) -> Plot:
+def variance(view: StudyView, measure: str, selection: str) -> Plot:
     table = view.insights(measure).variance
     if table.empty or not table["variance"].notna().any():
         raise NotDrawable("the variance of scores cannot be split with so few patients, domains and seeds")
@@ -72,7 +72,7 @@ def variance(view: View, measure: str, selection: str) -> Plot:
         one, many = "pair of sources and target", "pairs of sources and target"
     unknown = table.loc[table["note"].astype(bool), ["component", "note"]].replace({"component": {"domain": one}})
     cannot = sorted({f"{row.component} ({row.note})" for row in unknown.itertuples()})
-    more = f" Not told apart: {'; '.join(cannot)}." if cannot else ""
+    more = f" Not distinguished: {'; '.join(cannot)}." if cannot else ""
     return Plot(
         statistic_figures.variance_bars(shown, view.look),
         table,

@@ -24,15 +24,15 @@ from stainda.evaluation.evidence import CANDIDATE, SLIDE
 from stainda.randomness import generator_for
 from stainda.report import evidence_figures
 from stainda.report.evidence_figures import Reliability
-from stainda.report.kinds import Plot, register
-from stainda.report.study_view import NotDrawable, View, not_drawn, people
+from stainda.report.figure_registry import Plot, register
+from stainda.report.study_view import NotDrawable, StudyView, not_drawn, people
 
 MOST_PANELS = 12
 AREAS = {"counts": ("found", "there", "objects"), "areas": ("found_area_um2", "true_area_um2", "µm²")}
 
 
 @register("reliability", of_measure=False, rotations="one")
-def reliability(view: View, measure: str, selection: str) -> Plot:
+def reliability(view: StudyView, measure: str, selection: str) -> Plot:
     rows = evidence_rows(view, "probabilities", selection)
     curves, frames = {}, []
     for name in view.few(list(rows["strategy"]), MOST_PANELS):
@@ -59,14 +59,14 @@ def reliability(view: View, measure: str, selection: str) -> Plot:
     )
 
 
-def _reliability(view: View, rows: pd.DataFrame) -> Reliability:
+def _reliability(view: StudyView, rows: pd.DataFrame) -> Reliability:
     counts = probability_counts(rows)
     probability, share, _ = counts.reliability()
     low = high = np.full(CALIBRATION_BINS, np.nan)
     sums = rows.groupby(["patient", "bin"])[["positive", "negative"]].sum().unstack("bin", fill_value=0)
     if len(sums) >= FEW_PATIENTS:
         columns = [sums[name].reindex(columns=range(CALIBRATION_BINS), fill_value=0) for name in sums.columns.levels[0]]
-        both = {str(name): one.to_numpy(float) for name, one in zip(sums.columns.levels[0], columns, strict=True)}
+        both = {str(name): column.to_numpy(float) for name, column in zip(sums.columns.levels[0], columns, strict=True)}
         settings = view.run.study.evaluation
         generator = generator_for(view.run.study.seed, "reliability")
         weights = resampling_weights(len(sums), settings.resamples, generator)
@@ -81,13 +81,13 @@ def _reliability(view: View, rows: pd.DataFrame) -> Reliability:
 
 
 @register("precision_recall", of_measure=False, rotations="one")
-def precision_recall(view: View, measure: str, selection: str) -> Plot:
+def precision_recall(view: StudyView, measure: str, selection: str) -> Plot:
     rows = evidence_rows(view, "objects", selection)
     curves = _ranked(view, rows)
     frame = pd.concat(
         [
-            pd.DataFrame({"strategy": name, "score": one.score, "hit": one.hit, "n_annotated": one.n_truth})
-            for name, one in curves.items()
+            pd.DataFrame({"strategy": name, "score": curve.score, "hit": curve.hit, "n_annotated": curve.n_truth})
+            for name, curve in curves.items()
         ],
         ignore_index=True,
     )
@@ -102,16 +102,16 @@ def precision_recall(view: View, measure: str, selection: str) -> Plot:
 
 
 @register("froc", of_measure=False, rotations="one")
-def free_response(view: View, measure: str, selection: str) -> Plot:
+def free_response(view: StudyView, measure: str, selection: str) -> Plot:
     rows = evidence_rows(view, "objects", selection)
     curves = _ranked(view, rows)
     areas = {name: _tissue_mm2(rows[rows["strategy"] == name]) for name in curves}
-    counted = {name: (one, areas[name]) for name, one in curves.items() if areas[name] > 0}
+    counted = {name: (curve, areas[name]) for name, curve in curves.items() if areas[name] > 0}
     if not counted:
         raise NotDrawable("the area of tissue is not known: slides lack micrometres per pixel")
     beyond = ""
     if any(evidence_figures.froc_steps(*one)[0][-1] > FROC_RATES[-1] * 1.1 for one in counted.values()):
-        beyond = " Arrowheads: the curve goes on beyond the axis, to the sensitivity and rate beside them."
+        beyond = " Arrowheads: the curve goes on beyond the axis, to the sensitivity and rate next to them."
     return Plot(
         evidence_figures.free_response(counted, view.look, FROC_RATES),
         detection_table(view, selection),
@@ -124,23 +124,23 @@ def free_response(view: View, measure: str, selection: str) -> Plot:
 
 
 @register("counts", of_measure=False, rotations="one")
-def counts(view: View, measure: str, selection: str) -> Plot:
+def counts(view: StudyView, measure: str, selection: str) -> Plot:
     return _bland_altman(view, selection, "counts", "Objects found and annotated per patient")
 
 
 @register("areas", of_measure=False, rotations="one")
-def areas(view: View, measure: str, selection: str) -> Plot:
+def areas(view: StudyView, measure: str, selection: str) -> Plot:
     return _bland_altman(view, selection, "areas", "Mean area of the objects found and annotated per patient")
 
 
-def _bland_altman(view: View, selection: str, what: str, title: str) -> Plot:
+def _bland_altman(view: StudyView, selection: str, what: str, title: str) -> Plot:
     rows = evidence_rows(view, "objects", selection)
     pairs, agreements = patient_pairs(view, rows, what)
     if not any(len(pair.dropna()) for pair in pairs.values()):
         raise NotDrawable("no patient has both a found and an annotated value" + (
             " (areas need micrometres per pixel)" if what == "areas" else ""
         ))  # fmt: skip
-    n = max(one.n for one in agreements.values())
+    n = max(agreement.n for agreement in agreements.values())
     limits = (
         "shaded: limits of agreement (bias ± 1.96 SD)" if n > 2 else "limits of agreement need at least three patients"
     )
@@ -158,7 +158,7 @@ def _bland_altman(view: View, selection: str, what: str, title: str) -> Plot:
 
 
 def patient_pairs(
-    view: View, rows: pd.DataFrame, what: str, most: int = MOST_PANELS
+    view: StudyView, rows: pd.DataFrame, what: str, most: int = MOST_PANELS
 ) -> tuple[dict[str, pd.DataFrame], dict[str, Agreement]]:
     """Per strategy, what was found and annotated in each patient (seeds averaged), and how the two agree."""
     table = counts_and_areas(rows, ["strategy", "seed", "patient"])
@@ -172,7 +172,7 @@ def patient_pairs(
     return pairs, agreements
 
 
-def detection_table(view: View, selection: str) -> pd.DataFrame:
+def detection_table(view: StudyView, selection: str) -> pd.DataFrame:
     """Average precision and FROC sensitivities of each strategy, all target test slides together."""
     rows = evidence_rows(view, "objects", selection)
     _ranked(view, rows)
@@ -192,12 +192,12 @@ def detection_table(view: View, selection: str) -> pd.DataFrame:
     return pd.DataFrame(table)
 
 
-def _precisions(view: View, rows: pd.DataFrame) -> dict[str, Any]:
+def _precisions(view: StudyView, rows: pd.DataFrame) -> dict[str, Any]:
     """Average precision over all classes and slides, with what it may vary by."""
     rows = rows.assign(patient=rows["patient"].astype(str))
     found = {name: dataset_precision(rows, name, view.run.study.evaluation) for name in ("ap50", "ap75")}
     return {
-        **{name: one.mean for name, one in found.items()},
+        **{name: curve.mean for name, curve in found.items()},
         "ap50_low": found["ap50"].low, "ap50_high": found["ap50"].high, "interval_kind": found["ap50"].kind,
     }  # fmt: skip
 
@@ -208,19 +208,19 @@ def _tissue_mm2(rows: pd.DataFrame) -> float:
     return float(slides["area_um2"].sum(skipna=False)) / 1e6
 
 
-def _ranked(view: View, rows: pd.DataFrame) -> dict[str, Ranked]:
+def _ranked(view: StudyView, rows: pd.DataFrame) -> dict[str, Ranked]:
     if not rows["kind"].eq(CANDIDATE).any():
         raise NotDrawable(
             "objects.parquet holds no candidates below the threshold of use, as of an earlier version: run the study "
             "again, its trainings are only scored"
         )
     found = {name: ranked_at(rows[rows["strategy"] == name]) for name in view.few(list(rows["strategy"]), MOST_PANELS)}
-    if not any(len(one.score) and np.isfinite(one.score).any() for one in found.values()):
+    if not any(len(curve.score) and np.isfinite(curve.score).any() for curve in found.values()):
         raise NotDrawable("no detection has a score")
     return found
 
 
-def evidence_rows(view: View, what: str, selection: str) -> pd.DataFrame:
+def evidence_rows(view: StudyView, what: str, selection: str) -> pd.DataFrame:
     """Rows of ``objects`` or ``probabilities`` on target test slides, of what a rule chose.
 
     Raises:

@@ -16,11 +16,11 @@ from matplotlib.figure import Figure
 
 from stainda.errors import RecordError, did_you_mean
 from stainda.evaluation.selection import DEFAULT_RULE
-from stainda.report.kind_titles import TITLES
-from stainda.report.run import Run
-from stainda.report.study_view import NotDrawable, View
-from stainda.report.tables import Table
-from stainda.report.words import PRIMARY
+from stainda.report.figure_titles import TITLES
+from stainda.report.run import LoadedRun
+from stainda.report.study_view import NotDrawable, StudyView
+from stainda.report.summary_text import PRIMARY
+from stainda.report.tables import PageTable
 
 Rotations = Literal["any", "one", "several"]
 """Studies that a kind shows: of one rotation, at the root of a study of several, or both."""
@@ -36,10 +36,10 @@ class Plot:
     alt: str
 
 
-Maker = Callable[[View, str, str], Plot]
-TableMaker = Callable[[Run, View | None, str], Table | None]
-ScoreTableMaker = TypeVar("ScoreTableMaker", bound=Callable[[View, str], Table | None])
-RunTable = TypeVar("RunTable", bound=Table | None)
+Maker = Callable[[StudyView, str, str], Plot]
+TableMaker = Callable[[LoadedRun, StudyView | None, str], PageTable | None]
+ScoreTableMaker = TypeVar("ScoreTableMaker", bound=Callable[[StudyView, str], PageTable | None])
+RunTable = TypeVar("RunTable", bound=PageTable | None)
 
 
 @dataclass(frozen=True)
@@ -60,10 +60,10 @@ class Kind:
     of_selection: bool = True
     overall: bool = False
 
-    def shows(self, run: Run) -> bool:
+    def shows(self, run: LoadedRun) -> bool:
         return _of(self.makers, run) is not None
 
-    def make(self, view: View, measure: str = PRIMARY, selection: str = DEFAULT_RULE) -> Plot:
+    def make(self, view: StudyView, measure: str = PRIMARY, selection: str = DEFAULT_RULE) -> Plot:
         """Draw it.
 
         Raises:
@@ -77,7 +77,7 @@ class Kind:
                 f"{self.name!r} shows one rotation, and this is a study of {len(view.run.rotations)}",
                 file=view.run.folder,
                 remedy=f"Give the folder of one ({first}), or a kind that shows all: "
-                f"{', '.join(one.name for one in kinds_of(view.run))}",
+                f"{', '.join(sort.name for sort in kinds_of(view.run))}",
             )
         plot = maker(view, measure, selection)
         if not self.overall:
@@ -98,7 +98,7 @@ class TableKind:
     title: str
     makers: Mapping[Rotations, TableMaker]
 
-    def make(self, run: Run, view: View | None, measure: str = PRIMARY) -> Table | None:
+    def make(self, run: LoadedRun, view: StudyView | None, measure: str = PRIMARY) -> PageTable | None:
         """The table; ``None`` where it does not show this study, or has no rows.
 
         Raises:
@@ -108,17 +108,20 @@ class TableKind:
         return None if maker is None else maker(run, view, measure)
 
 
-FIGURE_MODULES = ("kinds_of_scores", "kinds_of_statistics", "kinds_of_evidence", "kinds_of_search", "rotation_matrix")
+FIGURE_MODULES = (
+    "registered_scores", "registered_statistics", "registered_evidence", "registered_search", "rotation_matrix",
+    "few_labels",
+)  # fmt: skip
 TABLE_MODULES = (
     "data_tables", "recipe_tables", "result_tables", "insight_tables", "training_tables", "effect_tables", "reviewing",
-    "costs", "between_rotations",
+    "costs", "between_rotations", "few_labels",
 )  # fmt: skip
 """Where kinds are registered: imported when the first is wanted, since they import this module."""
 KINDS: dict[str, Kind] = {}
 TABLES: dict[str, TableKind] = {}
 
 
-def _of(makers: Mapping[Rotations, Callable], run: Run) -> Callable | None:
+def _of(makers: Mapping[Rotations, Callable], run: LoadedRun) -> Callable | None:
     return makers.get("any") or makers.get("several" if run.rotates else "one")
 
 
@@ -147,9 +150,9 @@ def all_kinds() -> dict[str, Kind]:
     return KINDS
 
 
-def kinds_of(run: Run) -> list[Kind]:
+def kinds_of(run: LoadedRun) -> list[Kind]:
     """The kinds of figures that show this study."""
-    return [one for one in all_kinds().values() if one.shows(run)]
+    return [sort for sort in all_kinds().values() if sort.shows(run)]
 
 
 def register(
@@ -160,7 +163,7 @@ def register(
     overall: bool = False,
     rotations: Rotations = "any",
 ) -> Callable[[Maker], Maker]:
-    """Let a function draw the kind of that name, which has a title in :data:`~stainda.report.kind_titles.TITLES`."""
+    """Let a function draw the kind of that name, which has a title in :data:`~stainda.report.figure_titles.TITLES`."""
 
     def keep(make: Maker) -> Maker:
         makers = dict(KINDS[name].makers) if name in KINDS else {}
@@ -172,10 +175,10 @@ def register(
 
 def register_table(
     name: str, *, rotations: Rotations = "any"
-) -> Callable[[Callable[[Run], RunTable]], Callable[[Run], RunTable]]:
+) -> Callable[[Callable[[LoadedRun], RunTable]], Callable[[LoadedRun], RunTable]]:
     """Let a function make the table of that name of a run."""
 
-    def keep(make: Callable[[Run], RunTable]) -> Callable[[Run], RunTable]:
+    def keep(make: Callable[[LoadedRun], RunTable]) -> Callable[[LoadedRun], RunTable]:
         add_table(name, lambda run, view, measure: make(run), rotations=rotations)
         return make
 
@@ -191,7 +194,7 @@ def register_score_table(
     """
 
     def keep(make: ScoreTableMaker) -> ScoreTableMaker:
-        def made(run: Run, view: View | None, measure: str) -> Table | None:
+        def made(run: LoadedRun, view: StudyView | None, measure: str) -> PageTable | None:
             return None if view is None else make(view, measure)
 
         add_table(name, made, title=title, rotations=rotations)

@@ -12,13 +12,13 @@ from torch import Tensor
 
 from stainda.stains import BlurNoise, ColourJitter, HedJitter
 from stainda.strategies import Strategy
-from stainda.strategies.align.base import Batch, Manner, PairBatch, Redrawn
+from stainda.strategies.align.base import AugmentedView, Batch, Manner, PairBatch
 from stainda.strategies.augmented_pixels import centred, first_places, places_of, restore
 from stainda.strategies.capture import listening
 from stainda.strategies.detector import Detector
 from stainda.strategies.features import FeatureTap
 from stainda.strategies.norm.statistics import DomainStatistics
-from stainda.training.batches import Origins, Patches, parted, with_weights
+from stainda.training.batches import Patches, PatchMetadata, parted, with_weights
 from stainda.training.tasks import task_of
 from stainda.training.windows import Windows, augments_after_cutting
 
@@ -41,7 +41,7 @@ class PatchAccess:
     """
 
     data: Patches
-    origins: Origins
+    origins: PatchMetadata
     domain_index: Mapping[str, int]
     windows: Windows
     groups: Mapping[int, int] | None = None
@@ -72,7 +72,7 @@ class RunningNetwork:
             self.by_domain.use(domain)
 
 
-class Passes:
+class BatchPipeline:
     """Patches by their index to batches that went through the network.
 
     Args:
@@ -106,7 +106,7 @@ class Passes:
             logits, features = (running.forward(images), None) if running.tap is None else running.tap(images)
         groups = None
         if patches.groups is not None:
-            groups = torch.tensor([patches.groups[one] for one in np.asarray(indices).tolist()], device=raw.device)
+            groups = torch.tensor([patches.groups[index] for index in np.asarray(indices).tolist()], device=raw.device)
         return Batch(
             images, self._numbers(indices), features, logits, labels, weights=counts,
             groups=groups, redraw=self._redraw(raw, slides), more_features=tuple(more),
@@ -186,14 +186,14 @@ class Passes:
     def _raw(self, indices: np.ndarray, windows: np.ndarray | None = None) -> Tensor:
         return self._detector.images(self._patches.data.images(indices, windows))
 
-    def _redraw(self, raw: Tensor, slides: Sequence[str]) -> Callable[[Manner], Redrawn]:
+    def _redraw(self, raw: Tensor, slides: Sequence[str]) -> Callable[[Manner], AugmentedView]:
         return lambda manner: self._drawn(raw, slides, self._generators["redraw"], manner)
 
     def _drawn(
         self, raw: Tensor, slides: Sequence[str], generator: torch.Generator, manner: Manner, cut: bool = True
-    ) -> Redrawn:
+    ) -> AugmentedView:
         images, marks = self._augmented(raw, first_places(raw), slides, generator, manner, cut)
-        return Redrawn(images, places_of(marks))
+        return AugmentedView(images, places_of(marks))
 
     def _augmented(
         self,

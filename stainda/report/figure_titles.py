@@ -21,6 +21,7 @@ TITLES: dict[str, str] = {
     "counts": "Bland-Altman: objects counted and annotated per patient",
     "areas": "Bland-Altman: mean area of objects found and annotated per patient",
     "learning_curves": "Learning curves",
+    "label_curve": "Score against the number of annotated objects, a curve per start",
     "regret": "Regret of selection rules against the oracle",
     "history": "Search history",
     "importance": "Importance of settings",

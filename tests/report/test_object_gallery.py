@@ -1,4 +1,4 @@
-"""The same object through the stains: what the page says of it, from the files of the run alone."""
+"""The same object across the stains: what the page says of it, from the files of the run alone."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ import jinja2
 import pandas as pd
 import pytest
 import shapely
-from make_run import _centres, make_run, through_stains
+from make_run import _centres, make_run, object_gallery
 
 from stainda.report import load_run, make_report
+from stainda.report.object_gallery import make_object_gallery
 from stainda.report.plotting import view
 from stainda.report.sections import TEMPLATES
-from stainda.report.through import make_through
 from stainda.report.writer import Absent
 
 SMALL = dict(
     test_patients=2, stains=("PAS", "SR", "CD68"), centres=("A",), strategies=("source_only", "dann", "oracle"),
     failed_job=False, seeds=1, trials=1, evidence=False,
 )  # fmt: skip
-ABSENT = "This run has no pictures of objects through the stains"
+ABSENT = "This run has no pictures of objects across the stains"
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    run = make_run(tmp_path_factory.mktemp("through") / "run", **SMALL)
-    through_stains(run)
+    run = make_run(tmp_path_factory.mktemp("gallery") / "run", **SMALL)
+    object_gallery(run)
     return run
 
 
@@ -40,7 +40,7 @@ def run(made, tmp_path):
 
 
 def shown_in(folder):
-    return make_through(load_run(folder), view(folder).analysis)
+    return make_object_gallery(load_run(folder), view(folder).analysis)
 
 
 def page_of(folder, monkeypatch) -> str:
@@ -53,7 +53,7 @@ def section_of(folder) -> str:
     """The section of the page alone."""
     loader = jinja2.FileSystemLoader(TEMPLATES)
     environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
-    return environment.get_template("through.html.j2").module.through_stains(shown_in(folder))
+    return environment.get_template("object_gallery.html.j2").module.gallery_of_objects(shown_in(folder))
 
 
 def iou_of_discs(distance: float, radius: float) -> float:
@@ -101,16 +101,16 @@ def test_outlines_lie_where_the_photograph_shows_the_object(made):
 
 def test_page_files_beside_it_and_what_they_hold(run, monkeypatch):
     page = page_of(run, monkeypatch)
-    section = page[page.index('id="through"') : page.index('id="examples"')]
+    section = page[page.index('id="object-gallery"') : page.index('id="examples"')]
     assert section.index("Failure 1") < section.index("The median case")
     assert section.count("data:image/jpeg") == 4 and 'href="http' not in section
     assert "no two of its sections could be registered" in section and "Not shown" in section
-    table = pd.read_csv(run / "report" / "figures" / "through_stains.csv", keep_default_na=False)
+    table = pd.read_csv(run / "report" / "figures" / "object_gallery.csv", keep_default_na=False)
     assert len(table) == 2 * (2 * 3 + 1)  # two objects: two sections by three strategies, and a refused one
     missed = table[(table["place"] == 1) & (table["strategy"] == "source_only") & (table["slide"] == "P04_SR")]
     assert missed["fate"].tolist() == ["missed"] and missed["job"].iloc[0].startswith("source")
     for number in (1, 2):
-        svg = (run / "report" / "figures" / f"through_stains_{number}.svg").read_text(encoding="utf-8")
+        svg = (run / "report" / "figures" / f"object_gallery_{number}.svg").read_text(encoding="utf-8")
         root = ElementTree.fromstring(svg)
         assert all(not key.get("href", "").startswith("http") for key in root.iter())
 
@@ -120,8 +120,8 @@ def test_neither_torch_nor_valis_nor_slides_are_needed(made):
         "import sys\n"
         "from stainda.report import load_run\n"
         "from stainda.report.plotting import view\n"
-        "from stainda.report.through import make_through\n"
-        "shown = make_through(load_run(sys.argv[1]), view(sys.argv[1]).analysis)\n"
+        "from stainda.report.object_gallery import make_object_gallery\n"
+        "shown = make_object_gallery(load_run(sys.argv[1]), view(sys.argv[1]).analysis)\n"
         "heavy = {'torch', 'valis', 'openslide', 'pyvips', 'tifffile'}\n"
         "print(len(shown.objects), sorted(heavy & set(sys.modules)))"
     )
@@ -130,7 +130,7 @@ def test_neither_torch_nor_valis_nor_slides_are_needed(made):
 
 
 def test_a_run_without_the_pictures_says_so(run):
-    shutil.rmtree(run / "through")
+    shutil.rmtree(run / "object_gallery")
     assert section_of(run).count(ABSENT) == 1
 
 
@@ -138,15 +138,15 @@ def test_blocks_of_single_sections_are_told(run):
     cohort = pd.read_csv(run / "cohort.csv")
     cohort["block"] = cohort["slide"]
     cohort.to_csv(run / "cohort.csv", index=False)
-    shutil.rmtree(run / "through")
+    shutil.rmtree(run / "object_gallery")
     assert "holds a single section" in section_of(run)
 
 
 def test_without_truth_in_two_sections_the_reason_of_the_study_is_passed_on(run):
-    table = run / "through" / "through.csv"
+    table = run / "object_gallery" / "gallery.csv"
     table.write_text(table.read_text().splitlines()[0] + "\n")
     reason = "no annotated object of a scored section is seen in two registered sections"
-    (run / "through" / "left_out.csv").write_text(f"block,slide,reason\n,,{reason}\n")
+    (run / "object_gallery" / "left_out.csv").write_text(f"block,slide,reason\n,,{reason}\n")
     shown = shown_in(run)
     assert not shown.objects and shown.absent and shown.skipped == (reason,)
 
@@ -159,38 +159,35 @@ def test_pictures_of_an_earlier_registration_are_not_shown_under_new_outlines(ru
 
 
 def test_a_picture_outside_the_run_or_gone_is_not_embedded(run):
-    (run / "through" / "1__P04_SR.jpg").unlink()
-    table = run / "through" / "through.csv"
-    table.write_text(table.read_text().replace("through/1__P04_PAS.jpg", "../../secret.jpg"))
-    (run.parent.parent / "secret.jpg").write_bytes((run / "through" / "2__P04_SR.jpg").read_bytes())
+    (run / "object_gallery" / "1__P04_SR.jpg").unlink()
+    table = run / "object_gallery" / "gallery.csv"
+    table.write_text(table.read_text().replace("object_gallery/1__P04_PAS.jpg", "../../secret.jpg"))
+    (run.parent.parent / "secret.jpg").write_bytes((run / "object_gallery" / "2__P04_SR.jpg").read_bytes())
     rows = shown_in(run).objects[0].rows
     assert not any(row.image for row in rows) and "missing" in rows[1].reason
 
 
 def test_hostile_names_stay_text(run):
-    table = run / "through" / "through.csv"
+    table = run / "object_gallery" / "gallery.csv"
     table.write_text(table.read_text().replace("only 6 matches, 15 are needed", "<script>alert(1)</script>"))
     page = section_of(run)
     assert "<script>" not in page and "&lt;script&gt;alert(1)" in page
 
 
-def test_what_is_not_pictured_is_told_of_every_strategy(made, monkeypatch):
+def test_what_is_not_pictured_stands_in_the_csv_of_every_strategy(made, monkeypatch):
     every = shown_in(made)
     monkeypatch.setattr("stainda.report.gallery.MOST_STRATEGIES", 2)
-    few, whole = shown_in(made).objects[0], every.objects[0]
-    assert few.strategies == ("Source only", "Oracle (target labels)")
-    assert few.sections == tuple(row.title for row in whole.rows if row.image)
-    assert (
-        dict(few.fates)
-        == dict(whole.fates)
-        == {
-            title: tuple(row.cells[index].text for row in whole.rows if row.image)
-            for index, title in enumerate(whole.strategies)
-        }
-    )
-    assert shown_in(made).frame.equals(every.frame)
-    assert "What all 3 strategies made of it" in section_of(made)
+    few = shown_in(made)
+    assert few.objects[0].strategies == ("Source only", "Oracle (target labels)")
+    assert few.frame["strategy"].nunique() == 3
+    assert few.frame.equals(every.frame)
 
 
-def test_no_table_of_all_where_all_are_pictured(made):
-    assert "What all" not in section_of(made)
+def test_the_gallery_of_an_earlier_run_directory_is_read_where_it_lies(run):
+    now = shown_in(run)
+    assert len(now.objects) == 2
+    (run / "object_gallery").rename(run / "through")
+    table = (run / "through" / "gallery.csv").rename(run / "through" / "through.csv")
+    text = table.read_text(encoding="utf-8").replace("scored_sections", "asked").replace("object_gallery/", "through/")
+    table.write_text(text, encoding="utf-8")
+    assert shown_in(run).frame.equals(now.frame) and len(shown_in(run).objects) == 2

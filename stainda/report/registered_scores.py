@@ -8,10 +8,10 @@ import pandas as pd
 from stainda.evaluation.selection import DEFAULT_RULE
 from stainda.evaluation.summary import ALL_SOURCES, ALL_TARGETS
 from stainda.report import cost_figures, costs, domain_figures, figures, off_scale, result_tables
-from stainda.report.kinds import Plot, register
+from stainda.report.figure_registry import Plot, register
 from stainda.report.study_view import (
     NotDrawable,
-    View,
+    StudyView,
     axis_limits,
     axis_title,
     measure_of,
@@ -20,8 +20,8 @@ from stainda.report.study_view import (
     sample,
     set_apart,
 )
+from stainda.report.summary_text import count, measure_title
 from stainda.report.tables import spread_words
-from stainda.report.words import count, measure_title
 from stainda.run_directory.result_tables import DOMAIN_GAP
 
 NOT_GIVEN = (
@@ -34,13 +34,13 @@ MOST_LINES = 24
 """Strategies above which the forest plot shows only the best of them."""
 
 
-def _on(view: View) -> str:
+def _on(view: StudyView) -> str:
     """Rotations are scored on their targets; single domains are shown with the sources."""
     return " on the targets" if view.by_rotation else ""
 
 
 @register("forest", overall=True)
-def forest(view: View, measure: str, selection: str) -> Plot:
+def forest(view: StudyView, measure: str, selection: str) -> Plot:
     rows = result_tables.shown_rows(view, measure, selection)
     places, noun = result_tables.regions(rows), view.noun
     names = view.few(list(rows["strategy"]), MOST_LINES, measure)
@@ -64,7 +64,7 @@ def forest(view: View, measure: str, selection: str) -> Plot:
 
 
 @register("heat_map", overall=True)
-def heat_map(view: View, measure: str, selection: str) -> Plot:
+def heat_map(view: StudyView, measure: str, selection: str) -> Plot:
     rows = result_tables.shown_rows(view, measure, selection)
     places, noun = result_tables.regions(rows), view.noun
     n = rows.loc[~rows["domain"].isin([ALL_TARGETS, ALL_SOURCES]), "n_patients"].max()
@@ -81,7 +81,7 @@ def heat_map(view: View, measure: str, selection: str) -> Plot:
 
 
 @register("source_target", rotations="one")
-def source_target(view: View, measure: str, selection: str) -> Plot:
+def source_target(view: StudyView, measure: str, selection: str) -> Plot:
     rows = view.rows(measure, selection)
     rows = rows[~rows["domain"].isin([ALL_TARGETS, ALL_SOURCES]) & np.isfinite(rows["mean"])]
     cells = rows.drop_duplicates("domain")
@@ -103,7 +103,7 @@ def source_target(view: View, measure: str, selection: str) -> Plot:
 
 
 @register("worst_domain")
-def worst_domain(view: View, measure: str, selection: str) -> Plot:
+def worst_domain(view: StudyView, measure: str, selection: str) -> Plot:
     rows = worst_rows(view, measure, selection)
     one, others, many = ("target domain", "target domains", " domains")
     if view.by_rotation:
@@ -125,7 +125,7 @@ def worst_domain(view: View, measure: str, selection: str) -> Plot:
     )
 
 
-def worst_rows(view: View, measure: str, selection: str) -> pd.DataFrame:
+def worst_rows(view: StudyView, measure: str, selection: str) -> pd.DataFrame:
     """Single target domains of each strategy, or pairs of a rotation and a target domain, the worst marked."""
     if view.by_rotation:
         if selection != DEFAULT_RULE:
@@ -142,7 +142,7 @@ def worst_rows(view: View, measure: str, selection: str) -> pd.DataFrame:
     return rows
 
 
-def _target_pairs(view: View, measure: str) -> pd.DataFrame:
+def _target_pairs(view: StudyView, measure: str) -> pd.DataFrame:
     """Pairs of a rotation and a target domain; ``domain`` names the pair, ``target`` the domain."""
     rows = view.pairs(measure)
     rows = rows[rows["role"] == "target"].reset_index(drop=True)
@@ -158,11 +158,11 @@ def pair_words(label: str, domain: str) -> str:
 
 
 @register("differences", overall=True)
-def differences(view: View, measure: str, selection: str) -> Plot:
+def differences(view: StudyView, measure: str, selection: str) -> Plot:
     rows = view.rows(measure, selection, "differences")
     rows = rows[(rows["domain"] == ALL_TARGETS) & np.isfinite(rows["difference"])]
     if rows.empty:
-        raise NotDrawable("no strategy has a score on the targets beside the baseline")
+        raise NotDrawable("no strategy has a score on the targets other than the baseline")
     names = view.few(list(rows["strategy"]), MOST_LINES, measure)
     patients = view.rows(measure, selection, "patients")
     patients = patients[patients["domain"] == ALL_TARGETS]
@@ -180,7 +180,7 @@ def differences(view: View, measure: str, selection: str) -> Plot:
 
 
 @register("gap_closed", overall=True)
-def gap_closed(view: View, measure: str, selection: str) -> Plot:
+def gap_closed(view: StudyView, measure: str, selection: str) -> Plot:
     rows = view.rows(measure, selection, "gaps")
     if not rows["gap_closed"].notna().any():
         raise NotDrawable(f"no gap between baseline and ceiling could be shown in any {view.noun}")
@@ -207,7 +207,7 @@ def gap_closed(view: View, measure: str, selection: str) -> Plot:
 
 
 @register("domain_gap", of_selection=False, rotations="one")
-def domain_gap(view: View, measure: str, selection: str) -> Plot:
+def domain_gap(view: StudyView, measure: str, selection: str) -> Plot:
     gap = view.run.domain_gap
     if gap.empty:
         raise NotDrawable(view.run.missing.get(DOMAIN_GAP.path, "domain_gap.csv has no rows"))
@@ -232,7 +232,7 @@ def domain_gap(view: View, measure: str, selection: str) -> Plot:
 
 
 @register("slopes", overall=True)
-def slopes(view: View, measure: str, selection: str) -> Plot:
+def slopes(view: StudyView, measure: str, selection: str) -> Plot:
     from stainda.report import statistic_figures
 
     scores = view.by_patient(measure, selection)
@@ -240,7 +240,7 @@ def slopes(view: View, measure: str, selection: str) -> Plot:
         raise NotDrawable("the baseline has no scores on the targets")
     names = [name for name in view.few(list(scores.columns), 13, measure) if name != view.look.baseline]
     if not names:
-        raise NotDrawable("there is no strategy beside the baseline")
+        raise NotDrawable("there is no strategy other than the baseline")
     better = measure_of(measure).higher_is_better
     rest = scores.shape[1] - 1 - len(names)
     more = f" In the CSV alone: {count(rest, 'strategy')}." if rest else ""
@@ -255,7 +255,7 @@ def slopes(view: View, measure: str, selection: str) -> Plot:
 
 
 @register("cost", of_selection=False, overall=True)
-def cost(view: View, measure: str, selection: str) -> Plot:
+def cost(view: StudyView, measure: str, selection: str) -> Plot:
     frame = costs.cost_frame(view.run, view.look)
     rows = view.overall(measure).reset_index()[["strategy", "mean", "low", "high"]]
     minutes = {f"{kind}_minutes": frame[f"{kind}_seconds_per_job"] / 60 for kind in ("cpu", "gpu")}

@@ -8,17 +8,17 @@ import pandas as pd
 from stainda.evaluation.selection import DEFAULT_RULE, RULES, BeforeRefit
 from stainda.evaluation.summary import ALL_TARGETS
 from stainda.report import figures, search_figures
-from stainda.report.kinds import Plot, register
+from stainda.report.figure_registry import Plot, register
 from stainda.report.search_tables import FEWEST_FOR_IMPORTANCE, importance_table, searched, trial_table
-from stainda.report.study_view import NotDrawable, View, measure_of
-from stainda.report.words import count, headline_class, measure_title
+from stainda.report.study_view import NotDrawable, StudyView, measure_of
+from stainda.report.summary_text import count, headline_class, measure_title
 from stainda.run_directory.result_tables import TRIALS
 
 MOST_PANELS, MOST_ROWS, MOST_SETTINGS, MOST_AXES = 16, 6, 4, 6
 
 
 @register("learning_curves", of_measure=False, of_selection=False, rotations="one")
-def learning_curves(view: View, measure: str, selection: str) -> Plot:
+def learning_curves(view: StudyView, measure: str, selection: str) -> Plot:
     curves: dict[str, list[pd.DataFrame]] = {}
     frames = []
     run = view.run
@@ -42,9 +42,9 @@ def learning_curves(view: View, measure: str, selection: str) -> Plot:
 
 
 @register("regret", of_selection=False, overall=True)
-def regret(view: View, measure: str, selection: str) -> Plot:
+def regret(view: StudyView, measure: str, selection: str) -> Plot:
     table = regret_table(view, measure)
-    titles = {one.name: one.title for one in RULES if not one.uses_target_labels}
+    titles = {rule.name: rule.title for rule in RULES if not rule.uses_target_labels}
     n = table["strategy"].nunique()
     return Plot(
         search_figures.regret(table, titles, f"{measure_title(measure)} lost against selection on the test labels"),
@@ -56,7 +56,7 @@ def regret(view: View, measure: str, selection: str) -> Plot:
     )
 
 
-def regret_table(view: View, measure: str) -> pd.DataFrame:
+def regret_table(view: StudyView, measure: str) -> pd.DataFrame:
     """Oracle score minus the score of each rule, by strategy, over all targets."""
     rows = view.analysis.results
     rows = rows[(rows["measure"] == measure) & (rows["domain"] == ALL_TARGETS) & np.isfinite(rows["mean"])]
@@ -76,7 +76,7 @@ def regret_table(view: View, measure: str) -> pd.DataFrame:
 
 
 @register("history", of_measure=False, of_selection=False, rotations="one")
-def history(view: View, measure: str, selection: str) -> Plot:
+def history(view: StudyView, measure: str, selection: str) -> Plot:
     table, _ = _trials(view, 2)
     few = view.few(list(table["strategy"]), MOST_PANELS)
     return Plot(
@@ -90,7 +90,7 @@ def history(view: View, measure: str, selection: str) -> Plot:
 
 
 @register("importance", of_measure=False, of_selection=False, rotations="one")
-def importance(view: View, measure: str, selection: str) -> Plot:
+def importance(view: StudyView, measure: str, selection: str) -> Plot:
     table, columns = _trials(view, FEWEST_FOR_IMPORTANCE)
     found = importance_table(table, columns, view.run.study.seed)
     if found.empty:
@@ -113,7 +113,7 @@ def importance(view: View, measure: str, selection: str) -> Plot:
 
 
 @register("slices", of_measure=False, of_selection=False, rotations="one")
-def slices(view: View, measure: str, selection: str) -> Plot:
+def slices(view: StudyView, measure: str, selection: str) -> Plot:
     table, columns = _trials(view, 3)
     names = searched(table, columns)
     table = table[table[names].notna().any(axis=1)]
@@ -132,7 +132,7 @@ def slices(view: View, measure: str, selection: str) -> Plot:
 
 
 @register("parallel", of_measure=False, of_selection=False, rotations="one")
-def parallel(view: View, measure: str, selection: str) -> Plot:
+def parallel(view: StudyView, measure: str, selection: str) -> Plot:
     table, columns = _trials(view, 3)
     done = table[table["value"].notna()]
     groups = {str(name): rows for name, rows in done.groupby("strategy", sort=False)}
@@ -153,7 +153,7 @@ def parallel(view: View, measure: str, selection: str) -> Plot:
     )
 
 
-def _trials(view: View, least: int) -> tuple[pd.DataFrame, list[str]]:
+def _trials(view: StudyView, least: int) -> tuple[pd.DataFrame, list[str]]:
     table, columns = trial_table(view.run)
     if table.empty:
         raise NotDrawable(view.run.missing.get(TRIALS.path, "trials.csv has no rows"))

@@ -92,4 +92,4 @@ def untested(n: int, trainings: int) -> str:
     """Why nothing is tested; empty where it is."""
     if n < FEW_PATIENTS:
         return f"{count(n, 'patient')} are too few for a test" if n > 1 else "one patient allows no test"
-    return "with one training of each strategy, chance in training cannot be told from a difference" * (trainings < 2)
+    return "with one training of each strategy, chance in training may be the difference" * (trainings < 2)

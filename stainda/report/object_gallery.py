@@ -1,7 +1,7 @@
-"""The same object through the sections of its block, with what each strategy made of it: worst failures first.
+"""The same object across the sections of its block, with what each strategy made of it: worst failures first.
 
 The objects were chosen, and their places photographed in the frame of the block, when the study was scored
-(``through/`` of the run). Outlines are carried into that frame here, by the transforms of the run.
+(``object_gallery/`` of the run). Outlines are warped into that frame here, by the transforms of the run.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from stainda.objects.overlap import polygons
 from stainda.registration.results import BlockResult, load_block
 from stainda.report.drawings import picture
 from stainda.report.gallery import job_of, path_data, predictions_of, read_outlines, shown_strategies
-from stainda.report.run import Run
-from stainda.report.words import count
-from stainda.run_directory.tables import THROUGH, THROUGH_LEFT_OUT
+from stainda.report.run import LoadedRun
+from stainda.report.summary_text import count
+from stainda.run_directory.tables import GALLERY, GALLERY_LEFT_OUT
 
 SHOWN_PIXELS = 252
 BEYOND = 8.0
@@ -39,7 +39,7 @@ FATE_COLUMNS = (
 
 
 @dataclass(frozen=True)
-class Cell:
+class StrategyCell:
     """One strategy on one section: what became of the object in the middle, and outlines by fate as SVG path data."""
 
     title: str
@@ -61,7 +61,7 @@ class SectionRow:
     reason: str
     truth: str
     text: str
-    cells: tuple[Cell, ...]
+    cells: tuple[StrategyCell, ...]
 
 
 @dataclass(frozen=True)
@@ -77,18 +77,15 @@ class FollowedObject:
     bar_text: str
     strategies: tuple[str, ...]
     rows: tuple[SectionRow, ...]
-    sections: tuple[str, ...] = ()
-    """Those that can be shown; ``fates`` has for every strategy, pictured or not, what became of the object there."""
-    fates: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
     @property
     def file(self) -> str:
         """Name of the figure's file."""
-        return f"through_stains_{self.place}"
+        return f"object_gallery_{self.place}"
 
 
 @dataclass(frozen=True)
-class ThroughStains:
+class ObjectGallery:
     """What the page shows: the objects and the rule that chose them, or why there are none (``absent``)."""
 
     objects: tuple[FollowedObject, ...] = ()
@@ -98,13 +95,13 @@ class ThroughStains:
     frame: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(FATE_COLUMNS)))
 
 
-def make_through(run: Run, analysis: Analysis) -> ThroughStains:
-    """The objects of ``through/through.csv`` with what every strategy made of them; pictures of a few strategies."""
-    table = run.tables[THROUGH.path]
+def make_object_gallery(run: LoadedRun, analysis: Analysis) -> ObjectGallery:
+    """The objects of ``object_gallery/gallery.csv`` with the result of every strategy; pictures of a few."""
+    table = run.tables[GALLERY.path]
     skipped = _left_out(run)
     if table.empty:
-        return ThroughStains(absent=_absence(run, skipped), skipped=skipped)
-    order = [one.name for one in run.study.strategies]
+        return ObjectGallery(absent=_absence(run, skipped), skipped=skipped)
+    order = [strategy.name for strategy in run.study.strategies]
     jobs = {name: job for name in order if (job := job_of(run, analysis, name))}
     pictured = [name for name in shown_strategies(run, analysis) if name in jobs]
     blocks: dict[str, BlockResult] = {}
@@ -126,13 +123,13 @@ def make_through(run: Run, analysis: Analysis) -> ThroughStains:
         rows += fates
     absent = "" if objects else "No object can be shown"
     frame = pd.DataFrame(rows, columns=list(FATE_COLUMNS))
-    return ThroughStains(tuple(objects), _rule(table), absent, (*faults, *skipped), frame)
+    return ObjectGallery(tuple(objects), _rule(table), absent, (*faults, *skipped), frame)
 
 
 class _Slides:
     """Annotations and detections of a slide, read and matched once though several objects lie on it."""
 
-    def __init__(self, run: Run, jobs: Mapping[str, str]) -> None:
+    def __init__(self, run: LoadedRun, jobs: Mapping[str, str]) -> None:
         self.run, self.jobs = run, jobs
         self._truth: dict[str, pd.DataFrame | None] = {}
         self._matched: dict[tuple[str, str, str], tuple[Any, Any, Any] | None] = {}
@@ -182,11 +179,11 @@ class _Window:
 
 def _polygonal(shape: Any) -> Any:
     """Its polygons: a cut may leave lines and points behind."""
-    return shapely.MultiPolygon([one for one in shapely.get_parts(shape) if one.geom_type == "Polygon"])
+    return shapely.MultiPolygon([part for part in shapely.get_parts(shape) if part.geom_type == "Polygon"])
 
 
 def _object(
-    run: Run,
+    run: LoadedRun,
     part: pd.DataFrame,
     block: BlockResult,
     jobs: Mapping[str, str],
@@ -197,8 +194,6 @@ def _object(
     side, um_per_px = float(first["side"]), float(first["um_per_px"])
     sections: list[SectionRow] = []
     fates: list[dict[str, Any]] = []
-    seen: list[str] = []
-    of_all: dict[str, list[str]] = {name: [] for name in jobs}
     for row in part.to_dict("records"):
         image = run.path(row["image"]) if row["image"] else None
         transform = block.transforms.get(row["slide"])
@@ -222,10 +217,8 @@ def _object(
         sections.append(
             SectionRow(row["slide"], title, about, data, "", path_data(there[0]), text or "not annotated", shown)
         )
-        seen.append(title)
         for strategy, job in jobs.items():
             cell = cells[strategy]
-            of_all[strategy].append(cell.text)
             found = {"strategy": strategy, "job": job, "fate": cell.fate, "iou": cell.iou, "reason": ""}
             about_row = {key: row[key] for key in FATE_COLUMNS if key in row}
             fates.append({**about_row, **found, "false_in_field": None if cell.fate == NOT_SCORED else cell.false})
@@ -234,14 +227,13 @@ def _object(
     words = f"Field of view {wide}, in the frame of {first['frame']}"
     object_ = FollowedObject(
         int(first["place"]), _title(first), _failures(first), words, SHOWN_PIXELS, bar * SHOWN_PIXELS, bar_text,
-        tuple(run.label(name) for name in pictured), tuple(sections), tuple(seen),
-        tuple((run.label(name), tuple(texts)) for name, texts in of_all.items()),
+        tuple(run.label(name) for name in pictured), tuple(sections),
     )  # fmt: skip
     return object_, fates
 
 
 def _cell(
-    run: Run,
+    run: LoadedRun,
     slides: _Slides,
     window: _Window,
     to_frame: Any,
@@ -250,11 +242,11 @@ def _cell(
     *,
     truth: tuple[Any, Any],
     pictured: bool,
-) -> Cell:
+) -> StrategyCell:
     title = run.label(strategy)
     matched = slides.matched(row["slide"], strategy, row["class"])
     if matched is None:
-        return Cell(title, NOT_SCORED, "not scored")
+        return StrategyCell(title, NOT_SCORED, "not scored")
     there, detected, matching = matched
     drawn, seen = truth
     found, seen_found = window.of(detected, to_frame)
@@ -269,7 +261,7 @@ def _cell(
         fate, iou = (HIT if value >= 0 else MISSED if value == -1 else IGNORED), float(matching.iou[at[0]])
     words = {HIT: f"hit, IoU {iou:.2f}", MISSED: "missed", ABSENT: "nothing to find", IGNORED: "in an ignored region"}
     text = words[fate] + (f"; {false} false" if false else "")
-    return Cell(title, fate, text, {name: path_data(paths) for name, paths in shown.items()}, iou, false)
+    return StrategyCell(title, fate, text, {name: path_data(paths) for name, paths in shown.items()}, iou, false)
 
 
 def _title(row: Mapping[str, Any]) -> str:
@@ -280,7 +272,7 @@ def _title(row: Mapping[str, Any]) -> str:
 def _failures(row: Mapping[str, Any]) -> str:
     tried, missed = int(row["tried"]), int(row["missed"])
     text = f"Missed in {missed} of {tried} attempts ({count(int(row['trainings']), 'strategy')}"
-    text += f" on {count(int(row['asked']), 'section')})"
+    text += f" on {count(int(row['scored_sections']), 'section')})"
     area = pd.to_numeric(row["false_um2"], errors="coerce")
     return text + (f"; false detections in the field cover {area / tried:,.0f} µm² on average." if area > 0 else ".")
 
@@ -289,7 +281,7 @@ def _rule(table: pd.DataFrame) -> str:
     first = table.iloc[0]
     objects = count(int(first["of"]), "object")
     return (
-        "Each object is followed through the sections of its block by the place and size of its annotated outlines in "
+        "Each object is followed across the sections of its block by the place and size of its annotated outlines in "
         "the registered frame; photographs and outlines are warped into that frame, the object in the middle. Of "
         f"{objects} of the test patients that two sections show, slivers smaller than what is reported aside, those "
         f"come first that the strategies without target labels ({int(first['trainings'])}, one training each) missed "
@@ -308,9 +300,9 @@ def _scale_bar(side_um: float) -> tuple[float, str]:
     return length / side_um, f"{length:g} µm"
 
 
-def _left_out(run: Run) -> tuple[str, ...]:
+def _left_out(run: LoadedRun) -> tuple[str, ...]:
     """Reasons of what is not shown, each with how many blocks or sections it holds for."""
-    table = run.tables[THROUGH_LEFT_OUT.path]
+    table = run.tables[GALLERY_LEFT_OUT.path]
     told = []
     for reason, part in table.groupby("reason", sort=False):
         names = [str(row["slide"]) or str(row["block"]) for row in part.to_dict("records")]
@@ -321,13 +313,13 @@ def _left_out(run: Run) -> tuple[str, ...]:
     return tuple(told)
 
 
-def _absence(run: Run, skipped: Sequence[str]) -> str:
+def _absence(run: LoadedRun, skipped: Sequence[str]) -> str:
     test = run.cohort[run.cohort["split"].isin(["test", "all"])]
     if len(test) and test.groupby("block")["slide"].nunique().max() < 2:
-        return "Every block of a test patient holds a single section, so no object can be followed through the stains"
-    if THROUGH_LEFT_OUT.path in run.missing and not THROUGH.at(run.folder).is_file():
+        return "Every block of a test patient holds a single section, so no object can be followed across the stains"
+    if GALLERY_LEFT_OUT.path in run.missing and not GALLERY.at(run.folder).is_file():
         return (
-            "This run has no pictures of objects through the stains (through/through.csv): they are cut from the "
+            "This run has no pictures of objects across the stains (object_gallery/gallery.csv): they are cut from the "
             "slides when a study is scored, and 'stainda run' with the same study file makes what is missing"
         )
-    return "No object could be followed through the stains" if skipped else "No object was followed through the stains"
+    return "No object could be followed across the stains" if skipped else "No object was followed across the stains"

@@ -1,4 +1,4 @@
-"""One object through the sections of its block as an SVG file that needs nothing else."""
+"""One object across the sections of its block as an SVG file that needs nothing else."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from xml.sax.saxutils import escape
 
 from stainda.report.gallery import FATES, OUTLINES
-from stainda.report.through import FollowedObject
+from stainda.report.object_gallery import FollowedObject
 
 PANEL, GAP, LABEL, LINE = 170.0, 8.0, 128.0, 13.0
 
 
-def through_svg(one: FollowedObject) -> str:
+def object_svg(one: FollowedObject) -> str:
     """Rows are sections, columns the photograph with the truth and then the strategies."""
     columns = 1 + len(one.strategies)
     width = LABEL + columns * (PANEL + GAP)
@@ -52,18 +52,19 @@ BAR = (
 """The scale bar on a photograph, in pixels of it."""
 
 
-def _panel(x: float, y: float, number: int, one: FollowedObject, paths: Mapping[str, str], *, bar: bool) -> str:
+def _panel(x: float, y: float, number: int, object_: FollowedObject, paths: Mapping[str, str], *, bar: bool) -> str:
+    box = f'x="{x:.0f}" y="{y:.0f}" width="{PANEL:.0f}" height="{PANEL:.0f}"'
     parts = [
-        f'<svg x="{x:.0f}" y="{y:.0f}" width="{PANEL:.0f}" height="{PANEL:.0f}" viewBox="0 0 {one.size} {one.size}">',
+        f'<svg {box} viewBox="0 0 {object_.size} {object_.size}">',
         f'<use href="#photo{number}"/>',
     ]
     for fate in FATES:
         if paths.get(fate):
             parts.append(f'<path class="under" d="{paths[fate]}"/><path class="{fate}" d="{paths[fate]}"/>')
-    if bar and one.bar:
-        line = f"M10 {one.size - 12}h{one.bar:.1f}"
+    if bar and object_.bar:
+        line = f"M10 {object_.size - 12}h{object_.bar:.1f}"
         parts.append(f'<path class="bar-under" d="{line}"/><path class="bar" d="{line}"/>')
-        parts.append(f'<text class="bar-text" x="10" y="{one.size - 22}">{escape(one.bar_text)}</text>')
+        parts.append(f'<text class="bar-text" x="10" y="{object_.size - 22}">{escape(object_.bar_text)}</text>')
     return "".join([*parts, "</svg>"])
 
 

@@ -1,0 +1,61 @@
+"""Freed memory is kept where it is asked for, and given back afterwards."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stainda.memory import _glibc, freed_memory_kept
+
+SIZE = 48 << 20
+
+
+def faults_of_a_fresh_array() -> int:
+    """Pages that the system has to give for an array of :data:`SIZE` bytes, which is freed again."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    np.empty(SIZE, np.uint8).fill(1)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+
+def resident() -> int:
+    return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * resource.getpagesize()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux") or _glibc() is None, reason="glibc only")
+def test_a_second_array_takes_the_pages_of_the_first():
+    with freed_memory_kept():
+        faults_of_a_fresh_array()
+        with freed_memory_kept():  # the end of an inner block changes nothing
+            assert faults_of_a_fresh_array() < 20
+        assert faults_of_a_fresh_array() < 20
+        held = resident()
+    assert resident() < held - SIZE // 2
+    faults_of_a_fresh_array()
+    assert faults_of_a_fresh_array() > 20
+
+
+def test_other_systems_are_left_alone(monkeypatch):
+    monkeypatch.setattr("stainda.memory._glibc", lambda: None)
+    with freed_memory_kept():
+        assert len(np.ones(3)) == 3
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux") or _glibc() is None, reason="glibc only")
+def test_a_worker_keeps_it_for_good():
+    code = (
+        "import gc, resource, numpy as np\n"
+        "from stainda.memory import freed_memory_kept, keep_freed_memory\n"
+        "def faults():\n"
+        "    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "    np.empty(48 << 20, np.uint8).fill(1)\n"
+        "    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before\n"
+        "keep_freed_memory(); gc.collect()\n"
+        "with freed_memory_kept(): faults()\n"
+        "assert faults() < 20\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
