@@ -50,7 +50,7 @@ ZONES = Table(
 )
 
 SLIDES = Table(
-    "microenvironment/slides.csv",
+    "microenvironment/sections.csv",
     "one row per measured section and zone, by the nearest structure: every cell is in one zone",
     _BY,
     see="microenvironment",
