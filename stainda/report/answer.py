@@ -403,7 +403,8 @@ def _cautions(run: Run, analysis: Analysis, defined: pd.DataFrame, n: int) -> li
         out.append(
             Sentence(f"{count(len(failed), 'training job').capitalize()} failed; see the list of failures.", "caution")
         )
-    lost = [run.label(one.name) for one in run.study.strategies if one.name not in set(run.records["strategy"])]
+    scored = set(run.records["strategy"])
+    lost = [run.label(one.name) for one in run.study.strategies if one.name not in scored]
     if lost:
         out.append(Sentence(f"Without any result: {listed(lost)}.", "caution"))
     if run.earlier:
