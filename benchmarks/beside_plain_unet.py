@@ -1,4 +1,4 @@
-"""`source_only` beside a plain script of another hand: same manifest, patch size, scale, batch size and steps.
+"""`source_only` next to a plain script of another hand: same manifest, patch size, scale, batch size and steps.
 
     python benchmarks/beside_plain_unet.py --plain ../shared/reference/plain_unet.py \\
         --monuseg ../shared/data/nuclei_monuseg_test14 --out runs/beside_plain
@@ -45,7 +45,7 @@ VALIDATED = ("AC", "HT")
 
 @dataclass(frozen=True)
 class Cohort:
-    """A manifest for both, and what each has to be told about it: ``scale`` is stored pixels per level-0 pixel."""
+    """A manifest for both, and what each has to be reported about it: ``scale`` is stored pixels per level-0 pixel."""
 
     name: str
     manifest: Path
@@ -174,7 +174,7 @@ def summarise(rows: list[dict]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--plain", type=Path, required=True, help="plain_unet.py, with common.py beside it")
+    parser.add_argument("--plain", type=Path, required=True, help="plain_unet.py, with common.py next to it")
     parser.add_argument("--monuseg", type=Path, help="folder of MoNuSeg's test images; without it the phantom alone")
     parser.add_argument("--out", type=Path, default=Path("runs/beside_plain"))
     parser.add_argument("--cohorts", nargs="*", default=["phantom", "monuseg"])

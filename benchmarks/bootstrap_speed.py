@@ -1,4 +1,4 @@
-"""Patient bootstrap of all strategies and domains: the matrix product of stainda beside the loop people write.
+"""Patient bootstrap of all strategies and domains: the matrix product of stainda next to the loop people write.
 
     python benchmarks/bootstrap_speed.py
 

@@ -1,4 +1,4 @@
-"""A rendered field of each stain beside the real patch it was fitted to, and how their optical densities compare.
+"""A rendered field of each stain next to the real patch it was fitted to, and how their optical densities compare.
 
     python benchmarks/phantom_beside_real.py --data ../shared/data --out /tmp/beside
 

@@ -6,7 +6,7 @@
 Blocks of four sections (3 to 45 µm apart, so that objects end) are made under ``--work``. Their true maps are known; a
 registration of known quality is the true map plus a smooth random error (root mean square 3 to 80 µm): from as good as
 VALIS is on consecutive sections to mostly wrong. Every section serves as a source of every other, alone, in pairs, and
-all together. Beside these stand blocks registered by VALIS itself (``--registered RUN`` takes those of a finished run
+all together. Next to these stand blocks registered by VALIS itself (``--registered RUN`` takes those of a finished run
 of a synthetic study; otherwise a small one is made), which are for evaluation only.
 
 Written to ``--out``: ``reliability.csv`` and ``.png``, ``groups.csv``, ``existence.csv``. About 15 minutes of one core

@@ -25,7 +25,7 @@ from stainda.randomness import generator_for
 SIZE = 512  # level-0 pixels of a section
 MPP = (1.6, 2.2)  # micrometres per pixel: half of the blocks each
 BLOCKS = 6  # of tissue, shared by the cases
-GLASS = 243  # grey level of what lies beside a section that is laid on a larger glass
+GLASS = 243  # grey level of what lies next to a section that is laid on a larger glass
 THICKNESS = 3.0
 
 
@@ -174,7 +174,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Maker:
-    """A case that is rendered when it is asked for."""
+    """A case that is rendered when it is requested."""
 
     name: str
     build: Callable[[], Case]

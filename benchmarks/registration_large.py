@@ -3,7 +3,7 @@
     python benchmarks/registration_large.py --size 30000 --sections 4       # four whole slides of 30,000 x 30,000 px
     python benchmarks/registration_large.py --size 2048 --sections 50       # the longest block there may be
 
-Synthetic sections (``stainda phantom``) are enlarged to tiled pyramids of the size asked for (pixels 0.25 µm wide where
+Synthetic sections (``stainda phantom``) are enlarged to tiled pyramids of the size requested (pixels 0.25 µm wide where
 that is larger than 8,192), so that what is measured is reading and registering, not drawing. Memory is the sum of the
 proportional set sizes of ``stainda register`` and its children, ten times a second: what is shared counts once.
 Landmarks of the phantom, enlarged alike, give the error.

@@ -192,7 +192,7 @@ def main() -> None:
 
 
 def chosen(seed: int, number: int | None, only: str | None) -> list[Case]:
-    """The cases asked for; what is not asked for is not rendered."""
+    """The cases requested; what is not requested is not rendered."""
     makers = list(all_cases(seed))
     if number is not None:
         makers = [makers[i] for i in np.unique(np.linspace(0, len(makers) - 1, number).round().astype(int))]

@@ -1,9 +1,9 @@
-"""What a batch of random windows costs beside fixed patches, and beside crops of whole images held in memory.
+"""What a batch of random windows costs next to fixed patches, and next to crops of whole images held in memory.
 
     python benchmarks/window_reading.py
 
 A store of regions is written to a temporary folder and read through its memory map; with ``--plain`` the other
-script's own ``batch`` crops whole images in memory. A step of the small U-Net stands beside it. Milliseconds per batch
+script's own ``batch`` crops whole images in memory. A step of the small U-Net stands next to it. Milliseconds per batch
 (median), and the ratio to fixed patches.
 """
 
@@ -39,7 +39,7 @@ def median_ms(work: Callable[[], object], repeats: int) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--plain", type=Path, help="plain_unet.py, with common.py beside it")
+    parser.add_argument("--plain", type=Path, help="plain_unet.py, with common.py next to it")
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--patches", type=int, default=1000)

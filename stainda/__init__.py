@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from stainda.version import VERSION
 
 if TYPE_CHECKING:
-    from stainda.api.registration import Labels, Registration
+    from stainda.api.microenvironment import Microenvironment, microenvironment
+    from stainda.api.registration import Propagation, Registration
     from stainda.api.run import Run
     from stainda.api.verbs import load_run, phantom, predict, propagate, read_manifest, read_shapes, register, run
     from stainda.cohort import Cohort
@@ -23,13 +24,15 @@ __version__ = VERSION
 _HOMES = {
     "read_manifest": "api.verbs", "phantom": "api.verbs", "read_shapes": "api.verbs", "register": "api.verbs",
     "propagate": "api.verbs", "run": "api.verbs", "load_run": "api.verbs", "predict": "api.verbs",
-    "Cohort": "cohort", "Registration": "api.registration", "Labels": "api.registration", "Run": "api.run",
+    "Cohort": "cohort", "Registration": "api.registration", "Propagation": "api.registration", "Run": "api.run",
     "Transform": "registration.transforms", "StaindaError": "errors",
+    "microenvironment": "api.microenvironment", "Microenvironment": "api.microenvironment",
 }  # fmt: skip
 
 __all__ = [
     "read_manifest", "phantom", "read_shapes", "register", "propagate", "run", "load_run", "predict",
-    "Cohort", "Registration", "Labels", "Run", "Transform", "StaindaError",
+    "microenvironment", "Cohort", "Registration", "Propagation", "Run", "Microenvironment", "Transform",
+    "StaindaError",
 ]  # fmt: skip
 
 

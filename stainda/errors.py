@@ -59,7 +59,7 @@ class LeakError(StaindaError):
 
 
 class SlideError(StaindaError):
-    """A slide cannot be opened or read, or lacks what was asked of it (mpp, tissue)."""
+    """A slide cannot be opened or read, or lacks what is needed of it (mpp, tissue)."""
 
 
 class AnnotationError(StaindaError):
@@ -75,11 +75,11 @@ class TrainingError(StaindaError):
 
 
 class RecordError(StaindaError):
-    """A table of records breaks its contract, or a run directory lacks what is asked of it."""
+    """A table of records breaks its contract, or a run directory lacks what is needed."""
 
 
 class MissingDependencyError(StaindaError):
-    """An optional package is needed for what was asked."""
+    """An optional package is needed for the request."""
 
 
 def did_you_mean(word: str, options: Iterable[str]) -> str:

@@ -28,7 +28,7 @@ Value = TypeVar("Value")
 
 @contextlib.contextmanager
 def whole_file(path: str | Path) -> Iterator[Path]:
-    """Yield a path beside ``path`` to write to; it takes the name ``path`` only when the block ends without error.
+    """Yield a path next to ``path`` to write to; it takes the name ``path`` only when the block ends without error.
 
     A reader therefore never sees half a file, also after SIGKILL.
     """
@@ -131,7 +131,7 @@ def fingerprint(path: str | Path) -> list[Any] | None:
     """What tells a changed file wherever it lies and whenever it was copied: its size and the hash of ``PIECES`` pieces
     spread over it, the first and the last included (all of it up to 1 MiB); ``None`` where it cannot be read.
 
-    A folder of the same name beside it (MIRAX keeps its pixels there) counts with its files' names and sizes.
+    A folder of the same name next to it (MIRAX keeps its pixels there) counts with its files' names and sizes.
     """
     try:
         return list(_fingerprint(Path(path)))
@@ -149,7 +149,7 @@ def _fingerprint(path: Path) -> tuple[Any, ...]:
             digest.update(stream.read(PIECE))
     beside = path.with_suffix("") if path.suffix.lower() == ".mrxs" else None
     if beside is not None and beside.is_dir():
-        listed = sorted((one.name, one.stat().st_size) for one in beside.iterdir() if one.is_file())
+        listed = sorted((file.name, file.stat().st_size) for file in beside.iterdir() if file.is_file())
         digest.update(json.dumps(listed).encode())
     return size, digest.hexdigest()[:16]
 

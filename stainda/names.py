@@ -32,7 +32,7 @@ def ending(path: str | Path) -> str:
     """
     name = Path(path).name
     lower = name.lower()
-    compound = next((one for one in COMPOUND_ENDINGS if lower.endswith(one) and len(lower) > len(one)), None)
+    compound = next((known for known in COMPOUND_ENDINGS if lower.endswith(known) and len(lower) > len(known)), None)
     return compound or Path(name).suffix.lower()
 
 
@@ -94,9 +94,9 @@ def file_names(names: Iterable[str]) -> dict[str, str]:
     [2, 17, 17]
     """
     found = {name: file_name(name) for name in names}
-    count = Counter(one.casefold() for one in found.values())
+    count = Counter(title.casefold() for title in found.values())
     hashed = {name: f"_{found[name].lstrip('_')[: MOST_CHARACTERS - 14]}-{stable_hash(name, 12)}" for name in found}
-    return {name: one if count[one.casefold()] == 1 else hashed[name] for name, one in found.items()}
+    return {name: title if count[title.casefold()] == 1 else hashed[name] for name, title in found.items()}
 
 
 def joined_name(*parts: str) -> str:
@@ -142,6 +142,8 @@ def existing(path: str | Path) -> Path:
         direct = found / part
         if not direct.exists() and found.is_dir() and not part.isascii():
             wanted = unicodedata.normalize("NFC", part)
-            direct = next((one for one in found.iterdir() if unicodedata.normalize("NFC", one.name) == wanted), direct)
+            direct = next(
+                (file for file in found.iterdir() if unicodedata.normalize("NFC", file.name) == wanted), direct
+            )
         found = direct
     return found if found.exists() else path

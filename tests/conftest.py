@@ -16,7 +16,7 @@ sys.path.insert(0, str(ROOT / "tests"))  # tests share the makers of small data
 
 
 def data_folder() -> Path | None:
-    """Real images kept outside the repository: ``STAINDA_DATA``, or ``../shared/data`` beside the checkout."""
+    """Real images kept outside the repository: ``STAINDA_DATA``, or ``../shared/data`` next to the checkout."""
     named = os.environ.get("STAINDA_DATA")
     folder = Path(named) if named else ROOT.parent / "shared" / "data"
     return folder if folder.is_dir() else None

@@ -1,4 +1,4 @@
-"""A folder of slides as a laboratory keeps it: a folder for each centre, its own names, outlines of QuPath beside."""
+"""A folder of slides as a laboratory keeps it: a folder for each centre, its own names, outlines of QuPath next to."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def make_laboratory(
 ) -> Path:
     """Make ``Centre A/2021-014_B1_03_PAS.tif`` and its like; patients are of the two centres in turn.
 
-    Every patient gives one block ``B1``, of which sections 3, 4, ... are stained in turn. Outlines lie beside them
+    Every patient gives one block ``B1``, of which sections 3, 4, ... are stained in turn. Outlines lie next to them
     as QuPath exports them (``2021-014_B1_03_PAS.geojson``).
 
     Args:

@@ -1,5 +1,6 @@
 """What the documents say is what the code does."""
 
+import json
 import re
 import subprocess
 import sys
@@ -92,3 +93,12 @@ def test_the_citation_and_the_changelog_are_of_this_version():
     assert {"cff-version", "message", "title", "authors"} <= set(cited)
     assert cited["version"] == stainda.__version__
     assert f"## {stainda.__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ["tutorial.py", "first_study.ipynb", "own_slides.ipynb", "reading_a_report.ipynb"])
+def test_tutorials_use_the_front_door_alone(name):
+    text = (ROOT / "docs" / "tutorials" / name).read_text(encoding="utf-8")
+    if name.endswith(".ipynb"):
+        text = "\n".join("".join(cell["source"]) for cell in json.loads(text)["cells"] if cell["cell_type"] == "code")
+    imports = [line.strip() for line in text.splitlines() if re.match(r"\s*(from|import) .*\bstainda\b", line)]
+    assert imports == ["import stainda as st"]

@@ -14,7 +14,7 @@ PACKAGE = ROOT / "stainda"
 FLOORS = {
     "cli": 9, "api": 9,
     "study": 8,
-    "report": 7, "review": 7, "prediction": 7, "training": 7,
+    "report": 7, "review": 7, "prediction": 7, "training": 7, "microenvironment": 7,
     "strategies": 6, "registration": 6, "patches": 6, "phantom": 6, "evaluation": 6, "datasets": 6,
     "cohort": 5, "annotations": 5, "models": 5,
     "run_directory": 4,
@@ -23,7 +23,7 @@ FLOORS = {
     "files": 1,
     "errors": 0, "memory": 0,
 }  # fmt: skip
-"""Every room by its floor: a folder of the package, or a module beside them."""
+"""Every room by its floor: a folder of the package, or a module next to them."""
 
 ROOMS = sorted({path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or path.is_dir()} - {"__pycache__"})
 OUTSIDE = {"__init__", "__main__"}

@@ -165,7 +165,7 @@ OWN_ENDINGS = {
     "config/pieces.py": "pieces of a study are NAME.yaml",
     "models/weight_files.py": "weights are .safetensors",
     "run_directory/declaration.py": "tables are .parquet",
-    "cohort/scan.py": "x.ome.geojson beside x.ome.tif: the older spelling of the name is looked for as well",
+    "cohort/scan.py": "x.ome.geojson next to x.ome.tif: the older spelling of the name is looked for as well",
     "annotations/unpacking.py": "what is in an archive, after the ending of the packing was taken off",
     "annotations/formats/registry.py": "the ending of a member of an archive, of unpacking.py",
     "annotations/formats/cytomine.py": "the ending of a member of an archive, of unpacking.py",

@@ -6,56 +6,40 @@ It makes a small synthetic cohort, compares two strategies on it for a few steps
 import sys
 from pathlib import Path
 
-import pandas as pd
-
-from stainda.annotations import read_shapes
-from stainda.cohort import read_manifest
-from stainda.config import PhantomConfig, load_study
-from stainda.phantom import make_cohort
-from stainda.study import run_study
-from stainda.study.predicting import predict_slides
-from stainda.study.steps import propagate_manifest, register_manifest, report_run
+import stainda as st
 
 
 def main(folder: Path) -> None:
-    # a cohort: here a synthetic one; yours is a CSV with one row per slide (data_manifests/README.md)
-    manifest = make_cohort(
-        PhantomConfig(patients=4, stains=("PAS", "SR"), centres=("A",), size=1024), folder / "cohort"
-    )
-    cohort = read_manifest(manifest)
+    # a cohort: here a synthetic one; yours is a CSV with one row per slide (st.read_manifest("mine.csv"))
+    cohort = st.phantom(folder / "cohort", patients=4, stains=("PAS", "SR"), centres=("A",), size=1024)
     print(f"{len(cohort)} sections in {', '.join(cohort.domains)}")
 
     # one stage at a time: registration, then annotations propagated from PAS to Sirius red
-    quality = register_manifest(manifest, folder / "run")
-    print(quality[["block", "source", "target", "status", "n_matches", "tre_nonrigid_px"]].to_string(index=False))
-    propagated = propagate_manifest(manifest, folder / "run")
-    print(propagated.groupby(["source", "target", "status"]).size().to_string())
+    registration = st.register(cohort, out=folder / "run")
+    columns = ["block", "source", "target", "status", "n_matches", "tre_nonrigid_px"]
+    print(registration.quality[columns].to_string(index=False))
+    labels = st.propagate(registration)
+    print(labels.table.groupby(["source", "target", "status"]).size().to_string())
 
     # the whole study: a file, overridden here so that it ends in a minute; what is registered is not done again
-    study = load_study(
+    run = st.run(
         Path(__file__).parents[2] / "studies" / "quickstart.yaml",
-        [
-            "study=tutorial", "phantom=null", f"manifest={manifest.resolve()}",
-            "strategies=[source_only, hed_augmentation]",
-            "training.epochs=2", "training.steps_per_epoch=5", "search.trials=1", "protocol.seeds=1",
-        ],
+        "study=tutorial", "phantom=null", f"manifest={(folder / 'cohort' / 'manifest.csv').resolve()}",
+        "strategies=[source_only, hed_augmentation]",
+        "training.epochs=2", "training.steps_per_epoch=5", "search.trials=1", "protocol.seeds=1",
+        out=folder / "run",
     )  # fmt: skip
-    run = run_study(study, folder / "run")
-    results = pd.read_csv(run / "results.csv")
-    print(
-        results[results["measure"] == "dice"][["strategy", "stain", "centre", "selection", "mean"]].to_string(
-            index=False
-        )
-    )
+    dice = run.results[run.results["measure"] == "dice"]
+    print(dice[["strategy", "stain", "centre", "selection", "mean"]].to_string(index=False))
 
-    # the report again, from the records alone
-    print("report:", report_run(run))
+    # the report, and one of its figures
+    print("report:", run.report)
+    run.plot("forest").savefig(folder / "forest.svg")
 
     # the better detector on a slide; the GeoJSON opens in QuPath
-    done = predict_slides(run, [cohort.sections[0].path], folder / "predictions")
-    print(f"{done.choice.label}: {done.choice.reasons[0]}")
-    [found] = done.results
-    print(f"{found.slide}: {found.n_objects} glomeruli in {found.geojson}; {len(read_shapes(found.geojson))} read back")
+    objects = st.predict(run, cohort.sections[0].path, out=folder / "predictions")
+    [geojson] = (folder / "predictions").glob("*.geojson")
+    print(f"{len(objects)} glomeruli in {geojson}; {len(st.read_shapes(geojson))} read back")
 
 
 if __name__ == "__main__":

@@ -110,8 +110,8 @@ def _differing(stems: list[str]) -> list[str]:
     """Names without the words at the beginning and the end that all share; one of which nothing is left stays whole."""
     words = [_words(stem) for stem in stems]
     rest = _without_common_start(words)
-    rest = [one[::-1] for one in _without_common_start([one[::-1] for one in rest])]
-    short = ["".join(one).strip("-_. ") or stem for one, stem in zip(rest, stems, strict=True)]
+    rest = [one[::-1] for one in _without_common_start([text[::-1] for text in rest])]
+    short = ["".join(text).strip("-_. ") or stem for text, stem in zip(rest, stems, strict=True)]
     return short if len(set(short)) == len(short) else stems
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from stainda.annotations.guarded import read_csv
 from stainda.annotations.records import ShapeRecords, as_objects
+from stainda.arrays import Array
 from stainda.errors import AnnotationError
 from stainda.run_directory.tables import CLASSES
 
@@ -103,7 +104,7 @@ class ClassMap:
     ) -> tuple[gpd.GeoDataFrame, list[dict[str, Any]]]:
         """Shapes under their new names, and one row of :data:`MAPPED_COLUMNS` per class that was there.
 
-        Classes without a rule are kept as they are; those the map does not know at all are told as ``unknown``.
+        Classes without a rule are kept as they are; those the map does not know at all are reported as ``unknown``.
         """
         kept, names, rows = self._applied(shapes["class"], centre, format)
         left = shapes[kept].reset_index(drop=True)
@@ -117,9 +118,7 @@ class ClassMap:
         kept, names, rows = self._applied(records.classes, centre, format)
         return records.take(kept).replaced(classes=names), rows
 
-    def _applied(
-        self, classes: Iterable[str], centre: str, format: str
-    ) -> tuple[np.ndarray, np.ndarray, list[dict[str, Any]]]:
+    def _applied(self, classes: Iterable[str], centre: str, format: str) -> tuple[Array, Array, list[dict[str, Any]]]:
         """Which shapes are kept (bool), the new names of those, and the rows of :meth:`apply`."""
         given = [str(name) for name in classes]
         counts = Counter(given)

@@ -17,6 +17,7 @@ import numpy as np
 import shapely
 
 from stainda.annotations.records import ShapeRecords, as_objects
+from stainda.arrays import Array
 from stainda.errors import AnnotationError, did_you_mean
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ def moved_records(records: ShapeRecords, x: float, y: float) -> ShapeRecords:
     )
 
 
-def _moved_geometries(geometries: np.ndarray, x: float, y: float) -> np.ndarray:
+def _moved_geometries(geometries: Array, x: float, y: float) -> Array:
     step = np.array([x, y])
     return np.asarray(shapely.transform(geometries, lambda xy: xy + step), object)
 
@@ -165,7 +166,9 @@ class Mark:
         return "level0" if self.bounds is None else "bounds"
 
     def as_json(self) -> dict[str, Any]:
-        return {"frame": self.frame} | ({} if self.bounds is None else {"bounds": [int(one) for one in self.bounds]})
+        return {"frame": self.frame} | (
+            {} if self.bounds is None else {"bounds": [int(bound) for bound in self.bounds]}
+        )
 
     @classmethod
     def of(cls, document: Any, path: Path) -> Mark | None:
@@ -192,7 +195,7 @@ class Mark:
 
 
 def check_frame(
-    shapes: np.ndarray, frame: Frame, slide: Any, path: Path, other: Callable[[], np.ndarray] | None = None
+    shapes: Array, frame: Frame, slide: Any, path: Path, other: Callable[[], Array] | None = None
 ) -> str | None:
     """Refuse shapes that lie on glass as they were read, and on tissue if they had been read in the other frame.
 
@@ -208,7 +211,7 @@ def check_frame(
         A sentence where the other frame fits better, but not so clearly that it is an error.
 
     Raises:
-        AnnotationError: as told above, with the origin to state.
+        AnnotationError: as stated above, with the origin to state.
     """
     bounds = bounds_of(slide)
     if bounds is None or not len(shapes) or not hasattr(slide, "thumbnail"):
@@ -239,7 +242,7 @@ def check_frame(
 _WORDS: dict[Frame, str] = {"level0": "the corner of the slide", "bounds": "the corner of the scanned part"}
 
 
-def _tissue_share(shapes: np.ndarray, tissue: Any, bounds: Bounds) -> float:
+def _tissue_share(shapes: Array, tissue: Any, bounds: Bounds) -> float:
     """The mean share of tissue under the shapes, evenly chosen where they are many; glass beyond the bounds."""
     if not len(shapes):
         return 0.0

@@ -105,7 +105,7 @@ def with_ignored(fusion: Fusion, share: float) -> gpd.GeoDataFrame:
 
 
 def write_fusion(fusion: Fusion, out: str | Path, bounds: Bounds | None = None) -> dict[str, Path]:
-    """Write the fused GeoJSON, and beside it ``*_dissent.geojson``, ``*_annotators.csv``, ``*_agreement.csv``.
+    """Write the fused GeoJSON, and next to it ``*_dissent.geojson``, ``*_annotators.csv``, ``*_agreement.csv``.
 
     Where something could not take part, ``*_notes.csv`` says what.
 

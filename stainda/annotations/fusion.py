@@ -150,7 +150,7 @@ def _check(drawn: Mapping[str, gpd.GeoDataFrame], rules: Rules) -> None:
 
 
 def _usable(name: str, shapes: gpd.GeoDataFrame, rules: Rules, notes: list[dict[str, Any]]) -> gpd.GeoDataFrame:
-    """Areas, and points as discs, all valid, ignored ones under one name; the rest is told."""
+    """Areas, and points as discs, all valid, ignored ones under one name; the rest is reported."""
     import geopandas as gpd
 
     table = shapes.reset_index(drop=True).copy()

@@ -18,6 +18,7 @@ from stainda.annotations.guarded import check_file
 from stainda.annotations.json_stream import MAX_STREAMED, FeatureStream
 from stainda.annotations.records import ShapeRecords, as_uuid, derive_ids, join_records, make_records
 from stainda.annotations.unpacking import Member, members, only_member
+from stainda.arrays import Array
 from stainda.errors import AnnotationError
 from stainda.files import whole_file
 
@@ -50,7 +51,7 @@ def read_shapes(
     Args:
         path: the file.
         problems: where given, a feature that cannot be used (no geometry, a ring of two points, coordinates that are
-            not numbers) is left out and told here as a row of :data:`REPAIR_COLUMNS`; else it is an error.
+            not numbers) is left out and reported here as a row of :data:`REPAIR_COLUMNS`; else it is an error.
         max_bytes: larger files are refused.
 
     Raises:
@@ -93,7 +94,7 @@ def read_records(
 
 def _geojson_members(path: Path) -> list[Member]:
     all_members = members(path)
-    if len(all_members) == 1 or all(one.suffix in (".geojson", ".json") for one in all_members):
+    if len(all_members) == 1 or all(member.suffix in (".geojson", ".json") for member in all_members):
         return all_members
     return [only_member(path)]
 
@@ -280,7 +281,7 @@ def _geometry(value: Any) -> BaseGeometry:
         polygons = [part for part in parts if part.geom_type in ("Polygon", "MultiPolygon")]
         if not parts or len(polygons) != len(parts):
             raise ValueError("is a collection of mixed geometries")
-        return shapely.multipolygons([one for part in polygons for one in shapely.get_parts(part)])
+        return shapely.multipolygons([piece for part in polygons for piece in shapely.get_parts(part)])
     if kind not in _READERS:
         raise ValueError(f"its geometry has the unknown type {kind!r}")
     coordinates = value.get("coordinates")
@@ -291,7 +292,7 @@ def _geometry(value: Any) -> BaseGeometry:
     return _READERS[kind](coordinates)
 
 
-def _points(value: Any, least: int = 1) -> np.ndarray:
+def _points(value: Any, least: int = 1) -> Array:
     if not isinstance(value, list) or len(value) < least:
         count = len(value) if isinstance(value, list) else 0
         raise ValueError(f"has a line or ring of {count} points, where {least} are needed")
@@ -337,7 +338,7 @@ def write_geojson(
 ) -> Path:
     """Write shapes so that QuPath opens them: a UUID each, class with colour, scores as measurements.
 
-    An id that is no UUID is written as one derived from it, and kept beside it: :func:`read_shapes` gives it back. The
+    An id that is no UUID is written as one derived from it, and kept next to it: :func:`read_shapes` gives it back. The
     file says where its coordinates begin, so that :func:`read_shapes` gives level-0 pixels again, whatever they are.
 
     Args:

@@ -85,7 +85,7 @@ def _refuse_hostile(text: str, path: Path) -> None:
     """Refuse what is nested too deep, or holds so many lists and objects that they would fill the memory.
 
     Brackets are first counted without regard to strings, which only overestimates; only where that is too much are
-    strings told apart. Both go through the text in pieces and stop where the limit is passed.
+    strings distinguished. Both go through the text in pieces and stop where the limit is passed.
     """
     raw = text.encode("utf-8")
     if _within_limits(raw):

@@ -20,7 +20,7 @@ _SPACE = re.compile("[ \\t\\r\\n]*")
 
 
 class FeatureStream:
-    """The features of a GeoJSON document, read as they are asked for.
+    """The features of a GeoJSON document, read as they are requested.
 
     After the last one, ``rest`` holds the other members of the document (or the whole of it where it is no collection
     but one feature or geometry), and ``is_list`` whether it was a bare list.

@@ -9,6 +9,7 @@ import numpy as np
 import shapely
 
 from stainda.annotations.shapes import make_shapes
+from stainda.arrays import Array
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -17,7 +18,7 @@ _EAST, _SOUTH, _WEST, _NORTH = range(4)
 _SCREEN_HOLE = False  # clockwise on the screen (y down) is counter-clockwise to shapely (y up)
 
 
-def instances(mask: np.ndarray, min_px: float = 0, split_touching: bool = False) -> np.ndarray:
+def instances(mask: Array, min_px: float = 0, split_touching: bool = False) -> Array:
     """Number the separate objects of a mask.
 
     Args:
@@ -42,7 +43,7 @@ def instances(mask: np.ndarray, min_px: float = 0, split_touching: bool = False)
     return relabel_sequential(labels)[0].astype(np.int32)
 
 
-def _split(labels: np.ndarray) -> np.ndarray:
+def _split(labels: Array) -> Array:
     from scipy import ndimage
     from skimage.measure import label
     from skimage.morphology import h_maxima
@@ -64,11 +65,11 @@ def _split(labels: np.ndarray) -> np.ndarray:
 
 
 def outlines(
-    labels: np.ndarray,
+    labels: Array,
     x: float = 0.0,
     y: float = 0.0,
     downsample: float = 1.0,
-    scores: Mapping[int, float] | Sequence[float] | np.ndarray | None = None,
+    scores: Mapping[int, float] | Sequence[float] | Array | None = None,
     cls: str = "",
 ) -> gpd.GeoDataFrame:
     """The outline of every positive label, along the edges of its pixels: :func:`rasterise` of it is the label again.
@@ -92,7 +93,7 @@ def outlines(
     return make_shapes(geometries, cls, score=score, properties=[{"label": value} for value in values])
 
 
-def _trace(labels: np.ndarray, corner: tuple[float, float], downsample: float) -> tuple[list[int], np.ndarray]:
+def _trace(labels: Array, corner: tuple[float, float], downsample: float) -> tuple[list[int], Array]:
     """The labels in ascending order, and the outline of each.
 
     Straight runs of pixel edges are directed with the piece on their right (in image coordinates). Each run continues
@@ -128,7 +129,7 @@ def _trace(labels: np.ndarray, corner: tuple[float, float], downsample: float) -
     return [int(value) for value in values], merged
 
 
-def _runs(pieces: np.ndarray, direction: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _runs(pieces: Array, direction: int) -> tuple[Array, Array, Array, Array]:
     """Maximal straight runs of pixel edges of one side: start and stop corners (row, column), piece, direction."""
     vertical = direction in (_SOUTH, _NORTH)
     grid = pieces.T if vertical else pieces  # runs lie along the second axis
@@ -157,19 +158,17 @@ def _runs(pieces: np.ndarray, direction: int) -> tuple[np.ndarray, np.ndarray, n
     return start, stop, piece, np.full(len(piece), direction)
 
 
-def _following(
-    start: np.ndarray, stop: np.ndarray, piece: np.ndarray, direction: np.ndarray, shape: tuple[int, int]
-) -> np.ndarray:
+def _following(start: Array, stop: Array, piece: Array, direction: Array, shape: tuple[int, int]) -> Array:
     """The index of the run that continues each run: the right turn at its end, else the left one."""
 
-    def key(corner: np.ndarray, heading: np.ndarray) -> np.ndarray:
+    def key(corner: Array, heading: Array) -> Array:
         return ((piece * (shape[0] + 1) + corner[:, 0]) * (shape[1] + 1) + corner[:, 1]) * 4 + heading
 
     known = key(start, direction)
     order = np.argsort(known)
     ordered = known[order]
 
-    def find(heading: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def find(heading: Array) -> tuple[Array, Array]:
         wanted = key(stop, heading)
         at = np.minimum(np.searchsorted(ordered, wanted), len(ordered) - 1)
         return order[at], ordered[at] == wanted
@@ -179,7 +178,7 @@ def _following(
     return np.where(has_right, right, left)
 
 
-def _rings(following: np.ndarray, corner: np.ndarray) -> list[list[int]]:
+def _rings(following: Array, corner: Array) -> list[list[int]]:
     """Closed rings of runs, each passing any corner at most once."""
     successor = following.tolist()
     corners = corner.tolist()

@@ -77,7 +77,7 @@ def check_landmarks(path: str | Path, slide: Any) -> None:
         path: the file. slide: the open slide.
 
     Raises:
-        AnnotationError: as told, with what to add to the coordinates; or the file cannot be read.
+        AnnotationError: as stated, with what to add to the coordinates; or the file cannot be read.
     """
     import numpy as np
     import shapely

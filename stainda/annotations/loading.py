@@ -26,17 +26,17 @@ def load_shapes(
     slide: SlideFrame | None = None,
     origin: Origin = "auto",
 ) -> tuple[gpd.GeoDataFrame, list[dict[str, str]]]:
-    """Read shapes of any format and repair them; what was mended or dropped is told in rows of :data:`REPAIR_COLUMNS`.
+    """Read shapes of any format and repair them; what was mended or dropped is in rows of :data:`REPAIR_COLUMNS`.
 
     Args:
-        path: QuPath GeoJSON or any of :data:`stainda.annotations.formats.FORMATS`, told by looking into it.
+        path: QuPath GeoJSON or any of :data:`stainda.annotations.formats.FORMATS`, recognised by looking into it.
         size: the slide's width and height in level-0 pixels; shapes outside are dropped, those across its edge clipped.
         slide: the open slide, for formats that need more than its size (NDPA: pixel size and position on the glass;
             QuPath: where the scanned part begins).
         origin: where the file's coordinates begin, see :func:`stainda.annotations.formats.read_annotations`.
 
     Returns:
-        Shapes in level-0 pixels of the slide, and what was told.
+        Shapes in level-0 pixels of the slide, and what was reported.
 
     Raises:
         AnnotationError: the file is broken, hostile or of no known format, cannot be placed without the slide, or lies
@@ -90,7 +90,7 @@ def load_any(
     classes: ClassMap | Mapping[str, str] | None = None,
     origin: Origin = "auto",
 ) -> tuple[ShapeRecords, list[dict[str, str]]]:
-    """:func:`load_records` with the format named and classes renamed; classes the table lacks are kept, and told."""
+    """:func:`load_records` with the format named and classes renamed; classes the table lacks are kept and reported."""
     problems: list[dict[str, str]] = []
     name = format or sniff_format(path).name
     shapes = read_records(path, name, slide, problems=problems, origin=origin)

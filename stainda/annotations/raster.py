@@ -10,6 +10,8 @@ import numpy as np
 import shapely
 from shapely.geometry.base import BaseGeometry
 
+from stainda.arrays import Array
+
 if TYPE_CHECKING:
     import geopandas as gpd
 
@@ -39,7 +41,7 @@ def rasterise(
     classes: Sequence[str],
     grid: PixelGrid,
     ignore: gpd.GeoDataFrame | None = None,
-) -> np.ndarray:
+) -> Array:
     """Paint shapes onto a grid of labels.
 
     A pixel (column i, row j) belongs to a shape where its centre (x + (i + ½)·downsample, y + (j + ½)·downsample) lies
@@ -64,14 +66,14 @@ def rasterise(
     return labels
 
 
-def covered(geometry: BaseGeometry, grid: PixelGrid) -> np.ndarray:
+def covered(geometry: BaseGeometry, grid: PixelGrid) -> Array:
     """Which pixels of a grid have their centre in an area: bool (height, width); see :func:`rasterise`."""
     labels = np.zeros((grid.height, grid.width), np.uint8)
     _paint(labels, np.array([geometry], dtype=object), 1, grid)
     return labels > 0
 
 
-def _paint(labels: np.ndarray, geometries: np.ndarray, value: int, grid: PixelGrid) -> None:
+def _paint(labels: Array, geometries: Array, value: int, grid: PixelGrid) -> None:
     x, y, scale = grid.x, grid.y, grid.downsample
     bounds = shapely.bounds(geometries)  # NaN where there is no geometry: compares false
     near = (
@@ -87,7 +89,7 @@ def _paint(labels: np.ndarray, geometries: np.ndarray, value: int, grid: PixelGr
                 _fill(labels, part, value, x, y, scale)
 
 
-def _fill(labels: np.ndarray, polygon: BaseGeometry, value: int, x: float, y: float, scale: float) -> None:
+def _fill(labels: Array, polygon: BaseGeometry, value: int, x: float, y: float, scale: float) -> None:
     """Even-odd scan conversion: along each row of centres, every crossing with the outline toggles inside and outside.
 
     Centres exactly on an outline belong to the polygon to their right and below, so that polygons that share an edge
@@ -120,14 +122,14 @@ def _fill(labels: np.ndarray, polygon: BaseGeometry, value: int, x: float, y: fl
 class _Edges:
     """Edges of an outline: the y range of each, one point on it, and dx/dy; float (n,)."""
 
-    upper: np.ndarray
-    lower: np.ndarray
-    x: np.ndarray
-    y: np.ndarray
-    slopes: np.ndarray
+    upper: Array
+    lower: Array
+    x: Array
+    y: Array
+    slopes: Array
 
 
-def _inside(rows: slice, columns: slice, edges: _Edges) -> np.ndarray:
+def _inside(rows: slice, columns: slice, edges: _Edges) -> Array:
     """Which whole points of a window lie inside: bool."""
     top, bottom, left, right = rows.start, rows.stop, columns.start, columns.stop
     first = np.clip(np.ceil(edges.upper), top, bottom).astype(np.int64)

@@ -15,6 +15,8 @@ import numpy as np
 import shapely
 from shapely.geometry.base import BaseGeometry
 
+from stainda.arrays import Array
+
 if TYPE_CHECKING:
     import geopandas as gpd
 
@@ -35,20 +37,20 @@ class ShapeRecords:
         frame: the frame that the file says it is of; the geometries are then in level-0 pixels already.
     """
 
-    geometries: np.ndarray
-    classes: np.ndarray
-    names: np.ndarray
-    ids: np.ndarray
-    scores: np.ndarray
-    source_slides: np.ndarray
-    confidences: np.ndarray
-    properties: np.ndarray
+    geometries: Array
+    classes: Array
+    names: Array
+    ids: Array
+    scores: Array
+    source_slides: Array
+    confidences: Array
+    properties: Array
     frame: Literal["level0", "bounds"] | None = None
 
     def __len__(self) -> int:
         return len(self.geometries)
 
-    def take(self, kept: Sequence[int] | np.ndarray) -> ShapeRecords:
+    def take(self, kept: Sequence[int] | Array) -> ShapeRecords:
         """The records at these positions (int), or where this is true (bool), in order."""
         index = np.asarray(kept, bool if len(kept) and isinstance(kept[0], bool | np.bool_) else int)
         return self.replaced(**{name: getattr(self, name)[index] for name in _ARRAYS})
@@ -117,7 +119,7 @@ def records_of(shapes: gpd.GeoDataFrame) -> ShapeRecords:
     return make_records(shapes.geometry.to_list(), shapes["class"].to_list(), **columns)
 
 
-def as_objects(values: Sequence[Any]) -> np.ndarray:
+def as_objects(values: Sequence[Any]) -> Array:
     """An array of objects (n,), also of lists and dicts."""
     array = np.empty(len(values), object)
     array[:] = values

@@ -21,7 +21,7 @@ REPAIR_COLUMNS = REPAIRS.without("slide", "annotator")
 def repair(
     shapes: gpd.GeoDataFrame, size: tuple[int, int] | None = None
 ) -> tuple[gpd.GeoDataFrame, list[dict[str, str]]]:
-    """Mend what can be mended and drop what cannot be used.
+    """Correct what can be mended and drop what cannot be used.
 
     Polygons that cross themselves are rebuilt (``make_valid``; only areas are kept), those across the edge of the
     slide clipped to it; shapes without geometry, without area, outside the slide, and exact duplicates of one class

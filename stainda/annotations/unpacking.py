@@ -70,7 +70,7 @@ class Member:
         """All of the content.
 
         Raises:
-            AnnotationError: as :meth:`open`; or it is larger than ``max_bytes``, which is told without unpacking it.
+            AnnotationError: as :meth:`open`; or it is larger than ``max_bytes``, which is seen without unpacking it.
         """
         pieces, size = [], 0
         with self.open() as stream:
@@ -94,7 +94,7 @@ def too_large(path: Path, max_bytes: int, what: str, remedy: str = "") -> Annota
 
 
 def members(path: Path) -> list[Member]:
-    """What a file holds: itself, or the files of annotations in a gzip or zip file, told by its first bytes.
+    """What a file holds: itself, or the files of annotations in a gzip or zip file, recognised by its first bytes.
 
     Of a zip with regions of ImageJ nothing is listed: that archive is a format of its own.
 
@@ -138,7 +138,7 @@ def only_member(path: Path) -> Member:
     """
     candidates = members(path)
     if len(candidates) > 1:
-        shown = ", ".join(one.name for one in candidates[:3])
+        shown = ", ".join(candidate.name for candidate in candidates[:3])
         raise AnnotationError(
             f"a zip file of {len(candidates)} files ({shown}), which are read as one only where all are GeoJSON",
             file=path,

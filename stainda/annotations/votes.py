@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 YES, NO, SILENT = 1, 0, -1
 GROTE_SHARE = 0.35
-"""Weight of the accuracy in training beside that in qualification."""
+"""Weight of the accuracy in training next to that in qualification."""
 
 Floats = NDArray[np.float64]
 Votes = NDArray[np.int8]

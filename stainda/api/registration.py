@@ -117,10 +117,10 @@ class Registration:
 
 
 class UnknownSlideError(StaindaError, KeyError):
-    """A slide that is not among those asked for."""
+    """A slide that is not among those requested."""
 
 
-class Labels(Mapping[str, "gpd.GeoDataFrame"]):
+class Propagation(Mapping[str, "gpd.GeoDataFrame"]):
     """Annotations propagated to the other sections of their blocks, by slide; read from the files of a run directory.
 
     A slide that no annotated section reached is not among them: it is no slide without objects.
@@ -132,9 +132,9 @@ class Labels(Mapping[str, "gpd.GeoDataFrame"]):
         RecordError: nothing was propagated there.
 
     Example:
-        >>> labels = st.Labels("runs/mine")
+        >>> labels = st.Propagation("runs/mine")
         >>> labels
-        Labels(runs/mine: 20 kept)
+        Propagation(runs/mine: 20 kept)
         >>> labels["P0_SR"][["class", "source_slide"]].head(1)
                 class source_slide
         0  glomerulus       P0_PAS
@@ -180,7 +180,7 @@ class Labels(Mapping[str, "gpd.GeoDataFrame"]):
         """The shapes of all slides as one table, the slide's name in the first column ``slide``.
 
         Example:
-            >>> st.Labels("runs/mine").to_frame().groupby("slide").size().head(2)
+            >>> st.Propagation("runs/mine").to_frame().groupby("slide").size().head(2)
             slide
             P0_SR    4
             P1_SR    4
@@ -192,9 +192,9 @@ class Labels(Mapping[str, "gpd.GeoDataFrame"]):
 
     def __repr__(self) -> str:
         counts = self.table["status"].value_counts()
-        return f"Labels({self.folder}: {', '.join(f'{number} {status}' for status, number in counts.items())})"
+        return f"Propagation({self.folder}: {', '.join(f'{number} {status}' for status, number in counts.items())})"
 
     def _repr_html_(self) -> str:
         counts = self.table.groupby(["source", "target", "status"], as_index=False).size()
         rows = counts.rename(columns={"size": "objects"}).to_dict("records")
-        return summary_html("Labels", {"folder": self.folder}, rows)
+        return summary_html("Propagation", {"folder": self.folder}, rows)

@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from stainda.config import StudyConfig
-    from stainda.report.study_view import View
+    from stainda.report.study_view import StudyView
 
 
 class Run:
     """A run directory, read from its files: nothing is trained, registered or written.
 
-    Every table is read when it is first asked for, and kept: load the run again after it went on.
+    Every table is read when it is first requested, and kept: load the run again after it went on.
 
     Args:
         folder: a run directory that :func:`stainda.run` or ``stainda run`` made; also one in work.
@@ -50,7 +50,7 @@ class Run:
     @property
     def strategies(self) -> tuple[str, ...]:
         """Names of the strategies that the study compares, in its order."""
-        return tuple(one.name for one in self.study.strategies)
+        return tuple(strategy.name for strategy in self.study.strategies)
 
     @property
     def domains(self) -> tuple[str, ...]:
@@ -163,13 +163,13 @@ class Run:
             >>> figure.savefig("forest.svg")
         """
         from stainda.report import plot
-        from stainda.report.kinds import kind as kind_of_figure
+        from stainda.report.figure_registry import kind as kind_of_figure
 
-        kind_of_figure(kind)  # a wrong name is told before the statistics are made
+        kind_of_figure(kind)  # a wrong name is reported before the statistics are made
         return plot(self._view, kind, metric, selection)
 
     @cached_property
-    def _view(self) -> View:
+    def _view(self) -> StudyView:
         from stainda.report import view
 
         return view(self.folder)

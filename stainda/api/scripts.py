@@ -42,5 +42,7 @@ def is_guarded(source: str, line: int) -> bool:
     False
     """
     blocks = (node for node in ast.parse(source).body if isinstance(node, ast.If))
-    guards = (one for one in blocks if any(isinstance(n, ast.Name) and n.id == "__name__" for n in ast.walk(one.test)))
-    return any(one.lineno <= line <= (one.end_lineno or one.lineno) for one in guards)
+    guards = (
+        block for block in blocks if any(isinstance(n, ast.Name) and n.id == "__name__" for n in ast.walk(block.test))
+    )
+    return any(guard.lineno <= line <= (guard.end_lineno or guard.lineno) for guard in guards)

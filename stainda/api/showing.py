@@ -1,4 +1,4 @@
-"""How the verbs show how far they are: a bar in notebooks, nothing in scripts unless asked."""
+"""How the verbs show how far they are: a bar in notebooks, nothing in scripts unless requested."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def chosen_progress(wanted: bool | Progress | None) -> Progress:
 
     Args:
         wanted: ``None``: a bar in a notebook, nothing elsewhere. ``True``: also elsewhere, as the commands show it.
-            ``False``: nothing. Or what is to be told of it.
+            ``False``: nothing. Or what is to be informed of it.
     """
     if wanted is None:
         wanted = in_notebook()

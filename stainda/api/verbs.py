@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from stainda.api.registration import Labels, Registration
+from stainda.api.registration import Propagation, Registration
 from stainda.api.run import Run
 from stainda.api.scripts import check_main_guard
 from stainda.api.showing import chosen_progress
@@ -106,7 +106,7 @@ def read_shapes(
     """Read annotations of any format (docs/reference/formats.md), repaired.
 
     Args:
-        path: QuPath GeoJSON, ASAP, NDPA …; the format is told by looking into the file.
+        path: QuPath GeoJSON, ASAP, NDPA …; the format is recognised by looking into the file.
         slide: the slide they belong to. Some formats cannot be placed without it; with it, shapes outside the slide
             are dropped, those across its edge are clipped, and shapes that lie on glass are an error.
         origin: where the file's coordinates begin: at the corner of the slide (``level0``) or of its scanned part
@@ -188,7 +188,7 @@ def propagate(
     data: str | Path | None = None,
     progress: bool | Progress | None = None,
     **settings: Any,
-) -> Labels:
+) -> Propagation:
     """Propagate annotations to the other sections of their blocks, each object with a confidence.
 
     Args:
@@ -205,7 +205,7 @@ def propagate(
         The labels by slide, in level-0 pixels of the slide; ``labels.table`` says what was dropped and why.
 
     Raises:
-        StaindaError: nothing is registered there, or no section is annotated with what was asked for.
+        StaindaError: nothing is registered there, or no section is annotated with what was requested.
         ConfigError: a setting is wrong.
 
     Example:
@@ -222,7 +222,7 @@ def propagate(
     changes = {"sources": _words(sources), "classes": _words(classes)}
     changes = {**{name: value for name, value in changes.items() if value}, **settings}
     root, _ = steps.propagate(known, out, changes, data=data, progress=chosen_progress(progress))
-    return Labels(root)
+    return Propagation(root)
 
 
 def run(
@@ -247,7 +247,7 @@ def run(
         progress: ``None``: bars in notebooks; ``True``: also elsewhere; ``False``: nothing.
 
     Returns:
-        The run. Trainings that failed are told by a warning, and are in ``run.failures``.
+        The run. Trainings that failed are reported by a warning, and are in ``run.failures``.
 
     Raises:
         StaindaError: something that the message names has to be mended first; what is complete is kept.

@@ -78,7 +78,7 @@ def convert(
     target: Annotated[Path, typer.Argument(metavar="OUT", help="The file to write.")],
     slide: SlideFile = None,
     from_: From = None,
-    to: Annotated[str | None, typer.Option("--to", help="Format to write. Default: told by the name of OUT.")] = None,
+    to: Annotated[str | None, typer.Option("--to", help="Format to write. Default: by the name of OUT.")] = None,
     classes: Classes = None,
     mpp: Mpp = None,
     origin: FromOrigin = "auto",
@@ -140,7 +140,7 @@ def fuse(
     *,
     sources: Annotated[list[Path], typer.Argument(metavar="FILE", help="One file per annotator, of any format.")],
     method: Annotated[str, typer.Option(help="majority, staple or weighted (by reliability).")] = "majority",
-    out: Annotated[Path, typer.Option("--out", help="The GeoJSON to write; tables appear beside it.")] = Path(
+    out: Annotated[Path, typer.Option("--out", help="The GeoJSON to write; tables appear next to it.")] = Path(
         "fused.geojson"
     ),
     slide: SlideFile = None,
@@ -186,7 +186,7 @@ def fuse(
 
     check_out(out)
     rules = Rules(
-        method,  # type: ignore[arg-type]  # a wrong word is told with the nearest right one
+        method,  # type: ignore[arg-type]  # a wrong word is reported with the nearest right one
         None if reliability is None else read_reliability(reliability),
         resolution,
         radius,

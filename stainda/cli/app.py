@@ -8,10 +8,12 @@ from typing import Annotated, Any
 import typer
 
 from stainda.cli import manifest
+from stainda.cli.active import active
 from stainda.cli.annotations import app as annotations_app
 from stainda.cli.display import Commands, ConsoleProgress, Quiet, console, show_table, silence
 from stainda.cli.init import init
 from stainda.cli.listing import list_
+from stainda.cli.microenvironment import microenvironment
 from stainda.cli.plan import plan
 from stainda.cli.predict import predict
 from stainda.cli.report import compare, plot
@@ -213,6 +215,9 @@ def propagate(
     show_table(str(PROPAGATION.at(root)), ("source", "target", "status", "objects"), counts.values.tolist())
 
 
+app.command()(microenvironment)
+
+
 @app.command()
 def patches(
     study: StudyFile, overrides: Overrides = None, out: Out = None, data: Data = None, quiet: Quiet = False
@@ -254,7 +259,7 @@ def report(
 ) -> None:
     """Make the report page again from the records of a run; nothing is trained or registered.
 
-    Beside the page: every table as CSV, Markdown and LaTeX, every figure as SVG, PNG and CSV, and the model cards.
+    Next to the page: every table as CSV, Markdown and LaTeX, every figure as SVG, PNG and CSV, and the model cards.
 
     Example: `stainda report runs/quickstart --pdf`
     """
@@ -269,6 +274,7 @@ app.command()(compare)
 
 
 app.command()(review)
+app.command()(active)
 app.command()(plan)
 app.command()(status)
 

@@ -86,7 +86,7 @@ def _ask_about(start: Start, propose: Proposing, sources: Sequence[str], task: s
 
 
 def _ask(question: str, default: str, start: Start, propose: Callable[[str], Start]) -> Start:
-    """Ask until the answer can be used: what is wrong with it is told, and nothing answered before is lost."""
+    """Ask until the answer can be used: what is wrong with it is reported, and nothing answered before is lost."""
     from stainda.errors import StaindaError
 
     while True:
@@ -128,10 +128,10 @@ def _tell(written: Written) -> None:
     stops = [finding for finding in written.findings if finding.kind == "stops"]
     notes = [finding for finding in written.findings if finding.kind == "note"]
     _say("This study cannot run yet:" if stops else "This study can run. What it cannot answer:")
-    for one in stops or notes:
-        _say(f"- {one}")
-    for one in notes if stops else ():
-        _say(f"note: {one}")
+    for stop in stops or notes:
+        _say(f"- {stop}")
+    for note in notes if stops else ():
+        _say(f"note: {note}")
     if not written.findings:
         _say("- nothing that its patients and annotations would forbid")
     _say("\nnext, when what stops it is mended:" if stops else "\nnext:")

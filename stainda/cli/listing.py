@@ -67,12 +67,12 @@ def _lines(kind: str, entries: Sequence[Entry], full: bool) -> None:
 
     _say(f"{len(entries)} {kind}")
     if full and (first := [entry for entry in entries if entry.first]):
-        _say(f"start with: {', '.join(one.name for one in first)}")
+        _say(f"start with: {', '.join(record.name for record in first)}")
     for family, group in groupby(entries, key=lambda entry: entry.family):
         title = f"\n{family}: {FAMILIES[family]}" if family in FAMILIES else f"\n{family}" if family else ""
         if title:
             _say(title)
-        show_table("", ("name", "what it is"), [(one.name, one.line) for one in group])
+        show_table("", ("name", "what it is"), [(record.name, record.line) for record in group])
     if full:
         _say(f"\nall about one: stainda list {kind} NAME; also --search WORDS, --family FAMILY, --json")
 

@@ -106,7 +106,7 @@ def scan(
     ] = False,
     out: Annotated[Path, typer.Option("--out", help="The manifest to write.")] = Path("manifest.csv"),
 ) -> None:
-    """Make a manifest from file names; annotations and landmarks with the same name beside a slide are found too.
+    """Make a manifest from file names; annotations and landmarks with the same name next to a slide are found too.
 
     Annotations may be of any format that stainda reads, see docs/reference/formats.md. A block that several patients
     have is named by patient.
@@ -153,7 +153,7 @@ def make(
 ) -> None:
     """Turn a public data set that you have downloaded into a manifest with annotations and landmarks.
 
-    What had to be guessed, and what is missing, is listed and written to notes.csv beside the manifest.
+    What had to be guessed, and what is missing, is listed and written to notes.csv next to the manifest.
 
     Examples:
 

@@ -10,8 +10,8 @@ import typer
 from stainda.cli.display import ConsoleProgress, Quiet, console, show_table
 
 if TYPE_CHECKING:
-    from stainda.study.choosing import Choice
-    from stainda.study.predicting import Predictions
+    from stainda.study.choosing import DetectorChoice
+    from stainda.study.predicting import PredictedSlides
 
 _LISTED = 8
 _KINDS = {".geojson": "objects for QuPath", ".csv": "tables of objects", ".tif": "probability maps", ".jpg": "overlays"}
@@ -78,7 +78,7 @@ def _say(text: str) -> None:
     console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
-def _say_choice(choice: Choice, notes: tuple[str, ...]) -> None:
+def _say_choice(choice: DetectorChoice, notes: tuple[str, ...]) -> None:
     _say(f"strategy: {choice.label} ({choice.strategy}): {choice.reasons[0]}")
     seed = "" if choice.seed is None else f", seed {choice.seed}"
     why = f": {choice.reasons[1]}" if len(choice.reasons) > 1 else ""
@@ -87,11 +87,12 @@ def _say_choice(choice: Choice, notes: tuple[str, ...]) -> None:
         _say(f"note: {note}")
 
 
-def _say_done(done: Predictions) -> None:
+def _say_done(done: PredictedSlides) -> None:
     rows = [
-        (one.slide, one.status, *(_short(one.row.get(key)) for key in ("objects", "density_per_mm2", "mpp", "seconds")),
-         one.reason or one.geojson)
-        for one in done.results
+        (outcome.slide, outcome.status, *(_short(outcome.row.get(key)) for key in ("objects", "density_per_mm2", "mpp",
+        "seconds")),
+         outcome.reason or outcome.geojson)
+        for outcome in done.results
     ]  # fmt: skip
     show_table("", ("slide", "status", "objects", "per mm²", "mpp", "seconds", "file or reason"), rows)
     said: dict[str, list[str]] = {}
@@ -103,7 +104,7 @@ def _say_done(done: Predictions) -> None:
     if done.passed_over:
         names = _some([path.name for path, _ in done.passed_over])
         _say(f"passed over, no slides: {names}; see {done.tables[-1]}")
-    written = [file for one in done.results for file in one.files]
+    written = [file for outcome in done.results for file in outcome.files]
     for ending, what in _KINDS.items():
         mine = [file for file in written if file.suffix == ending]
         if mine:

@@ -1,4 +1,4 @@
-"""``stainda plot`` and ``stainda compare``: single figures, and several studies beside each other."""
+"""``stainda plot`` and ``stainda compare``: single figures, and several studies side by side."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def plot(
     out: Annotated[Path | None, typer.Option(help="FILE.svg, .png or .pdf. Default: KIND_METRIC.svg")] = None,
     list_kinds: Annotated[bool, typer.Option("--list", help="Name the kinds of figures and end.")] = False,
 ) -> None:
-    """Draw one figure of a run; the numbers in it are written as CSV beside it.
+    """Draw one figure of a run; the numbers in it are written as CSV next to it.
 
     Examples:
 
@@ -39,7 +39,7 @@ def plot(
         raise typer.BadParameter("give a run directory, or --list", param_hint="RUN")
     from stainda.study import read_study
 
-    read_study(run_folder)  # a wrong folder is told before matplotlib is imported
+    read_study(run_folder)  # a wrong folder is reported before matplotlib is imported
     from stainda.report import make_plot, save_plot
 
     figure = make_plot(run_folder, kind, metric, selection)
@@ -56,7 +56,7 @@ def compare(
     selection: Selection = "source_validation",
     quiet: Quiet = False,
 ) -> None:
-    """Set several studies beside each other; a strategy in two of them is compared on the patients they share.
+    """Set several studies side by side; a strategy in two of them is compared on the patients they share.
 
     Every later run is compared with the first. Studies of other classes, overlaps or kinds of domains are refused.
 

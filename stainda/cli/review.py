@@ -14,7 +14,7 @@ from stainda.run_directory.tables import COHORT
 def review(
     run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory with propagated annotations.")],
     reviewer: Annotated[
-        str | None, typer.Option(help="Who decides, written beside every decision. Default: your user name.")
+        str | None, typer.Option(help="Who decides, written next to every decision. Default: your user name.")
     ] = None,
     block: Annotated[str | None, typer.Option(help="Only this block.")] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Of 127.0.0.1; 0 takes a free one.")] = 0,
@@ -35,7 +35,7 @@ def review(
     """
     from stainda.review.tables import read_rows
 
-    read_rows(COHORT.at(run_folder))  # a wrong folder is told before the page's packages are imported
+    read_rows(COHORT.at(run_folder))  # a wrong folder is reported before the page's packages are imported
     from stainda.review import serve_review
 
     def ready(url: str) -> None:

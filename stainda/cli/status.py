@@ -26,7 +26,7 @@ def status(
 ) -> None:
     """Say how far a run is: stages, trainings by state with reasons, time left. Reads files only.
 
-    It can be asked from another terminal while `stainda run` works.
+    It can be read from another terminal while `stainda run` works.
 
     Examples:
 

@@ -212,7 +212,7 @@ def import_(
     slide: Annotated[Path, typer.Option("--slide", help="The slide of the section.")],
     frame: Annotated[Path, typer.Option("--frame", help="The slide whose pixels are the frame.")],
     kind: Annotated[
-        str | None, typer.Option(help="affine, landmarks, itk, field, elastix, valis. Default: told by its content.")
+        str | None, typer.Option(help="affine, landmarks, itk, field, elastix, valis. Default: by its content.")
     ] = None,
     direction: Annotated[
         str | None, typer.Option(help="push (section to frame) or pull (frame to section, as ITK and elastix map).")

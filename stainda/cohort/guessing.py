@@ -18,7 +18,7 @@ SLIDE_ENDINGS = (
 PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
 SIDE_FOLDERS = frozenset(("annotations", "masks", "labels", "landmarks", "thumbnails", "overlays"))
-"""Folders beside slides that hold no slides."""
+"""Folders next to slides that hold no slides."""
 
 _MARKS = re.compile(r"[ _-](masks?|labels?|annotations?|thumb(nail)?|overview|macro)$", re.IGNORECASE)
 _CENTRE_WORDS = re.compile(
@@ -260,7 +260,7 @@ def _read_folders(folder: Path, name: _Name, known: set[str]) -> list[str]:
 
 
 def _column_of(name: _Name, role: str) -> Sequence[str]:
-    return next((name.columns[place] for place, one in name.roles.items() if one == role), ())
+    return next((name.columns[place] for place, known_role in name.roles.items() if known_role == role), ())
 
 
 def _column_text(name: _Name, place: int) -> str:

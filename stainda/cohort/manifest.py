@@ -178,6 +178,7 @@ def _section(
         mpp=_mpp(report, row, cells.get("mpp", "")),
         split=_split(report, row, cells.get("split", "")),
         annotation_origin=_origin(report, row, cells.get("annotation_origin", "")),
+        group=cells.get("group", ""),
         row=row,
     )
 
@@ -240,7 +241,7 @@ def _origin(report: ManifestReport, row: int, text: str) -> Origin:
 
 
 def _check_across(report: ManifestReport) -> None:
-    """Faults that concern several rows: each is told at the later row and names the earlier one."""
+    """Faults that concern several rows: each is reported at the later row and names the earlier one."""
     slides: dict[str, Section] = {}
     patients: dict[str, Section] = {}
     centres: dict[str, Section] = {}
@@ -270,12 +271,18 @@ def _check_across(report: ManifestReport) -> None:
                         f"section {section.section} of block {section.block!r} is already in row {other.row}",
                         _NUMBER,
                     )
-        for name in ("patient", "block", "stain", "centre", "scanner"):
+        for name in ("patient", "block", "stain", "centre", "scanner", "group"):
             value = getattr(section, name)
             seen, where = spellings.setdefault((name, same_name(value)), (value, section.row))
             if value != seen:
                 report.fault(section.row, f"the {name} {value!r} is {seen!r} in row {where}", "Write it one way")
         other = centres.setdefault(section.patient, section)
+        if section.patient and other.group != section.group:
+            report.fault(
+                section.row,
+                f"patient {section.patient!r} is in group {section.group!r}, but in row {other.row} in {other.group!r}",
+                "A patient is in one group: write it in all rows, or in none",
+            )
         if section.patient and other.centre != section.centre:
             report.warnings.append(
                 f"row {section.row}: patient {section.patient!r} is of centre {section.centre!r}, but in "
@@ -309,4 +316,6 @@ def write_manifest(rows: Cohort | Iterable[Section | Mapping[str, Any]], path: s
             found["annotations"] = ANNOTATOR_SEPARATOR.join([str(found["annotations"]), *map(cell, further)])
         return found
 
-    return write_csv(path, (cells(row) for row in rows), COLUMNS)
+    written = [cells(row) for row in rows]
+    columns = COLUMNS if any(row["group"] for row in written) else MANIFEST.without("group")
+    return write_csv(path, ({name: row[name] for name in columns} for row in written), columns)

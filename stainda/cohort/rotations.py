@@ -24,7 +24,7 @@ class Rotation:
     Attributes:
         name: unique in its study: ``PAS@A``, ``without_B``, ``fold_2``, ``PAS@A.fold_2``.
         group: the same for the folds of one set of sources and targets; the name itself where there are no folds.
-        protocol: of this turn alone: a plain one, its sources and targets named one by one.
+        protocol: of this rotation alone: a plain one, its sources and targets named one by one.
         cohort: all sections, with the splits of this turn.
         roles: of this turn.
     """
@@ -48,7 +48,7 @@ def rotations(cohort: Cohort, protocol: ProtocolConfig, seed: int) -> tuple[Rota
     are only ever targets.
 
     Raises:
-        ConfigError: a pattern matches nothing, or a turn lacks patients or annotations; the message names the turn.
+        ConfigError: a pattern matches nothing, or a rotation lacks patients or annotations; the message names the turn.
         LeakError: a patient or a slide file would be in two splits.
     """
     result = []
@@ -108,7 +108,7 @@ def _turns(cohort: Cohort, protocol: ProtocolConfig) -> Iterator[tuple[str, tupl
     key = {"leave_one_centre_out": "centre", "leave_one_stain_out": "stain"}[protocol.scheme]
     if key not in cohort.domain_keys:
         raise ConfigError(
-            f"scheme {protocol.scheme} needs domains that differ by {key}; they are told apart by "
+            f"scheme {protocol.scheme} needs domains that differ by {key}; they are distinguished by "
             f"{', '.join(cohort.domain_keys)}",
             remedy=f"Add {key} to 'domain' of the study",
         )
@@ -151,7 +151,7 @@ def _split_cohorts(
     outside = {section.patient for section in cohort if cohort.domain(section) not in targets}
     held: dict[str, Split] = {patient: "test" for patient in cohort.patients if patient not in outside}
     kept = replace(cohort, sections=tuple(section for section in cohort if section.patient not in held))
-    given = {one.patient: one.split for one in assign_splits(kept, protocol.split, seed, within)}
+    given = {split.patient: split.split for split in assign_splits(kept, protocol.split, seed, within)}
     yield None, with_splits(cohort, {**given, **held})
 
 

@@ -47,7 +47,7 @@ def find_sections(
     A field never contains the character that follows it in the pattern, so ``P_01_B1_2_PAS.svs`` does not match the
     pattern above instead of being cut at the wrong place. ``section`` is digits; ``*`` stands for anything. A pattern
     with ``/`` is held against the path below ``folder``, one without against the file name in any sub-folder.
-    Annotations (the first file that ``annotations`` finds) and landmarks (``NAME_landmarks.csv`` beside the slide, or
+    Annotations (the first file that ``annotations`` finds) and landmarks (``NAME_landmarks.csv`` next to the slide, or
     ``landmarks/NAME.csv``) are taken along. Where the pattern has no block, the patient is the block; where it has no
     section, the files of a block are numbered by name. A block that several patients have (``B1``) is named by patient
     (``P1_B1``), and a patient whose sections two centres number alike by centre. Notes say so. ``.*`` at the end stands
@@ -55,7 +55,7 @@ def find_sections(
 
     Args:
         annotations: from a slide's path to the files of annotations that belong to it, the best first; ``None``:
-            ``NAME.geojson`` beside the slide or in ``annotations/``.
+            ``NAME.geojson`` next to the slide or in ``annotations/``.
         fixed: values of fields that the names do not tell, for example ``centre="A"``.
 
     Raises:
@@ -128,11 +128,11 @@ def _patients_apart(sections: list[Section], notes: list[str]) -> list[Section]:
     )
     return [
         replace(
-            one,
-            patient=_joined(one.centre, one.patient),
-            block=_joined(one.centre, one.block) if one.block == one.patient else one.block,
+            slide,
+            patient=_joined(slide.centre, slide.patient),
+            block=_joined(slide.centre, slide.block) if slide.block == slide.patient else slide.block,
         )
-        for one in sections
+        for slide in sections
     ]
 
 
@@ -144,12 +144,12 @@ def _blocks_apart(sections: list[Section], notes: list[str]) -> list[Section]:
     shared = [block for block, people in patients.items() if len(people) > 1]
     if not shared:
         return sections
-    named = next(one for one in sections if names.same_name(one.block) == shared[0])
+    named = next(slide for slide in sections if names.same_name(slide.block) == shared[0])
     notes.append(
         f"blocks were named by patient ({_joined(named.patient, named.block)}), since {named.block!r} alone is a block "
         f"of {len(patients[shared[0]])} patients"
     )
-    return [replace(one, block=_joined(one.patient, one.block)) for one in sections]
+    return [replace(slide, block=_joined(slide.patient, slide.block)) for slide in sections]
 
 
 def _joined(first: str, second: str) -> str:

@@ -32,7 +32,7 @@ Within = Literal["centre", "cohort"]
 
 
 def assign_splits(cohort: Cohort, shares: Sequence[float], seed: int, within: Within = "centre") -> Cohort:
-    """Give every patient one split, within each centre, so that each centre has the shares asked for.
+    """Give every patient one split, within each centre, so that each centre has the shares requested.
 
     A patient whose rows name a split keeps it, and counts towards the shares; the others follow in an order drawn from
     the seed and their own name, so the result depends on neither the order of the rows nor the process. A patient seen
@@ -136,7 +136,7 @@ def _centres(cohort: Cohort, within: Within) -> dict[str, str]:
 
 
 def _fill(n_free: int, held: Sequence[int], shares: Sequence[float]) -> list[Split]:
-    """The splits of ``n_free`` patients beside those already ``held``, as (train…, val…, test…)."""
+    """The splits of ``n_free`` patients next to those already ``held``, as (train…, val…, test…)."""
     total = n_free + sum(held)
     wanted = [share * total for share in shares]
     counts = list(held)
@@ -168,7 +168,7 @@ def check_no_leak(cohort: Cohort) -> None:
 
 
 def find_leaks(sections: Iterable[Section]) -> list[Leak]:
-    """Patients in two splits, the split ``all`` beside another patient, and one slide file in two splits."""
+    """Patients in two splits, the split ``all`` next to another patient, and one slide file in two splits."""
     sections = list(sections)
     leaks: list[Leak] = []
     first: dict[str, Section] = {}
@@ -185,8 +185,8 @@ def find_leaks(sections: Iterable[Section]) -> list[Leak]:
                     "A patient is in one split: correct the column split",
                 )
             )
-    patients = {one.patient for one in sections if one.patient}
-    marked = [one for one in sections if one.split == "all"]
+    patients = {slide.patient for slide in sections if slide.patient}
+    marked = [slide for slide in sections if slide.split == "all"]
     if marked and len(patients) > 1:
         leaks.append(
             Leak(

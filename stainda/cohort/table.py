@@ -14,7 +14,7 @@ MAX_BYTES = 50_000_000
 
 
 @dataclass(frozen=True)
-class Table:
+class ManifestTable:
     """The cells of a CSV file. ``rows`` holds (row number as a spreadsheet counts, cells by column name).
 
     ``ragged`` lists rows with more cells than the header, as (row number, cells found).
@@ -25,7 +25,7 @@ class Table:
     ragged: tuple[tuple[int, int], ...]
 
 
-def read_table(path: Path) -> Table:
+def read_table(path: Path) -> ManifestTable:
     """Read a comma-separated UTF-8 file with a header; blank rows are passed over.
 
     Raises:
@@ -61,7 +61,7 @@ def read_table(path: Path) -> Table:
         values = [cell.strip() for cell in cells[: len(columns)]]
         values += [""] * (len(columns) - len(values))
         rows.append((index, {name: value for name, value in zip(columns, values, strict=True) if name}))
-    return Table(tuple(name for name in columns if name), tuple(rows), tuple(ragged))
+    return ManifestTable(tuple(name for name in columns if name), tuple(rows), tuple(ragged))
 
 
 def absolute(path: str | Path) -> Path:

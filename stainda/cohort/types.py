@@ -18,7 +18,7 @@ ANNOTATOR_SEPARATOR = ";"
 
 FRAME_COLUMNS = (
     "slide", "patient", "block", "section", "stain", "centre", "domain", "scanner", "path", "annotations", "landmarks",
-    "mpp", "split", "annotation_origin",
+    "mpp", "split", "annotation_origin", "group",
 )  # fmt: skip
 """Columns of :meth:`Cohort.to_frame`."""
 
@@ -35,6 +35,7 @@ class Section:
     ``more_annotations`` are those of further annotators of the same slide, absolute too.
     ``annotation_origin`` says where their coordinates begin: at the corner of the slide (``level0``) or of its scanned
     part (``bounds``); ``auto``: as the programs of their format count.
+    ``group`` is the patient's, for comparing groups of patients; empty where there are none.
     The split ``all`` is only for a study of a single patient, who then serves for training, validation and test.
     """
 
@@ -53,6 +54,7 @@ class Section:
     row: int | None = None
     more_annotations: tuple[Path, ...] = ()
     annotation_origin: Origin = "auto"
+    group: str = ""
 
     @property
     def annotation_files(self) -> tuple[Path, ...]:
@@ -146,7 +148,7 @@ class Cohort:
                 "path": str(section.path), "annotations": ANNOTATOR_SEPARATOR.join(map(str, section.annotation_files)),
                 "landmarks": "" if section.landmarks is None else str(section.landmarks),
                 "mpp": float("nan") if section.mpp is None else section.mpp, "split": section.split or "",
-                "annotation_origin": section.annotation_origin,
+                "annotation_origin": section.annotation_origin, "group": section.group,
             }
             for section in self.sections
         ]  # fmt: skip
@@ -160,7 +162,7 @@ class Cohort:
         rows = []
         for name in self.domains:
             inside = self.where(domains=[name])
-            annotated = sum(one.annotations is not None for one in inside)
+            annotated = sum(section.annotations is not None for section in inside)
             patients = len(inside.patients)
             rows.append({"domain": name, "patients": patients, "sections": len(inside), "annotated": annotated})
         facts = {"manifest": self.source, "holds": self._counts(), "notes": "; ".join(self.warnings)}

@@ -1,5 +1,7 @@
 """The study file as validated, frozen models; overrides; search spaces; the pieces in ``configs/``."""
 
+from stainda.config.fine_tuning import CacheConfig, TrainConfig
+from stainda.config.initialisation import InitConfig
 from stainda.config.load import available, load_piece, load_strategy, load_study, read_yaml
 from stainda.config.models import (
     EvaluationConfig,
@@ -20,9 +22,11 @@ from stainda.config.pretraining import PretrainingConfig
 from stainda.config.space import SearchRange
 
 __all__ = [
+    "CacheConfig",
     "EvaluationConfig",
     "FusionConfig",
     "GeometryConfig",
+    "InitConfig",
     "ModelConfig",
     "PartConfig",
     "PatchConfig",
@@ -37,6 +41,7 @@ __all__ = [
     "StrategyConfig",
     "StudyConfig",
     "TaskConfig",
+    "TrainConfig",
     "TrainingConfig",
     "available",
     "load_piece",

@@ -99,7 +99,7 @@ def read_extended(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
             f"extends {other.name}, which extends this file", file=path, remedy="Let one of them stand for itself"
         )
     if not other.is_file():
-        near = [one.name for one in other.parent.glob("*.yaml")] if other.parent.is_dir() else []
+        near = [file.name for file in other.parent.glob("*.yaml")] if other.parent.is_dir() else []
         raise ConfigError(f"extends {other}, which does not exist", file=path, remedy=did_you_mean(other.name, near))
     return merged(_anchored(read_extended(other, seen), other.resolve().parent), raw)
 
@@ -129,10 +129,10 @@ def build_study(raw: Mapping[str, Any], path: Path, data: str | Path | None = No
     if not isinstance(strategies, list):
         raise ConfigError("'strategies' must be a list", file=path, remedy="Write strategies: [source_only, dann]")
     try:
-        found = [load_strategy(one, near) for one in strategies]
+        result = [load_strategy(strategy, near) for strategy in strategies]
     except ConfigError as error:
         raise error if error.file else ConfigError(error.message, file=path, remedy=error.remedy) from error
-    values["strategies"] = [spread_geometry(one, values["geometry"], of_geometry) for one in found]
+    values["strategies"] = [spread_geometry(candidate, values["geometry"], of_geometry) for candidate in result]
     for key in ("manifest", "data"):
         if values.get(key) is not None:
             values[key] = near / str(values[key])
@@ -151,7 +151,7 @@ def build_study(raw: Mapping[str, Any], path: Path, data: str | Path | None = No
 
 
 def _with_other_run(registration: dict[str, Any], near: Path) -> dict[str, Any]:
-    """``from`` names a run directory as ``--out`` does, from the working directory, or one beside the study."""
+    """``from`` names a run directory as ``--out`` does, from the working directory, or one next to the study."""
     named = registration.get("from", registration.get("from_run"))
     if named is None:
         return registration

@@ -7,7 +7,10 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from stainda.config.fine_tuning import CacheConfig, TrainConfig
 from stainda.config.frozen import Frozen
+from stainda.config.initialisation import InitConfig
+from stainda.config.microenvironment import MicroenvironmentConfig
 from stainda.config.preparation import FusionConfig, PhantomConfig, PropagationConfig, RegistrationConfig
 from stainda.config.pretraining import PretrainingConfig
 from stainda.config.protocol import ProtocolConfig, SearchConfig
@@ -38,7 +41,7 @@ class TaskConfig(Frozen):
         "('background' too; classes that are not named weigh 1)",
     )
     centre: float = Field(
-        0.25, gt=0, le=1, description="classification: a patch is asked what lies in a square of this share of its side"
+        0.25, gt=0, le=1, description="classification: a patch has the class of a square of this share of its side"
     )
     covered: float = Field(
         0.5, gt=0, le=1, description="classification: share of the square from which the patch is of a class"
@@ -176,7 +179,7 @@ class TrainingConfig(Frozen):
     batch_size: int = Field(
         16,
         ge=2,
-        description="labelled patches per step; as many unlabelled ones beside them where a strategy uses them",
+        description="labelled patches per step; as many unlabelled ones in addition to them where a strategy uses them",
     )
     learning_rate: float = Field(1e-3, gt=0, description="at its highest")
     weight_decay: float = Field(1e-4, ge=0, description="of the optimiser")
@@ -204,6 +207,29 @@ class TrainingConfig(Frozen):
         "trained with (of the sources' tissue where the start is random, the model states none, or the view gives no "
         "RGB colours), or always those of the sources' tissue",
     )
+    start: Literal["weights", "random"] = Field(
+        "weights", description="what the network starts from: the model's weights where it names some, or random ones"
+    )
+    init: InitConfig | None = Field(
+        None,
+        description="self-supervised training of the encoder on the study's unlabelled patches before the task, from "
+        "that start: {name: simclr, pairs: serial}; empty: none",
+    )
+    train: TrainConfig = Field(
+        TrainConfig(), description="which parameters learn: all, head, last_n or lora; also {mode: last_n, blocks: 3}"
+    )
+    layer_decay: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="learning rate of each block of the encoder as a factor on that of the next, for example 0.75; "
+        "empty: one rate",
+    )
+    cache: CacheConfig | None = Field(
+        None,
+        description="train: head only. What the encoder gives is computed once for each patch and view, kept in the "
+        "run directory, and trained on, for example {views: 4}; empty: the encoder runs in every step",
+    )
     averaging: float | None = Field(
         None,
         gt=0,
@@ -219,6 +245,12 @@ class TrainingConfig(Frozen):
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU where there is one")
     threads: int = Field(1, ge=1, description="torch threads per training process")
+
+    @model_validator(mode="after")
+    def _cache_of_a_frozen_encoder(self) -> TrainingConfig:
+        if self.cache is not None and self.train.mode != "head":
+            raise ValueError(f"cache keeps what a frozen encoder gives, and train is {self.train}; set train: head")
+        return self
 
 
 class EvaluationConfig(Frozen):
@@ -259,7 +291,7 @@ class PartConfig(Frozen):
 
     name: str = Field(description="as stainda list parts has it")
     params: dict[str, Any] = Field(
-        default_factory=dict, description="arguments of the part; they may stand beside the name"
+        default_factory=dict, description="arguments of the part; they may stand next to the name"
     )
 
     @model_validator(mode="before")
@@ -329,7 +361,7 @@ class StudyConfig(Frozen):
 
     study: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="names the run directory")
     title: str = Field("", description="heading of the report")
-    question: str = Field("", description="what is asked, printed at the top of the report")
+    question: str = Field("", description="the question, printed at the top of the report")
     seed: int = Field(1, description="start of all random numbers")
     manifest: Path | None = Field(None, description="the table of slides")
     data: Path | None = Field(
@@ -350,7 +382,7 @@ class StudyConfig(Frozen):
     )
     unknown_classes: Literal["keep", "error"] = Field(
         "keep",
-        description="what happens to classes that neither the task nor 'classes' names: kept as background, told",
+        description="what happens to classes that neither the task nor 'classes' names: kept as background, reported",
     )
     fusion: FusionConfig = Field(FusionConfig(), description="how several annotators of one slide are combined")
     recipe: RecipeConfig = Field(RecipeConfig(), description="where the settings come from that all strategies share")
@@ -364,6 +396,9 @@ class StudyConfig(Frozen):
     strategies: tuple[StrategyConfig, ...] = Field(min_length=1, description="what is compared")
     baseline: str = Field("source_only", description="the strategy the others are compared with")
     ceiling: str = Field("oracle", description="the strategy that may use target labels")
+    microenvironment: MicroenvironmentConfig | None = Field(
+        None, description="count cells about structures on every section of a stain; empty: do not"
+    )
     workers: int | None = Field(None, ge=1, description="processes side by side; default: the free cores")
     space: dict[str, SearchRange] = Field(default_factory=dict, description="ranges in training, by dotted path")
 

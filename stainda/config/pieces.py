@@ -1,4 +1,4 @@
-"""Reading the pieces that a study names: safe YAML, the files of ``configs/``, and faults told in one message."""
+"""Reading the pieces that a study names: safe YAML, the files of ``configs/``, and faults reported in one message."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def parse_yaml(text: str, path: Path) -> dict[str, Any]:
         mark = getattr(error, "problem_mark", None)
         problem = getattr(error, "problem", None) or str(error)
         raise ConfigError(
-            f"not valid YAML: {problem}", file=path, row=mark.line + 1 if mark else None, remedy="Mend this line"
+            f"not valid YAML: {problem}", file=path, row=mark.line + 1 if mark else None, remedy="Correct this line"
         ) from error
     if not isinstance(value, dict):
         raise ConfigError("expected 'key: value' lines", file=path)
@@ -80,7 +80,7 @@ def parse_value(text: str, source: str) -> Any:
 
 
 def config_folders(near: str | Path | None = None) -> list[Path]:
-    """Folders searched for pieces, nearest first: ``configs/`` beside the study, here, and where stainda lies."""
+    """Folders searched for pieces, nearest first: ``configs/`` next to the study, here, and where stainda lies."""
     folders = []
     if near is not None:
         near = Path(near).resolve()
@@ -95,11 +95,11 @@ def config_folders(near: str | Path | None = None) -> list[Path]:
 
 def available(kind: str, near: str | Path | None = None) -> dict[str, Path]:
     """Names and files of the ``strategies``, ``models``, ``tasks`` or ``recipes`` that can be named."""
-    found: dict[str, Path] = {}
+    result: dict[str, Path] = {}
     for folder in config_folders(near):
         for file in sorted((folder / kind).glob("*.yaml")):
-            found.setdefault(file.stem, file)
-    return found
+            result.setdefault(file.stem, file)
+    return result
 
 
 def load_piece(kind: str, name: str, near: str | Path | None = None) -> dict[str, Any]:
@@ -177,6 +177,6 @@ def _model_in(annotation: Any) -> Any:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     for inner in getattr(annotation, "__args__", ()):
-        if (found := _model_in(inner)) is not None:
-            return found
+        if (result := _model_in(inner)) is not None:
+            return result
     return None

@@ -5,9 +5,37 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import AliasChoices, Field
+from pydantic import AliasChoices, Field, model_validator
 
 from stainda.config.frozen import Frozen
+
+
+class MacrophageLawConfig(Frozen):
+    """Macrophages of a synthetic section as a Poisson process whose rate is a known function of the signed distance
+    to the nearest glomerulus; every section has its own cells, whatever structure they fall on."""
+
+    inside: float = Field(80.0, ge=0, description="cells per mm² within a glomerulus")
+    rings_um: tuple[float, ...] = Field(
+        (25.0, 50.0, 100.0), min_length=1, description="outer distances of the rings around glomeruli, micrometres"
+    )
+    ring_rates: tuple[float, ...] = Field((400.0, 280.0, 180.0), description="cells per mm² of each ring")
+    beyond: float = Field(100.0, ge=0, description="cells per mm² farther away")
+    attracting: float = Field(0.0, ge=0, le=1, description="share of the glomeruli that attract cells")
+    attraction: float = Field(2.0, gt=0, description="factor on the rates in and around these glomeruli")
+    group_factors: dict[str, float] = Field(
+        default_factory=dict, description="factor on the rates in and around glomeruli, by group; 1 where not named"
+    )
+    patient_sd: float = Field(0.0, ge=0, description="standard deviation, between patients, of the logarithm of rates")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> MacrophageLawConfig:
+        if len(self.rings_um) != len(self.ring_rates):
+            raise ValueError("rings_um and ring_rates must be equally long")
+        if list(self.rings_um) != sorted({*self.rings_um}) or self.rings_um[0] <= 0:
+            raise ValueError("rings_um must increase from above 0")
+        if min((*self.ring_rates, *self.group_factors.values())) < 0:
+            raise ValueError("rates and factors must not be negative")
+        return self
 
 
 class PhantomConfig(Frozen):
@@ -29,6 +57,19 @@ class PhantomConfig(Frozen):
         (), description="what is damaged or in the way on some sections"
     )
     seed: int = Field(1, description="the same seed makes the same cohort")
+    groups: tuple[str, ...] = Field(
+        (), description="groups of patients (column 'group' of the manifest); the patients of a centre belong in turn"
+    )
+    macrophage_law: MacrophageLawConfig | None = Field(
+        None, description="macrophages by a known law of the distance to glomeruli; default: clusters, in interstitium"
+    )
+
+    @model_validator(mode="after")
+    def _known_groups(self) -> PhantomConfig:
+        factors = self.macrophage_law.group_factors if self.macrophage_law else {}
+        if unknown := [name for name in factors if name not in self.groups]:
+            raise ValueError(f"group_factors names {unknown[0]!r}; the groups are {', '.join(self.groups) or 'none'}")
+        return self
 
 
 class RegistrationConfig(Frozen):
@@ -60,6 +101,10 @@ class RegistrationConfig(Frozen):
         None, ge=128, description="the same of its non-rigid step; default: 1.5 max_dim; more is micro-registration"
     )
     nonrigid: bool = Field(True, description="also a non-rigid step, where the rigid one has passed its checks")
+    deformation: Literal["both", "own", "valis"] = Field(
+        "both",
+        description="whose deformations are tried: stainda's own and VALIS's, or one of them; valis: no affine step",
+    )
 
 
 class PropagationConfig(Frozen):

@@ -51,7 +51,7 @@ def with_recipe(study: Mapping[str, Any], near: Path, path: Path) -> dict[str, A
         own[key] = {name: value for name, value in given.items() if key != "geometry" or value is not None}
     for key in ("patches", "geometry", "training"):
         if key in study and key not in own:
-            continue  # not a mapping: told by the study's own check
+            continue  # not a mapping: reported by the study's own check
         base = dict(used.get(key, {}))
         if key == "patches" and set(_SCALES) & set(own.get(key, {})):
             base = {name: value for name, value in base.items() if name not in _SCALES}
@@ -101,8 +101,8 @@ def spread_geometry(
 def _recipe(value: Any, near: Path, path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """The recipe that is named, and the one that is used: it with the changes made where it is named."""
     if isinstance(value, str):
-        found = _load(value, near, path)
-        return found, found
+        result = _load(value, near, path)
+        return result, result
     if not isinstance(value, Mapping):
         raise ConfigError(
             f"recipe is {value!r}, which is neither a name nor a mapping", file=path, remedy="Write recipe: strong"
@@ -117,8 +117,8 @@ def _recipe(value: Any, near: Path, path: Path) -> tuple[dict[str, Any], dict[st
             base_less = base
         used = _checked(merged(base_less, changes), near, path)
         return (used if "name" in value else base), used
-    found = _checked(value, near, path)
-    return found, found
+    result = _checked(value, near, path)
+    return result, result
 
 
 def _load(name: str, near: Path, path: Path) -> dict[str, Any]:
@@ -138,7 +138,7 @@ def _network(given: Any, base: Any, near: Path, path: Path) -> Any:
 
 
 def _checked(raw: Mapping[str, Any], near: Path, file: Path) -> dict[str, Any]:
-    """A recipe with its networks looked up; its faults are told with its own file, not with the study's."""
+    """A recipe with its networks looked up; its faults are reported with its own file, not with the study's."""
     known = (*ABOUT, "changed", *PARTS)
     if unknown := [key for key in raw if key not in known]:
         remedy = did_you_mean(str(unknown[0]), [*ABOUT, *PARTS])

@@ -8,8 +8,11 @@ from typing import Any
 
 from stainda.errors import ConfigError
 
-RUN_FORMAT = 1
-"""Raised when files of a run directory change names or columns. A run directory without a version is version 1."""
+RUN_FORMAT = 2
+"""Raised when files of a run directory change names or columns. A run directory without a version is version 1.
+
+Version 2: ``through/`` is ``object_gallery/``, its ``through.csv`` is ``gallery.csv``.
+"""
 
 KEY = "run_format"
 

@@ -2,7 +2,7 @@
 
 It is made from the models that read a study (:class:`~stainda.config.models.StudyConfig`), so that a key is known to
 the editor exactly if it is known to ``stainda run``. A study as a person writes it is shorter than a resolved one:
-names stand for pieces of ``configs/``, ranges beside defaults, and ``extends`` for another study. The schema allows
+names stand for pieces of ``configs/``, ranges next to defaults, and ``extends`` for another study. The schema allows
 these short forms where the reader does.
 """
 
@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from stainda.config.fine_tuning import MODES
 from stainda.config.models import StudyConfig
 from stainda.config.pieces import available
 from stainda.config.recipes import ABOUT, PARTS
@@ -37,8 +38,8 @@ def study_schema() -> Schema:
     """The schema of a study file (draft 2020-12).
 
     Names of strategies, tasks, models and recipes that stainda and the ``configs/`` folder here hold are offered; other
-    names are allowed, since a study may lie beside others. What only holds between keys (``mpp`` or ``downsample``, not
-    both) is left to ``stainda plan``.
+    names are allowed, since a study may lie next to others. What only holds between keys (``mpp`` or ``downsample``,
+    not both) is left to ``stainda plan``.
     """
     schema = _without_titles(StudyConfig.model_json_schema())
     definitions: dict[str, Schema] = schema.pop("$defs")
@@ -49,6 +50,8 @@ def study_schema() -> Schema:
     definitions["Strategy"] = _strategy(definitions.pop("StrategyConfig"))
     definitions["Recipe"] = _recipe(definitions.pop("RecipeConfig"))
     _allow_weights(definitions["ModelConfig"])
+    trained = definitions["TrainingConfig"]["properties"]
+    trained["train"] = _either({"enum": list(MODES)}, trained["train"])
     _allow_base(definitions["TaskConfig"], definitions["ModelConfig"])
     _allow_other_names(definitions)
     del definitions["PartConfig"]
@@ -62,7 +65,7 @@ def study_schema() -> Schema:
         "title": "A study of stainda",
         "type": "object",
         "additionalProperties": False,
-        "properties": dict(sorted(properties.items(), key=lambda one: one[0] != "extends")),
+        "properties": dict(sorted(properties.items(), key=lambda prop: prop[0] != "extends")),
         "anyOf": [{"required": ["extends"]}, {"required": _REQUIRED}],
         "$defs": dict(sorted(definitions.items())),
     }
@@ -82,12 +85,12 @@ def _allow_ranges(model: Schema) -> None:
 
 
 def _range() -> Schema:
-    found = _without_titles(SearchRange.model_json_schema())
-    del found["properties"]["integer"]  # told by the default
+    result = _without_titles(SearchRange.model_json_schema())
+    del result["properties"]["integer"]  # recognised by the default
     return {
-        **found,
-        "description": "a default and, beside it, the values that a search may try",
-        "properties": {"default": {"description": "used where nothing is searched"}, **found["properties"]},
+        **result,
+        "description": "a default and, next to it, the values that a search may try",
+        "properties": {"default": {"description": "used where nothing is searched"}, **result["properties"]},
         "required": ["default"],
         "anyOf": [{"required": ["low", "high"]}, {"required": ["choices"]}],
     }
@@ -132,7 +135,7 @@ def _recipe(resolved: Schema) -> Schema:
 
 def _allow_weights(model: Schema) -> None:
     """``weights`` is a file, or says where the file comes from and whether it may be missing."""
-    fields = {key.removeprefix("weights_"): one for key, one in model["properties"].items() if "weights_" in key}
+    fields = {key.removeprefix("weights_"): prop for key, prop in model["properties"].items() if "weights_" in key}
     known = {key: fields[key] for key in ("optional", "source", "sha256")}
     described = {"type": "object", "additionalProperties": False, "required": ["file"],
                  "properties": {"file": {"type": "string"}, **known}}  # fmt: skip

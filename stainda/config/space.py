@@ -1,4 +1,4 @@
-"""Search ranges written beside defaults in study and strategy files.
+"""Search ranges written next to defaults in study and strategy files.
 
 ``learning_rate: {default: 1e-3, low: 1e-4, high: 1e-2, log: true}`` is the default 1e-3 and, under the dotted name
 ``learning_rate``, a range Optuna may search. ``{default: 3, choices: [3, 5]}`` is a categorical choice.
@@ -58,12 +58,12 @@ def split_space(node: Any, prefix: str = "") -> tuple[Any, dict[str, SearchRange
         fields = {key: value for key, value in node.items() if key != "default"}
         integer = isinstance(default, int) and not isinstance(default, bool) and "choices" not in fields
         try:
-            found = SearchRange(integer=integer, **fields)
+            result = SearchRange(integer=integer, **fields)
         except ValueError as error:
             raise ConfigError(f"search range of {prefix!r} is wrong: {_first_line(error)}") from error
-        if not found.contains(default):
+        if not result.contains(default):
             raise ConfigError(f"default {default!r} of {prefix!r} lies outside its own search range")
-        return default, {prefix: found}
+        return default, {prefix: result}
     values, space = {}, {}
     for key, child in node.items():
         values[key], inner = split_space(child, f"{prefix}.{key}" if prefix else str(key))

@@ -69,7 +69,7 @@ def find(folder: Path, notes: Notes) -> list[FoundSlide]:
         listed = ", ".join(absent[:5]) + (" …" if len(absent) > 5 else "")
         notes.tell("missing", f"{len(absent)} of {len(meta)} slides of df_acrobat_meta.csv: {listed}")
     if not meta:
-        notes.tell("missing", "df_acrobat_meta.csv: without it scanners are not told")
+        notes.tell("missing", "df_acrobat_meta.csv: without it scanners are not stated")
     notes.tell("guessed", "section: HE first, then ER, PGR, HER2, KI67; the order of the cut is not published")
     notes.tell("guessed", "centre: Karolinska, where all were scanned; the slides were stained in routine laboratories")
     return found

@@ -5,7 +5,7 @@ Layout (as public repositories unpack it)::
     DATASET_A_DIB/NAME.svs                   whole slides, published without outlines
     DATASET_B_DIB/…/*.png                    pictures of single glomeruli, normal or sclerosed, for classification
 
-Outlines that a user has drawn (or got elsewhere) are taken along where they lie beside the slide under its name.
+Outlines that a user has drawn (or got elsewhere) are taken along where they lie next to the slide under its name.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ DATASET = PublicDataset(
     good_for="an unlabelled PAS domain (adaptation, colour statistics, prediction); to train or score on it, outline "
     "glomeruli yourself: none are published for the slides",
     stains="PAS",
-    centres="three institutions in Spain and Lithuania, not told by the names",
+    centres="three institutions in Spain and Lithuania, not recognised by the names",
     licence="CC BY 4.0 (Mendeley Data, version 3)",
     where="doi.org/10.17632/k7nvtgn2x6.3",
     layout="DATASET_A_DIB/NAME.svs",

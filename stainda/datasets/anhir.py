@@ -23,7 +23,7 @@ _COLUMNS = ("Source image", "Target image", "Source landmarks", "Target landmark
 
 def find(folder: Path, notes: Notes) -> list[FoundSlide]:
     found = cima.sections(folder, notes, "ANHIR", DATASET.title, DATASET.layout)
-    here = {one.slide for one in found}
+    here = {section.slide for section in found}
     for table in files_below(folder, ".csv"):
         if stem(table).lower().startswith("dataset_"):
             _tell_missing(table, here, notes)
@@ -53,7 +53,7 @@ DATASET = PublicDataset(
     "230 "
     "of 481 pairs; no objects annotated, so nothing to train on",
     stains="HE, PAS, PASM, MAS, SMA, CD31, CD34, CD68, KI67, ER, PR, HER2, CC10, PROSPC, EBV and others (18)",
-    centres="several, not told by the names",
+    centres="several, not recognised by the names",
     licence="not checked: read the terms of the challenge before passing images on",
     where="anhir.grand-challenge.org (registration needed)",
     layout="SET/scale-PERCENTpc/IMAGE.jpg, the landmarks IMAGE.csv in the same or another folder of that name, and "

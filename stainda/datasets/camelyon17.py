@@ -46,12 +46,12 @@ def find(folder: Path, notes: Notes) -> list[FoundSlide]:
         found.append(FoundSlide(name, match[1], name, 1, "HE", _centre(path, int(match[2])), path, shapes=shapes))
     for name in sorted(set(outlined) - set(slides)):
         notes.tell("missing", f"the slide {name}.tif of {outlined[name].name}", name)
-    without = sum(one.shapes is None for one in found)
+    without = sum(slide.shapes is None for slide in found)
     if without:
         notes.tell(
             "missing", f"no outlines of {without} slides: only 50 slides are outlined, and negative ones need none"
         )
-    if any(one.centre == "unknown" for one in found):
+    if any(section.centre == "unknown" for section in found):
         notes.tell(
             "guessed", "centre: unknown for the patients of the test set (100 to 199), whose order is not published"
         )

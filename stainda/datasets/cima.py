@@ -5,7 +5,7 @@ Layout (README of github.com/Borda/dataset-histology-landmarks, and the sample o
     SET/scale-PERCENTpc/IMAGE.jpg    SET/scale-PERCENTpc/IMAGE.csv    (",X,Y", pixels of that scale)
 
 The images and the landmarks are downloaded separately; both may lie anywhere below the folder. Landmarks of single
-annotators (``user-…``) are left out: those beside the images are their consensus.
+annotators (``user-…``) are left out: those next to the images are their consensus.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def sections(folder: Path, notes: Notes, centre: str, title: str, layout: str) -
         if len(scales) > 1:
             notes.tell("left out", f"{name}: of the scales {sorted(scales)} % only {finest} % is used")
         found += _block(name, finest, scales[finest], points, centre, notes)
-    notes.tell("guessed", "section: in the order of the numbers beside the stain in the names, else of the names")
+    notes.tell("guessed", "section: in the order of the numbers next to the stain in the names, else of the names")
     notes.tell("guessed", "patient: the animal's number in the names where there is one, else the set")
     return found
 

@@ -45,7 +45,7 @@ def find(folder: Path, notes: Notes) -> list[FoundSlide]:
             )
     found = [_slide(identity, path, patients, runs, notes) for identity, path in sorted(slides.items())]
     found += [_of_tile(tile, patients) for tile in tiles]
-    if unknown := {one.patient for one in found} - set(patients.values()):
+    if unknown := {slide.patient for slide in found} - set(patients.values()):
         notes.tell(
             "guessed", f"patient: {len(unknown)} slides without a patient in the table are each a patient of their own"
         )
@@ -79,7 +79,7 @@ def _slide(identity: str, path: Path, patients: dict[str, str], runs: dict[str, 
 
 
 def _tiles(folder: Path) -> list[Path]:
-    """Tiles that have a mask: in ``masks…`` beside their folder ``images…``."""
+    """Tiles that have a mask: in ``masks…`` next to their folder ``images…``."""
     return [
         path for path in files_below(folder, ".png")
         if path.parent.name.startswith("images") and _TILE.fullmatch(stem(path)) and _mask_of(path).is_file()
@@ -129,7 +129,7 @@ DATASET = PublicDataset(
     "test "
     "on; one stain, no consecutive sections",
     stains="PAS",
-    centres="HuBMAP (collected from several, not told)",
+    centres="HuBMAP (collected from several, not stated)",
     licence="HuBMAP's and Kaggle's terms: check before passing on",
     where="kaggle.com/c/hubmap-kidney-segmentation, or doi.org/10.5281/zenodo.7729609",
     layout="train.csv and train/ID.tiff (ID: 9 hexadecimal digits)",

@@ -31,7 +31,7 @@ def find(folder: Path, notes: Notes) -> list[FoundSlide]:
     if not slides and not patches:
         raise nothing_found(DATASET.title, DATASET.layout, folder)
     found = [_whole(path, notes) for path in slides]
-    whole = {one.block for one in found}
+    whole = {slide.block for slide in found}
     kept = [path for path in patches if _block(path, path.parents[1].name) not in whole]
     if len(kept) < len(patches):
         notes.tell("left out", f"{len(patches) - len(kept)} patches that are cut from whole slides found here")
@@ -82,7 +82,7 @@ def _patch(path: Path, notes: Notes) -> FoundSlide:
     name = plain(f"{block}_{stem(path).removesuffix('_img')}")
     folder = path.parents[1] / "mask"
     candidates = [folder / path.name.replace("_img", "_mask"), folder / path.name]
-    mask = next((one for one in candidates if one.is_file()), None)
+    mask = next((candidate for candidate in candidates if candidate.is_file()), None)
     if mask is None:
         notes.tell("missing", f"no mask {candidates[0].name}", name)
     return FoundSlide(

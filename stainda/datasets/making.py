@@ -30,7 +30,7 @@ class Made:
     """What was written.
 
     Attributes:
-        manifest: the manifest's file; ``notes_file`` lies beside it.
+        manifest: the manifest's file; ``notes_file`` lies next to it.
         sections: its rows.
         annotated, shapes, landmarks: slides with annotations, their shapes, slides with landmarks.
         notes: rows of :data:`NOTE_COLUMNS`: what was guessed, is missing, was left out or mended.
@@ -51,7 +51,7 @@ def make_public_manifest(
     """Turn a downloaded public data set into ``manifest.csv``, ``annotations/``, ``landmarks/`` and ``notes.csv``.
 
     Slides stay where they are; the manifest names them by absolute paths. A slide or annotation that cannot be read is
-    left out and told, so that a partial download can be used.
+    left out and reported, so that a partial download can be used.
 
     Args:
         name: of a data set in :data:`stainda.datasets.DATASETS`.
@@ -101,8 +101,8 @@ def make_public_manifest(
 
 
 def _unique(found: Sequence[FoundSlide]) -> None:
-    names = Counter(one.slide.casefold() for one in found)
-    twice = next((one for one in found if names[one.slide.casefold()] > 1), None)
+    names = Counter(section.slide.casefold() for section in found)
+    twice = next((section for section in found if names[section.slide.casefold()] > 1), None)
     if twice is not None:
         raise ManifestError(
             f"the slide {twice.slide!r} is there {names[twice.slide.casefold()]} times",
@@ -111,50 +111,51 @@ def _unique(found: Sequence[FoundSlide]) -> None:
         )
 
 
-def _written(one: FoundSlide, out: Path, mpp: float | None, notes: Notes, counts: Counter[str]) -> Section | None:
+def _written(section: FoundSlide, out: Path, mpp: float | None, notes: Notes, counts: Counter[str]) -> Section | None:
     """The section of one slide, with its annotations and landmarks written; ``None`` where the slide does not open."""
     from stainda.annotations import write_landmarks
     from stainda.slides import open_slide
 
     annotations = landmarks = None
     try:
-        with open_slide(one.path, mpp=one.mpp) as slide:
+        with open_slide(section.path, mpp=section.mpp) as slide:
             known = slide.mpp is not None
-            if one.shapes is not None:
-                annotations = _annotations(one, slide, out, notes, counts)
+            if section.shapes is not None:
+                annotations = _annotations(section, slide, out, notes, counts)
     except SlideError as error:
-        notes.tell("left out", f"the slide cannot be read: {error.message}", one.slide)
+        notes.tell("left out", f"the slide cannot be read: {error.message}", section.slide)
         return None
-    if one.landmarks is not None:
+    if section.landmarks is not None:
         try:
-            landmarks = write_landmarks(one.landmarks(), out / "landmarks" / f"{file_name(one.slide)}.csv")
+            landmarks = write_landmarks(section.landmarks(), out / "landmarks" / f"{file_name(section.slide)}.csv")
             counts["landmarks"] += 1
         except AnnotationError as error:
-            notes.tell("left out", f"its landmarks cannot be read: {error.message}", one.slide)
-    size = one.mpp if known else mpp
+            notes.tell("left out", f"its landmarks cannot be read: {error.message}", section.slide)
+    size = section.mpp if known else mpp
     counts["no mpp"] += not known and mpp is None
     return Section(
-        one.slide, one.patient, one.block, one.section, one.stain, one.centre, absolute(one.path),
-        one.scanner, annotations, landmarks, size, one.split,
+        section.slide, section.patient, section.block, section.section, section.stain, section.centre,
+        absolute(section.path),
+        section.scanner, annotations, landmarks, size, section.split,
     )  # fmt: skip
 
 
-def _annotations(one: FoundSlide, slide: Slide, out: Path, notes: Notes, counts: Counter[str]) -> Path | None:
+def _annotations(section: FoundSlide, slide: Slide, out: Path, notes: Notes, counts: Counter[str]) -> Path | None:
     from stainda.annotations import repair, write_geojson
 
-    assert one.shapes is not None
+    assert section.shapes is not None
     try:
-        shapes, problems = one.shapes(slide)
+        shapes, problems = section.shapes(slide)
     except AnnotationError as error:
-        notes.tell("left out", f"its annotations cannot be read: {error.message}", one.slide)
+        notes.tell("left out", f"its annotations cannot be read: {error.message}", section.slide)
         return None
     shapes, rows = repair(shapes, slide.size)
     reasons = Counter((row["action"], row["reason"].split("; it is now")[0]) for row in problems + rows)
     for (action, reason), count in reasons.items():
-        notes.tell("mended", f"{count} shapes {action}: {reason}", one.slide)
+        notes.tell("mended", f"{count} shapes {action}: {reason}", section.slide)
     counts["annotated"] += 1
     counts["shapes"] += len(shapes)
-    return write_geojson(shapes, out / "annotations" / f"{file_name(one.slide)}.geojson")
+    return write_geojson(shapes, out / "annotations" / f"{file_name(section.slide)}.geojson")
 
 
 def _settled(sections: list[Section], name: str, notes: Notes) -> list[Section]:
@@ -163,7 +164,7 @@ def _settled(sections: list[Section], name: str, notes: Notes) -> list[Section]:
     A study needs all three. A download that holds only one of the published splits gets none, so that stainda draws
     them by patient.
     """
-    splits = {one.split for one in sections if one.split is not None}
+    splits = {section.split for section in sections if section.split is not None}
     if not splits or {"train", "val", "test"} <= splits:
         return sections
     if not {"train", "test"} <= splits:
@@ -172,18 +173,22 @@ def _settled(sections: list[Section], name: str, notes: Notes) -> list[Section]:
             f"split: only the published split {', '.join(sorted(splits))} is here, so the column is empty and splits "
             "are drawn by patient",
         )
-        return [replace(one, split=None) for one in sections]
+        return [replace(section, split=None) for section in sections]
     drawn: set[str] = set()
-    train = [one for one in sections if one.split == "train"]
-    for centre in dict.fromkeys(one.centre for one in train):
+    train = [section for section in sections if section.split == "train"]
+    for centre in dict.fromkeys(section.centre for section in train):
         patients = sorted(
-            {one.patient for one in train if one.centre == centre}, key=lambda key: seed_for(0, "validation", name, key)
+            {section.patient for section in train if section.centre == centre},
+            key=lambda key: seed_for(0, "validation", name, key),
         )
         if len(patients) > 1:
             drawn.update(patients[: max(1, round(_VALIDATION_SHARE * len(patients)))])
     notes.tell(
         "guessed",
-        f"split: no validation split is published or here; {len(drawn)} of {len({one.patient for one in train})} "
+        f"split: no validation split is published or here; {len(drawn)} of {len({slide.patient for slide in train})} "
         "training patients were drawn for it, within each centre",
     )
-    return [replace(one, split="val") if one.split == "train" and one.patient in drawn else one for one in sections]
+    return [
+        replace(section, split="val") if section.split == "train" and section.patient in drawn else section
+        for section in sections
+    ]

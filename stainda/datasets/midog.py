@@ -21,6 +21,7 @@ import numpy as np
 import shapely
 
 from stainda.annotations.guarded import read_csv, read_json
+from stainda.arrays import Array
 from stainda.cohort import Split
 from stainda.datasets.entry import FoundSlide, Notes, PublicDataset, files_below, nothing_found
 from stainda.errors import AnnotationError
@@ -91,10 +92,10 @@ def _database(path: Path) -> tuple[set[int], dict[int, list[tuple[list[float], i
     if not isinstance(images, list) or not isinstance(entries, list):
         raise AnnotationError("not MIDOG's file: it lacks the lists 'images' and 'annotations'", file=path)
     try:
-        numbers = {one["id"]: int(stem(str(one["file_name"]))) for one in images}
-        raw = np.array([one["bbox"] for one in entries], float).reshape(-1, 4)
-        owners = [numbers[one["image_id"]] for one in entries]
-        categories = [int(one["category_id"]) for one in entries]
+        numbers = {image["id"]: int(stem(str(image["file_name"]))) for image in images}
+        raw = np.array([record["bbox"] for record in entries], float).reshape(-1, 4)
+        owners = [numbers[record["image_id"]] for record in entries]
+        categories = [int(record["category_id"]) for record in entries]
     except (KeyError, TypeError, ValueError) as error:
         raise AnnotationError(f"not MIDOG's file: an entry cannot be read ({error})", file=path) from error
     grouped: dict[int, list[tuple[list[float], int]]] = defaultdict(list)
@@ -103,7 +104,7 @@ def _database(path: Path) -> tuple[set[int], dict[int, list[tuple[list[float], i
     return set(numbers.values()), grouped
 
 
-def _corners(raw: np.ndarray, path: Path) -> np.ndarray:
+def _corners(raw: Array, path: Path) -> Array:
     if not len(raw):
         return raw
     if np.isfinite(raw).all():

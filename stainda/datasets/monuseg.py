@@ -55,9 +55,9 @@ def find(folder: Path, notes: Notes) -> list[FoundSlide]:
                 split=_split(path), shapes=shapes,
             )
         )  # fmt: skip
-    for name in sorted(set(outlined) - {one.slide for one in found}):
+    for name in sorted(set(outlined) - {section.slide for section in found}):
         notes.tell("missing", f"the image of {outlined[name].name}", name)
-    if any(one.slide in masks and one.slide not in outlined for one in found):
+    if any(section.slide in masks and section.slide not in outlined for section in found):
         notes.tell("guessed", "shapes: from union masks, in which touching nuclei are one object")
     notes.tell("guessed", f"pixel size: {_MPP} µm, since all images are of 40x")
     notes.tell("guessed", "centre: TCGA's tissue source site; nearly every image is of another one")
@@ -80,7 +80,7 @@ def _outlines(path: Path, slide: SlideFrame) -> tuple[gpd.GeoDataFrame, list[dic
 DATASET = PublicDataset(
     name="monuseg",
     title="MoNuSeg 2018",
-    good_for="nuclei in H&E from many hospitals and organs: how far a nucleus detector carries between sites; "
+    good_for="nuclei in H&E from many hospitals and organs: how far a nucleus detector transfers between sites; "
     "images of "
     "1000 px, no consecutive sections",
     stains="HE",

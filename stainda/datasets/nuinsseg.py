@@ -44,7 +44,7 @@ def find(folder: Path, notes: Notes) -> list[FoundSlide]:
             )
         )  # fmt: skip
     notes.tell("guessed", "patient: the organ, since all patches of an organ come from one slide")
-    notes.tell("guessed", "class Ignore*: areas in which nuclei could not be told apart count neither for nor against")
+    notes.tell("guessed", "class Ignore*: areas of nuclei that could not be separated count neither for nor against")
     return found
 
 

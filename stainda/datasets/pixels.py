@@ -9,6 +9,7 @@ import numpy as np
 
 from stainda.annotations.guarded import check_file
 from stainda.annotations.labels import instances, outlines
+from stainda.arrays import Array
 from stainda.errors import AnnotationError
 from stainda.names import format_ending
 
@@ -36,7 +37,7 @@ def labelled_objects(path: Path, slide: SlideFrame, cls: str) -> tuple[gpd.GeoDa
     return outlines(labels, downsample=scale, cls=cls), []
 
 
-def _pixels(path: Path, slide: SlideFrame) -> tuple[np.ndarray, float]:
+def _pixels(path: Path, slide: SlideFrame) -> tuple[Array, float]:
     """The mask as integers (height, width), and level-0 pixels per pixel of it.
 
     Raises:
@@ -63,7 +64,7 @@ def _pixels(path: Path, slide: SlideFrame) -> tuple[np.ndarray, float]:
     return pixels.astype(np.int64 if pixels.dtype.itemsize > 4 else np.int32), scale
 
 
-def _picture(path: Path) -> np.ndarray:
+def _picture(path: Path) -> Array:
     from PIL import Image
 
     try:
@@ -74,7 +75,7 @@ def _picture(path: Path) -> np.ndarray:
         raise AnnotationError(f"the mask is too large ({error})", file=path) from error
 
 
-def _tiff(path: Path) -> np.ndarray:
+def _tiff(path: Path) -> Array:
     """The finest level of a TIFF that is small enough."""
     import tifffile
 

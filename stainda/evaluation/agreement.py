@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from scipy import special
 
+from stainda.arrays import Array
 from stainda.errors import StaindaError
-
-Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)

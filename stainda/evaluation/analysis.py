@@ -52,7 +52,7 @@ class Analysis:
         results: the table results.csv: one row per strategy, domain, class, selection rule and measure. ``mean`` is
             over the test patients; what ``low`` and ``high`` are says ``interval_kind`` (an interval over patients and
             trainings at ``config.evaluation.level``, one for these trainings, or the range of the patients), and
-            ``note`` why it is no more. Beside single domains there are rows for
+            ``note`` why it is no more. Next to single domains there are rows for
             :data:`~stainda.evaluation.summary.ALL_TARGETS` and :data:`~stainda.evaluation.summary.ALL_SOURCES` (stain
             and centre ``*``), and, with several classes, for the class ``all``: each patient's mean over the classes.
             ``domain`` is a domain where there is one set of sources (one rotation, or its folds), else the label
@@ -128,16 +128,17 @@ def analyse(rotations: Sequence[RotationRecords], config: StudyConfig) -> Analys
         RecordError: there are no test records.
         LeakError: the records of a rotation hold validation scores of a domain that is not its source.
     """
-    rotations = [one for one in rotations if one.scored]
+    rotations = [rotation for rotation in rotations if rotation.scored]
     if not rotations:
         raise RecordError("there are no records of test patients", remedy="Give at least one patient the split test")
     groups = group_rotations(rotations)
     choices = {
-        one.name: select(one.records, one.sources, one.trials, unsupervised=one.unsupervised) for one in rotations
+        rotation.name: select(rotation.records, rotation.sources, rotation.trials, unsupervised=rotation.unsupervised)
+        for rotation in rotations
     }
     order = {
-        "strategies": [one.name for one in config.strategies],
-        "domains": domain_order(pd.concat([one.records for one in rotations])),
+        "strategies": [strategy.name for strategy in config.strategies],
+        "domains": domain_order(pd.concat([rotation.records for rotation in rotations])),
         "classes": config.task.classes,
     }
     parts: dict[str, list[pd.DataFrame]] = {"results": [], "differences": [], "gaps": [], "patients": []}
@@ -145,7 +146,7 @@ def analyse(rotations: Sequence[RotationRecords], config: StudyConfig) -> Analys
     cubes: dict[str, ScoreCube] = {}
     for rule in RULES:
         picked = [
-            joined_trainings([chosen_records(one.test, choices[one.name], rule.name) for one in group.members])
+            joined_trainings([chosen_records(member.test, choices[member.name], rule.name) for member in group.members])
             for group in groups
         ]
         for measure in ordered(pd.concat([rows["measure"] for rows in picked]), []):
@@ -192,7 +193,7 @@ def _scores_and_regions(groups: Sequence[Group], singles: Sequence[ScoreCube]) -
         return pooled_scores(groups, singles)
     group, cube = groups[0], singles[0]
     regions = regions_of(group.test, cube.domains, group.untested_sources, group.tested)
-    return cube, [one for one in regions if all(name in cube.domains for name in one.domains)]
+    return cube, [region for region in regions if all(name in cube.domains for name in region.domains)]
 
 
 def _tested(groups: Sequence[Group], cubes: Mapping[str, ScoreCube]) -> tuple[str, ...]:
@@ -204,11 +205,13 @@ def _tested(groups: Sequence[Group], cubes: Mapping[str, ScoreCube]) -> tuple[st
 
 def _by_domain(groups: Sequence[Group], singles: Sequence[ScoreCube], config: StudyConfig) -> list[pd.DataFrame]:
     """The results of each group by itself."""
-    found = []
+    result = []
     for group, cube in zip(groups, singles, strict=True):
         regions = regions_of(group.test, cube.domains, group.sources, group.tested)
-        found.append(Cells(cube, [one for one in regions if one.stain != "*"], DEFAULT_RULE, config).results())
-    return found
+        result.append(
+            Cells(cube, [region for region in regions if region.stain != "*"], DEFAULT_RULE, config).results()
+        )
+    return result
 
 
 def _pairs(group: Group, results: pd.DataFrame) -> pd.DataFrame:
@@ -221,6 +224,6 @@ def _pairs(group: Group, results: pd.DataFrame) -> pd.DataFrame:
 def _stacked(choices: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     if list(choices) == [""]:
         return choices[""]
-    table = pd.concat([one.assign(rotation=name) for name, one in choices.items()], ignore_index=True)
+    table = pd.concat([choice.assign(rotation=name) for name, choice in choices.items()], ignore_index=True)
     table.insert(0, "rotation", table.pop("rotation"))
     return table

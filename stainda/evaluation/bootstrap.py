@@ -28,9 +28,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
+from stainda.arrays import Array
 from stainda.errors import StaindaError
 
-Array = npt.NDArray[Any]
 Method = Literal["percentile", "expanded", "bca"]
 FEW_PATIENTS = 6
 """Below this many patients an interval is given with a warning: it is a lower bound on the uncertainty."""

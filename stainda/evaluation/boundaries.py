@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from stainda.arrays import Array
 from stainda.errors import StaindaError
-
-Array = npt.NDArray[Any]
 
 _MANY = 0.05  # share of the pixels; of a tenth and more the distance transform is the faster
 
@@ -67,7 +65,7 @@ def surface_distances(
     if predicted.any() != truth.any():
         diagonal = math.hypot(*predicted.shape) * spacing
         return SurfaceDistances(diagonal, diagonal)
-    if not all(one.any() for one in edges):
+    if not all(edge.any() for edge in edges):
         return SurfaceDistances(float("nan"), float("nan"))
     there, back = (nearest_distances(near, far, spacing) for near, far in (edges, edges[::-1]))
     high = max(np.percentile(there, percentile), np.percentile(back, percentile))
@@ -95,8 +93,8 @@ def _edges(mask: Array, shadow: Array | None) -> npt.NDArray[np.bool_]:
 
 def _common_window(mask: Array) -> tuple[slice, slice] | None:
     """The bounding box of a mask, one pixel wider, so that an edge at its border is one for the right reason."""
-    found = ndimage.find_objects(mask.astype(np.uint8))
-    if not found or found[0] is None:
+    objects = ndimage.find_objects(mask.astype(np.uint8))
+    if not objects or objects[0] is None:
         return None
-    rows, columns = (slice(max(one.start - 1, 0), one.stop + 1) for one in found[0])
+    rows, columns = (slice(max(span.start - 1, 0), span.stop + 1) for span in objects[0])
     return rows, columns

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
-Array = npt.NDArray[Any]
+from stainda.arrays import Array
 
 
 def mean_ranks(values: Array) -> npt.NDArray[np.float64]:

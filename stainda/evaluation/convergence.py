@@ -19,7 +19,7 @@ import numpy as np
 from scipy import special
 
 LEAST_EPOCHS = 8
-"""With fewer a quarter is one epoch, and noise cannot be told from a rise."""
+"""With fewer a quarter is one epoch, and noise cannot be distinguished from a rise."""
 
 LEAST_RISE = 0.01
 """Less from quarter to quarter is no matter."""

@@ -18,18 +18,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy import special
 
+from stainda.arrays import Array
 from stainda.config import EvaluationConfig
 from stainda.evaluation.bootstrap import FEW_PATIENTS, intervals
 from stainda.evaluation.scores import nanmean
 from stainda.evaluation.widths import Spread
 
-Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
 
 INTERVAL, THESE_TRAININGS, RANGE, NONE = "interval", "interval, these trainings", "range", "none"
@@ -94,25 +93,25 @@ def moments(parts: Sequence[Array], contrasts: Array) -> Moments:
         contrasts: float (c, strategies), the weights of the strategies in each contrast.
     """
     weights = np.asarray(contrasts, float)
-    defined = np.all([np.isfinite(one).all(axis=0) for one in parts], axis=0)
+    defined = np.all([np.isfinite(part).all(axis=0) for part in parts], axis=0)
     n = defined.sum(axis=0).astype(np.int64)
-    people = np.stack([np.where(defined, one.mean(axis=0), np.nan) for one in parts])
+    people = np.stack([np.where(defined, part.mean(axis=0), np.nan) for part in parts])
     patients = np.where(defined, np.einsum("cs,spk->cpk", weights, np.where(defined, people, 0.0)), np.nan)
     mean = nanmean(patients, axis=1)
     apart = np.where(defined, patients - mean[:, None], 0.0)
     of_patients = np.einsum("apk,bpk->abk", apart, apart) / np.maximum(n * (n - 1), 1)
     of_trainings, of_rest = np.zeros((len(parts), *of_patients.shape)), np.zeros(of_patients.shape)
-    for index, one in enumerate(parts):
-        if len(one) > 1:
-            scores = np.where(defined, one, np.nan)
+    for index, part in enumerate(parts):
+        if len(part) > 1:
+            scores = np.where(defined, part, np.nan)
             runs = nanmean(scores, axis=1)
-            spread = np.nan_to_num(runs.var(axis=0, ddof=1)) / len(one)
+            spread = np.nan_to_num(runs.var(axis=0, ddof=1)) / len(part)
             both = np.outer(weights[:, index], weights[:, index])
             of_trainings[index] = np.multiply.outer(both, spread)
             left = scores - runs[:, None] - scores.mean(axis=0) + nanmean(runs, axis=0)
-            degrees = np.maximum((len(one) - 1) * (n - 1) * len(one) * n, 1)
+            degrees = np.maximum((len(part) - 1) * (n - 1) * len(part) * n, 1)
             of_rest += np.multiply.outer(both, np.nansum(left**2, axis=(0, 1)) / degrees)
-    return Moments(mean, of_patients, of_trainings, of_rest, tuple(len(one) for one in parts), n, patients)
+    return Moments(mean, of_patients, of_trainings, of_rest, tuple(len(part) for part in parts), n, patients)
 
 
 def difference(first: Array, second: Array, settings: EvaluationConfig, generator: np.random.Generator) -> Estimates:
@@ -125,11 +124,11 @@ def single_mean(runs: Array, settings: EvaluationConfig, generator: np.random.Ge
     return _estimates(moments([runs], np.array([[1.0]])), settings, generator)
 
 
-def _estimates(found: Moments, settings: EvaluationConfig, generator: np.random.Generator) -> Estimates:
-    n, mean, patients = found.n, found.mean[0], found.patients[0]
+def _estimates(result: Moments, settings: EvaluationConfig, generator: np.random.Generator) -> Estimates:
+    n, mean, patients = result.n, result.mean[0], result.patients[0]
     k = len(n)
     low, high, p, error, freedom = (np.full(k, np.nan) for _ in range(5))
-    known = min(found.trainings) > 1
+    known = min(result.trainings) > 1
     enough = n >= FEW_PATIENTS
     few = (n > 1) & ~enough
     if few.any():
@@ -140,10 +139,10 @@ def _estimates(found: Moments, settings: EvaluationConfig, generator: np.random.
         )
         low[enough], high[enough] = resampled.low, resampled.high
     if enough.any() and known:
-        spread = found.spread(np.ones((1, k))).where(enough)
+        spread = result.spread(np.ones((1, k))).where(enough)
         tail = 0.5 - settings.level / 2
         half = spread.half_width(tail)
-        if len(found.trainings) > 1:
+        if len(result.trainings) > 1:
             p[enough] = spread.p_of(mean[enough])
         low[enough], high[enough] = mean[enough] - half, mean[enough] + half
         freedom[enough] = spread.freedom
@@ -151,7 +150,7 @@ def _estimates(found: Moments, settings: EvaluationConfig, generator: np.random.
     kinds = tuple(
         NONE if size < 2 else RANGE if size < FEW_PATIENTS else INTERVAL if known else THESE_TRAININGS for size in n
     )
-    notes = tuple(note_of(int(size), min(found.trainings)) for size in n)
+    notes = tuple(note_of(int(size), min(result.trainings)) for size in n)
     return Estimates(mean, low, high, p, error, freedom, n, kinds, notes)
 
 
@@ -172,7 +171,7 @@ def note_of(n: int, trainings: int) -> str:
 class Shares:
     """``first / second`` of two contrasts, arrays (k,); ``low`` and ``high`` are the ends of Fieller's interval.
 
-    ``nan`` where the denominator could not be told from 0.
+    ``nan`` where the denominator could not be distinguished from 0.
     """
 
     share: Floats

@@ -7,17 +7,15 @@ to the bins. Counts of several slides are added, so a curve of a patient or a do
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from stainda.arrays import Array
 from stainda.errors import StaindaError
 
-Array = npt.NDArray[Any]
-
 BINS = 1000
-"""Bins of the curves: probabilities are told apart to 0.001."""
+"""Bins of the curves: probabilities are distinguished to 0.001."""
 
 CALIBRATION_BINS = 20
 """Bins of the reliability diagram and of the expected calibration error; stored with every job."""
@@ -89,8 +87,8 @@ class ProbabilityCounts:
         if self.positive.sum() == 0:
             return float("nan")
         hits, false = np.cumsum(self.positive[::-1]), np.cumsum(self.negative[::-1])
-        found = hits + false
-        share = np.divide(hits, found, out=np.zeros(len(found)), where=found > 0)
+        result = hits + false
+        share = np.divide(hits, result, out=np.zeros(len(result)), where=result > 0)
         return float((self.positive[::-1] * share).sum() / self.positive.sum())
 
     @property

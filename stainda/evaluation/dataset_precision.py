@@ -59,13 +59,13 @@ def dataset_precision(rows: pd.DataFrame, measure: str, settings: EvaluationConf
     seeds = [one for _, one in rows.groupby("seed", sort=True)]
     whole = np.zeros(len(seeds))
     without, own = (np.full((len(seeds), len(patients)), np.nan) for _ in range(2))
-    for at, one in enumerate(seeds):
-        used = one[one["kind"].isin([CANDIDATE, HIT, MISSED])]
+    for at, seed in enumerate(seeds):
+        used = seed[seed["kind"].isin([CANDIDATE, HIT, MISSED])]
         codes = pd.Categorical(used["patient"], categories=patients).codes
-        found = [_precisions(used, codes, len(patients), iou) for iou in THRESHOLDS[measure]]
-        whole[at] = np.mean([part[0] for part in found])
-        without[at] = np.mean([part[1] for part in found], axis=0)
-        own[at] = np.mean([part[2] for part in found], axis=0)
+        result = [_precisions(used, codes, len(patients), iou) for iou in THRESHOLDS[measure]]
+        whole[at] = np.mean([part[0] for part in result])
+        without[at] = np.mean([part[1] for part in result], axis=0)
+        own[at] = np.mean([part[2] for part in result], axis=0)
     n = len(patients)
     pseudo = n * whole[:, None] - (n - 1) * without if n > 1 else own
     mean = float(whole.mean())
@@ -89,8 +89,8 @@ def _precisions(rows: pd.DataFrame, codes: npt.NDArray[np.int8], n: int, iou: fl
     parts = [
         np.array([average_precision(Ranked(ranked.score[kept], ranked.hit[kept], count)) for kept, count in pairs])
         for pairs in (
-            [(of != one, int(truth.sum() - truth[one])) for one in range(n)],
-            [(of == one, int(truth[one])) for one in range(n)],
+            [(of != index, int(truth.sum() - truth[index])) for index in range(n)],
+            [(of == index, int(truth[index])) for index in range(n)],
         )
     ]
     return average_precision(ranked), parts[0], parts[1]

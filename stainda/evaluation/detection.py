@@ -15,10 +15,9 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 
+from stainda.arrays import Array
 from stainda.objects.matching import Matching, match_objects, overlaps
 from stainda.objects.overlap import iou_pairs, polygons
-
-Array = npt.NDArray[Any]
 
 COCO_THRESHOLDS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
 """IoU 0.50, 0.55, … 0.95."""
@@ -108,12 +107,12 @@ def ranked_candidates(truth: Any, candidates: Any, ignored: Any = None, point_px
     """Candidates of one class with a column ``score`` in their ranking, without those left out at 0.5."""
     matching = match_objects(truth, candidates, 0.5, ignored=ignored, point_px=point_px)
     scores = candidates["score"].to_numpy(float)
-    found = ranked_detections(truth, candidates, scores, 0.5, matching, point_px)
+    detections = ranked_detections(truth, candidates, scores, 0.5, matching, point_px)
     hits = np.zeros(len(scores), np.int64)
     for bit, iou in enumerate(COCO_THRESHOLDS):
         at = ranked_detections(truth, candidates, scores, iou, matching, point_px)
         hits[at.place[at.hit]] |= 1 << bit
-    return Candidates(found.score, found.iou, hits[found.place])
+    return Candidates(detections.score, detections.iou, hits[detections.place])
 
 
 def aggregated_jaccard(truth: Any, predicted: Any, matching: Matching) -> float:

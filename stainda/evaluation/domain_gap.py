@@ -6,15 +6,11 @@ the same tissue are in two stains.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 
+from stainda.arrays import Array
 from stainda.errors import StaindaError
 from stainda.run_directory.result_tables import DOMAIN_GAP
-
-Array = npt.NDArray[Any]
 
 GAP_COLUMNS = DOMAIN_GAP.names
 
@@ -65,7 +61,7 @@ def proxy_a_distance(
         raise StaindaError(f"features of two domains differ in shape: {first.shape[1:]} and {second.shape[1:]}")
     few = min(len(np.unique(first_groups)), len(np.unique(second_groups)))
     if few < 2:
-        return float("nan"), "one patient in a domain: a patient could not be told from a domain"
+        return float("nan"), "one patient in a domain: a patient could not be distinguished from a domain"
     x = np.concatenate([first, second])
     y = np.repeat([0, 1], [len(first), len(second)])
     groups = np.concatenate([np.asarray(first_groups).astype(str), np.asarray(second_groups).astype(str)])

@@ -12,7 +12,7 @@ LEAST_RATIO = 0.01
 """A method whose terms never add this share of the task's gradient did not act."""
 
 LEAST_GAIN = 0.05
-"""By how much a discriminator's accuracy has to exceed chance once, to have told the domains apart at all."""
+"""By how much a discriminator's accuracy has to exceed chance once, to have distinguished the domains at all."""
 
 ALWAYS_WON = 0.98
 """A discriminator at this accuracy throughout the second half of a training was never deceived."""
@@ -79,9 +79,9 @@ def judge_effect(strategy: str, measured: pd.DataFrame) -> Effect:
     if not largest >= LEAST_RATIO:
         reason = f"its terms never reached {LEAST_RATIO:.0%} of the task's gradient"
     elif best is not None and not gain.max() >= LEAST_GAIN:
-        reason = "its discriminator never told the domains apart"
+        reason = "its discriminator never distinguished the domains"
     elif best is not None and of_each.min()[best] >= ALWAYS_WON:
-        reason = "its discriminator told the domains apart to the end"
+        reason = "its discriminator distinguished the domains to the end"
     return Effect(
         strategy=strategy,
         jobs=1,
@@ -99,11 +99,11 @@ def judge_effect(strategy: str, measured: pd.DataFrame) -> Effect:
 def join_effects(effects: Iterable[Effect]) -> list[Effect]:
     """One :class:`Effect` per strategy, in the order they come: medians over its trainings, the commonest reason."""
     by_strategy: dict[str, list[Effect]] = {}
-    for one in effects:
-        by_strategy.setdefault(one.strategy, []).append(one)
+    for effect in effects:
+        by_strategy.setdefault(effect.strategy, []).append(effect)
     joined = []
     for strategy, some in by_strategy.items():
-        table = pd.DataFrame([vars(one) for one in some])
+        table = pd.DataFrame([vars(measured) for measured in some])
         reasons = table.loc[table["reason"] != "", "reason"]
         middle = table[
             ["gradient_ratio", "discriminator_accuracy", "chance_accuracy", "distance_first", "distance_last"]

@@ -1,6 +1,6 @@
 """What records cannot hold: one row per object, and pixels by probability; counts, areas and curves are made from them.
 
-``objects.parquet`` and ``probabilities.parquet`` lie beside ``records.parquet``, with the same columns for strategy,
+``objects.parquet`` and ``probabilities.parquet`` lie next to ``records.parquet``, with the same columns for strategy,
 job, slide and so on, for the best checkpoint alone.
 """
 
@@ -151,7 +151,7 @@ def ranked_at(rows: pd.DataFrame, iou: float = 0.5) -> Ranked:
     if iou not in COCO_THRESHOLDS:
         raise RecordError(
             f"the table of objects holds no hits at IoU {iou:g}",
-            remedy=f"Known: {', '.join(f'{one:g}' for one in COCO_THRESHOLDS)}",
+            remedy=f"Known: {', '.join(f'{threshold:g}' for threshold in COCO_THRESHOLDS)}",
         )
     if rows["kind"].isin([HIT, FALSE]).any() and not rows["kind"].eq(CANDIDATE).any():
         raise RecordError(

@@ -1,8 +1,8 @@
 """Who is compared with whom: strategies without target labels, with a few of them, and with all.
 
 The question of a study is what works without target labels. A strategy that learned from some was given what the others
-were not: it is shown, tested against the baseline in a family of its own, and never called the best. Labels carried by
-registration (``labels: propagated``) come from the source and are no target labels.
+were not: it is shown, tested against the baseline in a family of its own, and never called the best. Labels propagated
+by registration (``labels: propagated``) come from the source and are no target labels.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def group_of(config: StudyConfig, strategy: str) -> Group:
         return "without"
     if strategy == ceiling_of(config):
         return "all"
-    labels = next((one.labels.name for one in config.strategies if one.name == strategy), "source")
+    labels = next((candidate.labels.name for candidate in config.strategies if candidate.name == strategy), "source")
     return _BY_LABELS.get(labels, "without")
 
 

@@ -1,6 +1,6 @@
 """What the scores of a study say beyond means: ranks, equivalence, sizes of effects, variance, and patients needed.
 
-All of it is about one measure over all targets, under the default selection rule, on the (patient, domain, class) cells
+Each takes one measure over all targets, under the default selection rule, on the (patient, domain, class) cells
 in which every strategy has a score; each is a table with a ``note`` where the numbers of patients or trainings forbid
 to say more.
 """
@@ -78,8 +78,8 @@ def _on_common_cells(cube: ScoreCube, names: Sequence[str], domains: Sequence[st
         return []
     common = cube.common([cube.strategies.index(name) for name in names])
     runs = common.runs_over(domains, common.classes)
-    seen = cube.present[:, :, [cube.domains.index(one) for one in domains]].any(axis=(0, 2, 3))
-    return [one[:size, seen] for one, size in zip(runs, common.seeds, strict=True)]
+    seen = cube.present[:, :, [cube.domains.index(domain) for domain in domains]].any(axis=(0, 2, 3))
+    return [run[:size, seen] for run, size in zip(runs, common.seeds, strict=True)]
 
 
 def _effects(cube: ScoreCube, domains: Sequence[str], config: StudyConfig, measure: str) -> pd.DataFrame:
@@ -88,12 +88,12 @@ def _effects(cube: ScoreCube, domains: Sequence[str], config: StudyConfig, measu
     for name in cube.strategies:
         if name == base or base not in cube.strategies:
             continue
-        first, second = (sign * one[..., None] for one in _on_common_cells(cube, (name, base), domains))
-        found = difference(first, second, config.evaluation, generator_for(config.seed, "bootstrap"))
-        n, trainings = int(found.n[0]), min(len(first), len(second))
+        first, second = (sign * cell[..., None] for cell in _on_common_cells(cube, (name, base), domains))
+        result = difference(first, second, config.evaluation, generator_for(config.seed, "bootstrap"))
+        n, trainings = int(result.n[0]), min(len(first), len(second))
         values = first.mean(axis=0) - second.mean(axis=0)
         sizes = effect_sizes(values)
-        verdict = posterior(found.mean[0], found.error[0], found.freedom[0], rope)
+        verdict = posterior(result.mean[0], result.error[0], result.freedom[0], rope)
         needed = patients_needed(values[:, 0], level=config.evaluation.level) if n >= FEW_PATIENTS else np.nan
         rows.append(
             {

@@ -32,13 +32,13 @@ def leave_one_out(records: pd.DataFrame, left: pd.DataFrame, targets: Collection
     scores = patient_scores(rows, [*keys, "domain", "class"]).dropna(subset=["value"])
     parts = [scores.groupby([*keys, "domain", "patient"], sort=False)["value"].mean()]
     parts.append(parts[0].groupby([*keys, "patient"], sort=False).mean())
-    found: list[dict[str, Any]] = []
+    result: list[dict[str, Any]] = []
     for part in parts:
         table = part.reset_index().assign(**({} if "domain" in part.index.names else {"domain": ALL}))
         for key, group in table.groupby([*keys, "domain"], sort=False):
             place = dict(zip([*keys, "domain"], key, strict=True))
-            found.append({**place, "dice": float(group["value"].mean()), "n_patients": group["patient"].nunique()})
-    whole = {one["domain"]: one["dice"] for one in found if one["without"] == "" and one["seed"] == seed}
-    for one in found:
-        one["difference"] = one["dice"] - whole.get(one["domain"], float("nan")) if one["without"] else 0.0
-    return pd.DataFrame(found, columns=list(LEFT_OUT_COLUMNS))
+            result.append({**place, "dice": float(group["value"].mean()), "n_patients": group["patient"].nunique()})
+    whole = {row["domain"]: row["dice"] for row in result if row["without"] == "" and row["seed"] == seed}
+    for row in result:
+        row["difference"] = row["dice"] - whole.get(row["domain"], float("nan")) if row["without"] else 0.0
+    return pd.DataFrame(result, columns=list(LEFT_OUT_COLUMNS))

@@ -14,12 +14,11 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from stainda.arrays import Array
 from stainda.errors import StaindaError, did_you_mean
 
 IGNORED = 255
 """The label of pixels that are scored neither for nor against (see ``annotations.rasterise``)."""
-
-Array = npt.NDArray[Any]
 
 
 def divide(numerator: npt.ArrayLike, denominator: npt.ArrayLike) -> Array:

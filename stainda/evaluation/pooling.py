@@ -75,20 +75,20 @@ class Group:
 
     @property
     def untested_sources(self) -> tuple[str, ...]:
-        """Sources in other patients, beside the question."""
+        """Sources in other patients, in addition to the question."""
         return tuple(name for name in self.sources if name not in self.tested)
 
     @property
     def test(self) -> pd.DataFrame:
         """The records of test patients of all members."""
-        return pd.concat([one.test for one in self.members], ignore_index=True)
+        return pd.concat([member.test for member in self.members], ignore_index=True)
 
 
 def group_rotations(rotations: Sequence[RotationRecords]) -> tuple[Group, ...]:
     """Rotations by group, in their order."""
     groups = []
-    for name in dict.fromkeys(one.group for one in rotations):
-        members = tuple(one for one in rotations if one.group == name)
+    for name in dict.fromkeys(rotation.group for rotation in rotations):
+        members = tuple(rotation for rotation in rotations if rotation.group == name)
         shown = name if len(members) > 1 else members[0].name
         label = f"from {shown}" if shown in (*members[0].sources, *_fold_names(members[0])) else shown.replace("_", " ")
         groups.append(Group(shown, label, members))
@@ -110,11 +110,11 @@ def labelled(rotations: Sequence[RotationRecords], groups: Sequence[Group]) -> p
     labels = _labels(groups)
     return pd.concat(
         [
-            one.test.assign(
-                domain=[pair_label(labels[one.name], name) for name in one.test["domain"]],
-                trial=one.test["trial"] + number * _APART,
+            rotation.test.assign(
+                domain=[pair_label(labels[rotation.name], name) for name in rotation.test["domain"]],
+                trial=rotation.test["trial"] + number * _APART,
             )
-            for number, one in enumerate(rotations)
+            for number, rotation in enumerate(rotations)
         ],
         ignore_index=True,
     )
@@ -125,20 +125,20 @@ def labelled_choices(
 ) -> pd.DataFrame:
     """The choices of all rotations, by name, as they fit :func:`labelled` records."""
     labels, found = _labels(groups), []
-    for number, one in enumerate(rotations):
-        if not labels[one.name]:
-            return choices[one.name]
-        domains = pd.DataFrame({"somewhere": one.test["domain"].unique()})
-        table = choices[one.name].merge(domains, how="cross")
+    for number, rotation in enumerate(rotations):
+        if not labels[rotation.name]:
+            return choices[rotation.name]
+        domains = pd.DataFrame({"somewhere": rotation.test["domain"].unique()})
+        table = choices[rotation.name].merge(domains, how="cross")
         table = table[(table["domain"] == ANY_DOMAIN) | (table["domain"] == table["somewhere"])]
-        domain = [pair_label(labels[one.name], name) for name in table["somewhere"]]
+        domain = [pair_label(labels[rotation.name], name) for name in table["somewhere"]]
         table = table.assign(domain=domain, trial=table["trial"] + number * _APART)
         found.append(table.drop(columns="somewhere"))
     return pd.concat(found, ignore_index=True)
 
 
 def _labels(groups: Sequence[Group]) -> dict[str, str]:
-    return {one.name: group.label for group in groups for one in group.members}
+    return {member.name: group.label for group in groups for member in group.members}
 
 
 def pooled_scores(groups: Sequence[Group], singles: Sequence[ScoreCube]) -> tuple[ScoreCube, list[Region]]:

@@ -13,18 +13,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy import special
 
+from stainda.arrays import Array
 from stainda.config import EvaluationConfig
 from stainda.evaluation.bootstrap import FEW_PATIENTS
 from stainda.evaluation.comparison import holm, mean_ranks
 from stainda.evaluation.crossed import difference
-
-Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -55,36 +53,36 @@ class Ranking:
         if not self.tested:
             return []
         order = [int(index) for index in np.argsort(self.ranks, kind="stable")]
-        found: list[list[int]] = []
+        result: list[list[int]] = []
         for start in range(len(order)):
             run: list[int] = []
             for index in order[start:]:
                 if any(self.pairwise[index, other] <= 1 - self.level for other in run):
                     break
                 run.append(index)
-            if len(run) > 1 and not any(set(run) <= set(other) for other in found):
-                found.append(run)
-        return found
+            if len(run) > 1 and not any(set(run) <= set(other) for other in result):
+                result.append(run)
+        return result
 
 
 def rank_strategies(runs: Sequence[Array], sign: float, settings: EvaluationConfig) -> Ranking:
     """Mean ranks over patients, and which pairs of strategies were shown to differ.
 
     Args:
-        runs: per strategy float (trainings, patients); patients lacking a score of any are left out, and told.
+        runs: per strategy float (trainings, patients); patients lacking a score of any are left out, and reported.
         sign: 1 where higher is better, -1 where lower is.
     """
     k = len(runs)
-    defined = np.all([np.isfinite(one).all(axis=0) for one in runs], axis=0) if k else np.zeros(0, bool)
+    defined = np.all([np.isfinite(run).all(axis=0) for run in runs], axis=0) if k else np.zeros(0, bool)
     n, left_out = int(defined.sum()), int((~defined).sum())
     notes = [f"{left_out} patients without a score of every strategy are left out"] if left_out else []
     pairwise = np.full((k, k), np.nan)
     if n < 2 or k < 2:
         why = "one patient: no ranking can be tested" if n == 1 else "nothing to rank"
         return Ranking(np.full(k, np.nan), pairwise, n, settings.level, "; ".join([why, *notes]))
-    kept = [sign * one[:, defined] for one in runs]
-    ranks = mean_ranks(-np.stack([one.mean(axis=0) for one in kept])).mean(axis=1)
-    trainings = min(len(one) for one in kept)
+    kept = [sign * run[:, defined] for run in runs]
+    ranks = mean_ranks(-np.stack([scores.mean(axis=0) for scores in kept])).mean(axis=1)
+    trainings = min(len(scores) for scores in kept)
     if n < FEW_PATIENTS or trainings < 2:
         few = f"{n} patients" if n < FEW_PATIENTS else "one training each"
         return Ranking(ranks, pairwise, n, settings.level, "; ".join([f"{few}: nothing is tested", *notes]))

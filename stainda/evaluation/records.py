@@ -1,6 +1,6 @@
 """Records: the only thing evaluation hands on.
 
-One row per study, strategy, trial, seed, checkpoint, slide, class and measure, with raw counts beside the value, so
+One row per study, strategy, trial, seed, checkpoint, slide, class and measure, with raw counts next to the value, so
 that any statistic can be made later without masks. Stored as Parquet.
 """
 
@@ -46,8 +46,15 @@ def make_records(
 ) -> pd.DataFrame:
     """The scores of one slide by one checkpoint, as records."""
     rows = [
-        {"class": one.cls, "measure": one.measure, "value": one.value, "tp": one.tp, "fp": one.fp, "fn": one.fn}
-        for one in scores
+        {
+            "class": score.cls,
+            "measure": score.measure,
+            "value": score.value,
+            "tp": score.tp,
+            "fp": score.fp,
+            "fn": score.fn,
+        }
+        for score in scores
     ]
     table = pd.DataFrame(rows, columns=list(RECORDS.names[-6:]))
     for name, value in {
@@ -108,7 +115,7 @@ def _value_faults(table: pd.DataFrame) -> list[str]:
     for measure, rows in table.groupby("measure"):
         known = MEASURES.get(str(measure))
         if known is None:
-            continue  # a measure of a later version is carried along
+            continue  # a measure of a later version is kept
         low = -np.inf if known.low is None else known.low
         high = np.inf if known.high is None else known.high
         if ((rows["value"] < low - 1e-9) | (rows["value"] > high + 1e-9)).any():
@@ -149,7 +156,7 @@ def read_records(path: str | Path) -> pd.DataFrame:
 
 def gather_records(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """Records of several jobs as one table, in a fixed order."""
-    tables = [one for one in tables if len(one)]
+    tables = [table for table in tables if len(table)]
     if not tables:
         return empty_records()
     return as_records(pd.concat(tables, ignore_index=True).sort_values(KEY, kind="stable", ignore_index=True))

@@ -3,7 +3,7 @@
 The patient is the unit of every statistic. Within a patient, a domain and a class, the counts of all slides are added
 and the measure is computed once from the sums (micro within the patient: a slide with many glomeruli counts for more
 than one with few); measures without counts are averaged over the slides. Across seeds a patient's scores are averaged,
-so a score is what one training of that recipe can be expected to give; the scores of single trainings are kept beside
+so a score is what one training of that recipe can be expected to give; the scores of single trainings are kept next to
 (``ScoreCube.runs``), since they too vary. A (patient, domain, class) counts where every training of the strategy has a
 score there. Patients then count equally.
 """
@@ -12,15 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from stainda.arrays import Array
 from stainda.evaluation.metrics import MEASURES
-
-Array = npt.NDArray[Any]
 
 
 def patient_scores(records: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:

@@ -148,15 +148,17 @@ DEFAULT_RULE = RULES[0].name
 def compared_rules(choices: pd.DataFrame) -> tuple[SelectionRule, ...]:
     """The rules in their order; :class:`BeforeRefit` where there was something to choose for it."""
     there = choices["selection"].eq(BeforeRefit.name).any()
-    return tuple(one for one in RULES if there or one.name != BeforeRefit.name)
+    return tuple(candidate for candidate in RULES if there or candidate.name != BeforeRefit.name)
 
 
 def rule(name: str) -> SelectionRule:
     """The rule of that name."""
-    for one in RULES:
-        if one.name == name:
-            return one
-    raise RecordError(f"unknown selection rule {name!r}", remedy=did_you_mean(name, [one.name for one in RULES]))
+    for candidate in RULES:
+        if candidate.name == name:
+            return candidate
+    raise RecordError(
+        f"unknown selection rule {name!r}", remedy=did_you_mean(name, [candidate.name for candidate in RULES])
+    )
 
 
 def select(
@@ -203,15 +205,15 @@ def select(
     test = _scores(records[records["split"] == "test"], ["strategy", "trial", "checkpoint", "domain"], measure, "test")
     rows: list[dict[str, Any]] = []
     for strategy, candidates in base.groupby("strategy", sort=False):
-        for one in rules:
-            if isinstance(one, BeforeRefit) and not refitted:
+        for candidate in rules:
+            if isinstance(candidate, BeforeRefit) and not refitted:
                 continue
-            if not one.uses_target_labels:
-                rows += _row(one, candidates, str(strategy), ANY_DOMAIN, "validation")
+            if not candidate.uses_target_labels:
+                rows += _row(candidate, candidates, str(strategy), ANY_DOMAIN, "validation")
                 continue
             for domain, scores in test[test["strategy"] == strategy].groupby("domain", sort=False):
                 seen = candidates.merge(scores[["trial", "checkpoint", "test"]], on=["trial", "checkpoint"])
-                rows += _row(one, seen, str(strategy), str(domain), "test")
+                rows += _row(candidate, seen, str(strategy), str(domain), "test")
     choices = pd.DataFrame(rows, columns=CHOICE_COLUMNS)
     if refitted:
         choices.loc[choices["selection"] == DEFAULT_RULE, "checkpoint"] = REFIT
@@ -263,21 +265,23 @@ def _scores(rows: pd.DataFrame, keys: list[str], measure: str, name: str) -> pd.
     return means.groupby(keys, sort=False).mean().rename(name).reset_index()
 
 
-def _row(one: SelectionRule, candidates: pd.DataFrame, strategy: str, domain: str, column: str) -> list[dict[str, Any]]:
-    index = one.choose(candidates) if len(candidates) else None
+def _row(
+    candidate: SelectionRule, candidates: pd.DataFrame, strategy: str, domain: str, column: str
+) -> list[dict[str, Any]]:
+    index = candidate.choose(candidates) if len(candidates) else None
     if index is None:
         return []
     row = candidates.loc[index]
     return [
         {
             "strategy": strategy,
-            "selection": one.name,
+            "selection": candidate.name,
             "domain": domain,
             "trial": int(row["trial"]),
             "checkpoint": row["checkpoint"],
             "score": float(row[column]),
             "n_candidates": len(candidates),
-            "uses_target_labels": one.uses_target_labels,
+            "uses_target_labels": candidate.uses_target_labels,
         }
     ]
 

@@ -83,9 +83,9 @@ def score_slide(
         if predicted.ndim == 3:
             scores += _of_probabilities(classes[index], predicted[index], truth, index + 1, tissue)
         if um_per_px is not None:
-            found = surface_distances(labels == index + 1, truth == index + 1, um_per_px, truth == IGNORED)
-            scores.append(Score(classes[index], "hausdorff_95", found.hausdorff_95))
-            scores.append(Score(classes[index], "surface_distance", found.mean))
+            distances = surface_distances(labels == index + 1, truth == index + 1, um_per_px, truth == IGNORED)
+            scores.append(Score(classes[index], "hausdorff_95", distances.hausdorff_95))
+            scores.append(Score(classes[index], "surface_distance", distances.mean))
     if predicted_shapes is not None and truth_shapes is not None:
         for name in classes:
             there = truth_shapes[truth_shapes["class"] == name]
@@ -98,7 +98,7 @@ def score_slide(
 
 def _from_counts(name: str, measures: Sequence[str], counts: Sequence[int] | npt.NDArray[np.int64]) -> list[Score]:
     tp, fp, fn = (float(count) for count in counts)
-    formulas = ((one, MEASURES[one].formula) for one in measures)
+    formulas = ((measure, MEASURES[measure].formula) for measure in measures)
     return [Score(name, one, float(formula(tp, fp, fn)), tp, fp, fn) for one, formula in formulas if formula]
 
 

@@ -87,18 +87,18 @@ class Cells:
         rows = []
         for s in range(len(self.cube.strategies)):
             runs = self.runs[s, : self.cube.seeds[s]]
-            found = single_mean(_flat(runs), self.config.evaluation, self._generator())
+            result = single_mean(_flat(runs), self.config.evaluation, self._generator())
             for index, (r, c) in enumerate(np.ndindex(n_regions, n_classes)):
                 if not self.present[s, :, r].any():
                     continue
-                notes = [found.notes[index], self._absent(s, r, int(found.n[index])), self._undefined(s, r, c)]
+                notes = [result.notes[index], self._absent(s, r, int(result.n[index])), self._undefined(s, r, c)]
                 rows.append(
                     {
                         **self._where(s, r, c),
                         "stain": self.regions[r].stain,
                         "centre": self.regions[r].centre,
-                        "mean": found.mean[index],
-                        **_spread(found, index),
+                        "mean": result.mean[index],
+                        **_spread(result, index),
                         "n_seeds": self.cube.seeds[s],
                         "note": "; ".join(filter(None, notes)),
                     }
@@ -122,9 +122,9 @@ class Cells:
             if s == base:
                 continue
             first, second = self.beside((s, base))
-            found = difference(_flat(first), _flat(second), self.config.evaluation, self._generator())
+            result = difference(_flat(first), _flat(second), self.config.evaluation, self._generator())
             for index, (r, c) in enumerate(np.ndindex(first.shape[2:])):
-                if found.n[index] == 0:
+                if result.n[index] == 0:
                     continue
                 region = self.regions[r]
                 family = "" if region.role != "target" else "overall" if region.name == ALL_TARGETS else "by domain"
@@ -132,12 +132,12 @@ class Cells:
                     {
                         **self._where(s, r, c),
                         "baseline": baseline,
-                        "difference": found.mean[index],
-                        "p": found.p[index],
-                        **_spread(found, index),
+                        "difference": result.mean[index],
+                        "p": result.p[index],
+                        **_spread(result, index),
                         "n_seeds": min(len(first), len(second)),
                         "family": family_of(self.config, strategy, family),
-                        "note": "; ".join(filter(None, [found.notes[index], self._dropped((s, base), r, c)])),
+                        "note": "; ".join(filter(None, [result.notes[index], self._dropped((s, base), r, c)])),
                     }
                 )
         table = pd.DataFrame(rows, columns=DIFFERENCE_COLUMNS)
@@ -166,28 +166,28 @@ class Cells:
             three = self.beside((s, base, top))
             # the contrasts (strategy - baseline), (ceiling - baseline), baseline and ceiling
             contrasts = np.array([[1, -1, 0], [0, -1, 1], [0, 1, 0], [0, 0, 1]], float)
-            found = moments([_flat(one) for one in three], contrasts)
-            shares = fieller(found, self.config.evaluation.level)
+            result = moments([_flat(one) for one in three], contrasts)
+            shares = fieller(result, self.config.evaluation.level)
             for index, (r, c) in enumerate(np.ndindex(three[0].shape[2:])):
-                if self.regions[r].role != "target" or found.n[index] == 0:
+                if self.regions[r].role != "target" or result.n[index] == 0:
                     continue
                 why = self._no_share(
-                    float(found.mean[1, index]), int(found.n[index]), bool(np.isfinite(shares.share[index]))
+                    float(result.mean[1, index]), int(result.n[index]), bool(np.isfinite(shares.share[index]))
                 )
                 given = not why
-                trainings = min(found.trainings)
+                trainings = min(result.trainings)
                 kind = NONE if why else INTERVAL if trainings > 1 else THESE_TRAININGS
-                notes = [why or note_of(int(found.n[index]), trainings), self._dropped((s, base, top), r, c)]
+                notes = [why or note_of(int(result.n[index]), trainings), self._dropped((s, base, top), r, c)]
                 rows.append(
                     {
                         **self._where(s, r, c),
-                        "baseline": found.mean[2, index],
-                        "ceiling": found.mean[3, index],
-                        "gap": found.mean[1, index],
+                        "baseline": result.mean[2, index],
+                        "ceiling": result.mean[3, index],
+                        "gap": result.mean[1, index],
                         "gap_closed": shares.share[index] if given else np.nan,
                         "low": shares.low[index] if given else np.nan,
                         "high": shares.high[index] if given else np.nan,
-                        "n_patients": found.n[index],
+                        "n_patients": result.n[index],
                         "n_seeds": trainings,
                         "interval_kind": kind,
                         "note": "; ".join(filter(None, notes)),
@@ -199,7 +199,7 @@ class Cells:
         """Scores of several strategies on the cells that all have, each (trainings, patients, regions, classes)."""
         common = self.cube.common(members)
         _, runs = self._laid_out(common)
-        return [one[:size] for one, size in zip(runs, common.seeds, strict=True)]
+        return [run[:size] for run, size in zip(runs, common.seeds, strict=True)]
 
     def patients(self) -> pd.DataFrame:
         """The scores of single patients that the statistics are made of."""
@@ -275,10 +275,10 @@ def _flat(runs: Floats) -> Floats:
     return runs.reshape(*runs.shape[:2], -1)
 
 
-def _spread(found: Estimates, index: int) -> dict[str, Any]:
+def _spread(estimates: Estimates, index: int) -> dict[str, Any]:
     return {
-        "low": found.low[index], "high": found.high[index], "n_patients": found.n[index],
-        "interval_kind": found.kinds[index],
+        "low": estimates.low[index], "high": estimates.high[index], "n_patients": estimates.n[index],
+        "interval_kind": estimates.kinds[index],
     }  # fmt: skip
 
 
@@ -314,7 +314,7 @@ _NUMBERS = {
 
 
 def joined(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    filled = [one for one in tables if len(one)]
+    filled = [table for table in tables if len(table)]
     if filled:
         return pd.concat(filled, ignore_index=True)
     empty = tables[0] if tables else pd.DataFrame()

@@ -120,5 +120,5 @@ def mean_regret(
     means = rows.groupby(["rotation", "seed", "patient"])["lost"].mean().reset_index()
     cells = means.pivot_table(index="seed", columns="patient", values="lost", aggfunc="mean").to_numpy(float)
     complete = np.isfinite(cells).all(axis=0)
-    found = single_mean(np.where(complete, cells, np.nan)[:, :, None], settings, generator)
-    return found if np.isfinite(nanmean(found.mean, 0)) else None
+    result = single_mean(np.where(complete, cells, np.nan)[:, :, None], settings, generator)
+    return result if np.isfinite(nanmean(result.mean, 0)) else None

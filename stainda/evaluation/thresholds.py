@@ -21,12 +21,13 @@ against their own best threshold; docs/concepts/statistics.md has the table.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-Array = npt.NDArray[Any]
+from stainda.arrays import Array
+
 Floats = npt.NDArray[np.float64]
 
 Rule = Literal["robust", "pooled"] | float

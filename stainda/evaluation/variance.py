@@ -13,9 +13,8 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import optimize, special
 
+from stainda.arrays import Array
 from stainda.evaluation.scores import patient_scores
-
-Array = npt.NDArray[Any]
 
 FACTORS = ("patient", "domain", "seed")
 VARIANCE_COLUMNS = ["strategy", "measure", "component", "variance", "share", "levels", "n", "note"]
@@ -39,19 +38,19 @@ def variance_components(
         factors: labels (n,) each.
 
     Returns:
-        float (len(factors) + 1,), the last one of the rest. A factor of one level, or of which nothing could be told
-        apart from another, gets ``nan``.
+        float (len(factors) + 1,), the last one of the rest. A factor of one level, or of which nothing could be
+        distinguished from another, gets ``nan``.
     """
     values = np.asarray(values, float)
-    codes = [np.unique(np.asarray(one).astype(str), return_inverse=True)[1] for one in factors]
+    codes = [np.unique(np.asarray(factor).astype(str), return_inverse=True)[1] for factor in factors]
     if len(values) > _MOST_SCORES:
         kept = np.sort(generator.permutation(len(values))[:_MOST_SCORES])
-        values, codes = values[kept], [one[kept] for one in codes]
+        values, codes = values[kept], [code[kept] for code in codes]
     first, second = np.triu_indices(len(values), 1)
     if not len(first):
         return np.full(len(codes) + 1, np.nan)
     half = 0.5 * (values[first] - values[second]) ** 2
-    differs = np.stack([one[first] != one[second] for one in codes] + [np.ones(len(first), bool)], 1)
+    differs = np.stack([code[first] != code[second] for code in codes] + [np.ones(len(first), bool)], 1)
     patterns, place, count = np.unique(differs, axis=0, return_inverse=True, return_counts=True)
     means = np.bincount(place.ravel(), half) / count
     usable = np.append(patterns[:, :-1].any(axis=0), True)
@@ -59,9 +58,9 @@ def variance_components(
     if np.linalg.matrix_rank(design) < design.shape[1]:
         return np.full(len(codes) + 1, np.nan)
     weight = np.sqrt(count)
-    found = np.full(len(codes) + 1, np.nan)
-    found[usable], _ = optimize.nnls(design * weight[:, None], means * weight)
-    return found
+    components = np.full(len(codes) + 1, np.nan)
+    components[usable], _ = optimize.nnls(design * weight[:, None], means * weight)
+    return components
 
 
 def variance_table(records: pd.DataFrame, measure: str, generator: np.random.Generator) -> pd.DataFrame:
@@ -79,13 +78,13 @@ def variance_table(records: pd.DataFrame, measure: str, generator: np.random.Gen
     scores = scores.groupby(["strategy", *FACTORS], sort=False)["value"].mean().reset_index()
     table: list[dict[str, Any]] = []
     for strategy, of_strategy in scores.groupby("strategy", sort=False):
-        found = variance_components(
-            of_strategy["value"].to_numpy(), [of_strategy[one].to_numpy() for one in FACTORS], generator
+        components = variance_components(
+            of_strategy["value"].to_numpy(), [of_strategy[factor].to_numpy() for factor in FACTORS], generator
         )
-        total = float(np.nansum(found))
-        for name, value in zip((*FACTORS, "rest"), found, strict=True):
+        total = float(np.nansum(components))
+        for name, value in zip((*FACTORS, "rest"), components, strict=True):
             levels = int(of_strategy[name].nunique()) if name in FACTORS else len(of_strategy)
-            note = "one level: cannot be told" if levels < 2 else "cannot be told apart here" if np.isnan(value) else ""
+            note = "one level: not estimable" if levels < 2 else "not distinguishable here" if np.isnan(value) else ""
             share = value / total if total > 0 else np.nan
             table.append(
                 {

@@ -26,7 +26,7 @@ from scipy import special
 
 Floats = npt.NDArray[np.float64]
 LEAST_TAIL = 1e-100
-"""Smaller tails are not told apart; their quantiles with one degree of freedom could not be squared."""
+"""Smaller tails are not distinguished; their quantiles with one degree of freedom could not be squared."""
 
 
 @dataclass(frozen=True)
@@ -123,10 +123,10 @@ class Spread:
             gap = at_low - at_high
             share = np.divide(at_low, gap, out=np.zeros_like(gap), where=gap > 1e-14)
             middle = low + (high - low) * np.clip(share, 0.0, 1.0)
-            found = over(middle)
-            below = found > 0  # too wide: the answer is a larger tail
-            at_high = np.where(below, at_high * np.where(side > 0, 0.5, 1.0), found)
-            at_low = np.where(below, found, at_low * np.where(side < 0, 0.5, 1.0))
+            result = over(middle)
+            below = result > 0  # too wide: the answer is a larger tail
+            at_high = np.where(below, at_high * np.where(side > 0, 0.5, 1.0), result)
+            at_low = np.where(below, result, at_low * np.where(side < 0, 0.5, 1.0))
             low, high = np.where(below, middle, low), np.where(below, high, middle)
             side = np.where(below, 1.0, -1.0)
         return np.exp(middle)
@@ -135,5 +135,5 @@ class Spread:
 def _satterthwaite(parts: Sequence[Floats], freedom: Sequence[Floats | float]) -> Floats:
     """Degrees of freedom of a sum of variances; 1 where there is none."""
     total = np.sum(parts, axis=0)
-    squares = np.sum([one**2 / of for one, of in zip(parts, freedom, strict=True)], axis=0)
+    squares = np.sum([part**2 / of for part, of in zip(parts, freedom, strict=True)], axis=0)
     return np.asarray(np.divide(total**2, squares, out=np.ones_like(total), where=squares > 0))

@@ -12,7 +12,10 @@ if TYPE_CHECKING:
     from stainda.models.catalogue import build_model, check_model, count_parameters, list_models
     from stainda.models.cnn import Cnn
     from stainda.models.dense_transformer import DenseTransformer
+    from stainda.models.depth import rate_factors
     from stainda.models.encoders import build_encoder
+    from stainda.models.fine_tuning import ParameterCounts, choose_parameters, parameter_counts
+    from stainda.models.low_rank import merge_low_rank, merged_state
     from stainda.models.pretrained import SmpNetwork
     from stainda.models.timm_classifier import TimmClassifier
     from stainda.models.unet import UNet
@@ -31,9 +34,11 @@ if TYPE_CHECKING:
 _HOMES = {
     "ClassificationNetwork": "base",
     "Network": "base",
+    "ParameterCounts": "fine_tuning",
     "SegmentationNetwork": "base",
     "build_model": "catalogue",
     "check_model": "catalogue",
+    "choose_parameters": "fine_tuning",
     "count_parameters": "catalogue",
     "list_models": "catalogue",
     "Cnn": "cnn",
@@ -45,9 +50,13 @@ _HOMES = {
     "WeightsReport": "weights",
     "find_weights": "weight_files",
     "load_weights": "weights",
+    "merge_low_rank": "low_rank",
+    "merged_state": "low_rank",
     "missing_weights": "weight_files",
     "pinned": "weight_files",
     "random_start": "weight_files",
+    "parameter_counts": "fine_tuning",
+    "rate_factors": "depth",
     "start_of": "weight_files",
     "weights_at_hand": "weight_files",
     "weights_folders": "weight_files",
@@ -59,6 +68,7 @@ __all__ = [
     "Cnn",
     "DenseTransformer",
     "Network",
+    "ParameterCounts",
     "SegmentationNetwork",
     "SmpNetwork",
     "TimmClassifier",
@@ -67,13 +77,18 @@ __all__ = [
     "build_encoder",
     "build_model",
     "check_model",
+    "choose_parameters",
     "count_parameters",
     "find_weights",
     "list_models",
     "load_weights",
+    "merge_low_rank",
+    "merged_state",
     "missing_weights",
     "pinned",
     "random_start",
+    "parameter_counts",
+    "rate_factors",
     "start_of",
     "weights_at_hand",
     "weights_folders",

@@ -1,13 +1,17 @@
-"""What every network of stainda offers beside ``forward``."""
+"""What every network of stainda offers in addition to ``forward``."""
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import nn
 
 from stainda.errors import ConfigError
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class Network(nn.Module):
@@ -24,16 +28,48 @@ class Network(nn.Module):
         default_layers: names (for ``get_submodule`` and forward hooks) of the modules whose output tensor is the
             ``bottleneck`` (coarsest features, a map) and the ``decoder`` (last features before the classes).
         head_names: what names of the last layer's tensors start with; their shape depends on the number of classes.
+        encoder_names: what names of the encoder's tensors start with (those of the last layer may, too).
+        handed_on: path of the module whose output is what the encoder gives to the rest. handed_channels: of it.
+        frozen: paths of modules that do not learn and stay as in evaluation while the others train.
     """
 
     task: ClassVar[str] = "segmentation"
     head_names: tuple[str, ...] = ("head.",)
+    encoder_names: tuple[str, ...] = ("encoder.", "bottleneck.")
+    handed_on: str = "bottleneck"
+    frozen: tuple[str, ...] = ()
 
     in_channels: int
     n_classes: int
     stride: int
     margin: int
     default_layers: dict[str, str]
+    handed_channels: int
+
+    def in_encoder(self, name: str) -> bool:
+        """Whether a tensor or module (its path with a dot behind it) of this name belongs to the encoder."""
+        return name.startswith(self.encoder_names) and not name.startswith(self.head_names) and ".adapter." not in name
+
+    def train(self, mode: bool = True) -> Self:
+        """As of torch; modules that are ``frozen`` stay as in evaluation."""
+        super().train(mode)
+        for path in self.frozen:
+            self.get_submodule(path).eval()
+        return self
+
+    def encode(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """What the encoder gives for images: maps ``[N, C, h, w]``, from fine to coarse, or a vector ``[N, C]``.
+
+        ``answer(encode(images))`` is ``forward(images)``.
+
+        Raises:
+            ConfigError: what follows the encoder takes more than that.
+        """
+        raise NotImplementedError
+
+    def answer(self, features: Sequence[torch.Tensor]) -> torch.Tensor:
+        """The logits for what :meth:`encode` gave."""
+        raise NotImplementedError
 
     @property
     def minimum_size(self) -> int:

@@ -24,7 +24,7 @@ from stainda.models.weights import load_weights
 NETWORKS: dict[str, type[Network]] = {
     "unet": UNet, "smp": SmpNetwork, "dpt": DenseTransformer, "cnn": Cnn, "timm": TimmClassifier,
 }  # fmt: skip
-"""Beside these, ``encoder`` names the network that an encoder becomes for the task (``encoders.as_network``)."""
+"""Next to these, ``encoder`` names the network that an encoder becomes for the task (``encoders.as_network``)."""
 
 
 def build_model(config: ModelConfig, in_channels: int, n_classes: int, task: str | None = None) -> Network:
@@ -47,7 +47,7 @@ def build_model(config: ModelConfig, in_channels: int, n_classes: int, task: str
         raise ConfigError(f"unknown network {config.name!r}", remedy=did_you_mean(config.name, (*NETWORKS, NAME)))
     network = NETWORKS[config.name]
     if task is not None and network.task != task:
-        fitting = [*(name for name, one in NETWORKS.items() if one.task == task), NAME]
+        fitting = [*(name for name, entry in NETWORKS.items() if entry.task == task), NAME]
         raise ConfigError(
             f"network {config.name!r} is for {network.task}, and the task is {task}",
             remedy=f"Take a model whose name is {' or '.join(fitting)}",

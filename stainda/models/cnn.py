@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 
@@ -50,12 +52,19 @@ class Cnn(ClassificationNetwork):
         self.pool = nn.MaxPool2d(2)
         self.pooled = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout))
         self.head = nn.Linear(widths[-1], n_classes)
+        self.handed_on, self.handed_channels = "pooled", widths[-1]
         self.apply(initialiser(init))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Images [N, in_channels, H, W] to logits [N, n_classes]."""
         self.check_input(images)
+        return self.answer(self.encode(images))
+
+    def encode(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
         x = images
         for block in self.encoder:
             x = self.pool(block(x))
-        return self.head(self.pooled(self.bottleneck(x)))
+        return (self.pooled[0](self.bottleneck(x)),)
+
+    def answer(self, features: Sequence[torch.Tensor]) -> torch.Tensor:
+        return self.head(self.pooled(features[0]))

@@ -147,7 +147,7 @@ def _without_prefix(tensors: Mapping[str, Tensor], prefix: str, rest: bool = Fal
     """Tensors under a prefix, without it. ``rest``: only these; otherwise all or none must have it."""
     if not rest and not (tensors and all(name.startswith(prefix) for name in tensors)):
         return dict(tensors)
-    return {name.removeprefix(prefix): one for name, one in tensors.items() if name.startswith(prefix)}
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def _of_clip(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -159,7 +159,7 @@ _CHUNK = re.compile(r"^blocks\.\d+\.(\d+)\.")
 
 
 def _of_dinov2(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """DINOv2's own vision transformer, in training the ``backbone`` beside heads, and its blocks in chunks.
+    """DINOv2's own vision transformer, in training the ``backbone`` next to heads, and its blocks in chunks.
 
     Reference: github.com/facebookresearch/dinov2, ``dinov2/models/vision_transformer.py``.
     """

@@ -49,7 +49,7 @@ def known_weights(near: str | Path | None = None) -> list[KnownWeights]:
         config = validated(ModelConfig, load_piece("models", name, near), path)
         if config.pretraining is not None and config.weights is not None:
             found.append(KnownWeights(name, config, look_for(config.weights), tuple(places_of(config.weights))))
-    return sorted(found, key=lambda one: one.name)
+    return sorted(found, key=lambda entry: entry.name)
 
 
 def known_model(name: str, near: str | Path | None = None) -> KnownWeights:
@@ -58,7 +58,7 @@ def known_model(name: str, near: str | Path | None = None) -> KnownWeights:
     Raises:
         ConfigError: there is none of that name; the nearest is named.
     """
-    found = {one.name: one for one in known_weights(near)}
+    found = {weight.name: weight for weight in known_weights(near)}
     if name not in found:
         raise ConfigError(f"no model with published weights is named {name!r}", remedy=did_you_mean(name, found))
     return found[name]
@@ -68,13 +68,13 @@ def encoder_table(found: list[KnownWeights]) -> str:
     """The models as a Markdown table, for docs/howto/encoders.md."""
     rows = ["| model | encoder | input | µm per pixel | million parameters | mean; std | licence of the weights |"]
     rows.append("|---" * 7 + "|")
-    for one in found:
-        facts = one.facts
+    for entry in found:
+        facts = entry.facts
         scale = ", ".join(f"{mpp:g}" for mpp in facts.mpp)
         size = f"{facts.parameters:g}" if facts.parameters else ""
         standard = "; ".join(" ".join(f"{share:.3g}" for share in three) for three in (facts.mean, facts.std))
-        title = f"[{facts.title}]({one.config.weights_source})"
+        title = f"[{facts.title}]({entry.config.weights_source})"
         rows.append(
-            f"| `{one.name}` | {title} | {facts.input_size} | {scale} | {size} | {standard} | {facts.licence} |"
+            f"| `{entry.name}` | {title} | {facts.input_size} | {scale} | {size} | {standard} | {facts.licence} |"
         )
     return "\n".join(rows) + "\n"

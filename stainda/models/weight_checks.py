@@ -111,7 +111,8 @@ def _tensors(found: Comparison, number: int) -> Check:
 
 def _standard(model: KnownWeights, about: Mapping[str, Any], file: Path) -> Check:
     facts = model.facts
-    told = f"mean {', '.join(f'{one:g}' for one in facts.mean)}; std {', '.join(f'{one:g}' for one in facts.std)}"
+    mean, std = (", ".join(f"{number:g}" for number in numbers) for numbers in (facts.mean, facts.std))
+    told = f"mean {mean}; std {std}"
     try:
         check_standard(about, facts, file)
     except ConfigError as error:

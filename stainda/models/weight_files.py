@@ -26,7 +26,7 @@ def weights_folders() -> list[Path]:
 
     ``STAINDA_WEIGHTS`` names one folder or several, separated as in ``PATH``.
     """
-    named = [Path(one).expanduser() for one in os.environ.get("STAINDA_WEIGHTS", "").split(os.pathsep) if one]
+    named = [Path(part).expanduser() for part in os.environ.get("STAINDA_WEIGHTS", "").split(os.pathsep) if part]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return [*named, Path.cwd() / "weights", cache / "stainda" / "weights"]
 

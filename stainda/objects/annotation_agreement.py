@@ -8,6 +8,7 @@ import geopandas as gpd
 import numpy as np
 import shapely
 
+from stainda.arrays import Array
 from stainda.objects.assignment import assign
 from stainda.objects.overlap import areas, dice_pairs
 
@@ -65,11 +66,11 @@ def _matched(
     return rows
 
 
-Pairs = tuple[dict[int, int], np.ndarray]
+Pairs = tuple[dict[int, int], Array]
 """Index of the first -> index of the second, and the Dice (n, m) of all pairs."""
 
 
-def _by_overlap(first: np.ndarray, second: np.ndarray, distance: np.ndarray) -> Pairs:
+def _by_overlap(first: Array, second: Array, distance: Array) -> Pairs:
     rows, columns, overlap = dice_pairs(first, second)
     dice = np.zeros(distance.shape)
     dice[rows, columns] = overlap
@@ -78,7 +79,7 @@ def _by_overlap(first: np.ndarray, second: np.ndarray, distance: np.ndarray) -> 
     return dict(zip(rows[chosen].tolist(), columns[chosen].tolist(), strict=True)), dice
 
 
-def _by_distance(first: np.ndarray, second: np.ndarray, distance: np.ndarray) -> Pairs:
+def _by_distance(first: Array, second: Array, distance: Array) -> Pairs:
     rows, columns = np.indices(distance.shape).reshape(2, -1)
     worth = 1 - distance.ravel() / (2 * max(float(distance.max(initial=0.0)), 1e-12))
     chosen = assign(rows, columns, worth, most_pairs=True)
@@ -86,7 +87,7 @@ def _by_distance(first: np.ndarray, second: np.ndarray, distance: np.ndarray) ->
     return pairs, np.full(distance.shape, np.nan)
 
 
-def _distances(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+def _distances(first: Array, second: Array) -> Array:
     """Distances (n, m) between centroids, level-0 pixels."""
     a = shapely.get_coordinates(shapely.centroid(first)).reshape(-1, 1, 2)
     b = shapely.get_coordinates(shapely.centroid(second)).reshape(1, -1, 2)

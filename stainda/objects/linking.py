@@ -8,6 +8,7 @@ import geopandas as gpd
 import numpy as np
 import shapely
 
+from stainda.arrays import Array
 from stainda.objects.assignment import assign
 from stainda.objects.overlap import areas, dice_pairs
 
@@ -17,10 +18,10 @@ LEAST_DICE = 0.1
 
 REACH = 0.5
 """Two points, or two lines, are one object when they lie nearer than this share of the distance to the next of their
-own section, on average: nearer neighbours could not be told apart."""
+own section, on average: nearer neighbours could not be distinguished."""
 
 
-def match(first: np.ndarray, second: np.ndarray) -> dict[int, int]:
+def match(first: Array, second: Array) -> dict[int, int]:
     """One to one, by the largest sum of Dice (areas) or the smallest sum of distances (points and lines).
 
     Solved exactly by the Hungarian method (Kuhn 1955) within every group of outlines that meet, so that thousands of
@@ -43,7 +44,7 @@ def match(first: np.ndarray, second: np.ndarray) -> dict[int, int]:
     return pairs
 
 
-def link(tables: Sequence[gpd.GeoDataFrame]) -> list[np.ndarray]:
+def link(tables: Sequence[gpd.GeoDataFrame]) -> list[Array]:
     """Give objects of several sections one identity.
 
     Args:
@@ -55,7 +56,7 @@ def link(tables: Sequence[gpd.GeoDataFrame]) -> list[np.ndarray]:
         shapes have the same number, and classes never mix.
     """
     seen: dict[str, list[tuple[int, object]]] = {}
-    numbers: list[np.ndarray] = []
+    numbers: list[Array] = []
     following = 0
     for table in tables:
         found = np.full(len(table), -1)
@@ -76,13 +77,13 @@ def link(tables: Sequence[gpd.GeoDataFrame]) -> list[np.ndarray]:
     return numbers
 
 
-def _overlapping(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _overlapping(first: Array, second: Array) -> tuple[Array, Array, Array]:
     i, j, dice = dice_pairs(first, second)
     enough = dice >= LEAST_DICE
     return i[enough], j[enough], dice[enough]
 
 
-def _near(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _near(first: Array, second: Array) -> tuple[Array, Array, Array]:
     from scipy.spatial import cKDTree
 
     a, b = (shapely.get_coordinates(shapely.centroid(some)).reshape(-1, 2) for some in (first, second))

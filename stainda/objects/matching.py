@@ -20,11 +20,10 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 
+from stainda.arrays import Array
 from stainda.errors import StaindaError
 from stainda.objects.assignment import assign
 from stainda.objects.overlap import iou_pairs, polygons
-
-Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)

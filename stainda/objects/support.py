@@ -29,13 +29,13 @@ import shapely
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
+from stainda.arrays import Array
 from stainda.objects.assignment import assign
 
 if TYPE_CHECKING:
     import geopandas as gpd
 
 ToFrame = Callable[[NDArray[np.float64]], NDArray[np.float64]]
-Array = NDArray[Any]
 
 COMPARISON_COLUMNS = ("identity", "support", "witnesses", "supported_by", "doubted_by", "own_score")
 IDENTITY_COLUMNS = ("identity", "class", "sections", "found_in", "missing_in", "x", "y", "area", "score")
@@ -115,14 +115,16 @@ def mutual_comparison(
     """
     rules = rules or SupportRules()
     sections = list(shapes_by_section)
-    numbers = {one: float(index if order is None else order[one]) for index, one in enumerate(sections)}
+    numbers = {slide: float(index if order is None else order[slide]) for index, slide in enumerate(sections)}
     if len(set(numbers.values())) < len(sections):
         raise ValueError("two sections have the same number in the order of the cut")
     sections.sort(key=numbers.__getitem__)
-    placed = {one: _place(shapes_by_section[one], to_frame[one]) for one in sections}
+    placed = {slide: _place(shapes_by_section[slide], to_frame[slide]) for slide in sections}
     identity = _identities(sections, numbers, placed, rules)
-    holder = {one: dict(zip(identity[one].tolist(), range(len(identity[one])), strict=True)) for one in sections}
-    classes = {int(i): cls for one in sections for i, cls in zip(identity[one], placed[one].classes, strict=True)}
+    holder = {
+        slide: dict(zip(identity[slide].tolist(), range(len(identity[slide])), strict=True)) for slide in sections
+    }
+    classes = {int(i): cls for slide in sections for i, cls in zip(identity[slide], placed[slide].classes, strict=True)}
     labels = {i: f"{name}{'/' if name else ''}{cls or 'object'}-{i + 1}" for i, cls in classes.items()}
     result = {}
     block = _Block(numbers, placed, holder, visible or {})

@@ -33,7 +33,7 @@ class Followed:
         name: the identity, unique in the cohort; cls: its class.
         outlines: slide -> id of its outline there; sections that do not show it are left out.
         x, y, side: upper left corner and side of the square field of view, level-0 pixels of the reference section.
-        asked: sections on which it was to be found.
+        scored_sections: sections on which it was to be found.
         missed, tried: trainings times these sections that missed it, of how many.
         false_area: area of false detections in the field, summed over the same, frame pixels squared.
     """
@@ -46,7 +46,7 @@ class Followed:
     x: float
     y: float
     side: float
-    asked: int = 0
+    scored_sections: int = 0
     missed: int = 0
     tried: int = 0
     false_area: float = 0.0
@@ -133,16 +133,18 @@ def judge(
     from stainda.objects.matching import match_objects
     from stainda.objects.overlap import polygons
 
-    here = [one for one in objects if slide in one.outlines]
-    windows = np.array([shapely.box(one.x, one.y, one.x + one.side, one.y + one.side) for one in here], object)
+    here = [object_ for object_ in objects if slide in object_.outlines]
+    windows = np.array(
+        [shapely.box(track.x, track.y, track.x + track.side, track.y + track.side) for track in here], object
+    )
     tree = shapely.STRtree(windows)
     trainings = list(predictions)
-    for one in here:
-        one.asked += bool(trainings)
+    for track in here:
+        track.scored_sections += bool(trainings)
     for found in trainings:
         missed: set[str] = set()
         left_out: set[str] = set()
-        for cls in sorted({one.cls for one in here}):
+        for cls in sorted({track.cls for track in here}):
             there, detected = truth[truth["class"] == cls], found[found["class"] == cls]
             matching = match_objects(there, detected, iou, ignored=ignored)
             ids = there["id"].to_numpy()
@@ -154,10 +156,10 @@ def judge(
             for row, index in zip(rows, windows_met, strict=True):
                 if here[index].cls == cls:
                     here[index].false_area += float(shapely.area(shapely.intersection(moved[row], windows[index])))
-        for one in here:
-            if one.outlines[slide] not in left_out:
-                one.tried += 1
-                one.missed += one.outlines[slide] in missed
+        for track in here:
+            if track.outlines[slide] not in left_out:
+                track.tried += 1
+                track.missed += track.outlines[slide] in missed
 
 
 @dataclass(frozen=True)
@@ -178,21 +180,27 @@ def choose(objects: Sequence[Followed]) -> Choice:
     the median of all.
     """
     ranked = sorted(
-        (one for one in objects if one.tried and len(one.outlines) > 1),
-        key=lambda one: (-one.missed / one.tried, -one.asked, -one.false_area, one.block, one.name),
+        (object_ for object_ in objects if object_.tried and len(object_.outlines) > 1),
+        key=lambda object_: (
+            -object_.missed / object_.tried,
+            -object_.scored_sections,
+            -object_.false_area,
+            object_.block,
+            object_.name,
+        ),
     )
     worst: list[Followed] = []
-    for one in ranked:
-        crowded = sum(other.patient == one.patient for other in worst) >= PER_PATIENT
-        if len(worst) < WORST and not crowded and (one.missed or one.false_area) and _apart(one, worst):
-            worst.append(one)
+    for track in ranked:
+        crowded = sum(other.patient == track.patient for other in worst) >= PER_PATIENT
+        if len(worst) < WORST and not crowded and (track.missed or track.false_area) and _apart(track, worst):
+            worst.append(track)
     middle = (len(ranked) - 1) // 2
-    rest = [one for one in [*ranked[middle:], *reversed(ranked[: max(middle, 0)])] if _apart(one, worst)]
+    rest = [track for track in [*ranked[middle:], *reversed(ranked[: max(middle, 0)])] if _apart(track, worst)]
     return Choice(worst, rest[0] if rest else None, len(ranked))
 
 
-def _apart(one: Followed, others: Sequence[Followed]) -> bool:
-    return not any(other.shows(one) or one.shows(other) for other in others)
+def _apart(followed: Followed, others: Sequence[Followed]) -> bool:
+    return not any(other.shows(followed) or followed.shows(other) for other in others)
 
 
 def _outlines(shapes: gpd.GeoDataFrame, classes: Sequence[str]) -> gpd.GeoDataFrame:

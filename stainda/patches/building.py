@@ -19,7 +19,7 @@ from stainda.cohort import Cohort, Roles, Section, check_no_leak
 from stainda.config import PatchConfig, TaskConfig
 from stainda.errors import AnnotationError, LeakError, StaindaError, did_you_mean
 from stainda.files import output_errors
-from stainda.patches.cutting import IGNORED, Request, SlideJob, SlideResult, cut_slide
+from stainda.patches.cutting import IGNORED, CutSlide, Request, SlideJob, cut_slide
 from stainda.patches.inputs import inputs_key
 from stainda.patches.planning import object_weight
 from stainda.patches.store import DIGESTS, TABLE_COLUMNS, PatchStore, make_digests
@@ -60,7 +60,7 @@ def build_store(
     (``unlabelled``). Target slides of training patients also give patches about propagated shapes (``propagated``) and
     about the slide's own annotations (``oracle``). Own annotations of targets reach ``oracle`` rows, which come last,
     and nothing else. Every patch is stored with a margin of the slide around it, labelled by the same shapes, which
-    training crops from. Where a slide cannot give what was asked for, ``meta["notes"]`` says why. A store that is there
+    training crops from. Where a slide cannot give what was requested, ``meta["notes"]`` says why. A store that is there
     already is used again where nothing it is made from has changed.
 
     Args:
@@ -73,7 +73,7 @@ def build_store(
 
     Raises:
         LeakError: a patient is in two splits.
-        SlideError: a slide cannot be read, or lacks the mpp that is asked for.
+        SlideError: a slide cannot be read, or lacks the mpp that is requested.
         AnnotationError: no source slide of the train, or of the val split, gives a labelled patch; or no object of a
             class of the task is annotated in any training slide of the sources.
     """
@@ -137,7 +137,7 @@ def build_store(
 
 
 def _requests(section: Section, role: str, own: Shapes, propagated: Shapes, unlabelled: int) -> tuple[Request, ...]:
-    """What a slide is asked for. The order matters: ``oracle`` is last everywhere."""
+    """What is requested of a slide. The order matters: ``oracle`` is last everywhere."""
     slide, split = section.slide, section.split
     if split not in ("train", "val", "all"):
         return ()
@@ -145,10 +145,10 @@ def _requests(section: Section, role: str, own: Shapes, propagated: Shapes, unla
         splits = ("train", "val") if split == "all" else (str(split),)
         if slide not in own:
             return ()
-        found = (Request("labelled", splits, own[slide]),)
+        result = (Request("labelled", splits, own[slide]),)
         bands = own[slide] if split == "all" else None
         # drawn as those of targets are, so that what is compared between the two was drawn by one rule
-        return found if split == "val" else (*found, Request("unlabelled", ("train",), count=unlabelled, bands=bands))
+        return result if split == "val" else (*result, Request("unlabelled", ("train",), count=unlabelled, bands=bands))
     if role != "target":
         return ()
     seen = "val" if split == "val" else "train"
@@ -175,8 +175,8 @@ def _unlabelled_count(cohort: Cohort, roles: Roles, config: PatchConfig, task: T
 
 
 def _run(
-    work: Callable[[SlideJob], SlideResult], jobs: Sequence[SlideJob], workers: int, progress: Progress
-) -> Iterator[SlideResult]:
+    work: Callable[[SlideJob], CutSlide], jobs: Sequence[SlideJob], workers: int, progress: Progress
+) -> Iterator[CutSlide]:
     """Results in the order of the jobs."""
     with progress.task("Cutting patches", len(jobs)) as bar:
         if workers <= 1 or len(jobs) <= 1:
@@ -199,7 +199,7 @@ def _run(
 
 
 def _write_arrays(
-    results: Sequence[SlideResult], side: int, classes: Sequence[str], folder: Path, weights: bool
+    results: Sequence[CutSlide], side: int, classes: Sequence[str], folder: Path, weights: bool
 ) -> pd.DataFrame:
     """Join the parts of all slides, ``oracle`` rows last, and write arrays and table; the parts are removed."""
     counts = [f"px_{name}" for name in classes]

@@ -62,7 +62,7 @@ class SlideJob:
 
 
 @dataclass
-class SlideResult:
+class CutSlide:
     """Result of cutting one slide: rows of the table, arrays in ``part`` (a ``.npz``), and notes."""
 
     slide: str
@@ -74,15 +74,15 @@ class SlideResult:
     bands: dict[str, tuple[float, float, float, float]] = field(default_factory=dict)
 
 
-def cut_slide(job: SlideJob) -> SlideResult:
+def cut_slide(job: SlideJob) -> CutSlide:
     """Cut the patches of one slide, each with its margin, and write them to ``job.part``.
 
     Raises:
-        SlideError: the slide cannot be read, or its mpp is asked for and not known.
+        SlideError: the slide cannot be read, or its mpp is requested and not known.
     """
     section, config, margin = job.section, job.config, job.config.margin_pixels
     side = config.size + 2 * margin
-    result = SlideResult(section.slide, job.part)
+    result = CutSlide(section.slide, job.part)
     with open_slide(section.path, section.mpp) as slide:
         result.downsample = working_downsample(slide, config, section.slide)
         result.mpp = slide.mpp
@@ -156,7 +156,7 @@ class Painter:
 
     def weigh(self, x: float, y: float, size: int, downsample: float) -> NDArray[np.uint8]:
         """How much each pixel counts, uint8 (size, size) in 1/255: within an object and half its radius around it as
-        much as the object is sure (where it is not, the object lies beside it), elsewhere fully."""
+        much as the object is sure (where it is not, the object lies next to it), elsewhere fully."""
         out = np.full((size, size), 255, np.uint8)
         patch = shapely.box(x, y, x + size * downsample, y + size * downsample)
         for row in sorted(self._halo_tree.query(patch), key=lambda row: -self._sureness[row]):
@@ -190,7 +190,7 @@ class Painter:
 
 
 def _sites(
-    job: SlideJob, request: Request, result: SlideResult, tissue: TissueMask
+    job: SlideJob, request: Request, result: CutSlide, tissue: TissueMask
 ) -> list[tuple[str, planning.PatchSite]]:
     """The part of the slide for each split: all of it, or bands where the slide serves two splits."""
     size, scale, least = job.config.size, result.downsample, job.config.min_tissue
@@ -211,7 +211,7 @@ def _sites(
 
 
 def _plan(
-    job: SlideJob, request: Request, split: str, site: planning.PatchSite, painter: Painter, result: SlideResult
+    job: SlideJob, request: Request, split: str, site: planning.PatchSite, painter: Painter, result: CutSlide
 ) -> list[tuple[str, float, float]]:
     config = job.config
     generator = generator_for(job.seed, "patches", job.section.slide, request.kind, split)
@@ -220,7 +220,7 @@ def _plan(
     elif not painter.known:
         planned = {"tissue": planning.away_from_objects(site, [], request.count, generator)}
         if len(planned["tissue"]) < request.count:
-            reason = f"{len(planned['tissue'])} patches on tissue were found, {request.count} were asked for"
+            reason = f"{len(planned['tissue'])} patches on tissue were found, {request.count} were requested"
             _note(result, request.kind, reason)
     else:
         objects = planning.around_objects(site, painter.objects, config.per_object, generator)
@@ -272,5 +272,5 @@ def _sound(shapes: gpd.GeoDataFrame) -> list[BaseGeometry]:
     return [shape for shape in shapes.geometry.values if shape is not None and not shape.is_empty]
 
 
-def _note(result: SlideResult, kind: str, reason: str) -> None:
+def _note(result: CutSlide, kind: str, reason: str) -> None:
     result.notes.append({"slide": result.slide, "kind": kind, "reason": reason})

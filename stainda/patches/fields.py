@@ -45,7 +45,7 @@ def write_fields(
         downsample (level-0 pixels per pixel).
 
     Raises:
-        SlideError: a slide cannot be read, or its mpp is asked for and not known.
+        SlideError: a slide cannot be read, or its mpp is requested and not known.
     """
     folder = Path(out)
     key = inputs_key(cohort, {"own": shapes_own}, {**config.model_dump(), "field": size})
@@ -79,10 +79,10 @@ def _place(slide: Slide, shapes: gpd.GeoDataFrame | None, width: float, height: 
         else [geometry for geometry in shapes.geometry.values if geometry is not None and not geometry.is_empty]
     )
     if drawn:
-        centres = np.array([one.centroid.coords[0] for one in drawn])
+        centres = np.array([shape.centroid.coords[0] for shape in drawn])
         corners = np.clip(np.round(centres - (width / 2, height / 2)), 0, limit)
         tree = shapely.STRtree(drawn)
-        areas = np.array([max(one.area, 1.0) for one in drawn])
+        areas = np.array([max(shape.area, 1.0) for shape in drawn])
         held = [
             areas[tree.query(shapely.box(x, y, x + width, y + height), predicate="contains")].sum() for x, y in corners
         ]

@@ -70,11 +70,11 @@ def sample_tissue_pixels(
     pick = generator.integers(len(rows), size=_SPOTS)
     centres = (np.stack([columns[pick], rows[pick]], 1) + generator.random((_SPOTS, 2))) * tissue.downsample
     offsets = (np.stack(np.meshgrid(np.arange(_SPOT), np.arange(_SPOT)), -1) + 0.5) * downsample
-    found = []
+    result = []
     for centre in centres:
         x, y = np.round((centre / downsample) - _SPOT / 2) * downsample
         spot = pixels.square(x, y, _SPOT).reshape(-1, 3)
-        found.append(spot[tissue.contains(np.add(offsets, (x, y)).reshape(-1, 2))])
-    colours = np.concatenate(found)
+        result.append(spot[tissue.contains(np.add(offsets, (x, y)).reshape(-1, 2))])
+    colours = np.concatenate(result)
     order = generator.permutation(len(colours))[:TISSUE_PIXELS]
     return np.ascontiguousarray(colours[np.sort(order)])

@@ -15,9 +15,10 @@ import shapely
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
 
+from stainda.arrays import Array
 from stainda.slides import TissueMask
 
-_ROUNDS = 20  # of drawing candidates before fewer patches than asked for are accepted
+_ROUNDS = 20  # of drawing candidates before fewer patches than requested are accepted
 VALIDATION_SHARE = 0.3  # of a slide that serves training and validation
 
 
@@ -51,18 +52,18 @@ class PatchSite:
         whole = self.box == (0, 0, *self.tissue.size)
         return whole or (x1 - x0 >= self.extent and y1 - y0 >= self.extent)
 
-    def corners(self, centres: NDArray) -> NDArray[np.float64]:
+    def corners(self, centres: Array) -> NDArray[np.float64]:
         """Upper left corners (n, 2) of patches about these centres, moved into the box and onto the working grid."""
         step, extent = self.downsample, self.extent
         low = np.ceil(np.array(self.box[:2]) / step - 1e-9)
         high = np.maximum(np.floor((np.array(self.box[2:]) - extent) / step + 1e-9), low)
         return np.clip(np.round((np.asarray(centres, float).reshape(-1, 2) - extent / 2) / step), low, high) * step
 
-    def boxes(self, corners: NDArray) -> NDArray[np.float64]:
+    def boxes(self, corners: Array) -> NDArray[np.float64]:
         """x0, y0, x1, y1 (n, 4) of patches."""
         return np.concatenate([corners, corners + self.extent], axis=1)
 
-    def on_tissue(self, corners: NDArray) -> NDArray[np.bool_]:
+    def on_tissue(self, corners: Array) -> NDArray[np.bool_]:
         """Whether patches have their share of tissue."""
         return self.tissue.share(self.boxes(corners)) >= max(self.min_tissue, 1e-9)
 
@@ -91,7 +92,7 @@ def near_objects(
     site: PatchSite, objects: Sequence[BaseGeometry], per_object: int, generator: np.random.Generator
 ) -> NDArray[np.float64]:
     """Corners (n, 2) of ``per_object`` patches on tissue near each object in the site, centred anywhere in its bounding
-    box and half a patch around it: an object is seen in most of them, beside the middle of the patch.
+    box and half a patch around it: an object is seen in most of them, next to the middle of the patch.
 
     A classifier of patches needs them to learn where an object ends; without them it calls every patch an object in
     which it sees one.
@@ -191,7 +192,7 @@ def validation_bands(
     return {"train": bands[other], "val": bands[side]}
 
 
-def _area_by_column(shapes: Sequence[BaseGeometry], edges: NDArray, height: float) -> NDArray[np.float64]:
+def _area_by_column(shapes: Sequence[BaseGeometry], edges: Array, height: float) -> NDArray[np.float64]:
     area = np.zeros(len(edges) - 1)
     for shape in shapes:
         first, last = np.searchsorted(edges, [shape.bounds[0], shape.bounds[2]])

@@ -12,12 +12,13 @@ import json
 import shutil
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from stainda.arrays import Array
 from stainda.cohort import Cohort, Roles, Section
 from stainda.errors import LeakError, StaindaError
 from stainda.files import output_errors, stable_hash
@@ -29,7 +30,12 @@ from stainda.run_directory.contents import SERIAL_META
 from stainda.run_directory.tables import SERIAL
 from stainda.slides import TissueMask, open_slide, tissue_mask
 
-FOLDER = "serial"
+FOLDER, TISSUE, VALIDATION = "serial", "serial_tissue", "serial_validation"
+"""Where pairs lie below the patch store: those that strategies train on; those on tissue at random, which no annotation
+chose, for training without labels; and those of validation patients."""
+
+Which = Literal["serial", "serial_tissue", "serial_validation"]
+
 NODES = 17
 """Nodes of the lattice along each side of a patch: registrations bend over larger distances than a sixteenth of it."""
 
@@ -96,17 +102,17 @@ class SerialPairs:
             ``y`` (corner of the second patch, its level-0 pixels), ``radius``, ``apart``, ``sure`` (mean certainty).
     """
 
-    def __init__(self, store: PatchStore, table: pd.DataFrame, arrays: dict[str, NDArray], key: str) -> None:
+    def __init__(self, store: PatchStore, table: pd.DataFrame, arrays: dict[str, Array], key: str) -> None:
         self._store, self.table, self._arrays, self.key = store, table, arrays, key
 
     @classmethod
-    def open(cls, store: PatchStore) -> SerialPairs | None:
+    def open(cls, store: PatchStore, which: Which = "serial") -> SerialPairs | None:
         """The pairs of a store, or ``None`` where it has none.
 
         Raises:
             StaindaError: a file of them is missing or damaged.
         """
-        folder = store.folder / FOLDER
+        folder = store.folder / which
         if not SERIAL_META.inside(folder).is_file():
             return None
         try:
@@ -145,6 +151,10 @@ class SerialPairs:
         seen &= ~self.table["one_slide"].isin(gone) & ~self.table["two_slide"].isin(gone)
         return SerialPairs(self._store, self.table[seen], self._arrays, self.key)
 
+    def chosen(self, kept: NDArray[np.bool_]) -> SerialPairs:
+        """Some of the pairs, by a mask over :attr:`table`."""
+        return SerialPairs(self._store, self.table[kept], self._arrays, self.key)
+
     def read(self, indices: ArrayLike) -> Pairs:
         """Pairs by their position in :attr:`table`."""
         rows = self.table.iloc[np.atleast_1d(np.asarray(indices))]
@@ -161,7 +171,7 @@ class SerialPairs:
         )  # fmt: skip
 
 
-def refine(nodes: NDArray, size: int) -> NDArray[np.float32]:
+def refine(nodes: Array, size: int) -> NDArray[np.float32]:
     """Values at nodes that span a patch, (n, g, g, c), at its pixel centres, (n, size, size, c), bilinear."""
     at = (np.arange(size) + 0.5) / size * (nodes.shape[1] - 1)
     low = np.minimum(at.astype(int), nodes.shape[1] - 2)
@@ -180,8 +190,9 @@ def build_serial(
     *,
     per_link: int = 24,
     progress: Progress = SILENT,
+    which: Which = "serial",
 ) -> SerialPairs:
-    """Cut the pairs of all links between sections of training patients, and write them beside the store's patches.
+    """Cut the pairs of all links between sections of training patients, and write them next to the store's patches.
 
     The first patch of a pair is one of the store that training sees (labelled of a source, unlabelled of a target;
     never one cut around a target's annotation); the second is cut about the point its centre is mapped to, as it lies
@@ -191,28 +202,30 @@ def build_serial(
 
     Args:
         per_link: pairs of a link, at most, drawn at random, half of them with an object where there are such.
+        which: ``serial_tissue`` starts from patches on tissue at random alone; ``serial_validation`` is of validation
+            patients, whom no training sees.
 
     Raises:
-        LeakError: a link names a section that is not of a training patient.
+        LeakError: a link names a section that is not of a training patient (of a validation patient).
         SlideError: a slide cannot be read.
     """
     key = stable_hash(
         [store.key, seed, per_link, NODES, [[one.one, one.two, one.error, one.apart, one.key] for one in links]], 24
     )
-    ready = SerialPairs.open(store)
+    ready = SerialPairs.open(store, which)
     if ready is not None and ready.key == key:
         return ready
     sections = {section.slide: section for section in cohort}
     for link in links:
         for slide in (link.one, link.two):
-            if sections[slide].split not in ("train", "all"):
+            if sections[slide].split not in (("val",) if which == VALIDATION else ("train", "all")):
                 raise LeakError(f"slide {slide!r} is not of a training patient and may not be paired for training")
-    out, aside = store.folder / FOLDER, store.folder / f".{FOLDER}-unfinished"
+    out, aside = store.folder / which, store.folder / f".{which}-unfinished"
     with output_errors(out):
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir()
     try:
-        cut = _Cutter(store, cohort, roles, seed, per_link)
+        cut = _Cutter(store, cohort, roles, seed, per_link, which)
         results = list(cut.all(links, progress))
         size, n = store.images.shape[1], len(results)
         np.save(aside / "images.npy", _stack([one[1] for one in results], (n, size, size, 3), np.uint8))
@@ -226,7 +239,7 @@ def build_serial(
             aside.rename(out)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-    opened = SerialPairs.open(store)
+    opened = SerialPairs.open(store, which)
     assert opened is not None
     return opened
 
@@ -234,15 +247,17 @@ def build_serial(
 class _Cutter:
     """Cuts the second patches, slide by slide."""
 
-    def __init__(self, store: PatchStore, cohort: Cohort, roles: Roles, seed: int, per_link: int) -> None:
+    def __init__(self, store: PatchStore, cohort: Cohort, roles: Roles, seed: int, per_link: int, which: Which) -> None:
         self._store, self._cohort, self._roles, self._seed, self._count = store, cohort, roles, seed, per_link
         self._sections = {section.slide: section for section in cohort}
         self._tissue: dict[str, TissueMask] = {}
         table = store.table
         of_target = (table["kind"] == "unlabelled") & table["domain"].isin(roles.targets)
-        self._seen = ((table["kind"] == "labelled") | of_target) & (table["split"] == "train")
+        known = "unlabelled" if which == TISSUE else "labelled"
+        of_source = (table["kind"] == known) & table["domain"].isin(roles.sources)
+        self._seen = (of_source | of_target) & (table["split"] == ("val" if which == VALIDATION else "train"))
 
-    def all(self, links: Sequence[SectionLink], progress: Progress) -> Iterator[tuple]:
+    def all(self, links: Sequence[SectionLink], progress: Progress) -> Iterator[tuple[Any, ...]]:
         with progress.task("Pairing serial sections", len(links)) as bar:
             for two in dict.fromkeys(link.two for link in links):
                 section = self._sections[two]
@@ -256,7 +271,7 @@ class _Cutter:
 
     def _link(
         self, link: SectionLink, section: Section, pixels: WorkingPixels, step: float, mpp: float | None
-    ) -> Iterator[tuple]:
+    ) -> Iterator[tuple[Any, ...]]:
         size = self._store.images.shape[1]
         nodes = np.linspace(0, size, NODES)
         lattice = np.stack(np.meshgrid(nodes, nodes), -1).reshape(-1, 2)
@@ -310,7 +325,7 @@ def _radius(link: SectionLink, step: float, mpp: float | None) -> float:
     return max(0.5, UNMEASURED_UM * link.apart / (mpp * step) if mpp else UNMEASURED_PX * link.apart)
 
 
-def _stretch(mapped: NDArray) -> NDArray:
+def _stretch(mapped: Array) -> Array:
     """``exp(-|ln a|)`` at nodes (g, g, 2), flat: a the local area relative to the patch's median; 0 at folds."""
     across, along = np.gradient(mapped, axis=1), np.gradient(mapped, axis=0)
     area = across[..., 0] * along[..., 1] - across[..., 1] * along[..., 0]
@@ -320,5 +335,5 @@ def _stretch(mapped: NDArray) -> NDArray:
     return np.where(area > 0, similarity, 0.0).ravel()
 
 
-def _stack(arrays: Sequence[NDArray], shape: tuple[int, ...], dtype: type) -> NDArray:
+def _stack(arrays: Sequence[Array], shape: tuple[int, ...], dtype: type) -> Array:
     return np.stack(arrays).astype(dtype) if arrays else np.zeros(shape, dtype)

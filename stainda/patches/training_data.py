@@ -14,6 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 from stainda.cohort import Roles
 from stainda.errors import ConfigError, LeakError, did_you_mean
 from stainda.patches.few_shot import FewShot
+from stainda.patches.label_objects import LabelObjects
+from stainda.patches.label_share import Annotated, ChosenLabels, KnownLabels, LabelShare
 from stainda.patches.serial import SerialPairs
 from stainda.patches.store import PatchStore
 from stainda.patches.windows import OUTSIDE, cut_windows
@@ -50,6 +52,8 @@ class TrainingData:
         visible: ``targets`` (their unlabelled patches may be used: adaptation) or ``nothing`` (generalisation).
         few_shot: how many annotations of targets, for the rule of that name.
         without: a training patient of whom nothing may be seen, in no domain.
+        share: which of the source's annotated objects are known, where it is not all of them: what the others cover is
+            255 in training labels. Validation keeps all of its labels.
         refit: labels of the source's validation patients are learned from too, and nothing is left to validate on.
             Of targets the same is seen as without.
 
@@ -68,6 +72,7 @@ class TrainingData:
         few_shot: FewShot | None = None,
         without: str = "",
         refit: bool = False,
+        share: LabelShare | ChosenLabels | None = None,
     ) -> None:
         rules = ("source", "propagated", "few_shot", "all")
         for word, options in ((labels, rules), (visible, ("targets", "nothing"))):
@@ -97,6 +102,13 @@ class TrainingData:
             chosen = few_shot.choose(table, roles.targets)
             self._open[chosen] = True
             self._alone[chosen] = few_shot.unit == "patches"
+        self._known: KnownLabels | None = None
+        if share is not None:
+            some = self._source & (self._kind == "labelled")
+            if labels == "propagated":
+                some = some | (self._target & (self._kind == "propagated"))
+            objects = LabelObjects.open(store)
+            self._known = KnownLabels(store, objects, share, some & (self._split == "train"), without, refit)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_arrays": {}}  # pixels stay in the files
@@ -104,6 +116,11 @@ class TrainingData:
     @property
     def classes(self) -> tuple[str, ...]:
         return self.store.classes
+
+    @property
+    def annotated(self) -> Annotated | None:
+        """How much annotation is used, where it is a share of the source's; ``None``: all of it."""
+        return None if self._known is None else self._known.amount
 
     @cached_property
     def table(self) -> pd.DataFrame:
@@ -117,6 +134,8 @@ class TrainingData:
             chosen = chosen | (self._target & (self._kind == "propagated"))
         if split == "train" and self.rule in ("few_shot", "all"):
             chosen = chosen | (self._target & (self._kind == "oracle") & self._open)
+        if split == "train" and self._known is not None:
+            chosen = chosen & self._known.usable
         return np.flatnonzero(chosen & (self._split == split))
 
     def unlabelled(self, split: Literal["train", "val"] = "train") -> NDArray[np.intp]:
@@ -155,7 +174,7 @@ class TrainingData:
         """What the network is to answer: uint8 (n, size, size), 0 background, i + 1 class i, 255 ignored.
 
         Args:
-            windows: as for :meth:`images`. Where a few patches of targets are annotated, what lies beside them is 255.
+            windows: as for :meth:`images`. Where a few patches of targets are annotated, what lies next to them is 255.
 
         Raises:
             LeakError: a row of a target domain that the label rule does not give; a row without label.
@@ -235,6 +254,11 @@ class TrainingData:
         digest.update(store.digests("own")[np.sort(learned[~propagated & ~alone])].tobytes())
         digest.update(store.labels("own")[np.sort(learned[alone])].tobytes())
         digest.update(store.digests("propagated")[np.sort(learned[propagated])].tobytes())
+        if self._known is not None:
+            train = np.sort(self.labelled("train"))
+            for kind in ("own", "propagated"):
+                rows_of = train[(self._kind[train] == "propagated") == (kind == "propagated")]
+                digest.update(self._regions_of(kind, rows_of).tobytes())
         if self.rule == "propagated" and store.weights is not None:
             digest.update(store.digests("weights")[np.sort(learned[propagated])].tobytes())
         for slide, pixels in self.tissue_pixels.items():
@@ -272,10 +296,21 @@ class TrainingData:
 
     def _cut(self, name: str, rows: NDArray[np.intp], windows: ArrayLike | None, *, smooth: bool) -> NDArray[np.uint8]:
         store = self.store
+        regions = self._regions(name)
+        if self._known is not None and name in ("own", "propagated"):
+            regions, rows = self._regions_of(name, rows), np.arange(len(rows))
         if windows is not None:
-            return cut_windows(self._regions(name), rows, windows, self._size, smooth=smooth)
+            return cut_windows(regions, rows, windows, self._size, smooth=smooth)
         inner = slice(store.margin, store.margin + self._size)
-        return self._regions(name)[rows, inner, inner]
+        return regions[rows, inner, inner]
+
+    def _regions_of(self, name: str, rows: NDArray[np.intp]) -> NDArray[np.uint8]:
+        """Labels of regions, in training without those that are not annotated: uint8 (n, side, side)."""
+        found, known = self._regions(name)[rows], self._known
+        if known is None or not len(rows):
+            return found
+        hidden = [known.hide(row, one) if known.train[row] else one for row, one in zip(rows, found, strict=True)]
+        return np.stack(hidden)
 
     def _allowed(self, indices: ArrayLike) -> NDArray[np.intp]:
         indices = np.atleast_1d(np.asarray(indices, dtype=np.intp))
@@ -295,18 +330,18 @@ class TrainingData:
     def _refuse(self, indices: NDArray[np.intp]) -> None:
         """Say why some of these rows may not be seen."""
         if self._gone[indices].any():
-            raise LeakError("patches of the patient who is left out of this training were asked for")
+            raise LeakError("patches of the patient who is left out of this training were requested")
         target, oracle = self._target[indices], self._is["oracle"][indices]
         if not (self._source[indices] | target).all():
-            raise LeakError("patches of a domain that is neither source nor target of this protocol were asked for")
+            raise LeakError("patches of a domain that is neither source nor target of this protocol were requested")
         if (oracle & ~self._open[indices]).any():
             raise LeakError(
-                "patches cut around a target's own annotations were asked for",
+                "patches cut around a target's own annotations were requested",
                 remedy="Only labels 'all' may use them, and 'few_shot' those few that it was given",
             )
         if self.visible == "nothing" and (target & ~oracle).any():
             raise LeakError(
-                "patches of target domains were asked for, and the protocol shows nothing of them in training",
+                "patches of target domains were requested, and the protocol shows nothing of them in training",
                 remedy="Set protocol.visible to targets",
             )
-        raise LeakError(f"patches cut around propagated annotations were asked for with labels {self.rule!r}")
+        raise LeakError(f"patches cut around propagated annotations were requested with labels {self.rule!r}")

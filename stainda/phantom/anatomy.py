@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from stainda.arrays import Array
 from stainda.phantom.packing import Placed, Raster, curve, fill
 from stainda.phantom.shapes import Surface, Tubes, unit_vectors
 from stainda.randomness import generator_for
@@ -32,13 +33,13 @@ class Tissue:
     ``capsule`` is the direction in which the renal capsule lies, radians.
     """
 
-    axes: np.ndarray
-    waves: np.ndarray
-    heights: np.ndarray
-    phases: np.ndarray
+    axes: Array
+    waves: Array
+    heights: Array
+    phases: Array
     capsule: float
 
-    def depth(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    def depth(self, x: Array, y: Array) -> Array:
         """Micrometres below the edge of the tissue, negative on glass; exact near the edge to a few percent."""
         a, b = self.axes
         around = np.arctan2(y, x)
@@ -62,15 +63,15 @@ class Bodies:
         uuid: (n,) the identity of a body in every section of its block.
     """
 
-    centre: np.ndarray
-    kind: np.ndarray
+    centre: Array
+    kind: Array
     outer: Surface
     tuft: Surface
     name: tuple[str, ...]
     uuid: tuple[str, ...]
 
     @property
-    def is_glomerulus(self) -> np.ndarray:
+    def is_glomerulus(self) -> Array:
         return self.kind < 2
 
 
@@ -87,6 +88,8 @@ class Anatomy:
     tubules: Tubes
     vessels: Tubes
     macrophages: np.ndarray
+    by_law: bool = False
+    """Macrophages are drawn wherever they are, also where no structure could hold one."""
 
 
 def build_anatomy(seed: int, block: str, half: float, heights: tuple[float, ...]) -> Anatomy:
@@ -125,7 +128,7 @@ def _bodies(rng: np.random.Generator, seed: int, block: str, tissue: Tissue, low
             radius = rng.uniform(48, 78)
             wanted.append((BODY_KINDS.index(kind), radius, rng.uniform(low - 0.5 * radius, high + 0.5 * radius)))
     wanted.sort(key=lambda one: -one[1])
-    centres: list[np.ndarray] = []
+    centres: list[Array] = []
     kept: list[tuple[int, float]] = []
     for code, radius, height in wanted:
         spot = _free_spot(rng, tissue, radius, height, centres, [r for _, r in kept])
@@ -154,9 +157,9 @@ def _free_spot(
     tissue: Tissue,
     radius: float,
     height: float,
-    centres: list[np.ndarray],
+    centres: list[Array],
     radii: list[float],
-) -> np.ndarray | None:
+) -> Array | None:
     """A place clear of the tissue's edge and of the bodies already placed, or None after many tries."""
     others = np.array(centres).reshape(-1, 3)
     reach = np.array(radii) * 1.08 + radius * 1.08 + 7
@@ -172,7 +175,7 @@ def _free_spot(
 def _vessels(rng: np.random.Generator, tissue: Tissue, bodies: Bodies, low: float, high: float) -> Tubes:
     placed: list[Placed] = []
     walls: list[float] = []
-    lines: list[tuple[np.ndarray, float]] = []
+    lines: list[tuple[Array, float]] = []
     for _ in range(max(2, round(VESSELS_PER_MM2 * _area_mm2(tissue)))):
         kind = "artery" if rng.random() < 0.65 else "vein"
         radius = float(np.exp(rng.uniform(np.log(13), np.log(46))))
@@ -196,9 +199,7 @@ def _vessels(rng: np.random.Generator, tissue: Tissue, bodies: Bodies, low: floa
     return _as_tubes(rng, placed, VESSEL_KINDS, np.array(walls))
 
 
-def _clear(
-    course: np.ndarray, radius: float, tissue: Tissue, bodies: Bodies, lines: list[tuple[np.ndarray, float]]
-) -> bool:
+def _clear(course: Array, radius: float, tissue: Tissue, bodies: Bodies, lines: list[tuple[Array, float]]) -> bool:
     if tissue.depth(course[:, 0], course[:, 1]).min() < radius + 15:
         return False
     apart = np.linalg.norm(course[:, None] - bodies.centre[None, :, :2], axis=2)
@@ -237,28 +238,28 @@ def _tubules(
             raster.stamp(raster.taken, ends if flat else centre[None], vessels.radius[vessels.tube[segment]])
         placed += fill(raster, rng, heading, middle, depth / 2 if layers > 1 else depth / 2 + 40, ray_phase)
     walls = {"proximal": 0.50, "distal": 0.42, "collecting": 0.42}
-    wall = np.array([one.radius * walls[one.kind] * rng.uniform(0.75, 1.2) for one in placed])
+    wall = np.array([tubule.radius * walls[tubule.kind] * rng.uniform(0.75, 1.2) for tubule in placed])
     return _as_tubes(rng, placed, TUBULE_KINDS, wall, swell=5.0)
 
 
 def _as_tubes(
-    rng: np.random.Generator, placed: list[Placed], kinds: tuple[str, ...], wall: np.ndarray, swell: float = 0.0
+    rng: np.random.Generator, placed: list[Placed], kinds: tuple[str, ...], wall: Array, swell: float = 0.0
 ) -> Tubes:
     """The tubes as arrays; ``swell`` micrometres are added to each radius, so that neighbours press each other flat."""
-    starts = [one.line[:-1] for one in placed]
-    ends = [one.line[1:] for one in placed]
+    starts = [tubule.line[:-1] for tubule in placed]
+    ends = [tubule.line[1:] for tubule in placed]
     return Tubes(
         start=np.concatenate([*starts, np.zeros((0, 3))]),
         end=np.concatenate([*ends, np.zeros((0, 3))]),
         tube=np.repeat(np.arange(len(placed)), [len(start) for start in starts]),
-        radius=np.array([one.radius for one in placed], dtype=float) + swell,
-        kind=np.array([kinds.index(one.kind) for one in placed], dtype=np.int64),
+        radius=np.array([tubule.radius for tubule in placed], dtype=float) + swell,
+        kind=np.array([kinds.index(tubule.kind) for tubule in placed], dtype=np.int64),
         wall=np.asarray(wall, dtype=float),
         tint=rng.random(len(placed)),
     )
 
 
-def _macrophages(rng: np.random.Generator, tissue: Tissue, bodies: Bodies, low: float, high: float) -> np.ndarray:
+def _macrophages(rng: np.random.Generator, tissue: Tissue, bodies: Bodies, low: float, high: float) -> Array:
     """(n, 3) centres of macrophages that may be seen: in clusters, a few anywhere, and packed in granulomas."""
     area = _area_mm2(tissue)
     deep = high - low + 16

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from stainda.arrays import Array
 from stainda.phantom.colour import Camera
 from stainda.phantom.grids import TileGrid
 from stainda.phantom.maps import TrueMap
@@ -36,7 +37,7 @@ def plan_artefacts(seed: int, block: str, number: int, wanted: tuple[str, ...]) 
     return [tuple(names) for names in given]
 
 
-def _distance_grid(grid: TileGrid) -> tuple[np.ndarray, np.ndarray]:
+def _distance_grid(grid: TileGrid) -> tuple[Array, Array]:
     columns = grid.x + 0.5 + np.arange(grid.width, dtype=np.float32)
     rows = grid.y + 0.5 + np.arange(grid.height, dtype=np.float32)
     return columns[None, :], rows[:, None]
@@ -52,7 +53,7 @@ class Line:
     length: float
     wave: float
 
-    def along_across(self, grid: TileGrid) -> tuple[np.ndarray, np.ndarray]:
+    def along_across(self, grid: TileGrid) -> tuple[Array, Array]:
         """Pixels along and across the line for every pixel of a tile."""
         px, py = _distance_grid(grid)
         cos, sin = np.float32(np.cos(self.angle)), np.float32(np.sin(self.angle))
@@ -70,7 +71,7 @@ class Tear:
     line: Line
     width: float
 
-    def apply(self, density: np.ndarray, grid: TileGrid, camera: Camera) -> None:
+    def apply(self, density: Array, grid: TileGrid, camera: Camera) -> None:
         along, across = self.line.along_across(grid)
         half = self.width * np.sqrt(np.clip(1 - (2 * along / self.line.length) ** 2, 0, 1))
         density[(np.abs(across) < half) & (half > 1)] = 0
@@ -78,13 +79,13 @@ class Tear:
 
 @dataclass(frozen=True)
 class Fold:
-    """A strip where the tissue lies double: what is beside it, turned over, absorbs as well."""
+    """A strip where the tissue lies double: what is next to it, turned over, absorbs as well."""
 
     line: Line
     width: float
     turned: Scene
 
-    def apply(self, density: np.ndarray, grid: TileGrid, camera: Camera) -> None:
+    def apply(self, density: Array, grid: TileGrid, camera: Camera) -> None:
         along, across = self.line.along_across(grid)
         strip = (np.abs(across) < self.width) & (np.abs(along) < self.line.length / 2)
         if strip.any():
@@ -100,7 +101,7 @@ class Bubble:
     y: float
     radius: float
 
-    def apply(self, density: np.ndarray, grid: TileGrid, camera: Camera) -> None:
+    def apply(self, density: Array, grid: TileGrid, camera: Camera) -> None:
         px, py = _distance_grid(grid)
         away = np.hypot(px - np.float32(self.x), py - np.float32(self.y)) / np.float32(self.radius)
         density[away < 1] *= np.float32(0.62)
@@ -115,7 +116,7 @@ class Pen:
     width: float
     colour: tuple[float, float, float]
 
-    def apply(self, density: np.ndarray, grid: TileGrid, camera: Camera) -> None:
+    def apply(self, density: Array, grid: TileGrid, camera: Camera) -> None:
         along, across = self.line.along_across(grid)
         inside = (np.abs(across) < self.width) & (np.abs(along) < self.line.length / 2)
         streak = 0.8 + 0.2 * np.sin(across * np.float32(18.0 / self.width))
@@ -126,9 +127,9 @@ class Pen:
 class Blank:
     """Nothing on the glass but a little dust."""
 
-    spots: np.ndarray
+    spots: Array
 
-    def apply(self, density: np.ndarray, grid: TileGrid, camera: Camera) -> None:
+    def apply(self, density: Array, grid: TileGrid, camera: Camera) -> None:
         density[:] = 0
         px, py = _distance_grid(grid)
         for x, y, radius in self.spots.astype(np.float32):

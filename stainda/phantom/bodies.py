@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from stainda.arrays import Array
 from stainda.phantom.grids import upsample
 from stainda.phantom.tile import CutSection, Tile
 from stainda.stains.table import STRUCTURES
@@ -27,41 +28,41 @@ class _Profile:
     body: int
     window: tuple[slice, slice]
     part: tuple[slice, slice]
-    outer: np.ndarray
-    medium: np.ndarray
+    outer: Array
+    medium: Array
 
     @property
-    def labels(self) -> np.ndarray:
+    def labels(self) -> Array:
         """Of the part; what is written here is written into the tile."""
         return self.tile.labels[self.part]
 
     @property
-    def blotch(self) -> np.ndarray:
+    def blotch(self) -> Array:
         return self.tile.blotch[self.part]
 
     @property
-    def in_tissue(self) -> np.ndarray:
+    def in_tissue(self) -> Array:
         """Where no tubule lies, bool."""
         return self.tile.depth[self.part] <= 0
 
-    def tuft(self) -> np.ndarray:
+    def tuft(self) -> Array:
         """Micrometres from the tuft's surface, negative inside, float32 of the part."""
         bodies, window = self.scene.anatomy.bodies, self.window
         centre = bodies.centre[self.body]
         dx, dy = self.tile.bent[0][window] - np.float32(centre[0]), self.tile.bent[1][window] - np.float32(centre[1])
         return upsample(bodies.tuft.distance(self.body, dx, dy, self.scene.map.z - centre[2]), self.tile.grid.step)
 
-    def smooth_noise(self, name: str, wavelength: float) -> np.ndarray:
+    def smooth_noise(self, name: str, wavelength: float) -> Array:
         """Noise of the section, of the part."""
         x, y = self.tile.middle[0][self.window], self.tile.middle[1][self.window]
         return upsample(self.scene.noise(name, wavelength).smooth(x, y), self.tile.grid.step)
 
-    def loops(self) -> np.ndarray:
+    def loops(self) -> Array:
         """Noise of capillary loops: high inside, low in mesangium."""
         return self.smooth_noise("loops", 17.0)
 
 
-def draw_body(scene: CutSection, tile: Tile, body: int, window: tuple[slice, slice], medium: np.ndarray) -> None:
+def draw_body(scene: CutSection, tile: Tile, body: int, window: tuple[slice, slice], medium: Array) -> None:
     """Draw body ``body`` into ``tile`` within ``window`` of the middle grid."""
     step = tile.grid.step
     part = (

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from stainda.arrays import Array
 from stainda.randomness import generator_for
 from stainda.stains.table import Stain
 
@@ -31,7 +32,7 @@ class Centre:
     scanner: str
     mpp: float
     thickness: float
-    white: np.ndarray
+    white: Array
     gamma: float
     blur: float
     noise: float
@@ -64,7 +65,7 @@ def make_centre(seed: int, name: str, index: int, mpp: float, thickness: float, 
     )
 
 
-def dyes_at(stain: Stain, centre: Centre, seed: int, slide: str) -> tuple[np.ndarray, np.ndarray]:
+def dyes_at(stain: Stain, centre: Centre, seed: int, slide: str) -> tuple[Array, Array]:
     """The stain as this centre made it for this slide: vectors (dyes, 3), amounts (structures, dyes).
 
     The centre's hue and strength hold for all its slides; each slide strays a little from them.

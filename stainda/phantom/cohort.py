@@ -12,12 +12,14 @@ from stainda.errors import StaindaError
 from stainda.files import stable_hash, write_csv, write_json
 from stainda.names import file_name
 from stainda.phantom.section import RenderedSection, SectionPlan, plan_sections
-from stainda.phantom.truth import write_truth
+from stainda.phantom.truth import write_law, write_truth
 from stainda.progress import SILENT, Progress
 from stainda.run_directory.contents import PHANTOM_MANIFEST
 from stainda.run_directory.tables import MANIFEST, PHANTOM_ARTEFACTS
 
-MANIFEST_COLUMNS = MANIFEST.without("annotation_origin")
+MANIFEST_COLUMNS = MANIFEST.without("annotation_origin", "group")
+LATER = ("groups", "macrophage_law")
+"""Settings that cohorts of earlier versions do not have; left out of what is written down where they are not used."""
 VERSION = 1  # raised when the same configuration renders differently, so that an old folder is not continued
 
 
@@ -26,12 +28,13 @@ def make_cohort(config: PhantomConfig, out: str | Path, progress: Progress = SIL
 
     Writes ``slides/<slide>.tif``, ``annotations/<slide>.geojson`` (glomeruli), ``macrophages/<slide>.geojson``
     (points), ``landmarks/<slide>.csv``, ``truth/<slide>.npz`` (see :func:`stainda.phantom.true_map`) and
-    ``artefacts.csv``. Sections that are there from an interrupted run with the same configuration are kept.
+    ``artefacts.csv``; where macrophages follow a law, ``law.csv`` (rates by section and zone) and ``attraction.csv``
+    (factor of each glomerulus). Sections that are there from an interrupted run with the same configuration are kept.
 
     Args:
         config: what to make; everything follows from it and its seed.
         out: the folder, made where it is missing.
-        progress: told of every section.
+        progress: informed of every section.
         workers: processes side by side.
 
     Raises:
@@ -60,7 +63,11 @@ def make_cohort(config: PhantomConfig, out: str | Path, progress: Progress = SIL
         [{"slide": plan.slide, "artefact": name} for plan in plans for name in plan.artefacts],
         ("slide", "artefact"),
     )
-    return write_csv(PHANTOM_MANIFEST.inside(out), [_manifest_row(plan) for plan in plans], MANIFEST_COLUMNS)
+    if config.macrophage_law is not None:
+        write_law(plans, out)
+    columns = (*MANIFEST_COLUMNS, "group") if config.groups else MANIFEST_COLUMNS
+    rows = [{name: value for name, value in _manifest_row(plan).items() if name in columns} for plan in plans]
+    return write_csv(PHANTOM_MANIFEST.inside(out), rows, columns)
 
 
 def _make_section(plan: SectionPlan, out: Path) -> None:
@@ -77,7 +84,8 @@ def _finished(plan: SectionPlan, out: Path) -> bool:
 
 def _claim(config: PhantomConfig, out: Path) -> None:
     """Write down what the folder holds, or refuse to mix two cohorts in it."""
-    settings = {"version": VERSION, **config.model_dump(mode="json")}
+    given = config.model_dump(mode="json")
+    settings = {"version": VERSION, **{name: value for name, value in given.items() if value or name not in LATER}}
     mark = out / "phantom.json"
     if mark.is_file() and stable_hash(_read_json(mark)) != stable_hash(settings):
         raise StaindaError(
@@ -98,5 +106,5 @@ def _manifest_row(plan: SectionPlan) -> dict[str, object]:
         "centre": plan.centre.name, "scanner": plan.centre.scanner, "path": f"slides/{file_name(plan.slide)}.tif",
         "annotations": f"annotations/{file_name(plan.slide)}.geojson",
         "landmarks": f"landmarks/{file_name(plan.slide)}.csv",
-        "mpp": None, "split": None,
+        "mpp": None, "split": None, "group": plan.group,
     }  # fmt: skip

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
+from stainda.arrays import Array
 from stainda.phantom.centres import Centre
 from stainda.phantom.scene import Tile
 from stainda.stains.table import STRUCTURES
@@ -37,13 +38,13 @@ class Camera:
     can be cut from it in one piece.
     """
 
-    vectors: np.ndarray
-    amounts: np.ndarray
+    vectors: Array
+    amounts: Array
     centre: Centre
     thickness: float
-    noise: np.ndarray
+    noise: Array
 
-    def density(self, tile: Tile) -> np.ndarray:
+    def density(self, tile: Tile) -> Array:
         """Optical density (height, width, 3) float32."""
         labels = tile.labels
         grain, blotch, uneven = (column.take(labels) for column in _TEXTURES.T)
@@ -62,7 +63,7 @@ class Camera:
             np.multiply(table[:, channel].take(labels), grain, out=out[..., channel])
         return out
 
-    def expose(self, density: np.ndarray, x: int, y: int) -> np.ndarray:
+    def expose(self, density: Array, x: int, y: int) -> Array:
         """The image uint8 (height, width, 3) of optical densities whose top left pixel is level-0 (x, y)."""
         light = np.exp(density * np.float32(-np.log(10.0)))
         for channel in range(3):
@@ -76,7 +77,7 @@ class Camera:
         light += 0.5
         return light.astype(np.uint8)
 
-    def _sensor_noise(self, height: int, width: int, x: int, y: int) -> np.ndarray:
+    def _sensor_noise(self, height: int, width: int, x: int, y: int) -> Array:
         period = NOISE_PERIOD
         top, left = y % period, x % period
         if top + height <= len(self.noise) and left + width <= len(self.noise):

@@ -10,17 +10,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from stainda.arrays import Array
+
 NODE = 16  # level-0 pixels between nodes of the deformation; tiles begin and end on nodes
 
 
-def upsample(values: np.ndarray, factor: int) -> np.ndarray:
+def upsample(values: Array, factor: int) -> Array:
     """Linear interpolation of nodes (n + 1, m + 1) to pixels (n * factor, m * factor); node k is pixel k * factor."""
     if factor == 1:
         return values[:-1, :-1]
     return _along(_along(values, factor).T, factor).T
 
 
-def _along(values: np.ndarray, factor: int) -> np.ndarray:
+def _along(values: Array, factor: int) -> Array:
     below, above = values[:-1], values[1:]
     out = np.empty((factor * len(below), values.shape[1]), dtype=values.dtype)
     step = (above - below) * values.dtype.type(1 / factor)
@@ -29,7 +31,7 @@ def _along(values: np.ndarray, factor: int) -> np.ndarray:
     return out
 
 
-def repeat(values: np.ndarray, factor: int) -> np.ndarray:
+def repeat(values: Array, factor: int) -> Array:
     """Nearest neighbour for numbers that are names: nodes (n + 1, m + 1) to pixels (n * factor, m * factor)."""
     shift = factor // 2
     if factor == 1:
@@ -52,19 +54,19 @@ class TileGrid:
     height: int
     step: int
 
-    def node_pixels(self) -> tuple[np.ndarray, np.ndarray]:
+    def node_pixels(self) -> tuple[Array, Array]:
         """Level-0 x and y of the centres of the node pixels, one row and column beyond the tile's end."""
         columns = self.x + NODE * np.arange(self.width // NODE + 2) + 0.5
         rows = self.y + NODE * np.arange(self.height // NODE + 2) + 0.5
         x, y = np.meshgrid(columns, rows)
         return x, y
 
-    def to_middle(self, nodes: np.ndarray) -> np.ndarray:
+    def to_middle(self, nodes: Array) -> Array:
         """Node values to the middle grid, (height / step + 1, width / step + 1)."""
         fine = upsample(nodes, NODE // self.step)
         return np.ascontiguousarray(fine[: self.height // self.step + 1, : self.width // self.step + 1])
 
-    def to_pixels(self, nodes: np.ndarray) -> np.ndarray:
+    def to_pixels(self, nodes: Array) -> Array:
         return upsample(nodes[:-1, :-1], NODE)
 
     def window(self, x: float, y: float, reach: float) -> tuple[slice, slice] | None:

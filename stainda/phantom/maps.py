@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from stainda.arrays import Array
 from stainda.errors import SlideError
 from stainda.files import whole_file
 
@@ -37,11 +38,11 @@ class TrueMap:
         artefacts: names of the artefacts put on the section.
     """
 
-    matrix: np.ndarray
-    shift: np.ndarray
-    waves: np.ndarray
-    phases: np.ndarray
-    amplitudes: np.ndarray
+    matrix: Array
+    shift: Array
+    waves: Array
+    phases: Array
+    amplitudes: Array
     mpp: float
     z: float
     artefacts: tuple[str, ...] = ()
@@ -55,11 +56,11 @@ class TrueMap:
         """A bound of how much the waves stretch or squeeze locally; the map is invertible below 1."""
         return float(np.sum(np.linalg.norm(self.amplitudes, axis=1) * np.linalg.norm(self.waves, axis=1)))
 
-    def to_frame(self, xy: np.ndarray) -> np.ndarray:
+    def to_frame(self, xy: Array) -> Array:
         """Level-0 pixels (n, 2) to micrometres in the block's frame (n, 2)."""
         return self._bend(self._straight(xy))
 
-    def from_frame(self, frame: np.ndarray, tolerance: float = 1e-7) -> np.ndarray:
+    def from_frame(self, frame: Array, tolerance: float = 1e-7) -> Array:
         """Micrometres in the block's frame (n, 2) to level-0 pixels (n, 2), exact to ``tolerance`` micrometres."""
         frame = np.asarray(frame, dtype=np.float64).reshape(-1, 2)
         q = frame.copy()
@@ -70,12 +71,12 @@ class TrueMap:
             q += np.linalg.solve(self._bend_jacobian(q), error[..., None])[..., 0]
         return (q - self.shift) @ np.linalg.inv(self.matrix).T
 
-    def jacobian(self, xy: np.ndarray) -> np.ndarray:
+    def jacobian(self, xy: Array) -> Array:
         """Derivative of :meth:`to_frame` (n, 2, 2), micrometres per pixel."""
         return self._bend_jacobian(self._straight(xy)) @ self.matrix
 
-    def save(self, path: str | Path, **extra: np.ndarray) -> Path:
-        """Write the map, and named arrays beside it, as one npz without pickles."""
+    def save(self, path: str | Path, **extra: Array) -> Path:
+        """Write the map, and named arrays next to it, as one npz without pickles."""
         with whole_file(path) as aside, aside.open("wb") as stream:
             np.savez_compressed(
                 stream, version=np.array(_VERSION), matrix=self.matrix, shift=self.shift, waves=self.waves,
@@ -84,13 +85,13 @@ class TrueMap:
             )  # fmt: skip
         return Path(path)
 
-    def _straight(self, xy: np.ndarray) -> np.ndarray:
+    def _straight(self, xy: Array) -> Array:
         return np.asarray(xy, dtype=np.float64).reshape(-1, 2) @ self.matrix.T + self.shift
 
-    def _bend(self, q: np.ndarray) -> np.ndarray:
+    def _bend(self, q: Array) -> Array:
         return q + np.sin(q @ self.waves.T + self.phases) @ self.amplitudes
 
-    def _bend_jacobian(self, q: np.ndarray) -> np.ndarray:
+    def _bend_jacobian(self, q: Array) -> Array:
         slope = np.cos(q @ self.waves.T + self.phases)
         return np.eye(2) + np.einsum("nk,ki,kj->nij", slope, self.amplitudes, self.waves)
 

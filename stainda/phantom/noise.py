@@ -12,6 +12,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from stainda.arrays import Array
 from stainda.randomness import generator_for
 
 _SIDE = 256  # voxels across, a power of two
@@ -27,11 +28,11 @@ class NoisePlane:
     ``origin`` (x, y) shifts it, in points.
     """
 
-    values: np.ndarray
+    values: Array
     step: float
     origin: tuple[float, float] = (0.0, 0.0)
 
-    def indices(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    def indices(self, x: Array, y: Array) -> Array:
         """Flat indices of points (micrometres), to look several planes of one grid up at the same place."""
         side = self.values.shape[0]
         inverse = np.float32(1.0 / self.step)
@@ -43,7 +44,7 @@ class NoisePlane:
         row += column
         return row
 
-    def smooth(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    def smooth(self, x: Array, y: Array) -> Array:
         """Noise interpolated linearly between its points, for long wavelengths looked up on a coarse grid."""
         inverse = np.float32(1.0 / self.step)
         column = x * inverse + np.float32(_POSITIVE + self.origin[0])
@@ -57,12 +58,12 @@ class NoisePlane:
         lower = values[i1, j0] * (1 - u) + values[i1, j1] * u
         return upper * (1 - v) + lower * v
 
-    def at(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    def at(self, x: Array, y: Array) -> Array:
         return self.values.ravel().take(self.indices(x, y))
 
 
 @lru_cache(maxsize=1)
-def _volume() -> np.ndarray:
+def _volume() -> Array:
     """(depth, side, side) float32 noise of wavelength about 5 voxels, mean 0, variance 1, periodic in all axes.
 
     One volume serves all: every noise of every block reads it from another place.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from stainda.arrays import Array
 from stainda.phantom.tile import CutSection, Tile
 from stainda.randomness import seed_for
 from stainda.stains.table import STRUCTURES
@@ -68,7 +69,7 @@ def draw_nuclei(scene: CutSection, tile: Tile) -> None:
     _stamp_ellipses(scene, tile, pixels, half / scene.map.mpp, angle, _BECOMES[holder])
 
 
-def _candidates(scene: CutSection, tile: Tile) -> tuple[np.ndarray, np.ndarray]:
+def _candidates(scene: CutSection, tile: Tile) -> tuple[Array, Array]:
     """Centres (n, 3) in the frame and six uniform numbers (n, 6) of the lattice cells that may reach the tile."""
     z = scene.map.z
     low = np.array([tile.x.min() - 6, tile.y.min() - 6, z - 3.2 - _LATTICE[2]])
@@ -81,8 +82,8 @@ def _candidates(scene: CutSection, tile: Tile) -> tuple[np.ndarray, np.ndarray]:
     return centres[near], numbers[near]
 
 
-def hashed(seed: int, cells: np.ndarray, number: int) -> np.ndarray:
-    """Uniform numbers (n, number) in 0..1 from integer cells (n, 3), the same whenever they are asked for."""
+def hashed(seed: int, cells: Array, number: int) -> Array:
+    """Uniform numbers (n, number) in 0..1 from integer cells (n, 3), the same whenever they are requested."""
     mixed = np.uint64(seed)
     out = np.empty((len(cells), number))
     with np.errstate(over="ignore"):
@@ -98,14 +99,14 @@ def hashed(seed: int, cells: np.ndarray, number: int) -> np.ndarray:
     return out
 
 
-def _mix(value: np.ndarray) -> np.ndarray:
+def _mix(value: Array) -> Array:
     """The finaliser of SplitMix64 (Steele et al. 2014)."""
     value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return value ^ (value >> np.uint64(31))
 
 
-def _along_tissue(tile: Tile, row: np.ndarray, column: np.ndarray) -> np.ndarray:
+def _along_tissue(tile: Tile, row: Array, column: Array) -> Array:
     """The direction along the nearest tubule's surface, radians in pixel axes."""
     height, width = tile.depth.shape
     left, right = np.clip(column - 3, 0, width - 1), np.clip(column + 3, 0, width - 1)
@@ -115,9 +116,7 @@ def _along_tissue(tile: Tile, row: np.ndarray, column: np.ndarray) -> np.ndarray
     return np.arctan2(gy, gx) + np.pi / 2
 
 
-def _stamp_ellipses(
-    scene: CutSection, tile: Tile, centres: np.ndarray, half: np.ndarray, angle: np.ndarray, codes: np.ndarray
-) -> None:
+def _stamp_ellipses(scene: CutSection, tile: Tile, centres: Array, half: Array, angle: Array, codes: Array) -> None:
     """Write ``codes`` into the labels within ellipses: centres (n, 2) level-0 pixels, half axes (n, 2) pixels."""
     if not len(centres):
         return
@@ -144,7 +143,8 @@ def _stamp_ellipses(
 
 
 def draw_macrophages(scene: CutSection, tile: Tile, chosen: np.ndarray) -> None:
-    """Draw those of the macrophages ``chosen`` that lie in interstitium here, and note them in the tile."""
+    """Draw those of the macrophages ``chosen`` that lie in interstitium here (all where they follow a
+    law), and note them in the tile."""
     if not len(chosen):
         return
     grid, cells = tile.grid, scene.anatomy.macrophages
@@ -152,7 +152,8 @@ def draw_macrophages(scene: CutSection, tile: Tile, chosen: np.ndarray) -> None:
     row, column = np.floor(pixels[:, 1]).astype(int) - grid.y, np.floor(pixels[:, 0]).astype(int) - grid.x
     inside = (column >= 0) & (column < grid.width) & (row >= 0) & (row < grid.height)
     chosen, pixels, row, column = chosen[inside], pixels[inside], row[inside], column[inside]
-    holds = _HOLDS_MACROPHAGE[tile.labels[row, column]]
+    by_law = scene.anatomy.by_law
+    holds = _HOLDS_MACROPHAGE[tile.labels[row, column]] | by_law
     chosen, pixels, row, column = chosen[holds], pixels[holds], row[holds], column[holds]
     if not len(chosen):
         return
@@ -166,6 +167,7 @@ def draw_macrophages(scene: CutSection, tile: Tile, chosen: np.ndarray) -> None:
     _stamp_ellipses(
         scene, tile, pixels, half / scene.map.mpp, angle, np.full(len(chosen), CODE["macrophage"], np.uint8)
     )
-    spared = (tile.labels == CODE["macrophage"]) & (~_YIELDS[before] | (tile.blotch > 1.1))
-    tile.labels[spared] = before[spared]
+    if not by_law:
+        spared = (tile.labels == CODE["macrophage"]) & (~_YIELDS[before] | (tile.blotch > 1.1))
+        tile.labels[spared] = before[spared]
     tile.macrophages.extend(int(one) for one in chosen)

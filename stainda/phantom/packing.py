@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy import ndimage
 
+from stainda.arrays import Array
+
 CELL = 4.0  # micrometres per raster cell
 
 
@@ -21,25 +23,25 @@ class Raster:
     """Free space around the origin: ``taken`` (n, n) bool; cell (row, column) is at (column, row) * CELL - half."""
 
     half: float
-    taken: np.ndarray = field(init=False)
+    taken: Array = field(init=False)
 
     def __post_init__(self) -> None:
         side = int(np.ceil(2 * self.half / CELL))
         self.taken = np.zeros((side, side), dtype=bool)
 
     @property
-    def axes(self) -> np.ndarray:
+    def axes(self) -> Array:
         """(n,) micrometres of the cell centres along one axis."""
         return (np.arange(len(self.taken)) + 0.5) * CELL - self.half
 
-    def cells(self, xy: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def cells(self, xy: Array) -> tuple[Array, Array, Array]:
         """Rows, columns (clipped) and whether the points lie in the raster at all."""
         place = np.floor((xy + self.half) / CELL).astype(int)
         inside = np.all((place >= 0) & (place < len(self.taken)), axis=-1)
         place = np.clip(place, 0, len(self.taken) - 1)
         return place[..., 1], place[..., 0], inside
 
-    def stamp(self, mask: np.ndarray, xy: np.ndarray, radius: float) -> None:
+    def stamp(self, mask: Array, xy: Array, radius: float) -> None:
         """Set ``mask`` within ``radius`` of every point (k, 2)."""
         reach = int(np.ceil(radius / CELL))
         steps = np.arange(-reach, reach + 1)
@@ -52,7 +54,7 @@ class Raster:
         keep = (rows >= 0) & (rows < side) & (columns >= 0) & (columns < side)
         mask[rows[keep], columns[keep]] = True
 
-    def clearance(self) -> np.ndarray:
+    def clearance(self) -> Array:
         """(n, n) micrometres to the nearest taken cell."""
         return ndimage.distance_transform_edt(~self.taken).astype(np.float32) * CELL
 
@@ -61,12 +63,12 @@ class Raster:
 class Placed:
     """One tube: its centre line (k, 3), radius and name of kind."""
 
-    line: np.ndarray
+    line: Array
     radius: float
     kind: str
 
 
-def curve(rng: np.random.Generator, start: np.ndarray, heading: float, length: float, bend: float) -> np.ndarray:
+def curve(rng: np.random.Generator, start: Array, heading: float, length: float, bend: float) -> Array:
     """A plane curve (k, 2) of about 9 micrometre steps that turns by a wandering ``bend`` radians per micrometre."""
     steps = max(2, int(np.ceil(length / 9.0)) + 1)
     turning = rng.normal(0, bend) + np.cumsum(rng.normal(0, bend * 0.25, steps))

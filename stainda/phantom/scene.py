@@ -6,12 +6,13 @@ that touch the tile.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from shapely.geometry import Polygon
 from skimage.measure import find_contours
 
+from stainda.arrays import Array
 from stainda.phantom.anatomy import BODY_KINDS, Anatomy
 from stainda.phantom.bodies import draw_body
 from stainda.phantom.grids import NODE, TileGrid, repeat, upsample
@@ -26,7 +27,7 @@ CODE = {name: index for index, name in enumerate(STRUCTURES)}
 # micrometres from its surface within which a tubule presses its neighbours, and a vessel does
 TUBULE_REACH, VESSEL_REACH = 10.0, 40.0
 MEMBRANE = 1.1  # micrometres
-MARGIN_UM = 9.0  # what may reach into a tile from beside it: a macrophage
+MARGIN_UM = 9.0  # what may reach into a tile from next to it: a macrophage
 SMALLEST_PROFILE = 30.0  # micrometres: a body cut smaller than this across is neither drawn nor annotated
 _TUBULE = np.array([CODE["proximal"], CODE["distal"], CODE["collecting_duct"], 0], dtype=np.uint8)
 
@@ -50,8 +51,17 @@ class Scene:
         self._bodies = self._placed(
             visible, anatomy.bodies.centre[visible, :2], anatomy.bodies.outer.reach[visible] + 34
         )
-        near = np.flatnonzero(np.abs(anatomy.macrophages[:, 2] - z) < 4.5)
-        self._macrophages = self._placed(near, anatomy.macrophages[near, :2], np.full(len(near), 9.0))
+        self._macrophages = self._visible_macrophages()
+
+    def follow_law(self, cells: np.ndarray) -> None:
+        """Take macrophages (n, 3) in the place of those of the block."""
+        self.anatomy = replace(self.anatomy, macrophages=cells, by_law=True)
+        self._macrophages = self._visible_macrophages()
+
+    def _visible_macrophages(self) -> tuple[np.ndarray, ...]:
+        cells = self.anatomy.macrophages
+        near = np.flatnonzero(np.abs(cells[:, 2] - self.map.z) < 4.5)
+        return self._placed(near, cells[near, :2], np.full(len(near), 9.0))
 
     def noise(self, name: str, wavelength: float) -> NoisePlane:
         return noise_plane(self.anatomy.seed, f"{self.anatomy.block}/{name}", wavelength, self.map.z)
@@ -63,7 +73,7 @@ class Scene:
         least = np.linalg.svd(self.map.jacobian(places), compute_uv=False)[:, -1].min()
         return float(1.03 / least)
 
-    def bent(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def bent(self, x: Array, y: Array) -> tuple[Array, Array]:
         """Places in the frame pushed about a little, so that round bodies come out as irregular as real ones."""
         push = np.float32(3.6)
         return (
@@ -107,7 +117,7 @@ class Scene:
         tile.labels[ragged <= 0] = CODE["glass"]
         return tile
 
-    def _draw_parenchyma(self, tile: Tile, grid: TileGrid, nx: np.ndarray, ny: np.ndarray, medium: np.ndarray) -> None:
+    def _draw_parenchyma(self, tile: Tile, grid: TileGrid, nx: Array, ny: Array, medium: Array) -> None:
         """Interstitium, tubules and vessels."""
         warp = np.float32(2.6)
         mx = grid.to_middle(nx + warp * self.noise("warp x", 42.0).smooth(nx, ny))
@@ -136,14 +146,14 @@ class Scene:
         if (vessel < 10).any():
             self._label_vessels(tile, upsample(vessel, grid.step), repeat(vessel_of, grid.step), medium)
 
-    def _label_interstitium(self, tile: Tile, widening: np.ndarray, medium: np.ndarray) -> None:
+    def _label_interstitium(self, tile: Tile, widening: Array, medium: Array) -> None:
         labels = tile.labels
         labels[:] = CODE["interstitium"]
         labels[widening + 0.35 * medium + 0.3 * tile.blotch > 1.25] = CODE["fibrosis"]
         labels[medium > 0.0] = CODE["capillary_wall"]
         labels[(medium > 0.55) & (tile.depth < -1.3)] = CODE["capillary_lumen"]
 
-    def _label_tubules(self, tile: Tile, of_tubule: np.ndarray, medium: np.ndarray) -> None:
+    def _label_tubules(self, tile: Tile, of_tubule: Array, medium: Array) -> None:
         tubules = self.anatomy.tubules
         wall = np.append(tubules.wall, 1e3).astype(np.float32)[of_tubule]
         kind = np.append(tubules.kind, 3)[of_tubule]
@@ -164,7 +174,7 @@ class Scene:
         labels[lumen & (kind > 0) & (tint < 0.07)] = CODE["cast"]
         labels[inside & (depth < MEMBRANE + 0.25 * tile.blotch)] = CODE["tubule_membrane"]
 
-    def _label_vessels(self, tile: Tile, away: np.ndarray, of_vessel: np.ndarray, medium: np.ndarray) -> None:
+    def _label_vessels(self, tile: Tile, away: Array, of_vessel: Array, medium: Array) -> None:
         vessels = self.anatomy.vessels
         labels = tile.labels
         artery = np.append(vessels.kind == 0, False)[of_vessel]
@@ -179,7 +189,7 @@ class Scene:
         labels[hollow] = CODE["lumen"]
         labels[hollow & (tint > 0.55) & (medium + 0.8 * tile.blotch > 0.3)] = CODE["red_cell"]
 
-    def _draw_capsule(self, tile: Tile, grid: TileGrid, nx: np.ndarray, ny: np.ndarray, edge: np.ndarray) -> None:
+    def _draw_capsule(self, tile: Tile, grid: TileGrid, nx: Array, ny: Array, edge: Array) -> None:
         """The fibrous capsule of the kidney along one side of the tissue."""
         facing = np.cos(np.arctan2(ny, nx) - np.float32(self.anatomy.tissue.capsule))
         thickness = np.clip((facing - 0.55) * 90, 0, 26).astype(np.float32)
@@ -187,8 +197,8 @@ class Scene:
         tile.labels[under + 1.5 * tile.blotch < 0] = CODE["fibrosis"]
 
     def _nearest(
-        self, tubes: Tubes, placed: tuple[np.ndarray, ...], grid: TileGrid, x: np.ndarray, y: np.ndarray, reach: float
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
+        self, tubes: Tubes, placed: tuple[Array, ...], grid: TileGrid, x: Array, y: Array, reach: float
+    ) -> tuple[Array, Array, Array]:  # fmt: skip
         """Distance from the nearest tube and from the next, at most ``reach``, and which the nearest is (-1: none)."""
         far = np.float32(reach)
         nearest, second = np.full(x.shape, far), np.full(x.shape, far)
@@ -212,12 +222,12 @@ class Scene:
             name[closer] = tube
         return nearest, second, which
 
-    def _placed(self, names: np.ndarray, centres: np.ndarray, reach: np.ndarray) -> tuple[np.ndarray, ...]:
+    def _placed(self, names: Array, centres: Array, reach: Array) -> tuple[Array, ...]:
         """Names, level-0 centres and reaches in pixels of what may change the section."""
         return names, self.map.from_frame(centres), reach * self._stretch
 
     @staticmethod
-    def _touching(placed: tuple[np.ndarray, ...], grid: TileGrid) -> np.ndarray:
+    def _touching(placed: tuple[Array, ...], grid: TileGrid) -> Array:
         _, centres, reach = placed
         x, y = centres[:, 0], centres[:, 1]
         near = (x > grid.x - reach) & (x < grid.x + grid.width + reach)

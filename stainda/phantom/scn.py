@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import tifffile
 
+from stainda.arrays import Array
 from stainda.files import whole_file
 
 _SCN = """<?xml version="1.0"?>
@@ -19,7 +19,7 @@ _SCN = """<?xml version="1.0"?>
 </illuminationSettings></scanSettings></image></collection></scn>"""
 
 
-def write_scn(path: str | Path, pixels: np.ndarray, size: tuple[int, int], corner: tuple[int, int], mpp: float) -> Path:
+def write_scn(path: str | Path, pixels: Array, size: tuple[int, int], corner: tuple[int, int], mpp: float) -> Path:
     """Write a slide of one level, losslessly; what was not scanned is transparent, and read as white.
 
     Args:

@@ -1,4 +1,4 @@
-"""One section of the cohort: rendered tile by tile into a slide, with its truth beside it."""
+"""One section of the cohort: rendered tile by tile into a slide, with its truth next to it."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from pathlib import Path
 
 import numpy as np
 
+from stainda.arrays import Array
 from stainda.config import PhantomConfig
+from stainda.config.preparation import MacrophageLawConfig
 from stainda.phantom.anatomy import Anatomy, build_anatomy
 from stainda.phantom.artefacts import Artefact, make_artefacts, plan_artefacts
 from stainda.phantom.centres import Centre, dyes_at, make_centre
 from stainda.phantom.colour import NOISE_PERIOD, Camera
 from stainda.phantom.grids import NODE, TileGrid
+from stainda.phantom.law import MacrophageLaw
 from stainda.phantom.maps import TrueMap, random_map
 from stainda.phantom.scene import Scene
 from stainda.phantom.tiff import write_pyramid
@@ -39,6 +42,15 @@ class SectionPlan:
     seed: int
     difficulty: float
     heights: tuple[float, ...]
+    group: str = ""
+    macrophages: MacrophageLawConfig | None = None
+
+    @property
+    def law(self) -> MacrophageLaw | None:
+        """Of the macrophages of this patient, where they follow one."""
+        if self.macrophages is None:
+            return None
+        return MacrophageLaw.of(self.macrophages, self.seed, self.patient, self.group)
 
     @property
     def z(self) -> float:
@@ -65,6 +77,7 @@ def plan_sections(config: PhantomConfig) -> list[SectionPlan]:
         centre = centres[index % len(centres)]
         patient = f"P{index + 1:02d}"
         block = f"{patient}B1"
+        group = config.groups[index // len(centres) % len(config.groups)] if config.groups else ""
         pitch = centre.thickness * (1 + config.gap_sections)
         heights = tuple(pitch * k for k in range(len(stains)))
         given = plan_artefacts(config.seed, block, len(stains), config.artefacts)
@@ -73,6 +86,7 @@ def plan_sections(config: PhantomConfig) -> list[SectionPlan]:
                 slide=f"{block}_{k + 1:02d}_{name}", patient=patient, block=block, number=k + 1, stain=name,
                 centre=centre,
                 artefacts=given[k], size=config.size, seed=config.seed, difficulty=config.difficulty, heights=heights,
+                group=group, macrophages=config.macrophage_law,
             )
             for k, name in enumerate(stains)
         ]  # fmt: skip
@@ -101,15 +115,19 @@ class RenderedSection:
             difficulty=plan.difficulty, mirrored="mirror" in plan.artefacts, artefacts=plan.artefacts,
         )  # fmt: skip
         self.scene = Scene(self.anatomy, self.map)
+        if (law := plan.law) is not None:
+            cells = law.cells(self.scene, generator_for(plan.seed, plan.slide, "macrophages by law"))
+            self.scene.follow_law(cells)
+            self.anatomy = self.scene.anatomy
         self.camera = _camera(plan)
         self.artefacts: list[Artefact] = make_artefacts(plan.seed, plan.slide, plan.size, plan.artefacts, self.scene)
         self._drawn: set[int] = set()
 
     @property
-    def macrophages(self) -> np.ndarray:
+    def macrophages(self) -> Array:
         return np.array(sorted(self._drawn), dtype=np.int64)
 
-    def region(self, x: int, y: int, width: int, height: int) -> np.ndarray:
+    def region(self, x: int, y: int, width: int, height: int) -> Array:
         """Pixels uint8 (height, width, 3) of a region of level 0; the same whatever regions a section is cut into."""
         margin = self.scene.margin
         left, top = (x // NODE) * NODE - margin, (y // NODE) * NODE - margin
@@ -128,7 +146,7 @@ class RenderedSection:
         image = self.camera.expose(density, left, top)
         return image[y - top : y - top + height, x - left : x - left + width]
 
-    def bands(self) -> Iterator[np.ndarray]:
+    def bands(self) -> Iterator[Array]:
         """The whole section as bands of RENDER_TILE rows, from the top."""
         size = self.plan.size
         for top in range(0, size, RENDER_TILE):

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from stainda.arrays import Array
+
 
 @dataclass(frozen=True)
 class Surface:
@@ -22,12 +24,12 @@ class Surface:
         sharpness: how narrow a lobe is; its angular width is about 1 / sqrt(sharpness).
     """
 
-    radius: np.ndarray
-    lobes: np.ndarray
-    heights: np.ndarray
+    radius: Array
+    lobes: Array
+    heights: Array
     sharpness: float
 
-    def distance(self, index: int, dx: np.ndarray, dy: np.ndarray, dz: float) -> np.ndarray:
+    def distance(self, index: int, dx: Array, dy: Array, dz: float) -> Array:
         """About how far, in the plane, points lie from surface ``index``; ``dx, dy, dz`` are from its centre."""
         away = np.sqrt(dx * dx + dy * dy + np.float32(dz * dz + 1e-6))
         inverse = 1 / away
@@ -50,12 +52,12 @@ class Surface:
         return away
 
     @property
-    def reach(self) -> np.ndarray:
+    def reach(self) -> Array:
         """(n,) a radius that holds the whole surface."""
         return self.radius * (1 + np.clip(self.heights, 0, None).sum(axis=1))
 
 
-def unit_vectors(rng: np.random.Generator, *shape: int) -> np.ndarray:
+def unit_vectors(rng: np.random.Generator, *shape: int) -> Array:
     vectors = rng.standard_normal((*shape, 3))
     return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
 
@@ -73,15 +75,15 @@ class Tubes:
         tint: (n,) random number in 0..1, for what differs from tube to tube.
     """
 
-    start: np.ndarray
-    end: np.ndarray
-    tube: np.ndarray
-    radius: np.ndarray
-    kind: np.ndarray
-    wall: np.ndarray
-    tint: np.ndarray
+    start: Array
+    end: Array
+    tube: Array
+    radius: Array
+    kind: Array
+    wall: Array
+    tint: Array
 
-    def discs(self, z: float, margin: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def discs(self, z: float, margin: float) -> tuple[Array, Array, Array]:
         """Where segments come within their radius plus ``margin`` of the plane ``z``.
 
         Returns segments (k,), centres (k, 2) and radii (k,) of discs that hold what they may change on the plane.
@@ -101,7 +103,7 @@ class Tubes:
         b = self.start[chosen, :2] + high[chosen, None] * run[chosen, :2]
         return chosen, (a + b) / 2, np.linalg.norm(b - a, axis=1) / 2 + reach[chosen]
 
-    def distance(self, segment: int, x: np.ndarray, y: np.ndarray, z: float) -> np.ndarray:
+    def distance(self, segment: int, x: Array, y: Array, z: float) -> Array:
         """Distance of points of the plane ``z`` from the surface around one segment, float32."""
         ax, ay, az = (np.float32(v) for v in self.start[segment])
         bx, by, bz = (np.float32(v) for v in self.end[segment] - self.start[segment])

@@ -10,6 +10,7 @@ import imagecodecs
 import numpy as np
 import tifffile
 
+from stainda.arrays import Array
 from stainda.files import whole_file
 
 TILE = 256
@@ -22,12 +23,12 @@ class _Level:
     width: int
     height: int
     quality: int
-    rows: list[np.ndarray] = field(default_factory=list)
+    rows: list[Array] = field(default_factory=list)
     tiles: list[bytes] = field(default_factory=list)
     waiting: int = 0
     seen: int = 0
 
-    def add(self, band: np.ndarray) -> Iterator[np.ndarray]:
+    def add(self, band: Array) -> Iterator[Array]:
         """Take rows of pixels; encode, and yield, every complete row of tiles."""
         self.rows.append(band)
         self.waiting += len(band)
@@ -39,7 +40,7 @@ class _Level:
             self._encode(strip)
             yield strip
 
-    def _encode(self, strip: np.ndarray) -> None:
+    def _encode(self, strip: Array) -> None:
         missing = (-strip.shape[1]) % TILE
         padded = np.pad(strip, ((0, TILE - len(strip)), (0, missing), (0, 0)), mode="edge")
         for left in range(0, padded.shape[1], TILE):
@@ -47,9 +48,7 @@ class _Level:
             self.tiles.append(bytes(imagecodecs.jpeg8_encode(tile, level=self.quality, subsampling="422")))
 
 
-def write_pyramid(
-    path: str | Path, bands: Iterator[np.ndarray], width: int, height: int, mpp: float, quality: int
-) -> Path:
+def write_pyramid(path: str | Path, bands: Iterator[Array], width: int, height: int, mpp: float, quality: int) -> Path:
     """Write a slide from bands of rows.
 
     Args:
@@ -75,14 +74,14 @@ def write_pyramid(
     return Path(path)
 
 
-def _feed(levels: list[_Level], number: int, band: np.ndarray) -> None:
+def _feed(levels: list[_Level], number: int, band: Array) -> None:
     """Give rows to a level, and each finished row of tiles, halved, to the next."""
     for strip in levels[number].add(band):
         if number + 1 < len(levels):
             _feed(levels, number + 1, _halve(strip))
 
 
-def _halve(strip: np.ndarray) -> np.ndarray:
+def _halve(strip: Array) -> Array:
     odd_rows, odd_columns = len(strip) % 2, strip.shape[1] % 2
     if odd_rows or odd_columns:
         strip = np.pad(strip, ((0, odd_rows), (0, odd_columns), (0, 0)), mode="edge")

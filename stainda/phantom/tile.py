@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
-import numpy as np
-
+from stainda.arrays import Array
 from stainda.phantom.anatomy import Anatomy
 from stainda.phantom.grids import TileGrid
 from stainda.phantom.maps import TrueMap
@@ -25,18 +24,18 @@ class Tile:
     """
 
     grid: TileGrid
-    x: np.ndarray
-    y: np.ndarray
-    labels: np.ndarray
-    grain: np.ndarray
-    blotch: np.ndarray
-    tint: np.ndarray
-    shade: np.ndarray
-    depth: np.ndarray
-    middle: tuple[np.ndarray, np.ndarray]
-    bent: tuple[np.ndarray, np.ndarray]
+    x: Array
+    y: Array
+    labels: Array
+    grain: Array
+    blotch: Array
+    tint: Array
+    shade: Array
+    depth: Array
+    middle: tuple[Array, Array]
+    bent: tuple[Array, Array]
     macrophages: list[int] = field(default_factory=list)
-    body_distance: dict[int, np.ndarray] = field(default_factory=dict)
+    body_distance: dict[int, Array] = field(default_factory=dict)
 
 
 class CutSection(Protocol):

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from stainda.arrays import Array
 from stainda.files import write_csv, write_json
 from stainda.names import file_name
-from stainda.phantom.section import RenderedSection
+from stainda.phantom.section import RenderedSection, SectionPlan, block_anatomy
 from stainda.randomness import generator_for
 
 GLOMERULUS_COLOUR = (0, 200, 80)
@@ -29,6 +31,27 @@ def write_truth(section: RenderedSection, out: Path) -> None:
         size=np.array(section.plan.size), macrophages=section.anatomy.macrophages[section.macrophages],
         landmarks=frame_landmarks(section),
     )  # fmt: skip
+
+
+def write_law(plans: Sequence[SectionPlan], out: Path) -> None:
+    """Write the rates of the macrophages by section and zone, and how much each glomerulus attracts them."""
+    rates, factors = [], []
+    for plan in plans:
+        law = plan.law
+        assert law is not None
+        about = {"slide": plan.slide, "patient": plan.patient, "group": plan.group}
+        rates += [{**about, **row} for row in law.rows()]
+    for block, plan in {plan.block: plan for plan in plans}.items():
+        law = plan.law
+        assert law is not None
+        bodies = block_anatomy(plan.seed, block, plan.size * plan.centre.mpp / 2, plan.heights).bodies
+        attraction = law.attraction(bodies, block)
+        factors += [
+            {"block": block, "id": bodies.uuid[index], "name": bodies.name[index], "attraction": attraction[index]}
+            for index in np.flatnonzero(bodies.is_glomerulus)
+        ]
+    write_csv(out / "law.csv", rates, ("slide", "patient", "group", "zone", "from_um", "to_um", "per_mm2"))
+    write_csv(out / "attraction.csv", factors, ("block", "id", "name", "attraction"))
 
 
 def glomerulus_features(section: RenderedSection) -> list[dict[str, Any]]:
@@ -73,7 +96,7 @@ def macrophage_features(section: RenderedSection) -> list[dict[str, Any]]:
     ]
 
 
-def frame_landmarks(section: RenderedSection) -> np.ndarray:
+def frame_landmarks(section: RenderedSection) -> Array:
     """(n, 2) micrometres in the frame: centres of upright tubules and vessels, spread wide; one set per block."""
     anatomy = section.anatomy
     spots = []
@@ -99,7 +122,7 @@ def landmark_rows(section: RenderedSection) -> list[dict[str, Any]]:
     ]
 
 
-def _spread(points: np.ndarray, number: int, rng: np.random.Generator) -> np.ndarray:
+def _spread(points: Array, number: int, rng: np.random.Generator) -> Array:
     """Up to ``number`` of the points, each as far as can be from those before it."""
     if len(points) <= number:
         return points

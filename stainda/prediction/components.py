@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from stainda.arrays import Array
 from stainda.prediction.contours import FOREIGN, Band, Contours
 from stainda.prediction.scratch import give_back
 
@@ -26,10 +27,10 @@ class Components:
         outlines: polygons in level-0 pixels, ``(n,)``.
     """
 
-    classes: np.ndarray
-    pixels: np.ndarray
-    scores: np.ndarray
-    outlines: np.ndarray
+    classes: Array
+    pixels: Array
+    scores: Array
+    outlines: Array
 
 
 @dataclass
@@ -37,11 +38,11 @@ class _Regions:
     """What is known of each label so far; label 0 is the background. ``boxes`` are rows and columns, last included."""
 
     parent: list[int] = field(default_factory=lambda: [0])
-    cls: list[np.ndarray] = field(default_factory=lambda: [np.zeros(1, np.int64)])
-    pixels: list[np.ndarray] = field(default_factory=lambda: [np.zeros(1, np.int64)])
-    sums: list[np.ndarray] = field(default_factory=lambda: [np.zeros(1)])
-    first: list[np.ndarray] = field(default_factory=lambda: [np.zeros(1, np.int64)])
-    boxes: list[np.ndarray] = field(default_factory=lambda: [np.zeros((1, 4), np.int64)])
+    cls: list[Array] = field(default_factory=lambda: [np.zeros(1, np.int64)])
+    pixels: list[Array] = field(default_factory=lambda: [np.zeros(1, np.int64)])
+    sums: list[Array] = field(default_factory=lambda: [np.zeros(1)])
+    first: list[Array] = field(default_factory=lambda: [np.zeros(1, np.int64)])
+    boxes: list[Array] = field(default_factory=lambda: [np.zeros((1, 4), np.int64)])
 
     def root(self, label: int) -> int:
         while self.parent[label] != label:
@@ -49,18 +50,18 @@ class _Regions:
             label = self.parent[label]
         return label
 
-    def join(self, pairs: np.ndarray) -> None:
+    def join(self, pairs: Array) -> None:
         for one, two in pairs.tolist():
             a, b = self.root(one), self.root(two)
             self.parent[max(a, b)] = min(a, b)
 
-    def roots(self, labels: np.ndarray) -> np.ndarray:
+    def roots(self, labels: Array) -> Array:
         values, index = np.unique(labels, return_inverse=True)
         return np.asarray([self.root(value) for value in values.tolist()], np.int64)[index.reshape(labels.shape)]
 
 
 def find_components(
-    array: np.ndarray, thresholds: Sequence[float], x: np.ndarray, y: np.ndarray, least: float, split: bool
+    array: Array, thresholds: Sequence[float], x: Array, y: Array, least: float, split: bool
 ) -> Components:
     """Regions of pixels that hang together over edges and whose most probable class is the same.
 
@@ -97,7 +98,7 @@ def find_components(
     return Components(joined["cls"][at], joined["pixels"][at], scores, outlines[order])
 
 
-def classify(values: np.ndarray, limits: np.ndarray) -> np.ndarray:
+def classify(values: Array, limits: Array) -> Array:
     """uint8 ``(h, w)``: 0, or 1 + index of the most probable class among those above their thresholds."""
     above = np.where(values >= limits.astype(values.dtype)[:, None, None], values, 0)
     labels = above.argmax(0).astype(np.uint8) + 1
@@ -105,7 +106,7 @@ def classify(values: np.ndarray, limits: np.ndarray) -> np.ndarray:
     return labels
 
 
-def _scan(array: np.ndarray, limits: np.ndarray, contours: Contours, regions: _Regions) -> None:
+def _scan(array: Array, limits: Array, contours: Contours, regions: _Regions) -> None:
     from skimage.measure import label
 
     n, height, width = array.shape
@@ -115,34 +116,34 @@ def _scan(array: np.ndarray, limits: np.ndarray, contours: Contours, regions: _R
     for top in range(0, height, rows):
         here = np.asarray(array[:, top : top + rows], np.float32)
         kind = classify(here, limits)
-        found = label(kind, connectivity=1, background=0).astype(np.int64)
-        count, offset = int(found.max(initial=0)), len(regions.parent) - 1
-        _describe(regions, found, count, kind, here, top)
-        found[found > 0] += offset
-        touching = (labels[-1] > 0) & (found[0] > 0) & (kinds[-1] == kind[0])
-        regions.join(np.unique(np.stack([labels[-1][touching], found[0][touching]], 1), axis=0))
+        result = label(kind, connectivity=1, background=0).astype(np.int64)
+        count, offset = int(result.max(initial=0)), len(regions.parent) - 1
+        _describe(regions, result, count, kind, here, top)
+        result[result > 0] += offset
+        touching = (labels[-1] > 0) & (result[0] > 0) & (kinds[-1] == kind[0])
+        regions.join(np.unique(np.stack([labels[-1][touching], result[0][touching]], 1), axis=0))
         local = np.concatenate([[0], regions.roots(np.arange(offset + 1, offset + count + 1))])
-        found = local[np.where(found > 0, found - offset, 0)]
-        labels = np.vstack([regions.roots(labels[-1:]), found])
+        result = local[np.where(result > 0, result - offset, 0)]
+        labels = np.vstack([regions.roots(labels[-1:]), result])
         kinds, values = np.vstack([kinds[-1:], kind]), np.concatenate([values[:, -1:], here], 1)
         contours.add(_band(labels, kinds, values, top, last=top + rows >= height))
         give_back(array)
 
 
-def _band(labels: np.ndarray, kinds: np.ndarray, values: np.ndarray, row: int, last: bool) -> Band:
+def _band(labels: Array, kinds: Array, values: Array, row: int, last: bool) -> Band:
     """Nodes of whole rows of the map, of which the first comes from the band before (or is outside of the map)."""
     around = ((0, int(last)), (1, 1))
     cls = np.pad(np.maximum(kinds, 1) - 1, around)
     return Band(np.pad(labels, around), cls, np.pad(values, ((0, 0), *around)), row, 0)
 
 
-def _describe(regions: _Regions, found: np.ndarray, count: int, kind: np.ndarray, values: np.ndarray, top: int) -> None:
+def _describe(regions: _Regions, array: Array, count: int, kind: Array, values: Array, top: int) -> None:
     """Class, size, sum of probabilities, first pixel and box of the labels 1…count of a band."""
     from scipy.ndimage import find_objects
 
     start = len(regions.parent)
     regions.parent.extend(range(start, start + count))
-    flat = found.ravel()
+    flat = array.ravel()
     inside = np.flatnonzero(flat)
     at = flat[inside]
     labels, first = np.unique(at, return_index=True)
@@ -153,12 +154,12 @@ def _describe(regions: _Regions, found: np.ndarray, count: int, kind: np.ndarray
     regions.cls.append(kinds[where].astype(np.int64) - 1)
     regions.pixels.append(np.bincount(at, minlength=count + 1)[1:])
     regions.sums.append(np.bincount(at, probability.astype(np.float64), count + 1)[1:])
-    regions.first.append(where + top * found.shape[1])
-    boxes = [(r.start + top, r.stop - 1 + top, c.start, c.stop - 1) for r, c in find_objects(found)]
+    regions.first.append(where + top * array.shape[1])
+    boxes = [(r.start + top, r.stop - 1 + top, c.start, c.stop - 1) for r, c in find_objects(array)]
     regions.boxes.append(np.asarray(boxes, np.int64).reshape(-1, 4))
 
 
-def _united(boxes: np.ndarray, roots: np.ndarray) -> np.ndarray:
+def _united(boxes: Array, roots: Array) -> Array:
     """The box of each region, from those of its labels."""
     out = boxes.copy()
     for column in (0, 2):
@@ -171,9 +172,9 @@ def _united(boxes: np.ndarray, roots: np.ndarray) -> np.ndarray:
 class _Parts:
     """What regions were cut into: the region ``of`` each part, its pixels, and its sum of probabilities."""
 
-    of: np.ndarray
-    pixels: np.ndarray
-    sums: np.ndarray
+    of: Array
+    pixels: Array
+    sums: Array
 
     @staticmethod
     def none() -> _Parts:
@@ -189,13 +190,13 @@ class _Joined:
         boxes: of every region, ``(n, 4)``: top, bottom, left, right.
     """
 
-    chosen: np.ndarray
-    cls: np.ndarray
-    first: np.ndarray
-    boxes: np.ndarray
+    chosen: Array
+    cls: Array
+    first: Array
+    boxes: Array
 
 
-def _split(array: np.ndarray, limits: np.ndarray, contours: Contours, regions: _Joined) -> _Parts:
+def _split(array: Array, limits: Array, contours: Contours, regions: _Joined) -> _Parts:
     """Cut the chosen regions at their necks, and outline the parts under labels that follow those of all regions."""
     from skimage.measure import label
 
@@ -204,8 +205,8 @@ def _split(array: np.ndarray, limits: np.ndarray, contours: Contours, regions: _
     _, height, width = array.shape
     cls, labels = regions.cls, len(regions.cls)
     of: list[int] = []
-    pixels: list[np.ndarray] = []
-    sums: list[np.ndarray] = []
+    pixels: list[Array] = []
+    sums: list[Array] = []
     for region in regions.chosen.tolist():
         top, bottom, left, right = (int(value) for value in regions.boxes[region])
         if (bottom - top + 1) * (right - left + 1) > LARGEST_SPLIT:

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 import shapely
 
+from stainda.arrays import Array
+
 FOREIGN = np.iinfo(np.int64).max
 """Label of what is an object but not one to be outlined."""
 
@@ -48,9 +50,9 @@ class Band:
         row, column: number of the first node in the map's grid of nodes, of which (1, 1) is the first pixel.
     """
 
-    labels: np.ndarray
-    classes: np.ndarray
-    values: np.ndarray
+    labels: Array
+    classes: Array
+    values: Array
     row: int = 0
     column: int = 0
 
@@ -64,12 +66,12 @@ class Contours:
         thresholds: by class.
     """
 
-    def __init__(self, x: np.ndarray, y: np.ndarray, thresholds: np.ndarray) -> None:
+    def __init__(self, x: Array, y: Array, thresholds: Array) -> None:
         self._x, self._y, self._limits = x, y, np.asarray(thresholds, np.float64)
-        self._owners: list[np.ndarray] = []
-        self._starts: list[np.ndarray] = []
-        self._stops: list[np.ndarray] = []
-        self._points: list[np.ndarray] = []
+        self._owners: list[Array] = []
+        self._starts: list[Array] = []
+        self._stops: list[Array] = []
+        self._points: list[Array] = []
 
     def add(self, band: Band) -> None:
         """The pieces of outline in all cells between the nodes of a band. Bands share one row of nodes."""
@@ -87,9 +89,7 @@ class Contours:
                 real = start != _NONE
                 self._keep(band, own[new][real], rows[new][real], columns[new][real], start[real], stop[real])
 
-    def _keep(
-        self, band: Band, own: np.ndarray, rows: np.ndarray, columns: np.ndarray, start: np.ndarray, stop: np.ndarray
-    ) -> None:
+    def _keep(self, band: Band, own: Array, rows: Array, columns: Array, start: Array, stop: Array) -> None:
         if not len(own):
             return
         cells = np.stack([rows, columns], 1)
@@ -99,13 +99,13 @@ class Contours:
         self._stops.append(self._edges(band, cells[:, None] + _ENDS[stop]))
         self._points.append(self._crossings(band, ends))
 
-    def _edges(self, band: Band, ends: np.ndarray) -> np.ndarray:
+    def _edges(self, band: Band, ends: Array) -> Array:
         """The number of the edge between two neighbouring nodes ``(n, 2, 2)`` in the map."""
         row, column = ends[:, 0, 0] + band.row, ends[:, 0, 1] + band.column
         down = ends[:, 1, 0] > ends[:, 0, 0]
         return 2 * (row.astype(np.int64) * len(self._x) + column) + down
 
-    def _crossings(self, band: Band, ends: np.ndarray) -> np.ndarray:
+    def _crossings(self, band: Band, ends: Array) -> Array:
         """Where the outline crosses edges: x, y, level-0 pixels ``(n, 2)``."""
         one, two = (ends[:, 0, 0], ends[:, 0, 1]), (ends[:, 1, 0], ends[:, 1, 1])
         own, other = self._distance(band, one, two), self._distance(band, two, one)
@@ -116,20 +116,18 @@ class Contours:
         x, y = self._x[column], self._y[row]
         return np.stack([x[:, 0] + share * (x[:, 1] - x[:, 0]), y[:, 0] + share * (y[:, 1] - y[:, 0])], 1)
 
-    def _distance(
-        self, band: Band, here: tuple[np.ndarray, np.ndarray], there: tuple[np.ndarray, np.ndarray]
-    ) -> np.ndarray:
+    def _distance(self, band: Band, here: tuple[Array, Array], there: tuple[Array, Array]) -> Array:
         """How far the probability lies from its threshold: of a node's own class, or of its neighbour's where it has
         none."""
         cls = np.where(band.labels[here] > 0, band.classes[here], band.classes[there])
         return np.maximum(np.abs(band.values[cls, here[0], here[1]] - self._limits[cls]), LEAST)
 
-    def polygons(self, owner_of: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def polygons(self, owner_of: Array, wanted: Array) -> tuple[Array, Array]:
         """The outlines as areas, holes kept.
 
         Args:
             owner_of: the object that each label belongs to, by label ``(labels + 1,)``.
-            wanted: whether an object is asked for, bool by object.
+            wanted: whether an object is requested, bool by object.
 
         Returns:
             Objects in ascending order, and the area of each.
@@ -152,7 +150,7 @@ class Contours:
         return found, shapely.polygons(rings[by_object], indices=index)
 
 
-def _rings(owner: np.ndarray, start: np.ndarray, stop: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _rings(owner: Array, start: Array, stop: Array) -> tuple[Array, Array, Array]:
     """Segments in the order of closed rings, each from its first edge on; where each begins, and its length."""
     edges = np.unique(start)
     of = np.unique(owner, return_inverse=True)[1]

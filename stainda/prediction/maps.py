@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from stainda.arrays import Array
 from stainda.files import whole_file
 from stainda.prediction.objects import ProbabilityMap
 from stainda.prediction.scratch import give_back, scratch
@@ -46,7 +47,7 @@ def write_map(found: ProbabilityMap, path: str | Path) -> Path:
     return Path(path)
 
 
-def _tiles(level: np.ndarray) -> Iterator[np.ndarray]:
+def _tiles(level: Array) -> Iterator[Array]:
     for channel in level:
         for top in range(0, level.shape[1], TILE):
             for left in range(0, level.shape[2], TILE):
@@ -56,7 +57,7 @@ def _tiles(level: np.ndarray) -> Iterator[np.ndarray]:
                 yield tile
 
 
-def _as_bytes(array: np.ndarray) -> np.ndarray:
+def _as_bytes(array: Array) -> Array:
     out = scratch(array.shape, np.uint8)
     for top in range(0, array.shape[1], TILE):
         rows = np.asarray(array[:, top : top + TILE], np.float32)
@@ -66,7 +67,7 @@ def _as_bytes(array: np.ndarray) -> np.ndarray:
     return out
 
 
-def _halved(level: np.ndarray) -> np.ndarray:
+def _halved(level: Array) -> Array:
     """Means of 2 × 2 pixels; the last row or column of an odd number counts twice."""
     channels, height, width = level.shape
     out = scratch((channels, -(-height // 2), -(-width // 2)), np.uint8)

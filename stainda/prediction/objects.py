@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from stainda.arrays import Array
 from stainda.config import TaskConfig
 from stainda.errors import SlideError
 from stainda.prediction.components import classify, find_components
@@ -42,7 +43,7 @@ class ProbabilityMap:
             ``None``: all of the pixels.
     """
 
-    array: np.ndarray
+    array: Array
     downsample: float
     x: float
     y: float
@@ -71,7 +72,7 @@ class ProbabilityMap:
         height, width = self.array.shape[1:]
         return self.extent or (width * self.downsample, height * self.downsample)
 
-    def nodes(self) -> tuple[np.ndarray, np.ndarray]:
+    def nodes(self) -> tuple[Array, Array]:
         """Level-0 x ``(w + 2,)`` and y ``(h + 2,)`` of the middles of pixels, with the map's edges before and after.
 
         The last pixels count as far as they lie within :attr:`shown`.
@@ -86,7 +87,7 @@ def _nodes(start: float, count: int, step: float, length: float) -> np.ndarray:
     return start + np.concatenate([edges[:1], (edges[:-1] + edges[1:]) / 2, edges[-1:]])
 
 
-def label_map(found: ProbabilityMap, thresholds: Sequence[float]) -> np.ndarray:
+def label_map(found: ProbabilityMap, thresholds: Sequence[float]) -> Array:
     """uint8 ``(h, w)``: 0, or 1 + index of the most probable class among those above their thresholds."""
     return classify(found.array, np.asarray(thresholds, np.float64))
 
@@ -169,7 +170,7 @@ def find_candidates(
     return every
 
 
-def disc_peaks(shares: np.ndarray, diameter: float, threshold: float) -> tuple[np.ndarray, np.ndarray]:
+def disc_peaks(shares: Array, diameter: float, threshold: float) -> tuple[Array, Array]:
     """Where discs of one size lie best.
 
     A disc is placed where the mean probability over it is a local maximum, if the mean over its inner half (of half the
@@ -200,53 +201,53 @@ def disc_peaks(shares: np.ndarray, diameter: float, threshold: float) -> tuple[n
     order = np.lexsort((centres[:, 0], centres[:, 1], -worth))
     near = cKDTree(centres)
     dropped, kept = np.zeros(count, bool), []
-    for one in order:
-        if not dropped[one]:
-            kept.append(one)
-            dropped[near.query_ball_point(centres[one], APART * diameter * (1 - 1e-6))] = True
+    for place in order:
+        if not dropped[place]:
+            kept.append(place)
+            dropped[near.query_ball_point(centres[place], APART * diameter * (1 - 1e-6))] = True
     return centres[kept], worth[kept]
 
 
-def _mean_over(shares: np.ndarray, disc: np.ndarray) -> np.ndarray:
+def _mean_over(shares: Array, disc: Array) -> Array:
     from scipy.signal import oaconvolve
 
     mean = oaconvolve(shares, (disc / disc.sum()).astype(np.float32), mode="same")
     return np.clip(mean, 0.0, 1.0)
 
 
-def _disc(radius: float) -> np.ndarray:
+def _disc(radius: float) -> Array:
     """Pixels whose centres lie within ``radius`` of the middle one's, bool, of odd size."""
     reach = max(0, int(np.floor(radius)))
     y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
     return x**2 + y**2 <= max(radius, 0.5) ** 2
 
 
-def _discs(centres: np.ndarray, diameter: float, found: ProbabilityMap) -> list[object]:
+def _discs(centres: Array, diameter: float, map_: ProbabilityMap) -> list[object]:
     import shapely
 
-    width, height = found.shown
-    corner = np.array([found.x, found.y])
-    at = np.minimum(centres * found.downsample, np.nextafter((width, height), 0)) + corner
-    discs = shapely.buffer(shapely.points(at), 0.5 * diameter * found.downsample, quad_segs=8)
-    return list(shapely.intersection(discs, shapely.box(*corner, found.x + width, found.y + height)))
+    width, height = map_.shown
+    corner = np.array([map_.x, map_.y])
+    at = np.minimum(centres * map_.downsample, np.nextafter((width, height), 0)) + corner
+    discs = shapely.buffer(shapely.points(at), 0.5 * diameter * map_.downsample, quad_segs=8)
+    return list(shapely.intersection(discs, shapely.box(*corner, map_.x + width, map_.y + height)))
 
 
-def _diameter(found: ProbabilityMap, task: TaskConfig, patch_mpp: float | None) -> float:
+def _diameter(map_: ProbabilityMap, task: TaskConfig, patch_mpp: float | None) -> float:
     """Of the discs, pixels of the map; in micrometres where those can be known."""
-    if task.object_um is None or (task.object_px is not None and found.mpp is None and patch_mpp is None):
+    if task.object_um is None or (task.object_px is not None and map_.mpp is None and patch_mpp is None):
         assert task.object_px is not None
-        return task.object_px / found.downsample
-    what = f"objects of {task.object_um} µm are asked for"
-    return task.object_um / _pixel_um(found, patch_mpp, what, "object_px in place of object_um")
+        return task.object_px / map_.downsample
+    what = f"objects of {task.object_um} µm are requested"
+    return task.object_um / _pixel_um(map_, patch_mpp, what, "object_px in place of object_um")
 
 
-def _pixel_um(found: ProbabilityMap, patch_mpp: float | None, what: str, instead: str) -> float:
+def _pixel_um(map_: ProbabilityMap, patch_mpp: float | None, what: str, instead: str) -> float:
     """Micrometres per pixel of the map."""
     if patch_mpp is not None:
-        return patch_mpp * found.cell
-    if found.mpp is None:
+        return patch_mpp * map_.cell
+    if map_.mpp is None:
         raise SlideError(
             f"{what} and the pixel size is not known",
             remedy=f"Give the slide's pixel size (--mpp, or the manifest's column mpp), or set task.{instead}",
         )
-    return found.mpp * found.downsample
+    return map_.mpp * map_.downsample

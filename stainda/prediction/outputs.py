@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import shapely
 
+from stainda.arrays import Array
 from stainda.files import whole_file, write_csv
 from stainda.names import stem
 from stainda.progress import SILENT, Progress
@@ -31,7 +32,7 @@ _LINE = (0, 190, 60)
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is to be written of a slide beside the objects.
+    """What is to be written of a slide next to the objects.
 
     Attributes:
         maps: the probability map. overlay: a picture of the slide with the outlines.
@@ -95,7 +96,7 @@ def predict_slide(
     threshold: float | None = None,
     wanted: Wanted | None = None,
     name: str | None = None,
-    told: dict[str, Any] | None = None,
+    properties: dict[str, Any] | None = None,
     progress: Progress = SILENT,
 ) -> SlidePrediction:
     """Find the objects of a slide and write them as GeoJSON that QuPath opens, and as a table.
@@ -108,7 +109,7 @@ def predict_slide(
         domain: the slide's domain, where the job was trained on it.
         threshold: in place of those fixed on source validation.
         name: of the slide's files; default that of the slide's file without its ending.
-        told: what else every object is to carry among its properties.
+        properties: further properties of every object.
 
     Raises:
         SlideError: the slide cannot be used, or shows no tissue.
@@ -126,18 +127,18 @@ def predict_slide(
         region = predictor.region(slide)
         if not region.has_tissue:
             raise no_tissue(slide.path)
-        found = predictor.probabilities_region(region, domain, stem(slide_path), slide.mpp, progress)
-        shapes = predictor.objects(found, threshold)
+        result = predictor.probabilities_region(region, domain, stem(slide_path), slide.mpp, progress)
+        shapes = predictor.objects(result, threshold)
         tissue = None if slide.mpp is None else region.tissue_area * slide.mpp**2
         if wanted.maps:
-            write_map(found, files["map"])
+            write_map(result, files["map"])
         if wanted.overlay:
             write_overlay(slide, shapes, files["overlay"])
         bounds = None if wanted.origin == "level0" else bounds_of(slide)
         mpp, mpp_origin = slide.mpp, slide.mpp_origin
     sizes = measure(shapes, mpp)
-    limits = predictor.thresholds if threshold is None else dict.fromkeys(found.classes, threshold)
-    said = {"job": predictor.name, "batch_statistics": found.notes[-1], **(told or {})}
+    limits = predictor.thresholds if threshold is None else dict.fromkeys(result.classes, threshold)
+    said = {"job": predictor.name, "batch_statistics": result.notes[-1], **(properties or {})}
     shapes["properties"] = [
         {**said, "threshold": limits[cls], "measurements": sizes.named(index)}
         for index, cls in enumerate(shapes["class"])
@@ -145,21 +146,21 @@ def predict_slide(
     shapes["source_slide"] = name
     write_csv(files["table"], _rows(name, shapes, sizes), OBJECT_COLUMNS)
     write_geojson(shapes, files["objects"], bounds=bounds)  # the last: where it is there, so is the rest
-    counts = {cls: int((shapes["class"] == cls).sum()) for cls in found.classes}
+    counts = {cls: int((shapes["class"] == cls).sum()) for cls in result.classes}
     area = None if mpp is None else float(sizes.area.sum()) * mpp**2
-    return SlidePrediction(files["objects"], tuple(files.values()), counts, area, tissue, mpp, mpp_origin, found.notes)
+    return SlidePrediction(files["objects"], tuple(files.values()), counts, area, tissue, mpp, mpp_origin, result.notes)
 
 
 @dataclass(frozen=True)
 class Sizes:
     """Of shapes: area (level-0 pixels squared) and largest diameter (level-0 pixels), ``(n,)``; the slide's ``mpp``."""
 
-    area: np.ndarray
-    longest: np.ndarray
+    area: Array
+    longest: Array
     mpp: float | None
 
     @property
-    def equivalent(self) -> np.ndarray:
+    def equivalent(self) -> Array:
         """Diameters of discs of the same areas, level-0 pixels."""
         return np.sqrt(4 * self.area / np.pi)
 
@@ -176,7 +177,7 @@ class Sizes:
 def measure(shapes: gpd.GeoDataFrame, mpp: float | None) -> Sizes:
     """The sizes of shapes in level-0 pixels; the largest diameter is that between two points of the outline."""
     geometries = np.asarray(shapes.geometry.values, object)
-    return Sizes(shapely.area(geometries), np.asarray([_longest(one) for one in geometries], float), mpp)
+    return Sizes(shapely.area(geometries), np.asarray([_longest(geometry) for geometry in geometries], float), mpp)
 
 
 def _longest(geometry: Any) -> float:
@@ -193,7 +194,7 @@ def _longest(geometry: Any) -> float:
 def _rows(name: str, shapes: gpd.GeoDataFrame, sizes: Sizes) -> list[dict[str, Any]]:
     centres = shapely.get_coordinates(shapely.centroid(np.asarray(shapes.geometry.values, object)))
 
-    def um(values: np.ndarray, index: int, power: int = 1) -> float | None:
+    def um(values: Array, index: int, power: int = 1) -> float | None:
         return None if sizes.mpp is None else round(float(values[index]) * sizes.mpp**power, 3)
 
     return [
@@ -214,7 +215,7 @@ def write_overlay(slide: Slide, shapes: gpd.GeoDataFrame, path: Path, max_dim: i
     thumbnail, downsample = slide.thumbnail(max_dim)
     picture = Image.fromarray(thumbnail)
     pen = ImageDraw.Draw(picture)
-    to_picture: Callable[[np.ndarray], np.ndarray] = lambda xy: xy / downsample - 0.5  # noqa: E731
+    to_picture: Callable[[Array], Array] = lambda xy: xy / downsample - 0.5  # noqa: E731
     for geometry in shapes.geometry:
         for ring in shapely.get_rings(shapely.get_parts(geometry)):
             points = to_picture(shapely.get_coordinates(ring))

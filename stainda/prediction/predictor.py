@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from stainda.arrays import Array
 from stainda.config import PatchConfig, TaskConfig
 from stainda.errors import SlideError, TrainingError, did_you_mean
 from stainda.memory import freed_memory_kept
@@ -17,7 +18,7 @@ from stainda.prediction.objects import LARGE, ProbabilityMap, find_candidates, f
 from stainda.prediction.regions import (
     ArrayRegion,
     LoadedRegion,
-    Region,
+    PixelRegion,
     SlideRegion,
     TissueSample,
     no_tissue,
@@ -119,11 +120,11 @@ class Predictor:
 
     def probabilities_array(
         self,
-        image: np.ndarray,
+        image: Array,
         domain: str | None = None,
         name: str = "image",
         *,
-        tissue: np.ndarray | None = None,
+        tissue: Array | None = None,
         x: float = 0.0,
         y: float = 0.0,
         downsample: float = 1.0,
@@ -139,7 +140,7 @@ class Predictor:
         return self.probabilities_region(ArrayRegion(image, tissue, x, y, downsample), domain, name, None, SILENT)
 
     def probabilities_region(
-        self, region: Region, domain: str | None, name: str, mpp: float | None, progress: Progress = SILENT
+        self, region: PixelRegion, domain: str | None, name: str, mpp: float | None, progress: Progress = SILENT
     ) -> ProbabilityMap:
         """Probabilities over a region of a slide whose level-0 pixel size is ``mpp``, where known.
 
@@ -167,11 +168,11 @@ class Predictor:
         """Pixels the network sees per pixel of a map: 1, or from window to window of a patch classifier."""
         return self.task.cell(self.patches.size) if self.task.kind == "classification" else 1
 
-    def _empty(self, region: Region) -> np.ndarray:
+    def _empty(self, region: PixelRegion) -> Array:
         shape = (len(self.detector.classes), *map_size(region, self.cell))
         return scratch(shape, np.float32 if np.prod(shape, dtype=float) < LARGE else np.float16)
 
-    def _map(self, array: np.ndarray, region: Region, notes: tuple[str, ...], mpp: float | None) -> ProbabilityMap:
+    def _map(self, array: Array, region: PixelRegion, notes: tuple[str, ...], mpp: float | None) -> ProbabilityMap:
         scale, classes = region.downsample * self.cell, self.detector.classes
         extent = region.extent
         return ProbabilityMap(array, scale, region.x, region.y, classes, notes, mpp, float(self.cell), extent)
@@ -225,11 +226,11 @@ class Predictor:
             yield detector.see(detector.images(sample.tiles[list(group)]), [name] * len(group))
 
     def _fill(
-        self, region: Region, out: np.ndarray, statistics: Statistics | None, name: str, progress: Progress
+        self, region: PixelRegion, out: Array, statistics: Statistics | None, name: str, progress: Progress
     ) -> None:
         network, run, after = self.detector.network, self.detector.probabilities, self.detector.strategy.after
 
-        def answer(seen: np.ndarray) -> np.ndarray:
+        def answer(seen: Array) -> Array:
             names = [name] * len(seen)
             return after.predict(lambda one: run(one, names, statistics), seen).cpu().numpy()
 
@@ -264,17 +265,17 @@ class Predictor:
         return find_objects(found, self.task, self._limits(found, threshold), self.patches.mpp)
 
     def candidates(self, found: ProbabilityMap, objects: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
-        """``objects`` of a map and all fainter ones beside them; see :func:`objects.find_candidates`."""
+        """``objects`` of a map and all fainter ones next to them; see :func:`objects.find_candidates`."""
         return find_candidates(objects, found, self.task, self._limits(found, None), self.patches.mpp)
 
-    def label_map(self, found: ProbabilityMap, threshold: float | dict[str, float] | None = None) -> np.ndarray:
+    def label_map(self, found: ProbabilityMap, threshold: float | dict[str, float] | None = None) -> Array:
         """uint8 ``(h, w)``: 0, or 1 + index of the most probable class among those above their thresholds."""
         return label_map(found, self._limits(found, threshold))
 
-    def _limits(self, found: ProbabilityMap, threshold: float | dict[str, float] | None) -> tuple[float, ...]:
+    def _limits(self, map_: ProbabilityMap, threshold: float | dict[str, float] | None) -> tuple[float, ...]:
         given = self.thresholds if threshold is None else threshold
-        by_class = given if isinstance(given, dict) else dict.fromkeys(found.classes, given)
-        return tuple(by_class[cls] for cls in found.classes)
+        by_class = given if isinstance(given, dict) else dict.fromkeys(map_.classes, given)
+        return tuple(by_class[cls] for cls in map_.classes)
 
 
 def load_predictor(job_folder: str | Path, checkpoint: str = "best") -> Predictor:

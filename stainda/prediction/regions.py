@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from stainda.arrays import Array
 from stainda.errors import SlideError
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ SAMPLED_TILES = 64
 SAMPLED_PIXELS = 4096
 
 
-class Region(Protocol):
+class PixelRegion(Protocol):
     """Pixels at the working scale; (0, 0) is the region's corner.
 
     Attributes:
@@ -44,11 +45,11 @@ class Region(Protocol):
     def tissue_area(self) -> float:
         """Level-0 pixels squared."""
 
-    def read(self, left: int, top: int, width: int, height: int) -> np.ndarray: ...
+    def read(self, left: int, top: int, width: int, height: int) -> Array: ...
 
-    def tissue_share(self, boxes: np.ndarray) -> np.ndarray: ...
+    def tissue_share(self, boxes: Array) -> Array: ...
 
-    def is_tissue(self, xy: np.ndarray) -> np.ndarray: ...
+    def is_tissue(self, xy: Array) -> Array: ...
 
 
 class SlideRegion:
@@ -75,13 +76,13 @@ class SlideRegion:
         )
         return float(height @ mask @ width)
 
-    def read(self, left: int, top: int, width: int, height: int) -> np.ndarray:
+    def read(self, left: int, top: int, width: int, height: int) -> Array:
         return self._slide.read_scaled(left * self.downsample, top * self.downsample, width, height, self.downsample)
 
-    def tissue_share(self, boxes: np.ndarray) -> np.ndarray:
+    def tissue_share(self, boxes: Array) -> Array:
         return self._tissue.share(np.asarray(boxes) * self.downsample)
 
-    def is_tissue(self, xy: np.ndarray) -> np.ndarray:
+    def is_tissue(self, xy: Array) -> Array:
         return self._tissue.contains(np.asarray(xy) * self.downsample)
 
 
@@ -92,7 +93,7 @@ class LoadedRegion(SlideRegion):
         super().__init__(slide, tissue, downsample)
         self._image = slide.read_scaled(0, 0, self.width, self.height, downsample)
 
-    def read(self, left: int, top: int, width: int, height: int) -> np.ndarray:
+    def read(self, left: int, top: int, width: int, height: int) -> Array:
         return _window(self._image, left, top, width, height)
 
 
@@ -107,8 +108,8 @@ class ArrayRegion:
 
     def __init__(
         self,
-        image: np.ndarray,
-        tissue: np.ndarray | None = None,
+        image: Array,
+        tissue: Array | None = None,
         x: float = 0.0,
         y: float = 0.0,
         downsample: float = 1.0,
@@ -129,25 +130,25 @@ class ArrayRegion:
     def tissue_area(self) -> float:
         return float(self._tissue.sum() * self.downsample**2)
 
-    def read(self, left: int, top: int, width: int, height: int) -> np.ndarray:
+    def read(self, left: int, top: int, width: int, height: int) -> Array:
         return _window(self._image, left, top, width, height)
 
-    def tissue_share(self, boxes: np.ndarray) -> np.ndarray:
+    def tissue_share(self, boxes: Array) -> Array:
         limits = [self.width, self.height, self.width, self.height]
         clipped = np.clip(np.asarray(boxes, float).reshape(-1, 4), 0, limits).astype(int)
         areas = np.asarray([(b[2] - b[0]) * (b[3] - b[1]) for b in np.asarray(boxes, float).reshape(-1, 4)])
         sums = np.asarray([self._tissue[y0:y1, x0:x1].sum() for x0, y0, x1, y1 in clipped])
         return sums / np.maximum(areas, 1)
 
-    def is_tissue(self, xy: np.ndarray) -> np.ndarray:
+    def is_tissue(self, xy: Array) -> Array:
         column, row = np.floor(np.asarray(xy).reshape(-1, 2)).astype(int).T
         inside = (column >= 0) & (row >= 0) & (column < self.width) & (row < self.height)
-        found = np.zeros(len(inside), bool)
-        found[inside] = self._tissue[row[inside], column[inside]]
-        return found
+        zeros = np.zeros(len(inside), bool)
+        zeros[inside] = self._tissue[row[inside], column[inside]]
+        return zeros
 
 
-def tissue_pixels(region: Region) -> np.ndarray:
+def tissue_pixels(region: PixelRegion) -> Array:
     """Where a region has tissue, bool ``(h, w)``, at its own scale."""
     column = np.arange(region.width) + 0.5
     rows = np.empty((region.height, region.width), bool)
@@ -156,7 +157,7 @@ def tissue_pixels(region: Region) -> np.ndarray:
     return rows
 
 
-def _window(image: np.ndarray, left: int, top: int, width: int, height: int) -> np.ndarray:
+def _window(image: Array, left: int, top: int, width: int, height: int) -> Array:
     """A part of an image, white outside of it."""
     out = np.full((height, width, 3), 255, np.uint8)
     x0, y0, x1, y1 = max(left, 0), max(top, 0), min(left + width, image.shape[1]), min(top + height, image.shape[0])
@@ -169,11 +170,11 @@ def _window(image: np.ndarray, left: int, top: int, width: int, height: int) -> 
 class TissueSample:
     """Tiles of tissue, uint8 ``(n, S, S, 3)``, and pixels of tissue in them, uint8 ``(m, 3)``."""
 
-    tiles: np.ndarray
-    pixels: np.ndarray
+    tiles: Array
+    pixels: Array
 
 
-def sample_tissue(region: Region, size: int, min_tissue: float, generator: np.random.Generator) -> TissueSample:
+def sample_tissue(region: PixelRegion, size: int, min_tissue: float, generator: np.random.Generator) -> TissueSample:
     """Tiles of a region spread at random over its tissue, of which at least ``min_tissue`` is tissue each.
 
     Where no tile has that much, those with the most are taken.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from stainda.prediction.reading import read_ahead
-from stainda.prediction.regions import Region
+from stainda.prediction.regions import PixelRegion
 from stainda.prediction.scratch import give_back
 from stainda.progress import SILENT, Progress
 
@@ -50,7 +50,7 @@ class TilePlan:
     def columns(self) -> list[int]:
         return _starts(self.width, self.result, self.result - self.overlap)
 
-    def window(self) -> np.ndarray:
+    def window(self) -> Array:
         """Weights of a tile's result in the blend, float32 ``(result, result)``: 1 inside, falling towards the rim."""
         distance = np.minimum(np.arange(self.result) + 0.5, self.result - np.arange(self.result) - 0.5)
         ramp = np.minimum(distance / (self.overlap + 0.5), 1.0).astype(np.float32)
@@ -69,7 +69,7 @@ class Blend:
         out: array ``(classes, height, width)`` that is filled; what no tile covers stays as it is.
     """
 
-    def __init__(self, plan: TilePlan, out: np.ndarray) -> None:
+    def __init__(self, plan: TilePlan, out: Array) -> None:
         self._plan, self._out = plan, out
         reach = plan.columns[-1] + plan.result
         self._sum = np.zeros((out.shape[0], plan.result, reach), np.float32)
@@ -77,7 +77,7 @@ class Blend:
         self._window = plan.window()
         self._top = 0
 
-    def add(self, left: int, result: np.ndarray) -> None:
+    def add(self, left: int, result: Array) -> None:
         """Add a tile of the current row: its left edge in the region, and float ``(classes, result, result)``."""
         columns = slice(left, left + self._plan.result)
         self._sum[:, :, columns] += result * self._window
@@ -104,7 +104,7 @@ class Blend:
 
 def blend_tiles(
     answer: Callable[[np.ndarray], np.ndarray],
-    region: Region,
+    region: PixelRegion,
     plan: TilePlan,
     out: np.ndarray,
     *,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from stainda.prediction.reading import read_ahead
-from stainda.prediction.regions import Region
+from stainda.prediction.regions import PixelRegion
 from stainda.progress import SILENT, Progress
 
 _READ_AT_ONCE = 32
@@ -31,15 +31,15 @@ class Window:
     batch: int
 
 
-def map_size(region: Region, cell: int) -> tuple[int, int]:
+def map_size(region: PixelRegion, cell: int) -> tuple[int, int]:
     """Height and width of the map of cells; the last ones may reach beyond the region."""
     return max(1, math.ceil(region.height / cell)), max(1, math.ceil(region.width / cell))
 
 
 def slide_window(
-    answer: Callable[[np.ndarray], np.ndarray],
-    region: Region,
-    out: np.ndarray,
+    answer: Callable[[Array], Array],
+    region: PixelRegion,
+    out: Array,
     window: Window,
     name: str,
     progress: Progress = SILENT,
@@ -78,7 +78,7 @@ def slide_window(
         bar.advance(float(rows - done))
 
 
-def _runs(wanted: np.ndarray, longest: int) -> Iterator[tuple[int, int]]:
+def _runs(wanted: Array, longest: int) -> Iterator[tuple[int, int]]:
     """First and one past the last of neighbouring cells, at most ``longest`` of them."""
     at = np.flatnonzero(wanted)
     breaks = np.flatnonzero(np.diff(at) > 1) + 1

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from stainda.arrays import Array
 from stainda.config import RegistrationConfig
 from stainda.errors import RegistrationError
 from stainda.registration import gates
@@ -148,7 +149,7 @@ class RegistrationAttempts:
                 self.outcomes.notes.add(image.slide, f"{error.message} ({attempt})")
 
 
-def spread(xy: np.ndarray, shape: tuple[int, int], image: SectionImage) -> float | None:
+def spread(xy: Array, shape: tuple[int, int], image: SectionImage) -> float | None:
     """How widely matches ``xy`` (n, 2) (pixels of an image of ``shape``, rows and columns) lie on a section: the area
     of their covariance ellipse over that of the tissue; 1 is as wide as the tissue, 0 a point or a line."""
     if len(xy) < 3:

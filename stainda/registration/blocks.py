@@ -17,7 +17,7 @@ from stainda.registration.block_files import Stopwatch, write_block
 from stainda.registration.chaining import chained
 from stainda.registration.jobs import BlockJob
 from stainda.registration.opened_block import OpenedBlock, open_block
-from stainda.registration.outcomes import Notes, Outcomes
+from stainda.registration.outcomes import BlockNotes, Outcomes
 from stainda.registration.proposals import Proposal
 from stainda.registration.results import REFUSED
 from stainda.registration.sections import SectionImage
@@ -35,7 +35,10 @@ def register_block(job: BlockJob) -> list[dict[str, Any]]:
     outcomes = None
     if block.frame is not None:
         method = job.config.method
-        outcomes = Outcomes(block.frame, job.config.max_dim, gated=method != "identity", notes=block.notes)
+        outcomes = Outcomes(
+            block.frame, job.config.max_dim, gated=method != "identity", notes=block.notes,
+            deformations=job.config.deformation if method == "valis" else None, nonrigid=job.config.nonrigid,
+        )  # fmt: skip
         for proposal in _proposals(block, block.frame, outcomes):
             outcomes.assess(proposal)
         if method == "valis" and len(block.images) > 2:
@@ -45,7 +48,7 @@ def register_block(job: BlockJob) -> list[dict[str, Any]]:
 
 def _lay_on_neighbours(block: OpenedBlock, outcomes: Outcomes) -> None:
     """Sections that no attempt has laid on the reference are laid on a neighbour that lies there."""
-    notes = Notes()
+    notes = BlockNotes()
     for link in chained(block.images, outcomes.transforms(), outcomes.frame, block.job.config, notes):
         slide, assessment = link.proposal.image.slide, link.assessment
         outcomes.add(link.proposal, assessment)

@@ -16,6 +16,7 @@ import numpy as np
 import yaml
 from scipy.special import expit
 
+from stainda.arrays import Array
 from stainda.errors import RegistrationError
 
 TABLE = Path(__file__).with_name("calibration.yaml")
@@ -30,12 +31,12 @@ class Logistic:
     """
 
     features: tuple[str, ...]
-    centre: np.ndarray
-    scale: np.ndarray
-    weight: np.ndarray
+    centre: Array
+    scale: Array
+    weight: Array
     intercept: float
 
-    def __call__(self, measured: Mapping[str, np.ndarray]) -> np.ndarray:
+    def __call__(self, measured: Mapping[str, Array]) -> Array:
         """Probabilities (n,) from arrays (n,) by name; what is not a number counts as typical."""
         columns = [np.nan_to_num((np.asarray(measured[name], float) - c) / s, posinf=0.0, neginf=0.0)
                    for name, c, s in zip(self.features, self.centre, self.scale, strict=True)]  # fmt: skip
@@ -44,9 +45,9 @@ class Logistic:
     @classmethod
     def fit(
         cls,
-        measured: Mapping[str, np.ndarray],
-        truth: np.ndarray,
-        weights: np.ndarray | None = None,
+        measured: Mapping[str, Array],
+        truth: Array,
+        weights: Array | None = None,
         ridge: float = 1.0,
         rounds: int = 50,
     ) -> Logistic:
@@ -107,7 +108,7 @@ def load_models(path: Path = TABLE) -> dict[str, Logistic]:
     """
     try:
         table = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return {name: Logistic.from_table(one) for name, one in table["models"].items()}
+        return {name: Logistic.from_table(model) for name, model in table["models"].items()}
     except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise RegistrationError(
             f"cannot read the calibration ({error})",

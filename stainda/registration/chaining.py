@@ -13,11 +13,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from stainda.arrays import Array
 from stainda.config import RegistrationConfig
 from stainda.registration import gates
 from stainda.registration.assessment import Assessment
 from stainda.registration.attempts import RegistrationAttempts
-from stainda.registration.outcomes import Notes, Outcomes
+from stainda.registration.outcomes import BlockNotes, Outcomes
 from stainda.registration.proposals import Proposal
 from stainda.registration.results import RIGID_ONLY
 from stainda.registration.sections import SectionImage, rigid_downsample
@@ -42,7 +43,7 @@ def chained(
     placed: Mapping[str, Transform],
     frame: SectionImage,
     config: RegistrationConfig,
-    notes: Notes,
+    notes: BlockNotes,
     pair: Callable[..., Iterable[tuple[Proposal, Assessment]]] | None = None,
 ) -> Iterator[Link]:
     """Lay what is left on neighbours, nearest to what is placed first.
@@ -69,13 +70,15 @@ def chained(
 
 
 def register_pair(
-    image: SectionImage, neighbour: SectionImage, config: RegistrationConfig, notes: Notes
+    image: SectionImage, neighbour: SectionImage, config: RegistrationConfig, notes: BlockNotes
 ) -> Iterator[tuple[Proposal, Assessment]]:
     """The attempts for one section with a neighbour as the reference, each with what the gates make of it."""
     from stainda.registration.prematch import Prematch
 
     images = {image.slide: image, neighbour.slide: neighbour}
-    outcomes = Outcomes(neighbour, config.max_dim, notes=notes)
+    outcomes = Outcomes(
+        neighbour, config.max_dim, notes=notes, deformations=config.deformation, nonrigid=config.nonrigid
+    )
     attempts = RegistrationAttempts(images, neighbour.slide, config, Prematch(images, config.max_dim), outcomes)
     for proposal in attempts.proposals():
         yield proposal, outcomes.assess(proposal)
@@ -128,13 +131,20 @@ def _composed(first: Transform, onwards: Transform, frame: SectionImage) -> Tran
     if first.forward is None and onwards.forward is None:
         matrix = onwards.matrix @ first.matrix
         return Transform.affine(first.slide, first.size, onwards.frame, onwards.frame_size, matrix)
-    return from_pull(
+    whole = from_pull(
         first.slide, onwards.frame, first.size, onwards.frame_size,
         lambda points: first.from_frame(onwards.from_frame(points)), LATTICE * frame.downsample,
     )  # fmt: skip
+    if first.unsure is None and onwards.unsure is None:
+        return whole
+    assert whole.backward is not None
+    rows, columns = np.mgrid[: whole.backward.shape[1], : whole.backward.shape[2]]
+    points = apply_affine(whole.post, np.stack([columns.ravel(), rows.ravel()], axis=1).astype(float))
+    unsure = np.maximum(onwards.doubt(points), first.doubt(onwards.from_frame(points)))
+    return replace(whole, unsure=unsure.reshape(rows.shape).astype(np.float32))
 
 
-def _on_tissue(frame: SectionImage, most: int = 4000) -> np.ndarray:
+def _on_tissue(frame: SectionImage, most: int = 4000) -> Array:
     """Frame points (n, 2) on the tissue of the reference, evenly spread."""
     rows, columns = np.nonzero(frame.tissue)
     step = max(1, len(rows) // most)

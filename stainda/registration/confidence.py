@@ -19,7 +19,7 @@ object in the images and in the other annotated sections; a target's own annotat
   sections lack it). *agree*: Dice of the outlines of several sections with the one used (0.8 where there is one).
 
 What the synthetic blocks cannot teach only lowers the result, by plain rules (:func:`placed`): folds, an error of the
-way there and back, and a place that is partly off the tissue.
+way there and back, a place that is partly off the tissue, and one where the registration is unsure.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from stainda.arrays import Array
 from stainda.registration.calibration import load_models
 
 ASSUMED_UM = 150.0  # diameter where it or the slide's pixel size is not known: that of a glomerulus
@@ -40,16 +41,17 @@ FEATURES = (
 )  # fmt: skip
 NEAR = 0.15  # gap at which what the neighbourhood says has fallen to 1/e
 OF_CONTENT = ("typical", "pair_typical")
+UNSURE = 0.7  # of the confidence is taken where the deformation was damped to nothing: below what training takes
 TRIP = 0.05, 0.1  # of the diameter: a forward-backward error up to the first is no doubt; each further second is 1/e
 
 
 def features(
-    measured: Mapping[str, np.ndarray],
-    diameter: np.ndarray,
-    usual_diameter: np.ndarray,
-    apart_um: np.ndarray,
-    mpp: np.ndarray,
-) -> dict[str, np.ndarray]:
+    measured: Mapping[str, Array],
+    diameter: Array,
+    usual_diameter: Array,
+    apart_um: Array,
+    mpp: Array,
+) -> dict[str, Array]:
     """What the models read, arrays (n,) by the names of :data:`FEATURES`, each within the range it was fitted on.
 
     Args:
@@ -89,7 +91,7 @@ def features(
     return {name: np.asarray(values[name], float) for name in FEATURES}
 
 
-def probabilities(found: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+def probabilities(found: Mapping[str, Array]) -> tuple[Array, Array]:
     """``right`` and ``exists``, each (n,), of :func:`features`; what does not exist cannot lie right."""
     models = load_models()
     known = np.isfinite(found["typical"]) & np.isfinite(found["pair_typical"])
@@ -99,13 +101,15 @@ def probabilities(found: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarr
     return np.minimum(right, exists), exists
 
 
-def placed(area_change: np.ndarray, trip: np.ndarray, tissue: np.ndarray) -> np.ndarray:
-    """What a confidence is multiplied by, (n,) 0 to 1: the share on tissue; less where forward and back do not agree; 0
-    where the map folds.
+def placed(area_change: Array, trip: Array, tissue: Array, unsure: Array | float = 0.0) -> Array:
+    """What a confidence is multiplied by, (n,) 0 to 1: the share on tissue; less where forward and back do not agree or
+    the registration is unsure of the place; 0 where the map folds.
 
     Args:
         area_change: local, relative to the section's; 0 or less is a fold. trip: forward-backward distance over the
             object's diameter. tissue: share of the object on tissue of the target.
+        unsure: of the place, 0 to 1 (``Between.doubt``).
     """
     free, fall = TRIP
-    return np.where(area_change > 0, np.clip(tissue, 0, 1) * np.exp(-np.maximum(trip - free, 0) / fall), 0.0)
+    kept = np.clip(tissue, 0, 1) * (1 - UNSURE * np.clip(unsure, 0, 1)) * np.exp(-np.maximum(trip - free, 0) / fall)
+    return np.where(area_change > 0, kept, 0.0)

@@ -1,9 +1,9 @@
 """Typicality: whether the target image under a propagated object looks like its class.
 
 No annotation of the target says what the kind looks like there. But most propagated objects lie right, so together they
-show it: their contents are told from those of random places on the same tissue by a linear discriminant, and each
-object is scored by a discriminant that has not seen it. An object that ended before the target, or landed beside its
-place, scores like a random place.
+show it: their contents are distinguished from those of random places on the same tissue by a linear discriminant, and
+each object is scored by a discriminant that has not seen it. An object that ended before the target, or landed next to
+its place, scores like a random place.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from scipy import ndimage
 from shapely.geometry.base import BaseGeometry
 
 from stainda.annotations.raster import PixelGrid, covered
+from stainda.arrays import Array
 from stainda.randomness import generator_for
 from stainda.registration.sections import SectionImage
 from stainda.registration.transforms import apply_affine
@@ -28,9 +29,7 @@ LUMEN = 0.08  # optical density below which a sample counts as empty
 LIMIT = 6.0
 
 
-def typicality(
-    image: SectionImage, geometries: np.ndarray, seed_name: str, layers: np.ndarray | None = None
-) -> np.ndarray:
+def typicality(image: SectionImage, geometries: Array, seed_name: str, layers: Array | None = None) -> Array:
     """How much each area looks like the others rather than like a random place: log likelihood ratio, -6 to 6.
 
     Args:
@@ -68,14 +67,14 @@ def typicality(
     return np.clip(out, -LIMIT, LIMIT)
 
 
-def layers_of(image: SectionImage) -> np.ndarray:
+def layers_of(image: SectionImage) -> Array:
     """float32 (4, h, w): optical density of red, green and blue, and its gradient's length."""
     density = -np.log10(np.clip(image.pixels.astype(np.float32), 1, None) / 255).transpose(2, 0, 1)
     gradient = ndimage.gaussian_gradient_magnitude(density.mean(axis=0), 1.0)
     return np.concatenate([density, gradient[None]])
 
 
-def _content(layers: np.ndarray, shape: BaseGeometry) -> np.ndarray:
+def _content(layers: Array, shape: BaseGeometry) -> Array:
     """Colour, its spread, empty space and edges within an area, and how they differ from its surroundings: (9,)."""
     x0, y0, x1, y1 = shape.bounds
     across = 1.6 * max(x1 - x0, y1 - y0, 2.0)
@@ -120,7 +119,7 @@ def _random_places(
     return places
 
 
-def _discriminant(objects: np.ndarray, others: np.ndarray, scored: np.ndarray) -> np.ndarray:
+def _discriminant(objects: Array, others: Array, scored: Array) -> Array:
     """Log likelihood ratio of two Gaussians of one shrunken covariance (Fisher's discriminant)."""
     centre, spread = others.mean(axis=0), others.std(axis=0) + 1e-6
     a, b, c = ((part - centre) / spread for part in (objects, others, scored))

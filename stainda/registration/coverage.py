@@ -12,6 +12,7 @@ from scipy import ndimage
 from shapely.geometry.base import BaseGeometry
 
 from stainda.annotations import outlines
+from stainda.arrays import Array
 from stainda.registration.content import layers_of
 from stainda.registration.sections import SectionImage
 from stainda.registration.transforms import Between, apply_affine
@@ -46,7 +47,7 @@ class Ground:
         return cls(image, area)
 
     @cached_property
-    def layers(self) -> np.ndarray:
+    def layers(self) -> Array:
         """See ``content.layers_of``."""
         return layers_of(self.image)
 

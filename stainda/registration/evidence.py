@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from stainda.arrays import Array
 from stainda.registration.sections import SectionImage
 from stainda.registration.similarity import SCALES, optical_density
 from stainda.registration.transforms import Between, apply_affine
@@ -39,15 +40,15 @@ class LocalEvidence:
         compared: share of the neighbourhood that both slides show.
     """
 
-    structure: np.ndarray
-    offset: np.ndarray
-    gain: np.ndarray
-    inner: np.ndarray
-    ring: np.ndarray
-    compared: np.ndarray
+    structure: Array
+    offset: Array
+    gain: Array
+    inner: Array
+    ring: Array
+    compared: Array
 
     @classmethod
-    def of(cls, source: SectionImage, target: SectionImage, between: Between, boxes: np.ndarray) -> LocalEvidence:
+    def of(cls, source: SectionImage, target: SectionImage, between: Between, boxes: Array) -> LocalEvidence:
         """Compare around each box.
 
         Args:
@@ -67,9 +68,9 @@ class _Pyramid:
     def __init__(self, image: SectionImage) -> None:
         self.image = image
         self._density = optical_density(image.pixels)
-        self._blurred: dict[int, np.ndarray] = {}
+        self._blurred: dict[int, Array] = {}
 
-    def at(self, xy: np.ndarray, pitch: float) -> tuple[np.ndarray, np.ndarray]:
+    def at(self, xy: Array, pitch: float) -> tuple[Array, Array]:
         """Densities at level-0 points (n, 2) that lie ``pitch`` level-0 pixels apart, and where there is image."""
         level = max(0, round(2 * np.log2(max(pitch / self.image.downsample, 1.0))))
         if level not in self._blurred:
@@ -82,7 +83,7 @@ class _Pyramid:
         return (values * inside).astype(np.float32), inside
 
 
-def _compare(source: _Pyramid, target: _Pyramid, between: Between, box: np.ndarray) -> tuple[float, ...]:
+def _compare(source: _Pyramid, target: _Pyramid, between: Between, box: Array) -> tuple[float, ...]:
     image = target.image
     extent = max(image.pixels.shape[:2]) * image.downsample
     width = max(box[2] - box[0], box[3] - box[1], LEAST_CELLS * image.downsample)
@@ -124,7 +125,7 @@ def _compare(source: _Pyramid, target: _Pyramid, between: Between, box: np.ndarr
     )  # fmt: skip
 
 
-def _brought(between: Between, centre: np.ndarray, window: float, cells: int) -> np.ndarray:
+def _brought(between: Between, centre: Array, window: float, cells: int) -> Array:
     """Level-0 points of the source (cells², 2) that a window of the target shows: exact at nodes, linear between."""
     nodes = np.linspace(-window / 2, window / 2, NODES)
     gx, gy = np.meshgrid(nodes, nodes)
@@ -137,7 +138,7 @@ def _brought(between: Between, centre: np.ndarray, window: float, cells: int) ->
     return full.reshape(-1, 2)
 
 
-def _directions(density: np.ndarray, where: np.ndarray, scale: float) -> np.ndarray:
+def _directions(density: Array, where: Array, scale: float) -> Array:
     """Gradient over its length, float (2, h, w), as ``similarity.directions``, by differences of the blurred image."""
     smooth = ndimage.gaussian_filter(density, scale, truncate=3.0)
     down, right = np.gradient(smooth)
@@ -146,9 +147,7 @@ def _directions(density: np.ndarray, where: np.ndarray, scale: float) -> np.ndar
     return np.stack([right / soft, down / soft])
 
 
-def _correlation(
-    first: np.ndarray, second: np.ndarray, template: np.ndarray, inside: np.ndarray, both: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def _correlation(first: Array, second: Array, template: Array, inside: Array, both: Array) -> tuple[Array, Array]:
     """Mean cosine of gradient directions at every shift of the template (h, w; shift 0 at [0, 0], negative shifts from
     the end), and at shift 0 for every sample."""
     total = np.zeros((first.shape[0], first.shape[1] // 2 + 1), complex)

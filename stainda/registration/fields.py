@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import numpy as np
 
+from stainda.arrays import Array
+
 CUBIC = 3
 
 
-def coefficients(field: np.ndarray) -> np.ndarray:
+def coefficients(field: Array) -> Array:
     """Cubic spline coefficients of a field (2, h, w), to be handed to :func:`sample` any number of times."""
     from scipy import ndimage
 
     return np.stack([ndimage.spline_filter(part, order=CUBIC, mode="mirror", output=np.float64) for part in field])
 
 
-def sample(spline: np.ndarray, xy: np.ndarray) -> np.ndarray:
+def sample(spline: Array, xy: Array) -> Array:
     """Displacements (n, 2) at lattice coordinates ``xy`` (n, 2).
 
     Outside the lattice the displacement is that of the nearest lattice border point: a constant continuation, which
@@ -34,7 +36,7 @@ def sample(spline: np.ndarray, xy: np.ndarray) -> np.ndarray:
     return out
 
 
-def extend(field: np.ndarray, known: np.ndarray, softness: float = 16.0) -> np.ndarray:
+def extend(field: Array, known: Array, softness: float = 16.0) -> Array:
     """Continue a field from where it is ``known`` (bool (h, w)) to the rest of its lattice.
 
     VALIS sets the displacement to zero outside its mask, so that it jumps by as much as 17 px at the mask's border
@@ -54,7 +56,7 @@ def extend(field: np.ndarray, known: np.ndarray, softness: float = 16.0) -> np.n
     return nearest * (1 - share) + blurred * share
 
 
-def smooth_and_thin(field: np.ndarray, spacing: int, sigma: float) -> np.ndarray:
+def smooth_and_thin(field: Array, spacing: int, sigma: float) -> Array:
     """Smooth with a Gaussian (``sigma`` lattice units) and keep every ``spacing``-th point; the result counts in the
     thinned lattice's units."""
     from scipy import ndimage
@@ -63,7 +65,7 @@ def smooth_and_thin(field: np.ndarray, spacing: int, sigma: float) -> np.ndarray
     return (smooth[:, ::spacing, ::spacing] / spacing).astype(np.float32)
 
 
-def invert(field: np.ndarray, iterations: int = 40, tolerance: float = 1e-3) -> np.ndarray:
+def invert(field: Array, iterations: int = 40, tolerance: float = 1e-3) -> Array:
     """The field ``g`` with ``u + g(u) + field(u + g(u)) = u``, by fixed-point iteration ``g <- -field(u + g)``.
 
     That converges where neighbours are displaced much alike (Chen et al., Med. Phys. 2008); points it leaves further
@@ -89,13 +91,13 @@ def invert(field: np.ndarray, iterations: int = 40, tolerance: float = 1e-3) -> 
     return (inverse - goal).T.reshape(2, height, width).astype(np.float32)
 
 
-def _newton(spline: np.ndarray, goal: np.ndarray, start: np.ndarray, tolerance: float, steps: int = 25) -> np.ndarray:
+def _newton(spline: Array, goal: Array, start: Array, tolerance: float, steps: int = 25) -> Array:
     """Points (n, 2) whose displaced place is ``goal``, from the better of ``start`` and ``goal``."""
 
-    def missing(points: np.ndarray) -> np.ndarray:
+    def missing(points: Array) -> Array:
         return points + sample(spline, points) - goal
 
-    def distance(rest: np.ndarray) -> np.ndarray:
+    def distance(rest: Array) -> Array:
         return np.linalg.norm(rest, axis=1)
 
     better = distance(missing(start)) < distance(missing(goal))
@@ -128,14 +130,14 @@ def _newton(spline: np.ndarray, goal: np.ndarray, start: np.ndarray, tolerance: 
     return found
 
 
-def jacobian(field: np.ndarray) -> np.ndarray:
+def jacobian(field: Array) -> Array:
     """Local area change of ``u -> u + field(u)``, float (h, w): 1 keeps the area, 0 or less is a fold."""
     dx_dy, dx_dx = np.gradient(field[0].astype(np.float64))
     dy_dy, dy_dx = np.gradient(field[1].astype(np.float64))
     return (1 + dx_dx) * (1 + dy_dy) - dx_dy * dy_dx
 
 
-def as_linear(field: np.ndarray, xy: np.ndarray) -> np.ndarray:
+def as_linear(field: Array, xy: Array) -> Array:
     """Values (n, 2) of a field (2, h, w) at ``xy`` (n, 2), linear between its points and constant beyond them."""
     from scipy import ndimage
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from stainda.arrays import Array
+
 # --- before: is there anything to register? ---
 MIN_TISSUE_SHARE = 0.002  # a needle biopsy on a large slide fills about 0.5 %; dust fills less
 MIN_CONTRAST = 0.03  # optical density between the darkest and the brightest per cent of a blurred thumbnail. Glass with
@@ -32,7 +34,7 @@ SCALE_UNKNOWN = (0.33, 3.0)  # otherwise; VALIS itself gives up beyond 3
 MAX_SHEAR = 0.2  # of the affine part; sections are flat tissue, not rubber
 MIN_TISSUE_OVERLAP = 0.3  # of the smaller tissue: half a section may be missing, but the rest must lie on the other
 MAX_CANVAS = 6.0  # box around both placed tissues over the larger tissue's own box: beyond it they are apart (VALIS
-# has asked for a canvas of 35 million pixels a side). Rotation has no limit: glass is laid in any way
+# has requested a canvas of 35 million pixels a side). Rotation has no limit: glass is laid in any way
 
 # --- the wider search ---
 MIN_PEAK = 4.0  # standard deviations of the best turn above the others: below it is not worth the time of VALIS
@@ -44,6 +46,19 @@ MAX_FOLDED_SHARE = 0.001  # share of the lattice on tissue where the map turns o
 AREA_CHANGE = (0.4, 2.5)  # 1st and 99th percentile of the local area change on tissue
 MAX_ROUND_TRIP = 0.5  # P99 of forward-backward distance, pixels of the processed image
 MIN_GAIN = 0.0  # non-rigid must raise the agreement of structures by more than this
+
+# --- affine: what a cut and a glass do to a section as a whole ---
+MAX_STRETCH = 0.12  # beyond the similarity: logarithm of the larger over the smaller axis; cutting compresses sections
+# along the knife's way, mostly by less than a tenth
+MAX_RESCALE = 0.1  # logarithm of the change of scale against the similarity's, which rests on matches all over
+
+# --- local: parts in which a deformation is damped to the affine placement ---
+LOCAL_AREA_CHANGE = (0.45, 2.2)  # narrower than AREA_CHANGE, which the whole must pass afterwards
+MAX_LOSS = 0.07  # of agreement, mean of a neighbourhood: three standard deviations of what it varies by without reason
+# (0.036 in a held-back square of a lung section, so some 0.023 in a neighbourhood, which is 2.5 times as large)
+MAX_DISSENT = 0.02  # of the view's longer side: two independent deformations that lead so far apart are not both right
+ALONE = 6  # view pixels: tissue of one section only, wider than twice this, is a tear, a fold or a loss
+MAX_UNSURE = 0.5  # of the tissue: beyond it not much of a deformation is left
 
 # --- mirrored sections ---
 FEW_MATCHES = 20  # below this the section is also tried turned over
@@ -79,7 +94,7 @@ class Placement:
     mpp: tuple[float | None, float | None] = (None, None)
 
 
-def decompose(matrix: np.ndarray) -> tuple[float, float, float, bool]:
+def decompose(matrix: Array) -> tuple[float, float, float, bool]:
     """(scale, rotation in degrees, shear, mirrored) of an affine matrix (3, 3)."""
     linear = matrix[:2, :2]
     determinant = np.linalg.det(linear)
@@ -92,7 +107,7 @@ def decompose(matrix: np.ndarray) -> tuple[float, float, float, bool]:
     return scale, float(rotation), float(np.log(stretch[0] / stretch[1])), bool(determinant < 0)
 
 
-def refuse_blank(tissue: np.ndarray, thumbnail: np.ndarray) -> str | None:
+def refuse_blank(tissue: Array, thumbnail: Array) -> str | None:
     """Before: the reason why a section shows nothing to register."""
     from scipy import ndimage
 
@@ -140,7 +155,7 @@ def refuse_placement(placement: Placement) -> str | None:
 
 def _implausible_scale(placement: Placement, relative: float, allowed: str) -> str:
     """Nearly always it is the pixel size that is wrong, so the reason says where to look."""
-    section, reference = (None if one is None else f"{one:g}" for one in placement.mpp)
+    section, reference = (None if number is None else f"{number:g}" for number in placement.mpp)
     if placement.expected_scale:
         return (
             f"implausible scale: {relative:.2f} times that from the two pixel sizes {allowed}: section {section}, "
@@ -151,6 +166,17 @@ def _implausible_scale(placement: Placement, relative: float, allowed: str) -> s
         f"implausible scale: {relative:.2f} times that of equal magnification {allowed}. The pixel size of {unknown} "
         "is not known: write the micrometres per pixel of both into the manifest's column mpp"
     )
+
+
+def refuse_affine(matrix: np.ndarray) -> str | None:
+    """The reason why an affine correction (3, 3) of a similarity is not one that cutting and mounting make."""
+    scale, _, stretch, mirrors = decompose(matrix)
+    if mirrors or stretch > MAX_STRETCH:
+        most = np.exp(MAX_STRETCH)
+        return f"affine stretches the section {np.exp(stretch):.2f} times in one direction (at most {most:.2f})"
+    if abs(np.log(scale)) > MAX_RESCALE:
+        return f"affine changes the scale {scale:.2f} times (at most {np.exp(MAX_RESCALE):.2f})"
+    return None
 
 
 def refuse_unproven(independent: bool, significance: float, searched: bool = False) -> str | None:
@@ -166,7 +192,8 @@ def refuse_unproven(independent: bool, significance: float, searched: bool = Fal
 
 @dataclass(frozen=True)
 class Deformation:
-    """Measurements by which the gates choose between the non-rigid and the rigid transform."""
+    """Measurements by which the gates choose between a deformation and the rigid or affine placement it starts from
+    (``agreement_rigid`` is that placement's). ``unsure``: share of the tissue where it was damped."""
 
     folded_share: float
     area_change_p1: float
@@ -174,6 +201,7 @@ class Deformation:
     round_trip_p99: float
     agreement_rigid: float
     agreement_nonrigid: float
+    unsure: float = 0.0
 
 
 def refuse_deformation(deformation: Deformation) -> str | None:
@@ -189,6 +217,8 @@ def refuse_deformation(deformation: Deformation) -> str | None:
     if not deformation.round_trip_p99 <= MAX_ROUND_TRIP:
         trip = deformation.round_trip_p99
         return f"non-rigid is not invertible: {trip:.2f} px forward and back (at most {MAX_ROUND_TRIP})"
+    if deformation.unsure > MAX_UNSURE:
+        return f"non-rigid is in doubt on {deformation.unsure:.0%} of the tissue (at most {MAX_UNSURE:.0%})"
     if not deformation.agreement_nonrigid > deformation.agreement_rigid + MIN_GAIN:
         return (
             f"non-rigid does not raise the agreement of structures ({deformation.agreement_rigid:.3f} rigid, "

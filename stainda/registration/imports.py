@@ -14,7 +14,7 @@ from stainda.errors import ConfigError, StaindaError, did_you_mean
 from stainda.files import fingerprint
 from stainda.registration.exchange.importing import Ends
 from stainda.registration.exchange.table import Pair, imported, read_import_table
-from stainda.registration.outcomes import Notes
+from stainda.registration.outcomes import BlockNotes
 from stainda.registration.sections import SectionImage
 from stainda.registration.transforms import Transform
 from stainda.slides import open_slide
@@ -64,7 +64,7 @@ def imported_transforms(
     config: RegistrationConfig,
     images: Mapping[str, SectionImage],
     reference: str,
-    notes: Notes,
+    notes: BlockNotes,
 ) -> dict[str, Transform]:
     """The transform of every usable section other than the reference; where there is none, ``notes`` says why."""
     pairs, ends = _table(config), {}

@@ -14,6 +14,7 @@ from scipy import ndimage
 from shapely.geometry.base import BaseGeometry
 
 from stainda.annotations.raster import PixelGrid, covered
+from stainda.arrays import Array
 
 GRID = 96
 """Cells across the larger of two outlines: the outline is exact to about a third of a cell."""
@@ -35,11 +36,11 @@ def interpolate(first: BaseGeometry, second: BaseGeometry, share: float) -> Base
         return first if share <= 0 else second
     dimensions = {int(shapely.get_dimensions(one)) for one in (first, second)}
     if dimensions == {0}:
-        (x0, y0), (x1, y1) = (one.centroid.coords[0] for one in (first, second))
+        (x0, y0), (x1, y1) = (shape.centroid.coords[0] for shape in (first, second))
         return shapely.Point(x0 + share * (x1 - x0), y0 + share * (y1 - y0))
     if dimensions != {2}:
         return first if share <= 0.5 else second
-    centres = [np.array(one.centroid.coords[0]) for one in (first, second)]
+    centres = [np.array(shape.centroid.coords[0]) for shape in (first, second)]
     moved = [shapely.transform(one, lambda xy, c=c: xy - c) for one, c in zip((first, second), centres, strict=True)]
     x0, y0, x1, y1 = shapely.total_bounds(moved)
     step = max(x1 - x0, y1 - y0) / GRID
@@ -51,7 +52,7 @@ def interpolate(first: BaseGeometry, second: BaseGeometry, share: float) -> Base
     return shapely.transform(outline, lambda xy: xy + centre)
 
 
-def _signed_distance(inside: np.ndarray) -> np.ndarray:
+def _signed_distance(inside: Array) -> Array:
     """Cells from each cell's centre to the outline of a mask bool (h, w), positive inside; half a cell lies between
     the centres on its two sides."""
     if not inside.any():
@@ -60,7 +61,7 @@ def _signed_distance(inside: np.ndarray) -> np.ndarray:
     return np.where(inside, distance(inside) - 0.5, 0.5 - distance(~inside))
 
 
-def _zero_line(distance: np.ndarray, step: float) -> BaseGeometry:
+def _zero_line(distance: Array, step: float) -> BaseGeometry:
     """The area in which a distance (h, w) is positive; the centre of the first cell is the origin."""
     from skimage.measure import find_contours
 

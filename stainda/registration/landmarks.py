@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from stainda.annotations import read_landmarks
+from stainda.arrays import Array
 from stainda.cohort.types import Cohort, Section
 from stainda.errors import AnnotationError, RegistrationError, StaindaError
 from stainda.names import ending, stem
@@ -34,8 +35,8 @@ MEAN_OF_PAIRS, MEDIAN_OF_PAIRS = "(mean of pairs)", "(median of pairs)"
 class LandmarkPair:
     """Landmarks present in both sections, in the same order: level-0 pixels (n, 2) of each."""
 
-    source: np.ndarray
-    target: np.ndarray
+    source: Array
+    target: Array
 
     @classmethod
     def read(cls, source: Path, target: Path) -> LandmarkPair:
@@ -51,7 +52,7 @@ class LandmarkPair:
     def __len__(self) -> int:
         return len(self.source)
 
-    def errors(self, transform: PointMap | None) -> np.ndarray:
+    def errors(self, transform: PointMap | None) -> Array:
         """Distances (n,) in level-0 pixels of the target after ``transform`` (into the target's pixels); ``None``:
         before registration, level-0 pixels being taken for the same (as ANHIR and BIRL do)."""
         moved = self.source if transform is None else transform.to_frame(self.source)
@@ -70,7 +71,7 @@ class LandmarkErrors:
     robustness: float | None
 
     @classmethod
-    def of(cls, errors: np.ndarray, before: np.ndarray | None = None) -> LandmarkErrors:
+    def of(cls, errors: Array, before: Array | None = None) -> LandmarkErrors:
         """``before``: the distances without registration, of the same landmarks, for the robustness."""
         return cls(
             len(errors),
@@ -98,7 +99,7 @@ def _short(value: float) -> float:
 
 
 def annotator_files(landmarks: Path) -> list[Path]:
-    """Landmarks of the same section by further annotators: ``NAME.annotator-B.csv`` beside ``NAME.csv``."""
+    """Landmarks of the same section by further annotators: ``NAME.annotator-B.csv`` next to ``NAME.csv``."""
     return sorted(landmarks.parent.glob(f"{_escaped(stem(landmarks))}.annotator-*{_escaped(ending(landmarks))}"))
 
 

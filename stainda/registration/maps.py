@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from stainda.arrays import Array
 from stainda.errors import RegistrationError
 
 if TYPE_CHECKING:
@@ -34,18 +35,18 @@ class PointMap(ABC):
     frame_size: tuple[int, int]
 
     @abstractmethod
-    def to_frame(self, xy: np.ndarray) -> np.ndarray:
+    def to_frame(self, xy: Array) -> Array:
         """Frame coordinates (n, 2) of level-0 pixels ``xy`` (n, 2) of the section; NaN stays NaN."""
 
     @abstractmethod
-    def from_frame(self, xy: np.ndarray) -> np.ndarray:
+    def from_frame(self, xy: Array) -> Array:
         """Level-0 pixels (n, 2) of the section at frame coordinates ``xy`` (n, 2); NaN stays NaN."""
 
     def grain(self) -> float:
         """Over how many level-0 pixels the map can be taken for affine; infinite where it is."""
         return 1.0
 
-    def points(self, xy: np.ndarray) -> np.ndarray:
+    def points(self, xy: Array) -> Array:
         """The same as :meth:`to_frame`."""
         return self.to_frame(xy)
 
@@ -62,7 +63,7 @@ class PointMap(ABC):
         *,
         level: int | None = None,
         downsample: float | None = None,
-    ) -> np.ndarray:
+    ) -> Array:
         """Pixels of the section as they lie in the frame, RGB uint8 (height, width, 3); white where there is no slide.
 
         Args:
@@ -94,12 +95,12 @@ class PointMap(ABC):
         """First this map, then ``following``, whose section must be this map's frame."""
         return Chain(self, following)
 
-    def round_trip(self, xy: np.ndarray) -> np.ndarray:
+    def round_trip(self, xy: Array) -> Array:
         """Distance (n,) in level-0 pixels of the section between ``xy`` and where it ends after going to the frame and
         back."""
         return np.linalg.norm(self.from_frame(self.to_frame(xy)) - as_points(xy), axis=1)
 
-    def area_change(self, xy: np.ndarray) -> np.ndarray:
+    def area_change(self, xy: Array) -> Array:
         """Local area in the frame per area in the section (n,) at level-0 pixels ``xy`` (n, 2) of the section."""
         grain = self.grain()
         step = 0.5 * (max(1.0, grain) if math.isfinite(grain) else 1.0)
@@ -131,10 +132,10 @@ class Inverse(PointMap):
     def frame_size(self) -> tuple[int, int]:  # type: ignore[override]
         return self.of.size
 
-    def to_frame(self, xy: np.ndarray) -> np.ndarray:
+    def to_frame(self, xy: Array) -> Array:
         return self.of.from_frame(xy)
 
-    def from_frame(self, xy: np.ndarray) -> np.ndarray:
+    def from_frame(self, xy: Array) -> Array:
         return self.of.to_frame(xy)
 
     def grain(self) -> float:
@@ -179,10 +180,10 @@ class Chain(PointMap):
     def frame_size(self) -> tuple[int, int]:  # type: ignore[override]
         return self.second.frame_size
 
-    def to_frame(self, xy: np.ndarray) -> np.ndarray:
+    def to_frame(self, xy: Array) -> Array:
         return self.second.to_frame(self.first.to_frame(xy))
 
-    def from_frame(self, xy: np.ndarray) -> np.ndarray:
+    def from_frame(self, xy: Array) -> Array:
         return self.first.from_frame(self.second.from_frame(xy))
 
     def grain(self) -> float:
@@ -197,7 +198,7 @@ def compose(*maps: PointMap) -> PointMap:
     return whole
 
 
-def as_points(xy: np.ndarray) -> np.ndarray:
+def as_points(xy: Array) -> Array:
     """float64 (n, 2), also for an empty list."""
     points = np.asarray(xy, dtype=np.float64)
     return points.reshape(0, 2) if points.size == 0 else points.reshape(-1, 2)

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import shapely
 
+from stainda.arrays import Array
+
 if TYPE_CHECKING:
     import geopandas as gpd
 
 
-def move_shapes(shapes: gpd.GeoDataFrame, move: Callable[[np.ndarray], np.ndarray]) -> gpd.GeoDataFrame:
+def move_shapes(shapes: gpd.GeoDataFrame, move: Callable[[Array], Array]) -> gpd.GeoDataFrame:
     """All geometries moved by a function of points (n, 2) in one call; every other column is kept as it is.
 
     See :func:`stainda.registration.map_shapes`.

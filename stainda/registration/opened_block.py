@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from stainda.registration.jobs import BlockJob
-from stainda.registration.outcomes import Notes
+from stainda.registration.outcomes import BlockNotes
 from stainda.registration.sections import SectionImage, open_sections, working_dim
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class OpenedBlock:
     unusable: Mapping[str, str]
     reference: str | None
     matches: Prematch | None
-    notes: Notes
+    notes: BlockNotes
 
     @property
     def frame(self) -> SectionImage | None:
@@ -50,12 +50,12 @@ def open_block(job: BlockJob) -> OpenedBlock:
         from stainda.registration.prematch import Prematch
 
         matches = Prematch(images, job.config.max_dim)
-    notes = Notes()
+    notes = BlockNotes()
     reference = _choose_reference(job, list(images), matches, notes) if images else None
     return OpenedBlock(job, images, unusable, reference, matches, notes)
 
 
-def _choose_reference(job: BlockJob, names: list[str], matches: Prematch | None, notes: Notes) -> str:
+def _choose_reference(job: BlockJob, names: list[str], matches: Prematch | None, notes: BlockNotes) -> str:
     wanted = job.config.reference
     if job.config.method == "import" and wanted == "auto":
         from stainda.registration.imports import named_frame

@@ -6,13 +6,14 @@ from typing import Any
 
 from stainda.registration.assessment import Assessment, assess_proposal
 from stainda.registration.proposals import Proposal
+from stainda.registration.refinement import Deformations
 from stainda.registration.results import REFUSED
 from stainda.registration.sections import SectionImage
 from stainda.registration.similarity import FrameView
 from stainda.registration.transforms import Transform
 
 
-class Notes:
+class BlockNotes:
     """Remarks on sections, by slide."""
 
     def __init__(self) -> None:
@@ -39,6 +40,7 @@ class Outcomes:
         max_dim: longest side of the image of the rigid step, whose pixels the forward-backward gate counts in.
         gated: ``False`` for sections said to be aligned, which are only measured.
         notes: what happened on the way; added to.
+        deformations, nonrigid: how placements are improved, see ``assessment.assess_proposal``.
 
     Attributes:
         view: the reference, as sections are compared with it.
@@ -46,10 +48,19 @@ class Outcomes:
         attempts: rows with the outcome of each, in order.
     """
 
-    def __init__(self, frame: SectionImage, max_dim: int, *, gated: bool = True, notes: Notes | None = None) -> None:
+    def __init__(
+        self,
+        frame: SectionImage,
+        max_dim: int,
+        *,
+        gated: bool = True,
+        notes: BlockNotes | None = None,
+        deformations: Deformations | None = None,
+        nonrigid: bool = True,
+    ) -> None:
         self.frame, self.view = frame, FrameView.of(frame)
-        self._max_dim, self._gated = max_dim, gated
-        self.notes = Notes() if notes is None else notes
+        self._max_dim, self._gated, self._deformations, self._nonrigid = max_dim, gated, deformations, nonrigid
+        self.notes = BlockNotes() if notes is None else notes
         self.proposals: dict[str, Proposal] = {}
         self.assessments: dict[str, Assessment] = {}
         self.attempts: list[dict[str, Any]] = []
@@ -62,7 +73,7 @@ class Outcomes:
         """Of the sections that are placed, and the identity of the reference."""
         transforms = {self.frame.slide: Transform.identity(self.frame.slide, self.frame.size)}
         return transforms | {
-            slide: one.transform for slide, one in self.assessments.items() if one.transform is not None
+            slide: assessed.transform for slide, assessed in self.assessments.items() if assessed.transform is not None
         }
 
     def would_refuse(self, proposal: Proposal) -> bool:
@@ -71,7 +82,10 @@ class Outcomes:
 
     def assess(self, proposal: Proposal) -> Assessment:
         """Assess a proposal and store the result."""
-        assessment = assess_proposal(self.view, self.frame, proposal, self._max_dim, self._gated)
+        assessment = assess_proposal(
+            self.view, self.frame, proposal, self._max_dim, gated=self._gated, deformations=self._deformations,
+            nonrigid=self._nonrigid,
+        )  # fmt: skip
         if proposal.image.slide not in self.assessments:
             self.proposals[proposal.image.slide], self.assessments[proposal.image.slide] = proposal, assessment
         self.add(proposal, assessment)

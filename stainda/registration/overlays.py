@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from stainda.arrays import Array
 from stainda.files import whole_file
 from stainda.registration.similarity import Brought, FrameView
 
@@ -20,7 +21,7 @@ def draw_overlay(
     view: FrameView,
     before: Brought,
     after: Brought,
-    colours: tuple[np.ndarray, np.ndarray],
+    colours: tuple[Array, Array],
     *,
     source: str,
     target: str,
@@ -52,7 +53,7 @@ def draw_overlay(
     return path
 
 
-def _grey(density: np.ndarray, tissue: np.ndarray) -> np.ndarray:
+def _grey(density: Array, tissue: Array) -> Array:
     """Optical density as brightness, float (h, w): glass 1; on tissue by rank, so that a dark and a pale stain weigh
     the same and what differs is position."""
     inside = density[tissue]
@@ -63,12 +64,12 @@ def _grey(density: np.ndarray, tissue: np.ndarray) -> np.ndarray:
     return 1 - np.where(tissue, rank, np.minimum(rank, 0.2))
 
 
-def _green_magenta(target: np.ndarray, source: np.ndarray) -> np.ndarray:
+def _green_magenta(target: Array, source: Array) -> Array:
     """Tissue of the target alone is green, of the source alone magenta, of both dark grey."""
     return (np.stack([target, source, target], axis=2) * 255).astype(np.uint8)
 
 
-def _checkerboard(source: np.ndarray, target: np.ndarray) -> np.ndarray:
+def _checkerboard(source: Array, target: Array) -> Array:
     side = max(1, max(target.shape) // SQUARES)
     rows, columns = np.indices(target.shape[:2]) // side
     return np.where(((rows + columns) % 2 == 1)[..., None], source, target)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from stainda.arrays import Array
 from stainda.registration import gates
 from stainda.registration.sections import SectionImage
 from stainda.registration.similarity import optical_density
@@ -53,7 +54,7 @@ class Match:
     section to working pixels of the second; ``None`` where there is none."""
 
     count: int
-    matrix: np.ndarray | None
+    matrix: Array | None
 
 
 def match(first: Features, second: Features) -> Match:
@@ -155,7 +156,7 @@ class Prematch:
         self._matches = {key: value for key, value in self._matches.items() if slide not in (key[0], key[2])}
         return self.images[slide]
 
-    def way(self, slide: str, reference: str) -> tuple[np.ndarray | None, list[str], int]:
+    def way(self, slide: str, reference: str) -> tuple[Array | None, list[str], int]:
         """Where a section lies on the reference, through others if they match better.
 
         Of all ways the one is taken whose weakest step has most matches (a widest path). Steps reach ``REACH`` sections
@@ -166,7 +167,7 @@ class Prematch:
             sections passed, and the matches of the weakest step.
         """
         names = list(self.images)
-        best: dict[str, tuple[int, np.ndarray, list[str]]] = {slide: (1 << 30, np.eye(3), [slide])}
+        best: dict[str, tuple[int, Array, list[str]]] = {slide: (1 << 30, np.eye(3), [slide])}
         done: set[str] = set()
         while open_ := [name for name in best if name not in done]:
             here = max(open_, key=lambda name: best[name][0])

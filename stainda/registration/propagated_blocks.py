@@ -101,7 +101,7 @@ def block_key(
         for section in sections
     ]
     shapes = {section.slide: _content(own_shapes[section.slide]) for section in sections if section.slide in own_shapes}
-    placed = [[one.name, fingerprint(one)] for one in sorted((registration / file_name(block)).iterdir())]
+    placed = [[path.name, fingerprint(path)] for path in sorted((registration / file_name(block)).iterdir())]
     settings = [ALGORITHM, fingerprint(TABLE), config.model_dump(mode="json")]
     return stable_hash([settings, placed, rows, sorted(sources), shapes], 32)
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import numpy as np
 from shapely.geometry.base import BaseGeometry
 
+from stainda.arrays import Array
 from stainda.cohort.types import Section
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class PropagatedShapes:
     section: Section
     shapes: gpd.GeoDataFrame
     warped: gpd.GeoDataFrame
-    measured: Mapping[str, np.ndarray]
+    measured: Mapping[str, Array]
     faults: tuple[str, ...]
     seen: BaseGeometry
 
@@ -47,6 +47,7 @@ class PropagatedObject:
         features: what the models read. right, exists: probabilities.
         dissent: 1 - Dice of each member's own outline with the outline, in the order of ``members``.
         clipped: the outline was cut at the border of the tissue.
+        unsure: how unsure the registration is of the place, 0 to 1.
         outvoted: where sections vote (``between: majority``), the object lost.
     """
 
@@ -61,3 +62,4 @@ class PropagatedObject:
     exists: float = 1.0
     clipped: bool = False
     outvoted: bool = False
+    unsure: float = 0.0

@@ -3,7 +3,7 @@
 Every object of a source section and every other section of its block is a row of ``annotations/propagation.csv``: kept,
 ignored or dropped, and why. A target's own annotations are never looked at here, except by ``agreement.py`` for
 scoring. What of a target is not known (where doubtful objects may lie, and tissue that no source shows) is written
-beside the objects, so that training ignores it instead of taking it for background.
+next to the objects, so that training ignores it instead of taking it for background.
 """
 
 from __future__ import annotations
@@ -164,7 +164,7 @@ def propagate_block(
             if reason:
                 own = shapes[source.slide]
                 drawn = [_Drawn(source, own, k) for k in range(len(own))]
-                target_result.rows += [_row(result.block, one, target, DROPPED, reason) for one in drawn]
+                target_result.rows += [_row(result.block, shape, target, DROPPED, reason) for shape in drawn]
             else:
                 propagated.append(propagator.propagate(shapes[source.slide], source, target))
         if propagated:
@@ -197,7 +197,7 @@ class _TargetBuilder:
 
     def take(self, propagated: Sequence[PropagatedShapes], propagator: Propagator, target_result: TargetResult) -> None:
         objects = propagator.join(propagated, self.target)
-        object_of = {member: one for one in objects for member in one.members}
+        object_of = {member: object_ for object_ in objects for member in object_.members}
         ignored: list[dict[str, Any]] = []
         for index, from_source in enumerate(propagated):
             for row in range(len(from_source.shapes)):
@@ -206,15 +206,15 @@ class _TargetBuilder:
                     target_result.rows.append(self._of_object(propagated, joined_into, (index, row)))
                 else:
                     target_result.rows.append(self._alone(from_source, row, ignored))
-        shapes = [self._shape(propagated, one) for one in objects]
+        shapes = [self._shape(propagated, object_) for object_ in objects]
         target_result.objects = join_shapes(shapes)
-        doubtful = [(one, propagated[one.members[0][0]]) for one in objects if self._doubt(one)]
+        doubtful = [(object_, propagated[object_.members[0][0]]) for object_ in objects if self._doubt(object_)]
         for target_object, source in doubtful:
             area = may_lie(target_object.geometry, self.ground.slide)
             ignored.append(_area(area, self._doubt(target_object), source, target_object.members[0][1]))
         unseen = self.ground.unseen(from_source.seen for from_source in propagated)
         ignored.append({"geometry": unseen, "name": "not seen", "reason": "no source section shows this tissue"})
-        target_result.ignored = _areas([one for one in ignored if not one["geometry"].is_empty])
+        target_result.ignored = _areas([record for record in ignored if not record["geometry"].is_empty])
 
     def _doubt(self, target_object: PropagatedObject) -> str:
         """Why an object is not trained on; empty where it is."""
@@ -226,7 +226,8 @@ class _TargetBuilder:
             return ""
         if target_object.exists < 0.5:
             return f"has probably ended: exists with probability {target_object.exists:.2f}"
-        return f"confidence {target_object.right:.2f} is below {self.config.min_confidence:g}"
+        why = "; the registration is unsure of this place" if target_object.unsure > 0.5 else ""
+        return f"confidence {target_object.right:.2f} is below {self.config.min_confidence:g}{why}"
 
     def _of_object(
         self, propagated: Sequence[PropagatedShapes], target_object: PropagatedObject, member: tuple[int, int]

@@ -11,6 +11,7 @@ import shapely
 from shapely.geometry.base import BaseGeometry
 
 from stainda.annotations.classes import IGNORE_CLASSES
+from stainda.arrays import Array
 from stainda.cohort.types import Section
 from stainda.config import PropagationConfig
 from stainda.objects.linking import link
@@ -117,7 +118,7 @@ class Propagator:
 
     def _measure(
         self, shapes: gpd.GeoDataFrame, warped: gpd.GeoDataFrame, between: Between, here: Ground, there: Ground
-    ) -> dict[str, np.ndarray]:
+    ) -> dict[str, Array]:
         before, after = np.asarray(shapes.geometry), np.asarray(warped.geometry)
         areas = shapely.area(before)
         overall = np.linalg.det(between.matrix[:2, :2])
@@ -135,13 +136,14 @@ class Propagator:
             usual[same] = np.median(diameter[same])
         return {
             "area_ratio": ratio, "area_change": local, "tissue": tissue, "diameter": diameter, "usual": usual,
-            "round_trip": between.round_trip(centres), "structure": evidence.structure, "offset": evidence.offset,
+            "round_trip": between.round_trip(centres), "unsure": between.doubt(centres),
+            "structure": evidence.structure, "offset": evidence.offset,
             "gain": evidence.gain, "inner": evidence.inner, "ring": evidence.ring,
             "pair_structure": np.full(len(before), np.median(evidence.structure[looked]) if looked.any() else 0.0),
             "pair_offset": np.full(len(before), np.median(evidence.offset[looked]) if looked.any() else 0.5),
         }  # fmt: skip
 
-    def _fault(self, geometry: BaseGeometry, there: Ground, measured: Mapping[str, np.ndarray], index: int) -> str:
+    def _fault(self, geometry: BaseGeometry, there: Ground, measured: Mapping[str, Array], index: int) -> str:
         config = self.config
         if geometry is None or geometry.is_empty or not np.isfinite(shapely.get_coordinates(geometry)).all():
             return "has no finite outline in the target"
@@ -166,12 +168,19 @@ class Propagator:
         members = sorted(members, key=away)
         outlines = {member: propagated[member[0]].warped.geometry.iloc[member[1]] for member in members}
         sides = [
-            next((one for one in members if (propagated[one[0]].section.section - target.section) * side > 0), None)
+            next(
+                (
+                    candidate
+                    for candidate in members
+                    if (propagated[candidate[0]].section.section - target.section) * side > 0
+                ),
+                None,
+            )
             for side in (-1, 1)
         ]
         first, second = sides
         nearest = propagated[members[0][0]].section.slide
-        geometry, how = outlines[members[0]], f"carried from {nearest}"
+        geometry, how = outlines[members[0]], f"propagated from {nearest}"
         if self.config.between == "interpolate" and first is not None and second is not None:
             low, high = (propagated[one[0]].section for one in (first, second))
             share = (target.section - low.section) / (high.section - low.section)
@@ -216,13 +225,16 @@ class Propagator:
         diameter = np.where(sized, table["diameter"], np.nan)
         values_by_name = features(table, diameter, table["usual"], table["apart_um"], table["mpp"])
         right, exists = probabilities(values_by_name)
-        right = right * placed(table["area_change"], table["round_trip"] / table["diameter"], table["tissue"])
+        right = right * placed(
+            table["area_change"], table["round_trip"] / table["diameter"], table["tissue"], table["unsure"]
+        )
         return [
             replace(
                 target_object,
                 features={name: float(values[k]) for name, values in values_by_name.items()},
                 right=0.0 if target_object.outvoted else float(right[k]),
                 exists=float(exists[k]),
+                unsure=float(table["unsure"][k]),
             )
             for k, target_object in enumerate(objects)
         ]

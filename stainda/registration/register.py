@@ -51,7 +51,7 @@ def register_cohort(
         out: the run directory. Written are ``registration/quality.csv``, ``registration/<block>/`` (transforms and
             ``block.json``), ``registration/overlays/`` and ``registration/log/<block>.log``.
         workers: blocks registered side by side, each on one core.
-        progress: told of each block as it ends.
+        progress: informed of each block as it ends.
 
     Returns:
         The rows of quality.csv: one per section other than its block's reference. A block finished before with the same

@@ -1,7 +1,7 @@
 """Registration results on disk: one folder per block, and ``quality.csv``; writing and reading.
 
-``registration/<block>/block.json`` is written last and says that the block is finished; beside it lie one transform per
-section (``<slide>.json`` and ``.npz``), and for a refused section a ``<slide>.json`` with the reason and no arrays.
+``registration/<block>/block.json`` is written last and says that the block is finished; next to it lie one transform
+per section (``<slide>.json`` and ``.npz``), and for a refused section a ``<slide>.json`` with the reason and no arrays.
 """
 
 from __future__ import annotations

@@ -9,10 +9,12 @@ Runs in the worker process (it needs OpenCV, which comes with VALIS).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import fft, ndimage
 
+from stainda.arrays import Array
 from stainda.registration import gates
 from stainda.registration.sections import SectionImage
 from stainda.registration.similarity import directions, optical_density
@@ -35,7 +37,7 @@ class SearchResult:
 
     image: SectionImage
     mirrored: bool
-    matrix: np.ndarray
+    matrix: Array
     degrees: float
     peak: float
 
@@ -51,7 +53,7 @@ def search(image: SectionImage, frame: SectionImage) -> SearchResult | None:
     else:
         scale = float(np.sqrt(frame.tissue.sum() / max(1, image.tissue.sum())))
     fixed = _Fixed(frame, step, _side(frame, step) + _side(image, step / scale))
-    best: tuple[float, float, SectionImage, bool, np.ndarray] | None = None
+    best: tuple[float, float, SectionImage, bool, Array] | None = None
     scores: list[tuple[bool, float, float]] = []
     for mirrored in (False, True):
         moving = _Moving(image.turned_over() if mirrored else image, step / scale)
@@ -94,7 +96,7 @@ class _Moving:
         self.tissue = image.tissue.astype(np.uint8)
         self.side = _side(image, step)
 
-    def turned(self, degrees: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def turned(self, degrees: float) -> tuple[Array, Array, Array]:
         """Density and tissue (side, side) turned about the middle, and the matrix (3, 3) from working pixels there."""
         import cv2
 
@@ -120,7 +122,7 @@ class _Fixed:
         self.area = int(inner.sum())
         self.parts = [fft.rfft2(part, self.shape) for part in (*self.field, inner.astype(np.float32))]
 
-    def best_shift(self, moving: _Moving, degrees: float) -> tuple[float, np.ndarray] | None:
+    def best_shift(self, moving: _Moving, degrees: float) -> tuple[float, Array] | None:
         """Score and matrix (3, 3) from the section's working pixels to the reference's, for one turn."""
         density, tissue, placed = moving.turned(degrees)
         field, inner = _structures(density, tissue)
@@ -139,11 +141,11 @@ class _Fixed:
         return (best, np.linalg.inv(self.matrix) @ shift @ placed) if np.isfinite(best) else None
 
 
-def _signed(index: int | np.integer, length: int) -> int:
+def _signed(index: int | np.integer[Any], length: int) -> int:
     return int(index) - length if index > length // 2 else int(index)
 
 
-def _structures(density: np.ndarray, tissue: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _structures(density: Array, tissue: Array) -> tuple[Array, Array]:
     """Gradient directions (2, h, w), zero outside, and the inner tissue bool (h, w) they are compared in."""
     inner = ndimage.binary_erosion(tissue, iterations=BORDER)
     return directions(density, inner, SCALE) * inner, inner

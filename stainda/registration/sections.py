@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
+from stainda.arrays import Array
 from stainda.cohort.types import Section
 from stainda.errors import StaindaError
 from stainda.registration import gates
@@ -39,9 +40,9 @@ class SectionImage:
     """
 
     slide: str
-    pixels: np.ndarray
-    tissue: np.ndarray
-    matrix: np.ndarray
+    pixels: Array
+    tissue: Array
+    matrix: Array
     size: tuple[int, int]
     mpp: float | None
     mirrored: bool = False
@@ -65,7 +66,7 @@ class SectionImage:
             not self.mirrored,
         )
 
-    def laid_on(self, other: SectionImage, matrix: np.ndarray) -> SectionImage:
+    def laid_on(self, other: SectionImage, matrix: Array) -> SectionImage:
         """The section resampled onto the working image of another one; ``matrix`` (3, 3) takes its working pixels
         there. What falls outside is lost, what is not covered is white."""
         shape = other.pixels.shape[:2]
@@ -139,7 +140,7 @@ def _working_box(tissue: TissueMask, size: tuple[int, int]) -> tuple[float, floa
     return x0, y0, x1 - x0, y1 - y0
 
 
-def _mask_on(tissue: TissueMask, matrix: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+def _mask_on(tissue: TissueMask, matrix: Array, shape: tuple[int, ...]) -> Array:
     """The tissue mask sampled at the pixels of a working image."""
     rows, columns = np.mgrid[: shape[0], : shape[1]]
     back = np.linalg.inv(matrix)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from stainda.arrays import Array
 from stainda.registration.sections import SectionImage
 from stainda.registration.transforms import Between, Transform, apply_affine
 
@@ -34,9 +35,9 @@ class FrameView:
         downsample: level-0 pixels of the reference per view pixel.
     """
 
-    density: np.ndarray
-    tissue: np.ndarray
-    points: np.ndarray
+    density: Array
+    tissue: Array
+    points: Array
     downsample: float
 
     @classmethod
@@ -55,7 +56,7 @@ class FrameView:
         step = self.downsample / image.downsample * np.sqrt(abs(np.linalg.det(transform.matrix[:2, :2]))) ** -1
         return Brought(*_sampled(image, working, max(1.0, float(step)), self.density.shape))
 
-    def colours(self, image: SectionImage, transform: Transform | Between) -> np.ndarray:
+    def colours(self, image: SectionImage, transform: Transform | Between) -> Array:
         """The pixels of a section as they lie on this view: uint8 (h, w, 3), white outside the section."""
         working = apply_affine(image.matrix, transform.from_frame(self.points))
         shape = self.density.shape
@@ -70,14 +71,12 @@ class FrameView:
 class Brought:
     """A section brought onto a view: density float32 (h, w), tissue bool (h, w), inside bool (h, w) the slide."""
 
-    density: np.ndarray
-    tissue: np.ndarray
-    inside: np.ndarray
+    density: Array
+    tissue: Array
+    inside: Array
 
 
-def _sampled(
-    image: SectionImage, working: np.ndarray, step: float, shape: tuple[int, ...]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _sampled(image: SectionImage, working: Array, step: float, shape: tuple[int, ...]) -> tuple[Array, Array, Array]:
     density = optical_density(image.pixels)
     if step > 1:
         density = ndimage.gaussian_filter(density, step / 2)
@@ -89,12 +88,12 @@ def _sampled(
     return values.reshape(shape).astype(np.float32), tissue.reshape(shape), inside.reshape(shape)
 
 
-def optical_density(pixels: np.ndarray) -> np.ndarray:
+def optical_density(pixels: Array) -> Array:
     """Mean optical density float32 (h, w) of an image uint8 (h, w, 3), white being 0."""
     return -np.log10(np.clip(pixels.astype(np.float32).mean(axis=2), 1, None) / 255)
 
 
-def directions(density: np.ndarray, where: np.ndarray, scale: float) -> np.ndarray:
+def directions(density: Array, where: Array, scale: float) -> Array:
     """Gradient over its length, float32 (2, h, w); a gradient of median length (inside ``where``) has length 0.7, so
     that noise in flat regions counts little."""
     gradient = np.stack([ndimage.gaussian_filter(density, scale, order=order) for order in ((0, 1), (1, 0))])
@@ -120,7 +119,7 @@ class StructureAgreement:
     local: float = 0.0
 
 
-def agreement(first: np.ndarray, second: np.ndarray, where: np.ndarray) -> StructureAgreement:
+def agreement(first: Array, second: Array, where: Array) -> StructureAgreement:
     """Agreement of two density images (h, w) inside ``where``.
 
     Chance is what the same images give when one is shifted by 6 % and by 12 % of the view in 12 directions each: a
@@ -147,7 +146,7 @@ def agreement(first: np.ndarray, second: np.ndarray, where: np.ndarray) -> Struc
     return StructureAgreement(float(scores[0, :-1].mean()), significance, float((better <= 0.1).mean()))
 
 
-def _by_part(values: np.ndarray) -> np.ndarray:
+def _by_part(values: Array) -> Array:
     """Sums of an image (h, w) over PARTS x PARTS rectangles."""
     rows, columns = (np.linspace(0, length, PARTS + 1).astype(int)[:-1] for length in values.shape)
     return np.add.reduceat(np.add.reduceat(values, rows, axis=0), columns, axis=1)
@@ -169,7 +168,7 @@ def tissue_overlap(view: FrameView, brought: Brought) -> float:
     return float((view.tissue & brought.tissue).sum() / smaller) if smaller else 0.0
 
 
-def compared_area(view: FrameView, brought: Brought) -> np.ndarray:
+def compared_area(view: FrameView, brought: Brought) -> Array:
     """Where two sections are compared, bool (h, w): inside both tissues, away from their outer border.
 
     The border is left out because two sections of one shape agree there whatever they are. Lumens are inside. Of tissue

@@ -17,6 +17,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from stainda.arrays import Array
 from stainda.errors import RegistrationError
 from stainda.files import whole_file, write_json
 from stainda.registration.fields import coefficients, invert, jacobian, sample
@@ -44,21 +45,26 @@ class Transform(PointMap):
         forward, backward: float32 (2, h, w) displacements in lattice units (see ``fields.py``), or both ``None``.
             Outside the lattice the displacement of its nearest border point holds.
         about: what made it and how good it is; plain JSON values.
+        unsure: float32 (h, w) on the lattice of the fields, 0 (sure) to 1: where the deformation was damped to the
+            affine placement because it could not be trusted, or only one section shows tissue; ``None``: nowhere.
     """
 
     slide: str
     frame: str
     size: tuple[int, int]
     frame_size: tuple[int, int]
-    pre: np.ndarray
-    post: np.ndarray
-    forward: np.ndarray | None = None
-    backward: np.ndarray | None = None
+    pre: Array
+    post: Array
+    forward: Array | None = None
+    backward: Array | None = None
     about: Mapping[str, Any] = field(default_factory=dict)
+    unsure: Array | None = None
 
     def __post_init__(self) -> None:
         if (self.forward is None) != (self.backward is None):
             raise ValueError("give both displacement fields or none")
+        if self.unsure is not None and (self.backward is None or self.unsure.shape != self.backward.shape[1:]):
+            raise ValueError("unsure places lie on the lattice of the displacement fields")
         for matrix in (self.pre, self.post):
             if matrix.shape != (3, 3) or not np.isfinite(matrix).all() or abs(np.linalg.det(matrix[:2, :2])) < 1e-12:
                 raise RegistrationError(f"the transform of {self.slide} is not an invertible affine map")
@@ -83,38 +89,50 @@ class Transform(PointMap):
         size: tuple[int, int],
         frame: str,
         frame_size: tuple[int, int],
-        matrix: np.ndarray,
+        matrix: Array,
         about: Mapping[str, Any] | None = None,
     ) -> Transform:
         """``matrix`` (3, 3) takes level-0 pixels of the section to those of the frame."""
         return cls(slide, frame, size, frame_size, np.asarray(matrix, float), np.eye(3), about=about or {})
 
     @cached_property
-    def _splines(self) -> tuple[np.ndarray, np.ndarray]:
+    def _splines(self) -> tuple[Array, Array]:
         assert self.forward is not None and self.backward is not None
         return coefficients(self.forward), coefficients(self.backward)
 
-    def to_frame(self, xy: np.ndarray) -> np.ndarray:
+    def to_frame(self, xy: Array) -> Array:
         """Frame coordinates (n, 2) of level-0 pixels ``xy`` (n, 2) of the section; NaN stays NaN."""
         points = apply_affine(self.pre, as_points(xy))
         if self.forward is not None:
             points = points + sample(self._splines[0], points)
         return apply_affine(self.post, points)
 
-    def from_frame(self, xy: np.ndarray) -> np.ndarray:
+    def from_frame(self, xy: Array) -> Array:
         """Level-0 pixels (n, 2) of the section at frame coordinates ``xy`` (n, 2); NaN stays NaN."""
         points = apply_affine(np.linalg.inv(self.post), as_points(xy))
         if self.backward is not None:
             points = points + sample(self._splines[1], points)
         return apply_affine(np.linalg.inv(self.pre), points)
 
+    def doubt(self, frame_xy: Array) -> Array:
+        """How unsure it is at frame points (n, 2), float (n,) 0 to 1; outside the lattice as on its border."""
+        from scipy import ndimage
+
+        points = as_points(frame_xy)
+        if self.unsure is None:
+            return np.zeros(len(points))
+        x, y = apply_affine(np.linalg.inv(self.post), points).T
+        height, width = self.unsure.shape
+        where = np.clip(y, 0, height - 1), np.clip(x, 0, width - 1)
+        return np.clip(ndimage.map_coordinates(self.unsure.astype(float), where, order=1, mode="nearest"), 0, 1)
+
     @property
     def rigid(self) -> Transform:
         """The same without the displacement fields."""
-        return replace(self, forward=None, backward=None)
+        return replace(self, forward=None, backward=None, unsure=None)
 
     @property
-    def matrix(self) -> np.ndarray:
+    def matrix(self) -> Array:
         """The affine part (3, 3), section to frame."""
         return self.post @ self.pre
 
@@ -125,7 +143,7 @@ class Transform(PointMap):
     def grain(self) -> float:
         return float("inf") if self.forward is None else self.pixel_in_lattice()
 
-    def folds(self) -> np.ndarray:
+    def folds(self) -> Array:
         """Where the displacement folds the lattice, bool (h, w); empty (0, 0) without a field."""
         return np.zeros((0, 0), bool) if self.backward is None else jacobian(self.backward) <= 0
 
@@ -134,6 +152,8 @@ class Transform(PointMap):
         arrays = {"pre": self.pre, "post": self.post}
         if self.forward is not None and self.backward is not None:
             arrays |= {"forward": self.forward.astype(np.float32), "backward": self.backward.astype(np.float32)}
+        if self.unsure is not None:
+            arrays["unsure"] = self.unsure.astype(np.float32)
         with whole_file(_with(path, ".npz")) as aside, aside.open("wb") as stream:
             np.savez_compressed(stream, **arrays)
         return write_json(
@@ -179,6 +199,7 @@ class Transform(PointMap):
                 forward=arrays.get("forward"),
                 backward=arrays.get("backward"),
                 about=head["about"],
+                unsure=arrays.get("unsure"),
             )
         except (OSError, ValueError, KeyError, TypeError, BadZipFile) as error:
             raise RegistrationError(f"cannot read the transform ({error})", file=about_file, remedy=remedy) from error
@@ -217,23 +238,28 @@ class Between(PointMap):
     def grain(self) -> float:
         return min(self.source.grain(), self.target.grain())
 
-    def to_frame(self, xy: np.ndarray) -> np.ndarray:
+    def doubt(self, xy: Array) -> Array:
+        """How unsure the map is at level-0 pixels ``xy`` (n, 2) of the source: the larger of both transforms', (n,)."""
+        frame = self.source.to_frame(xy)
+        return np.maximum(self.source.doubt(frame), self.target.doubt(frame))
+
+    def to_frame(self, xy: Array) -> Array:
         return map_points(xy, self.source, self.target)
 
-    def from_frame(self, xy: np.ndarray) -> np.ndarray:
+    def from_frame(self, xy: Array) -> Array:
         return map_points(xy, self.target, self.source)
 
     @property
-    def matrix(self) -> np.ndarray:
+    def matrix(self) -> Array:
         return np.linalg.inv(self.target.matrix) @ self.source.matrix
 
-    def area_change(self, xy: np.ndarray) -> np.ndarray:
+    def area_change(self, xy: Array) -> Array:
         """Local area in the target per area in the source (n,), at level-0 pixels ``xy`` of the source."""
         there = self.to_frame(xy)
         return self.source.area_change(xy) / self.target.area_change(there)
 
 
-def from_backward(affine: Transform, backward: np.ndarray) -> Transform:
+def from_backward(affine: Transform, backward: Array) -> Transform:
     """A transform with the matrices of ``affine`` and a displacement, float32 (2, h, w); its forward field is the
     numerical inverse of ``backward``, so that both ways agree."""
     return replace(affine, forward=invert(backward), backward=backward)
@@ -244,7 +270,7 @@ def from_pull(
     frame: str,
     size: tuple[int, int],
     frame_size: tuple[int, int],
-    pull: Callable[[np.ndarray], np.ndarray],
+    pull: Callable[[Array], Array],
     spacing: float,
     *,
     about: Mapping[str, Any] | None = None,
@@ -267,7 +293,7 @@ def from_push(
     frame: str,
     size: tuple[int, int],
     frame_size: tuple[int, int],
-    push: Callable[[np.ndarray], np.ndarray],
+    push: Callable[[Array], Array],
     spacing: float,
     *,
     about: Mapping[str, Any] | None = None,
@@ -282,15 +308,18 @@ def from_push(
     return Transform(slide, frame, size, frame_size, np.linalg.inv(grid), post, forward, invert(forward), about or {})
 
 
-def _lattice(size: tuple[int, int], spacing: float) -> tuple[np.ndarray, np.ndarray]:
+def _lattice(size: tuple[int, int], spacing: float) -> tuple[Array, Array]:
     """The matrix from lattice to level-0 pixels, and the lattice points (h, w, 2) that cover a picture of ``size``."""
     width, height = (max(2, int(np.ceil(side / spacing)) + 1) for side in size)
     columns, rows = np.meshgrid(np.arange(width, dtype=float), np.arange(height, dtype=float))
     return np.diag([spacing, spacing, 1.0]), np.stack([columns, rows], axis=2)
 
 
-def fit_affine(source: np.ndarray, target: np.ndarray) -> np.ndarray:
+def fit_affine(source: Array, target: Array, weights: Array | None = None) -> Array:
     """The affine matrix (3, 3) that takes ``source`` (n, 2) nearest to ``target`` in the least-squares sense.
+
+    Args:
+        weights: of the squares, (n,); all 1 by default.
 
     Raises:
         RegistrationError: fewer than three points, or all on one line.
@@ -299,19 +328,20 @@ def fit_affine(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     terms = np.column_stack([(source - centre) / (span or 1.0), np.ones(len(source))])
     if len(source) < 3 or np.linalg.svd(terms, compute_uv=False)[-1] < 1e-6 * len(source) ** 0.5:
         raise RegistrationError("an affine map needs three points that do not lie on one line")
-    solution, *_ = np.linalg.lstsq(terms, target, rcond=None)
+    root = np.ones((len(source), 1)) if weights is None else np.sqrt(weights)[:, None]
+    solution, *_ = np.linalg.lstsq(terms * root, target * root, rcond=None)
     matrix = np.eye(3)
     matrix[:2, :2] = solution[:2].T / (span or 1.0)
     matrix[:2, 2] = solution[2] - matrix[:2, :2] @ centre
     return matrix
 
 
-def apply_affine(matrix: np.ndarray, xy: np.ndarray) -> np.ndarray:
+def apply_affine(matrix: Array, xy: Array) -> Array:
     """``matrix`` (3, 3) applied to points (n, 2)."""
     return xy @ matrix[:2, :2].T + matrix[:2, 2]
 
 
-def map_points(xy: np.ndarray, source: Transform, target: Transform) -> np.ndarray:
+def map_points(xy: Array, source: Transform, target: Transform) -> Array:
     """Level-0 pixels (n, 2) of ``source`` as level-0 pixels of ``target``; both must share a frame.
 
     Raises:

@@ -14,6 +14,8 @@ import numpy as np
 import pandas as pd
 from valis import registration, viz, warp_tools
 
+from stainda.arrays import Array
+
 
 class LeanValis(registration.Valis):
     """VALIS that asks, after its rigid step, whether a non-rigid one is worth its time.
@@ -35,17 +37,17 @@ class LeanValis(registration.Valis):
     def measure_error(self) -> pd.DataFrame:
         return pd.DataFrame()
 
-    def draw_overlap_img(self, img_list: Any, blending: str = "weighted") -> np.ndarray:
+    def draw_overlap_img(self, img_list: Any, blending: str = "weighted") -> Array:
         return _no_picture()
 
-    def create_original_composite_img(self, rigid_registrar: Any) -> np.ndarray:
+    def create_original_composite_img(self, rigid_registrar: Any) -> Array:
         return _no_picture()
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # register() ends with pickling everything, 58 MB for a small pair
 
 
-def _no_picture(*_: Any, **__: Any) -> np.ndarray:
+def _no_picture(*_: Any, **__: Any) -> Array:
     return np.zeros((8, 8, 3), np.uint8)
 
 

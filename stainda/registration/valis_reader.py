@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from valis import feature_detectors, feature_matcher, preprocessing, slide_io, slide_tools
 
+from stainda.arrays import Array
 from stainda.errors import ConfigError, did_you_mean
 
 
@@ -23,7 +24,7 @@ class WorkingImageReader(slide_io.SlideReader):
         tissue: bool (h, w).
     """
 
-    def __init__(self, src_f: str, pixels: np.ndarray, tissue: np.ndarray, **_: Any) -> None:
+    def __init__(self, src_f: str, pixels: Array, tissue: Array, **_: Any) -> None:
         super().__init__(src_f)
         self.pixels, self.tissue = pixels, tissue
         about = slide_io.MetaData(str(src_f), "stainda")
@@ -33,10 +34,10 @@ class WorkingImageReader(slide_io.SlideReader):
         about.pixel_physical_size_xyu = (1, 1, slide_io.PIXEL_UNIT)
         self.metadata = about
 
-    def __deepcopy__(self, memo: dict) -> WorkingImageReader:
+    def __deepcopy__(self, memo: dict[int, object]) -> WorkingImageReader:
         return self  # never changed, so shared
 
-    def slide2image(self, level: int, series: int | None = None, xywh: Any = None, *_: Any, **__: Any) -> np.ndarray:
+    def slide2image(self, level: int, series: int | None = None, xywh: Any = None, *_: Any, **__: Any) -> Array:
         if xywh is None:
             return self.pixels
         x, y, width, height = (int(value) for value in xywh)
@@ -51,10 +52,10 @@ class _OurTissue:
     """VALIS crops to the box of a mask. Its own entropy mask costs 2.7 s per section and shrinks to a sixth of the
     tissue on bright slides; stainda's tissue mask is already there."""
 
-    image: np.ndarray
+    image: Array
     reader: WorkingImageReader
 
-    def create_mask(self) -> np.ndarray:
+    def create_mask(self) -> Array:
         tissue = self.reader.tissue
         rows, columns = np.nonzero(tissue.any(1))[0], np.nonzero(tissue.any(0))[0]
         box = np.zeros(tissue.shape, np.uint8)
@@ -63,7 +64,7 @@ class _OurTissue:
         return cv2.resize(box, (width, height), interpolation=cv2.INTER_NEAREST)
 
 
-class OpticalDensity(_OurTissue, preprocessing.OD):
+class OpticalDensityProcessor(_OurTissue, preprocessing.OD):
     """Mean optical density of the three channels, clipped at its 95th percentile."""
 
 
@@ -77,7 +78,7 @@ class Haematoxylin(_OurTissue, preprocessing.HEDeconvolution):
 
 IN_PLACE = "kaze_in_place"  # of make_matcher, for sections laid on each other before
 PROCESSING: dict[str, list[Any]] = {
-    "optical_density": [OpticalDensity, {"adaptive_eq": False}],
+    "optical_density": [OpticalDensityProcessor, {"adaptive_eq": False}],
     "colourful": [Colourful, {"c": 0.2}],
     "haematoxylin": [Haematoxylin, {"stain": "hem"}],
 }
@@ -93,7 +94,7 @@ class KazeExtended(feature_detectors.FeatureDD):
         kaze = getattr(cv2, "KAZE_create")(extended=True, threshold=0.0005)  # noqa: B009  not in its type stubs
         super().__init__(*args, kp_descriptor=kaze, **kwargs)
 
-    def _detect_and_compute(self, image: np.ndarray, mask: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    def _detect_and_compute(self, image: Array, mask: Array | None = None) -> tuple[Array, Array]:
         points, descriptors = self.kp_descriptor.detectAndCompute(image.astype(np.uint8), mask)
         order = np.argsort([-point.response for point in points], kind="stable")[:FEATURES]
         return np.array([points[i].pt for i in order]).reshape(-1, 2), descriptors[order]
@@ -105,7 +106,7 @@ class KazeInPlace(KazeExtended):
 
     REACH = 40.0
 
-    def _detect_and_compute(self, image: np.ndarray, mask: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    def _detect_and_compute(self, image: Array, mask: Array | None = None) -> tuple[Array, Array]:
         points, descriptors = super()._detect_and_compute(image, mask)
         return points, np.hstack([descriptors, points / self.REACH]).astype(np.float32)
 

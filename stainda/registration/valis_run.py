@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from stainda.arrays import Array
 from stainda.config import RegistrationConfig
 from stainda.errors import RegistrationError
 from stainda.registration.fields import extend, smooth_and_thin
@@ -41,14 +42,14 @@ class RawResult:
 
     slide: str
     fixed: str
-    M: np.ndarray
+    M: Array
     processed_shape: tuple[int, int]
     canvas_shape: tuple[int, int]
     slide_shape: tuple[int, int]
-    backward: np.ndarray | None
-    forward: np.ndarray | None
-    xy: np.ndarray
-    xy_in_fixed: np.ndarray
+    backward: Array | None
+    forward: Array | None
+    xy: Array
+    xy_in_fixed: Array
 
     @property
     def n_matches(self) -> int:
@@ -154,11 +155,11 @@ def _shape(shape: Sequence[int]) -> tuple[int, int]:
     return int(shape[0]), int(shape[1])
 
 
-def _field(field: np.ndarray | None) -> np.ndarray | None:
+def _field(field: Array | None) -> Array | None:
     return None if field is None else np.asarray(field, np.float32)
 
 
-def scaling(from_shape: tuple[int, int], to_shape: tuple[int, int]) -> np.ndarray:
+def scaling(from_shape: tuple[int, int], to_shape: tuple[int, int]) -> Array:
     """The matrix (3, 3) that takes pixels of an image of ``from_shape`` (rows, columns) to one of ``to_shape``."""
     return np.diag([to_shape[1] / from_shape[1], to_shape[0] / from_shape[0], 1.0])
 
@@ -204,7 +205,7 @@ def to_transform(
     return from_backward(Transform(*names, thin @ pre, post @ np.linalg.inv(thin)), field)
 
 
-def _trim(known: np.ndarray, by: int = 2) -> np.ndarray:
+def _trim(known: Array, by: int = 2) -> Array:
     """Without the outermost pixels of a mask, where VALIS's field already falls to zero."""
     from scipy import ndimage
 

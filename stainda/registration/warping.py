@@ -8,6 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
+from stainda.arrays import Array
 from stainda.errors import RegistrationError
 from stainda.slides import Slide
 
@@ -20,14 +21,14 @@ MARGIN = 2  # source pixels read beyond what is needed, for interpolation
 class FrameMap(Protocol):
     """Interface for warping an image: the part of :class:`stainda.registration.maps.PointMap` that it needs."""
 
-    def from_frame(self, xy: np.ndarray) -> np.ndarray: ...
+    def from_frame(self, xy: Array) -> Array: ...
 
     def grain(self) -> float: ...
 
 
 def warped_region(
     mapping: FrameMap, slide: Slide, region: tuple[float, float, float, float], downsample: float
-) -> np.ndarray:
+) -> Array:
     """RGB uint8 (height, width, 3): output pixel (i, j) has its centre at the frame's level-0 point
     (x + (i + 0.5)·downsample, y + (j + 0.5)·downsample).
 
@@ -67,8 +68,8 @@ def warped_tiles(
     region: tuple[float, float, float, float],
     downsample: float,
     tile: int = TILE,
-) -> Iterator[tuple[int, int, np.ndarray]]:
-    """The picture of :func:`warped_region` in tiles, row by row: (left, top, pixels), made when asked for."""
+) -> Iterator[tuple[int, int, Array]]:
+    """The picture of :func:`warped_region` in tiles, row by row: (left, top, pixels), made when requested."""
     width, height = picture_size(region[2:], downsample)
     for top in range(0, height, tile):
         for left in range(0, width, tile):
@@ -79,7 +80,7 @@ def warped_tiles(
 
 def _tile(
     mapping: FrameMap, slide: Slide, corner: tuple[float, float], size: tuple[int, int], downsample: float
-) -> np.ndarray:
+) -> Array:
     from scipy import ndimage
 
     width, height = size
@@ -117,7 +118,7 @@ def _tile(
 
 def _places(
     mapping: FrameMap, corner: tuple[float, float], size: tuple[int, int], downsample: float
-) -> tuple[np.ndarray, float]:
+) -> tuple[Array, float]:
     """Section points (height, width, 2) of a tile's pixel centres, and the section pixels per frame pixel there.
 
     The map is computed at knots half its grain apart and continued linearly between them.
@@ -136,7 +137,7 @@ def _places(
     return np.stack([rows @ positions[..., axis] @ columns.T for axis in (0, 1)], axis=2), stretch
 
 
-def _weights(count: int, knots: np.ndarray) -> np.ndarray:
+def _weights(count: int, knots: Array) -> Array:
     """Matrix (count, knots) of linear interpolation at 0, 1, .. count - 1."""
     at = np.arange(count)
     gap = knots[1] - knots[0]

@@ -17,10 +17,9 @@ from stainda.evaluation.groups import FEW_FAMILY, ceiling_of, contenders, few_la
 from stainda.evaluation.summary import ALL_SOURCES, ALL_TARGETS
 from stainda.report import answer_of_rotations as of_rotations
 from stainda.report.exclusions import excluded_strategies
-from stainda.report.run import Run
-from stainda.report.study_view import View
-from stainda.report.tables import decimal, p_value, signed
-from stainda.report.words import (
+from stainda.report.run import LoadedRun
+from stainda.report.study_view import StudyView
+from stainda.report.summary_text import (
     Sentence,
     count,
     headline,
@@ -31,6 +30,7 @@ from stainda.report.words import (
     spread_of,
     untested,
 )
+from stainda.report.tables import decimal, p_value, signed
 from stainda.run_directory.result_tables import RECORDS
 
 MOST_NAMED = 8
@@ -43,7 +43,7 @@ MOST_FEW = 3
 """Strategies with a few target labels that have a sentence each."""
 
 
-def no_answer(run: Run) -> list[Sentence]:
+def no_answer(run: LoadedRun) -> list[Sentence]:
     """What is said where no test patient was scored yet."""
     reason = run.missing.get(RECORDS.path, "there are no records of test patients")
     failed = [job for job in run.jobs.values() if job.error]
@@ -51,7 +51,7 @@ def no_answer(run: Run) -> list[Sentence]:
     return [Sentence(f"There is no answer yet: {reason}.{more}", "none"), *of_rotations.not_in_the_answer(run)]
 
 
-def answer(view: View) -> list[Sentence]:
+def answer(view: StudyView) -> list[Sentence]:
     """What the study says, most important first."""
     run, analysis, study = view.run, view.analysis, view.run.study
     results = headline(analysis.results)
@@ -67,7 +67,7 @@ def answer(view: View) -> list[Sentence]:
     sentences: list[Sentence] = []
     if n == 1:
         text = "This is one test patient, not a cohort: there is no interval and no test, and nothing below can be "
-        text += "carried over to other patients. It shows what happened on these sections."
+        text += "generalised to other patients. It shows what happened on these sections."
         sentences.append(Sentence(text, "limit"))
     if study.baseline not in defined.index:
         text = f"The baseline {run.label(study.baseline)!r} has no score, so nothing is compared with it."
@@ -86,7 +86,7 @@ def answer(view: View) -> list[Sentence]:
     return [*sentences, *of_rotations.not_independent(run)]
 
 
-def _without_targets(run: Run, results: pd.DataFrame) -> list[Sentence]:
+def _without_targets(run: LoadedRun, results: pd.DataFrame) -> list[Sentence]:
     """Scheme ``pooled``: every domain teaches, so there is no gap between source and targets to speak of."""
     rows = results[(results["domain"] == ALL_SOURCES) & np.isfinite(results["mean"])].set_index("strategy")
     if rows.empty:
@@ -102,7 +102,7 @@ def _without_targets(run: Run, results: pd.DataFrame) -> list[Sentence]:
     ]
 
 
-def _loss_of_the_baseline(view: View, results: pd.DataFrame) -> list[Sentence]:
+def _loss_of_the_baseline(view: StudyView, results: pd.DataFrame) -> list[Sentence]:
     run, level = view.run, view.run.study.evaluation.level
     base = results[results["strategy"] == run.study.baseline].set_index("domain")
     if run.rotates:
@@ -124,11 +124,11 @@ def _loss_of_the_baseline(view: View, results: pd.DataFrame) -> list[Sentence]:
     return [Sentence(text)]
 
 
-def _best_against_baseline(run: Run, analysis: Analysis, without: pd.DataFrame, n: int) -> list[Sentence]:
+def _best_against_baseline(run: LoadedRun, analysis: Analysis, without: pd.DataFrame, n: int) -> list[Sentence]:
     study, alpha = run.study, 1 - run.study.evaluation.level
     rows = overall_differences(analysis)
     if rows.empty:
-        elsewhere = [run.label(one) for one in excluded_strategies(run)]
+        elsewhere = [run.label(candidate) for candidate in excluded_strategies(run)]
         if elsewhere:
             return [
                 Sentence(
@@ -194,14 +194,14 @@ def _best_against_baseline(run: Run, analysis: Analysis, without: pd.DataFrame, 
     return out + (_others_shown(run, rows, leader) if n > 1 else [])
 
 
-def _others_shown(run: Run, rows: pd.DataFrame, leader: str | None) -> list[Sentence]:
-    """The strategies beside the leader that tests show to be better or worse than the baseline.
+def _others_shown(run: LoadedRun, rows: pd.DataFrame, leader: str | None) -> list[Sentence]:
+    """The strategies other than the leader that tests show to be better or worse than the baseline.
 
     Where the alignment of a strategy was not effective, its gain is not credited to it: it is named apart.
     """
     base = run.label(run.study.baseline)
     shown = rows[(rows["p_holm"] <= 1 - run.study.evaluation.level) & (rows.index != leader)]
-    idle = [name for name in shown.index if (found := run.effects.get(str(name))) and not found.effective]
+    idle = [name for name in shown.index if (result := run.effects.get(str(name))) and not result.effective]
     gains = [str(name) for name in shown.index[shown["difference"] > 0]]
     acted = [name for name in gains if name not in idle]
     out = []
@@ -225,27 +225,27 @@ def _others_shown(run: Run, rows: pd.DataFrame, leader: str | None) -> list[Sent
     return out
 
 
-def _idle_words(run: Run, name: str) -> str:
+def _idle_words(run: LoadedRun, name: str) -> str:
     """What the first sentence adds where the alignment of the strategy it names did not act."""
-    found = run.effects.get(name)
-    if found is None or found.effective:
+    result = run.effects.get(name)
+    if result is None or result.effective:
         return ""
-    return f"; its alignment was not effective here ({found.reason}), so {_what_else(run, [name])}"
+    return f"; its alignment was not effective here ({result.reason}), so {_what_else(run, [name])}"
 
 
-def _what_else(run: Run, names: Sequence[str]) -> str:
+def _what_else(run: LoadedRun, names: Sequence[str]) -> str:
     """What strategies whose alignment did not act differ in from the baseline."""
     base = run.study.strategy(run.study.baseline)
     parts: list[str] = []
-    for one in map(run.study.strategy, names):
+    for strategy in map(run.study.strategy, names):
         for part, words in PARTS_IN_WORDS.items():
-            if getattr(one, part) != getattr(base, part):
-                parts.append(words.format(name=one.norm.name.replace("_", " ")))
-        parts += ["training settings"] if one.training != base.training else []
-    found = list(dict.fromkeys(parts))
-    if not found:
+            if getattr(strategy, part) != getattr(base, part):
+                parts.append(words.format(name=strategy.norm.name.replace("_", " ")))
+        parts += ["training settings"] if strategy.training != base.training else []
+    result = list(dict.fromkeys(parts))
+    if not result:
         return "chance in training is what remains"
-    return f"what helped is what else {'it does' if len(names) == 1 else 'they do'} ({listed(found)})"
+    return f"what helped is what else {'it does' if len(names) == 1 else 'they do'} ({listed(result)})"
 
 
 def _p(p: float, members: int) -> str:
@@ -267,7 +267,7 @@ def _how_many_higher(analysis: Analysis, strategy: str, baseline: str) -> str:
     return f"{higher} of {len(gain)} patients scored higher"
 
 
-def _with_differences(run: Run, rows: pd.DataFrame, names: Sequence[str]) -> str:
+def _with_differences(run: LoadedRun, rows: pd.DataFrame, names: Sequence[str]) -> str:
     """The names with their differences, the largest ones alone where there are many."""
     if len(names) > MOST_NAMED:
         sizes = rows.loc[list(names), "difference"].abs().sort_values(ascending=False, kind="stable")
@@ -279,7 +279,7 @@ def _with_differences(run: Run, rows: pd.DataFrame, names: Sequence[str]) -> str
     return listed([*shown, f"{rest} more, by less (in the table)"] if rest else shown)
 
 
-def _with_few_labels(run: Run, analysis: Analysis, defined: pd.DataFrame, n: int) -> list[Sentence]:
+def _with_few_labels(run: LoadedRun, analysis: Analysis, defined: pd.DataFrame, n: int) -> list[Sentence]:
     """What a few target labels buy, each strategy that has some on its own: none of them is a contender."""
     study, alpha = run.study, 1 - run.study.evaluation.level
     rows = headline(analysis.differences)
@@ -311,7 +311,7 @@ def _with_few_labels(run: Run, analysis: Analysis, defined: pd.DataFrame, n: int
     return out
 
 
-def _gap(run: Run, analysis: Analysis) -> list[Sentence]:
+def _gap(run: LoadedRun, analysis: Analysis) -> list[Sentence]:
     results = headline(analysis.results)
     ceiling = results[(results["strategy"] == ceiling_of(run.study)) & (results["domain"] == ALL_TARGETS)]
     if ceiling.empty or not np.isfinite(ceiling.iloc[0]["mean"]):
@@ -338,7 +338,7 @@ def _gap(run: Run, analysis: Analysis) -> list[Sentence]:
     return [Sentence(text)]
 
 
-def _worst_domain(view: View, without: pd.DataFrame) -> list[Sentence]:
+def _worst_domain(view: StudyView, without: pd.DataFrame) -> list[Sentence]:
     if view.run.rotates:
         return of_rotations.worst_pair(view)
     run = view.run
@@ -358,7 +358,7 @@ def _worst_domain(view: View, without: pd.DataFrame) -> list[Sentence]:
     ]
 
 
-def _cautions(run: Run, analysis: Analysis, defined: pd.DataFrame, n: int) -> list[Sentence]:
+def _cautions(run: LoadedRun, analysis: Analysis, defined: pd.DataFrame, n: int) -> list[Sentence]:
     out: list[Sentence] = []
     alpha = 1 - run.study.evaluation.level
     if 1 < n < FEW_PATIENTS:
@@ -404,11 +404,11 @@ def _cautions(run: Run, analysis: Analysis, defined: pd.DataFrame, n: int) -> li
             Sentence(f"{count(len(failed), 'training job').capitalize()} failed; see the list of failures.", "caution")
         )
     scored = set(run.records["strategy"])
-    lost = [run.label(one.name) for one in run.study.strategies if one.name not in scored]
+    lost = [run.label(strategy.name) for strategy in run.study.strategies if strategy.name not in scored]
     if lost:
         out.append(Sentence(f"Without any result: {listed(lost)}.", "caution"))
     if run.earlier:
-        names = listed([run.label(one) for one in run.earlier])
+        names = listed([run.label(title) for title in run.earlier])
         out.append(
             Sentence(
                 f"Kept from an earlier call of the same protocol, data and budget: {names}. study.yaml no longer has "

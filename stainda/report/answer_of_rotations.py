@@ -9,11 +9,11 @@ import pandas as pd
 
 from stainda.evaluation.selection import DEFAULT_RULE
 from stainda.evaluation.summary import ALL_SOURCES, ALL_TARGETS
-from stainda.report.kinds_of_scores import worst_rows
-from stainda.report.run import RotationRun, Run
-from stainda.report.study_view import NotDrawable, View
+from stainda.report.registered_scores import worst_rows
+from stainda.report.run import LoadedRun, RotationResult
+from stainda.report.study_view import NotDrawable, StudyView
+from stainda.report.summary_text import PRIMARY, Sentence, count, headline, listed, score_words, untested
 from stainda.report.tables import decimal, signed
-from stainda.report.words import PRIMARY, Sentence, count, headline, listed, score_words, untested
 
 SCHEMES = {
     "all_pairs": "every annotated domain teaches once and is tested on all others",
@@ -26,14 +26,14 @@ SCHEMES = {
 MOST_NAMED = 6
 
 
-def scheme_words(run: Run) -> str:
+def scheme_words(run: LoadedRun) -> str:
     """What the protocol of the study does."""
     protocol = run.study.protocol
     words = SCHEMES.get(protocol.scheme, protocol.scheme.replace("_", " "))
     return words + (f"; {protocol.folds} folds, so that every patient is tested" if protocol.folds else "")
 
 
-def how_patients_count(view: View, n: int) -> list[Sentence]:
+def how_patients_count(view: StudyView, n: int) -> list[Sentence]:
     """How patients that are tested in several rotations enter the answer."""
     if not view.run.rotates:
         return []
@@ -53,16 +53,16 @@ def how_patients_count(view: View, n: int) -> list[Sentence]:
     ]
 
 
-def tested_in(view: View) -> dict[str, int]:
+def tested_in(view: StudyView) -> dict[str, int]:
     """In how many rotations each patient was tested as a target."""
     counts: dict[str, int] = {}
-    for one in (one for group in view.analysis.groups for one in group.members):
-        for patient in one.test.loc[one.test["domain"].isin(one.tested), "patient"].unique():
+    for rotation in (member for group in view.analysis.groups for member in group.members):
+        for patient in rotation.test.loc[rotation.test["domain"].isin(rotation.tested), "patient"].unique():
             counts[str(patient)] = counts.get(str(patient), 0) + 1
     return counts
 
 
-def baseline(view: View, base: pd.DataFrame) -> list[Sentence]:
+def baseline(view: StudyView, base: pd.DataFrame) -> list[Sentence]:
     """What the baseline reaches over what was tested, and in which rotation it is lowest and highest.
 
     Args:
@@ -85,7 +85,7 @@ def baseline(view: View, base: pd.DataFrame) -> list[Sentence]:
     return [Sentence(f"{text}.")]
 
 
-def in_single_rotations(view: View) -> list[Sentence]:
+def in_single_rotations(view: StudyView) -> list[Sentence]:
     """In how many single rotations the best strategy is ahead; nothing where there is one."""
     run, study = view.run, view.run.study
     if not view.by_rotation:
@@ -113,7 +113,7 @@ def in_single_rotations(view: View) -> list[Sentence]:
     return [Sentence(text, "result" if shown else "none")]
 
 
-def worst_pair(view: View) -> list[Sentence]:
+def worst_pair(view: StudyView) -> list[Sentence]:
     """The lowest and highest pair of sources and target of the best strategy without target labels."""
     best = view.best()
     try:
@@ -132,39 +132,39 @@ def worst_pair(view: View) -> list[Sentence]:
     ]
 
 
-def not_in_the_answer(run: Run) -> list[Sentence]:
+def not_in_the_answer(run: LoadedRun) -> list[Sentence]:
     """Rotations that are not in the answer."""
     if not run.rotates:
         return []
-    found = []
-    missing = [one for one in run.rotations if not one.scored and one.state != "left out"]
-    failed = [one for one in missing if one.state == "failed"]
-    rest = [one for one in missing if one.state != "failed"]
-    of = len([one for one in run.rotations if one.state != "left out"])
+    result = []
+    missing = [rotation for rotation in run.rotations if not rotation.scored and rotation.state != "left out"]
+    failed = [member for member in missing if member.state == "failed"]
+    rest = [member for member in missing if member.state != "failed"]
+    of = len([rotation for rotation in run.rotations if rotation.state != "left out"])
     if failed:
-        reasons = "; ".join(f"{one.name}: {one.reason}" for one in failed[:MOST_NAMED] if one.reason)
+        reasons = "; ".join(f"{member.name}: {member.reason}" for member in failed[:MOST_NAMED] if member.reason)
         text = f"{count(len(failed), 'rotation').capitalize()} of {of} failed and {_is(len(failed))} not in the answer"
-        found.append(Sentence(f"{text} ({reasons or names_of(failed)}).", "caution"))
+        result.append(Sentence(f"{text} ({reasons or names_of(failed)}).", "caution"))
     if rest:
         more = f" and {len(rest) - MOST_NAMED} more" if len(rest) > MOST_NAMED else ""
         text = (
             f"{count(len(rest), 'rotation').capitalize()} of {of} {_is(len(rest))} not scored yet and not in the answer"
         )
-        found.append(Sentence(f"{text}: {names_of(rest[:MOST_NAMED])}{more}.", "caution"))
-    partly = [one for one in run.scored if one.state == "failed"]
+        result.append(Sentence(f"{text}: {names_of(rest[:MOST_NAMED])}{more}.", "caution"))
+    partly = [member for member in run.scored if member.state == "failed"]
     if partly:
         text = f"Failed at its last try, so its scores are those of an earlier one: {names_of(partly)}."
-        found.append(Sentence(text, "caution"))
-    never = [one for one in run.rotations if one.state == "left out"]
+        result.append(Sentence(text, "caution"))
+    never = [rotation for rotation in run.rotations if rotation.state == "left out"]
     if never:
-        why = "; ".join(dict.fromkeys(one.reason for one in never if one.reason))
-        found.append(
+        why = "; ".join(dict.fromkeys(member.reason for member in never if member.reason))
+        result.append(
             Sentence(f"Never {'a source' if len(never) == 1 else 'sources'}: {names_of(never)} ({why}).", "caution")
         )
-    return found
+    return result
 
 
-def compared_on_some(view: View) -> list[Sentence]:
+def compared_on_some(view: StudyView) -> list[Sentence]:
     """Strategies that have scores in some rotations only."""
     if not view.by_rotation:
         return []
@@ -177,7 +177,7 @@ def compared_on_some(view: View) -> list[Sentence]:
     return found
 
 
-def not_independent(run: Run) -> list[Sentence]:
+def not_independent(run: LoadedRun) -> list[Sentence]:
     """That rotations are no independent repetitions."""
     if len(run.scored) < 2:
         return []
@@ -188,9 +188,9 @@ def not_independent(run: Run) -> list[Sentence]:
     return [Sentence(text, "caution")]
 
 
-def names_of(rotations: Iterable[RotationRun]) -> str:
+def names_of(rotations: Iterable[RotationResult]) -> str:
     """Names of rotations, as in a sentence."""
-    return listed([one.name.replace("_", " ") for one in rotations])
+    return listed([rotation.name.replace("_", " ") for rotation in rotations])
 
 
 def _is(n: int) -> str:

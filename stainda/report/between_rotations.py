@@ -1,4 +1,4 @@
-"""Tables that set the rotations of a study beside each other; a study of one rotation does not have them."""
+"""Tables that set the rotations of a study side by side; a study of one rotation does not have them."""
 
 from __future__ import annotations
 
@@ -15,12 +15,23 @@ from stainda.evaluation.metrics import direction
 from stainda.evaluation.scores import nanmean
 from stainda.randomness import generator_for
 from stainda.report import data_tables
-from stainda.report.kinds import add_table, register_score_table, register_table
+from stainda.report.figure_registry import add_table, register_score_table, register_table
 from stainda.report.rotation_matrix import domains_in_order
-from stainda.report.run import SPLITS, RotationRun, Run
-from stainda.report.study_view import View
-from stainda.report.tables import Cell, Table, decimal, ends, number, p_value, plain_table, signed, spread_words, text
-from stainda.report.words import PRIMARY, measure_title
+from stainda.report.run import SPLITS, LoadedRun, RotationResult
+from stainda.report.study_view import StudyView
+from stainda.report.summary_text import PRIMARY, measure_title
+from stainda.report.tables import (
+    Cell,
+    PageTable,
+    decimal,
+    ends,
+    number,
+    p_value,
+    plain_table,
+    signed,
+    spread_words,
+    text,
+)
 from stainda.run_directory.contents import REPORT
 from stainda.run_directory.result_tables import BUDGET
 
@@ -62,8 +73,8 @@ class _Scores:
     def runs(self, *names: str) -> list[npt.NDArray[np.float64]]:
         """Of several strategies on what all have, each float (trainings, patients, 1)."""
         common = self.cube.common([self.cube.strategies.index(name) for name in names])
-        found = common.runs_over(self.domains, common.classes)[:, :, self.patients]
-        return [one[:size, :, None] for one, size in zip(found, common.seeds, strict=True)]
+        result = common.runs_over(self.domains, common.classes)[:, :, self.patients]
+        return [one[:size, :, None] for one, size in zip(result, common.seeds, strict=True)]
 
     @property
     def tested(self) -> int:
@@ -72,20 +83,20 @@ class _Scores:
         return int(self.cube.present[:, self.patients][:, :, where].any(axis=(0, 2, 3)).sum())
 
 
-def own_answers(view: View, measure: str = PRIMARY) -> dict[str, OwnAnswer]:
+def own_answers(view: StudyView, measure: str = PRIMARY) -> dict[str, OwnAnswer]:
     """Of every scored rotation, from the scores of its own test patients on its own targets."""
-    groups = {one.name: group for group in view.analysis.groups for one in group.members}
+    groups = {member.name: group for group in view.analysis.groups for member in group.members}
     cube, found = view.analysis.cubes[measure], {}
-    for one in view.run.scored:
-        group = groups[one.name]
+    for rotation in view.run.scored:
+        group = groups[rotation.name]
         own = (group.label,) if view.by_rotation else group.tested
         folded = len(group.members) > 1
-        mine = np.array([name in one.patients["test"] or not folded for name in cube.patients])
-        found[one.name] = _own_answer(view, _Scores(cube, [name for name in own if name in cube.domains], mine))
+        mine = np.array([name in rotation.patients["test"] or not folded for name in cube.patients])
+        found[rotation.name] = _own_answer(view, _Scores(cube, [name for name in own if name in cube.domains], mine))
     return found
 
 
-def _own_answer(view: View, scores: _Scores) -> OwnAnswer:
+def _own_answer(view: StudyView, scores: _Scores) -> OwnAnswer:
     study, base, cube, runs = view.run.study, view.look.baseline, scores.cube, scores.runs
     sign, tested = direction(cube.measure), scores.tested
     if base not in cube.strategies or not np.isfinite(runs(base)[0]).any():
@@ -115,7 +126,7 @@ def _own_answer(view: View, scores: _Scores) -> OwnAnswer:
     )  # fmt: skip
 
 
-def rotations(run: Run, answers: dict[str, OwnAnswer]) -> Table:
+def rotations(run: LoadedRun, answers: dict[str, OwnAnswer]) -> PageTable:
     """One row per rotation: who taught, what was tested, its own answer, and its page where that is there."""
     title = measure_title(PRIMARY)
     shown, frame = [], []
@@ -152,17 +163,17 @@ def rotations(run: Run, answers: dict[str, OwnAnswer]) -> Table:
         "than each."
     )
     caption = f"Every rotation by itself ({title}), with the page of its own."
-    return Table(f"rotations_{PRIMARY}", caption, columns, shown, pd.DataFrame(frame), note)
+    return PageTable(f"rotations_{PRIMARY}", caption, columns, shown, pd.DataFrame(frame), note)
 
 
-def _with_answers(run: Run, view: View | None, measure: str) -> Table:
+def _with_answers(run: LoadedRun, view: StudyView | None, measure: str) -> PageTable:
     return rotations(run, {} if view is None else own_answers(view))
 
 
 add_table("rotations", _with_answers, rotations="several")
 
 
-def page_link(run: Run, place: RotationRun) -> str:
+def page_link(run: LoadedRun, place: RotationResult) -> str:
     """From ``ROOT/report/index.html`` to the page of a rotation; empty where there is none."""
     folder = run.folder
     page = REPORT.at(folder / place.folder) if place.folder else folder
@@ -172,29 +183,29 @@ def page_link(run: Run, place: RotationRun) -> str:
 
 
 @register_table("splits", rotations="several")
-def splits(run: Run) -> Table:
+def splits(run: LoadedRun) -> PageTable:
     """Who served for what in each rotation."""
     words = {"train": "Training", "val": "Validation", "test": "Test"}
     places = run.begun
     shown = [
         [
-            Cell(one.name.replace("_", "\u00a0"), sort=one.name),
+            Cell(place.name.replace("_", "\u00a0"), sort=place.name),
             *(
-                Cell(str(len(one.patients[split])), ", ".join(one.patients[split]), len(one.patients[split]))
+                Cell(str(len(place.patients[split])), ", ".join(place.patients[split]), len(place.patients[split]))
                 for split in SPLITS
             ),
         ]
-        for one in places
+        for place in places
     ]
     frame = pd.DataFrame(
-        [{"rotation": one.name, **{split: "; ".join(one.patients[split]) for split in SPLITS}} for one in places]
+        [{"rotation": place.name, **{split: "; ".join(place.patients[split]) for split in SPLITS}} for place in places]
     )
     note = "Test patients of domains that are no targets of a rotation are not in its answer."
-    return Table("splits", "Patients of each rotation by split.", ["Rotation", *words.values()], shown, frame, note)
+    return PageTable("splits", "Patients of each rotation by split.", ["Rotation", *words.values()], shown, frame, note)
 
 
 @register_table("domains", rotations="several")
-def domains(run: Run) -> Table | None:
+def domains(run: LoadedRun) -> PageTable | None:
     """One row per domain: its slides, patients and objects, and in how many rotations it teaches and is tested."""
     cohort, begun = run.cohort, run.begun
     if cohort.empty:
@@ -204,8 +215,8 @@ def domains(run: Run) -> Table | None:
     for domain, slides in cohort.groupby("domain", sort=False):
         row: dict[str, Any] = {
             "domain": domain, "slides": len(slides), "patients": slides["patient"].nunique(),
-            "teaches": sum(domain in one.sources for one in begun),
-            "tested": sum(domain in (one.targets or one.sources) for one in begun),
+            "teaches": sum(domain in rotation.sources for rotation in begun),
+            "tested": sum(domain in (rotation.targets or rotation.sources) for rotation in begun),
         }  # fmt: skip
         for name in run.study.task.classes:
             row[f"objects_{name}"] = int(sum(objects.get(slide, {}).get(name, 0) for slide in slides["slide"]))
@@ -223,7 +234,7 @@ def domains(run: Run) -> Table | None:
 
 
 @register_score_table("pairs", "Sources to targets", rotations="several")
-def pairs(view: View, measure: str) -> Table:
+def pairs(view: StudyView, measure: str) -> PageTable:
     """From the sources of each rotation to each domain, every strategy: the matrix as a table."""
     rows = view.pairs(measure)
     names = view.look.present(list(rows["strategy"].unique()))
@@ -246,11 +257,11 @@ def pairs(view: View, measure: str) -> Table:
     columns = ["Rotation", "Tested on", *[view.run.label(name) for name in names], "Patients"]
     caption = f"{measure_title(measure)} from the sources of each rotation to each domain: mean over test patients."
     note = f"Below each mean: {spread_words(rows['interval_kind'], view.level)}."
-    return Table(f"pairs_{measure}", caption, columns, shown, rows, note)
+    return PageTable(f"pairs_{measure}", caption, columns, shown, rows, note)
 
 
 @register_table("budget", rotations="several")
-def budget(run: Run) -> Table | None:
+def budget(run: LoadedRun) -> PageTable | None:
     """What every strategy was given over all rotations."""
     frame = run.tables[BUDGET.path]
     if frame.empty:

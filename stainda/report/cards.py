@@ -6,6 +6,7 @@ After Mitchell et al., Model Cards for Model Reporting, 2019.
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stainda.config import StudyConfig
+from stainda.config import StrategyConfig, StudyConfig
 from stainda.evaluation.groups import few_labels, group_of
 from stainda.evaluation.selection import DEFAULT_RULE
 from stainda.evaluation.summary import ALL_SOURCES, ALL_TARGETS
@@ -21,9 +22,9 @@ from stainda.names import file_names
 from stainda.report.exports import markdown
 from stainda.report.result_tables import regions
 from stainda.report.search_tables import parameters
-from stainda.report.study_view import View
-from stainda.report.tables import Cell, Table, decimal, ends, number, spread_words, text
-from stainda.report.words import count, listed, measure_title
+from stainda.report.study_view import StudyView
+from stainda.report.summary_text import count, listed, measure_title
+from stainda.report.tables import Cell, PageTable, decimal, ends, number, spread_words, text
 
 MEASURES_SHOWN = ("dice", "object_f1", "hausdorff_95")
 
@@ -36,11 +37,14 @@ class Card:
     title: str
     file: str
     items: tuple[tuple[str, str], ...]
-    scores: Table
+    scores: PageTable
     command: str
+    role: str
+    labels: str
+    thresholds: str
 
 
-def model_cards(view: View) -> list[Card]:
+def model_cards(view: StudyView) -> list[Card]:
     """A card per strategy whose chosen setting left a trained job, in the order of the study."""
     tables = {one: view.rows(one) for one in MEASURES_SHOWN if (view.analysis.results["measure"] == one).any()}
     places = regions(next(iter(tables.values())))
@@ -57,7 +61,29 @@ def model_cards(view: View) -> list[Card]:
     return cards
 
 
-def card_text(view: View, card: Card) -> str:
+def shared_items(cards: Sequence[Card]) -> list[tuple[str, str]]:
+    """Heading and text of what is the same for every model, in the order of the cards."""
+    return [item for item in cards[0].items if all(item in card.items for card in cards)] if cards else []
+
+
+def models_table(cards: Sequence[Card]) -> PageTable:
+    """A row per model, with the link to its card, what tells it from the others, and how to apply it."""
+    columns = {"role": "Role", "labels": "Labels", "thresholds": "Threshold", "command": "How to apply"}
+    frame = pd.DataFrame(
+        [{column: getattr(card, column) for column in ("strategy", "file", *columns)} for card in cards]
+    )
+    rows = [
+        [
+            Cell(card.title, sort=card.title.lower(), link=card.file),
+            *[text(getattr(card, column)) for column in columns],
+        ]
+        for card in cards
+    ]
+    caption = "The model of each strategy; its card has training data, limits, scores and licence."
+    return PageTable("models", caption, ["Model card", *columns.values()], rows, frame, files=("csv",))
+
+
+def card_text(view: StudyView, card: Card) -> str:
     """A card as Markdown."""
     study = view.run.study
     lines = [f"# {card.title}", "", f"Model card of study `{study.study}`, made from its records by stainda.", ""]
@@ -67,7 +93,7 @@ def card_text(view: View, card: Card) -> str:
     return "\n".join([*lines, "## How to apply", "", "```", card.command, "```", ""])
 
 
-def _card(view: View, name: str, job: Any, seeds: int, test: str, scores: Table, *, file: str) -> Card:
+def _card(view: StudyView, name: str, job: Any, seeds: int, test: str, scores: PageTable, *, file: str) -> Card:
     run, study = view.run, view.run.study
     one = next((strategy for strategy in study.strategies if strategy.name == name), None)
     ceiling, baseline = name == view.look.ceiling, name == view.look.baseline
@@ -91,10 +117,10 @@ def _card(view: View, name: str, job: Any, seeds: int, test: str, scores: Table,
             f"{listed(study.task.classes)} on patches of {study.patches.size} pixels at {scale}.",
             _sentence(one.description if one else ""),
             _sentence(f"After {one.reference}" if one and one.reference else ""),
-            f"{job.result['n_parameters']:,} parameters." if "n_parameters" in job.result else "",
+            _parameters(job.result),
             f"Job `{job.name}`, the first of {count(seeds, 'training')} of the chosen setting: {_setting(view, name)}.",
         ]))),
-        ("Intended use", f"Research on how detectors of {listed(study.task.classes)} carry over between stains and "
+        ("Intended use", f"Research on how detectors of {listed(study.task.classes)} transfer between stains and "
          f"centres, on slides like those of {listed(_domains(view))}. Not a medical device; not for diagnosis."),
         ("Training data", f"{count(used['patient'].nunique(), 'patient').capitalize()}, "
          f"{count(used['slide'].nunique(), 'section')}, labels: {labels} ({listed(study.protocol.teachers)}"
@@ -106,13 +132,23 @@ def _card(view: View, name: str, job: Any, seeds: int, test: str, scores: Table,
         ("Evaluation data", f"{test} Probability threshold, fixed on source validation: "
          f"{thresholds or 'not recorded'}."),
         ("Limits", _limits(view, name)),
-        ("Licence", _licence(view)),
+        ("Licence", _licence(view, one)),
     )  # fmt: skip
     command = f"stainda predict {shlex.quote(_relative(job.folder))} SLIDE --out predictions/"
-    return Card(name, run.label(name), f"model_cards/{file}.md", items, scores, command)
+    return Card(
+        name,
+        run.label(name),
+        f"model_cards/{file}.md",
+        items,
+        scores,
+        command,
+        role,
+        labels,
+        thresholds or "not recorded",
+    )
 
 
-def _scores(view: View, name: str, tables: dict[str, pd.DataFrame], places: list[str], file: str) -> Table:
+def _scores(view: StudyView, name: str, tables: dict[str, pd.DataFrame], places: list[str], file: str) -> PageTable:
     """Scores of one strategy by domain; ``tables`` holds its rows by measure, indexed by domain."""
     shown: list[list[Cell]] = []
     for place in places:
@@ -129,13 +165,13 @@ def _scores(view: View, name: str, tables: dict[str, pd.DataFrame], places: list
                              float(first["mean"]), True))  # fmt: skip
         shown.append([*line, number(n, 0)])
     units = {"hausdorff_95": ", µm"}
-    columns = ["Domain", *[measure_title(one) + units.get(one, "") for one in tables], "Patients"]
+    columns = ["Domain", *[measure_title(table) + units.get(table, "") for table in tables], "Patients"]
     words = spread_words((kind for rows in tables.values() for kind in rows["interval_kind"]), view.level)
     caption = f"{view.run.label(name)}: mean over test patients; below it {words}."
-    return Table(f"card_{file}", caption, columns, shown, pd.concat(tables.values()).reset_index())
+    return PageTable(f"card_{file}", caption, columns, shown, pd.concat(tables.values()).reset_index())
 
 
-def _limits(view: View, name: str) -> str:
+def _limits(view: StudyView, name: str) -> str:
     rows = view.rows()
     rows = rows[(rows["strategy"] == name) & (rows["role"] == "target") & np.isfinite(rows["mean"])]
     n = int(rows["n_patients"].max()) if len(rows) else 0
@@ -153,13 +189,23 @@ def _limits(view: View, name: str) -> str:
 
 
 def _of_targets(study: StudyConfig, name: str) -> str:
-    """Which labels of targets were learned from beside those of the source."""
+    """Which labels of targets were learned from next to those of the source."""
     group = group_of(study, name)
     return "" if group == "without" else " and targets" if group == "all" else f", and {few_labels(study, name)}"
 
 
-def _licence(view: View) -> str:
-    weights = view.run.study.model.weights
+def _parameters(result: Mapping[str, Any]) -> str:
+    """How many parameters the network has, and learned where not all did."""
+    if "n_parameters" not in result:
+        return ""
+    total, trained = result["n_parameters"], result.get("n_trained")
+    told = "" if trained in (None, total) else f", of which {trained:,} learned"
+    return f"{total:,} parameters{told}."
+
+
+def _licence(view: StudyView, strategy: StrategyConfig | None) -> str:
+    random = strategy is not None and strategy.training.get("start", view.run.study.training.start) == "random"
+    weights = None if random else view.run.study.model.weights
     start = f"Started from {weights.name}, whose licence applies." if weights else "Trained from random weights."
     return (
         f"{start} stainda is under the MIT licence; the weights were made from the slides and annotations of this "
@@ -168,7 +214,7 @@ def _licence(view: View) -> str:
     )
 
 
-def _test_words(view: View) -> str:
+def _test_words(view: StudyView) -> str:
     test = view.run.records[view.run.records["split"] == "test"]
     return (
         f"{count(test['patient'].nunique(), 'test patient').capitalize()}, "
@@ -177,12 +223,12 @@ def _test_words(view: View) -> str:
     )
 
 
-def _domains(view: View) -> list[str]:
+def _domains(view: StudyView) -> list[str]:
     names = [*view.analysis.sources, *view.analysis.targets]
     return names if len(names) <= 8 else [*names[:7], f"{len(names) - 7} more domains"]
 
 
-def _setting(view: View, name: str) -> str:
+def _setting(view: StudyView, name: str) -> str:
     chosen = view.run.trials[(view.run.trials["strategy"] == name) & view.run.trials["chosen"]]
     values = parameters(chosen.iloc[0]["params"]) if len(chosen) else {}
     shown = ", ".join(f"{key} = {value:.3g}" if isinstance(value, float) else f"{key} = {value}"
@@ -190,7 +236,7 @@ def _setting(view: View, name: str) -> str:
     return shown or "the defaults"
 
 
-def _job(view: View, name: str, trained: pd.DataFrame) -> tuple[Any, int]:
+def _job(view: StudyView, name: str, trained: pd.DataFrame) -> tuple[Any, int]:
     """The job of the chosen setting with the lowest seed, and how many seeds it was trained with."""
     choice = view.analysis.choices
     choice = choice[(choice["strategy"] == name) & (choice["selection"] == DEFAULT_RULE)]

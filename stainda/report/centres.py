@@ -8,29 +8,27 @@ import numpy as np
 import pandas as pd
 
 from stainda.evaluation.summary import ALL_SOURCES, ALL_TARGETS
-from stainda.report.result_tables import score_cell
-from stainda.report.study_view import View, measure_of
-from stainda.report.tables import Cell, Table, decimal
-from stainda.report.words import PRIMARY, count, measure_title
+from stainda.report.study_view import StudyView, measure_of
+from stainda.report.summary_text import PRIMARY, count, measure_title
+from stainda.report.tables import decimal
 
 
 @dataclass(frozen=True)
-class Centre:
-    """A section of the page. ``table`` is missing where no test slide of the centre was scored."""
+class CentreText:
+    """A part of the page; the scores by domain stand in the main table."""
 
     name: str
     key: str
     words: tuple[str, ...]
-    table: Table | None
 
 
-def centres(view: View) -> list[Centre]:
+def centres(view: StudyView) -> list[CentreText]:
     """One per centre of the cohort, in the order of the tables."""
     names = list(dict.fromkeys(view.run.cohort["centre"]))
     return [_centre(view, str(name), index) for index, name in enumerate(sorted(names), start=1)]
 
 
-def _centre(view: View, name: str, index: int) -> Centre:
+def _centre(view: StudyView, name: str, index: int) -> CentreText:
     run = view.run
     slides = run.cohort[run.cohort["centre"] == name]
     people = {split: slides.loc[slides["split"] == split, "patient"].nunique() for split in ("train", "val", "test")}
@@ -45,21 +43,13 @@ def _centre(view: View, name: str, index: int) -> Centre:
     rows = view.rows()
     rows = rows[(rows["centre"] == name) & ~rows["domain"].isin([ALL_TARGETS, ALL_SOURCES])]
     if rows.empty:
-        return Centre(name, f"centre-{index}", (*words, "No test slide of this centre was scored."), None)
+        return CentreText(name, f"centre-{index}", (*words, "No test slide of this centre was scored."))
     domains = list(dict.fromkeys(rows["domain"]))
     words += _scores(view, rows, domains)
-    cells = rows.set_index(["strategy", "domain"])
-    shown = [
-        [Cell(run.label(one), sort=run.label(one).lower()), *[score_cell(cells, (one, domain)) for domain in domains]]
-        for one in view.look.present(list(rows["strategy"]))
-    ]
-    counts = rows.groupby("domain")["n_patients"].max()
-    titles = ["Strategy", *[f"{domain}\nn = {counts[domain]}" for domain in domains]]
-    caption = f"{measure_title(PRIMARY)} at centre {name}: mean over test patients and {view.level} interval."
-    return Centre(name, f"centre-{index}", tuple(words), Table(f"centre_{index}", caption, titles, shown, rows))
+    return CentreText(name, f"centre-{index}", tuple(words))
 
 
-def _scores(view: View, rows: pd.DataFrame, domains: list[str]) -> list[str]:
+def _scores(view: StudyView, rows: pd.DataFrame, domains: list[str]) -> list[str]:
     """Baseline and best contender over the target domains of this centre; no claim of a difference."""
     targets = rows[(rows["role"] == "target") & np.isfinite(rows["mean"])]
     if targets.empty:
@@ -81,7 +71,7 @@ def _scores(view: View, rows: pd.DataFrame, domains: list[str]) -> list[str]:
     ]
 
 
-def _registration(view: View, slides: pd.DataFrame) -> list[str]:
+def _registration(view: StudyView, slides: pd.DataFrame) -> list[str]:
     quality = view.run.quality
     mine = quality[quality["source"].isin(slides["slide"])]
     if mine.empty:

@@ -1,4 +1,4 @@
-"""Several studies beside each other: what may be compared, the paired differences, and a page."""
+"""Several studies side by side: what may be compared, the paired differences, and a page."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
+from stainda.arrays import Array
 from stainda.errors import RecordError
 from stainda.evaluation import ScoreCube, chosen_records, difference, holm, score_cube
 from stainda.evaluation.metrics import measure as known_measure
@@ -22,15 +23,15 @@ from stainda.files import write_text
 from stainda.progress import SILENT, Progress
 from stainda.randomness import generator_for
 from stainda.report import comparison_figures
-from stainda.report.comparison import Comparison, Study
+from stainda.report.comparison import Study, StudyComparison
 from stainda.report.drawings import draw
 from stainda.report.layout import OF_A_COMPARISON
 from stainda.report.page import render, replace_folder
 from stainda.report.plotting import view
 from stainda.report.sections import TEMPLATES
-from stainda.report.study_view import View, axis_title
-from stainda.report.tables import Cell, Table, decimal, ends, number, p_value, plain_table, signed, text
-from stainda.report.words import PRIMARY, Sentence, count, listed, measure_title, percent
+from stainda.report.study_view import StudyView, axis_title
+from stainda.report.summary_text import PRIMARY, Sentence, count, listed, measure_title, percent
+from stainda.report.tables import Cell, PageTable, decimal, ends, number, p_value, plain_table, signed, text
 from stainda.report.writer import Writer
 
 PAIRED_COLUMNS = [
@@ -39,7 +40,7 @@ PAIRED_COLUMNS = [
 ]  # fmt: skip
 
 
-def compare_runs(runs: Sequence[str | Path], measure: str = PRIMARY, selection: str = DEFAULT_RULE) -> Comparison:
+def compare_runs(runs: Sequence[str | Path], measure: str = PRIMARY, selection: str = DEFAULT_RULE) -> StudyComparison:
     """Compare finished studies by one measure.
 
     The same strategy in two studies is compared patient by patient where both scored the same test slides (same name,
@@ -59,8 +60,8 @@ def compare_runs(runs: Sequence[str | Path], measure: str = PRIMARY, selection: 
         raise RecordError("a run directory is given twice", remedy="Give each study once")
     views = [view(run) for run in runs]
     refuse_unlike(views)
-    studies = tuple(Study(key, one) for key, one in zip(_keys(views), views, strict=True))
-    tables = [one.view.rows(measure, selection).assign(study=one.key) for one in studies]
+    studies = tuple(Study(key, seen) for key, seen in zip(_keys(views), views, strict=True))
+    tables = [study.view.rows(measure, selection).assign(study=study.key) for study in studies]
     scores = pd.concat(tables, ignore_index=True)
     paired: list[pd.DataFrame] = []
     shared: list[dict[str, Any]] = []
@@ -68,10 +69,12 @@ def compare_runs(runs: Sequence[str | Path], measure: str = PRIMARY, selection: 
         found, told = _pair(studies[0], other, measure, selection)
         paired.append(found)
         shared.append(told)
-    return Comparison(studies, measure, selection, scores, pd.concat(paired, ignore_index=True), pd.DataFrame(shared))
+    return StudyComparison(
+        studies, measure, selection, scores, pd.concat(paired, ignore_index=True), pd.DataFrame(shared)
+    )
 
 
-def refuse_unlike(views: Sequence[View]) -> None:
+def refuse_unlike(views: Sequence[StudyView]) -> None:
     """Refuse studies whose scores do not mean the same.
 
     Raises:
@@ -79,9 +82,9 @@ def refuse_unlike(views: Sequence[View]) -> None:
     """
     first = views[0].run
     faults = []
-    for one in views[1:]:
-        mine, theirs = first.study, one.run.study
-        name = one.run.folder.name
+    for seen in views[1:]:
+        mine, theirs = first.study, seen.run.study
+        name = seen.run.folder.name
         if set(mine.task.classes) != set(theirs.task.classes):
             faults.append(
                 f"{name} finds {listed(theirs.task.classes)}, {first.folder.name} {listed(mine.task.classes)}"
@@ -91,7 +94,7 @@ def refuse_unlike(views: Sequence[View]) -> None:
                 f"objects of {name} are hits from an overlap of {theirs.evaluation.iou:g}, those of "
                 f"{first.folder.name} from {mine.evaluation.iou:g}"
             )
-        kinds = [kind_of_study(view) for view in (one, views[0])]
+        kinds = [kind_of_study(view) for view in (seen, views[0])]
         if kinds[0] != kinds[1]:
             faults.append(f"{name} is {kinds[0]}, {first.folder.name} {kinds[1]}")
         if mine.domain != theirs.domain:
@@ -104,23 +107,23 @@ def refuse_unlike(views: Sequence[View]) -> None:
         )
 
 
-def kind_of_study(view: View) -> str:
+def kind_of_study(view: StudyView) -> str:
     """What "all targets" means in a study, in words."""
     if not view.run.rotates:
         return "a study of one rotation"
     return f"a study of several rotations ({view.run.study.protocol.scheme})"
 
 
-def _keys(views: Sequence[View]) -> list[str]:
-    names = [one.run.folder.name for one in views]
+def _keys(views: Sequence[StudyView]) -> list[str]:
+    names = [seen.run.folder.name for seen in views]
     if len(set(names)) == len(names):
         return names
-    return [f"{one.run.folder.parent.name}/{one.run.folder.name}" for one in views]
+    return [f"{seen.run.folder.parent.name}/{seen.run.folder.name}" for seen in views]
 
 
 def _pair(first: Study, second: Study, measure: str, selection: str) -> tuple[pd.DataFrame, dict[str, Any]]:
     tables = [_test(one, selection) for one in (first, second)]
-    slides = [_slides(one) for one in tables]
+    slides = [_slides(frame) for frame in tables]
     both = slides[0].merge(slides[1], on=["slide", "patient", "domain"], suffixes=("_first", "_second"))
     alike = both[both["annotated_first"].eq(both["annotated_second"])]
     unlike = len(both) - len(alike)
@@ -134,7 +137,7 @@ def _pair(first: Study, second: Study, measure: str, selection: str) -> tuple[pd
     if alike.empty or not strategies:
         return empty, told
     targets = set(first.view.analysis.targets) & set(second.view.analysis.targets)
-    cubes = [score_cube(one[one["slide"].isin(alike["slide"])], measure) for one in tables]
+    cubes = [score_cube(frame[frame["slide"].isin(alike["slide"])], measure) for frame in tables]
     patients = [name for name in cubes[0].patients if name in cubes[1].patients]
     domains = [name for name in cubes[0].domains if name in cubes[1].domains and name in targets]
     strategies = [name for name in strategies if all(name in cube.strategies for cube in cubes)]
@@ -160,7 +163,7 @@ def _pair(first: Study, second: Study, measure: str, selection: str) -> tuple[pd
 
 def _on_common_cells(
     cubes: Sequence[ScoreCube], strategy: str, patients: Sequence[str], domains: Sequence[str]
-) -> list[np.ndarray]:
+) -> list[Array]:
     """Scores of a strategy in two studies, each (trainings, patients), over the cells that both have."""
     classes = [name for name in cubes[0].classes if name in cubes[1].classes]
     blocks = []
@@ -173,7 +176,7 @@ def _on_common_cells(
             block = block.take([names.index(one) for one in wanted], axis)
         blocks.append(block)
     both = np.all([np.isfinite(block).all(axis=0) for block in blocks], axis=0)
-    return [nanmean(np.where(both, one, np.nan).reshape(*one.shape[:2], -1), axis=2) for one in blocks]
+    return [nanmean(np.where(both, array, np.nan).reshape(*array.shape[:2], -1), axis=2) for array in blocks]
 
 
 def _test(study: Study, selection: str) -> pd.DataFrame:
@@ -196,7 +199,7 @@ def make_comparison(
     selection: str = DEFAULT_RULE,
     progress: Progress = SILENT,
 ) -> Path:
-    """Write a page that sets several studies beside each other, with its tables and figures; returns the page.
+    """Write a page that sets several studies side by side, with its tables and figures; returns the page.
 
     Args:
         out: folder to write; an earlier comparison in it is replaced, any other folder with files is refused.
@@ -208,27 +211,27 @@ def make_comparison(
     if out.exists() and any(out.iterdir()) and not (out / "comparison.csv").is_file():
         raise RecordError("there are other files in this folder", file=out, remedy="Choose another with --out")
     with progress.task("Comparing", 2) as task:
-        found = compare_runs(runs, measure, selection)
+        result = compare_runs(runs, measure, selection)
         task.advance(1, "statistics")
         aside = out.with_name(f".{out.name}-new")
         shutil.rmtree(aside, ignore_errors=True)
         write = Writer(aside)
-        context = _context(found, write)
+        context = _context(result, write)
         write.finish()
-        found.scores.to_csv(aside / "comparison.csv", index=False)
+        result.scores.to_csv(aside / "comparison.csv", index=False)
         write_text(aside / "index.html", render("compare.html.j2", context))
         replace_folder(aside, out)
         task.advance(1, "page")
     return out / "index.html"
 
 
-def _context(found: Comparison, write: Writer) -> dict[str, Any]:
-    title, level = measure_title(found.measure), percent(found.studies[0].view.run.study.evaluation.level)
+def _context(result: StudyComparison, write: Writer) -> dict[str, Any]:
+    title, level = measure_title(result.measure), percent(result.studies[0].view.run.study.evaluation.level)
     drawings = []
     for name, (figure, frame, caption) in {
-        "studies": comparison_figures.studies(found, level),
-        "source_target": comparison_figures.source_to_target(found),
-        "paired": comparison_figures.paired(found, level),
+        "studies": comparison_figures.studies(result, level),
+        "source_target": comparison_figures.source_to_target(result),
+        "paired": comparison_figures.paired(result, level),
     }.items():
         if figure is not None:
             drawings.append(
@@ -237,20 +240,20 @@ def _context(found: Comparison, write: Writer) -> dict[str, Any]:
     return {
         "css": Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),  # noqa: S704  (our own)
         "script": Markup((TEMPLATES / "page.js").read_text(encoding="utf-8")),  # noqa: S704
-        "title": f"{title} in {count(len(found.studies), 'study')}",
+        "title": f"{title} in {count(len(result.studies), 'study')}",
         "sections": {one.key: one for one in OF_A_COMPARISON},
-        "sentences": sentences(found),
-        "studies": write.table(_studies(found)),
-        "shared": write.table(_shared(found)),
-        "paired": write.table(_paired(found)),
-        "scores": write.table(_scores(found)),
+        "sentences": sentences(result),
+        "studies": write.table(_studies(result)),
+        "shared": write.table(_shared(result)),
+        "paired": write.table(_paired(result)),
+        "scores": write.table(_scores(result)),
         "drawings_": drawings,
-        "axis": axis_title(found.measure),
+        "axis": axis_title(result.measure),
         "level": level,
     }
 
 
-def sentences(found: Comparison) -> list[Sentence]:
+def sentences(found: StudyComparison) -> list[Sentence]:
     """What the comparison says, never beyond its tests."""
     out: list[Sentence] = []
     alpha = 1 - found.studies[0].view.run.study.evaluation.level
@@ -290,21 +293,23 @@ def _sign(p: float) -> str:
     return shown if shown.startswith("<") else f"= {shown}"
 
 
-def _label(found: Comparison, strategy: str) -> str:
-    return next((one.view.run.label(strategy) for one in found.studies if strategy in one.view.look.order), strategy)
+def _label(result: StudyComparison, strategy: str) -> str:
+    return next(
+        (study.view.run.label(strategy) for study in result.studies if strategy in study.view.look.order), strategy
+    )
 
 
-def _studies(found: Comparison) -> Table:
+def _studies(result: StudyComparison) -> PageTable:
     frame = []
-    for one in found.studies:
-        study, cohort = one.view.run.study, one.view.run.cohort
+    for compared in result.studies:
+        study, cohort = compared.view.run.study, compared.view.run.cohort
         patients, sources = cohort.loc[cohort["split"] == "test", "patient"].nunique(), study.protocol.teachers
-        if one.view.run.rotates:  # each rotation has its own split and sources
-            patients, sources = one.view.analysis.patients["patient"].nunique(), one.view.analysis.sources
+        if compared.view.run.rotates:  # each rotation has its own split and sources
+            patients, sources = compared.view.analysis.patients["patient"].nunique(), compared.view.analysis.sources
         frame.append(
             {
-                "study": one.key, "title": study.title or study.study, "sources": ", ".join(sources),
-                "targets": len(one.view.analysis.targets), "strategies": len(study.strategies),
+                "study": compared.key, "title": study.title or study.study, "sources": ", ".join(sources),
+                "targets": len(compared.view.analysis.targets), "strategies": len(study.strategies),
                 "patients": patients,
                 "seeds": study.protocol.seeds, "trials": study.search.trials,
                 "steps": study.training.epochs * study.training.steps_per_epoch, "network": study.model.name,
@@ -321,32 +326,32 @@ def _studies(found: Comparison) -> Table:
     return plain_table("studies", "The studies.", pd.DataFrame(frame), titles, digits, note)
 
 
-def _shared(found: Comparison) -> Table:
+def _shared(result: StudyComparison) -> PageTable:
     titles = {
         "first": "First", "second": "Second", "shared_patients": "Shared patients", "shared_slides": "Shared slides",
         "shared_domains": "Shared domains", "note": "Note",
     }  # fmt: skip
     digits = dict.fromkeys(["shared_patients", "shared_slides", "shared_domains"], 0)
-    return plain_table("shared", "Test slides that two studies share.", found.shared, titles, digits)
+    return plain_table("shared", "Test slides that two studies share.", result.shared, titles, digits)
 
 
-def _paired(found: Comparison) -> Table | None:
-    if found.paired.empty:
+def _paired(result: StudyComparison) -> PageTable | None:
+    if result.paired.empty:
         return None
     shown = [
         [
-            text(_label(found, row["strategy"])), text(f"{row['second']} − {row['first']}"),
+            text(_label(result, row["strategy"])), text(f"{row['second']} − {row['first']}"),
             Cell(signed(row["difference"], 3), ends(row, 3), float(row["difference"]), True),
             Cell(p_value(row["p"]), sort=row["p"], number=True),
             Cell(p_value(row["p_holm"]), sort=row["p_holm"], number=True), number(row["n_patients"], 0),
             text(row["note"], True),
         ]
-        for row in found.paired.to_dict("records")
+        for row in result.paired.to_dict("records")
     ]  # fmt: skip
     columns = [
         "Strategy",
         "Studies",
-        f"Difference in {measure_title(found.measure)}",
+        f"Difference in {measure_title(result.measure)}",
         "p",
         "p, Holm",
         "Patients",
@@ -356,17 +361,19 @@ def _paired(found: Comparison) -> Table | None:
         "Each patient's mean over the target domains that both studies scored; test over patients and trainings, "
         "Holm's correction over the strategies of a pair of studies."
     )
-    return Table("paired", "The same strategy in two studies, paired by patient.", columns, shown, found.paired, note)
+    return PageTable(
+        "paired", "The same strategy in two studies, paired by patient.", columns, shown, result.paired, note
+    )
 
 
-def _scores(found: Comparison) -> Table:
-    rows = found.scores[found.scores["domain"] == ALL_TARGETS]
-    keys = [one.key for one in found.studies]
-    names = list(dict.fromkeys(name for one in found.studies for name in one.view.look.order))
+def _scores(result: StudyComparison) -> PageTable:
+    rows = result.scores[result.scores["domain"] == ALL_TARGETS]
+    keys = [study.key for study in result.studies]
+    names = list(dict.fromkeys(name for study in result.studies for name in study.view.look.order))
     cells = rows.set_index(["strategy", "study"])
     shown = []
     for name in names:
-        line = [text(_label(found, name))]
+        line = [text(_label(result, name))]
         for key in keys:
             row = cells.loc[(name, key)] if (name, key) in cells.index else None
             if row is None or not np.isfinite(row["mean"]):
@@ -376,6 +383,6 @@ def _scores(found: Comparison) -> Table:
         shown.append(line)
     counts = {key: int(rows.loc[rows["study"] == key, "n_patients"].max()) for key in keys}
     columns = ["Strategy", *[f"{key}\nn = {counts[key]}" for key in keys]]
-    caption = f"{axis_title(found.measure)} over each study's own targets: mean over test patients, n patients."
+    caption = f"{axis_title(result.measure)} over each study's own targets: mean over test patients, n patients."
     note = "Targets and patients may differ between the columns; only the paired table compares."
-    return Table("scores", re.sub(r"\s+", " ", caption), columns, shown, rows, note)
+    return PageTable("scores", re.sub(r"\s+", " ", caption), columns, shown, rows, note)

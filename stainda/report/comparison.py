@@ -1,4 +1,4 @@
-"""Several studies beside each other, as tables."""
+"""Several studies side by side, as tables."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from stainda.report.study_view import View
+from stainda.report.study_view import StudyView
 
 
 @dataclass(frozen=True)
@@ -14,11 +14,11 @@ class Study:
     """One of the runs: ``key`` is the name it has in every table, unique among them."""
 
     key: str
-    view: View
+    view: StudyView
 
 
 @dataclass(frozen=True)
-class Comparison:
+class StudyComparison:
     """Tables of several studies.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""Figures of several studies beside each other."""
+"""Figures of several studies side by side."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from stainda.evaluation.summary import ALL_SOURCES, ALL_TARGETS
-from stainda.report.comparison import Comparison
+from stainda.report.comparison import StudyComparison
 from stainda.report.figures import INK, STYLE, WIDTH_MM, Look, new_figure, panels, strategy_axis
 from stainda.report.labels import TITLE_LETTERS, broken, column_labels, row_mm, width_mm
 from stainda.report.off_scale import draw_interval
 from stainda.report.study_view import axis_limits, axis_title
+from stainda.report.summary_text import measure_title
 from stainda.report.tables import spread_words
-from stainda.report.words import measure_title
 
 Drawn = tuple[Figure | None, pd.DataFrame, str]
 
 
-def look_of(found: Comparison) -> Look:
+def look_of(found: StudyComparison) -> Look:
     """All strategies of all studies, in the order of the first study that has them."""
-    order = tuple(dict.fromkeys(name for one in found.studies for name in one.view.look.order))
-    titles = {name: title for one in reversed(found.studies) for name, title in one.view.look.titles.items()}
+    order = tuple(dict.fromkeys(name for study in found.studies for name in study.view.look.order))
+    titles = {name: title for study in reversed(found.studies) for name, title in study.view.look.titles.items()}
     first = found.studies[0].view.look
-    few = frozenset().union(*(one.view.look.few for one in found.studies)) - {first.ceiling}
+    few = frozenset().union(*(study.view.look.few for study in found.studies)) - {first.ceiling}
     return Look(order, titles, first.baseline, first.ceiling, few)
 
 
-def studies(found: Comparison, level: str) -> Drawn:
+def studies(found: StudyComparison, level: str) -> Drawn:
     """A panel per study: each strategy's mean and interval over the study's own targets."""
     rows = found.scores[found.scores["domain"] == ALL_TARGETS]
     look = look_of(found)
@@ -36,11 +36,11 @@ def studies(found: Comparison, level: str) -> Drawn:
         names = look.present(list(rows["strategy"]))
         figure, axes = panels(
             len(found.studies), 4, 14, 10 + row_mm(look.beside(names), 4.6) * len(names),
-            titles=[one.key for one in found.studies], beside=look.beside(names),
+            titles=[study.key for study in found.studies], beside=look.beside(names),
         )  # fmt: skip
         limits = axis_limits(found.measure, rows)
-        for place, one in zip(axes.flat, found.studies, strict=False):
-            mine = rows[rows["study"] == one.key].set_index("strategy")
+        for place, study in zip(axes.flat, found.studies, strict=False):
+            mine = rows[rows["study"] == study.key].set_index("strategy")
             for y, name in enumerate(names):
                 if name in mine.index:
                     draw_interval(place, mine.loc[name], y, look.colour(name), look.marker(name))
@@ -48,7 +48,9 @@ def studies(found: Comparison, level: str) -> Drawn:
             place.grid(axis="x")
         strategy_axis(axes.flat[0], names, look)
         figure.supxlabel(axis_title(found.measure), fontsize=8)
-    n = ", ".join(f"{one.key} {int(rows.loc[rows['study'] == one.key, 'n_patients'].max())}" for one in found.studies)
+    n = ", ".join(
+        f"{study.key} {int(rows.loc[rows['study'] == study.key, 'n_patients'].max())}" for study in found.studies
+    )
     caption = (
         f"Mean {measure_title(found.measure)} over each study's own targets. Lines: "
         f"{spread_words(rows['interval_kind'], level)}; test patients: {n}. Not paired."
@@ -56,16 +58,16 @@ def studies(found: Comparison, level: str) -> Drawn:
     return figure, rows, caption
 
 
-def source_to_target(found: Comparison) -> Drawn:
+def source_to_target(found: StudyComparison) -> Drawn:
     """From the sources of each study (rows) to every domain (columns), for each study's baseline and best contender."""
     frames = []
-    for one in found.studies:
-        rows = found.scores[(found.scores["study"] == one.key) & np.isfinite(found.scores["mean"])]
+    for study in found.studies:
+        rows = found.scores[(found.scores["study"] == study.key) & np.isfinite(found.scores["mean"])]
         rows = rows[~rows["domain"].isin([ALL_TARGETS, ALL_SOURCES])]
-        for role, name in (("baseline", one.view.look.baseline), ("best", one.view.best(found.measure))):
+        for role, name in (("baseline", study.view.look.baseline), ("best", study.view.best(found.measure))):
             mine = rows[rows["strategy"] == name]
-            run = one.view.run
-            label = one.key if run.rotates else f"{', '.join(run.study.protocol.teachers)} ({one.key})"
+            run = study.view.run
+            label = study.key if run.rotates else f"{', '.join(run.study.protocol.teachers)} ({study.key})"
             frames.append(mine.assign(shown=role, row=label))
     frame = pd.concat(frames, ignore_index=True)
     domains = list(dict.fromkeys(frame["domain"]))
@@ -106,7 +108,7 @@ def source_to_target(found: Comparison) -> Drawn:
     return figure, frame, caption
 
 
-def paired(found: Comparison, level: str) -> Drawn:
+def paired(found: StudyComparison, level: str) -> Drawn:
     """Differences of the same strategy between studies, paired by patient, a panel per later study."""
     if found.paired.empty:
         return None, found.paired, ""

@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from stainda.arrays import Array
 from stainda.report.figures import LINE, STYLE, Look, apart, new_figure
 from stainda.report.labels import row_mm, width_mm
 
@@ -49,7 +50,7 @@ def cost_against_score(
         return figure
 
 
-def _panel(place: Axes, cost: pd.DataFrame, column: str, look: Look, heights: np.ndarray | None) -> None:
+def _panel(place: Axes, cost: pd.DataFrame, column: str, look: Look, heights: Array | None) -> None:
     """One quantity; with names, where ``heights`` says how high each stands."""
     widest = max(1e-6, float(cost[column].max())) * 1.08
     for number, row in enumerate(cost.to_dict("records")):

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from stainda.report.figure_registry import register_table
 from stainda.report.figures import Look
-from stainda.report.kinds import register_table
-from stainda.report.run import Run
-from stainda.report.study_view import View, make_look
-from stainda.report.tables import Cell, Table, decimal, duration, number, text
-from stainda.report.words import Sentence, listed
+from stainda.report.run import LoadedRun
+from stainda.report.study_view import StudyView, make_look
+from stainda.report.summary_text import Sentence, listed
+from stainda.report.tables import Cell, PageTable, decimal, duration, number, text
+from stainda.run_directory.result_tables import PRETRAININGS, REFITS
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ TAKEN = {
         "GPU energy, Wh",
     ),
 }  # fmt: skip
-"""Columns of trials.csv beside the times; medians over a strategy's trainings."""
+"""Columns of trials.csv in addition to the times; medians over a strategy's trainings."""
 
 ABSENT = {
     "peak_memory_mib": "peak memory", "cpu_energy_wh": "processor energy (RAPL cannot be read)",
@@ -56,17 +57,23 @@ ABSENT = {
 }  # fmt: skip
 """What is said of a quantity that has no value in any training."""
 
-OF_RESULTS = {"n_parameters": Quantity("Parameters", 0), "steps_per_second": Quantity("Steps per second", 1)}
+OF_RESULTS = {
+    "n_parameters": Quantity("Parameters", 0), "n_trained": Quantity("Parameters that learned", 0),
+    "steps_per_second": Quantity("Steps per second", 1),
+}  # fmt: skip
 """What is read from result.json of the jobs."""
 
 
-def cost_frame(run: Run, look: Look) -> pd.DataFrame:
-    """One row per strategy: sum and median of processor seconds, and medians of what else was measured."""
-    trials = run.trials
+def cost_frame(run: LoadedRun, look: Look) -> pd.DataFrame:
+    """One row per strategy: sum and median of processor seconds, and medians of what else was measured.
+
+    Trainings that were made again from all source patients (``protocol.refit``) count as the others do.
+    """
+    trials = _trainings(run)
     column = "cpu_seconds" if "cpu_seconds" in trials and trials["cpu_seconds"].notna().any() else "seconds"
     columns = [
         "strategy", "jobs", "cpu_seconds", "cpu_seconds_per_job", "against_baseline", "gpu_seconds_per_job",
-        *OF_RESULTS, *TAKEN,
+        "pretraining_cpu_seconds", *OF_RESULTS, *TAKEN,
     ]  # fmt: skip
     if trials.empty or column not in trials:
         return pd.DataFrame(columns=columns)
@@ -74,13 +81,21 @@ def cost_frame(run: Run, look: Look) -> pd.DataFrame:
     times = times[np.isfinite(times["cpu_seconds"])].groupby("strategy")["cpu_seconds"]
     frame = pd.DataFrame({"jobs": times.size(), "cpu_seconds": times.sum(), "cpu_seconds_per_job": times.median()})
     base = frame["cpu_seconds_per_job"].get(run.study.baseline, np.nan)
+    frame["pretraining_cpu_seconds"] = frame.index.map(_pretraining(run)).astype(float)
     frame["against_baseline"] = frame["cpu_seconds_per_job"] / base if base else np.nan
-    frame = frame.join(_medians(run))
+    frame = frame.join(_medians(run, trials))
     return frame.reindex(look.present(list(frame.index))).rename_axis("strategy").reset_index()[columns]
 
 
-def _medians(run: Run) -> pd.DataFrame:
-    trials = run.trials
+def _trainings(run: LoadedRun) -> pd.DataFrame:
+    """Rows of trials.csv and of refits.csv."""
+    refits = run.tables.get(REFITS.path)
+    if refits is None or refits.empty:
+        return run.trials
+    return pd.concat([run.trials, refits], ignore_index=True)
+
+
+def _medians(run: LoadedRun, trials: pd.DataFrame) -> pd.DataFrame:
     found = pd.DataFrame([run.jobs[job].result if job in run.jobs else {} for job in trials["job"]])
     names = [*OF_RESULTS, "device", "seconds"]
     results = found.reindex(columns=names).set_axis(trials.index)
@@ -90,14 +105,25 @@ def _medians(run: Run) -> pd.DataFrame:
     return numbers.apply(pd.to_numeric, errors="coerce").groupby(trials["strategy"]).median()
 
 
+def _pretraining(run: LoadedRun) -> dict[str, float]:
+    """Processor seconds of the training without labels that each strategy starts from, mean over its seeds."""
+    found: dict[str, list[float]] = {}
+    table = run.tables.get(PRETRAININGS.path)
+    for row in table.to_dict("records") if table is not None else []:
+        for name in str(row["strategies"]).split(";"):
+            found.setdefault(name, []).append(float(row["cpu_seconds"]))
+    return {name: float(np.mean(seconds)) for name, seconds in found.items()}
+
+
 @register_table("cost")
-def cost_table(run: Run) -> Table | None:
+def cost_table(run: LoadedRun) -> PageTable | None:
     """The table of the page, with the columns that were measured; its note says how, and what was not."""
     frame = cost_frame(run, make_look(run))
     if frame.empty:
         return None
-    measured = {name: one for name, one in (OF_RESULTS | TAKEN).items() if frame[name].notna().any()}
+    measured = {name: result for name, result in (OF_RESULTS | TAKEN).items() if frame[name].notna().any()}
     on_gpu = bool(frame["gpu_seconds_per_job"].notna().any())
+    pretrained = bool(frame["pretraining_cpu_seconds"].notna().any())
     shown = [
         [
             text(run.label(row["strategy"])),
@@ -107,29 +133,33 @@ def cost_table(run: Run) -> Table | None:
             Cell(
                 decimal(row["against_baseline"], 1) + " ×" if np.isfinite(row["against_baseline"]) else "", number=True
             ),
+            *([_time(row["pretraining_cpu_seconds"])] if pretrained else []),
             *([_time(row["gpu_seconds_per_job"])] if on_gpu else []),
-            *[number(row[name], one.digits) for name, one in measured.items()],
+            *[number(row[name], cost.digits) for name, cost in measured.items()],
         ]
         for row in frame.to_dict("records")
     ]
     columns = [
         "Strategy", "Jobs", "Processor time, all", "Processor time, one training", "Against baseline",
-        *(["GPU time, one training"] if on_gpu else []), *[one.title for one in measured.values()],
+        *(["Before it, without labels"] if pretrained else []),
+        *(["GPU time, one training"] if on_gpu else []), *[cost.title for cost in measured.values()],
     ]  # fmt: skip
-    said = [one.said for one in measured.values() if one.said]
+    said = [cost.said for cost in measured.values() if cost.said]
+    if pretrained:
+        said = ["Without labels: of the training that a strategy starts from, which several strategies share.", *said]
     if on_gpu:
         said = ["GPU time: wall clock of trainings on a GPU, also where several share it.", *said]
     note = " ".join(
         ["All but the sums are medians over a strategy's trainings.", *said, *_lacking(run, measured, on_gpu)]
     )
-    return Table("cost", "What each strategy cost in training.", columns, shown, frame, note)
+    return PageTable("cost", "What each strategy cost in training.", columns, shown, frame, note)
 
 
 def _time(seconds: float) -> Cell:
     return Cell(duration(seconds), sort=seconds, number=True) if np.isfinite(seconds) else Cell("", number=True)
 
 
-def _lacking(run: Run, measured: dict[str, Quantity], on_gpu: bool) -> list[str]:
+def _lacking(run: LoadedRun, measured: dict[str, Quantity], on_gpu: bool) -> list[str]:
     """What no training has a value of: the machine does not show it, or the version of stainda did not ask."""
     asked = {name: words for name, words in ABSENT.items() if on_gpu or name != "gpu_energy_wh"}
     absent = [words for name, words in asked.items() if name not in measured]
@@ -144,12 +174,12 @@ def _lacking(run: Run, measured: dict[str, Quantity], on_gpu: bool) -> list[str]
 def drawn_quantities(frame: pd.DataFrame) -> dict[str, str]:
     """Columns of the figure with their axis titles: processor minutes, and whatever else was measured."""
     drawn = {"cpu_minutes": "processor time, minutes", "gpu_minutes": "GPU time, minutes"}
-    drawn |= {name: one.axis for name, one in TAKEN.items()}
+    drawn |= {name: cost.axis for name, cost in TAKEN.items()}
     return {name: title for name, title in drawn.items() if frame[name].notna().any()}
 
 
-def cost_sentence(view: View) -> list[Sentence]:
-    """What the best contender costs in training, beside the baseline; nothing where no time was recorded."""
+def cost_sentence(view: StudyView) -> list[Sentence]:
+    """What the best contender costs in training, against the baseline; nothing where no time was recorded."""
     best = view.best()
     frame = cost_frame(view.run, view.look).set_index("strategy")
     if best is None or best not in frame.index or not np.isfinite(frame.loc[best, "cpu_seconds_per_job"]):

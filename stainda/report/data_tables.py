@@ -10,9 +10,9 @@ import pandas as pd
 
 from stainda.names import file_name
 from stainda.report.exclusions import excluded_trainings, in_rotation, pruned_trials
-from stainda.report.kinds import register_table
-from stainda.report.run import OPTIONAL, SPLITS, Run
-from stainda.report.tables import Cell, Table, decimal, duration, number, plain_table, text
+from stainda.report.figure_registry import register_table
+from stainda.report.run import OPTIONAL, SPLITS, LoadedRun
+from stainda.report.tables import Cell, PageTable, decimal, duration, number, plain_table, text
 from stainda.run_directory.result_tables import RECORDS, REFITS
 from stainda.run_directory.tables import ANNOTATOR_AGREEMENT, ANNOTATORS, APPLIED
 
@@ -20,7 +20,7 @@ MOST_LISTED_OBJECTS = 40
 
 
 @register_table("domains", rotations="one")
-def domains(run: Run) -> Table:
+def domains(run: LoadedRun) -> PageTable:
     """One row per domain: its role, its patients by split, its slides and annotated objects."""
     objects = annotated_objects(run)
     rows: list[dict[str, Any]] = []
@@ -43,9 +43,9 @@ def domains(run: Run) -> Table:
     )
 
 
-def annotated_objects(run: Run) -> dict[str, dict[str, int]]:
+def annotated_objects(run: LoadedRun) -> dict[str, dict[str, int]]:
     """Number of annotated objects by slide and class, from annotations/own."""
-    found: dict[str, dict[str, int]] = {}
+    objects: dict[str, dict[str, int]] = {}
     for slide in run.cohort["slide"]:
         path = run.path(f"annotations/own/{file_name(slide)}.geojson")
         if path is None:
@@ -56,12 +56,12 @@ def annotated_objects(run: Run) -> dict[str, dict[str, int]]:
             kind = (feature.get("properties") or {}).get("classification") or {}
             name = str(kind.get("name", "") if isinstance(kind, dict) else kind)
             counts[name] = counts.get(name, 0) + 1
-        found[slide] = counts
-    return found
+        objects[slide] = counts
+    return objects
 
 
 @register_table("patients", rotations="one")
-def patients(run: Run) -> Table:
+def patients(run: LoadedRun) -> PageTable:
     """Patients × stains: which sections there are, and in which split."""
     stains = list(dict.fromkeys(run.cohort["stain"]))
     rows, shown = [], []
@@ -74,11 +74,11 @@ def patients(run: Run) -> Table:
         cells = [text(patient), text(centre), Cell(split, sort=split, mark=f"split-{split}")]
         shown.append(cells + [number(counts.get(s, np.nan), 0) for s in stains])
     columns = ["Patient", "Centre", "Split", *stains]
-    return Table("patients", "Sections by patient, centre and stain.", columns, shown, pd.DataFrame(rows))
+    return PageTable("patients", "Sections by patient, centre and stain.", columns, shown, pd.DataFrame(rows))
 
 
 @register_table("registration")
-def registration(run: Run) -> Table:
+def registration(run: LoadedRun) -> PageTable:
     titles = {
         "source": "Section", "target": "onto", "status": "Status", "reason": "Reason", "n_matches": "Matches",
         "tre_before_px": "TRE before, px", "tre_rigid_px": "rigid, px", "tre_nonrigid_px": "non-rigid, px",
@@ -98,7 +98,7 @@ def registration(run: Run) -> Table:
     return plain_table("registration", "Registration, one row per section.", frame, titles, digits, note)
 
 
-def registration_words(run: Run) -> str:
+def registration_words(run: LoadedRun) -> str:
     frame = run.quality
     states = frame["status"].value_counts()
     words = f"{len(frame)} sections were to be registered: " + ", ".join(
@@ -117,7 +117,7 @@ def registration_words(run: Run) -> str:
 
 
 @register_table("propagation")
-def propagation(run: Run) -> Table:
+def propagation(run: LoadedRun) -> PageTable:
     """Kept and dropped by class and target stain."""
     stain = run.cohort.drop_duplicates("slide").set_index("slide")["stain"] if len(run.cohort) else pd.Series(dtype=str)
     frame = run.propagation.assign(stain=run.propagation["target"].map(stain).fillna(run.propagation["target"]))
@@ -133,11 +133,11 @@ def propagation(run: Run) -> Table:
         "dropped": "Dropped", "area_ratio": "Area ratio, median",
     }  # fmt: skip
     digits = {"sections": 0, "carried": 0, "kept": 0, "dropped": 0, "area_ratio": 2}
-    return plain_table("propagation", "Annotations carried to other sections.", table.reset_index(), titles, digits)
+    return plain_table("propagation", "Annotations propagated to other sections.", table.reset_index(), titles, digits)
 
 
 @register_table("propagation_reasons")
-def propagation_reasons(run: Run) -> Table | None:
+def propagation_reasons(run: LoadedRun) -> PageTable | None:
     dropped = run.propagation[~run.propagation["status"].eq("kept")]
     if dropped.empty:
         return None
@@ -149,8 +149,8 @@ def propagation_reasons(run: Run) -> Table | None:
 
 
 @register_table("agreement")
-def agreement(run: Run) -> Table:
-    """Carried against drawn outlines: by stain and class, or every object where there are few."""
+def agreement(run: LoadedRun) -> PageTable:
+    """Propagated against drawn outlines: by stain and class, or every object where there are few."""
     frame = run.agreement
     if len(frame) <= MOST_LISTED_OBJECTS:
         titles = {
@@ -158,7 +158,7 @@ def agreement(run: Run) -> Table:
             "centroid_distance_px": "Centroid distance, px",
         }  # fmt: skip
         digits = {"dice": 3, "centroid_distance_px": 1}
-        caption = "Carried outlines against outlines drawn on the section itself, every object."
+        caption = "Propagated outlines against outlines drawn on the section itself, every object."
         return plain_table("agreement", caption, frame, titles, digits)
     stain = run.cohort.drop_duplicates("slide").set_index("slide")["stain"]
     grouped = frame.assign(stain=frame["target"].map(stain).fillna(frame["target"])).groupby(
@@ -176,22 +176,22 @@ def agreement(run: Run) -> Table:
         "stain": "Stain", "class": "Class", "objects": "Objects", "dice": "Dice, median",
         "dice_p10": "Dice, 10th percentile", "distance": "Centroid distance, px, median",
     }  # fmt: skip
-    caption = "Carried outlines against outlines drawn on the section itself."
+    caption = "Propagated outlines against outlines drawn on the section itself."
     return plain_table("agreement", caption, table, titles, {"objects": 0, "dice": 2, "dice_p10": 2, "distance": 1})
 
 
 @register_table("left_out")
-def left_out(run: Run) -> Table | None:
+def left_out(run: LoadedRun) -> PageTable | None:
     """Everything that failed, was refused, was skipped or fell back, with its reason."""
     rows = [*_rotations_not_complete(run), *_trainings_left_out(run)]
     for pair in run.quality.to_dict("records"):
         if str(pair["reason"]) or pair["status"] in ("refused", "rigid_only"):
             what = f"{pair['source']} onto {pair['target']}"
             rows.append({"stage": "registration", "what": what, "status": pair["status"], "reason": pair["reason"]})
-    for one in run.tables[APPLIED.path].to_dict("records"):
-        if one["status"] != "applied":
-            what = f"{one['id']} on {one['target']}, decided by {one['reviewer']}"
-            rows.append({"stage": "review", "what": what, "status": one["status"], "reason": one["reason"]})
+    for row in run.tables[APPLIED.path].to_dict("records"):
+        if row["status"] != "applied":
+            what = f"{row['id']} on {row['target']}, decided by {row['reviewer']}"
+            rows.append({"stage": "review", "what": what, "status": row["status"], "reason": row["reason"]})
     for name, reason in run.missing.items():
         if name in OPTIONAL or (run.rotates and name == RECORDS.path):  # each rotation has a row
             continue
@@ -203,16 +203,16 @@ def left_out(run: Run) -> Table | None:
     return plain_table("left_out", caption, pd.DataFrame(rows).drop_duplicates(), titles)
 
 
-def _rotations_not_complete(run: Run) -> list[dict[str, str]]:
+def _rotations_not_complete(run: LoadedRun) -> list[dict[str, str]]:
     rows = []
-    for one in run.rotations if run.rotates else ():
-        if one.status != "complete":
-            reason = one.reason or ("its test patients are not scored yet" if not one.scored else "")
-            rows.append({"stage": "rotation", "what": one.name, "status": one.status, "reason": reason})
+    for rotation in run.rotations if run.rotates else ():
+        if rotation.status != "complete":
+            reason = rotation.reason or ("its test patients are not scored yet" if not rotation.scored else "")
+            rows.append({"stage": "rotation", "what": rotation.name, "status": rotation.status, "reason": reason})
     return rows
 
 
-def _trainings_left_out(run: Run) -> list[dict[str, str]]:
+def _trainings_left_out(run: LoadedRun) -> list[dict[str, str]]:
     rows: list[dict[str, str]] = []
     trials, refits = run.trials, run.tables[REFITS.path]
     for job in trials.to_dict("records"):
@@ -241,7 +241,7 @@ def _trainings_left_out(run: Run) -> list[dict[str, str]]:
 
 
 @register_table("excluded")
-def excluded(run: Run) -> Table | None:
+def excluded(run: LoadedRun) -> PageTable | None:
     """Slides that were not used for something they could have served, and why."""
     rows: list[dict[str, str]] = []
     cohort = run.cohort.drop_duplicates("slide")
@@ -256,7 +256,7 @@ def excluded(run: Run) -> Table | None:
         if pair["status"] == "refused":
             known = by_slide.get(pair["source"], {"slide": pair["source"], "domain": "", "split": ""})
             reason = str(pair["reason"]) or "registration was refused"
-            rows.append({**_place(known), "from": "registration and carried annotations", "reason": reason})
+            rows.append({**_place(known), "from": "registration and propagated annotations", "reason": reason})
     if not rows:
         return None
     titles = {"slide": "Slide", "domain": "Domain", "split": "Split", "from": "Left out of", "reason": "Why"}
@@ -268,7 +268,7 @@ def _place(row: dict[str, Any]) -> dict[str, str]:
 
 
 @register_table("landmarks")
-def landmarks(run: Run) -> Table | None:
+def landmarks(run: LoadedRun) -> PageTable | None:
     """Errors over landmarks as the ANHIR challenge reports them, one row per pair and step."""
     frame = run.landmarks
     if frame.empty:
@@ -288,7 +288,7 @@ def landmarks(run: Run) -> Table | None:
 
 
 @register_table("annotators")
-def annotators(run: Run) -> Table | None:
+def annotators(run: LoadedRun) -> PageTable | None:
     frame = run.tables[ANNOTATORS.path]
     if frame.empty:
         return None
@@ -306,7 +306,7 @@ def annotators(run: Run) -> Table | None:
 
 
 @register_table("annotator_pairs")
-def annotator_pairs(run: Run) -> Table | None:
+def annotator_pairs(run: LoadedRun) -> PageTable | None:
     frame = run.tables[ANNOTATOR_AGREEMENT.path]
     if frame.empty:
         return None
@@ -319,10 +319,12 @@ def annotator_pairs(run: Run) -> Table | None:
 
 
 @register_table("stages")
-def stages(run: Run) -> Table:
+def stages(run: LoadedRun) -> PageTable:
     frame = run.stages.copy()
     rows = [
         [text(row["stage"]), Cell(duration(row["seconds"]), sort=row["seconds"], number=True)]
         for row in frame.to_dict("records")
     ]
-    return Table("stages", "Wall-clock time of each stage: the longest of its calls.", ["Stage", "Time"], rows, frame)
+    return PageTable(
+        "stages", "Wall-clock time of each stage: the longest of its calls.", ["Stage", "Time"], rows, frame
+    )

@@ -1,4 +1,4 @@
-"""A figure as the page carries it: SVG inside the page, SVG, PNG and CSV beside it."""
+"""A figure as the page carries it: SVG inside the page, SVG, PNG and CSV next to it."""
 
 from __future__ import annotations
 
@@ -55,9 +55,9 @@ def inline_svg(text: str, name: str, alt: str) -> str:
     body = text[text.index("<svg") :]
     ids = re.findall(r'\bid="([^"]+)"', body)
     used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', body))
-    for one in ids:
-        if one not in used:
-            body = body.replace(f' id="{one}"', "", 1)
+    for identifier in ids:
+        if identifier not in used:
+            body = body.replace(f' id="{identifier}"', "", 1)
     body = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', body)
     body = re.sub(r'(href="#|url\(#)', rf"\1{name}-", body)
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.S)

@@ -6,17 +6,17 @@ import numpy as np
 import pandas as pd
 
 from stainda.evaluation.effect import ALWAYS_WON, LEAST_GAIN, LEAST_RATIO
-from stainda.report.kinds import register_table
+from stainda.report.figure_registry import register_table
 from stainda.report.result_tables import strategy_cell
-from stainda.report.run import Run
-from stainda.report.tables import Cell, Table, number, text
+from stainda.report.run import LoadedRun
+from stainda.report.tables import Cell, PageTable, number, text
 
 
 @register_table("method_effects")
-def method_effects(run: Run) -> Table | None:
+def method_effects(run: LoadedRun) -> PageTable | None:
     """One row per strategy that aligns; ``None`` where none does, or nothing was recorded."""
-    found = list(run.effects.values())
-    if not found:
+    result = list(run.effects.values())
+    if not result:
         return None
     columns = [
         "Strategy", "Gradient added", "Discriminator", "Distance, first", "Distance, last", "Trainings",
@@ -24,18 +24,20 @@ def method_effects(run: Run) -> Table | None:
     ]  # fmt: skip
     rows = [
         [
-            strategy_cell(run, one.strategy),
-            Cell(_ratio(one.gradient_ratio), sort=one.gradient_ratio, number=True),
+            strategy_cell(run, measured.strategy),
+            Cell(_ratio(measured.gradient_ratio), sort=measured.gradient_ratio, number=True),
             Cell(
-                _accuracy(one.discriminator_accuracy, one.chance_accuracy), sort=one.discriminator_accuracy, number=True
+                _accuracy(measured.discriminator_accuracy, measured.chance_accuracy),
+                sort=measured.discriminator_accuracy,
+                number=True,
             ),
-            number(one.distance_first, 4),
-            number(one.distance_last, 4),
-            number(one.jobs, 0),
-            text(_acted(one.jobs, one.not_effective)),
-            text(one.reason, True),
+            number(measured.distance_first, 4),
+            number(measured.distance_last, 4),
+            number(measured.jobs, 0),
+            text(_acted(measured.jobs, measured.not_effective)),
+            text(measured.reason, True),
         ]
-        for one in found
+        for measured in result
     ]
     note = (
         "Gradient added: size of what the method adds to the network's gradient, relative to the task's (medians over "
@@ -46,7 +48,9 @@ def method_effects(run: Run) -> Table | None:
         "more to the end, in more than half of its trainings: its score then says nothing about the method."
     )
     caption = "What the alignment methods did in training."
-    return Table("alignment_effects", caption, columns, rows, pd.DataFrame([vars(one) for one in found]), note)
+    return PageTable(
+        "alignment_effects", caption, columns, rows, pd.DataFrame([vars(measured) for measured in result]), note
+    )
 
 
 def _ratio(value: float) -> str:

@@ -64,7 +64,7 @@ def precision_recall(curves: Mapping[str, Ranked], look: Look) -> Figure:
     with mpl.rc_context(STYLE):
         names = look.present(list(curves))
         figure, axes = panels(len(names), _WIDEST, 14, 42, titles=[look.title(name) for name in names])
-        drawn = {name: _precision_recall(one) for name, one in curves.items()}
+        drawn = {name: _precision_recall(curve) for name, curve in curves.items()}
         for place, name in zip(axes.flat, names, strict=False):
             if look.baseline in drawn and name != look.baseline:
                 place.plot(*drawn[look.baseline], color=MUTED, linewidth=0.9, linestyle=(0, (3, 2)))
@@ -85,7 +85,7 @@ def free_response(curves: Mapping[str, tuple[Ranked, float]], look: Look, rates:
     with mpl.rc_context(STYLE):
         names = look.present(list(curves))
         figure, axes = panels(len(names), _WIDEST, 14, 42, titles=[look.title(name) for name in names])
-        drawn = {name: froc_steps(*one) for name, one in curves.items()}
+        drawn = {name: froc_steps(*curve) for name, curve in curves.items()}
         for place, name in zip(axes.flat, names, strict=False):
             if look.baseline in drawn and name != look.baseline:
                 place.plot(
@@ -133,8 +133,8 @@ def bland_altman_panels(
             len(names), _WIDEST, 15, 40, shared=not own_scales(pairs), titles=[look.title(name) for name in names]
         )
         for place, name in zip(axes.flat, names, strict=False):
-            rows, one = pairs[name].dropna() * factor, agreements[name]
-            bias, lower, upper = (factor * value for value in (one.bias, one.lower, one.upper))
+            rows, text = pairs[name].dropna() * factor, agreements[name]
+            bias, lower, upper = (factor * value for value in (text.bias, text.lower, text.upper))
             place.axhline(0, color=INK, linewidth=0.7)
             if np.isfinite(lower):
                 place.axhspan(lower, upper, color=LINE, alpha=0.5, linewidth=0)

@@ -6,13 +6,13 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from stainda.report.run import Run
+from stainda.report.run import LoadedRun
 from stainda.run_directory.result_tables import EARLIER_ROTATIONS
 
 Rows = list[dict[str, str]]
 
 
-def excluded_trainings(run: Run) -> Rows:
+def excluded_trainings(run: LoadedRun) -> Rows:
     """Rows of exclusions.csv, those of one strategy with one reason together, and folders that no table names."""
     rows: Rows = []
     table = run.exclusions
@@ -41,7 +41,7 @@ def excluded_trainings(run: Run) -> Rows:
     return rows
 
 
-def pruned_trials(run: Run) -> Rows:
+def pruned_trials(run: LoadedRun) -> Rows:
     """Trials that were ended early: they have no records."""
     trials = run.trials
     rows: Rows = []
@@ -60,10 +60,10 @@ def pruned_trials(run: Run) -> Rows:
     return rows
 
 
-def excluded_strategies(run: Run) -> dict[str, str]:
+def excluded_strategies(run: LoadedRun) -> dict[str, str]:
     """Strategies of which nothing is reported though trainings of them lie here, and the reasons."""
     table, found = run.exclusions, {}
-    here = {one.name for one in run.study.strategies} | set(run.trials["strategy"])
+    here = {strategy.name for strategy in run.study.strategies} | set(run.trials["strategy"])
     for name, group in table.groupby("strategy", sort=False) if len(table) else []:
         if name and name not in here:
             found[str(name)] = "; ".join(dict.fromkeys(group["why"]))
@@ -85,4 +85,4 @@ def _trainings(group: pd.DataFrame) -> str:
 
 
 def _numbers(values: Iterable[object]) -> list[int]:
-    return sorted({int(float(str(one))) for one in values if str(one) not in ("", "nan")})
+    return sorted({int(float(str(value))) for value in values if str(value) not in ("", "nan")})

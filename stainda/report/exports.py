@@ -7,22 +7,22 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from stainda.files import write_text
-from stainda.report.letters import escaped
-from stainda.report.tables import Cell, Table
+from stainda.report.latex import escaped
+from stainda.report.tables import Cell, PageTable
 
 MOST_ROWS = 300
 """Longer tables are for reading by machines: they are written as CSV alone."""
 LONG_TEXT = 34
 """Letters from which a column of text is set in lines of this width."""
 LINE = 95
-"""Letters that fit beside each other in a line of the document; wider tables are set smaller."""
+"""Letters that fit side by side in a line of the document; wider tables are set smaller."""
 _SIZES = {r"\normalsize": 0.95, r"\footnotesize": 1.15, r"\scriptsize": 1.3}
 """Sizes of a table over several pages, and up to how many lines wide it may be."""
 PAGE_ROWS = 40
 """Longer LaTeX tables go over several pages."""
 
 
-def write_tables(table: Table, folder: Path) -> list[str]:
+def write_tables(table: PageTable, folder: Path) -> list[str]:
     """Write ``<name>.md`` and ``<name>.tex`` into a folder; nothing for tables longer than :data:`MOST_ROWS`."""
     if len(table.rows) > MOST_ROWS:
         return []
@@ -31,7 +31,7 @@ def write_tables(table: Table, folder: Path) -> list[str]:
     return ["md", "tex"]
 
 
-def markdown(table: Table) -> str:
+def markdown(table: PageTable) -> str:
     """A pipe table with its caption above and its note below."""
     numbers = _numeric(table)
     lines = [f"**{table.caption}**", ""]
@@ -41,9 +41,9 @@ def markdown(table: Table) -> str:
     return "\n".join([*lines, *(["", table.note] if table.note else [])]) + "\n"
 
 
-def latex(table: Table) -> str:
+def latex(table: PageTable) -> str:
     """A ``table`` environment for ``booktabs``, scaled by ``graphicx`` where it is wide; a ``longtable`` where it is
-    long. Its lines are ASCII (:mod:`~stainda.report.letters`), so that it compiles under any input encoding."""
+    long. Its lines are ASCII (:mod:`~stainda.report.latex`), so that it compiles under any input encoding."""
     columns, width = _columns(table)
     head = [r"\toprule", _row(map(_heading, table.columns)), r"\midrule"]
     rows = [_row(shown(cell) for cell in row) for row in table.rows]
@@ -68,7 +68,7 @@ def latex(table: Table) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _columns(table: Table, long: int = LONG_TEXT) -> tuple[str, float]:
+def _columns(table: PageTable, long: int = LONG_TEXT) -> tuple[str, float]:
     """The kinds of columns, and how many letters wide they are together; text from ``long`` letters on is broken."""
     kinds, total = [], 0.0
     for index, numeric in enumerate(_numeric(table)):
@@ -114,7 +114,7 @@ def _heading(column: str) -> str:
     return f"{first} ({second})" if second else first
 
 
-def _numeric(table: Table) -> list[bool]:
+def _numeric(table: PageTable) -> list[bool]:
     return [any(row[index].number for row in table.rows) for index in range(len(table.columns))]
 
 

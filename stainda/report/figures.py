@@ -1,7 +1,7 @@
 """Figures of the page, as matplotlib figures made from tables alone.
 
 Sizes are in millimetres, text is at least 7 pt, strategies stand in the same order everywhere, and colours are those of
-Okabe and Ito, told apart by shape as well. Every function takes tables of :class:`stainda.evaluation.Analysis` and
+Okabe and Ito, distinguished by shape as well. Every function takes tables of :class:`stainda.evaluation.Analysis` and
 returns a :class:`matplotlib.figure.Figure` that a notebook shows.
 """
 
@@ -75,12 +75,12 @@ class Look:
         return self.titles.get(strategy, strategy)
 
     def beside(self, strategies: Iterable[str]) -> list[str]:
-        """Titles to stand beside an axis, long ones in several lines."""
+        """Titles to stand next to an axis, long ones in several lines."""
         return [broken(self.title(name), TITLE_LETTERS) for name in strategies]
 
     def present(self, strategies: Sequence[str]) -> list[str]:
-        found = set(strategies)
-        return [name for name in self.order if name in found] + sorted(found - set(self.order))
+        result = set(strategies)
+        return [name for name in self.order if name in result] + sorted(result - set(self.order))
 
 
 def new_figure(height_mm: float, width_mm: float = WIDTH_MM, **grid: Any) -> tuple[Figure, Any]:
@@ -290,7 +290,7 @@ def panels(
 
     Args:
         titles: of the panels; those that are wider than their panel are broken into lines.
-        beside: labels of the first panel's vertical axis, which take width from all.
+        next to: labels of the first panel's vertical axis, which take width from all.
     """
     while True:
         down = max(1, -(-count // widest))

@@ -19,8 +19,8 @@ from stainda.evaluation.selection import DEFAULT_RULE, REFIT
 from stainda.evaluation.summary import ALL_TARGETS
 from stainda.names import file_name
 from stainda.report.drawings import picture
-from stainda.report.run import Run
-from stainda.report.words import count, headline
+from stainda.report.run import LoadedRun
+from stainda.report.summary_text import count, headline
 from stainda.run_directory.tables import FIELDS
 
 FATES = ("truth", "hit", "missed", "false")
@@ -32,7 +32,7 @@ OUTLINES = (
     "path.missed{stroke:#e69f00;stroke-width:2.4;stroke-dasharray:6 3}"
     "path.false{stroke:#d4008f;stroke-width:2.2;stroke-dasharray:1.5 2.5;stroke-linecap:round}"
 )
-"""Outlines are told apart by colour and by dash; on white they stand out from any stain."""
+"""Outlines are distinguished by colour and by dash; on white they stand out from any stain."""
 MOST_DOMAINS, MOST_STRATEGIES = 12, 5
 
 
@@ -72,7 +72,7 @@ class Gallery:
     skipped: tuple[str, ...]
 
 
-def make_gallery(run: Run, analysis: Analysis, size: int = 420) -> Gallery:
+def make_gallery(run: LoadedRun, analysis: Analysis, size: int = 420) -> Gallery:
     """One test slide per domain: the one whose Dice under the best strategy is the median of its domain."""
     if run.fields.empty:
         return Gallery((), run.missing[FIELDS.path], ())
@@ -104,16 +104,16 @@ def make_gallery(run: Run, analysis: Analysis, size: int = 420) -> Gallery:
     return Gallery(tuple(fields), note, tuple(skipped))
 
 
-def shown_strategies(run: Run, analysis: Analysis) -> list[str]:
+def shown_strategies(run: LoadedRun, analysis: Analysis) -> list[str]:
     """The baseline, the best without target labels, the next best, those with a few of them, and the ceiling."""
     rows = headline(analysis.results)
     rows = rows[(rows["domain"] == ALL_TARGETS) & np.isfinite(rows["mean"])].sort_values("mean", ascending=False)
     ranked = [*contenders(run.study, rows["strategy"]), *with_few(run.study, rows["strategy"])]
     between = [name for name in ranked if name != run.study.baseline][: MOST_STRATEGIES - 2]
     wanted = [run.study.baseline, *between, run.study.ceiling]
-    found = [name for name in wanted if name in set(rows["strategy"])]
-    order = [one.name for one in run.study.strategies]
-    return sorted(dict.fromkeys(found), key=lambda name: order.index(name) if name in order else len(order))
+    result = [name for name in wanted if name in set(rows["strategy"])]
+    order = [strategy.name for strategy in run.study.strategies]
+    return sorted(dict.fromkeys(result), key=lambda name: order.index(name) if name in order else len(order))
 
 
 def field_svg(field: Field, size: float = 240) -> str:
@@ -145,7 +145,7 @@ def field_svg(field: Field, size: float = 240) -> str:
     return "".join([*parts, "</svg>\n"])
 
 
-def job_of(run: Run, analysis: Analysis, strategy: str) -> str | None:
+def job_of(run: LoadedRun, analysis: Analysis, strategy: str) -> str | None:
     """The job of the chosen setting with the lowest seed that has predictions."""
     choice = analysis.choices[
         (analysis.choices["strategy"] == strategy) & (analysis.choices["selection"] == DEFAULT_RULE)
@@ -160,7 +160,7 @@ def job_of(run: Run, analysis: Analysis, strategy: str) -> str | None:
     return None
 
 
-def _median_slide(run: Run, domain: str, jobs: dict[str, str], places: pd.DataFrame) -> str | None:
+def _median_slide(run: LoadedRun, domain: str, jobs: dict[str, str], places: pd.DataFrame) -> str | None:
     rows = run.records[(run.records["domain"] == domain) & (run.records["split"] == "test")]
     rows = rows[(rows["measure"] == "dice") & rows["slide"].isin(places.index) & rows["job"].isin(jobs.values())]
     predicted = {
@@ -170,13 +170,21 @@ def _median_slide(run: Run, domain: str, jobs: dict[str, str], places: pd.DataFr
     return str(means.index[(len(means) - 1) // 2]) if len(means) else None
 
 
-def predictions_of(run: Run, job: str, slide: str) -> Path | None:
+def predictions_of(run: LoadedRun, job: str, slide: str) -> Path | None:
     """What the job found on the slide, GeoJSON."""
     return run.path(f"jobs/{job}/predictions/{file_name(slide)}.geojson")
 
 
 def _field(
-    run: Run, slide: str, domain: str, role: str, image: Path, *, place: pd.Series, jobs: dict[str, str], size: int
+    run: LoadedRun,
+    slide: str,
+    domain: str,
+    role: str,
+    image: Path,
+    *,
+    place: pd.Series,
+    jobs: dict[str, str],
+    size: int,
 ) -> Field:
     from PIL import Image
 
@@ -196,22 +204,22 @@ def _field(
 
 
 def _panel(
-    run: Run,
+    run: LoadedRun,
     strategy: str,
     truth: pd.DataFrame | None,
-    found: pd.DataFrame | None,
+    table: pd.DataFrame | None,
     frame: tuple[float, ...],
     score: str,
 ) -> Panel:
     fates: dict[str, list[Any]] = {fate: [] for fate in FATES}
     for name in run.study.task.classes:
         there = _of_class(truth, name)
-        objects = _of_class(found, name)
+        objects = _of_class(table, name)
         matching = match_objects(there, objects, run.study.evaluation.iou)
         fates["truth"] += [one for one, fate in zip(there, matching.truth, strict=True) if fate >= 0]
         fates["missed"] += [one for one, fate in zip(there, matching.truth, strict=True) if fate == -1]
-        fates["hit"] += [one for one, fate in zip(objects, matching.predicted, strict=True) if fate >= 0]
-        fates["false"] += [one for one, fate in zip(objects, matching.predicted, strict=True) if fate == -1]
+        fates["hit"] += [object_ for object_, fate in zip(objects, matching.predicted, strict=True) if fate >= 0]
+        fates["false"] += [object_ for object_, fate in zip(objects, matching.predicted, strict=True) if fate == -1]
     inside = {fate: _clipped(shapes, frame) for fate, shapes in fates.items()}
     counts = ", ".join(
         f"{len(inside[fate])} {word}" for fate, word in (("hit", "hit"), ("missed", "missed"), ("false", "false"))
@@ -220,7 +228,7 @@ def _panel(
     return Panel(strategy, run.label(strategy), paths, counts, score)
 
 
-def _score_text(run: Run, job: str, slide: str) -> str:
+def _score_text(run: LoadedRun, job: str, slide: str) -> str:
     rows = run.records[(run.records["job"] == job) & (run.records["slide"] == slide)]
     rows = rows[(rows["measure"] == "dice") & rows["checkpoint"].isin(("best", REFIT)) & rows["value"].notna()]
     return f"Dice {rows['value'].mean():.2f} (whole slide)" if len(rows) else ""

@@ -8,14 +8,15 @@ import numpy as np
 import pandas as pd
 
 from stainda.evaluation.selection import DEFAULT_RULE
-from stainda.report.kinds import register_score_table
-from stainda.report.kinds_of_evidence import AREAS, detection_table, evidence_rows, patient_pairs
-from stainda.report.kinds_of_scores import worst_rows
+from stainda.report.figure_registry import register_score_table
+from stainda.report.registered_evidence import AREAS, detection_table, evidence_rows, patient_pairs
+from stainda.report.registered_scores import worst_rows
 from stainda.report.result_tables import strategy_cell
-from stainda.report.study_view import NotDrawable, View, measure_of
+from stainda.report.study_view import NotDrawable, StudyView, measure_of
+from stainda.report.summary_text import measure_title
 from stainda.report.tables import (
     Cell,
-    Table,
+    PageTable,
     decimal,
     ends,
     footnoted,
@@ -26,17 +27,16 @@ from stainda.report.tables import (
     spread_words,
     text,
 )
-from stainda.report.words import measure_title
 
 
 @register_score_table("effects", "Sizes of effects")
-def effects(view: View, measure: str) -> Table | None:
-    found = view.insights(measure)
-    frame = found.effects
+def effects(view: StudyView, measure: str) -> PageTable | None:
+    insights = view.insights(measure)
+    frame = insights.effects
     if frame.empty:
         return None
     notes, meaning = footnoted(list(frame["note"]))
-    ranks = dict(zip(found.strategies, found.ranking.ranks, strict=True))
+    ranks = dict(zip(insights.strategies, insights.ranking.ranks, strict=True))
     shown = [
         [
             strategy_cell(view.run, row["strategy"]),
@@ -68,13 +68,13 @@ def effects(view: View, measure: str) -> Table | None:
         + f" {meaning}".rstrip()
     )
     caption = f"Sizes of effects in {measure_title(measure)} against {view.run.label(view.look.baseline)}."
-    return Table(
+    return PageTable(
         f"effects_{measure}", caption, columns, shown, frame.assign(mean_rank=frame["strategy"].map(ranks)), note
     )
 
 
 @register_score_table("worst", "Worst domains")
-def worst_domains(view: View, measure: str) -> Table | None:
+def worst_domains(view: StudyView, measure: str) -> PageTable | None:
     """The worst target domain of each strategy, or pair of sources and target where rotations are compared."""
     what = "pair of sources and target" if view.by_rotation else "target domain"
     rows = worst_rows(view, measure, DEFAULT_RULE)
@@ -95,11 +95,11 @@ def worst_domains(view: View, measure: str) -> Table | None:
     order = "highest" if not measure_of(measure).higher_is_better else "lowest"
     caption = f"The {what} with the {order} mean {title} of each strategy."
     name = f"worst_{'pair' if view.run.rotates else 'domain'}_{measure}"
-    return Table(name, caption, columns, shown, rows.reset_index())
+    return PageTable(name, caption, columns, shown, rows.reset_index())
 
 
 @register_score_table("detections", "Detections", rotations="one")
-def detections(view: View, measure: str) -> Table | None:
+def detections(view: StudyView, measure: str) -> PageTable | None:
     frame = detection_table(view, "source_validation")
     frame.insert(1, "title", [view.run.label(name) for name in frame["strategy"]])
     rates = [name for name in frame.columns if name.startswith("froc_")]
@@ -127,38 +127,42 @@ def detections(view: View, measure: str) -> Table | None:
 
 
 @register_score_table("agreement_counts", "Counts", rotations="one")
-def agreement_of_counts(view: View, measure: str) -> Table | None:
+def agreement_of_counts(view: StudyView, measure: str) -> PageTable | None:
     return agreement(view, "counts")
 
 
 @register_score_table("agreement_areas", "Areas", rotations="one")
-def agreement_of_areas(view: View, measure: str) -> Table | None:
+def agreement_of_areas(view: StudyView, measure: str) -> PageTable | None:
     return agreement(view, "areas")
 
 
-def agreement(view: View, what: str) -> Table | None:
+def agreement(view: StudyView, what: str) -> PageTable | None:
     """Bland-Altman statistics of ``counts`` or ``areas`` per patient, every strategy."""
     rows = evidence_rows(view, "objects", "source_validation")
     _, agreements = patient_pairs(view, rows, what, most=len(view.look.order) + 1)
     unit, digits = AREAS[what][2], 1 if what == "counts" else 0
-    if not any(one.n for one in agreements.values()):
+    if not any(comparison.n for comparison in agreements.values()):
         raise NotDrawable("areas need micrometres per pixel" if what == "areas" else "no patient has objects")
     frame: list[dict[str, Any]] = []
     shown = []
-    for name, one in agreements.items():
+    for name, comparison in agreements.items():
         frame.append(
             {
-                "strategy": name, "n_patients": one.n, "bias": one.bias, "bias_low": one.bias_interval[0],
-                "bias_high": one.bias_interval[1], "lower_limit": one.lower, "lower_low": one.lower_interval[0],
-                "lower_high": one.lower_interval[1], "upper_limit": one.upper, "upper_low": one.upper_interval[0],
-                "upper_high": one.upper_interval[1], "concordance": one.concordance,
+                "strategy": name, "n_patients": comparison.n, "bias": comparison.bias,
+                "bias_low": comparison.bias_interval[0],
+                "bias_high": comparison.bias_interval[1], "lower_limit": comparison.lower,
+                "lower_low": comparison.lower_interval[0],
+                "lower_high": comparison.lower_interval[1], "upper_limit": comparison.upper,
+                "upper_low": comparison.upper_interval[0],
+                "upper_high": comparison.upper_interval[1], "concordance": comparison.concordance,
             }
         )  # fmt: skip
         cells = [text(view.run.label(name))]
-        for value, limits in ((one.bias, one.bias_interval), (one.lower, one.lower_interval),
-                            (one.upper, one.upper_interval)):  # fmt: skip
+        for value, limits in ((comparison.bias, comparison.bias_interval), (comparison.lower,
+        comparison.lower_interval),
+                            (comparison.upper, comparison.upper_interval)):  # fmt: skip
             cells.append(Cell(signed(value, digits), span(*limits, digits), value, True))
-        shown.append([*cells, number(one.concordance, 3), number(one.n, 0)])
+        shown.append([*cells, number(comparison.concordance, 3), number(comparison.n, 0)])
     columns = ["Strategy", f"Bias, {unit}", "Lower limit", "Upper limit", "Concordance", "Patients"]
     title = "Objects counted" if what == "counts" else "Mean area of objects"
     note = (
@@ -167,7 +171,7 @@ def agreement(view: View, what: str) -> Table | None:
         "1999). Concordance: Lin's coefficient."
     )
     caption = f"{title} per patient against the annotations."
-    return Table(f"agreement_{what}", caption, columns, shown, pd.DataFrame(frame), note)
+    return PageTable(f"agreement_{what}", caption, columns, shown, pd.DataFrame(frame), note)
 
 
 def _size(value: float) -> str:

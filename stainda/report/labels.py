@@ -10,7 +10,7 @@ LETTER_MM = 1.4
 LINE_MM = 3.4
 """Height of a line of 8 pt."""
 TITLE_LETTERS = 32
-"""Letters of a strategy's title beside an axis, above which it is broken."""
+"""Letters of a strategy's title next to an axis, above which it is broken."""
 
 
 def broken(words: str, letters: int, most: int = 4) -> str:
@@ -42,7 +42,7 @@ def row_mm(titles: Iterable[str], each: float) -> float:
 
 
 def letters_in(room_mm: float) -> int:
-    """Letters of a panel's title that fit beside each other."""
+    """Letters of a panel's title that fit side by side."""
     return max(8, int(room_mm / (LETTER_MM * 1.17)))
 
 

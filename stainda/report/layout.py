@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from stainda.report.kinds import Rotations
-from stainda.report.run import Run
+from stainda.report.figure_registry import Rotations
+from stainda.report.run import LoadedRun
+from stainda.run_directory.microenvironment_tables import INPUTS
 
 
 @dataclass(frozen=True)
-class Section:
+class PageSection:
     """A section of the page.
 
     Attributes:
@@ -27,40 +28,43 @@ class Section:
 
 
 SECTIONS = (
-    Section("answer", "Answer", "The answer", "The answer over all rotations"),
-    Section("rotations", "Rotations", "Rotation by rotation", rotations="several"),
-    Section("asked", "Question", "Question and recipe"),
-    Section("results", "Results", "Strategy by domain"),
-    Section("statistics", "Statistics", "Ranks, sizes of effects, variance"),
-    Section("centres", "Centres", "Centre by centre", rotations="one"),
-    Section("objects", "Objects", "Objects and pixels", rotations="one"),
-    Section("through", "Through the stains", "The same object through the stains", rotations="one"),
-    Section("examples", "Examples", "Examples", rotations="one"),
-    Section("data", "Data", "Data"),
-    Section("registration", "Registration", "Registration", "Registration, made once for all rotations"),
-    Section("propagation", "Propagation", "Propagated annotations", rotations="one"),
-    Section("training", "Training", "Training, search and selection", "Training and selection"),
-    Section("left-out", "Exclusions", "Exclusions and fallbacks"),
-    Section("cost", "Cost", "Cost", "Budget and cost"),
-    Section("models", "Models", "Model cards", rotations="one"),
-    Section("provenance", "Provenance", "Provenance"),
+    PageSection("answer", "Answer", "The answer", "The answer over all rotations"),
+    PageSection("rotations", "Rotations", "Rotation by rotation", rotations="several"),
+    PageSection("asked", "Question", "Question and recipe"),
+    PageSection("results", "Results", "Strategy by domain"),
+    PageSection("statistics", "Statistics", "Ranks, sizes of effects, variance"),
+    PageSection("centres", "Centres", "Centre by centre", rotations="one"),
+    PageSection("objects", "Objects", "Objects and pixels", rotations="one"),
+    PageSection("object-gallery", "Object gallery", "The same object across the stains", rotations="one"),
+    PageSection("microenvironment", "Micro-environment", "Cells in and around structures", rotations="one"),
+    PageSection("examples", "Examples", "Examples", rotations="one"),
+    PageSection("data", "Data", "Data"),
+    PageSection("registration", "Registration", "Registration", "Registration, made once for all rotations"),
+    PageSection("propagation", "Propagation", "Propagated annotations", rotations="one"),
+    PageSection("training", "Training", "Training, search and selection", "Training and selection"),
+    PageSection("left-out", "Exclusions", "Exclusions and fallbacks"),
+    PageSection("cost", "Cost", "Cost", "Budget and cost"),
+    PageSection("models", "Models", "Model cards", rotations="one"),
+    PageSection("provenance", "Provenance", "Provenance"),
 )
 """In the order of the page."""
 
 
-def sections_of(run: Run, noun: str) -> dict[str, Section]:
+def sections_of(run: LoadedRun, noun: str) -> dict[str, PageSection]:
     """The sections that show this study, by key, each under the title it has there."""
     mine = "several" if run.rotates else "one"
-    found = {}
-    for one in SECTIONS:
-        if one.rotations in ("any", mine):
-            title = one.several if run.rotates and one.several else one.title
-            found[one.key] = replace(one, title=title.replace("by domain", f"by {noun}"))
-    return found
+    sections = {}
+    for section in SECTIONS:
+        if section.key == "microenvironment" and not INPUTS.at(run.folder).is_file():
+            continue  # few studies ask for it
+        if section.rotations in ("any", mine):
+            title = section.several if run.rotates and section.several else section.title
+            sections[section.key] = replace(section, title=title.replace("by domain", f"by {noun}"))
+    return sections
 
 
 OF_A_COMPARISON = (
-    Section("studies", "Studies", "The studies", open=True),
-    Section("paired", "Paired", "Patient by patient", open=True),
-    Section("scores", "Scores", "Each study by itself", open=True),
+    PageSection("studies", "Studies", "The studies", open=True),
+    PageSection("paired", "Paired", "Patient by patient", open=True),
+    PageSection("scores", "Scores", "Each study by itself", open=True),
 )

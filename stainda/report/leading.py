@@ -7,12 +7,12 @@ import numpy as np
 from stainda.evaluation.analysis import Analysis
 from stainda.evaluation.groups import contenders
 from stainda.evaluation.summary import ALL_SOURCES, ALL_TARGETS
-from stainda.report.run import Run
+from stainda.report.run import LoadedRun
+from stainda.report.summary_text import headline, overall_differences, shown_to_be_better
 from stainda.report.tables import decimal, signed
-from stainda.report.words import headline, overall_differences, shown_to_be_better
 
 
-def named_first(run: Run, analysis: Analysis) -> tuple[str, str] | None:
+def named_first(run: LoadedRun, analysis: Analysis) -> tuple[str, str] | None:
     """Of those without target labels the strategy that the answer names first, and why; ``None``: none has a score.
 
     The one shown to be better than the baseline by the largest margin; else the one with the highest mean; the baseline

@@ -13,14 +13,16 @@ from stainda.config import StrategyConfig, StudyConfig
 from stainda.config.load import validated
 from stainda.errors import RecordError
 from stainda.evaluation import gather_records, read_evidence, read_records
-from stainda.report.run import COLUMNS, SPLITS, TEXT, Job, RotationRun, Run
+from stainda.report.run import COLUMNS, SPLITS, TEXT, JobFolder, LoadedRun, RotationResult
 from stainda.run_directory.contents import DONE, ENVIRONMENT, ERROR, RESULT, SETTINGS, STUDY
 from stainda.run_directory.folder import read_study
 from stainda.run_directory.result_tables import (
     ALIGNMENT_EFFECTS,
     EXCLUSIONS,
+    LABEL_SHARES,
     LEFT_OUT,
     OBJECTS,
+    PRETRAININGS,
     PROBABILITIES,
     RECORDS,
     REFITS,
@@ -30,7 +32,15 @@ from stainda.run_directory.result_tables import (
     TRIALS,
     UNSUPERVISED,
 )
-from stainda.run_directory.tables import ANNOTATOR_AGREEMENT, ANNOTATORS, COHORT, LANDMARKS, QUALITY
+from stainda.run_directory.tables import (
+    ANNOTATOR_AGREEMENT,
+    ANNOTATORS,
+    COHORT,
+    EARLIER_COLUMNS,
+    EARLIER_PATHS,
+    LANDMARKS,
+    QUALITY,
+)
 
 EVIDENCE = {OBJECTS.path: OBJECTS.names, PROBABILITIES.path: PROBABILITIES.needed}
 _SHARED = {
@@ -38,7 +48,9 @@ _SHARED = {
     ANNOTATOR_AGREEMENT.path,
 }  # fmt: skip
 """Tables that a study has once, for all its rotations; the others are made in each."""
-_GATHERED = (TRIALS.path, REFITS.path, EXCLUSIONS.path, ALIGNMENT_EFFECTS.path)
+_GATHERED = (
+    TRIALS.path, REFITS.path, EXCLUSIONS.path, ALIGNMENT_EFFECTS.path, LABEL_SHARES.path, PRETRAININGS.path
+)  # fmt: skip
 """Tables of each rotation that are read as one table of the study."""
 
 
@@ -49,14 +61,14 @@ class _Part:
     folder: Path
     rotation: str
     tables: dict[str, pd.DataFrame]
-    jobs: dict[str, Job]
+    jobs: dict[str, JobFolder]
     records: pd.DataFrame
     evidence: dict[str, pd.DataFrame]
     missing: dict[str, str]
-    unreported: tuple[Job, ...]
+    unreported: tuple[JobFolder, ...]
 
 
-def load_run(folder: str | Path) -> Run:
+def load_run(folder: str | Path) -> LoadedRun:
     """Read a run directory.
 
     Raises:
@@ -74,20 +86,20 @@ def load_run(folder: str | Path) -> Run:
     return _several(folder, study) if ROTATIONS.at(folder).is_file() else _one(folder, study)
 
 
-def _one(folder: Path, study: StudyConfig) -> Run:
+def _one(folder: Path, study: StudyConfig) -> LoadedRun:
     part = _read(folder)
     cohort = part.tables[COHORT.path]
     patients = {split: tuple(cohort.loc[cohort["split"] == split, "patient"].unique()) for split in SPLITS}
-    rotation = RotationRun(
+    rotation = RotationResult(
         "", "", ".", study.protocol.sources, study.protocol.targets, patients, part.records,
         part.tables[TRIALS.path], part.tables[UNSUPERVISED.path], part.evidence[PROBABILITIES.path],
     )  # fmt: skip
     return _run(folder, study, [part], (rotation,), part.tables, part.missing)
 
 
-def _several(folder: Path, study: StudyConfig) -> Run:
+def _several(folder: Path, study: StudyConfig) -> LoadedRun:
     parts: list[_Part] = []
-    rotations: list[RotationRun] = []
+    rotations: list[RotationResult] = []
     for row in _rotations(folder).to_dict("records"):
         inside = folder / row["folder"]
         within = inside.resolve().is_relative_to(folder.resolve())
@@ -99,27 +111,27 @@ def _several(folder: Path, study: StudyConfig) -> Run:
     missing: dict[str, str] = {}
     tables = {name: _table(folder, name, missing if name in _SHARED else {}) for name in COLUMNS}
     for name in _GATHERED if parts else ():
-        found = [part.tables[name].assign(rotation=part.rotation) for part in parts]
-        tables[name] = pd.concat([one for one in found if len(one)] or found[:1], ignore_index=True)
-    if not any(one.scored for one in rotations):
+        result = [part.tables[name].assign(rotation=part.rotation) for part in parts]
+        tables[name] = pd.concat([table for table in result if len(table)] or result[:1], ignore_index=True)
+    if not any(rotation.scored for rotation in rotations):
         missing[RECORDS.path] = "no rotation has records of test patients"
     return _run(folder, study, parts, tuple(rotations), tables, missing)
 
 
 def _run(
-    folder: Path, study: StudyConfig, parts: list[_Part], rotations: tuple[RotationRun, ...],
+    folder: Path, study: StudyConfig, parts: list[_Part], rotations: tuple[RotationResult, ...],
     tables: dict[str, pd.DataFrame], missing: dict[str, str],
-) -> Run:  # fmt: skip
+) -> LoadedRun:  # fmt: skip
     reported = with_earlier_strategies(study, tables[TRIALS.path], *(part.folder for part in parts))
     jobs = {name: job for part in parts for name, job in part.jobs.items()}
-    records = [one.records for one in rotations if len(one.records)]
-    evidence = parts[0].evidence if not any(one.name for one in rotations) else {}
+    records = [rotation.records for rotation in rotations if len(rotation.records)]
+    evidence = parts[0].evidence if not any(rotation.name for rotation in rotations) else {}
     empty = pd.DataFrame()
-    return Run(
+    return LoadedRun(
         folder, reported, _json(ENVIRONMENT.at(folder)), tables, rotations,
         pd.concat(records, ignore_index=True) if records else gather_records([]), jobs, missing,
         evidence.get(OBJECTS.path, empty), evidence.get(PROBABILITIES.path, empty),
-        tuple(one.name for one in reported.strategies[len(study.strategies) :]),
+        tuple(strategy.name for strategy in reported.strategies[len(study.strategies) :]),
         tuple(job for part in parts for job in part.unreported),
     )  # fmt: skip
 
@@ -132,10 +144,10 @@ def _read(folder: Path, rotation: str = "") -> _Part:
         tables[TRIALS.path]["value"] = pd.to_numeric(tables[TRIALS.path]["value"], errors="coerce")
     jobs = {path.name: _job(path, rotation) for path in sorted((folder / "jobs").glob("*")) if path.is_dir()}
     if rotation and not RECORDS.at(folder).is_file():
-        records = gather_records([])  # scores of a part of its trainings are not set beside those of other rotations
+        records = gather_records([])  # scores of a part of its trainings are not set next to those of other rotations
     else:
         records = _records(folder, jobs, tables[TRIALS.path], missing)
-    unreported: tuple[Job, ...] = ()
+    unreported: tuple[JobFolder, ...] = ()
     if RECORDS.path not in missing and len(tables[TRIALS.path]):  # jobs of earlier settings are no part of it
         mine = set(tables[TRIALS.path]["job"])
         again = set(tables[REFITS.path]["job"])
@@ -158,13 +170,13 @@ def _rotations(folder: Path) -> pd.DataFrame:
     return table
 
 
-def _rotation(row: dict[str, str], part: _Part | None) -> RotationRun:
+def _rotation(row: dict[str, str], part: _Part | None) -> RotationResult:
     def names(column: str) -> tuple[str, ...]:
         return tuple(filter(None, row[column].split("; ")))
 
     tables = part.tables if part else {}
     nothing = pd.DataFrame()
-    return RotationRun(
+    return RotationResult(
         row["rotation"], row["group"] or row["rotation"], row["folder"], names("sources"), names("targets"),
         {split: names(split) for split in SPLITS}, part.records if part else gather_records([]),
         tables.get(TRIALS.path, nothing), tables.get(UNSUPERVISED.path, nothing),
@@ -177,16 +189,16 @@ def with_earlier_strategies(study: StudyConfig, trials: pd.DataFrame, *folders: 
 
     Without them nobody would know that one of them learned from target labels.
     """
-    known = {one.name for one in study.strategies}
-    found = []
+    known = {strategy.name for strategy in study.strategies}
+    result = []
     for row in trials.drop_duplicates("strategy").to_dict("records") if len(trials) else []:
         name = str(row["strategy"])
         if name in known:
             continue
         places = (SETTINGS.inside(folder / "jobs" / str(row["job"])) for folder in folders)
         made = next((_json(path).get("strategy") for path in places if path.is_file()), None)
-        found.append(validated(StrategyConfig, made if isinstance(made, dict) else {"name": name}, name))
-    return study.model_copy(update={"strategies": (*study.strategies, *found)}) if found else study
+        result.append(validated(StrategyConfig, made if isinstance(made, dict) else {"name": name}, name))
+    return study.model_copy(update={"strategies": (*study.strategies, *result)}) if result else study
 
 
 def _evidence(folder: Path, name: str, missing: dict[str, str]) -> pd.DataFrame:
@@ -202,6 +214,8 @@ def _evidence(folder: Path, name: str, missing: dict[str, str]) -> pd.DataFrame:
 
 def _table(folder: Path, name: str, missing: dict[str, str]) -> pd.DataFrame:
     path, needed = folder / name, COLUMNS[name]
+    if not path.is_file() and name in EARLIER_PATHS and (folder / EARLIER_PATHS[name]).is_file():
+        path = folder / EARLIER_PATHS[name]
     empty = pd.DataFrame({column: pd.Series(dtype=object) for column in needed})
     if not path.is_file():
         missing[name] = f"there is no {name}: that stage was not run"
@@ -210,6 +224,7 @@ def _table(folder: Path, name: str, missing: dict[str, str]) -> pd.DataFrame:
         header = pd.read_csv(path, nrows=0).columns
         kinds = {column: str for column in header if column in TEXT}
         table = pd.read_csv(path, dtype=kinds, na_values=[""], keep_default_na=False, low_memory=False)
+        table = table.rename(columns=EARLIER_COLUMNS.get(name, {}))
     except (ValueError, UnicodeDecodeError) as error:
         raise RecordError(f"not a readable table ({error})", file=path, remedy="Run the stage again") from error
     if lacking := [column for column in needed if column not in table.columns]:
@@ -221,41 +236,43 @@ def _table(folder: Path, name: str, missing: dict[str, str]) -> pd.DataFrame:
     return table
 
 
-def _records(folder: Path, jobs: dict[str, Job], trials: pd.DataFrame, missing: dict[str, str]) -> pd.DataFrame:
+def _records(folder: Path, jobs: dict[str, JobFolder], trials: pd.DataFrame, missing: dict[str, str]) -> pd.DataFrame:
     """The gathered records, or, where the study was interrupted before gathering, those of the finished jobs."""
     path = RECORDS.at(folder)
     if path.is_file():
         return read_records(path)
     there = {name: job for name, job in jobs.items() if _has_records(job) and not job.result.get("thresholds_of")}
-    found = {name: read_records(RECORDS.at(job.folder)) for name, job in there.items()}
-    if not found:
+    result = {name: read_records(RECORDS.at(job.folder)) for name, job in there.items()}
+    if not result:
         missing[RECORDS.path] = "nothing was evaluated yet: there are no records"
         return gather_records([])
-    missing[RECORDS.path] = f"the study is not finished: records of {len(found)} finished jobs are shown"
+    missing[RECORDS.path] = f"the study is not finished: records of {len(result)} finished jobs are shown"
     # one job may serve several trials, and its own records do not know which: trials.csv does
-    rows = [row for row in trials.to_dict("records") if row["job"] in found]
+    rows = [row for row in trials.to_dict("records") if row["job"] in result]
     parts = [
-        found[row["job"]].assign(strategy=row["strategy"], trial=int(row["trial"]), seed=int(row["seed"]))
+        result[row["job"]].assign(strategy=row["strategy"], trial=int(row["trial"]), seed=int(row["seed"]))
         for row in rows
     ]
     served = {row["job"] for row in rows}
-    unknown = [name for name in found if name not in served]
-    parts += [found[name].assign(trial=1000 + number) for number, name in enumerate(unknown)]
+    unknown = [name for name in result if name not in served]
+    parts += [result[name].assign(trial=1000 + number) for number, name in enumerate(unknown)]
     return gather_records(parts)
 
 
-def _has_records(job: Job) -> bool:
+def _has_records(job: JobFolder) -> bool:
     return job.done and RECORDS.at(job.folder).is_file()
 
 
-def _job(folder: Path, rotation: str) -> Job:
+def _job(folder: Path, rotation: str) -> JobFolder:
     error = ERROR.inside(folder)
     curve = TRAINING.inside(folder)
     text = error.read_text(encoding="utf-8", errors="replace").strip() if error.is_file() else ""
     table = None
     if curve.is_file() and curve.stat().st_size:
         table = pd.read_csv(curve)
-    return Job(folder.name, folder, _json(RESULT.inside(folder)), text, DONE.inside(folder).is_file(), table, rotation)
+    return JobFolder(
+        folder.name, folder, _json(RESULT.inside(folder)), text, DONE.inside(folder).is_file(), table, rotation
+    )
 
 
 def _json(path: Path) -> dict[str, Any]:

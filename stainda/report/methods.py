@@ -8,12 +8,12 @@ from stainda.evaluation.bootstrap import FEW_PATIENTS
 from stainda.evaluation.groups import few_labels, group_of
 from stainda.evaluation.summary import ALL_SOURCES, ALL_TARGETS
 from stainda.report.answer_of_rotations import scheme_words
-from stainda.report.run import SPLITS, Run
-from stainda.report.study_view import View
-from stainda.report.words import count, listed, percent
+from stainda.report.run import SPLITS, LoadedRun
+from stainda.report.study_view import StudyView
+from stainda.report.summary_text import count, listed, percent
 
 
-def methods_paragraph(run: Run, view: View | None) -> str:
+def methods_paragraph(run: LoadedRun, view: StudyView | None) -> str:
     """A paragraph that can be pasted into a paper; it states what was done, not what was found."""
     study, cohort = run.study, run.cohort
     mpp, patches = study.patches.mpp, study.patches
@@ -31,19 +31,19 @@ def methods_paragraph(run: Run, view: View | None) -> str:
         )
     if len(run.propagation):
         kept = int(run.propagation["status"].eq("kept").sum())
-        parts.append(f"{kept} of {len(run.propagation)} carried annotations were kept.")
+        parts.append(f"{kept} of {len(run.propagation)} propagated annotations were kept.")
     parts.append(
         f"Networks ({study.model.name}) were trained on patches of {patches.size} pixels at {scale} with labels of "
-        f"{_taught(run)}; {listed([one.label for one in study.strategies])} were "
+        f"{_taught(run)}; {listed([strategy.label for strategy in study.strategies])} were "
         f"given the same budget of {count(study.search.trials, 'trial')} and {count(study.protocol.seeds, 'seed')} of "
         "the chosen setting. Settings, checkpoints and probability thresholds were chosen on the source validation "
         "patients alone."
     )
     parts += [
-        f"{one.label} also learned from annotations of {few_labels(study, one.name)}; it was compared with the "
-        "baseline apart from the strategies without target labels, and not ranked."
-        for one in study.strategies
-        if group_of(study, one.name) == "few"
+        f"{strategy.label} also learned from annotations of {few_labels(study, strategy.name)}; it was compared with "
+        "the baseline apart from the strategies without target labels, and not ranked."
+        for strategy in study.strategies
+        if group_of(study, strategy.name) == "few"
     ]
     statistics = study.evaluation
     kind = {
@@ -78,7 +78,7 @@ def methods_paragraph(run: Run, view: View | None) -> str:
             parts.append("With a single test patient, neither intervals nor tests were computed.")
         else:
             parts += _further(view)
-    references = [f"{one.label}: {one.reference}." for one in study.strategies if one.reference]
+    references = [f"{strategy.label}: {strategy.reference}." for strategy in study.strategies if strategy.reference]
     if references:
         parts.append("Strategies after: " + " ".join(references))
     if view is not None and view.folds:
@@ -91,11 +91,11 @@ def methods_paragraph(run: Run, view: View | None) -> str:
     return " ".join(parts)
 
 
-def _divided(run: Run) -> str:
+def _divided(run: LoadedRun) -> str:
     """How many patients trained, validated and were tested, in each rotation where there are several."""
     shown = {}
     for split in SPLITS:
-        sizes = sorted({len(one.patients[split]) for one in run.begun}) or [0]
+        sizes = sorted({len(rotation.patients[split]) for rotation in run.begun}) or [0]
         shown[split] = f"{sizes[0]}" + (f" to {sizes[-1]}" if sizes[-1] > sizes[0] else "")
     text = f"training ({shown['train']}), validation ({shown['val']}) and test ({shown['test']})"
     if not run.rotates:
@@ -104,15 +104,15 @@ def _divided(run: Run) -> str:
     return f"{text} in each of {count(len(run.begun), 'rotation')} ({scheme}: {scheme_words(run)})."
 
 
-def _taught(run: Run) -> str:
+def _taught(run: LoadedRun) -> str:
     """Whose labels were learned from."""
     if not run.rotates:
         return listed(run.study.protocol.teachers)
-    sources = {one.sources for one in run.begun}
+    sources = {rotation.sources for rotation in run.begun}
     return listed(sources.pop()) if len(sources) == 1 else "the sources of each rotation"
 
 
-def _further(view: View) -> list[str]:
+def _further(view: StudyView) -> list[str]:
     """The statistics beyond means that could be made of this study, each with its source."""
     found, study = view.insights(), view.run.study
     parts = []

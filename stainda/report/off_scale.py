@@ -1,4 +1,4 @@
-"""Marks for what lies beyond the ends of an axis: an arrowhead at the border, and the value beside it.
+"""Marks for what lies beyond the ends of an axis: an arrowhead at the border, and the value next to it.
 
 A figure whose axis is narrower than its numbers draws with these, and its caption ends with :func:`words`.
 """
@@ -52,7 +52,7 @@ def draw_beyond(
     *,
     above: float = 0.0,
 ) -> None:
-    """An arrowhead at the border that ``value`` lies behind, and the value inside the axis beside it.
+    """An arrowhead at the border that ``value`` lies behind, and the value inside the axis next to it.
 
     Args:
         limits: ends of the horizontal axis, data coordinates.

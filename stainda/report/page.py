@@ -12,10 +12,10 @@ from markupsafe import Markup
 from stainda.files import write_text
 from stainda.progress import SILENT, Progress
 from stainda.report.drawings import write_frame
-from stainda.report.kinds import kinds_of
+from stainda.report.figure_registry import kinds_of
 from stainda.report.loading import load_run
-from stainda.report.run import Run
-from stainda.report.sections import TEMPLATES, Sections
+from stainda.report.run import LoadedRun
+from stainda.report.sections import OF_OBJECTS, TEMPLATES, Sections
 from stainda.report.study_view import make_view
 from stainda.report.writer import Writer
 from stainda.run_directory.contents import REPORT
@@ -23,19 +23,17 @@ from stainda.run_directory.result_tables import RESULTS
 
 REST = 4
 """Steps of the progress, each as long as a figure, that the statistics take, and the page itself."""
-OF_OBJECTS = ("forest", "heat_map", "differences")
-"""Kinds that are drawn of object F1 too."""
 
 
 def make_report(run: str | Path, progress: Progress = SILENT, *, pdf: bool = False) -> Path:
     """Make ``report/index.html`` of a run directory, or of the root of a study of several rotations, from its files.
 
-    Beside it: ``report/tables/`` (CSV, Markdown, LaTeX), ``report/figures/`` (SVG, PNG, CSV), ``report/model_cards/``.
+    Next to it: ``report/tables/`` (CSV, Markdown, LaTeX), ``report/figures/`` (SVG, PNG, CSV), ``report/model_cards/``.
     ``results.csv`` of a run is written anew from the records. Needs neither torch nor slides nor the network, and so
     does the page.
 
     Args:
-        pdf: also write ``report/report.pdf``: the answer, the figures and the tables on A4.
+        pdf: also write ``report/report.pdf``: the answer with its table, and the figures, on A4.
 
     Returns:
         The page.
@@ -59,7 +57,7 @@ def make_report(run: str | Path, progress: Progress = SILENT, *, pdf: bool = Fal
 
             write_pdf(aside / "report.pdf", context, write)
         task.advance(figures - write.drawn, "page")
-        write_text(aside / "answer.txt", "".join(f"{one.text}\n" for one in context["sentences"]))
+        write_text(aside / "answer.txt", "".join(f"{sentence.text}\n" for sentence in context["said"].all()))
         write_text(REPORT.inside(aside), render("page.html.j2", {**context, "pdf": pdf}))
         if view is not None and not loaded.rotates:  # the tables of several rotations are stacked by the study
             write_frame(view.analysis.results, folder / RESULTS.path)
@@ -68,7 +66,7 @@ def make_report(run: str | Path, progress: Progress = SILENT, *, pdf: bool = Fal
     return REPORT.inside(out)
 
 
-def _figures_to_draw(run: Run) -> int:
+def _figures_to_draw(run: LoadedRun) -> int:
     """Figures of the page: every kind once, some for the objects as well."""
     if not run.scored:
         return 0

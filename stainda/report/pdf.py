@@ -1,4 +1,4 @@
-"""``report.pdf``: the answer and the tables on A4, each figure on a page of its own, drawn by matplotlib alone."""
+"""``report.pdf``: the first view of the page on A4, and each figure on a page of its own; drawn by matplotlib alone."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 
 from stainda.files import whole_file
 from stainda.report import exports, figures
+from stainda.report.figure_registry import Plot
 from stainda.report.figures import INK, LINE, MUTED
-from stainda.report.kinds import Plot
-from stainda.report.tables import Table
+from stainda.report.tables import PageTable
 from stainda.report.writer import Writer
 
 PAGE_MM = (210.0, 297.0)
@@ -31,8 +31,8 @@ def write_pdf(path: Path, context: dict[str, Any], write: Writer) -> Path:
     """Write the PDF.
 
     Args:
-        context: of the page's template: title, sentences, what was asked, methods.
-        write: holds the figures and tables that were made (with ``keep``).
+        context: of the page's template: title, study, what is said, the main table.
+        write: holds the figures that were made (with ``keep``).
     """
     with mpl.rc_context({**figures.STYLE, "pdf.fonttype": 42, "figure.constrained_layout.use": False}):
         about = {"Title": str(context["title"]), "Creator": "stainda", "CreationDate": None}
@@ -40,27 +40,29 @@ def write_pdf(path: Path, context: dict[str, Any], write: Writer) -> Path:
             flow = _Flow(pages)
             for style, words in _front(context):
                 flow.paragraph(style, words)
+            if context["main_table"] is not None:
+                _add_table(flow, context["main_table"])
+            for style, words in _limitations(context):
+                flow.paragraph(style, words)
             flow.end()
-            for title, made in write.plots:
-                pages.savefig(figure_page(made, title))
-            for table in write.tables:
-                _add_table(flow, table)
-            flow.end()
+            for title, plot in write.plots:
+                pages.savefig(figure_page(plot, title))
     return path
 
 
 def _front(context: dict[str, Any]) -> list[tuple[str, str]]:
-    """Style and text of the paragraphs of the first pages."""
+    """Style and text of the paragraphs before the table."""
     study = context["study"]
     out = [("title", str(context["title"]))]
     out += [("lead", study.question)] if study.question else []
-    out += [("heading", "The answer")]
-    out += [("text", one.text) for one in context["sentences"] if one.kind != "caution"]
-    cautions = [one.text for one in context["sentences"] if one.kind == "caution"]
-    out += [("heading", "Limitations"), *(("text", words) for words in cautions)] if cautions else []
-    out += [("heading", "The question"), *(("text", f"{term}: {words}") for term, words in context["asked"])]
-    out += [("heading", "Methods"), ("text", context["provenance"]["methods"])]
-    return [*out, ("small", f"Made {context['made']} by stainda from the files of this run alone.")]
+    return [*out, ("heading", "The answer"), *(("text", sentence.text) for sentence in context["said"].first)]
+
+
+def _limitations(context: dict[str, Any]) -> list[tuple[str, str]]:
+    """Style and text of the paragraphs after the table."""
+    cautions = [("text", sentence.text) for sentence in context["said"].limitations]
+    made = f"Made {context['made']} by stainda from the files of this run alone; index.html has the rest."
+    return [*([("heading", "Limitations")] if cautions else []), *cautions, ("small", made)]
 
 
 _SIZES = {
@@ -117,7 +119,7 @@ def figure_page(made: Plot, title: str) -> Figure:
         return (left + x * width) / PAGE_MM[0], (bottom + y * height) / page_height
 
     boxes = [(place, place.get_position(original=False)) for place in figure.axes]
-    words = [(one, one.get_position()) for one in figure.texts]
+    words = [(text, text.get_position()) for text in figure.texts]
     words += [(one, one.get_position()) for one in (figure._supxlabel, figure._supylabel) if one is not None]  # type: ignore[attr-defined]
     legends = [(one, one.get_window_extent().transformed(figure.transFigure.inverted())) for one in figure.legends]
     figure.set_size_inches(PAGE_MM[0] / 25.4, page_height / 25.4)
@@ -135,8 +137,8 @@ def figure_page(made: Plot, title: str) -> Figure:
     return figure
 
 
-def _add_table(flow: _Flow, table: Table) -> None:
-    """A table over as many pages as it needs; columns that do not fit beside each other follow below."""
+def _add_table(flow: _Flow, table: PageTable) -> None:
+    """A table over as many pages as it needs; columns that do not fit side by side follow below."""
     flow.room(40)
     flow.paragraph("heading", table.caption)
     rows = [[exports.shown(cell) for cell in row] for row in table.rows]

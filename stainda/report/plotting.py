@@ -14,11 +14,11 @@ from stainda.files import whole_file
 from stainda.names import ending, stem, with_ending
 from stainda.report import figures
 from stainda.report.drawings import write_frame
-from stainda.report.kinds import Plot, kind
+from stainda.report.figure_registry import Plot, kind
 from stainda.report.loading import load_run
-from stainda.report.run import Run
-from stainda.report.study_view import View, make_view
-from stainda.report.words import PRIMARY
+from stainda.report.run import LoadedRun
+from stainda.report.study_view import StudyView, make_view
+from stainda.report.summary_text import PRIMARY
 from stainda.run_directory.result_tables import RECORDS
 
 ENDINGS = (".svg", ".png", ".pdf")
@@ -26,7 +26,7 @@ DPI = 300
 
 
 def plot(
-    run: str | Path | Run | View, kind: str = "forest", metric: str = PRIMARY, selection: str = DEFAULT_RULE
+    run: str | Path | LoadedRun | StudyView, kind: str = "forest", metric: str = PRIMARY, selection: str = DEFAULT_RULE
 ) -> Figure:
     """One figure of a run, as matplotlib draws it: show it in a notebook, change it, save it.
 
@@ -47,31 +47,33 @@ def plot(
     return make_plot(run, kind, metric, selection).figure
 
 
-def view(run: str | Path | Run) -> View:
+def view(run: str | Path | LoadedRun) -> StudyView:
     """A run with its statistics, to make several figures of; a study of several rotations as one.
 
     Raises:
         RecordError: it is no run directory, or no test patient was scored in it.
     """
-    loaded = run if isinstance(run, Run) else load_run(run)
-    found = make_view(loaded)
-    if found is None:
+    loaded = run if isinstance(run, LoadedRun) else load_run(run)
+    result = make_view(loaded)
+    if result is None:
         reason = loaded.missing.get(RECORDS.path, "there are no records of test patients")
         raise RecordError(reason, file=loaded.folder, remedy="Run 'stainda run' to its end first")
-    return found
+    return result
 
 
-def make_plot(run: str | Path | Run | View, name: str, metric: str = PRIMARY, selection: str = DEFAULT_RULE) -> Plot:
+def make_plot(
+    run: str | Path | LoadedRun | StudyView, name: str, metric: str = PRIMARY, selection: str = DEFAULT_RULE
+) -> Plot:
     """The figure with its caption and the numbers that are drawn; see :func:`plot`."""
     wanted = kind(name)
     measure(metric)
     rule(selection)
-    seen = run if isinstance(run, View) else view(run)
+    seen = run if isinstance(run, StudyView) else view(run)
     return wanted.make(seen, metric, selection)
 
 
 def save_plot(made: Plot, path: str | Path) -> Path:
-    """Write a figure as SVG, PNG (300 dpi) or PDF, by the ending of ``path``, and its numbers as CSV beside it.
+    """Write a figure as SVG, PNG (300 dpi) or PDF, by the ending of ``path``, and its numbers as CSV next to it.
 
     Raises:
         RecordError: another ending.

@@ -1,25 +1,25 @@
-"""What was asked of a study, as terms and texts."""
+"""The question of a study, as terms and texts."""
 
 from __future__ import annotations
 
 from stainda.evaluation.groups import ceiling_of, few_labels, with_few
 from stainda.report.answer_of_rotations import names_of, scheme_words
-from stainda.report.run import Run
-from stainda.report.study_view import View
-from stainda.report.words import count
+from stainda.report.run import LoadedRun
+from stainda.report.study_view import StudyView
+from stainda.report.summary_text import count
 
 MOST_NAMED = 6
 """Rotations that are named."""
 
 
-def asked(run: Run, view: View | None) -> list[tuple[str, str]]:
+def asked(run: LoadedRun, view: StudyView | None) -> list[tuple[str, str]]:
     """Terms and texts: the task, whose labels are learned from and where, the budget, the rules."""
     study = run.study
     classes = ", ".join(study.task.classes)
     visible = "unlabelled images (adaptation)"
     if study.protocol.visible == "nothing":
         visible = "none (generalisation)"
-    named = ceiling_of(study) in {one.name for one in study.strategies}
+    named = ceiling_of(study) in {strategy.name for strategy in study.strategies}
     ceiling = run.label(study.ceiling) if named else "none in this study"
     return [
         (
@@ -37,7 +37,7 @@ def asked(run: Run, view: View | None) -> list[tuple[str, str]]:
     ]
 
 
-def _sides(run: Run, view: View | None) -> list[tuple[str, str]]:
+def _sides(run: LoadedRun, view: StudyView | None) -> list[tuple[str, str]]:
     cohort = run.cohort
     known = cohort.loc[cohort["role"] == "target", "domain"].unique()
     targets = list(view.analysis.targets if view else known)
@@ -47,7 +47,7 @@ def _sides(run: Run, view: View | None) -> list[tuple[str, str]]:
     ]
 
 
-def _rotations(run: Run) -> list[tuple[str, str]]:
+def _rotations(run: LoadedRun) -> list[tuple[str, str]]:
     begun = run.begun
     more = f" and {len(begun) - MOST_NAMED} more" if len(begun) > MOST_NAMED else ""
     dealt = "each strategy is trained anew in each"
@@ -56,13 +56,14 @@ def _rotations(run: Run) -> list[tuple[str, str]]:
     return [("Rotations", f"{len(begun)} ({scheme_words(run)}): {names_of(begun[:MOST_NAMED])}{more}; {dealt}")]
 
 
-def _strategies(run: Run) -> str:
+def _strategies(run: LoadedRun) -> str:
     return ", ".join(
-        one.label + (" (of an earlier call)" if one.name in run.earlier else "") for one in run.study.strategies
+        strategy.label + (" (of an earlier call)" if strategy.name in run.earlier else "")
+        for strategy in run.study.strategies
     )
 
 
-def _budget(run: Run) -> str:
+def _budget(run: LoadedRun) -> str:
     study = run.study
     return (
         f"{'in each rotation ' if run.rotates else ''}{count(study.search.trials, 'trial')}, "
@@ -70,11 +71,11 @@ def _budget(run: Run) -> str:
     )
 
 
-def _chosen_by(run: Run) -> str:
+def _chosen_by(run: LoadedRun) -> str:
     study = run.study
     apart = [
         f"{run.label(name)}: {few_labels(study, name)}"
-        for name in with_few(study, tuple(one.name for one in study.strategies))
+        for name in with_few(study, tuple(strategy.name for strategy in study.strategies))
     ]
     few = f", strategies with a few of them ({'; '.join(apart)})" if apart else ""
     validation = "source validation of each rotation" if run.rotates else "source validation"

@@ -6,31 +6,31 @@ import json
 
 import pandas as pd
 
-from stainda.report.kinds import register_table
-from stainda.report.run import Run
-from stainda.report.tables import Table, text
-from stainda.report.words import Sentence, count
+from stainda.report.figure_registry import register_table
+from stainda.report.run import LoadedRun
+from stainda.report.summary_text import Sentence, count
+from stainda.report.tables import PageTable, text
 from stainda.run_directory.contents import SETTINGS
 
 
 @register_table("recipe")
-def recipe(run: Run) -> Table:
+def recipe(run: LoadedRun) -> PageTable:
     """Network, weights, patches, geometry, sampling, loss and loop, and the strategies that depart from them."""
     from stainda.strategies.shared_settings import shared_settings
 
     rows, shown = [], []
-    for one in shared_settings(run.study):
-        value = _weights_used(run) or one.value if one.setting == "starting weights" else one.value
-        departs = "; ".join(f"{run.label(name)}: {other}" for name, other in one.departs)
-        rows.append({"setting": one.setting, "value": value, "departs": departs})
-        shown.append([text(one.setting.capitalize()), text(value), text(departs, reason=True)])
-    return Table(
+    for setting in shared_settings(run.study):
+        value = _weights_used(run) or setting.value if setting.setting == "starting weights" else setting.value
+        departs = "; ".join(f"{run.label(name)}: {other}" for name, other in setting.departs)
+        rows.append({"setting": setting.setting, "value": value, "departs": departs})
+        shown.append([text(setting.setting.capitalize()), text(value), text(departs, reason=True)])
+    return PageTable(
         "recipe", "What all strategies have in common, and those that depart from it.",
         ("Setting", "Value", "Other in"), shown, pd.DataFrame(rows), note=run.study.recipe.description,
     )  # fmt: skip
 
 
-def weights_caution(run: Run) -> list[Sentence]:
+def weights_caution(run: LoadedRun) -> list[Sentence]:
     """What a random start costs, where the recipe's weights were not found."""
     from stainda.models.weight_files import COST
 
@@ -40,7 +40,7 @@ def weights_caution(run: Run) -> list[Sentence]:
     return [Sentence(f"The network started from random weights, since {missing} was not here: {COST}.", "caution")]
 
 
-def _weights_used(run: Run) -> str:
+def _weights_used(run: LoadedRun) -> str:
     """What the trainings started from, as each wrote it down; empty where none has."""
     used: dict[str, int] = {}
     for job in run.jobs.values():
@@ -57,5 +57,5 @@ def _start(model: dict[str, str | None]) -> str:
     name, missing, digest = model.get("weights"), model.get("weights_missing"), model.get("weights_sha256") or ""
     if not name:
         return f"random weights ({missing} was not found)" if missing else "random weights"
-    found = f" (found, SHA-256 {digest[:12]}…)" if digest else ""
-    return f"{str(name).replace(chr(92), '/').rsplit('/', 1)[-1]}{found}"
+    result = f" (found, SHA-256 {digest[:12]}…)" if digest else ""
+    return f"{str(name).replace(chr(92), '/').rsplit('/', 1)[-1]}{result}"

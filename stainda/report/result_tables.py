@@ -13,12 +13,13 @@ import pandas as pd
 from stainda.evaluation.groups import ceiling_of, few_labels, group_of
 from stainda.evaluation.selection import DEFAULT_RULE, BeforeRefit, compared_rules
 from stainda.evaluation.summary import ALL_SOURCES, ALL_TARGETS
-from stainda.report.kinds import register_score_table, register_table
-from stainda.report.run import Run
-from stainda.report.study_view import View
+from stainda.report.figure_registry import register_score_table, register_table
+from stainda.report.run import LoadedRun
+from stainda.report.study_view import StudyView
+from stainda.report.summary_text import headline, headline_class, measure_title, percent
 from stainda.report.tables import (
     Cell,
-    Table,
+    PageTable,
     decimal,
     ends,
     footnoted,
@@ -29,10 +30,9 @@ from stainda.report.tables import (
     spread_words,
     text,
 )
-from stainda.report.words import headline, headline_class, measure_title, percent
 
 
-def shown_rows(view: View, measure: str, selection: str = DEFAULT_RULE) -> pd.DataFrame:
+def shown_rows(view: StudyView, measure: str, selection: str = DEFAULT_RULE) -> pd.DataFrame:
     """Results whose regions are panels and columns: of rotations those on targets, of domains all."""
     rows = view.rows(measure, selection)
     return rows[rows["role"].eq("target") & np.isfinite(rows["mean"])] if view.by_rotation else rows
@@ -40,18 +40,18 @@ def shown_rows(view: View, measure: str, selection: str = DEFAULT_RULE) -> pd.Da
 
 def regions(results: pd.DataFrame) -> list[str]:
     """Columns of the strategy tables: all targets, the sources, then every target domain."""
-    found = list(dict.fromkeys(results["domain"]))
+    result = list(dict.fromkeys(results["domain"]))
     roles = results.drop_duplicates("domain").set_index("domain")["role"]
-    singles = [name for name in found if name not in (ALL_TARGETS, ALL_SOURCES)]
+    singles = [name for name in result if name not in (ALL_TARGETS, ALL_SOURCES)]
     sources = [name for name in singles if roles[name] == "source"]
     targets = [name for name in singles if roles[name] != "source"]
-    overall = [ALL_TARGETS] if ALL_TARGETS in found and len(targets) > 1 else []
-    together = [ALL_SOURCES] if ALL_SOURCES in found and len(sources) > 1 else []
+    overall = [ALL_TARGETS] if ALL_TARGETS in result and len(targets) > 1 else []
+    together = [ALL_SOURCES] if ALL_SOURCES in result and len(sources) > 1 else []
     return overall + together + sources + targets
 
 
 @register_score_table("strategies")
-def strategies_by_domain(view: View, measure: str) -> Table:
+def strategies_by_domain(view: StudyView, measure: str) -> PageTable:
     """Mean and interval of every strategy in every domain, or rotation, under the default rule."""
     run, look = view.run, view.look
     rows = headline(view.analysis.results, measure)
@@ -70,11 +70,11 @@ def strategies_by_domain(view: View, measure: str) -> Table:
     below = "one patient: no interval" if one else f"below each mean: {spread_words(rows['interval_kind'], level)}"
     title = measure_title(measure)
     caption = f"{title} by strategy and {view.noun}: mean over test patients, n patients; {below}."
-    return Table(f"strategies_{measure}", caption, titles, shown, rows, _class_note(run, rows))
+    return PageTable(f"strategies_{measure}", caption, titles, shown, rows, _class_note(run, rows))
 
 
 @register_score_table("results")
-def every_measure(view: View, measure: str) -> Table:
+def every_measure(view: StudyView, measure: str) -> PageTable:
     """Every row of the results under the default rule, to be sorted and searched."""
     run, results = view.run, view.analysis.results
     rows = results[results["selection"] == DEFAULT_RULE].copy()
@@ -95,7 +95,7 @@ def every_measure(view: View, measure: str) -> Table:
 
 
 @register_score_table("differences")
-def differences(view: View, measure: str) -> Table | None:
+def differences(view: StudyView, measure: str) -> PageTable | None:
     """Against the baseline, patient by patient: all targets first, then each domain, or rotation."""
     run, analysis, look = view.run, view.analysis, view.look
     rows = headline(analysis.differences, measure)
@@ -136,13 +136,13 @@ def differences(view: View, measure: str) -> Table | None:
         + ("those with a few target labels among themselves; " if look.few else "")
         + f"the ceiling is excluded from the ranking. {meaning}".rstrip()
     )
-    return Table(
+    return PageTable(
         f"differences_{measure}", f"{title}: difference to {base}, paired by patient.", columns, shown, rows, note
     )
 
 
 @register_score_table("gaps")
-def gaps(view: View, measure: str) -> Table | None:
+def gaps(view: StudyView, measure: str) -> PageTable | None:
     """Share of the gap between baseline and ceiling that each strategy closed, by domain or rotation."""
     run, analysis, look = view.run, view.analysis, view.look
     rows = headline(analysis.gaps, measure)
@@ -165,11 +165,11 @@ def gaps(view: View, measure: str) -> Table | None:
         shown.append(line)
     caption = f"Share of the {measure_title(measure)} gap between the baseline and the ceiling that was closed."
     note = "– : not given, for the reason below it. Below each share its Fieller interval over patients and trainings."
-    return Table(f"gap_closed_{measure}", caption, ["Strategy", *places], shown, rows, note)
+    return PageTable(f"gap_closed_{measure}", caption, ["Strategy", *places], shown, rows, note)
 
 
 @register_score_table("selection")
-def selection(view: View, measure: str) -> Table:
+def selection(view: StudyView, measure: str) -> PageTable:
     """What each rule chose, and the score on all targets that follows; over several rotations the scores alone."""
     run, analysis, look, rotates = view.run, view.analysis, view.look, view.run.rotates
     results = analysis.results[(analysis.results["measure"] == measure) & (analysis.results["domain"] == ALL_TARGETS)]
@@ -200,15 +200,15 @@ def selection(view: View, measure: str) -> Table:
     caption = f"Selection rules: mean {measure_title(measure)} over the targets, and what was chosen."
     if rotates:
         caption = f"Selection rules: mean {measure_title(measure)} over all rotations of what each chose."
-    return Table("selection", caption, columns, shown, pd.DataFrame(frame), note)
+    return PageTable("selection", caption, columns, shown, pd.DataFrame(frame), note)
 
 
 @register_table("settings", rotations="one")
-def settings(run: Run) -> Table | None:
+def settings(run: LoadedRun) -> PageTable | None:
     """Every trial with its settings; the chosen ones marked."""
     if run.trials.empty:
         return None
-    order = {one.name: index for index, one in enumerate(run.study.strategies)}
+    order = {strategy.name: index for index, strategy in enumerate(run.study.strategies)}
     rows = run.trials.assign(_order=run.trials["strategy"].map(order)).sort_values(["_order", "trial", "seed"])
     shown = []
     for row in rows.to_dict("records"):
@@ -228,7 +228,7 @@ def settings(run: Run) -> Table | None:
             ]
         )
     columns = ["Strategy", "Trial", "Seed", "Chosen", "Source validation", "Settings", "State", "Job"]
-    return Table(
+    return PageTable(
         "trials", "Trials of the search and seeds of the chosen setting.", columns, shown, rows.drop(columns="_order")
     )
 
@@ -242,14 +242,14 @@ def score_cell(cells: pd.DataFrame, key: tuple[str, str]) -> Cell:
     return Cell(decimal(row["mean"]), ends(row), float(row["mean"]), True)
 
 
-def _class_note(run: Run, rows: pd.DataFrame) -> str:
+def _class_note(run: LoadedRun, rows: pd.DataFrame) -> str:
     classes: Sequence[str] = run.study.task.classes
     if len(classes) < 2:
         return ""
     return f"Mean of the classes {', '.join(classes)}; each class has its own rows in results.csv."
 
 
-def strategy_cell(run: Run, name: str) -> Cell:
+def strategy_cell(run: LoadedRun, name: str) -> Cell:
     """The title of a strategy, with what sets it apart from the contenders below it."""
     title = run.label(name)
     mark = "baseline" if name == run.study.baseline else "ceiling" if name == ceiling_of(run.study) else ""
@@ -264,10 +264,10 @@ def strategy_cell(run: Run, name: str) -> Cell:
 
 def _params(value: Any) -> dict[str, Any]:
     try:
-        found = json.loads(value) if value else {}
+        result = json.loads(value) if value else {}
     except ValueError:
         return {"unreadable": value}
-    return found if isinstance(found, dict) else {}
+    return result if isinstance(result, dict) else {}
 
 
 def _short(value: Any) -> str:

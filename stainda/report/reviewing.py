@@ -1,13 +1,13 @@
-"""What people decided about carried annotations (``stainda review``), as the last run honoured it."""
+"""What people decided about propagated annotations (``stainda review``), as the last run honoured it."""
 
 from __future__ import annotations
 
 import pandas as pd
 
-from stainda.report.kinds import register_table
-from stainda.report.run import Run
-from stainda.report.tables import Table, plain_table
-from stainda.report.words import count, listed
+from stainda.report.figure_registry import register_table
+from stainda.report.run import LoadedRun
+from stainda.report.summary_text import count, listed
+from stainda.report.tables import PageTable, plain_table
 from stainda.run_directory.tables import APPLIED
 
 DECISIONS = {
@@ -16,15 +16,15 @@ DECISIONS = {
 """Decisions as the page names them, in the order of its columns; see docs/howto/review.md."""
 
 
-def review_words(run: Run) -> str:
-    """How many carried annotations were looked at, by whom; empty where none was."""
+def review_words(run: LoadedRun) -> str:
+    """How many propagated annotations were looked at, by whom; empty where none was."""
     frame = run.tables[APPLIED.path]
     if frame.empty:
         return ""
     stale = int(frame["status"].eq("stale").sum())
     who = sorted({name for name in frame["reviewer"] if name})
-    carried = f" of {len(run.propagation)} carried annotations" if len(run.propagation) else ""
-    text = f"{len(frame)}{carried} {'was' if len(frame) == 1 else 'were'} reviewed"
+    total = f" of {len(run.propagation)} propagated annotations" if len(run.propagation) else ""
+    text = f"{len(frame)}{total} {'was' if len(frame) == 1 else 'were'} reviewed"
     text += f" by {listed(who) if len(who) <= 4 else count(len(who), 'person')}" if who else ""
     if stale:
         return f"{text}. {len(frame) - stale} decisions hold, {stale} did not any more and changed nothing."
@@ -32,7 +32,7 @@ def review_words(run: Run) -> str:
 
 
 @register_table("review")
-def review_table(run: Run) -> Table | None:
+def review_table(run: LoadedRun) -> PageTable | None:
     """Decisions by target stain and class, and how many of them no longer hold."""
     frame = run.tables[APPLIED.path]
     if frame.empty:
@@ -53,4 +53,4 @@ def review_table(run: Run) -> Table | None:
         "so the decision was not applied."
     )
     digits = dict.fromkeys([name for name in titles if name not in groups], 0)
-    return plain_table("review", "Decisions on carried annotations.", table.reset_index(), titles, digits, note)
+    return plain_table("review", "Decisions on propagated annotations.", table.reset_index(), titles, digits, note)

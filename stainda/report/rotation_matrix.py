@@ -12,11 +12,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from stainda.evaluation.selection import DEFAULT_RULE
+from stainda.report.figure_registry import Plot, register
 from stainda.report.figures import INK, STYLE, VERMILION, WIDTH_MM, Look, new_figure
-from stainda.report.kinds import Plot, register
 from stainda.report.labels import LINE_MM, broken, column_labels, letters_in, lines, row_mm, width_mm
-from stainda.report.study_view import NotDrawable, View, axis_limits, axis_title
-from stainda.report.words import measure_title
+from stainda.report.study_view import NotDrawable, StudyView, axis_limits, axis_title
+from stainda.report.summary_text import measure_title
 
 MOST_NUMBERS = 18
 """Columns of a matrix above which its cells carry colour alone."""
@@ -44,7 +44,7 @@ class Matrix:
 
 
 @register("source_target", rotations="several")
-def source_target(view: View, measure: str, selection: str) -> Plot:
+def source_target(view: StudyView, measure: str, selection: str) -> Plot:
     if selection != DEFAULT_RULE:
         raise NotDrawable("the matrix from sources to targets is made under source_validation alone")
     pairs, groups = view.pairs(measure), view.analysis.groups
@@ -54,7 +54,7 @@ def source_target(view: View, measure: str, selection: str) -> Plot:
     names = [name for name in view.look.present(list(pairs["strategy"].unique())) if name in wanted]
     shown = [name for name in domains_in_order(view) if name in set(pairs["domain"])]
     title, limits = measure_title(measure), axis_limits(measure, pairs)
-    matrix = Matrix(pairs, names, {one.name: one.label for one in groups}, shown, limits)
+    matrix = Matrix(pairs, names, {group.name: group.label for group in groups}, shown, limits)
     framed = "; framed: other patients of the sources themselves" if pairs["role"].eq("source").any() else ""
     return Plot(
         sources_to_targets(matrix, view.look, axis_title(measure)),
@@ -66,7 +66,7 @@ def source_target(view: View, measure: str, selection: str) -> Plot:
     )
 
 
-def domains_in_order(view: View) -> list[str]:
+def domains_in_order(view: StudyView) -> list[str]:
     """Every domain that was tested, by centre, then stain."""
     pairs = view.analysis.pairs.drop_duplicates("domain").sort_values(["centre", "stain"], kind="stable")
     return [str(name) for name in pairs["domain"]]

@@ -19,10 +19,13 @@ from stainda.run_directory.result_tables import (
     BUDGET,
     DOMAIN_GAP,
     EARLIER_ROTATIONS,
+    ENCODERS,
     EXCLUSIONS,
+    LABEL_SHARES,
     LEAVE_ONE_OUT,
     LEFT_OUT,
     OBJECTS,
+    PRETRAININGS,
     PROBABILITIES,
     REFITS,
     STAGE_SECONDS,
@@ -36,11 +39,11 @@ from stainda.run_directory.tables import (
     APPLIED,
     COHORT,
     FIELDS,
+    GALLERY,
+    GALLERY_LEFT_OUT,
     LANDMARKS,
     PROPAGATION,
     QUALITY,
-    THROUGH,
-    THROUGH_LEFT_OUT,
 )
 
 COLUMNS: dict[str, tuple[str, ...]] = {
@@ -54,6 +57,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     ALIGNMENT_EFFECTS.path: EFFECT_SUMMARY_COLUMNS,
     FIELDS.path: ("slide", "x", "y", "downsample"),
     DOMAIN_GAP.path: GAP_COLUMNS,
+    ENCODERS.path: ENCODERS.names,
     LEFT_OUT.path: ("strategy", "without", "seed", "job"),
     REFITS.path: ("strategy", "trial", "seed", "job", "repeats", "state", "reason"),
     LEAVE_ONE_OUT.path: ("strategy",),
@@ -61,20 +65,22 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     ANNOTATORS.path: ("slide", "annotator"),
     ANNOTATOR_AGREEMENT.path: ("slide",),
     APPLIED.path: ("id", "class", "block", "source", "target", "decision", "reviewer", "status", "reason"),
-    THROUGH.path: THROUGH.names,
-    THROUGH_LEFT_OUT.path: ("block", "slide", "reason"),
+    GALLERY.path: GALLERY.names,
+    GALLERY_LEFT_OUT.path: ("block", "slide", "reason"),
     EXCLUSIONS.path: ("strategy", "trial", "seed", "job", "state", "why"),
     EARLIER_ROTATIONS.path: ("rotation", "state"),
     BUDGET.path: ("strategy",),
+    LABEL_SHARES.path: ("strategy", "job", "start", "share", "objects"),
+    PRETRAININGS.path: ("key", "name", "pairs", "seed", "strategies", "cpu_seconds"),
 }
 """Tables the report reads, and the columns without which they are of no use."""
 
 OPTIONAL = {
     APPLIED.path,
-    UNSUPERVISED.path, ALIGNMENT_EFFECTS.path, DOMAIN_GAP.path, LANDMARKS.path,
+    UNSUPERVISED.path, ALIGNMENT_EFFECTS.path, DOMAIN_GAP.path, ENCODERS.path, LANDMARKS.path,
     ANNOTATORS.path, ANNOTATOR_AGREEMENT.path, OBJECTS.path, PROBABILITIES.path,
-    THROUGH.path, THROUGH_LEFT_OUT.path, EXCLUSIONS.path, LEFT_OUT.path, LEAVE_ONE_OUT.path,
-    REFITS.path, EARLIER_ROTATIONS.path, BUDGET.path,
+    GALLERY.path, GALLERY_LEFT_OUT.path, EXCLUSIONS.path, LEFT_OUT.path, LEAVE_ONE_OUT.path,
+    REFITS.path, EARLIER_ROTATIONS.path, BUDGET.path, LABEL_SHARES.path, PRETRAININGS.path,
 }  # fmt: skip
 """Files that not every study has; where the page would need one, it says so there."""
 
@@ -84,13 +90,14 @@ TEXT = {
     "slide", "patient", "block", "stain", "centre", "scanner", "domain", "split", "role", "strategy", "job", "state",
     "params", "reason", "status", "source", "target", "id", "class", "stage", "overlay", "path", "name", "checkpoint",
     "proxy_a_note", "step", "annotator", "first", "second", "decision", "reviewer", "time", "kind", "object", "frame",
-    "registration", "shape", "image", "why", "without", "repeats",
+    "registration", "shape", "image", "why", "without", "repeats", "start", "labels", "key", "pairs", "strategies",
+    "measured_on", "encoder", "against", "note",
 }  # fmt: skip
 """Columns that are read as text."""
 
 
 @dataclass(frozen=True)
-class Job:
+class JobFolder:
     """One training job's folder."""
 
     name: str
@@ -103,7 +110,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class RotationRun:
+class RotationResult:
     """A rotation of a study and what it left so far.
 
     Attributes:
@@ -150,7 +157,7 @@ class RotationRun:
 
 
 @dataclass(frozen=True)
-class Run:
+class LoadedRun:
     """A run directory in memory. Tables that are not there are empty; ``missing`` says why, by file name.
 
     Attributes:
@@ -166,28 +173,28 @@ class Run:
     study: StudyConfig
     environment: dict[str, Any]
     tables: dict[str, pd.DataFrame]
-    rotations: tuple[RotationRun, ...]
+    rotations: tuple[RotationResult, ...]
     records: pd.DataFrame
-    jobs: dict[str, Job]
+    jobs: dict[str, JobFolder]
     missing: dict[str, str] = field(default_factory=dict)
     objects: pd.DataFrame = field(default_factory=pd.DataFrame)
     probabilities: pd.DataFrame = field(default_factory=pd.DataFrame)
     earlier: tuple[str, ...] = ()
-    unreported: tuple[Job, ...] = ()
+    unreported: tuple[JobFolder, ...] = ()
 
     @property
     def rotates(self) -> bool:
         """Whether this is the root of a study of several rotations."""
-        return any(one.name for one in self.rotations)
+        return any(rotation.name for rotation in self.rotations)
 
     @property
-    def begun(self) -> tuple[RotationRun, ...]:
+    def begun(self) -> tuple[RotationResult, ...]:
         """Rotations that have a folder."""
-        return tuple(one for one in self.rotations if one.folder)
+        return tuple(rotation for rotation in self.rotations if rotation.folder)
 
     @property
-    def scored(self) -> tuple[RotationRun, ...]:
-        return tuple(one for one in self.rotations if one.scored)
+    def scored(self) -> tuple[RotationResult, ...]:
+        return tuple(rotation for rotation in self.rotations if rotation.scored)
 
     @property
     def cohort(self) -> pd.DataFrame:
@@ -237,7 +244,7 @@ class Run:
         rows = self.tables.get(ALIGNMENT_EFFECTS.path, pd.DataFrame())
         fields = rows[list(EFFECT_SUMMARY_COLUMNS)] if len(rows) else rows
         made = (Effect(**{**row, "reason": row["reason"] or ""}) for row in fields.to_dict("records"))
-        return {one.strategy: one for one in join_effects(made)}
+        return {measured.strategy: measured for measured in join_effects(made)}
 
     @cached_property
     def _again(self) -> dict[str, str]:
@@ -251,7 +258,7 @@ class Run:
 
     def label(self, strategy: str) -> str:
         """The title of a strategy, or its name where the study no longer holds it."""
-        return next((one.label for one in self.study.strategies if one.name == strategy), strategy)
+        return next((candidate.label for candidate in self.study.strategies if candidate.name == strategy), strategy)
 
     def path(self, name: str) -> Path | None:
         """A file of the run, ``None`` where it is missing or lies outside the run directory."""

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stainda.report.run import Run
+from stainda.report.run import LoadedRun
 from stainda.run_directory.contents import STORAGE
 
 FEWEST_FOR_IMPORTANCE = 8
 """Finished trials below which a ranking of settings would be noise."""
 
 
-def dashboard_command(run: Run) -> str:
+def dashboard_command(run: LoadedRun) -> str:
     """What shows the stored Optuna studies of a run, typed in its directory; empty where it keeps none.
 
     A study that stores them elsewhere (``search.storage``) has its address on the command line, without a password.
@@ -33,7 +33,7 @@ def without_password(address: str) -> str:
     return re.sub(r"//([^/@]*?):.*@", r"//\1:PASSWORD@", address)
 
 
-def trial_table(run: Run) -> tuple[pd.DataFrame, list[str]]:
+def trial_table(run: LoadedRun) -> tuple[pd.DataFrame, list[str]]:
     """One row per strategy and trial with the seed it was searched with, a column per setting; and those columns.
 
     Further seeds of the chosen setting are no draws of the search and are left out.
@@ -50,12 +50,15 @@ def trial_table(run: Run) -> tuple[pd.DataFrame, list[str]]:
 def parameters(value: Any) -> dict[str, Any]:
     """The settings of a trial from the JSON in trials.csv; values that are lists become text."""
     try:
-        found = json.loads(value) if value else {}
+        result = json.loads(value) if value else {}
     except ValueError:
         return {"unreadable": value}
-    if not isinstance(found, dict):
+    if not isinstance(result, dict):
         return {}
-    return {key: one if isinstance(one, (int, float, str, bool)) else json.dumps(one) for key, one in found.items()}
+    return {
+        key: number if isinstance(number, (int, float, str, bool)) else json.dumps(number)
+        for key, number in result.items()
+    }
 
 
 def searched(table: pd.DataFrame, columns: list[str]) -> list[str]:
@@ -84,8 +87,8 @@ def importance_table(table: pd.DataFrame, columns: list[str], seed: int = 0) -> 
         x = np.stack([_numbers(mine[name]) for name in names], 1)
         y = mine["value"].to_numpy(float)
         forest = RandomForestRegressor(40, random_state=seed, n_jobs=1).fit(x, y)
-        found = permutation_importance(forest, x, y, n_repeats=5, random_state=seed, n_jobs=1)
-        sizes = np.maximum(found.importances_mean, 0)
+        result = permutation_importance(forest, x, y, n_repeats=5, random_state=seed, n_jobs=1)
+        sizes = np.maximum(result.importances_mean, 0)
         total = sizes.sum()
         for name, size in zip(names, sizes, strict=True):
             share = float(size / total) if total > 0 else 0.0

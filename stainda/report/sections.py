@@ -18,34 +18,36 @@ from stainda.files import write_text
 from stainda.names import file_name, joined_name
 from stainda.report import data_tables, recipe_tables, training_tables
 from stainda.report.answer import answer, no_answer
-from stainda.report.cards import card_text, model_cards
-from stainda.report.centres import centres
+from stainda.report.cards import card_text, model_cards, models_table, shared_items
+from stainda.report.centres import CentreText, centres
 from stainda.report.costs import cost_sentence
 from stainda.report.drawings import Drawing, picture, write_frame
+from stainda.report.figure_registry import kind
 from stainda.report.gallery import OUTLINES, Gallery, field_svg, make_gallery
-from stainda.report.kinds import kind
 from stainda.report.layout import sections_of
 from stainda.report.methods import environment_rows, methods_paragraph
+from stainda.report.microenvironment import make_microenvironment
+from stainda.report.object_gallery import ObjectGallery, make_object_gallery
+from stainda.report.object_gallery_svg import BAR, object_svg
 from stainda.report.question import asked
 from stainda.report.reviewing import review_words
-from stainda.report.run import Run
+from stainda.report.run import LoadedRun
 from stainda.report.search_tables import dashboard_command, without_password
-from stainda.report.study_view import View
-from stainda.report.tables import Table, duration
-from stainda.report.through import ThroughStains, make_through
-from stainda.report.through_svg import BAR, through_svg
+from stainda.report.study_view import StudyView
+from stainda.report.summary_text import PRIMARY, Sentence, count, measure_title, percent
+from stainda.report.tables import PageTable, duration
 from stainda.report.without_content import by_reason, without_content
-from stainda.report.words import PRIMARY, Sentence, count, measure_title, percent
 from stainda.report.writer import Absent, Writer
 from stainda.run_directory.contents import STUDY
-from stainda.run_directory.result_tables import STAGE_SECONDS, TRIALS
+from stainda.run_directory.result_tables import LABEL_SHARES, STAGE_SECONDS, TRIALS
 from stainda.run_directory.tables import AGREEMENT, COHORT, PROPAGATION, QUALITY
 
 TEMPLATES = Path(__file__).parent / "templates"
 THUMBNAILS_SHOWN = 24
 MOST_THUMBNAILS = 120
 OVERLAYS_SHOWN = 12
-MOST_OVERLAYS = 40
+OF_OBJECTS = ("forest",)
+"""Kinds of figures that the page draws of object F1 too."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,26 @@ class Picture:
     height: int
     caption: str
     alt: str
+
+
+@dataclass(frozen=True)
+class Said:
+    """The sentences of the answer: ``first`` is seen at first, ``detail`` is folded, ``limitations`` follow."""
+
+    first: tuple[Sentence, ...]
+    detail: tuple[Sentence, ...]
+    limitations: tuple[Sentence, ...]
+
+    @classmethod
+    def of(cls, sentences: Sequence[Sentence]) -> Said:
+        """The first sentence is the answer; what limits the whole study stands right after it."""
+        claims = [sentence for sentence in sentences if sentence.kind not in ("caution", "limit")]
+        limits = [sentence for sentence in sentences if sentence.kind == "limit"]
+        cautions = tuple(sentence for sentence in sentences if sentence.kind == "caution")
+        return cls((*claims[:1], *limits), tuple(claims[1:]), cautions)
+
+    def all(self) -> tuple[Sentence, ...]:
+        return (*self.first, *self.detail, *self.limitations)
 
 
 def not_shown(folder: str, what: str, there: int, shown: int) -> str:
@@ -70,22 +92,27 @@ def not_shown(folder: str, what: str, there: int, shown: int) -> str:
 class Sections:
     """Gathers what the template shows. Files are written as tables and figures are made."""
 
-    def __init__(self, run: Run, view: View | None, write: Writer) -> None:
+    def __init__(self, run: LoadedRun, view: StudyView | None, write: Writer) -> None:
         self.run, self.view, self.write = run, view, write
         self.analysis = None if view is None else view.analysis
         self.noun = view.noun if view is not None else "rotation" if run.rotates else "domain"
         self.sections = sections_of(run, self.noun)
 
-    def table(self, name: str, measure: str = PRIMARY) -> Table | Absent | None:
+    def table(self, name: str, measure: str = PRIMARY) -> PageTable | Absent | None:
         """A kind of table; ``None`` where the study has none."""
         return self.write.table_of(name, self.run, self.view, measure)
+
+    def tables(self, *names: str, measure: str = PRIMARY) -> list[PageTable | Absent | None]:
+        """Kinds of tables that the page links and does not print."""
+        return [self.table(name, measure) for name in names]
 
     def context(self) -> dict[str, Any]:
         run, study = self.run, self.run.study
         title = study.title or study.study.replace("_", " ")
         gathered = self._gathered()
         empty = without_content(run, gathered, self.view is not None)
-        absent = by_reason(empty, {key: one.link for key, one in self.sections.items()})
+        absent = by_reason(empty, {key: section.link for key, section in self.sections.items()})
+        said = Said.of(self._sentences())
         outlines = re.sub(r"(^|})path", r"\1:is(.photo, .legend) path", OUTLINES)
         return {
             "run": run,
@@ -94,11 +121,12 @@ class Sections:
             "made": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
             "css": Markup((TEMPLATES / "style.css").read_text(encoding="utf-8") + outlines + BAR),  # noqa: S704  (our own)
             "script": Markup((TEMPLATES / "page.js").read_text(encoding="utf-8")),  # noqa: S704
-            "sections": {key: one for key, one in self.sections.items() if key not in empty},
+            "sections": {key: section for key, section in self.sections.items() if key not in empty},
             "absent": absent,
             "noun": self.noun,
             "facts": self._facts(),
-            "sentences": self._sentences(),
+            "said": said,
+            "main_table": results["blocks"][0]["table"] if (results := gathered.get("results")) else None,
             "asked": asked(run, self.view),
             "recipe": self.table("recipe"),
             "primary": measure_title(PRIMARY),
@@ -108,6 +136,7 @@ class Sections:
 
     def _gathered(self) -> dict[str, Any]:
         """What the sections of this study show."""
+        run = self.run
         makers: dict[str, tuple[str, Callable[[], Any]]] = {
             "rotations": ("rotations", lambda: self.table("rotations")),
             "results": ("results", self._results),
@@ -119,10 +148,11 @@ class Sections:
             "propagation": ("propagation", self._propagation),
             "training": ("training", self._training),
             "gallery": ("examples", self._gallery),
-            "through": ("through", self._through),
+            "object_gallery": ("object-gallery", self._object_gallery),
+            "microenvironment": ("microenvironment", lambda: make_microenvironment(run, self.write)),
             "left_out": ("left-out", lambda: self.table("left_out")),
             "excluded": ("left-out", lambda: self.table("excluded")),
-            "cards": ("models", self._cards),
+            "models": ("models", self._models),
             "cost": ("cost", self._cost),
             "provenance": ("provenance", self._provenance),
         }
@@ -158,7 +188,7 @@ class Sections:
             return no_answer(self.run)
         said = answer(self.view)
         spent = cost_sentence(self.view)
-        place = next((i for i, one in enumerate(said) if one.kind == "caution"), len(said))
+        place = next((i for i, sentence in enumerate(said) if sentence.kind == "caution"), len(said))
         slow = training_tables.convergence_words(self.run)
         unfinished = [Sentence(slow, "caution")] if slow else []
         return [*said[:place], *spent, *said[place:], *unfinished, *recipe_tables.weights_caution(self.run)]
@@ -167,20 +197,18 @@ class Sections:
         run = self.run
         if run.cohort.empty:
             return {"missing": run.missing.get(COHORT.path, ""), "splits": self.table("splits")}
-        found = [] if run.rotates else self._thumbnails()
+        result = [] if run.rotates else self._thumbnails()
         return {
             "domains": self.table("domains"),
-            "patients": self.table("patients"),
-            "annotators": self.table("annotators"),
-            "annotator_pairs": self.table("annotator_pairs"),
+            "linked": self.tables("patients", "annotators", "annotator_pairs"),
             "splits": self.table("splits"),
-            "thumbnails": found,
+            "thumbnails": result,
             "shown": THUMBNAILS_SHOWN,
-            "not_shown": not_shown("thumbnails", "section", len(run.cohort), len(found)),
+            "not_shown": not_shown("thumbnails", "section", len(run.cohort), len(result)),
         }
 
     def _thumbnails(self) -> list[Picture]:
-        found = []
+        thumbnails = []
         rows = self.run.cohort.sort_values(["centre", "patient"], kind="stable").to_dict("records")
         size = 150 if len(rows) <= 100 else 96
         for row in rows[:MOST_THUMBNAILS]:
@@ -188,8 +216,8 @@ class Sections:
             if path is not None:
                 caption = f"{row['patient']} · {row['domain']} · {row['split']}"
                 alt = f"Section {row['slide']}, {row['stain']}, centre {row['centre']}"
-                found.append(Picture(*picture(path, size, 66), caption, alt))
-        return found
+                thumbnails.append(Picture(*picture(path, size, 66), caption, alt))
+        return thumbnails
 
     def _registration(self) -> dict[str, Any]:
         run = self.run
@@ -198,35 +226,34 @@ class Sections:
             if len(sections) and sections.max() < 2:
                 return {"missing": "Every block holds a single section, so there was nothing to register."}
             return {"missing": run.missing.get(QUALITY.path, "").capitalize() + "."}
-        found = self._overlays()
+        result = self._overlays()
         return {
             "words": data_tables.registration_words(run),
-            "table": self.table("registration"),
-            "landmarks": self.table("landmarks"),
-            "overlays": found,
+            "linked": self.tables("registration", "landmarks"),
+            "overlays": result,
             "shown": OVERLAYS_SHOWN,
-            "not_shown": not_shown("registration/overlays", "pair", len(run.quality), len(found)),
+            "not_shown": not_shown("registration/overlays", "pair", len(run.quality), len(result)),
         }
 
     def _overlays(self) -> list[Picture]:
         """Refused and uncertain pairs first, then the rest in the order of the table."""
         rows = self.run.quality.copy()
         rows["_rank"] = rows["status"].map({"refused": 0, "rigid_only": 1}).fillna(2)
-        found = []
-        for row in rows.sort_values("_rank", kind="stable").to_dict("records")[:MOST_OVERLAYS]:
+        overlays = []
+        for row in rows.sort_values("_rank", kind="stable").to_dict("records")[:OVERLAYS_SHOWN]:
             drawn = f"{joined_name(row['block'], row['source'], row['target'])}.jpg"
             name = str(row.get("overlay") or drawn).split("/")[-1]
             path = self.run.path(f"registration/overlays/{name}")
             if path is not None:
                 caption = f"{row['source']} onto {row['target']}: {str(row['status']).replace('_', ' ')}"
-                found.append(Picture(*picture(path, 760, 60), caption, f"Overlay of {caption}"))
-        return found
+                overlays.append(Picture(*picture(path, 760, 60), caption, f"Overlay of {caption}"))
+        return overlays
 
     def _propagation(self) -> dict[str, Any]:
         run = self.run
         if run.propagation.empty:
             if run.quality.empty:
-                return {"missing": "Nothing was registered, so no annotation was carried."}
+                return {"missing": "Nothing was registered, so no annotation was propagated."}
             return {"missing": run.missing.get(PROPAGATION.path, "").capitalize() + "."}
         agreement = self.table("agreement") if len(run.agreement) else None
         return {
@@ -246,23 +273,24 @@ class Sections:
         blocks = [self._block(measure, measure == PRIMARY) for measure in measures]
         self.write.frame("choices", self.analysis.choices_by_rotation)
         self.write.frame("patients", self.analysis.patients)
-        return {"blocks": blocks, "every": self.table("results")}
+        return {"blocks": blocks, "every": self.tables("results")}
 
     def _block(self, measure: str, first: bool) -> dict[str, Any]:
         """The results by one measure; the first has more figures and tables than the others."""
-        against = ("differences", "slopes", "gap_closed") if first else ("differences",)
+        figures = ("forest", "heat_map", "source_target", "worst_domain", "differences", "slopes", "gap_closed")
         return {
             "title": measure_title(measure),
             "table": self.table("strategies", measure),
-            "figures": self._figures(("forest", "heat_map"), measure),
-            "matrix": self._figures(("source_target",), measure) if first else [],
-            "pairs": self.table("pairs", measure) if first else None,
-            "worst_figures": self._figures(("worst_domain",), measure) if first else [],
-            "worst": self.table("worst", measure) if first else None,
-            "against": self._figures(against, measure),
-            "differences": self.table("differences", measure),
-            "gaps": self.table("gaps", measure),
+            "figures": self._figures(figures if first else OF_OBJECTS, measure),
+            "linked": self.tables(*(("pairs", "worst") if first else ()), "differences", "gaps", measure=measure),
+            "shares": self.table("label_shares", measure) if first else None,
+            "share_figures": self._figures(("label_curve",), measure) if first and self._has_shares else [],
         }
+
+    @property
+    def _has_shares(self) -> bool:
+        shares = self.run.tables[LABEL_SHARES.path]
+        return len(shares) > 0 and shares["share"].nunique() > 1
 
     def _statistics(self) -> dict[str, Any] | None:
         if self.view is None:
@@ -273,6 +301,7 @@ class Sections:
             "effects": self.table("effects"),
             "models": self._figures(("variance",)),
             "gap": self._figures(("domain_gap",)),
+            "encoders": self.table("encoders"),
         }
 
     def _objects(self) -> dict[str, Any] | None:
@@ -280,25 +309,21 @@ class Sections:
             return None
         return {
             "figures": self._figures(("precision_recall", "froc")),
-            "detections": self.table("detections"),
             "counts": self._figures(("counts", "areas")),
-            "agreement": [self.table("agreement_counts"), self.table("agreement_areas")],
             "pixels": self._figures(("reliability",)),
+            "linked": self.tables("detections", "agreement_counts", "agreement_areas"),
         }
 
-    def _centres(self) -> list[Any]:
-        if self.view is None or self.run.cohort.empty:
-            return []
-        return [(one, self.write.table(one.table)) for one in centres(self.view)]
+    def _centres(self) -> list[CentreText]:
+        return [] if self.view is None or self.run.cohort.empty else centres(self.view)
 
-    def _cards(self) -> list[Any]:
+    def _models(self) -> dict[str, Any] | None:
         if self.view is None:
-            return []
-        found = []
-        for card in model_cards(self.view):
+            return None
+        cards = model_cards(self.view)
+        for card in cards:
             write_text(self.write.out / card.file, card_text(self.view, card))
-            found.append((card, self.write.table(card.scores)))
-        return found
+        return {"shared": shared_items(cards), "table": self.write.table(models_table(cards)) if cards else None}
 
     def _figures(self, names: Sequence[str], measure: str = PRIMARY) -> list[Drawing | Absent]:
         """Those of the kinds that show this study; none where nothing was scored."""
@@ -314,30 +339,29 @@ class Sections:
             write_text(self.write.out / "figures" / f"{field.file}.svg", field_svg(field))
         return gallery
 
-    def _through(self) -> ThroughStains | None:
+    def _object_gallery(self) -> ObjectGallery | None:
         if self.analysis is None:
             return None
-        shown = make_through(self.run, self.analysis)
-        for one in shown.objects:
-            write_text(self.write.out / "figures" / f"{one.file}.svg", through_svg(one))
+        shown = make_object_gallery(self.run, self.analysis)
+        for object_ in shown.objects:
+            write_text(self.write.out / "figures" / f"{object_.file}.svg", object_svg(object_))
         if shown.objects:
-            write_frame(shown.frame, self.write.out / "figures" / "through_stains.csv")
+            write_frame(shown.frame, self.write.out / "figures" / "object_gallery.csv")
         return shown
 
     def _training(self) -> dict[str, Any]:
         run = self.run
         return {
             "figures": self._figures(("learning_curves",)),
-            "convergence": self.table("convergence"),
             "thresholds": self.table("threshold_regret"),
             "who_taught": self.table("who_taught"),
             "who_taught_words": training_tables.who_taught_words(run),
             "refit_words": training_tables.refit_words(run),
             "effects": self.table("method_effects"),
-            "selection": self.table("selection"),
+            "pretraining": self.table("pretraining"),
             "regret": self._figures(("regret",)),
             "search": self._figures(("history", "importance", "slices", "parallel")),
-            "settings": self.table("settings"),
+            "linked": self.tables("convergence", "selection", "settings"),
             "missing": run.missing.get(TRIALS.path, ""),
             "dashboard": "" if run.rotates else dashboard_command(run),
         }
@@ -353,15 +377,16 @@ class Sections:
 
     def _provenance(self) -> dict[str, Any]:
         values = self.run.study.model_dump(mode="json")
-        values["strategies"] = [one for one in values["strategies"] if one["name"] not in self.run.earlier]
+        values["strategies"] = [
+            strategy for strategy in values["strategies"] if strategy["name"] not in self.run.earlier
+        ]
         if values["search"]["storage"]:
             values["search"]["storage"] = without_password(values["search"]["storage"])
-        study = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+        write_text(STUDY.inside(self.write.out), yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
         return {
             "methods": methods_paragraph(self.run, self.view),
             "environment": [
                 *environment_rows(self.run.environment),
                 ("study.yaml, SHA-256", hashlib.sha256(STUDY.at(self.run.folder).read_bytes()).hexdigest()),
             ],
-            "study": study,
         }

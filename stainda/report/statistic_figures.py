@@ -165,7 +165,7 @@ def variance_bars(table: pd.DataFrame, look: Look) -> Figure:
             start = start + share
         total = table.groupby("strategy")["variance"].sum(min_count=1).reindex(names)
         for y, value in enumerate(total):
-            words = f"SD {np.sqrt(value):.3f}" if np.isfinite(value) else "cannot be told"
+            words = f"SD {np.sqrt(value):.3f}" if np.isfinite(value) else "cannot be estimated"
             place.text(1.02, y, words, va="center", fontsize=7.5)
         place.set_xlim(0, 1.2)
         place.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "25 %", "50 %", "75 %", "100 %"])

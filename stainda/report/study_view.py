@@ -16,9 +16,9 @@ from stainda.evaluation.insights import Insights, insights
 from stainda.evaluation.selection import DEFAULT_RULE
 from stainda.evaluation.summary import ALL_SOURCES, ALL_TARGETS
 from stainda.report.figures import Look
-from stainda.report.run import RotationRun, Run
+from stainda.report.run import LoadedRun, RotationResult
+from stainda.report.summary_text import PRIMARY, count, headline, measure_title, percent
 from stainda.report.tables import spread_words
-from stainda.report.words import PRIMARY, count, headline, measure_title, percent
 
 
 class NotDrawable(RecordError):
@@ -26,10 +26,10 @@ class NotDrawable(RecordError):
 
 
 @dataclass(frozen=True)
-class View:
+class StudyView:
     """A study with its statistics, of one rotation or of several. ``cache`` holds what is costly and used twice."""
 
-    run: Run
+    run: LoadedRun
     analysis: Analysis
     look: Look
     cache: dict[str, Insights] = field(default_factory=dict)
@@ -53,9 +53,9 @@ class View:
         """One set of sources with several folds."""
         return not self.by_rotation and len(self.analysis.groups[0].members) > 1
 
-    def label_of(self, rotation: RotationRun) -> str:
+    def label_of(self, rotation: RotationResult) -> str:
         """The label of the sources of a scored rotation; empty where the study does not rotate."""
-        labels = {one.name: group.label for group in self.analysis.groups for one in group.members}
+        labels = {member.name: group.label for group in self.analysis.groups for member in group.members}
         return labels[rotation.name]
 
     def over_rotations(self) -> str:
@@ -141,24 +141,28 @@ class View:
         return chosen_records(rows, self.analysis.choices, selection)
 
 
-def make_look(run: Run) -> Look:
+def make_look(run: LoadedRun) -> Look:
     study, ceiling = run.study, ceiling_of(run.study)
     return Look(
-        tuple(one.name for one in study.strategies),
-        {one.name: one.label for one in study.strategies},
+        tuple(strategy.name for strategy in study.strategies),
+        {strategy.name: strategy.label for strategy in study.strategies},
         study.baseline,
         ceiling,
         frozenset(
-            one.name for one in study.strategies if one.name != ceiling and group_of(study, one.name) != "without"
+            strategy.name
+            for strategy in study.strategies
+            if strategy.name != ceiling and group_of(study, strategy.name) != "without"
         ),
     )
 
 
-def make_view(run: Run) -> View | None:
+def make_view(run: LoadedRun) -> StudyView | None:
     """The statistics of a run; ``None`` where no test patient was scored."""
     if not run.scored:
         return None
-    return View(run, analyse([one.evaluated(run.study) for one in run.scored], run.study), make_look(run))
+    return StudyView(
+        run, analyse([rotation.evaluated(run.study) for rotation in run.scored], run.study), make_look(run)
+    )
 
 
 def measure_of(name: str) -> Measure:
@@ -203,7 +207,7 @@ def sample(rows: pd.DataFrame, level: str, overall: bool = False, noun: str = "d
     return f"Marks: means over patients; lines: {lines}; {people} {noun}.{hollow}"
 
 
-def set_apart(view: View, names: Iterable[str]) -> str:
+def set_apart(view: StudyView, names: Iterable[str]) -> str:
     """What a caption says of strategies with target labels that are no ceiling; nothing where none is shown."""
     if not view.look.few & set(names):
         return ""

@@ -1,4 +1,4 @@
-"""Tables of the page, each with a CSV beside it."""
+"""Tables of the page, each with a CSV next to it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Table:
+class PageTable:
     """A table of the page. ``frame`` is the same with full precision, written as CSV under ``name``."""
 
     name: str
@@ -48,6 +48,11 @@ class Table:
     @property
     def long(self) -> bool:
         return len(self.rows) > 12
+
+    @property
+    def n_rows(self) -> int:
+        """Rows of the file, of which the page may show fewer."""
+        return len(self.frame)
 
 
 def text(value: Any, reason: bool = False) -> Cell:
@@ -89,14 +94,14 @@ def ends(row: Any, digits: int = 2, scale: float = 1.0) -> str:
 
 
 def spread_words(kinds: Iterable[str], level: str) -> str:
-    """What the ends beside some means are, by their ``interval_kind``."""
+    """What the ends next to some means are, by their ``interval_kind``."""
     said = {
         INTERVAL: f"{level} intervals over patients and trainings",
         THESE_TRAININGS: f"{level} intervals over patients, for these trainings only",
         RANGE: f"ranges of fewer than {FEW_PATIENTS} patients, no intervals",
     }
-    found = set(kinds)
-    return "; ".join(text for kind, text in said.items() if kind in found) or "no intervals"
+    result = set(kinds)
+    return "; ".join(text for kind, text in said.items() if kind in result) or "no intervals"
 
 
 def p_value(value: Any) -> str:
@@ -137,7 +142,7 @@ def plain_table(
     titles: dict[str, str],
     digits: dict[str, int] | None = None,
     note: str = "",
-) -> Table:
+) -> PageTable:
     """A table of the columns named in ``titles``, in that order; ``digits`` holds decimals of the numeric ones."""
     digits = digits or {}
     shown = [column for column in titles if column in frame.columns]
@@ -148,4 +153,4 @@ def plain_table(
         ]
         for row in frame.to_dict("records")
     ]
-    return Table(name, caption, [titles[column] for column in shown], rows, frame, note)
+    return PageTable(name, caption, [titles[column] for column in shown], rows, frame, note)

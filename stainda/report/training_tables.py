@@ -11,28 +11,28 @@ from stainda.evaluation.left_out import ALL
 from stainda.evaluation.pooling import pair_label
 from stainda.evaluation.threshold_regret import ThresholdRegret, mean_regret, threshold_regret
 from stainda.randomness import generator_for
-from stainda.report.kinds import register_score_table, register_table
-from stainda.report.kinds_of_scores import pair_words
+from stainda.report.figure_registry import register_score_table, register_table
+from stainda.report.registered_scores import pair_words
 from stainda.report.result_tables import strategy_cell
-from stainda.report.run import RotationRun, Run
-from stainda.report.study_view import View
-from stainda.report.tables import Cell, Table, decimal, ends, number, signed, spread_words, text
+from stainda.report.run import LoadedRun, RotationResult
+from stainda.report.study_view import StudyView
+from stainda.report.tables import Cell, PageTable, decimal, ends, number, signed, spread_words, text
 from stainda.run_directory.result_tables import LEAVE_ONE_OUT
 
 
 @register_score_table("threshold_regret")
-def lost_by_threshold(view: View, measure: str) -> Table | None:
+def lost_by_threshold(view: StudyView, measure: str) -> PageTable | None:
     """One row per strategy: the thresholds in use, and the Dice they lost on all targets."""
     run, study = view.run, view.run.study
-    found = [(one, threshold_regret(one.probabilities, one.records)) for one in run.scored]
-    found = [(one, regret) for one, regret in found if len(regret.trainings)]
-    if not found:
+    result = [(rotation, threshold_regret(rotation.probabilities, rotation.records)) for rotation in run.scored]
+    result = [(one, regret) for one, regret in result if len(regret.trainings)]
+    if not result:
         return None
     chosen = run.trials[run.trials["chosen"].astype(bool) & run.trials["state"].eq("complete")]
     rows, kinds = [], set()
     for name in view.look.order:
         jobs = {run.reported_job(job) for job in chosen.loc[chosen["strategy"] == name, "job"]}
-        mine = [_chosen_on_targets(view, one, regret, jobs) for one, regret in found]
+        mine = [_chosen_on_targets(view, one, regret, jobs) for one, regret in result]
         table = pd.concat([trainings for trainings, _ in mine])
         lost = mean_regret([patients for _, patients in mine], study.evaluation, generator_for(study.seed, "regret"))
         if table.empty or lost is None:
@@ -58,12 +58,12 @@ def lost_by_threshold(view: View, measure: str) -> Table | None:
         "each target domain, in steps of 0.05. They are found on the labels that they are scored on, so this is the "
         "most that any threshold could have gained. They choose nothing: a diagnosis of calibration, not a result."
     )
-    frame = pd.concat([_with_roles(view, one, regret.trainings) for one, regret in found], ignore_index=True)
-    return Table("threshold_regret", "Dice lost by the threshold, all targets.", columns, rows, frame, note)
+    frame = pd.concat([_with_roles(view, one, regret.trainings) for one, regret in result], ignore_index=True)
+    return PageTable("threshold_regret", "Dice lost by the threshold, all targets.", columns, rows, frame, note)
 
 
 def _chosen_on_targets(
-    view: View, rotation: RotationRun, regret: ThresholdRegret, jobs: set[str]
+    view: StudyView, rotation: RotationResult, regret: ThresholdRegret, jobs: set[str]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Of the chosen trainings of one rotation, what they lost on its targets: by training, and by patient."""
     label = view.label_of(rotation)
@@ -77,7 +77,7 @@ def _chosen_on_targets(
     return trainings.assign(shown=shown), patients
 
 
-def _with_roles(view: View, rotation: RotationRun, trainings: pd.DataFrame) -> pd.DataFrame:
+def _with_roles(view: StudyView, rotation: RotationResult, trainings: pd.DataFrame) -> pd.DataFrame:
     label = view.label_of(rotation)
     table = trainings.drop(columns="job").assign(role=[_role(view, rotation, name) for name in trainings["domain"]])
     if label:
@@ -85,7 +85,7 @@ def _with_roles(view: View, rotation: RotationRun, trainings: pd.DataFrame) -> p
     return table
 
 
-def _role(view: View, rotation: RotationRun, domain: str) -> str:
+def _role(view: StudyView, rotation: RotationResult, domain: str) -> str:
     if pair_label(view.label_of(rotation), domain) in view.analysis.targets:
         return "target"
     return "source" if domain in (rotation.sources if rotation.name else view.analysis.sources) else "other"
@@ -96,7 +96,7 @@ def _between(values: pd.Series) -> str:
     return low if low == high else f"{low} to {high}"
 
 
-def states(run: Run) -> pd.DataFrame:
+def states(run: LoadedRun) -> pd.DataFrame:
     """The chosen trainings: strategy, seed, job, ``converged``, ``rise``, best epoch and epochs."""
     rows = []
     for row in run.trials.to_dict("records") if len(run.trials) else []:
@@ -104,16 +104,18 @@ def states(run: Run) -> pd.DataFrame:
         if not row["chosen"] or job is None or job.curve is None or "val_dice" not in job.curve:
             continue
         scores = job.curve["val_dice"].to_numpy(float)
-        found = judge_curve(scores)
+        result = judge_curve(scores)
         place = {"strategy": row["strategy"], "seed": row["seed"], "job": row["job"]}
         best = int(np.argmax(scores)) + 1 if len(scores) else 0
-        rows.append({**place, "converged": found.state, "rise": found.rise, "best_epoch": best, "epochs": len(scores)})
+        rows.append(
+            {**place, "converged": result.state, "rise": result.rise, "best_epoch": best, "epochs": len(scores)}
+        )
     columns = ["strategy", "seed", "job", "converged", "rise", "best_epoch", "epochs"]
     return pd.DataFrame(rows, columns=columns)
 
 
 @register_table("convergence")
-def convergence(run: Run) -> Table | None:
+def convergence(run: LoadedRun) -> PageTable | None:
     """One row per strategy, those whose validation still rose first."""
     frame = states(run)
     if frame.empty:
@@ -135,13 +137,13 @@ def convergence(run: Run) -> Table | None:
         "had ended; whether more steps would give more, only more steps tell."
     )
     columns = ["Strategy", "Trainings", "Rise", "Best epoch"]
-    return Table("convergence", "Had the trainings converged?", columns, [row for _, row in rows], frame, note)
+    return PageTable("convergence", "Had the trainings converged?", columns, [row for _, row in rows], frame, note)
 
 
 _WORDS = {"yes": "converged", "no": "still rising", "too few epochs": "with too few epochs to say"}
 
 
-def convergence_words(run: Run) -> str:
+def convergence_words(run: LoadedRun) -> str:
     """One sentence where trainings had not converged; else empty."""
     frame = states(run)
     pairs = frame[["strategy", "converged"]].itertuples(index=False)
@@ -150,7 +152,7 @@ def convergence_words(run: Run) -> str:
 
 
 @register_table("who_taught", rotations="one")
-def who_taught(run: Run) -> Table | None:
+def who_taught(run: LoadedRun) -> PageTable | None:
     """One row per strategy that was trained again without each of its patients, on all targets."""
     frame = run.tables[LEAVE_ONE_OUT.path]
     if "domain" not in frame or frame.empty:
@@ -176,14 +178,18 @@ def who_taught(run: Run) -> Table | None:
         "Dice on all targets. Each training without a patient has the seed of the one with all. What another seed "
         "alone changes is in the third column: a difference within it may be chance."
     )
-    return Table("leave_one_out", "How the result depends on who taught.", columns, rows, frame, note) if rows else None
+    return (
+        PageTable("leave_one_out", "How the result depends on who taught.", columns, rows, frame, note)
+        if rows
+        else None
+    )
 
 
 def _span(values: pd.Series) -> str:
     return decimal(values.min(), 3) if len(values) == 1 else f"{decimal(values.min(), 3)} to {decimal(values.max(), 3)}"
 
 
-def who_taught_words(run: Run) -> str:
+def who_taught_words(run: LoadedRun) -> str:
     """That it was not measured, where few taught; else empty."""
     count = _teachers(run, "train")
     if run.rotates or run.study.left_out_of or not 1 < count < FEW_PATIENTS:
@@ -194,7 +200,7 @@ def who_taught_words(run: Run) -> str:
     )
 
 
-def refit_words(run: Run) -> str:
+def refit_words(run: LoadedRun) -> str:
     """That chosen settings could be trained again with the patients who validate, where few taught; else empty."""
     count, kept = _teachers(run, "train"), _teachers(run, "val")
     if run.rotates or run.study.protocol.refit or not (0 < count < FEW_PATIENTS and kept):
@@ -205,6 +211,6 @@ def refit_words(run: Run) -> str:
     )
 
 
-def _teachers(run: Run, split: str) -> int:
+def _teachers(run: LoadedRun, split: str) -> int:
     rows = run.cohort
     return rows.loc[rows["role"].eq("source") & rows["split"].eq(split), "patient"].nunique() if len(rows) else 0

@@ -4,47 +4,48 @@ from __future__ import annotations
 
 from typing import Any
 
-from stainda.report.run import Run
+from stainda.report.run import LoadedRun
 from stainda.run_directory.result_tables import RECORDS
 
 NO_RECORDS = "there are no records of test patients"
-OF_RECORDS = ("results", "statistics", "objects", "through", "examples", "centres", "models")
+OF_RECORDS = ("results", "statistics", "objects", "object-gallery", "examples", "centres", "models")
 """Sections made of records of test patients."""
 
 
-def without_content(run: Run, gathered: dict[str, Any], scored: bool) -> dict[str, str]:
+def without_content(run: LoadedRun, gathered: dict[str, Any], scored: bool) -> dict[str, str]:
     """The keys of the sections without content, each with the reason, as part of a sentence.
 
     Args:
         gathered: what each section shows, as the template takes it.
         scored: whether any test patient was scored.
     """
-    found: dict[str, str] = {}
+    fromkeys: dict[str, str] = {}
     if not scored:
         reason = _clause(run.missing.get(RECORDS.path, NO_RECORDS))
-        found |= dict.fromkeys(OF_RECORDS, reason)
+        fromkeys |= dict.fromkeys(OF_RECORDS, reason)
     else:
         if not gathered.get("centres", True):
-            found["centres"] = "no centre has scores"
-        if not gathered.get("cards", True):
-            found["models"] = "no chosen setting left a trained model"
+            fromkeys["centres"] = "no centre has scores"
+        models = gathered.get("models")
+        if models is not None and models["table"] is None:
+            fromkeys["models"] = "no chosen setting left a trained model"
         gallery = gathered.get("gallery")
         if gallery is not None and not gallery.fields:
             reason = _clause(gallery.note) or "no test slide has both a field and predictions"
-            found["examples"] = "; ".join([reason, *gallery.skipped])
-        through = gathered.get("through")
-        if through is not None and not through.objects:
-            found["through"] = "; ".join([_clause(through.absent), *through.skipped])
+            fromkeys["examples"] = "; ".join([reason, *gallery.skipped])
+        objects = gathered.get("object_gallery")
+        if objects is not None and not objects.objects:
+            fromkeys["object-gallery"] = "; ".join([_clause(objects.absent), *objects.skipped])
     for key in ("data", "registration", "propagation"):
         shown = gathered.get(key, {})
         if "missing" in shown and shown.get("splits") is None:
-            found[key] = _clause(shown["missing"])
+            fromkeys[key] = _clause(shown["missing"])
     if gathered.get("left_out") is None and gathered.get("excluded") is None:
-        found["left-out"] = "every slide was used, every pair registered, every job finished"
+        fromkeys["left-out"] = "every slide was used, every pair registered, every job finished"
     cost = gathered.get("cost", {})
     if not any(cost.get(name) for name in ("budget", "table", "figures", "stages")):
-        found["cost"] = f"no training time was recorded; {_clause(cost.get('missing', ''))}".removesuffix("; ")
-    return found
+        fromkeys["cost"] = f"no training time was recorded; {_clause(cost.get('missing', ''))}".removesuffix("; ")
+    return fromkeys
 
 
 def by_reason(found: dict[str, str], titles: dict[str, str]) -> list[tuple[str, str]]:

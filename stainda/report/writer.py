@@ -1,4 +1,4 @@
-"""What makes the files beside the page: every table as CSV, Markdown and LaTeX, every figure as SVG, PNG and CSV."""
+"""What makes the files next to the page: every table as CSV, Markdown and LaTeX, every figure as SVG, PNG and CSV."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from stainda.files import write_text
 from stainda.progress import Task
 from stainda.report import exports
 from stainda.report.drawings import Drawing, draw, write_frame
-from stainda.report.kinds import Plot, kind, table_kind
-from stainda.report.run import Run
-from stainda.report.study_view import NotDrawable, View
-from stainda.report.tables import Table
-from stainda.report.words import PRIMARY
+from stainda.report.figure_registry import Plot, kind, table_kind
+from stainda.report.run import LoadedRun
+from stainda.report.study_view import NotDrawable, StudyView
+from stainda.report.summary_text import PRIMARY
+from stainda.report.tables import PageTable
 
 MOST_ROWS = 600
-"""Rows of a table in the page; the files beside it have all."""
+"""Rows of a table in the page; the files next to it have all."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Absent:
 
 @dataclass
 class Writer:
-    """Writes under ``out``; keeps what was made in ``plots`` and ``tables``, in order, for the PDF.
+    """Writes under ``out``; keeps the figures in ``plots``, in order, for the PDF.
 
     ``progress`` goes one step further with each of the ``figures`` that are to be drawn.
     """
@@ -39,27 +39,27 @@ class Writer:
     out: Path
     keep: bool = False
     plots: list[tuple[str, Plot]] = field(default_factory=list)
-    tables: list[Table] = field(default_factory=list)
     latex: list[str] = field(default_factory=list)
     progress: Task | None = None
     figures: int = 0
     drawn: int = 0
 
-    def table(self, table: Table | None) -> Table | None:
+    def table(self, table: PageTable | None) -> PageTable | None:
         """Write a table; returns what the page shows of it."""
         if table is None:
             return None
         self.frame(table.name, table.frame)
         files = exports.write_tables(table, self.out / "tables")
         self.latex += [table.name] if files else []
-        self.tables += [table] if self.keep else []
         table = replace(table, files=("csv", *files))
         if len(table.rows) <= MOST_ROWS:
             return table
         cut = f"The first {MOST_ROWS} of {len(table.rows)} rows; the CSV has all."
         return replace(table, rows=table.rows[:MOST_ROWS], note=f"{cut} {table.note}".strip())
 
-    def table_of(self, name: str, run: Run, view: View | None, measure: str = PRIMARY) -> Table | Absent | None:
+    def table_of(
+        self, name: str, run: LoadedRun, view: StudyView | None, measure: str = PRIMARY
+    ) -> PageTable | Absent | None:
         """A kind of table, or why it cannot be made; ``None`` where the study has none."""
         wanted = table_kind(name)
         try:
@@ -67,7 +67,7 @@ class Writer:
         except NotDrawable as lacking:
             return Absent(wanted.title, lacking.message)
 
-    def figure(self, view: View, name: str, measure: str = PRIMARY) -> Drawing | Absent:
+    def figure(self, view: StudyView, name: str, measure: str = PRIMARY) -> Drawing | Absent:
         """Draw a kind of figure, or say why it cannot be drawn."""
         self.drawn += 1
         if self.progress is not None:
@@ -78,7 +78,7 @@ class Writer:
             if self.progress is not None:
                 self.progress.advance(1)
 
-    def _figure(self, view: View, name: str, measure: str) -> Drawing | Absent:
+    def _figure(self, view: StudyView, name: str, measure: str) -> Drawing | Absent:
         wanted = kind(name)
         try:
             made = wanted.make(view, measure)

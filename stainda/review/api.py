@@ -99,7 +99,7 @@ class ReviewApi:
         with self._reading:
             result = data.result(name)
             objects = data.of_block(name)
-            sources = {one.source for one in objects}
+            sources = {object_.source for object_ in objects}
             numbers = {section.slide: number for number, section in enumerate(data.sections)}
             outlines = {}
             for item in objects:
@@ -120,14 +120,16 @@ class ReviewApi:
             }  # fmt: skip
 
     def _section(
-        self, one: ReviewSection, number: int, is_source: bool, transform: Transform | None, refused: str
+        self, section: ReviewSection, number: int, is_source: bool, transform: Transform | None, refused: str
     ) -> dict[str, Any]:
-        own = self.data.own(one.slide) if is_source or self.data.show_own else None
+        own = self.data.own(section.slide) if is_source or self.data.show_own else None
         return {
-            "slide": one.slide, "number": number, "stain": one.stain, "section": one.section, "centre": one.centre,
-            "size": list(one.size), "mpp": one.mpp, "split": one.split, "role": one.role, "isSource": is_source,
+            "slide": section.slide, "number": number, "stain": section.stain, "section": section.section,
+            "centre": section.centre,
+            "size": list(section.size), "mpp": section.mpp, "split": section.split, "role": section.role,
+            "isSource": is_source,
             "refused": refused or ("" if transform is not None else "it was not registered"),
-            "tile": TILE, "overlap": OVERLAP, "top": Source(one.path, one.mpp, one.size).top,
+            "tile": TILE, "overlap": OVERLAP, "top": Source(section.path, section.mpp, section.size).top,
             "grid": None if transform is None else _grid(transform),
             "own": [] if own is None else [_drawn(shape) for shape in own.geometry],
         }  # fmt: skip
@@ -135,7 +137,9 @@ class ReviewApi:
     def _decisions(self) -> dict[str, Any]:
         standing = read_decisions(self.data.run)
         return {
-            key: self._described(standing[one.place]) for key, one in self.data.objects.items() if one.place in standing
+            key: self._described(standing[object_.place])
+            for key, object_ in self.data.objects.items()
+            if object_.place in standing
         }
 
     def _described(self, decision: Decision) -> dict[str, Any]:

@@ -114,7 +114,9 @@ class ReviewData:
         self.objects = {item.key: item for item in objects if item.block in wanted}
         self.blocks: dict[str, tuple[ReviewSection, ...]] = {
             name: tuple(
-                sorted((section for section in sections.values() if section.block == name), key=lambda one: one.section)
+                sorted(
+                    (section for section in sections.values() if section.block == name), key=lambda slide: slide.section
+                )
             )
             for name in wanted
         }

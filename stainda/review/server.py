@@ -73,7 +73,7 @@ class ReviewServer:
         """
         Args:
             run: a run directory with propagated annotations.
-            reviewer: who decides; written beside every decision.
+            reviewer: who decides; written next to every decision.
             port: of 127.0.0.1; 0 takes a free one.
             block: only this one.
             show_own: show the targets' own annotations, against which the study is scored.
@@ -121,7 +121,7 @@ def serve_review(
     show_own: bool = False,
     ready: Callable[[str], None],
 ) -> None:
-    """Serve the page of a run until the command is interrupted; ``ready`` is told its address."""
+    """Serve the page of a run until the command is interrupted; ``ready`` receives its address."""
     with ReviewServer(run, reviewer, port=port, block=block, show_own=show_own) as server:
         ready(server.url)
         try:

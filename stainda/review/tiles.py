@@ -1,4 +1,4 @@
-"""Deep-zoom tiles of slides, made when they are asked for, with bounded memory."""
+"""Deep-zoom tiles of slides, made when they are requested, with bounded memory."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from stainda.run_directory.declaration import File
+from stainda.run_directory.microenvironment_tables import MICROENVIRONMENT_FILES, MICROENVIRONMENT_TABLES
 from stainda.run_directory.result_tables import OBJECTS, PROBABILITIES, RECORDS, RESULT_TABLES
 from stainda.run_directory.tables import TABLES
 
@@ -23,10 +24,10 @@ STORAGE = File("study.db", "the search as Optuna studies (`optuna-dashboard sqli
 THUMBNAIL = File("thumbnails/<slide>.jpg", "the slide, small", "study")
 FIELD = File("fields/<slide>.jpg", "the field of view of each section, for the report", "patches")
 FIELD_INPUTS = File("fields/inputs.txt", "hash of what the fields depend on", "patches")
-THROUGH_PICTURE = File(
-    "through/<place>__<slide>.jpg", "an object in one of its sections, warped into the frame", "study"
+GALLERY_PICTURE = File(
+    "object_gallery/<place>__<slide>.jpg", "an object in one of its sections, warped into the frame", "study"
 )
-THROUGH_INPUTS = File("through/inputs.txt", "hash of what the pictures depend on", "study")
+GALLERY_INPUTS = File("object_gallery/inputs.txt", "hash of what the pictures depend on", "study")
 
 TRANSFORM = File(
     "registration/<block>/<slide>.json",
@@ -83,6 +84,7 @@ REVIEW_LOCK = File("review/.lock", "held while a decision is written", "review")
 STORE_META = File("patches/meta.json", "size, margin and scale of the patches, classes, what was skipped", "patches")
 STORE_DIGESTS = File("patches/digests.npz", "a hash of every patch, from which trainings are named", "patches")
 STORE_TISSUE = File("patches/tissue.npz", "colours of tissue pixels of every slide", "patches")
+STORE_OBJECTS_META = File("patches/objects.json", "hash of what `objects.parquet` depends on", "patches")
 STORE_ARRAYS = File(
     "patches/<array>.npy",
     "pixels (`images`), labels (`labels_own`, `labels_propagated`) and `weights`, a row per patch",
@@ -95,9 +97,50 @@ SERIAL_ARRAYS = File(
     "patches",
 )
 
+_OF_PRETRAINING = "of pairs for training without labels and of validation patients: as below `patches/serial/`"
+SERIAL_TISSUE_META = File("patches/serial_<pairs>/meta.json", _OF_PRETRAINING, "patches", see="self_supervised")
+SERIAL_TISSUE_ARRAYS = File("patches/serial_<pairs>/<array>.npy", _OF_PRETRAINING, "patches", see="self_supervised")
+
+PRETRAINING_SETTINGS = File(
+    "pretraining/<key>/settings.json", "everything the training without labels depends on", "training",
+    see="self_supervised",
+)  # fmt: skip
+ENCODER = File(
+    "pretraining/<key>/encoder.safetensors", "the encoder it came to, from which trainings start", "training",
+    see="self_supervised",
+)  # fmt: skip
+PRETRAINING_RESULT = File(
+    "pretraining/<key>/result.json", "what it took, and measures of the encoder before and after", "training",
+    see="self_supervised",
+)  # fmt: skip
+ACTIVE_REGION = File(
+    "active/regions/<slide>.geojson", "regions to annotate on the slide, for QuPath", "study", see="few_labels"
+)  # fmt: skip
+ACTIVE_JOB = File(
+    "active/simulated/<job>/**", "a training of a simulated round, as below `jobs/`", "training", see="few_labels"
+)  # fmt: skip
+PRETRAINING_LOCK = File("pretraining/<key>/.lock", "held by the process that trains it", "training")
+PRETRAINING_RESUME = File(
+    "pretraining/<key>/resume.*", "where an interrupted one goes on", "training", see="resume"
+)  # fmt: skip
+
+FEATURES_META = File(
+    "features/<cache>/meta.json", "what a cache of features is of: patches, encoder, view, augmentation", "training",
+    see="fine_tuning",
+)  # fmt: skip
+FEATURES_ARRAYS = File(
+    "features/<cache>/<array>.npy",
+    "what the frozen encoder gives (`features_0` and on), with `labels` and their `weights`: a row per patch and view",
+    "training", see="fine_tuning",
+)  # fmt: skip
+
+ENCODER_FIGURES = File(
+    "encoders/robustness.*", "the figure of encoders/robustness.csv (SVG, PNG)", "study", see="robustness"
+)
+
 SETTINGS = File("jobs/<job>/settings.json", "everything the training depends on", "training")
 RESULT = File("jobs/<job>/result.json", "what the training came to: score, thresholds, steps, costs", "training")
-JOB_LOG = File("jobs/<job>/log.txt", "what the training told", "training")
+JOB_LOG = File("jobs/<job>/log.txt", "messages of the training", "training")
 MODEL = File("jobs/<job>/model.safetensors", "weights of the best checkpoint on source validation", "training")
 LAST_MODEL = File("jobs/<job>/last.safetensors", "weights of the last step", "training")
 STATISTICS = File("jobs/<job>/statistics.safetensors", "batch statistics of the best checkpoint by domain", "training")
@@ -134,15 +177,19 @@ REPORT_FILES = File(
 )
 
 FILES: tuple[File, ...] = (
-    STUDY, ENVIRONMENT, PROGRESS, LOG, LOCK, STORAGE, THUMBNAIL, FIELD, FIELD_INPUTS, THROUGH_PICTURE, THROUGH_INPUTS,
+    STUDY, ENVIRONMENT, PROGRESS, LOG, LOCK, STORAGE, THUMBNAIL, FIELD, FIELD_INPUTS, GALLERY_PICTURE, GALLERY_INPUTS,
     TRANSFORM, TRANSFORM_ARRAYS, BLOCK, REGISTRATION_INPUTS, OVERLAY, REGISTRATION_LOG, OWN, DISSENT, PROPAGATED,
     IGNORED, PROPAGATED_BLOCK, PROPAGATED_BLOCK_SHAPES, DECISIONS, REVIEW_LOCK, STORE_META, STORE_DIGESTS, STORE_TISSUE,
-    STORE_ARRAYS, SERIAL_META, SERIAL_ARRAYS, SETTINGS, RESULT, JOB_LOG, MODEL, LAST_MODEL, STATISTICS, LAST_STATISTICS,
-    VIEW, RESUME, RESUME_REST, PREDICTION, PRUNED, DONE, ERROR, PHANTOM_MANIFEST, PHANTOM, ROTATION, REPORT,
-    REPORT_FILES,
+    STORE_OBJECTS_META, STORE_ARRAYS, SERIAL_META, SERIAL_ARRAYS, SERIAL_TISSUE_META, SERIAL_TISSUE_ARRAYS,
+    PRETRAINING_SETTINGS, ENCODER, PRETRAINING_RESULT, PRETRAINING_LOCK, PRETRAINING_RESUME, ACTIVE_REGION, ACTIVE_JOB,
+    FEATURES_META, FEATURES_ARRAYS, ENCODER_FIGURES,
+    SETTINGS, RESULT, JOB_LOG, MODEL, LAST_MODEL, STATISTICS, LAST_STATISTICS, VIEW, RESUME, RESUME_REST, PREDICTION,
+    PRUNED, DONE, ERROR, PHANTOM_MANIFEST, PHANTOM, ROTATION, REPORT, REPORT_FILES,
 )  # fmt: skip
 
-CONTENTS: tuple[File, ...] = (*TABLES, *RESULT_TABLES, *JOB_TABLES, *FILES)
+CONTENTS: tuple[File, ...] = (
+    *TABLES, *RESULT_TABLES, *MICROENVIRONMENT_TABLES, *JOB_TABLES, *FILES, *MICROENVIRONMENT_FILES,
+)  # fmt: skip
 """Every file of a run directory, tables first."""
 
 

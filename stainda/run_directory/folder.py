@@ -18,6 +18,7 @@ from stainda.files import output_errors, write_text
 from stainda.run_directory.contents import LOCK, LOG, STUDY
 from stainda.run_directory.declaration import Table
 from stainda.run_directory.result_tables import STAGE_SECONDS
+from stainda.run_directory.tables import QUALITY
 
 STAGES = ("cohort", "register", "propagate", "patches", "train", "evaluate", "report")
 
@@ -56,11 +57,19 @@ class RunFolder:
         return self.root / "patches"
 
     @property
+    def is_registered(self) -> bool:
+        """Whether registration has come to its end here."""
+        return QUALITY.at(self.root).is_file()
+
+    @property
     def log(self) -> Path:
         return LOG.at(self.root)
 
     def job(self, key: str) -> Path:
         return self.jobs / key
+
+    def pretraining(self, key: str) -> Path:
+        return self.root / "pretraining" / key
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -97,7 +106,7 @@ class RunFolder:
         write_text(STUDY.at(self.root), yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=110))
 
     def write_trainings(self, table: Table, rows: Sequence[dict[str, Any]]) -> None:
-        """Write a table of trainings beside the trials', in the order of its first columns; without rows it goes."""
+        """Write a table of trainings next to the trials', in the order of its first columns; without rows it goes."""
         if not rows:
             table.at(self.root).unlink(missing_ok=True)
             return

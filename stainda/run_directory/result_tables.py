@@ -37,6 +37,89 @@ TRIALS = Table(
     ),
 )  # fmt: skip
 
+PRETRAINING_CURVE = Table(
+    "pretraining/<key>/loss.csv",
+    "the loss of a training without labels",
+    "training",
+    see="self_supervised",
+    columns=(
+        *columns("integer", epoch="from 1", step="optimiser steps so far"),
+        *columns("number", loss="mean of the epoch", seconds="wall-clock seconds so far"),
+    ),
+)
+
+PRETRAININGS = Table(
+    "pretraining.csv",
+    "trainings without labels that strategies start from, with measures before and after",
+    "study",
+    see="self_supervised",
+    per_rotation=True,
+    columns=(
+        *columns("text", key="name of its folder below `pretraining/`", name="`simclr` or `byol`",
+                 pairs="`augmentation` or `serial`"),
+        *columns("integer", seed="of the training"),
+        *columns("text", strategies="those that start from it, apart by `;`"),
+        *columns("integer", patches="patches it saw", pairs_used="pairs of serial sections it used",
+                 pairs_left_out="pairs whose registration was too uncertain", steps="optimiser steps"),
+        *columns("number", loss_first="mean loss of the first epoch", loss_last="mean loss of the last epoch",
+                 retrieval_before="share of patches of validation patients whose own place is nearest among those of "
+                                  "the other section, before",
+                 retrieval_after="the same after", retrieval_chance="the same by chance",
+                 alignment_before="mean squared distance of the two of a pair (Wang & Isola), before",
+                 alignment_after="the same after",
+                 uniformity_before="log mean Gaussian potential (Wang & Isola), before",
+                 uniformity_after="the same after",
+                 probe_before="area under the ROC curve of a linear probe (patch with an object or without) on source "
+                              "validation, before",
+                 probe_after="the same after"),
+        *columns("text", measured_on="what retrieval and alignment were measured on"),
+        *columns("number", seconds="wall-clock seconds", cpu_seconds="processor seconds"),
+    ),
+)  # fmt: skip
+
+LABEL_SHARES = Table(
+    "label_shares.csv",
+    "where a strategy learns from a share of the labels: how many annotated objects each training used",
+    "study",
+    see="few_labels",
+    per_rotation=True,
+    columns=(
+        *_TRAINING, *_JOB,
+        *columns("text", start="what the network starts from", labels="kind of labels"),
+        *columns("number", share="of the annotated objects of the source's training patients"),
+        *columns("integer", objects="annotated objects used", of="annotated objects there are",
+                 patients="patients who have one that is used"),
+    ),
+)  # fmt: skip
+
+ACTIVE_REGIONS = Table(
+    "active/regions.csv",
+    "regions that `stainda active` suggests to annotate, the most wanted first",
+    "study",
+    see="few_labels",
+    columns=(
+        *columns("integer", rank="from 1"),
+        *columns("text", method="how they were chosen", slide="name of the slide", block="the block",
+                 domain="of the slide"),
+        *columns("number", x="upper left corner, level-0 pixels", y="upper left corner, level-0 pixels",
+                 side="level-0 pixels", score="of the method, higher is more wanted"),
+    ),
+)  # fmt: skip
+
+ACTIVE_ROUNDS = Table(
+    "active/rounds.csv",
+    "simulated rounds of annotation",
+    "study",
+    see="few_labels",
+    columns=(
+        *columns("text", method="how regions were chosen"),
+        *columns("integer", seed="of the trainings", round="from 1", regions="annotated so far",
+                 objects="annotated objects they revealed"),
+        *columns("number", dice="on source validation"),
+        *columns("text", job="name of its folder below `active/simulated/`"),
+    ),
+)  # fmt: skip
+
 EXCLUSIONS = Table(
     "exclusions.csv",
     "trainings that lie in `jobs/` and are not reported",
@@ -58,7 +141,7 @@ LEFT_OUT = Table(
 
 LEAVE_ONE_OUT = Table(
     "leave_one_out.csv",
-    "with `protocol.leave_one_patient_out`: Dice of these trainings beside that of the training with all patients; "
+    "with `protocol.leave_one_patient_out`: Dice of these trainings next to that of the training with all patients; "
     "without a finished one it has the first column alone",
     "study",
     see="protocol",
@@ -275,6 +358,26 @@ DOMAIN_GAP = Table(
     ),
 )  # fmt: skip
 
+ENCODERS = Table(
+    "encoders/robustness.csv",
+    "whether features of encoders tell classes before they tell centre and stain (stainda weights compare)",
+    "study",
+    columns=(
+        *columns("text", encoder="as it was named", start="the file it started from, or random",
+                 against="the groups: centre, stain"),
+        *columns("number", robustness_index="1: neighbours share the class, 0: they share the group",
+                 chance="the index of neighbours drawn at random"),
+        *columns("integer", k="neighbours looked at"),
+        *columns("number", balanced_accuracy="of telling the class by them",
+                 same_class_other_group="share of neighbours", other_class_same_group="share of neighbours",
+                 performance_drop="mean relative loss of accuracy where class and group go together in training",
+                 accuracy="where they do not", worst_accuracy="where they go together entirely"),
+        *columns("text", note="why a number is not there"),
+        *columns("integer", n_patches="patches", n_patients="patients"),
+    ),
+    see="robustness",
+)  # fmt: skip
+
 _INTERVAL = columns(
     "text",
     interval_kind="what `low` and `high` are: `interval` (over patients and trainings), `interval, these trainings` "
@@ -393,7 +496,8 @@ OVERALL = Table(
 )  # fmt: skip
 
 RESULT_TABLES: tuple[Table, ...] = (
-    BUDGET, TRIALS, EXCLUSIONS, REFITS, LEFT_OUT, LEAVE_ONE_OUT, STAGE_SECONDS, RECORDS, OBJECTS, PROBABILITIES,
-    RESULTS, AVERAGE_PRECISION, REGRET, UNSUPERVISED, ALIGNMENT_EFFECTS, DOMAIN_GAP, IMPORTANCE, SLICES, ROTATIONS,
-    EARLIER_ROTATIONS, MATRIX, OVERALL, TRAINING, EFFECT, JOB_UNSUPERVISED, JOB_AGREEMENT,
+    BUDGET, TRIALS, PRETRAININGS, PRETRAINING_CURVE, LABEL_SHARES, ACTIVE_REGIONS, ACTIVE_ROUNDS, EXCLUSIONS, REFITS,
+    LEFT_OUT, LEAVE_ONE_OUT, STAGE_SECONDS, RECORDS, OBJECTS, PROBABILITIES, RESULTS, AVERAGE_PRECISION, REGRET,
+    ENCODERS, UNSUPERVISED, ALIGNMENT_EFFECTS, DOMAIN_GAP, IMPORTANCE, SLICES, ROTATIONS, EARLIER_ROTATIONS, MATRIX, OVERALL,
+    TRAINING, EFFECT, JOB_UNSUPERVISED, JOB_AGREEMENT,
 )  # fmt: skip

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from stainda.run_directory.declaration import Column, Kind, Table
 
 
@@ -24,6 +26,7 @@ MANIFEST = Table(
         *columns("number", mpp="pixel size of level 0, µm"),
         *columns("text", split="`train`, `val`, `test` or `all`, by patient",
                  annotation_origin="where annotations count from: `bounds`, `level0` or `auto`"),
+        *columns("text", True, group="group of the patient, for comparing groups (`rejection`, `stable`)"),
     ),
 )  # fmt: skip
 
@@ -56,19 +59,24 @@ QUALITY = Table(
                                "empty without landmarks",
                  tre_rigid_px="the same after rigid registration",
                  tre_nonrigid_px="the same after non-rigid registration",
+                 tre_px="median error of the transform that was kept",
                  tre_p90_px="90th percentile of the error for the transform that was kept",
                  tre_before_um="`tre_before_px` in µm", tre_rigid_um="`tre_rigid_px` in µm",
-                 tre_nonrigid_um="`tre_nonrigid_px` in µm", tre_p90_um="`tre_p90_px` in µm",
+                 tre_nonrigid_um="`tre_nonrigid_px` in µm", tre_um="`tre_px` in µm", tre_p90_um="`tre_p90_px` in µm",
                  tissue_overlap="share of the smaller of the two tissues that lies on the other, 0 to 1",
                  agreement_before="local similarity of structure before registration, -1 to 1",
                  agreement_rigid="the same after rigid registration",
+                 agreement_affine="the same after the affine step, where that was kept",
                  agreement_nonrigid="the same after non-rigid registration",
                  significance="how far that similarity lies above chance, standard deviations",
                  local="share of the section's parts that are in place by themselves, 0 to 1",
                  spread="extent of the matches against that of the tissue, 0 to 1",
                  scale="factor from the section to the reference", rotation_degrees="rotation, degrees"),
+        *columns("text", model="what the transform is made of: `rigid` or `affine`, and whose deformation"),
         *columns("truth", mirrored="whether the section was turned over"),
         *columns("number",
+                 stretch="larger over smaller axis of the affine step, natural logarithm",
+                 unsure="share of the tissue where the deformation was damped because it is in doubt",
                  folds="points of the deformation's lattice, on tissue, where it folds (Jacobian not positive)",
                  area_change_p1="1st percentile of the local area change",
                  area_change_p99="99th percentile of the local area change",
@@ -232,15 +240,15 @@ FIELDS = Table(
     ),
 )  # fmt: skip
 
-THROUGH = Table(
-    "through/through.csv",
+GALLERY = Table(
+    "object_gallery/gallery.csv",
     "objects shown in all sections of their block: a row per object and section, in the order of the cut",
     "study",
     columns=(
         *columns("integer", place="of the object among those shown, from 1"),
         *columns("text", kind="`worst` or `typical`"),
-        *columns("integer", of="how many objects were ranked", trainings="how many trainings were asked",
-                 asked="scored sections of the block",
+        *columns("integer", of="how many objects were ranked", trainings="how many trainings were compared",
+                 scored_sections="scored sections of the block",
                  missed="trainings times sections that missed it", tried="trainings times sections that could find it"),
         *columns("number", false_um2="area of false detections in the field of view, over all of these, µm²"),
         *columns("text", block="the block", patient="name of the patient", object="name of the object",
@@ -257,12 +265,18 @@ THROUGH = Table(
     ),
 )  # fmt: skip
 
-THROUGH_LEFT_OUT = Table(
-    "through/left_out.csv",
+GALLERY_LEFT_OUT = Table(
+    "object_gallery/left_out.csv",
     "blocks and sections that are not shown, and why",
     "study",
     columns=columns("text", block="the block", slide="the section; empty for the whole block", reason="why"),
 )
+
+EARLIER_PATHS = {GALLERY.path: "through/through.csv", GALLERY_LEFT_OUT.path: "through/left_out.csv"}
+"""Tables that a run directory of version 1 keeps elsewhere; they are read from there where the new ones are missing."""
+
+EARLIER_COLUMNS = {GALLERY.path: {"asked": "scored_sections"}}
+"""What columns of such tables are called now."""
 
 PATCHES = Table(
     "patches/table.parquet",
@@ -298,6 +312,35 @@ SERIAL = Table(
     ),
 )  # fmt: skip
 
+SERIAL_TISSUE = replace(
+    SERIAL,
+    path="patches/serial_tissue/table.parquet",
+    meaning="pairs that no annotation chose, where a strategy starts from training without labels; as of "
+    "`patches/serial/table.parquet`",
+    see="self_supervised",
+)
+
+SERIAL_VALIDATION = replace(
+    SERIAL_TISSUE,
+    path="patches/serial_validation/table.parquet",
+    meaning="pairs of validation patients, by which training without labels is judged; as of "
+    "`patches/serial/table.parquet`",
+)
+
+LABEL_OBJECTS = Table(
+    "patches/objects.parquet",
+    "the objects that patches of sources are labelled from, and those propagated to targets, where a strategy learns "
+    "from a share of the labels",
+    "patches",
+    see="few_labels",
+    columns=columns(
+        "text", slide="the slide it lies on", id="of the shape", class_="of the shape", patient="name of the patient",
+        domain="of the slide", split="of the patient", kind="`own` (annotated on a source) or `propagated`",
+        made_of="of a propagated one: slide and id of the annotations it was made from",
+        outline="well-known binary in hexadecimal digits, level-0 pixels",
+    ),
+)  # fmt: skip
+
 PHANTOM_ARTEFACTS = Table(
     "phantom/artefacts.csv",
     "artefacts that the phantom put into its slides",
@@ -307,5 +350,6 @@ PHANTOM_ARTEFACTS = Table(
 
 TABLES: tuple[Table, ...] = (
     COHORT, QUALITY, LANDMARKS, REPAIRS, CLASSES, ANNOTATORS, ANNOTATOR_AGREEMENT, PROPAGATION, AGREEMENT, REVIEW_LOG,
-    APPLIED, PATCHES, SERIAL, FIELDS, THROUGH, THROUGH_LEFT_OUT, MANIFEST, PHANTOM_ARTEFACTS,
+    APPLIED, PATCHES, SERIAL, SERIAL_TISSUE, SERIAL_VALIDATION, LABEL_OBJECTS, FIELDS, GALLERY, GALLERY_LEFT_OUT,
+    MANIFEST, PHANTOM_ARTEFACTS,
 )  # fmt: skip

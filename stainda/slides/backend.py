@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
+from stainda.arrays import Array
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Backend(Protocol):
     bounds: tuple[int, int, int, int] | None
     notes: tuple[str, ...]
 
-    def read(self, level: int, x: int, y: int, width: int, height: int) -> np.ndarray:
+    def read(self, level: int, x: int, y: int, width: int, height: int) -> Array:
         """RGB uint8 (height, width, 3) of a region within the level, in pixels of that level."""
         ...
 

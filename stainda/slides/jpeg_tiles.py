@@ -105,11 +105,12 @@ class _Level:
         from imagecodecs import jpeg8_decode
 
         data = os.pread(file, int(self._lengths[index]), int(self._offsets[index]))
+        out = np.empty((self.tile[1], self.tile[0], 3), np.uint8)  # a picture of any other size is not decoded
         try:
-            found = jpeg8_decode(data, tables=self._tables, colorspace=self._space, outcolorspace="RGB")
+            jpeg8_decode(data, tables=self._tables, colorspace=self._space, outcolorspace="RGB", out=out)
         except Exception:  # imagecodecs has an error class per codec; OpenSlide, asked instead, says what is wrong
             return None
-        return found if found.shape == (self.tile[1], self.tile[0], 3) else None
+        return out
 
 
 def jpeg_tiles(path: Path, file: Any, sizes: Sequence[tuple[int, int]]) -> JpegTiles | None:
@@ -142,4 +143,10 @@ def _decodable(pages: list[Any]) -> bool:
         and page.planarconfig == 1
         and (turned is None or int(turned.value) == 1)
         and min(page.databytecounts, default=0) > 0  # OpenSlide makes tiles that are not there from other levels
+        and max(page.databytecounts) <= 2 * _raw_bytes(page)
     )
+
+
+def _raw_bytes(page: Any) -> int:
+    """Of a tile without compression, and of its header: a file that claims much more is damaged or hostile."""
+    return int(page.tilewidth) * int(page.tilelength) * 3 + (1 << 16)

@@ -37,7 +37,7 @@ class Pixels:
     Attributes:
         bits: bits per sample as stored, before any library scales them.
         type: the name of the sample's type where it is not an unsigned integer of ``bits`` (``float32``), else empty.
-        colour: what the samples of a pixel mean; ``other`` is told in ``colour_name``.
+        colour: what the samples of a pixel mean; ``other`` is reported in ``colour_name``.
         samples: samples per pixel, alpha included; 3 where three channels are joined to one picture.
         alpha: what a fourth sample is.
         channels: planes stored apart that are not samples of one pixel; empty where there are none.

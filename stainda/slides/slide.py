@@ -11,6 +11,7 @@ from types import TracebackType
 import numpy as np
 from PIL import Image
 
+from stainda.arrays import Array
 from stainda.errors import SlideError
 from stainda.slides.backend import Backend
 
@@ -64,7 +65,7 @@ class Slide:
         self.notes = backend.notes
         self._closed = False
 
-    def read(self, x: float, y: float, width: int, height: int, level: int = 0) -> np.ndarray:
+    def read(self, x: float, y: float, width: int, height: int, level: int = 0) -> Array:
         """The pixels of one level from the level-0 point (x, y); ``width`` and ``height`` are pixels of that level.
 
         What lies outside the slide is white.
@@ -81,7 +82,7 @@ class Slide:
         top = round(y * at.height / self.size[1])
         return self._read_level(level, left, top, int(width), int(height))
 
-    def read_scaled(self, x: float, y: float, width: int, height: int, downsample: float) -> np.ndarray:
+    def read_scaled(self, x: float, y: float, width: int, height: int, downsample: float) -> Array:
         """A region at any scale: output pixel (i, j) covers level-0 pixels from (x + i·downsample, y + j·downsample).
 
         Read from the coarsest level that is at least as fine, then averaged down (up-sampled bilinearly where
@@ -107,7 +108,7 @@ class Slide:
                 image[top : top + rows, left : left + columns] = self._resample(level, start, step, columns, rows)
         return image
 
-    def thumbnail(self, max_dim: int = 1024) -> tuple[np.ndarray, float]:
+    def thumbnail(self, max_dim: int = 1024) -> tuple[Array, float]:
         """The whole slide at most ``max_dim`` pixels on its longer side, and its downsample (at least 1)."""
         downsample = max(1.0, max(self.size) / max_dim)
         width, height = (max(1, math.ceil(side / downsample - 1e-9)) for side in self.size)
@@ -148,7 +149,7 @@ class Slide:
     def __repr__(self) -> str:
         return f"Slide({self.path.name!r}, {self.size[0]} x {self.size[1]}, mpp={self.mpp}, {self.backend})"
 
-    def _read_level(self, level: int, left: int, top: int, width: int, height: int) -> np.ndarray:
+    def _read_level(self, level: int, left: int, top: int, width: int, height: int) -> Array:
         if self._closed:
             raise SlideError("the slide was closed", file=self.path)
         at = self.levels[level]
@@ -166,7 +167,7 @@ class Slide:
         image[y0 - top : y1 - top, x0 - left : x1 - left] = inside
         return image
 
-    def _resample(self, level: int, start: np.ndarray, step: np.ndarray, width: int, height: int) -> np.ndarray:
+    def _resample(self, level: int, start: Array, step: Array, width: int, height: int) -> Array:
         """Output pixels from source coordinates ``start`` of a level, ``step`` source pixels each."""
         stop = start + step * (width, height)
         if np.allclose(step, 1, atol=1e-6) and np.allclose(start, np.round(start), atol=1e-3):

@@ -44,7 +44,7 @@ class TiffPicture:
 def open_picture(path: Path) -> TiffPicture:
     """The largest picture of a TIFF, with its pyramid.
 
-    Never a smaller one: where the main picture is not RGB, an RGB thumbnail beside it would be the wrong picture.
+    Never a smaller one: where the main picture is not RGB, an RGB thumbnail next to it would be the wrong picture.
 
     Raises:
         SlideError: no TIFF, damaged, or its main picture is not one 8-bit RGB picture.

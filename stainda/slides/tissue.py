@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from stainda.arrays import Array
 from stainda.slides.slide import Slide
 
 # distances are CIE Lab units; 2.3 is the just noticeable difference
@@ -22,7 +23,7 @@ class TissueMask:
     Outside the slide there is no tissue. ``size`` is the slide's width and height, level-0 pixels.
     """
 
-    mask: np.ndarray
+    mask: Array
     downsample: float
     size: tuple[int, int]
 
@@ -31,7 +32,7 @@ class TissueMask:
         """Share of the slide that is tissue."""
         return float(self.mask.mean()) if self.mask.size else 0.0
 
-    def share(self, boxes: np.ndarray) -> np.ndarray:
+    def share(self, boxes: Array) -> Array:
         """The share of each box that is tissue, exact to fractions of mask pixels.
 
         Args:
@@ -46,7 +47,7 @@ class TissueMask:
         area = (x1 - x0) * (y1 - y0)
         return np.clip(np.divide(covered, area, out=np.zeros_like(area), where=area > 0), 0, 1)
 
-    def contains(self, xy: np.ndarray) -> np.ndarray:
+    def contains(self, xy: Array) -> Array:
         """Whether level-0 points (n, 2) lie on tissue: bool (n,)."""
         xy = np.asarray(xy, float).reshape(-1, 2)
         height, width = self.mask.shape
@@ -80,7 +81,7 @@ class TissueMask:
             points = shapely.get_coordinates(geometry)
         return float(self.contains(points).mean())
 
-    def _integral(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    def _integral(self, x: Array, y: Array) -> Array:
         """Mask pixels between the origin and (x, y), in mask pixels; linear within a pixel, hence exact."""
         height, width = self.mask.shape
         table = self._table()
@@ -91,7 +92,7 @@ class TissueMask:
         lower = table[row + 1, column] * (1 - fx) + table[row + 1, column + 1] * fx
         return upper * (1 - fy) + lower * fy
 
-    def _table(self) -> np.ndarray:
+    def _table(self) -> Array:
         table = self.__dict__.get("_summed")
         if table is None:
             table = np.zeros(np.add(self.mask.shape, 1))
@@ -106,13 +107,13 @@ def tissue_mask(slide: Slide, max_dim: int = 1024) -> TissueMask:
     return TissueMask(mask_tissue(thumbnail), downsample, slide.size)
 
 
-def mask_tissue(image: np.ndarray) -> np.ndarray:
+def mask_tissue(image: Array) -> Array:
     """Tissue on an RGB uint8 image (h, w, 3) of low magnification: bool (h, w).
 
     Tissue is what differs from the glass: the glass is the brightest grey mode of the picture (or plain white, where a
     picture is all tissue); the difference is the CIE Lab distance, in which the chroma of a pale counterstain counts as
     much as its darkness; the threshold is Otsu's, held between what is noise and what is surely stained, so that pale
-    tissue is not lost beside dark tissue (N. Otsu, 1979). Specks are dropped and small holes filled.
+    tissue is not lost next to dark tissue (N. Otsu, 1979). Specks are dropped and small holes filled.
     """
     from skimage.filters import threshold_otsu
 
@@ -136,7 +137,7 @@ def mask_tissue(image: np.ndarray) -> np.ndarray:
     return ~_without_small(~mask, speck)
 
 
-def _glass(lab: np.ndarray) -> tuple[np.ndarray, float]:
+def _glass(lab: Array) -> tuple[Array, float]:
     """The colour of glass (Lab) and the spread of its distance from that colour."""
     lightness, chroma = lab[..., 0], np.hypot(lab[..., 1], lab[..., 2])
     candidates = (lightness > 75) & (chroma < 15)
@@ -155,7 +156,7 @@ def _glass(lab: np.ndarray) -> tuple[np.ndarray, float]:
     return colour, spread
 
 
-def cie_lab(image: np.ndarray) -> np.ndarray:
+def cie_lab(image: Array) -> Array:
     """CIE 1976 L*a*b* (D65, 2 degrees) of an sRGB uint8 image: float32 of the same shape."""
     ramp = np.arange(256) / 255
     linear = np.where(ramp > 0.04045, ((ramp + 0.055) / 1.055) ** 2.4, ramp / 12.92).astype(np.float32)
@@ -166,7 +167,7 @@ def cie_lab(image: np.ndarray) -> np.ndarray:
     return np.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], -1)
 
 
-def _median(image: np.ndarray) -> np.ndarray:
+def _median(image: Array) -> Array:
     """The median of each 3 x 3 neighbourhood and channel, by the exchange network of A. Paeth (1990)."""
     padded = np.pad(image, ((1, 1), (1, 1), (0, 0)), mode="edge")
     height, width = image.shape[:2]
@@ -181,7 +182,7 @@ def _median(image: np.ndarray) -> np.ndarray:
     return p[4]
 
 
-def _without_small(mask: np.ndarray, most: int) -> np.ndarray:
+def _without_small(mask: Array, most: int) -> Array:
     """The mask without its 4-connected pieces of up to ``most`` pixels."""
     from scipy.ndimage import label
 

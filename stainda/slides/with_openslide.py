@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from stainda.arrays import Array
 from stainda.errors import SlideError
 from stainda.slides.backend import PixelSize
 from stainda.slides.jpeg_tiles import JpegTiles
@@ -15,7 +16,7 @@ from stainda.slides.pixel_size import believable
 from stainda.slides.rules import RGB_ONLY
 
 
-def on_white(rgba: np.ndarray, premultiplied: bool = False) -> np.ndarray:
+def on_white(rgba: Array, premultiplied: bool = False) -> Array:
     """RGBA uint8 laid on white: RGB uint8. Unscanned areas and glass become one colour.
 
     Colours are as they are (straight alpha), or ``premultiplied`` with the alpha already.
@@ -78,7 +79,7 @@ class OpenSlideBackend:
         self.tiles: JpegTiles | None = None
         self._downsamples: tuple[float, ...] = tuple(slide.level_downsamples)
 
-    def read(self, level: int, x: int, y: int, width: int, height: int) -> np.ndarray:
+    def read(self, level: int, x: int, y: int, width: int, height: int) -> Array:
         import openslide
 
         # OpenSlide takes the corner in level-0 pixels; the middle of the corner pixel lands in it whatever the rounding

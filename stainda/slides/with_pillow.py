@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from stainda.arrays import Array
 from stainda.errors import SlideError
 from stainda.slides.backend import PixelSize
 from stainda.slides.pixel_size import from_resolution
@@ -93,7 +94,7 @@ def _bits(path: Path, image: Any) -> int:
     if image.mode.startswith(("I", "F")):
         return 16
     if image.format == "PNG":
-        return 16 if head[24] > 8 else 8  # fewer bits are greyscale or palette, which are told by the mode
+        return 16 if head[24] > 8 else 8  # fewer bits are greyscale or palette, which are recognised by the mode
     if image.format == "BMP" and len(head) > 30:
         return 5 if int.from_bytes(head[28:30], "little") == 16 else 8
     if image.format == "PPM":
@@ -117,14 +118,14 @@ class ArrayBackend:
 
     name = "pillow"
 
-    def __init__(self, array: np.ndarray, pixel_size: PixelSize, notes: tuple[str, ...] = ()) -> None:
+    def __init__(self, array: Array, pixel_size: PixelSize, notes: tuple[str, ...] = ()) -> None:
         self._array = array
         self.sizes: tuple[tuple[int, int], ...] = ((array.shape[1], array.shape[0]),)
         self.pixel_size = pixel_size
         self.bounds: tuple[int, int, int, int] | None = None
         self.notes = notes
 
-    def read(self, level: int, x: int, y: int, width: int, height: int) -> np.ndarray:
+    def read(self, level: int, x: int, y: int, width: int, height: int) -> Array:
         return self._array[y : y + height, x : x + width].copy()
 
     def close(self) -> None:
@@ -159,7 +160,7 @@ class VipsBackend:
         self.notes = notes
         self._lock = threading.Lock()
 
-    def read(self, level: int, x: int, y: int, width: int, height: int) -> np.ndarray:
+    def read(self, level: int, x: int, y: int, width: int, height: int) -> Array:
         import pyvips
 
         try:

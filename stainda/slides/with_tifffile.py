@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from stainda.arrays import Array
 from stainda.errors import SlideError
 from stainda.slides.tiff_structure import TiffPicture, open_picture
 from stainda.slides.with_openslide import on_white
@@ -65,7 +66,7 @@ class TiffBackend:
         self.pixel_size = picture.pixel_size
         self.notes = picture.notes
 
-    def read(self, level: int, x: int, y: int, width: int, height: int) -> np.ndarray:
+    def read(self, level: int, x: int, y: int, width: int, height: int) -> Array:
         return self._levels[level].read(x, y, width, height)
 
     def close(self) -> None:
@@ -84,7 +85,7 @@ class _TiffLevel:
         self._handle = picture.file.filehandle
         self._alpha = picture.pixels.alpha
         self._lock = lock  # of the file, whose position all levels share
-        self._cache: OrderedDict[tuple[int, int], np.ndarray | None] = OrderedDict()
+        self._cache: OrderedDict[tuple[int, int], Array | None] = OrderedDict()
         self.width, self.height = int(page.imagewidth), int(page.imagelength)
         self._samples = picture.pixels.samples
         self._apart = page.planarconfig == 2 and page.samplesperpixel > 1
@@ -114,7 +115,7 @@ class _TiffLevel:
         except Exception as error:
             raise Undecodable(f"its compression is not supported ({error})", remedy=_CONVERT) from error
 
-    def read(self, x: int, y: int, width: int, height: int) -> np.ndarray:
+    def read(self, x: int, y: int, width: int, height: int) -> Array:
         image = np.zeros((height, width, self._samples), np.uint8)
         tile_w, tile_h = self._tile
         for row in range(y // tile_h, (y + height - 1) // tile_h + 1):
@@ -141,7 +142,7 @@ class _TiffLevel:
         else:
             yield slice(None), 0, index
 
-    def _segment(self, at: int, index: int) -> np.ndarray | None:
+    def _segment(self, at: int, index: int) -> Array | None:
         """Decoded samples (height, width, samples) of one tile or strip of a page."""
         with self._lock:
             if (at, index) in self._cache:
@@ -161,7 +162,7 @@ class _TiffLevel:
                 self._cache.popitem(last=False)
         return part
 
-    def _decode(self, page: Any, data: bytes, index: int) -> np.ndarray:
+    def _decode(self, page: Any, data: bytes, index: int) -> Array:
         try:
             decoded, _, _ = page.decode(data, index, jpegtables=page.jpegtables)
         except NotImplementedError as error:
@@ -173,7 +174,7 @@ class _TiffLevel:
         return decoded[0]
 
 
-def _rgb_of_ycbcr(image: np.ndarray) -> np.ndarray:
+def _rgb_of_ycbcr(image: Array) -> Array:
     """Full-range BT.601, as TIFF 6.0 and JPEG have it: RGB uint8 of YCbCr uint8."""
     y, cb, cr = (image[..., n].astype(np.float32) for n in range(3))
     red, blue = y + 1.402 * (cr - 128), y + 1.772 * (cb - 128)

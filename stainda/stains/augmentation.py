@@ -212,7 +212,7 @@ def _word(strength: str) -> str:
 
 
 def _orient(maps: torch.Tensor, mirror: torch.Tensor, flop: torch.Tensor, turns: torch.Tensor) -> torch.Tensor:
-    """Mirror left-right and top-bottom, then turn by quarters, each sample as told; [N, ..., H, W]."""
+    """Mirror left-right and top-bottom, then turn by quarters, each sample as stated; [N, ..., H, W]."""
     out = torch.empty_like(maps)
     code = mirror * 8 + flop * 4 + turns
     for value in code.unique().tolist():

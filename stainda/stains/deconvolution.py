@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from stainda.arrays import Array
 from stainda.errors import ConfigError
 
 DARKEST = 1 / 255
@@ -26,7 +27,7 @@ HED_MATRIX: NDArray[np.float64] = _unit_rows(_RUIFROK)
 """Unit optical densities (3, 3) of haematoxylin, eosin and DAB, as published by Ruifrok and Johnston."""
 
 
-def optical_density(image: NDArray) -> NDArray[np.float32]:
+def optical_density(image: Array) -> NDArray[np.float32]:
     """Optical density of an image.
 
     Args:
@@ -43,7 +44,7 @@ def optical_density(image: NDArray) -> NDArray[np.float32]:
 _OD_OF_BYTE = -np.log10(np.maximum(np.arange(256), 1) / 255).astype(np.float32)
 
 
-def intensity(density: NDArray) -> NDArray[np.uint8]:
+def intensity(density: Array) -> NDArray[np.uint8]:
     """The uint8 image of an optical density; inverse of :func:`optical_density`, but for level 0, which gives 1."""
     return np.clip(np.rint(255 * np.power(10.0, -density)), 0, 255).astype(np.uint8)
 
@@ -78,7 +79,7 @@ def completed(vectors: ArrayLike) -> NDArray[np.float64]:
     return rows
 
 
-def separate(image: NDArray, matrix: ArrayLike = HED_MATRIX) -> NDArray[np.float32]:
+def separate(image: Array, matrix: ArrayLike = HED_MATRIX) -> NDArray[np.float32]:
     """Amounts of dye per pixel.
 
     Args:
@@ -90,12 +91,12 @@ def separate(image: NDArray, matrix: ArrayLike = HED_MATRIX) -> NDArray[np.float
         the cone of the dyes.
 
     Raises:
-        ConfigError: the vectors cannot be told apart.
+        ConfigError: the vectors cannot be distinguished.
     """
     inverse = np.linalg.inv(completed(matrix)).astype(np.float32)
     return optical_density(image) @ inverse
 
 
-def combine(amounts: NDArray, matrix: ArrayLike = HED_MATRIX) -> NDArray[np.uint8]:
+def combine(amounts: Array, matrix: ArrayLike = HED_MATRIX) -> NDArray[np.uint8]:
     """The uint8 image (..., 3) of amounts (..., 3): the inverse of :func:`separate`."""
     return intensity(np.asarray(amounts) @ completed(matrix))

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from stainda.arrays import Array
 from stainda.errors import ConfigError
 from stainda.stains.colour import lab_from_rgb
 from stainda.stains.deconvolution import completed, optical_density
@@ -49,7 +50,7 @@ class ReinhardStatistics:
 class MacenkoFit:
     """Two stain vectors and how strongly they are present (Macenko et al. 2009, doi 10.1109/ISBI.2009.5193250).
 
-    ``vectors`` is (2, 3), unit rows of optical density, the one that takes more red light first (haematoxylin beside
+    ``vectors`` is (2, 3), unit rows of optical density, the one that takes more red light first (haematoxylin next to
     eosin, Schiff or DAB); ``strengths`` the 99th percentiles of their amounts. ``fallback`` says why the fit cannot be
     used (empty: it can).
     """
@@ -105,6 +106,6 @@ def checked(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return pixels
 
 
-def three(values: NDArray) -> tuple[float, float, float]:
+def three(values: Array) -> tuple[float, float, float]:
     """Three plain numbers."""
     return float(values[0]), float(values[1]), float(values[2])

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from stainda.arrays import Array
 from stainda.errors import ConfigError, did_you_mean
 
 DYES: Mapping[str, tuple[float, float, float]] = {
@@ -87,11 +88,11 @@ class Stain:
     affinity: Mapping[str, tuple[float, ...]]
 
     @property
-    def vectors(self) -> np.ndarray:
+    def vectors(self) -> Array:
         rows = np.array([DYES[dye] for dye in self.dyes], dtype=np.float64)
         return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
-    def amounts(self) -> np.ndarray:
+    def amounts(self) -> Array:
         """Amounts (structures, dyes), rows in the order of :data:`STRUCTURES`."""
         return np.array([self.affinity[structure] for structure in STRUCTURES], dtype=np.float64)
 

@@ -86,15 +86,15 @@ def factorise(
     for _ in range(_ROUNDS):
         gram, product = rows @ rows.T, density @ rows.T - sparsity
         for _ in range(_SWEEPS):
-            for one in range(len(rows)):
-                rest = amounts @ gram[:, one] - amounts[:, one] * gram[one, one]
-                amounts[:, one] = ((product[:, one] - rest) / gram[one, one]).clip(min=0)
+            for index in range(len(rows)):
+                rest = amounts @ gram[:, index] - amounts[:, index] * gram[index, index]
+                amounts[:, index] = ((product[:, index] - rest) / gram[index, index]).clip(min=0)
         before, weight, mixed = rows.copy(), amounts.T @ amounts, amounts.T @ density
-        for one in range(len(rows)):
-            if weight[one, one] > 1e-12:  # a dye that no pixel holds keeps its direction
-                row = (rows[one] + (mixed[one] - weight[one] @ rows) / weight[one, one]).clip(min=0)
+        for index in range(len(rows)):
+            if weight[index, index] > 1e-12:  # a dye that no pixel holds keeps its direction
+                row = (rows[index] + (mixed[index] - weight[index] @ rows) / weight[index, index]).clip(min=0)
                 if (length := np.linalg.norm(row)) > 1e-9:
-                    rows[one] = row / length
+                    rows[index] = row / length
         if np.abs(rows - before).max() < _SETTLED:
             break
     return rows, amounts

@@ -48,8 +48,8 @@ def warp_maps(maps: Tensor, places: Tensor, margin: int = 0) -> tuple[Tensor, Te
     h, w = maps.shape[2:]
     known = (cut >= 0) & (row >= 0) & (row < h) & (column >= 0) & (column < w)
     index = torch.where(known, row * w + column, 0).flatten(1)
-    found = maps.flatten(2).gather(2, index[:, None].expand(-1, k, -1)).view(n, k, *cut.shape[1:])
-    return found * known[:, None], known
+    result = maps.flatten(2).gather(2, index[:, None].expand(-1, k, -1)).view(n, k, *cut.shape[1:])
+    return result * known[:, None], known
 
 
 def restore(maps: Tensor, places: Tensor, margin: int = 0) -> tuple[Tensor, Tensor]:
@@ -71,8 +71,8 @@ def restore(maps: Tensor, places: Tensor, margin: int = 0) -> tuple[Tensor, Tens
     near_sums = functional.avg_pool2d(sums, 3, 1, 1, count_include_pad=True) * 9
     near_count = functional.avg_pool2d(count, 3, 1, 1, count_include_pad=True) * 9
     gap = (count == 0) & (near_count > 0.5)
-    found = torch.where(gap, near_sums / near_count.clamp(min=0.5), sums / count.clamp(min=1))
-    return found, (gap | (count > 0))[:, 0]
+    result = torch.where(gap, near_sums / near_count.clamp(min=0.5), sums / count.clamp(min=1))
+    return result, (gap | (count > 0))[:, 0]
 
 
 def centred(places: Tensor, share: float = 0.125) -> Tensor:

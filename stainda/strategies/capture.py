@@ -20,18 +20,18 @@ def listening(network: nn.Module, layers: Sequence[str]) -> Iterator[list[Tensor
     Raises:
         ConfigError: the network has no such layer.
     """
-    found: dict[str, Tensor] = {}
+    result: dict[str, Tensor] = {}
     seen: list[Tensor] = []
     handles = []
     for layer in layers:
 
         def read(_module: nn.Module, _inputs: Any, output: Any, layer: str = layer) -> None:
-            found[layer] = (output[-1] if isinstance(output, list | tuple) else output).float()
+            result[layer] = (output[-1] if isinstance(output, list | tuple) else output).float()
 
         handles.append(find_layer(network, layer).register_forward_hook(read))
     try:
         yield seen
-        seen.extend(found[layer] for layer in layers)
+        seen.extend(result[layer] for layer in layers)
     finally:
         for handle in handles:
             handle.remove()

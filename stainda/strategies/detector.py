@@ -13,10 +13,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from stainda.config import ModelConfig, StrategyConfig, TaskConfig
+from stainda.config import ModelConfig, StrategyConfig, TaskConfig, TrainConfig
 from stainda.errors import TrainingError
 from stainda.files import whole_file, write_json
-from stainda.models import Network, build_model
+from stainda.models import Network, build_model, choose_parameters, merge_low_rank, merged_state
 from stainda.run_directory.contents import LAST_MODEL, LAST_STATISTICS, MODEL, VIEW
 from stainda.run_directory.contents import STATISTICS as STATISTICS_FILE
 from stainda.strategies.norm.statistics import (
@@ -27,6 +27,7 @@ from stainda.strategies.norm.statistics import (
 )
 from stainda.strategies.strategy import Strategy, build
 
+EVERYTHING = TrainConfig()
 CHECKPOINTS = {"best": MODEL.name, "last": LAST_MODEL.name}
 STATISTICS = {"best": STATISTICS_FILE.name, "last": LAST_STATISTICS.name}
 """Batch statistics per domain belong to the weights they were estimated with."""
@@ -36,8 +37,8 @@ STATISTICS = {"best": STATISTICS_FILE.name, "last": LAST_STATISTICS.name}
 class Standard:
     """Mean and standard deviation per channel that the network's input is standardised by, float32 ``(C,)``."""
 
-    mean: np.ndarray
-    std: np.ndarray
+    mean: Array
+    std: Array
 
     def __call__(self, images: Tensor) -> Tensor:
         mean, std = images.new_tensor(self.mean), images.new_tensor(self.std)
@@ -55,7 +56,7 @@ class Standard:
         return cls(np.asarray(mean, np.float32), np.asarray(std, np.float32))
 
     @classmethod
-    def fit(cls, strategy: Strategy, tissue_pixels: Mapping[str, np.ndarray], slides: Sequence[str]) -> Standard:
+    def fit(cls, strategy: Strategy, tissue_pixels: Mapping[str, Array], slides: Sequence[str]) -> Standard:
         """From tissue pixels (uint8 ``(n, 3)``) of the source training slides, seen through the view."""
         seen = []
         for slide in slides:
@@ -71,7 +72,7 @@ class Detector:
 
     Attributes:
         statistics: of batch normalisation by domain, for ``norm`` parts that keep them.
-        task: what it is asked.
+        task: what it predicts.
     """
 
     strategy: Strategy
@@ -82,10 +83,26 @@ class Detector:
     task: TaskConfig = field(default_factory=TaskConfig)
 
     @classmethod
-    def build(cls, strategy: Strategy, model: ModelConfig, task: TaskConfig, standard: Standard) -> Detector:
-        """A new network, its weights drawn from torch's global generator."""
+    def build(
+        cls,
+        strategy: Strategy,
+        model: ModelConfig,
+        task: TaskConfig,
+        standard: Standard,
+        train: TrainConfig = EVERYTHING,
+        start: Path | None = None,
+    ) -> Detector:
+        """A new network, its weights drawn from torch's global generator.
+
+        Args:
+            train: which of its parameters learn.
+            start: file of an encoder that was trained without labels (``training.init``).
+        """
         network = build_model(model, strategy.view.channels, len(task.classes) + 1, task.kind)
         strategy.norm.prepare(network)
+        if start is not None:
+            put_encoder(network, start)
+        choose_parameters(network, train)
         strategy.view.prepare(network)
         for part in strategy.augment:
             part.prepare(network)
@@ -95,7 +112,7 @@ class Detector:
     def device(self) -> torch.device:
         return next(self.network.parameters()).device
 
-    def images(self, patches: np.ndarray) -> Tensor:
+    def images(self, patches: Array) -> Tensor:
         """uint8 ``(N, H, W, 3)`` to float ``[N, 3, H, W]`` in 0..1 on the network's device."""
         tensor = torch.from_numpy(np.ascontiguousarray(patches)).to(self.device)
         return tensor.permute(0, 3, 1, 2).float().div_(255.0)
@@ -105,7 +122,7 @@ class Detector:
         return self.standard(self.strategy.view(images, slides)).contiguous(memory_format=torch.channels_last)
 
     @torch.no_grad()
-    def probabilities(self, patches: np.ndarray, slides: Sequence[str], statistics: Statistics | None = None) -> Tensor:
+    def probabilities(self, patches: Array, slides: Sequence[str], statistics: Statistics | None = None) -> Tensor:
         """Probability of each foreground class, float32 ``[N, n_classes - 1, H - 2 margin, W - 2 margin]``; of a patch
         classifier ``[N, n_classes - 1]``.
 
@@ -144,11 +161,13 @@ class Detector:
         folder = Path(folder)
         strategy = build(StrategyConfig.model_validate(settings["strategy"]))
         model = ModelConfig.model_validate({**settings["model"], "weights": None, "weights_sha256": ""})
+        train = TrainConfig.model_validate(settings["training"].get("train", {}))
         state = _read_state(VIEW.inside(folder))
         strategy.view.restore(state["view"])
         standard = Standard(np.asarray(state["mean"], np.float32), np.asarray(state["std"], np.float32))
         with torch.random.fork_rng(devices=[]):
-            detector = cls.build(strategy, model, TaskConfig.model_validate(settings["task"]), standard)
+            detector = cls.build(strategy, model, TaskConfig.model_validate(settings["task"]), standard, train)
+        merge_low_rank(detector.network)
         load_weights_into(detector.network, folder / CHECKPOINTS[checkpoint])
         if (folder / STATISTICS[checkpoint]).is_file():
             detector.statistics = load_statistics(folder / STATISTICS[checkpoint])
@@ -158,10 +177,33 @@ class Detector:
 
 
 def save_weights(network: nn.Module, path: Path) -> None:
-    """The network's weights and buffers as safetensors, written whole or not at all."""
-    state = {key: value.detach().cpu().contiguous().clone() for key, value in network.state_dict().items()}
+    """The network's weights and buffers as safetensors, written whole or not at all; low-rank changes are merged."""
+    save_tensors(merged_state(network), path)
+
+
+def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Tensors by name as safetensors, written whole or not at all."""
+    state = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
     with whole_file(path) as aside:
         save_file(state, str(aside))
+
+
+def put_encoder(network: Network, path: Path) -> None:
+    """Put tensors of an encoder into a network; all others stay as they are.
+
+    Raises:
+        TrainingError: the file is missing or of another network.
+    """
+    try:
+        given = load_file(str(path))
+        wrong = network.load_state_dict(given, strict=False).unexpected_keys
+    except Exception as error:
+        wrong, given = [str(error).splitlines()[0]], {}
+    if wrong or not given:
+        raise TrainingError(
+            f"the self-supervised start does not fit the network ({wrong[0] if wrong else 'it is empty'})",
+            file=path, remedy="Delete its folder and run the study again",
+        )  # fmt: skip
 
 
 def load_weights_into(network: nn.Module, path: Path) -> None:

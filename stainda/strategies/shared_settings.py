@@ -36,7 +36,8 @@ def shared_settings(study: StudyConfig) -> tuple[SharedSetting, ...]:
     return (
         SharedSetting("recipe", _recipe(study)),
         SharedSetting("network", network(study)),
-        SharedSetting("starting weights", starting_weights(study)),
+        of_all("starting weights", lambda one: starting_weights(study, one)),
+        of_all("learning parameters", lambda one: _learning(_training(study, one))),
         of_all("standardised by", lambda one: standard(study, one)),
         SharedSetting("patches", patches(study)),
         of_all("geometry", _geometry),
@@ -55,7 +56,7 @@ def recipe_line(study: StudyConfig) -> str:
     training = study.training
     baseline = next((one for one in study.strategies if one.name == study.baseline), study.strategies[0])
     return (
-        f"recipe {_recipe(study)}: {network(study)} from {starting_weights(study)}, "
+        f"recipe {_recipe(study)}: {network(study)} from {starting_weights(study, baseline)}, "
         f"standardised by {standard(study, baseline)}; {patches(study)}; "
         f"{_geometry(baseline)}; {training.loss.replace('_', ' ')}; {_steps(training)}"
     )
@@ -68,9 +69,11 @@ def network(study: StudyConfig) -> str:
     return f"{model.name} ({', '.join(told)})" if told else model.name
 
 
-def starting_weights(study: StudyConfig) -> str:
+def starting_weights(study: StudyConfig, strategy: StrategyConfig) -> str:
     """What the network starts from, and whether it was found."""
     model = study.model
+    if _training(study, strategy).start == "random":
+        return "random weights"
     if missing := missing_weights(model):
         return f"random weights ({missing} was not found)"
     if model.weights is None:
@@ -81,8 +84,9 @@ def starting_weights(study: StudyConfig) -> str:
 
 def standard(study: StudyConfig, strategy: StrategyConfig) -> str:
     """Whose mean and standard deviation images are standardised by."""
-    known, rule = study.model.pretraining, _training(study, strategy).standardise
-    by_encoder = rule == "encoder" and known is not None and start_of(study.model)
+    known, training = study.model.pretraining, _training(study, strategy)
+    of_weights = training.start == "weights" and start_of(study.model)
+    by_encoder = training.standardise == "encoder" and known is not None and of_weights
     if known is not None and by_encoder and build(strategy).view.is_colour:
         numbers = "; ".join(f"{', '.join(f'{one:.4g}' for one in three)}" for three in (known.mean, known.std))
         return f"the encoder's mean and standard deviation ({numbers})"
@@ -148,12 +152,18 @@ def _steps(training: TrainingConfig) -> str:
     )
 
 
+def _learning(training: TrainingConfig) -> str:
+    decay = training.layer_decay
+    rates = f"; each block of the encoder at {decay:g} of the next one's rate" if decay is not None else ""
+    return f"{training.train}{rates}"
+
+
 def _averaging(training: TrainingConfig) -> str:
     return _plain(getattr(training, "averaging", None)) or "none"
 
 
 def _training(study: StudyConfig, strategy: StrategyConfig) -> TrainingConfig:
-    return study.training.model_copy(update=strategy.training)
+    return TrainingConfig.model_validate({**study.training.model_dump(), **strategy.training})
 
 
 def _searched(found: SearchRange | None) -> str:

@@ -70,7 +70,7 @@ def check(strategy: Strategy, study: StudyConfig) -> None:
 
     Raises:
         ConfigError: the task is not one a part is defined for; targets are needed and not visible; propagated labels
-            are asked for where nothing is registered; a search range names no parameter.
+            are requested where nothing is registered; a search range names no parameter.
     """
     where = f"strategy {strategy.name}"
     parts = (strategy.view, *strategy.augment, strategy.labels, strategy.align, strategy.norm, strategy.after)
@@ -80,7 +80,7 @@ def check(strategy: Strategy, study: StudyConfig) -> None:
                 f"{part.kind} {part.name!r} is not defined for {study.task.kind}",
                 file=where,
                 remedy=f"It is for {' and '.join(part.tasks)}. For {study.task.kind} there are {part.kind} "
-                + ", ".join(sorted(name for name, one in PARTS[part.kind].items() if _fits(one, study.task.kind))),
+                + ", ".join(sorted(name for name, piece in PARTS[part.kind].items() if _fits(piece, study.task.kind))),
             )
     if study.protocol.visible == "nothing":
         if strategy.align.needs_targets:
@@ -140,7 +140,7 @@ def check_cohort(strategy: Strategy, cohort: Cohort, roles: Roles) -> None:
         counts = {
             "domain": len({cohort.domain(one) for one in training}),
             "patient": len({one.patient for one in training}),
-            "slide": len({one.slide for one in training}),
+            "slide": len({section.slide for section in training}),
         }
         if counts[grouping] < 2:
             fits = [f"{kind} ({count})" for kind, count in counts.items() if count > 1]
@@ -166,11 +166,11 @@ def check_cohort(strategy: Strategy, cohort: Cohort, roles: Roles) -> None:
 
 def _check_range(config: StrategyConfig, path: str, where: str) -> None:
     """A search range is for something a part takes: setting both its ends must give a strategy that builds."""
-    found = config.space[path]
-    for value in found.choices if found.choices is not None else (found.low, found.high):
+    result = config.space[path]
+    for value in result.choices if result.choices is not None else (result.low, result.high):
         if path.startswith("training."):
             continue
-        changed = config.with_values({path: int(value) if found.integer and value is not None else value})
+        changed = config.with_values({path: int(value) if result.integer and value is not None else value})
         try:
             build(changed)
         except ConfigError as error:

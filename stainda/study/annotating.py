@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Annotating:
-    """Reads the annotations of one section after the other, and keeps what has to be told about them.
+    """Reads the annotations of one section after the other, and keeps what has to be reported about them.
 
     Args:
         folder: the run directory.

@@ -61,16 +61,16 @@ def refuse_unanswerable(config: StudyConfig, found: Sequence[Rotation]) -> list[
         ConfigError: everything that stops it.
     """
     findings = examine(config, found[0].cohort, found)
-    stops = [one for one in findings if one.kind == "stops"]
+    stops = [finding for finding in findings if finding.kind == "stops"]
     if stops:
-        listed = stops[0].message if len(stops) == 1 else "\n".join(("", *(f"  {one}" for one in stops)))
+        listed = stops[0].message if len(stops) == 1 else "\n".join(("", *(f"  {stop}" for stop in stops)))
         remedy = stops[0].remedy if len(stops) == 1 else None
         raise ConfigError(
             listed if len(stops) == 1 else f"{len(stops)} things stop this study{listed}",
             file=found[0].cohort.source,
             remedy=remedy or None,
         )
-    return [str(one) for one in findings]
+    return [str(finding) for finding in findings]
 
 
 def check_study(config: StudyConfig) -> list[Finding]:
@@ -97,7 +97,7 @@ def examine(config: StudyConfig, cohort: Cohort, found: Sequence[Rotation]) -> l
     Args:
         found: its rotations; none where they could not be made, so that only slides and classes are looked at.
     """
-    drawn = {one.slide: look(one) for one in cohort} if config.phantom is None else {}
+    drawn = {section.slide: look(section) for section in cohort} if config.phantom is None else {}
     findings = [*_alone(cohort)]
     if drawn:
         findings += _faults(config, cohort, drawn)
@@ -109,7 +109,7 @@ def examine(config: StudyConfig, cohort: Cohort, found: Sequence[Rotation]) -> l
         findings += [] if config.protocol.refit else _teachers(found)
     findings += [Finding("note", told) for told in (random_start(config.model),) if told]
     unique = dict.fromkeys(findings)
-    return sorted(unique, key=lambda one: one.kind == "note")
+    return sorted(unique, key=lambda slide: slide.kind == "note")
 
 
 def look(section: Section) -> Drawn:
@@ -135,7 +135,7 @@ def _look(path: Path, mpp: float | None, files: tuple[Path, ...], stamps: tuple[
                     drawn = shapes.geometries[shapes.classes == name]
                     if len(drawn) > counts.get(name, 0):
                         counts[name] = len(drawn)
-                        areas[name] = tuple(one.area for one in drawn)
+                        areas[name] = tuple(shape.area for shape in drawn)
         return Drawn(known, counts, areas, sniff_format(files[0]).name if files else "")
     except StaindaError as error:
         return Drawn(mpp, {}, {}, fault=str(error))
@@ -156,11 +156,14 @@ def _alone(cohort: Cohort) -> list[Finding]:
 
 
 def _faults(config: StudyConfig, cohort: Cohort, drawn: Mapping[str, Drawn]) -> list[Finding]:
-    broken = [one for one in cohort if drawn[one.slide].fault]
+    broken = [section for section in cohort if drawn[section.slide].fault]
     findings = [
-        Finding("stops", f"row {one.row} ({one.slide}) cannot be used: {drawn[one.slide].fault}") for one in broken
+        Finding("stops", f"row {section.row} ({section.slide}) cannot be used: {drawn[section.slide].fault}")
+        for section in broken
     ]
-    unknown = [one.slide for one in cohort if drawn[one.slide].mpp is None and not drawn[one.slide].fault]
+    unknown = [
+        section.slide for section in cohort if drawn[section.slide].mpp is None and not drawn[section.slide].fault
+    ]
     if unknown and config.patches.mpp is not None:
         findings.append(
             Finding(
@@ -201,11 +204,11 @@ def _classes(
     table = class_map(config)
     rows = []
     named: dict[str, Counter[str]] = {}
-    for one in cohort:
-        named[one.slide] = Counter()
-        for name, count in drawn[one.slide].counts.items():
-            becomes, fate = table.becomes(name, one.centre, drawn[one.slide].format)
-            named[one.slide][becomes] += count
+    for section in cohort:
+        named[section.slide] = Counter()
+        for name, count in drawn[section.slide].counts.items():
+            becomes, fate = table.becomes(name, section.centre, drawn[section.slide].format)
+            named[section.slide][becomes] += count
             nearest = table.nearest(name) if fate == "unknown" else ""
             rows.append({"class": name, "becomes": becomes, "what": fate, "shapes": count, "nearest": nearest})
     findings = []
@@ -224,7 +227,9 @@ def _classes(
         )
     for turn in found:
         where = f"rotation {turn.name!r}: " if len(found) > 1 else ""
-        findings += [Finding(one.kind, where + one.message, one.remedy) for one in _objects(config, turn, named)]
+        findings += [
+            Finding(object_.kind, where + object_.message, object_.remedy) for object_ in _objects(config, turn, named)
+        ]
     if not found:
         there = Counter(name for counts in named.values() for name in counts.elements())
         findings += [_no_class(name, there, "section") for name in config.task.classes if not there[name]]
@@ -235,7 +240,7 @@ def _objects(config: StudyConfig, turn: Rotation, named: Mapping[str, Counter[st
     """What of the task's classes is drawn where one rotation needs it."""
 
     def drawn_in(sections: Iterable[Section]) -> Counter[str]:
-        return sum((named[one.slide] for one in sections if one.annotations is not None), Counter[str]())
+        return sum((named[section.slide] for section in sections if section.annotations is not None), Counter[str]())
 
     sources = drawn_in(turn.cohort.where(domains=turn.roles.sources))
     missing = [name for name in config.task.classes if not sources[name]]
@@ -287,19 +292,19 @@ def _sizes(config: StudyConfig, cohort: Cohort, drawn: Mapping[str, Drawn]) -> l
         if limits is None:
             continue
         odd: dict[str, float] = {}
-        for one in cohort:
-            seen = drawn[one.slide]
+        for section in cohort:
+            seen = drawn[section.slide]
             areas = [
                 area
                 for drawn_name, values in seen.areas.items()
-                if table.becomes(drawn_name, one.centre, seen.format)[0] == name
+                if table.becomes(drawn_name, section.centre, seen.format)[0] == name
                 for area in values
                 if area > 0
             ]
             if areas and seen.mpp is not None:
                 diameter = 2 * math.sqrt(statistics.median(areas) / math.pi) * seen.mpp
                 if not limits[0] <= diameter <= limits[1]:
-                    odd[one.slide] = diameter
+                    odd[section.slide] = diameter
         if odd:
             slide, diameter = next(iter(odd.items()))
             findings.append(
@@ -343,7 +348,7 @@ def _patients(found: Sequence[Rotation]) -> list[Finding]:
         domains = turn.roles.targets or turn.roles.sources
         tested |= {one.patient for one in turn.cohort.where(domains=domains, splits=["test"]) if one.annotations}
         inside = turn.cohort.where(domains=turn.roles.sources, splits=["val"])
-        validated = min(validated, len({one.patient for one in inside if one.annotations}))
+        validated = min(validated, len({section.patient for section in inside if section.annotations}))
     findings = []
     count = len(tested)
     if count == 1:

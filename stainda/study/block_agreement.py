@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import geopandas as gpd
 
     from stainda.prediction import Predictor
-    from stainda.prediction.regions import Region
+    from stainda.prediction.regions import SlideRegion
     from stainda.registration.results import BlockResult
 
 UNMEASURED_UM = 20.0
@@ -35,7 +35,7 @@ def agree_in_blocks(
     predictor: Predictor,
     scored: Cohort,
     registration: Path,
-    region_of: Callable[[Predictor, Section], tuple[Region, float | None]],
+    region_of: Callable[[Predictor, Section], tuple[SlideRegion, float | None]],
 ) -> BlockAgreement | None:
     """Predict all scored sections and let those of each block support or doubt each other's objects.
 
@@ -57,10 +57,10 @@ def agree_in_blocks(
         objects, fainter = {}, {}
         for section in sections:
             region, mpp = region_of(predictor, section)
-            found = predictor.probabilities_region(region, scored.domain(section), section.slide, mpp)
+            result = predictor.probabilities_region(region, scored.domain(section), section.slide, mpp)
             limits = after.fainter_thresholds(predictor.thresholds)
-            objects[section.slide] = predictor.objects(found)
-            fainter[section.slide] = predictor.objects(found, limits)
+            objects[section.slide] = predictor.objects(result)
+            fainter[section.slide] = predictor.objects(result, limits)
         reason, placed = "", None
         try:
             from stainda.registration.results import load_block
@@ -84,9 +84,9 @@ def error_in_frame(placed: BlockResult, section: Section, sections: Sequence[Sec
     """Typical error of a section's place in the frame, pixels of the frame."""
     if section.slide == placed.reference:
         return 0.0
-    row: dict[str, Any] = next((one for one in placed.rows if one["source"] == section.slide), {})
+    row: dict[str, Any] = next((record for record in placed.rows if record["source"] == section.slide), {})
     value = row.get("tre_nonrigid_px" if row.get("status") == "registered" else "tre_rigid_px")
     if value is not None and math.isfinite(float(value)):
         return float(value)
-    frame = next((one for one in sections if one.slide == placed.reference), section)
+    frame = next((slide for slide in sections if slide.slide == placed.reference), section)
     return UNMEASURED_UM / frame.mpp if frame.mpp else UNMEASURED_PX

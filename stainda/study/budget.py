@@ -42,8 +42,8 @@ def budgets(config: StudyConfig, rotations: int = 1, without: int = 0) -> list[B
     from stainda.strategies import build
     from stainda.training import resolve_training
 
-    found = []
-    most = max(_trials(config, one) for one in config.strategies)
+    result = []
+    most = max(_trials(config, candidate) for candidate in config.strategies)
     for strategy in config.strategies:
         align = build(strategy).align
         training = resolve_training(config.training, strategy)
@@ -68,14 +68,14 @@ def budgets(config: StudyConfig, rotations: int = 1, without: int = 0) -> list[B
         refits = seeds if config.protocol.refit else 0
         if refits:
             notes.append(f"{_count(rotations * refits, 'training')} of them again from all source patients")
-        found.append(
+        result.append(
             Budget(
                 strategy.name, trials, seeds, training.epochs * training.steps_per_epoch, size,
                 size * streams + pairs, rotations,
                 rotations * (trials + seeds - 1 + refits) + left_out, ", ".join(settings), "; ".join(notes),
             )
         )  # fmt: skip
-    return found
+    return result
 
 
 def _trials(config: StudyConfig, strategy: StrategyConfig) -> int:

@@ -30,11 +30,11 @@ def planned_cohort(config: StudyConfig, manifest: Path) -> Cohort:
     folder = manifest.parent
     sections = tuple(
         Section(
-            one.slide, one.patient, one.block, one.number, one.stain, one.centre.name,
-            folder / "slides" / f"{file_name(one.slide)}.tif", one.centre.scanner,
-            folder / "annotations" / f"{file_name(one.slide)}.geojson",
+            section.slide, section.patient, section.block, section.number, section.stain, section.centre.name,
+            folder / "slides" / f"{file_name(section.slide)}.tif", section.centre.scanner,
+            folder / "annotations" / f"{file_name(section.slide)}.geojson",
         )
-        for one in plan_sections(config.phantom)
+        for section in plan_sections(config.phantom)
     )  # fmt: skip
     return Cohort(sections, config.domain, manifest)
 
@@ -45,8 +45,8 @@ def plan_rotations(config: StudyConfig, manifest: Path) -> tuple[Rotation, ...]:
     Raises:
         StaindaError: what does not fit, where, and what would.
     """
-    found = rotations(planned_cohort(config, manifest), config.protocol, config.seed)
-    for one in found:
+    result = rotations(planned_cohort(config, manifest), config.protocol, config.seed)
+    for one in result:
         try:
             check_data(config, one.cohort, one.roles)
         except StaindaError as error:
@@ -55,7 +55,7 @@ def plan_rotations(config: StudyConfig, manifest: Path) -> tuple[Rotation, ...]:
             raise type(error)(
                 f"rotation {one.name!r}: {error.message}", file=error.file, row=error.row, remedy=error.remedy
             ) from error
-    return found
+    return result
 
 
 def check_data(config: StudyConfig, cohort: Cohort, roles: Roles) -> None:

@@ -14,12 +14,12 @@ from stainda.run_directory.folder import read_study
 from stainda.run_directory.result_tables import TRIALS
 
 if TYPE_CHECKING:
-    from stainda.report.run import Run
-    from stainda.report.study_view import View
+    from stainda.report.run import LoadedRun
+    from stainda.report.study_view import StudyView
 
 
 @dataclass(frozen=True)
-class Choice:
+class DetectorChoice:
     """A trained job, and why it was taken: a sentence each.
 
     ``seed`` and ``trial`` are ``None`` where a job's folder was named and its study says nothing of it.
@@ -41,7 +41,7 @@ def choose_job(
     job: str | None = None,
     seed: int | None = None,
     checkpoint: str | None = None,
-) -> Choice:
+) -> DetectorChoice:
     """The job of a run that is to be applied.
 
     Without anything else said: the strategy that the report names first, which never learned from target labels; its
@@ -71,7 +71,7 @@ def choose_job(
     return _best(folder, strategy, seed, checkpoint)
 
 
-def _named(folder: Path, checkpoint: str | None) -> Choice:
+def _named(folder: Path, checkpoint: str | None) -> DetectorChoice:
     try:
         settings: dict[str, Any] = json.loads(SETTINGS.inside(folder).read_text(encoding="utf-8"))
         one = settings["strategy"]
@@ -81,20 +81,22 @@ def _named(folder: Path, checkpoint: str | None) -> Choice:
             f"settings.json cannot be used ({error}): not a finished job", file=folder,
             remedy="Name a folder RUN/jobs/HASH of a finished study",
         ) from error  # fmt: skip
-    return Choice(folder, name, label, checkpoint or "best", ("the job that was named",), seed=settings.get("seed"))
+    return DetectorChoice(
+        folder, name, label, checkpoint or "best", ("the job that was named",), seed=settings.get("seed")
+    )
 
 
 def _job_folder(run: Path, job: str) -> Path:
     names = sorted(path.name for path in (run / "jobs").glob("*") if path.is_dir())
-    found = [name for name in names if name == job] or [name for name in names if name.startswith(job)]
-    if len(found) != 1:
-        what = f"{len(found)} jobs begin with {job!r}" if found else f"there is no job {job!r}"
+    result = [name for name in names if name == job] or [name for name in names if name.startswith(job)]
+    if len(result) != 1:
+        what = f"{len(result)} jobs begin with {job!r}" if result else f"there is no job {job!r}"
         raise StaindaError(what, file=run / "jobs", remedy=did_you_mean(job, names))
-    return run / "jobs" / found[0]
+    return run / "jobs" / result[0]
 
 
-def _best(folder: Path, strategy: str | None, seed: int | None, checkpoint: str | None) -> Choice:
-    read_study(folder)  # a wrong folder is told before the report's packages are imported
+def _best(folder: Path, strategy: str | None, seed: int | None, checkpoint: str | None) -> DetectorChoice:
+    read_study(folder)  # a wrong folder is reported before the report's packages are imported
     from stainda.evaluation import REFIT
     from stainda.report.loading import load_run
     from stainda.report.study_view import make_view
@@ -114,14 +116,14 @@ def _best(folder: Path, strategy: str | None, seed: int | None, checkpoint: str 
             raise StaindaError(
                 f"the study trained no strategy {strategy!r}", file=folder, remedy=did_you_mean(strategy, known)
             )
-        name, why = strategy, f"the strategy that was asked for{_labels(run, strategy)}"
+        name, why = strategy, f"the strategy that was requested{_labels(run, strategy)}"
     trial, chosen = _trial(run, view, name)
     jobs = _trainings(run, name, trial)
     if seed is not None:
         if seed not in set(jobs["seed"]):
             there = ", ".join(map(str, jobs["seed"]))
             raise StaindaError(f"{name} was not trained with seed {seed}", file=folder, remedy=f"There are: {there}")
-        row, of = jobs[jobs["seed"] == seed].iloc[0], "the training that was asked for"
+        row, of = jobs[jobs["seed"] == seed].iloc[0], "the training that was requested"
     else:
         row = jobs.iloc[0]
         score = f" ({row['value']:.3f})" if math.isfinite(row["value"]) else ""
@@ -130,29 +132,29 @@ def _best(folder: Path, strategy: str | None, seed: int | None, checkpoint: str 
     if made != str(row["job"]):
         of += ", made again from all source patients"
     checkpoint = checkpoint or ("best" if chosen == REFIT else chosen)
-    return Choice(folder / "jobs" / made, name, run.label(name), checkpoint, (why, of), trial, int(row["seed"]))
+    return DetectorChoice(folder / "jobs" / made, name, run.label(name), checkpoint, (why, of), trial, int(row["seed"]))
 
 
-def _strategy(run: Run, view: View | None) -> tuple[str, str]:
+def _strategy(run: LoadedRun, view: StudyView | None) -> tuple[str, str]:
     from stainda.report.leading import named_first
 
-    found = None if view is None else named_first(run, view.analysis)
-    if found is None:
+    result = None if view is None else named_first(run, view.analysis)
+    if result is None:
         names = ", ".join(dict.fromkeys(run.trials["strategy"])) or "none"
         raise StaindaError(
             "no strategy was scored on test patients yet, so none is the best", file=run.folder,
             remedy=f"Run the study to its end, or name one with --strategy (trained: {names})",
         )  # fmt: skip
-    return found
+    return result
 
 
-def _labels(run: Run, strategy: str) -> str:
+def _labels(run: LoadedRun, strategy: str) -> str:
     from stainda.evaluation.groups import group_of
 
     return "" if group_of(run.study, strategy) == "without" else "; it learned from labels of the targets"
 
 
-def _trial(run: Run, view: View | None, strategy: str) -> tuple[int, str]:
+def _trial(run: LoadedRun, view: StudyView | None, strategy: str) -> tuple[int, str]:
     """Trial and checkpoint that source validation chose."""
     from stainda.evaluation.selection import DEFAULT_RULE
 
@@ -170,7 +172,7 @@ def _trial(run: Run, view: View | None, strategy: str) -> tuple[int, str]:
     return int(rows.iloc[0]["trial"]), "best"
 
 
-def _trainings(run: Run, strategy: str, trial: int) -> Any:
+def _trainings(run: LoadedRun, strategy: str, trial: int) -> Any:
     """The finished trainings of a trial, the best on source validation first (of equal ones the lowest seed)."""
     rows = run.trials[(run.trials["strategy"] == strategy) & (run.trials["trial"] == trial)]
     there = [name in run.jobs and run.jobs[name].done for name in rows["job"]]

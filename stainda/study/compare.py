@@ -34,6 +34,7 @@ from stainda.study.leaving_out import teachers
 from stainda.study.pruning import EarlierTrial, Pruning, read_curve
 from stainda.study.search import StrategySearch, sqlite_address
 from stainda.study.search_tables import write_search_tables
+from stainda.study.starts import Starts
 
 if TYPE_CHECKING:
     from stainda.training import Job
@@ -86,6 +87,7 @@ class _Comparison:
         self.model = pinned(config.model)
         self.store = folder.patches
         self.seen = SeenData(self.store, roles)
+        self.starts = Starts(folder, self.seen)
         self.scored = sections_to_score(cohort, roles)
         self.tested = Cohort(tuple(one for one in self.scored if one.split != "val"), cohort.domain_keys, cohort.source)
         self.teachers = teachers(cohort, roles) if config.left_out_of else ()
@@ -98,7 +100,7 @@ class _Comparison:
 
     @property
     def _further_seeds(self) -> int:
-        """Trainings of the chosen setting beside the trial's own."""
+        """Trainings of the chosen setting next to the trial's own."""
         seeds = self.config.protocol.seeds
         return seeds - 1 + (seeds if self.config.protocol.refit else 0)
 
@@ -110,6 +112,7 @@ class _Comparison:
         )
         threads = self.config.training.threads
         self._sort_earlier(())
+        self.starts.train(self._starting(), workers, threads, progress)
         with (
             Workers(workers, run_job, threads) as pool,
             progress.task(f"Training {len(self.courses)} strategies", epochs) as bar,
@@ -126,6 +129,7 @@ class _Comparison:
                     self._write_trials()
         self._sort_earlier([row["job"] for one in self.courses for row in (*one.rows, *one.left_out, *one.refits)])
         self._write_trials()
+        self.starts.write([row for one in self.courses for row in one.rows])
         others = {row["strategy"] for row in self.earlier.kept}
         write_search_tables(self.folder, {one.strategy.name: one.search for one in self.courses}, others)
         if not any(row["state"] == "complete" for course in self.courses for row in course.rows):
@@ -161,7 +165,7 @@ class _Comparison:
                 scored = self.tested if planned.job.repeats else self.scored
                 request = JobRequest(
                     self.folder, planned.job, self.store, scored, self.config.evaluation,
-                    self.scoring.of(planned.job), planned.pruning,
+                    self.scoring.of(planned.job), planned.pruning, self.starts.needed.get(planned.job.pretrained),
                 )  # fmt: skip
                 pool.submit(planned.job.hash, request)
 
@@ -313,16 +317,16 @@ class _Comparison:
     def job(self, strategy: StrategyConfig, params: dict[str, Any], seed: int, without: str = "") -> Job:
         """The job of one strategy under searched settings ``params`` (by dotted path) and a seed, of whose training
         patients one may be left out."""
-        from stainda.training import Job
+        from stainda.training import Job, resolve_start
 
-        changed = strategy.with_values(params)
-        return Job(
+        changed, training = strategy.with_values(params), self._training(strategy, params)
+        return self.starts.of(Job(
             study=self.config.study,
             strategy=changed.model_copy(update={"space": {}}),
-            model=self.model,
+            model=resolve_start(self.model, training),
             task=self.config.task,
             patches=self.config.patches,
-            training=self._training(strategy, params),
+            training=training,
             protocol=self._protocol,
             sources=self.roles.sources,
             targets=self.roles.targets,
@@ -331,7 +335,12 @@ class _Comparison:
             domain_keys=self.config.domain,
             threshold=self.config.evaluation.threshold,
             without=without,
-        )
+        ))  # fmt: skip
+
+    def _starting(self) -> list[Job]:
+        """The trainings of every strategy's own setting, with each seed, for what they start from."""
+        seeds = range(self.config.seed, self.config.seed + self.config.protocol.seeds)
+        return [self.job(one.strategy, one.search.defaults, seed) for one in self.courses for seed in seeds]
 
     def _training(self, strategy: StrategyConfig, params: dict[str, Any]) -> TrainingConfig:
         """The study's loop settings, the strategy's own changes, then what the search drew."""

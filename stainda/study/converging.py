@@ -26,10 +26,12 @@ def state_of(folder: Path) -> str:
 
 
 def expectations(config: StudyConfig, root: Path) -> list[str]:
-    """What ``plan`` warns of: few steps for what is asked, and that an earlier run here had not converged."""
+    """What ``plan`` warns of: few steps for the task, and that an earlier run here had not converged."""
     notes = []
     steps = config.training.epochs * config.training.steps_per_epoch
-    scaled = [one.name for one in config.strategies if any(_scale(part) >= WIDE_SCALE for part in one.augment)]
+    scaled = [
+        strategy.name for strategy in config.strategies if any(_scale(part) >= WIDE_SCALE for part in strategy.augment)
+    ]
     if _starts_at_random(config) and steps <= FEW_STEPS and scaled:
         notes.append(
             f"{steps} steps from random weights are few for augmentation that changes the scale ({_few(scaled)}): "

@@ -51,7 +51,7 @@ def design(cohort: Cohort, wanted: Sequence[str] = ()) -> Design:
         ManifestError: no slide is annotated.
     """
     if cohort.single_patient:
-        cohort = replace(cohort, sections=tuple(replace(one, split="all") for one in cohort))
+        cohort = replace(cohort, sections=tuple(replace(section, split="all") for section in cohort))
     choices = [tuple(wanted)] if wanted else _source_choices(cohort)
     for sources in choices:
         best = _split(cohort, sources)
@@ -78,7 +78,7 @@ def _lacking(cohort: Cohort, roles: Roles) -> str:
     if not tested:
         needed.append(f"an annotated section in {targets} of a patient who is tested")
     if not needed:
-        needed.append(f"an annotated section in {targets} of a patient beside those of training and validation")
+        needed.append(f"an annotated section in {targets} of a patient next to those of training and validation")
     return (
         f"this cohort cannot be split: it has {_count(len(people), 'patient')}, {len(teaching)} of them annotated in "
         f"the source ({sources}) and {len(tested)} in a target. A study takes three at least: one to train on and "
@@ -91,22 +91,22 @@ def _source_choices(cohort: Cohort) -> list[tuple[str, ...]]:
     """Single domains and whole stains, those with most annotated patients first."""
     people: dict[str, set[str]] = {name: set() for name in cohort.domains}
     by_stain: dict[str, set[str]] = {}
-    for one in cohort:
-        if one.annotations is not None:
-            people[cohort.domain(one)].add(one.patient)
-            by_stain.setdefault(one.stain, set()).add(one.patient)
+    for section in cohort:
+        if section.annotations is not None:
+            people[cohort.domain(section)].add(section.patient)
+            by_stain.setdefault(section.stain, set()).add(section.patient)
     if not by_stain:
         raise ManifestError(
             "no slide is annotated, so nothing can be learned",
             file=cohort.source,
-            remedy="Put annotations beside the slides under their names (SLIDE.geojson beside SLIDE.svs)",
+            remedy="Put annotations next to the slides under their names (SLIDE.geojson next to SLIDE.svs)",
         )
     choices: list[tuple[str, ...]] = []
     for stain in sorted(by_stain, key=lambda one: -len(by_stain[one])):
         single = [name for name in cohort.domains if name.split("@")[0] == stain and people[name]]
         choices += [(name,) for name in sorted(single, key=lambda one: -len(people[one]))]
         choices.append((f"{stain}@*",))
-    return [one for one in choices if set(cohort.matching(one)) < set(cohort.domains)] or choices[:1]
+    return [choice for choice in choices if set(cohort.matching(choice)) < set(cohort.domains)] or choices[:1]
 
 
 def _count(number: int, noun: str) -> str:
@@ -170,4 +170,4 @@ def _drawn_splits(cohort: Cohort) -> Iterator[Cohort]:
         return
     for dealt in itertools.product(_SPLITS, repeat=len(patients)):
         split = dict(zip(patients, dealt, strict=True))
-        yield replace(cohort, sections=tuple(replace(one, split=split[one.patient]) for one in cohort))
+        yield replace(cohort, sections=tuple(replace(section, split=split[section.patient]) for section in cohort))

@@ -21,7 +21,7 @@ State = Literal["ok", "missing", "broken", "note"]
 
 
 @dataclass(frozen=True)
-class Finding:
+class Diagnosis:
     """One line of the doctor: a thing, how it is, and what follows from that."""
 
     thing: str
@@ -49,21 +49,21 @@ _REQUIRED = (
 )
 
 
-def examine(imports: bool = False) -> list[Finding]:
+def examine(imports: bool = False) -> list[Diagnosis]:
     """Look at packages, weights, GPU, cores and disk.
 
     Args:
         imports: import the large packages too, and ask torch for the GPU; that takes 15 s. Else they only have to be
             installed, and the driver is asked.
     """
-    findings = [Finding("python", "ok", platform.python_version())]
+    findings = [Diagnosis("python", "ok", platform.python_version())]
     findings += [_required(name, imports) for name in _REQUIRED]
     findings += [_optional(name) for name in _OPTIONAL]
     findings += [_numpy(), _setuptools(), _opencv(), *_weights(), *_encoders(), _gpu() if imports else _gpu_of_driver()]
     memory = memory_gib()
-    findings.append(Finding("machine", "ok", f"{free_cores()} cores, {memory} GiB memory, {processor()}"))
+    findings.append(Diagnosis("machine", "ok", f"{free_cores()} cores, {memory} GiB memory, {processor()}"))
     free = shutil.disk_usage(Path.cwd()).free / 2**30
-    findings.append(Finding("disk", "ok" if free > 5 else "note", f"{free:.0f} GiB free in this folder"))
+    findings.append(Diagnosis("disk", "ok" if free > 5 else "note", f"{free:.0f} GiB free in this folder"))
     return findings
 
 
@@ -76,72 +76,72 @@ def _versions() -> dict[str, str | None]:
     return versions()
 
 
-def _required(module: str, imports: bool) -> Finding:
+def _required(module: str, imports: bool) -> Diagnosis:
     package = {"segmentation_models_pytorch": "segmentation-models-pytorch", "pytorch_adapt.hooks": "pytorch-adapt"}
     name = package.get(module, module)
     if importlib.util.find_spec(module.split(".")[0]) is None:  # of a module inside, it would import the package
-        return Finding(name, "broken", "not installed: training does not work")
+        return Diagnosis(name, "broken", "not installed: training does not work")
     if not imports:
-        return Finding(name, "ok", _version(name))
+        return Diagnosis(name, "ok", _version(name))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             importlib.import_module(module)
     except Exception as error:  # whatever an import raises is the finding
-        return Finding(name, "broken", f"import fails ({type(error).__name__}: {error}): training does not work")
-    return Finding(name, "ok", _version(name))
+        return Diagnosis(name, "broken", f"import fails ({type(error).__name__}: {error}): training does not work")
+    return Diagnosis(name, "ok", _version(name))
 
 
-def _optional(module: str) -> Finding:
+def _optional(module: str) -> Diagnosis:
     name, cost = _OPTIONAL[module]
     if not _version(name):
-        return Finding(name, "missing", cost)
+        return Diagnosis(name, "missing", cost)
     if module == "valis":  # its import takes 20 s and asks for weights; registration does it in a child process
-        return Finding(name, "ok", _version(name))
+        return Diagnosis(name, "ok", _version(name))
     try:
         importlib.import_module(module)
     except Exception as error:
-        return Finding(name, "broken", f"import fails ({error}): {cost}")
-    return Finding(name, "ok", _version(name))
+        return Diagnosis(name, "broken", f"import fails ({error}): {cost}")
+    return Diagnosis(name, "ok", _version(name))
 
 
-def _numpy() -> Finding:
+def _numpy() -> Diagnosis:
     version = _version("numpy")
     if int(version.split(".")[0]) >= 2:
-        return Finding("numpy", "broken", f"{version}: valis-wsi 1.2.0 needs numpy<2; registration fails")
-    return Finding("numpy", "ok", version)
+        return Diagnosis("numpy", "broken", f"{version}: valis-wsi 1.2.0 needs numpy<2; registration fails")
+    return Diagnosis("numpy", "ok", version)
 
 
-def _setuptools() -> Finding:
+def _setuptools() -> Diagnosis:
     version = _version("setuptools")
     if not version or int(version.split(".")[0]) >= 82:
-        return Finding(
+        return Diagnosis(
             "setuptools", "broken", f"{version or 'absent'}: pytorch-adapt needs setuptools<82 (pkg_resources)"
         )
-    return Finding("setuptools", "ok", version)
+    return Diagnosis("setuptools", "ok", version)
 
 
-def _opencv() -> Finding:
+def _opencv() -> Diagnosis:
     owners = [
         dist.metadata["Name"]
         for dist in importlib.metadata.distributions()
         if (dist.metadata["Name"] or "").lower().startswith("opencv-")
     ]
     if len(owners) > 1:
-        return Finding(
+        return Diagnosis(
             "cv2", "broken", f"owned by {', '.join(owners)}: uninstall all but opencv-contrib-python-headless"
         )
-    return Finding("cv2", "ok" if owners else "missing", owners[0] if owners else "comes with stainda[registration]")
+    return Diagnosis("cv2", "ok" if owners else "missing", owners[0] if owners else "comes with stainda[registration]")
 
 
-def _weights() -> list[Finding]:
+def _weights() -> list[Diagnosis]:
     """Weights that make registration better, and where they go; stainda never downloads them itself."""
     home = Path(os.environ.get("TORCH_HOME", Path.home() / ".cache" / "torch")) / "hub" / "checkpoints"
     names = ("depth-save.pth", "disk_lightglue_v0-1_arxiv-pth")
     missing = [name for name in names if not (home / name).is_file()]
     if missing:
         return [
-            Finding(
+            Diagnosis(
                 "DISK+LightGlue weights",
                 "missing",
                 f"{' and '.join(missing)} not in {home}; KAZE is used. Get them by: "
@@ -149,17 +149,17 @@ def _weights() -> list[Finding]:
             )
         ]
     use = "used where KAZE fails, and first with registration.detector=disk_lightglue"
-    return [Finding("DISK+LightGlue weights", "ok", f"in {home}; {use}")]
+    return [Diagnosis("DISK+LightGlue weights", "ok", f"in {home}; {use}")]
 
 
-def _encoders() -> list[Finding]:
+def _encoders() -> list[Diagnosis]:
     """Weights that the recipes start from, and what it costs to be without."""
     from stainda.config import ModelConfig, available
     from stainda.config.load import validated
     from stainda.config.recipes import load_recipe
     from stainda.models.weight_files import random_start, weights_at_hand
 
-    found: dict[str, Finding] = {}
+    result: dict[str, Diagnosis] = {}
     for name in available("recipes"):
         raw = load_recipe(name)
         model = validated(ModelConfig, raw["model"], f"recipe {name}")
@@ -169,31 +169,31 @@ def _encoders() -> list[Finding]:
         try:
             lacking, file = random_start(model), weights_at_hand(model)
         except StaindaError as error:
-            found[thing] = Finding(thing, "missing", str(error))
+            result[thing] = Diagnosis(thing, "missing", str(error))
             continue
-        found[thing] = Finding(thing, "missing", lacking) if lacking else Finding(thing, "ok", f"{file}")
-    return list(found.values())
+        result[thing] = Diagnosis(thing, "missing", lacking) if lacking else Diagnosis(thing, "ok", f"{file}")
+    return list(result.values())
 
 
 _NO_GPU = "none: training runs on the CPU; use the small models and large micrometres per pixel"
 
 
-def _gpu() -> Finding:
+def _gpu() -> Diagnosis:
     names = gpu_names()
-    return Finding("GPU", "ok", ", ".join(names)) if names else Finding("GPU", "note", _NO_GPU)
+    return Diagnosis("GPU", "ok", ", ".join(names)) if names else Diagnosis("GPU", "note", _NO_GPU)
 
 
-def _gpu_of_driver() -> Finding:
+def _gpu_of_driver() -> Diagnosis:
     """The GPUs that NVIDIA's driver names, and whether torch is built for them."""
     try:
         answer = subprocess.run(
             ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True, timeout=10
         )
     except (OSError, subprocess.TimeoutExpired):  # no driver
-        return Finding("GPU", "note", _NO_GPU)
+        return Diagnosis("GPU", "note", _NO_GPU)
     names = ", ".join(line.strip() for line in answer.stdout.splitlines() if line.strip())
     if answer.returncode or not names:
-        return Finding("GPU", "note", _NO_GPU)
+        return Diagnosis("GPU", "note", _NO_GPU)
     if _version("torch").endswith("+cpu"):
-        return Finding("GPU", "note", f"{names}, but torch {_version('torch')} is built for the CPU alone")
-    return Finding("GPU", "ok", f"{names} (with --imports torch is asked whether it can use it)")
+        return Diagnosis("GPU", "note", f"{names}, but torch {_version('torch')} is built for the CPU alone")
+    return Diagnosis("GPU", "ok", f"{names} (with --imports torch says whether it can use it)")

@@ -30,12 +30,12 @@ Row = dict[str, Any]
 
 _NOT_COMPARED = {"strategy", "seed"}
 _WITH_IT = "run the study with this strategy in it"
-_STORE = "learned from other patches: slides, annotations, carried labels, splits or patch settings have changed since"
+_STORE = "learned from other patches: slides, annotations, propagated labels, splits or patch settings have changed"
 
 
 @dataclass(frozen=True)
 class Earlier:
-    """Rows of trials.csv: those that are reported beside the study's own, and those that are not, each with ``why``.
+    """Rows of trials.csv: those that are reported next to the study's own, and those that are not, each with ``why``.
 
     ``refits``: rows of refits.csv, of the chosen trainings that are kept.
     """
@@ -67,12 +67,12 @@ class Judge:
         if not SETTINGS.inside(place).is_file():
             return "it ended before its settings were written" if place.is_dir() else "its folder is gone from jobs/"
         try:
-            found = Job.load(place)
-            wanted = self.expected(found.strategy, found.seed)
+            result = Job.load(place)
+            wanted = self.expected(result.strategy, result.seed)
         except StaindaError as error:
             return f"its settings cannot be read by this version of stainda ({error.message})"
         if wanted.hash != name:
-            return _differences(found.settings(), wanted.settings())
+            return _differences(result.settings(), wanted.settings())
         if state == "complete" and not is_scored(place, self.scoring(wanted)):
             return f"scored on other slides or annotations, or with another overlap, than now; {_WITH_IT}"
         return ""
@@ -81,8 +81,8 @@ class Judge:
         """The row of refits.csv of a kept training; ``None`` where it was not made again."""
         from stainda.training import Job
 
-        found = Job.load(self.folder.job(row["job"]))
-        job = self.expected(found.strategy, found.seed).again()
+        outcome = Job.load(self.folder.job(row["job"]))
+        job = self.expected(outcome.strategy, outcome.seed).again()
         place = self.folder.job(job.hash)
         if not is_scored(place, self.scoring(job)):
             return None
@@ -99,7 +99,7 @@ def sort_earlier(judge: Judge, mine: Collection[str]) -> Earlier:
     Args:
         mine: jobs that the study made or took over in this call.
     """
-    names = {one.name for one in judge.config.strategies}
+    names = {strategy.name for strategy in judge.config.strategies}
     others: dict[str, list[Row]] = defaultdict(list)
     excluded: list[Row] = []
     known = earlier_rows(judge.folder)
@@ -152,7 +152,7 @@ def _of_strategy(judge: Judge, rows: Iterable[Row]) -> tuple[list[Row], list[Row
     elif missing := sorted(wanted - set(seeds)):
         why = f"its budget was another: {_several(len(seeds), 'seed')}, now {len(seeds) + len(missing)}; {_WITH_IT}"
     chosen = [row for row in good if _truth(row["chosen"])] if judge.config.protocol.refit and not why else []
-    refits = [found for row in chosen if (found := judge.refit_of(row)) is not None]
+    refits = [result for row in chosen if (result := judge.refit_of(row)) is not None]
     if len(refits) < len(chosen):
         why = f"it was not trained again from all source patients (protocol.refit); {_WITH_IT}"
     if why:
@@ -162,7 +162,7 @@ def _of_strategy(judge: Judge, rows: Iterable[Row]) -> tuple[list[Row], list[Row
 
 def earlier_rows(folder: RunFolder) -> list[Row]:
     """Rows of trials.csv and exclusions.csv as earlier calls left them; each training and purpose once."""
-    found: dict[tuple[str, ...], Row] = {}
+    result: dict[tuple[str, ...], Row] = {}
     for table in (TRIALS, EXCLUSIONS):
         path = table.at(folder.root)
         if path.is_file():
@@ -171,8 +171,8 @@ def earlier_rows(folder: RunFolder) -> list[Row]:
                     if row.get("trial", "") != "" and row.get("seed", "") != "":
                         row.pop("why", None)
                         key = tuple(str(row.get(part)) for part in ("strategy", "trial", "seed"))
-                        found.setdefault((*key, str(row["job"])), row)
-    return list(found.values())
+                        result.setdefault((*key, str(row["job"])), row)
+    return list(result.values())
 
 
 def _untold(judge: Judge, seen: Collection[str]) -> list[Row]:
@@ -199,7 +199,7 @@ def _untold(judge: Judge, seen: Collection[str]) -> list[Row]:
             "reason": error.read_text(encoding="utf-8", errors="replace").strip() if error.is_file() else "",
             "why": why or ("its settings.json is missing" if not settings else ""),
         }  # fmt: skip
-        alike = stable_hash([name, {key: one for key, one in settings.items() if key != "seed"}])
+        alike = stable_hash([name, {key: setting for key, setting in settings.items() if key != "seed"}])
         if index is not None:
             same[alike] = (index, row)
         rows.append({**row, "alike": alike})
@@ -209,18 +209,18 @@ def _untold(judge: Judge, seen: Collection[str]) -> list[Row]:
 def _with_trial(judge: Judge, row: Row, same: Mapping[str, tuple[int, Row]], rows: Iterable[Row]) -> Row:
     """A further seed has the trial and the settings of the training it repeats, and shows that this one was chosen."""
     alike = row["alike"]
-    found = {key: value for key, value in row.items() if key != "alike"}
+    result = {key: value for key, value in row.items() if key != "alike"}
     if alike in same:
-        found["trial"], found["params"] = same[alike][0], same[alike][1]["params"]
-        seeds = {one["seed"] for one in rows if one["alike"] == alike}
+        result["trial"], result["params"] = same[alike][0], same[alike][1]["params"]
+        seeds = {record["seed"] for record in rows if record["alike"] == alike}
         searched = [one for one in same.values() if one[1]["strategy"] == row["strategy"]]
-        found["chosen"] = len(seeds) > 1 or len(searched) == 1
+        result["chosen"] = len(seeds) > 1 or len(searched) == 1
         if judge.config.protocol.seeds == 1 and row["state"] == "complete":  # no further seed says which was chosen
             values = [float(one[1]["value"]) for one in searched if one[1]["value"] != ""]
-            found["chosen"] = bool(values) and row["value"] != "" and float(row["value"]) >= max(values)
-    elif not found["why"]:
-        found["why_lost"] = f"no table and no search of this run says which trial it was; {_WITH_IT}"
-    return found
+            result["chosen"] = bool(values) and row["value"] != "" and float(row["value"]) >= max(values)
+    elif not result["why"]:
+        result["why_lost"] = f"no table and no search of this run says which trial it was; {_WITH_IT}"
+    return result
 
 
 def _stored_trials(judge: Judge) -> dict[str, tuple[int, Row]]:
@@ -246,15 +246,15 @@ def _seeds(judge: Judge) -> str:
     return f"the study now asks for {_several(judge.config.protocol.seeds, 'seed')}"
 
 
-def _differences(found: Row, wanted: Row) -> str:
+def _differences(row: Row, wanted: Row) -> str:
     """What a training was made with, and what the study now has, in words."""
     told: list[str] = []
-    if found["repeats"] != wanted["repeats"]:
+    if row["repeats"] != wanted["repeats"]:
         told.append(
-            f"it makes training {found['repeats']} again from all source patients (protocol.refit), and the study does "
+            f"it makes training {row['repeats']} again from all source patients (protocol.refit), and the study does "
             "not ask for that"
         )
-    for key, old in found.items():
+    for key, old in row.items():
         new = wanted[key]
         if key in _NOT_COMPARED or old == new or key == "repeats":
             continue
@@ -287,7 +287,7 @@ def _json(path: Path) -> Row:
     if not path.is_file():
         return {}
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        loads = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
         return {}  # its row says that it has no settings
-    return found if isinstance(found, dict) else {}
+    return loads if isinstance(loads, dict) else {}

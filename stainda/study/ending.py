@@ -30,7 +30,7 @@ def closing_lines(root: Path) -> list[str]:
 def failure_lines(root: Path) -> list[str]:
     """Trainings that failed, each with its reason; of many, the first few."""
     jobs = read_status(root).jobs
-    failed = [one for one in jobs if one.state == "failed"]
+    failed = [job for job in jobs if job.state == "failed"]
     if not failed:
         return []
     lines = [f"{len(failed)} of {len(jobs)} trainings failed; the same command tries them again:"]

@@ -1,4 +1,4 @@
-"""What a study ran on: versions, commit, hardware. Written beside the results, shown by ``stainda doctor``."""
+"""What a study ran on: versions, commit, hardware. Written next to the results, shown by ``stainda doctor``."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ PACKAGES = (
 
 def versions() -> dict[str, str | None]:
     """Installed versions of the packages results can depend on; ``None`` where a package is missing."""
-    found: dict[str, str | None] = {"stainda": VERSION, "python": platform.python_version()}
+    result: dict[str, str | None] = {"stainda": VERSION, "python": platform.python_version()}
     for name in PACKAGES:
         try:
-            found[name] = importlib.metadata.version(name)
+            result[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
-            found[name] = None
-    return found
+            result[name] = None
+    return result
 
 
 def commit() -> str | None:

@@ -57,7 +57,7 @@ def estimate_stages(
     measured = folder.stage_seconds()
     slides, turns, ways = len(cohort), len(roles), len(roles) * _ways(cohort, roles[0])
     pages = "1 page" if turns == 1 else f"{turns} pages"
-    found = {
+    result = {
         "cohort": (SLIDE_SECONDS * slides, f"{slides} slides"),
         "register": _registration(config, cohort, folder, workers),
         "propagate": (PROPAGATION_SECONDS * ways, f"from one section to another {ways} times"),
@@ -69,14 +69,14 @@ def estimate_stages(
         ),
     }
     if training_cpu_seconds is not None:
-        found["train"] = (
+        result["train"] = (
             WORKER_SECONDS + training_cpu_seconds / min(workers, max(1, jobs)),
             f"{jobs} trainings and their scores",
         )
     for stage in ("cohort", "propagate", "patches", "evaluate", "report"):
         if measured.get(stage):
-            found[stage] = (measured[stage], "as an earlier call took")
-    return [StageTime(stage, *found[stage]) for stage in STAGES if stage in found]
+            result[stage] = (measured[stage], "as an earlier call took")
+    return [StageTime(stage, *result[stage]) for stage in STAGES if stage in result]
 
 
 def _registration(config: StudyConfig, cohort: Cohort, folder: RunFolder, workers: int) -> tuple[float, str]:
@@ -85,13 +85,13 @@ def _registration(config: StudyConfig, cohort: Cohort, folder: RunFolder, worker
     try:
         from stainda.registration import registration_standing
 
-        found = registration_standing(cohort, config.registration, folder.root)
+        result = registration_standing(cohort, config.registration, folder.root)
     except ConfigError:
         if config.phantom is None:
             raise
         missing = tuple(blocks)  # of a phantom that is not made yet nothing can be there
     else:
-        missing = found.missing
+        missing = result.missing
     if config.registration.method != "valis":
         return ALIGNED_SECONDS * sum(len(blocks[name]) for name in missing), f"{len(missing)} blocks"
     pairs = sum(len(blocks[name]) - 1 for name in missing)
@@ -119,6 +119,6 @@ def _ways(cohort: Cohort, roles: Roles) -> int:
     return sum(
         (len(sections) - 1)
         for sections in cohort.blocks().values()
-        for one in sections
-        if one.annotations is not None and cohort.domain(one) in roles.sources
+        for section in sections
+        if section.annotations is not None and cohort.domain(section) in roles.sources
     )

@@ -1,6 +1,6 @@
 """How far apart the domains of a study are: ``domain_gap.csv``, made from patches that training could see.
 
-No label of a target is asked for, and the table chooses nothing; the report sets it beside the loss of score.
+No label of a target is requested, and the table chooses nothing; the report sets it next to the loss of score.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from stainda.arrays import Array
 from stainda.cohort import Roles
 from stainda.config import StudyConfig
 from stainda.run_directory.folder import RunFolder
@@ -50,8 +51,8 @@ def measure_gaps(config: StudyConfig, roles: Roles, folder: RunFolder) -> None:
     }
     lab = {domain: cie_lab(pixels[:, None, :])[:, 0] for domain, pixels in colours.items()}
     extract = _features_of(_baseline_job(config, folder))
-    features: dict[str, np.ndarray] = {}
-    patients: dict[str, np.ndarray] = {}
+    features: dict[str, Array] = {}
+    patients: dict[str, Array] = {}
     if extract is not None:
         generator = np.random.default_rng(config.seed)
         for domain, part in table.groupby("domain", sort=False):
@@ -110,7 +111,7 @@ def _features_of(job: Path | None) -> Any:
     tap = FeatureTap(detector.network, "bottleneck")
 
     @torch.no_grad()
-    def extract(images: np.ndarray, slides: list[str], domain: str) -> np.ndarray:
+    def extract(images: Array, slides: list[str], domain: str) -> Array:
         parts = []
         with statistics_of(detector.network, detector.statistics.get(domain)):
             for start in range(0, len(images), 32):
@@ -121,7 +122,7 @@ def _features_of(job: Path | None) -> Any:
     return extract
 
 
-def _paired(pairs: Any, source: str, target: str) -> tuple[tuple[np.ndarray, list[str]], tuple[np.ndarray, list[str]]]:
+def _paired(pairs: Any, source: str, target: str) -> tuple[tuple[Array, list[str]], tuple[Array, list[str]]]:
     """Patches of the same tissue in two domains: (images, slides) of the source, and of the target."""
     table = pairs.table
     ahead = np.flatnonzero((table["one_domain"] == source) & (table["two_domain"] == target))[:PATCHES]

@@ -89,7 +89,7 @@ def write_cohort(cohort: Cohort, sources: Collection[str], shapes: Mapping[str, 
     """
     from stainda.slides import open_slide
 
-    teaching = tuple(dict.fromkeys(cohort.domain(one) for one in cohort if one.slide in sources))
+    teaching = tuple(dict.fromkeys(cohort.domain(member) for member in cohort if member.slide in sources))
     roles = Roles(teaching, tuple(name for name in cohort.domains if name not in teaching), cohort.domain_keys)
     rows = []
     for section in cohort:

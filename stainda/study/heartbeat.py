@@ -31,7 +31,7 @@ class RunningJob:
 
 
 class RunProgress:
-    """Shows progress as another one does, and writes it down beside the run.
+    """Shows progress as another one does, and writes it down next to the run.
 
     Args:
         root: the run directory.
@@ -60,11 +60,11 @@ class RunProgress:
         stages = self._state["stages"]
         stopped = kind is not None and issubclass(kind, KeyboardInterrupt)
         state = "complete" if kind is None else "interrupted" if stopped else "failed"
-        for name, found in stages.items():
-            if found == "running":
+        for name, stage in stages.items():
+            if stage == "running":
                 stages[name] = "done" if kind is None else state
         self._put(state=state, reason="" if state != "failed" else str(error), task=None, running=[])
-        with contextlib.suppress(OSError):  # the error itself is told
+        with contextlib.suppress(OSError):  # the error itself is reported
             self._write()
 
     def begin(self, stage: str, rotation: str = "") -> None:
@@ -81,7 +81,7 @@ class RunProgress:
         self._put(expected={name: round(value, 1) for name, value in seconds.items()})
 
     def running(self, jobs: Sequence[RunningJob]) -> None:
-        self._put(running=[asdict(one) for one in jobs])
+        self._put(running=[asdict(job) for job in jobs])
 
     @contextlib.contextmanager
     def task(self, description: str, total: float) -> Iterator[Task]:
@@ -107,7 +107,7 @@ class RunProgress:
 
     def _write_on(self) -> None:
         while not self._ended.wait(EVERY_SECONDS):
-            with contextlib.suppress(OSError):  # a full disk is told by the work itself
+            with contextlib.suppress(OSError):  # a full disk is reported by the work itself
                 self._write()
 
     def _write(self) -> None:

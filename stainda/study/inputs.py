@@ -19,9 +19,9 @@ def is_study(path: str | Path) -> bool:
     path = names.existing(path)
     remedy = "Give STUDY.yaml or MANIFEST.csv"
     if path.is_dir():
-        inside = sorted(one.name for one in path.iterdir() if names.ending(one) in (*_STUDY_ENDINGS, ".csv"))
-        found = f"; in it are {', '.join(inside[:5])}" if inside else ""
-        raise ConfigError("this is a folder, neither a study nor a manifest", file=path, remedy=f"{remedy}{found}")
+        inside = sorted(file.name for file in path.iterdir() if names.ending(file) in (*_STUDY_ENDINGS, ".csv"))
+        result = f"; in it are {', '.join(inside[:5])}" if inside else ""
+        raise ConfigError("this is a folder, neither a study nor a manifest", file=path, remedy=f"{remedy}{result}")
     if not path.is_file():
         raise ConfigError("there is no such file", file=path, remedy=remedy)
     if names.ending(path) in _STUDY_ENDINGS:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from stainda.arrays import Array
 from stainda.cohort import Cohort, Section
 from stainda.config import EvaluationConfig
 from stainda.errors import StaindaError
@@ -48,7 +49,8 @@ class JobRequest:
 
     ``scored`` holds the sections to score: source patients of the validation split, and the test patients of every
     domain. Their annotations serve nothing but scoring. ``scoring`` is their key (``keys.ScoringKeys``). A training
-    made again from all source patients is scored on test patients alone, at its only weights.
+    made again from all source patients is scored on test patients alone, at its only weights. ``pretraining`` is the
+    training without labels that it starts from.
     """
 
     folder: RunFolder
@@ -58,6 +60,7 @@ class JobRequest:
     evaluation: EvaluationConfig
     scoring: str = ""
     pruning: Pruning | None = None
+    pretraining: Job | None = None
 
 
 @dataclass(frozen=True)
@@ -121,6 +124,10 @@ def _train_and_score(folder: Path, request: JobRequest) -> JobResult:
                 if pruning.stops({e: value for e, value in curve.items() if e <= epoch}, patients.get(epoch, {})):
                     raise PrunedError
 
+        if request.pretraining is not None:
+            from stainda.training.pretraining import pretrain
+
+            pretrain(request.pretraining, request.store, request.folder.pretraining(request.job.pretrained))
         DONE.inside(folder).unlink(missing_ok=True)  # records of an earlier training are not of this one
         (folder / PRUNED).unlink(missing_ok=True)
         try:
@@ -309,7 +316,7 @@ def score_job(folder: Path, request: JobRequest) -> None:
     write_records(gather_records(tables), RECORDS.inside(folder))
 
 
-def resized(mask: np.ndarray, height: int, width: int) -> np.ndarray:
+def resized(mask: Array, height: int, width: int) -> Array:
     """A mask at another number of pixels, each that of the nearest: a map of cells is coarser than its region."""
     rows = np.minimum((np.arange(height) + 0.5) * mask.shape[0] / height, mask.shape[0] - 1).astype(int)
     columns = np.minimum((np.arange(width) + 0.5) * mask.shape[1] / width, mask.shape[1] - 1).astype(int)

@@ -38,26 +38,37 @@ class SeenData:
     def key(self, strategy: StrategyConfig, seed: int, without: str = "") -> str:
         """Of one strategy's training with this seed (a few target labels are drawn by it), without a patient."""
         from stainda.patches.few_shot import FewShot
+        from stainda.patches.label_share import LabelShare
         from stainda.strategies import build
 
         parts = build(strategy)
         few = None if parts.labels.few is None else FewShot(*parts.labels.few, seed=seed)
-        return self._key(parts.labels.rule, few, parts.align.needs_pairs, without)
+        share = None if parts.labels.of_objects is None else LabelShare(parts.labels.of_objects, seed)
+        return self._key(parts.labels.rule, few, parts.align.needs_pairs, without, share)
+
+    def unlabelled(self, pairs: Any, without: str = "") -> str:
+        """Of a training without labels on pairs of this kind, without a patient."""
+        from stainda.patches.unlabelled_data import UnlabelledData
+
+        asked = ("unlabelled", pairs, without)
+        if asked not in self._keys:
+            self._keys[asked] = UnlabelledData(self._store, self._roles, without).key(pairs)
+        return self._keys[asked]
 
     @property
     def looks(self) -> str:
         """Of what checkpoints are judged by without target labels (``unsupervised.csv``), whatever the strategy."""
         return self._key("source", None, True)
 
-    def _key(self, rule: Any, few: Any, pairs: bool, without: str = "") -> str:
+    def _key(self, rule: Any, few: Any, pairs: bool, without: str = "", share: Any = None) -> str:
         from stainda.patches import TrainingData
 
-        asked = (rule, few, pairs, without)
+        asked = (rule, few, pairs, without, share)
         if asked not in self._keys:
             visible = self._roles.visible
             try:
                 data = TrainingData(
-                    self._store, self._roles, labels=rule, visible=visible, few_shot=few, without=without
+                    self._store, self._roles, labels=rule, visible=visible, few_shot=few, without=without, share=share
                 )
                 self._keys[asked] = data.key + (_of_pairs(data) if pairs else "")
             except ConfigError as error:  # its training will fail with this reason, and the others go on
@@ -70,8 +81,8 @@ def _of_pairs(data: TrainingData) -> str:
 
 
 class ScoringKeys:
-    """Of what the records of a job depend on beside its weights: slides, annotations, overlap, outlines, and, where the
-    strategy compares sections, their registration."""
+    """Of what the records of a job depend on next to its weights: slides, annotations, overlap, outlines, and, where
+    the strategy compares sections, their registration."""
 
     def __init__(self, folder: RunFolder, scored: Cohort, evaluation: EvaluationConfig, seen: SeenData) -> None:
         self._folder, self._scored, self._looks = folder, scored, seen.looks

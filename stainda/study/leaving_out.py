@@ -15,18 +15,18 @@ from stainda.run_directory.tables import COHORT
 def source_patients(cohort: Cohort, roles: Roles, split: Literal["train", "val"]) -> tuple[str, ...]:
     """Patients of a split with annotated sections of a source domain."""
     inside = cohort.where(domains=roles.sources, splits=[split])
-    return tuple(dict.fromkeys(one.patient for one in inside if one.annotations is not None))
+    return tuple(dict.fromkeys(section.patient for section in inside if section.annotations is not None))
 
 
 def teachers(cohort: Cohort, roles: Roles) -> tuple[str, ...]:
     """Training patients with annotated sections of a source domain; none where a single one teaches."""
-    found = source_patients(cohort, roles, "train")
-    return found if len(found) > 1 else ()
+    patients = source_patients(cohort, roles, "train")
+    return patients if len(patients) > 1 else ()
 
 
 def trainings_without(config: StudyConfig, rotations: Sequence[Rotation]) -> int:
     """How many trainings without a patient each strategy named in the study adds, over all rotations."""
-    return sum(len(teachers(one.cohort, one.roles)) for one in rotations) if config.left_out_of else 0
+    return sum(len(teachers(rotation.cohort, rotation.roles)) for rotation in rotations) if config.left_out_of else 0
 
 
 def gather_left_out(folder: RunFolder) -> None:

@@ -83,25 +83,28 @@ def pick(entries: Sequence[Entry], kind: str, family: str | None = None, search:
     Raises:
         ConfigError: no such family, or nothing found; the message names the nearest.
     """
-    found = list(entries)
+    result = list(entries)
     if family is not None:
-        families = dict.fromkeys(one.family for one in entries if one.family)
+        families = dict.fromkeys(entry.family for entry in entries if entry.family)
         if not families:
             raise ConfigError(f"{kind} have no families", remedy="Leave --family out")
-        near = [one for one in families if one.casefold() == family.casefold()]
-        near = near or [one for one in families if family.casefold() in one.casefold()]
+        near = [known for known in families if known.casefold() == family.casefold()]
+        near = near or [known for known in families if family.casefold() in known.casefold()]
         if not near:
             raise ConfigError(f"no family {family!r} among the {kind}", remedy=did_you_mean(family, families))
-        found = [one for one in found if one.family == near[0]]
+        result = [strategy for strategy in result if strategy.family == near[0]]
     if search is not None:
         words = search.casefold().split()
         texts = {
-            one.name: " ".join((one.name, *map(str, (one.description, one.parts, one.reference)))) for one in found
+            strategy.name: " ".join(
+                (strategy.name, *map(str, (strategy.description, strategy.parts, strategy.reference)))
+            )
+            for strategy in result
         }
-        found = [one for one in found if all(word in texts[one.name].casefold() for word in words)]
-        if not found:
+        result = [strategy for strategy in result if all(word in texts[strategy.name].casefold() for word in words)]
+        if not result:
             raise ConfigError(f"none of the {kind} speaks of {search!r}", remedy="Try one word, or leave --search out")
-    return found
+    return result
 
 
 def find_entry(entries: Sequence[Entry], kind: str, name: str) -> Entry:
@@ -110,11 +113,11 @@ def find_entry(entries: Sequence[Entry], kind: str, name: str) -> Entry:
     Raises:
         ConfigError: there is none; the message names the nearest.
     """
-    for one in entries:
-        if one.name.casefold() == name.strip().casefold().replace("-", "_"):
-            return one
-    near = difflib.get_close_matches(name, [one.name for one in entries], n=4, cutoff=0.5)
-    speaking = [one.name for one in entries if name.casefold() in one.description.casefold()][:4]
+    for entry in entries:
+        if entry.name.casefold() == name.strip().casefold().replace("-", "_"):
+            return entry
+    near = difflib.get_close_matches(name, [entry.name for entry in entries], n=4, cutoff=0.5)
+    speaking = [entry.name for entry in entries if name.casefold() in entry.description.casefold()][:4]
     meant = ", ".join(dict.fromkeys([*near, *speaking]))
     remedy = f"Did you mean {meant}?" if meant else f"'stainda list {kind}' shows all"
     raise ConfigError(f"there is no {name!r} among the {kind}", remedy=remedy.rstrip("?"))
@@ -158,7 +161,7 @@ def _strategies(near: str | Path | None) -> list[Entry]:
         family = _family(config)
         entries.append(Entry(name, text, parts, config.reference, file, tasks, family, name in FIRST))
     order = list(FAMILIES)
-    return sorted(entries, key=lambda one: (order.index(one.family), one.name))
+    return sorted(entries, key=lambda entry: (order.index(entry.family), entry.name))
 
 
 def _family(config: StrategyConfig) -> str:
@@ -206,7 +209,7 @@ def _recipe(name: str, file: Path, near: str | Path | None) -> Entry:
 def _stains() -> list[Entry]:
     from stainda.stains.table import STAINS
 
-    return [Entry(name, one.title, parts=", ".join(one.dyes)) for name, one in STAINS.items()]
+    return [Entry(name, stain.title, parts=", ".join(stain.dyes)) for name, stain in STAINS.items()]
 
 
 def _parts() -> list[Entry]:
@@ -224,10 +227,10 @@ def _data() -> list[Entry]:
 
     return [
         Entry(
-            one.name,
-            f"{one.title}: {one.good_for}",
-            parts=f"stains: {one.stains}; centres: {one.centres}; licence: {one.licence}",
-            reference=f"{one.where} (stainda manifest make {one.name} FOLDER)",
+            dataset.name,
+            f"{dataset.title}: {dataset.good_for}",
+            parts=f"stains: {dataset.stains}; centres: {dataset.centres}; licence: {dataset.licence}",
+            reference=f"{dataset.where} (stainda manifest make {dataset.name} FOLDER)",
         )
-        for one in DATASETS.values()
+        for dataset in DATASETS.values()
     ]

@@ -36,7 +36,7 @@ class NewSlide:
 
 
 @dataclass(frozen=True)
-class Found:
+class NewSlides:
     """Slides, and the files of folders that are none, each with the reason."""
 
     slides: tuple[NewSlide, ...]
@@ -50,7 +50,7 @@ def find_slides(
     mpp: float | None = None,
     domain: Mapping[str, str] | None = None,
     taken: Mapping[str, str] | None = None,
-) -> Found:
+) -> NewSlides:
     """The slides of files, folders (not what lies in folders below), manifests (``.csv``) and cohorts, each once.
 
     Args:
@@ -61,37 +61,39 @@ def find_slides(
     Raises:
         StaindaError: there is no slide, or a manifest cannot be read.
     """
-    found: list[NewSlide] = []
+    result: list[NewSlide] = []
     passed: list[tuple[Path, str]] = []
     told = {key: value for key, value in (domain or {}).items() if value}
     for given in places:
         if isinstance(given, Cohort):
-            found += _of_sections(given, {}, mpp, told)
+            result += _of_sections(given, {}, mpp, told)
             continue
         place = existing(given)
         if place.is_dir():
             files = sorted(path for path in place.iterdir() if path.is_file() and not path.name.startswith("."))
             for path in files:
                 if ending(path) in ENDINGS:
-                    found.append(NewSlide(path, "", mpp, told))
+                    result.append(NewSlide(path, "", mpp, told))
                 else:
                     passed.append((path, f"its ending {ending(path) or '(none)'} is not that of a slide"))
         elif ending(place) == ".csv":
-            found += _of_manifest(place, data, mpp, told)
+            result += _of_manifest(place, data, mpp, told)
         else:
-            found.append(NewSlide(place, "", mpp, told))
+            result.append(NewSlide(place, "", mpp, told))
     first: dict[str, NewSlide] = {}
-    for one in found:
-        first.setdefault(_key(one.path), one)
+    for slide in result:
+        first.setdefault(_key(slide.path), slide)
     unique = list(first.values())
     if not unique:
         raise StaindaError(
             f"there is no slide in {', '.join(map(str, places)) or 'nothing'}",
             remedy=f"Slides in a folder end in {', '.join(ENDINGS)}",
         )
-    names = _names([one.path for one in unique], taken or {})
-    slides = tuple(NewSlide(one.path, names[_key(one.path)], one.mpp, one.domain, one.fault) for one in unique)
-    return Found(slides, tuple(passed))
+    names = _names([slide.path for slide in unique], taken or {})
+    slides = tuple(
+        NewSlide(slide.path, names[_key(slide.path)], slide.mpp, slide.domain, slide.fault) for slide in unique
+    )
+    return NewSlides(slides, tuple(passed))
 
 
 def _of_manifest(path: Path, data: str | Path | None, mpp: float | None, told: Mapping[str, str]) -> list[NewSlide]:
@@ -110,10 +112,10 @@ def _of_sections(
     sections: Iterable[Section], faults: Mapping[int | None, list[str]], mpp: float | None, told: Mapping[str, str]
 ) -> list[NewSlide]:
     slides = []
-    for one in sections:
-        values = {key: getattr(one, key) for key in ("stain", "centre", "scanner", "patient", "slide")}
+    for section in sections:
+        values = {key: getattr(section, key) for key in ("stain", "centre", "scanner", "patient", "slide")}
         domain = {**told, **{key: value for key, value in values.items() if value}}
-        slides.append(NewSlide(one.path, "", one.mpp or mpp, domain, "; ".join(faults.get(one.row, ()))))
+        slides.append(NewSlide(section.path, "", section.mpp or mpp, domain, "; ".join(faults.get(section.row, ()))))
     return slides
 
 

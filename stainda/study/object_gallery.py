@@ -1,4 +1,4 @@
-"""Pictures of the same object in all sections of its block, for the gallery of the report: ``through/`` of a run.
+"""Pictures of the same object in all sections of its block, for the report: ``object_gallery/`` of a run.
 
 Made when a study is scored, for at most ``WORST + 1`` objects of ``MOST_SECTIONS`` sections, each picture ``PIXELS``
 wide and high: 50 pictures of some 20 KB. Pixels are warped into the frame of the block, so that every picture of an
@@ -19,16 +19,16 @@ from stainda.files import fingerprint, stable_hash, whole_file, write_text
 from stainda.names import file_name
 from stainda.objects.tracking import Choice, Followed, choose, follow, judge
 from stainda.progress import SILENT, Progress
-from stainda.run_directory.contents import DONE, THROUGH_INPUTS
+from stainda.run_directory.contents import DONE, GALLERY_INPUTS
 from stainda.run_directory.folder import RunFolder
 from stainda.run_directory.result_tables import TRIALS
-from stainda.run_directory.tables import COHORT, THROUGH, THROUGH_LEFT_OUT
+from stainda.run_directory.tables import COHORT, GALLERY, GALLERY_LEFT_OUT
 from stainda.study.refitting import read_refits
 
 if TYPE_CHECKING:
     from stainda.registration.results import BlockResult
 
-FOLDER = THROUGH.folder
+FOLDER = GALLERY.folder
 MOST_SECTIONS = 10
 PIXELS = 288
 QUALITY = 80
@@ -36,21 +36,21 @@ MADE = 3
 """Raised when objects are chosen or pictures made differently."""
 
 
-def write_through(
+def write_object_gallery(
     config: StudyConfig, cohort: Cohort, roles: Roles, folder: RunFolder, progress: Progress = SILENT
 ) -> Path:
-    """Write ``through/through.csv``, its pictures, and ``left_out.csv``: blocks and sections not shown, and why.
+    """Write ``object_gallery/gallery.csv``, its pictures, and ``left_out.csv``: blocks and sections not shown, and why.
 
     Objects of test sections are ranked by what the strategies without target labels miss on the target sections (on all
     test sections, where a study has no target), each with the first training of its chosen setting. Nothing is done
     where all of it is there already, made from the same registration, annotations, slides and predictions.
 
     Returns:
-        ``through.csv``: a row per object and section of its block, in the order of the cut. ``place`` counts the
+        ``gallery.csv``: a row per object and section of its block, in the order of the cut. ``place`` counts the
         objects from 1, ``kind`` is ``worst`` or ``typical``, ``of`` is how many were ranked, ``trainings`` how many
-        were asked. ``missed`` of ``tried`` are trainings times sections, ``false_um2`` the area of false detections in
-        the field over the same. ``x``, ``y``, ``side``: the field of view in level-0 pixels of the section ``frame``;
-        ``shape``: id of the object's outline in ``annotations/own/``, empty where the section does not show it.
+        were compared. ``missed`` of ``tried`` are trainings times sections, ``false_um2`` the area of false detections
+        in the field over the same. ``x``, ``y``, ``side``: the field of view in level-0 pixels of the section
+        ``frame``; ``shape``: id of the object's outline in ``annotations/own/``, empty where the section lacks it.
         Without an ``image`` there is a ``reason``.
     """
     target = folder.root / FOLDER
@@ -59,17 +59,17 @@ def write_through(
     trainings = _trainings(config, folder)
     placed, left_out = _placed(blocks, folder)
     key = _key(config, blocks, placed, roles, trainings, folder)
-    marker = THROUGH_INPUTS.inside(target)
+    marker = GALLERY_INPUTS.inside(target)
     if marker.is_file() and marker.read_text(encoding="utf-8") == key and _complete(folder):
-        return THROUGH.inside(target)
+        return GALLERY.inside(target)
     marker.unlink(missing_ok=True)
     mpp = _pixel_sizes(folder)
-    asked = {one.slide for one in sections if cohort.domain(one) in (roles.targets or roles.sources)}
+    scored = {section.slide for section in sections if cohort.domain(section) in (roles.targets or roles.sources)}
     objects: list[Followed] = []
     study = _Scored(config, cohort, roles, folder, blocks, placed, mpp)
-    with progress.task("Following objects through the sections", len(placed)) as bar:
+    with progress.task("Following objects across the sections", len(placed)) as bar:
         for name in placed:
-            objects += _ranked(study, name, asked, trainings)
+            objects += _ranked(study, name, scored, trainings)
             bar.advance(note=name)
     if not trainings:
         left_out.append({"block": "", "slide": "", "reason": "no strategy without target labels was scored"})
@@ -78,14 +78,14 @@ def write_through(
         reason = "no annotated object of a scored section is seen in two registered sections"
         left_out.append({"block": "", "slide": "", "reason": reason})
     rows = _Pictures(study, len(trainings), left_out).of(choice)
-    THROUGH_LEFT_OUT.write(target, left_out)
-    THROUGH.write(target, rows)
+    GALLERY_LEFT_OUT.write(target, left_out)
+    GALLERY.write(target, rows)
     wanted = {row["image"] for row in rows}
     for stale in target.glob("*.jpg"):
         if f"{FOLDER}/{stale.name}" not in wanted:
             stale.unlink()
     write_text(marker, key)
-    return THROUGH.inside(target)
+    return GALLERY.inside(target)
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +113,7 @@ class _Pictures:
         self.study, self.trainings, self.left_out = study, trainings, left_out
 
     def of(self, choice: Choice) -> list[dict[str, Any]]:
-        """The rows of ``through.csv``."""
+        """The rows of ``gallery.csv``."""
         shown = [("worst", one) for one in choice.worst]
         if choice.typical is not None:
             shown.append(("typical", choice.typical))
@@ -123,25 +123,27 @@ class _Pictures:
             rows += [{**about, **row} for row in self._object(one, place)]
         return rows
 
-    def _object(self, one: Followed, place: int) -> list[dict[str, Any]]:
-        block = self.study.placed[one.block]
+    def _object(self, followed: Followed, place: int) -> list[dict[str, Any]]:
+        block = self.study.placed[followed.block]
         um_per_px = self.study.mpp.get(str(block.reference))
         about: dict[str, Any] = {
-            "block": one.block, "patient": one.patient, "object": one.name, "class": one.cls, "missed": one.missed,
-            "tried": one.tried, "asked": one.asked, "frame": block.reference,
-            "registration": block.settings, "x": round(one.x, 2), "y": round(one.y, 2), "side": round(one.side, 2),
+            "block": followed.block, "patient": followed.patient, "object": followed.name, "class": followed.cls,
+            "missed": followed.missed,
+            "tried": followed.tried, "scored_sections": followed.scored_sections, "frame": block.reference,
+            "registration": block.settings, "x": round(followed.x, 2), "y": round(followed.y, 2),
+            "side": round(followed.side, 2),
             "um_per_px": um_per_px,
-            "false_um2": None if um_per_px is None else round(one.false_area * um_per_px**2, 1),
+            "false_um2": None if um_per_px is None else round(followed.false_area * um_per_px**2, 1),
         }  # fmt: skip
         rows = []
-        for section in self._sections(one.block):
-            image, reason = self._picture(one, place, section)
+        for section in self._sections(followed.block):
+            image, reason = self._picture(followed, place, section)
             domain = self.study.cohort.domain(section)
             rows.append(
                 {
                     **about, "slide": section.slide, "section": section.section, "stain": section.stain,
                     "centre": section.centre, "domain": domain, "role": self.study.roles.role(domain),
-                    "shape": one.outlines.get(section.slide, ""), "image": image, "reason": reason,
+                    "shape": followed.outlines.get(section.slide, ""), "image": image, "reason": reason,
                 }
             )  # fmt: skip
         return rows
@@ -149,31 +151,31 @@ class _Pictures:
     def _sections(self, block: str) -> list[Section]:
         """At most ``MOST_SECTIONS`` of the block, in the order of the cut; those with a role in the study first."""
         rows = list(self.study.blocks[block])
-        first = sorted(rows, key=lambda one: self.study.roles.role(self.study.cohort.domain(one)) == "unused")[
+        first = sorted(rows, key=lambda record: self.study.roles.role(self.study.cohort.domain(record)) == "unused")[
             :MOST_SECTIONS
         ]
-        for one in rows:
+        for record in rows:
             reason = f"only {MOST_SECTIONS} sections of a block are shown"
-            row = {"block": block, "slide": one.slide, "reason": reason}
-            if one not in first and row not in self.left_out:
+            row = {"block": block, "slide": record.slide, "reason": reason}
+            if record not in first and row not in self.left_out:
                 self.left_out.append(row)
-        return [one for one in rows if one in first]
+        return [record for record in rows if record in first]
 
-    def _picture(self, one: Followed, place: int, section: Section) -> tuple[str, str]:
+    def _picture(self, followed: Followed, place: int, section: Section) -> tuple[str, str]:
         """The picture's path in the run, or why there is none."""
         from PIL import Image
 
         from stainda.registration.warping import warped_region
         from stainda.slides import open_slide
 
-        block = self.study.placed[one.block]
+        block = self.study.placed[followed.block]
         if section.slide not in block.transforms:
             return "", f"not registered: {block.refused.get(section.slide, 'it is not in the block')}"
         name = f"{FOLDER}/{place}__{file_name(section.slide)}.jpg"
-        region = (one.x, one.y, one.side, one.side)
+        region = (followed.x, followed.y, followed.side, followed.side)
         try:
             with open_slide(section.path, mpp=section.mpp) as slide:
-                pixels = warped_region(block.transforms[section.slide], slide, region, one.side / PIXELS)
+                pixels = warped_region(block.transforms[section.slide], slide, region, followed.side / PIXELS)
         except (SlideError, RegistrationError) as error:
             return "", error.message
         with whole_file(self.study.folder.root / name) as aside:
@@ -181,7 +183,7 @@ class _Pictures:
         return name, ""
 
 
-def _ranked(study: _Scored, name: str, asked: set[str], trainings: Mapping[str, str]) -> list[Followed]:
+def _ranked(study: _Scored, name: str, scored: set[str], trainings: Mapping[str, str]) -> list[Followed]:
     """The objects of a block with what the trainings missed of them."""
     from stainda.annotations import IGNORE_CLASSES, read_shapes
     from stainda.objects.support import SupportRules
@@ -189,32 +191,34 @@ def _ranked(study: _Scored, name: str, asked: set[str], trainings: Mapping[str, 
 
     config, folder, sections, block = study.config, study.folder, study.blocks[name], study.placed[name]
     shapes = {
-        one.slide: read_shapes(folder.own / f"{file_name(one.slide)}.geojson")
-        for one in sections
-        if one.annotations is not None
+        section.slide: read_shapes(folder.own / f"{file_name(section.slide)}.geojson")
+        for section in sections
+        if section.annotations is not None
     }
     um_per_px = study.mpp.get(str(block.reference))
-    used = [one for one in sections if one.slide in shapes and one.slide in block.transforms]
-    found = follow(
-        {one.slide: shapes[one.slide] for one in used},
-        {one.slide: block.transforms[one.slide].to_frame for one in used},
-        SupportRules(error={one.slide: error_in_frame(block, one, sections) for one in used}),
-        order={one.slide: float(one.section) for one in used},
+    used = [section for section in sections if section.slide in shapes and section.slide in block.transforms]
+    result = follow(
+        {section.slide: shapes[section.slide] for section in used},
+        {section.slide: block.transforms[section.slide].to_frame for section in used},
+        SupportRules(error={section.slide: error_in_frame(block, section, sections) for section in used}),
+        order={section.slide: float(section.section) for section in used},
         classes=config.task.classes,
         block=block.block,
         patient=sections[0].patient,
         um_per_px=um_per_px,
         least=_least(config, um_per_px),
     )
-    for one in used:
-        if one.slide in asked:
-            paths = [folder.job(job) / "predictions" / f"{file_name(one.slide)}.geojson" for job in trainings.values()]
+    for section in used:
+        if section.slide in scored:
+            paths = [
+                folder.job(job) / "predictions" / f"{file_name(section.slide)}.geojson" for job in trainings.values()
+            ]
             there = [read_shapes(path) for path in paths if path.is_file()]
-            to_frame = block.transforms[one.slide].to_frame
-            truth = shapes[one.slide]
+            to_frame = block.transforms[section.slide].to_frame
+            truth = shapes[section.slide]
             ignored = truth[truth["class"].isin(IGNORE_CLASSES)]
-            judge(found, one.slide, truth, ignored, there, to_frame=to_frame, iou=config.evaluation.iou)
-    return found
+            judge(result, section.slide, truth, ignored, there, to_frame=to_frame, iou=config.evaluation.iou)
+    return result
 
 
 def _least(config: StudyConfig, um_per_px: float | None) -> float:
@@ -228,8 +232,8 @@ def _complete(folder: RunFolder) -> bool:
     """Whether the tables are there, and every picture they name."""
     import pandas as pd
 
-    path = THROUGH.at(folder.root)
-    if not path.is_file() or not path.with_name(THROUGH_LEFT_OUT.name).is_file():
+    path = GALLERY.at(folder.root)
+    if not path.is_file() or not path.with_name(GALLERY_LEFT_OUT.name).is_file():
         return False
     images = pd.read_csv(path, usecols=["image"])["image"].dropna()
     return all((folder.root / image).is_file() for image in images)
@@ -249,9 +253,9 @@ def _trainings(config: StudyConfig, folder: RunFolder) -> dict[str, str]:
     rows = rows.assign(job=rows["job"].map(refits).fillna(rows["job"]))
     first = rows.drop_duplicates("strategy").set_index("strategy")["job"]
     return {
-        one.name: str(first[one.name])
-        for one in config.strategies
-        if one.name in first.index and not build(one).labels.uses_target_truth
+        strategy.name: str(first[strategy.name])
+        for strategy in config.strategies
+        if strategy.name in first.index and not build(strategy).labels.uses_target_truth
     }
 
 
@@ -299,13 +303,22 @@ def _key(
     """Hash of what the pictures and their choice depend on; a job's ``done`` names the annotations it was scored on."""
     slides = []
     for sections in blocks.values():
-        for one in sections:
-            drawn = folder.own / f"{file_name(one.slide)}.geojson"
+        for section in sections:
+            drawn = folder.own / f"{file_name(section.slide)}.geojson"
             truth = stable_hash(drawn.read_text(encoding="utf-8")) if drawn.is_file() else ""
-            about = [one.slide, one.patient, one.section, one.stain, one.centre, one.split, one.mpp, truth]
-            slides.append([*about, fingerprint(one.path)])
+            about = [
+                section.slide,
+                section.patient,
+                section.section,
+                section.stain,
+                section.centre,
+                section.split,
+                section.mpp,
+                truth,
+            ]
+            slides.append([*about, fingerprint(section.path)])
     jobs = {name: [job, DONE.inside(folder.job(job)).read_text(encoding="utf-8")] for name, job in trainings.items()}
     settings = {name: block.settings for name, block in placed.items()}
     least = [config.task.min_object_um2, config.task.min_object_px]
-    asked = [roles.targets, roles.sources, list(config.task.classes), config.evaluation.iou, least]
-    return stable_hash([MADE, slides, settings, jobs, asked], length=24)
+    depends_on = [roles.targets, roles.sources, list(config.task.classes), config.evaluation.iou, least]
+    return stable_hash([MADE, slides, settings, jobs, depends_on], length=24)

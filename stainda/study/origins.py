@@ -21,7 +21,7 @@ def check_origins(sections: Iterable[Section]) -> tuple[list[tuple[int | None, s
     faults: list[tuple[int | None, str, str]] = []
     notes: list[str] = []
     for section in sections:
-        if not section.path.is_file():  # told by the manifest's own check
+        if not section.path.is_file():  # reported by the manifest's own check
             continue
         try:
             _look(section, faults, notes)

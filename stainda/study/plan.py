@@ -17,6 +17,7 @@ from stainda.study.checks import manifest_of, plan_rotations
 from stainda.study.converging import expectations
 from stainda.study.environment import free_cores
 from stainda.study.estimate import StageTime, estimate_stages
+from stainda.study.learning import cache_notes, learning_notes
 from stainda.study.leaving_out import trainings_without
 from stainda.study.pace import time_network, training_cpu_seconds
 
@@ -30,7 +31,7 @@ class Plan:
         budgets: of every strategy, over all rotations.
         slides: annotated slides that each training is scored on, by rotation.
         cpu_seconds: about what all trainings take on this machine's CPU, registration and patches not counted;
-            ``None`` where it was not asked for, or where the size of the slides is not known before they are opened.
+            ``None`` where it was not requested, or where the size of the slides is not known before they are opened.
         notes: what the study cannot answer, and what was matched or is doubted, one sentence each.
         stages: about how long every stage takes here, with what that rests on.
         recipe: what all strategies have in common, in one line.
@@ -48,7 +49,7 @@ class Plan:
 
     @property
     def jobs(self) -> int:
-        return sum(one.jobs for one in self.budgets)
+        return sum(allowance.jobs for allowance in self.budgets)
 
 
 def plan_study(config: StudyConfig, out: str | Path | None = None, *, timed: bool = False) -> Plan:
@@ -61,26 +62,29 @@ def plan_study(config: StudyConfig, out: str | Path | None = None, *, timed: boo
     Raises:
         StaindaError: what would stop the study at its start.
     """
+    from stainda.models.patch_sizes import check_patch_size
     from stainda.strategies import build, check
     from stainda.strategies.shared_settings import recipe_line
     from stainda.study.compare import sections_to_score
 
     _check_model(config.model)
+    check_patch_size(config.model, config.patches.size, config.task.kind)
     for strategy in config.strategies:
         check(build(strategy), config)
     folder = RunFolder(Path(out) if out is not None else Path("runs") / config.study)
     found = plan_rotations(config, manifest_of(config, folder))
     notes = [*refuse_unanswerable(config, found), *expectations(config, folder.root)]
+    notes += [*learning_notes(config), *cache_notes(config, folder)]
     costs = budgets(config, len(found), trainings_without(config, found))
-    slides = {one.name: len(sections_to_score(one.cohort, one.roles)) for one in found}
+    slides = {rotation.name: len(sections_to_score(rotation.cohort, rotation.roles)) for rotation in found}
     seconds = _training_seconds(config, found, costs, slides) if timed else None
     stages = expected_stages(config, found, costs, folder, seconds)
     registration = ""
     if config.phantom is None or manifest_of(config, folder).is_file():
         from stainda.registration import registration_standing
 
-        registration = registration_standing(found[0].cohort, config.registration, folder.root).sentence
-    return Plan(found, costs, slides, seconds, stages, registration, tuple(notes), recipe_line(config))
+        registration = registration_standing(rotations[0].cohort, config.registration, folder.root).sentence
+    return Plan(rotations, costs, slides, seconds, stages, registration, tuple(notes), recipe_line(config))
 
 
 def expected_stages(
@@ -92,8 +96,8 @@ def expected_stages(
 ) -> list[StageTime]:
     """About how long every stage takes, without that of the trainings where ``training_seconds`` is not known."""
     return estimate_stages(
-        config, rotations[0].cohort, [one.roles for one in rotations], folder,
-        workers=config.workers or free_cores(), jobs=sum(one.jobs for one in costs),
+        config, rotations[0].cohort, [rotation.roles for rotation in rotations], folder,
+        workers=config.workers or free_cores(), jobs=sum(cost.jobs for cost in costs),
         training_cpu_seconds=training_seconds,
     )  # fmt: skip
 
@@ -102,7 +106,7 @@ def training_seconds(config: StudyConfig, rotations: tuple[Rotation, ...], costs
     """CPU seconds of all trainings, timed on this machine; ``None`` where the size of the slides is not known."""
     from stainda.study.compare import sections_to_score
 
-    slides = {one.name: len(sections_to_score(one.cohort, one.roles)) for one in rotations}
+    slides = {rotation.name: len(sections_to_score(rotation.cohort, rotation.roles)) for rotation in rotations}
     return _training_seconds(config, rotations, costs, slides)
 
 
@@ -125,9 +129,9 @@ def _check_model(config: ModelConfig) -> None:
     for name in available("recipes"):
         raw = load_recipe(name)
         pieces += [raw[key] for key in ("model", "classifier") if key in raw]
-    known = (validated(ModelConfig, one, str(one["name"])) for one in pieces)
+    known = (validated(ModelConfig, piece, str(piece["name"])) for piece in pieces)
     wanted = (config.name, config.params, config.weights)
-    if any((one.name, one.params, one.weights) == wanted for one in known):
+    if any((setting.name, setting.params, setting.weights) == wanted for setting in known):
         return
     from stainda.models import check_model
 

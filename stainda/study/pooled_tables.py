@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from stainda.config import StudyConfig
     from stainda.evaluation import Analysis
     from stainda.evaluation.pooling import Group
-    from stainda.report.run import RotationRun, Run
+    from stainda.report.run import LoadedRun, RotationResult
 
 PRIMARY = "dice"
 
@@ -47,7 +47,9 @@ def write_pooled_tables(root: Path) -> None:
     from stainda.report.loading import load_run
 
     run = load_run(root)
-    trained = {one.name: root / one.folder for one in run.begun if TRIALS.at(root / one.folder).is_file()}
+    trained = {
+        rotation.name: root / rotation.folder for rotation in run.begun if TRIALS.at(root / rotation.folder).is_file()
+    }
     if trained:
         tables = {name: pd.read_csv(TRIALS.at(folder), dtype={"job": str}) for name, folder in trained.items()}
         TRIALS.write_frame(root, TRIALS.complete(_stacked(tables)))
@@ -55,7 +57,7 @@ def write_pooled_tables(root: Path) -> None:
     if not done:
         return
     RECORDS.write_frame(root, _stacked({name: read_records(RECORDS.at(folder)) for name, folder in done.items()}))
-    analysis = analyse([one.evaluated(run.study) for one in run.begun if one.name in done], run.study)
+    analysis = analyse([rotation.evaluated(run.study) for rotation in run.begun if rotation.name in done], run.study)
     results = [_stacked({name: pd.read_csv(RESULTS.at(folder)) for name, folder in done.items()})]
     results += [_results_of_folds(run, group) for group in analysis.groups if len(group.members) > 1]
     table = pd.concat(results, ignore_index=True)
@@ -75,22 +77,22 @@ def _stacked(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
     return pd.concat(list(tables.values()), ignore_index=True)
 
 
-def _results_of_folds(run: Run, group: Group) -> pd.DataFrame:
+def _results_of_folds(run: LoadedRun, group: Group) -> pd.DataFrame:
     """results.csv of the folds of one set of sources as one cohort."""
     from stainda.evaluation import analyse, one_rotation
     from stainda.evaluation.pooling import joined_trainings
     from stainda.evaluation.selection import DEFAULT_RULE
 
-    members = [one for one in run.begun if one.name in {member.name for member in group.members}]
+    members = [rotation for rotation in run.begun if rotation.name in {member.name for member in group.members}]
     config = _reported(run, members[0])
-    records = joined_trainings([_chosen(one) for one in members])
+    records = joined_trainings([_chosen(rotation) for rotation in members])
     table = analyse([one_rotation(records, config)], config).results
     table = table[table["selection"] == DEFAULT_RULE].reset_index(drop=True)
     table.insert(0, "rotation", group.name)
     return table
 
 
-def _reported(run: Run, rotation: RotationRun) -> StudyConfig:
+def _reported(run: LoadedRun, rotation: RotationResult) -> StudyConfig:
     """The study of a rotation with the strategies of earlier calls that its trials.csv still holds."""
     from stainda.report.loading import with_earlier_strategies
     from stainda.run_directory.folder import read_study
@@ -99,7 +101,7 @@ def _reported(run: Run, rotation: RotationRun) -> StudyConfig:
     return with_earlier_strategies(read_study(folder), rotation.trials, folder)
 
 
-def _chosen(rotation: RotationRun) -> pd.DataFrame:
+def _chosen(rotation: RotationResult) -> pd.DataFrame:
     """The records of what source validation chose in this rotation, as if there had been one trial and checkpoint."""
     from stainda.evaluation import chosen_records, rule, select
     from stainda.evaluation.selection import DEFAULT_RULE
@@ -110,21 +112,21 @@ def _chosen(rotation: RotationRun) -> pd.DataFrame:
 
 def _matrix(results: pd.DataFrame, groups: Sequence[Group]) -> list[dict[str, Any]]:
     """From sources to targets; where there are folds, with the patients of all folds."""
-    from stainda.report.words import headline
+    from stainda.report.summary_text import headline
 
     rows = headline(results, PRIMARY)
-    found = []
+    result = []
     for group in groups:
         for row in rows[rows["rotation"] == group.name].to_dict("records"):
             values = {key: row[key] for key in MATRIX.names if key in row}
-            found.append({**values, "sources": "; ".join(group.sources), "target": row["domain"]})
-    return found
+            result.append({**values, "sources": "; ".join(group.sources), "target": row["domain"]})
+    return result
 
 
 def _overall(analysis: Analysis) -> list[dict[str, Any]]:
     """Every strategy's mean over patients, each patient's over the rotations in which it was tested as a target."""
     from stainda.evaluation import ALL_TARGETS
-    from stainda.report.words import headline
+    from stainda.report.summary_text import headline
 
     results, differences, gaps = (
         rows[rows["domain"] == ALL_TARGETS].set_index("strategy")

@@ -17,7 +17,7 @@ from stainda.files import fingerprint, output_errors, stable_hash, whole_file, w
 from stainda.names import same_name
 from stainda.progress import SILENT, Progress, Task
 from stainda.run_directory.contents import SETTINGS
-from stainda.study.choosing import Choice, choose_job
+from stainda.study.choosing import DetectorChoice, choose_job
 from stainda.study.new_slides import NewSlide, find_slides
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class SlideResult:
 
 
 @dataclass(frozen=True)
-class Predictions:
+class PredictedSlides:
     """What was done.
 
     Attributes:
@@ -68,7 +68,7 @@ class Predictions:
         tables: ``slides.csv``, ``objects.csv`` and, where files were passed over, ``passed_over.csv``.
     """
 
-    choice: Choice
+    choice: DetectorChoice
     notes: tuple[str, ...]
     results: tuple[SlideResult, ...]
     tables: tuple[Path, ...]
@@ -76,7 +76,7 @@ class Predictions:
 
     @property
     def failed(self) -> tuple[SlideResult, ...]:
-        return tuple(one for one in self.results if one.status == FAILED)
+        return tuple(result for result in self.results if result.status == FAILED)
 
     def check(self) -> None:
         """Say which slides could not be used.
@@ -85,7 +85,7 @@ class Predictions:
             StaindaError: some could not; the message has the reason of each.
         """
         if self.failed:
-            reasons = "; ".join(one.reason for one in self.failed)
+            reasons = "; ".join(outcome.reason for outcome in self.failed)
             rest = "" if len(self.failed) == len(self.results) else "; the others are complete"
             raise StaindaError(f"{len(self.failed)} of {len(self.results)} slides could not be used{rest}. {reasons}")
 
@@ -94,7 +94,9 @@ class Predictions:
         level-0 pixels of that slide."""
         from stainda.annotations import join_slides, read_shapes
 
-        return join_slides({one.slide: read_shapes(one.geojson) for one in self.results if one.geojson is not None})
+        return join_slides(
+            {result.slide: read_shapes(result.geojson) for result in self.results if result.geojson is not None}
+        )
 
 
 def predict_slides(
@@ -114,8 +116,8 @@ def predict_slides(
     wanted: Wanted | None = None,
     overwrite: bool = False,
     progress: Progress = SILENT,
-    on_choice: Callable[[Choice, tuple[str, ...]], None] | None = None,
-) -> Predictions:
+    on_choice: Callable[[DetectorChoice, tuple[str, ...]], None] | None = None,
+) -> PredictedSlides:
     """Find objects on slides with a trained job.
 
     A slide that cannot be used costs that slide: it is listed with its reason, and the others go on. What was written
@@ -129,9 +131,9 @@ def predict_slides(
         data: the folder that a manifest's paths are relative to.
         mpp: micrometres per level-0 pixel, where neither the manifest nor the slide tells.
         threshold: in place of those fixed on source validation.
-        wanted: what is to be written beside the objects.
+        wanted: what is to be written next to the objects.
         overwrite: predict again what was predicted before.
-        on_choice: told the job and the notes before the first slide.
+        on_choice: receives the job and the notes before the first slide.
 
     Raises:
         StaindaError: there is no such job or no slide, or ``out`` cannot be written to.
@@ -164,14 +166,14 @@ def predict_slides(
     if found.passed_over:
         listed = [{"path": path.as_posix(), "reason": reason} for path, reason in found.passed_over]
         tables.append(write_csv(out / "passed_over.csv", listed, ("path", "reason")))
-    return Predictions(choice, notes, tuple(results), tuple(tables), found.passed_over)
+    return PredictedSlides(choice, notes, tuple(results), tuple(tables), found.passed_over)
 
 
 @dataclass(frozen=True)
 class _Work:
     """What is the same for all slides of a call."""
 
-    choice: Choice
+    choice: DetectorChoice
     predictor: Predictor
     out: Path
     wanted: Wanted
@@ -197,7 +199,7 @@ class _Work:
         try:
             row = self._predict(slide, domain, told, progress)
         except Exception as error:  # whatever is wrong with one slide, the others go on
-            for file in files:  # of another job, or of half a slide: not what was asked for
+            for file in files:  # of another job, or of half a slide: not what was requested
                 file.unlink(missing_ok=True)
             return self._failure(slide, error)
         row |= {"seconds": round(time.perf_counter() - started, 2), "key": key}
@@ -211,20 +213,20 @@ class _Work:
     def _predict(self, slide: NewSlide, domain: str | None, told: str, progress: Progress) -> dict[str, Any]:
         from stainda.prediction import predict_slide
 
-        found = predict_slide(
+        result = predict_slide(
             self.predictor, slide.path, self.out, mpp=slide.mpp, domain=domain, threshold=self.threshold,
-            wanted=self.wanted, name=slide.name, told={"strategy": self.choice.strategy}, progress=progress,
+            wanted=self.wanted, name=slide.name, properties={"strategy": self.choice.strategy}, progress=progress,
         )  # fmt: skip
 
         def mm2(area: float | None) -> float | None:
             return None if area is None else round(area / 1e6, 6)
 
         return self._row(
-            slide, PREDICTED, objects=found.n_objects, object_area_mm2=mm2(found.object_area),
-            tissue_area_mm2=mm2(found.tissue_area), mpp=found.mpp, mpp_origin=found.mpp_origin, domain=domain,
-            density_per_mm2=None if found.density is None else round(found.density, 4),
-            notes="; ".join(filter(None, (told, *found.notes))),
-            **{f"objects {cls}": count for cls, count in found.counts.items()},
+            slide, PREDICTED, objects=result.n_objects, object_area_mm2=mm2(result.object_area),
+            tissue_area_mm2=mm2(result.tissue_area), mpp=result.mpp, mpp_origin=result.mpp_origin, domain=domain,
+            density_per_mm2=None if result.density is None else round(result.density, 4),
+            notes="; ".join(filter(None, (told, *result.notes))),
+            **{f"objects {cls}": count for cls, count in result.counts.items()},
         )  # fmt: skip
 
     def _row(self, slide: NewSlide, status: str, **values: Any) -> dict[str, Any]:
@@ -242,7 +244,7 @@ class _Work:
         return stable_hash([self.key, self.wanted.origin, about])
 
 
-def _job_key(choice: Choice, predictor: Predictor, threshold: float | None) -> str:
+def _job_key(choice: DetectorChoice, predictor: Predictor, threshold: float | None) -> str:
     from stainda.strategies.detector import CHECKPOINTS
 
     weights = hashlib.sha256((choice.folder / CHECKPOINTS[choice.checkpoint]).read_bytes()).hexdigest()
@@ -262,7 +264,7 @@ def _notes(predictor: Predictor) -> tuple[str, ...]:
         known = ", ".join(sorted(predictor.detector.statistics)) or "none"
         notes.append(
             f"batch statistics are kept per domain ({known}); slides of other domains, and those whose "
-            f"{' and '.join(predictor.domain_keys)} are not told, give their own, from tiles of their tissue"
+            f"{' and '.join(predictor.domain_keys)} are not stated, give their own, from tiles of their tissue"
         )
     return tuple(notes)
 
@@ -273,11 +275,11 @@ def _domain(predictor: Predictor, told: Mapping[str, str]) -> tuple[str | None, 
     if not any(told.get(key) for key in keys):
         return None, ""
     if lacking := [key for key in keys if not told.get(key)]:
-        return None, f"domain not known: {' and '.join(lacking)} not told" if predictor.uses_domains else ""
+        return None, f"domain not known: {' and '.join(lacking)} not reported" if predictor.uses_domains else ""
     name = "@".join(told[key] for key in keys)
     if not predictor.uses_domains:
         return name, ""
-    known = {same_name(one): one for one in predictor.detector.statistics}
+    known = {same_name(statistic): statistic for statistic in predictor.detector.statistics}
     if same_name(name) in known:
         return known[same_name(name)], ""
     return name, f"{name} is none of the domains of the training ({', '.join(sorted(known.values()))})"

@@ -25,7 +25,7 @@ _STAINS = (
     "PASM", "PAMS", "CONGO", "KI67", "SMA", "ASMA", "C4D", "C3", "C1Q", "IGA", "IGG", "IGM", "WT1", "COL1", "COL3",
     "PODOCIN", "NEPHRIN", "SYNAPTOPODIN", "CK7", "PAX8", "FIBRONECTIN", "VIMENTIN", "P53", "ER", "PR", "HER2", "SV40",
 )  # fmt: skip
-UNTESTED = "not tested, since no patient is left for it beside those of training and validation"
+UNTESTED = "not tested, since no patient is left for it next to those of training and validation"
 
 
 @dataclass(frozen=True)
@@ -61,16 +61,16 @@ class Start:
 
     @property
     def unknown_mpp(self) -> tuple[str, ...]:
-        return tuple(slide for slide, one in self.drawn.items() if one.mpp is None)
+        return tuple(slide for slide, facts in self.drawn.items() if facts.mpp is None)
 
     def domains(self) -> list[tuple[str, str, int, int, int, str]]:
         """Of every domain: name, role, patients, slides, annotated patients, and the shapes of each class."""
         rows, teaching = [], self.cohort.matching(self.sources)
         for name in self.cohort.domains:
             inside = self.cohort.where(domains=[name])
-            shapes = sum((Counter(self.drawn[one.slide].counts) for one in inside), Counter[str]())
+            shapes = sum((Counter(self.drawn[section.slide].counts) for section in inside), Counter[str]())
             role = "source" if name in teaching else "target" if name in self.targets else "not tested"
-            annotated = {one.patient for one in inside if one.annotations}
+            annotated = {slide.patient for slide in inside if slide.annotations}
             drawn = ", ".join(f"{cls or '(no class)'} {count}" for cls, count in shapes.most_common())
             rows.append((name, role, len(inside.patients), len(inside), len(annotated), drawn))
         return rows
@@ -80,7 +80,7 @@ def stain_names() -> tuple[str, ...]:
     """Names that columns of file names are held against."""
     from stainda.stains.table import STAINS
 
-    known = [name for one in STAINS.values() for name in (one.name, *one.aliases)]
+    known = [name for stain in STAINS.values() for name in (stain.name, *stain.aliases)]
     return (*known, *_STAINS, *(f"CD{number}" for number in range(1, 372)))
 
 
@@ -110,20 +110,20 @@ def scan(
                 pattern = pattern.replace(f"{{{name}}}", "*")
         if "{centre}" in pattern and "centre" in fixed:
             pattern = pattern.removeprefix("{centre}/") if pattern.startswith("{centre}/") else pattern
-    found = find_sections(folder, pattern, annotation_finder(), **fixed)
-    if found.centre_folders and not one_centre:
-        right = "{centre}/" + "*/" * (_depth(found, folder) - 1) + pattern.rsplit("/", 1)[-1]
+    sections = find_sections(folder, pattern, annotation_finder(), **fixed)
+    if sections.centre_folders and not one_centre:
+        right = "{centre}/" + "*/" * (_depth(sections, folder) - 1) + pattern.rsplit("/", 1)[-1]
         raise ManifestError(
             f"centre {fixed['centre']!r} was given for all slides, and they lie in folders that look like centres: "
-            f"{', '.join(map(repr, found.centre_folders))}",
+            f"{', '.join(map(repr, sections.centre_folders))}",
             file=folder,
             remedy=f"Take the centre from the folder: --pattern '{right}' without --centre; or say --one-centre",
         )
-    return found, pattern, guess
+    return sections, pattern, guess
 
 
-def _depth(found: Scan, folder: str | Path) -> int:
-    inside = found.sections[0].path.relative_to(Path(folder).absolute())
+def _depth(result: Scan, folder: str | Path) -> int:
+    inside = result.sections[0].path.relative_to(Path(folder).absolute())
     return len(inside.parts) - 1
 
 
@@ -153,9 +153,13 @@ def propose(
         notes.append("neither names nor folders tell a centre: all slides were taken as of one, 'A' (--centre)")
     found, pattern, _ = scan(folder, told, fixed)
     cohort = Cohort(found.sections)
-    drawn = {one.slide: look(one) for one in cohort}
+    drawn = {section.slide: look(section) for section in cohort}
     notes += [*found.notes, *(f"passed over: {path.name}: {reason}" for path, reason in found.skipped)]
-    notes += [f"cannot be used: {one.slide}: {drawn[one.slide].fault}" for one in cohort if drawn[one.slide].fault]
+    notes += [
+        f"cannot be used: {section.slide}: {drawn[section.slide].fault}"
+        for section in cohort
+        if drawn[section.slide].fault
+    ]
     task = task or _task(drawn)
     plan = design(cohort, tuple(sources))
     if plan.untested:
@@ -172,7 +176,7 @@ def _task(drawn: Mapping[str, Drawn]) -> str:
     """The task of the class that is drawn most, by name where stainda has one for it."""
     from stainda.annotations import IGNORE_CLASSES, class_key
 
-    counts = sum((Counter(one.counts) for one in drawn.values()), Counter[str]())
+    counts = sum((Counter(facts.counts) for facts in drawn.values()), Counter[str]())
     tasks: dict[str, str] = {}
     for name in sorted(available("tasks"), key=lambda one: "segmentation" not in one):
         for cls in load_piece("tasks", name).get("classes", ()):
@@ -185,7 +189,7 @@ def _task(drawn: Mapping[str, Drawn]) -> str:
 def _check_task(start: Start) -> None:
     """Refuse what is neither a task nor a class that is drawn."""
     tasks = available("tasks")
-    drawn = {name for one in start.drawn.values() for name in one.counts}
+    drawn = {name for facts in start.drawn.values() for name in facts.counts}
     if start.task not in tasks and start.task not in drawn:
         raise ConfigError(
             f"{start.task!r} is neither a task nor a class that is drawn",

@@ -82,11 +82,13 @@ class Pruning:
         epoch = max(curve)
         if epoch <= self.warmup_epochs or epoch >= self.epochs:
             return False
-        complete = [one for one in self.earlier if one.state == "complete"]
+        complete = [trial for trial in self.earlier if trial.state == "complete"]
         if len(complete) < self.startup_trials:
             return False
         if self.pruner == "wilcoxon":
-            best = max(complete, key=lambda one: (one.value if one.value is not None else -math.inf, -one.index))
+            best = max(
+                complete, key=lambda trial: (trial.value if trial.value is not None else -math.inf, -trial.index)
+            )
             return self._wilcoxon(patients, best.patients.get(epoch, {}))
         return self._by_curves(curve)
 
@@ -104,11 +106,13 @@ class Pruning:
             }
             study = optuna.create_study(study_name=self.name, direction="maximize", pruner=pruners[self.pruner]())
             states = {"complete": "COMPLETE", "pruned": "PRUNED", "failed": "FAIL"}
-            for one in self.earlier:  # gone through epoch by epoch: Hyperband notes the rungs that a trial has reached
+            for (
+                trial
+            ) in self.earlier:  # gone through epoch by epoch: Hyperband notes the rungs that a trial has reached
                 asked = study.ask()
-                _report(asked, one.curve)
-                value = one.value if one.state == "complete" else None
-                study.tell(asked, value, state=optuna.trial.TrialState[states[one.state]])
+                _report(asked, trial.curve)
+                value = trial.value if trial.state == "complete" else None
+                study.tell(asked, value, state=optuna.trial.TrialState[states[trial.state]])
             return _report(study.ask(), curve)
 
     @staticmethod
@@ -149,5 +153,5 @@ def read_pruned(folder: Path, pruning: Pruning | None) -> dict[str, Any] | None:
     path = folder / PRUNED
     if pruning is None or not path.is_file():
         return None
-    found = json.loads(path.read_text(encoding="utf-8"))
-    return found if found.get("key") == pruning.key else None
+    loads = json.loads(path.read_text(encoding="utf-8"))
+    return loads if loads.get("key") == pruning.key else None

@@ -25,7 +25,7 @@ from stainda.study.refitting import read_refits
 
 
 def gather_results(config: StudyConfig, folder: RunFolder) -> None:
-    """Write ``records.parquet`` (every job in ``trials.csv`` and ``refits.csv``), what lies beside it, and
+    """Write ``records.parquet`` (every job in ``trials.csv`` and ``refits.csv``), what lies next to it, and
     ``results.csv``.
 
     Raises:
@@ -51,15 +51,15 @@ def gather_results(config: StudyConfig, folder: RunFolder) -> None:
         if row.state == "complete":
             names = {"strategy": row.strategy, "trial": row.trial, "seed": row.seed}
             tables.append(read_records(RECORDS.inside(folder.job(str(row.job)))).assign(**names))
-            for one, found in beside.items():
-                found.append(read_evidence(one.inside(folder.job(str(row.job))), one.names).assign(**names))
+            for one, name in beside.items():
+                name.append(read_evidence(one.inside(folder.job(str(row.job))), one.names).assign(**names))
     for row in read_refits(folder).itertuples():
         names = {"strategy": row.strategy, "trial": row.trial, "seed": row.seed, "checkpoint": REFIT}
         tables.append(read_records(RECORDS.inside(folder.job(str(row.job)))).assign(**names))
-        for one, found in beside.items():
-            found.append(read_evidence(one.inside(folder.job(str(row.job))), one.names).assign(**names))
-    for one, found in beside.items():
-        table = pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=list(one.names))
+        for one, name in beside.items():
+            name.append(read_evidence(one.inside(folder.job(str(row.job))), one.names).assign(**names))
+    for one, name in beside.items():
+        table = pd.concat(name, ignore_index=True) if name else pd.DataFrame(columns=list(one.names))
         write_evidence(table, one.names, one.at(folder.root))
     gather_unsupervised(folder)
     gather_effects(folder)
@@ -77,8 +77,8 @@ def write_threshold_regret(folder: RunFolder) -> None:
     from stainda.evaluation.threshold_regret import threshold_regret
 
     pixels = pd.read_parquet(PROBABILITIES.at(folder.root))
-    found = threshold_regret(pixels, read_records(RECORDS.at(folder.root))).trainings
-    REGRET.write_frame(folder.root, found, float_format="%.6f")
+    result = threshold_regret(pixels, read_records(RECORDS.at(folder.root))).trainings
+    REGRET.write_frame(folder.root, result, float_format="%.6f")
 
 
 def gather_unsupervised(folder: RunFolder) -> None:
@@ -86,15 +86,15 @@ def gather_unsupervised(folder: RunFolder) -> None:
     import pandas as pd
 
     columns = ["strategy", "trial", "seed", "checkpoint"]
-    found = []
+    result = []
     for row in pd.read_csv(TRIALS.at(folder.root), dtype={"job": str}).itertuples():
         path = JOB_UNSUPERVISED.inside(folder.job(str(row.job)))
         if row.state == "complete" and path.is_file():
             table = pd.read_csv(path)
             for at, (name, value) in enumerate(zip(columns, (row.strategy, row.trial, row.seed), strict=False)):
                 table.insert(at, name, value)  # also where the table has no row: nothing unlabelled was seen
-            found.append(table)
-    table = pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=columns)
+            result.append(table)
+    table = pd.concat(result, ignore_index=True) if result else pd.DataFrame(columns=columns)
     UNSUPERVISED.write_frame(folder.root, table)
 
 
@@ -109,8 +109,8 @@ def gather_effects(folder: RunFolder) -> None:
     for row in pd.read_csv(TRIALS.at(folder.root), dtype={"job": str}).itertuples():
         path = EFFECT.inside(folder.job(str(row.job)))
         if row.state == "complete" and path.is_file():
-            found = judge_effect(str(row.strategy), pd.read_csv(path))
-            rows.append({**vars(found), **{name: getattr(row, name) for name in names}})
+            result = judge_effect(str(row.strategy), pd.read_csv(path))
+            rows.append({**vars(result), **{name: getattr(row, name) for name in names}})
     ALIGNMENT_EFFECTS.write_frame(folder.root, pd.DataFrame(rows, columns=list(ALIGNMENT_EFFECTS.names)))
 
 

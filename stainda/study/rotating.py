@@ -54,37 +54,39 @@ class RotatingStudy:
             StaindaError: a check before the start, or, at the end, the rotations that failed.
         """
         self.base.prepare()
-        found = plan_rotations(self.config, self.base.manifest())  # before a phantom is made
-        for note in refuse_unanswerable(self.config, found):
+        rotations = plan_rotations(self.config, self.base.manifest())  # before a phantom is made
+        for note in refuse_unanswerable(self.config, rotations):
             self.progress.message(f"note: {note}")
-        _check_folders(found)
-        costs = budgets(self.config, len(found), trainings_without(self.config, found))
+        _check_folders(rotations)
+        costs = budgets(self.config, len(rotations), trainings_without(self.config, rotations))
         write_budget(costs, self.folder)
-        self.base.expect(found, costs)
-        self.progress.message(f"{len(found)} rotations: {', '.join(one.name for one in found)} (rotations.csv)")
+        self.base.expect(rotations, costs)
+        self.progress.message(
+            f"{len(rotations)} rotations: {', '.join(rotation.name for rotation in rotations)} (rotations.csv)"
+        )
         stages = STAGES[: STAGES.index(until) + 1]
         for sentence in budget_sentences(costs, self.config.baseline) if "train" in stages else ():
             self.progress.message(sentence)
-        self._timed("cohort", lambda: self._gather(found))
+        self._timed("cohort", lambda: self._gather(rotations))
         if self.config.phantom is not None:
-            found = plan_rotations(self.config, self.base.manifest())  # with what the manifest now says
+            rotations = plan_rotations(self.config, self.base.manifest())  # with what the manifest now says
         if "register" in stages:
             self._timed("register", self.base.register)
-        runs = [self._run_of(one, found) for one in found]
-        states = {one.name: ("", "") for one in found}
-        for one, run in zip(found, runs, strict=True):
-            self.progress.message(f"rotation {one.name}: {_sides(one)}")
+        runs = [self._run_of(rotation, rotations) for rotation in rotations]
+        states = {rotation.name: ("", "") for rotation in rotations}
+        for rotation, run in zip(rotations, runs, strict=True):
+            self.progress.message(f"rotation {rotation.name}: {_sides(rotation)}")
             try:
                 with run.folder.locked():
                     run.prepare()
                     for stage in stages:
                         run.do(stage)
-                states[one.name] = ("complete" if until == "report" else f"until {until}", "")
+                states[rotation.name] = ("complete" if until == "report" else f"until {until}", "")
             except StaindaError as error:
-                logger.exception("rotation %s: %s", one.name, error)
-                states[one.name] = ("failed", str(error))
-                self.progress.message(f"rotation {one.name} failed: {error}")
-            self._write_rotations(found, states)
+                logger.exception("rotation %s: %s", rotation.name, error)
+                states[rotation.name] = ("failed", str(error))
+                self.progress.message(f"rotation {rotation.name} failed: {error}")
+            self._write_rotations(rotations, states)
         for run in runs:
             for stage, seconds in run.folder.stage_seconds().items():
                 self.seconds[stage] = self.seconds.get(stage, 0.0) + (seconds if stage in STAGES[2:] else 0.0)
@@ -97,7 +99,7 @@ class RotatingStudy:
         if failed:
             listed = "; ".join(f"{name}: {reason}" for name, reason in failed.items())
             raise StaindaError(
-                f"{len(failed)} of {len(found)} rotations failed: {listed}",
+                f"{len(failed)} of {len(rotations)} rotations failed: {listed}",
                 file=ROTATIONS.at(self.folder.root),
                 remedy="The others are complete; run the same command again when this is mended",
             )
@@ -113,13 +115,13 @@ class RotatingStudy:
         """Everything of the cohort that is the same for all rotations; a domain is a source where it ever teaches."""
         self.base.make_phantom()
         cohort = self.base.whole_cohort()
-        sources = tuple(name for name in cohort.domains if any(name in one.roles.sources for one in found))
-        targets = tuple(name for name in cohort.domains if any(name in one.roles.targets for one in found))
+        sources = tuple(name for name in cohort.domains if any(name in rotation.roles.sources for rotation in found))
+        targets = tuple(name for name in cohort.domains if any(name in rotation.roles.targets for rotation in found))
         roles = Roles(sources, tuple(name for name in targets if name not in sources), cohort.domain_keys)
         gather_cohort(cohort, roles, self.config, self.folder, self.progress)
 
     def _run_of(self, rotation: Rotation, found: Sequence[Rotation]) -> RotationRun:
-        first = next(one for one in found if one.roles.sources == rotation.roles.sources)
+        first = next(member for member in found if member.roles.sources == rotation.roles.sources)
         return RotationRun(
             self.config, self.folder, rotation, rotation_folder(self.folder, rotation.name),
             rotation_folder(self.folder, first.name), self.progress,
@@ -128,23 +130,25 @@ class RotatingStudy:
     def _write_rotations(self, found: Sequence[Rotation], states: dict[str, tuple[str, str]]) -> None:
 
         rows = []
-        for one in found:
-            state, reason = states[one.name]
+        for rotation in found:
+            state, reason = states[rotation.name]
             people: dict[str, str] = {
-                split: "; ".join(one.patients(split))  # type: ignore[arg-type]
+                split: "; ".join(rotation.patients(split))  # type: ignore[arg-type]
                 for split in ("train", "val", "test")
             }
             rows.append(
                 {
-                    "rotation": one.name, "group": one.group, "folder": f"rotations/{file_name(one.name)}",
-                    "sources": "; ".join(one.roles.sources), "targets": "; ".join(one.roles.targets), **people,
+                    "rotation": rotation.name, "group": rotation.group,
+                    "folder": f"rotations/{file_name(rotation.name)}",
+                    "sources": "; ".join(rotation.roles.sources), "targets": "; ".join(rotation.roles.targets),
+                    **people,
                     "state": state, "reason": reason,
                 }
             )  # fmt: skip
         if self.config.protocol.scheme == "all_pairs":
             for name in cannot_teach(found[0].cohort):
                 rows.append({"rotation": name, "state": "left out", "reason": "none of its sections is annotated"})
-        mine = {file_name(one.name) for one in found}
+        mine = {file_name(rotation.name) for rotation in found}
         for path in sorted((self.folder.root / "rotations").glob(f"*/{STUDY.path}")):
             if path.parent.name not in mine:
                 reason = "an earlier call made it; the protocol no longer has it, so it is in no number"
@@ -184,12 +188,12 @@ class RotationRun(StudyRun):
         share(self.root.annotations, self.folder.annotations)
         share(self.root.root / "thumbnails", self.folder.root / "thumbnails")
         write_manifest(self.cohort, MANIFEST.inside(self.folder.root))
-        splits = {one.slide: one.split for one in self.cohort}
+        splits = {section.slide: section.split for section in self.cohort}
         rows = []
         with COHORT.at(self.root.root).open(newline="", encoding="utf-8") as stream:
             for row in csv.DictReader(stream):
                 for name in ("path", "annotations", "landmarks"):
-                    row[name] = ";".join(self._seen_from_here(one) for one in row[name].split(";"))
+                    row[name] = ";".join(self._seen_from_here(part) for part in row[name].split(";"))
                 rows.append({**row, "split": splits[row["slide"]], "role": self.roles.role(row["domain"])})
         COHORT.write(self.folder.root, rows)
 
@@ -252,15 +256,16 @@ def _share_file(source: Path, target: Path, link: bool = True) -> None:
 
 
 def _check_folders(found: Sequence[Rotation]) -> None:
-    names = [file_name(one.name).casefold() for one in found]
-    for one, name in zip(found, names, strict=True):
+    names = [file_name(rotation.name).casefold() for rotation in found]
+    for rotation, name in zip(found, names, strict=True):
         if names.count(name) > 1:
             raise StaindaError(
-                f"two rotations would be called {name!r} ({one.name!r} is one of them)",
+                f"two rotations would be called {name!r} ({rotation.name!r} is one of them)",
                 remedy="Name the stains or centres in the manifest so that they differ by more than case or signs",
             )
 
 
-def _sides(one: Rotation) -> str:
-    targets = ", ".join(one.roles.targets) or "the same, in other patients"
-    return f"{', '.join(one.roles.sources)} teach, tested on {targets}; {len(one.patients('test'))} patients tested"
+def _sides(rotation: Rotation) -> str:
+    targets = ", ".join(rotation.roles.targets) or "the same, in other patients"
+    sources = ", ".join(rotation.roles.sources)
+    return f"{sources} teach, tested on {targets}; {len(rotation.patients('test'))} patients tested"

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import geopandas as gpd
 
     from stainda.cohort import Rotation
+    from stainda.patches.serial import Which
     from stainda.study.budget import Budget
 
 logger = logging.getLogger("stainda")
@@ -49,10 +50,12 @@ class StudyRun:
     def prepare(self) -> None:
         """Check what can be checked before any work: strategies, parts, search ranges, the place to write."""
         from stainda.models import check_model, pinned, random_start
+        from stainda.models.patch_sizes import check_patch_size
         from stainda.strategies import build, check
         from stainda.strategies.shared_settings import recipe_line
 
         check_model(self.config.model, self.config.task.kind)
+        check_patch_size(self.config.model, self.config.patches.size, self.config.task.kind)
         self.config = self.config.model_copy(update={"model": pinned(self.config.model)})
         logger.info("%s", recipe_line(self.config))
         if told := random_start(self.config.model):
@@ -212,20 +215,37 @@ class StudyRun:
             min_confidence=self.config.propagation.min_confidence, weights=self.config.propagation.weights,
         )  # fmt: skip
         write_fields(self.cohort, self.config.patches, self.own_shapes, self.folder.root / "fields")
+        self._list_objects()
         self._pair_sections()
+
+    def _list_objects(self) -> None:
+        """The annotated objects one by one, where a strategy learns from a share of them."""
+        from stainda.strategies import build
+
+        if any(build(strategy).labels.of_objects is not None for strategy in self.config.strategies):
+            from stainda.patches import PatchStore
+            from stainda.patches.label_objects import write_label_objects
+            from stainda.study.tables import propagated_members
+
+            write_label_objects(
+                PatchStore.open(self.folder.patches), self.cohort, self.roles, self.config.task,
+                {"own": self.own_shapes, "propagated": self.propagated_shapes}, propagated_members(self.folder.root),
+                self.config.propagation.min_confidence,
+            )  # fmt: skip
 
     def _pair_sections(self) -> None:
         """Pairs of patches of registered sections, where a strategy of the study learns from them."""
         from stainda.strategies import build
+        from stainda.study.serial import cut_pairs
+        from stainda.training import resolve_training
 
-        if any(build(strategy).align.needs_pairs for strategy in self.config.strategies):
-            from stainda.patches import PatchStore
-            from stainda.patches.serial import build_serial
-            from stainda.study.serial import section_links
-
-            links = section_links(self.cohort, self.roles, self.folder.registration)
-            store = PatchStore.open(self.folder.patches)
-            build_serial(store, self.cohort, self.roles, links, self.config.seed, progress=self.progress)
+        strategies = self.config.strategies
+        starts = [one for strategy in strategies if (one := resolve_training(self.config.training, strategy).init)]
+        which: list[Which] = ["serial"] if any(build(one).align.needs_pairs for one in strategies) else []
+        which += ["serial_tissue"] if any(one.pairs == "serial" for one in starts) else []
+        which += ["serial_validation"] if starts and self.folder.is_registered else []
+        for one in which:
+            cut_pairs(one, self.cohort, self.roles, self.folder, self.config.seed, self.progress)
 
     # training -----------------------------------------------------------------------------------------------------
 
@@ -238,12 +258,22 @@ class StudyRun:
     def evaluate(self) -> None:
         """Gather the records of all jobs, compute ``results.csv``, and photograph objects for the report."""
         from stainda.study.gap import measure_gaps
-        from stainda.study.object_gallery import write_through
+        from stainda.study.label_shares import write_label_shares
+        from stainda.study.object_gallery import write_object_gallery
         from stainda.study.results import gather_results
 
         measure_gaps(self.config, self.roles, self.folder)
         gather_results(self.config, self.folder)
-        write_through(self.config, self.cohort, self.roles, self.folder, self.progress)
+        write_label_shares(self.config, self.folder)
+        write_object_gallery(self.config, self.cohort, self.roles, self.folder, self.progress)
+        self.measure_microenvironment()
+
+    def measure_microenvironment(self) -> None:
+        """Cells about structures, where the study asks for them."""
+        from stainda.study.microenvironment import measure_study
+
+        if self.config.microenvironment is not None:
+            measure_study(self.config, self.cohort, self.folder, self.config.microenvironment, self.progress)
 
     def report(self) -> None:
         from stainda.report import make_report

@@ -1,7 +1,7 @@
 """The search of one strategy: an Optuna study whose every draw is a function of the seed and what came before.
 
 A trial enters the stored Optuna study only when its job has ended. Nothing is ever left 'running', so a run that was
-killed draws, after a restart, exactly the settings an undisturbed run would have drawn: what samplers remember beside
+killed draws, after a restart, exactly the settings an undisturbed run would have drawn: what samplers remember next to
 the trials (the covariance of CMA-ES, the generations of NSGA-II, the place in a Sobol sequence) is made again by going
 through the stored trials in memory. The storage holds plain numbers only; nothing in it is ever unpickled.
 """
@@ -72,7 +72,7 @@ class StrategySearch:
         return self.config.trials if self.space else 1
 
     def suggest(self, index: int) -> dict[str, Any]:
-        """The settings of trial ``index``; trials 0 to ``index - 1`` must have been told."""
+        """The settings of trial ``index``; trials 0 to ``index - 1`` must have been reported."""
         by_index = self._by_index()
         known = by_index.get(index)
         if known is not None and _ended(known):
@@ -88,7 +88,7 @@ class StrategySearch:
             return dict(memory.ask(self._distributions).params)
 
     def _put(self, trial: Any, memory: Any) -> None:
-        """Let a study in memory have had a trial; where the sampler remembers things, it is asked for it once more."""
+        """Let a study in memory have had a trial; a sampler that remembers trials suggests it once more."""
         index, params = trial.user_attrs["index"], trial.user_attrs["params"]
         if index and self.config.sampler in REMEMBERING:  # trial 0 is the default, which no sampler draws
             memory.sampler = self._sampler(index)
@@ -176,26 +176,26 @@ class StrategySearch:
             return dict(optuna.importance.get_param_importances(study, evaluator=evaluator))
 
     def _by_index(self) -> dict[int, Any]:
-        found: dict[int, Any] = {}
+        result: dict[int, Any] = {}
         order = [_state(name) for name in ("COMPLETE", "PRUNED", "FAIL")]
         for trial in self._stored.get_trials(deepcopy=False):
             if "index" in trial.user_attrs:
-                earlier = found.get(trial.user_attrs["index"])
+                earlier = result.get(trial.user_attrs["index"])
                 if earlier is None or order.index(trial.state) < order.index(earlier.state):
-                    found[trial.user_attrs["index"]] = trial
-        return dict(sorted(found.items()))
+                    result[trial.user_attrs["index"]] = trial
+        return dict(sorted(result.items()))
 
 
 def stored_trials(storage: str) -> dict[str, tuple[int, dict[str, Any]]]:
     """Index and settings of every trial in a storage, by the name of its job."""
-    found: dict[str, tuple[int, dict[str, Any]]] = {}
+    trials: dict[str, tuple[int, dict[str, Any]]] = {}
     with _quiet_optuna() as optuna:
         for name in optuna.study.get_all_study_names(storage=storage):
             for trial in optuna.load_study(study_name=name, storage=storage).get_trials(deepcopy=False):
                 about = trial.user_attrs
                 if "job" in about and "index" in about:
-                    found[str(about["job"])] = (int(about["index"]), dict(about.get("params") or {}))
-    return found
+                    trials[str(about["job"])] = (int(about["index"]), dict(about.get("params") or {}))
+    return trials
 
 
 def sqlite_address(path: Path) -> str:
@@ -212,11 +212,11 @@ def _ended(trial: Any) -> bool:
     return trial.state in (_state("COMPLETE"), _state("PRUNED"))
 
 
-def _distribution(optuna: Any, found: SearchRange) -> Any:
-    if found.choices is not None:
-        return optuna.distributions.CategoricalDistribution(found.choices)
-    assert found.low is not None and found.high is not None
-    if found.integer:
-        step = int(found.step or 1)
-        return optuna.distributions.IntDistribution(int(found.low), int(found.high), log=found.log, step=step)
-    return optuna.distributions.FloatDistribution(found.low, found.high, log=found.log, step=found.step)
+def _distribution(optuna: Any, range_: SearchRange) -> Any:
+    if range_.choices is not None:
+        return optuna.distributions.CategoricalDistribution(range_.choices)
+    assert range_.low is not None and range_.high is not None
+    if range_.integer:
+        step = int(range_.step or 1)
+        return optuna.distributions.IntDistribution(int(range_.low), int(range_.high), log=range_.log, step=step)
+    return optuna.distributions.FloatDistribution(range_.low, range_.high, log=range_.log, step=range_.step)

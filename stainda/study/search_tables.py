@@ -25,12 +25,12 @@ def write_search_tables(
     slices: list[dict[str, Any]] = []
     for strategy, search in searches.items():
         complete = search.completed()
-        found = search.importances()
-        note = "" if found else "fewer than four completed trials, or all of one score: nothing can be said"
-        if found and len(complete) < 10:
+        importances = search.importances()
+        note = "" if importances else "fewer than four completed trials, or all of one score: nothing can be said"
+        if importances and len(complete) < 10:
             note = f"{len(complete)} trials say little"
-        for setting in sorted(search.space, key=lambda name: -found.get(name, 0.0)):
-            share = round(found[setting], 4) if setting in found else None
+        for setting in sorted(search.space, key=lambda name: -importances.get(name, 0.0)):
+            share = round(importances[setting], 4) if setting in importances else None
             importance.append(
                 {
                     "strategy": strategy, "setting": setting, "importance": share, "n_trials": len(complete),

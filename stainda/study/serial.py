@@ -5,29 +5,36 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from stainda.cohort import Cohort, Roles, Section
 from stainda.errors import StaindaError
 from stainda.files import stable_hash
+from stainda.progress import Progress
 from stainda.run_directory.tables import QUALITY
 
 if TYPE_CHECKING:
-    from stainda.patches.serial import SectionLink
+    from stainda.patches.serial import SectionLink, Which
     from stainda.registration.results import BlockResult
+    from stainda.run_directory.folder import RunFolder
 
 MOST_APART = 2
 """Sections further from each other than this are not paired: what they show has changed."""
 
 
-def section_links(cohort: Cohort, roles: Roles, registration: Path) -> list[SectionLink]:
+def section_links(
+    cohort: Cohort, roles: Roles, registration: Path, split: Literal["train", "val"] = "train"
+) -> list[SectionLink]:
     """Links between registered sections of each block of a training patient, the source's section first.
 
     Targets are linked only where the protocol shows them. In a study of a single patient, whose source slides also
     serve validation, a link ends in a target's section.
 
+    Args:
+        split: of the patients; of those of ``val`` there may be no link.
+
     Raises:
-        StaindaError: there is none.
+        StaindaError: there is none of training patients.
     """
     from stainda.patches.serial import SectionLink
     from stainda.registration.results import load_block
@@ -35,12 +42,13 @@ def section_links(cohort: Cohort, roles: Roles, registration: Path) -> list[Sect
 
     links: list[SectionLink] = []
     shown = {"source": True, "target": roles.visible == "targets", "unused": False}
-    for block, sections in cohort.where(splits=["train"]).blocks().items():
+    for block, sections in cohort.where(splits=[split]).blocks().items():
         found = load_block(registration, block)
         placed = [
             one
             for one in sections
             if one.slide in found.transforms and shown[roles.role(cohort.domain(one))]
+            and (split == "train" or one.split == "val")
         ]  # fmt: skip
         for number, first in enumerate(placed):
             for second in placed[number + 1 :]:
@@ -57,13 +65,32 @@ def section_links(cohort: Cohort, roles: Roles, registration: Path) -> list[Sect
                         max(1, apart), stable_hash([found.settings, one.slide, two.slide]),
                     )
                 )  # fmt: skip
-    if not links:
+    if not links and split == "train":
         raise StaindaError(
             "no two sections of a training patient are registered to each other and may both be seen in training",
             file=QUALITY.inside(registration),
             remedy="Leave out strategies of serial consistency, or check the registration and protocol.visible",
         )
     return links
+
+
+PER_LINK = 64
+"""Pairs of two sections for training without labels, at most: it needs more of them than a strategy with a task."""
+
+
+def cut_pairs(which: Which, cohort: Cohort, roles: Roles, folder: RunFolder, seed: int, progress: Progress) -> None:
+    """Cut the pairs of one kind for a run directory's patch store.
+
+    Raises:
+        StaindaError: no two sections of training patients are registered to each other; validation patients may have
+            none.
+    """
+    from stainda.patches import PatchStore
+    from stainda.patches.serial import VALIDATION, build_serial
+
+    links = section_links(cohort, roles, folder.registration, "val" if which == VALIDATION else "train")
+    more = {} if which == "serial" else {"per_link": PER_LINK}
+    build_serial(PatchStore.open(folder.patches), cohort, roles, links, seed, progress=progress, which=which, **more)
 
 
 def _ordered(first: Section, second: Section, cohort: Cohort, roles: Roles) -> tuple[Section, Section]:

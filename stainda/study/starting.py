@@ -76,7 +76,7 @@ def write_start(start: Start, out: str | Path, name: str) -> Written:
     fitting = _fitting(start, draft, files[2])
     write_text(files[2], _study_text(start, name, task, fitting))
     config = load_study(files[2])
-    if start.lacking:  # no draw of the splits could pass, so only slides and classes are looked at beside that
+    if start.lacking:  # no draw of the splits could pass, so only slides and classes are looked at next to that
         findings = [Finding("stops", start.lacking, _THEN), *examine(config, start.cohort, ())]
     else:
         findings = check_study(config)
@@ -103,7 +103,7 @@ def _in_pixels(start: Start, piece: Mapping[str, Any]) -> str:
     task = TaskConfig.model_validate(piece)
     if not start.unknown_mpp or not sizes_in_um(task):
         return start.task
-    areas = [area for one in start.drawn.values() for some in one.areas.values() for area in some if area > 0]
+    areas = [area for facts in start.drawn.values() for some in facts.areas.values() for area in some if area > 0]
     area = statistics.median(areas) if areas else _AREA_PX
     if task.objects == "peaks":
         sizes: dict[str, Any] = {"object_um": None, "object_px": round(2 * (area / math.pi) ** 0.5)}
@@ -120,7 +120,7 @@ def _write_classes(start: Start, classes: Sequence[str], path: Path) -> None:
 
     table = ClassMap.of({}, classes)
     rows = []
-    for name in sorted({name for one in start.drawn.values() for name in one.counts if name}):
+    for name in sorted({name for facts in start.drawn.values() for name in facts.counts if name}):
         new, fate = table.becomes(name)
         becomes = "drop" if fate == "unknown" else "ignore" if new == IGNORE else new
         rows.append({"from": name, "to": becomes})
@@ -146,12 +146,12 @@ def _fitting(start: Start, text: str, path: Path) -> tuple[str, ...]:
 
 
 def _study_text(start: Start, name: str, task: str, strategies: Sequence[str]) -> str:
-    left = [one for one in FIRST if one not in strategies]
+    left = [title for title in FIRST if title not in strategies]
     values: dict[str, Any] = {
         "name": name, "folder": start.folder, "task": task, "scale": _scale(start),
         "sources": ", ".join(map(_quoted, start.sources)), "targets": _targets(start),
         "lacking": f"\n# THIS STUDY CANNOT RUN YET: {start.lacking}." if start.lacking else "",
-        "strategies": "\n".join(f"  - {one}" for one in strategies),
+        "strategies": "\n".join(f"  - {strategy}" for strategy in strategies),
         "left": f"  # not for this cohort: {', '.join(left)}\n" if left else "",
     }  # fmt: skip
     return _STUDY.format(**values)
@@ -168,11 +168,11 @@ def _targets(start: Start) -> str:
 def _scale(start: Start) -> str:
     """The lines of the working scale: physical where all slides tell their pixel size."""
     widths_px, widths_um = [], []
-    for one in start.drawn.values():
-        for values in one.areas.values():
+    for facts in start.drawn.values():
+        for values in facts.areas.values():
             width = [2 * (area / 3.14159) ** 0.5 for area in values if area > 0]
             widths_px += width
-            widths_um += [px * one.mpp for px in width] if one.mpp is not None else []
+            widths_um += [px * facts.mpp for px in width] if facts.mpp is not None else []
     if start.unknown_mpp:
         across = statistics.median(widths_px) / _ACROSS if widths_px else 8.0
         return (
@@ -180,7 +180,7 @@ def _scale(start: Start) -> str:
             "  # put mpp: (micrometres per pixel) here instead of downsample:\n"
             f"  downsample: {_nice(across):g}"
         )
-    known = [one.mpp for one in start.drawn.values() if one.mpp is not None]
+    known = [facts.mpp for facts in start.drawn.values() if facts.mpp is not None]
     wanted = statistics.median(widths_um) / _ACROSS if widths_um else 4.0
     return f"  mpp: {max(_nice(wanted), max(known, default=0)):g}  # micrometres per pixel that the network sees"
 

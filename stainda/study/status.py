@@ -93,9 +93,9 @@ def read_status(folder: str | Path) -> Status:
         )
         for one in told.get("running", ())
     ] if state == "running" else []  # fmt: skip
-    known = {_purpose(one) for one in running}
-    jobs = (*running, *(one for one in ended if _purpose(one) not in known))
-    counts = {name: sum(one.state == name for one in jobs) for name in ("done", "running", "failed", "pruned")}
+    known = {_purpose(training) for training in running}
+    jobs = (*running, *(training for training in ended if _purpose(training) not in known))
+    counts = {name: sum(job.state == name for job in jobs) for name in ("done", "running", "failed", "pruned")}
     task = told.get("task") if state == "running" else None
     return Status(
         str(root), _study(root), state, told.get("stage", ""), told.get("rotation", ""), told.get("reason", ""),
@@ -105,9 +105,9 @@ def read_status(folder: str | Path) -> Status:
     )  # fmt: skip
 
 
-def _purpose(one: JobStatus) -> tuple[str, str, int, int, str]:
+def _purpose(status: JobStatus) -> tuple[str, str, int, int, str]:
     """A trial and seed may have further trainings, without a patient or again from all: other jobs."""
-    return one.rotation, one.strategy, one.trial, one.seed, one.job
+    return status.rotation, status.strategy, status.trial, status.seed, status.job
 
 
 def _read_progress(root: Path) -> dict[str, Any]:

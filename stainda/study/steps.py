@@ -103,18 +103,18 @@ def propagate(
 
 def _registration_changes(changes: Mapping[str, Any]) -> dict[str, Any]:
     """Settings as the study file names them, with whole paths: a study file's own paths start elsewhere."""
-    found = dict(changes)
-    if found.get("imports") is not None:
-        found = {"method": "import", **found, "imports": str(Path(found["imports"]).resolve())}
-    if "from_run" in found:
-        other = found.pop("from_run")
-        found |= {} if other is None else {"from": str(Path(other).resolve())}
-    return found
+    result = dict(changes)
+    if result.get("imports") is not None:
+        result = {"method": "import", **result, "imports": str(Path(result["imports"]).resolve())}
+    if "from_run" in result:
+        other = result.pop("from_run")
+        result |= {} if other is None else {"from": str(Path(other).resolve())}
+    return result
 
 
 def _overrides(section: str, changes: Mapping[str, Any], workers: int | None = None) -> list[str]:
-    found = [f"{section}.{name}={json.dumps(value)}" for name, value in changes.items()]
-    return found if workers is None else [*found, f"workers={workers}"]
+    result = [f"{section}.{name}={json.dumps(value)}" for name, value in changes.items()]
+    return result if workers is None else [*result, f"workers={workers}"]
 
 
 def _needed(out: str | Path | None, given: str | Path | Cohort) -> Path:
@@ -141,7 +141,7 @@ def register_manifest(
     progress: Progress = SILENT,
 ) -> pd.DataFrame:
     """Register every block of a manifest, or of a cohort; returns the table of ``registration/quality.csv``."""
-    cohort = _cohort(manifest, data)  # its faults are told before anything slow is imported
+    cohort = _cohort(manifest, data)  # its faults are reported before anything slow is imported
     from stainda.registration import register_cohort
 
     folder = RunFolder(Path(out))

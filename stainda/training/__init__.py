@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from stainda.training.job import Job, resolve_training
+from stainda.training.job import Job, resolve_start, resolve_training
 from stainda.training.result import TrainingResult, read_result
 
 if TYPE_CHECKING:
     from stainda.training.loop import train, train_on
 
-__all__ = ["Job", "TrainingResult", "read_result", "resolve_training", "train", "train_on"]
+__all__ = ["Job", "TrainingResult", "read_result", "resolve_start", "resolve_training", "train", "train_on"]
 
 
 def __getattr__(name: str) -> Any:

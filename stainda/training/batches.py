@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import numpy as np
 import pandas as pd
 
+from stainda.arrays import Array
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -23,30 +25,30 @@ class Patches(Protocol):
     """What training asks of the data layer: ``stainda.patches.TrainingData``, which refuses what may not be seen."""
 
     @property
-    def tissue_pixels(self) -> dict[str, np.ndarray]: ...
+    def tissue_pixels(self) -> dict[str, Array]: ...
 
-    def labelled(self, split: Literal["train", "val"] = ...) -> np.ndarray: ...
+    def labelled(self, split: Literal["train", "val"] = ...) -> Array: ...
 
-    def unlabelled(self) -> np.ndarray: ...
+    def unlabelled(self) -> Array: ...
 
-    def source_unlabelled(self) -> np.ndarray: ...
+    def source_unlabelled(self) -> Array: ...
 
-    def rows(self, indices: np.ndarray) -> pd.DataFrame: ...
+    def rows(self, indices: Array) -> pd.DataFrame: ...
 
     @property
     def margin(self) -> int: ...
 
-    def images(self, indices: np.ndarray, windows: np.ndarray | None = ...) -> np.ndarray: ...
+    def images(self, indices: Array, windows: Array | None = ...) -> Array: ...
 
-    def labels(self, indices: np.ndarray, windows: np.ndarray | None = ...) -> np.ndarray: ...
+    def labels(self, indices: Array, windows: Array | None = ...) -> Array: ...
 
-    def weights(self, indices: np.ndarray, windows: np.ndarray | None = ...) -> np.ndarray | None: ...
+    def weights(self, indices: Array, windows: Array | None = ...) -> Array | None: ...
 
     @property
     def serial(self) -> SerialPairs | None: ...
 
 
-def with_weights(labels: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
+def with_weights(labels: Array, weights: Array | None) -> Array:
     """Labels and how little their pixels count, as one array of whole numbers: augmentation moves both alike.
 
     Args:
@@ -64,30 +66,30 @@ def parted(coded: Tensor, weighted: bool) -> tuple[Tensor, Tensor | None]:
     return (coded % 256, 1 - (coded // 256).float() / 255) if weighted else (coded, None)
 
 
-class Origins:
+class PatchMetadata:
     """Slide, domain and patient of the patches a job uses, by their index."""
 
-    def __init__(self, data: Patches, indices: np.ndarray) -> None:
+    def __init__(self, data: Patches, indices: Array) -> None:
         used = np.unique(indices)
         rows = data.rows(used)
         self._slides = dict(zip(used.tolist(), rows["slide"].astype(str), strict=True))
         self._domains = dict(zip(used.tolist(), rows["domain"].astype(str), strict=True))
         self._patients = dict(zip(used.tolist(), rows["patient"].astype(str), strict=True))
 
-    def slides(self, indices: np.ndarray) -> list[str]:
+    def slides(self, indices: Array) -> list[str]:
         return [self._slides[index] for index in np.asarray(indices).tolist()]
 
-    def domains(self, indices: np.ndarray) -> list[str]:
+    def domains(self, indices: Array) -> list[str]:
         return [self._domains[index] for index in np.asarray(indices).tolist()]
 
-    def patients(self, indices: np.ndarray) -> list[str]:
+    def patients(self, indices: Array) -> list[str]:
         return [self._patients[index] for index in np.asarray(indices).tolist()]
 
 
-class Deck:
+class EpochSampler:
     """Indices dealt in random order, all of them once before any comes again."""
 
-    def __init__(self, indices: np.ndarray, generator: np.random.Generator) -> None:
+    def __init__(self, indices: Array, generator: np.random.Generator) -> None:
         self._indices, self._generator = np.asarray(indices), generator
         self._left: list[int] = []
 
@@ -109,7 +111,7 @@ class _Turns:
     """Whose turn it is: every domain once, in random order, before any again."""
 
     def __init__(self, domains: Sequence[str], generator: np.random.Generator) -> None:
-        self._deck = Deck(np.arange(len(domains)), generator)
+        self._deck = EpochSampler(np.arange(len(domains)), generator)
         self._domains = list(domains)
 
     def next(self, count: int, one: bool) -> dict[str, int]:
@@ -136,9 +138,9 @@ class LabelledBatches:
 
     def __init__(
         self,
-        indices: np.ndarray,
+        indices: Array,
         domains: Sequence[str],
-        has_object: np.ndarray,
+        has_object: Array,
         size: int,
         one_domain: bool,
         generator: np.random.Generator,
@@ -151,7 +153,8 @@ class LabelledBatches:
             has_object = np.ones(len(names), bool)
         self._decks = {
             name: tuple(
-                Deck(indices[(names == name) & (has_object == with_one)], generator) for with_one in (True, False)
+                EpochSampler(indices[(names == name) & (has_object == with_one)], generator)
+                for with_one in (True, False)
             )
             for name in dict.fromkeys(domains)
         }
@@ -161,15 +164,15 @@ class LabelledBatches:
     def domains(self) -> tuple[str, ...]:
         return tuple(self._decks)
 
-    def draw(self) -> np.ndarray:
+    def draw(self) -> Array:
         """Indices of one batch."""
         return self._of(self._turns.next(self._size, self._one))
 
-    def draw_from(self, domain: str) -> np.ndarray:
+    def draw_from(self, domain: str) -> Array:
         """Indices of one batch of this domain."""
         return self._of({domain: self._size})
 
-    def _of(self, turns: Mapping[str, int]) -> np.ndarray:
+    def _of(self, turns: Mapping[str, int]) -> Array:
         dealt: list[int] = []
         owed = 0.0  # so that single patches per domain still come out half with an object
         for name, count in turns.items():
@@ -186,7 +189,7 @@ class UnlabelledBatches:
 
     def __init__(
         self,
-        indices: np.ndarray,
+        indices: Array,
         domains: Sequence[str],
         size: int,
         one_domain: bool,
@@ -194,20 +197,20 @@ class UnlabelledBatches:
     ) -> None:
         names = np.asarray(domains)
         self._size, self._one = size, one_domain
-        self._decks = {name: Deck(indices[names == name], generator) for name in dict.fromkeys(domains)}
+        self._decks = {name: EpochSampler(indices[names == name], generator) for name in dict.fromkeys(domains)}
         self._turns = _Turns(list(self._decks), generator)
 
     @property
     def domains(self) -> tuple[str, ...]:
         return tuple(self._decks)
 
-    def draw(self) -> np.ndarray:
+    def draw(self) -> Array:
         return self._of(self._turns.next(self._size, self._one))
 
-    def draw_from(self, domain: str) -> np.ndarray:
+    def draw_from(self, domain: str) -> Array:
         return self._of({domain: self._size})
 
-    def _of(self, turns: Mapping[str, int]) -> np.ndarray:
+    def _of(self, turns: Mapping[str, int]) -> Array:
         return np.asarray([index for name, count in turns.items() for index in self._decks[name].deal(count)])
 
 
@@ -217,15 +220,17 @@ class PairBatches:
     def __init__(self, pairs: SerialPairs, size: int, one_domain: bool, generator: np.random.Generator) -> None:
         self._pairs, self._size = pairs, size
         names = np.asarray(pairs.kinds)
-        self._decks = {name: Deck(np.flatnonzero(names == name), generator) for name in dict.fromkeys(pairs.kinds)}
+        self._decks = {
+            name: EpochSampler(np.flatnonzero(names == name), generator) for name in dict.fromkeys(pairs.kinds)
+        }
         self._turns, self._one = _Turns(list(self._decks), generator), one_domain
 
-    def draw(self) -> np.ndarray:
+    def draw(self) -> Array:
         """Indices of one batch."""
         turns = self._turns.next(self._size, self._one)
         return np.asarray([index for name, count in turns.items() for index in self._decks[name].deal(count)])
 
-    def read(self, indices: np.ndarray) -> Pairs:
+    def read(self, indices: Array) -> Pairs:
         return self._pairs.read(indices)
 
 

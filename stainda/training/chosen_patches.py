@@ -7,15 +7,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from stainda.arrays import Array
 from stainda.errors import TrainingError
 from stainda.randomness import generator_for
 from stainda.strategies import Strategy
 from stainda.training.batches import (
     Batches,
     LabelledBatches,
-    Origins,
     PairBatches,
     Patches,
+    PatchMetadata,
     UnlabelledBatches,
 )
 from stainda.training.job import Job
@@ -56,17 +57,17 @@ class ChosenPatches:
     """
 
     answers: Sorted
-    validation: np.ndarray
-    validation_each_epoch: np.ndarray
-    unlabelled: np.ndarray
-    compared: np.ndarray
-    settling: Mapping[str, np.ndarray]
+    validation: Array
+    validation_each_epoch: Array
+    unlabelled: Array
+    compared: Array
+    settling: Mapping[str, Array]
     neither: int
-    origins: Origins
+    origins: PatchMetadata
     groups: Groups | None
 
     @property
-    def train(self) -> np.ndarray:
+    def train(self) -> Array:
         return self.answers.indices
 
     def counts(self) -> dict[str, int]:
@@ -88,7 +89,7 @@ def choose_patches(job: Job, strategy: Strategy, data: Patches) -> ChosenPatches
     tissue = job.training.compared_patches == "tissue"
     compared = data.source_unlabelled() if tissue else np.zeros(0, int)
     train, val = answers.indices, validation.indices
-    origins = Origins(data, np.concatenate([train, val, unlabelled, compared]).astype(int))
+    origins = PatchMetadata(data, np.concatenate([train, val, unlabelled, compared]).astype(int))
     need_answers(answers, len(asked), "source training", job.task)
     if not job.repeats:
         need_answers(validation, len(data.labelled("val")), "source validation", job.task)
@@ -120,7 +121,7 @@ def make_batches(job: Job, strategy: Strategy, data: Patches, chosen: ChosenPatc
     if chosen.groups is not None:
         kinds = [chosen.groups.names[chosen.groups.number[index]] for index in chosen.train.tolist()]
 
-    def unlabelled(indices: np.ndarray, name: str) -> UnlabelledBatches | None:
+    def unlabelled(indices: Array, name: str) -> UnlabelledBatches | None:
         if not len(indices):
             return None
         return UnlabelledBatches(indices, chosen.origins.domains(indices), size, one, generator_for(job.seed, name))
@@ -139,7 +140,7 @@ def make_batches(job: Job, strategy: Strategy, data: Patches, chosen: ChosenPatc
     return Batches(labelled, targets, unlabelled(chosen.compared, "compared"), pairs)
 
 
-def numbered_groups(grouping: str, data: Patches, indices: np.ndarray) -> Groups:
+def numbered_groups(grouping: str, data: Patches, indices: Array) -> Groups:
     """Groups of labelled patches, numbered in the sorted order of their names.
 
     Args:
@@ -160,12 +161,12 @@ def numbered_groups(grouping: str, data: Patches, indices: np.ndarray) -> Groups
 
 
 def _pair_batches(job: Job, strategy: Strategy, data: Patches) -> PairBatches:
-    found = data.serial
-    if found is None or not len(found):
+    result = data.serial
+    if result is None or not len(result):
         raise TrainingError(
             f"align {strategy.align.name!r} needs patches of registered neighbouring sections and there are none",
             remedy="Set protocol.visible to targets, and check in registration/quality.csv that sections of "
             "training patients are registered",
         )
     one = strategy.norm.by_domain
-    return PairBatches(found, max(2, job.training.batch_size // 2), one, generator_for(job.seed, "pairs"))
+    return PairBatches(result, max(2, job.training.batch_size // 2), one, generator_for(job.seed, "pairs"))

@@ -87,7 +87,7 @@ def gradient_ratio(task: Tensor, total: Tensor, parameters: Iterable[Tensor]) ->
     Returns:
         nan where the task has no gradient.
     """
-    some = [one for one in parameters if one.requires_grad]
+    some = [parameter for parameter in parameters if parameter.requires_grad]
     plain = _flat(torch.autograd.grad(task, some, retain_graph=True, allow_unused=True), some)
     both = _flat(torch.autograd.grad(total, some, retain_graph=True, allow_unused=True), some)
     size = float(plain.norm())
@@ -113,8 +113,8 @@ def measure(align: Align, step: Step, ratio: float, generator: torch.Generator) 
     """
     head: dict[str, Any] = {"step": step.index + 1, "gradient_ratio": _rounded(ratio)}
     apart = replace(step, generator=generator)  # not under no_grad: pytorch-adapt's hooks refuse that
-    found = align.distance(apart)
-    head["distance"] = None if found is None else _rounded(float(found.detach()))
+    result = align.distance(apart)
+    head["distance"] = None if result is None else _rounded(float(result.detach()))
     rows = []
     for name, (logits, labels) in align.verdicts(apart).items():
         told = judge(logits.detach(), labels)

@@ -15,6 +15,7 @@ from stainda.config import (
     ProtocolConfig,
     StrategyConfig,
     TaskConfig,
+    TrainConfig,
     TrainingConfig,
 )
 from stainda.config.load import validated
@@ -43,6 +44,14 @@ _NO_SETTING_OF_THE_NETWORK = (
 )  # fmt: skip
 """Of a model: the start is in the job's name as the fingerprint of its weights."""
 
+_OF_THE_START = ("standardise", "start")
+"""Settings of the loop that are in the job's name by what follows from them."""
+
+_NEWER: dict[str, Any] = {
+    "init": None, "train": TrainConfig().model_dump(mode="json"), "layer_decay": None, "cache": None,
+}  # fmt: skip
+"""Settings of the loop that came later, with the values that change nothing."""
+
 ALGORITHM = 5
 """Raised whenever the same settings come to train to other weights: jobs of older code are not taken for new ones."""
 
@@ -66,6 +75,7 @@ class Job:
         without: a training patient of whom nothing is seen; empty: all teach.
         repeats: :attr:`hash` of the training that this one makes again from all source patients, with its thresholds;
             empty: it validates itself.
+        pretrained: :attr:`hash` of the self-supervised training (``training.init``) that it starts from; empty: none.
     """
 
     study: str
@@ -83,6 +93,7 @@ class Job:
     threshold: Rule = "robust"
     without: str = ""
     repeats: str = ""
+    pretrained: str = ""
 
     def again(self) -> Job:
         """The job that makes this training again from all source patients. It may see what this one may, the patches
@@ -111,6 +122,8 @@ class Job:
         del values["study"]
         if not self.repeats:  # trainings made before there was this keep their names
             del values["repeats"]
+        if not self.pretrained:
+            del values["pretrained"]
         for key in ("title", "description", "reference", "space"):
             values["strategy"].pop(key)
         for key in ("device", "threads"):
@@ -122,7 +135,13 @@ class Job:
         values["patches"] = {key: values["patches"][key] for key in ("size", "mpp", "downsample")}
         values["protocol"] = values["protocol"]["visible"]
         values["model"]["weights"] = start_of(self.model) or None
-        del values["training"]["standardise"]
+        for key in _OF_THE_START:
+            del values["training"][key]
+        for key, plain in _NEWER.items():  # trainings without them keep the names they had before there were these
+            if values["training"][key] == plain:
+                del values["training"][key]
+        if cache := values["training"].get("cache"):
+            del cache["limit_gb"]
         if given := self.encoder_standard():  # trainings standardised by tissue keep their names
             values["standardised"] = [list(one) for one in given]
         return stable_hash([ALGORITHM, values])
@@ -138,7 +157,7 @@ class Job:
         return (known.mean, known.std) if build(self.strategy).view.is_colour else None
 
     def of_prediction(self) -> list[Any]:
-        """What decides predictions on a slide and the names they are stored under, beside the trained weights."""
+        """What decides predictions on a slide and the names they are stored under, next to the trained weights."""
         task = self.task.model_dump(mode="json")
         return [self.study, self.patches.min_tissue, {key: task[key] for key in _OF_OUTLINES}]
 
@@ -150,7 +169,7 @@ class Job:
             ConfigError: a field is missing, unknown or wrong.
         """
         known = {field.name for field in fields(cls)}
-        values = {"repeats": "", **values}
+        values = {"repeats": "", "pretrained": "", **values}
         if wrong := known.symmetric_difference(values):
             raise ConfigError(f"fields missing or unknown: {', '.join(sorted(wrong))}", file=source)
         made: dict[str, Any] = {}
@@ -176,6 +195,13 @@ class Job:
                 f"not a job's settings ({error})", file=path, remedy="Name a folder RUN/jobs/HASH of a finished study"
             ) from error
         return cls.from_settings(values, path)
+
+
+def resolve_start(model: ModelConfig, training: TrainingConfig) -> ModelConfig:
+    """The study's model with the start that the loop's settings ask for: without weights for ``start: random``."""
+    if training.start == "weights":
+        return model
+    return model.model_copy(update={"weights": None, "weights_sha256": "", "weights_missing": ""})
 
 
 def resolve_training(training: TrainingConfig, strategy: StrategyConfig) -> TrainingConfig:

@@ -10,11 +10,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
+from stainda.arrays import Array
 from stainda.errors import TrainingError
 from stainda.files import output_errors, write_json
+from stainda.models import merge_low_rank
 from stainda.progress import SILENT, Progress
 from stainda.randomness import seed_for
 from stainda.run_directory.contents import JOB_LOG, RESULT, SETTINGS
@@ -23,12 +24,15 @@ from stainda.strategies.align.base import ScheduledAlign, Step
 from stainda.strategies.detector import CHECKPOINTS, STATISTICS, save_weights
 from stainda.strategies.norm.statistics import Statistics, save_statistics
 from stainda.training.batches import Patches
+from stainda.training.cached_passes import CachedPasses
 from stainda.training.effect import ShareKeeper, gradient_ratio, measure, measured_steps
+from stainda.training.feature_cache import features_folder
 from stainda.training.job import Job
 from stainda.training.log import TrainingLog
 from stainda.training.machine import choose_device, set_rates, torch_for
 from stainda.training.metering import Clock, Costs, Meter
 from stainda.training.preparation import Preparation
+from stainda.training.pretraining import encoder_file
 from stainda.training.repeating import FirstTraining, read_first
 from stainda.training.result import TrainingResult
 from stainda.training.resume import EVERY_SECONDS, TrainingState, remove_state
@@ -54,7 +58,7 @@ def train(
     source validation), ``last.safetensors``, ``view.json``, ``statistics.safetensors`` and, last of all,
     ``result.json``: a folder with it is complete. On the CPU the same job gives the same bytes, also where it was cut
     off and started again: it goes on from the last epoch it kept (``training/resume.py``). One that repeats another
-    (``job.repeats``, whose folder lies beside) has the weights of its last step in both files (``repeating.py``).
+    (``job.repeats``, whose folder lies next to) has the weights of its last step in both files (``repeating.py``).
 
     Args:
         store: the patch store, or its folder.
@@ -63,19 +67,21 @@ def train(
     Raises:
         TrainingError: a loss is not a number (with step and term), or nothing is labelled.
         ConfigError: the strategy, the network and the patches do not fit together.
-        LeakError: a target label was asked for that the strategy may not see.
+        LeakError: a target label was requested that the strategy may not see.
     """
     from stainda.cohort import Roles
     from stainda.patches import PatchStore, TrainingData
     from stainda.patches.few_shot import FewShot
+    from stainda.patches.label_share import LabelShare
 
     strategy = build(job.strategy)
     few = None if strategy.labels.few is None else FewShot(*strategy.labels.few, seed=job.seed)
+    of = strategy.labels.of_objects
     opened = PatchStore.open(Path(store)) if isinstance(store, str | Path) else store
     roles = Roles(job.sources, job.targets, job.domain_keys, job.protocol.visible)
     data = TrainingData(
         opened, roles, labels=strategy.labels.rule, visible=job.protocol.visible, few_shot=few, without=job.without,
-        refit=bool(job.repeats),
+        refit=bool(job.repeats), share=None if of is None else LabelShare(of, job.seed),
     )  # fmt: skip
     return train_on(job, data, folder, progress, on_epoch)
 
@@ -96,7 +102,8 @@ def train_on(
     with torch_for(job.training), Meter(choose_device(job.training)) as meter:
         clock = Clock(meter)
         first = read_first(folder.parent / job.repeats) if job.repeats else None
-        made = Preparation(job, build(job.strategy), data)
+        start = encoder_file(folder.parent.parent, job.pretrained) if job.pretrained else None
+        made = Preparation(job, build(job.strategy), data, start, features_folder(folder))
         return _Training(made, TrainingLog(folder), clock, first, progress, on_epoch).run()
 
 
@@ -282,11 +289,12 @@ class _Training:
             made.detector.statistics = statistics or made.by_domain.read(made.job.sources)
         return self._validate(made.chosen.validation_each_epoch, own_statistics=made.by_domain is not None)
 
-    def _validate(self, indices: np.ndarray, own_statistics: bool = True) -> Validation:
+    def _validate(self, indices: Array, own_statistics: bool = True) -> Validation:
         made = self._made
         return validate(
             made.detector, made.data, made.origins, indices,
             own_statistics=own_statistics, threshold=made.job.threshold,
+            probabilities=made.passes.probabilities if isinstance(made.passes, CachedPasses) else None,
         )  # fmt: skip
 
     def _finish(self) -> TrainingResult:
@@ -294,6 +302,7 @@ class _Training:
         name = made.strategy.align.name
         if take_final_weights(made, self._folder):
             self._log.line(f"align {name}: its own weights are the result, as best and as last checkpoint")
+        merge_low_rank(detector.network)
         last = final_statistics(made, self._folder / CHECKPOINTS["last"])
         save_statistics(self._folder / STATISTICS["last"], last)
         detector.statistics = last
@@ -328,7 +337,8 @@ class _Training:
             seconds=round(self._clock.seconds()[0], 2),
             cpu_seconds=round(self._clock.seconds()[1], 2),
             steps_per_second=round((self._steps - 1) / max(self._steps_seconds, 1e-9), 3),
-            n_parameters=sum(one.numel() for one in network.parameters()),
+            n_parameters=made.parameters.total,
+            n_trained=made.parameters.trained,
             norm=made.strategy.norm.statement(network),
             precision=made.precision,
             device=str(made.fabric.device),
@@ -396,9 +406,12 @@ class _Training:
             f"{made.strategy.name}, seed {made.job.seed}: {config.epochs} epochs of {config.steps_per_epoch} steps"
         )
         start = f"{model.weights}, SHA-256 {model.weights_sha256}" if model.weights else "random weights"
+        start += f", then {config.init} (pretraining/{made.job.pretrained})" if config.init else ""
         lacking = f" ({model.weights_missing} was not here)" if model.weights_missing else ""
         by = "those of the encoder" if made.job.encoder_standard() else "those of the sources' tissue"
         self._log.line(f"starts from {start}{lacking}; standardised by mean and standard deviation, {by}")
+        if not config.train.everything:
+            self._log.line(f"training.train {config.train}: {made.parameters}")
         self._log.line(f"patches: {made.chosen.counts()}; {made.strategy.norm.statement(self._network)}")
         if config.averaging is not None and made.average is None:
             self._log.line(f"training.averaging is not used: align {self._align.name} averages by itself")

@@ -17,14 +17,20 @@ RATE = "rate_factor"
 """Entry of a parameter group of the optimiser: its learning rate as a factor on ``training.learning_rate``."""
 
 
-def parameter_groups(network: nn.Module, modules: nn.ModuleDict, rates: Mapping[str, float]) -> list[dict[str, Any]]:
-    """Parameters of the network and of an align part's modules, one group for each learning rate.
+def parameter_groups(
+    network: nn.Module, modules: nn.ModuleDict, rates: Mapping[str, float], factors: Mapping[str, float]
+) -> list[dict[str, Any]]:
+    """Parameters of the network that learn and of an align part's modules, one group for each learning rate.
 
     Args:
+        factors: of parameters of the network by name (``training.layer_decay``); all others have 1.
         rates: factors by path of a module among ``modules`` (:meth:`stainda.strategies.align.base.Align.rates`); the
             network and all others have 1, and come first.
     """
-    groups: dict[float, list[nn.Parameter]] = {1.0: list(network.parameters())}
+    groups: dict[float, list[nn.Parameter]] = {1.0: []}
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            groups.setdefault(factors.get(name, 1.0), []).append(parameter)
     for name, parameter in modules.named_parameters():
         factor = next((rate for path, rate in rates.items() if name.startswith(f"{path}.")), 1.0)
         groups.setdefault(factor, []).append(parameter)
@@ -50,7 +56,7 @@ def choose_device(config: TrainingConfig) -> str:
     """``cpu`` or ``cuda``.
 
     Raises:
-        TrainingError: a GPU is asked for and there is none.
+        TrainingError: a GPU is requested and there is none.
     """
     if config.device == "cuda" and not torch.cuda.is_available():
         raise TrainingError("training.device is cuda and no GPU is visible", remedy="Set training.device to auto")
@@ -69,7 +75,7 @@ def choose_precision(config: TrainingConfig) -> str:
 
 @contextmanager
 def torch_for(config: TrainingConfig) -> Iterator[None]:
-    """The number of threads asked for, and algorithms that give the same result twice; as before afterwards.
+    """The number of threads requested, and algorithms that give the same result twice; as before afterwards.
 
     Memory of one step is kept for the next.
     """

@@ -1,4 +1,4 @@
-"""What a training takes beside time: memory at its peak, and energy where the machine counts it.
+"""What a training takes next to time: memory at its peak, and energy where the machine counts it.
 
 Nothing here changes what is trained. What cannot be measured is ``None``, never a guess.
 
@@ -54,7 +54,7 @@ class Costs:
         """From what JSON holds of one; unknown where it holds nothing (jobs of earlier versions)."""
         if not isinstance(values, Mapping):
             return cls()
-        return cls(**{one.name: values.get(one.name) for one in fields(cls)})
+        return cls(**{field.name: values.get(field.name) for field in fields(cls)})
 
     def after(self, earlier: Costs) -> Costs:
         """Of a training in two processes, this one the later: the higher peak, the sum of energies.
@@ -180,8 +180,8 @@ class HostMemory:
         return now if now > self._before else None
 
     def _mark(self) -> float | None:
-        found = re.search(r"^VmHWM:\s+(\d+) kB", _text(self._own / "status"), re.MULTILINE)
-        return int(found[1]) / 1024 if found else None
+        match = re.search(r"^VmHWM:\s+(\d+) kB", _text(self._own / "status"), re.MULTILINE)
+        return int(match[1]) / 1024 if match else None
 
 
 class PackageEnergy:
@@ -233,12 +233,12 @@ def rapl_zones(powercap: Path) -> list[Path]:
 
     Cores and uncore are parts of a package; ``psys`` and ``intel-rapl-mmio`` count the same energy once more.
     """
-    found = []
+    zones = []
     for zone in sorted(powercap.glob("intel-rapl:*")):
         name, depth = _text(zone / "name").strip(), zone.name.count(":")
         if (depth == 1 and name.startswith("package")) or (depth == 2 and name == "dram"):
-            found.append(zone)
-    return found
+            zones.append(zone)
+    return zones
 
 
 class Gpu:
@@ -291,7 +291,7 @@ class Gpu:
 
 
 def _nvml_gpu() -> tuple[Any, Any]:
-    """NVML and the GPU that torch calls current, told by its UUID; ``(None, None)`` without either."""
+    """NVML and the GPU that torch calls current, reported by its UUID; ``(None, None)`` without either."""
     import torch
 
     try:
@@ -329,8 +329,8 @@ def _text(path: Path) -> str:
 
 
 def _number(path: Path) -> int | None:
-    found = _text(path).strip()
-    return int(found) if found.isdigit() else None
+    result = _text(path).strip()
+    return int(result) if result.isdigit() else None
 
 
 def _highest(first: float | None, second: float | None) -> float | None:

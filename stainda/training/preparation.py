@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
+from stainda.errors import ConfigError
+from stainda.models import parameter_counts, rate_factors
 from stainda.randomness import seed_for
 from stainda.strategies import Strategy
 from stainda.strategies.align.base import Site
@@ -15,13 +18,14 @@ from stainda.strategies.align.support.buffers import Copy
 from stainda.strategies.detector import Detector, Standard
 from stainda.strategies.features import FeatureTap
 from stainda.strategies.norm.statistics import DomainStatistics, batchnorm_layers
+from stainda.training.batch_pipeline import BatchPipeline, PatchAccess, RunningNetwork
 from stainda.training.batches import Patches
+from stainda.training.cached_passes import CachedPasses, Kept
 from stainda.training.chosen_patches import choose_patches, make_batches
 from stainda.training.fitting import fit_augments
 from stainda.training.job import Job
 from stainda.training.losses import make_loss
 from stainda.training.machine import choose_device, choose_precision, make_optimiser, parameter_groups
-from stainda.training.passes import Passes, PatchAccess, RunningNetwork
 from stainda.training.tasks import class_weights
 from stainda.training.windows import Windows
 
@@ -35,12 +39,17 @@ _GENERATORS = {
 class Preparation:
     """What a training is made of before its first step: patches, batches, view, networks, optimiser.
 
+    Args:
+        start: file of the encoder that ``job.pretrained`` names.
+
     Attributes:
         chosen: the patches. batches: how they are dealt. passes: how they go through the network.
         detector: view and network. forward: the network as the loop runs it.
         modules: the align part's own. average: a running average of the network's weights, where one is kept.
+        passes: from features, where these are kept (``training.cache``).
         by_domain: running batch statistics per domain, where the strategy keeps them and the network has any.
-        batchnorm: the network has batch normalisation.
+        parameters: how many the network has, and how many learn.
+        batchnorm: the network has batch normalisation whose statistics are not fixed.
         loss: of the task. generators: on the CPU, by kind of batch.
 
     Raises:
@@ -48,7 +57,9 @@ class Preparation:
         ConfigError: the strategy, the network and the patches do not fit together.
     """
 
-    def __init__(self, job: Job, strategy: Strategy, data: Patches) -> None:
+    def __init__(
+        self, job: Job, strategy: Strategy, data: Patches, start: Path | None = None, features: Path | None = None
+    ) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torchmetrics 0.9.3 warns that pkg_resources is going away
             from lightning_fabric import Fabric
@@ -62,12 +73,12 @@ class Preparation:
         self.origins = self.chosen.origins
         self.batches = make_batches(job, strategy, data, self.chosen)
         standard = self._fit_view()
-        self._make_networks(standard)
+        self._make_networks(standard, start)
         # on the CPU, so that a seed draws the same augmentation on any device
         self.generators = {
             kind: torch.Generator().manual_seed(seed_for(job.seed, name)) for kind, name in _GENERATORS.items()
         }
-        self.passes = self._make_passes()
+        self.passes = self._make_passes(features)
 
     def _fit_view(self) -> Standard:
         chosen, pixels, origins = self.chosen, self.data.tissue_pixels, self.origins
@@ -82,26 +93,28 @@ class Preparation:
         fit_augments(self.strategy, self.data, origins, source, chosen.unlabelled, self.job.seed)
         return standard
 
-    def _make_networks(self, standard: Standard) -> None:
+    def _make_networks(self, standard: Standard, start: Path | None) -> None:
         job, config, align = self.job, self.config, self.strategy.align
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_for(job.seed, "network"))
-            self.detector = Detector.build(self.strategy, job.model, job.task, standard)
+            self.detector = Detector.build(self.strategy, job.model, job.task, standard, config.train, start)
         network = self.detector.network.to(memory_format=torch.channels_last)
         self.detector.network = network.to(self.fabric.device)
+        self.parameters = parameter_counts(network)
         self.batchnorm = bool(batchnorm_layers(network))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_for(job.seed, "align"))
             self.modules = nn.ModuleDict(align.modules(self._site())).to(self.fabric.device)
         kept = config.averaging is not None and not align.averages
         self.average = Copy(network) if kept else None
-        optimiser = make_optimiser(config, parameter_groups(network, self.modules, align.rates()))
+        factors = {} if config.layer_decay is None else rate_factors(network, config.layer_decay)
+        optimiser = make_optimiser(config, parameter_groups(network, self.modules, align.rates(), factors))
         self.forward, self.optimiser = self.fabric.setup(network, optimiser)
         self.by_domain = DomainStatistics(network) if self.strategy.norm.by_domain and self.batchnorm else None
         weights = class_weights(job.task, self.chosen.answers, config.object_share)
         self.loss = make_loss(config.loss, None if weights is None else weights.to(self.fabric.device))
 
-    def _make_passes(self) -> Passes:
+    def _make_passes(self, features: Path | None) -> BatchPipeline:
         job, chosen, layer = self.job, self.chosen, self.strategy.align.tapped
         tap = None if layer is None else FeatureTap(self.detector.network, layer, self.forward)
         patches = PatchAccess(
@@ -112,7 +125,15 @@ class Preparation:
             groups=None if chosen.groups is None else chosen.groups.number,
         )
         running = RunningNetwork(self.forward, tap, self.by_domain, self.batchnorm)
-        return Passes(self.strategy, self.detector, patches, running, self.generators)
+        if self.config.cache is not None:
+            assert features is not None, "trainings from features need a folder to keep them in"
+            indices = {
+                "labelled": chosen.train, "target": chosen.unlabelled, "compared": chosen.compared,
+                "validation": chosen.validation,
+            }  # fmt: skip
+            kept = Kept(features, job, indices, self.fabric.autocast)
+            return CachedPasses(self.strategy, self.detector, patches, running, self.generators, kept)
+        return BatchPipeline(self.strategy, self.detector, patches, running, self.generators)
 
     def _site(self) -> Site:
         job, config, align, network = self.job, self.config, self.strategy.align, self.detector.network
@@ -122,8 +143,16 @@ class Preparation:
             network.eval()
             size = job.patches.size
             probe = torch.zeros(1, self.strategy.view.channels, size, size, device=self.fabric.device)
-            with torch.no_grad():
-                channels = [FeatureTap(network, layer).until(probe).shape[1] for layer in layers]
+            features = {layer: FeatureTap(network, layer).until(probe) for layer in layers}
+            channels = [found.shape[1] for found in features.values()]
+            if fixed := [layer for layer, found in features.items() if not found.requires_grad]:
+                dense = "Set align.layer to decoder, or " if job.task.kind == "segmentation" else "Set "
+                raise ConfigError(
+                    f"align {align.name!r} acts on layer {fixed[0]!r}, before which nothing learns (training.train: "
+                    f"{config.train})",
+                    file=f"strategy {self.strategy.name}",
+                    remedy=f"{dense}training.train to {{mode: head, adapter: 64}}, last_n, lora or all",
+                )
         return Site(
             channels[0],
             n_domains=len({*job.sources, *job.targets}),

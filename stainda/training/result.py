@@ -27,6 +27,7 @@ class TrainingResult:
         last_thresholds: as ``thresholds``, for the checkpoint of the last step.
         fallbacks: slides whose view could not be fitted, with what was done instead.
         costs: memory and energy, where they could be measured.
+        n_parameters, n_trained: numbers of the network, and those of them that learned.
         thresholds_of: name of the training on whose validation the thresholds were chosen; empty: this one.
     """
 
@@ -48,6 +49,7 @@ class TrainingResult:
     last_thresholds: dict[str, float] = field(default_factory=dict)
     costs: Costs = field(default_factory=Costs)
     thresholds_of: str = ""
+    n_trained: int | None = None
 
 
 def read_result(folder: str | Path) -> TrainingResult | None:

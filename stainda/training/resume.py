@@ -85,7 +85,7 @@ class TrainingState:
             tensors |= {f"network|{name}|{key}": value for key, value in network.state_dict().items()}
         for number, values in self.optimiser.state_dict()["state"].items():
             tensors |= {f"optimiser|{number}|{name}": torch.as_tensor(value) for name, value in values.items()}
-        tensors |= {f"generator|{name}": one.get_state() for name, one in self.generators.items()}
+        tensors |= {f"generator|{name}": generator.get_state() for name, generator in self.generators.items()}
         tensors["generator|"] = torch.get_rng_state()
         if torch.cuda.is_available() and torch.cuda.is_initialized():
             tensors["cuda|"] = torch.cuda.get_rng_state()
@@ -104,8 +104,8 @@ class TrainingState:
             network.load_state_dict(by_kind["network"].get(name, {}))
         moments = {int(number): dict(values) for number, values in by_kind.get("optimiser", {}).items()}
         self.optimiser.load_state_dict({"state": moments, "param_groups": self.optimiser.state_dict()["param_groups"]})
-        for name, one in self.generators.items():
-            one.set_state(tensors[f"generator|{name}"])
+        for name, generator in self.generators.items():
+            generator.set_state(tensors[f"generator|{name}"])
         torch.set_rng_state(tensors["generator|"])
         if "cuda|" in tensors and torch.cuda.is_available():
             torch.cuda.set_rng_state(tensors["cuda|"])

@@ -1,7 +1,7 @@
-"""What a network is asked: of every pixel, or of a patch as a whole.
+"""What a network predicts: a class of every pixel, or of a patch as a whole.
 
 The patch store holds labels of pixels for either; what a patch as a whole is follows from those at its centre, after
-augmentation, so that a patch that was shifted or turned is asked what it shows.
+augmentation, so that the class of a shifted or turned patch is what it shows.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from stainda.arrays import Array
 from stainda.config import TaskConfig
 from stainda.errors import TrainingError
 from stainda.training.batches import Patches
@@ -32,13 +33,13 @@ class Sorted:
             for the others (row 1), float ``(2, K)``; a row is 0 where there are no such patches.
     """
 
-    indices: np.ndarray
-    has_object: np.ndarray
-    shares: np.ndarray
+    indices: Array
+    has_object: Array
+    shares: Array
 
 
 class Segmentation:
-    """Every pixel is asked."""
+    """Every pixel has a class."""
 
     score = "Dice"
 
@@ -49,7 +50,7 @@ class Segmentation:
         """What the network is to answer, and how much that counts: labels ``[N, H, W]`` as they are."""
         return labels, weights
 
-    def sort(self, data: Patches, indices: np.ndarray) -> Sorted:
+    def sort(self, data: Patches, indices: Array) -> Sorted:
         """Which labelled patches can be learned from, and which of them show an object."""
         has_object, counts = [], np.zeros((2, len(self.classes) + 1))
         for labels in self._answers_of(data, indices):
@@ -57,17 +58,17 @@ class Segmentation:
             has_object.append(shown)
             for row, chosen in enumerate((labels[shown], labels[~shown])):
                 counts[row] += [(chosen == value).sum() for value in range(counts.shape[1])]
-        found = np.concatenate(has_object) if has_object else np.zeros(0, bool)
-        return Sorted(np.asarray(indices), found, counts / np.maximum(counts.sum(1, keepdims=True), 1))
+        result = np.concatenate(has_object) if has_object else np.zeros(0, bool)
+        return Sorted(np.asarray(indices), result, counts / np.maximum(counts.sum(1, keepdims=True), 1))
 
-    def _answers_of(self, data: Patches, indices: np.ndarray) -> Iterator[np.ndarray]:
+    def _answers_of(self, data: Patches, indices: Array) -> Iterator[Array]:
         for start in range(0, len(indices), _CHUNK):
             labels = torch.from_numpy(np.ascontiguousarray(data.labels(indices[start : start + _CHUNK])))
             yield self.answers(labels)[0].numpy()
 
 
 class Classification(Segmentation):
-    """Every patch is asked what lies at its centre.
+    """The class of a patch is what lies at its centre.
 
     Within a square in the middle, ``centre`` of the patch wide, let ``s_k`` be the share of class k and u that of
     ignored pixels. The answer is the class of the largest ``s_k`` where that is at least ``covered``; background where
@@ -94,9 +95,9 @@ class Classification(Segmentation):
         answer[named] = which[named] + 1
         return answer, None if weights is None else _middle(weights, self._config.centre).mean(dim=(1, 2))
 
-    def sort(self, data: Patches, indices: np.ndarray) -> Sorted:
-        found = list(self._answers_of(data, indices))
-        answers = np.concatenate(found) if found else np.zeros(0, np.int64)
+    def sort(self, data: Patches, indices: Array) -> Sorted:
+        result = list(self._answers_of(data, indices))
+        answers = np.concatenate(result) if result else np.zeros(0, np.int64)
         kept = np.asarray(indices)[answers != IGNORE]
         answers = answers[answers != IGNORE]
         k = len(self.classes) + 1

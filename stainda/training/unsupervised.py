@@ -33,7 +33,7 @@ from stainda.run_directory.result_tables import JOB_UNSUPERVISED
 from stainda.strategies.detector import Detector
 from stainda.strategies.features import FeatureTap
 from stainda.strategies.norm.statistics import Statistics, estimate_statistics, statistics_of
-from stainda.training.batches import Origins, Patches
+from stainda.training.batches import Patches, PatchMetadata
 from stainda.training.losses import IGNORE
 from stainda.training.tasks import task_of
 
@@ -51,7 +51,7 @@ _TINY = 1e-12
 
 
 @dataclass(frozen=True)
-class Pixels:
+class SampledPixels:
     """A sample of pixels.
 
     Attributes:
@@ -70,7 +70,7 @@ def unsupervised_scores(detector: Detector, data: Patches, seed: int = 0) -> dic
 
     Args:
         detector: with the weights of the checkpoint.
-        data: opened with the label rule ``source``, so that no label of a target can be asked for.
+        data: opened with the label rule ``source``, so that no label of a target can be requested.
         seed: of the sample; the same for all checkpoints of a study, so that they are asked the same.
     """
     visible = data.unlabelled()
@@ -80,10 +80,10 @@ def unsupervised_scores(detector: Detector, data: Patches, seed: int = 0) -> dic
     target = _pixels(detector, data, _some(visible, generator), False, generator)
     train = _pixels(detector, data, _some(data.labelled("train"), generator), True, generator)
     val = _pixels(detector, data, _some(data.labelled("val"), generator), True, generator)
-    found = score_pixels(target, train, val)
+    pixels = score_pixels(target, train, val)
     if (pairs := data.serial) is not None and len(pairs):
-        found["serial_agreement"] = serial_agreement(detector, pairs, generator)
-    return found
+        pixels["serial_agreement"] = serial_agreement(detector, pairs, generator)
+    return pixels
 
 
 @torch.no_grad()
@@ -119,7 +119,7 @@ def serial_agreement(detector: Detector, pairs: SerialPairs, generator: np.rando
     return 2 * both / each if each > _TINY else 0.0
 
 
-def score_pixels(target: Pixels, train: Pixels, val: Pixels, seed: int = 0) -> dict[str, float]:
+def score_pixels(target: SampledPixels, train: SampledPixels, val: SampledPixels, seed: int = 0) -> dict[str, float]:
     """The scores from samples of pixels; the labels of ``target`` are never read."""
     scale = np.maximum(train.features.std(axis=0), _TINY)
     features, of_train, of_val = ((one.features - train.features.mean(axis=0)) / scale for one in (target, train, val))
@@ -215,11 +215,11 @@ def _some(indices: npt.NDArray[np.intp], generator: np.random.Generator) -> npt.
 @torch.no_grad()
 def _pixels(
     detector: Detector, data: Patches, indices: npt.NDArray[np.intp], labelled: bool, generator: np.random.Generator
-) -> Pixels:
+) -> SampledPixels:
     """Pixels of patches, as many of each class as there are: by label where they are known, else by prediction."""
     network = detector.network
     network.eval()
-    origins = Origins(data, indices)
+    origins = PatchMetadata(data, indices)
     by_slide = detector.strategy.norm.from_slide
     groups = np.asarray(origins.slides(indices) if by_slide else origins.domains(indices))
     tap = FeatureTap(network, "decoder")
@@ -249,7 +249,7 @@ def _pixels(
     each = -(-PIXELS // max(len(classes), 1))
     picked = [generator.permutation(known[asked[known] == name])[:each] for name in classes]
     chosen = np.sort(np.concatenate(picked))
-    return Pixels(
+    return SampledPixels(
         probabilities[chosen].astype(float),
         read[chosen].astype(float),
         names[chosen] if labelled else np.zeros(0, np.int64),

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from stainda.arrays import Array
 from stainda.evaluation.thresholds import BINS, Rule, choose_threshold, dice_at
 from stainda.strategies.detector import Detector
 from stainda.strategies.norm.statistics import Statistics, estimate_statistics
-from stainda.training.batches import Origins, Patches
+from stainda.training.batches import Patches, PatchMetadata
 from stainda.training.losses import IGNORE
 from stainda.training.tasks import task_of
 
@@ -35,12 +37,13 @@ class Validation:
 def validate(
     detector: Detector,
     data: Patches,
-    origins: Origins,
-    indices: np.ndarray,
+    origins: PatchMetadata,
+    indices: Array,
     *,
     batch_size: int = 32,
     own_statistics: bool = True,
     threshold: Rule = "robust",
+    probabilities: Callable[[np.ndarray, Statistics | None], Tensor] | None = None,
 ) -> Validation:
     """Score a detector on validation patches of source domains.
 
@@ -49,11 +52,12 @@ def validate(
 
     Args:
         own_statistics: ``False`` takes the network as it stands (while it trains).
+        probabilities: gives those of patches by their index from features that are kept; ``None``: from their images.
         threshold: how the thresholds are chosen, see :mod:`stainda.evaluation.thresholds`.
     """
     by_slide, task = detector.strategy.norm.from_slide, task_of(detector.task)
     groups = np.asarray(origins.slides(indices) if by_slide else origins.domains(indices))
-    counts: dict[str, np.ndarray] = {}
+    counts: dict[str, Array] = {}
     for group in dict.fromkeys(groups.tolist()):
         members = indices[groups == group]
         parts = [members[start : start + batch_size] for start in range(0, len(members), batch_size)]
@@ -64,7 +68,10 @@ def validate(
         elif own_statistics:
             statistics = detector.statistics.get(group)
         for part in parts:
-            shares = detector.probabilities(data.images(part), origins.slides(part), statistics)
+            if probabilities is not None:
+                shares = probabilities(part, statistics)
+            else:
+                shares = detector.probabilities(data.images(part), origins.slides(part), statistics)
             pixels = detector.network.crop(torch.from_numpy(np.ascontiguousarray(data.labels(part))))
             labels, _ = task.answers(pixels)
             of = np.asarray(origins.patients(part))
@@ -74,7 +81,7 @@ def validate(
     return score_counts(counts, detector.classes, threshold)
 
 
-def score_counts(counts: Mapping[str, np.ndarray], classes: Sequence[str], rule: Rule = "robust") -> Validation:
+def score_counts(counts: Mapping[str, Array], classes: Sequence[str], rule: Rule = "robust") -> Validation:
     """Thresholds and Dice from the counts of each patient (:func:`count_probabilities`).
 
     The score is of the same thresholds that predictions will use, also where checkpoints are compared: one whose
@@ -92,12 +99,14 @@ def score_counts(counts: Mapping[str, np.ndarray], classes: Sequence[str], rule:
     )
 
 
-def _dice(counts: np.ndarray, thresholds: Mapping[str, float]) -> dict[str, float]:
+def _dice(counts: Array, thresholds: Mapping[str, float]) -> dict[str, float]:
     """By class, of those that occur in counts (classes, 2, 101)."""
-    return {name: dice_at(one, at) for one, (name, at) in zip(counts, thresholds.items(), strict=True) if one[1].sum()}
+    return {
+        name: dice_at(count, at) for count, (name, at) in zip(counts, thresholds.items(), strict=True) if count[1].sum()
+    }
 
 
-def count_probabilities(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def count_probabilities(probabilities: Array, labels: Array) -> Array:
     """Pixels by class, truth (0 other, 1 the class) and probability in hundredths: int64 ``(K, 2, 101)``.
 
     Args:

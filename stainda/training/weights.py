@@ -31,15 +31,15 @@ def judged_weights(made: Preparation) -> Iterator[dict[str, Statistics] | None]:
         return
     before = {key: value.detach().clone() for key, value in network.state_dict().items()}
     network.load_state_dict({**before, **weights})
-    found: dict[str, Statistics] | None = None
+    result: dict[str, Statistics] | None = None
     settling = made.chosen.settling
     if made.batchnorm and made.by_domain is not None:
         some = {domain: settling[domain] for domain in made.job.sources if domain in settling}
-        found = {domain: estimate_statistics(network, [made.passes.plain(one)]) for domain, one in some.items()}
+        result = {domain: estimate_statistics(network, [made.passes.plain(one)]) for domain, one in some.items()}
     elif made.batchnorm:
         put_statistics(network, estimate_statistics(network, map(made.passes.plain, settling.values())))
     try:
-        yield found
+        yield result
     finally:
         network.load_state_dict(before)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from stainda.arrays import Array
 from stainda.config import TaskConfig
 from stainda.strategies import Strategy
 from stainda.strategies.augment.base import Augment
@@ -50,7 +51,7 @@ class Windows:
         scale, p = (0.0, 1.0) if place is None else strategy.augment[place].zoom or (0.0, 1.0)
         return cls(size, margin, scale, p, reach)
 
-    def draw(self, count: int, generator: torch.Generator) -> np.ndarray:
+    def draw(self, count: int, generator: torch.Generator) -> Array:
         """Windows of so many patches: int (count, 3), x, y and side in stored pixels; a CPU generator."""
         draws = torch.rand(count, 4, generator=generator, dtype=torch.float64).numpy()
         signed = np.where(draws[:, 0] < self.p, 2 * draws[:, 1] - 1, 0.0)

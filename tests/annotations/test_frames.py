@@ -63,7 +63,7 @@ def test_a_wrong_origin_is_an_error_that_names_the_right_one(slide, tmp_path, fr
 
 def test_a_file_that_fits_somewhat_better_elsewhere_is_told(slide, tmp_path) -> None:
     there = [shapely.box(x, y, x + 20, y + 20) for x, y in [(620, 110)] + [(200 + 40 * k, 300) for k in range(3)]]
-    path = tmp_path / "a.csv"  # of points: read from the corner of the slide unless told otherwise
+    path = tmp_path / "a.csv"  # of points: read from the corner of the slide unless reported otherwise
     path.write_text("x,y\n" + "".join(f"{one.centroid.x},{one.centroid.y}\n" for one in there[:1]) + "700,500\n" * 2)
     shapes, told = load_shapes(path, slide=slide)
     assert len(shapes) >= 2

@@ -319,5 +319,5 @@ def test_depth_and_entities_are_refused_by_every_format_under_every_ending(name,
         path.write_text(DEEP[attack])
         with refused():
             read_annotations(path, name, SLIDE)
-        with refused():  # also where one unusable shape would only be told
+        with refused():  # also where one unusable shape would only be reported
             read_annotations(path, name, SLIDE, problems=[])

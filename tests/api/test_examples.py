@@ -8,7 +8,7 @@ import pytest
 import stainda as st
 
 VERBS = [name for name in st.__all__ if inspect.isfunction(getattr(st, name))]
-CLASSES = [st.Cohort, st.Registration, st.Labels, st.Run]
+CLASSES = [st.Cohort, st.Registration, st.Propagation, st.Run]
 OPTIONS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 
 

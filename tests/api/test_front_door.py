@@ -93,7 +93,7 @@ def test_registering_and_propagating_do_what_the_commands_do(desk):
             with pytest.raises(st.StaindaError) as error:
                 st.propagate(registration, sources="HE")
             assert str(done.exception) == str(error.value)
-    assert "Registration(python: 5 blocks" in repr(registration) and repr(labels) == "Labels(python: 20 kept)"
+    assert "Registration(python: 5 blocks" in repr(registration) and repr(labels) == "Propagation(python: 20 kept)"
     assert "P0_SR" in registration._repr_html_() and "P0_SR" in labels._repr_html_()
     assert labels.to_frame()["slide"].unique().tolist() == list(labels)
     assert labels["P3_SR"].geometry.iloc[0].centroid.distance(

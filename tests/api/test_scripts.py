@@ -1,4 +1,4 @@
-"""A script without the line that keeps its processes apart is told so before anything starts."""
+"""A script without the line that keeps its processes apart is reported so before anything starts."""
 
 import subprocess
 import sys

@@ -22,7 +22,7 @@ def make_desk(desk: Path) -> dict[str, str]:
     ``desk`` has to be the working directory. What the README's lines printed is returned.
 
     ============================  =====================================================================
-    ``slides/``                   slides of four patients, two stains, two centres, outlines beside them
+    ``slides/``                   slides of four patients, two stains, two centres, outlines next to them
     ``studies/mine``, ``runs/mine``  what the README's lines made of them
     ``mine.csv``                  their manifest
     ``runs/quickstart`` …         finished studies as ``report.make_run`` writes them

@@ -1,4 +1,4 @@
-"""A method that did nothing is told from one that acted."""
+"""A method that did nothing is distinguished from one that acted."""
 
 import math
 
@@ -27,7 +27,7 @@ def measured(ratios, accuracies=None, distances=None):
     [
         (measured([0.0, 0.009, 0.002, 0.001]), "never reached 1%"),
         (measured([0.0, 0.011, 0.002, 0.001]), ""),
-        (measured([0.5] * 4, [0.5, 0.54, 0.52, 0.49]), "never told"),
+        (measured([0.5] * 4, [0.5, 0.54, 0.52, 0.49]), "never distinguished"),
         (measured([0.5] * 4, [0.7, 0.6, 0.5, 0.5]), ""),
         (measured([0.5] * 4, [0.6, 0.9, 0.98, 1.0]), "to the end"),
         (measured([0.5] * 4, [1.0, 1.0, 1.0, 0.9]), ""),

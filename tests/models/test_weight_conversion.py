@@ -131,7 +131,7 @@ def test_the_dinov2_of_transformers_gives_the_same_answers(gated, tmp_path):
 
 @pytest.mark.parametrize("gated", [False, True])
 def test_a_training_of_dinov2_itself_gives_the_same_answers(gated, tmp_path):
-    """``teacher``, ``backbone.``, blocks in chunks, w12 and w3, heads beside: as GPFM is published."""
+    """``teacher``, ``backbone.``, blocks in chunks, w12 and w3, heads next to: as GPFM is published."""
     model, images = Dinov2(gated), torch.rand(2, 3, PATCH * SIDE, PATCH * SIDE)
     _, renamed = to_timm_names(model.tensors)
     native = {"mask_token": torch.zeros(1, WIDTH), **renamed}

@@ -189,7 +189,7 @@ def test_on_the_phantom_identities_are_the_true_ones_and_support_tells_true_from
         moved = [shapely.affinity.translate(one, *rng.normal(0, 4, 2)) for one in true.geometry]
         false = [shapely.Point(*xy).buffer(60) for xy in rng.uniform(80, 690, (5, 2))]
         names = [*true["name"], *("false" for _ in false)]
-        scores = rng.uniform(0.3, 0.7, len(names))  # the detector cannot tell them apart
+        scores = rng.uniform(0.3, 0.7, len(names))  # the detector cannot distinguish them
         shapes[path.stem] = make_shapes([*moved, *false], "glomerulus", name=names, score=scores)
         to_frame[path.stem] = true_map(tmp_path / "truth" / f"{path.stem}.npz").to_frame
         order[path.stem] = 3 * len(order)  # two sections of three were discarded

@@ -1,4 +1,4 @@
-"""A classification also gets patches that show an object beside their middle; those of a segmentation stay."""
+"""A classification also gets patches that show an object next to their middle; those of a segmentation stay."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def test_every_pixel_is_found_where_registration_says(made):
         assert sure.mean() > 0.15, index
         apart = np.abs(np.moveaxis(seen[number, :2], 0, -1) - expected)[sure]
         assert apart.max() < 1.2, "levels of 4 level-0 pixels, that is 2 pixels of the patch, rounded down"
-        assert np.abs(apart.mean() - 0.375) < 0.15, "the rounding of the picture itself, and nothing beside it"
+        assert np.abs(apart.mean() - 0.375) < 0.15, "the rounding of the picture itself, and nothing next to it"
 
 
 def test_certainty_is_that_of_round_trip_distance_and_tissue(made):

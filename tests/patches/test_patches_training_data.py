@@ -46,7 +46,7 @@ def test_each_rule_gives_its_labels(store, rule, extra):
     ("rule", "visible"), [pair for pair in itertools.product(("source", "propagated", "all"), ("targets", "nothing"))]
 )
 def test_nothing_else_can_be_reached(store, rule, visible):
-    """Every row is asked for, one by one: only those of the rule answer."""
+    """Every row is requested, one by one: only those of the rule answer."""
     if (rule, visible) == ("propagated", "nothing"):
         with pytest.raises(ConfigError, match="propagated labels"):
             TrainingData(store, ROLES, rule, visible)

@@ -85,7 +85,7 @@ def test_bowmans_space_is_a_bright_rim_within_the_outline_in_every_stain(number:
 
 
 def test_consecutive_sections_show_the_same_tissue_where_the_maps_say() -> None:
-    """Bright lumens of one section, carried by the true maps, lie on those of the next, and not a few pixels beside."""
+    """Bright lumens of one section, propagated by the true maps, lie on those of the next, not a few pixels away."""
     first, second = section(0), section(1)
     light = [ndimage.gaussian_filter(image(number).mean(axis=2), 1.5) for number in (0, 1)]
     rows, columns = np.mgrid[200:568:2, 200:568:2]

@@ -11,7 +11,7 @@ from stainda.config import RegistrationConfig
 from stainda.registration import gates
 from stainda.registration.assessment import Assessment
 from stainda.registration.chaining import chained
-from stainda.registration.outcomes import Notes
+from stainda.registration.outcomes import BlockNotes
 from stainda.registration.proposals import Proposal
 from stainda.registration.results import REFUSED, REGISTERED, RIGID_ONLY
 from stainda.registration.sections import SectionImage
@@ -55,7 +55,7 @@ def run(pair, placed=(REFERENCE,), bent=0.0, images=None):
     known = {name: turned(name, REFERENCE, 2.0, bent) for name in placed if name != REFERENCE}
     known[REFERENCE] = Transform.identity(REFERENCE, (SIZE, SIZE))
     images = images or {name: image(name) for name in NAMES}
-    return known, list(chained(images, known, images[REFERENCE], RegistrationConfig(max_dim=SIZE), Notes(), pair))
+    return known, list(chained(images, known, images[REFERENCE], RegistrationConfig(max_dim=SIZE), BlockNotes(), pair))
 
 
 @pytest.mark.parametrize("bent", [0.0, 3.0])

@@ -11,7 +11,7 @@ from scipy import ndimage
 from stainda.config import RegistrationConfig
 from stainda.registration import attempts, gates
 from stainda.registration.attempts import RegistrationAttempts, spread
-from stainda.registration.outcomes import Notes
+from stainda.registration.outcomes import BlockNotes
 from stainda.registration.search import SearchResult
 from stainda.registration.sections import SectionImage
 from stainda.registration.transforms import apply_affine
@@ -92,10 +92,10 @@ class Matches:
         return np.eye(3), [slide, "between", reference], gates.MIN_WAY
 
 
-def attempted(monkeypatch, cached: bool, placed_after: str = "") -> tuple[list[str], Notes]:
+def attempted(monkeypatch, cached: bool, placed_after: str = "") -> tuple[list[str], BlockNotes]:
     """Names of the attempts made for section b of a block a, b, c of which c is placed from the start."""
     images = {name: section(name, tissue(1)) for name in "abc"}
-    notes = Notes()
+    notes = BlockNotes()
     made: list[str] = []
 
     def attempt(self, images, config, name, in_place=False, searched=False):

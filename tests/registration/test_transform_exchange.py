@@ -305,7 +305,7 @@ def test_elastix_parameters_map_as_their_formulas_say(tmp_path) -> None:
     assert inside.sum() > 100
     assert np.abs(import_transform(what, ENDS).from_frame(POINTS) - expected)[inside].max() < 0.05
     (tmp_path / "TransformParameters.0.txt").unlink()
-    with pytest.raises(RegistrationError, match="is not beside it"):
+    with pytest.raises(RegistrationError, match="is not next to it"):
         import_transform(what, ENDS)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,12 +22,37 @@ from stainda.evaluation import (
     write_records,
 )
 from stainda.evaluation.curves import CALIBRATION_BINS
-from stainda.evaluation.effect import EFFECT_SUMMARY_COLUMNS
 from stainda.evaluation.metrics import OBJECT_MEASURES, PIXEL_MEASURES
-from stainda.files import write_csv, write_json
+from stainda.files import write_json
 from stainda.registration.results import BLOCK_FORMAT
 from stainda.registration.transforms import Transform
-from stainda.report.run import COLUMNS
+from stainda.run_directory.contents import BLOCK, DONE, ERROR, RESULT, SETTINGS, STUDY
+from stainda.run_directory.contents import ENVIRONMENT as ENVIRONMENT_FILE
+from stainda.run_directory.declaration import Table
+from stainda.run_directory.result_tables import (
+    ALIGNMENT_EFFECTS,
+    DOMAIN_GAP,
+    OBJECTS,
+    PROBABILITIES,
+    RECORDS,
+    STAGE_SECONDS,
+    TRAINING,
+    TRIALS,
+    UNSUPERVISED,
+)
+from stainda.run_directory.tables import (
+    AGREEMENT,
+    ANNOTATOR_AGREEMENT,
+    ANNOTATORS,
+    APPLIED,
+    COHORT,
+    FIELDS,
+    GALLERY,
+    GALLERY_LEFT_OUT,
+    LANDMARKS,
+    PROPAGATION,
+    QUALITY,
+)
 
 SIZE = 640  # of a made-up section, level-0 pixels
 COLOURS = {"PAS": (196, 110, 170), "JONES": (150, 140, 150), "SR": (205, 90, 80), "CD68": (170, 150, 120)}
@@ -63,12 +88,13 @@ def make_run(
     rng = np.random.default_rng(4)
     config = _study(stains, centres, strategies, seeds, trials)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "study.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
-    write_json(folder / "environment.json", ENVIRONMENT)
+    STUDY.at(folder).write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+    write_json(ENVIRONMENT_FILE.at(folder), ENVIRONMENT)
     cohort = _cohort(stains, centres, test_patients)
-    write_csv(folder / "cohort.csv", cohort, list(cohort[0]))
+    write(COHORT, folder, cohort)
     for row in cohort:
         _draw_section(folder, row, rng)
+    write(FIELDS, folder, [{"slide": row["slide"], **FIELD_OF_VIEW} for row in cohort])
     if registration:
         _registration(folder, cohort, rng)
     jobs = _jobs(folder, config, cohort, rng, failed_job)
@@ -76,19 +102,23 @@ def make_run(
         _evidence(folder, jobs, cohort)
     if costs:
         jobs = [{**job, **_costs(job["strategy"], job["seed"])} for job in jobs]
-    write_csv(folder / "trials.csv", jobs, list(jobs[0]))
-    write_csv(
-        folder / "stages.csv",
-        [{"stage": name, "seconds": s} for name, s in STAGES.items() if registration or name != "registration"],
-        ["stage", "seconds"],
-    )
+    write(TRIALS, folder, jobs)
+    stages = [{"stage": name, "seconds": s} for name, s in STAGES.items() if registration or name != "registration"]
+    write(STAGE_SECONDS, folder, stages)
     return folder
+
+
+def write(table: Table, root: Path, rows: Sequence[Mapping[str, object]], **names: str) -> None:
+    """Write a table of a run directory as it is declared: a column that is not declared is refused."""
+    frame = table.complete(pd.DataFrame([*rows], dtype=object))
+    table.write_frame(table.at(root, **names).parent, frame)
 
 
 ENVIRONMENT = {
     "stainda": "0.1.0", "python": "3.11.7", "platform": "Linux x86_64", "cpu": "2 cores", "gpu": None,
     "commit": "0123abc", "seed": 1, "packages": {"torch": "2.4.1", "numpy": "1.26.4", "valis-wsi": "1.2.0"},
 }  # fmt: skip
+FIELD_OF_VIEW = {"x": 60, "y": 60, "width": 320, "height": 320, "downsample": 1.5}
 STAGES = {
     "cohort": 41.2,
     "registration": 63.0,
@@ -180,15 +210,11 @@ def _draw_section(folder: Path, row: dict, rng) -> None:
         (folder / name).mkdir(exist_ok=True)
         part = image if name == "thumbnails" else image.crop((60, 60, 60 + 480, 60 + 480))
         part.resize((size, size)).save(folder / name / f"{row['slide']}.jpg", quality=80)
-    fields = folder / "fields" / "fields.csv"
-    line = f'"{row["slide"]}",60,60,320,320,1.5\n'
-    text = fields.read_text() if fields.exists() else "slide,x,y,width,height,downsample\n"
-    fields.write_text(text + line)
     _geojson(folder / "annotations" / "own" / f"{row['slide']}.geojson", _centres(row))
 
 
 def _registration(folder: Path, cohort, rng) -> None:
-    rows, carried, agreement = [], [], []
+    rows, propagated, agreement = [], [], []
     blocks = {row["block"]: [one for one in cohort if one["block"] == row["block"]] for row in cohort}
     for number, (block, sections) in enumerate(blocks.items()):
         reference = sections[0]
@@ -215,7 +241,7 @@ def _registration(folder: Path, cohort, rng) -> None:
             for index in range(len(_centres(section))):
                 kept = not refused and index % 5 != 4
                 reason = "" if kept else "not registered" if refused else "less than 0.5 of its area on tissue"
-                carried.append(
+                propagated.append(
                     {
                         "id": f"g{index}", "class": "glomerulus", "source": target, "target": source,
                         "status": "kept" if kept else "dropped", "reason": reason,
@@ -232,9 +258,9 @@ def _registration(folder: Path, cohort, rng) -> None:
             if not refused:
                 discs = [(x + 3, y - 2, r) for x, y, r in _centres(section)]
                 _geojson(folder / "annotations" / "propagated" / f"{source}.geojson", discs)
-    pd.DataFrame(rows).to_csv(folder / "registration" / "quality.csv", index=False)
-    pd.DataFrame(carried).to_csv(folder / "annotations" / "propagation.csv", index=False)
-    pd.DataFrame(agreement).to_csv(folder / "annotations" / "agreement.csv", index=False)
+    write(QUALITY, folder, rows)
+    write(PROPAGATION, folder, propagated)
+    write(AGREEMENT, folder, agreement)
 
 
 def _jobs(folder: Path, config: StudyConfig, cohort, rng, failed_job) -> list[dict]:
@@ -246,7 +272,7 @@ def _jobs(folder: Path, config: StudyConfig, cohort, rng, failed_job) -> list[di
             job = f"{strategy.name[:6]}{trial}{seed}".ljust(12, "0")
             place = folder / "jobs" / job
             fails = failed_job and strategy.name == "macenko" and trial == 1
-            write_json(place / "settings.json", {"strategy": strategy.name, "trial": trial, "seed": seed})
+            write_json(SETTINGS.inside(place), {"strategy": strategy.name, "trial": trial, "seed": seed})
             base = {
                 "strategy": strategy.name, "trial": trial, "seed": seed, "job": job, "state": "complete",
                 "value": round(0.88 - 0.02 * trial + rng.uniform(-0.01, 0.01), 4), "chosen": chosen,
@@ -256,25 +282,25 @@ def _jobs(folder: Path, config: StudyConfig, cohort, rng, failed_job) -> list[di
             }  # fmt: skip
             if fails:
                 reason = "the loss is not a number at step 12 (loss_task)"
-                (place / "error.txt").write_text(f"TrainingError: {reason}\n")
+                ERROR.inside(place).write_text(f"TrainingError: {reason}\n")
                 rows.append({**base, "state": "failed", "value": "", "reason": reason, "chosen": False})
                 continue
             rows.append(base)
             _curve(place, rng)
             write_json(
-                place / "result.json", {"score": base["value"], "best_epoch": 6, "cpu_seconds": base["cpu_seconds"]}
+                RESULT.inside(place), {"score": base["value"], "best_epoch": 6, "cpu_seconds": base["cpu_seconds"]}
             )
             mine = _records(strategy.name, trial, seed, job, cohort, rng)
-            write_records(as_records(pd.DataFrame(mine)), place / "records.parquet")
+            write_records(as_records(pd.DataFrame(mine)), RECORDS.inside(place))
             records += mine
-            (place / "done").write_text("")
+            DONE.inside(place).write_text("")
             for row in cohort:
                 if row["split"] == "test" and chosen:
                     level = _level(strategy.name, row)
                     discs = [(x + 4, y + 2, r) for x, y, r in _centres(row)][: max(2, round(12 * level))]
                     discs += [(90, 570, 26)] * (level < 0.7)
                     _geojson(place / "predictions" / f"{row['slide']}.geojson", discs)
-    write_records(as_records(pd.DataFrame(records)), folder / "records.parquet")
+    write_records(as_records(pd.DataFrame(records)), RECORDS.at(folder))
     return rows
 
 
@@ -326,7 +352,7 @@ def _curve(place: Path, rng) -> None:
         }
         for e in epochs
     ]  # fmt: skip
-    write_csv(place / "training.csv", rows, list(rows[0]))
+    write(TRAINING, place.parents[1], rows, job=place.name)
 
 
 def _params(strategy: str, trial: int) -> dict:
@@ -349,8 +375,9 @@ def review_and_annotators(folder: Path) -> None:
     cohort = pd.read_csv(folder / "cohort.csv")
     slides = list(cohort.loc[cohort["role"] == "target", "slide"])
     made = [("accept", ""), ("nudge", ""), ("reject", ""), ("accept", "the source annotation was changed since")]
-    write_csv(
-        folder / "review" / "applied.csv",
+    write(
+        APPLIED,
+        folder,
         [
             {
                 "id": f"g{index}", "class": "glomerulus", "block": "P01", "source": "P01_PAS", "target": slide,
@@ -360,10 +387,11 @@ def review_and_annotators(folder: Path) -> None:
             for slide in slides[:3]
             for index, (kind, reason) in enumerate(made)
         ],
-        ("id", "class", "block", "source", "target", "decision", "reviewer", "time", "status", "reason"),
     )  # fmt: skip
     names = ("first_reader", "second reader", "Ünal & Co")
-    pd.DataFrame(
+    write(
+        ANNOTATORS,
+        folder,
         [
             {"slide": slide, "class": "glomerulus", "annotator": name, "objects": 11 + index, "area_px": 5e4,
              "sensitivity": 0.9 + 0.02 * index, "specificity": 0.99, "precision": 0.9, "dice": 0.91,
@@ -371,18 +399,22 @@ def review_and_annotators(folder: Path) -> None:
             for slide in slides[:2]
             for index, name in enumerate(names)
         ]
-    ).to_csv(folder / "annotations" / "annotators.csv", index=False)  # fmt: skip
+    )  # fmt: skip
     pairs = [(names[0], names[1], 0.88, ""), (names[0], names[2], 0.9, ""), ("all", "all", "", 0.81)]
-    pd.DataFrame(
+    write(
+        ANNOTATOR_AGREEMENT,
+        folder,
         [
             {"slide": slide, "class": "glomerulus", "first": one, "second": two, "dice": dice,
              "cohen_kappa": dice and dice - 0.1, "fleiss_kappa": fleiss, "object_f1": dice and 0.93}
             for slide in slides[:2]
             for one, two, dice, fleiss in pairs
         ]
-    ).to_csv(folder / "annotations" / "annotator_agreement.csv", index=False)  # fmt: skip
+    )  # fmt: skip
     errors = {"before": 180.0, "rigid": 9.0, "non-rigid": 4.0}
-    pd.DataFrame(
+    write(
+        LANDMARKS,
+        folder,
         [
             {"block": "P01", "source": slide, "target": "P01_PAS", "step": step, "n_landmarks": 14,
              "tre_median_px": error, "tre_mean_px": error, "tre_p90_px": 2 * error, "tre_max_px": 3 * error,
@@ -392,10 +424,10 @@ def review_and_annotators(folder: Path) -> None:
             for slide in slides[:2]
             for step, error in errors.items()
         ]
-    ).to_csv(folder / "registration" / "landmarks.csv", index=False)  # fmt: skip
+    )  # fmt: skip
 
 
-def through_stains(folder: Path, block: str = "P04", objects: Sequence[str] = ("g11", "g0")) -> None:
+def object_gallery(folder: Path, block: str = "P04", objects: Sequence[str] = ("g11", "g0")) -> None:
     """Objects of a block followed through its sections, all in one frame, as a study leaves them when it is scored.
 
     A frame of identity maps; the last section of the block is refused. The first objects are failures, worst first,
@@ -410,30 +442,30 @@ def through_stains(folder: Path, block: str = "P04", objects: Sequence[str] = ("
         Transform.identity(row["slide"], (SIZE, SIZE), reference, (SIZE, SIZE)).save(place / row["slide"])
     head = {"format": BLOCK_FORMAT, "block": block, "settings": "5e771265", "reference": reference, "rows": []}
     head |= {"placed": [row["slide"] for row in sections[:-1]], "refused": refused}
-    write_json(place / "block.json", head)
+    write_json(BLOCK.inside(place), head)
     rows = []
-    (folder / "through").mkdir(exist_ok=True)
+    (folder / "object_gallery").mkdir(exist_ok=True)
     for number, name in enumerate(objects, start=1):
         cx, cy, _ = _centres(sections[0])[int(name[1:])]
         for row in sections:
             there = row["slide"] not in refused
-            image = f"through/{number}__{row['slide']}.jpg" if there else ""
+            image = f"object_gallery/{number}__{row['slide']}.jpg" if there else ""
             if there:
                 Image.new("RGB", (288, 288), COLOURS[row["stain"]]).save(folder / image, quality=80)
             about = {name: row[name] for name in ("slide", "section", "stain", "centre", "domain", "role", "patient")}
             rows.append(
                 {
                     **about, "place": number, "kind": "typical" if number == len(objects) else "worst", "of": 36,
-                    "trainings": 2, "asked": 2, "missed": 4 if number < len(objects) else 1, "tried": 4,
+                    "trainings": 2, "scored_sections": 2, "missed": 4 if number < len(objects) else 1, "tried": 4,
                     "false_um2": 1200.0 if number < len(objects) else 0.0, "block": block, "object": f"{block}/{name}",
                     "class": "glomerulus", "frame": reference, "registration": head["settings"], "x": cx - side / 2,
                     "y": cy - side / 2, "side": side, "um_per_px": 0.5, "shape": name if there else "",
                     "image": image, "reason": "" if there else f"not registered: {refused[row['slide']]}",
                 }
             )  # fmt: skip
-    write_csv(folder / "through" / "through.csv", rows, COLUMNS["through/through.csv"])
+    write(GALLERY, folder, rows)
     left_out = [{"block": "P05", "slide": "", "reason": "no two of its sections could be registered"}]
-    write_csv(folder / "through" / "left_out.csv", left_out, COLUMNS["through/left_out.csv"])
+    write(GALLERY_LEFT_OUT, folder, left_out)
 
 
 def _evidence(folder: Path, jobs: list[dict], cohort: list[dict]) -> None:
@@ -489,9 +521,9 @@ def _evidence(folder: Path, jobs: list[dict], cohort: list[dict]) -> None:
                         "other": n - positive,
                     }
                 )
-    write_evidence(pd.DataFrame(objects), OBJECT_COLUMNS, folder / "objects.parquet")
-    write_evidence(pd.DataFrame(pixels), (*PROBABILITY_COLUMNS, *THRESHOLD_COLUMNS), folder / "probabilities.parquet")
-    pd.DataFrame(unsupervised).to_csv(folder / "unsupervised.csv", index=False)
+    write_evidence(pd.DataFrame(objects), OBJECT_COLUMNS, OBJECTS.at(folder))
+    write_evidence(pd.DataFrame(pixels), (*PROBABILITY_COLUMNS, *THRESHOLD_COLUMNS), PROBABILITIES.at(folder))
+    write(UNSUPERVISED, folder, unsupervised)
     targets = [name for name in dict.fromkeys(row["domain"] for row in cohort) if name != "PAS@A"]
     gaps = [
         {
@@ -501,7 +533,7 @@ def _evidence(folder: Path, jobs: list[dict], cohort: list[dict]) -> None:
         }
         for index, name in enumerate(targets)
     ]  # fmt: skip
-    pd.DataFrame(gaps).to_csv(folder / "domain_gap.csv", index=False)
+    write(DOMAIN_GAP, folder, gaps)
     effects = [
         {
             **{name: job[name] for name in ("strategy", "trial", "seed", "job")}, "jobs": 1, "not_effective": 0,
@@ -510,9 +542,7 @@ def _evidence(folder: Path, jobs: list[dict], cohort: list[dict]) -> None:
         }
         for job in jobs if job["strategy"] == "dann" and job["state"] == "complete"
     ]  # fmt: skip
-    pd.DataFrame(effects, columns=["trial", "seed", "job", *EFFECT_SUMMARY_COLUMNS]).to_csv(
-        folder / "alignment_effects.csv", index=False
-    )
+    write(ALIGNMENT_EFFECTS, folder, effects)
 
 
 if __name__ == "__main__":

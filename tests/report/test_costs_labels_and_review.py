@@ -28,6 +28,7 @@ from stainda.report.plotting import make_plot, view
 from stainda.report.result_tables import differences, strategies_by_domain
 from stainda.report.reviewing import review_table, review_words
 from stainda.report.search_tables import dashboard_command, without_password
+from stainda.run_directory.result_tables import REFITS
 
 STRATEGIES = ("source_only", "dann", "propagated_labels", "few_shot", "oracle")
 
@@ -89,7 +90,7 @@ def test_no_claim_is_made_of_few_shot_where_too_few_patients_could_show_it(tmp_p
     one = view(small)
     said = [sentence.text for sentence in answer(one)]
     assert any("few shot" in text and "not tested: four patients are too few for a test" in text for text in said)
-    assert any("No other strategy was evaluated" in text for text in said), "there is no contender beside the baseline"
+    assert any("No other strategy was evaluated" in text for text in said), "there is no contender against the baseline"
 
 
 def test_tables_figures_and_cards_set_few_shot_apart(seen):
@@ -170,7 +171,7 @@ def test_reviewed_labels_are_counted_and_stale_decisions_are_told_apart(seen):
     words = review_words(seen.run)
     carried = len(seen.run.propagation)
     assert words == (
-        f"12 of {carried} carried annotations were reviewed by Dr A. Name. 9 decisions hold, 3 did not any more and "
+        f"12 of {carried} propagated annotations were reviewed by Dr A. Name. 9 decisions hold, 3 did not any more and "
         "changed nothing."
     )
     table = review_table(seen.run)
@@ -185,6 +186,18 @@ def test_a_run_that_nobody_reviewed_says_nothing_of_it(copy):
 
 
 # the page
+
+
+def test_trainings_made_again_from_all_source_patients_cost_too(copy):
+    before = cost_frame(load_run(copy), view(copy).look).set_index("strategy")
+    trials = pd.read_csv(copy / "trials.csv", dtype=str)
+    again = trials[trials["strategy"] == "dann"].iloc[[0]]
+    again = again.assign(repeats=again["job"], seconds="60.0", cpu_seconds="100.0", reason="")
+    again.reindex(columns=list(REFITS.names)).to_csv(REFITS.at(copy), index=False)
+    after = cost_frame(load_run(copy), view(copy).look).set_index("strategy")
+    assert after.loc["dann", "jobs"] == before.loc["dann", "jobs"] + 1
+    assert after.loc["dann", "cpu_seconds"] == pytest.approx(before.loc["dann", "cpu_seconds"] + 100)
+    assert after.loc["source_only", "cpu_seconds"] == before.loc["source_only", "cpu_seconds"]
 
 
 def test_the_page_of_one_analysis_shows_reviews_costs_few_shot_and_how_to_watch_the_search(copy, monkeypatch):
@@ -206,12 +219,17 @@ def test_the_page_of_one_analysis_shows_reviews_costs_few_shot_and_how_to_watch_
     written = pd.read_csv(copy / "results.csv", keep_default_na=False, na_values=[""])
     np.testing.assert_allclose(written["mean"], calls[0].results["mean"], rtol=1e-12)
     text = re.sub(r"<[^>]+>", " ", page)
-    assert "carried annotations were reviewed by Dr A. Name" in text
+    assert "propagated annotations were reviewed by Dr A. Name" in text
     assert "the source annotation was changed since" in text
     assert re.search(r'<pre class="command"[^>]*>optuna-dashboard sqlite:///study.db</pre>', page)
     assert re.search(r"few shot\s*<small>8 patches of every target domain</small>", page)
     assert "strategies with a few of them (few shot: 8 patches of every target domain)" in text
-    assert "first_reader" in text and "Ünal &amp; Co" in text and "rTRE median" in text
+    tables = copy / "report" / "tables"
+    annotators = (tables / "annotators.csv").read_text(encoding="utf-8")
+    assert "first_reader" in annotators and "Ünal & Co" in annotators
+    assert "rtre_median" in (tables / "landmarks.csv").read_text(encoding="utf-8").splitlines()[0]
+    for name in ("annotators", "landmarks"):
+        assert f'href="tables/{name}.csv"' in page and f'id="table-{name}"' in page
 
 
 def test_the_address_of_a_shared_search_is_shown_without_its_password(copy):
@@ -226,7 +244,8 @@ def test_the_address_of_a_shared_search_is_shown_without_its_password(copy):
     for records in copy.rglob("records.parquet"):
         records.unlink()  # a page without results is made at once
     page = make_report(copy).read_text(encoding="utf-8")
-    assert "cr/et" not in page and page.count(shown) == 2
+    study = (copy / "report" / "study.yaml").read_text(encoding="utf-8")
+    assert "cr/et" not in page + study and page.count(shown) == study.count(shown) == 1
 
 
 def test_records_of_other_trainings_or_none_are_not_reported(copy):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from browser import axe_source, chromium, look_at
-from make_run import make_run, through_stains
+from make_run import make_run, object_gallery
 
 from stainda.report import make_comparison, make_report
 
@@ -22,7 +22,7 @@ SMALL = dict(
 def pages(tmp_path_factory):
     folder = tmp_path_factory.mktemp("browser")
     runs = [make_run(folder / name, **SMALL) for name in ("one", "two")]
-    through_stains(runs[0])
+    object_gallery(runs[0])
     return {"report": make_report(runs[0]), "comparison": make_comparison(runs, folder / "comparison")}
 
 

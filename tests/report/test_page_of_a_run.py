@@ -12,7 +12,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from make_run import make_run
+from declared_files import faults_of_run
+from make_run import make_run, object_gallery, review_and_annotators
 
 from stainda.errors import RecordError, StaindaError
 from stainda.evaluation import analyse, one_rotation, read_records, write_records
@@ -83,6 +84,14 @@ def small(small_run, tmp_path, monkeypatch):
     return Path(shutil.copytree(small_run, tmp_path / "run"))
 
 
+def test_the_made_up_run_is_as_declared(small_run, tmp_path):
+    """What the report is developed on is what studies write: every table with the declared columns."""
+    run = Path(shutil.copytree(small_run, tmp_path / "run"))
+    review_and_annotators(run)
+    object_gallery(run)
+    assert faults_of_run(run) == []
+
+
 def test_page_has_every_section_and_the_answer_first(full):
     _, page = full
     ids = ["answer", "asked", "results", "statistics", "centres", "objects", "examples", "data", "registration"]
@@ -105,6 +114,25 @@ def test_one_sentence_and_the_main_table_are_seen_and_all_else_is_folded(full):
     opened = re.findall(r"<details class=\"([^\"]*)\" open>", html)
     assert opened == ["more cautions"], "the limitations alone are open at first"
     assert html.count("<h3>Limitations</h3>") == 1
+
+
+def test_a_page_opened_fully_stays_short_and_long_tables_are_links(full):
+    """Tables of patients, sections, trials and single results are files next to the page."""
+    run, _ = full
+    html = (run / "report" / "index.html").read_text(encoding="utf-8")
+    linked = re.findall(r'<li id="table-(\w+)"', html)
+    assert {"results", "differences_dice", "patients", "registration", "trials", "selection"} <= set(linked)
+    printed = re.findall(r'<figure class="table" id="table-(\w+)"', html)
+    assert html.count("<tbody>") <= 17 and html.count("<tr>") < 130
+    assert len(printed) <= 16 and not set(printed) & set(linked)
+    figures = re.sub(r"<svg[\s\S]*?</svg>", "", html[html.index("<main>") : html.index("</main>")])
+    assert len(re.sub(r"<[^>]+>", " ", figures).split()) < 5500
+
+
+def test_what_holds_for_every_model_is_said_once(full):
+    _, page = full
+    for words in ("Not a medical device", "stainda is under the MIT licence", "none of these patients was seen"):
+        assert page.text.count(words) == 1, words
 
 
 def test_page_loads_nothing_from_anywhere(full):
@@ -225,7 +253,7 @@ def test_single_sections_are_told_to_need_no_registration(small):
     page = Reader(make_report(small))
     gone = page.text[page.text.index("Not on this page: ") :]
     assert "Registration (every block holds a single section, so there was nothing to register)" in gone
-    assert "Propagation (nothing was registered, so no annotation was carried)" in gone
+    assert "Propagation (nothing was registered, so no annotation was propagated)" in gone
     assert not {"registration", "propagation"} & set(page.ids), "a section without content is not printed"
     assert not {"#registration", "#propagation"} & set(page.links)
 

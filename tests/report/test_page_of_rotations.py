@@ -24,7 +24,7 @@ from stainda.report import catalogue, make_plot, make_report, view
 from stainda.report.answer import answer
 from stainda.report.between_rotations import own_answers
 from stainda.report.comparing import compare_runs, make_comparison
-from stainda.report.kinds import kind as kind_of
+from stainda.report.figure_registry import kind as kind_of
 from stainda.report.loading import load_run
 from stainda.report.study_view import NotDrawable
 from stainda.study.pooled_tables import write_pooled_tables
@@ -211,7 +211,7 @@ def test_headings_go_down_one_level_at_a_time_and_name_what_is_below(page):
     assert levels[0] == 1 and levels.count(1) == 1
     assert all(after - before <= 1 for before, after in itertools.pairwise(levels))
     read = Reader(page)
-    for words in ("Rotation by rotation", "Strategy by rotation", "from sources to targets", "Methods text (copy)"):
+    for words in ("Rotation by rotation", "Strategy by rotation", "to each domain", "Methods text (copy)"):
         assert words in read.text, words
     assert "every patient counts once" in read.text and "in each of three rotations" in read.text
 

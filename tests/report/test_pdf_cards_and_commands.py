@@ -20,8 +20,9 @@ from stainda.report.centres import centres
 from stainda.report.data_tables import excluded
 from stainda.report.pdf import figure_page, write_pdf
 from stainda.report.result_tables import strategies_by_domain
-from stainda.report.tables import Table, number, text
-from stainda.report.words import Sentence
+from stainda.report.sections import Said
+from stainda.report.summary_text import Sentence
+from stainda.report.tables import PageTable, number, text
 from stainda.report.writer import MOST_ROWS, Writer
 
 SMALL = dict(
@@ -40,17 +41,21 @@ def seen(run):
     return view(run)
 
 
-def test_the_pdf_holds_text_figures_and_tables(seen, tmp_path):
+def test_the_pdf_holds_the_first_view_and_the_figures_and_no_folded_sentence(seen, tmp_path, monkeypatch):
+    written = []
+    monkeypatch.setattr("stainda.report.pdf._Flow.paragraph", lambda flow, style, words: written.append(words))
     write = Writer(tmp_path, keep=True)
-    write.table(strategies_by_domain(seen, "dice"))
     write.plots.append(("Forest", make_plot(seen, "forest")))
-    context = {
-        "title": "A study", "study": seen.run.study, "sentences": [Sentence("It works.")], "made": "today",
-        "asked": [("Task", "glomeruli")], "provenance": {"methods": "word " * 900},
-    }  # fmt: skip
+    table = write.table(strategies_by_domain(seen, "dice"))
+    said = Said.of(
+        [Sentence("It works."), Sentence("Folded."), Sentence("Few.", "limit"), Sentence("Mind.", "caution")]
+    )
+    context = {"title": "A study", "study": seen.run.study, "said": said, "made": "today", "main_table": table}
     data = write_pdf(tmp_path / "report.pdf", context, write).read_bytes()
     assert data.startswith(b"%PDF") and data.rstrip().endswith(b"%%EOF")
-    assert len(re.findall(rb"/Type /Page\b", data)) == 4  # two of text, a figure, a table
+    assert len(re.findall(rb"/Type /Page\b", data)) == 2  # the first view, a figure
+    said_in_order = ["It works.", "Few.", table.caption, "Limitations", "Mind."]
+    assert [words for words in written if words in said_in_order] == said_in_order and "Folded." not in written
 
 
 def test_a_figure_keeps_its_size_on_its_page(seen):
@@ -84,7 +89,7 @@ def test_a_model_card_says_data_scores_limits_and_how_to_apply(seen):
 def test_each_centre_has_its_domains_and_claims_no_test(seen):
     found = {one.name: one for one in centres(seen)}
     assert set(found) == {"A", "B"}
-    assert [column.split("\n")[0] for column in found["B"].table.columns[1:]] == ["PAS@B", "SR@B"]
+    assert "Over the two target domains here" in " ".join(found["B"].words)
     assert "no test is made per centre" in " ".join(found["B"].words)
 
 
@@ -108,11 +113,11 @@ def test_slides_left_out_are_named_with_the_reason(run, tmp_path):
 
 def test_a_long_table_is_cut_in_the_page_and_whole_beside_it(tmp_path):
     frame = pd.DataFrame({"a": range(MOST_ROWS + 5)})
-    table = Table("long", "Long.", ["a"], [[number(value, 0)] for value in frame["a"]], frame)
+    table = PageTable("long", "Long.", ["a"], [[number(value, 0)] for value in frame["a"]], frame)
     shown = Writer(tmp_path).table(table)
     assert len(shown.rows) == MOST_ROWS and f"first {MOST_ROWS} of {MOST_ROWS + 5} rows" in shown.note
     assert len(pd.read_csv(tmp_path / "tables" / "long.csv")) == MOST_ROWS + 5 and list(shown.files) == ["csv"]
-    assert len(Writer(tmp_path).table(Table("short", "Short.", ["a"], [[text("x")]], frame)).rows) == 1
+    assert len(Writer(tmp_path).table(PageTable("short", "Short.", ["a"], [[text("x")]], frame)).rows) == 1
 
 
 def test_plot_and_compare_as_a_newcomer_types_them(run, tmp_path):

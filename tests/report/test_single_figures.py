@@ -16,17 +16,17 @@ from overlaps import faults, touches_the_axis
 
 from stainda.errors import StaindaError
 from stainda.evaluation import Ranked, bland_altman, froc, ranked_at, read_records
-from stainda.report import catalogue, comparison_figures, kinds_of_scores, make_plot, plot, save_plot, view
+from stainda.report import catalogue, comparison_figures, make_plot, plot, registered_scores, save_plot, view
 from stainda.report.comparing import compare_runs
 from stainda.report.evidence_figures import free_response, froc_steps
 from stainda.report.figures import apart
-from stainda.report.kinds_of_evidence import detection_table, evidence_rows, patient_pairs
-from stainda.report.kinds_of_scores import worst_rows
-from stainda.report.kinds_of_search import regret_table
+from stainda.report.registered_evidence import detection_table, evidence_rows, patient_pairs
+from stainda.report.registered_scores import worst_rows
+from stainda.report.registered_search import regret_table
 from stainda.report.rotation_matrix import Matrix, sources_to_targets
 from stainda.report.search_tables import importance_table
-from stainda.report.study_view import NotDrawable, View, axis_limits
-from stainda.report.words import count
+from stainda.report.study_view import NotDrawable, StudyView, axis_limits
+from stainda.report.summary_text import count
 
 NAMES = ("source_only", "macenko", "dann", "oracle")
 
@@ -116,7 +116,7 @@ def test_strategies_that_a_figure_leaves_out_are_counted_in_its_caption(seen, ki
         left.append(len(present) - 2)
         return present[:2]
 
-    monkeypatch.setattr(View, "few", few)
+    monkeypatch.setattr(StudyView, "few", few)
     caption = make_plot(seen, kind).caption
     for number in left:
         words = {1: "one strategy", 2: "two strategies"}
@@ -128,7 +128,7 @@ def test_strategies_that_a_figure_leaves_out_are_counted_in_its_caption(seen, ki
 def test_domains_that_a_figure_leaves_out_are_counted_in_its_caption(seen, kind, limit, monkeypatch):
     whole = make_plot(seen, kind)
     for name, most in limit.items():
-        monkeypatch.setattr(kinds_of_scores, name, most)
+        monkeypatch.setattr(registered_scores, name, most)
     made = make_plot(seen, kind)
     left = _panels(whole.figure) - _panels(made.figure)
     assert left > 0 and "Not drawn" not in whole.caption

@@ -18,7 +18,7 @@ from stainda.report.exports import document, escaped, latex, markdown, write_tab
 from stainda.report.insight_tables import effects
 from stainda.report.plotting import view
 from stainda.report.result_tables import differences, strategies_by_domain
-from stainda.report.tables import Cell, Table, number, text
+from stainda.report.tables import Cell, PageTable, number, text
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def test_differences_and_probabilities_are_those_of_the_csv_rounded(seen):
         assert plain(cells[7]) == (f"{100 * one['p_better']:.0f} %" if known else "")
 
 
-NASTY = Table(
+NASTY = PageTable(
     "nasty_name", r"50 % of $x_1$ & \input{secret}", ["A_b", "n\nn = 3"],
     [[text(r"a&b_c\d{e}~^#|"), number(-1.5)], [text("line\nbreak"), Cell("0.10", "0.05 to 0.15", 0.1, True)]],
     pd.DataFrame(), "Note µm² ≥ 3 − 1",
@@ -119,10 +119,13 @@ def test_all_tables_of_a_run_with_hostile_titles_compile(tmp_path, monkeypatch):
     )
     folder = make_report(run).parent / "tables"
     rows = [[text(f"[{index}]"), text("a_b " * 20), number(index)] for index in range(120)]
-    for table in (NASTY, Table("several_pages", "Long & wide.", ["[a]", "* b", "c"], rows, pd.DataFrame(), "A note.")):
+    for table in (
+        NASTY,
+        PageTable("several_pages", "Long & wide.", ["[a]", "* b", "c"], rows, pd.DataFrame(), "A note."),
+    ):
         write_tables(table, folder)
     names = re.findall(r"\\input\{(\w+)\.tex\}", (folder / "all_tables.tex").read_text())
-    assert {"strategies_dice", "annotator_pairs", "landmarks", "review", "cost", "card_few_shot"} <= set(names)
+    assert {"strategies_dice", "annotator_pairs", "landmarks", "review", "cost", "models"} <= set(names)
     (folder / "all_tables.tex").write_text(document([*names, "nasty_name", "several_pages"]))
     out = tmp_path / "tex"
     out.mkdir()
@@ -151,7 +154,7 @@ def test_letters_become_ascii_that_stands_for_them():
 
 def test_a_row_cannot_become_an_argument_of_the_line_before_it():
     rows = [[text("[1cm] a")], [text("*")], [text("plain")]]
-    lines = latex(Table("t", "T.", ["[x]"], rows, pd.DataFrame())).splitlines()
+    lines = latex(PageTable("t", "T.", ["[x]"], rows, pd.DataFrame())).splitlines()
     assert [line for line in lines if line.endswith(r"\\")] == [
         r"{}[x] \\", r"{}[1cm] a \\", r"{}* \\", r"plain \\"
     ]  # fmt: skip
@@ -159,7 +162,7 @@ def test_a_row_cannot_become_an_argument_of_the_line_before_it():
 
 def test_long_tables_are_left_to_the_csv(tmp_path):
     rows = [[text(str(index)), number(index)] for index in range(301)]
-    assert write_tables(Table("long", "Long.", ["a", "b"], rows, pd.DataFrame()), tmp_path) == []
+    assert write_tables(PageTable("long", "Long.", ["a", "b"], rows, pd.DataFrame()), tmp_path) == []
     assert not list(tmp_path.iterdir())
 
 

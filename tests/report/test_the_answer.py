@@ -9,7 +9,7 @@ import pytest
 from stainda.config import StrategyConfig
 from stainda.evaluation.effect import Effect
 from stainda.evaluation.summary import ALL_TARGETS
-from stainda.report import answer, words
+from stainda.report import answer, summary_text
 from stainda.report.tables import footnoted
 
 STUDY = SimpleNamespace(baseline="plain", evaluation=SimpleNamespace(level=0.95))
@@ -18,7 +18,7 @@ RUN = SimpleNamespace(study=STUDY, label=lambda name: name.title(), effects={})
 
 @pytest.mark.parametrize(("ceiling", "said_of_it"), [("oracle", 1), ("plain", 0)])
 def test_a_ceiling_that_is_the_baseline_is_not_told_as_one(ceiling, said_of_it, monkeypatch):
-    for module in (answer, words):
+    for module in (answer, summary_text):
         monkeypatch.setattr(module, "headline", lambda table: table)
     row = {"domain": ALL_TARGETS, "mean": 0.8, "low": 0.7, "high": 0.9, "interval_kind": "interval"}
     study = SimpleNamespace(baseline="plain", ceiling=ceiling, evaluation=STUDY.evaluation)
@@ -32,7 +32,7 @@ def test_a_ceiling_that_is_the_baseline_is_not_told_as_one(ceiling, said_of_it, 
 
 def said(monkeypatch, gains: dict[str, tuple[float, float]], n: int = 14, run=RUN) -> list[str]:
     """Sentences for strategies with these differences to the baseline and p after Holm, of 14 patients."""
-    for module in (answer, words):
+    for module in (answer, summary_text):
         monkeypatch.setattr(module, "headline", lambda table: table)
     common = {"domain": ALL_TARGETS, "family": "overall", "n_patients": n, "n_seeds": 3, "interval_kind": "interval"}
     differences = pd.DataFrame(
@@ -108,7 +108,7 @@ def study_with(**norms: str):
 
 
 def idle(name: str) -> Effect:
-    reason = "its discriminator never told the domains apart"
+    reason = "its discriminator never distinguished the domains"
     return Effect(name, 3, 3, 0.1, 0.2, 0.5, 0.5, np.nan, np.nan, reason)
 
 
@@ -120,7 +120,8 @@ def test_an_alignment_that_was_not_effective_is_not_credited(monkeypatch):
     assert "Also shown to be better than PLAIN: MMD (+0.30)." in found
     assert (
         "DANN (+0.33) and CDAN (+0.31) were shown to be higher too, but their alignment was not effective here (its "
-        "discriminator never told the domains apart): what helped is what else they do (batch statistics per domain)."
+        "discriminator never distinguished the domains): what helped is what else they do (batch statistics per "
+        "domain)."
     ) in found
     assert "not effective" not in found[0]
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import shapely
+from declared_files import faults_of_run
 from reviewed_runs import make_run
 
 from stainda.annotations import make_shapes, read_shapes, write_geojson
@@ -246,6 +247,7 @@ def test_a_decision_changes_the_training_labels_of_the_next_run_and_its_removal_
     second = PatchStore.open(run / "patches")
     assert second.meta["key"] != first.meta["key"]  # which the jobs' names depend on
     assert len(labels(second)) and (labels(second) == 0).all()
+    assert faults_of_run(run) == [] and (run / "review" / "applied.csv").is_file()
     (run / "review" / "decisions.geojson").unlink()
     run_study(study, run, until="patches")
     assert PatchStore.open(run / "patches").meta["key"] == first.meta["key"]

@@ -5,12 +5,14 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
 
 from stainda.errors import SlideError
 from stainda.slides import open_slide
+from stainda.slides.jpeg_tiles import _decodable
 
 pytest.importorskip("openslide")
 SIDES = (730, 517)
@@ -116,6 +118,29 @@ def test_a_damaged_tile_is_an_error_that_names_the_place(tmp_path):
         assert slide.read(96, 0, 96, 64).shape == (64, 96, 3)
         with pytest.raises(SlideError, match="damaged at x 0, y 0"):
             slide.read(0, 0, 96, 64)
+
+
+def test_a_tile_that_is_another_picture_than_the_file_says_is_not_decoded(tmp_path):
+    """Its own header may claim any size: up to 65,535 pixels a side, of which no memory may be taken."""
+    path = pyramid(tmp_path / "slide.tif", "generic")
+    with open_slide(path) as slide:
+        tiles = slide._backend.tiles
+        for side in (8, 512):
+            other = imagecodecs.jpeg8_encode(np.zeros((side, side, 3), np.uint8))
+            (tmp_path / "other").write_bytes(other)
+            level = tiles._levels[0]
+            level._offsets, level._lengths, level._tables = np.array([0]), np.array([len(other)]), None
+            with (tmp_path / "other").open("rb") as file:
+                assert level.decode(file.fileno(), 0) is None
+
+
+def test_a_tile_that_claims_more_bytes_than_it_can_have_is_left_to_openslide(tmp_path):
+    with tifffile.TiffFile(pyramid(tmp_path / "slide.tif", "generic")) as file:
+        page = file.pages[0]
+        assert _decodable([page])
+        counts = list(page.databytecounts)
+        page.databytecounts = (*counts[:-1], 1 << 40)
+        assert not _decodable([page])
 
 
 @pytest.mark.parametrize("compression", ["deflate", None])

@@ -10,7 +10,7 @@ from stainda.strategies import build
 from stainda.strategies.align.adaptsegnet import AdaptSegNet
 from stainda.strategies.align.base import Align, JudgedAlign, Site
 from stainda.strategies.align.cdan import Cdan
-from stainda.strategies.align.combined import Together
+from stainda.strategies.align.combined import CombinedAlign
 from stainda.strategies.align.dann import Dann
 from stainda.strategies.align.domain_confusion import DomainConfusion
 from stainda.strategies.align.gvb import Gvb
@@ -51,7 +51,7 @@ def test_strategies_with_a_discriminator_have_a_rate_for_it():
 def test_every_part_that_gives_verdicts_can_set_the_rate():
     for name in available("strategies"):
         align = build(load_strategy(name)).align
-        if type(align).verdicts is not Align.verdicts and not isinstance(align, Together | SymNets):
+        if type(align).verdicts is not Align.verdicts and not isinstance(align, CombinedAlign | SymNets):
             assert isinstance(align, JudgedAlign), name
 
 

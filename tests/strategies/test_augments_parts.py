@@ -20,7 +20,7 @@ from blob_cohort import make_data, make_job
 
 from stainda.strategies.norm.statistics import estimate_statistics
 from stainda.training import train_on
-from stainda.training.batches import Origins
+from stainda.training.batches import PatchMetadata
 from stainda.training.fitting import fit_augments
 
 
@@ -63,7 +63,7 @@ def _recorded(strategy, visible="targets"):
     job = make_job(strategy, visible=visible)
     data = make_data(job, per_slide=4)
     train, shown = data.labelled("train"), data.unlabelled()
-    origins = Origins(data, torch.cat([torch.as_tensor(train), torch.as_tensor(shown)]).long().numpy())
+    origins = PatchMetadata(data, torch.cat([torch.as_tensor(train), torch.as_tensor(shown)]).long().numpy())
     read, images = [], data.images
     data.images = lambda indices: (read.extend(data.table["domain"].iloc[indices]), images(indices))[1]
     fit_augments(build(job.strategy), data, origins, train, shown, seed=3)

@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional
 
 from stainda.stains import Geometry
-from stainda.strategies.align.base import Redrawn, ramp_up
+from stainda.strategies.align.base import AugmentedView, ramp_up
 from stainda.strategies.align.fixmatch import FixMatch, pseudo_label_loss
 from stainda.strategies.align.mean_teacher import MeanTeacher
 from stainda.strategies.augmented_pixels import first_places, places_of, restore, warp_maps
@@ -74,7 +74,10 @@ def _target(network, change, seed=0):
     images, moved, places = _drawn(change, seed=seed)
     identity = places_of(first_places(images))
     return images, unlabelled(
-        network(moved), images=moved, places=places, redraw=lambda manner: {"none": Redrawn(images, identity)}[manner]
+        network(moved),
+        images=moved,
+        places=places,
+        redraw=lambda manner: {"none": AugmentedView(images, identity)}[manner],
     )
 
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from stainda.strategies import PARTS
-from stainda.strategies.norm.base import Group, PerDomain, Shared
+from stainda.strategies.norm.base import BatchGroup, PerDomain, Shared
 from stainda.strategies.norm.statistics import (
     DomainStatistics,
     batchnorm_layers,
@@ -87,7 +87,7 @@ def test_statistics_survive_the_file(tmp_path):
 def test_group_normalisation_replaces_every_batch_normalisation():
     network = _network()
     weight = network[1].weight
-    norm = Group(groups=8)
+    norm = BatchGroup(groups=8)
     norm.prepare(network)
     assert isinstance(network[1], nn.GroupNorm) and network[1].num_groups == 4 and network[1].weight is weight
     assert not batchnorm_layers(network) and "1 group normalisations" in norm.statement(network)

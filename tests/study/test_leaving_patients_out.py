@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from declared_files import faults_of_run
 from small_cohorts import write_study
 
 from stainda.cohort import Roles
@@ -68,6 +69,10 @@ def test_a_second_call_trains_nothing_and_without_the_option_the_page_says_what_
     assert not (run / "left_out.csv").is_file() and not (run / "leave_one_out.csv").is_file()
     page = (run / "report" / "index.html").read_text(encoding="utf-8")
     assert "How the result depends on who taught" not in page and "protocol.leave_one_patient_out=true" in page
+
+
+def test_a_study_without_single_patients_writes_what_is_declared(runs):
+    assert faults_of_run(runs[1]) == [] and (runs[1] / "leave_one_out.csv").is_file()
 
 
 def test_nothing_of_the_patient_can_be_seen(runs):

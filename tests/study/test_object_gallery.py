@@ -16,7 +16,7 @@ from stainda.objects.tracking import LEAST_UM, WORST
 from stainda.registration.results import BLOCK_FORMAT
 from stainda.registration.transforms import Transform
 from stainda.run_directory.folder import RunFolder
-from stainda.study.object_gallery import PIXELS, write_through
+from stainda.study.object_gallery import PIXELS, write_object_gallery
 
 SIZE, MPP, RADIUS = 900, 0.5, 40
 STAINS = ("PAS", "SR", "CD68")
@@ -55,7 +55,7 @@ def study(tmp_path):
     """One test block of three sections, turned and shifted, and two strategies and a ceiling that were scored on it."""
     config = StudyConfig.model_validate(
         {
-            "study": "through", "phantom": {"patients": 4, "stains": list(STAINS)},
+            "study": "gallery", "phantom": {"patients": 4, "stains": list(STAINS)},
             "task": {"name": "glomeruli", "classes": ["glomerulus"]},
             "patches": {"size": 128, "mpp": 2.0}, "protocol": {"sources": ["PAS@A"]},
             "strategies": [
@@ -98,7 +98,7 @@ def study(tmp_path):
 
 def test_what_all_miss_comes_first_and_the_ceiling_has_no_say(study):
     folder = study[-1]
-    rows = pd.read_csv(write_through(*study), keep_default_na=False)
+    rows = pd.read_csv(write_object_gallery(*study), keep_default_na=False)
     first = rows[rows["place"] == 1]
     assert set(first["shape"]) == {f"g{MISSED_BY_ALL}"} and set(first["kind"]) == {"worst"}
     assert (first["missed"] == 4).all() and (first["tried"] == 4).all()  # two strategies on two target sections
@@ -107,20 +107,20 @@ def test_what_all_miss_comes_first_and_the_ceiling_has_no_say(study):
     typical = rows[rows["kind"] == "typical"]
     assert len(typical) == 3 and (typical["missed"] == 0).all()  # g0, which the ceiling misses, is missed by no other
     assert [*first["stain"]] == list(STAINS)
-    assert pd.read_csv(folder.root / "through" / "left_out.csv").empty
+    assert pd.read_csv(folder.root / "object_gallery" / "left_out.csv").empty
 
 
 @pytest.mark.parametrize(("least", "objects"), [(1200.0, len(CENTRES)), (1300.0, 0)])
 def test_slivers_that_no_strategy_reports_are_no_failures(study, least, objects):
     config, *others = study
     task = config.task.model_copy(update={"min_object_um2": least})  # the discs have 1257 µm²
-    rows = pd.read_csv(write_through(config.model_copy(update={"task": task}), *others))
+    rows = pd.read_csv(write_object_gallery(config.model_copy(update={"task": task}), *others))
     assert rows["of"].drop_duplicates().tolist() == [objects] * bool(objects)
 
 
 def test_every_section_shows_the_object_at_the_same_place(study):
     folder = study[-1]
-    rows = pd.read_csv(write_through(*study), keep_default_na=False)
+    rows = pd.read_csv(write_object_gallery(*study), keep_default_na=False)
     for _, part in rows.groupby("place"):
         for row in part.itertuples():
             with Image.open(folder.root / row.image) as opened:
@@ -137,33 +137,33 @@ def test_bounded_and_the_same_bytes_twice(study):
     folder = study[-1]
 
     def content() -> dict[str, bytes]:
-        return {path.name: path.read_bytes() for path in (folder.root / "through").iterdir()}
+        return {path.name: path.read_bytes() for path in (folder.root / "object_gallery").iterdir()}
 
-    write_through(*study)
+    write_object_gallery(*study)
     first = content()
     pictures = [name for name in first if name.endswith(".jpg")]
     assert 0 < len(pictures) <= (WORST + 1) * len(STAINS) and sum(map(len, first.values())) < 1_000_000
-    (folder.root / "through" / "inputs.txt").unlink()
-    (folder.root / "through" / "9__stale.jpg").write_bytes(b"")
-    write_through(*study)
+    (folder.root / "object_gallery" / "inputs.txt").unlink()
+    (folder.root / "object_gallery" / "9__stale.jpg").write_bytes(b"")
+    write_object_gallery(*study)
     assert content() == first
 
 
 def test_nothing_is_done_twice_but_what_is_gone_is_made_again(study):
     folder = study[-1]
-    table = write_through(*study)
+    table = write_object_gallery(*study)
     before = table.stat().st_mtime_ns
-    write_through(*study)
+    write_object_gallery(*study)
     assert table.stat().st_mtime_ns == before
-    picture = folder.root / "through" / "1__P1_SR.jpg"
+    picture = folder.root / "object_gallery" / "1__P1_SR.jpg"
     picture.unlink()
-    write_through(*study)
+    write_object_gallery(*study)
     assert picture.is_file()
 
 
 def test_without_registration_the_table_is_empty_and_the_reason_told(study):
     folder = study[-1]
     (folder.registration / "B1" / "block.json").unlink()
-    assert pd.read_csv(write_through(*study)).empty
-    reasons = pd.read_csv(folder.root / "through" / "left_out.csv", keep_default_na=False)
+    assert pd.read_csv(write_object_gallery(*study)).empty
+    reasons = pd.read_csv(folder.root / "object_gallery" / "left_out.csv", keep_default_na=False)
     assert reasons["block"].tolist() == ["B1"] and "not registered" in reasons["reason"].iloc[0]

@@ -208,7 +208,7 @@ def test_stain_and_centre_choose_the_statistics(adabn, tmp_path):
 
     assert "of SR@A, from its training patches" in note(stain="sr", centre="A")
     assert note().startswith("batch statistics re-estimated from")
-    assert note(stain="SR").startswith("domain not known: centre not told; batch statistics re-estimated")
+    assert note(stain="SR").startswith("domain not known: centre not reported; batch statistics re-estimated")
 
 
 def test_a_strategy_that_compares_sections_says_what_is_left_out(tmp_path):

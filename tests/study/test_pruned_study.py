@@ -2,6 +2,7 @@
 
 import pandas as pd
 import pytest
+from declared_files import faults_of_run
 from small_cohorts import write_study
 
 from stainda.study import run_study
@@ -19,6 +20,7 @@ def test_pruned_trials_are_told_and_not_trained_again(blob_manifest, tmp_path):
     run = run_study(study, tmp_path / "run", overrides=CHANGES, until="evaluate")
     trials = pd.read_csv(run / "trials.csv")
     assert len(trials) == 5 and set(trials["state"]) == {"complete", "pruned"}
+    assert faults_of_run(run) == [] and list(run.glob("jobs/*/pruned.json"))
     pruned = trials[trials["state"] == "pruned"]
     assert (pruned["stopped_step"] < 8).all() and pruned["value"].isna().all() and not pruned["chosen"].any()
     assert (trials["trial"][trials["state"] == "complete"].isin([0, 1])).sum() == 2, "the first two cannot be pruned"

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from declared_files import faults_of_run
 from small_cohorts import write_study
 
 from stainda.cohort import Roles
@@ -50,6 +51,10 @@ def test_every_chosen_training_is_made_again_and_counted(runs):
     status = read_status(run)
     assert status.waiting == 0 and status.counts["done"] == 8 == len(list((run / "jobs").iterdir()))
     assert table(run, "exclusions.csv").empty
+
+
+def test_a_refitted_study_writes_what_is_declared(runs):
+    assert faults_of_run(runs[1]) == [] and (runs[1] / "refits.csv").is_file()
 
 
 def test_validation_patients_teach_the_refit_and_only_it(runs):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from declared_files import faults_of_run
 from small_cohorts import STUDY, make_blob_cohort, write_rows, write_study
 
 from stainda.errors import StaindaError
@@ -48,6 +49,10 @@ def test_rotations_have_seeds_of_their_own():
     assert len(set(seeds.values())) == 6 and seeds[1, "PAS@A"] == rotation_seed(1, "PAS@A")
     far = sorted(seeds.values())
     assert min(b - a for a, b in pairwise(far)) > 100, "further trainings count up from it"
+
+
+def test_a_study_of_rotations_writes_what_is_declared(pairs):
+    assert faults_of_run(pairs) == [] and (pairs / "rotations" / "PAS@B" / "trials.csv").is_file()
 
 
 def test_every_rotation_is_a_run_of_its_own(pairs):

@@ -38,7 +38,7 @@ def test_interrupted_search_draws_what_an_undisturbed_one_draws(tmp_path, sample
         search.suggest(index)  # asked, then killed before the job ended
         again.append(search.suggest(index))
         search.tell(index, again[-1], _value(again[-1]), f"job{index}")
-        search.tell(index, again[-1], 0.0, "told twice")
+        search.tell(index, again[-1], 0.0, "reported twice")
     assert again == drawn
     assert drawn[0] == DEFAULTS and len({str(params) for params in drawn}) == 6
     assert _search(tmp_path / "b.db", sampler).best() == whole.best()

@@ -164,7 +164,7 @@ def make_data(job, **store):
 
 
 def make_job(strategy=None, seed=1, model=None, visible="targets", targets=("SR@A",), sources=("PAS@A",), **training):
-    """A short training from random weights; sizes stay as they are, as in the recipe ``small``, unless told."""
+    """A short training from random weights; sizes stay as they are, as in the recipe ``small``, unless reported."""
     settings = {"epochs": 2, "steps_per_epoch": 4, "batch_size": 8, "learning_rate": 3e-3, **training}
     config = StrategyConfig(**{"name": "source_only", "norm": {"name": "shared"}, **(strategy or {})})
     kept = [

@@ -24,7 +24,7 @@ def _patches(*fills):
     for patch, rows in zip(labels, fills, strict=True):
         start = 15
         for label, count in rows:
-            patch[start : start + count] = label  # whole rows: what lies beside the square does not matter
+            patch[start : start + count] = label  # whole rows: what lies next to the square does not matter
             start += count
     return labels
 

@@ -57,10 +57,10 @@ def test_a_pretrained_network_sees_images_as_its_weights_were_trained(weights, t
     [
         (None, {}),  # a random start
         ("own.safetensors", {"pretraining": False}),  # nothing is known of the weights
-        ("own.safetensors", {"standardise": "tissue"}),  # asked for
+        ("own.safetensors", {"standardise": "tissue"}),  # requested
         ("own.safetensors", {"strategy": "dyes"}),  # channels that are no colours
     ],
-    ids=["random start", "unknown weights", "tissue asked for", "no RGB view"],
+    ids=["random start", "unknown weights", "tissue requested", "no RGB view"],
 )
 def test_else_they_are_standardised_by_tissue_under_the_name_that_trainings_always_had(file, more, weights):
     job = _job(file and weights / file, **more)

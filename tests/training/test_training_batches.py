@@ -5,7 +5,7 @@ import pytest
 
 from stainda.config import TaskConfig
 from stainda.errors import TrainingError
-from stainda.training.batches import Deck, LabelledBatches, UnlabelledBatches
+from stainda.training.batches import EpochSampler, LabelledBatches, UnlabelledBatches
 from stainda.training.tasks import Sorted, need_answers
 
 DOMAINS = ["a"] * 40 + ["b"] * 20
@@ -17,7 +17,7 @@ def _labelled(one_domain, seed=0, has=HAS, size=8):
 
 
 def test_a_deck_deals_every_card_before_any_again():
-    deck = Deck(np.arange(7), np.random.default_rng(0))
+    deck = EpochSampler(np.arange(7), np.random.default_rng(0))
     dealt = [card for _ in range(7) for card in deck.deal(3)]
     for start in range(0, 21, 7):
         assert sorted(dealt[start : start + 7]) == list(range(7))

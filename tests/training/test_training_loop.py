@@ -103,7 +103,7 @@ def test_training_leaves_torch_as_it_was(tmp_path):
 
 
 def test_strategies_with_one_seed_start_from_the_same_network_and_source_batches(tmp_path):
-    """A term of weight 0 beside the loss leaves the weights of AdaBN, which trains as source only does."""
+    """A term of weight 0 next to the loss leaves the weights of AdaBN, which trains as source only does."""
     weights = {}
     for name, strategy in {
         "adabn": {"norm": "per_domain"},

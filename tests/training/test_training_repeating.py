@@ -20,7 +20,7 @@ TASK = TaskConfig(kind="classification", classes=("glomerulus",), centre=0.17)
 
 
 def again_of(job, data, folder):
-    """The first training and the one that repeats it, in folders beside each other."""
+    """The first training and the one that repeats it, in folders side by side."""
     train_on(job, data, folder / job.hash)
     repeated = job.again()
     more = TrainingData(data.store, data.roles, labels=data.rule, visible=data.visible, refit=True)

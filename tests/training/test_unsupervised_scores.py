@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from stainda.training.unsupervised import (
-    Pixels,
+    SampledPixels,
     cluster_agreement,
     deep_embedded_risk,
     entropies,
@@ -84,7 +84,7 @@ def world(rng, shift, collapsed):
     logits = np.stack([np.zeros(300), (features.sum(axis=1) - 6 - 3 * shift) * 2], axis=1)
     if collapsed:
         logits = np.stack([np.full(300, 4.0), np.zeros(300)], axis=1) + rng.normal(0, 0.1, (300, 2))
-    return Pixels(softmax(logits), features, labels)
+    return SampledPixels(softmax(logits), features, labels)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -106,7 +106,7 @@ def test_one_predicted_class_has_no_clusters():
 def test_labels_of_the_target_change_nothing():
     rng = np.random.default_rng(0)
     train, val, target = world(rng, 0, False), world(rng, 0, False), world(rng, 1, False)
-    spoiled = Pixels(target.probabilities, target.features, 1 - target.labels)
+    spoiled = SampledPixels(target.probabilities, target.features, 1 - target.labels)
     assert score_pixels(target, train, val) == score_pixels(spoiled, train, val)
 
 

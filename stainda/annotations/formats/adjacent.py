@@ -1,4 +1,4 @@
-"""Annotations that lie beside a slide under its name, in any known format."""
+"""Annotations that lie next to a slide under its name, in any known format."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def annotation_finder() -> Callable[[Path], list[Path]]:
 
     A file belongs to the slide ``NAME.svs`` where it is called ``NAME`` or ``NAME.svs`` (as NDPA is), and to
     ``NAME.ome.tif`` also where it is called ``NAME.ome``; case and Unicode form do not matter; perhaps with
-    ``_annotations`` or ``_mask`` behind it, and lies beside the slide or in ``annotations/``, ``masks/`` or ``labels/``
-    there or one folder up. A picture is taken as a mask only where its name or folder says so; a table of ``x, y``
-    only where it also has classes (else it may be landmarks). The best format comes first, in the order of the
+    ``_annotations`` or ``_mask`` behind it, and lies next to the slide or in ``annotations/``, ``masks/`` or
+    ``labels/`` there or one folder up. A picture is taken as a mask only where its name or folder says so; a table of
+    ``x, y`` only where it also has classes (else it may be landmarks). The best format comes first, in the order of the
     registry.
     """
     listed: dict[Path, dict[str, list[Path]]] = {}

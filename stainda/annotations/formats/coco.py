@@ -80,12 +80,12 @@ def _geometry(entry: Mapping[str, Any], index: int, path: Path) -> BaseGeometry:
     if isinstance(value, list) and value and all(isinstance(ring, list) for ring in value):
         parts = []
         for ring in value:
-            numbers = [number(one, path, what) for one in ring]
+            numbers = [number(corner, path, what) for corner in ring]
             parts.append(polygon(list(zip(numbers[::2], numbers[1::2], strict=False)), path, what))
         return parts[0] if len(parts) == 1 else shapely.MultiPolygon(parts)
     box = entry.get("bbox")
     if isinstance(box, list) and len(box) == 4:
-        x, y, width, height = (number(one, path, what) for one in box)
+        x, y, width, height = (number(side, path, what) for side in box)
         return shapely.box(x, y, x + width, y + height)
     raise AnnotationError(f"{what} has neither a segmentation nor a box", file=path)
 
@@ -94,7 +94,7 @@ def _from_runs(value: Mapping[str, Any], what: str, path: Path) -> BaseGeometry:
     size, counts = value.get("size"), value.get("counts")
     if not (isinstance(size, list) and len(size) == 2):
         raise AnnotationError(f"the run lengths of {what} have no size", file=path)
-    height, width = (int(number(one, path, what)) for one in size)
+    height, width = (int(number(side, path, what)) for side in size)
     if not (0 < height <= _MAX_SIDE and 0 < width <= _MAX_SIDE):
         raise AnnotationError(f"the run lengths of {what} are of {width} x {height} pixels", file=path)
     lengths = _unpacked(counts, what, path) if isinstance(counts, str) else _plain(counts, what, path)

@@ -31,6 +31,7 @@ from stainda.annotations.formats.frame import (
 )
 from stainda.annotations.guarded import read_xml
 from stainda.annotations.records import ShapeRecords, make_records
+from stainda.arrays import Array
 from stainda.errors import AnnotationError
 from stainda.files import whole_file
 from stainda.names import format_ending
@@ -47,14 +48,14 @@ _UNIT = "nanometers"
 class _Glass:
     """From nanometres on the glass to level-0 pixels: ``offset`` nm of the picture's centre, ``scale`` nm per pixel."""
 
-    offset: np.ndarray
-    centre: np.ndarray
+    offset: Array
+    centre: Array
     scale: float
 
-    def pixels(self, nanometres: Any) -> np.ndarray:
+    def pixels(self, nanometres: Any) -> Array:
         return (np.asarray(nanometres, float).reshape(-1, 2) - self.offset) / self.scale + self.centre
 
-    def nanometres(self, pixels: Any) -> np.ndarray:
+    def nanometres(self, pixels: Any) -> Array:
         return np.round((np.asarray(pixels, float)[:, :2] - self.centre) * self.scale + self.offset).astype(np.int64)
 
 
@@ -66,7 +67,7 @@ def _glass(slide: SlideFrame | None, path: Path) -> _Glass:
     return _Glass(_offset(Path(getattr(slide, "path", "")), path), np.array(size, float) / 2, 1000.0 * mpp)
 
 
-def _offset(slide: Path, path: Path) -> np.ndarray:
+def _offset(slide: Path, path: Path) -> Array:
     """Nanometres from the centre of the glass to that of the picture, from the tags of an .ndpi file."""
     import tifffile
 

@@ -43,6 +43,7 @@ from stainda.annotations.guarded import check_file
 from stainda.annotations.json_stream import MAX_STREAMED
 from stainda.annotations.records import ShapeRecords, as_objects
 from stainda.annotations.unpacking import ends, members, only_member
+from stainda.arrays import Array
 from stainda.errors import AnnotationError, did_you_mean
 from stainda.names import ending, format_ending
 
@@ -151,7 +152,7 @@ def sniff_format(path: str | Path) -> Format:
     path = Path(path)
     check_file(path, MAX_STREAMED)
     inside = members(path)
-    member = inside[0] if all(one.suffix in (".geojson", ".json") for one in inside) else only_member(path)
+    member = inside[0] if all(file.suffix in (".geojson", ".json") for file in inside) else only_member(path)
     text = ends(member, _HEAD_BYTES, _TAIL_BYTES, MAX_STREAMED).decode("utf-8", errors="replace")
     name = Path(member.name)  # of a packed file, the name of what is in it, which is never opened
     for format_ in FORMATS.values():
@@ -176,8 +177,8 @@ def read_annotations(
             part begins elsewhere than the slide: it is then also checked that the shapes lie on tissue.
         classes: new names of classes; others stay.
         problems: where given, a shape that cannot be used (an outline of two points, coordinates that are no numbers)
-            is left out and told here as a row of ``REPAIR_COLUMNS``; else it is an error. What is wrong with the file
-            as a whole is always an error, and so is a file of which no shape can be used.
+            is left out and reported here as a row of ``REPAIR_COLUMNS``; else it is an error. What is wrong with the
+            file as a whole is always an error, and so is a file of which no shape can be used.
         origin: where the coordinates of the file begin: ``level0`` at the corner of the slide, ``bounds`` at that of
             its scanned part, ``auto`` as the format's programs do. A file that stainda wrote says so itself.
 
@@ -226,7 +227,7 @@ def _read_from_origin(
     marked = shapes.frame
     frame = marked or frame
 
-    def in_other_frame() -> np.ndarray:
+    def in_other_frame() -> Array:
         with contextlib.suppress(AnnotationError):  # it cannot be of that frame: a mask of other proportions, say
             return _read_in(form, path, slide, [], "level0" if frame == "bounds" else "bounds").geometries
         return as_objects([])

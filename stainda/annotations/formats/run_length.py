@@ -19,6 +19,7 @@ from stainda.annotations.labels import outlines
 from stainda.annotations.raster import PixelGrid, rasterise
 from stainda.annotations.records import ShapeRecords, make_records
 from stainda.annotations.shapes import make_shapes
+from stainda.arrays import Array
 from stainda.errors import AnnotationError
 from stainda.files import write_csv
 from stainda.names import stem
@@ -84,7 +85,7 @@ def decode(text: str, width: int, height: int, path: Path) -> list[BaseGeometry]
     return geometries
 
 
-def _within_columns(start: np.ndarray, length: np.ndarray, height: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _within_columns(start: Array, length: Array, height: int) -> tuple[Array, Array, Array]:
     """Runs cut at the ends of columns, sorted and merged: column, first row, row behind the last."""
     stop = start + length
     pieces = (stop - 1) // height - start // height + 1
@@ -105,7 +106,7 @@ def _within_columns(start: np.ndarray, length: np.ndarray, height: int) -> tuple
     return column, top - column * height, bottom - column * height
 
 
-def _objects(column: np.ndarray, top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
+def _objects(column: Array, top: Array, bottom: Array) -> Array:
     """Numbers of connected objects: runs of neighbouring columns are joined where their rows overlap."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
@@ -124,7 +125,7 @@ def _objects(column: np.ndarray, top: np.ndarray, bottom: np.ndarray) -> np.ndar
 
 def encode(shapes: gpd.GeoDataFrame, width: int, height: int) -> str:
     """All shapes as one mask in run lengths; pixel centres decide."""
-    runs: list[np.ndarray] = []
+    runs: list[Array] = []
     for geometry in shapes.geometry:
         x0, y0, x1, y1 = (int(v) for v in (*np.floor(geometry.bounds[:2]), *np.ceil(geometry.bounds[2:])))
         x0, y0, x1, y1 = max(x0, 0), max(y0, 0), min(x1, width), min(y1, height)

@@ -14,6 +14,7 @@ import numpy as np
 
 from stainda.annotations import read_landmarks
 from stainda.annotations.guarded import read_json
+from stainda.arrays import Array
 from stainda.errors import AnnotationError, RegistrationError, did_you_mean
 from stainda.names import ending
 from stainda.registration.exchange.itk_field import SIDECAR_FORMAT, is_field, read_field, sidecar
@@ -60,7 +61,7 @@ class Import:
 
     Attributes:
         file: the file, or the folder of a VALIS result.
-        kind: what it is; ``None``: told by its content.
+        kind: what it is; ``None``: recognised by its content.
         direction: ``push`` takes section points to the frame, ``pull`` frame points to the section (ITK and elastix map
             from the fixed to the moving image: ``pull`` where the frame was fixed, ``push`` where the section was).
         units: what coordinates count, see :class:`Space`.
@@ -248,7 +249,7 @@ def _from_world(what: Import, ends: Ends, function: PointFunction, grain: float)
     here, there = (frame, section) if direction == "pull" else (section, frame)
     size = ends.frame_size if direction == "pull" else ends.size
 
-    def level0(xy: np.ndarray) -> np.ndarray:
+    def level0(xy: Array) -> Array:
         return apply_affine(there.to_level0, function(apply_affine(np.linalg.inv(here.to_level0), as_points(xy))))
 
     if grain == STRAIGHT:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from stainda.arrays import Array
 from stainda.errors import RegistrationError
 
 MAX_BYTES = 4_000_000_000
@@ -207,14 +208,14 @@ def array_or_self(value: Any) -> Any:
     return value
 
 
-def _array(data: Any, dtype: Any, shape: Any, fortran: bool) -> np.ndarray:
+def _array(data: Any, dtype: Any, shape: Any, fortran: bool) -> Array:
     kind = _dtype(dtype)
     if not isinstance(data, bytes | bytearray) or len(data) != kind.itemsize * int(np.prod(shape, dtype=np.int64)):
         raise RegistrationError("an array is damaged: its size is not that of its shape")
     return np.frombuffer(data, kind).reshape(shape, order="F" if fortran else "C")
 
 
-def _dtype(value: Any) -> np.dtype:
+def _dtype(value: Any) -> np.dtype[Any]:
     code = value.arguments[0] if isinstance(value, Record) and value.maker.endswith("dtype") else None
     if code not in _KINDS:
         raise RegistrationError(f"an array of {code!r} where numbers are expected")

@@ -56,7 +56,7 @@ def write_field(
     frame_mpp: float | None = None,
     spacing: float | None = None,
 ) -> Path:
-    """Write a map as a displacement field, and beside it a JSON that says what its numbers mean.
+    """Write a map as a displacement field, and next to it a JSON that says what its numbers mean.
 
     Args:
         path: ``.nii``, ``.nii.gz``, ``.mha`` or ``.nrrd``.

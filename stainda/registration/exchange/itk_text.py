@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from stainda.annotations.guarded import read_bytes
+from stainda.arrays import Array
 from stainda.errors import AnnotationError, RegistrationError
 from stainda.registration.exchange.world import STRAIGHT, PointFunction, bspline, linear_from
 
@@ -52,14 +53,14 @@ def read_itk_text(path: Path) -> tuple[PointFunction, float]:
     return _one_after_another([step for step, _ in steps[::-1]]), min(grain for _, grain in steps)
 
 
-def _numbers(text: str) -> np.ndarray:
+def _numbers(text: str) -> Array:
     values = np.array([float(word) for word in text.split()])
     if not np.isfinite(values).all():
         raise ValueError("a parameter is not a finite number")
     return values
 
 
-def _itk_step(name: str, parameters: np.ndarray, fixed: np.ndarray) -> tuple[PointFunction, float]:
+def _itk_step(name: str, parameters: Array, fixed: Array) -> tuple[PointFunction, float]:
     kind, _, rest = name.partition("_")
     if not rest.endswith("_2_2"):
         raise RegistrationError(f"{name or 'a transform'} is not one of flat images (…_2_2)")
@@ -77,7 +78,7 @@ def _itk_step(name: str, parameters: np.ndarray, fixed: np.ndarray) -> tuple[Poi
 
 
 def _one_after_another(steps: list[PointFunction]) -> PointFunction:
-    def move(xy: np.ndarray) -> np.ndarray:
+    def move(xy: Array) -> Array:
         for step in steps:
             xy = step(xy)
         return xy
@@ -89,7 +90,7 @@ def read_elastix(path: Path) -> tuple[PointFunction, float]:
     """From the fixed to the moving image, points (n, 2) in the physical units of the images; and its grain in these.
 
     Affine, Euler, similarity, translation and cubic B-spline transforms, with the chain of initial transforms.
-    Those are looked for beside the file only, whatever folder is written in it.
+    Those are looked for next to the file only, whatever folder is written in it.
 
     Raises:
         RegistrationError: another kind of transform, three dimensions, a missing initial transform, or damaged.
@@ -122,7 +123,9 @@ def _elastix(path: Path, depth: int) -> tuple[PointFunction, float]:
     name = re.split(r"[/\\]", initial)[-1]
     before = path.with_name(name)
     if not before.is_file():
-        raise RegistrationError(f"its initial transform {name} is not beside it", file=path, remedy="Put both together")
+        raise RegistrationError(
+            f"its initial transform {name} is not next to it", file=path, remedy="Put both together"
+        )
     first, finest = _elastix(before, depth + 1)
     grain = min(grain, finest)
     if word.get("HowToCombineTransforms", "Compose") == "Add":

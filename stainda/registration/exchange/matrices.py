@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from stainda.annotations.guarded import read_bytes, read_json
+from stainda.arrays import Array
 from stainda.errors import AnnotationError, RegistrationError
 from stainda.names import ending
 
@@ -15,7 +16,7 @@ MAX_BYTES = 1_000_000
 _SHAPES = "Write a 2 x 3 or 3 x 3 matrix, rows [a, b, tx], [c, d, ty] (and [0, 0, 1])"
 
 
-def read_matrix(path: Path) -> np.ndarray:
+def read_matrix(path: Path) -> Array:
     """The affine matrix (3, 3) in a file: ``.npy`` (no objects), ``.json`` (rows, or an object with a key ``matrix``)
     or text with two or three rows of three numbers, separated by commas, semicolons or blanks.
 
@@ -41,7 +42,7 @@ def read_matrix(path: Path) -> np.ndarray:
     return whole
 
 
-def _npy(path: Path) -> np.ndarray:
+def _npy(path: Path) -> Array:
     if not path.is_file() or path.stat().st_size > MAX_BYTES:
         raise RegistrationError("there is no such file, or it is far larger than a matrix", file=path)
     return np.load(path, allow_pickle=False)

@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from stainda.arrays import Array
 from stainda.errors import RegistrationError
 from stainda.files import whole_file
 from stainda.progress import SILENT, Progress
@@ -64,7 +65,7 @@ def write_ome_tiff(
     total = sum(-(-width // TILE) * -(-height // TILE) for width, height in sizes)
     with whole_file(path) as aside, progress.task(f"Warping {mapping.slide}", total) as task:
 
-        def tiles(scale: float) -> Iterator[np.ndarray]:
+        def tiles(scale: float) -> Iterator[Array]:
             for _, _, part in warped_tiles(mapping, slide, (0, 0, *mapping.frame_size), scale, TILE):
                 if part.shape[:2] != (TILE, TILE):
                     whole = np.full((TILE, TILE, 3), 255, np.uint8)

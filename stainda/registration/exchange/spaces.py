@@ -7,6 +7,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from stainda.arrays import Array
 from stainda.errors import RegistrationError, did_you_mean
 
 Units = Literal["px", "um", "mm"]
@@ -51,7 +52,7 @@ class Space:
         return (1.0 if self.units == "um" else 1000.0) / float(self.mpp or 0)
 
     @property
-    def to_level0(self) -> np.ndarray:
+    def to_level0(self) -> Array:
         """Matrix (3, 3) from the file's coordinates to level-0 pixels."""
         shift = 0.5 * self.downsample if self.origin == "centre" else 0.0
         return np.array([[self.unit_pixels, 0, shift], [0, self.unit_pixels, shift], [0, 0, 1.0]])

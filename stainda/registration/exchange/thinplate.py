@@ -10,6 +10,7 @@ import numpy as np
 import shapely
 from scipy.interpolate import RBFInterpolator
 
+from stainda.arrays import Array
 from stainda.errors import RegistrationError
 from stainda.registration.transforms import Transform, apply_affine, fit_affine, from_pull
 
@@ -23,8 +24,8 @@ def from_landmarks(
     frame: str,
     size: tuple[int, int],
     frame_size: tuple[int, int],
-    source: np.ndarray,
-    target: np.ndarray,
+    source: Array,
+    target: Array,
     *,
     smoothing: float = 0.0,
     names: Sequence[str] | None = None,
@@ -68,12 +69,12 @@ def from_landmarks(
     return replace(transform, about=about | {"residual_px": float(np.median(residual)), "left_out_px": left_out})
 
 
-def _spline(here: np.ndarray, there: np.ndarray, scale: float, smoothing: float) -> Callable[[np.ndarray], np.ndarray]:
+def _spline(here: Array, there: Array, scale: float, smoothing: float) -> Callable[[Array], Array]:
     inner = RBFInterpolator(here / scale, there, smoothing=smoothing, kernel="thin_plate_spline", degree=1)
     return lambda xy: inner(xy / scale)
 
 
-def _refuse_degenerate(points: np.ndarray, names: Sequence[str], which: str) -> None:
+def _refuse_degenerate(points: Array, names: Sequence[str], which: str) -> None:
     span = float(np.ptp(points, axis=0).max())
     order = np.lexsort(points.T)
     gaps = np.linalg.norm(np.diff(points[order], axis=0), axis=1)
@@ -90,7 +91,7 @@ def _refuse_degenerate(points: np.ndarray, names: Sequence[str], which: str) -> 
         )
 
 
-def _refuse_folds(transform: Transform, target: np.ndarray, names: Sequence[str], smoothing: float) -> None:
+def _refuse_folds(transform: Transform, target: Array, names: Sequence[str], smoothing: float) -> None:
     """Refuse where the map turns over between the landmarks; beyond them nothing is known anyway."""
     rows, columns = np.nonzero(transform.folds())
     if not len(rows):
@@ -108,15 +109,15 @@ def _refuse_folds(transform: Transform, target: np.ndarray, names: Sequence[str]
     )
 
 
-def _left_out(source: np.ndarray, target: np.ndarray, scale: float, smoothing: float) -> float | None:
+def _left_out(source: Array, target: Array, scale: float, smoothing: float) -> float | None:
     """Median error (frame pixels) at landmarks that the spline did not use; ``None`` below five landmarks."""
     if len(source) < 5:
         return None
     chosen = np.unique(np.linspace(0, len(source) - 1, min(LEFT_OUT, len(source))).astype(int))
     section_scale = float(np.ptp(source, axis=0).max())
     errors = []
-    for one in chosen:
-        rest = np.arange(len(source)) != one
-        guess = _spline(source[rest], target[rest], section_scale, smoothing)(source[one : one + 1])
-        errors.append(float(np.linalg.norm(guess[0] - target[one])))
+    for landmark in chosen:
+        rest = np.arange(len(source)) != landmark
+        guess = _spline(source[rest], target[rest], section_scale, smoothing)(source[landmark : landmark + 1])
+        errors.append(float(np.linalg.norm(guess[0] - target[landmark])))
     return float(np.median(errors))

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from stainda.arrays import Array
 from stainda.errors import RegistrationError, did_you_mean
 from stainda.names import stem
 from stainda.registration.exchange.inert import Record, array_or_self, read_inert
@@ -39,13 +40,13 @@ class ValisSlide:
 
     name: str
     file: str
-    M: np.ndarray
+    M: Array
     processed: tuple[int, int]
     canvas: tuple[int, int]
     slide: tuple[int, int]
     aligned: tuple[int, int]
-    backward: np.ndarray | None
-    forward: np.ndarray | None
+    backward: Array | None
+    forward: Array | None
     n_matches: int | None
 
 
@@ -64,10 +65,10 @@ class ValisResult:
             RegistrationError: it is not in the result.
         """
         wanted = {slide} | ({stem(path), path.name.rpartition(".")[0], path.name} if path else set())
-        for one in self.slides.values():
-            file = one.file.replace("\\", "/").rsplit("/", 1)[-1]
-            if wanted & {one.name, file, stem(file), file.rsplit(".", 1)[0]}:
-                return one
+        for section in self.slides.values():
+            file = section.file.replace("\\", "/").rsplit("/", 1)[-1]
+            if wanted & {section.name, file, stem(file), file.rsplit(".", 1)[0]}:
+                return section
         raise RegistrationError(
             f"{slide} is not in this VALIS result", file=self.path, remedy=did_you_mean(slide, self.slides)
         )
@@ -122,7 +123,7 @@ def read_valis(folder: str | Path) -> ValisResult:
         else [int(array_or_self(side)) for side in (box if isinstance(box, list) else array_or_self(box))]
     )
     try:
-        found = {str(name): _slide(str(name), one, shape, box, path) for name, one in slides.items()}
+        found = {str(name): _slide(str(name), section, shape, box, path) for name, section in slides.items()}
     except (TypeError, ValueError, KeyError) as error:
         raise RegistrationError(f"a slide of the VALIS result lacks what is needed ({error})", file=path) from error
     reference = whole.get("reference_img_f")
@@ -136,7 +137,7 @@ def _slide(name: str, record: Record, shape: tuple[int, int] | None, box: list[i
         raise RegistrationError(f"VALIS has no rigid transform for {name}", file=path)
     level0 = np.atleast_2d(array_or_self(record.get("slide_dimensions_wh")))[0]
     canvas = _needed(record, "reg_img_shape_rc")
-    fields: list[np.ndarray | None] = []
+    fields: list[Array | None] = []
     for attribute, file in (("_bk_dxdy_np", "bk"), ("_fwd_dxdy_np", "fwd")):
         values = array_or_self(record.get(attribute))
         if record.get("stored_dxdy"):
@@ -157,7 +158,7 @@ def _slide(name: str, record: Record, shape: tuple[int, int] | None, box: list[i
     )
 
 
-def _tiff(path: Path) -> np.ndarray:
+def _tiff(path: Path) -> Array:
     import tifffile
 
     try:
@@ -169,7 +170,7 @@ def _tiff(path: Path) -> np.ndarray:
     return values if values.shape[0] == 2 else np.moveaxis(values, 2, 0)
 
 
-def _padded(values: np.ndarray, shape: tuple[int, int], box: list[int] | None) -> np.ndarray:
+def _padded(values: Array, shape: tuple[int, int], box: list[int] | None) -> Array:
     """The field laid on the whole canvas, zero around it, as VALIS's ``pad_displacement`` does."""
     if box is None or values.shape[1:] == shape:
         return values.astype(np.float32)
@@ -256,6 +257,6 @@ def _to_canvas(
     return Transform(*ends, thin @ pre, post @ np.linalg.inv(thin), forward, backward)
 
 
-def _scaling(of: tuple[int, ...], to: tuple[int, ...]) -> np.ndarray:
+def _scaling(of: tuple[int, ...], to: tuple[int, ...]) -> Array:
     """Pixels of an image of shape ``of`` (rows, columns) to those of one of shape ``to``."""
     return np.diag([to[1] / of[1], to[0] / of[0], 1.0])

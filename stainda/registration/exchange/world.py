@@ -10,21 +10,22 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from stainda.arrays import Array
 from stainda.errors import RegistrationError
 from stainda.registration.fields import as_linear
 
-PointFunction = Callable[[np.ndarray], np.ndarray]
+PointFunction = Callable[[Array], Array]
 STRAIGHT = float("inf")  # the grain of a linear transform: the physical units over which a map may bend
 
 
-def linear(matrix: np.ndarray, translation: np.ndarray, centre: np.ndarray) -> PointFunction:
+def linear(matrix: Array, translation: Array, centre: Array) -> PointFunction:
     """``matrix (x - centre) + centre + translation``."""
     if not np.isfinite(matrix).all() or abs(np.linalg.det(matrix)) < 1e-12:
         raise RegistrationError("the matrix has no inverse")
     return lambda xy: (xy - centre) @ matrix.T + centre + translation
 
 
-def linear_from(kind: str, parameters: np.ndarray, centre: np.ndarray) -> PointFunction | None:
+def linear_from(kind: str, parameters: Array, centre: Array) -> PointFunction | None:
     """The function of a linear ITK or elastix transform by its name; ``None`` if it is not linear.
 
     Raises:
@@ -54,9 +55,7 @@ def linear_from(kind: str, parameters: np.ndarray, centre: np.ndarray) -> PointF
     return linear(turn, shift, centre)
 
 
-def bspline(
-    size: Sequence[int], origin: np.ndarray, spacing: np.ndarray, direction: np.ndarray, coefficients: np.ndarray
-) -> PointFunction:
+def bspline(size: Sequence[int], origin: Array, spacing: Array, direction: Array, coefficients: Array) -> PointFunction:
     """``x + sum of cubic B-splines`` on a grid; no displacement beyond the grid's valid part, as in ITK.
 
     Args:
@@ -68,7 +67,7 @@ def bspline(
     grid = coefficients.reshape(2, rows, columns)
     back = np.linalg.inv(direction @ np.diag(spacing))
 
-    def move(xy: np.ndarray) -> np.ndarray:
+    def move(xy: Array) -> Array:
         at = (xy - origin) @ back.T
         inside = ((at >= 1) & (at < np.array([columns, rows]) - 2)).all(axis=1)
         first = np.clip(np.floor(at).astype(int) - 1, 0, np.array([columns, rows]) - 4)
@@ -83,19 +82,19 @@ def bspline(
     return move
 
 
-def _cubic(t: np.ndarray) -> np.ndarray:
+def _cubic(t: Array) -> Array:
     away = np.abs(t)
     near = 2 / 3 - away**2 + away**3 / 2
     far = np.clip(2 - away, 0, None) ** 3 / 6
     return np.where(away < 1, near, far)
 
 
-def field(displacement: np.ndarray, origin: np.ndarray, spacing: np.ndarray, direction: np.ndarray) -> PointFunction:
+def field(displacement: Array, origin: Array, spacing: Array, direction: Array) -> PointFunction:
     """``x + d(x)`` with ``displacement`` (2, h, w) in physical units, linear between its points; beyond them the
     displacement of the nearest holds (ITK has none there, which would tear shapes at the border)."""
     back = np.linalg.inv(direction @ np.diag(spacing))
 
-    def move(xy: np.ndarray) -> np.ndarray:
+    def move(xy: Array) -> Array:
         return xy + as_linear(displacement, (xy - origin) @ back.T)
 
     return move

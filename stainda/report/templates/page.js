@@ -15,7 +15,7 @@
     if (typeof a === "number" && typeof b === "number") return a - b;
     return String(a).localeCompare(String(b), undefined, { numeric: true });
   }
-  for (const table of document.querySelectorAll("table:not(.through)")) {
+  for (const table of document.querySelectorAll("table:not(.gallery)")) {
     const body = table.tBodies[0];
     const original = Array.from(body.rows);
     let words = "", all = !table.classList.contains("long");
@@ -118,11 +118,15 @@
       toggle.textContent = open ? "Close all" : "Open all";
     });
   }
+  // Folded sections print their figures only; what a reader has opened is printed whole.
   let shut = [];
   window.addEventListener("beforeprint", function () {
-    const all = Array.from(document.querySelectorAll("details.fold, details.more"));
-    shut = all.filter(function (one) { return !one.open; });
-    for (const one of shut) one.open = true;
+    shut = Array.from(document.querySelectorAll("details")).filter(function (fold) {
+      return !fold.open && fold.querySelector(".drawing");
+    });
+    for (const fold of shut) { fold.open = true; fold.classList.add("figures-only"); }
   });
-  window.addEventListener("afterprint", function () { for (const one of shut) one.open = false; });
+  window.addEventListener("afterprint", function () {
+    for (const fold of shut) { fold.open = false; fold.classList.remove("figures-only"); }
+  });
 })();

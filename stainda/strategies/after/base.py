@@ -11,10 +11,10 @@ from stainda.strategies.parts import Part, register
 
 if TYPE_CHECKING:
     import geopandas as gpd
-    import numpy as np
     from shapely.geometry.base import BaseGeometry
     from torch import Tensor, nn
 
+    from stainda.arrays import Array
     from stainda.objects.filtering import Agreed
     from stainda.objects.support import ToFrame
     from stainda.strategies.norm.statistics import Statistics
@@ -51,7 +51,7 @@ class After(Part):
         """
         yield Adapted(statistics)
 
-    def predict(self, run: Callable[[np.ndarray], Tensor], patches: np.ndarray) -> Tensor:
+    def predict(self, run: Callable[[Array], Tensor], patches: Array) -> Tensor:
         """Probabilities of patches, uint8 ``(N, H, W, 3)``, by means of ``run``, which gives those of patches."""
         return run(patches)
 

@@ -32,8 +32,8 @@ class Tent(After):
 
     @contextmanager
     def adapted(self, network: nn.Module, tiles: Sequence[Tensor], statistics: Statistics | None) -> Iterator[Adapted]:
-        with surer(network, tiles, statistics, self.steps, self.learning_rate) as found:
-            yield found
+        with surer(network, tiles, statistics, self.steps, self.learning_rate) as result:
+            yield result
 
 
 def mean_entropy(logits: Tensor) -> Tensor:

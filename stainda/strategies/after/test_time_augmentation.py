@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 
+from stainda.arrays import Array
 from stainda.strategies.after.base import After
 from stainda.strategies.parts import Field, register
 
@@ -23,11 +24,11 @@ class TestTimeAugmentation(After):
 
     views: Literal["flips", "all"] = Field("all", description="flips: 4 (quarter turns left out); all: 8")
 
-    def predict(self, run: Callable[[np.ndarray], Tensor], patches: np.ndarray) -> Tensor:
+    def predict(self, run: Callable[[Array], Tensor], patches: Array) -> Tensor:
         return averaged(run, patches, quarter_turns=self.views == "all")
 
 
-def averaged(run: Callable[[np.ndarray], Tensor], patches: np.ndarray, quarter_turns: bool = True) -> Tensor:
+def averaged(run: Callable[[Array], Tensor], patches: Array, quarter_turns: bool = True) -> Tensor:
     """Mean of the probabilities of patches mirrored and turned, each map turned back.
 
     Args:
@@ -41,10 +42,10 @@ def averaged(run: Callable[[np.ndarray], Tensor], patches: np.ndarray, quarter_t
     for mirrored in (False, True):
         for turn in turns:
             shown = np.rot90(patches[:, :, ::-1] if mirrored else patches, turn, axes=(1, 2))
-            found = run(np.ascontiguousarray(shown))
-            if found.dim() == 4:
-                found = found.rot90(-turn, (2, 3))
-                found = found.flip(3) if mirrored else found
-            total = found.clone() if total is None else total + found
+            result = run(np.ascontiguousarray(shown))
+            if result.dim() == 4:
+                result = result.rot90(-turn, (2, 3))
+                result = result.flip(3) if mirrored else result
+            total = result.clone() if total is None else total + result
     assert total is not None
     return total / (2 * len(turns))

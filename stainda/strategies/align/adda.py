@@ -28,6 +28,8 @@ class Adda(Adversarial):
     trains a network for the target only). Source against target only: "real" is one side.
     """
 
+    needs_pixels: ClassVar[bool] = True
+
     reference: ClassVar[str] = "Tzeng et al. 2017, Adversarial Discriminative Domain Adaptation, arXiv 1702.05464"
 
     warm_up: float = Field(0.3, gt=0, lt=1, description="share of the steps on the source alone")
@@ -69,7 +71,7 @@ class Adda(Adversarial):
             features = FeatureTap(before, self.layer).until(step.compared.images)
         kept = Batch(step.compared.images, step.compared.domains, features)
         rows = both_rows(step, self.features, self.samples, predictions=False, source=kept)
-        return [(one.features, one.domains) for one in rows]
+        return [(row.features, row.domains) for row in rows]
 
     def verdicts(self, step: Step) -> dict[str, tuple[Tensor, Tensor]]:
         return {} if step.progress < self.warm_up else super().verdicts(step)

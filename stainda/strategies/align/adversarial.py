@@ -17,7 +17,7 @@ BOTH = ("segmentation", "classification")
 
 
 class Adversarial(JudgedAlign, FeatureAlign):
-    """Base of the parts with a domain discriminator: what it is asked about, and which domains it tells apart."""
+    """Base of the parts with a domain discriminator: what it is asked about, and which domains it distinguishes."""
 
     tasks: ClassVar[tuple[str, ...]] = BOTH
     compares: ClassVar[bool] = True
@@ -38,7 +38,7 @@ class Adversarial(JudgedAlign, FeatureAlign):
         return self.weight * self.growth(step)
 
     def outputs(self, site: Site) -> int:
-        """Domains the discriminator tells apart."""
+        """Domains the discriminator distinguishes."""
         return site.n_domains if self.domains == "each" else 2
 
     def labels(self, domains: Tensor, n_sources: int) -> Tensor:
@@ -57,12 +57,12 @@ class Adversarial(JudgedAlign, FeatureAlign):
 
         from stainda.strategies.align.support.rows import rows_of
 
-        found = []
+        result = []
         for seen, domains in self.judged(step):
             logits = step.modules["discriminator"](seen)
             labels = self.labels(domains, step.n_sources).repeat_interleave(logits[0, 0].numel())
-            found.append((rows_of(logits), labels))
-        return {"discriminator": (cat([one for one, _ in found]), cat([one for _, one in found]))}
+            result.append((rows_of(logits), labels))
+        return {"discriminator": (cat([one for one, _ in result]), cat([one for _, one in result]))}
 
     def rows(self, step: Step) -> tuple[Rows, Rows]:
         """The chosen rows of source and target."""

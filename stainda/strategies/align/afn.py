@@ -26,7 +26,7 @@ class Afn(Discrepancy):
     target_logits: ClassVar[bool] = False
 
     layer: str = Field("decoder", description="layer whose vectors grow: the last before the classes")
-    weight: float = Field(0.05, ge=0, description="of the norm term beside the task loss")
+    weight: float = Field(0.05, ge=0, description="of the norm term added to the task loss")
     features: Literal["pooled", "spatial", "sampled"] = Field(
         "spatial", description="one row per patch, per position, or per sampled position"
     )

@@ -68,11 +68,11 @@ class Atdoc(ScheduledAlign, FeatureAlign):
     def vote(self, rows: Tensor, features: Tensor, shares: Tensor) -> tuple[Tensor, Tensor]:
         """Weight and pseudo-label ``[M]`` of rows of length 1 ``[M, C]``, from the memory ``[L, C]`` and ``[L, K]``."""
         nearest = (rows @ features.T).topk(self.neighbours, dim=1).indices
-        found = shares[nearest].mean(1).max(1)
-        return found.values, found.indices
+        result = shares[nearest].mean(1).max(1)
+        return result.values, result.indices
 
 
 def sharpened(probabilities: Tensor) -> Tensor:
-    """``p² / Σ_rows p²`` of rows ``[M, K]``: surer, and every class of the same total."""
+    """``p² / Σ_rows p²`` of rows ``[M, K]``: sharper, and every class of the same total."""
     squared = probabilities.square()
     return squared / squared.sum(0).clamp(min=1e-12)

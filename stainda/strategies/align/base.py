@@ -21,7 +21,7 @@ Grouping = Literal["domain", "patient", "slide"]
 
 
 @dataclass(frozen=True)
-class Redrawn:
+class AugmentedView:
     """Patches of a batch under another draw of the augmentation.
 
     Attributes:
@@ -46,10 +46,10 @@ class Batch:
         labels: uint8-valued long ``[N, H, W]`` (255 is ignored); always ``None`` for a target batch.
         weights: float ``[N, H, W]``, how much each labelled pixel counts in the task loss; ``None``: all alike.
         more_features: outputs of the layers of :attr:`Align.also_tapped`, in their order.
-        places: of :class:`Redrawn`, for ``images``; ``None`` for a source batch.
-        groups: long ``[N]``, number of each patch's group (:attr:`Align.grouping`); ``None`` where none is asked for.
-        redraw: gives the same patches under another draw (:class:`Redrawn`). Every draw comes from a generator of its
-            own, so that asking changes nothing else.
+        places: of :class:`AugmentedView`, for ``images``; ``None`` for a source batch.
+        groups: long ``[N]``, number of each patch's group (:attr:`Align.grouping`); ``None`` where none is requested.
+        redraw: gives the same patches under another draw (:class:`AugmentedView`). Every draw comes from a generator of
+            its own, so that asking changes nothing else.
     """
 
     images: Tensor
@@ -60,7 +60,7 @@ class Batch:
     weights: Tensor | None = None
     places: Tensor | None = None
     groups: Tensor | None = None
-    redraw: Callable[[Manner], Redrawn] | None = None
+    redraw: Callable[[Manner], AugmentedView] | None = None
     more_features: tuple[Tensor, ...] = ()
 
 
@@ -117,7 +117,7 @@ class Step:
             labels), which is compared with it; ``None``: the labelled batch is compared.
         scale: factor on the part's weights, of :class:`ScheduledAlign`.
         progress: share of all steps already taken, 0 at the first one, 1 after the last one.
-        modules: what :meth:`Align.modules` made, trained beside the network.
+        modules: what :meth:`Align.modules` made, trained in addition to the network.
         network: the network itself, for parts that look into it.
         index: steps already taken.
         n_sources: domains 0 to n_sources - 1 are sources.
@@ -182,7 +182,8 @@ class Align(Part):
         needs_pairs: the part needs pairs of patches of registered sections (:attr:`Step.pairs`).
         compares: the part compares source and target patches, which then have to be drawn by one rule
             (:attr:`Step.compared`).
-        adds_loss: the part has loss terms, whose gradient is recorded beside the task's.
+        adds_loss: the part has loss terms, whose gradient is recorded in addition to the task's.
+        needs_pixels: the part looks at images, or runs the network on others; it cannot learn from features alone.
     """
 
     needs_targets: ClassVar[bool] = True
@@ -190,6 +191,7 @@ class Align(Part):
     compares: ClassVar[bool] = False
     target_logits: ClassVar[bool] = False
     needs_pairs: ClassVar[bool] = False
+    needs_pixels: ClassVar[bool] = False
 
     @property
     def tapped(self) -> str | None:
@@ -198,7 +200,7 @@ class Align(Part):
 
     @property
     def also_tapped(self) -> tuple[str, ...]:
-        """Further layers whose outputs the part reads, beside :attr:`tapped`."""
+        """Further layers whose outputs the part reads, in addition to :attr:`tapped`."""
         return ()
 
     @property
@@ -212,7 +214,7 @@ class Align(Part):
         return "same"
 
     def modules(self, site: Site) -> dict[str, nn.Module]:
-        """Networks of the part's own (a discriminator), trained beside the segmenter.
+        """Networks of the part's own (a discriminator), trained next to the segmenter.
 
         All that a part remembers from step to step lives here, as parameters without gradient or as buffers: an
         interrupted training takes it up again from there.

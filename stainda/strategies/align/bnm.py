@@ -26,7 +26,7 @@ class Bnm(Predictions):
         "Cui et al. 2020, Towards Discriminability and Diversity: Batch Nuclear-norm Maximization, arXiv 2003.12237"
     )
 
-    weight: float = Field(1.0, ge=0, description="of the term beside the task loss, at the end of the schedule")
+    weight: float = Field(1.0, ge=0, description="of the term added to the task loss, at the end of the schedule")
     features: Literal["spatial", "sampled"] = Field("sampled", description="every pixel, or sampled ones")
 
     def of_rows(self, logits: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""CDAN: the discriminator sees what was predicted beside the features."""
+"""CDAN: the discriminator sees what was predicted next to the features."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @register("align", "cdan")
 class Cdan(Adversarial):
-    """Conditional adversarial: the discriminator sees what was predicted beside the features.
+    """Conditional adversarial: the discriminator sees what was predicted next to the features.
 
     D reads ``f ⊗ p``, every product of a feature and a class probability at the same place, or, where that would be
     more than ``width`` numbers, the randomised product ``(R_f f) ∘ (R_p p) / √width`` of pytorch-adapt's
@@ -55,11 +55,11 @@ class Cdan(Adversarial):
         return {"domain": 0.5 * (verdicts[0] + verdicts[1])}
 
     def judged(self, step: Step) -> list[tuple[Tensor, Tensor]]:
-        found = []
+        result = []
         for rows in self.rows(step):
             assert rows.probabilities is not None
-            found.append((self.joint(rows.features, rows.probabilities, step), rows.domains))
-        return found
+            result.append((self.joint(rows.features, rows.probabilities, step), rows.domains))
+        return result
 
     @staticmethod
     def joint(features: Tensor, probabilities: Tensor, step: Step) -> Tensor:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @register("align", "together")
-class Together(Align):
+class CombinedAlign(Align):
     """The loss terms of several align parts, added up: ``parts: {dann: {weight: 0.1}, serial_consistency: {}}``.
 
     The parts have to agree: one layer, one manner of augmenting the target, one grouping; at most one may replace the
@@ -68,6 +68,10 @@ class Together(Align):
         return any(part.needs_pairs for part in self.members.values())
 
     @property
+    def needs_pixels(self) -> bool:  # type: ignore[override]
+        return any(part.needs_pixels for part in self.members.values())
+
+    @property
     def compares(self) -> bool:  # type: ignore[override]
         return any(part.compares for part in self.members.values())
 
@@ -96,20 +100,20 @@ class Together(Align):
         return {f"{name}.{key}": rate for name, part in self.members.items() for key, rate in part.rates().items()}
 
     def losses(self, step: Step) -> dict[str, Tensor]:
-        found: dict[str, Tensor] = {}
+        result: dict[str, Tensor] = {}
         for name, part in self.members.items():
             for term, value in part.losses(self._of(step, name)).items():
                 key = term if term == "task" else f"{name}_{term}"
-                if key in found:
+                if key in result:
                     raise ConfigError("two align parts replace the task loss", remedy="Leave one of them out")
-                found[key] = value
-        return found
+                result[key] = value
+        return result
 
     def verdicts(self, step: Step) -> dict[str, tuple[Tensor, Tensor]]:
         return {
-            f"{name}_{key}": found
+            f"{name}_{key}": verdict
             for name, part in self.members.items()
-            for key, found in part.verdicts(self._of(step, name)).items()
+            for key, verdict in part.verdicts(self._of(step, name)).items()
         }
 
     def after_step(self, step: Step) -> None:
@@ -125,12 +129,12 @@ class Together(Align):
         return any(part.averages for part in self.members.values())
 
     def epoch_weights(self, modules: nn.ModuleDict) -> Mapping[str, Tensor] | None:
-        found = [part.epoch_weights(cast("nn.ModuleDict", modules[name])) for name, part in self.members.items()]
-        return next((weights for weights in found if weights is not None), None)
+        result = [part.epoch_weights(cast("nn.ModuleDict", modules[name])) for name, part in self.members.items()]
+        return next((weights for weights in result if weights is not None), None)
 
     def final_weights(self, modules: nn.ModuleDict) -> Mapping[str, Tensor] | None:
-        found = [part.final_weights(cast("nn.ModuleDict", modules[name])) for name, part in self.members.items()]
-        return next((weights for weights in found if weights is not None), None)
+        result = [part.final_weights(cast("nn.ModuleDict", modules[name])) for name, part in self.members.items()]
+        return next((weights for weights in result if weights is not None), None)
 
     @staticmethod
     def _of(step: Step, name: str) -> Step:

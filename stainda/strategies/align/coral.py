@@ -23,7 +23,7 @@ class Coral(Discrepancy):
     reference: ClassVar[str] = "Sun & Saenko 2016, Deep CORAL, arXiv 1607.01719"
 
     weight: float = Field(
-        100.0, ge=0, description="of the discrepancy beside the task loss, at the end of the schedule"
+        100.0, ge=0, description="of the discrepancy added to the task loss, at the end of the schedule"
     )
     features: Literal["pooled", "spatial", "sampled"] = Field(
         "sampled", description="one row per patch, per position, or per sampled position"

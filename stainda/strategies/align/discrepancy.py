@@ -20,7 +20,7 @@ class Discrepancy(ScheduledAlign, FeatureAlign):
     compares: ClassVar[bool] = True
     term: ClassVar[str]
 
-    weight: float = Field(1.0, ge=0, description="of the discrepancy beside the task loss, at the end of the schedule")
+    weight: float = Field(1.0, ge=0, description="of the discrepancy, at the end of the schedule")
     schedule: Literal["warm_up", "constant"] = Field("constant", description="the weight grows from 0, or is constant")
     features: Literal["pooled", "spatial", "sampled"] = Field(
         "pooled", description="one row per patch, per position, or per sampled position"

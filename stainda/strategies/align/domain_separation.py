@@ -24,6 +24,7 @@ class Dsn(JudgedAlign, FeatureAlign):
     """
 
     compares: ClassVar[bool] = True
+    needs_pixels: ClassVar[bool] = True
     reference: ClassVar[str] = "Bousmalis et al. 2016, Domain Separation Networks, arXiv 1608.06019"
 
     reconstruction: float = Field(0.01, ge=0, description="α, weight of rebuilding the patch")
@@ -71,4 +72,4 @@ class Dsn(JudgedAlign, FeatureAlign):
     def verdicts(self, step: Step) -> dict[str, tuple[Tensor, Tensor]]:
         from stainda.strategies.align.support.map_discriminators import of_two_sides
 
-        return {"discriminator": of_two_sides([step.modules["discriminator"](one) for one in step.features()])}
+        return {"discriminator": of_two_sides([step.modules["discriminator"](feature) for feature in step.features()])}

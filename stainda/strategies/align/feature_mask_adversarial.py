@@ -59,7 +59,7 @@ class FeatureMaskAdversarial(JudgedAlign):
 
         assert step.target is not None and step.compared.logits is not None and step.target.logits is not None
         grown = self.growth(step)
-        found: dict[str, Tensor] = {}
+        result: dict[str, Tensor] = {}
         source, target = step.features()
         for name, weight, one, other in (
             ("encoder", self.encoder_weight, source, target),
@@ -67,12 +67,12 @@ class FeatureMaskAdversarial(JudgedAlign):
         ):
             judge = step.modules[name]
             sides = [side_loss(judge(reverse(seen, weight * grown)), side) for side, seen in enumerate((one, other))]
-            found[f"domain_{name}"] = 0.5 * (sides[0] + sides[1])
+            result[f"domain_{name}"] = 0.5 * (sides[0] + sides[1])
         masks = [logits.float().softmax(1) for logits in (step.compared.logits, step.target.logits)]
         judge, weight = step.modules["mask"], self.mask_weight * grown
         told = [verdict(judge(reverse(mask, weight)), side) for side, mask in enumerate(masks)]
-        found["domain_mask"] = 0.5 * (told[0] + told[1])
-        return found
+        result["domain_mask"] = 0.5 * (told[0] + told[1])
+        return result
 
     def verdicts(self, step: Step) -> dict[str, tuple[Tensor, Tensor]]:
         from stainda.strategies.align.support.map_discriminators import of_two_sides
@@ -83,4 +83,4 @@ class FeatureMaskAdversarial(JudgedAlign):
             "decoder": (step.compared.more_features[0], step.target.more_features[0]),
             "mask": [logits.float().softmax(1) for logits in (step.compared.logits, step.target.logits)],
         }
-        return {name: of_two_sides([step.modules[name](one) for one in sides]) for name, sides in seen.items()}
+        return {name: of_two_sides([step.modules[name](side) for side in sides]) for name, sides in seen.items()}

@@ -53,12 +53,12 @@ class Fishr(Penalised):
         gradients = classifier_gradients(step.source.logits, step.source.labels, step.source.features)
         memory = cast("Memory", step.modules["variances"])
         mean, seen = memory.of("mean"), memory.of("seen")
-        found = []
+        result = []
         for number, some in members:
             own = ((gradients[some] - gradients[some].mean(0)) ** 2).mean(0)
             seen[number] += 1
             mixed = self.smooth * mean[number] + (1 - self.smooth) * own
             mean[number] = mixed.detach()
-            found.append(mixed / (1 - self.smooth ** float(seen[number])))
-        variances = torch.stack(found)
+            result.append(mixed / (1 - self.smooth ** float(seen[number])))
+        variances = torch.stack(result)
         return ((variances - variances.mean(0)) ** 2).sum(1).mean()

@@ -39,9 +39,9 @@ class GroupDro(GroupAlign):
         import torch
 
         q = cast("Memory", step.modules["weights"]).of("q")
-        found = self.members(step)
-        numbers = torch.tensor([number for number, _ in found], device=q.device)
-        losses = torch.stack([step.task_loss(members) for _, members in found])
+        result = self.members(step)
+        numbers = torch.tensor([number for number, _ in result], device=q.device)
+        losses = torch.stack([step.task_loss(members) for _, members in result])
         with torch.no_grad():
             share = q[numbers].sum()
             raised = q[numbers] * torch.exp(self.eta * losses.detach().float())

@@ -56,11 +56,11 @@ class Penalised(GroupAlign):
     def losses(self, step: Step) -> dict[str, Tensor]:
         import torch
 
-        found = self.members(step)
-        losses = [step.task_loss(members) for _, members in found]
+        result = self.members(step)
+        losses = [step.task_loss(members) for _, members in result]
         weight = grown(self.weight, self.grow, step.progress)
         scale = 1.0 / max(1.0, self.weight)
-        penalty = self.penalty(step, found, losses)
+        penalty = self.penalty(step, result, losses)
         return {"task": scale * torch.stack(losses).mean(), self.name: scale * weight * penalty}
 
     def penalty(self, step: Step, members: list[tuple[int, Tensor]], losses: list[Tensor]) -> Tensor:

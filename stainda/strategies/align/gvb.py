@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 class Gvb(Adversarial):
     """Adversarial on predictions, with a bridge on either side for what is the domain's own.
 
-    A classifier γ beside the network's reads the same features f; D judges ``softmax(z - γ(f))``, z being the network's
-    logits, through a reversed gradient. D has a bridge too: its verdict is ``d(p) - b(p)``. Both bridges are made to
-    vanish by the mean of their absolute values: the network's by the network, D's by D (on predictions that pass no
-    gradient). Rows weigh as in CDAN-E where ``entropy`` is set.
+    A classifier γ in addition to the network's reads the same features f; D judges ``softmax(z - γ(f))``, z being the
+    network's logits, through a reversed gradient. D has a bridge too: its verdict is ``d(p) - b(p)``. Both bridges are
+    made to vanish by the mean of their absolute values: the network's by the network, D's by D (on predictions that
+    pass no gradient). Rows weigh as in CDAN-E where ``entropy`` is set.
 
     The network is used without γ, so that its task loss is on z itself; the paper trains and uses z - γ. With few
     classes a prediction at one pixel says little of its domain: D sees ``samples`` pixels drawn evenly by class.

@@ -1,4 +1,4 @@
-"""What the parts share that align through two classifiers of their own beside the network's."""
+"""What the parts share that align through two classifiers of their own in addition to the network's."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Heads(ScheduledAlign, FeatureAlign):
     """Base of the parts with two classifiers on the decoder's features, at every pixel (or per patch).
 
     They teach the features and are then left behind: the network is used with its own classifier, which learns the task
-    beside them, so that a strategy never changes what a trained network is.
+    next to them, so that a strategy never changes what a trained network is.
     """
 
     tasks: ClassVar[tuple[str, ...]] = ("segmentation", "classification")

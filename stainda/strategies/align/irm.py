@@ -48,10 +48,10 @@ class Irm(Penalised):
         mean, seen = memory.of("mean"), memory.of("seen")
         gradient = self._gradient(step, members)
         before = mean[number] / (1 - KEPT ** float(seen[number])) if seen[number] else mean[number]
-        found = 2 * before * gradient - before**2
+        result = 2 * before * gradient - before**2
         seen[number] += 1
         mean[number] = KEPT * mean[number] + (1 - KEPT) * gradient.detach()
-        return found
+        return result
 
     @staticmethod
     def _gradient(step: Step, members: Tensor) -> Tensor:

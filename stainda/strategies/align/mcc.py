@@ -22,7 +22,7 @@ class Mcc(Predictions):
 
     reference: ClassVar[str] = "Jin et al. 2020, Minimum Class Confusion, arXiv 1912.03699"
 
-    weight: float = Field(1.0, ge=0, description="of the term beside the task loss, at the end of the schedule")
+    weight: float = Field(1.0, ge=0, description="of the term added to the task loss, at the end of the schedule")
     features: Literal["spatial", "sampled"] = Field("sampled", description="every pixel, or sampled ones")
     temperature: float = Field(2.5, gt=0, description="T, above 1 for softer predictions")
 

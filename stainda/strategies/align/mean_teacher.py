@@ -29,12 +29,13 @@ class MeanTeacher(Align):
         "Tarvainen & Valpola 2017, Mean teachers, arXiv 1703.01780; for segmentation Perone et al. 2019, 1811.06042"
     )
     target_logits: ClassVar[bool] = True
+    needs_pixels: ClassVar[bool] = True
 
     weight: float = Field(5.0, ge=0, description="of the consistency loss, once it has grown")
     keep: float = Field(0.98, ge=0, lt=1, description="α, how much of the teacher stays at each step")
     grow: float = Field(0.4, ge=0, le=1, description="share of the steps during which the weight grows")
     colours: Literal["same", "strong"] = Field(
-        "strong", description="the student's patches: augmented as the strategy says, or with strong colours beside it"
+        "strong", description="the student's patches: augmented as the strategy says, or with strong colours next to it"
     )
     predict: Literal["teacher", "student"] = Field("teacher", description="whose weights are validated and kept")
 

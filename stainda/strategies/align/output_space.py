@@ -51,7 +51,7 @@ class OutputAdversarial(JudgedAlign):
         assert step.target is not None and step.compared.logits is not None and step.target.logits is not None
         judge = step.modules["discriminator"]
         maps = [self.maps(step.compared.logits), self.maps(step.target.logits)]
-        return {"discriminator": of_two_sides([judge(one) for one in maps])}
+        return {"discriminator": of_two_sides([judge(map_) for map_ in maps])}
 
     def maps(self, logits: Tensor) -> Tensor:
         """What D sees, ``[N, K, H, W]``, of logits of that shape."""

@@ -20,7 +20,7 @@ class Predictions(ScheduledAlign):
     tasks: ClassVar[tuple[str, ...]] = ("segmentation", "classification")
     target_logits: ClassVar[bool] = True
 
-    weight: float = Field(0.1, ge=0, description="of the term beside the task loss, at the end of the schedule")
+    weight: float = Field(0.1, ge=0, description="of the term added to the task loss, at the end of the schedule")
     schedule: Literal["warm_up", "constant"] = Field("warm_up", description="the weight grows from 0, or is constant")
     features: Literal["spatial", "sampled"] = Field("spatial", description="every pixel, or sampled ones")
     samples: int = Field(64, ge=1, description="pixels per patch, for features: sampled")

@@ -17,7 +17,7 @@ class Rtn(ScheduledAlign, FeatureAlign):
     """Residual transfer: the source's classifier is the target's plus a small learned difference.
 
     The network itself is the target's classifier; the source learns through ``z + r(z)``, r a small network on the
-    logits (pytorch-adapt's ``PlusResidual``). Beside this task loss: the entropy of the target's predictions, and the
+    logits (pytorch-adapt's ``PlusResidual``). Next to this task loss: the entropy of the target's predictions, and the
     MMD between the fused rows ``f ⊗ p`` of both domains (Gaussian kernels, as in JAN).
 
     The network is used, and selected on source validation, without r: where r is large the source itself is served

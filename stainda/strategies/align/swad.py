@@ -40,7 +40,7 @@ class Swad(Align):
     tolerance: int = Field(3, ge=1, description="N_e, worse epochs in a row that end it")
     ratio: float = Field(1.2, ge=1, description="r, how much worse")
     groups: Literal["none", "domain", "patient", "slide"] = Field(
-        "none", description="what labelled batches are dealt evenly over, beside the usual turns of domains"
+        "none", description="what labelled batches are dealt evenly over, next to the usual turns of domains"
     )
 
     @property

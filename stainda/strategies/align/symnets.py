@@ -73,5 +73,5 @@ def _of_class(log_shares: tuple[Tensor, Tensor], labels: Tensor) -> Tensor:
     """``-½ (log p_y + log p_{y+K})``, mean over labelled places (255 is none)."""
     from torch.nn.functional import nll_loss
 
-    found = [nll_loss(half, labels, ignore_index=255, reduction="sum") for half in log_shares]
-    return 0.5 * (found[0] + found[1]) / (labels != 255).sum().clamp(min=1)
+    result = [nll_loss(half, labels, ignore_index=255, reduction="sum") for half in log_shares]
+    return 0.5 * (result[0] + result[1]) / (labels != 255).sum().clamp(min=1)

@@ -34,8 +34,9 @@ class Vat(ScheduledAlign):
     reference: ClassVar[str] = "Miyato et al. 2018, Virtual Adversarial Training, arXiv 1704.03976"
     tasks: ClassVar[tuple[str, ...]] = ("segmentation", "classification")
     target_logits: ClassVar[bool] = True
+    needs_pixels: ClassVar[bool] = True
 
-    weight: float = Field(1.0, ge=0, description="of the divergence beside the task loss, at the end of the schedule")
+    weight: float = Field(1.0, ge=0, description="of the divergence, at the end of the schedule")
     schedule: Literal["warm_up", "constant"] = Field("warm_up", description="the weight grows from 0, or is constant")
     radius: float = Field(0.1, gt=0, description="size of the change, root mean square in standardised units")
     iterations: int = Field(1, ge=1, description="steps of the power method")
@@ -44,8 +45,8 @@ class Vat(ScheduledAlign):
     def losses(self, step: Step) -> dict[str, Tensor]:
         assert step.target is not None
         batches = [step.target] if self.on == "target" else [step.source, step.target]
-        found = [smoothness(step, batch, self.radius, self.iterations) for batch in batches]
-        return {"smoothness": self.weight * self.growth(step) * sum(found[1:], found[0])}
+        result = [smoothness(step, batch, self.radius, self.iterations) for batch in batches]
+        return {"smoothness": self.weight * self.growth(step) * sum(result[1:], result[0])}
 
 
 def smoothness(step: Step, batch: Batch, radius: float, iterations: int) -> Tensor:
@@ -66,8 +67,8 @@ def worst_change(step: Step, batch: Batch, radius: float, iterations: int) -> Te
     for _ in range(iterations):
         probe = of_size(change, PROBE).requires_grad_()
         with torch.enable_grad():
-            found = divergence(batch.logits, step.run(images + probe, batch)).sum()
-            (change,) = torch.autograd.grad(found, probe)
+            result = divergence(batch.logits, step.run(images + probe, batch)).sum()
+            (change,) = torch.autograd.grad(result, probe)
     return of_size(change, radius)
 
 

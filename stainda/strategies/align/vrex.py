@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class Vrex(Penalised):
     """Risk extrapolation: the groups' losses are to be equal; the penalty is their variance.
 
-    ``λ · mean_g (L_g - mean L)²`` beside the mean loss.
+    ``λ · mean_g (L_g - mean L)²`` next to the mean loss.
     """
 
     reference: ClassVar[str] = "Krueger et al. 2021, Out-of-Distribution Generalization via REx, arXiv 2003.00688"

@@ -94,8 +94,8 @@ def mix_in(network: nn.Module, layers: Sequence[str], p: float, alpha: float) ->
     switch = Switch()
     network.register_forward_pre_hook(switch)
     for layer in layers:
-        found = _early(network) if layer == "early" else find_layer(network, layer)
-        found.register_forward_hook(StyleMixer(switch, p, alpha))
+        result = _early(network) if layer == "early" else find_layer(network, layer)
+        result.register_forward_hook(StyleMixer(switch, p, alpha))
 
 
 def _early(network: nn.Module) -> nn.Module:
@@ -108,5 +108,5 @@ def _early(network: nn.Module) -> nn.Module:
         if name in modules:
             return modules[name]
     kinds = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.InstanceNorm2d)
-    norms = [one for one in modules.values() if isinstance(one, kinds)]
+    norms = [module for module in modules.values() if isinstance(module, kinds)]
     return norms[0] if norms else find_layer(network, "early")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
+
+from pydantic import field_validator
 
 from stainda.strategies.parts import Field, Part, register
 
@@ -29,26 +31,65 @@ class Labels(Part):
         return None
 
     @property
+    def of_objects(self) -> float | None:
+        """The share of the source's annotated objects that is learned from; ``None``: all."""
+        return None
+
+    @property
     def statement(self) -> str:
         """Whose annotations were learned from, in a phrase for the report."""
         return "annotations of the source"
 
 
+class SharedLabels(Labels):
+    """Labels of which a share can be used alone."""
+
+    share: float | None = Field(
+        None, gt=0, le=1,
+        description="of the annotated objects of the source's training patients, for example 0.05 or '5 %'; drawn by "
+        "the seed of the training, stratified by patient, a smaller share within a larger one; all other objects are "
+        "ignored pixels. Empty: all",
+    )  # fmt: skip
+
+    @field_validator("share", mode="before")
+    @classmethod
+    def _percent(cls, value: Any) -> Any:
+        text = value.strip() if isinstance(value, str) else ""
+        if not text.endswith("%"):
+            return value
+        try:
+            return float(text[:-1].strip()) / 100
+        except ValueError:
+            raise ValueError(f"must be a share such as 0.05 or '5 %', not {value!r}") from None
+
+    @property
+    def of_objects(self) -> float | None:
+        return self.share
+
+
 @register("labels", "source")
-class SourceLabels(Labels):
-    """Annotations of the source domains' training patients."""
+class SourceLabels(SharedLabels):
+    """Annotations of the source domains' training patients, or of a share of their objects."""
+
+    @property
+    def statement(self) -> str:
+        return super().statement if self.share is None else f"annotations of {self.share:.3g} of the source's objects"
 
 
 @register("labels", "propagated")
-class PropagatedLabels(Labels):
-    """Those of the source, and what registration propagated from them onto the target sections of training patients."""
+class PropagatedLabels(SharedLabels):
+    """Those of the source, and what registration propagated from them onto the target sections of training patients.
+
+    Of a share, a propagated object counts where every annotation it was made from is in the share.
+    """
 
     rule: ClassVar[Rule] = "propagated"
     uses_targets: ClassVar[bool] = True
 
     @property
     def statement(self) -> str:
-        return "annotations of the source, and those registration propagated to target sections"
+        some = "annotations" if self.share is None else f"annotations of {self.share:.3g} of the objects"
+        return f"{some} of the source, and those registration propagated to target sections"
 
 
 @register("labels", "few_shot")

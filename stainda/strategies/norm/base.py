@@ -83,7 +83,7 @@ class Reestimated(Norm):
 
 
 @register("norm", "group")
-class Group(Norm):
+class BatchGroup(Norm):
     """Group normalisation in place of batch normalisation: nothing is shared between patches, nothing to estimate."""
 
     reference: ClassVar[str] = "Wu & He 2018, Group Normalization, arXiv 1803.08494"

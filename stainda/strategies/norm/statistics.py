@@ -29,12 +29,12 @@ def batchnorm_layers(network: nn.Module) -> dict[str, _BatchNorm]:
 
 def read_statistics(network: nn.Module) -> Statistics:
     """A copy of the running statistics now in the network."""
-    found: Statistics = {}
+    statistics: Statistics = {}
     for name, layer in batchnorm_layers(network).items():
         assert layer.running_mean is not None and layer.running_var is not None
-        found[f"{name}.mean"] = layer.running_mean.detach().clone()
-        found[f"{name}.var"] = layer.running_var.detach().clone()
-    return found
+        statistics[f"{name}.mean"] = layer.running_mean.detach().clone()
+        statistics[f"{name}.var"] = layer.running_var.detach().clone()
+    return statistics
 
 
 def put_statistics(network: nn.Module, statistics: Mapping[str, Tensor]) -> None:
@@ -153,8 +153,8 @@ def save_statistics(path: str | Path, by_domain: Mapping[str, Statistics]) -> No
 
 def load_statistics(path: str | Path) -> dict[str, Statistics]:
     """What :func:`save_statistics` wrote."""
-    found: dict[str, Statistics] = {}
+    statistics: dict[str, Statistics] = {}
     for key, value in load_file(str(path)).items():
         domain, _, rest = key.rpartition("|")
-        found.setdefault(domain, {})[rest] = value
-    return found
+        statistics.setdefault(domain, {})[rest] = value
+    return statistics

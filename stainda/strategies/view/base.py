@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-
+from stainda.arrays import Array
 from stainda.strategies.parts import Part, register
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ class View(Part):
     def prepare(self, network: nn.Module) -> None:
         """Change the network before training (and before its weights are loaded for prediction)."""
 
-    def fit(self, tissue_pixels: Mapping[str, np.ndarray], training_slides: Sequence[str]) -> None:
+    def fit(self, tissue_pixels: Mapping[str, Array], training_slides: Sequence[str]) -> None:
         """Fit the template and every slide.
 
         Args:
@@ -42,7 +41,7 @@ class View(Part):
             training_slides: slides the template may be made from: training patients of the source domains.
         """
 
-    def add_slide(self, name: str, pixels: np.ndarray) -> None:
+    def add_slide(self, name: str, pixels: Array) -> None:
         """Fit one more slide (at prediction) from its tissue pixels, uint8 ``(n, 3)``; replaces an earlier fit."""
 
     def __call__(self, images: Tensor, slides: Sequence[str]) -> Tensor:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-import numpy as np
 from pydantic import PrivateAttr
 
+from stainda.arrays import Array
 from stainda.errors import ConfigError
 from stainda.strategies.parts import Field, register
 from stainda.strategies.view.base import View
@@ -34,12 +34,12 @@ class Normaliser(View):
     def _dyes(self) -> int:
         return 2
 
-    def fit(self, tissue_pixels: Mapping[str, np.ndarray], training_slides: Sequence[str]) -> None:
+    def fit(self, tissue_pixels: Mapping[str, Array], training_slides: Sequence[str]) -> None:
         from stainda.stains import ColourNormaliser
 
         self._normaliser = ColourNormaliser.fit(self.method, tissue_pixels, training_slides, self._dyes)
 
-    def add_slide(self, name: str, pixels: np.ndarray) -> None:
+    def add_slide(self, name: str, pixels: Array) -> None:
         self._normaliser = self._fitted.with_slides({name: pixels})
 
     def __call__(self, images: Tensor, slides: Sequence[str]) -> Tensor:

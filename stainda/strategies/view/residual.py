@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from pydantic import PrivateAttr
 
+from stainda.arrays import Array
 from stainda.errors import ConfigError
 from stainda.strategies.parts import register
 from stainda.strategies.view.base import View
@@ -39,20 +40,20 @@ class Residual(View):
     def channels(self) -> int:
         return 2
 
-    def fit(self, tissue_pixels: Mapping[str, np.ndarray], training_slides: Sequence[str]) -> None:
+    def fit(self, tissue_pixels: Mapping[str, Array], training_slides: Sequence[str]) -> None:
         self._vectors, self._reasons = {}, {}
         for name, pixels in tissue_pixels.items():
             self.add_slide(name, pixels)
 
-    def add_slide(self, name: str, pixels: np.ndarray) -> None:
+    def add_slide(self, name: str, pixels: Array) -> None:
         from stainda.stains import HED_MATRIX, MacenkoFit
 
-        found = MacenkoFit.fit(pixels)
-        rows = np.asarray(found.vectors) if not found.fallback else HED_MATRIX[[0, 2]]
+        result = MacenkoFit.fit(pixels)
+        rows = np.asarray(result.vectors) if not result.fallback else HED_MATRIX[[0, 2]]
         self._vectors = {**(self._vectors or {}), name: rows.tolist()}
         self._reasons = {key: reason for key, reason in self._reasons.items() if key != name}
-        if found.fallback:
-            self._reasons[name] = f"{found.fallback}; published vectors of haematoxylin and DAB"
+        if result.fallback:
+            self._reasons[name] = f"{result.fallback}; published vectors of haematoxylin and DAB"
 
     def __call__(self, images: Tensor, slides: Sequence[str]) -> Tensor:
         from stainda.stains import completed, separate_tensor

@@ -1,4 +1,4 @@
-"""Makes the recorded study beside this file: ``python tests/report/golden/make_golden.py`` (from the repository).
+"""Makes the recorded study next to this file: ``python tests/report/golden/make_golden.py`` (from the repository).
 
 Records are drawn once with a fixed seed; ``results.csv``, ``effects.csv``, ``ranks.csv``, ``variance.csv`` and
 ``differences.csv`` are what the statistics said of them when they were recorded. Make them again only when a statistic

@@ -76,7 +76,7 @@ class RowMemory(nn.Module):
 
 
 class FrozenCopy(nn.Module):
-    """A copy of a network that is never trained; taken once, when it is first asked for."""
+    """A copy of a network that is never trained; taken once, when it is first requested."""
 
     taken: Tensor
 

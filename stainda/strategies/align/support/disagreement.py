@@ -44,18 +44,18 @@ def disagreement(one: Tensor, two: Tensor, sure: Tensor, measure: Literal["dice"
         one, two: probabilities ``[N, K, H, W]``, class 0 the background.
         sure: weights ``[N, H, W]``.
     """
-    found = []
+    result = []
     weights = sure[:, None]
     if measure in ("dice", "both"):
         p, q = one[:, 1:], two[:, 1:]
         shared = (weights * p * q).sum(dim=(0, 2, 3))
         total = (weights * (p * p + q * q)).sum(dim=(0, 2, 3))
-        found.append((1.0 - (2.0 * shared + 1e-3) / (total + 1e-3)).mean())
+        result.append((1.0 - (2.0 * shared + 1e-3) / (total + 1e-3)).mean())
     if measure in ("js", "both"):
         middle = 0.5 * (one + two)
         gain = entropy(middle) - 0.5 * (entropy(one) + entropy(two))
-        found.append((gain * sure).sum() / sure.sum().clamp(min=1.0) / math.log(2.0))
-    return torch.stack(found).sum()
+        result.append((gain * sure).sum() / sure.sum().clamp(min=1.0) / math.log(2.0))
+    return torch.stack(result).sum()
 
 
 def entropy(shares: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The networks that guess the domain, and the classifiers beside the network's own."""
+"""The networks that guess the domain, and the classifiers in addition to the network's own."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def of_two_sides(logits: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     Args:
         logits: of the source, then of the target: ``[N, 2, h, w]``, or ``[N, 1, h, w]`` for the target's side alone.
     """
-    both = [rows_of(one) for one in logits]
+    both = [rows_of(logit) for logit in logits]
     both = [torch.cat([torch.zeros_like(one), one], 1) if one.shape[1] == 1 else one for one in both]
     sides = [one.new_full((len(one),), side, dtype=torch.long) for side, one in enumerate(both)]
     return torch.cat(both), torch.cat(sides)

@@ -141,7 +141,7 @@ def on_pairs(
     """A distance between the features of source and target, or its mean over all pairs of the domains present.
 
     Args:
-        each: over pairs of domains of at least ``least`` rows each; sources and targets are not told apart.
+        each: over pairs of domains of at least ``least`` rows each; sources and targets are not distinguished.
     """
     if not each:
         return distance(source.features, target.features)
@@ -149,5 +149,5 @@ def on_pairs(
     domains = torch.cat([source.domains, target.domains])
     groups = [features[domains == domain] for domain in domains.unique()]
     groups = [group for group in groups if len(group) >= least]
-    found = [distance(one, other) for index, one in enumerate(groups) for other in groups[index + 1 :]]
-    return torch.stack(found).mean() if found else features.sum() * 0.0
+    result = [distance(one, other) for index, one in enumerate(groups) for other in groups[index + 1 :]]
+    return torch.stack(result).mean() if result else features.sum() * 0.0

@@ -1,0 +1,81 @@
+"""Settings of the micro-environment: which cells are counted about which structures, and how sure that is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from stainda.config.frozen import Frozen
+
+
+class CellDetectionConfig(Frozen):
+    """The classical detector of stained cells: deconvolution on optical density, local threshold, watershed."""
+
+    chromogen: Literal["dab", "red"] = Field("dab", description="colour of the cells: DAB (brown) or permanent red")
+    mpp: float = Field(0.75, gt=0, description="micrometres per pixel at which cells are sought")
+    smoothing_um: float = Field(0.8, ge=0, description="standard deviation of the blur before the threshold")
+    background_um: float = Field(40.0, gt=0, description="side of the square whose median is the local background")
+    above: float = Field(0.15, gt=0, description="chromogen, in optical density, above the local background")
+    least: float = Field(0.22, gt=0, description="chromogen, in optical density, at the least")
+    min_area_um2: float = Field(15.0, ge=0, description="smaller spots are no cells")
+    max_area_um2: float = Field(600.0, gt=0, description="larger areas are no cells, and are counted as left out")
+    separation_um: float = Field(5.0, gt=0, description="centres of touching cells are at least so far apart")
+    grades: tuple[float, float] = Field(
+        (0.55, 0.8), description="mean optical density from which a cell is 2+ and 3+ (H-score-like)"
+    )
+
+
+class MicroenvironmentConfig(Frozen):
+    """Cells in relation to structures, across stains; see docs/howto/microenvironment.md."""
+
+    structures: tuple[str, ...] = Field(("glomerulus",), min_length=1, description="classes of the structures")
+    stains: tuple[str, ...] = Field(("CD68",), min_length=1, description="stains of the sections whose cells count")
+    outlines: tuple[Literal["own", "propagated", "files"], ...] = Field(
+        ("own", "propagated"),
+        min_length=1,
+        description="where the outlines of a section are from, the first that there are: drawn on it, propagated "
+        "to it, or outline_files",
+    )
+    outline_files: Path | None = Field(None, description="folder with the outlines SLIDE.geojson a detector found")
+    cells: Literal["classical", "files"] = Field(
+        "classical", description="found by the classical detector, or read from cell_files"
+    )
+    cell_files: Path | None = Field(
+        None, description="folder with the cells of each slide, SLIDE.geojson, .csv, ... of any format that is read"
+    )
+    cell_classes: tuple[str, ...] = Field((), description="classes of the cells in the files; empty: all")
+    detection: CellDetectionConfig = Field(CellDetectionConfig(), description="of the classical detector")
+    rings_um: tuple[float, ...] = Field(
+        (25.0, 50.0, 100.0), min_length=1, description="outer distances of the rings around a structure, micrometres"
+    )
+    profile_um: float = Field(150.0, gt=0, description="how far the curve of density by distance reaches")
+    profile_step_um: float = Field(15.0, gt=0, description="width of its steps")
+    min_confidence: float = Field(0.5, ge=0, le=1, description="propagated outlines that are less sure stay out")
+    max_error_um: float = Field(40.0, gt=0, description="structures placed less exactly stay out")
+    error_um: float | None = Field(
+        None, ge=0, description="registration error to assume; default: measured, from landmarks and the images"
+    )
+    min_inside: float = Field(0.5, ge=0, le=1, description="share of a structure that must lie on tissue")
+    draws: int = Field(40, ge=1, description="simulated displacements by the registration error")
+    simulations: int = Field(199, ge=19, description="of the envelopes")
+    resamples: int = Field(2000, ge=100, description="of bootstraps and permutations")
+    level: float = Field(0.95, gt=0, lt=1, description="of intervals and envelopes")
+    compartments: tuple[str, ...] = Field(
+        (), description="classes of annotated areas (cortex, medulla, interstitium) that are quantified each"
+    )
+    margin_um: float = Field(
+        0.0, ge=0, description="compartments are also split into core and margin, so far from their border; 0: not"
+    )
+    map_um: float = Field(100.0, gt=0, description="side of the squares of the density map")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> MicroenvironmentConfig:
+        if list(self.rings_um) != sorted({*self.rings_um}) or self.rings_um[0] <= 0:
+            raise ValueError("rings_um must increase from above 0")
+        if (self.cells == "files") != (self.cell_files is not None):
+            raise ValueError("cells: files needs cell_files, and the other way round")
+        if ("files" in self.outlines) != (self.outline_files is not None):
+            raise ValueError("outlines: [files] needs outline_files, and the other way round")
+        return self

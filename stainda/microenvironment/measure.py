@@ -1,0 +1,278 @@
+"""Measurements of one section: per structure, per zone, and curves of density by distance with their simulations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import shapely
+from scipy.spatial import cKDTree
+
+from stainda.config.microenvironment import MicroenvironmentConfig
+from stainda.evaluation.bootstrap import resampling_weights
+from stainda.microenvironment.envelopes import DistanceField
+from stainda.microenvironment.patterns import PairFunctions, pair_functions
+from stainda.microenvironment.rates import MM2, poisson_interval, random_shifts, shifted_counts, uncertain_interval
+from stainda.microenvironment.section import SectionData
+from stainda.microenvironment.zones import (
+    Zones,
+    areas,
+    counts,
+    near_pairs,
+    nearest,
+    pooled_areas,
+    pooled_counts,
+    table,
+)
+
+Floats = npt.NDArray[np.float64]
+SURELY = 2.5
+"""Registration errors by which cells are looked for beyond the last zone."""
+PAIR_STEPS_UM = np.arange(10.0, 101.0, 10.0)
+
+
+@dataclass(frozen=True, eq=False)
+class StructureMeasures:
+    """Of m structures and k zones.
+
+    Attributes:
+        counts, areas: (m, k) cells and µm². low, high: (m, k) interval of the density, per mm².
+        simulated: (draws, m, k) counts under displacements by the registration error; one draw where there is none.
+        positive: (m, k) share of the zone's tissue that is stained, ``nan`` where pixels were not looked at.
+        nearest_um: (m,) from the outline to the nearest cell outside, ``nan`` without one.
+        thin: (m, k) the zone is thinner than the error of the structure's place.
+    """
+
+    counts: Floats
+    areas: Floats
+    low: Floats
+    high: Floats
+    simulated: Floats
+    positive: Floats
+    nearest_um: Floats
+    thin: npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Profile:
+    """Cells by distance from the nearest structure, and how many there would be at equal density; simulations beside.
+
+    Attributes:
+        zones: the steps; the last value of every array is beyond.
+        cells, expected: (k + 1,) observed. simulated, simulated_expected: (s, k + 1) by toroidal shifts.
+        density: cells per mm² of the section.
+    """
+
+    zones: Zones
+    cells: Floats
+    expected: Floats
+    simulated: Floats
+    simulated_expected: Floats
+    density: float
+
+
+@dataclass(frozen=True, eq=False)
+class SectionMeasures:
+    """Of one section.
+
+    Attributes:
+        zones: of structures. each: of every structure.
+        pooled_counts, pooled_areas: (k + 1,) by the nearest structure, the last being tissue beyond all zones.
+        positive: share of the tissue that is stained. distance: (n,) of each cell to the nearest structure within
+            reach, infinite beyond; which: (n,) its index, -1.
+        profile: density by distance. cell_pairs: K, L, g among cells.
+    """
+
+    data: SectionData
+    zones: Zones
+    each: StructureMeasures
+    pooled_counts: Floats
+    pooled_areas: Floats
+    positive: float
+    distance: Floats
+    which: npt.NDArray[np.int64]
+    profile: Profile
+    cell_pairs: PairFunctions
+
+
+def measure_section(data: SectionData, config: MicroenvironmentConfig, rng: np.random.Generator) -> SectionMeasures:
+    """Everything that is measured on one section."""
+    zones = Zones.of_rings(config.rings_um)
+    shapes = data.structures.outlines
+    errors = data.structures.error_um
+    tree = cKDTree(data.xy) if len(data.xy) else None
+    reach = zones.reach + SURELY * float(errors.max(initial=0.0))
+    pairs = near_pairs(shapes, data.xy, reach, tree)
+    distance, which = nearest(pairs, len(data.xy))
+    each = _structures(data, zones, config, rng)
+    beyond = distance > zones.reach
+    distance, which = np.where(beyond, np.inf, distance), np.where(beyond, -1, which)
+    return SectionMeasures(
+        data, zones, each, pooled_counts(distance, zones), pooled_areas(shapes, zones, data.window.shape),
+        _stained(data), distance, which, _profile(data, config, rng),
+        pair_functions(data.xy, None, data.window, PAIR_STEPS_UM, rng=rng),
+    )  # fmt: skip
+
+
+def _structures(
+    data: SectionData, zones: Zones, config: MicroenvironmentConfig, rng: np.random.Generator
+) -> StructureMeasures:
+    shapes, errors = data.structures.outlines, data.structures.error_um
+    number = len(shapes)
+    area = areas(shapes, zones, data.window.shape)
+    pairs = near_pairs(shapes, data.xy, zones.reach + SURELY * float(errors.max(initial=0.0)))
+    found = counts(pairs, zones, number)
+    low, high = poisson_interval(found, area, config.level)
+    simulated = found[None]
+    moved = np.flatnonzero(errors > 0)
+    if len(moved):
+        shifts = random_shifts(errors, config.draws, rng)
+        simulated = shifted_counts(shapes, pairs, data.xy, zones, shifts)
+        wide = uncertain_interval(simulated[:, moved], area[moved], rng, config.level)
+        low[moved], high[moved] = wide
+    away = np.full(number, np.nan)
+    outside = pairs.distance > 0
+    for row, value in zip(pairs.structure[outside], pairs.distance[outside], strict=True):
+        away[row] = value if np.isnan(away[row]) else min(away[row], value)
+    thin = zones.widths[None, :] < errors[:, None]
+    return StructureMeasures(found, area, low, high, simulated, _positive(data, zones), away, thin)
+
+
+def _grid(data: SectionData) -> tuple[Floats, Floats] | None:
+    """Middles (n, 2) of the squares that were looked at and lie on tissue, micrometres, and their stained shares."""
+    if data.cells.positive is None:
+        return None
+    rows, columns = data.cells.positive.shape
+    gx, gy = np.meshgrid((np.arange(columns) + 0.5) * data.cells.grid_um, (np.arange(rows) + 0.5) * data.cells.grid_um)
+    places = np.column_stack([gx.ravel(), gy.ravel()])
+    inside = data.window.contains(places)
+    return places[inside], data.cells.positive.ravel()[inside].astype(float)
+
+
+def _stained(data: SectionData) -> float:
+    grid = _grid(data)
+    return float(grid[1].mean()) if grid is not None and len(grid[1]) else float("nan")
+
+
+def _positive(data: SectionData, zones: Zones) -> Floats:
+    number = len(data.structures)
+    grid = _grid(data)
+    if grid is None or not number:
+        return np.full((number, len(zones)), np.nan)
+    pairs = near_pairs(data.structures.outlines, grid[0], zones.reach)
+    stained, looked = table(pairs, zones, number, grid[1]), table(pairs, zones, number)
+    return np.divide(stained, looked, out=np.full(stained.shape, np.nan), where=looked > 0)
+
+
+def _profile(data: SectionData, config: MicroenvironmentConfig, rng: np.random.Generator) -> Profile:
+    steps = np.arange(config.profile_step_um, config.profile_um + 1e-9, config.profile_step_um)
+    zones = Zones.of_rings(tuple(steps.tolist()))
+    field = DistanceField.of(data.structures.outlines, zones, data.window)
+    cells, places = field.observed(data.xy)
+    moved, common = field.shifted(data.xy, config.simulations, rng)
+    density = len(data.xy) / data.window.area * MM2 if data.window.area else float("nan")
+    return Profile(zones, cells, equal_density(cells, places), moved, equal_density(moved, common), density)
+
+
+def equal_density(cells: Floats, places: Floats) -> Floats:
+    """How many of the cells (..., k) each zone would have at one density; ``places`` (..., k) are its sizes."""
+    total = places.sum(axis=-1, keepdims=True)
+    share = np.divide(places, total, out=np.zeros_like(places), where=total > 0)
+    return cells.sum(axis=-1, keepdims=True) * share
+
+
+@dataclass(frozen=True, eq=False)
+class ZoneDensities:
+    """Densities (k,) per mm² over several structures, with an interval; ``replicates`` (r, k) made it.
+
+    ``kind``: ``bootstrap`` over structures, or ``poisson`` where there are too few of them.
+    """
+
+    value: Floats
+    low: Floats
+    high: Floats
+    replicates: Floats
+    kind: str
+
+
+FEW_STRUCTURES = 6
+
+
+def pooled_density(
+    measures: list[StructureMeasures], zones: Zones, config: MicroenvironmentConfig, rng: np.random.Generator
+) -> ZoneDensities:
+    """Cells of all structures over their area, by zone.
+
+    Every replicate draws structures with replacement, and their counts from one of the displacements by the
+    registration error: the interval contains the variation between structures and the error of their places.
+    """
+    none = np.full(len(zones), np.nan)
+    number = sum(len(one.areas) for one in measures)
+    if not number:
+        return ZoneDensities(none, none, none, np.zeros((0, len(zones))), "none")
+    area = np.concatenate([one.areas for one in measures])
+    found = np.concatenate([one.counts for one in measures])
+    total = area.sum(axis=0)
+    value = np.divide(found.sum(axis=0) * MM2, total, out=none.copy(), where=total > 0)
+    if number < FEW_STRUCTURES:
+        low, high = poisson_interval(found.sum(axis=0), total, config.level)
+        return ZoneDensities(value, low, high, np.zeros((0, len(zones))), "poisson")
+    draws = max(len(one.simulated) for one in measures)
+    simulated = np.concatenate([one.simulated[np.arange(draws) % len(one.simulated)] for one in measures], axis=1)
+    weights = resampling_weights(number, config.resamples, rng)
+    which = rng.integers(draws, size=config.resamples)
+    top = np.empty((config.resamples, len(zones)))
+    for draw in range(draws):
+        rows = which == draw
+        # displacements spread what is observed; their mean is taken out, so that the interval lies about the value
+        top[rows] = weights[rows] @ (found + simulated[draw] - simulated.mean(axis=0))
+    bottom = weights @ area
+    replicates = np.divide(top * MM2, bottom, out=np.full_like(top, np.nan), where=bottom > 0)
+    tail = (1 - config.level) / 2
+    low, high = np.nanquantile(replicates, [tail, 1 - tail], axis=0)
+    return ZoneDensities(value, np.maximum(low, 0.0), high, replicates, "bootstrap")
+
+
+def compartment_rows(data: SectionData, config: MicroenvironmentConfig) -> list[dict[str, object]]:
+    """Cells, stained area and H-score of every compartment, of its core and of its margin, and of the whole tissue."""
+    rows: list[dict[str, object]] = []
+    places = {"tissue": data.window.shape, **data.compartments}
+    for name, shape in places.items():
+        parts = {"all": shapely.intersection(shape, data.window.shape)}
+        if config.margin_um and name != "tissue":
+            border = shapely.buffer(shapely.boundary(shape), config.margin_um)
+            parts |= {
+                "core": shapely.difference(parts["all"], border),
+                "margin": shapely.intersection(border, data.window.shape),
+            }
+        rows += [{"compartment": name, "part": part, **_quantified(data, area, config)} for part, area in parts.items()]
+    return rows
+
+
+def _quantified(data: SectionData, area: shapely.Geometry, config: MicroenvironmentConfig) -> dict[str, object]:
+    shapely.prepare(area)
+    inside = np.asarray(shapely.intersects_xy(area, data.xy[:, 0], data.xy[:, 1]), bool)
+    count, um2 = float(inside.sum()), float(area.area)
+    low, high = poisson_interval(np.array([count]), np.array([um2]), config.level)
+    grid = _grid(data)
+    share = float("nan")
+    if grid is not None:
+        here = np.asarray(shapely.contains_xy(area, grid[0][:, 0], grid[0][:, 1]), bool)
+        share = float(grid[1][here].mean()) if here.any() else float("nan")
+    return {
+        "cells": int(count), "area_mm2": um2 / MM2, "density": count * MM2 / um2 if um2 else float("nan"),
+        "low": float(low[0]), "high": float(high[0]), "positive_share": share,
+        "h_score": h_score(data.cells.density[data.kept][inside], config.detection.grades),
+    }  # fmt: skip
+
+
+def h_score(density: Floats, grades: tuple[float, float]) -> float:
+    """``100 (share of 1+ cells + 2 share of 2+ + 3 share of 3+)`` of detected cells, by their mean optical density.
+
+    100 to 300, since cells without stain are not detected; ``nan`` where densities are not known.
+    """
+    known = density[np.isfinite(density)]
+    if not len(known):
+        return float("nan")
+    return float(100 * (1 + np.searchsorted(np.asarray(grades), known, side="right")).mean())

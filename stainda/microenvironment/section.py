@@ -1,0 +1,152 @@
+"""What is known of one section before anything is counted: cells, structures and the window, in micrometres."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import shapely
+from shapely.geometry.base import BaseGeometry
+
+from stainda.annotations import IGNORE_CLASSES, outlines
+from stainda.cohort.types import Section
+from stainda.config.microenvironment import MicroenvironmentConfig
+from stainda.microenvironment.cells import Cells
+from stainda.microenvironment.window import Window
+from stainda.microenvironment.zones import Geometries
+from stainda.slides import tissue_mask
+
+if TYPE_CHECKING:
+    import geopandas as gpd
+
+    from stainda.slides import Slide
+
+Floats = npt.NDArray[np.float64]
+Words = npt.NDArray[np.object_]
+SIMPLE_PX = 0.75
+"""Pixels of the tissue mask by which its outline is simplified."""
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Things of a slide that stay out, and why."""
+
+    slide: str
+    what: str
+    number: int
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class Structures:
+    """Structures of one section: arrays (m,).
+
+    Attributes:
+        outlines: polygons, micrometres in the section (level-0 pixels times mpp).
+        ids, classes: as annotated. identity: the same for all profiles of one structure in the block; ``""`` unknown.
+        sources: the section each outline was drawn on. confidence: of propagated ones, ``nan`` else.
+        error_um: how far the outline may be from the structure, 0 where it was drawn on this section.
+    """
+
+    outlines: Geometries
+    ids: Words
+    classes: Words
+    identity: Words
+    sources: Words
+    confidence: Floats
+    error_um: Floats
+
+    def __len__(self) -> int:
+        return len(self.outlines)
+
+    def take(self, kept: npt.NDArray[np.bool_]) -> Structures:
+        return Structures(*(getattr(self, name)[kept] for name in self.__dataclass_fields__))
+
+    def named(self, identity: Words) -> Structures:
+        return replace(self, identity=identity)
+
+    @classmethod
+    def of(cls, shapes: gpd.GeoDataFrame, mpp: float, slide: str, error_um: Floats | None = None) -> Structures:
+        """From shapes in level-0 pixels; those without a source were drawn on ``slide``."""
+        sources = np.array([str(one) or slide for one in shapes["source_slide"]], dtype=object)
+        return cls(
+            shapely.transform(shapely.force_2d(np.asarray(shapes.geometry.values, object)), lambda xy: xy * mpp),
+            shapes["id"].to_numpy(object), shapes["class"].to_numpy(object),
+            np.full(len(shapes), "", object), sources, shapes["confidence"].to_numpy(float),
+            np.zeros(len(shapes)) if error_um is None else np.asarray(error_um, float),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class SectionData:
+    """One section, ready to be measured; coordinates are micrometres of the section.
+
+    Attributes:
+        cells: as found, level-0 pixels. xy: (n, 2) of those on tissue. kept: bool, which of the cells these are.
+        window: the tissue without holes and ignored areas.
+        compartments: areas by name.
+    """
+
+    section: Section
+    mpp: float
+    size: tuple[int, int]
+    cells: Cells
+    kept: npt.NDArray[np.bool_]
+    xy: Floats
+    structures: Structures
+    window: Window
+    compartments: dict[str, BaseGeometry]
+    left_out: tuple[LeftOut, ...]
+
+
+def tissue_window(slide: Slide, mpp: float, ignored: Geometries) -> Window:
+    """The tissue of a slide, holes and ignored areas (level-0 pixels) taken out."""
+    found = tissue_mask(slide)
+    shapes = outlines(found.mask.astype(np.uint8), 0, 0, found.downsample)
+    parts = shapely.simplify(np.asarray(shapes.geometry.values, object), SIMPLE_PX * found.downsample)
+    area = shapely.union_all(shapely.make_valid(parts)) if len(parts) else shapely.Polygon()
+    area = shapely.intersection(area, shapely.box(0, 0, *slide.size))
+    if len(ignored):
+        area = shapely.difference(area, shapely.union_all(shapely.make_valid(ignored)))
+    return Window(areas_of(shapely.transform(area, lambda xy: xy * mpp)))
+
+
+def areas_of(geometry: BaseGeometry) -> BaseGeometry:
+    """The areas of a geometry."""
+    parts = [part for part in shapely.get_parts(geometry) if part.geom_type in ("Polygon", "MultiPolygon")]
+    return shapely.union_all(parts) if parts else shapely.Polygon()
+
+
+def ignored_of(shapes: gpd.GeoDataFrame | None) -> Geometries:
+    if shapes is None or not len(shapes):
+        return np.zeros(0, object)
+    return np.asarray(shapes.geometry.values, object)[shapes["class"].isin(IGNORE_CLASSES).to_numpy(bool)]
+
+
+def usable(
+    structures: Structures, window: Window, config: MicroenvironmentConfig, slide: str
+) -> tuple[Structures, list[LeftOut]]:
+    """The structures that can be measured, and what stays out."""
+    told: list[LeftOut] = []
+    shape = window.shape
+    area = shapely.area(structures.outlines)
+    valid = shapely.is_valid(structures.outlines) & (area > 0)
+    inside = np.zeros(len(area))
+    inside[valid] = shapely.area(shapely.intersection(structures.outlines[valid], shape)) / area[valid]
+    unsure = np.isfinite(structures.confidence) & (structures.confidence < config.min_confidence)
+    unknown = ~np.isfinite(structures.error_um)
+    far = ~unknown & (structures.error_um > config.max_error_um)
+    keep = np.ones(len(structures), bool)
+    for fault, reason in (
+        (~valid, "no valid area"),
+        (inside < config.min_inside, f"less than {config.min_inside:.0%} of it lies on tissue"),
+        (unsure, f"propagated with a confidence below {config.min_confidence:g}"),
+        (unknown, "the error of its registration is not known"),
+        (far, f"placed less exactly than {config.max_error_um:g} µm"),
+    ):
+        if number := int((fault & keep).sum()):
+            told.append(LeftOut(slide, "structures", number, reason))
+        keep &= ~fault
+    return structures.take(keep), told

@@ -1,0 +1,226 @@
+"""A share of the annotations of the source's training patients, object by object; the rest counts neither way.
+
+What a training with a share may use of the labelled patches:
+
+- patches that an annotated object reaches into: its pixels are its class, what lies around it is background;
+- in them, objects that were not annotated, with a rim of half their radius, are ignored: neither class nor background;
+- of the patches without any object the same share;
+- nothing of patches that only objects without annotation reach into.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+import shapely
+from numpy.typing import NDArray
+
+from stainda.annotations.raster import PixelGrid, covered
+from stainda.patches.label_objects import OWN, PROPAGATED, LabelObjects
+from stainda.patches.store import PatchStore
+from stainda.randomness import generator_for
+
+RIM = 0.5
+"""Pixels around an object without annotation that are ignored with it, as a share of its radius: outlines differ by
+about as much between annotators, and a network must not learn that its edge is background."""
+
+
+@dataclass(frozen=True)
+class LabelShare:
+    """How many of the objects are annotated.
+
+    Attributes:
+        share: of the annotated objects of the source's training patients, above 0 and at most 1.
+        seed: which ones are drawn.
+    """
+
+    share: float
+    seed: int
+
+    def choose(self, objects: LabelObjects, gone: str = "", refit: bool = False) -> NDArray[np.bool_]:
+        """Which objects are annotated: bool, in the order of ``objects``; only own ones of the source's training
+        patients.
+
+        At least one of every class is. All objects stand in one order, of which the share is the beginning: a smaller
+        share lies within a larger one. The order goes through the patients of each domain in proportion, so that
+        each gives its share to within an object or two.
+
+        Args:
+            gone: a patient of whom nothing may be used. refit: validation patients of the source are among those who
+                teach.
+        """
+        allowed = drawable(objects, gone, refit)
+        order = nested_order(objects.table[allowed], ("domain", "patient"), self.seed)
+        firsts = _first_of_each(objects.table["class"].to_numpy(object)[allowed][order])
+        order = np.concatenate([order[firsts], np.delete(order, firsts)])
+        count = max(len(firsts), math.ceil(self.share * len(order) - 1e-9))
+        chosen = np.zeros(len(objects.table), bool)
+        chosen[np.flatnonzero(allowed)[order[:count]]] = True
+        return chosen
+
+
+@dataclass(frozen=True)
+class ChosenLabels:
+    """Annotations that were chosen one by one, as rounds of active learning do.
+
+    Attributes:
+        objects: ``SLIDE<tab>ID`` of the annotated objects.
+        empty: how many patches without any object are used; drawn by ``seed``.
+    """
+
+    objects: frozenset[str]
+    empty: int
+    seed: int = 0
+
+    def choose(self, objects: LabelObjects, gone: str = "", refit: bool = False) -> NDArray[np.bool_]:
+        """As :meth:`LabelShare.choose`."""
+        named = np.fromiter((name in self.objects for name in objects.names), bool, len(objects.table))
+        return named & drawable(objects, gone, refit)
+
+
+@dataclass(frozen=True)
+class Annotated:
+    """How much annotation a training used.
+
+    Attributes:
+        objects: annotated ones of the source's training patients. of: all of them. patients: who have one that is used.
+        empty: patches without an object that are used.
+    """
+
+    objects: int
+    of: int
+    patients: int
+    empty: int
+
+
+@dataclass(eq=False)
+class KnownLabels:
+    """What of a store's labels is known when some of its objects are annotated.
+
+    Args:
+        store: the patches. objects: those they are labelled from. rule: which objects are annotated.
+        train: which labelled and propagated patches are of training patients, bool by row of the store.
+    """
+
+    store: PatchStore
+    objects: LabelObjects
+    rule: LabelShare | ChosenLabels
+    train: NDArray[np.bool_]
+    gone: str = ""
+    refit: bool = False
+    _masks: dict[int, NDArray[np.uint8] | None] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        table = self.objects.table
+        self.annotated = self.rule.choose(self.objects, self.gone, self.refit)
+        named = {name for name, known in zip(self.objects.names, self.annotated, strict=True) if known}
+        made = self.objects.made_of()
+        derived = np.fromiter((bool(one) and named.issuperset(one) for one in made), bool, len(made))
+        self._known = self.annotated | (self.objects.of_kind(PROPAGATED) & derived)
+        kinds, slides = table["kind"].to_numpy(object), table["slide"].to_numpy(object)
+        self._at = {
+            (slide, kind): np.flatnonzero((slides == slide) & (kinds == kind))
+            for slide, kind in dict.fromkeys(zip(slides.tolist(), kinds.tolist(), strict=True))
+        }
+        self._trees = {key: shapely.STRtree(self.objects.shapes[at]) for key, at in self._at.items()}
+        self.usable, self._empty = self._usable()
+
+    @property
+    def amount(self) -> Annotated:
+        people = self.objects.table["patient"].to_numpy(object)[self.annotated]
+        of = int(drawable(self.objects, self.gone, self.refit).sum())
+        return Annotated(int(self.annotated.sum()), of, len(set(people.tolist())), self._empty)
+
+    def hide(self, row: int, labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """A region's labels, uint8 (side, side), with what is not annotated set to 255."""
+        if row not in self._masks:
+            mask = self._hidden(row, labels.shape[0])
+            self._masks[row] = np.packbits(mask) if mask.any() else None
+        packed = self._masks[row]
+        if packed is None:
+            return labels
+        return np.where(np.unpackbits(packed, count=labels.size).reshape(labels.shape) == 1, np.uint8(255), labels)
+
+    def _usable(self) -> tuple[NDArray[np.bool_], int]:
+        """Which training patches are used, by row of the store, and how many of them show no object."""
+        usable, empty = np.zeros(len(self.train), bool), []
+        for row in np.flatnonzero(self.train).tolist():
+            here = self._near(row, 0)
+            if not len(here):
+                empty.append(row)
+            usable[row] = bool(self._known[here].any())
+        kept = self._some_empty(np.asarray(empty, int))
+        usable[kept] = True
+        return usable, len(kept)
+
+    def _some_empty(self, rows: NDArray[np.intp]) -> NDArray[np.intp]:
+        table = self.store.table.iloc[rows]
+        order = nested_order(table, ("domain", "patient", "kind"), self.rule.seed)
+        if isinstance(self.rule, ChosenLabels):
+            return rows[order[: self.rule.empty]]
+        return rows[order[: math.ceil(self.rule.share * len(rows) - 1e-9)]]
+
+    def _near(self, row: int, margin: int) -> NDArray[np.intp]:
+        """Objects that reach into a patch, or into it and its margin: their places in the table."""
+        about = self.store.table.iloc[row]
+        kind = PROPAGATED if about["kind"] == "propagated" else OWN
+        at = self._at.get((about["slide"], kind))
+        if at is None:
+            return np.zeros(0, np.intp)
+        x, y, side = self._box(row, margin)
+        return at[self._trees[about["slide"], kind].query(shapely.box(x, y, x + side, y + side), "intersects")]
+
+    def _box(self, row: int, margin: int) -> tuple[float, float, float]:
+        about, size = self.store.table.iloc[row], int(self.store.meta["size"])
+        scale = float(about["downsample"])
+        return float(about["x"]) - margin * scale, float(about["y"]) - margin * scale, (size + 2 * margin) * scale
+
+    def _hidden(self, row: int, side: int) -> NDArray[np.bool_]:
+        margin = self.store.margin
+        x, y, _ = self._box(row, margin)
+        grid = PixelGrid(x, y, side, side, float(self.store.table.iloc[row]["downsample"]))
+        near = self._near(row, 2 * margin + side // 2)  # rims reach further than objects
+        hidden, shown = np.zeros((side, side), bool), np.zeros((side, side), bool)
+        for place in near.tolist():
+            shape = self.objects.shapes[place]
+            if self._known[place]:
+                shown |= covered(shape, grid)
+            else:
+                hidden |= covered(shapely.buffer(shape, RIM * math.sqrt(shape.area / math.pi)), grid)
+        return hidden & ~shown
+
+
+def drawable(objects: LabelObjects, gone: str = "", refit: bool = False) -> NDArray[np.bool_]:
+    """Own objects of the source's training patients (and, in a refit, of its validation patients)."""
+    table = objects.table
+    teaches = table["split"].isin(["train", "all", "val"] if refit else ["train", "all"]).to_numpy(bool)
+    here = (table["patient"].astype(str) != gone).to_numpy(bool) if gone else np.ones(len(table), bool)
+    return objects.of_kind(OWN) & teaches & here
+
+
+def nested_order(table: pd.DataFrame, strata: Sequence[str], seed: int) -> NDArray[np.intp]:
+    """All rows of a table in a random order whose every beginning is a stratified sample: places in the table.
+
+    Systematic: row i (from 0, at random) of a stratum of n stands at (i + u) / n, with one u in 0..1 per stratum, so
+    that the first share s of all has s n of each stratum to within one.
+    """
+    columns = [table[name].astype(str).to_numpy(object) for name in strata]
+    keys = list(zip(*columns, strict=True)) if len(table) else []
+    at = np.zeros(len(table))
+    for stratum in sorted(set(keys)):
+        members = np.flatnonzero([key == stratum for key in keys])
+        generator = generator_for(seed, "share of labels", *stratum)
+        ranks = generator.permutation(len(members))
+        at[members] = (ranks + generator.random()) / len(members)
+    return np.argsort(at, kind="stable")
+
+
+def _first_of_each(values: Collection[object]) -> NDArray[np.intp]:
+    seen: dict[object, int] = {}
+    for place, value in enumerate(values):
+        seen.setdefault(value, place)
+    return np.sort(np.fromiter(seen.values(), np.intp, len(seen)))

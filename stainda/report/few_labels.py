@@ -1,0 +1,182 @@
+"""Score against the number of annotated objects for every start, and the trainings without labels behind the starts."""
+
+from __future__ import annotations
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator, ScalarFormatter
+
+from stainda.report.figure_registry import Plot, register, register_score_table, register_table
+from stainda.report.figures import STYLE, new_figure
+from stainda.report.run import LoadedRun
+from stainda.report.study_view import NotDrawable, StudyView, axis_limits, axis_title, sample
+from stainda.report.summary_text import count, measure_title
+from stainda.report.tables import Cell, PageTable, decimal, duration, ends, number, spread_words, text
+from stainda.run_directory.result_tables import LABEL_SHARES, PRETRAININGS
+
+YARDSTICK = 0.94
+"""5 % of the labels within 6 % of all, as self-supervised pretraining on kidney sections came to (arXiv 2412.15389)."""
+
+_SMALL = 0.05
+_COLOURS = ("#4477aa", "#ee6677", "#228833", "#aa3377", "#ccbb44", "#66ccee", "#555555", "#994455")
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+
+
+def label_frame(view: StudyView, measure: str, selection: str) -> pd.DataFrame:
+    """One row per strategy: start, labels, share, annotated objects (mean over trainings), score over all targets with
+    its interval, and the score as a share of that of the same start with all labels.
+
+    Raises:
+        NotDrawable: the study does not hold several shares of the labels.
+    """
+    used = view.run.tables[LABEL_SHARES.path]
+    if used.empty or used["share"].nunique() < 2:
+        raise NotDrawable("no strategies with several shares of the labels were trained (labels: {share: 5 %})")
+    used = used[used["job"].isin(set(view.run.trials.loc[view.run.trials["chosen"], "job"]))]
+    about = used.groupby("strategy", sort=False).agg(
+        start=("start", "first"), labels=("labels", "first"), share=("share", "first"), objects=("objects", "mean"),
+        of=("of", "mean"), patients=("patients", "mean"),
+    )  # fmt: skip
+    scores = view.overall(measure, selection)[["mean", "low", "high", "interval_kind", "n_patients", "domain"]]
+    frame = about.join(scores, how="inner").reset_index()
+    frame = frame[frame["labels"].isin(["source", "propagated"])]
+    frame["align"] = [_rest(view, name) for name in frame["strategy"]]
+    frame["curve"] = (
+        frame["start"] + np.where(frame["labels"] == "propagated", ", propagated labels", "") + frame["align"]
+    )
+    whole = frame[frame["share"] == 1].drop_duplicates("curve").set_index("curve")["mean"]
+    frame["of_all_labels"] = frame["mean"] / frame["curve"].map(whole)
+    return frame.drop(columns="align").sort_values(["curve", "share"], kind="stable").reset_index(drop=True)
+
+
+def _rest(view: StudyView, name: str) -> str:
+    """What tells a strategy's curve from others of the same start and labels: its parts that are not the plain ones."""
+    one = next((one for one in view.run.study.strategies if one.name == name), None)
+    if one is None:
+        return ""
+    plain = {"view": "rgb", "align": "none", "after": "none"}
+    parts = [getattr(one, kind).name for kind, usual in plain.items() if getattr(one, kind).name != usual]
+    parts += [part.name for part in one.augment if part.name != "geometry"]
+    return "".join(f", {part.replace('_', ' ')}" for part in parts)
+
+
+@register("label_curve", overall=True)
+def label_curve(view: StudyView, measure: str, selection: str) -> Plot:
+    frame = label_frame(view, measure, selection)
+    words = " ".join(_yardstick(frame))
+    return Plot(
+        _draw(frame, f"{axis_title(measure)}, all targets", axis_limits(measure, frame)),
+        frame,
+        f"{measure_title(measure)} over all targets against the number of annotated objects of the source's training "
+        "patients, a curve per start. Shares are nested, drawn by the seed of each training. Validation patients keep "
+        "all their labels, by which checkpoints and thresholds are chosen. "
+        f"{sample(view.rows(measure), view.level, True)} {words}",
+        "Curves of score against the number of annotated objects, one per start; numbers in the table.",
+    )
+
+
+def _draw(frame: pd.DataFrame, axis: str, limits: tuple[float, float]) -> Figure:
+    with mpl.rc_context(STYLE):
+        curves = list(dict.fromkeys(frame["curve"]))
+        figure, place = new_figure(70 + 5 * len(curves), 130)
+        for index, name in enumerate(curves):
+            rows = frame[frame["curve"] == name].sort_values("objects")
+            shift = 1 + 0.03 * (index - (len(curves) - 1) / 2)  # side by side where starts have the same number
+            at, mean = rows["objects"].to_numpy(float) * shift, rows["mean"].to_numpy(float)
+            known = np.isfinite(rows["low"].to_numpy(float))
+            low, high = (rows[end].to_numpy(float)[known] for end in ("low", "high"))
+            colour, marker = _COLOURS[index % len(_COLOURS)], _MARKERS[index % len(_MARKERS)]
+            place.plot(at, mean, color=colour, marker=marker, markersize=4.5, linewidth=1.1, label=name)
+            place.vlines(at[known], low, high, color=colour, linewidth=0.8, alpha=0.7)
+        place.set_xscale("log")
+        ticks = sorted({round(value) for value in frame["objects"]})
+        place.set_xticks(ticks)
+        place.xaxis.set_major_formatter(ScalarFormatter())
+        place.xaxis.set_minor_locator(NullLocator())
+        place.set_ylim(*limits)
+        place.set_xlabel("annotated objects of the source's training patients")
+        place.set_ylabel(axis)
+        place.grid()
+        figure.legend(loc="outside lower center", ncols=1, frameon=False, fontsize=7.5)
+        return figure
+
+
+def _yardstick(frame: pd.DataFrame) -> list[str]:
+    """What 5 % of the labels reach of all, by start, against what was published for it."""
+    rows = frame[np.isclose(frame["share"], _SMALL) & np.isfinite(frame["of_all_labels"])]
+    if rows.empty:
+        return []
+    told = "; ".join(
+        f"{row['curve']}: {100 * row['of_all_labels']:.0f} %"
+        f" ({'within' if row['of_all_labels'] >= YARDSTICK else 'not within'} 6 %)"
+        for row in rows.to_dict("records")
+    )
+    return [f"With 5 % of the labels, of the score with all (yardstick: 94 %, arXiv 2412.15389): {told}."]
+
+
+@register_score_table("label_shares", "Score by share of the labels")
+def label_table(view: StudyView, measure: str) -> PageTable | None:
+    """One row per start and share."""
+    if view.run.tables[LABEL_SHARES.path].empty:
+        return None
+    try:
+        frame = label_frame(view, measure, "source_validation")
+    except NotDrawable:
+        return None
+    rows: list[list[Cell]] = [
+        [
+            text(row["curve"]), Cell(f"{100 * row['share']:g} %", sort=row["share"], number=True),
+            Cell(f"{row['objects']:.0f} of {row['of']:.0f}", sort=row["objects"], number=True),
+            number(row["patients"], 1),
+            Cell(decimal(row["mean"]), ends(row), row["mean"], True),
+            Cell("" if not np.isfinite(row["of_all_labels"]) else f"{100 * row['of_all_labels']:.0f} %",
+                 sort=row["of_all_labels"], number=True),
+        ]
+        for row in frame.to_dict("records")
+    ]  # fmt: skip
+    columns = ["Start", "Share", "Annotated objects", "Patients", measure_title(measure), "Of all labels"]
+    note = " ".join([f"Below a score: {spread_words(frame['interval_kind'], view.level)}.", *_yardstick(frame)])
+    caption = f"{measure_title(measure)} over all targets by the number of annotated objects (means over trainings)."
+    return PageTable("label_shares", caption, columns, rows, frame, note)
+
+
+@register_table("pretraining")
+def pretraining_table(run: LoadedRun) -> PageTable | None:
+    """One row per training without labels: what it saw, its loss, and measures before and after."""
+    frame = run.tables[PRETRAININGS.path]
+    if frame.empty:
+        return None
+    rows: list[list[Cell]] = []
+    for row in frame.to_dict("records"):
+        users = [run.label(name) for name in str(row["strategies"]).split(";")]
+        seen = count(int(row["patches"]), "patch") if row["pairs"] == "augmentation" else (
+            f"{row['pairs_used']:.0f} pairs ({row['pairs_left_out']:.0f} too uncertain)"
+        )  # fmt: skip
+        rows.append([
+            text(f"{row['name']}, {row['pairs']} pairs, seed {row['seed']}"), text(seen),
+            _change(row["loss_first"], row["loss_last"]), _change(row["retrieval_before"], row["retrieval_after"]),
+            number(row["retrieval_chance"]), _change(row["alignment_before"], row["alignment_after"]),
+            _change(row["uniformity_before"], row["uniformity_after"]),
+            _change(row["probe_before"], row["probe_after"]),
+            Cell(duration(row["cpu_seconds"]), sort=row["cpu_seconds"], number=True), text(", ".join(users)),
+        ])  # fmt: skip
+    columns = [
+        "Training without labels", "Saw", "Loss", "Retrieval", "By chance", "Alignment", "Uniformity", "Linear probe",
+        "Processor time", "Start of",
+    ]  # fmt: skip
+    measured = ", ".join(dict.fromkeys(filter(None, frame["measured_on"].astype(str))))
+    note = (
+        "Before → after. Retrieval: share of patches whose nearest neighbour on the other section shows the same place "
+        "(top-1). Alignment (less is nearer) and uniformity (less is more evenly spread): Wang & Isola 2020. Linear "
+        "probe: area under the ROC curve, patches with an object in their middle against others, on source validation; it "
+        f"chooses nothing. Measured on {measured}. The time is part of what each strategy that starts from it costs."
+    )
+    return PageTable("pretraining", "Trainings without labels that strategies start from.", columns, rows, frame, note)
+
+
+def _change(before: float, after: float) -> Cell:
+    if not np.isfinite(after):
+        return Cell("", number=True)
+    return Cell(f"{decimal(before)} → {decimal(after)}", sort=float(after), number=True)

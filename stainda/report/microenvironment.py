@@ -1,0 +1,269 @@
+"""The section of the page about cells and structures, from the tables of the run directory alone."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from stainda.names import file_name
+from stainda.report import microenvironment_figures as figures
+from stainda.report.drawings import Drawing, draw
+from stainda.report.figure_registry import Plot
+from stainda.report.run import LoadedRun
+from stainda.report.summary_text import count
+from stainda.report.tables import PageTable, plain_table
+from stainda.report.writer import Writer
+from stainda.run_directory import microenvironment_tables as tables
+from stainda.run_directory.contents import THUMBNAIL
+
+MOST_MAPS = 2
+NEAR = "0-"
+NOT_ZONES = ("tissue", "enrichment", "cells per structure", "nearest", "stained")
+
+
+@dataclass(frozen=True)
+class Microenvironment:
+    """What the section shows."""
+
+    words: list[str]
+    drawings: list[Drawing]
+    tables: list[PageTable]
+    methods: str
+    more: list[PageTable] = field(default_factory=list)
+
+
+def make_microenvironment(run: LoadedRun, write: Writer) -> Microenvironment:
+    """Everything of the section; figures and tables are written under the report."""
+    folder = tables.INPUTS.at(run.folder).parent
+    read = {
+        one.path: one.read(folder)
+        for one in (tables.SLIDES, tables.PATIENTS, tables.GROUPS, tables.CURVES, tables.STRUCTURES, tables.LEFT_OUT)
+    }
+    slides, patients, groups, curves, structures, left = read.values()
+    drawn: list[Drawing] = []
+    for stain in dict.fromkeys(slides["stain"]):
+        drawn += _of_stain(stain, slides, patients, groups, curves, write)
+        drawn += _maps(run, stain, structures, write)
+    drawn += _across(structures, write)
+    shown = [write.table(one) for one in (_patient_table(patients), _group_table(groups)) if one is not None]
+    more = [write.table(one) for one in (_slide_table(slides), _left_table(left)) if one is not None]
+    methods = tables.METHODS.at(run.folder).read_text(encoding="utf-8").strip()
+    return Microenvironment(
+        _words(slides, groups, curves, left),
+        drawn,
+        [one for one in shown if one],
+        methods,
+        [one for one in more if one],
+    )
+
+
+def _words(slides: pd.DataFrame, groups: pd.DataFrame, curves: pd.DataFrame, left: pd.DataFrame) -> list[str]:
+    """Findings and cautions as sentences."""
+    said = []
+    for stain, rows in slides.groupby("stain", sort=False):
+        number = int(rows.drop_duplicates("slide")["structures"].sum())
+        said.append(
+            f"{stain}: {count(int(rows['cells'].sum()), 'cell')} and {count(number, 'structure')} on "
+            f"{count(rows['slide'].nunique(), 'section')} of {count(rows['patient'].nunique(), 'patient')}."
+        )
+        curve = curves[(curves["stain"] == stain) & (curves["scope"] == "all") & (curves["function"] == "density")]
+        if len(curve) and np.isfinite(curve["p"].iloc[0]):
+            p = curve["p"].iloc[0]
+            found = "depends on" if p <= 0.05 else "could not be shown to depend on"
+            said.append(
+                f"{stain}: the density of cells {found} the distance to a structure (p = {p:.3f}, toroidal shifts)."
+            )
+        thin = rows[rows["thin"] > 0]
+        if len(thin):
+            zones = ", ".join(dict.fromkeys(thin["zone"]))
+            error = rows["error_um"].max()
+            said.append(
+                f"{stain}: the rings {zones} are thinner than the registration error of some structures (sections' "
+                f"medians up to {error:.0f} µm): what lies in one of them may belong to the next."
+            )
+    tested = groups[np.isfinite(groups["q"])] if len(groups) else groups
+    for row in tested[tested["q"] < 0.05].to_dict("records") if len(tested) else []:
+        more = "higher" if row["difference"] > 0 else "lower"
+        said.append(
+            f"{row['stain']}, {row['measure']}: {row['second']} is {more} than {row['first']} ("
+            f"{row['mean_second']:.3g} against {row['mean_first']:.3g}, q = {row['q']:.3f})."
+        )
+    if len(tested) and not (tested["q"] < 0.05).any():
+        said.append("No difference between groups could be shown in any measure.")
+    if len(groups) and not len(tested):
+        said.append("Too few patients in a group for a test.")
+    if len(left):
+        said.append(f"{count(int(left['number'].sum()), 'thing')} stayed out, see below for reasons.")
+    return said
+
+
+def _of_stain(
+    stain: str, slides: pd.DataFrame, patients: pd.DataFrame, groups: pd.DataFrame, curves: pd.DataFrame, write: Writer
+) -> list[Drawing]:
+    drawn = []
+    mine = curves[
+        (curves["stain"] == stain) & (curves["function"] == "density") & curves["scope"].isin(["all", "group"])
+    ]
+    key = file_name(stain)
+    if len(mine):
+        drawn.append(_draw(
+            write, Plot(
+                figures.density_by_distance(mine), mine,
+                f"{stain}: density of cells by distance, relative to what equal density would give. Grey: toroidal "
+                "shifts of the cells; p of the whole curve.", f"Density of cells by distance, {stain}",
+            ), f"microenvironment_distance_{key}",
+        ))  # fmt: skip
+    of_patients = patients[(patients["stain"] == stain) & ~patients["measure"].isin(NOT_ZONES)]
+    if len(of_patients):
+        zones = list(dict.fromkeys(of_patients["measure"]))
+        drawn.append(_draw(
+            write, Plot(
+                figures.patient_strip(of_patients, zones), of_patients,
+                f"{stain}: cells per mm² of every patient. Intervals: bootstrap over structures with the error of "
+                "their places; Poisson beyond.", f"Density by patient, {stain}",
+            ), f"microenvironment_patients_{key}",
+        ))  # fmt: skip
+    tested = groups[(groups["stain"] == stain) & np.isfinite(groups["p"])] if len(groups) else groups
+    for (first, second), rows in tested.groupby(["first", "second"], sort=False) if len(tested) else []:
+        drawn.append(_draw(
+            write, Plot(
+                figures.group_differences(rows), rows, f"{stain}: {second} less {first}, with bootstrap-t intervals; "
+                "q: permutation of patients, false discovery rate over measures.",
+                f"Groups {first} and {second}, {stain}",
+            ), f"microenvironment_groups_{key}_{file_name(first)}_{file_name(second)}",
+        ))  # fmt: skip
+    return drawn
+
+
+def _maps(run: LoadedRun, stain: str, structures: pd.DataFrame, write: Writer) -> list[Drawing]:
+    """The sections with the lowest and the highest mean density on their thumbnails."""
+    mine = structures[structures["stain"] == stain]
+    mean = mine.groupby("slide")["density"].mean().sort_values(kind="stable")
+    sizes = run.cohort.set_index("slide") if "slide" in run.cohort else pd.DataFrame()
+    drawn = []
+    for slide in list(dict.fromkeys([*mean.index[:1], *mean.index[-1:]]))[:MOST_MAPS]:
+        thumbnail = THUMBNAIL.at(run.folder, slide=slide)
+        if not thumbnail.is_file() or slide not in sizes.index:
+            continue
+        outlines, rates = _outlines(run.folder, slide)
+        size = (float(sizes.loc[slide, "width"]), float(sizes.loc[slide, "height"]))
+        cells = _points(run.folder, slide)
+        frame = mine[mine["slide"] == slide]
+        drawn.append(_draw(
+            write, Plot(
+                figures.on_section(thumbnail, size, outlines, rates, cells), frame,
+                f"{slide}: structures coloured by cells per mm² in the first ring, and the cells (dots).",
+                f"Map of {slide}",
+            ), f"microenvironment_map_{file_name(slide)}",
+        ))  # fmt: skip
+    return drawn
+
+
+def _outlines(folder: Path, slide: str) -> tuple[list[np.ndarray], np.ndarray]:
+    features = _features(tables.OUTLINES.at(folder, slide=slide))
+    rings, rates = [], []
+    for one in features:
+        geometry = one["geometry"]
+        polygons = [geometry["coordinates"]] if geometry["type"] == "Polygon" else geometry["coordinates"]
+        rings.append(np.asarray(max((polygon[0] for polygon in polygons), key=len), float))
+        numbers = _measurements(one)
+        first = next((name for name in numbers if name.startswith(NEAR) and name.endswith(" per mm2")), "")
+        rates.append(numbers.get(first, np.nan))
+    return rings, np.array(rates, float)
+
+
+def _points(folder: Path, slide: str) -> np.ndarray:
+    features = _features(tables.CELLS.at(folder, slide=slide))
+    return np.array([one["geometry"]["coordinates"] for one in features], float).reshape(-1, 2)
+
+
+def _features(path: Path) -> list[dict[str, Any]]:
+    return list(json.loads(path.read_text(encoding="utf-8"))["features"]) if path.is_file() else []
+
+
+def _measurements(feature: dict[str, Any]) -> dict[str, float]:
+    found = feature["properties"].get("measurements") or {}
+    return found if isinstance(found, dict) else {one["name"]: one["value"] for one in found}
+
+
+def _across(structures: pd.DataFrame, write: Writer) -> list[Drawing]:
+    """The same structures on the two stains with most of them."""
+    wide = structures[structures["identity"] != ""].pivot_table(
+        index=["patient", "block", "identity"], columns="stain", values="density", aggfunc="mean"
+    )
+    stains = wide.notna().sum().sort_values(ascending=False, kind="stable").index[:2].tolist()
+    if len(stains) < 2:
+        return []
+    both = wide.dropna(subset=stains).reset_index()
+    if len(both) < 3:
+        return []
+    first, second = stains
+    r = both[[first, second]].corr(method="spearman").iloc[0, 1]
+    plot = Plot(
+        figures.across_stains(both, first, second), both,
+        f"The same {len(both)} structures on {first} and {second}; Spearman's correlation {r:.2f}.",
+        f"Structures on {first} and {second}",
+    )  # fmt: skip
+    return [_draw(write, plot, "microenvironment_across_stains")]
+
+
+def _draw(write: Writer, plot: Plot, name: str) -> Drawing:
+    if write.keep:
+        write.plots.append((plot.alt, plot))
+    return draw(plot.figure, name, plot.caption, plot.alt, plot.frame, write.out)
+
+
+def _patient_table(patients: pd.DataFrame) -> PageTable | None:
+    if not len(patients):
+        return None
+    wide = patients.pivot_table(index=["stain", "group", "patient"], columns="measure", values="value", sort=False)
+    wide = wide.reset_index()
+    titles = {"patient": "Patient", "group": "Group", "stain": "Stain"}
+    if not (wide["group"] != "").any():
+        titles.pop("group")
+    digits = {name: 2 if name in ("enrichment", "cells per structure") else 3 if name == "stained" else 0 for name in
+              dict.fromkeys(patients["measure"])}  # fmt: skip
+    titles |= {name: _title(name) for name in digits}
+    caption = "Patients: cells per mm² by zone, and other measures."
+    return plain_table("microenvironment_patients", caption, wide, titles, digits)
+
+
+def _title(measure: str) -> str:
+    return {"nearest": "nearest, µm", "stained": "stained share"}.get(
+        measure, measure if not measure[0].isdigit() else f"{measure} µm"
+    )
+
+
+def _group_table(groups: pd.DataFrame) -> PageTable | None:
+    if not len(groups):
+        return None
+    titles = {
+        "measure": "Measure", "stain": "Stain", "first": "First", "second": "Second", "n_first": "Patients", "n_second":
+        "and", "mean_first": "Mean of first", "mean_second": "Mean of second", "low": "Difference from", "high": "to",
+        "p": "p", "q": "q", "note": "Note",
+    }  # fmt: skip
+    digits = {"n_first": 0, "n_second": 0, "mean_first": 2, "mean_second": 2, "low": 2, "high": 2, "p": 3, "q": 3}
+    return plain_table("microenvironment_groups", "Groups of patients.", groups, titles, digits)
+
+
+def _slide_table(slides: pd.DataFrame) -> PageTable:
+    titles = {
+        "slide": "Section", "zone": "Zone", "structures": "Structures", "cells": "Cells", "area_mm2": "mm²",
+        "density": "Cells per mm²", "low": "from", "high": "to", "interval": "Interval", "error_um": "Error, µm",
+        "thin": "Too thin for",
+    }  # fmt: skip
+    digits = {"structures": 0, "cells": 0, "area_mm2": 3, "density": 0, "low": 0, "high": 0, "error_um": 1, "thin": 0}
+    note = "Too thin for: structures whose place is less exact than the zone is wide."
+    return plain_table("microenvironment_sections", "Sections and zones.", slides, titles, digits, note)
+
+
+def _left_table(left: pd.DataFrame) -> PageTable | None:
+    if not len(left):
+        return None
+    titles = {"slide": "Section", "what": "What", "number": "How many", "reason": "Why"}
+    return plain_table("microenvironment_left_out", "What stayed out.", left, titles, {"number": 0})

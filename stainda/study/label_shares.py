@@ -1,0 +1,55 @@
+"""How many annotated objects every training of a study used, where one learned from a share of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from stainda.config import StudyConfig
+from stainda.run_directory.folder import RunFolder
+from stainda.run_directory.result_tables import LABEL_SHARES, TRIALS
+
+if TYPE_CHECKING:
+    from stainda.patches.label_objects import LabelObjects
+    from stainda.training import Job
+
+
+def write_label_shares(config: StudyConfig, folder: RunFolder) -> None:
+    """Write ``label_shares.csv``, or remove it where no strategy learns from a share."""
+    from stainda.patches import PatchStore
+    from stainda.patches.label_objects import LabelObjects
+    from stainda.strategies import build
+    from stainda.training import Job
+
+    if all(build(one).labels.of_objects is None for one in config.strategies):
+        LABEL_SHARES.at(folder.root).unlink(missing_ok=True)
+        return
+    objects = LabelObjects.open(PatchStore.open(folder.patches))
+    rows = []
+    for row in TRIALS.rows(folder.root):
+        if row["state"] == "complete":
+            job = Job.load(folder.job(row["job"]))
+            names = {name: row[name] for name in ("strategy", "trial", "seed", "job")}
+            rows.append({**names, **_used(job, objects)})
+    LABEL_SHARES.write(folder.root, rows)
+
+
+def _used(job: Job, objects: LabelObjects) -> dict[str, Any]:
+    from stainda.patches.label_share import LabelShare
+    from stainda.strategies import build
+
+    labels = build(job.strategy).labels
+    chosen = LabelShare(labels.of_objects or 1.0, job.seed).choose(objects, job.without)
+    everything = LabelShare(1.0, job.seed).choose(objects, job.without)
+    return {
+        "start": start_of(job), "labels": labels.name, "share": labels.of_objects or 1.0,
+        "objects": int(chosen.sum()), "of": int(everything.sum()),
+        "patients": int(objects.table["patient"][chosen].nunique()),
+    }  # fmt: skip
+
+
+def start_of(job: Job) -> str:
+    """What a training starts from, in words: strategies of the same start make one curve."""
+    weights = job.model.weights.stem.replace("_", " ") if job.model.weights else "random"
+    if job.training.init is None:
+        return weights if weights == "random" else f"weights ({weights})"
+    return f"{job.training.init.name}, {job.training.init.pairs} pairs, from {weights}"

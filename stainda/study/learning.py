@@ -1,0 +1,97 @@
+"""How many parameters learn in each strategy of a study, and how large caches of features are, for ``stainda plan``."""
+
+from __future__ import annotations
+
+from stainda.config import StrategyConfig, StudyConfig, TrainingConfig
+from stainda.run_directory.folder import RunFolder
+
+
+def learning_notes(config: StudyConfig) -> list[str]:
+    """A sentence on each choice of parameters, and on encoders that are random and stay so.
+
+    Empty where everything learns in every strategy: nothing is built then, and torch is not imported.
+    """
+    from stainda.models.weight_files import start_of
+    from stainda.training import resolve_training
+
+    settings = {one.name: resolve_training(config.training, one) for one in config.strategies}
+    if all(one.train.everything for one in settings.values()):
+        return []
+    strategies = {one.name: one for one in config.strategies}
+    groups: dict[str, list[str]] = {}
+    for name, one in settings.items():
+        groups.setdefault(str(one.train), []).append(name)
+    notes = [
+        f"training.train {choice}: {_counts(config, strategies[names[0]], settings[names[0]])} ({', '.join(names)})"
+        for choice, names in groups.items()
+    ]
+    for name, one in settings.items():
+        if one.train.mode == "head" and (one.start == "random" or not start_of(config.model)):
+            notes.append(f"strategy {name}: its encoder starts from random weights and none of it learns; a control")
+    return notes
+
+
+def cache_notes(config: StudyConfig, folder: RunFolder) -> list[str]:
+    """How large the caches of features will be (``training.cache``): of all patches, where these are cut already.
+
+    Raises:
+        ConfigError: a strategy that cannot learn from features.
+    """
+    from stainda.strategies import build
+    from stainda.training import resolve_training
+
+    asked = [(one, resolve_training(config.training, one).cache) for one in config.strategies]
+    asked = [(one, cache) for one, cache in asked if cache is not None]
+    if not asked:
+        return []
+    import torch
+
+    from stainda.models.patch_sizes import bare_network
+    from stainda.training.cached_passes import refuse_what_needs_pixels
+    from stainda.training.feature_cache import bytes_of
+
+    for one, _ in asked:
+        refuse_what_needs_pixels(build(one))
+    network = bare_network(config.model, config.task.kind, len(config.task.classes) + 1).eval()
+    size, device = config.patches.size, next(network.parameters()).device
+    with torch.no_grad():
+        each = bytes_of(network.encode(torch.empty(1, 3, size, size, device=device)))
+    views = max(cache.views for _, cache in asked if cache is not None)
+    limit = min(cache.limit_gb for _, cache in asked if cache is not None)
+    count = patches_of(folder)
+    names = ", ".join(one.name for one, _ in asked)
+    whole = f"at most {_size(each * views * count)} for {count} patches" if count else "for each patch"
+    return [
+        f"training.cache: {_size(each)} a patch and view, with {views} views {_size(each * views)}, {whole}; more than "
+        f"{limit:g} GB is refused ({names})"
+    ]
+
+
+def patches_of(folder: RunFolder) -> int:
+    """Patches of the run directory's store; 0 where they are not cut yet."""
+    from stainda.run_directory.contents import STORE_DIGESTS
+
+    if not STORE_DIGESTS.at(folder.root).is_file():
+        return 0
+    from stainda.patches import PatchStore
+
+    return len(PatchStore.open(folder.patches))
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "KB", "MB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} GB"
+
+
+def _counts(config: StudyConfig, strategy: StrategyConfig, training: TrainingConfig) -> str:
+    from stainda.models import choose_parameters, parameter_counts
+    from stainda.models.patch_sizes import bare_network
+    from stainda.strategies import build
+
+    network = bare_network(config.model, config.task.kind, len(config.task.classes) + 1)
+    build(strategy).norm.prepare(network)
+    choose_parameters(network, training.train)
+    return str(parameter_counts(network))

@@ -1,0 +1,118 @@
+"""The micro-environment of a study, of a registered manifest, or of a run directory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from stainda.cohort import Cohort, read_manifest
+from stainda.config import StudyConfig
+from stainda.config.load import validated
+from stainda.config.microenvironment import MicroenvironmentConfig
+from stainda.errors import StaindaError
+from stainda.progress import SILENT, Progress
+from stainda.run_directory.contents import STUDY
+from stainda.run_directory.folder import RunFolder, read_study
+from stainda.run_directory.microenvironment_tables import INPUTS
+from stainda.study.inputs import is_study
+
+
+def measure(
+    given: str | Path | Cohort,
+    out: str | Path | None = None,
+    changes: Mapping[str, Any] | None = None,
+    *,
+    data: str | Path | None = None,
+    progress: Progress = SILENT,
+) -> Path:
+    """Count cells about structures; returns the run directory, which then has a folder ``microenvironment``.
+
+    Args:
+        given: a study file (what is missing before is done, to the propagated annotations); a run directory of a study;
+            or a manifest or cohort, whose run directory is ``out``.
+        changes: settings of :class:`~stainda.config.microenvironment.MicroenvironmentConfig` by name, also instead of
+            the study's; and ``spacing_um``, from one section number to the next, where no study says.
+
+    Raises:
+        StaindaError: no run directory, or what :func:`~stainda.microenvironment.measure_microenvironment` raises.
+    """
+    changes = dict(changes or {})
+    if isinstance(given, Cohort) or not Path(given).is_dir():
+        if isinstance(given, Cohort) or not is_study(given):
+            return _of_manifest(given, out, changes, data, progress)
+        from stainda.study.dispatch import run_study
+
+        root = run_study(given, out, data=data, until="propagate", progress=progress)
+    else:
+        root = Path(given)
+        if not STUDY.at(root).is_file():
+            raise StaindaError(
+                "not the run directory of a study",
+                file=root,
+                remedy="Give its study, or the manifest: stainda microenvironment MANIFEST.csv --out RUN",
+            )
+    return _of_run(root, changes, progress)
+
+
+def _of_manifest(
+    given: str | Path | Cohort,
+    out: str | Path | None,
+    changes: dict[str, Any],
+    data: str | Path | None,
+    progress: Progress,
+) -> Path:
+    if out is None:
+        raise StaindaError("a manifest names no run directory", remedy="Give one: --out RUN, out='RUN'")
+    cohort = given if isinstance(given, Cohort) else read_manifest(given, data)
+    spacing = float(changes.pop("spacing_um", 3.0))
+    config = validated(MicroenvironmentConfig, _with_paths(changes), "stainda microenvironment")
+    from stainda.microenvironment import measure_microenvironment
+
+    folder = RunFolder(Path(out))
+    with folder.locked():
+        measure_microenvironment(cohort, config, folder.root, spacing_um=spacing, progress=progress)
+    return folder.root
+
+
+def _of_run(root: Path, changes: dict[str, Any], progress: Progress) -> Path:
+    from stainda.report import make_report
+    from stainda.study.run import StudyRun
+
+    config = read_study(root)
+    if config.protocol.rotates:
+        raise StaindaError(
+            "a study of several rotations has outlines propagated in each of them",
+            file=root,
+            remedy="Name the folder of one rotation: stainda microenvironment RUN/rotations/NAME",
+        )
+    folder = RunFolder(root)
+    given = {} if config.microenvironment is None else config.microenvironment.model_dump(mode="json")
+    settings = validated(MicroenvironmentConfig, {**given, **_with_paths(changes)}, "stainda microenvironment")
+    with folder.locked():
+        measure_study(config, StudyRun(config, folder).cohort, folder, settings, progress)
+        make_report(root, progress)
+    return root
+
+
+def measure_study(
+    config: StudyConfig, cohort: Cohort, folder: RunFolder, settings: MicroenvironmentConfig, progress: Progress
+) -> None:
+    """The sections of a study, in its run directory; the lock is held."""
+    from stainda.microenvironment import measure_microenvironment
+
+    done = INPUTS.at(folder.root).is_file()
+    measure_microenvironment(
+        cohort, settings, folder.root, spacing_um=config.propagation.spacing_um, seed=config.seed, progress=progress
+    )
+    if not done:
+        progress.message(f"micro-environment: {INPUTS.at(folder.root).parent}")
+
+
+def _with_paths(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Paths start from the working directory."""
+    found = dict(changes)
+    for name in ("cell_files", "outline_files"):
+        if found.get(name) is not None:
+            found[name] = str(Path(found[name]).resolve())
+    return found

@@ -1,0 +1,285 @@
+"""Training of an encoder on pairs of unlabelled patches, before any task: SimCLR or BYOL.
+
+A pair is two augmentations of a patch, or the same place on two registered serial sections. Every batch is of one
+domain, or of one pair of domains: in a mixed one the stain alone would tell most of the negatives.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from stainda.config import InitConfig, StrategyConfig, TrainingConfig
+from stainda.errors import TrainingError
+from stainda.files import output_errors, write_json
+from stainda.models import Network
+from stainda.progress import SILENT, Progress
+from stainda.randomness import seed_for
+from stainda.run_directory.contents import ENCODER, PRETRAINING_LOCK, PRETRAINING_RESULT, PRETRAINING_SETTINGS
+from stainda.run_directory.result_tables import PRETRAINING_CURVE
+from stainda.strategies import build
+from stainda.strategies.align.support.buffers import Copy
+from stainda.strategies.detector import Detector, Standard
+from stainda.strategies.features import FeatureTap, pooled
+from stainda.training.contrastive import byol, head, nt_xent
+from stainda.training.job import Job
+from stainda.training.machine import choose_device, make_optimiser, torch_for
+from stainda.training.metering import Clock, Costs, Meter
+from stainda.training.pair_images import PairImages
+from stainda.training.resume import EVERY_SECONDS, TrainingState
+from stainda.training.schedule import rate_factor
+
+if TYPE_CHECKING:
+    from stainda.patches import PatchStore
+    from stainda.patches.unlabelled_data import UnlabelledData
+    from stainda.training.pretraining_measures import Measures
+
+NAME = "pretraining"
+HIDDEN = 256
+"""Width of the hidden layer of the projection and the prediction head."""
+
+
+@dataclass(frozen=True)
+class PretrainingResult:
+    """What a training without labels came to; measures as in :mod:`stainda.training.pretraining_measures`.
+
+    Attributes:
+        patches: it saw. pairs_used, pairs_left_out: of serial sections. tensors: handed on.
+    """
+
+    patches: int
+    pairs_used: int
+    pairs_left_out: int
+    steps: int
+    tensors: int
+    loss_first: float
+    loss_last: float
+    before: dict[str, Any]
+    after: dict[str, Any]
+    seconds: float
+    cpu_seconds: float
+    costs: Costs = field(default_factory=Costs)
+
+
+def encoder_file(root: Path, key: str) -> Path:
+    """The encoder of a training without labels, in the run directory ``root``."""
+    return ENCODER.at(root, key=key)
+
+
+def pretraining_of(job: Job, data_key: str) -> Job:
+    """The training without labels that a job starts from: what is of no matter to it is left out, so that strategies
+    share it.
+
+    Args:
+        job: with ``training.init``. data_key: of the data it may see (``UnlabelledData.key``).
+    """
+    view, norm, told = job.strategy.view, job.strategy.norm, job.training
+    kept = {"view": view, **({"norm": norm} if norm.name == "group" else {})}
+    training = TrainingConfig(
+        init=told.init, start=told.start, standardise=told.standardise, device=told.device, precision=told.precision,
+        threads=told.threads,
+    )  # fmt: skip
+    return Job(
+        study=job.study, strategy=StrategyConfig(name=NAME, augment=(), **kept), model=job.model, task=job.task,
+        patches=job.patches, training=training, protocol=job.protocol, sources=job.sources, targets=job.targets,
+        seed=job.seed, data_key=data_key, domain_keys=job.domain_keys, without=job.without,
+    )  # fmt: skip
+
+
+def read_pretraining(folder: Path) -> PretrainingResult | None:
+    """The result of a finished training without labels, ``None`` where it is not complete."""
+    try:
+        values = json.loads(PRETRAINING_RESULT.inside(folder).read_text(encoding="utf-8"))
+        return PretrainingResult(**{**values, "costs": Costs.read(values.get("costs"))})
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def pretrain(job: Job, store: PatchStore | Path, folder: Path, progress: Progress = SILENT) -> PretrainingResult:
+    """Train, or take what is there; write ``encoder.safetensors``, ``loss.csv`` and, last, ``result.json``.
+
+    Another process that trains the same is waited for. One that was cut off goes on from its last kept epoch.
+
+    Raises:
+        TrainingError: there is nothing to learn from, or a loss is not a number.
+        LeakError: a patch would be seen that the protocol hides.
+    """
+    from filelock import FileLock
+
+    from stainda.cohort import Roles
+    from stainda.patches import PatchStore
+    from stainda.patches.unlabelled_data import UnlabelledData
+
+    with output_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(str(PRETRAINING_LOCK.inside(folder))):
+        if (ready := read_pretraining(folder)) is not None and ENCODER.inside(folder).is_file():
+            return ready
+        opened = PatchStore.open(store) if isinstance(store, Path) else store
+        roles = Roles(job.sources, job.targets, job.domain_keys, job.protocol.visible)
+        return pretrain_on(job, UnlabelledData(opened, roles, job.without), folder, progress)
+
+
+def pretrain_on(job: Job, data: UnlabelledData, folder: Path, progress: Progress = SILENT) -> PretrainingResult:
+    """As :func:`pretrain`, on data already opened."""
+    PRETRAINING_RESULT.inside(folder).unlink(missing_ok=True)
+    write_json(PRETRAINING_SETTINGS.inside(folder), job.settings())
+    with torch_for(job.training), Meter(choose_device(job.training)) as meter:
+        clock = Clock(meter)
+        with torch.random.fork_rng(devices=[]):
+            return _Pretraining(job, data, folder, clock).run(progress)
+
+
+class _Pretraining:
+    """One run; see :func:`pretrain`."""
+
+    def __init__(self, job: Job, data: UnlabelledData, folder: Path, clock: Clock) -> None:
+        assert job.training.init is not None
+        self._job, self._data, self._folder, self._clock = job, data, folder, clock
+        self._config: InitConfig = job.training.init
+        self._device = torch.device(choose_device(job.training))
+        self._detector = self._make_detector()
+        self._network: Network = self._detector.network
+        self._images = PairImages(self._config, data, self._detector, job.seed)
+        torch.manual_seed(seed_for(job.seed, "pretraining heads"))
+        self._tap = FeatureTap(self._network, "bottleneck")
+        self._network.eval()
+        channels = pooled(self._tap.until(self._images.probe())).shape[1]
+        self._heads = nn.ModuleDict({"project": head(channels, HIDDEN, self._config.dimensions)}).to(self._device)
+        self._target: Copy | None = None
+        if self._config.name == "byol":
+            self._heads["predict"] = head(self._config.dimensions, HIDDEN, self._config.dimensions).to(self._device)
+            self._target = Copy(nn.ModuleDict({"network": self._network, "project": self._heads["project"]}))
+        learned = TrainingConfig(learning_rate=self._config.learning_rate, weight_decay=self._config.weight_decay)
+        parameters = [*self._network.parameters(), *self._heads.parameters()]
+        self._optimiser = make_optimiser(learned, [{"params": parameters}])
+        target = {} if self._target is None else {"target": self._target}
+        networks = {"network": self._network, "heads": self._heads, **target}
+        self._state = TrainingState(folder, job.hash, networks, self._optimiser, {}, None)
+        self._steps = self._images.steps
+
+    def run(self, progress: Progress) -> PretrainingResult:
+        from stainda.training.pretraining_measures import measure_encoder
+
+        before = measure_encoder(self._detector, self._data, self._job)
+        rows, done = self._take_up()
+        last_kept = self._clock.seconds()[0]
+        with progress.task(f"{self._config}", self._config.epochs) as bar:
+            bar.advance(done, earlier=True)
+            for epoch in range(done, self._config.epochs):
+                rows.append(self._epoch(epoch))
+                PRETRAINING_CURVE.write(self._folder, rows)
+                if self._clock.seconds()[0] - last_kept > EVERY_SECONDS:
+                    self._state.save({"epoch": epoch + 1, "rows": rows, "seconds": self._clock.seconds()})
+                    last_kept = self._clock.seconds()[0]
+                bar.advance()
+        kept = self._save()
+        return self._finish(rows, kept, before, measure_encoder(self._detector, self._data, self._job))
+
+    def _finish(self, rows: list[dict[str, Any]], kept: int, before: Measures, after: Measures) -> PretrainingResult:
+        from stainda.training.resume import remove_state
+
+        wall, processor = self._clock.seconds()
+        result = PretrainingResult(
+            patches=len(self._data.rows), pairs_used=self._images.pairs_used,
+            pairs_left_out=self._images.pairs_left_out, steps=self._config.epochs * self._steps, tensors=kept,
+            loss_first=rows[0]["loss"], loss_last=rows[-1]["loss"], before=asdict(before), after=asdict(after),
+            seconds=round(wall, 2), cpu_seconds=round(processor, 2), costs=self._clock.costs(),
+        )  # fmt: skip
+        write_json(PRETRAINING_RESULT.inside(self._folder), asdict(result))
+        remove_state(self._folder)
+        return result
+
+    def _take_up(self) -> tuple[list[dict[str, Any]], int]:
+        """Rows and number of epochs that a process which was cut off has left; each epoch draws from its own seed."""
+        rest = self._state.load()
+        if rest is None:
+            return [], 0
+        wall, processor = rest["seconds"]
+        self._clock.go_on_from((wall, processor), Costs())
+        return list(rest["rows"]), int(rest["epoch"])
+
+    def _epoch(self, epoch: int) -> dict[str, Any]:
+        losses: list[float] = []
+        total = self._config.epochs * self._steps
+        self._network.train()
+        self._heads.train()
+        if self._target is not None:
+            self._target.train()
+        torch.manual_seed(seed_for(self._job.seed, "pretraining steps", epoch))
+        for one, two, same in self._images.batches(epoch):
+            step = epoch * self._steps + len(losses)
+            for group in self._optimiser.param_groups:
+                group["lr"] = self._config.learning_rate * rate_factor("cosine", step / max(1, total - 1))
+            loss = self._loss(one, two, same)
+            if not math.isfinite(float(loss.detach())):
+                raise TrainingError(
+                    f"{self._config}: the loss of step {step + 1} is not a number", file=self._folder,
+                    remedy="Lower training.init.learning_rate, or raise its temperature",
+                )  # fmt: skip
+            self._optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            self._optimiser.step()
+            if self._target is not None:
+                self._follow(step / max(1, total - 1))
+            losses.append(float(loss.detach()))
+        seconds = round(self._clock.seconds()[0], 2)
+        values = (epoch + 1, epoch * self._steps + len(losses), round(float(np.mean(losses)), 6), seconds)
+        return dict(zip(PRETRAINING_CURVE.names, values, strict=True))
+
+    def _loss(self, one: Tensor, two: Tensor, same: Tensor) -> Tensor:
+        """Each side goes through the network by itself, as domains do in training."""
+        project = self._heads["project"]
+        first, second = (project(pooled(self._tap.until(side))) for side in (one, two))
+        if self._target is None:
+            return nt_xent(first, second, self._config.temperature, same)
+        predict, target = self._heads["predict"], self._target.network
+        tap = FeatureTap(target["network"], "bottleneck")
+        with torch.no_grad():
+            aims = [target["project"](pooled(tap.until(side))) for side in (one, two)]
+        return byol(predict(first), aims[1]) + byol(predict(second), aims[0])
+
+    def _follow(self, share: float) -> None:
+        """``t <- m t + (1 - m) w``, m rising to 1 as a cosine, as Grill et al. have it."""
+        assert self._target is not None
+        m = 1 - (1 - self._config.momentum) * (math.cos(math.pi * share) + 1) / 2
+        online = nn.ModuleDict({"network": self._network, "project": self._heads["project"]})
+        self._target.follow(online, m)
+
+    def _save(self) -> int:
+        """Write the tensors of the encoder that learned, and the buffers of their layers; how many they are."""
+        from stainda.strategies.detector import save_tensors
+
+        learned = {name for name, one in self._network.named_parameters() if one.grad is not None}
+        modules = {name.rpartition(".")[0] for name in learned}
+        state = self._network.state_dict()
+        kept = {
+            name: value for name, value in state.items()
+            if self._network.in_encoder(name) and (name in learned or name.rpartition(".")[0] in modules)
+        }  # fmt: skip
+        save_tensors(kept, ENCODER.inside(self._folder))
+        return len(kept)
+
+    def _make_detector(self) -> Detector:
+        strategy, pixels, table = build(self._job.strategy), self._data.data.tissue_pixels, self._data.table
+        slides = dict.fromkeys(table["slide"])
+        templates = list(dict.fromkeys(table["slide"][table["domain"].isin(self._job.sources)]))
+        if not templates:
+            raise TrainingError(
+                "there is no unlabelled patch of a source domain to learn from without labels",
+                remedy="Check that annotated source slides of training patients are in the manifest",
+            )
+        strategy.view.fit({slide: pixels[slide] for slide in slides}, templates)
+        given = self._job.encoder_standard()
+        standard = Standard.of(*given) if given else Standard.fit(strategy, pixels, templates)
+        torch.manual_seed(seed_for(self._job.seed, "network"))
+        detector = Detector.build(strategy, self._job.model, self._job.task, standard)
+        detector.network.to(self._device, memory_format=torch.channels_last)
+        return detector
