@@ -30,11 +30,13 @@ from stainda.run_directory.contents import SERIAL_META
 from stainda.run_directory.tables import SERIAL
 from stainda.slides import TissueMask, open_slide, tissue_mask
 
-FOLDER, TISSUE, VALIDATION = "serial", "serial_tissue", "serial_validation"
+Which = Literal["serial", "serial_tissue", "serial_validation"]
+
+FOLDER: Which = "serial"
+TISSUE: Which = "serial_tissue"
+VALIDATION: Which = "serial_validation"
 """Where pairs lie below the patch store: those that strategies train on; those on tissue at random, which no annotation
 chose, for training without labels; and those of validation patients."""
-
-Which = Literal["serial", "serial_tissue", "serial_validation"]
 
 NODES = 17
 """Nodes of the lattice along each side of a patch: registrations bend over larger distances than a sixteenth of it."""

@@ -126,7 +126,7 @@ def _kept(
         if tried.reason:
             reasons.append(tried.reason if name == "given" else f"{name}: {tried.reason}")
             continue
-        measures |= tried.measures | {"significance": tried.significance, "local": tried.local}
+        measures |= {**tried.measures, "significance": tried.significance, "local": tried.local}
         if name != "given":
             measures["model"] = f"{measures['model']}, {name}"
         return Assessment(REGISTERED, "", full, measures)

@@ -29,7 +29,7 @@ class HeldBack:
     number: Array
 
     @classmethod
-    def of(cls, shape: tuple[int, int]) -> HeldBack:
+    def of(cls, shape: tuple[int, ...]) -> HeldBack:
         """Every fourth square, so that each lies between ones that are seen."""
         side = max(shape) / SQUARES
         y, x = (np.arange(length) / side for length in shape)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +47,7 @@ class FeatureTap:
         self._layer = find_layer(network, layer)
         self._forward = network if forward is None else forward
 
-    def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, images: Tensor | Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Logits ``[N, n_classes, H, W]`` and features of the layer."""
         with self._listen(stop=False) as seen:
             logits = self._forward(images)

@@ -69,7 +69,8 @@ def suggest_regions(
     with progress.task("Choosing regions", 1) as bar:
         picked, scores = pool.choose(method, budget, pool.detector(chosen.folder, chosen.checkpoint), frozenset())
         bar.advance()
-    store, rows = pool.store, []
+    store = pool.store
+    rows: list[dict[str, Any]] = []
     import shapely
 
     boxes: dict[str, list[tuple[Any, str]]] = {}
@@ -99,7 +100,7 @@ def suggest_regions(
         write_geojson(shapes, path, bounds=bounds_of_file(paths[slide]))
         files.append(path)
     ACTIVE_REGIONS.write(folder.root / "active", rows)
-    return Suggested(tuple(rows), tuple(files), tuple(dict.fromkeys(row["block"] for row in rows)))
+    return Suggested(tuple(rows), tuple(files), tuple(dict.fromkeys(str(row["block"]) for row in rows)))
 
 
 def simulate_rounds(

@@ -101,7 +101,7 @@ class Starts:
                 continue
             if key and row["strategy"] not in users.setdefault(key, []):
                 users[key].append(str(row["strategy"]))
-        rows = [row for key, names in users.items() if (row := self._row(key, names)) is not None]
+        rows = [made for key, names in users.items() if (made := self._row(key, names)) is not None]
         if rows:
             PRETRAININGS.write(self.folder.root, rows)
         else:

@@ -241,6 +241,7 @@ class _Pretraining:
         if self._target is None:
             return nt_xent(first, second, self._config.temperature, same)
         predict, target = self._heads["predict"], self._target.network
+        assert isinstance(target, nn.ModuleDict)
         tap = FeatureTap(target["network"], "bottleneck")
         with torch.no_grad():
             aims = [target["project"](pooled(tap.until(side))) for side in (one, two)]
@@ -281,5 +282,6 @@ class _Pretraining:
         standard = Standard.of(*given) if given else Standard.fit(strategy, pixels, templates)
         torch.manual_seed(seed_for(self._job.seed, "network"))
         detector = Detector.build(strategy, self._job.model, self._job.task, standard)
-        detector.network.to(self._device, memory_format=torch.channels_last)
+        detector.network.to(self._device)
+        detector.network.to(memory_format=torch.channels_last)
         return detector
