@@ -403,11 +403,8 @@ def _cautions(run: LoadedRun, analysis: Analysis, defined: pd.DataFrame, n: int)
         out.append(
             Sentence(f"{count(len(failed), 'training job').capitalize()} failed; see the list of failures.", "caution")
         )
-    lost = [
-        run.label(strategy.name)
-        for strategy in run.study.strategies
-        if strategy.name not in set(run.records["strategy"])
-    ]
+    scored = set(run.records["strategy"])
+    lost = [run.label(strategy.name) for strategy in run.study.strategies if strategy.name not in scored]
     if lost:
         out.append(Sentence(f"Without any result: {listed(lost)}.", "caution"))
     if run.earlier:
