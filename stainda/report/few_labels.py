@@ -77,8 +77,8 @@ def label_curve(view: StudyView, measure: str, selection: str) -> Plot:
     return Plot(
         _draw(frames, axis_title(measure), axis_limits(measure, frame)),
         frame,
-        f"{measure_title(measure)} over test patients, in the source's and in the target domains, against the number of "
-        "annotated objects of the source's training "
+        f"{measure_title(measure)} over test patients, in the source's and in the target domains, against the number "
+        "of annotated objects of the source's training "
         "patients, a curve per start. Shares are nested, drawn by the seed of each training. Validation patients keep "
         "all their labels, by which checkpoints and thresholds are chosen. "
         f"{sample(view.rows(measure), view.level, True)} {words}",
