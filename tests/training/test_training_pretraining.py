@@ -19,7 +19,6 @@ from stainda.training import train
 from stainda.training.contrastive import alignment, byol, nt_xent, uniformity
 from stainda.training.pretraining import encoder_file, pretrain, pretraining_of, read_pretraining
 
-
 SETTING = {
     "name": "simclr", "batch_size": 32, "learning_rate": 1e-2, "colour": "light", "certainty": 0.3, "temperature": 0.1,
 }  # fmt: skip
