@@ -21,10 +21,12 @@ from stainda.evaluation.summary import ALL_SOURCES, ALL_TARGETS
 from stainda.names import file_names
 from stainda.report.exports import markdown
 from stainda.report.result_tables import regions
+from stainda.report.run import LoadedRun
 from stainda.report.search_tables import parameters
 from stainda.report.study_view import StudyView
 from stainda.report.summary_text import count, listed, measure_title
 from stainda.report.tables import Cell, PageTable, decimal, ends, number, spread_words, text
+from stainda.run_directory.result_tables import LABEL_SHARES
 
 MEASURES_SHOWN = ("dice", "object_f1", "hausdorff_95")
 
@@ -124,7 +126,7 @@ def _card(view: StudyView, name: str, job: Any, seeds: int, test: str, scores: P
          f"centres, on slides like those of {listed(_domains(view))}. Not a medical device; not for diagnosis."),
         ("Training data", f"{count(used['patient'].nunique(), 'patient').capitalize()}, "
          f"{count(used['slide'].nunique(), 'section')}, labels: {labels} ({listed(study.protocol.teachers)}"
-         f"{_of_targets(study, name)}). Target images without labels: "
+         f"{_of_targets(study, name)}{_of_objects(run, job.name)}). Target images without labels: "
          f"{'seen in training where the strategy uses them' if study.protocol.visible == 'targets' else 'never seen'}."
          + (f" Patches: {told}." if told else "")
          + (f" Trained again from all patients of the source; job `{again}` chose its setting and threshold."
@@ -201,6 +203,15 @@ def _parameters(result: Mapping[str, Any]) -> str:
     total, trained = result["n_parameters"], result.get("n_trained")
     told = "" if trained in (None, total) else f", of which {trained:,} learned"
     return f"{total:,} parameters{told}."
+
+
+def _of_objects(run: LoadedRun, job: str) -> str:
+    """How many annotated objects were learned from, where the study counts them."""
+    table = run.tables.get(LABEL_SHARES.path)
+    rows = table[table["job"] == job] if table is not None else []
+    if not len(rows):
+        return ""
+    return f"; {rows.iloc[0]['objects']:.0f} of {rows.iloc[0]['of']:.0f} annotated objects of the source's patients"
 
 
 def _licence(view: StudyView, strategy: StrategyConfig | None) -> str:

@@ -17,7 +17,7 @@ from stainda.training import Job
 
 SIDE, MPP, SIZE = 512, 1.0, 32
 ROLES = Roles(("PAS@A",), ("SR@A",))
-PATCHES = PatchConfig(size=SIZE, mpp=1.0, per_object=1, min_per_slide=80, min_tissue=0.5, margin=0)
+PATCHES = PatchConfig(size=SIZE, mpp=1.0, per_object=1, min_per_slide=140, min_tissue=0.5, margin=0)
 TASK = TaskConfig(classes=("glomerulus",))
 PATIENTS = (("p1", "train"), ("p2", "train"), ("p3", "val"), ("p4", "test"))
 # tissue, discs, squares, bars: each stain has its own order of light and dark
