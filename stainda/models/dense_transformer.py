@@ -93,7 +93,8 @@ class DenseTransformer(SegmentationNetwork):
         return tuple(one[0] for one in taken) + tuple(one[1] for one in taken) if self._prefix else tuple(taken)
 
     def answer(self, features: Sequence[torch.Tensor]) -> torch.Tensor:
-        maps, tokens = list(features[:_TAKEN]), list(features[_TAKEN:]) or [None] * _TAKEN
+        maps = list(features[:_TAKEN])
+        tokens: list[Any] = list(features[_TAKEN:]) or [None] * _TAKEN
         size = [self._patch * int(side) for side in maps[0].shape[2:]]
         maps[-1] = self.bottleneck(maps[-1])
         fused = self.decoded(self.decoder(maps, tokens))
