@@ -90,7 +90,7 @@ def robustness_index(
     Args:
         features: ``(n, d)``. classes, groups, patients: of each patch.
         k: neighbours; ``None``: of :data:`NEIGHBOURS` the number with the highest balanced accuracy (the smallest of
-            them).
+            them), of those for which there is an index.
     """
     names, codes = np.unique(np.asarray(classes), return_inverse=True)
     _, places = np.unique(np.asarray(groups), return_inverse=True)
@@ -100,11 +100,13 @@ def robustness_index(
     if not tried or tried[-1] < 1:
         return RobustnessIndex(math.nan, 0, math.nan, math.nan, math.nan, math.nan)
     found = neighbours(features, people, tried[-1])
+    same_class, same_group = codes[found] == codes[:, None], places[found] == places[:, None]
+    speaks = (same_class != same_group).any(axis=0)  # by neighbour: whether it is SO or OS for any patch
+    tried = [one for one in tried if speaks[:one].any()] or tried
     accuracies = [_balanced_accuracy(codes, codes[found[:, :one]], len(names)) for one in tried]
     chosen = tried[int(np.argmax(accuracies))]
-    same_class = codes[found[:, :chosen]] == codes[:, None]
-    same_group = places[found[:, :chosen]] == places[:, None]
-    so, os = float((same_class & ~same_group).mean()), float((~same_class & same_group).mean())
+    so = float((same_class & ~same_group)[:, :chosen].mean())
+    os = float((~same_class & same_group)[:, :chosen].mean())
     apart = people[:, None] != people[None]
     alike, beside = codes[:, None] == codes[None], places[:, None] == places[None]
     weight = apart / np.maximum(apart.sum(1, keepdims=True), 1)

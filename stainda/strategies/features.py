@@ -47,8 +47,8 @@ class FeatureTap:
         self._layer = find_layer(network, layer)
         self._forward = network if forward is None else forward
 
-    def __call__(self, images: Tensor | Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Logits ``[N, n_classes, H, W]`` and features of the layer."""
+    def __call__(self, images: Any) -> tuple[Tensor, Tensor]:
+        """Logits ``[N, n_classes, H, W]`` and features of the layer; ``images`` are what ``forward`` takes."""
         with self._listen(stop=False) as seen:
             logits = self._forward(images)
         return logits, seen[-1].float()
