@@ -17,7 +17,9 @@ from stainda.run_directory.declaration import File, Table
 PAGE = Path(__file__).parents[1] / "reference" / "files.md"
 
 PAGES = {
-    "few_labels": "../howto/few_labels.md", "self_supervised": "../howto/self_supervised.md", "formats": "formats.md", "fusion": "../howto/fusion.md", "propagation": "../concepts/propagation.md",
+    "few_labels": "../howto/few_labels.md", "self_supervised": "../howto/self_supervised.md",
+    "formats": "formats.md", "fusion": "../howto/fusion.md",
+    "propagation": "../concepts/propagation.md",
     "protocol": "../concepts/protocol.md", "registration": "../concepts/registration.md",
     "report": "../howto/report.md", "resume": "../howto/resume.md", "review": "../howto/review.md",
     "strategies": "../concepts/strategies.md", "transforms": "../howto/transforms.md",

@@ -8,11 +8,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from stainda.arrays import Array
+
 Method = Literal["random", "entropy", "disagreement", "core_set"]
 METHODS: tuple[Method, ...] = ("random", "entropy", "disagreement", "core_set")
 
 
-def entropy(probabilities: NDArray) -> NDArray[np.float64]:
+def entropy(probabilities: Array) -> NDArray[np.float64]:
     """Mean entropy of each patch's pixels in nats, float (n,).
 
     Args:
@@ -25,7 +27,7 @@ def entropy(probabilities: NDArray) -> NDArray[np.float64]:
     return bits.reshape(len(bits), -1).mean(1)
 
 
-def disagreement(one: NDArray, two: NDArray, certainty: NDArray) -> NDArray[np.float64]:
+def disagreement(one: Array, two: NDArray, certainty: NDArray) -> NDArray[np.float64]:
     """Mean absolute difference of probabilities of the same places on two sections, float (n,).
 
     Args:
@@ -39,7 +41,7 @@ def disagreement(one: NDArray, two: NDArray, certainty: NDArray) -> NDArray[np.f
     return np.divide(found, total, out=np.zeros(len(total)), where=total > 0)
 
 
-def best(scores: NDArray, count: int, near: NDArray[np.bool_]) -> list[int]:
+def best(scores: Array, count: int, near: NDArray[np.bool_]) -> list[int]:
     """The highest scores, none of which is near another that is taken; ``near`` is bool (n, n)."""
     taken: list[int] = []
     for index in np.argsort(-np.asarray(scores, float), kind="stable").tolist():
@@ -50,7 +52,7 @@ def best(scores: NDArray, count: int, near: NDArray[np.bool_]) -> list[int]:
     return taken
 
 
-def k_centre(features: NDArray, count: int, covered: NDArray | None, near: NDArray[np.bool_]) -> list[int]:
+def k_centre(features: Array, count: int, covered: NDArray | None, near: NDArray[np.bool_]) -> list[int]:
     """k-centre greedy (Sener & Savarese 2018, arXiv 1708.00489): the point farthest from all that is covered, again and
     again.
 

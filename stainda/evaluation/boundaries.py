@@ -17,8 +17,6 @@ from scipy import ndimage
 from stainda.arrays import Array
 from stainda.errors import StaindaError
 
-Array = npt.NDArray[Any]
-
 _MANY = 0.05  # share of the pixels; of a tenth and more the distance transform is the faster
 
 

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from stainda.arrays import Array
+
 SMOOTH = 1 / 240
 
 
@@ -58,7 +60,7 @@ def cavalieri(areas_um2: Mapping[float, float], shown: Mapping[float, bool], spa
     return Volume(um3, error, bool(whole), int((area > 0).sum()))
 
 
-def _step(place: np.ndarray, side: int) -> float:
+def _step(place: Array, side: int) -> float:
     if len(place) < 2:
         return 1.0
     return float(place[1] - place[0] if side == 0 else place[-1] - place[-2])

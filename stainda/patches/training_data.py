@@ -289,7 +289,7 @@ class TrainingData:
         """Rows of each kind of patch that may need to be refused or labelled otherwise."""
         return {kind: self._kind == kind for kind in ("oracle", "propagated")}
 
-    def _inside(self, windows: NDArray) -> NDArray[np.bool_]:
+    def _inside(self, windows: Array) -> NDArray[np.bool_]:
         """Which pixels of windows lie in the patch itself: bool (n, size, size)."""
         size, margin = self._size, self.store.margin
         patch = np.pad(np.ones((1, size, size), np.uint8), [(0, 0), (margin, margin), (margin, margin)])

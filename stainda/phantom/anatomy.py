@@ -87,7 +87,7 @@ class Anatomy:
     bodies: Bodies
     tubules: Tubes
     vessels: Tubes
-    macrophages: np.ndarray
+    macrophages: Array
     by_law: bool = False
     """Macrophages are drawn wherever they are, also where no structure could hold one."""
 

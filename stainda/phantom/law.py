@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 import shapely
 
+from stainda.arrays import Array
 from stainda.config.preparation import MacrophageLawConfig
 from stainda.phantom.anatomy import Anatomy, Bodies
 from stainda.phantom.maps import TrueMap
@@ -43,8 +44,8 @@ class MacrophageLaw:
         rates: (k + 2,) cells per mm² inside, in each ring, and beyond, of a glomerulus that does not attract.
     """
 
-    edges: np.ndarray
-    rates: np.ndarray
+    edges: Array
+    rates: Array
     attracting: float
     strength: float
     seed: int
@@ -56,7 +57,7 @@ class MacrophageLaw:
         level = np.exp(config.patient_sd * generator_for(seed, patient, "macrophage rate").standard_normal())
         return cls(edges, np.append(near, config.beyond) * level, config.attracting, config.attraction, seed)
 
-    def attraction(self, bodies: Bodies, block: str) -> np.ndarray:
+    def attraction(self, bodies: Bodies, block: str) -> Array:
         """(n,) factor of each body of a block on the rates in and around it."""
         drawn = generator_for(self.seed, block, "attraction").random(len(bodies.kind)) < self.attracting
         return np.where(drawn & bodies.is_glomerulus, self.strength, 1.0)
@@ -71,7 +72,7 @@ class MacrophageLaw:
             for name, a, b, rate in zip(names, inner, outer, self.rates, strict=True)
         ]
 
-    def rate_at(self, xy: np.ndarray, outlines: np.ndarray, attraction: np.ndarray) -> np.ndarray:
+    def rate_at(self, xy: Array, outlines: Array, attraction: Array) -> Array:
         """Cells per mm² (n,) at points (n, 2) of the frame, micrometres.
 
         Args:
@@ -87,7 +88,7 @@ class MacrophageLaw:
         zone = np.searchsorted(self.edges, distance, side="left")
         return self.rates[zone] * np.where(zone < len(self.rates) - 1, attraction[near], 1.0)
 
-    def cells(self, scene: LawScene, rng: np.random.Generator) -> np.ndarray:
+    def cells(self, scene: LawScene, rng: np.random.Generator) -> Array:
         """(n, 3) centres of the cells of a section, micrometres in the frame."""
         anatomy, bodies = scene.anatomy, scene.anatomy.bodies
         kept = [index for index in scene.outlines if bodies.is_glomerulus[index]]

@@ -142,7 +142,7 @@ def _stamp_ellipses(scene: CutSection, tile: Tile, centres: Array, half: Array, 
     tile.grain[rows, columns] += np.where(away < 0.5, np.float32(-1.2), np.float32(0.5))  # pale within, dark at the rim
 
 
-def draw_macrophages(scene: CutSection, tile: Tile, chosen: np.ndarray) -> None:
+def draw_macrophages(scene: CutSection, tile: Tile, chosen: Array) -> None:
     """Draw those of the macrophages ``chosen`` that lie in interstitium here (all where they follow a
     law), and note them in the tile."""
     if not len(chosen):

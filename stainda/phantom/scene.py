@@ -53,12 +53,12 @@ class Scene:
         )
         self._macrophages = self._visible_macrophages()
 
-    def follow_law(self, cells: np.ndarray) -> None:
+    def follow_law(self, cells: Array) -> None:
         """Take macrophages (n, 3) in the place of those of the block."""
         self.anatomy = replace(self.anatomy, macrophages=cells, by_law=True)
         self._macrophages = self._visible_macrophages()
 
-    def _visible_macrophages(self) -> tuple[np.ndarray, ...]:
+    def _visible_macrophages(self) -> tuple[Array, ...]:
         cells = self.anatomy.macrophages
         near = np.flatnonzero(np.abs(cells[:, 2] - self.map.z) < 4.5)
         return self._placed(near, cells[near, :2], np.full(len(near), 9.0))

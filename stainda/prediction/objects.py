@@ -82,7 +82,7 @@ class ProbabilityMap:
         return _nodes(self.x, width, self.downsample, across), _nodes(self.y, height, self.downsample, down)
 
 
-def _nodes(start: float, count: int, step: float, length: float) -> np.ndarray:
+def _nodes(start: float, count: int, step: float, length: float) -> Array:
     edges = np.minimum(np.arange(count + 1) * step, length)
     return start + np.concatenate([edges[:1], (edges[:-1] + edges[1:]) / 2, edges[-1:]])
 

@@ -7,11 +7,13 @@ import tempfile
 
 import numpy as np
 
+from stainda.arrays import Array
+
 FILED_BYTES = 2**28
 """Arrays from this size on lie in a temporary file."""
 
 
-def scratch(shape: tuple[int, ...], dtype: type[np.generic]) -> np.ndarray:
+def scratch(shape: tuple[int, ...], dtype: type[np.generic]) -> Array:
     """Zeros; a large array lies in a temporary file (in the folder that ``TMPDIR`` names), gone with the array."""
     if np.prod(shape, dtype=float) * np.dtype(dtype).itemsize < FILED_BYTES:
         return np.zeros(shape, dtype)
@@ -19,7 +21,7 @@ def scratch(shape: tuple[int, ...], dtype: type[np.generic]) -> np.ndarray:
         return np.memmap(file, dtype, "w+", shape=shape)
 
 
-def give_back(array: np.ndarray) -> None:
+def give_back(array: Array) -> None:
     """Take the pages of an array in a file out of this process's memory; they are read again when they are needed.
 
     Called from band to band, so that a pass over a map holds a band of it. Nothing for other arrays.

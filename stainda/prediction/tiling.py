@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from stainda.arrays import Array
 from stainda.prediction.reading import read_ahead
 from stainda.prediction.regions import PixelRegion
 from stainda.prediction.scratch import give_back
@@ -103,10 +104,10 @@ class Blend:
 
 
 def blend_tiles(
-    answer: Callable[[np.ndarray], np.ndarray],
+    answer: Callable[[Array], Array],
     region: PixelRegion,
     plan: TilePlan,
-    out: np.ndarray,
+    out: Array,
     *,
     batch: int,
     name: str,
@@ -129,7 +130,7 @@ def blend_tiles(
             lefts = [columns[index] for index in np.flatnonzero(region.tissue_share(boxes) > 0)]
             yield from ((row, group) for group in batches(lefts, batch))
 
-    def read(place: tuple[int, Sequence[int]]) -> np.ndarray:
+    def read(place: tuple[int, Sequence[int]]) -> Array:
         top = rows[place[0]] - plan.margin
         return np.stack([region.read(left - plan.margin, top, plan.tile, plan.tile) for left in place[1]])
 

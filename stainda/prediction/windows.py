@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from stainda.arrays import Array
 from stainda.prediction.reading import read_ahead
 from stainda.prediction.regions import PixelRegion
 from stainda.progress import SILENT, Progress
@@ -64,7 +65,7 @@ def slide_window(
             for first, last in _runs(region.tissue_share(boxes) > 0, min(batch, _READ_AT_ONCE)):
                 yield row, first, last
 
-    def read(place: tuple[int, int, int]) -> np.ndarray:
+    def read(place: tuple[int, int, int]) -> Array:
         row, first, last = place
         strip = region.read(first * cell - before, row * cell - before, (last - first - 1) * cell + size, size)
         return np.stack([strip[:, at * cell : at * cell + size] for at in range(last - first)])

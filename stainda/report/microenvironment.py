@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from stainda.arrays import Array
 from stainda.names import file_name
 from stainda.report import microenvironment_figures as figures
 from stainda.report.drawings import Drawing, draw
@@ -164,7 +165,7 @@ def _maps(run: LoadedRun, stain: str, structures: pd.DataFrame, write: Writer) -
     return drawn
 
 
-def _outlines(folder: Path, slide: str) -> tuple[list[np.ndarray], np.ndarray]:
+def _outlines(folder: Path, slide: str) -> tuple[list[Array], Array]:
     features = _features(tables.OUTLINES.at(folder, slide=slide))
     rings, rates = [], []
     for one in features:
@@ -177,7 +178,7 @@ def _outlines(folder: Path, slide: str) -> tuple[list[np.ndarray], np.ndarray]:
     return rings, np.array(rates, float)
 
 
-def _points(folder: Path, slide: str) -> np.ndarray:
+def _points(folder: Path, slide: str) -> Array:
     features = _features(tables.CELLS.at(folder, slide=slide))
     return np.array([one["geometry"]["coordinates"] for one in features], float).reshape(-1, 2)
 

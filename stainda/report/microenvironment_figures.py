@@ -10,13 +10,14 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from stainda.arrays import Array
 from stainda.report.figures import BLUE, GREEN, INK, LINE, MUTED, ORANGE, PURPLE, STYLE, VERMILION, new_figure
 
 COLOURS, MARKERS = (BLUE, ORANGE, GREEN, PURPLE, VERMILION), ("o", "s", "D", "^", "v")
 MOST_PANELS = 6
 
 
-def middles(frame: pd.DataFrame) -> np.ndarray:
+def middles(frame: pd.DataFrame) -> Array:
     """Where a step of the curve is drawn: inside half a step before 0, beyond half a step after the last."""
     step = float((frame["to_um"] - frame["from_um"]).median())
     low = frame["from_um"].fillna(-step).to_numpy(float)
@@ -112,7 +113,7 @@ def group_differences(groups: pd.DataFrame) -> Figure:
 
 
 def on_section(
-    thumbnail: Path, size: tuple[float, float], outlines: list[np.ndarray], densities: np.ndarray, cells: np.ndarray
+    thumbnail: Path, size: tuple[float, float], outlines: list[Array], densities: Array, cells: Array
 ) -> Figure:
     """Structures on the thumbnail of their section, coloured by the cells around them, and the cells.
 

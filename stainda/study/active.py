@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stainda.arrays import Array
 from stainda.errors import StaindaError
 from stainda.evaluation.acquisition import Method, best, disagreement, entropy, k_centre
 from stainda.names import file_name
@@ -331,7 +332,7 @@ class Pool:
                     scores[place[int(row)]] = max(scores[place[int(row)]], float(value))
         return scores
 
-    def _of_images(self, detector: Detector, images: NDArray, slides: list[str], domains: list[str]) -> torch.Tensor:
+    def _of_images(self, detector: Detector, images: Array, slides: list[str], domains: list[str]) -> torch.Tensor:
         import torch
 
         out = [
