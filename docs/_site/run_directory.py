@@ -17,11 +17,12 @@ from stainda.run_directory.declaration import File, Table
 PAGE = Path(__file__).parents[1] / "reference" / "files.md"
 
 PAGES = {
-    "few_labels": "../howto/few_labels.md", "self_supervised": "../howto/self_supervised.md",
-    "formats": "formats.md", "fusion": "../howto/fusion.md",
+    "few_labels": "../howto/few_labels.md", "self_supervised": "../howto/self_supervised.md", "formats": "formats.md",
+    "fusion": "../howto/fusion.md", "microenvironment": "../howto/microenvironment.md",
     "propagation": "../concepts/propagation.md",
     "protocol": "../concepts/protocol.md", "registration": "../concepts/registration.md",
     "report": "../howto/report.md", "resume": "../howto/resume.md", "review": "../howto/review.md",
+    "fine_tuning": "../howto/fine_tuning.md", "robustness": "../howto/robustness.md",
     "strategies": "../concepts/strategies.md", "transforms": "../howto/transforms.md",
 }  # fmt: skip
 """Where a declaration's ``see`` leads, from :data:`PAGE`."""
@@ -29,8 +30,8 @@ PAGES = {
 FOLDERS = {
     "": "The study", "thumbnails": "Pictures", "fields": "Pictures", "object_gallery": "Pictures",
     "registration": "Registration", "annotations": "Annotations", "review": "Review", "patches": "Patches",
-    "search": "The study", "jobs": "Trainings", "pretraining": "Trainings", "active": "Regions to annotate",
-    "microenvironment": "Micro-environment",
+    "search": "The study", "jobs": "Trainings", "pretraining": "Trainings", "features": "Trainings",
+    "active": "Regions to annotate", "microenvironment": "Micro-environment", "encoders": "Encoders",
     "phantom": "A synthetic cohort", "rotations": "Several rotations", "report": "Report",
 }  # fmt: skip
 """The heading under which the files of a folder are listed."""

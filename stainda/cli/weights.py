@@ -153,6 +153,50 @@ def _asked(given: str | None, model: str | None) -> list[tuple[KnownWeights, Pat
     return [(known, find_weights(known.config.weights, source=known.config.weights_source))]
 
 
+@app.command()
+def compare(
+    study: Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="A study file, see studies/ for examples.")],
+    encoders: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[ENCODER]...",
+            help="MODEL (its own file), MODEL@random, MODEL@FILE, or 'study' for the study's network. "
+            "Default: study study@random.",
+        ),
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Run directory. Default: runs/<name of the study>.")] = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Folder that the manifest's paths are relative to.")
+    ] = None,
+) -> None:
+    """Compare encoders on a study's patches: do their features tell the tissue, or the centre and the stain?
+
+    Robustness index and performance drop after PathoROB (docs/howto/robustness.md), as a table, a CSV and a figure in
+    encoders/ of the run directory; the report shows the table. Nothing is trained. Annotations of all domains are read.
+
+    Examples:
+
+    - `stainda weights compare studies/mine/mine.yaml`
+    - `stainda weights compare studies/mine/mine.yaml uni resnet50 resnet50@random uni@ours.safetensors`
+    """
+    import pandas as pd
+
+    from stainda.cli.display import ConsoleProgress
+    from stainda.config import load_study
+    from stainda.report.encoder_figures import described, robustness_figure
+    from stainda.study.encoders import compare_encoders
+
+    root, frame = compare_encoders(load_study(study, (), data), out, encoders or (), ConsoleProgress())
+    columns = ("encoder", "start", "against", "robustness_index", "chance", "balanced_accuracy", "performance_drop")
+    show_table("", columns, [tuple("" if pd.isna(row[name]) else row[name] for name in columns)
+                             for row in frame.to_dict("records")])  # fmt: skip
+    figure = robustness_figure(frame)
+    for ending in ("svg", "png"):
+        figure.savefig(root / "encoders" / f"robustness.{ending}", bbox_inches="tight", dpi=200)
+    _say(described(frame))
+    _say(f"{root / 'encoders'}: robustness.csv, .svg, .png")
+
+
 def _whole(known: KnownWeights) -> None:
     facts, config = known.facts, known.config
     rows = [

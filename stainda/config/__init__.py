@@ -1,6 +1,6 @@
 """The study file as validated, frozen models; overrides; search spaces; the pieces in ``configs/``."""
 
-from stainda.config.fine_tuning import TrainConfig
+from stainda.config.fine_tuning import CacheConfig, TrainConfig
 from stainda.config.initialisation import InitConfig
 from stainda.config.load import available, load_piece, load_strategy, load_study, read_yaml
 from stainda.config.models import (
@@ -22,6 +22,7 @@ from stainda.config.pretraining import PretrainingConfig
 from stainda.config.space import SearchRange
 
 __all__ = [
+    "CacheConfig",
     "EvaluationConfig",
     "FusionConfig",
     "GeometryConfig",

@@ -19,6 +19,17 @@ _DEFAULTS: Mapping[str, Mapping[str, Any]] = {
 }  # fmt: skip
 
 
+class CacheConfig(Frozen):
+    """Features of a frozen encoder, computed once: ``cache: {views: 4}``."""
+
+    views: int = Field(
+        1,
+        ge=1,
+        description="augmented views of each training patch that are drawn once, and of which each step takes one",
+    )
+    limit_gb: float = Field(20.0, gt=0, description="larger caches are refused, gigabytes")
+
+
 class TrainConfig(Frozen):
     """Which parameters learn: ``train: head``, or with settings, ``train: {mode: last_n, blocks: 3}``.
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from stainda.config.fine_tuning import TrainConfig
+from stainda.config.fine_tuning import CacheConfig, TrainConfig
 from stainda.config.frozen import Frozen
 from stainda.config.initialisation import InitConfig
 from stainda.config.microenvironment import MicroenvironmentConfig
@@ -225,6 +225,11 @@ class TrainingConfig(Frozen):
         description="learning rate of each block of the encoder as a factor on that of the next, for example 0.75; "
         "empty: one rate",
     )
+    cache: CacheConfig | None = Field(
+        None,
+        description="train: head only. What the encoder gives is computed once for each patch and view, kept in the "
+        "run directory, and trained on, for example {views: 4}; empty: the encoder runs in every step",
+    )
     averaging: float | None = Field(
         None,
         gt=0,
@@ -240,6 +245,12 @@ class TrainingConfig(Frozen):
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU where there is one")
     threads: int = Field(1, ge=1, description="torch threads per training process")
+
+    @model_validator(mode="after")
+    def _cache_of_a_frozen_encoder(self) -> TrainingConfig:
+        if self.cache is not None and self.train.mode != "head":
+            raise ValueError(f"cache keeps what a frozen encoder gives, and train is {self.train}; set train: head")
+        return self
 
 
 class EvaluationConfig(Frozen):

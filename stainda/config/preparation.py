@@ -101,6 +101,10 @@ class RegistrationConfig(Frozen):
         None, ge=128, description="the same of its non-rigid step; default: 1.5 max_dim; more is micro-registration"
     )
     nonrigid: bool = Field(True, description="also a non-rigid step, where the rigid one has passed its checks")
+    deformation: Literal["both", "own", "valis"] = Field(
+        "both",
+        description="whose deformations are tried: stainda's own and VALIS's, or one of them; valis: no affine step",
+    )
 
 
 class PropagationConfig(Frozen):

@@ -14,7 +14,8 @@ from scipy.spatial import cKDTree
 from stainda.files import whole_file
 from stainda.microenvironment.groups import false_discovery
 from stainda.microenvironment.rates import MM2
-from stainda.microenvironment.window import CountingWindow
+from stainda.microenvironment.window import Window
+from stainda.run_directory.microenvironment_tables import CLUSTERING
 
 Floats = npt.NDArray[np.float64]
 LEAST_TISSUE = 0.5
@@ -84,8 +85,7 @@ def clustering(xy: Floats, window: CountingWindow, found: DensityMap, rng: np.ra
     used = found.counted
     values, counts = found.density[used], found.cells[used]
     result: dict[str, Any] = {"cells": len(xy), "squares": int(used.sum())}
-    nothing = float("nan")
-    result |= dict.fromkeys(("clark_evans", "morisita", "moran", "moran_p", "hot_share"), nothing)
+    result |= dict.fromkeys(CLUSTERING.names[CLUSTERING.names.index("clark_evans") :], float("nan"))
     if len(xy) > 2 and window.area > 0:
         away = cKDTree(xy).query(xy, k=2)[0][:, 1].mean()
         edge = float(window.shape.length)

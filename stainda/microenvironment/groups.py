@@ -71,7 +71,7 @@ def _difference(
 ) -> Difference:
     a, b = of[first], of[second]
     resamples, level = int(settings[0]), settings[1]
-    means = [float(one.mean()) if len(one) else float("nan") for one in (a, b)]
+    mean_a, mean_b = (float(one.mean()) if len(one) else float("nan") for one in (a, b))
     low = high = p = float("nan")
     note = ""
     if min(len(a), len(b)) < LEAST:
@@ -80,7 +80,7 @@ def _difference(
         p = permutation_p(a, b, rng, resamples)
         low, high = _interval(a, b, rng, resamples, level)
     return Difference(
-        measure, first, second, len(a), len(b), *means, means[1] - means[0], low, high, p, float("nan"), note
+        measure, first, second, len(a), len(b), mean_a, mean_b, mean_b - mean_a, low, high, p, float("nan"), note
     )
 
 

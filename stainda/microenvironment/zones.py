@@ -118,7 +118,7 @@ def table(pairs: ObjectPairs, zones: Zones, number: int, weights: Floats | None 
 
 def within_other(pairs: ObjectPairs) -> npt.NDArray[np.bool_]:
     """Pairs (n,) whose point lies within another structure than that of the pair."""
-    home = {}
+    home: dict[int, int] = {}
     for point, structure in zip(pairs.point[pairs.distance <= 0], pairs.structure[pairs.distance <= 0], strict=True):
         home.setdefault(int(point), int(structure))
     if not home:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -55,6 +56,20 @@ class Network(nn.Module):
         for path in self.frozen:
             self.get_submodule(path).eval()
         return self
+
+    def encode(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """What the encoder gives for images: maps ``[N, C, h, w]``, from fine to coarse, or a vector ``[N, C]``.
+
+        ``answer(encode(images))`` is ``forward(images)``.
+
+        Raises:
+            ConfigError: what follows the encoder takes more than that.
+        """
+        raise NotImplementedError
+
+    def answer(self, features: Sequence[torch.Tensor]) -> torch.Tensor:
+        """The logits for what :meth:`encode` gave."""
+        raise NotImplementedError
 
     @property
     def minimum_size(self) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 
@@ -56,7 +58,13 @@ class Cnn(ClassificationNetwork):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Images [N, in_channels, H, W] to logits [N, n_classes]."""
         self.check_input(images)
+        return self.answer(self.encode(images))
+
+    def encode(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
         x = images
         for block in self.encoder:
             x = self.pool(block(x))
-        return self.head(self.pooled(self.bottleneck(x)))
+        return (self.pooled[0](self.bottleneck(x)),)
+
+    def answer(self, features: Sequence[torch.Tensor]) -> torch.Tensor:
+        return self.head(self.pooled(features[0]))

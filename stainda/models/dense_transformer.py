@@ -68,7 +68,7 @@ class DenseTransformer(SegmentationNetwork):
             nn.Conv2d(fusion_channels, fusion_channels, 3, padding=1, bias=False), nn.BatchNorm2d(fusion_channels),
             nn.ReLU(inplace=True), nn.Conv2d(fusion_channels, n_classes, 1),
         )  # fmt: skip
-        self.in_channels, self.n_classes = in_channels, n_classes
+        self.in_channels, self.n_classes, self._patch = in_channels, n_classes, patch
         self.head_names, self.encoder_names, self.handed_channels = ("head.3.",), ("encoder.",), width
         self.stride, self.margin = 2 * patch, 0  # the decoder halves the map of tokens once
         self.default_layers = {"bottleneck": "bottleneck", "decoder": "decoded"}
@@ -76,6 +76,10 @@ class DenseTransformer(SegmentationNetwork):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Images [N, in_channels, H, W] to logits [N, n_classes, H, W]."""
         self.check_input(images)
+        return self.answer(self.encode(images))
+
+    def encode(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Maps after four blocks, then the tokens beside each, where there are any."""
         size = (int(images.shape[2]), int(images.shape[3]))
         try:
             taken = self.encoder.forward_intermediates(
@@ -86,8 +90,11 @@ class DenseTransformer(SegmentationNetwork):
                 f"timm's {self.encoder_name!r} does not take patches of {size} pixels: {error}",
                 remedy="Set dynamic_img_size: true in the model's options, or img_size to patches.size",
             ) from error
-        maps = [one[0] for one in taken] if self._prefix else list(taken)
-        tokens = [one[1] for one in taken] if self._prefix else [None] * len(maps)
+        return tuple(one[0] for one in taken) + tuple(one[1] for one in taken) if self._prefix else tuple(taken)
+
+    def answer(self, features: Sequence[torch.Tensor]) -> torch.Tensor:
+        maps, tokens = list(features[:_TAKEN]), list(features[_TAKEN:]) or [None] * _TAKEN
+        size = [self._patch * int(side) for side in maps[0].shape[2:]]
         maps[-1] = self.bottleneck(maps[-1])
         fused = self.decoded(self.decoder(maps, tokens))
         return interpolate(self.head(fused), size=size, mode="bilinear", align_corners=False)

@@ -7,6 +7,7 @@ file named as ``weights``.
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -90,6 +91,23 @@ class SmpNetwork(SegmentationNetwork):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Images [N, in_channels, H, W] to logits [N, n_classes, H, W]."""
         self.check_input(images)
+        return self._decoded(*self._encoded(images))
+
+    def encode(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        maps, rest = self._encoded(images)
+        if rest:
+            raise ConfigError(
+                "this decoder takes more than the encoder's maps", remedy="Take name: encoder with decoder: dpt"
+            )
+        return tuple(maps[1:])  # the first is the image itself, of which decoders read the size alone
+
+    def answer(self, features: Sequence[torch.Tensor]) -> torch.Tensor:
+        coarsest, stride = features[-1], int(self.net.encoder.output_stride)
+        size = [stride * int(side) for side in coarsest.shape[2:]]
+        return self._decoded([coarsest.new_empty(len(coarsest), 0, *size), *features], [])
+
+    def _encoded(self, images: torch.Tensor) -> tuple[list[torch.Tensor], list[Any]]:
+        """The maps, and tokens of a transformer beside them."""
         try:
             found = self.net.encoder(images)
         except AssertionError as error:
@@ -97,11 +115,13 @@ class SmpNetwork(SegmentationNetwork):
                 f"the encoder does not take patches of {tuple(images.shape[2:])} pixels: {error}",
                 remedy="Set dynamic_img_size: true in the model's params, or img_size to patches.size",
             ) from error
-        rest: list[torch.Tensor] = []
+        rest: list[Any] = []
         if isinstance(found, tuple):  # a transformer's encoder: maps, and the tokens next to them
             found, *rest = found
-        features = list(found)
-        features[-1] = self.bottleneck(features[-1])
+        return list(found), rest
+
+    def _decoded(self, maps: list[torch.Tensor], rest: list[Any]) -> torch.Tensor:
+        features = [*maps[:-1], self.bottleneck(maps[-1])]
         decoded = self.decoded(self.net.decoder(features, *rest))
         return self.net.segmentation_head(decoded)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -78,6 +79,9 @@ class TimmClassifier(ClassificationNetwork):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Images [N, in_channels, H, W] to logits [N, n_classes]."""
         self.check_input(images)
+        return self.answer(self.encode(images))
+
+    def encode(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
         try:
             features = self.net.forward_features(images)
         except AssertionError as error:
@@ -86,7 +90,10 @@ class TimmClassifier(ClassificationNetwork):
                 remedy="Set patches.size to what it takes, or img_size of the model's params to patches.size",
             ) from error
         self.bottleneck(self._as_map(features))
-        return self.net.get_classifier()(self.decoded(self.net.forward_head(features, pre_logits=True)))
+        return (self.net.forward_head(features, pre_logits=True),)
+
+    def answer(self, features: Sequence[torch.Tensor]) -> torch.Tensor:
+        return self.net.get_classifier()(self.decoded(features[0]))
 
     def _as_map(self, features: torch.Tensor) -> torch.Tensor:
         """Features as [N, C, h, w], whether they come so, with channels last, or as tokens [N, L, C]."""

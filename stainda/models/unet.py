@@ -7,7 +7,7 @@ tiles of a large prediction fit together without seams, at the price of a margin
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -66,7 +66,7 @@ class UNet(SegmentationNetwork):
         self.stride = 2**halvings
         self._trim = convolutions % 2 ** (halvings - 1) if padding == "valid" else 0
         self.margin = convolutions * (3 * 2**halvings - 2) + self._trim if padding == "valid" else 0
-        self.default_layers = {"bottleneck": "bottleneck", "decoder": f"decoder.{halvings - 1}"}
+        self.default_layers = {"bottleneck": "handed", "decoder": f"decoder.{halvings - 1}"}
 
         widths = [width * 2**level for level in range(depth)]
         ins = [in_channels, *widths[:-1]]
@@ -75,6 +75,7 @@ class UNet(SegmentationNetwork):
         self.bottleneck = blocks[-1]
         if dropout:
             self.bottleneck.append(nn.Dropout2d(dropout))
+        self.handed, self.handed_on = nn.Identity(), "handed"
         self.pool = nn.MaxPool2d(2)
         self.decoder = nn.ModuleList(
             _UpBlock(widths[level + 1], widths[level], convolutions, norm, padding, upsampling)
@@ -87,13 +88,20 @@ class UNet(SegmentationNetwork):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Images [N, in_channels, H, W] to logits [N, n_classes, H - 2 margin, W - 2 margin]."""
         self.check_input(images)
+        return self.answer(self.encode(images))
+
+    def encode(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
         x = _cut(images, self._trim)
         skips = []
         for block in self.encoder:
             x = block(x)
             skips.append(x)
             x = self.pool(x)
-        x = self.bottleneck(x)
+        return (*skips, self.bottleneck(x))
+
+    def answer(self, features: Sequence[torch.Tensor]) -> torch.Tensor:
+        *skips, x = features
+        x = self.handed(x)
         for block, skip in zip(self.decoder, reversed(skips), strict=True):
             x = block(x, skip)
         return self.head(x)

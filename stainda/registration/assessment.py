@@ -11,6 +11,7 @@ import numpy as np
 from stainda.arrays import Array
 from stainda.registration import gates
 from stainda.registration.proposals import Proposal
+from stainda.registration.refinement import Deformations, Refined, refine
 from stainda.registration.results import REFUSED, REGISTERED, RIGID_ONLY
 from stainda.registration.sections import SectionImage, rigid_downsample
 from stainda.registration.similarity import FrameView, agreement, compared_area, tissue_overlap
@@ -30,14 +31,24 @@ class Assessment:
 
 
 def assess_proposal(
-    view: FrameView, frame: SectionImage, proposal: Proposal, max_dim: int, gated: bool = True, rigid_only: bool = False
+    view: FrameView,
+    frame: SectionImage,
+    proposal: Proposal,
+    max_dim: int,
+    *,
+    gated: bool = True,
+    rigid_only: bool = False,
+    deformations: Deformations | None = None,
+    nonrigid: bool = True,
 ) -> Assessment:
-    """Measure a proposal and apply the gates.
+    """Measure a proposal, improve it, and apply the gates.
 
     Args:
         max_dim: longest side of the image of the rigid step, whose pixels the forward-backward gate counts in.
         gated: ``False`` for sections said to be aligned, which are only measured.
         rigid_only: ask only whether the rigid part passes, so that a deformation is worth computing.
+        deformations: whose are tried, after an affine step (``refinement.refine``); ``None``: the proposal's as it is.
+        nonrigid: ``False``: none is, only the affine step is made.
     """
     image, rigid, full = proposal.image, proposal.rigid, None if rigid_only else proposal.nonrigid
     brought = view.bring(image, rigid)
@@ -78,50 +89,93 @@ def assess_proposal(
     )
     if reason := gates.refuse_placement(placement):
         return Assessment(REFUSED, reason, None, measures)
-    unproven = gates.refuse_unproven(proposal.independent, rigid_agreement.significance, proposal.searched)
     if rigid_only:
         return Assessment(RIGID_ONLY, "", rigid, measures)
-    if full is None:
-        reason = "no deformation was requested or found"
-        return (
-            Assessment(REFUSED, unproven, None, measures)
-            if unproven
-            else Assessment(RIGID_ONLY, reason, rigid, measures)
-        )
+    given = None if full is None else _deformed(view, image, rigid, rigid_agreement.value, full, max_dim)
+    # stainda's own deformation maximises this agreement, so it is never what proves a placement
+    proof = rigid_agreement.significance if given is None or given.reason else given.significance
+    if reason := gates.refuse_unproven(proposal.independent, proof, proposal.searched):
+        return Assessment(REFUSED, reason, None, measures)
+    if deformations is None:
+        refined = Refined(rigid, False, "", () if full is None else (("given", full),))
+    else:
+        refined = refine(view, image, rigid, full, deformations, nonrigid)
+    return _kept(view, image, refined, rigid_agreement.value, measures, max_dim)
+
+
+def _kept(
+    view: FrameView,
+    image: SectionImage,
+    refined: Refined,
+    agreement_rigid: float,
+    measures: dict[str, Any],
+    max_dim: int,
+) -> Assessment:
+    """The first deformation that passes its gates, else the placement without one."""
+    measures = measures | {"model": "affine" if refined.affine else "rigid", "unsure": 0.0}
+    before = agreement_rigid
+    if refined.affine:
+        brought = view.bring(image, refined.base)
+        before = agreement(view.density, brought.density, compared_area(view, brought)).value
+        measures |= {"agreement_affine": before, "stretch": gates.decompose(refined.base.matrix)[2]}
+    reasons: list[str] = []
+    for name, full in refined.bent:
+        tried = _deformed(view, image, refined.base, before, full, max_dim)
+        if not reasons:
+            measures |= tried.measures
+        if tried.reason:
+            reasons.append(tried.reason if name == "given" else f"{name}: {tried.reason}")
+            continue
+        measures |= tried.measures | {"significance": tried.significance, "local": tried.local}
+        if name != "given":
+            measures["model"] = f"{measures['model']}, {name}"
+        return Assessment(REGISTERED, "", full, measures)
+    if not refined.bent:
+        reasons.append("; ".join(part for part in ("no deformation was requested or found", refined.note) if part))
+    words = [refined.reason] if refined.reason else []
+    return Assessment(RIGID_ONLY, "; ".join(words + reasons), refined.base, measures)
+
+
+@dataclass(frozen=True, eq=False)
+class _Deformed:
+    """Measurements of one deformation, and the reason why it is not kept, if any."""
+
+    reason: str | None
+    significance: float
+    local: float
+    measures: Mapping[str, Any]
+
+
+def _deformed(
+    view: FrameView, image: SectionImage, base: Transform, before: float, full: Transform, max_dim: int
+) -> _Deformed:
+    """Measure a deformation against the affine placement ``base``, under which structures agree by ``before``."""
     warped = view.bring(image, full)
-    nonrigid_agreement = agreement(view.density, warped.density, compared_area(view, warped))
-    points = full.from_frame(_tissue_points(view, warped.tissue))
-    change = full.area_change(points) / np.linalg.det(rigid.matrix[:2, :2])
+    after = agreement(view.density, warped.density, compared_area(view, warped))
+    frame_points = _tissue_points(view, warped.tissue)
+    points = full.from_frame(frame_points)
+    change = full.area_change(points) / np.linalg.det(base.matrix[:2, :2])
     round_trip = float(np.percentile(full.round_trip(points), 99))
     deformation = gates.Deformation(
         folded_share=float((change <= 0).mean()),
         area_change_p1=float(np.percentile(change, 1)),
         area_change_p99=float(np.percentile(change, 99)),
         round_trip_p99=round_trip / rigid_downsample(image, max_dim),
-        agreement_rigid=rigid_agreement.value,
-        agreement_nonrigid=nonrigid_agreement.value,
+        agreement_rigid=before,
+        agreement_nonrigid=after.value,
+        unsure=float((full.doubt(frame_points) > 0.5).mean()),
     )
-    measures |= {
-        "agreement_nonrigid": nonrigid_agreement.value,
+    measures = {
+        "agreement_nonrigid": after.value,
         "area_change_p1": deformation.area_change_p1,
         "area_change_p99": deformation.area_change_p99,
         "round_trip_px": round_trip,
+        "unsure": deformation.unsure,
     }
-    if reason := gates.refuse_deformation(deformation):
-        return (
-            Assessment(REFUSED, unproven, None, measures)
-            if unproven
-            else Assessment(RIGID_ONLY, reason, rigid, measures)
-        )
-    if reason := gates.refuse_unproven(proposal.independent, nonrigid_agreement.significance, proposal.searched):
-        return Assessment(REFUSED, reason, None, measures)
-    measures |= {
-        "tissue_overlap": tissue_overlap(view, warped),
-        "significance": nonrigid_agreement.significance,
-        "local": nonrigid_agreement.local,
-        "folds": _folds_on_tissue(full, view),
-    }
-    return Assessment(REGISTERED, "", full, measures)
+    reason = gates.refuse_deformation(deformation)
+    if reason is None:
+        measures |= {"tissue_overlap": tissue_overlap(view, warped), "folds": _folds_on_tissue(full, view)}
+    return _Deformed(reason, after.significance, after.local, measures)
 
 
 def _canvas(frame: SectionImage, image: SectionImage, rigid: Transform) -> float:

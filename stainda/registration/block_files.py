@@ -143,9 +143,11 @@ class _Writer:
         proposal, used = outcomes.proposals.get(section.slide), self.transforms.get(section.slide)
         if proposal is not None:
             errors["tre_rigid_px"] = float(np.median(pair.errors(proposal.rigid)))
-            if proposal.nonrigid is not None:
-                errors["tre_nonrigid_px"] = float(np.median(pair.errors(proposal.nonrigid)))
+            bent = used if used is not None and used.forward is not None else proposal.nonrigid
+            if bent is not None:
+                errors["tre_nonrigid_px"] = float(np.median(pair.errors(bent)))
         if used is not None:
+            errors["tre_px"] = float(np.median(pair.errors(used)))
             errors["tre_p90_px"] = float(np.percentile(pair.errors(used), 90))
         mpp = outcomes.frame.mpp
         if mpp:
@@ -189,6 +191,7 @@ def _made_by(config: RegistrationConfig) -> dict[str, Any]:
         "method": "valis",
         "detector": config.detector,
         "processing": config.processing,
+        "deformation": config.deformation,
         "max_dim": config.max_dim,
         "versions": versions,
     }

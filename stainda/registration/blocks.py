@@ -35,7 +35,10 @@ def register_block(job: BlockJob) -> list[dict[str, Any]]:
     outcomes = None
     if block.frame is not None:
         method = job.config.method
-        outcomes = Outcomes(block.frame, job.config.max_dim, gated=method != "identity", notes=block.notes)
+        outcomes = Outcomes(
+            block.frame, job.config.max_dim, gated=method != "identity", notes=block.notes,
+            deformations=job.config.deformation if method == "valis" else None, nonrigid=job.config.nonrigid,
+        )  # fmt: skip
         for proposal in _proposals(block, block.frame, outcomes):
             outcomes.assess(proposal)
         if method == "valis" and len(block.images) > 2:

@@ -76,7 +76,9 @@ def register_pair(
     from stainda.registration.prematch import Prematch
 
     images = {image.slide: image, neighbour.slide: neighbour}
-    outcomes = Outcomes(neighbour, config.max_dim, notes=notes)
+    outcomes = Outcomes(
+        neighbour, config.max_dim, notes=notes, deformations=config.deformation, nonrigid=config.nonrigid
+    )
     attempts = RegistrationAttempts(images, neighbour.slide, config, Prematch(images, config.max_dim), outcomes)
     for proposal in attempts.proposals():
         yield proposal, outcomes.assess(proposal)
@@ -129,10 +131,17 @@ def _composed(first: Transform, onwards: Transform, frame: SectionImage) -> Tran
     if first.forward is None and onwards.forward is None:
         matrix = onwards.matrix @ first.matrix
         return Transform.affine(first.slide, first.size, onwards.frame, onwards.frame_size, matrix)
-    return from_pull(
+    whole = from_pull(
         first.slide, onwards.frame, first.size, onwards.frame_size,
         lambda points: first.from_frame(onwards.from_frame(points)), LATTICE * frame.downsample,
     )  # fmt: skip
+    if first.unsure is None and onwards.unsure is None:
+        return whole
+    assert whole.backward is not None
+    rows, columns = np.mgrid[: whole.backward.shape[1], : whole.backward.shape[2]]
+    points = apply_affine(whole.post, np.stack([columns.ravel(), rows.ravel()], axis=1).astype(float))
+    unsure = np.maximum(onwards.doubt(points), first.doubt(onwards.from_frame(points)))
+    return replace(whole, unsure=unsure.reshape(rows.shape).astype(np.float32))
 
 
 def _on_tissue(frame: SectionImage, most: int = 4000) -> Array:

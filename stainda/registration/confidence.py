@@ -19,7 +19,7 @@ object in the images and in the other annotated sections; a target's own annotat
   sections lack it). *agree*: Dice of the outlines of several sections with the one used (0.8 where there is one).
 
 What the synthetic blocks cannot teach only lowers the result, by plain rules (:func:`placed`): folds, an error of the
-way there and back, and a place that is partly off the tissue.
+way there and back, a place that is partly off the tissue, and one where the registration is unsure.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ FEATURES = (
 )  # fmt: skip
 NEAR = 0.15  # gap at which what the neighbourhood says has fallen to 1/e
 OF_CONTENT = ("typical", "pair_typical")
+UNSURE = 0.7  # of the confidence is taken where the deformation was damped to nothing: below what training takes
 TRIP = 0.05, 0.1  # of the diameter: a forward-backward error up to the first is no doubt; each further second is 1/e
 
 
@@ -100,13 +101,15 @@ def probabilities(found: Mapping[str, Array]) -> tuple[Array, Array]:
     return np.minimum(right, exists), exists
 
 
-def placed(area_change: Array, trip: Array, tissue: Array) -> Array:
-    """What a confidence is multiplied by, (n,) 0 to 1: the share on tissue; less where forward and back do not agree; 0
-    where the map folds.
+def placed(area_change: Array, trip: Array, tissue: Array, unsure: Array | float = 0.0) -> Array:
+    """What a confidence is multiplied by, (n,) 0 to 1: the share on tissue; less where forward and back do not agree or
+    the registration is unsure of the place; 0 where the map folds.
 
     Args:
         area_change: local, relative to the section's; 0 or less is a fold. trip: forward-backward distance over the
             object's diameter. tissue: share of the object on tissue of the target.
+        unsure: of the place, 0 to 1 (``Between.doubt``).
     """
     free, fall = TRIP
-    return np.where(area_change > 0, np.clip(tissue, 0, 1) * np.exp(-np.maximum(trip - free, 0) / fall), 0.0)
+    kept = np.clip(tissue, 0, 1) * (1 - UNSURE * np.clip(unsure, 0, 1)) * np.exp(-np.maximum(trip - free, 0) / fall)
+    return np.where(area_change > 0, kept, 0.0)

@@ -47,6 +47,19 @@ AREA_CHANGE = (0.4, 2.5)  # 1st and 99th percentile of the local area change on 
 MAX_ROUND_TRIP = 0.5  # P99 of forward-backward distance, pixels of the processed image
 MIN_GAIN = 0.0  # non-rigid must raise the agreement of structures by more than this
 
+# --- affine: what a cut and a glass do to a section as a whole ---
+MAX_STRETCH = 0.12  # beyond the similarity: logarithm of the larger over the smaller axis; cutting compresses sections
+# along the knife's way, mostly by less than a tenth
+MAX_RESCALE = 0.1  # logarithm of the change of scale against the similarity's, which rests on matches all over
+
+# --- local: parts in which a deformation is damped to the affine placement ---
+LOCAL_AREA_CHANGE = (0.45, 2.2)  # narrower than AREA_CHANGE, which the whole must pass afterwards
+MAX_LOSS = 0.07  # of agreement, mean of a neighbourhood: three standard deviations of what it varies by without reason
+# (0.036 in a held-back square of a lung section, so some 0.023 in a neighbourhood, which is 2.5 times as large)
+MAX_DISSENT = 0.02  # of the view's longer side: two independent deformations that lead so far apart are not both right
+ALONE = 6  # view pixels: tissue of one section only, wider than twice this, is a tear, a fold or a loss
+MAX_UNSURE = 0.5  # of the tissue: beyond it not much of a deformation is left
+
 # --- mirrored sections ---
 FEW_MATCHES = 20  # below this the section is also tried turned over
 MIRROR_FACTOR, MIRROR_SURPLUS = 2.0, 8  # and is taken so only with twice as many matches and eight more: five bad
@@ -155,6 +168,17 @@ def _implausible_scale(placement: Placement, relative: float, allowed: str) -> s
     )
 
 
+def refuse_affine(matrix: np.ndarray) -> str | None:
+    """The reason why an affine correction (3, 3) of a similarity is not one that cutting and mounting make."""
+    scale, _, stretch, mirrors = decompose(matrix)
+    if mirrors or stretch > MAX_STRETCH:
+        most = np.exp(MAX_STRETCH)
+        return f"affine stretches the section {np.exp(stretch):.2f} times in one direction (at most {most:.2f})"
+    if abs(np.log(scale)) > MAX_RESCALE:
+        return f"affine changes the scale {scale:.2f} times (at most {np.exp(MAX_RESCALE):.2f})"
+    return None
+
+
 def refuse_unproven(independent: bool, significance: float, searched: bool = False) -> str | None:
     """Of the transform that is kept: the reason why matches sought nearby only do not bear it out."""
     needed = MIN_SIGNIFICANCE_SEARCHED if searched else MIN_SIGNIFICANCE_FEW
@@ -168,7 +192,8 @@ def refuse_unproven(independent: bool, significance: float, searched: bool = Fal
 
 @dataclass(frozen=True)
 class Deformation:
-    """Measurements by which the gates choose between the non-rigid and the rigid transform."""
+    """Measurements by which the gates choose between a deformation and the rigid or affine placement it starts from
+    (``agreement_rigid`` is that placement's). ``unsure``: share of the tissue where it was damped."""
 
     folded_share: float
     area_change_p1: float
@@ -176,6 +201,7 @@ class Deformation:
     round_trip_p99: float
     agreement_rigid: float
     agreement_nonrigid: float
+    unsure: float = 0.0
 
 
 def refuse_deformation(deformation: Deformation) -> str | None:
@@ -191,6 +217,8 @@ def refuse_deformation(deformation: Deformation) -> str | None:
     if not deformation.round_trip_p99 <= MAX_ROUND_TRIP:
         trip = deformation.round_trip_p99
         return f"non-rigid is not invertible: {trip:.2f} px forward and back (at most {MAX_ROUND_TRIP})"
+    if deformation.unsure > MAX_UNSURE:
+        return f"non-rigid is in doubt on {deformation.unsure:.0%} of the tissue (at most {MAX_UNSURE:.0%})"
     if not deformation.agreement_nonrigid > deformation.agreement_rigid + MIN_GAIN:
         return (
             f"non-rigid does not raise the agreement of structures ({deformation.agreement_rigid:.3f} rigid, "

@@ -6,6 +6,7 @@ from typing import Any
 
 from stainda.registration.assessment import Assessment, assess_proposal
 from stainda.registration.proposals import Proposal
+from stainda.registration.refinement import Deformations
 from stainda.registration.results import REFUSED
 from stainda.registration.sections import SectionImage
 from stainda.registration.similarity import FrameView
@@ -39,6 +40,7 @@ class Outcomes:
         max_dim: longest side of the image of the rigid step, whose pixels the forward-backward gate counts in.
         gated: ``False`` for sections said to be aligned, which are only measured.
         notes: what happened on the way; added to.
+        deformations, nonrigid: how placements are improved, see ``assessment.assess_proposal``.
 
     Attributes:
         view: the reference, as sections are compared with it.
@@ -47,10 +49,17 @@ class Outcomes:
     """
 
     def __init__(
-        self, frame: SectionImage, max_dim: int, *, gated: bool = True, notes: BlockNotes | None = None
+        self,
+        frame: SectionImage,
+        max_dim: int,
+        *,
+        gated: bool = True,
+        notes: BlockNotes | None = None,
+        deformations: Deformations | None = None,
+        nonrigid: bool = True,
     ) -> None:
         self.frame, self.view = frame, FrameView.of(frame)
-        self._max_dim, self._gated = max_dim, gated
+        self._max_dim, self._gated, self._deformations, self._nonrigid = max_dim, gated, deformations, nonrigid
         self.notes = BlockNotes() if notes is None else notes
         self.proposals: dict[str, Proposal] = {}
         self.assessments: dict[str, Assessment] = {}
@@ -73,7 +82,10 @@ class Outcomes:
 
     def assess(self, proposal: Proposal) -> Assessment:
         """Assess a proposal and store the result."""
-        assessment = assess_proposal(self.view, self.frame, proposal, self._max_dim, self._gated)
+        assessment = assess_proposal(
+            self.view, self.frame, proposal, self._max_dim, gated=self._gated, deformations=self._deformations,
+            nonrigid=self._nonrigid,
+        )  # fmt: skip
         if proposal.image.slide not in self.assessments:
             self.proposals[proposal.image.slide], self.assessments[proposal.image.slide] = proposal, assessment
         self.add(proposal, assessment)

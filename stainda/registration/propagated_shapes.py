@@ -47,6 +47,7 @@ class PropagatedObject:
         features: what the models read. right, exists: probabilities.
         dissent: 1 - Dice of each member's own outline with the outline, in the order of ``members``.
         clipped: the outline was cut at the border of the tissue.
+        unsure: how unsure the registration is of the place, 0 to 1.
         outvoted: where sections vote (``between: majority``), the object lost.
     """
 
@@ -61,3 +62,4 @@ class PropagatedObject:
     exists: float = 1.0
     clipped: bool = False
     outvoted: bool = False
+    unsure: float = 0.0

@@ -226,7 +226,8 @@ class _TargetBuilder:
             return ""
         if target_object.exists < 0.5:
             return f"has probably ended: exists with probability {target_object.exists:.2f}"
-        return f"confidence {target_object.right:.2f} is below {self.config.min_confidence:g}"
+        why = "; the registration is unsure of this place" if target_object.unsure > 0.5 else ""
+        return f"confidence {target_object.right:.2f} is below {self.config.min_confidence:g}{why}"
 
     def _of_object(
         self, propagated: Sequence[PropagatedShapes], target_object: PropagatedObject, member: tuple[int, int]

@@ -136,7 +136,8 @@ class Propagator:
             usual[same] = np.median(diameter[same])
         return {
             "area_ratio": ratio, "area_change": local, "tissue": tissue, "diameter": diameter, "usual": usual,
-            "round_trip": between.round_trip(centres), "structure": evidence.structure, "offset": evidence.offset,
+            "round_trip": between.round_trip(centres), "unsure": between.doubt(centres),
+            "structure": evidence.structure, "offset": evidence.offset,
             "gain": evidence.gain, "inner": evidence.inner, "ring": evidence.ring,
             "pair_structure": np.full(len(before), np.median(evidence.structure[looked]) if looked.any() else 0.0),
             "pair_offset": np.full(len(before), np.median(evidence.offset[looked]) if looked.any() else 0.5),
@@ -224,13 +225,16 @@ class Propagator:
         diameter = np.where(sized, table["diameter"], np.nan)
         values_by_name = features(table, diameter, table["usual"], table["apart_um"], table["mpp"])
         right, exists = probabilities(values_by_name)
-        right = right * placed(table["area_change"], table["round_trip"] / table["diameter"], table["tissue"])
+        right = right * placed(
+            table["area_change"], table["round_trip"] / table["diameter"], table["tissue"], table["unsure"]
+        )
         return [
             replace(
                 target_object,
                 features={name: float(values[k]) for name, values in values_by_name.items()},
                 right=0.0 if target_object.outvoted else float(right[k]),
                 exists=float(exists[k]),
+                unsure=float(table["unsure"][k]),
             )
             for k, target_object in enumerate(objects)
         ]

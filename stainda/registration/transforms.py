@@ -45,6 +45,8 @@ class Transform(PointMap):
         forward, backward: float32 (2, h, w) displacements in lattice units (see ``fields.py``), or both ``None``.
             Outside the lattice the displacement of its nearest border point holds.
         about: what made it and how good it is; plain JSON values.
+        unsure: float32 (h, w) on the lattice of the fields, 0 (sure) to 1: where the deformation was damped to the
+            affine placement because it could not be trusted, or only one section shows tissue; ``None``: nowhere.
     """
 
     slide: str
@@ -56,10 +58,13 @@ class Transform(PointMap):
     forward: Array | None = None
     backward: Array | None = None
     about: Mapping[str, Any] = field(default_factory=dict)
+    unsure: Array | None = None
 
     def __post_init__(self) -> None:
         if (self.forward is None) != (self.backward is None):
             raise ValueError("give both displacement fields or none")
+        if self.unsure is not None and (self.backward is None or self.unsure.shape != self.backward.shape[1:]):
+            raise ValueError("unsure places lie on the lattice of the displacement fields")
         for matrix in (self.pre, self.post):
             if matrix.shape != (3, 3) or not np.isfinite(matrix).all() or abs(np.linalg.det(matrix[:2, :2])) < 1e-12:
                 raise RegistrationError(f"the transform of {self.slide} is not an invertible affine map")
@@ -109,10 +114,22 @@ class Transform(PointMap):
             points = points + sample(self._splines[1], points)
         return apply_affine(np.linalg.inv(self.pre), points)
 
+    def doubt(self, frame_xy: Array) -> Array:
+        """How unsure it is at frame points (n, 2), float (n,) 0 to 1; outside the lattice as on its border."""
+        from scipy import ndimage
+
+        points = as_points(frame_xy)
+        if self.unsure is None:
+            return np.zeros(len(points))
+        x, y = apply_affine(np.linalg.inv(self.post), points).T
+        height, width = self.unsure.shape
+        where = np.clip(y, 0, height - 1), np.clip(x, 0, width - 1)
+        return np.clip(ndimage.map_coordinates(self.unsure.astype(float), where, order=1, mode="nearest"), 0, 1)
+
     @property
     def rigid(self) -> Transform:
         """The same without the displacement fields."""
-        return replace(self, forward=None, backward=None)
+        return replace(self, forward=None, backward=None, unsure=None)
 
     @property
     def matrix(self) -> Array:
@@ -135,6 +152,8 @@ class Transform(PointMap):
         arrays = {"pre": self.pre, "post": self.post}
         if self.forward is not None and self.backward is not None:
             arrays |= {"forward": self.forward.astype(np.float32), "backward": self.backward.astype(np.float32)}
+        if self.unsure is not None:
+            arrays["unsure"] = self.unsure.astype(np.float32)
         with whole_file(_with(path, ".npz")) as aside, aside.open("wb") as stream:
             np.savez_compressed(stream, **arrays)
         return write_json(
@@ -180,6 +199,7 @@ class Transform(PointMap):
                 forward=arrays.get("forward"),
                 backward=arrays.get("backward"),
                 about=head["about"],
+                unsure=arrays.get("unsure"),
             )
         except (OSError, ValueError, KeyError, TypeError, BadZipFile) as error:
             raise RegistrationError(f"cannot read the transform ({error})", file=about_file, remedy=remedy) from error
@@ -217,6 +237,11 @@ class Between(PointMap):
 
     def grain(self) -> float:
         return min(self.source.grain(), self.target.grain())
+
+    def doubt(self, xy: Array) -> Array:
+        """How unsure the map is at level-0 pixels ``xy`` (n, 2) of the source: the larger of both transforms', (n,)."""
+        frame = self.source.to_frame(xy)
+        return np.maximum(self.source.doubt(frame), self.target.doubt(frame))
 
     def to_frame(self, xy: Array) -> Array:
         return map_points(xy, self.source, self.target)
@@ -290,8 +315,11 @@ def _lattice(size: tuple[int, int], spacing: float) -> tuple[Array, Array]:
     return np.diag([spacing, spacing, 1.0]), np.stack([columns, rows], axis=2)
 
 
-def fit_affine(source: Array, target: Array) -> Array:
+def fit_affine(source: Array, target: Array, weights: Array | None = None) -> Array:
     """The affine matrix (3, 3) that takes ``source`` (n, 2) nearest to ``target`` in the least-squares sense.
+
+    Args:
+        weights: of the squares, (n,); all 1 by default.
 
     Raises:
         RegistrationError: fewer than three points, or all on one line.
@@ -300,7 +328,8 @@ def fit_affine(source: Array, target: Array) -> Array:
     terms = np.column_stack([(source - centre) / (span or 1.0), np.ones(len(source))])
     if len(source) < 3 or np.linalg.svd(terms, compute_uv=False)[-1] < 1e-6 * len(source) ** 0.5:
         raise RegistrationError("an affine map needs three points that do not lie on one line")
-    solution, *_ = np.linalg.lstsq(terms, target, rcond=None)
+    root = np.ones((len(source), 1)) if weights is None else np.sqrt(weights)[:, None]
+    solution, *_ = np.linalg.lstsq(terms * root, target * root, rcond=None)
     matrix = np.eye(3)
     matrix[:2, :2] = solution[:2].T / (span or 1.0)
     matrix[:2, 2] = solution[2] - matrix[:2, :2] @ centre

@@ -45,7 +45,8 @@ def density_by_distance(curves: pd.DataFrame) -> Figure:
             place.grid(axis="y")
         axes[0][0].set_ylabel("density, relative to equal density")
         axes[0][0].set_ylim(bottom=0)
-        axes[0][-1].legend(frameon=False, loc="upper right")
+        handles, labels = axes[0][-1].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper right", ncols=2, frameon=False)
         figure.supxlabel(
             "distance from the outline of the nearest structure, µm (left of 0: inside; last: beyond)", fontsize=8
         )
@@ -136,7 +137,7 @@ def on_section(
             place.plot(ring[:, 0], ring[:, 1], color=colour, linewidth=1.8)
         place.set_axis_off()
         scale = mpl.cm.ScalarMappable(mpl.colors.Normalize(0, top), colours)
-        figure.colorbar(scale, ax=place, label="cells per mm² in and around", shrink=0.7)
+        figure.colorbar(scale, ax=place, label="cells per mm² in the first ring", shrink=0.7)
         return figure
 
 

@@ -19,6 +19,7 @@ from stainda.run_directory.result_tables import (
     BUDGET,
     DOMAIN_GAP,
     EARLIER_ROTATIONS,
+    ENCODERS,
     EXCLUSIONS,
     LABEL_SHARES,
     LEAVE_ONE_OUT,
@@ -56,6 +57,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     ALIGNMENT_EFFECTS.path: EFFECT_SUMMARY_COLUMNS,
     FIELDS.path: ("slide", "x", "y", "downsample"),
     DOMAIN_GAP.path: GAP_COLUMNS,
+    ENCODERS.path: ENCODERS.names,
     LEFT_OUT.path: ("strategy", "without", "seed", "job"),
     REFITS.path: ("strategy", "trial", "seed", "job", "repeats", "state", "reason"),
     LEAVE_ONE_OUT.path: ("strategy",),
@@ -75,7 +77,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 
 OPTIONAL = {
     APPLIED.path,
-    UNSUPERVISED.path, ALIGNMENT_EFFECTS.path, DOMAIN_GAP.path, LANDMARKS.path,
+    UNSUPERVISED.path, ALIGNMENT_EFFECTS.path, DOMAIN_GAP.path, ENCODERS.path, LANDMARKS.path,
     ANNOTATORS.path, ANNOTATOR_AGREEMENT.path, OBJECTS.path, PROBABILITIES.path,
     GALLERY.path, GALLERY_LEFT_OUT.path, EXCLUSIONS.path, LEFT_OUT.path, LEAVE_ONE_OUT.path,
     REFITS.path, EARLIER_ROTATIONS.path, BUDGET.path, LABEL_SHARES.path, PRETRAININGS.path,
@@ -89,7 +91,7 @@ TEXT = {
     "params", "reason", "status", "source", "target", "id", "class", "stage", "overlay", "path", "name", "checkpoint",
     "proxy_a_note", "step", "annotator", "first", "second", "decision", "reviewer", "time", "kind", "object", "frame",
     "registration", "shape", "image", "why", "without", "repeats", "start", "labels", "key", "pairs", "strategies",
-    "measured_on",
+    "measured_on", "encoder", "against", "note",
 }  # fmt: skip
 """Columns that are read as text."""
 

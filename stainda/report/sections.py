@@ -301,6 +301,7 @@ class Sections:
             "effects": self.table("effects"),
             "models": self._figures(("variance",)),
             "gap": self._figures(("domain_gap",)),
+            "encoders": self.table("encoders"),
         }
 
     def _objects(self) -> dict[str, Any] | None:

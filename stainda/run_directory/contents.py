@@ -124,6 +124,20 @@ PRETRAINING_RESUME = File(
     "pretraining/<key>/resume.*", "where an interrupted one goes on", "training", see="resume"
 )  # fmt: skip
 
+FEATURES_META = File(
+    "features/<cache>/meta.json", "what a cache of features is of: patches, encoder, view, augmentation", "training",
+    see="fine_tuning",
+)  # fmt: skip
+FEATURES_ARRAYS = File(
+    "features/<cache>/<array>.npy",
+    "what the frozen encoder gives (`features_0` and on), with `labels` and their `weights`: a row per patch and view",
+    "training", see="fine_tuning",
+)  # fmt: skip
+
+ENCODER_FIGURES = File(
+    "encoders/robustness.*", "the figure of encoders/robustness.csv (SVG, PNG)", "study", see="robustness"
+)
+
 SETTINGS = File("jobs/<job>/settings.json", "everything the training depends on", "training")
 RESULT = File("jobs/<job>/result.json", "what the training came to: score, thresholds, steps, costs", "training")
 JOB_LOG = File("jobs/<job>/log.txt", "messages of the training", "training")
@@ -168,6 +182,7 @@ FILES: tuple[File, ...] = (
     IGNORED, PROPAGATED_BLOCK, PROPAGATED_BLOCK_SHAPES, DECISIONS, REVIEW_LOCK, STORE_META, STORE_DIGESTS, STORE_TISSUE,
     STORE_OBJECTS_META, STORE_ARRAYS, SERIAL_META, SERIAL_ARRAYS, SERIAL_TISSUE_META, SERIAL_TISSUE_ARRAYS,
     PRETRAINING_SETTINGS, ENCODER, PRETRAINING_RESULT, PRETRAINING_LOCK, PRETRAINING_RESUME, ACTIVE_REGION, ACTIVE_JOB,
+    FEATURES_META, FEATURES_ARRAYS, ENCODER_FIGURES,
     SETTINGS, RESULT, JOB_LOG, MODEL, LAST_MODEL, STATISTICS, LAST_STATISTICS, VIEW, RESUME, RESUME_REST, PREDICTION,
     PRUNED, DONE, ERROR, PHANTOM_MANIFEST, PHANTOM, ROTATION, REPORT, REPORT_FILES,
 )  # fmt: skip

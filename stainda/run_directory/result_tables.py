@@ -358,6 +358,26 @@ DOMAIN_GAP = Table(
     ),
 )  # fmt: skip
 
+ENCODERS = Table(
+    "encoders/robustness.csv",
+    "whether features of encoders tell classes before they tell centre and stain (stainda weights compare)",
+    "study",
+    columns=(
+        *columns("text", encoder="as it was named", start="the file it started from, or random",
+                 against="the groups: centre, stain"),
+        *columns("number", robustness_index="1: neighbours share the class, 0: they share the group",
+                 chance="the index of neighbours drawn at random"),
+        *columns("integer", k="neighbours looked at"),
+        *columns("number", balanced_accuracy="of telling the class by them",
+                 same_class_other_group="share of neighbours", other_class_same_group="share of neighbours",
+                 performance_drop="mean relative loss of accuracy where class and group go together in training",
+                 accuracy="where they do not", worst_accuracy="where they go together entirely"),
+        *columns("text", note="why a number is not there"),
+        *columns("integer", n_patches="patches", n_patients="patients"),
+    ),
+    see="robustness",
+)  # fmt: skip
+
 _INTERVAL = columns(
     "text",
     interval_kind="what `low` and `high` are: `interval` (over patients and trainings), `interval, these trainings` "
@@ -478,6 +498,6 @@ OVERALL = Table(
 RESULT_TABLES: tuple[Table, ...] = (
     BUDGET, TRIALS, PRETRAININGS, PRETRAINING_CURVE, LABEL_SHARES, ACTIVE_REGIONS, ACTIVE_ROUNDS, EXCLUSIONS, REFITS,
     LEFT_OUT, LEAVE_ONE_OUT, STAGE_SECONDS, RECORDS, OBJECTS, PROBABILITIES, RESULTS, AVERAGE_PRECISION, REGRET,
-    UNSUPERVISED, ALIGNMENT_EFFECTS, DOMAIN_GAP, IMPORTANCE, SLICES, ROTATIONS, EARLIER_ROTATIONS, MATRIX, OVERALL,
+    ENCODERS, UNSUPERVISED, ALIGNMENT_EFFECTS, DOMAIN_GAP, IMPORTANCE, SLICES, ROTATIONS, EARLIER_ROTATIONS, MATRIX, OVERALL,
     TRAINING, EFFECT, JOB_UNSUPERVISED, JOB_AGREEMENT,
 )  # fmt: skip

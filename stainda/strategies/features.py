@@ -53,6 +53,12 @@ class FeatureTap:
             logits = self._forward(images)
         return logits, seen[-1].float()
 
+    def through(self, forward: Any) -> FeatureTap:
+        """The same layer, read while ``forward`` runs the network another way."""
+        other = FeatureTap.__new__(FeatureTap)
+        other._layer, other._forward = self._layer, forward
+        return other
+
     def until(self, images: Tensor) -> Tensor:
         """Features of the layer alone; nothing behind the layer is computed."""
         with self._listen(stop=True) as seen, suppress(_Reached):

@@ -1,8 +1,9 @@
-"""How many parameters learn in each strategy of a study, for ``stainda plan``."""
+"""How many parameters learn in each strategy of a study, and how large caches of features are, for ``stainda plan``."""
 
 from __future__ import annotations
 
 from stainda.config import StrategyConfig, StudyConfig, TrainingConfig
+from stainda.run_directory.folder import RunFolder
 
 
 def learning_notes(config: StudyConfig) -> list[str]:
@@ -28,6 +29,61 @@ def learning_notes(config: StudyConfig) -> list[str]:
         if one.train.mode == "head" and (one.start == "random" or not start_of(config.model)):
             notes.append(f"strategy {name}: its encoder starts from random weights and none of it learns; a control")
     return notes
+
+
+def cache_notes(config: StudyConfig, folder: RunFolder) -> list[str]:
+    """How large the caches of features will be (``training.cache``): of all patches, where these are cut already.
+
+    Raises:
+        ConfigError: a strategy that cannot learn from features.
+    """
+    from stainda.strategies import build
+    from stainda.training import resolve_training
+
+    asked = [(one, resolve_training(config.training, one).cache) for one in config.strategies]
+    asked = [(one, cache) for one, cache in asked if cache is not None]
+    if not asked:
+        return []
+    import torch
+
+    from stainda.models.patch_sizes import bare_network
+    from stainda.training.cached_passes import refuse_what_needs_pixels
+    from stainda.training.feature_cache import bytes_of
+
+    for one, _ in asked:
+        refuse_what_needs_pixels(build(one))
+    network = bare_network(config.model, config.task.kind, len(config.task.classes) + 1).eval()
+    size, device = config.patches.size, next(network.parameters()).device
+    with torch.no_grad():
+        each = bytes_of(network.encode(torch.empty(1, 3, size, size, device=device)))
+    views = max(cache.views for _, cache in asked if cache is not None)
+    limit = min(cache.limit_gb for _, cache in asked if cache is not None)
+    count = patches_of(folder)
+    names = ", ".join(one.name for one, _ in asked)
+    whole = f"at most {_size(each * views * count)} for {count} patches" if count else "for each patch"
+    return [
+        f"training.cache: {_size(each)} a patch and view, with {views} views {_size(each * views)}, {whole}; more than "
+        f"{limit:g} GB is refused ({names})"
+    ]
+
+
+def patches_of(folder: RunFolder) -> int:
+    """Patches of the run directory's store; 0 where they are not cut yet."""
+    from stainda.run_directory.contents import STORE_DIGESTS
+
+    if not STORE_DIGESTS.at(folder.root).is_file():
+        return 0
+    from stainda.patches import PatchStore
+
+    return len(PatchStore.open(folder.patches))
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "KB", "MB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} GB"
 
 
 def _counts(config: StudyConfig, strategy: StrategyConfig, training: TrainingConfig) -> str:

@@ -17,7 +17,7 @@ from stainda.study.checks import manifest_of, plan_rotations
 from stainda.study.converging import expectations
 from stainda.study.environment import free_cores
 from stainda.study.estimate import StageTime, estimate_stages
-from stainda.study.learning import learning_notes
+from stainda.study.learning import cache_notes, learning_notes
 from stainda.study.leaving_out import trainings_without
 from stainda.study.pace import time_network, training_cpu_seconds
 
@@ -73,7 +73,8 @@ def plan_study(config: StudyConfig, out: str | Path | None = None, *, timed: boo
         check(build(strategy), config)
     folder = RunFolder(Path(out) if out is not None else Path("runs") / config.study)
     found = plan_rotations(config, manifest_of(config, folder))
-    notes = [*refuse_unanswerable(config, found), *expectations(config, folder.root), *learning_notes(config)]
+    notes = [*refuse_unanswerable(config, found), *expectations(config, folder.root)]
+    notes += [*learning_notes(config), *cache_notes(config, folder)]
     costs = budgets(config, len(found), trainings_without(config, found))
     slides = {rotation.name: len(sections_to_score(rotation.cohort, rotation.roles)) for rotation in found}
     seconds = _training_seconds(config, found, costs, slides) if timed else None

@@ -73,6 +73,20 @@ class RunningNetwork:
             self.by_domain.use(domain)
 
 
+@dataclass(frozen=True, eq=False)
+class LabelledImages:
+    """Patches as they were cut (``raw``), as the network sees them, and what is asked about them.
+
+    Attributes:
+        labels: whole numbers ``[N, H, W]``, of a patch classification ``[N]``. weights: of them; ``None``: all alike.
+    """
+
+    raw: Tensor
+    images: Tensor
+    labels: Tensor
+    weights: Tensor | None
+
+
 class BatchPipeline:
     """Patches by their index to batches that went through the network.
 
@@ -96,12 +110,8 @@ class BatchPipeline:
 
     def labelled(self, indices: Array) -> Batch:
         patches, running = self._patches, self._running
-        windows = patches.windows.draw(len(indices), self._generators["labelled"])
-        raw, slides = self._raw(indices, windows), patches.origins.slides(indices)
-        weights = patches.data.weights(indices, windows)
-        coded = torch.from_numpy(with_weights(patches.data.labels(indices, windows), weights)).to(raw.device)
-        images, coded = self._augmented(raw, coded, slides, self._generators["labelled"], "same")
-        labels, counts = self._task.answers(*parted(self._detector.network.crop(coded), weights is not None))
+        seen = self._labelled_images(indices, self._generators["labelled"])
+        images, raw = seen.images, seen.raw
         self._use(indices)
         with listening(self._detector.network, self._strategy.align.also_tapped) as more:
             logits, features = (running.forward(images), None) if running.tap is None else running.tap(images)
@@ -109,9 +119,20 @@ class BatchPipeline:
         if patches.groups is not None:
             groups = torch.tensor([patches.groups[index] for index in np.asarray(indices).tolist()], device=raw.device)
         return Batch(
-            images, self._numbers(indices), features, logits, labels, weights=counts,
-            groups=groups, redraw=self._redraw(raw, slides), more_features=tuple(more),
+            images, self._numbers(indices), features, logits, seen.labels, weights=seen.weights,
+            groups=groups, redraw=self._redraw(raw, patches.origins.slides(indices)), more_features=tuple(more),
         )  # fmt: skip
+
+    def _labelled_images(self, indices: Array, generator: torch.Generator) -> LabelledImages:
+        """Labelled patches as the network sees them."""
+        patches = self._patches
+        windows = patches.windows.draw(len(indices), generator)
+        raw, slides = self._raw(indices, windows), patches.origins.slides(indices)
+        weights = patches.data.weights(indices, windows)
+        coded = torch.from_numpy(with_weights(patches.data.labels(indices, windows), weights)).to(raw.device)
+        images, coded = self._augmented(raw, coded, slides, generator, "same")
+        labels, counts = self._task.answers(*parted(self._detector.network.crop(coded), weights is not None))
+        return LabelledImages(raw, images, labels, counts)
 
     def target(self, indices: Array) -> Batch:
         """Patches of targets."""

@@ -47,7 +47,9 @@ _NO_SETTING_OF_THE_NETWORK = (
 _OF_THE_START = ("standardise", "start")
 """Settings of the loop that are in the job's name by what follows from them."""
 
-_NEWER: dict[str, Any] = {"init": None, "train": TrainConfig().model_dump(mode="json"), "layer_decay": None}
+_NEWER: dict[str, Any] = {
+    "init": None, "train": TrainConfig().model_dump(mode="json"), "layer_decay": None, "cache": None,
+}  # fmt: skip
 """Settings of the loop that came later, with the values that change nothing."""
 
 ALGORITHM = 5
@@ -138,6 +140,8 @@ class Job:
         for key, plain in _NEWER.items():  # trainings without them keep the names they had before there were these
             if values["training"][key] == plain:
                 del values["training"][key]
+        if cache := values["training"].get("cache"):
+            del cache["limit_gb"]
         if given := self.encoder_standard():  # trainings standardised by tissue keep their names
             values["standardised"] = [list(one) for one in given]
         return stable_hash([ALGORITHM, values])

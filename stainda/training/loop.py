@@ -24,7 +24,9 @@ from stainda.strategies.align.base import ScheduledAlign, Step
 from stainda.strategies.detector import CHECKPOINTS, STATISTICS, save_weights
 from stainda.strategies.norm.statistics import Statistics, save_statistics
 from stainda.training.batches import Patches
+from stainda.training.cached_passes import CachedPasses
 from stainda.training.effect import ShareKeeper, gradient_ratio, measure, measured_steps
+from stainda.training.feature_cache import features_folder
 from stainda.training.job import Job
 from stainda.training.log import TrainingLog
 from stainda.training.machine import choose_device, set_rates, torch_for
@@ -101,7 +103,7 @@ def train_on(
         clock = Clock(meter)
         first = read_first(folder.parent / job.repeats) if job.repeats else None
         start = encoder_file(folder.parent.parent, job.pretrained) if job.pretrained else None
-        made = Preparation(job, build(job.strategy), data, start)
+        made = Preparation(job, build(job.strategy), data, start, features_folder(folder))
         return _Training(made, TrainingLog(folder), clock, first, progress, on_epoch).run()
 
 
@@ -292,6 +294,7 @@ class _Training:
         return validate(
             made.detector, made.data, made.origins, indices,
             own_statistics=own_statistics, threshold=made.job.threshold,
+            probabilities=made.passes.probabilities if isinstance(made.passes, CachedPasses) else None,
         )  # fmt: skip
 
     def _finish(self) -> TrainingResult:

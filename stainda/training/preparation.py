@@ -20,6 +20,7 @@ from stainda.strategies.features import FeatureTap
 from stainda.strategies.norm.statistics import DomainStatistics, batchnorm_layers
 from stainda.training.batch_pipeline import BatchPipeline, PatchAccess, RunningNetwork
 from stainda.training.batches import Patches
+from stainda.training.cached_passes import CachedPasses, Kept
 from stainda.training.chosen_patches import choose_patches, make_batches
 from stainda.training.fitting import fit_augments
 from stainda.training.job import Job
@@ -45,6 +46,7 @@ class Preparation:
         chosen: the patches. batches: how they are dealt. passes: how they go through the network.
         detector: view and network. forward: the network as the loop runs it.
         modules: the align part's own. average: a running average of the network's weights, where one is kept.
+        passes: from features, where these are kept (``training.cache``).
         by_domain: running batch statistics per domain, where the strategy keeps them and the network has any.
         parameters: how many the network has, and how many learn.
         batchnorm: the network has batch normalisation whose statistics are not fixed.
@@ -55,7 +57,9 @@ class Preparation:
         ConfigError: the strategy, the network and the patches do not fit together.
     """
 
-    def __init__(self, job: Job, strategy: Strategy, data: Patches, start: Path | None = None) -> None:
+    def __init__(
+        self, job: Job, strategy: Strategy, data: Patches, start: Path | None = None, features: Path | None = None
+    ) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torchmetrics 0.9.3 warns that pkg_resources is going away
             from lightning_fabric import Fabric
@@ -74,7 +78,7 @@ class Preparation:
         self.generators = {
             kind: torch.Generator().manual_seed(seed_for(job.seed, name)) for kind, name in _GENERATORS.items()
         }
-        self.passes = self._make_passes()
+        self.passes = self._make_passes(features)
 
     def _fit_view(self) -> Standard:
         chosen, pixels, origins = self.chosen, self.data.tissue_pixels, self.origins
@@ -110,7 +114,7 @@ class Preparation:
         weights = class_weights(job.task, self.chosen.answers, config.object_share)
         self.loss = make_loss(config.loss, None if weights is None else weights.to(self.fabric.device))
 
-    def _make_passes(self) -> BatchPipeline:
+    def _make_passes(self, features: Path | None) -> BatchPipeline:
         job, chosen, layer = self.job, self.chosen, self.strategy.align.tapped
         tap = None if layer is None else FeatureTap(self.detector.network, layer, self.forward)
         patches = PatchAccess(
@@ -121,6 +125,14 @@ class Preparation:
             groups=None if chosen.groups is None else chosen.groups.number,
         )
         running = RunningNetwork(self.forward, tap, self.by_domain, self.batchnorm)
+        if self.config.cache is not None:
+            assert features is not None, "trainings from features need a folder to keep them in"
+            indices = {
+                "labelled": chosen.train, "target": chosen.unlabelled, "compared": chosen.compared,
+                "validation": chosen.validation,
+            }  # fmt: skip
+            kept = Kept(features, job, indices, self.fabric.autocast)
+            return CachedPasses(self.strategy, self.detector, patches, running, self.generators, kept)
         return BatchPipeline(self.strategy, self.detector, patches, running, self.generators)
 
     def _site(self) -> Site:
@@ -134,12 +146,12 @@ class Preparation:
             features = {layer: FeatureTap(network, layer).until(probe) for layer in layers}
             channels = [found.shape[1] for found in features.values()]
             if fixed := [layer for layer, found in features.items() if not found.requires_grad]:
+                dense = "Set align.layer to decoder, or " if job.task.kind == "segmentation" else "Set "
                 raise ConfigError(
                     f"align {align.name!r} acts on layer {fixed[0]!r}, before which nothing learns (training.train: "
                     f"{config.train})",
                     file=f"strategy {self.strategy.name}",
-                    remedy="Set align.layer to decoder, or training.train to {mode: head, adapter: 64}, last_n, lora "
-                    "or all",
+                    remedy=f"{dense}training.train to {{mode: head, adapter: 64}}, last_n, lora or all",
                 )
         return Site(
             channels[0],

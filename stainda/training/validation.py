@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from stainda.arrays import Array
 from stainda.evaluation.thresholds import BINS, Rule, choose_threshold, dice_at
@@ -42,6 +43,7 @@ def validate(
     batch_size: int = 32,
     own_statistics: bool = True,
     threshold: Rule = "robust",
+    probabilities: Callable[[np.ndarray, Statistics | None], Tensor] | None = None,
 ) -> Validation:
     """Score a detector on validation patches of source domains.
 
@@ -50,6 +52,7 @@ def validate(
 
     Args:
         own_statistics: ``False`` takes the network as it stands (while it trains).
+        probabilities: gives those of patches by their index from features that are kept; ``None``: from their images.
         threshold: how the thresholds are chosen, see :mod:`stainda.evaluation.thresholds`.
     """
     by_slide, task = detector.strategy.norm.from_slide, task_of(detector.task)
@@ -65,7 +68,10 @@ def validate(
         elif own_statistics:
             statistics = detector.statistics.get(group)
         for part in parts:
-            shares = detector.probabilities(data.images(part), origins.slides(part), statistics)
+            if probabilities is not None:
+                shares = probabilities(part, statistics)
+            else:
+                shares = detector.probabilities(data.images(part), origins.slides(part), statistics)
             pixels = detector.network.crop(torch.from_numpy(np.ascontiguousarray(data.labels(part))))
             labels, _ = task.answers(pixels)
             of = np.asarray(origins.patients(part))

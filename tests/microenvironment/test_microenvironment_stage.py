@@ -1,6 +1,7 @@
 """The stage on sections made by script: numbers, files, what is left out, and that nothing is done twice."""
 
 import json
+from importlib import import_module
 
 import numpy as np
 import pandas as pd
@@ -99,7 +100,8 @@ def test_what_is_there_is_not_measured_again(made, monkeypatch):
     def never(*_):
         raise AssertionError("measured again")
 
-    monkeypatch.setattr("stainda.microenvironment.run.measure_section", never)
+    # by its module: the name stainda.microenvironment is the verb once anybody asked for it
+    monkeypatch.setattr(import_module("stainda.microenvironment.run"), "measure_section", never)
     measure_microenvironment(read_manifest(manifest), MicroenvironmentConfig(**FAST), root)
     with pytest.raises(AssertionError):
         measure_microenvironment(read_manifest(manifest), MicroenvironmentConfig(**FAST, rings_um=(30,)), root)

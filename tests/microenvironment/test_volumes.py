@@ -36,6 +36,21 @@ def test_a_section_that_is_missing_is_bridged():
     assert cavalieri(profiles, shown, 10).um3 == pytest.approx(whole, rel=0.01)
 
 
+def test_a_body_whose_last_profiles_were_missed_is_not_whole():
+    profiles, shown = sphere(75, 10, 0)
+    assert cavalieri(profiles, shown, 10).whole
+    for number in (3, 4, 5, 6, 7):
+        profiles.pop(number)
+    assert not cavalieri(profiles, shown, 10).whole
+
+
+def test_a_profile_that_was_missed_is_bridged():
+    profiles, shown = sphere(75, 10, 0)
+    whole = cavalieri(profiles, shown, 10).um3
+    del profiles[2]
+    assert cavalieri(profiles, shown, 10).um3 == pytest.approx(whole, rel=0.01)
+
+
 def test_one_profile_has_no_error_and_none_has_no_volume():
     assert np.isnan(cavalieri({1: 100.0}, {0: True, 1: True, 2: True}, 5).error)
     assert cavalieri({1: 100.0}, {0: True, 1: True, 2: True}, 5).um3 == 500

@@ -19,6 +19,7 @@ from stainda.registration import propagate
 from stainda.registration.calibration import Logistic, load_models
 from stainda.registration.confidence import FEATURES, placed
 from stainda.registration.training_shapes import training_shapes
+from stainda.registration.transforms import Transform
 
 PLACE = shapely.box(150, 100, 190, 140)
 PLAIN = PropagationConfig()
@@ -161,6 +162,24 @@ def test_the_shipped_table_reads_the_features_and_points_the_way_they_do() -> No
 def test_folds_and_glass_only_lower_a_confidence() -> None:
     found = placed(np.array([1.0, -0.2, 1.0, 1.0]), np.array([0.0, 0.0, 0.15, 0.0]), np.array([1.0, 1.0, 1.0, 0.6]))
     assert found == pytest.approx([1, 0, np.exp(-1), 0.6])
+    one = np.ones(2)
+    assert placed(one, 0 * one, one, np.array([0.5, 1.0])) == pytest.approx([0.65, 0.3])
+
+
+def test_objects_where_the_registration_is_unsure_get_a_low_confidence(tmp_path) -> None:
+    """Two objects on two equal sections; where one lies the deformation was damped."""
+    sections = block(tmp_path, 2)
+    folder = placed_block(tmp_path, sections, {}) / "b"
+    grid, zero = np.diag([10.0, 10.0, 1.0]), np.zeros((2, 30, 40), np.float32)
+    unsure = np.zeros((30, 40), np.float32)
+    unsure[:, 20:] = 1
+    Transform("b2", "b1", (400, 300), (400, 300), np.linalg.inv(grid), grid, zero, zero, {}, unsure).save(folder / "b2")
+    shapes = {"b1": make_shapes([PLACE, shapely.box(230, 120, 270, 160)], "g", id=["sure", "unsure"])}
+    propagate(Cohort(sections), shapes, folder.parent, PLAIN, ("b1",), tmp_path)
+    rows = pd.read_csv(tmp_path / "annotations/propagation.csv").set_index("id")
+    assert rows["label"].to_dict() == {"sure": "object", "unsure": "ignored"}
+    assert rows["confidence"]["unsure"] <= 0.3 < rows["confidence"]["sure"]
+    assert "unsure of this place" in rows["reason"]["unsure"]
 
 
 def test_an_object_looks_like_its_kind_or_like_any_place(tmp_path) -> None:

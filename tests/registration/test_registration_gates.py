@@ -158,3 +158,9 @@ def test_blank_glass_is_refused_and_tissue_is_not() -> None:
     assert "blank" in str(gates.refuse_blank(np.ones((200, 200), bool), glass))
     assert "no tissue" in str(gates.refuse_blank(np.zeros((360, 480), bool), tissue(1)))
     assert gates.refuse_blank(tissue(1).mean(axis=2) < 235, tissue(1)) is None
+
+
+def test_a_deformation_that_is_in_doubt_nearly_everywhere_is_not_kept() -> None:
+    good = gates.Deformation(0.0, 0.9, 1.1, 0.1, 0.2, 0.3, unsure=0.2)
+    assert gates.refuse_deformation(good) is None
+    assert "in doubt on 80%" in str(gates.refuse_deformation(replace(good, unsure=0.8)))

@@ -28,6 +28,8 @@ class Adda(Adversarial):
     trains a network for the target only). Source against target only: "real" is one side.
     """
 
+    needs_pixels: ClassVar[bool] = True
+
     reference: ClassVar[str] = "Tzeng et al. 2017, Adversarial Discriminative Domain Adaptation, arXiv 1702.05464"
 
     warm_up: float = Field(0.3, gt=0, lt=1, description="share of the steps on the source alone")

@@ -183,6 +183,7 @@ class Align(Part):
         compares: the part compares source and target patches, which then have to be drawn by one rule
             (:attr:`Step.compared`).
         adds_loss: the part has loss terms, whose gradient is recorded in addition to the task's.
+        needs_pixels: the part looks at images, or runs the network on others; it cannot learn from features alone.
     """
 
     needs_targets: ClassVar[bool] = True
@@ -190,6 +191,7 @@ class Align(Part):
     compares: ClassVar[bool] = False
     target_logits: ClassVar[bool] = False
     needs_pairs: ClassVar[bool] = False
+    needs_pixels: ClassVar[bool] = False
 
     @property
     def tapped(self) -> str | None:

@@ -68,6 +68,10 @@ class CombinedAlign(Align):
         return any(part.needs_pairs for part in self.members.values())
 
     @property
+    def needs_pixels(self) -> bool:  # type: ignore[override]
+        return any(part.needs_pixels for part in self.members.values())
+
+    @property
     def compares(self) -> bool:  # type: ignore[override]
         return any(part.compares for part in self.members.values())
 

@@ -22,6 +22,7 @@ class FixMatch(Align):
 
     reference: ClassVar[str] = "Sohn et al. 2020, FixMatch, arXiv 2001.07685"
     target_logits: ClassVar[bool] = True
+    needs_pixels: ClassVar[bool] = True
 
     weight: float = Field(1.0, ge=0, description="of the loss on pseudo-labels, once it has grown")
     threshold: float = Field(0.9, gt=0, lt=1, description="τ, probability from which a prediction is believed")

@@ -29,6 +29,7 @@ class MeanTeacher(Align):
         "Tarvainen & Valpola 2017, Mean teachers, arXiv 1703.01780; for segmentation Perone et al. 2019, 1811.06042"
     )
     target_logits: ClassVar[bool] = True
+    needs_pixels: ClassVar[bool] = True
 
     weight: float = Field(5.0, ge=0, description="of the consistency loss, once it has grown")
     keep: float = Field(0.98, ge=0, lt=1, description="α, how much of the teacher stays at each step")

@@ -34,6 +34,7 @@ class SerialConsistency(Align):
     reference: ClassVar[str] = "stainda; after Temerinac-Ott et al. 2017 (agreement of detections on serial sections)"
     needs_targets: ClassVar[bool] = False
     needs_pairs: ClassVar[bool] = True
+    needs_pixels: ClassVar[bool] = True
 
     weight: float = Field(1.0, ge=0, description="of the disagreement, once it has grown")
     grow: float = Field(0.3, ge=0, le=1, description="share of the steps during which the weight grows")

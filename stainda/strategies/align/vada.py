@@ -23,6 +23,7 @@ class Vada(Dann):
 
     reference: ClassVar[str] = "Shu et al. 2018, A DIRT-T Approach to Unsupervised Domain Adaptation, arXiv 1802.08735"
     target_logits: ClassVar[bool] = True
+    needs_pixels: ClassVar[bool] = True
 
     weight: float = Field(0.1, ge=0, description="λ, strength of the network's side at the end of the schedule")
     target: float = Field(0.01, ge=0, description="of entropy and smoothness on the target, at the end of the schedule")

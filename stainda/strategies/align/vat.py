@@ -34,6 +34,7 @@ class Vat(ScheduledAlign):
     reference: ClassVar[str] = "Miyato et al. 2018, Virtual Adversarial Training, arXiv 1704.03976"
     tasks: ClassVar[tuple[str, ...]] = ("segmentation", "classification")
     target_logits: ClassVar[bool] = True
+    needs_pixels: ClassVar[bool] = True
 
     weight: float = Field(1.0, ge=0, description="of the divergence, at the end of the schedule")
     schedule: Literal["warm_up", "constant"] = Field("warm_up", description="the weight grows from 0, or is constant")

@@ -1,0 +1,93 @@
+"""CPU seconds of a training step: a head on kept features against the same head behind the encoder it comes from.
+
+    python benchmarks/feature_cache.py                       # EfficientNet-Lite0, patches of 128 pixels, both tasks
+    python benchmarks/feature_cache.py --model vit_small --size 224
+
+Both train with the same loop, in one process, in turns; the ratio is end to end over cached. Filling the cache is told
+apart: it costs one pass of the encoder for each patch and view. Weights are random, which changes no time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "training"))
+
+from blob_cohort import make_data, make_job
+
+from stainda.config import ModelConfig, TaskConfig, load_piece, load_strategy
+from stainda.progress import SILENT
+from stainda.strategies import build
+from stainda.training.log import TrainingLog
+from stainda.training.loop import _Training
+from stainda.training.metering import Clock, Meter
+from stainda.training.preparation import Preparation
+
+TASKS = {
+    "classification": TaskConfig(kind="classification", classes=("glomerulus",), centre=1, covered=0.002, clear=0),
+    "segmentation": TaskConfig(classes=("glomerulus",)),
+}
+
+
+def _training(kind: str, model: ModelConfig, size: int, cache: dict[str, int] | None, folder: Path) -> _Training:
+    job = make_job(
+        load_strategy("source_only").model_dump(), train="head", cache=cache, batch_size=16, steps_per_epoch=1
+    )
+    job = replace(job, task=TASKS[kind], model=model, patches=job.patches.model_copy(update={"size": size}))
+    made = Preparation(job, build(job.strategy), make_data(job, per_slide=8, size=size), folder)
+    folder.mkdir(exist_ok=True)
+    return _Training(made, TrainingLog(folder), Clock(Meter("cpu")), None, SILENT, None)
+
+
+def _seconds(training: _Training, steps: int, first: int) -> float:
+    started = time.process_time()
+    for index in range(first, first + steps):
+        training._step(index, 10_000)
+    return (time.process_time() - started) / steps
+
+
+def measure(kind: str, model: ModelConfig, size: int, rounds: int) -> dict[str, float]:
+    """CPU seconds a step, by kind, and of filling the cache for a patch and view."""
+    with tempfile.TemporaryDirectory() as there:
+        whole = _training(kind, model, size, None, Path(there) / "whole")
+        cached = _training(kind, model, size, {"views": 1}, Path(there) / "cached")
+        started = time.process_time()
+        _seconds(cached, 1, 0)
+        filling = (time.process_time() - started) / len(cached._made.chosen.train)
+        _seconds(whole, 1, 0)
+        times: dict[str, list[float]] = {"end to end": [], "cached": []}
+        for number in range(rounds):
+            times["end to end"].append(_seconds(whole, 1, 1 + number))
+            times["cached"].append(_seconds(cached, 10, 1 + 10 * number))
+    return {**{name: float(np.median(values)) for name, values in times.items()}, "filling": filling}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="efficientnet_lite0")
+    parser.add_argument("--size", type=int, default=128)
+    parser.add_argument("--rounds", type=int, default=5)
+    asked = parser.parse_args()
+    torch.set_num_threads(1)
+    model = ModelConfig.model_validate({**load_piece("models", asked.model), "weights": None})
+    print(
+        f"{asked.model}, patches of {asked.size} pixels, batches of 16, medians of {asked.rounds} rounds, CPU seconds"
+    )
+    for kind in TASKS:
+        found = measure(kind, model, asked.size, asked.rounds)
+        print(
+            f"{kind:>14}: end to end {found['end to end']:.4f} a step, cached {found['cached']:.4f}, "
+            f"ratio {found['end to end'] / found['cached']:.1f}; filling {found['filling']:.4f} a patch and view"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""Damping of a deformation to the affine placement in parts where it cannot be trusted, smoothly, and marking of them.
+
+A part is in doubt where the deformation swells, shrinks or folds the tissue beyond what a section can, where structures
+agree worse than without it, or where two deformations made independently of each other lead to different places. There
+it is damped to nothing and the place is marked unsure; elsewhere it is kept as it is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from stainda.registration import gates
+from stainda.registration.fields import jacobian
+from stainda.registration.held_back import agreement_map
+from stainda.registration.similarity import Brought, FrameView
+
+FALL = 12.0  # view pixels: a third of the way from full deformation to none
+WINDOW = 16.0  # standard deviation, view pixels, of the neighbourhood whose agreement is compared
+SMOOTHER = (4.0, 8.0)  # standard deviations, view pixels, tried before a part is given up
+ROUNDS = 6  # times that way is lengthened where the damping itself folds
+
+
+@dataclass(frozen=True, eq=False)
+class Damped:
+    """``displacement`` float (2, h, w), view pixels; ``unsure`` float (h, w), 0 to 1: the share taken away, and
+    1 where the moving section lacks tissue."""
+
+    displacement: np.ndarray
+    unsure: np.ndarray
+
+
+def damped(
+    view: FrameView, brought: Brought, displacement: np.ndarray, other: np.ndarray | None = None
+) -> Damped | None:
+    """A displacement, damped where it is in doubt; ``None`` where no damping makes it a deformation without folds.
+
+    Args:
+        brought: the section under the affine placement.
+        other: a second displacement for the same section, made independently: where both can be trusted the result is
+            their mean, where one can it is that one.
+    """
+    tissue = ndimage.binary_fill_holes(view.tissue)
+    displacement, other = calmed(displacement), None if other is None else calmed(other)
+    faults = [implausible(displacement) | worse(view, brought, displacement)]
+    doubt = faults[0]
+    if other is not None:
+        faults.append(implausible(other) | worse(view, brought, other))
+        doubt = faults[0] & faults[1]
+        doubt |= ~faults[0] & ~faults[1] & (np.hypot(*(displacement - other)) > gates.MAX_DISSENT * max(tissue.shape))
+        mine, theirs = (share_kept(fault) + 1e-3 for fault in faults)
+        displacement = (displacement * mine + other * theirs) / (mine + theirs)
+        doubt |= implausible(displacement)
+    for turn in range(ROUNDS):
+        kept = share_kept(doubt, FALL * 1.4**turn)
+        calm = displacement * kept
+        left = implausible(calm)
+        if not left.any():
+            alone = ndimage.binary_opening(tissue & ~_tissue(brought), iterations=gates.ALONE)
+            return Damped(calm, np.maximum(1 - kept, ndimage.gaussian_filter(alone.astype(float), 2.0)))
+        doubt = doubt | ndimage.binary_dilation(left, iterations=2)
+    return None
+
+
+def calmed(displacement: np.ndarray) -> np.ndarray:
+    """A displacement smoothed where it changes areas too much: a small swirl is no reason to give a place up."""
+    for sigma in SMOOTHER:
+        sharp = implausible(displacement)
+        if not sharp.any():
+            break
+        smooth = np.stack([ndimage.gaussian_filter(part, sigma, mode="nearest") for part in displacement])
+        kept = share_kept(sharp, sigma)
+        displacement = displacement * kept + smooth * (1 - kept)
+    return displacement
+
+
+def share_kept(doubt: np.ndarray, fall: float = FALL) -> np.ndarray:
+    """What is kept of a displacement, float (h, w): 0 where it is in doubt, rising smoothly to 1 in 3 ``fall`` around
+    it, by at most 0.05 a pixel."""
+    if not doubt.any():
+        return np.ones(doubt.shape)
+    share = np.clip((ndimage.distance_transform_edt(~doubt) - fall / 2) / (2.5 * fall), 0, 1)
+    return ndimage.gaussian_filter(share * share * (3 - 2 * share), fall / 8, mode="nearest")
+
+
+def implausible(displacement: np.ndarray) -> np.ndarray:
+    """Where a displacement changes areas beyond ``gates.LOCAL_AREA_CHANGE``, bool (h, w); folds are among them."""
+    change = jacobian(displacement)
+    low, high = gates.LOCAL_AREA_CHANGE
+    return (change < low) | (change > high)
+
+
+def worse(view: FrameView, brought: Brought, displacement: np.ndarray) -> np.ndarray:
+    """Where structures agree worse than without the displacement, bool (h, w)."""
+    y, x = np.mgrid[: view.density.shape[0], : view.density.shape[1]]
+    where = y + displacement[1], x + displacement[0]
+    moved = ndimage.map_coordinates(brought.density, where, order=1, mode="nearest")
+    inside = ndimage.map_coordinates(brought.inside.astype(float), where, order=1) > 0.5
+    compared = ndimage.binary_fill_holes(view.tissue) & brought.inside & inside
+    gain = agreement_map(view.density, moved, compared) - agreement_map(view.density, brought.density, compared)
+    weight = ndimage.gaussian_filter(compared.astype(float), WINDOW)
+    mean = ndimage.gaussian_filter(gain * compared, WINDOW) / np.maximum(weight, 1e-3)
+    return (mean < -gates.MAX_LOSS) & (weight > 0.2)
+
+
+def _tissue(brought: Brought) -> np.ndarray:
+    return ndimage.binary_fill_holes(brought.tissue)
