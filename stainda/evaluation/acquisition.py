@@ -27,7 +27,7 @@ def entropy(probabilities: Array) -> NDArray[np.float64]:
     return bits.reshape(len(bits), -1).mean(1)
 
 
-def disagreement(one: Array, two: NDArray, certainty: NDArray) -> NDArray[np.float64]:
+def disagreement(one: Array, two: Array, certainty: NDArray) -> NDArray[np.float64]:
     """Mean absolute difference of probabilities of the same places on two sections, float (n,).
 
     Args:
@@ -52,7 +52,7 @@ def best(scores: Array, count: int, near: NDArray[np.bool_]) -> list[int]:
     return taken
 
 
-def k_centre(features: Array, count: int, covered: NDArray | None, near: NDArray[np.bool_]) -> list[int]:
+def k_centre(features: Array, count: int, covered: Array | None, near: NDArray[np.bool_]) -> list[int]:
     """k-centre greedy (Sener & Savarese 2018, arXiv 1708.00489): the point farthest from all that is covered, again and
     again.
 

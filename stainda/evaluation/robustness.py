@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,7 +60,7 @@ class PerformanceDrop:
     note: str = ""
 
 
-def neighbours(features: NDArray[np.floating], patients: Sequence[str], k: int) -> NDArray[np.intp]:
+def neighbours(features: NDArray[np.floating[Any]], patients: Sequence[str], k: int) -> NDArray[np.intp]:
     """Indices of the ``k`` nearest patches of other patients, nearest first: ``(n, k)``.
 
     Features ``(n, d)`` are scaled to length 1; distances are Euclidean. At least ``k`` patches of other patients must
@@ -78,7 +79,7 @@ def neighbours(features: NDArray[np.floating], patients: Sequence[str], k: int) 
 
 
 def robustness_index(
-    features: NDArray[np.floating],
+    features: NDArray[np.floating[Any]],
     classes: Sequence[str],
     groups: Sequence[str],
     patients: Sequence[str],
@@ -114,7 +115,7 @@ def robustness_index(
 
 
 def performance_drop(
-    features: NDArray[np.floating],
+    features: NDArray[np.floating[Any]],
     classes: Sequence[str],
     groups: Sequence[str],
     patients: Sequence[str],

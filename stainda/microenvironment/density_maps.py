@@ -14,7 +14,7 @@ from scipy.spatial import cKDTree
 from stainda.files import whole_file
 from stainda.microenvironment.groups import false_discovery
 from stainda.microenvironment.rates import MM2
-from stainda.microenvironment.window import Window
+from stainda.microenvironment.window import CountingWindow
 from stainda.run_directory.microenvironment_tables import CLUSTERING
 
 Floats = npt.NDArray[np.float64]

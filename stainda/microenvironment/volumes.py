@@ -77,7 +77,7 @@ def _can_be_last(area: float, largest: float, gap_um: float) -> bool:
     return bool(area <= LAST * largest * (1 - (1 - min(gap_um / radius, 1.0)) ** 2))
 
 
-def _step(place: np.ndarray, side: int) -> float:
+def _step(place: Array, side: int) -> float:
     if len(place) < 2:
         return 1.0
     return float(place[1] - place[0] if side == 0 else place[-1] - place[-2])

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from stainda.arrays import Array
 from stainda.cohort import Roles
 from stainda.errors import ConfigError, LeakError, did_you_mean
 from stainda.patches.few_shot import FewShot

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from stainda.arrays import Array
 from stainda.registration import gates
 from stainda.registration.fields import jacobian
 from stainda.registration.held_back import agreement_map
@@ -28,13 +29,11 @@ class Damped:
     """``displacement`` float (2, h, w), view pixels; ``unsure`` float (h, w), 0 to 1: the share taken away, and
     1 where the moving section lacks tissue."""
 
-    displacement: np.ndarray
-    unsure: np.ndarray
+    displacement: Array
+    unsure: Array
 
 
-def damped(
-    view: FrameView, brought: Brought, displacement: np.ndarray, other: np.ndarray | None = None
-) -> Damped | None:
+def damped(view: FrameView, brought: Brought, displacement: Array, other: Array | None = None) -> Damped | None:
     """A displacement, damped where it is in doubt; ``None`` where no damping makes it a deformation without folds.
 
     Args:
@@ -64,7 +63,7 @@ def damped(
     return None
 
 
-def calmed(displacement: np.ndarray) -> np.ndarray:
+def calmed(displacement: Array) -> Array:
     """A displacement smoothed where it changes areas too much: a small swirl is no reason to give a place up."""
     for sigma in SMOOTHER:
         sharp = implausible(displacement)
@@ -76,7 +75,7 @@ def calmed(displacement: np.ndarray) -> np.ndarray:
     return displacement
 
 
-def share_kept(doubt: np.ndarray, fall: float = FALL) -> np.ndarray:
+def share_kept(doubt: Array, fall: float = FALL) -> Array:
     """What is kept of a displacement, float (h, w): 0 where it is in doubt, rising smoothly to 1 in 3 ``fall`` around
     it, by at most 0.05 a pixel."""
     if not doubt.any():
@@ -85,14 +84,14 @@ def share_kept(doubt: np.ndarray, fall: float = FALL) -> np.ndarray:
     return ndimage.gaussian_filter(share * share * (3 - 2 * share), fall / 8, mode="nearest")
 
 
-def implausible(displacement: np.ndarray) -> np.ndarray:
+def implausible(displacement: Array) -> Array:
     """Where a displacement changes areas beyond ``gates.LOCAL_AREA_CHANGE``, bool (h, w); folds are among them."""
     change = jacobian(displacement)
     low, high = gates.LOCAL_AREA_CHANGE
     return (change < low) | (change > high)
 
 
-def worse(view: FrameView, brought: Brought, displacement: np.ndarray) -> np.ndarray:
+def worse(view: FrameView, brought: Brought, displacement: Array) -> Array:
     """Where structures agree worse than without the displacement, bool (h, w)."""
     y, x = np.mgrid[: view.density.shape[0], : view.density.shape[1]]
     where = y + displacement[1], x + displacement[0]
@@ -105,5 +104,5 @@ def worse(view: FrameView, brought: Brought, displacement: np.ndarray) -> np.nda
     return (mean < -gates.MAX_LOSS) & (weight > 0.2)
 
 
-def _tissue(brought: Brought) -> np.ndarray:
+def _tissue(brought: Brought) -> Array:
     return ndimage.binary_fill_holes(brought.tissue)

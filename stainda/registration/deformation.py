@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from stainda.arrays import Array
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -64,15 +66,15 @@ SOFT, FIRM, STIFF = Stiffness(6.0, 10.0), Stiffness(8.0, 14.0), Stiffness(12.0, 
 
 
 def velocity(
-    fixed: np.ndarray,
-    moving: np.ndarray,
-    compared: np.ndarray,
-    shown: np.ndarray,
+    fixed: Array,
+    moving: Array,
+    compared: Array,
+    shown: Array,
     *,
     stiffness: Stiffness = FIRM,
     levels: tuple[Level, ...] = LEVELS,
     device: str = "cpu",
-) -> np.ndarray:
+) -> Array:
     """The velocity field whose exponential takes points of ``fixed`` to the same structures in ``moving``.
 
     Args:
@@ -85,7 +87,7 @@ def velocity(
     """
     import torch
 
-    def tensor(values: np.ndarray) -> Tensor:
+    def tensor(values: Array) -> Tensor:
         return torch.as_tensor(np.asarray(values, np.float32), device=device)[None, None]
 
     layers = torch.cat([tensor(part) for part in (fixed, moving, compared, shown)], 1)
@@ -107,7 +109,7 @@ def velocity(
         return np.asarray(rescaled(found, (height, width))[0].cpu().numpy(), np.float32)
 
 
-def exponential(field: np.ndarray) -> np.ndarray:
+def exponential(field: Array) -> Array:
     """The displacement float32 (2, h, w) that a velocity field (2, h, w) leads to in unit time; of ``-field`` it is the
     inverse."""
     import torch

@@ -168,7 +168,7 @@ def _implausible_scale(placement: Placement, relative: float, allowed: str) -> s
     )
 
 
-def refuse_affine(matrix: np.ndarray) -> str | None:
+def refuse_affine(matrix: Array) -> str | None:
     """The reason why an affine correction (3, 3) of a similarity is not one that cutting and mounting make."""
     scale, _, stretch, mirrors = decompose(matrix)
     if mirrors or stretch > MAX_STRETCH:

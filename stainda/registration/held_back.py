@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from stainda.arrays import Array
 from stainda.registration.similarity import SCALES, directions
 
 SQUARES = 14  # along the longer side of the view: some 36 view pixels wide
@@ -25,7 +26,7 @@ SURE = 2.0  # standard errors by which the mean gain of the squares must exceed 
 class HeldBack:
     """Squares of a view. ``number`` int (h, w) counts them from 1, and is 0 in what a fit may see."""
 
-    number: np.ndarray
+    number: Array
 
     @classmethod
     def of(cls, shape: tuple[int, int]) -> HeldBack:
@@ -37,11 +38,11 @@ class HeldBack:
         return cls(np.where(held, row * (SQUARES + 1) + column + 1, 0))
 
     @property
-    def seen(self) -> np.ndarray:
+    def seen(self) -> Array:
         """bool (h, w): what a fit may use."""
         return self.number == 0
 
-    def means(self, values: np.ndarray, where: np.ndarray) -> np.ndarray:
+    def means(self, values: Array, where: Array) -> Array:
         """The mean of an image (h, w) in each square with enough pixels ``where``, (k,); NaN in the others."""
         inner = ndimage.binary_erosion(self.number > 0, iterations=INNER) & where
         labels = np.where(inner, self.number, 0).ravel()
@@ -59,7 +60,7 @@ class Gain:
     squares: int
 
     @classmethod
-    def of(cls, before: np.ndarray, after: np.ndarray) -> Gain:
+    def of(cls, before: Array, after: Array) -> Gain:
         """Of the means of the same squares."""
         gain = (after - before)[np.isfinite(after) & np.isfinite(before)]
         if len(gain) < LEAST_SQUARES:
@@ -80,7 +81,7 @@ class Gain:
         return f"agreement in {self.squares} held-back parts changes by {self.mean:+.3f} ± {self.error:.3f}"
 
 
-def agreement_map(first: np.ndarray, second: np.ndarray, where: np.ndarray) -> np.ndarray:
+def agreement_map(first: Array, second: Array, where: Array) -> Array:
     """Agreement of gradient directions of two density images, float (h, w), mean of the fine scales."""
     maps = [(directions(first, where, scale) * directions(second, where, scale)).sum(axis=0) for scale in SCALES]
     return np.mean(maps, axis=0)

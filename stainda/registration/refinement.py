@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 from scipy import ndimage
 
+from stainda.arrays import Array
 from stainda.registration import gates
 from stainda.registration.damping import Damped, damped
 from stainda.registration.deformation import FIRM, LEVELS, SOFT, STIFF, Stiffness, exponential, velocity
@@ -68,7 +69,7 @@ def refine(
     if not nonrigid:
         return Refined(kept, base is not None, reason)
     theirs = None if valis is None or wanted == "own" else _displacement(view, kept, valis)
-    found: list[tuple[str, np.ndarray, np.ndarray | None]] = []
+    found: list[tuple[str, Array, Array | None]] = []
     note = ""
     if wanted != "valis":
         own, gain = _own(place, alone=theirs is None)
@@ -93,7 +94,7 @@ class _Place:
 
     view: FrameView
     brought: Brought
-    compared: np.ndarray
+    compared: Array
     held: HeldBack
 
     @classmethod
@@ -103,14 +104,14 @@ class _Place:
         compared = ndimage.binary_dilation(tissue, iterations=OUTLINE)
         return cls(view, brought, compared, HeldBack.of(view.density.shape))
 
-    def velocity(self, stiffness: Stiffness, held: bool) -> np.ndarray:
+    def velocity(self, stiffness: Stiffness, held: bool) -> Array:
         compared = self.compared & self.held.seen if held else self.compared
         levels = COARSE if held else LEVELS
         return velocity(
             self.view.density, self.brought.density, compared, self.brought.inside, stiffness=stiffness, levels=levels
         )
 
-    def held_means(self, displacement: np.ndarray | None) -> np.ndarray:
+    def held_means(self, displacement: Array | None) -> Array:
         """Agreement in each held-back square (k,), the section displaced."""
         density, inside = self.brought.density, self.brought.inside
         if displacement is not None:
@@ -146,7 +147,7 @@ def _affine(place: _Place, rigid: Transform) -> tuple[Transform | None, str]:
     return base, f"affine: {gain}"
 
 
-def robust_affine(source: np.ndarray, target: np.ndarray) -> np.ndarray:
+def robust_affine(source: Array, target: Array) -> Array:
     """The affine matrix (3, 3) from points (n, 2) to points (n, 2) that least absolute distances lead to, then Tukey's
     biweight, so that parts which have moved by themselves do not pull at the rest."""
     matrix = fit_affine(source, target)
@@ -161,7 +162,7 @@ def robust_affine(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     return matrix
 
 
-def _own(place: _Place, alone: bool) -> tuple[np.ndarray | None, Gain]:
+def _own(place: _Place, alone: bool) -> tuple[Array | None, Gain]:
     """stainda's own deformation, as stiff as held-back parts agree best with, and what these parts say of it.
 
     It stands alone only where they support it; beside another one that was made independently it is enough that they do
@@ -178,13 +179,13 @@ def _own(place: _Place, alone: bool) -> tuple[np.ndarray | None, Gain]:
     return exponential(place.velocity(stiffness, held=False)), gain
 
 
-def shifted(layer: np.ndarray, displacement: np.ndarray) -> np.ndarray:
+def shifted(layer: Array, displacement: Array) -> Array:
     """An image (h, w) at ``u + d(u)``, linear."""
     y, x = np.mgrid[: layer.shape[0], : layer.shape[1]]
     return ndimage.map_coordinates(layer, (y + displacement[1], x + displacement[0]), order=1, mode="nearest")
 
 
-def _view_matrix(view: FrameView) -> np.ndarray:
+def _view_matrix(view: FrameView) -> Array:
     """The matrix (3, 3) from view pixels to level-0 pixels of the reference."""
     width = view.density.shape[1]
     corner, right, below = view.points[0], view.points[1], view.points[width]
@@ -193,7 +194,7 @@ def _view_matrix(view: FrameView) -> np.ndarray:
     return matrix
 
 
-def _displacement(view: FrameView, base: Transform, full: Transform) -> np.ndarray:
+def _displacement(view: FrameView, base: Transform, full: Transform) -> Array:
     """The displacement of another transform of the same section, against the affine placement ``base``."""
     back = np.linalg.inv(_view_matrix(view))
     there = apply_affine(back @ base.matrix, full.from_frame(view.points))

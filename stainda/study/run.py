@@ -244,8 +244,8 @@ class StudyRun:
         which: list[Which] = ["serial"] if any(build(one).align.needs_pairs for one in strategies) else []
         which += ["serial_tissue"] if any(one.pairs == "serial" for one in starts) else []
         which += ["serial_validation"] if starts and self.folder.is_registered else []
-        for one in which:
-            cut_pairs(one, self.cohort, self.roles, self.folder, self.config.seed, self.progress)
+        for pairing in which:
+            cut_pairs(pairing, self.cohort, self.roles, self.folder, self.config.seed, self.progress)
 
     # training -----------------------------------------------------------------------------------------------------
 

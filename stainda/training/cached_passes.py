@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from stainda.arrays import Array
 from stainda.config import CacheConfig
 from stainda.errors import ConfigError
 from stainda.models.weight_files import start_of
@@ -38,7 +39,7 @@ class Kept:
 
     root: Path
     job: Job
-    indices: dict[str, np.ndarray]
+    indices: dict[str, Array]
     autocast: Callable[[], AbstractContextManager[None]]
 
 
@@ -89,7 +90,7 @@ class CachedPasses(BatchPipeline):
         self._tap = None if tap is None else tap.through(self._answer)
         self._refuse_an_encoder_that_learns()
 
-    def labelled(self, indices: np.ndarray) -> Batch:
+    def labelled(self, indices: Array) -> Batch:
         view = self._view("labelled", indices)
         self._use(indices)
         with listening(self._detector.network, self._strategy.align.also_tapped) as more:
@@ -102,13 +103,13 @@ class CachedPasses(BatchPipeline):
             groups=groups, more_features=tuple(more),
         )  # fmt: skip
 
-    def target(self, indices: np.ndarray) -> Batch:
+    def target(self, indices: Array) -> Batch:
         return self._of_kind("target", indices)
 
-    def source_unlabelled(self, indices: np.ndarray) -> Batch:
+    def source_unlabelled(self, indices: Array) -> Batch:
         return self._of_kind("compared", indices)
 
-    def probabilities(self, indices: np.ndarray, statistics: Statistics | None = None) -> Tensor:
+    def probabilities(self, indices: Array, statistics: Statistics | None = None) -> Tensor:
         """As ``Detector.probabilities``, of validation patches."""
         network = self._detector.network
         view = self._view("validation", indices)
@@ -117,7 +118,7 @@ class CachedPasses(BatchPipeline):
             logits = self._answer(view.features)
         return torch.softmax(logits.float(), dim=1)[:, 1:]
 
-    def _of_kind(self, kind: str, indices: np.ndarray) -> Batch:
+    def _of_kind(self, kind: str, indices: Array) -> Batch:
         view = self._view(kind, indices)
         self._use(indices)
         with listening(self._detector.network, self._strategy.align.also_tapped) as more:
@@ -134,7 +135,7 @@ class CachedPasses(BatchPipeline):
 
     # -- the cache ----------------------------------------------------------------------------------------------
 
-    def _view(self, kind: str, indices: np.ndarray) -> View:
+    def _view(self, kind: str, indices: Array) -> View:
         cache = self._cache(kind)
         views = np.zeros(len(indices), int)
         if cache.views > 1:
@@ -168,16 +169,16 @@ class CachedPasses(BatchPipeline):
             **({} if kind == "validation" else views),
         }  # fmt: skip
 
-    def _draw_labelled(self, indices: np.ndarray, generator: torch.Generator) -> View:
+    def _draw_labelled(self, indices: Array, generator: torch.Generator) -> View:
         seen = self._labelled_images(indices, generator)
         return View(self._encoded(seen.images), seen.labels, seen.weights)
 
-    def _draw_unlabelled(self, indices: np.ndarray, generator: torch.Generator) -> View:
+    def _draw_unlabelled(self, indices: Array, generator: torch.Generator) -> View:
         raw = self._raw(indices, self._patches.windows.draw(len(indices), generator))
         slides = self._patches.origins.slides(indices)
         return View(self._encoded(self._drawn(raw, slides, generator, self._strategy.align.target_manner).images))
 
-    def _draw_plain(self, indices: np.ndarray, generator: torch.Generator) -> View:
+    def _draw_plain(self, indices: Array, generator: torch.Generator) -> View:
         return View(self._encoded(self.plain(indices)))
 
     def _encoded(self, images: Tensor) -> Sequence[Tensor]:

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from stainda.arrays import Array
 from stainda.errors import TrainingError
 from stainda.files import stable_hash, write_json
 from stainda.run_directory.contents import FEATURES_META
@@ -46,7 +47,7 @@ class View:
     weights: Tensor | None = None
 
 
-Draw = Callable[[np.ndarray, torch.Generator], View]
+Draw = Callable[[Array, torch.Generator], View]
 """Gives a view of the patches of these indices."""
 
 
@@ -69,7 +70,7 @@ class FeatureCache:
         """Of the arrays, on disk."""
         return sum(file.stat().st_size for file in self._folder.glob("*.npy"))
 
-    def read(self, indices: np.ndarray, views: np.ndarray, device: torch.device) -> View:
+    def read(self, indices: Array, views: Array, device: torch.device) -> View:
         """Patches by their index, each in the view of this number."""
         rows = np.asarray([self._row[index] for index in np.asarray(indices).tolist()]) * self.views + views
         features = [_tensor(array, rows, device).float() for array in self._features]
@@ -77,7 +78,7 @@ class FeatureCache:
         weights = None if self._weights is None else _tensor(self._weights, rows, device).float()
         return View(features, labels, weights)
 
-    def _open(self, name: str) -> np.ndarray:
+    def _open(self, name: str) -> Array:
         return np.load(self._folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
 
 
@@ -88,7 +89,7 @@ def features_folder(job_folder: Path) -> Path:
 
 
 def open_cache(
-    root: Path, about: dict[str, Any], indices: np.ndarray, views: int, draw: Draw, limit_gb: float
+    root: Path, about: dict[str, Any], indices: Array, views: int, draw: Draw, limit_gb: float
 ) -> FeatureCache:
     """The cache of these patches, which is filled where it is not there.
 
@@ -122,7 +123,7 @@ def bytes_of(features: Sequence[Tensor]) -> int:
 
 
 def _fill(
-    folder: Path, about: dict[str, Any], indices: np.ndarray, views: int, draw: Draw, limit_gb: float, name: str
+    folder: Path, about: dict[str, Any], indices: Array, views: int, draw: Draw, limit_gb: float, name: str
 ) -> None:
     folder.mkdir(parents=True)
     generator = torch.Generator().manual_seed(int(name[:8], 16))
@@ -152,7 +153,7 @@ def _fill(
     write_json(folder / FEATURES_META.name, meta)
 
 
-def _chunks(indices: np.ndarray, views: int) -> Iterator[tuple[int, int, np.ndarray]]:
+def _chunks(indices: Array, views: int) -> Iterator[tuple[int, int, Array]]:
     for view in range(views):
         for start in range(0, len(indices), CHUNK):
             yield view, start, indices[start : start + CHUNK]
@@ -181,5 +182,5 @@ def _kind(features: Tensor) -> str:
     return "float16" if features.dim() > 2 and features.shape[-1] > 1 else "float32"
 
 
-def _tensor(array: np.ndarray, rows: np.ndarray, device: torch.device) -> Tensor:
+def _tensor(array: Array, rows: Array, device: torch.device) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(array[rows])).to(device)

@@ -43,7 +43,7 @@ def validate(
     batch_size: int = 32,
     own_statistics: bool = True,
     threshold: Rule = "robust",
-    probabilities: Callable[[np.ndarray, Statistics | None], Tensor] | None = None,
+    probabilities: Callable[[Array, Statistics | None], Tensor] | None = None,
 ) -> Validation:
     """Score a detector on validation patches of source domains.
 
