@@ -27,7 +27,7 @@ def entropy(probabilities: Array) -> NDArray[np.float64]:
     return bits.reshape(len(bits), -1).mean(1)
 
 
-def disagreement(one: Array, two: Array, certainty: NDArray) -> NDArray[np.float64]:
+def disagreement(one: Array, two: Array, certainty: Array) -> NDArray[np.float64]:
     """Mean absolute difference of probabilities of the same places on two sections, float (n,).
 
     Args:
