@@ -171,7 +171,7 @@ def pretraining_table(run: LoadedRun) -> PageTable | None:
         "Before → after. Retrieval: share of patches whose nearest neighbour on the other section shows the same place "
         "(top-1). Alignment (less is nearer) and uniformity (less is more evenly spread): Wang & Isola 2020. Linear "
         "probe: area under the ROC curve, patches with an object in their middle against others, on source validation; "
-        f"chooses nothing. Measured on {measured}. The time is part of what each strategy that starts from it costs."
+        f"it chooses nothing. Measured on {measured}. The time is part of what each strategy that starts from it costs."
     )
     return PageTable("pretraining", "Trainings without labels that strategies start from.", columns, rows, frame, note)
 

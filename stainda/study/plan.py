@@ -72,13 +72,13 @@ def plan_study(config: StudyConfig, out: str | Path | None = None, *, timed: boo
     for strategy in config.strategies:
         check(build(strategy), config)
     folder = RunFolder(Path(out) if out is not None else Path("runs") / config.study)
-    found = plan_rotations(config, manifest_of(config, folder))
-    notes = [*refuse_unanswerable(config, found), *expectations(config, folder.root)]
+    rotations = plan_rotations(config, manifest_of(config, folder))
+    notes = [*refuse_unanswerable(config, rotations), *expectations(config, folder.root)]
     notes += [*learning_notes(config), *cache_notes(config, folder)]
-    costs = budgets(config, len(found), trainings_without(config, found))
-    slides = {rotation.name: len(sections_to_score(rotation.cohort, rotation.roles)) for rotation in found}
-    seconds = _training_seconds(config, found, costs, slides) if timed else None
-    stages = expected_stages(config, found, costs, folder, seconds)
+    costs = budgets(config, len(rotations), trainings_without(config, rotations))
+    slides = {rotation.name: len(sections_to_score(rotation.cohort, rotation.roles)) for rotation in rotations}
+    seconds = _training_seconds(config, rotations, costs, slides) if timed else None
+    stages = expected_stages(config, rotations, costs, folder, seconds)
     registration = ""
     if config.phantom is None or manifest_of(config, folder).is_file():
         from stainda.registration import registration_standing

@@ -66,7 +66,7 @@ class Starts:
         return replace(job, pretrained=start.hash)
 
     def train(self, jobs: Sequence[Job], workers: int, threads: int, progress: Progress) -> None:
-        """Train what these jobs start from and is not there yet. Jobs that need one report its failure."""
+        """Train what these jobs start from and is missing. One that fails is reported by the jobs that need it."""
         from stainda.training.pretraining import read_pretraining
 
         wanted = dict.fromkeys(job.pretrained for job in jobs if job.pretrained)
