@@ -83,8 +83,8 @@ def plan_study(config: StudyConfig, out: str | Path | None = None, *, timed: boo
     if config.phantom is None or manifest_of(config, folder).is_file():
         from stainda.registration import registration_standing
 
-        registration = registration_standing(found[0].cohort, config.registration, folder.root).sentence
-    return Plan(found, costs, slides, seconds, stages, registration, tuple(notes), recipe_line(config))
+        registration = registration_standing(rotations[0].cohort, config.registration, folder.root).sentence
+    return Plan(rotations, costs, slides, seconds, stages, registration, tuple(notes), recipe_line(config))
 
 
 def expected_stages(

@@ -47,7 +47,7 @@ class CachedView:
     weights: Tensor | None = None
 
 
-Draw = Callable[[Array, torch.Generator], View]
+Draw = Callable[[Array, torch.Generator], CachedView]
 """Gives a view of the patches of these indices."""
 
 
@@ -70,7 +70,7 @@ class FeatureCache:
         """Of the arrays, on disk."""
         return sum(file.stat().st_size for file in self._folder.glob("*.npy"))
 
-    def read(self, indices: Array, views: Array, device: torch.device) -> View:
+    def read(self, indices: Array, views: Array, device: torch.device) -> CachedView:
         """Patches by their index, each in the view of this number."""
         rows = np.asarray([self._row[index] for index in np.asarray(indices).tolist()]) * self.views + views
         features = [_tensor(array, rows, device).float() for array in self._features]
