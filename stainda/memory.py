@@ -27,7 +27,7 @@ _for_good: list[Any] = []
 
 @contextmanager
 def freed_memory_kept() -> Iterator[None]:
-    """Keep freed memory in this block, in all threads; blocks may lie within and beside each other.
+    """Keep freed memory in this block, in all threads; blocks may lie within and side by side.
 
     Elsewhere than on glibc nothing is done.
     """

@@ -32,8 +32,8 @@ from stainda.evaluation.summary import (
     DIFFERENCE_COLUMNS,
     GAP_COLUMNS,
     RESULT_COLUMNS,
-    Cells,
     Region,
+    ScoreCells,
     domain_order,
     joined,
     regions_of,
@@ -154,7 +154,7 @@ def analyse(rotations: Sequence[RotationRecords], config: StudyConfig) -> Analys
                 continue
             singles = [score_cube(rows, measure, order) for rows in picked]
             cube, regions = _scores_and_regions(groups, singles)
-            cells = Cells(cube, regions, rule.name, config)
+            cells = ScoreCells(cube, regions, rule.name, config)
             for name, made in parts.items():
                 made.append(getattr(cells, name)())
             if rule.name == DEFAULT_RULE:
@@ -209,7 +209,7 @@ def _by_domain(groups: Sequence[Group], singles: Sequence[ScoreCube], config: St
     for group, cube in zip(groups, singles, strict=True):
         regions = regions_of(group.test, cube.domains, group.sources, group.tested)
         result.append(
-            Cells(cube, [region for region in regions if region.stain != "*"], DEFAULT_RULE, config).results()
+            ScoreCells(cube, [region for region in regions if region.stain != "*"], DEFAULT_RULE, config).results()
         )
     return result
 

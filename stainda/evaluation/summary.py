@@ -64,7 +64,7 @@ class Region:
     centre: str
 
 
-class Cells:
+class ScoreCells:
     """The statistics of one measure under one selection rule: columns are (strategy, region, class) cells."""
 
     def __init__(self, cube: ScoreCube, regions: Sequence[Region], selection: str, config: StudyConfig) -> None:

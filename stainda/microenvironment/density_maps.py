@@ -14,7 +14,7 @@ from scipy.spatial import cKDTree
 from stainda.files import whole_file
 from stainda.microenvironment.groups import false_discovery
 from stainda.microenvironment.rates import MM2
-from stainda.microenvironment.window import Window
+from stainda.microenvironment.window import CountingWindow
 from stainda.run_directory.microenvironment_tables import CLUSTERING
 
 Floats = npt.NDArray[np.float64]
@@ -46,7 +46,7 @@ class DensityMap:
         return self.tissue >= LEAST_TISSUE
 
 
-def density_map(xy: Floats, window: Window, size_um: tuple[float, float], side: float) -> DensityMap:
+def density_map(xy: Floats, window: CountingWindow, size_um: tuple[float, float], side: float) -> DensityMap:
     """Cells (n, 2), micrometres, by square of a slide of ``size_um`` (width, height)."""
     columns, rows = (max(1, int(np.ceil(length / side))) for length in size_um)
     at = np.floor(xy / side).astype(int)
@@ -76,7 +76,7 @@ def write_map_image(found: DensityMap, path: str | Path) -> Path:
     return Path(path)
 
 
-def clustering(xy: Floats, window: Window, found: DensityMap, rng: np.random.Generator) -> dict[str, Any]:
+def clustering(xy: Floats, window: CountingWindow, found: DensityMap, rng: np.random.Generator) -> dict[str, Any]:
     """Indices of clustering, ``nan`` where there are too few cells or squares.
 
     Clark and Evans 1954 (with Donnelly's correction of the edge), Morisita 1959, Moran 1950 over squares that share an

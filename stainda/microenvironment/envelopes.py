@@ -22,7 +22,7 @@ import shapely
 from scipy import ndimage
 from shapely.affinity import rotate
 
-from stainda.microenvironment.window import Window
+from stainda.microenvironment.window import CountingWindow
 from stainda.microenvironment.zones import Geometries, Zones
 
 Floats = npt.NDArray[np.float64]
@@ -82,20 +82,20 @@ class DistanceField:
     """
 
     zone: npt.NDArray[np.int64]
-    window: Window
+    window: CountingWindow
     angle: float
     zones: Zones
 
     @classmethod
-    def of(cls, structures: Geometries, zones: Zones, window: Window) -> DistanceField:
+    def of(cls, structures: Geometries, zones: Zones, window: CountingWindow) -> DistanceField:
         """Turned so that the longer side of the tissue lies along the rows: a shift along it loses least."""
         box = np.asarray(shapely.minimum_rotated_rectangle(window.shape).exterior.coords)
         sides = np.diff(box[:3], axis=0)
         longest = sides[np.argmax(np.linalg.norm(sides, axis=1))]
         angle = -float(np.degrees(np.arctan2(longest[1], longest[0])))
-        turned = Window(rotate(window.shape, angle, origin=(0, 0)), window.step)
+        turned = CountingWindow(rotate(window.shape, angle, origin=(0, 0)), window.step)
         inside = np.zeros(turned.mask.shape, bool)
-        grid = Window(shapely.box(*turned.shape.bounds), window.step)
+        grid = CountingWindow(shapely.box(*turned.shape.bounds), window.step)
         for one in structures:
             part = rotate(one, angle, origin=(0, 0))
             _fill(inside, part, grid)
@@ -162,7 +162,7 @@ class DistanceField:
         return rng.multivariate_hypergeometric(total, min(count, int(total.sum())), size=number).astype(float)
 
 
-def _fill(inside: npt.NDArray[np.bool_], shape: shapely.Geometry, grid: Window) -> None:
+def _fill(inside: npt.NDArray[np.bool_], shape: shapely.Geometry, grid: CountingWindow) -> None:
     """Mark the cells of a raster whose centres lie in a shape."""
     x0, y0, x1, y1 = shape.bounds
     rows, columns = grid.cells(np.array([[x0, y0], [x1, y1]]))

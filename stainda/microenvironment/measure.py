@@ -56,7 +56,7 @@ class StructureMeasures:
 
 @dataclass(frozen=True, eq=False)
 class Profile:
-    """Cells by distance from the nearest structure, and how many there would be at equal density; simulations beside.
+    """Cells by distance from the nearest structure, and how many there would be at equal density; simulations next to.
 
     Attributes:
         zones: the steps; the last value of every array is beyond.

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial import cKDTree
 
-from stainda.microenvironment.window import Window
+from stainda.microenvironment.window import CountingWindow
 
 Floats = npt.NDArray[np.float64]
 MOST = 20_000
@@ -43,7 +43,7 @@ class PairFunctions:
 def pair_functions(
     first: Floats,
     second: Floats | None,
-    window: Window,
+    window: CountingWindow,
     r: Floats,
     *,
     bandwidth: float | None = None,

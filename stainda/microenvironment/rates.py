@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from stainda.microenvironment.zones import Geometries, Pairs, Zones, counts, signed_distance
+from stainda.microenvironment.zones import Geometries, ObjectPairs, Zones, counts, signed_distance
 
 Floats = npt.NDArray[np.float64]
 MM2 = 1e6
@@ -27,7 +27,7 @@ def poisson_interval(count: Floats, area_um2: Floats, level: float = 0.95) -> tu
 
 
 def shifted_counts(
-    structures: Geometries, pairs: Pairs, points: Floats, zones: Zones, shifts: Floats
+    structures: Geometries, pairs: ObjectPairs, points: Floats, zones: Zones, shifts: Floats
 ) -> npt.NDArray[np.float64]:
     """Counts by structure and zone when the cells around each structure are shifted: float (draws, m, k).
 
@@ -41,7 +41,7 @@ def shifted_counts(
     for draw, shift in enumerate(shifts):
         moved = points[pairs.point] + shift[pairs.structure]
         distance = signed_distance(structures, pairs.structure, moved)
-        found[draw] = counts(Pairs(pairs.structure, pairs.point, distance), zones, len(structures))
+        found[draw] = counts(ObjectPairs(pairs.structure, pairs.point, distance), zones, len(structures))
     return found
 
 

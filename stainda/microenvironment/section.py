@@ -14,7 +14,7 @@ from stainda.annotations import IGNORE_CLASSES, outlines
 from stainda.cohort.types import Section
 from stainda.config.microenvironment import MicroenvironmentConfig
 from stainda.microenvironment.cells import Cells
-from stainda.microenvironment.window import Window
+from stainda.microenvironment.window import CountingWindow
 from stainda.microenvironment.zones import Geometries
 from stainda.slides import tissue_mask
 
@@ -96,12 +96,12 @@ class SectionData:
     kept: npt.NDArray[np.bool_]
     xy: Floats
     structures: Structures
-    window: Window
+    window: CountingWindow
     compartments: dict[str, BaseGeometry]
     left_out: tuple[LeftOut, ...]
 
 
-def tissue_window(slide: Slide, mpp: float, ignored: Geometries) -> Window:
+def tissue_window(slide: Slide, mpp: float, ignored: Geometries) -> CountingWindow:
     """The tissue of a slide, holes and ignored areas (level-0 pixels) taken out."""
     found = tissue_mask(slide)
     shapes = outlines(found.mask.astype(np.uint8), 0, 0, found.downsample)
@@ -110,7 +110,7 @@ def tissue_window(slide: Slide, mpp: float, ignored: Geometries) -> Window:
     area = shapely.intersection(area, shapely.box(0, 0, *slide.size))
     if len(ignored):
         area = shapely.difference(area, shapely.union_all(shapely.make_valid(ignored)))
-    return Window(areas_of(shapely.transform(area, lambda xy: xy * mpp)))
+    return CountingWindow(areas_of(shapely.transform(area, lambda xy: xy * mpp)))
 
 
 def areas_of(geometry: BaseGeometry) -> BaseGeometry:
@@ -126,7 +126,7 @@ def ignored_of(shapes: gpd.GeoDataFrame | None) -> Geometries:
 
 
 def usable(
-    structures: Structures, window: Window, config: MicroenvironmentConfig, slide: str
+    structures: Structures, window: CountingWindow, config: MicroenvironmentConfig, slide: str
 ) -> tuple[Structures, list[LeftOut]]:
     """The structures that can be measured, and what stays out."""
     told: list[LeftOut] = []

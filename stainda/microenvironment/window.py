@@ -15,7 +15,7 @@ Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
-class Window:
+class CountingWindow:
     """A window in micrometres.
 
     Attributes:

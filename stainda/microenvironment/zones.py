@@ -66,7 +66,7 @@ class Zones:
 
 
 @dataclass(frozen=True, eq=False)
-class Pairs:
+class ObjectPairs:
     """Structures and points near each other: ``structure`` and ``point`` (n,) indices, ``distance`` (n,) signed."""
 
     structure: Ints
@@ -74,7 +74,7 @@ class Pairs:
     distance: Floats
 
 
-def near_pairs(structures: Geometries, points: Floats, reach: float, tree: cKDTree | None = None) -> Pairs:
+def near_pairs(structures: Geometries, points: Floats, reach: float, tree: cKDTree | None = None) -> ObjectPairs:
     """All pairs of a structure and a point at most ``reach`` from it.
 
     Args:
@@ -82,7 +82,7 @@ def near_pairs(structures: Geometries, points: Floats, reach: float, tree: cKDTr
     """
     if not len(structures) or not len(points):
         none = np.zeros(0, np.int64)
-        return Pairs(none, none, np.zeros(0))
+        return ObjectPairs(none, none, np.zeros(0))
     tree = cKDTree(points) if tree is None else tree
     corners = shapely.bounds(structures)
     centres = (corners[:, :2] + corners[:, 2:]) / 2
@@ -93,7 +93,7 @@ def near_pairs(structures: Geometries, points: Floats, reach: float, tree: cKDTr
     columns = np.concatenate([np.asarray(ball, np.int64) for ball in balls]) if sum(sizes) else np.zeros(0, np.int64)
     distance = signed_distance(structures, rows, points[columns])
     kept = distance <= reach
-    return Pairs(rows[kept], columns[kept], distance[kept])
+    return ObjectPairs(rows[kept], columns[kept], distance[kept])
 
 
 def signed_distance(structures: Geometries, rows: Ints, points: Floats) -> Floats:
@@ -107,7 +107,7 @@ def signed_distance(structures: Geometries, rows: Ints, points: Floats) -> Float
     return np.where(shapely.contains(structures[rows], places), -distance, distance)
 
 
-def table(pairs: Pairs, zones: Zones, number: int, weights: Floats | None = None) -> Floats:
+def table(pairs: ObjectPairs, zones: Zones, number: int, weights: Floats | None = None) -> Floats:
     """Points, or the sum of their weights, by structure and zone: float (number, k)."""
     zone = zones.index(pairs.distance)
     kept = zone < len(zones)
@@ -116,7 +116,7 @@ def table(pairs: Pairs, zones: Zones, number: int, weights: Floats | None = None
     return np.bincount(flat, given, minlength=number * len(zones)).reshape(number, len(zones)).astype(float)
 
 
-def within_other(pairs: Pairs) -> npt.NDArray[np.bool_]:
+def within_other(pairs: ObjectPairs) -> npt.NDArray[np.bool_]:
     """Pairs (n,) whose point lies within another structure than that of the pair."""
     home: dict[int, int] = {}
     for point, structure in zip(pairs.point[pairs.distance <= 0], pairs.structure[pairs.distance <= 0], strict=True):
@@ -128,10 +128,10 @@ def within_other(pairs: Pairs) -> npt.NDArray[np.bool_]:
     return (owner[pairs.point] >= 0) & (owner[pairs.point] != pairs.structure)
 
 
-def counts(pairs: Pairs, zones: Zones, number: int) -> Floats:
+def counts(pairs: ObjectPairs, zones: Zones, number: int) -> Floats:
     """Cells by structure and zone (number, k); cells within another structure count for that one alone."""
     kept = ~within_other(pairs)
-    return table(Pairs(pairs.structure[kept], pairs.point[kept], pairs.distance[kept]), zones, number)
+    return table(ObjectPairs(pairs.structure[kept], pairs.point[kept], pairs.distance[kept]), zones, number)
 
 
 def areas(structures: Geometries, zones: Zones, window: BaseGeometry) -> Floats:
@@ -162,7 +162,7 @@ def _near(window: BaseGeometry, shape: BaseGeometry) -> BaseGeometry:
     return shapely.clip_by_rect(window, *shape.buffer(1.0).bounds)
 
 
-def nearest(pairs: Pairs, number: int) -> tuple[Floats, Ints]:
+def nearest(pairs: ObjectPairs, number: int) -> tuple[Floats, Ints]:
     """Distance of each of ``number`` points to the nearest structure, and which that is; infinite and -1: none near."""
     distance, which = np.full(number, np.inf), np.full(number, -1, np.int64)
     order = np.lexsort((pairs.structure, -pairs.distance))  # the smallest is written last

@@ -79,7 +79,7 @@ class DenseTransformer(SegmentationNetwork):
         return self.answer(self.encode(images))
 
     def encode(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Maps after four blocks, then the tokens beside each, where there are any."""
+        """Maps after four blocks, then the tokens next to each, where there are any."""
         size = (int(images.shape[2]), int(images.shape[3]))
         try:
             taken = self.encoder.forward_intermediates(

@@ -16,7 +16,7 @@ _HALVINGS = 32
 
 
 def check_patch_size(config: ModelConfig, size: int, task: str | None = None) -> None:
-    """Refuse patches that the network cannot take, without its weights and, where it can be told, without torch.
+    """Refuse patches that the network cannot take, without its weights and, where it can be reported, without torch.
 
     Raises:
         ConfigError: the message names what it takes.
@@ -47,7 +47,7 @@ def bare_network(config: ModelConfig, task: str | None, n_classes: int = 2) -> N
 
 
 def _surely_fits(config: ModelConfig, size: int) -> bool:
-    """Whether that can be told from the settings alone; ``False``: it cannot."""
+    """Whether that can be distinguished from the settings alone; ``False``: it cannot."""
     params = config.params
     if config.name in ("unet", "cnn"):
         depth = params.get("depth", 4)

@@ -107,7 +107,7 @@ class SmpNetwork(SegmentationNetwork):
         return self._decoded([coarsest.new_empty(len(coarsest), 0, *size), *features], [])
 
     def _encoded(self, images: torch.Tensor) -> tuple[list[torch.Tensor], list[Any]]:
-        """The maps, and tokens of a transformer beside them."""
+        """The maps, and tokens of a transformer next to them."""
         try:
             found = self.net.encoder(images)
         except AssertionError as error:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Level:
+class DeformationLevel:
     """One resolution: longest side in pixels, how far shifts are sought (pixels of it), how often, and over how many
     pixels a side likenesses are summed up before they are averaged."""
 
@@ -36,7 +36,12 @@ class Level:
     pool: int
 
 
-LEVELS = (Level(64, 4, 2, 1), Level(128, 4, 2, 2), Level(256, 3, 2, 2), Level(512, 2, 1, 4))
+LEVELS = (
+    DeformationLevel(64, 4, 2, 1),
+    DeformationLevel(128, 4, 2, 2),
+    DeformationLevel(256, 3, 2, 2),
+    DeformationLevel(512, 2, 1, 4),
+)
 SOFTNESS = (
     2.0  # gradients of this many times the median length have 0.7 of full weight: texture counts less than borders
 )
@@ -72,7 +77,7 @@ def velocity(
     shown: Array,
     *,
     stiffness: Stiffness = FIRM,
-    levels: tuple[Level, ...] = LEVELS,
+    levels: tuple[DeformationLevel, ...] = LEVELS,
     device: str = "cpu",
 ) -> Array:
     """The velocity field whose exponential takes points of ``fixed`` to the same structures in ``moving``.
@@ -140,7 +145,9 @@ def structures(density: Tensor, where: Tensor) -> Tensor:
     return torch.cat([across, down], 1) / torch.hypot(length, torch.full_like(length, max(typical, 1e-6)))
 
 
-def _shifts(target: Tensor, source: Tensor, where: Tensor, shown: Tensor, level: Level, stiffness: Stiffness) -> Tensor:
+def _shifts(
+    target: Tensor, source: Tensor, where: Tensor, shown: Tensor, level: DeformationLevel, stiffness: Stiffness
+) -> Tensor:
     """Smooth shifts (1, 2, h, w), pixels, that lead from each place of the target to its like in the source."""
     import torch
     import torch.nn.functional as nn
@@ -157,7 +164,7 @@ def _shifts(target: Tensor, source: Tensor, where: Tensor, shown: Tensor, level:
 
 
 def _likeness(
-    target: Tensor, source: Tensor, where: Tensor, shown: Tensor, level: Level, window: float
+    target: Tensor, source: Tensor, where: Tensor, shown: Tensor, level: DeformationLevel, window: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Shifts (n, 2) x and y, the likeness of every neighbourhood under each (n, h, w), and its weight (1, 1, h, w); h
     and w are those of the pooled lattice."""

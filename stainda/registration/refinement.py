@@ -165,8 +165,8 @@ def robust_affine(source: Array, target: Array) -> Array:
 def _own(place: _Place, alone: bool) -> tuple[Array | None, Gain]:
     """stainda's own deformation, as stiff as held-back parts agree best with, and what these parts say of it.
 
-    It stands alone only where they support it; beside another one that was made independently it is enough that they do
-    not contradict it, since the mean of two estimates errs less than either. Else ``None``.
+    It stands alone only where they support it; next to another one that was made independently it is enough that they
+    do not contradict it, since the mean of two estimates errs less than either. Else ``None``.
     """
     before = place.held_means(None)
     gains = []

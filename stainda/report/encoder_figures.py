@@ -37,7 +37,7 @@ def encoders(run: LoadedRun) -> PageTable | None:
         for row in frame.to_dict("records")
     ]  # fmt: skip
     columns = (
-        "Encoder", "Start", "Against", "Robustness index", "by chance", "Class told", "Performance drop", "Patches",
+        "Encoder", "Start", "Against", "Robustness index", "by chance", "Class reported", "Performance drop", "Patches",
         "Patients",
     )  # fmt: skip
     note = (

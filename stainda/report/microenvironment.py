@@ -28,7 +28,7 @@ NOT_ZONES = ("tissue", "enrichment", "cells per structure", "nearest", "stained"
 
 
 @dataclass(frozen=True)
-class Microenvironment:
+class MicroenvironmentSection:
     """What the section shows."""
 
     words: list[str]
@@ -38,7 +38,7 @@ class Microenvironment:
     more: list[PageTable] = field(default_factory=list)
 
 
-def make_microenvironment(run: LoadedRun, write: Writer) -> Microenvironment:
+def make_microenvironment(run: LoadedRun, write: Writer) -> MicroenvironmentSection:
     """Everything of the section; figures and tables are written under the report."""
     folder = tables.INPUTS.at(run.folder).parent
     read = {
@@ -54,7 +54,7 @@ def make_microenvironment(run: LoadedRun, write: Writer) -> Microenvironment:
     shown = [write.table(one) for one in (_patient_table(patients), _group_table(groups)) if one is not None]
     more = [write.table(one) for one in (_slide_table(slides), _left_table(left)) if one is not None]
     methods = tables.METHODS.at(run.folder).read_text(encoding="utf-8").strip()
-    return Microenvironment(
+    return MicroenvironmentSection(
         _words(slides, groups, curves, left),
         drawn,
         [one for one in shown if one],

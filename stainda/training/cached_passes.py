@@ -23,7 +23,7 @@ from stainda.strategies.capture import listening
 from stainda.strategies.detector import Detector
 from stainda.strategies.norm.statistics import Statistics, statistics_of
 from stainda.training.batch_pipeline import BatchPipeline, PatchAccess, RunningNetwork
-from stainda.training.feature_cache import Draw, FeatureCache, View, open_cache
+from stainda.training.feature_cache import CachedView, Draw, FeatureCache, open_cache
 from stainda.training.job import Job
 
 
@@ -135,7 +135,7 @@ class CachedPasses(BatchPipeline):
 
     # -- the cache ----------------------------------------------------------------------------------------------
 
-    def _view(self, kind: str, indices: Array) -> View:
+    def _view(self, kind: str, indices: Array) -> CachedView:
         cache = self._cache(kind)
         views = np.zeros(len(indices), int)
         if cache.views > 1:
@@ -169,17 +169,17 @@ class CachedPasses(BatchPipeline):
             **({} if kind == "validation" else views),
         }  # fmt: skip
 
-    def _draw_labelled(self, indices: Array, generator: torch.Generator) -> View:
+    def _draw_labelled(self, indices: Array, generator: torch.Generator) -> CachedView:
         seen = self._labelled_images(indices, generator)
-        return View(self._encoded(seen.images), seen.labels, seen.weights)
+        return CachedView(self._encoded(seen.images), seen.labels, seen.weights)
 
-    def _draw_unlabelled(self, indices: Array, generator: torch.Generator) -> View:
+    def _draw_unlabelled(self, indices: Array, generator: torch.Generator) -> CachedView:
         raw = self._raw(indices, self._patches.windows.draw(len(indices), generator))
         slides = self._patches.origins.slides(indices)
-        return View(self._encoded(self._drawn(raw, slides, generator, self._strategy.align.target_manner).images))
+        return CachedView(self._encoded(self._drawn(raw, slides, generator, self._strategy.align.target_manner).images))
 
-    def _draw_plain(self, indices: Array, generator: torch.Generator) -> View:
-        return View(self._encoded(self.plain(indices)))
+    def _draw_plain(self, indices: Array, generator: torch.Generator) -> CachedView:
+        return CachedView(self._encoded(self.plain(indices)))
 
     def _encoded(self, images: Tensor) -> Sequence[Tensor]:
         network = self._detector.network

@@ -34,7 +34,7 @@ _FOLDER = FEATURES_META.path.partition("/")[0]
 
 
 @dataclass(frozen=True, eq=False)
-class View:
+class CachedView:
     """One augmented view of some patches, after the encoder.
 
     Attributes:
@@ -47,7 +47,7 @@ class View:
     weights: Tensor | None = None
 
 
-Draw = Callable[[Array, torch.Generator], View]
+Draw = Callable[[Array, torch.Generator], CachedView]
 """Gives a view of the patches of these indices."""
 
 
@@ -70,20 +70,20 @@ class FeatureCache:
         """Of the arrays, on disk."""
         return sum(file.stat().st_size for file in self._folder.glob("*.npy"))
 
-    def read(self, indices: Array, views: Array, device: torch.device) -> View:
+    def read(self, indices: Array, views: Array, device: torch.device) -> CachedView:
         """Patches by their index, each in the view of this number."""
         rows = np.asarray([self._row[index] for index in np.asarray(indices).tolist()]) * self.views + views
         features = [_tensor(array, rows, device).float() for array in self._features]
         labels = None if self._labels is None else _tensor(self._labels, rows, device).long()
         weights = None if self._weights is None else _tensor(self._weights, rows, device).float()
-        return View(features, labels, weights)
+        return CachedView(features, labels, weights)
 
     def _open(self, name: str) -> Array:
         return np.load(self._folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
 
 
 def features_folder(job_folder: Path) -> Path:
-    """Where the caches of a run lie: beside its jobs, or in the folder of a training that belongs to no run."""
+    """Where the caches of a run lie: next to its jobs, or in the folder of a training that belongs to no run."""
     root = job_folder.parent.parent if job_folder.parent.name == "jobs" else job_folder
     return root / _FOLDER
 
@@ -94,11 +94,11 @@ def open_cache(
     """The cache of these patches, which is filled where it is not there.
 
     Args:
-        root: of :func:`features_folder`. about: JSON values, all that the features depend on beside the patches drawn.
+        root: of :func:`features_folder`. about: JSON values, all that the features depend on next to the patches drawn.
         indices: of the patches. views: of each.
 
     Raises:
-        TrainingError: it would be larger than ``limit_gb``; its size is told.
+        TrainingError: it would be larger than ``limit_gb``; its size is reported.
     """
     indices = np.unique(indices)
     name = stable_hash([ALGORITHM, about, views, indices.tolist()])
@@ -159,7 +159,7 @@ def _chunks(indices: Array, views: int) -> Iterator[tuple[int, int, Array]]:
             yield view, start, indices[start : start + CHUNK]
 
 
-def _named(drawn: View) -> Iterator[tuple[str, Tensor]]:
+def _named(drawn: CachedView) -> Iterator[tuple[str, Tensor]]:
     for number, values in enumerate(drawn.features):
         yield f"features_{number}", values
     if drawn.labels is not None:
@@ -168,7 +168,7 @@ def _named(drawn: View) -> Iterator[tuple[str, Tensor]]:
         yield "weights", drawn.weights
 
 
-def _make_arrays(folder: Path, drawn: View, rows: int) -> dict[str, np.memmap[Any, Any]]:
+def _make_arrays(folder: Path, drawn: CachedView, rows: int) -> dict[str, np.memmap[Any, Any]]:
     kinds = {"labels": "uint8", "weights": "float32"}
     return {
         key: np.lib.format.open_memmap(
