@@ -9,7 +9,6 @@ import typer
 
 from stainda.cli.display import ConsoleProgress, console
 from stainda.errors import ConfigError, did_you_mean
-from stainda.evaluation.acquisition import METHODS
 
 
 def active(
@@ -18,6 +17,7 @@ def active(
         list[str] | None,
         typer.Option("--method", help="random, entropy, disagreement (between registered stains) or core_set."),
     ] = None,
+    *,
     budget: Annotated[int, typer.Option(min=1, help="Regions to annotate, in each round.")] = 20,
     strategy: Annotated[str | None, typer.Option(help="Whose network. Default: the one the report names.")] = None,
     sources_only: Annotated[bool, typer.Option("--sources-only", help="No regions of target sections.")] = False,
@@ -34,6 +34,8 @@ def active(
 
     Example: `stainda active runs/quickstart --method entropy --budget 20`
     """
+    from stainda.evaluation.acquisition import METHODS
+
     wanted = [*(method or (METHODS if simulate else ("entropy",)))]
     for one in wanted:
         if one not in METHODS:

@@ -84,6 +84,7 @@ def write_label_objects(
     task: TaskConfig,
     shapes: Mapping[str, Mapping[str, gpd.GeoDataFrame]],
     members: Mapping[tuple[str, str], tuple[str, ...]],
+    *,
     min_confidence: float = 0.0,
 ) -> LabelObjects:
     """Write the objects of source slides, and those propagated to target slides, of training and validation patients.

@@ -208,8 +208,8 @@ def _parameters(result: Mapping[str, Any]) -> str:
 def _of_objects(run: LoadedRun, job: str) -> str:
     """How many annotated objects were learned from, where the study counts them."""
     table = run.tables.get(LABEL_SHARES.path)
-    rows = table[table["job"] == job] if table is not None else []
-    if not len(rows):
+    rows = None if table is None else table[table["job"] == job]
+    if rows is None or rows.empty:
         return ""
     return f"; {rows.iloc[0]['objects']:.0f} of {rows.iloc[0]['of']:.0f} annotated objects of the source's patients"
 

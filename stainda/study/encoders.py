@@ -96,7 +96,10 @@ def compare_encoders(
         for one in candidates:
             features = features_of(one.model, store, chosen, config)
             patients = table["patient"].astype(str).to_numpy()
-            rows += [_measured(one, features, classes, kind, of, patients, config) for kind, of in groups.items()]
+            rows += [
+                _measured(one, features, classes, kind, of, patients=patients, config=config)
+                for kind, of in groups.items()
+            ]
             bar.advance(1.0)
     ENCODERS.write(ENCODERS.at(root).parent, rows)
     return root, pd.DataFrame(rows)
@@ -180,6 +183,7 @@ def _measured(
     classes: NDArray[np.str_],
     kind: str,
     groups: NDArray[np.str_],
+    *,
     patients: NDArray[np.str_],
     config: StudyConfig,
 ) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from stainda.config import StudyConfig
+from stainda.names import stem
 from stainda.run_directory.folder import RunFolder
 from stainda.run_directory.result_tables import LABEL_SHARES, TRIALS
 
@@ -49,7 +50,7 @@ def _used(job: Job, objects: LabelObjects) -> dict[str, Any]:
 
 def start_of(job: Job) -> str:
     """What a training starts from, in words: strategies of the same start make one curve."""
-    weights = job.model.weights.stem.replace("_", " ") if job.model.weights else "random"
+    weights = stem(job.model.weights).replace("_", " ") if job.model.weights else "random"
     if job.training.init is None:
         return weights if weights == "random" else f"weights ({weights})"
     return f"{job.training.init.name}, {job.training.init.pairs} pairs, from {weights}"

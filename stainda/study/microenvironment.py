@@ -7,15 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from stainda.cohort import Cohort, read_manifest
-from stainda.config import StudyConfig
 from stainda.config.load import validated
 from stainda.config.microenvironment import MicroenvironmentConfig
 from stainda.errors import StaindaError
 from stainda.progress import SILENT, Progress
 from stainda.run_directory.contents import STUDY
 from stainda.run_directory.folder import RunFolder, read_study
-from stainda.run_directory.microenvironment_tables import INPUTS
 from stainda.study.inputs import is_study
+from stainda.study.microenvironment_stage import measure_study
 
 
 def measure(
@@ -93,20 +92,6 @@ def _of_run(root: Path, changes: dict[str, Any], progress: Progress) -> Path:
         measure_study(config, StudyRun(config, folder).cohort, folder, settings, progress)
         make_report(root, progress)
     return root
-
-
-def measure_study(
-    config: StudyConfig, cohort: Cohort, folder: RunFolder, settings: MicroenvironmentConfig, progress: Progress
-) -> None:
-    """The sections of a study, in its run directory; the lock is held."""
-    from stainda.microenvironment import measure_microenvironment
-
-    done = INPUTS.at(folder.root).is_file()
-    measure_microenvironment(
-        cohort, settings, folder.root, spacing_um=config.propagation.spacing_um, seed=config.seed, progress=progress
-    )
-    if not done:
-        progress.message(f"micro-environment: {INPUTS.at(folder.root).parent}")
 
 
 def _with_paths(changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -230,7 +230,7 @@ class StudyRun:
             write_label_objects(
                 PatchStore.open(self.folder.patches), self.cohort, self.roles, self.config.task,
                 {"own": self.own_shapes, "propagated": self.propagated_shapes}, propagated_members(self.folder.root),
-                self.config.propagation.min_confidence,
+                min_confidence=self.config.propagation.min_confidence,
             )  # fmt: skip
 
     def _pair_sections(self) -> None:
@@ -270,7 +270,7 @@ class StudyRun:
 
     def measure_microenvironment(self) -> None:
         """Cells about structures, where the study asks for them."""
-        from stainda.study.microenvironment import measure_study
+        from stainda.study.microenvironment_stage import measure_study
 
         if self.config.microenvironment is not None:
             measure_study(self.config, self.cohort, self.folder, self.config.microenvironment, self.progress)

@@ -106,7 +106,7 @@ def open_cache(
     if not (folder / FEATURES_META.name).is_file():
         aside = root / f"{name}.{os.getpid()}"
         try:
-            _fill(aside, about, indices, views, draw, limit_gb, name)
+            _fill(aside, about, indices, views, draw, limit_gb=limit_gb, name=name)
             try:
                 aside.rename(folder)
             except OSError:  # another process was first with the same
@@ -123,7 +123,7 @@ def bytes_of(features: Sequence[Tensor]) -> int:
 
 
 def _fill(
-    folder: Path, about: dict[str, Any], indices: Array, views: int, draw: Draw, limit_gb: float, name: str
+    folder: Path, about: dict[str, Any], indices: Array, views: int, draw: Draw, *, limit_gb: float, name: str
 ) -> None:
     folder.mkdir(parents=True)
     generator = torch.Generator().manual_seed(int(name[:8], 16))
