@@ -104,4 +104,4 @@ def test_every_public_class_has_a_name_of_its_own_and_none_that_was_given_up():
 
 def test_a_word_that_was_given_up_is_found_where_it_is_said_and_not_in_code():
     assert said("A table lies\n beside the page.") and said("Carried from B1") and said("How far this goes")
-    assert not said("The column `told`, in phantom_beside_real.py, next to docs/beside_plain.csv.")
+    assert not said("The column `told`, in phantom_beside_real.py, next to runs/beside_plain.csv.")

@@ -187,7 +187,8 @@ class Table(File):
             kinds = self.kinds(columns)
             text = [name for name, kind in kinds.items() if kind == "text"]
             table = pd.read_csv(
-                path, dtype=dict.fromkeys(text, str), na_values={name: [""] for name in columns if name not in text},
+                path, dtype=dict.fromkeys(text, str),
+                na_values={name: ["", "nan"] for name in columns if name not in text},
                 keep_default_na=False, low_memory=False,
             )  # fmt: skip
             for name, kind in kinds.items():

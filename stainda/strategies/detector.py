@@ -91,7 +91,7 @@ class Detector:
         task: TaskConfig,
         standard: Standard,
         train: TrainConfig = EVERYTHING,
-        start: Path | None = None,
+        start: str | Path | None = None,
     ) -> Detector:
         """A new network, its weights drawn from torch's global generator.
 
@@ -102,7 +102,7 @@ class Detector:
         network = build_model(model, strategy.view.channels, len(task.classes) + 1, task.kind)
         strategy.norm.prepare(network)
         if start is not None:
-            put_encoder(network, start)
+            put_encoder(network, Path(start))
         choose_parameters(network, train)
         strategy.view.prepare(network)
         for part in strategy.augment:

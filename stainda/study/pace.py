@@ -2,8 +2,8 @@
 
 A step of the loop is timed as it is run: augmentation of the recipe aside, the network with its loss and optimiser,
 channels last, memory kept from step to step, on one thread. Validation after each epoch and scoring of slides are
-counted by pixels looked at. Next to 66 trainings of twelve strategies (docs/results/speed.md) the sum was 86 s for plain
-ones, which took 80 to 98, and 147 s for those that align, which took 168 to 200.
+counted by pixels looked at. Next to 66 trainings of twelve strategies (docs/results/speed.md) the sum was 86 s for
+plain ones, which took 80 to 98, and 147 s for those that align, which took 168 to 200.
 """
 
 from __future__ import annotations

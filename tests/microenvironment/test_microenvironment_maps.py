@@ -6,9 +6,9 @@ import shapely
 
 from stainda.microenvironment.density_maps import clustering, density_map
 from stainda.microenvironment.measure import h_score
-from stainda.microenvironment.window import Window
+from stainda.microenvironment.window import CountingWindow
 
-FIELD = Window(shapely.box(0, 0, 1000, 1000).difference(shapely.box(0, 0, 150, 100)))
+FIELD = CountingWindow(shapely.box(0, 0, 1000, 1000).difference(shapely.box(0, 0, 150, 100)))
 
 
 def test_squares_have_their_cells_and_their_tissue():

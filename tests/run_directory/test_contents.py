@@ -23,7 +23,7 @@ def test_a_study_writes_what_is_declared(blob_manifest, tmp_path):
     sometimes = {
         "landmarks", "annotators", "annotator_agreement", "log", "applied", "left_out", "leave_one_out", "refits",
         "rotations", "earlier_rotations", "matrix", "overall", "manifest", "artefacts",
-        "robustness",
+        "robustness", "regions", "rounds", "label_shares", "objects", "pretraining", "loss",
     }  # fmt: skip
     never = {one.path for one in (*TABLES, *RESULT_TABLES) if one not in written}
     assert {path.rpartition("/")[2].partition(".")[0] for path in never} <= {*sometimes, "table"}

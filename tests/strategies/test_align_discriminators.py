@@ -26,7 +26,7 @@ JUDGED = [name for name in sorted(available("strategies")) if build(load_strateg
 def test_a_discriminator_steps_by_its_own_rate_and_all_else_by_the_networks(optimiser):
     network, modules = nn.Linear(2, 1), nn.ModuleDict({"discriminator": nn.Linear(2, 1), "bridge": nn.Linear(2, 1)})
     config = TrainingConfig(optimiser=optimiser, weight_decay=0.0)
-    made = make_optimiser(config, parameter_groups(network, modules, {"discriminator": 3.0}))
+    made = make_optimiser(config, parameter_groups(network, modules, {"discriminator": 3.0}, {}))
     parts = {"network": network, **dict(modules.items())}
     before = {name: part.weight.detach().clone() for name, part in parts.items()}
     for part in parts.values():

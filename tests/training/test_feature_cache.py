@@ -110,7 +110,7 @@ def test_views_differ_and_are_what_the_encoder_gives(tmp_path):
     from stainda.training.preparation import Preparation
 
     job = _job("colour_jitter", {"views": 4}, CLASSES)
-    made = Preparation(job, build(job.strategy), make_data(job, per_slide=8), tmp_path)
+    made = Preparation(job, build(job.strategy), make_data(job, per_slide=8), features=tmp_path)
     index = made.chosen.train[:1]
     cache = made.passes._cache("labelled")
     views = [cache.read(index, np.array([view]), torch.device("cpu")).features[0].flatten() for view in range(4)]
@@ -249,8 +249,8 @@ def _accuracy_on_target(align, seed, problem, steps=200):
 
 
 DANN = {"weight": 2.0, "schedule": "constant", "discriminator_norm": "spectral"}
-"""Chosen after trials on these seeds: most other settings failed in at least one of them. That the loss can act on features
-is what is tested, not how well it does."""
+"""Chosen after trials on these seeds: most other settings failed in at least one of them. That the loss can act on
+features is what is tested, not how well it does."""
 
 
 @pytest.mark.parametrize(
