@@ -109,8 +109,9 @@ def simulate_rounds(
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Rounds of annotation on a run whose source annotations are known: they are revealed region by region.
 
-    Every method starts from the same ``budget`` regions at random. A region reveals the objects that reach into it.
-    Each round trains anew from what is known and chooses as many regions more. The score is Dice on source validation.
+    Every method starts from the same ``budget`` regions at random, and more where these show no object. A region reveals
+    the objects that reach into it. Each round trains anew from what is known and chooses as many regions more. The score
+    is Dice on source validation.
 
     Returns:
         Rows of ``active/rounds.csv``: method, seed, round, regions, objects, dice.
@@ -125,7 +126,7 @@ def simulate_rounds(
     rows: list[dict[str, Any]] = []
     with progress.task("Simulating rounds", len(methods) * rounds * seeds) as bar:
         for seed in range(pool.job.seed, pool.job.seed + seeds):
-            first = frozenset(generator_for(seed, "active start").permutation(len(pool.rows))[:budget].tolist())
+            first = _first(pool, generator_for(seed, "active start").permutation(len(pool.rows)).tolist(), budget)
             for method in methods:
                 known = first
                 for number in range(1, rounds + 1):
@@ -144,6 +145,12 @@ def simulate_rounds(
                         more, _ = pool.choose(method, budget, pool.detector(place, "best", job), known, seed + number)
                         known = known | frozenset(more)
     return rows
+
+
+def _first(pool: Pool, order: Sequence[int], budget: int) -> frozenset[int]:
+    """As many regions in this order as it takes to reveal an object, at least ``budget``."""
+    size = next((n for n in range(budget, len(order)) if pool.objects_in(order[:n])), len(order))
+    return frozenset(order[:size])
 
 
 def _trained(job: Job, data: TrainingData, place: Path, train_on: Any) -> Any:

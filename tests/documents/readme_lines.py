@@ -64,7 +64,7 @@ def check_what_came(place: Path, said: dict[str, str]) -> None:
 def _type_the_line_of_the_page(place: Path) -> None:
     """The page's own command for other slides; ``place`` is the working directory."""
     page = (place / "runs" / "mine" / "report" / "index.html").read_text(encoding="utf-8")
-    lines = re.findall(r"stainda (predict [^<]* SLIDE --out )predictions/", page)
+    lines = re.findall(r"stainda (predict [^<>\"]* SLIDE --out )predictions/", page)
     assert lines, "the page has no command for other slides"
     words = shlex.split(html.unescape(lines[0]).replace("SLIDE", "new_slide.svs"))
     done = CliRunner().invoke(app, [*words, "from_page"], catch_exceptions=False)
