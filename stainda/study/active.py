@@ -109,9 +109,9 @@ def simulate_rounds(
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Rounds of annotation on a run whose source annotations are known: they are revealed region by region.
 
-    Every method starts from the same ``budget`` regions at random, and more where these show no object. A region reveals
-    the objects that reach into it. Each round trains anew from what is known and chooses as many regions more. The score
-    is Dice on source validation.
+    Every method starts from the same ``budget`` regions at random, and more where these show no object. A region
+    reveals the objects that reach into it. Each round trains anew from what is known and chooses as many regions more.
+    The score is Dice on source validation.
 
     Returns:
         Rows of ``active/rounds.csv``: method, seed, round, regions, objects, dice.
