@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from math import comb
 
@@ -61,16 +61,24 @@ def compare(
             name: np.array([v for p, v in by_patient.items() if groups.get(p) == name and np.isfinite(v)])
             for name in names
         }
-        found += [_difference(measure, a, b, of, rng, resamples, level) for a, b in combinations(names, 2)]
+        found += [
+            _difference(measure, a, b, of, rng, resamples=resamples, level=level) for a, b in combinations(names, 2)
+        ]
     adjusted = false_discovery(np.array([one.p for one in found]))
-    return [Difference(**{**vars(one), "q": float(q)}) for one, q in zip(found, adjusted, strict=True)]
+    return [replace(one, q=float(q)) for one, q in zip(found, adjusted, strict=True)]
 
 
 def _difference(
-    measure: str, first: str, second: str, of: Mapping[str, Floats], rng: np.random.Generator, *settings: float
+    measure: str,
+    first: str,
+    second: str,
+    of: Mapping[str, Floats],
+    rng: np.random.Generator,
+    *,
+    resamples: int,
+    level: float,
 ) -> Difference:
     a, b = of[first], of[second]
-    resamples, level = int(settings[0]), settings[1]
     mean_a, mean_b = (float(one.mean()) if len(one) else float("nan") for one in (a, b))
     low = high = p = float("nan")
     note = ""
@@ -130,10 +138,9 @@ def _interval(a: Floats, b: Floats, rng: np.random.Generator, resamples: int, le
 
 def false_discovery(p: Floats) -> Floats:
     """Adjusted p values of Benjamini and Hochberg (1995); those that are not defined stay so and do not count."""
-    q = np.full(len(p), np.nan)
-    known = np.flatnonzero(np.isfinite(p))
-    order = known[np.argsort(p[known])]
-    if len(order):
-        scaled = p[order] * len(order) / np.arange(1, len(order) + 1)
-        q[order] = np.minimum(np.minimum.accumulate(scaled[::-1])[::-1], 1.0)
+    from scipy.stats import false_discovery_control
+
+    q, known = np.full(len(p), np.nan), np.isfinite(p)
+    if known.any():
+        q[known] = false_discovery_control(p[known])
     return q
