@@ -19,7 +19,8 @@ from stainda.config import StrategyConfig
 from stainda.evaluation import ALL_TARGETS, analyse, one_rotation, read_records
 from stainda.evaluation.selection import DEFAULT_RULE
 from stainda.run_directory.folder import read_study
-from stainda.run_directory.result_tables import RECORDS, TRIALS
+from stainda.run_directory.result_tables import RECORDS
+from stainda.run_directory.training_tables import TRIALS
 
 COLUMNS = ("strategy", "baseline", "difference", "low", "high", "p", "p_holm", "n_patients", "n_seeds")
 

@@ -22,8 +22,9 @@ from stainda.cli.schema import schema
 from stainda.cli.status import status
 from stainda.cli.transforms import app as transforms_app
 from stainda.cli.weights import app as weights_app
-from stainda.run_directory.result_tables import RESULTS, TRIALS
+from stainda.run_directory.result_tables import RESULTS
 from stainda.run_directory.tables import PROPAGATION, QUALITY
+from stainda.run_directory.training_tables import TRIALS
 
 app = typer.Typer(
     name="stainda",

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from stainda.evaluation.scores import patient_scores
-from stainda.run_directory.result_tables import LEAVE_ONE_OUT
+from stainda.run_directory.training_tables import LEAVE_ONE_OUT
 
 LEFT_OUT_COLUMNS = LEAVE_ONE_OUT.names
 ALL = "all targets"

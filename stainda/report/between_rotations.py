@@ -33,7 +33,7 @@ from stainda.report.tables import (
     text,
 )
 from stainda.run_directory.contents import REPORT
-from stainda.run_directory.result_tables import BUDGET
+from stainda.run_directory.training_tables import BUDGET
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from stainda.report.search_tables import parameters
 from stainda.report.study_view import StudyView
 from stainda.report.summary_text import count, listed, measure_title
 from stainda.report.tables import Cell, PageTable, decimal, ends, number, spread_words, text
-from stainda.run_directory.result_tables import LABEL_SHARES
+from stainda.run_directory.training_tables import LABEL_SHARES
 
 MEASURES_SHOWN = ("dice", "object_f1", "hausdorff_95")
 

@@ -16,7 +16,7 @@ from stainda.report.run import LoadedRun
 from stainda.report.study_view import StudyView, make_look
 from stainda.report.summary_text import Sentence, listed
 from stainda.report.tables import Cell, PageTable, decimal, duration, number, text
-from stainda.run_directory.result_tables import PRETRAININGS, REFITS
+from stainda.run_directory.training_tables import PRETRAININGS, REFITS
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,9 @@ from stainda.report.exclusions import excluded_trainings, in_rotation, pruned_tr
 from stainda.report.figure_registry import register_table
 from stainda.report.run import OPTIONAL, SPLITS, LoadedRun
 from stainda.report.tables import Cell, PageTable, decimal, duration, number, plain_table, text
-from stainda.run_directory.result_tables import RECORDS, REFITS
+from stainda.run_directory.result_tables import RECORDS
 from stainda.run_directory.tables import ANNOTATOR_AGREEMENT, ANNOTATORS, APPLIED
+from stainda.run_directory.training_tables import REFITS
 
 MOST_LISTED_OBJECTS = 40
 

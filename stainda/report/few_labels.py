@@ -18,7 +18,7 @@ from stainda.report.run import LoadedRun
 from stainda.report.study_view import NotDrawable, StudyView, axis_limits, axis_title, sample
 from stainda.report.summary_text import count, measure_title
 from stainda.report.tables import Cell, PageTable, decimal, duration, ends, number, spread_words, text
-from stainda.run_directory.result_tables import LABEL_SHARES, PRETRAININGS
+from stainda.run_directory.training_tables import LABEL_SHARES, PRETRAININGS
 
 YARDSTICK = 0.94
 """5 % of the labels within 6 % of all, as self-supervised pretraining on kidney sections came to (arXiv 2412.15389)."""

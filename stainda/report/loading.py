@@ -18,18 +18,10 @@ from stainda.run_directory.contents import DONE, ENVIRONMENT, ERROR, RESULT, SET
 from stainda.run_directory.folder import read_study
 from stainda.run_directory.result_tables import (
     ALIGNMENT_EFFECTS,
-    EXCLUSIONS,
-    LABEL_SHARES,
-    LEFT_OUT,
     OBJECTS,
-    PRETRAININGS,
     PROBABILITIES,
     RECORDS,
-    REFITS,
     ROTATIONS,
-    STAGE_SECONDS,
-    TRAINING,
-    TRIALS,
     UNSUPERVISED,
 )
 from stainda.run_directory.tables import (
@@ -40,6 +32,16 @@ from stainda.run_directory.tables import (
     EARLIER_PATHS,
     LANDMARKS,
     QUALITY,
+)
+from stainda.run_directory.training_tables import (
+    EXCLUSIONS,
+    LABEL_SHARES,
+    LEFT_OUT,
+    PRETRAININGS,
+    REFITS,
+    STAGE_SECONDS,
+    TRAINING,
+    TRIALS,
 )
 
 EVIDENCE = {OBJECTS.path: OBJECTS.names, PROBABILITIES.path: PROBABILITIES.needed}

@@ -12,7 +12,7 @@ from stainda.report.figure_registry import Plot, register
 from stainda.report.search_tables import FEWEST_FOR_IMPORTANCE, importance_table, searched, trial_table
 from stainda.report.study_view import NotDrawable, StudyView, measure_of
 from stainda.report.summary_text import count, headline_class, measure_title
-from stainda.run_directory.result_tables import TRIALS
+from stainda.run_directory.training_tables import TRIALS
 
 MOST_PANELS, MOST_ROWS, MOST_SETTINGS, MOST_AXES = 16, 6, 4, 6
 

@@ -16,20 +16,11 @@ from stainda.evaluation.domain_gap import GAP_COLUMNS
 from stainda.evaluation.effect import EFFECT_SUMMARY_COLUMNS, Effect, join_effects
 from stainda.run_directory.result_tables import (
     ALIGNMENT_EFFECTS,
-    BUDGET,
     DOMAIN_GAP,
     EARLIER_ROTATIONS,
     ENCODERS,
-    EXCLUSIONS,
-    LABEL_SHARES,
-    LEAVE_ONE_OUT,
-    LEFT_OUT,
     OBJECTS,
-    PRETRAININGS,
     PROBABILITIES,
-    REFITS,
-    STAGE_SECONDS,
-    TRIALS,
     UNSUPERVISED,
 )
 from stainda.run_directory.tables import (
@@ -44,6 +35,17 @@ from stainda.run_directory.tables import (
     LANDMARKS,
     PROPAGATION,
     QUALITY,
+)
+from stainda.run_directory.training_tables import (
+    BUDGET,
+    EXCLUSIONS,
+    LABEL_SHARES,
+    LEAVE_ONE_OUT,
+    LEFT_OUT,
+    PRETRAININGS,
+    REFITS,
+    STAGE_SECONDS,
+    TRIALS,
 )
 
 COLUMNS: dict[str, tuple[str, ...]] = {

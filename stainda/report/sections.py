@@ -39,8 +39,8 @@ from stainda.report.tables import PageTable, duration
 from stainda.report.without_content import by_reason, without_content
 from stainda.report.writer import Absent, Writer
 from stainda.run_directory.contents import STUDY
-from stainda.run_directory.result_tables import LABEL_SHARES, STAGE_SECONDS, TRIALS
 from stainda.run_directory.tables import AGREEMENT, COHORT, PROPAGATION, QUALITY
+from stainda.run_directory.training_tables import LABEL_SHARES, STAGE_SECONDS, TRIALS
 
 TEMPLATES = Path(__file__).parent / "templates"
 THUMBNAILS_SHOWN = 24

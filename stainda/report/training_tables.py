@@ -17,7 +17,7 @@ from stainda.report.result_tables import strategy_cell
 from stainda.report.run import LoadedRun, RotationResult
 from stainda.report.study_view import StudyView
 from stainda.report.tables import Cell, PageTable, decimal, ends, number, signed, spread_words, text
-from stainda.run_directory.result_tables import LEAVE_ONE_OUT
+from stainda.run_directory.training_tables import LEAVE_ONE_OUT
 
 
 @register_score_table("threshold_regret")

@@ -8,6 +8,7 @@ from stainda.run_directory.declaration import File
 from stainda.run_directory.microenvironment_tables import MICROENVIRONMENT_FILES, MICROENVIRONMENT_TABLES
 from stainda.run_directory.result_tables import OBJECTS, PROBABILITIES, RECORDS, RESULT_TABLES
 from stainda.run_directory.tables import TABLES
+from stainda.run_directory.training_tables import TRAINING_TABLES
 
 STUDY = File(
     "study.yaml",
@@ -188,7 +189,7 @@ FILES: tuple[File, ...] = (
 )  # fmt: skip
 
 CONTENTS: tuple[File, ...] = (
-    *TABLES, *RESULT_TABLES, *MICROENVIRONMENT_TABLES, *JOB_TABLES, *FILES, *MICROENVIRONMENT_FILES,
+    *TABLES, *TRAINING_TABLES, *RESULT_TABLES, *MICROENVIRONMENT_TABLES, *JOB_TABLES, *FILES, *MICROENVIRONMENT_FILES,
 )  # fmt: skip
 """Every file of a run directory, tables first."""
 

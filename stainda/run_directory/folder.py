@@ -17,8 +17,8 @@ from stainda.errors import StaindaError
 from stainda.files import output_errors, write_text
 from stainda.run_directory.contents import LOCK, LOG, STUDY
 from stainda.run_directory.declaration import Table
-from stainda.run_directory.result_tables import STAGE_SECONDS
 from stainda.run_directory.tables import QUALITY
+from stainda.run_directory.training_tables import STAGE_SECONDS
 
 STAGES = ("cohort", "register", "propagate", "patches", "train", "evaluate", "report")
 

@@ -22,7 +22,7 @@ from stainda.names import file_name
 from stainda.progress import SILENT, Progress
 from stainda.randomness import generator_for
 from stainda.run_directory.folder import RunFolder, read_study
-from stainda.run_directory.result_tables import ACTIVE_REGIONS, ACTIVE_ROUNDS
+from stainda.run_directory.training_tables import ACTIVE_REGIONS, ACTIVE_ROUNDS
 
 if TYPE_CHECKING:
     import torch

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 
 from stainda.config import StrategyConfig, StudyConfig
 from stainda.run_directory.folder import RunFolder
-from stainda.run_directory.result_tables import BUDGET
+from stainda.run_directory.training_tables import BUDGET
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from stainda.errors import StaindaError, did_you_mean
 from stainda.run_directory.contents import SETTINGS
 from stainda.run_directory.folder import read_study
-from stainda.run_directory.result_tables import TRIALS
+from stainda.run_directory.training_tables import TRIALS
 
 if TYPE_CHECKING:
     from stainda.report.run import LoadedRun

@@ -16,7 +16,7 @@ from stainda.models import pinned
 from stainda.progress import Progress
 from stainda.run_directory.contents import STORAGE
 from stainda.run_directory.folder import RunFolder, plain
-from stainda.run_directory.result_tables import EXCLUSIONS, LEFT_OUT, REFITS, TRIALS
+from stainda.run_directory.training_tables import EXCLUSIONS, LEFT_OUT, REFITS, TRIALS
 from stainda.study.converging import state_of
 from stainda.study.earlier import Earlier, Judge, sort_earlier
 from stainda.study.executor import Outcome, Workers

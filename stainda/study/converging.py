@@ -6,7 +6,8 @@ import csv
 from pathlib import Path
 
 from stainda.config import PartConfig, StudyConfig
-from stainda.run_directory.result_tables import ROTATIONS, TRIALS
+from stainda.run_directory.result_tables import ROTATIONS
+from stainda.run_directory.training_tables import TRIALS
 
 FEW_STEPS = 550
 """Up to so many steps from random weights are said to be few for patches scaled by up to 1.5: in one report, on real

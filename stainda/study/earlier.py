@@ -20,7 +20,7 @@ from stainda.errors import StaindaError
 from stainda.files import stable_hash
 from stainda.run_directory.contents import DONE, ERROR, PRUNED, RESULT, SETTINGS, STORAGE
 from stainda.run_directory.folder import RunFolder
-from stainda.run_directory.result_tables import EXCLUSIONS, TRIALS
+from stainda.run_directory.training_tables import EXCLUSIONS, TRIALS
 from stainda.study.jobs import is_scored
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from stainda.arrays import Array
 from stainda.cohort import Roles
 from stainda.config import StudyConfig
 from stainda.run_directory.folder import RunFolder
-from stainda.run_directory.result_tables import DOMAIN_GAP, TRIALS
+from stainda.run_directory.result_tables import DOMAIN_GAP
+from stainda.run_directory.training_tables import TRIALS
 
 PATCHES = 160
 """Patches of a domain whose features are compared, at most (a fixed random choice)."""

@@ -23,14 +23,8 @@ from stainda.files import write_json, write_text
 from stainda.names import file_name
 from stainda.run_directory.contents import DONE, ERROR, SETTINGS
 from stainda.run_directory.folder import RunFolder
-from stainda.run_directory.result_tables import (
-    JOB_AGREEMENT,
-    JOB_UNSUPERVISED,
-    OBJECTS,
-    PROBABILITIES,
-    RECORDS,
-    TRAINING,
-)
+from stainda.run_directory.result_tables import JOB_AGREEMENT, JOB_UNSUPERVISED, OBJECTS, PROBABILITIES, RECORDS
+from stainda.run_directory.training_tables import TRAINING
 from stainda.study.executor import report_step
 from stainda.study.pruning import PRUNED, Pruning, read_curve, read_pruned
 from stainda.training.metering import Costs

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from stainda.config import StudyConfig
 from stainda.names import stem
 from stainda.run_directory.folder import RunFolder
-from stainda.run_directory.result_tables import LABEL_SHARES, TRIALS
+from stainda.run_directory.training_tables import LABEL_SHARES, TRIALS
 
 if TYPE_CHECKING:
     from stainda.patches.label_objects import LabelObjects

@@ -8,8 +8,9 @@ from typing import Literal
 from stainda.cohort import Cohort, Roles, Rotation
 from stainda.config import StudyConfig
 from stainda.run_directory.folder import RunFolder
-from stainda.run_directory.result_tables import LEAVE_ONE_OUT, LEFT_OUT, RECORDS
+from stainda.run_directory.result_tables import RECORDS
 from stainda.run_directory.tables import COHORT
+from stainda.run_directory.training_tables import LEAVE_ONE_OUT, LEFT_OUT
 
 
 def source_patients(cohort: Cohort, roles: Roles, split: Literal["train", "val"]) -> tuple[str, ...]:

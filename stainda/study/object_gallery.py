@@ -21,8 +21,8 @@ from stainda.objects.tracking import Choice, Followed, choose, follow, judge
 from stainda.progress import SILENT, Progress
 from stainda.run_directory.contents import DONE, GALLERY_INPUTS
 from stainda.run_directory.folder import RunFolder
-from stainda.run_directory.result_tables import TRIALS
 from stainda.run_directory.tables import COHORT, GALLERY, GALLERY_LEFT_OUT
+from stainda.run_directory.training_tables import TRIALS
 from stainda.study.refitting import read_refits
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stainda.run_directory.contents import STUDY
-from stainda.run_directory.result_tables import MATRIX, OVERALL, RECORDS, RESULTS, ROTATIONS, TRIALS
+from stainda.run_directory.result_tables import MATRIX, OVERALL, RECORDS, RESULTS, ROTATIONS
+from stainda.run_directory.training_tables import TRIALS
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -22,7 +22,7 @@ from typing import Any
 
 from stainda.files import stable_hash
 from stainda.run_directory.contents import PRUNED as PRUNED_FILE
-from stainda.run_directory.result_tables import TRAINING
+from stainda.run_directory.training_tables import TRAINING
 
 PRUNED = PRUNED_FILE.name
 """In the folder of a job that was pruned; gone when it is trained to its end."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stainda.run_directory.folder import RunFolder
-from stainda.run_directory.result_tables import REFITS
+from stainda.run_directory.training_tables import REFITS
 
 if TYPE_CHECKING:
     import pandas as pd

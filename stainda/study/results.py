@@ -10,16 +10,15 @@ from stainda.run_directory.folder import RunFolder
 from stainda.run_directory.result_tables import (
     ALIGNMENT_EFFECTS,
     AVERAGE_PRECISION,
-    EFFECT,
     JOB_UNSUPERVISED,
     OBJECTS,
     PROBABILITIES,
     RECORDS,
     REGRET,
     RESULTS,
-    TRIALS,
     UNSUPERVISED,
 )
+from stainda.run_directory.training_tables import EFFECT, TRIALS
 from stainda.study.leaving_out import gather_left_out
 from stainda.study.refitting import read_refits
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from stainda.errors import StaindaError
 from stainda.progress import Progress
 from stainda.run_directory.folder import RunFolder
-from stainda.run_directory.result_tables import PRETRAININGS
+from stainda.run_directory.training_tables import PRETRAININGS
 from stainda.study.executor import Workers, report_step
 from stainda.study.keys import SeenData
 

@@ -16,8 +16,9 @@ from stainda.errors import StaindaError
 from stainda.progress import seconds_left
 from stainda.run_directory.contents import REPORT, STORE_META, STUDY
 from stainda.run_directory.folder import STAGES, check_version
-from stainda.run_directory.result_tables import BUDGET, LEFT_OUT, REFITS, RESULTS, ROTATIONS, TRAINING, TRIALS
+from stainda.run_directory.result_tables import RESULTS, ROTATIONS
 from stainda.run_directory.tables import COHORT, PROPAGATION, QUALITY
+from stainda.run_directory.training_tables import BUDGET, LEFT_OUT, REFITS, TRAINING, TRIALS
 from stainda.study.heartbeat import PROGRESS
 
 SILENT_SECONDS = 60.0

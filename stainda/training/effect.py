@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from stainda.run_directory.result_tables import EFFECT
+from stainda.run_directory.training_tables import EFFECT
 from stainda.strategies.align.base import Align, Step
 
 MEASUREMENTS = 12

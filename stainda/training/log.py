@@ -8,7 +8,7 @@ from typing import Any
 
 from stainda.files import write_csv
 from stainda.run_directory.contents import JOB_LOG
-from stainda.run_directory.result_tables import EFFECT, TRAINING
+from stainda.run_directory.training_tables import EFFECT, TRAINING
 
 
 class TrainingLog:

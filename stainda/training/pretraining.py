@@ -23,7 +23,7 @@ from stainda.models import Network
 from stainda.progress import SILENT, Progress
 from stainda.randomness import seed_for
 from stainda.run_directory.contents import ENCODER, PRETRAINING_LOCK, PRETRAINING_RESULT, PRETRAINING_SETTINGS
-from stainda.run_directory.result_tables import PRETRAINING_CURVE
+from stainda.run_directory.training_tables import PRETRAINING_CURVE
 from stainda.strategies import build
 from stainda.strategies.align.support.buffers import Copy
 from stainda.strategies.detector import Detector, Standard

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stainda.errors import TrainingError
-from stainda.run_directory.result_tables import TRAINING
+from stainda.run_directory.training_tables import TRAINING
 from stainda.training.result import read_result
 
 

@@ -35,9 +35,6 @@ from stainda.run_directory.result_tables import (
     OBJECTS,
     PROBABILITIES,
     RECORDS,
-    STAGE_SECONDS,
-    TRAINING,
-    TRIALS,
     UNSUPERVISED,
 )
 from stainda.run_directory.tables import (
@@ -53,6 +50,7 @@ from stainda.run_directory.tables import (
     PROPAGATION,
     QUALITY,
 )
+from stainda.run_directory.training_tables import STAGE_SECONDS, TRAINING, TRIALS
 
 SIZE = 640  # of a made-up section, level-0 pixels
 COLOURS = {"PAS": (196, 110, 170), "JONES": (150, 140, 150), "SR": (205, 90, 80), "CD68": (170, 150, 120)}

@@ -28,7 +28,7 @@ from stainda.report.plotting import make_plot, view
 from stainda.report.result_tables import differences, strategies_by_domain
 from stainda.report.reviewing import review_table, review_words
 from stainda.report.search_tables import dashboard_command, without_password
-from stainda.run_directory.result_tables import REFITS
+from stainda.run_directory.training_tables import REFITS
 
 STRATEGIES = ("source_only", "dann", "propagated_labels", "few_shot", "oracle")
 

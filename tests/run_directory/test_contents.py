@@ -8,8 +8,9 @@ from small_cohorts import write_study
 from stainda.errors import RecordError
 from stainda.run_directory.contents import CONTENTS, FILES, declared
 from stainda.run_directory.declaration import Column, File, Table
-from stainda.run_directory.result_tables import RECORDS, RESULT_TABLES, TRAINING, TRIALS
+from stainda.run_directory.result_tables import RECORDS, RESULT_TABLES
 from stainda.run_directory.tables import AGREEMENT, PATCHES, TABLES
+from stainda.run_directory.training_tables import TRAINING, TRAINING_TABLES, TRIALS
 from stainda.study import run_study
 
 SHORT = ["training.epochs=1", "training.steps_per_epoch=2", "search.trials=1", "protocol.seeds=1", "workers=1"]
@@ -25,7 +26,7 @@ def test_a_study_writes_what_is_declared(blob_manifest, tmp_path):
         "rotations", "earlier_rotations", "matrix", "overall", "manifest", "artefacts",
         "robustness", "regions", "rounds", "label_shares", "objects", "pretraining", "loss",
     }  # fmt: skip
-    never = {one.path for one in (*TABLES, *RESULT_TABLES) if one not in written}
+    never = {one.path for one in (*TABLES, *TRAINING_TABLES, *RESULT_TABLES) if one not in written}
     assert {path.rpartition("/")[2].partition(".")[0] for path in never} <= {*sometimes, "table"}
     assert "patches/table.parquet" not in never
 
@@ -52,7 +53,7 @@ def test_every_declaration_is_complete():
         assert one.meaning and one.written_by and not one.meaning.endswith(".")
         for column in one.columns if isinstance(one, Table) else ():
             assert column.meaning and not column.meaning.endswith("."), f"{one.path}: {column.name}"
-    for one in (*TABLES, *RESULT_TABLES):
+    for one in (*TABLES, *TRAINING_TABLES, *RESULT_TABLES):
         assert len(set(one.names)) == len(one.names), one.path
 
 

@@ -16,7 +16,7 @@ from stainda.errors import StaindaError
 from stainda.files import write_csv, write_json, write_text
 from stainda.progress import SILENT
 from stainda.run_directory.folder import STAGES
-from stainda.run_directory.result_tables import TRIALS
+from stainda.run_directory.training_tables import TRIALS
 from stainda.study import run_study
 from stainda.study.ending import closing_lines, failure_lines
 from stainda.study.estimate import pair_seconds
