@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from stainda.cohort import Cohort, read_manifest
+from stainda.config import StudyConfig, load_study
 from stainda.config.load import validated
 from stainda.config.microenvironment import MicroenvironmentConfig
 from stainda.errors import StaindaError
@@ -42,6 +43,7 @@ def measure(
             return _of_manifest(given, out, changes, data, progress)
         from stainda.study.dispatch import run_study
 
+        _settings(load_study(given, data=data), changes)  # what is wrong is said before anything is computed
         root = run_study(given, out, data=data, until="propagate", progress=progress)
     else:
         root = Path(given)
@@ -86,12 +88,17 @@ def _of_run(root: Path, changes: dict[str, Any], progress: Progress) -> Path:
             remedy="Name the folder of one rotation: stainda microenvironment RUN/rotations/NAME",
         )
     folder = RunFolder(root)
-    given = {} if config.microenvironment is None else config.microenvironment.model_dump(mode="json")
-    settings = validated(MicroenvironmentConfig, {**given, **_with_paths(changes)}, "stainda microenvironment")
+    settings = _settings(config, changes)
     with folder.locked():
         measure_study(config, StudyRun(config, folder).cohort, folder, settings, progress)
         make_report(root, progress)
     return root
+
+
+def _settings(config: StudyConfig, changes: Mapping[str, Any]) -> MicroenvironmentConfig:
+    """The study's settings with the changes put in."""
+    given = {} if config.microenvironment is None else config.microenvironment.model_dump(mode="json")
+    return validated(MicroenvironmentConfig, {**given, **_with_paths(changes)}, "stainda microenvironment")
 
 
 def _with_paths(changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -84,6 +84,12 @@ def test_what_cannot_be_is_told(run, words, told):
     assert told in " ".join(said.split())
 
 
+def test_a_wrong_setting_is_reported_before_the_study_is_run(tmp_path):
+    with pytest.raises(StaindaError, match="rings_um must increase"):
+        measure(SMALL, tmp_path / "run", {"rings_um": (30.0, 10.0)})
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_manifest_needs_a_run_directory(tmp_path):
     path = tmp_path / "m.csv"
     path.write_text("slide,patient,block,section,stain,centre,path\n")
