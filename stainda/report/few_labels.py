@@ -68,7 +68,11 @@ def _rest(view: StudyView, name: str) -> str:
     return "".join(f", {part.replace('_', ' ')}" for part in parts)
 
 
-@register("label_curve", overall=True)
+def _has_shares(run: LoadedRun) -> bool:
+    return int(run.tables[LABEL_SHARES.path]["share"].nunique()) > 1
+
+
+@register("label_curve", overall=True, needs=_has_shares)
 def label_curve(view: StudyView, measure: str, selection: str) -> Plot:
     frames = [label_frame(view, measure, selection, domain) for domain in (ALL_SOURCES, ALL_TARGETS)]
     frames = [one for one in frames if len(one)]

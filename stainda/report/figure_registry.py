@@ -52,6 +52,7 @@ class Kind:
         of_measure: it shows one measure, which can be chosen.
         of_selection: it shows what one selection rule chose, which can be chosen.
         overall: it shows all targets together; over several rotations its caption says what these are.
+        needs: which runs have what it draws, where most have not: the page leaves it out of the others without a word.
     """
 
     name: str
@@ -60,9 +61,15 @@ class Kind:
     of_measure: bool = True
     of_selection: bool = True
     overall: bool = False
+    needs: Callable[[LoadedRun], bool] = lambda run: True
 
     def shows(self, run: LoadedRun) -> bool:
+        """Whether it shows studies of as many rotations."""
         return _of(self.makers, run) is not None
+
+    def on_page(self, run: LoadedRun) -> bool:
+        """Whether the page of this run has it."""
+        return self.shows(run) and self.needs(run)
 
     def make(self, view: StudyView, measure: str = PRIMARY, selection: str = DEFAULT_RULE) -> Plot:
         """Draw it.
@@ -152,8 +159,8 @@ def all_kinds() -> dict[str, Kind]:
 
 
 def kinds_of(run: LoadedRun) -> list[Kind]:
-    """The kinds of figures that show this study."""
-    return [sort for sort in all_kinds().values() if sort.shows(run)]
+    """The kinds of figures that the page of this study has."""
+    return [sort for sort in all_kinds().values() if sort.on_page(run)]
 
 
 def register(
@@ -163,12 +170,16 @@ def register(
     of_selection: bool = True,
     overall: bool = False,
     rotations: Rotations = "any",
+    needs: Callable[[LoadedRun], bool] = lambda run: True,
 ) -> Callable[[Maker], Maker]:
     """Let a function draw the kind of that name, which has a title in :data:`~stainda.report.figure_titles.TITLES`."""
 
     def keep(make: Maker) -> Maker:
         makers = dict(KINDS[name].makers) if name in KINDS else {}
-        KINDS[name] = Kind(name, TITLES[name], {**makers, rotations: make}, of_measure, of_selection, overall)
+        KINDS[name] = Kind(
+            name, TITLES[name], {**makers, rotations: make}, of_measure=of_measure, of_selection=of_selection,
+            overall=overall, needs=needs,
+        )  # fmt: skip
         return make
 
     return keep

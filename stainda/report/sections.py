@@ -40,7 +40,7 @@ from stainda.report.without_content import by_reason, without_content
 from stainda.report.writer import Absent, Writer
 from stainda.run_directory.contents import STUDY
 from stainda.run_directory.tables import AGREEMENT, COHORT, PROPAGATION, QUALITY
-from stainda.run_directory.training_tables import LABEL_SHARES, STAGE_SECONDS, TRIALS
+from stainda.run_directory.training_tables import STAGE_SECONDS, TRIALS
 
 TEMPLATES = Path(__file__).parent / "templates"
 THUMBNAILS_SHOWN = 24
@@ -284,13 +284,8 @@ class Sections:
             "figures": self._figures(figures if first else OF_OBJECTS, measure),
             "linked": self.tables(*(("pairs", "worst") if first else ()), "differences", "gaps", measure=measure),
             "shares": self.table("label_shares", measure) if first else None,
-            "share_figures": self._figures(("label_curve",), measure) if first and self._has_shares else [],
+            "share_figures": self._figures(("label_curve",), measure) if first else [],
         }
-
-    @property
-    def _has_shares(self) -> bool:
-        shares = self.run.tables[LABEL_SHARES.path]
-        return len(shares) > 0 and shares["share"].nunique() > 1
 
     def _statistics(self) -> dict[str, Any] | None:
         if self.view is None:
@@ -329,7 +324,7 @@ class Sections:
         """Those of the kinds that show this study; none where nothing was scored."""
         if self.view is None:
             return []
-        return [self.write.figure(self.view, name, measure) for name in names if kind(name).shows(self.run)]
+        return [self.write.figure(self.view, name, measure) for name in names if kind(name).on_page(self.run)]
 
     def _gallery(self) -> Gallery | None:
         if self.analysis is None:
