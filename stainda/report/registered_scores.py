@@ -105,9 +105,9 @@ def source_target(view: StudyView, measure: str, selection: str) -> Plot:
 @register("worst_domain")
 def worst_domain(view: StudyView, measure: str, selection: str) -> Plot:
     rows = worst_rows(view, measure, selection)
-    one, others, many = ("target domain", "target domains", " domains")
+    noun, others, many = ("target domain", "target domains", " domains")
     if view.by_rotation:
-        one, others, many = ("rotation and target domain", "pairs", "")
+        noun, others, many = ("rotation and target domain", "pairs", "")
     shown = rows[rows["strategy"].isin(view.few(list(rows["strategy"]), MOST_LINES, measure))]
     title = measure_title(measure)
     low = "highest" if not measure_of(measure).higher_is_better else "lowest"
@@ -117,10 +117,10 @@ def worst_domain(view: StudyView, measure: str, selection: str) -> Plot:
     return Plot(
         domain_figures.worst_domain(shown, view.look, axis_title(measure), axis_limits(measure, rows)),
         rows,
-        f"The {one} with the {low} mean {title} of each strategy, named ({n} test patients there; lines: {lines}); "
+        f"The {noun} with the {low} mean {title} of each strategy, named ({n} test patients there; lines: {lines}); "
         f"ticks: the other {others}. The worst of several{many} is worse by chance too: its interval does not allow "
         "for having been picked." + set_apart(view, shown["strategy"]) + not_drawn(rows["strategy"], shown["strategy"]),
-        f"Worst {'pair of sources and target' if view.by_rotation else one} of each strategy in {title}; numbers in "
+        f"Worst {'pair of sources and target' if view.by_rotation else noun} of each strategy in {title}; numbers in "
         "the CSV.",
     )
 

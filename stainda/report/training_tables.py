@@ -25,14 +25,14 @@ def lost_by_threshold(view: StudyView, measure: str) -> PageTable | None:
     """One row per strategy: the thresholds in use, and the Dice they lost on all targets."""
     run, study = view.run, view.run.study
     result = [(rotation, threshold_regret(rotation.probabilities, rotation.records)) for rotation in run.scored]
-    result = [(one, regret) for one, regret in result if len(regret.trainings)]
+    result = [(rotation, regret) for rotation, regret in result if len(regret.trainings)]
     if not result:
         return None
     chosen = run.trials[run.trials["chosen"].astype(bool) & run.trials["state"].eq("complete")]
     rows, kinds = [], set()
     for name in view.look.order:
         jobs = {run.reported_job(job) for job in chosen.loc[chosen["strategy"] == name, "job"]}
-        mine = [_chosen_on_targets(view, one, regret, jobs) for one, regret in result]
+        mine = [_chosen_on_targets(view, rotation, regret, jobs) for rotation, regret in result]
         table = pd.concat([trainings for trainings, _ in mine])
         lost = mean_regret([patients for _, patients in mine], study.evaluation, generator_for(study.seed, "regret"))
         if table.empty or lost is None:
@@ -58,7 +58,7 @@ def lost_by_threshold(view: StudyView, measure: str) -> PageTable | None:
         "each target domain, in steps of 0.05. They are found on the labels that they are scored on, so this is the "
         "most that any threshold could have gained. They choose nothing: a diagnosis of calibration, not a result."
     )
-    frame = pd.concat([_with_roles(view, one, regret.trainings) for one, regret in result], ignore_index=True)
+    frame = pd.concat([_with_roles(view, rotation, regret.trainings) for rotation, regret in result], ignore_index=True)
     return PageTable("threshold_regret", "Dice lost by the threshold, all targets.", columns, rows, frame, note)
 
 
@@ -147,8 +147,8 @@ def convergence_words(run: LoadedRun) -> str:
     """One sentence where trainings had not converged; else empty."""
     frame = states(run)
     pairs = frame[["strategy", "converged"]].itertuples(index=False)
-    told = rising_sentence([(run.label(str(name)), str(state)) for name, state in pairs])
-    return f"{told[0].upper()}{told[1:]}." if told else ""
+    sentence = rising_sentence([(run.label(str(name)), str(state)) for name, state in pairs])
+    return f"{sentence[0].upper()}{sentence[1:]}." if sentence else ""
 
 
 @register_table("who_taught", rotations="one")
