@@ -179,21 +179,21 @@ class Shares:
     high: Floats
 
 
-def fieller(found: Moments, level: float) -> Shares:
+def fieller(estimate: Moments, level: float) -> Shares:
     """Ratio of the first to the second contrast with Fieller's interval (1954).
 
     The values r for which ``first - r second`` could be 0. Where the denominator's own interval holds 0 that set is not
     an interval, and no ratio is given.
     """
-    top, bottom = found.mean[:2]
-    alone = np.eye(len(found.mean))[:2, :, None] * np.ones_like(top)
-    freedom = np.minimum(found.spread(alone[0]).freedom, found.spread(alone[1]).freedom)
+    top, bottom = estimate.mean[:2]
+    alone = np.eye(len(estimate.mean))[:2, :, None] * np.ones_like(top)
+    freedom = np.minimum(estimate.spread(alone[0]).freedom, estimate.spread(alone[1]).freedom)
     squared = special.stdtrit(freedom, 0.5 + level / 2) ** 2
-    cover = found.of_patients + found.of_trainings.sum(axis=0)
+    cover = estimate.of_patients + estimate.of_trainings.sum(axis=0)
     a = bottom**2 - squared * cover[1, 1]
     b = top * bottom - squared * cover[0, 1]
     c = top**2 - squared * cover[0, 0]
-    given = (a > 1e-12 * bottom**2) & (found.n >= FEW_PATIENTS)
+    given = (a > 1e-12 * bottom**2) & (estimate.n >= FEW_PATIENTS)
     share, low, high = (np.full(len(top), np.nan) for _ in range(3))
     root = np.sqrt(np.maximum(b**2 - a * c, 0.0))
     np.divide(top, bottom, out=share, where=given)
