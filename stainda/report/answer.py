@@ -383,8 +383,7 @@ def _cautions(run: LoadedRun, analysis: Analysis, defined: pd.DataFrame, n: int)
     if seeds < 2:
         out.append(
             Sentence(
-                "A strategy has one training, so how much training itself varies is not known: intervals hold for "
-                "these "
+                "Each strategy was trained once, so how much trainings differ is not known: intervals hold for these "
                 "trainings only, and no strategy is called better.",
                 "caution",
             )
@@ -392,8 +391,9 @@ def _cautions(run: LoadedRun, analysis: Analysis, defined: pd.DataFrame, n: int)
     elif seeds < 3:
         out.append(
             Sentence(
-                "A strategy has two trainings. Intervals and tests contain how training varies, but from two it is "
-                "hardly known, so intervals are wide (they cover 95 to 99 %) and tests strict; a third training helps.",
+                "Each strategy was trained twice. Intervals and tests include how much trainings differ, but two "
+                "trainings estimate that poorly: intervals are wide (they cover 95 to 99 %) and tests are strict. "
+                "A third training helps.",
                 "caution",
             )
         )

@@ -207,7 +207,7 @@ def gap_closed(gaps: pd.DataFrame, look: Look, regions: Sequence[str]) -> Figure
 
 
 def paired_differences(differences: pd.DataFrame, patients: pd.DataFrame, look: Look, axis: str) -> Figure:
-    """Each patient's difference to the baseline as a dot, mean and interval above them.
+    """Each patient's difference from the baseline as a dot, mean and interval above them.
 
     Args:
         differences: rows of one region, measure, rule and class.

@@ -169,13 +169,13 @@ def differences(view: StudyView, measure: str, selection: str) -> Plot:
     base, title = view.run.label(view.look.baseline), measure_title(measure)
     shown = rows[rows["strategy"].isin(names)]
     return Plot(
-        figures.paired_differences(shown, patients, view.look, f"difference in {axis_title(measure)} to {base}"),
+        figures.paired_differences(shown, patients, view.look, f"difference in {axis_title(measure)} from {base}"),
         patients,
-        f"Difference in {title} to {base} over all targets. Small circles: single patients. "
+        f"Difference in {title} from {base} over all targets. Small circles: single patients. "
         + sample(view.rows(measure, selection), view.level, True)
         + set_apart(view, names)
         + not_drawn(rows["strategy"], names),
-        f"Paired differences of each strategy to the baseline in {title}; numbers in the table.",
+        f"Paired differences of each strategy against the baseline in {title}; numbers in the table.",
     )
 
 
@@ -185,7 +185,9 @@ def gap_closed(view: StudyView, measure: str, selection: str) -> Plot:
     if not rows["gap_closed"].notna().any():
         raise NotDrawable(f"no gap between baseline and ceiling could be shown in any {view.noun}")
     scores = result_tables.shown_rows(view, measure, selection)
-    known = [name for name in result_tables.regions(scores) if name in set(rows["domain"])]
+    given = set(rows.loc[rows["gap_closed"].notna(), "domain"])
+    without = set(rows["domain"]) - given - {ALL_TARGETS}
+    known = [name for name in result_tables.regions(scores) if name in given]
     places = known[:MOST_PANELS]
     names = view.few(list(rows["strategy"]), MOST_LINES, measure)
     if len(names) * len(places) > MOST_MARKS:
@@ -197,6 +199,7 @@ def gap_closed(view: StudyView, measure: str, selection: str) -> Plot:
         figures.gap_closed(shown, view.look, places),
         rows,
         f"Share of the {title} gap between baseline and ceiling that each strategy closed; {NOT_GIVEN}. "
+        + (f"No share is given for {count(len(without), view.noun)}, left out here. " if without else "")
         + sample(shown, view.level, noun=view.noun)
         + off_scale.words(beyond)
         + set_apart(view, names)

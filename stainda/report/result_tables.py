@@ -141,7 +141,7 @@ def differences(view: StudyView, measure: str) -> PageTable | None:
         + f"the ceiling is excluded from the ranking. {meaning}".rstrip()
     )
     return PageTable(
-        f"differences_{measure}", f"{title}: difference to {base}, paired by patient.", columns, shown, rows, note
+        f"differences_{measure}", f"{title}: difference from {base}, paired by patient.", columns, shown, rows, note
     )
 
 

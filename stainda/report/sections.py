@@ -83,7 +83,7 @@ def not_shown(folder: str, what: str, available: int, shown: int) -> str:
     """How many pictures the page leaves out; nothing where it has all."""
     rest = available - shown
     return (
-        f"{count(rest, f'more {what}').capitalize()} without a picture here; those there are lie in {folder}/."
+        f"{count(rest, f'more {what}').capitalize()} without a picture on this page; pictures are in {folder}/."
         if rest > 0
         else ""
     )

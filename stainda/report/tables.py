@@ -50,6 +50,12 @@ class PageTable:
         return len(self.rows) > 12
 
     @property
+    def filled(self) -> list[int]:
+        """Indices of the columns that the page shows: those with content in any row; the files have all."""
+        held = [i for i in range(len(self.columns)) if any(row[i].text or row[i].small for row in self.rows)]
+        return held or list(range(len(self.columns)))
+
+    @property
     def n_rows(self) -> int:
         """Rows of the file, of which the page may show fewer."""
         return len(self.frame)

@@ -195,8 +195,8 @@ def who_taught_words(run: LoadedRun) -> str:
     if run.rotates or run.study.left_out_of or not 1 < count < FEW_PATIENTS:
         return ""
     return (
-        f"Only {count} patients taught, and how the result depends on which was not measured. With "
-        "protocol.leave_one_patient_out=true the baseline is trained again without each of them."
+        f"Only {count} patients were used for training. How much the result depends on which patients these are was "
+        "not measured: with protocol.leave_one_patient_out=true the baseline is trained again without each of them."
     )
 
 
@@ -206,8 +206,8 @@ def refit_words(run: LoadedRun) -> str:
     if run.rotates or run.study.protocol.refit or not (0 < count < FEW_PATIENTS and kept):
         return ""
     return (
-        f"{kept} of {count + kept} source patients validate and teach nothing. With protocol.refit=true the chosen "
-        "settings are trained again from all of them."
+        f"{kept} of {count + kept} source patients served validation only. With protocol.refit=true the chosen "
+        "settings are trained again on all of them."
     )
 
 

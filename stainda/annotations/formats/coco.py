@@ -124,7 +124,7 @@ def _unpacked(text: str, what: str, path: Path) -> list[int]:
 
 
 def unpack(text: str) -> list[int]:
-    """COCO's packed run lengths: five bits per character from 48, differences to the length before the last.
+    """COCO's packed run lengths: five bits per character from 48, differences from the length before the last.
 
     Raises:
         ValueError: not such a text.
