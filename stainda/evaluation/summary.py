@@ -121,7 +121,7 @@ class ScoreCells:
         for s, strategy in enumerate(self.cube.strategies):
             if s == base:
                 continue
-            first, second = self.beside((s, base))
+            first, second = self.aligned((s, base))
             result = difference(_flat(first), _flat(second), self.config.evaluation, self._generator())
             for index, (r, c) in enumerate(np.ndindex(first.shape[2:])):
                 if result.n[index] == 0:
@@ -163,7 +163,7 @@ class ScoreCells:
         for s in range(len(names)):
             if s in (base, top):
                 continue
-            three = self.beside((s, base, top))
+            three = self.aligned((s, base, top))
             # the contrasts (strategy - baseline), (ceiling - baseline), baseline and ceiling
             contrasts = np.array([[1, -1, 0], [0, -1, 1], [0, 1, 0], [0, 0, 1]], float)
             result = moments([_flat(cells) for cells in three], contrasts)
@@ -195,7 +195,7 @@ class ScoreCells:
                 )
         return pd.DataFrame(rows, columns=GAP_COLUMNS)
 
-    def beside(self, members: Sequence[int]) -> list[Floats]:
+    def aligned(self, members: Sequence[int]) -> list[Floats]:
         """Scores of several strategies on the cells that all have, each (trainings, patients, regions, classes)."""
         common = self.cube.common(members)
         _, runs = self._laid_out(common)

@@ -35,8 +35,8 @@ def studies(comparison: StudyComparison, level: str) -> Drawn:
     with mpl.rc_context(STYLE):
         names = look.present(list(rows["strategy"]))
         figure, axes = panels(
-            len(comparison.studies), 4, 14, 10 + row_mm(look.beside(names), 4.6) * len(names),
-            titles=[study.key for study in comparison.studies], beside=look.beside(names),
+            len(comparison.studies), 4, 14, 10 + row_mm(look.row_labels(names), 4.6) * len(names),
+            titles=[study.key for study in comparison.studies], row_labels=look.row_labels(names),
         )  # fmt: skip
         limits = axis_limits(comparison.measure, rows)
         for place, study in zip(axes.flat, comparison.studies, strict=False):
@@ -117,8 +117,8 @@ def paired(comparison: StudyComparison, level: str) -> Drawn:
     with mpl.rc_context(STYLE):
         names = look.present(list(comparison.paired["strategy"]))
         figure, axes = panels(
-            len(others), 4, 16, 10 + row_mm(look.beside(names), 5) * len(names),
-            titles=[f"{other} − {comparison.studies[0].key}" for other in others], beside=look.beside(names),
+            len(others), 4, 16, 10 + row_mm(look.row_labels(names), 5) * len(names),
+            titles=[f"{other} − {comparison.studies[0].key}" for other in others], row_labels=look.row_labels(names),
         )  # fmt: skip
         for place, other in zip(axes.flat, others, strict=False):
             mine = comparison.paired[comparison.paired["second"] == other].set_index("strategy")

@@ -101,7 +101,7 @@ def worst_domain(table: pd.DataFrame, look: Look, axis: str, limits: tuple[float
     with mpl.rc_context(STYLE):
         names = look.present(list(table["strategy"]))
         worst_names = {str(name): broken(str(name), 26) for name in table.loc[table["worst"], "domain"]}
-        each = max(row_mm(look.beside(names), 6.4), row_mm(worst_names.values(), 6.4))
+        each = max(row_mm(look.row_labels(names), 6.4), row_mm(worst_names.values(), 6.4))
         figure, place = new_figure(16 + each * len(names), WIDTH_MM)
         for y, name in enumerate(names):
             rows = table[table["strategy"] == name]
@@ -117,7 +117,7 @@ def worst_domain(table: pd.DataFrame, look: Look, axis: str, limits: tuple[float
         strategy_axis(place, names, look)
         high = limits[1] + 0.02 * (limits[1] - limits[0])
         low = limits[0] - 0.02 * (limits[1] - limits[0])
-        across = WIDTH_MM - width_mm(look.beside(names)) - 10
+        across = WIDTH_MM - width_mm(look.row_labels(names)) - 10
         for row in table[table["worst"]].to_dict("records"):  # room for each name to the left of its mark
             share = min((width_mm([worst_names[str(row["domain"])]]) + 7) / across, 0.6)
             side = max(row["low"] if np.isfinite(row["low"]) else row["mean"], limits[0])

@@ -29,7 +29,7 @@ from stainda.report.methods import environment_rows, methods_paragraph
 from stainda.report.microenvironment import make_microenvironment
 from stainda.report.object_gallery import ObjectGallery, make_object_gallery
 from stainda.report.object_gallery_svg import BAR, object_svg
-from stainda.report.question import asked
+from stainda.report.question import question_rows
 from stainda.report.reviewing import review_words
 from stainda.report.run import LoadedRun
 from stainda.report.search_tables import dashboard_command, without_password
@@ -127,7 +127,7 @@ class Sections:
             "facts": self._facts(),
             "said": statements,
             "main_table": results["blocks"][0]["table"] if (results := gathered.get("results")) else None,
-            "asked": asked(run, self.view),
+            "asked": question_rows(run, self.view),
             "recipe": self.table("recipe"),
             "primary": measure_title(PRIMARY),
             "level": percent(study.evaluation.level),

@@ -103,7 +103,7 @@ def study_with(**norms: str):
     strategies = tuple(StrategyConfig(name=name, norm=norm) for name, norm in norms.items())
     return SimpleNamespace(
         baseline="plain", evaluation=STUDY.evaluation,
-        strategy=lambda name: next(one for one in strategies if one.name == name),
+        strategy=lambda name: next(strategy for strategy in strategies if strategy.name == name),
     )  # fmt: skip
 
 
