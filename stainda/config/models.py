@@ -419,7 +419,7 @@ class StudyConfig(Frozen):
         """Strategies that are trained again without each source patient."""
         asked = self.protocol.leave_one_patient_out
         wanted = ((self.baseline,) if asked else ()) if isinstance(asked, bool) else asked
-        return tuple(one.name for one in self.strategies if one.name in wanted)
+        return tuple(strategy.name for strategy in self.strategies if strategy.name in wanted)
 
     def strategy(self, name: str) -> StrategyConfig:
         return next(strategy for strategy in self.strategies if strategy.name == name)

@@ -194,16 +194,16 @@ def _recipe(name: str, file: Path, near: str | Path | None) -> Entry:
 
     raw = load_recipe(name, near)
     entry = _piece("recipes", name, file, near)
-    said = []
+    parts = []
     for key in ("model", "classifier"):
         if key in raw:
             weights = raw[key].get("weights")
             file_name = weights["file"] if isinstance(weights, dict) else weights
             encoder = raw[key].get("params", {}).get("encoder")
-            said.append(
+            parts.append(
                 f"{key} {raw[key]['name']}{f' ({encoder})' if encoder else ''} from {file_name or 'random weights'}"
             )
-    return replace(entry, parts=", ".join(said), first=name == DEFAULT)
+    return replace(entry, parts=", ".join(parts), first=name == DEFAULT)
 
 
 def _stains() -> list[Entry]:

@@ -53,11 +53,11 @@ def training_cpu_seconds(
     scoring = CHECKPOINTS * scored * (pixels * OVERLAP * pace.look + SLIDE_SECONDS)
     patch = config.patches.size**2 * pace.look
     total = 0.0
-    for one in costs:
-        epochs = one.steps / config.training.steps_per_epoch
+    for cost in costs:
+        epochs = cost.steps / config.training.steps_per_epoch
         validation = EPOCH_VALIDATION * patch * (epochs + CHECKPOINTS)
-        training = one.steps * pace.step * (one.labelled + one.unlabelled)
-        total += one.jobs * (JOB_SECONDS + training + validation + scoring)
+        training = cost.steps * pace.step * (cost.labelled + cost.unlabelled)
+        total += cost.jobs * (JOB_SECONDS + training + validation + scoring)
     return total
 
 

@@ -143,7 +143,7 @@ class Job:
         if cache := values["training"].get("cache"):
             del cache["limit_gb"]
         if given := self.encoder_standard():  # trainings standardised by tissue keep their names
-            values["standardised"] = [list(one) for one in given]
+            values["standardised"] = [list(values_) for values_ in given]
         return stable_hash([ALGORITHM, values])
 
     def encoder_standard(self) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
@@ -172,13 +172,13 @@ class Job:
         values = {"repeats": "", "pretrained": "", **values}
         if wrong := known.symmetric_difference(values):
             raise ConfigError(f"fields missing or unknown: {', '.join(sorted(wrong))}", file=source)
-        made: dict[str, Any] = {}
+        built: dict[str, Any] = {}
         for key, value in values.items():
             if key in _CONFIGS:
-                made[key] = validated(_CONFIGS[key], value, source)
+                built[key] = validated(_CONFIGS[key], value, source)
             else:
-                made[key] = tuple(value) if isinstance(value, list) else value
-        return cls(**made)
+                built[key] = tuple(value) if isinstance(value, list) else value
+        return cls(**built)
 
     @classmethod
     def load(cls, folder: str | Path) -> Job:

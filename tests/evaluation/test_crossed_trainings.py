@@ -46,11 +46,11 @@ def half_by_hand(people, runs, rest, n, sizes, p=0.05):
 
 def parts_by_hand(*strategies):
     """Variances over trainings of their mean, and of the rest; each (trainings, patients)."""
-    runs = [one.mean(axis=1).var(ddof=1) / len(one) for one in strategies]
+    runs = [strategy.mean(axis=1).var(ddof=1) / len(strategy) for strategy in strategies]
     rest = 0.0
-    for one in strategies:
-        left = one - one.mean(axis=0) - one.mean(axis=1)[:, None] + one.mean()
-        rest += (left**2).sum() / ((one.shape[0] - 1) * (one.shape[1] - 1)) / one.size
+    for strategy in strategies:
+        left = strategy - strategy.mean(axis=0) - strategy.mean(axis=1)[:, None] + strategy.mean()
+        rest += (left**2).sum() / ((strategy.shape[0] - 1) * (strategy.shape[1] - 1)) / strategy.size
     return runs, rest
 
 
@@ -106,7 +106,7 @@ def test_p_is_the_level_whose_interval_ends_at_zero(sizes):
 def test_the_variance_is_never_less_than_that_of_patients_or_trainings_alone():
     def variance(people, runs, rest):
         return Spread(
-            np.array([people]), np.array([[one] for one in runs]), np.array([rest]), np.array([8]), (3, 3)
+            np.array([people]), np.array([[run] for run in runs]), np.array([rest]), np.array([8]), (3, 3)
         ).variance[0]
 
     assert variance(0.5, (0.2, 0.2), 0.1) == pytest.approx(0.8), "the rest is in both and counts once"
