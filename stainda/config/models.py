@@ -117,7 +117,9 @@ class PatchConfig(Frozen):
 class ModelConfig(Frozen):
     """A network by name; ``params`` go to its constructor."""
 
-    name: str = Field("unet", description="unet, smp, cnn or timm")
+    name: str = Field(
+        "unet", description="unet, smp, dpt, fcn, segnet, deconvnet, pangnet, cnn, timm, torchvision, lenet5 or encoder"
+    )
     params: dict[str, Any] = Field(default_factory=dict, description="arguments of the network")
     weights: Path | None = Field(
         None, description="a local safetensors file to start from; also {file: NAME.safetensors, optional: true}"
@@ -131,6 +133,9 @@ class ModelConfig(Frozen):
     )
     description: str = Field("", description="for stainda list models")
     reference: str = Field("", description="the paper")
+    million_parameters: dict[str, float] = Field(
+        default_factory=dict, description="by kind of task, with two classes; for stainda list models"
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -40,7 +40,7 @@ _OF_OUTLINES = (
 
 _NO_SETTING_OF_THE_NETWORK = (
     "description", "reference", "weights_optional", "weights_source", "weights_sha256", "weights_missing",
-    "pretraining",
+    "pretraining", "million_parameters",
 )  # fmt: skip
 """Of a model: the start is in the job's name as the fingerprint of its weights."""
 
