@@ -16,7 +16,7 @@ from stainda.progress import SILENT, Progress
 OVERLAP = 64
 """Pixels by which results of neighbouring tiles overlap, and are blended."""
 
-SMALLEST, LARGEST, STEP = 256, 704, 64
+SMALLEST, LARGEST, STEP = 256, 736, 64
 """Pixels of a tile's result: sizes that are tried. Two images of the largest are half a million pixels each."""
 
 BLENDED_VALUES = 2**21
@@ -140,7 +140,6 @@ class Blend:
             held[..., : plan.result - done, :] = held[..., done:, :].copy()
             held[..., plan.result - done :, :] = 0
         self._top = top
-
 
     def _write(self, rows: int) -> None:
         """Finish the first rows of what is held, a few at a time."""
