@@ -20,8 +20,8 @@ _LOCAL = frozenset((
     "dropout2d", "add", "__add__", "__iadd__", "add_", "cat", "layer_norm", "linear", "permute", "contiguous",
     "__getitem__", "__get__", "size", "dim", "requires_grad", "_assert",
 ))  # fmt: skip
-"""Functions of torch that mix pixels of a bounded neighbourhood at most, as networks of images use them. Products of two
-tensors are none of them: a factor may come from the whole image."""
+"""Functions of torch that mix pixels of a bounded neighbourhood at most, as networks of images use them. Products of
+two tensors are none of them: a factor may come from the whole image."""
 
 
 class _Watch(TorchFunctionMode):
