@@ -97,7 +97,9 @@ def choose_patches(job: Job, strategy: Strategy, data: Patches) -> ChosenPatches
     grouping = strategy.align.grouping
     own = np.asarray(origins.domains(train))
     order = generator_for(job.seed, "settling").permutation(len(train))
-    some = generator_for(job.seed, "validation").permutation(len(val))[: job.training.validation_patches or EPOCH_VALIDATION]
+    some = generator_for(job.seed, "validation").permutation(len(val))[
+        : job.training.validation_patches or EPOCH_VALIDATION
+    ]
     return ChosenPatches(
         answers=answers,
         validation=val,
