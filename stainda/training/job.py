@@ -57,6 +57,10 @@ ALGORITHM = 5
 """Raised whenever the same settings come to train to other weights: jobs of older code are not taken for new ones."""
 
 
+DENSITIES = 2
+"""As :data:`ALGORITHM`, of trainings whose colours pass through optical densities (HED, Macenko, Vahadane)."""
+
+
 @dataclass(frozen=True)
 class Job:
     """One training of one strategy with one seed.
@@ -145,7 +149,15 @@ class Job:
             del cache["limit_gb"]
         if given := self.encoder_standard():  # trainings standardised by tissue keep their names
             values["standardised"] = [list(one) for one in given]
+        if self._mixes_densities():
+            values["densities"] = DENSITIES
         return stable_hash([ALGORITHM, values])
+
+    def _mixes_densities(self) -> bool:
+        from stainda.strategies import build
+
+        init = self.training.init
+        return build(self.strategy).mixes_densities or (init is not None and init.colour != "none")
 
     def encoder_standard(self) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
         """Mean and standard deviation of the encoder's weights (red, green, blue in 0..1) where images are standardised
