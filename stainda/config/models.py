@@ -235,6 +235,12 @@ class TrainingConfig(Frozen):
         description="train: head only. What the encoder gives is computed once for each patch and view, kept in the "
         "run directory, and trained on, for example {views: 4}; empty: the encoder runs in every step",
     )
+    validation_patches: int | None = Field(
+        None,
+        ge=8,
+        description="source validation patches that are scored after every epoch, the same ones throughout a training; "
+        "the best epoch is chosen on them, thresholds on all; empty: 192",
+    )
     averaging: float | None = Field(
         None,
         gt=0,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from stainda.config import StrategyConfig, available
 from stainda.config.load import load_piece
@@ -225,7 +226,22 @@ def _recipe(name: str, file: Path, near: str | Path | None) -> Entry:
             parts.append(
                 f"{key} {raw[key]['name']}{f' ({encoder})' if encoder else ''} from {file_name or 'random weights'}"
             )
-    return replace(entry, parts=", ".join(parts), first=name == DEFAULT)
+    own = tuple(raw.get("tasks", ()))
+    for task in own:
+        changes = [f"{'.'.join(path)} {value}" for path, value in _leaves(raw["tasks"][task])]
+        parts.append(f"for {task}: {', '.join(changes)}")
+    return replace(
+        entry, parts="; ".join(parts), first=name == DEFAULT, tasks=tuple(raw.get("kinds", ())) or entry.tasks
+    )
+
+
+def _leaves(values: Mapping[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Settings with their paths."""
+    for key, inner in values.items():
+        if isinstance(inner, dict):
+            yield from _leaves(inner, (*above, key))
+        else:
+            yield (*above, key), "empty" if inner is None else inner
 
 
 def _stains() -> list[Entry]:
