@@ -85,6 +85,7 @@ class SectionData:
 
     Attributes:
         cells: as found, level-0 pixels. xy: (n, 2) of those on tissue. kept: bool, which of the cells these are.
+        others: (m, 2) cells of classes that do not count, on tissue.
         window: the tissue without holes and ignored areas.
         compartments: areas by name.
     """
@@ -95,6 +96,7 @@ class SectionData:
     cells: Cells
     kept: npt.NDArray[np.bool_]
     xy: Floats
+    others: Floats
     structures: Structures
     window: CountingWindow
     compartments: dict[str, BaseGeometry]

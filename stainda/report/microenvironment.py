@@ -24,6 +24,7 @@ from stainda.run_directory.contents import THUMBNAIL
 
 MOST_MAPS = 2
 NEAR = "0-"
+NULLS = {"shift": "toroidal shifts", "relabel": "random relabelling", "csr": "complete spatial randomness"}
 NOT_ZONES = ("tissue", "enrichment", "cells per structure", "nearest", "stained")
 
 
@@ -72,13 +73,7 @@ def _words(slides: pd.DataFrame, groups: pd.DataFrame, curves: pd.DataFrame, lef
             f"{stain}: {count(int(rows['cells'].sum()), 'cell')} and {count(number, 'structure')} on "
             f"{count(rows['slide'].nunique(), 'section')} of {count(rows['patient'].nunique(), 'patient')}."
         )
-        curve = curves[(curves["stain"] == stain) & (curves["scope"] == "all") & (curves["function"] == "density")]
-        if len(curve) and np.isfinite(curve["p"].iloc[0]):
-            p = curve["p"].iloc[0]
-            found = "depends on" if p <= 0.05 else "could not be shown to depend on"
-            said.append(
-                f"{stain}: the density of cells {found} the distance to a structure (p = {p:.3f}, toroidal shifts)."
-            )
+        said += _tests(stain, curves[(curves["stain"] == stain) & (curves["scope"] == "all")])
         thin = rows[rows["thin"] > 0]
         if len(thin):
             zones = ", ".join(dict.fromkeys(thin["zone"]))
@@ -103,6 +98,38 @@ def _words(slides: pd.DataFrame, groups: pd.DataFrame, curves: pd.DataFrame, lef
     return said
 
 
+ANSWERS = {
+    "density": {
+        "shift": ("the density of cells {} on the distance to a structure", "depends", "could not be shown to depend"),
+        "relabel": (
+            "the cells that count {} nearer to or farther from structures than the other cells", "lie",
+            "could not be shown to lie",
+        ),
+        "csr": ("by the distance to a structure, cells {} from chance", "differ", "could not be shown to differ"),
+    },
+    "g": {
+        "relabel": (
+            "the cells that count {} each other otherwise than all cells do", "lie about",
+            "could not be shown to lie about",
+        ),
+        "csr": ("cells {} or spread among themselves", "are clustered", "could not be shown to be clustered"),
+    },
+}  # fmt: skip
+"""What each null hypothesis answers: a sentence, and its middle where it is rejected and where not."""
+
+
+def _tests(stain: str, curves: pd.DataFrame) -> list[str]:
+    """The answers of the tests of all patients together."""
+    said = []
+    for (function, null), rows in curves.groupby(["function", "null"], sort=False):
+        p = rows["p"].iloc[0]
+        if null in ANSWERS.get(function, {}) and np.isfinite(p):
+            sentence, rejected, kept = ANSWERS[function][null]
+            found = sentence.format(rejected if p <= 0.05 else kept)
+            said.append(f"{stain}: {found} (p = {p:.3f}, {NULLS[null]}).")
+    return said
+
+
 def _of_stain(
     stain: str, slides: pd.DataFrame, patients: pd.DataFrame, groups: pd.DataFrame, curves: pd.DataFrame, write: Writer
 ) -> list[Drawing]:
@@ -112,12 +139,23 @@ def _of_stain(
     ]
     key = file_name(stain)
     if len(mine):
+        mine = mine[mine["null"] == mine["null"].iloc[0]]  # the first null hypothesis is the one that is shown
+        null = NULLS[mine["null"].iloc[0]]
         drawn.append(_draw(
             write, Plot(
                 figures.density_by_distance(mine), mine,
-                f"{stain}: density of cells by distance, relative to what equal density would give. Grey: toroidal "
-                "shifts of the cells; p of the whole curve.", f"Density of cells by distance, {stain}",
+                f"{stain}: density of cells by distance, relative to what equal density would give. Grey: {null}; p of "
+                "the whole curve; bars: intervals over patients.", f"Density of cells by distance, {stain}",
             ), f"microenvironment_distance_{key}",
+        ))  # fmt: skip
+        pairs = _shown_pairs(curves[(curves["stain"] == stain) & (curves["scope"] == "all")])
+        drawn.append(_draw(
+            write, Plot(
+                figures.pair_functions(pairs), pairs,
+                f"{stain}: pair correlation g (1: as often as by chance) and L less r (0: by chance) of cells about "
+                f"centres of structures, and about each other. Grey: {null}, where it says something; bars: intervals "
+                "over patients.", f"Cells about structures and about each other, {stain}",
+            ), f"microenvironment_pairs_{key}",
         ))  # fmt: skip
     of_patients = patients[(patients["stain"] == stain) & ~patients["measure"].isin(NOT_ZONES)]
     if len(of_patients):
@@ -139,6 +177,13 @@ def _of_stain(
             ), f"microenvironment_groups_{key}_{file_name(first)}_{file_name(second)}",
         ))  # fmt: skip
     return drawn
+
+
+def _shown_pairs(curves: pd.DataFrame) -> pd.DataFrame:
+    """Rows of g and L, of each function those of the first null hypothesis."""
+    first = curves.drop_duplicates("function").set_index("function")["null"]
+    kept = curves["function"].isin(figures.PAIR_FUNCTIONS) & (curves["null"] == curves["function"].map(first))
+    return curves[kept]
 
 
 def _maps(run: LoadedRun, stain: str, structures: pd.DataFrame, write: Writer) -> list[Drawing]:
