@@ -76,6 +76,9 @@ class MicroenvironmentConfig(Frozen):
         None, ge=0, description="registration error to assume; default: measured, from landmarks and the images"
     )
     min_inside: float = Field(0.5, ge=0, le=1, description="share of a structure that must lie on tissue")
+    min_hole_um2: float = Field(
+        10_000.0, ge=0, description="smaller holes in the tissue (lumina, Bowman's space) count as tissue"
+    )
     draws: int = Field(40, ge=1, description="simulated displacements by the registration error")
     null_models: tuple[NullModel, ...] = Field(
         ("shift",),

@@ -103,7 +103,7 @@ class Block:
                 self.left_out.append(LeftOut(section.slide, "section", 1, how))
                 return None
             own = self._own(section, slide)
-            window = tissue_window(slide, mpp, ignored_of(own))
+            window = tissue_window(slide, mpp, ignored_of(own), self.config.min_hole_um2)
             if window.area <= 0:
                 self.left_out.append(LeftOut(section.slide, "section", 1, "no tissue was found"))
                 return None

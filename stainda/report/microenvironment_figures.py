@@ -58,7 +58,7 @@ def density_by_distance(curves: pd.DataFrame) -> Figure:
 
 PAIR_FUNCTIONS = {
     "cross_g": "g, cells about centres of structures", "g": "g, cells about cells",
-    "cross_L": "L - r, µm, cells about centres", "L": "L - r, µm, cells about cells",
+    "cross_L": "L − r, µm, cells about centres", "L": "L − r, µm, cells about cells",
 }  # fmt: skip
 
 

@@ -54,6 +54,7 @@ SLIDES = Table(
     "one row per measured section and zone, by the nearest structure: every cell is in one zone",
     _BY,
     see="microenvironment",
+    per_rotation=True,
     columns=(
         *_WHO,
         *_ZONE,
@@ -71,6 +72,7 @@ PATIENTS = Table(
     "one row per patient, stain and measure",
     _BY,
     see="microenvironment",
+    per_rotation=True,
     columns=(
         *columns("text", patient="name of the patient", group="group of the patient", stain="name of the stain",
                  measure="`inside`, a ring, `beyond`, `tissue` (cells per mm²), `enrichment` (inside and rings over "
@@ -85,6 +87,7 @@ GROUPS = Table(
     "differences between groups of patients, one row per measure and pair of groups",
     _BY,
     see="microenvironment",
+    per_rotation=True,
     columns=(
         *columns("text", stain="name of the stain", measure="as in patients.csv", first="a group", second="another"),
         *columns("integer", n_first="patients of the first with a value", n_second="patients of the second"),

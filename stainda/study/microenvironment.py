@@ -14,6 +14,7 @@ from stainda.errors import StaindaError
 from stainda.progress import SILENT, Progress
 from stainda.run_directory.contents import STUDY
 from stainda.run_directory.folder import RunFolder, read_study
+from stainda.run_directory.result_tables import ROTATIONS
 from stainda.study.inputs import is_study
 from stainda.study.microenvironment_stage import measure_study
 
@@ -91,16 +92,28 @@ def _of_run(root: Path, changes: dict[str, Any], progress: Progress) -> Path:
 
     config = read_study(root)
     if config.protocol.rotates:
-        raise StaindaError(
-            "a study of several rotations has outlines propagated in each of them",
-            file=root,
-            remedy="Name the folder of one rotation: stainda microenvironment RUN/rotations/NAME",
-        )
+        return _of_rotations(root, changes, progress)
     folder = RunFolder(root)
     settings = _settings(config, changes)
     with folder.locked():
         measure_study(config, StudyRun(config, folder).cohort, folder, settings, progress)
         make_report(root, progress)
+    return root
+
+
+def _of_rotations(root: Path, changes: dict[str, Any], progress: Progress) -> Path:
+    """Every rotation has outlines of its own: each is measured in its folder, and the root's tables are theirs."""
+    from stainda.study.pooled_tables import rotation_folders, write_pooled_microenvironment
+
+    folders = rotation_folders(root) if ROTATIONS.at(root).is_file() else []
+    if not folders:
+        raise StaindaError(
+            "no rotation of this study was begun", file=root, remedy="Run the study first: stainda run STUDY.yaml"
+        )
+    for folder in folders:
+        progress.message(f"rotation {folder.name}")
+        _of_run(folder, changes, progress)
+    write_pooled_microenvironment(root)
     return root
 
 
