@@ -82,7 +82,7 @@ class RasterField:
         """Steps are rings about each of the points (m, 2), from 0 to ``r[0]``, to ``r[1]`` and so on."""
         turned, angle = _turned(window)
         rows, columns = turned.mask.shape
-        square, ring = _rings(_rotated(centres, angle), r, turned)
+        square, ring = _rings(rotated_points(centres, angle), r, turned)
         counted = sparse.csr_array((np.ones(len(square)), (square, ring)), shape=(rows * columns, len(r)))
         # squares with the same steps are one pattern: each gets a number that hardly two different ones share
         weight = np.random.default_rng(0).integers(1, 2**40, len(r))
@@ -97,7 +97,7 @@ class RasterField:
 
     def places(self, points: Floats) -> Ints:
         """Rows and columns (n, 2) of points that are not turned."""
-        return np.column_stack(self.window.cells(_rotated(points, self.angle)))
+        return np.column_stack(self.window.cells(rotated_points(points, self.angle)))
 
     def observed(self, points: Floats) -> StepCounts:
         """Points (n, 2) in each step: arrays (k,)."""
@@ -181,7 +181,8 @@ def _turned(window: CountingWindow) -> tuple[CountingWindow, float]:
     return CountingWindow(rotate(window.shape, angle, origin=(0, 0)), window.step), angle
 
 
-def _rotated(points: Floats, angle: float) -> Floats:
+def rotated_points(points: Floats, angle: float) -> Floats:
+    """Points (n, 2) turned about the origin by ``angle`` degrees."""
     turn = np.deg2rad(angle)
     return points @ np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
 

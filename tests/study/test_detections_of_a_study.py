@@ -72,7 +72,9 @@ def test_what_the_detector_finds_in_pas_is_measured_on_the_other_stain(run):
     lattice = 1e6 / (15 * 2) ** 2
     density = tables.SLIDES.read(folder)
     found = density.groupby("zone")[["cells", "area_mm2"]].sum()
-    assert (found["cells"] / found["area_mm2"])["beyond"] == pytest.approx(lattice, rel=0.15)  # no cell lies at the very edge
+    assert (found["cells"] / found["area_mm2"])["beyond"] == pytest.approx(
+        lattice, rel=0.15
+    )  # no cell lies at the very edge
     assert faults_of_run(run) == []
     agreement = pd.read_csv(run / "detections" / "annotations" / "agreement.csv")
     assert (agreement["found"] == "both").sum() >= 0.8 * 4 * PATIENTS
