@@ -88,7 +88,10 @@ def _words(run: LoadedRun, read: dict[str, pd.DataFrame]) -> list[str]:
     said += _group_words(groups)
     if len(left):
         parts = [count(int(rows["number"].sum()), str(what).removesuffix("s")) for what, rows in left.groupby("what")]
-        said.append(f"Not measured: {', '.join(parts)}. The reasons are in the table of what stayed out, below.")
+        said.append(
+            f"Not measured: {', '.join(parts)}. The reasons are in the table of what stayed out, below. Cells about "
+            "structures that were not found or not measured count as beyond."
+        )
     return said
 
 
@@ -186,8 +189,8 @@ def _of_stain(
             write, Plot(
                 figures.pair_functions(pairs), pairs,
                 f"{stain}: pair correlation g (1: as often as by chance) and L less r (0: by chance) of cells about "
-                f"centres of structures, and about each other. Grey: {null}, where it says something; bars: intervals "
-                "over patients.", f"Cells about structures and about each other, {stain}",
+                f"centres of structures (left), and about each other (right). {_greys(pairs)}bars: intervals over "
+                "patients.", f"Cells about structures and about each other, {stain}",
             ), f"microenvironment_pairs_{key}",
         ))  # fmt: skip
     of_patients = patients[(patients["stain"] == stain) & ~patients["measure"].isin(NOT_ZONES)]
@@ -202,14 +205,22 @@ def _of_stain(
         ))  # fmt: skip
     tested = groups[(groups["stain"] == stain) & np.isfinite(groups["p"])] if len(groups) else groups
     for (first, second), rows in tested.groupby(["first", "second"], sort=False) if len(tested) else []:
+        figure = figures.group_differences(rows, [_title(measure) for measure in rows["measure"]])
         drawn.append(_draw(
             write, Plot(
-                figures.group_differences(rows), rows, f"{stain}: {second} less {first}, with bootstrap-t intervals; "
-                "q: permutation of patients, false discovery rate over measures.",
-                f"Groups {first} and {second}, {stain}",
+                figure, rows, f"{stain}: {second} less {first}, with bootstrap-t intervals; q: permutation of "
+                "patients, false discovery rate over measures.", f"Groups {first} and {second}, {stain}",
             ), f"microenvironment_groups_{key}_{file_name(first)}_{file_name(second)}",
         ))  # fmt: skip
     return drawn
+
+
+def _greys(pairs: pd.DataFrame) -> str:
+    """What the envelopes on the left and on the right are of."""
+    nulls = pairs.drop_duplicates("function").set_index("function")["null"].to_dict()
+    sides = [(side, nulls.get(function, "")) for side, function in (("left", "cross_g"), ("right", "g"))]
+    named = ", ".join(f"{NULLS[null]} ({side})" for side, null in sides if null)
+    return f"Grey: {named}; " if named else ""
 
 
 def _shown_pairs(curves: pd.DataFrame) -> pd.DataFrame:
@@ -236,7 +247,7 @@ def _maps(run: LoadedRun, stain: str, structures: pd.DataFrame, write: Writer) -
         drawn.append(_draw(
             write, Plot(
                 figures.on_section(thumbnail, size, outlines, rates, cells), frame,
-                f"{slide}: structures coloured by cells per mm² in the first ring, and the cells (dots).",
+                f"{slide}: structures coloured by cells per mm² in the first ring about them, and the cells (dots).",
                 f"Map of {slide}",
             ), f"microenvironment_map_{file_name(slide)}",
         ))  # fmt: skip

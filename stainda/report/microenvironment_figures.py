@@ -125,11 +125,11 @@ def patient_strip(patients: pd.DataFrame, zones: Sequence[str]) -> Figure:
         return figure
 
 
-def group_differences(groups: pd.DataFrame) -> Figure:
+def group_differences(groups: pd.DataFrame, titles: Sequence[str]) -> Figure:
     """Difference of every measure over the mean of both groups, with its interval; filled where q is below 0.05.
 
     Args:
-        groups: rows of groups.csv of one stain and one pair of groups, with a test.
+        groups: rows of groups.csv of one stain and one pair of groups, with a test. titles: of their measures.
     """
     scale = ((groups["mean_first"] + groups["mean_second"]) / 2).abs().to_numpy(float)
     value, low, high = (groups[name].to_numpy(float) / scale for name in ("difference", "low", "high"))
@@ -140,7 +140,7 @@ def group_differences(groups: pd.DataFrame) -> Figure:
             place.plot([a, b], [y, y], color=BLUE, linewidth=1)
             place.plot(at, y, "o", color=BLUE, markersize=5, markerfacecolor=BLUE if q < 0.05 else "white")
             place.annotate(f"q = {q:.3f}", (1.01, y), xycoords=("axes fraction", "data"), va="center", fontsize=7)
-        place.set_yticks(range(len(groups)), groups["measure"])
+        place.set_yticks(range(len(groups)), titles)
         place.invert_yaxis()
         place.grid(axis="x")
         first, second = groups["first"].iloc[0], groups["second"].iloc[0]
