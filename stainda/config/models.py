@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -423,7 +424,22 @@ class StudyConfig(Frozen):
         asked = self.protocol.leave_one_patient_out
         if not isinstance(asked, bool) and (unknown := [name for name in asked if name not in names]):
             raise ValueError(f"leave_one_patient_out: no strategy {unknown[0]!r}; {did_you_mean(unknown[0], names)}")
+        if self.microenvironment is not None and self.microenvironment.needs_training:
+            self._check_detector(self.microenvironment, names)
         return self
+
+    def _check_detector(self, measured: MicroenvironmentConfig, names: Sequence[str]) -> None:
+        """The detector of this study finds the structures: it must be trained, and for them."""
+        wanted = measured.detector_strategy
+        if wanted is not None and wanted not in names:
+            raise ValueError(
+                f"microenvironment.detector_strategy: no strategy {wanted!r}; {did_you_mean(wanted, names)}"
+            )
+        if lacking := [name for name in measured.structures if name not in self.task.classes]:
+            raise ValueError(
+                f"microenvironment.outlines: [detected] needs a task with the class {lacking[0]!r}; that of the study "
+                f"finds {', '.join(self.task.classes)}"
+            )
 
     @property
     def left_out_of(self) -> tuple[str, ...]:
