@@ -88,6 +88,10 @@ class Propagator:
         measured = self._measure(shapes, warped, between, here, there)
         after = np.asarray(warped.geometry)
         faults = tuple(self._fault(after[k], there, measured, k) for k in range(len(after)))
+        outlines = np.asarray(shapes.geometry)
+        faults = tuple(
+            fault and (between.nowhere(shapely.get_coordinates(outlines[k])) or fault) for k, fault in enumerate(faults)
+        )
         return PropagatedShapes(source, shapes, warped, measured, faults, there.seen_from(here, between))
 
     def join(self, propagated: Sequence[PropagatedShapes], target: Section) -> list[PropagatedObject]:
@@ -128,6 +132,9 @@ class Propagator:
         on_tissue = shapely.area(shapely.intersection(after, there.tissue)) / np.maximum(shapely.area(after), 1e-12)
         tissue = np.where(shapely.area(after) > 0, on_tissue, shapely.intersects(after, there.tissue).astype(float))
         diameter = np.maximum(2 * np.sqrt(areas / np.pi), 4 * here.image.downsample)
+        doubt = between.doubt(centres)
+        if frozenset((between.slide, between.frame)) in self.result.contradicted:
+            doubt = np.ones_like(doubt)
         evidence = LocalEvidence.of(here.image, there.image, between, shapely.bounds(after))
         looked = evidence.compared > 0.2
         usual = np.ones(len(before))
@@ -136,7 +143,7 @@ class Propagator:
             usual[same] = np.median(diameter[same])
         return {
             "area_ratio": ratio, "area_change": local, "tissue": tissue, "diameter": diameter, "usual": usual,
-            "round_trip": between.round_trip(centres), "unsure": between.doubt(centres),
+            "round_trip": between.round_trip(centres), "unsure": doubt,
             "structure": evidence.structure, "offset": evidence.offset,
             "gain": evidence.gain, "inner": evidence.inner, "ring": evidence.ring,
             "pair_structure": np.full(len(before), np.median(evidence.structure[looked]) if looked.any() else 0.0),
