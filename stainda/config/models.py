@@ -134,7 +134,7 @@ class ModelConfig(Frozen):
 
     @model_validator(mode="before")
     @classmethod
-    def _written_out(cls, value: Any) -> Any:
+    def _written_out(cls, value: object) -> object:
         if not isinstance(value, dict) or not isinstance(value.get("weights"), dict):
             return value
         given = dict(value["weights"])
@@ -276,7 +276,7 @@ class EvaluationConfig(Frozen):
 
     @field_validator("threshold", mode="before")
     @classmethod
-    def _rule_or_number(cls, value: Any) -> Any:
+    def _rule_or_number(cls, value: object) -> object:
         if isinstance(value, str) and value in ("robust", "pooled"):
             return value
         if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1:
@@ -296,7 +296,7 @@ class PartConfig(Frozen):
 
     @model_validator(mode="before")
     @classmethod
-    def _short_forms(cls, value: Any) -> Any:
+    def _short_forms(cls, value: object) -> object:
         if isinstance(value, str):
             return {"name": value}
         if isinstance(value, dict) and "params" not in value:
@@ -326,7 +326,7 @@ class StrategyConfig(Frozen):
 
     @field_validator("augment", mode="before")
     @classmethod
-    def _one_or_many(cls, value: Any) -> Any:
+    def _one_or_many(cls, value: object) -> object:
         return [value] if isinstance(value, str | dict) else value
 
     @property

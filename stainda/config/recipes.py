@@ -98,7 +98,7 @@ def spread_geometry(
     return strategy.model_copy(update={"augment": augment, "space": {**searched, **strategy.space}})
 
 
-def _recipe(value: Any, near: Path, path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+def _recipe(value: object, near: Path, path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """The recipe that is named, and the one that is used: it with the changes made where it is named."""
     if isinstance(value, str):
         result = _load(value, near, path)
