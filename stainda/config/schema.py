@@ -16,7 +16,7 @@ from typing import Any
 from stainda.config.fine_tuning import MODES
 from stainda.config.models import StudyConfig
 from stainda.config.pieces import available
-from stainda.config.recipes import ABOUT, PARTS
+from stainda.config.recipes import ABOUT, BY_TASK, PARTS
 from stainda.config.space import SearchRange
 from stainda.files import write_text
 
@@ -125,6 +125,14 @@ def _recipe(resolved: Schema) -> Schema:
     for key in ("model", "classifier"):
         own[key] = _either(_names("models"), own[key])
     about = {key: resolved["properties"][key] for key in (*ABOUT, "changed")}
+    changes = {"type": "object", "additionalProperties": False, "properties": {key: own[key] for key in BY_TASK}}
+    about["kinds"] = {
+        "description": "kinds of tasks that it is for; empty: all",
+        "items": {"enum": ["segmentation", "classification"]}, "type": "array",
+    }  # fmt: skip
+    about["tasks"] = {
+        "additionalProperties": changes, "description": "what is otherwise for a task of this name", "type": "object",
+    }  # fmt: skip
     return {
         "type": "object",
         "additionalProperties": False,

@@ -88,6 +88,10 @@ class Propagator:
         measured = self._measure(shapes, warped, between, source_ground, target_ground)
         after = np.asarray(warped.geometry)
         faults = tuple(self._fault(after[k], target_ground, measured, k) for k in range(len(after)))
+        outlines = np.asarray(shapes.geometry)
+        faults = tuple(
+            fault and (between.nowhere(shapely.get_coordinates(outlines[k])) or fault) for k, fault in enumerate(faults)
+        )
         return PropagatedShapes(
             source, shapes, warped, measured, faults, target_ground.seen_from(source_ground, between)
         )
@@ -139,6 +143,9 @@ class Propagator:
             shapely.area(after) > 0, on_tissue, shapely.intersects(after, target_ground.tissue).astype(float)
         )
         diameter = np.maximum(2 * np.sqrt(areas / np.pi), 4 * source_ground.image.downsample)
+        doubt = between.doubt(centres)
+        if frozenset((between.slide, between.frame)) in self.result.contradicted:
+            doubt = np.ones_like(doubt)
         evidence = LocalEvidence.of(source_ground.image, target_ground.image, between, shapely.bounds(after))
         looked = evidence.compared > 0.2
         usual = np.ones(len(before))
@@ -147,7 +154,7 @@ class Propagator:
             usual[same] = np.median(diameter[same])
         return {
             "area_ratio": ratio, "area_change": local, "tissue": tissue, "diameter": diameter, "usual": usual,
-            "round_trip": between.round_trip(centres), "unsure": between.doubt(centres),
+            "round_trip": between.round_trip(centres), "unsure": doubt,
             "structure": evidence.structure, "offset": evidence.offset,
             "gain": evidence.gain, "inner": evidence.inner, "ring": evidence.ring,
             "pair_structure": np.full(len(before), np.median(evidence.structure[looked]) if looked.any() else 0.0),

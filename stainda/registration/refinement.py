@@ -139,7 +139,7 @@ def _affine(place: _Place, rigid: Transform) -> tuple[Transform | None, str]:
     gain = Gain.of(place.held_means(None), place.held_means(moved))
     if not gain.supported:
         return None, f"affine is not supported: {gain}"
-    pixels = _view_matrix(place.view)
+    pixels = place.view.matrix
     fitted = pixels @ np.linalg.inv(matrix) @ np.linalg.inv(pixels) @ rigid.matrix
     base = Transform.affine(rigid.slide, rigid.size, rigid.frame, rigid.frame_size, fitted)
     if gates.decompose(base.matrix)[2] > gates.MAX_SHEAR:
@@ -185,18 +185,9 @@ def shifted(layer: Array, displacement: Array) -> Array:
     return ndimage.map_coordinates(layer, (y + displacement[1], x + displacement[0]), order=1, mode="nearest")
 
 
-def _view_matrix(view: FrameView) -> Array:
-    """The matrix (3, 3) from view pixels to level-0 pixels of the reference."""
-    width = view.density.shape[1]
-    corner, right, below = view.points[0], view.points[1], view.points[width]
-    matrix = np.eye(3)
-    matrix[:2] = np.stack([right - corner, below - corner, corner], axis=1)
-    return matrix
-
-
 def _displacement(view: FrameView, base: Transform, full: Transform) -> Array:
     """The displacement of another transform of the same section, against the affine placement ``base``."""
-    back = np.linalg.inv(_view_matrix(view))
+    back = np.linalg.inv(view.matrix)
     base_points = apply_affine(back @ base.matrix, full.from_frame(view.points))
     own_points = apply_affine(back, view.points)
     return (base_points - own_points).T.reshape(2, *view.density.shape)
@@ -204,7 +195,7 @@ def _displacement(view: FrameView, base: Transform, full: Transform) -> Array:
 
 def as_transform(view: FrameView, base: Transform, calm: Damped) -> Transform:
     """The transform of a damped displacement, with where it is unsure."""
-    post = _view_matrix(view) @ np.diag([SPACING, SPACING, 1.0])
+    post = view.matrix @ np.diag([SPACING, SPACING, 1.0])
     field = (calm.displacement[:, ::SPACING, ::SPACING] / SPACING).astype(np.float32)
     unsure = calm.unsure[::SPACING, ::SPACING].astype(np.float32)
     return replace(

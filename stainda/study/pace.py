@@ -34,8 +34,9 @@ class Pace:
     look: float
 
 
-OVERLAP = 16 / 9
-"""Pixels looked at per pixel of a slide: tiles of 256 pixels whose results overlap by 64."""
+OVERLAP = 1.2
+"""Pixels looked at per pixel of a slide: tiles of up to 736 pixels whose results overlap by 64; 16/9 with networks that
+keep tiles of 256."""
 
 
 def training_cpu_seconds(
@@ -55,7 +56,8 @@ def training_cpu_seconds(
     total = 0.0
     for cost in costs:
         epochs = cost.steps / config.training.steps_per_epoch
-        validation = EPOCH_VALIDATION * patch * (epochs + CHECKPOINTS)
+        each = config.training.validation_patches or EPOCH_VALIDATION
+        validation = patch * (each * epochs + EPOCH_VALIDATION * CHECKPOINTS)
         training = cost.steps * pace.step * (cost.labelled + cost.unlabelled)
         total += cost.jobs * (JOB_SECONDS + training + validation + scoring)
     return total

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from stainda.cohort import Cohort
     from stainda.prediction import Predictor, Wanted
 
-FORMAT = 1
+FORMAT = 2
 """Raised when what is written of a slide changes, so that slides predicted before are predicted again."""
 
 PREDICTED, KEPT, FAILED = "predicted", "kept", "failed"

@@ -33,7 +33,7 @@ from stainda.study.checks import plan_rotations
 from stainda.study.gather import gather_cohort
 from stainda.study.heartbeat import in_stage
 from stainda.study.leaving_out import trainings_without
-from stainda.study.pooled_tables import write_pooled_tables
+from stainda.study.pooled_tables import write_pooled_microenvironment, write_pooled_tables
 from stainda.study.run import StudyRun
 
 logger = logging.getLogger("stainda")
@@ -93,6 +93,7 @@ class RotatingStudy:
         for stage, seconds in self.seconds.items():
             self.folder.record_stage(stage, seconds)
         write_pooled_tables(self.folder.root)
+        write_pooled_microenvironment(self.folder.root)
         if until == "report":
             self.base.report()
         failed = {name: reason for name, (state, reason) in states.items() if state == "failed"}

@@ -23,7 +23,8 @@ from stainda.training.job import Job
 from stainda.training.tasks import Sorted, need_answers, task_of
 
 EPOCH_VALIDATION = 192
-"""Validation patches scored each epoch, at most (a fixed random choice); all of them are scored at the end."""
+"""Validation patches scored each epoch, at most, unless the study says ``training.validation_patches`` (a fixed random
+choice, fewer lie within more); all of them are scored at the end."""
 
 SETTLING = 32
 """Training patches of each domain from which batch statistics are estimated for weights that were never trained
@@ -96,7 +97,9 @@ def choose_patches(job: Job, strategy: Strategy, data: Patches) -> ChosenPatches
     grouping = strategy.align.grouping
     own = np.asarray(origins.domains(train))
     order = generator_for(job.seed, "settling").permutation(len(train))
-    some = generator_for(job.seed, "validation").permutation(len(val))[:EPOCH_VALIDATION]
+    some = generator_for(job.seed, "validation").permutation(len(val))[
+        : job.training.validation_patches or EPOCH_VALIDATION
+    ]
     return ChosenPatches(
         answers=answers,
         validation=val,

@@ -24,7 +24,7 @@ from stainda.errors import TrainingError
 from stainda.files import stable_hash, write_json
 from stainda.run_directory.contents import FEATURES_META
 
-ALGORITHM = 1
+ALGORITHM = 2
 """Raised whenever the same settings come to give other features: older caches are not read then."""
 
 CHUNK = 32

@@ -23,7 +23,7 @@ PATHOLOGY = (
 )  # fmt: skip
 IMAGENET = (
     "resnet18", "resnet50", "efficientnet_lite0", "convnext_tiny", "swin_tiny", "vit_small", "segformer_b0",
-    "segformer_b2", "segformer_b5",
+    "segformer_b2", "segformer_b5", "vgg16",
 )  # fmt: skip
 SMALL = {"depth": 4, "embed_dim": 48, "num_heads": 4}
 

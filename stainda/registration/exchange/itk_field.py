@@ -71,6 +71,12 @@ def write_field(
         MissingDependencyError: SimpleITK is not installed.
     """
     path = Path(path)
+    if mapping.torn:
+        raise RegistrationError(
+            "pieces of tissue have transforms of their own, between which a displacement field has no values",
+            file=path,
+            remedy="Export the warped slide (.ome.tif), or warp points and shapes",
+        )
     if not is_field(path) or ending(path) == ".mhd":
         raise RegistrationError("a displacement field is .nii, .nii.gz, .mha or .nrrd", file=path)
     sitk = simpleitk()

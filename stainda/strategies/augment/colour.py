@@ -38,6 +38,7 @@ class HedAugment(Augment):
     """The amounts of haematoxylin, eosin and DAB each scaled and shifted at random, by colour deconvolution."""
 
     reference: ClassVar[str] = "Tellez et al. 2018, Whole-Slide Mitosis Detection, doi 10.1109/TMI.2018.2820199"
+    mixes_densities: ClassVar[bool] = True
 
     sigma: float = Field(0.2, ge=0, le=1, description="spread of the change: 0.05 is light, 0.2 strong")
     shift: float | None = Field(None, ge=0, le=1, description="spread of what is added; default sigma")
