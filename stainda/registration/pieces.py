@@ -119,7 +119,7 @@ class Pieces:
     def _each(self, number: Array, xy: Array, move: Any) -> Array:
         out = np.full(xy.shape, np.nan)
         for k, part in enumerate(self.transforms, 1):
-            here = number == k
-            if here.any():
-                out[here] = move(part, xy[here])
+            on_piece = number == k
+            if on_piece.any():
+                out[on_piece] = move(part, xy[on_piece])
         return out
