@@ -77,7 +77,7 @@ class CellPairs:
         """Weighted ordered pairs in each step, (k,); of the ``chosen`` points (n,) alone where they are given."""
         used = slice(None) if chosen is None else chosen[self.first] & chosen[self.second]
         n = self.number if chosen is None else int(chosen.sum())
-        weights = 2 * np.bincount(self.step[used], self.weight[used], minlength=len(self.r)).astype(float)
+        weights = np.asarray(2 * np.bincount(self.step[used], self.weight[used], minlength=len(self.r)), np.float64)
         expected = n * (n - 1) / self.area * ring_areas(self.r) if self.area > 0 else np.zeros(len(self.r))
         return StepCounts(weights, expected)
 
