@@ -112,5 +112,5 @@ def relabelled_pairs(pairs: CellPairs, count: int, number: int, rng: np.random.G
 
 def _stacked(drawn: list[StepCounts], steps: int) -> StepCounts:
     shape = (len(drawn), steps)
-    found, expected = (np.reshape([getattr(draw, name) for draw in drawn], shape) for name in ("found", "expected"))
-    return StepCounts(found, expected)
+    observed, expected = (np.reshape([getattr(draw, name) for draw in drawn], shape) for name in ("found", "expected"))
+    return StepCounts(observed, expected)
