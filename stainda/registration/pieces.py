@@ -19,22 +19,26 @@ GAP, UNPAIRED = "between two tissue pieces", "in a tissue piece without a partne
 
 
 class PieceTransform(Protocol):
-    """What is asked of the transform of a piece; see :class:`stainda.registration.transforms.Transform`."""
+    """The part of :class:`stainda.registration.transforms.Transform` that a piece needs."""
 
-    def to_frame(self, xy: Array) -> Array: ...
-    def from_frame(self, xy: Array) -> Array: ...
-    def doubt(self, frame_xy: Array) -> Array: ...
-    def grain(self) -> float: ...
-    def arrays(self) -> dict[str, Array]: ...
-    @property
-    def rigid(self) -> PieceTransform: ...
     @property
     def matrix(self) -> Array: ...
+
+    @property
+    def rigid(self) -> PieceTransform: ...
+
     @property
     def bends(self) -> bool: ...
 
+    def to_frame(self, xy: Array) -> Array: ...
 
-PieceReader = Callable[[Mapping[str, Array]], PieceTransform]
+    def from_frame(self, xy: Array) -> Array: ...
+
+    def doubt(self, frame_xy: Array) -> Array: ...
+
+    def grain(self) -> float: ...
+
+    def arrays(self) -> dict[str, Array]: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +124,9 @@ class Pieces:
         return out
 
     @classmethod
-    def read(cls, arrays: Mapping[str, Array], count: int, part: PieceReader) -> Pieces:
+    def read(
+        cls, arrays: Mapping[str, Array], count: int, part: Callable[[Mapping[str, Array]], PieceTransform]
+    ) -> Pieces:
         """Of stored arrays. ``part`` makes a transform of the arrays of one piece."""
         transforms = []
         for k in range(1, count + 1):
@@ -135,7 +141,7 @@ class Pieces:
     def _each(self, number: Array, xy: Array, move: Callable[[PieceTransform, Array], Array]) -> Array:
         out = np.full(xy.shape, np.nan)
         for k, part in enumerate(self.transforms, 1):
-            on_piece = number == k
-            if on_piece.any():
-                out[on_piece] = move(part, xy[on_piece])
+            here = number == k
+            if here.any():
+                out[here] = move(part, xy[here])
         return out

@@ -144,9 +144,9 @@ class Transform(PointMap):
     @property
     def bends(self) -> bool:
         """Whether it, or the transform of one of its pieces, has a deformation."""
-        if self.pieces is None:
-            return self.forward is not None
-        return any(part.bends for part in self.pieces.transforms)
+        if self.pieces is not None:
+            return any(part.bends for part in self.pieces.transforms)
+        return self.forward is not None
 
     @property
     def rigid(self) -> Transform:
