@@ -52,7 +52,7 @@ def object_rows(
     where: Mapping[str, Any],
     *,
     ignored: gpd.GeoDataFrame | None = None,
-    candidates: gpd.GeoDataFrame = None,
+    candidates: gpd.GeoDataFrame | None = None,
     point_px: float | None = None,
 ) -> list[dict[str, Any]]:
     """The fate of every object of a slide at IoU 0.5.
