@@ -63,13 +63,13 @@ def build_strategy(raw: Mapping[str, Any], source: str) -> StrategyConfig:
         if key == "augment" and isinstance(node, list):
             parts = []
             for index, part in enumerate(node):
-                plain, found = split_space(part, f"augment.{index}")
+                plain, ranges = split_space(part, f"augment.{index}")
                 parts.append(plain)
-                space.update(found)
+                space.update(ranges)
             values[key] = parts
         else:
-            values[key], found = split_space(node, key)
-            space.update(found)
+            values[key], ranges = split_space(node, key)
+            space.update(ranges)
     values["space"] = {**(raw.get("space") or {}), **space}  # a resolved study has its ranges apart from its defaults
     return validated(StrategyConfig, values, f"strategy {source}")
 
@@ -169,8 +169,8 @@ def _with_other_run(registration: dict[str, Any], near: Path) -> dict[str, Any]:
 
 
 def _place_of_run(named: str, near: Path) -> Path:
-    here, adjacent = Path.cwd() / named, near / named
-    return adjacent if adjacent.is_dir() and not here.is_dir() else here
+    from_here, adjacent = Path.cwd() / named, near / named
+    return adjacent if adjacent.is_dir() and not from_here.is_dir() else from_here
 
 
 def apply_overrides(raw: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:

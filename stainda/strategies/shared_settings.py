@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from stainda.config import SearchRange, StrategyConfig, StudyConfig, TrainingConfig
 from stainda.models import missing_weights, start_of
@@ -182,7 +181,7 @@ def _searched(searched: SearchRange | None) -> str:
     return f" (searched: {inside})"
 
 
-def _plain(value: Any) -> str:
+def _plain(value: object) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key} {_plain(inner)}" for key, inner in value.items())
     if isinstance(value, list | tuple):

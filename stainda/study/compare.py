@@ -371,7 +371,7 @@ def sections_to_score(cohort: Cohort, roles: Roles) -> Cohort:
     return Cohort(tuple(kept), cohort.domain_keys, cohort.source)
 
 
-def _value_at(config: StudyConfig, strategy: StrategyConfig, path: str) -> Any:
+def _value_at(config: StudyConfig, strategy: StrategyConfig, path: str) -> object:
     """The default at a dotted path of a search range."""
     head, _, rest = path.partition(".")
     if head == "training":
