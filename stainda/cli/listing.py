@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 _LOOP = (
     "what learns, and from what, may be set with it: {{from: {name}, name: mine, labels: {{name: source, share: 5 %}}, "
-    "training: {{start: random, init: simclr, train: lora, layer_decay: 0.75, cache: {{views: 4}}}}}} "
+    "training: {{start: random, init: {{name: simclr}}, train: lora, layer_decay: 0.75, cache: {{views: 4}}}}}} "
     "(docs/concepts/strategies.md#what-learns)"
 )
-_KEYS = ("name", "description", "parts", "tasks", "reference", "family")
+_KEYS = ("name", "description", "parts", "tasks", "reference", "family", "size")
 
 
 def list_(
@@ -39,6 +39,7 @@ def list_(
     - `stainda list strategies --search "batch statistics"`
     - `stainda list strategies dann`
     - `stainda list recipes`
+    - `stainda list models --search VGG`
     """
     from stainda.study import catalogue
     from stainda.study.listing import find_entry, pick
@@ -57,7 +58,7 @@ def _whole(kind: str, entry: Entry) -> None:
     _say(f"{entry.name}" + (f" ({entry.family})" if entry.family else ""))
     for label, text in (
         ("", entry.description), ("parts", entry.parts), ("tasks", ", ".join(entry.tasks)),
-        ("paper", entry.reference), ("file", entry.file),
+        ("million parameters, with two classes", entry.size), ("paper", entry.reference), ("file", entry.file),
     ):  # fmt: skip
         if text:
             _say(f"{label}: {text}" if label else str(text))
@@ -78,7 +79,11 @@ def _lines(kind: str, entries: Sequence[Entry], full: bool) -> None:
         title = f"\n{family}: {FAMILIES[family]}" if family in FAMILIES else f"\n{family}" if family else ""
         if title:
             _say(title)
-        show_table("", ("name", "what it is"), [(record.name, record.line) for record in group])
+        if kind == "models":
+            rows = [(model.name, model.size, model.paper, model.line) for model in group]
+            show_table("", ("name", "million parameters", "paper", "what it is"), rows)
+        else:
+            show_table("", ("name", "what it is"), [(entry.name, entry.line) for entry in group])
     if full:
         _say(f"\nall about one: stainda list {kind} NAME; also --search WORDS, --family FAMILY, --json")
 

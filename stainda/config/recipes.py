@@ -66,10 +66,10 @@ def with_recipe(study: Mapping[str, Any], near: Path, path: Path) -> dict[str, A
     if values["model"] is None:
         del values["model"]
     compared = {**{key: values.get(key) for key in ("patches", "geometry", "training")}, "model": values.get("model")}
-    asked = {**{key: named.get(key, {}) for key in ("patches", "geometry", "training")}, "model": named.get(network)}
+    wanted = {**{key: named.get(key, {}) for key in ("patches", "geometry", "training")}, "model": named.get(network)}
     about = {key: " ".join(str(named[key]).split()) for key in ABOUT if key in named}
     resolved = not set(PARTS) & set(named)  # a study of a run directory: its settings are its own, written out
-    departs = [*named.get("changed", ()), *(() if resolved else _departures(asked, compared))]
+    departs = [*named.get("changed", ()), *(() if resolved else _departures(wanted, compared))]
     values["recipe"] = {**about, "changed": list(dict.fromkeys(departs))}
     return values
 
@@ -100,7 +100,7 @@ def spread_geometry(
         part.model_copy(update={"params": {**defaults, **part.params}}) if part.name == "geometry" else part
         for part in strategy.augment
     )
-    searched = {path: found for path, found in space.items() if parts and path.partition(".")[2] not in own}
+    searched = {path: values for path, values in space.items() if parts and path.partition(".")[2] not in own}
     return strategy.model_copy(update={"augment": augment, "space": {**searched, **strategy.space}})
 
 

@@ -144,8 +144,8 @@ def check_cohort(strategy: Strategy, cohort: Cohort, roles: Roles) -> None:
     training = cohort.where(domains=roles.sources, splits=["train"])
     if grouping is not None:
         counts = {
-            "domain": len({cohort.domain(one) for one in training}),
-            "patient": len({one.patient for one in training}),
+            "domain": len({cohort.domain(section) for section in training}),
+            "patient": len({section.patient for section in training}),
             "slide": len({section.slide for section in training}),
         }
         if counts[grouping] < 2:

@@ -54,12 +54,12 @@ def training_cpu_seconds(
     scoring = CHECKPOINTS * scored * (pixels * OVERLAP * pace.look + SLIDE_SECONDS)
     patch = config.patches.size**2 * pace.look
     total = 0.0
-    for one in costs:
-        epochs = one.steps / config.training.steps_per_epoch
+    for cost in costs:
+        epochs = cost.steps / config.training.steps_per_epoch
         each = config.training.validation_patches or EPOCH_VALIDATION
         validation = patch * (each * epochs + EPOCH_VALIDATION * CHECKPOINTS)
-        training = one.steps * pace.step * (one.labelled + one.unlabelled)
-        total += one.jobs * (JOB_SECONDS + training + validation + scoring)
+        training = cost.steps * pace.step * (cost.labelled + cost.unlabelled)
+        total += cost.jobs * (JOB_SECONDS + training + validation + scoring)
     return total
 
 

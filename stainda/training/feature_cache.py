@@ -119,7 +119,7 @@ def open_cache(
 
 def bytes_of(features: Sequence[Tensor]) -> int:
     """What one patch and view of these features ``[N, ...]`` takes on disk."""
-    return sum(one[0].numel() * np.dtype(_kind(one)).itemsize for one in features)
+    return sum(layer[0].numel() * np.dtype(_kind(layer)).itemsize for layer in features)
 
 
 def _fill(

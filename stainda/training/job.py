@@ -40,7 +40,7 @@ _OF_OUTLINES = (
 
 _NO_SETTING_OF_THE_NETWORK = (
     "description", "reference", "weights_optional", "weights_source", "weights_sha256", "weights_missing",
-    "pretraining",
+    "pretraining", "million_parameters",
 )  # fmt: skip
 """Of a model: the start is in the job's name as the fingerprint of its weights."""
 
@@ -148,7 +148,7 @@ class Job:
         if cache := values["training"].get("cache"):
             del cache["limit_gb"]
         if given := self.encoder_standard():  # trainings standardised by tissue keep their names
-            values["standardised"] = [list(one) for one in given]
+            values["standardised"] = [list(colour) for colour in given]
         if self._mixes_densities():
             values["densities"] = DENSITIES
         return stable_hash([ALGORITHM, values])
@@ -185,13 +185,13 @@ class Job:
         values = {"repeats": "", "pretrained": "", **values}
         if wrong := known.symmetric_difference(values):
             raise ConfigError(f"fields missing or unknown: {', '.join(sorted(wrong))}", file=source)
-        made: dict[str, Any] = {}
+        built: dict[str, Any] = {}
         for key, value in values.items():
             if key in _CONFIGS:
-                made[key] = validated(_CONFIGS[key], value, source)
+                built[key] = validated(_CONFIGS[key], value, source)
             else:
-                made[key] = tuple(value) if isinstance(value, list) else value
-        return cls(**made)
+                built[key] = tuple(value) if isinstance(value, list) else value
+        return cls(**built)
 
     @classmethod
     def load(cls, folder: str | Path) -> Job:

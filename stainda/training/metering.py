@@ -314,7 +314,7 @@ def _number(path: Path) -> int | None:
 
 
 def _highest(first: float | None, second: float | None) -> float | None:
-    return max((one for one in (first, second) if one is not None), default=None)
+    return max((value for value in (first, second) if value is not None), default=None)
 
 
 def _sum(first: float | None, second: float | None) -> float | None:

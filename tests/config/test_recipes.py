@@ -94,7 +94,10 @@ def test_geometry_reaches_every_strategy_that_does_not_set_it_itself(place):
     own = {"from": "source_only", "name": "own", "augment": [{"name": "geometry", "scale": 0.1}]}
     none = {"from": "source_only", "name": "none", "augment": ["colour_jitter"]}
     found = study(place, recipe="mine", strategies=["source_only", "hed_augmentation", own, none])
-    parts = {one.name: [part.params for part in one.augment if part.name == "geometry"] for one in found.strategies}
+    parts = {
+        strategy.name: [part.params for part in strategy.augment if part.name == "geometry"]
+        for strategy in found.strategies
+    }
     shared = {"scale": 0.25, "rotation": 30}
     assert parts == {
         "source_only": [shared],
@@ -102,7 +105,7 @@ def test_geometry_reaches_every_strategy_that_does_not_set_it_itself(place):
         "own": [{**shared, "scale": 0.1}],
         "none": [],
     }
-    searched = {one.name for one in found.strategies if "geometry.scale" in one.space}
+    searched = {strategy.name for strategy in found.strategies if "geometry.scale" in strategy.space}
     assert searched == {"source_only", "hed_augmentation"}
     drawn = found.strategy("source_only").with_values({"geometry.scale": 0.5})
     assert [one.scale for one in build(drawn).augment] == [0.5]
@@ -160,7 +163,12 @@ def test_a_study_without_a_recipe_gets_the_strong_one():
     assert DEFAULT == "strong"
     found = build_study(MINIMAL, ROOT / "studies" / "one.yaml")
     assert found.recipe.name == "strong" and found.model.weights is not None and found.model.weights_optional
-    assert all(part.params["scale"] > 0 for one in found.strategies for part in one.augment if part.name == "geometry")
+    assert all(
+        part.params["scale"] > 0
+        for strategy in found.strategies
+        for part in strategy.augment
+        if part.name == "geometry"
+    )
     asked = build_study({**MINIMAL, "task": "glomeruli_detection"}, ROOT / "studies" / "one.yaml")
     assert asked.model.name == "timm", "a patch classifier for a task of patches"
 

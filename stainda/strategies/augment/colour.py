@@ -29,8 +29,8 @@ class ColourJitterAugment(Augment):
 
         from stainda.stains import ColourJitter
 
-        made = ColourJitter.of(self.strength)
-        return made if self.hue is None else replace(made, hue=self.hue)
+        jitter = ColourJitter.of(self.strength)
+        return jitter if self.hue is None else replace(jitter, hue=self.hue)
 
 
 @register("augment", "hed")
@@ -49,10 +49,10 @@ class HedAugment(Augment):
 
         from stainda.stains import HedJitter
 
-        made = HedJitter(sigma=self.sigma)
+        jitter = HedJitter(sigma=self.sigma)
         if self.shift is None or self.sigma == 0:
-            return made
-        return replace(made, offset=made.offset * self.shift / self.sigma)
+            return jitter
+        return replace(jitter, offset=jitter.offset * self.shift / self.sigma)
 
 
 @register("augment", "channel_swap")
