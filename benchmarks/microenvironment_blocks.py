@@ -16,6 +16,9 @@ LAW: dict[str, Any] = {
     "inside": 80.0, "rings_um": (25.0, 50.0, 100.0), "ring_rates": (400.0, 280.0, 180.0), "beyond": 100.0,
 }  # fmt: skip
 
+NEW_SEEDS = (101, 102, 103, 104, 105)
+"""Synthetic patients on which nothing was chosen: rules and thresholds were fixed before they were first drawn."""
+
 
 @dataclass(frozen=True, eq=False)
 class TrueSection:

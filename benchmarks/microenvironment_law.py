@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 
 import numpy as np
-from microenvironment_blocks import LAW, true_sections
+from microenvironment_blocks import LAW, NEW_SEEDS, true_sections
 from shapely.affinity import translate
 
 from stainda.files import write_csv
@@ -29,7 +29,11 @@ REPEATS = 8
 
 
 def main() -> None:
-    sections = true_sections(LAW, patients=4, stains=("CD68",), centres=("A",), size=3072, seed=11)
+    sections = [
+        section
+        for seed in NEW_SEEDS
+        for section in true_sections(LAW, patients=1, stains=("CD68",), centres=("A",), size=3072, seed=seed)
+    ]
     rng = np.random.default_rng(0)
     rates = np.array([LAW["inside"], *LAW["ring_rates"], LAW["beyond"]])
     pooled, area = np.zeros(5), np.zeros(5)

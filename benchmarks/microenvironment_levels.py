@@ -1,6 +1,7 @@
 """False alarms of the spatial tests, and power of the comparison of groups against the number of patients.
 
-python benchmarks/microenvironment_levels.py [docs/results/microenvironment_power.csv]
+python benchmarks/microenvironment_levels.py docs/results/microenvironment_levels.csv
+python benchmarks/microenvironment_levels.py docs/results/microenvironment_power.csv power
 """
 
 from __future__ import annotations
@@ -9,18 +10,22 @@ import sys
 
 import numpy as np
 import shapely
-from microenvironment_blocks import LAW, TrueSection, true_sections
+from microenvironment_blocks import LAW, NEW_SEEDS, TrueSection, true_sections
 
 from stainda.config.preparation import MacrophageLawConfig
 from stainda.files import write_csv
-from stainda.microenvironment.envelopes import DistanceField, envelope
+from stainda.microenvironment.curves import CELL_STEPS_UM, FUNCTIONS
+from stainda.microenvironment.envelopes import envelope
 from stainda.microenvironment.groups import permutation_p
+from stainda.microenvironment.patterns import CellPairs, random_pairs, relabelled_pairs
+from stainda.microenvironment.raster_fields import RasterField, rotated_points
 from stainda.microenvironment.rates import MM2
-from stainda.microenvironment.window import Window
+from stainda.microenvironment.window import CountingWindow
 from stainda.microenvironment.zones import Zones, areas, counts, near_pairs
 from stainda.phantom.law import MacrophageLaw
 
 ZONES = Zones.of_rings((25, 50, 100))
+CENTRE_STEPS = np.arange(30.0, 301.0, 30.0)
 REPEATS, SIMULATIONS = 400, 39
 PATIENTS = (3, 4, 6, 8, 12, 16)
 FACTORS = (1.0, 1.3, 1.6, 2.0)
@@ -44,28 +49,47 @@ def clustered_cells(one: TrueSection, number: int, rng: np.random.Generator) -> 
     return in_tissue(cells + rng.normal(0, 25, cells.shape), one.tissue)
 
 
-def false_alarms(sections: list[TrueSection], rng: np.random.Generator) -> None:
-    fields = [DistanceField.of(one.outlines, ZONES, Window(one.tissue, 6.0)) for one in sections]
-    for name, draw in (("complete randomness", random_cells), ("clusters", clustered_cells)):
-        alarms = {"shift": 0, "random": 0, "relabel": 0}
+def fields_of(section: TrueSection) -> dict[str, RasterField]:
+    """What cells are counted about: zones of the outlines, and rings about the centres."""
+    window = CountingWindow(section.tissue, 6.0)
+    centres = shapely.get_coordinates(shapely.centroid(section.outlines))
+    return {
+        "density": RasterField.of_zones(section.outlines, ZONES, window),
+        "cross": RasterField.about_centres(centres, CENTRE_STEPS, window),
+    }
+
+
+def false_alarms(sections: list[TrueSection], rng: np.random.Generator) -> list[dict[str, object]]:
+    """Share of sections without any association whose test rejects, by curve and null hypothesis."""
+    fields = [fields_of(section) for section in sections]
+    rows = []
+    for pattern, draw in (("random", random_cells), ("clusters", clustered_cells)):
+        alarms: dict[tuple[str, str], int] = {}
         for repeat in range(REPEATS):
-            one, field = sections[repeat % len(sections)], fields[repeat % len(sections)]
-            cells = draw(one, 300, rng)
-            observed, places = field.observed(cells)
-            seen = field.relative(observed, places)
-            made = {
-                "shift": field.relative(*field.shifted(cells, SIMULATIONS, rng)),
-                "random": field.relative(*field.scattered(len(cells), SIMULATIONS, rng)),
-            }
-            for null, simulated in made.items():
-                alarms[null] += envelope(seen, simulated).p <= 0.05
-            marked = rng.permutation(len(cells))[: len(cells) // 3]
-            of_marked, _ = field.observed(cells[marked])
-            relabelled = field.relabelled(cells, len(marked), SIMULATIONS, rng)
-            simulated = field.relative(relabelled, places)
-            alarms["relabel"] += envelope(field.relative(of_marked, places), simulated).p <= 0.05
-        shares = {null: f"{number / REPEATS:.3f}" for null, number in alarms.items()}
-        print(f"false alarms at 5 %, {name}, {REPEATS} sections:", shares)
+            place = repeat % len(sections)
+            cells = rng.permutation(draw(sections[place], 300, rng))
+            third = len(cells) // 3
+            for kind, field in fields[place].items():
+                for null in ("shift", "csr", "relabel"):
+                    mine, others = (cells[:third], cells[third:]) if null == "relabel" else (cells, None)
+                    drawn = field.simulated(null, mine, SIMULATIONS, rng, others=others)
+                    for name, function in FUNCTIONS[kind].items():
+                        simulated, observed = (function(x.ratio, CENTRE_STEPS) for x in (drawn, field.observed(mine)))
+                        alarms[name, null] = alarms.get((name, null), 0) + (envelope(observed, simulated).p <= 0.05)
+            window = fields[place]["cross"].window
+            turned = rotated_points(cells, fields[place]["cross"].angle)
+            pairs = CellPairs.of(turned, window, CELL_STEPS_UM)
+            chosen = np.arange(len(turned)) < third
+            own = {"csr": (pairs.counts(), random_pairs(len(turned), window, CELL_STEPS_UM, SIMULATIONS, rng)),
+                   "relabel": (pairs.counts(chosen), relabelled_pairs(pairs, third, SIMULATIONS, rng))}  # fmt: skip
+            for null, (found, drawn) in own.items():
+                for name, function in FUNCTIONS["cells"].items():
+                    simulated, observed = (function(x.ratio, CELL_STEPS_UM) for x in (drawn, found))
+                    alarms[name, null] = alarms.get((name, null), 0) + (envelope(observed, simulated).p <= 0.05)
+        for (name, null), number in alarms.items():
+            print(f"false alarms at 5 %, {pattern}: {name:8s} {null:8s} {number / REPEATS:.3f}")
+            rows.append({"cells": pattern, "function": name, "null": null, "rejected": number / REPEATS})
+    return rows
 
 
 def patients(sections: list[TrueSection], factor: float, rng: np.random.Generator) -> np.ndarray:
@@ -104,10 +128,11 @@ def power(rng: np.random.Generator) -> list[dict[str, object]]:
 def main() -> None:
     rng = np.random.default_rng(3)
     flat = {"inside": 200.0, "rings_um": (25.0,), "ring_rates": (200.0,), "beyond": 200.0}
-    false_alarms(true_sections(flat, patients=4, stains=("CD68",), centres=("A",), size=1536, seed=5), rng)
-    rows = power(rng)
-    if len(sys.argv) > 1:
-        write_csv(sys.argv[1], rows, ("factor", "patients_per_group", "rejected"))
+    if "power" in sys.argv[2:]:
+        write_csv(sys.argv[1], power(rng), ("factor", "patients_per_group", "rejected"))
+    else:
+        sections = true_sections(flat, patients=4, stains=("CD68",), centres=("A",), size=1536, seed=NEW_SEEDS[0])
+        write_csv(sys.argv[1], false_alarms(sections, rng), ("cells", "function", "null", "rejected"))
 
 
 if __name__ == "__main__":

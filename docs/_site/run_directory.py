@@ -31,8 +31,8 @@ FOLDERS = {
     "": "The study", "thumbnails": "Pictures", "fields": "Pictures", "object_gallery": "Pictures",
     "registration": "Registration", "annotations": "Annotations", "review": "Review", "patches": "Patches",
     "search": "The study", "jobs": "Trainings", "pretraining": "Trainings", "features": "Trainings",
-    "active": "Regions to annotate", "microenvironment": "Micro-environment", "encoders": "Encoders",
-    "phantom": "A synthetic cohort", "rotations": "Several rotations", "report": "Report",
+    "active": "Regions to annotate", "microenvironment": "Micro-environment", "detections": "Micro-environment",
+    "encoders": "Encoders", "phantom": "A synthetic cohort", "rotations": "Several rotations", "report": "Report",
 }  # fmt: skip
 """The heading under which the files of a folder are listed."""
 

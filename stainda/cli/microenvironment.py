@@ -29,28 +29,35 @@ def microenvironment(
 ) -> None:
     """Count cells in and around structures on every section of a stain; intervals contain the registration error.
 
-    Of a study what is missing before is done, to the propagated annotations, and its page shows the result. A manifest
-    is registered and its annotations are propagated first, unless the sections themselves are annotated.
+    Of a study what is missing before is done, to the propagated annotations (or to the trained detector, with
+    outlines: [detected]), and its page shows the result; of one with several rotations each is measured. A manifest is
+    registered and its annotations are propagated first, unless the sections themselves are annotated.
 
     Examples:
 
     - `stainda microenvironment studies/microenvironment.yaml`
     - `stainda microenvironment runs/mine stains=[CD68] rings_um=[25,50,100]`
+    - `stainda microenvironment runs/mine outlines=[detected] detected_on=[PAS] null_models=[shift,csr]`
     - `stainda microenvironment mine.csv --out runs/mine cells=files cell_files=qupath_cells/`
+    - `stainda microenvironment runs/mine cells=network cell_run=runs/macrophages`
     """
     from stainda.run_directory.microenvironment_tables import PATIENTS, SLIDES
     from stainda.study.microenvironment import measure
 
     root = measure(given, out, _settings(settings or []), data=data, progress=ConsoleProgress(quiet))
     slides = SLIDES.rows(SLIDES.at(root).parent)
+    rotates = any("rotation" in row for row in slides)
     show_table(
         str(SLIDES.at(root)),
-        ("slide", "zone", "cells", "mm²", "per mm²", "interval"),
+        (*(("rotation",) if rotates else ()), "slide", "zone", "cells", "mm²", "per mm²", "interval"),
         [
-            (row["slide"], row["zone"], row["cells"], row["area_mm2"], row["density"], f"{row['low']} to {row['high']}")
+            (
+                *((row["rotation"],) if rotates else ()), row["slide"], row["zone"], row["cells"], row["area_mm2"],
+                row["density"], f"{row['low']} to {row['high']}",
+            )
             for row in slides
         ],
-    )
+    )  # fmt: skip
     console.print(f"patients: {PATIENTS.at(root)}", highlight=False, soft_wrap=True)
 
 

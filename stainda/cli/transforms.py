@@ -251,22 +251,22 @@ def import_(
     from stainda.registration.exchange.importing import Ends, Import, import_transform
     from stainda.slides import open_slide
 
-    with open_slide(slide, mpp) as here, open_slide(frame, frame_mpp) as there:
+    with open_slide(slide, mpp) as slide_file, open_slide(frame, frame_mpp) as frame_file:
         ends = Ends(
             stem(slide),
             stem(frame),
-            here.size,
-            there.size,
-            here.mpp,
-            there.mpp,
+            slide_file.size,
+            frame_file.size,
+            slide_file.mpp,
+            frame_file.mpp,
             slide,
             frame,
-            here.bounds,
-            there.bounds,
+            slide_file.bounds,
+            frame_file.bounds,
         )
-    said: dict[str, Any] = {"kind": kind, "direction": direction, "units": units, "origin": origin}
+    settings: dict[str, Any] = {"kind": kind, "direction": direction, "units": units, "origin": origin}
     scales: dict[str, Any] = {"downsample": downsample, "frame_downsample": frame_downsample, "smoothing": smoothing}
-    import_transform(Import(source, landmarks=landmarks, **said, **scales), ends).save(target)
+    import_transform(Import(source, landmarks=landmarks, **settings, **scales), ends).save(target)
     info(target)
 
 

@@ -29,6 +29,13 @@ __all__ = [
 
 _NAMED = ("model", "task", "recipe")
 """Keys of a study whose value may be the name of a piece."""
+_PATHS = (
+    ("registration", "imports"), ("fusion", "reliability"),
+    ("microenvironment", "cell_files"), ("microenvironment", "outline_files"),
+)  # fmt: skip
+"""Settings that are paths, relative to the folder of the study file: section and key."""
+_RUNS = (("microenvironment", "detector_run"), ("microenvironment", "cell_run"))
+"""Settings that name a run directory as ``--out`` does, from the working directory, or one next to the study file."""
 
 
 def load_strategy(value: str | Mapping[str, Any], near: str | Path | None = None) -> StrategyConfig:
@@ -110,7 +117,7 @@ def _anchored(raw: Mapping[str, Any], near: Path) -> dict[str, Any]:
     for key in ("manifest", "data", "classes"):
         if isinstance(values.get(key), str):
             values[key] = str(near / values[key])
-    for key, inner in (("registration", "imports"), ("fusion", "reliability")):
+    for key, inner in _PATHS:
         if isinstance(values.get(key), Mapping) and values[key].get(inner) is not None:
             values[key] = {**values[key], inner: str(near / str(values[key][inner]))}
     return values
@@ -136,14 +143,16 @@ def build_study(raw: Mapping[str, Any], path: Path, data: str | Path | None = No
     for key in ("manifest", "data"):
         if values.get(key) is not None:
             values[key] = near / str(values[key])
-    if isinstance(values.get("registration"), dict) and values["registration"].get("imports") is not None:
-        values["registration"] = values["registration"] | {"imports": near / str(values["registration"]["imports"])}
+    for key, inner in _PATHS:
+        if isinstance(values.get(key), Mapping) and values[key].get(inner) is not None:
+            values[key] = {**values[key], inner: near / str(values[key][inner])}
+    for key, inner in _RUNS:
+        if isinstance(values.get(key), Mapping) and values[key].get(inner) is not None:
+            values[key] = {**values[key], inner: _place_of_run(str(values[key][inner]), near)}
     if isinstance(values.get("registration"), dict):
         values["registration"] = _with_other_run(values["registration"], near)
     if isinstance(values.get("classes"), str):
         values["classes"] = near / values["classes"]
-    if isinstance(values.get("fusion"), Mapping) and values["fusion"].get("reliability") is not None:
-        values["fusion"] = {**values["fusion"], "reliability": near / str(values["fusion"]["reliability"])}
     if data is not None:
         values["data"] = Path(data).resolve()
     values["space"] = {**(values.get("space") or {}), **space}
@@ -156,8 +165,12 @@ def _with_other_run(registration: dict[str, Any], near: Path) -> dict[str, Any]:
     if named is None:
         return registration
     rest = {key: value for key, value in registration.items() if key not in ("from", "from_run")}
-    here, beside = Path.cwd() / str(named), near / str(named)
-    return {**rest, "from": beside if beside.is_dir() and not here.is_dir() else here}
+    return {**rest, "from": _place_of_run(str(named), near)}
+
+
+def _place_of_run(named: str, near: Path) -> Path:
+    here, adjacent = Path.cwd() / named, near / named
+    return adjacent if adjacent.is_dir() and not here.is_dir() else here
 
 
 def apply_overrides(raw: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from stainda.config.frozen import Frozen
+
+NullModel = Literal["shift", "relabel", "csr"]
+"""What cells are compared with: toroidal shifts, random relabelling, complete spatial randomness."""
 
 
 class CellDetectionConfig(Frozen):
@@ -32,20 +35,35 @@ class MicroenvironmentConfig(Frozen):
 
     structures: tuple[str, ...] = Field(("glomerulus",), min_length=1, description="classes of the structures")
     stains: tuple[str, ...] = Field(("CD68",), min_length=1, description="stains of the sections whose cells count")
-    outlines: tuple[Literal["own", "propagated", "files"], ...] = Field(
+    outlines: tuple[Literal["own", "propagated", "files", "detected"], ...] = Field(
         ("own", "propagated"),
         min_length=1,
         description="where the outlines of a section are from, the first that there are: drawn on it, propagated "
-        "to it, or outline_files",
+        "to it, outline_files, or detected: found by a trained detector on the sections detected_on, and propagated",
+    )
+    detected_on: tuple[str, ...] = Field(
+        ("PAS",), min_length=1, description="stains of the sections on which the trained detector finds structures"
+    )
+    detector_run: Path | None = Field(
+        None, description="run directory of that detector, or the folder of a job in one; default: of this study"
+    )
+    detector_strategy: str | None = Field(
+        None, description="strategy that trained it; default: the one the report names first"
     )
     outline_files: Path | None = Field(None, description="folder with the outlines SLIDE.geojson a detector found")
-    cells: Literal["classical", "files"] = Field(
-        "classical", description="found by the classical detector, or read from cell_files"
+    cells: Literal["classical", "files", "network"] = Field(
+        "classical",
+        description="found by the classical detector, read from cell_files, or found by the trained detector cell_run",
+    )
+    cell_run: Path | None = Field(
+        None, description="run directory of a trained detector of cells, or the folder of a job in one"
     )
     cell_files: Path | None = Field(
         None, description="folder with the cells of each slide, SLIDE.geojson, .csv, ... of any format that is read"
     )
-    cell_classes: tuple[str, ...] = Field((), description="classes of the cells in the files; empty: all")
+    cell_classes: tuple[str, ...] = Field(
+        (), description="classes of cells that count, of files and of networks; empty: all"
+    )
     detection: CellDetectionConfig = Field(CellDetectionConfig(), description="of the classical detector")
     rings_um: tuple[float, ...] = Field(
         (25.0, 50.0, 100.0), min_length=1, description="outer distances of the rings around a structure, micrometres"
@@ -58,7 +76,17 @@ class MicroenvironmentConfig(Frozen):
         None, ge=0, description="registration error to assume; default: measured, from landmarks and the images"
     )
     min_inside: float = Field(0.5, ge=0, le=1, description="share of a structure that must lie on tissue")
+    min_hole_um2: float = Field(
+        10_000.0, ge=0, description="smaller holes in the tissue (lumina, Bowman's space) count as tissue"
+    )
     draws: int = Field(40, ge=1, description="simulated displacements by the registration error")
+    null_models: tuple[NullModel, ...] = Field(
+        ("shift",),
+        min_length=1,
+        description="what the curves are compared with: shift (do the cells lie where the structures are?), relabel "
+        "(do those of cell_classes, more than the other cells?), csr (are they anywhere at random?); the page shows "
+        "the first",
+    )
     simulations: int = Field(199, ge=19, description="of the envelopes")
     resamples: int = Field(2000, ge=100, description="of bootstraps and permutations")
     level: float = Field(0.95, gt=0, lt=1, description="of intervals and envelopes")
@@ -70,6 +98,16 @@ class MicroenvironmentConfig(Frozen):
     )
     map_um: float = Field(100.0, gt=0, description="side of the squares of the density map")
 
+    @field_validator("null_models", mode="before")
+    @classmethod
+    def _one_word(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    @property
+    def needs_training(self) -> bool:
+        """Whether structures are found by the detector of the study itself."""
+        return "detected" in self.outlines and self.detector_run is None
+
     @model_validator(mode="after")
     def _consistent(self) -> MicroenvironmentConfig:
         if list(self.rings_um) != sorted({*self.rings_um}) or self.rings_um[0] <= 0:
@@ -78,4 +116,15 @@ class MicroenvironmentConfig(Frozen):
             raise ValueError("cells: files needs cell_files, and the other way round")
         if ("files" in self.outlines) != (self.outline_files is not None):
             raise ValueError("outlines: [files] needs outline_files, and the other way round")
+        if "relabel" in self.null_models and (self.cells == "classical" or not self.cell_classes):
+            raise ValueError(
+                "null_models: relabel needs cells of several classes, and cell_classes that says which of them count: "
+                "cells: files or network"
+            )
+        if len({*self.null_models}) < len(self.null_models):
+            raise ValueError("null_models names one twice")
+        if (self.cells == "network") != (self.cell_run is not None):
+            raise ValueError("cells: network needs cell_run, and the other way round")
+        if "detected" not in self.outlines and (self.detector_run or self.detector_strategy):
+            raise ValueError("detector_run and detector_strategy need outlines: [detected]")
         return self

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -117,7 +118,9 @@ class PatchConfig(Frozen):
 class ModelConfig(Frozen):
     """A network by name; ``params`` go to its constructor."""
 
-    name: str = Field("unet", description="unet, smp, cnn or timm")
+    name: str = Field(
+        "unet", description="unet, smp, dpt, fcn, segnet, deconvnet, pangnet, cnn, timm, torchvision, lenet5 or encoder"
+    )
     params: dict[str, Any] = Field(default_factory=dict, description="arguments of the network")
     weights: Path | None = Field(
         None, description="a local safetensors file to start from; also {file: NAME.safetensors, optional: true}"
@@ -131,6 +134,9 @@ class ModelConfig(Frozen):
     )
     description: str = Field("", description="for stainda list models")
     reference: str = Field("", description="the paper")
+    million_parameters: dict[str, float] = Field(
+        default_factory=dict, description="by kind of task, with two classes; for stainda list models"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -229,6 +235,12 @@ class TrainingConfig(Frozen):
         None,
         description="train: head only. What the encoder gives is computed once for each patch and view, kept in the "
         "run directory, and trained on, for example {views: 4}; empty: the encoder runs in every step",
+    )
+    validation_patches: int | None = Field(
+        None,
+        ge=8,
+        description="source validation patches that are scored after every epoch, the same ones throughout a training; "
+        "the best epoch is chosen on them, thresholds on all; empty: 192",
     )
     averaging: float | None = Field(
         None,
@@ -412,14 +424,29 @@ class StudyConfig(Frozen):
         asked = self.protocol.leave_one_patient_out
         if not isinstance(asked, bool) and (unknown := [name for name in asked if name not in names]):
             raise ValueError(f"leave_one_patient_out: no strategy {unknown[0]!r}; {did_you_mean(unknown[0], names)}")
+        if self.microenvironment is not None and self.microenvironment.needs_training:
+            self._check_detector(self.microenvironment, names)
         return self
+
+    def _check_detector(self, measured: MicroenvironmentConfig, names: Sequence[str]) -> None:
+        """The detector of this study finds the structures: it must be trained, and for them."""
+        wanted = measured.detector_strategy
+        if wanted is not None and wanted not in names:
+            raise ValueError(
+                f"microenvironment.detector_strategy: no strategy {wanted!r}; {did_you_mean(wanted, names)}"
+            )
+        if lacking := [name for name in measured.structures if name not in self.task.classes]:
+            raise ValueError(
+                f"microenvironment.outlines: [detected] needs a task with the class {lacking[0]!r}; that of the study "
+                f"finds {', '.join(self.task.classes)}"
+            )
 
     @property
     def left_out_of(self) -> tuple[str, ...]:
         """Strategies that are trained again without each source patient."""
         asked = self.protocol.leave_one_patient_out
         wanted = ((self.baseline,) if asked else ()) if isinstance(asked, bool) else asked
-        return tuple(one.name for one in self.strategies if one.name in wanted)
+        return tuple(strategy.name for strategy in self.strategies if strategy.name in wanted)
 
     def strategy(self, name: str) -> StrategyConfig:
         return next(strategy for strategy in self.strategies if strategy.name == name)

@@ -32,6 +32,7 @@ from stainda.registration.results import BlockResult, load_block
 from stainda.registration.sections import SectionImage, open_section
 from stainda.registration.transforms import Between
 from stainda.run_directory.contents import OWN, PROPAGATED
+from stainda.run_directory.microenvironment_tables import DETECTED, DETECTED_CELLS, DETECTED_PROPAGATED
 from stainda.slides import open_slide
 
 if TYPE_CHECKING:
@@ -41,6 +42,11 @@ if TYPE_CHECKING:
 
 IMAGE_DIM = 2048
 """Longest side of the images on which the error of a registration is measured, pixels."""
+WITHOUT = {
+    "own": "not annotated", "files": "no outlines in outline_files", "propagated": "no propagated outlines",
+    "detected": "no outlines of the detector (detections/predicted/structures/slides.csv says what it looked at)",
+}  # fmt: skip
+"""Why there are no outlines of a section, by the place where they were looked for."""
 SUFFIXES = (".geojson", ".json", ".csv", ".xml", ".zip", ".geojson.gz", ".csv.gz")
 
 
@@ -91,11 +97,13 @@ class Block:
         with open_slide(section.path, mpp=section.mpp) as slide:
             mpp = slide.require_mpp("to measure distances")
             shapes, how = self._outlines(section, slide)
+            if shapes is not None and self._lacks_cells(section):
+                shapes, how = None, "no cells of the detector (detections/predicted/cells/slides.csv says why)"
             if shapes is None:
                 self.left_out.append(LeftOut(section.slide, "section", 1, how))
                 return None
             own = self._own(section, slide)
-            window = tissue_window(slide, mpp, ignored_of(own))
+            window = tissue_window(slide, mpp, ignored_of(own), self.config.min_hole_um2)
             if window.area <= 0:
                 self.left_out.append(LeftOut(section.slide, "section", 1, "no tissue was found"))
                 return None
@@ -107,6 +115,7 @@ class Block:
             if outside := int((~kept).sum()):
                 told.append(LeftOut(section.slide, "cells", outside, "outside the tissue"))
             compartments = self._compartments(own, mpp)
+            others = cells.others * mpp
             self.left_out += told
             return SectionData(
                 section,
@@ -115,15 +124,22 @@ class Block:
                 cells,
                 kept,
                 cells.xy[kept] * mpp,
+                others[window.contains(others)] if len(others) else others,
                 structures,
                 window,
                 compartments,
                 tuple(told),
             )
 
+    def _lacks_cells(self, section: Section) -> bool:
+        file = DETECTED_CELLS.at(self.root, slide=section.slide)
+        return self.config.cells == "network" and not file.is_file()
+
     def _cells(self, section: Section, slide: Slide) -> Cells:
         if self.config.cells == "classical":
             return detect_cells(slide, self.config.detection)
+        if self.config.cells == "network":
+            return read_cells(DETECTED_CELLS.at(self.root, slide=section.slide), self.config.cell_classes, slide)
         assert self.config.cell_files is not None
         path = find_file(self.config.cell_files, section.slide)
         if path is None:
@@ -144,14 +160,15 @@ class Block:
                 assert self.config.outline_files is not None
                 path = find_file(self.config.outline_files, section.slide)
                 shapes = None if path is None else load_shapes(path, slide=slide)[0]
+            elif place == "detected":
+                shapes = self._detected(section)
+                if shapes is None:
+                    shapes = _read(DETECTED_PROPAGATED.at(self.root, slide=section.slide))
             else:
-                path = PROPAGATED.at(self.root, slide=section.slide)
-                shapes = read_shapes(path) if path.is_file() else None
+                shapes = _read(PROPAGATED.at(self.root, slide=section.slide))
             if shapes is not None:
                 return shapes[shapes["class"].isin(self.config.structures)].reset_index(drop=True), ""
-            tried.append(
-                {"own": "not annotated", "files": "no outlines in outline_files"}.get(place, "no propagated outlines")
-            )
+            tried.append(WITHOUT[place])
         refused = self._registered.refused.get(section.slide) if self._registered else None
         reason = f"refused at registration: {refused}" if refused else "; ".join(tried)
         return None, reason
@@ -166,6 +183,20 @@ class Block:
             return load_shapes(section.annotations, slide=slide, origin=section.annotation_origin)[0]
         with open_slide(section.path, mpp=section.mpp) as opened:
             return load_shapes(section.annotations, slide=opened, origin=section.annotation_origin)[0]
+
+    def _detected(self, section: Section) -> gpd.GeoDataFrame | None:
+        """What the trained detector found on the section itself."""
+        found = None
+        if section.stain in self.config.detected_on:
+            found = _read(DETECTED.at(self.root, slide=section.slide))
+        return None if found is None else found.assign(source_slide=section.slide)
+
+    def _drawn(self, section: Section) -> gpd.GeoDataFrame | None:
+        """Outlines that were drawn or detected on a section that is not measured."""
+        if "detected" not in self.config.outlines:
+            return self._own(section)
+        own = self._own(section) if "own" in self.config.outlines else None
+        return self._detected(section) if own is None else own
 
     def _compartments(self, own: gpd.GeoDataFrame | None, mpp: float) -> dict[str, shapely.Geometry]:
         if own is None:
@@ -266,7 +297,7 @@ class Block:
                 tissue = shapely.transform(measured[slide].window.shape, lambda xy, mpp=mpp: xy / mpp)
                 profiles[slide] = Profiles(section.section, outlines, structures.ids, structures.classes, drawn, tissue)
             elif "own" in self.config.outlines or slide in sources:
-                shapes = self._own(section)
+                shapes = self._drawn(section)
                 shapes = empty_shapes() if shapes is None else shapes[shapes["class"].isin(self.config.structures)]
                 if len(shapes):
                     outlines = np.asarray(shapes.geometry.values, object)
@@ -276,6 +307,10 @@ class Block:
                     tissue = shapely.Polygon() if image is None else Ground.of(image).tissue
                     profiles[slide] = Profiles(section.section, outlines, ids, classes, drawn, tissue)
         return profiles
+
+
+def _read(path: Path) -> gpd.GeoDataFrame | None:
+    return read_shapes(path) if path.is_file() else None
 
 
 def find_file(folder: Path, slide: str) -> Path | None:

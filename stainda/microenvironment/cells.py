@@ -9,7 +9,7 @@ edge of the stained area, and the edge of each spot at half its own height. All 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,6 +45,8 @@ class Cells:
         positive: share of each square of ``grid_um`` micrometres that is stained, float (rows, columns) from the corner
             of the slide; ``None`` where pixels were not looked at.
         left_out: how many things were left out, by reason.
+        others: (m, 2) cells of other classes, level-0 pixels: they do not count, but random relabelling draws among
+            all.
     """
 
     xy: Floats
@@ -54,6 +56,7 @@ class Cells:
     positive: npt.NDArray[np.float32] | None
     left_out: dict[str, int]
     grid_um: float = GRID_UM
+    others: Floats = field(default_factory=lambda: np.zeros((0, 2)))
 
     def __len__(self) -> int:
         return len(self.xy)
@@ -74,7 +77,8 @@ def read_cells(path: Path, classes: Sequence[str] = (), slide: Slide | None = No
         raise AnnotationError(
             f"no cell is of class {classes[0]!r}", file=path, remedy=did_you_mean(classes[0], sorted({*names.tolist()}))
         )
-    shapes = np.asarray(records.geometries, dtype=object)[kept]
+    everything = np.asarray(records.geometries, dtype=object)
+    shapes, others = everything[kept], everything[~kept]
     scores = np.asarray(records.scores, float)[kept]
     several = np.array([len(shapely.get_parts(one)) if one.geom_type == "MultiPoint" else 1 for one in shapes], int)
     if (several > 1).any():  # points that were stored as one object
@@ -91,6 +95,7 @@ def read_cells(path: Path, classes: Sequence[str] = (), slide: Slide | None = No
     return Cells(
         shapely.get_coordinates(shapely.centroid(shapes)).reshape(-1, 2), scores, sized, np.full(len(shapes), np.nan),
         None, {reason: number for reason, number in left.items() if number},
+        others=shapely.get_coordinates(shapely.centroid(others)).reshape(-1, 2),
     )  # fmt: skip
 
 

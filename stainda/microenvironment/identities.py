@@ -78,9 +78,14 @@ def identify(
     Returns:
         section -> id of an outline -> name of the structure; and the structures.
     """
-    tables = {slide: make_shapes(one.outlines, list(one.classes), id=list(one.ids)) for slide, one in profiles.items()}
+    tables = {
+        slide: make_shapes(profile.outlines, list(profile.classes), id=list(profile.ids))
+        for slide, profile in profiles.items()
+    }
     to_frame: dict[str, ToFrame] = {slide: transforms[slide].to_frame for slide in profiles}
-    rank = {slide: index for index, slide in enumerate(sorted(profiles, key=lambda one: profiles[one].number))}
+    rank = {
+        slide: index for index, slide in enumerate(sorted(profiles, key=lambda slide_name: profiles[slide_name].number))
+    }
     error = {slide: (um if np.isfinite(um) else ASSUMED_UM) / frame_mpp for slide, um in errors_um.items()}
     rules = SupportRules(error=error, reach=reach, size_ratio=SIZE_RATIO)
     compared = mutual_comparison(tables, to_frame, rules, order=rank, name=block)
@@ -90,13 +95,13 @@ def identify(
         names[slide] = dict(zip(profiles[slide].ids.tolist(), table["identity"], strict=True))
         for row, name in enumerate(table["identity"]):
             members.setdefault(name, []).append((slide, row))
-    moved = {slide: moved_geometries(one.outlines, to_frame[slide])[0] for slide, one in profiles.items()}
-    drawn_on = {slide for slide, one in profiles.items() if one.drawn.any()}
+    moved = {slide: moved_geometries(profile.outlines, to_frame[slide])[0] for slide, profile in profiles.items()}
+    drawn_on = {slide for slide, profile in profiles.items() if profile.drawn.any()}
     shown_area = {
         slide: shapely.union_all(moved_geometries(shapely.get_parts(profiles[slide].tissue), to_frame[slide])[0])
         for slide in drawn_on
     }
-    found = []
+    identified = []
     for name, rows in members.items():
         outlines = np.array([moved[slide][row] for slide, row in rows], dtype=object)
         middles = shapely.get_coordinates(shapely.centroid(outlines))
@@ -114,5 +119,5 @@ def identify(
         cls = str(profiles[rows[0][0]].classes[rows[0][1]])
         x, y = centre * frame_mpp
         slides = tuple(slide for slide, _ in rows)
-        found.append(Identity(block, name, cls, float(x), float(y), slides, cavalieri(area, shown, spacing_um)))
-    return names, found
+        identified.append(Identity(block, name, cls, float(x), float(y), slides, cavalieri(area, shown, spacing_um)))
+    return names, identified

@@ -1,4 +1,4 @@
-"""Measurements of one section: per structure, per zone, and curves of density by distance with their simulations."""
+"""Measurements of one section: per structure, per zone, and by compartment."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from scipy.spatial import cKDTree
 
 from stainda.config.microenvironment import MicroenvironmentConfig
 from stainda.evaluation.bootstrap import resampling_weights
-from stainda.microenvironment.envelopes import DistanceField
-from stainda.microenvironment.patterns import PairFunctions, pair_functions
+from stainda.microenvironment.curves import SectionCurve, section_curves
 from stainda.microenvironment.rates import MM2, poisson_interval, random_shifts, shifted_counts, uncertain_interval
 from stainda.microenvironment.section import SectionData
 from stainda.microenvironment.zones import (
@@ -29,7 +28,6 @@ from stainda.microenvironment.zones import (
 Floats = npt.NDArray[np.float64]
 SURELY = 2.5
 """Registration errors by which cells are looked for beyond the last zone."""
-PAIR_STEPS_UM = np.arange(10.0, 101.0, 10.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,24 +53,6 @@ class StructureMeasures:
 
 
 @dataclass(frozen=True, eq=False)
-class Profile:
-    """Cells by distance from the nearest structure, and how many there would be at equal density; simulations next to.
-
-    Attributes:
-        zones: the steps; the last value of every array is beyond.
-        cells, expected: (k + 1,) observed. simulated, simulated_expected: (s, k + 1) by toroidal shifts.
-        density: cells per mm² of the section.
-    """
-
-    zones: Zones
-    cells: Floats
-    expected: Floats
-    simulated: Floats
-    simulated_expected: Floats
-    density: float
-
-
-@dataclass(frozen=True, eq=False)
 class SectionMeasures:
     """Of one section.
 
@@ -81,7 +61,7 @@ class SectionMeasures:
         pooled_counts, pooled_areas: (k + 1,) by the nearest structure, the last being tissue beyond all zones.
         positive: share of the tissue that is stained. distance: (n,) of each cell to the nearest structure within
             reach, infinite beyond; which: (n,) its index, -1.
-        profile: density by distance. cell_pairs: K, L, g among cells.
+        curves: over distance, with simulations.
     """
 
     data: SectionData
@@ -92,8 +72,7 @@ class SectionMeasures:
     positive: float
     distance: Floats
     which: npt.NDArray[np.int64]
-    profile: Profile
-    cell_pairs: PairFunctions
+    curves: list[SectionCurve]
 
 
 def measure_section(data: SectionData, config: MicroenvironmentConfig, rng: np.random.Generator) -> SectionMeasures:
@@ -110,8 +89,7 @@ def measure_section(data: SectionData, config: MicroenvironmentConfig, rng: np.r
     distance, which = np.where(beyond, np.inf, distance), np.where(beyond, -1, which)
     return SectionMeasures(
         data, zones, each, pooled_counts(distance, zones), pooled_areas(shapes, zones, data.window.shape),
-        _stained(data), distance, which, _profile(data, config, rng),
-        pair_functions(data.xy, None, data.window, PAIR_STEPS_UM, rng=rng),
+        _stained(data), distance, which, section_curves(data, config, rng),
     )  # fmt: skip
 
 
@@ -163,23 +141,6 @@ def _positive(data: SectionData, zones: Zones) -> Floats:
     pairs = near_pairs(data.structures.outlines, grid[0], zones.reach)
     stained, looked = table(pairs, zones, number, grid[1]), table(pairs, zones, number)
     return np.divide(stained, looked, out=np.full(stained.shape, np.nan), where=looked > 0)
-
-
-def _profile(data: SectionData, config: MicroenvironmentConfig, rng: np.random.Generator) -> Profile:
-    steps = np.arange(config.profile_step_um, config.profile_um + 1e-9, config.profile_step_um)
-    zones = Zones.of_rings(tuple(steps.tolist()))
-    field = DistanceField.of(data.structures.outlines, zones, data.window)
-    cells, places = field.observed(data.xy)
-    moved, common = field.shifted(data.xy, config.simulations, rng)
-    density = len(data.xy) / data.window.area * MM2 if data.window.area else float("nan")
-    return Profile(zones, cells, equal_density(cells, places), moved, equal_density(moved, common), density)
-
-
-def equal_density(cells: Floats, places: Floats) -> Floats:
-    """How many of the cells (..., k) each zone would have at one density; ``places`` (..., k) are its sizes."""
-    total = places.sum(axis=-1, keepdims=True)
-    share = np.divide(places, total, out=np.zeros_like(places), where=total > 0)
-    return cells.sum(axis=-1, keepdims=True) * share
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,14 +1,14 @@
-r"""Ripley's K, L and the pair correlation of points in a polygon with holes, of one kind or of two.
+r"""Ripley's K, L and the pair correlation of cells in a polygon with holes, with simulations of two null hypotheses.
 
 With :math:`\gamma(v) = |W \cap (W + v)|`, the area that the window shares with itself shifted by :math:`v`,
 
-.. math:: \hat K_{12}(r) = \frac{|W|^2}{n_1 n_2} \sum_{i, j} \frac{1[\,\|x_i - y_j\| \le r\,]}{\gamma(y_j - x_i)}
-   \qquad \hat g_{12}(r) = \frac{|W|^2}{n_1 n_2} \sum_{i, j} \frac{k_h(r - \|x_i - y_j\|)}{2 \pi r\, \gamma(y_j - x_i)}
+.. math:: \hat K(r) = \frac{|W|^2}{n (n - 1)} \sum_{i \ne j} \frac{1[\,\|x_i - x_j\| \le r\,]}{\gamma(x_j - x_i)}
 
-(translation correction: J. Ohser, D. Stoyan 1981), :math:`L = \sqrt{K / \pi}`, :math:`k_h` Epanechnikov's kernel; of
-one kind of points, pairs of a point with itself are left out and :math:`n_1 n_2` is :math:`n (n - 1)`. Under
-complete spatial randomness K is :math:`\pi r^2`, L is r and g is 1. The correction is exact for any window, holes
-included, up to its raster; it needs no boundary geometry per pair. Everything is in micrometres.
+(translation correction: J. Ohser, D. Stoyan 1981), :math:`L = \sqrt{K / \pi}`, and :math:`g` in a step of distance is
+the growth of K over that of :math:`\pi r^2`. Under complete spatial randomness K is :math:`\pi r^2`, L is r, g is 1.
+The correction is exact for any window, holes included, up to its raster; it needs no boundary geometry per pair. K and
+g are kept as weighted pairs *found* and *expected* in each step, of which those of several sections are sums.
+Everything is in micrometres.
 """
 
 from __future__ import annotations
@@ -19,91 +19,97 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial import cKDTree
 
+from stainda.microenvironment.raster_fields import StepCounts
 from stainda.microenvironment.window import CountingWindow
 
 Floats = npt.NDArray[np.float64]
-MOST = 20_000
-"""Points of a kind from which pairs are counted; of more, so many are drawn at random."""
+Ints = npt.NDArray[np.int64]
+MOST = 5_000
+"""Points of which pairs are counted; of more, so many are drawn at random."""
+
+
+def ring_areas(r: Floats) -> Floats:
+    """Areas (k,) of the disc of radius ``r[0]`` and of the rings up to ``r[1]`` and so on."""
+    return np.pi * np.diff(np.asarray(r) ** 2, prepend=0.0)
+
+
+def k_function(g: Floats, r: Floats) -> Floats:
+    """K (..., k) at the distances ``r`` from g in the steps up to them (..., k); steps without g count as 1."""
+    return np.cumsum(np.where(np.isfinite(g), g, 1.0) * ring_areas(r), axis=-1)
+
+
+def l_function(g: Floats, r: Floats) -> Floats:
+    """L less r, (..., k): 0 under complete spatial randomness, above it where cells are near each other."""
+    return np.sqrt(k_function(g, r) / np.pi) - r
 
 
 @dataclass(frozen=True, eq=False)
-class PairFunctions:
-    """At the distances ``r`` (k,): ``k``, ``l`` and ``g`` (k,); ``nan`` where there are too few points.
+class CellPairs:
+    """Pairs of n points closer than the last distance.
 
-    ``pairs`` is how many pairs they rest on.
+    Attributes:
+        first, second: (p,) indices of the points, every pair once. step: (p,) its step of distance.
+        weight: (p,) area of the window over the area that it shares with itself shifted by the pair.
     """
 
+    number: int
+    first: Ints
+    second: Ints
+    step: Ints
+    weight: Floats
     r: Floats
-    k: Floats
-    l: Floats  # noqa: E741  (the function's name)
-    g: Floats
-    pairs: int
+    area: float
+
+    @classmethod
+    def of(cls, points: Floats, window: CountingWindow, r: Floats) -> CellPairs:
+        if len(points) > 1 and window.area > 0:
+            near = cKDTree(points).query_pairs(float(r[-1]), output_type="ndarray")
+            shift = points[near[:, 1]] - points[near[:, 0]]
+            weight = window.area / np.maximum(window.covariance(shift), 1e-3 * window.area)
+        else:
+            near, shift, weight = np.zeros((0, 2), np.int64), np.zeros((0, 2)), np.zeros(0)
+        step = np.searchsorted(r, np.linalg.norm(shift, axis=1), side="left")
+        kept = step < len(r)
+        return cls(len(points), *near[kept].T, step[kept], weight[kept], np.asarray(r, float), window.area)
+
+    def counts(self, chosen: npt.NDArray[np.bool_] | None = None) -> StepCounts:
+        """Weighted ordered pairs in each step, (k,); of the ``chosen`` points (n,) alone where they are given."""
+        used = slice(None) if chosen is None else chosen[self.first] & chosen[self.second]
+        n = self.number if chosen is None else int(chosen.sum())
+        found = 2 * np.bincount(self.step[used], self.weight[used], minlength=len(self.r))
+        expected = n * (n - 1) / self.area * ring_areas(self.r) if self.area > 0 else np.zeros(len(self.r))
+        return StepCounts(found, expected)
 
 
-def pair_functions(
-    first: Floats,
-    second: Floats | None,
-    window: CountingWindow,
-    r: Floats,
-    *,
-    bandwidth: float | None = None,
-    rng: np.random.Generator | None = None,
-) -> PairFunctions:
-    """K, L and g of points (n, 2) of one kind (``second`` is ``None``), or of two.
-
-    Args:
-        r: increasing distances from above 0.
-        bandwidth: half width of the kernel; default 0.15 / sqrt(density of the second kind) (D. Stoyan, H. Stoyan
-            1994), at least a quarter of the spacing of ``r``.
-        rng: draws points where there are more than :data:`MOST`.
-    """
-    same = second is None
-    one = _some(first, rng)
-    two = one if second is None else _some(second, rng)
-    n = len(one) * (len(one) - 1) if same else len(one) * len(two)
-    nothing = np.full(len(r), np.nan)
-    if n == 0 or window.area <= 0:
-        return PairFunctions(r, nothing, nothing, nothing, 0)
-    if bandwidth is None:
-        bandwidth = max(0.15 / np.sqrt(len(two) / window.area), float(np.diff(r, prepend=0.0).min()) / 4)
-    distance, shift = _pairs(one, two, float(r[-1]) + bandwidth, same=same)
-    weight = 1 / np.maximum(window.covariance(shift), 1e-3 * window.area)
-    scale = window.area**2 / n
-    order = np.argsort(distance)
-    summed = np.concatenate([[0.0], np.cumsum(weight[order])])
-    k = scale * summed[np.searchsorted(distance[order], r, side="right")]
-    g = scale * _smoothed(distance[order], weight[order], r, bandwidth) / (2 * np.pi * r)
-    return PairFunctions(r, k, np.sqrt(k / np.pi), g, len(distance))
+def thinned(points: Floats, rng: np.random.Generator, most: int = MOST) -> Floats:
+    """At most so many of the points, drawn at random: K and g stay what they are."""
+    return points if len(points) <= most else points[rng.choice(len(points), most, replace=False)]
 
 
-def _some(points: Floats, rng: np.random.Generator | None) -> Floats:
-    if len(points) <= MOST:
-        return points
-    return points[(rng or np.random.default_rng(0)).choice(len(points), MOST, replace=False)]
+def scattered(count: int, window: CountingWindow, rng: np.random.Generator) -> Floats:
+    """Points (count, 2) anywhere in the window, evenly."""
+    centres = window.centres()
+    if not len(centres):
+        return np.zeros((0, 2))
+    return centres[rng.integers(len(centres), size=count)] + rng.uniform(-0.5, 0.5, (count, 2)) * window.step
 
 
-def _pairs(one: Floats, two: Floats, reach: float, *, same: bool) -> tuple[Floats, Floats]:
-    """Distances (n,) and shifts (n, 2) of all ordered pairs at most ``reach`` apart."""
-    if same:
-        near = cKDTree(one).query_pairs(reach, output_type="ndarray")
-        shift = one[near[:, 1]] - one[near[:, 0]]
-        shift = np.concatenate([shift, -shift])
-    else:
-        found = cKDTree(one).sparse_distance_matrix(cKDTree(two), reach, output_type="coo_matrix")
-        shift = two[found.col] - one[found.row]
-    return np.linalg.norm(shift, axis=1), shift
+def random_pairs(count: int, window: CountingWindow, r: Floats, number: int, rng: np.random.Generator) -> StepCounts:
+    """Pairs of so many points under complete spatial randomness, arrays (number, k)."""
+    return _stacked([CellPairs.of(scattered(count, window, rng), window, r).counts() for _ in range(number)], len(r))
 
 
-def _smoothed(distance: Floats, weight: Floats, r: Floats, bandwidth: float) -> Floats:
-    """Sum of weights times Epanechnikov's kernel about each ``r``; reflected at 0, below which nothing can lie."""
-    found = np.zeros(len(r))
-    for index, at in enumerate(r):
-        low, high = np.searchsorted(distance, [at - bandwidth, at + bandwidth])
-        u = (distance[low:high] - at) / bandwidth
-        value = float((weight[low:high] * 0.75 * (1 - u**2)).sum()) / bandwidth
-        if at < bandwidth:
-            high = np.searchsorted(distance, bandwidth - at)
-            u = (distance[:high] + at) / bandwidth
-            value += float((weight[:high] * 0.75 * (1 - u**2)).sum()) / bandwidth
-        found[index] = value
-    return found
+def relabelled_pairs(pairs: CellPairs, count: int, number: int, rng: np.random.Generator) -> StepCounts:
+    """Pairs of ``count`` of all points, drawn at random: arrays (number, k)."""
+    drawn = []
+    for _ in range(number):
+        chosen = np.zeros(pairs.number, bool)
+        chosen[rng.choice(pairs.number, min(count, pairs.number), replace=False)] = True
+        drawn.append(pairs.counts(chosen))
+    return _stacked(drawn, len(pairs.r))
+
+
+def _stacked(drawn: list[StepCounts], steps: int) -> StepCounts:
+    shape = (len(drawn), steps)
+    found, expected = (np.reshape([getattr(draw, name) for draw in drawn], shape) for name in ("found", "expected"))
+    return StepCounts(found, expected)

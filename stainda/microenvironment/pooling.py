@@ -1,4 +1,4 @@
-"""Sections pooled to patients, groups and all: measures, curves and the comparison of groups."""
+"""Sections pooled to patients and groups: measures, and the comparison of groups."""
 
 from __future__ import annotations
 
@@ -6,16 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from stainda.config.microenvironment import MicroenvironmentConfig
-from stainda.microenvironment.envelopes import envelope
 from stainda.microenvironment.groups import compare
-from stainda.microenvironment.measure import Profile, SectionMeasures, pooled_density
+from stainda.microenvironment.measure import SectionMeasures, pooled_density
 from stainda.microenvironment.rates import MM2, poisson_interval
-from stainda.microenvironment.rows import Row, known
-
-Floats = npt.NDArray[np.float64]
+from stainda.microenvironment.table_values import Row, known
 
 
 def by(found: Sequence[SectionMeasures], key: Callable[[SectionMeasures], str]) -> dict[str, list[SectionMeasures]]:
@@ -93,60 +89,3 @@ def group_rows(
         }
         for one in found
     ]  # fmt: skip
-
-
-def curve_rows(found: Sequence[SectionMeasures], config: MicroenvironmentConfig) -> list[Row]:
-    """Rows of curves.csv of the sections of one stain: density by distance of slides, patients, groups and all; L and g
-    of slides."""
-    rows: list[Row] = []
-    scopes = {
-        "slide": by(found, lambda one: one.data.section.slide),
-        "patient": by(found, lambda one: one.data.section.patient),
-        "group": {name: some for name, some in by(found, lambda one: one.data.section.group).items() if name},
-        "all": {"all": list(found)} if found else {},
-    }
-    stain = found[0].data.section.stain if found else ""
-    for scope, parts in scopes.items():
-        for name, sections in parts.items():
-            about = {"scope": scope, "name": name, "stain": stain}
-            rows += [{**about, **row} for row in _density_curve([one.profile for one in sections], config.level)]
-    for one in found:
-        about = {"scope": "slide", "name": one.data.section.slide, "stain": stain}
-        pairs = one.cell_pairs
-        for function, values in (("L", pairs.l - pairs.r), ("g", pairs.g)):
-            rows += [
-                {**about, "function": function, "from_um": None, "to_um": float(r), "value": known(value, 4)}
-                for r, value in zip(pairs.r, values, strict=True)
-            ]
-    return rows
-
-
-def _density_curve(profiles: Sequence[Profile], level: float) -> list[Row]:
-    """Cells of all sections over those expected at equal density, with the same of every round of shifts."""
-    zones = profiles[0].zones
-    rounds = min(len(one.simulated) for one in profiles)
-    observed = _ratio(sum(one.cells for one in profiles), sum(one.expected for one in profiles))
-    made = _ratio(
-        sum(one.simulated[:rounds] for one in profiles), sum(one.simulated_expected[:rounds] for one in profiles)
-    )
-    none = np.full(len(zones) + 1, np.nan)
-    low, high, p = none, none, float("nan")
-    if rounds:
-        around = envelope(observed, made, level)
-        low, high, p = around.low, around.high, around.p
-    weight = np.array([one.cells.sum() for one in profiles])
-    rate = float(weight @ [one.density for one in profiles] / weight.sum()) if weight.sum() else float("nan")
-    bounds = [*zones.bounds, (zones.reach, None)]
-    return [
-        {
-            "function": "density", "from_um": bounds[k][0], "to_um": bounds[k][1], "value": known(observed[k], 4),
-            "low": known(low[k], 4), "high": known(high[k], 4), "per_mm2": known(observed[k] * rate, 2),
-            "p": known(p, 4), "simulations": rounds,
-        }
-        for k in range(len(zones) + 1)
-    ]  # fmt: skip
-
-
-def _ratio(cells: Any, expected: Any) -> Floats:
-    top, bottom = np.asarray(cells, float), np.asarray(expected, float)
-    return np.divide(top, bottom, out=np.full(top.shape, np.nan), where=bottom > 0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import shapely
@@ -13,8 +12,12 @@ from stainda.microenvironment.identities import Identity
 from stainda.microenvironment.measure import SectionMeasures, ZoneDensities
 from stainda.microenvironment.rates import MM2, density, poisson_interval
 from stainda.microenvironment.section import SectionData
+from stainda.microenvironment.table_values import Row, known
 
-Row = dict[str, Any]
+NULL_NAMES = {
+    "shift": "toroidal shifts of the cells", "relabel": "random relabelling of the cells",
+    "csr": "complete spatial randomness",
+}  # fmt: skip
 
 
 def who(data: SectionData) -> Row:
@@ -94,27 +97,31 @@ def identity_rows(found: Sequence[Identity]) -> list[Row]:
     ]  # fmt: skip
 
 
-def known(value: Any, digits: int = 3) -> float | None:
-    """A number of a table; empty where it is not known."""
-    number = float(value)
-    return round(number, digits) if np.isfinite(number) else None
-
-
 def methods_text(config: MicroenvironmentConfig, sections: int, patients: int) -> str:
     """What was done, for a paper."""
     rings = ", ".join(f"{a:g}-{b:g}" for a, b in zip((0.0, *config.rings_um), config.rings_um, strict=False))
+    nulls = " and of ".join(NULL_NAMES[null] for null in config.null_models)
     look = config.detection
+    found = {
+        "files": "Cells were read from files made elsewhere.",
+        "network": "Cells are the detections of a trained network.",
+    }
     how = (
         f"Cells were found at {look.mpp:g} µm per pixel by colour deconvolution on optical density (haematoxylin and "
         f"{'DAB' if look.chromogen == 'dab' else 'permanent red'}), a threshold of {look.least:g} and of "
         f"{look.above:g} above the local median ({look.background_um:g} µm), and a watershed; areas of "
         f"{look.min_area_um2:g} to {look.max_area_um2:g} µm² were kept."
         if config.cells == "classical"
-        else "Cells were read from files made elsewhere."
+        else found[config.cells]
     )
     return " ".join([
         f"Cells were counted about structures of class {', '.join(config.structures)} on {sections} sections "
         f"({', '.join(config.stains)}) of {patients} patients.", how,
+        *(
+            [f"Structures were found by a trained detector on {' and '.join(config.detected_on)} and propagated."]
+            if "detected" in config.outlines
+            else []
+        ),
         f"Zones are the inside of a structure and rings of signed distance to its outline ({rings} µm), cut at the "
         "edge and the holes of the tissue and where another structure begins.",
         f"Propagated outlines with a confidence below {config.min_confidence:g}, and those placed less exactly than "
@@ -122,9 +129,12 @@ def methods_text(config: MicroenvironmentConfig, sections: int, patients: int) -
         "The registration error was measured on landmarks and on the agreement of local image structure, and simulated "
         f"as {config.draws} displacements of each structure; single densities have exact Poisson intervals, widened by "
         f"it, and densities over structures bootstrap intervals ({config.resamples} resamples) that contain it.",
-        "Density by distance is relative to that at equal density and compared with "
-        f"{config.simulations} toroidal shifts of the cells by extreme rank length (Myllymäki et al. 2017); L and the "
-        "pair correlation have the translation correction for the tissue as window (Ohser and Stoyan 1981).",
+        "Density by distance, the pair correlation and L (of cells about the centres of structures, and of cells "
+        "about cells) are relative to equal density, with the tissue as window: by the area of each ring within it, "
+        "and, among cells, the translation correction (Ohser and Stoyan 1981). Curves were compared with "
+        f"{config.simulations} simulations each of {nulls} by extreme rank "
+        "length (Myllymäki et al. 2017), pooled over sections and patients; their intervals are bootstrap intervals "
+        "over patients.",
         "Groups of patients were compared by studentised permutation of patients, with bootstrap-t intervals and the "
         "false discovery rate over measures (Benjamini and Hochberg 1995).",
     ])  # fmt: skip

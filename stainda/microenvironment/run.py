@@ -16,29 +16,32 @@ from stainda.config.microenvironment import MicroenvironmentConfig
 from stainda.errors import StaindaError
 from stainda.files import fingerprint, stable_hash, write_json, write_text
 from stainda.microenvironment.blocks import Block, find_file
+from stainda.microenvironment.curves import MeasuredCurves, curve_rows
 from stainda.microenvironment.density_maps import clustering, density_map
 from stainda.microenvironment.files import write_cells, write_map, write_structures
 from stainda.microenvironment.identities import Identity
 from stainda.microenvironment.measure import SectionMeasures, compartment_rows, measure_section, pooled_density
-from stainda.microenvironment.pooling import by, curve_rows, group_rows, patient_rows
+from stainda.microenvironment.pooling import by, group_rows, patient_rows
 from stainda.microenvironment.rows import (
-    Row,
     identity_rows,
-    known,
     methods_text,
     slide_rows,
     structure_rows,
     who,
     zone_rows,
 )
+from stainda.microenvironment.table_values import Row, known
 from stainda.progress import SILENT, Progress
 from stainda.randomness import generator_for
 from stainda.run_directory.contents import OWN, PROPAGATED
-from stainda.run_directory.declaration import Table
+from stainda.run_directory.declaration import File, Table
 from stainda.run_directory.microenvironment_tables import (
     CLUSTERING,
     COMPARTMENTS,
     CURVES,
+    DETECTED,
+    DETECTED_CELLS,
+    DETECTED_PROPAGATED,
     ERRORS,
     GROUPS,
     IDENTITIES,
@@ -53,7 +56,7 @@ from stainda.run_directory.microenvironment_tables import (
 )
 from stainda.run_directory.tables import QUALITY
 
-ALGORITHM = 1
+ALGORITHM = 2
 """Raised when the same input gives other numbers; what is there is then measured again."""
 
 
@@ -135,7 +138,12 @@ def measure_microenvironment(
         patients = patient_rows(some, config, rng)
         rows.add(PATIENTS, patients)
         rows.add(GROUPS, group_rows(patients, config, rng))
-        rows.add(CURVES, curve_rows(some, config))
+        curves = [
+            MeasuredCurves(who.slide, who.patient, who.group, stain, one.curves)
+            for one in some
+            for who in [one.data.section]
+        ]
+        rows.add(CURVES, curve_rows(curves, config, rng))
     rows.write(root)
     patients_seen = {one.data.section.patient for one in measured}
     write_text(METHODS.at(root), methods_text(config, len(measured), len(patients_seen)) + "\n")
@@ -167,12 +175,18 @@ def _key(cohort: Cohort, config: MicroenvironmentConfig, root: Path, spacing_um:
     rows = [
         [one.slide, one.patient, one.group, one.block, one.section, one.stain, one.mpp, fingerprint(one.path),
          [fingerprint(path) for path in one.annotation_files],
-         [fingerprint(table.at(root, slide=one.slide)) for table in (OWN, PROPAGATED)],
+         [fingerprint(table.at(root, slide=one.slide)) for table in _read_from(config)],
          [_print(folder, one.slide) for folder in (config.cell_files, config.outline_files) if folder is not None]]
         for one in cohort
     ]  # fmt: skip
     registered = fingerprint(QUALITY.at(root))
     return stable_hash([ALGORITHM, config.model_dump(mode="json"), registered, rows, spacing_um, seed], 32)
+
+
+def _read_from(config: MicroenvironmentConfig) -> list[File]:
+    """Files of the run directory that are read of every section."""
+    detected = [DETECTED, DETECTED_PROPAGATED] if "detected" in config.outlines else []
+    return [OWN, PROPAGATED, *detected, *([DETECTED_CELLS] if config.cells == "network" else [])]
 
 
 def _print(folder: Path, slide: str) -> list[Any] | None:

@@ -85,6 +85,7 @@ class SectionData:
 
     Attributes:
         cells: as found, level-0 pixels. xy: (n, 2) of those on tissue. kept: bool, which of the cells these are.
+        others: (m, 2) cells of classes that do not count, on tissue.
         window: the tissue without holes and ignored areas.
         compartments: areas by name.
     """
@@ -95,22 +96,36 @@ class SectionData:
     cells: Cells
     kept: npt.NDArray[np.bool_]
     xy: Floats
+    others: Floats
     structures: Structures
     window: CountingWindow
     compartments: dict[str, BaseGeometry]
     left_out: tuple[LeftOut, ...]
 
 
-def tissue_window(slide: Slide, mpp: float, ignored: Geometries) -> CountingWindow:
-    """The tissue of a slide, holes and ignored areas (level-0 pixels) taken out."""
+def tissue_window(slide: Slide, mpp: float, ignored: Geometries, min_hole_um2: float) -> CountingWindow:
+    """The tissue of a slide, holes of at least that size and ignored areas (level-0 pixels) taken out.
+
+    A stained cell is tissue itself, so cells are hardly ever counted as lying in a hole: were lumina taken out, the
+    densities about them would be too high.
+    """
     found = tissue_mask(slide)
     shapes = outlines(found.mask.astype(np.uint8), 0, 0, found.downsample)
     parts = shapely.simplify(np.asarray(shapes.geometry.values, object), SIMPLE_PX * found.downsample)
     area = shapely.union_all(shapely.make_valid(parts)) if len(parts) else shapely.Polygon()
-    area = shapely.intersection(area, shapely.box(0, 0, *slide.size))
+    area = shapely.intersection(without_small_holes(area, min_hole_um2 / mpp**2), shapely.box(0, 0, *slide.size))
     if len(ignored):
         area = shapely.difference(area, shapely.union_all(shapely.make_valid(ignored)))
     return CountingWindow(areas_of(shapely.transform(area, lambda xy: xy * mpp)))
+
+
+def without_small_holes(shape: BaseGeometry, least: float) -> BaseGeometry:
+    """Polygons whose holes smaller than ``least`` are filled."""
+    filled = []
+    for part in shapely.get_parts(areas_of(shape)):
+        holes = [ring for ring in part.interiors if shapely.Polygon(ring).area >= least]
+        filled.append(shapely.Polygon(part.exterior, holes))
+    return shapely.union_all(filled) if filled else shapely.Polygon()
 
 
 def areas_of(geometry: BaseGeometry) -> BaseGeometry:

@@ -291,8 +291,8 @@ class Between(PointMap):
 
     def area_change(self, xy: Array) -> Array:
         """Local area in the target per area in the source (n,), at level-0 pixels ``xy`` of the source."""
-        there = self.to_frame(xy)
-        return self.source.area_change(xy) / self.target.area_change(there)
+        in_target = self.to_frame(xy)
+        return self.source.area_change(xy) / self.target.area_change(in_target)
 
 
 def from_backward(affine: Transform, backward: Array) -> Transform:

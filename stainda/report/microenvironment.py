@@ -24,6 +24,7 @@ from stainda.run_directory.contents import THUMBNAIL
 
 MOST_MAPS = 2
 NEAR = "0-"
+NULLS = {"shift": "toroidal shifts", "relabel": "random relabelling", "csr": "complete spatial randomness"}
 NOT_ZONES = ("tissue", "enrichment", "cells per structure", "nearest", "stained")
 
 
@@ -55,7 +56,7 @@ def make_microenvironment(run: LoadedRun, write: Writer) -> MicroenvironmentSect
     more = [write.table(one) for one in (_slide_table(slides), _left_table(left)) if one is not None]
     methods = tables.METHODS.at(run.folder).read_text(encoding="utf-8").strip()
     return MicroenvironmentSection(
-        _words(slides, groups, curves, left),
+        _words(run, read),
         drawn,
         [one for one in shown if one],
         methods,
@@ -63,43 +64,105 @@ def make_microenvironment(run: LoadedRun, write: Writer) -> MicroenvironmentSect
     )
 
 
-def _words(slides: pd.DataFrame, groups: pd.DataFrame, curves: pd.DataFrame, left: pd.DataFrame) -> list[str]:
+def _words(run: LoadedRun, read: dict[str, pd.DataFrame]) -> list[str]:
     """Findings and cautions as sentences."""
+    slides, groups, curves, left = (read[one.path] for one in (tables.SLIDES, tables.GROUPS, tables.CURVES,
+                                                               tables.LEFT_OUT))  # fmt: skip
     said = []
     for stain, rows in slides.groupby("stain", sort=False):
         number = int(rows.drop_duplicates("slide")["structures"].sum())
         said.append(
             f"{stain}: {count(int(rows['cells'].sum()), 'cell')} and {count(number, 'structure')} on "
-            f"{count(rows['slide'].nunique(), 'section')} of {count(rows['patient'].nunique(), 'patient')}."
+            f"{count(rows['slide'].nunique(), 'section')} of {count(rows['patient'].nunique(), 'patient')}. "
+            + _origin(run, read[tables.STRUCTURES.path], stain)
         )
-        curve = curves[(curves["stain"] == stain) & (curves["scope"] == "all") & (curves["function"] == "density")]
-        if len(curve) and np.isfinite(curve["p"].iloc[0]):
-            p = curve["p"].iloc[0]
-            found = "depends on" if p <= 0.05 else "could not be shown to depend on"
-            said.append(
-                f"{stain}: the density of cells {found} the distance to a structure (p = {p:.3f}, toroidal shifts)."
-            )
+        said += _tests(stain, curves[(curves["stain"] == stain) & (curves["scope"] == "all")])
         thin = rows[rows["thin"] > 0]
         if len(thin):
-            zones = ", ".join(dict.fromkeys(thin["zone"]))
+            zones = ", ".join(_zone(zone) for zone in dict.fromkeys(thin["zone"]))
             error = rows["error_um"].max()
             said.append(
                 f"{stain}: the rings {zones} are thinner than the registration error of some structures (sections' "
                 f"medians up to {error:.0f} µm): what lies in one of them may belong to the next."
             )
-    tested = groups[np.isfinite(groups["q"])] if len(groups) else groups
-    for row in tested[tested["q"] < 0.05].to_dict("records") if len(tested) else []:
-        more = "higher" if row["difference"] > 0 else "lower"
-        said.append(
-            f"{row['stain']}, {row['measure']}: {row['second']} is {more} than {row['first']} ("
-            f"{row['mean_second']:.3g} against {row['mean_first']:.3g}, q = {row['q']:.3f})."
-        )
-    if len(tested) and not (tested["q"] < 0.05).any():
-        said.append("No difference between groups could be shown in any measure.")
-    if len(groups) and not len(tested):
-        said.append("Too few patients in a group for a test.")
+    said += _group_words(groups)
     if len(left):
-        said.append(f"{count(int(left['number'].sum()), 'thing')} stayed out, see below for reasons.")
+        parts = [count(int(rows["number"].sum()), str(what).removesuffix("s")) for what, rows in left.groupby("what")]
+        said.append(
+            f"Not measured: {', '.join(parts)}. The reasons are in the table of what stayed out, below. Cells about "
+            "structures that were not found or not measured count as beyond."
+        )
+    return said
+
+
+def _origin(run: LoadedRun, structures: pd.DataFrame, stain: str) -> str:
+    """Where the outlines on the sections of a stain come from, and how exactly they are placed."""
+    mine = structures[structures["stain"] == stain]
+    moved = mine[mine["source"] != mine["slide"]]
+    if not len(moved):
+        return "The outlines are of these sections themselves."
+    stains = run.cohort.set_index("slide")["stain"].to_dict() if "slide" in run.cohort else {}
+    sources = " and ".join(sorted({str(stains.get(one, one)) for one in moved["source"]}))
+    return (
+        f"{count(len(moved), 'outline')} {'was' if len(moved) == 1 else 'were'} propagated from {sources}, placed to "
+        f"within {moved['error_um'].median():.0f} µm (median)."
+    )
+
+
+def _group_words(groups: pd.DataFrame) -> list[str]:
+    """One sentence for each stain and pair of groups."""
+    said = []
+    for (stain, first, second), rows in groups.groupby(["stain", "first", "second"], sort=False):
+        tested = rows[np.isfinite(rows["q"])]
+        clear = tested[tested["q"] < 0.05]
+        if not len(tested):
+            said.append(f"{stain}: too few patients in {first} or {second} for a test.")
+        elif not len(clear):
+            said.append(f"{stain}: no difference between {first} and {second} could be shown in any measure.")
+        else:
+            values = ", ".join(
+                f"{_title(row['measure'])} {row['mean_first']:.3g} and {row['mean_second']:.3g}"
+                for row in clear.to_dict("records")
+            )
+            said.append(
+                f"{stain}: {first} and {second} differ (q at most {clear['q'].max():.3f}; means of patients, cells per "
+                f"mm² where no other unit is named): {values}."
+            )
+    return said
+
+
+ANSWERS = {
+    ("density", "shift"): (
+        "the density of cells depends on the distance to a structure",
+        "it could not be shown that the density of cells depends on the distance to a structure",
+    ),
+    ("density", "relabel"): (
+        "the cells that count lie otherwise about structures than the other cells do",
+        "it could not be shown that the cells that count lie otherwise about structures than the other cells do",
+    ),
+    ("density", "csr"): (
+        "cells are not scattered evenly about structures (clustered cells alone can be the reason)",
+        "cells could be scattered evenly about structures",
+    ),
+    ("L", "relabel"): (
+        "the cells that count are {} each other than any cells",
+        "it could not be shown that the cells that count are clustered more than all cells",
+    ),
+    ("L", "csr"): ("cells are {} each other than by chance", "cells could be scattered independently of each other"),
+}
+"""What each curve answers under each null hypothesis: where it is rejected, and where not."""
+
+
+def _tests(stain: str, curves: pd.DataFrame) -> list[str]:
+    """The answers of the tests of all patients together."""
+    said = []
+    for (function, null), rows in curves.groupby(["function", "null"], sort=False):
+        p = rows["p"].iloc[0]
+        if (function, null) in ANSWERS and np.isfinite(p):
+            rejected, kept = ANSWERS[function, null]
+            above = (rows["value"] - (rows["low"] + rows["high"]) / 2).mean() > 0
+            sentence = rejected.format("nearer to" if above else "farther from") if p <= 0.05 else kept
+            said.append(f"{stain}: {sentence} (p = {p:.3f}, {NULLS[null]}).")
     return said
 
 
@@ -112,12 +175,23 @@ def _of_stain(
     ]
     key = file_name(stain)
     if len(mine):
+        mine = mine[mine["null"] == mine["null"].iloc[0]]  # the first null hypothesis is the one that is shown
+        null = NULLS[mine["null"].iloc[0]]
         drawn.append(_draw(
             write, Plot(
                 figures.density_by_distance(mine), mine,
-                f"{stain}: density of cells by distance, relative to what equal density would give. Grey: toroidal "
-                "shifts of the cells; p of the whole curve.", f"Density of cells by distance, {stain}",
+                f"{stain}: density of cells by distance, relative to what equal density would give. Grey: {null}; p of "
+                "the whole curve; bars: intervals over patients.", f"Density of cells by distance, {stain}",
             ), f"microenvironment_distance_{key}",
+        ))  # fmt: skip
+        pairs = _shown_pairs(curves[(curves["stain"] == stain) & (curves["scope"] == "all")])
+        drawn.append(_draw(
+            write, Plot(
+                figures.pair_functions(pairs), pairs,
+                f"{stain}: pair correlation g (1: as often as by chance) and L less r (0: by chance) of cells about "
+                f"centres of structures (left), and about each other (right). {_greys(pairs)}bars: intervals over "
+                "patients.", f"Cells about structures and about each other, {stain}",
+            ), f"microenvironment_pairs_{key}",
         ))  # fmt: skip
     of_patients = patients[(patients["stain"] == stain) & ~patients["measure"].isin(NOT_ZONES)]
     if len(of_patients):
@@ -131,14 +205,29 @@ def _of_stain(
         ))  # fmt: skip
     tested = groups[(groups["stain"] == stain) & np.isfinite(groups["p"])] if len(groups) else groups
     for (first, second), rows in tested.groupby(["first", "second"], sort=False) if len(tested) else []:
+        figure = figures.group_differences(rows, [_title(measure) for measure in rows["measure"]])
         drawn.append(_draw(
             write, Plot(
-                figures.group_differences(rows), rows, f"{stain}: {second} less {first}, with bootstrap-t intervals; "
-                "q: permutation of patients, false discovery rate over measures.",
-                f"Groups {first} and {second}, {stain}",
+                figure, rows, f"{stain}: {second} less {first}, with bootstrap-t intervals; q: permutation of "
+                "patients, false discovery rate over measures.", f"Groups {first} and {second}, {stain}",
             ), f"microenvironment_groups_{key}_{file_name(first)}_{file_name(second)}",
         ))  # fmt: skip
     return drawn
+
+
+def _greys(pairs: pd.DataFrame) -> str:
+    """What the envelopes on the left and on the right are of."""
+    nulls = pairs.drop_duplicates("function").set_index("function")["null"].to_dict()
+    sides = [(side, nulls.get(function, "")) for side, function in (("left", "cross_g"), ("right", "g"))]
+    named = ", ".join(f"{NULLS[null]} ({side})" for side, null in sides if null)
+    return f"Grey: {named}; " if named else ""
+
+
+def _shown_pairs(curves: pd.DataFrame) -> pd.DataFrame:
+    """Rows of g and L, of each function those of the first null hypothesis."""
+    first = curves.drop_duplicates("function").set_index("function")["null"]
+    kept = curves["function"].isin(figures.PAIR_FUNCTIONS) & (curves["null"] == curves["function"].map(first))
+    return curves[kept]
 
 
 def _maps(run: LoadedRun, stain: str, structures: pd.DataFrame, write: Writer) -> list[Drawing]:
@@ -158,7 +247,7 @@ def _maps(run: LoadedRun, stain: str, structures: pd.DataFrame, write: Writer) -
         drawn.append(_draw(
             write, Plot(
                 figures.on_section(thumbnail, size, outlines, rates, cells), frame,
-                f"{slide}: structures coloured by cells per mm² in the first ring, and the cells (dots).",
+                f"{slide}: structures coloured by cells per mm² in the first ring about them, and the cells (dots).",
                 f"Map of {slide}",
             ), f"microenvironment_map_{file_name(slide)}",
         ))  # fmt: skip
@@ -235,18 +324,21 @@ def _patient_table(patients: pd.DataFrame) -> PageTable | None:
 
 
 def _title(measure: str) -> str:
-    return {"nearest": "nearest, µm", "stained": "stained share"}.get(
-        measure, measure if not measure[0].isdigit() else f"{measure} µm"
-    )
+    names = {"nearest": "nearest cell, µm", "stained": "stained share", "enrichment": "near over beyond"}
+    return names.get(measure, _zone(measure))
+
+
+def _zone(name: str) -> str:
+    return f"{name} µm" if name[0].isdigit() else name
 
 
 def _group_table(groups: pd.DataFrame) -> PageTable | None:
     if not len(groups):
         return None
     titles = {
-        "measure": "Measure", "stain": "Stain", "first": "First", "second": "Second", "n_first": "Patients", "n_second":
-        "and", "mean_first": "Mean of first", "mean_second": "Mean of second", "low": "Difference from", "high": "to",
-        "p": "p", "q": "q", "note": "Note",
+        "measure": "Measure", "stain": "Stain", "first": "First", "second": "Second",
+        "n_first": "Patients of first", "n_second": "of second", "mean_first": "Mean of first",
+        "mean_second": "Mean of second", "low": "Difference from", "high": "to", "p": "p", "q": "q", "note": "Note",
     }  # fmt: skip
     digits = {"n_first": 0, "n_second": 0, "mean_first": 2, "mean_second": 2, "low": 2, "high": 2, "p": 3, "q": 3}
     return plain_table("microenvironment_groups", "Groups of patients.", groups, titles, digits)

@@ -36,10 +36,13 @@ def density_by_distance(curves: pd.DataFrame) -> Figure:
         for place, (scope, name) in zip(axes[0], names, strict=True):
             rows = curves[(curves["scope"] == scope) & (curves["name"] == name)]
             x = middles(rows)
-            place.fill_between(x, rows["low"], rows["high"], color=LINE, linewidth=0, label="envelope of shifts")
+            place.fill_between(
+                x, rows["low"], rows["high"], color=LINE, linewidth=0, label="envelope of the simulations"
+            )
             place.axhline(1, color=MUTED, linewidth=0.6, linestyle=(0, (3, 2)))
             place.axvline(0, color=MUTED, linewidth=0.6)
             place.plot(x, rows["value"], color=BLUE, marker="o", markersize=3, linewidth=1.2, label="observed")
+            place.vlines(x, rows["ci_low"], rows["ci_high"], color=BLUE, linewidth=0.8)
             p = rows["p"].iloc[0]
             place.set_title(f"{'all patients' if scope == 'all' else name}{'' if np.isnan(p) else f', p = {p:.3f}'}")
             place.grid(axis="y")
@@ -50,6 +53,38 @@ def density_by_distance(curves: pd.DataFrame) -> Figure:
         figure.supxlabel(
             "distance from the outline of the nearest structure, µm (left of 0: inside; last: beyond)", fontsize=8
         )
+        return figure
+
+
+PAIR_FUNCTIONS = {
+    "cross_g": "g, cells about centres of structures", "g": "g, cells about cells",
+    "cross_L": "L − r, µm, cells about centres", "L": "L − r, µm, cells about cells",
+}  # fmt: skip
+
+
+def pair_functions(curves: pd.DataFrame) -> Figure:
+    """Pair correlation and L of cells about structures and about cells, with envelopes where there are.
+
+    Args:
+        curves: rows of one stain and scope, of each function those of one null hypothesis.
+    """
+    with mpl.rc_context(STYLE):
+        figure, axes = new_figure(100, nrows=2, ncols=2, squeeze=False)
+        for place, (function, title) in zip(axes.ravel(), PAIR_FUNCTIONS.items(), strict=True):
+            rows = curves[curves["function"] == function]
+            low, high = rows["from_um"].to_numpy(float), rows["to_um"].to_numpy(float)
+            x = high if function.endswith("L") else (low + high) / 2
+            place.fill_between(x, rows["low"], rows["high"], color=LINE, linewidth=0)
+            place.axhline(0 if function.endswith("L") else 1, color=MUTED, linewidth=0.6, linestyle=(0, (3, 2)))
+            place.plot(x, rows["value"], color=BLUE, marker="o", markersize=3, linewidth=1.2)
+            place.vlines(x, rows["ci_low"], rows["ci_high"], color=BLUE, linewidth=0.8)
+            p = rows["p"].iloc[0] if len(rows) else np.nan
+            place.set_title(f"{title}{'' if np.isnan(p) else f', p = {p:.3f}'}")
+            place.set_xlim(left=0)
+            if not function.endswith("L"):
+                place.set_ylim(bottom=0)
+            place.grid(axis="y")
+        figure.supxlabel("distance, µm", fontsize=8)
         return figure
 
 
@@ -90,11 +125,11 @@ def patient_strip(patients: pd.DataFrame, zones: Sequence[str]) -> Figure:
         return figure
 
 
-def group_differences(groups: pd.DataFrame) -> Figure:
+def group_differences(groups: pd.DataFrame, titles: Sequence[str]) -> Figure:
     """Difference of every measure over the mean of both groups, with its interval; filled where q is below 0.05.
 
     Args:
-        groups: rows of groups.csv of one stain and one pair of groups, with a test.
+        groups: rows of groups.csv of one stain and one pair of groups, with a test. titles: of their measures.
     """
     scale = ((groups["mean_first"] + groups["mean_second"]) / 2).abs().to_numpy(float)
     value, low, high = (groups[name].to_numpy(float) / scale for name in ("difference", "low", "high"))
@@ -105,7 +140,7 @@ def group_differences(groups: pd.DataFrame) -> Figure:
             place.plot([a, b], [y, y], color=BLUE, linewidth=1)
             place.plot(at, y, "o", color=BLUE, markersize=5, markerfacecolor=BLUE if q < 0.05 else "white")
             place.annotate(f"q = {q:.3f}", (1.01, y), xycoords=("axes fraction", "data"), va="center", fontsize=7)
-        place.set_yticks(range(len(groups)), groups["measure"])
+        place.set_yticks(range(len(groups)), titles)
         place.invert_yaxis()
         place.grid(axis="x")
         first, second = groups["first"].iloc[0], groups["second"].iloc[0]

@@ -54,6 +54,7 @@ SLIDES = Table(
     "one row per measured section and zone, by the nearest structure: every cell is in one zone",
     _BY,
     see="microenvironment",
+    per_rotation=True,
     columns=(
         *_WHO,
         *_ZONE,
@@ -71,6 +72,7 @@ PATIENTS = Table(
     "one row per patient, stain and measure",
     _BY,
     see="microenvironment",
+    per_rotation=True,
     columns=(
         *columns("text", patient="name of the patient", group="group of the patient", stain="name of the stain",
                  measure="`inside`, a ring, `beyond`, `tissue` (cells per mm²), `enrichment` (inside and rings over "
@@ -85,6 +87,7 @@ GROUPS = Table(
     "differences between groups of patients, one row per measure and pair of groups",
     _BY,
     see="microenvironment",
+    per_rotation=True,
     columns=(
         *columns("text", stain="name of the stain", measure="as in patients.csv", first="a group", second="another"),
         *columns("integer", n_first="patients of the first with a value", n_second="patients of the second"),
@@ -97,17 +100,22 @@ GROUPS = Table(
 
 CURVES = Table(
     "microenvironment/curves.csv",
-    "density by distance from the nearest structure with its envelope, and L and g among cells",
+    "curves over distance with envelopes: cells about structures, and cells about cells",
     _BY,
     see="microenvironment",
     columns=(
         *columns("text", scope="`slide`, `patient`, `group` or `all`", name="which", stain="name of the stain",
-                 function="`density` (over that of all tissue within reach and beyond), `L` (less r, µm) or `g`"),
-        *columns("number", from_um="inner distance; empty inside", to_um="outer distance; of L and g the distance",
+                 function="`density` (by distance from the nearest outline, over that of the tissue), `cross_g` and "
+                          "`cross_L` (cells about the centres of structures), `g` and `L` (cells about cells); of L, "
+                          "less r, µm",
+                 null="null hypothesis of the envelope: `shift`, `relabel` or `csr`; empty: none"),
+        *columns("number", from_um="inner distance; empty inside", to_um="outer distance; empty beyond",
                  value="observed", low="lower end of the envelope", high="upper end of the envelope",
-                 per_mm2="the observed density, cells per mm²",
+                 ci_low="lower end of the bootstrap interval over patients (of one patient, over sections); empty of "
+                        "fewer than three",
+                 ci_high="upper end of it", per_mm2="the observed density, cells per mm²",
                  p="of the whole curve, extreme rank length; the same in all its rows"),
-        *columns("integer", simulations="toroidal shifts"),
+        *columns("integer", simulations="of the null hypothesis"),
     ),
 )  # fmt: skip
 
@@ -202,9 +210,28 @@ MAP_IMAGE = File(
     see="microenvironment",
 )  # fmt: skip
 METHODS = File("microenvironment/methods.txt", "what was done, for a paper", _BY, see="microenvironment")
+DETECTED = File(
+    "detections/structures/<slide>.geojson", "structures that the trained detector found on the section", "study",
+    see="microenvironment",
+)  # fmt: skip
+DETECTED_PROPAGATED = File(
+    "detections/annotations/propagated/<slide>.geojson", "the same, propagated to the sections whose cells count",
+    "registration", see="microenvironment",
+)  # fmt: skip
+DETECTED_CELLS = File(
+    "detections/cells/<slide>.geojson", "cells that the trained detector found on the section", "study",
+    see="microenvironment",
+)  # fmt: skip
+DETECTIONS = File(
+    "detections/**",
+    "what the detectors wrote (`predicted/`, as `stainda predict`), and the tables of the propagation (`annotations/`)",
+    "study", see="microenvironment",
+)  # fmt: skip
 INPUTS = File("microenvironment/inputs.json", "hash of what the measurements depend on", _BY)
 
 MICROENVIRONMENT_TABLES: tuple[Table, ...] = (
     STRUCTURES, ZONES, SLIDES, PATIENTS, GROUPS, CURVES, IDENTITIES, COMPARTMENTS, CLUSTERING, ERRORS, LEFT_OUT,
 )  # fmt: skip
-MICROENVIRONMENT_FILES: tuple[File, ...] = (CELLS, OUTLINES, MAP, MAP_IMAGE, METHODS, INPUTS)
+MICROENVIRONMENT_FILES: tuple[File, ...] = (
+    CELLS, OUTLINES, MAP, MAP_IMAGE, METHODS, INPUTS, DETECTED, DETECTED_PROPAGATED, DETECTED_CELLS, DETECTIONS,
+)  # fmt: skip

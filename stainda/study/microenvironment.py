@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from stainda.cohort import Cohort, read_manifest
-from stainda.config import StudyConfig, load_study
+from stainda.config import PropagationConfig, StudyConfig, load_study
 from stainda.config.load import validated
 from stainda.config.microenvironment import MicroenvironmentConfig
 from stainda.errors import StaindaError
 from stainda.progress import SILENT, Progress
 from stainda.run_directory.contents import STUDY
 from stainda.run_directory.folder import RunFolder, read_study
+from stainda.run_directory.result_tables import ROTATIONS
 from stainda.study.inputs import is_study
 from stainda.study.microenvironment_stage import measure_study
 
@@ -29,7 +30,8 @@ def measure(
     """Count cells about structures; returns the run directory, which then has a folder ``microenvironment``.
 
     Args:
-        given: a study file (what is missing before is done, to the propagated annotations); a run directory of a study;
+        given: a study file (what is missing before is done, to the propagated annotations, or to the trained detector
+            where that finds the structures); a run directory of a study;
             or a manifest or cohort, whose run directory is ``out``.
         changes: settings of :class:`~stainda.config.microenvironment.MicroenvironmentConfig` by name, also instead of
             the study's; and ``spacing_um``, from one section number to the next, where no study says.
@@ -41,10 +43,11 @@ def measure(
     if isinstance(given, Cohort) or not Path(given).is_dir():
         if isinstance(given, Cohort) or not is_study(given):
             return _of_manifest(given, out, changes, data, progress)
-        from stainda.study.dispatch import run_study
+        from stainda.study.dispatch import Stage, run_study
 
-        _settings(load_study(given, data=data), changes)  # what is wrong is said before anything is computed
-        root = run_study(given, out, data=data, until="propagate", progress=progress)
+        wanted = _settings(load_study(given, data=data), changes)  # faults are reported before anything is computed
+        until: Stage = "report" if wanted.needs_training else "propagate"
+        root = run_study(given, out, data=data, until=until, progress=progress)
     else:
         root = Path(given)
         if not STUDY.at(root).is_file():
@@ -68,10 +71,17 @@ def _of_manifest(
     cohort = given if isinstance(given, Cohort) else read_manifest(given, data)
     spacing = float(changes.pop("spacing_um", 3.0))
     config = validated(MicroenvironmentConfig, _with_paths(changes), "stainda microenvironment")
+    if config.needs_training:
+        raise StaindaError(
+            "a manifest trains no detector", file=cohort.source,
+            remedy="Name the run directory of one: detector_run=runs/mine; or give a study",
+        )  # fmt: skip
     from stainda.microenvironment import measure_microenvironment
+    from stainda.study.detections import find_detections
 
     folder = RunFolder(Path(out))
     with folder.locked():
+        find_detections(cohort, config, folder.root, PropagationConfig(spacing_um=spacing), progress)
         measure_microenvironment(cohort, config, folder.root, spacing_um=spacing, progress=progress)
     return folder.root
 
@@ -82,16 +92,28 @@ def _of_run(root: Path, changes: dict[str, Any], progress: Progress) -> Path:
 
     config = read_study(root)
     if config.protocol.rotates:
-        raise StaindaError(
-            "a study of several rotations has outlines propagated in each of them",
-            file=root,
-            remedy="Name the folder of one rotation: stainda microenvironment RUN/rotations/NAME",
-        )
+        return _of_rotations(root, changes, progress)
     folder = RunFolder(root)
     settings = _settings(config, changes)
     with folder.locked():
         measure_study(config, StudyRun(config, folder).cohort, folder, settings, progress)
         make_report(root, progress)
+    return root
+
+
+def _of_rotations(root: Path, changes: dict[str, Any], progress: Progress) -> Path:
+    """Every rotation has outlines of its own: each is measured in its folder, and the root's tables are theirs."""
+    from stainda.study.pooled_tables import rotation_folders, write_pooled_microenvironment
+
+    folders = rotation_folders(root) if ROTATIONS.at(root).is_file() else []
+    if not folders:
+        raise StaindaError(
+            "no rotation of this study was begun", file=root, remedy="Run the study first: stainda run STUDY.yaml"
+        )
+    for folder in folders:
+        progress.message(f"rotation {folder.name}")
+        _of_run(folder, changes, progress)
+    write_pooled_microenvironment(root)
     return root
 
 
@@ -104,7 +126,7 @@ def _settings(config: StudyConfig, changes: Mapping[str, Any]) -> Microenvironme
 def _with_paths(changes: Mapping[str, Any]) -> dict[str, Any]:
     """Paths start from the working directory."""
     found = dict(changes)
-    for name in ("cell_files", "outline_files"):
+    for name in ("cell_files", "outline_files", "cell_run", "detector_run"):
         if found.get(name) is not None:
             found[name] = str(Path(found[name]).resolve())
     return found

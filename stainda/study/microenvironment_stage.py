@@ -15,7 +15,9 @@ def measure_study(
 ) -> None:
     """The sections of a study, in its run directory; the lock is held."""
     from stainda.microenvironment import measure_microenvironment
+    from stainda.study.detections import find_detections
 
+    find_detections(cohort, settings, folder.root, config.propagation, progress)
     done = INPUTS.at(folder.root).is_file()
     measure_microenvironment(
         cohort, settings, folder.root, spacing_um=config.propagation.spacing_um, seed=config.seed, progress=progress

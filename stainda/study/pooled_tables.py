@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stainda.run_directory.contents import STUDY
+from stainda.run_directory.microenvironment_tables import GROUPS, PATIENTS, SLIDES
 from stainda.run_directory.result_tables import MATRIX, OVERALL, RECORDS, RESULTS, ROTATIONS
 from stainda.run_directory.training_tables import TRIALS
 
@@ -65,6 +66,24 @@ def write_pooled_tables(root: Path) -> None:
     RESULTS.write_frame(root, table)
     MATRIX.write(root, _matrix(table, analysis.groups))
     OVERALL.write(root, _overall(analysis))
+
+
+def write_pooled_microenvironment(root: Path) -> None:
+    """Cells about structures of all rotations that were measured, with a leading column ``rotation``.
+
+    Where rotations share sections the same section stands in several of them: they are not to be averaged blindly.
+    """
+    import pandas as pd
+
+    names = pd.read_csv(ROTATIONS.at(root), dtype=str).fillna("").set_index("folder")["rotation"]
+    measured = {
+        str(names[folder.relative_to(root).as_posix()]): folder
+        for folder in rotation_folders(root)
+        if SLIDES.at(folder).is_file()
+    }
+    for table in (SLIDES, PATIENTS, GROUPS) if measured else ():
+        tables = {name: table.read(table.at(folder).parent) for name, folder in measured.items()}
+        table.write_frame(table.at(root).parent, _stacked(tables))
 
 
 def _stacked(tables: dict[str, pd.DataFrame]) -> pd.DataFrame:
@@ -131,7 +150,7 @@ def _overall(analysis: Analysis) -> list[dict[str, Any]]:
 
     results, differences, gaps = (
         rows[rows["domain"] == ALL_TARGETS].set_index("strategy")
-        for rows in (headline(one, PRIMARY) for one in (analysis.results, analysis.differences, analysis.gaps))
+        for rows in (headline(table, PRIMARY) for table in (analysis.results, analysis.differences, analysis.gaps))
     )
     rows = []
     for name, result in results.iterrows():

@@ -9,7 +9,7 @@ import pytest
 import shapely
 import tifffile
 from declared_files import faults_of_run
-from made_sections import STRUCTURES, make_cohort_files
+from made_sections import STRUCTURES, cells_at, make_cohort_files
 
 from stainda.annotations import read_shapes
 from stainda.cohort import read_manifest
@@ -17,7 +17,11 @@ from stainda.config import RegistrationConfig
 from stainda.config.microenvironment import MicroenvironmentConfig
 from stainda.errors import StaindaError
 from stainda.microenvironment import measure_microenvironment
+from stainda.microenvironment.curves import MeasuredCurves, SectionCurve, curve_rows
+from stainda.microenvironment.raster_fields import StepCounts
+from stainda.microenvironment.section import tissue_window
 from stainda.run_directory import microenvironment_tables as tables
+from stainda.slides import open_slide
 from stainda.study.steps import propagate_manifest, register_manifest
 
 FAST = {"simulations": 39, "draws": 5, "resamples": 200}
@@ -158,7 +162,79 @@ def test_cells_and_outlines_come_from_folders(tmp_path):
         measure_microenvironment(read_manifest(manifest), config, root)
 
 
-@pytest.mark.parametrize("wrong", [{"cells": "files"}, {"outline_files": "x"}, {"rings_um": (50, 25)}])
+@pytest.mark.parametrize(
+    "wrong",
+    [{"cells": "files"}, {"outline_files": "x"}, {"rings_um": (50, 25)}, {"null_models": "relabel"},
+     {"null_models": ("csr", "csr")}, {"null_models": ("relabel",), "cells": "files", "cell_files": "x"},
+     {"detector_strategy": "source_only"}, {"cell_run": "x"}],
+)  # fmt: skip
 def test_settings_that_contradict_each_other_are_refused(wrong):
-    with pytest.raises(ValueError, match=r"cell_files|outline_files|rings_um"):
+    with pytest.raises(ValueError, match=r"cell_files|outline_files|rings_um|relabel|twice|detected|cell_run"):
         MicroenvironmentConfig(**wrong)
+
+
+def test_every_null_hypothesis_is_in_the_tables_and_they_answer_different_questions(tmp_path):
+    """All cells are at the outlines; those that count are no nearer to them than the others."""
+    manifest, _ = make_cohort_files(tmp_path, patients=3, annotated=("CD68",))
+    (tmp_path / "cells").mkdir()
+    for patient in range(3):
+        rng = np.random.default_rng(100 + patient)
+        cells = np.concatenate([cells_at(rng, 90, around=0.9), cells_at(rng, 90, around=0.9)])
+        kinds = rng.permutation(["positive"] * 90 + ["negative"] * 90)
+        frame = pd.DataFrame({"x": cells[:, 0], "y": cells[:, 1], "class": kinds})
+        frame.to_csv(tmp_path / "cells" / f"P{patient}_CD68.csv", index=False)
+    config = MicroenvironmentConfig(
+        **FAST, cells="files", cell_files=tmp_path / "cells", cell_classes=("positive",),
+        null_models=("shift", "relabel", "csr"),
+    )  # fmt: skip
+    root = tmp_path / "run"
+    measure_microenvironment(read_manifest(manifest), config, root)
+    assert faults_of_run(root) == []
+    curves = tables.CURVES.read(root / "microenvironment")
+    assert tables.SLIDES.read(root / "microenvironment")["cells"].sum() == 270
+    whole = curves[curves["scope"] == "all"]
+    p = whole.groupby(["function", "null"])["p"].first()
+    assert set(p.index) == {
+        *((name, null) for name in ("density", "cross_g", "cross_L") for null in ("shift", "relabel", "csr")),
+        *((name, null) for name in ("g", "L") for null in ("relabel", "csr")),
+    }
+    assert p["density", "csr"] <= 0.05 and p["density", "shift"] <= 0.05 and p["density", "relabel"] > 0.05
+    density = whole[(whole["function"] == "density") & (whole["null"] == "relabel")].set_index("to_um")
+    middle = (density["low"] + density["high"]) / 2
+    assert middle[15.0] > 2 and density["value"][15.0] == pytest.approx(middle[15.0], rel=0.4)
+    assert (density["ci_low"] <= density["value"] + 1e-9).all() and density["ci_high"].notna().all()
+    one = curves[(curves["scope"] == "patient") & (curves["function"] == "density")]
+    assert one["ci_low"].isna().all(), "a patient with one section has no interval over sections"
+
+
+def test_the_curves_of_patients_are_sums_over_their_sections():
+    steps = np.array([15.0, 30.0])
+
+    def section(slide, patient, found, expected):
+        counts = StepCounts(np.array(found, float), np.array(expected, float))
+        drawn = StepCounts(np.tile(expected, (19, 1)).astype(float), np.tile(expected, (19, 1)).astype(float))
+        curve = SectionCurve("cross", "csr", steps - 15, steps, counts, drawn, 10, 100.0)
+        return MeasuredCurves(slide, patient, "", "CD68", [curve])
+
+    sections = [section("a", "P", [4, 2], [2, 2]), section("b", "P", [0, 6], [2, 6]), section("c", "Q", [3, 3], [1, 3])]
+    rows = pd.DataFrame(curve_rows(sections, MicroenvironmentConfig(), np.random.default_rng(0)))
+    g = rows[rows["function"] == "cross_g"].pivot_table(index=["scope", "name"], columns="to_um", values="value")
+    assert g.loc["patient", "P"].tolist() == [4 / 4, 8 / 8] and g.loc["all", "all"].tolist() == [7 / 5, 11 / 11]
+    k = np.pi * (g.loc["all", "all"][15.0] * 225 + g.loc["all", "all"][30.0] * (900 - 225))
+    el = rows[(rows["function"] == "cross_L") & (rows["scope"] == "all") & (rows["to_um"] == 30)]["value"].iloc[0]
+    assert el == pytest.approx(np.sqrt(k / np.pi) - 30, abs=1e-3)
+    assert not (rows["scope"] == "group").any(), "patients without a group are in no curve of a group"
+
+
+def test_lumina_count_as_tissue_and_holes_do_not(tmp_path):
+    image = np.full((400, 400, 3), 245, np.uint8)
+    image[40:360, 40:360] = (222, 200, 214)
+    y, x = np.mgrid[:400, :400]
+    for cx, radius in ((120, 25), (250, 70)):
+        image[np.hypot(x - cx, y - 200) < radius] = 245
+    path = tmp_path / "holes.tif"
+    tifffile.imwrite(path, image, resolution=(1e4, 1e4), resolutionunit="CENTIMETER")
+    with open_slide(path) as slide:
+        areas = [tissue_window(slide, slide.mpp, np.zeros(0, object), least).area for least in (500, 5000, 50_000)]
+    lumen, hole = np.pi * 25**2, np.pi * 70**2
+    assert areas == pytest.approx([320**2 - lumen - hole, 320**2 - hole, 320**2], rel=0.01)

@@ -5,8 +5,17 @@ import pytest
 import shapely
 from shapely.affinity import translate
 
-from stainda.microenvironment.envelopes import DistanceField, envelope, rank_p
-from stainda.microenvironment.patterns import pair_functions
+from stainda.microenvironment.envelopes import envelope, rank_p
+from stainda.microenvironment.patterns import (
+    CellPairs,
+    k_function,
+    l_function,
+    random_pairs,
+    relabelled_pairs,
+    ring_areas,
+    scattered,
+)
+from stainda.microenvironment.raster_fields import RasterField
 from stainda.microenvironment.window import CountingWindow
 from stainda.microenvironment.zones import Zones
 
@@ -29,16 +38,15 @@ def test_the_set_covariance_of_a_polygon_with_a_hole_is_that_of_shapely():
     assert window.covariance(shifts) == pytest.approx(exact, rel=0.02)
 
 
-def brute_k(one, two, shape, r):
+def brute_k(points, shape, r):
     """K by every pair, each with the exact area that the window shares with itself shifted."""
     total = np.zeros(len(r))
-    for i, a in enumerate(one):
-        for j, b in enumerate(two):
-            if (one is two and i == j) or (away := np.linalg.norm(b - a)) > r[-1]:
+    for i, a in enumerate(points):
+        for j, b in enumerate(points):
+            if i == j or (away := np.linalg.norm(b - a)) > r[-1]:
                 continue
             total[away <= r] += 1 / shape.intersection(translate(shape, *(b - a))).area
-    n = len(one) * (len(one) - 1) if one is two else len(one) * len(two)
-    return shape.area**2 / n * total
+    return shape.area**2 / (len(points) * (len(points) - 1)) * total
 
 
 def points_in(shape, n, rng):
@@ -47,22 +55,26 @@ def points_in(shape, n, rng):
     return xy[shapely.contains_xy(shape, xy[:, 0], xy[:, 1])][:n]
 
 
-@pytest.mark.parametrize("same", [True, False])
-def test_k_is_that_of_every_pair(same):
-    rng = np.random.default_rng(1)
-    one, two = points_in(L_SHAPE, 40, rng), points_in(L_SHAPE, 50, rng)
+def test_k_is_that_of_every_pair():
+    points = points_in(L_SHAPE, 60, np.random.default_rng(1))
     r = np.array([30.0, 60.0, 120.0])
-    found = pair_functions(one, None if same else two, CountingWindow(L_SHAPE, step=2.0), r)
-    assert found.k == pytest.approx(brute_k(one, one if same else two, L_SHAPE, r), rel=0.02)
-    assert np.array([found.l]) ** 2 * np.pi == pytest.approx(np.array([found.k]))
+    g = CellPairs.of(points, CountingWindow(L_SHAPE, step=2.0), r).counts().ratio
+    assert k_function(g, r) == pytest.approx(brute_k(points, L_SHAPE, r), rel=0.02)
+    assert (l_function(g, r) + r) ** 2 * np.pi == pytest.approx(k_function(g, r))
 
 
 def test_under_randomness_k_is_the_disc_and_g_is_one():
     rng = np.random.default_rng(2)
     window, r = CountingWindow(L_SHAPE, step=2.0), np.arange(10.0, 101, 10)
-    many = [pair_functions(points_in(L_SHAPE, 400, rng), None, window, r) for _ in range(20)]
-    assert np.mean([one.k for one in many], axis=0) == pytest.approx(np.pi * r**2, rel=0.06)
-    assert np.mean([one.g for one in many], axis=0) == pytest.approx(np.ones(10), abs=0.08)
+    many = random_pairs(400, window, r, 20, rng)
+    g = many.found.sum(axis=0) / many.expected.sum(axis=0)
+    assert g == pytest.approx(np.ones(10), abs=0.08)
+    assert k_function(g, r) == pytest.approx(np.pi * r**2, rel=0.06)
+    points = scattered(4000, window, rng)
+    assert window.contains(points).mean() > 0.98
+    left = shapely.box(0, 0, 250, 500)
+    share = L_SHAPE.intersection(left).area / L_SHAPE.area
+    assert (points[:, 0] < 250).mean() == pytest.approx(share, abs=0.03)
 
 
 def test_clusters_lie_above_one_and_are_gone_beyond_their_size():
@@ -71,14 +83,31 @@ def test_clusters_lie_above_one_and_are_gone_beyond_their_size():
     cells = np.repeat(parents, 10, axis=0) + rng.normal(0, 8, (1500, 2))
     field = shapely.box(0, 0, 2000, 2000)
     cells = cells[shapely.contains_xy(field, cells[:, 0], cells[:, 1])]
-    g = pair_functions(cells, None, CountingWindow(field), np.array([8.0, 16.0, 100.0]), bandwidth=3.0).g
-    # Thomas process: 1 + exp(-r^2 / 4 sigma^2) / (4 pi kappa sigma^2)
-    exact = 1 + np.exp(-(np.array([8.0, 16.0, 100.0]) ** 2) / 256) / (4 * np.pi * 150 / 4e6 * 64)
-    assert g == pytest.approx(exact, rel=0.2)
+    r = np.array([8.0, 16.0, 80.0, 100.0])
+    g = CellPairs.of(cells, CountingWindow(field), r).counts().ratio
+    # Thomas process: K(r) = pi r^2 + (1 - exp(-r^2 / 4 sigma^2)) / kappa
+    k = np.pi * r**2 + (1 - np.exp(-(r**2) / 256)) * 4e6 / 150
+    assert g == pytest.approx(np.diff(k, prepend=0) / ring_areas(r), rel=0.2)
 
 
 def test_too_few_points_have_no_function():
-    assert np.isnan(pair_functions(np.zeros((1, 2)), None, CountingWindow(L_SHAPE), np.array([10.0])).k).all()
+    counts = CellPairs.of(np.zeros((1, 2)), CountingWindow(L_SHAPE), np.array([10.0])).counts()
+    assert np.isnan(counts.ratio).all()
+
+
+def test_relabelling_draws_among_all_cells():
+    rng = np.random.default_rng(6)
+    window, r = CountingWindow(L_SHAPE, step=2.0), np.array([20.0, 60.0])
+    clusters = np.repeat(points_in(L_SHAPE, 40, rng), 5, axis=0) + rng.normal(0, 5, (200, 2))
+    cells = clusters[window.contains(clusters)]
+    pairs = CellPairs.of(cells, window, r)
+    drawn = relabelled_pairs(pairs, 60, 60, rng)
+    # a random share of a pattern has the g of the pattern
+    assert drawn.found.sum(axis=0) / drawn.expected.sum(axis=0) == pytest.approx(pairs.counts().ratio, rel=0.1)
+    chosen = np.arange(pairs.number) < 60
+    other = CellPairs.of(cells[:60], window, r).counts()
+    assert pairs.counts(chosen).found == pytest.approx(other.found)
+    assert pairs.counts(chosen).expected == pytest.approx(other.expected)
 
 
 def test_extreme_rank_length_orders_curves():
@@ -100,10 +129,26 @@ ZONES = Zones.of_rings((25, 50))
 def test_raster_zones_have_the_areas_of_the_polygons():
     from stainda.microenvironment.zones import pooled_areas
 
-    field = DistanceField.of(discs(), ZONES, CountingWindow(FIELD, step=2.0))
-    assert field.tally(field.zone) * 4 == pytest.approx(
-        pooled_areas(discs(), ZONES, FIELD), rel=0.04
-    )  # half a micrometre
+    field = RasterField.of_zones(discs(), ZONES, CountingWindow(FIELD, step=2.0))
+    points = np.random.default_rng(0).uniform(0, 1000, (300, 2))
+    points = points[shapely.contains_xy(FIELD, points[:, 0], points[:, 1])]
+    share = field.observed(points).expected / len(points)
+    assert share * FIELD.area == pytest.approx(pooled_areas(discs(), ZONES, FIELD), rel=0.04)  # half a micrometre
+
+
+def test_rings_about_centres_are_those_of_every_pair():
+    rng = np.random.default_rng(8)
+    centres, cells = points_in(FIELD, 9, rng), points_in(FIELD, 400, rng)
+    r = np.array([40.0, 90.0, 180.0])
+    field = RasterField.about_centres(centres, r, CountingWindow(FIELD, step=1.0))
+    counts = field.observed(cells)
+    away = np.linalg.norm(centres[:, None] - cells[None], axis=2)
+    found = [((away > a) & (away <= b)).sum() for a, b in zip((0.0, 40.0, 90.0), r, strict=True)]
+    assert counts.found == pytest.approx(found, abs=5)  # cells at the edge of a square of the raster
+    whole = np.array(
+        [sum(FIELD.intersection(shapely.Point(c).buffer(b, quad_segs=64)).area for c in centres) for b in r]
+    )
+    assert counts.expected == pytest.approx(np.diff(whole, prepend=0) * len(cells) / FIELD.area, rel=0.02)
 
 
 @pytest.mark.parametrize("angle", [0, 33])
@@ -115,27 +160,46 @@ def test_cells_at_the_structures_are_found_and_turning_changes_nothing(angle):
     window = CountingWindow(rotate(FIELD, angle, origin=(0, 0)))
     near = np.concatenate([np.array(one.centroid.coords) + rng.normal(0, 30, (20, 2)) for one in structures])
     near = near[window.contains(near)]
-    field = DistanceField.of(structures, ZONES, window)
-    cells, areas = field.observed(near)
-    assert field.relative(cells, areas)[0] > 5
-    shifted = field.relative(*field.shifted(near, 99, rng))
-    assert np.nanmean(shifted[:, 0]) == pytest.approx(1, abs=0.4)
-    assert envelope(field.relative(cells, areas), shifted).p <= 0.02
+    centres = shapely.get_coordinates(shapely.centroid(structures))
+    fields = RasterField.of_zones(structures, ZONES, window), RasterField.about_centres(centres, R, window)
+    for field in fields:
+        observed, shifted = field.observed(near), field.simulated("shift", near, 99, rng)
+        assert observed.ratio[0] > 5
+        assert shifted.found.sum(axis=0)[0] / shifted.expected.sum(axis=0)[0] == pytest.approx(1, abs=0.4)
+        assert envelope(observed.ratio, shifted.ratio).p <= 0.05
 
 
-@pytest.mark.parametrize("null", ["shift", "random", "relabel"])
-def test_false_alarms_are_as_many_as_the_level_says(null):
+R = np.array([40.0, 80.0, 120.0])
+
+
+@pytest.mark.parametrize("null", ["shift", "csr", "relabel"])
+@pytest.mark.parametrize("about", ["zones", "centres"])
+def test_false_alarms_are_as_many_as_the_level_says(null, about):
     rng = np.random.default_rng(5)
-    field = DistanceField.of(discs(), ZONES, CountingWindow(FIELD, step=8.0))
+    window = CountingWindow(FIELD, step=8.0)
+    centres = shapely.get_coordinates(shapely.centroid(discs()))
+    of_zones = about == "zones"
+    field = RasterField.of_zones(discs(), ZONES, window) if of_zones else RasterField.about_centres(centres, R, window)
     alarms = 0
     for _ in range(200):
         cells = points_in(FIELD, 150, rng)
-        observed, areas = field.observed(cells[:60] if null == "relabel" else cells)
-        if null == "shift":
-            simulated = field.relative(*field.shifted(cells, 39, rng))
-        elif null == "random":
-            simulated = field.relative(*field.scattered(len(cells), 39, rng))
-        else:
-            simulated = field.relative(field.relabelled(cells, 60, 39, rng), areas)
-        alarms += envelope(field.relative(observed, areas), simulated).p <= 0.05
+        mine, others = (cells[:60], cells[60:]) if null == "relabel" else (cells, None)
+        simulated = field.simulated(null, mine, 39, rng, others=others)
+        alarms += envelope(field.observed(mine).ratio, simulated.ratio).p <= 0.05
     assert 2 <= alarms <= 20  # 5 % of 200, four standard deviations
+
+
+def test_relabelling_sees_what_complete_randomness_cannot_tell_apart():
+    """All cells are at the structures; those of the kind that counts are no more so than the others."""
+    rng = np.random.default_rng(9)
+    field = RasterField.of_zones(discs(), ZONES, CountingWindow(FIELD, step=4.0))
+    around = np.concatenate([np.array(one.centroid.coords) + rng.normal(0, 35, (40, 2)) for one in discs()])
+    around = around[shapely.contains_xy(FIELD, around[:, 0], around[:, 1])]
+    alarms = {"csr": 0, "relabel": 0}
+    for _ in range(40):
+        mixed = rng.permutation(around)
+        observed = field.observed(mixed[:100]).ratio
+        for null in alarms:
+            drawn = field.simulated(null, mixed[:100], 39, rng, others=mixed[100:])
+            alarms[null] += envelope(observed, drawn.ratio).p <= 0.05
+    assert alarms["csr"] == 40 and alarms["relabel"] <= 7

@@ -21,10 +21,32 @@ SMALL = Path(__file__).parents[2] / "studies" / "small" / "microenvironment.yaml
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     root = tmp_path_factory.mktemp("microenvironment") / "run"
-    config = load_study(SMALL, ["phantom.patients=6", "phantom.size=640", "phantom.mpp=1.2", "workers=1"])
-    run_study(config, root, until="propagate")
+    run_study(load_study(SMALL, DRAWN), root, until="propagate")
     measure(root)
     return root
+
+
+DRAWN = [
+    "phantom.patients=6", "phantom.size=512", "phantom.mpp=1.5", "workers=1", "microenvironment.outlines=[propagated]",
+    "microenvironment.detector_strategy=null", "microenvironment.simulations=19",
+]  # fmt: skip
+"""The outlines are propagated as they were drawn: nothing is trained."""
+
+
+@pytest.mark.slow
+def test_the_small_variant_goes_from_outlines_in_pas_to_the_page(tmp_path):
+    """Registration, a trained detector, propagation, cells, groups: one command."""
+    root = measure(SMALL, tmp_path / "run", {})
+    structures = tables.STRUCTURES.read(root / "microenvironment")
+    assert len(structures) > 20 and structures["source"].str.contains("PAS").all()
+    agreement = pd.read_csv(root / "detections" / "annotations" / "agreement.csv")
+    assert (agreement["found"] == "both").mean() > 0.6
+    patients = tables.PATIENTS.read(root / "microenvironment")
+    ring = patients[patients["measure"] == "0-25"].groupby("group")["value"].mean()
+    assert ring["rejection"] / ring["stable"] == pytest.approx(2, rel=0.4)
+    page = (root / "report" / "index.html").read_text(encoding="utf-8")
+    assert "propagated from PAS" in page
+    assert faults_of_run(root) == []
 
 
 def test_the_outlines_are_those_of_pas_and_the_groups_differ_as_the_law_says(run):
