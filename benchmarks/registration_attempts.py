@@ -12,6 +12,8 @@ CPU seconds are those of the affine step, the deformations and the gates; VALIS'
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -87,7 +89,8 @@ def opened(slide: str, path: Path, mpp: float | None, max_dim: int) -> SectionIm
 
 def proposal_of(pair: KnownPair, config: RegistrationConfig) -> Proposal:
     """What VALIS proposes for one pair."""
-    raw = run_valis([pair.frame, pair.moving], pair.frame.slide, config)
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        raw = run_valis([pair.frame, pair.moving], pair.frame.slide, config)
     moving = raw[pair.moving.slide]
     full = to_transform(moving, pair.moving, raw[pair.frame.slide], pair.frame)
     bent = full if full.backward is not None else None
@@ -111,7 +114,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=2)
     arguments = parser.parse_args()
     config = RegistrationConfig()
-    import_valis()
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        import_valis()
     import cv2
 
     cv2.setNumThreads(1)

@@ -144,8 +144,9 @@ class Transform(PointMap):
     @property
     def bends(self) -> bool:
         """Whether it, or the transform of one of its pieces, has a deformation."""
-        parts = (self,) if self.pieces is None else self.pieces.transforms
-        return any(part.forward is not None for part in parts)
+        if self.pieces is not None:
+            return any(part.bends for part in self.pieces.transforms)
+        return self.forward is not None
 
     @property
     def rigid(self) -> Transform:
