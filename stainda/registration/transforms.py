@@ -218,10 +218,10 @@ class Transform(PointMap):
             with np.load(array_file, allow_pickle=False) as stored:
                 arrays = {name: stored[name] for name in stored.files}
             names, sizes = (head["slide"], head["frame"]), (tuple(head["size"]), tuple(head["frame_size"]))
-            fields = ("pre", "post", "forward", "backward", "about", "unsure")
 
             def made(of: Mapping[str, Array]) -> Transform:
-                return cls(*names, *sizes, *(head["about"] if name == "about" else of.get(name) for name in fields))
+                forward, backward, unsure = (of.get(name) for name in ("forward", "backward", "unsure"))
+                return cls(*names, *sizes, of["pre"], of["post"], forward, backward, head["about"], unsure)
 
             if "pieces" not in head:
                 return made(arrays)
