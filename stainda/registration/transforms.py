@@ -220,8 +220,8 @@ class Transform(PointMap):
             names, sizes = (head["slide"], head["frame"]), (tuple(head["size"]), tuple(head["frame_size"]))
 
             def made(of: Mapping[str, Array]) -> Transform:
-                forth, back, unsure = of.get("forward"), of.get("backward"), of.get("unsure")
-                return cls(*names, *sizes, of["pre"], of["post"], forth, back, head["about"], unsure)
+                forward, backward, unsure = of.get("forward"), of.get("backward"), of.get("unsure")
+                return cls(*names, *sizes, of["pre"], of["post"], forward, backward, head["about"], unsure)
 
             if "pieces" not in head:
                 return made(arrays)

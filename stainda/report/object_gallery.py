@@ -20,6 +20,7 @@ from stainda.errors import RegistrationError
 from stainda.evaluation import match_objects
 from stainda.evaluation.analysis import Analysis
 from stainda.names import file_name
+from stainda.objects.moving import moved_geometries
 from stainda.objects.overlap import polygons
 from stainda.registration.results import BlockResult, load_block
 from stainda.report.drawings import picture
@@ -173,7 +174,7 @@ class _Window:
         array = polygons(shapes)
         if not len(array):
             return array, np.zeros(0, int)
-        moved = polygons(shapely.transform(array, lambda xy: (to_frame(xy) - (self.x, self.y)) / self.scale))
+        moved = polygons(moved_geometries(array, lambda xy: (to_frame(xy) - (self.x, self.y)) / self.scale)[0])
         seen = np.flatnonzero(shapely.intersects(moved, shapely.box(0, 0, self.size, self.size)))
         edge = shapely.box(-BEYOND, -BEYOND, self.size + BEYOND, self.size + BEYOND)
         cut = np.empty(len(seen), object)
