@@ -106,7 +106,9 @@ def run_plain(cohort: Cohort, options: argparse.Namespace, name: str) -> list[di
     found_rows = []
     for line in done:
         log_lines = log.read_text().splitlines()
-        told = [one.split() for one in log_lines if f" seed {line['seed']} step " in one]  # every 50 steps
+        told = [
+            log_line.split() for log_line in log_lines if f" seed {line['seed']} step " in log_line
+        ]  # every 50 steps
         seconds = float(told[-1][-2]) / float(told[-1][4]) if told else float("nan")
         for domain, found in line["result"].items():
             found_rows.append(_row(cohort, name, line["seed"], domain.replace("_", "@"), found["dice"], seconds))

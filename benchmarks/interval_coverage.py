@@ -143,7 +143,7 @@ def markdown(table: list[dict[str, Any]], studies: int) -> str:
         "|---|---|---|---|---|",
     ]
     for trainings in TRAININGS[1:]:
-        for patients in (one for one in PATIENTS if one >= FEW_PATIENTS):
+        for patients in (patient for patient in PATIENTS if patient >= FEW_PATIENTS):
             some = [row for row in table if (row["trainings"], row["patients"]) == (trainings, patients)]
             cells = [_from_to([100 * row[name] for row in some]) for name in ("mean", "difference", "called")]
             lines.append(f"| {trainings} | {patients} | {' | '.join(cells)} |")

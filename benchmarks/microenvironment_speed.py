@@ -5,12 +5,12 @@ python benchmarks/microenvironment_speed.py
 
 from __future__ import annotations
 
-import resource
 import time
 
 import numpy as np
 import shapely
 
+from stainda.memory import peak_mib
 from stainda.microenvironment.rates import poisson_interval
 from stainda.microenvironment.zones import (
     Zones,
@@ -43,7 +43,7 @@ def scene(cells: int, structures: int, seed: int = 0) -> tuple[np.ndarray, np.nd
 
 def main() -> None:
     points, outlines, tissue = scene(1_000_000, 1000)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_mib()
     started = time.process_time()
     pairs = near_pairs(outlines, points, ZONES.reach)
     each = counts(pairs, ZONES, len(outlines))
@@ -53,10 +53,10 @@ def main() -> None:
     pooled_counts(distance, ZONES)
     pooled_areas(outlines, ZONES, tissue)
     seconds = time.process_time() - started
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak = peak_mib()
     rate = each.sum(axis=0) / area.sum(axis=0) * 1e6
     print(f"{len(points)} cells, {len(outlines)} structures, {len(pairs.point)} pairs within {ZONES.reach:g} um")
-    print(f"CPU seconds {seconds:.1f}; peak memory {peak / 1024:.0f} MiB (before {before / 1024:.0f})")
+    print(f"CPU seconds {seconds:.1f}; peak memory {peak:.0f} MiB (before {before:.0f})")
     print("cells per mm2 by zone", np.round(rate, 1), "of", round(1e6 / SIDE_UM**2 * 1e6, 1))
 
 

@@ -27,7 +27,9 @@ COLUMNS = ("strategy", "baseline", "difference", "low", "high", "p", "p_holm", "
 
 def read_run(run: Path, mark: str = "") -> tuple[list[StrategyConfig], pd.DataFrame, pd.DataFrame]:
     """Strategies, records and trials of a run, the strategies' names with ``mark`` behind them."""
-    strategies = [one.model_copy(update={"name": f"{one.name}{mark}"}) for one in read_study(run).strategies]
+    strategies = [
+        strategy.model_copy(update={"name": f"{strategy.name}{mark}"}) for strategy in read_study(run).strategies
+    ]
     tables = [read_records(RECORDS.at(run)), pd.read_csv(TRIALS.at(run), dtype={"job": str})]
     records, trials = (table.assign(strategy=table["strategy"].astype(str) + mark) for table in tables)
     return strategies, records, trials

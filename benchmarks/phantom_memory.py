@@ -8,11 +8,11 @@ Renders one section and prints its size on disk, seconds, and the peak resident 
 from __future__ import annotations
 
 import argparse
-import resource
 import time
 from pathlib import Path
 
 from stainda.config import PhantomConfig
+from stainda.memory import peak_mib
 from stainda.phantom.section import RenderedSection, plan_sections
 
 
@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     config = PhantomConfig(patients=1, stains=(arguments.stain,), centres=("A",), size=arguments.size)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    before = peak_mib()
     start = time.process_time()
     section = RenderedSection(plan_sections(config)[0])
     drawn = time.process_time()
@@ -32,7 +32,7 @@ def main() -> None:
         f"anatomy: {len(anatomy.tubules.radius)} tubules, {len(section.scene.outlines)} bodies, {drawn - start:.1f} s"
     )
     path = section.write(arguments.out / f"{section.plan.slide}.tif")
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    after = peak_mib()
     print(f"{path}: {path.stat().st_size / 2**20:.0f} MiB in {time.process_time() - drawn:.0f} CPU s")
     print(f"image {3 * arguments.size**2 / 2**20:.0f} MiB; peak memory {after:.0f} MiB, {before:.0f} MiB before")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -160,6 +160,57 @@ class Sheet:
             write_pyramid(path, bands, width, height, self.mpp, self.quality)
         else:
             Image.fromarray(self.pixels).save(path, "TIFF", compression="tiff_deflate")
+
+
+@dataclass(frozen=True, eq=False)
+class PiecedSheet(Sheet):
+    """A slide of pieces that lie elsewhere than when they were cut.
+
+    Attributes:
+        labels: int (h, w), the piece a pixel shows, from 1; 0: none.
+        moves: (3, 3) per piece, level-0 pixels of this slide to level-0 pixels of the section as it was rendered.
+    """
+
+    labels: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), int))
+    moves: tuple[np.ndarray, ...] = ()
+
+    def to_frame(self, xy: np.ndarray) -> np.ndarray:
+        x, y = np.floor(xy).astype(int).T
+        inside = (x >= 0) & (y >= 0) & (x < self.size[0]) & (y < self.size[1])
+        number = np.where(inside, self.labels[np.clip(y, 0, self.size[1] - 1), np.clip(x, 0, self.size[0] - 1)], 0)
+        out = np.full(xy.shape, np.nan)
+        for k, move in enumerate(self.moves, 1):
+            here = number == k
+            out[here] = self.map.to_frame(xy[here] @ move[:2, :2].T + move[:2, 2])
+        return out
+
+    @classmethod
+    def of(
+        cls, sheet: Sheet, boxes: tuple[tuple[float, ...], ...], moves: tuple[np.ndarray, ...], size: tuple[int, int]
+    ) -> PiecedSheet:
+        """Pieces of a section: ``boxes`` are shares of it (x0, y0, x1, y1), ``moves`` (3, 3) take pixels of the new
+        slide, ``size`` (width, height), to those of the section."""
+        shape = size[1], size[0]
+        pixels, valid = np.full((*shape, 3), GLASS, np.uint8), np.zeros(shape, bool)
+        labels = np.zeros(shape, int)
+        for number, (box, move) in enumerate(zip(boxes, moves, strict=True), 1):
+            # a piece ends at a ragged border, as ``only`` makes it
+            alone = sheet.only(*box)
+            kept = (alone.pixels != GLASS).any(axis=2)
+            there = replace(alone, valid=kept).resampled(move, size)
+            here = there.valid & (labels == 0)
+            pixels[here], labels[here] = there.pixels[here], number
+            valid |= alone.resampled(move, size).valid & here
+        fields = {name: getattr(sheet, name) for name in ("matrix", "map", "tissue", "stain", "mpp")}
+        return cls(pixels=pixels, valid=valid, **fields, labels=labels, moves=moves)
+
+
+def around(middle: tuple[float, float], degrees: float, shift: tuple[float, float]) -> np.ndarray:
+    """The matrix (3, 3) that turns about a point, and then shifts."""
+    angle, turn = np.radians(degrees), np.eye(3)
+    turn[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    turn[:2, 2] = np.array(middle) - turn[:2, :2] @ middle + shift
+    return turn
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,18 @@ from dataclasses import replace
 from functools import partial
 
 import numpy as np
-from registration_cases import BLOCKS, Case, Library, Maker, Sheet, partly_scanned, spoiled
+from registration_cases import (
+    BLOCKS,
+    SIZE,
+    Case,
+    Library,
+    Maker,
+    PiecedSheet,
+    Sheet,
+    around,
+    partly_scanned,
+    spoiled,
+)
 
 Edit = Callable[[Sheet], Sheet]
 PAIRS = (("PAS", "HE"), ("PAS", "CD68"), ("JONES", "SR"), ("HE", "PANCK"), ("SR", "CD34"))
@@ -216,12 +227,51 @@ def blocks(library: Library) -> Iterator[Maker]:
     yield make("section lost, centre 2", ("PAS", "HE", "CD34"), lambda s: [s[0], s[2]], gap=1, centre=2, difficulty=1.5)
 
 
+CORES = ((0.02, 0.0, 0.3, 1.0), (0.37, 0.0, 0.63, 1.0), (0.7, 0.0, 0.98, 1.0))  # of the width: three strips of tissue
+
+
+def pieces(library: Library) -> Iterator[Maker]:
+    """Three strips of a section, each of which has slid and turned by itself; two have changed places; one is lost."""
+
+    def make(name: str, stains: tuple[str, str], places: tuple[int, ...]) -> Maker:
+        def build() -> Case:
+            block, rng = library.block(name), library.rng(name)
+            fixed = library.sheet(block, 1, stains[0]).without(_between(SIZE))
+            sheet = library.sheet(block, 2, stains[1])
+            boxes, moves = [], []
+            for place, core in enumerate(places):
+                box = CORES[core]
+                boxes.append(box)
+                middle = SIZE * (box[0] + box[2]) / 2, SIZE / 2
+                here = SIZE * (0.22 + 0.43 * place + rng.uniform(-0.02, 0.02)), SIZE * (0.6 + rng.uniform(-0.06, 0.06))
+                back = tuple(np.subtract(middle, here))
+                moves.append(around(middle, float(rng.uniform(-5, 5)), (0, 0)) @ around((0, 0), 0, back))
+            size = round(1.3 * SIZE), round(1.2 * SIZE)
+            return Case(name, "pieces", (fixed, PiecedSheet.of(sheet, tuple(boxes), tuple(moves), size)))
+
+        return Maker(name, build)
+
+    yield make("three pieces, moved", ("PAS", "HE"), (0, 1, 2))
+    yield make("three pieces, moved, PAS-CD68", ("PAS", "CD68"), (0, 1, 2))
+    yield make("three pieces, two exchanged", ("HE", "PANCK"), (0, 2, 1))
+    yield make("three pieces, one lost", ("JONES", "SR"), (0, 1))
+
+
+def _between(size: int) -> np.ndarray:
+    """Where there is glass between the strips, bool (size, size)."""
+    columns = np.zeros(size, bool)
+    for x0, _, x1, _ in CORES:
+        columns[round(x0 * size) : round(x1 * size)] = True
+    return np.broadcast_to(~columns, (size, size)).copy()
+
+
 def _hopeless(sheet: Sheet, why: str) -> Sheet:
     return replace(sheet, hopeless=why)
 
 
 FAMILIES: tuple[Callable[[Library], Iterator[Maker]], ...] = (
     plain, turned, mirrored, artefacts, partly, magnified, scanners, glass, missing, unrelated, empty, files, blocks,
+    pieces,
 )  # fmt: skip
 
 

@@ -69,7 +69,10 @@ def errors_um(source: Sheet, target: Sheet, transform: Transform) -> np.ndarray:
     shared = target.shows(there)
     if shared.sum() >= 30:
         points, there = points[shared], there[shared]
-    return np.linalg.norm(transform.to_frame(points) - there, axis=1) * target.mpp
+    placed = transform.to_frame(points)
+    if transform.pieces is not None:  # what it gives no place cannot lie wrong
+        points, there, placed = (part[np.isfinite(placed).all(axis=1)] for part in (points, there, placed))
+    return np.linalg.norm(placed - there, axis=1) * target.mpp
 
 
 def judge(case: Case, result: BlockResult, cpu_seconds: float | None = None) -> Outcome:

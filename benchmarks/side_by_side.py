@@ -123,10 +123,10 @@ def show(lines: Sequence[Line], given: argparse.Namespace, *distributions: str) 
 def table(lines: Sequence[Line]) -> str:
     """The lines as text in columns."""
     rows = [("work", "ours", "beside", "median", "least", "most", "bar", "reached", "rate of ours")]
-    for one in lines:
-        numbers = [f"{value:.3g}" for value in (one.median, one.low, one.high)]
-        rate = f"{one.rate:.4g} {one.unit}"
-        rows.append((one.work, one.ours, one.beside or "-", *numbers, one.bar or "-", one.reached or "-", rate))
+    for line in lines:
+        numbers = [f"{value:.3g}" for value in (line.median, line.low, line.high)]
+        rate = f"{line.rate:.4g} {line.unit}"
+        rows.append((line.work, line.ours, line.beside or "-", *numbers, line.bar or "-", line.reached or "-", rate))
     widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
     return "\n".join("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)) for row in rows)
 
@@ -139,8 +139,8 @@ def write(lines: Sequence[Line], path: Path) -> None:
         out = csv.DictWriter(stream, list(Line.__dataclass_fields__))
         if new:
             out.writeheader()
-        for one in lines:
-            values = {key: f"{value:.4g}" if isinstance(value, float) else value for key, value in asdict(one).items()}
+        for line in lines:
+            values = {key: f"{value:.4g}" if isinstance(value, float) else value for key, value in asdict(line).items()}
             out.writerow(values)
 
 

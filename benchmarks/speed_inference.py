@@ -57,18 +57,16 @@ def _compare(folder: Path, rounds: int) -> list[Line]:
     import torch
 
     from stainda.memory import freed_memory_kept
-    from stainda.prediction.predictor import TILE
-    from stainda.prediction.tiling import TilePlan
     from stainda.slides import open_slide
 
     predictor, path = _predictor(), write_slide(folder / "slide.tif", SIDE)
     network = predictor.detector.network
-    plan = TilePlan(SIDE, SIDE, TILE, 0, TILE // 4)
-    batch = torch.rand(16, 3, TILE, TILE).contiguous(memory_format=torch.channels_last)
-    passes = -(-len(plan.rows) * len(plan.columns) // 16)
-
     slide = open_slide(path)
     region = predictor.region(slide)
+    plan = predictor.plan(region)
+    tiles, size = plan.shown(region), max(1, 2**19 // plan.tile**2)
+    batch = torch.rand(size, 3, plan.tile, plan.tile).contiguous(memory_format=torch.channels_last)
+    passes = -(-tiles // size)
 
     def ours(number: int) -> float:
         found = predictor.probabilities_region(region, None, "slide", slide.mpp)
@@ -79,7 +77,7 @@ def _compare(folder: Path, rounds: int) -> list[Line]:
         with torch.no_grad():
             for _ in range(passes):
                 network(batch)
-        return passes * 16 / (len(plan.rows) * len(plan.columns))
+        return passes * size / tiles
 
     candidates: dict[str, Work] = {"stainda": ours, "bare forward, same tiles": bare}
     if not absent("tiatoolbox"):
@@ -87,7 +85,7 @@ def _compare(folder: Path, rounds: int) -> list[Line]:
     with freed_memory_kept():
         rates = take_turns(candidates, rounds)
     slide.close()
-    pixels = SIDE**2 / (len(plan.rows) * len(plan.columns) * TILE**2)
+    pixels = SIDE**2 / (tiles * plan.tile**2)
     once = type(rates["stainda"])(*(tuple(rate / pixels for rate in kind) for kind in (
         rates["bare forward, same tiles"].cpu, rates["bare forward, same tiles"].wall)))  # fmt: skip
     rates["bare forward, every pixel once"] = once
@@ -156,15 +154,14 @@ def _memory(folder: Path) -> Line:
 
 
 def _predict_once(path: Path) -> None:
-    import resource
-
+    from stainda.memory import peak_mib
     from stainda.slides import open_slide
 
     predictor = _predictor()
     with open_slide(path) as slide:
         found = predictor.probabilities_region(predictor.region(slide), None, "slide", slide.mpp)
         predictor.objects(found)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    print(peak_mib())
 
 
 if __name__ == "__main__":

@@ -147,9 +147,9 @@ def _fingerprint(path: Path) -> tuple[Any, ...]:
         for piece in range(PIECES):
             stream.seek(max(0, size - PIECE) * piece // (PIECES - 1))
             digest.update(stream.read(PIECE))
-    beside = path.with_suffix("") if path.suffix.lower() == ".mrxs" else None
-    if beside is not None and beside.is_dir():
-        listed = sorted((file.name, file.stat().st_size) for file in beside.iterdir() if file.is_file())
+    companion = path.with_suffix("") if path.suffix.lower() == ".mrxs" else None
+    if companion is not None and companion.is_dir():
+        listed = sorted((file.name, file.stat().st_size) for file in companion.iterdir() if file.is_file())
         digest.update(json.dumps(listed).encode())
     return size, digest.hexdigest()[:16]
 

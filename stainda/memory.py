@@ -8,11 +8,13 @@ into floats. Numbers do not change.
 from __future__ import annotations
 
 import ctypes
+import re
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 KEPT_BYTES = 512 << 20
@@ -61,6 +63,40 @@ def _set(most_mapped: int, trimmed_above: int) -> None:
     library.mallopt(_MMAP_MAX, most_mapped)
     library.mallopt(_MMAP_THRESHOLD, _LARGEST_THRESHOLD)
     library.mallopt(_TRIM_THRESHOLD, trimmed_above)
+
+
+def peak_mib(proc: Path = Path("/proc")) -> float:
+    """The largest resident set of this process since it was started, MiB; 0 where the system does not tell (Windows).
+
+    Linux counts in ``ru_maxrss`` of a process also what the process that started it held, up to when its own program
+    begins: a small process of a large one seems to have been large. ``VmHWM`` (proc(5)) is its own alone.
+    """
+    if (mark := _high_water(proc / "self")) is not None:
+        return mark
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0.0
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+
+
+def set_peak_back(proc: Path = Path("/proc")) -> bool:
+    """Let :func:`peak_mib` count from now on; whether the system allows it (Linux, where /proc can be written)."""
+    try:
+        (proc / "self" / "clear_refs").write_text("5\n", encoding="ascii")
+    except OSError:
+        return False
+    return _high_water(proc / "self") is not None
+
+
+def _high_water(own: Path) -> float | None:
+    try:
+        status = (own / "status").read_text(encoding="utf-8", errors="replace")
+    except OSError:  # not Linux
+        return None
+    match = re.search(r"^VmHWM:\s+(\d+) kB", status, re.MULTILINE)
+    return int(match[1]) / 1024 if match else None
 
 
 @cache

@@ -93,10 +93,10 @@ def file_names(names: Iterable[str]) -> dict[str, str]:
     >>> sorted(len(one) for one in file_names(["PAS", "pas", "SR"]).values())
     [2, 17, 17]
     """
-    found = {name: file_name(name) for name in names}
-    count = Counter(title.casefold() for title in found.values())
-    hashed = {name: f"_{found[name].lstrip('_')[: MOST_CHARACTERS - 14]}-{stable_hash(name, 12)}" for name in found}
-    return {name: title if count[title.casefold()] == 1 else hashed[name] for name, title in found.items()}
+    titles = {name: file_name(name) for name in names}
+    count = Counter(title.casefold() for title in titles.values())
+    hashed = {name: f"_{titles[name].lstrip('_')[: MOST_CHARACTERS - 14]}-{stable_hash(name, 12)}" for name in titles}
+    return {name: title if count[title.casefold()] == 1 else hashed[name] for name, title in titles.items()}
 
 
 def joined_name(*parts: str) -> str:
@@ -137,13 +137,13 @@ def existing(path: str | Path) -> Path:
         other = Path(unicodedata.normalize(form, str(path)))
         if other.exists():
             return other
-    found = Path(path.anchor)
+    resolved = Path(path.anchor)
     for part in path.parts[1 if path.anchor else 0 :]:  # folder and file may be of different forms
-        direct = found / part
-        if not direct.exists() and found.is_dir() and not part.isascii():
+        direct = resolved / part
+        if not direct.exists() and resolved.is_dir() and not part.isascii():
             wanted = unicodedata.normalize("NFC", part)
             direct = next(
-                (file for file in found.iterdir() if unicodedata.normalize("NFC", file.name) == wanted), direct
+                (file for file in resolved.iterdir() if unicodedata.normalize("NFC", file.name) == wanted), direct
             )
-        found = direct
-    return found if found.exists() else path
+        resolved = direct
+    return resolved if resolved.exists() else path

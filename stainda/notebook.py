@@ -20,8 +20,8 @@ _MOST_ROWS = 20
 def in_notebook() -> bool:
     """Whether this process is the kernel of a notebook (Jupyter, VS Code, Colab). Imports nothing."""
     shell = sys.modules.get("IPython")
-    found = None if shell is None else shell.get_ipython()
-    return getattr(found, "kernel", None) is not None
+    running = None if shell is None else shell.get_ipython()
+    return getattr(running, "kernel", None) is not None
 
 
 class _NotebookBar:
@@ -62,8 +62,8 @@ class _NotebookBar:
         if self.state:
             return f"{self.state} after {duration(spent)}"
         left = seconds_left(self.done, self.total, spent, self._earlier)
-        told = f", about {duration(left)} left" if left else ""
-        return f"{duration(spent)}{told} {self.note}".strip()
+        left_text = f", about {duration(left)} left" if left else ""
+        return f"{duration(spent)}{left_text} {self.note}".strip()
 
 
 class NotebookProgress:

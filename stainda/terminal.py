@@ -85,8 +85,8 @@ class _Line:
         share = min(1.0, self.done / self.total) if self.total else 1.0
         spent = now - self._started
         left = seconds_left(self.done, self.total, spent, self._earlier)
-        told = f"{duration(spent)} so far" if left is None else f"about {duration(left)} left" if share < 1 else ""
-        rest = ", ".join(filter(None, (f"{100 * share:.0f} %", told, self._note if share < 1 else "")))
+        left_text = f"{duration(spent)} so far" if left is None else f"about {duration(left)} left" if share < 1 else ""
+        rest = ", ".join(filter(None, (f"{100 * share:.0f} %", left_text, self._note if share < 1 else "")))
         print(f"{self.description}: {rest}", flush=True)
         self._told = now
 

@@ -13,7 +13,7 @@ from stainda.run_directory.declaration import Table
 def faults_of_run(root: Path) -> list[str]:
     """Files that are not declared, and tables whose header or cells are not as declared."""
     told = []
-    for path in sorted(one for one in root.rglob("*") if one.is_file()):
+    for path in sorted(path for path in root.rglob("*") if path.is_file()):
         name = path.relative_to(root).as_posix()
         if name.startswith("rotations/") and name.count("/") > 1 and not name.endswith("/manifest.csv"):
             name = name.split("/", 2)[2]  # a rotation's folder is a run directory

@@ -8,7 +8,12 @@ from pathlib import Path
 
 from stainda.run_directory.contents import CONTENTS
 
-NAMES = {name for one in CONTENTS for name in (one.path, one.name) if "." in name and not set(name) & set("<>*")}
+NAMES = {
+    name
+    for declaration in CONTENTS
+    for name in (declaration.path, declaration.name)
+    if "." in name and not set(name) & set("<>*")
+}
 
 
 def file_names(path: Path) -> Iterator[tuple[int, str]]:
@@ -26,8 +31,11 @@ def column_tuples(path: Path) -> Iterator[tuple[int, int]]:
     """Line and length of every written-out tuple, list or mapping of names that is the columns of a declared table."""
     from stainda.run_directory.declaration import Table
 
-    known = {one.names for one in CONTENTS if isinstance(one, Table)} | {
-        one.names[skipped:] for one in CONTENTS if isinstance(one, Table) for skipped in range(len(one.names) - 3)
+    known = {declaration.names for declaration in CONTENTS if isinstance(declaration, Table)} | {
+        declaration.names[skipped:]
+        for declaration in CONTENTS
+        if isinstance(declaration, Table)
+        for skipped in range(len(declaration.names) - 3)
     }
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         items = node.keys if isinstance(node, ast.Dict) else node.elts if isinstance(node, ast.Tuple | ast.List) else []

@@ -35,7 +35,11 @@ def test_a_room_imports_only_from_below(room):
     known = modules(PACKAGE, "stainda")
     for name, path in known.items():
         if name.split(".")[1:2] == [room]:
-            for other in {one.split(".")[1] for one in imports(name, path, known) if one != "stainda"} - {room}:
+            for other in {
+                imported_name.split(".")[1]
+                for imported_name in imports(name, path, known)
+                if imported_name != "stainda"
+            } - {room}:
                 assert FLOORS[other] < FLOORS[room], f"{path.relative_to(ROOT)} imports {other}"
 
 
@@ -62,7 +66,7 @@ def test_no_function_has_many_positional_parameters(tmp_path):
     assert list(many_arguments(tmp_path / "many.py")) == ["f: 7"]
     paths = [path for folder in (PACKAGE, ROOT / "benchmarks") for path in sorted(folder.rglob("*.py"))]
     names = {path: path.relative_to(ROOT).as_posix() for path in paths}
-    assert [f"{names[p]} {one}" for p in paths for one in many_arguments(p)] == []
+    assert [f"{names[p]} {fault}" for p in paths for fault in many_arguments(p)] == []
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stainda.memory import _glibc, freed_memory_kept
+from stainda.memory import _glibc, freed_memory_kept, peak_mib, set_peak_back
 
 SIZE = 48 << 20
 
@@ -59,3 +59,16 @@ def test_a_worker_keeps_it_for_good():
         "assert faults() < 20\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the mark is Linux's")
+def test_the_peak_is_that_of_the_process_and_not_of_the_one_that_started_it():
+    held = np.ones(400 << 17)  # 400 MiB
+    code = "from stainda.memory import peak_mib; print(peak_mib())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert peak_mib() > 400 and held[0] == 1
+    assert float(done.stdout) < 150
+
+
+def test_where_there_is_no_proc_the_system_is_asked(tmp_path):
+    assert peak_mib(tmp_path) > 10 and not set_peak_back(tmp_path)

@@ -31,7 +31,8 @@ GIVEN_UP = {
     r"mend the pattern": "Adjust --pattern",
     r"in earnest": "in practice",
     r"help nothing": "do not help",
-    r"no difference to": "no difference from",
+    r"differences? (in [\w ]+ )?to (the|`|source)": "difference from",
+    r"no difference to": "difference from",
     r"all two patients": "both patients",
 }
 """What is given up, as it stands in texts, and what is said instead."""

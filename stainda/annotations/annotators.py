@@ -37,7 +37,7 @@ def annotator_row(ballot: Ballot, index: int, fused: gpd.GeoDataFrame) -> dict[s
     """
     mine = ballot.owners == index
     spoke = ballot.patterns[:, index] != votes.SILENT
-    drew, there = (ballot.patterns[:, index] == votes.YES), ballot.won & spoke
+    drew, truly = (ballot.patterns[:, index] == votes.YES), ballot.won & spoke
     area = ballot.amounts[drew].sum()
     hits = count_hits(ballot.geometries[mine], np.asarray(fused.geometry.values, object))
     return {
@@ -47,8 +47,8 @@ def annotator_row(ballot: Ballot, index: int, fused: gpd.GeoDataFrame) -> dict[s
         "area_px": round(float(area), 1),
         "sensitivity": _cell(ballot.sensitivity[index]),
         "specificity": _cell(ballot.specificity[index]),
-        "precision": _cell(ballot.amounts[drew & there].sum() / area if area > 0 else np.nan),
-        "dice": _cell(votes.dice(drew, there, ballot.amounts)),
+        "precision": _cell(ballot.amounts[drew & truly].sum() / area if area > 0 else np.nan),
+        "dice": _cell(votes.dice(drew, truly, ballot.amounts)),
         "object_recall": _cell(hits / len(fused) if len(fused) else np.nan),
         "object_precision": _cell(hits / mine.sum() if mine.any() else np.nan),
         "weight": _cell(ballot.weights[index]),
@@ -110,7 +110,7 @@ def _differing(stems: list[str]) -> list[str]:
     """Names without the words at the beginning and the end that all share; one of which nothing is left stays whole."""
     words = [_words(stem) for stem in stems]
     rest = _without_common_start(words)
-    rest = [one[::-1] for one in _without_common_start([text[::-1] for text in rest])]
+    rest = [text[::-1] for text in _without_common_start([text[::-1] for text in rest])]
     short = ["".join(text).strip("-_. ") or stem for text, stem in zip(rest, stems, strict=True)]
     return short if len(set(short)) == len(short) else stems
 

@@ -76,7 +76,7 @@ def rates_against(
 
     def rate(vote: int, places: NDArray[np.bool_]) -> NDArray[np.float64]:
         spoke = ((patterns != votes.SILENT) & places[:, None]).T @ amounts
-        said = ((patterns == vote) & places[:, None]).T @ amounts
-        return np.divide(said, spoke, out=np.full(len(said), np.nan), where=spoke > 0)
+        votes_cast = ((patterns == vote) & places[:, None]).T @ amounts
+        return np.divide(votes_cast, spoke, out=np.full(len(votes_cast), np.nan), where=spoke > 0)
 
     return rate(votes.YES, won), rate(votes.NO, ~won)

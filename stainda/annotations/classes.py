@@ -147,9 +147,11 @@ def read_class_table(path: str | Path, known: Iterable[str] = ()) -> ClassMap:
     header, *rows = read_csv(path)
     columns = [cell.strip().lower() for cell in header]
     if not {"from", "to"} <= set(columns) or not set(columns) <= {"from", "to", "centre", "format"}:
-        found = ", ".join(map(repr, header))
+        names_found = ", ".join(map(repr, header))
         raise AnnotationError(
-            f"the columns are {found}, not 'from' and 'to' (and, where needed, 'centre' and 'format')", file=path, row=1
+            f"the columns are {names_found}, not 'from' and 'to' (and, where needed, 'centre' and 'format')",
+            file=path,
+            row=1,
         )
     rules: dict[tuple[str, str, str], str] = {}
     for number, row in enumerate(rows, start=2):

@@ -145,9 +145,9 @@ def _moved_json(geometry: Any, x: float, y: float) -> Any:
     def walk(value: Any) -> Any:
         if not isinstance(value, list):
             return value
-        if len(value) >= 2 and all(isinstance(one, int | float) for one in value[:2]):
+        if len(value) >= 2 and all(isinstance(number, int | float) for number in value[:2]):
             return [value[0] + x, value[1] + y, *value[2:]]
-        return [walk(one) for one in value]
+        return [walk(part) for part in value]
 
     return {**geometry, "coordinates": walk(geometry["coordinates"])}
 
@@ -177,15 +177,15 @@ class Mark:
         Raises:
             AnnotationError: it is there but says nothing that can be used.
         """
-        said = document.get(MARK) if isinstance(document, Mapping) else None
-        if not isinstance(said, Mapping) or "frame" not in said:
+        mark = document.get(MARK) if isinstance(document, Mapping) else None
+        if not isinstance(mark, Mapping) or "frame" not in mark:
             return None
-        bounds = said.get("bounds")
-        if said["frame"] == "level0":
+        bounds = mark.get("bounds")
+        if mark["frame"] == "level0":
             return cls()
         numbers = bounds if isinstance(bounds, list) else []
         whole = len(numbers) == 4 and all(isinstance(number, int) and abs(number) < _FARTHEST for number in numbers)
-        if said["frame"] == "bounds" and whole:
+        if mark["frame"] == "bounds" and whole:
             return cls((numbers[0], numbers[1], numbers[2], numbers[3]))
         raise AnnotationError(
             f"its member {MARK!r} does not say where its coordinates begin",
@@ -225,18 +225,18 @@ def check_frame(
     else:
         rivals = other()
     tissue = tissue_mask(slide)
-    here, there = (_tissue_share(one, tissue, bounds) for one in (shapes, rivals))
+    share, rival_share = (_tissue_share(table, tissue, bounds) for table in (shapes, rivals))
     seen = (
-        f"{here:.0%} of what its {len(shapes)} shapes cover is tissue when they are read from {_WORDS[frame]}, "
-        f"{there:.0%} when read from {_WORDS[instead]}"
+        f"{share:.0%} of what its {len(shapes)} shapes cover is tissue when they are read from {_WORDS[frame]}, "
+        f"{rival_share:.0%} when read from {_WORDS[instead]}"
     )
-    if there - here >= _CLEARLY:
+    if rival_share - share >= _CLEARLY:
         raise AnnotationError(
             seen,
             file=path,
             remedy=f"Say where its coordinates begin: --origin {instead} (manifest: annotation_origin {instead})",
         )
-    return seen if there - here >= _CLEARLY / 3 else None
+    return seen if rival_share - share >= _CLEARLY / 3 else None
 
 
 _WORDS: dict[Frame, str] = {"level0": "the corner of the slide", "bounds": "the corner of the scanned part"}

@@ -98,7 +98,7 @@ def with_ignored(fusion: Fusion, share: float) -> gpd.GeoDataFrame:
     if not len(doubtful):
         return fusion.shapes
     kept = np.asarray(fusion.shapes.geometry.values, object)
-    rest = [only_areas(one) for one in shapely.difference(doubtful.geometry.values, shapely.union_all(kept))]
+    rest = [only_areas(geometry) for geometry in shapely.difference(doubtful.geometry.values, shapely.union_all(kept))]
     doubtful = doubtful.set_geometry(gpd.GeoSeries(rest, index=doubtful.index))
     doubtful["class"] = IGNORE
     return join_shapes([fusion.shapes, doubtful[doubtful.area > 0]])

@@ -121,12 +121,12 @@ def fuse_annotators(
     fused, dissent, annotators, agreement = [], [], [], []
     with progress.task("Fusing annotators", len(classes)) as bar:
         for cls in classes:
-            one = _ClassFusion(cls, ready, rules, size)
-            objects = [one.shape(number) for number in one.winners]
+            fusion = _ClassFusion(cls, ready, rules, size)
+            objects = [fusion.shape(number) for number in fusion.winners]
             fused.append(_table(objects, cls))
-            dissent.append(_table([one.dissent(number) for number in one.losers], cls))
-            annotators += [annotator_row(one.ballot, index, fused[-1]) for index in range(len(ready))]
-            agreement += pair_rows(one.ballot)
+            dissent.append(_table([fusion.dissent(number) for number in fusion.losers], cls))
+            annotators += [annotator_row(fusion.ballot, index, fused[-1]) for index in range(len(ready))]
+            agreement += pair_rows(fusion.ballot)
             bar.advance(1, cls)
     result = join_shapes(fused)
     return Fusion(result, _told_apart(join_shapes(dissent), result), annotators, agreement, notes)
@@ -161,7 +161,7 @@ def _usable(name: str, shapes: gpd.GeoDataFrame, rules: Rules, notes: list[dict[
     if rules.point_radius is not None:
         geometries[point] = shapely.buffer(shapely.centroid(geometries[point]), rules.point_radius)
     broken = ~shapely.is_valid(geometries) & ~shapely.is_missing(geometries)
-    geometries[broken] = [only_areas(one) for one in shapely.make_valid(geometries[broken])]
+    geometries[broken] = [only_areas(geometry) for geometry in shapely.make_valid(geometries[broken])]
     table = table.set_geometry(gpd.GeoSeries(list(geometries), index=table.index))
     area = shapely.area(geometries) > 0
     for cls, group in table[~area].groupby("class", sort=True):
@@ -197,7 +197,9 @@ class _ClassFusion:
         order = np.argsort(self.cluster, kind="stable")
         for indices in np.split(order, np.flatnonzero(np.diff(self.cluster[order])) + 1):
             quiet = self._silences_at(indices)
-            outlines = np.concatenate([self.geometries[indices], np.array([one for _, one in quiet], dtype=object)])
+            outlines = np.concatenate(
+                [self.geometries[indices], np.array([outline for _, outline in quiet], dtype=object)]
+            )
             pieces, inside = cut_into_faces(outlines, self.rules.grid)
             drawn = inside[:, : len(indices)]
             for face, covering, silent in zip(pieces, drawn, inside[:, len(indices) :], strict=True):
@@ -215,12 +217,12 @@ class _ClassFusion:
 
     def _silences_at(self, indices: NDArray[np.int64]) -> list[tuple[int, BaseGeometry]]:
         box = shapely.box(*shapely.total_bounds(self.geometries[indices]))
-        found = []
+        silences = []
         for owner, silence in enumerate(self.silences):
             part = only_areas(shapely.intersection(silence, box))
             if part.area > 0:
-                found.append((owner, part))
-        return found
+                silences.append((owner, part))
+        return silences
 
     def _weigh(self, background: float) -> None:
         """The probability of each face, from all faces and the empty field around them."""

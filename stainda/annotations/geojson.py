@@ -86,7 +86,7 @@ def read_records(
             remedy="Unpack it, and name one file",
         )
     placed_parts = [
-        one if mark is None else moved_records(one, *corner(mark.frame, mark.bounds)) for one, mark in parts
+        table if mark is None else moved_records(table, *corner(mark.frame, mark.bounds)) for table, mark in parts
     ]
     mark = parts[0][1]
     return join_records(placed_parts).replaced(frame=mark.frame if mark else None), mark
@@ -259,7 +259,7 @@ def _take_number(properties: dict[str, Any], key: str) -> float:
                 del properties[key]
             else:
                 properties["measurements"] = {
-                    name: one for name, one in dict(measurements or {}).items() if name != key
+                    name: value_ for name, value_ in dict(measurements or {}).items() if name != key
                 }
             return value
     return math.nan
@@ -314,7 +314,7 @@ def _polygon(rings: Any) -> BaseGeometry:
 
 def _each(read: Any, build: Any) -> Any:
     def many(value: Any) -> BaseGeometry:
-        return build([read(one) for one in value])
+        return build([read(entry) for entry in value])
 
     return many
 
@@ -434,9 +434,9 @@ def _colour(name: str, classification: Any) -> list[int]:
 def _plain(value: Any) -> Any:
     """JSON types only: numpy scalars become Python's, numbers that are none become null."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(one) for key, one in value.items()}
+        return {str(key): _plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple | np.ndarray):
-        return [_plain(one) for one in value]
+        return [_plain(inner) for inner in value]
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):

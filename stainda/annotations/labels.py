@@ -50,17 +50,17 @@ def _split(labels: Array) -> Array:
     from skimage.segmentation import watershed
 
     split = np.zeros_like(labels)
-    found = 0
+    highest = 0
     for value, where in enumerate(ndimage.find_objects(labels), start=1):
         if where is None:
             continue
-        one = np.pad(labels[where] == value, 1)
-        depth = ndimage.gaussian_filter(ndimage.distance_transform_edt(one), 1) * one
+        padded = np.pad(labels[where] == value, 1)
+        depth = ndimage.gaussian_filter(ndimage.distance_transform_edt(padded), 1) * padded
         seeds = label(h_maxima(depth, max(0.75, 0.25 * float(depth.max()))) > 0, connectivity=2)
-        parts = watershed(-depth, seeds, mask=one) if seeds.max() > 1 else one.astype(labels.dtype)
+        parts = watershed(-depth, seeds, mask=padded) if seeds.max() > 1 else padded.astype(labels.dtype)
         parts = label(parts, connectivity=1)[1:-1, 1:-1]
-        split[where][parts > 0] = parts[parts > 0] + found
-        found += int(parts.max())
+        split[where][parts > 0] = parts[parts > 0] + highest
+        highest += int(parts.max())
     return split
 
 
@@ -119,8 +119,8 @@ def _trace(labels: Array, corner: tuple[float, float], downsample: float) -> tup
     # the shell of a piece runs clockwise on the screen, its holes the other way; shells first, as shapely wants them
     order = np.lexsort((shapely.is_ccw(linear) == _SCREEN_HOLE, owner))
     polygons = shapely.polygons(linear[order], indices=owner[order] - 1)
-    found, where = np.unique(pieces, return_index=True)
-    label_of = labels.ravel()[where[found > 0]]
+    labels_found, where = np.unique(pieces, return_index=True)
+    label_of = labels.ravel()[where[labels_found > 0]]
     values, group = np.unique(label_of, return_inverse=True)
     by_label = np.argsort(group, kind="stable")
     merged = shapely.multipolygons(polygons[by_label], indices=group[by_label])

@@ -89,7 +89,7 @@ def make_records(geometries: Iterable[BaseGeometry], cls: str | Sequence[str], *
     def spread(value: Any, default: Any) -> list[Any]:
         if value is None or isinstance(value, str | dict | float | int):
             return [default if value is None else value] * count
-        values = [default if one is None else one for one in value]
+        values = [default if entry is None else entry for entry in value]
         if len(values) != count:
             raise ValueError(f"{len(values)} values for {count} geometries")
         return values
@@ -104,7 +104,7 @@ def make_records(geometries: Iterable[BaseGeometry], cls: str | Sequence[str], *
         scores=np.asarray(spread(columns.get("score"), np.nan), float),
         source_slides=as_objects(spread(columns.get("source_slide"), "")),
         confidences=np.asarray(spread(columns.get("confidence"), np.nan), float),
-        properties=as_objects([dict(one) for one in spread(columns.get("properties"), {})]),
+        properties=as_objects([dict(entry) for entry in spread(columns.get("properties"), {})]),
     )
 
 

@@ -138,9 +138,9 @@ def _posterior(yes: Floats, no: Floats, sensitivity: Floats, specificity: Floats
     def log(values: Floats) -> Floats:  # an annotator of whom nothing is known says nothing
         return np.log(np.clip(np.nan_to_num(values, nan=0.5), 1e-300, 1))
 
-    there = np.log(prior) + yes @ log(sensitivity) + no @ log(1 - sensitivity)
+    present = np.log(prior) + yes @ log(sensitivity) + no @ log(1 - sensitivity)
     absent = np.log(1 - prior) + yes @ log(1 - specificity) + no @ log(specificity)
-    return 1 / (1 + np.exp(np.clip(absent - there, -700, 700)))
+    return 1 / (1 + np.exp(np.clip(absent - present, -700, 700)))
 
 
 def _ratio(part: Floats, whole: Floats) -> Floats:

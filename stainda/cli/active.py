@@ -37,12 +37,12 @@ def active(
     from stainda.evaluation.acquisition import METHODS
 
     wanted = [*(method or (METHODS if simulate else ("entropy",)))]
-    for one in wanted:
-        if one not in METHODS:
-            raise ConfigError(f"there is no method {one!r}", remedy=did_you_mean(one, METHODS))
+    for name in wanted:
+        if name not in METHODS:
+            raise ConfigError(f"there is no method {name!r}", remedy=did_you_mean(name, METHODS))
     from stainda.study.active import simulate_rounds, suggest_regions
 
-    known = [one for one in METHODS if one in wanted]
+    known = [name for name in METHODS if name in wanted]
     if simulate:
         rows = simulate_rounds(
             run_folder, methods=known, rounds=rounds, budget=budget, strategy=strategy, seeds=seeds,
@@ -56,13 +56,13 @@ def active(
         return
     if len(known) > 1:
         raise ConfigError("one method chooses the regions", remedy="Name one --method, or add --simulate")
-    found = suggest_regions(
+    suggestion = suggest_regions(
         run_folder, method=known[0], budget=budget, strategy=strategy, targets=not sources_only,
         progress=ConsoleProgress(),
     )  # fmt: skip
     console.print(
-        f"{len(found.rows)} regions on {len(found.files)} sections: {run_folder / 'active' / 'regions'} "
+        f"{len(suggestion.rows)} regions on {len(suggestion.files)} sections: {run_folder / 'active' / 'regions'} "
         "(drag a file onto its slide in QuPath)", highlight=False, markup=False, soft_wrap=True,
     )  # fmt: skip
-    for block in found.blocks[:5]:
+    for block in suggestion.blocks[:5]:
         console.print(f"review its block: stainda review {run_folder} --block {block}", highlight=False, markup=False)

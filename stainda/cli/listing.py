@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from stainda.study import Entry
 
-_KEYS = ("name", "description", "parts", "tasks", "reference", "family")
+_KEYS = ("name", "description", "parts", "tasks", "reference", "family", "size")
 
 
 def list_(
@@ -34,6 +34,7 @@ def list_(
     - `stainda list strategies --search "batch statistics"`
     - `stainda list strategies dann`
     - `stainda list recipes`
+    - `stainda list models --search VGG`
     """
     from stainda.study import catalogue
     from stainda.study.listing import find_entry, pick
@@ -52,7 +53,7 @@ def _whole(kind: str, entry: Entry) -> None:
     _say(f"{entry.name}" + (f" ({entry.family})" if entry.family else ""))
     for label, text in (
         ("", entry.description), ("parts", entry.parts), ("tasks", ", ".join(entry.tasks)),
-        ("paper", entry.reference), ("file", entry.file),
+        ("million parameters, with two classes", entry.size), ("paper", entry.reference), ("file", entry.file),
     ):  # fmt: skip
         if text:
             _say(f"{label}: {text}" if label else str(text))
@@ -72,7 +73,11 @@ def _lines(kind: str, entries: Sequence[Entry], full: bool) -> None:
         title = f"\n{family}: {FAMILIES[family]}" if family in FAMILIES else f"\n{family}" if family else ""
         if title:
             _say(title)
-        show_table("", ("name", "what it is"), [(record.name, record.line) for record in group])
+        if kind == "models":
+            rows = [(model.name, model.size, model.paper, model.line) for model in group]
+            show_table("", ("name", "million parameters", "paper", "what it is"), rows)
+        else:
+            show_table("", ("name", "what it is"), [(entry.name, entry.line) for entry in group])
     if full:
         _say(f"\nall about one: stainda list {kind} NAME; also --search WORDS, --family FAMILY, --json")
 

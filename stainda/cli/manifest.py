@@ -73,7 +73,7 @@ def _show_findings(path: Path, config: StudyConfig) -> None:
     from stainda.study.answerable import check_study
 
     findings = check_study(config)
-    stops = [one for one in findings if one.kind == "stops"]
+    stops = [finding for finding in findings if finding.kind == "stops"]
     if stops:
         show_table(
             f"{config.study}: it cannot run",

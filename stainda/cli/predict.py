@@ -95,10 +95,10 @@ def _say_done(done: PredictedSlides) -> None:
         for outcome in done.results
     ]  # fmt: skip
     show_table("", ("slide", "status", "objects", "per mm²", "mpp", "seconds", "file or reason"), rows)
-    said: dict[str, list[str]] = {}
+    slides_by_note: dict[str, list[str]] = {}
     for result in done.results:
-        said.setdefault(str(result.row.get("notes") or ""), []).append(result.slide)
-    for note, slides in said.items():
+        slides_by_note.setdefault(str(result.row.get("notes") or ""), []).append(result.slide)
+    for note, slides in slides_by_note.items():
         if note:
             _say(f"{_some(slides)}: {note}")
     if done.passed_over:

@@ -12,6 +12,7 @@ from stainda.names import stem
 
 if TYPE_CHECKING:
     from stainda.registration.maps import PointMap
+    from stainda.registration.transforms import Transform
 
 app = typer.Typer(
     help="Warp points, shapes and pixels; export and import transforms; say what is in one.",
@@ -50,6 +51,11 @@ def _map(path: Path, onto: Path | None, inverse: bool) -> PointMap:
     return point_map.inverse if inverse else point_map
 
 
+def _say_nowhere(count: int, what: str) -> None:
+    if count:
+        _say(f"{count} {what} left out: they lie between pieces of tissue, or in one without a partner")
+
+
 def _say(text: str) -> None:
     console.print(text, highlight=False, markup=False, soft_wrap=True)
 
@@ -71,8 +77,11 @@ def points(
     mapping = _map(transform, onto, inverse)
     table = read_landmarks(source)
     table[["x", "y"]] = mapping.points(table[["x", "y"]].to_numpy(float))
+    nowhere = table[["x", "y"]].isna().any(axis=1)
+    table = table[~nowhere]
     write_landmarks(table, target)
     _say(f"{len(table)} points of {mapping.slide} in the pixels of {mapping.frame}: {target}")
+    _say_nowhere(int(nowhere.sum()), "points")
 
 
 @app.command()
@@ -92,7 +101,9 @@ def shapes(
         str, typer.Option(help="Where IN's coordinates begin: auto, level0 or bounds; see `stainda annotations check`.")
     ] = "auto",
 ) -> None:
-    """Warp annotations into the frame, or onto another section; nothing is dropped or assessed (see `propagate`).
+    """Warp annotations into the frame, or onto another section; nothing is assessed (see `propagate`).
+
+    Shapes that reach between tissue pieces registered one by one, or lie in one without a partner, are left out.
 
     Examples:
 
@@ -100,6 +111,9 @@ def shapes(
     - `stainda transform shapes runs/x/registration/b1/PAS.json in.geojson out.geojson --slide PAS.mrxs`
     """
     from contextlib import nullcontext
+
+    import numpy as np
+    import shapely
 
     from stainda.annotations import as_origin, bounds_of_file, load_shapes, write_geojson
     from stainda.slides import open_slide
@@ -110,10 +124,13 @@ def shapes(
             _same_slide(mapping, opened.size, slide)
         table = load_shapes(source, slide=opened, origin=as_origin(origin))[0]
     moved = mapping.shapes(table)
+    known = moved.geometry.map(lambda shape: bool(np.isfinite(shapely.get_coordinates(shape)).all())).astype(bool)
+    repaired, moved = moved.attrs["repaired"], moved[known]
     write_geojson(moved, target, bounds=None if target_slide is None else bounds_of_file(target_slide))
     _say(f"{len(moved)} shapes of {mapping.slide} in the pixels of {mapping.frame}: {target}")
-    if moved.attrs["repaired"]:
-        _say(f"{moved.attrs['repaired']} outlines crossed themselves afterwards and were repaired")
+    _say_nowhere(int((~known).sum()), "shapes")
+    if repaired:
+        _say(f"{repaired} outlines crossed themselves afterwards and were repaired")
 
 
 @app.command()
@@ -237,22 +254,22 @@ def import_(
     from stainda.registration.exchange.importing import Ends, Import, import_transform
     from stainda.slides import open_slide
 
-    with open_slide(slide, mpp) as here, open_slide(frame, frame_mpp) as there:
+    with open_slide(slide, mpp) as slide_file, open_slide(frame, frame_mpp) as frame_file:
         ends = Ends(
             stem(slide),
             stem(frame),
-            here.size,
-            there.size,
-            here.mpp,
-            there.mpp,
+            slide_file.size,
+            frame_file.size,
+            slide_file.mpp,
+            frame_file.mpp,
             slide,
             frame,
-            here.bounds,
-            there.bounds,
+            slide_file.bounds,
+            frame_file.bounds,
         )
-    said: dict[str, Any] = {"kind": kind, "direction": direction, "units": units, "origin": origin}
+    settings: dict[str, Any] = {"kind": kind, "direction": direction, "units": units, "origin": origin}
     scales: dict[str, Any] = {"downsample": downsample, "frame_downsample": frame_downsample, "smoothing": smoothing}
-    import_transform(Import(source, landmarks=landmarks, **said, **scales), ends).save(target)
+    import_transform(Import(source, landmarks=landmarks, **settings, **scales), ends).save(target)
     info(target)
 
 
@@ -270,6 +287,8 @@ def info(transform: TransformFile) -> None:
     loaded = Transform.load(transform)
     scale, turn, shear, mirrored = decompose(loaded.matrix)
     grid = np.stack(np.meshgrid(*(np.linspace(0, side, 65) for side in loaded.size)), axis=2).reshape(-1, 2)
+    if loaded.pieces is not None:
+        grid = grid[np.isfinite(loaded.to_frame(grid)).all(axis=1)]
     bend = np.linalg.norm(loaded.to_frame(grid) - apply_affine(loaded.matrix, grid), axis=1)
     back = loaded.round_trip(grid)
     folds = loaded.folds()
@@ -283,10 +302,23 @@ def info(transform: TransformFile) -> None:
             "none" if not folds.size else f"{folds.shape[1]} x {folds.shape[0]}, {loaded.pixel_in_lattice():.4g} px",
         ),
         ("folds", f"{int(folds.sum())} of {folds.size} lattice points"),
-        ("there and back", f"{np.percentile(back, 99):.3g} px (99th percentile over the section)"),
+        ("there and back", f"{np.nanpercentile(back, 99):.3g} px (99th percentile over the section)"),
+        *_piece_rows(loaded),
         *((f"about: {key}", str(value)) for key, value in sorted(loaded.about.items()) if value is not None),
     ]
     show_table(str(transform), ("", ""), rows)
+
+
+def _piece_rows(loaded: Transform) -> list[tuple[str, str]]:
+    """One row per piece of tissue that has a transform of its own."""
+    from stainda.registration.gates import decompose
+
+    rows = []
+    for number, part in enumerate(() if loaded.pieces is None else loaded.pieces.transforms, 1):
+        scale, turn, _, mirrored = decompose(part.matrix)
+        words = f"scale {scale:.4g}, turned {turn:.4g}°{', mirrored' if mirrored else ''}"
+        rows.append((f"piece {number}", f"{words}, {'with' if part.bends else 'without'} a deformation"))
+    return rows
 
 
 def _region(text: str) -> tuple[float, float, float, float] | None:

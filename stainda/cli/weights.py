@@ -132,10 +132,10 @@ def _asked(given: str | None, model: str | None) -> list[tuple[KnownWeights, Pat
     from stainda.models.weight_files import find_weights
 
     if given is None and model is None:
-        here = [(weights, weights.file) for weights in known_weights() if weights.file is not None]
-        if not here:
+        with_file = [(weights, weights.file) for weights in known_weights() if weights.file is not None]
+        if not with_file:
             fail("no weights are here; 'stainda weights list' says where they are looked for and how they are got")
-        return here
+        return with_file
     file = Path(given) if given is not None else None
     if file is not None and file.is_file():
         named = [

@@ -85,7 +85,9 @@ def guess_pattern(folder: str | Path, stains: Iterable[str]) -> Guess:
     known = {_stain_key(name) for name in stains}
     levels = list(zip(*(path.relative_to(folder).parts[:-1] for path in level), strict=True))
     by_folder = any(_known_share(values, known) == 1 for values in levels)
-    readings = [one for cut in ("_", " ", "-", "_ -") if (one := _read_names(level, cut, known, by_folder)) is not None]
+    readings = [
+        reading for cut in ("_", " ", "-", "_ -") if (reading := _read_names(level, cut, known, by_folder)) is not None
+    ]
     if not readings:
         raise ManifestError(
             f"no pattern could be found in names such as {level[0].name!r}",
@@ -116,7 +118,7 @@ def guess_pattern(folder: str | Path, stains: Iterable[str]) -> Guess:
 
 def slides_below(folder: str | Path) -> list[Path]:
     """Files below a folder that may be slides, by their endings; pictures only where there are no slides."""
-    found = [
+    files = [
         path
         for path in sorted(Path(folder).rglob("*"))
         if names.ending(path) in (*SLIDE_ENDINGS, *PICTURE_ENDINGS)
@@ -125,8 +127,8 @@ def slides_below(folder: str | Path) -> list[Path]:
         and not any(part.casefold() in SIDE_FOLDERS for part in path.relative_to(folder).parts[:-1])
         and path.is_file()
     ]
-    slides = [path for path in found if names.ending(path) in SLIDE_ENDINGS]
-    return slides or found
+    slides = [path for path in files if names.ending(path) in SLIDE_ENDINGS]
+    return slides or files
 
 
 def look_like_centres(patients: Mapping[str, Iterable[str]]) -> bool:
@@ -135,13 +137,13 @@ def look_like_centres(patients: Mapping[str, Iterable[str]]) -> bool:
     Folders of one patient each look like patients, unless they are named like centres.
     """
     folders = list(patients)
-    inside = [set(found) for found in patients.values()]
+    inside = [set(centres) for centres in patients.values()]
     if any(folder.casefold() in _NO_CENTRES or not any(map(str.isalpha, folder)) for folder in folders):
         return False
     if all(_CENTRE_WORDS.search(folder.replace("_", " ")) for folder in folders):
         return True
     apart = sum(map(len, inside)) == len(set().union(*inside))
-    return len(folders) > 1 and apart and any(len(found) > 1 for found in inside)
+    return len(folders) > 1 and apart and any(len(centres) > 1 for centres in inside)
 
 
 def _read_names(files: Sequence[Path], cut: str, known: set[str], stain_told: bool) -> _Name | None:

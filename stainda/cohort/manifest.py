@@ -115,9 +115,9 @@ def inspect_manifest(
         report.warnings.append(f"columns that stainda does not know were left out: {', '.join(unknown)}")
     if not table.rows:
         report.fault(None, "the manifest has a header but no slide", "Write one row per slide")
-    for row, found in table.ragged:
+    for row, count in table.ragged:
         report.fault(
-            row, f"{found} cells where the header has {len(table.columns)}", "Put values with commas in quotes"
+            row, f"{count} cells where the header has {len(table.columns)}", "Put values with commas in quotes"
         )
     folder = path.parent if data is None else Path(data)
     if check_files and not folder.is_dir():
@@ -160,7 +160,7 @@ def _section(
         return path
 
     texts = _annotators(cells.get("annotations", ""), folders)
-    drawn = [found for text in texts if (found := file("annotations", text)) is not None]
+    drawn = [path for text in texts if (path := file("annotations", text)) is not None]
     if len(set(drawn)) < len(drawn):
         report.fault(row, "a file is named twice in 'annotations'", "Name each annotator's file once, separated by ;")
     return Section(
@@ -186,8 +186,10 @@ def _section(
 def _locate(text: str, folders: Sequence[Path]) -> Path:
     spellings = [text, text.replace("\\", "/")] if "\\" in text else [text]
     candidates = [folder / spelling for spelling in spellings for folder in folders]
-    found = next((there for candidate in candidates if (there := existing(candidate)).is_file()), candidates[0])
-    return absolute(found)
+    located = next(
+        (candidate_path for candidate in candidates if (candidate_path := existing(candidate)).is_file()), candidates[0]
+    )
+    return absolute(located)
 
 
 def _annotators(text: str, folders: Sequence[Path]) -> list[str]:
@@ -309,12 +311,12 @@ def write_manifest(rows: Cohort | Iterable[Section | Mapping[str, Any]], path: s
 
     def cells(row: Section | Mapping[str, Any]) -> dict[str, Any]:
         values = row if isinstance(row, Mapping) else vars(row)
-        found = {name: cell(values.get(name)) for name in COLUMNS}
-        if found["annotation_origin"] == "auto":
-            found["annotation_origin"] = None
+        written = {name: cell(values.get(name)) for name in COLUMNS}
+        if written["annotation_origin"] == "auto":
+            written["annotation_origin"] = None
         if further := values.get("more_annotations"):
-            found["annotations"] = ANNOTATOR_SEPARATOR.join([str(found["annotations"]), *map(cell, further)])
-        return found
+            written["annotations"] = ANNOTATOR_SEPARATOR.join([str(written["annotations"]), *map(cell, further)])
+        return written
 
     written = [cells(row) for row in rows]
     columns = COLUMNS if any(row["group"] for row in written) else MANIFEST.without("group")

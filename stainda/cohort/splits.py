@@ -108,7 +108,7 @@ def assign_folds(
             )
         drawn[centre] = sorted(patients, key=lambda patient: seed_for(seed, "fold", centre, patient))
         fold_of |= {patient: (index + number) % folds for index, patient in enumerate(drawn[centre])}
-    found = []
+    drawn_folds = []
     for fold in range(folds):
         chosen: dict[str, Split] = {patient: "test" for patient, its in fold_of.items() if its == fold}
         for patients in drawn.values():
@@ -116,10 +116,10 @@ def assign_folds(
             rest = rest[fold % max(len(rest), 1) :] + rest[: fold % max(len(rest), 1)]  # others validate in each fold
             for patient, split in zip(rest, _fill(len(rest), (0, 0, 0), _without_test(shares)), strict=True):
                 chosen[patient] = split
-        found.append(
+        drawn_folds.append(
             replace(cohort, sections=tuple(replace(section, split=chosen[section.patient]) for section in cohort))
         )
-    return found
+    return drawn_folds
 
 
 def _without_test(shares: Sequence[float]) -> tuple[float, float, float]:

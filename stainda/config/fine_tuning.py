@@ -79,5 +79,5 @@ class TrainConfig(Frozen):
         return self.mode == "all"
 
     def __str__(self) -> str:
-        told = [f"{key} {value:g}" for key, value in self if key != "mode" and value is not None]
-        return f"{self.mode} ({', '.join(told)})" if told else self.mode
+        settings = [f"{key} {value:g}" for key, value in self if key != "mode" and value is not None]
+        return f"{self.mode} ({', '.join(settings)})" if settings else self.mode

@@ -118,7 +118,9 @@ class PatchConfig(Frozen):
 class ModelConfig(Frozen):
     """A network by name; ``params`` go to its constructor."""
 
-    name: str = Field("unet", description="unet, smp, cnn or timm")
+    name: str = Field(
+        "unet", description="unet, smp, dpt, fcn, segnet, deconvnet, pangnet, cnn, timm, torchvision, lenet5 or encoder"
+    )
     params: dict[str, Any] = Field(default_factory=dict, description="arguments of the network")
     weights: Path | None = Field(
         None, description="a local safetensors file to start from; also {file: NAME.safetensors, optional: true}"
@@ -132,6 +134,9 @@ class ModelConfig(Frozen):
     )
     description: str = Field("", description="for stainda list models")
     reference: str = Field("", description="the paper")
+    million_parameters: dict[str, float] = Field(
+        default_factory=dict, description="by kind of task, with two classes; for stainda list models"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -230,6 +235,12 @@ class TrainingConfig(Frozen):
         None,
         description="train: head only. What the encoder gives is computed once for each patch and view, kept in the "
         "run directory, and trained on, for example {views: 4}; empty: the encoder runs in every step",
+    )
+    validation_patches: int | None = Field(
+        None,
+        ge=8,
+        description="source validation patches that are scored after every epoch, the same ones throughout a training; "
+        "the best epoch is chosen on them, thresholds on all; empty: 192",
     )
     averaging: float | None = Field(
         None,
@@ -435,7 +446,7 @@ class StudyConfig(Frozen):
         """Strategies that are trained again without each source patient."""
         asked = self.protocol.leave_one_patient_out
         wanted = ((self.baseline,) if asked else ()) if isinstance(asked, bool) else asked
-        return tuple(one.name for one in self.strategies if one.name in wanted)
+        return tuple(strategy.name for strategy in self.strategies if strategy.name in wanted)
 
     def strategy(self, name: str) -> StrategyConfig:
         return next(strategy for strategy in self.strategies if strategy.name == name)

@@ -105,6 +105,16 @@ class RegistrationConfig(Frozen):
         "both",
         description="whose deformations are tried: stainda's own and VALIS's, or one of them; valis: no affine step",
     )
+    pieces: Literal["auto", "none"] = Field(
+        "auto",
+        description="auto: pieces of tissue that have moved on their own are registered one by one where that fits "
+        "better",
+    )
+    adjust: Literal["auto", "none"] = Field(
+        "auto",
+        description="auto: the placed sections of a block of three or more are compared with their neighbours, and "
+        "moved together so that errors do not add up",
+    )
 
 
 class PropagationConfig(Frozen):

@@ -26,6 +26,10 @@ PARTS: dict[str, type[BaseModel]] = {
     "model": ModelConfig, "classifier": ModelConfig, "patches": PatchConfig, "geometry": GeometryConfig,
     "training": TrainingConfig,
 }  # fmt: skip
+BY_TASK = ("patches", "geometry", "training")
+"""What a recipe may have otherwise for a task."""
+
+_KINDS = ("segmentation", "classification")
 _SCALES = ("mpp", "downsample")
 
 
@@ -41,10 +45,12 @@ def with_recipe(study: Mapping[str, Any], near: Path, path: Path) -> dict[str, A
     Raises:
         ConfigError: no such recipe (the nearest is named), or a fault in it.
     """
-    named, used = _recipe(study.get("recipe", DEFAULT), near, path)
-    values = dict(study)
     task = study.get("task")
-    kind = task.get("kind") if isinstance(task, Mapping) else None
+    task = task if isinstance(task, Mapping) else {}
+    named, used = _recipe(study.get("recipe", DEFAULT), str(task.get("name", "")), near, path)
+    values = dict(study)
+    kind = task.get("kind")
+    _check_kind(used, kind or _KINDS[0], study, near, path)
     network = "classifier" if kind == "classification" and "classifier" in named else "model"
     own = {key: study[key] for key in ("patches", "geometry", "training") if isinstance(study.get(key), Mapping)}
     for key, given in own.items():
@@ -60,10 +66,10 @@ def with_recipe(study: Mapping[str, Any], near: Path, path: Path) -> dict[str, A
     if values["model"] is None:
         del values["model"]
     compared = {**{key: values.get(key) for key in ("patches", "geometry", "training")}, "model": values.get("model")}
-    asked = {**{key: named.get(key, {}) for key in ("patches", "geometry", "training")}, "model": named.get(network)}
+    wanted = {**{key: named.get(key, {}) for key in ("patches", "geometry", "training")}, "model": named.get(network)}
     about = {key: " ".join(str(named[key]).split()) for key in ABOUT if key in named}
     resolved = not set(PARTS) & set(named)  # a study of a run directory: its settings are its own, written out
-    departs = [*named.get("changed", ()), *(() if resolved else _departures(asked, compared))]
+    departs = [*named.get("changed", ()), *(() if resolved else _departures(wanted, compared))]
     values["recipe"] = {**about, "changed": list(dict.fromkeys(departs))}
     return values
 
@@ -94,21 +100,45 @@ def spread_geometry(
         part.model_copy(update={"params": {**defaults, **part.params}}) if part.name == "geometry" else part
         for part in strategy.augment
     )
-    searched = {path: found for path, found in space.items() if parts and path.partition(".")[2] not in own}
+    searched = {path: values for path, values in space.items() if parts and path.partition(".")[2] not in own}
     return strategy.model_copy(update={"augment": augment, "space": {**searched, **strategy.space}})
 
 
-def _recipe(value: Any, near: Path, path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+def for_task(recipe: Mapping[str, Any], task: str) -> dict[str, Any]:
+    """A recipe as it is for a task of this name: with its changes for that task, if it has any."""
+    values = {key: inner for key, inner in recipe.items() if key != "tasks"}
+    changes = recipe.get("tasks", {}).get(task, {})
+    if set(_SCALES) & set(changes.get("patches", {})):
+        values["patches"] = {key: inner for key, inner in values.get("patches", {}).items() if key not in _SCALES}
+    return merged(values, changes)
+
+
+def _check_kind(recipe: Mapping[str, Any], kind: str, study: Mapping[str, Any], near: Path, path: Path) -> None:
+    """Refuse a recipe whose network is for another kind of task, unless the study brings its own."""
+    kinds = recipe.get("kinds", _KINDS)
+    if kind in kinds or "model" in study:
+        return
+    others = [name for name in available("recipes", near) if kind in load_recipe(name, near).get("kinds", _KINDS)]
+    task = study.get("task")
+    raise ConfigError(
+        f"recipe {recipe.get('name', '')!r} is for {' and '.join(kinds)}, and the task "
+        f"{task.get('name', '') if isinstance(task, Mapping) else ''} is {kind}",
+        file=path,
+        remedy=f"Take recipe: {' or '.join(others)}, or name a network with model:",
+    )
+
+
+def _recipe(value: Any, task: str, near: Path, path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """The recipe that is named, and the one that is used: it with the changes made where it is named."""
     if isinstance(value, str):
-        result = _load(value, near, path)
+        result = for_task(_load(value, near, path), task)
         return result, result
     if not isinstance(value, Mapping):
         raise ConfigError(
             f"recipe is {value!r}, which is neither a name nor a mapping", file=path, remedy="Write recipe: strong"
         )
     if "from" in value or "name" not in value:
-        base = _load(value.get("from", DEFAULT), near, path)
+        base = for_task(_load(value.get("from", DEFAULT), near, path), task)
         changes = {key: inner for key, inner in value.items() if key != "from"}
         if "model" in changes:
             changes["model"] = _network(changes["model"], base.get("model"), near, path)
@@ -116,8 +146,8 @@ def _recipe(value: Any, near: Path, path: Path) -> tuple[dict[str, Any], dict[st
         else:
             base_less = base
         used = _checked(merged(base_less, changes), near, path)
-        return (used if "name" in value else base), used
-    result = _checked(value, near, path)
+        return (used if "name" in value else base), for_task(used, task)
+    result = for_task(_checked(value, near, path), task)
     return result, result
 
 
@@ -139,11 +169,12 @@ def _network(given: Any, base: Any, near: Path, path: Path) -> Any:
 
 def _checked(raw: Mapping[str, Any], near: Path, file: Path) -> dict[str, Any]:
     """A recipe with its networks looked up; its faults are reported with its own file, not with the study's."""
-    known = (*ABOUT, "changed", *PARTS)
+    known = (*ABOUT, "changed", "kinds", "tasks", *PARTS)
     if unknown := [key for key in raw if key not in known]:
-        remedy = did_you_mean(str(unknown[0]), [*ABOUT, *PARTS])
+        remedy = did_you_mean(str(unknown[0]), [*ABOUT, "kinds", "tasks", *PARTS])
         raise ConfigError(f"unknown key {unknown[0]!r} in a recipe", file=file, remedy=remedy)
     values = dict(raw)
+    _check_tasks(values, near, file)
     for key in ("model", "classifier"):
         if key in values:
             values[key] = named_piece(values[key], "models", near, file)
@@ -160,6 +191,27 @@ def _checked(raw: Mapping[str, Any], near: Path, file: Path) -> dict[str, Any]:
             plain = {**plain, "mpp": 1.0}  # the scale is the study's
         validated(model, plain, file)
     return values
+
+
+def _check_tasks(values: Mapping[str, Any], near: Path, file: Path) -> None:
+    """Refuse kinds and tasks that are not there, and changes that a recipe cannot make for one of them."""
+    if wrong := [kind for kind in values.get("kinds", ()) if kind not in _KINDS]:
+        raise ConfigError(f"unknown kind {wrong[0]!r} in a recipe", file=file, remedy=did_you_mean(wrong[0], _KINDS))
+    tasks = values.get("tasks", {})
+    if not isinstance(tasks, Mapping):
+        raise ConfigError(
+            "'tasks' of a recipe is not a mapping", file=file, remedy="Write tasks: {NAME: {training: …}}"
+        )
+    for name, changes in tasks.items():
+        if name not in available("tasks", near):
+            raise ConfigError(
+                f"unknown task {name!r} in a recipe", file=file, remedy=did_you_mean(name, available("tasks", near))
+            )
+        if wrong := [key for key in changes if key not in BY_TASK]:
+            raise ConfigError(
+                f"{wrong[0]!r} cannot be changed for task {name}", file=file, remedy=did_you_mean(wrong[0], BY_TASK)
+            )
+        _checked({key: inner for key, inner in for_task(values, name).items() if key in BY_TASK}, near, file)
 
 
 def _departures(recipe: Mapping[str, Any], study: Mapping[str, Any]) -> Iterator[str]:

@@ -16,7 +16,7 @@ from typing import Any
 from stainda.config.fine_tuning import MODES
 from stainda.config.models import StudyConfig
 from stainda.config.pieces import available
-from stainda.config.recipes import ABOUT, PARTS
+from stainda.config.recipes import ABOUT, BY_TASK, PARTS
 from stainda.config.space import SearchRange
 from stainda.files import write_text
 
@@ -125,6 +125,14 @@ def _recipe(resolved: Schema) -> Schema:
     for key in ("model", "classifier"):
         own[key] = _either(_names("models"), own[key])
     about = {key: resolved["properties"][key] for key in (*ABOUT, "changed")}
+    changes = {"type": "object", "additionalProperties": False, "properties": {key: own[key] for key in BY_TASK}}
+    about["kinds"] = {
+        "description": "kinds of tasks that it is for; empty: all",
+        "items": {"enum": ["segmentation", "classification"]}, "type": "array",
+    }  # fmt: skip
+    about["tasks"] = {
+        "additionalProperties": changes, "description": "what is otherwise for a task of this name", "type": "object",
+    }  # fmt: skip
     return {
         "type": "object",
         "additionalProperties": False,
@@ -167,26 +175,26 @@ def _named(setting: Schema, kind: str) -> Schema:
 def _names(kind: str, description: str = "") -> Schema:
     """Any name; those that can be named here are offered."""
     shipped = sorted(available(kind))
-    told: Schema = {"description": description} if description else {}
-    return {**told, "anyOf": [{"enum": shipped}, {"type": "string"}]}
+    texts: Schema = {"description": description} if description else {}
+    return {**texts, "anyOf": [{"enum": shipped}, {"type": "string"}]}
 
 
 def _either(*schemas: Schema) -> Schema:
     """One of several; what describes the first stays outside, where editors look for it."""
     first = schemas[0]
     outside: Schema = {key: first[key] for key in ("description", "default") if key in first}
-    rest = {key: one for key, one in first.items() if key not in outside}
+    rest = {key: value for key, value in first.items() if key not in outside}
     return {**outside, "anyOf": [rest, *schemas[1:]]}
 
 
 def _without_titles(node: Any) -> Any:
     """Without the titles that pydantic makes of names; a property that is called ``title`` stays."""
     if isinstance(node, list):
-        return [_without_titles(one) for one in node]
+        return [_without_titles(entry) for entry in node]
     if not isinstance(node, dict):
         return node
     return {
-        key: {name: _without_titles(one) for name, one in inner.items()}
+        key: {name: _without_titles(value) for name, value in inner.items()}
         if key == "properties"
         else _without_titles(inner)
         for key, inner in node.items()

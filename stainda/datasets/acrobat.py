@@ -49,14 +49,14 @@ def find(folder: Path, notes: Notes) -> list[FoundSlide]:
         raise nothing_found(DATASET.title, DATASET.layout, folder)
     meta = _meta(folder)
     points = _points(folder, notes)
-    found = []
+    slides_found = []
     for path in slides:
         match = _NAME.fullmatch(stem(path))
         assert match is not None
         stain, split = match[2].upper(), _SPLITS[match[3].lower()]
         patient, row = f"{split}_{match[1]}", meta.get(stem(path).lower(), {})
         marks = points.get(stem(path).lower())
-        found.append(
+        slides_found.append(
             FoundSlide(
                 stem(path), patient, patient, 1 + _STAINS.index(stain), stain, "Karolinska", path,
                 scanner=" ".join(filter(None, (row.get("vendor", ""), row.get("model", "")))),
@@ -64,15 +64,15 @@ def find(folder: Path, notes: Notes) -> list[FoundSlide]:
                 landmarks=functools.partial(_frame, marks) if marks else None,
             )
         )  # fmt: skip
-    here = {stem(path).lower() for path in slides}
-    if absent := sorted(set(meta) - here):
+    known = {stem(path).lower() for path in slides}
+    if absent := sorted(set(meta) - known):
         listed = ", ".join(absent[:5]) + (" …" if len(absent) > 5 else "")
         notes.tell("missing", f"{len(absent)} of {len(meta)} slides of df_acrobat_meta.csv: {listed}")
     if not meta:
         notes.tell("missing", "df_acrobat_meta.csv: without it scanners are not stated")
     notes.tell("guessed", "section: HE first, then ER, PGR, HER2, KI67; the order of the cut is not published")
     notes.tell("guessed", "centre: Karolinska, where all were scanned; the slides were stained in routine laboratories")
-    return found
+    return slides_found
 
 
 def _meta(folder: Path) -> dict[str, dict[str, str]]:
@@ -94,7 +94,7 @@ def _number(text: str | None) -> float | None:
 
 def _points(folder: Path, notes: Notes) -> dict[str, list[tuple[str, float, float]]]:
     """Landmarks in pixels by file name, of pairs of points that are both there."""
-    found: dict[str, list[tuple[str, float, float]]] = defaultdict(list)
+    points: dict[str, list[tuple[str, float, float]]] = defaultdict(list)
     for path in files_below(folder, ".csv"):
         header, *rows = read_csv(path) if "points" in path.name.lower() else [[]]
         if not set(_POINTS) <= set(header):
@@ -110,15 +110,15 @@ def _points(folder: Path, notes: Notes) -> dict[str, list[tuple[str, float, floa
                 continue
             he_x, he_y, ihc_x, ihc_y = (float(value) for value in values if value is not None)
             identity = f"{ihc}/{row['point_id']}"
-            found[he].append((identity, he_x / he_mpp, he_y / he_mpp))
-            found[ihc].append((identity, ihc_x / ihc_mpp, ihc_y / ihc_mpp))
+            points[he].append((identity, he_x / he_mpp, he_y / he_mpp))
+            points[ihc].append((identity, ihc_x / ihc_mpp, ihc_y / ihc_mpp))
         if alone:
             notes.tell("missing", f"{alone} points of {path.name} have no counterpart on H&E: the challenge keeps them")
-    if found:
+    if points:
         notes.tell(
             "guessed", "landmarks: micrometres divided by mpp_…_10X, as most public loaders do; one takes pixels"
         )
-    return found
+    return points
 
 
 def _signed(text: str | None) -> float | None:

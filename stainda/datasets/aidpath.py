@@ -32,13 +32,13 @@ def find(folder: Path, notes: Notes) -> list[FoundSlide]:
         notes.tell(
             "left out", f"{len(pictures)} pictures of single glomeruli (DATASET_B): labels of pictures, not outlines"
         )
-    found = []
+    slides_found = []
     for path in slides:
         name = plain(stem(path))
         outlined = _beside(path)
         if outlined is None:
             notes.tell("missing", "no outlines: none are published for the whole slides", name)
-        found.append(
+        slides_found.append(
             FoundSlide(
                 name, name, name, 1, "PAS", "AIDPATH", path, scanner="Aperio ScanScope CS",
                 shapes=None if outlined is None else _reader(outlined),
@@ -46,7 +46,7 @@ def find(folder: Path, notes: Notes) -> list[FoundSlide]:
         )  # fmt: skip
     notes.tell("guessed", "patient: every slide is taken as a patient of its own; the names tell none")
     notes.tell("guessed", "centre: AIDPATH, as one; slides come from three institutions that the names do not tell")
-    return found
+    return slides_found
 
 
 def _beside(path: Path) -> Path | None:

@@ -22,27 +22,27 @@ _COLUMNS = ("Source image", "Target image", "Source landmarks", "Target landmark
 
 
 def find(folder: Path, notes: Notes) -> list[FoundSlide]:
-    found = cima.sections(folder, notes, "ANHIR", DATASET.title, DATASET.layout)
-    here = {section.slide for section in found}
+    slides_found = cima.sections(folder, notes, "ANHIR", DATASET.title, DATASET.layout)
+    known = {section.slide for section in slides_found}
     for table in files_below(folder, ".csv"):
         if stem(table).lower().startswith("dataset_"):
-            _tell_missing(table, here, notes)
+            _tell_missing(table, known, notes)
     notes.tell("guessed", "centre: ANHIR collects from several laboratories that its names do not tell")
     notes.tell(
         "guessed",
         "split: empty; the challenge keeps the target landmarks of its evaluation pairs, which are missing here",
     )
-    return found
+    return slides_found
 
 
-def _tell_missing(table: Path, here: set[str], notes: Notes) -> None:
+def _tell_missing(table: Path, known: set[str], notes: Notes) -> None:
     header, *rows = read_csv(table)
     places = [header.index(name) for name in _COLUMNS[:2] if name in header]
     named = {row[at].replace("\\", "/") for row in rows for at in places if len(row) > at}
     for name in sorted(named):
         parts = name.split("/")
         slide = plain(f"{parts[0]}_{stem(name)}")
-        if slide not in here:
+        if slide not in known:
             notes.tell("missing", f"the image {name} of {table.name} is not here", slide)
 
 

@@ -36,22 +36,24 @@ def find(folder: Path, notes: Notes) -> list[FoundSlide]:
         raise nothing_found(DATASET.title, DATASET.layout, folder)
     outlined = {stem(path): path for path in files_below(folder, ".xml") if _NAME.fullmatch(stem(path))}
     negative = _negative(folder)
-    found = []
+    slides_found = []
     for name, path in sorted(slides.items()):
         match = _NAME.fullmatch(name)
         assert match is not None
         shapes = functools.partial(_lesions, outlined[name]) if name in outlined else None
         if shapes is None and name in negative:
             shapes = functools.partial(_no_lesions)
-        found.append(FoundSlide(name, match[1], name, 1, "HE", _centre(path, int(match[2])), path, shapes=shapes))
+        slides_found.append(
+            FoundSlide(name, match[1], name, 1, "HE", _centre(path, int(match[2])), path, shapes=shapes)
+        )
     for name in sorted(set(outlined) - set(slides)):
         notes.tell("missing", f"the slide {name}.tif of {outlined[name].name}", name)
-    without = sum(slide.shapes is None for slide in found)
+    without = sum(slide.shapes is None for slide in slides_found)
     if without:
         notes.tell(
             "missing", f"no outlines of {without} slides: only 50 slides are outlined, and negative ones need none"
         )
-    if any(section.centre == "unknown" for section in found):
+    if any(section.centre == "unknown" for section in slides_found):
         notes.tell(
             "guessed", "centre: unknown for the patients of the test set (100 to 199), whose order is not published"
         )
@@ -60,13 +62,13 @@ def find(folder: Path, notes: Notes) -> list[FoundSlide]:
         "guessed", "block: every slide is one of its own; the five nodes of a patient are not consecutive sections"
     )
     notes.tell("guessed", "split: empty, drawn by patient; the published test set has no lesions outlined")
-    return found
+    return slides_found
 
 
 def _centre(path: Path, patient: int) -> str:
-    told = next((match[1] for part in path.parts if (match := _CENTRE.fullmatch(part))), None)
-    if told is not None:
-        return f"centre_{told}"
+    number = next((match[1] for part in path.parts if (match := _CENTRE.fullmatch(part))), None)
+    if number is not None:
+        return f"centre_{number}"
     return f"centre_{patient // _PATIENTS_PER_CENTRE}" if patient < _TRAINING_PATIENTS else "unknown"
 
 

@@ -48,25 +48,25 @@ def sections(folder: Path, notes: Notes, centre: str, title: str, layout: str) -
     if not sets:
         raise nothing_found(title, layout, folder)
     points = _landmarks(folder)
-    found: list[FoundSlide] = []
+    slides_found: list[FoundSlide] = []
     for name, scales in sorted(sets.items()):
         finest = max(scales)
         if len(scales) > 1:
             notes.tell("left out", f"{name}: of the scales {sorted(scales)} % only {finest} % is used")
-        found += _block(name, finest, scales[finest], points, centre, notes)
+        slides_found += _block(name, finest, scales[finest], points, centre, notes)
     notes.tell("guessed", "section: in the order of the numbers next to the stain in the names, else of the names")
     notes.tell("guessed", "patient: the animal's number in the names where there is one, else the set")
-    return found
+    return slides_found
 
 
 def _block(
     name: str, scale: int, images: list[Path], points: dict[tuple[str, str, str], Path], centre: str, notes: Notes
 ) -> list[FoundSlide]:
     read = [(path, *stain_of(stem(path))) for path in images]
-    animals = Counter(one for path in images if (one := _animal(stem(path))))
+    animals = Counter(animal for path in images if (animal := _animal(stem(path))))
     patient = animals.most_common(1)[0][0] if animals else name
     ordered = sorted(read, key=lambda row: (row[2] if row[2] is not None else -1, row[0].name))
-    found = []
+    slides_found = []
     for number, (path, stain, _) in enumerate(ordered, start=1):
         slide = plain(f"{name}_{stem(path)}")
         if stain is None:
@@ -74,13 +74,13 @@ def _block(
         file = points.get((name.lower(), path.parent.name.lower(), stem(path).lower()))
         if file is None:
             notes.tell("missing", f"no landmarks {stem(path)}.csv at {scale} %", slide)
-        found.append(
+        slides_found.append(
             FoundSlide(
                 slide, plain(patient), plain(name), number, stain or plain(stem(path)).upper(), centre, path,
                 landmarks=None if file is None else functools.partial(_read, file),
             )
         )  # fmt: skip
-    return found
+    return slides_found
 
 
 def _animal(base: str) -> str | None:
@@ -96,19 +96,19 @@ def stain_of(base: str) -> tuple[str | None, int | None]:
         if dye:
             before = words[at - 1] if at else ""
             behind = words[at + 1] if at + 1 < len(words) else ""
-            number = next((int(one) for one in (before, behind) if one.isdigit() and len(one) <= 2), None)
+            number = next((int(word) for word in (before, behind) if word.isdigit() and len(word) <= 2), None)
             return dye, number
     return None, None
 
 
 def _landmarks(folder: Path) -> dict[tuple[str, str, str], Path]:
     """Landmark files by set, scale folder and name; ``NAME_landmarks.csv`` counts as ``NAME.csv``."""
-    found = {}
+    files = {}
     for path in files_below(folder, ".csv"):
         if _SCALE.fullmatch(path.parent.name):
             base = stem(path).lower().removesuffix("_landmarks")
-            found[path.parent.parent.name.lower(), path.parent.name.lower(), base] = path
-    return found
+            files[path.parent.parent.name.lower(), path.parent.name.lower(), base] = path
+    return files
 
 
 def _read(path: Path) -> pd.DataFrame:

@@ -43,14 +43,14 @@ def find(folder: Path, notes: Notes) -> list[FoundSlide]:
             notes.tell(
                 "missing", f"{identity}.tiff, of which {runs_file.name if runs_file else ''} has the mask", identity
             )
-    found = [_slide(identity, path, patients, runs, notes) for identity, path in sorted(slides.items())]
-    found += [_of_tile(tile, patients) for tile in tiles]
-    if unknown := {slide.patient for slide in found} - set(patients.values()):
+    slides_found = [_slide(identity, path, patients, runs, notes) for identity, path in sorted(slides.items())]
+    slides_found += [_of_tile(tile, patients) for tile in tiles]
+    if unknown := {slide.patient for slide in slides_found} - set(patients.values()):
         notes.tell(
             "guessed", f"patient: {len(unknown)} slides without a patient in the table are each a patient of their own"
         )
     notes.tell("guessed", "centre: HuBMAP, as one; the tissue comes from several places that the table does not name")
-    return found
+    return slides_found
 
 
 def _slide(identity: str, path: Path, patients: dict[str, str], runs: dict[str, str], notes: Notes) -> FoundSlide:

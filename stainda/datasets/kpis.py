@@ -30,12 +30,12 @@ def find(folder: Path, notes: Notes) -> list[FoundSlide]:
     patches = [p for p in files_below(folder, ".jpg", ".jpeg", ".png") if p.parent.name == "img" and _model(p)]
     if not slides and not patches:
         raise nothing_found(DATASET.title, DATASET.layout, folder)
-    found = [_whole(path, notes) for path in slides]
-    whole = {slide.block for slide in found}
+    slides_found = [_whole(path, notes) for path in slides]
+    whole = {slide.block for slide in slides_found}
     kept = [path for path in patches if _block(path, path.parents[1].name) not in whole]
     if len(kept) < len(patches):
         notes.tell("left out", f"{len(patches) - len(kept)} patches that are cut from whole slides found here")
-    found += [_patch(path, notes) for path in kept]
+    slides_found += [_patch(path, notes) for path in kept]
     notes.tell("guessed", "patient: the animal, the first two numbers of the case with its disease model")
     notes.tell("guessed", "mask: a pixel belongs to a glomerulus above half the mask's largest value")
     notes.tell(
@@ -44,7 +44,7 @@ def find(folder: Path, notes: Notes) -> list[FoundSlide]:
         "at two "
         "magnifications: check the pixel sizes",
     )
-    return found
+    return slides_found
 
 
 def _model(path: Path) -> str | None:

@@ -74,18 +74,18 @@ def make_public_manifest(
         )  # fmt: skip
     notes = Notes()
     notes.tell("layout", f"checked against {dataset.checked}")
-    found = dataset.find(folder, notes)
-    _unique(found)
+    slides_found = dataset.find(folder, notes)
+    _unique(slides_found)
     sections, counts = [], Counter[str]()
-    with progress.task(f"{dataset.title}: slides", len(found)) as task:
-        for one in found:
-            section = _written(one, out, mpp, notes, counts)
+    with progress.task(f"{dataset.title}: slides", len(slides_found)) as task:
+        for slide in slides_found:
+            section = _written(slide, out, mpp, notes, counts)
             if section is not None:
                 sections.append(section)
             task.advance()
     if not sections:
         first = next((f"{slide}: {what}" for slide, kind, what in notes.rows if kind == "left out"), "")
-        raise ManifestError(f"none of {len(found)} slides can be read ({first})", file=folder)
+        raise ManifestError(f"none of {len(slides_found)} slides can be read ({first})", file=folder)
     if counts["no mpp"]:
         unknown = f"{counts['no mpp']} slides"
         notes.tell("missing", f"the pixel size of {unknown}: fill in the column mpp, or give --mpp")
@@ -100,9 +100,9 @@ def make_public_manifest(
     )  # fmt: skip
 
 
-def _unique(found: Sequence[FoundSlide]) -> None:
-    names = Counter(section.slide.casefold() for section in found)
-    twice = next((section for section in found if names[section.slide.casefold()] > 1), None)
+def _unique(slides_found: Sequence[FoundSlide]) -> None:
+    names = Counter(section.slide.casefold() for section in slides_found)
+    twice = next((section for section in slides_found if names[section.slide.casefold()] > 1), None)
     if twice is not None:
         raise ManifestError(
             f"the slide {twice.slide!r} is there {names[twice.slide.casefold()]} times",

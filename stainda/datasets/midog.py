@@ -47,7 +47,7 @@ def find(folder: Path, notes: Notes) -> list[FoundSlide]:
     known, boxes = _database(database)
     table = _table(folder)
     plus = "++" in database.name or max(known, default=0) > 200
-    found = []
+    slides_found = []
     for number, path in sorted(images.items()):
         name = f"midog_{number:03d}"
         row = table.get(number, {})
@@ -56,7 +56,7 @@ def find(folder: Path, notes: Notes) -> list[FoundSlide]:
             notes.tell("missing", f"{path.name} is not in {database.name}", name)
         scanner = row.get("Scanner") or (_scanner_2021(number) if number <= 200 else "")
         split: Split | None = {"train": "train", "test": "test"}.get(row.get("Dataset", "").lower())  # type: ignore[assignment]
-        found.append(
+        slides_found.append(
             FoundSlide(
                 name, name, name, 1, "HE", row.get("Origin") or ("UMC_Utrecht" if number <= 200 else "unknown"), path,
                 scanner=_SPELLING.get(scanner, scanner), split=split if labelled else None,
@@ -73,7 +73,7 @@ def find(folder: Path, notes: Notes) -> list[FoundSlide]:
         )
     notes.tell("guessed", "patient: every case is one patient, as published; pixel sizes are read from the files")
     notes.tell("guessed", "shapes: boxes of 50 px around the point that was clicked, not outlines of nuclei")
-    return found
+    return slides_found
 
 
 def _scanner_2021(number: int) -> str:

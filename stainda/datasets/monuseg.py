@@ -38,7 +38,7 @@ def find(folder: Path, notes: Notes) -> list[FoundSlide]:
         raise nothing_found(DATASET.title, DATASET.layout, folder)
     outlined = {stem(path): path for path in files_below(folder, ".xml") if _BARCODE.fullmatch(stem(path))}
     masks = {stem(path): path for path in pictures if "mask" in path.parent.name.lower()}
-    found = []
+    slides_found = []
     for path in images:
         barcode = _BARCODE.fullmatch(stem(path))
         assert barcode is not None
@@ -49,19 +49,19 @@ def find(folder: Path, notes: Notes) -> list[FoundSlide]:
             shapes = functools.partial(binary_objects, masks[stem(path)], cls="nucleus")
         else:
             notes.tell("missing", f"no outlines {stem(path)}.xml", stem(path))
-        found.append(
+        slides_found.append(
             FoundSlide(
                 stem(path), barcode[1].upper(), stem(path), 1, "HE", barcode[2].upper(), path, mpp=_MPP,
                 split=_split(path), shapes=shapes,
             )
         )  # fmt: skip
-    for name in sorted(set(outlined) - {section.slide for section in found}):
+    for name in sorted(set(outlined) - {section.slide for section in slides_found}):
         notes.tell("missing", f"the image of {outlined[name].name}", name)
-    if any(section.slide in masks and section.slide not in outlined for section in found):
+    if any(section.slide in masks and section.slide not in outlined for section in slides_found):
         notes.tell("guessed", "shapes: from union masks, in which touching nuclei are one object")
     notes.tell("guessed", f"pixel size: {_MPP} µm, since all images are of 40x")
     notes.tell("guessed", "centre: TCGA's tissue source site; nearly every image is of another one")
-    return found
+    return slides_found
 
 
 def _split(path: Path) -> Split | None:

@@ -28,7 +28,7 @@ def find(folder: Path, notes: Notes) -> list[FoundSlide]:
     images = [path for path in files_below(folder, ".png") if path.parent.name.lower() == "tissue images"]
     if not images:
         raise nothing_found(DATASET.title, DATASET.layout, folder)
-    found = []
+    slides_found = []
     for path in images:
         organ = path.parents[1]
         name = plain(
@@ -37,7 +37,7 @@ def find(folder: Path, notes: Notes) -> list[FoundSlide]:
         mask = organ / "label masks modify" / f"{stem(path)}.tif"
         if not mask.is_file():
             notes.tell("missing", f"no mask {mask.relative_to(folder)}", name)
-        found.append(
+        slides_found.append(
             FoundSlide(
                 name, plain(organ.name), name, 1, "HE", "MedUniVienna", path, scanner="TissueFAXS",
                 shapes=functools.partial(_nuclei, stem(path), mask, organ) if mask.is_file() else None,
@@ -45,7 +45,7 @@ def find(folder: Path, notes: Notes) -> list[FoundSlide]:
         )  # fmt: skip
     notes.tell("guessed", "patient: the organ, since all patches of an organ come from one slide")
     notes.tell("guessed", "class Ignore*: areas of nuclei that could not be separated count neither for nor against")
-    return found
+    return slides_found
 
 
 def _nuclei(base: str, mask: Path, organ: Path, slide: SlideFrame) -> tuple[gpd.GeoDataFrame, list[dict[str, str]]]:

@@ -59,8 +59,8 @@ def _pixels(path: Path, slide: SlideFrame) -> tuple[Array, float]:
     height, width = pixels.shape
     scale = slide.size[0] / width
     if abs(slide.size[1] / height - scale) > 0.02 * scale:
-        found = f"{width} x {height} pixels do not fit a slide of {slide.size[0]} x {slide.size[1]}"
-        raise AnnotationError(found, file=path, remedy=_REMEDY)
+        message = f"{width} x {height} pixels do not fit a slide of {slide.size[0]} x {slide.size[1]}"
+        raise AnnotationError(message, file=path, remedy=_REMEDY)
     return pixels.astype(np.int64 if pixels.dtype.itemsize > 4 else np.int32), scale
 
 

@@ -18,8 +18,8 @@ from stainda.datasets.entry import PublicDataset
 from stainda.errors import ManifestError, did_you_mean
 
 DATASETS: dict[str, PublicDataset] = {
-    one.DATASET.name: one.DATASET
-    for one in (hubmap, kpis, aidpath, anhir, cima, acrobat, monuseg, nuinsseg, midog, camelyon17)
+    module.DATASET.name: module.DATASET
+    for module in (hubmap, kpis, aidpath, anhir, cima, acrobat, monuseg, nuinsseg, midog, camelyon17)
 }
 
 

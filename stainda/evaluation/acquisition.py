@@ -27,18 +27,18 @@ def entropy(probabilities: Array) -> NDArray[np.float64]:
     return bits.reshape(len(bits), -1).mean(1)
 
 
-def disagreement(one: Array, two: Array, certainty: Array) -> NDArray[np.float64]:
+def disagreement(first: Array, second: Array, certainty: Array) -> NDArray[np.float64]:
     """Mean absolute difference of probabilities of the same places on two sections, float (n,).
 
     Args:
         one, two: (n, k, h, w), ``two`` warped onto ``one``. certainty: (n, h, w), weight of each place; a patch without
             any has 0.
     """
-    away = np.abs(np.asarray(one, float) - np.asarray(two, float)).max(1)
+    away = np.abs(np.asarray(first, float) - np.asarray(second, float)).max(1)
     weight = np.asarray(certainty, float)
     total = weight.reshape(len(weight), -1).sum(1)
-    found = (away * weight).reshape(len(weight), -1).sum(1)
-    return np.divide(found, total, out=np.zeros(len(total)), where=total > 0)
+    weighted = (away * weight).reshape(len(weight), -1).sum(1)
+    return np.divide(weighted, total, out=np.zeros(len(total)), where=total > 0)
 
 
 def best(scores: Array, count: int, near: NDArray[np.bool_]) -> list[int]:
@@ -65,7 +65,7 @@ def k_centre(features: Array, count: int, covered: Array | None, near: NDArray[n
         away = np.full(len(points), np.inf)
         order: Sequence[int] = [int(np.linalg.norm(points - points.mean(0), axis=1).argmin())]
     else:
-        away = np.min([np.linalg.norm(points - one, axis=1) for one in np.asarray(covered, float)], axis=0)
+        away = np.min([np.linalg.norm(points - centre, axis=1) for centre in np.asarray(covered, float)], axis=0)
         order = []
     taken: list[int] = []
     free = np.ones(len(points), bool)

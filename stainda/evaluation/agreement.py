@@ -32,7 +32,7 @@ class Agreement:
     concordance: float
 
 
-def bland_altman(found: Array, there: Array) -> Agreement:
+def bland_altman(predicted: Array, annotated: Array) -> Agreement:
     """Limits of agreement (Bland & Altman 1986; intervals after their 1999 paper, section 2.1).
 
     The standard error of a limit is taken as ``sqrt(1/n + 1.96² / (2 (n - 1))) SD``. Pairs should be independent: give
@@ -44,7 +44,7 @@ def bland_altman(found: Array, there: Array) -> Agreement:
     Raises:
         StaindaError: the lengths differ.
     """
-    first, second = np.asarray(found, float), np.asarray(there, float)
+    first, second = np.asarray(predicted, float), np.asarray(annotated, float)
     if first.shape != second.shape or first.ndim != 1:
         raise StaindaError(f"agreement needs pairs, found shapes {first.shape} and {second.shape}")
     both = np.isfinite(first) & np.isfinite(second)

@@ -155,15 +155,15 @@ def analyse(rotations: Sequence[RotationRecords], config: StudyConfig) -> Analys
             singles = [score_cube(rows, measure, order) for rows in picked]
             cube, regions = _scores_and_regions(groups, singles)
             cells = ScoreCells(cube, regions, rule.name, config)
-            for name, made in parts.items():
-                made.append(getattr(cells, name)())
+            for name, tables_of_part in parts.items():
+                tables_of_part.append(getattr(cells, name)())
             if rule.name == DEFAULT_RULE:
                 cubes[measure] = cube
                 own = parts["results"][-1:] if len(groups) == 1 else _by_domain(groups, singles, config)
                 pairs += [_pairs(group, rows) for group, rows in zip(groups, own, strict=True)]
-    tables = {name: joined(made) for name, made in parts.items()}
+    tables = {name: joined(tables_of_part) for name, tables_of_part in parts.items()}
     records, fitting = labelled(rotations, groups), labelled_choices(rotations, groups, choices)
-    there = set(records["domain"])
+    scored_domains = set(records["domain"])
     tested = [pair_label(group.label, name) for group in groups for name in group.tested]
     return Analysis(
         results=tables["results"].reindex(columns=RESULT_COLUMNS),
@@ -172,7 +172,7 @@ def analyse(rotations: Sequence[RotationRecords], config: StudyConfig) -> Analys
         choices=fitting,
         patients=tables["patients"],
         sources=tuple(dict.fromkeys(name for group in groups for name in group.sources)),
-        targets=tuple(name for name in tested if name in there),
+        targets=tuple(name for name in tested if name in scored_domains),
         tested=_tested(groups, cubes),
         cubes=cubes,
         groups=groups,

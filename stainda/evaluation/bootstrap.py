@@ -181,14 +181,14 @@ def nested_interval(
         Mean over patients of the formula of their summed counts, and the ends (``nan`` for one patient).
     """
     n = len(counts)
-    point = np.array([float(formula(*np.sum(one, axis=0))) for one in counts])
+    point = np.array([float(formula(*np.sum(slides, axis=0))) for slides in counts])
     mean = float(np.mean(point[np.isfinite(point)])) if np.isfinite(point).any() else float("nan")
     if n < 2:
         return mean, float("nan"), float("nan")
-    n_slides = np.array([len(one) for one in counts])
+    n_slides = np.array([len(slides) for slides in counts])
     table = np.zeros((n, n_slides.max(), 3))
-    for index, one in enumerate(counts):
-        table[index, : len(one)] = one
+    for index, patient_slides in enumerate(counts):
+        table[index, : len(patient_slides)] = patient_slides
     drawn = generator.integers(n, size=(resamples, n))
     # every occurrence of a patient draws its own slides
     slides = np.floor(generator.random((resamples, n, table.shape[1])) * n_slides[drawn][..., None]).astype(int)

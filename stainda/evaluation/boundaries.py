@@ -67,9 +67,9 @@ def surface_distances(
         return SurfaceDistances(diagonal, diagonal)
     if not all(edge.any() for edge in edges):
         return SurfaceDistances(float("nan"), float("nan"))
-    there, back = (nearest_distances(near, far, spacing) for near, far in (edges, edges[::-1]))
-    high = max(np.percentile(there, percentile), np.percentile(back, percentile))
-    return SurfaceDistances(float(high), float(np.concatenate([there, back]).mean()))
+    forth, back = (nearest_distances(near, far, spacing) for near, far in (edges, edges[::-1]))
+    high = max(np.percentile(forth, percentile), np.percentile(back, percentile))
+    return SurfaceDistances(float(high), float(np.concatenate([forth, back]).mean()))
 
 
 def nearest_distances(near: Array, far: Array, spacing: float) -> npt.NDArray[np.float64]:
@@ -81,9 +81,9 @@ def nearest_distances(near: Array, far: Array, spacing: float) -> npt.NDArray[np
         return ndimage.distance_transform_edt(~far, sampling=spacing)[near]
     from scipy.spatial import cKDTree
 
-    asked, known = np.argwhere(near), np.argwhere(far)
-    _, index = cKDTree(known).query(asked)
-    return np.sqrt((((asked - known[index]) * spacing) ** 2).sum(1))
+    queries, known = np.argwhere(near), np.argwhere(far)
+    _, index = cKDTree(known).query(queries)
+    return np.sqrt((((queries - known[index]) * spacing) ** 2).sum(1))
 
 
 def _edges(mask: Array, shadow: Array | None) -> npt.NDArray[np.bool_]:

@@ -16,7 +16,7 @@ in place of an interval; with one training an interval is over patients alone, n
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,6 +34,8 @@ Floats = npt.NDArray[np.float64]
 INTERVAL, THESE_TRAININGS, RANGE, NONE = "interval", "interval, these trainings", "range", "none"
 """What ``low`` and ``high`` are: over patients and trainings; over patients, for these trainings only; the lowest and
 highest patient; empty."""
+FIRST_STEP, DOUBLINGS, HALVINGS = 1e-3, 60, 60
+"""In the search of the ends of a ratio's interval: the first step away, and how often it is doubled, then halved."""
 
 
 @dataclass(frozen=True)
@@ -179,24 +181,47 @@ class Shares:
     high: Floats
 
 
-def fieller(found: Moments, level: float) -> Shares:
-    """Ratio of the first to the second contrast with Fieller's interval (1954).
+def fieller(contrasts: Moments, level: float) -> Shares:
+    """Ratio of the first to the second contrast, with Fieller's interval (1954) by the half widths of ``widths``.
 
-    The values r for which ``first - r second`` could be 0. Where the denominator's own interval holds 0 that set is not
-    an interval, and no ratio is given.
+    The values r for which ``first - r second`` could be 0, so that the interval holds 0 where that of the first
+    contrast does, and 1 where that of ``first - second`` does. Where the denominator's own interval holds 0 that set is
+    not an interval, and no ratio is given.
     """
-    top, bottom = found.mean[:2]
-    alone = np.eye(len(found.mean))[:2, :, None] * np.ones_like(top)
-    freedom = np.minimum(found.spread(alone[0]).freedom, found.spread(alone[1]).freedom)
-    squared = special.stdtrit(freedom, 0.5 + level / 2) ** 2
-    cover = found.of_patients + found.of_trainings.sum(axis=0)
-    a = bottom**2 - squared * cover[1, 1]
-    b = top * bottom - squared * cover[0, 1]
-    c = top**2 - squared * cover[0, 0]
-    given = (a > 1e-12 * bottom**2) & (found.n >= FEW_PATIENTS)
-    share, low, high = (np.full(len(top), np.nan) for _ in range(3))
-    root = np.sqrt(np.maximum(b**2 - a * c, 0.0))
+    top, bottom = contrasts.mean[:2]
+    weights = np.zeros_like(contrasts.mean)
+
+    def outside(ratio: Floats) -> npt.NDArray[np.bool_]:
+        """Whether ``first - ratio second`` is shown not to be 0."""
+        weights[0], weights[1] = 1.0, -ratio
+        return np.asarray(np.abs(top - ratio * bottom) > contrasts.spread(weights).half_width(tail))
+
+    tail = 0.5 - level / 2
+    second = np.zeros_like(contrasts.mean)
+    second[1] = 1.0
+    width = contrasts.spread(second).half_width(tail)
+    given = (np.abs(bottom) > width * (1 + 1e-9)) & (contrasts.n >= FEW_PATIENTS)
+    share = np.full(len(top), np.nan)
     np.divide(top, bottom, out=share, where=given)
-    np.divide(b - root, a, out=low, where=given)
-    np.divide(b + root, a, out=high, where=given)
+    low, high = (_end(share, given, outside, side) for side in (-1.0, 1.0))
     return Shares(share, low, high)
+
+
+def _end(
+    share: Floats, given: npt.NDArray[np.bool_], outside: Callable[[Floats], npt.NDArray[np.bool_]], side: float
+) -> Floats:
+    """Where the interval around ``share`` ends towards ``side``, by doubling steps and then halving them."""
+    inner, step = np.where(given, share, 0.0), np.full(len(share), FIRST_STEP)
+    outer = inner + side * step
+    for _ in range(DOUBLINGS):
+        still = given & ~outside(outer)
+        inner, step = np.where(still, outer, inner), np.where(still, 2 * step, step)
+        outer = np.where(still, outer + side * step, outer)
+        if not still.any():
+            break
+    reached = given & outside(outer)
+    for _ in range(HALVINGS):
+        middle = (inner + outer) / 2
+        beyond = outside(middle)
+        inner, outer = np.where(beyond, inner, middle), np.where(beyond, middle, outer)
+    return np.where(reached, outer, np.where(given, side * np.inf, np.nan))

@@ -45,17 +45,17 @@ class ProbabilityCounts:
         Raises:
             StaindaError: shapes differ, or a probability is not in 0..1.
         """
-        values, there = np.asarray(probabilities, float).ravel(), np.asarray(truth, bool).ravel()
-        if values.shape != there.shape:
-            raise StaindaError(f"{values.size} probabilities and {there.size} labels cannot be compared")
+        values, labels = np.asarray(probabilities, float).ravel(), np.asarray(truth, bool).ravel()
+        if values.shape != labels.shape:
+            raise StaindaError(f"{values.size} probabilities and {labels.size} labels cannot be compared")
         if values.size and not (values.min() >= -1e-6 and values.max() <= 1 + 1e-6):  # a softmax may round to 1.0000001
             raise StaindaError("a probability is not between 0 and 1", remedy="Was softmax or sigmoid applied?")
         values = np.clip(values, 0.0, 1.0)
         # 0.29 * 100 is 28.999999999999996 in floating point; the hair puts it into the bin that starts there
         place = np.minimum((values * bins + 1e-9).astype(np.int64), bins - 1)
         return cls(
-            np.bincount(place[there], minlength=bins).astype(np.int64),
-            np.bincount(place[~there], minlength=bins).astype(np.int64),
+            np.bincount(place[labels], minlength=bins).astype(np.int64),
+            np.bincount(place[~labels], minlength=bins).astype(np.int64),
             np.bincount(place, values, minlength=bins).astype(np.float64),
         )
 

@@ -56,7 +56,7 @@ def dataset_precision(rows: pd.DataFrame, measure: str, settings: EvaluationConf
         RecordError: see :func:`~stainda.evaluation.evidence.ranked_at`.
     """
     patients = sorted(rows["patient"].unique())
-    seeds = [one for _, one in rows.groupby("seed", sort=True)]
+    seeds = [table for _, table in rows.groupby("seed", sort=True)]
     whole = np.zeros(len(seeds))
     without, own = (np.full((len(seeds), len(patients)), np.nan) for _ in range(2))
     for at, seed in enumerate(seeds):
@@ -110,10 +110,10 @@ def precision_table(
         inside = rows[rows["domain"].isin(domains)]
         for (strategy, cls), some in inside.groupby(["strategy", "class"], sort=False):
             for measure in THRESHOLDS:
-                one = dataset_precision(some, measure, settings)
+                precision = dataset_precision(some, measure, settings)
                 table.append(
-                    (strategy, name, role, cls, measure, one.mean, one.low, one.high, one.n_patients, one.n_seeds,
-                     one.annotated, one.kind, one.note)
+                    (strategy, name, role, cls, measure, precision.mean, precision.low, precision.high,
+                     precision.n_patients, precision.n_seeds, precision.annotated, precision.kind, precision.note)
                 )  # fmt: skip
     return pd.DataFrame(table, columns=list(PRECISION_COLUMNS))
 

@@ -65,16 +65,16 @@ def ranked_detections(
         matching: of the same objects; says which of them are left out of scoring.
         point_px: see :func:`~stainda.objects.matching.match_objects`.
     """
-    there, found = polygons(truth), polygons(predicted)
+    annotated, detected = polygons(truth), polygons(predicted)
     scores = np.asarray(scores, float)
-    rows, columns, overlap = overlaps(there, found, point_px)
+    rows, columns, overlap = overlaps(annotated, detected, point_px)
     may = overlap >= iou
     by_detection: dict[int, list[tuple[float, int]]] = {}
     for row, column, value in zip(rows[may], columns[may], overlap[may], strict=True):
         by_detection.setdefault(int(column), []).append((float(value), int(row)))
     left_out = matching.truth == -2
-    free = np.ones(len(there), bool)
-    hit, counted, claimed = np.zeros(len(found), bool), np.ones(len(found), bool), np.full(len(found), np.nan)
+    free = np.ones(len(annotated), bool)
+    hit, counted, claimed = np.zeros(len(detected), bool), np.ones(len(detected), bool), np.full(len(detected), np.nan)
     order = np.argsort(-scores, kind="stable")
     for index in order:
         offers = [(value, row) for value, row in by_detection.get(int(index), ()) if free[row]]
@@ -122,13 +122,13 @@ def aggregated_jaccard(truth: Any, predicted: Any, matching: Matching) -> float:
     unions, to which the areas of predictions that nobody took are added. Objects left out by ``matching`` are in
     neither.
     """
-    there, found = polygons(truth), polygons(predicted)
-    rows, columns, overlap = iou_pairs(there, found)
+    annotated, detected = polygons(truth), polygons(predicted)
+    rows, columns, overlap = iou_pairs(annotated, detected)
     kept = (matching.truth[rows] != -2) & (matching.predicted[columns] != -2)
     rows, columns, overlap = rows[kept], columns[kept], overlap[kept]
-    areas, found_areas = shapely.area(there), shapely.area(found)
+    areas, found_areas = shapely.area(annotated), shapely.area(detected)
     both = union = 0.0
-    used = np.zeros(len(found), bool)
+    used = np.zeros(len(detected), bool)
     for row in np.flatnonzero(matching.truth != -2):
         mine = np.flatnonzero(rows == row)
         if not len(mine):

@@ -21,7 +21,7 @@ def optical_density_distance(first: Array, second: Array) -> float:
     Args:
         first, second: tissue pixels uint8 (n, 3).
     """
-    means = [-np.log10((np.asarray(one, float) + 1) / 256).mean(axis=0) for one in (first, second)]
+    means = [-np.log10((np.asarray(pixels, float) + 1) / 256).mean(axis=0) for pixels in (first, second)]
     return float(np.linalg.norm(means[0] - means[1]))
 
 
@@ -93,7 +93,7 @@ def linear_cka(first: Array, second: Array) -> float:
         raise StaindaError(f"CKA compares the same things, found {len(first)} and {len(second)} rows")
     if len(first) < 3:
         return float("nan")
-    x, y = (np.asarray(one, float) - np.mean(one, axis=0) for one in (first, second))
+    x, y = (np.asarray(features, float) - np.mean(features, axis=0) for features in (first, second))
     shared = np.linalg.norm(x.T @ y) ** 2
     own = np.linalg.norm(x.T @ x) * np.linalg.norm(y.T @ y)
     return float(shared / own) if own > 0 else float("nan")

@@ -64,10 +64,10 @@ def object_rows(
     unit = float("nan") if um_per_px is None else um_per_px**2
     rows: list[dict[str, Any]] = []
     for name in classes:
-        there, found = truth[truth["class"] == name], predicted[predicted["class"] == name]
-        matching = match_objects(there, found, 0.5, ignored=ignored, point_px=point_px)
-        areas, found_areas = shapely.area(polygons(there)) * unit, shapely.area(polygons(found)) * unit
-        scores = found["score"].to_numpy(float) if "score" in found.columns else np.full(len(found), np.nan)
+        annotated, detected = truth[truth["class"] == name], predicted[predicted["class"] == name]
+        matching = match_objects(annotated, detected, 0.5, ignored=ignored, point_px=point_px)
+        areas, found_areas = shapely.area(polygons(annotated)) * unit, shapely.area(polygons(detected)) * unit
+        scores = detected["score"].to_numpy(float) if "score" in detected.columns else np.full(len(detected), np.nan)
         base = {**where, "class": name, "score": np.nan, "iou": np.nan, "area_um2": np.nan, "true_area_um2": np.nan,
                 "hits": np.nan}  # fmt: skip
         rows.append({**base, "kind": SLIDE, "area_um2": np.nan if tissue_um2 is None else tissue_um2})
@@ -82,7 +82,7 @@ def object_rows(
         every = predicted if candidates is None else candidates
         every = every[every["class"] == name]
         if "score" in every.columns:
-            ranked = ranked_candidates(there, every, ignored, point_px)
+            ranked = ranked_candidates(annotated, every, ignored, point_px)
             rows += [
                 {**base, "kind": CANDIDATE, "score": score, "iou": iou, "hits": float(hits)}
                 for score, iou, hits in zip(ranked.score, ranked.iou, ranked.hits, strict=True)
@@ -172,13 +172,13 @@ def counts_and_areas(rows: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     """
     keys = [*by]
     kinds = rows["kind"]
-    found, there = rows[kinds.isin([HIT, FALSE])].groupby(keys), rows[kinds.isin([HIT, MISSED])].groupby(keys)
+    detected, annotated = rows[kinds.isin([HIT, FALSE])].groupby(keys), rows[kinds.isin([HIT, MISSED])].groupby(keys)
     slides = rows[kinds == SLIDE].groupby(keys)
     table = pd.DataFrame({"tissue_mm2": slides["area_um2"].sum(min_count=1) / 1e6})
-    table["found"] = found.size().reindex(table.index, fill_value=0)
-    table["there"] = there.size().reindex(table.index, fill_value=0)
-    table["found_area_um2"] = found["area_um2"].mean().reindex(table.index)
-    table["true_area_um2"] = there["true_area_um2"].mean().reindex(table.index)
+    table["found"] = detected.size().reindex(table.index, fill_value=0)
+    table["there"] = annotated.size().reindex(table.index, fill_value=0)
+    table["found_area_um2"] = detected["area_um2"].mean().reindex(table.index)
+    table["true_area_um2"] = annotated["true_area_um2"].mean().reindex(table.index)
     for name in ("found", "there"):
         density = "found_per_mm2" if name == "found" else "true_per_mm2"
         table[density] = (table[name] / table["tissue_mm2"]).where(table["tissue_mm2"] > 0)

@@ -58,11 +58,11 @@ def family_of(config: StudyConfig, strategy: str, family: str) -> str:
 
 def few_labels(config: StudyConfig, strategy: str) -> str:
     """How many target labels a few-shot strategy learned from, as words: ``8 patches of every target domain``."""
-    one = config.strategy(strategy)
-    unit = str(one.labels.params.get("unit", "patches"))
-    searched = one.space.get("labels.k")
+    settings = config.strategy(strategy)
+    unit = str(settings.labels.params.get("unit", "patches"))
+    searched = settings.space.get("labels.k")
     if searched is not None:
         return f"a searched number of {unit} of every target domain"
-    k = int(one.labels.params.get("k", 8))
+    k = int(settings.labels.params.get("k", 8))
     counted = {"patches": "patch", "patients": "patient"}.get(unit, unit) if k == 1 else unit
     return f"{k} {counted} of every target domain"

@@ -175,11 +175,11 @@ def pixel_counts(predicted: Array, truth: Array, n_classes: int) -> npt.NDArray[
             remedy="Rasterise both on the same grid",
         )
     used = truth != IGNORED
-    found, there = predicted[used].astype(np.int64), truth[used].astype(np.int64)
-    for name, labels in (("predicted", found), ("true", there)):
+    predicted_used, true_used = predicted[used].astype(np.int64), truth[used].astype(np.int64)
+    for name, labels in (("predicted", predicted_used), ("true", true_used)):
         if labels.size and (labels.max() > n_classes or labels.min() < 0):
             raise StaindaError(f"a {name} label is outside 0..{n_classes}", remedy="Check the list of classes")
-    table = np.bincount(there * (n_classes + 1) + found, minlength=(n_classes + 1) ** 2)
+    table = np.bincount(true_used * (n_classes + 1) + predicted_used, minlength=(n_classes + 1) ** 2)
     table = table.reshape(n_classes + 1, n_classes + 1)
     hits = np.diagonal(table)[1:]
     return np.stack([hits, table.sum(axis=0)[1:] - hits, table.sum(axis=1)[1:] - hits], axis=1).astype(np.int64)

@@ -124,7 +124,7 @@ def labelled_choices(
     rotations: Sequence[RotationRecords], groups: Sequence[Group], choices: Mapping[str, pd.DataFrame]
 ) -> pd.DataFrame:
     """The choices of all rotations, by name, as they fit :func:`labelled` records."""
-    labels, found = _labels(groups), []
+    labels, tables = _labels(groups), []
     for number, rotation in enumerate(rotations):
         if not labels[rotation.name]:
             return choices[rotation.name]
@@ -133,8 +133,8 @@ def labelled_choices(
         table = table[(table["domain"] == ANY_DOMAIN) | (table["domain"] == table["somewhere"])]
         domain = [pair_label(labels[rotation.name], name) for name in table["somewhere"]]
         table = table.assign(domain=domain, trial=table["trial"] + number * _APART)
-        found.append(table.drop(columns="somewhere"))
-    return pd.concat(found, ignore_index=True)
+        tables.append(table.drop(columns="somewhere"))
+    return pd.concat(tables, ignore_index=True)
 
 
 def _labels(groups: Sequence[Group]) -> dict[str, str]:
@@ -206,8 +206,8 @@ class _Pooled:
             for place, at in enumerate(names):
                 size = int(self.seeds[at])
                 self.runs[at, :size, people, column, number] = _dealt(own[place, : cube.seeds[place]], size).T
-            there = cube.present[:, :, where, cube.classes.index(name)].any(axis=2)
-            self.present[..., column, number][np.ix_(names, people)] = there
+            present = cube.present[:, :, where, cube.classes.index(name)].any(axis=2)
+            self.present[..., column, number][np.ix_(names, people)] = present
 
 
 def joined_trainings(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:

@@ -69,13 +69,13 @@ def neighbours(features: NDArray[np.floating[Any]], patients: Sequence[str], k: 
     rows = np.asarray(features, float)
     rows = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
     of = np.asarray(patients)
-    found = np.empty((len(rows), k), np.intp)
+    nearest = np.empty((len(rows), k), np.intp)
     for start in range(0, len(rows), 512):
         stop = min(start + 512, len(rows))
         likeness = rows[start:stop] @ rows.T
         likeness[of[start:stop, None] == of[None]] = -np.inf
-        found[start:stop] = np.argsort(-likeness, axis=1, kind="stable")[:, :k]
-    return found
+        nearest[start:stop] = np.argsort(-likeness, axis=1, kind="stable")[:, :k]
+    return nearest
 
 
 def robustness_index(
@@ -96,21 +96,21 @@ def robustness_index(
     _, places = np.unique(np.asarray(groups), return_inverse=True)
     _, people, sizes = np.unique(np.asarray(patients), return_inverse=True, return_counts=True)
     most = len(codes) - int(sizes.max())
-    tried = [one for one in NEIGHBOURS if one <= most] if k is None else [min(k, most)]
+    tried = [count for count in NEIGHBOURS if count <= most] if k is None else [min(k, most)]
     if not tried or tried[-1] < 1:
         return RobustnessIndex(math.nan, 0, math.nan, math.nan, math.nan, math.nan)
-    found = neighbours(features, people, tried[-1])
-    same_class, same_group = codes[found] == codes[:, None], places[found] == places[:, None]
+    nearest = neighbours(features, people, tried[-1])
+    same_class, same_group = codes[nearest] == codes[:, None], places[nearest] == places[:, None]
     speaks = (same_class != same_group).any(axis=0)  # by neighbour: whether it is SO or OS for any patch
-    tried = [one for one in tried if speaks[:one].any()] or tried
-    accuracies = [_balanced_accuracy(codes, codes[found[:, :one]], len(names)) for one in tried]
+    tried = [count for count in tried if speaks[:count].any()] or tried
+    accuracies = [_balanced_accuracy(codes, codes[nearest[:, :count]], len(names)) for count in tried]
     chosen = tried[int(np.argmax(accuracies))]
     so = float((same_class & ~same_group)[:, :chosen].mean())
     os = float((~same_class & same_group)[:, :chosen].mean())
     apart = people[:, None] != people[None]
-    alike, beside = codes[:, None] == codes[None], places[:, None] == places[None]
+    alike, same_place = codes[:, None] == codes[None], places[:, None] == places[None]
     weight = apart / np.maximum(apart.sum(1, keepdims=True), 1)
-    random_so, random_os = float((weight * (alike & ~beside)).sum()), float((weight * (~alike & beside)).sum())
+    random_so, random_os = float((weight * (alike & ~same_place)).sum()), float((weight * (~alike & same_place)).sum())
     return RobustnessIndex(
         _share(so, os), chosen, max(accuracies), so, os, _share(random_so, random_os)
     )  # fmt: skip
@@ -158,11 +158,11 @@ def performance_drop(
             ])  # fmt: skip
             scaler = StandardScaler().fit(features[drawn])
             fitted = LogisticRegression(max_iter=1000).fit(scaler.transform(features[drawn]), codes[drawn])
-            told = [
+            accuracies = [
                 float((fitted.predict(scaler.transform(features[members])) == name).mean())
                 for (_, name, part), members in cells.items() if not part
             ]  # fmt: skip
-            scores[repeat, column] = np.mean(told)
+            scores[repeat, column] = np.mean(accuracies)
     kept = scores[np.isfinite(scores[:, 0]) & (scores[:, 0] > 0)]
     if not len(kept):
         return _no_drop("needs two patients of every group, with patches of both classes")
@@ -177,10 +177,10 @@ def _half_of_patients(
     side: dict[str, bool] = {}
     for place in range(places):
         mine = generator.permutation(np.unique(people[where == place])).tolist()
-        free = [one for one in mine if one not in side]
-        wanted = len(mine) // 2 - sum(side[one] for one in mine if one in side)
-        side |= {one: number < wanted for number, one in enumerate(free)}
-    return np.asarray([side[one] for one in people.tolist()])
+        free = [person for person in mine if person not in side]
+        wanted = len(mine) // 2 - sum(side[person] for person in mine if person in side)
+        side |= {person: number < wanted for number, person in enumerate(free)}
+    return np.asarray([side[person] for person in people.tolist()])
 
 
 def _balanced_accuracy(truth: NDArray[np.intp], near: NDArray[np.intp], count: int) -> float:
@@ -190,8 +190,8 @@ def _balanced_accuracy(truth: NDArray[np.intp], near: NDArray[np.intp], count: i
     return float(np.mean([right[truth == name].mean() for name in range(count)]))
 
 
-def _share(one: float, other: float) -> float:
-    return one / (one + other) if one + other > 0 else math.nan
+def _share(value: float, other: float) -> float:
+    return value / (value + other) if value + other > 0 else math.nan
 
 
 def _no_drop(note: str) -> PerformanceDrop:

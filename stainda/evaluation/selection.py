@@ -147,8 +147,8 @@ DEFAULT_RULE = RULES[0].name
 
 def compared_rules(choices: pd.DataFrame) -> tuple[SelectionRule, ...]:
     """The rules in their order; :class:`BeforeRefit` where there was something to choose for it."""
-    there = choices["selection"].eq(BeforeRefit.name).any()
-    return tuple(candidate for candidate in RULES if there or candidate.name != BeforeRefit.name)
+    refitted = choices["selection"].eq(BeforeRefit.name).any()
+    return tuple(candidate for candidate in RULES if refitted or candidate.name != BeforeRefit.name)
 
 
 def rule(name: str) -> SelectionRule:

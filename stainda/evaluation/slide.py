@@ -88,18 +88,18 @@ def score_slide(
             scores.append(Score(classes[index], "surface_distance", distances.mean))
     if predicted_shapes is not None and truth_shapes is not None:
         for name in classes:
-            there = truth_shapes[truth_shapes["class"] == name]
+            annotated = truth_shapes[truth_shapes["class"] == name]
             found_here = predicted_shapes[predicted_shapes["class"] == name]
-            matching = match_objects(there, found_here, iou, ignored=ignored, field=field, point_px=point_px)
+            matching = match_objects(annotated, found_here, iou, ignored=ignored, field=field, point_px=point_px)
             scores += _from_counts(name, OBJECT_MEASURES, (matching.hits, matching.false, matching.missed))
-            scores += _of_objects(name, there, found_here, ignored, field, point_px)
+            scores += _of_objects(name, annotated, found_here, ignored, field, point_px)
     return scores
 
 
 def _from_counts(name: str, measures: Sequence[str], counts: Sequence[int] | npt.NDArray[np.int64]) -> list[Score]:
     tp, fp, fn = (float(count) for count in counts)
     formulas = ((measure, MEASURES[measure].formula) for measure in measures)
-    return [Score(name, one, float(formula(tp, fp, fn)), tp, fp, fn) for one, formula in formulas if formula]
+    return [Score(name, measure, float(formula(tp, fp, fn)), tp, fp, fn) for measure, formula in formulas if formula]
 
 
 def _of_probabilities(
@@ -112,10 +112,12 @@ def _of_probabilities(
     yield Score(name, "ece", counts.calibration_error)
 
 
-def _of_objects(name: str, there: Any, found: Any, ignored: Any, field: Any, point_px: float | None) -> Iterator[Score]:
-    matching = match_objects(there, found, 0.5, ignored=ignored, field=field, point_px=point_px)
+def _of_objects(
+    name: str, annotated: Any, detected: Any, ignored: Any, field: Any, point_px: float | None
+) -> Iterator[Score]:
+    matching = match_objects(annotated, detected, 0.5, ignored=ignored, field=field, point_px=point_px)
     yield Score(name, "panoptic_quality", panoptic_quality(matching))
-    yield Score(name, "aji", aggregated_jaccard(_clipped(there, field), _clipped(found, field), matching))
+    yield Score(name, "aji", aggregated_jaccard(_clipped(annotated, field), _clipped(detected, field), matching))
 
 
 def _clipped(shapes: Any, field: Any) -> Any:

@@ -74,7 +74,7 @@ class ScoreCells:
         # float (strategies, patients, regions, classes), and (strategies, trainings, patients, regions, classes)
         self.scores, self.runs = self._laid_out(cube)
         present = [cube.present[:, :, [cube.domains.index(name) for name in region.domains]] for region in regions]
-        self.present = np.stack([one.any(axis=(2, 3)) for one in present], -1)
+        self.present = np.stack([cells.any(axis=(2, 3)) for cells in present], -1)
 
     def _laid_out(self, cube: ScoreCube) -> tuple[Floats, Floats]:
         return (
@@ -121,7 +121,7 @@ class ScoreCells:
         for s, strategy in enumerate(self.cube.strategies):
             if s == base:
                 continue
-            first, second = self.beside((s, base))
+            first, second = self.aligned((s, base))
             result = difference(_flat(first), _flat(second), self.config.evaluation, self._generator())
             for index, (r, c) in enumerate(np.ndindex(first.shape[2:])):
                 if result.n[index] == 0:
@@ -163,10 +163,10 @@ class ScoreCells:
         for s in range(len(names)):
             if s in (base, top):
                 continue
-            three = self.beside((s, base, top))
+            three = self.aligned((s, base, top))
             # the contrasts (strategy - baseline), (ceiling - baseline), baseline and ceiling
             contrasts = np.array([[1, -1, 0], [0, -1, 1], [0, 1, 0], [0, 0, 1]], float)
-            result = moments([_flat(one) for one in three], contrasts)
+            result = moments([_flat(cells) for cells in three], contrasts)
             shares = fieller(result, self.config.evaluation.level)
             for index, (r, c) in enumerate(np.ndindex(three[0].shape[2:])):
                 if self.regions[r].role != "target" or result.n[index] == 0:
@@ -195,7 +195,7 @@ class ScoreCells:
                 )
         return pd.DataFrame(rows, columns=GAP_COLUMNS)
 
-    def beside(self, members: Sequence[int]) -> list[Floats]:
+    def aligned(self, members: Sequence[int]) -> list[Floats]:
         """Scores of several strategies on the cells that all have, each (trainings, patients, regions, classes)."""
         common = self.cube.common(members)
         _, runs = self._laid_out(common)
@@ -225,7 +225,7 @@ class ScoreCells:
     def _generator(self) -> np.random.Generator:
         return generator_for(self.config.seed, "bootstrap")  # the same draws for all measures, strategies and rules
 
-    def _no_share(self, gap: float, n: int, told: bool) -> str:
+    def _no_share(self, gap: float, n: int, is_shown: bool) -> str:
         """Why a share of this gap is not given; empty where it is."""
         if n < FEW_PATIENTS:
             return f"{n} patient{'s' * (n != 1)}: too few for a share (from {FEW_PATIENTS} on)"
@@ -234,7 +234,11 @@ class ScoreCells:
         known = MEASURES.get(self.cube.measure)
         if known is not None and known.high is not None and abs(gap) <= self.config.evaluation.rope:
             return f"the gap is practically nothing (up to {self.config.evaluation.rope:g})"
-        return "" if told else "a gap between baseline and ceiling could not be shown: it is within its own uncertainty"
+        return (
+            ""
+            if is_shown
+            else "a gap between baseline and ceiling could not be shown: it is within its own uncertainty"
+        )
 
     def _block(self, members: Sequence[int], r: int, c: int) -> npt.NDArray[np.bool_]:
         """Where strategies have scores, bool (members, cells): the (patient, domain, class) cells of a region."""

@@ -97,9 +97,9 @@ def _dice_curves(rows: pd.DataFrame) -> pd.DataFrame:
         for name in ("own", "other")
     }
     above = {name: table.to_numpy(float)[:, ::-1].cumsum(axis=1)[:, ::-1] for name, table in counts.items()}
-    there = above["own"][:, :1]
-    size = above["own"] + above["other"] + there
-    dice = np.divide(2 * above["own"], size, out=np.full(size.shape, np.nan), where=there > 0)
+    true_pixels = above["own"][:, :1]
+    size = above["own"] + above["other"] + true_pixels
+    dice = np.divide(2 * above["own"], size, out=np.full(size.shape, np.nan), where=true_pixels > 0)
     steps = np.arange(CALIBRATION_BINS) / CALIBRATION_BINS
     return pd.DataFrame(dice[:, 1:], index=counts["own"].index, columns=steps[1:])
 

@@ -72,7 +72,7 @@ def robust_threshold(dice: Floats) -> float:
     if n < 2 or chosen == MIDDLE:
         return chosen
     others = [with_prior(np.delete(dice, index, axis=0), n) for index in range(n)]
-    held_out = np.array([one[_place(at)] for one, at in zip(dice, others, strict=True)])
+    held_out = np.array([scores[_place(at)] for scores, at in zip(dice, others, strict=True)])
     return chosen if float(np.mean(held_out - dice[:, _place(MIDDLE)])) > 1e-9 else MIDDLE
 
 
@@ -97,14 +97,14 @@ def dice_by_threshold(counts: Array) -> Floats:
     """Dice at every threshold of :data:`GRID`, float (..., 19), of counts (..., 2, 101); ``nan`` without the class."""
     from_here = counts[..., ::-1].cumsum(axis=-1)[..., ::-1][..., GRID]
     false, hits = from_here[..., 0, :].astype(float), from_here[..., 1, :].astype(float)
-    there = counts[..., 1, :].sum(axis=-1)[..., None]
-    return np.divide(2 * hits, hits + false + there, out=np.full(hits.shape, np.nan), where=there > 0)
+    true_pixels = counts[..., 1, :].sum(axis=-1)[..., None]
+    return np.divide(2 * hits, hits + false + true_pixels, out=np.full(hits.shape, np.nan), where=true_pixels > 0)
 
 
 def dice_at(counts: Array, threshold: float) -> float:
     """Dice at one threshold of counts (2, 101); ``nan`` without the class."""
-    start, there = int(np.ceil(threshold * BINS - 1e-9)), counts[1].sum()
-    if not there:
+    start, true_pixels = int(np.ceil(threshold * BINS - 1e-9)), counts[1].sum()
+    if not true_pixels:
         return float("nan")
     hits, false = counts[1][start:].sum(), counts[0][start:].sum()
-    return float(2.0 * hits / (hits + false + there))
+    return float(2.0 * hits / (hits + false + true_pixels))

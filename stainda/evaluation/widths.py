@@ -109,8 +109,8 @@ class Spread:
         steps = np.divide(-away, apart, out=np.full_like(away, -np.inf), where=apart > 0)
         # each half of the width has its own tail; that of their mean lies between
         ends = [
-            np.log(np.maximum(one, LEAST_TAIL))
-            for one in (first, special.stdtr(few, steps), special.stdtr(many, steps))
+            np.log(np.maximum(tail, LEAST_TAIL))
+            for tail in (first, special.stdtr(few, steps), special.stdtr(many, steps))
         ]
         low, high = np.min(ends, axis=0), np.max(ends, axis=0)
 

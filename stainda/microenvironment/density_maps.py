@@ -63,27 +63,27 @@ def density_map(xy: Floats, window: CountingWindow, size_um: tuple[float, float]
     return DensityMap(cells.astype(float), share.reshape(rows, columns), side)
 
 
-def write_map_image(found: DensityMap, path: str | Path) -> Path:
+def write_map_image(density_map: DensityMap, path: str | Path) -> Path:
     """Write cells per mm² as OME-TIFF, float32; glass is 0."""
     import tifffile
 
     metadata = {
-        "axes": "YX", "PhysicalSizeX": found.side, "PhysicalSizeXUnit": "µm", "PhysicalSizeY": found.side,
+        "axes": "YX", "PhysicalSizeX": density_map.side, "PhysicalSizeXUnit": "µm", "PhysicalSizeY": density_map.side,
         "PhysicalSizeYUnit": "µm", "Description": "cells per mm2 of tissue",
     }  # fmt: skip
     with whole_file(path) as aside:
-        tifffile.imwrite(aside, np.nan_to_num(found.density).astype(np.float32), ome=True, metadata=metadata)
+        tifffile.imwrite(aside, np.nan_to_num(density_map.density).astype(np.float32), ome=True, metadata=metadata)
     return Path(path)
 
 
-def clustering(xy: Floats, window: CountingWindow, found: DensityMap, rng: np.random.Generator) -> dict[str, Any]:
+def clustering(xy: Floats, window: CountingWindow, density_map: DensityMap, rng: np.random.Generator) -> dict[str, Any]:
     """Indices of clustering, ``nan`` where there are too few cells or squares.
 
     Clark and Evans 1954 (with Donnelly's correction of the edge), Morisita 1959, Moran 1950 over squares that share an
     edge or a corner, Getis and Ord 1992 (G*, one-sided, Benjamini-Hochberg).
     """
-    used = found.counted
-    values, counts = found.density[used], found.cells[used]
+    used = density_map.counted
+    values, counts = density_map.density[used], density_map.cells[used]
     result: dict[str, Any] = {"cells": len(xy), "squares": int(used.sum())}
     result |= dict.fromkeys(CLUSTERING.names[CLUSTERING.names.index("clark_evans") :], float("nan"))
     if len(xy) > 2 and window.area > 0:
@@ -95,13 +95,13 @@ def clustering(xy: Floats, window: CountingWindow, found: DensityMap, rng: np.ra
     if total > 1 and len(counts) > 1:
         result["morisita"] = float(len(counts) * (counts * (counts - 1)).sum() / (total * (total - 1)))
     if len(values) > 8 and values.std() > 0:
-        result |= _neighbourly(found, values, rng)
+        result |= _neighbourly(density_map, values, rng)
     return result
 
 
-def _neighbourly(found: DensityMap, values: Floats, rng: np.random.Generator) -> dict[str, float]:
+def _neighbourly(density_map: DensityMap, values: Floats, rng: np.random.Generator) -> dict[str, float]:
     """Moran's I with its permutation p, and the share of hot spots."""
-    rows, columns = np.nonzero(found.counted)
+    rows, columns = np.nonzero(density_map.counted)
     places = np.column_stack([columns, rows])
     near = cKDTree(places).query_pairs(1.5, output_type="ndarray")
     if not len(near):

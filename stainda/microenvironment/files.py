@@ -17,18 +17,18 @@ from stainda.run_directory.microenvironment_tables import CELLS, MAP, MAP_IMAGE,
 CELL_CLASS = "cell"
 
 
-def write_cells(found: SectionMeasures, root: Path) -> Path:
+def write_cells(measures: SectionMeasures, root: Path) -> Path:
     """The cells on tissue as points, with the distance to the nearest structure and which it is."""
-    data, cells = found.data, found.data.cells
+    data, cells = measures.data, measures.data.cells
     kept = np.flatnonzero(data.kept)
     identity = data.structures.identity
     properties = []
     for row, index in enumerate(kept):
         measurements = {"area_um2": cells.area_um2[index], "optical_density": cells.density[index]}
-        if np.isfinite(found.distance[row]):
-            measurements["distance_um"] = found.distance[row]
+        if np.isfinite(measures.distance[row]):
+            measurements["distance_um"] = measures.distance[row]
         numbers = {name: round(float(value), 3) for name, value in measurements.items() if np.isfinite(value)}
-        near = {"nearest": str(identity[found.which[row]])} if found.which[row] >= 0 else {}
+        near = {"nearest": str(identity[measures.which[row]])} if measures.which[row] >= 0 else {}
         properties.append({"objectType": "detection", "measurements": numbers, "metadata": near})
     ids = [f"{data.section.slide}/cell-{index + 1}" for index in kept]
     shapes = make_shapes(
@@ -38,9 +38,9 @@ def write_cells(found: SectionMeasures, root: Path) -> Path:
     return write_geojson(shapes, path, "detection", 2, bounds_of_file(data.section.path))
 
 
-def write_structures(found: SectionMeasures, root: Path) -> Path:
+def write_structures(measures: SectionMeasures, root: Path) -> Path:
     """The structures with cells and density of every zone as measurements."""
-    data, each, zones = found.data, found.each, found.zones
+    data, each, zones = measures.data, measures.each, measures.zones
     rates = density(each.counts, each.areas)
     properties = []
     for k in range(len(data.structures)):

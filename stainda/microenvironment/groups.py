@@ -55,17 +55,17 @@ def compare(
         groups: patient -> group; patients without one are left out.
     """
     names = sorted({group for group in groups.values() if group})
-    found: list[Difference] = []
+    differences: list[Difference] = []
     for measure, by_patient in values.items():
         of = {
             name: np.array([v for p, v in by_patient.items() if groups.get(p) == name and np.isfinite(v)])
             for name in names
         }
-        found += [
+        differences += [
             _difference(measure, a, b, of, rng, resamples=resamples, level=level) for a, b in combinations(names, 2)
         ]
-    adjusted = false_discovery(np.array([one.p for one in found]))
-    return [replace(one, q=float(q)) for one, q in zip(found, adjusted, strict=True)]
+    adjusted = false_discovery(np.array([difference.p for difference in differences]))
+    return [replace(difference, q=float(q)) for difference, q in zip(differences, adjusted, strict=True)]
 
 
 def _difference(
@@ -79,7 +79,7 @@ def _difference(
     level: float,
 ) -> Difference:
     a, b = of[first], of[second]
-    mean_a, mean_b = (float(one.mean()) if len(one) else float("nan") for one in (a, b))
+    mean_a, mean_b = (float(values.mean()) if len(values) else float("nan") for values in (a, b))
     low = high = p = float("nan")
     note = ""
     if min(len(a), len(b)) < LEAST:
@@ -115,15 +115,15 @@ def permutation_p(a: Floats, b: Floats, rng: np.random.Generator, resamples: int
 
 def _welch(a: Floats, b: Floats) -> Floats:
     """Welch's t of the rows."""
-    size = [np.isfinite(one).sum(axis=1) for one in (a, b)]
-    spread = sum(np.nanvar(one, axis=1, ddof=1) / n for one, n in zip((a, b), size, strict=True))
+    size = [np.isfinite(values).sum(axis=1) for values in (a, b)]
+    spread = sum(np.nanvar(values, axis=1, ddof=1) / n for values, n in zip((a, b), size, strict=True))
     gap = np.nanmean(b, axis=1) - np.nanmean(a, axis=1)
     return np.divide(gap, np.sqrt(spread), out=np.where(gap == 0, 0.0, np.inf), where=spread > 0)
 
 
 def _interval(a: Floats, b: Floats, rng: np.random.Generator, resamples: int, level: float) -> tuple[float, float]:
     """Bootstrap-t interval of the difference: patients are drawn within their groups."""
-    drawn = [resampling_weights(len(one), resamples, rng) for one in (a, b)]
+    drawn = [resampling_weights(len(values), resamples, rng) for values in (a, b)]
     means = [weighted_means(x[:, None], w)[:, 0] for x, w in zip((a, b), drawn, strict=True)]
     squares = [weighted_means(x[:, None] ** 2, w)[:, 0] for x, w in zip((a, b), drawn, strict=True)]
     spread = sum((s - m**2) / (len(x) - 1) for s, m, x in zip(squares, means, (a, b), strict=True))

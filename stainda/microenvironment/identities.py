@@ -77,9 +77,14 @@ def identify(
     Returns:
         section -> id of an outline -> name of the structure; and the structures.
     """
-    tables = {slide: make_shapes(one.outlines, list(one.classes), id=list(one.ids)) for slide, one in profiles.items()}
+    tables = {
+        slide: make_shapes(profile.outlines, list(profile.classes), id=list(profile.ids))
+        for slide, profile in profiles.items()
+    }
     to_frame: dict[str, ToFrame] = {slide: transforms[slide].to_frame for slide in profiles}
-    rank = {slide: index for index, slide in enumerate(sorted(profiles, key=lambda one: profiles[one].number))}
+    rank = {
+        slide: index for index, slide in enumerate(sorted(profiles, key=lambda slide_name: profiles[slide_name].number))
+    }
     error = {slide: (um if np.isfinite(um) else ASSUMED_UM) / frame_mpp for slide, um in errors_um.items()}
     rules = SupportRules(error=error, reach=reach, size_ratio=SIZE_RATIO)
     compared = mutual_comparison(tables, to_frame, rules, order=rank, name=block)
@@ -90,11 +95,12 @@ def identify(
         for row, name in enumerate(table["identity"]):
             members.setdefault(name, []).append((slide, row))
     moved = {
-        slide: shapely.transform(shapely.force_2d(one.outlines), to_frame[slide]) for slide, one in profiles.items()
+        slide: shapely.transform(shapely.force_2d(profile.outlines), to_frame[slide])
+        for slide, profile in profiles.items()
     }
-    drawn_on = {slide for slide, one in profiles.items() if one.drawn.any()}
+    drawn_on = {slide for slide, profile in profiles.items() if profile.drawn.any()}
     shown_area = {slide: shapely.transform(profiles[slide].tissue, to_frame[slide]) for slide in drawn_on}
-    found = []
+    identified = []
     for name, rows in members.items():
         outlines = np.array([moved[slide][row] for slide, row in rows], dtype=object)
         centre = shapely.get_coordinates(shapely.centroid(outlines)).mean(axis=0)
@@ -111,5 +117,5 @@ def identify(
         cls = str(profiles[rows[0][0]].classes[rows[0][1]])
         x, y = centre * frame_mpp
         slides = tuple(slide for slide, _ in rows)
-        found.append(Identity(block, name, cls, float(x), float(y), slides, cavalieri(area, shown, spacing_um)))
-    return names, found
+        identified.append(Identity(block, name, cls, float(x), float(y), slides, cavalieri(area, shown, spacing_um)))
+    return names, identified

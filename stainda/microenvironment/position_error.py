@@ -74,11 +74,11 @@ def between_sections(
         source, target: working images, ``None`` where a section cannot be read.
         landmarks_um: median landmark error of the pair, ``nan`` where there are none.
     """
-    found = None if source is None or target is None else _by_images(between, source, target)
-    if found is None:
+    by_images = None if source is None or target is None else _by_images(between, source, target)
+    if by_images is None:
         known = np.isfinite(landmarks_um)
         return PositionError.constant(landmarks_um, "landmarks" if known else "unknown")
-    nodes, um = found
+    nodes, um = by_images
     if not np.isfinite(landmarks_um):
         return PositionError(nodes, um, "images")
     return PositionError(nodes, np.maximum(um, landmarks_um), "landmarks and images")

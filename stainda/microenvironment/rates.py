@@ -37,12 +37,12 @@ def shifted_counts(
         pairs: of structures and points, reaching farther than the last zone by the largest shift.
         shifts: (draws, m, 2) micrometres.
     """
-    found = np.zeros((len(shifts), len(structures), len(zones)))
+    shifted = np.zeros((len(shifts), len(structures), len(zones)))
     for draw, shift in enumerate(shifts):
         moved = points[pairs.point] + shift[pairs.structure]
         distance = signed_distance(structures, pairs.structure, moved)
-        found[draw] = counts(ObjectPairs(pairs.structure, pairs.point, distance), zones, len(structures))
-    return found
+        shifted[draw] = counts(ObjectPairs(pairs.structure, pairs.point, distance), zones, len(structures))
+    return shifted
 
 
 def random_shifts(error_um: Floats, draws: int, rng: np.random.Generator) -> Floats:

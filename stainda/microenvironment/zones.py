@@ -145,7 +145,7 @@ def areas(structures: Geometries, zones: Zones, window: BaseGeometry) -> Floats:
         if row != column:
             others.setdefault(row, []).append(column)
     whole = shapely.contains_properly(window, outer[-1])
-    found = np.zeros((len(structures), len(zones)))
+    by_zone = np.zeros((len(structures), len(zones)))
     for row in range(len(structures)):
         parts = np.array([zone[row] for zone in outer], dtype=object)
         if near := others.get(row):
@@ -153,8 +153,8 @@ def areas(structures: Geometries, zones: Zones, window: BaseGeometry) -> Floats:
             parts = shapely.difference(parts, hidden)
         if not whole[row]:
             parts = shapely.intersection(parts, _near(window, parts[-1]))
-        found[row] = np.diff(shapely.area(parts), prepend=0.0)
-    return np.maximum(found, 0.0)
+        by_zone[row] = np.diff(shapely.area(parts), prepend=0.0)
+    return np.maximum(by_zone, 0.0)
 
 
 def _near(window: BaseGeometry, shape: BaseGeometry) -> BaseGeometry:

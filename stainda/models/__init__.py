@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from stainda.models.depth import rate_factors
     from stainda.models.encoders import build_encoder
     from stainda.models.fine_tuning import ParameterCounts, choose_parameters, parameter_counts
+    from stainda.models.locality import looks_locally
     from stainda.models.low_rank import merge_low_rank, merged_state
     from stainda.models.pretrained import SmpNetwork
     from stainda.models.timm_classifier import TimmClassifier
@@ -41,6 +42,7 @@ _HOMES = {
     "choose_parameters": "fine_tuning",
     "count_parameters": "catalogue",
     "list_models": "catalogue",
+    "looks_locally": "locality",
     "Cnn": "cnn",
     "DenseTransformer": "dense_transformer",
     "build_encoder": "encoders",
@@ -82,6 +84,7 @@ __all__ = [
     "find_weights",
     "list_models",
     "load_weights",
+    "looks_locally",
     "merge_low_rank",
     "merged_state",
     "missing_weights",

@@ -15,14 +15,20 @@ from stainda.models.base import Network
 from stainda.models.cnn import Cnn
 from stainda.models.dense_transformer import DenseTransformer
 from stainda.models.encoders import NAME, as_network
+from stainda.models.fcn import Fcn
+from stainda.models.lenet import LeNet5
+from stainda.models.pangnet import PangNet
 from stainda.models.pretrained import SmpNetwork
 from stainda.models.timm_classifier import TimmClassifier
+from stainda.models.torchvision_classifier import TorchvisionClassifier
 from stainda.models.unet import UNet
+from stainda.models.unpooling import DeconvNet, SegNet
 from stainda.models.weight_files import weights_at_hand
 from stainda.models.weights import load_weights
 
 NETWORKS: dict[str, type[Network]] = {
-    "unet": UNet, "smp": SmpNetwork, "dpt": DenseTransformer, "cnn": Cnn, "timm": TimmClassifier,
+    "unet": UNet, "smp": SmpNetwork, "dpt": DenseTransformer, "fcn": Fcn, "segnet": SegNet, "deconvnet": DeconvNet,
+    "pangnet": PangNet, "cnn": Cnn, "timm": TimmClassifier, "torchvision": TorchvisionClassifier, "lenet5": LeNet5,
 }  # fmt: skip
 """Next to these, ``encoder`` names the network that an encoder becomes for the task (``encoders.as_network``)."""
 

@@ -75,9 +75,9 @@ def convert(source: str | Path, target: str | Path, model: KnownWeights | None =
     from safetensors.torch import save_file
 
     with whole_file(target) as aside:
-        made = {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
+        converted = {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
         # one entry: safetensors writes several in any order, and the same weights would have another fingerprint
-        save_file(made, str(aside), {ABOUT: json.dumps(about, sort_keys=True)})
+        save_file(converted, str(aside), {ABOUT: json.dumps(about, sort_keys=True)})
     numbers = sum(tensor.numel() for tensor in tensors.values())
     return Converted(source, target, form, len(given), len(tensors), numbers, sha256_of(target))
 
@@ -93,7 +93,7 @@ def read_checkpoint(file: Path) -> dict[str, Tensor]:
     if file.name.endswith(".safetensors"):
         return read_tensors(file)[0]
     try:
-        found = torch.load(file, map_location="cpu", weights_only=True)
+        checkpoint = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ConfigError(
             f"holds more than tensors, and is not read, since reading such a file can run code ({_reason(error)})",
@@ -104,30 +104,30 @@ def read_checkpoint(file: Path) -> dict[str, Tensor]:
         raise ConfigError(
             f"cannot be read as a file of torch: {_reason(error)}", file=file, remedy="Download the file again"
         ) from error
-    return _tensors_in(found, file)
+    return _tensors_in(checkpoint, file)
 
 
 def _reason(error: BaseException) -> str:
     return " ".join(str(error).split())[:160] or type(error).__name__
 
 
-def _tensors_in(found: Any, file: Path) -> dict[str, Tensor]:
+def _tensors_in(checkpoint: Any, file: Path) -> dict[str, Tensor]:
     for key in _HOLDERS:
-        if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
-            found = found[key]
-    if not isinstance(found, Mapping):
+        if isinstance(checkpoint, Mapping) and isinstance(checkpoint.get(key), Mapping):
+            checkpoint = checkpoint[key]
+    if not isinstance(checkpoint, Mapping):
         raise ConfigError(
-            f"holds a {type(found).__name__} where tensors by name were expected",
+            f"holds a {type(checkpoint).__name__} where tensors by name were expected",
             file=file,
             remedy="Ask its publisher for the state dict",
         )
-    if others := [str(name) for name, value in found.items() if not isinstance(value, Tensor)]:
+    if others := [str(name) for name, value in checkpoint.items() if not isinstance(value, Tensor)]:
         raise ConfigError(
             f"holds more than tensors: {', '.join(others[:3])}{' …' if len(others) > 3 else ''}",
             file=file,
             remedy="Ask its publisher for the state dict alone",
         )
-    return {str(name): value for name, value in found.items()}
+    return {str(name): value for name, value in checkpoint.items()}
 
 
 def to_timm_names(tensors: Mapping[str, Tensor]) -> tuple[str, dict[str, Tensor]]:
@@ -137,9 +137,9 @@ def to_timm_names(tensors: Mapping[str, Tensor]) -> tuple[str, dict[str, Tensor]
         ``timm`` and the same names, where no other form is recognised.
     """
     tensors = _without_prefix(tensors, "module.")
-    for form, recognised, made in _FORMS:
+    for form, recognised, rename in _FORMS:
         if recognised(tensors):
-            return form, made(tensors)
+            return form, rename(tensors)
     return "timm", dict(tensors)
 
 
@@ -165,14 +165,14 @@ def _of_dinov2(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """
     if any(name.startswith("backbone.") for name in tensors):
         tensors = _without_prefix(tensors, "backbone.", rest=True)
-    made = {}
+    renamed = {}
     for name, tensor in tensors.items():
         if name == "mask_token":
             continue
         name = _CHUNK.sub(r"blocks.\1.", name)
         name = name.replace(".mlp.w12.", ".mlp.fc1.").replace(".mlp.w3.", ".mlp.fc2.")
-        made["reg_token" if name == "register_tokens" else name] = tensor
-    return made
+        renamed["reg_token" if name == "register_tokens" else name] = tensor
+    return renamed
 
 
 _OF_TRANSFORMERS = (
@@ -196,20 +196,20 @@ def _of_transformers(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Reference: github.com/huggingface/transformers, ``models/dinov2/modeling_dinov2.py``.
     """
     tensors = {name.removeprefix("dinov2."): tensor for name, tensor in tensors.items()}
-    made = {}
+    renamed = {}
     for name, tensor in tensors.items():
         if name == "embeddings.mask_token" or (".attention.attention." in name and ".query." not in name):
             continue
-        if found := _QUERY.match(name):
+        if match := _QUERY.match(name):
             parts = [tensors[name.replace(".query.", f".{part}.")] for part in ("query", "key", "value")]
-            made[f"blocks.{found[1]}.attn.qkv.{found[2]}"] = torch.cat(parts)
+            renamed[f"blocks.{match[1]}.attn.qkv.{match[2]}"] = torch.cat(parts)
             continue
         for pattern, replacement in _OF_TRANSFORMERS:
             if re.match(pattern, name):
                 name = re.sub(pattern, replacement, name)
                 break
-        made[name] = tensor
-    return made
+        renamed[name] = tensor
+    return renamed
 
 
 def _has(*names: str) -> Callable[[Mapping[str, Tensor]], bool]:
@@ -233,11 +233,11 @@ def _fitted(tensors: dict[str, Tensor], model: KnownWeights, source: Path) -> di
     """The tensors that the model's encoder has; what it lacks or has in another shape is an error."""
     with torch.device("meta"):
         encoder: nn.Module = build_encoder(model.config)
-    found = compare_tensors(tensors, encoder)
-    if not found.fits:
+    comparison = compare_tensors(tensors, encoder)
+    if not comparison.fits:
         raise ConfigError(
-            f"does not fit the architecture of {model.name}: {found.faults()}",
+            f"does not fit the architecture of {model.name}: {comparison.faults()}",
             file=source,
             remedy=f"Name the file of {model.config.weights_source or model.name}, or another model with --model",
         )
-    return {name: tensor for name, tensor in tensors.items() if name not in found.unexpected}
+    return {name: tensor for name, tensor in tensors.items() if name not in comparison.unexpected}

@@ -90,7 +90,7 @@ class DenseTransformer(SegmentationNetwork):
                 f"timm's {self.encoder_name!r} does not take patches of {size} pixels: {error}",
                 remedy="Set dynamic_img_size: true in the model's options, or img_size to patches.size",
             ) from error
-        return tuple(one[0] for one in taken) + tuple(one[1] for one in taken) if self._prefix else tuple(taken)
+        return tuple(layer[0] for layer in taken) + tuple(layer[1] for layer in taken) if self._prefix else tuple(taken)
 
     def answer(self, features: Sequence[torch.Tensor]) -> torch.Tensor:
         maps = list(features[:_TAKEN])
@@ -105,18 +105,18 @@ def _transformer(encoder: str, in_channels: int, options: Mapping[str, Any]) -> 
     import timm
 
     try:
-        made = timm.create_model(
+        transformer = timm.create_model(
             encoder, pretrained=False, num_classes=0, in_chans=in_channels, **with_classes(options)
         )  # fmt: skip
     except (TypeError, ValueError, KeyError, AssertionError, RuntimeError) as error:
         raise ConfigError(
             f"timm refuses {encoder!r} with {dict(options)}: {error}", remedy="Change the model's options"
         ) from error
-    info = getattr(made, "feature_info", None)
-    scales = {one["reduction"] for one in info} if isinstance(info, list) else set()
-    if len(scales) != 1 or not hasattr(made, "forward_intermediates"):
+    info = getattr(transformer, "feature_info", None)
+    scales = {scale["reduction"] for scale in info} if isinstance(info, list) else set()
+    if len(scales) != 1 or not hasattr(transformer, "forward_intermediates"):
         raise ConfigError(
             f"timm's {encoder!r} gives no tokens of one scale, which decoder dpt takes",
             remedy="Take decoder unet, or another encoder",
         )
-    return made
+    return transformer

@@ -43,14 +43,14 @@ def encoder_blocks(network: Network) -> list[tuple[str, ...]]:
 def block_of_parameters(network: Network) -> dict[str, int]:
     """For every parameter of the encoder by name, the number of its block: 0 for the stem, then 1, 2, …"""
     number = {path: index for index, paths in enumerate(encoder_blocks(network)) for path in paths}
-    found: dict[str, int] = {}
+    blocks: dict[str, int] = {}
     for name, _ in network.named_parameters():
         if not network.in_encoder(name):
             continue
         parts = name.split(".")
         paths = (".".join(parts[:end]) for end in range(len(parts), 0, -1))
-        found[name] = next((number[path] for path in paths if path in number), 0)
-    return found
+        blocks[name] = next((number[path] for path in paths if path in number), 0)
+    return blocks
 
 
 def rate_factors(network: Network, decay: float) -> dict[str, float]:
@@ -90,7 +90,7 @@ def _children(module: nn.Module) -> list[tuple[str, nn.Module]]:
     """In the order of the forward pass, which is not that of registration in MiT (``patch_embed1`` to 4 come first)."""
     children = list(module.named_children())
     if {"patch_embed1", "block1"} <= {name for name, _ in children}:
-        children.sort(key=lambda one: one[0][-1])
+        children.sort(key=lambda child: child[0][-1])
     return children
 
 
@@ -111,4 +111,4 @@ def _is_block(name: str, module: nn.Module) -> bool:
 
 def _is_layer(module: nn.Module) -> bool:
     """Whether a module is one layer: it, or one thing inside it, holds all parameters."""
-    return sum(any(True for _ in one.parameters(recurse=False)) for one in module.modules()) < 2
+    return sum(any(True for _ in child.parameters(recurse=False)) for child in module.modules()) < 2

@@ -45,10 +45,10 @@ def as_network(config: ModelConfig, task: str | None) -> ModelConfig:
         return config.model_copy(update={"name": "timm", "params": {"encoder": encoder, **options}})
     decoder, rest = params.get("decoder", "unet"), dict(params.get("decoder_options") or {})
     if decoder == "dpt":
-        made = {"encoder": encoder, "options": options, **rest}
-        return config.model_copy(update={"name": "dpt", "params": made})
-    made = {"decoder": decoder, "encoder": f"tu-{encoder}" if of_timm else encoder, **rest, **options}
-    return config.model_copy(update={"name": "smp", "params": made})
+        written = {"encoder": encoder, "options": options, **rest}
+        return config.model_copy(update={"name": "dpt", "params": written})
+    written = {"decoder": decoder, "encoder": f"tu-{encoder}" if of_timm else encoder, **rest, **options}
+    return config.model_copy(update={"name": "smp", "params": written})
 
 
 def build_encoder(config: ModelConfig) -> nn.Module:

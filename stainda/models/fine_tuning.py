@@ -56,9 +56,9 @@ class Adapter(nn.Module):
 
 def parameter_counts(network: nn.Module) -> ParameterCounts:
     """Of a network as it trains; scale and shift of batch normalisations that are fixed are counted too."""
-    fixed = [one for one in network.modules() if type(one).__name__.startswith("FrozenBatchNorm")]
-    buffers = sum(one.get_buffer(name).numel() for one in fixed for name in ("weight", "bias"))
-    sizes = [(one.numel(), one.requires_grad) for one in network.parameters()]
+    fixed = [module for module in network.modules() if type(module).__name__.startswith("FrozenBatchNorm")]
+    buffers = sum(module.get_buffer(name).numel() for module in fixed for name in ("weight", "bias"))
+    sizes = [(parameter.numel(), parameter.requires_grad) for parameter in network.parameters()]
     return ParameterCounts(buffers + sum(size for size, _ in sizes), sum(size for size, learns in sizes if learns))
 
 
@@ -86,7 +86,9 @@ def choose_parameters(network: Network, config: TrainConfig) -> None:
         add_low_rank(network, lambda name: network.in_encoder(f"{name}."), config.rank, config.alpha)
     else:
         network.frozen = _whole_modules(network, set(frozen))
-        _freeze_batch_norms(network, lambda name: f"{name}.".startswith(tuple(f"{one}." for one in network.frozen)))
+        _freeze_batch_norms(
+            network, lambda name: f"{name}.".startswith(tuple(f"{prefix}." for prefix in network.frozen))
+        )
 
 
 def _add_adapter(network: Network, width: int) -> None:
@@ -103,29 +105,29 @@ def _add_adapter(network: Network, width: int) -> None:
 
 def _before_the_last(network: Network, blocks: int) -> list[str]:
     """Parameters of the encoder that lie before its last blocks."""
-    there = len(encoder_blocks(network)) - 1
-    if blocks > there:
+    last = len(encoder_blocks(network)) - 1
+    if blocks > last:
         raise ConfigError(
-            f"training.train.blocks is {blocks}, and the encoder of this network has {there} blocks",
+            f"training.train.blocks is {blocks}, and the encoder of this network has {last} blocks",
             remedy="Name fewer, or take train: all",
         )
-    return [name for name, block in block_of_parameters(network).items() if block <= there - blocks]
+    return [name for name, block in block_of_parameters(network).items() if block <= last - blocks]
 
 
 def _whole_modules(network: nn.Module, frozen: set[str]) -> tuple[str, ...]:
     """Paths of the largest modules none of whose parameters learns."""
-    found: list[str] = []
+    whole: list[str] = []
 
     def look(path: str, module: nn.Module) -> None:
         names = [f"{path}.{name}" if path else name for name, _ in module.named_parameters()]
         if names and all(name in frozen for name in names):
-            found.append(path)
+            whole.append(path)
             return
         for name, child in module.named_children():
             look(f"{path}.{name}" if path else name, child)
 
     look("", network)
-    return tuple(found)
+    return tuple(whole)
 
 
 def _freeze_batch_norms(network: nn.Module, chosen: Callable[[str], bool]) -> None:

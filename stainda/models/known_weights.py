@@ -44,12 +44,12 @@ class KnownWeights:
 
 def known_weights(near: str | Path | None = None) -> list[KnownWeights]:
     """Every model file with ``pretraining`` and ``weights``, in alphabetical order; ``near`` as for ``available``."""
-    found = []
+    known = []
     for name, path in available("models", near).items():
         config = validated(ModelConfig, load_piece("models", name, near), path)
         if config.pretraining is not None and config.weights is not None:
-            found.append(KnownWeights(name, config, look_for(config.weights), tuple(places_of(config.weights))))
-    return sorted(found, key=lambda entry: entry.name)
+            known.append(KnownWeights(name, config, look_for(config.weights), tuple(places_of(config.weights))))
+    return sorted(known, key=lambda entry: entry.name)
 
 
 def known_model(name: str, near: str | Path | None = None) -> KnownWeights:
@@ -58,17 +58,17 @@ def known_model(name: str, near: str | Path | None = None) -> KnownWeights:
     Raises:
         ConfigError: there is none of that name; the nearest is named.
     """
-    found = {weight.name: weight for weight in known_weights(near)}
-    if name not in found:
-        raise ConfigError(f"no model with published weights is named {name!r}", remedy=did_you_mean(name, found))
-    return found[name]
+    by_name = {weight.name: weight for weight in known_weights(near)}
+    if name not in by_name:
+        raise ConfigError(f"no model with published weights is named {name!r}", remedy=did_you_mean(name, by_name))
+    return by_name[name]
 
 
-def encoder_table(found: list[KnownWeights]) -> str:
+def encoder_table(entries: list[KnownWeights]) -> str:
     """The models as a Markdown table, for docs/howto/encoders.md."""
     rows = ["| model | encoder | input | µm per pixel | million parameters | mean; std | licence of the weights |"]
     rows.append("|---" * 7 + "|")
-    for entry in found:
+    for entry in entries:
         facts = entry.facts
         scale = ", ".join(f"{mpp:g}" for mpp in facts.mpp)
         size = f"{facts.parameters:g}" if facts.parameters else ""

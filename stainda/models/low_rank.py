@@ -58,7 +58,7 @@ def add_low_rank(network: nn.Module, chosen: Callable[[str], bool], rank: int, a
 
 def merge_low_rank(network: nn.Module) -> None:
     """Make the changes part of the weights: the network is then one without them, and gives the same."""
-    for module in [one for one in network.modules() if parametrize.is_parametrized(one, "weight")]:
+    for module in [part for part in network.modules() if parametrize.is_parametrized(part, "weight")]:
         parametrize.remove_parametrizations(module, "weight", leave_parametrized=True)
 
 

@@ -109,16 +109,16 @@ class SmpNetwork(SegmentationNetwork):
     def _encoded(self, images: torch.Tensor) -> tuple[list[torch.Tensor], list[Any]]:
         """The maps, and tokens of a transformer next to them."""
         try:
-            found = self.net.encoder(images)
+            maps = self.net.encoder(images)
         except AssertionError as error:
             raise ConfigError(
                 f"the encoder does not take patches of {tuple(images.shape[2:])} pixels: {error}",
                 remedy="Set dynamic_img_size: true in the model's params, or img_size to patches.size",
             ) from error
         rest: list[Any] = []
-        if isinstance(found, tuple):  # a transformer's encoder: maps, and the tokens next to them
-            found, *rest = found
-        return list(found), rest
+        if isinstance(maps, tuple):  # a transformer's encoder: maps, and the tokens next to them
+            maps, *rest = maps
+        return list(maps), rest
 
     def _decoded(self, maps: list[torch.Tensor], rest: list[Any]) -> torch.Tensor:
         features = [*maps[:-1], self.bottleneck(maps[-1])]

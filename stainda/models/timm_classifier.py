@@ -72,7 +72,7 @@ class TimmClassifier(ClassificationNetwork):
         self.default_layers = {"bottleneck": "bottleneck", "decoder": "decoded"}
         named = (getattr(self.net, "default_cfg", None) or {}).get("classifier") or ()
         heads = (named,) if isinstance(named, str) else tuple(named)
-        self.head_names = tuple(f"net.{one}." for one in heads) or ("net.head.",)
+        self.head_names = tuple(f"net.{head}." for head in heads) or ("net.head.",)
         self.encoder_names, self.handed_on = ("net.",), "decoded"
         self.handed_channels = int(getattr(self.net, "head_hidden_size", None) or self.net.num_features)
 

@@ -159,8 +159,13 @@ def block_of(ins: int, outs: int, convolutions: int, norm: Norm, padding: Paddin
                 bias=norm in ("none", "group"),
             )
         )
-        layers += [*_norm(norm, outs), nn.ReLU(inplace=True)]
+        layers += normalised(norm, outs)
     return nn.Sequential(*layers)
+
+
+def normalised(norm: Norm, width: int) -> list[nn.Module]:
+    """What follows a convolution: its normalisation and a ReLU."""
+    return [*_norm(norm, width), nn.ReLU(inplace=True)]
 
 
 def _norm(norm: Norm, width: int) -> list[nn.Module]:

@@ -40,12 +40,14 @@ class Comparison:
 
     def faults(self) -> str:
         """What does not fit, the first few by name."""
-        told = [f"{len(self.missing)} tensors are missing ({_first(self.missing)})"] if self.missing else []
+        faults = [f"{len(self.missing)} tensors are missing ({_first(self.missing)})"] if self.missing else []
         for name, given, wanted in self.shapes[:3]:
-            told.append(f"{name} is {'x'.join(map(str, given))} and not {'x'.join(map(str, wanted))}")
+            faults.append(f"{name} is {'x'.join(map(str, given))} and not {'x'.join(map(str, wanted))}")
         more = [f"{len(self.shapes) - 3} more of another shape"] if len(self.shapes) > 3 else []
-        rest = [f"{len(self.unexpected)} have no place ({_first(self.unexpected)})"] if told and self.unexpected else []
-        return "; ".join([*told, *more, *rest])
+        rest = (
+            [f"{len(self.unexpected)} have no place ({_first(self.unexpected)})"] if faults and self.unexpected else []
+        )
+        return "; ".join([*faults, *more, *rest])
 
 
 @dataclass(frozen=True)
@@ -59,11 +61,11 @@ class Check:
 
 def compare_tensors(tensors: Mapping[str, Tensor], encoder: nn.Module) -> Comparison:
     """Names and shapes of tensors against those of an encoder, which may be on the meta device."""
-    wanted = {name: one for name, one in encoder.state_dict().items() if not name.endswith("num_batches_tracked")}
+    wanted = {name: tensor for name, tensor in encoder.state_dict().items() if not name.endswith("num_batches_tracked")}
     shapes = tuple(
-        (name, tuple(tensors[name].shape), tuple(one.shape))
-        for name, one in wanted.items()
-        if name in tensors and tensors[name].shape != one.shape and not _interpolates(name, tensors[name], one)
+        (name, tuple(tensors[name].shape), tuple(tensor.shape))
+        for name, tensor in wanted.items()
+        if name in tensors and tensors[name].shape != tensor.shape and not _interpolates(name, tensors[name], tensor)
     )
     return Comparison(
         tuple(name for name in wanted if name not in tensors),
@@ -80,9 +82,9 @@ def check_weights(model: KnownWeights, file: Path) -> list[Check]:
     """
     tensors, about = read_tensors(file)
     with torch.device("meta"):
-        found = compare_tensors(tensors, build_encoder(model.config))
-    checks = [_fingerprint(model, file), _tensors(found, len(tensors)), _standard(model, about, file)]
-    if found.fits:
+        comparison = compare_tensors(tensors, build_encoder(model.config))
+    checks = [_fingerprint(model, file), _tensors(comparison, len(tensors)), _standard(model, about, file)]
+    if comparison.fits:
         checks.append(_forward(model, tensors))
     return checks
 
@@ -95,41 +97,43 @@ def known_image(size: int) -> Tensor:
 
 
 def _fingerprint(model: KnownWeights, file: Path) -> Check:
-    found, wanted = sha256_of(file), model.facts.sha256
+    digest, wanted = sha256_of(file), model.facts.sha256
     if not wanted:
-        return Check("SHA-256", "note", f"{found}; the publisher's is not known")
-    same = found == wanted
-    return Check("SHA-256", "ok" if same else "wrong", found if same else f"{found}, and the publisher's is {wanted}")
+        return Check("SHA-256", "note", f"{digest}; the publisher's is not known")
+    same = digest == wanted
+    return Check("SHA-256", "ok" if same else "wrong", digest if same else f"{digest}, and the publisher's is {wanted}")
 
 
-def _tensors(found: Comparison, number: int) -> Check:
-    beside = f"; without a place in the encoder: {_first(found.unexpected)}" if found.unexpected else ""
-    if found.fits:
-        return Check("tensors", "ok", f"{number - len(found.unexpected)} of the encoder, none missing{beside}")
-    return Check("tensors", "wrong", found.faults())
+def _tensors(comparison: Comparison, number: int) -> Check:
+    extra = f"; without a place in the encoder: {_first(comparison.unexpected)}" if comparison.unexpected else ""
+    if comparison.fits:
+        return Check("tensors", "ok", f"{number - len(comparison.unexpected)} of the encoder, none missing{extra}")
+    return Check("tensors", "wrong", comparison.faults())
 
 
 def _standard(model: KnownWeights, about: Mapping[str, Any], file: Path) -> Check:
     facts = model.facts
     mean, std = (", ".join(f"{number:g}" for number in numbers) for numbers in (facts.mean, facts.std))
-    told = f"mean {mean}; std {std}"
+    numbers = f"mean {mean}; std {std}"
     try:
         check_standard(about, facts, file)
     except ConfigError as error:
         return Check("standardisation", "wrong", error.message)
-    return Check("standardisation", "ok", told + ("; the file says the same" if "mean" in about else ""))
+    return Check("standardisation", "ok", numbers + ("; the file says the same" if "mean" in about else ""))
 
 
 def _forward(model: KnownWeights, tensors: Mapping[str, Tensor]) -> Check:
     facts = model.facts
     encoder = _with_tensors(model, tensors).eval()
-    mean, std = (torch.tensor(one)[None, :, None, None] for one in (facts.mean, facts.std))
+    mean, std = (torch.tensor(values)[None, :, None, None] for values in (facts.mean, facts.std))
     with torch.no_grad():
         out = encoder((known_image(facts.input_size or 224) - mean) / std)
     last = out[-1] if isinstance(out, list | tuple) else out
     finite = bool(torch.isfinite(last).all())
-    told = f"{'x'.join(map(str, last.shape[1:]))} numbers, mean {float(last.mean()):.4f}, std {float(last.std()):.4f}"
-    return Check("forward pass", "ok" if finite else "wrong", told if finite else "numbers that are not finite")
+    numbers = (
+        f"{'x'.join(map(str, last.shape[1:]))} numbers, mean {float(last.mean()):.4f}, std {float(last.std()):.4f}"
+    )
+    return Check("forward pass", "ok" if finite else "wrong", numbers if finite else "numbers that are not finite")
 
 
 def _with_tensors(model: KnownWeights, tensors: Mapping[str, Tensor]) -> nn.Module:

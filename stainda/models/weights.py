@@ -65,13 +65,13 @@ def load_weights(model: Network, file: str | Path, pretraining: PretrainingConfi
     for part, prefix in _prefixes(model):
         wanted = [name for name in state if name.startswith(prefix) and not name.startswith(model.head_names)]
         names = {name: _published(name.removeprefix(prefix), given) for name in state if name.startswith(prefix)}
-        fitted = {name: _fit(given[there], state[name], there) for name, there in names.items() if there in given}
-        found = {name: tensor for name, tensor in fitted.items() if tensor is not None}
-        share = sum(name in found for name in wanted) / max(1, len(wanted))
+        fitted = {name: _fit(given[key], state[name], key) for name, key in names.items() if key in given}
+        usable = {name: tensor for name, tensor in fitted.items() if tensor is not None}
+        share = sum(name in usable for name in wanted) / max(1, len(wanted))
         if best is None or share > best[0]:
-            best = (share, part, found, wanted)
+            best = (share, part, usable, wanted)
     assert best is not None
-    share, part, found, wanted = best
+    share, part, usable, wanted = best
     prefix = dict(_prefixes(model))[part]
     if share < _LEAST:
         raise ConfigError(
@@ -81,7 +81,7 @@ def load_weights(model: Network, file: str | Path, pretraining: PretrainingConfi
             remedy="Name the file of this network or of its encoder; files of other libraries become one by "
             "'stainda weights convert FILE'",
         )
-    missing = tuple(name for name in wanted if name not in found)
+    missing = tuple(name for name in wanted if name not in usable)
     if part == "encoder" and (lacking := [name for name in missing if not name.endswith("num_batches_tracked")]):
         raise ConfigError(
             f"it lacks {len(lacking)} tensors of the encoder, which would stay at random "
@@ -89,9 +89,9 @@ def load_weights(model: Network, file: str | Path, pretraining: PretrainingConfi
             file=file,
             remedy="Name the file of this encoder; 'stainda weights check FILE' lists what is missing",
         )
-    model.load_state_dict({**state, **found})
-    used = {_published(name.removeprefix(prefix), given) for name in found}
-    return WeightsReport(file, part, tuple(found), missing, tuple(n for n in given if n not in used))
+    model.load_state_dict({**state, **usable})
+    used = {_published(name.removeprefix(prefix), given) for name in usable}
+    return WeightsReport(file, part, tuple(usable), missing, tuple(n for n in given if n not in used))
 
 
 def read_tensors(file: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
@@ -120,11 +120,13 @@ def check_standard(about: Mapping[str, Any], pretraining: PretrainingConfig | No
         ConfigError: they differ by more than a thousandth.
     """
     for what in ("mean", "std") if pretraining is not None else ():
-        said = [float(one) for one in about.get(what) or ()]
+        stated = [float(number) for number in about.get(what) or ()]
         wanted = list(getattr(pretraining, what))
-        if said and (len(said) != len(wanted) or max(abs(a - b) for a, b in zip(said, wanted, strict=True)) > _SAME):
+        if stated and (
+            len(stated) != len(wanted) or max(abs(a - b) for a, b in zip(stated, wanted, strict=True)) > _SAME
+        ):
             raise ConfigError(
-                f"its weights were trained with {what} {said}, and the model says {what} {wanted}",
+                f"its weights were trained with {what} {stated}, and the model says {what} {wanted}",
                 file=file,
                 remedy=f"Set pretraining.{what} of the model to that of its weights, or name the right file",
             )
@@ -135,15 +137,15 @@ def _prefixes(model: Network) -> list[tuple[str, str]]:
     from stainda.models.pretrained import SmpNetwork
     from stainda.models.timm_classifier import TimmClassifier
 
-    found = [("network", "")]
+    prefixes = [("network", "")]
     if isinstance(model, TimmClassifier):
-        found.append(("encoder", "net."))
+        prefixes.append(("encoder", "net."))
     if isinstance(model, DenseTransformer):
-        found.append(("encoder", "encoder."))
+        prefixes.append(("encoder", "encoder."))
     if isinstance(model, SmpNetwork):
         inner = "net.encoder.model." if hasattr(model.net.encoder, "model") else "net.encoder."
-        found.append(("encoder", inner))
-    return found
+        prefixes.append(("encoder", inner))
+    return prefixes
 
 
 def _published(name: str, given: Mapping[str, torch.Tensor]) -> str:
@@ -167,10 +169,10 @@ def resized_positions(given: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor
     """Position embeddings ``[1, prefix + side², C]`` for another side; the embeddings of prefix tokens stay."""
     from timm.layers import resample_abs_pos_embed
 
-    there, here = int(given.shape[1]), int(wanted.shape[1])
-    for prefix in range(min(17, there, here)):
-        old, new = math.isqrt(there - prefix), math.isqrt(here - prefix)
-        if old**2 == there - prefix and new**2 == here - prefix:
+    given_length, wanted_length = int(given.shape[1]), int(wanted.shape[1])
+    for prefix in range(min(17, given_length, wanted_length)):
+        old, new = math.isqrt(given_length - prefix), math.isqrt(wanted_length - prefix)
+        if old**2 == given_length - prefix and new**2 == wanted_length - prefix:
             resized = resample_abs_pos_embed(given.float(), [new, new], [old, old], num_prefix_tokens=prefix)
             return resized.to(wanted.dtype)
     return None

@@ -63,12 +63,12 @@ def agree_across_sections(
             reason = "not registered to its block" if slide not in to_frame else "no other registered section"
             rows.append(_row(slide, len(own), len(own), 0, 0, 0, reason=reason))
             continue
-        found = compared[slide]
-        first = np.arange(len(found)) < len(own)
-        alone = found["witnesses"].to_numpy(int) == 0
-        stays = np.where(alone, first, found["score"].to_numpy(float) >= keep)
-        kept[slide] = found[stays].reset_index(drop=True)
-        witnesses = int(found["witnesses"].max()) if len(found) else 0
+        table = compared[slide]
+        first = np.arange(len(table)) < len(own)
+        alone = table["witnesses"].to_numpy(int) == 0
+        stays = np.where(alone, first, table["score"].to_numpy(float) >= keep)
+        kept[slide] = table[stays].reset_index(drop=True)
+        witnesses = int(table["witnesses"].max()) if len(table) else 0
         rows.append(
             _row(slide, len(own), int((stays & first).sum()), int((~first).sum()), int((stays & ~first).sum()),
                  witnesses, reason="")
@@ -88,8 +88,10 @@ def _pooled(objects: gpd.GeoDataFrame, fainter: gpd.GeoDataFrame | None) -> gpd.
     return gpd.GeoDataFrame(pd.concat([objects, fainter], ignore_index=True), geometry="geometry")
 
 
-def _row(slide: str, found: int, kept: int, fainter: int, added: int, witnesses: int, *, reason: str) -> dict[str, Any]:
+def _row(
+    slide: str, before: int, kept: int, fainter: int, added: int, witnesses: int, *, reason: str
+) -> dict[str, Any]:
     return {
-        "slide": slide, "found": found, "kept": kept, "dropped": found - kept, "fainter": fainter, "added": added,
+        "slide": slide, "found": before, "kept": kept, "dropped": before - kept, "fainter": fainter, "added": added,
         "witnesses": witnesses, "reason": reason,
     }  # fmt: skip

@@ -39,8 +39,8 @@ def match(first: Array, second: Array) -> dict[int, int]:
         if not len(mine) or not len(theirs):
             continue
         i, j, gain = (_near if not areal else _overlapping)(first[mine], second[theirs])
-        for one in assign(i, j, gain):
-            pairs[int(mine[i[one]])] = int(theirs[j[one]])
+        for index in assign(i, j, gain):
+            pairs[int(mine[i[index]])] = int(theirs[j[index]])
     return pairs
 
 
@@ -59,21 +59,21 @@ def link(tables: Sequence[gpd.GeoDataFrame]) -> list[Array]:
     numbers: list[Array] = []
     following = 0
     for table in tables:
-        found = np.full(len(table), -1)
+        track_of_row = np.full(len(table), -1)
         for cls in dict.fromkeys(table["class"]):
             rows = np.flatnonzero((table["class"] == cls).to_numpy(bool))
             known = seen.setdefault(str(cls), [])
             before = np.array([geometry for _, geometry in known], dtype=object)
-            here = np.asarray(table.geometry.values)[rows]
-            for old, new in match(before, here).items():
-                found[rows[new]] = known[old][0]
-                known[old] = (known[old][0], here[new])
+            geometries = np.asarray(table.geometry.values)[rows]
+            for old, new in match(before, geometries).items():
+                track_of_row[rows[new]] = known[old][0]
+                known[old] = (known[old][0], geometries[new])
             for new, row in enumerate(rows):
-                if found[row] < 0:
-                    found[row] = following
-                    known.append((following, here[new]))
+                if track_of_row[row] < 0:
+                    track_of_row[row] = following
+                    known.append((following, geometries[new]))
                     following += 1
-        numbers.append(found)
+        numbers.append(track_of_row)
     return numbers
 
 

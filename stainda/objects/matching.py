@@ -73,29 +73,29 @@ def match_objects(
             points match nothing.
     """
     _check_threshold(iou)
-    there, found = polygons(truth), polygons(predicted)
-    left_out = np.zeros(len(there), bool)
-    gone = np.zeros(len(found), bool)
+    annotated, detected = polygons(truth), polygons(predicted)
+    left_out = np.zeros(len(annotated), bool)
+    gone = np.zeros(len(detected), bool)
     if field is not None:
-        whole = shapely.area(there)
+        whole = shapely.area(annotated)
         box = shapely.box(*field)
-        there, found = shapely.intersection(there, box), shapely.intersection(found, box)
-        left_out |= shapely.area(there) < 0.5 * whole
-        gone |= shapely.area(found) <= 0
+        annotated, detected = shapely.intersection(annotated, box), shapely.intersection(detected, box)
+        left_out |= shapely.area(annotated) < 0.5 * whole
+        gone |= shapely.area(detected) <= 0
     regions = polygons(ignored) if ignored is not None else np.zeros(0, object)
     if len(regions):
-        left_out |= _share_inside(there, regions) > 0.5
-    nothing = shapely.area(there) <= 0
-    left_out |= nothing if point_px is None else nothing & ~_are_points(there)
-    rows, columns, overlap = overlaps(there, found, point_px)
+        left_out |= _share_inside(annotated, regions) > 0.5
+    nothing = shapely.area(annotated) <= 0
+    left_out |= nothing if point_px is None else nothing & ~_are_points(annotated)
+    rows, columns, overlap = overlaps(annotated, detected, point_px)
     may = (overlap >= iou) & ~left_out[rows]
-    matching = _matching(len(there), len(found), rows[may], columns[may], overlap[may])
+    matching = _matching(len(annotated), len(detected), rows[may], columns[may], overlap[may])
     matching.truth[left_out] = -2
     matching.predicted[gone] = -2
-    cover = np.concatenate([regions, there[left_out]])
+    cover = np.concatenate([regions, annotated[left_out]])
     free = np.flatnonzero(matching.predicted == -1)
     if len(cover) and len(free):
-        matching.predicted[free[_share_inside(found[free], cover) > 0.5]] = -2
+        matching.predicted[free[_share_inside(detected[free], cover) > 0.5]] = -2
     return matching
 
 
@@ -130,10 +130,12 @@ def match_labels(truth: Array, predicted: Array, iou: float = 0.5, *, ignored: A
     _check_threshold(iou)
     if truth.shape != predicted.shape:
         raise StaindaError(f"label maps differ in shape: {truth.shape} and {predicted.shape}")
-    truth_names, there = np.unique(truth, return_inverse=True)
-    found_names, found = np.unique(predicted, return_inverse=True)
-    there, found = there.reshape(truth.shape), found.reshape(truth.shape)
-    table = np.bincount((there * len(found_names) + found).ravel(), minlength=len(truth_names) * len(found_names))
+    truth_names, true_labels = np.unique(truth, return_inverse=True)
+    found_names, predicted_labels = np.unique(predicted, return_inverse=True)
+    true_labels, predicted_labels = true_labels.reshape(truth.shape), predicted_labels.reshape(truth.shape)
+    table = np.bincount(
+        (true_labels * len(found_names) + predicted_labels).ravel(), minlength=len(truth_names) * len(found_names)
+    )
     table = table.reshape(len(truth_names), len(found_names))
     area_there, area_found = table.sum(axis=1), table.sum(axis=0)
     rows, columns = np.nonzero(table)
@@ -144,14 +146,14 @@ def match_labels(truth: Array, predicted: Array, iou: float = 0.5, *, ignored: A
     left_out = np.zeros(len(truth_names), bool)
     shadow = np.zeros(truth.shape, bool) if ignored is None else ignored.astype(bool)
     if ignored is not None:
-        left_out = np.bincount(there[shadow], minlength=len(truth_names)) > 0.5 * area_there
+        left_out = np.bincount(true_labels[shadow], minlength=len(truth_names)) > 0.5 * area_there
         left_out &= truth_names != 0
-        shadow = shadow | left_out[there]
+        shadow = shadow | left_out[true_labels]
     may = (overlap >= iou) & ~left_out[rows]
     matching = _matching(len(truth_names), len(found_names), rows[may], columns[may], overlap[may])
     matching.truth[left_out] = -2
     if ignored is not None:
-        mostly = np.bincount(found[shadow], minlength=len(found_names)) > 0.5 * area_found
+        mostly = np.bincount(predicted_labels[shadow], minlength=len(found_names)) > 0.5 * area_found
         matching.predicted[mostly & (matching.predicted == -1)] = -2
     # indices so far count the background where it is present; drop it
     keep_truth, keep_found = truth_names != 0, found_names != 0

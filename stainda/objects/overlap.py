@@ -19,7 +19,7 @@ def polygons(shapes: Any) -> Geometries:
     values = shapes["geometry"] if hasattr(shapes, "columns") else shapes
     array = np.empty(len(values), object)
     array[:] = list(values)
-    array[[one is None for one in array]] = shapely.Polygon()
+    array[[geometry is None for geometry in array]] = shapely.Polygon()
     broken = ~shapely.is_valid(array)
     array[broken] = shapely.make_valid(array[broken])
     return array
@@ -49,12 +49,12 @@ def dice_pairs(first: Any, second: Any) -> tuple[Numbers, Numbers, Floats]:
     return i, j, 2 * common / total
 
 
-def dice(one: BaseGeometry, other: BaseGeometry) -> float:
+def dice(first: BaseGeometry, second: BaseGeometry) -> float:
     """Dice of two geometries: 0 where they share no area, ``nan`` where neither has any (points, lines, nothing)."""
-    if not areas([one, other]).any():
+    if not areas([first, second]).any():
         return float("nan")
-    found = dice_pairs([one], [other])[2]
-    return float(found[0]) if len(found) else 0.0
+    values = dice_pairs([first], [second])[2]
+    return float(values[0]) if len(values) else 0.0
 
 
 def _shared(first: Any, second: Any) -> tuple[Numbers, Numbers, Floats, Floats]:

@@ -183,11 +183,11 @@ def _identities(
     count = 0
     identities: dict[str, NDArray[np.int64]] = {}
     for section in sections:
-        here = placed[section]
+        objects = placed[section]
         tracks = [i for i, (last, _) in seen.items() if numbers[section] - numbers[last] <= rules.reach]
         rows, columns, worth = _candidates(tracks, seen, section, placed, rules)
         chosen = assign(rows, columns, worth)
-        identity = np.full(len(here.areas), -1, np.int64)
+        identity = np.full(len(objects.areas), -1, np.int64)
         identity[columns[chosen]] = np.array(tracks, np.int64)[rows[chosen]]
         new = np.flatnonzero(identity < 0)
         identity[new] = np.arange(count, count + len(new))
@@ -205,26 +205,26 @@ def _candidates(
     rules: SupportRules,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
     """Pairs of identity and object that may be one, and 1 less their cost: what joining them saves."""
-    here = placed[section]
+    objects = placed[section]
     nothing = np.zeros(0, np.int64)
-    if not tracks or not len(here.areas):
+    if not tracks or not len(objects.areas):
         return nothing, nothing, np.zeros(0)
     before = [(placed[last], row) for last, row in (seen[i] for i in tracks)]
-    centres = np.array([one.centres[row] for one, row in before])
-    areas = np.array([one.areas[row] for one, row in before])
-    classes = np.array([one.classes[row] for one, row in before], dtype=object)
+    centres = np.array([objects_before.centres[row] for objects_before, row in before])
+    areas = np.array([objects_before.areas[row] for objects_before, row in before])
+    classes = np.array([objects_before.classes[row] for objects_before, row in before], dtype=object)
     error = np.array([max(rules.error_of(seen[i][0]), rules.error_of(section)) for i in tracks])
     widest = 3 * error + 0.5 * np.sqrt(areas / np.pi)
-    points = shapely.points(here.centres)
+    points = shapely.points(objects.centres)
     rows, columns = shapely.STRtree(points).query(
         shapely.points(centres), predicate="dwithin", distance=np.maximum(widest, 1e-9)
     )
-    small, large = np.minimum(areas[rows], here.areas[columns]), np.maximum(areas[rows], here.areas[columns])
+    small, large = np.minimum(areas[rows], objects.areas[columns]), np.maximum(areas[rows], objects.areas[columns])
     gate = 3 * error[rows] + 0.5 * np.sqrt(small / np.pi)
-    distance = np.linalg.norm(centres[rows] - here.centres[columns], axis=1)
+    distance = np.linalg.norm(centres[rows] - objects.centres[columns], axis=1)
     ratio = np.where(large > 0, large / np.maximum(small, 1e-12), 1.0)
     cost = (distance / np.maximum(gate, 1e-9)) ** 2 + (np.log(ratio) / np.log(rules.size_ratio)) ** 2
-    may = (cost < 1) & (classes[rows] == here.classes[columns])
+    may = (cost < 1) & (classes[rows] == objects.classes[columns])
     return rows[may], columns[may], 1 - cost[may]
 
 
@@ -246,8 +246,8 @@ class _Block:
 def _witnessed(section: str, identity: NDArray[np.int64], block: _Block, rules: SupportRules) -> dict[str, list[Any]]:
     """Support, witnesses and the updated score of each object of a section."""
     numbers, placed, holder, visible = block.numbers, block.placed, block.holder, block.visible
-    here = placed[section]
-    own = np.clip(np.where(np.isfinite(here.scores), here.scores, 0.5), 1e-6, 1 - 1e-6)
+    objects = placed[section]
+    own = np.clip(np.where(np.isfinite(objects.scores), objects.scores, 0.5), 1e-6, 1 - 1e-6)
     odds = np.log(own / (1 - own))
     supported: list[list[str]] = [[] for _ in identity]
     doubted: list[list[str]] = [[] for _ in identity]
@@ -258,11 +258,11 @@ def _witnessed(section: str, identity: NDArray[np.int64], block: _Block, rules: 
         chance = rules.found * rules.persistence**gap
         shown = np.ones(len(identity), bool)
         if other in visible:
-            shown = shapely.intersects_xy(visible[other], here.centres[:, 0], here.centres[:, 1])
+            shown = shapely.intersects_xy(visible[other], objects.centres[:, 0], objects.centres[:, 1])
         for row, number in enumerate(identity.tolist()):
-            there = holder[other].get(number)
-            if there is not None:
-                score = placed[other].scores[there]
+            object_row = holder[other].get(number)
+            if object_row is not None:
+                score = placed[other].scores[object_row]
                 trust = float(score) if np.isfinite(score) else 1.0
                 odds[row] += np.log(1 + trust * (chance / rules.by_chance - 1))
                 supported[row].append(other)
@@ -274,7 +274,7 @@ def _witnessed(section: str, identity: NDArray[np.int64], block: _Block, rules: 
         "witnesses": [len(yes) + len(no) for yes, no in zip(supported, doubted, strict=True)],
         "supported_by": ["; ".join(names) for names in supported],
         "doubted_by": ["; ".join(names) for names in doubted],
-        "own_score": here.scores.tolist(),
+        "own_score": objects.scores.tolist(),
         "score": (1 / (1 + np.exp(-odds))).tolist(),
     }
 

@@ -96,7 +96,7 @@ def follow(
         moved = shapely.transform(shapely.force_2d(np.asarray(table.geometry.values, object)), to_frame[slide])
         for name, cls, shape, outline in zip(table["identity"], table["class"], table["id"], moved, strict=True):
             seen.setdefault(name, []).append((slide, cls, shape, outline))
-    found = []
+    followed = []
     for name, rows in seen.items():
         outlines = np.array([row[3] for row in rows], object)
         largest = float(shapely.area(outlines).max())
@@ -106,8 +106,8 @@ def follow(
         side = _side(largest, um_per_px)
         corner = centre - side / 2
         shown = {slide: shape for slide, _, shape, _ in rows}
-        found.append(Followed(block, patient, name, rows[0][1], shown, float(corner[0]), float(corner[1]), side))
-    return found
+        followed.append(Followed(block, patient, name, rows[0][1], shown, float(corner[0]), float(corner[1]), side))
+    return followed
 
 
 def judge(
@@ -133,30 +133,30 @@ def judge(
     from stainda.objects.matching import match_objects
     from stainda.objects.overlap import polygons
 
-    here = [object_ for object_ in objects if slide in object_.outlines]
+    on_slide = [object_ for object_ in objects if slide in object_.outlines]
     windows = np.array(
-        [shapely.box(track.x, track.y, track.x + track.side, track.y + track.side) for track in here], object
+        [shapely.box(track.x, track.y, track.x + track.side, track.y + track.side) for track in on_slide], object
     )
     tree = shapely.STRtree(windows)
     trainings = list(predictions)
-    for track in here:
+    for track in on_slide:
         track.scored_sections += bool(trainings)
-    for found in trainings:
+    for predicted in trainings:
         missed: set[str] = set()
         left_out: set[str] = set()
-        for cls in sorted({track.cls for track in here}):
-            there, detected = truth[truth["class"] == cls], found[found["class"] == cls]
-            matching = match_objects(there, detected, iou, ignored=ignored)
-            ids = there["id"].to_numpy()
+        for cls in sorted({track.cls for track in on_slide}):
+            annotated, detected = truth[truth["class"] == cls], predicted[predicted["class"] == cls]
+            matching = match_objects(annotated, detected, iou, ignored=ignored)
+            ids = annotated["id"].to_numpy()
             missed |= set(ids[matching.truth == -1])
             left_out |= set(ids[matching.truth == -2])
             wrong = polygons(detected)[matching.predicted == -1]
             moved = polygons(shapely.transform(wrong, to_frame) if len(wrong) else wrong)
             rows, windows_met = tree.query(moved, predicate="intersects")
             for row, index in zip(rows, windows_met, strict=True):
-                if here[index].cls == cls:
-                    here[index].false_area += float(shapely.area(shapely.intersection(moved[row], windows[index])))
-        for track in here:
+                if on_slide[index].cls == cls:
+                    on_slide[index].false_area += float(shapely.area(shapely.intersection(moved[row], windows[index])))
+        for track in on_slide:
             if track.outlines[slide] not in left_out:
                 track.tried += 1
                 track.missed += track.outlines[slide] in missed

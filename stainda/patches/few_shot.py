@@ -42,14 +42,14 @@ class FewShot:
         chosen: list[int] = []
         for domain in targets:
             rows = usable[usable["domain"] == domain]
-            patients = [one for one in order.tolist() if (rows["patient"].astype(str) == one).any()]
-            there = len(rows) if self.unit == "patches" else len(patients)
-            if there < self.k:
+            patients = [patient for patient in order.tolist() if (rows["patient"].astype(str) == patient).any()]
+            available = len(rows) if self.unit == "patches" else len(patients)
+            if available < self.k:
                 raise ConfigError(
                     f"few-shot labels ask for {self.k} {self.unit} of target {domain}, whose training patients have "
-                    f"{there} annotated {self.unit}",
-                    remedy=f"Set labels.k to {there} at most"
-                    if there
+                    f"{available} annotated {self.unit}",
+                    remedy=f"Set labels.k to {available} at most"
+                    if available
                     else "Annotate training patients of this domain, or leave this strategy out",
                 )
             if self.unit == "patches":

@@ -21,9 +21,10 @@ def inputs_key(cohort: Cohort, shapes: Mapping[str, Mapping[str, gpd.GeoDataFram
         about = [section.slide, section.patient, cohort.domain(section), section.split, section.mpp]
         place = [section.block, section.section, section.stain, section.centre, section.scanner]
         slides.append([*about, *place, fingerprint(section.path)])
-    here = [section.slide for section in cohort]
+    own_slides = [section.slide for section in cohort]
     drawn = {
-        kind: {slide: _shapes_key(some[slide]) for slide in here if slide in some} for kind, some in shapes.items()
+        kind: {slide: _shapes_key(some[slide]) for slide in own_slides if slide in some}
+        for kind, some in shapes.items()
     }
     return stable_hash([slides, drawn, settings], length=24)
 

@@ -70,11 +70,11 @@ class LabelObjects:
     @property
     def names(self) -> list[str]:
         """``SLIDE<tab>ID`` of every object."""
-        return [f"{slide}\t{one}" for slide, one in zip(self.table["slide"], self.table["id"], strict=True)]
+        return [f"{slide}\t{object_id}" for slide, object_id in zip(self.table["slide"], self.table["id"], strict=True)]
 
     def made_of(self) -> list[tuple[str, ...]]:
         """Of every object the names of those it was made from; of an annotation none."""
-        return [tuple(one.split(_BETWEEN)) if one else () for one in self.table["made_of"]]
+        return [tuple(text.split(_BETWEEN)) if text else () for text in self.table["made_of"]]
 
 
 def write_label_objects(
@@ -95,7 +95,13 @@ def write_label_objects(
             from.
         min_confidence: propagated objects below it are ignored pixels already, and no labels.
     """
-    key = stable_hash([store.key, sorted([*one, *made] for one, made in members.items())], 24)
+    key = stable_hash(
+        [
+            store.key,
+            sorted([*key_of_object, *members_of_object] for key_of_object, members_of_object in members.items()),
+        ],
+        24,
+    )
     marker = STORE_OBJECTS_META.inside(store.folder)
     if marker.is_file() and json.loads(marker.read_text(encoding="utf-8")).get("key") == key:
         return LabelObjects.open(store)
@@ -103,18 +109,18 @@ def write_label_objects(
     for section in cohort.where(splits=["train", "val", "all"]):
         domain = cohort.domain(section)
         kind = {"source": OWN, "target": PROPAGATED}.get(roles.role(domain))
-        found = shapes.get(kind, {}).get(section.slide) if kind else None
-        if kind is None or found is None:
+        of_section = shapes.get(kind, {}).get(section.slide) if kind else None
+        if kind is None or of_section is None:
             continue
-        doubtful = kind == PROPAGATED and (found["confidence"].to_numpy(float) < min_confidence)
-        kept = found[found["class"].isin(task.classes).to_numpy(bool) & ~np.asarray(doubtful)]
+        doubtful = kind == PROPAGATED and (of_section["confidence"].to_numpy(float) < min_confidence)
+        kept = of_section[of_section["class"].isin(task.classes).to_numpy(bool) & ~np.asarray(doubtful)]
         about = {"slide": section.slide, "patient": section.patient, "domain": domain, "split": section.split}
-        for geometry, cls, one in zip(kept.geometry.values, kept["class"], kept["id"], strict=True):
+        for geometry, cls, object_id in zip(kept.geometry.values, kept["class"], kept["id"], strict=True):
             if geometry is None or geometry.is_empty:
                 continue
-            made = members.get((section.slide, str(one)), ()) if kind == PROPAGATED else ()
+            made_of = members.get((section.slide, str(object_id)), ()) if kind == PROPAGATED else ()
             rows.append({
-                **about, "id": str(one), "class": str(cls), "kind": kind, "made_of": _BETWEEN.join(made),
+                **about, "id": str(object_id), "class": str(cls), "kind": kind, "made_of": _BETWEEN.join(made_of),
                 "outline": shapely.to_wkb(geometry).hex(),
             })  # fmt: skip
     table = pd.DataFrame(rows, columns=list(LABEL_OBJECTS.names))

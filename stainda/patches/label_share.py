@@ -118,8 +118,8 @@ class KnownLabels:
         table = self.objects.table
         self.annotated = self.rule.choose(self.objects, self.gone, self.refit)
         named = {name for name, known in zip(self.objects.names, self.annotated, strict=True) if known}
-        made = self.objects.made_of()
-        derived = np.fromiter((bool(one) and named.issuperset(one) for one in made), bool, len(made))
+        members = self.objects.made_of()
+        derived = np.fromiter((bool(names) and named.issuperset(names) for names in members), bool, len(members))
         self._known = self.annotated | (self.objects.of_kind(PROPAGATED) & derived)
         kinds, slides = table["kind"].to_numpy(object), table["slide"].to_numpy(object)
         self._at = {
@@ -149,10 +149,10 @@ class KnownLabels:
         """Which training patches are used, by row of the store, and how many of them show no object."""
         usable, empty = np.zeros(len(self.train), bool), []
         for row in np.flatnonzero(self.train).tolist():
-            here = self._near(row, 0)
-            if not len(here):
+            nearby = self._near(row, 0)
+            if not len(nearby):
                 empty.append(row)
-            usable[row] = bool(self._known[here].any())
+            usable[row] = bool(self._known[nearby].any())
         kept = self._some_empty(np.asarray(empty, int))
         usable[kept] = True
         return usable, len(kept)
@@ -198,8 +198,8 @@ def drawable(objects: LabelObjects, gone: str = "", refit: bool = False) -> NDAr
     """Own objects of the source's training patients (and, in a refit, of its validation patients)."""
     table = objects.table
     teaches = table["split"].isin(["train", "all", "val"] if refit else ["train", "all"]).to_numpy(bool)
-    here = (table["patient"].astype(str) != gone).to_numpy(bool) if gone else np.ones(len(table), bool)
-    return objects.of_kind(OWN) & teaches & here
+    drawable_rows = (table["patient"].astype(str) != gone).to_numpy(bool) if gone else np.ones(len(table), bool)
+    return objects.of_kind(OWN) & teaches & drawable_rows
 
 
 def nested_order(table: pd.DataFrame, strata: Sequence[str], seed: int) -> NDArray[np.intp]:

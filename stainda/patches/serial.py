@@ -135,7 +135,7 @@ class SerialPairs:
     @property
     def kinds(self) -> list[str]:
         """The two domains of each pair, joined."""
-        return [f"{one}|{two}" for one, two in zip(self.table["one_domain"], self.table["two_domain"], strict=True)]
+        return [f"{first}|{two}" for first, two in zip(self.table["one_domain"], self.table["two_domain"], strict=True)]
 
     @property
     def content(self) -> str:
@@ -212,7 +212,8 @@ def build_serial(
         SlideError: a slide cannot be read.
     """
     key = stable_hash(
-        [store.key, seed, per_link, NODES, [[one.one, one.two, one.error, one.apart, one.key] for one in links]], 24
+        [store.key, seed, per_link, NODES, [[link.one, link.two, link.error, link.apart, link.key] for link in links]],
+        24,
     )
     ready = SerialPairs.open(store, which)
     if ready is not None and ready.key == key:
@@ -230,10 +231,10 @@ def build_serial(
         cut = _Cutter(store, cohort, roles, seed, per_link, which)
         results = list(cut.all(links, progress))
         size, n = store.images.shape[1], len(results)
-        np.save(aside / "images.npy", _stack([one[1] for one in results], (n, size, size, 3), np.uint8))
-        np.save(aside / "grid.npy", _stack([one[2] for one in results], (n, NODES, NODES, 2), np.float32))
-        np.save(aside / "certainty.npy", _stack([one[3] for one in results], (n, NODES, NODES), np.float32))
-        table = pd.DataFrame([one[0] for one in results], columns=list(SERIAL.names))
+        np.save(aside / "images.npy", _stack([result[1] for result in results], (n, size, size, 3), np.uint8))
+        np.save(aside / "grid.npy", _stack([result[2] for result in results], (n, NODES, NODES, 2), np.float32))
+        np.save(aside / "certainty.npy", _stack([result[3] for result in results], (n, NODES, NODES), np.float32))
+        table = pd.DataFrame([result[0] for result in results], columns=list(SERIAL.names))
         table.to_parquet(SERIAL.inside(aside), index=False)
         SERIAL_META.inside(aside).write_text(json.dumps({"key": key, "pairs": n}, indent=1) + "\n", encoding="utf-8")
         with output_errors(out):

@@ -181,7 +181,7 @@ def make_digests(folder: Path, count: int, weights: bool) -> dict[str, NDArray[n
         if name == "weights" and not weights:
             continue
         array = np.load(folder / f"{file}.npy", mmap_mode="r", allow_pickle=False)
-        rows = [hashlib.blake2b(one.tobytes(), digest_size=16).digest() for one in array[:count]]
+        rows = [hashlib.blake2b(patch.tobytes(), digest_size=16).digest() for patch in array[:count]]
         digests[name] = np.frombuffer(b"".join(rows), np.uint8).reshape(-1, 16)
     return digests
 

@@ -280,9 +280,9 @@ class TrainingData:
     @cached_property
     def _may_be_learned(self) -> NDArray[np.bool_]:
         """Rows whose labels may be seen."""
-        found = np.zeros(len(self._kind), bool)
-        found[np.concatenate([self.labelled("train"), self.labelled("val")])] = True
-        return found
+        learnable = np.zeros(len(self._kind), bool)
+        learnable[np.concatenate([self.labelled("train"), self.labelled("val")])] = True
+        return learnable
 
     @cached_property
     def _is(self) -> dict[str, NDArray[np.bool_]]:
@@ -307,10 +307,12 @@ class TrainingData:
 
     def _regions_of(self, name: str, rows: NDArray[np.intp]) -> NDArray[np.uint8]:
         """Labels of regions, in training without those that are not annotated: uint8 (n, side, side)."""
-        found, known = self._regions(name)[rows], self._known
+        regions, known = self._regions(name)[rows], self._known
         if known is None or not len(rows):
-            return found
-        hidden = [known.hide(row, one) if known.train[row] else one for row, one in zip(rows, found, strict=True)]
+            return regions
+        hidden = [
+            known.hide(row, region) if known.train[row] else region for row, region in zip(rows, regions, strict=True)
+        ]
         return np.stack(hidden)
 
     def _allowed(self, indices: ArrayLike) -> NDArray[np.intp]:

@@ -52,8 +52,8 @@ class UnlabelledData:
         Raises:
             TrainingError: there are none.
         """
-        found = SerialPairs.open(self.store, TISSUE)
-        seen = None if found is None else found.within(self.seen, self._gone)
+        pairs = SerialPairs.open(self.store, TISSUE)
+        seen = None if pairs is None else pairs.within(self.seen, self._gone)
         if seen is None or not len(seen):
             raise TrainingError(
                 "pairs of registered sections are wanted and there are none",
@@ -73,8 +73,8 @@ class UnlabelledData:
     @cached_property
     def validation_pairs(self) -> SerialPairs | None:
         """Pairs of validation patients that may be seen, ``None`` where there are none."""
-        found = SerialPairs.open(self.store, VALIDATION)
-        seen = None if found is None else found.within(self.seen)
+        pairs = SerialPairs.open(self.store, VALIDATION)
+        seen = None if pairs is None else pairs.within(self.seen)
         return seen if seen is not None and len(seen) else None
 
     def key(self, pairing: Pairing) -> str:
@@ -84,8 +84,8 @@ class UnlabelledData:
         digest.update(self.store.digests("images")[self.rows].tobytes())
         for slide, pixels in self.data.tissue_pixels.items():
             digest.update(slide.encode() + np.ascontiguousarray(pixels).tobytes())
-        if pairing == "serial" and (found := SerialPairs.open(self.store, TISSUE)) is not None:
-            digest.update(found.within(self.seen, self._gone).content.encode())
+        if pairing == "serial" and (pairs := SerialPairs.open(self.store, TISSUE)) is not None:
+            digest.update(pairs.within(self.seen, self._gone).content.encode())
         return digest.hexdigest()[:24]
 
     @property

@@ -127,7 +127,7 @@ def _bodies(rng: np.random.Generator, seed: int, block: str, tissue: Tissue, low
         for _ in range(max(1, round(MIMICS_PER_MM2 * area * thickness))):
             radius = rng.uniform(48, 78)
             wanted.append((BODY_KINDS.index(kind), radius, rng.uniform(low - 0.5 * radius, high + 0.5 * radius)))
-    wanted.sort(key=lambda one: -one[1])
+    wanted.sort(key=lambda body: -body[1])
     centres: list[Array] = []
     kept: list[tuple[int, float]] = []
     for code, radius, height in wanted:

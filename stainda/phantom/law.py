@@ -99,6 +99,6 @@ class MacrophageLaw:
         number = rng.poisson(highest * 4 * reach.prod() / 1e6)
         xy = rng.uniform(-1, 1, (number, 2)) * reach
         lot = rng.random(number) * highest
-        xy, lot = (one[anatomy.tissue.depth(xy[:, 0], xy[:, 1]) > EDGE_UM] for one in (xy, lot))
+        xy, lot = (values[anatomy.tissue.depth(xy[:, 0], xy[:, 1]) > EDGE_UM] for values in (xy, lot))
         xy = xy[lot < self.rate_at(xy, outlines, factors)]
         return np.column_stack([xy, np.full(len(xy), scene.map.z)])

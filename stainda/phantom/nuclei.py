@@ -170,4 +170,4 @@ def draw_macrophages(scene: CutSection, tile: Tile, chosen: Array) -> None:
     if not by_law:
         spared = (tile.labels == CODE["macrophage"]) & (~_YIELDS[before] | (tile.blotch > 1.1))
         tile.labels[spared] = before[spared]
-    tile.macrophages.extend(int(one) for one in chosen)
+    tile.macrophages.extend(int(number) for number in chosen)

@@ -51,8 +51,8 @@ class _Regions:
         return label
 
     def join(self, pairs: Array) -> None:
-        for one, two in pairs.tolist():
-            a, b = self.root(one), self.root(two)
+        for first, second in pairs.tolist():
+            a, b = self.root(first), self.root(second)
             self.parent[max(a, b)] = min(a, b)
 
     def roots(self, labels: Array) -> Array:
@@ -91,9 +91,9 @@ def find_components(
     }  # fmt: skip
     wanted = np.concatenate([wanted, parts.pixels >= max(least, 1)])
     owners = np.concatenate([roots, np.arange(len(roots), len(wanted))])
-    found, outlines = contours.polygons(owners, wanted)
-    order = np.lexsort((found, joined["first"][found], joined["cls"][found]))
-    at = found[order]
+    owners_found, outlines = contours.polygons(owners, wanted)
+    order = np.lexsort((owners_found, joined["first"][owners_found], joined["cls"][owners_found]))
+    at = owners_found[order]
     scores = joined["sums"][at] / np.maximum(joined["pixels"][at], 1)
     return Components(joined["cls"][at], joined["pixels"][at], scores, outlines[order])
 
@@ -114,18 +114,18 @@ def _scan(array: Array, limits: Array, contours: Contours, regions: _Regions) ->
     labels, kinds = np.zeros((1, width), np.int64), np.zeros((1, width), np.uint8)
     values = np.zeros((n, 1, width), np.float32)
     for top in range(0, height, rows):
-        here = np.asarray(array[:, top : top + rows], np.float32)
-        kind = classify(here, limits)
+        band = np.asarray(array[:, top : top + rows], np.float32)
+        kind = classify(band, limits)
         result = label(kind, connectivity=1, background=0).astype(np.int64)
         count, offset = int(result.max(initial=0)), len(regions.parent) - 1
-        _describe(regions, result, count, kind, here, top)
+        _describe(regions, result, count, kind, band, top)
         result[result > 0] += offset
         touching = (labels[-1] > 0) & (result[0] > 0) & (kinds[-1] == kind[0])
         regions.join(np.unique(np.stack([labels[-1][touching], result[0][touching]], 1), axis=0))
         local = np.concatenate([[0], regions.roots(np.arange(offset + 1, offset + count + 1))])
         result = local[np.where(result > 0, result - offset, 0)]
         labels = np.vstack([regions.roots(labels[-1:]), result])
-        kinds, values = np.vstack([kinds[-1:], kind]), np.concatenate([values[:, -1:], here], 1)
+        kinds, values = np.vstack([kinds[-1:], kind]), np.concatenate([values[:, -1:], band], 1)
         contours.add(_band(labels, kinds, values, top, last=top + rows >= height))
         give_back(array)
 

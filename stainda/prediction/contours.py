@@ -107,8 +107,8 @@ class Contours:
 
     def _crossings(self, band: Band, ends: Array) -> Array:
         """Where the outline crosses edges: x, y, level-0 pixels ``(n, 2)``."""
-        one, two = (ends[:, 0, 0], ends[:, 0, 1]), (ends[:, 1, 0], ends[:, 1, 1])
-        own, other = self._distance(band, one, two), self._distance(band, two, one)
+        first, second = (ends[:, 0, 0], ends[:, 0, 1]), (ends[:, 1, 0], ends[:, 1, 1])
+        own, other = self._distance(band, first, second), self._distance(band, second, first)
         share = own / (own + other)
         row, column = ends[..., 0] + band.row, ends[..., 1] + band.column
         outside = (row == 0) | (row == len(self._y) - 1) | (column == 0) | (column == len(self._x) - 1)
@@ -116,11 +116,11 @@ class Contours:
         x, y = self._x[column], self._y[row]
         return np.stack([x[:, 0] + share * (x[:, 1] - x[:, 0]), y[:, 0] + share * (y[:, 1] - y[:, 0])], 1)
 
-    def _distance(self, band: Band, here: tuple[Array, Array], there: tuple[Array, Array]) -> Array:
+    def _distance(self, band: Band, first: tuple[Array, Array], second: tuple[Array, Array]) -> Array:
         """How far the probability lies from its threshold: of a node's own class, or of its neighbour's where it has
         none."""
-        cls = np.where(band.labels[here] > 0, band.classes[here], band.classes[there])
-        return np.maximum(np.abs(band.values[cls, here[0], here[1]] - self._limits[cls]), LEAST)
+        cls = np.where(band.labels[first] > 0, band.classes[first], band.classes[second])
+        return np.maximum(np.abs(band.values[cls, first[0], first[1]] - self._limits[cls]), LEAST)
 
     def polygons(self, owner_of: Array, wanted: Array) -> tuple[Array, Array]:
         """The outlines as areas, holes kept.
@@ -146,8 +146,8 @@ class Contours:
         owners = owner[order[first]]
         # with y down a shell, whose inside is on the right, runs counter-clockwise as shapely counts
         by_object = np.lexsort((~shapely.is_ccw(rings), owners))
-        found, index = np.unique(owners[by_object], return_inverse=True)
-        return found, shapely.polygons(rings[by_object], indices=index)
+        objects, index = np.unique(owners[by_object], return_inverse=True)
+        return objects, shapely.polygons(rings[by_object], indices=index)
 
 
 def _rings(owner: Array, start: Array, stop: Array) -> tuple[Array, Array, Array]:

@@ -17,7 +17,7 @@ SMALLEST = 512
 """Longest side of a picture that needs no smaller one."""
 
 
-def write_map(found: ProbabilityMap, path: str | Path) -> Path:
+def write_map(probability_map: ProbabilityMap, path: str | Path) -> Path:
     """Write a map: uint8, 255 times the probability, rounded.
 
     The first pixel begins at (``found.x``, ``found.y``) of the slide; the pixel size is the slide's times
@@ -25,13 +25,13 @@ def write_map(found: ProbabilityMap, path: str | Path) -> Path:
     """
     import tifffile
 
-    levels = [_as_bytes(found.array)]
+    levels = [_as_bytes(probability_map.array)]
     while max(levels[-1].shape[1:]) > SMALLEST:
         levels.append(_halved(levels[-1]))
-    micrometres = None if found.mpp is None else found.mpp * found.downsample
+    micrometres = None if probability_map.mpp is None else probability_map.mpp * probability_map.downsample
     metadata: dict[str, object] = {
-        "axes": "CYX", "Channel": {"Name": list(found.classes)},
-        "Description": f"255 x probability; pixels of {found.downsample:g} level-0 pixels of the slide",
+        "axes": "CYX", "Channel": {"Name": list(probability_map.classes)},
+        "Description": f"255 x probability; pixels of {probability_map.downsample:g} level-0 pixels of the slide",
     }  # fmt: skip
     options: dict[str, object] = {"photometric": "minisblack", "tile": (TILE, TILE), "compression": "zlib"}
     with whole_file(path) as aside, tifffile.TiffWriter(aside, bigtiff=levels[0].size > 2**31, ome=True) as file:

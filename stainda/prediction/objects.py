@@ -87,13 +87,13 @@ def _nodes(start: float, count: int, step: float, length: float) -> Array:
     return start + np.concatenate([edges[:1], (edges[:-1] + edges[1:]) / 2, edges[-1:]])
 
 
-def label_map(found: ProbabilityMap, thresholds: Sequence[float]) -> Array:
+def label_map(probability_map: ProbabilityMap, thresholds: Sequence[float]) -> Array:
     """uint8 ``(h, w)``: 0, or 1 + index of the most probable class among those above their thresholds."""
-    return classify(found.array, np.asarray(thresholds, np.float64))
+    return classify(probability_map.array, np.asarray(thresholds, np.float64))
 
 
 def find_objects(
-    found: ProbabilityMap, task: TaskConfig, thresholds: Sequence[float], patch_mpp: float | None
+    probability_map: ProbabilityMap, task: TaskConfig, thresholds: Sequence[float], patch_mpp: float | None
 ) -> gpd.GeoDataFrame:
     """Objects of a probability map, level-0 pixels.
 
@@ -115,7 +115,7 @@ def find_objects(
     """
     from stainda.annotations import join_shapes, make_shapes
 
-    fine = found.finer()
+    fine = probability_map.finer()
     if task.kind == "classification" and task.objects == "peaks":
         diameter, tables = _diameter(fine, task, patch_mpp), []
         for cls, shares, threshold in zip(fine.classes, fine.array, thresholds, strict=True):
@@ -139,7 +139,7 @@ threshold of use."""
 
 def find_candidates(
     objects: gpd.GeoDataFrame,
-    found: ProbabilityMap,
+    probability_map: ProbabilityMap,
     task: TaskConfig,
     thresholds: Sequence[float],
     patch_mpp: float | None,
@@ -157,9 +157,9 @@ def find_candidates(
     every, limits = objects, np.asarray(thresholds, float)
     while (limits > FAINTEST).any():
         limits = np.minimum(limits, np.maximum(limits / 2, FAINTEST))
-        more = find_objects(found, task, limits.tolist(), patch_mpp)
+        more = find_objects(probability_map, task, limits.tolist(), patch_mpp)
         fresh = np.ones(len(more), bool)
-        for cls in found.classes:
+        for cls in probability_map.classes:
             mine, earlier = np.flatnonzero(more["class"] == cls), every.geometry[every["class"] == cls].to_numpy()
             if len(mine) and len(earlier):
                 shapes = more.geometry.to_numpy()[mine]

@@ -138,9 +138,9 @@ def predict_slide(
         mpp, mpp_origin = slide.mpp, slide.mpp_origin
     sizes = measure(shapes, mpp)
     limits = predictor.thresholds if threshold is None else dict.fromkeys(result.classes, threshold)
-    said = {"job": predictor.name, "batch_statistics": result.notes[-1], **(properties or {})}
+    about = {"job": predictor.name, "batch_statistics": result.notes[-1], **(properties or {})}
     shapes["properties"] = [
-        {**said, "threshold": limits[cls], "measurements": sizes.named(index)}
+        {**about, "threshold": limits[cls], "measurements": sizes.named(index)}
         for index, cls in enumerate(shapes["class"])
     ]
     shapes["source_slide"] = name

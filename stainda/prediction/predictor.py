@@ -13,6 +13,7 @@ from stainda.arrays import Array
 from stainda.config import PatchConfig, TaskConfig
 from stainda.errors import SlideError, TrainingError, did_you_mean
 from stainda.memory import freed_memory_kept
+from stainda.models import looks_locally
 from stainda.names import stem
 from stainda.prediction.objects import LARGE, ProbabilityMap, find_candidates, find_objects, label_map
 from stainda.prediction.regions import (
@@ -25,7 +26,7 @@ from stainda.prediction.regions import (
     sample_tissue,
 )
 from stainda.prediction.scratch import scratch
-from stainda.prediction.tiling import TilePlan, batches, blend_tiles
+from stainda.prediction.tiling import LARGEST, SMALLEST, TilePlan, batches, blend_tiles, cheapest_plan
 from stainda.prediction.windows import Window, map_size, slide_window
 from stainda.progress import SILENT, Progress
 from stainda.randomness import generator_for
@@ -39,10 +40,8 @@ if TYPE_CHECKING:
 
     from stainda.slides import Slide
 
-TILE = 256
-"""Least pixels of a tile's result; larger where the network's margin is large."""
-
-_BATCH_PIXELS = 2**20
+_BATCH_PIXELS = {"cpu": 2**19, "cuda": 2**20}
+"""Pixels that the network looks at in one pass; more are no faster."""
 
 
 class Predictor:
@@ -61,6 +60,7 @@ class Predictor:
         self.task = TaskConfig.model_validate(settings["task"])
         self.thresholds: dict[str, float] = result["thresholds"]
         self.domain_keys: tuple[str, ...] = tuple(settings.get("domain_keys") or ("stain", "centre"))
+        self._local: bool | None = None
 
     @property
     def threshold(self) -> tuple[float, ...]:
@@ -228,7 +228,7 @@ class Predictor:
     def _fill(
         self, region: PixelRegion, out: Array, statistics: Statistics | None, name: str, progress: Progress
     ) -> None:
-        network, run, after = self.detector.network, self.detector.probabilities, self.detector.strategy.after
+        run, after = self.detector.probabilities, self.detector.strategy.after
 
         def answer(seen: Array) -> Array:
             names = [name] * len(seen)
@@ -236,16 +236,23 @@ class Predictor:
 
         if self.task.kind == "classification":
             side, cell = self.patches.size, self.cell
-            window = Window(side, cell, max(1, _BATCH_PIXELS // side**2))
+            window = Window(side, cell, self._batch(side))
             slide_window(answer, region, out, window, name, progress)
             return
-        overlap = TILE // 4
-        wanted = min(TILE, max(region.height, region.width, overlap + 1))
-        tile = network.input_size(max(wanted + 2 * network.margin, network.minimum_size))
-        plan = TilePlan(
-            region.height, region.width, tile, network.margin, min(overlap, (tile - 2 * network.margin) // 2)
-        )
-        blend_tiles(answer, region, plan, out, batch=max(1, _BATCH_PIXELS // tile**2), name=name, progress=progress)
+        plan = self.plan(region)
+        blend_tiles(answer, region, plan, out, batch=self._batch(plan.tile), name=name, progress=progress)
+
+    def plan(self, region: PixelRegion) -> TilePlan:
+        """How a segmentation's network is shown a region."""
+        network = self.detector.network
+        if self._local is None:
+            self._local = looks_locally(network)
+        sides = lambda pixels: network.input_size(max(pixels, network.minimum_size))  # noqa: E731
+        return cheapest_plan(region, sides, network.margin, LARGEST if self._local else SMALLEST)
+
+    def _batch(self, side: int) -> int:
+        """Images of a side that the network looks at in one pass."""
+        return max(1, _BATCH_PIXELS.get(self.detector.device.type, 2**19) // side**2)
 
     # -- objects ------------------------------------------------------------------------------------------------
 

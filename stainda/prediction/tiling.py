@@ -13,6 +13,15 @@ from stainda.prediction.regions import PixelRegion
 from stainda.prediction.scratch import give_back
 from stainda.progress import SILENT, Progress
 
+OVERLAP = 64
+"""Pixels by which results of neighbouring tiles overlap, and are blended."""
+
+SMALLEST, LARGEST, STEP = 256, 736, 64
+"""Pixels of a tile's result: sizes that are tried. Two images of the largest are half a million pixels each."""
+
+BLENDED_VALUES = 2**21
+"""Sums of results that are divided by their weights at once, about."""
+
 
 @dataclass(frozen=True)
 class TilePlan:
@@ -51,11 +60,47 @@ class TilePlan:
     def columns(self) -> list[int]:
         return _starts(self.width, self.result, self.result - self.overlap)
 
+    def boxes(self, top: int) -> Array:
+        """Results of the tiles of a row: left, top, right, bottom ``(n, 4)``, pixels of the region."""
+        return np.asarray([(left, top, left + self.result, top + self.result) for left in self.columns])
+
+    def shown(self, region: PixelRegion) -> int:
+        """Tiles with tissue."""
+        return sum(int((region.tissue_share(self.boxes(top)) > 0).sum()) for top in self.rows)
+
     def window(self) -> Array:
         """Weights of a tile's result in the blend, float32 ``(result, result)``: 1 inside, falling towards the rim."""
         distance = np.minimum(np.arange(self.result) + 0.5, self.result - np.arange(self.result) - 0.5)
         ramp = np.minimum(distance / (self.overlap + 0.5), 1.0).astype(np.float32)
         return ramp[:, None] * ramp[None, :]
+
+
+def cheapest_plan(region: PixelRegion, sides: Callable[[int], int], margin: int, largest: int = LARGEST) -> TilePlan:
+    """The plan that shows the network the fewest pixels of this region: large tiles repeat less of their rims, small
+    ones show less glass around tissue.
+
+    Args:
+        sides: the network's own size for a wanted one, pixels of a tile with its margins.
+        margin: pixels at each side of a tile for which the network gives no result.
+        largest: result of a tile, pixels; :data:`SMALLEST` for networks whose answer depends on the size of the image.
+    """
+    plans = [_plan(region, result, sides, margin) for result in _results(region, largest)]
+    return min(plans, key=lambda plan: (plan.shown(region) * plan.tile**2, -plan.tile))
+
+
+def _results(region: PixelRegion, largest: int) -> list[int]:
+    """Sizes of results to try: steps, and those by which a side divides evenly."""
+    least = min(SMALLEST, max(region.height, region.width, OVERLAP + 1))
+    tried = {least, *range(SMALLEST, largest + 1, STEP)}
+    for length in (region.height, region.width):
+        count = max(1, -(-(length - OVERLAP) // (largest - OVERLAP)))
+        tried.add(-(-(length + (count - 1) * OVERLAP) // count))
+    return sorted(result for result in tried if least <= result <= largest)
+
+
+def _plan(region: PixelRegion, result: int, sides: Callable[[int], int], margin: int) -> TilePlan:
+    tile = sides(result + 2 * margin)
+    return TilePlan(region.height, region.width, tile, margin, min(OVERLAP, (tile - 2 * margin) // 2))
 
 
 def _starts(length: int, result: int, step: int) -> list[int]:
@@ -88,19 +133,27 @@ class Blend:
         """Finish the current row; ``top`` is where the next one begins, ``None`` after the last."""
         plan = self._plan
         done = plan.result if top is None else top - self._top
-        rows = min(done, plan.height - self._top)
-        weight = self._weight[:rows, : plan.width]
-        known = weight > 0
-        mean = self._sum[:, :rows, : plan.width] / np.where(known, weight, 1.0)
-        where = (slice(None), slice(self._top, self._top + rows))
-        self._out[where] = np.where(known, mean, self._out[where])
-        give_back(self._out)
+        self._write(min(done, plan.height - self._top))
         if top is None:
             return
         for held in (self._sum, self._weight):
             held[..., : plan.result - done, :] = held[..., done:, :].copy()
             held[..., plan.result - done :, :] = 0
         self._top = top
+
+    def _write(self, rows: int) -> None:
+        """Finish the first rows of what is held, a few at a time."""
+        width = self._plan.width
+        step = max(1, BLENDED_VALUES // (len(self._sum) * width))
+        for start in range(0, rows, step):
+            part = slice(start, min(start + step, rows))
+            weight = self._weight[part, :width]
+            known = weight > 0
+            if not known.any():
+                continue
+            out = self._out[:, self._top + start : self._top + part.stop]
+            np.copyto(out, self._sum[:, part, :width] / np.where(known, weight, 1.0), where=known, casting="same_kind")
+            give_back(self._out)
 
 
 def blend_tiles(
@@ -126,8 +179,7 @@ def blend_tiles(
     def shown() -> Iterator[tuple[int, Sequence[int]]]:
         """Number of a row, and the left edges of some of its tiles with tissue."""
         for row, top in enumerate(rows):
-            boxes = np.asarray([(left, top, left + plan.result, top + plan.result) for left in columns])
-            lefts = [columns[index] for index in np.flatnonzero(region.tissue_share(boxes) > 0)]
+            lefts = [columns[index] for index in np.flatnonzero(region.tissue_share(plan.boxes(top)) > 0)]
             yield from ((row, group) for group in batches(lefts, batch))
 
     def read(place: tuple[int, Sequence[int]]) -> Array:

@@ -69,9 +69,9 @@ class RegistrationAttempts:
         together = list(self.images.values())
         yield from self._attempt(together, config, "all sections together")
         order = list(self.images)
-        here = order.index(self.reference)
+        at_reference = order.index(self.reference)
         for place, slide in enumerate(order):
-            if slide == self.reference or (len(order) > 2 * NEAR and abs(place - here) > NEAR):
+            if slide == self.reference or (len(order) > 2 * NEAR and abs(place - at_reference) > NEAR):
                 continue
             image = self.images[slide]
             for images, settings, attempt, in_place in self._for_section(image, frame, len(together) > 2):

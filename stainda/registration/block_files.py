@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from importlib import metadata
 from typing import Any
 
@@ -16,6 +16,7 @@ from stainda.config import RegistrationConfig
 from stainda.errors import AnnotationError
 from stainda.files import write_json
 from stainda.names import file_name
+from stainda.registration.adjustment import Adjustment
 from stainda.registration.assessment import Assessment
 from stainda.registration.landmarks import LandmarkPair
 from stainda.registration.opened_block import OpenedBlock
@@ -46,11 +47,14 @@ class Stopwatch:
         return _cpu_seconds() - self._cpu_started
 
 
-def write_block(block: OpenedBlock, outcomes: Outcomes | None, watch: Stopwatch) -> list[dict[str, Any]]:
+def write_block(
+    block: OpenedBlock, outcomes: Outcomes | None, adjustment: Adjustment, watch: Stopwatch
+) -> list[dict[str, Any]]:
     """Write transforms, refusals, overlays, and last of all ``block.json``.
 
     Args:
         outcomes: ``None`` where no section could serve as reference.
+        adjustment: of the sections to each other, whose comparisons are recorded.
 
     Returns:
         The block's rows of quality.csv, one per section other than the reference.
@@ -69,6 +73,7 @@ def write_block(block: OpenedBlock, outcomes: Outcomes | None, watch: Stopwatch)
         "format": BLOCK_FORMAT, "version": 1, "block": job.block, "settings": job.settings,
         "reference": block.reference, "placed": list(writer.transforms), "refused": writer.refused,
         "rows": [_plain(row) for row in writer.rows], "attempts": [_plain(attempt) for attempt in attempts],
+        "comparisons": [_plain(asdict(cycle)) for cycle in adjustment.cycles],
         "matches": block.matches.table() if block.matches is not None else {}, "seconds": round(watch.seconds(), 2),
         "cpu_seconds": round(watch.cpu_seconds(), 2),
     })  # fmt: skip
@@ -139,11 +144,18 @@ class _Writer:
             return {"reason": joined(reason, f"landmarks cannot be read: {error}")}
         if not len(pair):
             return {"reason": joined(reason, "no landmark has the same id in both sections"), "n_landmarks": 0}
+        used = self.transforms.get(section.slide)
+        lost = len(pair)
+        pair = pair if used is None else pair.placed(used)
+        lost -= len(pair)
+        left_out = f"{lost} landmarks lie where no piece has a place, and are left out" if lost else ""
+        if not len(pair):
+            return {"reason": joined(reason, left_out), "n_landmarks": 0}
         errors: dict[str, float] = {"tre_before_px": float(np.median(pair.errors(None)))}
-        proposal, used = outcomes.proposals.get(section.slide), self.transforms.get(section.slide)
+        proposal = outcomes.proposals.get(section.slide)
         if proposal is not None:
             errors["tre_rigid_px"] = float(np.median(pair.errors(proposal.rigid)))
-            bent = used if used is not None and used.forward is not None else proposal.nonrigid
+            bent = used if used is not None and used.bends else proposal.nonrigid
             if bent is not None:
                 errors["tre_nonrigid_px"] = float(np.median(pair.errors(bent)))
         if used is not None:
@@ -152,7 +164,8 @@ class _Writer:
         mpp = outcomes.frame.mpp
         if mpp:
             errors |= {key.replace("_px", "_um"): value * mpp for key, value in errors.items()}
-        return _plain({"n_landmarks": len(pair), **errors})
+        noted = {"reason": joined(reason, left_out)} if left_out else {}
+        return _plain({"n_landmarks": len(pair), **errors, **noted})
 
     def _overlay(self, slide: str, outcomes: Outcomes) -> dict[str, Any]:
         """The picture of one pair, and how well structures agreed before."""

@@ -8,19 +8,23 @@ transform: it is never taken for aligned.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from stainda.registration.adjustment import Adjustment
 from stainda.registration.attempts import RegistrationAttempts
+from stainda.registration.block_adjustment import adjust_block
 from stainda.registration.block_files import Stopwatch, write_block
 from stainda.registration.chaining import chained
 from stainda.registration.jobs import BlockJob
 from stainda.registration.opened_block import OpenedBlock, open_block
 from stainda.registration.outcomes import BlockNotes, Outcomes
+from stainda.registration.piecewise import register_pieces
 from stainda.registration.proposals import Proposal
 from stainda.registration.results import REFUSED
-from stainda.registration.sections import SectionImage
+from stainda.registration.sections import SectionImage, open_section, working_dim
 from stainda.registration.transforms import Transform
 
 
@@ -32,7 +36,7 @@ def register_block(job: BlockJob) -> list[dict[str, Any]]:
     """
     watch = Stopwatch()
     block = open_block(job)
-    outcomes = None
+    outcomes, adjustment = None, Adjustment()
     if block.frame is not None:
         method = job.config.method
         outcomes = Outcomes(
@@ -43,7 +47,21 @@ def register_block(job: BlockJob) -> list[dict[str, Any]]:
             outcomes.assess(proposal)
         if method == "valis" and len(block.images) > 2:
             _lay_on_neighbours(block, outcomes)
-    return write_block(block, outcomes, watch)
+        if method == "valis" and job.config.pieces == "auto":
+            register_pieces(block.images, outcomes, job.config, partial(_finer, job))
+        if method == "valis" and len(block.images) > 2 and job.config.adjust == "auto":
+            adjustment = adjust_block(block.images, outcomes)
+    return write_block(block, outcomes, adjustment, watch)
+
+
+def _finer(job: BlockJob, slide: str, factor: float) -> SectionImage:
+    """The working image of a section as it was scanned, ``factor`` times as fine."""
+    row = next(row for row in job.sections if row.slide == slide)
+    image = open_section(
+        slide, row.path, row.mpp, round(factor * working_dim(job.config.max_dim, job.config.nonrigid_dim))
+    )
+    assert isinstance(image, SectionImage)  # it was opened before
+    return image
 
 
 def _lay_on_neighbours(block: OpenedBlock, outcomes: Outcomes) -> None:

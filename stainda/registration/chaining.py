@@ -89,11 +89,11 @@ def _next(
 ) -> tuple[str, str] | None:
     """The pair of a section that is left and a placed one that lie nearest to each other and were not tried yet."""
     steps = [
-        (abs(there - here), here, slide, neighbour)
-        for here, slide in enumerate(order)
+        (abs(other_place - place), place, slide, neighbour)
+        for place, slide in enumerate(order)
         if slide not in transforms
-        for there, neighbour in enumerate(order)
-        if neighbour in transforms and abs(there - here) <= REACH and (slide, neighbour) not in tried
+        for other_place, neighbour in enumerate(order)
+        if neighbour in transforms and abs(other_place - place) <= REACH and (slide, neighbour) not in tried
     ]
     return min(steps)[2:] if steps else None
 

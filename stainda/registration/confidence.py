@@ -91,13 +91,13 @@ def features(
     return {name: np.asarray(values[name], float) for name in FEATURES}
 
 
-def probabilities(found: Mapping[str, Array]) -> tuple[Array, Array]:
+def probabilities(measures: Mapping[str, Array]) -> tuple[Array, Array]:
     """``right`` and ``exists``, each (n,), of :func:`features`; what does not exist cannot lie right."""
     models = load_models()
-    known = np.isfinite(found["typical"]) & np.isfinite(found["pair_typical"])
-    plain = {name: values for name, values in found.items() if name not in OF_CONTENT}
-    exists = np.where(known, models["exists"](found), models["exists_plain"](plain))
-    right = np.where(known, models["right"](found), models["right_plain"](plain))
+    known = np.isfinite(measures["typical"]) & np.isfinite(measures["pair_typical"])
+    plain = {name: values for name, values in measures.items() if name not in OF_CONTENT}
+    exists = np.where(known, models["exists"](measures), models["exists_plain"](plain))
+    right = np.where(known, models["right"](measures), models["right_plain"](plain))
     return np.minimum(right, exists), exists
 
 

@@ -59,10 +59,10 @@ class Ground:
     def seen_from(self, source: Ground, between: Between) -> BaseGeometry:
         """What of the target the tissue of a source shows, level-0 pixels of the target."""
         coarse = shapely.simplify(source.tissue, source.image.downsample)
-        there = shapely.transform(coarse, between.to_frame)
-        if not np.isfinite(shapely.get_coordinates(there)).all():
-            return shapely.Polygon()
-        return areas_of(shapely.make_valid(there))
+        parts = [shapely.transform(part, between.to_frame) for part in shapely.get_parts(coarse)]
+        # a piece of tissue without a partner has no place
+        known = [part for part in parts if np.isfinite(shapely.get_coordinates(part)).all()]
+        return areas_of(shapely.union_all(shapely.make_valid(known))) if known else shapely.Polygon()
 
     def unseen(self, seen: Iterable[BaseGeometry]) -> BaseGeometry:
         """The tissue that no source shows: nothing is known there, not even that there is no object."""

@@ -95,11 +95,11 @@ def _compare(source: _Pyramid, target: _Pyramid, between: Between, box: Array) -
     centre = (box[:2] + box[2:]) / 2
     offsets = (np.arange(cells) + 0.5) * pitch - window / 2
     xs, ys = np.meshgrid(offsets, offsets)
-    there = np.stack([xs.ravel(), ys.ravel()], 1) + centre
-    here = _brought(between, centre, window, cells)
+    in_target = np.stack([xs.ravel(), ys.ravel()], 1) + centre
+    in_source = _brought(between, centre, window, cells)
     scale = float(np.sqrt(abs(np.linalg.det(between.matrix[:2, :2]))))
-    first, shown = (part.reshape(cells, cells) for part in source.at(here, pitch / max(scale, 1e-9)))
-    second, inside = (part.reshape(cells, cells) for part in target.at(there, pitch))
+    first, shown = (part.reshape(cells, cells) for part in source.at(in_source, pitch / max(scale, 1e-9)))
+    second, inside = (part.reshape(cells, cells) for part in target.at(in_target, pitch))
     radius = np.maximum(abs(xs), abs(ys)) / width  # in widths of the object, square
     template = (radius <= TEMPLATE / 2) & shown
     both = shown & inside

@@ -101,15 +101,15 @@ def _newton(spline: Array, goal: Array, start: Array, tolerance: float, steps: i
         return np.linalg.norm(rest, axis=1)
 
     better = distance(missing(start)) < distance(missing(goal))
-    found = np.where(better[:, None], start, goal)
+    solution = np.where(better[:, None], start, goal)
     right, below = np.array([0.05, 0.0]), np.array([0.0, 0.05])
     for _ in range(steps):
-        rest = missing(found)
+        rest = missing(solution)
         length = distance(rest)
         if (length < tolerance).all():
             break
-        across = (missing(found + right) - missing(found - right)) / 0.1
-        down = (missing(found + below) - missing(found - below)) / 0.1
+        across = (missing(solution + right) - missing(solution - right)) / 0.1
+        down = (missing(solution + below) - missing(solution - below)) / 0.1
         area = across[:, 0] * down[:, 1] - across[:, 1] * down[:, 0]
         area = np.where(np.abs(area) < 0.05, np.copysign(0.05, area), area)
         step = (
@@ -123,11 +123,11 @@ def _newton(spline: Array, goal: Array, start: Array, tolerance: float, steps: i
             / area[:, None]
         )
         for _ in range(4):  # a step that leads away is halved
-            worse = distance(missing(found - step)) > length
+            worse = distance(missing(solution - step)) > length
             step[worse] *= 0.5
-        step[distance(missing(found - step)) > length] = 0
-        found = found - step
-    return found
+        step[distance(missing(solution - step)) > length] = 0
+        solution = solution - step
+    return solution
 
 
 def jacobian(field: Array) -> Array:

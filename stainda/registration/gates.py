@@ -60,6 +60,19 @@ MAX_DISSENT = 0.02  # of the view's longer side: two independent deformations th
 ALONE = 6  # view pixels: tissue of one section only, wider than twice this, is a tear, a fold or a loss
 MAX_UNSURE = 0.5  # of the tissue: beyond it not much of a deformation is left
 
+# --- comparisons of sections in a block that contradict each other ---
+LEAST_CYCLE = 0.1  # view pixels: finer disagreement of comparisons is never held against one of them
+CONTRADICTION = 5.0  # times the usual disagreement of a block's comparisons
+MAX_CYCLE = 0.006  # of the view's longer side (3 view pixels): and at least so far apart
+
+# --- pieces of tissue that have moved on their own ---
+MIN_PIECE = 0.06  # of the largest piece's tissue: smaller ones are crumbs, which go with the piece they lie at
+MOST_PIECES = 12
+PIECE_GAP = 0.02  # of the working image's longer side: tissue nearer to each other is one piece
+PIECE_MARGIN = 0.03  # the same: how far around a piece its transform holds
+OWN_WAY = 0.02  # of the view's longer side: matches of a piece that lead so far from the whole section's place
+MIN_PIECE_GAIN = 0.03  # of agreement, pieces' mean: by so much placing them one by one must be better
+
 # --- mirrored sections ---
 FEW_MATCHES = 20  # below this the section is also tried turned over
 MIRROR_FACTOR, MIRROR_SURPLUS = 2.0, 8  # and is taken so only with twice as many matches and eight more: five bad

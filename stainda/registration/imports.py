@@ -46,9 +46,9 @@ def imports_state(config: RegistrationConfig, sections: Iterable[Section]) -> li
             continue
         files = [pair.what.file, *([pair.what.landmarks] if pair.what.landmarks else [])]
         files += sorted(pair.what.file.glob("data/*")) if pair.what.file.is_dir() else []
-        said = {key: value for key, value in vars(pair.what).items() if key not in ("file", "landmarks")}
+        settings = {key: value for key, value in vars(pair.what).items() if key not in ("file", "landmarks")}
         stamps = [[file.name, *(fingerprint(file) or ())] if file.is_file() else file.name for file in files]
-        state.append([pair.slide, pair.frame, said, stamps])
+        state.append([pair.slide, pair.frame, settings, stamps])
     return state
 
 

@@ -34,19 +34,22 @@ def interpolate(first: BaseGeometry, second: BaseGeometry, share: float) -> Base
     """
     if share <= 0 or share >= 1:
         return first if share <= 0 else second
-    dimensions = {int(shapely.get_dimensions(one)) for one in (first, second)}
+    dimensions = {int(shapely.get_dimensions(geometry)) for geometry in (first, second)}
     if dimensions == {0}:
         (x0, y0), (x1, y1) = (shape.centroid.coords[0] for shape in (first, second))
         return shapely.Point(x0 + share * (x1 - x0), y0 + share * (y1 - y0))
     if dimensions != {2}:
         return first if share <= 0.5 else second
     centres = [np.array(shape.centroid.coords[0]) for shape in (first, second)]
-    moved = [shapely.transform(one, lambda xy, c=c: xy - c) for one, c in zip((first, second), centres, strict=True)]
+    moved = [
+        shapely.transform(geometry, lambda xy, c=c: xy - c)
+        for geometry, c in zip((first, second), centres, strict=True)
+    ]
     x0, y0, x1, y1 = shapely.total_bounds(moved)
     step = max(x1 - x0, y1 - y0) / GRID
     x0, y0 = x0 - 2 * step, y0 - 2 * step
     width, height = (int(np.ceil((high - low) / step)) + 2 for low, high in ((x0, x1), (y0, y1)))
-    near, far = (_signed_distance(covered(one, PixelGrid(x0, y0, width, height, step))) for one in moved)
+    near, far = (_signed_distance(covered(geometry, PixelGrid(x0, y0, width, height, step))) for geometry in moved)
     outline = _zero_line((1 - share) * near + share * far, step)
     centre = (1 - share) * centres[0] + share * centres[1] + (x0 + step / 2, y0 + step / 2)
     return shapely.transform(outline, lambda xy: xy + centre)

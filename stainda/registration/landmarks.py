@@ -52,6 +52,11 @@ class LandmarkPair:
     def __len__(self) -> int:
         return len(self.source)
 
+    def placed(self, transform: PointMap) -> LandmarkPair:
+        """Without the landmarks that have no place: between pieces of tissue, or in one without a partner."""
+        known = np.isfinite(transform.to_frame(self.source)).all(axis=1)
+        return LandmarkPair(self.source[known], self.target[known])
+
     def errors(self, transform: PointMap | None) -> Array:
         """Distances (n,) in level-0 pixels of the target after ``transform`` (into the target's pixels); ``None``:
         before registration, level-0 pixels being taken for the same (as ANHIR and BIRL do)."""
@@ -197,10 +202,17 @@ def _pair_rows(
     if first is None or second is None:
         return
     steps = {"rigid": Between(first.rigid, second.rigid)}
-    if first.forward is not None or second.forward is not None:
+    if first.bends or second.bends:
         steps["non-rigid"] = Between(first, second)
     for step, between in steps.items():
-        yield head | {"step": step} | LandmarkErrors.of(pair.errors(between), before).row(diagonal, mpp)
+        shown = pair.placed(between)
+        lost = len(pair) - len(shown)
+        if not len(shown):
+            yield head | {"step": step, "n_landmarks": 0, "reason": "all landmarks lie where no piece has a place"}
+            continue
+        errors = LandmarkErrors.of(shown.errors(between), shown.errors(None)).row(diagonal, mpp)
+        left_out = {"reason": f"{lost} landmarks lie where no piece has a place, and are left out"} if lost else {}
+        yield head | {"step": step} | errors | left_out
 
 
 def _annotator_rows(block: str, section: Section, sizes: _Sizes) -> Iterator[dict[str, Any]]:

@@ -46,6 +46,11 @@ class PointMap(ABC):
         """Over how many level-0 pixels the map can be taken for affine; infinite where it is."""
         return 1.0
 
+    @property
+    def torn(self) -> bool:
+        """Whether pieces of tissue have maps of their own, so that points between them have no place (NaN)."""
+        return False
+
     def points(self, xy: Array) -> Array:
         """The same as :meth:`to_frame`."""
         return self.to_frame(xy)
@@ -132,6 +137,10 @@ class Inverse(PointMap):
     def frame_size(self) -> tuple[int, int]:  # type: ignore[override]
         return self.of.size
 
+    @property
+    def torn(self) -> bool:
+        return self.of.torn
+
     def to_frame(self, xy: Array) -> Array:
         return self.of.from_frame(xy)
 
@@ -179,6 +188,10 @@ class Chain(PointMap):
     @property
     def frame_size(self) -> tuple[int, int]:  # type: ignore[override]
         return self.second.frame_size
+
+    @property
+    def torn(self) -> bool:
+        return self.first.torn or self.second.torn
 
     def to_frame(self, xy: Array) -> Array:
         return self.second.to_frame(self.first.to_frame(xy))

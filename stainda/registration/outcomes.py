@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from stainda.registration.assessment import Assessment, assess_proposal
@@ -90,6 +92,11 @@ class Outcomes:
             self.proposals[proposal.image.slide], self.assessments[proposal.image.slide] = proposal, assessment
         self.add(proposal, assessment)
         return assessment
+
+    def correct(self, slide: str, transform: Transform, measures: Mapping[str, Any]) -> None:
+        """Replace the transform of a placed section; ``measures`` are added to its own."""
+        before = self.assessments[slide]
+        self.assessments[slide] = replace(before, transform=transform, measures={**before.measures, **measures})
 
     def add(self, proposal: Proposal, assessment: Assessment) -> None:
         """An attempt that was assessed elsewhere; kept where it was not refused."""

@@ -67,8 +67,8 @@ def match(first: Features, second: Features) -> Match:
     good = [best for best, following in pairs if best.distance < RATIO * following.distance]
     if len(good) < 3:
         return Match(0, None)
-    source = first.points[[found.queryIdx for found in good]]
-    target = second.points[[found.trainIdx for found in good]]
+    source = first.points[[pair.queryIdx for pair in good]]
+    target = second.points[[pair.trainIdx for pair in good]]
     cv2.setRNGSeed(0)
     matrix: Any
     inliers: Any
@@ -125,10 +125,10 @@ class Prematch:
         total = {
             name: sum(
                 np.log1p(self.count(name, other))
-                for other in names[max(0, here - NEIGHBOURS) : here + NEIGHBOURS + 1]
+                for other in names[max(0, place - NEIGHBOURS) : place + NEIGHBOURS + 1]
                 if other != name
             )
-            for here, name in enumerate(names)
+            for place, name in enumerate(names)
         }
         if len(names) > 2 * NEIGHBOURS + 1:
             good = [name for name in names if total[name] >= 0.9 * max(total.values())]
@@ -170,16 +170,16 @@ class Prematch:
         best: dict[str, tuple[int, Array, list[str]]] = {slide: (1 << 30, np.eye(3), [slide])}
         done: set[str] = set()
         while open_ := [name for name in best if name not in done]:
-            here = max(open_, key=lambda name: best[name][0])
-            done.add(here)
-            width, matrix, path = best[here]
-            if here == reference:
+            nearest = max(open_, key=lambda name: best[name][0])
+            done.add(nearest)
+            width, matrix, path = best[nearest]
+            if nearest == reference:
                 return matrix, path, width
             for other in names:
-                near = abs(names.index(other) - names.index(here)) <= REACH or other == reference
+                near = abs(names.index(other) - names.index(nearest)) <= REACH or other == reference
                 if other in done or not near:
                     continue
-                step = self.match(here, other)
+                step = self.match(nearest, other)
                 reach = min(width, step.count)
                 if step.matrix is not None and reach > best.get(other, (0,))[0]:
                     best[other] = reach, step.matrix @ matrix, [*path, other]

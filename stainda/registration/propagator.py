@@ -83,12 +83,18 @@ class Propagator:
     def propagate(self, shapes: gpd.GeoDataFrame, source: Section, target: Section) -> PropagatedShapes:
         """The shapes of one source propagated to one target, each measured and checked."""
         between = Between(self.result.transforms[source.slide], self.result.transforms[target.slide])
-        here, there = self.ground(source), self.ground(target)
+        source_ground, target_ground = self.ground(source), self.ground(target)
         warped = map_shapes(shapes, between.source, between.target)
-        measured = self._measure(shapes, warped, between, here, there)
+        measured = self._measure(shapes, warped, between, source_ground, target_ground)
         after = np.asarray(warped.geometry)
-        faults = tuple(self._fault(after[k], there, measured, k) for k in range(len(after)))
-        return PropagatedShapes(source, shapes, warped, measured, faults, there.seen_from(here, between))
+        faults = tuple(self._fault(after[k], target_ground, measured, k) for k in range(len(after)))
+        outlines = np.asarray(shapes.geometry)
+        faults = tuple(
+            fault and (between.nowhere(shapely.get_coordinates(outlines[k])) or fault) for k, fault in enumerate(faults)
+        )
+        return PropagatedShapes(
+            source, shapes, warped, measured, faults, target_ground.seen_from(source_ground, between)
+        )
 
     def join(self, propagated: Sequence[PropagatedShapes], target: Section) -> list[PropagatedObject]:
         """The objects of a target, from all the sources that reach it."""
@@ -117,7 +123,12 @@ class Propagator:
         return self._images[row.slide]
 
     def _measure(
-        self, shapes: gpd.GeoDataFrame, warped: gpd.GeoDataFrame, between: Between, here: Ground, there: Ground
+        self,
+        shapes: gpd.GeoDataFrame,
+        warped: gpd.GeoDataFrame,
+        between: Between,
+        source_ground: Ground,
+        target_ground: Ground,
     ) -> dict[str, Array]:
         before, after = np.asarray(shapes.geometry), np.asarray(warped.geometry)
         areas = shapely.area(before)
@@ -125,10 +136,17 @@ class Propagator:
         centres = shapely.get_coordinates(shapely.centroid(before)).reshape(-1, 2)
         local = between.area_change(centres) / overall
         ratio = np.where(areas > 0, shapely.area(after) / np.maximum(areas, 1e-12) / abs(overall), local)
-        on_tissue = shapely.area(shapely.intersection(after, there.tissue)) / np.maximum(shapely.area(after), 1e-12)
-        tissue = np.where(shapely.area(after) > 0, on_tissue, shapely.intersects(after, there.tissue).astype(float))
-        diameter = np.maximum(2 * np.sqrt(areas / np.pi), 4 * here.image.downsample)
-        evidence = LocalEvidence.of(here.image, there.image, between, shapely.bounds(after))
+        on_tissue = shapely.area(shapely.intersection(after, target_ground.tissue)) / np.maximum(
+            shapely.area(after), 1e-12
+        )
+        tissue = np.where(
+            shapely.area(after) > 0, on_tissue, shapely.intersects(after, target_ground.tissue).astype(float)
+        )
+        diameter = np.maximum(2 * np.sqrt(areas / np.pi), 4 * source_ground.image.downsample)
+        doubt = between.doubt(centres)
+        if frozenset((between.slide, between.frame)) in self.result.contradicted:
+            doubt = np.ones_like(doubt)
+        evidence = LocalEvidence.of(source_ground.image, target_ground.image, between, shapely.bounds(after))
         looked = evidence.compared > 0.2
         usual = np.ones(len(before))
         for cls in dict.fromkeys(shapes["class"]):
@@ -136,18 +154,18 @@ class Propagator:
             usual[same] = np.median(diameter[same])
         return {
             "area_ratio": ratio, "area_change": local, "tissue": tissue, "diameter": diameter, "usual": usual,
-            "round_trip": between.round_trip(centres), "unsure": between.doubt(centres),
+            "round_trip": between.round_trip(centres), "unsure": doubt,
             "structure": evidence.structure, "offset": evidence.offset,
             "gain": evidence.gain, "inner": evidence.inner, "ring": evidence.ring,
             "pair_structure": np.full(len(before), np.median(evidence.structure[looked]) if looked.any() else 0.0),
             "pair_offset": np.full(len(before), np.median(evidence.offset[looked]) if looked.any() else 0.5),
         }  # fmt: skip
 
-    def _fault(self, geometry: BaseGeometry, there: Ground, measured: Mapping[str, Array], index: int) -> str:
+    def _fault(self, geometry: BaseGeometry, target_ground: Ground, measured: Mapping[str, Array], index: int) -> str:
         config = self.config
         if geometry is None or geometry.is_empty or not np.isfinite(shapely.get_coordinates(geometry)).all():
             return "has no finite outline in the target"
-        if not geometry.intersects(there.slide):
+        if not geometry.intersects(target_ground.slide):
             return "lies outside the target slide"
         share, ratio = measured["tissue"][index], measured["area_ratio"][index]
         if share < config.min_tissue:
@@ -182,7 +200,7 @@ class Propagator:
         nearest = propagated[members[0][0]].section.slide
         geometry, how = outlines[members[0]], f"propagated from {nearest}"
         if self.config.between == "interpolate" and first is not None and second is not None:
-            low, high = (propagated[one[0]].section for one in (first, second))
+            low, high = (propagated[side[0]].section for side in (first, second))
             share = (target.section - low.section) / (high.section - low.section)
             middle = interpolate(outlines[first], outlines[second], share)
             if not middle.is_empty:
@@ -206,13 +224,13 @@ class Propagator:
     ) -> list[PropagatedObject]:
         if not objects:
             return []
-        there = self.ground(target)
+        ground = self.ground(target)
         classes = [target_object.cls for target_object in objects]
         geometries = np.array([target_object.geometry for target_object in objects], dtype=object)
         typical = np.full(len(objects), np.nan)
         for cls in dict.fromkeys(classes):
             same = np.array([cls == other for other in classes])
-            typical[same] = typicality(there.image, geometries[same], f"{target.slide}/{cls}", there.layers)
+            typical[same] = typicality(ground.image, geometries[same], f"{target.slide}/{cls}", ground.layers)
         nearest = np.array([target_object.members[0][0] for target_object in objects])
         among = np.full(len(objects), np.nan)
         for source in np.unique(nearest):

@@ -69,19 +69,19 @@ def refine(
     if not nonrigid:
         return Refined(kept, base is not None, reason)
     theirs = None if valis is None or wanted == "own" else _displacement(view, kept, valis)
-    found: list[tuple[str, Array, Array | None]] = []
+    candidates: list[tuple[str, Array, Array | None]] = []
     note = ""
     if wanted != "valis":
         own, gain = _own(place, alone=theirs is None)
         note = f"own deformation: {gain}"
         if own is not None and theirs is not None:
-            found.append(("own and VALIS", own, theirs))
+            candidates.append(("own and VALIS", own, theirs))
         if own is not None and gain.supported:
-            found.append(("own", own, None))
+            candidates.append(("own", own, None))
     if theirs is not None:
-        found.append(("VALIS", theirs, None))
+        candidates.append(("VALIS", theirs, None))
     bent = []
-    for name, first, second in found:
+    for name, first, second in candidates:
         calm = damped(view, place.brought, first, second)
         if calm is not None:
             bent.append((name, as_transform(view, kept, calm)))
@@ -129,8 +129,8 @@ def _affine(place: _Place, rigid: Transform) -> tuple[Transform | None, str]:
     rows, columns = rows[::step], columns[::step]
     if len(rows) < 50:
         return None, "too little tissue for an affine fit"
-    here = np.stack([columns, rows], axis=1).astype(float)
-    matrix = robust_affine(here, here + displacement[:, rows, columns].T)
+    grid_points = np.stack([columns, rows], axis=1).astype(float)
+    matrix = robust_affine(grid_points, grid_points + displacement[:, rows, columns].T)
     if reason := gates.refuse_affine(matrix):
         return None, reason
     y, x = np.mgrid[: place.view.density.shape[0], : place.view.density.shape[1]]
@@ -139,7 +139,7 @@ def _affine(place: _Place, rigid: Transform) -> tuple[Transform | None, str]:
     gain = Gain.of(place.held_means(None), place.held_means(moved))
     if not gain.supported:
         return None, f"affine is not supported: {gain}"
-    pixels = _view_matrix(place.view)
+    pixels = place.view.matrix
     fitted = pixels @ np.linalg.inv(matrix) @ np.linalg.inv(pixels) @ rigid.matrix
     base = Transform.affine(rigid.slide, rigid.size, rigid.frame, rigid.frame_size, fitted)
     if gates.decompose(base.matrix)[2] > gates.MAX_SHEAR:
@@ -173,7 +173,7 @@ def _own(place: _Place, alone: bool) -> tuple[Array | None, Gain]:
     for stiffness in (SOFT, FIRM, STIFF):
         moved = exponential(place.velocity(stiffness, held=True))
         gains.append((Gain.of(before, place.held_means(moved)), stiffness))
-    gain, stiffness = max(gains, key=lambda one: one[0].mean)
+    gain, stiffness = max(gains, key=lambda candidate: candidate[0].mean)
     if gain.contradicted or (alone and not gain.supported):
         return None, gain
     return exponential(place.velocity(stiffness, held=False)), gain
@@ -185,26 +185,17 @@ def shifted(layer: Array, displacement: Array) -> Array:
     return ndimage.map_coordinates(layer, (y + displacement[1], x + displacement[0]), order=1, mode="nearest")
 
 
-def _view_matrix(view: FrameView) -> Array:
-    """The matrix (3, 3) from view pixels to level-0 pixels of the reference."""
-    width = view.density.shape[1]
-    corner, right, below = view.points[0], view.points[1], view.points[width]
-    matrix = np.eye(3)
-    matrix[:2] = np.stack([right - corner, below - corner, corner], axis=1)
-    return matrix
-
-
 def _displacement(view: FrameView, base: Transform, full: Transform) -> Array:
     """The displacement of another transform of the same section, against the affine placement ``base``."""
-    back = np.linalg.inv(_view_matrix(view))
-    there = apply_affine(back @ base.matrix, full.from_frame(view.points))
-    here = apply_affine(back, view.points)
-    return (there - here).T.reshape(2, *view.density.shape)
+    back = np.linalg.inv(view.matrix)
+    base_points = apply_affine(back @ base.matrix, full.from_frame(view.points))
+    own_points = apply_affine(back, view.points)
+    return (base_points - own_points).T.reshape(2, *view.density.shape)
 
 
 def as_transform(view: FrameView, base: Transform, calm: Damped) -> Transform:
     """The transform of a damped displacement, with where it is unsure."""
-    post = _view_matrix(view) @ np.diag([SPACING, SPACING, 1.0])
+    post = view.matrix @ np.diag([SPACING, SPACING, 1.0])
     field = (calm.displacement[:, ::SPACING, ::SPACING] / SPACING).astype(np.float32)
     unsure = calm.unsure[::SPACING, ::SPACING].astype(np.float32)
     return replace(

@@ -74,9 +74,9 @@ def register_cohort(
     if status.taken:
         progress.message(status.sentence)
     pending = [job for job in jobs if job.block in status.missing]
-    here = [job for job in pending if config.method != "valis" or len(job.sections) == 1]
-    there = [job for job in pending if job not in here]
-    if there:
+    in_process = [job for job in pending if config.method != "valis" or len(job.sections) == 1]
+    in_children = [job for job in pending if job not in in_process]
+    if in_children:
         require_valis()
     with progress.task("Registering blocks", len(jobs)) as task:
         if status.here:
@@ -85,10 +85,10 @@ def register_cohort(
             assert status.other is not None
             take(job, status.other)
             task.advance(1, job.block)
-        for job in here:
+        for job in in_process:
             register_block(job)
             task.advance(1, job.block)
-        for job, failure in _in_workers(there, min(workers, len(there))):
+        for job, failure in _in_workers(in_children, min(workers, len(in_children))):
             if failure is not None:
                 _refuse_block(job, failure)
                 progress.message(f"block {job.block}: registration failed: {failure}")

@@ -48,6 +48,7 @@ class BlockResult:
         transforms: slide -> transform into the frame, the reference's being the identity.
         refused: slide -> reason. Such a section has no transform; nothing may be propagated from or to it.
         rows: the block's rows of quality.csv.
+        contradicted: pairs of sections whose direct comparison the block's other comparisons contradict.
     """
 
     block: str
@@ -56,6 +57,7 @@ class BlockResult:
     transforms: Mapping[str, Transform]
     refused: Mapping[str, str]
     rows: tuple[dict[str, Any], ...]
+    contradicted: frozenset[frozenset[str]] = frozenset()
 
 
 def block_file(registration: Path, block: str) -> Path:
@@ -103,4 +105,7 @@ def load_block(registration: str | Path, block: str) -> BlockResult:
         transforms={slide: Transform.load(folder / file_name(slide)) for slide in head["placed"]},
         refused=dict(head["refused"]),
         rows=tuple(head["rows"]),
+        contradicted=frozenset(
+            frozenset((row["moving"], row["fixed"])) for row in head.get("comparisons", ()) if row["contradicts"]
+        ),
     )

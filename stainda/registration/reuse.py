@@ -62,10 +62,10 @@ def standing(jobs: Sequence[BlockJob], other: Path | None) -> Standing:
     Raises:
         ConfigError: ``other`` has no registration, or has blocks of these names made of other slides or settings.
     """
-    here = [job for job in jobs if is_finished(job.out, job.block, job.settings)]
-    rest = [job for job in jobs if job not in here]
+    finished = [job for job in jobs if is_finished(job.out, job.block, job.settings)]
+    rest = [job for job in jobs if job not in finished]
     if other is None:
-        return Standing(_names(here), (), _names(rest))
+        return Standing(_names(finished), (), _names(rest))
     folder = other / "registration"
     if not folder.is_dir():
         raise ConfigError(
@@ -88,7 +88,7 @@ def standing(jobs: Sequence[BlockJob], other: Path | None) -> Standing:
             file=other,
             remedy="Use the same slides and registration settings as there, or leave registration.from out",
         )
-    return Standing(_names(here), _names(taken), _names(missing), other)
+    return Standing(_names(finished), _names(taken), _names(missing), other)
 
 
 def take(job: BlockJob, other: Path) -> None:
@@ -132,27 +132,27 @@ def _read_inputs(folder: Path) -> dict[str, Any]:
     return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
 
 
-def _difference(there: Mapping[str, Any] | None, here: Mapping[str, Any]) -> str:
+def _difference(other: Mapping[str, Any] | None, own: Mapping[str, Any]) -> str:
     """In words: settings, sections, and what of the sections."""
-    if there is None:
+    if other is None:
         return "it was made of other slides, landmarks or settings (that run does not say which)"
-    here = json.loads(json.dumps(here, default=str))  # as it comes back from a file
+    own = json.loads(json.dumps(own, default=str))  # as it comes back from a file
     reasons = []
-    if there.get("algorithm") != here["algorithm"]:
+    if other.get("algorithm") != own["algorithm"]:
         reasons.append("it was made by another version of the registration")
-    settings = {**there.get("config", {})}
-    for key, value in here["config"].items():
+    settings = {**other.get("config", {})}
+    for key, value in own["config"].items():
         if settings.get(key) != value:
             reasons.append(f"registration.{key} is {settings.get(key)} there and {value} here")
-    rows = [{row[0]: row for row in one["sections"]} for one in (there, here)]
+    rows = [{row[0]: row for row in state["sections"]} for state in (other, own)]
     for slide in sorted({*rows[0], *rows[1]}):
         if slide not in rows[0] or slide not in rows[1]:
             reasons.append(f"section {slide} is {'not here' if slide in rows[0] else 'not there'}")
             continue
         for name, old, new in zip(_FIELDS, rows[0][slide], rows[1][slide], strict=True):
             if old != new:
-                said = "differ" if name in ("file", "landmarks") else f"is {old} there and {new} here"
-                reasons.append(f"{name} of {slide} {said}")
-    if there.get("imports") != here.get("imports"):
+                verb = "differ" if name in ("file", "landmarks") else f"is {old} there and {new} here"
+                reasons.append(f"{name} of {slide} {verb}")
+    if other.get("imports") != own.get("imports"):
         reasons.append("the imported transforms differ")
     return ", ".join(reasons) or "the order of its sections differs"

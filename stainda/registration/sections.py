@@ -95,17 +95,17 @@ def open_section(slide: str, path: str | Path, mpp: float | None, max_dim: int) 
     """
     try:
         with open_slide(path, mpp) as handle:
-            found = tissue_mask(handle)
-            reason = gates.refuse_blank(found.mask, handle.thumbnail(256)[0])
+            tissue_found = tissue_mask(handle)
+            reason = gates.refuse_blank(tissue_found.mask, handle.thumbnail(256)[0])
             if reason:
                 return Refusal(slide, reason)
-            x, y, width, height = _working_box(found, handle.size)
+            x, y, width, height = _working_box(tissue_found, handle.size)
             downsample = max(1.0, max(width, height) / max_dim)
             columns, rows = max(1, int(width / downsample)), max(1, int(height / downsample))
             pixels = handle.read_scaled(x, y, columns, rows, downsample)
             matrix = np.diag([1 / downsample, 1 / downsample, 1.0])
             matrix[:2, 2] = -x / downsample - 0.5, -y / downsample - 0.5  # the centre of pixel 0 is at 0.5
-            tissue = _mask_on(found, matrix, pixels.shape[:2])
+            tissue = _mask_on(tissue_found, matrix, pixels.shape[:2])
             return SectionImage(slide, pixels, tissue, matrix, handle.size, handle.mpp)
     except StaindaError as error:
         return Refusal(slide, f"cannot be opened: {error.message}")

@@ -50,6 +50,14 @@ class FrameView:
         density, tissue, _ = _sampled(image, working, step, x.shape)
         return cls(density, tissue, points, step * image.downsample)
 
+    @property
+    def matrix(self) -> Array:
+        """The matrix (3, 3) from view pixels to level-0 pixels of the reference."""
+        corner, right, below = self.points[0], self.points[1], self.points[self.density.shape[1]]
+        matrix = np.eye(3)
+        matrix[:2] = np.stack([right - corner, below - corner, corner], axis=1)
+        return matrix
+
     def bring(self, image: SectionImage, transform: Transform | Between) -> Brought:
         """Another section as it lies on this view under ``transform``."""
         working = apply_affine(image.matrix, transform.from_frame(self.points))
@@ -80,6 +88,7 @@ def _sampled(image: SectionImage, working: Array, step: float, shape: tuple[int,
     density = optical_density(image.pixels)
     if step > 1:
         density = ndimage.gaussian_filter(density, step / 2)
+    working = np.where(np.isfinite(working), working, -1e6)  # between pieces of tissue nothing is shown
     where = working[:, 1], working[:, 0]
     rows, columns = image.pixels.shape[:2]
     inside = (where[0] >= -0.5) & (where[0] <= rows - 0.5) & (where[1] >= -0.5) & (where[1] <= columns - 0.5)

@@ -59,7 +59,7 @@ def _beyond(ignored: gpd.GeoDataFrame, objects: gpd.GeoDataFrame, min_confidence
     if not len(ignored) or not len(sure):
         return ignored
     covered = shapely.union_all(shapely.make_valid(np.asarray(sure.geometry.values)))
-    rest = [areas_of(shapely.make_valid(one)) for one in shapely.difference(ignored.geometry.values, covered)]
+    rest = [areas_of(shapely.make_valid(geometry)) for geometry in shapely.difference(ignored.geometry.values, covered)]
     left = ignored.copy()
     left["geometry"] = gpd.GeoSeries(rest, index=left.index, crs=None)
     return left[~shapely.is_empty(np.array(rest, dtype=object))]

@@ -23,12 +23,14 @@ from stainda.files import whole_file, write_json
 from stainda.registration.fields import coefficients, invert, jacobian, sample
 from stainda.registration.maps import PointMap, as_points
 from stainda.registration.moved_shapes import move_shapes
+from stainda.registration.pieces import Pieces
 
 if TYPE_CHECKING:
     import geopandas as gpd
 
 FORMAT = "stainda-transform"
 VERSION = 1
+PIECES_VERSION = 2  # of a transform with pieces, which older readers would take for one without
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +49,8 @@ class Transform(PointMap):
         about: what made it and how good it is; plain JSON values.
         unsure: float32 (h, w) on the lattice of the fields, 0 (sure) to 1: where the deformation was damped to the
             affine placement because it could not be trusted, or only one section shows tissue; ``None``: nowhere.
+        pieces: of tissue with a transform each, which then hold instead; between them points have no place (NaN).
+            ``pre`` and ``post`` are those of the largest.
     """
 
     slide: str
@@ -59,6 +63,7 @@ class Transform(PointMap):
     backward: Array | None = None
     about: Mapping[str, Any] = field(default_factory=dict)
     unsure: Array | None = None
+    pieces: Pieces | None = None
 
     def __post_init__(self) -> None:
         if (self.forward is None) != (self.backward is None):
@@ -100,8 +105,14 @@ class Transform(PointMap):
         assert self.forward is not None and self.backward is not None
         return coefficients(self.forward), coefficients(self.backward)
 
+    @property
+    def torn(self) -> bool:
+        return self.pieces is not None
+
     def to_frame(self, xy: Array) -> Array:
         """Frame coordinates (n, 2) of level-0 pixels ``xy`` (n, 2) of the section; NaN stays NaN."""
+        if self.pieces is not None:
+            return self.pieces.to_frame(as_points(xy))
         points = apply_affine(self.pre, as_points(xy))
         if self.forward is not None:
             points = points + sample(self._splines[0], points)
@@ -109,6 +120,8 @@ class Transform(PointMap):
 
     def from_frame(self, xy: Array) -> Array:
         """Level-0 pixels (n, 2) of the section at frame coordinates ``xy`` (n, 2); NaN stays NaN."""
+        if self.pieces is not None:
+            return self.pieces.from_frame(as_points(xy))
         points = apply_affine(np.linalg.inv(self.post), as_points(xy))
         if self.backward is not None:
             points = points + sample(self._splines[1], points)
@@ -119,6 +132,8 @@ class Transform(PointMap):
         from scipy import ndimage
 
         points = as_points(frame_xy)
+        if self.pieces is not None:
+            return self.pieces.doubt(points)
         if self.unsure is None:
             return np.zeros(len(points))
         x, y = apply_affine(np.linalg.inv(self.post), points).T
@@ -127,9 +142,16 @@ class Transform(PointMap):
         return np.clip(ndimage.map_coordinates(self.unsure.astype(float), where, order=1, mode="nearest"), 0, 1)
 
     @property
+    def bends(self) -> bool:
+        """Whether it, or the transform of one of its pieces, has a deformation."""
+        parts = (self,) if self.pieces is None else self.pieces.transforms
+        return any(part.forward is not None for part in parts)
+
+    @property
     def rigid(self) -> Transform:
         """The same without the displacement fields."""
-        return replace(self, forward=None, backward=None, unsure=None)
+        pieces = None if self.pieces is None else self.pieces.rigid
+        return replace(self, forward=None, backward=None, unsure=None, pieces=pieces)
 
     @property
     def matrix(self) -> Array:
@@ -141,31 +163,36 @@ class Transform(PointMap):
         return float(1 / np.sqrt(abs(np.linalg.det(self.pre[:2, :2]))))
 
     def grain(self) -> float:
+        if self.pieces is not None:
+            return self.pieces.grain()
         return float("inf") if self.forward is None else self.pixel_in_lattice()
 
     def folds(self) -> Array:
         """Where the displacement folds the lattice, bool (h, w); empty (0, 0) without a field."""
         return np.zeros((0, 0), bool) if self.backward is None else jacobian(self.backward) <= 0
 
+    def arrays(self) -> dict[str, Array]:
+        """To be stored, without those of its pieces."""
+        fields = {"forward": self.forward, "backward": self.backward, "unsure": self.unsure}
+        stored = {name: values.astype(np.float32) for name, values in fields.items() if values is not None}
+        return {"pre": self.pre, "post": self.post, **stored}
+
     def save(self, path: str | Path) -> Path:
         """Write ``<path>.npz`` (arrays) and then ``<path>.json`` (everything else); returns the JSON's path."""
-        arrays = {"pre": self.pre, "post": self.post}
-        if self.forward is not None and self.backward is not None:
-            arrays |= {"forward": self.forward.astype(np.float32), "backward": self.backward.astype(np.float32)}
-        if self.unsure is not None:
-            arrays["unsure"] = self.unsure.astype(np.float32)
+        arrays = self.arrays() | ({} if self.pieces is None else self.pieces.arrays())
         with whole_file(_with(path, ".npz")) as aside, aside.open("wb") as stream:
             np.savez_compressed(stream, **arrays)
         return write_json(
             _with(path, ".json"),
             {
                 "format": FORMAT,
-                "version": VERSION,
+                "version": VERSION if self.pieces is None else PIECES_VERSION,
                 "slide": self.slide,
                 "frame": self.frame,
                 "size": list(self.size),
                 "frame_size": list(self.frame_size),
                 "about": dict(self.about),
+                **({} if self.pieces is None else {"pieces": len(self.pieces.transforms)}),
                 "convention": "level-0 pixels, x right, y down; frame = post(u + forward(u)), u = pre(section)",
             },
         )
@@ -181,7 +208,7 @@ class Transform(PointMap):
         remedy = "Register the block again"
         try:
             head = json.loads(about_file.read_text(encoding="utf-8"))
-            if head.get("format") != FORMAT or int(head["version"]) > VERSION:
+            if head.get("format") != FORMAT or int(head["version"]) > PIECES_VERSION:
                 raise RegistrationError(
                     "is not a transform this version of stainda reads", file=about_file, remedy=remedy
                 )
@@ -189,18 +216,15 @@ class Transform(PointMap):
                 raise RegistrationError(f"section was refused: {head['reason']}", file=about_file)
             with np.load(array_file, allow_pickle=False) as stored:
                 arrays = {name: stored[name] for name in stored.files}
-            return cls(
-                slide=head["slide"],
-                frame=head["frame"],
-                size=tuple(head["size"]),
-                frame_size=tuple(head["frame_size"]),
-                pre=arrays["pre"],
-                post=arrays["post"],
-                forward=arrays.get("forward"),
-                backward=arrays.get("backward"),
-                about=head["about"],
-                unsure=arrays.get("unsure"),
-            )
+            names, sizes = (head["slide"], head["frame"]), (tuple(head["size"]), tuple(head["frame_size"]))
+            fields = ("pre", "post", "forward", "backward", "about", "unsure")
+
+            def made(of: Mapping[str, Array]) -> Transform:
+                return cls(*names, *sizes, *(head["about"] if name == "about" else of.get(name) for name in fields))
+
+            if "pieces" not in head:
+                return made(arrays)
+            return replace(made(arrays), pieces=Pieces.read(arrays, int(head["pieces"]), made))
         except (OSError, ValueError, KeyError, TypeError, BadZipFile) as error:
             raise RegistrationError(f"cannot read the transform ({error})", file=about_file, remedy=remedy) from error
 
@@ -232,6 +256,10 @@ class Between(PointMap):
         return self.target.size
 
     @property
+    def torn(self) -> bool:
+        return self.source.torn or self.target.torn
+
+    @property
     def inverse(self) -> Between:
         return Between(self.target, self.source)
 
@@ -242,6 +270,14 @@ class Between(PointMap):
         """How unsure the map is at level-0 pixels ``xy`` (n, 2) of the source: the larger of both transforms', (n,)."""
         frame = self.source.to_frame(xy)
         return np.maximum(self.source.doubt(frame), self.target.doubt(frame))
+
+    def nowhere(self, xy: Array) -> str:
+        """Why section points (n, 2) of the source have no place in the target; empty where all have one."""
+        if self.source.pieces is not None and (reason := self.source.pieces.nowhere(as_points(xy))):
+            return f"lies {reason} in {self.source.slide}"
+        if self.target.pieces is not None and not np.isfinite(self.to_frame(xy)).all():
+            return f"lies where {self.target.slide} has no piece of tissue that belongs to it"
+        return ""
 
     def to_frame(self, xy: Array) -> Array:
         return map_points(xy, self.source, self.target)
@@ -255,8 +291,8 @@ class Between(PointMap):
 
     def area_change(self, xy: Array) -> Array:
         """Local area in the target per area in the source (n,), at level-0 pixels ``xy`` of the source."""
-        there = self.to_frame(xy)
-        return self.source.area_change(xy) / self.target.area_change(there)
+        in_target = self.to_frame(xy)
+        return self.source.area_change(xy) / self.target.area_change(in_target)
 
 
 def from_backward(affine: Transform, backward: Array) -> Transform:

@@ -129,10 +129,20 @@ def _places(
     x, y = np.meshgrid(*knots)
     centres = np.stack([x.ravel(), y.ravel()], axis=1) + 0.5
     positions = mapping.from_frame(centres * downsample + corner).reshape(*x.shape, 2)
-    across = np.linalg.norm(np.diff(positions, axis=1), axis=2).mean() / (downsample * (knots[0][1] - knots[0][0]))
-    along = np.linalg.norm(np.diff(positions, axis=0), axis=2).mean() / (downsample * (knots[1][1] - knots[1][0]))
+    if torn := not np.isfinite(positions).all():  # between pieces of tissue there is nothing to continue over
+        knots = [np.arange(max(side, 2)) for side in size]
+        x, y = np.meshgrid(*knots)
+        exact = np.stack([x.ravel(), y.ravel()], axis=1) + 0.5
+        positions = mapping.from_frame(exact * downsample + corner).reshape(*x.shape, 2)
+        if not np.isfinite(positions).any():
+            return positions[: size[1], : size[0]], 1.0
+    middle = np.nanmedian if torn else np.mean  # steps from one piece to the next are none
+    across = middle(np.linalg.norm(np.diff(positions, axis=1), axis=2)) / (downsample * (knots[0][1] - knots[0][0]))
+    along = middle(np.linalg.norm(np.diff(positions, axis=0), axis=2)) / (downsample * (knots[1][1] - knots[1][0]))
     # in quarter octaves, so that neighbouring tiles are read alike
     stretch = 2 ** (round(4 * math.log2(max(1e-6, math.sqrt(across * along)))) / 4)
+    if torn:
+        return positions[: size[1], : size[0]], stretch
     rows, columns = _weights(size[1], knots[1]), _weights(size[0], knots[0])
     return np.stack([rows @ positions[..., axis] @ columns.T for axis in (0, 1)], axis=2), stretch
 

@@ -113,8 +113,8 @@ class Server:
 
     def _reap(self) -> None:
         for child, block in list(self.running.items()):
-            found, status = os.waitpid(child, os.WNOHANG)
-            if found:
+            ended, status = os.waitpid(child, os.WNOHANG)
+            if ended:
                 del self.running[child]
                 self._answer(self._how(block, os.waitstatus_to_exitcode(status)))
             elif time.monotonic() > block.deadline and not block.late:

@@ -92,12 +92,12 @@ def _without_targets(run: LoadedRun, results: pd.DataFrame) -> list[Sentence]:
     if rows.empty:
         return [Sentence("No strategy has a score yet, so the question cannot be answered.", "none")]
     level = run.study.evaluation.level
-    said = [f"{run.label(name)} {score_words(row, level)}" for name, row in rows.iterrows()]
+    scores = [f"{run.label(name)} {score_words(row, level)}" for name, row in rows.iterrows()]
     n = count(int(rows["n_patients"].max()), "patient")
     return [
         Sentence(
             "Every domain taught and was tested in other patients: there is no target, and nothing is compared across "
-            f"domains. Mean Dice over all domains, {n}: {listed(said)}."
+            f"domains. Mean Dice over all domains, {n}: {listed(scores)}."
         )
     ]
 
@@ -108,17 +108,17 @@ def _loss_of_the_baseline(view: StudyView, results: pd.DataFrame) -> list[Senten
     if run.rotates:
         return of_rotations.baseline(view, base)
     if ALL_SOURCES not in base.index or not np.isfinite(base.loc[ALL_SOURCES, "mean"]):
-        where, there = "", None
+        where, on_sources = "", None
     else:
-        there = base.loc[ALL_SOURCES]
-        where = f"Dice {score_words(there, level)} on its own domain and "
+        on_sources = base.loc[ALL_SOURCES]
+        where = f"Dice {score_words(on_sources, level)} on its own domain and "
     on_targets = base.loc[ALL_TARGETS]
     text = (
         f"{run.label(run.study.baseline)}, trained on {listed(run.study.protocol.teachers)}, reaches {where}"
         f"{'' if where else 'Dice '}{score_words(on_targets, level)} on average over the targets."
     )
     singles = base[(base["role"] == "target") & (base.index != ALL_TARGETS) & np.isfinite(base["mean"])]
-    if len(singles) > 1 and there is not None:
+    if len(singles) > 1 and on_sources is not None:
         worst = singles["mean"].idxmin()
         text += f" It is lowest on {worst} ({decimal(singles.loc[worst, 'mean'])})."
     return [Sentence(text)]
@@ -383,8 +383,7 @@ def _cautions(run: LoadedRun, analysis: Analysis, defined: pd.DataFrame, n: int)
     if seeds < 2:
         out.append(
             Sentence(
-                "A strategy has one training, so how much training itself varies is not known: intervals hold for "
-                "these "
+                "Each strategy was trained once, so how much trainings differ is not known: intervals hold for these "
                 "trainings only, and no strategy is called better.",
                 "caution",
             )
@@ -392,8 +391,9 @@ def _cautions(run: LoadedRun, analysis: Analysis, defined: pd.DataFrame, n: int)
     elif seeds < 3:
         out.append(
             Sentence(
-                "A strategy has two trainings. Intervals and tests contain how training varies, but from two it is "
-                "hardly known, so intervals are wide (they cover 95 to 99 %) and tests strict; a third training helps.",
+                "Each strategy was trained twice. Intervals and tests include how much trainings differ, but two "
+                "trainings estimate that poorly: intervals are wide (they cover 95 to 99 %) and tests are strict. "
+                "A third training helps.",
                 "caution",
             )
         )

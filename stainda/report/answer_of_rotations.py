@@ -168,13 +168,13 @@ def compared_on_some(view: StudyView) -> list[Sentence]:
     """Strategies that have scores in some rotations only."""
     if not view.by_rotation:
         return []
-    most, found = len(view.analysis.groups), []
+    most, sentences = len(view.analysis.groups), []
     for name in view.look.present(list(view.overall().index)):
         n = view.analysis.rotations_of(name, PRIMARY)
         if n < most:
             text = f"{view.run.label(name)} has scores in {n} of {most} rotations and is compared on these alone"
-            found.append(Sentence(f"{text}; its mean over all is of fewer than the others'.", "caution"))
-    return found
+            sentences.append(Sentence(f"{text}; its mean over all is of fewer than the others'.", "caution"))
+    return sentences
 
 
 def not_independent(run: LoadedRun) -> list[Sentence]:

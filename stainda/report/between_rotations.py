@@ -74,7 +74,7 @@ class _Scores:
         """Of several strategies on what all have, each float (trainings, patients, 1)."""
         common = self.cube.common([self.cube.strategies.index(name) for name in names])
         result = common.runs_over(self.domains, common.classes)[:, :, self.patients]
-        return [one[:size, :, None] for one, size in zip(result, common.seeds, strict=True)]
+        return [block[:size, :, None] for block, size in zip(result, common.seeds, strict=True)]
 
     @property
     def tested(self) -> int:
@@ -86,14 +86,14 @@ class _Scores:
 def own_answers(view: StudyView, measure: str = PRIMARY) -> dict[str, OwnAnswer]:
     """Of every scored rotation, from the scores of its own test patients on its own targets."""
     groups = {member.name: group for group in view.analysis.groups for member in group.members}
-    cube, found = view.analysis.cubes[measure], {}
+    cube, answers = view.analysis.cubes[measure], {}
     for rotation in view.run.scored:
         group = groups[rotation.name]
         own = (group.label,) if view.by_rotation else group.tested
         folded = len(group.members) > 1
         mine = np.array([name in rotation.patients["test"] or not folded for name in cube.patients])
-        found[rotation.name] = _own_answer(view, _Scores(cube, [name for name in own if name in cube.domains], mine))
-    return found
+        answers[rotation.name] = _own_answer(view, _Scores(cube, [name for name in own if name in cube.domains], mine))
+    return answers
 
 
 def _own_answer(view: StudyView, scores: _Scores) -> OwnAnswer:
@@ -102,18 +102,18 @@ def _own_answer(view: StudyView, scores: _Scores) -> OwnAnswer:
     if base not in cube.strategies or not np.isfinite(runs(base)[0]).any():
         return OwnAnswer(tested, answer="the baseline has no score")
     mean = float(nanmean(runs(base)[0].mean(axis=0)[:, 0], axis=0))
-    made = {}
+    differences = {}
     for name in view.look.contenders(view.look.present(list(cube.strategies))):
         if name != base:
-            one, other = runs(name, base)
-            apart = difference(one, other, study.evaluation, generator_for(study.seed, "bootstrap"))
+            strategy_runs, baseline_runs = runs(name, base)
+            apart = difference(strategy_runs, baseline_runs, study.evaluation, generator_for(study.seed, "bootstrap"))
             if apart.n[0]:
-                made[name] = apart
-    if not made:
+                differences[name] = apart
+    if not differences:
         return OwnAnswer(tested, mean, answer="nothing to compare")
-    adjusted = dict(zip(made, holm(np.array([one.p[0] for one in made.values()])), strict=True))
-    top = max(made, key=lambda name: sign * made[name].mean[0])
-    best, p = made[top], float(adjusted[top])
+    adjusted = dict(zip(differences, holm(np.array([estimate.p[0] for estimate in differences.values()])), strict=True))
+    top = max(differences, key=lambda name: sign * differences[name].mean[0])
+    best, p = differences[top], float(adjusted[top])
     gain = sign * float(best.mean[0])
     shown = np.isfinite(p) and p <= 1 - study.evaluation.level
     answer = "none better" if gain <= 0 else "shown to be better" if shown else "not shown to differ"
@@ -121,8 +121,8 @@ def _own_answer(view: StudyView, scores: _Scores) -> OwnAnswer:
         answer = "one patient: no test" if best.n[0] < 2 else "no test"
     reached = float(nanmean(runs(top)[0].mean(axis=0)[:, 0], axis=0))
     return OwnAnswer(
-        int(best.n[0]), mean, top, reached, float(best.mean[0]), float(best.low[0]), float(best.high[0]), p, len(made),
-        answer, best.kinds[0],
+        int(best.n[0]), mean, top, reached, float(best.mean[0]), float(best.low[0]), float(best.high[0]), p,
+        len(differences), answer, best.kinds[0],
     )  # fmt: skip
 
 
@@ -131,26 +131,26 @@ def rotations(run: LoadedRun, answers: dict[str, OwnAnswer]) -> PageTable:
     title = measure_title(PRIMARY)
     shown, frame = [], []
     for place in run.rotations:
-        one = answers.get(place.name, OwnAnswer())
-        label = run.label(one.strategy) if one.strategy else ""
+        own = answers.get(place.name, OwnAnswer())
+        label = run.label(own.strategy) if own.strategy else ""
         shown.append(
             [
                 Cell(place.name.replace("_", "\u00a0"), sort=place.name, link=page_link(run, place)),
                 text(", ".join(place.sources)),
                 text(", ".join(place.targets) or ("the same, in other patients" if place.sources else "")),
-                Cell(str(one.n_patients) if place.scored else "", sort=one.n_patients, number=True),
-                number(one.baseline),
-                Cell(label, decimal(one.mean), label.lower()),
-                Cell(signed(one.difference), ends(asdict(one)), _sort(one.difference), True),
-                Cell(p_value(one.p_holm), sort=_sort(one.p_holm), number=True),
-                text(one.answer),
+                Cell(str(own.n_patients) if place.scored else "", sort=own.n_patients, number=True),
+                number(own.baseline),
+                Cell(label, decimal(own.mean), label.lower()),
+                Cell(signed(own.difference), ends(asdict(own)), _sort(own.difference), True),
+                Cell(p_value(own.p_holm), sort=_sort(own.p_holm), number=True),
+                text(own.answer),
                 text(": ".join(filter(None, [place.status, place.reason])), reason=True),
             ]
         )
         frame.append(
             {
                 "rotation": place.name, "sources": "; ".join(place.sources), "targets": "; ".join(place.targets),
-                **asdict(one), "state": place.status, "reason": place.reason,
+                **asdict(own), "state": place.status, "reason": place.reason,
             }
         )  # fmt: skip
     columns = [

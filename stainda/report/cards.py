@@ -48,7 +48,9 @@ class Card:
 
 def model_cards(view: StudyView) -> list[Card]:
     """A card per strategy whose chosen setting left a trained job, in the order of the study."""
-    tables = {one: view.rows(one) for one in MEASURES_SHOWN if (view.analysis.results["measure"] == one).any()}
+    tables = {
+        measure: view.rows(measure) for measure in MEASURES_SHOWN if (view.analysis.results["measure"] == measure).any()
+    }
     places = regions(next(iter(tables.values())))
     test = _test_words(view)
     trained = view.run.records[["strategy", "trial", "seed", "checkpoint", "job"]].drop_duplicates()
@@ -57,7 +59,7 @@ def model_cards(view: StudyView) -> list[Card]:
     for name in view.look.present(names):
         job, seeds = _job(view, name, trained)
         if job is not None:
-            mine = {one: table[table["strategy"] == name].set_index("domain") for one, table in tables.items()}
+            mine = {measure: table[table["strategy"] == name].set_index("domain") for measure, table in tables.items()}
             scores = _scores(view, name, mine, places, files[name])
             cards.append(_card(view, name, job, seeds, test, scores, file=files[name]))
     return cards
@@ -97,7 +99,7 @@ def card_text(view: StudyView, card: Card) -> str:
 
 def _card(view: StudyView, name: str, job: Any, seeds: int, test: str, scores: PageTable, *, file: str) -> Card:
     run, study = view.run, view.run.study
-    one = next((strategy for strategy in study.strategies if strategy.name == name), None)
+    strategy = next((strategy for strategy in study.strategies if strategy.name == name), None)
     ceiling, baseline = name == view.look.ceiling, name == view.look.baseline
     group = group_of(study, name)
     role = (
@@ -106,19 +108,19 @@ def _card(view: StudyView, name: str, job: Any, seeds: int, test: str, scores: P
     )  # fmt: skip
     again = job.result.get("thresholds_of")
     training, of_source = run.cohort["split"] == "train", run.cohort["role"] == "source"
-    labels = one.labels.name if one is not None else "source"
+    labels = strategy.labels.name if strategy is not None else "source"
     learned = training if labels != "source" else training & of_source
     used = run.cohort[learned | (of_source & run.cohort["split"].eq("val"))] if again else run.cohort[learned]
     scale = f"{study.patches.mpp:g} µm per pixel" if study.patches.mpp else f"1:{study.patches.downsample:g} of level 0"
     patches = job.result.get("patches") or {}
-    told = ", ".join(f"{number} {kind}" for kind, number in patches.items())
+    patch_counts = ", ".join(f"{number} {kind}" for kind, number in patches.items())
     thresholds = ", ".join(f"{key} {value:g}" for key, value in (job.result.get("thresholds") or {}).items())
     items = (
         ("What it is", " ".join(filter(None, [
             f"{study.model.name} trained with the strategy {run.label(name)!r} ({role}) to find "
             f"{listed(study.task.classes)} on patches of {study.patches.size} pixels at {scale}.",
-            _sentence(one.description if one else ""),
-            _sentence(f"After {one.reference}" if one and one.reference else ""),
+            _sentence(strategy.description if strategy else ""),
+            _sentence(f"After {strategy.reference}" if strategy and strategy.reference else ""),
             _parameters(job.result),
             f"Job `{job.name}`, the first of {count(seeds, 'training')} of the chosen setting: {_setting(view, name)}.",
         ]))),
@@ -128,13 +130,13 @@ def _card(view: StudyView, name: str, job: Any, seeds: int, test: str, scores: P
          f"{count(used['slide'].nunique(), 'section')}, labels: {labels} ({listed(study.protocol.teachers)}"
          f"{_of_targets(study, name)}{_of_objects(run, job.name)}). Target images without labels: "
          f"{'seen in training where the strategy uses them' if study.protocol.visible == 'targets' else 'never seen'}."
-         + (f" Patches: {told}." if told else "")
+         + (f" Patches: {patch_counts}." if patch_counts else "")
          + (f" Trained again from all patients of the source; job `{again}` chose its setting and threshold."
             if again else "")),
         ("Evaluation data", f"{test} Probability threshold, fixed on source validation: "
          f"{thresholds or 'not recorded'}."),
         ("Limits", _limits(view, name)),
-        ("Licence", _licence(view, one)),
+        ("Licence", _licence(view, strategy)),
     )  # fmt: skip
     command = f"stainda predict {shlex.quote(_relative(job.folder))} SLIDE --out predictions/"
     return Card(
@@ -201,8 +203,8 @@ def _parameters(result: Mapping[str, Any]) -> str:
     if "n_parameters" not in result:
         return ""
     total, trained = result["n_parameters"], result.get("n_trained")
-    told = "" if trained in (None, total) else f", of which {trained:,} learned"
-    return f"{total:,} parameters{told}."
+    learned = "" if trained in (None, total) else f", of which {trained:,} learned"
+    return f"{total:,} parameters{learned}."
 
 
 def _of_objects(run: LoadedRun, job: str) -> str:
@@ -256,14 +258,14 @@ def _job(view: StudyView, name: str, trained: pd.DataFrame) -> tuple[Any, int]:
     rows = trained[(trained["strategy"] == name) & (trained["trial"] == choice.iloc[0]["trial"])]
     rows = rows[rows["checkpoint"] == choice.iloc[0]["checkpoint"]]
     jobs = rows.sort_values("seed")["job"].drop_duplicates()
-    found = [view.run.jobs[job] for job in jobs if job in view.run.jobs]
-    return (found[0], rows["seed"].nunique()) if found else (None, 0)
+    ended = [view.run.jobs[job] for job in jobs if job in view.run.jobs]
+    return (ended[0], rows["seed"].nunique()) if ended else (None, 0)
 
 
 def _relative(folder: Path) -> str:
     """The folder as a command finds it: from the current folder where it lies in it, else from the root."""
-    folder, here = folder.resolve(), Path.cwd()
-    return (folder.relative_to(here) if folder.is_relative_to(here) else folder).as_posix()
+    folder, working = folder.resolve(), Path.cwd()
+    return (folder.relative_to(working) if folder.is_relative_to(working) else folder).as_posix()
 
 
 def _sentence(words: str) -> str:

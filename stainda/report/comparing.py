@@ -66,9 +66,9 @@ def compare_runs(runs: Sequence[str | Path], measure: str = PRIMARY, selection: 
     paired: list[pd.DataFrame] = []
     shared: list[dict[str, Any]] = []
     for other in studies[1:]:
-        found, told = _pair(studies[0], other, measure, selection)
-        paired.append(found)
-        shared.append(told)
+        table, facts = _pair(studies[0], other, measure, selection)
+        paired.append(table)
+        shared.append(facts)
     return StudyComparison(
         studies, measure, selection, scores, pd.concat(paired, ignore_index=True), pd.DataFrame(shared)
     )
@@ -122,12 +122,12 @@ def _keys(views: Sequence[StudyView]) -> list[str]:
 
 
 def _pair(first: Study, second: Study, measure: str, selection: str) -> tuple[pd.DataFrame, dict[str, Any]]:
-    tables = [_test(one, selection) for one in (first, second)]
+    tables = [_test(side, selection) for side in (first, second)]
     slides = [_slides(frame) for frame in tables]
     both = slides[0].merge(slides[1], on=["slide", "patient", "domain"], suffixes=("_first", "_second"))
     alike = both[both["annotated_first"].eq(both["annotated_second"])]
     unlike = len(both) - len(alike)
-    told = {
+    facts = {
         "first": first.key, "second": second.key, "shared_patients": alike["patient"].nunique(),
         "shared_slides": len(alike), "shared_domains": alike["domain"].nunique(),
         "note": f"{unlike} slides have the same name but other annotated objects: not paired" if unlike else "",
@@ -135,30 +135,32 @@ def _pair(first: Study, second: Study, measure: str, selection: str) -> tuple[pd
     empty = pd.DataFrame(columns=PAIRED_COLUMNS)
     strategies = [name for name in first.view.look.order if name in set(second.view.look.order)]
     if alike.empty or not strategies:
-        return empty, told
+        return empty, facts
     targets = set(first.view.analysis.targets) & set(second.view.analysis.targets)
     cubes = [score_cube(frame[frame["slide"].isin(alike["slide"])], measure) for frame in tables]
     patients = [name for name in cubes[0].patients if name in cubes[1].patients]
     domains = [name for name in cubes[0].domains if name in cubes[1].domains and name in targets]
     strategies = [name for name in strategies if all(name in cube.strategies for cube in cubes)]
     if not patients or not domains or not strategies:
-        return empty, told
+        return empty, facts
     settings, seed = first.view.run.study.evaluation, first.view.run.study.seed
     rows = []
     for name in strategies:
-        one, two = _on_common_cells(cubes, name, patients, domains)
-        made = difference(two[..., None], one[..., None], settings, generator_for(seed, "bootstrap"))
+        first_scores, second_scores = _on_common_cells(cubes, name, patients, domains)
+        estimate = difference(
+            second_scores[..., None], first_scores[..., None], settings, generator_for(seed, "bootstrap")
+        )
         rows.append(
             {
                 "strategy": name, "first": first.key, "second": second.key, "domain": " + ".join(domains),
-                "difference": made.mean[0], "low": made.low[0], "high": made.high[0], "p": made.p[0],
-                "n_patients": made.n[0], "n_seeds": min(len(one), len(two)), "interval_kind": made.kinds[0],
-                "note": made.notes[0],
+                "difference": estimate.mean[0], "low": estimate.low[0], "high": estimate.high[0], "p": estimate.p[0],
+                "n_patients": estimate.n[0], "n_seeds": min(len(first_scores), len(second_scores)),
+                "interval_kind": estimate.kinds[0], "note": estimate.notes[0],
             }
         )  # fmt: skip
     table = pd.DataFrame(rows)
     table["p_holm"] = holm(table["p"].to_numpy(float))
-    return table[PAIRED_COLUMNS], told
+    return table[PAIRED_COLUMNS], facts
 
 
 def _on_common_cells(
@@ -173,7 +175,7 @@ def _on_common_cells(
         for axis, (names, wanted) in enumerate(
             ((cube.patients, patients), (cube.domains, domains), (cube.classes, classes)), 1
         ):
-            block = block.take([names.index(one) for one in wanted], axis)
+            block = block.take([names.index(name) for name in wanted], axis)
         blocks.append(block)
     both = np.all([np.isfinite(block).all(axis=0) for block in blocks], axis=0)
     return [nanmean(np.where(both, array, np.nan).reshape(*array.shape[:2], -1), axis=2) for array in blocks]
@@ -241,7 +243,7 @@ def _context(result: StudyComparison, write: Writer) -> dict[str, Any]:
         "css": Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),  # noqa: S704  (our own)
         "script": Markup((TEMPLATES / "page.js").read_text(encoding="utf-8")),  # noqa: S704
         "title": f"{title} in {count(len(result.studies), 'study')}",
-        "sections": {one.key: one for one in OF_A_COMPARISON},
+        "sections": {section.key: section for section in OF_A_COMPARISON},
         "sentences": sentences(result),
         "studies": write.table(_studies(result)),
         "shared": write.table(_shared(result)),
@@ -253,17 +255,17 @@ def _context(result: StudyComparison, write: Writer) -> dict[str, Any]:
     }
 
 
-def sentences(found: StudyComparison) -> list[Sentence]:
+def sentences(comparison: StudyComparison) -> list[Sentence]:
     """What the comparison says, never beyond its tests."""
     out: list[Sentence] = []
-    alpha = 1 - found.studies[0].view.run.study.evaluation.level
-    title = measure_title(found.measure)
-    for other in found.studies[1:]:
-        rows = found.paired[found.paired["second"] == other.key]
-        told = found.shared[found.shared["second"] == other.key].iloc[0]
-        first = found.studies[0].key
+    alpha = 1 - comparison.studies[0].view.run.study.evaluation.level
+    title = measure_title(comparison.measure)
+    for other in comparison.studies[1:]:
+        rows = comparison.paired[comparison.paired["second"] == other.key]
+        facts = comparison.shared[comparison.shared["second"] == other.key].iloc[0]
+        first = comparison.studies[0].key
         if rows.empty:
-            why = told["note"] or "they share no test slide and strategy"
+            why = facts["note"] or "they share no test slide and strategy"
             out.append(Sentence(f"{other.key} and {first} cannot be compared patient by patient: {why}. Differences "
                                 "between their means may be differences between their patients.", "limit"))  # fmt: skip
             continue
@@ -271,9 +273,9 @@ def sentences(found: StudyComparison) -> list[Sentence]:
         shown = rows[rows["p_holm"] <= alpha]
         for word, part in (("better", shown[shown["difference"] > 0]), ("worse", shown[shown["difference"] < 0])):
             if len(part):
-                names = [f"{_label(found, row.strategy)} ({signed(row.difference, 3)}, p {_sign(row.p_holm)})"
+                names = [f"{_label(comparison, row.strategy)} ({signed(row.difference, 3)}, p {_sign(row.p_holm)})"
                          for row in part.itertuples()]  # fmt: skip
-                higher = known_measure(found.measure).higher_is_better
+                higher = known_measure(comparison.measure).higher_is_better
                 shown_word = word if higher else {"better": "worse", "worse": "better"}[word]
                 out.append(
                     Sentence(
@@ -283,8 +285,8 @@ def sentences(found: StudyComparison) -> list[Sentence]:
         if shown.empty:
             out.append(Sentence(f"No difference between {other.key} and {first} could be shown for any of the "
                                 f"{count(len(rows), 'shared strategy')} with {n}.", "none"))  # fmt: skip
-        if told["note"]:
-            out.append(Sentence(f"{other.key} and {first}: {told['note']}.", "caution"))
+        if facts["note"]:
+            out.append(Sentence(f"{other.key} and {first}: {facts['note']}.", "caution"))
     return out
 
 

@@ -29,7 +29,7 @@ def cost_against_score(
     with mpl.rc_context(STYLE):
         down = -(-len(quantities) // ACROSS)
         across = -(-len(quantities) // down)
-        names = look.beside(cost["strategy"])
+        names = look.row_labels(cost["strategy"])
         each = row_mm(names, 5)
         height = max(62, 20 + each * len(cost))
         figure, axes = new_figure(
@@ -65,7 +65,7 @@ def _panel(place: Axes, cost: pd.DataFrame, column: str, look: Look, heights: Ar
             start = row[column] if np.isfinite(row[column]) else widest
             place.plot([start, widest], [row["mean"], heights[number]], color=LINE, linewidth=0.6, zorder=0)
             place.annotate(
-                look.beside([name])[0], (widest, heights[number]), xytext=(3, 0), textcoords="offset points",
+                look.row_labels([name])[0], (widest, heights[number]), xytext=(3, 0), textcoords="offset points",
                 va="center", fontsize=7.5, annotation_clip=False,
             )  # fmt: skip
     place.set_xlim(0, widest)

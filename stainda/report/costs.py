@@ -96,9 +96,9 @@ def _trainings(run: LoadedRun) -> pd.DataFrame:
 
 
 def _medians(run: LoadedRun, trials: pd.DataFrame) -> pd.DataFrame:
-    found = pd.DataFrame([run.jobs[job].result if job in run.jobs else {} for job in trials["job"]])
+    results_by_job = pd.DataFrame([run.jobs[job].result if job in run.jobs else {} for job in trials["job"]])
     names = [*OF_RESULTS, "device", "seconds"]
-    results = found.reindex(columns=names).set_axis(trials.index)
+    results = results_by_job.reindex(columns=names).set_axis(trials.index)
     numbers = results[list(OF_RESULTS)].join(trials.reindex(columns=list(TAKEN)))
     on_gpu = results["device"].astype(str).str.startswith("cuda")
     numbers = numbers.assign(gpu_seconds_per_job=results["seconds"].where(on_gpu))
@@ -107,12 +107,12 @@ def _medians(run: LoadedRun, trials: pd.DataFrame) -> pd.DataFrame:
 
 def _pretraining(run: LoadedRun) -> dict[str, float]:
     """Processor seconds of the training without labels that each strategy starts from, mean over its seeds."""
-    found: dict[str, list[float]] = {}
+    seconds_by_name: dict[str, list[float]] = {}
     table = run.tables.get(PRETRAININGS.path)
     for row in table.to_dict("records") if table is not None else []:
         for name in str(row["strategies"]).split(";"):
-            found.setdefault(name, []).append(float(row["cpu_seconds"]))
-    return {name: float(np.mean(seconds)) for name, seconds in found.items()}
+            seconds_by_name.setdefault(name, []).append(float(row["cpu_seconds"]))
+    return {name: float(np.mean(seconds)) for name, seconds in seconds_by_name.items()}
 
 
 @register_table("cost")
@@ -144,13 +144,16 @@ def cost_table(run: LoadedRun) -> PageTable | None:
         *(["Before it, without labels"] if pretrained else []),
         *(["GPU time, one training"] if on_gpu else []), *[cost.title for cost in measured.values()],
     ]  # fmt: skip
-    said = [cost.said for cost in measured.values() if cost.said]
+    remarks = [cost.said for cost in measured.values() if cost.said]
     if pretrained:
-        said = ["Without labels: of the training that a strategy starts from, which several strategies share.", *said]
+        remarks = [
+            "Without labels: of the training that a strategy starts from, which several strategies share.",
+            *remarks,
+        ]
     if on_gpu:
-        said = ["GPU time: wall clock of trainings on a GPU, also where several share it.", *said]
+        remarks = ["GPU time: wall clock of trainings on a GPU, also where several share it.", *remarks]
     note = " ".join(
-        ["All but the sums are medians over a strategy's trainings.", *said, *_lacking(run, measured, on_gpu)]
+        ["All but the sums are medians over a strategy's trainings.", *remarks, *_lacking(run, measured, on_gpu)]
     )
     return PageTable("cost", "What each strategy cost in training.", columns, shown, frame, note)
 
@@ -161,12 +164,12 @@ def _time(seconds: float) -> Cell:
 
 def _lacking(run: LoadedRun, measured: dict[str, Quantity], on_gpu: bool) -> list[str]:
     """What no training has a value of: the machine does not show it, or the version of stainda did not ask."""
-    asked = {name: words for name, words in ABSENT.items() if on_gpu or name != "gpu_energy_wh"}
-    absent = [words for name, words in asked.items() if name not in measured]
+    wanted = {name: words for name, words in ABSENT.items() if on_gpu or name != "gpu_energy_wh"}
+    absent = [words for name, words in wanted.items() if name not in measured]
     if not absent:
         return []
     if not set(TAKEN) & set(run.trials.columns):
-        names = ", ".join(words.partition(" (")[0] for words in asked.values())
+        names = ", ".join(words.partition(" (")[0] for words in wanted.values())
         return [f"Not recorded by the version of stainda that trained: {names}."]
     return [f"Not measured on this machine: {', '.join(absent)}."]
 
@@ -185,13 +188,13 @@ def cost_sentence(view: StudyView) -> list[Sentence]:
     if best is None or best not in frame.index or not np.isfinite(frame.loc[best, "cpu_seconds_per_job"]):
         return []
     row = frame.loc[best]
-    told = f"One training of {view.run.label(best)} took {duration(row['cpu_seconds_per_job'])} of processor time"
+    taking = f"One training of {view.run.label(best)} took {duration(row['cpu_seconds_per_job'])} of processor time"
     if best != view.look.baseline and np.isfinite(row["against_baseline"]):
-        told += f", {decimal(row['against_baseline'], 1)} times that of {view.run.label(view.look.baseline)}"
+        taking += f", {decimal(row['against_baseline'], 1)} times that of {view.run.label(view.look.baseline)}"
     memory = {"memory": row["peak_memory_mib"], "GPU memory": row["peak_gpu_memory_mib"]}
     energy = {"of the processor": row["cpu_energy_wh"], "of the GPU": row["gpu_energy_wh"]}
     taken = [
         f"{decimal(value / 1024, 1)} GiB of {kind} at most" for kind, value in memory.items() if np.isfinite(value)
     ]
     taken += [f"{decimal(value, 2)} Wh {kind}" for kind, value in energy.items() if np.isfinite(value)]
-    return [Sentence(f"{told}{'; ' * bool(taken)}{listed(taken)}.")]
+    return [Sentence(f"{taking}{'; ' * bool(taken)}{listed(taken)}.")]

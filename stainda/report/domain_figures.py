@@ -47,15 +47,15 @@ def source_to_target(
     with mpl.rc_context(STYLE):
         stains = list(dict.fromkeys(results["stain"]))
         centres = list(dict.fromkeys(results["centre"]))
-        beside = [broken(centre, 20) for centre in centres]
-        room = WIDTH_MM - 26 - width_mm(beside)
+        row_labels = [broken(centre, 20) for centre in centres]
+        room = WIDTH_MM - 26 - width_mm(row_labels)
         across = min(len(names), max(1, int(room // (6 + 13 * len(stains)))))
         down = -(-len(names) // across)
         cell = min(14.0, (room / across - 6) / len(stains))
         columns, turned, below = column_labels(stains, cell)
         titles = [broken(look.title(name), letters_in(max(cell * len(stains), 24))) for name in names]
-        height = 10 + below + down * (8 + LINE_MM * lines(titles) + row_mm(beside, 7.5) * len(centres))
-        width = min(WIDTH_MM, 26 + width_mm(beside) + across * (8 + max(cell * len(stains), 24)))
+        height = 10 + below + down * (8 + LINE_MM * lines(titles) + row_mm(row_labels, 7.5) * len(centres))
+        width = min(WIDTH_MM, 26 + width_mm(row_labels) + across * (8 + max(cell * len(stains), 24)))
         figure, axes = new_figure(
             height, width, nrows=down, ncols=across, sharex=True, sharey=True, squeeze=False
         )  # fmt: skip
@@ -80,7 +80,7 @@ def source_to_target(
                 place.add_patch(Rectangle(corner, 0.92, 0.86, fill=False, edgecolor="#d55e00", linewidth=1.8))
             place.set_title(titles[index], loc="left")
             place.set_xticks(range(len(stains)), columns, rotation=turned)
-            place.set_yticks(range(len(centres)), beside)
+            place.set_yticks(range(len(centres)), row_labels)
             place.tick_params(length=0, labelbottom=index + across >= len(names))
             place.spines[:].set_visible(False)
         figure.supxlabel("stain tested on", fontsize=8)
@@ -101,7 +101,7 @@ def worst_domain(table: pd.DataFrame, look: Look, axis: str, limits: tuple[float
     with mpl.rc_context(STYLE):
         names = look.present(list(table["strategy"]))
         worst_names = {str(name): broken(str(name), 26) for name in table.loc[table["worst"], "domain"]}
-        each = max(row_mm(look.beside(names), 6.4), row_mm(worst_names.values(), 6.4))
+        each = max(row_mm(look.row_labels(names), 6.4), row_mm(worst_names.values(), 6.4))
         figure, place = new_figure(16 + each * len(names), WIDTH_MM)
         for y, name in enumerate(names):
             rows = table[table["strategy"] == name]
@@ -117,7 +117,7 @@ def worst_domain(table: pd.DataFrame, look: Look, axis: str, limits: tuple[float
         strategy_axis(place, names, look)
         high = limits[1] + 0.02 * (limits[1] - limits[0])
         low = limits[0] - 0.02 * (limits[1] - limits[0])
-        across = WIDTH_MM - width_mm(look.beside(names)) - 10
+        across = WIDTH_MM - width_mm(look.row_labels(names)) - 10
         for row in table[table["worst"]].to_dict("records"):  # room for each name to the left of its mark
             share = min((width_mm([worst_names[str(row["domain"])]]) + 7) / across, 0.6)
             side = max(row["low"] if np.isfinite(row["low"]) else row["mean"], limits[0])

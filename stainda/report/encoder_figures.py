@@ -73,11 +73,11 @@ def robustness_figure(frame: pd.DataFrame) -> Figure:
 
 def described(frame: pd.DataFrame) -> str:
     """The most robust encoder against each kind of group, in a sentence; empty where no index is known."""
-    told = []
+    highest = []
     for kind, rows in frame[frame["robustness_index"].notna()].groupby("against", sort=False):
         best = rows.loc[rows["robustness_index"].idxmax()]
-        told.append(f"{best['encoder']} against {kind} ({decimal(best['robustness_index'])})")
-    return f"highest robustness index: {listed(told)}" if told else ""
+        highest.append(f"{best['encoder']} against {kind} ({decimal(best['robustness_index'])})")
+    return f"highest robustness index: {listed(highest)}" if highest else ""
 
 
 def _percent(share: object) -> str:

@@ -40,19 +40,19 @@ def reliability(curves: Mapping[str, Reliability], look: Look) -> Figure:
         names = look.present(list(curves))
         figure, axes = panels(len(names), _WIDEST, 14, 42, titles=[look.title(name) for name in names])
         for place, name in zip(axes.flat, names, strict=False):
-            one = curves[name]
+            curve = curves[name]
             place.plot([0, 1], [0, 1], color=MUTED, linewidth=0.7, linestyle=(0, (3, 2)))
-            there = np.isfinite(one.share)
-            if np.isfinite(one.low).any():
+            finite = np.isfinite(curve.share)
+            if np.isfinite(curve.low).any():
                 place.fill_between(
-                    one.probability[there], one.low[there], one.high[there], color=look.colour(name), alpha=0.2,
-                    linewidth=0,
+                    curve.probability[finite], curve.low[finite], curve.high[finite], color=look.colour(name),
+                    alpha=0.2, linewidth=0,
                 )  # fmt: skip
             place.plot(
-                one.probability[there], one.share[there], color=look.colour(name), marker=look.marker(name),
+                curve.probability[finite], curve.share[finite], color=look.colour(name), marker=look.marker(name),
                 markersize=2.6, linewidth=1,
             )  # fmt: skip
-            place.text(0.03, 0.95, f"ECE {one.error:.3f}", transform=place.transAxes, va="top", fontsize=7.5)
+            place.text(0.03, 0.95, f"ECE {curve.error:.3f}", transform=place.transAxes, va="top", fontsize=7.5)
             _unit_axes(place)
         figure.supxlabel("predicted probability", fontsize=8)
         figure.supylabel("share of pixels of the class", fontsize=8)

@@ -62,12 +62,12 @@ def pruned_trials(run: LoadedRun) -> Rows:
 
 def excluded_strategies(run: LoadedRun) -> dict[str, str]:
     """Strategies of which nothing is reported though trainings of them lie here, and the reasons."""
-    table, found = run.exclusions, {}
-    here = {strategy.name for strategy in run.study.strategies} | set(run.trials["strategy"])
+    table, reasons = run.exclusions, {}
+    known = {strategy.name for strategy in run.study.strategies} | set(run.trials["strategy"])
     for name, group in table.groupby("strategy", sort=False) if len(table) else []:
-        if name and name not in here:
-            found[str(name)] = "; ".join(dict.fromkeys(group["why"]))
-    return found
+        if name and name not in known:
+            reasons[str(name)] = "; ".join(dict.fromkeys(group["why"]))
+    return reasons
 
 
 def in_rotation(name: str | None) -> str:

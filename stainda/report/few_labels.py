@@ -43,9 +43,9 @@ def label_frame(view: StudyView, measure: str, selection: str, domain: str = ALL
         start=("start", "first"), labels=("labels", "first"), share=("share", "first"), objects=("objects", "mean"),
         of=("of", "mean"), patients=("patients", "mean"),
     )  # fmt: skip
-    found = view.rows(measure, selection)
-    found = found[(found["domain"] == domain) & np.isfinite(found["mean"])].set_index("strategy")
-    scores = found[["mean", "low", "high", "interval_kind", "n_patients", "domain"]]
+    selected = view.rows(measure, selection)
+    selected = selected[(selected["domain"] == domain) & np.isfinite(selected["mean"])].set_index("strategy")
+    scores = selected[["mean", "low", "high", "interval_kind", "n_patients", "domain"]]
     frame = about.join(scores, how="inner").reset_index()
     frame = frame[frame["labels"].isin(["source", "propagated"])]
     frame["align"] = [_rest(view, name) for name in frame["strategy"]]
@@ -59,12 +59,12 @@ def label_frame(view: StudyView, measure: str, selection: str, domain: str = ALL
 
 def _rest(view: StudyView, name: str) -> str:
     """What tells a strategy's curve from others of the same start and labels: its parts that are not the plain ones."""
-    one = next((one for one in view.run.study.strategies if one.name == name), None)
-    if one is None:
+    strategy = next((candidate for candidate in view.run.study.strategies if candidate.name == name), None)
+    if strategy is None:
         return ""
     plain = {"view": "rgb", "align": "none", "after": "none"}
-    parts = [getattr(one, kind).name for kind, usual in plain.items() if getattr(one, kind).name != usual]
-    parts += [part.name for part in one.augment if part.name != "geometry"]
+    parts = [getattr(strategy, kind).name for kind, usual in plain.items() if getattr(strategy, kind).name != usual]
+    parts += [part.name for part in strategy.augment if part.name != "geometry"]
     return "".join(f", {part.replace('_', ' ')}" for part in parts)
 
 
@@ -75,9 +75,9 @@ def _has_shares(run: LoadedRun) -> bool:
 @register("label_curve", overall=True, needs=_has_shares)
 def label_curve(view: StudyView, measure: str, selection: str) -> Plot:
     frames = [label_frame(view, measure, selection, domain) for domain in (ALL_SOURCES, ALL_TARGETS)]
-    frames = [one for one in frames if len(one)]
+    frames = [frame for frame in frames if len(frame)]
     frame = pd.concat(frames, ignore_index=True)
-    words = " ".join(sentence for one in frames for sentence in _yardstick(one))
+    words = " ".join(sentence for frame in frames for sentence in _yardstick(frame))
     return Plot(
         _draw(frames, axis_title(measure), axis_limits(measure, frame)),
         frame,
@@ -130,13 +130,13 @@ def _yardstick(frame: pd.DataFrame) -> list[str]:
     rows = frame[np.isclose(frame["share"], _SMALL) & np.isfinite(frame["of_all_labels"])]
     if rows.empty:
         return []
-    told = "; ".join(
+    shares = "; ".join(
         f"{row['curve']}: {100 * row['of_all_labels']:.0f} %"
         f" ({'within' if row['of_all_labels'] >= YARDSTICK else 'not within'} 6 %)"
         for row in rows.to_dict("records")
     )
     where = rows["domain"].iloc[0]
-    return [f"With 5 % of the labels, in {where}, of the score with all (yardstick: 94 %, arXiv 2412.15389): {told}."]
+    return [f"With 5 % of the labels, in {where}, of the score with all (yardstick: 94 %, arXiv 2412.15389): {shares}."]
 
 
 @register_score_table("label_shares", "Score by share of the labels")

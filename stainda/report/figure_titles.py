@@ -7,7 +7,7 @@ TITLES: dict[str, str] = {
     "heat_map": "Heat map: strategy × domain",
     "source_target": "Source → target: a matrix of stains and centres for the strategies of note",
     "worst_domain": "Worst domain of each strategy",
-    "differences": "Differences to the baseline: every patient, mean and interval",
+    "differences": "Differences from the baseline: every patient, mean and interval",
     "gap_closed": "Gap closed between baseline and ceiling",
     "domain_gap": "Distance of domains against the loss of score",
     "slopes": "Paired slopes: each patient with the baseline and with a strategy",

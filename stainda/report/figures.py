@@ -74,7 +74,7 @@ class Look:
     def title(self, strategy: str) -> str:
         return self.titles.get(strategy, strategy)
 
-    def beside(self, strategies: Iterable[str]) -> list[str]:
+    def row_labels(self, strategies: Iterable[str]) -> list[str]:
         """Titles to stand next to an axis, long ones in several lines."""
         return [broken(self.title(name), TITLE_LETTERS) for name in strategies]
 
@@ -107,8 +107,8 @@ def forest(
     with mpl.rc_context(STYLE):
         names = look.present(list(results["strategy"]))
         figure, axes = panels(
-            len(regions), columns, 14, 10 + row_mm(look.beside(names), 4.6) * len(names), titles=regions,
-            beside=look.beside(names),
+            len(regions), columns, 14, 10 + row_mm(look.row_labels(names), 4.6) * len(names), titles=regions,
+            row_labels=look.row_labels(names),
         )  # fmt: skip
         for place, region in zip(axes.flat, regions, strict=False):
             rows = results[results["domain"] == region].set_index("strategy")
@@ -141,7 +141,7 @@ def heat_map(
         names = look.present(list(results["strategy"]))
         table = results.pivot_table(index="strategy", columns="domain", values="mean").reindex(names, columns=regions)
         values = table.to_numpy(float)
-        titles = look.beside(names)
+        titles = look.row_labels(names)
         around = 24 + max(38.0, width_mm(titles))
         width = min(WIDTH_MM, around + 17 * len(regions)) if regions else WIDTH_MM
         columns, turned, below = column_labels(regions, (width - around) / max(len(regions), 1))
@@ -182,8 +182,8 @@ def gap_closed(gaps: pd.DataFrame, look: Look, regions: Sequence[str]) -> Figure
     with mpl.rc_context(STYLE):
         names = look.present(list(gaps["strategy"]))
         figure, axes = panels(
-            len(regions), 5, 15, 10 + row_mm(look.beside(names), 5) * len(names), titles=regions,
-            beside=look.beside(names),
+            len(regions), 5, 15, 10 + row_mm(look.row_labels(names), 5) * len(names), titles=regions,
+            row_labels=look.row_labels(names),
         )  # fmt: skip
         limits = gap_limits(gaps)
         for place, region in zip(axes.flat, regions, strict=False):
@@ -207,7 +207,7 @@ def gap_closed(gaps: pd.DataFrame, look: Look, regions: Sequence[str]) -> Figure
 
 
 def paired_differences(differences: pd.DataFrame, patients: pd.DataFrame, look: Look, axis: str) -> Figure:
-    """Each patient's difference to the baseline as a dot, mean and interval above them.
+    """Each patient's difference from the baseline as a dot, mean and interval above them.
 
     Args:
         differences: rows of one region, measure, rule and class.
@@ -216,7 +216,7 @@ def paired_differences(differences: pd.DataFrame, patients: pd.DataFrame, look: 
     with mpl.rc_context(STYLE):
         scores = patients.pivot_table(index="patient", columns="strategy", values="value")
         names = look.present(list(differences["strategy"]))
-        figure, place = new_figure(16 + row_mm(look.beside(names), 8) * len(names), 130)
+        figure, place = new_figure(16 + row_mm(look.row_labels(names), 8) * len(names), 130)
         rows = differences.set_index("strategy").rename(columns={"difference": "mean"})
         for y, name in enumerate(names):
             if name in scores and look.baseline in scores:
@@ -272,7 +272,7 @@ def apart(values: Any, limits: tuple[float, float], least: float) -> Any:
 
 def strategy_axis(place: Axes, names: Sequence[str], look: Look) -> None:
     """Strategies down the vertical axis, the first on top."""
-    place.set_yticks(range(len(names)), look.beside(names))
+    place.set_yticks(range(len(names)), look.row_labels(names))
     place.set_ylim(len(names) - 0.4, -0.6)
 
 
@@ -284,7 +284,7 @@ def panels(
     *,
     shared: bool = True,
     titles: Sequence[str] = (),
-    beside: Sequence[str] = (),
+    row_labels: Sequence[str] = (),
 ) -> tuple[Figure, Any]:
     """Panels in as few rows as ``widest`` columns allow, rows as equally full as can be; unused ones hidden.
 
@@ -295,7 +295,7 @@ def panels(
     while True:
         down = max(1, -(-count // widest))
         across = max(1, -(-count // down))
-        room = (WIDTH_MM - width_mm(beside) - (4 if beside else 12)) / across - (3 if shared else 7)
+        room = (WIDTH_MM - width_mm(row_labels) - (4 if row_labels else 12)) / across - (3 if shared else 7)
         folded = [broken(title, letters_in(room), 6) for title in titles]
         if lines(folded) <= 3 or widest <= 3:
             break

@@ -213,11 +213,11 @@ def _panel(
 ) -> Panel:
     fates: dict[str, list[Any]] = {fate: [] for fate in FATES}
     for name in run.study.task.classes:
-        there = _of_class(truth, name)
+        annotated = _of_class(truth, name)
         objects = _of_class(table, name)
-        matching = match_objects(there, objects, run.study.evaluation.iou)
-        fates["truth"] += [one for one, fate in zip(there, matching.truth, strict=True) if fate >= 0]
-        fates["missed"] += [one for one, fate in zip(there, matching.truth, strict=True) if fate == -1]
+        matching = match_objects(annotated, objects, run.study.evaluation.iou)
+        fates["truth"] += [shape for shape, fate in zip(annotated, matching.truth, strict=True) if fate >= 0]
+        fates["missed"] += [shape for shape, fate in zip(annotated, matching.truth, strict=True) if fate == -1]
         fates["hit"] += [object_ for object_, fate in zip(objects, matching.predicted, strict=True) if fate >= 0]
         fates["false"] += [object_ for object_, fate in zip(objects, matching.predicted, strict=True) if fate == -1]
     inside = {fate: _clipped(shapes, frame) for fate, shapes in fates.items()}

@@ -78,6 +78,6 @@ def _composed(letter: str) -> str:
     plain = unicodedata.normalize("NFKC", letter)
     if plain == letter or not plain.replace("\u2044", "").isascii():
         return ""
-    kept = "".join(_letter(one) for one in plain.replace("\u2044", "/"))
+    kept = "".join(_letter(character) for character in plain.replace("\u2044", "/"))
     how = unicodedata.decomposition(letter).partition(">")[0].lstrip("<")
     return {"super": rf"\textsuperscript{{{kept}}}", "sub": rf"$_{{{kept}}}$"}.get(how, kept)

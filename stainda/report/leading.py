@@ -25,8 +25,8 @@ def named_first(run: LoadedRun, analysis: Analysis) -> tuple[str, str] | None:
         if leader is not None:
             return leader, f"shown to be better than {base} on the targets ({signed(rows.loc[leader, 'difference'])})"
         if rows.loc[best, "difference"] > 0:
-            told = f"{signed(rows.loc[best, 'difference'])} against {base}, which no test shows"
-            return best, f"the highest mean over the targets ({told})"
+            against = f"{signed(rows.loc[best, 'difference'])} against {base}, which no test shows"
+            return best, f"the highest mean over the targets ({against})"
         return baseline, "the baseline; none of the others scored higher on the targets"
     results = headline(analysis.results)
     for domain, where in ((ALL_TARGETS, "the targets"), (ALL_SOURCES, "all domains")):

@@ -198,8 +198,8 @@ def with_earlier_strategies(study: StudyConfig, trials: pd.DataFrame, *folders: 
         if name in known:
             continue
         places = (SETTINGS.inside(folder / "jobs" / str(row["job"])) for folder in folders)
-        made = next((_json(path).get("strategy") for path in places if path.is_file()), None)
-        result.append(validated(StrategyConfig, made if isinstance(made, dict) else {"name": name}, name))
+        recorded = next((_json(path).get("strategy") for path in places if path.is_file()), None)
+        result.append(validated(StrategyConfig, recorded if isinstance(recorded, dict) else {"name": name}, name))
     return study.model_copy(update={"strategies": (*study.strategies, *result)}) if result else study
 
 
@@ -243,8 +243,8 @@ def _records(folder: Path, jobs: dict[str, JobFolder], trials: pd.DataFrame, mis
     path = RECORDS.at(folder)
     if path.is_file():
         return read_records(path)
-    there = {name: job for name, job in jobs.items() if _has_records(job) and not job.result.get("thresholds_of")}
-    result = {name: read_records(RECORDS.at(job.folder)) for name, job in there.items()}
+    scored = {name: job for name, job in jobs.items() if _has_records(job) and not job.result.get("thresholds_of")}
+    result = {name: read_records(RECORDS.at(job.folder)) for name, job in scored.items()}
     if not result:
         missing[RECORDS.path] = "nothing was evaluated yet: there are no records"
         return gather_records([])

@@ -114,13 +114,13 @@ def _taught(run: LoadedRun) -> str:
 
 def _further(view: StudyView) -> list[str]:
     """The statistics beyond means that could be made of this study, each with its source."""
-    found, study = view.insights(), view.run.study
+    insights, study = view.insights(), view.run.study
     parts = []
-    if found.ranking.tested:
+    if insights.ranking.tested:
         parts.append(
             "Strategies were ranked within patients; all pairs were compared by t tests with Holm's correction."
         )
-    if found.effects["p_equal"].notna().any():
+    if insights.effects["p_equal"].notna().any():
         parts.append(
             "Sizes of effects are Hedges' g of the paired differences; the probability of practical equivalence "
             f"(differences within ±{study.evaluation.rope:g}) is that of the Bayesian t test (Benavoli et al. 2017)."

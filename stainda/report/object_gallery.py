@@ -118,8 +118,8 @@ def make_object_gallery(run: LoadedRun, analysis: Analysis) -> ObjectGallery:
     slides = _Slides(run, jobs)
     objects, rows = [], []
     for _, part in table[table["block"].isin(list(blocks))].groupby("place", sort=True):
-        one, fates = _object(run, part, blocks[str(part["block"].iloc[0])], jobs, pictured, slides)
-        objects.append(one)
+        followed, fates = _object(run, part, blocks[str(part["block"].iloc[0])], jobs, pictured, slides)
+        objects.append(followed)
         rows += fates
     absent = "" if objects else "No object can be shown"
     frame = pd.DataFrame(rows, columns=list(FATE_COLUMNS))
@@ -148,10 +148,10 @@ class _Slides:
             if truth is None or outlines is None:
                 self._matched[key] = None
             else:
-                there, detected = truth[truth["class"] == cls], polygons(outlines[outlines["class"] == cls])
+                annotated, detected = truth[truth["class"] == cls], polygons(outlines[outlines["class"] == cls])
                 ignored = truth[truth["class"].isin(IGNORE_CLASSES)]
-                matching = match_objects(there, detected, self.run.study.evaluation.iou, ignored=ignored)
-                self._matched[key] = there, detected, matching
+                matching = match_objects(annotated, detected, self.run.study.evaluation.iou, ignored=ignored)
+                self._matched[key] = annotated, detected, matching
         return self._matched[key]
 
 
@@ -173,7 +173,7 @@ class _Window:
         seen = np.flatnonzero(shapely.intersects(moved, shapely.box(0, 0, self.size, self.size)))
         edge = shapely.box(-BEYOND, -BEYOND, self.size + BEYOND, self.size + BEYOND)
         cut = np.empty(len(seen), object)
-        cut[:] = [_polygonal(one) for one in shapely.simplify(shapely.intersection(moved[seen], edge), 0.5)]
+        cut[:] = [_polygonal(geometry) for geometry in shapely.simplify(shapely.intersection(moved[seen], edge), 0.5)]
         return cut, seen
 
 
@@ -207,15 +207,17 @@ def _object(
         data, size, _ = picture(image, SHOWN_PIXELS)
         window = _Window(float(row["x"]), float(row["y"]), side / size, size)
         truth = slides.truth(row["slide"])
-        there = window.of([] if truth is None else truth[truth["class"] == row["class"]], transform.to_frame)
+        truth_paths = window.of([] if truth is None else truth[truth["class"] == row["class"]], transform.to_frame)
         text = "outlined here" if row["shape"] else "does not show the object" if truth is not None else ""
         cells = {
-            name: _cell(run, slides, window, transform.to_frame, row, name, truth=there, pictured=name in pictured)
+            name: _cell(
+                run, slides, window, transform.to_frame, row, name, truth=truth_paths, pictured=name in pictured
+            )
             for name in jobs
         }
         shown = tuple(cells[name] for name in pictured)
         sections.append(
-            SectionRow(row["slide"], title, about, data, "", path_data(there[0]), text or "not annotated", shown)
+            SectionRow(row["slide"], title, about, data, "", path_data(truth_paths[0]), text or "not annotated", shown)
         )
         for strategy, job in jobs.items():
             cell = cells[strategy]
@@ -247,15 +249,15 @@ def _cell(
     matched = slides.matched(row["slide"], strategy, row["class"])
     if matched is None:
         return StrategyCell(title, NOT_SCORED, "not scored")
-    there, detected, matching = matched
+    annotated, detected, matching = matched
     drawn, seen = truth
-    found, seen_found = window.of(detected, to_frame)
-    of_truth, of_found = matching.truth[seen], matching.predicted[seen_found]
+    detected_paths, seen_detected = window.of(detected, to_frame)
+    of_truth, of_detected = matching.truth[seen], matching.predicted[seen_detected]
     shown = {"truth": drawn[of_truth >= 0], "missed": drawn[of_truth == -1]} if pictured else {}
-    shown |= {"hit": found[of_found >= 0], "false": found[of_found == -1]} if pictured else {}
-    false = int((of_found == -1).sum())
+    shown |= {"hit": detected_paths[of_detected >= 0], "false": detected_paths[of_detected == -1]} if pictured else {}
+    false = int((of_detected == -1).sum())
     fate, iou = ABSENT, math.nan
-    at = np.flatnonzero(there["id"].to_numpy() == row["shape"])
+    at = np.flatnonzero(annotated["id"].to_numpy() == row["shape"])
     if len(at):
         value = int(matching.truth[at[0]])
         fate, iou = (HIT if value >= 0 else MISSED if value == -1 else IGNORED), float(matching.iou[at[0]])
@@ -303,14 +305,14 @@ def _scale_bar(side_um: float) -> tuple[float, str]:
 def _left_out(run: LoadedRun) -> tuple[str, ...]:
     """Reasons of what is not shown, each with how many blocks or sections it holds for."""
     table = run.tables[GALLERY_LEFT_OUT.path]
-    told = []
+    reasons = []
     for reason, part in table.groupby("reason", sort=False):
         names = [str(row["slide"]) or str(row["block"]) for row in part.to_dict("records")]
         names = [name for name in names if name]
         kind = "section" if part["slide"].astype(bool).all() else "block"
         about = f"{kind} {names[0]}: " if len(names) == 1 else f"{len(names)} {kind}s: " if names else ""
-        told.append(f"{about}{reason}")
-    return tuple(told)
+        reasons.append(f"{about}{reason}")
+    return tuple(reasons)
 
 
 def _absence(run: LoadedRun, skipped: Sequence[str]) -> str:

@@ -11,35 +11,36 @@ from stainda.report.object_gallery import FollowedObject
 PANEL, GAP, LABEL, LINE = 170.0, 8.0, 128.0, 13.0
 
 
-def object_svg(one: FollowedObject) -> str:
+def object_svg(followed: FollowedObject) -> str:
     """Rows are sections, columns the photograph with the truth and then the strategies."""
-    columns = 1 + len(one.strategies)
+    columns = 1 + len(followed.strategies)
     width = LABEL + columns * (PANEL + GAP)
     row_height = PANEL + 2 * LINE + GAP
-    heights = [row_height if row.image else 3 * LINE for row in one.rows]
+    heights = [row_height if row.image else 3 * LINE for row in followed.rows]
     top = 5 * LINE
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{top + sum(heights):.0f}" '
         'font-family="DejaVu Sans, sans-serif" font-size="9.5">',
         f'<rect width="100%" height="100%" fill="#fff"/><style>{OUTLINES}{BAR}</style>',
-        _text(0, LINE, one.title, "bold"),
-        _text(0, 2.2 * LINE, f"{one.words} {one.field}."),
+        _text(0, LINE, followed.title, "bold"),
+        _text(0, 2.2 * LINE, f"{followed.words} {followed.field}."),
     ]
-    for index, title in enumerate(("Photograph, truth", *one.strategies)):
+    for index, title in enumerate(("Photograph, truth", *followed.strategies)):
         parts.append(_text(LABEL + index * (PANEL + GAP), top - 0.6 * LINE, title, "bold"))
     y = top
-    for number, (row, height) in enumerate(zip(one.rows, heights, strict=True)):
+    for number, (row, height) in enumerate(zip(followed.rows, heights, strict=True)):
         parts += [_text(0, y + LINE, row.title, "bold"), _text(0, y + 2 * LINE, row.about)]
         if not row.image:
             parts.append(_text(LABEL, y + LINE, row.reason))
         else:
             parts.append(
-                f'<defs><image id="photo{number}" width="{one.size}" height="{one.size}" href="{row.image}"/></defs>'
+                f'<defs><image id="photo{number}" width="{followed.size}" height="{followed.size}" '
+                f'href="{row.image}"/></defs>'
             )
             panels = [({"truth": row.truth}, row.text), *((cell.paths, cell.text) for cell in row.cells)]
             for index, (paths, text) in enumerate(panels):
                 x = LABEL + index * (PANEL + GAP)
-                parts.append(_panel(x, y, number, one, paths, bar=index == 0))
+                parts.append(_panel(x, y, number, followed, paths, bar=index == 0))
                 parts.append(_text(x, y + PANEL + LINE, text))
         y += height
     return "".join([*parts, "</svg>\n"])

@@ -61,8 +61,8 @@ def _front(context: dict[str, Any]) -> list[tuple[str, str]]:
 def _limitations(context: dict[str, Any]) -> list[tuple[str, str]]:
     """Style and text of the paragraphs after the table."""
     cautions = [("text", sentence.text) for sentence in context["said"].limitations]
-    made = f"Made {context['made']} by stainda from the files of this run alone; index.html has the rest."
-    return [*([("heading", "Limitations")] if cautions else []), *cautions, ("small", made)]
+    colophon = f"Made {context['made']} by stainda from the files of this run alone; index.html has the rest."
+    return [*([("heading", "Limitations")] if cautions else []), *cautions, ("small", colophon)]
 
 
 _SIZES = {
@@ -104,13 +104,13 @@ class _Flow:
         self.y -= after
 
 
-def figure_page(made: Plot, title: str) -> Figure:
+def figure_page(plot: Plot, title: str) -> Figure:
     """A figure in its own size with its caption below, on a page as wide as A4 and as high as it needs."""
-    figure = made.figure
+    figure = plot.figure
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
     width, height = (25.4 * side for side in figure.get_size_inches())
-    caption = textwrap.wrap(made.caption, int(_CHARACTERS * 0.98))
+    caption = textwrap.wrap(plot.caption, int(_CHARACTERS * 0.98))
     foot = 5 + 4.2 * len(caption)
     page_height = 2 * MARGIN_MM + 12 + height + foot
     left, bottom = MARGIN_MM + max(0.0, (PAGE_MM[0] - 2 * MARGIN_MM - width) / 2), page_height - MARGIN_MM - 12 - height
@@ -120,14 +120,16 @@ def figure_page(made: Plot, title: str) -> Figure:
 
     boxes = [(place, place.get_position(original=False)) for place in figure.axes]
     words = [(text, text.get_position()) for text in figure.texts]
-    words += [(one, one.get_position()) for one in (figure._supxlabel, figure._supylabel) if one is not None]  # type: ignore[attr-defined]
-    legends = [(one, one.get_window_extent().transformed(figure.transFigure.inverted())) for one in figure.legends]
+    words += [(label, label.get_position()) for label in (figure._supxlabel, figure._supylabel) if label is not None]  # type: ignore[attr-defined]
+    legends = [
+        (legend, legend.get_window_extent().transformed(figure.transFigure.inverted())) for legend in figure.legends
+    ]
     figure.set_size_inches(PAGE_MM[0] / 25.4, page_height / 25.4)
     for place, box in boxes:
         (x0, y0), (x1, y1) = moved(box.x0, box.y0), moved(box.x1, box.y1)
         place.set_position((x0, y0, x1 - x0, y1 - y0))
-    for one, (x, y) in dict(words).items():
-        one.set_position(moved(x, y))
+    for artist, (x, y) in dict(words).items():
+        artist.set_position(moved(x, y))
     for legend, box in legends:
         legend.set_loc("lower left")
         legend.set_bbox_to_anchor(moved(box.x0, box.y0), transform=figure.transFigure)

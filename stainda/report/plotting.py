@@ -72,7 +72,7 @@ def make_plot(
     return wanted.make(seen, metric, selection)
 
 
-def save_plot(made: Plot, path: str | Path) -> Path:
+def save_plot(plot: Plot, path: str | Path) -> Path:
     """Write a figure as SVG, PNG (300 dpi) or PDF, by the ending of ``path``, and its numbers as CSV next to it.
 
     Raises:
@@ -89,6 +89,6 @@ def save_plot(made: Plot, path: str | Path) -> Path:
     if kind_of_file == "svg":
         about["Date"] = None  # type: ignore[assignment]  # the same figure is the same file
     with mpl.rc_context({**figures.STYLE, "svg.hashsalt": stem(path), "pdf.fonttype": 42}), whole_file(path) as aside:
-        made.figure.savefig(aside, format=kind_of_file, dpi=DPI, facecolor="white", metadata=about)
-    write_frame(made.frame, with_ending(path, ".csv"))
+        plot.figure.savefig(aside, format=kind_of_file, dpi=DPI, facecolor="white", metadata=about)
+    write_frame(plot.frame, with_ending(path, ".csv"))
     return path

@@ -12,7 +12,7 @@ MOST_NAMED = 6
 """Rotations that are named."""
 
 
-def asked(run: LoadedRun, view: StudyView | None) -> list[tuple[str, str]]:
+def question_rows(run: LoadedRun, view: StudyView | None) -> list[tuple[str, str]]:
     """Terms and texts: the task, whose labels are learned from and where, the budget, the rules."""
     study = run.study
     classes = ", ".join(study.task.classes)

@@ -37,11 +37,11 @@ def reliability(view: StudyView, measure: str, selection: str) -> Plot:
     curves, frames = {}, []
     for name in view.few(list(rows["strategy"]), MOST_PANELS):
         curves[name] = _reliability(view, rows[rows["strategy"] == name])
-        one = curves[name]
+        curve = curves[name]
         frames.append(
             pd.DataFrame(
-                {"strategy": name, "bin": range(CALIBRATION_BINS), "probability": one.probability, "share": one.share,
-                 "low": one.low, "high": one.high, "calibration_error": one.error}
+                {"strategy": name, "bin": range(CALIBRATION_BINS), "probability": curve.probability,
+                 "share": curve.share, "low": curve.low, "high": curve.high, "calibration_error": curve.error}
             )
         )  # fmt: skip
     band = (
@@ -110,7 +110,7 @@ def free_response(view: StudyView, measure: str, selection: str) -> Plot:
     if not counted:
         raise NotDrawable("the area of tissue is not known: slides lack micrometres per pixel")
     beyond = ""
-    if any(evidence_figures.froc_steps(*one)[0][-1] > FROC_RATES[-1] * 1.1 for one in counted.values()):
+    if any(evidence_figures.froc_steps(*of_strategy)[0][-1] > FROC_RATES[-1] * 1.1 for of_strategy in counted.values()):
         beyond = " Arrowheads: the curve goes on beyond the axis, to the sensitivity and rate next to them."
     return Plot(
         evidence_figures.free_response(counted, view.look, FROC_RATES),
@@ -162,11 +162,11 @@ def patient_pairs(
 ) -> tuple[dict[str, pd.DataFrame], dict[str, Agreement]]:
     """Per strategy, what was found and annotated in each patient (seeds averaged), and how the two agree."""
     table = counts_and_areas(rows, ["strategy", "seed", "patient"])
-    found, there, _ = AREAS[what]
+    predicted, annotated, _ = AREAS[what]
     pairs: dict[str, pd.DataFrame] = {}
     agreements: dict[str, Agreement] = {}
     for name in view.few(list(table["strategy"]), most):
-        mine = table[table["strategy"] == name].groupby("patient")[[found, there]].mean()
+        mine = table[table["strategy"] == name].groupby("patient")[[predicted, annotated]].mean()
         pairs[name] = mine.set_axis(["found", "there"], axis=1)
         agreements[name] = bland_altman(pairs[name]["found"].to_numpy(), pairs[name]["there"].to_numpy())
     return pairs, agreements

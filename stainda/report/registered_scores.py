@@ -105,9 +105,9 @@ def source_target(view: StudyView, measure: str, selection: str) -> Plot:
 @register("worst_domain")
 def worst_domain(view: StudyView, measure: str, selection: str) -> Plot:
     rows = worst_rows(view, measure, selection)
-    one, others, many = ("target domain", "target domains", " domains")
+    noun, others, many = ("target domain", "target domains", " domains")
     if view.by_rotation:
-        one, others, many = ("rotation and target domain", "pairs", "")
+        noun, others, many = ("rotation and target domain", "pairs", "")
     shown = rows[rows["strategy"].isin(view.few(list(rows["strategy"]), MOST_LINES, measure))]
     title = measure_title(measure)
     low = "highest" if not measure_of(measure).higher_is_better else "lowest"
@@ -117,10 +117,10 @@ def worst_domain(view: StudyView, measure: str, selection: str) -> Plot:
     return Plot(
         domain_figures.worst_domain(shown, view.look, axis_title(measure), axis_limits(measure, rows)),
         rows,
-        f"The {one} with the {low} mean {title} of each strategy, named ({n} test patients there; lines: {lines}); "
+        f"The {noun} with the {low} mean {title} of each strategy, named ({n} test patients there; lines: {lines}); "
         f"ticks: the other {others}. The worst of several{many} is worse by chance too: its interval does not allow "
         "for having been picked." + set_apart(view, shown["strategy"]) + not_drawn(rows["strategy"], shown["strategy"]),
-        f"Worst {'pair of sources and target' if view.by_rotation else one} of each strategy in {title}; numbers in "
+        f"Worst {'pair of sources and target' if view.by_rotation else noun} of each strategy in {title}; numbers in "
         "the CSV.",
     )
 
@@ -169,13 +169,13 @@ def differences(view: StudyView, measure: str, selection: str) -> Plot:
     base, title = view.run.label(view.look.baseline), measure_title(measure)
     shown = rows[rows["strategy"].isin(names)]
     return Plot(
-        figures.paired_differences(shown, patients, view.look, f"difference in {axis_title(measure)} to {base}"),
+        figures.paired_differences(shown, patients, view.look, f"difference in {axis_title(measure)} from {base}"),
         patients,
-        f"Difference in {title} to {base} over all targets. Small circles: single patients. "
+        f"Difference in {title} from {base} over all targets. Small circles: single patients. "
         + sample(view.rows(measure, selection), view.level, True)
         + set_apart(view, names)
         + not_drawn(rows["strategy"], names),
-        f"Paired differences of each strategy to the baseline in {title}; numbers in the table.",
+        f"Paired differences of each strategy against the baseline in {title}; numbers in the table.",
     )
 
 
@@ -185,7 +185,9 @@ def gap_closed(view: StudyView, measure: str, selection: str) -> Plot:
     if not rows["gap_closed"].notna().any():
         raise NotDrawable(f"no gap between baseline and ceiling could be shown in any {view.noun}")
     scores = result_tables.shown_rows(view, measure, selection)
-    known = [name for name in result_tables.regions(scores) if name in set(rows["domain"])]
+    given = set(rows.loc[rows["gap_closed"].notna(), "domain"])
+    without = set(rows["domain"]) - given - {ALL_TARGETS}
+    known = [name for name in result_tables.regions(scores) if name in given]
     places = known[:MOST_PANELS]
     names = view.few(list(rows["strategy"]), MOST_LINES, measure)
     if len(names) * len(places) > MOST_MARKS:
@@ -197,6 +199,7 @@ def gap_closed(view: StudyView, measure: str, selection: str) -> Plot:
         figures.gap_closed(shown, view.look, places),
         rows,
         f"Share of the {title} gap between baseline and ceiling that each strategy closed; {NOT_GIVEN}. "
+        + (f"No share is given for {count(len(without), view.noun)}, left out here. " if without else "")
         + sample(shown, view.level, noun=view.noun)
         + off_scale.words(beyond)
         + set_apart(view, names)

@@ -67,16 +67,16 @@ def variance(view: StudyView, measure: str, selection: str) -> Plot:
     if table.empty or not table["variance"].notna().any():
         raise NotDrawable("the variance of scores cannot be split with so few patients, domains and seeds")
     shown = table[table["strategy"].isin(view.few(list(table["strategy"]), MOST_LINES, measure))]
-    one, many = "domain", "target domains"
+    noun, nouns = "domain", "target domains"
     if view.by_rotation:
-        one, many = "pair of sources and target", "pairs of sources and target"
-    unknown = table.loc[table["note"].astype(bool), ["component", "note"]].replace({"component": {"domain": one}})
+        noun, nouns = "pair of sources and target", "pairs of sources and target"
+    unknown = table.loc[table["note"].astype(bool), ["component", "note"]].replace({"component": {"domain": noun}})
     cannot = sorted({f"{row.component} ({row.note})" for row in unknown.itertuples()})
     more = f" Not distinguished: {'; '.join(cannot)}." if cannot else ""
     return Plot(
         statistic_figures.variance_bars(shown, view.look),
         table,
-        f"Variance of {measure_title(measure)} between patients, {many}, and trainings with another seed, as "
+        f"Variance of {measure_title(measure)} between patients, {nouns}, and trainings with another seed, as "
         "shares; rest: what these do not explain, mostly their interactions. SD: square root of the whole. "
         f"n\u00a0=\u00a0{int(table['n'].max())} scores per strategy at most; no intervals.{more}"
         + not_drawn(table["strategy"], shown["strategy"]),

@@ -66,8 +66,12 @@ def strategies_by_domain(view: StudyView, measure: str) -> PageTable:
     counts = {place: int(rows.loc[rows["domain"] == place, "n_patients"].max()) for place in places}
     titles = ["Strategy", *[f"{place}\nn = {counts[place]}" for place in places]]
     level = percent(run.study.evaluation.level)
-    one = max(counts.values(), default=0) < 2
-    below = "one patient: no interval" if one else f"below each mean: {spread_words(rows['interval_kind'], level)}"
+    single_patient = max(counts.values(), default=0) < 2
+    below = (
+        "one patient: no interval"
+        if single_patient
+        else f"below each mean: {spread_words(rows['interval_kind'], level)}"
+    )
     title = measure_title(measure)
     caption = f"{title} by strategy and {view.noun}: mean over test patients, n patients; {below}."
     return PageTable(f"strategies_{measure}", caption, titles, shown, rows, _class_note(run, rows))
@@ -137,7 +141,7 @@ def differences(view: StudyView, measure: str) -> PageTable | None:
         + f"the ceiling is excluded from the ranking. {meaning}".rstrip()
     )
     return PageTable(
-        f"differences_{measure}", f"{title}: difference to {base}, paired by patient.", columns, shown, rows, note
+        f"differences_{measure}", f"{title}: difference from {base}, paired by patient.", columns, shown, rows, note
     )
 
 

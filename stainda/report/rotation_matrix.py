@@ -76,8 +76,8 @@ def sources_to_targets(matrix: Matrix, look: Look, axis: str) -> Figure:
     """From the sources of each rotation (rows) to each domain (columns): one matrix per strategy."""
     pairs, names, rows, domains, limits = matrix.pairs, matrix.names, matrix.rows, matrix.domains, matrix.limits
     with mpl.rc_context(STYLE):
-        beside = [broken(title, 28) for title in rows.values()]
-        labels = 6 + width_mm(beside)
+        row_labels = [broken(title, 28) for title in rows.values()]
+        labels = 6 + width_mm(row_labels)
         cell = 11.0 if len(domains) <= MOST_NUMBERS else 6.0
         each = 6 + cell * len(domains)
         across = int(max(1, min(len(names), (WIDTH_MM - labels - 16) // each)))
@@ -85,7 +85,7 @@ def sources_to_targets(matrix: Matrix, look: Look, axis: str) -> Figure:
         cell = min(cell, ((WIDTH_MM - labels - 18) / across - 6) / len(domains))
         columns, turned, below = column_labels(domains, cell)
         titles = [broken(look.title(name), letters_in(max(cell * len(domains), 24))) for name in names]
-        tall = 6 + LINE_MM * lines(titles) + row_mm(beside, 6.6) * len(rows)
+        tall = 6 + LINE_MM * lines(titles) + row_mm(row_labels, 6.6) * len(rows)
         figure, axes = new_figure(
             12 + below + down * tall, min(WIDTH_MM, labels + 18 + across * max(each, 30)),
             nrows=down, ncols=across, sharex=True, sharey=True, squeeze=False,
@@ -113,7 +113,7 @@ def sources_to_targets(matrix: Matrix, look: Look, axis: str) -> Figure:
                 place.add_patch(Rectangle(corner, 0.92, 0.84, fill=False, edgecolor=VERMILION, linewidth=1.4))
             place.set_title(titles[index], loc="left")
             place.set_xticks(range(len(domains)), columns, rotation=turned)
-            place.set_yticks(range(len(order)), beside)
+            place.set_yticks(range(len(order)), row_labels)
             place.tick_params(length=0, labelbottom=index + across >= len(names))
             place.spines[:].set_visible(False)
         figure.supxlabel("tested on", fontsize=8)

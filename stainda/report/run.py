@@ -245,8 +245,8 @@ class LoadedRun:
         """What the alignment of each strategy did in its trainings, by strategy; those that align nothing have none."""
         rows = self.tables.get(ALIGNMENT_EFFECTS.path, pd.DataFrame())
         fields = rows[list(EFFECT_SUMMARY_COLUMNS)] if len(rows) else rows
-        made = (Effect(**{**row, "reason": row["reason"] or ""}) for row in fields.to_dict("records"))
-        return {measured.strategy: measured for measured in join_effects(made)}
+        effects = (Effect(**{**row, "reason": row["reason"] or ""}) for row in fields.to_dict("records"))
+        return {measured.strategy: measured for measured in join_effects(effects)}
 
     @cached_property
     def _again(self) -> dict[str, str]:

@@ -57,7 +57,7 @@ def importance(table: pd.DataFrame, look: Look) -> Figure:
             16,
             12 + 4.6 * len(settings),
             titles=[look.title(name) for name in names],
-            beside=[short(name) for name in settings],
+            row_labels=[short(name) for name in settings],
         )
         for place, name in zip(axes.flat, names, strict=False):
             rows = table[table["strategy"] == name].set_index("setting")["importance"].reindex(settings)

@@ -29,7 +29,7 @@ from stainda.report.methods import environment_rows, methods_paragraph
 from stainda.report.microenvironment import make_microenvironment
 from stainda.report.object_gallery import ObjectGallery, make_object_gallery
 from stainda.report.object_gallery_svg import BAR, object_svg
-from stainda.report.question import asked
+from stainda.report.question import question_rows
 from stainda.report.reviewing import review_words
 from stainda.report.run import LoadedRun
 from stainda.report.search_tables import dashboard_command, without_password
@@ -79,11 +79,11 @@ class Said:
         return (*self.first, *self.detail, *self.limitations)
 
 
-def not_shown(folder: str, what: str, there: int, shown: int) -> str:
+def not_shown(folder: str, what: str, available: int, shown: int) -> str:
     """How many pictures the page leaves out; nothing where it has all."""
-    rest = there - shown
+    rest = available - shown
     return (
-        f"{count(rest, f'more {what}').capitalize()} without a picture here; those there are lie in {folder}/."
+        f"{count(rest, f'more {what}').capitalize()} without a picture on this page; pictures are in {folder}/."
         if rest > 0
         else ""
     )
@@ -112,7 +112,7 @@ class Sections:
         gathered = self._gathered()
         empty = without_content(run, gathered, self.view is not None)
         absent = by_reason(empty, {key: section.link for key, section in self.sections.items()})
-        said = Said.of(self._sentences())
+        statements = Said.of(self._sentences())
         outlines = re.sub(r"(^|})path", r"\1:is(.photo, .legend) path", OUTLINES)
         return {
             "run": run,
@@ -125,9 +125,9 @@ class Sections:
             "absent": absent,
             "noun": self.noun,
             "facts": self._facts(),
-            "said": said,
+            "said": statements,
             "main_table": results["blocks"][0]["table"] if (results := gathered.get("results")) else None,
-            "asked": asked(run, self.view),
+            "asked": question_rows(run, self.view),
             "recipe": self.table("recipe"),
             "primary": measure_title(PRIMARY),
             "level": percent(study.evaluation.level),
@@ -186,12 +186,12 @@ class Sections:
     def _sentences(self) -> list[Sentence]:
         if self.view is None:
             return no_answer(self.run)
-        said = answer(self.view)
+        sentences = answer(self.view)
         spent = cost_sentence(self.view)
-        place = next((i for i, sentence in enumerate(said) if sentence.kind == "caution"), len(said))
+        place = next((i for i, sentence in enumerate(sentences) if sentence.kind == "caution"), len(sentences))
         slow = training_tables.convergence_words(self.run)
         unfinished = [Sentence(slow, "caution")] if slow else []
-        return [*said[:place], *spent, *said[place:], *unfinished, *recipe_tables.weights_caution(self.run)]
+        return [*sentences[:place], *spent, *sentences[place:], *unfinished, *recipe_tables.weights_caution(self.run)]
 
     def _data(self) -> dict[str, Any]:
         run = self.run
@@ -269,7 +269,7 @@ class Sections:
         if self.analysis is None:
             return None
         results = self.analysis.results
-        measures = [one for one in (PRIMARY, "object_f1") if (results["measure"] == one).any()]
+        measures = [measure for measure in (PRIMARY, "object_f1") if (results["measure"] == measure).any()]
         blocks = [self._block(measure, measure == PRIMARY) for measure in measures]
         self.write.frame("choices", self.analysis.choices_by_rotation)
         self.write.frame("patients", self.analysis.patients)

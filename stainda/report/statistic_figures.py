@@ -75,7 +75,7 @@ def critical_difference(ranking: Ranking, names: Sequence[str], look: Look) -> F
 
 
 def _rank_lines(ranking: Ranking, names: Sequence[str], look: Look) -> Figure:
-    figure, place = new_figure(16 + row_mm(look.beside(names), 4.6) * len(names), 150)
+    figure, place = new_figure(16 + row_mm(look.row_labels(names), 4.6) * len(names), 150)
     for y, name in enumerate(names):
         place.plot(ranking.ranks[y], y, look.marker(name), markersize=4.2, color=look.colour(name))
     strategy_axis(place, names, look)
@@ -117,7 +117,7 @@ def effects(table: pd.DataFrame, look: Look) -> Figure:
         names = look.present(list(table["strategy"]))
         rows = table.set_index("strategy").loc[names]
         figure, (left, right) = new_figure(
-            22 + row_mm(look.beside(names), 5.4) * len(names), ncols=2, sharey=True, width_ratios=[1, 1.5]
+            22 + row_mm(look.row_labels(names), 5.4) * len(names), ncols=2, sharey=True, width_ratios=[1, 1.5]
         )
         finite = np.where(np.isfinite(rows["hedges_g"]), rows["hedges_g"], np.nan)
         for y, (name, value) in enumerate(zip(names, finite, strict=True)):
@@ -153,7 +153,7 @@ def variance_bars(table: pd.DataFrame, look: Look) -> Figure:
     """Share of the variance of scores between patients, domains, trainings (seeds), and the rest."""
     with mpl.rc_context(STYLE):
         names = look.present(list(table["strategy"]))
-        figure, place = new_figure(22 + row_mm(look.beside(names), 5.2) * len(names), 150)
+        figure, place = new_figure(22 + row_mm(look.row_labels(names), 5.2) * len(names), 150)
         start = np.zeros(len(names))
         for component, (colour, hatch) in VARIANCE_LOOK.items():
             part = table[table["component"] == component].set_index("strategy").reindex(names)

@@ -76,7 +76,7 @@ def spread_of(row: pd.Series, level: float, digits: int = 2, scale: float = 1.0,
 
 
 def overall_differences(analysis: Analysis) -> pd.DataFrame:
-    """Differences to the baseline over all targets, by strategy, of those without target labels."""
+    """Differences from the baseline over all targets, by strategy, of those without target labels."""
     rows = headline(analysis.differences)
     rows = rows[(rows["domain"] == ALL_TARGETS) & (rows["family"] == "overall")].set_index("strategy")
     return rows[np.isfinite(rows["difference"])]

@@ -50,6 +50,12 @@ class PageTable:
         return len(self.rows) > 12
 
     @property
+    def filled(self) -> list[int]:
+        """Indices of the columns that the page shows: those with content in any row; the files have all."""
+        held = [i for i in range(len(self.columns)) if any(row[i].text or row[i].small for row in self.rows)]
+        return held or list(range(len(self.columns)))
+
+    @property
     def n_rows(self) -> int:
         """Rows of the file, of which the page may show fewer."""
         return len(self.frame)
@@ -95,13 +101,13 @@ def ends(row: Any, digits: int = 2, scale: float = 1.0) -> str:
 
 def spread_words(kinds: Iterable[str], level: str) -> str:
     """What the ends next to some means are, by their ``interval_kind``."""
-    said = {
+    texts = {
         INTERVAL: f"{level} intervals over patients and trainings",
         THESE_TRAININGS: f"{level} intervals over patients, for these trainings only",
         RANGE: f"ranges of fewer than {FEW_PATIENTS} patients, no intervals",
     }
     result = set(kinds)
-    return "; ".join(text for kind, text in said.items() if kind in result) or "no intervals"
+    return "; ".join(text for kind, text in texts.items() if kind in result) or "no intervals"
 
 
 def p_value(value: Any) -> str:
@@ -119,8 +125,8 @@ def footnoted(notes: Sequence[str]) -> tuple[list[str], str]:
     counts = Counter(note for note in notes if note)
     many = [note for note, number in counts.items() if number >= MANY]
     letters = {note: f"({chr(97 + index)})" for index, note in enumerate(many[:26])}
-    told = "; ".join(f"{letter} {note}" for note, letter in letters.items())
-    return [letters.get(note, note) for note in notes], f"{told}." if told else ""
+    notes_text = "; ".join(f"{letter} {note}" for note, letter in letters.items())
+    return [letters.get(note, note) for note in notes], f"{notes_text}." if notes_text else ""
 
 
 def duration(seconds: Any) -> str:

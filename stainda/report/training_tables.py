@@ -25,14 +25,14 @@ def lost_by_threshold(view: StudyView, measure: str) -> PageTable | None:
     """One row per strategy: the thresholds in use, and the Dice they lost on all targets."""
     run, study = view.run, view.run.study
     result = [(rotation, threshold_regret(rotation.probabilities, rotation.records)) for rotation in run.scored]
-    result = [(one, regret) for one, regret in result if len(regret.trainings)]
+    result = [(rotation, regret) for rotation, regret in result if len(regret.trainings)]
     if not result:
         return None
     chosen = run.trials[run.trials["chosen"].astype(bool) & run.trials["state"].eq("complete")]
     rows, kinds = [], set()
     for name in view.look.order:
         jobs = {run.reported_job(job) for job in chosen.loc[chosen["strategy"] == name, "job"]}
-        mine = [_chosen_on_targets(view, one, regret, jobs) for one, regret in result]
+        mine = [_chosen_on_targets(view, rotation, regret, jobs) for rotation, regret in result]
         table = pd.concat([trainings for trainings, _ in mine])
         lost = mean_regret([patients for _, patients in mine], study.evaluation, generator_for(study.seed, "regret"))
         if table.empty or lost is None:
@@ -58,7 +58,7 @@ def lost_by_threshold(view: StudyView, measure: str) -> PageTable | None:
         "each target domain, in steps of 0.05. They are found on the labels that they are scored on, so this is the "
         "most that any threshold could have gained. They choose nothing: a diagnosis of calibration, not a result."
     )
-    frame = pd.concat([_with_roles(view, one, regret.trainings) for one, regret in result], ignore_index=True)
+    frame = pd.concat([_with_roles(view, rotation, regret.trainings) for rotation, regret in result], ignore_index=True)
     return PageTable("threshold_regret", "Dice lost by the threshold, all targets.", columns, rows, frame, note)
 
 
@@ -147,8 +147,8 @@ def convergence_words(run: LoadedRun) -> str:
     """One sentence where trainings had not converged; else empty."""
     frame = states(run)
     pairs = frame[["strategy", "converged"]].itertuples(index=False)
-    told = rising_sentence([(run.label(str(name)), str(state)) for name, state in pairs])
-    return f"{told[0].upper()}{told[1:]}." if told else ""
+    sentence = rising_sentence([(run.label(str(name)), str(state)) for name, state in pairs])
+    return f"{sentence[0].upper()}{sentence[1:]}." if sentence else ""
 
 
 @register_table("who_taught", rotations="one")
@@ -195,8 +195,8 @@ def who_taught_words(run: LoadedRun) -> str:
     if run.rotates or run.study.left_out_of or not 1 < count < FEW_PATIENTS:
         return ""
     return (
-        f"Only {count} patients taught, and how the result depends on which was not measured. With "
-        "protocol.leave_one_patient_out=true the baseline is trained again without each of them."
+        f"Only {count} patients were used for training. How much the result depends on which patients these are was "
+        "not measured: with protocol.leave_one_patient_out=true the baseline is trained again without each of them."
     )
 
 
@@ -206,8 +206,8 @@ def refit_words(run: LoadedRun) -> str:
     if run.rotates or run.study.protocol.refit or not (0 < count < FEW_PATIENTS and kept):
         return ""
     return (
-        f"{kept} of {count + kept} source patients validate and teach nothing. With protocol.refit=true the chosen "
-        "settings are trained again from all of them."
+        f"{kept} of {count + kept} source patients served validation only. With protocol.refit=true the chosen "
+        "settings are trained again on all of them."
     )
 
 

@@ -48,12 +48,12 @@ def without_content(run: LoadedRun, gathered: dict[str, Any], scored: bool) -> d
     return fromkeys
 
 
-def by_reason(found: dict[str, str], titles: dict[str, str]) -> list[tuple[str, str]]:
+def by_reason(reasons: dict[str, str], titles: dict[str, str]) -> list[tuple[str, str]]:
     """Titles of sections of one reason together, and the reason."""
     groups: dict[str, list[str]] = {}
     for key, title in titles.items():
-        if key in found:
-            groups.setdefault(found[key], []).append(title)
+        if key in reasons:
+            groups.setdefault(reasons[key], []).append(title)
     return [(", ".join(names), reason) for reason, names in groups.items()]
 
 

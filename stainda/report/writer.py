@@ -81,12 +81,12 @@ class Writer:
     def _figure(self, view: StudyView, name: str, measure: str) -> Drawing | Absent:
         wanted = kind(name)
         try:
-            made = wanted.make(view, measure)
+            plot = wanted.make(view, measure)
         except NotDrawable as lacking:
             return Absent(wanted.title, lacking.message)
         if self.keep:
-            self.plots.append((wanted.title, made))
-        return draw(made.figure, wanted.file(measure), made.caption, made.alt, made.frame, self.out)
+            self.plots.append((wanted.title, plot))
+        return draw(plot.figure, wanted.file(measure), plot.caption, plot.alt, plot.frame, self.out)
 
     def frame(self, name: str, frame: pd.DataFrame) -> None:
         write_frame(frame, self.out / "tables" / f"{name}.csv")

@@ -165,13 +165,13 @@ class ReviewApi:
             Refused: what is asked makes no sense (400), the object is not here (404), or another tab or reviewer has
                 decided meanwhile (409).
         """
-        one, kind, expected = self._request(request)
+        label, kind, expected = self._request(request)
         with deciding(self.data.run) as standing:
-            old = standing.get(one.place)
+            old = standing.get(label.place)
             if expected != ("" if old is None else _version(old)):
                 raise Refused("another window has decided on this object meanwhile; look again", 409)
             with self._reading:
-                new = self._undone(old) if kind == "undo" else self._made(one, kind, old, request)
+                new = self._undone(old) if kind == "undo" else self._made(label, kind, old, request)
             if old is None and new is None:
                 raise Refused("there is no decision to take back", 409)
             save_decision(self.data.run, standing, old, new, self.reviewer)
@@ -180,7 +180,7 @@ class ReviewApi:
                 while len(self._before) > REMEMBERED:
                     self._before.popitem(last=False)
             with self._reading:
-                return {"key": one.key, "decision": None if new is None else self._described(new)}
+                return {"key": label.key, "decision": None if new is None else self._described(new)}
 
     def _request(self, request: Any) -> tuple[ReviewObject, str, str]:
         if not isinstance(request, Mapping):
@@ -269,12 +269,12 @@ def _grid(transform: Transform) -> dict[str, Any]:
     x = np.linspace(-BEYOND * width, (1 + BEYOND) * width, NODES)
     y = np.linspace(-BEYOND * height, (1 + BEYOND) * height, NODES)
     nodes = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
-    there = transform.from_frame(nodes)
+    points = transform.from_frame(nodes)
     back = np.linalg.inv(transform.matrix)
-    there = np.where(np.isfinite(there), there, nodes @ back[:2, :2].T + back[:2, 2])
+    points = np.where(np.isfinite(points), points, nodes @ back[:2, :2].T + back[:2, 2])
     return {
         "x": float(x[0]), "y": float(y[0]), "dx": float(x[1] - x[0]), "dy": float(y[1] - y[0]), "n": NODES,
-        "points": np.round(there, 2).ravel().tolist(), "affine": back[:2].ravel().tolist(),
+        "points": np.round(points, 2).ravel().tolist(), "affine": back[:2].ravel().tolist(),
     }  # fmt: skip
 
 

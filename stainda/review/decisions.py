@@ -150,12 +150,12 @@ def _read_one(row: Mapping[str, Any]) -> Decision | None:
 def write_decisions(run: str | Path, decisions: Iterable[Decision]) -> Path:
     """Write the decisions that stand, so that QuPath shows them: the file appears whole or not at all."""
     chosen = sorted(decisions, key=lambda decision: (decision.block, decision.target, decision.source, decision.id))
-    lines = ",\n".join(_feature(one) for one in chosen)
+    lines = ",\n".join(_feature(decision) for decision in chosen)
     level0 = '"stainda":{"frame":"level0"}'  # of several slides, which may begin elsewhere each
     path = write_text(
         DECISIONS.inside(review_folder(run)), f'{{"type":"FeatureCollection",{level0},"features":[\n{lines}\n]}}\n'
     )
-    _read[path.resolve()] = _stamp(path), {one.key: one for one in chosen}  # spares the next reading
+    _read[path.resolve()] = _stamp(path), {decision.key: decision for decision in chosen}  # spares the next reading
     return path
 
 
@@ -216,22 +216,22 @@ def deciding(run: str | Path) -> Iterator[Decisions]:
 
 def save_decision(run: str | Path, decisions: Decisions, old: Decision | None, new: Decision | None, by: str) -> None:
     """Put ``new`` in the place of ``old`` (``None``: taken back), write both files; call within :func:`deciding`."""
-    one = new or old
-    if one is None:
+    decision = new or old
+    if decision is None:
         return
-    decisions.pop(one.key, None)
+    decisions.pop(decision.key, None)
     if new is not None:
         decisions[new.key] = new
     _write_patiently(run, decisions)
-    before = old.geometry if old is not None else one.propagated
+    before = old.geometry if old is not None else decision.propagated
     _append(
         REVIEW_LOG.inside(review_folder(run)),
         {
-            "time": new.time if new is not None else now(), "reviewer": by, "id": one.id, "class": one.cls,
-            "block": one.block, "source": one.source, "target": one.target,
+            "time": new.time if new is not None else now(), "reviewer": by, "id": decision.id, "class": decision.cls,
+            "block": decision.block, "source": decision.source, "target": decision.target,
             "decision": new.kind if new is not None else "none", "before": old.kind if old is not None else "none",
             "old_geometry": shape_hash(before),
-            "new_geometry": shape_hash(new.geometry if new is not None else one.propagated),
+            "new_geometry": shape_hash(new.geometry if new is not None else decision.propagated),
         },
     )  # fmt: skip
 
@@ -307,20 +307,20 @@ def apply_decisions(run: str | Path, own_shapes: Mapping[str, gpd.GeoDataFrame])
         path = folder / "propagated" / f"{file_name(target)}.geojson"
         shapes, mark = read_marked(path) if path.is_file() else (None, None)
         changed = False
-        for one in chosen:
-            row = by_key.get(one.key)
-            reason = stale_reason(one, own_shapes.get(one.source))
+        for judged in chosen:
+            row = by_key.get(judged.key)
+            reason = stale_reason(judged, own_shapes.get(judged.source))
             if not reason and (shapes is None or row is None):
                 reason = f"it is no longer propagated to {target}"
             if not reason and shapes is not None and row is not None:
-                shapes, reason = _applied(one, shapes, row)
+                shapes, reason = _applied(judged, shapes, row)
                 changed = changed or not reason
                 if not reason:
-                    _tell_joined(one, row, joined.get((target, one.id), []))
+                    _tell_joined(judged, row, joined.get((target, judged.id), []))
             report.append(
                 {
-                    "id": one.id, "class": one.cls, "block": one.block, "source": one.source, "target": target,
-                    "decision": one.kind, "reviewer": one.reviewer, "time": one.time,
+                    "id": judged.id, "class": judged.cls, "block": judged.block, "source": judged.source,
+                    "target": target, "decision": judged.kind, "reviewer": judged.reviewer, "time": judged.time,
                     "status": "stale" if reason else "applied", "reason": reason,
                 }
             )  # fmt: skip
@@ -352,15 +352,15 @@ def applied_keys(run: str | Path) -> set[tuple[str, str, str]]:
 
 def _applied(decision: Decision, shapes: gpd.GeoDataFrame, row: dict[str, str]) -> tuple[gpd.GeoDataFrame, str]:
     """The shapes of a target with one decision applied, and why it could not be (then they are unchanged)."""
-    here = ((shapes["id"] == decision.id) & shapes["source_slide"].isin([decision.source, ""])).to_numpy(bool)
+    matches = ((shapes["id"] == decision.id) & shapes["source_slide"].isin([decision.source, ""])).to_numpy(bool)
     if decision.kind == "reject":
-        if here.any() and not _same_place(shapes.geometry[here].iloc[0], decision.geometry):
+        if matches.any() and not _same_place(shapes.geometry[matches].iloc[0], decision.geometry):
             return shapes, "it was rejected at another place than it is propagated to now"
         row |= {"status": "dropped", "reason": decision.words} | ({"label": "nothing"} if "label" in row else {})
-        return shapes[~here].reset_index(drop=True), ""
+        return shapes[~matches].reset_index(drop=True), ""
     was = f" (propagated with confidence {decision.confidence:.2f})" if isfinite(decision.confidence) else ""
-    if here.any():
-        new = shapes[here].iloc[[0]].copy()
+    if matches.any():
+        new = shapes[matches].iloc[[0]].copy()
         new["geometry"] = gpd.GeoSeries([decision.geometry], index=new.index, crs=None)
     else:
         new = make_shapes([decision.geometry], decision.cls, id=decision.id, source_slide=decision.source)
@@ -371,7 +371,7 @@ def _applied(decision: Decision, shapes: gpd.GeoDataFrame, row: dict[str, str]) 
         row["label"] = "ignored" if unsure else "object"
     if "confidence" in row and not unsure:
         row["confidence"] = "1.0"
-    rest = shapes[~here]
+    rest = shapes[~matches]
     return join_shapes([rest, new]) if len(rest) else join_shapes([empty_shapes(), new]), ""
 
 
@@ -384,10 +384,10 @@ def _tell_joined(decision: Decision, decided: Mapping[str, str], rows: list[dict
             row["reason"] = f"{reason}; {decision.words}" if reason else decision.words
 
 
-def _same_place(one: BaseGeometry, other: BaseGeometry) -> bool:
+def _same_place(first: BaseGeometry, second: BaseGeometry) -> bool:
     """Whether two outlines overlap enough; points and lines have no area, there their envelopes have to meet."""
-    overlap = dice(one, other)
-    return one.envelope.intersects(other.envelope) if isnan(overlap) else overlap >= REJECTED_IS_ANOTHER
+    overlap = dice(first, second)
+    return first.envelope.intersects(second.envelope) if isnan(overlap) else overlap >= REJECTED_IS_ANOTHER
 
 
 def _read_table(path: Path) -> tuple[list[str], list[dict[str, str]]]:

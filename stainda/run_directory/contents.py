@@ -162,8 +162,8 @@ PRUNED = File("jobs/<job>/pruned.json", "of a pruned training: when and on what 
 DONE = File("jobs/<job>/done", "the training is scored; holds the hash of what the scores depend on", "study")
 ERROR = File("jobs/<job>/error.txt", "why the training failed", "study")
 JOB_TABLES = tuple(
-    replace(one, path=f"jobs/<job>/{one.path}", meaning="the training's rows", see="", per_rotation=False)
-    for one in (RECORDS, OBJECTS, PROBABILITIES)
+    replace(table, path=f"jobs/<job>/{table.path}", meaning="the training's rows", see="", per_rotation=False)
+    for table in (RECORDS, OBJECTS, PROBABILITIES)
 )
 
 PHANTOM_MANIFEST = File("phantom/manifest.csv", "manifest of the synthetic cohort", "phantom")
@@ -196,4 +196,4 @@ CONTENTS: tuple[File, ...] = (
 
 def declared(path: str) -> File | None:
     """The declaration of a file by its path below the run directory, ``None`` for one that stainda does not write."""
-    return next((one for one in CONTENTS if one.matches(path)), None)
+    return next((entry for entry in CONTENTS if entry.matches(path)), None)

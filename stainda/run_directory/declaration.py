@@ -124,14 +124,14 @@ class Table(File):
     def faults(self, header: Sequence[str]) -> list[str]:
         """What a header has that is not declared, lacks, or has in another order; empty where it is as declared."""
         known = self.kinds(header)
-        told = [f"{name} is not declared" for name in header if name not in known]
-        told += [f"{name} is missing" for name in self.needed if name not in header]
+        messages = [f"{name} is not declared" for name in header if name not in known]
+        messages += [f"{name} is missing" for name in self.needed if name not in header]
         listed = [name for name in header if name in self.names]
         if listed != [name for name in self.names if name in listed]:
-            told.append("the columns are in another order")
+            messages.append("the columns are in another order")
         if self.per_rotation and "rotation" in header and header[0] != "rotation":
-            told.append("rotation is not the first column")
-        return told
+            messages.append("rotation is not the first column")
+        return messages
 
     def write(self, folder: str | Path, rows: Iterable[Mapping[str, Any]]) -> Path:
         """Write rows as CSV into the folder that holds the table, with all declared columns.

@@ -73,9 +73,13 @@ QUALITY = Table(
                  spread="extent of the matches against that of the tissue, 0 to 1",
                  scale="factor from the section to the reference", rotation_degrees="rotation, degrees"),
         *columns("text", model="what the transform is made of: `rigid` or `affine`, and whose deformation"),
+        *columns("integer",
+                 pieces="pieces of tissue that have a transform each; empty: one for the whole section"),
         *columns("truth", mirrored="whether the section was turned over"),
         *columns("number",
                  stretch="larger over smaller axis of the affine step, natural logarithm",
+                 adjusted_px="how far it was moved so that neighbours agree, root mean square, level-0 pixels "
+                             "of the reference; empty: not at all",
                  unsure="share of the tissue where the deformation was damped because it is in doubt",
                  folds="points of the deformation's lattice, on tissue, where it folds (Jacobian not positive)",
                  area_change_p1="1st percentile of the local area change",

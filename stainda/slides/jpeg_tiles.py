@@ -73,14 +73,14 @@ class JpegTiles:
                 if kept is not None:
                     self._kept.move_to_end((level, index))
                     return kept if keep else kept.copy()
-        found = self._levels[level].decode(self._file, index)
-        if keep and found is not None:
+        pixels = self._levels[level].decode(self._file, index)
+        if keep and pixels is not None:
             with self._lock:
-                self._bytes += 0 if (level, index) in self._kept else found.nbytes
-                self._kept[level, index] = found
+                self._bytes += 0 if (level, index) in self._kept else pixels.nbytes
+                self._kept[level, index] = pixels
                 while self._bytes > _CACHE_BYTES and len(self._kept) > 1:
                     self._bytes -= self._kept.popitem(last=False)[1].nbytes
-        return found
+        return pixels
 
 
 class _Level:
@@ -123,12 +123,12 @@ def jpeg_tiles(path: Path, file: Any, sizes: Sequence[tuple[int, int]]) -> JpegT
     if not hasattr(os, "pread"):  # Windows
         return None
     pages: dict[tuple[int, int], list[Any]] = {}
-    for one in file.pages:
-        page = one.aspage()
+    for entry in file.pages:
+        page = entry.aspage()
         if page.is_tiled:
             pages.setdefault((int(page.imagewidth), int(page.imagelength)), []).append(page)
-    found = {level: pages[size][0] for level, size in enumerate(sizes) if _decodable(pages.get(size, []))}
-    return JpegTiles(path, found) if found else None
+    levels = {level: pages[size][0] for level, size in enumerate(sizes) if _decodable(pages.get(size, []))}
+    return JpegTiles(path, levels) if levels else None
 
 
 def _decodable(pages: list[Any]) -> bool:

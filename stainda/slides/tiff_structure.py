@@ -53,7 +53,7 @@ def open_picture(path: Path) -> TiffPicture:
     try:
         if "<!ENTITY" in (file.pages.first.description or "")[:1_000_000]:
             raise SlideError("its metadata define XML entities, which no microscope writes", remedy="Do not trust it")
-        every = [one for one in file.series if _area(one) > 0]
+        every = [series for series in file.series if _area(series) > 0]
         if not every:
             raise SlideError("the TIFF holds no picture", remedy=_COPY)
         series = max(every, key=_area)
@@ -78,7 +78,7 @@ def judge_scanner_tiff(path: Path) -> None:
     """
     with opened(path) as file:
         try:
-            page = max((one.aspage() for one in file.pages), key=lambda one: one.imagewidth * one.imagelength)
+            page = max((page_.aspage() for page_ in file.pages), key=lambda page_: page_.imagewidth * page_.imagelength)
             mode = page.tags.get(_NDPI_CAPTURE_MODE) if file.is_ndpi else None
             pixels = _page_pixels(page)
         except Exception as error:
@@ -167,7 +167,7 @@ def _colour(page: Any) -> tuple[Colour, str]:
 def _channels(file: Any, series: Any, number: int) -> tuple[Channel, ...]:
     channels: list[Channel] = []
     if series.kind == "ome":
-        channels = _ome_channels(file.ome_metadata, [id(one) for one in file.series].index(id(series)))
+        channels = _ome_channels(file.ome_metadata, [id(series_) for series_ in file.series].index(id(series)))
     elif series.kind == "imagej":
         labels = (file.imagej_metadata or {}).get("Labels") or []
         channels = [Channel(str(label)) for label in labels]
@@ -180,10 +180,10 @@ def _ome_channels(text: str, image: int) -> list[Channel]:
     import defusedxml.ElementTree as ElementTree
 
     root = ElementTree.fromstring(text)
-    pixels = [one for one in root.iter() if one.tag.rsplit("}", 1)[-1] == "Pixels"]
+    pixels = [element for element in root.iter() if element.tag.rsplit("}", 1)[-1] == "Pixels"]
     if image >= len(pixels):
         return []
-    return [_ome_channel(one) for one in pixels[image] if one.tag.rsplit("}", 1)[-1] == "Channel"]
+    return [_ome_channel(element) for element in pixels[image] if element.tag.rsplit("}", 1)[-1] == "Channel"]
 
 
 def _ome_channel(element: Any) -> Channel:

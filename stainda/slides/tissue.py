@@ -55,9 +55,9 @@ class TissueMask:
             column, row = np.floor(xy / self.downsample).T
             inside = (column >= 0) & (row >= 0) & (column < width) & (row < height)
             inside &= (xy[:, 0] < self.size[0]) & (xy[:, 1] < self.size[1])
-        found = np.zeros(len(xy), bool)
-        found[inside] = self.mask[row[inside].astype(int), column[inside].astype(int)]
-        return found
+        inside_tissue = np.zeros(len(xy), bool)
+        inside_tissue[inside] = self.mask[row[inside].astype(int), column[inside].astype(int)]
+        return inside_tissue
 
     def share_of(self, geometry: Any) -> float:
         """The share of a shapely geometry (area, length or number of points) that lies on tissue; level-0 pixels."""

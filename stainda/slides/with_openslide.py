@@ -87,9 +87,9 @@ class OpenSlideBackend:
         ratio_y = self.sizes[0][1] / self.sizes[level][1]
         corner = (round(x * ratio_x), round(y * ratio_y))
         if self.tiles is not None and level in self.tiles.levels and self._on_whole_pixels(level, x, y, corner):
-            found = self.tiles.read(level, x, y, width, height)
-            if found is not None:
-                return found
+            pixels = self.tiles.read(level, x, y, width, height)
+            if pixels is not None:
+                return pixels
         try:
             return on_white(np.asarray(self._slide.read_region(corner, level, (width, height))))
         except openslide.OpenSlideError as error:

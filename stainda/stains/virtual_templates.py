@@ -43,7 +43,7 @@ class TemplateStatistics:
             )
         mean, std = mean[usable], std[usable]
         rows = (mean.mean(0), mean.std(0), std.mean(0), std.std(0))
-        first, second, third, fourth = (tuple(float(one) for one in row) for row in rows)
+        first, second, third, fourth = (tuple(float(number) for number in row) for row in rows)
         return cls(first, second, third, fourth, int(usable.sum()))
 
 

@@ -38,6 +38,7 @@ class Part(BaseModel):
         name: the word strategy files use.
         tasks: kinds of task the part is defined for.
         reference: the paper the part implements; empty where it is common practice.
+        mixes_densities: whether colours pass through :func:`stainda.stains.colour.mix_densities`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -46,6 +47,7 @@ class Part(BaseModel):
     name: ClassVar[str]
     tasks: ClassVar[tuple[str, ...]] = ("segmentation", "classification")
     reference: ClassVar[str] = ""
+    mixes_densities: ClassVar[bool] = False
 
     @classmethod
     def summary(cls) -> str:

@@ -26,35 +26,37 @@ def shared_settings(study: StudyConfig) -> tuple[SharedSetting, ...]:
 
     The study need not have the baseline; its first strategy then stands for it.
     """
-    baseline = next((one for one in study.strategies if one.name == study.baseline), study.strategies[0])
+    baseline = next((strategy for strategy in study.strategies if strategy.name == study.baseline), study.strategies[0])
 
     def of_all(setting: str, words: Callable[[StrategyConfig], str]) -> SharedSetting:
         value = words(baseline)
-        others = ((one.name, words(one)) for one in study.strategies)
-        return SharedSetting(setting, value, tuple((name, told) for name, told in others if told != value))
+        others = ((strategy.name, words(strategy)) for strategy in study.strategies)
+        return SharedSetting(
+            setting, value, tuple((name, own_value) for name, own_value in others if own_value != value)
+        )
 
     return (
         SharedSetting("recipe", _recipe(study)),
         SharedSetting("network", network(study)),
-        of_all("starting weights", lambda one: starting_weights(study, one)),
-        of_all("learning parameters", lambda one: _learning(_training(study, one))),
-        of_all("standardised by", lambda one: standard(study, one)),
+        of_all("starting weights", lambda strategy: starting_weights(study, strategy)),
+        of_all("learning parameters", lambda strategy: _learning(_training(study, strategy))),
+        of_all("standardised by", lambda strategy: standard(study, strategy)),
         SharedSetting("patches", patches(study)),
         of_all("geometry", _geometry),
         SharedSetting("patches cut", _cutting(study)),
-        of_all("sampling", lambda one: _sampling(_training(study, one))),
-        of_all("loss", lambda one: _training(study, one).loss.replace("_", " ")),
-        of_all("optimiser", lambda one: _optimiser(study, one)),
+        of_all("sampling", lambda strategy: _sampling(_training(study, strategy))),
+        of_all("loss", lambda strategy: _training(study, strategy).loss.replace("_", " ")),
+        of_all("optimiser", lambda strategy: _optimiser(study, strategy)),
         SharedSetting("schedule and steps", _steps(study.training)),
-        of_all("batch statistics", lambda one: one.norm.name.replace("_", " ")),
-        of_all("averaging of weights", lambda one: _averaging(_training(study, one))),
+        of_all("batch statistics", lambda strategy: strategy.norm.name.replace("_", " ")),
+        of_all("averaging of weights", lambda strategy: _averaging(_training(study, strategy))),
     )
 
 
 def recipe_line(study: StudyConfig) -> str:
     """The recipe in one line, for ``stainda plan`` and the log."""
     training = study.training
-    baseline = next((one for one in study.strategies if one.name == study.baseline), study.strategies[0])
+    baseline = next((strategy for strategy in study.strategies if strategy.name == study.baseline), study.strategies[0])
     return (
         f"recipe {_recipe(study)}: {network(study)} from {starting_weights(study, baseline)}, "
         f"standardised by {standard(study, baseline)}; {patches(study)}; "
@@ -65,8 +67,8 @@ def recipe_line(study: StudyConfig) -> str:
 def network(study: StudyConfig) -> str:
     """The network with what tells it from others of its kind."""
     model = study.model
-    told = [f"{key} {_plain(value)}" for key, value in model.params.items()]
-    return f"{model.name} ({', '.join(told)})" if told else model.name
+    params = [f"{key} {_plain(value)}" for key, value in model.params.items()]
+    return f"{model.name} ({', '.join(params)})" if params else model.name
 
 
 def starting_weights(study: StudyConfig, strategy: StrategyConfig) -> str:
@@ -88,16 +90,16 @@ def standard(study: StudyConfig, strategy: StrategyConfig) -> str:
     of_weights = training.start == "weights" and start_of(study.model)
     by_encoder = training.standardise == "encoder" and known is not None and of_weights
     if known is not None and by_encoder and build(strategy).view.is_colour:
-        numbers = "; ".join(f"{', '.join(f'{one:.4g}' for one in three)}" for three in (known.mean, known.std))
+        numbers = "; ".join(f"{', '.join(f'{number:.4g}' for number in three)}" for three in (known.mean, known.std))
         return f"the encoder's mean and standard deviation ({numbers})"
     return "mean and standard deviation of the sources' tissue"
 
 
 def patches(study: StudyConfig) -> str:
     """Size and scale."""
-    found = study.patches
-    scale = f"{found.mpp:g} µm" if found.mpp else f"{found.downsample:g} level-0 pixels"
-    return f"patches of {found.size} × {found.size} pixels of {scale}"
+    cutting = study.patches
+    scale = f"{cutting.mpp:g} µm" if cutting.mpp else f"{cutting.downsample:g} level-0 pixels"
+    return f"patches of {cutting.size} × {cutting.size} pixels of {scale}"
 
 
 def _recipe(study: StudyConfig) -> str:
@@ -106,42 +108,45 @@ def _recipe(study: StudyConfig) -> str:
 
 
 def _geometry(strategy: StrategyConfig) -> str:
-    parts = [one for one in build(strategy).augment if isinstance(one, GeometryAugment)]
+    parts = [part for part in build(strategy).augment if isinstance(part, GeometryAugment)]
     if not parts:
         return "no geometry"
-    told = ["mirror images and quarter turns"]
+    changes = ["mirror images and quarter turns"]
     for part in parts:
-        told += [f"any angle up to {part.rotation:g}°"] if part.rotation else []
+        changes += [f"any angle up to {part.rotation:g}°"] if part.rotation else []
         searched = _searched(strategy.space.get("geometry.scale"))
         if part.scale or searched:
             span = f" 1/{1 + part.scale:g} to {1 + part.scale:g}" if part.scale else ""
-            told.append(f"scale{span}{searched}")
-        told += [f"shift up to {part.shift:g} of the patch"] if part.shift else []
+            changes.append(f"scale{span}{searched}")
+        changes += [f"shift up to {part.shift:g} of the patch"] if part.shift else []
         if part.p < 1 and (part.rotation or part.scale or part.shift):
-            told.append(f"in {part.p:g} of patches")
-    return ", ".join(told)
+            changes.append(f"in {part.p:g} of patches")
+    return ", ".join(changes)
 
 
 def _cutting(study: StudyConfig) -> str:
-    found = study.patches
-    if found.grid:
-        told = f"a grid over the tissue, every {found.stride or found.size // 2} pixels"
+    cutting = study.patches
+    if cutting.grid:
+        text = f"a grid over the tissue, every {cutting.stride or cutting.size // 2} pixels"
     else:
-        told = f"{found.per_object} around each object, {found.negatives_per_object:g} without one for each of these"
-    margin = getattr(found, "margin", 0)
-    return f"{told}; a region {margin:g} of a patch wider is stored, and cropped at random" if margin else told
+        text = (
+            f"{cutting.per_object} around each object, {cutting.negatives_per_object:g} without one for each of these"
+        )
+    margin = getattr(cutting, "margin", 0)
+    return f"{text}; a region {margin:g} of a patch wider is stored, and cropped at random" if margin else text
 
 
 def _sampling(training: TrainingConfig) -> str:
     share = training.object_share
-    told = "as the patches come" if share is None else f"{share:g} of a labelled batch shows an object"
-    return f"{told}; alignment compares {training.compared_patches} patches of the source with those of targets"
+    text = "as the patches come" if share is None else f"{share:g} of a labelled batch shows an object"
+    return f"{text}; alignment compares {training.compared_patches} patches of the source with those of targets"
 
 
 def _optimiser(study: StudyConfig, strategy: StrategyConfig) -> str:
-    found = _training(study, strategy)
+    training = _training(study, strategy)
     searched = _searched(study.space.get("training.learning_rate") or strategy.space.get("training.learning_rate"))
-    return f"{found.optimiser}, learning rate {found.learning_rate:g}{searched}, weight decay {found.weight_decay:g}"
+    rate = f"learning rate {training.learning_rate:g}{searched}"
+    return f"{training.optimiser}, {rate}, weight decay {training.weight_decay:g}"
 
 
 def _steps(training: TrainingConfig) -> str:
@@ -166,10 +171,14 @@ def _training(study: StudyConfig, strategy: StrategyConfig) -> TrainingConfig:
     return TrainingConfig.model_validate({**study.training.model_dump(), **strategy.training})
 
 
-def _searched(found: SearchRange | None) -> str:
-    if found is None:
+def _searched(searched: SearchRange | None) -> str:
+    if searched is None:
         return ""
-    inside = ", ".join(map(str, found.choices)) if found.choices is not None else f"{found.low:g} to {found.high:g}"
+    inside = (
+        ", ".join(map(str, searched.choices))
+        if searched.choices is not None
+        else f"{searched.low:g} to {searched.high:g}"
+    )
     return f" (searched: {inside})"
 
 

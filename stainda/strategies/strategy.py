@@ -42,6 +42,12 @@ class Strategy:
         return tuple(kind for kind in TASKS if all(kind in part.tasks for part in parts))
 
     @property
+    def mixes_densities(self) -> bool:
+        """Whether patches pass through :func:`stainda.stains.colour.mix_densities` in training."""
+        own = any(part.mixes_densities for part in (self.view, *self.augment))
+        return own or self.align.target_manner == "strong"  # strong changes of colour, HED among them
+
+    @property
     def may_see_target_truth(self) -> bool:
         """Whether it learns from the targets' own annotations: from all (the ceiling) or from a few."""
         return self.labels.uses_target_truth
@@ -138,8 +144,8 @@ def check_cohort(strategy: Strategy, cohort: Cohort, roles: Roles) -> None:
     training = cohort.where(domains=roles.sources, splits=["train"])
     if grouping is not None:
         counts = {
-            "domain": len({cohort.domain(one) for one in training}),
-            "patient": len({one.patient for one in training}),
+            "domain": len({cohort.domain(section) for section in training}),
+            "patient": len({section.patient for section in training}),
             "slide": len({section.slide for section in training}),
         }
         if counts[grouping] < 2:

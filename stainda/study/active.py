@@ -94,9 +94,9 @@ def suggest_regions(
         boxes.setdefault(str(about["slide"]), []).append((shapely.box(x, y, x + side, y + side), name))
     files = []
     paths = {section.slide: section.path for section in pool.cohort}
-    for slide, found in boxes.items():
+    for slide, regions in boxes.items():
         path = folder.root / "active" / "regions" / f"{file_name(slide)}.geojson"
-        shapes = make_shapes([one for one, _ in found], REGION, name=[name for _, name in found])
+        shapes = make_shapes([region for region, _ in regions], REGION, name=[name for _, name in regions])
         write_geojson(shapes, path, bounds=bounds_of_file(paths[slide]))
         files.append(path)
     ACTIVE_REGIONS.write(folder.root / "active", rows)
@@ -131,7 +131,7 @@ def simulate_rounds(
                 known = first
                 for number in range(1, rounds + 1):
                     objects = pool.objects_in(known)
-                    empty = max(1, sum(not pool.objects_in([one]) for one in known))
+                    empty = max(1, sum(not pool.objects_in([row]) for row in known))
                     labels = ChosenLabels(frozenset(objects), empty, seed)
                     data = TrainingData(pool.store, pool.roles, "source", pool.roles.visible, share=labels)
                     job = replace(pool.job, seed=seed, data_key=data.key)
@@ -178,10 +178,10 @@ class Pool:
         from stainda.patches import PatchStore
         from stainda.training import Job
 
-        made = cls(folder, Job.load(job), PatchStore.open(folder.patches), targets)
-        if not len(made.rows):
+        pool = cls(folder, Job.load(job), PatchStore.open(folder.patches), targets)
+        if not len(pool.rows):
             raise StaindaError("there is no unlabelled patch to choose from", file=folder.patches)
-        return made
+        return pool
 
     @cached_property
     def roles(self) -> Any:
@@ -236,14 +236,14 @@ class Pool:
         table, size = self.store.table, int(self.store.meta["size"])
         names, slides = np.asarray(self.objects.names), self.objects.table["slide"].to_numpy(object)
         own = self.objects.of_kind("own")
-        found: set[str] = set()
+        objects: set[str] = set()
         for index in candidates:
             about = table.iloc[self.rows[index]]
             side = size * float(about["downsample"])
             box = shapely.box(about["x"], about["y"], about["x"] + side, about["y"] + side)
-            here = np.flatnonzero(own & (slides == about["slide"]))
-            found |= set(names[here[shapely.intersects(self.objects.shapes[here], box)]].tolist())
-        return found
+            on_slide = np.flatnonzero(own & (slides == about["slide"]))
+            objects |= set(names[on_slide[shapely.intersects(self.objects.shapes[on_slide], box)]].tolist())
+        return objects
 
     def detector(self, place: Path, checkpoint: str, job: Job | None = None) -> Detector:
         from stainda.strategies.detector import Detector
@@ -270,7 +270,7 @@ class Pool:
         else:
             scores = self._disagreement(detector)[at]
         picked = best(scores, budget, near)
-        return at[picked].tolist(), [float(scores[one]) for one in picked]
+        return at[picked].tolist(), [float(scores[row]) for row in picked]
 
     def _probabilities(self, detector: Detector, rows: NDArray[np.intp]) -> torch.Tensor:
         import torch
@@ -283,10 +283,12 @@ class Pool:
             for start in range(0, len(places), _BATCH):
                 some = places[start : start + _BATCH]
                 images = self.data.images(rows[some])
-                found = detector.probabilities(images, slides[rows[some]].tolist(), detector.statistics.get(domain))
-                for place, one in zip(some.tolist(), found.cpu(), strict=True):
-                    out[place] = one
-        return torch.stack([one for one in out if one is not None])
+                probabilities = detector.probabilities(
+                    images, slides[rows[some]].tolist(), detector.statistics.get(domain)
+                )
+                for place, probability in zip(some.tolist(), probabilities.cpu(), strict=True):
+                    out[place] = probability
+        return torch.stack([probability for probability in out if probability is not None])
 
     def _features(self, detector: Detector) -> NDArray[np.float64]:
         import torch

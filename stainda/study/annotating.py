@@ -129,7 +129,7 @@ class Annotating:
                 file=CLASSES.inside(place),
                 remedy="Name each under 'classes' in the study: a class of the task, 'ignore' or 'drop'",
             )
-        if unknown and (self.classes or any("perhaps" in one for one in unknown)):
+        if unknown and (self.classes or any("perhaps" in name for name in unknown)):
             progress.message(
                 f"classes left as they are, counting as background: {', '.join(unknown)}; see {CLASSES.inside(place)}"
             )

@@ -54,20 +54,20 @@ class Drawn:
     fault: str = ""
 
 
-def refuse_unanswerable(config: StudyConfig, found: Sequence[Rotation]) -> list[str]:
+def refuse_unanswerable(config: StudyConfig, rotations: Sequence[Rotation]) -> list[str]:
     """Refuse a study that would stop later, and say what it cannot answer.
 
     Raises:
         ConfigError: everything that stops it.
     """
-    findings = examine(config, found[0].cohort, found)
+    findings = examine(config, rotations[0].cohort, rotations)
     stops = [finding for finding in findings if finding.kind == "stops"]
     if stops:
         listed = stops[0].message if len(stops) == 1 else "\n".join(("", *(f"  {stop}" for stop in stops)))
         remedy = stops[0].remedy if len(stops) == 1 else None
         raise ConfigError(
             listed if len(stops) == 1 else f"{len(stops)} things stop this study{listed}",
-            file=found[0].cohort.source,
+            file=rotations[0].cohort.source,
             remedy=remedy or None,
         )
     return [str(finding) for finding in findings]
@@ -91,7 +91,7 @@ def check_study(config: StudyConfig) -> list[Finding]:
     return [first, *examine(config, cohort, ())]
 
 
-def examine(config: StudyConfig, cohort: Cohort, found: Sequence[Rotation]) -> list[Finding]:
+def examine(config: StudyConfig, cohort: Cohort, rotations: Sequence[Rotation]) -> list[Finding]:
     """What stops a study, then what it cannot answer.
 
     Args:
@@ -101,13 +101,13 @@ def examine(config: StudyConfig, cohort: Cohort, found: Sequence[Rotation]) -> l
     findings = [*_alone(cohort)]
     if drawn:
         findings += _faults(config, cohort, drawn)
-        findings += _classes(config, cohort, found, drawn)
+        findings += _classes(config, cohort, rotations, drawn)
         findings += _sizes(config, cohort, drawn)
-    if found:
-        findings += _unscored(found)
-        findings += _patients(found)
-        findings += [] if config.protocol.refit else _teachers(found)
-    findings += [Finding("note", told) for told in (random_start(config.model),) if told]
+    if rotations:
+        findings += _unscored(rotations)
+        findings += _patients(rotations)
+        findings += [] if config.protocol.refit else _teachers(rotations)
+    findings += [Finding("note", sentence) for sentence in (random_start(config.model),) if sentence]
     unique = dict.fromkeys(findings)
     return sorted(unique, key=lambda slide: slide.kind == "note")
 
@@ -196,7 +196,7 @@ def sizes_in_um(task: TaskConfig) -> tuple[str, str] | None:
 
 
 def _classes(
-    config: StudyConfig, cohort: Cohort, found: Sequence[Rotation], drawn: Mapping[str, Drawn]
+    config: StudyConfig, cohort: Cohort, rotations: Sequence[Rotation], drawn: Mapping[str, Drawn]
 ) -> list[Finding]:
     from stainda.annotations import matched_classes, unknown_classes
     from stainda.study.annotating import class_map
@@ -225,14 +225,16 @@ def _classes(
                 "Name under 'classes' what they are: a class of the task, 'ignore' or 'drop'",
             )
         )
-    for turn in found:
-        where = f"rotation {turn.name!r}: " if len(found) > 1 else ""
+    for turn in rotations:
+        where = f"rotation {turn.name!r}: " if len(rotations) > 1 else ""
         findings += [
             Finding(object_.kind, where + object_.message, object_.remedy) for object_ in _objects(config, turn, named)
         ]
-    if not found:
-        there = Counter(name for counts in named.values() for name in counts.elements())
-        findings += [_no_class(name, there, "section") for name in config.task.classes if not there[name]]
+    if not rotations:
+        counts_by_class = Counter(name for counts in named.values() for name in counts.elements())
+        findings += [
+            _no_class(name, counts_by_class, "section") for name in config.task.classes if not counts_by_class[name]
+        ]
     return findings
 
 
@@ -271,12 +273,13 @@ def _objects(config: StudyConfig, turn: Rotation, named: Mapping[str, Counter[st
     return findings
 
 
-def _no_class(name: str, there: Counter[str], where: str) -> Finding:
+def _no_class(name: str, counts_by_class: Counter[str], where: str) -> Finding:
     return Finding(
         "stops",
         f"no {where} has a shape of class {name!r}; drawn are "
-        f"{', '.join(f'{other!r} ({count})' for other, count in there.most_common()) or 'none'}",
-        f"{did_you_mean(name, there)}. Write classes: {{YOUR_NAME: {name}}} into the study, or set task.classes",
+        f"{', '.join(f'{other!r} ({count})' for other, count in counts_by_class.most_common()) or 'none'}",
+        f"{did_you_mean(name, counts_by_class)}. Write classes: {{YOUR_NAME: {name}}} into the study, "
+        "or set task.classes",
     )
 
 
@@ -319,14 +322,14 @@ def _sizes(config: StudyConfig, cohort: Cohort, drawn: Mapping[str, Drawn]) -> l
     return findings
 
 
-def _unscored(found: Sequence[Rotation]) -> list[Finding]:
+def _unscored(rotations: Sequence[Rotation]) -> list[Finding]:
     """Domains that are tested in no rotation, since none of their test sections is annotated."""
     wanted: dict[str, None] = {}
     scored: set[str] = set()
-    for turn in found:
+    for turn in rotations:
         for name in turn.roles.targets or turn.roles.sources:
             wanted[name] = None
-            if any(one.annotations for one in turn.cohort.where(domains=[name], splits=["test"])):
+            if any(section.annotations for section in turn.cohort.where(domains=[name], splits=["test"])):
                 scored.add(name)
     missing = [name for name in wanted if name not in scored]
     if not missing:
@@ -340,13 +343,15 @@ def _unscored(found: Sequence[Rotation]) -> list[Finding]:
     ]
 
 
-def _patients(found: Sequence[Rotation]) -> list[Finding]:
+def _patients(rotations: Sequence[Rotation]) -> list[Finding]:
     """What the number of patients forbids."""
     tested: set[str] = set()
     validated = math.inf
-    for turn in found:
+    for turn in rotations:
         domains = turn.roles.targets or turn.roles.sources
-        tested |= {one.patient for one in turn.cohort.where(domains=domains, splits=["test"]) if one.annotations}
+        tested |= {
+            section.patient for section in turn.cohort.where(domains=domains, splits=["test"]) if section.annotations
+        }
         inside = turn.cohort.where(domains=turn.roles.sources, splits=["val"])
         validated = min(validated, len({section.patient for section in inside if section.annotations}))
     findings = []
@@ -364,16 +369,16 @@ def _patients(found: Sequence[Rotation]) -> list[Finding]:
                 _MORE.format(FEW_PATIENTS),
             )
         )
-    if validated == 1 and not found[0].cohort.single_patient:
+    if validated == 1 and not rotations[0].cohort.single_patient:
         findings.append(Finding("note", "one validation patient: settings and thresholds rest on this patient alone"))
     return findings
 
 
-def _teachers(found: Sequence[Rotation]) -> list[Finding]:
+def _teachers(rotations: Sequence[Rotation]) -> list[Finding]:
     """That validation patients could teach too, where few others do."""
-    fewest = min(len(source_patients(one.cohort, one.roles, "train")) for one in found)
-    validate = any(source_patients(one.cohort, one.roles, "val") for one in found)
-    if found[0].cohort.single_patient or fewest >= FEW_PATIENTS or not validate:
+    fewest = min(len(source_patients(rotation.cohort, rotation.roles, "train")) for rotation in rotations)
+    validate = any(source_patients(rotation.cohort, rotation.roles, "val") for rotation in rotations)
+    if rotations[0].cohort.single_patient or fewest >= FEW_PATIENTS or not validate:
         return []
     return [
         Finding(

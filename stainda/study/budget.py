@@ -83,30 +83,31 @@ def _trials(config: StudyConfig, strategy: StrategyConfig) -> int:
     return config.search.trials if config.space or strategy.space else 1
 
 
-def budget_sentences(found: list[Budget], baseline: str) -> list[str]:
+def budget_sentences(planned: list[Budget], baseline: str) -> list[str]:
     """What is printed before the start."""
-    first = found[0]
+    first = planned[0]
     turns = f" in each of {first.rotations} rotations" if first.rotations > 1 else ""
-    trials = max(one.trials for one in found)
-    told = [
+    trials = max(budget.trials for budget in planned)
+    sentences = [
         f"budget of every strategy: {_count(trials, 'trial')} and {_count(first.seeds, 'seed')}{turns}, "
         f"{first.steps} steps of {first.labelled} labelled patches a training; "
-        f"{_count(sum(one.jobs for one in found), 'training')} of {_count(len(found), 'strategy')} in all (budget.csv)"
+        f"{_count(sum(budget.jobs for budget in planned), 'training')} of {_count(len(planned), 'strategy')} in all "
+        "(budget.csv)"
     ]
-    fewer = [one.strategy for one in found if one.trials < trials]
+    fewer = [budget.strategy for budget in planned if budget.trials < trials]
     if baseline in fewer:
-        told.append(
+        sentences.append(
             f"the baseline {baseline} has no search range and gets one trial where others get {trials}: it is tuned "
             "less. Leave training.learning_rate to the recipe, or give a setting under 'training' or 'geometry' of the "
             "study a range, which all strategies then search"
         )
     elif fewer:
-        told.append(f"one trial only, since nothing of them has a search range: {', '.join(fewer)}")
-    return told
+        sentences.append(f"one trial only, since nothing of them has a search range: {', '.join(fewer)}")
+    return sentences
 
 
-def write_budget(found: list[Budget], folder: RunFolder) -> None:
-    BUDGET.write(folder.root, map(asdict, found))
+def write_budget(planned: list[Budget], folder: RunFolder) -> None:
+    BUDGET.write(folder.root, map(asdict, planned))
 
 
 def _count(number: int, what: str) -> str:

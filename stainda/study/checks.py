@@ -46,14 +46,14 @@ def plan_rotations(config: StudyConfig, manifest: Path) -> tuple[Rotation, ...]:
         StaindaError: what does not fit, where, and what would.
     """
     result = rotations(planned_cohort(config, manifest), config.protocol, config.seed)
-    for one in result:
+    for rotation in result:
         try:
-            check_data(config, one.cohort, one.roles)
+            check_data(config, rotation.cohort, rotation.roles)
         except StaindaError as error:
             if not config.protocol.rotates:
                 raise
             raise type(error)(
-                f"rotation {one.name!r}: {error.message}", file=error.file, row=error.row, remedy=error.remedy
+                f"rotation {rotation.name!r}: {error.message}", file=error.file, row=error.row, remedy=error.remedy
             ) from error
     return result
 
@@ -76,10 +76,10 @@ def check_data(config: StudyConfig, cohort: Cohort, roles: Roles) -> None:
         except ConfigError as error:
             wrong.append(error)
     if wrong:
-        told = "; ".join(dict.fromkeys(f"{error.file}: {error.message}" for error in wrong))
+        messages = "; ".join(dict.fromkeys(f"{error.file}: {error.message}" for error in wrong))
         remedies = "; ".join(dict.fromkeys(error.remedy for error in wrong if error.remedy))
         rest = f". Of the strategies of this study, {', '.join(fits)} fit" if fits else ""
-        raise ConfigError(told, remedy=f"{remedies}{rest}")
+        raise ConfigError(messages, remedy=f"{remedies}{rest}")
     check_propagation(config, cohort, roles)
     _check_search(config, cohort, roles)
 
@@ -112,15 +112,15 @@ def _check_strategy(strategy: StrategyConfig, cohort: Cohort, roles: Roles) -> N
             file=where,
             remedy="Take strategies that align nothing (source_only, colour_jitter, greyscale, ...)",
         )
-    if strategy.labels.name == "all" and not any(one.annotations for one in shown):
+    if strategy.labels.name == "all" and not any(section.annotations for section in shown):
         raise ConfigError(
             "labels 'all' would add nothing: no target section of a training patient is annotated",
             file=where,
             remedy="Leave this strategy out",
         )
     if strategy.labels.name == "propagated":
-        taught = {one.block for one in cohort.where(domains=roles.sources) if one.annotations is not None}
-        if not any(one.block in taught for one in shown):
+        taught = {section.block for section in cohort.where(domains=roles.sources) if section.annotations is not None}
+        if not any(section.block in taught for section in shown):
             raise ConfigError(
                 "labels 'propagated' have nowhere to go: no target section of a training patient lies in a block with "
                 "an annotated source section",
@@ -131,11 +131,11 @@ def _check_strategy(strategy: StrategyConfig, cohort: Cohort, roles: Roles) -> N
 
 def _check_search(config: StudyConfig, cohort: Cohort, roles: Roles) -> None:
     validated = [
-        one for one in cohort.where(domains=roles.sources, splits=["val"]) if one.annotations is not None
+        section for section in cohort.where(domains=roles.sources, splits=["val"]) if section.annotations is not None
     ]  # fmt: skip
-    patients = {one.patient for one in validated}
+    patients = {section.patient for section in validated}
     objective, pruner = config.search.objective, config.search.pruner
-    if "worst_source_domain" in objective and len({cohort.domain(one) for one in validated}) < 2:
+    if "worst_source_domain" in objective and len({cohort.domain(section) for section in validated}) < 2:
         raise ConfigError(
             "search.objective worst_source_domain needs two source domains with validation patients, and there is one",
             remedy="Take worst_source_patient" if len(patients) > 1 else "Take source_validation alone",

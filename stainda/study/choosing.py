@@ -74,8 +74,8 @@ def choose_job(
 def _named(folder: Path, checkpoint: str | None) -> DetectorChoice:
     try:
         settings: dict[str, Any] = json.loads(SETTINGS.inside(folder).read_text(encoding="utf-8"))
-        one = settings["strategy"]
-        name, label = str(one["name"]), str(one.get("title") or one["name"])
+        strategy = settings["strategy"]
+        name, label = str(strategy["name"]), str(strategy.get("title") or strategy["name"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StaindaError(
             f"settings.json cannot be used ({error}): not a finished job", file=folder,
@@ -121,18 +121,20 @@ def _best(folder: Path, strategy: str | None, seed: int | None, checkpoint: str 
     jobs = _trainings(run, name, trial)
     if seed is not None:
         if seed not in set(jobs["seed"]):
-            there = ", ".join(map(str, jobs["seed"]))
-            raise StaindaError(f"{name} was not trained with seed {seed}", file=folder, remedy=f"There are: {there}")
+            trained_seeds = ", ".join(map(str, jobs["seed"]))
+            raise StaindaError(
+                f"{name} was not trained with seed {seed}", file=folder, remedy=f"There are: {trained_seeds}"
+            )
         row, of = jobs[jobs["seed"] == seed].iloc[0], "the training that was requested"
     else:
         row = jobs.iloc[0]
         score = f" ({row['value']:.3f})" if math.isfinite(row["value"]) else ""
         of = f"of {len(jobs)} trainings of it the best on source validation{score}" if len(jobs) > 1 else "its training"
-    made = run.reported_job(row["job"])
-    if made != str(row["job"]):
+    job = run.reported_job(row["job"])
+    if job != str(row["job"]):
         of += ", made again from all source patients"
     checkpoint = checkpoint or ("best" if chosen == REFIT else chosen)
-    return DetectorChoice(folder / "jobs" / made, name, run.label(name), checkpoint, (why, of), trial, int(row["seed"]))
+    return DetectorChoice(folder / "jobs" / job, name, run.label(name), checkpoint, (why, of), trial, int(row["seed"]))
 
 
 def _strategy(run: LoadedRun, view: StudyView | None) -> tuple[str, str]:
@@ -175,8 +177,8 @@ def _trial(run: LoadedRun, view: StudyView | None, strategy: str) -> tuple[int, 
 def _trainings(run: LoadedRun, strategy: str, trial: int) -> Any:
     """The finished trainings of a trial, the best on source validation first (of equal ones the lowest seed)."""
     rows = run.trials[(run.trials["strategy"] == strategy) & (run.trials["trial"] == trial)]
-    there = [name in run.jobs and run.jobs[name].done for name in rows["job"]]
-    rows = rows[there].assign(seed=lambda table: table["seed"].astype(int))
+    is_done = [name in run.jobs and run.jobs[name].done for name in rows["job"]]
+    rows = rows[is_done].assign(seed=lambda table: table["seed"].astype(int))
     if rows.empty:
         raise StaindaError(
             f"the trained jobs of {strategy} are not in this run", file=run.folder / "jobs",

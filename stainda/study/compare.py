@@ -89,7 +89,9 @@ class _Comparison:
         self.seen = SeenData(self.store, roles)
         self.starts = Starts(folder, self.seen)
         self.scored = sections_to_score(cohort, roles)
-        self.tested = Cohort(tuple(one for one in self.scored if one.split != "val"), cohort.domain_keys, cohort.source)
+        self.tested = Cohort(
+            tuple(section for section in self.scored if section.split != "val"), cohort.domain_keys, cohort.source
+        )
         self.teachers = teachers(cohort, roles) if config.left_out_of else ()
         self.scoring = ScoringKeys(folder, self.scored, config.evaluation, self.seen)
         # what adds trainings leaves finished jobs valid
@@ -127,11 +129,13 @@ class _Comparison:
                         bar.advance(0, note=f"{planned.course.strategy.name}, seed {planned.seed}")
                         self._go_on(planned.course, pool, bar)
                     self._write_trials()
-        self._sort_earlier([row["job"] for one in self.courses for row in (*one.rows, *one.left_out, *one.refits)])
+        self._sort_earlier(
+            [row["job"] for course in self.courses for row in (*course.rows, *course.left_out, *course.refits)]
+        )
         self._write_trials()
-        self.starts.write([row for one in self.courses for row in one.rows])
+        self.starts.write([row for course in self.courses for row in course.rows])
         others = {row["strategy"] for row in self.earlier.kept}
-        write_search_tables(self.folder, {one.strategy.name: one.search for one in self.courses}, others)
+        write_search_tables(self.folder, {course.strategy.name: course.search for course in self.courses}, others)
         if not any(row["state"] == "complete" for course in self.courses for row in course.rows):
             reasons = {row["reason"] for course in self.courses for row in course.rows}
             raise TrainingError(
@@ -213,16 +217,16 @@ class _Comparison:
         if search.pruner == "none":
             return None
         earlier = []
-        for one in course.search.ended(trial):
-            curve, patients = read_curve(self.folder.job(one.user_attrs["job"]))
-            state = {"COMPLETE": "complete", "PRUNED": "pruned"}.get(one.state.name, "failed")
-            value = one.values[0] if one.values else None
+        for trial_result in course.search.ended(trial):
+            curve, patients = read_curve(self.folder.job(trial_result.user_attrs["job"]))
+            state = {"COMPLETE": "complete", "PRUNED": "pruned"}.get(trial_result.state.name, "failed")
+            value = trial_result.values[0] if trial_result.values else None
             if state == "failed":
                 curve, patients = {}, {}
             if state == "pruned":  # what was trained of it beyond, under other settings of the pruner, does not count
-                curve = {epoch: curve[epoch] for epoch in one.intermediate_values if epoch in curve}
+                curve = {epoch: curve[epoch] for epoch in trial_result.intermediate_values if epoch in curve}
                 patients = {epoch: patients[epoch] for epoch in curve}
-            earlier.append(EarlierTrial(int(one.user_attrs["index"]), state, value, curve, patients))
+            earlier.append(EarlierTrial(int(trial_result.user_attrs["index"]), state, value, curve, patients))
         return Pruning(
             search.pruner, search.startup_trials, search.warmup_epochs, self.config.training.epochs,
             course.search.name, trial, tuple(earlier),
@@ -240,8 +244,8 @@ class _Comparison:
             curve: dict[int, float] | None = None
             if result is not None and result.pruned is not None:
                 steps = planned.job.training.steps_per_epoch
-                found, _ = read_curve(self.folder.job(planned.job.hash))
-                curve = {epoch: score for epoch, score in found.items() if epoch * steps <= result.pruned}
+                read, _ = read_curve(self.folder.job(planned.job.hash))
+                curve = {epoch: score for epoch, score in read.items() if epoch * steps <= result.pruned}
             planned.course.search.tell(
                 planned.trial, planned.params, values, planned.job.hash, outcome.reason, pruned=curve
             )
@@ -309,7 +313,7 @@ class _Comparison:
         space = {**self.config.space, **strategy.space}
         defaults = {path: _value_at(self.config, strategy, path) for path in space}
         fixed = self.job(strategy, defaults, self.config.seed).hash  # what does not change trainings keeps their search
-        ranges = {path: found.model_dump() for path, found in space.items()}
+        ranges = {path: values.model_dump() for path, values in space.items()}
         name = f"{strategy.name}/{stable_hash([fixed, plain(ranges)], 8)}"
         storage = self.config.search.storage or sqlite_address(STORAGE.at(self.folder.root))
         return _Course(strategy, StrategySearch(name, space, defaults, self.config.search, self.config.seed, storage))
@@ -340,7 +344,7 @@ class _Comparison:
     def _starting(self) -> list[Job]:
         """The trainings of every strategy's own setting, with each seed, for what they start from."""
         seeds = range(self.config.seed, self.config.seed + self.config.protocol.seeds)
-        return [self.job(one.strategy, one.search.defaults, seed) for one in self.courses for seed in seeds]
+        return [self.job(course.strategy, course.search.defaults, seed) for course in self.courses for seed in seeds]
 
     def _training(self, strategy: StrategyConfig, params: dict[str, Any]) -> TrainingConfig:
         """The study's loop settings, the strategy's own changes, then what the search drew."""

@@ -38,8 +38,8 @@ def expectations(config: StudyConfig, root: Path) -> list[str]:
             f"{steps} steps from random weights are few for augmentation that changes the scale ({_few(scaled)}): "
             "raise training.epochs, or start from a pretrained encoder (model.weights)"
         )
-    if told := earlier_sentence(root):
-        notes.append(f"the earlier run in {root}: {told}; plan more steps (training.epochs)")
+    if sentence := earlier_sentence(root):
+        notes.append(f"the earlier run in {root}: {sentence}; plan more steps (training.epochs)")
     return notes
 
 

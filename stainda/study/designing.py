@@ -57,8 +57,8 @@ def design(cohort: Cohort, wanted: Sequence[str] = ()) -> Design:
         best = _split(cohort, sources)
         if best is not None:
             return Design(best[0], sources, best[1].targets)
-    if narrow := [one for sources in choices if (one := _narrowed(cohort, sources)) is not None]:
-        return max(narrow, key=lambda one: len(one.targets))
+    if narrow := [candidate for sources in choices if (candidate := _narrowed(cohort, sources)) is not None]:
+        return max(narrow, key=lambda candidate: len(candidate.targets))
     roles = resolve_roles(cohort, ProtocolConfig(sources=choices[0]), patients=False)
     other = "; or other sources" if wanted else ""
     return Design(cohort, choices[0], roles.targets, lacking=_lacking(cohort, roles) + other)
@@ -67,8 +67,8 @@ def design(cohort: Cohort, wanted: Sequence[str] = ()) -> Design:
 def _lacking(cohort: Cohort, roles: Roles) -> str:
     """Why no split of the patients fills every role, and what would."""
     people = cohort.patients
-    teaching = {one.patient for one in cohort.where(domains=roles.sources) if one.annotations}
-    tested = {one.patient for one in cohort.where(domains=roles.targets) if one.annotations}
+    teaching = {section.patient for section in cohort.where(domains=roles.sources) if section.annotations}
+    tested = {section.patient for section in cohort.where(domains=roles.targets) if section.annotations}
     sources, targets = ", ".join(roles.sources), " or ".join(roles.targets)
     needed = []
     if len(people) < LEAST_PATIENTS:
@@ -102,9 +102,9 @@ def _source_choices(cohort: Cohort) -> list[tuple[str, ...]]:
             remedy="Put annotations next to the slides under their names (SLIDE.geojson next to SLIDE.svs)",
         )
     choices: list[tuple[str, ...]] = []
-    for stain in sorted(by_stain, key=lambda one: -len(by_stain[one])):
+    for stain in sorted(by_stain, key=lambda name: -len(by_stain[name])):
         single = [name for name in cohort.domains if name.split("@")[0] == stain and people[name]]
-        choices += [(name,) for name in sorted(single, key=lambda one: -len(people[one]))]
+        choices += [(name,) for name in sorted(single, key=lambda name: -len(people[name]))]
         choices.append((f"{stain}@*",))
     return [choice for choice in choices if set(cohort.matching(choice)) < set(cohort.domains)] or choices[:1]
 
@@ -152,7 +152,9 @@ def _narrowed(cohort: Cohort, sources: tuple[str, ...]) -> Design | None:
 def _scored(cohort: Cohort, domains: Sequence[str]) -> tuple[str, ...]:
     """Domains with an annotated section of a test patient."""
     return tuple(
-        name for name in domains if any(one.annotations for one in cohort.where(domains=[name], splits=["test"]))
+        name
+        for name in domains
+        if any(section.annotations for section in cohort.where(domains=[name], splits=["test"]))
     )
 
 

@@ -124,8 +124,8 @@ def sort_earlier(judge: Judge, mine: Collection[str]) -> Earlier:
         kept += good
         excluded += bad
         refits += again
-    told = {row["job"] for row in refits}
-    return Earlier(kept, [row for row in excluded if row["job"] not in told], refits)
+    refitted = {row["job"] for row in refits}
+    return Earlier(kept, [row for row in excluded if row["job"] not in refitted], refits)
 
 
 def _of_strategy(judge: Judge, rows: Iterable[Row]) -> tuple[list[Row], list[Row], list[Row]]:
@@ -143,12 +143,12 @@ def _of_strategy(judge: Judge, rows: Iterable[Row]) -> tuple[list[Row], list[Row
     good = [row for row in good if int(row["seed"]) in wanted]
     bad += [{**row, "why": _seeds(judge)} for row in beyond]
     searched = any(row["params"] not in ("", "{}") for row in trials)
-    asked = judge.config.search.trials if searched else 1
+    budget = judge.config.search.trials if searched else 1
     why = ""
     if not seeds:
         why = f"no setting of it was chosen, so it was not finished; {_WITH_IT}"
-    elif len(trials) != asked:
-        why = f"its budget was another: {_several(len(trials), 'trial')}, now {asked}; {_WITH_IT}"
+    elif len(trials) != budget:
+        why = f"its budget was another: {_several(len(trials), 'trial')}, now {budget}; {_WITH_IT}"
     elif missing := sorted(wanted - set(seeds)):
         why = f"its budget was another: {_several(len(seeds), 'seed')}, now {len(seeds) + len(missing)}; {_WITH_IT}"
     chosen = [row for row in good if _truth(row["chosen"])] if judge.config.protocol.refit and not why else []
@@ -213,10 +213,10 @@ def _with_trial(judge: Judge, row: Row, same: Mapping[str, tuple[int, Row]], row
     if alike in same:
         result["trial"], result["params"] = same[alike][0], same[alike][1]["params"]
         seeds = {record["seed"] for record in rows if record["alike"] == alike}
-        searched = [one for one in same.values() if one[1]["strategy"] == row["strategy"]]
+        searched = [entry for entry in same.values() if entry[1]["strategy"] == row["strategy"]]
         result["chosen"] = len(seeds) > 1 or len(searched) == 1
         if judge.config.protocol.seeds == 1 and row["state"] == "complete":  # no further seed says which was chosen
-            values = [float(one[1]["value"]) for one in searched if one[1]["value"] != ""]
+            values = [float(entry[1]["value"]) for entry in searched if entry[1]["value"] != ""]
             result["chosen"] = bool(values) and row["value"] != "" and float(row["value"]) >= max(values)
     elif not result["why"]:
         result["why_lost"] = f"no table and no search of this run says which trial it was; {_WITH_IT}"
@@ -248,9 +248,9 @@ def _seeds(judge: Judge) -> str:
 
 def _differences(row: Row, wanted: Row) -> str:
     """What a training was made with, and what the study now has, in words."""
-    told: list[str] = []
+    changes: list[str] = []
     if row["repeats"] != wanted["repeats"]:
-        told.append(
+        changes.append(
             f"it makes training {row['repeats']} again from all source patients (protocol.refit), and the study does "
             "not ask for that"
         )
@@ -259,14 +259,14 @@ def _differences(row: Row, wanted: Row) -> str:
         if key in _NOT_COMPARED or old == new or key == "repeats":
             continue
         if key == "data_key":
-            told.append(_STORE)
+            changes.append(_STORE)
         elif isinstance(old, dict) and isinstance(new, dict):
             parts = [part for part in sorted({*old, *new}) if old.get(part) != new.get(part)]
             parts = [part for part in parts if part not in ("device", "threads", "description", "reference")]
-            told += [f"{key}.{part} was {_short(old.get(part))}, is now {_short(new.get(part))}" for part in parts]
+            changes += [f"{key}.{part} was {_short(old.get(part))}, is now {_short(new.get(part))}" for part in parts]
         else:
-            told.append(f"{key} was {_short(old)}, is now {_short(new)}")
-    return "; ".join(told) or "trained by another version of stainda, or from other weights"
+            changes.append(f"{key} was {_short(old)}, is now {_short(new)}")
+    return "; ".join(changes) or "trained by another version of stainda, or from other weights"
 
 
 def _short(value: Any) -> str:

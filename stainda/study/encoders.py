@@ -78,9 +78,9 @@ def compare_encoders(
             "a study of several rotations has several sets of patches",
             remedy="Compare encoders on a study of one: protocol.scheme=pooled, or one_to_all with its sources",
         )
-    candidates = [Candidate.read(one, config) for one in names or ("study", "study@random")]
-    for one in candidates:
-        check_patch_size(one.model, config.patches.size, config.task.kind)
+    candidates = [Candidate.read(name, config) for name in names or ("study", "study@random")]
+    for candidate in candidates:
+        check_patch_size(candidate.model, config.patches.size, config.task.kind)
     root = run_study(config, out, until="patches", progress=progress)
     store = PatchStore.open(RunFolder(root).patches)
     chosen, classes = labelled_patches(store, config)
@@ -93,11 +93,11 @@ def compare_encoders(
         )
     rows: list[dict[str, Any]] = []
     with progress.task("Comparing encoders", len(candidates)) as bar:
-        for one in candidates:
-            features = features_of(one.model, store, chosen, config)
+        for candidate in candidates:
+            features = features_of(candidate.model, store, chosen, config)
             patients = table["patient"].astype(str).to_numpy()
             rows += [
-                _measured(one, features, classes, kind, of, patients=patients, config=config)
+                _measured(candidate, features, classes, kind, of, patients=patients, config=config)
                 for kind, of in groups.items()
             ]
             bar.advance(1.0)
@@ -118,20 +118,20 @@ def labelled_patches(store: PatchStore, config: StudyConfig) -> tuple[NDArray[np
 
     task = task_of(config.task.model_copy(update={"kind": "classification"}))
     names = np.array([BACKGROUND, *config.task.classes])
-    there, labels = np.flatnonzero(store.has_labels("own")), store.labels("own")
-    found: list[int] = []
-    for start in range(0, len(there), _CHUNK):
-        some = np.ascontiguousarray(labels[there[start : start + _CHUNK]])
-        found += task.answers(torch.from_numpy(some))[0].tolist()
-    codes = np.asarray(found, int)
-    there, codes = there[codes != IGNORE], codes[codes != IGNORE]
+    rows, labels = np.flatnonzero(store.has_labels("own")), store.labels("own")
+    answers: list[int] = []
+    for start in range(0, len(rows), _CHUNK):
+        some = np.ascontiguousarray(labels[rows[start : start + _CHUNK]])
+        answers += task.answers(torch.from_numpy(some))[0].tolist()
+    codes = np.asarray(answers, int)
+    rows, codes = rows[codes != IGNORE], codes[codes != IGNORE]
     kept: list[int] = []
-    places = pd.DataFrame({"patient": store.table["patient"].iloc[there].astype(str).to_numpy(), "code": codes})
+    places = pd.DataFrame({"patient": store.table["patient"].iloc[rows].astype(str).to_numpy(), "code": codes})
     generator = generator_for(config.seed, "encoders")
     for _, members in places.groupby(["patient", "code"], sort=True):
         kept += generator.permutation(members.index.to_numpy())[:PER_CELL].tolist()
     order = np.sort(np.asarray(kept, int))
-    return there[order], names[codes[order]]
+    return rows[order], names[codes[order]]
 
 
 def features_of(
@@ -168,13 +168,13 @@ def features_of(
         pixels = np.concatenate([store.tissue_pixels[slide] for slide in slides]) / 255.0
         standard = Standard.of(pixels.mean(0).tolist(), pixels.std(0).clip(0.02).tolist())
     tap = FeatureTap(network, "decoder" if network.task == "classification" else "bottleneck")
-    found = []
+    features = []
     with torch.no_grad():
         for start in range(0, len(indices), _CHUNK):
             images = torch.from_numpy(np.ascontiguousarray(store.images[indices[start : start + _CHUNK]]))
             seen = standard(images.permute(0, 3, 1, 2).float() / 255)
-            found.append(pooled(tap.until(seen)).numpy())
-    return np.concatenate(found)
+            features.append(pooled(tap.until(seen)).numpy())
+    return np.concatenate(features)
 
 
 def _measured(

@@ -15,16 +15,16 @@ _LINES, _FAILURES = 2, 5
 
 def closing_lines(root: Path) -> list[str]:
     """Two sentences of the answer, the failures, where the page is, and the command that predicts."""
-    told = []
+    lines = []
     if (root / ANSWER).is_file():
-        told += (root / ANSWER).read_text(encoding="utf-8").splitlines()[:_LINES]
-    told += failure_lines(root)
+        lines += (root / ANSWER).read_text(encoding="utf-8").splitlines()[:_LINES]
+    lines += failure_lines(root)
     if rising := earlier_sentence(root):
-        told.append(f"note: {rising}")
+        lines.append(f"note: {rising}")
     page = REPORT.at(root)
     if page.is_file():
-        told += [f"report: {page}", f"use it on other slides: stainda predict {shlex.quote(str(root))} SLIDE..."]
-    return told
+        lines += [f"report: {page}", f"use it on other slides: stainda predict {shlex.quote(str(root))} SLIDE..."]
+    return lines
 
 
 def failure_lines(root: Path) -> list[str]:
@@ -34,10 +34,10 @@ def failure_lines(root: Path) -> list[str]:
     if not failed:
         return []
     lines = [f"{len(failed)} of {len(jobs)} trainings failed; the same command tries them again:"]
-    for one in failed[:_FAILURES]:
-        first = (one.reason.splitlines() or ["no reason was left"])[0]
-        where = f"rotation {one.rotation}, " if one.rotation else ""
-        lines.append(f"  {where}{one.strategy}, trial {one.trial}, seed {one.seed}: {first}")
+    for job in failed[:_FAILURES]:
+        first = (job.reason.splitlines() or ["no reason was left"])[0]
+        where = f"rotation {job.rotation}, " if job.rotation else ""
+        lines.append(f"  {where}{job.strategy}, trial {job.trial}, seed {job.seed}: {first}")
     if len(failed) > _FAILURES:
         lines.append(f"  and {len(failed) - _FAILURES} more (stainda status {shlex.quote(str(root))})")
     return lines

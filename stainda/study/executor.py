@@ -102,8 +102,8 @@ class Workers:
             if error is None:
                 outcomes.append(Outcome(key, future.result()))
             elif not isinstance(error, BrokenProcessPool):
-                told = str(error) if isinstance(error, StaindaError) else f"{type(error).__name__}: {error}"
-                outcomes.append(Outcome(key, reason=told))
+                message = str(error) if isinstance(error, StaindaError) else f"{type(error).__name__}: {error}"
+                outcomes.append(Outcome(key, reason=message))
             elif self._alone:
                 outcomes.append(Outcome(key, reason="its process died (out of memory, or a crash in a library)"))
             else:

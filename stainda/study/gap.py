@@ -128,7 +128,7 @@ def _paired(pairs: Any, source: str, target: str) -> tuple[tuple[Array, list[str
     table = pairs.table
     ahead = np.flatnonzero((table["one_domain"] == source) & (table["two_domain"] == target))[:PATCHES]
     back = np.flatnonzero((table["one_domain"] == target) & (table["two_domain"] == source))[: PATCHES - len(ahead)]
-    one, two = pairs.read(ahead), pairs.read(back)
-    first = np.concatenate([one.one, two.two]), [*one.one_slides, *two.two_slides]
-    second = np.concatenate([one.two, two.one]), [*one.two_slides, *two.one_slides]
+    forward, backward = pairs.read(ahead), pairs.read(back)
+    first = np.concatenate([forward.one, backward.two]), [*forward.one_slides, *backward.two_slides]
+    second = np.concatenate([forward.two, backward.one]), [*forward.two_slides, *backward.one_slides]
     return first, second

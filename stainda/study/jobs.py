@@ -107,11 +107,11 @@ def _train_and_score(folder: Path, request: JobRequest) -> JobResult:
 
     epochs, pruning = request.job.training.epochs, request.pruning
     if (result := read_result(folder)) is None:
-        told, started = 0, time.process_time()
+        epochs_done, started = 0, time.process_time()
 
         def on_epoch(epoch: int, score: float) -> None:
-            nonlocal told
-            told += 1
+            nonlocal epochs_done
+            epochs_done += 1
             report_step()
             if pruning is not None and epoch < epochs:
                 curve, patients = read_curve(folder)
@@ -128,9 +128,11 @@ def _train_and_score(folder: Path, request: JobRequest) -> JobResult:
             result = train(request.job, PatchStore.open(request.store), folder, on_epoch=on_epoch)
         except PrunedError:
             assert pruning is not None
-            report_step(max(0, epochs - told))
-            return _give_up(folder, request.job.training.steps_per_epoch * told, pruning, time.process_time() - started)
-        report_step(max(0, epochs - told))  # stopped early
+            report_step(max(0, epochs - epochs_done))
+            return _give_up(
+                folder, request.job.training.steps_per_epoch * epochs_done, pruning, time.process_time() - started
+            )
+        report_step(max(0, epochs - epochs_done))  # stopped early
     else:
         report_step(epochs)
     if not is_scored(folder, request.scoring):
@@ -150,20 +152,20 @@ def _give_up(folder: Path, step: int, pruning: Pruning, cpu_seconds: float) -> J
     remove_state(folder)
     with TRAINING.inside(folder).open(newline="", encoding="utf-8") as stream:
         last = [row for row in csv.DictReader(stream) if int(row["step"]) <= step][-1]
-    found: dict[str, Any] = {
+    result: dict[str, Any] = {
         "key": pruning.key, "pruner": pruning.pruner, "step": step, "score": float(last["val_dice"]),
         "seconds": float(last["seconds"]), "cpu_seconds": round(cpu_seconds, 2),
     }  # fmt: skip
-    write_json(folder / PRUNED, found)
-    return JobResult(found["score"], found["seconds"], found["cpu_seconds"], step)
+    write_json(folder / PRUNED, result)
+    return JobResult(result["score"], result["seconds"], result["cpu_seconds"], step)
 
 
 def pruned_result(folder: Path, pruning: Pruning | None) -> JobResult | None:
     """The result of a job pruned earlier on the same grounds."""
-    found = read_pruned(folder, pruning)
-    if found is None:
+    earlier = read_pruned(folder, pruning)
+    if earlier is None:
         return None
-    return JobResult(found["score"], found["seconds"], found["cpu_seconds"], int(found["step"]))
+    return JobResult(earlier["score"], earlier["seconds"], earlier["cpu_seconds"], int(earlier["step"]))
 
 
 def objective_values(folder: Path, score: float, objectives: Sequence[str]) -> list[float]:
@@ -198,9 +200,9 @@ def look_at_targets(folder: Path, request: JobRequest) -> None:
     data = TrainingData(PatchStore.open(request.store), roles, labels="source", visible=job.protocol.visible)
     rows: list[dict[str, Any]] = []
     for checkpoint in CHECKPOINTS:
-        found = unsupervised_scores(Detector.load(folder, job.settings(), checkpoint), data)
-        if found:
-            rows.append({"checkpoint": checkpoint, **{name: round(value, 6) for name, value in found.items()}})
+        scores = unsupervised_scores(Detector.load(folder, job.settings(), checkpoint), data)
+        if scores:
+            rows.append({"checkpoint": checkpoint, **{name: round(value, 6) for name, value in scores.items()}})
     JOB_UNSUPERVISED.write(folder, rows)
 
 
@@ -237,8 +239,16 @@ def score_job(folder: Path, request: JobRequest) -> None:
     all_objects: list[dict[str, Any]] = []
     all_probabilities: list[dict[str, Any]] = []
     registration = request.folder.registration
-    agreements = {name: agree_in_blocks(one, request.scored, registration, _region) for name, one in predictors.items()}
-    rows = [{"checkpoint": name, **row} for name, one in agreements.items() if one is not None for row in one.rows]
+    agreements = {
+        name: agree_in_blocks(predictor, request.scored, registration, _region)
+        for name, predictor in predictors.items()
+    }
+    rows = [
+        {"checkpoint": name, **row}
+        for name, agreement in agreements.items()
+        if agreement is not None
+        for row in agreement.rows
+    ]
     if rows:
         JOB_AGREEMENT.write(folder, rows)
     for section in request.scored:
@@ -261,18 +271,18 @@ def score_job(folder: Path, request: JobRequest) -> None:
         labels = tissue_map = None
         for checkpoint, predictor in predictors.items():
             region, mpp = _region(predictor, section)
-            found = predictor.probabilities_region(region, domain, section.slide, mpp)
+            probabilities = predictor.probabilities_region(region, domain, section.slide, mpp)
             if labels is None:
-                height, width = found.array.shape[1:]
-                grid = PixelGrid(found.x, found.y, width, height, found.downsample)
+                height, width = probabilities.array.shape[1:]
+                grid = PixelGrid(probabilities.x, probabilities.y, width, height, probabilities.downsample)
                 labels = rasterise(truth, classes, grid, ignored)
                 tissue_map = resized(tissue_pixels(region), height, width)
             agreed = agreements[checkpoint]
-            objects = predictor.objects(found) if agreed is None else agreed.objects[section.slide]
-            candidates = predictor.candidates(found, objects)
+            objects = predictor.objects(probabilities) if agreed is None else agreed.objects[section.slide]
+            candidates = predictor.candidates(probabilities, objects)
             point_px = None if mpp is None else request.evaluation.point_um / mpp
             scores = score_slide(
-                found.array,
+                probabilities.array,
                 labels,
                 classes,
                 objects,
@@ -280,7 +290,7 @@ def score_job(folder: Path, request: JobRequest) -> None:
                 iou=request.evaluation.iou,
                 threshold=predictor.threshold,
                 ignored=ignored,
-                um_per_px=None if mpp is None else mpp * found.downsample,
+                um_per_px=None if mpp is None else mpp * probabilities.downsample,
                 tissue=tissue_map,
                 point_px=point_px,
             )
@@ -288,7 +298,7 @@ def score_job(folder: Path, request: JobRequest) -> None:
             if checkpoint == "best":
                 path = folder / "predictions" / f"{file_name(section.slide)}.geojson"
                 write_geojson(objects, path, bounds=bounds_of_file(section.path))
-                here = {**where, "checkpoint": checkpoint}
+                about = {**where, "checkpoint": checkpoint}
                 tissue = None if mpp is None else region.tissue_area * mpp**2
                 all_objects += object_rows(
                     truth,
@@ -296,13 +306,13 @@ def score_job(folder: Path, request: JobRequest) -> None:
                     classes,
                     mpp,
                     tissue,
-                    here,
+                    about,
                     ignored=ignored,
                     candidates=candidates,
                     point_px=point_px,
                 )
                 all_probabilities += probability_rows(
-                    found.array, labels, classes, here, tissue_map, predictor.threshold
+                    probabilities.array, labels, classes, about, tissue_map, predictor.threshold
                 )
     write_evidence(all_objects, OBJECT_COLUMNS, OBJECTS.inside(folder))
     columns = (*PROBABILITY_COLUMNS, *THRESHOLD_COLUMNS)

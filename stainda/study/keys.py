@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from stainda.patches import TrainingData
     from stainda.training import Job
 
-SCORING = 5
+SCORING = 6
 """Raised when scores are computed differently, so that jobs already scored are scored again (not trained again)."""
 
 
@@ -50,10 +50,10 @@ class SeenData:
         """Of a training without labels on pairs of this kind, without a patient."""
         from stainda.patches.unlabelled_data import UnlabelledData
 
-        asked = ("unlabelled", pairs, without)
-        if asked not in self._keys:
-            self._keys[asked] = UnlabelledData(self._store, self._roles, without).key(pairs)
-        return self._keys[asked]
+        wanted = ("unlabelled", pairs, without)
+        if wanted not in self._keys:
+            self._keys[wanted] = UnlabelledData(self._store, self._roles, without).key(pairs)
+        return self._keys[wanted]
 
     @property
     def looks(self) -> str:
@@ -63,17 +63,17 @@ class SeenData:
     def _key(self, rule: Any, few: Any, pairs: bool, without: str = "", share: Any = None) -> str:
         from stainda.patches import TrainingData
 
-        asked = (rule, few, pairs, without, share)
-        if asked not in self._keys:
+        wanted = (rule, few, pairs, without, share)
+        if wanted not in self._keys:
             visible = self._roles.visible
             try:
                 data = TrainingData(
                     self._store, self._roles, labels=rule, visible=visible, few_shot=few, without=without, share=share
                 )
-                self._keys[asked] = data.key + (_of_pairs(data) if pairs else "")
+                self._keys[wanted] = data.key + (_of_pairs(data) if pairs else "")
             except ConfigError as error:  # its training will fail with this reason, and the others go on
-                self._keys[asked] = f"nothing: {error}"
-        return self._keys[asked]
+                self._keys[wanted] = f"nothing: {error}"
+        return self._keys[wanted]
 
 
 def _of_pairs(data: TrainingData) -> str:
@@ -87,10 +87,18 @@ class ScoringKeys:
     def __init__(self, folder: RunFolder, scored: Cohort, evaluation: EvaluationConfig, seen: SeenData) -> None:
         self._folder, self._scored, self._looks = folder, scored, seen.looks
         rows: list[list[Any]] = []
-        for one in scored:
-            truth = (folder.own / f"{file_name(one.slide)}.geojson").read_bytes()
-            about = [one.slide, one.patient, one.stain, one.centre, scored.domain(one), one.split, one.mpp]
-            rows.append([*about, fingerprint(one.path), hashlib.sha256(truth).hexdigest()])
+        for section in scored:
+            truth = (folder.own / f"{file_name(section.slide)}.geojson").read_bytes()
+            about = [
+                section.slide,
+                section.patient,
+                section.stain,
+                section.centre,
+                scored.domain(section),
+                section.split,
+                section.mpp,
+            ]
+            rows.append([*about, fingerprint(section.path), hashlib.sha256(truth).hexdigest()])
         self._shared = [SCORING, evaluation.iou, evaluation.point_um, rows]
 
     def of(self, job: Job) -> str:
@@ -102,9 +110,9 @@ class ScoringKeys:
     def _registration(self) -> list[list[Any]]:
         from stainda.registration.results import read_head
 
-        found: list[list[Any]] = []
+        placed: list[list[Any]] = []
         for block, sections in self._scored.blocks().items():
             head = read_head(self._folder.registration, block) or {}
             kept = [head.get(name) for name in ("settings", "reference", "placed")]
-            found.append([block, kept, [[one.slide, one.section] for one in sections]])
-        return found
+            placed.append([block, kept, [[section.slide, section.section] for section in sections]])
+        return placed

@@ -21,7 +21,7 @@ def write_label_shares(config: StudyConfig, folder: RunFolder) -> None:
     from stainda.strategies import build
     from stainda.training import Job
 
-    if all(build(one).labels.of_objects is None for one in config.strategies):
+    if all(build(strategy).labels.of_objects is None for strategy in config.strategies):
         LABEL_SHARES.at(folder.root).unlink(missing_ok=True)
         return
     objects = LabelObjects.open(PatchStore.open(folder.patches))

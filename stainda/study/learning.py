@@ -14,19 +14,19 @@ def learning_notes(config: StudyConfig) -> list[str]:
     from stainda.models.weight_files import start_of
     from stainda.training import resolve_training
 
-    settings = {one.name: resolve_training(config.training, one) for one in config.strategies}
-    if all(one.train.everything for one in settings.values()):
+    settings = {strategy.name: resolve_training(config.training, strategy) for strategy in config.strategies}
+    if all(training.train.everything for training in settings.values()):
         return []
-    strategies = {one.name: one for one in config.strategies}
+    strategies = {strategy.name: strategy for strategy in config.strategies}
     groups: dict[str, list[str]] = {}
-    for name, one in settings.items():
-        groups.setdefault(str(one.train), []).append(name)
+    for name, training in settings.items():
+        groups.setdefault(str(training.train), []).append(name)
     notes = [
         f"training.train {choice}: {_counts(config, strategies[names[0]], settings[names[0]])} ({', '.join(names)})"
         for choice, names in groups.items()
     ]
-    for name, one in settings.items():
-        if one.train.mode == "head" and (one.start == "random" or not start_of(config.model)):
+    for name, training in settings.items():
+        if training.train.mode == "head" and (training.start == "random" or not start_of(config.model)):
             notes.append(f"strategy {name}: its encoder starts from random weights and none of it learns; a control")
     return notes
 
@@ -40,9 +40,9 @@ def cache_notes(config: StudyConfig, folder: RunFolder) -> list[str]:
     from stainda.strategies import build
     from stainda.training import resolve_training
 
-    asked = [(one, resolve_training(config.training, one).cache) for one in config.strategies]
-    asked = [(one, cache) for one, cache in asked if cache is not None]
-    if not asked:
+    cached = [(strategy, resolve_training(config.training, strategy).cache) for strategy in config.strategies]
+    cached = [(strategy, cache) for strategy, cache in cached if cache is not None]
+    if not cached:
         return []
     import torch
 
@@ -50,16 +50,16 @@ def cache_notes(config: StudyConfig, folder: RunFolder) -> list[str]:
     from stainda.training.cached_passes import refuse_what_needs_pixels
     from stainda.training.feature_cache import bytes_of
 
-    for one, _ in asked:
-        refuse_what_needs_pixels(build(one))
+    for strategy, _ in cached:
+        refuse_what_needs_pixels(build(strategy))
     network = bare_network(config.model, config.task.kind, len(config.task.classes) + 1).eval()
     size, device = config.patches.size, next(network.parameters()).device
     with torch.no_grad():
         each = bytes_of(network.encode(torch.empty(1, 3, size, size, device=device)))
-    views = max(cache.views for _, cache in asked if cache is not None)
-    limit = min(cache.limit_gb for _, cache in asked if cache is not None)
+    views = max(cache.views for _, cache in cached if cache is not None)
+    limit = min(cache.limit_gb for _, cache in cached if cache is not None)
     count = patches_of(folder)
-    names = ", ".join(one.name for one, _ in asked)
+    names = ", ".join(strategy.name for strategy, _ in cached)
     whole = f"at most {_size(each * views * count)} for {count} patches" if count else "for each patch"
     return [
         f"training.cache: {_size(each)} a patch and view, with {views} views {_size(each * views)}, {whole}; more than "

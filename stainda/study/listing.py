@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from stainda.config import StrategyConfig, available
 from stainda.config.load import load_piece
@@ -58,7 +59,7 @@ KINDS = ("strategies", "recipes", "models", "tasks", "stains", "parts", "data")
 class Entry:
     """A name, what it is in a line or two, the parts it is made of, and the paper.
 
-    ``family`` groups entries of one kind; ``first`` marks those to begin with.
+    ``family`` groups entries of one kind; ``first`` marks those to begin with; ``size`` is a network's.
     """
 
     name: str
@@ -69,6 +70,12 @@ class Entry:
     tasks: tuple[str, ...] = ()
     family: str = ""
     first: bool = False
+    size: str = ""
+
+    @property
+    def paper(self) -> str:
+        """Authors and year."""
+        return re.split(r",\s+(?=https?:|doi )|;", self.reference)[0]
 
     @property
     def line(self) -> str:
@@ -131,7 +138,9 @@ def catalogue(kind: str, near: str | Path | None = None) -> list[Entry]:
     """
     if kind == "strategies":
         return _strategies(near)
-    if kind in ("models", "tasks"):
+    if kind == "models":
+        return _models(near)
+    if kind == "tasks":
         return [_piece(kind, name, file, near) for name, file in sorted(available(kind, near).items())]
     if kind == "recipes":
         return [_recipe(name, file, near) for name, file in sorted(available(kind, near).items())]
@@ -189,21 +198,50 @@ def _piece(kind: str, name: str, file: Path, near: str | Path | None) -> Entry:
     return Entry(name, description, reference=str(raw.get("reference", "")), file=file)
 
 
+def _models(near: str | Path | None) -> list[Entry]:
+    """The models, grouped by the kinds of tasks they are for."""
+    entries = []
+    for name, file in sorted(available("models", near).items()):
+        raw, entry = load_piece("models", name, near), _piece("models", name, file, near)
+        sizes: dict[str, float] = raw.get("million_parameters", {})
+        settings = ", ".join(f"{key} {value}" for key, value in raw.get("params", {}).items())
+        family = " or ".join(sizes) or "of your own"
+        size = " / ".join(f"{millions:g}" for millions in sizes.values())
+        parts = f"network {raw['name']}" + (f" ({settings})" if settings else "")
+        entries.append(replace(entry, parts=parts, tasks=tuple(sizes), family=family, size=size))
+    return sorted(entries, key=lambda entry: (entry.family != "segmentation", -len(entry.tasks), entry.name))
+
+
 def _recipe(name: str, file: Path, near: str | Path | None) -> Entry:
     from stainda.config.recipes import DEFAULT, load_recipe
 
     raw = load_recipe(name, near)
     entry = _piece("recipes", name, file, near)
-    said = []
+    parts = []
     for key in ("model", "classifier"):
         if key in raw:
             weights = raw[key].get("weights")
             file_name = weights["file"] if isinstance(weights, dict) else weights
             encoder = raw[key].get("params", {}).get("encoder")
-            said.append(
+            parts.append(
                 f"{key} {raw[key]['name']}{f' ({encoder})' if encoder else ''} from {file_name or 'random weights'}"
             )
-    return replace(entry, parts=", ".join(said), first=name == DEFAULT)
+    own = tuple(raw.get("tasks", ()))
+    for task in own:
+        changes = [f"{'.'.join(path)} {value}" for path, value in _leaves(raw["tasks"][task])]
+        parts.append(f"for {task}: {', '.join(changes)}")
+    return replace(
+        entry, parts="; ".join(parts), first=name == DEFAULT, tasks=tuple(raw.get("kinds", ())) or entry.tasks
+    )
+
+
+def _leaves(values: Mapping[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Settings with their paths."""
+    for key, inner in values.items():
+        if isinstance(inner, dict):
+            yield from _leaves(inner, (*above, key))
+        else:
+            yield (*above, key), "empty" if inner is None else inner
 
 
 def _stains() -> list[Entry]:

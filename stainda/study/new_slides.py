@@ -63,23 +63,23 @@ def find_slides(
     """
     result: list[NewSlide] = []
     passed: list[tuple[Path, str]] = []
-    told = {key: value for key, value in (domain or {}).items() if value}
+    given_domain = {key: value for key, value in (domain or {}).items() if value}
     for given in places:
         if isinstance(given, Cohort):
-            result += _of_sections(given, {}, mpp, told)
+            result += _of_sections(given, {}, mpp, given_domain)
             continue
         place = existing(given)
         if place.is_dir():
             files = sorted(path for path in place.iterdir() if path.is_file() and not path.name.startswith("."))
             for path in files:
                 if ending(path) in ENDINGS:
-                    result.append(NewSlide(path, "", mpp, told))
+                    result.append(NewSlide(path, "", mpp, given_domain))
                 else:
                     passed.append((path, f"its ending {ending(path) or '(none)'} is not that of a slide"))
         elif ending(place) == ".csv":
-            result += _of_manifest(place, data, mpp, told)
+            result += _of_manifest(place, data, mpp, given_domain)
         else:
-            result.append(NewSlide(place, "", mpp, told))
+            result.append(NewSlide(place, "", mpp, given_domain))
     first: dict[str, NewSlide] = {}
     for slide in result:
         first.setdefault(_key(slide.path), slide)
@@ -96,7 +96,9 @@ def find_slides(
     return NewSlides(slides, tuple(passed))
 
 
-def _of_manifest(path: Path, data: str | Path | None, mpp: float | None, told: Mapping[str, str]) -> list[NewSlide]:
+def _of_manifest(
+    path: Path, data: str | Path | None, mpp: float | None, given_domain: Mapping[str, str]
+) -> list[NewSlide]:
     """The rows of a manifest; a fault of one row costs its slide, one of the whole file is an error."""
     report = inspect_manifest(path, data, check_files=False)
     if any(fault.row is None for fault in report.faults):
@@ -105,16 +107,19 @@ def _of_manifest(path: Path, data: str | Path | None, mpp: float | None, told: M
     for fault in report.faults:
         if not fault.leak:  # nothing is learned here
             faults.setdefault(fault.row, []).append(str(fault))
-    return _of_sections(report.sections, faults, mpp, told)
+    return _of_sections(report.sections, faults, mpp, given_domain)
 
 
 def _of_sections(
-    sections: Iterable[Section], faults: Mapping[int | None, list[str]], mpp: float | None, told: Mapping[str, str]
+    sections: Iterable[Section],
+    faults: Mapping[int | None, list[str]],
+    mpp: float | None,
+    given_domain: Mapping[str, str],
 ) -> list[NewSlide]:
     slides = []
     for section in sections:
         values = {key: getattr(section, key) for key in ("stain", "centre", "scanner", "patient", "slide")}
-        domain = {**told, **{key: value for key, value in values.items() if value}}
+        domain = {**given_domain, **{key: value for key, value in values.items() if value}}
         slides.append(NewSlide(section.path, "", section.mpp or mpp, domain, "; ".join(faults.get(section.row, ()))))
     return slides
 

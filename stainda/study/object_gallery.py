@@ -114,13 +114,13 @@ class _Pictures:
 
     def of(self, choice: Choice) -> list[dict[str, Any]]:
         """The rows of ``gallery.csv``."""
-        shown = [("worst", one) for one in choice.worst]
+        shown = [("worst", candidate) for candidate in choice.worst]
         if choice.typical is not None:
             shown.append(("typical", choice.typical))
         rows = []
-        for place, (kind, one) in enumerate(shown, start=1):
+        for place, (kind, candidate) in enumerate(shown, start=1):
             about = {"place": place, "kind": kind, "of": choice.of, "trainings": self.trainings}
-            rows += [{**about, **row} for row in self._object(one, place)]
+            rows += [{**about, **row} for row in self._object(candidate, place)]
         return rows
 
     def _object(self, followed: Followed, place: int) -> list[dict[str, Any]]:
@@ -213,11 +213,11 @@ def _ranked(study: _Scored, name: str, scored: set[str], trainings: Mapping[str,
             paths = [
                 folder.job(job) / "predictions" / f"{file_name(section.slide)}.geojson" for job in trainings.values()
             ]
-            there = [read_shapes(path) for path in paths if path.is_file()]
+            predictions = [read_shapes(path) for path in paths if path.is_file()]
             to_frame = block.transforms[section.slide].to_frame
             truth = shapes[section.slide]
             ignored = truth[truth["class"].isin(IGNORE_CLASSES)]
-            judge(result, section.slide, truth, ignored, there, to_frame=to_frame, iou=config.evaluation.iou)
+            judge(result, section.slide, truth, ignored, predictions, to_frame=to_frame, iou=config.evaluation.iou)
     return result
 
 

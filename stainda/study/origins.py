@@ -39,11 +39,11 @@ def _look(section: Section, faults: list[tuple[int | None, str, str]], notes: li
             return
         for path in section.annotation_files:
             try:
-                told = load_records(path, slide=slide, origin=section.annotation_origin)[1]
+                load_rows = load_records(path, slide=slide, origin=section.annotation_origin)[1]
             except AnnotationError as error:
                 faults.append(_fault(section, error))
                 continue
-            doubts = (row["reason"] for row in told if row["action"] == "kept" and not row["id"])
+            doubts = (row["reason"] for row in load_rows if row["action"] == "kept" and not row["id"])
             notes += [f"row {section.row} ({section.slide}): {path.name}: {doubt}" for doubt in doubts]
         if section.landmarks is not None:
             try:

@@ -34,8 +34,9 @@ class Pace:
     look: float
 
 
-OVERLAP = 16 / 9
-"""Pixels looked at per pixel of a slide: tiles of 256 pixels whose results overlap by 64."""
+OVERLAP = 1.2
+"""Pixels looked at per pixel of a slide: tiles of up to 736 pixels whose results overlap by 64; 16/9 with networks that
+keep tiles of 256."""
 
 
 def training_cpu_seconds(
@@ -53,11 +54,12 @@ def training_cpu_seconds(
     scoring = CHECKPOINTS * scored * (pixels * OVERLAP * pace.look + SLIDE_SECONDS)
     patch = config.patches.size**2 * pace.look
     total = 0.0
-    for one in costs:
-        epochs = one.steps / config.training.steps_per_epoch
-        validation = EPOCH_VALIDATION * patch * (epochs + CHECKPOINTS)
-        training = one.steps * pace.step * (one.labelled + one.unlabelled)
-        total += one.jobs * (JOB_SECONDS + training + validation + scoring)
+    for cost in costs:
+        epochs = cost.steps / config.training.steps_per_epoch
+        each = config.training.validation_patches or EPOCH_VALIDATION
+        validation = patch * (each * epochs + EPOCH_VALIDATION * CHECKPOINTS)
+        training = cost.steps * pace.step * (cost.labelled + cost.unlabelled)
+        total += cost.jobs * (JOB_SECONDS + training + validation + scoring)
     return total
 
 

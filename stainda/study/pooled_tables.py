@@ -150,7 +150,7 @@ def _overall(analysis: Analysis) -> list[dict[str, Any]]:
 
     results, differences, gaps = (
         rows[rows["domain"] == ALL_TARGETS].set_index("strategy")
-        for rows in (headline(one, PRIMARY) for one in (analysis.results, analysis.differences, analysis.gaps))
+        for rows in (headline(table, PRIMARY) for table in (analysis.results, analysis.differences, analysis.gaps))
     )
     rows = []
     for name, result in results.iterrows():

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from stainda.cohort import Cohort
     from stainda.prediction import Predictor, Wanted
 
-FORMAT = 1
+FORMAT = 2
 """Raised when what is written of a slide changes, so that slides predicted before are predicted again."""
 
 PREDICTED, KEPT, FAILED = "predicted", "kept", "failed"
@@ -146,7 +146,7 @@ def predict_slides(
         out.mkdir(parents=True, exist_ok=True)
     before = _read_rows(out / "slides.csv")
     taken = {row["path"]: row["slide"] for row in before.values() if row.get("path") and row.get("slide")}
-    found = find_slides(slides, data=data, mpp=mpp, domain={"stain": stain or "", "centre": centre or ""}, taken=taken)
+    search = find_slides(slides, data=data, mpp=mpp, domain={"stain": stain or "", "centre": centre or ""}, taken=taken)
     from stainda.prediction import load_predictor  # torch, after all that can be refused without it
 
     predictor = load_predictor(choice.folder, checkpoint=choice.checkpoint)
@@ -156,17 +156,17 @@ def predict_slides(
     work = _Work(choice, predictor, out, wanted, threshold, overwrite, _job_key(choice, predictor, threshold))
     rows: dict[str, Mapping[str, Any]] = dict(before)
     results = []
-    for number, slide in enumerate(found.slides, start=1):
-        counted = _Counted(progress, slide.name, number, len(found.slides))
+    for number, slide in enumerate(search.slides, start=1):
+        counted = _Counted(progress, slide.name, number, len(search.slides))
         result = work.do(slide, rows.get(slide.name), counted)
         rows[slide.name] = result.row
         results.append(result)
         _write_rows(out / "slides.csv", rows, predictor.detector.classes)
     tables = [out / "slides.csv", _join_objects(out, rows)]
-    if found.passed_over:
-        listed = [{"path": path.as_posix(), "reason": reason} for path, reason in found.passed_over]
+    if search.passed_over:
+        listed = [{"path": path.as_posix(), "reason": reason} for path, reason in search.passed_over]
         tables.append(write_csv(out / "passed_over.csv", listed, ("path", "reason")))
-    return PredictedSlides(choice, notes, tuple(results), tuple(tables), found.passed_over)
+    return PredictedSlides(choice, notes, tuple(results), tuple(tables), search.passed_over)
 
 
 @dataclass(frozen=True)
@@ -186,7 +186,7 @@ class _Work:
 
         files = tuple(output_files(self.out, slide.name, self.wanted).values())
         started = time.perf_counter()
-        domain, told = _domain(self.predictor, slide.domain)
+        domain, note = _domain(self.predictor, slide.domain)
         try:
             if slide.fault:
                 raise StaindaError(slide.fault)
@@ -197,7 +197,7 @@ class _Work:
             kept = {**before, "status": KEPT, "path": slide.path.resolve().as_posix()}
             return SlideResult(slide.name, slide.path, KEPT, kept, files)
         try:
-            row = self._predict(slide, domain, told, progress)
+            row = self._predict(slide, domain, note, progress)
         except Exception as error:  # whatever is wrong with one slide, the others go on
             for file in files:  # of another job, or of half a slide: not what was requested
                 file.unlink(missing_ok=True)
@@ -210,7 +210,7 @@ class _Work:
         reason = str(error) if known else f"{slide.path}: {type(error).__name__}: {error}"
         return SlideResult(slide.name, slide.path, FAILED, self._row(slide, FAILED, reason=reason), (), reason)
 
-    def _predict(self, slide: NewSlide, domain: str | None, told: str, progress: Progress) -> dict[str, Any]:
+    def _predict(self, slide: NewSlide, domain: str | None, note: str, progress: Progress) -> dict[str, Any]:
         from stainda.prediction import predict_slide
 
         result = predict_slide(
@@ -225,7 +225,7 @@ class _Work:
             slide, PREDICTED, objects=result.n_objects, object_area_mm2=mm2(result.object_area),
             tissue_area_mm2=mm2(result.tissue_area), mpp=result.mpp, mpp_origin=result.mpp_origin, domain=domain,
             density_per_mm2=None if result.density is None else round(result.density, 4),
-            notes="; ".join(filter(None, (told, *result.notes))),
+            notes="; ".join(filter(None, (note, *result.notes))),
             **{f"objects {cls}": count for cls, count in result.counts.items()},
         )  # fmt: skip
 
@@ -269,14 +269,14 @@ def _notes(predictor: Predictor) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _domain(predictor: Predictor, told: Mapping[str, str]) -> tuple[str | None, str]:
+def _domain(predictor: Predictor, given_domain: Mapping[str, str]) -> tuple[str | None, str]:
     """The name of a slide's domain as the job knows it (``None``: not known), and what is to be said of it."""
     keys = predictor.domain_keys
-    if not any(told.get(key) for key in keys):
+    if not any(given_domain.get(key) for key in keys):
         return None, ""
-    if lacking := [key for key in keys if not told.get(key)]:
+    if lacking := [key for key in keys if not given_domain.get(key)]:
         return None, f"domain not known: {' and '.join(lacking)} not reported" if predictor.uses_domains else ""
-    name = "@".join(told[key] for key in keys)
+    name = "@".join(given_domain[key] for key in keys)
     if not predictor.uses_domains:
         return name, ""
     known = {same_name(statistic): statistic for statistic in predictor.detector.statistics}

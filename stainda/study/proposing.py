@@ -147,14 +147,14 @@ def propose(
     fixed = dict(fixed or {})
     notes: list[str] = []
     guess = guess_pattern(folder, stain_names()) if pattern is None else None
-    told = pattern if guess is None else guess.pattern
-    if "{centre}" not in str(told) and "centre" not in fixed:
+    pattern_of_names = pattern if guess is None else guess.pattern
+    if "{centre}" not in str(pattern_of_names) and "centre" not in fixed:
         fixed["centre"] = "A"
         notes.append("neither names nor folders tell a centre: all slides were taken as of one, 'A' (--centre)")
-    found, pattern, _ = scan(folder, told, fixed)
-    cohort = Cohort(found.sections)
+    scanned, pattern, _ = scan(folder, pattern_of_names, fixed)
+    cohort = Cohort(scanned.sections)
     drawn = {section.slide: look(section) for section in cohort}
-    notes += [*found.notes, *(f"passed over: {path.name}: {reason}" for path, reason in found.skipped)]
+    notes += [*scanned.notes, *(f"passed over: {path.name}: {reason}" for path, reason in scanned.skipped)]
     notes += [
         f"cannot be used: {section.slide}: {drawn[section.slide].fault}"
         for section in cohort
@@ -178,7 +178,7 @@ def _task(drawn: Mapping[str, Drawn]) -> str:
 
     counts = sum((Counter(facts.counts) for facts in drawn.values()), Counter[str]())
     tasks: dict[str, str] = {}
-    for name in sorted(available("tasks"), key=lambda one: "segmentation" not in one):
+    for name in sorted(available("tasks"), key=lambda task: "segmentation" not in task):
         for cls in load_piece("tasks", name).get("classes", ()):
             tasks.setdefault(class_key(str(cls)), name)
     order = [name for name, _ in counts.most_common() if name and name not in IGNORE_CLASSES]

@@ -109,10 +109,10 @@ class Pruning:
             for (
                 trial
             ) in self.earlier:  # gone through epoch by epoch: Hyperband notes the rungs that a trial has reached
-                asked = study.ask()
-                _report(asked, trial.curve)
+                replayed = study.ask()
+                _report(replayed, trial.curve)
                 value = trial.value if trial.state == "complete" else None
-                study.tell(asked, value, state=optuna.trial.TrialState[states[trial.state]])
+                study.tell(replayed, value, state=optuna.trial.TrialState[states[trial.state]])
             return _report(study.ask(), curve)
 
     @staticmethod

@@ -45,21 +45,21 @@ def gather_results(config: StudyConfig, folder: RunFolder) -> None:
     if not path.is_file():
         raise StaindaError("nothing has been trained here", file=folder.root, remedy="Run 'stainda train' first")
     tables = []
-    beside: dict[Table, list[pd.DataFrame]] = {OBJECTS: [], PROBABILITIES: []}
+    evidence: dict[Table, list[pd.DataFrame]] = {OBJECTS: [], PROBABILITIES: []}
     for row in pd.read_csv(path, dtype={"job": str}).itertuples():  # a hash of digits is no number
         if row.state == "complete":
             names = {"strategy": row.strategy, "trial": row.trial, "seed": row.seed}
             tables.append(read_records(RECORDS.inside(folder.job(str(row.job)))).assign(**names))
-            for one, name in beside.items():
-                name.append(read_evidence(one.inside(folder.job(str(row.job))), one.names).assign(**names))
+            for kind, parts in evidence.items():
+                parts.append(read_evidence(kind.inside(folder.job(str(row.job))), kind.names).assign(**names))
     for row in read_refits(folder).itertuples():
         names = {"strategy": row.strategy, "trial": row.trial, "seed": row.seed, "checkpoint": REFIT}
         tables.append(read_records(RECORDS.inside(folder.job(str(row.job)))).assign(**names))
-        for one, name in beside.items():
-            name.append(read_evidence(one.inside(folder.job(str(row.job))), one.names).assign(**names))
-    for one, name in beside.items():
-        table = pd.concat(name, ignore_index=True) if name else pd.DataFrame(columns=list(one.names))
-        write_evidence(table, one.names, one.at(folder.root))
+        for kind, parts in evidence.items():
+            parts.append(read_evidence(kind.inside(folder.job(str(row.job))), kind.names).assign(**names))
+    for kind, parts in evidence.items():
+        table = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=list(kind.names))
+        write_evidence(table, kind.names, kind.at(folder.root))
     gather_unsupervised(folder)
     gather_effects(folder)
     write_records(gather_records(tables), RECORDS.at(folder.root))

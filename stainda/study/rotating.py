@@ -112,26 +112,30 @@ class RotatingStudy:
             function()
         self.seconds[stage] = time.monotonic() - started
 
-    def _gather(self, found: Sequence[Rotation]) -> None:
+    def _gather(self, rotations: Sequence[Rotation]) -> None:
         """Everything of the cohort that is the same for all rotations; a domain is a source where it ever teaches."""
         self.base.make_phantom()
         cohort = self.base.whole_cohort()
-        sources = tuple(name for name in cohort.domains if any(name in rotation.roles.sources for rotation in found))
-        targets = tuple(name for name in cohort.domains if any(name in rotation.roles.targets for rotation in found))
+        sources = tuple(
+            name for name in cohort.domains if any(name in rotation.roles.sources for rotation in rotations)
+        )
+        targets = tuple(
+            name for name in cohort.domains if any(name in rotation.roles.targets for rotation in rotations)
+        )
         roles = Roles(sources, tuple(name for name in targets if name not in sources), cohort.domain_keys)
         gather_cohort(cohort, roles, self.config, self.folder, self.progress)
 
-    def _run_of(self, rotation: Rotation, found: Sequence[Rotation]) -> RotationRun:
-        first = next(member for member in found if member.roles.sources == rotation.roles.sources)
+    def _run_of(self, rotation: Rotation, rotations: Sequence[Rotation]) -> RotationRun:
+        first = next(member for member in rotations if member.roles.sources == rotation.roles.sources)
         return RotationRun(
             self.config, self.folder, rotation, rotation_folder(self.folder, rotation.name),
             rotation_folder(self.folder, first.name), self.progress,
         )  # fmt: skip
 
-    def _write_rotations(self, found: Sequence[Rotation], states: dict[str, tuple[str, str]]) -> None:
+    def _write_rotations(self, rotations: Sequence[Rotation], states: dict[str, tuple[str, str]]) -> None:
 
         rows = []
-        for rotation in found:
+        for rotation in rotations:
             state, reason = states[rotation.name]
             people: dict[str, str] = {
                 split: "; ".join(rotation.patients(split))  # type: ignore[arg-type]
@@ -147,9 +151,9 @@ class RotatingStudy:
                 }
             )  # fmt: skip
         if self.config.protocol.scheme == "all_pairs":
-            for name in cannot_teach(found[0].cohort):
+            for name in cannot_teach(rotations[0].cohort):
                 rows.append({"rotation": name, "state": "left out", "reason": "none of its sections is annotated"})
-        mine = {file_name(rotation.name) for rotation in found}
+        mine = {file_name(rotation.name) for rotation in rotations}
         for path in sorted((self.folder.root / "rotations").glob(f"*/{STUDY.path}")):
             if path.parent.name not in mine:
                 reason = "an earlier call made it; the protocol no longer has it, so it is in no number"
@@ -250,15 +254,15 @@ def share(source: Path, target: Path, *, exact: bool = False, link: bool = True)
 
 def _share_file(source: Path, target: Path, link: bool = True) -> None:
     if target.is_file():
-        here, there = target.stat(), source.stat()
-        if target.samefile(source) or (here.st_size, here.st_mtime_ns) == (there.st_size, there.st_mtime_ns):
+        present, wanted = target.stat(), source.stat()
+        if target.samefile(source) or (present.st_size, present.st_mtime_ns) == (wanted.st_size, wanted.st_mtime_ns):
             return
     link_or_copy(source, target, link)
 
 
-def _check_folders(found: Sequence[Rotation]) -> None:
-    names = [file_name(rotation.name).casefold() for rotation in found]
-    for rotation, name in zip(found, names, strict=True):
+def _check_folders(rotations: Sequence[Rotation]) -> None:
+    names = [file_name(rotation.name).casefold() for rotation in rotations]
+    for rotation, name in zip(rotations, names, strict=True):
         if names.count(name) > 1:
             raise StaindaError(
                 f"two rotations would be called {name!r} ({rotation.name!r} is one of them)",

@@ -58,8 +58,8 @@ class StudyRun:
         check_patch_size(self.config.model, self.config.patches.size, self.config.task.kind)
         self.config = self.config.model_copy(update={"model": pinned(self.config.model)})
         logger.info("%s", recipe_line(self.config))
-        if told := random_start(self.config.model):
-            logger.warning("%s", told)
+        if warning := random_start(self.config.model):
+            logger.warning("%s", warning)
         for strategy in self.config.strategies:
             check(build(strategy), self.config)
         self.folder.write_study(self.config)
@@ -72,11 +72,11 @@ class StudyRun:
         from stainda.study.checks import plan_rotations
         from stainda.study.leaving_out import trainings_without
 
-        found = plan_rotations(self.config, self.manifest())
-        for note in refuse_unanswerable(self.config, found):
+        rotations = plan_rotations(self.config, self.manifest())
+        for note in refuse_unanswerable(self.config, rotations):
             self.progress.message(f"note: {note}")
-        costs = budgets(self.config, without=trainings_without(self.config, found))
-        self.expect(found, costs)
+        costs = budgets(self.config, without=trainings_without(self.config, rotations))
+        self.expect(rotations, costs)
         write_budget(costs, self.folder)
         for sentence in budget_sentences(costs, self.config.baseline) if "train" in stages else ():
             self.progress.message(sentence)
@@ -87,8 +87,8 @@ class StudyRun:
 
         if isinstance(self.progress, RunProgress):
             seconds = training_seconds(self.config, rotations, costs)
-            found = expected_stages(self.config, rotations, costs, self.folder, seconds)
-            self.progress.expect({one.stage: one.seconds for one in found})
+            stages = expected_stages(self.config, rotations, costs, self.folder, seconds)
+            self.progress.expect({stage.stage: stage.seconds for stage in stages})
 
     def do(self, stage: str) -> None:
         started = time.monotonic()
@@ -191,15 +191,15 @@ class StudyRun:
             self.cohort, self.own_shapes, self.folder.registration, self.config.propagation, sources,
             self.folder.root, progress=self.progress,
         )  # fmt: skip
-        if told := sentence(apply_decisions(self.folder.root, self.own_shapes), self.folder.root):
-            self.progress.message(told)
+        if changes := sentence(apply_decisions(self.folder.root, self.own_shapes), self.folder.root):
+            self.progress.message(changes)
 
     @cached_property
     def propagated_shapes(self) -> dict[str, gpd.GeoDataFrame]:
         from stainda.registration.training_shapes import training_shapes
         from stainda.review.decisions import applied_keys
 
-        slides = [one.slide for one in self.cohort]
+        slides = [section.slide for section in self.cohort]
         reviewed = applied_keys(self.folder.root)
         return training_shapes(self.folder.root, slides, self.config.propagation.min_confidence, reviewed)
 
@@ -240,9 +240,9 @@ class StudyRun:
         from stainda.training import resolve_training
 
         strategies = self.config.strategies
-        starts = [one for strategy in strategies if (one := resolve_training(self.config.training, strategy).init)]
-        which: list[Which] = ["serial"] if any(build(one).align.needs_pairs for one in strategies) else []
-        which += ["serial_tissue"] if any(one.pairs == "serial" for one in starts) else []
+        starts = [init for strategy in strategies if (init := resolve_training(self.config.training, strategy).init)]
+        which: list[Which] = ["serial"] if any(build(strategy).align.needs_pairs for strategy in strategies) else []
+        which += ["serial_tissue"] if any(init.pairs == "serial" for init in starts) else []
         which += ["serial_validation"] if starts and self.folder.is_registered else []
         for kind in which:
             cut_pairs(kind, self.cohort, self.roles, self.folder, self.config.seed, self.progress)

@@ -53,7 +53,7 @@ def make_sampler(
             warn_asynchronous_seeding=False,
         )  # fmt: skip
     if config.sampler == "cmaes":
-        start = {path: defaults[path] for path, found in space.items() if found.choices is None}
+        start = {path: defaults[path] for path, values in space.items() if values.choices is None}
         return samplers.CmaEsSampler(
             x0=start, seed=drawn, n_startup_trials=1, independent_sampler=samplers.RandomSampler(seed=drawn),
             warn_independent_sampling=False,

@@ -61,7 +61,7 @@ class StrategySearch:
             self.name = f"{name}/{stable_hash(list(config.objective), 8)}"
         self._directions: Any = ["maximize"] * len(config.objective)
         with _quiet_optuna() as optuna:
-            self._distributions = {path: _distribution(optuna, found) for path, found in space.items()}
+            self._distributions = {path: _distribution(optuna, values) for path, values in space.items()}
             self._stored = optuna.create_study(
                 storage=storage, study_name=self.name, directions=self._directions, load_if_exists=True
             )
@@ -92,11 +92,13 @@ class StrategySearch:
         index, params = trial.user_attrs["index"], trial.user_attrs["params"]
         if index and self.config.sampler in REMEMBERING:  # trial 0 is the default, which no sampler draws
             memory.sampler = self._sampler(index)
-            asked = memory.ask(self._distributions)
-            if dict(asked.params) == params:
-                memory.tell(asked, trial.values if trial.state == _state("COMPLETE") else None, state=trial.state)
+            replayed = memory.ask(self._distributions)
+            if dict(replayed.params) == params:
+                memory.tell(replayed, trial.values if trial.state == _state("COMPLETE") else None, state=trial.state)
                 return
-            memory.tell(asked, state=_state("FAIL"))  # drawn when an earlier trial had failed that was made good since
+            memory.tell(
+                replayed, state=_state("FAIL")
+            )  # drawn when an earlier trial had failed that was made good since
         memory.add_trial(trial)
 
     def _sampler(self, index: int) -> Any:

@@ -43,12 +43,12 @@ def section_links(
     links: list[SectionLink] = []
     shown = {"source": True, "target": roles.visible == "targets", "unused": False}
     for block, sections in cohort.where(splits=[split]).blocks().items():
-        found = load_block(registration, block)
+        block_result = load_block(registration, block)
         placed = [
-            one
-            for one in sections
-            if one.slide in found.transforms and shown[roles.role(cohort.domain(one))]
-            and (split == "train" or one.split == "val")
+            section
+            for section in sections
+            if section.slide in block_result.transforms and shown[roles.role(cohort.domain(section))]
+            and (split == "train" or section.split == "val")
         ]  # fmt: skip
         for number, first in enumerate(placed):
             for second in placed[number + 1 :]:
@@ -58,11 +58,11 @@ def section_links(
                 one, two = _ordered(first, second, cohort, roles)
                 if one.split == "all" and roles.role(cohort.domain(two)) == "source":
                     continue
-                between = Between(found.transforms[one.slide], found.transforms[two.slide])
+                between = Between(block_result.transforms[one.slide], block_result.transforms[two.slide])
                 links.append(
                     SectionLink(
-                        one.slide, two.slide, between.to_frame, between.from_frame, _error(found, one, two),
-                        max(1, apart), stable_hash([found.settings, one.slide, two.slide]),
+                        one.slide, two.slide, between.to_frame, between.from_frame, _error(block_result, one, two),
+                        max(1, apart), stable_hash([block_result.settings, one.slide, two.slide]),
                     )
                 )  # fmt: skip
     if not links and split == "train":
@@ -98,12 +98,12 @@ def _ordered(first: Section, second: Section, cohort: Cohort, roles: Roles) -> t
     return (second, first) if backwards else (first, second)
 
 
-def _error(found: BlockResult, one: Section, two: Section) -> float | None:
+def _error(block_result: BlockResult, one: Section, two: Section) -> float | None:
     """Error of going from one section to the other, from the landmark errors of each to the reference."""
-    rows: dict[str, Mapping[str, Any]] = {str(row["source"]): row for row in found.rows}
+    rows: dict[str, Mapping[str, Any]] = {str(row["source"]): row for row in block_result.rows}
     total = 0.0
     for slide in (one.slide, two.slide):
-        if slide == found.reference:
+        if slide == block_result.reference:
             continue
         row = rows.get(slide, {})
         value = row.get("tre_nonrigid_px" if row.get("status") == "registered" else "tre_rigid_px")

@@ -53,9 +53,9 @@ def start_files(out: str | Path, name: str) -> tuple[Path, Path, Path]:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise ConfigError(f"{name!r} cannot name a study", remedy="Use letters, digits, '_', '-' and '.'")
     files = out / "manifest.csv", out / "classes.csv", out / f"{name}.yaml"
-    if there := [file for file in files if file.exists()]:
+    if present := [file for file in files if file.exists()]:
         raise ConfigError(
-            f"{', '.join(file.name for file in there)} is there already and is not overwritten",
+            f"{', '.join(file.name for file in present)} is there already and is not overwritten",
             file=out,
             remedy="Give another folder with --out, or move it away",
         )
@@ -186,7 +186,12 @@ def _scale(start: Start) -> str:
 
 
 def _nice(value: float) -> float:
-    return min(_NICE, key=lambda one: abs(one / value - 1) if value > one else abs(value / one - 1))
+    return min(
+        _NICE,
+        key=lambda round_number: (
+            abs(round_number / value - 1) if value > round_number else abs(value / round_number - 1)
+        ),
+    )
 
 
 def _quoted(text: str) -> str:

@@ -73,7 +73,7 @@ class Starts:
         missing = {key: self.needed[key] for key in wanted if read_pretraining(self.folder.pretraining(key)) is None}
         if not missing:
             return
-        epochs = sum(one.training.init.epochs for one in missing.values() if one.training.init)
+        epochs = sum(start.training.init.epochs for start in missing.values() if start.training.init)
         with (
             Workers(workers, run_start, threads) as pool,
             progress.task(f"Training {len(missing)} starts without labels", epochs) as bar,
@@ -101,7 +101,7 @@ class Starts:
                 continue
             if key and row["strategy"] not in users.setdefault(key, []):
                 users[key].append(str(row["strategy"]))
-        rows = [made for key, names in users.items() if (made := self._row(key, names)) is not None]
+        rows = [made_row for key, names in users.items() if (made_row := self._row(key, names)) is not None]
         if rows:
             PRETRAININGS.write(self.folder.root, rows)
         else:

@@ -84,25 +84,26 @@ def read_status(folder: str | Path) -> Status:
             "this is not a run directory (it has no study.yaml)", file=root, remedy="Name the folder 'stainda run' made"
         )
     check_version(root)
-    told = _read_progress(root)
-    state = _state(told)
+    reported = _read_progress(root)
+    state = _state(reported)
     ended = list(_ended(root))
     running = [
         JobStatus(
-            one["strategy"], one["seed"], one["trial"], one["job"], "running", told.get("rotation", ""),
-            epochs=_epochs(_folder_of(root, told.get("rotation", "")) / "jobs" / one["job"]),
+            job["strategy"], job["seed"], job["trial"], job["job"], "running", reported.get("rotation", ""),
+            epochs=_epochs(_folder_of(root, reported.get("rotation", "")) / "jobs" / job["job"]),
         )
-        for one in told.get("running", ())
+        for job in reported.get("running", ())
     ] if state == "running" else []  # fmt: skip
     known = {_purpose(training) for training in running}
     jobs = (*running, *(training for training in ended if _purpose(training) not in known))
     counts = {name: sum(job.state == name for job in jobs) for name in ("done", "running", "failed", "pruned")}
-    task = told.get("task") if state == "running" else None
+    task = reported.get("task") if state == "running" else None
     return Status(
-        str(root), _study(root), state, told.get("stage", ""), told.get("rotation", ""), told.get("reason", ""),
+        str(root), _study(root), state,
+        reported.get("stage", ""), reported.get("rotation", ""), reported.get("reason", ""),
         "" if task is None else " ".join(filter(None, (task["name"], task["note"]))), _share(task),
-        {stage: _stage(root, stage, told, state) for stage in STAGES}, jobs, max(0, _budget(root) - len(jobs)),
-        _seconds_left(told) if state == "running" else None, told.get("updated"), counts,
+        {stage: _stage(root, stage, reported, state) for stage in STAGES}, jobs, max(0, _budget(root) - len(jobs)),
+        _seconds_left(reported) if state == "running" else None, reported.get("updated"), counts,
     )  # fmt: skip
 
 
@@ -116,13 +117,13 @@ def _read_progress(root: Path) -> dict[str, Any]:
     return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
 
 
-def _state(told: dict[str, Any]) -> str:
-    state = str(told.get("state", "unknown"))
+def _state(reported: dict[str, Any]) -> str:
+    state = str(reported.get("state", "unknown"))
     if state != "running":
         return state
-    if told["host"] == socket.gethostname():
-        return "running" if _is_alive(int(told["pid"])) else "stopped"
-    return "running" if time.time() - told["updated"] < SILENT_SECONDS else "stopped"
+    if reported["host"] == socket.gethostname():
+        return "running" if _is_alive(int(reported["pid"])) else "stopped"
+    return "running" if time.time() - reported["updated"] < SILENT_SECONDS else "stopped"
 
 
 def _is_alive(pid: int) -> bool:
@@ -135,8 +136,8 @@ def _is_alive(pid: int) -> bool:
     return True
 
 
-def _stage(root: Path, stage: str, told: dict[str, Any], state: str) -> str:
-    noted = told.get("stages", {}).get(stage)
+def _stage(root: Path, stage: str, reported: dict[str, Any], state: str) -> str:
+    noted = reported.get("stages", {}).get(stage)
     if noted in ("done", "running", "failed", "interrupted"):
         return "interrupted" if noted == "running" and state == "stopped" else str(noted)
     if noted == "waiting" and state == "running":
@@ -152,7 +153,7 @@ def _ended(root: Path) -> Iterator[JobStatus]:
         with ROTATIONS.at(root).open(newline="", encoding="utf-8") as stream:
             places = [(row["rotation"], root / row["folder"]) for row in csv.DictReader(stream) if row.get("folder")]
     for rotation, folder in places:
-        tables = [one.at(folder) for one in (TRIALS, LEFT_OUT, REFITS) if one.at(folder).is_file()]
+        tables = [table.at(folder) for table in (TRIALS, LEFT_OUT, REFITS) if table.at(folder).is_file()]
         for table in tables:
             with table.open(newline="", encoding="utf-8") as stream:
                 rows = list(csv.DictReader(stream))
@@ -189,14 +190,14 @@ def _share(task: dict[str, Any] | None) -> float | None:
     return min(1.0, task["done"] / task["total"]) if task and task["total"] else None
 
 
-def _seconds_left(told: dict[str, Any]) -> float | None:
+def _seconds_left(reported: dict[str, Any]) -> float | None:
     """Of the task by its speed so far, and of the stages after it as they were expected at the start."""
-    expected, task, now = told.get("expected", {}), told.get("task"), time.time()
-    later = [stage for stage, state in told["stages"].items() if state == "waiting"]
-    here = task and seconds_left(task["done"], task["total"], now - task["started"], task.get("earlier", 0.0))
-    if here is None and told["stage"] in expected:
-        here = max(0.0, expected[told["stage"]] - (now - told["stage_started"]))
-    return None if here is None else float(here + sum(expected.get(stage, 0.0) for stage in later))
+    expected, task, now = reported.get("expected", {}), reported.get("task"), time.time()
+    later = [stage for stage, state in reported["stages"].items() if state == "waiting"]
+    left = task and seconds_left(task["done"], task["total"], now - task["started"], task.get("earlier", 0.0))
+    if left is None and reported["stage"] in expected:
+        left = max(0.0, expected[reported["stage"]] - (now - reported["stage_started"]))
+    return None if left is None else float(left + sum(expected.get(stage, 0.0) for stage in later))
 
 
 def _study(root: Path) -> str:

@@ -201,8 +201,8 @@ def propagate_manifest(
         _check_classes(config, {slide: shapes[slide] for slide in sources}, cohort.source)
         propagate_shapes(cohort, shapes, folder.registration, config, sources, folder.root, progress=progress)
         write_cohort(cohort, sources, shapes, folder)
-        if told := sentence(apply_decisions(folder.root, shapes), folder.root):
-            progress.message(told)
+        if changes := sentence(apply_decisions(folder.root, shapes), folder.root):
+            progress.message(changes)
     return read_propagation(folder.root)
 
 
@@ -210,11 +210,11 @@ def _check_classes(config: PropagationConfig, shapes: Mapping[str, Any], manifes
     """Refuse classes of which no source has a shape."""
     from stainda.annotations import class_key
 
-    there = sorted({str(name) for table in shapes.values() for name in table["class"]})
+    drawn = sorted({str(name) for table in shapes.values() for name in table["class"]})
     for name in config.classes:
-        if class_key(name) not in map(class_key, there):
+        if class_key(name) not in map(class_key, drawn):
             raise StaindaError(
-                f"no annotated section has a shape of class {name!r}", file=manifest, remedy=did_you_mean(name, there)
+                f"no annotated section has a shape of class {name!r}", file=manifest, remedy=did_you_mean(name, drawn)
             )
 
 

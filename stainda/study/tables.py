@@ -71,10 +71,10 @@ def check_not_rotating(root: Path, name: Path, what: str) -> None:
 
 def propagated_members(root: Path) -> dict[tuple[str, str], tuple[str, ...]]:
     """Of each propagated object, by its slide and id, the annotations it was made from: ``SLIDE<tab>ID`` each."""
-    found: dict[tuple[str, str], list[str]] = {}
+    members: dict[tuple[str, str], list[str]] = {}
     if not PROPAGATION.at(root).is_file():
         return {}
     for row in PROPAGATION.rows(PROPAGATION.at(root).parent):
         if row["object"]:
-            found.setdefault((row["target"], row["object"]), []).append(f"{row['source']}\t{row['id']}")
-    return {one: tuple(sorted(set(made))) for one, made in found.items()}
+            members.setdefault((row["target"], row["object"]), []).append(f"{row['source']}\t{row['id']}")
+    return {target: tuple(sorted(set(keys))) for target, keys in members.items()}

@@ -191,10 +191,10 @@ class BatchPipeline:
         if network.margin:  # the output is the middle of the patch, on both sides
             grid = network.crop(grid.movedim(-1, 1)).movedim(1, -1) * (drawn.grid.shape[1] / known[0].shape[1])
             certainty = network.crop(certainty)
-        there = torch.nn.functional.grid_sample(
+        inside = torch.nn.functional.grid_sample(
             known[1][:, None].float(), grid, mode="nearest", padding_mode="zeros", align_corners=False
         )[:, 0]
-        return PairBatch(sides[0], sides[1], grid, certainty * known[0] * there, radius)
+        return PairBatch(sides[0], sides[1], grid, certainty * known[0] * inside, radius)
 
     def as_domain(self, batch: Batch) -> None:
         """Batch statistics become those of a batch's domain, where they are kept per domain."""
@@ -257,7 +257,7 @@ def _of_centres(grid: Tensor, certainty: Tensor, known: Tensor) -> tuple[Tensor,
         grid: ``[N, S, S, 2]``. certainty: ``[N, S, S]``. known: bool ``[N, 1, 1]``.
     """
     middle = grid.shape[1] // 2
-    there = grid[:, middle, middle].abs().amax(1) <= 0.25  # of half a side: grids run from -1 to 1
+    near_centre = grid[:, middle, middle].abs().amax(1) <= 0.25  # of half a side: grids run from -1 to 1
     least = max(1, grid.shape[1] // 8)
     sure = certainty[:, middle - least : middle + least, middle - least : middle + least].mean(dim=(1, 2))
-    return torch.zeros_like(grid[:, :1, :1]), (sure * there)[:, None, None] * known
+    return torch.zeros_like(grid[:, :1, :1]), (sure * near_centre)[:, None, None] * known

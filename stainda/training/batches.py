@@ -114,9 +114,9 @@ class _Turns:
         self._deck = EpochSampler(np.arange(len(domains)), generator)
         self._domains = list(domains)
 
-    def next(self, count: int, one: bool) -> dict[str, int]:
+    def next(self, count: int, by_one: bool) -> dict[str, int]:
         """How many patches of each domain: all of one domain, or as even as can be."""
-        if one:
+        if by_one:
             return {self._domains[self._deck.deal(1)[0]]: count}
         turns: dict[str, int] = {}
         for index in self._deck.deal(count):

@@ -97,7 +97,9 @@ class CachedPasses(BatchPipeline):
             logits, features = self._run(view.features)
         groups, device = None, view.features[-1].device
         if self._patches.groups is not None:
-            groups = torch.tensor([self._patches.groups[one] for one in np.asarray(indices).tolist()], device=device)
+            groups = torch.tensor(
+                [self._patches.groups[index] for index in np.asarray(indices).tolist()], device=device
+            )
         return Batch(
             view.features[-1], self._numbers(indices), features, logits, view.labels, weights=view.weights,
             groups=groups, more_features=tuple(more),
@@ -158,7 +160,7 @@ class CachedPasses(BatchPipeline):
         job, strategy, detector = self._kept.job, self._strategy, self._detector
         config = strategy.config
         start = [job.pretrained] if job.pretrained else start_of(job.model) or ["random", job.seed]
-        views = {"windows": repr(self._patches.windows), "augment": [one.model_dump() for one in config.augment]}
+        views = {"windows": repr(self._patches.windows), "augment": [part.model_dump() for part in config.augment]}
         if kind not in ("labelled", "validation"):
             views["manner"] = strategy.align.target_manner
         return {
@@ -187,14 +189,14 @@ class CachedPasses(BatchPipeline):
         network.eval()
         try:
             with torch.no_grad(), self._kept.autocast():
-                return [one.float() for one in network.encode(images)]
+                return [features.float() for features in network.encode(images)]
         finally:
             network.train(was_training)
 
     def _refuse_an_encoder_that_learns(self) -> None:
         """What lies before the encoder (a learned map of colours) must not learn either."""
         network = self._detector.network
-        behind = {name for name, one in network.named_parameters() if one.requires_grad}
+        behind = {name for name, parameter in network.named_parameters() if parameter.requires_grad}
         before = [name for name in behind if name.startswith("colour_map.")]
         if before:
             raise ConfigError(

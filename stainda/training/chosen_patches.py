@@ -23,7 +23,8 @@ from stainda.training.job import Job
 from stainda.training.tasks import Sorted, need_answers, task_of
 
 EPOCH_VALIDATION = 192
-"""Validation patches scored each epoch, at most (a fixed random choice); all of them are scored at the end."""
+"""Validation patches scored each epoch, at most, unless the study says ``training.validation_patches`` (a fixed random
+choice, fewer lie within more); all of them are scored at the end."""
 
 SETTLING = 32
 """Training patches of each domain from which batch statistics are estimated for weights that were never trained
@@ -84,19 +85,21 @@ def choose_patches(job: Job, strategy: Strategy, data: Patches) -> ChosenPatches
     Raises:
         TrainingError: nothing is labelled, or groups are compared and there is one.
     """
-    task, asked, unlabelled = task_of(job.task), data.labelled("train"), data.unlabelled()
-    answers, validation = task.sort(data, asked), task.sort(data, data.labelled("val"))
+    task, labelled, unlabelled = task_of(job.task), data.labelled("train"), data.unlabelled()
+    answers, validation = task.sort(data, labelled), task.sort(data, data.labelled("val"))
     tissue = job.training.compared_patches == "tissue"
     compared = data.source_unlabelled() if tissue else np.zeros(0, int)
     train, val = answers.indices, validation.indices
     origins = PatchMetadata(data, np.concatenate([train, val, unlabelled, compared]).astype(int))
-    need_answers(answers, len(asked), "source training", job.task)
+    need_answers(answers, len(labelled), "source training", job.task)
     if not job.repeats:
         need_answers(validation, len(data.labelled("val")), "source validation", job.task)
     grouping = strategy.align.grouping
     own = np.asarray(origins.domains(train))
     order = generator_for(job.seed, "settling").permutation(len(train))
-    some = generator_for(job.seed, "validation").permutation(len(val))[:EPOCH_VALIDATION]
+    some = generator_for(job.seed, "validation").permutation(len(val))[
+        : job.training.validation_patches or EPOCH_VALIDATION
+    ]
     return ChosenPatches(
         answers=answers,
         validation=val,
@@ -104,7 +107,7 @@ def choose_patches(job: Job, strategy: Strategy, data: Patches) -> ChosenPatches
         unlabelled=unlabelled,
         compared=compared,
         settling={name: train[order[own[order] == name][:SETTLING]] for name in dict.fromkeys(own.tolist())},
-        neither=len(asked) - len(train),
+        neither=len(labelled) - len(train),
         origins=origins,
         groups=None if grouping is None else numbered_groups(grouping, data, train),
     )
@@ -116,7 +119,7 @@ def make_batches(job: Job, strategy: Strategy, data: Patches, chosen: ChosenPatc
     Raises:
         TrainingError: the align part needs target patches or pairs of sections, and there are none.
     """
-    size, one = job.training.batch_size, strategy.norm.by_domain
+    size, by_domain = job.training.batch_size, strategy.norm.by_domain
     kinds = chosen.origins.domains(chosen.train)
     if chosen.groups is not None:
         kinds = [chosen.groups.names[chosen.groups.number[index]] for index in chosen.train.tolist()]
@@ -124,10 +127,12 @@ def make_batches(job: Job, strategy: Strategy, data: Patches, chosen: ChosenPatc
     def unlabelled(indices: Array, name: str) -> UnlabelledBatches | None:
         if not len(indices):
             return None
-        return UnlabelledBatches(indices, chosen.origins.domains(indices), size, one, generator_for(job.seed, name))
+        return UnlabelledBatches(
+            indices, chosen.origins.domains(indices), size, by_domain, generator_for(job.seed, name)
+        )
 
     labelled = LabelledBatches(
-        chosen.train, kinds, chosen.answers.has_object, size, one, generator_for(job.seed, "labelled"),
+        chosen.train, kinds, chosen.answers.has_object, size, by_domain, generator_for(job.seed, "labelled"),
         object_share=job.training.object_share,
     )  # fmt: skip
     targets = unlabelled(chosen.unlabelled, "unlabelled")
@@ -168,5 +173,5 @@ def _pair_batches(job: Job, strategy: Strategy, data: Patches) -> PairBatches:
             remedy="Set protocol.visible to targets, and check in registration/quality.csv that sections of "
             "training patients are registered",
         )
-    one = strategy.norm.by_domain
-    return PairBatches(result, max(2, job.training.batch_size // 2), one, generator_for(job.seed, "pairs"))
+    by_domain = strategy.norm.by_domain
+    return PairBatches(result, max(2, job.training.batch_size // 2), by_domain, generator_for(job.seed, "pairs"))

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 
-def nt_xent(one: Tensor, two: Tensor, temperature: float, same: Tensor | None = None) -> Tensor:
+def nt_xent(first: Tensor, second: Tensor, temperature: float, same: Tensor | None = None) -> Tensor:
     """The loss of SimCLR (Chen et al. 2020, arXiv 2002.05709): normalised, temperature-scaled cross-entropy.
 
     ``- 1/2N sum_i log( exp(z_i·z_p(i) / t) / sum_{k ≠ i} exp(z_i·z_k / t) )`` over all 2N vectors, ``p(i)`` the other
@@ -16,8 +16,8 @@ def nt_xent(one: Tensor, two: Tensor, temperature: float, same: Tensor | None = 
         one, two: ``[N, D]``; rows of the same number are a pair. They are normalised here.
         same: bool ``[N, N]``, pairs that show the same place and are therefore no negatives of each other.
     """
-    n = len(one)
-    z = nn.functional.normalize(torch.cat([one, two]).float(), dim=1)
+    n = len(first)
+    z = nn.functional.normalize(torch.cat([first, second]).float(), dim=1)
     similarity = z @ z.T / temperature
     left_out = torch.eye(2 * n, dtype=torch.bool, device=z.device)
     if same is not None:
@@ -33,10 +33,10 @@ def byol(predicted: Tensor, target: Tensor) -> Tensor:
     return (2 - 2 * cosine).mean()
 
 
-def alignment(one: Tensor, two: Tensor) -> float:
+def alignment(view: Tensor, other_view: Tensor) -> float:
     """``E |f(x) - f(y)|²`` of pairs, features normalised (Wang & Isola 2020, arXiv 2005.10242): 0 to 4, less is
     nearer."""
-    first, second = (nn.functional.normalize(side.float(), dim=1) for side in (one, two))
+    first, second = (nn.functional.normalize(side.float(), dim=1) for side in (view, other_view))
     return float((first - second).pow(2).sum(1).mean())
 
 

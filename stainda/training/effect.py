@@ -99,8 +99,8 @@ def judge(logits: Tensor, labels: Tensor) -> Verdicts:
     losses = functional.cross_entropy(logits.float(), labels, reduction="none")
     right = (logits.argmax(1) == labels).float()
     present = labels.unique()
-    accuracy = torch.stack([right[labels == one].mean() for one in present]).mean()
-    loss = torch.stack([losses[labels == one].mean() for one in present]).mean()
+    accuracy = torch.stack([right[labels == domain].mean() for domain in present]).mean()
+    loss = torch.stack([losses[labels == domain].mean() for domain in present]).mean()
     return Verdicts(float(accuracy), float(loss), len(present))
 
 
@@ -117,15 +117,15 @@ def measure(align: Align, step: Step, ratio: float, generator: torch.Generator) 
     head["distance"] = None if result is None else _rounded(float(result.detach()))
     rows = []
     for name, (logits, labels) in align.verdicts(apart).items():
-        told = judge(logits.detach(), labels)
+        judged = judge(logits.detach(), labels)
         rows.append(
             {
                 **head,
                 "discriminator": name,
-                "discriminator_accuracy": _rounded(told.accuracy),
-                "chance_accuracy": _rounded(1 / told.domains),
-                "discriminator_loss": _rounded(told.loss),
-                "chance_loss": _rounded(math.log(told.domains)),
+                "discriminator_accuracy": _rounded(judged.accuracy),
+                "chance_accuracy": _rounded(1 / judged.domains),
+                "discriminator_loss": _rounded(judged.loss),
+                "chance_loss": _rounded(math.log(judged.domains)),
             }
         )
     return rows or [head]
@@ -133,7 +133,9 @@ def measure(align: Align, step: Step, ratio: float, generator: torch.Generator) 
 
 def _flat(gradients: Sequence[Tensor | None], like: Sequence[Tensor]) -> Tensor:
     pairs = zip(gradients, like, strict=True)
-    return torch.cat([(torch.zeros_like(to) if one is None else one).flatten().float() for one, to in pairs])
+    return torch.cat(
+        [(torch.zeros_like(to) if gradient is None else gradient).flatten().float() for gradient, to in pairs]
+    )
 
 
 def _rounded(value: float) -> float | None:

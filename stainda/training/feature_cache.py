@@ -24,7 +24,7 @@ from stainda.errors import TrainingError
 from stainda.files import stable_hash, write_json
 from stainda.run_directory.contents import FEATURES_META
 
-ALGORITHM = 1
+ALGORITHM = 2
 """Raised whenever the same settings come to give other features: older caches are not read then."""
 
 CHUNK = 32
@@ -119,7 +119,7 @@ def open_cache(
 
 def bytes_of(features: Sequence[Tensor]) -> int:
     """What one patch and view of these features ``[N, ...]`` takes on disk."""
-    return sum(one[0].numel() * np.dtype(_kind(one)).itemsize for one in features)
+    return sum(layer[0].numel() * np.dtype(_kind(layer)).itemsize for layer in features)
 
 
 def _fill(

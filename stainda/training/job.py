@@ -40,7 +40,7 @@ _OF_OUTLINES = (
 
 _NO_SETTING_OF_THE_NETWORK = (
     "description", "reference", "weights_optional", "weights_source", "weights_sha256", "weights_missing",
-    "pretraining",
+    "pretraining", "million_parameters",
 )  # fmt: skip
 """Of a model: the start is in the job's name as the fingerprint of its weights."""
 
@@ -49,11 +49,16 @@ _OF_THE_START = ("standardise", "start")
 
 _NEWER: dict[str, Any] = {
     "init": None, "train": TrainConfig().model_dump(mode="json"), "layer_decay": None, "cache": None,
+    "validation_patches": None,
 }  # fmt: skip
 """Settings of the loop that came later, with the values that change nothing."""
 
 ALGORITHM = 5
 """Raised whenever the same settings come to train to other weights: jobs of older code are not taken for new ones."""
+
+
+DENSITIES = 2
+"""As :data:`ALGORITHM`, of trainings whose colours pass through optical densities (HED, Macenko, Vahadane)."""
 
 
 @dataclass(frozen=True)
@@ -143,8 +148,16 @@ class Job:
         if cache := values["training"].get("cache"):
             del cache["limit_gb"]
         if given := self.encoder_standard():  # trainings standardised by tissue keep their names
-            values["standardised"] = [list(one) for one in given]
+            values["standardised"] = [list(colour) for colour in given]
+        if self._mixes_densities():
+            values["densities"] = DENSITIES
         return stable_hash([ALGORITHM, values])
+
+    def _mixes_densities(self) -> bool:
+        from stainda.strategies import build
+
+        init = self.training.init
+        return build(self.strategy).mixes_densities or (init is not None and init.colour != "none")
 
     def encoder_standard(self) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
         """Mean and standard deviation of the encoder's weights (red, green, blue in 0..1) where images are standardised
@@ -172,13 +185,13 @@ class Job:
         values = {"repeats": "", "pretrained": "", **values}
         if wrong := known.symmetric_difference(values):
             raise ConfigError(f"fields missing or unknown: {', '.join(sorted(wrong))}", file=source)
-        made: dict[str, Any] = {}
+        built: dict[str, Any] = {}
         for key, value in values.items():
             if key in _CONFIGS:
-                made[key] = validated(_CONFIGS[key], value, source)
+                built[key] = validated(_CONFIGS[key], value, source)
             else:
-                made[key] = tuple(value) if isinstance(value, list) else value
-        return cls(**made)
+                built[key] = tuple(value) if isinstance(value, list) else value
+        return cls(**built)
 
     @classmethod
     def load(cls, folder: str | Path) -> Job:

@@ -103,8 +103,8 @@ def train_on(
         clock = Clock(meter)
         first = read_first(folder.parent / job.repeats) if job.repeats else None
         start = encoder_file(folder.parent.parent, job.pretrained) if job.pretrained else None
-        made = Preparation(job, build(job.strategy), data, start, features_folder(folder))
-        return _Training(made, TrainingLog(folder), clock, first, progress, on_epoch).run()
+        prepared = Preparation(job, build(job.strategy), data, start, features_folder(folder))
+        return _Training(prepared, TrainingLog(folder), clock, first, progress, on_epoch).run()
 
 
 class _Training:
@@ -116,38 +116,38 @@ class _Training:
 
     def __init__(
         self,
-        made: Preparation,
+        prepared: Preparation,
         log: TrainingLog,
         clock: Clock,
         first: FirstTraining | None,
         progress: Progress,
         on_epoch: Callable[[int, float], None] | None,
     ) -> None:
-        self._made, self._log, self._clock, self._first = made, log, clock, first
+        self._prepared, self._log, self._clock, self._first = prepared, log, clock, first
         self._progress, self._on_epoch = progress, on_epoch
-        job, config, align = made.job, made.config, made.strategy.align
+        job, config, align = prepared.job, prepared.config, prepared.strategy.align
         self._folder, self._config, self._align = log.folder, config, align
-        self._network = made.detector.network
+        self._network = prepared.detector.network
         self._epochs = config.epochs if first is None else len(first.scores)
         self._kept_share = ShareKeeper(align.share if isinstance(align, ScheduledAlign) else None)
         total = config.epochs * config.steps_per_epoch
         self._measured = measured_steps(total) if align.adds_loss else frozenset()
         self._scores: list[float] = []
         self._best, self._best_epoch, self._steps, self._steps_seconds = -1.0, 0, 0, 0.0
-        key = f"{job.hash}/{len(made.chosen.train)}/{len(made.chosen.unlabelled)}"
-        average = {} if made.average is None else {"average": made.average}
-        networks = {"network": self._network, "modules": made.modules, **average}
+        key = f"{job.hash}/{len(prepared.chosen.train)}/{len(prepared.chosen.unlabelled)}"
+        average = {} if prepared.average is None else {"average": prepared.average}
+        networks = {"network": self._network, "modules": prepared.modules, **average}
         self._state = TrainingState(
-            self._folder, key, networks, made.optimiser, made.generators, made.by_domain
+            self._folder, key, networks, prepared.optimiser, prepared.generators, prepared.by_domain
         )  # fmt: skip
 
     # -- steps --------------------------------------------------------------------------------------------------
 
     def run(self) -> TrainingResult:
         """Train, then score and write what is left behind; torch's own generators are as before afterwards."""
-        made = self._made
-        with torch.random.fork_rng(devices=[made.fabric.device] if made.device == "cuda" else []):
-            torch.manual_seed(seed_for(made.job.seed, "steps"))  # dropout, and parts that draw from it
+        prepared = self._prepared
+        with torch.random.fork_rng(devices=[prepared.fabric.device] if prepared.device == "cuda" else []):
+            torch.manual_seed(seed_for(prepared.job.seed, "steps"))  # dropout, and parts that draw from it
             self._take_steps()
         return self._finish()
 
@@ -156,7 +156,7 @@ class _Training:
         total = config.epochs * config.steps_per_epoch
         done = self._take_up()
         step, kept_at = done * config.steps_per_epoch, time.perf_counter()
-        with self._progress.task(f"{self._made.strategy.name} seed {self._made.job.seed}", total) as bar:
+        with self._progress.task(f"{self._prepared.strategy.name} seed {self._prepared.job.seed}", total) as bar:
             bar.advance(float(step), earlier=True)
             for epoch in range(done + 1, self._epochs + 1):
                 if self._waited_long(epoch):
@@ -165,7 +165,7 @@ class _Training:
                 begun = time.perf_counter()
                 sums: dict[str, float] = {}
                 self._network.train()
-                self._made.modules.train()
+                self._prepared.modules.train()
                 for _ in range(config.steps_per_epoch):
                     self._set_rate(step / total)
                     for name, value in self._step(step, total).items():
@@ -186,11 +186,11 @@ class _Training:
         return self._first is None and patience is not None and epoch - 1 - self._best_epoch >= patience
 
     def _end_epoch(self, epoch: int, step: int, sums: dict[str, float]) -> None:
-        with judged_weights(self._made) as statistics:
+        with judged_weights(self._prepared) as statistics:
             scored = self._validate_epoch(epoch, statistics)
             self._log.add_epoch(self._row(epoch, step, sums, scored))
             self._scores.append(scored.score)
-            self._align.after_epoch(self._made.modules, self._network, scored.score)
+            self._align.after_epoch(self._prepared.modules, self._network, scored.score)
             if self._first is None and scored.score > self._best:
                 self._best, self._best_epoch = scored.score, epoch
                 save_weights(self._network, self._folder / CHECKPOINTS["best"])
@@ -201,7 +201,7 @@ class _Training:
 
     def _step(self, index: int, total: int) -> dict[str, float]:
         """One optimiser step; the loss terms, for the record."""
-        made, align = self._made, self._align
+        prepared, align = self._prepared, self._align
         step = self._draw(index, total)
         terms = align.losses(step)
         if "task" not in terms:
@@ -210,17 +210,17 @@ class _Training:
         self._measure(step, loss)
         values = {name: float(value.detach()) for name, value in terms.items()}
         self._refuse_what_is_no_number(index, values)
-        made.optimiser.zero_grad(set_to_none=True)
-        made.fabric.backward(loss)
-        made.optimiser.step()
+        prepared.optimiser.zero_grad(set_to_none=True)
+        prepared.fabric.backward(loss)
+        prepared.optimiser.step()
         align.after_step(step)
-        if made.average is not None:
-            made.average.follow(self._network, averaging_share(self._config.averaging or 0.0, index))
+        if prepared.average is not None:
+            prepared.average.follow(self._network, averaging_share(self._config.averaging or 0.0, index))
         return values
 
     def _draw(self, index: int, total: int) -> Step:
         """The batches of one step after the network, with all that the align part may use."""
-        made, align, passes, batches = self._made, self._align, self._made.passes, self._made.batches
+        prepared, align, passes, batches = self._prepared, self._align, self._prepared.passes, self._prepared.batches
         source = passes.labelled(batches.labelled.draw())
         target = None
         if align.needs_targets:
@@ -234,16 +234,16 @@ class _Training:
             source,
             target,
             progress=index / max(total - 1, 1),
-            modules=made.modules,
+            modules=prepared.modules,
             network=self._network,
             index=index,
-            n_sources=len(made.job.sources),
-            loss=made.loss,
-            generator=made.generators["align"],
-            forward=made.forward,
+            n_sources=len(prepared.job.sources),
+            loss=prepared.loss,
+            generator=prepared.generators["align"],
+            forward=prepared.forward,
             as_domain=passes.as_domain,
             pairs=pairs,
-            autocast=made.fabric.autocast,
+            autocast=prepared.fabric.autocast,
             source_unlabelled=compared,
             scale=self._kept_share.scale,
         )
@@ -251,7 +251,7 @@ class _Training:
     def _task_loss(self, step: Step) -> torch.Tensor:
         source = step.source
         assert source.logits is not None and source.labels is not None
-        return self._made.loss(source.logits, source.labels, source.weights)
+        return self._prepared.loss(source.logits, source.labels, source.weights)
 
     def _refuse_what_is_no_number(self, index: int, values: dict[str, float]) -> None:
         wrong = [name for name, value in values.items() if not math.isfinite(value)]
@@ -260,7 +260,7 @@ class _Training:
         reason = f"step {index + 1}: the loss term {wrong[0]!r} is not a number ({values[wrong[0]]})"
         self._log.line(reason)
         raise TrainingError(
-            f"{self._made.strategy.name}, seed {self._made.job.seed}, {reason}",
+            f"{self._prepared.strategy.name}, seed {self._prepared.job.seed}, {reason}",
             file=JOB_LOG.inside(self._folder),
             remedy="Lower training.learning_rate or the weight of the strategy's align part",
         )
@@ -272,61 +272,61 @@ class _Training:
             return
         ratio = gradient_ratio(self._task_loss(step), total, step.network.parameters())
         if measured:
-            self._log.add_effect(measure(self._align, step, ratio, self._made.generators["effect"]))
+            self._log.add_effect(measure(self._align, step, ratio, self._prepared.generators["effect"]))
         if due and isinstance(self._align, ScheduledAlign):
             self._kept_share.take(ratio, self._align.growth(step))
 
     def _set_rate(self, share: float) -> None:
-        set_rates(self._made.optimiser, self._config.learning_rate * rate_factor(self._config.schedule, share))
+        set_rates(self._prepared.optimiser, self._config.learning_rate * rate_factor(self._config.schedule, share))
 
     # -- scores and files ---------------------------------------------------------------------------------------
 
     def _validate_epoch(self, epoch: int, statistics: dict[str, Statistics] | None = None) -> Validation:
-        made = self._made
+        prepared = self._prepared
         if self._first is not None:
             return Validation(self._first.scores[epoch - 1], {}, self._first.thresholds)
-        if made.by_domain is not None:
-            made.detector.statistics = statistics or made.by_domain.read(made.job.sources)
-        return self._validate(made.chosen.validation_each_epoch, own_statistics=made.by_domain is not None)
+        if prepared.by_domain is not None:
+            prepared.detector.statistics = statistics or prepared.by_domain.read(prepared.job.sources)
+        return self._validate(prepared.chosen.validation_each_epoch, own_statistics=prepared.by_domain is not None)
 
     def _validate(self, indices: Array, own_statistics: bool = True) -> Validation:
-        made = self._made
+        prepared = self._prepared
         return validate(
-            made.detector, made.data, made.origins, indices,
-            own_statistics=own_statistics, threshold=made.job.threshold,
-            probabilities=made.passes.probabilities if isinstance(made.passes, CachedPasses) else None,
+            prepared.detector, prepared.data, prepared.origins, indices,
+            own_statistics=own_statistics, threshold=prepared.job.threshold,
+            probabilities=prepared.passes.probabilities if isinstance(prepared.passes, CachedPasses) else None,
         )  # fmt: skip
 
     def _finish(self) -> TrainingResult:
-        made, detector, validation = self._made, self._made.detector, self._made.chosen.validation
-        name = made.strategy.align.name
-        if take_final_weights(made, self._folder):
+        prepared, detector, validation = self._prepared, self._prepared.detector, self._prepared.chosen.validation
+        name = prepared.strategy.align.name
+        if take_final_weights(prepared, self._folder):
             self._log.line(f"align {name}: its own weights are the result, as best and as last checkpoint")
         merge_low_rank(detector.network)
-        last = final_statistics(made, self._folder / CHECKPOINTS["last"])
+        last = final_statistics(prepared, self._folder / CHECKPOINTS["last"])
         save_statistics(self._folder / STATISTICS["last"], last)
         detector.statistics = last
         if self._first is None:
             ended = self._validate(validation)
-            detector.statistics = final_statistics(made, self._folder / CHECKPOINTS["best"])
+            detector.statistics = final_statistics(prepared, self._folder / CHECKPOINTS["best"])
             final = self._validate(validation)
         else:
             save_weights(detector.network, self._folder / CHECKPOINTS["best"])
             self._best_epoch = len(self._log.rows)
             ended = final = Validation(math.nan, {}, self._first.thresholds)
         detector.save(self._folder)
-        for slide, reason in made.strategy.view.fallbacks.items():
-            self._log.line(f"view {made.strategy.view.name} fell back on {slide}: {reason}")
+        for slide, reason in prepared.strategy.view.fallbacks.items():
+            self._log.line(f"view {prepared.strategy.view.name} fell back on {slide}: {reason}")
         result = self._result(final, ended)
         self._log.line(self._verdict(final))
-        values = {**asdict(result), "job": made.job.hash, "strategy": made.job.strategy.name}
+        values = {**asdict(result), "job": prepared.job.hash, "strategy": prepared.job.strategy.name}
         write_json(RESULT.inside(self._folder), values if self._first is None else {**values, "score": None})
         remove_state(self._folder)
         return result
 
     def _result(self, final: Validation, ended: Validation) -> TrainingResult:
         """From the validations of the best checkpoint and of the last."""
-        made, network = self._made, self._made.detector.network
+        prepared, network = self._prepared, self._prepared.detector.network
         return TrainingResult(
             score=final.score,
             thresholds=final.thresholds,
@@ -337,22 +337,22 @@ class _Training:
             seconds=round(self._clock.seconds()[0], 2),
             cpu_seconds=round(self._clock.seconds()[1], 2),
             steps_per_second=round((self._steps - 1) / max(self._steps_seconds, 1e-9), 3),
-            n_parameters=made.parameters.total,
-            n_trained=made.parameters.trained,
-            norm=made.strategy.norm.statement(network),
-            precision=made.precision,
-            device=str(made.fabric.device),
-            patches=made.chosen.counts(),
-            fallbacks=dict(made.strategy.view.fallbacks),
+            n_parameters=prepared.parameters.total,
+            n_trained=prepared.parameters.trained,
+            norm=prepared.strategy.norm.statement(network),
+            precision=prepared.precision,
+            device=str(prepared.fabric.device),
+            patches=prepared.chosen.counts(),
+            fallbacks=dict(prepared.strategy.view.fallbacks),
             last_thresholds=ended.thresholds,
             costs=self._clock.costs(),
-            thresholds_of=made.job.repeats,
+            thresholds_of=prepared.job.repeats,
         )
 
     def _verdict(self, final: Validation) -> str:
         if self._first is not None:
             return f"weights of the last step; thresholds of job {self._first.name}: {final.thresholds}"
-        measure = task_of(self._made.job.task).score
+        measure = task_of(self._prepared.job.task).score
         return f"best epoch {self._best_epoch}: source validation {measure} {final.score:.4f} at {final.thresholds}"
 
     def _row(self, epoch: int, step: int, sums: dict[str, float], scored: Validation) -> dict[str, Any]:
@@ -390,7 +390,7 @@ class _Training:
         self._steps_seconds = rest["steps_seconds"]
         wall, processor = rest["seconds"]
         self._clock.go_on_from((wall, processor), Costs.read(rest.get("costs")))
-        dealt = self._made.batches.drawn_each_step(self._align.needs_targets, self._align.compares)
+        dealt = self._prepared.batches.drawn_each_step(self._align.needs_targets, self._align.compares)
         for _ in range(done * self._config.steps_per_epoch):  # decks are where they were once they have been dealt
             for batches in dealt:
                 batches.draw()
@@ -401,17 +401,18 @@ class _Training:
         return done
 
     def _say_what_is_trained(self) -> None:
-        made, config, model = self._made, self._config, self._made.job.model
+        prepared, config, model = self._prepared, self._config, self._prepared.job.model
         self._log.line(
-            f"{made.strategy.name}, seed {made.job.seed}: {config.epochs} epochs of {config.steps_per_epoch} steps"
+            f"{prepared.strategy.name}, seed {prepared.job.seed}: "
+            f"{config.epochs} epochs of {config.steps_per_epoch} steps"
         )
         start = f"{model.weights}, SHA-256 {model.weights_sha256}" if model.weights else "random weights"
-        start += f", then {config.init} (pretraining/{made.job.pretrained})" if config.init else ""
+        start += f", then {config.init} (pretraining/{prepared.job.pretrained})" if config.init else ""
         lacking = f" ({model.weights_missing} was not here)" if model.weights_missing else ""
-        by = "those of the encoder" if made.job.encoder_standard() else "those of the sources' tissue"
+        by = "those of the encoder" if prepared.job.encoder_standard() else "those of the sources' tissue"
         self._log.line(f"starts from {start}{lacking}; standardised by mean and standard deviation, {by}")
         if not config.train.everything:
-            self._log.line(f"training.train {config.train}: {made.parameters}")
-        self._log.line(f"patches: {made.chosen.counts()}; {made.strategy.norm.statement(self._network)}")
-        if config.averaging is not None and made.average is None:
+            self._log.line(f"training.train {config.train}: {prepared.parameters}")
+        self._log.line(f"patches: {prepared.chosen.counts()}; {prepared.strategy.norm.statement(self._network)}")
+        if config.averaging is not None and prepared.average is None:
             self._log.line(f"training.averaging is not used: align {self._align.name} averages by itself")

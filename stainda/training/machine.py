@@ -48,8 +48,8 @@ def make_optimiser(config: TrainingConfig, parameters: list[dict[str, Any]]) -> 
     rate, decay = config.learning_rate, config.weight_decay
     if config.optimiser == "sgd":
         return torch.optim.SGD(parameters, lr=rate, momentum=0.9, weight_decay=decay, nesterov=True)
-    made = torch.optim.Adam if config.optimiser == "adam" else torch.optim.AdamW
-    return made(parameters, lr=rate, weight_decay=decay)
+    optimiser = torch.optim.Adam if config.optimiser == "adam" else torch.optim.AdamW
+    return optimiser(parameters, lr=rate, weight_decay=decay)
 
 
 def choose_device(config: TrainingConfig) -> str:

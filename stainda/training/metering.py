@@ -15,8 +15,6 @@ Nothing here changes what is trained. What cannot be measured is ``None``, never
 from __future__ import annotations
 
 import os
-import re
-import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -24,6 +22,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+
+from stainda.memory import peak_mib, set_peak_back
 
 POWERCAP, PROC = Path("/sys/class/powercap"), Path("/proc")
 EVERY_SECONDS = 20.0
@@ -162,26 +162,16 @@ class HostMemory:
     """
 
     def __init__(self, proc: Path = PROC) -> None:
-        self._own = proc / "self"
+        self._proc = proc
         self._set_back, self._before = False, 0.0
 
     def start(self) -> None:
-        try:
-            (self._own / "clear_refs").write_text("5\n", encoding="ascii")
-            self._set_back = self._mark() is not None
-        except OSError:
-            self._set_back = False
-        self._before = _largest_mib()
+        self._set_back = set_peak_back(self._proc)
+        self._before = peak_mib(self._proc)
 
     def peak_mib(self) -> float | None:
-        if self._set_back:
-            return self._mark()
-        now = _largest_mib()
-        return now if now > self._before else None
-
-    def _mark(self) -> float | None:
-        match = re.search(r"^VmHWM:\s+(\d+) kB", _text(self._own / "status"), re.MULTILINE)
-        return int(match[1]) / 1024 if match else None
+        now = peak_mib(self._proc)
+        return now if self._set_back or now > self._before else None
 
 
 class PackageEnergy:
@@ -310,16 +300,6 @@ def _nvml_gpu() -> tuple[Any, Any]:
     return None, None
 
 
-def _largest_mib() -> float:
-    """Largest resident set of this process since it was started."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return 0.0
-    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / _MIB
-
-
 def _text(path: Path) -> str:
     """A file of the kernel; empty where it is not there or may not be read."""
     try:
@@ -334,7 +314,7 @@ def _number(path: Path) -> int | None:
 
 
 def _highest(first: float | None, second: float | None) -> float | None:
-    return max((one for one in (first, second) if one is not None), default=None)
+    return max((value for value in (first, second) if value is not None), default=None)
 
 
 def _sum(first: float | None, second: float | None) -> float | None:

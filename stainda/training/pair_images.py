@@ -96,9 +96,9 @@ class PairImages:
         scale = self._data.store.meta["downsample"]
         second = second.assign(downsample=[float(scale[slide]) for slide in second["slide"]])
         same = nearby(self._data.store.table, rows, self._size) | nearby(second, np.arange(len(second)), self._size)
-        one = self._view(self._detector.images(drawn.one), drawn.one_slides, draws)
-        two = self._view(self._detector.images(drawn.two), drawn.two_slides, draws)
-        return one, two, torch.from_numpy(same)
+        first_view = self._view(self._detector.images(drawn.one), drawn.one_slides, draws)
+        second_view = self._view(self._detector.images(drawn.two), drawn.two_slides, draws)
+        return first_view, second_view, torch.from_numpy(same)
 
     def _view(self, images: Tensor, slides: Sequence[str], draws: torch.Generator) -> Tensor:
         """Normaliser, then augmentation, then views that drop colour, then standardisation, as in training."""

@@ -144,8 +144,8 @@ class Preparation:
             size = job.patches.size
             probe = torch.zeros(1, self.strategy.view.channels, size, size, device=self.fabric.device)
             features = {layer: FeatureTap(network, layer).until(probe) for layer in layers}
-            channels = [found.shape[1] for found in features.values()]
-            if fixed := [layer for layer, found in features.items() if not found.requires_grad]:
+            channels = [maps.shape[1] for maps in features.values()]
+            if fixed := [layer for layer, maps in features.items() if not maps.requires_grad]:
                 dense = "Set align.layer to decoder, or " if job.task.kind == "segmentation" else "Set "
                 raise ConfigError(
                     f"align {align.name!r} acts on layer {fixed[0]!r}, before which nothing learns (training.train: "

@@ -80,11 +80,11 @@ def pretraining_of(job: Job, data_key: str) -> Job:
     Args:
         job: with ``training.init``. data_key: of the data it may see (``UnlabelledData.key``).
     """
-    view, norm, told = job.strategy.view, job.strategy.norm, job.training
+    view, norm, given = job.strategy.view, job.strategy.norm, job.training
     kept = {"view": view, **({"norm": norm} if norm.name == "group" else {})}
     training = TrainingConfig(
-        init=told.init, start=told.start, standardise=told.standardise, device=told.device, precision=told.precision,
-        threads=told.threads,
+        init=given.init, start=given.start, standardise=given.standardise, device=given.device,
+        precision=given.precision, threads=given.threads,
     )  # fmt: skip
     return Job(
         study=job.study, strategy=StrategyConfig(name=NAME, augment=(), **kept), model=job.model, task=job.task,
@@ -214,11 +214,11 @@ class _Pretraining:
         if self._target is not None:
             self._target.train()
         torch.manual_seed(seed_for(self._job.seed, "pretraining steps", epoch))
-        for one, two, same in self._images.batches(epoch):
+        for first, second, same in self._images.batches(epoch):
             step = epoch * self._steps + len(losses)
             for group in self._optimiser.param_groups:
                 group["lr"] = self._config.learning_rate * rate_factor("cosine", step / max(1, total - 1))
-            loss = self._loss(one, two, same)
+            loss = self._loss(first, second, same)
             if not math.isfinite(float(loss.detach())):
                 raise TrainingError(
                     f"{self._config}: the loss of step {step + 1} is not a number", file=self._folder,
@@ -234,17 +234,17 @@ class _Pretraining:
         values = (epoch + 1, epoch * self._steps + len(losses), round(float(np.mean(losses)), 6), seconds)
         return dict(zip(PRETRAINING_CURVE.names, values, strict=True))
 
-    def _loss(self, one: Tensor, two: Tensor, same: Tensor) -> Tensor:
+    def _loss(self, images: Tensor, other_images: Tensor, same: Tensor) -> Tensor:
         """Each side goes through the network by itself, as domains do in training."""
         project = self._heads["project"]
-        first, second = (project(pooled(self._tap.until(side))) for side in (one, two))
+        first, second = (project(pooled(self._tap.until(side))) for side in (images, other_images))
         if self._target is None:
             return nt_xent(first, second, self._config.temperature, same)
         predict, target = self._heads["predict"], self._target.network
         assert isinstance(target, nn.ModuleDict)
         tap = FeatureTap(target["network"], "bottleneck")
         with torch.no_grad():
-            aims = [target["project"](pooled(tap.until(side))) for side in (one, two)]
+            aims = [target["project"](pooled(tap.until(side))) for side in (images, other_images)]
         return byol(predict(first), aims[1]) + byol(predict(second), aims[0])
 
     def _follow(self, share: float) -> None:
@@ -258,7 +258,7 @@ class _Pretraining:
         """Write the tensors of the encoder that learned, and the buffers of their layers; how many they are."""
         from stainda.strategies.detector import save_tensors
 
-        learned = {name for name, one in self._network.named_parameters() if one.grad is not None}
+        learned = {name for name, parameter in self._network.named_parameters() if parameter.grad is not None}
         modules = {name.rpartition(".")[0] for name in learned}
         state = self._network.state_dict()
         kept = {

@@ -67,15 +67,15 @@ def measure_encoder(detector: Detector, data: UnlabelledData, job: Job) -> Measu
             math.nan, math.nan, 0, math.nan, math.nan, probe, "no registered sections of validation patients"
         )
     pairs = some_sections(pairs, job.seed)
-    one, two = _features_of_pairs(encoder, pairs)
+    first, second = _features_of_pairs(encoder, pairs)
     size = int(data.store.meta["size"])
     hits, chance = retrieval(
-        one, two, pairs, {name: float(s) for name, s in data.store.meta["downsample"].items()}, size
+        first, second, pairs, {name: float(s) for name, s in data.store.meta["downsample"].items()}, size
     )
-    told = f"{len(pairs)} places on two sections of validation patients"
+    note = f"{len(pairs)} places on two sections of validation patients"
     return Measures(
         float(np.mean(hits)) if len(hits) else math.nan, float(np.mean(chance)) if len(chance) else math.nan,
-        len(hits), alignment(one, two), uniformity(torch.cat([one, two])), probe, told,
+        len(hits), alignment(first, second), uniformity(torch.cat([first, second])), probe, note,
     )  # fmt: skip
 
 
@@ -135,9 +135,11 @@ class _Encoder:
             own = estimate_statistics(network, self._seen(images, slides, at[:: max(1, len(at) // BATCH)][:BATCH]))
             network.eval()
             with statistics_of(network, own):
-                found = torch.cat([pooled(self._tap.until(batch)).cpu() for batch in self._seen(images, slides, at)])
-            out = found.new_zeros(len(names), found.shape[1]) if out is None else out
-            out[torch.from_numpy(at)] = found
+                pooled_features = torch.cat(
+                    [pooled(self._tap.until(batch)).cpu() for batch in self._seen(images, slides, at)]
+                )
+            out = pooled_features.new_zeros(len(names), pooled_features.shape[1]) if out is None else out
+            out[torch.from_numpy(at)] = pooled_features
         assert out is not None
         return out
 
@@ -168,12 +170,12 @@ def _probe(encoder: _Encoder, data: UnlabelledData, seed: int) -> float:
         if not len(rows):
             return math.nan
         where = table.iloc[rows]
-        found = encoder(data.data.images(rows), where["slide"].tolist(), where["domain"].tolist())
-        features.append(found.numpy())
+        encoded = encoder(data.data.images(rows), where["slide"].tolist(), where["domain"].tolist())
+        features.append(encoded.numpy())
         labels = data.data.labels(rows)
         inner = slice(labels.shape[1] // 2 - labels.shape[1] // 8, labels.shape[1] // 2 + labels.shape[1] // 8)
         answers.append(((labels[:, inner, inner] > 0) & (labels[:, inner, inner] < 255)).any(axis=(1, 2)))
-    if any(len(set(one.tolist())) < 2 for one in answers):
+    if any(len(set(labels.tolist())) < 2 for labels in answers):
         return math.nan
     scaler = StandardScaler().fit(features[0])
     model = LogisticRegression(max_iter=1000, C=0.1).fit(scaler.transform(features[0]), answers[0])

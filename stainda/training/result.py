@@ -57,13 +57,13 @@ def read_result(folder: str | Path) -> TrainingResult | None:
     path = RESULT.inside(Path(folder))
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        needed = [one for one in fields(TrainingResult) if one.name in values or _must_be_there(one)]
-        known = {one.name: values[one.name] for one in needed}
+        needed = [entry for entry in fields(TrainingResult) if entry.name in values or _must_be_there(entry)]
+        known = {entry.name: values[entry.name] for entry in needed}
         score = math.nan if known["score"] is None else known["score"]
         return TrainingResult(**{**known, "score": score, "costs": Costs.read(values.get("costs"))})
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def _must_be_there(one: Field[Any]) -> bool:
-    return one.default is MISSING and one.default_factory is MISSING
+def _must_be_there(entry: Field[Any]) -> bool:
+    return entry.default is MISSING and entry.default_factory is MISSING

@@ -90,8 +90,8 @@ class TrainingState:
         if torch.cuda.is_available() and torch.cuda.is_initialized():
             tensors["cuda|"] = torch.cuda.get_rng_state()
         if self.statistics is not None:
-            for domain, found in self.statistics.kept.items():
-                tensors |= {f"statistics|{domain}|{name}": value for name, value in found.items()}
+            for domain, kept in self.statistics.kept.items():
+                tensors |= {f"statistics|{domain}|{name}": value for name, value in kept.items()}
         return tensors
 
     def _put_back(self, tensors: Mapping[str, Tensor]) -> None:

@@ -110,7 +110,7 @@ def task_of(config: TaskConfig) -> Segmentation:
     return (Classification if config.kind == "classification" else Segmentation)(config)
 
 
-def class_weights(config: TaskConfig, found: Sorted, object_share: float | None) -> Tensor | None:
+def class_weights(config: TaskConfig, patches: Sorted, object_share: float | None) -> Tensor | None:
     """Weights ``[K]`` of background and classes in the loss, float32; ``None`` where all weigh alike.
 
     ``balanced``: one over how often a class is met in the batches (objects having their share of patches there), scaled
@@ -124,16 +124,16 @@ def class_weights(config: TaskConfig, found: Sorted, object_share: float | None)
         return None
     if isinstance(config.class_weights, dict):
         return torch.tensor([float(config.class_weights.get(name, 1.0)) for name in names])
-    share = float(found.has_object.mean()) if object_share is None else object_share
-    share = 1.0 if found.has_object.all() else share if found.has_object.any() else 0.0
-    met = share * found.shares[0] + (1 - share) * found.shares[1]
+    share = float(patches.has_object.mean()) if object_share is None else object_share
+    share = 1.0 if patches.has_object.all() else share if patches.has_object.any() else 0.0
+    met = share * patches.shares[0] + (1 - share) * patches.shares[1]
     if not met.any():
         raise TrainingError("no labelled place is met in training", remedy="Check the annotations of the sources")
     weights = np.divide(1.0, met, out=np.zeros_like(met), where=met > 0)
     return torch.from_numpy(weights / (weights * met).sum()).float()
 
 
-def need_answers(found: Sorted, asked: int, what: str, config: TaskConfig) -> None:
+def need_answers(patches: Sorted, count: int, what: str, config: TaskConfig) -> None:
     """Refuse to train or validate where nothing is labelled.
 
     Args:
@@ -144,22 +144,22 @@ def need_answers(found: Sorted, asked: int, what: str, config: TaskConfig) -> No
     """
     words = " or ".join(config.classes)
     if config.kind == "segmentation":
-        if not found.has_object.any():
+        if not patches.has_object.any():
             raise TrainingError(
-                f"none of the {asked} {what} patches shows {words}",
+                f"none of the {count} {what} patches shows {words}",
                 remedy="Check the annotations of the source domains, task.classes and the patient splits",
             )
         return
     side = f"the square at their centre, {config.centre:g} of their side"
-    if not found.has_object.any():
+    if not patches.has_object.any():
         raise TrainingError(
-            f"none of the {asked} {what} patches has {words} over {config.covered:.0%} of {side}",
+            f"none of the {count} {what} patches has {words} over {config.covered:.0%} of {side}",
             remedy="Lower task.centre to what an object covers, or make patches.size fit the objects; check the "
             "annotations of the source domains, their pixel sizes (the manifest's column mpp) and task.classes",
         )
-    if found.has_object.all():
+    if patches.has_object.all():
         raise TrainingError(
-            f"none of the {asked} {what} patches is free of {words} in {side}",
+            f"none of the {count} {what} patches is free of {words} in {side}",
             remedy="Raise patches.negatives_per_object, or task.clear. Where patches are smaller than objects, "
             "check the pixel sizes (the manifest's column mpp)",
         )

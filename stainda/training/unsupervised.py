@@ -107,22 +107,24 @@ def serial_agreement(detector: Detector, pairs: SerialPairs, generator: np.rando
     grid, weight = torch.from_numpy(drawn.grid), torch.from_numpy(drawn.certainty)[:, None]
     if shares[0].dim() == 2:  # answers about the middle of patches, where both show the same tissue there
         middle = grid.shape[1] // 2
-        there = shares[1]
+        warped = shares[1]
         weight = weight[:, :, middle, middle] * (grid[:, middle, middle].abs().amax(1, keepdim=True) <= 0.25)
     else:
         margin = (grid.shape[1] - shares[0].shape[2]) // 2
-        there = functional.grid_sample(functional.pad(shares[1], [margin] * 4), grid, align_corners=False)
+        warped = functional.grid_sample(functional.pad(shares[1], [margin] * 4), grid, align_corners=False)
         if margin:
-            there, weight = (one[..., margin:-margin, margin:-margin] for one in (there, weight))
-    both = float((weight * shares[0] * there).sum())
-    each = float((weight * (shares[0] ** 2 + there**2)).sum())
+            warped, weight = (layer[..., margin:-margin, margin:-margin] for layer in (warped, weight))
+    both = float((weight * shares[0] * warped).sum())
+    each = float((weight * (shares[0] ** 2 + warped**2)).sum())
     return 2 * both / each if each > _TINY else 0.0
 
 
 def score_pixels(target: SampledPixels, train: SampledPixels, val: SampledPixels, seed: int = 0) -> dict[str, float]:
     """The scores from samples of pixels; the labels of ``target`` are never read."""
     scale = np.maximum(train.features.std(axis=0), _TINY)
-    features, of_train, of_val = ((one.features - train.features.mean(axis=0)) / scale for one in (target, train, val))
+    features, of_train, of_val = (
+        (pixels.features - train.features.mean(axis=0)) / scale for pixels in (target, train, val)
+    )
     correct = (val.probabilities.argmax(axis=1) == val.labels).astype(float)
     loss = -np.log(np.maximum(val.probabilities[np.arange(len(val.labels)), val.labels], _TINY))
     return {
@@ -232,7 +234,7 @@ def _pixels(
             statistics = estimate_statistics(network, [seen])
         with statistics_of(network, statistics):
             logits, features = tap(seen)
-        logits, features = (one[..., None, None] if one.dim() == 2 else one for one in (logits, features))
+        logits, features = (values[..., None, None] if values.dim() == 2 else values for values in (logits, features))
         if features.shape[2:] != logits.shape[2:]:
             features = functional.interpolate(features, size=logits.shape[2:], mode="bilinear", align_corners=False)
         truth = torch.full(logits.shape[:1] + logits.shape[2:], IGNORE)
@@ -244,10 +246,10 @@ def _pixels(
         rows.append((_flat(shares), _flat(features), truth.flatten()))
     probabilities, read, names = (torch.cat(parts).cpu().numpy() for parts in zip(*rows, strict=True))
     known = np.flatnonzero(names != IGNORE) if labelled else np.arange(len(names))
-    asked = names if labelled else probabilities.argmax(axis=1)
-    classes = np.unique(asked[known])
+    classes_of = names if labelled else probabilities.argmax(axis=1)
+    classes = np.unique(classes_of[known])
     each = -(-PIXELS // max(len(classes), 1))
-    picked = [generator.permutation(known[asked[known] == name])[:each] for name in classes]
+    picked = [generator.permutation(known[classes_of[known] == name])[:each] for name in classes]
     chosen = np.sort(np.concatenate(picked))
     return SampledPixels(
         probabilities[chosen].astype(float),

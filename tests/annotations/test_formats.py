@@ -155,9 +155,9 @@ def test_garbage_is_refused(one, tmp_path):
         read_annotations(tmp_path / "none", one.name, SLIDE)
 
 
-XML = [name for name, one in FORMATS.items() if ".xml" in one.suffixes]
+XML = [name for name, format_ in FORMATS.items() if ".xml" in format_.suffixes]
 assert set(XML) == {"asap", "imagescope", "halo", "voc", "ndpa"}
-JSON = [name for name, one in FORMATS.items() if ".json" in one.suffixes]
+JSON = [name for name, format_ in FORMATS.items() if ".json" in format_.suffixes]
 ENTITIES = "".join(f'<!ENTITY x{i} "{f"&x{i - 1};" * 10}">' for i in range(1, 10))
 BOMB = f'<?xml version="1.0"?><!DOCTYPE a [<!ENTITY x0 "xxxxxxxxxx">{ENTITIES}]><a>&x9;</a>'
 HOSTILE_XML = {

@@ -99,7 +99,7 @@ def test_a_broken_mark_is_refused(tmp_path, mark) -> None:
 
 
 @pytest.mark.parametrize("origin", ["auto", "level0", "bounds"])
-@pytest.mark.parametrize("name", [one for one in FORMATS if one not in ("ndpa", "points")])
+@pytest.mark.parametrize("name", [name for name in FORMATS if name not in ("ndpa", "points")])
 def test_every_format_goes_there_and_back(slide, tmp_path, name, origin) -> None:
     path = tmp_path / f"a{FORMATS[name].suffixes[0]}"
     write_annotations(glomeruli(), path, name, slide, origin)
@@ -109,7 +109,7 @@ def test_every_format_goes_there_and_back(slide, tmp_path, name, origin) -> None
     np.testing.assert_allclose(found[np.argsort(found[:, 0])], MIDDLES[np.argsort(MIDDLES[:, 0])], atol=1.0)
 
 
-@pytest.mark.parametrize("name", [one for one in FORMATS if one not in ("ndpa", "points", "qupath")])
+@pytest.mark.parametrize("name", [name for name in FORMATS if name not in ("ndpa", "points", "qupath")])
 def test_every_format_may_count_from_the_scanned_part(slide, tmp_path, name) -> None:
     """As a program would write it that knows of the scanned part alone: a picture of that size."""
     path = tmp_path / f"a{FORMATS[name].suffixes[0]}"

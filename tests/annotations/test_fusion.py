@@ -70,7 +70,7 @@ def test_one_who_circles_everything_joins_nothing():
     drawn = {"a": shapes(*objects), "b": shapes(*objects), "c": shapes(shapely.box(0, 0, 700, 300))}
     for method in METHODS:
         fusion = fuse_annotators(drawn, Rules(method))
-        assert sorted(fusion.shapes.area) == pytest.approx(sorted(one.area for one in objects), rel=0.01)
+        assert sorted(fusion.shapes.area) == pytest.approx(sorted(object_.area for object_ in objects), rel=0.01)
         assert {row["metadata"]["drawn_by"] for row in fusion.shapes["properties"]} == {"a; b; c"}
         assert fusion.dissent.geometry[0].equals(shapely.box(0, 0, 700, 300))
 
@@ -150,7 +150,9 @@ def test_staple_of_polygons_is_what_simpleitk_finds_on_their_pixels():
     image_filter = sitk.STAPLEImageFilter()
     image_filter.SetForegroundValue(1.0)
     image_filter.SetMaximumIterations(5000)
-    probability = sitk.GetArrayFromImage(image_filter.Execute([sitk.GetImageFromArray(one) for one in pixels]))
+    probability = sitk.GetArrayFromImage(
+        image_filter.Execute([sitk.GetImageFromArray(pixel_array) for pixel_array in pixels])
+    )
     rows = fusion.annotators
     assert [row["sensitivity"] for row in rows] == pytest.approx(image_filter.GetSensitivity(), abs=5e-4)
     assert [row["specificity"] for row in rows] == pytest.approx(image_filter.GetSpecificity(), abs=5e-4)

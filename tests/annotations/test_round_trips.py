@@ -269,7 +269,7 @@ WRONG = {
     "dropped": [("outside the slide", shapely.box(900, 0, 950, 9)), ("the same shape", GOOD),
                 ("no area", shapely.Polygon([(5, 5), (9, 5), (7, 5)]))],
 }  # fmt: skip
-OUTLINES = [name for name, one in FORMATS.items() if {"polygons", "exact"} <= one.holds]
+OUTLINES = [name for name, format_ in FORMATS.items() if {"polygons", "exact"} <= format_.holds]
 
 
 @pytest.mark.parametrize("name", OUTLINES)

@@ -38,7 +38,7 @@ def test_an_example_gives_what_it_says(example, request):
 def test_every_verb_says_what_it_takes_gives_and_refuses_and_shows_it(name):
     text = inspect.getdoc(getattr(st, name))
     assert "Raises:" in text and "Example:" in text
-    assert name in {one.name for one in EXAMPLES}
+    assert name in {example.name for example in EXAMPLES}
     if len(inspect.signature(getattr(st, name)).parameters) > 1:
         described = text.partition("Args:")[2].partition("Returns:")[0]
         for parameter in inspect.signature(getattr(st, name)).parameters:
@@ -47,4 +47,4 @@ def test_every_verb_says_what_it_takes_gives_and_refuses_and_shows_it(name):
 
 @pytest.mark.parametrize("thing", CLASSES, ids=lambda one: one.__name__)
 def test_every_class_shows_how_it_is_used(thing):
-    assert thing.__name__ in {one.name for one in EXAMPLES}
+    assert thing.__name__ in {example.name for example in EXAMPLES}

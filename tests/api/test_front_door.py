@@ -70,7 +70,7 @@ def test_a_cohort_is_a_table_and_shows_itself(desk):
     assert len(table) == len(cohort) == 10
     assert table.loc[1, "annotations"].count(";") == 1 and table.loc[1, "annotations"].endswith("P1_SR.geojson")
     assert table["path"].map(lambda path: Path(path).is_file()).all()
-    assert table["domain"].tolist() == [cohort.domain(one) for one in cohort]
+    assert table["domain"].tolist() == [cohort.domain(section) for section in cohort]
     assert len(repr(cohort)) < 150 and "10 sections" in repr(cohort)
     html = cohort._repr_html_()
     assert "PAS&lt;b&gt;@A" in html and "<b>" not in html
@@ -103,7 +103,7 @@ def test_registering_and_propagating_do_what_the_commands_do(desk):
 
 def test_only_the_sections_of_the_cohort_that_is_given_are_registered(desk):
     cohort = st.read_manifest("mine.csv")
-    some = type(cohort)(tuple(one for one in cohort if one.block in ("P1", "P3")), source=cohort.source)
+    some = type(cohort)(tuple(section for section in cohort if section.block in ("P1", "P3")), source=cohort.source)
     assert st.register(some, out="some", method="identity", workers=1).blocks == ("P1", "P3")
 
 
@@ -181,7 +181,7 @@ def test_the_figure_of_a_run_is_that_of_the_command(made_run, tmp_path):
     from stainda.report import make_plot
 
     twin = make_plot(made_run, "forest", "object_f1").figure
-    assert [texts(one) for one in figure.axes] == [texts(one) for one in twin.axes]
+    assert [texts(axis) for axis in figure.axes] == [texts(axis) for axis in twin.axes]
 
 
 def test_a_folder_that_is_no_run_is_said(tmp_path):

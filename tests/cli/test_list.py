@@ -23,11 +23,13 @@ def _run(*words: str) -> str:
 
 def test_every_strategy_is_one_line_in_one_family():
     lines = _run("strategies").splitlines()
-    for one in STRATEGIES:
-        assert sum(line.split()[:1] == [one.name] for line in lines) == 1, one.name
+    for strategy in STRATEGIES:
+        assert sum(line.split()[:1] == [strategy.name] for line in lines) == 1, strategy.name
     assert len(lines) < len(STRATEGIES) + 4 * len(FAMILIES)
-    assert {one.family for one in STRATEGIES} <= set(FAMILIES)
-    assert not [one.name for one in STRATEGIES if one.family == "other alignment"], "name their family in listing.py"
+    assert {strategy.family for strategy in STRATEGIES} <= set(FAMILIES)
+    assert not [strategy.name for strategy in STRATEGIES if strategy.family == "other alignment"], (
+        "name their family in listing.py"
+    )
     assert f"start with: {', '.join(FIRST)}"[:40] in _run("strategies")
 
 
@@ -72,6 +74,6 @@ def test_one_is_described_whole_and_a_wrong_name_is_answered():
 def test_json_holds_everything(kind):
     entries = catalogue(kind)
     rows = json.loads(_run(kind, "--json"))
-    assert [row["name"] for row in rows] == [one.name for one in entries]
-    assert [row["description"] for row in rows] == [one.description for one in entries]
+    assert [row["name"] for row in rows] == [entry.name for entry in entries]
+    assert [row["description"] for row in rows] == [entry.description for entry in entries]
     assert json.loads(_run(kind, entries[-1].name, "--json"))[0]["name"] == entries[-1].name

@@ -19,10 +19,10 @@ def manifest(tmp_path, *groups):
 
 def test_groups_are_read_and_written_again(tmp_path):
     cohort = read_manifest(manifest(tmp_path, "stable", "stable", "rejection", "rejection"), check_files=False)
-    assert [one.group for one in cohort] == ["stable", "stable", "rejection", "rejection"]
+    assert [section.group for section in cohort] == ["stable", "stable", "rejection", "rejection"]
     assert cohort.to_frame()["group"].tolist()[1:3] == ["stable", "rejection"]
     again = read_manifest(write_manifest(cohort, tmp_path / "again.csv"), check_files=False)
-    assert [one.group for one in again] == [one.group for one in cohort]
+    assert [section.group for section in again] == [section.group for section in cohort]
 
 
 def test_a_manifest_without_groups_has_no_such_column(tmp_path):

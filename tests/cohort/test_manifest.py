@@ -39,7 +39,7 @@ def test_a_good_manifest_gives_its_sections_in_order(tmp_path):
     assert first.path == tmp_path / "p1_1.tif"
     assert (second.mpp, second.annotations, second.split) == (None, None, None)
     assert cohort.domains == ("PAS@A", "SR@A")
-    assert [one.section for one in cohort.blocks()["b1"]] == [1, 2]
+    assert [block.section for block in cohort.blocks()["b1"]] == [1, 2]
 
 
 def test_every_fault_is_told_at_once_with_its_row_and_remedy(tmp_path):
@@ -200,5 +200,5 @@ def test_inspect_tells_faults_as_data(tmp_path):
 def test_the_manifest_of_the_rat_kidney_is_complete(real_data):
     cohort = read_manifest(Path(__file__).parents[2] / "data_manifests" / "rat_kidney.csv", data=real_data)
     assert cohort.single_patient
-    assert [one.stain for one in cohort] == ["HE", "PANCK"]
-    assert all(one.annotations and one.landmarks and one.mpp is None for one in cohort)
+    assert [section.stain for section in cohort] == ["HE", "PANCK"]
+    assert all(section.annotations and section.landmarks and section.mpp is None for section in cohort)

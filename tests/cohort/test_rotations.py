@@ -28,7 +28,7 @@ def cohort(patients=4, stains=("PAS", "SR"), centres=("A", "B"), annotated=True)
 
 
 def turns(protocol: ProtocolConfig, of: Cohort | None = None) -> dict:
-    return {one.name: one for one in rotations(of or cohort(), protocol, 1)}
+    return {rotation.name: rotation for rotation in rotations(of or cohort(), protocol, 1)}
 
 
 def test_all_pairs_has_every_domain_as_the_source_once():
@@ -41,7 +41,9 @@ def test_all_pairs_has_every_domain_as_the_source_once():
 
 
 def test_a_domain_without_annotations_is_only_a_target():
-    bare = Cohort(tuple(replace(one, annotations=None) if one.stain == "SR" else one for one in cohort()))
+    bare = Cohort(
+        tuple(replace(section, annotations=None) if section.stain == "SR" else section for section in cohort())
+    )
     found = turns(ProtocolConfig(scheme="all_pairs"), bare)
     assert list(found) == ["PAS@A", "PAS@B"]
     assert "SR@B" in found["PAS@A"].roles.targets
@@ -49,7 +51,7 @@ def test_a_domain_without_annotations_is_only_a_target():
 
 def test_leave_one_out_takes_all_domains_of_the_others():
     centres = turns(ProtocolConfig(scheme="leave_one_centre_out"))
-    assert {name: one.roles.sources for name, one in centres.items()} == {
+    assert {name: centre.roles.sources for name, centre in centres.items()} == {
         "without_A": ("PAS@B", "SR@B"), "without_B": ("PAS@A", "SR@A"),
     }  # fmt: skip
     assert centres["without_A"].roles.targets == ("PAS@A", "SR@A")
@@ -99,7 +101,7 @@ def test_folds_depend_on_neither_the_order_of_rows_nor_chance():
 def test_folds_that_cannot_be_are_refused():
     with pytest.raises(ConfigError, match=r"centre 'A' has 4 patients, fewer than the 5 folds.*to 4 or less"):
         turns(ProtocolConfig(sources=("PAS@A",), folds=5))
-    given = Cohort(tuple(replace(one, split="train") for one in cohort()))
+    given = Cohort(tuple(replace(section, split="train") for section in cohort()))
     with pytest.raises(ConfigError, match=r"into 'train', and folds test every patient once.*Empty the column split"):
         turns(ProtocolConfig(sources=("PAS@A",), folds=2), given)
 

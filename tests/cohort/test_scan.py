@@ -24,7 +24,10 @@ def folder(tmp_path):
 
 def test_names_become_sections_in_the_order_of_the_cut(folder):
     sections = scan_folder(folder, PATTERN, centre="A")
-    assert [(one.slide, one.patient, one.block, one.section, one.stain, one.centre) for one in sections] == [
+    assert [
+        (section.slide, section.patient, section.block, section.section, section.stain, section.centre)
+        for section in sections
+    ] == [
         ("P1_B1_1_PAS", "P1", "B1", 1, "PAS", "A"),
         ("P1_B1_2_SR", "P1", "B1", 2, "SR", "A"),
         ("P2_B7_1_PAS", "P2", "B7", 1, "PAS", "A"),
@@ -48,7 +51,7 @@ def test_folders_may_tell_fields(tmp_path):
         (tmp_path / name).parent.mkdir(parents=True)
         (tmp_path / name).write_bytes(name.encode())
     scan = find_sections(tmp_path, "{centre}/{patient}/{stain}.tif")
-    assert [(one.slide, one.centre, one.patient) for one in scan.sections] == [
+    assert [(section.slide, section.centre, section.patient) for section in scan.sections] == [
         ("A_P1_PAS", "A", "P1"),
         ("B_P2_PAS", "B", "P2"),
     ]
@@ -90,7 +93,7 @@ def test_annotations_of_any_format_beside_a_slide_are_taken(tmp_path):
     Image.fromarray(np.zeros((48, 64, 3), np.uint8)).save(tmp_path / "P90_PAS.png")
     (tmp_path / "P90_PAS.png.ndpa").write_text("<annotations><ndpviewstate/></annotations>")
     scan = find_sections(tmp_path, "{patient}_{stain}.png", annotation_finder(), centre="A")
-    found = {one.patient: one.annotations for one in scan.sections}
+    found = {section.patient: section.annotations for section in scan.sections}
     assert len(found) == len(names) + 1  # the mask among the annotations follows the pattern, but is no slide
     for number, name in enumerate(names):
         assert found[f"P{number}"].name == f"P{number}_PAS{FORMATS[name].suffixes[0]}", name
@@ -108,7 +111,7 @@ def test_the_better_of_two_files_is_taken_and_the_other_told(tmp_path):
     (tmp_path / "P2_PAS.png").write_bytes(b"a thumbnail")
     (tmp_path / "P3_PAS_annotations.csv").write_text("id,x,y\n1,2,3\n")
     scan = find_sections(tmp_path, "{patient}_{stain}.svs", annotation_finder(), centre="A")
-    assert [one.annotations and one.annotations.name for one in scan.sections] == [
+    assert [section.annotations and section.annotations.name for section in scan.sections] == [
         "P1_PAS.geojson",
         None,
         "P3_PAS_annotations.csv",
@@ -126,21 +129,21 @@ def _touch(folder, *names):
 def test_a_block_that_every_laboratory_calls_b1_is_named_by_patient(tmp_path):
     folder = _touch(tmp_path, *(f"2021-{n}_B1_0{s}_PAS.tif" for n in (14, 15, 16) for s in (3, 4)))
     scan = find_sections(folder, "{patient}_{block}_{section}_{stain}.tif", centre="A")
-    assert {one.block for one in scan.sections} == {"2021-14_B1", "2021-15_B1", "2021-16_B1"}
+    assert {section.block for section in scan.sections} == {"2021-14_B1", "2021-15_B1", "2021-16_B1"}
     assert any("'B1' alone is a block of 3 patients" in note for note in scan.notes)
     assert len(read_manifest(write_manifest(scan.sections, folder / "manifest.csv"))) == 6
 
 
 def test_blocks_of_their_own_names_stay(folder):
     scan = find_sections(folder, PATTERN, centre="A")
-    assert {one.block for one in scan.sections} == {"B1", "B7"} and not scan.notes
+    assert {section.block for section in scan.sections} == {"B1", "B7"} and not scan.notes
 
 
 def test_patients_counted_anew_at_each_centre_are_named_apart(tmp_path):
     folder = _touch(tmp_path, *(f"{c}/{n:03d}_{s}_PAS.tif" for c in ("Aachen", "Bonn") for n in (1, 2) for s in (1, 2)))
     scan = find_sections(folder, "{centre}/{patient}_{section}_{stain}.tif")
-    assert {one.patient for one in scan.sections} == {"Aachen_001", "Aachen_002", "Bonn_001", "Bonn_002"}
-    assert len({one.block for one in scan.sections}) == 4
+    assert {section.patient for section in scan.sections} == {"Aachen_001", "Aachen_002", "Bonn_001", "Bonn_002"}
+    assert len({section.block for section in scan.sections}) == 4
     assert any("one patient of two centres" in note for note in scan.notes)
     assert len(read_manifest(write_manifest(scan.sections, folder / "manifest.csv"))) == 8
 
@@ -148,7 +151,7 @@ def test_patients_counted_anew_at_each_centre_are_named_apart(tmp_path):
 def test_a_patient_whose_sections_were_shared_among_centres_stays_one(tmp_path):
     folder = _touch(tmp_path, "Aachen/001_1_PAS.tif", "Bonn/001_2_PAS.tif")
     scan = find_sections(folder, "{centre}/{patient}_{section}_{stain}.tif")
-    assert {one.patient for one in scan.sections} == {"001"}
+    assert {section.patient for section in scan.sections} == {"001"}
 
 
 def test_one_centre_for_folders_of_two_is_suspected(tmp_path):
@@ -156,7 +159,7 @@ def test_one_centre_for_folders_of_two_is_suspected(tmp_path):
     scan = find_sections(_touch(tmp_path / "two", *names), "{patient}_{section}_{stain}.tif", centre="A")
     assert scan.centre_folders == ("Centre A", "Centre B")
     named = find_sections(tmp_path / "two", "{centre}/{patient}_{section}_{stain}.tif")
-    assert named.centre_folders == () and {one.centre for one in named.sections} == {"Centre A", "Centre B"}
+    assert named.centre_folders == () and {section.centre for section in named.sections} == {"Centre A", "Centre B"}
     by_patient = _touch(tmp_path / "patients", *(f"P{n}/P{n}_{s}_PAS.tif" for n in (1, 2, 3) for s in (1, 2)))
     scan = find_sections(by_patient, "{patient}_{section}_{stain}.tif", centre="A")
     assert scan.centre_folders == (), "a folder for each patient is no centre"
@@ -167,7 +170,7 @@ def test_an_ending_of_two_parts_is_one(tmp_path):
     (tmp_path / "P1_1_PAS.geojson").write_text("{}")
     (tmp_path / "P1_2_SR_landmarks.csv").write_text("id,x,y\n")
     scan = find_sections(tmp_path, "{patient}_{section}_{stain}.ome.tif", centre="A")
-    assert [one.slide for one in scan.sections] == ["P1_1_PAS", "P1_2_SR"]
+    assert [section.slide for section in scan.sections] == ["P1_1_PAS", "P1_2_SR"]
     assert scan.sections[0].annotations == tmp_path / "P1_1_PAS.geojson"
     assert scan.sections[1].landmarks == tmp_path / "P1_2_SR_landmarks.csv"
     assert not scan.skipped, "P1_3_HE.tif has another ending"
@@ -176,4 +179,4 @@ def test_an_ending_of_two_parts_is_one(tmp_path):
 def test_any_ending_of_slides_but_no_other_file(tmp_path):
     _touch(tmp_path, "P1_1_PAS.svs", "P1_2_SR.ndpi", "P1_3_HE.xlsx", "annotations/P1_1_PAS.tif")
     scan = find_sections(tmp_path, "{patient}_{section}_{stain}.*", lambda _: [], centre="A")
-    assert {one.path.suffix for one in scan.sections} == {".svs", ".ndpi"}
+    assert {section.path.suffix for section in scan.sections} == {".svs", ".ndpi"}

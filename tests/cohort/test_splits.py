@@ -23,12 +23,12 @@ def cohort_of(centres: dict[str, int], stains=("PAS", "SR"), split=None) -> Coho
 
 
 def split_of(cohort: Cohort) -> dict[str, str]:
-    return {one.patient: one.split for one in cohort}
+    return {section.patient: section.split for section in cohort}
 
 
 def test_every_section_of_a_patient_is_in_one_split():
     cohort = assign_splits(cohort_of({"A": 7, "B": 5}), SHARES, seed=3)
-    assert all(one.split == split_of(cohort)[one.patient] for one in cohort)
+    assert all(section.split == split_of(cohort)[section.patient] for section in cohort)
     check_no_leak(cohort)
 
 
@@ -52,7 +52,9 @@ def test_given_splits_are_kept_and_count_towards_the_shares():
     cohort = cohort_of({"A": 10})
     given = replace(
         cohort,
-        sections=tuple(replace(one, split="test") if one.patient in ("A0", "A1", "A2") else one for one in cohort),
+        sections=tuple(
+            replace(section, split="test") if section.patient in ("A0", "A1", "A2") else section for section in cohort
+        ),
     )
     splits = split_of(assign_splits(given, SHARES, seed=1))
     assert {patient for patient, split in splits.items() if split == "test"} == {"A0", "A1", "A2"}

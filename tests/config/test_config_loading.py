@@ -151,7 +151,7 @@ def test_a_study_extends_another(tmp_path):
     assert study.study == "small" and study.training.epochs == 2 and study.protocol.seeds == 1
     assert study.space["training.learning_rate"].high == 1e-2, "what is not said again is kept"
     assert study.manifest == tmp_path / "cohort" / "m.csv", "paths are those of the file that names them"
-    assert [one.name for one in study.strategies] == ["source_only", "dann"]
+    assert [strategy.name for strategy in study.strategies] == ["source_only", "dann"]
     (tmp_path / "base.yaml").write_text("extends: small/base.yaml\n")
     with pytest.raises(ConfigError, match=r"extends base\.yaml, which extends this file"):
         load_study(small)

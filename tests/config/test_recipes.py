@@ -94,7 +94,10 @@ def test_geometry_reaches_every_strategy_that_does_not_set_it_itself(place):
     own = {"from": "source_only", "name": "own", "augment": [{"name": "geometry", "scale": 0.1}]}
     none = {"from": "source_only", "name": "none", "augment": ["colour_jitter"]}
     found = study(place, recipe="mine", strategies=["source_only", "hed_augmentation", own, none])
-    parts = {one.name: [part.params for part in one.augment if part.name == "geometry"] for one in found.strategies}
+    parts = {
+        strategy.name: [part.params for part in strategy.augment if part.name == "geometry"]
+        for strategy in found.strategies
+    }
     shared = {"scale": 0.25, "rotation": 30}
     assert parts == {
         "source_only": [shared],
@@ -102,7 +105,7 @@ def test_geometry_reaches_every_strategy_that_does_not_set_it_itself(place):
         "own": [{**shared, "scale": 0.1}],
         "none": [],
     }
-    searched = {one.name for one in found.strategies if "geometry.scale" in one.space}
+    searched = {strategy.name for strategy in found.strategies if "geometry.scale" in strategy.space}
     assert searched == {"source_only", "hed_augmentation"}
     drawn = found.strategy("source_only").with_values({"geometry.scale": 0.5})
     assert [one.scale for one in build(drawn).augment] == [0.5]
@@ -160,7 +163,12 @@ def test_a_study_without_a_recipe_gets_the_strong_one():
     assert DEFAULT == "strong"
     found = build_study(MINIMAL, ROOT / "studies" / "one.yaml")
     assert found.recipe.name == "strong" and found.model.weights is not None and found.model.weights_optional
-    assert all(part.params["scale"] > 0 for one in found.strategies for part in one.augment if part.name == "geometry")
+    assert all(
+        part.params["scale"] > 0
+        for strategy in found.strategies
+        for part in strategy.augment
+        if part.name == "geometry"
+    )
     asked = build_study({**MINIMAL, "task": "glomeruli_detection"}, ROOT / "studies" / "one.yaml")
     assert asked.model.name == "timm", "a patch classifier for a task of patches"
 
@@ -179,3 +187,80 @@ def test_every_study_file_names_its_recipe(path):
     from stainda.config.load import read_extended
 
     assert read_extended(path).get("recipe") in available("recipes", ROOT)
+
+
+def settings(task, recipe="strong", **changes):
+    """What all strategies of a study of this task have, with the recipe's name and what departs from it."""
+    found = build_study(
+        {**MINIMAL, "patches": {}, "recipe": recipe, "task": task, **changes}, ROOT / "studies" / "one.yaml"
+    )
+    for strategy in found.strategies:
+        check(build(strategy), found)
+    return found
+
+
+STRONG = {
+    "glomeruli_segmentation": (1.0, 128, 0.5, 16, "cross_entropy_dice", 0.5, "smp"),
+    "nuclei_segmentation": (0.5, 128, None, 16, "cross_entropy_dice", 0.25, "smp"),
+    "glomeruli_detection": (2.0, 128, 0.5, 32, "cross_entropy", 0.5, "timm"),
+    "nuclei_detection": (0.5, 64, 0.5, 32, "focal", 0.25, "timm"),
+}
+
+
+@pytest.mark.parametrize("task", STRONG)
+def test_the_strong_recipe_is_one_for_each_task(task):
+    changes = {"patches": {"mpp": 1.0}} if task == "glomeruli_segmentation" else {}  # it leaves the scale to the study
+    found = settings(task, **changes)
+    training, (scale,) = found.training, {one.params["scale"] for one in found.strategies[0].augment}
+    of = (found.patches.mpp, found.patches.size, training.object_share, training.batch_size, training.loss, scale)
+    assert (*of, found.model.name) == STRONG[task] and not found.recipe.changed
+
+
+def test_a_task_without_settings_of_its_own_has_those_of_glomeruli():
+    own = {"kind": "segmentation", "classes": ["tubule"]}
+    same = [settings(task, patches={"mpp": 4.0}) for task in ("glomeruli_segmentation", "papilla_segmentation", own)]
+    first = same[0]
+    assert all((one.training, one.patches, one.model) == (first.training, first.patches, first.model) for one in same)
+
+
+def test_the_study_and_changes_to_a_recipe_win_over_its_settings_for_a_task():
+    found = settings("nuclei_detection", patches={"downsample": 2.0}, training={"loss": "cross_entropy"})
+    assert (found.patches.mpp, found.patches.downsample, found.training.loss) == (None, 2.0, "cross_entropy")
+    assert set(found.recipe.changed) == {"patches.downsample", "patches.mpp", "training.loss"}
+    changed = settings("nuclei_detection", {"from": "strong", "training": {"batch_size": 8}})
+    assert (changed.training.batch_size, changed.training.loss) == (8, "focal")
+
+
+@pytest.mark.parametrize("task", ["glomeruli_detection", "nuclei_detection"])
+def test_a_recipe_is_refused_for_a_kind_of_task_that_its_network_is_not_for(task):
+    with pytest.raises(
+        ConfigError, match=rf"'lampert2018' is for segmentation.*{task} is class.*Take recipe: small or"
+    ):
+        settings(task, "lampert2018", patches={"mpp": 1.0})
+    found = settings(task, "lampert2018", patches={"mpp": 1.0, "size": 64}, model="cnn_small")
+    assert found.model.name == "cnn", "a study may bring a network of its own"
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"tasks": {"nuclei_segmentatoin": {}}}, "Did you mean 'nuclei_segmentation'"),
+        ({"tasks": {"nuclei_segmentation": {"model": "unet"}}}, "cannot be changed for task nuclei_segmentation"),
+        ({"tasks": {"nuclei_segmentation": {"training": {"epochz": 1}}}}, "Did you mean 'epochs'"),
+        ({"kinds": ["segmentatoin"]}, "Did you mean 'segmentation'"),
+    ],
+)
+def test_a_slip_in_what_a_recipe_has_for_a_task_is_named(place, given, told):
+    with pytest.raises(ConfigError, match=told):
+        study(place, recipe={"name": "x", **given})
+
+
+def test_the_list_says_what_a_recipe_has_for_each_task():
+    from stainda.study.listing import catalogue, find_entry
+
+    strong = find_entry(catalogue("recipes"), "recipes", "strong")
+    assert (
+        "for nuclei_detection: patches.mpp 0.5, patches.size 64" in strong.parts
+        and "training.loss focal" in strong.parts
+    )
+    assert find_entry(catalogue("recipes"), "recipes", "lampert2018").tasks == ("segmentation",)

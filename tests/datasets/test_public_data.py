@@ -170,8 +170,8 @@ def make_nuinsseg(folder: Path) -> None:
 
 def make_midog(folder: Path) -> None:
     images = [{"id": n, "file_name": f"{n:03d}.tiff", "width": 128, "height": 128} for n in (1, 2, 51, 151, 152)]
-    for one in images[:4]:
-        picture(folder / "images" / one["file_name"], 128)
+    for image in images[:4]:
+        picture(folder / "images" / image["file_name"], 128)
     boxes = [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [10, 20, 60, 70]},
              {"id": 2, "image_id": 51, "category_id": 2, "bbox": [3.5, 4, 53.5, 54]}]  # fmt: skip
     categories = [{"id": 1, "name": "mitotic figure"}, {"id": 2, "name": "hard negative"}]
@@ -251,8 +251,13 @@ def test_hubmap_masks_are_the_run_lengths(made):
 
 def test_kpis_splits_masks_and_patients(made):
     result, cohort = made("kpis")
-    assert {one.slide: one.split for one in cohort}["DN_11-356"] == "train"
-    assert sorted(one.split for one in cohort if one.slide != "DN_11-356") == ["test", "train", "train", "val"]
+    assert {section.slide: section.split for section in cohort}["DN_11-356"] == "train"
+    assert sorted(section.split for section in cohort if section.slide != "DN_11-356") == [
+        "test",
+        "train",
+        "train",
+        "val",
+    ]
     assert "1 patches that are cut from whole slides" in notes(result, "left out")
     for section in cohort:  # saved as 0/1 in one file, as 0/255 with loss in the others
         painted = rasterise(read_shapes(section.annotations), ["glomerulus"], PixelGrid(0, 0, SIDE, SIDE, 1))
@@ -279,7 +284,7 @@ def test_anhir_pairs_images_with_landmarks_of_another_folder(made):
 
 def test_cima_uses_the_finest_scale_and_its_landmarks(made):
     result, cohort = made("cima")
-    assert [(one.stain, one.section, one.patient) for one in cohort] == [
+    assert [(section.stain, section.section, section.patient) for section in cohort] == [
         ("NEU", 1, "A4926-4L"), ("HE", 2, "A4926-4L"), ("ER", 3, "A4926-4L"),
     ]  # fmt: skip
     assert read_landmarks(cohort.sections[0].landmarks)["x"].tolist() == [10, 3]
@@ -288,7 +293,7 @@ def test_cima_uses_the_finest_scale_and_its_landmarks(made):
 
 def test_acrobat_patients_of_two_sets_are_two_and_points_become_pixels(made):
     result, cohort = made("acrobat")
-    assert {one.patient for one in cohort} == {"train_0", "val_0", "test_7"}
+    assert {section.patient for section in cohort} == {"train_0", "val_0", "test_7"}
     he, er = (read_landmarks(cohort.section(name).landmarks) for name in ("0_HE_val", "0_ER_val"))
     assert (he["x"][0], he["y"][0]) == pytest.approx((20, 40))
     assert (er["x"][0], er["y"][0]) == pytest.approx((10, 20))
@@ -300,7 +305,12 @@ def test_acrobat_patients_of_two_sets_are_two_and_points_become_pixels(made):
 def test_monuseg_outlines_splits_and_what_cannot_be_used(made):
     result, cohort = made("monuseg")
     assert cohort.section("TCGA-2Z-A9J9-01A-01-TS1").split == "test"
-    assert sorted(one.split for one in cohort) == ["test", "train", "train", "val"]  # one of two patients of a site
+    assert sorted(section.split for section in cohort) == [
+        "test",
+        "train",
+        "train",
+        "val",
+    ]  # one of two patients of a site
     shapes = read_shapes(cohort.section("TCGA-A7-A13E-01Z-00-DX1").annotations)
     assert (shapes["class"].tolist(), shapes.area.tolist()) == (["nucleus"], [81])
     assert notes(result, "mended").count("1 shapes dropped") == 4  # the outline of one point in each file
@@ -321,7 +331,7 @@ def test_midog_tells_no_figure_from_not_labelled(made):
     assert read_shapes(cohort.section("midog_001").annotations).total_bounds.tolist() == [10, 20, 60, 70]
     assert len(read_shapes(cohort.section("midog_002").annotations)) == 0
     assert cohort.section("midog_151").annotations is None
-    assert [one.scanner for one in cohort] == ["Hamamatsu XR", "Hamamatsu XR", "Hamamatsu S360", "Leica GT450"]
+    assert [section.scanner for section in cohort] == ["Hamamatsu XR", "Hamamatsu XR", "Hamamatsu S360", "Leica GT450"]
     assert "1 of 5 images" in notes(result, "missing")
 
 
@@ -335,7 +345,7 @@ def test_midog_boxes_of_another_meaning_are_refused(tmp_path):
 
 def test_camelyon_centres_holes_and_negative_slides(made):
     result, cohort = made("camelyon17")
-    assert [one.centre for one in cohort] == ["centre_0", "centre_1", "centre_1", "unknown"]
+    assert [section.centre for section in cohort] == ["centre_0", "centre_1", "centre_1", "unknown"]
     assert read_shapes(cohort.sections[0].annotations).area.tolist() == [1600 - 100]
     assert len(read_shapes(cohort.section("patient_021_node_0").annotations)) == 0
     assert cohort.section("patient_021_node_1").annotations is None
@@ -346,7 +356,7 @@ def test_a_damaged_slide_is_left_out_and_told(tmp_path):
     make_hubmap(tmp_path / "a")
     (tmp_path / "a" / "train" / "2f6ecfcdf.tiff").write_bytes(b"II*\0 cut short")
     result = make_public_manifest("hubmap_kidney", tmp_path / "a", tmp_path / "out")
-    assert sorted(one.slide for one in result.sections) == ["0486052bb", "8242609fa"]
+    assert sorted(section.slide for section in result.sections) == ["0486052bb", "8242609fa"]
     assert "2f6ecfcdf: the slide cannot be read" in notes(result, "left out")
 
 
@@ -354,7 +364,7 @@ def test_pixel_sizes_given_fill_what_the_files_do_not_tell(tmp_path):
     make_nuinsseg(tmp_path / "a")
     assert "the pixel size of 3" in notes(make_public_manifest("nuinsseg", tmp_path / "a", tmp_path / "out"), "missing")
     result = make_public_manifest("nuinsseg", tmp_path / "a", tmp_path / "out", mpp=0.25)
-    assert {one.mpp for one in result.sections} == {0.25}
+    assert {section.mpp for section in result.sections} == {0.25}
 
 
 def test_the_output_never_lies_in_the_data(tmp_path):
@@ -399,8 +409,8 @@ def test_the_real_rat_kidney_pair_laid_out_as_published(real_data, tmp_path):
         (folder / f"Rat-Kidney_{name}.jpg").symlink_to(real_data / "rat_kidney" / f"{name}.jpg")
         (folder / f"Rat-Kidney_{name}.csv").symlink_to(real_data / "rat_kidney" / f"{name}_landmarks.csv")
     cohort = read_manifest(make_public_manifest("cima", tmp_path, tmp_path.parent / f"{tmp_path.name}-out").manifest)
-    assert [one.stain for one in cohort] == ["HE", "PANCK"]
-    assert [len(read_landmarks(one.landmarks)) for one in cohort] == [71, 69]
+    assert [section.stain for section in cohort] == ["HE", "PANCK"]
+    assert [len(read_landmarks(section.landmarks)) for section in cohort] == [71, 69]
 
 
 def run(*arguments):
@@ -417,7 +427,7 @@ def test_the_commands_as_a_newcomer_types_them(tmp_path, monkeypatch):
     assert run("manifest", "check", "hubmap_kidney/manifest.csv")[0].exit_code == 0
     result, said = run("manifest", "make", "--list")
     assert result.exit_code == 0
-    assert all(one.name in said and one.title in said for one in DATASETS.values())
+    assert all(dataset.name in said and dataset.title in said for dataset in DATASETS.values())
     assert said.count("layout checked against") == len(DATASETS)
     assert run("manifest", "make")[0].exit_code == 2
     result, said = run("list", "data")
@@ -429,7 +439,10 @@ def test_the_commands_as_a_newcomer_types_them(tmp_path, monkeypatch):
 def test_the_readme_says_what_the_command_says():
     """The table of data_manifests/README.md is written from the registry."""
     readme = (Path(__file__).parents[2] / "data_manifests" / "README.md").read_text(encoding="utf-8")
-    for one in DATASETS.values():
-        assert f"| `{one.name}` ({one.title}) | {one.good_for} | {one.stains} | {one.centres} |" in readme, one.name
-        assert f"| `{one.name}` | {one.layout} | {one.checked} |" in readme, one.name
-        assert one.licence in readme and one.where in readme
+    for dataset in DATASETS.values():
+        assert (
+            f"| `{dataset.name}` ({dataset.title}) | {dataset.good_for} | {dataset.stains} | {dataset.centres} |"
+            in readme
+        ), dataset.name
+        assert f"| `{dataset.name}` | {dataset.layout} | {dataset.checked} |" in readme, dataset.name
+        assert dataset.licence in readme and dataset.where in readme

@@ -66,15 +66,15 @@ def help_examples(app: Any) -> list[Typed]:
     found = []
     for name, text in _helps(app, ""):
         examples = _INLINE.findall(text.partition("Example")[2])
-        found += [Typed(f"stainda {name} --help", 0, tuple(shlex.split(one))) for one in examples]
+        found += [Typed(f"stainda {name} --help", 0, tuple(shlex.split(example))) for example in examples]
     return found
 
 
 def _helps(app: Any, above: str) -> list[tuple[str, str]]:
     found = []
-    for one in app.registered_commands:
-        name = one.name or one.callback.__name__.replace("_", "-")
-        found.append((f"{above}{name}", one.callback.__doc__ or ""))
+    for command in app.registered_commands:
+        name = command.name or command.callback.__name__.replace("_", "-")
+        found.append((f"{above}{name}", command.callback.__doc__ or ""))
     for group in app.registered_groups:
         found += _helps(group.typer_instance, f"{above}{group.name} ")
     return found

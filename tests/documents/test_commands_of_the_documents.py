@@ -139,7 +139,7 @@ def desk(made_desk, tmp_path, monkeypatch):
 
 
 # The README's lines are typed while the desk is made.
-RUN_PAGES = [*PAGES[1:], *dict.fromkeys(one.page for one in help_examples(app))]
+RUN_PAGES = [*PAGES[1:], *dict.fromkeys(typed_line.page for typed_line in help_examples(app))]
 
 
 SLOW = ("docs/howto/report.md", "stainda report --help", "stainda plot --help", "stainda compare --help")

@@ -17,9 +17,9 @@ from stainda.run_directory.declaration import Table  # noqa: E402
 def test_the_page_is_as_made():
     text = maker.PAGE.read_text(encoding="utf-8")
     assert maker.page(text) == text, "run python docs/_site/run_directory.py"
-    for one in CONTENTS:
-        assert f"| `{one.path}` |" in text
-        for column in one.columns if isinstance(one, Table) else ():
+    for declaration in CONTENTS:
+        assert f"| `{declaration.path}` |" in text
+        for column in declaration.columns if isinstance(declaration, Table) else ():
             assert f"| `{column.name}` |" in text
 
 
@@ -32,5 +32,5 @@ def test_what_stands_between_the_markers_is_made_again_and_no_more():
 
 
 def test_links_of_declarations_lead_to_pages():
-    for see in {one.see for one in CONTENTS if one.see}:
+    for see in {declaration.see for declaration in CONTENTS if declaration.see}:
         assert (maker.PAGE.parent / maker.PAGES[see]).is_file(), see

@@ -46,11 +46,11 @@ def half_by_hand(people, runs, rest, n, sizes, p=0.05):
 
 def parts_by_hand(*strategies):
     """Variances over trainings of their mean, and of the rest; each (trainings, patients)."""
-    runs = [one.mean(axis=1).var(ddof=1) / len(one) for one in strategies]
+    runs = [strategy.mean(axis=1).var(ddof=1) / len(strategy) for strategy in strategies]
     rest = 0.0
-    for one in strategies:
-        left = one - one.mean(axis=0) - one.mean(axis=1)[:, None] + one.mean()
-        rest += (left**2).sum() / ((one.shape[0] - 1) * (one.shape[1] - 1)) / one.size
+    for strategy in strategies:
+        left = strategy - strategy.mean(axis=0) - strategy.mean(axis=1)[:, None] + strategy.mean()
+        rest += (left**2).sum() / ((strategy.shape[0] - 1) * (strategy.shape[1] - 1)) / strategy.size
     return runs, rest
 
 
@@ -106,7 +106,7 @@ def test_p_is_the_level_whose_interval_ends_at_zero(sizes):
 def test_the_variance_is_never_less_than_that_of_patients_or_trainings_alone():
     def variance(people, runs, rest):
         return Spread(
-            np.array([people]), np.array([[one] for one in runs]), np.array([rest]), np.array([8]), (3, 3)
+            np.array([people]), np.array([[run] for run in runs]), np.array([rest]), np.array([8]), (3, 3)
         ).variance[0]
 
     assert variance(0.5, (0.2, 0.2), 0.1) == pytest.approx(0.8), "the rest is in both and counts once"
@@ -179,19 +179,48 @@ def test_a_true_difference_is_found():
     assert (found.p <= 0.05).mean() > 0.85
 
 
-def test_fieller_by_its_definition():
+SHARE = np.array([[1, -1, 0], [0, -1, 1]])
+"""(strategy - baseline) and (ceiling - baseline)."""
+
+
+@pytest.mark.parametrize("trainings", [1, 2, 3, 5])
+def test_fieller_by_its_definition(trainings):
     """The ends are the shares r for which ``first - r second`` is just at its limit."""
-    parts = [rng(seed).normal(mean, 0.05, (3, 9, 1)) for seed, mean in ((1, 0.6), (2, 0.4), (3, 0.9))]
-    found = moments(parts, np.array([[1, -1, 0], [0, -1, 1]]))
-    shares = fieller(found, 0.95)
-    assert shares.share[0] == pytest.approx(found.mean[0, 0] / found.mean[1, 0])
+    parts = [rng(seed).normal(mean, 0.05, (trainings, 9, 1)) for seed, mean in ((1, 0.6), (2, 0.4), (3, 0.9))]
+    contrasts = moments(parts, SHARE)
+    shares = fieller(contrasts, 0.95)
+    assert shares.share[0] == pytest.approx(contrasts.mean[0, 0] / contrasts.mean[1, 0])
     assert shares.low[0] < shares.share[0] < shares.high[0]
-    freedom = min(found.spread(np.array(one)[:, None]).freedom[0] for one in ([1.0, 0.0], [0.0, 1.0]))
     for end in (shares.low[0], shares.high[0]):
-        both = found.spread(np.array([[1.0], [-end]]))
-        off = abs(found.mean[0, 0] - end * found.mean[1, 0])
-        error = np.sqrt(both.people[0] + both.runs[:, 0].sum())
-        assert off == pytest.approx(stats.t.ppf(0.975, freedom) * error, rel=1e-6)
+        away = abs(contrasts.mean[0, 0] - end * contrasts.mean[1, 0])
+        assert away == pytest.approx(contrasts.spread(np.array([[1.0], [-end]])).half_width(0.025)[0], rel=1e-6)
+
+
+def test_fieller_over_patients_alone_is_the_closed_form():
+    """With nothing that varies by training: the roots of his quadratic equation."""
+    people = rng(4).normal((0.6, 0.4, 0.9), 0.05, (9, 3))
+    parts = [np.repeat(people[None, :, k : k + 1], 3, axis=0) for k in range(3)]
+    shares = fieller(moments(parts, SHARE), 0.95)
+    top, bottom = people[:, 0] - people[:, 1], people[:, 2] - people[:, 1]
+    cover, t = np.cov(top, bottom) / 9, stats.t.ppf(0.975, 8)
+    quadratic = (
+        bottom.mean() ** 2 - t**2 * cover[1, 1], -2 * (top.mean() * bottom.mean() - t**2 * cover[0, 1]),
+        top.mean() ** 2 - t**2 * cover[0, 0],
+    )  # fmt: skip
+    np.testing.assert_allclose([shares.low[0], shares.high[0]], np.sort(np.roots(quadratic)), rtol=1e-9)
+
+
+def test_a_share_and_the_differences_say_the_same():
+    """0 is in the interval of the share where it is in that of the gain, and 1 where the ceiling is not better."""
+    generator = rng(21)
+    parts = [mean + drawn(generator, 3, 8, 400, 0.02) for mean in (0.45, 0.4, 0.5)]
+    shares = fieller(moments(parts, SHARE), 0.95)
+    given = np.isfinite(shares.share)
+    gain, missing = difference(parts[0], parts[1], SETTINGS, rng()), difference(parts[0], parts[2], SETTINGS, rng())
+    for value, interval in ((0.0, gain), (1.0, missing)):
+        within = (shares.low <= value) & (value <= shares.high)
+        same = within == ((interval.low <= 0) & (interval.high >= 0))
+        assert given.sum() > 50 and 0.05 < within[given].mean() < 0.95 and same[given].all()
 
 
 def test_no_share_of_what_may_be_nothing():

@@ -292,15 +292,15 @@ def test_the_aggregated_jaccard_index_by_hand_and_by_a_second_implementation():
     for seed in range(5):
         rng = np.random.default_rng(seed)
         maps = np.zeros((2, 60, 60), int)
-        for one in maps:
+        for map_ in maps:
             for name in range(1, 9):
                 y, x, h, w = *rng.integers(0, 50, 2), *rng.integers(3, 12, 2)
-                part = one[y : y + h, x : x + w]
+                part = map_[y : y + h, x : x + w]
                 if not part.any():
                     part[:] = name
         sides = []
-        for one in maps:
-            places = [np.argwhere(one == name) for name in np.unique(one) if name]
+        for map_ in maps:
+            places = [np.argwhere(map_ == name) for name in np.unique(map_) if name]
             sides.append([box(p[:, 1].min(), p[:, 0].min(), p[:, 1].max() + 1, p[:, 0].max() + 1) for p in places])
         expected = kumar(*maps)
         assert aggregated_jaccard(*sides, match_objects(*sides)) == pytest.approx(expected)

@@ -46,9 +46,9 @@ def test_ranking_of_few_is_no_test_and_incomplete_patients_are_told():
     runs[1][1, 0] = np.nan
     found = rank_strategies(runs, 1, SETTINGS)
     assert found.n == 11 and "1 patients without a score" in found.note and found.tested
-    few = rank_strategies([one[:, 1:6] for one in runs], 1, SETTINGS)
+    few = rank_strategies([run[:, 1:6] for run in runs], 1, SETTINGS)
     assert few.n == 5 and not few.tested and "5 patients: nothing is tested" in few.note
-    once = rank_strategies([one[:1, 1:] for one in runs], 1, SETTINGS)
+    once = rank_strategies([run[:1, 1:] for run in runs], 1, SETTINGS)
     assert not once.tested and "one training" in once.note and np.isfinite(once.ranks).all()
 
 

@@ -63,7 +63,7 @@ def test_words_name_how_many_labels_there_were(config):
     assert few_labels(config, "few_shot") == f"{FewShotLabels().k} patches of every target domain"
     assert few_labels(config, "few_patients") == "1 patient of every target domain"
     shipped = config.model_copy(update={"strategies": (load_strategy("few_shot"), load_strategy("few_shot_patient"))})
-    assert [group_of(shipped, one.name) for one in shipped.strategies] == ["few", "few"]
+    assert [group_of(shipped, strategy.name) for strategy in shipped.strategies] == ["few", "few"]
 
 
 def test_few_shot_strategies_are_corrected_among_themselves_and_change_no_other_p(found, records, config):
@@ -77,7 +77,9 @@ def test_few_shot_strategies_are_corrected_among_themselves_and_change_no_other_
         np.testing.assert_allclose(rows.loc[family, "p_holm"], holm(rows.loc[family, "p"].to_numpy(float)))
     assert rows.loc[["oracle", "second_oracle"], "p_holm"].isna().all()
     fewer = [name for name in LABELS if "few" not in name]
-    study = config.model_copy(update={"strategies": tuple(one for one in config.strategies if one.name in fewer)})
+    study = config.model_copy(
+        update={"strategies": tuple(strategy for strategy in config.strategies if strategy.name in fewer)}
+    )
     without = analyse([one_rotation(records[records["strategy"].isin(fewer)], study)], study).differences
     without = without[(without["measure"] == "dice") & (without["selection"] == "source_validation")]
     without = without[without["domain"] == "all targets"].set_index("strategy")

@@ -48,7 +48,7 @@ def test_the_best_threshold_of_a_domain_is_that_of_trying_them_all_on_the_pixels
     slides[("C", "p")] = slide(9, 0.0)
     found = threshold_regret(*tables(slides, 0.5))
     row = found.trainings.set_index(["domain", "class"]).loc[("B", "one")]
-    people = [one for (domain, _), one in slides.items() if domain == "B"]
+    people = [slide for (domain, _), slide in slides.items() if domain == "B"]
     tried = {at: [dice(*one, 1, at) for one in people] for at in np.round(np.arange(0.05, 1, 0.05), 2)}
     best = max(tried, key=lambda at: np.mean(tried[at]))
     gained = np.subtract(tried[best], tried[0.5])

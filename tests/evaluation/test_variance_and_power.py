@@ -41,7 +41,7 @@ def test_components_are_unbiased_with_cells_missing():
     for _ in range(120):
         values, factors = crossed(rng, 12, 6, 6, (2.0, 1.5, 1.0, 1.0))
         kept = rng.random(len(values)) < 0.6
-        found.append(variance_components(values[kept], [one[kept] for one in factors], rng))
+        found.append(variance_components(values[kept], [factor[kept] for factor in factors], rng))
     np.testing.assert_allclose(np.mean(found, axis=0), [4, 2.25, 1, 1], rtol=0.15)
 
 

@@ -17,13 +17,13 @@ from stainda.models import build_encoder, build_model, load_weights
 from stainda.models.known_weights import known_weights
 
 ROOT = Path(__file__).parents[2]
-KNOWN = {one.name: one for one in known_weights(ROOT)}
+KNOWN = {model_weights.name: model_weights for model_weights in known_weights(ROOT)}
 PATHOLOGY = (
     "uni", "uni2_h", "virchow2", "h_optimus_0", "prov_gigapath", "conch", "phikon_v2", "midnight_12k", "gpfm",
 )  # fmt: skip
 IMAGENET = (
     "resnet18", "resnet50", "efficientnet_lite0", "convnext_tiny", "swin_tiny", "vit_small", "segformer_b0",
-    "segformer_b2", "segformer_b5",
+    "segformer_b2", "segformer_b5", "vgg16",
 )  # fmt: skip
 SMALL = {"depth": 4, "embed_dim": 48, "num_heads": 4}
 
@@ -59,7 +59,7 @@ def test_the_architecture_has_the_parameters_that_are_published(name):
         encoder = build_encoder(known.config)
         if "/timm/" in known.config.weights_source:  # timm counts the last layer of 1000 classes
             encoder.reset_classifier(1000)
-    count = sum(one.numel() for one in encoder.parameters()) / 1e6
+    count = sum(parameter.numel() for parameter in encoder.parameters()) / 1e6
     published = known.facts.parameters
     if published is None:
         return
@@ -233,4 +233,6 @@ def test_a_missing_file_is_told_with_its_own_publisher(tmp_path, monkeypatch):
     assert "timm/" not in said, "UNI's architecture is timm's, its weights are not"
     (tmp_path / "second").mkdir()
     (tmp_path / "second" / "uni.safetensors").touch()
-    assert {one.name: one for one in known_weights(ROOT)}["uni"].file == tmp_path / "second" / "uni.safetensors"
+    assert {model_weights.name: model_weights for model_weights in known_weights(ROOT)}[
+        "uni"
+    ].file == tmp_path / "second" / "uni.safetensors"

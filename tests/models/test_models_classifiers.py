@@ -73,7 +73,8 @@ CLASSIFIERS = [
 def test_every_file_builds(name):
     model = build_model(ModelConfig.model_validate(FILES[name]), 3, 2, "classification").eval()
     with torch.no_grad():
-        assert model(torch.rand(1, 3, 48, 48)).shape == (1, 2)
+        side = max(48, model.minimum_size)
+        assert model(torch.rand(1, 3, side, side)).shape == (1, 2)
 
 
 def test_a_network_for_another_task_is_refused_and_told_which_fit():

@@ -93,7 +93,7 @@ def test_only_what_is_chosen_learns_and_the_network_starts_the_same(name, task, 
         assert inside == {key for key, block in block_of_parameters(before).items() if block == last}
     # steps move what learns and nothing else: neither weights nor batch statistics of the rest
     kept = {key: value.clone() for key, value in network.state_dict().items()}
-    optimiser = torch.optim.SGD([one for one in network.parameters() if one.requires_grad], lr=0.1)
+    optimiser = torch.optim.SGD([parameter for parameter in network.parameters() if parameter.requires_grad], lr=0.1)
     network.train()
     for _ in range(2):
         optimiser.zero_grad()
@@ -145,7 +145,7 @@ def test_a_change_is_what_the_paper_says():
 
 def test_counts_by_hand():
     network = _network("cnn_small", "classification")
-    total = sum(one.numel() for one in network.parameters())
+    total = sum(parameter.numel() for parameter in network.parameters())
     assert str(parameter_counts(network)) == f"{total:,} of {total:,} parameters learn"
     choose_parameters(network, TrainConfig(mode="head"))
     head = 64 * 2 + 2

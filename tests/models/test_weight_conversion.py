@@ -219,25 +219,25 @@ def test_a_check_finds_each_fault(tmp_path):
     source = tmp_path / "pytorch_model.bin"
     torch.save(Dinov2(False).tensors, source)
     made = convert(source, tmp_path / "small.safetensors", _known())
-    states = {one.what: one.state for one in check_weights(_known(sha256=made.sha256), made.target)}
+    states = {check.what: check.state for check in check_weights(_known(sha256=made.sha256), made.target)}
     assert states == {"SHA-256": "ok", "tensors": "ok", "standardisation": "ok", "forward pass": "ok"}
-    found = {one.what: one for one in check_weights(_known(sha256="0" * 64), made.target)}
+    found = {check.what: check for check in check_weights(_known(sha256="0" * 64), made.target)}
     assert found["SHA-256"].state == "wrong" and made.sha256 in found["SHA-256"].detail
     other = _known()
     facts = other.facts.model_copy(update={"mean": (0.5, 0.5, 0.5)})
     other = replace(other, config=other.config.model_copy(update={"pretraining": facts}))
-    assert {one.what: one.state for one in check_weights(other, made.target)}["standardisation"] == "wrong"
+    assert {check.what: check.state for check in check_weights(other, made.target)}["standardisation"] == "wrong"
     tensors = read_checkpoint(made.target)
     tensors["blocks.1.attn.proj.bias"][3] = float("nan")
     from safetensors.torch import save_file
 
     save_file(tensors, str(tmp_path / "nan.safetensors"))
-    assert {one.what: one.state for one in check_weights(_known(), tmp_path / "nan.safetensors")}[
+    assert {check.what: check.state for check in check_weights(_known(), tmp_path / "nan.safetensors")}[
         "forward pass"
     ] == "wrong"
     tensors["head.weight"] = tensors.pop("norm.weight")
     save_file(tensors, str(tmp_path / "lacking.safetensors"))
-    checks = {one.what: one for one in check_weights(_known(), tmp_path / "lacking.safetensors")}
+    checks = {check.what: check for check in check_weights(_known(), tmp_path / "lacking.safetensors")}
     assert checks["tensors"].state == "wrong" and "norm.weight" in checks["tensors"].detail
     assert "head.weight" in checks["tensors"].detail and "forward pass" not in checks
 

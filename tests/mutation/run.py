@@ -28,12 +28,12 @@ LEAST = 0.95
 
 def misplaced(mutants: list[Mutant]) -> list[str]:
     """Faults whose text does not stand exactly once in their file, and names given twice."""
-    names = [one.name for one in mutants]
+    names = [mutant.name for mutant in mutants]
     found = [f"{name}: given twice" for name in sorted({name for name in names if names.count(name) > 1})]
-    for one in mutants:
-        times = (ROOT / one.file).read_text(encoding="utf-8").count(one.old)
+    for mutant in mutants:
+        times = (ROOT / mutant.file).read_text(encoding="utf-8").count(mutant.old)
         if times != 1:
-            found.append(f"{one.name}: its text stands {times} times in {one.file}")
+            found.append(f"{mutant.name}: its text stands {times} times in {mutant.file}")
     return found
 
 
@@ -72,7 +72,7 @@ def main() -> int:
     if faults := misplaced(MUTANTS):
         print("\n".join(faults))
         return 1
-    chosen = [one for one in MUTANTS if settings.only in one.file or settings.only in one.name]
+    chosen = [mutant for mutant in MUTANTS if settings.only in mutant.file or settings.only in mutant.name]
     if settings.check:
         print(f"{len(chosen)} faults can be made")
         return 0
@@ -99,9 +99,9 @@ def main() -> int:
             writer.writerows(table)
     share = 1 - len(survivors) / max(len(chosen), 1)
     print(f"{len(chosen) - len(survivors)} of {len(chosen)} killed ({100 * share:.0f} %)")
-    for one in survivors:
-        print(f"survived: {one.name} ({SURVIVORS.get(one.name, 'no reason is given')})")
-    unexplained = [one for one in survivors if one.name not in SURVIVORS]
+    for survivor in survivors:
+        print(f"survived: {survivor.name} ({SURVIVORS.get(survivor.name, 'no reason is given')})")
+    unexplained = [survivor for survivor in survivors if survivor.name not in SURVIVORS]
     return 1 if share < LEAST or unexplained else 0
 
 

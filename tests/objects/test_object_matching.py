@@ -115,7 +115,7 @@ def test_score_slide_keeps_counts_of_pixels_and_objects_of_every_class():
     scores = score_slide(
         predicted, truth, ("glomerulus", "artery"), shapes(squares((7, 5))), shapes(squares((5, 5))), iou=0.5
     )
-    found = {(one.cls, one.measure): one for one in scores}
+    found = {(score.cls, score.measure): score for score in scores}
     assert len(found) == 2 * (4 + 3 + 3 + 2), "pixels, probabilities, objects, panoptic quality and AJI"
     assert found["glomerulus", "dice"].value == pytest.approx(0.8)
     assert (found["glomerulus", "dice"].tp, found["glomerulus", "dice"].fp) == (80, 20)

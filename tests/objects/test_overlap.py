@@ -26,7 +26,7 @@ def test_only_pairs_that_share_area_are_returned_in_the_order_of_the_first():
         i, j, found = pairs(first, [SQUARE, box(5, 0, 15, 10)])
         assert list(zip(i.tolist(), j.tolist(), strict=True)) in ([(1, 0), (1, 1), (2, 1)], [(1, 1), (1, 0), (2, 1)])
         assert (found > 0).all()
-        assert [len(one) for one in pairs([], [SQUARE])] == [len(one) for one in pairs([SQUARE], [])] == [0, 0, 0]
+        assert [len(pair) for pair in pairs([], [SQUARE])] == [len(pair) for pair in pairs([SQUARE], [])] == [0, 0, 0]
 
 
 def test_a_broken_outline_counts_with_the_area_it_encloses():

@@ -65,8 +65,8 @@ def write_cohort(folder: Path, patients=PATIENTS, mpp: float | None = MPP) -> Co
 
 
 def own_shapes(cohort: Cohort, target_offset: int = 10):
-    return {one.slide: rectangles(0 if one.stain == "PAS" else target_offset) for one in cohort}
+    return {section.slide: rectangles(0 if section.stain == "PAS" else target_offset) for section in cohort}
 
 
 def propagated_shapes(cohort: Cohort):
-    return {one.slide: rectangles(4) for one in cohort if one.stain == "SR"}
+    return {section.slide: rectangles(4) for section in cohort if section.stain == "SR"}

@@ -93,7 +93,10 @@ def test_who_is_in_it(store):
     assert (store.table["kind"] == "oracle").to_numpy().nonzero()[0].min() == (store.table["kind"] != "oracle").sum()
     assert store.meta["downsample"] == dict.fromkeys(["p1_PAS", "p1_SR", "p2_PAS", "p2_SR"], 2.0)
     assert set(store.tissue_pixels) == set(store.meta["downsample"]) and store.meta["notes"] == []
-    assert all(len(one) == 4096 and (one == 255).all(1).mean() < 0.05 for one in store.tissue_pixels.values())
+    assert all(
+        len(tissue_pixel) == 4096 and (tissue_pixel == 255).all(1).mean() < 0.05
+        for tissue_pixel in store.tissue_pixels.values()
+    )
 
 
 def test_objects_and_negatives(store):
@@ -128,7 +131,7 @@ def test_same_seed_same_store(cohort, store, tmp_path):
 
 
 def test_another_slide_changes_nothing_for_the_others(cohort, store, tmp_path):
-    fewer = Cohort(tuple(one for one in cohort if one.slide != "p1_SR"))
+    fewer = Cohort(tuple(section for section in cohort if section.slide != "p1_SR"))
     smaller = build(fewer, tmp_path / "fewer")
     assert (smaller.images[smaller.table["slide"] == "p1_PAS"] == store.images[store.table["slide"] == "p1_PAS"]).all()
 
@@ -332,7 +335,7 @@ def test_weights_are_the_confidence_near_objects_and_one_elsewhere(cohort, tmp_p
         labels = store.labels("propagated")[index]
         for value, confidences in ((1, {0.9, 0.7}), (2, {0.8})):
             found = set(np.unique(weights[index][labels == value]).tolist())
-            assert found <= {round(255 * one) for one in confidences}
+            assert found <= {round(255 * confidence) for confidence in confidences}
             seen |= found
         row = store.table.iloc[index]
         middle = (np.arange(CONFIG.size) + 0.5) * row["downsample"]
@@ -357,4 +360,4 @@ def test_what_a_wrong_pixel_size_causes_names_the_column(tmp_path):
     large = write_cohort(tmp_path / "large", mpp=5.0)
     store = build(large, tmp_path / "p")
     reasons = [note["reason"] for note in store.meta["notes"] if note["kind"] == "all"]
-    assert reasons and all("enlarged 5.0 times" in one and "column mpp" in one for one in reasons)
+    assert reasons and all("enlarged 5.0 times" in reason and "column mpp" in reason for reason in reasons)

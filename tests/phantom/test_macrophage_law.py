@@ -24,7 +24,7 @@ def section(**law):
 def counted(scene, cells, edges):
     """Cells and mm² per zone by buffers of the outlines, without the law's own code."""
     bodies = scene.anatomy.bodies
-    outlines = {index: one for index, one in scene.outlines.items() if bodies.is_glomerulus[index]}
+    outlines = {index: outline for index, outline in scene.outlines.items() if bodies.is_glomerulus[index]}
     union = shapely.union_all(list(outlines.values()))
     side = 1.15 * scene.anatomy.tissue.axes
     grid = np.random.default_rng(0).uniform(-1, 1, (200_000, 2)) * side

@@ -104,7 +104,7 @@ def test_a_glomerulus_changes_from_section_to_section_and_may_be_absent() -> Non
     config = CONFIG.model_copy(update={"gap_sections": 9})  # 30 micrometres apart
     sections = [RenderedSection(plan) for plan in plan_sections(config)[: len(STAINS)]]
     bodies = sections[0].anatomy.bodies
-    seen = [{i for i in one.scene.outlines if bodies.is_glomerulus[i]} for one in sections]
+    seen = [{i for i in section.scene.outlines if bodies.is_glomerulus[i]} for section in sections]
     kept = set.intersection(seen[0], seen[1])
     assert kept, "some glomeruli span two sections"
     assert set.union(*seen) - set.intersection(*seen), "and some are absent from one of them"

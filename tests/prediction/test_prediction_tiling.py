@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from stainda.prediction.regions import ArrayRegion, SlideRegion, sample_tissue
-from stainda.prediction.tiling import Blend, TilePlan
+from stainda.prediction.tiling import LARGEST, OVERLAP, SMALLEST, Blend, TilePlan, cheapest_plan
 from stainda.slides import TissueMask
 
 
@@ -83,3 +83,45 @@ def test_tissue_is_that_of_the_slide_and_no_more():
     region = SlideRegion(Slide(), TissueMask(np.ones((65, 128), bool), 8.0, (1023, 517)), 3.0)
     assert region.tissue_area == 1023 * 517 and region.extent == (1023, 517)
     assert (region.width, region.height) == (341, 173)
+
+
+def test_results_are_written_a_few_rows_at_a_time(monkeypatch):
+    image = np.random.default_rng(0).random((100, 61)).astype(np.float32)
+    plan = TilePlan(100, 61, 32, 4, 6)
+    whole = _through(plan, image)
+    monkeypatch.setattr("stainda.prediction.tiling.BLENDED_VALUES", 3 * 61)
+    np.testing.assert_array_equal(_through(plan, image), whole)
+
+
+def shown_pixels(plan, region):
+    return plan.shown(region) * plan.tile**2
+
+
+@pytest.mark.parametrize("size", [(200, 150), (260, 260), (1000, 1000), (2048, 2048), (3000, 700)])
+@pytest.mark.parametrize("stride", [4, 32])
+def test_tiles_are_of_the_size_that_shows_the_fewest_pixels(size, stride):
+    region = ArrayRegion(np.zeros((*size, 3), np.uint8))
+    sides = lambda pixels: -(-pixels // stride) * stride  # noqa: E731
+    plan = cheapest_plan(region, sides, 0)
+    smallest = cheapest_plan(region, sides, 0, SMALLEST)
+    assert smallest.tile == sides(min(SMALLEST, max(size))) and smallest.overlap == min(OVERLAP, smallest.tile // 2)
+    assert plan.tile % stride == 0 and plan.tile <= sides(LARGEST)
+    assert shown_pixels(plan, region) <= shown_pixels(smallest, region)
+    if min(size) > SMALLEST:
+        assert shown_pixels(plan, region) < 0.8 * shown_pixels(smallest, region)
+    if size == (2048, 2048):
+        assert shown_pixels(plan, region) < 1.2 * size[0] * size[1] < 0.75 * shown_pixels(smallest, region)
+
+
+def test_small_pieces_of_tissue_are_seen_through_small_tiles():
+    tissue = np.zeros((2048, 2048), bool)
+    tissue[::512, ::512] = True
+    image = np.zeros((2048, 2048, 3), np.uint8)
+    few, all_ = (cheapest_plan(ArrayRegion(image, mask), int, 0) for mask in (tissue, None))
+    assert few.tile == SMALLEST < all_.tile
+
+
+def test_a_margin_is_added_to_every_tile():
+    region = ArrayRegion(np.zeros((900, 900, 3), np.uint8))
+    plan = cheapest_plan(region, lambda pixels: -(-pixels // 4) * 4, 20)
+    assert plan.margin == 20 and plan.result >= plan.tile - 40 and plan.rows[-1] + plan.result >= 900

@@ -141,11 +141,11 @@ def test_arrays_and_slides_give_the_same_and_memory_is_read_in_tiles(plain, tmp_
         again = predictor.probabilities(slide)
     assert found.array.shape == (1, 700, 700) and found.downsample == 1
     whole = predictor.probabilities_array(image)
-    near = found.array[:, :180, :180], whole.array[:, :180, :180]
+    near = found.array[:, :240, :240], whole.array[:, :240, :240]
     np.testing.assert_allclose(*near, atol=1e-5)
     np.testing.assert_array_equal(found.array, again.array)
     tiles = [size for size in reads if size != (700, 700)]
-    assert max(max(size) for size in tiles) <= 256 and len(tiles) < 16, "glass is not read"
+    assert max(max(size) for size in tiles) <= 736 and sum(a * b for a, b in tiles) < 350**2, "glass is not read"
 
 
 def test_both_checkpoints_load_and_anything_else_is_refused(plain, tmp_path):

@@ -77,7 +77,7 @@ def test_everything_the_result_depends_on_counts(call, tmp_path):
     placed_block(tmp_path, block(tmp_path, 2), {"b2": shift(5, 0)})
     assert call() == 1, "the registration"
     call()
-    path = next(one for one in tmp_path.iterdir() if one.stem == "b2")
+    path = next(path for path in tmp_path.iterdir() if path.stem == "b2")
     Image.fromarray(255 - np.asarray(Image.open(path))).save(path)
     assert call() == 1, "the pixels of a section"
 

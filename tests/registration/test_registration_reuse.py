@@ -42,7 +42,7 @@ def test_nothing_is_registered_again_and_the_run_is_whole_without_the_other(othe
     quality = register_cohort(cohort, from_run(first), second)
     assert quality["block"].tolist() == ["b", "c"]
     inputs = json.loads((second / "registration/inputs.json").read_text())
-    assert {name: one["from"] for name, one in inputs.items()} == {"b": str(first), "c": str(first)}
+    assert {name: input_["from"] for name, input_ in inputs.items()} == {"b": str(first), "c": str(first)}
     shutil.rmtree(first)
     assert set(load_block(second / "registration", "b").transforms) == {"b1", "b2"}
     assert all((second / "registration" / name).is_file() for name in quality["overlay"])
@@ -90,7 +90,7 @@ def test_a_study_names_the_run_as_from() -> None:
 
 
 def other_mpp(cohort: Cohort) -> Cohort:
-    return Cohort(tuple(replace(one, mpp=0.4) if one.slide == "b2" else one for one in cohort))
+    return Cohort(tuple(replace(section, mpp=0.4) if section.slide == "b2" else section for section in cohort))
 
 
 def other_pixels(cohort: Cohort) -> Cohort:

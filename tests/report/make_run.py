@@ -213,7 +213,7 @@ def _draw_section(folder: Path, row: dict, rng) -> None:
 
 def _registration(folder: Path, cohort, rng) -> None:
     rows, propagated, agreement = [], [], []
-    blocks = {row["block"]: [one for one in cohort if one["block"] == row["block"]] for row in cohort}
+    blocks = {row["block"]: [section for section in cohort if section["block"] == row["block"]] for row in cohort}
     for number, (block, sections) in enumerate(blocks.items()):
         reference = sections[0]
         for section in sections[1:]:

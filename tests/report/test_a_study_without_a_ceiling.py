@@ -12,7 +12,7 @@ from stainda.report import load_run, make_report
 from stainda.report.answer import answer
 from stainda.report.drawings import Drawing
 from stainda.report.plotting import view
-from stainda.report.question import asked
+from stainda.report.question import question_rows
 from stainda.report.result_tables import strategies_by_domain
 
 SMALL = dict(
@@ -39,7 +39,7 @@ def test_the_baseline_stays_a_contender_and_the_page_is_made(tmp_path, monkeypat
     assert contenders(seen.run.study, strategies) == list(strategies) == list(seen.insights().strategies)
     assert seen.look.contenders(strategies) == list(strategies)
     assert strategies_by_domain(seen, "dice").rows[0][0].mark == "baseline" and seen.analysis.gaps.empty
-    assert dict(asked(load_run(run), seen))["Baseline, ceiling"].endswith("none in this study")
+    assert dict(question_rows(load_run(run), seen))["Baseline, ceiling"].endswith("none in this study")
     said = " ".join(one.text for one in answer(seen))
     assert "ceiling" not in said
     assert ("there is nothing to compare" in said) == (len(strategies) == 1)

@@ -54,7 +54,7 @@ def test_the_same_strategy_is_paired_by_patient(pair):
     assert 0 < rows.loc["dann", "p"] < 0.01 and rows.loc["dann", "interval_kind"] == "interval"
     assert rows.loc["dann", "p_holm"] == pytest.approx(3 * rows.loc["dann", "p"])
     assert rows.loc["oracle", "difference"] == 0 and rows.loc["oracle", "p"] == 1
-    said = " ".join(one.text for one in sentences(found))
+    said = " ".join(sentence.text for sentence in sentences(found))
     assert "In second shown to be worse than in first by Dice (eight shared patients): DANN" in said
 
 
@@ -66,7 +66,7 @@ def test_slides_of_the_same_name_but_other_objects_are_not_paired(pair):
     write_records(records, second / "records.parquet")
     found = compare_runs(pair)
     assert found.paired.empty and "other annotated objects" in found.shared.iloc[0]["note"]
-    said = " ".join(one.text for one in sentences(found))
+    said = " ".join(sentence.text for sentence in sentences(found))
     assert "cannot be compared patient by patient" in said and "shown to be" not in said
 
 

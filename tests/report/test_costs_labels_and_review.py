@@ -66,9 +66,9 @@ def test_the_best_is_sought_among_those_without_target_labels(seen):
     assert means["few_shot"] > means["propagated_labels"], "else this shows nothing"
     assert seen.best() == "propagated_labels"
     assert set(seen.insights().strategies) == {"source_only", "dann", "propagated_labels"}
-    for one in centres(seen):
-        assert not any("few shot" in words for words in one.words)
-    assert any("Propagated labels" in words for one in centres(seen) for words in one.words)
+    for centre in centres(seen):
+        assert not any("few shot" in words for words in centre.words)
+    assert any("Propagated labels" in words for centre in centres(seen) for words in centre.words)
 
 
 def test_the_answer_names_few_shot_in_a_sentence_of_its_own_and_nowhere_else(seen):
@@ -127,7 +127,10 @@ def test_memory_and_energy_are_medians_over_trainings_and_their_measurement_is_s
         and frame.loc["oracle", "cpu_energy_wh"] == 0.2
     )
     table = cost_table(seen.run)
-    assert [one for one in table.columns if "MiB" in one or "Wh" in one] == ["Peak memory, MiB", "Processor energy, Wh"]
+    assert [column for column in table.columns if "MiB" in column or "Wh" in column] == [
+        "Peak memory, MiB",
+        "Processor energy, Wh",
+    ]
     assert "RAPL counts for the whole packages" in table.note and "idle power included" in table.note
     assert "GPU" not in table.note, "nothing was trained on a GPU, so it does not lack"
     assert "0.9 GiB of memory at most and 0.20 Wh of the processor" in cost_sentence(seen)[0].text

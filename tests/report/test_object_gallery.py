@@ -64,7 +64,7 @@ def iou_of_discs(distance: float, radius: float) -> float:
 
 def test_worst_comes_first_with_a_row_per_section_and_a_column_per_strategy(made):
     shown = shown_in(made)
-    assert [one.title.split(":")[0] for one in shown.objects] == ["Failure 1", "The median case"]
+    assert [object_.title.split(":")[0] for object_ in shown.objects] == ["Failure 1", "The median case"]
     first = shown.objects[0]
     assert first.strategies == ("Source only", "DANN", "Oracle (target labels)")
     assert [row.slide for row in first.rows] == ["P04_PAS", "P04_SR", "P04_CD68"]

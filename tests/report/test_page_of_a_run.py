@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
+from importlib import resources
 from pathlib import Path
 
 import pandas as pd
@@ -127,6 +128,39 @@ def test_a_page_opened_fully_stays_short_and_long_tables_are_links(full):
     assert len(printed) <= 16 and not set(printed) & set(linked)
     figures = re.sub(r"<svg[\s\S]*?</svg>", "", html[html.index("<main>") : html.index("</main>")])
     assert len(re.sub(r"<[^>]+>", " ", figures).split()) < 5500
+
+
+def test_a_column_without_content_is_left_to_the_files(full):
+    run, _ = full
+    report = run / "report"
+    html = (report / "index.html").read_text(encoding="utf-8")
+    shown = {}
+    for name, table in re.findall(r'<figure class="table" id="table-(\w+)"[\s\S]*?(<table[\s\S]*?</table>)', html):
+        shown[name] = re.findall(r"<button[^>]*>([^<]*)", table)
+        rows = [
+            re.findall(r"<t[hd][^>]*>([\s\S]*?)</t[hd]>", row) for row in table.split("<tbody>")[1].split("<tr>")[1:]
+        ]
+        assert {len(row) for row in rows} == {len(shown[name])}, name
+        for column, cells in zip(shown[name], zip(*rows, strict=True), strict=True):
+            assert any(cells), f"{name}: nothing stands under {column!r}"
+    assert "Note" not in shown["effects_dice"]
+    assert "| Note |" in (report / "tables" / "effects_dice.md").read_text(encoding="utf-8")
+
+
+def test_a_domain_of_which_no_share_of_the_gap_is_given_has_no_panel(full):
+    """Three test patients in a domain are too few for a share: the panel of all targets stands alone."""
+    run, page = full
+    assert "No share is given for five domains, left out here." in page.text
+    drawn = (run / "report" / "figures" / "gap_closed_dice.svg").read_text(encoding="utf-8")
+    assert "all targets" in drawn and "CD68@A" not in drawn and "not given" not in drawn
+
+
+def test_text_of_figures_has_11_pixels_on_a_phone():
+    """The smallest text of a figure has 7 pt (see test_single_figures); there are 4/3 pixels to the point."""
+    styles = resources.files("stainda.report").joinpath("templates/style.css").read_text(encoding="utf-8")
+    phone = styles[styles.index("@media (max-width: 600px)") :]
+    factor = float(re.search(r"\.drawing svg \{[^}]*\* ([\d.]+)\)", phone)[1])
+    assert 7 * 4 / 3 * factor >= 11
 
 
 def test_what_holds_for_every_model_is_said_once(full):

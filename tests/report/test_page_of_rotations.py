@@ -196,13 +196,13 @@ def test_the_page_stands_alone_and_leads_to_the_pages_there_are(page, root):
     text, read = page.read_text(encoding="utf-8"), Reader(page)
     assert all(address.startswith("data:") for address in read.loaded), "nothing is fetched"
     assert not re.search(r"(?:src|href)=\"(?:https?:)?//", text) and "url(http" not in text
-    leads = [one for one in read.links if "rotations/" in one]
+    leads = [link for link in read.links if "rotations/" in link]
     assert leads == ["../rotations/PAS%40A/report/index.html"], "PAS@B has no page yet"
-    for one in read.links:
-        if one.startswith("#"):
-            assert one[1:] in read.ids
+    for link in read.links:
+        if link.startswith("#"):
+            assert link[1:] in read.ids
         else:
-            assert (page.parent / one.replace("%40", "@")).is_file(), one
+            assert (page.parent / link.replace("%40", "@")).is_file(), link
     assert len(read.ids) == len(set(read.ids))
 
 
@@ -337,7 +337,7 @@ def test_two_roots_are_compared_by_pairs_and_a_root_with_a_run_is_refused(root, 
 
 def test_a_study_of_one_rotation_is_a_list_of_one(small):
     run = load_run(small)
-    assert not run.rotates and [one.name for one in run.rotations] == [""] and run.scored == run.rotations
+    assert not run.rotates and [rotation.name for rotation in run.rotations] == [""] and run.scored == run.rotations
     seen = view(small)
     assert seen.noun == "domain" and not seen.folds and seen.over_rotations() == ""
     assert [group.label for group in seen.analysis.groups] == [""]

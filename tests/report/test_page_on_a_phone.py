@@ -36,8 +36,8 @@ def test_what_is_wider_than_the_screen_says_so_and_the_page_does_not_scroll_side
         browser.wait("[...document.querySelectorAll('.sideways')].some((one) => !one.hidden)")
         browser.evaluate("new Promise((done) => requestAnimationFrame(() => setTimeout(done, 200)))")
         boxes = browser.evaluate(BOXES)
-        assert len(boxes) > 20 and all(one["keys"] for one in boxes)
-        assert all(one["wide"] == one["told"] for one in boxes)
-        assert any(one["wide"] for one in boxes) and (width > 390 or sum(one["wide"] for one in boxes) > 10)
+        assert len(boxes) > 20 and all(box["keys"] for box in boxes)
+        assert all(box["wide"] == box["told"] for box in boxes)
+        assert any(box["wide"] for box in boxes) and (width > 390 or sum(box["wide"] for box in boxes) > 10)
         assert browser.evaluate("document.documentElement.scrollWidth") <= width
         assert browser.messages == []

@@ -87,7 +87,7 @@ def test_a_model_card_says_data_scores_limits_and_how_to_apply(seen):
 
 
 def test_each_centre_has_its_domains_and_claims_no_test(seen):
-    found = {one.name: one for one in centres(seen)}
+    found = {centre.name: centre for centre in centres(seen)}
     assert set(found) == {"A", "B"}
     assert "Over the two target domains here" in " ".join(found["B"].words)
     assert "no test is made per centre" in " ".join(found["B"].words)

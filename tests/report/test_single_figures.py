@@ -167,7 +167,11 @@ def test_no_value_of_a_measure_lies_outside_its_axis():
 
 
 def _tick_labels_stand_apart(axis):
-    boxes = [one.get_window_extent() for one in axis.get_ticklabels() if one.get_visible() and one.get_text()]
+    boxes = [
+        tick_label.get_window_extent()
+        for tick_label in axis.get_ticklabels()
+        if tick_label.get_visible() and tick_label.get_text()
+    ]
     low, high = ("x0", "x1") if axis.axis_name == "x" else ("y0", "y1")
     boxes = sorted(boxes, key=lambda box: getattr(box, low))
     for first, second in itertools.pairwise(boxes):

@@ -31,7 +31,7 @@ def test_a_ceiling_that_is_the_baseline_is_not_told_as_one(ceiling, said_of_it, 
 
 
 def said(monkeypatch, gains: dict[str, tuple[float, float]], n: int = 14, run=RUN) -> list[str]:
-    """Sentences for strategies with these differences to the baseline and p after Holm, of 14 patients."""
+    """Sentences for strategies with these differences from the baseline and p after Holm, of 14 patients."""
     for module in (answer, summary_text):
         monkeypatch.setattr(module, "headline", lambda table: table)
     common = {"domain": ALL_TARGETS, "family": "overall", "n_patients": n, "n_seeds": 3, "interval_kind": "interval"}
@@ -103,7 +103,7 @@ def study_with(**norms: str):
     strategies = tuple(StrategyConfig(name=name, norm=norm) for name, norm in norms.items())
     return SimpleNamespace(
         baseline="plain", evaluation=STUDY.evaluation,
-        strategy=lambda name: next(one for one in strategies if one.name == name),
+        strategy=lambda name: next(strategy for strategy in strategies if strategy.name == name),
     )  # fmt: skip
 
 

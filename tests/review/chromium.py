@@ -131,6 +131,8 @@ class Browser:
             details = params["exceptionDetails"]
             self.messages.append(f"exception: {details.get('exception', {}).get('description', details['text'])}")
         elif event["method"] == "Runtime.consoleAPICalled" and params["type"] in ("error", "warning"):
-            self.messages.append(" ".join(str(one.get("value", one.get("description"))) for one in params["args"]))
+            self.messages.append(
+                " ".join(str(parameter.get("value", parameter.get("description"))) for parameter in params["args"])
+            )
         elif event["method"] == "Log.entryAdded" and params["entry"]["level"] in ("error", "warning"):
             self.messages.append(f"{params['entry']['text']} {params['entry'].get('url', '')}")

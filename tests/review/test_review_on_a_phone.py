@@ -32,8 +32,8 @@ def test_nothing_stands_beside_the_screen_and_every_button_fits_a_thumb(phone):
     for box in phone.evaluate(BOXES % "button, select"):
         assert box["height"] >= 40 and box["x"] >= 0 and box["x"] + box["width"] <= 390, box
     panes = phone.evaluate(BOXES % ".pane")
-    assert len({round(one["x"]) for one in panes}) == 1, "the sections stand above each other"
-    assert all(one["width"] > 300 and one["height"] >= 200 for one in panes)
+    assert len({round(pane["x"]) for pane in panes}) == 1, "the sections stand above each other"
+    assert all(pane["width"] > 300 and pane["height"] >= 200 for pane in panes)
     assert phone.evaluate("document.querySelector('#list').clientHeight") > 250
 
 

@@ -115,7 +115,7 @@ def test_a_nudge_to_the_right_moves_to_the_right_of_what_is_seen(page, run):
     (made,) = read_decisions(run).values()
     transform = load_block(run / "registration", "P0").transforms["P0_SR"]
     centres = [shapely.get_coordinates(one.centroid) for one in (made.propagated, made.geometry)]
-    before, after = (transform.to_frame(one)[0] for one in centres)
+    before, after = (transform.to_frame(centre)[0] for centre in centres)
     step = after - before
     if transform.frame == "P0_SR":  # then the other section was turned, and this one stands as it lies
         step = step / np.linalg.norm(step)

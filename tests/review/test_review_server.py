@@ -197,7 +197,7 @@ def test_decisions_are_saved_at_once_logged_and_survive_a_restart(serve, run):
     first = client.decide({"key": keys[0], "decision": "accept", "expected": ""})[1]["decision"]
     client.decide({"key": keys[1], "decision": "reject", "expected": ""})
     assert first["kind"] == "accept" and first["reviewer"] == "Dr A" and not first["stale"]
-    assert [one.kind for one in read_decisions(run).values()].count("reject") == 1
+    assert [decision.kind for decision in read_decisions(run).values()].count("reject") == 1
     again = Client(serve(reviewer="Dr B"))
     standing = again.get("api/decisions")[1]
     assert {key: standing[key]["kind"] for key in keys[:2]} == {keys[0]: "accept", keys[1]: "reject"}

@@ -47,18 +47,18 @@ def test_what_is_not_declared_is_told(tmp_path):
 
 
 def test_every_declaration_is_complete():
-    paths = [one.path for one in CONTENTS]
+    paths = [declaration.path for declaration in CONTENTS]
     assert len(paths) == len(set(paths))
-    for one in CONTENTS:
-        assert one.meaning and one.written_by and not one.meaning.endswith(".")
-        for column in one.columns if isinstance(one, Table) else ():
-            assert column.meaning and not column.meaning.endswith("."), f"{one.path}: {column.name}"
+    for declaration in CONTENTS:
+        assert declaration.meaning and declaration.written_by and not declaration.meaning.endswith(".")
+        for column in declaration.columns if isinstance(declaration, Table) else ():
+            assert column.meaning and not column.meaning.endswith("."), f"{declaration.path}: {column.name}"
     for one in (*TABLES, *TRAINING_TABLES, *RESULT_TABLES):
         assert len(set(one.names)) == len(one.names), one.path
 
 
 def test_a_path_is_recognised_by_its_names():
-    made = next(one for one in FILES if one.path == "jobs/<job>/predictions/<slide>.geojson")
+    made = next(file for file in FILES if file.path == "jobs/<job>/predictions/<slide>.geojson")
     assert declared("jobs/0123/predictions/P1_PAS.geojson") is made
     assert declared("jobs/0123/deeper/predictions/P1_PAS.geojson") is None
     assert declared("study.yaml.bak") is None and declared("phantom/slides/a.tif").path == "phantom/**"

@@ -7,7 +7,7 @@ from file_names import column_tuples, file_names
 
 PACKAGE = Path(__file__).parents[2] / "stainda"
 ROOMS = sorted(
-    one.name for one in PACKAGE.iterdir() if (one.is_dir() and one.name != "run_directory") and one.name[0] != "_"
+    path.name for path in PACKAGE.iterdir() if (path.is_dir() and path.name != "run_directory") and path.name[0] != "_"
 )
 
 OTHER_FILES = {
@@ -38,7 +38,7 @@ def test_a_room_names_no_file_of_a_run_directory(room):
         for path in sorted((PACKAGE / room).rglob("*.py"))
         for _, count in column_tuples(path)
     ]
-    assert [one for one in columns if one not in OTHER_COLUMNS] == []
+    assert [column for column in columns if column not in OTHER_COLUMNS] == []
 
 
 def test_no_exception_is_left_over():

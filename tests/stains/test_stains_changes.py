@@ -172,4 +172,4 @@ def test_every_patch_has_its_own_quality():
     noisy = (patch + 0.1 * torch.randn(1, *patch.shape[1:], generator=seeded(1))).clamp(0, 1)
     out = JpegLoss(5, 95, p=1)(noisy, None, seeded(3))[0]
     losses = (out - noisy).abs().mean((1, 2, 3))
-    assert len({round(float(one), 5) for one in losses}) > 6
+    assert len({round(float(loss), 5) for loss in losses}) > 6

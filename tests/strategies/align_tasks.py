@@ -144,7 +144,7 @@ def main(arguments, factors=(1.0, 0.1, 10.0)):
             for factor in (1.0,) if name in plain else factors:
                 found = scores(name, factor)
                 numbers = [*found.mean(0), *found[:, 1]]
-                table.writerow([task, name, f"{factor:g}", *(f"{one:.3f}" for one in numbers)])
+                table.writerow([task, name, f"{factor:g}", *(f"{number:.3f}" for number in numbers)])
                 asked.out.flush()
 
 

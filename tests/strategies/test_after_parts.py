@@ -70,7 +70,7 @@ def test_tent_makes_predictions_surer_and_leaves_the_network_as_it_was(norm):
             assert torch.equal(value, before[key]), key
     assert reached[1] < reached[0] < start
     assert {name: one.requires_grad for name, one in network.named_parameters()} == flags
-    assert not network.training and all(one.grad is None for one in network.parameters())
+    assert not network.training and all(parameter.grad is None for parameter in network.parameters())
 
 
 def test_tent_is_undone_after_an_error_and_says_where_it_could_do_nothing():

@@ -154,10 +154,10 @@ def test_domain_confusion_gives_each_player_its_own_gradient(domains):
     terms = part.losses(step)
     got = gradient(sum(terms.values()), *features, *parameters)
 
-    rows = [rows_of(one) for one in features]
+    rows = [rows_of(feature) for feature in features]
     truth = [one.repeat_interleave(4) if domains == "each" else torch.full((12,), side) for side, one in enumerate(ids)]
     named = [functional.cross_entropy(discriminator(one), to) for one, to in zip(rows, truth, strict=True)]
-    confused = [-torch.log_softmax(discriminator(one), 1).mean() for one in rows]
+    confused = [-torch.log_softmax(discriminator(row), 1).mean() for row in rows]
     for one, other in zip(got[2:], gradient(0.5 * sum(named), *parameters), strict=True):
         torch.testing.assert_close(one, other)
     for one, other in zip(got[:2], gradient(0.4 * 0.5 * sum(confused), *features), strict=True):
@@ -200,7 +200,7 @@ def test_adda_moves_the_target_towards_what_the_source_was_when_the_second_phase
         network[0].weight.mul_(1.5)  # the first phase
     _, first = _adda(0.3, network, first.modules)
     part.losses(first)
-    then = [one.clone() for one in network.parameters()]
+    then = [parameter.clone() for parameter in network.parameters()]
     with torch.no_grad():
         network[0].weight.mul_(2.0)  # the second
     _, step = _adda(0.6, network, first.modules)
@@ -233,11 +233,11 @@ def test_gvb_reverses_for_the_network_and_its_bridge_and_lets_each_bridge_vanish
     own, judging = [*bridge.parameters()], [*judge.parameters(), *judge_bridge.parameters()]
     got = gradient(sum(part.losses(step).values()), *features, *logits, *own, *judging)
 
-    gammas = [bridge(one) for one in features]
+    gammas = [bridge(feature) for feature in features]
     shares = [torch.softmax(z - gamma, 1) for z, gamma in zip(logits, gammas, strict=True)]
     domain = _domain_loss(lambda p: judge(p) - judge_bridge(p), *shares)
     small = 0.5 * sum(gamma.abs().mean() for gamma in gammas)
-    small_judge = 0.5 * sum(judge_bridge(one.detach()).abs().mean() for one in shares)
+    small_judge = 0.5 * sum(judge_bridge(share.detach()).abs().mean() for share in shares)
     wanted = gradient(-0.3 * domain + 2.0 * small, *features, *logits, *own)
     wanted += gradient(domain + 0.5 * small_judge, *judging)
     for one, other in zip(got, wanted, strict=True):
@@ -250,10 +250,10 @@ def test_bsp_penalises_the_largest_singular_values_and_nothing_else():
     features = leaf(0, 8, 5), leaf(1, 6, 5)
     term = part.losses(hand_step(part, features))["spectrum"]
     expected, gradients = 0.0, []
-    for one in features:
-        u, sigma, v = np.linalg.svd(one.detach().double().numpy(), full_matrices=False)
-        expected += (sigma[:2] ** 2).sum() / len(one)
-        gradients.append(0.7 * 2 * (u[:, :2] * sigma[:2]) @ v[:2] / len(one))  # d σ² = 2 σ u vᵀ
+    for feature in features:
+        u, sigma, v = np.linalg.svd(feature.detach().double().numpy(), full_matrices=False)
+        expected += (sigma[:2] ** 2).sum() / len(feature)
+        gradients.append(0.7 * 2 * (u[:, :2] * sigma[:2]) @ v[:2] / len(feature))  # d σ² = 2 σ u vᵀ
     assert float(term.detach()) == pytest.approx(0.7 * expected, rel=1e-5)
     for got, analytic in zip(gradient(term, *features), gradients, strict=True):
         np.testing.assert_allclose(got.numpy(), analytic, atol=1e-5)

@@ -21,7 +21,7 @@ def test_coral_is_the_squared_distance_of_the_covariances():
     part = Coral(weight=3.0, features="pooled")
     features = leaf(0, 9, 4), leaf(1, 6, 4, shift=5.0)
     got = float(part.losses(hand_step(part, features))["coral"].detach())
-    cov = [np.cov(_numpy(one), rowvar=False) for one in features]
+    cov = [np.cov(_numpy(feature), rowvar=False) for feature in features]
     assert got == pytest.approx(3.0 * ((cov[0] - cov[1]) ** 2).sum() / (4 * 16), rel=1e-4)
 
 

@@ -70,8 +70,8 @@ def test_spectral_discriminators_have_weights_of_norm_one(made):
 def test_instance_normalisation_makes_hidden_maps_alike_in_contrast_and_leaves_the_first_layer():
     torch.manual_seed(0)
     plain, made = SpatialDiscriminator(3, 4, 2), SpatialDiscriminator(3, 4, 2, "instance")
-    norms = [place for place, one in enumerate(made.layers) if isinstance(one, nn.InstanceNorm2d)]
-    assert norms == [3] and not any(isinstance(one, nn.InstanceNorm2d) for one in plain.layers)
+    norms = [place for place, layer in enumerate(made.layers) if isinstance(layer, nn.InstanceNorm2d)]
+    assert norms == [3] and not any(isinstance(layer, nn.InstanceNorm2d) for layer in plain.layers)
     hidden = made.layers[:4](torch.randn(2, 3, 8, 8))
     assert hidden.mean((2, 3)).abs().max() < 1e-4
     assert PooledDiscriminator(3, 4, 2, "instance")(torch.ones(2, 3)).shape == (2, 2), "of vectors there is none"
@@ -84,7 +84,11 @@ def test_players_get_their_gradients_through_a_bounded_discriminator(part, norm)
     features, logits = [leaf(seed, 3, 4, 16, 16) for seed in (0, 1)], [leaf(seed, 3, 2, 16, 16) for seed in (2, 3)]
     given = hand_step(made, features, logits)
     torch.stack([*made.losses(given).values()]).sum().backward()
-    assert all(one.grad.abs().max() > 0 for one in given.modules["discriminator"].parameters() if one.dim() > 1)
+    assert all(
+        parameter.grad.abs().max() > 0
+        for parameter in given.modules["discriminator"].parameters()
+        if parameter.dim() > 1
+    )
     reached = logits[1] if part in (AdaptSegNet, Gvb) else features[1]
     assert reached.grad.isfinite().all() and reached.grad.abs().max() > 0
 

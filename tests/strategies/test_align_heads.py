@@ -30,7 +30,7 @@ def _heads(step):
 
 
 def _parameters(step):
-    return [one for head in _heads(step) for one in head.parameters()]
+    return [parameter for head in _heads(step) for parameter in head.parameters()]
 
 
 def _same(got, wanted):

@@ -43,7 +43,9 @@ def test_the_plain_network_is_right_on_the_source_and_fails_on_the_target():
     assert found[:, 0].min() > 0.98 and found[:, 1].max() < 0.8
 
 
-@pytest.mark.parametrize("name", [one if one in QUICK else pytest.param(one, marks=pytest.mark.slow) for one in HELPS])
+@pytest.mark.parametrize(
+    "name", [help_ if help_ in QUICK else pytest.param(help_, marks=pytest.mark.slow) for help_ in HELPS]
+)
 def test_a_method_that_helps_on_turned_moons(name):
     factor, gain = HELPS[name]
     found = moons_scores(name, factor)

@@ -156,7 +156,7 @@ def _vat_step(part, seed=0, n=6):
         nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.Tanh(), nn.Conv2d(8, 2, 3, padding=1)
     )  # fmt: skip
     images = torch.randn(n, 3, 8, 8), torch.randn(n, 3, 8, 8)
-    logits = [3.0 * network(one) for one in images]
+    logits = [3.0 * network(image) for image in images]
     network = nn.Sequential(network, _Times(3.0))
     features = leaf(1, n, 4), leaf(2, n, 4)
     return hand_step(part, features, logits, network=network, images=images), network

@@ -52,10 +52,10 @@ def make_step(part, task, n_domains=4, progress=0.7, seed=0, n=4):
     images = [torch.randn(n, 3, 16, 16), torch.randn(n, 3, 16, 16) + 0.5]
     tap = None if part.tapped is None else FeatureTap(network, part.tapped)
     batches = []
-    for index, one in enumerate(images):
-        logits, features = (network(one), None) if tap is None else tap(one)
+    for index, image in enumerate(images):
+        logits, features = (network(image), None) if tap is None else tap(image)
         domains = torch.arange(n) % 2 + 2 * index
-        batches.append(Batch(one, domains, features, logits, labels if index == 0 else None))
+        batches.append(Batch(image, domains, features, logits, labels if index == 0 else None))
     channels = 0 if tap is None else batches[0].features.shape[1]
     site = Site(channels, n_domains, 2 if task == "segmentation" else 3, 2, network=network)
     modules = nn.ModuleDict(part.modules(site))
@@ -108,7 +108,8 @@ def test_every_choice_of_features_and_domains_runs(name, task):
 
 
 @pytest.mark.parametrize(
-    "name", [one if one in QUICK else pytest.param(one, marks=pytest.mark.slow) for one in STRATEGIES]
+    "name",
+    [strategy if strategy in QUICK else pytest.param(strategy, marks=pytest.mark.slow) for strategy in STRATEGIES],
 )
 def test_two_steps_of_a_training(name, tmp_path):
     from blob_cohort import make_data, make_job

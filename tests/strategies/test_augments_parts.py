@@ -144,7 +144,8 @@ QUICK = ("residual_channels", "learncolour", "fda", "mixstyle", "few_shot_patien
 
 
 @pytest.mark.parametrize(
-    "name", [one if one in QUICK else pytest.param(one, marks=pytest.mark.slow) for one in STRATEGIES]
+    "name",
+    [strategy if strategy in QUICK else pytest.param(strategy, marks=pytest.mark.slow) for strategy in STRATEGIES],
 )
 def test_two_steps_of_a_training(name, tmp_path):
     import json

@@ -32,7 +32,7 @@ def test_the_target_is_drawn_to_the_source_and_nobody_else_gets_that_gradient(ki
     judge = given.modules["discriminator"]
 
     found["adversarial"].backward(retain_graph=True)
-    assert source.grad is None and all(one.grad is None for one in judge.parameters())
+    assert source.grad is None and all(parameter.grad is None for parameter in judge.parameters())
     plain = _logits(1)
     verdict(judge(part.maps(plain)), 0).backward()
     torch.testing.assert_close(target.grad, 0.3 * plain.grad)
@@ -42,7 +42,7 @@ def test_the_target_is_drawn_to_the_source_and_nobody_else_gets_that_gradient(ki
     judge.zero_grad()
     found["domain"].backward()
     assert source.grad is None and target.grad is None, "the discriminator's own loss does not reach the network"
-    learned = [one.grad.clone() for one in judge.parameters()]
+    learned = [parameter.grad.clone() for parameter in judge.parameters()]
     judge.zero_grad()
     maps = [part.maps(one.detach()) for one in (source, target)]
     (0.5 * (verdict(judge(maps[0]), 0) + verdict(judge(maps[1]), 1))).backward()
@@ -78,7 +78,7 @@ def test_a_held_module_passes_gradients_and_takes_none():
     inputs = random(1, 2, 8, 8).requires_grad_()
     torch.testing.assert_close(held(module, inputs), module(inputs))
     held(module, inputs).sum().backward()
-    assert inputs.grad.abs().max() > 0 and all(one.grad is None for one in module.parameters())
+    assert inputs.grad.abs().max() > 0 and all(parameter.grad is None for parameter in module.parameters())
 
 
 def test_a_reversed_gradient_has_the_other_sign_and_the_weights_size():

@@ -45,7 +45,7 @@ def test_group_dro_multiplies_the_weights_by_the_exponential_of_the_losses():
         batch = _batch(seed=turn)
         losses = _losses(batch)
         got = part.losses(step(part, batch, made=made))["task"]
-        raised = q[[0, 2]] * np.exp(0.5 * np.array([float(one.detach()) for one in losses]))
+        raised = q[[0, 2]] * np.exp(0.5 * np.array([float(loss.detach()) for loss in losses]))
         q[[0, 2]] = raised / raised.sum() * q[[0, 2]].sum()
         np.testing.assert_allclose(made["weights"].of("q").numpy(), q, rtol=1e-5)
         expected = (q[0] * losses[0] + q[2] * losses[1]) / (q[0] + q[2])
@@ -130,7 +130,7 @@ def test_vrex_is_the_variance_of_the_groups_losses():
     part = Vrex(weight=0.6, grow=0.0)
     batch = _batch()
     found = part.losses(step(part, batch))
-    losses = np.array([float(one.detach()) for one in _losses(batch)])
+    losses = np.array([float(loss.detach()) for loss in _losses(batch)])
     assert float(found["vrex"]) == pytest.approx(0.6 * losses.var(), rel=1e-4)
     assert float(found["task"]) == pytest.approx(losses.mean(), rel=1e-5)
     same = labelled(batch.logits[[0, 0]], batch.labels[[0, 0]], [0, 1])

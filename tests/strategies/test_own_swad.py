@@ -69,7 +69,7 @@ def test_a_copy_follows_as_an_exponential_mean_and_no_gradient_reaches_it():
         expected = 0.9 * expected + 0.1 * network.weight.detach()
     torch.testing.assert_close(copy.weights()["weight"], expected)
     copy(torch.ones(1, 2))
-    assert not any(one.requires_grad for one in copy.parameters())
+    assert not any(parameter.requires_grad for parameter in copy.parameters())
 
 
 def test_the_limit_is_the_ratio_times_the_mean_of_the_first_losses():

@@ -42,12 +42,12 @@ def test_the_network_gets_minus_lambda_times_what_the_discriminator_descends(fea
     part.losses(step)["domain"].backward()
     reversed_ = [source.grad.clone(), target.grad.clone()]
     discriminator = step.modules["discriminator"]
-    learned = [one.grad.clone() for one in discriminator.parameters()]
+    learned = [parameter.grad.clone() for parameter in discriminator.parameters()]
 
     plain_source, plain_target = _features(0), _features(1)
     discriminator.zero_grad()
     logits = [discriminator(one) for one in (plain_source, plain_target)]
-    losses = [dense_cross_entropy(one, torch.full((6,), index)).mean() for index, one in enumerate(logits)]
+    losses = [dense_cross_entropy(logit, torch.full((6,), index)).mean() for index, logit in enumerate(logits)]
     (0.5 * (losses[0] + losses[1])).backward()
     for got, plain in zip(reversed_, (plain_source.grad, plain_target.grad), strict=True):
         assert plain.abs().max() > 0

@@ -32,8 +32,8 @@ def test_estimated_statistics_are_those_of_the_images():
     batches = [_images(2.0), _images(4.0)]
     got = estimate_statistics(network, batches)
     outputs = [network[0](batch) for batch in batches]
-    means = torch.stack([one.mean((0, 2, 3)) for one in outputs]).mean(0)
-    variances = torch.stack([one.movedim(1, 0).flatten(1).var(1) for one in outputs]).mean(0)
+    means = torch.stack([output.mean((0, 2, 3)) for output in outputs]).mean(0)
+    variances = torch.stack([output.movedim(1, 0).flatten(1).var(1) for output in outputs]).mean(0)
     torch.testing.assert_close(got["1.mean"], means.detach())
     torch.testing.assert_close(got["1.var"], variances.detach())
 
@@ -109,4 +109,4 @@ def test_every_norm_leaves_a_network_that_learns(name):
     norm, network = PARTS["norm"][name](), _network()
     norm.prepare(network)
     network(_images(0.0)).square().mean().backward()
-    assert all(one.grad is not None for one in network.parameters())
+    assert all(parameter.grad is not None for parameter in network.parameters())

@@ -96,7 +96,9 @@ def test_a_learned_colour_map_starts_at_the_colours_as_they_are_and_learns(hidde
     plain, learned = _detector("rgb").network.eval(), _detector("learncolour", hidden).network.eval()
     torch.testing.assert_close(learned(images), plain(images))
     learned(images).square().mean().backward()
-    gradients = [one.grad.abs().max() for one in learned.colour_map.parameters() if one.grad is not None]
+    gradients = [
+        parameter.grad.abs().max() for parameter in learned.colour_map.parameters() if parameter.grad is not None
+    ]
     assert max(gradients) > 0
     with torch.no_grad():
         learned.colour_map.change[-1].bias.fill_(0.3)

@@ -92,7 +92,7 @@ def test_features_are_standardised_as_the_weights_were_trained(study, tmp_path):
     given = {"name": "cnn", "params": study.model.params, "weights": tmp_path / "own.safetensors"}
     facts = [{"mean": (0.5, 0.5, 0.5), "std": (0.2, 0.2, 0.2)}, {"mean": (0.9, 0.9, 0.9), "std": (0.2, 0.2, 0.2)}, None]
     store, some = _store(), np.arange(5)
-    found = [features_of(ModelConfig(**given, pretraining=one), store, some, study) for one in facts]
+    found = [features_of(ModelConfig(**given, pretraining=fact), store, some, study) for fact in facts]
     assert found[0].shape == (5, 32)
     assert not np.allclose(found[0], found[1]) and not np.allclose(found[0], found[2])
 

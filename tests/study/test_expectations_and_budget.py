@@ -43,6 +43,6 @@ def test_no_few_steps_from_weights_that_are_here(tmp_path, monkeypatch):
 @pytest.mark.parametrize(("compared", "unlabelled"), [("tissue", 16), ("labelled", 8)])
 def test_source_patches_that_alignment_compares_are_counted(compared, unlabelled, tmp_path):
     config = study(tmp_path, recipe="small", training={"batch_size": 8, "compared_patches": compared})
-    assert {one.strategy: one.unlabelled for one in budgets(config)} == {
+    assert {budget.strategy: budget.unlabelled for budget in budgets(config)} == {
         "source_only": 0, "dann": unlabelled, "oracle": 0,
     }  # fmt: skip

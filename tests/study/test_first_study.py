@@ -42,7 +42,7 @@ def test_the_study_passes_its_checks_unedited(laboratories, tmp_path, patients, 
     assert start.pattern == ("{centre}/{patient}_{block}_{section}_{stain}.png")
     assert sources is None or start.sources == sources
     written = write_start(start, tmp_path, "lab")
-    assert not [one for one in written.findings if one.kind == "stops"]
+    assert not [finding for finding in written.findings if finding.kind == "stops"]
     config = load_study(written.study)
     refuse_unanswerable(config, plan_rotations(config, written.manifest))
     assert "EDIT" in written.study.read_text() and "Glomerulus,glomerulus" in written.classes.read_text()
@@ -62,7 +62,7 @@ def test_two_patients_are_too_few_and_what_is_needed_is_said(laboratories, tmp_p
     start = propose(laboratories[2])
     assert not start.feasible
     written = write_start(start, tmp_path, "lab")
-    said = "\n".join(str(one) for one in written.findings if one.kind == "stops")
+    said = "\n".join(str(finding) for finding in written.findings if finding.kind == "stops")
     assert "this cohort cannot be split: it has 2 patients" in said and "column split" in said
     assert "Needed: 1 more patient; annotated sections in PAS@Centre A of 1 more patient" in said
     assert "THIS STUDY CANNOT RUN YET: this cohort cannot be split" in written.study.read_text()
@@ -100,7 +100,7 @@ def test_a_wrong_answer_on_a_terminal_is_told_and_asked_for_again(laboratories, 
     monkeypatch.setattr(init, "_on_a_terminal", lambda: True)
     answers = ["", "PAS@centre A", "PAS@Centre B", "glomerulli_segmentation", "Glomerulus"]
     words = ["init", str(laboratories[4]), "--out", str(tmp_path / "mine"), "--name", "mine"]
-    done = CliRunner().invoke(app, words, input="".join(f"{one}\n" for one in answers))
+    done = CliRunner().invoke(app, words, input="".join(f"{answer}\n" for answer in answers))
     assert done.exit_code == 0, (done.output, done.exception)
     assert "Did you mean 'PAS@Centre A'?" in done.output and "Did you mean 'glomeruli_segmentation'?" in done.output
     config = load_study(tmp_path / "mine" / "mine.yaml")
@@ -125,7 +125,7 @@ def test_one_centre_over_folders_of_two_is_refused_with_the_right_pattern(labora
     with pytest.raises(ManifestError, match=r"--pattern '\{centre\}/\{patient\}_\{block\}_\{section\}_\{stain\}.png'"):
         scan(laboratories[4], "{patient}_{block}_{section}_{stain}.png", {"centre": "A"})
     found, _, _ = scan(laboratories[4], "{patient}_{block}_{section}_{stain}.png", {"centre": "A"}, one_centre=True)
-    assert {one.centre for one in found.sections} == {"A"}
+    assert {section.centre for section in found.sections} == {"A"}
 
 
 @pytest.fixture
@@ -203,8 +203,8 @@ def test_sizes_of_a_task_in_micrometres_stop_slides_without_a_pixel_size_and_ini
 ):
     written = write_start(propose(laboratories[4], task=task), tmp_path, "lab")
     config = load_study(written.study)
-    stops = [str(one) for one in written.findings if one.kind == "stops"]
-    assert sizes_in_um(config.task) is None and not any("pixel size" in one for one in stops)
+    stops = [str(finding) for finding in written.findings if finding.kind == "stops"]
+    assert sizes_in_um(config.task) is None and not any("pixel size" in stop for stop in stops)
     if task == "nuclei_detection":
         assert config.task.object_px == pytest.approx(50, abs=1)  # the discs that were drawn
     else:

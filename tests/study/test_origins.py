@@ -101,7 +101,7 @@ def test_the_column_is_written_and_read(tmp_path, slides) -> None:
     read = read_manifest(cohort(tmp_path, slides, "level0", "level0"))
     assert [one.annotation_origin for one in read] == ["level0"] * 6
     again = read_manifest(write_manifest(read, tmp_path / "again.csv"))
-    assert [one.annotation_origin for one in again] == ["level0"] * 6
+    assert [section.annotation_origin for section in again] == ["level0"] * 6
 
 
 def run_of(folder: Path, manifest: Path) -> StudyRun:

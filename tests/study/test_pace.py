@@ -47,6 +47,12 @@ def test_each_part_is_counted():
     assert looked == pytest.approx(JOB_SECONDS + validated * 1e-6 + scored)
 
 
+def test_fewer_validation_patches_take_less():
+    config = study(validation_patches=32)
+    taken = training_cpu_seconds(config, Pace(0.0, 1e-6), [cost()], {"only": 0}, 0.0)
+    assert taken == pytest.approx(JOB_SECONDS + (32 * 3 + 192 * CHECKPOINTS) * 64**2 * 1e-6)
+
+
 def test_alignment_costs_its_patches_and_jobs_add_up():
     plain, aligned = seconds(Pace(0.1, 0.0), cost()), seconds(Pace(0.1, 0.0), cost(unlabelled=2))
     assert aligned - JOB_SECONDS == pytest.approx(2 * (plain - JOB_SECONDS))

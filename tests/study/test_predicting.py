@@ -126,7 +126,7 @@ def test_what_was_done_is_kept_until_something_changes(job, folder, tmp_path):
     (folder / "bad.tif").unlink()
 
     def states(**options):
-        return [one.status for one in predict_slides(job, [folder], out, **{"mpp": 0.5, **options}).results]
+        return [result.status for result in predict_slides(job, [folder], out, **{"mpp": 0.5, **options}).results]
 
     assert states() == ["predicted", "predicted"]
     before = (out / "objects.csv").read_bytes(), (out / "one.geojson").stat().st_mtime_ns
@@ -152,18 +152,18 @@ def test_slides_of_one_name_are_kept_apart(job, tmp_path):
         Image.fromarray(section()).save(places[-1])
     out = tmp_path / "out"
     done = predict_slides(job, places, out)
-    assert [one.slide for one in done.results] == ["a_x", "b_x"]
+    assert [result.slide for result in done.results] == ["a_x", "b_x"]
     assert sorted(path.name for path in out.glob("*.geojson")) == ["a_x.geojson", "b_x.geojson"]
     alone, later = tmp_path / "alone", []
     for place in places:  # in two calls
-        later += [one.slide for one in predict_slides(job, [place], alone).results]
+        later += [result.slide for result in predict_slides(job, [place], alone).results]
     assert later == ["x", "x.png"] and len(list(alone.glob("*.geojson"))) == 2
-    assert [one.status for one in predict_slides(job, places, alone).results] == ["kept", "kept"]
+    assert [result.status for result in predict_slides(job, places, alone).results] == ["kept", "kept"]
 
 
 def test_names_are_those_of_qupath_and_never_the_same(tmp_path):
     def names(*files):
-        return [one.name for one in find_slides([tmp_path / file for file in files]).slides]
+        return [slide.name for slide in find_slides([tmp_path / file for file in files]).slides]
 
     assert names("x.ome.tif", "y.svs", "z_2.5um.svs") == ["x", "y", "z_2.5um"]
     assert names("x.ome.tif", "x.svs") == ["x.ome.tif", "x.svs"]
@@ -190,7 +190,7 @@ def test_a_manifest_tells_pixel_size_and_domain_of_its_rows(adabn, tmp_path):
         "three,P2,B2,1,SR,A,three.png,minus\ngone,P3,B3,1,SR,A,gone.png,\n"
     )
     done = predict_slides(adabn, [manifest], tmp_path / "out")
-    assert [one.status for one in done.results] == ["predicted", "predicted", "failed", "failed"]
+    assert [result.status for result in done.results] == ["predicted", "predicted", "failed", "failed"]
     one, two, three, gone = done.results
     assert (one.row["mpp"], two.row["mpp"]) == (0.25, 0.5)
     assert one.row["domain"] == "SR@A" and "batch statistics of SR@A, from its training" in one.row["notes"]

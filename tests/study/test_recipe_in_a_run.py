@@ -81,7 +81,7 @@ def test_the_start_is_part_of_the_name_of_a_training_wherever_the_file_was_found
 
 def test_the_baseline_is_tuned_with_as_many_trials_as_any():
     for recipe in ("strong", "small"):
-        assert {one.trials for one in budgets(study(recipe=recipe))} == {5}
+        assert {budget.trials for budget in budgets(study(recipe=recipe))} == {5}
     less = budgets(study(training={"learning_rate": 0.001}))
     assert [one.trials for one in less] == [1, 5] and "tuned less" in less[0].note and not less[1].note
     assert "tuned less" in " ".join(budget_sentences(less, "source_only"))
@@ -93,7 +93,7 @@ def test_the_baseline_is_tuned_with_as_many_trials_as_any():
 def test_the_recipe_is_stated_with_those_that_depart_from_it():
     own = {"from": "source_only", "name": "own", "augment": [{"name": "geometry", "scale": 0.1}]}
     found = study(recipe="strong", strategies=["source_only", "adabn", own], training={"epochs": 2})
-    told = {one.setting: one for one in shared_settings(found)}
+    told = {setting.setting: setting for setting in shared_settings(found)}
     assert told["recipe"].value == "strong, changed: training.epochs"
     assert "tu-tf_efficientnet_lite0" in told["network"].value
     assert "scale 1/1.5 to 1.5" in told["geometry"].value
@@ -106,10 +106,10 @@ def test_what_images_are_standardised_by_is_stated_with_the_views_that_say_other
     facts = {"mean": [0.7, 0.6, 0.5], "std": [0.2, 0.2, 0.2]}
     own = {**SMALL, "weights": {"file": "own.safetensors", "optional": True}, "pretraining": facts}
     found = study(model=own, strategies=["source_only", "greyscale"])
-    told = {one.setting: one for one in shared_settings(found)}["standardised by"]
+    told = {setting.setting: setting for setting in shared_settings(found)}["standardised by"]
     assert told.value == "mean and standard deviation of the sources' tissue" and not told.departs, "a random start"
     weights()
-    told = {one.setting: one for one in shared_settings(found)}["standardised by"]
+    told = {setting.setting: setting for setting in shared_settings(found)}["standardised by"]
     assert told.value == "the encoder's mean and standard deviation (0.7, 0.6, 0.5; 0.2, 0.2, 0.2)"
     assert told.departs == (("greyscale", "mean and standard deviation of the sources' tissue"),)
     assert f"standardised by {told.value}" in recipe_line(found)

@@ -47,7 +47,7 @@ def test_every_chosen_training_is_made_again_and_counted(runs):
     assert not set(refits["job"]) & set(trials["job"]) and len(refits) == 4
     budget = table(run, "budget.csv").set_index("strategy")
     assert list(budget["jobs"]) == [4, 4] and budget["note"].str.contains("2 trainings of them again").all()
-    assert sum(one.jobs for one in plan_study(load_study(study, ASKED), run).budgets) == 8
+    assert sum(budget.jobs for budget in plan_study(load_study(study, ASKED), run).budgets) == 8
     status = read_status(run)
     assert status.waiting == 0 and status.counts["done"] == 8 == len(list((run / "jobs").iterdir()))
     assert table(run, "exclusions.csv").empty

@@ -54,7 +54,7 @@ def test_a_manifest_names_several_files_for_one_slide(cohort, tmp_path):
     ]  # fmt: skip
     assert len(found.section("P1_PAS").annotation_files) == 1
     again = read_manifest(write_manifest(found, cohort.parent / "again.csv"))
-    assert [one.annotation_files for one in again] == [one.annotation_files for one in found]
+    assert [section.annotation_files for section in again] == [one.annotation_files for one in found]
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,9 @@ def test_a_file_whose_name_holds_a_semicolon_is_one_file(cohort):
     folder = cohort.parent
     (folder / "a;b.geojson").write_bytes((folder / "P0_SR.geojson").read_bytes())
     cohort.write_text(cohort.read_text().replace(",P0_SR.geojson,", ",a;b.geojson,"))
-    assert [one.name for one in read_manifest(cohort).section("P0_SR").annotation_files] == ["a;b.geojson"]
+    assert [annotation_file.name for annotation_file in read_manifest(cohort).section("P0_SR").annotation_files] == [
+        "a;b.geojson"
+    ]
 
 
 @pytest.mark.parametrize(("method", "objects"), [("majority", 3), ("staple", 4)])

@@ -113,7 +113,7 @@ def test_rotations_are_counted_together(root):
     write_csv(root / "rotations.csv", rows, ("rotation", "folder"))
     trials(root / "rotations" / "SR@A", ("dann", 0, 1, "a", "failed", "no memory"))
     found = read_status(root)
-    assert [(one.rotation, one.state) for one in found.jobs] == [("SR@A", "failed")] and found.waiting == 5
+    assert [(job.rotation, job.state) for job in found.jobs] == [("SR@A", "failed")] and found.waiting == 5
     assert "rotation SR@A, dann, trial 0, seed 1: no memory" in failure_lines(root)[1]
 
 
@@ -173,7 +173,7 @@ def test_a_plan_counts_registration_by_what_is_left_and_by_what_pairs_took(blob_
     def registering(*more):
         config = load_study(study, ["workers=1", "registration.method=valis", *more], None)
         found = plan_study(config, tmp_path / "run")
-        return {one.stage: one for one in found.stages}["register"], found.registration
+        return {stage.stage: stage for stage in found.stages}["register"], found.registration
 
     time, told = registering()
     assert (time.seconds, told) == (20 + 5 * 12, "registration: 5 of 5 blocks to register")
@@ -192,6 +192,6 @@ def test_a_plan_names_the_run_that_registration_is_taken_from(blob_manifest, tmp
     config = load_study(study, [f"registration.from={first}"], None)
     found = plan_study(config, tmp_path / "second")
     assert found.registration == f"registration: 5 of 5 blocks from {first}"
-    assert {one.stage: one.seconds for one in found.stages}["register"] == 0
+    assert {stage.stage: stage.seconds for stage in found.stages}["register"] == 0
     second = run_study(config, tmp_path / "second", until="propagate")
     assert (second / "annotations" / "propagated").is_dir()

@@ -24,7 +24,7 @@ def test_every_study_file_is_sound(name):
     for strategy in study.strategies:
         check(build(strategy), study)
     costs = budgets(study)
-    assert len({(one.trials, one.seeds, one.steps, one.labelled) for one in costs}) == 1, "one budget for all"
+    assert len({(cost.trials, cost.seeds, cost.steps, cost.labelled) for cost in costs}) == 1, "one budget for all"
     if study.phantom is not None:
         found = plan_rotations(study, Path("a phantom that is not made yet") / "manifest.csv")
         assert len(found) == (len(study.phantom.centres) if study.protocol.scheme == "leave_one_centre_out" else 1)
@@ -46,7 +46,7 @@ def _run(name, folder, *more):
 @pytest.mark.parametrize("name", SMALL)
 def test_small_studies_run_for_two_steps(name, tmp_path):
     study = load_study(STUDIES / name)
-    first = [one.name for one in study.strategies][:2]
+    first = [strategy.name for strategy in study.strategies][:2]
     run = _run(name, tmp_path, "phantom.size=768", "evaluation.resamples=100")
     trials = pd.read_csv(run / "trials.csv")
     assert (trials["state"] == "complete").all(), trials["reason"].dropna().tolist()

@@ -29,8 +29,8 @@ def test_a_manifest_that_was_registered_and_propagated_can_be_reviewed(cohort, t
     root, table = propagate(cohort, tmp_path / "run", {"sources": ("PAS",), "classes": ("Glomeruli",)})
     assert set(table["class"]) == {"glomerulus"}, "the class is found in any case and number"
     data = ReviewData(root)
-    assert {one.target for one in data.objects.values()} == {f"P{n}_SR" for n in range(5)}
-    assert all(one.trains for one in data.objects.values()), "no study says yet that some do not"
+    assert {object_.target for object_ in data.objects.values()} == {f"P{n}_SR" for n in range(5)}
+    assert all(object_.trains for object_ in data.objects.values()), "no study says yet that some do not"
     rows = pd.read_csv(root / "cohort.csv")
     assert set(rows["role"]) == {"source", "target"} and (rows["width"] == 384).all() and (rows["mpp"] == 2).all()
 
@@ -41,7 +41,7 @@ def test_a_study_is_registered_and_propagated_with_its_own_settings(cohort, tmp_
     assert len(quality) == 5 and "reference: first" in (root / "study.yaml").read_text()
     assert not (root / "annotations" / "propagation.csv").exists()
     root, table = propagate(study, tmp_path / "run", {"classes": ("glomerulus",)})
-    assert len(table) and {one.role for one in ReviewData(root).sections} == {"source", "target"}
+    assert len(table) and {section.role for section in ReviewData(root).sections} == {"source", "target"}
 
 
 def test_the_run_directory_of_a_study_is_named_after_it(cohort, tmp_path, monkeypatch):

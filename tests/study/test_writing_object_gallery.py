@@ -85,14 +85,16 @@ def study(tmp_path):
             write_discs(folder.job(job) / "predictions" / f"{slide}.geojson", found)
             (folder.job(job) / "done").write_text("")
     head = {"format": BLOCK_FORMAT, "block": "B1", "settings": "s", "reference": "P1_PAS", "refused": {}, "rows": []}
-    write_json(place / "block.json", {**head, "placed": [one.slide for one in sections]})
+    write_json(place / "block.json", {**head, "placed": [section.slide for section in sections]})
     names = ("source_only", "adabn", "oracle")
     trials = [
         {"strategy": name, "trial": 0, "seed": 1, "job": job * 12, "state": "complete", "chosen": True}
         for name, job in zip(names, "abc", strict=True)
     ]
     pd.DataFrame(trials).to_csv(folder.root / "trials.csv", index=False)
-    pd.DataFrame({"slide": [one.slide for one in sections], "mpp": MPP}).to_csv(folder.root / "cohort.csv", index=False)
+    pd.DataFrame({"slide": [section.slide for section in sections], "mpp": MPP}).to_csv(
+        folder.root / "cohort.csv", index=False
+    )
     return config, Cohort(tuple(sections)), Roles(("PAS@A",), ("SR@A", "CD68@A")), folder
 
 

@@ -81,7 +81,7 @@ def links(cohort: Cohort, split: str) -> list[SectionLink]:
         return points
 
     patients = [name for name, of in PATIENTS if of == split]
-    return [SectionLink(f"{one}_PAS", f"{one}_SR", same, same, 2.0, 1, one) for one in patients]
+    return [SectionLink(f"{patient}_PAS", f"{patient}_SR", same, same, 2.0, 1, patient) for patient in patients]
 
 
 def make_store(folder: Path) -> tuple[PatchStore, Cohort, dict]:

@@ -71,7 +71,7 @@ def test_else_they_are_standardised_by_tissue_under_the_name_that_trainings_alwa
         standard = _prepared(job).detector.standard
         assert not np.allclose(standard.mean, MEAN, atol=0.01)
         pixels = make_data(job, per_slide=4).tissue_pixels
-        assert any(abs(standard.mean - one.mean(0) / 255).max() < 0.05 for one in pixels.values())
+        assert any(abs(standard.mean - pixel_array.mean(0) / 255).max() < 0.05 for pixel_array in pixels.values())
 
 
 def test_what_standardises_is_part_of_a_trainings_name(weights):
@@ -110,8 +110,8 @@ def test_every_model_and_recipe_that_names_weights_says_what_they_were_trained_w
     with_weights = {name: one for name, one in found.items() if one.get("weights")}
     assert "model of strong" in with_weights and "model uni" in with_weights
     files = {}
-    for name, one in with_weights.items():
-        model = ModelConfig.model_validate(one)
+    for name, model_weights in with_weights.items():
+        model = ModelConfig.model_validate(model_weights)
         assert model.pretraining is not None, f"{name} would be standardised by tissue"
         files.setdefault(model.weights.name, set()).add((model.pretraining.mean, model.pretraining.std))
     assert all(len(numbers) == 1 for numbers in files.values()), "one file, one mean and standard deviation"

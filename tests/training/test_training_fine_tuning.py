@@ -137,7 +137,7 @@ def test_the_optimiser_has_a_rate_for_every_block_of_the_encoder():
     sizes = {group[RATE]: sum(one.numel() for one in group["params"]) for group in groups}
     wanted = {0.5: network.bottleneck, 0.25: network.encoder[1], 0.125: network.encoder[0]}
     for factor, module in wanted.items():
-        assert sizes[factor] == sum(one.numel() for one in module.parameters())
+        assert sizes[factor] == sum(parameter.numel() for parameter in module.parameters())
     assert sizes[1.0] == sum(one.numel() for one in (*network.decoder.parameters(), *network.head.parameters()))
 
 

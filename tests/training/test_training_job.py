@@ -43,3 +43,25 @@ def test_a_strategy_changes_the_loop_but_not_the_number_of_steps():
     with pytest.raises(ConfigError, match="learning_rate"):
         resolve_training(training, StrategyConfig(name="mine", training={"learning_rat": 1}))
     assert resolve_training(training, load_strategy("dann")) == training
+
+
+@pytest.mark.parametrize(
+    ("strategy", "training", "renamed"),
+    [
+        ({}, {}, False),
+        ({"augment": ["colour_jitter"]}, {}, False),
+        ({"augment": ["hed"]}, {}, True),
+        ({"view": "macenko"}, {}, True),
+        ({"view": "vahadane"}, {}, True),
+        ({"view": "reinhard"}, {}, False),
+        ({"align": "fixmatch"}, {}, True),
+        ({"align": "dann"}, {}, False),
+        ({}, {"init": {"name": "simclr"}}, True),
+        ({}, {"init": {"name": "simclr", "colour": "none"}}, False),
+    ],
+)
+def test_only_trainings_whose_colours_are_mixed_otherwise_have_new_names(monkeypatch, strategy, training, renamed):
+    job = make_job(strategy, **training)
+    now = job.hash
+    monkeypatch.setattr("stainda.training.job.DENSITIES", 3)
+    assert (job.hash != now) is renamed

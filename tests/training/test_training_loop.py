@@ -16,6 +16,7 @@ from stainda.strategies import build
 from stainda.strategies.detector import Detector
 from stainda.strategies.norm.statistics import load_statistics
 from stainda.training import TrainingResult, read_result, train_on
+from stainda.training.chosen_patches import choose_patches
 
 TARGETS = ("SR@A", "JONES@A")
 
@@ -206,3 +207,19 @@ def test_a_network_without_padding_learns_from_the_middle_of_its_patches(tmp_pat
     params = {"depth": 2, "width": 4, "padding": "valid"}
     job = _job("dann", model=params, epochs=1, steps_per_epoch=2)
     assert train_on(job, make_data(job, per_slide=4), tmp_path).steps == 2
+
+
+def test_fewer_patches_validate_each_epoch_and_all_of_them_at_the_end(tmp_path):
+    chosen = {}
+    for count in (None, 10, 8):
+        job = _job(validation_patches=count)
+        chosen[count] = choose_patches(job, build(job.strategy), make_data(job))
+    assert [len(chosen[count].validation_each_epoch) for count in (10, 8)] == [10, 8]
+    every = set(chosen[None].validation_each_epoch.tolist())
+    assert set(chosen[8].validation_each_epoch.tolist()) < set(chosen[10].validation_each_epoch.tolist()) < every
+    assert all((one.validation == chosen[None].validation).all() for one in chosen.values())
+    names = {_job(validation_patches=count).hash for count in (None, 10, 8)}
+    assert len(names) == 3 and _job().hash in names
+    watched, job = Watched(make_data(_job())), _job(validation_patches=8)
+    train_on(job, watched, tmp_path)
+    assert set(chosen[None].validation.tolist()) <= watched.images_of, "thresholds are fixed on all"

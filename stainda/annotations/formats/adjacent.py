@@ -39,14 +39,14 @@ def annotation_finder() -> Callable[[Path], list[Path]]:
         names = [name + mark for name in _names(slide) for mark in ("", *_MARKS)]
         folders = [slide.parent, *(base / name for base in (slide.parent, slide.parent.parent) for name in _FOLDERS)]
         order = list(FORMATS)
-        found: dict[Path, int] = {}
+        format_of_path: dict[Path, int] = {}
         for folder in folders:
             for name in names:
                 for path in files(folder).get(same_name(name), ()):
                     format_name = None if path == slide else _format(path, slide)
                     if format_name is not None:
-                        found.setdefault(path, order.index(format_name))
-        return sorted(found, key=lambda path: found[path])
+                        format_of_path.setdefault(path, order.index(format_name))
+        return sorted(format_of_path, key=lambda path: format_of_path[path])
 
     return find
 

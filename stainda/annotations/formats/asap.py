@@ -61,10 +61,10 @@ def write(shapes: gpd.GeoDataFrame, path: Path, slide: SlideFrame | None = None)
     for row, geometry in rows + points:
         ring = geometry.exterior.coords[:-1] if geometry.geom_type == "Polygon" else shapely.get_coordinates(geometry)
         kind = "Polygon" if geometry.geom_type == "Polygon" else "Dot" if len(ring) == 1 else "PointSet"
-        one = ElementTree.SubElement(
+        element = ElementTree.SubElement(
             annotations, "Annotation", Name=row["name"], Type=kind, PartOfGroup=row["class"] or "None", Color="#F4FA58"
         )
-        corners = ElementTree.SubElement(one, "Coordinates")
+        corners = ElementTree.SubElement(element, "Coordinates")
         for order, (x, y) in enumerate(ring):
             ElementTree.SubElement(corners, "Coordinate", Order=str(order), X=repr(float(x)), Y=repr(float(y)))
     with whole_file(path) as aside:

@@ -56,7 +56,7 @@ def read(path: Path, slide: SlideFrame | None = None, problems: Problems = None)
 
 
 def _mappings(value: Any) -> list[Mapping[str, Any]]:
-    return [one for one in value if isinstance(one, Mapping)] if isinstance(value, list) else []
+    return [entry for entry in value if isinstance(entry, Mapping)] if isinstance(value, list) else []
 
 
 def _image(document: Mapping[str, Any], path: Path, slide: SlideFrame | None) -> Any:
@@ -124,7 +124,7 @@ def _unpacked(text: str, what: str, path: Path) -> list[int]:
 
 
 def unpack(text: str) -> list[int]:
-    """COCO's packed run lengths: five bits per character from 48, differences to the length before the last.
+    """COCO's packed run lengths: five bits per character from 48, differences from the length before the last.
 
     Raises:
         ValueError: not such a text.

@@ -53,13 +53,13 @@ def _json_rows(path: Path) -> list[tuple[str, str, Any]]:
     if not isinstance(document, list):
         raise AnnotationError("no list of Cytomine annotations", file=path)
     rows = []
-    for index, one in enumerate(document):
-        one = one.get("annotation", one) if isinstance(one, Mapping) else None
-        if not isinstance(one, Mapping):
+    for index, entry in enumerate(document):
+        entry = entry.get("annotation", entry) if isinstance(entry, Mapping) else None
+        if not isinstance(entry, Mapping):
             raise AnnotationError(f"entry {index + 1} is no Cytomine annotation", file=path)
-        terms = one.get("term") or []
+        terms = entry.get("term") or []
         cls = ", ".join(map(str, terms)) if isinstance(terms, list) else str(terms)
-        rows.append((str(one.get("id", index)), cls, one.get("location")))
+        rows.append((str(entry.get("id", index)), cls, entry.get("location")))
     return rows
 
 

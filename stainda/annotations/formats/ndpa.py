@@ -112,14 +112,14 @@ def _geometry(element: Any, glass: _Glass, path: Path, what: str) -> BaseGeometr
 
     kind = element.get("type", "")
     if kind == "freehand":
-        found = [
+        corners = [
             (number(p.findtext("x"), path, f"x of {what}"), number(p.findtext("y"), path, f"y of {what}"))
             for p in element.iter("point")
         ]
         if element.findtext("closed", "1").strip() == "1":
-            return polygon(glass.pixels(found).tolist(), path, what)
-        if len(found) > 1:
-            return shapely.LineString(glass.pixels(found))
+            return polygon(glass.pixels(corners).tolist(), path, what)
+        if len(corners) > 1:
+            return shapely.LineString(glass.pixels(corners))
     elif kind == "circle":
         (centre,) = glass.pixels(values("x", "y"))
         return shapely.Point(centre).buffer(values("radius")[0] / glass.scale)
@@ -142,12 +142,12 @@ def write(shapes: gpd.GeoDataFrame, path: Path, slide: SlideFrame | None = None)
                x=middle[0], y=middle[1], z=0, showtitle=0, showhistogram=0, showlineprofile=0)  # fmt: skip
         kind = "pin" if pin else "freehand"
         shown = "AnnotatePin" if pin else "AnnotateFreehand" if area else "AnnotateFreehandLine"
-        one = ElementTree.SubElement(view, "annotation", type=kind, displayname=shown, color="#000000")
+        element = ElementTree.SubElement(view, "annotation", type=kind, displayname=shown, color="#000000")
         if pin:
-            _texts(one, x=points[0][0], y=points[0][1], icon="pinyellow", stricon="iconpinyellow")
+            _texts(element, x=points[0][0], y=points[0][1], icon="pinyellow", stricon="iconpinyellow")
             continue
-        _texts(one, measuretype=0, closed=int(area))
-        listed = ElementTree.SubElement(one, "pointlist")
+        _texts(element, measuretype=0, closed=int(area))
+        listed = ElementTree.SubElement(element, "pointlist")
         for x, y in points:
             _texts(ElementTree.SubElement(listed, "point"), x=x, y=y)
     with whole_file(path) as aside:

@@ -105,8 +105,8 @@ def _format(
 
 
 FORMATS: dict[str, Format] = {
-    one.name: one
-    for one in (
+    format_.name: format_
+    for format_ in (
         Format(
             "qupath",
             "QuPath GeoJSON",
@@ -292,7 +292,7 @@ def write_annotations(
     if format is None:
         fitting = [format_ for format_ in FORMATS.values() if ending(path) == format_.suffixes[0]]
         if len(fitting) != 1:
-            names = [one.name for one in fitting] or list(FORMATS)
+            names = [format_.name for format_ in fitting] or list(FORMATS)
             raise AnnotationError(
                 f"{ending(path) or 'a name without ending'} does not tell one format",
                 file=path,

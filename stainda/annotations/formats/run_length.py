@@ -117,9 +117,9 @@ def _objects(column: Array, top: Array, bottom: Array) -> Array:
     first = np.searchsorted(bottoms, tops + span, side="right")
     last = np.searchsorted(tops, bottoms + span, side="left")
     count = np.maximum(last - first, 0)
-    one = np.repeat(np.arange(len(column)), count)
+    run = np.repeat(np.arange(len(column)), count)
     other = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count) + np.repeat(first, count)
-    graph = coo_array((np.ones(len(one), bool), (one, other)), shape=(len(column),) * 2)
+    graph = coo_array((np.ones(len(run), bool), (run, other)), shape=(len(column),) * 2)
     return connected_components(graph, directed=False)[1]
 
 

@@ -46,9 +46,9 @@ def write(shapes: gpd.GeoDataFrame, path: Path, slide: SlideFrame | None = None)
         for name, value in zip(("width", "height", "depth"), (*slide.size, 3), strict=True):
             ElementTree.SubElement(size, name).text = str(value)
     for row in shapes.to_dict("records"):
-        one = ElementTree.SubElement(root, "object")
-        ElementTree.SubElement(one, "name").text = row["class"]
-        box = ElementTree.SubElement(one, "bndbox")
+        element = ElementTree.SubElement(root, "object")
+        ElementTree.SubElement(element, "name").text = row["class"]
+        box = ElementTree.SubElement(element, "bndbox")
         for name, value in zip(_CORNERS, row["geometry"].bounds, strict=True):
             ElementTree.SubElement(box, name).text = f"{value:.17g}"
     with whole_file(path) as aside:

@@ -246,18 +246,18 @@ def _from_world(what: Import, ends: Ends, function: PointFunction, grain: float)
     """A transform from a function of physical coordinates that may bend within ``grain`` of their units."""
     section, frame = _spaces(what, ends, "centre")
     direction = _direction(what)
-    here, there = (frame, section) if direction == "pull" else (section, frame)
+    start, end = (frame, section) if direction == "pull" else (section, frame)
     size = ends.frame_size if direction == "pull" else ends.size
 
     def level0(xy: Array) -> Array:
-        return apply_affine(there.to_level0, function(apply_affine(np.linalg.inv(here.to_level0), as_points(xy))))
+        return apply_affine(end.to_level0, function(apply_affine(np.linalg.inv(start.to_level0), as_points(xy))))
 
     if grain == STRAIGHT:
         corners = np.array([[0, 0], [size[0], 0], [0, size[1]], size], float)
         matrix = fit_affine(corners, level0(corners))
         whole = np.linalg.inv(matrix) if direction == "pull" else matrix
         return Transform.affine(ends.slide, ends.size, ends.frame, ends.frame_size, whole)
-    gap = max(grain * here.unit_pixels / FINER, max(size) / LATTICE_SIDE)
+    gap = max(grain * start.unit_pixels / FINER, max(size) / LATTICE_SIDE)
     make = from_pull if direction == "pull" else from_push
     return make(ends.slide, ends.frame, ends.size, ends.frame_size, level0, max(gap, 1.0))
 

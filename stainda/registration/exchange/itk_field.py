@@ -71,6 +71,12 @@ def write_field(
         MissingDependencyError: SimpleITK is not installed.
     """
     path = Path(path)
+    if mapping.torn:
+        raise RegistrationError(
+            "pieces of tissue have transforms of their own, between which a displacement field has no values",
+            file=path,
+            remedy="Export the warped slide (.ome.tif), or warp points and shapes",
+        )
     if not is_field(path) or ending(path) == ".mhd":
         raise RegistrationError("a displacement field is .nii, .nii.gz, .mha or .nrrd", file=path)
     sitk = simpleitk()
@@ -84,9 +90,9 @@ def write_field(
     width, height = (max(2, int(np.ceil(side / spacing)) + 1) for side in mapping.frame_size)
     columns, rows = np.meshgrid(np.arange(width) * spacing, np.arange(height) * spacing)
     level0 = np.stack([columns.ravel(), rows.ravel()], axis=1) + 0.5
-    here = apply_affine(np.linalg.inv(frame.to_level0), level0)
-    there = apply_affine(np.linalg.inv(section.to_level0), mapping.from_frame(level0))
-    image = sitk.GetImageFromArray((there - here).reshape(height, width, 2), isVector=True)
+    frame_points = apply_affine(np.linalg.inv(frame.to_level0), level0)
+    section_points = apply_affine(np.linalg.inv(section.to_level0), mapping.from_frame(level0))
+    image = sitk.GetImageFromArray((section_points - frame_points).reshape(height, width, 2), isVector=True)
     image.SetSpacing([spacing / frame.unit_pixels] * 2)
     image.SetOrigin([0.0, 0.0])
     suffix = next(end for end in SUFFIXES[::-1] if path.name.lower().endswith(end))

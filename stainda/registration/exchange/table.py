@@ -109,10 +109,10 @@ def imported(pairs: tuple[Pair, ...], slide: str, reference: str, ends: Mapping[
     way = _way(pairs, slide, reference)
     steps: list[PointMap] = []
     for pair, backwards in way:
-        here, there = ends[pair.slide], ends[pair.frame]
+        slide_end, frame_end = ends[pair.slide], ends[pair.frame]
         both = Ends(
-            pair.slide, pair.frame, here.size, there.size, here.mpp, there.mpp, here.path, there.path, here.bounds,
-            there.bounds,
+            pair.slide, pair.frame, slide_end.size, frame_end.size, slide_end.mpp, frame_end.mpp,
+            slide_end.path, frame_end.path, slide_end.bounds, frame_end.bounds,
         )  # fmt: skip
         step = import_transform(pair.what, both)
         if len(way) == 1 and not backwards:

@@ -69,8 +69,8 @@ def from_landmarks(
     return replace(transform, about=about | {"residual_px": float(np.median(residual)), "left_out_px": left_out})
 
 
-def _spline(here: Array, there: Array, scale: float, smoothing: float) -> Callable[[Array], Array]:
-    inner = RBFInterpolator(here / scale, there, smoothing=smoothing, kernel="thin_plate_spline", degree=1)
+def _spline(source: Array, target: Array, scale: float, smoothing: float) -> Callable[[Array], Array]:
+    inner = RBFInterpolator(source / scale, target, smoothing=smoothing, kernel="thin_plate_spline", degree=1)
     return lambda xy: inner(xy / scale)
 
 

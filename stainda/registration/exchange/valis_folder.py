@@ -123,12 +123,12 @@ def read_valis(folder: str | Path) -> ValisResult:
         else [int(array_or_self(side)) for side in (box if isinstance(box, list) else array_or_self(box))]
     )
     try:
-        found = {str(name): _slide(str(name), section, shape, box, path) for name, section in slides.items()}
+        valis_slides = {str(name): _slide(str(name), section, shape, box, path) for name, section in slides.items()}
     except (TypeError, ValueError, KeyError) as error:
         raise RegistrationError(f"a slide of the VALIS result lacks what is needed ({error})", file=path) from error
     reference = whole.get("reference_img_f")
-    named = [name for name, one in found.items() if one.file == reference]
-    return ValisResult(path, found, named[0] if named else None)
+    named = [name for name, slide in valis_slides.items() if slide.file == reference]
+    return ValisResult(path, valis_slides, named[0] if named else None)
 
 
 def _slide(name: str, record: Record, shape: tuple[int, int] | None, box: list[int] | None, path: Path) -> ValisSlide:
@@ -216,13 +216,13 @@ def from_valis(
     Raises:
         RegistrationError: a slide is not in the result, or its size is not the one VALIS read.
     """
-    here = _to_canvas(result.find(slide, path), slide, size, offset, result.path)
-    there = _to_canvas(result.find(frame, frame_path), frame, frame_size, frame_offset, result.path)
+    of_slide = _to_canvas(result.find(slide, path), slide, size, offset, result.path)
+    of_frame = _to_canvas(result.find(frame, frame_path), frame, frame_size, frame_offset, result.path)
     about = {"kind": "VALIS", "n_matches": result.find(slide, path).n_matches, "valis_reference": result.reference}
-    if there.backward is None:  # the reference: it is only shifted and scaled on the canvas
-        post = np.linalg.inv(there.matrix) @ here.post
-        return Transform(slide, frame, size, frame_size, here.pre, post, here.forward, here.backward, about)
-    whole = compose(here, there.inverse)
+    if of_frame.backward is None:  # the reference: it is only shifted and scaled on the canvas
+        post = np.linalg.inv(of_frame.matrix) @ of_slide.post
+        return Transform(slide, frame, size, frame_size, of_slide.pre, post, of_slide.forward, of_slide.backward, about)
+    whole = compose(of_slide, of_frame.inverse)
     spacing = max(whole.grain() / 2, max(frame_size) / MAX_SIDE)
     return from_pull(slide, frame, size, frame_size, whole.from_frame, spacing, about=about)
 
@@ -252,7 +252,7 @@ def _to_canvas(
     gap = -(-max(lattice) // MAX_SIDE)
     thin = np.diag([1 / gap, 1 / gap, 1.0])
     forward, backward = (
-        smooth_and_thin(one, gap, 0 if gap == 1 else gap / 2) for one in (slide.forward, slide.backward)
+        smooth_and_thin(field, gap, 0 if gap == 1 else gap / 2) for field in (slide.forward, slide.backward)
     )
     return Transform(*ends, thin @ pre, post @ np.linalg.inv(thin), forward, backward)
 

@@ -57,8 +57,8 @@ class Adda(Adversarial):
         def named(verdict: Tensor, side: int) -> Tensor:
             return dense_cross_entropy(verdict, verdict.new_full((len(verdict),), side).long()).mean()
 
-        told = 0.5 * (named(discriminator(real), 0) + named(discriminator(moved.detach()), 1))
-        return {"domain": told, "inverted": self.strength(step) * named(frozen_call(discriminator, moved), 0)}
+        domain_loss = 0.5 * (named(discriminator(real), 0) + named(discriminator(moved.detach()), 1))
+        return {"domain": domain_loss, "inverted": self.strength(step) * named(frozen_call(discriminator, moved), 0)}
 
     def judged(self, step: Step) -> list[tuple[Tensor, Tensor]]:
         import torch

@@ -62,7 +62,7 @@ class Adversarial(JudgedAlign, FeatureAlign):
             logits = step.modules["discriminator"](seen)
             labels = self.labels(domains, step.n_sources).repeat_interleave(logits[0, 0].numel())
             result.append((rows_of(logits), labels))
-        return {"discriminator": (cat([one for one, _ in result]), cat([one for _, one in result]))}
+        return {"discriminator": (cat([logits for logits, _ in result]), cat([sides for _, sides in result]))}
 
     def rows(self, step: Step) -> tuple[Rows, Rows]:
         """The chosen rows of source and target."""

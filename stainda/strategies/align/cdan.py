@@ -34,13 +34,13 @@ class Cdan(Adversarial):
         from stainda.strategies.align.support.pytorch_adapt import layers
 
         full = site.channels * site.n_classes
-        made: dict[str, nn.Module] = {}
+        modules: dict[str, nn.Module] = {}
         if full > self.width:
-            made["product"] = layers.RandomizedDotProduct([site.channels, site.n_classes], self.width)
-        made["discriminator"] = PooledDiscriminator(
+            modules["product"] = layers.RandomizedDotProduct([site.channels, site.n_classes], self.width)
+        modules["discriminator"] = PooledDiscriminator(
             min(full, self.width), self.hidden, self.outputs(site), self.discriminator_norm
         )
-        return made
+        return modules
 
     def losses(self, step: Step) -> dict[str, Tensor]:
         from stainda.strategies.align.support.gradient_reversal import reverse

@@ -33,13 +33,13 @@ class CombinedAlign(Align):
         if "together" in value or "none" in value:
             raise ValueError("name parts that align something")
         try:
-            made = [build_part("align", PartConfig(name=name, params=params), name) for name, params in value.items()]
+            parts = [build_part("align", PartConfig(name=name, params=params), name) for name, params in value.items()]
         except ConfigError as error:
             raise ValueError(f"{error.message} ({error.remedy})" if error.remedy else error.message) from error
         for what in ("tapped", "also_tapped", "grouping"):
-            asked = {name: getattr(part, what) for name, part in zip(value, made, strict=True) if getattr(part, what)}
-            if len(set(asked.values())) > 1:
-                raise ValueError(f"the parts differ in {what}: {', '.join(f'{k} {v}' for k, v in asked.items())}")
+            values = {name: getattr(part, what) for name, part in zip(value, parts, strict=True) if getattr(part, what)}
+            if len(set(values.values())) > 1:
+                raise ValueError(f"the parts differ in {what}: {', '.join(f'{k} {v}' for k, v in values.items())}")
         return value
 
     @cached_property

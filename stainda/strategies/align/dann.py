@@ -34,8 +34,8 @@ class Dann(Adversarial):
     def modules(self, site: Site) -> dict[str, nn.Module]:
         from stainda.strategies.align.support.discriminators import PooledDiscriminator, SpatialDiscriminator
 
-        made = PooledDiscriminator if self.features == "pooled" else SpatialDiscriminator
-        return {"discriminator": made(site.channels, self.hidden, self.outputs(site), self.discriminator_norm)}
+        discriminator = PooledDiscriminator if self.features == "pooled" else SpatialDiscriminator
+        return {"discriminator": discriminator(site.channels, self.hidden, self.outputs(site), self.discriminator_norm)}
 
     def losses(self, step: Step) -> dict[str, Tensor]:
         assert step.target is not None

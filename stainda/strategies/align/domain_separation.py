@@ -55,18 +55,18 @@ class Dsn(JudgedAlign, FeatureAlign):
 
         assert step.target is not None
         weight = self.similarity * self.growth(step)
-        rebuilt, apart, told = [], [], []
+        rebuilt, apart, domain_losses = [], [], []
         for side, (batch, shared) in enumerate(zip((step.compared, step.target), step.features(), strict=True)):
             maps = shared if shared.dim() == 4 else shared[..., None, None]
             own = step.modules[("private_source", "private_target")[side]](batch.images, maps.shape[2:])
             picture = step.modules["decoder"](maps + own)
             rebuilt.append(scale_invariant(picture, batch.images))
             apart.append(orthogonality(maps, own))
-            told.append(side_loss(step.modules["discriminator"](reverse(maps, weight)), side))
+            domain_losses.append(side_loss(step.modules["discriminator"](reverse(maps, weight)), side))
         return {
             "reconstruction": self.reconstruction * (rebuilt[0] + rebuilt[1]),
             "difference": self.difference * (apart[0] + apart[1]),
-            "domain": 0.5 * (told[0] + told[1]),
+            "domain": 0.5 * (domain_losses[0] + domain_losses[1]),
         }
 
     def verdicts(self, step: Step) -> dict[str, tuple[Tensor, Tensor]]:

@@ -61,17 +61,19 @@ class FeatureMaskAdversarial(JudgedAlign):
         grown = self.growth(step)
         result: dict[str, Tensor] = {}
         source, target = step.features()
-        for name, weight, one, other in (
+        for name, weight, source_input, other in (
             ("encoder", self.encoder_weight, source, target),
             ("decoder", self.decoder_weight, step.compared.more_features[0], step.target.more_features[0]),
         ):
             judge = step.modules[name]
-            sides = [side_loss(judge(reverse(seen, weight * grown)), side) for side, seen in enumerate((one, other))]
+            sides = [
+                side_loss(judge(reverse(seen, weight * grown)), side) for side, seen in enumerate((source_input, other))
+            ]
             result[f"domain_{name}"] = 0.5 * (sides[0] + sides[1])
         masks = [logits.float().softmax(1) for logits in (step.compared.logits, step.target.logits)]
         judge, weight = step.modules["mask"], self.mask_weight * grown
-        told = [verdict(judge(reverse(mask, weight)), side) for side, mask in enumerate(masks)]
-        result["domain_mask"] = 0.5 * (told[0] + told[1])
+        domain_losses = [verdict(judge(reverse(mask, weight)), side) for side, mask in enumerate(masks)]
+        result["domain_mask"] = 0.5 * (domain_losses[0] + domain_losses[1])
         return result
 
     def verdicts(self, step: Step) -> dict[str, tuple[Tensor, Tensor]]:

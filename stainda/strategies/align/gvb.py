@@ -55,16 +55,16 @@ class Gvb(Adversarial):
         from stainda.strategies.align.support.gradient_reversal import reverse
         from stainda.strategies.align.support.pytorch_adapt import layers
 
-        size, told, bridged, vanishing = layers.AbsLoss(), [], [], []
+        size, domain_losses, bridged, vanishing = layers.AbsLoss(), [], [], []
         for rows in self.rows(step):
             gamma, shares = self._bridged(rows, step)
             verdict = self._verdict(reverse(shares, self.strength(step)), step)
             loss = dense_cross_entropy(verdict, self.labels(rows.domains, step.n_sources))
-            told.append((loss * certainty(shares.detach()) if self.entropy else loss).mean())
+            domain_losses.append((loss * certainty(shares.detach()) if self.entropy else loss).mean())
             bridged.append(size(gamma))
             vanishing.append(size(step.modules["verdict_bridge"](shares.detach())))
         return {
-            "domain": 0.5 * (told[0] + told[1]),
+            "domain": 0.5 * (domain_losses[0] + domain_losses[1]),
             "bridge": self.bridge * 0.5 * (bridged[0] + bridged[1]),
             "verdict_bridge": self.verdict_bridge * 0.5 * (vanishing[0] + vanishing[1]),
         }

@@ -51,9 +51,9 @@ class Heads(ScheduledAlign, FeatureAlign):
         return step.modules["head_a"], step.modules["head_b"]
 
     @staticmethod
-    def task(step: Step, found: Tensor) -> Tensor:
+    def task(step: Step, logits: Tensor) -> Tensor:
         """The task loss of a head's scores on the source."""
         from stainda.strategies.align.support.rows import like_logits
 
         assert step.loss is not None and step.source.labels is not None and step.source.logits is not None
-        return step.loss(like_logits(found, step.source.logits), step.source.labels)
+        return step.loss(like_logits(logits, step.source.logits), step.source.labels)

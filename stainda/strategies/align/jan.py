@@ -47,10 +47,10 @@ class Jan(Discrepancy):
 
         def distance(source: Tensor, target: Tensor) -> Tensor:
             seen = unit_bandwidth(source[:, :width], target[:, :width])
-            told = (source[:, width:] * BANDWIDTH**-0.5, target[:, width:] * BANDWIDTH**-0.5)
+            shares = (source[:, width:] * BANDWIDTH**-0.5, target[:, width:] * BANDWIDTH**-0.5)
             return unbiased_mmd(
                 lambda one, other: (
-                    gaussian(seen[one], seen[other], self.kernels) * gaussian(told[one], told[other], "single")
+                    gaussian(seen[one], seen[other], self.kernels) * gaussian(shares[one], shares[other], "single")
                 )
             )
 

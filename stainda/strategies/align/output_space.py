@@ -41,9 +41,9 @@ class OutputAdversarial(JudgedAlign):
         assert step.target is not None and step.compared.logits is not None and step.target.logits is not None
         discriminator = step.modules["discriminator"]
         source, target = self.maps(step.compared.logits), self.maps(step.target.logits)
-        told = 0.5 * (verdict(discriminator(source.detach()), 0) + verdict(discriminator(target.detach()), 1))
+        domain_loss = 0.5 * (verdict(discriminator(source.detach()), 0) + verdict(discriminator(target.detach()), 1))
         weight = self.weight * self.growth(step)
-        return {"domain": told, "adversarial": weight * verdict(held(discriminator, target), 0)}
+        return {"domain": domain_loss, "adversarial": weight * verdict(held(discriminator, target), 0)}
 
     def verdicts(self, step: Step) -> dict[str, tuple[Tensor, Tensor]]:
         from stainda.strategies.align.support.map_discriminators import of_two_sides

@@ -49,13 +49,13 @@ class SerialConsistency(Align):
 
         pairs = step.pairs
         assert pairs is not None and pairs.one.logits is not None and pairs.two.logits is not None
-        one = pairs.one.logits.float().softmax(1)
-        two = grid_sample(pairs.two.logits.float().softmax(1), pairs.grid, align_corners=False)
+        first = pairs.one.logits.float().softmax(1)
+        second = grid_sample(pairs.two.logits.float().softmax(1), pairs.grid, align_corners=False)
         sure = pairs.certainty * (pairs.certainty >= self.certainty)
         radius = self.tolerance * pairs.radius
-        one, two = windowed(one, sure, radius), windowed(two, sure, radius)
+        first, second = windowed(first, sure, radius), windowed(second, sure, radius)
         labelled = [(side.domains < step.n_sources).view(-1, 1, 1, 1) for side in (pairs.one, pairs.two)]
-        held = one.where(~(labelled[0] & ~labelled[1]), one.detach())
-        other = two.where(~(labelled[1] & ~labelled[0]), two.detach())
+        held = first.where(~(labelled[0] & ~labelled[1]), first.detach())
+        other = second.where(~(labelled[1] & ~labelled[0]), second.detach())
         weight = self.weight * ramp_up(self.grow, step.progress)
         return {"serial": weight * disagreement(held, other, sure, self.measure)}

@@ -82,7 +82,7 @@ def divergence(before: Tensor, after: Tensor) -> Tensor:
     """``KL(softmax(before) ‖ softmax(after))`` of each patch ``[N]``, mean over pixels; no gradient to ``before``."""
     import torch
 
-    log_p, log_q = (torch.log_softmax(one.float(), dim=1) for one in (before.detach(), after))
+    log_p, log_q = (torch.log_softmax(logits.float(), dim=1) for logits in (before.detach(), after))
     return (log_p.exp() * (log_p - log_q)).sum(1).reshape(len(before), -1).mean(1)
 
 

@@ -29,8 +29,8 @@ class ColourJitterAugment(Augment):
 
         from stainda.stains import ColourJitter
 
-        made = ColourJitter.of(self.strength)
-        return made if self.hue is None else replace(made, hue=self.hue)
+        jitter = ColourJitter.of(self.strength)
+        return jitter if self.hue is None else replace(jitter, hue=self.hue)
 
 
 @register("augment", "hed")
@@ -38,6 +38,7 @@ class HedAugment(Augment):
     """The amounts of haematoxylin, eosin and DAB each scaled and shifted at random, by colour deconvolution."""
 
     reference: ClassVar[str] = "Tellez et al. 2018, Whole-Slide Mitosis Detection, doi 10.1109/TMI.2018.2820199"
+    mixes_densities: ClassVar[bool] = True
 
     sigma: float = Field(0.2, ge=0, le=1, description="spread of the change: 0.05 is light, 0.2 strong")
     shift: float | None = Field(None, ge=0, le=1, description="spread of what is added; default sigma")
@@ -48,10 +49,10 @@ class HedAugment(Augment):
 
         from stainda.stains import HedJitter
 
-        made = HedJitter(sigma=self.sigma)
+        jitter = HedJitter(sigma=self.sigma)
         if self.shift is None or self.sigma == 0:
-            return made
-        return replace(made, offset=made.offset * self.shift / self.sigma)
+            return jitter
+        return replace(jitter, offset=jitter.offset * self.shift / self.sigma)
 
 
 @register("augment", "channel_swap")

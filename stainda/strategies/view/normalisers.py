@@ -81,6 +81,7 @@ class Macenko(Normaliser):
 
     reference: ClassVar[str] = "Macenko et al. 2009, A Method for Normalizing Histology Slides, ISBI"
     method: ClassVar[Literal["reinhard", "macenko", "vahadane", "histogram"]] = "macenko"
+    mixes_densities: ClassVar[bool] = True
 
 
 @register("view", "vahadane")
@@ -90,6 +91,7 @@ class Vahadane(Normaliser):
     reference: ClassVar[str] = (
         "Vahadane et al. 2016, Structure-Preserving Color Normalization, IEEE TMI 35(8), doi 10.1109/TMI.2016.2529665"
     )
+    mixes_densities: ClassVar[bool] = True
     method: ClassVar[Literal["reinhard", "macenko", "vahadane", "histogram"]] = "vahadane"
 
     dyes: int = Field(2, ge=2, le=3, description="dyes per slide")

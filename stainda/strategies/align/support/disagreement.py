@@ -37,7 +37,7 @@ def windowed(maps: Tensor, sure: Tensor, radius: Tensor) -> Tensor:
     return torch.where(total > 1e-6, both[:, :k] / total.clamp(min=1e-6), maps)
 
 
-def disagreement(one: Tensor, two: Tensor, sure: Tensor, measure: Literal["dice", "js", "both"]) -> Tensor:
+def disagreement(first: Tensor, second: Tensor, sure: Tensor, measure: Literal["dice", "js", "both"]) -> Tensor:
     """Soft Dice distance of foreground classes, Jensen-Shannon divergence in bits, or their sum: a scalar.
 
     Args:
@@ -47,13 +47,13 @@ def disagreement(one: Tensor, two: Tensor, sure: Tensor, measure: Literal["dice"
     result = []
     weights = sure[:, None]
     if measure in ("dice", "both"):
-        p, q = one[:, 1:], two[:, 1:]
+        p, q = first[:, 1:], second[:, 1:]
         shared = (weights * p * q).sum(dim=(0, 2, 3))
         total = (weights * (p * p + q * q)).sum(dim=(0, 2, 3))
         result.append((1.0 - (2.0 * shared + 1e-3) / (total + 1e-3)).mean())
     if measure in ("js", "both"):
-        middle = 0.5 * (one + two)
-        gain = entropy(middle) - 0.5 * (entropy(one) + entropy(two))
+        middle = 0.5 * (first + second)
+        gain = entropy(middle) - 0.5 * (entropy(first) + entropy(second))
         result.append((gain * sure).sum() / sure.sum().clamp(min=1.0) / math.log(2.0))
     return torch.stack(result).sum()
 

@@ -24,8 +24,8 @@ class MapDiscriminator(nn.Module):
     def __init__(self, channels: int, hidden: int, layers: int, norm: DiscriminatorNorm = "none") -> None:
         super().__init__()
         widths = [channels, *(hidden * min(4, 2**level) for level in range(layers))]
-        made = [nn.Conv2d(before, after, 4, stride=2, padding=1) for before, after in pairwise(widths)]
-        self.layers = bounded([*made, nn.Conv2d(widths[-1], 1, 1)], widths[1:], norm)
+        convolutions = [nn.Conv2d(before, after, 4, stride=2, padding=1) for before, after in pairwise(widths)]
+        self.layers = bounded([*convolutions, nn.Conv2d(widths[-1], 1, 1)], widths[1:], norm)
 
     def forward(self, maps: Tensor) -> Tensor:
         return self.layers(maps)
@@ -55,6 +55,6 @@ def of_two_sides(logits: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         logits: of the source, then of the target: ``[N, 2, h, w]``, or ``[N, 1, h, w]`` for the target's side alone.
     """
     both = [rows_of(logit) for logit in logits]
-    both = [torch.cat([torch.zeros_like(one), one], 1) if one.shape[1] == 1 else one for one in both]
-    sides = [one.new_full((len(one),), side, dtype=torch.long) for side, one in enumerate(both)]
+    both = [torch.cat([torch.zeros_like(maps), maps], 1) if maps.shape[1] == 1 else maps for maps in both]
+    sides = [maps.new_full((len(maps),), side, dtype=torch.long) for side, maps in enumerate(both)]
     return torch.cat(both), torch.cat(sides)

@@ -123,16 +123,16 @@ def head_input(features: Tensor, logits: Tensor) -> Tensor:
     return pooled(features) if logits.dim() == 2 else features
 
 
-def like_logits(found: Tensor, logits: Tensor) -> Tensor:
+def like_logits(maps: Tensor, logits: Tensor) -> Tensor:
     """Scores brought to the size of the network's own logits, by interpolation where the layer is coarser."""
-    if found.shape[2:] == logits.shape[2:]:
-        return found
-    return functional.interpolate(found, size=logits.shape[2:], mode="bilinear", align_corners=False)
+    if maps.shape[2:] == logits.shape[2:]:
+        return maps
+    return functional.interpolate(maps, size=logits.shape[2:], mode="bilinear", align_corners=False)
 
 
 def frozen_call(module: nn.Module, *inputs: Tensor) -> Tensor:
     """The module's output, with gradients to its inputs and none to its parameters."""
-    return functional_call(module, {name: one.detach() for name, one in module.named_parameters()}, inputs)
+    return functional_call(module, {name: parameter.detach() for name, parameter in module.named_parameters()}, inputs)
 
 
 def on_pairs(
@@ -149,5 +149,5 @@ def on_pairs(
     domains = torch.cat([source.domains, target.domains])
     groups = [features[domains == domain] for domain in domains.unique()]
     groups = [group for group in groups if len(group) >= least]
-    result = [distance(one, other) for index, one in enumerate(groups) for other in groups[index + 1 :]]
+    result = [distance(group, other) for index, group in enumerate(groups) for other in groups[index + 1 :]]
     return torch.stack(result).mean() if result else features.sum() * 0.0
