@@ -1,4 +1,4 @@
-"""The classical cell detector on real immunostained fields: how much it finds, and pictures to look at. There is no truth.
+"""The classical cell detector on real immunostained fields: what it finds, and pictures to look at. There is no truth.
 
     python benchmarks/microenvironment_real.py FOLDER OUT [micrometres per pixel, default 0.5]
 
