@@ -87,17 +87,19 @@ def thinned(points: Floats, rng: np.random.Generator, most: int = MOST) -> Float
     return points if len(points) <= most else points[rng.choice(len(points), most, replace=False)]
 
 
-def scattered(count: int, window: CountingWindow, rng: np.random.Generator) -> Floats:
-    """Points (count, 2) anywhere in the window, evenly."""
+def scattered(count: int, window: CountingWindow, number: int, rng: np.random.Generator) -> Floats:
+    """Patterns of points (number, count, 2) anywhere in the window, evenly; none where the window is empty."""
     centres = window.centres()
     if not len(centres):
-        return np.zeros((0, 2))
-    return centres[rng.integers(len(centres), size=count)] + rng.uniform(-0.5, 0.5, (count, 2)) * window.step
+        return np.zeros((0, count, 2))
+    shape = (number, count)
+    return centres[rng.integers(len(centres), size=shape)] + rng.uniform(-0.5, 0.5, (*shape, 2)) * window.step
 
 
 def random_pairs(count: int, window: CountingWindow, r: Floats, number: int, rng: np.random.Generator) -> StepCounts:
     """Pairs of so many points under complete spatial randomness, arrays (number, k)."""
-    return _stacked([CellPairs.of(scattered(count, window, rng), window, r).counts() for _ in range(number)], len(r))
+    patterns = scattered(count, window, number, rng)
+    return _stacked([CellPairs.of(points, window, r).counts() for points in patterns], len(r))
 
 
 def relabelled_pairs(pairs: CellPairs, count: int, number: int, rng: np.random.Generator) -> StepCounts:

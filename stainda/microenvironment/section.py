@@ -27,6 +27,9 @@ Floats = npt.NDArray[np.float64]
 Words = npt.NDArray[np.object_]
 SIMPLE_PX = 0.75
 """Pixels of the tissue mask by which its outline is simplified."""
+RASTER_UM = 4.0
+MOST_SQUARES = 4_000_000
+"""Squares of the raster on which windows are shifted; on large sections they are larger than :data:`RASTER_UM`."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +119,14 @@ def tissue_window(slide: Slide, mpp: float, ignored: Geometries, min_hole_um2: f
     area = shapely.intersection(without_small_holes(area, min_hole_um2 / mpp**2), shapely.box(0, 0, *slide.size))
     if len(ignored):
         area = shapely.difference(area, shapely.union_all(shapely.make_valid(ignored)))
-    return CountingWindow(areas_of(shapely.transform(area, lambda xy: xy * mpp)))
+    return window_of(shapely.transform(area, lambda xy: xy * mpp))
+
+
+def window_of(shape: BaseGeometry) -> CountingWindow:
+    """The areas of a shape in micrometres, with a raster that is as fine as the size of the section allows."""
+    areas = areas_of(shape)
+    x0, y0, x1, y1 = (0.0, 0.0, 0.0, 0.0) if areas.is_empty else areas.bounds
+    return CountingWindow(areas, max(RASTER_UM, float(np.sqrt((x1 - x0) * (y1 - y0) / MOST_SQUARES))))
 
 
 def without_small_holes(shape: BaseGeometry, least: float) -> BaseGeometry:
