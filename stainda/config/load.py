@@ -52,7 +52,13 @@ def load_strategy(value: str | Mapping[str, Any], near: str | Path | None = None
         base = raw.pop("from", None)
         source = str(raw.get("name", base))
         if base is not None:
-            raw = merged(load_piece("strategies", base, near), raw)
+            known = load_piece("strategies", base, near)
+            if "name" in raw:  # another strategy has another title
+                known = {key: inner for key, inner in known.items() if key != "title"}
+            raw = merged(known, raw)
+    if raw.get("model") is not None:
+        place = Path.cwd() if near is None else Path(near)
+        raw = {**raw, "model": named_piece(raw["model"], "models", place, Path(f"strategy {source}"))}
     return build_strategy(raw, source)
 
 
@@ -60,7 +66,9 @@ def build_strategy(raw: Mapping[str, Any], source: str) -> StrategyConfig:
     values: dict[str, Any] = {}
     space: dict[str, Any] = {}
     for key, node in raw.items():
-        if key == "augment" and isinstance(node, list):
+        if key == "model":  # the numbers of a network are not searched
+            values[key] = node
+        elif key == "augment" and isinstance(node, list):
             parts = []
             for index, part in enumerate(node):
                 plain, ranges = split_space(part, f"augment.{index}")

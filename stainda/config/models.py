@@ -332,6 +332,9 @@ class StrategyConfig(Frozen):
     norm: PartConfig = Field(PartConfig(name="per_domain"), description="whose batch statistics are used")
     after: PartConfig = Field(PartConfig(name="none"), description="what happens to the trained network at test")
     training: dict[str, Any] = Field(default_factory=dict, description="settings of the loop this strategy changes")
+    model: ModelConfig | None = Field(
+        None, description="another network than the study's, by name or written out: for a comparison of networks"
+    )
     space: dict[str, SearchRange] = Field(
         default_factory=dict, description="search ranges by dotted path, split from the file"
     )
@@ -440,6 +443,26 @@ class StudyConfig(Frozen):
                 f"microenvironment.outlines: [detected] needs a task with the class {lacking[0]!r}; that of the study "
                 f"finds {', '.join(self.task.classes)}"
             )
+
+    def model_of(self, strategy: StrategyConfig) -> ModelConfig:
+        """The network of a strategy: its own, or the study's."""
+        return strategy.model or self.model
+
+    @property
+    def network_names(self) -> list[str]:
+        """The kinds of networks that are trained, each once."""
+        return list(dict.fromkeys(model.name for model, _ in self.networks()))
+
+    def networks(self) -> list[tuple[ModelConfig, list[str]]]:
+        """The networks that are trained, each with the names of its strategies, in their order."""
+        result: list[tuple[ModelConfig, list[str]]] = []
+        for strategy in self.strategies:
+            names = next((names for model, names in result if model == self.model_of(strategy)), None)
+            if names is None:
+                result.append((self.model_of(strategy), [strategy.name]))
+            else:
+                names.append(strategy.name)
+        return result
 
     @property
     def left_out_of(self) -> tuple[str, ...]:
