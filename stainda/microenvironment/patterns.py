@@ -70,13 +70,14 @@ class CellPairs:
             near, shift, weight = np.zeros((0, 2), np.int64), np.zeros((0, 2)), np.zeros(0)
         step = np.searchsorted(r, np.linalg.norm(shift, axis=1), side="left")
         kept = step < len(r)
-        return cls(len(points), *near[kept].T, step[kept], weight[kept], np.asarray(r, float), window.area)
+        first, second = near[kept].T
+        return cls(len(points), first, second, step[kept], weight[kept], np.asarray(r, float), window.area)
 
     def counts(self, chosen: npt.NDArray[np.bool_] | None = None) -> StepCounts:
         """Weighted ordered pairs in each step, (k,); of the ``chosen`` points (n,) alone where they are given."""
         used = slice(None) if chosen is None else chosen[self.first] & chosen[self.second]
         n = self.number if chosen is None else int(chosen.sum())
-        found = 2 * np.bincount(self.step[used], self.weight[used], minlength=len(self.r))
+        found = 2.0 * np.bincount(self.step[used], self.weight[used], minlength=len(self.r)).astype(float)
         expected = n * (n - 1) / self.area * ring_areas(self.r) if self.area > 0 else np.zeros(len(self.r))
         return StepCounts(found, expected)
 
