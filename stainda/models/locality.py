@@ -15,9 +15,9 @@ from torch.overrides import TorchFunctionMode
 from stainda.models.base import Network
 
 _LOCAL = frozenset((
-    "conv2d", "conv_transpose2d", "batch_norm", "max_pool2d", "boolean_dispatch", "max_unpool2d", "avg_pool2d", "interpolate", "pad",
+    "conv2d", "conv_transpose2d", "batch_norm", "max_pool2d", "boolean_dispatch", "max_unpool2d", "avg_pool2d", "interpolate",
     "relu", "relu_", "leaky_relu", "relu6", "hardtanh", "hardswish", "silu", "gelu", "elu", "sigmoid", "dropout",
-    "dropout2d", "add", "__add__", "__iadd__", "add_", "cat", "layer_norm", "linear", "permute", "contiguous",
+    "dropout2d", "add", "__add__", "__iadd__", "add_", "cat", "layer_norm", "linear", "permute", "contiguous", "pad",
     "__getitem__", "__get__", "size", "dim", "requires_grad", "_assert",
 ))  # fmt: skip
 """Functions of torch that mix pixels of a bounded neighbourhood at most, as networks of images use them. Products of
