@@ -112,9 +112,6 @@ def shapes(
     """
     from contextlib import nullcontext
 
-    import numpy as np
-    import shapely
-
     from stainda.annotations import as_origin, bounds_of_file, load_shapes, write_geojson
     from stainda.slides import open_slide
 
@@ -124,11 +121,11 @@ def shapes(
             _same_slide(mapping, opened.size, slide)
         table = load_shapes(source, slide=opened, origin=as_origin(origin))[0]
     moved = mapping.shapes(table)
-    known = moved.geometry.map(lambda shape: bool(np.isfinite(shapely.get_coordinates(shape)).all())).astype(bool)
-    repaired, moved = moved.attrs["repaired"], moved[known]
+    repaired, nowhere = moved.attrs["repaired"], moved.attrs["nowhere"]
+    moved = moved[~(moved.geometry.is_empty & ~table.geometry.is_empty)]
     write_geojson(moved, target, bounds=None if target_slide is None else bounds_of_file(target_slide))
     _say(f"{len(moved)} shapes of {mapping.slide} in the pixels of {mapping.frame}: {target}")
-    _say_nowhere(int((~known).sum()), "shapes")
+    _say_nowhere(nowhere, "shapes")
     if repaired:
         _say(f"{repaired} outlines crossed themselves afterwards and were repaired")
 

@@ -234,11 +234,9 @@ class ScoreCells:
         known = MEASURES.get(self.cube.measure)
         if known is not None and known.high is not None and abs(gap) <= self.config.evaluation.rope:
             return f"the gap is practically nothing (up to {self.config.evaluation.rope:g})"
-        return (
-            ""
-            if is_shown
-            else "a gap between baseline and ceiling could not be shown: it is within its own uncertainty"
-        )
+        if is_shown:
+            return ""
+        return "a gap between baseline and ceiling could not be shown: it is within its own uncertainty"
 
     def _block(self, members: Sequence[int], r: int, c: int) -> npt.NDArray[np.bool_]:
         """Where strategies have scores, bool (members, cells): the (patient, domain, class) cells of a region."""

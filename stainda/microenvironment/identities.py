@@ -12,6 +12,7 @@ from shapely.geometry.base import BaseGeometry
 
 from stainda.annotations import make_shapes
 from stainda.microenvironment.volumes import Volume, cavalieri
+from stainda.objects.moving import moved_geometries
 from stainda.objects.support import SupportRules, ToFrame, mutual_comparison
 from stainda.registration.maps import PointMap
 
@@ -94,16 +95,17 @@ def identify(
         names[slide] = dict(zip(profiles[slide].ids.tolist(), table["identity"], strict=True))
         for row, name in enumerate(table["identity"]):
             members.setdefault(name, []).append((slide, row))
-    moved = {
-        slide: shapely.transform(shapely.force_2d(profile.outlines), to_frame[slide])
-        for slide, profile in profiles.items()
-    }
+    moved = {slide: moved_geometries(profile.outlines, to_frame[slide])[0] for slide, profile in profiles.items()}
     drawn_on = {slide for slide, profile in profiles.items() if profile.drawn.any()}
-    shown_area = {slide: shapely.transform(profiles[slide].tissue, to_frame[slide]) for slide in drawn_on}
+    shown_area = {
+        slide: shapely.union_all(moved_geometries(shapely.get_parts(profiles[slide].tissue), to_frame[slide])[0])
+        for slide in drawn_on
+    }
     identified = []
     for name, rows in members.items():
         outlines = np.array([moved[slide][row] for slide, row in rows], dtype=object)
-        centre = shapely.get_coordinates(shapely.centroid(outlines)).mean(axis=0)
+        middles = shapely.get_coordinates(shapely.centroid(outlines))
+        centre = middles.mean(axis=0) if len(middles) else np.full(2, np.nan)  # it has no place in the frame
         area = {
             float(profiles[slide].number): float(moved[slide][row].area) * frame_mpp**2
             for slide, row in rows

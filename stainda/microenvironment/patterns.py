@@ -77,9 +77,9 @@ class CellPairs:
         """Weighted ordered pairs in each step, (k,); of the ``chosen`` points (n,) alone where they are given."""
         used = slice(None) if chosen is None else chosen[self.first] & chosen[self.second]
         n = self.number if chosen is None else int(chosen.sum())
-        found = 2.0 * np.bincount(self.step[used], self.weight[used], minlength=len(self.r)).astype(float)
+        weights = np.asarray(2 * np.bincount(self.step[used], self.weight[used], minlength=len(self.r)), np.float64)
         expected = n * (n - 1) / self.area * ring_areas(self.r) if self.area > 0 else np.zeros(len(self.r))
-        return StepCounts(found, expected)
+        return StepCounts(weights, expected)
 
 
 def thinned(points: Floats, rng: np.random.Generator, most: int = MOST) -> Floats:
@@ -114,5 +114,5 @@ def relabelled_pairs(pairs: CellPairs, count: int, number: int, rng: np.random.G
 
 def _stacked(drawn: list[StepCounts], steps: int) -> StepCounts:
     shape = (len(drawn), steps)
-    found, expected = (np.reshape([getattr(draw, name) for draw in drawn], shape) for name in ("found", "expected"))
-    return StepCounts(found, expected)
+    observed, expected = (np.reshape([getattr(draw, name) for draw in drawn], shape) for name in ("found", "expected"))
+    return StepCounts(observed, expected)

@@ -73,7 +73,7 @@ class Structures:
     @classmethod
     def of(cls, shapes: gpd.GeoDataFrame, mpp: float, slide: str, error_um: Floats | None = None) -> Structures:
         """From shapes in level-0 pixels; those without a source were drawn on ``slide``."""
-        sources = np.array([str(one) or slide for one in shapes["source_slide"]], dtype=object)
+        sources = np.array([str(source) or slide for source in shapes["source_slide"]], dtype=object)
         return cls(
             shapely.transform(shapely.force_2d(np.asarray(shapes.geometry.values, object)), lambda xy: xy * mpp),
             shapes["id"].to_numpy(object), shapes["class"].to_numpy(object),
@@ -114,9 +114,9 @@ def tissue_window(slide: Slide, mpp: float, ignored: Geometries, min_hole_um2: f
     A stained cell is tissue itself, so cells are hardly ever counted as lying in a hole: were lumina taken out, the
     densities about them would be too high.
     """
-    found = tissue_mask(slide)
-    shapes = outlines(found.mask.astype(np.uint8), 0, 0, found.downsample)
-    parts = shapely.simplify(np.asarray(shapes.geometry.values, object), SIMPLE_PX * found.downsample)
+    tissue = tissue_mask(slide)
+    shapes = outlines(tissue.mask.astype(np.uint8), 0, 0, tissue.downsample)
+    parts = shapely.simplify(np.asarray(shapes.geometry.values, object), SIMPLE_PX * tissue.downsample)
     area = shapely.union_all(shapely.make_valid(parts)) if len(parts) else shapely.Polygon()
     area = shapely.intersection(without_small_holes(area, min_hole_um2 / mpp**2), shapely.box(0, 0, *slide.size))
     if len(ignored):
@@ -156,7 +156,7 @@ def usable(
     structures: Structures, window: CountingWindow, config: MicroenvironmentConfig, slide: str
 ) -> tuple[Structures, list[LeftOut]]:
     """The structures that can be measured, and what stays out."""
-    told: list[LeftOut] = []
+    left_out: list[LeftOut] = []
     shape = window.shape
     area = shapely.area(structures.outlines)
     valid = shapely.is_valid(structures.outlines) & (area > 0)
@@ -174,6 +174,6 @@ def usable(
         (far, f"placed less exactly than {config.max_error_um:g} µm"),
     ):
         if number := int((fault & keep).sum()):
-            told.append(LeftOut(slide, "structures", number, reason))
+            left_out.append(LeftOut(slide, "structures", number, reason))
         keep &= ~fault
-    return structures.take(keep), told
+    return structures.take(keep), left_out

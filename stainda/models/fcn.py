@@ -92,10 +92,8 @@ class _SummedScores(nn.Module):
         super().__init__()
         self.score = nn.Conv2d(coarsest, n_classes, 1)
         self.skips = nn.ModuleList(nn.Conv2d(width, n_classes, 1) for width in skips)
-        for convolution in (self.score, *self.skips):
-            nn.init.zeros_(convolution.bias)
-        for convolution in self.skips:
-            nn.init.zeros_(convolution.weight)
+        for parameter in (*self.score.parameters(), *self.skips.parameters()):
+            nn.init.zeros_(parameter)
         nn.init.kaiming_normal_(self.score.weight, nonlinearity="linear")
         self.twice = nn.ModuleList(enlarging(n_classes, 2) for _ in skips)
         self.summed = nn.Identity()

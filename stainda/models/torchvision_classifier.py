@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 import torch
@@ -51,7 +52,7 @@ class TorchvisionClassifier(ClassificationNetwork):
         self.bottleneck, self.decoded = nn.Identity(), nn.Identity()
         self.default_layers = {"bottleneck": "bottleneck", "decoder": "decoded"}
         self.head_names, self.encoder_names, self.handed_on = ("net.fc.",), ("net.",), "decoded"
-        self.handed_channels = int(self.net.get_submodule("fc").in_features)
+        self.handed_channels = self.net.get_submodule("fc").get_parameter("weight").shape[1]
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Images [N, in_channels, H, W] to logits [N, n_classes]."""
@@ -75,7 +76,8 @@ def _take_channels(network: nn.Module, in_channels: int) -> None:
     """Give the first convolution another number of input channels."""
     path, first = next((path, layer) for path, layer in network.named_modules() if isinstance(layer, nn.Conv2d))
     parent, _, name = path.rpartition(".")
-    layer = nn.Conv2d(
-        in_channels, first.out_channels, first.kernel_size, first.stride, first.padding, bias=first.bias is not None
-    )
+    layer = copy.deepcopy(first)
+    layer.in_channels = in_channels
+    layer.weight = nn.Parameter(first.weight.new_empty(first.out_channels, in_channels, *first.kernel_size))
+    layer.reset_parameters()
     setattr(network.get_submodule(parent), name, layer)

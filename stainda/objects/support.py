@@ -31,10 +31,12 @@ from shapely.geometry.base import BaseGeometry
 
 from stainda.arrays import Array
 from stainda.objects.assignment import assign
+from stainda.objects.moving import moved_geometries
 
 if TYPE_CHECKING:
     import geopandas as gpd
 
+FAR = 1e9  # frame pixels: objects that have no place are put where they meet nothing
 ToFrame = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 COMPARISON_COLUMNS = ("identity", "support", "witnesses", "supported_by", "doubted_by", "own_score")
@@ -170,8 +172,11 @@ def identity_table(compared: Mapping[str, gpd.GeoDataFrame], to_frame: Mapping[s
 
 def _place(shapes: gpd.GeoDataFrame, to_frame: ToFrame) -> _Placed:
     geometries = np.asarray(shapes.geometry.values, object)
-    moved = shapely.transform(shapely.force_2d(geometries), to_frame) if len(geometries) else geometries
-    centres = shapely.get_coordinates(shapely.centroid(moved)).reshape(-1, 2)
+    moved, nowhere = moved_geometries(geometries, to_frame)
+    centres = np.zeros((len(moved), 2))
+    placed = np.setdiff1d(np.arange(len(moved)), nowhere)
+    centres[placed] = shapely.get_coordinates(shapely.centroid(moved[placed]))
+    centres[nowhere] = FAR * (1 + np.arange(len(nowhere)))[:, None]  # where nothing else is
     return _Placed(centres, shapely.area(moved), shapes["class"].to_numpy(object), shapes["score"].to_numpy(float))
 
 

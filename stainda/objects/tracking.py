@@ -87,13 +87,14 @@ def follow(
     """
     import shapely
 
+    from stainda.objects.moving import moved_geometries
     from stainda.objects.support import mutual_comparison
 
     drawn = {slide: _outlines(table, classes) for slide, table in shapes.items()}
     compared = mutual_comparison(drawn, to_frame, rules, order=order, name=block)
     seen: dict[str, list[tuple[str, str, str, Any]]] = {}
     for slide, table in compared.items():
-        moved = shapely.transform(shapely.force_2d(np.asarray(table.geometry.values, object)), to_frame[slide])
+        moved, _ = moved_geometries(table.geometry.values, to_frame[slide])
         for name, cls, shape, outline in zip(table["identity"], table["class"], table["id"], moved, strict=True):
             seen.setdefault(name, []).append((slide, cls, shape, outline))
     followed = []
@@ -131,6 +132,7 @@ def judge(
     import shapely
 
     from stainda.objects.matching import match_objects
+    from stainda.objects.moving import moved_geometries
     from stainda.objects.overlap import polygons
 
     on_slide = [object_ for object_ in objects if slide in object_.outlines]
@@ -151,7 +153,7 @@ def judge(
             missed |= set(ids[matching.truth == -1])
             left_out |= set(ids[matching.truth == -2])
             wrong = polygons(detected)[matching.predicted == -1]
-            moved = polygons(shapely.transform(wrong, to_frame) if len(wrong) else wrong)
+            moved = polygons(moved_geometries(wrong, to_frame)[0])
             rows, windows_met = tree.query(moved, predicate="intersects")
             for row, index in zip(rows, windows_met, strict=True):
                 if on_slide[index].cls == cls:

@@ -13,6 +13,7 @@ from shapely.geometry.base import BaseGeometry
 
 from stainda.annotations import outlines
 from stainda.arrays import Array
+from stainda.objects.moving import moved_geometries
 from stainda.registration.content import layers_of
 from stainda.registration.sections import SectionImage
 from stainda.registration.transforms import Between, apply_affine
@@ -59,10 +60,9 @@ class Ground:
     def seen_from(self, source: Ground, between: Between) -> BaseGeometry:
         """What of the target the tissue of a source shows, level-0 pixels of the target."""
         coarse = shapely.simplify(source.tissue, source.image.downsample)
-        parts = [shapely.transform(part, between.to_frame) for part in shapely.get_parts(coarse)]
         # a piece of tissue without a partner has no place
-        known = [part for part in parts if np.isfinite(shapely.get_coordinates(part)).all()]
-        return areas_of(shapely.union_all(shapely.make_valid(known))) if known else shapely.Polygon()
+        parts, _ = moved_geometries(shapely.get_parts(coarse), between.to_frame)
+        return areas_of(shapely.union_all(shapely.make_valid(parts))) if len(parts) else shapely.Polygon()
 
     def unseen(self, seen: Iterable[BaseGeometry]) -> BaseGeometry:
         """The tissue that no source shows: nothing is known there, not even that there is no object."""

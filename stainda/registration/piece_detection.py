@@ -17,7 +17,7 @@ ROOM = 0.08  # of a piece's longer side, kept as glass around it
 
 
 def find_pieces(image: SectionImage) -> Array:
-    """Numbers uint8 (h, w) of the pieces of tissue, from 1 in reading order of their middles; 0 elsewhere.
+    """Numbers uint8 (h, w) of the pieces of tissue, from 1, left to right; 0 elsewhere.
 
     Parts nearer to each other than ``gates.PIECE_GAP`` are one piece; crumbs belong to the piece they lie nearest to.
     """
@@ -29,8 +29,8 @@ def find_pieces(image: SectionImage) -> Array:
     if not sizes.size or not sizes.max():
         return np.zeros(image.tissue.shape, np.uint8)
     large = np.flatnonzero(sizes >= gates.MIN_PIECE * sizes.max()) + 1
-    middles = ndimage.center_of_mass(labels > 0, labels, large)
-    order = large[np.lexsort(np.round(np.array(middles)[:, ::-1] / (0.1 * side)).T)]
+    middles = np.array(ndimage.center_of_mass(labels > 0, labels, large))
+    order = large[np.argsort(middles[:, 1], kind="stable")]
     numbers = np.zeros(count + 1, np.uint8)
     numbers[order] = np.arange(1, len(order) + 1)
     pieces = numbers[labels]

@@ -7,18 +7,38 @@ no place.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Protocol
 
 import numpy as np
 
 from stainda.arrays import Array
 
-if TYPE_CHECKING:
-    from stainda.registration.transforms import Transform
-
 GAP, UNPAIRED = "between two tissue pieces", "in a tissue piece without a partner"
+
+
+class PieceTransform(Protocol):
+    """The part of :class:`stainda.registration.transforms.Transform` that a piece needs."""
+
+    @property
+    def matrix(self) -> Array: ...
+
+    @property
+    def rigid(self) -> PieceTransform: ...
+
+    @property
+    def bends(self) -> bool: ...
+
+    def to_frame(self, xy: Array) -> Array: ...
+
+    def from_frame(self, xy: Array) -> Array: ...
+
+    def doubt(self, frame_xy: Array) -> Array: ...
+
+    def grain(self) -> float: ...
+
+    def arrays(self) -> dict[str, Array]: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +83,7 @@ class Pieces:
 
     section: PieceMap
     frame: PieceMap
-    transforms: tuple[Transform, ...]
+    transforms: tuple[PieceTransform, ...]
 
     def to_frame(self, xy: Array) -> Array:
         """Frame points (n, 2); NaN where no transform holds."""
@@ -104,7 +124,9 @@ class Pieces:
         return out
 
     @classmethod
-    def read(cls, arrays: Mapping[str, Array], count: int, part: Any) -> Pieces:
+    def read(
+        cls, arrays: Mapping[str, Array], count: int, part: Callable[[Mapping[str, Array]], PieceTransform]
+    ) -> Pieces:
         """Of stored arrays. ``part`` makes a transform of the arrays of one piece."""
         transforms = []
         for k in range(1, count + 1):
@@ -116,7 +138,7 @@ class Pieces:
         )
         return cls(section, frame, tuple(transforms))
 
-    def _each(self, number: Array, xy: Array, move: Any) -> Array:
+    def _each(self, number: Array, xy: Array, move: Callable[[PieceTransform, Array], Array]) -> Array:
         out = np.full(xy.shape, np.nan)
         for k, part in enumerate(self.transforms, 1):
             here = number == k

@@ -144,8 +144,9 @@ class Transform(PointMap):
     @property
     def bends(self) -> bool:
         """Whether it, or the transform of one of its pieces, has a deformation."""
-        parts = (self,) if self.pieces is None else self.pieces.transforms
-        return any(part.forward is not None for part in parts)
+        if self.pieces is not None:
+            return any(part.bends for part in self.pieces.transforms)
+        return self.forward is not None
 
     @property
     def rigid(self) -> Transform:
@@ -217,10 +218,10 @@ class Transform(PointMap):
             with np.load(array_file, allow_pickle=False) as stored:
                 arrays = {name: stored[name] for name in stored.files}
             names, sizes = (head["slide"], head["frame"]), (tuple(head["size"]), tuple(head["frame_size"]))
-            fields = ("pre", "post", "forward", "backward", "about", "unsure")
 
             def made(of: Mapping[str, Array]) -> Transform:
-                return cls(*names, *sizes, *(head["about"] if name == "about" else of.get(name) for name in fields))
+                forward, backward, unsure = of.get("forward"), of.get("backward"), of.get("unsure")
+                return cls(*names, *sizes, of["pre"], of["post"], forward, backward, head["about"], unsure)
 
             if "pieces" not in head:
                 return made(arrays)

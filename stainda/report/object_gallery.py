@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -20,6 +20,7 @@ from stainda.errors import RegistrationError
 from stainda.evaluation import match_objects
 from stainda.evaluation.analysis import Analysis
 from stainda.names import file_name
+from stainda.objects.moving import moved_geometries
 from stainda.objects.overlap import polygons
 from stainda.registration.results import BlockResult, load_block
 from stainda.report.drawings import picture
@@ -27,6 +28,10 @@ from stainda.report.gallery import job_of, path_data, predictions_of, read_outli
 from stainda.report.run import LoadedRun
 from stainda.report.summary_text import count
 from stainda.run_directory.tables import GALLERY, GALLERY_LEFT_OUT
+
+if TYPE_CHECKING:
+    from shapely.geometry.base import BaseGeometry
+
 
 SHOWN_PIXELS = 252
 BEYOND = 8.0
@@ -169,7 +174,7 @@ class _Window:
         array = polygons(shapes)
         if not len(array):
             return array, np.zeros(0, int)
-        moved = polygons(shapely.transform(array, lambda xy: (to_frame(xy) - (self.x, self.y)) / self.scale))
+        moved = polygons(moved_geometries(array, lambda xy: (to_frame(xy) - (self.x, self.y)) / self.scale)[0])
         seen = np.flatnonzero(shapely.intersects(moved, shapely.box(0, 0, self.size, self.size)))
         edge = shapely.box(-BEYOND, -BEYOND, self.size + BEYOND, self.size + BEYOND)
         cut = np.empty(len(seen), object)
@@ -177,7 +182,7 @@ class _Window:
         return cut, seen
 
 
-def _polygonal(shape: Any) -> Any:
+def _polygonal(shape: BaseGeometry) -> BaseGeometry:
     """Its polygons: a cut may leave lines and points behind."""
     return shapely.MultiPolygon([part for part in shapely.get_parts(shape) if part.geom_type == "Polygon"])
 

@@ -200,3 +200,17 @@ def test_on_the_phantom_identities_are_the_true_ones_and_support_tells_true_from
     assert len(kept) > 30 and np.mean(kept) > 0.9, "one identity per glomerulus throughout the block"
     true, false = (np.array([r["score"] for r in rows if (r["name"] == "false") == is_false]) for is_false in (0, 1))
     assert (true > 0.5).mean() > 0.9 and (false > 0.5).mean() < 0.2
+
+
+def test_an_object_without_a_place_in_the_frame_meets_nothing():
+    """Two objects of a section lie in a tissue piece that has no partner: the map gives them no place."""
+    shapes = {name: section(CENTRES) for name in "ab"}
+
+    def torn(points):
+        return np.where(points[:, :1] > 550, np.nan, points)
+
+    found = mutual_comparison(shapes, {"a": same, "b": torn})
+    lost = CENTRES[:, 0] > 500
+    assert found["b"]["support"].to_numpy()[lost].tolist() == [0, 0]
+    assert found["b"]["support"].to_numpy()[~lost].tolist() == [1, 1]
+    assert len({*found["a"]["identity"], *found["b"]["identity"]}) == 6

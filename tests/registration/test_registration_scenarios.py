@@ -16,7 +16,7 @@ from stainda.slides import open_slide
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
-from registration_cases import Case, Sheet, spoiled
+from registration_cases import Case, PiecedSheet, Sheet, around, spoiled
 from registration_families import all_cases
 from registration_scenarios import CORRECT, REFUSED, WRONG, judge, slide_name, summary
 
@@ -109,3 +109,13 @@ def test_a_case_is_written_as_a_slide_with_or_without_its_mpp(tmp_path, states) 
     with open_slide(tmp_path / "s.tif") as slide:
         assert slide.size == made.size
         assert slide.mpp == (pytest.approx(1.0, rel=1e-3) if states else None)
+
+
+def test_the_truth_of_pieces_is_that_of_each_piece() -> None:
+    """Two halves are laid down elsewhere; the spot is found in its half, and the glass between has no place."""
+    original = sheet()
+    moves = around((40, 60), 7, (3, 5)), around((110, 60), -12, (-25, 10))
+    pieces = PiecedSheet.of(original, ((0.0, 0.0, 0.55, 1.0), (0.6, 0.0, 1.0, 1.0)), moves, (190, 150))
+    assert np.linalg.norm(pieces.to_frame(spot(pieces)) - original.to_frame(SPOT)) < 0.8
+    assert set(np.unique(pieces.labels)) == {0, 1, 2}
+    assert np.isnan(pieces.to_frame(np.array([[185.0, 145.0]]))).all()
