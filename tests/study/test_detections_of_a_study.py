@@ -111,6 +111,7 @@ def test_a_manifest_needs_the_run_of_a_detector_and_takes_one(run, cohort, tmp_p
     assert faults_of_run(tmp_path / "run") == []
 
 
+@pytest.mark.slow
 def test_a_detector_that_finds_nothing_leaves_a_page(cohort, tmp_path):
     """One step of training: no structure anywhere, so that there is nothing to count about."""
     few = ["protocol.seeds=1", "search.trials=1", "workers=1", "training.epochs=1", "training.steps_per_epoch=1",
