@@ -11,7 +11,9 @@ import numpy as np
 import shapely
 
 from stainda.memory import peak_mib
+from stainda.microenvironment.raster_fields import RasterField
 from stainda.microenvironment.rates import poisson_interval
+from stainda.microenvironment.section import window_of
 from stainda.microenvironment.zones import (
     Zones,
     areas,
@@ -23,6 +25,7 @@ from stainda.microenvironment.zones import (
 )
 
 SIDE_UM = 22_000.0
+SIMULATIONS = 20
 ZONES = Zones.of_rings((25, 50, 100))
 
 
@@ -58,6 +61,25 @@ def main() -> None:
     print(f"{len(points)} cells, {len(outlines)} structures, {len(pairs.point)} pairs within {ZONES.reach:g} um")
     print(f"CPU seconds {seconds:.1f}; peak memory {peak:.0f} MiB (before {before:.0f})")
     print("cells per mm2 by zone", np.round(rate, 1), "of", round(1e6 / SIDE_UM**2 * 1e6, 1))
+    simulated(points, outlines, tissue)
+
+
+def simulated(points: np.ndarray, outlines: np.ndarray, tissue: shapely.Geometry) -> None:
+    """CPU seconds of the curves about structures with their simulations, on the raster of a section so large."""
+    rng, steps = np.random.default_rng(0), np.arange(15.0, 301.0, 15.0)
+    started = time.process_time()
+    window = window_of(tissue)
+    centres = shapely.get_coordinates(shapely.centroid(outlines))
+    fields = (RasterField.of_zones(outlines, Zones.of_rings(tuple(steps[:10].tolist())), window),
+              RasterField.about_centres(centres, steps, window))  # fmt: skip
+    print(f"raster of {window.step:.0f} um: made in {time.process_time() - started:.1f} CPU seconds")
+    for null in ("shift", "csr"):
+        started = time.process_time()
+        for field in fields:
+            field.observed(points)
+            field.simulated(null, points, SIMULATIONS, rng)  # type: ignore[arg-type]
+        print(f"{SIMULATIONS} simulations of {null}: {time.process_time() - started:.1f} CPU seconds")
+    print(f"peak memory {peak_mib():.0f} MiB")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
     python benchmarks/speed_training_step.py [--network strong]
 
 The bare loop indexes the memory map of the store, calls the same augmentation, loss and optimiser, and nothing else.
-Validation after each epoch is measured as a share of the epoch's steps, for the epochs of the recipe (20 steps).
+Validation after each epoch is measured as a share of the epoch's steps, for the epochs of the recipe (20 steps): with
+the patches that are scored unless a study says otherwise, and with fewer (``training.validation_patches``).
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ NETWORKS = {
     },
 }  # fmt: skip
 """Of the recipes ``small`` and ``strong``, from random weights."""
+
+FEWER = 48
+"""Validation patches of the second measurement."""
 
 
 def main() -> None:
@@ -75,7 +79,7 @@ def _compare(folder: Path, name: str, given) -> list[Line]:  # type: ignore[no-u
         made, bare = (Preparation(job, build(job.strategy), data) for _ in range(2))
         loop = _Training(made, TrainingLog(folder / name), Clock(meter), None, SILENT, None)
         network, generator = bare.detector.network.train(), torch.Generator().manual_seed(1)
-        optimiser = make_optimiser(job.training, parameter_groups(network, bare.modules, {}))
+        optimiser = make_optimiser(job.training, parameter_groups(network, bare.modules, {}, {}))
         made.detector.network.train()
         total = job.training.epochs * job.training.steps_per_epoch
 
@@ -100,17 +104,20 @@ def _compare(folder: Path, name: str, given) -> list[Line]:  # type: ignore[no-u
 
         rates = take_turns({"stainda": ours, "bare torch loop": theirs}, given.rounds)
         step = given.steps / np.median(rates["stainda"].cpu) / given.steps
-        shares = []
-        for _ in range(3):
+        each = made.chosen.validation_each_epoch
+        shares: dict[int, list[float]] = {len(each): [], FEWER: []}
+        for count in [*shares] * 3:
             begun = cpu_seconds()
-            loop._validate(made.chosen.validation_each_epoch, own_statistics=False)
-            shares.append((cpu_seconds() - begun) / (20 * step))
+            loop._validate(each[:count], own_statistics=False)
+            shares[count].append((cpu_seconds() - begun) / (20 * step))
     work = f"training step, recipe {name}, {given.batch} x {given.size} px"
     return [
         ratio(work, rates, "stainda", "bare torch loop", unit="steps/CPU s", least=0.97),
-        measured(work, f"validation of {len(made.chosen.validation_each_epoch)} patches, share of 20 steps",
-                 shares, "of an epoch", most=0.05),
-    ]  # fmt: skip
+        *(
+            measured(work, f"validation of {count} patches, share of 20 steps", values, "of an epoch", most=0.05)
+            for count, values in shares.items()
+        ),
+    ]
 
 
 if __name__ == "__main__":

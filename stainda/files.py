@@ -88,7 +88,7 @@ def write_text(path: str | Path, text: str) -> Path:
     return Path(path)
 
 
-def write_json(path: str | Path, value: Any) -> Path:
+def write_json(path: str | Path, value: object) -> Path:
     return write_text(path, json.dumps(value, indent=1, sort_keys=True, default=str) + "\n")
 
 
@@ -154,7 +154,7 @@ def _fingerprint(path: Path) -> tuple[Any, ...]:
     return size, digest.hexdigest()[:16]
 
 
-def stable_hash(value: Any, length: int = 12) -> str:
+def stable_hash(value: object, length: int = 12) -> str:
     """Hash of a JSON-like value, the same on every machine and in every process."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:length]

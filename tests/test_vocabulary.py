@@ -103,6 +103,44 @@ def test_every_public_class_has_a_name_of_its_own_and_none_that_was_given_up():
     assert sorted(set(names) & GIVEN_UP_CLASSES) == []
 
 
+VAGUE = {"asked", "beside", "found", "one", "told"}
+"""Local names that say nothing of what they hold; ``one`` is right where an ``other`` or ``two`` stands next to it."""
+
+
+def vague_names(code: str) -> set[str]:
+    """Vague names that code binds, but for fields of classes and pairs of ``one`` and another."""
+    tree, names = ast.parse(code), set()
+    fields = {id(part.target) for node in ast.walk(tree) if isinstance(node, ast.ClassDef)
+              for part in node.body if isinstance(part, ast.AnnAssign)}  # fmt: skip
+    for scope in (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.Lambda | ast.Module)):
+        held = {node.arg for node in ast.walk(scope) if isinstance(node, ast.arg)} | {
+            node.id
+            for node in ast.walk(scope)
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and id(node) not in fields
+        }
+        if not isinstance(scope, ast.Module):
+            names |= (held & VAGUE) - ({"one"} if held & {"other", "two"} else set())
+    return names
+
+
+def test_local_names_say_what_they_hold():
+    faults = {
+        path.relative_to(ROOT).as_posix(): names
+        for path in sorted(PACKAGE.rglob("*.py"))
+        if (names := vague_names(path.read_text(encoding="utf-8")))
+    }
+    assert faults == {}
+
+
+def test_a_vague_name_is_seen_in_a_loop_an_argument_and_a_comprehension():
+    assert vague_names("def f(found):\n    for one in found:\n        told = [x for x in one]") == {
+        "found",
+        "one",
+        "told",
+    }
+    assert not vague_names("class A:\n    found: int = 0\ndef f(one, other):\n    return one < other")
+
+
 def test_a_word_that_was_given_up_is_found_where_it_is_said_and_not_in_code():
     assert said("A table lies\n beside the page.") and said("Carried from B1") and said("How far this goes")
     assert not said("The column `told`, in phantom_beside_real.py, next to runs/beside_plain.csv.")

@@ -11,6 +11,8 @@ _HEAD = """# Strategies that come with stainda
 
 This page is generated from `configs/strategies/`. `stainda list strategies` groups them by family and
 `stainda list strategies dann` tells all about one. What a strategy is made of: [Strategies](../concepts/strategies.md).
+Each can also be given a start, a part of the network that learns, and a share of the labels:
+[What learns](../concepts/strategies.md#what-learns).
 
 """
 

@@ -22,6 +22,7 @@ from stainda.errors import AnnotationError, did_you_mean
 
 if TYPE_CHECKING:
     import geopandas as gpd
+    from shapely.geometry.base import BaseGeometry
 
 Frame = Literal["level0", "bounds"]
 Origin = Literal["auto", "level0", "bounds"]
@@ -137,12 +138,12 @@ def _moved_properties(properties: dict[str, Any], x: float, y: float) -> dict[st
     return {**properties, _NESTED: _moved_json(properties[_NESTED], x, y)} if _NESTED in properties else properties
 
 
-def _moved_json(geometry: Any, x: float, y: float) -> Any:
+def _moved_json(geometry: object, x: float, y: float) -> Any:
     """A GeoJSON geometry moved; what is none stays as it is."""
     if not isinstance(geometry, Mapping) or not isinstance(geometry.get("coordinates"), list):
         return geometry
 
-    def walk(value: Any) -> Any:
+    def walk(value: object) -> Any:
         if not isinstance(value, list):
             return value
         if len(value) >= 2 and all(isinstance(number, int | float) for number in value[:2]):
@@ -171,7 +172,7 @@ class Mark:
         )
 
     @classmethod
-    def of(cls, document: Any, path: Path) -> Mark | None:
+    def of(cls, document: object, path: Path) -> Mark | None:
         """The mark of a document; ``None`` where there is none.
 
         Raises:
@@ -257,6 +258,6 @@ def _tissue_share(shapes: Array, tissue: Any, bounds: Bounds) -> float:
     return float(np.mean(shares))
 
 
-def _extent(geometry: Any) -> float:
+def _extent(geometry: BaseGeometry) -> float:
     """Area, or length where there is none."""
     return float(geometry.area or geometry.length)

@@ -214,7 +214,7 @@ def _from_text(value: Any) -> Any:
     return parsed if isinstance(parsed, dict | list) else value
 
 
-def _number(value: Any) -> float | None:
+def _number(value: object) -> float | None:
     """A number, or a text of one (``NaN`` too); ``None`` for all else."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
@@ -224,7 +224,7 @@ def _number(value: Any) -> float | None:
         return None
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     """A text; empty where there is none, which tables write as null or NaN."""
     return "" if value is None or _is_nan(value) else str(value)
 
@@ -265,7 +265,7 @@ def _take_number(properties: dict[str, Any], key: str) -> float:
     return math.nan
 
 
-def _geometry(value: Any) -> BaseGeometry:
+def _geometry(value: object) -> BaseGeometry:
     """A shapely geometry from a GeoJSON one.
 
     Raises:
@@ -292,7 +292,7 @@ def _geometry(value: Any) -> BaseGeometry:
     return _READERS[kind](coordinates)
 
 
-def _points(value: Any, least: int = 1) -> Array:
+def _points(value: object, least: int = 1) -> Array:
     if not isinstance(value, list) or len(value) < least:
         count = len(value) if isinstance(value, list) else 0
         raise ValueError(f"has a line or ring of {count} points, where {least} are needed")
@@ -305,7 +305,7 @@ def _points(value: Any, least: int = 1) -> Array:
     return array
 
 
-def _polygon(rings: Any) -> BaseGeometry:
+def _polygon(rings: object) -> BaseGeometry:
     if not isinstance(rings, list) or not rings:
         raise ValueError("has a polygon without a ring")
     shell, *holes = [_points(ring, least=3) for ring in rings]
@@ -399,7 +399,7 @@ def _feature(row: dict[str, Any], object_type: str, decimals: int | None, used: 
     return feature
 
 
-def _is_nan(value: Any) -> bool:
+def _is_nan(value: object) -> bool:
     return isinstance(value, float | np.floating) and not math.isfinite(value)
 
 
@@ -412,7 +412,7 @@ def _as_geojson(geometry: BaseGeometry, decimals: int | None) -> dict[str, Any]:
     return dict(value)
 
 
-def _colour(name: str, classification: Any) -> list[int]:
+def _colour(name: str, classification: object) -> list[int]:
     """The class's colour as it was read, or one of its own, the same in every file."""
     if isinstance(classification, Mapping):
         names = classification.get("name", classification.get("names"))
@@ -431,7 +431,7 @@ def _colour(name: str, classification: Any) -> list[int]:
     return [round(255 * part) for part in colorsys.hsv_to_rgb(hue, 0.85, 0.9)]
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     """JSON types only: numpy scalars become Python's, numbers that are none become null."""
     if isinstance(value, Mapping):
         return {str(key): _plain(inner) for key, inner in value.items()}

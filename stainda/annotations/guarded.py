@@ -51,7 +51,7 @@ def read_bytes(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
     return data
 
 
-def read_json(path: Path, max_bytes: int = MAX_BYTES) -> Any:
+def read_json(path: Path, max_bytes: int = MAX_BYTES) -> object:
     """A JSON document, UTF-8 (or UTF-16 with its mark); ``NaN`` is read, since QuPath writes it in measurements.
 
     Raises:

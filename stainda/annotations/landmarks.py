@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from stainda.annotations.frames import bounds_of, check_frame
 from stainda.annotations.guarded import read_bytes
@@ -14,6 +14,8 @@ from stainda.files import write_csv
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from stainda.slides import Slide
 
 
 def read_landmarks(path: str | Path) -> pd.DataFrame:
@@ -70,7 +72,7 @@ def read_landmarks(path: str | Path) -> pd.DataFrame:
     return pd.DataFrame(columns).astype({"id": object, "x": float, "y": float})
 
 
-def check_landmarks(path: str | Path, slide: Any) -> None:
+def check_landmarks(path: str | Path, slide: Slide) -> None:
     """Refuse landmarks that lie on glass as level-0 pixels, and on tissue if they count from the slide's scanned part.
 
     Args:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from shapely.geometry.base import BaseGeometry
 
@@ -18,7 +18,7 @@ def empty_shapes() -> gpd.GeoDataFrame:
     return make_shapes([], "")
 
 
-def make_shapes(geometries: Iterable[BaseGeometry], cls: str | Sequence[str], **columns: Any) -> gpd.GeoDataFrame:
+def make_shapes(geometries: Iterable[BaseGeometry], cls: str | Sequence[str], **columns: object) -> gpd.GeoDataFrame:
     """A table of shapes.
 
     Args:

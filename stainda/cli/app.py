@@ -19,6 +19,7 @@ from stainda.cli.predict import predict
 from stainda.cli.report import compare, plot
 from stainda.cli.review import review
 from stainda.cli.schema import schema
+from stainda.cli.soup import soup
 from stainda.cli.status import status
 from stainda.cli.transforms import app as transforms_app
 from stainda.cli.weights import app as weights_app
@@ -281,6 +282,7 @@ app.command()(status)
 
 
 app.command()(predict)
+app.command()(soup)
 
 
 app.command("list")(list_)

@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 
     from stainda.study import Entry
 
+_LOOP = (
+    "what learns, and from what, may be set with it: {{from: {name}, name: mine, labels: {{name: source, share: 5 %}}, "
+    "training: {{start: random, init: {{name: simclr}}, train: lora, layer_decay: 0.75, cache: {{views: 4}}}}}} "
+    "(docs/concepts/strategies.md#what-learns)"
+)
 _KEYS = ("name", "description", "parts", "tasks", "reference", "family", "size")
 
 
@@ -59,6 +64,7 @@ def _whole(kind: str, entry: Entry) -> None:
             _say(f"{label}: {text}" if label else str(text))
     if kind == "strategies":
         _say(f"in a study: strategies: [source_only, {entry.name}, oracle]")
+        _say(_LOOP.format(name=entry.name))
     if kind == "recipes":
         _say(f"in a study: recipe: {entry.name}; on the command line: stainda run STUDY.yaml recipe={entry.name}")
 

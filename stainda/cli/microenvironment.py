@@ -67,12 +67,12 @@ def _settings(words: list[str]) -> dict[str, Any]:
 
     from stainda.errors import ConfigError
 
-    found: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
     for word in words:
         key, sign, text = word.partition("=")
         if not sign or not key:
             raise ConfigError(f"{word!r} is no setting", remedy="Write KEY=VALUE, for example rings_um=[25,50]")
-        place = found
+        place = settings
         *above, last = key.removeprefix("microenvironment.").split(".")
         for name in above:
             place = place.setdefault(name, {})
@@ -80,4 +80,4 @@ def _settings(words: list[str]) -> dict[str, Any]:
             place[last] = yaml.safe_load(text)
         except yaml.YAMLError as error:
             raise ConfigError(f"{text!r} is no value ({error})", remedy="Write it as in a study file") from error
-    return found
+    return settings

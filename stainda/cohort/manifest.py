@@ -303,7 +303,7 @@ def write_manifest(rows: Cohort | Iterable[Section | Mapping[str, Any]], path: s
     path = Path(path)
     folder = absolute(path).parent
 
-    def cell(value: Any) -> Any:
+    def cell(value: object) -> Any:
         if not isinstance(value, Path):
             return value
         full = absolute(value)

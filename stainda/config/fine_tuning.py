@@ -57,7 +57,7 @@ class TrainConfig(Frozen):
 
     @model_validator(mode="before")
     @classmethod
-    def _settings_of_the_mode(cls, value: Any) -> Any:
+    def _settings_of_the_mode(cls, value: object) -> object:
         if isinstance(value, str):
             value = {"mode": value}
         if not isinstance(value, Mapping):

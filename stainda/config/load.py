@@ -52,7 +52,13 @@ def load_strategy(value: str | Mapping[str, Any], near: str | Path | None = None
         base = raw.pop("from", None)
         source = str(raw.get("name", base))
         if base is not None:
-            raw = merged(load_piece("strategies", base, near), raw)
+            known = load_piece("strategies", base, near)
+            if "name" in raw:  # another strategy has another title
+                known = {key: inner for key, inner in known.items() if key != "title"}
+            raw = merged(known, raw)
+    if raw.get("model") is not None:
+        place = Path.cwd() if near is None else Path(near)
+        raw = {**raw, "model": named_piece(raw["model"], "models", place, Path(f"strategy {source}"))}
     return build_strategy(raw, source)
 
 
@@ -60,16 +66,18 @@ def build_strategy(raw: Mapping[str, Any], source: str) -> StrategyConfig:
     values: dict[str, Any] = {}
     space: dict[str, Any] = {}
     for key, node in raw.items():
-        if key == "augment" and isinstance(node, list):
+        if key == "model":  # the numbers of a network are not searched
+            values[key] = node
+        elif key == "augment" and isinstance(node, list):
             parts = []
             for index, part in enumerate(node):
-                plain, found = split_space(part, f"augment.{index}")
+                plain, ranges = split_space(part, f"augment.{index}")
                 parts.append(plain)
-                space.update(found)
+                space.update(ranges)
             values[key] = parts
         else:
-            values[key], found = split_space(node, key)
-            space.update(found)
+            values[key], ranges = split_space(node, key)
+            space.update(ranges)
     values["space"] = {**(raw.get("space") or {}), **space}  # a resolved study has its ranges apart from its defaults
     return validated(StrategyConfig, values, f"strategy {source}")
 
@@ -169,8 +177,8 @@ def _with_other_run(registration: dict[str, Any], near: Path) -> dict[str, Any]:
 
 
 def _place_of_run(named: str, near: Path) -> Path:
-    here, adjacent = Path.cwd() / named, near / named
-    return adjacent if adjacent.is_dir() and not here.is_dir() else here
+    from_here, adjacent = Path.cwd() / named, near / named
+    return adjacent if adjacent.is_dir() and not from_here.is_dir() else from_here
 
 
 def apply_overrides(raw: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:

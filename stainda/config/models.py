@@ -140,15 +140,15 @@ class ModelConfig(Frozen):
 
     @model_validator(mode="before")
     @classmethod
-    def _written_out(cls, value: Any) -> Any:
+    def _written_out(cls, value: object) -> object:
         if not isinstance(value, dict) or not isinstance(value.get("weights"), dict):
             return value
         given = dict(value["weights"])
         if set(given) - {"file", "optional", "source", "sha256"} or "file" not in given:
             raise ValueError("weights is a file, or {file: NAME.safetensors, optional: true, sha256: ...}")
         rest = {key: inner for key, inner in value.items() if key != "weights"}
-        told = {f"weights_{key}": inner for key, inner in given.items() if key != "file"}
-        return {**rest, **told, "weights": given["file"]}
+        renamed = {f"weights_{key}": inner for key, inner in given.items() if key != "file"}
+        return {**rest, **renamed, "weights": given["file"]}
 
 
 class GeometryConfig(Frozen):
@@ -288,7 +288,7 @@ class EvaluationConfig(Frozen):
 
     @field_validator("threshold", mode="before")
     @classmethod
-    def _rule_or_number(cls, value: Any) -> Any:
+    def _rule_or_number(cls, value: object) -> object:
         if isinstance(value, str) and value in ("robust", "pooled"):
             return value
         if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1:
@@ -308,7 +308,7 @@ class PartConfig(Frozen):
 
     @model_validator(mode="before")
     @classmethod
-    def _short_forms(cls, value: Any) -> Any:
+    def _short_forms(cls, value: object) -> object:
         if isinstance(value, str):
             return {"name": value}
         if isinstance(value, dict) and "params" not in value:
@@ -332,13 +332,16 @@ class StrategyConfig(Frozen):
     norm: PartConfig = Field(PartConfig(name="per_domain"), description="whose batch statistics are used")
     after: PartConfig = Field(PartConfig(name="none"), description="what happens to the trained network at test")
     training: dict[str, Any] = Field(default_factory=dict, description="settings of the loop this strategy changes")
+    model: ModelConfig | None = Field(
+        None, description="another network than the study's, by name or written out: for a comparison of networks"
+    )
     space: dict[str, SearchRange] = Field(
         default_factory=dict, description="search ranges by dotted path, split from the file"
     )
 
     @field_validator("augment", mode="before")
     @classmethod
-    def _one_or_many(cls, value: Any) -> Any:
+    def _one_or_many(cls, value: object) -> object:
         return [value] if isinstance(value, str | dict) else value
 
     @property
@@ -421,8 +424,8 @@ class StudyConfig(Frozen):
         names = [strategy.name for strategy in self.strategies]
         if twice := {name for name in names if names.count(name) > 1}:
             raise ValueError(f"strategies named twice: {', '.join(sorted(twice))}")
-        asked = self.protocol.leave_one_patient_out
-        if not isinstance(asked, bool) and (unknown := [name for name in asked if name not in names]):
+        wanted = self.protocol.leave_one_patient_out
+        if not isinstance(wanted, bool) and (unknown := [name for name in wanted if name not in names]):
             raise ValueError(f"leave_one_patient_out: no strategy {unknown[0]!r}; {did_you_mean(unknown[0], names)}")
         if self.microenvironment is not None and self.microenvironment.needs_training:
             self._check_detector(self.microenvironment, names)
@@ -441,11 +444,31 @@ class StudyConfig(Frozen):
                 f"finds {', '.join(self.task.classes)}"
             )
 
+    def model_of(self, strategy: StrategyConfig) -> ModelConfig:
+        """The network of a strategy: its own, or the study's."""
+        return strategy.model or self.model
+
+    @property
+    def network_names(self) -> list[str]:
+        """The kinds of networks that are trained, each once."""
+        return list(dict.fromkeys(model.name for model, _ in self.networks()))
+
+    def networks(self) -> list[tuple[ModelConfig, list[str]]]:
+        """The networks that are trained, each with the names of its strategies, in their order."""
+        result: list[tuple[ModelConfig, list[str]]] = []
+        for strategy in self.strategies:
+            names = next((names for model, names in result if model == self.model_of(strategy)), None)
+            if names is None:
+                result.append((self.model_of(strategy), [strategy.name]))
+            else:
+                names.append(strategy.name)
+        return result
+
     @property
     def left_out_of(self) -> tuple[str, ...]:
         """Strategies that are trained again without each source patient."""
-        asked = self.protocol.leave_one_patient_out
-        wanted = ((self.baseline,) if asked else ()) if isinstance(asked, bool) else asked
+        choice = self.protocol.leave_one_patient_out
+        wanted = ((self.baseline,) if choice else ()) if isinstance(choice, bool) else choice
         return tuple(strategy.name for strategy in self.strategies if strategy.name in wanted)
 
     def strategy(self, name: str) -> StrategyConfig:

@@ -114,7 +114,7 @@ def load_piece(kind: str, name: str, near: str | Path | None = None) -> dict[str
     return {"name": name, **read_yaml(files[name])}
 
 
-def validated(model: type[Model], values: Any, source: str | Path) -> Model:
+def validated(model: type[Model], values: object, source: str | Path) -> Model:
     """Validate, turning pydantic's report into one message that lists every fault with the nearest right key."""
     try:
         return model.model_validate(values)
@@ -123,7 +123,7 @@ def validated(model: type[Model], values: Any, source: str | Path) -> Model:
         raise ConfigError("; ".join(faults), file=source if isinstance(source, Path) else f"{source}") from error
 
 
-def named_piece(value: Any, kind: str, near: Path, path: Path) -> Any:
+def named_piece(value: object, kind: str, near: Path, path: Path) -> Any:
     """A piece by name, or by name with changes (``{from: unet_small, params: {width: 16}}``), as a mapping; anything
     else as it is. ``path`` is the study file, for the message."""
     try:
@@ -173,7 +173,7 @@ def _keys_at(model: type[BaseModel], location: Sequence[str | int]) -> list[str]
     return list(getattr(current, "model_fields", {}))
 
 
-def _model_in(annotation: Any) -> Any:
+def _model_in(annotation: object) -> Any:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     for inner in getattr(annotation, "__args__", ()):

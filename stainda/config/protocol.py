@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -105,7 +105,7 @@ class SearchConfig(Frozen):
 
     @field_validator("objective", mode="before")
     @classmethod
-    def _one_or_two(cls, value: Any) -> Any:
+    def _one_or_two(cls, value: object) -> object:
         return [value] if isinstance(value, str) else value
 
     @model_validator(mode="after")

@@ -128,7 +128,7 @@ def _check_kind(recipe: Mapping[str, Any], kind: str, study: Mapping[str, Any], 
     )
 
 
-def _recipe(value: Any, task: str, near: Path, path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+def _recipe(value: object, task: str, near: Path, path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """The recipe that is named, and the one that is used: it with the changes made where it is named."""
     if isinstance(value, str):
         result = for_task(_load(value, near, path), task)

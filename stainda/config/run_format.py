@@ -27,7 +27,7 @@ def without_run_format(values: Mapping[str, Any], path: Path) -> dict[str, Any]:
     return {key: value for key, value in values.items() if key != KEY}
 
 
-def check_run_format(version: Any, path: Path) -> None:
+def check_run_format(version: object, path: Path) -> None:
     """Refuse a version that this stainda does not know.
 
     Raises:

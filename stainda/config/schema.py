@@ -187,7 +187,7 @@ def _either(*schemas: Schema) -> Schema:
     return {**outside, "anyOf": [rest, *schemas[1:]]}
 
 
-def _without_titles(node: Any) -> Any:
+def _without_titles(node: object) -> Any:
     """Without the titles that pydantic makes of names; a property that is called ``title`` stays."""
     if isinstance(node, list):
         return [_without_titles(entry) for entry in node]

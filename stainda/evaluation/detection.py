@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,10 @@ import shapely
 from stainda.arrays import Array
 from stainda.objects.matching import Matching, match_objects, overlaps
 from stainda.objects.overlap import iou_pairs, polygons
+
+if TYPE_CHECKING:
+    import geopandas as gpd
+
 
 COCO_THRESHOLDS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
 """IoU 0.50, 0.55, … 0.95."""
@@ -54,7 +58,12 @@ class Ranked:
 
 
 def ranked_detections(
-    truth: Any, predicted: Any, scores: Array, iou: float, matching: Matching, point_px: float | None = None
+    truth: gpd.GeoDataFrame,
+    predicted: gpd.GeoDataFrame,
+    scores: Array,
+    iou: float,
+    matching: Matching,
+    point_px: float | None = None,
 ) -> Ranked:
     """Give objects to detections greedily by score, as COCO does.
 
@@ -103,7 +112,12 @@ class Candidates:
     hits: npt.NDArray[np.int64]
 
 
-def ranked_candidates(truth: Any, candidates: Any, ignored: Any = None, point_px: float | None = None) -> Candidates:
+def ranked_candidates(
+    truth: gpd.GeoDataFrame,
+    candidates: gpd.GeoDataFrame,
+    ignored: gpd.GeoDataFrame | None = None,
+    point_px: float | None = None,
+) -> Candidates:
     """Candidates of one class with a column ``score`` in their ranking, without those left out at 0.5."""
     matching = match_objects(truth, candidates, 0.5, ignored=ignored, point_px=point_px)
     scores = candidates["score"].to_numpy(float)
@@ -115,7 +129,7 @@ def ranked_candidates(truth: Any, candidates: Any, ignored: Any = None, point_px
     return Candidates(detections.score, detections.iou, hits[detections.place])
 
 
-def aggregated_jaccard(truth: Any, predicted: Any, matching: Matching) -> float:
+def aggregated_jaccard(truth: gpd.GeoDataFrame, predicted: gpd.GeoDataFrame, matching: Matching) -> float:
     """Aggregated Jaccard index (Kumar et al., IEEE TMI 2017, algorithm 1); ``nan`` where nothing is there or found.
 
     Each annotated object takes the prediction of the highest IoU; the sum of the intersections over the sum of the

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,10 @@ from stainda.files import whole_file
 from stainda.objects.matching import match_objects
 from stainda.objects.overlap import polygons
 from stainda.run_directory.result_tables import OBJECTS, PROBABILITIES
+
+if TYPE_CHECKING:
+    import geopandas as gpd
+
 
 SLIDE_COLUMNS = OBJECTS.names[: OBJECTS.names.index("class")]
 OBJECT_COLUMNS = OBJECTS.names
@@ -40,15 +44,15 @@ row."""
 
 
 def object_rows(
-    truth: Any,
-    predicted: Any,
+    truth: gpd.GeoDataFrame,
+    predicted: gpd.GeoDataFrame,
     classes: Sequence[str],
     um_per_px: float | None,
     tissue_um2: float | None,
     where: Mapping[str, Any],
     *,
-    ignored: Any = None,
-    candidates: Any = None,
+    ignored: gpd.GeoDataFrame | None = None,
+    candidates: gpd.GeoDataFrame | None = None,
     point_px: float | None = None,
 ) -> list[dict[str, Any]]:
     """The fate of every object of a slide at IoU 0.5.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,9 @@ from stainda.evaluation.metrics import (
 from stainda.objects.matching import match_objects
 from stainda.objects.overlap import polygons
 
+if TYPE_CHECKING:
+    import geopandas as gpd
+
 
 @dataclass(frozen=True)
 class Score:
@@ -42,12 +45,12 @@ def score_slide(
     predicted: npt.NDArray[Any],
     truth: npt.NDArray[Any],
     classes: Sequence[str],
-    predicted_shapes: Any = None,
-    truth_shapes: Any = None,
+    predicted_shapes: gpd.GeoDataFrame | None = None,
+    truth_shapes: gpd.GeoDataFrame | None = None,
     *,
     iou: float = 0.5,
     threshold: npt.ArrayLike = 0.5,
-    ignored: Any = None,
+    ignored: gpd.GeoDataFrame | None = None,
     field: tuple[float, float, float, float] | None = None,
     um_per_px: float | None = None,
     tissue: npt.NDArray[np.bool_] | None = None,

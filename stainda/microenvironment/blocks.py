@@ -80,16 +80,16 @@ class Block:
 
     def measured(self) -> list[Section]:
         """The sections whose cells count."""
-        return [one for one in self.sections if one.stain in self.config.stains]
+        return [section for section in self.sections if section.stain in self.config.stains]
 
     def read(self) -> tuple[list[SectionData], list[Identity]]:
         """The measured sections that can be, with identities, and the structures of the block."""
-        found: list[SectionData] = []
+        read_sections: list[SectionData] = []
         for section in self.measured():
             data = self._read(section)
             if data is not None:
-                found.append(data)
-        return self._identified(found)
+                read_sections.append(data)
+        return self._identified(read_sections)
 
     # -- one section ------------------------------------------------------------------------------------------------
 
@@ -108,15 +108,15 @@ class Block:
                 self.left_out.append(LeftOut(section.slide, "section", 1, "no tissue was found"))
                 return None
             structures = Structures.of(shapes, mpp, section.slide, self._error_of(shapes, section))
-            structures, told = usable(structures, window, self.config, section.slide)
+            structures, left_out = usable(structures, window, self.config, section.slide)
             cells = self._cells(section, slide)
             kept = window.contains(cells.xy * mpp) if len(cells) else np.zeros(0, bool)
-            told += [LeftOut(section.slide, "cells", number, reason) for reason, number in cells.left_out.items()]
+            left_out += [LeftOut(section.slide, "cells", number, reason) for reason, number in cells.left_out.items()]
             if outside := int((~kept).sum()):
-                told.append(LeftOut(section.slide, "cells", outside, "outside the tissue"))
+                left_out.append(LeftOut(section.slide, "cells", outside, "outside the tissue"))
             compartments = self._compartments(own, mpp)
             others = cells.others * mpp
-            self.left_out += told
+            self.left_out += left_out
             return SectionData(
                 section,
                 mpp,
@@ -128,7 +128,7 @@ class Block:
                 structures,
                 window,
                 compartments,
-                tuple(told),
+                tuple(left_out),
             )
 
     def _lacks_cells(self, section: Section) -> bool:
@@ -186,10 +186,10 @@ class Block:
 
     def _detected(self, section: Section) -> gpd.GeoDataFrame | None:
         """What the trained detector found on the section itself."""
-        found = None
+        detected = None
         if section.stain in self.config.detected_on:
-            found = _read(DETECTED.at(self.root, slide=section.slide))
-        return None if found is None else found.assign(source_slide=section.slide)
+            detected = _read(DETECTED.at(self.root, slide=section.slide))
+        return None if detected is None else detected.assign(source_slide=section.slide)
 
     def _drawn(self, section: Section) -> gpd.GeoDataFrame | None:
         """Outlines that were drawn or detected on a section that is not measured."""
@@ -201,13 +201,13 @@ class Block:
     def _compartments(self, own: gpd.GeoDataFrame | None, mpp: float) -> dict[str, shapely.Geometry]:
         if own is None:
             return {}
-        found = {}
+        areas = {}
         for name in self.config.compartments:
             shapes = np.asarray(own.geometry.values, object)[(own["class"] == name).to_numpy(bool)]
             if len(shapes):
                 area = shapely.union_all(shapely.make_valid(shapes))
-                found[name] = shapely.transform(area, lambda xy: xy * mpp)
-        return found
+                areas[name] = shapely.transform(area, lambda xy: xy * mpp)
+        return areas
 
     # -- errors -----------------------------------------------------------------------------------------------------
 
@@ -238,55 +238,55 @@ class Block:
             return PositionError.constant(float("nan"), "unknown")
         between = Between(block.transforms[source], block.transforms[target])
         image = self._image(target)
-        told = landmark_error(block, source, target, None if image is None else image.mpp)
-        return between_sections(between, self._image(source), image, told)
+        landmark_um = landmark_error(block, source, target, None if image is None else image.mpp)
+        return between_sections(between, self._image(source), image, landmark_um)
 
     def _image(self, slide: str) -> SectionImage | None:
         if slide not in self._images:
-            row = next(one for one in self.sections if one.slide == slide)
+            row = next(section for section in self.sections if section.slide == slide)
             opened = open_section(slide, row.path, row.mpp, IMAGE_DIM)
             self._images[slide] = opened if isinstance(opened, SectionImage) else None
         return self._images[slide]
 
     def error_rows(self) -> list[dict[str, object]]:
         return [
-            {"block": self.name, "source": source, "target": target, "error_um": one.median,
-             "p90_um": float(np.quantile(one.um, 0.9)), "evidence": one.source, "nodes": len(one.nodes)}
-            for (source, target), one in self._errors.items()
+            {"block": self.name, "source": source, "target": target, "error_um": error.median,
+             "p90_um": float(np.quantile(error.um, 0.9)), "evidence": error.source, "nodes": len(error.nodes)}
+            for (source, target), error in self._errors.items()
         ]  # fmt: skip
 
     # -- identities -------------------------------------------------------------------------------------------------
 
-    def _identified(self, found: list[SectionData]) -> tuple[list[SectionData], list[Identity]]:
+    def _identified(self, read_sections: list[SectionData]) -> tuple[list[SectionData], list[Identity]]:
         """Structures of all sections named alike where they are one; needs the registration of the block."""
         block = self._registered
         if block is None or block.reference is None:
-            return [self._unnamed(one) for one in found], []
-        profiles = self._profiles(found, block)
+            return [self._unnamed(data) for data in read_sections], []
+        profiles = self._profiles(read_sections, block)
         if not profiles:
-            return [self._unnamed(one) for one in found], []
-        reference = next(one for one in self.sections if one.slide == block.reference)
+            return [self._unnamed(data) for data in read_sections], []
+        reference = next(section for section in self.sections if section.slide == block.reference)
         with open_slide(reference.path, mpp=reference.mpp) as slide:
             mpp = slide.require_mpp("to measure in the frame of the block")
         errors = {slide: self.error_between(slide, block.reference).median for slide in profiles}
         names, identities = identify(self.name, profiles, block.transforms, errors, mpp, self.spacing_um)
         named = []
-        for one in found:
-            mine = names.get(one.section.slide, {})
-            identity = np.array([mine.get(key, "") for key in one.structures.ids], dtype=object)
-            named.append(replace(one, structures=one.structures.named(identity)))
+        for data in read_sections:
+            mine = names.get(data.section.slide, {})
+            identity = np.array([mine.get(key, "") for key in data.structures.ids], dtype=object)
+            named.append(replace(data, structures=data.structures.named(identity)))
         return named, identities
 
     def _unnamed(self, data: SectionData) -> SectionData:
         own = np.array([f"{data.section.slide}/{key}" for key in data.structures.ids], dtype=object)
         return replace(data, structures=data.structures.named(own))
 
-    def _profiles(self, found: Sequence[SectionData], block: BlockResult) -> dict[str, Profiles]:
+    def _profiles(self, read_sections: Sequence[SectionData], block: BlockResult) -> dict[str, Profiles]:
         """Outlines by section, in the order of the cut: drawn ones, and those that are measured."""
-        measured = {one.section.slide: one for one in found}
-        sources = {source for one in found for source in one.structures.sources.tolist()}
+        measured = {data.section.slide: data for data in read_sections}
+        sources = {source for data in read_sections for source in data.structures.sources.tolist()}
         profiles: dict[str, Profiles] = {}
-        for section in sorted(self.sections, key=lambda one: one.section):
+        for section in sorted(self.sections, key=lambda member: member.section):
             slide = section.slide
             if slide not in block.transforms:
                 continue

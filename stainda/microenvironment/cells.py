@@ -71,7 +71,7 @@ def read_cells(path: Path, classes: Sequence[str] = (), slide: Slide | None = No
     from stainda.annotations import load_records
 
     records, problems = load_records(path, slide=slide)
-    names = np.array([str(one) for one in records.classes], dtype=object)
+    names = np.array([str(name) for name in records.classes], dtype=object)
     kept = np.isin(names, list(classes)) if classes else np.ones(len(names), bool)
     if classes and len(names) and not kept.any():
         raise AnnotationError(
@@ -80,17 +80,19 @@ def read_cells(path: Path, classes: Sequence[str] = (), slide: Slide | None = No
     everything = np.asarray(records.geometries, dtype=object)
     shapes, others = everything[kept], everything[~kept]
     scores = np.asarray(records.scores, float)[kept]
-    several = np.array([len(shapely.get_parts(one)) if one.geom_type == "MultiPoint" else 1 for one in shapes], int)
+    several = np.array(
+        [len(shapely.get_parts(shape)) if shape.geom_type == "MultiPoint" else 1 for shape in shapes], int
+    )
     if (several > 1).any():  # points that were stored as one object
         scores = np.repeat(scores, several)
-        parts = (shapely.get_parts(one) if one.geom_type == "MultiPoint" else [one] for one in shapes)
+        parts = (shapely.get_parts(shape) if shape.geom_type == "MultiPoint" else [shape] for shape in shapes)
         shapes = np.array([part for some in parts for part in some], dtype=object)
     areas = shapely.area(shapes) if len(shapes) else np.zeros(0)
     mpp = None if slide is None else slide.mpp
     sized = np.where(areas > 0, areas * (np.nan if mpp is None else mpp**2), np.nan)
     left = {
         "of another class": int((~kept).sum()),
-        "damaged in the file": sum(one["action"] == "dropped" for one in problems),
+        "damaged in the file": sum(problem["action"] == "dropped" for problem in problems),
     }
     return Cells(
         shapely.get_coordinates(shapely.centroid(shapes)).reshape(-1, 2), scores, sized, np.full(len(shapes), np.nan),
@@ -111,7 +113,7 @@ def detect_cells(slide: Slide, config: CellDetectionConfig) -> Cells:
     width, height = (int(np.ceil(side / downsample)) for side in slide.size)
     cell = max(1, round(GRID_UM / scale))
     positive = np.zeros((-(-height // cell), -(-width // cell)), np.float32)
-    found: list[Floats] = []
+    nuclei: list[Floats] = []
     large = 0
     step = TILE // cell * cell
     for top in range(0, height, step):
@@ -125,14 +127,14 @@ def detect_cells(slide: Slide, config: CellDetectionConfig) -> Cells:
                 continue
             spots, mask, too_large = stained_spots(image, scale, config)
             x, y = spots[:, 0] - MARGIN, spots[:, 1] - MARGIN
-            here = (x >= 0) & (y >= 0) & (x < columns) & (y < rows)
-            found.append(np.column_stack([x + left, y + top, spots[:, 2:]])[here])
+            inside = (x >= 0) & (y >= 0) & (x < columns) & (y < rows)
+            nuclei.append(np.column_stack([x + left, y + top, spots[:, 2:]])[inside])
             large += too_large
             core = mask[MARGIN : MARGIN + rows, MARGIN : MARGIN + columns]
             share = _shares(core, cell)
             r, c = top // cell, left // cell
             positive[r : r + share.shape[0], c : c + share.shape[1]] = share
-    table = np.concatenate([*found, np.zeros((0, 4))])
+    table = np.concatenate([*nuclei, np.zeros((0, 4))])
     left_out = {"stained area too large for a cell": large} if large else {}
     none = np.full(len(table), np.nan)
     return Cells(table[:, :2] * downsample, none, table[:, 2], table[:, 3], positive, left_out, cell * scale)
@@ -220,13 +222,13 @@ class CellScore:
         return self.hits / (self.hits + self.false) if self.hits + self.false else float("nan")
 
 
-def score_cells(truth: Floats, found: Floats, within_um: float) -> CellScore:
+def score_cells(truth: Floats, detected: Floats, within_um: float) -> CellScore:
     """Match points (n, 2) in micrometres one to one, most pairs first and then nearest, at most ``within_um`` apart."""
-    if not len(truth) or not len(found):
-        return CellScore(0, len(truth), len(found), float("nan"))
-    near = cKDTree(truth).sparse_distance_matrix(cKDTree(found), within_um, output_type="coo_matrix")
-    away = np.linalg.norm(truth[near.row] - found[near.col], axis=1)
+    if not len(truth) or not len(detected):
+        return CellScore(0, len(truth), len(detected), float("nan"))
+    near = cKDTree(truth).sparse_distance_matrix(cKDTree(detected), within_um, output_type="coo_matrix")
+    away = np.linalg.norm(truth[near.row] - detected[near.col], axis=1)
     chosen = assign(near.row, near.col, 1 - 0.5 * away / within_um, most_pairs=True)
     hits = len(chosen)
     middle = float(np.median(away[chosen])) if hits else float("nan")
-    return CellScore(hits, len(truth) - hits, len(found) - hits, middle)
+    return CellScore(hits, len(truth) - hits, len(detected) - hits, middle)

@@ -124,6 +124,10 @@ class MeasuredCurves:
     curves: Sequence[SectionCurve]
 
 
+def _within(scope: str, name: str) -> Callable[[MeasuredCurves], bool]:
+    return lambda curves: getattr(curves, scope) == name
+
+
 def curve_rows(
     sections: Sequence[MeasuredCurves], config: MicroenvironmentConfig, rng: np.random.Generator
 ) -> list[Row]:
@@ -132,8 +136,7 @@ def curve_rows(
     for scope in ("slide", "patient", "group"):
         names = dict.fromkeys(str(getattr(section, scope)) for section in sections)
         for name in (name for name in names if name):
-            scopes.append((scope, name, lambda one, scope=scope, name=name: getattr(one, scope) == name,
-                           "slide" if scope == "patient" else "patient"))  # fmt: skip
+            scopes.append((scope, name, _within(scope, name), "slide" if scope == "patient" else "patient"))
     scopes.append(("all", "all", lambda _: True, "patient"))
     rows: list[Row] = []
     for scope, name, belongs, unit in scopes:

@@ -100,9 +100,9 @@ def _structures(
     number = len(shapes)
     area = areas(shapes, zones, data.window.shape)
     pairs = near_pairs(shapes, data.xy, zones.reach + SURELY * float(errors.max(initial=0.0)))
-    found = counts(pairs, zones, number)
-    low, high = poisson_interval(found, area, config.level)
-    simulated = found[None]
+    observed = counts(pairs, zones, number)
+    low, high = poisson_interval(observed, area, config.level)
+    simulated = observed[None]
     moved = np.flatnonzero(errors > 0)
     if len(moved):
         shifts = random_shifts(errors, config.draws, rng)
@@ -114,7 +114,7 @@ def _structures(
     for row, value in zip(pairs.structure[outside], pairs.distance[outside], strict=True):
         away[row] = value if np.isnan(away[row]) else min(away[row], value)
     thin = zones.widths[None, :] < errors[:, None]
-    return StructureMeasures(found, area, low, high, simulated, _positive(data, zones), away, thin)
+    return StructureMeasures(observed, area, low, high, simulated, _positive(data, zones), away, thin)
 
 
 def _grid(data: SectionData) -> tuple[Floats, Floats] | None:
@@ -169,25 +169,25 @@ def pooled_density(
     registration error: the interval contains the variation between structures and the error of their places.
     """
     none = np.full(len(zones), np.nan)
-    number = sum(len(one.areas) for one in measures)
+    number = sum(len(each.areas) for each in measures)
     if not number:
         return ZoneDensities(none, none, none, np.zeros((0, len(zones))), "none")
-    area = np.concatenate([one.areas for one in measures])
-    found = np.concatenate([one.counts for one in measures])
+    area = np.concatenate([each.areas for each in measures])
+    observed = np.concatenate([each.counts for each in measures])
     total = area.sum(axis=0)
-    value = np.divide(found.sum(axis=0) * MM2, total, out=none.copy(), where=total > 0)
+    value = np.divide(observed.sum(axis=0) * MM2, total, out=none.copy(), where=total > 0)
     if number < FEW_STRUCTURES:
-        low, high = poisson_interval(found.sum(axis=0), total, config.level)
+        low, high = poisson_interval(observed.sum(axis=0), total, config.level)
         return ZoneDensities(value, low, high, np.zeros((0, len(zones))), "poisson")
-    draws = max(len(one.simulated) for one in measures)
-    simulated = np.concatenate([one.simulated[np.arange(draws) % len(one.simulated)] for one in measures], axis=1)
+    draws = max(len(each.simulated) for each in measures)
+    simulated = np.concatenate([each.simulated[np.arange(draws) % len(each.simulated)] for each in measures], axis=1)
     weights = resampling_weights(number, config.resamples, rng)
     which = rng.integers(draws, size=config.resamples)
     top = np.empty((config.resamples, len(zones)))
     for draw in range(draws):
         rows = which == draw
         # displacements spread what is observed; their mean is taken out, so that the interval lies about the value
-        top[rows] = weights[rows] @ (found + simulated[draw] - simulated.mean(axis=0))
+        top[rows] = weights[rows] @ (observed + simulated[draw] - simulated.mean(axis=0))
     bottom = weights @ area
     replicates = np.divide(top * MM2, bottom, out=np.full_like(top, np.nan), where=bottom > 0)
     tail = (1 - config.level) / 2
@@ -219,8 +219,8 @@ def _quantified(data: SectionData, area: shapely.Geometry, config: Microenvironm
     grid = _grid(data)
     share = float("nan")
     if grid is not None:
-        here = np.asarray(shapely.contains_xy(area, grid[0][:, 0], grid[0][:, 1]), bool)
-        share = float(grid[1][here].mean()) if here.any() else float("nan")
+        covered = np.asarray(shapely.contains_xy(area, grid[0][:, 0], grid[0][:, 1]), bool)
+        share = float(grid[1][covered].mean()) if covered.any() else float("nan")
     return {
         "cells": int(count), "area_mm2": um2 / MM2, "density": count * MM2 / um2 if um2 else float("nan"),
         "low": float(low[0]), "high": float(high[0]), "positive_share": share,

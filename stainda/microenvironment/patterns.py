@@ -70,15 +70,16 @@ class CellPairs:
             near, shift, weight = np.zeros((0, 2), np.int64), np.zeros((0, 2)), np.zeros(0)
         step = np.searchsorted(r, np.linalg.norm(shift, axis=1), side="left")
         kept = step < len(r)
-        return cls(len(points), *near[kept].T, step[kept], weight[kept], np.asarray(r, float), window.area)
+        first, second = near[kept].T
+        return cls(len(points), first, second, step[kept], weight[kept], np.asarray(r, float), window.area)
 
     def counts(self, chosen: npt.NDArray[np.bool_] | None = None) -> StepCounts:
         """Weighted ordered pairs in each step, (k,); of the ``chosen`` points (n,) alone where they are given."""
         used = slice(None) if chosen is None else chosen[self.first] & chosen[self.second]
         n = self.number if chosen is None else int(chosen.sum())
-        found = 2 * np.bincount(self.step[used], self.weight[used], minlength=len(self.r))
+        weights = np.asarray(2 * np.bincount(self.step[used], self.weight[used], minlength=len(self.r)), np.float64)
         expected = n * (n - 1) / self.area * ring_areas(self.r) if self.area > 0 else np.zeros(len(self.r))
-        return StepCounts(found, expected)
+        return StepCounts(weights, expected)
 
 
 def thinned(points: Floats, rng: np.random.Generator, most: int = MOST) -> Floats:
@@ -86,17 +87,19 @@ def thinned(points: Floats, rng: np.random.Generator, most: int = MOST) -> Float
     return points if len(points) <= most else points[rng.choice(len(points), most, replace=False)]
 
 
-def scattered(count: int, window: CountingWindow, rng: np.random.Generator) -> Floats:
-    """Points (count, 2) anywhere in the window, evenly."""
+def scattered(count: int, window: CountingWindow, number: int, rng: np.random.Generator) -> Floats:
+    """Patterns of points (number, count, 2) anywhere in the window, evenly; none where the window is empty."""
     centres = window.centres()
     if not len(centres):
-        return np.zeros((0, 2))
-    return centres[rng.integers(len(centres), size=count)] + rng.uniform(-0.5, 0.5, (count, 2)) * window.step
+        return np.zeros((0, count, 2))
+    shape = (number, count)
+    return centres[rng.integers(len(centres), size=shape)] + rng.uniform(-0.5, 0.5, (*shape, 2)) * window.step
 
 
 def random_pairs(count: int, window: CountingWindow, r: Floats, number: int, rng: np.random.Generator) -> StepCounts:
     """Pairs of so many points under complete spatial randomness, arrays (number, k)."""
-    return _stacked([CellPairs.of(scattered(count, window, rng), window, r).counts() for _ in range(number)], len(r))
+    patterns = scattered(count, window, number, rng)
+    return _stacked([CellPairs.of(points, window, r).counts() for points in patterns], len(r))
 
 
 def relabelled_pairs(pairs: CellPairs, count: int, number: int, rng: np.random.Generator) -> StepCounts:
@@ -111,5 +114,5 @@ def relabelled_pairs(pairs: CellPairs, count: int, number: int, rng: np.random.G
 
 def _stacked(drawn: list[StepCounts], steps: int) -> StepCounts:
     shape = (len(drawn), steps)
-    found, expected = (np.reshape([getattr(draw, name) for draw in drawn], shape) for name in ("found", "expected"))
-    return StepCounts(found, expected)
+    observed, expected = (np.reshape([getattr(draw, name) for draw in drawn], shape) for name in ("found", "expected"))
+    return StepCounts(observed, expected)

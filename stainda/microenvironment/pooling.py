@@ -14,22 +14,22 @@ from stainda.microenvironment.rates import MM2, poisson_interval
 from stainda.microenvironment.table_values import Row, known
 
 
-def by(found: Sequence[SectionMeasures], key: Callable[[SectionMeasures], str]) -> dict[str, list[SectionMeasures]]:
+def by(measured: Sequence[SectionMeasures], key: Callable[[SectionMeasures], str]) -> dict[str, list[SectionMeasures]]:
     groups: dict[str, list[SectionMeasures]] = {}
-    for one in found:
-        groups.setdefault(key(one), []).append(one)
+    for section in measured:
+        groups.setdefault(key(section), []).append(section)
     return groups
 
 
 def patient_rows(
-    found: Sequence[SectionMeasures], config: MicroenvironmentConfig, rng: np.random.Generator
+    measured: Sequence[SectionMeasures], config: MicroenvironmentConfig, rng: np.random.Generator
 ) -> list[Row]:
     """Rows of the measures of the patients, of the sections of one stain."""
     rows: list[Row] = []
-    for patient, sections in by(found, lambda one: one.data.section.patient).items():
+    for patient, sections in by(measured, lambda section: section.data.section.patient).items():
         about = {
             "patient": patient, "group": sections[0].data.section.group, "stain": sections[0].data.section.stain,
-            "sections": len(sections), "structures": sum(len(one.data.structures) for one in sections),
+            "sections": len(sections), "structures": sum(len(section.data.structures) for section in sections),
         }  # fmt: skip
         for name, (value, low, high) in _measures(sections, config, rng).items():
             rows.append({**about, "measure": name, "value": known(value), "low": known(low), "high": known(high)})
@@ -41,28 +41,28 @@ def _measures(
 ) -> dict[str, tuple[float, float, float]]:
     zones = sections[0].zones
     none = float("nan")
-    over = pooled_density([one.each for one in sections], zones, config, rng)
-    found = {
+    over = pooled_density([section.each for section in sections], zones, config, rng)
+    measures = {
         name: (over.value[z], over.low[z], over.high[z]) for z, name in enumerate(zones.names)
     }  # fmt: skip
-    counts = np.sum([one.pooled_counts for one in sections], axis=0)
-    areas = np.sum([one.pooled_areas for one in sections], axis=0)
-    found["beyond"] = _rate(counts[-1], areas[-1], config.level)
-    found["tissue"] = _rate(counts.sum(), areas.sum(), config.level)
+    counts = np.sum([section.pooled_counts for section in sections], axis=0)
+    areas = np.sum([section.pooled_areas for section in sections], axis=0)
+    measures["beyond"] = _rate(counts[-1], areas[-1], config.level)
+    measures["tissue"] = _rate(counts.sum(), areas.sum(), config.level)
     near = [counts[:-1].sum(), areas[:-1].sum()]
-    far = found["beyond"][0]
+    far = measures["beyond"][0]
     ratio = near[0] * MM2 / near[1] / far if near[1] > 0 and far > 0 else none
-    found["enrichment"] = (ratio, none, none)
-    structures = sum(len(one.data.structures) for one in sections)
-    inside = sum(float(one.each.counts[:, 0].sum()) for one in sections)
-    found["cells per structure"] = (inside / structures if structures else none, none, none)
-    away = np.concatenate([one.each.nearest_um for one in sections])
-    found["nearest"] = (float(np.nanmedian(away)) if np.isfinite(away).any() else none, none, none)
-    stained = np.array([one.positive for one in sections])
-    sizes = np.array([one.data.window.area for one in sections])
+    measures["enrichment"] = (ratio, none, none)
+    structures = sum(len(section.data.structures) for section in sections)
+    inside = sum(float(section.each.counts[:, 0].sum()) for section in sections)
+    measures["cells per structure"] = (inside / structures if structures else none, none, none)
+    away = np.concatenate([section.each.nearest_um for section in sections])
+    measures["nearest"] = (float(np.nanmedian(away)) if np.isfinite(away).any() else none, none, none)
+    stained = np.array([section.positive for section in sections])
+    sizes = np.array([section.data.window.area for section in sections])
     if np.isfinite(stained).all() and sizes.sum() > 0:
-        found["stained"] = (float(stained @ sizes / sizes.sum()), none, none)
-    return found
+        measures["stained"] = (float(stained @ sizes / sizes.sum()), none, none)
+    return measures
 
 
 def _rate(count: float, area: float, level: float) -> tuple[float, float, float]:
@@ -81,11 +81,11 @@ def group_rows(
         if row["value"] is not None:
             values.setdefault(row["measure"], {})[row["patient"]] = float(row["value"])
     stain = patients[0]["stain"] if patients else ""
-    found = compare(values, groups, rng, resamples=config.resamples, level=config.level)
+    differences = compare(values, groups, rng, resamples=config.resamples, level=config.level)
     return [
         {
-            "stain": stain, **{key: value for key, value in vars(one).items() if isinstance(value, str | int)},
-            **{key: known(value, 6) for key, value in vars(one).items() if isinstance(value, float)},
+            "stain": stain, **{key: value for key, value in vars(difference).items() if isinstance(value, str | int)},
+            **{key: known(value, 6) for key, value in vars(difference).items() if isinstance(value, float)},
         }
-        for one in found
+        for difference in differences
     ]  # fmt: skip

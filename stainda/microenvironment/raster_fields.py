@@ -147,16 +147,16 @@ class RasterField:
 
     def _shifts(self, number: int, rng: np.random.Generator) -> Iterator[tuple[int, int, npt.NDArray[np.bool_]]]:
         """Random shifts, and the squares that both windows show."""
-        here = self.pattern >= 0
-        height, width = here.shape
-        made = 0
+        counted = self.pattern >= 0
+        height, width = counted.shape
+        drawn = 0
         for _ in range(20 * number):
-            if made == number:
+            if drawn == number:
                 return
             down, right = int(rng.integers(height)), int(rng.integers(width))
-            common = here & np.roll(here, (down, right), axis=(0, 1))
-            if common.sum() >= LEAST_COMMON * here.sum():
-                made += 1
+            common = counted & np.roll(counted, (down, right), axis=(0, 1))
+            if common.sum() >= LEAST_COMMON * counted.sum():
+                drawn += 1
                 yield down, right, common
 
     def _tally(self, pattern: Ints) -> Floats:
@@ -210,7 +210,7 @@ def _fill(inside: npt.NDArray[np.bool_], shape: shapely.Geometry, grid: Counting
     c = np.arange(columns[0], columns[1] + 1)
     gx, gy = np.meshgrid(grid.origin[0] + (c + 0.5) * grid.step, grid.origin[1] + (r + 0.5) * grid.step)
     shapely.prepare(shape)
-    found = np.asarray(shapely.contains_xy(shape, gx.ravel(), gy.ravel())).reshape(gx.shape)
+    covered = np.asarray(shapely.contains_xy(shape, gx.ravel(), gy.ravel())).reshape(gx.shape)
     height, width = inside.shape
     part = inside[rows[0] : rows[1] + 1, columns[0] : columns[1] + 1]
-    part |= found[: min(len(r), height - rows[0]), : min(len(c), width - columns[0])]
+    part |= covered[: min(len(r), height - rows[0]), : min(len(c), width - columns[0])]

@@ -25,8 +25,8 @@ def who(data: SectionData) -> Row:
     return {"slide": row.slide, "patient": row.patient, "group": row.group, "block": row.block, "stain": row.stain}
 
 
-def structure_rows(found: SectionMeasures) -> list[Row]:
-    data, each = found.data, found.each
+def structure_rows(measures: SectionMeasures) -> list[Row]:
+    data, each = measures.data, measures.each
     shapes = data.structures
     centres = shapely.get_coordinates(shapely.centroid(shapes.outlines)).reshape(-1, 2) / data.mpp
     areas = shapely.area(shapes.outlines)
@@ -44,8 +44,8 @@ def structure_rows(found: SectionMeasures) -> list[Row]:
     ]  # fmt: skip
 
 
-def zone_rows(found: SectionMeasures) -> list[Row]:
-    data, each, zones = found.data, found.each, found.zones
+def zone_rows(measures: SectionMeasures) -> list[Row]:
+    data, each, zones = measures.data, measures.each, measures.zones
     rates = density(each.counts, each.areas)
     return [
         {
@@ -60,11 +60,11 @@ def zone_rows(found: SectionMeasures) -> list[Row]:
     ]  # fmt: skip
 
 
-def slide_rows(found: SectionMeasures, over: ZoneDensities, level: float) -> list[Row]:
+def slide_rows(measures: SectionMeasures, over: ZoneDensities, level: float) -> list[Row]:
     """The zones by the nearest structure; their intervals are those over structures, moved to the value."""
-    data, zones = found.data, found.zones
-    value = density(found.pooled_counts, found.pooled_areas)
-    low, high = poisson_interval(found.pooled_counts, found.pooled_areas, level)
+    data, zones = measures.data, measures.zones
+    value = density(measures.pooled_counts, measures.pooled_areas)
+    low, high = poisson_interval(measures.pooled_counts, measures.pooled_areas, level)
     kinds = ["poisson"] * len(value)
     if over.kind == "bootstrap":
         factor = np.divide(value[:-1], over.value, out=np.ones(len(zones)), where=over.value > 0)
@@ -75,25 +75,26 @@ def slide_rows(found: SectionMeasures, over: ZoneDensities, level: float) -> lis
     return [
         {
             **who(data), "zone": name, "from_um": bounds[z][0], "to_um": bounds[z][1],
-            "structures": len(data.structures), "cells": int(found.pooled_counts[z]),
-            "area_mm2": known(found.pooled_areas[z] / MM2, 6), "density": known(value[z]), "low": known(low[z]),
+            "structures": len(data.structures), "cells": int(measures.pooled_counts[z]),
+            "area_mm2": known(measures.pooled_areas[z] / MM2, 6), "density": known(value[z]), "low": known(low[z]),
             "high": known(high[z]), "interval": kinds[z],
-            "thin": int(found.each.thin[:, z].sum()) if z < len(zones) else 0,
+            "thin": int(measures.each.thin[:, z].sum()) if z < len(zones) else 0,
             "error_um": known(np.median(error)) if len(error) else None,
         }
         for z, name in enumerate((*zones.names, "beyond"))
     ]  # fmt: skip
 
 
-def identity_rows(found: Sequence[Identity]) -> list[Row]:
+def identity_rows(identities: Sequence[Identity]) -> list[Row]:
     return [
         {
-            "block": one.block, "identity": one.identity, "class": one.cls, "x_um": known(one.x_um, 1),
-            "y_um": known(one.y_um, 1), "sections": len(one.sections), "profiles": one.volume.profiles,
-            "volume_um3": known(one.volume.um3, 0), "volume_error": known(one.volume.error, 4),
-            "whole": one.volume.whole, "found_in": "; ".join(one.sections),
+            "block": identity.block, "identity": identity.identity, "class": identity.cls,
+            "x_um": known(identity.x_um, 1), "y_um": known(identity.y_um, 1), "sections": len(identity.sections),
+            "profiles": identity.volume.profiles, "volume_um3": known(identity.volume.um3, 0),
+            "volume_error": known(identity.volume.error, 4), "whole": identity.volume.whole,
+            "found_in": "; ".join(identity.sections),
         }
-        for one in found
+        for identity in identities
     ]  # fmt: skip
 
 
@@ -102,7 +103,7 @@ def methods_text(config: MicroenvironmentConfig, sections: int, patients: int) -
     rings = ", ".join(f"{a:g}-{b:g}" for a, b in zip((0.0, *config.rings_um), config.rings_um, strict=False))
     nulls = " and of ".join(NULL_NAMES[null] for null in config.null_models)
     look = config.detection
-    found = {
+    origins = {
         "files": "Cells were read from files made elsewhere.",
         "network": "Cells are the detections of a trained network.",
     }
@@ -112,7 +113,7 @@ def methods_text(config: MicroenvironmentConfig, sections: int, patients: int) -
         f"{look.above:g} above the local median ({look.background_um:g} µm), and a watershed; areas of "
         f"{look.min_area_um2:g} to {look.max_area_um2:g} µm² were kept."
         if config.cells == "classical"
-        else found[config.cells]
+        else origins[config.cells]
     )
     return " ".join([
         f"Cells were counted about structures of class {', '.join(config.structures)} on {sections} sections "

@@ -99,11 +99,11 @@ def measure_microenvironment(
     """
     root = Path(root)
     folder = INPUTS.at(root).parent
-    if not any(one.stain in config.stains for one in cohort):
+    if not any(section.stain in config.stains for section in cohort):
         raise StaindaError(
             f"no section is stained {' or '.join(config.stains)}",
             file=cohort.source,
-            remedy=f"Set microenvironment.stains to one of: {', '.join(sorted({one.stain for one in cohort}))}",
+            remedy=f"Set microenvironment.stains to one of: {', '.join(sorted({section.stain for section in cohort}))}",
         )
     key = _key(cohort, config, root, spacing_um, seed)
     if _read_key(root) == key:
@@ -116,14 +116,14 @@ def measure_microenvironment(
     with progress.task("Measuring the micro-environment", len(blocks)) as task:
         for name, sections in blocks.items():
             block = Block(name, sections, root, config, spacing_um)
-            found, named = block.read()
-            for data in found:
-                one = measure_section(data, config, generator_for(seed, data.section.slide, "microenvironment"))
-                _section_rows(rows, one, config, root, seed)
-                measured.append(one)
+            data_of_sections, named = block.read()
+            for data in data_of_sections:
+                measures = measure_section(data, config, generator_for(seed, data.section.slide, "microenvironment"))
+                _section_rows(rows, measures, config, root, seed)
+                measured.append(measures)
             identities += named
             rows.add(ERRORS, block.error_rows())
-            rows.add(LEFT_OUT, [vars(one) for one in block.left_out])
+            rows.add(LEFT_OUT, [vars(excluded) for excluded in block.left_out])
             task.advance(1, name)
     if not measured:
         reasons = "; ".join(sorted({row["reason"] for row in rows.of.get(LEFT_OUT.path, [])}))
@@ -133,36 +133,38 @@ def measure_microenvironment(
             remedy="Propagate outlines first (stainda propagate), annotate these sections, or give outline_files",
         )
     rows.add(IDENTITIES, identity_rows(identities))
-    for stain, some in by(measured, lambda one: one.data.section.stain).items():
+    for stain, some in by(measured, lambda measures_: measures_.data.section.stain).items():
         rng = generator_for(seed, stain, "microenvironment groups")
         patients = patient_rows(some, config, rng)
         rows.add(PATIENTS, patients)
         rows.add(GROUPS, group_rows(patients, config, rng))
         curves = [
-            MeasuredCurves(who.slide, who.patient, who.group, stain, one.curves)
-            for one in some
-            for who in [one.data.section]
+            MeasuredCurves(who.slide, who.patient, who.group, stain, measures_.curves)
+            for measures_ in some
+            for who in [measures_.data.section]
         ]
         rows.add(CURVES, curve_rows(curves, config, rng))
     rows.write(root)
-    patients_seen = {one.data.section.patient for one in measured}
+    patients_seen = {section.data.section.patient for section in measured}
     write_text(METHODS.at(root), methods_text(config, len(measured), len(patients_seen)) + "\n")
     write_json(INPUTS.at(root), {"key": key})
     return folder
 
 
-def _section_rows(rows: _Rows, one: SectionMeasures, config: MicroenvironmentConfig, root: Path, seed: int) -> None:
-    data = one.data
+def _section_rows(
+    rows: _Rows, measures: SectionMeasures, config: MicroenvironmentConfig, root: Path, seed: int
+) -> None:
+    data = measures.data
     rng = generator_for(seed, data.section.slide, "microenvironment over structures")
-    rows.add(STRUCTURES, structure_rows(one))
-    rows.add(ZONES, zone_rows(one))
-    rows.add(SLIDES, slide_rows(one, pooled_density([one.each], one.zones, config, rng), config.level))
+    rows.add(STRUCTURES, structure_rows(measures))
+    rows.add(ZONES, zone_rows(measures))
+    rows.add(SLIDES, slide_rows(measures, pooled_density([measures.each], measures.zones, config, rng), config.level))
     rows.add(COMPARTMENTS, [{**who(data), **_rounded(row)} for row in compartment_rows(data, config)])
     width, height = (side * data.mpp for side in data.size)
     squares = density_map(data.xy, data.window, (width, height), config.map_um)
     rows.add(CLUSTERING, [{**who(data), **_rounded(clustering(data.xy, data.window, squares, rng))}])
-    write_cells(one, root)
-    write_structures(one, root)
+    write_cells(measures, root)
+    write_structures(measures, root)
     write_map(data, squares, root)
 
 
@@ -173,11 +175,12 @@ def _rounded(row: dict[str, Any]) -> Row:
 def _key(cohort: Cohort, config: MicroenvironmentConfig, root: Path, spacing_um: float, seed: int) -> str:
     """Hash of everything the measurements depend on."""
     rows = [
-        [one.slide, one.patient, one.group, one.block, one.section, one.stain, one.mpp, fingerprint(one.path),
-         [fingerprint(path) for path in one.annotation_files],
-         [fingerprint(table.at(root, slide=one.slide)) for table in _read_from(config)],
-         [_print(folder, one.slide) for folder in (config.cell_files, config.outline_files) if folder is not None]]
-        for one in cohort
+        [section.slide, section.patient, section.group, section.block, section.section, section.stain, section.mpp,
+         fingerprint(section.path),
+         [fingerprint(path) for path in section.annotation_files],
+         [fingerprint(table.at(root, slide=section.slide)) for table in _read_from(config)],
+         [_print(folder, section.slide) for folder in (config.cell_files, config.outline_files) if folder is not None]]
+        for section in cohort
     ]  # fmt: skip
     registered = fingerprint(QUALITY.at(root))
     return stable_hash([ALGORITHM, config.model_dump(mode="json"), registered, rows, spacing_um, seed], 32)

@@ -27,6 +27,9 @@ Floats = npt.NDArray[np.float64]
 Words = npt.NDArray[np.object_]
 SIMPLE_PX = 0.75
 """Pixels of the tissue mask by which its outline is simplified."""
+RASTER_UM = 4.0
+MOST_SQUARES = 4_000_000
+"""Squares of the raster on which windows are shifted; on large sections they are larger than :data:`RASTER_UM`."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ class Structures:
     @classmethod
     def of(cls, shapes: gpd.GeoDataFrame, mpp: float, slide: str, error_um: Floats | None = None) -> Structures:
         """From shapes in level-0 pixels; those without a source were drawn on ``slide``."""
-        sources = np.array([str(one) or slide for one in shapes["source_slide"]], dtype=object)
+        sources = np.array([str(source) or slide for source in shapes["source_slide"]], dtype=object)
         return cls(
             shapely.transform(shapely.force_2d(np.asarray(shapes.geometry.values, object)), lambda xy: xy * mpp),
             shapes["id"].to_numpy(object), shapes["class"].to_numpy(object),
@@ -109,14 +112,21 @@ def tissue_window(slide: Slide, mpp: float, ignored: Geometries, min_hole_um2: f
     A stained cell is tissue itself, so cells are hardly ever counted as lying in a hole: were lumina taken out, the
     densities about them would be too high.
     """
-    found = tissue_mask(slide)
-    shapes = outlines(found.mask.astype(np.uint8), 0, 0, found.downsample)
-    parts = shapely.simplify(np.asarray(shapes.geometry.values, object), SIMPLE_PX * found.downsample)
+    tissue = tissue_mask(slide)
+    shapes = outlines(tissue.mask.astype(np.uint8), 0, 0, tissue.downsample)
+    parts = shapely.simplify(np.asarray(shapes.geometry.values, object), SIMPLE_PX * tissue.downsample)
     area = shapely.union_all(shapely.make_valid(parts)) if len(parts) else shapely.Polygon()
     area = shapely.intersection(without_small_holes(area, min_hole_um2 / mpp**2), shapely.box(0, 0, *slide.size))
     if len(ignored):
         area = shapely.difference(area, shapely.union_all(shapely.make_valid(ignored)))
-    return CountingWindow(areas_of(shapely.transform(area, lambda xy: xy * mpp)))
+    return window_of(shapely.transform(area, lambda xy: xy * mpp))
+
+
+def window_of(shape: BaseGeometry) -> CountingWindow:
+    """The areas of a shape in micrometres, with a raster that is as fine as the size of the section allows."""
+    areas = areas_of(shape)
+    x0, y0, x1, y1 = (0.0, 0.0, 0.0, 0.0) if areas.is_empty else areas.bounds
+    return CountingWindow(areas, max(RASTER_UM, float(np.sqrt((x1 - x0) * (y1 - y0) / MOST_SQUARES))))
 
 
 def without_small_holes(shape: BaseGeometry, least: float) -> BaseGeometry:
@@ -144,7 +154,7 @@ def usable(
     structures: Structures, window: CountingWindow, config: MicroenvironmentConfig, slide: str
 ) -> tuple[Structures, list[LeftOut]]:
     """The structures that can be measured, and what stays out."""
-    told: list[LeftOut] = []
+    left_out: list[LeftOut] = []
     shape = window.shape
     area = shapely.area(structures.outlines)
     valid = shapely.is_valid(structures.outlines) & (area > 0)
@@ -162,6 +172,6 @@ def usable(
         (far, f"placed less exactly than {config.max_error_um:g} µm"),
     ):
         if number := int((fault & keep).sum()):
-            told.append(LeftOut(slide, "structures", number, reason))
+            left_out.append(LeftOut(slide, "structures", number, reason))
         keep &= ~fault
-    return structures.take(keep), told
+    return structures.take(keep), left_out

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import typing
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
@@ -109,7 +108,7 @@ def _check_params(network: type[Network], config: ModelConfig) -> None:
         _check_word(config.name, key, value, hints.get(key))
 
 
-def _check_word(network: str, key: str, value: Any, hint: Any) -> None:
+def _check_word(network: str, key: str, value: object, hint: object) -> None:
     if typing.get_origin(hint) is typing.Literal and value not in typing.get_args(hint):
         raise ConfigError(
             f"{key!r} of network {network!r} is {value!r}", remedy=did_you_mean(str(value), typing.get_args(hint))

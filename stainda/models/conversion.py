@@ -111,7 +111,7 @@ def _reason(error: BaseException) -> str:
     return " ".join(str(error).split())[:160] or type(error).__name__
 
 
-def _tensors_in(checkpoint: Any, file: Path) -> dict[str, Tensor]:
+def _tensors_in(checkpoint: object, file: Path) -> dict[str, Tensor]:
     for key in _HOLDERS:
         if isinstance(checkpoint, Mapping) and isinstance(checkpoint.get(key), Mapping):
             checkpoint = checkpoint[key]

@@ -15,7 +15,8 @@ from torch.overrides import TorchFunctionMode
 from stainda.models.base import Network
 
 _LOCAL = frozenset((
-    "conv2d", "conv_transpose2d", "batch_norm", "max_pool2d", "boolean_dispatch", "avg_pool2d", "interpolate", "pad",
+    "conv2d", "conv_transpose2d", "batch_norm", "max_pool2d", "boolean_dispatch", "max_unpool2d", "avg_pool2d",
+    "interpolate", "pad",
     "relu", "relu_", "leaky_relu", "relu6", "hardtanh", "hardswish", "silu", "gelu", "elu", "sigmoid", "dropout",
     "dropout2d", "add", "__add__", "__iadd__", "add_", "cat", "layer_norm", "linear", "permute", "contiguous",
     "__getitem__", "__get__", "size", "dim", "requires_grad", "_assert",

@@ -27,7 +27,7 @@ def with_classes(options: Mapping[str, Any]) -> dict[str, Any]:
     return {key: _class_of(key, value) if key in CLASSES or key in _OTHERS else value for key, value in options.items()}
 
 
-def _class_of(option: str, word: Any) -> Any:
+def _class_of(option: str, word: object) -> Any:
     words = CLASSES.get(option, {})
     if word in words:
         import importlib

@@ -52,5 +52,7 @@ def _surely_fits(config: ModelConfig, size: int) -> bool:
     if config.name in ("unet", "cnn"):
         depth = params.get("depth", 4)
         return params.get("padding", "same") == "same" and isinstance(depth, int) and size % 2 ** (depth - 1) == 0
+    if config.name not in ("smp", "timm", "encoder"):
+        return False
     plain = bool(_CONVOLUTIONAL.match(str(params.get("encoder", "resnet18"))))
     return plain and params.get("decoder", "unet") == "unet" and size % _HALVINGS == 0

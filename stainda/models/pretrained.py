@@ -50,7 +50,7 @@ class SmpNetwork(SegmentationNetwork):
         *,
         decoder: str = "unet",
         encoder: str = "resnet18",
-        **options: Any,
+        **options: object,
     ) -> None:
         super().__init__()
         import segmentation_models_pytorch as smp

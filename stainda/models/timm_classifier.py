@@ -38,7 +38,9 @@ class TimmClassifier(ClassificationNetwork):
 
     net: Any
 
-    def __init__(self, in_channels: int = 3, n_classes: int = 2, *, encoder: str = "resnet18", **options: Any) -> None:
+    def __init__(
+        self, in_channels: int = 3, n_classes: int = 2, *, encoder: str = "resnet18", **options: object
+    ) -> None:
         super().__init__()
         import timm
 

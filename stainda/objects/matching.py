@@ -14,7 +14,7 @@ inside counts as ignored. Without ``field`` objects at the border count as any o
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,9 @@ from stainda.arrays import Array
 from stainda.errors import StaindaError
 from stainda.objects.assignment import assign
 from stainda.objects.overlap import iou_pairs, polygons
+
+if TYPE_CHECKING:
+    import geopandas as gpd
 
 
 @dataclass(frozen=True)
@@ -54,11 +57,11 @@ class Matching:
 
 
 def match_objects(
-    truth: Any,
-    predicted: Any,
+    truth: gpd.GeoDataFrame,
+    predicted: gpd.GeoDataFrame,
     iou: float = 0.5,
     *,
-    ignored: Any = None,
+    ignored: gpd.GeoDataFrame | None = None,
     field: tuple[float, float, float, float] | None = None,
     point_px: float | None = None,
 ) -> Matching:

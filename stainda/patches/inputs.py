@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from typing import Any
 
 import geopandas as gpd
 import pandas as pd
@@ -14,7 +13,7 @@ from stainda.cohort import Cohort
 from stainda.files import fingerprint, stable_hash
 
 
-def inputs_key(cohort: Cohort, shapes: Mapping[str, Mapping[str, gpd.GeoDataFrame]], settings: Any) -> str:
+def inputs_key(cohort: Cohort, shapes: Mapping[str, Mapping[str, gpd.GeoDataFrame]], settings: object) -> str:
     """Hash of the cohort's slides (their rows of the manifest, content of the file), their shapes, and settings."""
     slides = []
     for section in cohort:

@@ -17,6 +17,7 @@ from stainda.progress import SILENT, Progress
 
 if TYPE_CHECKING:
     import geopandas as gpd
+    from shapely.geometry.base import BaseGeometry
 
     from stainda.annotations import Origin
     from stainda.prediction.predictor import Predictor
@@ -180,7 +181,7 @@ def measure(shapes: gpd.GeoDataFrame, mpp: float | None) -> Sizes:
     return Sizes(shapely.area(geometries), np.asarray([_longest(geometry) for geometry in geometries], float), mpp)
 
 
-def _longest(geometry: Any) -> float:
+def _longest(geometry: BaseGeometry) -> float:
     from scipy.spatial.distance import pdist
 
     corners = shapely.get_coordinates(shapely.convex_hull(geometry))

@@ -232,7 +232,7 @@ class Predictor:
 
         def answer(seen: Array) -> Array:
             names = [name] * len(seen)
-            return after.predict(lambda one: run(one, names, statistics), seen).cpu().numpy()
+            return after.predict(lambda batch: run(batch, names, statistics), seen).cpu().numpy()
 
         if self.task.kind == "classification":
             side, cell = self.patches.size, self.cell
@@ -256,7 +256,9 @@ class Predictor:
 
     # -- objects ------------------------------------------------------------------------------------------------
 
-    def objects(self, found: ProbabilityMap, threshold: float | dict[str, float] | None = None) -> gpd.GeoDataFrame:
+    def objects(
+        self, probability_map: ProbabilityMap, threshold: float | dict[str, float] | None = None
+    ) -> gpd.GeoDataFrame:
         """Objects of a probability map, level-0 pixels, as the task says; see :func:`objects.find_objects`.
 
         Args:
@@ -269,15 +271,17 @@ class Predictor:
         Raises:
             SlideError: a size is in µm and the slide's pixel size is not known.
         """
-        return find_objects(found, self.task, self._limits(found, threshold), self.patches.mpp)
+        return find_objects(probability_map, self.task, self._limits(probability_map, threshold), self.patches.mpp)
 
-    def candidates(self, found: ProbabilityMap, objects: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
+    def candidates(self, probability_map: ProbabilityMap, objects: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
         """``objects`` of a map and all fainter ones next to them; see :func:`objects.find_candidates`."""
-        return find_candidates(objects, found, self.task, self._limits(found, None), self.patches.mpp)
+        return find_candidates(
+            objects, probability_map, self.task, self._limits(probability_map, None), self.patches.mpp
+        )
 
-    def label_map(self, found: ProbabilityMap, threshold: float | dict[str, float] | None = None) -> Array:
+    def label_map(self, probability_map: ProbabilityMap, threshold: float | dict[str, float] | None = None) -> Array:
         """uint8 ``(h, w)``: 0, or 1 + index of the most probable class among those above their thresholds."""
-        return label_map(found, self._limits(found, threshold))
+        return label_map(probability_map, self._limits(probability_map, threshold))
 
     def _limits(self, map_: ProbabilityMap, threshold: float | dict[str, float] | None) -> tuple[float, ...]:
         given = self.thresholds if threshold is None else threshold
@@ -298,7 +302,7 @@ def load_predictor(job_folder: str | Path, checkpoint: str = "best") -> Predicto
     folder = Path(job_folder)
     if checkpoint not in CHECKPOINTS:
         raise TrainingError(f"unknown checkpoint {checkpoint!r}", remedy=did_you_mean(checkpoint, CHECKPOINTS))
-    settings, result = (_read_json(one.inside(folder), folder) for one in (SETTINGS, RESULT))
+    settings, result = (_read_json(file.inside(folder), folder) for file in (SETTINGS, RESULT))
     if checkpoint == "last":  # its own, where the job is not of an older version that knew only those of the best
         result = {**result, "thresholds": result.get("last_thresholds") or result["thresholds"]}
     return Predictor(Detector.load(folder, settings, checkpoint), settings, result, folder.name)

@@ -110,17 +110,17 @@ class _Problem:
         rows = self._rows()[_both(seen)]
         wanted = np.einsum("kab,kb->ka", self.factor, self.shifts)[seen].ravel()
         prior = sparse.eye(rows.shape[1]) / PRIOR**2
-        found, trust, scale = np.zeros(rows.shape[1]), np.ones(len(seen)), 1.0
+        solution, trust, scale = np.zeros(rows.shape[1]), np.ones(len(seen)), 1.0
         for _ in range(ROUNDS):
             root = np.repeat(np.sqrt(trust) / scale, 2)
             weighted = sparse.diags(root) @ rows
-            found = spsolve((weighted.T @ weighted + prior).tocsc(), weighted.T @ (root * wanted))
-            rest = np.linalg.norm((rows @ found - wanted).reshape(-1, 2), axis=1)
+            solution = spsolve((weighted.T @ weighted + prior).tocsc(), weighted.T @ (root * wanted))
+            rest = np.linalg.norm((rows @ solution - wanted).reshape(-1, 2), axis=1)
             # of a two-dimensional normal distribution the median length is 1.18 standard deviations
             scale = max(float(np.median(rest)) / 1.18, 1e-6)
-            self.share = self._trust(self._distances(found.reshape(-1, COEFFICIENTS, 2)))
+            self.share = self._trust(self._distances(solution.reshape(-1, COEFFICIENTS, 2)))
             trust = self.share[self.pair[seen]] / (1 + (rest / (3 * scale)) ** 2)
-        return np.asarray(found.reshape(-1, COEFFICIENTS, 2))
+        return np.asarray(solution.reshape(-1, COEFFICIENTS, 2))
 
     def matrix(self, coefficients: Array) -> Array:
         """The matrix (3, 3) of view pixels of one section's coefficients (3, 2)."""
@@ -161,9 +161,9 @@ class _Problem:
         values = np.einsum("kf,kab->kafb", self.terms, self.factor).reshape(2 * len(self.terms), count)
         parts = []
         for sign, place in zip((1.0, -1.0), self.places, strict=True):
-            here = _both(np.flatnonzero(place >= 0))
-            columns = np.repeat(place, 2)[here, None] * count + np.arange(count)
-            parts.append((sign * values[here], np.broadcast_to(here[:, None], columns.shape), columns))
+            known = _both(np.flatnonzero(place >= 0))
+            columns = np.repeat(place, 2)[known, None] * count + np.arange(count)
+            parts.append((sign * values[known], np.broadcast_to(known[:, None], columns.shape), columns))
         data, rows, columns = (np.concatenate([part[k].ravel() for part in parts]) for k in range(3))
         return sparse.csr_matrix((data, (rows, columns)), (len(values), count * len(self.names)))
 
@@ -179,11 +179,11 @@ class _Problem:
         strength = np.abs(np.linalg.det(self.factor))
         out = np.zeros(len(self.evidence))
         for k in range(len(out)):
-            here = self.pair == k
-            terms, values = self.terms[here], rest[here]
+            of_pair = self.pair == k
+            terms, values = self.terms[of_pair], rest[of_pair]
             share = np.ones(len(values))
             for _ in range(3):
-                root = np.sqrt(strength[here] * share)[:, None]
+                root = np.sqrt(strength[of_pair] * share)[:, None]
                 fitted = terms @ np.linalg.lstsq(terms * root, values * root, rcond=None)[0]
                 left = np.linalg.norm(values - fitted, axis=1)
                 share = 1 / (1 + (left / max(2 * float(np.median(left)), 1e-9)) ** 2)

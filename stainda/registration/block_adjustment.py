@@ -61,7 +61,7 @@ def compared(
         brought = view.bring(image, transforms[slide])
         section = PlacedSection(slide, brought.density, compared_area(view, brought))
         for apart, other in enumerate(reversed(near), 1):
-            between = {other.slide, *(one.slide for one in near[len(near) - apart :]), slide}
+            between = {other.slide, *(neighbour.slide for neighbour in near[len(near) - apart :]), slide}
             if apart > REACH and not any(pair <= between for pair in failed):
                 continue
             pair = compare_pair(other, section)

@@ -99,21 +99,21 @@ def velocity(
 
     layers = torch.cat([tensor(part) for part in (fixed, moving, compared, shown)], 1)
     height, width = fixed.shape
-    found: Tensor | None = None
+    flow: Tensor | None = None
     with torch.no_grad():
         for level in levels:
             share = min(1.0, level.side / max(height, width))
             shape = max(8, round(height * share)), max(8, round(width * share))
-            here, there, where, inside = resized(layers, shape).split(1, 1)
-            target = structures(here, where)
-            found = torch.zeros_like(here).repeat(1, 2, 1, 1) if found is None else rescaled(found, shape)
+            fixed_layer, moving_layer, where, inside = resized(layers, shape).split(1, 1)
+            target = structures(fixed_layer, where)
+            flow = torch.zeros_like(fixed_layer).repeat(1, 2, 1, 1) if flow is None else rescaled(flow, shape)
             for _ in range(level.passes):
-                moved = warped(torch.cat([there, inside], 1), exponential_of(found))
+                moved = warped(torch.cat([moving_layer, inside], 1), exponential_of(flow))
                 source = structures(moved[:, :1], moved[:, 1:])
                 shift = _shifts(target, source, where, moved[:, 1:], level, stiffness)
-                found = blurred(found + shift, SMOOTHING)
-        assert found is not None
-        return np.asarray(rescaled(found, (height, width))[0].cpu().numpy(), np.float32)
+                flow = blurred(flow + shift, SMOOTHING)
+        assert flow is not None
+        return np.asarray(rescaled(flow, (height, width))[0].cpu().numpy(), np.float32)
 
 
 def exponential(field: Array) -> Array:
@@ -180,9 +180,9 @@ def _likeness(
     ]
     agreed, seen = [], []
     for x, y in steps:
-        there = padded[:, :, reach + y : reach + y + height, reach + x : reach + x + width]
-        both = there[:, 2:] * where
-        agreed.append((target * there[:, :2]).sum(1, keepdim=True) * both)
+        shifted = padded[:, :, reach + y : reach + y + height, reach + x : reach + x + width]
+        both = shifted[:, 2:] * where
+        agreed.append((target * shifted[:, :2]).sum(1, keepdim=True) * both)
         seen.append(both)
     layers = torch.cat([torch.cat(agreed, 1), torch.cat(seen, 1)], 0)
     if level.pool > 1:

@@ -16,7 +16,7 @@ from stainda.errors import RegistrationError, StaindaError
 Result = TypeVar("Result")
 
 
-def isolated(function: Callable[..., Result], *arguments: Any, seconds: float, what: str) -> Result:
+def isolated(function: Callable[..., Result], *arguments: object, seconds: float, what: str) -> Result:
     """``function(*arguments)`` in a fork of this process; its result comes back through a pipe.
 
     What it prints goes where this process prints. Where the system cannot fork the function runs here.

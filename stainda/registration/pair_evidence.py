@@ -116,10 +116,14 @@ class _Patches:
 
     @classmethod
     def of(cls, target: Array, brought: Array, both: Array, numbers: Array) -> _Patches:
-        here, there = (np.stack(np.gradient(part, axis=(2, 1))) * both for part in (target, brought))
-        right, down = (here + there) / 2
+        target_gradient, brought_gradient = (
+            np.stack(np.gradient(part, axis=(2, 1))) * both for part in (target, brought)
+        )
+        right, down = (target_gradient + brought_gradient) / 2
         # What the two do not share lengthens the gradients and shortens the shifts; the common share makes up for it
-        shared = float((here * there).sum()) / max(float((here**2).sum() + (there**2).sum()) / 2, 1e-9)
+        shared = float((target_gradient * brought_gradient).sum()) / max(
+            float((target_gradient**2).sum() + (brought_gradient**2).sum()) / 2, 1e-9
+        )
         gain = float(np.clip((1 + shared) / (2 * max(shared, 1e-9)), 1, MOST_GAIN))
         rest = (target - brought) * both
         products = {

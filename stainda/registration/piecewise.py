@@ -73,8 +73,8 @@ def register_pieces(
             min(3.0, max(part.tissue.shape) / _longest(numbers)) for part, numbers in ((image, moving), (frame, fixed))
         ]
         sections = _Section.of(read(slide, finer[0]), image), _Section.of(read(frame.slide, finer[1]), frame)
-        found = [(one, _first(pair(*_cut(sections, one), config, notes))) for one in pairs]
-        _take(outcomes, image, sections, found, notes)
+        proposals = [(paired, _first(pair(*_cut(sections, paired), config, notes))) for paired in pairs]
+        _take(outcomes, image, sections, proposals, notes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,8 +91,8 @@ class _Section:
         numbers = with_margin(find_pieces(coarse))
         y, x = np.mgrid[: fine.tissue.shape[0], : fine.tissue.shape[1]]
         points = np.stack([x.ravel(), y.ravel()], axis=1).astype(float)
-        there = np.round(apply_affine(coarse.matrix @ np.linalg.inv(fine.matrix), points)).astype(int)
-        column, row = (np.clip(there[:, k], 0, numbers.shape[1 - k] - 1) for k in (0, 1))
+        places = np.round(apply_affine(coarse.matrix @ np.linalg.inv(fine.matrix), points)).astype(int)
+        column, row = (np.clip(places[:, k], 0, numbers.shape[1 - k] - 1) for k in (0, 1))
         return cls(fine, np.where(fine.tissue, numbers[row, column].reshape(fine.tissue.shape), 0).astype(np.uint8))
 
 
@@ -104,29 +104,29 @@ def pair_pieces(moving: Sequence[SectionImage], fixed: Sequence[SectionImage], m
 
     first, second = ([Features(image, max_dim) for image in images] for images in (moving, fixed))
     turned = [Features(image.turned_over(), max_dim) for image in moving]
-    matches = [[max((match(own, other) for own in sides), key=lambda one: one.count) for other in second]
+    matches = [[max((match(own, other) for own in sides), key=lambda candidate: candidate.count) for other in second]
                for sides in zip(first, turned, strict=True)]  # fmt: skip
-    counts = np.array([[found.count for found in row] for row in matches])
+    counts = np.array([[candidate.count for candidate in row] for row in matches])
     paired = []
     for i, j in zip(*linear_sum_assignment(-np.log1p(counts)), strict=True):
-        found = match(first[i], second[j])
+        proposal = match(first[i], second[j])
         if counts[i, j] >= gates.MIN_WAY:
-            known = found.matrix is not None and found.count >= gates.SURE_MATCHES
-            matrix = np.linalg.inv(fixed[j].matrix) @ found.matrix @ moving[i].matrix if known else None
+            known = proposal.matrix is not None and proposal.count >= gates.SURE_MATCHES
+            matrix = np.linalg.inv(fixed[j].matrix) @ proposal.matrix @ moving[i].matrix if known else None
             paired.append(PairedPiece(int(i) + 1, int(j) + 1, matrix))
-    left = [i for i in range(len(moving)) if i + 1 not in {one.moving for one in paired}]
-    free = [j for j in range(len(fixed)) if j + 1 not in {one.fixed for one in paired}]
+    left = [i for i in range(len(moving)) if i + 1 not in {pair.moving for pair in paired}]
+    free = [j for j in range(len(fixed)) if j + 1 not in {pair.fixed for pair in paired}]
     if left and free:
         peaks = np.array([[_peak(moving[i], fixed[j]) for j in free] for i in left])
         for a, b in zip(*linear_sum_assignment(-peaks), strict=True):
             if peaks[a, b] >= gates.MIN_PEAK:
                 paired.append(PairedPiece(left[a] + 1, free[b] + 1, None))
-    return sorted(paired, key=lambda one: one.fixed)
+    return sorted(paired, key=lambda pair: pair.fixed)
 
 
 def _peak(moving: SectionImage, fixed: SectionImage) -> float:
-    found = search(moving, fixed)
-    return 0.0 if found is None else found.peak
+    shift = search(moving, fixed)
+    return 0.0 if shift is None else shift.peak
 
 
 def out_of_place(
@@ -137,14 +137,14 @@ def out_of_place(
     brought = view.bring(image, transform)
     compared = compared_area(view, brought)
     numbers = _on_view(view, fixed)
-    for one in pairs:
-        here = (numbers == one.fixed) & view.tissue
-        if one.matrix is not None:
-            points = view.points[here.ravel()][::50]
-            away = np.linalg.norm(apply_affine(one.matrix, transform.from_frame(points)) - points, axis=1)
-            if len(points) and np.nanmedian(away) > gates.OWN_WAY * max(here.shape) * view.downsample:
+    for pair in pairs:
+        on_piece = (numbers == pair.fixed) & view.tissue
+        if pair.matrix is not None:
+            points = view.points[on_piece.ravel()][::50]
+            away = np.linalg.norm(apply_affine(pair.matrix, transform.from_frame(points)) - points, axis=1)
+            if len(points) and np.nanmedian(away) > gates.OWN_WAY * max(on_piece.shape) * view.downsample:
                 return True
-        elif agreement(view.density, brought.density, compared & here).significance < gates.MIN_SIGNIFICANCE:
+        elif agreement(view.density, brought.density, compared & on_piece).significance < gates.MIN_SIGNIFICANCE:
             return True
     return False
 
@@ -153,23 +153,25 @@ def _take(
     outcomes: Outcomes,
     image: SectionImage,
     sections: tuple[_Section, _Section],
-    found: Sequence[tuple[PairedPiece, tuple[Proposal, Assessment] | None]],
+    proposals: Sequence[tuple[PairedPiece, tuple[Proposal, Assessment] | None]],
     notes: BlockNotes,
 ) -> None:
     """Keep the pieces that were placed, if they fit better than the whole."""
     slide, view = image.slide, outcomes.view
-    placed = [(one, result[0], result[1]) for one, result in found if result is not None]
+    placed = [(pair, result[0], result[1]) for pair, result in proposals if result is not None]
     total = int(sections[0].pieces.max()), int(sections[1].pieces.max())
     lost = "; ".join(
-        f"piece {one.moving}: {notes.of(slide) or 'no attempt placed it'}" for one, result in found if result is None
+        f"piece {pair.moving}: {notes.of(slide) or 'no attempt placed it'}"
+        for pair, result in proposals
+        if result is None
     )
     if not placed:
         outcomes.notes.add(slide, f"{total[0]} pieces of tissue, none of which could be registered alone ({lost})")
         return
-    transform = _joined(sections, [(one, assessment) for one, _, assessment in placed])
+    transform = _joined(sections, [(pair, assessment) for pair, _, assessment in placed])
     before = outcomes.transforms().get(slide)
     fixed = _on_view(view, with_margin(find_pieces(outcomes.frame)))
-    area = np.isin(fixed, [one.fixed for one, _, _ in placed])
+    area = np.isin(fixed, [pair.fixed for pair, _, _ in placed])
     after = view.bring(image, transform)
     value = agreement(view.density, after.density, compared_area(view, after) & area)
     if before is not None:
@@ -187,7 +189,7 @@ def _take(
         "tissue_overlap": tissue_overlap(view, after), "agreement_nonrigid": value.value,
         "significance": value.significance, "local": value.local, "pieces": len(placed), "attempt": "piece by piece",
         "unsure": float(np.mean([float(a.measures.get("unsure", 0.0)) for _, _, a in placed])),
-        "model": "; ".join(f"piece {one.fixed}: {a.measures.get('model', '')}" for one, _, a in placed),
+        "model": "; ".join(f"piece {pair.fixed}: {a.measures.get('model', '')}" for pair, _, a in placed),
     }  # fmt: skip
     bent = any(assessment.status == REGISTERED for _, _, assessment in placed)
     reason = "; ".join(part for part in (words, lost) if part)
@@ -201,13 +203,13 @@ def _joined(sections: tuple[_Section, _Section], placed: Sequence[tuple[PairedPi
     known = [transform for transform in transforms if transform is not None]
     maps = []
     for section, numbers in zip(
-        sections, ([one.moving for one, _ in placed], [one.fixed for one, _ in placed]), strict=True
+        sections, ([pair.moving for pair, _ in placed], [pair.fixed for pair, _ in placed]), strict=True
     ):
         new = np.full(int(section.pieces.max()) + 1, len(placed) + 1, np.uint8)
         new[0] = 0
         new[numbers] = np.arange(1, len(placed) + 1)
         maps.append(piece_map(section.image, new[with_margin(section.pieces)]))
-    areas = [int((sections[1].pieces == one.fixed).sum()) for one, _ in placed]
+    areas = [int((sections[1].pieces == pair.fixed).sum()) for pair, _ in placed]
     largest = known[int(np.argmax(areas))]
     return replace(largest.rigid, pieces=Pieces(maps[0], maps[1], tuple(known)))
 
@@ -217,9 +219,9 @@ def _first(results: Iterable[tuple[Proposal, Assessment]]) -> tuple[Proposal, As
     return next((result for result in results if result[1].status != REFUSED), None)
 
 
-def _cut(sections: tuple[_Section, _Section], one: PairedPiece) -> tuple[SectionImage, SectionImage]:
+def _cut(sections: tuple[_Section, _Section], pair: PairedPiece) -> tuple[SectionImage, SectionImage]:
     images = [list(piece_images(section.image, section.pieces)) for section in sections]
-    return images[0][one.moving - 1], images[1][one.fixed - 1]
+    return images[0][pair.moving - 1], images[1][pair.fixed - 1]
 
 
 def _on_view(view: FrameView, numbers: Array) -> Array:

@@ -220,7 +220,7 @@ class Transform(PointMap):
             names, sizes = (head["slide"], head["frame"]), (tuple(head["size"]), tuple(head["frame_size"]))
 
             def made(of: Mapping[str, Array]) -> Transform:
-                forward, backward, unsure = (of.get(name) for name in ("forward", "backward", "unsure"))
+                forward, backward, unsure = of.get("forward"), of.get("backward"), of.get("unsure")
                 return cls(*names, *sizes, of["pre"], of["post"], forward, backward, head["about"], unsure)
 
             if "pieces" not in head:

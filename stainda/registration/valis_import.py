@@ -65,7 +65,7 @@ def _no_downloads() -> Iterator[None]:
     features: Any = importlib.import_module("kornia.feature")
 
     class Missing(torch.nn.Module):
-        def forward(self, *_: Any, **__: Any) -> Any:
+        def forward(self, *_: object, **__: object) -> Any:
             raise RegistrationError(
                 "the weights of DISK and LightGlue are not on this machine",
                 remedy=f"Put {' and '.join(WEIGHTS)} into {weights_folder()}, or choose another registration.detector",

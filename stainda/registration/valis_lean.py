@@ -29,7 +29,7 @@ class LeanValis(registration.Valis):
         super().__init__(*args, **kwargs)
         self._worth_it = worth_it
 
-    def non_rigid_register(self, rigid_registrar: Any, processor_dict: Any) -> Any:
+    def non_rigid_register(self, rigid_registrar: Any, processor_dict: object) -> Any:
         if self._worth_it is not None and not self._worth_it(self):
             return None
         return super().non_rigid_register(rigid_registrar, processor_dict)
@@ -37,21 +37,21 @@ class LeanValis(registration.Valis):
     def measure_error(self) -> pd.DataFrame:
         return pd.DataFrame()
 
-    def draw_overlap_img(self, img_list: Any, blending: str = "weighted") -> Array:
+    def draw_overlap_img(self, img_list: object, blending: str = "weighted") -> Array:
         return _no_picture()
 
-    def create_original_composite_img(self, rigid_registrar: Any) -> Array:
+    def create_original_composite_img(self, rigid_registrar: object) -> Array:
         return _no_picture()
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # register() ends with pickling everything, 58 MB for a small pair
 
 
-def _no_picture(*_: Any, **__: Any) -> Array:
+def _no_picture(*_: object, **__: object) -> Array:
     return np.zeros((8, 8, 3), np.uint8)
 
 
-def _white(slide: Any, *_: Any, **__: Any) -> None:
+def _white(slide: Any, *_: object, **__: object) -> None:
     slide.bg_color = np.array([255, 255, 255])
 
 

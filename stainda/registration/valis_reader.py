@@ -24,7 +24,7 @@ class WorkingImageReader(slide_io.SlideReader):
         tissue: bool (h, w).
     """
 
-    def __init__(self, src_f: str, pixels: Array, tissue: Array, **_: Any) -> None:
+    def __init__(self, src_f: str, pixels: Array, tissue: Array, **_: object) -> None:
         super().__init__(src_f)
         self.pixels, self.tissue = pixels, tissue
         about = slide_io.MetaData(str(src_f), "stainda")
@@ -37,13 +37,13 @@ class WorkingImageReader(slide_io.SlideReader):
     def __deepcopy__(self, memo: dict[int, object]) -> WorkingImageReader:
         return self  # never changed, so shared
 
-    def slide2image(self, level: int, series: int | None = None, xywh: Any = None, *_: Any, **__: Any) -> Array:
+    def slide2image(self, level: int, series: int | None = None, xywh: Any = None, *_: object, **__: object) -> Array:
         if xywh is None:
             return self.pixels
         x, y, width, height = (int(value) for value in xywh)
         return self.pixels[y : y + height, x : x + width]
 
-    def slide2vips(self, level: int, series: int | None = None, xywh: Any = None, *_: Any, **__: Any) -> Any:
+    def slide2vips(self, level: int, series: int | None = None, xywh: Any = None, *_: object, **__: object) -> Any:
         pixels = np.ascontiguousarray(self.slide2image(level, xywh=xywh))
         return slide_tools.numpy2vips(pixels).copy(interpretation="srgb")
 

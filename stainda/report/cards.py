@@ -115,9 +115,10 @@ def _card(view: StudyView, name: str, job: Any, seeds: int, test: str, scores: P
     patches = job.result.get("patches") or {}
     patch_counts = ", ".join(f"{number} {kind}" for kind, number in patches.items())
     thresholds = ", ".join(f"{key} {value:g}" for key, value in (job.result.get("thresholds") or {}).items())
+    network = (study.model_of(strategy) if strategy else study.model).name
     items = (
         ("What it is", " ".join(filter(None, [
-            f"{study.model.name} trained with the strategy {run.label(name)!r} ({role}) to find "
+            f"{network} trained with the strategy {run.label(name)!r} ({role}) to find "
             f"{listed(study.task.classes)} on patches of {study.patches.size} pixels at {scale}.",
             _sentence(strategy.description if strategy else ""),
             _sentence(f"After {strategy.reference}" if strategy and strategy.reference else ""),
@@ -218,7 +219,8 @@ def _of_objects(run: LoadedRun, job: str) -> str:
 
 def _licence(view: StudyView, strategy: StrategyConfig | None) -> str:
     random = strategy is not None and strategy.training.get("start", view.run.study.training.start) == "random"
-    weights = None if random else view.run.study.model.weights
+    study = view.run.study
+    weights = None if random else (study.model_of(strategy) if strategy else study.model).weights
     start = f"Started from {weights.name}, whose licence applies." if weights else "Trained from random weights."
     return (
         f"{start} stainda is under the MIT licence; the weights were made from the slides and annotations of this "

@@ -314,8 +314,8 @@ def _studies(result: StudyComparison) -> PageTable:
                 "targets": len(compared.view.analysis.targets), "strategies": len(study.strategies),
                 "patients": patients,
                 "seeds": study.protocol.seeds, "trials": study.search.trials,
-                "steps": study.training.epochs * study.training.steps_per_epoch, "network": study.model.name,
-                "visible": study.protocol.visible,
+                "steps": study.training.epochs * study.training.steps_per_epoch,
+                "network": ", ".join(study.network_names), "visible": study.protocol.visible,
             }
         )  # fmt: skip
     titles = {

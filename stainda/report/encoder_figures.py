@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from stainda.report.figure_registry import register_table
-from stainda.report.figures import BLUE, INK, MUTED, STYLE, new_figure
+from stainda.report.figures import BLUE, INK, STYLE, new_figure
 from stainda.report.labels import row_mm
 from stainda.report.run import LoadedRun
 from stainda.report.summary_text import listed
@@ -20,6 +20,10 @@ CAPTION = (
     "its group alone, the share that has the class (1: features are of tissue, 0: of the group). Performance drop: "
     "what a classifier on the features loses where class and group go together in training."
 )
+
+
+_LABEL = 0.22
+"""Room of a number next to a bar, on the axis of the index."""
 
 
 @register_table("encoders", rotations="one")
@@ -48,8 +52,8 @@ def encoders(run: LoadedRun) -> PageTable | None:
 
 
 def robustness_figure(frame: pd.DataFrame) -> Figure:
-    """The index of every encoder (rows of ``encoders/robustness.csv``), one panel per kind of group; the tick is what
-    chance gives."""
+    """The index of every encoder (rows of ``encoders/robustness.csv``), a panel per kind of group; upright lines are
+    what chance gives."""
     with mpl.rc_context(STYLE):
         kinds, names = list(dict.fromkeys(frame["against"])), list(dict.fromkeys(frame["encoder"]))
         figure, axes = new_figure(
@@ -58,16 +62,23 @@ def robustness_figure(frame: pd.DataFrame) -> Figure:
         for place, kind in zip(axes.flat, kinds, strict=True):
             rows = frame[frame["against"] == kind].set_index("encoder")
             for y, name in enumerate(names):
-                if name in rows.index and np.isfinite(rows.loc[name, "robustness_index"]):
-                    index = float(rows.loc[name, "robustness_index"])
+                index, chance = (float(rows[column].get(name, np.nan)) for column in ("robustness_index", "chance"))
+                if np.isfinite(index):
                     place.barh(y, index, height=0.6, color=BLUE)
-                    place.text(index + 0.02, y, decimal(index), va="center", color=INK, fontsize=7)
-                    place.plot([rows.loc[name, "chance"]] * 2, [y - 0.4, y + 0.4], color=MUTED, linewidth=1)
-            place.set_xlim(0, 1.1)
-            place.set_title(f"against {kind}", fontsize=8)
+                if np.isfinite(chance):
+                    place.plot([chance] * 2, [y - 0.4, y + 0.4], color=INK, linewidth=1.2)
+                known = decimal(index) if np.isfinite(index) else "not known"
+                end = index if np.isfinite(index) else 0.0
+                if end - 0.03 < chance < end + _LABEL:  # the line of chance would cross the number
+                    end = max(end, chance)
+                place.text(end + 0.03, y, known, va="center", color=INK, fontsize=7)
+            place.set_xlim(0, 1 + _LABEL)
+            place.set_xticks([0, 0.25, 0.5, 0.75, 1])
+            place.spines["bottom"].set_bounds(0, 1)
+            place.set_title(f"class against {kind}", fontsize=8)
         axes.flat[0].set_yticks(range(len(names)), names)
         axes.flat[0].invert_yaxis()
-        figure.supxlabel("robustness index", fontsize=8)
+        figure.supxlabel("robustness index (upright line: by chance)", fontsize=8)
         return figure
 
 

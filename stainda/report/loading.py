@@ -287,5 +287,5 @@ def _json(path: Path) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _truth(value: Any) -> bool:
+def _truth(value: object) -> bool:
     return str(value).strip().lower() in {"true", "1", "1.0", "yes"}

@@ -33,8 +33,8 @@ def methods_paragraph(run: LoadedRun, view: StudyView | None) -> str:
         kept = int(run.propagation["status"].eq("kept").sum())
         parts.append(f"{kept} of {len(run.propagation)} propagated annotations were kept.")
     parts.append(
-        f"Networks ({study.model.name}) were trained on patches of {patches.size} pixels at {scale} with labels of "
-        f"{_taught(run)}; {listed([strategy.label for strategy in study.strategies])} were "
+        f"Networks ({listed(study.network_names)}) were trained on patches of {patches.size} pixels at {scale} with "
+        f"labels of {_taught(run)}; {listed([strategy.label for strategy in study.strategies])} were "
         f"given the same budget of {count(study.search.trials, 'trial')} and {count(study.protocol.seeds, 'seed')} of "
         "the chosen setting. Settings, checkpoints and probability thresholds were chosen on the source validation "
         "patients alone."

@@ -43,8 +43,8 @@ def make_microenvironment(run: LoadedRun, write: Writer) -> MicroenvironmentSect
     """Everything of the section; figures and tables are written under the report."""
     folder = tables.INPUTS.at(run.folder).parent
     read = {
-        one.path: one.read(folder)
-        for one in (tables.SLIDES, tables.PATIENTS, tables.GROUPS, tables.CURVES, tables.STRUCTURES, tables.LEFT_OUT)
+        table.path: table.read(folder)
+        for table in (tables.SLIDES, tables.PATIENTS, tables.GROUPS, tables.CURVES, tables.STRUCTURES, tables.LEFT_OUT)
     }
     slides, patients, groups, curves, structures, left = read.values()
     drawn: list[Drawing] = []
@@ -52,47 +52,47 @@ def make_microenvironment(run: LoadedRun, write: Writer) -> MicroenvironmentSect
         drawn += _of_stain(stain, slides, patients, groups, curves, write)
         drawn += _maps(run, stain, structures, write)
     drawn += _across(structures, write)
-    shown = [write.table(one) for one in (_patient_table(patients), _group_table(groups)) if one is not None]
-    more = [write.table(one) for one in (_slide_table(slides), _left_table(left)) if one is not None]
+    shown = [write.table(table) for table in (_patient_table(patients), _group_table(groups)) if table is not None]
+    more = [write.table(table) for table in (_slide_table(slides), _left_table(left)) if table is not None]
     methods = tables.METHODS.at(run.folder).read_text(encoding="utf-8").strip()
     return MicroenvironmentSection(
         _words(run, read),
         drawn,
-        [one for one in shown if one],
+        [table for table in shown if table],
         methods,
-        [one for one in more if one],
+        [table for table in more if table],
     )
 
 
 def _words(run: LoadedRun, read: dict[str, pd.DataFrame]) -> list[str]:
     """Findings and cautions as sentences."""
-    slides, groups, curves, left = (read[one.path] for one in (tables.SLIDES, tables.GROUPS, tables.CURVES,
+    slides, groups, curves, left = (read[table.path] for table in (tables.SLIDES, tables.GROUPS, tables.CURVES,
                                                                tables.LEFT_OUT))  # fmt: skip
-    said = []
+    sentences = []
     for stain, rows in slides.groupby("stain", sort=False):
         number = int(rows.drop_duplicates("slide")["structures"].sum())
-        said.append(
+        sentences.append(
             f"{stain}: {count(int(rows['cells'].sum()), 'cell')} and {count(number, 'structure')} on "
             f"{count(rows['slide'].nunique(), 'section')} of {count(rows['patient'].nunique(), 'patient')}. "
             + _origin(run, read[tables.STRUCTURES.path], stain)
         )
-        said += _tests(stain, curves[(curves["stain"] == stain) & (curves["scope"] == "all")])
+        sentences += _tests(stain, curves[(curves["stain"] == stain) & (curves["scope"] == "all")])
         thin = rows[rows["thin"] > 0]
         if len(thin):
             zones = ", ".join(_zone(zone) for zone in dict.fromkeys(thin["zone"]))
             error = rows["error_um"].max()
-            said.append(
+            sentences.append(
                 f"{stain}: the rings {zones} are thinner than the registration error of some structures (sections' "
                 f"medians up to {error:.0f} µm): what lies in one of them may belong to the next."
             )
-    said += _group_words(groups)
+    sentences += _group_words(groups)
     if len(left):
         parts = [count(int(rows["number"].sum()), str(what).removesuffix("s")) for what, rows in left.groupby("what")]
-        said.append(
+        sentences.append(
             f"Not measured: {', '.join(parts)}. The reasons are in the table of what stayed out, below. Cells about "
             "structures that were not found or not measured count as beyond."
         )
-    return said
+    return sentences
 
 
 def _origin(run: LoadedRun, structures: pd.DataFrame, stain: str) -> str:
@@ -102,7 +102,7 @@ def _origin(run: LoadedRun, structures: pd.DataFrame, stain: str) -> str:
     if not len(moved):
         return "The outlines are of these sections themselves."
     stains = run.cohort.set_index("slide")["stain"].to_dict() if "slide" in run.cohort else {}
-    sources = " and ".join(sorted({str(stains.get(one, one)) for one in moved["source"]}))
+    sources = " and ".join(sorted({str(stains.get(slide, slide)) for slide in moved["source"]}))
     return (
         f"{count(len(moved), 'outline')} {'was' if len(moved) == 1 else 'were'} propagated from {sources}, placed to "
         f"within {moved['error_um'].median():.0f} µm (median)."
@@ -111,24 +111,24 @@ def _origin(run: LoadedRun, structures: pd.DataFrame, stain: str) -> str:
 
 def _group_words(groups: pd.DataFrame) -> list[str]:
     """One sentence for each stain and pair of groups."""
-    said = []
+    sentences = []
     for (stain, first, second), rows in groups.groupby(["stain", "first", "second"], sort=False):
         tested = rows[np.isfinite(rows["q"])]
         clear = tested[tested["q"] < 0.05]
         if not len(tested):
-            said.append(f"{stain}: too few patients in {first} or {second} for a test.")
+            sentences.append(f"{stain}: too few patients in {first} or {second} for a test.")
         elif not len(clear):
-            said.append(f"{stain}: no difference between {first} and {second} could be shown in any measure.")
+            sentences.append(f"{stain}: no difference between {first} and {second} could be shown in any measure.")
         else:
             values = ", ".join(
                 f"{_title(row['measure'])} {row['mean_first']:.3g} and {row['mean_second']:.3g}"
                 for row in clear.to_dict("records")
             )
-            said.append(
+            sentences.append(
                 f"{stain}: {first} and {second} differ (q at most {clear['q'].max():.3f}; means of patients, cells per "
                 f"mm² where no other unit is named): {values}."
             )
-    return said
+    return sentences
 
 
 ANSWERS = {
@@ -155,15 +155,15 @@ ANSWERS = {
 
 def _tests(stain: str, curves: pd.DataFrame) -> list[str]:
     """The answers of the tests of all patients together."""
-    said = []
+    sentences = []
     for (function, null), rows in curves.groupby(["function", "null"], sort=False):
         p = rows["p"].iloc[0]
         if (function, null) in ANSWERS and np.isfinite(p):
             rejected, kept = ANSWERS[function, null]
             above = (rows["value"] - (rows["low"] + rows["high"]) / 2).mean() > 0
             sentence = rejected.format("nearer to" if above else "farther from") if p <= 0.05 else kept
-            said.append(f"{stain}: {sentence} (p = {p:.3f}, {NULLS[null]}).")
-    return said
+            sentences.append(f"{stain}: {sentence} (p = {p:.3f}, {NULLS[null]}).")
+    return sentences
 
 
 def _of_stain(
@@ -257,11 +257,11 @@ def _maps(run: LoadedRun, stain: str, structures: pd.DataFrame, write: Writer) -
 def _outlines(folder: Path, slide: str) -> tuple[list[Array], Array]:
     features = _features(tables.OUTLINES.at(folder, slide=slide))
     rings, rates = [], []
-    for one in features:
-        geometry = one["geometry"]
+    for feature in features:
+        geometry = feature["geometry"]
         polygons = [geometry["coordinates"]] if geometry["type"] == "Polygon" else geometry["coordinates"]
         rings.append(np.asarray(max((polygon[0] for polygon in polygons), key=len), float))
-        numbers = _measurements(one)
+        numbers = _measurements(feature)
         first = next((name for name in numbers if name.startswith(NEAR) and name.endswith(" per mm2")), "")
         rates.append(numbers.get(first, np.nan))
     return rings, np.array(rates, float)
@@ -269,7 +269,7 @@ def _outlines(folder: Path, slide: str) -> tuple[list[Array], Array]:
 
 def _points(folder: Path, slide: str) -> Array:
     features = _features(tables.CELLS.at(folder, slide=slide))
-    return np.array([one["geometry"]["coordinates"] for one in features], float).reshape(-1, 2)
+    return np.array([feature["geometry"]["coordinates"] for feature in features], float).reshape(-1, 2)
 
 
 def _features(path: Path) -> list[dict[str, Any]]:
@@ -277,8 +277,8 @@ def _features(path: Path) -> list[dict[str, Any]]:
 
 
 def _measurements(feature: dict[str, Any]) -> dict[str, float]:
-    found = feature["properties"].get("measurements") or {}
-    return found if isinstance(found, dict) else {one["name"]: one["value"] for one in found}
+    values = feature["properties"].get("measurements") or {}
+    return values if isinstance(values, dict) else {value["name"]: value["value"] for value in values}
 
 
 def _across(structures: pd.DataFrame, write: Writer) -> list[Drawing]:

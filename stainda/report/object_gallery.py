@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -28,6 +28,10 @@ from stainda.report.gallery import job_of, path_data, predictions_of, read_outli
 from stainda.report.run import LoadedRun
 from stainda.report.summary_text import count
 from stainda.run_directory.tables import GALLERY, GALLERY_LEFT_OUT
+
+if TYPE_CHECKING:
+    from shapely.geometry.base import BaseGeometry
+
 
 SHOWN_PIXELS = 252
 BEYOND = 8.0
@@ -178,7 +182,7 @@ class _Window:
         return cut, seen
 
 
-def _polygonal(shape: Any) -> Any:
+def _polygonal(shape: BaseGeometry) -> BaseGeometry:
     """Its polygons: a cut may leave lines and points behind."""
     return shapely.MultiPolygon([part for part in shapely.get_parts(shape) if part.geom_type == "Polygon"])
 

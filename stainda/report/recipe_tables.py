@@ -34,7 +34,7 @@ def weights_caution(run: LoadedRun) -> list[Sentence]:
     """What a random start costs, where the recipe's weights were not found."""
     from stainda.models.weight_files import COST
 
-    missing = run.study.model.weights_missing
+    missing = next((model.weights_missing for model, _ in run.study.networks() if model.weights_missing), "")
     if not missing:
         return []
     return [Sentence(f"The network started from random weights, since {missing} was not here: {COST}.", "caution")]

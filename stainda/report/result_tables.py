@@ -274,5 +274,5 @@ def _params(value: Any) -> dict[str, Any]:
     return result if isinstance(result, dict) else {}
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)

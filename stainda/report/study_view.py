@@ -194,6 +194,7 @@ def axis_limits(name: str, rows: pd.DataFrame) -> tuple[float, float]:
 def sample(rows: pd.DataFrame, level: str, overall: bool = False, noun: str = "domain") -> str:
     """What an interval in a figure is, and how many patients are behind it, in each ``noun`` or over all of them."""
     together = rows["domain"].isin([ALL_TARGETS, ALL_SOURCES])
+    overall = overall or bool(together.all())
     shown = rows[rows["domain"] == ALL_TARGETS] if overall else rows[~together]
     counts = sorted({int(n) for n in shown["n_patients"] if n > 0})
     if not counts:

@@ -61,7 +61,7 @@ class PageTable:
         return len(self.frame)
 
 
-def text(value: Any, reason: bool = False) -> Cell:
+def text(value: object, reason: bool = False) -> Cell:
     shown = "" if value is None or (isinstance(value, float) and np.isnan(value)) else str(value)
     return Cell(shown, sort=shown.lower(), mark="reason" if reason and len(shown) > 20 else "")
 
@@ -82,12 +82,12 @@ def decimal(value: Any, digits: int = 2) -> str:
     return shown.removeprefix("-") if float(shown) == 0 else shown.replace("-", "−")
 
 
-def signed(value: Any, digits: int = 2) -> str:
+def signed(value: object, digits: int = 2) -> str:
     shown = decimal(value, digits)
     return shown if not shown or shown.startswith("−") or float(shown) == 0 else f"+{shown}"
 
 
-def span(low: Any, high: Any, digits: int = 2) -> str:
+def span(low: object, high: object, digits: int = 2) -> str:
     """``low to high``; empty where there is no interval."""
     ends = decimal(low, digits), decimal(high, digits)
     return f"{ends[0]} to {ends[1]}" if all(ends) else ""

@@ -182,7 +182,7 @@ class ReviewApi:
             with self._reading:
                 return {"key": label.key, "decision": None if new is None else self._described(new)}
 
-    def _request(self, request: Any) -> tuple[ReviewObject, str, str]:
+    def _request(self, request: object) -> tuple[ReviewObject, str, str]:
         if not isinstance(request, Mapping):
             raise Refused("a decision is a JSON object")
         key, kind, expected = (request.get(name) for name in ("key", "decision", "expected"))
@@ -223,7 +223,7 @@ def _version(decision: Decision) -> str:
     return f"{decision.kind}-{shape_hash(decision.geometry, decision.reviewer + decision.time)}"
 
 
-def _numbers(values: Any) -> list[float]:
+def _numbers(values: object) -> list[float]:
     if not isinstance(values, list) or any(isinstance(v, bool) or not isinstance(v, int | float) for v in values):
         raise Refused("coordinates must be numbers")
     if any(not math.isfinite(value) or abs(value) > 1e8 for value in values):
@@ -231,7 +231,7 @@ def _numbers(values: Any) -> list[float]:
     return [float(value) for value in values]
 
 
-def _ring(value: Any) -> BaseGeometry:
+def _ring(value: object) -> BaseGeometry:
     """A polygon from the points a reviewer drew; small crossings, as at the closing of a line, are mended."""
     if not isinstance(value, list) or not 3 <= len(value) <= MAX_POINTS:
         raise Refused(f"an outline has 3 to {MAX_POINTS} points")

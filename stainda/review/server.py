@@ -16,7 +16,6 @@ from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from stainda.errors import StaindaError
@@ -209,7 +208,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = False
         self._send_json(self.review.api.decide(_json(body)))
 
-    def _send_json(self, value: Any, status: int = 200) -> None:
+    def _send_json(self, value: object, status: int = 200) -> None:
         self._send(json.dumps(value, allow_nan=False, separators=(",", ":")).encode(), "application/json", status)
 
     def _send(self, data: bytes, kind: str, status: int = 200, cache: str = "no-store") -> None:
@@ -224,7 +223,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(data)
 
-    def log_message(self, format: str, *args: Any) -> None:
+    def log_message(self, format: str, *args: object) -> None:
         logger.debug(format, *args)
 
 
@@ -234,7 +233,7 @@ def _whole(text: str) -> int:
     return int(text)
 
 
-def _json(body: bytes) -> Any:
+def _json(body: bytes) -> object:
     def refuse(word: str) -> None:
         raise Refused(f"{word} is no number")
 

@@ -164,6 +164,6 @@ def relative(path: Path, root: Path) -> str:
     return str(path)
 
 
-def plain(value: Any) -> Any:
+def plain(value: object) -> object:
     """A JSON-like copy of a value (tuples become lists, paths become text)."""
     return json.loads(json.dumps(value, default=str))

@@ -13,10 +13,14 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from tifffile import TiffFile, TiffPage
+
 
 _CACHE_BYTES = 32 << 20
 _JPEG = 7
@@ -86,7 +90,7 @@ class JpegTiles:
 class _Level:
     """Where the tiles of a page lie in the file, and how they are decoded."""
 
-    def __init__(self, page: Any) -> None:
+    def __init__(self, page: TiffPage) -> None:
         self.tile = (int(page.tilewidth), int(page.tilelength))
         self.size = (int(page.imagewidth), int(page.imagelength))
         self.across = -(-self.size[0] // self.tile[0])
@@ -113,7 +117,7 @@ class _Level:
         return out
 
 
-def jpeg_tiles(path: Path, file: Any, sizes: Sequence[tuple[int, int]]) -> JpegTiles | None:
+def jpeg_tiles(path: Path, file: TiffFile, sizes: Sequence[tuple[int, int]]) -> JpegTiles | None:
     """The levels of a slide that OpenSlide has opened whose tiles are JPEG and complete; ``None`` where there is none.
 
     Args:
@@ -147,6 +151,6 @@ def _decodable(pages: list[Any]) -> bool:
     )
 
 
-def _raw_bytes(page: Any) -> int:
+def _raw_bytes(page: TiffPage) -> int:
     """Of a tile without compression, and of its header: a file that claims much more is damaged or hostile."""
     return int(page.tilewidth) * int(page.tilelength) * 3 + (1 << 16)

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,6 +14,12 @@ from stainda.errors import SlideError
 from stainda.slides.backend import PixelSize
 from stainda.slides.pixel_size import from_aperio, from_imagej, from_ome, from_resolution
 from stainda.slides.rules import Alpha, Channel, Colour, Pixels, joins_to_rgb, refuse_unless_rgb
+
+if TYPE_CHECKING:
+    from xml.etree.ElementTree import Element
+
+    from tifffile import TiffFile, TiffPage, TiffPageSeries
+
 
 _COPY = "Copy or export it again"
 _AXES = {"Z": "focal planes", "T": "time points", "I": "pages", "Q": "pages"}
@@ -106,16 +112,16 @@ def opened(path: Path) -> Any:
         raise SlideError(f"not a TIFF that can be read ({error})", remedy=_COPY) from error
 
 
-def _area(series: Any) -> int:
+def _area(series: TiffPageSeries) -> int:
     lengths = _lengths(series)
     return lengths.get("X", 0) * lengths.get("Y", 0)
 
 
-def _lengths(series: Any) -> dict[str, int]:
+def _lengths(series: TiffPageSeries) -> dict[str, int]:
     return dict(zip(series.axes, (int(n) for n in series.shape), strict=False))
 
 
-def _pixels(file: Any, series: Any, every: Sequence[Any]) -> Pixels:
+def _pixels(file: TiffFile, series: TiffPageSeries, every: Sequence[Any]) -> Pixels:
     lengths = _lengths(series)
     stack = tuple((n, _AXES.get(axis, axis)) for axis, n in lengths.items() if axis not in "YXSC" and n > 1)
     by_scanner = file.is_svs or file.is_ndpi or file.is_scn or file.is_bif  # the scanner tells what its pictures are
@@ -132,7 +138,7 @@ def _pixels(file: Any, series: Any, every: Sequence[Any]) -> Pixels:
 
 
 def _page_pixels(
-    page: Any, channels: tuple[Channel, ...] = (), stack: tuple[tuple[int, str], ...] = (), twins: int = 0
+    page: TiffPage, channels: tuple[Channel, ...] = (), stack: tuple[tuple[int, str], ...] = (), twins: int = 0
 ) -> Pixels:
     colour, name = _colour(page)
     bits = page.bitspersample
@@ -148,7 +154,7 @@ def _page_pixels(
     )  # fmt: skip
 
 
-def _odd_type(page: Any) -> str:
+def _odd_type(page: TiffPage) -> str:
     """The type of samples that are no unsigned integers; empty for these."""
     if page.dtype is None:
         return "unknown"
@@ -156,7 +162,7 @@ def _odd_type(page: Any) -> str:
     return "" if kind in "ub" else str(page.dtype)
 
 
-def _colour(page: Any) -> tuple[Colour, str]:
+def _colour(page: TiffPage) -> tuple[Colour, str]:
     name = getattr(page.photometric, "name", str(page.photometric)).lower()
     if name in ("minisblack", "miniswhite"):
         return ("black and white" if page.bitspersample == 1 else "grey"), name
@@ -186,7 +192,7 @@ def _ome_channels(text: str, image: int) -> list[Channel]:
     return [_ome_channel(element) for element in pixels[image] if element.tag.rsplit("}", 1)[-1] == "Channel"]
 
 
-def _ome_channel(element: Any) -> Channel:
+def _ome_channel(element: Element) -> Channel:
     colour = None
     try:
         value = int(element.get("Color", "")) & 0xFFFFFFFF  # RGBA in a signed integer; white is the default of OME
@@ -219,7 +225,7 @@ def _picture(file: Any, series: Any, pixels: Pixels) -> TiffPicture:
     )  # fmt: skip
 
 
-def _pixel_size(file: Any, page: Any) -> PixelSize:
+def _pixel_size(file: TiffFile, page: TiffPage) -> PixelSize:
     x, y = (_ratio(page.tags.get(name)) for name in ("XResolution", "YResolution"))
     pixel_size = PixelSize(None, "")
     if file.is_ome:

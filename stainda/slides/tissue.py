@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from stainda.arrays import Array
 from stainda.slides.slide import Slide
+
+if TYPE_CHECKING:
+    from shapely.geometry.base import BaseGeometry
+
 
 # distances are CIE Lab units; 2.3 is the just noticeable difference
 LEAST_DISTANCE = 3.0
@@ -59,7 +63,7 @@ class TissueMask:
         inside_tissue[inside] = self.mask[row[inside].astype(int), column[inside].astype(int)]
         return inside_tissue
 
-    def share_of(self, geometry: Any) -> float:
+    def share_of(self, geometry: BaseGeometry) -> float:
         """The share of a shapely geometry (area, length or number of points) that lies on tissue; level-0 pixels."""
         import shapely
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from stainda.slides.backend import PixelSize
 from stainda.slides.jpeg_tiles import JpegTiles
 from stainda.slides.pixel_size import believable
 from stainda.slides.rules import RGB_ONLY
+
+if TYPE_CHECKING:
+    from openslide import OpenSlide
 
 
 def on_white(rgba: Array, premultiplied: bool = False) -> Array:
@@ -65,7 +68,7 @@ class OpenSlideBackend:
 
     name = "openslide"
 
-    def __init__(self, slide: Any, path: Path) -> None:
+    def __init__(self, slide: OpenSlide, path: Path) -> None:
         self._slide = slide
         self._path = path
         self.sizes: tuple[tuple[int, int], ...] = tuple(slide.level_dimensions)
@@ -133,7 +136,7 @@ def _reason(error: Exception, path: Path) -> str:
     return str(error).replace(str(path), path.name).rstrip(".")
 
 
-def _pixel_size(properties: Any) -> PixelSize:
+def _pixel_size(properties: Mapping[str, str]) -> PixelSize:
     def number(key: str) -> float | None:
         try:
             return float(properties[key])
@@ -143,7 +146,7 @@ def _pixel_size(properties: Any) -> PixelSize:
     return believable(number("openslide.mpp-x"), number("openslide.mpp-y"), "the slide file")
 
 
-def _bounds(properties: Any) -> tuple[int, int, int, int] | None:
+def _bounds(properties: Mapping[str, str]) -> tuple[int, int, int, int] | None:
     try:
         x, y, width, height = (int(properties[f"openslide.bounds-{key}"]) for key in ("x", "y", "width", "height"))
     except (KeyError, ValueError):

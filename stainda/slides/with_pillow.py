@@ -6,7 +6,7 @@ import re
 import threading
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +16,10 @@ from stainda.slides.backend import PixelSize
 from stainda.slides.pixel_size import from_resolution
 from stainda.slides.rules import Colour, Pixels, refuse_unless_rgb
 from stainda.slides.with_openslide import on_white
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as PILImage
+
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "JPEG2000", "PPM")
 # a plain image is decoded whole; above this (540 MB) libvips decodes it to a temporary file; above the second, none is
@@ -76,7 +80,7 @@ def _decoded(path: Path, image: Any) -> ArrayBackend | VipsBackend:
     return ArrayBackend(array, pixel_size, notes)
 
 
-def _pixels(path: Path, image: Any) -> Pixels:
+def _pixels(path: Path, image: PILImage) -> Pixels:
     """How the file stores its pixels; Pillow tells the mode it decodes to, which hides 16 bits and 5-bit colours."""
     colours: dict[str, Colour] = {
         "RGB": "rgb", "RGBA": "rgb", "RGBX": "rgb", "L": "grey", "LA": "grey", "La": "grey", "I": "grey",
@@ -87,7 +91,7 @@ def _pixels(path: Path, image: Any) -> Pixels:
     return Pixels(bits=_bits(path, image), colour=colour, samples=len(image.getbands()), colour_name=image.mode)
 
 
-def _bits(path: Path, image: Any) -> int:
+def _bits(path: Path, image: PILImage) -> int:
     """Bits per sample as the file's header has them."""
     with path.open("rb") as stream:
         head = stream.read(4096)
@@ -106,7 +110,7 @@ def _bits(path: Path, image: Any) -> int:
     return 8
 
 
-def _pixel_size(image: Any) -> PixelSize:
+def _pixel_size(image: PILImage) -> PixelSize:
     dpi = image.info.get("dpi")
     if not dpi or image.info.get("jfif_unit") == 0:
         return PixelSize(None, f"a {image.format} tells none")

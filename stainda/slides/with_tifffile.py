@@ -6,7 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,6 +14,10 @@ from stainda.arrays import Array
 from stainda.errors import SlideError
 from stainda.slides.tiff_structure import TiffPicture, open_picture
 from stainda.slides.with_openslide import on_white
+
+if TYPE_CHECKING:
+    from tifffile import TiffPage
+
 
 _CACHE_BYTES = 64 << 20
 _MAX_SEGMENT_BYTES = 1 << 30
@@ -162,7 +166,7 @@ class _TiffLevel:
                 self._cache.popitem(last=False)
         return part
 
-    def _decode(self, page: Any, data: bytes, index: int) -> Array:
+    def _decode(self, page: TiffPage, data: bytes, index: int) -> Array:
         try:
             decoded, _, _ = page.decode(data, index, jpegtables=page.jpegtables)
         except NotImplementedError as error:

@@ -25,7 +25,7 @@ def listening(network: nn.Module, layers: Sequence[str]) -> Iterator[list[Tensor
     handles = []
     for layer in layers:
 
-        def read(_module: nn.Module, _inputs: Any, output: Any, layer: str = layer) -> None:
+        def read(_module: nn.Module, _inputs: object, output: Any, layer: str = layer) -> None:
             result[layer] = (output[-1] if isinstance(output, list | tuple) else output).float()
 
         handles.append(find_layer(network, layer).register_forward_hook(read))

@@ -69,7 +69,7 @@ class FeatureTap:
     def _listen(self, stop: bool) -> Iterator[list[Tensor]]:
         seen: list[Tensor] = []
 
-        def read(_module: nn.Module, _inputs: Any, output: Any) -> None:
+        def read(_module: nn.Module, _inputs: object, output: Any) -> None:
             seen.append(output[-1] if isinstance(output, list | tuple) else output)
             if stop:
                 raise _Reached

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from stainda.config import SearchRange, StrategyConfig, StudyConfig, TrainingConfig
 from stainda.models import missing_weights, start_of
@@ -37,7 +36,7 @@ def shared_settings(study: StudyConfig) -> tuple[SharedSetting, ...]:
 
     return (
         SharedSetting("recipe", _recipe(study)),
-        SharedSetting("network", network(study)),
+        of_all("network", lambda strategy: network(study, strategy)),
         of_all("starting weights", lambda strategy: starting_weights(study, strategy)),
         of_all("learning parameters", lambda strategy: _learning(_training(study, strategy))),
         of_all("standardised by", lambda strategy: standard(study, strategy)),
@@ -58,22 +57,22 @@ def recipe_line(study: StudyConfig) -> str:
     training = study.training
     baseline = next((strategy for strategy in study.strategies if strategy.name == study.baseline), study.strategies[0])
     return (
-        f"recipe {_recipe(study)}: {network(study)} from {starting_weights(study, baseline)}, "
+        f"recipe {_recipe(study)}: {network(study, baseline)} from {starting_weights(study, baseline)}, "
         f"standardised by {standard(study, baseline)}; {patches(study)}; "
         f"{_geometry(baseline)}; {training.loss.replace('_', ' ')}; {_steps(training)}"
     )
 
 
-def network(study: StudyConfig) -> str:
+def network(study: StudyConfig, strategy: StrategyConfig) -> str:
     """The network with what tells it from others of its kind."""
-    model = study.model
+    model = study.model_of(strategy)
     params = [f"{key} {_plain(value)}" for key, value in model.params.items()]
     return f"{model.name} ({', '.join(params)})" if params else model.name
 
 
 def starting_weights(study: StudyConfig, strategy: StrategyConfig) -> str:
     """What the network starts from, and whether it was found."""
-    model = study.model
+    model = study.model_of(strategy)
     if _training(study, strategy).start == "random":
         return "random weights"
     if missing := missing_weights(model):
@@ -86,8 +85,8 @@ def starting_weights(study: StudyConfig, strategy: StrategyConfig) -> str:
 
 def standard(study: StudyConfig, strategy: StrategyConfig) -> str:
     """Whose mean and standard deviation images are standardised by."""
-    known, training = study.model.pretraining, _training(study, strategy)
-    of_weights = training.start == "weights" and start_of(study.model)
+    model, training = study.model_of(strategy), _training(study, strategy)
+    known, of_weights = model.pretraining, training.start == "weights" and start_of(model)
     by_encoder = training.standardise == "encoder" and known is not None and of_weights
     if known is not None and by_encoder and build(strategy).view.is_colour:
         numbers = "; ".join(f"{', '.join(f'{number:.4g}' for number in three)}" for three in (known.mean, known.std))
@@ -182,7 +181,7 @@ def _searched(searched: SearchRange | None) -> str:
     return f" (searched: {inside})"
 
 
-def _plain(value: Any) -> str:
+def _plain(value: object) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key} {_plain(inner)}" for key, inner in value.items())
     if isinstance(value, list | tuple):

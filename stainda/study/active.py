@@ -27,6 +27,7 @@ from stainda.run_directory.training_tables import ACTIVE_REGIONS, ACTIVE_ROUNDS
 if TYPE_CHECKING:
     import torch
 
+    from stainda.cohort import Cohort
     from stainda.patches import PatchStore, TrainingData
     from stainda.patches.label_objects import LabelObjects
     from stainda.strategies.detector import Detector
@@ -213,7 +214,7 @@ class Pool:
         return StudyRun(read_study(self.folder.root), self.folder)
 
     @property
-    def cohort(self) -> Any:
+    def cohort(self) -> Cohort:
         return self._run.cohort
 
     @cached_property

@@ -107,7 +107,7 @@ def examine(config: StudyConfig, cohort: Cohort, rotations: Sequence[Rotation]) 
         findings += _unscored(rotations)
         findings += _patients(rotations)
         findings += [] if config.protocol.refit else _teachers(rotations)
-    findings += [Finding("note", sentence) for sentence in (random_start(config.model),) if sentence]
+    findings += [Finding("note", said) for model, _ in config.networks() if (said := random_start(model))]
     unique = dict.fromkeys(findings)
     return sorted(unique, key=lambda slide: slide.kind == "note")
 

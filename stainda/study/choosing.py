@@ -71,6 +71,17 @@ def choose_job(
     return _best(folder, strategy, seed, checkpoint)
 
 
+def trainings_of(run: str | Path, strategy: str, trial: int) -> tuple[str, ...]:
+    """Names of the finished trainings of a trial, the best on source validation first.
+
+    Raises:
+        StaindaError: there is none.
+    """
+    from stainda.report.loading import load_run
+
+    return tuple(_trainings(load_run(Path(run)), strategy, trial)["job"].astype(str))
+
+
 def _named(folder: Path, checkpoint: str | None) -> DetectorChoice:
     try:
         settings: dict[str, Any] = json.loads(SETTINGS.inside(folder).read_text(encoding="utf-8"))

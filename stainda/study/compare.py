@@ -84,7 +84,6 @@ def compare_strategies(
 class _Comparison:
     def __init__(self, config: StudyConfig, cohort: Cohort, roles: Roles, folder: RunFolder) -> None:
         self.config, self.roles, self.folder = config, roles, folder
-        self.model = pinned(config.model)
         self.store = folder.patches
         self.seen = SeenData(self.store, roles)
         self.starts = Starts(folder, self.seen)
@@ -326,8 +325,8 @@ class _Comparison:
         changed, training = strategy.with_values(params), self._training(strategy, params)
         return self.starts.of(Job(
             study=self.config.study,
-            strategy=changed.model_copy(update={"space": {}}),
-            model=resolve_start(self.model, training),
+            strategy=changed.model_copy(update={"space": {}, "model": None}),
+            model=resolve_start(pinned(self.config.model_of(strategy)), training),
             task=self.config.task,
             patches=self.config.patches,
             training=training,
@@ -371,7 +370,7 @@ def sections_to_score(cohort: Cohort, roles: Roles) -> Cohort:
     return Cohort(tuple(kept), cohort.domain_keys, cohort.source)
 
 
-def _value_at(config: StudyConfig, strategy: StrategyConfig, path: str) -> Any:
+def _value_at(config: StudyConfig, strategy: StrategyConfig, path: str) -> object:
     """The default at a dotted path of a search range."""
     head, _, rest = path.partition(".")
     if head == "training":

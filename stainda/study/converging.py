@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from stainda.config import PartConfig, StudyConfig
+from stainda.config import ModelConfig, PartConfig, StudyConfig
 from stainda.run_directory.result_tables import ROTATIONS
 from stainda.run_directory.training_tables import TRIALS
 
@@ -33,7 +33,9 @@ def expectations(config: StudyConfig, root: Path) -> list[str]:
     scaled = [
         strategy.name for strategy in config.strategies if any(_scale(part) >= WIDE_SCALE for part in strategy.augment)
     ]
-    if _starts_at_random(config) and steps <= FEW_STEPS and scaled:
+    models = {strategy.name: config.model_of(strategy) for strategy in config.strategies}
+    scaled = [name for name in scaled if _starts_at_random(models[name])]
+    if steps <= FEW_STEPS and scaled:
         notes.append(
             f"{steps} steps from random weights are few for augmentation that changes the scale ({_few(scaled)}): "
             "raise training.epochs, or start from a pretrained encoder (model.weights)"
@@ -43,10 +45,10 @@ def expectations(config: StudyConfig, root: Path) -> list[str]:
     return notes
 
 
-def _starts_at_random(config: StudyConfig) -> bool:
+def _starts_at_random(model: ModelConfig) -> bool:
     from stainda.models.weight_files import missing_weights
 
-    return config.model.weights is None or bool(missing_weights(config.model))
+    return model.weights is None or bool(missing_weights(model))
 
 
 def earlier_sentence(root: Path) -> str:

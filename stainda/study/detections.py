@@ -52,9 +52,9 @@ def _find_structures(
     """On the sections of the wanted stains, and from there on the others of their blocks."""
     from stainda.annotations import read_shapes
 
-    sections = [one for one in cohort if one.stain in settings.detected_on]
+    sections = [section for section in cohort if section.stain in settings.detected_on]
     if not sections:
-        stains = sorted({one.stain for one in cohort})
+        stains = sorted({section.stain for section in cohort})
         raise StaindaError(
             f"no section is stained {' or '.join(settings.detected_on)}", file=cohort.source,
             remedy=f"Set microenvironment.detected_on to one of: {', '.join(stains)}",
@@ -70,12 +70,14 @@ def _find_structures(
     files = _predicted(cohort, sections, choice, root / FOLDER / "predicted" / "structures", progress)
     _keep(files, root, DETECTED)
     shapes = {slide: read_shapes(path) for slide, path in files.items()}
-    if {one.slide for one in sections} >= {one.slide for one in cohort if one.stain in settings.stains}:
+    if {section.slide for section in sections} >= {
+        section.slide for section in cohort if section.stain in settings.stains
+    }:
         return  # every measured section has its own
     from stainda.registration import propagate
 
     registered = RunFolder(root).registration
-    own = {slide: found for slide, found in _drawn(cohort, root).items() if slide not in shapes}
+    own = {slide: outlines for slide, outlines in _drawn(cohort, root).items() if slide not in shapes}
     propagate(cohort, {**own, **shapes}, registered, propagation.model_copy(update={"sources": ()}), list(shapes),
               root / FOLDER, progress=progress)  # fmt: skip
 
@@ -84,7 +86,7 @@ def _find_cells(cohort: Cohort, settings: MicroenvironmentConfig, root: Path, pr
     assert settings.cell_run is not None
     choice = _chosen(settings.cell_run, None)
     check_cell_task(_task(choice), settings, choice.folder)
-    sections = [one for one in cohort if one.stain in settings.stains]
+    sections = [section for section in cohort if section.stain in settings.stains]
     files = _predicted(cohort, sections, choice, root / FOLDER / "predicted" / "cells", progress)
     _keep(files, root, DETECTED_CELLS)
 
@@ -100,7 +102,7 @@ def check_cell_task(task: dict[str, Any], settings: MicroenvironmentConfig, wher
         "Name a run whose task finds cells: kind classification with objects: peaks, or segmentation with a small "
         "min_object_um2 (configs/tasks/nuclei_detection.yaml is one); or take cells: classical or files"
     )
-    if structures := [one for one in classes if one in settings.structures]:
+    if structures := [name for name in classes if name in settings.structures]:
         raise StaindaError(f"no detector of cells: {name} finds {structures[0]}", file=where, remedy=remedy)
     least = task.get("min_object_um2") or 0
     if task.get("objects") != "peaks" and least > settings.detection.max_area_um2:
@@ -108,7 +110,7 @@ def check_cell_task(task: dict[str, Any], settings: MicroenvironmentConfig, wher
             f"no detector of cells: {name} reports objects of {least:g} µm² and more, and cells have at most "
             f"{settings.detection.max_area_um2:g} µm² (detection.max_area_um2)", file=where, remedy=remedy,
         )  # fmt: skip
-    if unknown := [one for one in settings.cell_classes if one not in classes]:
+    if unknown := [name for name in settings.cell_classes if name not in classes]:
         raise StaindaError(
             f"the detector finds no class {unknown[0]!r}", file=where,
             remedy=f"{did_you_mean(unknown[0], classes)}; set microenvironment.cell_classes",
@@ -143,7 +145,7 @@ def _predicted(
     if len(done.failed) == len(done.results):
         done.check()
     files = {result.path.resolve(): result.geojson for result in done.results}
-    return {one.slide: path for one in sections if (path := files[one.path.resolve()]) is not None}
+    return {section.slide: path for section in sections if (path := files[section.path.resolve()]) is not None}
 
 
 def _keep(files: dict[str, Path], root: Path, place: File) -> None:
@@ -157,5 +159,5 @@ def _drawn(cohort: Cohort, root: Path) -> dict[str, gpd.GeoDataFrame]:
     """What was drawn on the sections: propagation compares with it (``annotations/agreement.csv``)."""
     from stainda.annotations import read_shapes
 
-    paths = {one.slide: OWN.at(root, slide=one.slide) for one in cohort if one.annotations is not None}
+    paths = {section.slide: OWN.at(root, slide=section.slide) for section in cohort if section.annotations is not None}
     return {slide: read_shapes(path) for slide, path in paths.items() if path.is_file()}

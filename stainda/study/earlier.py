@@ -269,7 +269,7 @@ def _differences(row: Row, wanted: Row) -> str:
     return "; ".join(changes) or "trained by another version of stainda, or from other weights"
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(map(str, value)) or "none"
     return "none" if value is None or value == "" else str(value)
@@ -279,7 +279,7 @@ def _several(number: int, what: str) -> str:
     return f"{number} {what}{'s' * (number != 1)}"
 
 
-def _truth(value: Any) -> bool:
+def _truth(value: object) -> bool:
     return str(value).strip().lower() in {"true", "1", "1.0"}
 
 

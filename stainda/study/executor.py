@@ -79,7 +79,7 @@ class Workers:
         """Keys of the jobs in work."""
         return [key for key, _ in self._running.values()]
 
-    def submit(self, key: str, payload: Any) -> None:
+    def submit(self, key: str, payload: object) -> None:
         self._queue.append((key, payload))
         self._feed()
 

@@ -6,7 +6,7 @@ No label of a target is requested, and the table chooses nothing; the report set
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +16,10 @@ from stainda.config import StudyConfig
 from stainda.run_directory.folder import RunFolder
 from stainda.run_directory.result_tables import DOMAIN_GAP
 from stainda.run_directory.training_tables import TRIALS
+
+if TYPE_CHECKING:
+    from stainda.patches.serial import SerialPairs
+
 
 PATCHES = 160
 """Patches of a domain whose features are compared, at most (a fixed random choice)."""
@@ -123,7 +127,7 @@ def _features_of(job: Path | None) -> Any:
     return extract
 
 
-def _paired(pairs: Any, source: str, target: str) -> tuple[tuple[Array, list[str]], tuple[Array, list[str]]]:
+def _paired(pairs: SerialPairs, source: str, target: str) -> tuple[tuple[Array, list[str]], tuple[Array, list[str]]]:
     """Patches of the same tissue in two domains: (images, slides) of the source, and of the target."""
     table = pairs.table
     ahead = np.flatnonzero((table["one_domain"] == source) & (table["two_domain"] == target))[:PATCHES]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stainda.cohort import COLUMNS, Cohort, Roles, Section
 from stainda.config import StudyConfig
@@ -15,6 +15,10 @@ from stainda.names import file_name
 from stainda.progress import Progress
 from stainda.run_directory.folder import RunFolder, relative
 from stainda.run_directory.tables import COHORT
+
+if TYPE_CHECKING:
+    from stainda.slides import Slide
+
 
 THUMBNAIL_PX = 512
 
@@ -126,7 +130,7 @@ def _row(
     }  # fmt: skip
 
 
-def _thumbnail(slide: Any, folder: RunFolder, section: Section) -> None:
+def _thumbnail(slide: Slide, folder: RunFolder, section: Section) -> None:
     from PIL import Image
 
     path = folder.root / "thumbnails" / f"{file_name(section.slide)}.jpg"

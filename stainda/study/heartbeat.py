@@ -101,7 +101,7 @@ class RunProgress:
     def message(self, text: str) -> None:
         self._shown.message(text)
 
-    def _put(self, **values: Any) -> None:
+    def _put(self, **values: object) -> None:
         with self._lock:
             self._state.update(values)
 

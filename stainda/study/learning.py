@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stainda.config import StrategyConfig, StudyConfig, TrainingConfig
+from stainda.config import ModelConfig, StrategyConfig, StudyConfig, TrainingConfig
 from stainda.run_directory.folder import RunFolder
 
 
@@ -26,7 +26,8 @@ def learning_notes(config: StudyConfig) -> list[str]:
         for choice, names in groups.items()
     ]
     for name, training in settings.items():
-        if training.train.mode == "head" and (training.start == "random" or not start_of(config.model)):
+        start = start_of(config.model_of(strategies[name]))
+        if training.train.mode == "head" and (training.start == "random" or not start):
             notes.append(f"strategy {name}: its encoder starts from random weights and none of it learns; a control")
     return notes
 
@@ -44,18 +45,11 @@ def cache_notes(config: StudyConfig, folder: RunFolder) -> list[str]:
     cached = [(strategy, cache) for strategy, cache in cached if cache is not None]
     if not cached:
         return []
-    import torch
-
-    from stainda.models.patch_sizes import bare_network
     from stainda.training.cached_passes import refuse_what_needs_pixels
-    from stainda.training.feature_cache import bytes_of
 
     for strategy, _ in cached:
         refuse_what_needs_pixels(build(strategy))
-    network = bare_network(config.model, config.task.kind, len(config.task.classes) + 1).eval()
-    size, device = config.patches.size, next(network.parameters()).device
-    with torch.no_grad():
-        each = bytes_of(network.encode(torch.empty(1, 3, size, size, device=device)))
+    each = max(_bytes_of_features(config, config.model_of(strategy)) for strategy, _ in cached)
     views = max(cache.views for _, cache in cached if cache is not None)
     limit = min(cache.limit_gb for _, cache in cached if cache is not None)
     count = patches_of(folder)
@@ -65,6 +59,19 @@ def cache_notes(config: StudyConfig, folder: RunFolder) -> list[str]:
         f"training.cache: {_size(each)} a patch and view, with {views} views {_size(each * views)}, {whole}; more than "
         f"{limit:g} GB is refused ({names})"
     ]
+
+
+def _bytes_of_features(config: StudyConfig, model: ModelConfig) -> int:
+    """Of one patch and view."""
+    import torch
+
+    from stainda.models.patch_sizes import bare_network
+    from stainda.training.feature_cache import bytes_of
+
+    network = bare_network(model, config.task.kind, len(config.task.classes) + 1).eval()
+    size, device = config.patches.size, next(network.parameters()).device
+    with torch.no_grad():
+        return bytes_of(network.encode(torch.empty(1, 3, size, size, device=device)))
 
 
 def patches_of(folder: RunFolder) -> int:
@@ -91,7 +98,7 @@ def _counts(config: StudyConfig, strategy: StrategyConfig, training: TrainingCon
     from stainda.models.patch_sizes import bare_network
     from stainda.strategies import build
 
-    network = bare_network(config.model, config.task.kind, len(config.task.classes) + 1)
+    network = bare_network(config.model_of(strategy), config.task.kind, len(config.task.classes) + 1)
     build(strategy).norm.prepare(network)
     choose_parameters(network, training.train)
     return str(parameter_counts(network))

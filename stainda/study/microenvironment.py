@@ -125,8 +125,8 @@ def _settings(config: StudyConfig, changes: Mapping[str, Any]) -> Microenvironme
 
 def _with_paths(changes: Mapping[str, Any]) -> dict[str, Any]:
     """Paths start from the working directory."""
-    found = dict(changes)
+    resolved = dict(changes)
     for name in ("cell_files", "outline_files", "cell_run", "detector_run"):
-        if found.get(name) is not None:
-            found[name] = str(Path(found[name]).resolve())
-    return found
+        if resolved.get(name) is not None:
+            resolved[name] = str(Path(resolved[name]).resolve())
+    return resolved

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from statistics import median
 
-from stainda.config import StudyConfig
+from stainda.config import ModelConfig, StudyConfig
 from stainda.study.budget import Budget
 
 JOB_SECONDS = 3.0
@@ -63,8 +63,8 @@ def training_cpu_seconds(
     return total
 
 
-def time_network(config: StudyConfig) -> Pace:
-    """Time steps and passes of the study's network on this machine, for a second or a few."""
+def time_network(config: StudyConfig, model: ModelConfig | None = None) -> Pace:
+    """Time steps and passes of a network (default: the study's) on this machine, for a second or a few."""
     import torch
 
     from stainda.memory import freed_memory_kept
@@ -73,7 +73,7 @@ def time_network(config: StudyConfig) -> Pace:
 
     size, count = config.patches.size, config.training.batch_size
     classification, classes = config.task.kind == "classification", len(config.task.classes) + 1
-    network = build_model(config.model, 3, classes, config.task.kind).to(memory_format=torch.channels_last)
+    network = build_model(model or config.model, 3, classes, config.task.kind).to(memory_format=torch.channels_last)
     optimiser, loss = torch.optim.AdamW(network.parameters()), make_loss(config.training.loss)
     images = torch.rand(count, 3, size, size).contiguous(memory_format=torch.channels_last)
     with torch.no_grad():

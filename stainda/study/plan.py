@@ -67,8 +67,9 @@ def plan_study(config: StudyConfig, out: str | Path | None = None, *, timed: boo
     from stainda.strategies.shared_settings import recipe_line
     from stainda.study.compare import sections_to_score
 
-    _check_model(config.model)
-    check_patch_size(config.model, config.patches.size, config.task.kind)
+    for model, _ in config.networks():
+        _check_model(model, config.task.kind)
+        check_patch_size(model, config.patches.size, config.task.kind)
     for strategy in config.strategies:
         check(build(strategy), config)
     folder = RunFolder(Path(out) if out is not None else Path("runs") / config.study)
@@ -114,11 +115,17 @@ def _training_seconds(
     config: StudyConfig, rotations: tuple[Rotation, ...], costs: list[Budget], slides: dict[str, int]
 ) -> float | None:
     pixels = _pixels_of_a_slide(config, rotations[0])
-    return None if pixels is None else training_cpu_seconds(config, time_network(config), costs, slides, pixels)
+    if pixels is None:
+        return None
+    total = 0.0
+    for model, names in config.networks():
+        own = [cost for cost in costs if cost.strategy in names]
+        total += training_cpu_seconds(config, time_network(config, model), own, slides, pixels)
+    return total
 
 
-def _check_model(config: ModelConfig) -> None:
-    """Build the network, unless it is one of configs/ as it stands: those are known to build, without torch.
+def _check_model(config: ModelConfig, task: str) -> None:
+    """Build the network, unless it is one of configs/ and for this kind of task: known without torch.
 
     Whether weights are here is looked at without it, too; whether they fit is seen when the study starts.
     """
@@ -131,11 +138,12 @@ def _check_model(config: ModelConfig) -> None:
         pieces += [raw[key] for key in ("model", "classifier") if key in raw]
     known = (validated(ModelConfig, piece, str(piece["name"])) for piece in pieces)
     wanted = (config.name, config.params, config.weights)
-    if any((setting.name, setting.params, setting.weights) == wanted for setting in known):
+    same = [setting for setting in known if (setting.name, setting.params, setting.weights) == wanted]
+    if any(not setting.million_parameters or task in setting.million_parameters for setting in same):
         return
     from stainda.models import check_model
 
-    check_model(config)
+    check_model(config, task)
 
 
 def _pixels_of_a_slide(config: StudyConfig, rotation: Rotation) -> float | None:

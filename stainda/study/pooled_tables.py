@@ -173,5 +173,5 @@ def _overall(analysis: Analysis) -> list[dict[str, Any]]:
     return [{key: _cell(value) for key, value in row.items()} for row in rows]
 
 
-def _cell(value: Any) -> Any:
+def _cell(value: object) -> object:
     return None if value != value else value

@@ -229,7 +229,7 @@ class _Work:
             **{f"objects {cls}": count for cls, count in result.counts.items()},
         )  # fmt: skip
 
-    def _row(self, slide: NewSlide, status: str, **values: Any) -> dict[str, Any]:
+    def _row(self, slide: NewSlide, status: str, **values: object) -> dict[str, Any]:
         choice = self.choice
         return {
             "slide": slide.name, "path": slide.path.resolve().as_posix(), "status": status, "strategy": choice.strategy,

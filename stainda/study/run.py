@@ -54,12 +54,18 @@ class StudyRun:
         from stainda.strategies import build, check
         from stainda.strategies.shared_settings import recipe_line
 
-        check_model(self.config.model, self.config.task.kind)
-        check_patch_size(self.config.model, self.config.patches.size, self.config.task.kind)
-        self.config = self.config.model_copy(update={"model": pinned(self.config.model)})
+        for model, _ in self.config.networks():
+            check_model(model, self.config.task.kind)
+            check_patch_size(model, self.config.patches.size, self.config.task.kind)
+        own = [
+            strategy.model_copy(update={"model": strategy.model and pinned(strategy.model)})
+            for strategy in self.config.strategies
+        ]
+        self.config = self.config.model_copy(update={"model": pinned(self.config.model), "strategies": tuple(own)})
         logger.info("%s", recipe_line(self.config))
-        if warning := random_start(self.config.model):
-            logger.warning("%s", warning)
+        for warning in dict.fromkeys(random_start(model) for model, _ in self.config.networks()):
+            if warning:
+                logger.warning("%s", warning)
         for strategy in self.config.strategies:
             check(build(strategy), self.config)
         self.folder.write_study(self.config)

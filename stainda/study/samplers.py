@@ -10,10 +10,14 @@ many trials. With fewer than about ten trials all of them differ little from ``r
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stainda.config import SearchConfig, SearchRange
 from stainda.randomness import seed_for
+
+if TYPE_CHECKING:
+    from optuna.samplers import BaseSampler
+
 
 REMEMBERING = ("cmaes", "qmc", "nsga2")
 """Samplers that keep more than the trials: a distribution, a place in a sequence, generations."""
@@ -26,7 +30,7 @@ def make_sampler(
     seed: int,
     name: str,
     index: int,
-) -> Any:
+) -> BaseSampler:
     """The Optuna sampler that draws trial ``index`` of the strategy ``name``.
 
     What a sampler remembers lies in the study it is given, so that a new one for every trial goes on where the last one

@@ -21,6 +21,9 @@ from stainda.study.samplers import REMEMBERING, make_sampler
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from optuna.samplers import BaseSampler
+    from optuna.trial import FrozenTrial, TrialState
+
 DEFAULT_OBJECTIVE = ("source_validation",)
 
 
@@ -101,7 +104,7 @@ class StrategySearch:
             )  # drawn when an earlier trial had failed that was made good since
         memory.add_trial(trial)
 
-    def _sampler(self, index: int) -> Any:
+    def _sampler(self, index: int) -> BaseSampler:
         name = self.name.partition("/")[0]
         return make_sampler(self.config, self.space, self.defaults, self.seed, name, index)
 
@@ -204,13 +207,13 @@ def sqlite_address(path: Path) -> str:
     return f"sqlite:///{path.resolve()}"
 
 
-def _state(name: str) -> Any:
+def _state(name: str) -> TrialState:
     import optuna
 
     return optuna.trial.TrialState[name]
 
 
-def _ended(trial: Any) -> bool:
+def _ended(trial: FrozenTrial) -> bool:
     return trial.state in (_state("COMPLETE"), _state("PRUNED"))
 
 

@@ -129,7 +129,7 @@ class Job:
             del values["repeats"]
         if not self.pretrained:
             del values["pretrained"]
-        for key in ("title", "description", "reference", "space"):
+        for key in ("title", "description", "reference", "space", "model"):  # the network is the job's own setting
             values["strategy"].pop(key)
         for key in ("device", "threads"):
             values["training"].pop(key)

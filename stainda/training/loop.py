@@ -42,7 +42,7 @@ from stainda.training.validation import Validation, validate
 from stainda.training.weights import final_statistics, judged_weights, take_final_weights
 
 if TYPE_CHECKING:
-    from stainda.patches import PatchStore
+    from stainda.patches import PatchStore, TrainingData
 
 
 def train(
@@ -69,6 +69,12 @@ def train(
         ConfigError: the strategy, the network and the patches do not fit together.
         LeakError: a target label was requested that the strategy may not see.
     """
+    data = seen_data(job, store)
+    return train_on(job, data, folder, progress, on_epoch)
+
+
+def seen_data(job: Job, store: PatchStore | str | Path) -> TrainingData:
+    """What a job may see of a patch store (or of the store in this folder)."""
     from stainda.cohort import Roles
     from stainda.patches import PatchStore, TrainingData
     from stainda.patches.few_shot import FewShot
@@ -79,11 +85,10 @@ def train(
     of = strategy.labels.of_objects
     opened = PatchStore.open(Path(store)) if isinstance(store, str | Path) else store
     roles = Roles(job.sources, job.targets, job.domain_keys, job.protocol.visible)
-    data = TrainingData(
+    return TrainingData(
         opened, roles, labels=strategy.labels.rule, visible=job.protocol.visible, few_shot=few, without=job.without,
         refit=bool(job.repeats), share=None if of is None else LabelShare(of, job.seed),
     )  # fmt: skip
-    return train_on(job, data, folder, progress, on_epoch)
 
 
 def train_on(

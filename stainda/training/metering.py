@@ -50,7 +50,7 @@ class Costs:
     gpu_energy_wh: float | None = None
 
     @classmethod
-    def read(cls, values: Any) -> Costs:
+    def read(cls, values: object) -> Costs:
         """From what JSON holds of one; unknown where it holds nothing (jobs of earlier versions)."""
         if not isinstance(values, Mapping):
             return cls()

@@ -70,7 +70,7 @@ def test_under_randomness_k_is_the_disc_and_g_is_one():
     g = many.found.sum(axis=0) / many.expected.sum(axis=0)
     assert g == pytest.approx(np.ones(10), abs=0.08)
     assert k_function(g, r) == pytest.approx(np.pi * r**2, rel=0.06)
-    points = scattered(4000, window, rng)
+    points = scattered(4000, window, 1, rng)[0]
     assert window.contains(points).mean() > 0.98
     left = shapely.box(0, 0, 250, 500)
     share = L_SHAPE.intersection(left).area / L_SHAPE.area

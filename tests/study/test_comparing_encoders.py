@@ -116,5 +116,8 @@ def test_the_figure_and_the_sentence():
     ]).astype({"robustness_index": float})  # fmt: skip
     assert described(frame) == "highest robustness index: uni against centre (0.80) and uni@random against stain (0.30)"
     figure = robustness_figure(frame)
-    assert [axes.get_title() for axes in figure.axes] == ["against centre", "against stain"]
+    assert [axes.get_title() for axes in figure.axes] == ["class against centre", "class against stain"]
     assert [len(axes.patches) for axes in figure.axes] == [2, 1]
+    labels = [{text.get_text(): text.get_position()[0] for text in axes.texts} for axes in figure.axes]
+    assert list(labels[0]) == ["0.80", "0.40"] and list(labels[1]) == ["not known", "0.30"]
+    assert labels[0]["0.40"] > 0.5 < labels[1]["0.30"], "beyond the line of chance, not across it"

@@ -249,8 +249,9 @@ def _accuracy_on_target(align, seed, problem, steps=200):
 
 
 DANN = {"weight": 2.0, "schedule": "constant", "discriminator_norm": "spectral"}
-"""Chosen after trials on these seeds: most other settings failed in at least one of them. That the loss can act on
-features is what is tested, not how well it does."""
+"""Chosen after trials on seeds 0 to 2, of which most other settings failed one. The test takes seeds that had no part
+in the choice: on 100 to 111 every training gained, DANN 16 to 27 points, MMD 16 to 27, CORAL 10 to 22. That the loss
+can act on features is what is tested, not how well it does."""
 
 
 @pytest.mark.parametrize(
@@ -259,5 +260,8 @@ features is what is tested, not how well it does."""
 )
 def test_alignment_of_adapted_features_wins_back_what_a_shift_costs(name, settings, problem):
     align = PartConfig(name=name, params={"layer": "decoder", **settings})
-    pairs = [(_accuracy_on_target(None, seed, problem), _accuracy_on_target(align, seed, problem)) for seed in range(3)]
+    pairs = [
+        (_accuracy_on_target(None, seed, problem), _accuracy_on_target(align, seed, problem))
+        for seed in (100, 101, 102)
+    ]
     assert all(aligned > without + 0.05 for without, aligned in pairs), pairs

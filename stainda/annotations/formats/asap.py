@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from xml.etree import ElementTree  # for writing; reading is hardened
 
 import shapely
@@ -16,6 +16,8 @@ from stainda.errors import AnnotationError
 from stainda.files import whole_file
 
 if TYPE_CHECKING:
+    from xml.etree.ElementTree import Element
+
     import geopandas as gpd
 
 
@@ -36,7 +38,7 @@ def read(path: Path, slide: SlideFrame | None = None, problems: Problems = None)
     return make_records(geometries, classes, name=names)
 
 
-def _geometry(element: Any, name: str, path: Path) -> BaseGeometry:
+def _geometry(element: Element, name: str, path: Path) -> BaseGeometry:
     kind = element.get("Type", "")
     corners = [
         (int(number(c.get("Order", 0), path, "Order")), number(c.get("X"), path, "X"), number(c.get("Y"), path, "Y"))

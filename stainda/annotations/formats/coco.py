@@ -55,7 +55,7 @@ def read(path: Path, slide: SlideFrame | None = None, problems: Problems = None)
     return make_records(geometries, classes, id=ids, score=scores)
 
 
-def _mappings(value: Any) -> list[Mapping[str, Any]]:
+def _mappings(value: object) -> list[Mapping[str, Any]]:
     return [entry for entry in value if isinstance(entry, Mapping)] if isinstance(value, list) else []
 
 
@@ -110,7 +110,7 @@ def _from_runs(value: Mapping[str, Any], what: str, path: Path) -> BaseGeometry:
     return parts[0] if len(parts) == 1 else shapely.union_all(parts)
 
 
-def _plain(counts: Any, what: str, path: Path) -> list[int]:
+def _plain(counts: object, what: str, path: Path) -> list[int]:
     if not isinstance(counts, list):
         raise AnnotationError(f"the run lengths of {what} are no list", file=path)
     return [int(number(count, path, what)) for count in counts]

@@ -37,6 +37,8 @@ from stainda.files import whole_file
 from stainda.names import format_ending
 
 if TYPE_CHECKING:
+    from xml.etree.ElementTree import Element
+
     import geopandas as gpd
 
 _WHY = "because NDPA counts nanometres from the centre of the glass slide"
@@ -106,7 +108,7 @@ def read(path: Path, slide: SlideFrame | None = None, problems: Problems = None)
     return make_records(geometries, classes, name=names)
 
 
-def _geometry(element: Any, glass: _Glass, path: Path, what: str) -> BaseGeometry:
+def _geometry(element: Element, glass: _Glass, path: Path, what: str) -> BaseGeometry:
     def values(*tags: str) -> list[float]:
         return [number(element.findtext(tag), path, f"{tag} of {what}") for tag in tags]
 
@@ -154,6 +156,6 @@ def write(shapes: gpd.GeoDataFrame, path: Path, slide: SlideFrame | None = None)
         ElementTree.ElementTree(root).write(aside, encoding="utf-8", xml_declaration=True)
 
 
-def _texts(parent: Any, **values: Any) -> None:
+def _texts(parent: Element, **values: object) -> None:
     for name, value in values.items():
         ElementTree.SubElement(parent, name).text = str(value)

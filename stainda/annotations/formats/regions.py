@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from xml.etree import ElementTree  # for writing; reading is hardened
 
 import shapely
@@ -22,6 +22,8 @@ from stainda.files import whole_file
 from stainda.names import format_ending
 
 if TYPE_CHECKING:
+    from xml.etree.ElementTree import Element
+
     import geopandas as gpd
 
 
@@ -80,7 +82,7 @@ def _with_hole(polygon_: BaseGeometry, hole: BaseGeometry) -> BaseGeometry:
     return polygon_.difference(hole)
 
 
-def _geometry(region: Any, path: Path, dialect: _Dialect) -> BaseGeometry:
+def _geometry(region: Element, path: Path, dialect: _Dialect) -> BaseGeometry:
     what = f"region {region.get('Id', '')!r}"
     points = [
         (number(corner.get("X"), path, f"X of {what}"), number(corner.get("Y"), path, f"Y of {what}"))

@@ -51,7 +51,7 @@ def read(path: Path, slide: SlideFrame | None = None, problems: Problems = None)
     return make_records(geometries, classes, id=ids)
 
 
-def _geometry(content: list[Mapping[str, Any]], kind: Any, width: int, what: str, path: Path) -> BaseGeometry:
+def _geometry(content: list[Mapping[str, Any]], kind: object, width: int, what: str, path: Path) -> BaseGeometry:
     points = [
         (width * number(point.get("x"), path, f"x of {what}"), width * number(point.get("y"), path, f"y of {what}"))
         for point in content

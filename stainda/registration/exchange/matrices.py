@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -48,7 +47,7 @@ def _npy(path: Path) -> Array:
     return np.load(path, allow_pickle=False)
 
 
-def _json(path: Path) -> Any:
+def _json(path: Path) -> object:
     values = read_json(path, MAX_BYTES)
     return values.get("matrix") if isinstance(values, dict) else values
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import field_validator
 
@@ -53,7 +53,7 @@ class SharedLabels(Labels):
 
     @field_validator("share", mode="before")
     @classmethod
-    def _percent(cls, value: Any) -> Any:
+    def _percent(cls, value: object) -> object:
         text = value.strip() if isinstance(value, str) else ""
         if not text.endswith("%"):
             return value
