@@ -129,6 +129,7 @@ class Block:
                 window,
                 compartments,
                 tuple(left_out),
+                how,
             )
 
     def _lacks_cells(self, section: Section) -> bool:
@@ -151,7 +152,7 @@ class Block:
         return read_cells(path, self.config.cell_classes, slide)
 
     def _outlines(self, section: Section, slide: Slide) -> tuple[gpd.GeoDataFrame | None, str]:
-        """Outlines of the wanted classes from the first place that has a file, or why there are none."""
+        """Outlines of the wanted classes from the first place that has a file, and its name; or why there are none."""
         tried = []
         for place in self.config.outlines:
             if place == "own":
@@ -167,7 +168,7 @@ class Block:
             else:
                 shapes = _read(PROPAGATED.at(self.root, slide=section.slide))
             if shapes is not None:
-                return shapes[shapes["class"].isin(self.config.structures)].reset_index(drop=True), ""
+                return shapes[shapes["class"].isin(self.config.structures)].reset_index(drop=True), place
             tried.append(WITHOUT[place])
         refused = self._registered.refused.get(section.slide) if self._registered else None
         reason = f"refused at registration: {refused}" if refused else "; ".join(tried)

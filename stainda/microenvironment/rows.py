@@ -34,7 +34,7 @@ def structure_rows(measures: SectionMeasures) -> list[Row]:
     return [
         {
             **who(data), "id": shapes.ids[k], "identity": shapes.identity[k], "class": shapes.classes[k],
-            "source": shapes.sources[k], "confidence": known(shapes.confidence[k]),
+            "source": shapes.sources[k], "outline": data.outlined, "confidence": known(shapes.confidence[k]),
             "error_um": known(shapes.error_um[k]),
             "x": known(centres[k, 0], 2), "y": known(centres[k, 1], 2), "area_um2": known(areas[k], 1),
             "on_tissue_um2": known(each.areas[k, 0], 1), "cells": int(each.counts[k, 0]), "density": known(inside[k]),

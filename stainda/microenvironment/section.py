@@ -91,6 +91,7 @@ class SectionData:
         others: (m, 2) cells of classes that do not count, on tissue.
         window: the tissue without holes and ignored areas.
         compartments: areas by name.
+        outlined: where the outlines are from: ``own``, ``propagated``, ``files`` or ``detected``.
     """
 
     section: Section
@@ -104,6 +105,7 @@ class SectionData:
     window: CountingWindow
     compartments: dict[str, BaseGeometry]
     left_out: tuple[LeftOut, ...]
+    outlined: str
 
 
 def tissue_window(slide: Slide, mpp: float, ignored: Geometries, min_hole_um2: float) -> CountingWindow:

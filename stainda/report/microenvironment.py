@@ -99,14 +99,15 @@ def _origin(run: LoadedRun, structures: pd.DataFrame, stain: str) -> str:
     """Where the outlines on the sections of a stain come from, and how exactly they are placed."""
     mine = structures[structures["stain"] == stain]
     moved = mine[mine["source"] != mine["slide"]]
+    detected = "found by the trained detector" if len(mine) and (mine["outline"] == "detected").all() else ""
     if not len(moved):
-        return "The outlines are of these sections themselves."
+        return f"The outlines are of these sections themselves{', ' if detected else ''}{detected}."
     stains = run.cohort.set_index("slide")["stain"].to_dict() if "slide" in run.cohort else {}
-    sources = " and ".join(sorted({str(stains.get(slide, slide)) for slide in moved["source"]}))
-    return (
-        f"{count(len(moved), 'outline')} {'was' if len(moved) == 1 else 'were'} propagated from {sources}, placed to "
-        f"within {moved['error_um'].median():.0f} µm (median)."
-    )
+    sources = " and ".join(sorted({str(stains.get(source, source)) for source in moved["source"]}))
+    how = f"{detected} in {sources} and propagated" if detected else f"propagated from {sources}"
+    were = "was" if len(moved) == 1 else "were"
+    error = f"placed to within {moved['error_um'].median():.0f} µm (median)"
+    return f"{count(len(moved), 'outline')} {were} {how}, {error}."
 
 
 def _group_words(groups: pd.DataFrame) -> list[str]:

@@ -22,7 +22,8 @@ STRUCTURES = Table(
     columns=(
         *_WHO,
         *columns("text", id="of the outline", identity="the same for the structure in all sections of its block",
-                 class_="its class", source="the section the outline was drawn on"),
+                 class_="its class", source="the section the outline was drawn (or detected) on",
+                 outline="`own`, `propagated`, `files`, or `detected` (by the trained detector)"),
         *columns("number", confidence="of a propagated outline, 0 to 1",
                  error_um="how far the outline may be off, µm; 0 where it was drawn on this section",
                  x="of its centroid, level-0 pixels", y="of its centroid, level-0 pixels",

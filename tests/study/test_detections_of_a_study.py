@@ -64,6 +64,7 @@ def test_what_the_detector_finds_in_pas_is_measured_on_the_other_stain(run):
     structures = tables.STRUCTURES.read(folder)
     assert structures["source"].str.endswith("_PAS").all() and structures["slide"].str.endswith("_SR").all()
     drawn = {slide: read_shapes(run / "annotations" / "own" / f"{slide}.geojson") for slide in set(structures["slide"])}
+    assert (structures["outline"] == "detected").all()
     hits = 0
     for row in structures.to_dict("records"):
         centres = np.array([one.coords[0] for one in drawn[row["slide"]].geometry.centroid])
@@ -83,7 +84,7 @@ def test_what_the_detector_finds_in_pas_is_measured_on_the_other_stain(run):
 
 def test_the_page_says_where_the_outlines_come_from(run):
     page = (run / "report" / "index.html").read_text(encoding="utf-8")
-    assert "propagated from PAS" in page and "microenvironment_pairs_SR" in page
+    assert "found by the trained detector in PAS and propagated" in page and "microenvironment_pairs_SR" in page
 
 
 def test_what_was_detected_before_is_kept(run, monkeypatch):

@@ -45,7 +45,7 @@ def test_the_small_variant_goes_from_outlines_in_pas_to_the_page(tmp_path):
     ring = patients[patients["measure"] == "0-25"].groupby("group")["value"].mean()
     assert ring["rejection"] / ring["stable"] == pytest.approx(2, rel=0.4)
     page = (root / "report" / "index.html").read_text(encoding="utf-8")
-    assert "propagated from PAS" in page
+    assert "found by the trained detector in PAS and propagated" in page
     assert faults_of_run(root) == []
 
 
@@ -67,6 +67,7 @@ def test_the_outlines_are_those_of_pas_and_the_groups_differ_as_the_law_says(run
 def test_the_page_shows_it_and_every_file_is_declared(run):
     page = (run / "report" / "index.html").read_text(encoding="utf-8")
     assert 'id="microenvironment"' in page and "Cells in and around structures" in page
+    assert "propagated from PAS" in page
     assert {one.name for one in (run / "report" / "figures").glob("microenvironment_*CD68.csv")} >= {
         "microenvironment_distance_CD68.csv", "microenvironment_patients_CD68.csv",
     }  # fmt: skip
