@@ -80,14 +80,14 @@ def make_soup(folders: Sequence[Path], data: Patches, out: str | Path, method: M
         members = ranked if method == "uniform" else ranked[:1]
         best = alone[ranked[0]].score
         for name in () if method == "uniform" else ranked[1:]:
-            tried = judge.judged([weights[one] for one in (*members, name)]).score
+            tried = judge.judged([weights[member] for member in (*members, name)]).score
             if tried >= best:
                 members, best = [*members, name], tried
         final = judge.judged([weights[name] for name in members])
         folder = Path(out)
-        own = folders[[one.name for one in folders].index(ranked[0])]
+        own = folders[[job.name for job in folders].index(ranked[0])]
         judge.write(folder, own, final, {"method": method, "members": members})
-    return Soup(folder, method, final.score, {name: one.score for name, one in alone.items()}, tuple(members))
+    return Soup(folder, method, final.score, {name: judged.score for name, judged in alone.items()}, tuple(members))
 
 
 def _alike(folders: Sequence[Path]) -> list[Job]:
@@ -100,7 +100,7 @@ def _alike(folders: Sequence[Path]) -> list[Job]:
             raise TrainingError("this training is not complete", file=folder, remedy="Run the study again")
         jobs.append(Job.load(folder))
     about = [replace(job, seed=0, pretrained="", data_key="").settings() for job in jobs]
-    if other := [folder for folder, one in zip(folders, about, strict=True) if one != about[0]]:
+    if other := [folder for folder, settings in zip(folders, about, strict=True) if settings != about[0]]:
         raise TrainingError(
             f"it has other settings than {folders[0].name}", file=other[0],
             remedy="Average trainings of one strategy and one trial",
@@ -116,7 +116,7 @@ def _alike(folders: Sequence[Path]) -> list[Job]:
 def mean_weights(weights: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     """The mean of tensors of the same names; of whole numbers those of the first."""
     return {
-        name: torch.stack([one[name].double() for one in weights]).mean(0).to(first.dtype)
+        name: torch.stack([tensors[name].double() for tensors in weights]).mean(0).to(first.dtype)
         if first.is_floating_point()
         else first
         for name, first in weights[0].items()
