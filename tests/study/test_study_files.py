@@ -20,7 +20,8 @@ SMALL = [name for name in FILES if name.startswith("small/") and "monuseg" not i
 @pytest.mark.parametrize("name", FILES)
 def test_every_study_file_is_sound(name):
     study = load_study(STUDIES / name)
-    check_model(study.model.model_copy(update={"weights": None}))  # which are not shipped
+    for model, _ in study.networks():
+        check_model(model.model_copy(update={"weights": None}))  # which are not shipped
     for strategy in study.strategies:
         check(build(strategy), study)
     costs = budgets(study)
