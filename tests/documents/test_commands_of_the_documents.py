@@ -34,6 +34,7 @@ NOT_RUN = {
     r"stainda manifest make (hubmap_kidney|monuseg) .*": "a public data set; tests/study makes its layout",
     r"stainda transform import valis_results/.*": "a folder that VALIS writes; tests/registration makes one",
     r"stainda weights compare .*": "encoders of which none is shipped; tests/study compares small ones",
+    r"stainda soup .*": "needs several trainings of a strategy; tests/training makes them",
     r"stainda active .*": "needs a trained run; tests/study has one",
     r"stainda microenvironment .*": "needs sections with cells; tests/study and tests/microenvironment make them",
     r"stainda weights (convert|check .+).*": "published files of up to 5 GB; tests/cli makes small ones",

@@ -166,7 +166,7 @@ def test_without_the_option_the_first_trainings_are_reported_again(runs):
         assert f"it makes training {row.repeats} again from all source patients" in excluded.loc[row.job, "why"]
         assert "other patches" not in excluded.loc[row.job, "why"]
     page = (run / "report" / "index.html").read_text(encoding="utf-8")
-    assert "1 of 3 source patients validate" in page and "protocol.refit=true" in page
+    assert "1 of 3 source patients served validation only" in page and "protocol.refit=true" in page
     choice = choose_job(run)
     assert choice.folder.name not in set(refits["job"])
     notes = plan_study(load_study(study, ONE), run).notes
