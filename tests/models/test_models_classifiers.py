@@ -78,9 +78,14 @@ def test_every_file_builds(name):
 
 
 def test_a_network_for_another_task_is_refused_and_told_which_fit():
-    with pytest.raises(ConfigError, match=r"'unet' is for segmentation.*cnn or timm or torchvision or lenet5 or encoder"):
+    with pytest.raises(
+        ConfigError, match=r"'unet' is for segmentation.*cnn or timm or torchvision or lenet5 or encoder"
+    ):
         check_model(ModelConfig(name="unet"), "classification")
-    with pytest.raises(ConfigError, match=r"'cnn' is for classification.*unet or smp or dpt or fcn or segnet or deconvnet or pangnet or encoder"):
+    with pytest.raises(
+        ConfigError,
+        match=r"'cnn' is for classification.*unet or smp or dpt or fcn or segnet or deconvnet or pangnet or encoder",
+    ):
         check_model(ModelConfig(name="cnn"), "segmentation")
 
 
