@@ -111,6 +111,10 @@ def _strategy(model: Schema) -> Schema:
     properties["augment"] = _either({"$ref": "#/$defs/Part"}, {"type": "array", "items": {"$ref": "#/$defs/Part"}})
     properties["training"] = {"$ref": "#/$defs/TrainingConfig"}
     properties["from"] = _names("strategies", "the strategy that is changed here")
+    properties["model"] = {
+        "description": properties["model"]["description"],
+        **_either(_names("models"), {"$ref": "#/$defs/ModelConfig"}, {"type": "null"}),
+    }
     return {
         **model,
         "properties": properties,
