@@ -57,6 +57,11 @@ class Network(nn.Module):
             self.get_submodule(path).eval()
         return self
 
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Images [N, in_channels, H, W] to logits."""
+        self.check_input(images)
+        return self.answer(self.encode(images))
+
     def encode(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """What the encoder gives for images: maps ``[N, C, h, w]``, from fine to coarse, or a vector ``[N, C]``.
 

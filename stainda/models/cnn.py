@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from stainda.models.base import ClassificationNetwork
-from stainda.models.unet import Init, Norm, block_of, check_shape, initialiser
+from stainda.models.blocks import Init, Norm, block_of, check_dropout, check_sizes, initialiser
 
 
 class Cnn(ClassificationNetwork):
@@ -40,7 +40,8 @@ class Cnn(ClassificationNetwork):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        check_shape("the CNN", depth, width, convolutions, dropout)
+        check_sizes("the CNN", depth=depth, width=width, convolutions=convolutions)
+        check_dropout("the CNN", dropout)
         self.in_channels, self.n_classes = in_channels, n_classes
         self.smallest = 2 ** (depth - 1)
         self.default_layers = {"bottleneck": "bottleneck", "decoder": "pooled"}
@@ -54,11 +55,6 @@ class Cnn(ClassificationNetwork):
         self.head = nn.Linear(widths[-1], n_classes)
         self.handed_on, self.handed_channels = "pooled", widths[-1]
         self.apply(initialiser(init))
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Images [N, in_channels, H, W] to logits [N, n_classes]."""
-        self.check_input(images)
-        return self.answer(self.encode(images))
 
     def encode(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
         x = images

@@ -73,11 +73,6 @@ class DenseTransformer(SegmentationNetwork):
         self.stride, self.margin = 2 * patch, 0  # the decoder halves the map of tokens once
         self.default_layers = {"bottleneck": "bottleneck", "decoder": "decoded"}
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Images [N, in_channels, H, W] to logits [N, n_classes, H, W]."""
-        self.check_input(images)
-        return self.answer(self.encode(images))
-
     def encode(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Maps after four blocks, then the tokens next to each, where there are any."""
         size = (int(images.shape[2]), int(images.shape[3]))

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from stainda.errors import ConfigError
 from stainda.models.base import SegmentationNetwork
-from stainda.models.unet import Norm, initialiser
-from stainda.models.vgg_levels import STRIDE, check_choice, check_sizes, level_widths, vgg_levels
+from stainda.models.blocks import Norm, check_dropout, check_sizes, initialiser
+from stainda.models.vgg_levels import STRIDE, level_widths, vgg_levels
 
 FINEST = (32, 16, 8)
 
@@ -50,7 +51,9 @@ class Fcn(SegmentationNetwork):
         dropout: float = 0.5,
     ) -> None:
         super().__init__()
-        check_choice("the FCN", "finest", finest, FINEST)
+        if finest not in FINEST:
+            raise ConfigError(f"'finest' of the FCN must be one of 32, 16, 8, not {finest!r}")
+        check_dropout("the FCN", dropout)
         check_sizes("the FCN", width=width, fully_connected=fully_connected)
         self.in_channels, self.n_classes, self.stride, self.margin = in_channels, n_classes, STRIDE, 0
         widths = level_widths(width)
@@ -66,11 +69,6 @@ class Fcn(SegmentationNetwork):
         self.head = _SummedScores(fully_connected, skips, n_classes)
         self.handed_channels = fully_connected
         self.default_layers = {"bottleneck": "bottleneck", "decoder": "head.summed" if skips else "head"}
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Images [N, in_channels, H, W] to logits [N, n_classes, H, W]."""
-        self.check_input(images)
-        return self.answer(self.encode(images))
 
     def encode(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """The third and the fourth pooling, and the second of the two layers that were fully connected."""

@@ -9,8 +9,7 @@ import torch
 from torch import nn
 
 from stainda.models.base import ClassificationNetwork
-from stainda.models.unet import initialiser
-from stainda.models.vgg_levels import check_sizes
+from stainda.models.blocks import check_sizes, initialiser
 
 Activation = Literal["tanh", "relu"]
 _SIDE = 32
@@ -52,11 +51,6 @@ class LeNet5(ClassificationNetwork):
         self.handed_on, self.handed_channels = "pooled", third
         self.default_layers = {"bottleneck": "bottleneck", "decoder": "last"}
         self.apply(initialiser("glorot" if activation == "tanh" else "kaiming"))
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Images [N, in_channels, H, W] to logits [N, n_classes]."""
-        self.check_input(images)
-        return self.answer(self.encode(images))
 
     def encode(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
         return (self.pooled[0](self.bottleneck(self.encoder(images))),)

@@ -12,8 +12,7 @@ import torch
 from torch import nn
 
 from stainda.models.base import SegmentationNetwork
-from stainda.models.unet import Norm, block_of, initialiser
-from stainda.models.vgg_levels import check_sizes
+from stainda.models.blocks import Norm, block_of, check_sizes, initialiser
 
 
 class PangNet(SegmentationNetwork):
@@ -44,11 +43,6 @@ class PangNet(SegmentationNetwork):
         self.handed_channels = width if convolutions > 1 else in_channels
         self.default_layers = {"bottleneck": "bottleneck", "decoder": "decoder"}
         self.apply(initialiser("kaiming"))
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Images [N, in_channels, H, W] to logits [N, n_classes, H, W]."""
-        self.check_input(images)
-        return self.answer(self.encode(images))
 
     def encode(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
         return (self.encoder(images),)

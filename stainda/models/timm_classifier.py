@@ -78,11 +78,6 @@ class TimmClassifier(ClassificationNetwork):
         self.encoder_names, self.handed_on = ("net.",), "decoded"
         self.handed_channels = int(getattr(self.net, "head_hidden_size", None) or self.net.num_features)
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Images [N, in_channels, H, W] to logits [N, n_classes]."""
-        self.check_input(images)
-        return self.answer(self.encode(images))
-
     def encode(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
         try:
             features = self.net.forward_features(images)

@@ -10,6 +10,7 @@ from torch import nn
 
 from stainda.errors import ConfigError, did_you_mean
 from stainda.models.base import ClassificationNetwork
+from stainda.models.blocks import check_dropout
 
 NETWORKS = {"googlenet": 15, "inception_v3": 75}
 """By torchvision's names, with the least height and width that their poolings leave a pixel of."""
@@ -41,8 +42,7 @@ class TorchvisionClassifier(ClassificationNetwork):
 
         if encoder not in NETWORKS:
             raise ConfigError(f"unknown network {encoder!r} of torchvision", remedy=did_you_mean(encoder, NETWORKS))
-        if isinstance(dropout, bool) or not 0 <= dropout < 1:
-            raise ConfigError(f"'dropout' of {encoder} must be at least 0 and below 1, not {dropout!r}")
+        check_dropout(encoder, dropout)
         self.net = get_model(
             encoder, weights=None, num_classes=n_classes, aux_logits=False, init_weights=True, dropout=dropout
         )
@@ -53,11 +53,6 @@ class TorchvisionClassifier(ClassificationNetwork):
         self.default_layers = {"bottleneck": "bottleneck", "decoder": "decoded"}
         self.head_names, self.encoder_names, self.handed_on = ("net.fc.",), ("net.",), "decoded"
         self.handed_channels = self.net.get_submodule("fc").get_parameter("weight").shape[1]
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Images [N, in_channels, H, W] to logits [N, n_classes]."""
-        self.check_input(images)
-        return self.answer(self.encode(images))
 
     def encode(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """The last feature map, averaged over its places: in torchvision's own order of its layers."""

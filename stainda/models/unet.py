@@ -7,19 +7,16 @@ tiles of a large prediction fit together without seams, at the price of a margin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
 from torch import nn
 
-from stainda.errors import ConfigError
 from stainda.models.base import SegmentationNetwork
+from stainda.models.blocks import Init, Norm, Padding, block_of, check_dropout, check_sizes, initialiser
 
-Norm = Literal["batch", "group", "instance", "none"]
-Padding = Literal["same", "valid"]
 Upsampling = Literal["learned", "bilinear"]
-Init = Literal["kaiming", "glorot"]
 
 
 class UNet(SegmentationNetwork):
@@ -60,7 +57,8 @@ class UNet(SegmentationNetwork):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        check_shape("the U-Net", depth, width, convolutions, dropout)
+        check_sizes("the U-Net", depth=depth, width=width, convolutions=convolutions)
+        check_dropout("the U-Net", dropout)
         halvings = depth - 1
         self.in_channels, self.n_classes = in_channels, n_classes
         self.stride = 2**halvings
@@ -85,11 +83,6 @@ class UNet(SegmentationNetwork):
         self.handed_channels = widths[-1]
         self.apply(initialiser(init))
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Images [N, in_channels, H, W] to logits [N, n_classes, H - 2 margin, W - 2 margin]."""
-        self.check_input(images)
-        return self.answer(self.encode(images))
-
     def encode(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
         x = _cut(images, self._trim)
         skips = []
@@ -105,23 +98,6 @@ class UNet(SegmentationNetwork):
         for block, skip in zip(self.decoder, reversed(skips), strict=True):
             x = block(x, skip)
         return self.head(x)
-
-
-def check_shape(what: str, depth: int, width: int, convolutions: int, dropout: float) -> None:
-    """Refuse sizes no network can have.
-
-    Raises:
-        ConfigError: a value outside its range.
-    """
-    for name, value, low, high in (
-        ("depth", depth, 2, 8),
-        ("width", width, 1, 1024),
-        ("convolutions", convolutions, 1, 4),
-    ):
-        if not isinstance(value, int) or not low <= value <= high:
-            raise ConfigError(f"{name!r} of {what} must be a whole number from {low} to {high}, not {value!r}")
-    if isinstance(dropout, bool) or not isinstance(dropout, int | float) or not 0 <= dropout < 1:
-        raise ConfigError(f"'dropout' of {what} must be at least 0 and below 1, not {dropout!r}")
 
 
 class _UpBlock(nn.Module):
@@ -144,53 +120,6 @@ class _UpBlock(nn.Module):
         x = self.up(x)
         skip = _cut(skip, (skip.shape[-1] - x.shape[-1]) // 2)
         return self.block(torch.cat([skip, x], dim=1))
-
-
-def block_of(ins: int, outs: int, convolutions: int, norm: Norm, padding: Padding) -> nn.Sequential:
-    """3 x 3 convolutions, each with its normalisation and a ReLU."""
-    layers: list[nn.Module] = []
-    for index in range(convolutions):
-        layers.append(
-            nn.Conv2d(
-                ins if index == 0 else outs,
-                outs,
-                3,
-                padding=1 if padding == "same" else 0,
-                bias=norm in ("none", "group"),
-            )
-        )
-        layers += normalised(norm, outs)
-    return nn.Sequential(*layers)
-
-
-def normalised(norm: Norm, width: int) -> list[nn.Module]:
-    """What follows a convolution: its normalisation and a ReLU."""
-    return [*_norm(norm, width), nn.ReLU(inplace=True)]
-
-
-def _norm(norm: Norm, width: int) -> list[nn.Module]:
-    if norm == "batch":
-        return [nn.BatchNorm2d(width)]
-    if norm == "instance":
-        return [nn.InstanceNorm2d(width, affine=True)]
-    if norm == "group":
-        return [nn.GroupNorm(next(groups for groups in (8, 4, 2, 1) if width % groups == 0), width)]
-    return []
-
-
-def initialiser(init: Init) -> Callable[[nn.Module], None]:
-    """Starts the convolutions of a network: ``network.apply(initialiser("glorot"))``."""
-
-    def start(module: nn.Module) -> None:
-        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-            if init == "glorot":
-                nn.init.xavier_uniform_(module.weight)
-            else:
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-
-    return start
 
 
 def _cut(x: torch.Tensor, pixels: int) -> torch.Tensor:

@@ -13,8 +13,8 @@ from torch import nn
 
 from stainda.errors import ConfigError
 from stainda.models.base import SegmentationNetwork
-from stainda.models.unet import Norm, block_of, initialiser, normalised
-from stainda.models.vgg_levels import CONVOLUTIONS, STRIDE, check_sizes, level_widths, vgg_levels
+from stainda.models.blocks import Norm, block_of, check_sizes, initialiser, normalised
+from stainda.models.vgg_levels import CONVOLUTIONS, STRIDE, level_widths, vgg_levels
 
 
 class Unpooling(SegmentationNetwork):

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from torch import nn
 
-from stainda.errors import ConfigError
-from stainda.models.unet import Norm, block_of
+from stainda.models.blocks import Norm, block_of
 
 WIDTHS = (1, 2, 4, 8, 8)
 """Features of the five levels, as multiples of those at full resolution (Simonyan and Zisserman 2015, column D)."""
@@ -27,24 +24,3 @@ def vgg_levels(in_channels: int, width: int, norm: Norm) -> nn.ModuleList:
     outs = level_widths(width)
     ins = [in_channels, *outs[:-1]]
     return nn.ModuleList(block_of(*sizes, norm, "same") for sizes in zip(ins, outs, CONVOLUTIONS, strict=True))
-
-
-def check_sizes(what: str, **sizes: int) -> None:
-    """Refuse sizes no network can have.
-
-    Raises:
-        ConfigError: a size that is no whole number from 1 to 8192.
-    """
-    for name, value in sizes.items():
-        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 8192:
-            raise ConfigError(f"{name!r} of {what} must be a whole number from 1 to 8192, not {value!r}")
-
-
-def check_choice(what: str, name: str, value: int, choices: Sequence[int]) -> None:
-    """Refuse a number that is none of the choices.
-
-    Raises:
-        ConfigError: it is none of them.
-    """
-    if isinstance(value, bool) or value not in choices:
-        raise ConfigError(f"{name!r} of {what} must be one of {', '.join(map(str, choices))}, not {value!r}")

@@ -8,6 +8,7 @@ member on source validation, and takes in another only where the mean is no wors
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -66,11 +67,12 @@ def make_soup(folders: Sequence[Path], data: Patches, out: str | Path, method: M
         method: ``greedy``, or ``uniform``: the mean of all, whatever validation says.
 
     Raises:
-        TrainingError: fewer than two jobs, one that did not end, other settings than those of the first, or batch
-            statistics that are kept by domain.
+        TrainingError: fewer than two jobs, one that did not end, other settings than those of the first, batch
+            statistics that are kept by domain, or ``out`` holds something else than a soup.
     """
     if method not in METHODS:
         raise TrainingError(f"there is no soup {method!r}", remedy=did_you_mean(method, METHODS))
+    _refuse_other_work(Path(out))
     jobs = _alike(folders)
     with torch_for(jobs[0].training):
         judge = _Judge(jobs[0], data)
@@ -88,6 +90,15 @@ def make_soup(folders: Sequence[Path], data: Patches, out: str | Path, method: M
         own = folders[[job.name for job in folders].index(ranked[0])]
         judge.write(folder, own, final, {"method": method, "members": members})
     return Soup(folder, method, final.score, {name: judged.score for name, judged in alone.items()}, tuple(members))
+
+
+def _refuse_other_work(folder: Path) -> None:
+    """A soup may be made anew in its folder; a training, or anything else, is not overwritten."""
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return
+    result = RESULT.inside(folder)
+    if not (result.is_file() and "soup" in json.loads(result.read_text(encoding="utf-8"))):
+        raise TrainingError("holds files that are no soup", file=folder, remedy="Give --out a new folder")
 
 
 def _alike(folders: Sequence[Path]) -> list[Job]:

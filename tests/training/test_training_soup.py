@@ -77,6 +77,16 @@ def test_the_folder_predicts_and_says_what_it_is(from_one_start, tmp_path):
     assert about["soup"] == {"method": "uniform", "members": list(soup.members)} and about["score"] == soup.score
 
 
+def test_a_training_is_not_overwritten(from_one_start, tmp_path):
+    kept = (from_one_start[0] / "result.json").read_bytes()
+    with pytest.raises(TrainingError, match=r"holds files that are no soup.*Give --out a new folder"):
+        make_soup(from_one_start, make_data(make_job()), from_one_start[0])
+    assert (from_one_start[0] / "result.json").read_bytes() == kept
+    for _ in range(2):  # its own folder may be written anew
+        soup = make_soup(from_one_start, make_data(make_job()), tmp_path / "again", "uniform")
+    assert len(soup.members) == len(from_one_start)
+
+
 def test_the_mean_keeps_types_and_whole_numbers():
     one, two = ({"w": torch.full((2,), value), "n": torch.tensor(int(value))} for value in (1.0, 3.0))
     mean = mean_weights([one, two])
