@@ -3,23 +3,12 @@
 from stainda.config.fine_tuning import CacheConfig, TrainConfig
 from stainda.config.initialisation import InitConfig
 from stainda.config.load import available, load_piece, load_strategy, load_study, read_yaml
-from stainda.config.models import (
-    EvaluationConfig,
-    GeometryConfig,
-    ModelConfig,
-    PartConfig,
-    PatchConfig,
-    ProtocolConfig,
-    RecipeConfig,
-    SearchConfig,
-    StrategyConfig,
-    StudyConfig,
-    TaskConfig,
-    TrainingConfig,
-)
+from stainda.config.models import EvaluationConfig, PartConfig, StrategyConfig, StudyConfig, TaskConfig
 from stainda.config.preparation import FusionConfig, PhantomConfig, PropagationConfig, RegistrationConfig
 from stainda.config.pretraining import PretrainingConfig
+from stainda.config.protocol import ProtocolConfig, SearchConfig
 from stainda.config.space import SearchRange
+from stainda.config.training import GeometryConfig, ModelConfig, PatchConfig, RecipeConfig, TrainingConfig
 
 __all__ = [
     "CacheConfig",

@@ -13,9 +13,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from stainda.config.models import GeometryConfig, ModelConfig, PatchConfig, StrategyConfig, TrainingConfig
+from stainda.config.models import StrategyConfig
 from stainda.config.pieces import available, load_piece, merged, named_piece, validated
 from stainda.config.space import SearchRange, split_space
+from stainda.config.training import GeometryConfig, ModelConfig, PatchConfig, TrainingConfig
 from stainda.errors import ConfigError, did_you_mean
 
 DEFAULT = "strong"
