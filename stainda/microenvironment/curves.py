@@ -161,11 +161,13 @@ def _pooled(
     """
     first = curves[0]
     rounds = min(len(curve.simulated.found) for curve in curves)
-    observed = StepCounts(*(np.sum([getattr(curve.observed, name) for curve in curves], axis=0) for name in _PARTS))
+    each = StepCounts.stacked([curve.observed for curve in curves], len(first.high))
+    observed = each.weighted(np.ones(len(curves)))
     simulated = StepCounts(
-        *(np.sum([getattr(curve.simulated, name)[:rounds] for curve in curves], axis=0) for name in _PARTS)
+        np.sum([curve.simulated.found[:rounds] for curve in curves], axis=0),
+        np.sum([curve.simulated.expected[:rounds] for curve in curves], axis=0),
     )
-    resampled = _resampled(curves, units, config.resamples, rng)
+    resampled = _resampled(each, units, config.resamples, rng)
     number = np.array([curve.cells for curve in curves], float)
     rate = float(number @ [curve.per_mm2 for curve in curves] / number.sum()) if number.sum() else float("nan")
     tail = (1 - config.level) / 2
@@ -193,16 +195,10 @@ def _pooled(
     return rows
 
 
-_PARTS = ("found", "expected")
-
-
-def _resampled(
-    curves: Sequence[SectionCurve], units: Sequence[str], resamples: int, rng: np.random.Generator
-) -> StepCounts | None:
-    """Sums of the observed counts over units drawn with replacement; ``None`` of too few."""
+def _resampled(each: StepCounts, units: Sequence[str], resamples: int, rng: np.random.Generator) -> StepCounts | None:
+    """Sums of the counts of each section over units drawn with replacement; ``None`` of too few."""
     names = list(dict.fromkeys(units))
     if len(names) < FEW_UNITS:
         return None
     member = np.array([[unit == name for unit in units] for name in names], float)
-    weights = resampling_weights(len(names), resamples, rng) @ member
-    return StepCounts(*(weights @ np.array([getattr(curve.observed, name) for curve in curves]) for name in _PARTS))
+    return each.weighted(resampling_weights(len(names), resamples, rng) @ member)

@@ -77,9 +77,9 @@ class CellPairs:
         """Weighted ordered pairs in each step, (k,); of the ``chosen`` points (n,) alone where they are given."""
         used = slice(None) if chosen is None else chosen[self.first] & chosen[self.second]
         n = self.number if chosen is None else int(chosen.sum())
-        weights = np.asarray(2 * np.bincount(self.step[used], self.weight[used], minlength=len(self.r)), np.float64)
+        pairs = np.asarray(2 * np.bincount(self.step[used], self.weight[used], minlength=len(self.r)), np.float64)
         expected = n * (n - 1) / self.area * ring_areas(self.r) if self.area > 0 else np.zeros(len(self.r))
-        return StepCounts(weights, expected)
+        return StepCounts(pairs, expected)
 
 
 def thinned(points: Floats, rng: np.random.Generator, most: int = MOST) -> Floats:
@@ -99,7 +99,7 @@ def scattered(count: int, window: CountingWindow, number: int, rng: np.random.Ge
 def random_pairs(count: int, window: CountingWindow, r: Floats, number: int, rng: np.random.Generator) -> StepCounts:
     """Pairs of so many points under complete spatial randomness, arrays (number, k)."""
     patterns = scattered(count, window, number, rng)
-    return _stacked([CellPairs.of(points, window, r).counts() for points in patterns], len(r))
+    return StepCounts.stacked([CellPairs.of(points, window, r).counts() for points in patterns], len(r))
 
 
 def relabelled_pairs(pairs: CellPairs, count: int, number: int, rng: np.random.Generator) -> StepCounts:
@@ -109,10 +109,4 @@ def relabelled_pairs(pairs: CellPairs, count: int, number: int, rng: np.random.G
         chosen = np.zeros(pairs.number, bool)
         chosen[rng.choice(pairs.number, min(count, pairs.number), replace=False)] = True
         drawn.append(pairs.counts(chosen))
-    return _stacked(drawn, len(pairs.r))
-
-
-def _stacked(drawn: list[StepCounts], steps: int) -> StepCounts:
-    shape = (len(drawn), steps)
-    observed, expected = (np.reshape([getattr(draw, name) for draw in drawn], shape) for name in ("found", "expected"))
-    return StepCounts(observed, expected)
+    return StepCounts.stacked(drawn, len(pairs.r))

@@ -12,7 +12,7 @@ structures: the ratio is unbiased for any window, holes included.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,6 +37,19 @@ class StepCounts:
 
     found: Floats
     expected: Floats
+
+    @classmethod
+    def stacked(cls, counts: Sequence[StepCounts], steps: int) -> StepCounts:
+        """Those of several sections or simulations, arrays (n, k)."""
+        shape = (len(counts), steps)
+        return cls(
+            np.reshape([count.found for count in counts], shape),
+            np.reshape([count.expected for count in counts], shape),
+        )
+
+    def weighted(self, weights: Floats) -> StepCounts:
+        """Sums of stacked counts, each as often as ``weights`` (..., n) says."""
+        return StepCounts(weights @ self.found, weights @ self.expected)
 
     @property
     def ratio(self) -> Floats:
