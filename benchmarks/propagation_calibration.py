@@ -34,12 +34,13 @@ from stainda.files import write_csv, write_text
 from stainda.objects.overlap import dice_pairs
 from stainda.phantom import make_cohort, true_map
 from stainda.randomness import generator_for
+from stainda.registration.affine import apply_affine
 from stainda.registration.calibration import TABLE, Logistic
 from stainda.registration.confidence import FEATURES, OF_CONTENT
 from stainda.registration.propagated_shapes import PropagatedShapes
 from stainda.registration.propagator import Propagator
 from stainda.registration.results import BlockResult, load_block
-from stainda.registration.transforms import Transform, apply_affine, from_backward
+from stainda.registration.transforms import Transform, from_backward
 
 FIRST, SECOND = ("PAS", "SR", "PAS", "CD68"), ("PAS", "JONES", "PAS", "CD34")
 LATTICE, RIM = 24, 10  # level-0 pixels between nodes, and nodes beyond the slide

@@ -278,8 +278,9 @@ def info(transform: TransformFile) -> None:
     """
     import numpy as np
 
+    from stainda.registration.affine import apply_affine
     from stainda.registration.gates import decompose
-    from stainda.registration.transforms import Transform, apply_affine
+    from stainda.registration.transforms import Transform
 
     loaded = Transform.load(transform)
     scale, turn, shear, mirrored = decompose(loaded.matrix)

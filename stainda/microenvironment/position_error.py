@@ -19,10 +19,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial import cKDTree
 
+from stainda.registration.affine import apply_affine
 from stainda.registration.evidence import LocalEvidence
 from stainda.registration.results import BlockResult
 from stainda.registration.sections import SectionImage
-from stainda.registration.transforms import Between, apply_affine
+from stainda.registration.transforms import Between
 
 Floats = npt.NDArray[np.float64]
 BOX_UM = 150.0

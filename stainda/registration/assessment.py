@@ -10,12 +10,13 @@ import numpy as np
 
 from stainda.arrays import Array
 from stainda.registration import gates
+from stainda.registration.affine import apply_affine
 from stainda.registration.proposals import Proposal
 from stainda.registration.refinement import Deformations, Refined, refine
 from stainda.registration.results import REFUSED, REGISTERED, RIGID_ONLY
 from stainda.registration.sections import SectionImage, rigid_downsample
 from stainda.registration.similarity import FrameView, agreement, compared_area, tissue_overlap
-from stainda.registration.transforms import Transform, apply_affine
+from stainda.registration.transforms import Transform
 
 SAMPLED = 4000  # points of tissue at which a deformation is measured
 

@@ -10,11 +10,12 @@ import numpy as np
 from stainda.arrays import Array
 from stainda.registration import gates
 from stainda.registration.adjustment import Adjustment, adjust
+from stainda.registration.affine import apply_affine
 from stainda.registration.outcomes import Outcomes
 from stainda.registration.pair_evidence import PairEvidence, PlacedSection, compare_pair
 from stainda.registration.sections import SectionImage
 from stainda.registration.similarity import FrameView, compared_area
-from stainda.registration.transforms import Transform, apply_affine
+from stainda.registration.transforms import Transform
 
 REACH = 2  # placed sections: comparisons three apart added nothing to those (2.8 µm in 18 sections with and without)
 FARTHER = 3  # where some of these fail, two stains having nothing in common

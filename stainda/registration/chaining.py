@@ -16,13 +16,14 @@ import numpy as np
 from stainda.arrays import Array
 from stainda.config import RegistrationConfig
 from stainda.registration import gates
+from stainda.registration.affine import apply_affine
 from stainda.registration.assessment import Assessment
 from stainda.registration.attempts import RegistrationAttempts
 from stainda.registration.outcomes import BlockNotes, Outcomes
 from stainda.registration.proposals import Proposal
 from stainda.registration.results import RIGID_ONLY
 from stainda.registration.sections import SectionImage, rigid_downsample
-from stainda.registration.transforms import Transform, apply_affine, from_pull
+from stainda.registration.transforms import Transform, from_pull
 
 REACH = 2  # usable sections: a damaged one between two others is stepped over
 LATTICE = 4.0  # working pixels between the points at which a composition is computed, as VALIS's fields are thinned

@@ -16,8 +16,8 @@ from shapely.geometry.base import BaseGeometry
 from stainda.annotations.raster import PixelGrid, covered
 from stainda.arrays import Array
 from stainda.randomness import generator_for
+from stainda.registration.affine import apply_affine
 from stainda.registration.sections import SectionImage
-from stainda.registration.transforms import apply_affine
 
 CELLS = 24  # samples across an object and its surroundings
 LEAST_OBJECTS = 6  # fewer show no kind

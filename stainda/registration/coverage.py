@@ -14,9 +14,10 @@ from shapely.geometry.base import BaseGeometry
 from stainda.annotations import outlines
 from stainda.arrays import Array
 from stainda.objects.moving import moved_geometries
+from stainda.registration.affine import apply_affine
 from stainda.registration.content import layers_of
 from stainda.registration.sections import SectionImage
-from stainda.registration.transforms import Between, apply_affine
+from stainda.registration.transforms import Between
 
 MARGIN = 0.01  # of the tissue's longer side: two sections' borders differ by that much without anything being missing
 DOUBT = 0.25  # of an object's diameter: where a dropped object may lie beyond its propagated outline

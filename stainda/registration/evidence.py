@@ -14,9 +14,10 @@ import numpy as np
 from scipy import ndimage
 
 from stainda.arrays import Array
+from stainda.registration.affine import apply_affine
 from stainda.registration.sections import SectionImage
 from stainda.registration.similarity import SCALES, optical_density
-from stainda.registration.transforms import Between, apply_affine
+from stainda.registration.transforms import Between
 
 TEMPLATE = 1.5  # width of the neighbourhood compared, in widths of the object
 SEARCH = 0.5  # how far it is shifted, in widths of the object

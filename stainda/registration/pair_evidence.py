@@ -17,8 +17,8 @@ import numpy as np
 from scipy import ndimage
 
 from stainda.arrays import Array
+from stainda.registration.affine import apply_affine
 from stainda.registration.similarity import directions
-from stainda.registration.transforms import apply_affine
 
 PATCHES = 12  # along the longer side of the view: some 43 view pixels wide, a few tubules
 HELD = 4  # one patch of so many is held back

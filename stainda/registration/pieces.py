@@ -14,6 +14,7 @@ from typing import Protocol
 import numpy as np
 
 from stainda.arrays import Array
+from stainda.registration.affine import apply_affine
 
 GAP, UNPAIRED = "between two tissue pieces", "in a tissue piece without a partner"
 
@@ -55,10 +56,7 @@ class PieceMap:
 
     def at(self, xy: Array) -> Array:
         """Numbers (n,) at level-0 points (n, 2); 0 outside and for NaN."""
-        x, y = (
-            xy @ self.matrix[:2, :2].T[:, 0] + self.matrix[0, 2],
-            xy @ self.matrix[:2, :2].T[:, 1] + self.matrix[1, 2],
-        )
+        x, y = apply_affine(self.matrix, xy).T
         height, width = self.labels.shape
         known = np.isfinite(x) & np.isfinite(y)
         column, row = (np.round(np.where(known, part, -9)).astype(int) for part in (x, y))

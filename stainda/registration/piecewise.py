@@ -17,6 +17,7 @@ import numpy as np
 from stainda.arrays import Array
 from stainda.config import RegistrationConfig
 from stainda.registration import gates
+from stainda.registration.affine import apply_affine
 from stainda.registration.assessment import Assessment
 from stainda.registration.chaining import register_pair
 from stainda.registration.outcomes import BlockNotes, Outcomes
@@ -27,7 +28,7 @@ from stainda.registration.results import REFUSED, REGISTERED, RIGID_ONLY
 from stainda.registration.search import search
 from stainda.registration.sections import SectionImage
 from stainda.registration.similarity import FrameView, agreement, compared_area, tissue_overlap
-from stainda.registration.transforms import Transform, apply_affine
+from stainda.registration.transforms import Transform
 
 Registered = Callable[..., Iterable[tuple[Proposal, Assessment]]]
 

@@ -15,13 +15,14 @@ from scipy import ndimage
 
 from stainda.arrays import Array
 from stainda.registration import gates
+from stainda.registration.affine import apply_affine, fit_affine
 from stainda.registration.damping import Damped, damped
 from stainda.registration.deformation import FIRM, LEVELS, SOFT, STIFF, Stiffness, exponential, velocity
 from stainda.registration.fields import invert
 from stainda.registration.held_back import Gain, HeldBack, agreement_map
 from stainda.registration.sections import SectionImage
 from stainda.registration.similarity import Brought, FrameView
-from stainda.registration.transforms import Transform, apply_affine, fit_affine
+from stainda.registration.transforms import Transform
 
 Deformations = Literal["both", "own", "valis"]
 SPACING = 3  # view pixels between the lattice points of a stored deformation: 1.5 times the working image's 3

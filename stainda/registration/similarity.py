@@ -13,8 +13,9 @@ import numpy as np
 from scipy import ndimage
 
 from stainda.arrays import Array
+from stainda.registration.affine import apply_affine
 from stainda.registration.sections import SectionImage
-from stainda.registration.transforms import Between, Transform, apply_affine
+from stainda.registration.transforms import Between, Transform
 
 VIEW_DIM = 512  # longest side of the images compared, pixels
 SCALES = (1.5, 3.0)  # standard deviations of the gradient filter, view pixels: cells' neighbourhoods, and tubules

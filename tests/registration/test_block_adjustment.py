@@ -20,13 +20,14 @@ from stainda.cohort import Cohort
 from stainda.config import PropagationConfig
 from stainda.registration import gates, load_block, propagate
 from stainda.registration.adjustment import adjust
+from stainda.registration.affine import apply_affine
 from stainda.registration.assessment import Assessment
 from stainda.registration.block_adjustment import adjust_block, corrected
 from stainda.registration.outcomes import Outcomes
 from stainda.registration.pair_evidence import PairEvidence, PlacedSection, compare_pair
 from stainda.registration.results import REGISTERED
 from stainda.registration.sections import SectionImage
-from stainda.registration.transforms import Transform, apply_affine
+from stainda.registration.transforms import Transform
 
 SHAPE = (512, 512)
 UM = 2.5  # per view pixel of the synthetic block

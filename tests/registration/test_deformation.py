@@ -10,6 +10,7 @@ from scipy import ndimage
 from test_registration_attempts import section
 
 from stainda.registration import gates
+from stainda.registration.affine import apply_affine
 from stainda.registration.damping import damped, share_kept
 from stainda.registration.deformation import LEVELS, SOFT, STIFF, exponential, velocity
 from stainda.registration.fields import jacobian
@@ -17,7 +18,7 @@ from stainda.registration.held_back import Gain, HeldBack
 from stainda.registration.refinement import refine, robust_affine, shifted
 from stainda.registration.sections import SectionImage
 from stainda.registration.similarity import Brought, FrameView, optical_density
-from stainda.registration.transforms import Between, Transform, apply_affine
+from stainda.registration.transforms import Between, Transform
 
 SIDE = 256
 

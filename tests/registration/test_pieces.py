@@ -21,6 +21,7 @@ from stainda.config import RegistrationConfig
 from stainda.errors import RegistrationError
 from stainda.files import write_json
 from stainda.registration import Transform, propagate
+from stainda.registration.affine import apply_affine
 from stainda.registration.assessment import Assessment
 from stainda.registration.exchange.itk_field import write_field
 from stainda.registration.outcomes import Outcomes
@@ -30,7 +31,7 @@ from stainda.registration.piecewise import pair_pieces, register_pieces
 from stainda.registration.proposals import Proposal
 from stainda.registration.results import BLOCK_FORMAT, REFUSED, REGISTERED, RIGID_ONLY
 from stainda.registration.sections import SectionImage
-from stainda.registration.transforms import Between, apply_affine
+from stainda.registration.transforms import Between
 from stainda.slides import open_slide
 
 SIDE = 192  # of a piece

@@ -10,11 +10,11 @@ from scipy import ndimage
 
 from stainda.config import RegistrationConfig
 from stainda.registration import attempts, gates
+from stainda.registration.affine import apply_affine
 from stainda.registration.attempts import RegistrationAttempts, spread
 from stainda.registration.outcomes import BlockNotes
 from stainda.registration.search import SearchResult
 from stainda.registration.sections import SectionImage
-from stainda.registration.transforms import apply_affine
 
 
 def tissue(seed: int, size: int = 300) -> np.ndarray:

@@ -15,9 +15,10 @@ from scipy import ndimage
 from warped_pictures import FRAME, SIZE, bent, random_field, smooth_picture
 
 from stainda.errors import RegistrationError
+from stainda.registration.affine import fit_affine
 from stainda.registration.fields import coefficients, invert, jacobian, sample
 from stainda.registration.maps import compose
-from stainda.registration.transforms import Between, Transform, fit_affine, from_backward, from_pull, from_push
+from stainda.registration.transforms import Between, Transform, from_backward, from_pull, from_push
 from stainda.registration.warping import warped_tiles
 from stainda.slides import open_slide
 

@@ -17,6 +17,7 @@ from stainda.annotations.guarded import read_json
 from stainda.arrays import Array
 from stainda.errors import AnnotationError, RegistrationError, did_you_mean
 from stainda.names import ending
+from stainda.registration.affine import apply_affine, fit_affine
 from stainda.registration.exchange.itk_field import SIDECAR_FORMAT, is_field, read_field, sidecar
 from stainda.registration.exchange.itk_text import ITK_HEAD, read_elastix, read_itk_text
 from stainda.registration.exchange.matrices import read_matrix
@@ -25,7 +26,7 @@ from stainda.registration.exchange.thinplate import from_landmarks
 from stainda.registration.exchange.valis_folder import from_valis, read_valis
 from stainda.registration.exchange.world import STRAIGHT, PointFunction
 from stainda.registration.maps import as_points
-from stainda.registration.transforms import FORMAT, Transform, apply_affine, fit_affine, from_pull, from_push
+from stainda.registration.transforms import FORMAT, Transform, from_pull, from_push
 
 Kind = Literal["affine", "landmarks", "itk", "field", "elastix", "valis", "stainda"]
 LATTICE_SIDE = 1024  # points along the longer side of the lattice on which a deformation is kept, at most

@@ -16,10 +16,10 @@ import numpy as np
 from stainda.errors import MissingDependencyError, RegistrationError
 from stainda.files import whole_file, write_json
 from stainda.names import ending
+from stainda.registration.affine import apply_affine
 from stainda.registration.exchange.spaces import Space, Units
 from stainda.registration.exchange.world import PointFunction, field
 from stainda.registration.maps import PointMap
-from stainda.registration.transforms import apply_affine
 
 SUFFIXES = (".nii", ".nii.gz", ".mha", ".mhd", ".nrrd")
 MAX_VALUES = 400_000_000

@@ -12,7 +12,8 @@ from scipy.interpolate import RBFInterpolator
 
 from stainda.arrays import Array
 from stainda.errors import RegistrationError
-from stainda.registration.transforms import Transform, apply_affine, fit_affine, from_pull
+from stainda.registration.affine import apply_affine, fit_affine
+from stainda.registration.transforms import Transform, from_pull
 
 SIDE = 384  # lattice points along the longer side of the frame
 MAX_LANDMARKS = 5000
