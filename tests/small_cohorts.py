@@ -90,6 +90,19 @@ strategies: [source_only, adabn, dann, propagated_labels, oracle]
 """
 
 
+QUICK_STUDY = """manifest: {manifest}
+registration: {{method: identity}}
+task: glomeruli_segmentation
+model: {{name: unet, params: {{depth: 2, width: 4}}}}
+patches: {{mpp: 4.0, size: 32, min_per_slide: 12}}
+protocol: {{sources: [PAS@A], seeds: 1, split: [0.4, 0.2, 0.4]}}
+search: {{trials: 1}}
+evaluation: {{resamples: 100}}
+training: {{epochs: 1, steps_per_epoch: 2, batch_size: 4}}
+"""
+"""What a study of a blob cohort needs apart from its name and strategies; for :func:`write_study`."""
+
+
 def write_study(manifest: Path, path: Path, text: str = STUDY) -> Path:
     path.write_text(text.format(manifest=manifest))
     return path

@@ -2,24 +2,16 @@
 
 import pandas as pd
 import pytest
-from small_cohorts import make_blob_cohort, write_study
+from small_cohorts import QUICK_STUDY, make_blob_cohort, write_study
 
 from stainda.report import make_plot, view
 from stainda.study import run_study
 from stainda.study.active import simulate_rounds, suggest_regions
 
-STUDY = """
-study: few
-manifest: {manifest}
-registration: {{method: identity}}
-task: glomeruli_segmentation
-model: {{name: unet, params: {{depth: 2, width: 4}}}}
-patches: {{mpp: 4.0, size: 32, min_per_slide: 12}}
-protocol: {{sources: [PAS@A], seeds: 1, split: [0.4, 0.2, 0.4]}}
-search: {{trials: 1}}
-evaluation: {{resamples: 100}}
-training: {{epochs: 1, steps_per_epoch: 2, batch_size: 4}}
-strategies:
+STUDY = (
+    "study: few\n"
+    + QUICK_STUDY
+    + """strategies:
   - source_only
   - {{from: source_only, name: some, labels: {{name: source, share: 30 %}}}}
   - from: source_only
@@ -31,6 +23,7 @@ strategies:
     labels: {{name: propagated, share: 30 %}}
     training: {{init: {{pairs: serial, epochs: 1, batch_size: 8, certainty: 0.1}}}}
 """
+)
 
 
 @pytest.fixture(scope="module")

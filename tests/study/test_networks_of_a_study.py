@@ -6,30 +6,23 @@ import json
 
 import pandas as pd
 import pytest
-from small_cohorts import make_blob_cohort, write_study
+from small_cohorts import QUICK_STUDY, make_blob_cohort, write_study
 
 from stainda.config import load_study
 from stainda.errors import ConfigError
 from stainda.study import run_study
 from stainda.study.plan import plan_study
 
-STUDY = """
-study: networks
-manifest: {manifest}
-registration: {{method: identity}}
-task: glomeruli_segmentation
-model: {{name: unet, params: {{depth: 2, width: 4}}}}
-patches: {{mpp: 4.0, size: 32, min_per_slide: 12}}
-protocol: {{sources: [PAS@A], seeds: 1, split: [0.4, 0.2, 0.4]}}
-search: {{trials: 1}}
-evaluation: {{resamples: 100}}
-training: {{epochs: 1, steps_per_epoch: 2, batch_size: 4}}
-strategies:
+STUDY = (
+    "study: networks\n"
+    + QUICK_STUDY
+    + """strategies:
   - source_only
   - {{from: source_only, name: segnet, model: {{from: segnet_small, params: {{width: 4}}}}}}
   - {{from: source_only, name: pangnet, model: pangnet}}
   - {{from: source_only, name: the_same, model: {{name: unet, params: {{depth: 2, width: 4}}}}}}
 """
+)
 
 
 @pytest.fixture(scope="module")
