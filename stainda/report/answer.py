@@ -358,6 +358,24 @@ def _worst_domain(view: StudyView, without: pd.DataFrame) -> list[Sentence]:
     ]
 
 
+def _few_trainings(seeds: int, n: int) -> str:
+    """What one or two trainings of each strategy leave unknown; empty of more. Few patients have no intervals."""
+    if seeds > 2:
+        return ""
+    if seeds == 2 and n < FEW_PATIENTS:
+        return "Each strategy was trained twice, which says little of how much trainings differ."
+    if seeds == 2:
+        return (
+            "Each strategy was trained twice. Intervals and tests include how much trainings differ, but two trainings "
+            "estimate that poorly: intervals are wide (they cover 95 to 99 %) and tests are strict. A third training "
+            "helps."
+        )
+    known = "intervals hold for these trainings only, and " if n >= FEW_PATIENTS else ""
+    return (
+        f"Each strategy was trained once, so how much trainings differ is unknown: {known}no strategy is called better."
+    )
+
+
 def _cautions(run: LoadedRun, analysis: Analysis, defined: pd.DataFrame, n: int) -> list[Sentence]:
     out: list[Sentence] = []
     alpha = 1 - run.study.evaluation.level
@@ -371,32 +389,16 @@ def _cautions(run: LoadedRun, analysis: Analysis, defined: pd.DataFrame, n: int)
             )
         )
     without = [name for name in contenders(run.study, defined.index) if name != run.study.baseline]
-    if n > 1 and len(without) > 1:
-        out.append(
-            Sentence(
-                f"The best of {len(without)} strategies was picked on the test patients it is reported on, so its "
-                f"lead is overestimated. Tests are corrected for that (p ≤ {alpha:.2g} after Holm), the mean is not.",
-                "caution",
-            )
-        )
     seeds = int(defined["n_seeds"].min())
-    if seeds < 2:
-        out.append(
-            Sentence(
-                "Each strategy was trained once, so how much trainings differ is not known: intervals hold for these "
-                "trainings only, and no strategy is called better.",
-                "caution",
-            )
+    if n > 1 and len(without) > 1:
+        picked = (
+            f"The best of {len(without)} strategies was picked on the test patients it is reported on, so its lead is "
+            "overestimated."
         )
-    elif seeds < 3:
-        out.append(
-            Sentence(
-                "Each strategy was trained twice. Intervals and tests include how much trainings differ, but two "
-                "trainings estimate that poorly: intervals are wide (they cover 95 to 99 %) and tests are strict. "
-                "A third training helps.",
-                "caution",
-            )
-        )
+        corrected = f" Tests are corrected for that (p ≤ {alpha:.2g} after Holm), the mean is not."
+        out.append(Sentence(picked + (corrected if n >= FEW_PATIENTS and seeds > 1 else ""), "caution"))
+    if few := _few_trainings(seeds, n):
+        out.append(Sentence(few, "caution"))
     trials = run.trials
     failed = trials[~trials["state"].str.lower().isin(["complete", "completed", "done", "pruned", "running", ""])]
     if len(failed):

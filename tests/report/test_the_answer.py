@@ -142,3 +142,11 @@ def test_a_note_of_many_rows_stands_once_below_the_table():
     short, meaning = footnoted(notes)
     assert short == ["(a)"] * 4 + ["", "one alone", "(a)"] and meaning == "(a) few patients."
     assert footnoted(["once", "twice", "twice"]) == (["once", "twice", "twice"], "")
+
+
+@pytest.mark.parametrize("seeds", [1, 2, 3])
+@pytest.mark.parametrize("n", [4, 6])
+def test_intervals_and_tests_are_spoken_of_where_there_are_some(seeds, n):
+    said = answer._few_trainings(seeds, n)
+    assert bool(said) == (seeds < 3)
+    assert ("interval" in said.lower()) == (seeds < 3 and n >= 6) and ("tests" in said) == (seeds == 2 and n >= 6)
