@@ -92,6 +92,7 @@ class SearchConfig(Frozen):
     """One Optuna study per strategy, all with this budget; every objective is a score on source validation."""
 
     trials: int = Field(2, ge=1, description="per strategy; the first is its default setting")
+    batch: int = Field(1, ge=1, description="trials of a strategy drawn at once, none of which knows the others")
     sampler: Literal["tpe", "random", "cmaes", "gp", "qmc", "nsga2"] = Field("tpe", description="of Optuna")
     objective: tuple[Objective, ...] = Field(
         ("source_validation",), min_length=1, max_length=2, description="one, or two that are traded off"

@@ -47,7 +47,7 @@ _ASKS_FOR_MORE = {"seeds": 1, "leave_one_patient_out": False, "refit": False}
 
 @dataclass
 class _Course:
-    """Where one strategy stands: its trials one after the other (each draw may look at the last), then its seeds."""
+    """Where one strategy stands: its trials batch by batch (each draw may look at those before), then its seeds."""
 
     strategy: StrategyConfig
     search: StrategySearch
@@ -160,7 +160,6 @@ class _Comparison:
             if done is not None:
                 bar.advance(planned.job.training.epochs, earlier=True)
                 self._finish(planned, Outcome(planned.job.hash, done))
-                self._go_on(course, pool, bar)
                 continue
             waiting = self.planned.setdefault(planned.job.hash, [])
             waiting.append(planned)
@@ -173,12 +172,13 @@ class _Comparison:
                 pool.submit(planned.job.hash, request)
 
     def _next(self, course: _Course) -> Iterator[_Planned]:
-        if course.next_trial < course.search.budget:
+        search = course.search
+        while course.next_trial < search.budget and len(course.rows) >= search.batch_start(course.next_trial):
             params = course.search.suggest(course.next_trial)
             course.next_trial += 1
             planned = self._plan(course, course.next_trial - 1, self.config.seed, params)
             yield replace(planned, pruning=self._pruning(course, planned.trial))
-        elif not course.seeds_started and len(course.rows) == course.search.budget:
+        if not course.seeds_started and len(course.rows) == course.search.budget:
             course.seeds_started = True
             best = course.search.best()
             if best is not None:
@@ -216,7 +216,7 @@ class _Comparison:
         if search.pruner == "none":
             return None
         earlier = []
-        for trial_result in course.search.ended(trial):
+        for trial_result in course.search.ended(course.search.batch_start(trial)):
             curve, patients = read_curve(self.folder.job(trial_result.user_attrs["job"]))
             state = {"COMPLETE": "complete", "PRUNED": "pruned"}.get(trial_result.state.name, "failed")
             value = trial_result.values[0] if trial_result.values else None

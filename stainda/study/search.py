@@ -74,35 +74,54 @@ class StrategySearch:
         """Trials to run: with nothing to search, a second one would only repeat the first."""
         return self.config.trials if self.space else 1
 
+    def batch_start(self, index: int) -> int:
+        """The first trial of the batch that trial ``index`` is drawn in: the draw knows the trials before it."""
+        return index - index % self.config.batch
+
     def suggest(self, index: int) -> dict[str, Any]:
-        """The settings of trial ``index``; trials 0 to ``index - 1`` must have been reported."""
+        """The settings of trial ``index``; the trials before its batch must have been reported.
+
+        Those of its own batch are drawn once more before it, and are unfinished to the sampler, whether they have ended
+        or not: the draw does not depend on which of them ended first.
+        """
         by_index = self._by_index()
         known = by_index.get(index)
         if known is not None and _ended(known):
             return dict(known.user_attrs["params"])  # drawn before an earlier trial, failed then, was made good
         if index == 0:
             return dict(self.defaults)
+        first = self.batch_start(index)
         with _quiet_optuna() as optuna:
             memory = optuna.create_study(directions=self._directions)
-            for number, trial in by_index.items():
-                if number < index:
-                    self._put(trial, memory)
-            memory.sampler = self._sampler(index)
-            return dict(memory.ask(self._distributions).params)
+            for start in range(0, first, self.config.batch):
+                batch = range(start, start + self.config.batch)
+                self._put([by_index[number] for number in batch if number in by_index], memory)
+            for number in range(max(1, first), index):
+                self._ask(memory, number)
+            return dict(self._ask(memory, index).params)
 
-    def _put(self, trial: Any, memory: Any) -> None:
-        """Let a study in memory have had a trial; a sampler that remembers trials suggests it once more."""
-        index, params = trial.user_attrs["index"], trial.user_attrs["params"]
-        if index and self.config.sampler in REMEMBERING:  # trial 0 is the default, which no sampler draws
-            memory.sampler = self._sampler(index)
-            replayed = memory.ask(self._distributions)
-            if dict(replayed.params) == params:
+    def _ask(self, memory: Any, index: int) -> Any:
+        memory.sampler = self._sampler(index)
+        return memory.ask(self._distributions)
+
+    def _put(self, batch: Sequence[Any], memory: Any) -> None:
+        """Let a study in memory have had a batch of trials; a sampler that remembers trials suggests them once more."""
+        replays: dict[int, Any] = {}
+        if self.config.sampler in REMEMBERING:
+            for trial in batch:
+                index = trial.user_attrs["index"]
+                if index:  # trial 0 is the default, which no sampler draws
+                    replays[index] = self._ask(memory, index)
+        for trial in batch:
+            params = trial.user_attrs["params"]
+            replayed = replays.get(trial.user_attrs["index"])
+            if replayed is None:
+                memory.add_trial(trial)
+            elif dict(replayed.params) == params:
                 memory.tell(replayed, trial.values if trial.state == _state("COMPLETE") else None, state=trial.state)
-                return
-            memory.tell(
-                replayed, state=_state("FAIL")
-            )  # drawn when an earlier trial had failed that was made good since
-        memory.add_trial(trial)
+            else:  # drawn when an earlier trial had failed that was made good since
+                memory.tell(replayed, state=_state("FAIL"))
+                memory.add_trial(trial)
 
     def _sampler(self, index: int) -> BaseSampler:
         name = self.name.partition("/")[0]
