@@ -16,7 +16,7 @@ from stainda.errors import ConfigError, did_you_mean
 Model = TypeVar("Model", bound=BaseModel)
 
 _MAX_BYTES = 1_000_000
-_SINGULAR = {"strategies": "strategy", "models": "model", "tasks": "task", "recipes": "recipe"}
+_SINGULAR = {"strategies": "strategy", "models": "model", "tasks": "task", "recipes": "recipe", "clusters": "cluster"}
 
 
 class _Loader(yaml.SafeLoader):

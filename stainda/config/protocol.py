@@ -102,7 +102,10 @@ class SearchConfig(Frozen):
     )
     startup_trials: int = Field(3, ge=1, description="trials that are never pruned: there is little to compare with")
     warmup_epochs: int = Field(1, ge=0, description="epochs after which pruning begins")
-    storage: str | None = Field(None, description="an Optuna storage address; default: study.db in the run directory")
+    storage: str | None = Field(
+        None,
+        description="where trials are stored: postgresql://…, mysql://…, journal:FILE; default: study.db in the run",
+    )
 
     @field_validator("objective", mode="before")
     @classmethod

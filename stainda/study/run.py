@@ -19,6 +19,7 @@ from stainda.run_directory.contents import ENVIRONMENT
 from stainda.run_directory.folder import STAGES, RunFolder
 from stainda.study.checks import manifest_of
 from stainda.study.environment import describe, free_cores
+from stainda.study.executor import workers_for
 from stainda.study.heartbeat import RunProgress, in_stage
 
 if TYPE_CHECKING:
@@ -259,7 +260,14 @@ class StudyRun:
         """Search and train every strategy; score every job."""
         from stainda.study.compare import compare_strategies
 
-        compare_strategies(self.config, self.cohort, self.roles, self.folder, self.workers, self.progress)
+        threads, cores = self.config.training.threads, free_cores()
+        workers = self.config.workers or workers_for(threads, cores)
+        if workers * threads > cores:
+            self.progress.message(
+                f"note: {workers} workers of {threads} threads on {cores} cores are slower than fewer; "
+                f"{workers_for(threads, cores)} workers keep them busy"
+            )
+        compare_strategies(self.config, self.cohort, self.roles, self.folder, workers, self.progress)
 
     def evaluate(self) -> None:
         """Gather the records of all jobs, compute ``results.csv``, and photograph objects for the report."""

@@ -17,10 +17,9 @@ from stainda.config import SearchConfig, SearchRange
 from stainda.files import stable_hash
 from stainda.randomness import seed_for
 from stainda.study.samplers import REMEMBERING, make_sampler
+from stainda.study.storage import open_storage, storage_errors
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from optuna.samplers import BaseSampler
     from optuna.trial import FrozenTrial, TrialState
 
@@ -47,7 +46,7 @@ class StrategySearch:
         defaults: the value of every path in ``space``.
         config: sampler, objectives and budget.
         seed: of the study.
-        storage: an Optuna storage address.
+        storage: an address, see :mod:`stainda.study.storage`.
     """
 
     def __init__(
@@ -60,14 +59,20 @@ class StrategySearch:
         storage: str,
     ) -> None:
         self.name, self.space, self.defaults, self.config, self.seed = name, space, defaults, config, seed
+        self._address = storage
         if config.objective != DEFAULT_OBJECTIVE:
             self.name = f"{name}/{stable_hash(list(config.objective), 8)}"
         self._directions: Any = ["maximize"] * len(config.objective)
         with _quiet_optuna() as optuna:
             self._distributions = {path: _distribution(optuna, values) for path, values in space.items()}
-            self._stored = optuna.create_study(
-                storage=storage, study_name=self.name, directions=self._directions, load_if_exists=True
-            )
+            opened = open_storage(storage)
+            with storage_errors(storage):
+                self._stored = optuna.create_study(
+                    storage=opened,
+                    study_name=self.name,
+                    directions=self._directions,
+                    load_if_exists=True,
+                )
 
     @property
     def budget(self) -> int:
@@ -146,7 +151,7 @@ class StrategySearch:
         known = self._by_index().get(index)
         if known is not None and (value is None or known.state == _state("COMPLETE")):
             return
-        with _quiet_optuna() as optuna:
+        with _quiet_optuna() as optuna, storage_errors(self._address):
             name = "COMPLETE" if value is not None else "FAIL" if pruned is None else "PRUNED"
             values = None if value is None else [value] if isinstance(value, int | float) else list(value)
             self._stored.add_trial(
@@ -202,7 +207,9 @@ class StrategySearch:
     def _by_index(self) -> dict[int, Any]:
         result: dict[int, Any] = {}
         order = [_state(name) for name in ("COMPLETE", "PRUNED", "FAIL")]
-        for trial in self._stored.get_trials(deepcopy=False):
+        with storage_errors(self._address):
+            trials = self._stored.get_trials(deepcopy=False)
+        for trial in trials:
             if "index" in trial.user_attrs:
                 earlier = result.get(trial.user_attrs["index"])
                 if earlier is None or order.index(trial.state) < order.index(earlier.state):
@@ -213,17 +220,14 @@ class StrategySearch:
 def stored_trials(storage: str) -> dict[str, tuple[int, dict[str, Any]]]:
     """Index and settings of every trial in a storage, by the name of its job."""
     trials: dict[str, tuple[int, dict[str, Any]]] = {}
-    with _quiet_optuna() as optuna:
-        for name in optuna.study.get_all_study_names(storage=storage):
-            for trial in optuna.load_study(study_name=name, storage=storage).get_trials(deepcopy=False):
+    with _quiet_optuna() as optuna, storage_errors(storage):
+        opened = open_storage(storage)
+        for name in optuna.study.get_all_study_names(storage=opened):
+            for trial in optuna.load_study(study_name=name, storage=opened).get_trials(deepcopy=False):
                 about = trial.user_attrs
                 if "job" in about and "index" in about:
                     trials[str(about["job"])] = (int(about["index"]), dict(about.get("params") or {}))
     return trials
-
-
-def sqlite_address(path: Path) -> str:
-    return f"sqlite:///{path.resolve()}"
 
 
 def _state(name: str) -> TrialState:

@@ -6,7 +6,8 @@ from stainda.config import SearchConfig, SearchRange
 from stainda.config.load import validated
 from stainda.errors import ConfigError
 from stainda.study.pruning import EarlierTrial, Pruning
-from stainda.study.search import StrategySearch, sqlite_address
+from stainda.study.search import StrategySearch
+from stainda.study.storage import sqlite_address
 
 SPACE = {
     "training.learning_rate": SearchRange(low=1e-4, high=1e-2, log=True),
