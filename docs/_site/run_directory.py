@@ -33,7 +33,8 @@ FOLDERS = {
     "registration": "Registration", "annotations": "Annotations", "review": "Review", "patches": "Patches",
     "search": "The study", "jobs": "Trainings", "pretraining": "Trainings", "features": "Trainings",
     "active": "Regions to annotate", "microenvironment": "Micro-environment", "detections": "Micro-environment",
-    "shared": "The study", "encoders": "Encoders", "phantom": "A synthetic cohort", "rotations": "Several rotations", "report": "Report",
+    "shared": "The study", "encoders": "Encoders",
+    "phantom": "A synthetic cohort", "rotations": "Several rotations", "report": "Report",
 }  # fmt: skip
 """The heading under which the files of a folder are listed."""
 

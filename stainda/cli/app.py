@@ -89,6 +89,9 @@ def run(
     out: Out = None,
     data: Data = None,
     workers: Workers = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Go on where trainings were made with other versions of packages.")
+    ] = False,
     quiet: Quiet = False,
 ) -> None:
     """Run a study from its manifest to its report, or what is missing of it.
@@ -105,7 +108,7 @@ def run(
     from stainda.study.ending import closing_lines
 
     more = [] if workers is None else [f"workers={workers}"]
-    for line in closing_lines(_run(study, [*(overrides or ()), *more], out, data, quiet, "report")):
+    for line in closing_lines(_run(study, [*(overrides or ()), *more], out, data, quiet, "report", force=force)):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 

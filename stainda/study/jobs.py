@@ -5,6 +5,7 @@ Runs in a worker process. Whatever is complete in the job's folder is not done a
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import time
 from collections import OrderedDict
@@ -88,17 +89,23 @@ def run_job(key: str, request: JobRequest) -> JobResult:
     try:
         result = _train_and_score(folder, request)
     except StaindaError as error:
-        write_text(ERROR.inside(folder), f"{error}\n")
+        _note(folder, f"{error}\n")
         raise
     except Exception as error:
         import traceback
 
-        write_text(ERROR.inside(folder), traceback.format_exc())
+        _note(folder, traceback.format_exc())
         raise UnexpectedError(
             f"{type(error).__name__}: {error}", file=ERROR.inside(folder), remedy="The file has the traceback"
         ) from error
     ERROR.inside(folder).unlink(missing_ok=True)
     return result
+
+
+def _note(folder: Path, reason: str) -> None:
+    """Keep why a job failed; where that cannot be written (a full disk), trials.csv of the leader still has it."""
+    with contextlib.suppress(StaindaError, OSError):
+        write_text(ERROR.inside(folder), reason)
 
 
 def _train_and_score(folder: Path, request: JobRequest) -> JobResult:
