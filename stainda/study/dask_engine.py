@@ -41,7 +41,7 @@ class DaskWorkers:
         prepare: Callable[[int], None] = prepare_torch,
     ) -> None:
         self._client, self._function, self._threads, self._prepare = client, function, threads, prepare
-        self._running: dict[Future, str] = {}
+        self._running: dict[Future[Any], str] = {}
         self._number = 0
 
     @property
@@ -86,7 +86,7 @@ class DaskWorkers:
                 raise OSError(f"its connection is {self._client.status}")
         return [self._outcome(future) for future in done]
 
-    def _outcome(self, future: Future) -> Outcome:
+    def _outcome(self, future: Future[Any]) -> Outcome:
         key = self._running.pop(future)
         if future.status == "finished":
             return Outcome(key, future.result())

@@ -102,7 +102,7 @@ class SharedFolder:
         paths = []
         for path in SHARED_OPEN.at(self.folder.root, job="x").parent.glob("*.json"):
             try:
-                paths.append((path.stat().st_mtime_ns, path.stem))
+                paths.append((path.stat().st_mtime_ns, path.name.removesuffix(".json")))
             except FileNotFoundError:  # it ended this moment
                 continue
         return [key for _, key in sorted(paths) if not self.has_ended(key)]

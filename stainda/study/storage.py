@@ -71,13 +71,14 @@ def open_storage(address: str) -> Any:
         StaindaError: it does not answer, or its driver is missing.
     """
     import optuna
+    from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
     with storage_errors(address):
         if address.startswith(JOURNAL):
             path = Path(address.removeprefix(JOURNAL))
             path.parent.mkdir(parents=True, exist_ok=True)
-            lock = optuna.storages.journal.JournalFileOpenLock(str(path))
-            return optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(path), lock_obj=lock))
+            lock = JournalFileOpenLock(str(path))
+            return optuna.storages.JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
         if address.startswith("sqlite:"):
             return address
         return optuna.storages.RDBStorage(address, engine_kwargs={"pool_pre_ping": True})  # a server may have restarted

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-import run
+import killing
 
 from stainda.errors import StaindaError, UnexpectedError
 from stainda.files import whole_file, write_text
@@ -35,7 +35,7 @@ def _is_there(group):
 @pytest.mark.parametrize("times", [1, 2])
 def test_ctrl_c_ends_the_leader_and_its_jobs(tmp_path, times):
     """Once or twice: no process stays, nobody is offered anything more, no claim stays, and a restart goes on."""
-    leader = run._python("leader", tmp_path)
+    leader = killing._python("leader", tmp_path)
     _wait_for(lambda: list((tmp_path / "shared" / "claims").glob("*")) or leader.poll() is not None)
     for _ in range(times):
         os.killpg(leader.pid, signal.SIGINT)

@@ -5,14 +5,14 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
-import run
+import killing
 
 
 def test_a_run_whose_leader_and_workers_are_killed_ends_as_an_undisturbed_one(tmp_path):
-    truth = run.run_whole(tmp_path / "whole")
-    cast = run.Cast(tmp_path / "killed", [])
+    truth = killing.run_whole(tmp_path / "whole")
+    cast = killing.Cast(tmp_path / "killed", [])
     try:
-        tally = run.run_disturbed(
+        tally = killing.run_disturbed(
             cast, ("leader", "worker", "job of the leader", "job of a worker"), 5, random.Random(1)
         )
     finally:

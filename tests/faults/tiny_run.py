@@ -99,11 +99,11 @@ def work(folder: RunFolder, key: str, request: TinyRequest) -> float:
 
 
 def _is_alive(name: str) -> bool:
+    """A process that has ended and that nobody has waited for yet is not."""
     try:
-        os.kill(int(name.rpartition(".")[2]), 0)
-    except ProcessLookupError:
+        return Path(f"/proc/{name.rpartition('.')[2]}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
         return False
-    return True
 
 
 def run_tiny(key: str, given: SharedRequest):
@@ -168,7 +168,7 @@ def lead(root: Path, storage: str) -> None:
 
 def help_out(root: Path) -> None:
     with Workers(1, run_tiny, prepare=nothing) as local:
-        Taking(RunFolder(root), local, 5.0, SILENT, TinyFolder).until_the_end(600)
+        Taking(RunFolder(root), local, 60.0, SILENT, TinyFolder).until_the_end(600)
 
 
 if __name__ == "__main__":
