@@ -18,6 +18,7 @@ from stainda.cli.microenvironment import microenvironment
 from stainda.cli.plan import plan
 from stainda.cli.predict import predict
 from stainda.cli.report import compare, plot
+from stainda.cli.reproduce import reproduce
 from stainda.cli.review import review
 from stainda.cli.schema import schema
 from stainda.cli.soup import soup
@@ -295,6 +296,7 @@ app.command()(plan)
 app.command()(status)
 app.command()(worker)
 app.command()(cluster)
+app.command()(reproduce)
 
 
 app.command()(predict)

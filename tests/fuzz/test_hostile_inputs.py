@@ -12,6 +12,6 @@ from hostile_files import CASES
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_a_changed_file_is_read_or_refused_with_a_message(case):
-    count = fuzz(case, 60)
+    count = fuzz(case, 40)
     assert count.is_clean, (count.faults, count.slow, count.written)
-    assert count.read + count.refused >= 60 and count.refused, "changes that nobody notices test nothing"
+    assert count.read + count.refused >= 40 and count.refused, "changes that nobody notices test nothing"
