@@ -112,7 +112,7 @@ def compare_records(first: Path, second: Path, table: Path) -> RecordsComparison
 
 
 def _numbered(records: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
-    """Rows that share all their names are told apart by their place among each other."""
+    """Rows that share all their names are numbered by their place among each other."""
     return records.assign(_number=records.groupby(keys, dropna=False).cumcount())
 
 
