@@ -15,7 +15,7 @@ from stainda.cohort.table import absolute, read_table
 from stainda.cohort.types import ANNOTATOR_SEPARATOR, Cohort, Origin, Section, Split
 from stainda.errors import LeakError, ManifestError, did_you_mean
 from stainda.files import write_csv
-from stainda.names import existing, same_name
+from stainda.names import existing, is_file, is_there, same_name
 from stainda.run_directory.tables import MANIFEST
 
 COLUMNS = MANIFEST.names
@@ -154,8 +154,8 @@ def _section(
         if not text:
             return None
         path = _locate(text, folders)
-        if check_files and not path.is_file():
-            what = "a folder" if path.is_dir() else "missing"
+        if check_files and not is_file(path):
+            what = "a folder" if is_there(path) else "missing"
             report.fault(row, f"the file in {column!r} is {what}: {path}", "Correct it, or give --data FOLDER")
         return path
 
@@ -187,14 +187,14 @@ def _locate(text: str, folders: Sequence[Path]) -> Path:
     spellings = [text, text.replace("\\", "/")] if "\\" in text else [text]
     candidates = [folder / spelling for spelling in spellings for folder in folders]
     located = next(
-        (candidate_path for candidate in candidates if (candidate_path := existing(candidate)).is_file()), candidates[0]
+        (found_path for candidate in candidates if is_file(found_path := existing(candidate))), candidates[0]
     )
     return absolute(located)
 
 
 def _annotators(text: str, folders: Sequence[Path]) -> list[str]:
     """The files of a cell: several annotators' are separated by ``;``, unless a file is really named so."""
-    if ANNOTATOR_SEPARATOR not in text or _locate(text, folders).is_file():
+    if ANNOTATOR_SEPARATOR not in text or is_file(_locate(text, folders)):
         return [text]
     return [part.strip() for part in text.split(ANNOTATOR_SEPARATOR) if part.strip()]
 

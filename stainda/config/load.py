@@ -21,6 +21,7 @@ from stainda.config.recipes import spread_geometry, with_recipe
 from stainda.config.run_format import without_run_format
 from stainda.config.space import set_path, split_space
 from stainda.errors import ConfigError, did_you_mean
+from stainda.names import is_file
 
 __all__ = [
     "apply_overrides", "available", "build_strategy", "build_study", "load_piece", "load_strategy", "load_study",
@@ -113,7 +114,7 @@ def read_extended(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
         raise ConfigError(
             f"extends {other.name}, which extends this file", file=path, remedy="Let one of them stand for itself"
         )
-    if not other.is_file():
+    if not is_file(other):
         near = [file.name for file in other.parent.glob("*.yaml")] if other.parent.is_dir() else []
         raise ConfigError(f"extends {other}, which does not exist", file=path, remedy=did_you_mean(other.name, near))
     return merged(_anchored(read_extended(other, seen), other.resolve().parent), raw)

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from stainda.config.engine import EngineConfig
 from stainda.config.frozen import Frozen
 from stainda.config.microenvironment import MicroenvironmentConfig
 from stainda.config.preparation import FusionConfig, PhantomConfig, PropagationConfig, RegistrationConfig
@@ -229,7 +230,16 @@ class StudyConfig(Frozen):
         None, description="count cells about structures on every section of a stain; empty: do not"
     )
     workers: int | None = Field(None, ge=1, description="processes side by side; default: the free cores")
+    engine: EngineConfig = Field(EngineConfig(), description="where trainings run")
+    retries: int = Field(
+        1, ge=0, description="how often a training is tried again that ended by no memory, a full disk or a crash"
+    )
     space: dict[str, SearchRange] = Field(default_factory=dict, description="ranges in training, by dotted path")
+
+    @field_validator("engine", mode="before")
+    @classmethod
+    def _engine_by_name(cls, value: object) -> object:
+        return {"name": value} if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _one_cohort(self) -> StudyConfig:

@@ -22,6 +22,16 @@ LOG = File("stainda.log", "what stainda and its libraries logged", "study")
 LOCK = File(".lock", "held by the process that works in the run directory", "study")
 STORAGE = File("study.db", "the search as Optuna studies (`optuna-dashboard sqlite:///RUN/study.db`)", "study")
 
+SHARED_STUDY = File(
+    "shared/study.json", "while trainings go on: the sections they are scored on, for `stainda worker`", "study",
+    see="workers",
+)  # fmt: skip
+SHARED_OPEN = File("shared/open/<job>.json", "a training that any worker may take", "study", see="workers")
+SHARED_ENDED = File("shared/ended/<job>.json", "how it ended, until the leader has seen it", "study", see="workers")
+SHARED_CLAIM = File(
+    "shared/claims/<claim>", "who trains it: rewritten every few seconds while it is trained", "study", see="workers"
+)
+
 THUMBNAIL = File("thumbnails/<slide>.jpg", "the slide, small", "study")
 FIELD = File("fields/<slide>.jpg", "the field of view of each section, for the report", "patches")
 FIELD_INPUTS = File("fields/inputs.txt", "hash of what the fields depend on", "patches")
@@ -178,7 +188,8 @@ REPORT_FILES = File(
 )
 
 FILES: tuple[File, ...] = (
-    STUDY, ENVIRONMENT, PROGRESS, LOG, LOCK, STORAGE, THUMBNAIL, FIELD, FIELD_INPUTS, GALLERY_PICTURE, GALLERY_INPUTS,
+    STUDY, ENVIRONMENT, PROGRESS, LOG, LOCK, STORAGE, SHARED_STUDY, SHARED_OPEN, SHARED_ENDED,
+    SHARED_CLAIM, THUMBNAIL, FIELD, FIELD_INPUTS, GALLERY_PICTURE, GALLERY_INPUTS,
     TRANSFORM, TRANSFORM_ARRAYS, BLOCK, REGISTRATION_INPUTS, OVERLAY, REGISTRATION_LOG, OWN, DISSENT, PROPAGATED,
     IGNORED, PROPAGATED_BLOCK, PROPAGATED_BLOCK_SHAPES, DECISIONS, REVIEW_LOCK, STORE_META, STORE_DIGESTS, STORE_TISSUE,
     STORE_OBJECTS_META, STORE_ARRAYS, SERIAL_META, SERIAL_ARRAYS, SERIAL_TISSUE_META, SERIAL_TISSUE_ARRAYS,

@@ -47,13 +47,13 @@ class RotatingStudy:
         self.base = StudyRun(config, folder, progress)
         self.seconds: dict[str, float] = {}
 
-    def run(self, until: str) -> None:
+    def run(self, until: str, force: bool = False) -> None:
         """Do every rotation as far as ``until``; one that fails does not stop the others.
 
         Raises:
             StaindaError: a check before the start, or, at the end, the rotations that failed.
         """
-        self.base.prepare()
+        self.base.prepare(force)
         rotations = plan_rotations(self.config, self.base.manifest())  # before a phantom is made
         for note in refuse_unanswerable(self.config, rotations):
             self.progress.message(f"note: {note}")
@@ -78,7 +78,7 @@ class RotatingStudy:
             self.progress.message(f"rotation {rotation.name}: {_sides(rotation)}")
             try:
                 with run.folder.locked():
-                    run.prepare()
+                    run.prepare(force)
                     for stage in stages:
                         run.do(stage)
                 states[rotation.name] = ("complete" if until == "report" else f"until {until}", "")

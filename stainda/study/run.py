@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 from stainda.cohort import Cohort, Roles, assign_splits, check_annotated, check_no_leak, read_manifest, resolve_roles
 from stainda.config import StudyConfig
 from stainda.errors import StaindaError
-from stainda.files import write_json
 from stainda.names import file_name
 from stainda.progress import SILENT, Progress
-from stainda.run_directory.contents import ENVIRONMENT
 from stainda.run_directory.folder import STAGES, RunFolder
 from stainda.study.checks import manifest_of
 from stainda.study.environment import describe, free_cores
+from stainda.study.executor import workers_for
 from stainda.study.heartbeat import RunProgress, in_stage
+from stainda.study.other_versions import write_environment
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -47,8 +47,12 @@ class StudyRun:
         self.config, self.folder, self.progress = config, folder, progress
         self.workers = config.workers or free_cores()
 
-    def prepare(self) -> None:
-        """Check what can be checked before any work: strategies, parts, search ranges, the place to write."""
+    def prepare(self, force: bool = False) -> None:
+        """Check what can be checked before any work: strategies, parts, search ranges, the place to write.
+
+        Args:
+            force: go on where trainings were made with other versions of packages.
+        """
         from stainda.models import check_model, pinned, random_start
         from stainda.models.patch_sizes import check_patch_size
         from stainda.strategies import build, check
@@ -69,7 +73,7 @@ class StudyRun:
         for strategy in self.config.strategies:
             check(build(strategy), self.config)
         self.folder.write_study(self.config)
-        write_json(ENVIRONMENT.at(self.folder.root), describe(self.config.seed))
+        write_environment(self.folder, describe(self.config.seed), force, self.progress.message)
 
     def plan(self, stages: Sequence[str] = STAGES) -> None:
         """Check every strategy against the sections before a phantom is made; say what each may spend in training."""
@@ -259,7 +263,14 @@ class StudyRun:
         """Search and train every strategy; score every job."""
         from stainda.study.compare import compare_strategies
 
-        compare_strategies(self.config, self.cohort, self.roles, self.folder, self.workers, self.progress)
+        threads, cores = self.config.training.threads, free_cores()
+        workers = self.config.workers or workers_for(threads, cores)
+        if workers * threads > cores:
+            self.progress.message(
+                f"note: {workers} workers of {threads} threads on {cores} cores are slower than fewer; "
+                f"{workers_for(threads, cores)} workers keep them busy"
+            )
+        compare_strategies(self.config, self.cohort, self.roles, self.folder, workers, self.progress)
 
     def evaluate(self) -> None:
         """Gather the records of all jobs, compute ``results.csv``, and photograph objects for the report."""
