@@ -52,6 +52,13 @@ SECTIONS = (
 """In the order of the page."""
 
 
+OF_STRATEGIES = (
+    "rotations", "results", "statistics", "centres", "objects", "object-gallery", "examples", "registration",
+    "propagation", "training", "models", "cost",
+)  # fmt: skip
+"""Sections that a study without strategies does not have."""
+
+
 def sections_of(run: LoadedRun, noun: str) -> dict[str, PageSection]:
     """The sections that show this study, by key, each under the title it has there."""
     mine = "several" if run.rotates else "one"
@@ -60,6 +67,8 @@ def sections_of(run: LoadedRun, noun: str) -> dict[str, PageSection]:
         if section.key == "microenvironment" and not INPUTS.at(run.folder).is_file():
             continue  # few studies ask for it
         if section.key == "slide-level" and not SLIDE_SUMMARY.at(run.folder).is_file():
+            continue
+        if not run.study.strategies and section.key in OF_STRATEGIES:
             continue
         if section.rotations in ("any", mine):
             title = section.several if run.rotates and section.several else section.title

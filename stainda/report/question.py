@@ -67,7 +67,7 @@ def _sides(run: LoadedRun, view: StudyView | None) -> list[tuple[str, str]]:
 def _rotations(run: LoadedRun) -> list[tuple[str, str]]:
     begun = run.begun
     more = f" and {len(begun) - MOST_NAMED} more" if len(begun) > MOST_NAMED else ""
-    dealt = "each strategy is trained anew in each"
+    dealt = f"each {'strategy' if run.study.strategies else 'aggregator'} is trained anew in each"
     if run.study.protocol.folds:
         dealt = "patients are divided anew in each"
     return [("Rotations", f"{len(begun)} ({scheme_words(run)}): {names_of(begun[:MOST_NAMED])}{more}; {dealt}")]

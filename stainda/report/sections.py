@@ -162,7 +162,8 @@ class Sections:
 
     def _facts(self) -> list[tuple[str, str]]:
         run, cohort = self.run, self.run.cohort
-        facts = [(f"{len(run.scored)} of {len(run.begun)}", "rotations scored")] if run.rotates else []
+        scored = len(run.scored) if run.study.strategies else sum(row.state == "complete" for row in run.begun)
+        facts = [(f"{scored} of {len(run.begun)}", "rotations scored")] if run.rotates else []
         facts += [(str(cohort["slide"].nunique()), "sections"), (str(cohort["patient"].nunique()), "patients")]
         test = self._test_patients()
         if test is not None:

@@ -12,7 +12,7 @@ from stainda.report.drawings import Drawing, draw
 from stainda.report.figure_registry import Plot
 from stainda.report.methods import slide_methods
 from stainda.report.run import LoadedRun
-from stainda.report.summary_text import Sentence, count, listed, percent
+from stainda.report.summary_text import Sentence, listed, percent
 from stainda.report.tables import PageTable, decimal, plain_table
 from stainda.report.writer import Writer
 from stainda.run_directory import slide_level_tables as tables
@@ -56,9 +56,8 @@ def slide_answers(run: LoadedRun) -> list[Sentence]:
         if not len(known):
             continue
         parts = [f"{row['aggregator']} {_number(row)}" for row in known.to_dict("records")]
-        people = (
-            f"{count(int(known['positive'].iloc[0]), 'patient')} with it and {known['negative'].iloc[0]:.0f} without"
-        )
+        sides = known.iloc[0]
+        people = f"{sides['positive']:.0f} patients with it, {sides['negative']:.0f} without"
         sentences.append(Sentence(f"AUROC of {what} in {where} ({people}; {level} intervals): {listed(parts)}."))
         sentences += [_compared(row, str(rows["aggregator"].iloc[0]), str(where)) for row in known.to_dict("records")
                       if np.isfinite(row["difference"])]  # fmt: skip
@@ -129,7 +128,7 @@ def _cautions(run: LoadedRun, rows: pd.DataFrame) -> list[Sentence]:
 
     assert run.study.slide_level is not None
     sentences = []
-    if start_of(run.study.slide_level.encoder) is None:
+    if not start_of(run.study.slide_level.encoder):
         text = "The encoder has random weights: it sees colours and simple textures. A trained one reads more."
         sentences.append(Sentence(text, "caution"))
     if notes := [note for note in dict.fromkeys(rows["note"]) if note]:

@@ -37,7 +37,7 @@ SLIDE_SUMMARY = Table(
                  measure="`auroc`, `average_precision` or `balanced_accuracy`"),
         *columns("number", mean="over trainings", low="lower end of its interval", high="upper end of its interval",
                  sd_trainings="standard deviation between trainings; empty of one",
-                 difference="to the first aggregator, same patients; empty of the first",
+                 difference="from the first aggregator, same patients; empty of the first",
                  difference_low="lower end of its interval", difference_high="upper end of its interval"),
         *columns("integer", positive="patients with the label to be found", negative="other patients",
                  trainings="trainings that were scored"),

@@ -70,7 +70,7 @@ def teaching_labels(cohort: Cohort, roles: Roles, config: SlideLevelConfig) -> T
     if len({*positive["train"].values()}) < 2:
         which = "has" if True in positive["train"].values() else "lacks"
         raise ConfigError(
-            f"every slide that teaches {which} the label {' or '.join(config.positive)}: nothing is to be told apart",
+            f"every slide that teaches {which} the label {' or '.join(config.positive)}: there are no two labels",
             file=cohort.source,
             remedy="Move patients in the column split of the manifest, or take other shares in protocol.split",
         )

@@ -50,8 +50,11 @@ def teaches(config: StudyConfig) -> Callable[[Section], bool]:
     return lambda section: bool(label(section))
 
 
-def check_slide_level(config: StudyConfig, cohort: Cohort, roles: Roles) -> None:
+def check_slide_level(config: StudyConfig, cohort: Cohort, roles: Roles | None = None) -> None:
     """Refuse labels of slides that are not there or cannot teach, and aggregators that are not installed.
+
+    Args:
+        roles: of a rotation, whose splits are known.
 
     Raises:
         ConfigError: the first fault.
@@ -62,7 +65,8 @@ def check_slide_level(config: StudyConfig, cohort: Cohort, roles: Roles) -> None
 
         check_torchmil(config.slide_level.aggregators)
         check_labels(cohort, config.slide_level)
-        teaching_labels(cohort, roles, config.slide_level)
+        if roles is not None:
+            teaching_labels(cohort, roles, config.slide_level)
 
 
 def plan_rotations(config: StudyConfig, manifest: Path) -> tuple[Rotation, ...]:
@@ -71,7 +75,9 @@ def plan_rotations(config: StudyConfig, manifest: Path) -> tuple[Rotation, ...]:
     Raises:
         StaindaError: what does not fit, where, and what would.
     """
-    result = rotations(planned_cohort(config, manifest), config.protocol, config.seed, teaches(config))
+    cohort = planned_cohort(config, manifest)
+    check_slide_level(config, cohort)
+    result = rotations(cohort, config.protocol, config.seed, teaches(config))
     for rotation in result:
         try:
             check_data(config, rotation.cohort, rotation.roles)
