@@ -66,7 +66,8 @@ class Section:
     def cell(self, column: str) -> str | None:
         """The text of any column of the manifest; ``None`` where the manifest has no such column."""
         if column in self.__dataclass_fields__:
-            return str(getattr(self, column))
+            value = getattr(self, column)
+            return "" if value is None else str(value)
         return dict(self.further).get(column)
 
     def domain(self, keys: Sequence[str] = ("stain", "centre")) -> str:

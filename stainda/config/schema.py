@@ -55,8 +55,11 @@ def study_schema() -> Schema:
     trained["train"] = _either({"enum": list(MODES)}, trained["train"])
     _allow_base(definitions["TaskConfig"], definitions["ModelConfig"])
     _allow_other_names(definitions)
-    encoder = definitions["SlideLevelConfig"]["properties"]
-    encoder["encoder"] = _named(encoder["encoder"], "models")
+    del definitions["SlideLevelConfig"]["required"]  # a study that extends another changes a part of it
+    slides = definitions["SlideLevelConfig"]["properties"]
+    slides["encoder"] = _named(slides["encoder"], "models")
+    label: Schema = {"type": ["string", "integer"]}
+    slides["positive"] = _either({**slides["positive"], "items": label}, label)
     del definitions["PartConfig"]
     properties = schema["properties"]
     for key, kind in _PIECES.items():

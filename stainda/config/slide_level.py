@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from stainda.config.frozen import Frozen
 from stainda.config.training import ModelConfig
@@ -52,7 +52,7 @@ class SlideLevelConfig(Frozen):
 
     label: str = Field("group", description="column of the manifest with the labels; empty cells are not used")
     positive: tuple[str, ...] = Field(
-        min_length=1, description="labels that are to be found; all others are the other class"
+        min_length=1, description="label or labels that are to be found; all others are the other class"
     )
     unit: Literal["patient", "slide"] = Field(
         "patient", description="what is scored: patients (mean of their slides in a domain), or slides"
@@ -70,6 +70,14 @@ class SlideLevelConfig(Frozen):
     training: SlideTrainingConfig = Field(SlideTrainingConfig(), description="how aggregators learn")
     maps: bool = Field(True, description="write the attention of each patch of test slides, for QuPath")
     limit_gb: float = Field(20.0, gt=0, description="of the features of one slide on disk; more is refused")
+
+    @field_validator("positive", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: object) -> object:
+        several = [value] if isinstance(value, str | int) else value
+        if not isinstance(several, list | tuple):
+            return several
+        return [str(label) if isinstance(label, int) and not isinstance(label, bool) else label for label in several]
 
     @model_validator(mode="after")
     def _each_once(self) -> SlideLevelConfig:

@@ -71,7 +71,9 @@ def score_slides(
     check_labels(cohort, settings)
     labels = teaching_labels(cohort, roles, settings)
     device = choose_device(config.training)
-    bags, left_out = _bags(settings, cohort, roles, labels, caches_of_run(shared or root), device, progress)
+    bags, left_out = _bags(
+        settings, cohort, roles, labels, caches=caches_of_run(shared or root), device=device, progress=progress
+    )
     scale = _scale(config, settings, cohort, roles, bags)
     label = label_of(settings)
     tested = [row for row in cohort.where(splits=["test"]) if row.slide in bags and label(row)]
@@ -93,7 +95,7 @@ def score_slides(
 
 
 def _bags(
-    settings: SlideLevelConfig, cohort: Cohort, roles: Roles, labels: TeachingLabels, caches: Path, device: str,
+    settings: SlideLevelConfig, cohort: Cohort, roles: Roles, labels: TeachingLabels, *, caches: Path, device: str,
     progress: Progress,
 ) -> tuple[dict[str, Bag], list[Row]]:  # fmt: skip
     """Bags of the slides that teach, validate or are scored (and, unlabelled, show what a target looks like)."""
