@@ -129,7 +129,7 @@ class _Reader:
     encoder: FrozenEncoder
 
     def draw(self, indices: Array, _generator: torch.Generator) -> CachedView:
-        images = np.stack([self._pixels.square(*self.corners[index], self.size) for index in indices])
+        images = np.stack([self._pixels.square(float(x), float(y), self.size) for x, y in self.corners[indices]])
         return CachedView([self.encoder.vectors(images)])
 
     @cached_property

@@ -102,7 +102,7 @@ class RotatingStudy:
                 remedy="The others are complete; run the same command again when this is mended",
             )
 
-    def _plan_strategies(self, rotations: Sequence[Rotation], stages: Sequence[str]) -> None:
+    def _plan_strategies(self, rotations: tuple[Rotation, ...], stages: Sequence[str]) -> None:
         """Say what the study cannot answer, and what each strategy may spend."""
         for note in refuse_unanswerable(self.config, rotations):
             self.progress.message(f"note: {note}")
