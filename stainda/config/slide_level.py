@@ -55,7 +55,7 @@ class SlideLevelConfig(Frozen):
         min_length=1, description="label or labels that are to be found; all others are the other class"
     )
     unit: Literal["patient", "slide"] = Field(
-        "patient", description="what is scored: patients (mean of their slides in a domain), or slides"
+        "patient", description="what is scored: patients (mean log odds of their slides in a domain), or slides"
     )
     stains: tuple[str, ...] = Field((), description="stains of the slides that count; empty: all")
     encoder: ModelConfig = Field(

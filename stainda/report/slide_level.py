@@ -156,10 +156,10 @@ def _slides_plot(run: LoadedRun, scores: pd.DataFrame) -> Plot | None:
     if not len(rows):
         return None
     keys = ["aggregator", "domain", "slide", "patient", "label", "positive"]
-    mean = rows.groupby(keys, sort=False, as_index=False)["probability"].mean()
+    mean = rows.groupby(keys, sort=False, as_index=False)["log_odds"].mean()
     what = " or ".join(run.study.slide_level.positive)
-    caption = f"Probability of {what} of every test slide, mean over trainings, by its label. Bars: medians."
-    return Plot(figures.slides_by_label(mean), mean, caption, f"Probability of {what} of every test slide")
+    caption = f"Log odds of {what} of every test slide, mean over trainings, by its label. Bars: medians."
+    return Plot(figures.slides_by_label(mean), mean, caption, f"Log odds of {what} of every test slide")
 
 
 def _draw(write: Writer, name: str, plot: Plot | None) -> Drawing | None:

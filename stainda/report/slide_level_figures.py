@@ -41,10 +41,10 @@ def auroc_by_domain(rows: pd.DataFrame) -> Figure:
 
 
 def slides_by_label(rows: pd.DataFrame) -> Figure:
-    """The probability of every slide by its label, one panel per aggregator.
+    """The log odds of every slide by its label, one panel per aggregator.
 
     Args:
-        rows: ``aggregator, domain, slide, label, positive, probability``.
+        rows: ``aggregator, domain, slide, label, positive, log_odds``.
     """
     names = list(dict.fromkeys(rows["aggregator"]))[:MOST_PANELS]
     labels = rows.drop_duplicates("label").sort_values("positive", kind="stable")["label"].tolist()
@@ -59,20 +59,18 @@ def slides_by_label(rows: pd.DataFrame) -> Figure:
                 )
                 turn = (np.arange(len(mine)) * 0.618) % 1 - 0.5  # the same dots at every drawing
                 place.plot(
-                    x + turn * 0.35 / len(domains), mine["probability"], MARKERS[number % len(MARKERS)], markersize=3,
+                    x + turn * 0.35 / len(domains), mine["log_odds"], MARKERS[number % len(MARKERS)], markersize=3,
                     color=COLOURS[number % len(COLOURS)], alpha=0.75, linestyle="none", label=domain,
                 )  # fmt: skip
                 for label, members in mine.groupby("label"):
                     middle = labels.index(label) + (number - (len(domains) - 1) / 2) * 0.6 / len(domains)
-                    place.hlines(
-                        members["probability"].median(), middle - 0.14, middle + 0.14, color=INK, linewidth=1.2
-                    )
+                    place.hlines(members["log_odds"].median(), middle - 0.14, middle + 0.14, color=INK, linewidth=1.2)
+            place.axhline(0, color=MUTED, linewidth=0.6, linestyle=(0, (3, 2)))
             place.set_xticks(range(len(labels)), labels)
             place.set_xlim(-0.6, len(labels) - 0.4)
             place.set_title(name)
             place.grid(axis="y")
-        axes[0][0].set_ylim(-0.03, 1.03)
-        axes[0][0].set_ylabel("probability of the label")
+        axes[0][0].set_ylabel("log odds of the label")
         handles, words = axes[0][0].get_legend_handles_labels()
         figure.legend(handles, words, loc="outside upper right", ncols=len(domains), frameon=False)
         return figure

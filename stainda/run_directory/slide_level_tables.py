@@ -10,7 +10,7 @@ _METHOD = columns("text", aggregator="how patches become one answer: `mean`, `ma
 
 SLIDE_SCORES = Table(
     "slide_level/scores.csv",
-    "one row per slide, aggregator and training: the probability of the label that is to be found",
+    "one row per slide, aggregator and training: how much speaks for the label that is to be found",
     _BY,
     see="slides",
     per_rotation=True,
@@ -20,8 +20,9 @@ SLIDE_SCORES = Table(
         *columns("truth", positive="whether that is the label to be found"),
         *_METHOD,
         *columns("integer", seed="of the training", patches="patches of the slide"),
-        *columns("number", probability="of the label to be found, 0 to 1",
-                 threshold="from which the training calls a slide positive, chosen on source validation"),
+        *columns("number", log_odds="of the label to be found: positive speaks for it",
+                 probability="the same, 0 to 1",
+                 threshold="log odds from which the training calls a slide positive, chosen on source validation"),
     ),
 )  # fmt: skip
 
@@ -55,7 +56,7 @@ SLIDE_TRAININGS = Table(
         *_METHOD,
         *columns("integer", seed="of the training", epoch="whose weights were kept, by the loss on source validation"),
         *columns("number", train_loss="of the kept epoch", val_loss="on source validation, of the kept epoch",
-                 threshold="from which a slide is called positive", seconds="of the training",
+                 threshold="log odds from which a slide is called positive", seconds="of the training",
                  weights="that are learned"),
         *columns("text", folder="with its weights, below slide_level/trainings"),
     ),
@@ -83,7 +84,7 @@ SLIDE_MODEL = File(
     "slide_level/trainings/<job>/model.safetensors", "weights of an aggregator", _BY, see="slides"
 )  # fmt: skip
 SLIDE_RESULT = File(
-    "slide_level/trainings/<job>/result.json", "what the training gave: kept epoch, losses, probabilities by slide",
+    "slide_level/trainings/<job>/result.json", "what the training gave: kept epoch, losses, log odds by slide",
     _BY, see="slides",
 )  # fmt: skip
 SLIDE_ATTENTION = File(

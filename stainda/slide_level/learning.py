@@ -31,11 +31,11 @@ class Learned:
     val_loss: float
 
     def answer(self, features: Tensor) -> tuple[float, Tensor | None]:
-        """Probability of the label, and what each patch (n,) is given."""
+        """Log odds of the label, which do not saturate as a probability does, and what each patch (n,) is given."""
         self.network.eval()
         with torch.no_grad():
             logit, evidence = self.network(features)
-        return float(torch.sigmoid(logit)), evidence
+        return float(logit), evidence
 
 
 def learn(

@@ -32,7 +32,7 @@ def methods_text(config: StudyConfig, settings: SlideLevelConfig, patches: Seque
         "source": "the training slides of the source domains",
         "domain": "the training slides of each domain (of targets from images without labels)",
     }[training.standardise]
-    unit = "patients, each by the mean of its slides in a domain" if settings.unit == "patient" else "slides"
+    unit = "patients, each by the mean log odds of its slides in a domain" if settings.unit == "patient" else "slides"
     return (
         f"The label {' or '.join(settings.positive)} of column {settings.label} was learned from whole slides. Patches "
         f"of {grid.size} pixels at {scale}, on a grid over the tissue ({middle} per slide, {low} to {high}), were "

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.special import expit
 
 from stainda.arrays import Array
 from stainda.cohort import Cohort, Roles, Section
@@ -53,12 +54,13 @@ class Scoring:
                 "split": section.split, "role": self.roles.role(self.cohort.domain(section)),
                 "label": label(section), "positive": label(section) in self.config.positive,
                 "aggregator": answer.aggregator, "seed": answer.seed, "patches": self.bags[section.slide],
-                "probability": round(answer.probability[section.slide], 5),
+                "log_odds": round(answer.log_odds[section.slide], 5),
+                "probability": round(float(expit(answer.log_odds[section.slide])), 5),
                 "threshold": round(thresholds[answer.aggregator, answer.seed], 5),
             }
             for answer in answers
             for section in self.cohort
-            if section.slide in answer.probability
+            if section.slide in answer.log_odds
         ]  # fmt: skip
 
     def training_rows(self, answers: Sequence[Answers]) -> list[Row]:
@@ -73,17 +75,17 @@ class Scoring:
         ]  # fmt: skip
 
     def threshold(self, answer: Answers) -> float:
-        """With the best balanced accuracy on source validation, the nearest to a half where several have it."""
+        """Log odds with the best balanced accuracy on source validation, the nearest to 0 where several have it."""
         sections = self.cohort.where(domains=self.roles.sources, splits=["val"])
         units, members = self._units([section for section in sections if section.slide in self.bags])
         scores = _scores(answer, members)
         if len({*units.labels.tolist()}) < 2:
-            return 0.5
+            return 0.0
         ordered = np.unique(scores)
-        candidates = [0.5, *((ordered[1:] + ordered[:-1]) / 2).tolist()]
+        candidates = [0.0, *((ordered[1:] + ordered[:-1]) / 2).tolist()]
         once = np.ones((1, len(scores)))
         right = [balanced_accuracy(scores >= at, units.labels, once)[0] for at in candidates]
-        return float(min(zip(candidates, right, strict=True), key=lambda pair: (-pair[1], abs(pair[0] - 0.5)))[0])
+        return float(min(zip(candidates, right, strict=True), key=lambda pair: (-pair[1], abs(pair[0])))[0])
 
     def summary_rows(self, answers: Sequence[Answers], seed: int) -> list[Row]:
         """Scores of the test patients of every domain, of sources too, and of the targets together."""
@@ -151,5 +153,5 @@ def _trained(scoring: Scoring, answers: Sequence[Answers], name: str, members: S
 
 
 def _scores(answer: Answers, members: Sequence[Sequence[str]]) -> Array:
-    """Of units: the mean probability of their slides."""
-    return np.array([np.mean([answer.probability[slide] for slide in slides]) for slides in members])
+    """Of units: the mean log odds of their slides."""
+    return np.array([np.mean([answer.log_odds[slide] for slide in slides]) for slides in members])

@@ -21,7 +21,7 @@ from stainda.slide_level.bags import Bag, FeatureScale
 from stainda.slide_level.labels import TeachingLabels
 from stainda.slide_level.learning import LabelledBag, Learned, learn
 
-ALGORITHM = 1
+ALGORITHM = 2
 """Raised when the same settings come to give other answers."""
 
 
@@ -30,7 +30,7 @@ class Answers:
     """What one training says.
 
     Attributes:
-        probability: by slide. evidence: of the patches (n,) of test slides, of aggregators that give some.
+        log_odds: of the label, by slide. evidence: of the patches (n,) of test slides, of aggregators that give some.
     """
 
     aggregator: Aggregator
@@ -41,7 +41,7 @@ class Answers:
     val_loss: float
     seconds: float
     weights: int
-    probability: Mapping[str, float]
+    log_odds: Mapping[str, float]
     evidence: Mapping[str, Array]
 
 
@@ -84,7 +84,7 @@ class Trainings:
             for split in ("train", "val")
         ]
         learned = learn(name, sides[0], sides[1], self._config.training, seed)
-        probability, evidence = self._ask(learned)
+        log_odds, evidence = self._ask(learned)
         from safetensors.torch import save_file
 
         with whole_file(SLIDE_MODEL.at(self._root, job=job)) as aside:
@@ -97,7 +97,7 @@ class Trainings:
                 "epoch": learned.epoch, "train_loss": learned.train_loss, "val_loss": learned.val_loss,
                 "seconds": round(time.monotonic() - started, 2),
                 "weights": sum(parameter.numel() for parameter in learned.network.parameters()),
-                "probability": probability,
+                "log_odds": log_odds,
             },
         )  # fmt: skip
 
@@ -106,12 +106,12 @@ class Trainings:
         return LabelledBag(lambda: self._scale.apply(bag, self._device), label)
 
     def _ask(self, learned: Learned) -> tuple[dict[str, float], dict[str, Array]]:
-        probability, evidence = {}, {}
+        log_odds, evidence = {}, {}
         for slide, bag in self._bags.items():
-            probability[slide], given = learned.answer(self._scale.apply(bag, self._device))
+            log_odds[slide], given = learned.answer(self._scale.apply(bag, self._device))
             if given is not None and slide in self._tested:
                 evidence[slide] = given.cpu().numpy().astype(np.float32)
-        return probability, evidence
+        return log_odds, evidence
 
     def _read(self, name: Aggregator, seed: int, job: str) -> Answers:
         result = json.loads(SLIDE_RESULT.at(self._root, job=job).read_text(encoding="utf-8"))

@@ -44,7 +44,7 @@ def test_the_summary_is_the_score_of_the_probabilities(run):
     summary = pd.read_csv(run / "slide_level" / "summary.csv")
     tested = scores[scores["split"] == "test"]
     for name, rows in tested.groupby("aggregator"):
-        each = [roc_auc_score(one["positive"], one["probability"]) for _, one in rows.groupby("seed")]
+        each = [roc_auc_score(one["positive"], one["log_odds"]) for _, one in rows.groupby("seed")]
         row = summary[(summary["aggregator"] == name) & (summary["measure"] == "auroc")].iloc[0]
         assert row["mean"] == pytest.approx(np.mean(each), abs=1e-4)
         assert row["low"] <= row["mean"] <= row["high"] and (row["positive"], row["negative"]) == (5, 5)
@@ -85,7 +85,7 @@ def test_labels_of_targets_teach_nothing(run, discs, tmp_path):
         pd.read_csv(root / "slide_level" / "scores.csv").sort_values(["aggregator", "seed", "slide"])
         for root in (run, turned)
     )
-    assert first["probability"].tolist() == second["probability"].tolist()
+    assert first["log_odds"].tolist() == second["log_odds"].tolist()
     assert first["threshold"].tolist() == second["threshold"].tolist()
     before, after = (pd.read_csv(root / "slide_level" / "summary.csv") for root in (run, turned))
     of = [table[table["measure"] == "auroc"].set_index("aggregator")["mean"] for table in (before, after)]
@@ -158,6 +158,7 @@ def test_a_study_needs_strategies_or_labels_of_slides(discs):
         load_study(discs, ["slide_level=null", "patches.downsample=1"])
 
 
+@pytest.mark.slow
 def test_a_study_may_have_strategies_and_labels_of_slides(tmp_path):
     """One section per stain; the labels of patients are learned in PAS and scored in Sirius red, next to a strategy."""
     manifest = make_blob_cohort(tmp_path / "cohort")
