@@ -64,7 +64,7 @@ def test_trainings_that_differ_widen_the_interval():
     generator = np.random.default_rng(0)
     labels = np.arange(30) % 2 == 0
     units = Units([f"P{k}" for k in range(30)], labels, ["B"] * 30)
-    same = np.tile(generator.normal(size=30) + labels, (4, 1))
+    same = np.tile(generator.normal(size=30) + 3 * labels, (4, 1))
     apart = np.stack([same[0], same[0], -same[0], -same[0]])
     spreads = [
         _bootstrap(units).score("auroc", Trained(runs, np.full(4, 0.5)), "B").draws.std() for runs in (same, apart)
