@@ -112,7 +112,9 @@ def inspect_manifest(
         remedy = f"Did you mean {near[0]!r}? Rename it" if near else "Add it"
         report.fault(None, f"the column {name!r} is missing", f"{remedy} (columns: {', '.join(COLUMNS)})")
     if unknown:
-        report.warnings.append(f"columns that stainda does not know were left out: {', '.join(unknown)}")
+        report.warnings.append(
+            f"columns that stainda does not know: {', '.join(unknown)}; only slide_level.label of a study may name one"
+        )
     if not table.rows:
         report.fault(None, "the manifest has a header but no slide", "Write one row per slide")
     for row, count in table.ragged:
@@ -180,6 +182,7 @@ def _section(
         annotation_origin=_origin(report, row, cells.get("annotation_origin", "")),
         group=cells.get("group", ""),
         row=row,
+        further=tuple((name, text) for name, text in cells.items() if name not in COLUMNS),
     )
 
 
@@ -314,10 +317,11 @@ def write_manifest(rows: Cohort | Iterable[Section | Mapping[str, Any]], path: s
         written = {name: cell(values.get(name)) for name in COLUMNS}
         if written["annotation_origin"] == "auto":
             written["annotation_origin"] = None
-        if further := values.get("more_annotations"):
-            written["annotations"] = ANNOTATOR_SEPARATOR.join([str(written["annotations"]), *map(cell, further)])
-        return written
+        if annotators := values.get("more_annotations"):
+            written["annotations"] = ANNOTATOR_SEPARATOR.join([str(written["annotations"]), *map(cell, annotators)])
+        return {**written, **dict(values.get("further", ()))}
 
     written = [cells(row) for row in rows]
-    columns = COLUMNS if any(row["group"] for row in written) else MANIFEST.without("group")
-    return write_csv(path, ({name: row[name] for name in columns} for row in written), columns)
+    further = tuple(dict.fromkeys(name for row in written for name in row if name not in COLUMNS))
+    columns = (*(COLUMNS if any(row["group"] for row in written) else MANIFEST.without("group")), *further)
+    return write_csv(path, ({name: row.get(name, "") for name in columns} for row in written), columns)

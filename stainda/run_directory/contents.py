@@ -7,6 +7,7 @@ from dataclasses import replace
 from stainda.run_directory.declaration import File
 from stainda.run_directory.microenvironment_tables import MICROENVIRONMENT_FILES, MICROENVIRONMENT_TABLES
 from stainda.run_directory.result_tables import OBJECTS, PROBABILITIES, RECORDS, RESULT_TABLES
+from stainda.run_directory.slide_level_tables import SLIDE_LEVEL_FILES, SLIDE_LEVEL_TABLES
 from stainda.run_directory.tables import TABLES
 from stainda.run_directory.training_tables import TRAINING_TABLES
 
@@ -200,7 +201,8 @@ FILES: tuple[File, ...] = (
 )  # fmt: skip
 
 CONTENTS: tuple[File, ...] = (
-    *TABLES, *TRAINING_TABLES, *RESULT_TABLES, *MICROENVIRONMENT_TABLES, *JOB_TABLES, *FILES, *MICROENVIRONMENT_FILES,
+    *TABLES, *TRAINING_TABLES, *RESULT_TABLES, *MICROENVIRONMENT_TABLES, *SLIDE_LEVEL_TABLES, *JOB_TABLES, *FILES,
+    *MICROENVIRONMENT_FILES, *SLIDE_LEVEL_FILES,
 )  # fmt: skip
 """Every file of a run directory, tables first."""
 

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from stainda.patches.serial import Which
     from stainda.study.budget import Budget
 
+OF_STRATEGIES = ("register", "propagate", "patches", "evaluate")
+"""Stages that a study without strategies does not need."""
+
 logger = logging.getLogger("stainda")
 
 
@@ -66,7 +69,8 @@ class StudyRun:
             for strategy in self.config.strategies
         ]
         self.config = self.config.model_copy(update={"model": pinned(self.config.model), "strategies": tuple(own)})
-        logger.info("%s", recipe_line(self.config))
+        if self.config.strategies:
+            logger.info("%s", recipe_line(self.config))
         for warning in dict.fromkeys(random_start(model) for model, _ in self.config.networks()):
             if warning:
                 logger.warning("%s", warning)
@@ -83,6 +87,8 @@ class StudyRun:
         from stainda.study.leaving_out import trainings_without
 
         rotations = plan_rotations(self.config, self.manifest())
+        if not self.config.strategies:
+            return
         for note in refuse_unanswerable(self.config, rotations):
             self.progress.message(f"note: {note}")
         costs = budgets(self.config, without=trainings_without(self.config, rotations))
@@ -112,8 +118,10 @@ class StudyRun:
             "evaluate": self.evaluate,
             "report": self.report,
         }
+        needed = bool(self.config.strategies) or stage not in OF_STRATEGIES
         with in_stage(self.progress, stage, self.rotation_name):
-            stages[stage]()
+            if needed:
+                stages[stage]()
         seconds = time.monotonic() - started
         logger.info("stage %s took %.1f s", stage, seconds)
         self.folder.record_stage(stage, seconds)
@@ -136,7 +144,8 @@ class StudyRun:
     def roles(self) -> Roles:
         """Which domains teach and which are tested, each with the patients and annotations its role needs."""
         roles = resolve_roles(self.cohort, self.config.protocol)
-        check_annotated(self.cohort, roles)
+        if self.config.strategies:
+            check_annotated(self.cohort, roles)
         return roles
 
     def manifest(self) -> Path:
@@ -260,9 +269,21 @@ class StudyRun:
     # training -----------------------------------------------------------------------------------------------------
 
     def train(self) -> None:
-        """Search and train every strategy; score every job."""
+        """Search and train every strategy; score every job. Learn and score labels of slides."""
         from stainda.study.compare import compare_strategies
 
+        if self.config.strategies:
+            compare_strategies(self.config, self.cohort, self.roles, self.folder, self._workers(), self.progress)
+        if self.config.slide_level is not None:
+            from stainda.slide_level.run import score_slides
+
+            score_slides(
+                self.config, self.cohort, self.roles, self.folder.root, shared=self.features_root,
+                progress=self.progress,
+            )  # fmt: skip
+
+    def _workers(self) -> int:
+        """Processes that train side by side."""
         threads, cores = self.config.training.threads, free_cores()
         workers = self.config.workers or workers_for(threads, cores)
         if workers * threads > cores:
@@ -270,7 +291,12 @@ class StudyRun:
                 f"note: {workers} workers of {threads} threads on {cores} cores are slower than fewer; "
                 f"{workers_for(threads, cores)} workers keep them busy"
             )
-        compare_strategies(self.config, self.cohort, self.roles, self.folder, workers, self.progress)
+        return workers
+
+    @property
+    def features_root(self) -> Path:
+        """Run directory whose caches of features of slides are used."""
+        return self.folder.root
 
     def evaluate(self) -> None:
         """Gather the records of all jobs, compute ``results.csv``, and photograph objects for the report."""
