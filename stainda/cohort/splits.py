@@ -10,6 +10,7 @@ from typing import Literal
 
 from stainda.cohort.types import Cohort, Section, Split
 from stainda.errors import ConfigError, LeakError
+from stainda.names import is_file
 from stainda.randomness import seed_for
 
 ONE_PATIENT_REMEDY = (
@@ -224,7 +225,7 @@ def _same_content(sections: Sequence[Section]) -> list[list[Section]]:
     sizes: dict[Path, int] = {}
     for section in sections:
         resolved = section.path.resolve()
-        sizes[resolved] = resolved.stat().st_size if resolved.is_file() else 0
+        sizes[resolved] = resolved.stat().st_size if is_file(resolved) else 0
     common = {size for size in sizes.values() if size and list(sizes.values()).count(size) > 1}
     for section in sections:
         resolved = section.path.resolve()
