@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 import numpy as np
@@ -99,10 +100,9 @@ def register(name: str) -> Callable[[H], H]:
 
 def known_heads() -> dict[str, type[InstanceHead]]:
     """All heads of this folder by name."""
-    import stainda.instances as room
-
-    for module in pkgutil.iter_modules(room.__path__):
-        importlib.import_module(f"{room.__name__}.{module.name}")
+    room = __name__.rpartition(".")[0]
+    for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
+        importlib.import_module(f"{room}.{module.name}")
     return dict(sorted(HEADS.items()))
 
 

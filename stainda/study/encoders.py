@@ -80,7 +80,7 @@ def compare_encoders(
         )
     candidates = [Candidate.read(name, config) for name in names or ("study", "study@random")]
     for candidate in candidates:
-        check_patch_size(candidate.model, config.patches.size, config.task.kind)
+        check_patch_size(candidate.model, config.patches.size, config.task.network)
     root = run_study(config, out, until="patches", progress=progress)
     store = PatchStore.open(RunFolder(root).patches)
     chosen, classes = labelled_patches(store, config)
@@ -150,15 +150,15 @@ def features_of(
     from stainda.strategies.detector import Standard
     from stainda.strategies.features import FeatureTap, pooled
 
-    kind = "classification" if model.name == NAME and config.task.kind == "segmentation" else config.task.kind
+    kind = "classification" if model.name == NAME else config.task.network
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         try:
             network = build_model(model, 3, 2, kind)
         except ConfigError:
-            if kind == config.task.kind:
+            if kind == config.task.network:
                 raise
-            network = build_model(model, 3, 2, config.task.kind)  # not of timm
+            network = build_model(model, 3, 2, config.task.network)  # not of timm
     network.eval()
     known = model.pretraining
     if known is not None and start_of(model):

@@ -199,7 +199,8 @@ def test_distances_from_the_middle_of_a_square_reach_its_sides_and_corners():
 
 def test_polygons_that_overlap_a_better_one_are_dropped():
     box = np.array([[0, 0], [10, 0], [10, 10], [0, 10]], float)
-    assert suppress(np.stack([box, box + [2, 0], box + [9, 0], box + [40, 0]]), 0.4) == [0, 2, 3]
+    moved = np.stack([box + np.array([right, 0]) for right in (0, 2, 9, 40)])
+    assert suppress(moved, 0.4) == [0, 2, 3]
     assert suppress(np.zeros((0, 8, 2)), 0.4) == []
 
 
