@@ -186,7 +186,7 @@ def froc(detections: Ranked, tissue_mm2: float, rates: Sequence[float] = FROC_RA
 def panoptic_factors(matching: Matching) -> tuple[float, float]:
     """Detection quality, ``hits / (hits + false / 2 + missed / 2)``, and segmentation quality, the mean IoU of hits:
     their product is :func:`panoptic_quality`; ``nan`` with nothing there, the second also without a hit."""
-    total = matching.hits + 0.5 * matching.false + 0.5 * matching.missed
+    total = matching.hits + (matching.false + matching.missed) / 2
     hit = matching.iou[matching.truth >= 0]
     detection = matching.hits / total if total else float("nan")
     return detection, float(hit.mean()) if len(hit) else float("nan")

@@ -123,11 +123,14 @@ def separated(predictor, result, truth, **task):
         predictor.task = own
 
 
-def test_a_contour_head_halves_the_merge_errors_of_a_segmentation_with_watershed(tmp_path):
-    """Discs that lie into each other, three seeds; watershed on the same scores, and on those of a plain training."""
+def test_a_head_halves_the_merge_errors_of_a_segmentation_with_watershed(tmp_path):
+    """Discs that lie into each other, three seeds; watershed on the same scores, and on those of a plain training.
+
+    Merged by seed: star .10 .33 .10, watershed 1 1 1, when this was written.
+    """
     merged = {"head": [], "watershed": []}
     for seed in range(3):
-        job = touching_job(seed, task={"instances": {"name": "contours"}})
+        job = touching_job(seed, task={"instances": {"name": "star"}}, epochs=5, learning_rate=1e-2)
         result = train_on(job, touching_data(job), tmp_path / str(seed))
         assert result.score > 0.97
         image, numbers = touching_patch(np.random.default_rng(1000 + seed), 160, clusters=14)
@@ -135,10 +138,10 @@ def test_a_contour_head_halves_the_merge_errors_of_a_segmentation_with_watershed
         shown = predictor.probabilities_array(image)
         own = separated(predictor, shown, truth)
         merged["head"].append(own.merged)
-        assert own.divided < 0.15
+        assert own.divided < 0.3
         merged["watershed"].append(separated(predictor, shown, truth, kind="segmentation", split_touching=True).merged)
         if seed == 0:
-            plain = touching_job(seed, task={"kind": "segmentation", "split_touching": True})
+            plain = touching_job(seed, task={"kind": "segmentation", "split_touching": True}, epochs=4)
             train_on(plain, touching_data(plain), tmp_path / "plain")
             other = load_predictor(tmp_path / "plain")
             assert separated(other, other.probabilities_array(image), truth).merged > 0.5
