@@ -111,10 +111,13 @@ def find_candidates(
             if len(mine) and len(earlier):
                 shapes = more.geometry.to_numpy()[mine]
                 shapes = shapely.centroid(shapes) if discs else shapes  # neighbouring discs overlap
-                near = {"predicate": "intersects"}
+                tree = shapely.STRtree(earlier)
                 if task.kind == "points":
-                    near = {"predicate": "dwithin", "distance": _apart(probability_map, task, patch_mpp)}
-                fresh[mine[shapely.STRtree(earlier).query(shapes, **near)[0]]] = False
+                    apart = _apart(probability_map, task, patch_mpp)
+                    near = tree.query(shapes, predicate="dwithin", distance=apart)[0]
+                else:
+                    near = tree.query(shapes, predicate="intersects")[0]
+                fresh[mine[near]] = False
         if fresh.any():
             every = gpd.GeoDataFrame(pd.concat([every, more[fresh]], ignore_index=True), geometry="geometry")
     return every
