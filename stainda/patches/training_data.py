@@ -219,7 +219,7 @@ class TrainingData:
         """
         if not self.store.has_details:
             return None
-        return self._cut("details", self._learnable(indices), windows, smooth=False)
+        return np.asarray(self._cut("details", self._learnable(indices), windows, smooth=False), np.uint16)
 
     target_labels = labels  # what the network is to answer, not labels of target domains only
 
