@@ -74,6 +74,10 @@ class TrainingError(StaindaError):
     """A training job ended without a usable model (for example a loss that is not a number)."""
 
 
+class UnexpectedError(StaindaError):
+    """A job ended by something nobody foresaw (no memory, a full disk, a crash in a library): trying again may help."""
+
+
 class RecordError(StaindaError):
     """A table of records breaks its contract, or a run directory lacks what is needed."""
 

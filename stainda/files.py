@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import errno
 import hashlib
 import json
 import os
@@ -15,7 +16,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar
 
-from stainda.errors import StaindaError
+from stainda.errors import StaindaError, UnexpectedError
 
 ASIDE = ".stainda-"
 """Names of files that are being written start with this."""
@@ -43,8 +44,11 @@ def whole_file(path: str | Path) -> Iterator[Path]:
         os.umask(umask)
         Path(aside).chmod(0o666 & ~umask)
         Path(aside).replace(path)
-    except BaseException:
-        Path(aside).unlink(missing_ok=True)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            Path(aside).unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno in _FULL:
+            raise _refused(error, path) from error
         raise
 
 
@@ -63,9 +67,17 @@ def output_errors(path: str | Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StaindaError(
-            f"cannot write here ({error.strerror or error})", file=path, remedy="Choose a writable place with --out"
-        ) from error
+        raise _refused(error, path) from error
+
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE}
+
+
+def _refused(error: OSError, path: str | Path) -> StaindaError:
+    said = f"cannot write here ({error.strerror or error})"
+    if error.errno in _FULL:
+        return UnexpectedError(said, file=path, remedy="Make room there; what is complete is kept")
+    return StaindaError(said, file=path, remedy="Choose a writable place with --out")
 
 
 def link_or_copy(source: Path, target: Path, link: bool = True) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import unicodedata
 from collections import Counter
@@ -125,25 +126,35 @@ def same_name(name: str) -> str:
     return " ".join(unicodedata.normalize("NFC", name).casefold().split())
 
 
+def is_file(path: str | Path) -> bool:
+    """Whether a file of this name is there; a name that no file system takes (too long) is none, and no error."""
+    return os.path.isfile(path)  # noqa: PTH113
+
+
+def is_there(path: str | Path) -> bool:
+    """As :func:`is_file`, of a file or a folder."""
+    return os.path.exists(path)  # noqa: PTH110
+
+
 def existing(path: str | Path) -> Path:
     """The path as it is on disk where only its Unicode form differs (``ü`` as one letter or as two); else the path.
 
     macOS writes file names decomposed, a spreadsheet composes them; they look the same.
     """
     path = Path(path)
-    if path.exists() or str(path).isascii():
+    if is_there(path) or str(path).isascii():
         return path
     for form in ("NFC", "NFD"):
         other = Path(unicodedata.normalize(form, str(path)))
-        if other.exists():
+        if is_there(other):
             return other
     resolved = Path(path.anchor)
     for part in path.parts[1 if path.anchor else 0 :]:  # folder and file may be of different forms
         direct = resolved / part
-        if not direct.exists() and resolved.is_dir() and not part.isascii():
+        if not is_there(direct) and resolved.is_dir() and not part.isascii():
             wanted = unicodedata.normalize("NFC", part)
             direct = next(
                 (file for file in resolved.iterdir() if unicodedata.normalize("NFC", file.name) == wanted), direct
             )
         resolved = direct
-    return resolved if resolved.exists() else path
+    return resolved if is_there(resolved) else path

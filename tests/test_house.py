@@ -12,8 +12,9 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "stainda"
 
 FLOORS = {
-    "cli": 9, "api": 9,
-    "study": 8,
+    "cli": 10, "api": 10,
+    "study": 9,
+    "slide_level": 8,
     "report": 7, "review": 7, "prediction": 7, "training": 7, "microenvironment": 7,
     "strategies": 6, "registration": 6, "patches": 6, "phantom": 6, "evaluation": 6, "datasets": 6,
     "cohort": 5, "annotations": 5, "models": 5, "instances": 5,

@@ -22,8 +22,10 @@ PAGES = {
     "propagation": "../concepts/propagation.md",
     "protocol": "../concepts/protocol.md", "registration": "../concepts/registration.md",
     "report": "../howto/report.md", "resume": "../howto/resume.md", "review": "../howto/review.md",
+    "slides": "../howto/slides.md",
     "fine_tuning": "../howto/fine_tuning.md", "robustness": "../howto/robustness.md",
     "strategies": "../concepts/strategies.md", "transforms": "../howto/transforms.md",
+    "workers": "../howto/workers.md",
 }  # fmt: skip
 """Where a declaration's ``see`` leads, from :data:`PAGE`."""
 
@@ -32,7 +34,8 @@ FOLDERS = {
     "registration": "Registration", "annotations": "Annotations", "review": "Review", "patches": "Patches",
     "search": "The study", "jobs": "Trainings", "pretraining": "Trainings", "features": "Trainings",
     "active": "Regions to annotate", "microenvironment": "Micro-environment", "detections": "Micro-environment",
-    "encoders": "Encoders", "phantom": "A synthetic cohort", "rotations": "Several rotations", "report": "Report",
+    "shared": "The study", "slide_level": "Labels of whole slides", "encoders": "Encoders",
+    "phantom": "A synthetic cohort", "rotations": "Several rotations", "report": "Report",
 }  # fmt: skip
 """The heading under which the files of a folder are listed."""
 

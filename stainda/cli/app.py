@@ -10,6 +10,7 @@ import typer
 from stainda.cli import manifest
 from stainda.cli.active import active
 from stainda.cli.annotations import app as annotations_app
+from stainda.cli.cluster import cluster
 from stainda.cli.display import Commands, ConsoleProgress, Quiet, console, show_table, silence
 from stainda.cli.init import init
 from stainda.cli.listing import list_
@@ -17,12 +18,14 @@ from stainda.cli.microenvironment import microenvironment
 from stainda.cli.plan import plan
 from stainda.cli.predict import predict
 from stainda.cli.report import compare, plot
+from stainda.cli.reproduce import reproduce
 from stainda.cli.review import review
 from stainda.cli.schema import schema
 from stainda.cli.soup import soup
 from stainda.cli.status import status
 from stainda.cli.transforms import app as transforms_app
 from stainda.cli.weights import app as weights_app
+from stainda.cli.worker import worker
 from stainda.run_directory.result_tables import RESULTS
 from stainda.run_directory.tables import PROPAGATION, QUALITY
 from stainda.run_directory.training_tables import TRIALS
@@ -71,16 +74,26 @@ def _main(
 
 
 def _run(
-    study: Path, overrides: list[str] | None, out: Path | None, data: Path | None, quiet: bool, until: Any
+    study: Path, overrides: list[str] | None, out: Path | None, data: Path | None, quiet: bool, until: Any, **more: Any
 ) -> Path:
     from stainda.study import run_study
 
-    return run_study(study, out, overrides=overrides or (), data=data, until=until, progress=ConsoleProgress(quiet))
+    progress = ConsoleProgress(quiet)
+    return run_study(study, out, overrides=overrides or (), data=data, until=until, progress=progress, **more)
 
 
 @app.command()
 def run(
-    study: StudyFile, overrides: Overrides = None, out: Out = None, data: Data = None, quiet: Quiet = False
+    *,
+    study: StudyFile,
+    overrides: Overrides = None,
+    out: Out = None,
+    data: Data = None,
+    workers: Workers = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Go on where trainings were made with other versions of packages.")
+    ] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Run a study from its manifest to its report, or what is missing of it.
 
@@ -91,10 +104,12 @@ def run(
     - `stainda run studies/quickstart.yaml`
     - `stainda run studies/quickstart.yaml training.epochs=2 'strategies=[source_only,dann]' --out runs/short`
     - `stainda run studies/rat_kidney.yaml --data ../shared/data`
+    - `stainda run studies/quickstart.yaml --workers 4`; `stainda worker runs/quickstart` joins from elsewhere
     """
     from stainda.study.ending import closing_lines
 
-    for line in closing_lines(_run(study, overrides, out, data, quiet, "report")):
+    more = [] if workers is None else [f"workers={workers}"]
+    for line in closing_lines(_run(study, [*(overrides or ()), *more], out, data, quiet, "report", force=force)):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
@@ -279,6 +294,9 @@ app.command()(review)
 app.command()(active)
 app.command()(plan)
 app.command()(status)
+app.command()(worker)
+app.command()(cluster)
+app.command()(reproduce)
 
 
 app.command()(predict)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -49,24 +50,17 @@ def plan(
         for rotation in study_plan.rotations
     ]  # fmt: skip
     show_table("", ("rotation", "sources", "targets", "train", "val", "test patients", "slides scored"), rows)
-    show_table(
-        "",
-        ("strategy", "trials", "seeds", "steps", "patches a step", "trainings", "searched", ""),
-        [
-            (
-                budget.strategy, budget.trials, budget.seeds, budget.steps, _patches(budget), budget.jobs,
-                budget.settings, budget.note,
-            )
-            for budget in study_plan.budgets
-        ],
-    )  # fmt: skip
+    if study_plan.budgets:
+        _show_budgets(study_plan.budgets)
     console.print(study_plan.recipe, highlight=False, markup=False, soft_wrap=True)
     for note in study_plan.notes:
         console.print(f"note: {note}", highlight=False, markup=False, soft_wrap=True)
-    for sentence in budget_sentences(study_plan.budgets, config.baseline):
+    for sentence in budget_sentences(study_plan.budgets, config.baseline) if study_plan.budgets else ():
         console.print(sentence, highlight=False, soft_wrap=True)
     if study_plan.registration:
         console.print(study_plan.registration, highlight=False, soft_wrap=True)
+    if not study_plan.budgets:
+        return
     show_table(
         "", ("stage", "about", ""), [(stage.stage, duration(stage.seconds), stage.basis) for stage in study_plan.stages]
     )
@@ -87,6 +81,20 @@ def plan(
         highlight=False,
         soft_wrap=True,
     )
+
+
+def _show_budgets(budgets: Sequence[Budget]) -> None:
+    show_table(
+        "",
+        ("strategy", "trials", "seeds", "steps", "patches a step", "trainings", "searched", ""),
+        [
+            (
+                budget.strategy, budget.trials, budget.seeds, budget.steps, _patches(budget), budget.jobs,
+                budget.settings, budget.note,
+            )
+            for budget in budgets
+        ],
+    )  # fmt: skip
 
 
 def _patches(budget: Budget) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -23,6 +24,9 @@ _SAID = {
 def status(
     run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="A run directory, in work or not.")],
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    watch: Annotated[
+        float | None, typer.Option("--watch", min=0.5, help="Show it again every so many seconds, until the run ends.")
+    ] = None,
 ) -> None:
     """Say how far a run is: stages, trainings by state with reasons, time left. Reads files only.
 
@@ -32,13 +36,24 @@ def status(
 
     - `stainda status runs/quickstart`
     - `stainda status runs/quickstart --json`
+    - `stainda status runs/quickstart --watch 5`
     """
     from stainda.study.status import read_status
 
-    run_status = read_status(run_folder)
-    if as_json:
-        typer.echo(json.dumps(asdict(run_status), indent=1))
-        return
+    while True:
+        run_status = read_status(run_folder)
+        if as_json:
+            typer.echo(json.dumps(asdict(run_status), indent=1))
+        else:
+            if watch is not None:
+                console.clear()
+            _show(run_status)
+        if watch is None or run_status.state != "running":
+            return
+        time.sleep(watch)
+
+
+def _show(run_status: Status) -> None:
     _say(f"{run_status.study}: {_headline(run_status)}")
     show_table("", ("stage", "state"), list(run_status.stages.items()))
     counts = ", ".join(f"{number} {name}" for name, number in run_status.counts.items() if number)
@@ -62,6 +77,8 @@ def _headline(run_status: Status) -> str:
         place = f"{run_status.stage} of rotation {run_status.rotation}" if run_status.rotation else run_status.stage
         share = "" if run_status.share is None else f" ({run_status.share:.0%})"
         parts += [f"{place}{share}", run_status.task]
+        if run_status.per_hour is not None and run_status.stage == "train":
+            parts.append(f"{run_status.per_hour:.0f} epochs an hour")
         left = run_status.seconds_left
         parts.append("time left not known" if left is None else f"about {duration(left)} left")
     return ", ".join(filter(None, [*parts, run_status.reason.splitlines()[0] if run_status.reason else ""]))

@@ -3,7 +3,7 @@
 from stainda.cohort.guessing import Guess, guess_pattern
 from stainda.cohort.manifest import COLUMNS, Fault, ManifestReport, inspect_manifest, read_manifest, write_manifest
 from stainda.cohort.roles import Roles, check_annotated, resolve_roles
-from stainda.cohort.rotations import Rotation, cannot_teach, rotations
+from stainda.cohort.rotations import Rotation, cannot_teach, is_annotated, rotations
 from stainda.cohort.scan import Scan, find_sections, scan_folder
 from stainda.cohort.splits import assign_folds, assign_splits, check_no_leak
 from stainda.cohort.types import Cohort, Section, Split
@@ -27,6 +27,7 @@ __all__ = [
     "find_sections",
     "guess_pattern",
     "inspect_manifest",
+    "is_annotated",
     "read_manifest",
     "resolve_roles",
     "rotations",

@@ -15,7 +15,7 @@ from stainda.cohort.table import absolute, read_table
 from stainda.cohort.types import ANNOTATOR_SEPARATOR, Cohort, Origin, Section, Split
 from stainda.errors import LeakError, ManifestError, did_you_mean
 from stainda.files import write_csv
-from stainda.names import existing, same_name
+from stainda.names import existing, is_file, is_there, same_name
 from stainda.run_directory.tables import MANIFEST
 
 COLUMNS = MANIFEST.names
@@ -112,7 +112,9 @@ def inspect_manifest(
         remedy = f"Did you mean {near[0]!r}? Rename it" if near else "Add it"
         report.fault(None, f"the column {name!r} is missing", f"{remedy} (columns: {', '.join(COLUMNS)})")
     if unknown:
-        report.warnings.append(f"columns that stainda does not know were left out: {', '.join(unknown)}")
+        report.warnings.append(
+            f"columns that stainda does not know: {', '.join(unknown)}; only slide_level.label of a study may name one"
+        )
     if not table.rows:
         report.fault(None, "the manifest has a header but no slide", "Write one row per slide")
     for row, count in table.ragged:
@@ -154,8 +156,8 @@ def _section(
         if not text:
             return None
         path = _locate(text, folders)
-        if check_files and not path.is_file():
-            what = "a folder" if path.is_dir() else "missing"
+        if check_files and not is_file(path):
+            what = "a folder" if is_there(path) else "missing"
             report.fault(row, f"the file in {column!r} is {what}: {path}", "Correct it, or give --data FOLDER")
         return path
 
@@ -180,6 +182,7 @@ def _section(
         annotation_origin=_origin(report, row, cells.get("annotation_origin", "")),
         group=cells.get("group", ""),
         row=row,
+        further=tuple((name, text) for name, text in cells.items() if name not in COLUMNS),
     )
 
 
@@ -187,14 +190,14 @@ def _locate(text: str, folders: Sequence[Path]) -> Path:
     spellings = [text, text.replace("\\", "/")] if "\\" in text else [text]
     candidates = [folder / spelling for spelling in spellings for folder in folders]
     located = next(
-        (candidate_path for candidate in candidates if (candidate_path := existing(candidate)).is_file()), candidates[0]
+        (found_path for candidate in candidates if is_file(found_path := existing(candidate))), candidates[0]
     )
     return absolute(located)
 
 
 def _annotators(text: str, folders: Sequence[Path]) -> list[str]:
     """The files of a cell: several annotators' are separated by ``;``, unless a file is really named so."""
-    if ANNOTATOR_SEPARATOR not in text or _locate(text, folders).is_file():
+    if ANNOTATOR_SEPARATOR not in text or is_file(_locate(text, folders)):
         return [text]
     return [part.strip() for part in text.split(ANNOTATOR_SEPARATOR) if part.strip()]
 
@@ -314,10 +317,11 @@ def write_manifest(rows: Cohort | Iterable[Section | Mapping[str, Any]], path: s
         written = {name: cell(values.get(name)) for name in COLUMNS}
         if written["annotation_origin"] == "auto":
             written["annotation_origin"] = None
-        if further := values.get("more_annotations"):
-            written["annotations"] = ANNOTATOR_SEPARATOR.join([str(written["annotations"]), *map(cell, further)])
-        return written
+        if annotators := values.get("more_annotations"):
+            written["annotations"] = ANNOTATOR_SEPARATOR.join([str(written["annotations"]), *map(cell, annotators)])
+        return {**written, **dict(values.get("further", ()))}
 
     written = [cells(row) for row in rows]
-    columns = COLUMNS if any(row["group"] for row in written) else MANIFEST.without("group")
-    return write_csv(path, ({name: row[name] for name in columns} for row in written), columns)
+    further = tuple(dict.fromkeys(name for row in written for name in row if name not in COLUMNS))
+    columns = (*(COLUMNS if any(row["group"] for row in written) else MANIFEST.without("group")), *further)
+    return write_csv(path, ({name: row.get(name, "") for name in columns} for row in written), columns)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import fnmatch
 import glob
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from stainda.cohort.roles import Roles, check_annotated, resolve_roles
 from stainda.cohort.splits import assign_folds, assign_splits, check_no_leak
-from stainda.cohort.types import Cohort, Split
+from stainda.cohort.types import Cohort, Section, Split
 from stainda.config import ProtocolConfig
 from stainda.errors import ConfigError, StaindaError, did_you_mean
 
@@ -41,18 +41,28 @@ class Rotation:
         return self.cohort.where(domains=used, splits=[split]).patients
 
 
-def rotations(cohort: Cohort, protocol: ProtocolConfig, seed: int) -> tuple[Rotation, ...]:
+def is_annotated(section: Section) -> bool:
+    """Whether a section has annotations: it can teach a task of objects."""
+    return section.annotations is not None
+
+
+def rotations(
+    cohort: Cohort, protocol: ProtocolConfig, seed: int, teaches: Callable[[Section], bool] = is_annotated
+) -> tuple[Rotation, ...]:
     """Every turn of a protocol, in the order of the cohort, each checked as a study of its own would be.
 
-    A protocol that does not rotate gives one, named after its scheme. Domains without any annotation cannot teach: they
-    are only ever targets.
+    A protocol that does not rotate gives one, named after its scheme. Domains without any section that teaches are only
+    ever targets.
+
+    Args:
+        teaches: whether a section has what is learned from: annotations, or in a study of labels of slides a label.
 
     Raises:
         ConfigError: a pattern matches nothing, or a rotation lacks patients or annotations; the message names the turn.
         LeakError: a patient or a slide file would be in two splits.
     """
     result = []
-    for group, sources, targets in _turns(cohort, protocol):
+    for group, sources, targets in _turns(cohort, protocol, teaches):
         plain = protocol.model_copy(
             update={
                 "scheme": "pooled" if protocol.scheme == "pooled" else "one_to_all",
@@ -66,7 +76,8 @@ def rotations(cohort: Cohort, protocol: ProtocolConfig, seed: int) -> tuple[Rota
             try:
                 check_no_leak(split)
                 roles = resolve_roles(split, plain)
-                check_annotated(split, roles)
+                if teaches is is_annotated:
+                    check_annotated(split, roles)
             except StaindaError as error:
                 if not protocol.rotates:
                     raise
@@ -77,20 +88,26 @@ def rotations(cohort: Cohort, protocol: ProtocolConfig, seed: int) -> tuple[Rota
     return tuple(result)
 
 
-def cannot_teach(cohort: Cohort) -> tuple[str, ...]:
-    """Domains of which no section is annotated."""
-    annotated = {cohort.domain(section) for section in cohort if section.annotations is not None}
-    return tuple(name for name in cohort.domains if name not in annotated)
+def cannot_teach(cohort: Cohort, teaches: Callable[[Section], bool] = is_annotated) -> tuple[str, ...]:
+    """Domains of which no section is annotated, or has what else ``teaches``."""
+    teaching = {cohort.domain(section) for section in cohort if teaches(section)}
+    return tuple(name for name in cohort.domains if name not in teaching)
 
 
-def _turns(cohort: Cohort, protocol: ProtocolConfig) -> Iterator[tuple[str, tuple[str, ...], tuple[str, ...]]]:
+def _turns(
+    cohort: Cohort, protocol: ProtocolConfig, teaches: Callable[[Section], bool]
+) -> Iterator[tuple[str, tuple[str, ...], tuple[str, ...]]]:
     """Name, sources and targets of every turn, folds left aside."""
-    mute = set(cannot_teach(cohort))
+    mute = set(cannot_teach(cohort, teaches))
     _check_patterns(cohort.domains, (*protocol.sources, *protocol.targets), "domain", cohort)
     may_teach = tuple(name for name in cohort.matching(protocol.sources or ("*",)) if name not in mute)
     if not may_teach:
         raise ConfigError(
-            "no domain that may teach has annotations", file=cohort.source, remedy="Annotate slides of a source domain"
+            "no domain that may teach has annotations"
+            if teaches is is_annotated
+            else "no domain that may teach has a label",
+            file=cohort.source,
+            remedy="Annotate slides of a source domain, or label them",
         )
     tested = cohort.domains if "rest" in protocol.targets else cohort.matching(protocol.targets)
     if protocol.scheme in ("one_to_all", "pooled"):

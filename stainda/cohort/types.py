@@ -36,6 +36,7 @@ class Section:
     ``annotation_origin`` says where their coordinates begin: at the corner of the slide (``level0``) or of its scanned
     part (``bounds``); ``auto``: as the programs of their format count.
     ``group`` is the patient's, for comparing groups of patients; empty where there are none.
+    ``further`` are the columns that are no part of a manifest, by name, for example a label of the slide.
     The split ``all`` is only for a study of a single patient, who then serves for training, validation and test.
     """
 
@@ -55,11 +56,19 @@ class Section:
     more_annotations: tuple[Path, ...] = ()
     annotation_origin: Origin = "auto"
     group: str = ""
+    further: tuple[tuple[str, str], ...] = ()
 
     @property
     def annotation_files(self) -> tuple[Path, ...]:
         """The files of all annotators; none, one or several."""
         return () if self.annotations is None else (self.annotations, *self.more_annotations)
+
+    def cell(self, column: str) -> str | None:
+        """The text of any column of the manifest; ``None`` where the manifest has no such column."""
+        if column in self.__dataclass_fields__:
+            value = getattr(self, column)
+            return "" if value is None else str(value)
+        return dict(self.further).get(column)
 
     def domain(self, keys: Sequence[str] = ("stain", "centre")) -> str:
         """The name of the domain of this section: its keys joined by ``@``, for example ``PAS@A``."""

@@ -1,5 +1,6 @@
 """The study file as validated, frozen models; overrides; search spaces; the pieces in ``configs/``."""
 
+from stainda.config.engine import ClusterConfig, EngineConfig
 from stainda.config.fine_tuning import CacheConfig, TrainConfig
 from stainda.config.initialisation import InitConfig
 from stainda.config.load import available, load_piece, load_strategy, load_study, read_yaml
@@ -11,6 +12,8 @@ from stainda.config.space import SearchRange
 from stainda.config.training import GeometryConfig, ModelConfig, PatchConfig, RecipeConfig, TrainingConfig
 
 __all__ = [
+    "ClusterConfig",
+    "EngineConfig",
     "CacheConfig",
     "EvaluationConfig",
     "FusionConfig",

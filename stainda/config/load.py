@@ -21,6 +21,7 @@ from stainda.config.recipes import spread_geometry, with_recipe
 from stainda.config.run_format import without_run_format
 from stainda.config.space import set_path, split_space
 from stainda.errors import ConfigError, did_you_mean
+from stainda.names import is_file
 
 __all__ = [
     "apply_overrides", "available", "build_strategy", "build_study", "load_piece", "load_strategy", "load_study",
@@ -113,7 +114,7 @@ def read_extended(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
         raise ConfigError(
             f"extends {other.name}, which extends this file", file=path, remedy="Let one of them stand for itself"
         )
-    if not other.is_file():
+    if not is_file(other):
         near = [file.name for file in other.parent.glob("*.yaml")] if other.parent.is_dir() else []
         raise ConfigError(f"extends {other}, which does not exist", file=path, remedy=did_you_mean(other.name, near))
     return merged(_anchored(read_extended(other, seen), other.resolve().parent), raw)
@@ -138,6 +139,9 @@ def build_study(raw: Mapping[str, Any], path: Path, data: str | Path | None = No
     if "task" in values:
         values["task"] = named_piece(values["task"], "tasks", near, path)
     values = with_recipe(values, near, path)
+    if isinstance(slides := values.get("slide_level"), Mapping) and "encoder" in slides:
+        values["slide_level"] = {**slides, "encoder": named_piece(slides["encoder"], "models", near, path)}
+        values["patches"] = _with_scale(values.get("patches") or {}, slides.get("patches"))
     values["training"], space = split_space(values.get("training", {}), "training")
     values["geometry"], of_geometry = split_space(values.get("geometry", {}), "geometry")
     strategies = values.get("strategies", [])
@@ -165,6 +169,13 @@ def build_study(raw: Mapping[str, Any], path: Path, data: str | Path | None = No
         values["data"] = Path(data).resolve()
     values["space"] = {**(values.get("space") or {}), **space}
     return validated(StudyConfig, values, path)
+
+
+def _with_scale(patches: Mapping[str, Any], of_slides: object) -> dict[str, Any]:
+    """Patches of strategies at the scale of those of slides, where the study names no other."""
+    if not isinstance(of_slides, Mapping) or patches.get("mpp") or patches.get("downsample"):
+        return dict(patches)
+    return {**patches, **{key: of_slides[key] for key in ("mpp", "downsample") if key in of_slides}}
 
 
 def _with_other_run(registration: dict[str, Any], near: Path) -> dict[str, Any]:

@@ -8,11 +8,13 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from stainda.config.engine import EngineConfig
 from stainda.config.frozen import Frozen
 from stainda.config.microenvironment import MicroenvironmentConfig
 from stainda.config.parts import PartConfig
 from stainda.config.preparation import FusionConfig, PhantomConfig, PropagationConfig, RegistrationConfig
 from stainda.config.protocol import ProtocolConfig, SearchConfig
+from stainda.config.slide_level import SlideLevelConfig
 from stainda.config.space import SearchRange, set_path
 from stainda.config.tasks import TaskConfig
 from stainda.config.training import GeometryConfig, ModelConfig, PatchConfig, RecipeConfig, TrainingConfig
@@ -146,19 +148,35 @@ class StudyConfig(Frozen):
     training: TrainingConfig = Field(TrainingConfig(), description="the training loop")
     search: SearchConfig = Field(SearchConfig(), description="how settings are searched")
     evaluation: EvaluationConfig = Field(EvaluationConfig(), description="scores, thresholds and intervals")
-    strategies: tuple[StrategyConfig, ...] = Field(min_length=1, description="what is compared")
+    strategies: tuple[StrategyConfig, ...] = Field(
+        (), description="what is compared; may be left out where slide_level is given"
+    )
     baseline: str = Field("source_only", description="the strategy the others are compared with")
     ceiling: str = Field("oracle", description="the strategy that may use target labels")
     microenvironment: MicroenvironmentConfig | None = Field(
         None, description="count cells about structures on every section of a stain; empty: do not"
     )
+    slide_level: SlideLevelConfig | None = Field(
+        None, description="learn labels of whole slides or patients from frozen features; empty: do not"
+    )
     workers: int | None = Field(None, ge=1, description="processes side by side; default: the free cores")
+    engine: EngineConfig = Field(EngineConfig(), description="where trainings run")
+    retries: int = Field(
+        1, ge=0, description="how often a training is tried again that ended by no memory, a full disk or a crash"
+    )
     space: dict[str, SearchRange] = Field(default_factory=dict, description="ranges in training, by dotted path")
+
+    @field_validator("engine", mode="before")
+    @classmethod
+    def _engine_by_name(cls, value: object) -> object:
+        return {"name": value} if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _one_cohort(self) -> StudyConfig:
         if (self.manifest is None) == (self.phantom is None):
             raise ValueError("give exactly one of manifest and phantom")
+        if not self.strategies and self.slide_level is None:
+            raise ValueError("'strategies' is empty, and there is no slide_level either: nothing would be compared")
         names = [strategy.name for strategy in self.strategies]
         if twice := {name for name in names if names.count(name) > 1}:
             raise ValueError(f"strategies named twice: {', '.join(sorted(twice))}")

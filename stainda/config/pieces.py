@@ -12,11 +12,12 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from stainda.errors import ConfigError, did_you_mean
+from stainda.names import is_file
 
 Model = TypeVar("Model", bound=BaseModel)
 
 _MAX_BYTES = 1_000_000
-_SINGULAR = {"strategies": "strategy", "models": "model", "tasks": "task", "recipes": "recipe"}
+_SINGULAR = {"strategies": "strategy", "models": "model", "tasks": "task", "recipes": "recipe", "clusters": "cluster"}
 
 
 class _Loader(yaml.SafeLoader):
@@ -50,7 +51,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         ConfigError: the file is missing, too large, not YAML, or not a mapping.
     """
     path = Path(path)
-    if not path.is_file():
+    if not is_file(path):
         raise ConfigError("there is no such file", file=path, remedy="Check the path")
     if path.stat().st_size > _MAX_BYTES:
         raise ConfigError("the file is larger than 1 MB, which no study file is", file=path)

@@ -64,11 +64,20 @@ class PhantomConfig(Frozen):
         None, description="macrophages by a known law of the distance to glomeruli; default: clusters, in interstitium"
     )
 
+    sclerotic_shares: dict[str, float] = Field(
+        default_factory=dict, description="share of sclerotic glomeruli by group; 0.12 where not named"
+    )
+
     @model_validator(mode="after")
     def _known_groups(self) -> PhantomConfig:
         factors = self.macrophage_law.group_factors if self.macrophage_law else {}
-        if unknown := [name for name in factors if name not in self.groups]:
-            raise ValueError(f"group_factors names {unknown[0]!r}; the groups are {', '.join(self.groups) or 'none'}")
+        named = {"group_factors": factors, "sclerotic_shares": self.sclerotic_shares}
+        for setting, of_groups in named.items():
+            if unknown := [name for name in of_groups if name not in self.groups]:
+                groups = ", ".join(self.groups) or "none"
+                raise ValueError(f"{setting} names {unknown[0]!r}; the groups are {groups}")
+        if not all(0 <= share <= 1 for share in self.sclerotic_shares.values()):
+            raise ValueError("sclerotic_shares must lie between 0 and 1")
         return self
 
 

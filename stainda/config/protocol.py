@@ -92,6 +92,7 @@ class SearchConfig(Frozen):
     """One Optuna study per strategy, all with this budget; every objective is a score on source validation."""
 
     trials: int = Field(2, ge=1, description="per strategy; the first is its default setting")
+    batch: int = Field(1, ge=1, description="trials of a strategy drawn at once, none of which knows the others")
     sampler: Literal["tpe", "random", "cmaes", "gp", "qmc", "nsga2"] = Field("tpe", description="of Optuna")
     objective: tuple[Objective, ...] = Field(
         ("source_validation",), min_length=1, max_length=2, description="one, or two that are traded off"
@@ -101,7 +102,10 @@ class SearchConfig(Frozen):
     )
     startup_trials: int = Field(3, ge=1, description="trials that are never pruned: there is little to compare with")
     warmup_epochs: int = Field(1, ge=0, description="epochs after which pruning begins")
-    storage: str | None = Field(None, description="an Optuna storage address; default: study.db in the run directory")
+    storage: str | None = Field(
+        None,
+        description="where trials are stored: postgresql://…, mysql://…, journal:FILE; default: study.db in the run",
+    )
 
     @field_validator("objective", mode="before")
     @classmethod

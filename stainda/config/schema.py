@@ -30,7 +30,8 @@ _SEARCHED = ("TrainingConfig", "GeometryConfig")
 """Models whose numbers may be written as a default with a range."""
 
 _PART_KINDS = ("view", "augment", "labels", "align", "norm", "after")
-_REQUIRED = ["study", "protocol", "strategies"]
+_REQUIRED = (["study", "protocol", "strategies"], ["study", "protocol", "slide_level"])
+"""Keys of a study that extends no other: one of these sets."""
 _ANY_OBJECT: Schema = {"type": "object"}
 
 
@@ -58,6 +59,11 @@ def study_schema() -> Schema:
     definitions["TaskConfig"]["properties"]["instances"] = {
         "description": head["description"], "default": head["default"]["name"], "$ref": "#/$defs/Part"
     }  # fmt: skip
+    del definitions["SlideLevelConfig"]["required"]  # a study that extends another changes a part of it
+    slides = definitions["SlideLevelConfig"]["properties"]
+    slides["encoder"] = _named(slides["encoder"], "models")
+    label: Schema = {"type": ["string", "integer"]}
+    slides["positive"] = _either({**slides["positive"], "items": label}, label)
     del definitions["PartConfig"]
     properties = schema["properties"]
     for key, kind in _PIECES.items():
@@ -70,7 +76,7 @@ def study_schema() -> Schema:
         "type": "object",
         "additionalProperties": False,
         "properties": dict(sorted(properties.items(), key=lambda prop: prop[0] != "extends")),
-        "anyOf": [{"required": ["extends"]}, {"required": _REQUIRED}],
+        "anyOf": [{"required": ["extends"]}, *({"required": keys} for keys in _REQUIRED)],
         "$defs": dict(sorted(definitions.items())),
     }
 

@@ -42,7 +42,8 @@ class SearchRange(BaseModel):
     def contains(self, value: Any) -> bool:
         if self.choices is not None:
             return value in self.choices
-        return bool(self.low <= value <= self.high)
+        assert self.low is not None and self.high is not None
+        return isinstance(value, int | float) and self.low <= value <= self.high
 
 
 def split_space(node: Any, prefix: str = "") -> tuple[Any, dict[str, SearchRange]]:

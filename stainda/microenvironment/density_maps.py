@@ -11,11 +11,11 @@ import numpy.typing as npt
 import shapely
 from scipy.spatial import cKDTree
 
-from stainda.files import whole_file
 from stainda.microenvironment.groups import false_discovery
 from stainda.microenvironment.rates import MM2
 from stainda.microenvironment.window import CountingWindow
 from stainda.run_directory.microenvironment_tables import CLUSTERING
+from stainda.slides.value_image import write_value_image
 
 Floats = npt.NDArray[np.float64]
 LEAST_TISSUE = 0.5
@@ -65,15 +65,7 @@ def density_map(xy: Floats, window: CountingWindow, size_um: tuple[float, float]
 
 def write_map_image(density_map: DensityMap, path: str | Path) -> Path:
     """Write cells per mm² as OME-TIFF, float32; glass is 0."""
-    import tifffile
-
-    metadata = {
-        "axes": "YX", "PhysicalSizeX": density_map.side, "PhysicalSizeXUnit": "µm", "PhysicalSizeY": density_map.side,
-        "PhysicalSizeYUnit": "µm", "Description": "cells per mm2 of tissue",
-    }  # fmt: skip
-    with whole_file(path) as aside:
-        tifffile.imwrite(aside, np.nan_to_num(density_map.density).astype(np.float32), ome=True, metadata=metadata)
-    return Path(path)
+    return write_value_image(density_map.density, density_map.side, "cells per mm2 of tissue", path)
 
 
 def clustering(xy: Floats, window: CountingWindow, density_map: DensityMap, rng: np.random.Generator) -> dict[str, Any]:

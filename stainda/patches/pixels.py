@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stainda.config import PatchConfig
+from stainda.config.slide_level import SlidePatchesConfig
 from stainda.randomness import generator_for
 from stainda.slides import Slide, TissueMask
 
@@ -15,7 +16,7 @@ _SPOT = 32  # side of the spots that tissue is sampled from on larger slides
 _SPOTS = 64
 
 
-def working_downsample(slide: Slide, config: PatchConfig, name: str) -> float:
+def working_downsample(slide: Slide, config: PatchConfig | SlidePatchesConfig, name: str) -> float:
     """Level-0 pixels per pixel the network sees.
 
     Raises:

@@ -92,11 +92,17 @@ class Anatomy:
     """Macrophages are drawn wherever they are, also where no structure could hold one."""
 
 
-def build_anatomy(seed: int, block: str, half: float, heights: tuple[float, ...]) -> Anatomy:
-    """Draw the anatomy of a block whose canvas reaches from ``-half`` to ``half`` micrometres."""
+def build_anatomy(
+    seed: int, block: str, half: float, heights: tuple[float, ...], sclerotic: float = SCLEROTIC_SHARE
+) -> Anatomy:
+    """Draw the anatomy of a block whose canvas reaches from ``-half`` to ``half`` micrometres.
+
+    ``sclerotic`` is the probability of each glomerulus to be so.
+    """
     tissue = _tissue(generator_for(seed, block, "tissue"), half)
     low, high = min(heights), max(heights)
-    bodies = _bodies(generator_for(seed, block, "bodies"), seed, block, tissue, low, high)
+    wanted = _wanted_bodies(rng := generator_for(seed, block, "bodies"), tissue, low, high, sclerotic)
+    bodies = _bodies(rng, seed, block, tissue, wanted)
     vessels = _vessels(generator_for(seed, block, "vessels"), tissue, bodies, low, high)
     tubules = _tubules(generator_for(seed, block, "tubules"), half, tissue, bodies, vessels, (low, high))
     macrophages = _macrophages(generator_for(seed, block, "macrophages"), tissue, bodies, low, high)
@@ -115,19 +121,27 @@ def _area_mm2(tissue: Tissue) -> float:
     return float(4 * tissue.axes.prod() * 0.93) / 1e6
 
 
-def _bodies(rng: np.random.Generator, seed: int, block: str, tissue: Tissue, low: float, high: float) -> Bodies:
+def _wanted_bodies(
+    rng: np.random.Generator, tissue: Tissue, low: float, high: float, share: float
+) -> list[tuple[int, float, float]]:
+    """Kind, radius and height of the centre of every body, the largest first."""
     area = _area_mm2(tissue)
-    wanted: list[tuple[int, float, float]] = []  # kind, radius, height of the centre
+    wanted: list[tuple[int, float, float]] = []
     thickness = 1 + (high - low) / 150
     for _ in range(max(2, round(GLOMERULI_PER_MM2 * area * thickness))):
-        sclerotic = rng.random() < SCLEROTIC_SHARE
+        sclerotic = rng.random() < share
         radius = float(np.clip(rng.normal(76, 12), 60, 125)) * (0.75 if sclerotic else 1.0)
         wanted.append((int(sclerotic), radius, rng.uniform(low - 0.92 * radius, high + 0.92 * radius)))
     for kind in MIMICS:
         for _ in range(max(1, round(MIMICS_PER_MM2 * area * thickness))):
             radius = rng.uniform(48, 78)
             wanted.append((BODY_KINDS.index(kind), radius, rng.uniform(low - 0.5 * radius, high + 0.5 * radius)))
-    wanted.sort(key=lambda body: -body[1])
+    return sorted(wanted, key=lambda body: -body[1])
+
+
+def _bodies(
+    rng: np.random.Generator, seed: int, block: str, tissue: Tissue, wanted: list[tuple[int, float, float]]
+) -> Bodies:
     centres: list[Array] = []
     kept: list[tuple[int, float]] = []
     for code, radius, height in wanted:

@@ -12,7 +12,7 @@ import numpy as np
 from stainda.arrays import Array
 from stainda.config import PhantomConfig
 from stainda.config.preparation import MacrophageLawConfig
-from stainda.phantom.anatomy import Anatomy, build_anatomy
+from stainda.phantom.anatomy import SCLEROTIC_SHARE, Anatomy, build_anatomy
 from stainda.phantom.artefacts import Artefact, make_artefacts, plan_artefacts
 from stainda.phantom.centres import Centre, dyes_at, make_centre
 from stainda.phantom.colour import NOISE_PERIOD, Camera
@@ -44,6 +44,7 @@ class SectionPlan:
     heights: tuple[float, ...]
     group: str = ""
     macrophages: MacrophageLawConfig | None = None
+    sclerotic: float = SCLEROTIC_SHARE
 
     @property
     def law(self) -> MacrophageLaw | None:
@@ -87,6 +88,7 @@ def plan_sections(config: PhantomConfig) -> list[SectionPlan]:
                 centre=centre,
                 artefacts=given[k], size=config.size, seed=config.seed, difficulty=config.difficulty, heights=heights,
                 group=group, macrophages=config.macrophage_law,
+                sclerotic=config.sclerotic_shares.get(group, SCLEROTIC_SHARE),
             )
             for k, name in enumerate(stains)
         ]  # fmt: skip
@@ -94,9 +96,9 @@ def plan_sections(config: PhantomConfig) -> list[SectionPlan]:
 
 
 @lru_cache(maxsize=2)
-def block_anatomy(seed: int, block: str, half: float, heights: tuple[float, ...]) -> Anatomy:
+def block_anatomy(seed: int, block: str, half: float, heights: tuple[float, ...], sclerotic: float) -> Anatomy:
     """The anatomy of a block, kept for its other sections."""
-    return build_anatomy(seed, block, half, heights)
+    return build_anatomy(seed, block, half, heights, sclerotic)
 
 
 class RenderedSection:
@@ -109,7 +111,9 @@ class RenderedSection:
 
     def __init__(self, plan: SectionPlan) -> None:
         self.plan = plan
-        self.anatomy = block_anatomy(plan.seed, plan.block, plan.size * plan.centre.mpp / 2, plan.heights)
+        self.anatomy = block_anatomy(
+            plan.seed, plan.block, plan.size * plan.centre.mpp / 2, plan.heights, plan.sclerotic
+        )
         self.map: TrueMap = random_map(
             generator_for(plan.seed, plan.slide, "map"), plan.size, plan.centre.mpp, plan.z,
             difficulty=plan.difficulty, mirrored="mirror" in plan.artefacts, artefacts=plan.artefacts,

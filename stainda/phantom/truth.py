@@ -44,7 +44,7 @@ def write_law(plans: Sequence[SectionPlan], out: Path) -> None:
     for block, plan in {plan.block: plan for plan in plans}.items():
         law = plan.law
         assert law is not None
-        bodies = block_anatomy(plan.seed, block, plan.size * plan.centre.mpp / 2, plan.heights).bodies
+        bodies = block_anatomy(plan.seed, block, plan.size * plan.centre.mpp / 2, plan.heights, plan.sclerotic).bodies
         attraction = law.attraction(bodies, block)
         factors += [
             {"block": block, "id": bodies.uuid[index], "name": bodies.name[index], "attraction": attraction[index]}

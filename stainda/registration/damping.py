@@ -21,6 +21,8 @@ from stainda.registration.similarity import Brought, FrameView
 FALL = 12.0  # view pixels: a third of the way from full deformation to none
 WINDOW = 16.0  # standard deviation, view pixels, of the neighbourhood whose agreement is compared
 SMOOTHER = (4.0, 8.0)  # standard deviations, view pixels, tried before a part is given up
+FAULTY = 0.25  # of a part in which two deformations are apart: from here on one's fault is a fault in all of it
+OUTLINE = 8  # view pixels around the tissue in which deformations are compared: its border is a strong structure
 ROUNDS = 6  # times that way is lengthened where the damping itself folds
 
 
@@ -33,25 +35,47 @@ class Damped:
     unsure: Array
 
 
-def damped(view: FrameView, brought: Brought, displacement: Array, other: Array | None = None) -> Damped | None:
+@dataclass(frozen=True, eq=False)
+class Dispute:
+    """Two calmed displacements, the faults of each, bool (h, w), and where both could be right and lead to different
+    places, bool (h, w)."""
+
+    displacements: tuple[Array, Array]
+    faults: tuple[Array, Array]
+    part: Array
+
+    @classmethod
+    def of(cls, view: FrameView, brought: Brought, first: Array, second: Array) -> Dispute:
+        pair = calmed(first), calmed(second)
+        own = [implausible(displacement) | worse(view, brought, displacement) for displacement in pair]
+        tissue = ndimage.binary_fill_holes(view.tissue)
+        near = ndimage.binary_dilation(tissue, iterations=OUTLINE)  # beyond, neither is more than a continuation
+        apart = near & dissenting(*pair, gates.MAX_DISSENT / 2) & ~(own[0] & own[1])
+        faults = tuple(spread_over(fault & ~other, apart) | fault for fault, other in zip(own, own[::-1], strict=True))
+        part = near & ~faults[0] & ~faults[1] & dissenting(*pair, gates.MAX_DISSENT)
+        return cls(pair, (faults[0], faults[1]), part)
+
+
+def damped(view: FrameView, brought: Brought, displacement: Array) -> Damped | None:
     """A displacement, damped where it is in doubt; ``None`` where no damping makes it a deformation without folds.
 
     Args:
         brought: the section under the affine placement.
-        other: a second displacement for the same section, made independently: where both can be trusted the result is
-            their mean, where one can it is that one.
     """
+    calm = calmed(displacement)
+    return _without_folds(view, brought, calm, implausible(calm) | worse(view, brought, calm))
+
+
+def damped_mean(view: FrameView, brought: Brought, dispute: Dispute) -> Damped | None:
+    """The same of two displacements: their mean where both can be trusted, and one of them where it alone can."""
+    faults = dispute.faults
+    mine, theirs = (share_kept(fault) + 1e-3 for fault in faults)
+    mean = (dispute.displacements[0] * mine + dispute.displacements[1] * theirs) / (mine + theirs)
+    return _without_folds(view, brought, mean, faults[0] & faults[1] | dispute.part | implausible(mean))
+
+
+def _without_folds(view: FrameView, brought: Brought, displacement: Array, doubt: Array) -> Damped | None:
     tissue = ndimage.binary_fill_holes(view.tissue)
-    displacement, other = calmed(displacement), None if other is None else calmed(other)
-    faults = [implausible(displacement) | worse(view, brought, displacement)]
-    doubt = faults[0]
-    if other is not None:
-        faults.append(implausible(other) | worse(view, brought, other))
-        doubt = faults[0] & faults[1]
-        doubt |= ~faults[0] & ~faults[1] & (np.hypot(*(displacement - other)) > gates.MAX_DISSENT * max(tissue.shape))
-        mine, theirs = (share_kept(fault) + 1e-3 for fault in faults)
-        displacement = (displacement * mine + other * theirs) / (mine + theirs)
-        doubt |= implausible(displacement)
     for turn in range(ROUNDS):
         kept = share_kept(doubt, FALL * 1.4**turn)
         calm = displacement * kept
@@ -61,6 +85,19 @@ def damped(view: FrameView, brought: Brought, displacement: Array, other: Array 
             return Damped(calm, np.maximum(1 - kept, ndimage.gaussian_filter(alone.astype(float), 2.0)))
         doubt = doubt | ndimage.binary_dilation(left, iterations=2)
     return None
+
+
+def dissenting(first: Array, second: Array, share: float) -> Array:
+    """Where two displacements lead to places more than a share of the view's longer side apart, bool (h, w)."""
+    return np.asarray(np.hypot(*(first - second)) > share * max(first.shape))
+
+
+def spread_over(fault: Array, apart: Array) -> Array:
+    """A fault of one displacement, and what parts in which the two are apart it covers by at least ``FAULTY``: bool
+    (h, w)."""
+    labels, number = ndimage.label(fault | apart)
+    share = ndimage.mean(fault, labels, np.arange(number + 1))
+    return fault | ((labels > 0) & (share >= FAULTY)[labels])
 
 
 def calmed(displacement: Array) -> Array:

@@ -29,12 +29,12 @@ class HeldBack:
     number: Array
 
     @classmethod
-    def of(cls, shape: tuple[int, ...]) -> HeldBack:
-        """Every fourth square, so that each lies between ones that are seen."""
+    def of(cls, shape: tuple[int, ...], fold: int = 0) -> HeldBack:
+        """Every fourth square, so that each lies between ones that are seen; in one of the four ``FOLDS``."""
         side = max(shape) / SQUARES
         y, x = (np.arange(length) / side for length in shape)
         row, column = y.astype(int)[:, None], x.astype(int)[None]
-        held = (2 * row + column + row // 2) % FOLDS == 0
+        held = (2 * row + column + row // 2) % FOLDS == fold
         return cls(np.where(held, row * (SQUARES + 1) + column + 1, 0))
 
     @property

@@ -16,17 +16,16 @@ from scipy import ndimage
 from stainda.arrays import Array
 from stainda.registration import gates
 from stainda.registration.affine import apply_affine, fit_affine
-from stainda.registration.damping import Damped, damped
+from stainda.registration.damping import OUTLINE, Damped, Dispute, damped, damped_mean
 from stainda.registration.deformation import FIRM, LEVELS, SOFT, STIFF, Stiffness, exponential, velocity
 from stainda.registration.fields import invert
-from stainda.registration.held_back import Gain, HeldBack, agreement_map
+from stainda.registration.held_back import FOLDS, Gain, HeldBack, agreement_map
 from stainda.registration.sections import SectionImage
 from stainda.registration.similarity import Brought, FrameView
 from stainda.registration.transforms import Transform
 
 Deformations = Literal["both", "own", "valis"]
 SPACING = 3  # view pixels between the lattice points of a stored deformation: 1.5 times the working image's 3
-OUTLINE = 8  # view pixels around the tissue that are compared, too: its border is the strongest structure of all
 COARSE = LEVELS[:3]  # levels of the fits that are judged by held-back parts: enough to tell one stiffness from another
 
 
@@ -62,35 +61,36 @@ def refine(
         rigid: of ``image`` to the reference. valis: the same with VALIS's deformation, where there is one.
         wanted: whose deformations are tried; ``nonrigid``: whether any is.
     """
-    place = _Place.of(view, image, rigid)
+    place = SectionOnView.of(view, image, rigid)
     base, reason = (None, "") if wanted == "valis" else _affine(place, rigid)
     if base is not None:
-        place = _Place.of(view, image, base)
+        place = SectionOnView.of(view, image, base)
     kept = base or rigid
     if not nonrigid:
         return Refined(kept, base is not None, reason)
     theirs = None if valis is None or wanted == "own" else _displacement(view, kept, valis)
-    candidates: list[tuple[str, Array, Array | None]] = []
+    candidates: list[tuple[str, Damped | None]] = []
     note = ""
     if wanted != "valis":
-        own, gain = _own(place, alone=theirs is None)
-        note = f"own deformation: {gain}"
-        if own is not None and theirs is not None:
-            candidates.append(("own and VALIS", own, theirs))
-        if own is not None and gain.supported:
-            candidates.append(("own", own, None))
-    if theirs is not None:
-        candidates.append(("VALIS", theirs, None))
-    bent = []
-    for name, first, second in candidates:
-        calm = damped(view, place.brought, first, second)
-        if calm is not None:
-            bent.append((name, as_transform(view, kept, calm)))
-    return Refined(kept, base is not None, reason, tuple(bent), note)
+        own = OwnDeformation.fit(place)
+        note = f"own deformation: {own.gain}"
+        if theirs is not None and not own.gain.contradicted:
+            dispute = Dispute.of(view, place.brought, own.displacement, theirs)
+            right = own.choice(place, theirs, dispute.part) if dispute.part.any() else None
+            if right is None or (right == "own" and not own.gain.supported):
+                candidates.append(("own and VALIS", damped_mean(view, place.brought, dispute)))
+            elif right == "VALIS":
+                candidates.append(("VALIS", damped(view, place.brought, theirs)))
+        if own.gain.supported:
+            candidates.append(("own", damped(view, place.brought, own.displacement)))
+    if theirs is not None and "VALIS" not in dict(candidates):
+        candidates.append(("VALIS", damped(view, place.brought, theirs)))
+    bent = tuple((name, as_transform(view, kept, calm)) for name, calm in candidates if calm is not None)
+    return Refined(kept, base is not None, reason, bent, note)
 
 
 @dataclass(frozen=True, eq=False)
-class _Place:
+class SectionOnView:
     """A section as it lies on a view under an affine placement; ``compared`` bool (h, w), with the tissue's outline."""
 
     view: FrameView
@@ -99,7 +99,7 @@ class _Place:
     held: HeldBack
 
     @classmethod
-    def of(cls, view: FrameView, image: SectionImage, placement: Transform) -> _Place:
+    def of(cls, view: FrameView, image: SectionImage, placement: Transform) -> SectionOnView:
         brought = view.bring(image, placement)
         tissue = ndimage.binary_fill_holes(view.tissue)
         compared = ndimage.binary_dilation(tissue, iterations=OUTLINE)
@@ -112,16 +112,17 @@ class _Place:
             self.view.density, self.brought.density, compared, self.brought.inside, stiffness=stiffness, levels=levels
         )
 
-    def held_means(self, displacement: Array | None) -> Array:
-        """Agreement in each held-back square (k,), the section displaced."""
+    def held_means(self, displacement: Array | None, part: Array | None = None) -> Array:
+        """Agreement in each held-back square (k,), the section displaced; only what lies in a part, bool (h, w)."""
         density, inside = self.brought.density, self.brought.inside
         if displacement is not None:
             density, inside = shifted(density, displacement), shifted(inside.astype(float), displacement) > 0.5
         where = self.compared & inside
-        return self.held.means(agreement_map(self.view.density, density, where), where)
+        agreement = agreement_map(self.view.density, density, where)
+        return self.held.means(agreement, where if part is None else where & part)
 
 
-def _affine(place: _Place, rigid: Transform) -> tuple[Transform | None, str]:
+def _affine(place: SectionOnView, rigid: Transform) -> tuple[Transform | None, str]:
     """The affine placement that a stiff deformation leads to, where parts held back from it support it."""
     displacement = exponential(place.velocity(STIFF, held=True))
     tissue = ndimage.binary_fill_holes(place.view.tissue) & place.brought.inside & place.held.seen
@@ -163,21 +164,51 @@ def robust_affine(source: Array, target: Array) -> Array:
     return matrix
 
 
-def _own(place: _Place, alone: bool) -> tuple[Array | None, Gain]:
-    """stainda's own deformation, as stiff as held-back parts agree best with, and what these parts say of it.
+@dataclass(frozen=True, eq=False)
+class OwnDeformation:
+    """stainda's own deformation, as stiff as held-back parts agree best with.
 
     It stands alone only where they support it; next to another one that was made independently it is enough that they
-    do not contradict it, since the mean of two estimates errs less than either. Else ``None``.
+    do not contradict it, since the mean of two estimates errs less than either.
+
+    Attributes:
+        displacement: fitted to the whole section.
+        gain: what held-back parts say of the same fitted without them.
     """
-    before = place.held_means(None)
-    gains = []
-    for stiffness in (SOFT, FIRM, STIFF):
-        moved = exponential(place.velocity(stiffness, held=True))
-        gains.append((Gain.of(before, place.held_means(moved)), stiffness))
-    gain, stiffness = max(gains, key=lambda candidate: candidate[0].mean)
-    if gain.contradicted or (alone and not gain.supported):
-        return None, gain
-    return exponential(place.velocity(stiffness, held=False)), gain
+
+    displacement: Array
+    stiffness: Stiffness
+    gain: Gain
+
+    @classmethod
+    def fit(cls, place: SectionOnView) -> OwnDeformation:
+        before = place.held_means(None)
+        gains = []
+        for stiffness in (SOFT, FIRM, STIFF):
+            moved = exponential(place.velocity(stiffness, held=True))
+            gains.append((Gain.of(before, place.held_means(moved)), stiffness))
+        gain, stiffness = max(gains, key=lambda candidate: candidate[0].mean)
+        return cls(exponential(place.velocity(stiffness, held=False)), stiffness, gain)
+
+    def choice(self, place: SectionOnView, valis: Array, part: Array) -> Literal["own", "VALIS"] | None:
+        """Whether this deformation or VALIS's is right in a part, bool (h, w), where they lead to different places.
+
+        Every square of the part is compared twice: with this deformation fitted to it, which favours this one, and
+        fitted without it, which favours VALIS's, which may have seen it. The right one agrees better by two standard
+        errors in the comparison that favours it, and no worse on average in the one that does not.
+        """
+        others, blind, fitted = [], [], []
+        for fold in range(FOLDS):
+            held = replace(place, held=HeldBack.of(place.view.density.shape, fold))
+            others.append(held.held_means(valis, part))
+            fitted.append(held.held_means(self.displacement, part))
+            blind.append(held.held_means(exponential(held.velocity(self.stiffness, held=True)), part))
+        there, unseen, seen = (np.concatenate(means) for means in (others, blind, fitted))
+        if Gain.of(there, seen).supported and Gain.of(there, unseen).mean >= 0:
+            return "own"
+        if Gain.of(unseen, there).supported and Gain.of(seen, there).mean >= 0:
+            return "VALIS"
+        return None
 
 
 def shifted(layer: Array, displacement: Array) -> Array:

@@ -8,6 +8,7 @@ the lattice to the frame. VALIS computes it; after that NumPy and SciPy are all 
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -227,7 +228,7 @@ class Transform(PointMap):
             if "pieces" not in head:
                 return made(arrays)
             return replace(made(arrays), pieces=Pieces.read(arrays, int(head["pieces"]), made))
-        except (OSError, ValueError, KeyError, TypeError, BadZipFile) as error:
+        except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile, zlib.error) as error:
             raise RegistrationError(f"cannot read the transform ({error})", file=about_file, remedy=remedy) from error
 
 

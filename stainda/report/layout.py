@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from stainda.report.figure_registry import Rotations
 from stainda.report.run import LoadedRun
 from stainda.run_directory.microenvironment_tables import INPUTS
+from stainda.run_directory.slide_level_tables import SLIDE_SUMMARY
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ SECTIONS = (
     PageSection("objects", "Objects", "Objects and pixels", rotations="one"),
     PageSection("object-gallery", "Object gallery", "The same object across the stains", rotations="one"),
     PageSection("microenvironment", "Micro-environment", "Cells in and around structures", rotations="one"),
+    PageSection("slide-level", "Slides", "Labels of whole slides", "Labels of whole slides, rotation by rotation"),
     PageSection("examples", "Examples", "Examples", rotations="one"),
     PageSection("data", "Data", "Data"),
     PageSection("registration", "Registration", "Registration", "Registration, made once for all rotations"),
@@ -50,6 +52,13 @@ SECTIONS = (
 """In the order of the page."""
 
 
+OF_STRATEGIES = (
+    "rotations", "results", "statistics", "centres", "objects", "object-gallery", "examples", "registration",
+    "propagation", "training", "models", "cost",
+)  # fmt: skip
+"""Sections that a study without strategies does not have."""
+
+
 def sections_of(run: LoadedRun, noun: str) -> dict[str, PageSection]:
     """The sections that show this study, by key, each under the title it has there."""
     mine = "several" if run.rotates else "one"
@@ -57,6 +66,10 @@ def sections_of(run: LoadedRun, noun: str) -> dict[str, PageSection]:
     for section in SECTIONS:
         if section.key == "microenvironment" and not INPUTS.at(run.folder).is_file():
             continue  # few studies ask for it
+        if section.key == "slide-level" and not SLIDE_SUMMARY.at(run.folder).is_file():
+            continue
+        if not run.study.strategies and section.key in OF_STRATEGIES:
+            continue
         if section.rotations in ("any", mine):
             title = section.several if run.rotates and section.several else section.title
             sections[section.key] = replace(section, title=title.replace("by domain", f"by {noun}"))

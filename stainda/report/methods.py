@@ -11,18 +11,33 @@ from stainda.report.answer_of_rotations import scheme_words
 from stainda.report.run import SPLITS, LoadedRun
 from stainda.report.study_view import StudyView
 from stainda.report.summary_text import count, listed, percent
+from stainda.run_directory.slide_level_tables import SLIDE_METHODS
+
+
+def _cohort_words(run: LoadedRun) -> str:
+    cohort = run.cohort
+    return (
+        f"{cohort['slide'].nunique()} sections of {count(cohort['patient'].nunique(), 'patient')} in "
+        f"{count(cohort['domain'].nunique(), 'domain')} ({' × '.join(run.study.domain)}) were divided by patient into "
+        f"{_divided(run)}"
+    )
+
+
+def slide_methods(run: LoadedRun) -> str:
+    """What was done to learn labels of slides, as the run (or its first rotation) wrote it down."""
+    folders = [run.folder, *(run.folder / rotation.folder for rotation in run.begun)]
+    written = next((path for folder in folders if (path := SLIDE_METHODS.at(folder)).is_file()), None)
+    return "" if written is None else written.read_text(encoding="utf-8").strip()
 
 
 def methods_paragraph(run: LoadedRun, view: StudyView | None) -> str:
     """A paragraph that can be pasted into a paper; it states what was done, not what was found."""
-    study, cohort = run.study, run.cohort
+    study = run.study
+    if not study.strategies:
+        return f"{_cohort_words(run)} {slide_methods(run)}"
     mpp, patches = study.patches.mpp, study.patches
     scale = f"{mpp:g} µm per pixel" if mpp else f"{patches.downsample:g}-fold reduction"
-    parts = [
-        f"{cohort['slide'].nunique()} sections of {count(cohort['patient'].nunique(), 'patient')} in "
-        f"{count(cohort['domain'].nunique(), 'domain')} ({' × '.join(study.domain)}) were divided by patient into "
-        f"{_divided(run)}"
-    ]
+    parts = [_cohort_words(run)]
     if len(run.quality):
         registered = int((~run.quality["status"].eq("refused")).sum())
         parts.append(

@@ -16,6 +16,8 @@ def question_rows(run: LoadedRun, view: StudyView | None) -> list[tuple[str, str
     """Terms and texts: the task, whose labels are learned from and where, the budget, the rules."""
     study = run.study
     classes = ", ".join(study.task.classes)
+    if not study.strategies:
+        return _of_slides(run, view)
     visible = "unlabelled images (adaptation)"
     if study.protocol.visible == "nothing":
         visible = "none (generalisation)"
@@ -37,6 +39,21 @@ def question_rows(run: LoadedRun, view: StudyView | None) -> list[tuple[str, str
     ]
 
 
+def _of_slides(run: LoadedRun, view: StudyView | None) -> list[tuple[str, str]]:
+    """Of a study of labels of whole slides alone."""
+    slides, protocol = run.study.slide_level, run.study.protocol
+    assert slides is not None
+    encoder = slides.encoder.params.get("encoder", slides.encoder.name)
+    return [
+        ("Label", f"{' or '.join(slides.positive)}, in column {slides.label}; scored by {slides.unit}"),
+        *(_rotations(run) if run.rotates else _sides(run, view)),
+        ("Encoder", f"{encoder}, which does not learn"),
+        ("Aggregators", ", ".join(slides.aggregators)),
+        ("Trainings of each", count(protocol.seeds, "seed") + (" in each rotation" if run.rotates else "")),
+        ("Chosen by", "the loss on source validation patients: the epoch, and the threshold of balanced accuracy"),
+    ]
+
+
 def _sides(run: LoadedRun, view: StudyView | None) -> list[tuple[str, str]]:
     cohort = run.cohort
     known = cohort.loc[cohort["role"] == "target", "domain"].unique()
@@ -50,7 +67,7 @@ def _sides(run: LoadedRun, view: StudyView | None) -> list[tuple[str, str]]:
 def _rotations(run: LoadedRun) -> list[tuple[str, str]]:
     begun = run.begun
     more = f" and {len(begun) - MOST_NAMED} more" if len(begun) > MOST_NAMED else ""
-    dealt = "each strategy is trained anew in each"
+    dealt = f"each {'strategy' if run.study.strategies else 'aggregator'} is trained anew in each"
     if run.study.protocol.folds:
         dealt = "patients are divided anew in each"
     return [("Rotations", f"{len(begun)} ({scheme_words(run)}): {names_of(begun[:MOST_NAMED])}{more}; {dealt}")]

@@ -33,6 +33,7 @@ from stainda.report.question import question_rows
 from stainda.report.reviewing import review_words
 from stainda.report.run import LoadedRun
 from stainda.report.search_tables import dashboard_command, without_password
+from stainda.report.slide_level import has_slide_level, make_slide_level, slide_answers
 from stainda.report.study_view import StudyView
 from stainda.report.summary_text import PRIMARY, Sentence, count, measure_title, percent
 from stainda.report.tables import PageTable, duration
@@ -128,7 +129,7 @@ class Sections:
             "said": statements,
             "main_table": results["blocks"][0]["table"] if (results := gathered.get("results")) else None,
             "asked": question_rows(run, self.view),
-            "recipe": self.table("recipe"),
+            "recipe": self.table("recipe") if study.strategies else None,
             "primary": measure_title(PRIMARY),
             "level": percent(study.evaluation.level),
             **gathered,
@@ -150,6 +151,7 @@ class Sections:
             "gallery": ("examples", self._gallery),
             "object_gallery": ("object-gallery", self._object_gallery),
             "microenvironment": ("microenvironment", lambda: make_microenvironment(run, self.write)),
+            "slide_level": ("slide-level", lambda: make_slide_level(run, self.write)),
             "left_out": ("left-out", lambda: self.table("left_out")),
             "excluded": ("left-out", lambda: self.table("excluded")),
             "models": ("models", self._models),
@@ -160,15 +162,17 @@ class Sections:
 
     def _facts(self) -> list[tuple[str, str]]:
         run, cohort = self.run, self.run.cohort
-        facts = [(f"{len(run.scored)} of {len(run.begun)}", "rotations scored")] if run.rotates else []
+        scored = len(run.scored) if run.study.strategies else sum(row.state == "complete" for row in run.begun)
+        facts = [(f"{scored} of {len(run.begun)}", "rotations scored")] if run.rotates else []
         facts += [(str(cohort["slide"].nunique()), "sections"), (str(cohort["patient"].nunique()), "patients")]
         test = self._test_patients()
         if test is not None:
             facts.append((str(test), "test patient" if test == 1 else "test patients"))
         facts.append((str(cohort["domain"].nunique()), "domains (" + " × ".join(run.study.domain) + ")"))
-        facts.append((str(len(run.study.strategies)), "strategies"))
-        trained = sum(job.done or bool(job.result) for job in run.jobs.values())
-        facts.append((str(trained), "trained networks"))
+        if run.study.strategies:
+            facts.append((str(len(run.study.strategies)), "strategies"))
+            trained = sum(job.done or bool(job.result) for job in run.jobs.values())
+            facts.append((str(trained), "trained networks"))
         if len(run.stages):
             facts.append((duration(pd.to_numeric(run.stages["seconds"]).sum()), "from manifest to result"))
         return facts
@@ -185,7 +189,7 @@ class Sections:
 
     def _sentences(self) -> list[Sentence]:
         if self.view is None:
-            return no_answer(self.run)
+            return slide_answers(self.run) if has_slide_level(self.run) else no_answer(self.run)
         sentences = answer(self.view)
         spent = cost_sentence(self.view)
         place = next((i for i, sentence in enumerate(sentences) if sentence.kind == "caution"), len(sentences))

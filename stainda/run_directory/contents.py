@@ -7,6 +7,7 @@ from dataclasses import replace
 from stainda.run_directory.declaration import File
 from stainda.run_directory.microenvironment_tables import MICROENVIRONMENT_FILES, MICROENVIRONMENT_TABLES
 from stainda.run_directory.result_tables import OBJECTS, PROBABILITIES, RECORDS, RESULT_TABLES
+from stainda.run_directory.slide_level_tables import SLIDE_LEVEL_FILES, SLIDE_LEVEL_TABLES
 from stainda.run_directory.tables import TABLES
 from stainda.run_directory.training_tables import TRAINING_TABLES
 
@@ -21,6 +22,16 @@ PROGRESS = File("progress.json", "how far the run is, written every two seconds 
 LOG = File("stainda.log", "what stainda and its libraries logged", "study")
 LOCK = File(".lock", "held by the process that works in the run directory", "study")
 STORAGE = File("study.db", "the search as Optuna studies (`optuna-dashboard sqlite:///RUN/study.db`)", "study")
+
+SHARED_STUDY = File(
+    "shared/study.json", "while trainings go on: the sections they are scored on, for `stainda worker`", "study",
+    see="workers",
+)  # fmt: skip
+SHARED_OPEN = File("shared/open/<job>.json", "a training that any worker may take", "study", see="workers")
+SHARED_ENDED = File("shared/ended/<job>.json", "how it ended, until the leader has seen it", "study", see="workers")
+SHARED_CLAIM = File(
+    "shared/claims/<claim>", "who trains it: rewritten every few seconds while it is trained", "study", see="workers"
+)
 
 THUMBNAIL = File("thumbnails/<slide>.jpg", "the slide, small", "study")
 FIELD = File("fields/<slide>.jpg", "the field of view of each section, for the report", "patches")
@@ -178,7 +189,8 @@ REPORT_FILES = File(
 )
 
 FILES: tuple[File, ...] = (
-    STUDY, ENVIRONMENT, PROGRESS, LOG, LOCK, STORAGE, THUMBNAIL, FIELD, FIELD_INPUTS, GALLERY_PICTURE, GALLERY_INPUTS,
+    STUDY, ENVIRONMENT, PROGRESS, LOG, LOCK, STORAGE, SHARED_STUDY, SHARED_OPEN, SHARED_ENDED,
+    SHARED_CLAIM, THUMBNAIL, FIELD, FIELD_INPUTS, GALLERY_PICTURE, GALLERY_INPUTS,
     TRANSFORM, TRANSFORM_ARRAYS, BLOCK, REGISTRATION_INPUTS, OVERLAY, REGISTRATION_LOG, OWN, DISSENT, PROPAGATED,
     IGNORED, PROPAGATED_BLOCK, PROPAGATED_BLOCK_SHAPES, DECISIONS, REVIEW_LOCK, STORE_META, STORE_DIGESTS, STORE_TISSUE,
     STORE_OBJECTS_META, STORE_ARRAYS, SERIAL_META, SERIAL_ARRAYS, SERIAL_TISSUE_META, SERIAL_TISSUE_ARRAYS,
@@ -189,7 +201,8 @@ FILES: tuple[File, ...] = (
 )  # fmt: skip
 
 CONTENTS: tuple[File, ...] = (
-    *TABLES, *TRAINING_TABLES, *RESULT_TABLES, *MICROENVIRONMENT_TABLES, *JOB_TABLES, *FILES, *MICROENVIRONMENT_FILES,
+    *TABLES, *TRAINING_TABLES, *RESULT_TABLES, *MICROENVIRONMENT_TABLES, *SLIDE_LEVEL_TABLES, *JOB_TABLES, *FILES,
+    *MICROENVIRONMENT_FILES, *SLIDE_LEVEL_FILES,
 )  # fmt: skip
 """Every file of a run directory, tables first."""
 

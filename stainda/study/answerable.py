@@ -101,9 +101,10 @@ def examine(config: StudyConfig, cohort: Cohort, rotations: Sequence[Rotation]) 
     findings = [*_alone(cohort)]
     if drawn:
         findings += _faults(config, cohort, drawn)
+    if drawn and config.strategies:
         findings += _classes(config, cohort, rotations, drawn)
         findings += _sizes(config, cohort, drawn)
-    if rotations:
+    if rotations and config.strategies:
         findings += _unscored(rotations)
         findings += _patients(rotations)
         findings += [] if config.protocol.refit else _teachers(rotations)

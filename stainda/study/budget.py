@@ -43,7 +43,7 @@ def budgets(config: StudyConfig, rotations: int = 1, without: int = 0) -> list[B
     from stainda.training import resolve_training
 
     result = []
-    most = max(_trials(config, candidate) for candidate in config.strategies)
+    most = max((_trials(config, candidate) for candidate in config.strategies), default=0)
     for strategy in config.strategies:
         align = build(strategy).align
         training = resolve_training(config.training, strategy)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
-from stainda.cohort import Cohort, Roles, Rotation, Section, read_manifest, rotations
+from stainda.cohort import Cohort, Roles, Rotation, Section, is_annotated, read_manifest, rotations
 from stainda.config import StrategyConfig, StudyConfig
 from stainda.errors import ConfigError, StaindaError, did_you_mean
 from stainda.names import file_name
@@ -32,11 +33,40 @@ def planned_cohort(config: StudyConfig, manifest: Path) -> Cohort:
         Section(
             section.slide, section.patient, section.block, section.number, section.stain, section.centre.name,
             folder / "slides" / f"{file_name(section.slide)}.tif", section.centre.scanner,
-            folder / "annotations" / f"{file_name(section.slide)}.geojson",
+            folder / "annotations" / f"{file_name(section.slide)}.geojson", group=section.group,
         )
         for section in plan_sections(config.phantom)
     )  # fmt: skip
     return Cohort(sections, config.domain, manifest)
+
+
+def teaches(config: StudyConfig) -> Callable[[Section], bool]:
+    """Whether a section has what the study learns from: annotations, or in a study without strategies a label."""
+    if config.strategies or config.slide_level is None:
+        return is_annotated
+    from stainda.slide_level.labels import label_of
+
+    label = label_of(config.slide_level)
+    return lambda section: bool(label(section))
+
+
+def check_slide_level(config: StudyConfig, cohort: Cohort, roles: Roles | None = None) -> None:
+    """Refuse labels of slides that are not there or cannot teach, and aggregators that are not installed.
+
+    Args:
+        roles: of a rotation, whose splits are known.
+
+    Raises:
+        ConfigError: the first fault.
+    """
+    if config.slide_level is not None:
+        from stainda.slide_level.labels import check_labels, teaching_labels
+        from stainda.slide_level.torchmil_here import check_torchmil
+
+        check_torchmil(config.slide_level.aggregators)
+        check_labels(cohort, config.slide_level)
+        if roles is not None:
+            teaching_labels(cohort, roles, config.slide_level)
 
 
 def plan_rotations(config: StudyConfig, manifest: Path) -> tuple[Rotation, ...]:
@@ -45,10 +75,13 @@ def plan_rotations(config: StudyConfig, manifest: Path) -> tuple[Rotation, ...]:
     Raises:
         StaindaError: what does not fit, where, and what would.
     """
-    result = rotations(planned_cohort(config, manifest), config.protocol, config.seed)
+    cohort = planned_cohort(config, manifest)
+    check_slide_level(config, cohort)
+    result = rotations(cohort, config.protocol, config.seed, teaches(config))
     for rotation in result:
         try:
             check_data(config, rotation.cohort, rotation.roles)
+            check_slide_level(config, rotation.cohort, rotation.roles)
         except StaindaError as error:
             if not config.protocol.rotates:
                 raise
@@ -80,6 +113,8 @@ def check_data(config: StudyConfig, cohort: Cohort, roles: Roles) -> None:
         remedies = "; ".join(dict.fromkeys(error.remedy for error in wrong if error.remedy))
         rest = f". Of the strategies of this study, {', '.join(fits)} fit" if fits else ""
         raise ConfigError(messages, remedy=f"{remedies}{rest}")
+    if not config.strategies:
+        return
     check_propagation(config, cohort, roles)
     _check_search(config, cohort, roles)
 

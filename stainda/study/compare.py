@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -14,27 +15,23 @@ from stainda.errors import TrainingError
 from stainda.files import stable_hash
 from stainda.models import pinned
 from stainda.progress import Progress
-from stainda.run_directory.contents import STORAGE
 from stainda.run_directory.folder import RunFolder, plain
 from stainda.run_directory.training_tables import EXCLUSIONS, LEFT_OUT, REFITS, TRIALS
 from stainda.study.converging import state_of
 from stainda.study.earlier import Earlier, Judge, sort_earlier
-from stainda.study.executor import Outcome, Workers
+from stainda.study.engines import local_workers
+from stainda.study.executor import Outcome
 from stainda.study.heartbeat import RunningJob, tell_jobs
-from stainda.study.jobs import (
-    JobRequest,
-    JobResult,
-    is_scored,
-    objective_values,
-    pruned_result,
-    run_job,
-)
+from stainda.study.jobs import JobRequest, JobResult, earlier_result, objective_values
 from stainda.study.keys import ScoringKeys, SeenData
 from stainda.study.leaving_out import teachers
 from stainda.study.pruning import EarlierTrial, Pruning, read_curve
-from stainda.study.search import StrategySearch, sqlite_address
+from stainda.study.search import StrategySearch
 from stainda.study.search_tables import write_search_tables
+from stainda.study.setting_paths import value_at
+from stainda.study.sharing import SharedFolder, SharedWorkers
 from stainda.study.starts import Starts
+from stainda.study.storage import storage_address
 
 if TYPE_CHECKING:
     from stainda.training import Job
@@ -47,7 +44,7 @@ _ASKS_FOR_MORE = {"seeds": 1, "leave_one_patient_out": False, "refit": False}
 
 @dataclass
 class _Course:
-    """Where one strategy stands: its trials one after the other (each draw may look at the last), then its seeds."""
+    """Where one strategy stands: its trials batch by batch (each draw may look at those before), then its seeds."""
 
     strategy: StrategyConfig
     search: StrategySearch
@@ -97,6 +94,7 @@ class _Comparison:
         self._protocol = config.protocol.model_copy(update=_ASKS_FOR_MORE)
         self.courses = [self._course(strategy) for strategy in config.strategies]
         self.planned: dict[str, list[_Planned]] = {}
+        self.tries: Counter[str] = Counter()
         self.earlier = Earlier([], [], [])
 
     @property
@@ -114,20 +112,13 @@ class _Comparison:
         threads = self.config.training.threads
         self._sort_earlier(())
         self.starts.train(self._starting(), workers, threads, progress)
+        shared = SharedFolder(self.folder)
         with (
-            Workers(workers, run_job, threads) as pool,
+            shared.offered(self.scored, self.tested, self.config.evaluation),
+            local_workers(self.config.engine, workers, threads) as local,
             progress.task(f"Training {len(self.courses)} strategies", epochs) as bar,
         ):
-            for course in self.courses:
-                self._go_on(course, pool, bar)
-            while pool.busy:
-                tell_jobs(progress, [self._in_work(key) for key in pool.running])
-                for outcome in pool.completed(bar.advance):
-                    for planned in self.planned.pop(outcome.key):
-                        self._finish(planned, outcome)
-                        bar.advance(0, note=f"{planned.course.strategy.name}, seed {planned.seed}")
-                        self._go_on(planned.course, pool, bar)
-                    self._write_trials()
+            self._train_all(SharedWorkers(shared, local), bar, progress)
         self._sort_earlier(
             [row["job"] for course in self.courses for row in (*course.rows, *course.left_out, *course.refits)]
         )
@@ -149,36 +140,61 @@ class _Comparison:
                 file=REFITS.at(self.folder.root),
             )
 
+    def _train_all(self, pool: SharedWorkers, bar: Any, progress: Progress) -> None:
+        for course in self.courses:
+            self._go_on(course, pool, bar)
+        while pool.busy:
+            tell_jobs(progress, [self._in_work(key) for key in pool.running])
+            for outcome in pool.completed(bar.advance):
+                if self._is_tried_again(outcome, pool):
+                    continue
+                for planned in self.planned.pop(outcome.key):
+                    self._finish(planned, outcome)
+                    bar.advance(0, note=f"{planned.course.strategy.name}, seed {planned.seed}")
+                    self._go_on(planned.course, pool, bar)
+                self._write_trials()
+
     def _in_work(self, key: str) -> RunningJob:
         planned = self.planned[key][0]
         return RunningJob(key, planned.course.strategy.name, planned.trial, planned.seed)
 
-    def _go_on(self, course: _Course, pool: Workers, bar: Any) -> None:
+    def _go_on(self, course: _Course, pool: SharedWorkers, bar: Any) -> None:
         """Submit what this strategy can do next; jobs that are complete are taken as they are."""
         for planned in self._next(course):
             done = self._completed(planned)
             if done is not None:
                 bar.advance(planned.job.training.epochs, earlier=True)
                 self._finish(planned, Outcome(planned.job.hash, done))
-                self._go_on(course, pool, bar)
                 continue
             waiting = self.planned.setdefault(planned.job.hash, [])
             waiting.append(planned)
             if len(waiting) == 1:  # two strategies may come to the same settings; they share the job
-                scored = self.tested if planned.job.repeats else self.scored
-                request = JobRequest(
-                    self.folder, planned.job, self.store, scored, self.config.evaluation,
-                    self.scoring.of(planned.job), planned.pruning, self.starts.needed.get(planned.job.pretrained),
-                )  # fmt: skip
-                pool.submit(planned.job.hash, request)
+                pool.submit(planned.job.hash, self._request(planned))
+
+    def _request(self, planned: _Planned) -> JobRequest:
+        scored = self.tested if planned.job.repeats else self.scored
+        return JobRequest(
+            self.folder, planned.job, self.store, scored, self.config.evaluation,
+            self.scoring.of(planned.job), planned.pruning, self.starts.needed.get(planned.job.pretrained),
+        )  # fmt: skip
+
+    def _is_tried_again(self, outcome: Outcome, pool: SharedWorkers) -> bool:
+        """Submit a job once more that ended by something which may pass: no memory, a full disk, a dead process."""
+        if not outcome.unexpected or self.tries[outcome.key] >= self.config.retries:
+            return False
+        self.tries[outcome.key] += 1
+        logger.warning("%s is tried again, try %d: %s", outcome.key, self.tries[outcome.key] + 1, outcome.reason)
+        pool.submit(outcome.key, self._request(self.planned[outcome.key][0]))
+        return True
 
     def _next(self, course: _Course) -> Iterator[_Planned]:
-        if course.next_trial < course.search.budget:
+        search = course.search
+        while course.next_trial < search.budget and len(course.rows) >= search.batch_start(course.next_trial):
             params = course.search.suggest(course.next_trial)
             course.next_trial += 1
             planned = self._plan(course, course.next_trial - 1, self.config.seed, params)
             yield replace(planned, pruning=self._pruning(course, planned.trial))
-        elif not course.seeds_started and len(course.rows) == course.search.budget:
+        if not course.seeds_started and len(course.rows) == course.search.budget:
             course.seeds_started = True
             best = course.search.best()
             if best is not None:
@@ -216,7 +232,7 @@ class _Comparison:
         if search.pruner == "none":
             return None
         earlier = []
-        for trial_result in course.search.ended(trial):
+        for trial_result in course.search.ended(course.search.batch_start(trial)):
             curve, patients = read_curve(self.folder.job(trial_result.user_attrs["job"]))
             state = {"COMPLETE": "complete", "PRUNED": "pruned"}.get(trial_result.state.name, "failed")
             value = trial_result.values[0] if trial_result.values else None
@@ -274,12 +290,8 @@ class _Comparison:
         )
 
     def _completed(self, planned: _Planned) -> JobResult | None:
-        from stainda.training import read_result
-
         folder = self.folder.job(planned.job.hash)
-        if not is_scored(folder, self.scoring.of(planned.job)) or (result := read_result(folder)) is None:
-            return pruned_result(folder, planned.pruning)
-        return JobResult(result.score, result.seconds, result.cpu_seconds, costs=result.costs)
+        return earlier_result(folder, self.scoring.of(planned.job), planned.pruning)
 
     def _write_trials(self) -> None:
         rows = []
@@ -310,11 +322,11 @@ class _Comparison:
 
     def _course(self, strategy: StrategyConfig) -> _Course:
         space = {**self.config.space, **strategy.space}
-        defaults = {path: _value_at(self.config, strategy, path) for path in space}
+        defaults = {path: value_at(self.config, strategy, path) for path in space}
         fixed = self.job(strategy, defaults, self.config.seed).hash  # what does not change trainings keeps their search
         ranges = {path: values.model_dump() for path, values in space.items()}
         name = f"{strategy.name}/{stable_hash([fixed, plain(ranges)], 8)}"
-        storage = self.config.search.storage or sqlite_address(STORAGE.at(self.folder.root))
+        storage = storage_address(self.config, self.folder.root)
         return _Course(strategy, StrategySearch(name, space, defaults, self.config.search, self.config.seed, storage))
 
     def job(self, strategy: StrategyConfig, params: dict[str, Any], seed: int, without: str = "") -> Job:
@@ -368,19 +380,3 @@ def sections_to_score(cohort: Cohort, roles: Roles) -> Cohort:
         if section.split in scored:
             kept.append(section)
     return Cohort(tuple(kept), cohort.domain_keys, cohort.source)
-
-
-def _value_at(config: StudyConfig, strategy: StrategyConfig, path: str) -> object:
-    """The default at a dotted path of a search range."""
-    head, _, rest = path.partition(".")
-    if head == "training":
-        return strategy.training.get(rest, getattr(config.training, rest, None))
-    if head == "geometry":
-        return next(part.params[rest] for part in strategy.augment if part.name == "geometry")
-    if head == "augment":
-        index, _, rest = rest.partition(".")
-        return strategy.augment[int(index)].params[rest]
-    node: Any = getattr(strategy, head).params
-    for key in rest.split("."):
-        node = node[key]
-    return node

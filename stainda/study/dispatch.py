@@ -30,6 +30,7 @@ def run_study(
     overrides: Sequence[str] = (),
     data: str | Path | None = None,
     until: Stage = "report",
+    force: bool = False,
     progress: Progress = SILENT,
 ) -> Path:
     """Run a study, or what is missing of it, and return its run directory.
@@ -40,6 +41,7 @@ def run_study(
         overrides: ``key=value`` changes to the study file (``training.epochs=2``).
         data: folder that the manifest's paths are relative to.
         until: the last stage to run.
+        force: go on with trainings made with other versions of packages; it is recorded in ``environment.json``.
         progress: shows how far the work is.
 
     Raises:
@@ -54,10 +56,10 @@ def run_study(
         run = StudyRun(config, folder, progress)
         remove_unfinished(folder.root)
         if config.protocol.rotates:
-            RotatingStudy(config, folder, progress).run(until)
+            RotatingStudy(config, folder, progress).run(until, force)
             return folder.root
         _set_rotations_aside(folder, progress)
-        run.prepare()
+        run.prepare(force)
         run.plan(stages)
         for stage in stages:
             run.do(stage)

@@ -225,11 +225,12 @@ def _with_trial(judge: Judge, row: Row, same: Mapping[str, tuple[int, Row]], row
 
 def _stored_trials(judge: Judge) -> dict[str, tuple[int, Row]]:
     """Index and settings of every trial that the search's storage holds, by job."""
-    from stainda.study.search import sqlite_address, stored_trials
+    from stainda.study.search import stored_trials
+    from stainda.study.storage import storage_address
 
-    path = STORAGE.at(judge.folder.root)
-    storage = judge.config.search.storage or (sqlite_address(path) if path.is_file() else "")
-    return stored_trials(storage) if storage else {}
+    if judge.config.search.storage is None and not STORAGE.at(judge.folder.root).is_file():
+        return {}
+    return stored_trials(storage_address(judge.config, judge.folder.root))
 
 
 def _not_asked(judge: Judge, row: Row) -> str:

@@ -143,38 +143,14 @@ def features_of(
     mean of its coarsest map. Images are standardised by the encoder's own numbers, where it starts from weights and
     they are known, else by those of the tissue of these slides.
     """
-    import torch
+    from stainda.training.frozen_encoder import FrozenEncoder
 
-    from stainda.models import build_model, start_of
-    from stainda.models.encoders import NAME
-    from stainda.strategies.detector import Standard
-    from stainda.strategies.features import FeatureTap, pooled
+    def pixels() -> NDArray[np.uint8]:
+        return np.concatenate([store.tissue_pixels[slide] for slide in store.table["slide"].iloc[indices].unique()])
 
-    kind = "classification" if model.name == NAME else config.task.network
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        try:
-            network = build_model(model, 3, 2, kind)
-        except ConfigError:
-            if kind == config.task.network:
-                raise
-            network = build_model(model, 3, 2, config.task.network)  # not of timm
-    network.eval()
-    known = model.pretraining
-    if known is not None and start_of(model):
-        standard = Standard.of(known.mean, known.std)
-    else:
-        slides = store.table["slide"].iloc[indices].unique()
-        pixels = np.concatenate([store.tissue_pixels[slide] for slide in slides]) / 255.0
-        standard = Standard.of(pixels.mean(0).tolist(), pixels.std(0).clip(0.02).tolist())
-    tap = FeatureTap(network, "decoder" if network.task == "classification" else "bottleneck")
-    features = []
-    with torch.no_grad():
-        for start in range(0, len(indices), _CHUNK):
-            images = torch.from_numpy(np.ascontiguousarray(store.images[indices[start : start + _CHUNK]]))
-            seen = standard(images.permute(0, 3, 1, 2).float() / 255)
-            features.append(pooled(tap.until(seen)).numpy())
-    return np.concatenate(features)
+    encoder = FrozenEncoder.build(model, pixels, config.seed, config.task.network)
+    chunks = [indices[start : start + _CHUNK] for start in range(0, len(indices), _CHUNK)]
+    return np.concatenate([encoder.vectors(store.images[chunk]).numpy() for chunk in chunks])
 
 
 def _measured(

@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 
 from stainda.run_directory.contents import REPORT
+from stainda.run_directory.folder import read_study
 from stainda.study.converging import earlier_sentence
 from stainda.study.status import read_status
 
@@ -23,7 +24,9 @@ def closing_lines(root: Path) -> list[str]:
         lines.append(f"note: {rising}")
     page = REPORT.at(root)
     if page.is_file():
-        lines += [f"report: {page}", f"use it on other slides: stainda predict {shlex.quote(str(root))} SLIDE..."]
+        lines.append(f"report: {page}")
+        if read_study(root).strategies:
+            lines.append(f"use it on other slides: stainda predict {shlex.quote(str(root))} SLIDE...")
     return lines
 
 

@@ -15,7 +15,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any
 
-from stainda.errors import StaindaError
+from stainda.errors import StaindaError, UnexpectedError
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VIPS_CONCURRENCY")
 
@@ -24,11 +24,21 @@ _steps: Any = None
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one job ended: ``value`` or ``reason``."""
+    """How one job ended: ``value`` or ``reason``; ``unexpected``: the reason may be gone when it is tried again."""
 
     key: str
     value: Any = None
     reason: str | None = None
+    unexpected: bool = False
+
+
+DIED = "its process died (out of memory, or a crash in a library)"
+
+
+def failure(key: str, error: BaseException) -> Outcome:
+    """How a job ended that raised an error."""
+    message = str(error) if isinstance(error, StaindaError) else f"{type(error).__name__}: {error}"
+    return Outcome(key, reason=message, unexpected=isinstance(error, UnexpectedError | OSError | MemoryError))
 
 
 def report_step(steps: float = 1.0) -> None:
@@ -47,10 +57,19 @@ class Workers:
         count: processes side by side.
         function: a module-level function ``(key, payload) -> value``.
         threads: threads per process.
+        prepare: called in each process before its first job, with ``threads``.
     """
 
-    def __init__(self, count: int, function: Callable[[str, Any], Any], threads: int = 1) -> None:
-        self.count, self.function, self.threads = max(1, count), function, threads
+    def __init__(
+        self,
+        count: int,
+        function: Callable[[str, Any], Any],
+        threads: int = 1,
+        prepare: Callable[[int], None] | None = None,
+    ) -> None:
+        self.count: int = max(1, count)
+        self.function, self.threads = function, threads
+        self._prepare_worker = prepare or prepare_torch
         self._context = multiprocessing.get_context("spawn")
         self._steps = self._context.Queue()
         self._pool: ProcessPoolExecutor | None = None
@@ -79,14 +98,24 @@ class Workers:
         """Keys of the jobs in work."""
         return [key for key, _ in self._running.values()]
 
+    @property
+    def waiting(self) -> bool:
+        """Whether jobs that were submitted wait for a process."""
+        return bool(self._queue or self._suspects)
+
     def submit(self, key: str, payload: object) -> None:
         self._queue.append((key, payload))
         self._feed()
 
-    def completed(self, advance: Callable[[float], None]) -> list[Outcome]:
-        """Wait until at least one job has ended, reporting steps meanwhile; return those that have."""
+    def completed(self, advance: Callable[[float], None], seconds: float | None = None) -> list[Outcome]:
+        """Wait until at least one job has ended, reporting steps meanwhile; return those that have.
+
+        Args:
+            seconds: return nothing after about so long.
+        """
         done: set[Future[Any]] = set()
-        while not done and self._running:
+        until = None if seconds is None else time.monotonic() + seconds
+        while not done and self._running and (until is None or time.monotonic() < until):
             done, _ = wait(self._running, timeout=0.3, return_when=FIRST_COMPLETED)
             with contextlib.suppress(queue.Empty):
                 while True:
@@ -102,10 +131,9 @@ class Workers:
             if error is None:
                 outcomes.append(Outcome(key, future.result()))
             elif not isinstance(error, BrokenProcessPool):
-                message = str(error) if isinstance(error, StaindaError) else f"{type(error).__name__}: {error}"
-                outcomes.append(Outcome(key, reason=message))
+                outcomes.append(failure(key, error))
             elif self._alone:
-                outcomes.append(Outcome(key, reason="its process died (out of memory, or a crash in a library)"))
+                outcomes.append(Outcome(key, reason=DIED, unexpected=True))
             else:
                 self._suspects.append((key, payload))
         if crashed:
@@ -125,8 +153,15 @@ class Workers:
             if self._pool is None:
                 self._pool = self._start(count)
             key, payload = jobs.popleft()
-            with _threads_of_new_processes(self.threads):  # a pool starts its processes when they are first needed
-                future = self._pool.submit(self.function, key, payload)
+            try:
+                with _threads_of_new_processes(self.threads):  # a pool starts its processes when they are first needed
+                    future = self._pool.submit(self.function, key, payload)
+            except BrokenProcessPool:  # a process died while it had nothing to do, or since one was last looked at
+                jobs.appendleft((key, payload))
+                if self._running:
+                    return  # whose jobs say so
+                self._drop_pool()
+                continue
             self._running[future] = (key, payload)
 
     def _drop_pool(self) -> None:
@@ -135,9 +170,9 @@ class Workers:
         self._pool = None
 
     def _start(self, count: int) -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(
-            count, mp_context=self._context, initializer=_prepare, initargs=(self._steps, os.getpid(), self.threads)
-        )
+        numbers = self._context.Value("i", 0)
+        given = (self._steps, os.getpid(), numbers, self.threads, self._prepare_worker)
+        return ProcessPoolExecutor(count, mp_context=self._context, initializer=_prepare, initargs=given)
 
 
 @contextlib.contextmanager
@@ -155,22 +190,54 @@ def _threads_of_new_processes(threads: int) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _prepare(steps: Any, parent: int, threads: int) -> None:
+def _prepare(steps: Any, parent: int, numbers: Any, threads: int, prepare: Callable[[int], None]) -> None:
     global _steps
     _steps = steps
     steps.cancel_join_thread()
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     import signal
-    import warnings
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends the workers
+    with numbers.get_lock():
+        number = numbers.value
+        numbers.value += 1
+    os.environ[WORKER_NUMBER] = str(number)
+    prepare(threads)
+
+
+WORKER_NUMBER = "STAINDA_WORKER"
+"""Number of a worker process among those side by side, from 0."""
+
+
+def prepare_torch(threads: int) -> None:
+    """Give this worker its GPU, its threads, and memory that is kept from job to job."""
+    import warnings
+
     warnings.filterwarnings("ignore", message="pkg_resources is deprecated")  # torchmetrics 0.9.3, which is pinned
     import torch
 
     from stainda.memory import keep_freed_memory
 
+    use_gpu(int(os.environ.get(WORKER_NUMBER, "0")), torch.cuda.device_count)
     torch.set_num_threads(threads)
     keep_freed_memory()
+
+
+def use_gpu(number: int, count: Callable[[], int]) -> None:
+    """Let this process see one of the visible GPUs only, worker by worker in turn.
+
+    Args:
+        number: of the worker. count: says how many GPUs there are, where ``CUDA_VISIBLE_DEVICES`` does not name them.
+    """
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    devices = [str(index) for index in range(count())] if named is None else [x for x in named.split(",") if x.strip()]
+    if len(devices) > 1:
+        os.environ["CUDA_VISIBLE_DEVICES"] = devices[number % len(devices)].strip()
+
+
+def workers_for(threads: int, cores: int) -> int:
+    """Processes that keep the cores busy with so many threads each, and not more than busy."""
+    return max(1, cores // max(1, threads))
 
 
 def _end_with(parent: int) -> None:

@@ -73,7 +73,7 @@ def gather_cohort(cohort: Cohort, roles: Roles, config: StudyConfig, folder: Run
             remedy="Mend or remove these rows of the manifest",
         )
     annotating.write(progress)
-    if missing := [name for name in config.task.classes if name not in classes]:
+    if config.strategies and (missing := [name for name in config.task.classes if name not in classes]):
         raise AnnotationError(
             f"no source section has an annotation of class {missing[0]!r}",
             file=cohort.source,

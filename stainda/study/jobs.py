@@ -5,6 +5,7 @@ Runs in a worker process. Whatever is complete in the job's folder is not done a
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import time
 from collections import OrderedDict
@@ -18,7 +19,7 @@ import numpy as np
 from stainda.arrays import Array
 from stainda.cohort import Cohort, Section
 from stainda.config import EvaluationConfig
-from stainda.errors import StaindaError
+from stainda.errors import StaindaError, UnexpectedError
 from stainda.files import write_json, write_text
 from stainda.names import file_name
 from stainda.run_directory.contents import DONE, ERROR, SETTINGS
@@ -88,17 +89,23 @@ def run_job(key: str, request: JobRequest) -> JobResult:
     try:
         result = _train_and_score(folder, request)
     except StaindaError as error:
-        write_text(ERROR.inside(folder), f"{error}\n")
+        _note(folder, f"{error}\n")
         raise
     except Exception as error:
         import traceback
 
-        write_text(ERROR.inside(folder), traceback.format_exc())
-        raise StaindaError(
+        _note(folder, traceback.format_exc())
+        raise UnexpectedError(
             f"{type(error).__name__}: {error}", file=ERROR.inside(folder), remedy="The file has the traceback"
         ) from error
     ERROR.inside(folder).unlink(missing_ok=True)
     return result
+
+
+def _note(folder: Path, reason: str) -> None:
+    """Keep why a job failed; where that cannot be written (a full disk), trials.csv of the leader still has it."""
+    with contextlib.suppress(StaindaError, OSError):
+        write_text(ERROR.inside(folder), reason)
 
 
 def _train_and_score(folder: Path, request: JobRequest) -> JobResult:
@@ -158,6 +165,19 @@ def _give_up(folder: Path, step: int, pruning: Pruning, cpu_seconds: float) -> J
     }  # fmt: skip
     write_json(folder / PRUNED, result)
     return JobResult(result["score"], result["seconds"], result["cpu_seconds"], step)
+
+
+def earlier_result(folder: Path, scoring: str, pruning: Pruning | None) -> JobResult | None:
+    """The result of a job that is complete, or was pruned on the same grounds; ``None``: it is to be done.
+
+    Args:
+        scoring: key of the scores that it must have (``keys.ScoringKeys``).
+    """
+    from stainda.training import read_result
+
+    if not is_scored(folder, scoring) or (result := read_result(folder)) is None:
+        return pruned_result(folder, pruning)
+    return JobResult(result.score, result.seconds, result.cpu_seconds, costs=result.costs)
 
 
 def pruned_result(folder: Path, pruning: Pruning | None) -> JobResult | None:

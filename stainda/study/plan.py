@@ -74,6 +74,8 @@ def plan_study(config: StudyConfig, out: str | Path | None = None, *, timed: boo
         check(build(strategy), config)
     folder = RunFolder(Path(out) if out is not None else Path("runs") / config.study)
     rotations = plan_rotations(config, manifest_of(config, folder))
+    if not config.strategies:
+        return _plan_of_slides(config, rotations)
     notes = [*refuse_unanswerable(config, rotations), *expectations(config, folder.root)]
     notes += [*learning_notes(config), *cache_notes(config, folder)]
     costs = budgets(config, len(rotations), trainings_without(config, rotations))
@@ -86,6 +88,31 @@ def plan_study(config: StudyConfig, out: str | Path | None = None, *, timed: boo
 
         registration = registration_standing(rotations[0].cohort, config.registration, folder.root).sentence
     return Plan(rotations, costs, slides, seconds, stages, registration, tuple(notes), recipe_line(config))
+
+
+def _plan_of_slides(config: StudyConfig, rotations: tuple[Rotation, ...]) -> Plan:
+    """Of a study of labels of whole slides alone."""
+    from stainda.slide_level.labels import label_of
+
+    assert config.slide_level is not None
+    slides, label, seeds = config.slide_level, label_of(config.slide_level), config.protocol.seeds
+    scored = {
+        rotation.name: sum(
+            bool(label(section))
+            for section in rotation.cohort.where(
+                domains=rotation.roles.targets or rotation.roles.sources, splits=["test"]
+            )
+        )
+        for rotation in rotations
+    }
+    trainings = len(rotations) * len(slides.aggregators) * seeds
+    encoder = slides.encoder.params.get("encoder", slides.encoder.name)
+    line = (
+        f"labels of slides: {' or '.join(slides.positive)} of column {slides.label}, by {slides.unit}; patches of "
+        f"{slides.patches.size} pixels through {encoder}, which does not learn; {', '.join(slides.aggregators)} with "
+        f"{seeds} seeds each: {trainings} trainings in all"
+    )
+    return Plan(rotations, [], scored, None, recipe=line)
 
 
 def expected_stages(

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stainda.run_directory.contents import STUDY
+from stainda.run_directory.declaration import Table
 from stainda.run_directory.microenvironment_tables import GROUPS, PATIENTS, SLIDES
 from stainda.run_directory.result_tables import MATRIX, OVERALL, RECORDS, RESULTS, ROTATIONS
+from stainda.run_directory.slide_level_tables import SLIDE_SCORES, SLIDE_SUMMARY, SLIDE_TRAININGS
 from stainda.run_directory.training_tables import TRIALS
 
 if TYPE_CHECKING:
@@ -73,15 +75,25 @@ def write_pooled_microenvironment(root: Path) -> None:
 
     Where rotations share sections the same section stands in several of them: they are not to be averaged blindly.
     """
+    _write_stacked(root, (SLIDES, PATIENTS, GROUPS))
+
+
+def write_pooled_slides(root: Path) -> None:
+    """Scores of labels of slides of all rotations, with a leading column ``rotation``."""
+    _write_stacked(root, (SLIDE_SCORES, SLIDE_SUMMARY, SLIDE_TRAININGS))
+
+
+def _write_stacked(root: Path, wanted: Sequence[Table]) -> None:
+    """Tables of all rotations that have the first of them."""
     import pandas as pd
 
     names = pd.read_csv(ROTATIONS.at(root), dtype=str).fillna("").set_index("folder")["rotation"]
     measured = {
         str(names[folder.relative_to(root).as_posix()]): folder
         for folder in rotation_folders(root)
-        if SLIDES.at(folder).is_file()
+        if wanted[0].at(folder).is_file()
     }
-    for table in (SLIDES, PATIENTS, GROUPS) if measured else ():
+    for table in wanted if measured else ():
         tables = {name: table.read(table.at(folder).parent) for name, folder in measured.items()}
         table.write_frame(table.at(root).parent, _stacked(tables))
 

@@ -29,11 +29,11 @@ from stainda.run_directory.result_tables import ROTATIONS
 from stainda.run_directory.tables import AGREEMENT, COHORT, MANIFEST, PROPAGATION
 from stainda.study.answerable import refuse_unanswerable
 from stainda.study.budget import budget_sentences, budgets, write_budget
-from stainda.study.checks import plan_rotations
+from stainda.study.checks import plan_rotations, teaches
 from stainda.study.gather import gather_cohort
 from stainda.study.heartbeat import in_stage
 from stainda.study.leaving_out import trainings_without
-from stainda.study.pooled_tables import write_pooled_microenvironment, write_pooled_tables
+from stainda.study.pooled_tables import write_pooled_microenvironment, write_pooled_slides, write_pooled_tables
 from stainda.study.run import StudyRun
 
 logger = logging.getLogger("stainda")
@@ -47,30 +47,25 @@ class RotatingStudy:
         self.base = StudyRun(config, folder, progress)
         self.seconds: dict[str, float] = {}
 
-    def run(self, until: str) -> None:
+    def run(self, until: str, force: bool = False) -> None:
         """Do every rotation as far as ``until``; one that fails does not stop the others.
 
         Raises:
             StaindaError: a check before the start, or, at the end, the rotations that failed.
         """
-        self.base.prepare()
+        self.base.prepare(force)
         rotations = plan_rotations(self.config, self.base.manifest())  # before a phantom is made
-        for note in refuse_unanswerable(self.config, rotations):
-            self.progress.message(f"note: {note}")
         _check_folders(rotations)
-        costs = budgets(self.config, len(rotations), trainings_without(self.config, rotations))
-        write_budget(costs, self.folder)
-        self.base.expect(rotations, costs)
+        stages = STAGES[: STAGES.index(until) + 1]
+        if self.config.strategies:
+            self._plan_strategies(rotations, stages)
         self.progress.message(
             f"{len(rotations)} rotations: {', '.join(rotation.name for rotation in rotations)} (rotations.csv)"
         )
-        stages = STAGES[: STAGES.index(until) + 1]
-        for sentence in budget_sentences(costs, self.config.baseline) if "train" in stages else ():
-            self.progress.message(sentence)
         self._timed("cohort", lambda: self._gather(rotations))
         if self.config.phantom is not None:
             rotations = plan_rotations(self.config, self.base.manifest())  # with what the manifest now says
-        if "register" in stages:
+        if "register" in stages and self.config.strategies:
             self._timed("register", self.base.register)
         runs = [self._run_of(rotation, rotations) for rotation in rotations]
         states = {rotation.name: ("", "") for rotation in rotations}
@@ -78,7 +73,7 @@ class RotatingStudy:
             self.progress.message(f"rotation {rotation.name}: {_sides(rotation)}")
             try:
                 with run.folder.locked():
-                    run.prepare()
+                    run.prepare(force)
                     for stage in stages:
                         run.do(stage)
                 states[rotation.name] = ("complete" if until == "report" else f"until {until}", "")
@@ -92,8 +87,10 @@ class RotatingStudy:
                 self.seconds[stage] = self.seconds.get(stage, 0.0) + (seconds if stage in STAGES[2:] else 0.0)
         for stage, seconds in self.seconds.items():
             self.folder.record_stage(stage, seconds)
-        write_pooled_tables(self.folder.root)
+        if self.config.strategies:
+            write_pooled_tables(self.folder.root)
         write_pooled_microenvironment(self.folder.root)
+        write_pooled_slides(self.folder.root)
         if until == "report":
             self.base.report()
         failed = {name: reason for name, (state, reason) in states.items() if state == "failed"}
@@ -104,6 +101,16 @@ class RotatingStudy:
                 file=ROTATIONS.at(self.folder.root),
                 remedy="The others are complete; run the same command again when this is mended",
             )
+
+    def _plan_strategies(self, rotations: tuple[Rotation, ...], stages: Sequence[str]) -> None:
+        """Say what the study cannot answer, and what each strategy may spend."""
+        for note in refuse_unanswerable(self.config, rotations):
+            self.progress.message(f"note: {note}")
+        costs = budgets(self.config, len(rotations), trainings_without(self.config, rotations))
+        write_budget(costs, self.folder)
+        self.base.expect(rotations, costs)
+        for sentence in budget_sentences(costs, self.config.baseline) if "train" in stages else ():
+            self.progress.message(sentence)
 
     def _timed(self, stage: str, function: Callable[[], None]) -> None:
         started = time.monotonic()
@@ -151,7 +158,7 @@ class RotatingStudy:
                 }
             )  # fmt: skip
         if self.config.protocol.scheme == "all_pairs":
-            for name in cannot_teach(rotations[0].cohort):
+            for name in cannot_teach(rotations[0].cohort, teaches(self.config)):
                 rows.append({"rotation": name, "state": "left out", "reason": "none of its sections is annotated"})
         mine = {file_name(rotation.name) for rotation in rotations}
         for path in sorted((self.folder.root / "rotations").glob(f"*/{STUDY.path}")):
@@ -207,6 +214,11 @@ class RotationRun(StudyRun):
         if not path or Path(path).is_absolute():
             return path
         return Path(os.path.relpath(self.root.root / path, self.folder.root)).as_posix()
+
+    @property
+    def features_root(self) -> Path:
+        """The study's: rotations share slides, and with them features."""
+        return self.root.root
 
     def register(self) -> None:
         share(self.root.registration, self.folder.registration, exact=True)

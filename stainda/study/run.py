@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 from stainda.cohort import Cohort, Roles, assign_splits, check_annotated, check_no_leak, read_manifest, resolve_roles
 from stainda.config import StudyConfig
 from stainda.errors import StaindaError
-from stainda.files import write_json
 from stainda.names import file_name
 from stainda.progress import SILENT, Progress
-from stainda.run_directory.contents import ENVIRONMENT
 from stainda.run_directory.folder import STAGES, RunFolder
 from stainda.study.checks import manifest_of
 from stainda.study.environment import describe, free_cores
+from stainda.study.executor import workers_for
 from stainda.study.heartbeat import RunProgress, in_stage
+from stainda.study.other_versions import write_environment
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from stainda.cohort import Rotation
     from stainda.patches.serial import Which
     from stainda.study.budget import Budget
+
+OF_STRATEGIES = ("register", "propagate", "patches", "evaluate")
+"""Stages that a study without strategies does not need."""
 
 logger = logging.getLogger("stainda")
 
@@ -47,8 +50,12 @@ class StudyRun:
         self.config, self.folder, self.progress = config, folder, progress
         self.workers = config.workers or free_cores()
 
-    def prepare(self) -> None:
-        """Check what can be checked before any work: strategies, parts, search ranges, the place to write."""
+    def prepare(self, force: bool = False) -> None:
+        """Check what can be checked before any work: strategies, parts, search ranges, the place to write.
+
+        Args:
+            force: go on where trainings were made with other versions of packages.
+        """
         from stainda.models import check_model, pinned, random_start
         from stainda.models.patch_sizes import check_patch_size
         from stainda.strategies import build, check
@@ -62,14 +69,15 @@ class StudyRun:
             for strategy in self.config.strategies
         ]
         self.config = self.config.model_copy(update={"model": pinned(self.config.model), "strategies": tuple(own)})
-        logger.info("%s", recipe_line(self.config))
+        if self.config.strategies:
+            logger.info("%s", recipe_line(self.config))
         for warning in dict.fromkeys(random_start(model) for model, _ in self.config.networks()):
             if warning:
                 logger.warning("%s", warning)
         for strategy in self.config.strategies:
             check(build(strategy), self.config)
         self.folder.write_study(self.config)
-        write_json(ENVIRONMENT.at(self.folder.root), describe(self.config.seed))
+        write_environment(self.folder, describe(self.config.seed), force, self.progress.message)
 
     def plan(self, stages: Sequence[str] = STAGES) -> None:
         """Check every strategy against the sections before a phantom is made; say what each may spend in training."""
@@ -79,6 +87,8 @@ class StudyRun:
         from stainda.study.leaving_out import trainings_without
 
         rotations = plan_rotations(self.config, self.manifest())
+        if not self.config.strategies:
+            return
         for note in refuse_unanswerable(self.config, rotations):
             self.progress.message(f"note: {note}")
         costs = budgets(self.config, without=trainings_without(self.config, rotations))
@@ -108,8 +118,10 @@ class StudyRun:
             "evaluate": self.evaluate,
             "report": self.report,
         }
+        needed = bool(self.config.strategies) or stage not in OF_STRATEGIES
         with in_stage(self.progress, stage, self.rotation_name):
-            stages[stage]()
+            if needed:
+                stages[stage]()
         seconds = time.monotonic() - started
         logger.info("stage %s took %.1f s", stage, seconds)
         self.folder.record_stage(stage, seconds)
@@ -132,7 +144,8 @@ class StudyRun:
     def roles(self) -> Roles:
         """Which domains teach and which are tested, each with the patients and annotations its role needs."""
         roles = resolve_roles(self.cohort, self.config.protocol)
-        check_annotated(self.cohort, roles)
+        if self.config.strategies:
+            check_annotated(self.cohort, roles)
         return roles
 
     def manifest(self) -> Path:
@@ -256,10 +269,34 @@ class StudyRun:
     # training -----------------------------------------------------------------------------------------------------
 
     def train(self) -> None:
-        """Search and train every strategy; score every job."""
+        """Search and train every strategy; score every job. Learn and score labels of slides."""
         from stainda.study.compare import compare_strategies
 
-        compare_strategies(self.config, self.cohort, self.roles, self.folder, self.workers, self.progress)
+        if self.config.strategies:
+            compare_strategies(self.config, self.cohort, self.roles, self.folder, self._workers(), self.progress)
+        if self.config.slide_level is not None:
+            from stainda.slide_level.run import score_slides
+
+            score_slides(
+                self.config, self.cohort, self.roles, self.folder.root, shared=self.features_root,
+                progress=self.progress,
+            )  # fmt: skip
+
+    def _workers(self) -> int:
+        """Processes that train side by side."""
+        threads, cores = self.config.training.threads, free_cores()
+        workers = self.config.workers or workers_for(threads, cores)
+        if workers * threads > cores:
+            self.progress.message(
+                f"note: {workers} workers of {threads} threads on {cores} cores are slower than fewer; "
+                f"{workers_for(threads, cores)} workers keep them busy"
+            )
+        return workers
+
+    @property
+    def features_root(self) -> Path:
+        """Run directory whose caches of features of slides are used."""
+        return self.folder.root
 
     def evaluate(self) -> None:
         """Gather the records of all jobs, compute ``results.csv``, and photograph objects for the report."""

@@ -17,10 +17,9 @@ from stainda.config import SearchConfig, SearchRange
 from stainda.files import stable_hash
 from stainda.randomness import seed_for
 from stainda.study.samplers import REMEMBERING, make_sampler
+from stainda.study.storage import open_storage, storage_errors
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from optuna.samplers import BaseSampler
     from optuna.trial import FrozenTrial, TrialState
 
@@ -47,7 +46,7 @@ class StrategySearch:
         defaults: the value of every path in ``space``.
         config: sampler, objectives and budget.
         seed: of the study.
-        storage: an Optuna storage address.
+        storage: an address, see :mod:`stainda.study.storage`.
     """
 
     def __init__(
@@ -60,49 +59,74 @@ class StrategySearch:
         storage: str,
     ) -> None:
         self.name, self.space, self.defaults, self.config, self.seed = name, space, defaults, config, seed
+        self._address = storage
         if config.objective != DEFAULT_OBJECTIVE:
             self.name = f"{name}/{stable_hash(list(config.objective), 8)}"
         self._directions: Any = ["maximize"] * len(config.objective)
         with _quiet_optuna() as optuna:
             self._distributions = {path: _distribution(optuna, values) for path, values in space.items()}
-            self._stored = optuna.create_study(
-                storage=storage, study_name=self.name, directions=self._directions, load_if_exists=True
-            )
+            opened = open_storage(storage)
+            with storage_errors(storage):
+                self._stored = optuna.create_study(
+                    storage=opened,
+                    study_name=self.name,
+                    directions=self._directions,
+                    load_if_exists=True,
+                )
 
     @property
     def budget(self) -> int:
         """Trials to run: with nothing to search, a second one would only repeat the first."""
         return self.config.trials if self.space else 1
 
+    def batch_start(self, index: int) -> int:
+        """The first trial of the batch that trial ``index`` is drawn in: the draw knows the trials before it."""
+        return index - index % self.config.batch
+
     def suggest(self, index: int) -> dict[str, Any]:
-        """The settings of trial ``index``; trials 0 to ``index - 1`` must have been reported."""
+        """The settings of trial ``index``; the trials before its batch must have been reported.
+
+        Those of its own batch are drawn once more before it, and are unfinished to the sampler, whether they have ended
+        or not: the draw does not depend on which of them ended first.
+        """
         by_index = self._by_index()
         known = by_index.get(index)
         if known is not None and _ended(known):
             return dict(known.user_attrs["params"])  # drawn before an earlier trial, failed then, was made good
         if index == 0:
             return dict(self.defaults)
+        first = self.batch_start(index)
         with _quiet_optuna() as optuna:
             memory = optuna.create_study(directions=self._directions)
-            for number, trial in by_index.items():
-                if number < index:
-                    self._put(trial, memory)
-            memory.sampler = self._sampler(index)
-            return dict(memory.ask(self._distributions).params)
+            for start in range(0, first, self.config.batch):
+                batch = range(start, start + self.config.batch)
+                self._put([by_index[number] for number in batch if number in by_index], memory)
+            for number in range(max(1, first), index):
+                self._ask(memory, number)
+            return dict(self._ask(memory, index).params)
 
-    def _put(self, trial: Any, memory: Any) -> None:
-        """Let a study in memory have had a trial; a sampler that remembers trials suggests it once more."""
-        index, params = trial.user_attrs["index"], trial.user_attrs["params"]
-        if index and self.config.sampler in REMEMBERING:  # trial 0 is the default, which no sampler draws
-            memory.sampler = self._sampler(index)
-            replayed = memory.ask(self._distributions)
-            if dict(replayed.params) == params:
+    def _ask(self, memory: Any, index: int) -> Any:
+        memory.sampler = self._sampler(index)
+        return memory.ask(self._distributions)
+
+    def _put(self, batch: Sequence[Any], memory: Any) -> None:
+        """Let a study in memory have had a batch of trials; a sampler that remembers trials suggests them once more."""
+        replays: dict[int, Any] = {}
+        if self.config.sampler in REMEMBERING:
+            for trial in batch:
+                index = trial.user_attrs["index"]
+                if index:  # trial 0 is the default, which no sampler draws
+                    replays[index] = self._ask(memory, index)
+        for trial in batch:
+            params = trial.user_attrs["params"]
+            replayed = replays.get(trial.user_attrs["index"])
+            if replayed is None:
+                memory.add_trial(trial)
+            elif dict(replayed.params) == params:
                 memory.tell(replayed, trial.values if trial.state == _state("COMPLETE") else None, state=trial.state)
-                return
-            memory.tell(
-                replayed, state=_state("FAIL")
-            )  # drawn when an earlier trial had failed that was made good since
-        memory.add_trial(trial)
+            else:  # drawn when an earlier trial had failed that was made good since
+                memory.tell(replayed, state=_state("FAIL"))
+                memory.add_trial(trial)
 
     def _sampler(self, index: int) -> BaseSampler:
         name = self.name.partition("/")[0]
@@ -127,7 +151,7 @@ class StrategySearch:
         known = self._by_index().get(index)
         if known is not None and (value is None or known.state == _state("COMPLETE")):
             return
-        with _quiet_optuna() as optuna:
+        with _quiet_optuna() as optuna, storage_errors(self._address):
             name = "COMPLETE" if value is not None else "FAIL" if pruned is None else "PRUNED"
             values = None if value is None else [value] if isinstance(value, int | float) else list(value)
             self._stored.add_trial(
@@ -183,7 +207,9 @@ class StrategySearch:
     def _by_index(self) -> dict[int, Any]:
         result: dict[int, Any] = {}
         order = [_state(name) for name in ("COMPLETE", "PRUNED", "FAIL")]
-        for trial in self._stored.get_trials(deepcopy=False):
+        with storage_errors(self._address):
+            trials = self._stored.get_trials(deepcopy=False)
+        for trial in trials:
             if "index" in trial.user_attrs:
                 earlier = result.get(trial.user_attrs["index"])
                 if earlier is None or order.index(trial.state) < order.index(earlier.state):
@@ -194,17 +220,14 @@ class StrategySearch:
 def stored_trials(storage: str) -> dict[str, tuple[int, dict[str, Any]]]:
     """Index and settings of every trial in a storage, by the name of its job."""
     trials: dict[str, tuple[int, dict[str, Any]]] = {}
-    with _quiet_optuna() as optuna:
-        for name in optuna.study.get_all_study_names(storage=storage):
-            for trial in optuna.load_study(study_name=name, storage=storage).get_trials(deepcopy=False):
+    with _quiet_optuna() as optuna, storage_errors(storage):
+        opened = open_storage(storage)
+        for name in optuna.study.get_all_study_names(storage=opened):
+            for trial in optuna.load_study(study_name=name, storage=opened).get_trials(deepcopy=False):
                 about = trial.user_attrs
                 if "job" in about and "index" in about:
                     trials[str(about["job"])] = (int(about["index"]), dict(about.get("params") or {}))
     return trials
-
-
-def sqlite_address(path: Path) -> str:
-    return f"sqlite:///{path.resolve()}"
 
 
 def _state(name: str) -> TrialState:

@@ -54,6 +54,7 @@ class Status:
         stages: ``done``, ``running``, ``waiting`` or ``missing`` by stage.
         jobs: trainings that have begun. waiting: those of the budget that have not.
         seconds_left: about; ``None`` where it is not known.
+        per_hour: what the task at work has done in an hour so far (epochs, sections, slides); ``None``: nothing yet.
     """
 
     folder: str
@@ -70,6 +71,7 @@ class Status:
     seconds_left: float | None
     updated: float | None = None
     counts: dict[str, int] = field(default_factory=dict)
+    per_hour: float | None = None
 
 
 def read_status(folder: str | Path) -> Status:
@@ -103,7 +105,7 @@ def read_status(folder: str | Path) -> Status:
         reported.get("stage", ""), reported.get("rotation", ""), reported.get("reason", ""),
         "" if task is None else " ".join(filter(None, (task["name"], task["note"]))), _share(task),
         {stage: _stage(root, stage, reported, state) for stage in STAGES}, jobs, max(0, _budget(root) - len(jobs)),
-        _seconds_left(reported) if state == "running" else None, reported.get("updated"), counts,
+        _seconds_left(reported) if state == "running" else None, reported.get("updated"), counts, _per_hour(task),
     )  # fmt: skip
 
 
@@ -188,6 +190,14 @@ def _budget(root: Path) -> int:
 
 def _share(task: dict[str, Any] | None) -> float | None:
     return min(1.0, task["done"] / task["total"]) if task and task["total"] else None
+
+
+def _per_hour(task: dict[str, Any] | None) -> float | None:
+    """Without what earlier calls had done."""
+    done, seconds = (
+        (0.0, 0.0) if task is None else (task["done"] - task.get("earlier", 0.0), time.time() - task["started"])
+    )
+    return done * 3600 / seconds if done > 0 and seconds > 0 else None
 
 
 def _seconds_left(reported: dict[str, Any]) -> float | None:

@@ -15,6 +15,7 @@ from stainda.errors import SlideError, StaindaError, did_you_mean
 from stainda.progress import SILENT, Progress
 from stainda.run_directory.folder import RunFolder, read_study
 from stainda.run_directory.result_tables import RECORDS
+from stainda.run_directory.slide_level_tables import SLIDE_SUMMARY
 from stainda.run_directory.tables import QUALITY
 from stainda.study.dispatch import run_study
 from stainda.study.environment import free_cores
@@ -244,15 +245,17 @@ def report_run(folder: str | Path, *, pdf: bool = False, progress: Progress = SI
     run = RunFolder(Path(folder))
     read_study(run.root)
     from stainda.report import make_report
-    from stainda.study.pooled_tables import is_rotating, rotation_folders, write_pooled_tables
+    from stainda.study.pooled_tables import is_rotating, rotation_folders, write_pooled_slides, write_pooled_tables
     from stainda.study.results import check_gathered
 
     if is_rotating(run.root):
         with run.locked():
             for rotation in rotation_folders(run.root):
-                if RECORDS.at(rotation).is_file():
+                if RECORDS.at(rotation).is_file() or SLIDE_SUMMARY.at(rotation).is_file():
                     report_run(rotation, pdf=pdf, progress=progress)
-            write_pooled_tables(run.root)
+            if read_study(run.root).strategies:
+                write_pooled_tables(run.root)
+            write_pooled_slides(run.root)
             return make_report(run.root, progress, pdf=pdf)
     with run.locked():
         check_gathered(run)

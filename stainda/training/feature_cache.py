@@ -84,7 +84,11 @@ class FeatureCache:
 
 def features_folder(job_folder: Path) -> Path:
     """Where the caches of a run lie: next to its jobs, or in the folder of a training that belongs to no run."""
-    root = job_folder.parent.parent if job_folder.parent.name == "jobs" else job_folder
+    return caches_of_run(job_folder.parent.parent if job_folder.parent.name == "jobs" else job_folder)
+
+
+def caches_of_run(root: Path) -> Path:
+    """Where the caches of a run directory lie."""
     return root / _FOLDER
 
 

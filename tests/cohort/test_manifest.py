@@ -90,10 +90,14 @@ def test_a_missing_column_is_named_with_the_one_that_may_be_meant(tmp_path):
         read_manifest(path)
 
 
-def test_unknown_columns_are_left_out_and_said(tmp_path):
+def test_unknown_columns_are_kept_and_said(tmp_path):
     path = manifest(tmp_path, row() | {"age": "61"}, columns=(*COLUMNS, "age"))
     cohort = read_manifest(path)
     assert any("age" in warning for warning in cohort.warnings)
+    section = cohort.sections[0]
+    assert (section.cell("age"), section.cell("stain"), section.cell("weight")) == ("61", section.stain, None)
+    again = read_manifest(write_manifest(cohort, tmp_path / "again.csv"))
+    assert again.sections[0].further == section.further == (("age", "61"),)
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,8 @@ SHORT_FORMS = [
     "task: {from: glomeruli_segmentation, class_weights: balanced}",
     "classes: {Glom: glomerulus, Artefact: ignore}",
     "evaluation: {threshold: 0.4}",
+    "slide_level: {label: rejection, positive: 1, encoder: cnn_small, patches: {mpp: 1.0}}",
+    "slide_level: {positive: [yes_a, 2], encoder: {from: cnn_small, params: {width: 4}}, patches: {mpp: 1.0}}",
     "title: a key that is called title",
 ]
 
@@ -82,6 +84,7 @@ WRONG = [
     "strategies: dann",
     "search: {objective: [source_validation, best]}",
     "registration: {method: vallis}",
+    "slide_level: {positive: bad, encoder: cnn_small, patches: {mpp: 1.0}, aggregators: [median]}",
 ]
 
 

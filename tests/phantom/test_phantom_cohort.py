@@ -160,3 +160,23 @@ def test_processes_side_by_side_make_the_same_files(cohort_folder: Path, tmp_pat
     for path in sorted(cohort_folder.rglob("*")):
         if path.is_file():
             assert path.read_bytes() == (tmp_path / path.relative_to(cohort_folder)).read_bytes(), path.name
+
+
+def test_groups_differ_by_their_share_of_sclerotic_glomeruli() -> None:
+    from stainda.phantom.section import block_anatomy, plan_sections
+
+    changes = {"patients": 12, "groups": ("stable", "chronic"), "sclerotic_shares": {"stable": 0.05, "chronic": 0.4}}
+    plans = plan_sections(CONFIG.model_copy(update={**changes, "size": 2048, "stains": ("PAS",)}))
+    shares: dict[str, list[float]] = {"stable": [], "chronic": []}
+    for plan in plans:
+        anatomy = block_anatomy(plan.seed, plan.block, plan.size * plan.centre.mpp / 2, plan.heights, plan.sclerotic)
+        kinds = anatomy.bodies.kind[anatomy.bodies.is_glomerulus]
+        shares[plan.group].append(float(np.mean(kinds == 1)))
+    assert abs(np.mean(shares["stable"]) - 0.05) < 0.04 and abs(np.mean(shares["chronic"]) - 0.4) < 0.08
+    assert min(shares["chronic"]) > max(shares["stable"])
+
+
+def test_shares_of_unknown_groups_and_impossible_ones_are_refused() -> None:
+    for shares in ({"rejektion": 0.2}, {"rejection": 1.2}):
+        with pytest.raises(ValueError, match="sclerotic_shares"):
+            PhantomConfig(groups=("rejection",), sclerotic_shares=shares)

@@ -6,7 +6,8 @@ from stainda.config import SearchConfig, SearchRange
 from stainda.config.load import validated
 from stainda.errors import ConfigError
 from stainda.study.pruning import EarlierTrial, Pruning
-from stainda.study.search import StrategySearch, sqlite_address
+from stainda.study.search import StrategySearch
+from stainda.study.storage import sqlite_address
 
 SPACE = {
     "training.learning_rate": SearchRange(low=1e-4, high=1e-2, log=True),
@@ -193,3 +194,54 @@ def test_searches_that_cannot_be_are_refused():
     ):
         with pytest.raises(ConfigError, match=message):
             validated(SearchConfig, values, "study")
+
+
+def _batched(path, sampler, batch, order, trials=6, again=False):
+    """Settings drawn in batches whose trials end in another order; ``again``: each is drawn by a new process."""
+    config = SearchConfig(trials=trials, sampler=sampler, batch=batch)
+    search = StrategySearch("dann/abc", SPACE, DEFAULTS, config, 3, sqlite_address(path))
+    drawn = []
+    for first in range(0, trials, batch):
+        numbers = range(first, min(first + batch, trials))
+        drawn += [search.suggest(index) for index in numbers]
+        for index in order(numbers):
+            search.tell(index, drawn[index], _value(drawn[index]), f"job{index}")
+            if again:
+                search = StrategySearch("dann/abc", SPACE, DEFAULTS, config, 3, sqlite_address(path))
+                assert [search.suggest(number) for number in numbers] == drawn[first : first + batch]
+    return drawn
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random", "cmaes", "gp", "qmc", "nsga2"])
+def test_a_batch_is_drawn_alike_whichever_of_its_trials_ends_first(tmp_path, sampler):
+    drawn = _batched(tmp_path / "a.db", sampler, 3, list)
+    assert _batched(tmp_path / "b.db", sampler, 3, reversed, again=True) == drawn
+    assert drawn[0] == DEFAULTS and len({str(params) for params in drawn}) == 6
+
+
+def test_a_batch_of_one_draws_as_a_search_without_batches(tmp_path):
+    assert _batched(tmp_path / "a.db", "tpe", 1, list) == _drawn_one_by_one(tmp_path / "b.db")
+
+
+def _drawn_one_by_one(path):
+    search = _search(path, "tpe")
+    return _run(search, 6, _value)
+
+
+def test_larger_batches_know_less(tmp_path):
+    """The price of trials side by side: CMA-ES comes less close when it learns of eight trials at once."""
+
+    def far(batch):
+        config = SearchConfig(trials=32, sampler="cmaes", batch=batch)
+        search = StrategySearch(
+            "s/1", NUMBERS, {"a": 0.1, "b": 0.1}, config, 1, sqlite_address(tmp_path / f"{batch}.db")
+        )
+        drawn = []
+        for first in range(0, 32, batch):
+            drawn += [search.suggest(index) for index in range(first, first + batch)]
+            for index in range(first, first + batch):
+                a, b = drawn[index].values()
+                search.tell(index, drawn[index], -((a - 0.8) ** 2) - (b - 0.6) ** 2, f"job{index}")
+        return sum(((x["a"] - 0.8) ** 2 + (x["b"] - 0.6) ** 2) ** 0.5 for x in drawn[-8:]) / 8
+
+    assert far(1) < far(32) and far(8) < far(32)

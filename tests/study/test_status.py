@@ -195,3 +195,25 @@ def test_a_plan_names_the_run_that_registration_is_taken_from(blob_manifest, tmp
     assert {stage.stage: stage.seconds for stage in found.stages}["register"] == 0
     second = run_study(config, tmp_path / "second", until="propagate")
     assert (second / "annotations" / "propagated").is_dir()
+
+
+def test_a_run_is_watched_until_it_ends(root, monkeypatch):
+    """What is shown again and again is read anew; the pace leaves out what earlier calls had done."""
+    task = {"name": "Training", "note": "", "done": 30.0, "total": 90.0, "earlier": 10.0, "started": time.time() - 3600}
+    reported = {
+        "pid": os.getpid(), "host": socket.gethostname(), "started": 0, "state": "running", "stage": "train",
+        "stage_started": 0, "rotation": "", "stages": {"train": "running"}, "expected": {}, "task": task,
+        "running": [], "reason": "", "updated": time.time(),
+    }  # fmt: skip
+    write_json(root / PROGRESS, reported)
+    waits = []
+
+    def wait(seconds):
+        waits.append(seconds)
+        if len(waits) == 2:
+            write_json(root / PROGRESS, {**reported, "state": "complete"})
+
+    monkeypatch.setattr("stainda.cli.status.time.sleep", wait)
+    shown = CliRunner().invoke(app, ["status", str(root), "--watch", "3"])
+    assert shown.exit_code == 0 and waits == [3, 3]
+    assert shown.output.count("20 epochs an hour") == 2 and shown.output.count("stage") == 3

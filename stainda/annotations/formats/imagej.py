@@ -11,6 +11,7 @@ import functools
 import re
 import struct
 import zipfile
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -100,7 +101,7 @@ def _entries(path: Path) -> list[tuple[str, bytes]]:
                 with archive.open(info) as stream:
                     entries.append((stem(info.filename), stream.read(info.file_size)))
             return entries
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, OSError, EOFError, ValueError) as error:
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, OSError, EOFError, ValueError) as error:
         raise AnnotationError(f"not a readable zip file ({error})", file=path, remedy="Save it again") from error
 
 

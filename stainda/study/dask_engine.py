@@ -1,0 +1,212 @@
+"""Trainings on a Dask cluster: one that runs, one that a batch system starts, or one of this machine for trying it.
+
+Dask moves Python objects between the processes of a cluster by pickling them, and runs what it is sent. All of them are
+this study's own; nothing is read from files this way. Whoever reaches the scheduler's port can run code on the workers,
+so a cluster that is started here listens on 127.0.0.1 unless ``host`` says otherwise.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stainda.config import ClusterConfig, EngineConfig, available, read_yaml
+from stainda.config.load import validated
+from stainda.errors import ConfigError, MissingDependencyError, StaindaError, did_you_mean
+from stainda.study.executor import DIED, Outcome, failure, prepare_torch
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+CONNECT_SECONDS = 30
+_SYSTEMS = {"slurm": "SLURMCluster", "pbs": "PBSCluster", "sge": "SGECluster", "lsf": "LSFCluster"}
+_EXTRA = "pip install 'stainda[cluster]'"
+
+
+class DaskWorkers:
+    """Workers of a Dask cluster; has the methods of :class:`~stainda.study.executor.Workers`.
+
+    Args:
+        client: of the cluster. function: a module-level function ``(key, payload) -> value``.
+        threads: torch threads of a training. prepare: called before each job, with ``threads``.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        function: Callable[[str, Any], Any],
+        threads: int = 1,
+        prepare: Callable[[int], None] = prepare_torch,
+    ) -> None:
+        self._client, self._function, self._threads, self._prepare = client, function, threads, prepare
+        self._running: dict[Future[Any], str] = {}
+        self._number = 0
+
+    @property
+    def count(self) -> int:
+        """Trainings side by side: threads of the cluster, which may grow and shrink."""
+        return max(1, sum(self._client.nthreads().values()))
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._running)
+
+    @property
+    def running(self) -> list[str]:
+        return list(self._running.values())
+
+    @property
+    def waiting(self) -> bool:
+        return len(self._running) >= self.count
+
+    def submit(self, key: str, payload: object) -> None:
+        self._number += 1
+        with _lost_scheduler():
+            future = self._client.submit(
+                _run, self._function, key, payload, self._threads, self._prepare,
+                key=f"{key}-{self._number}", pure=False,
+            )  # fmt: skip
+        self._running[future] = key
+
+    def completed(self, advance: Callable[[float], None], seconds: float | None = None) -> list[Outcome]:
+        """Wait until at least one job has ended; return those that have, or nothing after ``seconds``."""
+        from distributed import TimeoutError as DaskTimeoutError
+        from distributed import wait
+
+        if not self._running:
+            return []
+        with _lost_scheduler():
+            try:
+                done = wait(list(self._running), timeout=seconds, return_when="FIRST_COMPLETED").done
+            except DaskTimeoutError:
+                done = set()
+            if self._client.status != "running":
+                raise OSError(f"its connection is {self._client.status}")
+        return [self._outcome(future) for future in done]
+
+    def _outcome(self, future: Future[Any]) -> Outcome:
+        key = self._running.pop(future)
+        if future.status == "finished":
+            return Outcome(key, future.result())
+        if future.status in ("cancelled", "lost"):
+            return Outcome(key, reason="the Dask cluster dropped it", unexpected=True)
+        error = future.exception()
+        if type(error).__name__ == "KilledWorker":
+            return Outcome(key, reason=DIED, unexpected=True)
+        return failure(key, error)
+
+
+def _run(
+    function: Callable[[str, Any], Any], key: str, payload: object, threads: int, prepare: Callable[[int], None]
+) -> Any:
+    """A job on a worker of the cluster."""
+    prepare(threads)
+    return function(key, payload)
+
+
+@contextlib.contextmanager
+def _lost_scheduler() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StaindaError(
+            f"the Dask scheduler is gone ({error})",
+            remedy="Start it again; what is trained is kept, and the same command goes on",
+        ) from error
+
+
+@contextlib.contextmanager
+def dask_client(engine: EngineConfig, workers: int) -> Iterator[Client]:
+    """A client of the study's cluster; what was started for it ends with the block.
+
+    Args:
+        workers: processes, where the cluster is started here.
+
+    Raises:
+        StaindaError: Dask is missing, or no scheduler answers.
+    """
+    try:
+        import dask
+        from distributed import Client
+    except ImportError as error:
+        raise MissingDependencyError("engine dask needs dask.distributed", remedy=_EXTRA) from error
+    with contextlib.ExitStack() as stack:
+        # a job whose worker died is tried again by the study, which counts (retries)
+        stack.enter_context(dask.config.set({"distributed.scheduler.allowed-failures": 0}))
+        place: Any = engine.scheduler
+        if engine.cluster:
+            place = stack.enter_context(start_cluster(load_cluster(engine.cluster)))
+            place.scale(jobs=workers)
+        elif not engine.scheduler:
+            place = stack.enter_context(_on_this_machine(workers))
+        try:
+            client = stack.enter_context(Client(place, timeout=CONNECT_SECONDS))
+        except (OSError, ValueError) as error:
+            raise StaindaError(
+                f"no Dask scheduler answers at {place} ({error})", remedy="Start one: dask scheduler --host 127.0.0.1"
+            ) from error
+        yield client
+
+
+def _on_this_machine(workers: int) -> Any:
+    from distributed import LocalCluster
+
+    return LocalCluster(
+        n_workers=workers, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address=None,
+        memory_limit=0,
+    )  # fmt: skip
+
+
+def load_cluster(name: str) -> ClusterConfig:
+    """A cluster by the name of a file in ``configs/clusters``, or by a path.
+
+    Raises:
+        ConfigError: there is none, or a setting is wrong.
+    """
+    known = available("clusters")
+    if not name.endswith((".yaml", ".yml")) and name not in known:
+        raise ConfigError(f"unknown cluster {name!r}", remedy=did_you_mean(name, known))
+    path = known.get(name, Path(name))
+    return validated(ClusterConfig, read_yaml(path), path)
+
+
+def start_cluster(config: ClusterConfig) -> Any:
+    """The cluster of a batch system; its scheduler listens at once, jobs are submitted when it is scaled.
+
+    Raises:
+        MissingDependencyError: dask-jobqueue is missing.
+    """
+    try:
+        import dask_jobqueue
+    except ImportError as error:
+        raise MissingDependencyError("clusters of batch systems need dask-jobqueue", remedy=_EXTRA) from error
+    account = {"project" if config.system in ("sge", "lsf") else "account": config.account}
+    return getattr(dask_jobqueue, _SYSTEMS[config.system])(
+        cores=1, processes=1, memory=config.memory, walltime=_walltime(config), queue=config.queue,
+        job_extra_directives=list(config.directives), job_script_prologue=list(config.before),
+        scheduler_options={"host": config.host, "dashboard_address": "127.0.0.1:0"}, **account, **_own(config),
+    )  # fmt: skip
+
+
+def _walltime(config: ClusterConfig) -> str:
+    """LSF counts in hours and minutes."""
+    return config.walltime.rpartition(":")[0] if config.system == "lsf" else config.walltime
+
+
+def _own(config: ClusterConfig) -> dict[str, Any]:
+    """One Dask thread trains one job, with all cores of the batch job: each system has its own word for them."""
+    if config.system == "slurm":
+        return {"job_cpu": config.cores}
+    if config.system == "pbs":
+        return {"resource_spec": f"select=1:ncpus={config.cores}:mem={config.memory.replace(' ', '')}"}
+    if config.system == "lsf":
+        return {"ncpus": config.cores}
+    return {"resource_spec": f"m_mem_free={config.memory.replace(' ', '')}"}
+
+
+def job_script(config: ClusterConfig) -> str:
+    """What is submitted to the batch system for each worker; nothing is submitted."""
+    with start_cluster(config) as cluster:
+        return str(cluster.job_script())

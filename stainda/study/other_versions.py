@@ -1,0 +1,64 @@
+"""A run that goes on under other versions than it began with: said, and refused where results would be mixed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from stainda.errors import StaindaError
+from stainda.files import write_json
+from stainda.run_directory.contents import DONE, ENVIRONMENT
+from stainda.run_directory.folder import RunFolder
+
+MIXING = (
+    "torch", "torchvision", "timm", "segmentation-models-pytorch", "pytorch-adapt", "numpy", "scipy", "scikit-image",
+)  # fmt: skip
+"""Packages whose other version may train the same settings to other weights, or score them otherwise. Changes of
+stainda itself that do are in the names of trainings."""
+
+
+def write_environment(
+    folder: RunFolder, now: dict[str, Any], force: bool = False, say: Callable[[str], None] = lambda text: None
+) -> None:
+    """Write ``environment.json``; what differs from the earlier call is said, and kept where ``force`` accepts it.
+
+    Raises:
+        StaindaError: trainings that are there were made with other versions of packages that results depend on.
+    """
+    path = ENVIRONMENT.at(folder.root)
+    before = _read(folder)
+    changed = {
+        name: (before.get("versions", {}).get(name), version)
+        for name, version in now["versions"].items()
+        if name in before.get("versions", {}) and before["versions"][name] != version
+    }
+    mixing = {name: versions for name, versions in changed.items() if name in MIXING}
+    trained = any(folder.jobs.glob(f"*/{DONE.name}"))
+    listed = ", ".join(f"{name} {old} then {new}" for name, (old, new) in changed.items())
+    if mixing and trained and not force:
+        raise StaindaError(
+            f"trainings of this run were made with other versions ({listed}); new ones would not be comparable",
+            file=path,
+            remedy="Use the versions of environment.json, take another --out, or accept it with --force",
+        )
+    accepted = list(before.get("accepted", []))
+    if mixing and trained:
+        accepted.append({name: list(versions) for name, versions in mixing.items()})
+        say(f"note: accepted with --force, and recorded in environment.json: {listed}")
+    elif changed and before:
+        say(f"note: other versions than in the call before: {listed}")
+    if before.get("commit") != now.get("commit") and before.get("commit") and trained:
+        say(f"note: other code than in the call before: {str(before['commit'])[:12]} then {str(now['commit'])[:12]}")
+    write_json(path, {**now, **({"accepted": accepted} if accepted else {})})
+
+
+def _read(folder: RunFolder) -> dict[str, Any]:
+    path = ENVIRONMENT.at(folder.root)
+    if not path.is_file():
+        return {}
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return {}
+    return values if isinstance(values, dict) else {}

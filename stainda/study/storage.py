@@ -1,0 +1,84 @@
+"""Where Optuna's trials are stored: SQLite on one machine, a journal file on a network file system, or a server.
+
+The run directory's own files remain the truth: trials enter the storage when they have ended, and a storage that is
+lost is filled again from the trainings that are complete. Only the leader of a run opens it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from stainda.config import StudyConfig
+from stainda.errors import ConfigError, MissingDependencyError, StaindaError
+from stainda.run_directory.contents import STORAGE
+
+JOURNAL = "journal:"
+_DRIVERS = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg", "mysql": "mysql+pymysql"}
+_KEEP_OUT = "Write it to ~/.pgpass (PostgreSQL) or ~/.my.cnf (MySQL): study.yaml in the run directory is no secret"
+
+
+def sqlite_address(path: Path) -> str:
+    return f"sqlite:///{path.resolve()}"
+
+
+def storage_address(config: StudyConfig, root: Path) -> str:
+    """The storage of a study in the run directory ``root``.
+
+    Raises:
+        ConfigError: it has a password in it.
+    """
+    address = config.search.storage
+    if not address:
+        return sqlite_address(STORAGE.at(root))
+    if address.startswith(JOURNAL):
+        return f"{JOURNAL}{root.resolve() / address.removeprefix(JOURNAL)}"
+    if urlsplit(address).password:
+        raise ConfigError("search.storage has a password in it", remedy=_KEEP_OUT)
+    scheme, colon, rest = address.partition(":")
+    return f"{_DRIVERS.get(scheme, scheme)}{colon}{rest}"
+
+
+@contextmanager
+def storage_errors(address: str) -> Iterator[None]:
+    """Say which storage does not answer, or which package is missing, instead of what a library makes of it."""
+    from optuna.exceptions import StorageInternalError
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"the storage {address} needs a package that is missing ({error})",
+            remedy="pip install 'stainda[cluster]' for PostgreSQL, pymysql for MySQL",
+        ) from error
+    except (SQLAlchemyError, StorageInternalError, OSError) as error:
+        cause = error.__cause__ or error if isinstance(error, StorageInternalError) else error
+        said = str(cause).splitlines()[0] if str(cause) else type(cause).__name__
+        raise StaindaError(
+            f"the storage {address} does not answer ({said})",
+            remedy="Start it, or mend search.storage; what is trained is kept, and the same command goes on",
+        ) from error
+
+
+def open_storage(address: str) -> Any:
+    """What Optuna takes as a storage.
+
+    Raises:
+        StaindaError: it does not answer, or its driver is missing.
+    """
+    import optuna
+    from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+
+    with storage_errors(address):
+        if address.startswith(JOURNAL):
+            path = Path(address.removeprefix(JOURNAL))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            lock = JournalFileOpenLock(str(path))
+            return optuna.storages.JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
+        if address.startswith("sqlite:"):
+            return address
+        return optuna.storages.RDBStorage(address, engine_kwargs={"pool_pre_ping": True})  # a server may have restarted

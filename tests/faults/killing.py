@@ -1,0 +1,225 @@
+"""Kill what takes part in a run at random moments, and compare what comes out with an undisturbed run.
+
+``python tests/faults/run.py --kills 50`` prints a table: each kind of fault, how often, and how many finished jobs were
+lost, done again, done by two at once, or came out otherwise. All of the latter are to be zero; the exit status says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE.parent), str(HERE.parents[1])]
+KINDS = {
+    "leader": "SIGKILL of the leader",
+    "worker": "SIGKILL of another worker",
+    "job of the leader": "SIGKILL of a job's process at the leader",
+    "job of a worker": "SIGKILL of a job's process at another worker",
+    "second leader": "a second leader started",
+    "PostgreSQL": "immediate stop of PostgreSQL",
+}
+LIMIT = 400.0  # seconds of one study
+
+
+@dataclass
+class Tally:
+    """What became of the runs that had one kind of fault."""
+
+    repetitions: int = 0
+    lost: int = 0
+    repeated: int = 0
+    at_once: int = 0
+    wrong: int = 0
+
+    @property
+    def is_clean(self) -> bool:
+        return not (self.lost or self.repeated or self.at_once or self.wrong)
+
+
+@dataclass
+class Cast:
+    """The processes of one run."""
+
+    root: Path
+    storage: list[str]
+    leader: Any = None
+    worker: Any = None
+    results: dict[str, str] = field(default_factory=dict)
+
+    def start(self) -> None:
+        """Whoever is not there."""
+        if self.leader is None or self.leader.poll() is not None:
+            self.leader = _python("leader", self.root, *self.storage)
+        if self.worker is None or self.worker.poll() is not None:
+            self.worker = _python("worker", self.root)
+
+    def end(self) -> None:
+        for process in (self.leader, self.worker):
+            if process is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+
+    def look(self) -> int:
+        """Remember what is finished; how many of those remembered are gone or others."""
+        lost = 0
+        for key, text in self.results.items():
+            path = self.root / "jobs" / key / "result.json"
+            lost += not path.is_file() or path.read_text() != text
+        for path in (self.root / "jobs").glob("*/result.json"):
+            self.results.setdefault(path.parent.name, path.read_text())
+        return lost
+
+
+def _python(role: str, root: Path, *more: str) -> subprocess.Popen[str]:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE.parents[1]), str(HERE)])}
+    return subprocess.Popen(
+        [sys.executable, HERE / "tiny_run.py", role, root, *more],
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True, env=environment,
+    )  # fmt: skip
+
+
+def run_whole(root: Path) -> str:
+    """The records of a run that nothing disturbs."""
+    leader = _python("leader", root)
+    _, said = leader.communicate(timeout=LIMIT)
+    assert leader.returncode == 0, said
+    return (root / "trials.csv").read_text()
+
+
+def run_disturbed(cast: Cast, kinds: tuple[str, ...], times: int, rng: random.Random, server: Any = None) -> Tally:
+    """A run that is disturbed so many times in turn, at random moments, to its end."""
+    tally, until, moment = Tally(), time.monotonic() + LIMIT, 0.0
+    cast.start()
+    while time.monotonic() < until:
+        time.sleep(0.05)
+        tally.lost += cast.look()
+        if cast.leader.poll() == 0:
+            break
+        kind = kinds[tally.repetitions % len(kinds)]
+        if cast.leader.poll() not in (None, -signal.SIGKILL) and "PostgreSQL" not in kinds:
+            raise AssertionError(cast.leader.stderr.read())
+        cast.start()
+        if not cast.results:  # nothing has begun
+            continue
+        moment = moment or time.monotonic() + rng.uniform(0.0, 1.0)
+        if tally.repetitions < times and time.monotonic() > moment and disturb(cast, kind, server):
+            tally.repetitions += 1
+            moment = time.monotonic() + rng.uniform(0.1, 2.0)
+    else:
+        raise TimeoutError(f"the run did not end: {kinds}")
+    cast.end()
+    for folder in (cast.root / "journal").iterdir():
+        endings = Counter(path.suffix for path in folder.iterdir())
+        tally.repeated += endings[""] > 1
+        tally.at_once += endings[".twice"] > 0
+    return tally
+
+
+def disturb(cast: Cast, kind: str, server: Any) -> bool:
+    """One fault now; False where there is nothing to strike."""
+    if kind in ("leader", "worker"):
+        process = cast.leader if kind == "leader" else cast.worker
+        process.kill()
+        process.wait()
+    elif kind == "second leader":
+        second = _python("leader", cast.root, *cast.storage)
+        _, said = second.communicate(timeout=LIMIT)
+        if second.returncode != 2 and cast.leader.poll() is None:
+            raise AssertionError(f"a second leader was let in: {second.returncode} {said}")
+    elif kind == "PostgreSQL":
+        server.stop("immediate")
+        server.start()
+    else:
+        children = _children(cast.leader.pid if "leader" in kind else cast.worker.pid)
+        if not children:
+            return False
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(children[0], signal.SIGKILL)
+    return True
+
+
+def _children(pid: int) -> list[int]:
+    """Worker processes of a process: not the tracker of its resources."""
+    kept = []
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            for child in path.read_text().split():
+                if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
+                    kept.append(int(child))
+    return kept
+
+
+def suite(kills: int, seed: int, each: int, kinds: tuple[str, ...]) -> dict[str, Tally]:
+    """``kills`` faults, shared among the kinds, at most ``each`` in one run; a run has one kind of fault."""
+    import postgres
+
+    table, rng = {kind: Tally() for kind in kinds}, random.Random(seed)
+    left = Counter(kinds[number % len(kinds)] for number in range(kills))
+    with tempfile.TemporaryDirectory(prefix="stainda-faults-") as name, contextlib.ExitStack() as stack:
+        server = stack.enter_context(postgres.server()) if "PostgreSQL" in kinds else None
+        truth = run_whole(Path(name) / "whole")
+        number = 0
+        while left.total():
+            kind = next(kind for kind in kinds if left[kind] > 0)
+            number += 1
+            storage = []
+            if kind == "PostgreSQL":
+                assert server is not None
+                server.empty()
+                storage = [server.address.replace("postgresql:", "postgresql+psycopg:")]
+            cast = Cast(Path(name) / str(number), storage)
+            try:
+                tally = run_disturbed(cast, (kind,), min(each, left[kind]), rng, server)
+            finally:
+                cast.end()
+            left[kind] -= max(1, tally.repetitions)
+            row = table[kind]
+            for field_name in ("repetitions", "lost", "repeated", "at_once"):
+                setattr(row, field_name, getattr(row, field_name) + getattr(tally, field_name))
+            row.wrong += (cast.root / "trials.csv").read_text() != truth
+            print(f"run {number}: {kind}, {tally.repetitions} faults", file=sys.stderr, flush=True)
+    return table
+
+
+def shown(table: dict[str, Tally]) -> str:
+    """The table of the documentation."""
+    lines = [
+        "| fault | repetitions | finished jobs lost | repeated | done by two at once | runs with other records |",
+        "|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {KINDS[kind]} | {row.repetitions} | {row.lost} | {row.repeated} | {row.at_once} | {row.wrong} |"
+        for kind, row in table.items()
+    ]
+    return "\n".join(lines)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--each", type=int, default=6, help="faults in one run")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--kinds", nargs="*", default=list(KINDS), choices=list(KINDS))
+    given = parser.parse_args()
+    started = time.monotonic()
+    table = suite(given.kills, given.seed, given.each, tuple(given.kinds))
+    print(shown(table))
+    print(f"seed {given.seed}, {time.monotonic() - started:.0f} s")
+    return 0 if all(row.is_clean for row in table.values()) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

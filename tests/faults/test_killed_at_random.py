@@ -1,0 +1,22 @@
+"""The fault suite in its short form; ``python tests/faults/run.py`` is the long one."""
+
+import random
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+import killing
+
+
+def test_a_run_whose_leader_and_workers_are_killed_ends_as_an_undisturbed_one(tmp_path):
+    truth = killing.run_whole(tmp_path / "whole")
+    cast = killing.Cast(tmp_path / "killed", [])
+    try:
+        tally = killing.run_disturbed(
+            cast, ("leader", "worker", "job of the leader", "job of a worker"), 5, random.Random(1)
+        )
+    finally:
+        cast.end()
+    assert tally.repetitions == 5 and tally.is_clean, tally
+    assert (tmp_path / "killed" / "trials.csv").read_text() == truth
+    assert not (tmp_path / "killed" / "shared").exists()

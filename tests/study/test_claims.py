@@ -1,0 +1,115 @@
+"""Claims on trainings: one holder at a time, taken up again when it gives no sign, whatever the clocks say."""
+
+import multiprocessing
+import os
+import subprocess
+import sys
+
+from stainda.study.claims import Claims, Holder
+
+
+class Clock:
+    def __init__(self):
+        self.seconds = 1000.0
+
+    def __call__(self):
+        return self.seconds
+
+
+def _elsewhere(claim):
+    """Make a claim look like one of another machine."""
+    text = claim.path.read_text().replace('"machine": "', '"machine": "another/')
+    claim.path.write_text(text)
+
+
+def test_a_training_is_claimed_once(tmp_path):
+    first, second = Claims(tmp_path), Claims(tmp_path)
+    claim = first.take("a")
+    assert claim is not None and claim.is_held()
+    assert second.take("a") is None and not second.is_free("a") and second.is_free("b")
+    claim.release()
+    assert list(tmp_path.iterdir()) == []
+    assert second.take("a") is not None
+
+
+def test_a_silent_claim_of_another_machine_is_taken_up_by_the_observers_clock(tmp_path):
+    clock = Clock()
+    slow, other = Claims(tmp_path), Claims(tmp_path, silent=60, now=clock)
+    claim = slow.take("a")
+    _elsewhere(claim)
+    os.utime(claim.path, (0, 0))  # a clock that is decades behind
+    assert other.take("a") is None
+    clock.seconds += 59
+    assert other.take("a") is None
+    assert claim.renew()
+    clock.seconds += 59
+    assert other.take("a") is None, "it has been renewed"
+    clock.seconds += 61
+    taken = other.take("a")
+    assert taken is not None and taken.number == 2 and taken.is_held()
+    assert not claim.renew(), "who was only slow finds that it lost the claim"
+    claim.release()
+    assert taken.is_held(), "and does not take it back"
+
+
+def test_a_holder_that_is_gone_from_this_machine_is_noticed_at_once(tmp_path):
+    code = (
+        "import sys, os; from pathlib import Path; from stainda.study.claims import Claims;"
+        "Claims(Path(sys.argv[1])).take('a'); os._exit(0)"
+    )
+    subprocess.run([sys.executable, "-c", code, tmp_path], check=True)
+    assert (tmp_path / "a.1").is_file()
+    taken = Claims(tmp_path).take("a")
+    assert taken is not None and taken.number == 2
+
+
+def test_a_process_number_used_again_is_another_process():
+    here = Holder.here()
+    assert not here.is_gone
+    assert Holder(here.machine, here.pid, str(int(here.born) - 1)).is_gone
+    assert not Holder("", here.pid, "1").is_gone, "where machines cannot be told apart, only silence counts"
+
+
+def test_a_claim_whose_writer_died_before_it_wrote_is_taken_up(tmp_path):
+    clock = Clock()
+    (tmp_path / "a.1").touch()
+    claims = Claims(tmp_path, silent=60, now=clock)
+    assert claims.take("a") is None
+    clock.seconds += 61
+    assert claims.take("a").number == 2
+
+
+def test_a_holder_is_told_when_another_one_has_its_claim(tmp_path):
+    clock, lost = Clock(), []
+    claims, other = Claims(tmp_path, every=0.01), Claims(tmp_path, silent=1, now=clock)
+    claim = claims.take("a")
+    with claim.kept(lambda: lost.append(True)):
+        for _ in range(500):
+            if not lost:
+                _elsewhere(claim) if claim.beat == 0 else None
+                other.is_free("a")
+                (tmp_path / "a.2").touch()  # as one who could not see the beats
+                multiprocessing.Event().wait(0.01)
+    assert lost == [True]
+    assert (tmp_path / "a.2").exists()
+
+
+def _race(folder, start, end, results):
+    claims = Claims(folder)
+    start.wait()
+    results.put([key for key in map(str, range(50)) if claims.take(key) is not None])
+    end.wait()  # a holder that is gone would give its claims up
+
+
+def test_of_many_who_come_at_once_one_gets_it(tmp_path):
+    context = multiprocessing.get_context("fork")
+    start, end, results = context.Event(), context.Event(), context.Queue()
+    processes = [context.Process(target=_race, args=(tmp_path, start, end, results)) for _ in range(4)]
+    for process in processes:
+        process.start()
+    start.set()
+    taken = [key for _ in processes for key in results.get()]
+    end.set()
+    for process in processes:
+        process.join()
+    assert sorted(taken, key=int) == [str(number) for number in range(50)]

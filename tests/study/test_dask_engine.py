@@ -1,0 +1,113 @@
+"""Trainings through Dask: the same outcomes as from processes of this machine; what it cannot do is said."""
+
+import os
+import signal
+import sys
+import time
+
+import pytest
+
+from stainda.config import EngineConfig, StudyConfig
+from stainda.config.load import validated
+from stainda.errors import ConfigError, MissingDependencyError, StaindaError, TrainingError
+from stainda.study.dask_engine import DaskWorkers, dask_client, job_script, load_cluster
+
+pytest.importorskip("distributed")
+
+
+def _job(key, payload):
+    if payload == "fail":
+        raise TrainingError("the loss is not a number", remedy="Lower the learning rate")
+    if payload == "full":
+        raise OSError(28, "No space left on device")
+    if payload == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(0.1)
+    return os.getpid()
+
+
+def _nothing(threads):
+    pass
+
+
+@pytest.fixture(scope="module")
+def client():
+    with dask_client(EngineConfig(name="dask"), 2) as client:
+        yield client
+
+
+def _run(client, payloads):
+    workers, ends = DaskWorkers(client, _job, prepare=_nothing), {}
+    for key, payload in payloads.items():
+        workers.submit(key, payload)
+    while workers.busy:
+        ends |= {outcome.key: outcome for outcome in workers.completed(lambda steps: None, 1)}
+    return ends
+
+
+def test_results_and_reasons_come_back(client):
+    ends = _run(client, {"a": 1, "b": "fail", "c": "full", **{str(number): 0 for number in range(12)}})
+    assert ends["b"].reason == "the loss is not a number. Lower the learning rate." and not ends["b"].unexpected
+    assert ends["c"].unexpected
+    values = {outcome.value for outcome in ends.values() if outcome.reason is None}
+    assert len(ends) == 15 and len(values) == 2 and os.getpid() not in values
+    assert DaskWorkers(client, _job).count == 2
+
+
+def test_a_job_that_kills_its_worker_costs_itself_alone(client):
+    ends = _run(client, {"bad": "die", "good": 1})
+    assert "its process died" in ends["bad"].reason and ends["bad"].unexpected
+    assert ends["good"].reason is None
+
+
+def test_everything_listens_on_this_machine_only(client):
+    info = client.scheduler_info()
+    assert {address.partition("://")[2].partition(":")[0] for address in [info["address"], *info["workers"]]} == {
+        "127.0.0.1"
+    }
+
+
+def test_a_scheduler_that_is_not_there_is_named(monkeypatch):
+    monkeypatch.setattr("stainda.study.dask_engine.CONNECT_SECONDS", 1)
+    with (
+        pytest.raises(StaindaError, match=r"answers at tcp://127\.0\.0\.1:1"),
+        dask_client(EngineConfig(name="dask", scheduler="tcp://127.0.0.1:1"), 1),
+    ):
+        pass
+
+
+def test_dask_that_is_missing_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(MissingDependencyError, match=r"stainda\[cluster\]"), dask_client(EngineConfig(name="dask"), 1):
+        pass
+
+
+@pytest.mark.parametrize(
+    "name, lines",
+    [
+        ("slurm", ("#SBATCH --gres=gpu:1", "#SBATCH --cpus-per-task=4", "#SBATCH --mem=15G", "#SBATCH -t 04:00:00")),
+        ("pbs", ("#PBS -l ngpus=1", "#PBS -l select=1:ncpus=4:mem=16GB", "#PBS -l walltime=04:00:00")),
+        ("sge", ("#$ -l gpu=1", "#$ -l m_mem_free=16GB", "#$ -l h_rt=04:00:00")),
+        ("lsf", ("#BSUB -gpu num=1", "#BSUB -n 4", "#BSUB -W 04:00")),
+    ],
+)
+def test_job_scripts_ask_for_what_the_file_says(name, lines):
+    script = job_script(load_cluster(name))
+    assert all(line in script.splitlines() for line in lines), script
+    assert "tcp://127.0.0.1:" in script and "--nthreads 1" in script
+
+
+def test_engines_that_cannot_be_are_refused():
+    for values, message in (
+        ({"scheduler": "tcp://a:1"}, "say name: dask"),
+        ({"name": "dask", "scheduler": "tcp://a:1", "cluster": "slurm"}, "not both"),
+        ({"name": "ray"}, "Known: dask, local"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            validated(EngineConfig, values, "study")
+    with pytest.raises(ConfigError, match=r"unknown cluster 'slrm'.*'slurm'"):
+        load_cluster("slrm")
+
+
+def test_an_engine_can_be_given_by_its_name():
+    assert StudyConfig._engine_by_name("dask") == {"name": "dask"}
