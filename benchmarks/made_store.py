@@ -11,7 +11,7 @@ from side_by_side import stained
 
 from stainda.cohort import Roles
 from stainda.patches import PatchStore, TrainingData
-from stainda.patches.store import make_digests
+from stainda.patches.store import array_names, make_digests
 from stainda.run_directory.contents import STORE_DIGESTS, STORE_META, STORE_TISSUE
 from stainda.run_directory.tables import PATCHES
 
@@ -59,7 +59,7 @@ def make_store(folder: Path, size: int, margin: int, patches: int) -> PatchStore
     np.savez(
         STORE_TISSUE.inside(folder), **{f"arr_{at}": picture[at::37, ::41].reshape(-1, 3) for at in range(len(slides))}
     )
-    np.savez(STORE_DIGESTS.inside(folder), **make_digests(folder, patches, weights=False))
+    np.savez(STORE_DIGESTS.inside(folder), **make_digests(folder, patches, array_names(weights=False, details=False)))
     meta = {"size": size, "margin": margin, "mpp": None, "classes": ["glomerulus"], "seed": 0, "tissue_slides": slides,
             "key": "made"}  # fmt: skip
     STORE_META.inside(folder).write_text(json.dumps(meta), encoding="utf-8")

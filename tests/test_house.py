@@ -17,7 +17,7 @@ FLOORS = {
     "slide_level": 8,
     "report": 7, "review": 7, "prediction": 7, "training": 7, "microenvironment": 7,
     "strategies": 6, "registration": 6, "patches": 6, "phantom": 6, "evaluation": 6, "datasets": 6,
-    "cohort": 5, "annotations": 5, "models": 5,
+    "cohort": 5, "annotations": 5, "models": 5, "instances": 5,
     "run_directory": 4,
     "terminal": 3, "notebook": 3, "config": 3, "slides": 3, "stains": 3, "objects": 3,
     "names": 2, "version": 2, "randomness": 2, "progress": 2,

@@ -66,6 +66,21 @@ def rasterise(
     return labels
 
 
+def number_objects(geometries: Array, grid: PixelGrid) -> Array:
+    """Paint areas onto a grid, each with its number: uint16 (height, width), i + 1 for the i-th, later ones over
+    earlier ones, 0 elsewhere; see :func:`rasterise`.
+
+    Raises:
+        ValueError: more areas than fit into 16 bits.
+    """
+    if len(geometries) > np.iinfo(np.uint16).max:
+        raise ValueError(f"{len(geometries)} objects on one grid do not fit into 16 bits")
+    labels = np.zeros((grid.height, grid.width), np.uint16)
+    for value in range(len(geometries)):
+        _paint(labels, geometries[value : value + 1], value + 1, grid)
+    return labels
+
+
 def covered(geometry: BaseGeometry, grid: PixelGrid) -> Array:
     """Which pixels of a grid have their centre in an area: bool (height, width); see :func:`rasterise`."""
     labels = np.zeros((grid.height, grid.width), np.uint8)

@@ -24,7 +24,7 @@ _KEYS = ("name", "description", "parts", "tasks", "reference", "family", "size")
 
 
 def list_(
-    kind: Annotated[str, typer.Argument(help="strategies, recipes, models, tasks, stains, parts or data")],
+    kind: Annotated[str, typer.Argument(help="strategies, recipes, models, tasks, heads, stains, parts or data")],
     name: Annotated[str | None, typer.Argument(help="One of them, to read all about it.")] = None,
     family: Annotated[str | None, typer.Option(help="Only this family of strategies, or kind of parts.")] = None,
     search: Annotated[str | None, typer.Option(help="Only those in which these words occur.")] = None,
@@ -40,6 +40,7 @@ def list_(
     - `stainda list strategies dann`
     - `stainda list recipes`
     - `stainda list models --search VGG`
+    - `stainda list heads star`
     """
     from stainda.study import catalogue
     from stainda.study.listing import find_entry, pick

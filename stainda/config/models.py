@@ -11,74 +11,16 @@ from pydantic import Field, field_validator, model_validator
 from stainda.config.engine import EngineConfig
 from stainda.config.frozen import Frozen
 from stainda.config.microenvironment import MicroenvironmentConfig
+from stainda.config.parts import PartConfig
 from stainda.config.preparation import FusionConfig, PhantomConfig, PropagationConfig, RegistrationConfig
 from stainda.config.protocol import ProtocolConfig, SearchConfig
 from stainda.config.slide_level import SlideLevelConfig
 from stainda.config.space import SearchRange, set_path
+from stainda.config.tasks import TaskConfig
 from stainda.config.training import GeometryConfig, ModelConfig, PatchConfig, RecipeConfig, TrainingConfig
 from stainda.errors import did_you_mean
 
 DomainKey = Literal["stain", "centre", "scanner", "patient", "slide"]
-
-
-class TaskConfig(Frozen):
-    """What is to be found, as pixels (segmentation) or by an answer for each patch (classification)."""
-
-    name: str = Field("task", description="as tables and report call it")
-    kind: Literal["segmentation", "classification"] = Field(
-        "segmentation", description="whether pixels or patches are classified"
-    )
-    classes: tuple[str, ...] = Field(
-        ("glomerulus",), min_length=1, description="classes of the annotations that are to be found"
-    )
-    min_object_um2: float | None = Field(None, description="smaller objects are not reported; needs mpp")
-    min_object_px: float = Field(0, ge=0, description="the same in level-0 pixels squared, for slides without mpp")
-    split_touching: bool = Field(
-        False, description="cut objects that touch at their necks (watershed on the distance to their outline)"
-    )
-    class_weights: Literal["none", "balanced"] | dict[str, float] = Field(
-        "none",
-        description="of the classes in the loss: all alike, by how rare each is in the batches, or by name "
-        "('background' too; classes that are not named weigh 1)",
-    )
-    centre: float = Field(
-        0.25, gt=0, le=1, description="classification: a patch has the class of a square of this share of its side"
-    )
-    covered: float = Field(
-        0.5, gt=0, le=1, description="classification: share of the square from which the patch is of a class"
-    )
-    clear: float = Field(
-        0.1, ge=0, lt=1, description="classification: share up to which it is of none; between the two it is ignored"
-    )
-    stride: int | None = Field(
-        None, ge=1, description="classification: pixels from window to window at prediction; default the square's side"
-    )
-    objects: Literal["components", "peaks"] = Field(
-        "components", description="classification: outlines of the map of answers, or discs at its peaks"
-    )
-    object_um: float | None = Field(None, gt=0, description="diameter of the discs at peaks; needs mpp")
-    object_px: float | None = Field(None, gt=0, description="the same in level-0 pixels, for slides without mpp")
-    description: str = Field("", description="for stainda list tasks")
-
-    @model_validator(mode="after")
-    def _consistent(self) -> TaskConfig:
-        if self.clear >= self.covered:
-            raise ValueError(f"clear ({self.clear}) must be below covered ({self.covered})")
-        if isinstance(self.class_weights, dict):
-            known = ("background", *self.classes)
-            if unknown := [name for name in self.class_weights if name not in known]:
-                raise ValueError(f"class_weights names {unknown[0]!r}; the classes are {', '.join(known)}")
-            if min(self.class_weights.values(), default=1) < 0 or not any(
-                self.class_weights.get(name, 1) > 0 for name in known
-            ):
-                raise ValueError("class_weights must be at least 0, and one above 0")
-        if self.kind == "classification" and self.objects == "peaks" and not (self.object_um or self.object_px):
-            raise ValueError("objects: peaks needs the diameter of an object: object_um or object_px")
-        return self
-
-    def cell(self, size: int) -> int:
-        """Pixels from window to window of a classification whose patches have ``size`` pixels."""
-        return self.stride or max(1, round(self.centre * size))
 
 
 class EvaluationConfig(Frozen):
@@ -112,24 +54,6 @@ class EvaluationConfig(Frozen):
         options = ("robust", "pooled")
         hint = f"; {did_you_mean(value, options)}" if isinstance(value, str) else ""
         raise ValueError(f"must be robust, pooled or a number between 0 and 1{hint}")
-
-
-class PartConfig(Frozen):
-    """One part of a strategy: the name of a registered class and the arguments of its constructor."""
-
-    name: str = Field(description="as stainda list parts has it")
-    params: dict[str, Any] = Field(
-        default_factory=dict, description="arguments of the part; they may stand next to the name"
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _short_forms(cls, value: object) -> object:
-        if isinstance(value, str):
-            return {"name": value}
-        if isinstance(value, dict) and "params" not in value:
-            return {"name": value.get("name"), "params": {k: v for k, v in value.items() if k != "name"}}
-        return value
 
 
 class StrategyConfig(Frozen):

@@ -50,8 +50,8 @@ def with_recipe(study: Mapping[str, Any], near: Path, path: Path) -> dict[str, A
     task = task if isinstance(task, Mapping) else {}
     named, used = _recipe(study.get("recipe", DEFAULT), str(task.get("name", "")), near, path)
     values = dict(study)
-    kind = task.get("kind")
-    _check_kind(used, kind or _KINDS[0], study, near, path)
+    kind = _KINDS[1] if task.get("kind") == _KINDS[1] else _KINDS[0]  # of the network that answers
+    _check_kind(used, kind, study, near, path)
     network = "classifier" if kind == "classification" and "classifier" in named else "model"
     own = {key: study[key] for key in ("patches", "geometry", "training") if isinstance(study.get(key), Mapping)}
     for key, given in own.items():

@@ -55,6 +55,10 @@ def study_schema() -> Schema:
     trained["train"] = _either({"enum": list(MODES)}, trained["train"])
     _allow_base(definitions["TaskConfig"], definitions["ModelConfig"])
     _allow_other_names(definitions)
+    head = definitions["TaskConfig"]["properties"]["instances"]
+    definitions["TaskConfig"]["properties"]["instances"] = {
+        "description": head["description"], "default": head["default"]["name"], "$ref": "#/$defs/Part"
+    }  # fmt: skip
     del definitions["SlideLevelConfig"]["required"]  # a study that extends another changes a part of it
     slides = definitions["SlideLevelConfig"]["properties"]
     slides["encoder"] = _named(slides["encoder"], "models")
@@ -105,7 +109,7 @@ def _range() -> Schema:
 def _part() -> Schema:
     """A part by name, or with its arguments; which there are is known to the strategies, not to the study's models."""
     return {
-        "description": "the name of a part (stainda list parts), or its name and arguments",
+        "description": "the name of a part (stainda list parts, heads), or its name and arguments",
         "anyOf": [{"type": "string"}, {**_ANY_OBJECT, "properties": {"name": {"type": "string"}}}],
     }
 

@@ -183,6 +183,15 @@ def froc(detections: Ranked, tissue_mm2: float, rates: Sequence[float] = FROC_RA
     return np.array([sensitivity[false <= rate + 1e-12].max() for rate in rates])
 
 
+def panoptic_factors(matching: Matching) -> tuple[float, float]:
+    """Detection quality, ``hits / (hits + false / 2 + missed / 2)``, and segmentation quality, the mean IoU of hits:
+    their product is :func:`panoptic_quality`; ``nan`` with nothing there, the second also without a hit."""
+    total = matching.hits + (matching.false + matching.missed) / 2
+    hit = matching.iou[matching.truth >= 0]
+    detection = matching.hits / total if total else float("nan")
+    return detection, float(hit.mean()) if len(hit) else float("nan")
+
+
 def panoptic_quality(matching: Matching) -> float:
     """Sum of the IoU of hits over ``hits + false / 2 + missed / 2`` (Kirillov et al. 2019); ``nan`` with nothing there.
 

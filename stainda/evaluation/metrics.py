@@ -110,6 +110,22 @@ _RANKED = (
     Measure(
         "panoptic_quality", "Panoptic quality", "value", description="sum of IoU of hits / (hits + half the errors)"
     ),
+    Measure(
+        "detection_quality", "Detection quality (PQ)", "value",
+        description="hits / (hits + half the errors) at IoU 0.5: the first factor of panoptic quality",
+    ),
+    Measure(
+        "segmentation_quality", "Segmentation quality (PQ)", "value",
+        description="mean IoU of hits at IoU 0.5: the second factor of panoptic quality",
+    ),
+    Measure(
+        "merged_objects", "Merged objects", "value", higher_is_better=False,
+        description="share of annotated objects that lie mostly in a detection which holds most of another one, too",
+    ),
+    Measure(
+        "divided_objects", "Divided objects", "value", higher_is_better=False,
+        description="share of annotated objects in which most of two or more detections lies",
+    ),
     Measure("aji", "AJI", "value", description="aggregated Jaccard index of objects (Kumar et al. 2017)"),
 )  # fmt: skip
 MEASURES: dict[str, Measure] = {measure.name: measure for measure in (*_PIXEL, *_OBJECT, *_CURVE, *_BOUNDARY, *_RANKED)}

@@ -12,7 +12,7 @@ import shapely
 
 from stainda.evaluation.boundaries import surface_distances
 from stainda.evaluation.curves import ProbabilityCounts
-from stainda.evaluation.detection import aggregated_jaccard, panoptic_quality
+from stainda.evaluation.detection import aggregated_jaccard, panoptic_factors, panoptic_quality
 from stainda.evaluation.metrics import (
     IGNORED,
     MEASURES,
@@ -24,6 +24,7 @@ from stainda.evaluation.metrics import (
 )
 from stainda.objects.matching import match_objects
 from stainda.objects.overlap import polygons
+from stainda.objects.separation import separation_counts
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -55,6 +56,7 @@ def score_slide(
     um_per_px: float | None = None,
     tissue: npt.NDArray[np.bool_] | None = None,
     point_px: float | None = None,
+    instances: bool = False,
 ) -> list[Score]:
     """Score one slide.
 
@@ -72,6 +74,7 @@ def score_slide(
 
         tissue: bool (h, w); probabilities are scored on tissue (and annotated pixels) alone.
         point_px: distance within which an annotated point is hit, level-0 pixels.
+        instances: whether objects that touch were separated; then more of their measures are returned.
 
     Returns:
         Pixel measures, those of probabilities where there are any, of outlines with ``um_per_px``, and of objects with
@@ -95,7 +98,10 @@ def score_slide(
             found_here = predicted_shapes[predicted_shapes["class"] == name]
             matching = match_objects(annotated, found_here, iou, ignored=ignored, field=field, point_px=point_px)
             scores += _from_counts(name, OBJECT_MEASURES, (matching.hits, matching.false, matching.missed))
-            scores += _of_objects(name, annotated, found_here, ignored, field, point_px)
+            if not _only_points(annotated, found_here):
+                scores += _of_objects(name, annotated, found_here, ignored, field, point_px)
+            if instances:
+                scores += _of_separation(name, annotated, found_here, ignored, field)
     return scores
 
 
@@ -121,6 +127,23 @@ def _of_objects(
     matching = match_objects(annotated, detected, 0.5, ignored=ignored, field=field, point_px=point_px)
     yield Score(name, "panoptic_quality", panoptic_quality(matching))
     yield Score(name, "aji", aggregated_jaccard(_clipped(annotated, field), _clipped(detected, field), matching))
+
+
+def _of_separation(name: str, annotated: Any, detected: Any, ignored: Any, field: Any) -> Iterator[Score]:
+    matching = match_objects(annotated, detected, 0.5, ignored=ignored, field=field)
+    detection, segmentation = panoptic_factors(matching)
+    yield Score(name, "detection_quality", detection)
+    yield Score(name, "segmentation_quality", segmentation)
+    of_objects = [_clipped(annotated, field)[matching.truth != -2], _clipped(detected, field)[matching.predicted != -2]]
+    counts = separation_counts(*of_objects)
+    yield Score(name, "merged_objects", counts.merged)
+    yield Score(name, "divided_objects", counts.divided)
+
+
+def _only_points(annotated: Any, detected: Any) -> bool:
+    """Whether neither side has an area: there is no overlap to speak of."""
+    both = [*polygons(annotated), *polygons(detected)]
+    return bool(both) and all(shape.geom_type == "Point" for shape in both)
 
 
 def _clipped(shapes: Any, field: Any) -> Any:

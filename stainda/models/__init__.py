@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from stainda.models.base import ClassificationNetwork, Network, SegmentationNetwork
     from stainda.models.catalogue import build_model, check_model, count_parameters, list_models
     from stainda.models.cnn import Cnn
+    from stainda.models.dense_maps import MAPS, add_maps
     from stainda.models.dense_transformer import DenseTransformer
     from stainda.models.depth import rate_factors
     from stainda.models.encoders import build_encoder
@@ -34,9 +35,11 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "ClassificationNetwork": "base",
+    "MAPS": "dense_maps",
     "Network": "base",
     "ParameterCounts": "fine_tuning",
     "SegmentationNetwork": "base",
+    "add_maps": "dense_maps",
     "build_model": "catalogue",
     "check_model": "catalogue",
     "choose_parameters": "fine_tuning",
@@ -66,6 +69,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "MAPS",
     "ClassificationNetwork",
     "Cnn",
     "DenseTransformer",
@@ -76,6 +80,7 @@ __all__ = [
     "TimmClassifier",
     "UNet",
     "WeightsReport",
+    "add_maps",
     "build_encoder",
     "build_model",
     "check_model",

@@ -83,8 +83,8 @@ def match_objects(
         whole = shapely.area(annotated)
         box = shapely.box(*field)
         annotated, detected = shapely.intersection(annotated, box), shapely.intersection(detected, box)
-        left_out |= shapely.area(annotated) < 0.5 * whole
-        gone |= shapely.area(detected) <= 0
+        left_out |= (shapely.area(annotated) < 0.5 * whole) | shapely.is_empty(annotated)
+        gone |= shapely.is_empty(detected) | ((shapely.area(detected) <= 0) & ~_are_points(detected))
     regions = polygons(ignored) if ignored is not None else np.zeros(0, object)
     if len(regions):
         left_out |= _share_inside(annotated, regions) > 0.5
@@ -177,9 +177,12 @@ def _matching(n_truth: int, n_predicted: int, rows: Array, columns: Array, overl
 
 
 def _share_inside(objects: Array, regions: Array) -> npt.NDArray[np.float64]:
-    inside = shapely.area(shapely.intersection(objects, shapely.union_all(regions)))
-    area = shapely.area(objects)
-    return np.divide(inside, area, out=np.zeros(len(objects)), where=area > 0)
+    union = shapely.union_all(regions)
+    inside = shapely.area(shapely.intersection(objects, union))
+    area, points = shapely.area(objects), _are_points(objects)
+    share = np.divide(inside, area, out=np.zeros(len(objects)), where=area > 0)
+    share[points] = shapely.intersects(objects[points], union)  # a point is in, or it is not
+    return share
 
 
 def _check_threshold(iou: float) -> None:

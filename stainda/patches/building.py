@@ -20,9 +20,10 @@ from stainda.config import PatchConfig, TaskConfig
 from stainda.errors import AnnotationError, LeakError, StaindaError, did_you_mean
 from stainda.files import output_errors
 from stainda.patches.cutting import IGNORED, CutSlide, Request, SlideJob, cut_slide
+from stainda.patches.details import WITH_DETAILS
 from stainda.patches.inputs import inputs_key
 from stainda.patches.planning import object_weight
-from stainda.patches.store import DIGESTS, TABLE_COLUMNS, PatchStore, make_digests
+from stainda.patches.store import DIGESTS, DTYPES, TABLE_COLUMNS, PatchStore, array_names, make_digests
 from stainda.progress import SILENT, Progress
 from stainda.run_directory.contents import STORE_META, STORE_TISSUE
 from stainda.run_directory.tables import PATCHES
@@ -82,6 +83,7 @@ def build_store(
     own, propagated = shapes.get("own", {}), shapes.get("propagated", {})
     settings = [config.model_dump(), list(task.classes), roles.sources, roles.targets, seed, min_confidence]
     settings += [CUTTING, weights] if task.kind == "segmentation" else [CUTTING, weights, task.kind]
+    settings += [task.sigma_um, task.sigma_px] if task.kind == "points" else []
     inputs = inputs_key(cohort.where(splits=["train", "val"]), shapes, settings)
     if (ready := _usable(out, inputs)) is not None:
         return ready
@@ -108,7 +110,8 @@ def build_store(
             for section in cohort.where(domains=roles.sources, splits=["train", "val"])
             if section.slide not in own
         ]
-        table = _write_arrays(results, config.size + 2 * config.margin_pixels, task.classes, aside, weights)
+        arrays = array_names(weights, task.kind in WITH_DETAILS)
+        table = _write_arrays(results, config.size + 2 * config.margin_pixels, task.classes, aside, arrays)
         _check_complete(table, cohort, roles, notes)
         meta: dict[str, Any] = {
             "size": config.size,
@@ -123,6 +126,7 @@ def build_store(
             "seed": seed,
             "min_confidence": min_confidence,
             "weights": weights,
+            **({"details": True} if "details" in arrays else {}),
             "single_patient": SINGLE_PATIENT if any(section.split == "all" for section in cohort) else "",
             "bands": {result.slide: result.bands for result in results if result.bands},
             "notes": notes,
@@ -199,9 +203,13 @@ def _run(
 
 
 def _write_arrays(
-    results: Sequence[CutSlide], side: int, classes: Sequence[str], folder: Path, weights: bool
+    results: Sequence[CutSlide], side: int, classes: Sequence[str], folder: Path, names: Sequence[str]
 ) -> pd.DataFrame:
-    """Join the parts of all slides, ``oracle`` rows last, and write arrays and table; the parts are removed."""
+    """Join the parts of all slides, ``oracle`` rows last, and write arrays and table; the parts are removed.
+
+    Args:
+        names: of the arrays, see ``store.array_names``.
+    """
     counts = [f"px_{name}" for name in classes]
     table = pd.DataFrame(
         [{**row, "_part": i, "_row": j} for i, result in enumerate(results) for j, row in enumerate(result.rows)],
@@ -216,8 +224,9 @@ def _write_arrays(
         "own": create(folder / "labels_own.npy", "w+", np.uint8, (n, side, side)),
         "propagated": create(folder / "labels_propagated.npy", "w+", np.uint8, (n, side, side)),
     }
-    if weights:
-        arrays["weights"] = create(folder / "weights.npy", "w+", np.uint8, (n, side, side))
+    more = [name for name in names if name not in arrays]
+    for name in more:
+        arrays[name] = create(folder / f"{name}.npy", "w+", DTYPES.get(name, np.uint8), (n, side, side))
     tissue = []
     for i, result in enumerate(results):
         with np.load(result.part, allow_pickle=False) as part:
@@ -231,8 +240,8 @@ def _write_arrays(
                 ("own", np.isin(kinds, ["labelled", "oracle"])),
             ):
                 arrays[kind][where] = np.where(chosen[:, None, None], labels[rows], IGNORED)
-            if weights:
-                arrays["weights"][where] = part["weights"][rows]
+            for name in more:
+                arrays[name][where] = part[name][rows]
             tissue.append(part["tissue"])
         result.part.unlink()
     for array in arrays.values():
@@ -249,7 +258,7 @@ def _write_digests(folder: Path, table: pd.DataFrame, meta: Mapping[str, Any]) -
     digest.update(
         json.dumps({name: meta[name] for name in ("size", "margin", "downsample", "classes")}, sort_keys=True).encode()
     )
-    hashes = make_digests(folder, len(table), meta["weights"])
+    hashes = make_digests(folder, len(table), array_names(meta["weights"], bool(meta.get("details"))))
     np.savez(folder / DIGESTS, **hashes)
     for rows in hashes.values():
         digest.update(rows.tobytes())

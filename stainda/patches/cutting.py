@@ -9,6 +9,7 @@ from typing import Any
 
 import geopandas as gpd
 import numpy as np
+import pandas as pd
 import shapely
 from numpy.typing import NDArray
 from shapely.geometry.base import BaseGeometry
@@ -18,6 +19,7 @@ from stainda.annotations.raster import PixelGrid, covered
 from stainda.cohort import Section
 from stainda.config import PatchConfig, TaskConfig
 from stainda.patches import planning
+from stainda.patches.details import WITH_DETAILS, as_discs, heat_of, numbers_of, sigma_of
 from stainda.patches.pixels import WorkingPixels, sample_tissue_pixels, working_downsample
 from stainda.randomness import generator_for
 from stainda.slides import TissueMask, open_slide, tissue_mask
@@ -60,6 +62,11 @@ class SlideJob:
     part: Path
     weights: bool = False
 
+    @property
+    def details(self) -> bool:
+        """Whether patches hold more of each pixel than its class (:mod:`stainda.patches.details`)."""
+        return self.task.kind in WITH_DETAILS
+
 
 @dataclass
 class CutSlide:
@@ -92,6 +99,7 @@ def cut_slide(job: SlideJob) -> CutSlide:
         images: list[NDArray[np.uint8]] = []
         labels: list[NDArray[np.uint8]] = []
         weights: list[NDArray[np.uint8]] = []
+        details: list[NDArray[np.uint16]] = []
         if not tissue.mask.any():
             _note(result, "all", "no tissue was found on the slide")
             colours = np.zeros((0, 3), np.uint8)
@@ -100,12 +108,14 @@ def cut_slide(job: SlideJob) -> CutSlide:
             colours = sample_tissue_pixels(slide, tissue, result.downsample, section.slide, job.seed, pixels)
             for request in job.requests:
                 for split, site in _sites(job, request, result, tissue):
-                    painter = Painter(request.shapes, job)
+                    painter = Painter(request.shapes, job, result.mpp)
                     for around, x, y in _plan(job, request, split, site, painter, result):
                         corner = (x - margin * site.downsample, y - margin * site.downsample)
                         labels.append(painter.paint(*corner, side, site.downsample))
                         if job.weights:
                             weights.append(painter.weigh(*corner, side, site.downsample))
+                        if job.details:
+                            details.append(painter.detail(*corner, side, site.downsample))
                         images.append(pixels.square(*corner, side))
                         patch = labels[-1][margin : margin + config.size, margin : margin + config.size]
                         row = {"around": around, "x": x, "y": y, "downsample": site.downsample}
@@ -124,18 +134,28 @@ def cut_slide(job: SlideJob) -> CutSlide:
         images=np.stack(images) if images else np.zeros((*shape, 3), np.uint8),
         labels=np.stack(labels) if labels else np.zeros(shape, np.uint8),
         **({"weights": np.stack(weights) if weights else np.zeros(shape, np.uint8)} if job.weights else {}),
+        **({"details": np.stack(details) if details else np.zeros(shape, np.uint16)} if job.details else {}),
         tissue=colours,
     )
     return result
 
 
 class Painter:
-    """Labels of patches from one set of shapes; without shapes every pixel is ignored."""
+    """Labels of patches from one set of shapes; without shapes every pixel is ignored.
 
-    def __init__(self, shapes: gpd.GeoDataFrame | None, job: SlideJob) -> None:
+    Args:
+        mpp: micrometres per level-0 pixel, where known: points are painted as discs of a size in micrometres.
+    """
+
+    def __init__(self, shapes: gpd.GeoDataFrame | None, job: SlideJob, mpp: float | None) -> None:
         self.known = shapes is not None
         self._classes = job.task.classes
         table = empty_shapes() if shapes is None else shapes
+        self._sigma: float | None = None
+        if job.task.kind == "points" and len(table):
+            self._sigma = sigma_of(job.task, mpp, job.section.slide)
+            areas = ~table["class"].isin(self._classes)  # regions to ignore stay as they are drawn
+            table = gpd.GeoDataFrame(pd.concat([as_discs(table[~areas], self._sigma), table[areas]]))
         wanted = table["class"].isin(self._classes).to_numpy(bool)
         doubtful = wanted & (table["confidence"].to_numpy(float) < job.min_confidence)  # NaN is not doubtful
         ignored = table["class"].isin(IGNORE_CLASSES).to_numpy(bool) | doubtful
@@ -163,6 +183,25 @@ class Painter:
             inside = covered(self._halos[row], PixelGrid(x, y, size, size, downsample))
             out[inside] = np.minimum(out[inside], round(255 * self._sureness[row]))
         return out
+
+    def detail(self, x: float, y: float, size: int, downsample: float) -> NDArray[np.uint16]:
+        """What the task asks of each pixel besides its class, uint16 (size, size): see the module ``details``."""
+        grid, reach = PixelGrid(x, y, size, size, downsample), 3 * (self._sigma or 0.0)
+        box = shapely.box(x - reach, y - reach, x + size * downsample + reach, y + size * downsample + reach)
+        near = np.sort(self._tree.query(box))
+        near = near[np.argsort(self._numbers[near], kind="stable")]  # classes over each other as in the labels
+        objects = np.asarray(self.objects, dtype=object)
+        if self._sigma is None:
+            return numbers_of(objects, near, grid)
+        points = shapely.get_coordinates(shapely.centroid(objects[near]))
+        return heat_of(points, self._numbers[near].tolist(), self._sigma, grid)
+
+    @cached_property
+    def _numbers(self) -> NDArray[np.intp]:
+        """Of every object the number of its class, from 1."""
+        shapes = self._shapes.geometry.values
+        there = np.array([shape is not None and not shape.is_empty for shape in shapes], bool)
+        return np.array([self._classes.index(name) + 1 for name in self._shapes["class"][there]], np.intp)
 
     @cached_property
     def _sureness(self) -> NDArray[np.float64]:
@@ -198,7 +237,7 @@ def _sites(
     if len(request.splits) == 1 and request.bands is None:
         return [(request.splits[0], planning.PatchSite(tissue, size, scale, whole, least))]
     dividing = request.shapes if request.bands is None else request.bands
-    bands = planning.validation_bands(tissue, Painter(dividing, job).by_class(), size * scale)
+    bands = planning.validation_bands(tissue, Painter(dividing, job, result.mpp).by_class(), size * scale)
     result.bands = bands
     sites = []
     for split in request.splits:

@@ -1,8 +1,8 @@
 """The patch store: arrays on disk that several training processes read at memory speed.
 
 A folder of ``images.npy``, ``labels_own.npy``, ``labels_propagated.npy`` and, where the study asks for them,
-``weights.npy`` (memory-mapped: the operating system keeps one copy for all processes), ``table.parquet`` (a row per
-patch), ``tissue.npz``, ``digests.npz`` (a hash of every patch) and ``meta.json``.
+``weights.npy`` and ``details.npy`` (memory-mapped: the operating system keeps one copy for all processes),
+``table.parquet`` (a row per patch), ``tissue.npz``, ``digests.npz`` (a hash of every patch) and ``meta.json``.
 
 The arrays hold *regions*: a patch and a margin around it, of which training crops another window each time. The patch
 itself is the middle, and what :attr:`PatchStore.images`, :meth:`PatchStore.labels` and :attr:`PatchStore.weights` show.
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -36,7 +36,15 @@ the patch was cut around: ``object``, ``near`` (one, for a classification), ``ne
 """
 
 DIGESTS = STORE_DIGESTS.name
-_ARRAYS = {"images": "images", "own": "labels_own", "propagated": "labels_propagated", "weights": "weights"}
+_ARRAYS = {
+    "images": "images",
+    "own": "labels_own",
+    "propagated": "labels_propagated",
+    "weights": "weights",
+    "details": "details",
+}
+DTYPES: Mapping[str, type[np.generic]] = {"details": np.uint16}
+"""Of arrays that are not of 8 bits."""
 _LABELS_OF_KIND: Mapping[str, str] = {"labelled": "own", "oracle": "own", "propagated": "propagated"}
 
 
@@ -109,7 +117,7 @@ class PatchStore:
         """Read-only array on disk of patches with their margin: uint8 (n, region, region), of images (..., 3).
 
         Args:
-            name: ``images``, ``own``, ``propagated`` or ``weights``.
+            name: ``images``, ``own``, ``propagated``, ``weights`` or ``details`` (uint16).
         """
         return self._regions[name]
 
@@ -138,8 +146,13 @@ class PatchStore:
         with np.load(STORE_TISSUE.inside(self.folder), allow_pickle=False) as arrays:
             return {slide: arrays[f"arr_{index}"] for index, slide in enumerate(self.meta["tissue_slides"])}
 
-    def digests(self, name: Literal["images", "own", "propagated", "weights"]) -> NDArray[np.uint8]:
-        """A hash of every region's pixels, labels or weights: uint8 (n, 16): what a job sees, without reading it.
+    @property
+    def has_details(self) -> bool:
+        """Whether patches hold more of each pixel than its class (:mod:`stainda.patches.details`)."""
+        return bool(self.meta.get("details"))
+
+    def digests(self, name: Literal["images", "own", "propagated", "weights", "details"]) -> NDArray[np.uint8]:
+        """A hash of every region's pixels, labels, weights or details, uint8 (n, 16): what a job sees, without reading.
 
         Stores of earlier versions lack the file; their arrays are hashed here.
         """
@@ -151,12 +164,15 @@ class PatchStore:
             with np.load(self.folder / DIGESTS, allow_pickle=False) as arrays:
                 return dict(arrays)
         except (OSError, ValueError):
-            return make_digests(self.folder, len(self.table), bool(self.meta.get("weights")))
+            return make_digests(self.folder, len(self.table), self._names)
 
     @cached_property
     def _regions(self) -> dict[str, NDArray[np.uint8]]:
-        weighted = bool(self.meta.get("weights"))
-        return {name: self._array(file) for name, file in _ARRAYS.items() if name != "weights" or weighted}
+        return {name: self._array(_ARRAYS[name]) for name in self._names}
+
+    @property
+    def _names(self) -> tuple[str, ...]:
+        return array_names(bool(self.meta.get("weights")), self.has_details)
 
     def _middle(self, name: str) -> NDArray[np.uint8]:
         inner = slice(self.margin, self.margin + int(self.meta["size"]))
@@ -174,13 +190,17 @@ class PatchStore:
             ) from error
 
 
-def make_digests(folder: Path, count: int, weights: bool) -> dict[str, NDArray[np.uint8]]:
-    """Hash the first ``count`` regions of each array of a store: uint8 (count, 16) by array."""
+def array_names(weights: bool, details: bool) -> tuple[str, ...]:
+    """The arrays of a store that has weights, and details of pixels."""
+    lacking = {"weights": not weights, "details": not details}
+    return tuple(name for name in _ARRAYS if not lacking.get(name, False))
+
+
+def make_digests(folder: Path, count: int, names: Sequence[str]) -> dict[str, NDArray[np.uint8]]:
+    """Hash the first ``count`` regions of the arrays of a store: uint8 (count, 16) by array."""
     digests = {}
-    for name, file in _ARRAYS.items():
-        if name == "weights" and not weights:
-            continue
-        array = np.load(folder / f"{file}.npy", mmap_mode="r", allow_pickle=False)
+    for name in names:
+        array = np.load(folder / f"{_ARRAYS[name]}.npy", mmap_mode="r", allow_pickle=False)
         rows = [hashlib.blake2b(patch.tobytes(), digest_size=16).digest() for patch in array[:count]]
         digests[name] = np.frombuffer(b"".join(rows), np.uint8).reshape(-1, 16)
     return digests

@@ -183,15 +183,7 @@ class TrainingData:
         indices = np.atleast_1d(np.asarray(indices, dtype=np.intp))
         if windows is None and self._known is None and not np.count_nonzero(self._not_plain[indices]):
             return self._cut("own", indices, None, smooth=False)
-        indices = self._allowed(indices)
-        hidden = ~self._may_be_learned[indices]
-        if hidden.any():
-            row = self.store.table.iloc[int(indices[hidden][0])]
-            raise LeakError(
-                f"the labels of patch {int(indices[hidden][0])} (slide {row['slide']}, domain {row['domain']}, "
-                f"{row['kind']}) may not be seen with labels {self.rule!r}",
-                remedy="Use rows of labelled()",
-            )
+        indices = self._learnable(indices)
         propagated = self._is["propagated"][indices]
         out = self._cut("own", indices, windows, smooth=False)
         if propagated.any():
@@ -217,6 +209,17 @@ class TrainingData:
         some = None if windows is None else np.asarray(windows)[propagated]
         out[propagated] = self._cut("weights", indices[propagated], some, smooth=False).astype(np.float32) / 255
         return out
+
+    def details(self, indices: ArrayLike, windows: ArrayLike | None = None) -> NDArray[np.uint16] | None:
+        """What the task asks of each pixel besides its class: uint16 (n, size, size), see :mod:`patches.details`;
+        ``None`` where the store has none. Of no meaning where :meth:`labels` is 255.
+
+        Raises:
+            LeakError: as for :meth:`labels`.
+        """
+        if not self.store.has_details:
+            return None
+        return np.asarray(self._cut("details", self._learnable(indices), windows, smooth=False), np.uint16)
 
     target_labels = labels  # what the network is to answer, not labels of target domains only
 
@@ -265,6 +268,8 @@ class TrainingData:
                 digest.update(self._regions_of(kind, rows_of).tobytes())
         if self.rule == "propagated" and store.weights is not None:
             digest.update(store.digests("weights")[np.sort(learned[propagated])].tobytes())
+        if store.has_details:
+            digest.update(store.digests("details")[np.sort(learned)].tobytes())
         for slide, pixels in self.tissue_pixels.items():
             digest.update(slide.encode() + np.ascontiguousarray(pixels).tobytes())
         return digest.hexdigest()[:24]
@@ -283,6 +288,19 @@ class TrainingData:
     @cached_property
     def _margin(self) -> int:
         return self.store.margin
+
+    def _learnable(self, indices: ArrayLike) -> NDArray[np.intp]:
+        """Rows, all of which have labels that may be seen."""
+        indices = self._allowed(indices)
+        hidden = ~self._may_be_learned[indices]
+        if hidden.any():
+            row = self.store.table.iloc[int(indices[hidden][0])]
+            raise LeakError(
+                f"the labels of patch {int(indices[hidden][0])} (slide {row['slide']}, domain {row['domain']}, "
+                f"{row['kind']}) may not be seen with labels {self.rule!r}",
+                remedy="Use rows of labelled()",
+            )
+        return indices
 
     @cached_property
     def _may_be_learned(self) -> NDArray[np.bool_]:

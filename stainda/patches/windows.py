@@ -20,14 +20,14 @@ def cut_windows(
     """Cut a window of each of some regions.
 
     Args:
-        regions: uint8 (n, side, side) or (n, side, side, 3), in memory or on disk.
+        regions: uint8 (n, side, side) or (n, side, side, 3), or uint16 (n, side, side), in memory or on disk.
         rows: which regions.
         windows: whole numbers (len(rows), 3): x, y, side in stored pixels.
         size: pixels of the result.
         smooth: interpolate (images), or take the nearest pixel (labels, weights).
 
     Returns:
-        uint8 (len(rows), size, size) or (len(rows), size, size, 3).
+        As ``regions``: (len(rows), size, size) or (len(rows), size, size, 3).
 
     Raises:
         ValueError: not one window per row, or one without a pixel.
@@ -35,7 +35,7 @@ def cut_windows(
     squares = np.asarray(windows, dtype=np.intp)
     if squares.shape != (len(rows), 3) or (len(squares) and squares[:, 2].min() < 1):
         raise ValueError(f"windows must be {len(rows)} rows of x, y and side (at least 1), not {squares.tolist()}")
-    out = np.empty((len(rows), size, size, *regions.shape[3:]), np.uint8)
+    out = np.empty((len(rows), size, size, *regions.shape[3:]), regions.dtype)
     for place, (row, (x, y, side)) in enumerate(zip(rows, squares.tolist(), strict=True)):
         out[place] = _resized(_square(regions[row], x, y, side, smooth), size, smooth)
     return out

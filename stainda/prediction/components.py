@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,8 +14,11 @@ from stainda.prediction.scratch import give_back
 BAND_VALUES = 2**22
 """Probabilities that are looked at at once, about."""
 
+Separate = Callable[[Array, slice, slice], Array]
+"""Gives the parts, int ``(h, w)`` from 1, of a region: a mask, bool ``(h, w)``, and its rows and columns in the map."""
+
 LARGEST_SPLIT = 2**26
-"""Pixels around a region up to which it is cut at its necks; larger ones are no objects that touch."""
+"""Pixels around a region up to which it is divided; larger ones are no objects that touch."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ class _Regions:
 
 
 def find_components(
-    array: Array, thresholds: Sequence[float], x: Array, y: Array, least: float, split: bool
+    array: Array, thresholds: Sequence[float], x: Array, y: Array, least: float, split: Separate | None = None
 ) -> Components:
     """Regions of pixels that hang together over edges and whose most probable class is the same.
 
@@ -70,7 +73,7 @@ def find_components(
         thresholds: by class; a pixel is of the most probable class among those that reach theirs.
         x, y: as for :class:`Contours`, ``(w + 2,)`` and ``(h + 2,)``.
         least: smaller regions are left out, pixels.
-        split: cut regions at their necks, see :func:`stainda.annotations.instances`.
+        split: divides a region into objects, where they are to be separated; :func:`at_necks` is one.
     """
     limits = np.asarray(thresholds, np.float64)
     contours, regions = Contours(x, y, limits), _Regions()
@@ -81,9 +84,9 @@ def find_components(
     sums = np.bincount(roots, np.concatenate(regions.sums), len(roots))
     wanted = (np.arange(len(roots)) == roots) & (pixels >= max(least, 1))
     parts = _Parts.none()
-    if split:
+    if split is not None:
         boxes = _united(np.concatenate(regions.boxes), roots)
-        parts = _split(array, limits, contours, _Joined(np.flatnonzero(wanted), cls, first, boxes))
+        parts = _split(array, limits, contours, _Joined(np.flatnonzero(wanted), cls, first, boxes), split)
         wanted[parts.of] = False
     joined = {
         "cls": np.concatenate([cls, cls[parts.of]]), "pixels": np.concatenate([pixels, parts.pixels]),
@@ -196,11 +199,16 @@ class _Joined:
     boxes: Array
 
 
-def _split(array: Array, limits: Array, contours: Contours, regions: _Joined) -> _Parts:
-    """Cut the chosen regions at their necks, and outline the parts under labels that follow those of all regions."""
-    from skimage.measure import label
-
+def at_necks(mask: Array, rows: slice, columns: slice) -> Array:
+    """Cut a region at its necks, see :func:`stainda.annotations.instances`."""
     from stainda.annotations import instances
+
+    return instances(mask, split_touching=True)
+
+
+def _split(array: Array, limits: Array, contours: Contours, regions: _Joined, separate: Separate) -> _Parts:
+    """Divide the chosen regions, and outline the parts under labels that follow those of all regions."""
+    from skimage.measure import label
 
     _, height, width = array.shape
     cls, labels = regions.cls, len(regions.cls)
@@ -218,7 +226,7 @@ def _split(array: Array, limits: Array, contours: Contours, regions: _Joined) ->
         whole = label(kinds == cls[region] + 1, connectivity=1)
         row, column = divmod(int(regions.first[region]), width)
         mask = whole == whole[row - rows.start, column - columns.start]
-        parts = instances(mask, split_touching=True)
+        parts = separate(mask, rows, columns)
         count = int(parts.max())
         if count < 2:
             continue

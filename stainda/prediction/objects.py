@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,7 +10,12 @@ import numpy as np
 from stainda.arrays import Array
 from stainda.config import TaskConfig
 from stainda.errors import SlideError
-from stainda.prediction.components import classify, find_components
+from stainda.instances import build_head
+from stainda.prediction.components import at_necks, classify, find_components
+from stainda.prediction.instance_objects import find_instances
+from stainda.prediction.points import APART as POINTS_APART
+from stainda.prediction.points import heat_peaks
+from stainda.prediction.probability_map import ProbabilityMap
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -22,69 +25,6 @@ APART = 0.75
 
 LARGE = 2**28
 """Values from which a map is kept in half precision."""
-
-_FINER, _LARGEST = 4, 2**27
-
-
-@dataclass(frozen=True)
-class ProbabilityMap:
-    """Probability of each class over a region of a slide.
-
-    Attributes:
-        array: float32, ``(classes, h, w)``; 0 where there is no tissue. Where it would exceed 1 GiB: float16. From
-            256 MiB on it lies in a temporary file.
-        downsample: level-0 pixels per pixel.
-        x, y: level-0 position of the corner of the first pixel.
-        classes: names along the first axis.
-        notes: how batch statistics and colours of this slide were obtained.
-        mpp: micrometres per level-0 pixel, where known.
-        cell: pixels the network sees per pixel of the map: 1, more where a window slid from cell to cell.
-        extent: width and height of what the map shows, level-0 pixels: the last pixels may reach beyond the slide.
-            ``None``: all of the pixels.
-    """
-
-    array: Array
-    downsample: float
-    x: float
-    y: float
-    classes: tuple[str, ...]
-    notes: tuple[str, ...] = ()
-    mpp: float | None = None
-    cell: float = 1.0
-    extent: tuple[float, float] | None = None
-
-    def finer(self) -> ProbabilityMap:
-        """A map of cells in quarters of cells (in larger parts where that would exceed half a GiB), linearly between
-        their centres; a map of pixels as it is."""
-        factor = int(min(_FINER, self.cell, (_LARGEST / max(self.array.size, 1)) ** 0.5))
-        if factor <= 1:
-            return self
-        from scipy.ndimage import zoom
-
-        array = zoom(self.array.astype(np.float32), (1, factor, factor), order=1, mode="nearest", grid_mode=True)
-        width, height = (math.ceil(side * factor / self.downsample - 1e-6) for side in self.shown)
-        step, cell = self.downsample / factor, self.cell / factor
-        return replace(self, array=array[:, :height, :width], downsample=step, cell=cell)
-
-    @property
-    def shown(self) -> tuple[float, float]:
-        """Width and height of what the map shows, level-0 pixels."""
-        height, width = self.array.shape[1:]
-        return self.extent or (width * self.downsample, height * self.downsample)
-
-    def nodes(self) -> tuple[Array, Array]:
-        """Level-0 x ``(w + 2,)`` and y ``(h + 2,)`` of the middles of pixels, with the map's edges before and after.
-
-        The last pixels count as far as they lie within :attr:`shown`.
-        """
-        height, width = self.array.shape[1:]
-        across, down = self.shown
-        return _nodes(self.x, width, self.downsample, across), _nodes(self.y, height, self.downsample, down)
-
-
-def _nodes(start: float, count: int, step: float, length: float) -> Array:
-    edges = np.minimum(np.arange(count + 1) * step, length)
-    return start + np.concatenate([edges[:1], (edges[:-1] + edges[1:]) / 2, edges[-1:]])
 
 
 def label_map(probability_map: ProbabilityMap, thresholds: Sequence[float]) -> Array:
@@ -101,7 +41,9 @@ def find_objects(
     threshold of their class, cut at necks with ``split_touching``; those below the task's minimum size are left out.
     Their outlines run between the middles of pixels, where the probability crosses the threshold, and end with the
     slide. The map is looked at in bands of rows.
-    Of a map of cells with ``objects: peaks``: discs, see :func:`disc_peaks`.
+    Of a map of cells with ``objects: peaks``: discs, see :func:`disc_peaks`. Of a task of instances: connected pixels
+    divided by the maps of its head, see :func:`~stainda.prediction.instance_objects.find_instances`. Of one of points:
+    points, see :func:`~stainda.prediction.points.heat_peaks`.
 
     Args:
         thresholds: by class, in the order of the map's.
@@ -122,12 +64,17 @@ def find_objects(
             centres, scores = disc_peaks(shares, diameter, threshold)
             tables.append(make_shapes(_discs(centres, diameter, fine), cls, score=scores.tolist()))
         return join_shapes(tables)
+    if task.kind == "points":
+        return join_shapes([_points(fine, index, task, thresholds, patch_mpp) for index in range(len(fine.classes))])
     least = task.min_object_px / fine.downsample**2
     if task.min_object_um2 is not None:
         what = f"objects below {task.min_object_um2} µm² are to be left out"
         pixel = _pixel_um(fine, patch_mpp, what, "min_object_px in place of min_object_um2")
         least = max(least, task.min_object_um2 / pixel**2)
-    objects = find_components(fine.array, thresholds, *fine.nodes(), least, task.split_touching)
+    if task.kind == "instances":
+        return find_instances(fine, build_head(task.instances), thresholds, least)
+    split = at_necks if task.split_touching else None
+    objects = find_components(fine.array, thresholds, *fine.nodes(), least, split)
     classes = [fine.classes[index] for index in objects.classes.tolist()]
     return make_shapes(objects.outlines, classes, score=objects.scores.tolist())
 
@@ -153,7 +100,7 @@ def find_candidates(
     import pandas as pd
     import shapely
 
-    discs = task.kind == "classification" and task.objects == "peaks"
+    discs = task.kind == "points" or (task.kind == "classification" and task.objects == "peaks")
     every, limits = objects, np.asarray(thresholds, float)
     while (limits > FAINTEST).any():
         limits = np.minimum(limits, np.maximum(limits / 2, FAINTEST))
@@ -164,10 +111,43 @@ def find_candidates(
             if len(mine) and len(earlier):
                 shapes = more.geometry.to_numpy()[mine]
                 shapes = shapely.centroid(shapes) if discs else shapes  # neighbouring discs overlap
-                fresh[mine[shapely.STRtree(earlier).query(shapes, predicate="intersects")[0]]] = False
+                tree = shapely.STRtree(earlier)
+                if task.kind == "points":
+                    apart = _apart(probability_map, task, patch_mpp)
+                    near = tree.query(shapes, predicate="dwithin", distance=apart)[0]
+                else:
+                    near = tree.query(shapes, predicate="intersects")[0]
+                fresh[mine[near]] = False
         if fresh.any():
             every = gpd.GeoDataFrame(pd.concat([every, more[fresh]], ignore_index=True), geometry="geometry")
     return every
+
+
+def _points(
+    map_: ProbabilityMap, index: int, task: TaskConfig, thresholds: Sequence[float], patch_mpp: float | None
+) -> gpd.GeoDataFrame:
+    """Points of one class, level-0 pixels, with the height of the peak as ``score``."""
+    import shapely
+
+    from stainda.annotations import make_shapes
+
+    centres, scores = heat_peaks(map_.array[index], _sigma(map_, task, patch_mpp), thresholds[index])
+    at = np.minimum(centres * map_.downsample, np.nextafter(map_.shown, 0)) + np.array([map_.x, map_.y])
+    return make_shapes(list(shapely.points(at)), map_.classes[index], score=scores.tolist())
+
+
+def _apart(map_: ProbabilityMap, task: TaskConfig, patch_mpp: float | None) -> float:
+    """Within this distance two points are one, level-0 pixels."""
+    return POINTS_APART * _sigma(map_, task, patch_mpp) * map_.downsample
+
+
+def _sigma(map_: ProbabilityMap, task: TaskConfig, patch_mpp: float | None) -> float:
+    """Of the disc about a point, pixels of the map."""
+    if task.sigma_um is None or (task.sigma_px is not None and map_.mpp is None and patch_mpp is None):
+        assert task.sigma_px is not None
+        return task.sigma_px / map_.downsample
+    what = f"points with discs of {task.sigma_um} µm are requested"
+    return task.sigma_um / _pixel_um(map_, patch_mpp, what, "sigma_px in place of sigma_um")
 
 
 def disc_peaks(shares: Array, diameter: float, threshold: float) -> tuple[Array, Array]:

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 OBJECT_COLUMNS = (
     "slide", "id", "class", "score", "x", "y", "area_px2", "area_um2", "max_diameter_um", "equivalent_diameter_um",
 )  # fmt: skip
-"""Of the table of objects: the middle (x, y) in level-0 pixels; micrometres where the pixel size is known."""
+"""Of the table of objects: the middle (x, y) in level-0 pixels; micrometres where the pixel size is known. Points have
+no size."""
 
 _LINE = (0, 190, 60)
 
@@ -167,6 +168,8 @@ class Sizes:
 
     def named(self, index: int) -> dict[str, float]:
         """The sizes of one shape under the names that QuPath gives them, in µm where they can be known."""
+        if self.area[index] == 0:  # a point
+            return {}
         unit, scale = ("px", 1.0) if self.mpp is None else ("µm", self.mpp)
         return {
             f"Area {unit}^2": float(self.area[index] * scale**2),
@@ -196,13 +199,15 @@ def _rows(name: str, shapes: gpd.GeoDataFrame, sizes: Sizes) -> list[dict[str, A
     centres = shapely.get_coordinates(shapely.centroid(np.asarray(shapes.geometry.values, object)))
 
     def um(values: Array, index: int, power: int = 1) -> float | None:
-        return None if sizes.mpp is None else round(float(values[index]) * sizes.mpp**power, 3)
+        if sizes.mpp is None or sizes.area[index] == 0:
+            return None
+        return round(float(values[index]) * sizes.mpp**power, 3)
 
     return [
         {
             "slide": name, "id": row["id"], "class": row["class"], "score": round(float(row["score"]), 4),
             "x": round(float(centres[index, 0]), 2), "y": round(float(centres[index, 1]), 2),
-            "area_px2": round(float(sizes.area[index]), 2), "area_um2": um(sizes.area, index, 2),
+            "area_px2": round(float(sizes.area[index]), 2) or None, "area_um2": um(sizes.area, index, 2),
             "max_diameter_um": um(sizes.longest, index), "equivalent_diameter_um": um(sizes.equivalent, index),
         }
         for index, row in enumerate(shapes[["id", "class", "score"]].to_dict("records"))
@@ -217,7 +222,9 @@ def write_overlay(slide: Slide, shapes: gpd.GeoDataFrame, path: Path, max_dim: i
     picture = Image.fromarray(thumbnail)
     pen = ImageDraw.Draw(picture)
     to_picture: Callable[[Array], Array] = lambda xy: xy / downsample - 0.5  # noqa: E731
-    for geometry in shapes.geometry:
+    for x, y in to_picture(shapely.get_coordinates(shapes.geometry[shapes.geometry.geom_type == "Point"])):
+        pen.ellipse([float(x) - 3, float(y) - 3, float(x) + 3, float(y) + 3], outline=_LINE, width=2)
+    for geometry in shapes.geometry[shapes.geometry.geom_type != "Point"]:
         for ring in shapely.get_rings(shapely.get_parts(geometry)):
             points = to_picture(shapely.get_coordinates(ring))
             pen.line([(float(x), float(y)) for x, y in points], fill=_LINE, width=3)

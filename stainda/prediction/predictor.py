@@ -169,13 +169,16 @@ class Predictor:
         return self.task.cell(self.patches.size) if self.task.kind == "classification" else 1
 
     def _empty(self, region: PixelRegion) -> Array:
-        shape = (len(self.detector.classes), *map_size(region, self.cell))
+        head = self.detector.head
+        channels = len(self.detector.classes) + (0 if head is None else head.channels)
+        shape = (channels, *map_size(region, self.cell))
         return scratch(shape, np.float32 if np.prod(shape, dtype=float) < LARGE else np.float16)
 
     def _map(self, array: Array, region: PixelRegion, notes: tuple[str, ...], mpp: float | None) -> ProbabilityMap:
         scale, classes = region.downsample * self.cell, self.detector.classes
-        extent = region.extent
-        return ProbabilityMap(array, scale, region.x, region.y, classes, notes, mpp, float(self.cell), extent)
+        extent, maps = region.extent, None if self.detector.head is None else array[len(classes) :]
+        shares = array[: len(classes)]
+        return ProbabilityMap(shares, scale, region.x, region.y, classes, notes, mpp, float(self.cell), extent, maps)
 
     def _needs_sample(self, domain: str | None) -> bool:
         strategy = self.detector.strategy
@@ -228,7 +231,7 @@ class Predictor:
     def _fill(
         self, region: PixelRegion, out: Array, statistics: Statistics | None, name: str, progress: Progress
     ) -> None:
-        run, after = self.detector.probabilities, self.detector.strategy.after
+        run, after = self.detector.answers, self.detector.strategy.after
 
         def answer(seen: Array) -> Array:
             names = [name] * len(seen)

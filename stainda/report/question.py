@@ -27,7 +27,7 @@ def question_rows(run: LoadedRun, view: StudyView | None) -> list[tuple[str, str
         (
             "Task",
             f"{study.task.name}: {classes} ({study.task.kind}, scored as "
-            f"{'pixels' if study.task.kind == 'segmentation' else 'cells of a sliding window'} and as objects)",
+            f"{'pixels' if study.task.network == 'segmentation' else 'cells of a sliding window'} and as objects)",
         ),
         *(_rotations(run) if run.rotates else _sides(run, view)),
         ("Target data in training", visible),

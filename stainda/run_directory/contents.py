@@ -99,7 +99,7 @@ STORE_TISSUE = File("patches/tissue.npz", "colours of tissue pixels of every sli
 STORE_OBJECTS_META = File("patches/objects.json", "hash of what `objects.parquet` depends on", "patches")
 STORE_ARRAYS = File(
     "patches/<array>.npy",
-    "pixels (`images`), labels (`labels_own`, `labels_propagated`) and `weights`, a row per patch",
+    "pixels (`images`), labels (`labels_own`, `labels_propagated`), `weights` and `details`, a row per patch",
     "patches",
 )
 SERIAL_META = File("patches/serial/meta.json", "number of pairs, hash of what they depend on", "patches")

@@ -6,9 +6,12 @@ labels is known, whatever it does.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from stainda.arrays import Array
 
 _OUTSIDE = 255  # what augmentations put where they show nothing of the patch
 _FIRST = 256  # the mark of pixel 0
@@ -24,6 +27,21 @@ def first_places(images: Tensor) -> Tensor:
 def places_of(marks: Tensor) -> Tensor:
     """Augmented marks to places: index ``row * W + column`` of the pixel shown, -1 for none."""
     return torch.where(marks == _OUTSIDE, -1, marks - _FIRST)
+
+
+def looked_up(values: Array, places: Tensor, outside: int) -> Tensor:
+    """Values of the pixels of unaugmented patches, as augmented patches show them.
+
+    Args:
+        values: ``(N, H, W)``, of the whole patch. places: long ``[N, h, w]``, of all or the middle of the patch.
+        outside: the value where nothing of the patch is shown.
+
+    Returns:
+        ``[N, h, w]``, on the device of ``places``.
+    """
+    flat = torch.from_numpy(np.ascontiguousarray(values)).to(places.device).flatten(1)
+    shown = flat.gather(1, places.clamp(min=0).flatten(1)).view(places.shape)
+    return torch.where(places >= 0, shown, torch.full_like(shown, outside))
 
 
 def warp_maps(maps: Tensor, places: Tensor, margin: int = 0) -> tuple[Tensor, Tensor]:

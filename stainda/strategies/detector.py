@@ -17,9 +17,11 @@ from stainda.arrays import Array
 from stainda.config import ModelConfig, StrategyConfig, TaskConfig, TrainConfig
 from stainda.errors import TrainingError
 from stainda.files import whole_file, write_json
-from stainda.models import Network, build_model, choose_parameters, merge_low_rank, merged_state
+from stainda.instances import InstanceHead, build_head
+from stainda.models import MAPS, Network, add_maps, build_model, choose_parameters, merge_low_rank, merged_state
 from stainda.run_directory.contents import LAST_MODEL, LAST_STATISTICS, MODEL, VIEW
 from stainda.run_directory.contents import STATISTICS as STATISTICS_FILE
+from stainda.strategies.capture import listening
 from stainda.strategies.norm.statistics import (
     Statistics,
     load_statistics,
@@ -73,7 +75,7 @@ class Detector:
 
     Attributes:
         statistics: of batch normalisation by domain, for ``norm`` parts that keep them.
-        task: what it predicts.
+        task: what it predicts. head: separates objects, where the task is of instances.
     """
 
     strategy: Strategy
@@ -82,6 +84,7 @@ class Detector:
     standard: Standard
     statistics: dict[str, Statistics] = field(default_factory=dict)
     task: TaskConfig = field(default_factory=TaskConfig)
+    head: InstanceHead | None = None
 
     @classmethod
     def build(
@@ -99,7 +102,11 @@ class Detector:
             train: which of its parameters learn.
             start: file of an encoder that was trained without labels (``training.init``).
         """
-        network = build_model(model, strategy.view.channels, len(task.classes) + 1, task.kind)
+        head = head_of(task)
+        channels = len(task.classes) + 1 + (0 if head is None else head.channels)
+        network = build_model(model, strategy.view.channels, channels, task.network)
+        if head is not None:
+            add_maps(network, head.channels)
         strategy.norm.prepare(network)
         if start is not None:
             put_encoder(network, Path(start))
@@ -107,7 +114,7 @@ class Detector:
         strategy.view.prepare(network)
         for part in strategy.augment:
             part.prepare(network)
-        return cls(strategy, network, task.classes, standard, task=task)
+        return cls(strategy, network, task.classes, standard, task=task, head=head)
 
     @property
     def device(self) -> torch.device:
@@ -132,10 +139,17 @@ class Detector:
             slides: the slide of each patch.
             statistics: of batch normalisation; ``None`` keeps those in the network.
         """
+        return self.answers(patches, slides, statistics)[:, : len(self.classes)]
+
+    @torch.no_grad()
+    def answers(self, patches: Array, slides: Sequence[str], statistics: Statistics | None = None) -> Tensor:
+        """As :meth:`probabilities`, with the maps of the head, where there is one, behind the classes."""
         self.network.eval()
-        with statistics_of(self.network, statistics):
+        layers = () if self.head is None else (MAPS,)
+        with statistics_of(self.network, statistics), listening(self.network, layers) as maps:
             logits = self.network(self.see(self.images(patches), slides))
-        return torch.softmax(logits.float(), dim=1)[:, 1:]
+        shares = torch.softmax(logits.float(), dim=1)[:, 1:]
+        return shares if self.head is None else torch.cat([shares, self.head.activate(maps[0])], 1)
 
     def save(self, folder: str | Path) -> None:
         """Write ``view.json`` and ``statistics.safetensors`` (the weights are written by :func:`save_weights`)."""
@@ -175,6 +189,15 @@ class Detector:
         detector.network.to(memory_format=torch.channels_last)
         detector.network.eval()
         return detector
+
+
+def head_of(task: TaskConfig) -> InstanceHead | None:
+    """The head that separates a task's objects; ``None`` for other tasks than those of instances.
+
+    Raises:
+        ConfigError: no such head or parameter.
+    """
+    return build_head(task.instances) if task.kind == "instances" else None
 
 
 def save_weights(network: nn.Module, path: Path) -> None:

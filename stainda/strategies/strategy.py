@@ -8,6 +8,7 @@ from typing import cast
 from stainda.cohort import Cohort, Roles
 from stainda.config import StrategyConfig, StudyConfig
 from stainda.errors import ConfigError
+from stainda.instances import build_head
 from stainda.strategies.after.base import After
 from stainda.strategies.align.base import Align
 from stainda.strategies.augment.base import Augment
@@ -81,12 +82,14 @@ def check(strategy: Strategy, study: StudyConfig) -> None:
     where = f"strategy {strategy.name}"
     parts = (strategy.view, *strategy.augment, strategy.labels, strategy.align, strategy.norm, strategy.after)
     for part in parts:
-        if study.task.kind not in part.tasks:
+        if study.task.network not in part.tasks:
             raise ConfigError(
                 f"{part.kind} {part.name!r} is not defined for {study.task.kind}",
                 file=where,
                 remedy=f"It is for {' and '.join(part.tasks)}. For {study.task.kind} there are {part.kind} "
-                + ", ".join(sorted(name for name, piece in PARTS[part.kind].items() if _fits(piece, study.task.kind))),
+                + ", ".join(
+                    sorted(name for name, piece in PARTS[part.kind].items() if _fits(piece, study.task.network))
+                ),
             )
     if study.protocol.visible == "nothing":
         if strategy.align.needs_targets:
@@ -113,9 +116,26 @@ def check(strategy: Strategy, study: StudyConfig) -> None:
                 "propagated labels lie on target images, which the protocol hides (visible: nothing)",
                 file=where, remedy="Set protocol.visible to targets, or take labels: source",
             )  # fmt: skip
+    _check_details(strategy, study, where)
     _check_groups(strategy, study, where)
     for path in strategy.config.space:
         _check_range(strategy.config, path, where)
+
+
+def _check_details(strategy: Strategy, study: StudyConfig, where: str) -> None:
+    """What tasks of instances and points do not take, though the network is that of a segmentation."""
+    task = study.task
+    head = build_head(task.instances) if task.kind == "instances" else None
+    if head is not None and head.turns and strategy.after.turns:
+        raise ConfigError(
+            f"after {strategy.after.name!r} averages turned tiles, and the maps of {head.name!r} are of directions",
+            file=where, remedy="Set task.instances to contours or distance, or take after: none",
+        )  # fmt: skip
+    if task.kind == "points" and strategy.labels.of_objects is not None:
+        raise ConfigError(
+            "a share of the annotated objects is drawn by their outlines, and the task is of points",
+            file=where, remedy="Take labels: source",
+        )  # fmt: skip
 
 
 def _fits(part: type[Part], kind: str) -> bool:

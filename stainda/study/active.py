@@ -323,7 +323,7 @@ class Pool:
                 "disagreement compares registered sections, and none of training patients may be seen",
                 file=self.folder.registration, remedy="Take another method: entropy, core_set or random",
             )  # fmt: skip
-        if self.job.task.kind != "segmentation":
+        if self.job.task.network != "segmentation":
             raise StaindaError("disagreement is defined for segmentation", remedy="Take another method: entropy")
         place = {int(row): index for index, row in enumerate(self.rows)}
         scores = np.zeros(len(self.rows))

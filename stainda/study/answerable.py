@@ -193,6 +193,8 @@ def sizes_in_um(task: TaskConfig) -> tuple[str, str] | None:
     """The setting of a task that needs the pixel size of every slide, and the one in pixels; ``None`` if none does."""
     if task.kind == "classification" and task.objects == "peaks":
         return ("object_um", "object_px") if task.object_px is None else None
+    if task.kind == "points":
+        return ("sigma_um", "sigma_px") if task.sigma_px is None else None
     return ("min_object_um2", "min_object_px") if task.min_object_um2 is not None else None
 
 

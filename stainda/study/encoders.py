@@ -80,7 +80,7 @@ def compare_encoders(
         )
     candidates = [Candidate.read(name, config) for name in names or ("study", "study@random")]
     for candidate in candidates:
-        check_patch_size(candidate.model, config.patches.size, config.task.kind)
+        check_patch_size(candidate.model, config.patches.size, config.task.network)
     root = run_study(config, out, until="patches", progress=progress)
     store = PatchStore.open(RunFolder(root).patches)
     chosen, classes = labelled_patches(store, config)
@@ -148,7 +148,7 @@ def features_of(
     def pixels() -> NDArray[np.uint8]:
         return np.concatenate([store.tissue_pixels[slide] for slide in store.table["slide"].iloc[indices].unique()])
 
-    encoder = FrozenEncoder.build(model, pixels, config.seed, config.task.kind)
+    encoder = FrozenEncoder.build(model, pixels, config.seed, config.task.network)
     chunks = [indices[start : start + _CHUNK] for start in range(0, len(indices), _CHUNK)]
     return np.concatenate([encoder.vectors(store.images[chunk]).numpy() for chunk in chunks])
 

@@ -248,6 +248,7 @@ def score_job(folder: Path, request: JobRequest) -> None:
         write_records,
     )
     from stainda.patches.cutting import IGNORE_CLASSES
+    from stainda.patches.details import as_discs, middles, sigma_of
     from stainda.prediction import load_predictor
     from stainda.prediction.regions import tissue_pixels
     from stainda.study.block_agreement import agree_in_blocks
@@ -275,6 +276,7 @@ def score_job(folder: Path, request: JobRequest) -> None:
         truth = read_shapes(request.folder.own / f"{file_name(section.slide)}.geojson")
         domain = request.scored.domain(section)
         ignored = truth[truth["class"].isin(IGNORE_CLASSES)]
+        painted = truth
         where: dict[str, Any] = {
             "study": request.job.study,
             "strategy": request.job.strategy.name,
@@ -293,9 +295,12 @@ def score_job(folder: Path, request: JobRequest) -> None:
             region, mpp = _region(predictor, section)
             probabilities = predictor.probabilities_region(region, domain, section.slide, mpp)
             if labels is None:
+                if request.job.task.kind == "points":
+                    sigma = sigma_of(request.job.task, mpp, section.slide)
+                    truth, painted = middles(truth), as_discs(truth, sigma)
                 height, width = probabilities.array.shape[1:]
                 grid = PixelGrid(probabilities.x, probabilities.y, width, height, probabilities.downsample)
-                labels = rasterise(truth, classes, grid, ignored)
+                labels = rasterise(painted, classes, grid, ignored)
                 tissue_map = resized(tissue_pixels(region), height, width)
             agreed = agreements[checkpoint]
             objects = predictor.objects(probabilities) if agreed is None else agreed.objects[section.slide]
@@ -313,6 +318,7 @@ def score_job(folder: Path, request: JobRequest) -> None:
                 um_per_px=None if mpp is None else mpp * probabilities.downsample,
                 tissue=tissue_map,
                 point_px=point_px,
+                instances=request.job.task.kind == "instances" or request.job.task.split_touching,
             )
             tables.append(make_records(scores, checkpoint=checkpoint, **where))
             if checkpoint == "best":

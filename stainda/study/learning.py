@@ -45,8 +45,9 @@ def cache_notes(config: StudyConfig, folder: RunFolder) -> list[str]:
     cached = [(strategy, cache) for strategy, cache in cached if cache is not None]
     if not cached:
         return []
-    from stainda.training.cached_passes import refuse_what_needs_pixels
+    from stainda.training.cached_passes import refuse_details, refuse_what_needs_pixels
 
+    refuse_details(config.task)
     for strategy, _ in cached:
         refuse_what_needs_pixels(build(strategy))
     each = max(_bytes_of_features(config, config.model_of(strategy)) for strategy, _ in cached)
@@ -68,7 +69,7 @@ def _bytes_of_features(config: StudyConfig, model: ModelConfig) -> int:
     from stainda.models.patch_sizes import bare_network
     from stainda.training.feature_cache import bytes_of
 
-    network = bare_network(model, config.task.kind, len(config.task.classes) + 1).eval()
+    network = bare_network(model, config.task.network, len(config.task.classes) + 1).eval()
     size, device = config.patches.size, next(network.parameters()).device
     with torch.no_grad():
         return bytes_of(network.encode(torch.empty(1, 3, size, size, device=device)))
@@ -98,7 +99,7 @@ def _counts(config: StudyConfig, strategy: StrategyConfig, training: TrainingCon
     from stainda.models.patch_sizes import bare_network
     from stainda.strategies import build
 
-    network = bare_network(config.model_of(strategy), config.task.kind, len(config.task.classes) + 1)
+    network = bare_network(config.model_of(strategy), config.task.network, len(config.task.classes) + 1)
     build(strategy).norm.prepare(network)
     choose_parameters(network, training.train)
     return str(parameter_counts(network))

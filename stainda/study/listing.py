@@ -52,7 +52,7 @@ _ALIGNED: dict[str, tuple[str, ...]] = {
 
 _LINE = 110
 
-KINDS = ("strategies", "recipes", "models", "tasks", "stains", "parts", "data")
+KINDS = ("strategies", "recipes", "models", "tasks", "heads", "stains", "parts", "data")
 
 
 @dataclass(frozen=True)
@@ -142,6 +142,8 @@ def catalogue(kind: str, near: str | Path | None = None) -> list[Entry]:
         return _models(near)
     if kind == "tasks":
         return [_piece(kind, name, file, near) for name, file in sorted(available(kind, near).items())]
+    if kind == "heads":
+        return _heads()
     if kind == "recipes":
         return [_recipe(name, file, near) for name, file in sorted(available(kind, near).items())]
     if kind == "stains":
@@ -151,6 +153,12 @@ def catalogue(kind: str, near: str | Path | None = None) -> list[Entry]:
     if kind == "data":
         return _data()
     raise ConfigError(f"nothing to list under {kind!r}", remedy=did_you_mean(kind, KINDS))
+
+
+def _heads() -> list[Entry]:
+    from stainda.instances import describe_heads
+
+    return [Entry(row["name"], row["summary"], row["parameters"], row["reference"]) for row in describe_heads()]
 
 
 def _strategies(near: str | Path | None) -> list[Entry]:

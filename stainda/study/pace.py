@@ -72,8 +72,8 @@ def time_network(config: StudyConfig, model: ModelConfig | None = None) -> Pace:
     from stainda.training.losses import make_loss
 
     size, count = config.patches.size, config.training.batch_size
-    classification, classes = config.task.kind == "classification", len(config.task.classes) + 1
-    network = build_model(model or config.model, 3, classes, config.task.kind).to(memory_format=torch.channels_last)
+    classification, classes = config.task.network == "classification", len(config.task.classes) + 1
+    network = build_model(model or config.model, 3, classes, config.task.network).to(memory_format=torch.channels_last)
     optimiser, loss = torch.optim.AdamW(network.parameters()), make_loss(config.training.loss)
     images = torch.rand(count, 3, size, size).contiguous(memory_format=torch.channels_last)
     with torch.no_grad():

@@ -68,8 +68,8 @@ def plan_study(config: StudyConfig, out: str | Path | None = None, *, timed: boo
     from stainda.study.compare import sections_to_score
 
     for model, _ in config.networks():
-        _check_model(model, config.task.kind)
-        check_patch_size(model, config.patches.size, config.task.kind)
+        _check_model(model, config.task.network)
+        check_patch_size(model, config.patches.size, config.task.network)
     for strategy in config.strategies:
         check(build(strategy), config)
     folder = RunFolder(Path(out) if out is not None else Path("runs") / config.study)

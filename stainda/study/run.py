@@ -62,8 +62,8 @@ class StudyRun:
         from stainda.strategies.shared_settings import recipe_line
 
         for model, _ in self.config.networks():
-            check_model(model, self.config.task.kind)
-            check_patch_size(model, self.config.patches.size, self.config.task.kind)
+            check_model(model, self.config.task.network)
+            check_patch_size(model, self.config.patches.size, self.config.task.network)
         own = [
             strategy.model_copy(update={"model": strategy.model and pinned(strategy.model)})
             for strategy in self.config.strategies

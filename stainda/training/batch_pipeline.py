@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,15 +11,18 @@ import torch
 from torch import Tensor
 
 from stainda.arrays import Array
+from stainda.errors import TrainingError
+from stainda.models import MAPS
 from stainda.stains import BlurNoise, ColourJitter, HedJitter
 from stainda.strategies import Strategy
-from stainda.strategies.align.base import AugmentedView, Batch, Manner, PairBatch
-from stainda.strategies.augmented_pixels import centred, first_places, places_of, restore
+from stainda.strategies.align.base import AugmentedView, Batch, DenseBatch, Manner, PairBatch
+from stainda.strategies.augmented_pixels import centred, first_places, looked_up, places_of, restore
 from stainda.strategies.capture import listening
 from stainda.strategies.detector import Detector
 from stainda.strategies.features import FeatureTap
 from stainda.strategies.norm.statistics import DomainStatistics
 from stainda.training.batches import Patches, PatchMetadata, parted, with_weights
+from stainda.training.losses import IGNORE
 from stainda.training.tasks import task_of
 from stainda.training.windows import Windows, augments_after_cutting
 
@@ -79,12 +82,14 @@ class LabelledImages:
 
     Attributes:
         labels: whole numbers ``[N, H, W]``, of a patch classification ``[N]``. weights: of them; ``None``: all alike.
+        dense: what the task asks besides; without the network's maps.
     """
 
     raw: Tensor
     images: Tensor
     labels: Tensor
     weights: Tensor | None
+    dense: DenseBatch | None = None
 
 
 class BatchPipeline:
@@ -113,14 +118,18 @@ class BatchPipeline:
         seen = self._labelled_images(indices, self._generators["labelled"])
         images, raw = seen.images, seen.raw
         self._use(indices)
-        with listening(self._detector.network, self._strategy.align.also_tapped) as more:
+        layers = self._strategy.align.also_tapped
+        maps = () if self._detector.head is None else (MAPS,)
+        with listening(self._detector.network, (*layers, *maps)) as more:
             logits, features = (running.forward(images), None) if running.tap is None else running.tap(images)
+        dense = replace(seen.dense, maps=more[-1]) if maps and seen.dense is not None else seen.dense
         groups = None
         if patches.groups is not None:
             groups = torch.tensor([patches.groups[index] for index in np.asarray(indices).tolist()], device=raw.device)
         return Batch(
             images, self._numbers(indices), features, logits, seen.labels, weights=seen.weights,
-            groups=groups, redraw=self._redraw(raw, patches.origins.slides(indices)), more_features=tuple(more),
+            groups=groups, redraw=self._redraw(raw, patches.origins.slides(indices)),
+            more_features=tuple(more[: len(layers)]), dense=dense,
         )  # fmt: skip
 
     def _labelled_images(self, indices: Array, generator: torch.Generator) -> LabelledImages:
@@ -129,10 +138,31 @@ class BatchPipeline:
         windows = patches.windows.draw(len(indices), generator)
         raw, slides = self._raw(indices, windows), patches.origins.slides(indices)
         weights = patches.data.weights(indices, windows)
+        if self._task.has_details:
+            return self._detailed(indices, windows, raw, generator)
         coded = torch.from_numpy(with_weights(patches.data.labels(indices, windows), weights)).to(raw.device)
         images, coded = self._augmented(raw, coded, slides, generator, "same")
         labels, counts = self._task.answers(*parted(self._detector.network.crop(coded), weights is not None))
         return LabelledImages(raw, images, labels, counts)
+
+    def _detailed(self, indices: Array, windows: Array, raw: Tensor, generator: torch.Generator) -> LabelledImages:
+        """As :meth:`_labelled_images`, for a task that asks more of a pixel than its class.
+
+        Augmentation moves the places of pixels; labels and details are looked up there, so that numbers of any size
+        move alike, and targets are made of objects as they lie in the augmented patch.
+        """
+        data, slides = self._patches.data, self._patches.origins.slides(indices)
+        weights, details = data.weights(indices, windows), data.details(indices, windows)
+        if details is None:
+            raise TrainingError(
+                "the patches hold no numbers of objects", remedy="Remove the run's folder patches and run again"
+            )
+        images, marks = self._augmented(raw, first_places(raw), slides, generator, "same")
+        places = self._detector.network.crop(places_of(marks))
+        labels = looked_up(data.labels(indices, windows).astype(np.int64), places, IGNORE)
+        dense = self._task.dense(labels, looked_up(details.astype(np.int64), places, 0))
+        shown = None if weights is None else looked_up(weights, places, 0)
+        return LabelledImages(raw, images, *self._task.answers(labels, shown), dense)
 
     def target(self, indices: Array) -> Batch:
         """Patches of targets."""

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from stainda.arrays import Array
-from stainda.config import CacheConfig
+from stainda.config import CacheConfig, TaskConfig
 from stainda.errors import ConfigError
 from stainda.models.weight_files import start_of
 from stainda.strategies import Strategy
@@ -24,7 +24,7 @@ from stainda.strategies.detector import Detector
 from stainda.strategies.norm.statistics import Statistics, statistics_of
 from stainda.training.batch_pipeline import BatchPipeline, PatchAccess, RunningNetwork
 from stainda.training.feature_cache import CachedView, Draw, FeatureCache, open_cache
-from stainda.training.job import Job
+from stainda.training.job import OF_KINDS, Job
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +65,19 @@ def refuse_what_needs_pixels(strategy: Strategy) -> None:
         )  # fmt: skip
 
 
+def refuse_details(task: TaskConfig) -> None:
+    """Refuse tasks whose targets are made of augmented patches.
+
+    Raises:
+        ConfigError: it is of instances or points.
+    """
+    if task.kind in ("instances", "points"):
+        raise ConfigError(
+            f"training.cache keeps classes of pixels, and a task of {task.kind} asks more of them",
+            file="training.cache", remedy="Leave training.cache out",
+        )  # fmt: skip
+
+
 class CachedPasses(BatchPipeline):
     """As :class:`BatchPipeline`, from features: each step takes one of the views that were drawn of each patch.
 
@@ -81,6 +94,7 @@ class CachedPasses(BatchPipeline):
         kept: Kept,
     ) -> None:
         refuse_what_needs_pixels(strategy)
+        refuse_details(detector.task)
         tap = running.tap
         super().__init__(strategy, detector, patches, replace(running, tap=None), generators)
         self._kept, self._caches = kept, dict[str, FeatureCache]()
@@ -164,7 +178,8 @@ class CachedPasses(BatchPipeline):
         if kind not in ("labelled", "validation"):
             views["manner"] = strategy.align.target_manner
         return {
-            "data": job.data_key, "without": job.without, "kind": kind, "task": job.task.model_dump(mode="json"),
+            "data": job.data_key, "without": job.without, "kind": kind,
+            "task": job.task.model_dump(mode="json", exclude=set(OF_KINDS)),
             "network": [job.model.name, job.model.params, start, config.norm.model_dump()],
             "standard": [detector.standard.mean.tolist(), detector.standard.std.tolist()],
             "view": [config.view.model_dump(), strategy.view.state()], "size": job.patches.size,

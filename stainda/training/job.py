@@ -38,6 +38,9 @@ _OF_OUTLINES = (
 )  # fmt: skip
 """Settings of a task that are read when slides are predicted, and not in training."""
 
+OF_KINDS = {"instances": "instances", "instances_weight": "instances", "sigma_um": "points", "sigma_px": "points"}
+"""Settings of a task that one kind of task reads."""
+
 _NO_SETTING_OF_THE_NETWORK = (
     "description", "reference", "weights_optional", "weights_source", "weights_sha256", "weights_missing",
     "pretraining", "million_parameters",
@@ -137,6 +140,8 @@ class Job:
             values["model"].pop(key)
         for key in (*_OF_OUTLINES, "name", "description"):
             values["task"].pop(key)
+        for key in (key for key, kind in OF_KINDS.items() if kind != self.task.kind):
+            values["task"].pop(key)  # trainings of other kinds of tasks keep the names they had before there were these
         values["patches"] = {key: values["patches"][key] for key in ("size", "mpp", "downsample")}
         values["protocol"] = values["protocol"]["visible"]
         values["model"]["weights"] = start_of(self.model) or None

@@ -132,7 +132,7 @@ class _Training:
         self._progress, self._on_epoch = progress, on_epoch
         job, config, align = prepared.job, prepared.config, prepared.strategy.align
         self._folder, self._config, self._align = log.folder, config, align
-        self._network = prepared.detector.network
+        self._network, self._task = prepared.detector.network, task_of(job.task)
         self._epochs = config.epochs if first is None else len(first.scores)
         self._kept_share = ShareKeeper(align.share if isinstance(align, ScheduledAlign) else None)
         total = config.epochs * config.steps_per_epoch
@@ -210,7 +210,8 @@ class _Training:
         step = self._draw(index, total)
         terms = align.losses(step)
         if "task" not in terms:
-            terms = {"task": self._task_loss(step), **terms}
+            terms = {"task": self._task.loss(step.source, prepared.loss), **terms}
+        terms |= self._task.more_terms(step.source)
         loss = torch.stack([*terms.values()]).sum()
         self._measure(step, loss)
         values = {name: float(value.detach()) for name, value in terms.items()}
@@ -254,9 +255,9 @@ class _Training:
         )
 
     def _task_loss(self, step: Step) -> torch.Tensor:
-        source = step.source
-        assert source.logits is not None and source.labels is not None
-        return self._prepared.loss(source.logits, source.labels, source.weights)
+        """All terms that the task alone has."""
+        own = self._task.loss(step.source, self._prepared.loss)
+        return torch.stack([own, *self._task.more_terms(step.source).values()]).sum()
 
     def _refuse_what_is_no_number(self, index: int, values: dict[str, float]) -> None:
         wrong = [name for name, value in values.items() if not math.isfinite(value)]

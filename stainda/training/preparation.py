@@ -146,7 +146,7 @@ class Preparation:
             features = {layer: FeatureTap(network, layer).until(probe) for layer in layers}
             channels = [maps.shape[1] for maps in features.values()]
             if fixed := [layer for layer, maps in features.items() if not maps.requires_grad]:
-                dense = "Set align.layer to decoder, or " if job.task.kind == "segmentation" else "Set "
+                dense = "Set align.layer to decoder, or " if job.task.network == "segmentation" else "Set "
                 raise ConfigError(
                     f"align {align.name!r} acts on layer {fixed[0]!r}, before which nothing learns (training.train: "
                     f"{config.train})",

@@ -1,4 +1,4 @@
-"""What a network predicts: a class of every pixel, or of a patch as a whole.
+"""What a network predicts: a class of every pixel, which of them are one object, middles, or a class of a patch.
 
 The patch store holds labels of pixels for either; what a patch as a whole is follows from those at its centre, after
 augmentation, so that the class of a shifted or turned patch is what it shows.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -16,8 +17,10 @@ from torch import Tensor
 from stainda.arrays import Array
 from stainda.config import TaskConfig
 from stainda.errors import TrainingError
+from stainda.instances import build_head
+from stainda.strategies.align.base import Batch, DenseBatch
 from stainda.training.batches import Patches
-from stainda.training.losses import IGNORE
+from stainda.training.losses import IGNORE, Loss
 
 _CHUNK = 256
 
@@ -42,9 +45,27 @@ class Segmentation:
     """Every pixel has a class."""
 
     score = "Dice"
+    has_details: ClassVar[bool] = False
 
     def __init__(self, config: TaskConfig) -> None:
         self.classes = config.classes
+
+    def dense(self, labels: Tensor, details: Tensor) -> DenseBatch:
+        """What is asked of each pixel besides its class, for tasks that have details.
+
+        Args:
+            labels, details: whole numbers ``[N, H, W]``, after augmentation (``patches.details``).
+        """
+        raise NotImplementedError
+
+    def loss(self, source: Batch, loss: Loss) -> Tensor:
+        """Of a labelled batch; ``loss`` is that of the classes by ``training.loss``."""
+        assert source.logits is not None and source.labels is not None
+        return loss(source.logits, source.labels, source.weights)
+
+    def more_terms(self, source: Batch) -> dict[str, Tensor]:
+        """Further terms of the loss, whatever the align part makes of the first."""
+        return {}
 
     def answers(self, labels: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """What the network is to answer, and how much that counts: labels ``[N, H, W]`` as they are."""
@@ -105,9 +126,72 @@ class Classification(Segmentation):
         return Sorted(kept, answers > 0, counts / np.maximum(counts.sum(1, keepdims=True), 1))
 
 
+class Instances(Segmentation):
+    """Every pixel has a class, and a head says which pixels are of one object (``stainda.instances``)."""
+
+    has_details = True
+
+    def __init__(self, config: TaskConfig) -> None:
+        super().__init__(config)
+        self._head, self._weight = build_head(config.instances), config.instances_weight
+
+    def dense(self, labels: Tensor, details: Tensor) -> DenseBatch:
+        inside = (labels > 0) & (labels != IGNORE)
+        objects = torch.where(inside, details, 0).cpu().numpy()
+        targets = torch.from_numpy(np.stack([self._head.targets(patch) for patch in objects])).to(labels.device)
+        return DenseBatch(targets, inside[:, None], (labels != IGNORE)[:, None])
+
+    def more_terms(self, source: Batch) -> dict[str, Tensor]:
+        dense = source.dense
+        assert dense is not None and dense.maps is not None
+        return {"instances": self._weight * self._head.loss(dense.maps, dense.targets, dense.inside, dense.known)}
+
+
+class Points(Segmentation):
+    """The probability of a class is how near a pixel is to a point of it: a heat map, regressed.
+
+    Target of class c: ``h_c = exp(-d² / 2σ²)``, d being the distance to the nearest point, where that is of c; of the
+    background ``1 - Σ h_c``. Loss: cross-entropy with these shares, pixels weighted by ``1 + 10 Σ h_c``, for points are
+    rare; it is least where the probabilities are the shares. (Höfener et al. 2018, Deep learning nuclei detection: a
+    simple approach can deliver state-of-the-art results, doi 10.1016/j.compmedimag.2018.08.010, regress such maps with
+    a squared error.) Align parts with a task loss of their own (mcd, group_dro, irm …) learn discs of half height as
+    classes instead.
+    """
+
+    has_details = True
+
+    def dense(self, labels: Tensor, details: Tensor) -> DenseBatch:
+        near, of = (details % 256).float() / 255, details // 256
+        shares = torch.stack([near * (of == index) for index in range(1, len(self.classes) + 1)], 1)
+        return DenseBatch(shares, ((labels > 0) & (labels != IGNORE))[:, None], (labels != IGNORE)[:, None])
+
+    def loss(self, source: Batch, loss: Loss) -> Tensor:
+        assert source.logits is not None and source.dense is not None
+        return heat_loss(source.logits, source.dense.targets, source.dense.known, source.weights)
+
+
+def heat_loss(logits: Tensor, heat: Tensor, known: Tensor, weights: Tensor | None = None) -> Tensor:
+    """See :class:`Points`.
+
+    Args:
+        logits: ``[N, K, H, W]``. heat: ``[N, K - 1, H, W]`` in 0..1. known: bool ``[N, 1, H, W]``.
+        weights: ``[N, H, W]``, how much each pixel counts; ``None``: all alike.
+    """
+    total = heat.sum(1, keepdim=True).clamp(max=1)
+    shares = torch.cat([1 - total, heat], 1)
+    each = -(shares * torch.log_softmax(logits.float(), 1)).sum(1, keepdim=True)
+    counts = known * (1 + 10 * total) * (1 if weights is None else weights[:, None])
+    return (each * counts).sum() / counts.sum().clamp(min=1e-6)
+
+
+TASKS: dict[str, type[Segmentation]] = {
+    "segmentation": Segmentation, "classification": Classification, "instances": Instances, "points": Points,
+}  # fmt: skip
+
+
 def task_of(config: TaskConfig) -> Segmentation:
     """What a study's task asks the network."""
-    return (Classification if config.kind == "classification" else Segmentation)(config)
+    return TASKS[config.kind](config)
 
 
 def class_weights(config: TaskConfig, patches: Sorted, object_share: float | None) -> Tensor | None:
@@ -143,7 +227,7 @@ def need_answers(patches: Sorted, count: int, what: str, config: TaskConfig) -> 
         TrainingError: no patch shows an object; or, in classification, every patch is one.
     """
     words = " or ".join(config.classes)
-    if config.kind == "segmentation":
+    if config.network == "segmentation":
         if not patches.has_object.any():
             raise TrainingError(
                 f"none of the {count} {what} patches shows {words}",

@@ -110,7 +110,7 @@ class BlobStore:
     """
 
     classes = ("glomerulus",)
-    weights = None
+    weights, has_details = None, False
 
     def __init__(self, sources=("PAS@A",), targets=("SR@A",), per_slide=12, seed=0, size=48, margin=0):
         rows, images, labels = [], [], []

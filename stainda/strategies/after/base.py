@@ -38,6 +38,8 @@ class After(Part):
     """
 
     tasks: ClassVar[tuple[str, ...]] = ("segmentation", "classification")
+    turns: ClassVar[bool] = False
+    """Whether maps of turned tiles are averaged: maps of directions cannot be."""
     needs_tiles: ClassVar[bool] = False
     needs_block: ClassVar[bool] = False
 

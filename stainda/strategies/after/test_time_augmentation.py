@@ -20,6 +20,7 @@ class TestTimeAugmentation(After):
     """Predictions averaged over mirror images and quarter turns of every tile, each turned back."""
 
     __test__ = False  # no test, whatever its name begins with
+    turns: ClassVar[bool] = True
     reference: ClassVar[str] = "common practice; Shanmugam et al. 2021, Better Aggregation in TTA, arXiv 2011.11156"
 
     views: Literal["flips", "all"] = Field("all", description="flips: 4 (quarter turns left out); all: 8")

@@ -48,6 +48,7 @@ class Batch:
         more_features: outputs of the layers of :attr:`Align.also_tapped`, in their order.
         places: of :class:`AugmentedView`, for ``images``; ``None`` for a source batch.
         groups: long ``[N]``, number of each patch's group (:attr:`Align.grouping`); ``None`` where none is requested.
+        dense: of a labelled batch of a task that asks more of a pixel than its class.
         redraw: gives the same patches under another draw (:class:`AugmentedView`). Every draw comes from a generator of
             its own, so that asking changes nothing else.
     """
@@ -62,6 +63,23 @@ class Batch:
     groups: Tensor | None = None
     redraw: Callable[[Manner], AugmentedView] | None = None
     more_features: tuple[Tensor, ...] = ()
+    dense: DenseBatch | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class DenseBatch:
+    """What a task asks of each labelled pixel besides its class.
+
+    Attributes:
+        targets: float ``[N, M, H, W]``: of the maps of a head (instances), or nearness to points of each class.
+        inside: bool ``[N, 1, H, W]``, in an object. known: bool ``[N, 1, H, W]``, not ignored.
+        maps: of the network, as they come, ``[N, M, H, W]``; ``None`` for a task without a head.
+    """
+
+    targets: Tensor
+    inside: Tensor
+    known: Tensor
+    maps: Tensor | None = None
 
 
 @dataclass(frozen=True)

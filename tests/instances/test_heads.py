@@ -1,0 +1,224 @@
+"""Dense heads: targets with known answers, and objects that come back from perfect maps."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from stainda.config import PartConfig
+from stainda.errors import ConfigError
+from stainda.instances import build_head, describe_heads
+from stainda.instances.base import known_heads
+from stainda.instances.depths import depths, grow, relative_depths, seeds_of
+from stainda.instances.star import UNIT, suppress
+
+HEADS = sorted(known_heads())
+SIZE = 96
+
+
+def head_of(name, **params):
+    return build_head(PartConfig(name=name, params=params))
+
+
+def discs(*places, size=SIZE):
+    """Numbered discs (row, column, radius), an earlier one over a later one."""
+    y, x = np.mgrid[:size, :size]
+    objects = np.zeros((size, size), np.int32)
+    for value, (row, column, radius) in reversed(list(enumerate(places, start=1))):
+        objects[(y - row) ** 2 + (x - column) ** 2 <= radius**2] = value
+    return objects
+
+
+def crowd(seed, size=SIZE, count=14):
+    """Ellipses at random that touch and do not cover each other: each takes what is free, if that is most of it."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:size, :size]
+    objects = np.zeros((size, size), np.int32)
+    value = 0
+    for _ in range(400):
+        if value == count:
+            break
+        a, turn = rng.uniform(6, 10), rng.uniform(0, np.pi)
+        b = a * rng.uniform(0.75, 1)
+        row, column = rng.uniform(a, size - a, 2)
+        u = (x - column) * np.cos(turn) + (y - row) * np.sin(turn)
+        v = -(x - column) * np.sin(turn) + (y - row) * np.cos(turn)
+        mine = (u / a) ** 2 + (v / b) ** 2 <= 1
+        if (objects[mine] == 0).mean() > 0.93:
+            value += 1
+            objects[mine & (objects == 0)] = value
+    return objects
+
+
+def separated(head, objects):
+    """Objects from the perfect maps of objects, each connected piece of the foreground on its own."""
+    from skimage.measure import label
+
+    maps = head.activate(torch.from_numpy(perfect_outputs(head, objects))[None])[0].numpy()
+    pieces = label(objects > 0, connectivity=1)
+    out = np.zeros_like(objects)
+    for value in range(1, pieces.max() + 1):
+        parts = head.separate(pieces == value, maps)
+        out[parts > 0] = parts[parts > 0] + out.max()
+    return out
+
+
+def perfect_outputs(head, objects):
+    """What a network would have to give: scores of probabilities, and values as they are."""
+    targets = head.targets(objects)
+    scored = {"contours": [0], "star": [0]}.get(head.name, [])
+    for channel in scored:
+        share = targets[channel].clip(1e-4, 1 - 1e-4)
+        targets[channel] = np.log(share / (1 - share))
+    return targets
+
+
+def best_overlaps(first, second):
+    """Of each object the largest IoU with one of the other map."""
+    result = []
+    for value in np.unique(first[first > 0]):
+        mine = first == value
+        others = np.unique(second[mine & (second > 0)])
+        result.append(max(((mine & (second == o)).sum() / (mine | (second == o)).sum() for o in others), default=0.0))
+    return np.array(result)
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_two_touching_discs_come_back_as_they_were(name):
+    objects = discs((48, 34, 15), (48, 62, 15))
+    assert len(np.unique(objects)) == 3 and (objects[48, 20:76] > 0).all()  # they touch
+    again = separated(head_of(name), objects)
+    assert again.max() == 2
+    assert best_overlaps(objects, again).min() > 0.95
+
+
+@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize("seed", range(4))
+def test_a_crowd_of_touching_objects_comes_back(name, seed):
+    objects = crowd(seed)
+    again = separated(head_of(name), objects)
+    assert ((again > 0) == (objects > 0)).all()  # the foreground is that of the classes, divided
+    assert again.max() == objects.max()
+    assert best_overlaps(objects, again).min() > 0.8
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_numbers_of_objects_do_not_matter_and_an_empty_patch_is_empty(name):
+    objects, head = crowd(1), head_of(name)
+    other = np.where(objects > 0, 700 - 13 * objects, 0)
+    np.testing.assert_allclose(head.targets(other), head.targets(objects), atol=1e-6)
+    nothing = head.targets(np.zeros((32, 32), np.int64))
+    assert nothing.shape == (head.channels, 32, 32) and nothing.dtype == np.float32 and not nothing.any()
+    full = head.targets(np.full((32, 32), 7))
+    assert np.isfinite(full).all() and full.shape == nothing.shape
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_a_piece_with_maps_of_nothing_is_one_object(name):
+    inside = discs((48, 48, 12)) > 0
+    parts = head_of(name).separate(inside, np.zeros((head_of(name).channels, SIZE, SIZE), np.float32))
+    assert ((parts == 1) == inside).all()
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_the_loss_is_least_at_the_targets_ignores_the_unknown_and_has_a_gradient(name):
+    head, objects = head_of(name), crowd(2)
+    targets = torch.from_numpy(head.targets(objects))[None]
+    inside = torch.from_numpy(objects > 0)[None, None]
+    known = torch.ones_like(inside)
+    right = torch.from_numpy(perfect_outputs(head, objects))[None]
+    wrong = right + torch.randn(right.shape, generator=torch.Generator().manual_seed(1))
+    wrong.requires_grad_(True)
+    loss = head.loss(wrong, targets, inside, known)
+    assert float(head.loss(right, targets, inside, known)) < float(loss.detach())
+    loss.backward()
+    assert float(wrong.grad.abs().sum()) > 0
+    known[..., :40] = False
+    other = wrong.detach().clone()
+    other[..., :39] += 100  # a slope at the rim of the unknown is that of its neighbours
+    hidden = head.loss(wrong.detach(), targets, inside, known), head.loss(other, targets, inside, known)
+    assert float(hidden[0]) == pytest.approx(float(hidden[1]))
+
+
+def test_the_depth_of_a_disc_is_the_distance_to_its_rim_and_the_patch_ends_no_object():
+    objects = discs((48, 48, 20))
+    depth = depths(objects)
+    assert depth[48, 48] == pytest.approx(20.5, abs=0.6) and depth[48, 58] == pytest.approx(10.5, abs=0.6)
+    assert not depth[objects == 0].any()
+    assert relative_depths(objects).max() == 1 and relative_depths(objects)[48, 58] == pytest.approx(0.51, abs=0.04)
+    half = np.zeros((40, 40), np.int32)
+    half[:, :20] = 1
+    np.testing.assert_array_equal(depths(half)[5, :20], np.arange(20, 0, -1))  # 20 at the patch's edge
+
+
+def test_the_depth_between_two_objects_that_touch_is_one_pixel():
+    halves = np.ones((20, 40), np.int32)
+    halves[:, 20:] = 2
+    depth = depths(halves)
+    assert (depth[:, 19] == 1).all() and (depth[:, 20] == 1).all() and depth[10, 0] == 20
+
+
+def test_the_contour_of_a_square_is_a_ring_of_its_width():
+    square = np.zeros((30, 30), np.int32)
+    square[5:25, 5:25] = 3
+    ring = head_of("contours", width=2).targets(square)[0]
+    expected = np.zeros((30, 30))
+    expected[5:25, 5:25] = 1
+    expected[7:23, 7:23] = 0
+    np.testing.assert_array_equal(ring, expected)
+
+
+def test_the_maps_of_a_disc_are_linear_from_minus_one_to_one():
+    objects = discs((50, 40, 20))
+    across, down = head_of("horizontal_vertical").targets(objects)
+    np.testing.assert_allclose(across[50, 20:61], np.linspace(-1, 1, 41), atol=1e-6)
+    np.testing.assert_allclose(down[30:71, 40], np.linspace(-1, 1, 41), atol=1e-6)
+    assert not across[objects == 0].any() and abs(across[objects > 0].mean()) < 1e-6
+
+
+def test_the_edge_between_two_objects_is_a_full_fall_and_within_an_object_there_is_none():
+    head = head_of("horizontal_vertical")
+    halves = np.ones((60, 80), np.int32)
+    halves[:, 40:] = 2
+    edges = head.edges(halves > 0, head.targets(halves))
+    assert edges[30, 39:41].min() > 0.8 and edges[30, 10:30].max() < 0.05
+
+
+def test_distances_from_the_middle_of_a_square_reach_its_sides_and_corners():
+    square = np.zeros((61, 61), np.int32)
+    square[10:51, 10:51] = 1
+    head = head_of("star", rays=8)
+    away = head.distances(square)[:, 30, 30]
+    np.testing.assert_allclose(away[::2], 20.5, atol=0.5)
+    np.testing.assert_allclose(away[1::2], 20.5 * np.sqrt(2), atol=1.0)
+    np.testing.assert_allclose(head.targets(square)[1:, 30, 30] * UNIT, away, atol=1e-4)
+    off = head.distances(square)[:, 30, 20]  # ten pixels to the left: right, down, left, up
+    np.testing.assert_allclose(off[::2], [30.5, 20.5, 10.5, 20.5], atol=0.5)
+
+
+def test_polygons_that_overlap_a_better_one_are_dropped():
+    box = np.array([[0, 0], [10, 0], [10, 10], [0, 10]], float)
+    moved = np.stack([box + np.array([right, 0]) for right in (0, 2, 9, 40)])
+    assert suppress(moved, 0.4) == [0, 2, 3]
+    assert suppress(np.zeros((0, 8, 2)), 0.4) == []
+
+
+def test_small_seeds_are_none_and_growing_fills_the_piece():
+    core = np.zeros((20, 20), bool)
+    core[2:6, 2:6], core[10:12, 10] = True, True
+    assert seeds_of(core, 4).max() == 1 and seeds_of(core, 2).max() == 2
+    inside = np.zeros((20, 20), bool)
+    inside[1:13, 1:13] = True
+    parts = grow(seeds_of(core, 2), np.zeros((20, 20)), inside)
+    assert ((parts > 0) == inside).all() and set(np.unique(parts)) == {0, 1, 2}
+
+
+def test_heads_are_listed_with_their_papers_and_a_wrong_name_names_the_nearest():
+    rows = {row["name"]: row for row in describe_heads()}
+    assert {"contours", "distance", "horizontal_vertical", "star"} <= set(rows)
+    assert all("20" in row["reference"] and row["summary"] for row in rows.values())
+    with pytest.raises(ConfigError, match="horizontal_vertical"):
+        build_head(PartConfig(name="horizontal_verticel"))
+    with pytest.raises(ConfigError, match="rays"):
+        head_of("star", ray=8)
