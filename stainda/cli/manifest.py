@@ -179,6 +179,40 @@ def make(
     )  # fmt: skip
 
 
+@app.command()
+def pseudonymise(
+    path: Annotated[Path, typer.Argument(metavar="MANIFEST.csv")],
+    *,
+    out: Annotated[Path, typer.Option("--out", help="A new folder, for the new manifest and its files.")],
+    key: Annotated[Path, typer.Option("--key", help="CSV of names and codes; continued where it is there.")],
+    data: Annotated[Path | None, typer.Option("--data", help="Folder that the paths are relative to.")] = None,
+    centres: Annotated[bool, typer.Option("--centres", help="Replace the names of centres, too.")] = False,
+    keep: Annotated[
+        list[str] | None, typer.Option(help="A column of your own that names nobody; others are left out.")
+    ] = None,
+) -> None:
+    """Write a manifest with codes instead of the names of patients, blocks and slides, and files named by them.
+
+    Runs, pages and reports made from it show codes only. Files are hard links where they can be, else copies; their
+    content is not changed: label and macro images, and names in a slide's own metadata or in annotations, stay in them.
+
+    Examples:
+
+    - `stainda manifest pseudonymise data_manifests/rat_kidney.csv --data ../shared/data --out coded --key key.csv`
+    """
+    from stainda.cohort import pseudonymise as write_codes
+    from stainda.cohort import read_manifest
+
+    written = write_codes(read_manifest(path, data), out, key, centres=centres, keep=keep or ())
+    console.print(f"{written.manifest}: names and codes are in {written.key}, which is not to be passed on",
+                  highlight=False, markup=False, soft_wrap=True)  # fmt: skip
+    if written.left_out:
+        console.print(f"note: columns left out: {', '.join(written.left_out)}; --keep NAME keeps one",
+                      highlight=False, markup=False, soft_wrap=True)  # fmt: skip
+    console.print("note: label images, macro images and metadata stay in the slides; take them out with the scanner's "
+                  "own tools before files leave the house", highlight=False, markup=False, soft_wrap=True)  # fmt: skip
+
+
 def _list_public() -> None:
     from stainda.datasets import DATASETS
 

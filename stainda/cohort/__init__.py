@@ -2,6 +2,7 @@
 
 from stainda.cohort.guessing import Guess, guess_pattern
 from stainda.cohort.manifest import COLUMNS, Fault, ManifestReport, inspect_manifest, read_manifest, write_manifest
+from stainda.cohort.pseudonyms import Pseudonyms, pseudonymise
 from stainda.cohort.roles import Roles, check_annotated, resolve_roles
 from stainda.cohort.rotations import Rotation, cannot_teach, is_annotated, rotations
 from stainda.cohort.scan import Scan, find_sections, scan_folder
@@ -14,6 +15,7 @@ __all__ = [
     "Fault",
     "Guess",
     "ManifestReport",
+    "Pseudonyms",
     "Roles",
     "Rotation",
     "Scan",
@@ -28,6 +30,7 @@ __all__ = [
     "guess_pattern",
     "inspect_manifest",
     "is_annotated",
+    "pseudonymise",
     "read_manifest",
     "resolve_roles",
     "rotations",

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from stainda.cohort import Cohort, Section
 from stainda.config import EvaluationConfig
@@ -30,9 +30,6 @@ from stainda.study.claims import EVERY_SECONDS, SILENT_SECONDS, Claims
 from stainda.study.executor import Outcome
 from stainda.study.jobs import JobRequest, JobResult, earlier_result, run_job
 from stainda.study.pruning import EarlierTrial, Pruning
-
-if TYPE_CHECKING:
-    pass
 
 POLL_SECONDS = 0.5
 
