@@ -36,7 +36,7 @@ class HorizontalVerticalHead(InstanceHead):
     turns: ClassVar[bool] = True
 
     smoothing: float = Field(1.0, gt=0, description="of the derivative, pixels the network sees")
-    edge: float = Field(0.3, gt=0, lt=1, description="share of a fall from 1 to -1 from which a pixel is no seed")
+    edge: float = Field(0.1, gt=0, lt=1, description="share of a fall from 1 to -1 from which a pixel is no seed")
     least_seed: int = Field(4, ge=1, description="smaller seeds are none, pixels")
     slope_weight: float = Field(2.0, ge=0, description="of the loss of slopes")
 
