@@ -6,7 +6,6 @@ import shlex
 from pathlib import Path
 
 from stainda.run_directory.contents import REPORT
-from stainda.run_directory.folder import read_study
 from stainda.study.converging import earlier_sentence
 from stainda.study.status import read_status
 
@@ -25,7 +24,7 @@ def closing_lines(root: Path) -> list[str]:
     page = REPORT.at(root)
     if page.is_file():
         lines.append(f"report: {page}")
-        if read_study(root).strategies:
+        if read_status(root).jobs:
             lines.append(f"use it on other slides: stainda predict {shlex.quote(str(root))} SLIDE...")
     return lines
 

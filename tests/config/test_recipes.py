@@ -186,7 +186,9 @@ def test_every_recipe_says_what_it_is_and_fits_a_study(name):
 def test_every_study_file_names_its_recipe(path):
     from stainda.config.load import read_extended
 
-    assert read_extended(path).get("recipe") in available("recipes", ROOT)
+    study = read_extended(path)
+    if "strategies" in study or "slide_level" not in study:  # labels of slides are learned without a recipe
+        assert study.get("recipe") in available("recipes", ROOT)
 
 
 def settings(task, recipe="strong", **changes):
