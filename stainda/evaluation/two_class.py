@@ -20,7 +20,7 @@ from stainda.arrays import Array
 from stainda.evaluation.bootstrap import quantile_interval, resampling_weights
 
 Floats = npt.NDArray[np.float64]
-LEAST_OF_A_CLASS = 3
+LEAST_OF_A_CLASS = 6
 """Patients of each label below which no interval is given."""
 
 
@@ -158,6 +158,8 @@ def interval(draws: Floats, counts: tuple[int, int], level: float) -> tuple[floa
     if least < LEAST_OF_A_CLASS or not len(known):
         words = f"{counts[0]} positive and {counts[1]} negative patients"
         return float("nan"), float("nan"), f"{words}: no interval (from {LEAST_OF_A_CLASS} of each on)"
+    if np.ptp(known) < 1e-12:  # as of a perfect ranking: resamples do not know by how much others would differ
+        return float("nan"), float("nan"), "every resample gives the same: no interval"
     low, high = quantile_interval(known[:, None], np.zeros((least, 1)), level, "expanded")
     return float(low[0]), float(high[0]), ""
 

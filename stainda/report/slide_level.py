@@ -58,7 +58,10 @@ def slide_answers(run: LoadedRun) -> list[Sentence]:
         parts = [f"{row['aggregator']} {_number(row)}" for row in known.to_dict("records")]
         sides = known.iloc[0]
         people = f"{sides['positive']:.0f} patients with it, {sides['negative']:.0f} without"
-        sentences.append(Sentence(f"AUROC of {what} in {where} ({people}; {level} intervals): {listed(parts)}."))
+        ends = (
+            f"{level} intervals" if np.isfinite(known["low"]).any() else "no intervals: too few patients or no spread"
+        )
+        sentences.append(Sentence(f"AUROC of {what} in {where} ({people}; {ends}): {listed(parts)}."))
         sentences += [_compared(row, str(rows["aggregator"].iloc[0]), str(where)) for row in known.to_dict("records")
                       if np.isfinite(row["difference"])]  # fmt: skip
     if not sentences:

@@ -86,3 +86,9 @@ def test_paired_methods_share_their_patients():
 def test_few_patients_of_a_label_get_no_interval():
     low, high, note = interval(np.linspace(0, 1, 100), (2, 30), 0.95)
     assert np.isnan(low) and np.isnan(high) and "2 positive and 30 negative" in note
+
+
+def test_a_perfect_ranking_gets_no_interval_without_width():
+    low, high, note = interval(np.ones(100), (12, 12), 0.95)
+    assert np.isnan(low) and np.isnan(high) and "every resample gives the same" in note
+    assert np.isnan(interval(np.linspace(0, 1, 100), (5, 30), 0.95)[0])
