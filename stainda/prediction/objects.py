@@ -13,15 +13,11 @@ from stainda.errors import SlideError
 from stainda.instances import build_head
 from stainda.prediction.components import at_necks, classify, find_components
 from stainda.prediction.instance_objects import find_instances
-from stainda.prediction.points import APART as POINTS_APART
-from stainda.prediction.points import heat_peaks
+from stainda.prediction.peaks import POINTS_APART, disc_peaks, heat_peaks
 from stainda.prediction.probability_map import ProbabilityMap
 
 if TYPE_CHECKING:
     import geopandas as gpd
-
-APART = 0.75
-"""Diameters that two discs of one class are apart, at least: of nearer ones the less probable is dropped."""
 
 LARGE = 2**28
 """Values from which a map is kept in half precision."""
@@ -41,9 +37,10 @@ def find_objects(
     threshold of their class, cut at necks with ``split_touching``; those below the task's minimum size are left out.
     Their outlines run between the middles of pixels, where the probability crosses the threshold, and end with the
     slide. The map is looked at in bands of rows.
-    Of a map of cells with ``objects: peaks``: discs, see :func:`disc_peaks`. Of a task of instances: connected pixels
-    divided by the maps of its head, see :func:`~stainda.prediction.instance_objects.find_instances`. Of one of points:
-    points, see :func:`~stainda.prediction.points.heat_peaks`.
+    Of a map of cells with ``objects: peaks``: discs, see :func:`~stainda.prediction.peaks.disc_peaks`.
+    Of a task of instances: connected pixels divided by the maps of its head, see
+    :func:`~stainda.prediction.instance_objects.find_instances`.
+    Of one of points: points, see :func:`~stainda.prediction.peaks.heat_peaks`.
 
     Args:
         thresholds: by class, in the order of the map's.
@@ -142,64 +139,8 @@ def _apart(map_: ProbabilityMap, task: TaskConfig, patch_mpp: float | None) -> f
 
 
 def _sigma(map_: ProbabilityMap, task: TaskConfig, patch_mpp: float | None) -> float:
-    """Of the disc about a point, pixels of the map."""
-    if task.sigma_um is None or (task.sigma_px is not None and map_.mpp is None and patch_mpp is None):
-        assert task.sigma_px is not None
-        return task.sigma_px / map_.downsample
-    what = f"points with discs of {task.sigma_um} µm are requested"
-    return task.sigma_um / _pixel_um(map_, patch_mpp, what, "sigma_px in place of sigma_um")
-
-
-def disc_peaks(shares: Array, diameter: float, threshold: float) -> tuple[Array, Array]:
-    """Where discs of one size lie best.
-
-    A disc is placed where the mean probability over it is a local maximum, if the mean over its inner half (of half the
-    diameter) reaches the threshold. The best come first; a disc nearer than :data:`APART` diameters to a better one is
-    dropped (non-maximum suppression). A plateau of equal means counts as one maximum at its middle.
-
-    Args:
-        shares: probability of one class, float ``(h, w)``.
-        diameter: of the discs, pixels of the map.
-
-    Returns:
-        Centres x, y, float ``(n, 2)``, in pixels from the corner of the map, and mean probabilities ``(n,)``.
-    """
-    from scipy import ndimage
-    from scipy.spatial import cKDTree
-
-    shares = np.asarray(shares, np.float32)
-    disc = _disc(diameter / 2)
-    mean = _mean_over(shares, disc)
-    inner = _mean_over(shares, _disc(diameter / 4))
-    top = (mean >= ndimage.maximum_filter(mean, footprint=disc) - 1e-6) & (inner >= threshold) & (mean > 1e-6)
-    labels, count = ndimage.label(top, structure=np.ones((3, 3)))
-    if not count:
-        return np.zeros((0, 2)), np.zeros(0)
-    numbers = np.arange(1, count + 1)
-    worth = np.asarray(ndimage.maximum(mean, labels, numbers), float)
-    centres = np.asarray(ndimage.center_of_mass(top, labels, numbers), float)[:, ::-1] + 0.5
-    order = np.lexsort((centres[:, 0], centres[:, 1], -worth))
-    near = cKDTree(centres)
-    dropped, kept = np.zeros(count, bool), []
-    for place in order:
-        if not dropped[place]:
-            kept.append(place)
-            dropped[near.query_ball_point(centres[place], APART * diameter * (1 - 1e-6))] = True
-    return centres[kept], worth[kept]
-
-
-def _mean_over(shares: Array, disc: Array) -> Array:
-    from scipy.signal import oaconvolve
-
-    mean = oaconvolve(shares, (disc / disc.sum()).astype(np.float32), mode="same")
-    return np.clip(mean, 0.0, 1.0)
-
-
-def _disc(radius: float) -> Array:
-    """Pixels whose centres lie within ``radius`` of the middle one's, bool, of odd size."""
-    reach = max(0, int(np.floor(radius)))
-    y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
-    return x**2 + y**2 <= max(radius, 0.5) ** 2
+    """Standard deviation of the disc about a point, pixels of the map."""
+    return _length(map_, patch_mpp, task.sigma_um, task.sigma_px, ("points with discs of", "sigma"))
 
 
 def _discs(centres: Array, diameter: float, map_: ProbabilityMap) -> list[object]:
@@ -213,12 +154,23 @@ def _discs(centres: Array, diameter: float, map_: ProbabilityMap) -> list[object
 
 
 def _diameter(map_: ProbabilityMap, task: TaskConfig, patch_mpp: float | None) -> float:
-    """Of the discs, pixels of the map; in micrometres where those can be known."""
-    if task.object_um is None or (task.object_px is not None and map_.mpp is None and patch_mpp is None):
-        assert task.object_px is not None
-        return task.object_px / map_.downsample
-    what = f"objects of {task.object_um} µm are requested"
-    return task.object_um / _pixel_um(map_, patch_mpp, what, "object_px in place of object_um")
+    """Of the discs, pixels of the map."""
+    return _length(map_, patch_mpp, task.object_um, task.object_px, ("objects of", "object"))
+
+
+def _length(
+    map_: ProbabilityMap, patch_mpp: float | None, um: float | None, px: float | None, words: tuple[str, str]
+) -> float:
+    """A length that a task gives in µm, level-0 pixels or both, in pixels of the map; in µm where that can be known.
+
+    Args:
+        words: what is of that length, and its setting without ``_um``, for the error.
+    """
+    if um is None or (px is not None and map_.mpp is None and patch_mpp is None):
+        assert px is not None
+        return px / map_.downsample
+    what, setting = words
+    return um / _pixel_um(map_, patch_mpp, f"{what} {um} µm are requested", f"{setting}_px in place of {setting}_um")
 
 
 def _pixel_um(map_: ProbabilityMap, patch_mpp: float | None, what: str, instead: str) -> float:

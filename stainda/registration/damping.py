@@ -36,7 +36,7 @@ class Damped:
 
 
 @dataclass(frozen=True, eq=False)
-class Dispute:
+class Disagreement:
     """Two calmed displacements, the faults of each, bool (h, w), and where both could be right and lead to different
     places, bool (h, w)."""
 
@@ -45,7 +45,7 @@ class Dispute:
     part: Array
 
     @classmethod
-    def of(cls, view: FrameView, brought: Brought, first: Array, second: Array) -> Dispute:
+    def of(cls, view: FrameView, brought: Brought, first: Array, second: Array) -> Disagreement:
         pair = calmed(first), calmed(second)
         own = [implausible(displacement) | worse(view, brought, displacement) for displacement in pair]
         tissue = ndimage.binary_fill_holes(view.tissue)
@@ -66,12 +66,12 @@ def damped(view: FrameView, brought: Brought, displacement: Array) -> Damped | N
     return _without_folds(view, brought, calm, implausible(calm) | worse(view, brought, calm))
 
 
-def damped_mean(view: FrameView, brought: Brought, dispute: Dispute) -> Damped | None:
+def damped_mean(view: FrameView, brought: Brought, disagreement: Disagreement) -> Damped | None:
     """The same of two displacements: their mean where both can be trusted, and one of them where it alone can."""
-    faults = dispute.faults
+    faults = disagreement.faults
     mine, theirs = (share_kept(fault) + 1e-3 for fault in faults)
-    mean = (dispute.displacements[0] * mine + dispute.displacements[1] * theirs) / (mine + theirs)
-    return _without_folds(view, brought, mean, faults[0] & faults[1] | dispute.part | implausible(mean))
+    mean = (disagreement.displacements[0] * mine + disagreement.displacements[1] * theirs) / (mine + theirs)
+    return _without_folds(view, brought, mean, faults[0] & faults[1] | disagreement.part | implausible(mean))
 
 
 def _without_folds(view: FrameView, brought: Brought, displacement: Array, doubt: Array) -> Damped | None:

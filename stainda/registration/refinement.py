@@ -16,7 +16,7 @@ from scipy import ndimage
 from stainda.arrays import Array
 from stainda.registration import gates
 from stainda.registration.affine import apply_affine, fit_affine
-from stainda.registration.damping import OUTLINE, Damped, Dispute, damped, damped_mean
+from stainda.registration.damping import OUTLINE, Damped, Disagreement, damped, damped_mean
 from stainda.registration.deformation import FIRM, LEVELS, SOFT, STIFF, Stiffness, exponential, velocity
 from stainda.registration.fields import invert
 from stainda.registration.held_back import FOLDS, Gain, HeldBack, agreement_map
@@ -75,10 +75,10 @@ def refine(
         own = OwnDeformation.fit(place)
         note = f"own deformation: {own.gain}"
         if theirs is not None and not own.gain.contradicted:
-            dispute = Dispute.of(view, place.brought, own.displacement, theirs)
-            right = own.choice(place, theirs, dispute.part) if dispute.part.any() else None
+            disagreement = Disagreement.of(view, place.brought, own.displacement, theirs)
+            right = own.choice(place, theirs, disagreement.part) if disagreement.part.any() else None
             if right is None or (right == "own" and not own.gain.supported):
-                candidates.append(("own and VALIS", damped_mean(view, place.brought, dispute)))
+                candidates.append(("own and VALIS", damped_mean(view, place.brought, disagreement)))
             elif right == "VALIS":
                 candidates.append(("VALIS", damped(view, place.brought, theirs)))
         if own.gain.supported:

@@ -48,6 +48,8 @@ THUMBNAILS_SHOWN = 24
 MOST_THUMBNAILS = 120
 OVERLAYS_SHOWN = 12
 OF_OBJECTS = ("forest",)
+SEPARATION = ("panoptic_quality", "divided_objects", "merged_objects")
+"""Measures of how objects that touch are kept apart; the last is there only where a task does so."""
 """Kinds of figures that the page draws of object F1 too."""
 
 
@@ -273,19 +275,24 @@ class Sections:
         if self.analysis is None:
             return None
         results = self.analysis.results
-        measures = [measure for measure in (PRIMARY, "object_f1") if (results["measure"] == measure).any()]
+        scored = set(results["measure"])
+        separation = (
+            SEPARATION if SEPARATION[-1] in scored else ()
+        )  # measured where a task keeps touching objects apart
+        measures = [measure for measure in (PRIMARY, "object_f1", *separation) if measure in scored]
         blocks = [self._block(measure, measure == PRIMARY) for measure in measures]
         self.write.frame("choices", self.analysis.choices_by_rotation)
         self.write.frame("patients", self.analysis.patients)
         return {"blocks": blocks, "every": self.tables("results")}
 
     def _block(self, measure: str, first: bool) -> dict[str, Any]:
-        """The results by one measure; the first has more figures and tables than the others."""
+        """The results by one measure; the first has more figures and tables than the others, separation has none."""
         figures = ("forest", "heat_map", "source_target", "worst_domain", "differences", "slopes", "gap_closed")
+        of_objects = () if measure in SEPARATION else OF_OBJECTS
         return {
             "title": measure_title(measure),
             "table": self.table("strategies", measure),
-            "figures": self._figures(figures if first else OF_OBJECTS, measure),
+            "figures": self._figures(figures if first else of_objects, measure),
             "linked": self.tables(*(("pairs", "worst") if first else ()), "differences", "gaps", measure=measure),
             "shares": self.table("label_shares", measure) if first else None,
             "share_figures": self._figures(("label_curve",), measure) if first else [],

@@ -29,7 +29,8 @@ from stainda.study.pruning import EarlierTrial, Pruning, read_curve
 from stainda.study.search import StrategySearch
 from stainda.study.search_tables import write_search_tables
 from stainda.study.setting_paths import value_at
-from stainda.study.sharing import SharedFolder, SharedWorkers
+from stainda.study.shared_workers import SharedWorkers
+from stainda.study.sharing import SharedFolder
 from stainda.study.starts import Starts
 from stainda.study.storage import storage_address
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from stainda.config import EngineConfig
 from stainda.study.executor import Workers
-from stainda.study.sharing import LocalWorkers, run_shared
+from stainda.study.shared_workers import LocalWorkers, run_shared
 
 
 @contextmanager

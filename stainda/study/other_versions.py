@@ -27,12 +27,8 @@ def write_environment(
         StaindaError: trainings that are there were made with other versions of packages that results depend on.
     """
     path = ENVIRONMENT.at(folder.root)
-    before = _read(folder)
-    changed = {
-        name: (before.get("versions", {}).get(name), version)
-        for name, version in now["versions"].items()
-        if name in before.get("versions", {}) and before["versions"][name] != version
-    }
+    before = read_environment(folder)
+    changed = changed_versions(before, now)
     mixing = {name: versions for name, versions in changed.items() if name in MIXING}
     trained = any(folder.jobs.glob(f"*/{DONE.name}"))
     listed = ", ".join(f"{name} {old} then {new}" for name, (old, new) in changed.items())
@@ -53,7 +49,18 @@ def write_environment(
     write_json(path, {**now, **({"accepted": accepted} if accepted else {})})
 
 
-def _read(folder: RunFolder) -> dict[str, Any]:
+def changed_versions(before: dict[str, Any], now: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Versions of packages, (then, now) by name, that differ between two ``environment.json``; of packages in both."""
+    then = before.get("versions", {})
+    return {
+        name: (then[name], version)
+        for name, version in now.get("versions", {}).items()
+        if name in then and then[name] != version
+    }
+
+
+def read_environment(folder: RunFolder) -> dict[str, Any]:
+    """``environment.json`` of a run; empty where there is none that can be read."""
     path = ENVIRONMENT.at(folder.root)
     if not path.is_file():
         return {}

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stainda.errors import StaindaError
 from stainda.progress import SILENT, Progress
-from stainda.run_directory.contents import ENVIRONMENT
-from stainda.run_directory.folder import read_study
+from stainda.run_directory.folder import RunFolder, read_study
 from stainda.run_directory.result_tables import RECORDS
+from stainda.run_directory.slide_level_tables import SLIDE_SCORES
+from stainda.study.other_versions import changed_versions, read_environment
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,7 +26,7 @@ class RecordsComparison:
     Attributes:
         table: its path below the run directory. rows: of the first run.
         missing, added: rows (by everything but their numbers) that only the first, only the second run has.
-        changed: rows whose numbers differ. largest: difference of ``value``.
+        changed: rows whose numbers differ. largest: difference of such a number; counts are left out.
     """
 
     table: str
@@ -69,7 +69,9 @@ def reproduce(run: str | Path, out: str | Path | None = None, progress: Progress
     root = Path(run)
     config = read_study(root)
     tables = sorted(
-        path.relative_to(root) for path in (*root.glob(RECORDS.path), *root.glob(f"rotations/*/{RECORDS.path}"))
+        path.relative_to(root)
+        for table in (RECORDS, SLIDE_SCORES)
+        for path in (*root.glob(table.path), *root.glob(f"rotations/*/{table.path}"))
     )
     if not tables:
         raise StaindaError("this run has no records yet", file=root, remedy="Run it to its end first: 'stainda run'")
@@ -78,17 +80,19 @@ def reproduce(run: str | Path, out: str | Path | None = None, progress: Progress
         raise StaindaError("a run cannot be made again in its own directory", file=target, remedy="Give another --out")
     run_study(config, target, until="evaluate", progress=progress)
     comparisons = tuple(compare_records(root, target, table) for table in tables)
-    return Reproduction(target, comparisons, _other_versions(root, target))
+    then, now = (read_environment(RunFolder(folder)) for folder in (root, target))
+    return Reproduction(target, comparisons, changed_versions(then, now))
 
 
 def compare_records(first: Path, second: Path, table: Path) -> RecordsComparison:
     """Compare one table of records of two runs."""
     import pandas as pd
 
-    before = pd.read_parquet(first / table)
+    read = pd.read_csv if table.suffix == ".csv" else pd.read_parquet
+    before = read(first / table)
     if not (second / table).is_file():
         return RecordsComparison(table.as_posix(), len(before), len(before), 0, 0, 0.0)
-    after = pd.read_parquet(second / table)
+    after = read(second / table)
     numbers = [name for name in before.columns if pd.api.types.is_float_dtype(before[name])]
     counts = [name for name in before.columns if name in ("tp", "fp", "fn", "tn")]
     values = list(dict.fromkeys([*numbers, *counts]))
@@ -104,22 +108,13 @@ def compare_records(first: Path, second: Path, table: Path) -> RecordsComparison
         then, now = shared[name], shared[f"{name}_again"]
         differs |= (then != now) & ~(then.isna() & now.isna())
     sides = both["_where"].value_counts()
-    gaps = (shared["value"] - shared["value_again"]).abs() if "value" in values else pd.Series(dtype=float)
+    gaps = [(shared[name] - shared[f"{name}_again"]).abs().max() for name in numbers if name not in counts]
     return RecordsComparison(
         table.as_posix(), len(before), int(sides["left_only"]), int(sides["right_only"]), int(differs.sum()),
-        float(gaps.max()) if gaps.notna().any() else 0.0,
+        max((float(gap) for gap in gaps if pd.notna(gap)), default=0.0),
     )  # fmt: skip
 
 
 def _numbered(records: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     """Rows that share all their names are numbered by their place among each other."""
     return records.assign(_number=records.groupby(keys, dropna=False).cumcount())
-
-
-def _other_versions(first: Path, second: Path) -> dict[str, tuple[Any, Any]]:
-    def read(root: Path) -> dict[str, Any]:
-        path = ENVIRONMENT.at(root)
-        return dict(json.loads(path.read_text(encoding="utf-8")).get("versions", {})) if path.is_file() else {}
-
-    then, now = read(first), read(second)
-    return {name: (then.get(name), version) for name, version in now.items() if then.get(name) != version}

@@ -16,7 +16,8 @@ from stainda.run_directory.folder import RunFolder, read_study
 from stainda.study.claims import EVERY_SECONDS, SILENT_SECONDS
 from stainda.study.environment import free_cores
 from stainda.study.executor import Outcome, Workers, workers_for
-from stainda.study.sharing import POLL_SECONDS, SharedFolder, SharedRequest, Taken, run_shared
+from stainda.study.shared_workers import POLL_SECONDS, SharedRequest, Taken, run_shared
+from stainda.study.sharing import SharedFolder
 
 logger = logging.getLogger("stainda.worker")
 

@@ -25,7 +25,8 @@ from stainda.run_directory.folder import RunFolder
 from stainda.study.executor import Outcome, Workers
 from stainda.study.heartbeat import RunProgress
 from stainda.study.search import StrategySearch
-from stainda.study.sharing import SharedFolder, SharedRequest, SharedWorkers, run_claimed
+from stainda.study.shared_workers import SharedRequest, SharedWorkers, run_claimed
+from stainda.study.sharing import SharedFolder
 from stainda.study.storage import sqlite_address
 from stainda.study.worker import Taking
 

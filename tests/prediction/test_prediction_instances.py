@@ -20,7 +20,7 @@ from stainda.objects.separation import separation_counts
 from stainda.patches.details import heat_of
 from stainda.prediction.instance_objects import find_instances
 from stainda.prediction.objects import find_candidates, find_objects
-from stainda.prediction.points import heat_peaks
+from stainda.prediction.peaks import heat_peaks
 from stainda.prediction.probability_map import ProbabilityMap
 from stainda.prediction.regions import ArrayRegion
 from stainda.prediction.tiling import TilePlan, blend_tiles
@@ -135,7 +135,7 @@ def test_peaks_are_where_the_points_are_whatever_the_bands(monkeypatch):
     assert len(centres) == len(points) and height.min() > 0.85
     away = np.linalg.norm(centres[:, None] - points[None], axis=-1)
     assert away.min(0).max() < 0.8
-    monkeypatch.setattr("stainda.prediction.points._BAND", 37)
+    monkeypatch.setattr("stainda.prediction.peaks._BAND", 37)
     again, _ = heat_peaks(heat, 2.5, 0.5)
     np.testing.assert_allclose(again[np.lexsort(again.T)], centres[np.lexsort(centres.T)])
     assert len(heat_peaks(np.zeros((20, 20)), 2.0, 0.5)[0]) == 0

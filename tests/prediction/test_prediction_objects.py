@@ -7,7 +7,8 @@ import pytest
 
 from stainda.config import TaskConfig
 from stainda.errors import SlideError
-from stainda.prediction.objects import ProbabilityMap, disc_peaks, find_candidates, find_objects
+from stainda.prediction.objects import ProbabilityMap, find_candidates, find_objects
+from stainda.prediction.peaks import disc_peaks
 from stainda.prediction.regions import ArrayRegion, tissue_pixels
 from stainda.prediction.windows import Window, map_size, slide_window
 from stainda.study.jobs import resized

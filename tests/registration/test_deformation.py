@@ -11,7 +11,7 @@ from test_registration_attempts import section
 
 from stainda.registration import gates
 from stainda.registration.affine import apply_affine
-from stainda.registration.damping import Damped, Dispute, damped, damped_mean, share_kept
+from stainda.registration.damping import Damped, Disagreement, damped, damped_mean, share_kept
 from stainda.registration.deformation import LEVELS, SOFT, STIFF, exponential, velocity
 from stainda.registration.fields import jacobian
 from stainda.registration.held_back import Gain, HeldBack
@@ -157,7 +157,7 @@ def test_two_deformations_are_averaged_and_their_dissent_is_doubt() -> None:
     here = brought(pixels)
     first, second = (np.zeros((2, SIDE, SIDE)) for _ in range(2))
     first[0], second[0] = 0.4, -0.2
-    calm = damped_mean(view, here, Dispute.of(view, here, first, second))
+    calm = damped_mean(view, here, Disagreement.of(view, here, first, second))
     assert calm is not None and calm.displacement[0] == pytest.approx(0.1, abs=0.01)
     inner = ndimage.binary_erosion(view.tissue, iterations=20)
     assert calm.unsure[inner].max() < 0.05
@@ -167,7 +167,7 @@ def test_two_deformations_are_averaged_and_their_dissent_is_doubt() -> None:
     monotone = np.full((SIDE, SIDE, 3), 200, np.uint8)  # nothing that could tell which is right
     view, _ = view_of(monotone)
     shift = np.stack([bump, bump]) * apart
-    calm = damped_mean(view, brought(monotone), Dispute.of(view, brought(monotone), shift, -shift))
+    calm = damped_mean(view, brought(monotone), Disagreement.of(view, brought(monotone), shift, -shift))
     assert calm is not None and calm.unsure[128, 100] == pytest.approx(1) and calm.unsure[20, 230] < 0.05
 
 
@@ -178,7 +178,7 @@ def test_deformations_that_differ_beyond_the_tissue_raise_no_doubt_in_it() -> No
     y, x = np.mgrid[:SIDE, :SIDE]
     corner = np.exp(-((x - 240) ** 2 + (y - 240) ** 2) / (2 * 25**2)) * gates.MAX_DISSENT * SIDE * 2
     here, shift = brought(pixels), np.stack([corner, corner])
-    calm = damped_mean(view, here, Dispute.of(view, here, shift, np.zeros_like(shift)))
+    calm = damped_mean(view, here, Disagreement.of(view, here, shift, np.zeros_like(shift)))
     assert calm is not None and calm.unsure[view.tissue].max() < 0.05
 
 

@@ -55,7 +55,7 @@ def test_every_aggregator_learns_one_step_and_answers_of_a_bag_of_any_size(name)
     loss.backward()
     optimiser.step()
     assert any((old != new).any() for old, new in zip(before, network.parameters(), strict=True))
-    assert float(network.eval().loss(first.features(), True)) < float(loss)
+    assert network.eval().loss(first.features(), True).item() < loss.item()
     for number in (1, 7, 40):
         logit, evidence = network(first.features()[:number])
         assert logit.shape == () and torch.isfinite(logit)

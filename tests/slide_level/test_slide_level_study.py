@@ -14,6 +14,7 @@ from stainda.config import load_study
 from stainda.errors import ConfigError, LeakError, StaindaError
 from stainda.study import run_study
 from stainda.study.plan import plan_study
+from stainda.study.reproducing import compare_records, reproduce
 
 pytest.importorskip("torchmil", reason="the extra 'bags'")
 
@@ -59,6 +60,18 @@ def test_the_page_answers_and_shows_figures_and_methods(run):
     for name in ("slide_level_auroc", "slide_level_slides"):
         assert (run / "report" / "figures" / f"{name}.csv").is_file()
     assert "strategies" not in (run / "report" / "answer.txt").read_text(encoding="utf-8")
+
+
+def test_a_study_of_slides_alone_is_reproduced_by_its_scores(run, tmp_path):
+    made = reproduce(run, tmp_path / "again")
+    scored = [comparison for comparison in made.comparisons if comparison.table.endswith("slide_level/scores.csv")]
+    assert made.is_same and scored == list(made.comparisons) and min(comparison.rows for comparison in scored) > 0
+    path = tmp_path / "again" / "slide_level" / "scores.csv"
+    scores = pd.read_csv(path)
+    scores.loc[3, "log_odds"] += 0.25
+    scores.to_csv(path, index=False)
+    changed = compare_records(run, tmp_path / "again", path.relative_to(tmp_path / "again"))
+    assert (changed.changed, changed.missing) == (1, 0) and changed.largest == pytest.approx(0.25)
 
 
 def test_attention_lies_on_the_slide(run):

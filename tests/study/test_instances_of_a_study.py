@@ -131,6 +131,7 @@ def test_the_page_says_what_was_looked_for_and_shows_the_measures(runs, kind):
     ]
     missing = [name for name in wanted if name not in page and name not in tables]
     assert missing == []
+    assert ("Merged objects by strategy and domain" in page) == (kind == "instances")
 
 
 def test_a_new_slide_gives_points_that_qupath_opens(runs, tmp_path):
