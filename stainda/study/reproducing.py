@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stainda.errors import StaindaError
+from stainda.names import ending
 from stainda.progress import SILENT, Progress
 from stainda.run_directory.folder import RunFolder, read_study
 from stainda.run_directory.result_tables import RECORDS
@@ -88,7 +89,7 @@ def compare_records(first: Path, second: Path, table: Path) -> RecordsComparison
     """Compare one table of records of two runs."""
     import pandas as pd
 
-    read = pd.read_csv if table.suffix == ".csv" else pd.read_parquet
+    read = pd.read_csv if ending(table) == ".csv" else pd.read_parquet
     before = read(first / table)
     if not (second / table).is_file():
         return RecordsComparison(table.as_posix(), len(before), len(before), 0, 0, 0.0)

@@ -12,6 +12,7 @@ ROOMS = sorted(
 
 OTHER_FILES = {
     ("cli/manifest.py", "manifest.csv"): "where 'manifest scan' writes",
+    ("cohort/pseudonyms.py", "manifest.csv"): "where 'manifest pseudonymise' writes",
     ("datasets/making.py", "manifest.csv"): "of a public data set",
     ("report/comparing.py", "index.html"): "the page that compares studies",
     ("review/server.py", "index.html"): "the page of the review, which lies in the package",
