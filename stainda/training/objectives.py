@@ -88,8 +88,8 @@ class Byol(Simclr):
 class Autoencoder(Simclr):
     """Each patch is made again from its coarsest features: mean squared error, in units of the standardised image.
 
-    With ``sparsity`` the mean absolute feature is a second term, so that few features are used for a patch. (Cruz-Roa et
-    al. 2013, doi 10.1007/978-3-642-40763-5_50, learn their features by an autoencoder, too; theirs has one layer on
+    With ``sparsity`` the mean absolute feature is a second term, so that few features are used for a patch. (Cruz-Roa
+    et al. 2013, doi 10.1007/978-3-642-40763-5_50, learn their features by an autoencoder, too; theirs has one layer on
     small windows.) The decoder has half as many features at twice the resolution, at each level.
     """
 
