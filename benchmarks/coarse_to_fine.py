@@ -75,20 +75,20 @@ def main() -> None:
     parser.add_argument("--fine", type=float, default=1.5, help="micrometres per pixel")
     parser.add_argument("--coarse", type=float, default=6.0, help="micrometres per pixel")
     parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--patients", type=int, default=8)
+    parser.add_argument("--patients", type=int, default=12)
     parser.add_argument("--size", type=int, default=3072, help="level-0 pixels of 0.75 µm")
     options = parser.parse_args()
     torch.set_num_threads(1)
     options.out.mkdir(parents=True, exist_ok=True)
     config = PhantomConfig(
-        patients=options.patients, stains=("PAS",), centres=("A",), size=options.size, mpp=0.75, seed=31
+        patients=options.patients, stains=("PAS",), centres=("A", "B"), size=options.size, mpp=0.75, seed=31
     )
     manifest = make_cohort(config, options.out / "phantom")
     fine_job, coarse_job = (
         trained(options.out, manifest, mpp, options.steps) for mpp in (options.fine, options.coarse)
     )
     cohort = pd.read_csv(fine_job.parents[1] / "cohort.csv")
-    tested = set(cohort.loc[cohort["split"] == "test", "slide"])
+    tested = set(cohort.loc[(cohort["split"] == "test") & (cohort["domain"] == "PAS@A"), "slide"])
     fine, coarse = load_predictor(fine_job), load_predictor(coarse_job)
     seen, rows = Seen(fine), []
     for section in read_manifest(manifest):
