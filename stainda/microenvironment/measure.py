@@ -15,6 +15,7 @@ from stainda.microenvironment.curves import SectionCurve, section_curves
 from stainda.microenvironment.rates import MM2, poisson_interval, random_shifts, shifted_counts, uncertain_interval
 from stainda.microenvironment.section import SectionData
 from stainda.microenvironment.zones import (
+    ObjectPairs,
     Zones,
     areas,
     counts,
@@ -84,7 +85,7 @@ def measure_section(data: SectionData, config: MicroenvironmentConfig, rng: np.r
     reach = zones.reach + SURELY * float(errors.max(initial=0.0))
     pairs = near_pairs(shapes, data.xy, reach, tree)
     distance, which = nearest(pairs, len(data.xy))
-    each = _structures(data, zones, config, rng)
+    each = _structures(data, zones, pairs, config, rng)
     beyond = distance > zones.reach
     distance, which = np.where(beyond, np.inf, distance), np.where(beyond, -1, which)
     return SectionMeasures(
@@ -94,12 +95,11 @@ def measure_section(data: SectionData, config: MicroenvironmentConfig, rng: np.r
 
 
 def _structures(
-    data: SectionData, zones: Zones, config: MicroenvironmentConfig, rng: np.random.Generator
+    data: SectionData, zones: Zones, pairs: ObjectPairs, config: MicroenvironmentConfig, rng: np.random.Generator
 ) -> StructureMeasures:
     shapes, errors = data.structures.outlines, data.structures.error_um
     number = len(shapes)
     area = areas(shapes, zones, data.window.shape)
-    pairs = near_pairs(shapes, data.xy, zones.reach + SURELY * float(errors.max(initial=0.0)))
     observed = counts(pairs, zones, number)
     low, high = poisson_interval(observed, area, config.level)
     simulated = observed[None]
@@ -109,10 +109,10 @@ def _structures(
         simulated = shifted_counts(shapes, pairs, data.xy, zones, shifts)
         wide = uncertain_interval(simulated[:, moved], area[moved], rng, config.level)
         low[moved], high[moved] = wide
-    away = np.full(number, np.nan)
     outside = pairs.distance > 0
-    for row, value in zip(pairs.structure[outside], pairs.distance[outside], strict=True):
-        away[row] = value if np.isnan(away[row]) else min(away[row], value)
+    away = np.full(number, np.inf)
+    np.minimum.at(away, pairs.structure[outside], pairs.distance[outside])
+    away[np.isinf(away)] = np.nan
     thin = zones.widths[None, :] < errors[:, None]
     return StructureMeasures(observed, area, low, high, simulated, _positive(data, zones), away, thin)
 

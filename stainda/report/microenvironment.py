@@ -189,9 +189,9 @@ def _of_stain(
         drawn.append(_draw(
             write, Plot(
                 figures.pair_functions(pairs), pairs,
-                f"{stain}: pair correlation g (1: as often as by chance) and L less r (0: by chance) of cells about "
-                f"centres of structures (left), and about each other (right). {_greys(pairs)}bars: intervals over "
-                "patients.", f"Cells about structures and about each other, {stain}",
+                f"{stain}: pair correlation g (1: as often as by chance), L less r (0: by chance) and Ripley's K of "
+                f"cells about centres of structures (left), and about each other (right). {_greys(pairs)}dashed: "
+                "chance; bars: intervals over patients.", f"Cells about structures and about each other, {stain}",
             ), f"microenvironment_pairs_{key}",
         ))  # fmt: skip
     of_patients = patients[(patients["stain"] == stain) & ~patients["measure"].isin(NOT_ZONES)]

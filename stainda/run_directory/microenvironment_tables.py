@@ -107,8 +107,8 @@ CURVES = Table(
     columns=(
         *columns("text", scope="`slide`, `patient`, `group` or `all`", name="which", stain="name of the stain",
                  function="`density` (by distance from the nearest outline, over that of the tissue), `cross_g` and "
-                          "`cross_L` (cells about the centres of structures), `g` and `L` (cells about cells); of L, "
-                          "less r, µm",
+                          "`cross_L`, `cross_K` (cells about the centres of structures), `g`, `L` and `K` (cells about "
+                          "cells); g is the pair correlation, L is less r, in µm, K in µm²",
                  null="null hypothesis of the envelope: `shift`, `relabel` or `csr`; empty: none"),
         *columns("number", from_um="inner distance; empty inside", to_um="outer distance; empty beyond",
                  value="observed", low="lower end of the envelope", high="upper end of the envelope",

@@ -195,8 +195,12 @@ def test_every_null_hypothesis_is_in_the_tables_and_they_answer_different_questi
     whole = curves[curves["scope"] == "all"]
     p = whole.groupby(["function", "null"])["p"].first()
     assert set(p.index) == {
-        *((name, null) for name in ("density", "cross_g", "cross_L") for null in ("shift", "relabel", "csr")),
-        *((name, null) for name in ("g", "L") for null in ("relabel", "csr")),
+        *(
+            (name, null)
+            for name in ("density", "cross_g", "cross_L", "cross_K")
+            for null in ("shift", "relabel", "csr")
+        ),
+        *((name, null) for name in ("g", "L", "K") for null in ("relabel", "csr")),
     }
     assert p["density", "csr"] <= 0.05 and p["density", "shift"] <= 0.05 and p["density", "relabel"] > 0.05
     density = whole[(whole["function"] == "density") & (whole["null"] == "relabel")].set_index("to_um")
