@@ -85,16 +85,21 @@ def slide_rows(measures: SectionMeasures, over: ZoneDensities, level: float) -> 
     ]  # fmt: skip
 
 
-def identity_rows(identities: Sequence[Identity]) -> list[Row]:
+def identity_rows(identities: Sequence[Identity], level: float) -> list[Row]:
+    from scipy.special import ndtri
+
+    z = float(ndtri((1 + level) / 2))
+    intervals = [identity.volume.interval(z) for identity in identities]
     return [
         {
             "block": identity.block, "identity": identity.identity, "class": identity.cls,
             "x_um": known(identity.x_um, 1), "y_um": known(identity.y_um, 1), "sections": len(identity.sections),
             "profiles": identity.volume.profiles, "volume_um3": known(identity.volume.um3, 0),
-            "volume_error": known(identity.volume.error, 4), "whole": identity.volume.whole,
+            "volume_error": known(identity.volume.error, 4), "volume_low": known(low, 0),
+            "volume_high": known(high, 0), "whole": identity.volume.whole,
             "found_in": "; ".join(identity.sections),
         }
-        for identity in identities
+        for identity, (low, high) in zip(identities, intervals, strict=True)
     ]  # fmt: skip
 
 

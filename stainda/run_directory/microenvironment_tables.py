@@ -130,7 +130,9 @@ IDENTITIES = Table(
         *columns("number", x_um="of its centre in the frame", y_um="of its centre in the frame"),
         *columns("integer", sections="that show it", profiles="drawn outlines that the volume rests on"),
         *columns("number", volume_um3="Cavalieri's estimate; of a structure that is not whole a lower bound",
-                 volume_error="coefficient of error of it"),
+                 volume_error="coefficient of error of it (sampling, outlines, profiles missed); empty of fewer than "
+                              "three profiles, and where the block has fewer than ten runs of four",
+                 volume_low="lower end of its interval, of whole structures", volume_high="upper end of it"),
         *columns("truth", whole="the sections before and after it do not show it"),
         *columns("text", found_in="the sections"),
     ),
