@@ -70,14 +70,15 @@ def slide_rows(measures: SectionMeasures, over: ZoneDensities, level: float) -> 
         factor = np.divide(value[:-1], over.value, out=np.ones(len(zones)), where=over.value > 0)
         low[:-1], high[:-1] = over.low * factor, np.where(value[:-1] > 0, over.high * factor, high[:-1])
         kinds[:-1] = ["bootstrap" if rate > 0 else "poisson" for rate in value[:-1]]
-    error = data.structures.error_um
+    error, bias = data.structures.error_um, [*over.bias, np.nan]
     bounds = [*zones.bounds, (zones.reach, None)]
     return [
         {
             **who(data), "zone": name, "from_um": bounds[z][0], "to_um": bounds[z][1],
             "structures": len(data.structures), "cells": int(measures.pooled_counts[z]),
             "area_mm2": known(measures.pooled_areas[z] / MM2, 6), "density": known(value[z]), "low": known(low[z]),
-            "high": known(high[z]), "interval": kinds[z],
+            "high": known(high[z]), "interval": kinds[z], "error_bias": known(bias[z], 4),
+            "corrected": known(value[z] * max(1 - bias[z], 0.0)),
             "thin": int(measures.each.thin[:, z].sum()) if z < len(zones) else 0,
             "error_um": known(np.median(error)) if len(error) else None,
         }

@@ -13,6 +13,12 @@ _ZONE = (
     *columns("number", from_um="inner distance; empty inside", to_um="outer distance; empty beyond"),
 )
 _RATE = columns("number", density="cells per mm²", low="lower end of its interval", high="upper end of its interval")
+_BIAS = columns(
+    "number",
+    error_bias="share by which the error of the outlines' places makes it too high (below 0: too low): displacing "
+               "every outline once more by its error changes it by so much; inside and rings",
+    corrected="the density without that share; of the bias of the phantom about half is taken away",
+)  # fmt: skip
 
 STRUCTURES = Table(
     "microenvironment/structures.csv",
@@ -46,7 +52,10 @@ ZONES = Table(
         *columns("number", area_um2="area of the zone on tissue, outside other structures"),
         *_RATE,
         *columns("number", positive_share="share of the zone that is stained, 0 to 1"),
-        *columns("truth", thin="the zone is thinner than the error of the outline's place"),
+        *columns(
+            "truth",
+            thin="the zone (inside: the radius of the structure) is thinner than the error of the outline's place",
+        ),
     ),
 )
 
@@ -63,6 +72,7 @@ SLIDES = Table(
         *columns("number", area_mm2="area of the zone, mm²"),
         *_RATE,
         *columns("text", interval="`bootstrap` over structures, with the error of their places, or `poisson`"),
+        *_BIAS,
         *columns("integer", thin="structures whose place is less exact than the zone is wide"),
         *columns("number", error_um="median error of the structures' places, µm"),
     ),
@@ -79,6 +89,7 @@ PATIENTS = Table(
                  measure="`inside`, a ring, `beyond`, `tissue` (cells per mm²), `enrichment` (inside and rings over "
                          "beyond), `cells per structure`, `nearest` (µm), `stained` (share of the tissue)"),
         *columns("number", value="of the patient", low="lower end of its interval", high="upper end of its interval"),
+        *_BIAS,
         *columns("integer", sections="measured sections", structures="structures measured on them"),
     ),
 )  # fmt: skip
