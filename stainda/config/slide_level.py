@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from stainda.config.frozen import Frozen
 from stainda.config.training import ModelConfig
 
-Aggregator = Literal["mean", "max", "attention", "clam", "transmil"]
+Aggregator = Literal["mean", "max", "svm", "fisher", "attention", "clam", "transmil"]
 """How the features of the patches of a slide become one answer."""
 
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from stainda.config.slide_level import Aggregator
+from stainda.slide_level.linear_svm import SvmBag
 from stainda.slide_level.torchmil_here import OF_TORCHMIL
 
 REFERENCES: dict[str, str] = {
     "mean": "mean of the vectors",
     "max": "the patch that speaks most for the label",
+    "svm": "mean of the vectors, linear support vector machine; Xu et al. 2015, doi 10.1109/ICASSP.2015.7178109",
+    "fisher": "Fisher vector, linear support vector machine; Perronnin et al. 2010, doi 10.1007/978-3-642-15561-1_11",
     "attention": "Ilse et al. 2018, https://arxiv.org/abs/1802.04712 (gated)",
     "clam": "Lu et al. 2021, https://arxiv.org/abs/2004.09666 (single branch)",
     "transmil": "Shao et al. 2021, https://arxiv.org/abs/2106.00908",
@@ -27,7 +31,7 @@ class BagNetwork(nn.Module):
     """An aggregator of one bag.
 
     Every aggregator first brings the vectors to ``hidden`` numbers (linear, ReLU, dropout), so that they differ in how
-    patches are put together, not in what is learned of each.
+    patches are put together, not in what is learned of each; ``svm`` and ``fisher`` take the vectors as they are.
 
     Args:
         width: of the vectors. hidden: see above.
@@ -37,20 +41,30 @@ class BagNetwork(nn.Module):
         super().__init__()
         self.name = name
         embed = nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Dropout(dropout))
-        self.body = (
-            PooledBag(embed, hidden, name) if name in ("mean", "max") else _of_torchmil(name, embed, width, hidden)
-        )
+        if name in ("svm", "fisher"):
+            self.body = SvmBag(width, name == "fisher")
+        elif name in ("mean", "max"):
+            self.body = PooledBag(embed, hidden, name)
+        else:
+            self.body = _of_torchmil(name, embed, width, hidden)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor | None]:
         """Of a bag (n, width): its logit, a scalar, and what each patch is given (n,), or ``None``."""
-        if isinstance(self.body, PooledBag):
+        if isinstance(self.body, PooledBag | SvmBag):
             return self.body(features)  # type: ignore[no-any-return]
         logit, attention = self.body(features[None], return_att=True)
         weights = attention[0].clamp(min=0) if self.name == "transmil" else torch.softmax(attention[0], dim=0)
         return logit[0], weights / weights.sum().clamp(min=1e-12)
 
+    def fit(self, vectors: Callable[[], Tensor], seed: int) -> None:
+        """What is fitted to the vectors (n, width) of the teaching bags before labels are learned."""
+        if isinstance(self.body, SvmBag) and self.body.encoding is not None:
+            self.body.encoding.fit(vectors(), seed)
+
     def loss(self, features: Tensor, positive: bool) -> Tensor:
         """Cross-entropy of a bag; CLAM adds that of its clustering, 0.7 to 0.3 as Lu et al. weigh them."""
+        if isinstance(self.body, SvmBag):
+            return self.body.loss(self(features)[0], positive)
         label = features.new_tensor([float(positive)])
         if self.name != "clam":
             return nn.functional.binary_cross_entropy_with_logits(self(features)[0][None], label)

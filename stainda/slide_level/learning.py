@@ -50,6 +50,7 @@ def learn(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = BagNetwork(name, features.shape[1], settings.hidden, settings.dropout).to(features.device)
+        network.fit(lambda: torch.cat([bag.features() for bag in teaching]), seed)
         optimiser = torch.optim.AdamW(
             network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
         )

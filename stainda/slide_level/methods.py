@@ -27,6 +27,9 @@ def methods_text(config: StudyConfig, settings: SlideLevelConfig, patches: Seque
     )
     start = "with published weights" if start_of(settings.encoder) else "with random weights"
     named = "; ".join(f"{name} ({REFERENCES[name]})" for name in settings.aggregators)
+    networks = [name for name in settings.aggregators if name not in ("svm", "fisher")]
+    who = "All" if len(networks) == len(settings.aggregators) else ", ".join(networks).capitalize()
+    brought = f"{who} brought the features to {training.hidden} numbers first. " if networks else ""
     balanced = ", both labels weighing the same" if training.balanced else ""
     scaled = {
         "source": "the training slides of the source domains",
@@ -37,7 +40,7 @@ def methods_text(config: StudyConfig, settings: SlideLevelConfig, patches: Seque
         f"The label {' or '.join(settings.positive)} of column {settings.label} was learned from whole slides. Patches "
         f"of {grid.size} pixels at {scale}, on a grid over the tissue ({middle} per slide, {low} to {high}), were "
         f"encoded once by {title}, {start}, which did not learn; features were standardised by {scaled}. Aggregators: "
-        f"{named}. Each brought the features to {training.hidden} numbers and was trained for {training.epochs} epochs "
+        f"{named}. {brought}Each was trained for {training.epochs} epochs "
         f"with AdamW (learning rate {training.learning_rate:g}, cosine) on cross-entropy{balanced}, from the labels of "
         f"source training patients; the epoch with the lowest loss on source validation patients was kept, and the "
         f"threshold of balanced accuracy was chosen on them. Labels of targets and of test patients were used for "

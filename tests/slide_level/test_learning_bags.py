@@ -42,13 +42,14 @@ def test_attention_finds_what_mean_pooling_dilutes():
     assert np.mean(hits) > 0.7, "the patches with most attention are those that carry the label"
 
 
-@pytest.mark.parametrize("name", ["mean", "max", "attention", "clam", "transmil"])
+@pytest.mark.parametrize("name", ["mean", "max", "svm", "fisher", "attention", "clam", "transmil"])
 def test_every_aggregator_learns_one_step_and_answers_of_a_bag_of_any_size(name):
     if name in torchmil_here.OF_TORCHMIL:
         pytest.importorskip("torchmil", reason="the extra 'bags'")
     torch.manual_seed(0)
     network = BagNetwork(name, WIDTH, 8, 0.0)
     first = made_bags(2, 0)[1]
+    network.fit(first.features, 0)
     before = [parameter.clone() for parameter in network.parameters()]
     optimiser = torch.optim.SGD(network.parameters(), lr=0.05)
     loss = network.loss(first.features(), True)
@@ -59,7 +60,7 @@ def test_every_aggregator_learns_one_step_and_answers_of_a_bag_of_any_size(name)
     for number in (1, 7, 40):
         logit, evidence = network(first.features()[:number])
         assert logit.shape == () and torch.isfinite(logit)
-        assert (evidence is None) == (name == "mean")
+        assert (evidence is None) == (name in ("mean", "svm", "fisher"))
         if evidence is not None:
             assert evidence.shape == (number,) and (evidence >= 0).all()
             assert name == "max" or float(evidence.sum().detach()) == pytest.approx(1, abs=1e-4)
