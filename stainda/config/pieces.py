@@ -157,8 +157,17 @@ def _fault(model: type[BaseModel], item: Mapping[str, Any]) -> str:
     if kind == "literal_error":
         options = [word.strip("' ") for word in item["ctx"]["expected"].replace(" or ", ", ").split(",")]
         return f"{place!r} is {given!r} ({did_you_mean(str(given), options)})"
+    if kind == "model_type":
+        named = next((name for name, singular in _SINGULAR.items() if singular == place), None)
+        names = f"; a name is one of 'stainda list {named}'" if named else ""
+        return f"{place!r} is {given!r}, where settings belong ({_some_keys(model, item['loc'])}{names})"
     message = item["msg"].removeprefix("Value error, ")
     return message if place == "file" else f"{place!r}: {message} (found {given!r})"
+
+
+def _some_keys(model: type[BaseModel], location: Sequence[str | int]) -> str:
+    keys = _keys_at(model, location)
+    return ", ".join(keys[:5]) + (" …" if len(keys) > 5 else "")
 
 
 def _keys_at(model: type[BaseModel], location: Sequence[str | int]) -> list[str]:

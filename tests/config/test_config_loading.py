@@ -91,6 +91,8 @@ def test_a_wrong_range_is_refused(raw, told):
         ({"strategies": "dann"}, "must be a list"),
         ({"protocol": {"sources": ["PAS@A"], "split": [0.5, 0.2, 0.2]}}, "add up to 1"),
         ({"study": "../outside"}, "study"),
+        ({"model": 5}, r"'model' is 5, where settings belong \(name, params.*stainda list models"),
+        ({"training": {"init": 5}}, r"'training.init' is 5, where settings belong \(name, pairs"),
     ],
 )
 def test_a_slip_is_named_with_what_to_do(changes, told):
