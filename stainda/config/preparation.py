@@ -67,6 +67,10 @@ class PhantomConfig(Frozen):
     sclerotic_shares: dict[str, float] = Field(
         default_factory=dict, description="share of sclerotic glomeruli by group; 0.12 where not named"
     )
+    positive_tubules: tuple[float, float] | None = Field(
+        None,
+        description="share of tubules with stained membranes in PDL1 sections: each patient's lies between these",
+    )
     annotated: tuple[Literal["sclerosis", "tubules", "vessels"], ...] = Field(
         (),
         description="what is annotated besides glomeruli; 'sclerosis': sclerotic glomeruli are a class of their own",
@@ -82,6 +86,9 @@ class PhantomConfig(Frozen):
                 raise ValueError(f"{setting} names {unknown[0]!r}; the groups are {groups}")
         if not all(0 <= share <= 1 for share in self.sclerotic_shares.values()):
             raise ValueError("sclerotic_shares must lie between 0 and 1")
+        low, high = self.positive_tubules or (0.0, 1.0)
+        if not 0 <= low <= high <= 1:
+            raise ValueError("positive_tubules are two shares from 0 to 1, the lower one first")
         return self
 
 

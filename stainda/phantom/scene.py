@@ -20,14 +20,15 @@ from stainda.phantom.maps import TrueMap
 from stainda.phantom.noise import NoisePlane, noise_plane
 from stainda.phantom.nuclei import draw_macrophages, draw_nuclei
 from stainda.phantom.shapes import Tubes
-from stainda.phantom.structures import OTHER, TUBULE, VESSEL
+from stainda.phantom.structures import OTHER, POSITIVE, TUBULE, VESSEL
 from stainda.phantom.tile import Tile
+from stainda.randomness import generator_for
 from stainda.stains.table import STRUCTURES
 
 CODE = {name: index for index, name in enumerate(STRUCTURES)}
 # micrometres from its surface within which a tubule presses its neighbours, and a vessel does
 TUBULE_REACH, VESSEL_REACH = 10.0, 40.0
-MEMBRANE = 1.1  # micrometres
+MEMBRANE, POSITIVE_MEMBRANE = 1.1, 3.0  # micrometres
 MARGIN_UM = 9.0  # what may reach into a tile from next to it: a macrophage
 SMALLEST_PROFILE = 30.0  # micrometres: a body cut smaller than this across is neither drawn nor annotated
 _TUBULE = np.array([CODE["proximal"], CODE["distal"], CODE["collecting_duct"], 0], dtype=np.uint8)
@@ -35,10 +36,16 @@ _TUBULE = np.array([CODE["proximal"], CODE["distal"], CODE["collecting_duct"], 0
 
 @dataclass
 class Scene:
-    """A section of a block; ``keeps_kinds``: its tiles say which pixels are of a tubule or a vessel."""
+    """A section of a block.
+
+    Attributes:
+        positive: share of tubules whose membranes are stained, where the stain marks any.
+        keeps_kinds: its tiles say which pixels are of a tubule or a vessel.
+    """
 
     anatomy: Anatomy
     map: TrueMap
+    positive: float | None = None
     keeps_kinds: bool = False
 
     def __post_init__(self) -> None:
@@ -49,6 +56,8 @@ class Scene:
         self._tubules = self._placed(*anatomy.tubules.discs(z, TUBULE_REACH + 4))
         self._vessels = self._placed(*anatomy.vessels.discs(z, VESSEL_REACH + 4))
         self.outlines = self._body_outlines()
+        names = generator_for(anatomy.seed, anatomy.block, "positive tubules")
+        self._positive = np.append(names.random(len(anatomy.tubules.radius)) < (self.positive or 0.0), False)
         visible = np.array(sorted(self.outlines), dtype=np.int64)
         self._bodies = self._placed(
             visible, anatomy.bodies.centre[visible, :2], anatomy.bodies.outer.reach[visible] + 34
@@ -149,7 +158,8 @@ class Scene:
         self._label_interstitium(tile, grid.to_pixels(widening), medium)
         self._label_tubules(tile, of_tubule, medium)
         if self.keeps_kinds:
-            tile.kinds = np.where(tile.depth > 0, TUBULE, OTHER).astype(np.uint8)
+            of_tubules = np.where(self._positive, POSITIVE, TUBULE).astype(np.uint8)[of_tubule]
+            tile.kinds = np.where(tile.depth > 0, of_tubules, OTHER).astype(np.uint8)
             tile.kinds[upsample(vessel, grid.step) < 0] = VESSEL
         if (vessel < 10).any():
             self._label_vessels(tile, upsample(vessel, grid.step), repeat(vessel_of, grid.step), medium)
@@ -180,6 +190,10 @@ class Scene:
         labels[lumen] = CODE["lumen"]
         labels[lumen & (tint < 0.3) & (tile.blotch + 0.6 * tile.grain > 0.9 + 2 * tint)] = CODE["debris"]
         labels[lumen & (kind > 0) & (tint < 0.07)] = CODE["cast"]
+        if self.positive:
+            stained = self._positive[of_tubule] & inside
+            labels[stained & (depth < POSITIVE_MEMBRANE + 0.6 * tile.blotch)] = CODE["positive_membrane"]
+            return
         labels[inside & (depth < MEMBRANE + 0.25 * tile.blotch)] = CODE["tubule_membrane"]
 
     def _label_vessels(self, tile: Tile, away: Array, of_vessel: Array, medium: Array) -> None:

@@ -30,7 +30,8 @@ RENDER_TILE = 512  # level-0 pixels rendered at once, a multiple of NODE and of 
 
 @dataclass(frozen=True)
 class SectionPlan:
-    """Which section this is. ``number`` counts from 1 within its block."""
+    """Which section this is. ``number`` counts from 1 within its block; ``positive`` is the share of its tubules whose
+    membranes are stained, of PDL1."""
 
     slide: str
     patient: str
@@ -47,6 +48,7 @@ class SectionPlan:
     macrophages: MacrophageLawConfig | None = None
     sclerotic: float = SCLEROTIC_SHARE
     annotated: tuple[str, ...] = ()
+    positive: float | None = None
 
     @property
     def law(self) -> MacrophageLaw | None:
@@ -91,10 +93,17 @@ def plan_sections(config: PhantomConfig) -> list[SectionPlan]:
                 artefacts=given[k], size=config.size, seed=config.seed, difficulty=config.difficulty, heights=heights,
                 group=group, macrophages=config.macrophage_law,
                 sclerotic=config.sclerotic_shares.get(group, SCLEROTIC_SHARE), annotated=config.annotated,
+                positive=_positive_share(config, patient) if name == "PDL1" else None,
             )
             for k, name in enumerate(stains)
         ]  # fmt: skip
     return plans
+
+
+def _positive_share(config: PhantomConfig, patient: str) -> float | None:
+    if config.positive_tubules is None:
+        return None
+    return float(generator_for(config.seed, patient, "positive tubules").uniform(*config.positive_tubules))
 
 
 @lru_cache(maxsize=2)
@@ -124,7 +133,7 @@ class RenderedSection:
         self.structures = (
             StructureMap.of(plan.size, plan.centre.mpp) if {"tubules", "vessels"} & {*plan.annotated} else None
         )
-        self.scene = Scene(self.anatomy, self.map, keeps_kinds=self.structures is not None)
+        self.scene = Scene(self.anatomy, self.map, plan.positive, keeps_kinds=self.structures is not None)
         if (law := plan.law) is not None:
             cells = law.cells(self.scene, generator_for(plan.seed, plan.slide, "macrophages by law"))
             self.scene.follow_law(cells)

@@ -1,4 +1,4 @@
-"""Tubules and vessels of a section as outlines, from what was drawn."""
+"""Tubules and vessels of a section as outlines, from what was drawn; tubules with stained membranes apart."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from shapely.geometry.base import BaseGeometry
 
 from stainda.arrays import Array
 
-OTHER, TUBULE, VESSEL = 0, 1, 2
+OTHER, TUBULE, VESSEL, POSITIVE = 0, 1, 2, 3
 SMALLEST_UM2 = 80.0
 """A tubule or vessel cut smaller than this is not annotated: a disc of 10 µm."""
 
@@ -21,7 +21,8 @@ class StructureMap:
     """Which pixels of a section are of a tubule or a vessel, about one per micrometre.
 
     Attributes:
-        kinds: uint8 (h, w): ``OTHER``, ``TUBULE`` or ``VESSEL``, of every ``step``-th level-0 pixel.
+        kinds: uint8 (h, w): ``OTHER``, ``TUBULE``, ``VESSEL`` or ``POSITIVE`` (a tubule, too), of every ``step``-th
+            level-0 pixel.
         step: level-0 pixels per pixel.
         mpp: micrometres per level-0 pixel.
     """

@@ -13,14 +13,16 @@ from stainda.arrays import Array
 from stainda.files import write_csv, write_json
 from stainda.names import file_name
 from stainda.phantom.section import RenderedSection, SectionPlan, block_anatomy
-from stainda.phantom.structures import TUBULE, VESSEL
+from stainda.phantom.structures import POSITIVE, TUBULE, VESSEL
 from stainda.randomness import generator_for
 
 GLOMERULUS = {"name": "glomerulus", "color": [0, 200, 80]}
 SCLEROTIC = {"name": "sclerotic glomerulus", "color": [200, 60, 160]}
-STRUCTURES = {
-    "tubules": (TUBULE, {"name": "tubule", "color": [60, 120, 220]}),
-    "vessels": (VESSEL, {"name": "vessel", "color": [200, 40, 40]}),
+TUBULES = {TUBULE: {"name": "tubule", "color": [60, 120, 220]}}
+VESSELS = {VESSEL: {"name": "vessel", "color": [200, 40, 40]}}
+MARKED_TUBULES = {
+    TUBULE: {"name": "negative tubule", "color": [60, 120, 220]},
+    POSITIVE: {"name": "positive tubule", "color": [220, 90, 0]},
 }
 MACROPHAGE_COLOUR = (230, 120, 0)
 LANDMARKS = 24
@@ -85,14 +87,17 @@ def structure_features(section: RenderedSection) -> list[dict[str, Any]]:
     """QuPath features of tubules and vessels, where the plan annotates them; outlines in level-0 pixels."""
     if section.structures is None or section.plan.blank:
         return []
+    wanted: dict[int, dict[str, Any]] = {}
+    if "tubules" in section.plan.annotated:
+        wanted |= TUBULES if section.plan.positive is None else MARKED_TUBULES
+    if "vessels" in section.plan.annotated:
+        wanted |= VESSELS
     features = []
-    for name, (kind, classification) in STRUCTURES.items():
-        if name not in section.plan.annotated:
-            continue
+    for kind, classification in wanted.items():
         for number, outline in enumerate(section.structures.outlines(kind), 1):
             ring = np.round(np.asarray(outline.exterior.coords), 2).tolist()
             properties = {"objectType": "annotation", "classification": classification, "isLocked": True}
-            identity = _uuid(section, f"{section.plan.slide}/{name}/{number}")
+            identity = _uuid(section, f"{section.plan.slide}/{classification['name']}/{number}")
             features.append(_feature(identity, "Polygon", [ring], properties))
     return features
 

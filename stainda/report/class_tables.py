@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import matplotlib as mpl
@@ -12,17 +13,19 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from stainda.evaluation.agreement import bland_altman
+from stainda.evaluation.class_shares import class_shares
 from stainda.evaluation.confusion import BACKGROUND, confusion_table
 from stainda.evaluation.selection import DEFAULT_RULE
 from stainda.names import file_name
-from stainda.report.figure_registry import Plot, register
+from stainda.report.figure_registry import Plot, register, register_score_table
 from stainda.report.figures import INK, STYLE, Look, panels
 from stainda.report.registered_evidence import evidence_rows
 from stainda.report.result_tables import regions, score_cell, strategy_cell
 from stainda.report.run import LoadedRun
 from stainda.report.study_view import StudyView, not_drawn, people
 from stainda.report.summary_text import PRIMARY, measure_title, percent
-from stainda.report.tables import Cell, PageTable, spread_words
+from stainda.report.tables import Cell, PageTable, plain_table, spread_words
 
 MOST_STRATEGIES, PANELS_ACROSS = 4, 2
 ROLES = ("source", "target")
@@ -61,6 +64,49 @@ def _class_table(view: StudyView, name: str, measure: str) -> PageTable | None:
         f"n patients; below each mean: {spread}."
     )
     return PageTable(file_name(f"class_{name}_{measure}".replace(" ", "_")), caption, titles, shown, rows)
+
+
+@register_score_table("class_shares")
+def shares(view: StudyView, measure: str) -> PageTable | None:
+    """How well the share of each class among all agrees with the annotated one, patient by patient."""
+    if not has_classes(view.run) or view.run.confusion.empty:
+        return None
+    rows = []
+    for role in ROLES:
+        chosen = view.chosen(view.run.confusion, DEFAULT_RULE, role)
+        if chosen.empty:
+            continue
+        table = class_shares(chosen, view.run.study.task.classes, ["strategy", "seed", "patient"])
+        for name in view.look.present(list(table["strategy"])):
+            mine = table[table["strategy"] == name]
+            for (unit, of_class), some in mine.groupby(["unit", "class"], sort=False):
+                pairs = some.groupby("patient")[["predicted", "annotated"]].mean().dropna()
+                agreement = bland_altman(pairs["predicted"].to_numpy(), pairs["annotated"].to_numpy())
+                rows.append(
+                    {"strategy": name, "title": view.look.title(name), "role": role, "class": of_class,
+                     "unit": "number of objects" if unit == "objects" else "area", "n_patients": agreement.n,
+                     "annotated": pairs["annotated"].mean(), "predicted": pairs["predicted"].mean(),
+                     "bias": agreement.bias, "bias_low": agreement.bias_interval[0],
+                     "bias_high": agreement.bias_interval[1], "lower": agreement.lower, "upper": agreement.upper,
+                     "concordance": agreement.concordance}
+                )  # fmt: skip
+    if not rows:
+        return None
+    frame = pd.DataFrame(rows)
+    frame["limits"] = [f"{row['lower']:.2f} to {row['upper']:.2f}" if np.isfinite(row["lower"]) else "" for row in rows]
+    titles = {
+        "title": "Strategy", "role": "On", "class": "Class", "unit": "By", "n_patients": "Patients",
+        "annotated": "Annotated", "predicted": "Predicted", "bias": "Mean difference", "limits": "Limits of agreement",
+        "concordance": "Concordance",
+    }  # fmt: skip
+    digits = {"n_patients": 0, "annotated": 2, "predicted": 2, "bias": 2, "concordance": 2}
+    note = (
+        "Share of the class among all classes of the task, per patient, trainings averaged; patients of whom nothing "
+        "was found are left out. Limits of agreement: mean "
+        "difference ± 1.96 SD of patients, from three patients on. Concordance: Lin's coefficient."
+    )
+    shown = plain_table("class_shares", "Share of each class, predicted and annotated.", frame, titles, digits, note)
+    return replace(shown, frame=frame)
 
 
 @register("confusion_objects", of_measure=False, rotations="one", needs=has_classes)

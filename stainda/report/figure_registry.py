@@ -122,7 +122,7 @@ FIGURE_MODULES = (
 )  # fmt: skip
 TABLE_MODULES = (
     "data_tables", "recipe_tables", "result_tables", "insight_tables", "training_tables", "effect_tables", "reviewing",
-    "costs", "between_rotations", "few_labels", "encoder_figures",
+    "costs", "between_rotations", "few_labels", "encoder_figures", "class_tables",
 )  # fmt: skip
 """Where kinds are registered: imported when the first is wanted, since they import this module."""
 KINDS: dict[str, Kind] = {}

@@ -306,6 +306,7 @@ class Sections:
         tables = {name: class_tables(self.view, name) for name in self.run.study.task.classes}
         return {
             "figures": self._figures(("confusion_objects", "confusion_pixels")),
+            "shares": self.table("class_shares"),
             "blocks": [
                 {"title": name, "tables": [self.write.table(table) for table in of_class]}
                 for name, of_class in tables.items()

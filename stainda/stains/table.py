@@ -71,6 +71,7 @@ nucleus_tubule   |  .46  .18   |  .42  .26   |  .08  .30  .55 |  .05  .14  .22 |
 nucleus_stroma   |  .62  .20   |  .55  .26   |  .15  .26  .66 |  .12  .12  .38 |  .32  .02   |  .40  .03   |  .30  .02
 nucleus_tuft     |  .56  .22   |  .50  .24   |  .20  .24  .60 |  .08  .12  .36 |  .32  .01   |  .40  .04   |  .30  .02
 nucleus_lymphoid |  .74  .20   |  .72  .26   |  .10  .24  .80 |  .05  .12  .46 |  .44  .01   |  .52  .02   |  .42  .02
+positive_membrane|  .14  .62   |  .07  .38   | 1.60  .10  .10 |  .50  .10  .00 |  .07  .01   |  .13  .04   |  .08  .01
 """
 
 
@@ -115,6 +116,7 @@ _KNOWN: tuple[tuple[str, str, tuple[str, ...], tuple[str, ...]], ...] = (
         ("haematoxylin_ihc", "dab"),
         ("PAN-CYTOKERATIN", "PANCYTOKERATIN", "CK"),
     ),
+    ("PDL1", "PD-L1, brown chromogen", ("haematoxylin_ihc", "dab"), ("PD-L1",)),
 )
 
 
@@ -131,6 +133,12 @@ def _read_table(text: str) -> tuple[tuple[str, ...], dict[str, dict[str, tuple[f
 
 
 STRUCTURES, _AMOUNTS = _read_table(AFFINITY_TABLE)
+_AMOUNTS["PDL1"] = {
+    **_AMOUNTS["CD68"],
+    "macrophage": (0.08, 0.42), "proximal": (0.07, 0.04), "brush_border": (0.05, 0.05), "cast": (0.03, 0.10),
+    "red_cell": (0.03, 0.10), "debris": (0.05, 0.04), "positive_membrane": (0.08, 1.20),
+}  # fmt: skip
+"""As CD68, another antibody with the same chromogen; what it marks was not read off a scan: there is none here."""
 STAINS: Mapping[str, Stain] = {
     name: Stain(name, title, dyes, aliases, _AMOUNTS[name]) for name, title, dyes, aliases in _KNOWN
 }

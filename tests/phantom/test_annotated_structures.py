@@ -11,7 +11,7 @@ from stainda.config import PhantomConfig
 from stainda.phantom import make_cohort
 from stainda.phantom.grids import NODE, TileGrid
 from stainda.phantom.section import RenderedSection, plan_sections
-from stainda.phantom.structures import TUBULE, VESSEL, StructureMap
+from stainda.phantom.structures import POSITIVE, TUBULE, VESSEL, StructureMap
 from stainda.phantom.truth import glomerulus_features, structure_features
 from stainda.stains.table import STRUCTURES
 
@@ -91,3 +91,33 @@ def test_sclerotic_glomeruli_are_a_class_where_asked(section, tmp_path):
 def test_what_is_annotated_does_not_change_the_picture(section):
     plain = RenderedSection(plan_sections(CONFIG.model_copy(update={"annotated": ()}))[0])
     np.testing.assert_array_equal(plain.region(128, 128, 128, 128), section.region(128, 128, 128, 128))
+
+
+def _positive_section(share, stain="PDL1"):
+    config = CONFIG.model_copy(
+        update={"stains": (stain,), "positive_tubules": (share, share), "annotated": ("tubules",)}
+    )
+    rendered = RenderedSection(plan_sections(config)[0])
+    list(rendered.bands())
+    return rendered
+
+
+def test_the_share_of_positive_tubules_is_the_one_that_was_given():
+    section = _positive_section(0.3)
+    names = Counter(one["properties"]["classification"]["name"] for one in structure_features(section))
+    assert set(names) == {"negative tubule", "positive tubule"}
+    share = names["positive tubule"] / sum(names.values())
+    assert share == pytest.approx(0.3, abs=3 * np.sqrt(0.21 / sum(names.values())))
+    kinds = section.structures.kinds
+    assert (kinds == POSITIVE).sum() / np.isin(kinds, (TUBULE, POSITIVE)).sum() == pytest.approx(share, abs=0.1)
+
+
+def test_membranes_are_brown_where_a_tubule_is_positive_and_only_in_that_stain():
+    positive = _positive_section(1.0)
+    none = _positive_section(0.0)
+    region = (256, 256, 256, 256)
+    darker = none.region(*region).astype(int).sum(2) - positive.region(*region).astype(int).sum(2)
+    assert (darker > 100).mean() > 0.1
+    assert _positive_section(1.0, "PAS").plan.positive is None
+    names = {one["properties"]["classification"]["name"] for one in structure_features(_positive_section(1.0, "PAS"))}
+    assert names == {"tubule"}

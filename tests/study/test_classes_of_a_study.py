@@ -57,4 +57,7 @@ def test_the_page_shows_each_class_and_what_it_is_mistaken_for(run):
         assert f"<h3>{name}</h3>" in page
         assert (run / "report" / "tables" / f"class_{name.replace(' ', '_')}_dice.csv").is_file()
     drawn = pd.read_csv(run / "report" / "figures" / "confusion_objects.csv")
+    shares = pd.read_csv(run / "report" / "tables" / "class_shares.csv")
+    assert set(shares["class"]) == set(CLASSES) and (shares["n_patients"] > 0).any()
+    assert shares.loc[shares["unit"] == "number of objects", "annotated"].dropna().to_numpy() == pytest.approx(0.5)
     assert set(drawn["role"]) == {"source", "target"} and set(drawn["annotated"]) == {*CLASSES, "background"}
