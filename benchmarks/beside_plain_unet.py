@@ -137,16 +137,16 @@ def run_ours(cohort: Cohort, options: argparse.Namespace, name: str, changes: li
     file = options.out / f"{cohort.name}.yaml"
     file.write_text(json.dumps(study), encoding="utf-8")  # JSON is YAML
     run = run_study(file, options.out / f"{cohort.name}_{name}", overrides=changes, until="evaluate")
+    records = pd.read_parquet(run / "records.parquet")
+    chosen = records[(records["measure"] == "dice") & (records["split"] == "test")]
+    refit = (chosen["checkpoint"] == "refit").any()  # then that is the network which is reported
+    chosen = chosen[chosen["checkpoint"] == ("refit" if refit else options.checkpoint)]
     rows = []
-    for folder in sorted((run / "jobs").iterdir()):
-        result = json.loads((folder / "result.json").read_text())
-        records = pd.read_parquet(folder / "records.parquet")
-        chosen = records[(records["measure"] == "dice") & (records["split"] == "test")]
-        chosen = chosen[chosen["checkpoint"] == options.checkpoint]
-        for (seed, domain), some in chosen.groupby(["seed", "domain"]):
-            tp, fp, fn = some[["tp", "fp", "fn"]].sum()
-            dice = 2 * tp / max(2 * tp + fp + fn, 1)
-            rows.append(_row(cohort, name, int(seed), str(domain), dice, 1 / result["steps_per_second"]))
+    for (job, seed, domain), some in chosen.groupby(["job", "seed", "domain"]):
+        result = json.loads((run / "jobs" / str(job) / "result.json").read_text())
+        tp, fp, fn = some[["tp", "fp", "fn"]].sum()
+        dice = 2 * tp / max(2 * tp + fp + fn, 1)
+        rows.append(_row(cohort, name, int(seed), str(domain), dice, 1 / result["steps_per_second"]))
     return rows
 
 

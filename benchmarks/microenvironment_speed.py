@@ -6,14 +6,18 @@ python benchmarks/microenvironment_speed.py
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import numpy as np
 import shapely
 
+from stainda.cohort.types import Section
+from stainda.config.microenvironment import MicroenvironmentConfig
 from stainda.memory import peak_mib
-from stainda.microenvironment.raster_fields import RasterField
+from stainda.microenvironment.cells import Cells
+from stainda.microenvironment.measure import measure_section
 from stainda.microenvironment.rates import poisson_interval
-from stainda.microenvironment.section import window_of
+from stainda.microenvironment.section import SectionData, Structures, window_of
 from stainda.microenvironment.zones import (
     Zones,
     areas,
@@ -25,7 +29,6 @@ from stainda.microenvironment.zones import (
 )
 
 SIDE_UM = 22_000.0
-SIMULATIONS = 20
 ZONES = Zones.of_rings((25, 50, 100))
 
 
@@ -61,25 +64,36 @@ def main() -> None:
     print(f"{len(points)} cells, {len(outlines)} structures, {len(pairs.point)} pairs within {ZONES.reach:g} um")
     print(f"CPU seconds {seconds:.1f}; peak memory {peak:.0f} MiB (before {before:.0f})")
     print("cells per mm2 by zone", np.round(rate, 1), "of", round(1e6 / SIDE_UM**2 * 1e6, 1))
-    simulated(points, outlines, tissue)
+    for error_um in (0.0, 5.0):
+        whole_section(points, outlines, tissue, error_um)
 
 
-def simulated(points: np.ndarray, outlines: np.ndarray, tissue: shapely.Geometry) -> None:
-    """CPU seconds of the curves about structures with their simulations, on the raster of a section so large."""
-    rng, steps = np.random.default_rng(0), np.arange(15.0, 301.0, 15.0)
-    started = time.process_time()
+def whole_section(points: np.ndarray, outlines: np.ndarray, tissue: shapely.Geometry, error_um: float) -> None:
+    """CPU seconds of everything that is measured on one section, default settings: 199 shifts, 40 displacements.
+
+    Args:
+        error_um: of the place of every structure; 0 where outlines were drawn on the section itself.
+    """
+    number, none = len(points), np.full(len(points), np.nan)
+    many, empty = len(outlines), np.full(len(outlines), "", object)
     window = window_of(tissue)
-    centres = shapely.get_coordinates(shapely.centroid(outlines))
-    fields = (RasterField.of_zones(outlines, Zones.of_rings(tuple(steps[:10].tolist())), window),
-              RasterField.about_centres(centres, steps, window))  # fmt: skip
-    print(f"raster of {window.step:.0f} um: made in {time.process_time() - started:.1f} CPU seconds")
-    for null in ("shift", "csr"):
-        started = time.process_time()
-        for field in fields:
-            field.observed(points)
-            field.simulated(null, points, SIMULATIONS, rng)  # type: ignore[arg-type]
-        print(f"{SIMULATIONS} simulations of {null}: {time.process_time() - started:.1f} CPU seconds")
-    print(f"peak memory {peak_mib():.0f} MiB")
+    kept = window.contains(points)
+    cells = Cells(points, none, none, none, None, {})
+    structures = Structures(
+        outlines, np.arange(many).astype(str).astype(object), empty, empty, empty, np.full(many, np.nan),
+        np.full(many, error_um),
+    )  # fmt: skip
+    section = Section("S1", "P1", "B1", 1, "CD68", "A", Path("none"))
+    size = (int(SIDE_UM), int(SIDE_UM))
+    data = SectionData(
+        section, 1.0, size, cells, kept, points[kept], np.zeros((0, 2)), structures, window, {}, (), "own"
+    )
+    started = time.process_time()
+    measured = measure_section(data, MicroenvironmentConfig(), np.random.default_rng(0))
+    seconds = time.process_time() - started
+    curves = ", ".join(f"{curve.family} {len(curve.simulated.found)} simulations" for curve in measured.curves)
+    print(f"a whole section of {number} cells, error {error_um:g} um: {seconds:.1f} CPU seconds ({curves}); "
+          f"peak memory {peak_mib():.0f} MiB")  # fmt: skip
 
 
 if __name__ == "__main__":

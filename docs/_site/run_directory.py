@@ -24,7 +24,7 @@ PAGES = {
     "report": "../howto/report.md", "resume": "../howto/resume.md", "review": "../howto/review.md",
     "slides": "../howto/slides.md",
     "fine_tuning": "../howto/fine_tuning.md", "robustness": "../howto/robustness.md",
-    "strategies": "../concepts/strategies.md", "transforms": "../howto/transforms.md",
+    "strategies": "../concepts/strategies.md", "tasks": "../concepts/tasks.md", "transforms": "../howto/transforms.md",
     "workers": "../howto/workers.md",
 }  # fmt: skip
 """Where a declaration's ``see`` leads, from :data:`PAGE`."""

@@ -297,6 +297,8 @@ def predict(
     overlay: bool = False,
     to_origin: Origin = "auto",
     data: str | Path | None = None,
+    coarse: Run | str | Path | None = None,
+    coarse_share: float = 0.3,
     overwrite: bool = False,
     progress: bool | Progress | None = None,
 ) -> gpd.GeoDataFrame:
@@ -314,6 +316,8 @@ def predict(
         maps, overlay: also write the probabilities as OME-TIFF, and a picture with the outlines.
         to_origin: where the coordinates of the written GeoJSON begin; ``auto``: as QuPath counts.
         data: the folder that a manifest's paths are relative to.
+        coarse: coarse to fine: a run, or a job's folder, whose detector says where to look.
+        coarse_share: look where it reaches this share of its own threshold.
         overwrite: predict again what was predicted before.
         progress: ``None``: bars in notebooks; ``True``: also elsewhere; ``False``: nothing.
 
@@ -341,6 +345,7 @@ def predict(
         [slides] if isinstance(slides, (str, Path, Cohort)) else slides,
         out, strategy=strategy, job=job, seed=seed, checkpoint=checkpoint, stain=stain, centre=centre, data=data,
         mpp=mpp, threshold=threshold, wanted=Wanted(maps, overlay, as_origin(to_origin)), overwrite=overwrite,
+        coarse=coarse.folder if isinstance(coarse, Run) else coarse, coarse_share=coarse_share,
         progress=chosen_progress(progress),
     )  # fmt: skip
     done.check()

@@ -44,6 +44,17 @@ def predict(
             "auto: as QuPath.",
         ),
     ] = "auto",
+    coarse: Annotated[
+        Path | None,
+        typer.Option(
+            "--coarse",
+            metavar="RUN",
+            help="Coarse to fine: a run, or a job's folder, whose detector says where to look.",
+        ),
+    ] = None,
+    coarse_share: Annotated[
+        float, typer.Option("--coarse-share", help="Look where it reaches this share of its own threshold.")
+    ] = 0.3,
     data: Annotated[Path | None, typer.Option("--data", help="Folder that a manifest's paths are relative to.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Predict again what was predicted before.")] = False,
     quiet: Quiet = False,
@@ -60,6 +71,7 @@ def predict(
     - `stainda predict runs/quickstart slides/ --stain SR --centre B --maps --overlay`
     - `stainda predict runs/quickstart manifest.csv --data ../slides --strategy macenko --seed 2`
     - `stainda predict runs/quickstart/jobs/0123456789ab slide.svs --mpp 0.25`
+    - `stainda predict runs/fine slides/ --coarse runs/coarse`
     """
     from stainda.annotations import as_origin
     from stainda.prediction import Wanted
@@ -68,7 +80,8 @@ def predict(
     done = predict_slides(
         run, slides, out, strategy=strategy, job=job, seed=seed, checkpoint=checkpoint, stain=stain, centre=centre,
         data=data, mpp=mpp, threshold=threshold, wanted=Wanted(maps, overlay, as_origin(to_origin)),
-        overwrite=overwrite, progress=ConsoleProgress(quiet), on_choice=_say_choice,
+        coarse=coarse, coarse_share=coarse_share, overwrite=overwrite, progress=ConsoleProgress(quiet),
+        on_choice=_say_choice,
     )  # fmt: skip
     _say_done(done)
     done.check()

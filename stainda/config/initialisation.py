@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from stainda.config.frozen import Frozen
 
@@ -16,10 +16,10 @@ class InitConfig(Frozen):
     Strategies with the same view, network, seed and setting share it.
     """
 
-    name: Literal["simclr", "byol"] = Field(
+    name: Literal["simclr", "byol", "autoencoder"] = Field(
         "simclr",
-        description="the loss: simclr (Chen et al. 2020, arXiv 2002.05709) or byol (Grill et al. 2020, arXiv "
-        "2006.07733)",
+        description="the loss: simclr (Chen et al. 2020, arXiv 2002.05709), byol (Grill et al. 2020, arXiv "
+        "2006.07733), or autoencoder: patches are made again from the encoder's features",
     )
     pairs: Literal["augmentation", "serial"] = Field(
         "augmentation",
@@ -32,12 +32,21 @@ class InitConfig(Frozen):
     weight_decay: float = Field(1e-4, ge=0, description="of the optimiser (AdamW)")
     temperature: float = Field(0.2, gt=0, description="simclr: similarities are divided by it")
     momentum: float = Field(0.99, ge=0, lt=1, description="byol: what of the target network stays at each step")
+    sparsity: float = Field(0.0, ge=0, description="autoencoder: weight of the mean absolute feature")
     dimensions: int = Field(64, ge=2, description="of the projection that the loss compares")
     colour: Literal["none", "light", "strong"] = Field("strong", description="changes of colour in the augmentation")
     certainty: float = Field(
         0.5, ge=0, le=1, description="serial: pairs are used from this mean certainty of their registration on"
     )
 
+    @model_validator(mode="after")
+    def _consistent(self) -> InitConfig:
+        if self.name == "autoencoder" and self.pairs == "serial":
+            raise ValueError("an autoencoder takes no pairs; leave pairs out")
+        return self
+
     def __str__(self) -> str:
+        if self.name == "autoencoder":
+            return f"{'sparse ' if self.sparsity else ''}autoencoder, {self.epochs} epochs"
         pairs = "registered serial sections" if self.pairs == "serial" else "augmentations"
         return f"{self.name} on {pairs}, {self.epochs} epochs"

@@ -67,6 +67,10 @@ class PhantomConfig(Frozen):
     sclerotic_shares: dict[str, float] = Field(
         default_factory=dict, description="share of sclerotic glomeruli by group; 0.12 where not named"
     )
+    annotated: tuple[Literal["sclerosis", "tubules", "vessels"], ...] = Field(
+        (),
+        description="what is annotated besides glomeruli; 'sclerosis': sclerotic glomeruli are a class of their own",
+    )
 
     @model_validator(mode="after")
     def _known_groups(self) -> PhantomConfig:

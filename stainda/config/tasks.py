@@ -63,6 +63,8 @@ class TaskConfig(Frozen):
 
     @model_validator(mode="after")
     def _consistent(self) -> TaskConfig:
+        if "background" in (name.strip().casefold() for name in self.classes):
+            raise ValueError("background is what is of no class; leave it out of classes")
         if self.clear >= self.covered:
             raise ValueError(f"clear ({self.clear}) must be below covered ({self.covered})")
         if isinstance(self.class_weights, dict):

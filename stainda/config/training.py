@@ -51,7 +51,9 @@ class ModelConfig(Frozen):
     """A network by name; ``params`` go to its constructor."""
 
     name: str = Field(
-        "unet", description="unet, smp, dpt, fcn, segnet, deconvnet, pangnet, cnn, timm, torchvision, lenet5 or encoder"
+        "unet",
+        description="unet, smp, dpt, fcn, segnet, deconvnet, pangnet, cnn, cnn_handcrafted, timm, torchvision, lenet5 "
+        "or encoder",
     )
     params: dict[str, Any] = Field(default_factory=dict, description="arguments of the network")
     weights: Path | None = Field(

@@ -5,6 +5,7 @@ from stainda.evaluation.analysis import Analysis, analyse, one_rotation
 from stainda.evaluation.bootstrap import Intervals, intervals, nested_interval, resampling_weights, weighted_means
 from stainda.evaluation.boundaries import SurfaceDistances, surface_distances
 from stainda.evaluation.comparison import holm
+from stainda.evaluation.confusion import CONFUSION_COLUMNS, confusion_rows, object_confusion, slide_confusion
 from stainda.evaluation.crossed import Estimates, Moments, difference, fieller, moments, single_mean
 from stainda.evaluation.curves import ProbabilityCounts
 from stainda.evaluation.detection import Ranked, average_precision, froc, panoptic_quality, ranked_detections
@@ -66,6 +67,7 @@ __all__ = [
     "OBJECT_COLUMNS", "PROBABILITY_COLUMNS", "THRESHOLD_COLUMNS", "object_rows", "probability_rows",
     "probability_counts", "ranked_at",
     "counts_and_areas", "read_evidence", "write_evidence",
+    "CONFUSION_COLUMNS", "confusion_rows", "object_confusion", "slide_confusion",
     "RECORD_COLUMNS", "make_records", "as_records", "empty_records", "gather_records", "read_records", "write_records",
     "SelectionRule", "SourceValidation", "Last", "Oracle", "RULES", "REFIT", "rule", "select", "chosen_records",
     "ScoreCube", "patient_scores", "score_cube",

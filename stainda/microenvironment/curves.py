@@ -1,8 +1,8 @@
 """Curves over distance with their envelopes: of sections, and pooled to patients, groups and all.
 
 * ``density``: cells by distance from the outline of the nearest structure, over what equal density would give.
-* ``cross_g``, ``cross_L``: cells about the centres of structures (pair correlation; L less r).
-* ``g``, ``L``: cells about cells.
+* ``cross_g``, ``cross_L``, ``cross_K``: cells about the centres of structures (pair correlation; L less r; K).
+* ``g``, ``L``, ``K``: cells about cells.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import shapely
 from stainda.config.microenvironment import MicroenvironmentConfig, NullModel
 from stainda.evaluation.bootstrap import resampling_weights
 from stainda.microenvironment.envelopes import envelope
-from stainda.microenvironment.patterns import CellPairs, l_function, random_pairs, relabelled_pairs, thinned
+from stainda.microenvironment.patterns import CellPairs, k_function, l_function, random_pairs, relabelled_pairs, thinned
 from stainda.microenvironment.raster_fields import RasterField, StepCounts
 from stainda.microenvironment.rates import MM2
 from stainda.microenvironment.section import SectionData
@@ -29,8 +29,8 @@ Floats = npt.NDArray[np.float64]
 Family = Literal["density", "cross", "cells"]
 FUNCTIONS: dict[Family, dict[str, Callable[[Floats, Floats], Floats]]] = {
     "density": {"density": lambda g, _: g},
-    "cross": {"cross_g": lambda g, _: g, "cross_L": l_function},
-    "cells": {"g": lambda g, _: g, "L": l_function},
+    "cross": {"cross_g": lambda g, _: g, "cross_L": l_function, "cross_K": k_function},
+    "cells": {"g": lambda g, _: g, "L": l_function, "K": k_function},
 }
 """Functions by family, each from the ratio of cells to those expected in steps up to distances."""
 CELL_STEPS_UM = np.arange(10.0, 101.0, 10.0)

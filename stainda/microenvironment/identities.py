@@ -11,7 +11,7 @@ import shapely
 from shapely.geometry.base import BaseGeometry
 
 from stainda.annotations import make_shapes
-from stainda.microenvironment.volumes import Volume, cavalieri
+from stainda.microenvironment.volumes import OutlineErrors, Volume, cavalieri
 from stainda.objects.moving import moved_geometries
 from stainda.objects.support import SupportRules, ToFrame, mutual_comparison
 from stainda.registration.maps import PointMap
@@ -101,11 +101,12 @@ def identify(
         slide: shapely.union_all(moved_geometries(shapely.get_parts(profiles[slide].tissue), to_frame[slide])[0])
         for slide in drawn_on
     }
-    identified = []
+    profiled, places = {}, {}
     for name, rows in members.items():
         outlines = np.array([moved[slide][row] for slide, row in rows], dtype=object)
         middles = shapely.get_coordinates(shapely.centroid(outlines))
         centre = middles.mean(axis=0) if len(middles) else np.full(2, np.nan)  # it has no place in the frame
+        places[name] = centre * frame_mpp
         area = {
             float(profiles[slide].number): float(moved[slide][row].area) * frame_mpp**2
             for slide, row in rows
@@ -116,8 +117,13 @@ def identify(
             float(profiles[slide].number): profiles[slide].number in area or bool(shown_area[slide].contains(place))
             for slide in drawn_on
         }
+        profiled[name] = area, shown
+    errors = OutlineErrors.of(profiled.values())
+    identified = []
+    for name, rows in members.items():
         cls = str(profiles[rows[0][0]].classes[rows[0][1]])
-        x, y = centre * frame_mpp
         slides = tuple(slide for slide, _ in rows)
-        identified.append(Identity(block, name, cls, float(x), float(y), slides, cavalieri(area, shown, spacing_um)))
+        x, y = places[name]
+        volume = cavalieri(*profiled[name], spacing_um, errors)
+        identified.append(Identity(block, name, cls, float(x), float(y), slides, volume))
     return names, identified

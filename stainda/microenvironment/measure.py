@@ -15,6 +15,7 @@ from stainda.microenvironment.curves import SectionCurve, section_curves
 from stainda.microenvironment.rates import MM2, poisson_interval, random_shifts, shifted_counts, uncertain_interval
 from stainda.microenvironment.section import SectionData
 from stainda.microenvironment.zones import (
+    ObjectPairs,
     Zones,
     areas,
     counts,
@@ -39,7 +40,7 @@ class StructureMeasures:
         simulated: (draws, m, k) counts under displacements by the registration error; one draw where there is none.
         positive: (m, k) share of the zone's tissue that is stained, ``nan`` where pixels were not looked at.
         nearest_um: (m,) from the outline to the nearest cell outside, ``nan`` without one.
-        thin: (m, k) the zone is thinner than the error of the structure's place.
+        thin: (m, k) the zone is thinner than the error of the structure's place; of the inside, its radius counts.
     """
 
     counts: Floats
@@ -84,7 +85,7 @@ def measure_section(data: SectionData, config: MicroenvironmentConfig, rng: np.r
     reach = zones.reach + SURELY * float(errors.max(initial=0.0))
     pairs = near_pairs(shapes, data.xy, reach, tree)
     distance, which = nearest(pairs, len(data.xy))
-    each = _structures(data, zones, config, rng)
+    each = _structures(data, zones, pairs, config, rng)
     beyond = distance > zones.reach
     distance, which = np.where(beyond, np.inf, distance), np.where(beyond, -1, which)
     return SectionMeasures(
@@ -94,12 +95,11 @@ def measure_section(data: SectionData, config: MicroenvironmentConfig, rng: np.r
 
 
 def _structures(
-    data: SectionData, zones: Zones, config: MicroenvironmentConfig, rng: np.random.Generator
+    data: SectionData, zones: Zones, pairs: ObjectPairs, config: MicroenvironmentConfig, rng: np.random.Generator
 ) -> StructureMeasures:
     shapes, errors = data.structures.outlines, data.structures.error_um
     number = len(shapes)
     area = areas(shapes, zones, data.window.shape)
-    pairs = near_pairs(shapes, data.xy, zones.reach + SURELY * float(errors.max(initial=0.0)))
     observed = counts(pairs, zones, number)
     low, high = poisson_interval(observed, area, config.level)
     simulated = observed[None]
@@ -109,11 +109,13 @@ def _structures(
         simulated = shifted_counts(shapes, pairs, data.xy, zones, shifts)
         wide = uncertain_interval(simulated[:, moved], area[moved], rng, config.level)
         low[moved], high[moved] = wide
-    away = np.full(number, np.nan)
     outside = pairs.distance > 0
-    for row, value in zip(pairs.structure[outside], pairs.distance[outside], strict=True):
-        away[row] = value if np.isnan(away[row]) else min(away[row], value)
-    thin = zones.widths[None, :] < errors[:, None]
+    away = np.full(number, np.inf)
+    np.minimum.at(away, pairs.structure[outside], pairs.distance[outside])
+    away[np.isinf(away)] = np.nan
+    widths = np.tile(zones.widths, (number, 1))
+    widths[:, 0] = np.sqrt(shapely.area(shapes) / np.pi)
+    thin = widths < errors[:, None]
     return StructureMeasures(observed, area, low, high, simulated, _positive(data, zones), away, thin)
 
 
@@ -145,16 +147,24 @@ def _positive(data: SectionData, zones: Zones) -> Floats:
 
 @dataclass(frozen=True, eq=False)
 class ZoneDensities:
-    """Densities (k,) per mm² over several structures, with an interval; ``replicates`` (r, k) made it.
+    """Densities (k,) per mm² over several structures, with an interval.
 
-    ``kind``: ``bootstrap`` over structures, or ``poisson`` where there are too few of them.
+    Attributes:
+        bias: (k,) share by which the error of the structures' places makes the density too high, as
+            :func:`displacement_bias` has it.
+        kind: ``bootstrap`` over structures, or ``poisson`` where there are too few of them.
     """
 
     value: Floats
     low: Floats
     high: Floats
-    replicates: Floats
+    bias: Floats
     kind: str
+
+    @property
+    def corrected(self) -> Floats:
+        """The value without that share."""
+        return np.maximum(self.value * (1 - self.bias), 0.0)
 
 
 FEW_STRUCTURES = 6
@@ -171,16 +181,17 @@ def pooled_density(
     none = np.full(len(zones), np.nan)
     number = sum(len(each.areas) for each in measures)
     if not number:
-        return ZoneDensities(none, none, none, np.zeros((0, len(zones))), "none")
+        return ZoneDensities(none, none, none, none, "none")
     area = np.concatenate([each.areas for each in measures])
     observed = np.concatenate([each.counts for each in measures])
     total = area.sum(axis=0)
     value = np.divide(observed.sum(axis=0) * MM2, total, out=none.copy(), where=total > 0)
-    if number < FEW_STRUCTURES:
-        low, high = poisson_interval(observed.sum(axis=0), total, config.level)
-        return ZoneDensities(value, low, high, np.zeros((0, len(zones))), "poisson")
     draws = max(len(each.simulated) for each in measures)
     simulated = np.concatenate([each.simulated[np.arange(draws) % len(each.simulated)] for each in measures], axis=1)
+    bias = displacement_bias(observed, simulated)
+    if number < FEW_STRUCTURES:
+        low, high = poisson_interval(observed.sum(axis=0), total, config.level)
+        return ZoneDensities(value, low, high, bias, "poisson")
     weights = resampling_weights(number, config.resamples, rng)
     which = rng.integers(draws, size=config.resamples)
     top = np.empty((config.resamples, len(zones)))
@@ -192,7 +203,22 @@ def pooled_density(
     replicates = np.divide(top * MM2, bottom, out=np.full_like(top, np.nan), where=bottom > 0)
     tail = (1 - config.level) / 2
     low, high = np.nanquantile(replicates, [tail, 1 - tail], axis=0)
-    return ZoneDensities(value, np.maximum(low, 0.0), high, replicates, "bootstrap")
+    return ZoneDensities(value, np.maximum(low, 0.0), high, bias, "bootstrap")
+
+
+def displacement_bias(observed: Floats, simulated: Floats) -> Floats:
+    """Share (k,) by which displaced structures have too many cells in a zone; ``nan`` without cells.
+
+    Simulation and extrapolation (J. R. Cook, L. A. Stefanski, JASA 89, 1994), linear: displacing what is displaced once
+    more by the same error changes the counts about as much as the error itself has. It is too careful: of the bias of
+    the phantom it sees about half.
+
+    Args:
+        observed: (m, k) counts of structures and zones. simulated: (draws, m, k) under further displacements.
+    """
+    counted = observed.sum(axis=0)
+    again = simulated.mean(axis=0).sum(axis=0)
+    return np.divide(again - counted, counted, out=np.full(len(counted), np.nan), where=counted > 0)
 
 
 def compartment_rows(data: SectionData, config: MicroenvironmentConfig) -> list[dict[str, object]]:

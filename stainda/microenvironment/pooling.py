@@ -9,7 +9,7 @@ import numpy as np
 
 from stainda.config.microenvironment import MicroenvironmentConfig
 from stainda.microenvironment.groups import compare
-from stainda.microenvironment.measure import SectionMeasures, pooled_density
+from stainda.microenvironment.measure import SectionMeasures, ZoneDensities, pooled_density
 from stainda.microenvironment.rates import MM2, poisson_interval
 from stainda.microenvironment.table_values import Row, known
 
@@ -31,17 +31,23 @@ def patient_rows(
             "patient": patient, "group": sections[0].data.section.group, "stain": sections[0].data.section.stain,
             "sections": len(sections), "structures": sum(len(section.data.structures) for section in sections),
         }  # fmt: skip
-        for name, (value, low, high) in _measures(sections, config, rng).items():
-            rows.append({**about, "measure": name, "value": known(value), "low": known(low), "high": known(high)})
+        zones = sections[0].zones
+        over = pooled_density([section.each for section in sections], zones, config, rng)
+        bias = {
+            name: {"error_bias": known(over.bias[z], 4), "corrected": known(over.corrected[z])}
+            for z, name in enumerate(zones.names)
+        }
+        for name, (value, low, high) in _measures(sections, over, config).items():
+            numbers = {"value": known(value), "low": known(low), "high": known(high)}
+            rows.append({**about, "measure": name, **numbers, **bias.get(name, {})})
     return rows
 
 
 def _measures(
-    sections: Sequence[SectionMeasures], config: MicroenvironmentConfig, rng: np.random.Generator
+    sections: Sequence[SectionMeasures], over: ZoneDensities, config: MicroenvironmentConfig
 ) -> dict[str, tuple[float, float, float]]:
     zones = sections[0].zones
     none = float("nan")
-    over = pooled_density([section.each for section in sections], zones, config, rng)
     measures = {
         name: (over.value[z], over.low[z], over.high[z]) for z, name in enumerate(zones.names)
     }  # fmt: skip

@@ -12,7 +12,7 @@ structures: the ratio is unbiased for any window, holes included.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +22,7 @@ from scipy import ndimage, sparse
 from shapely.affinity import rotate
 
 from stainda.config.microenvironment import NullModel
+from stainda.microenvironment.toroidal_shifts import Torus
 from stainda.microenvironment.window import CountingWindow
 from stainda.microenvironment.zones import Geometries, Zones
 
@@ -76,15 +77,15 @@ class RasterField:
     @classmethod
     def of_zones(cls, structures: Geometries, zones: Zones, window: CountingWindow) -> RasterField:
         """Steps are the zones by the nearest structure, and what is beyond them."""
-        turned, angle = _turned(window)
+        turned, angle = window.turned
         inside = np.zeros(turned.mask.shape, bool)
         grid = CountingWindow(shapely.box(*turned.shape.bounds), window.step)
         for structure in structures:
             _fill(inside, rotate(structure, angle, origin=(0, 0)), grid)
         if inside.any():
-            away = ndimage.distance_transform_edt(~inside) - ndimage.distance_transform_edt(inside)
-            # distances run between centres of squares, and the outline half a square before the first one outside
-            signed = (away - 0.5 * np.sign(away)) * window.step
+            # distances run between centres of squares, and the outline half a square before the first one outside; all
+            # that is inside is one step
+            signed = (ndimage.distance_transform_edt(~inside) - 0.5) * window.step
         else:
             signed = np.full(inside.shape, np.inf)
         pattern = np.where(turned.mask, zones.index(signed), -1)
@@ -93,7 +94,7 @@ class RasterField:
     @classmethod
     def about_centres(cls, centres: Floats, r: Floats, window: CountingWindow) -> RasterField:
         """Steps are rings about each of the points (m, 2), from 0 to ``r[0]``, to ``r[1]`` and so on."""
-        turned, angle = _turned(window)
+        turned, angle = window.turned
         rows, columns = turned.mask.shape
         square, ring = _rings(rotated_points(centres, angle), r, turned)
         counted = sparse.csr_array((np.ones(len(square)), (square, ring)), shape=(rows * columns, len(r)))
@@ -147,30 +148,8 @@ class RasterField:
         return self._counts(drawn.astype(float), np.broadcast_to(area, drawn.shape))
 
     def _shifted(self, rows: Ints, columns: Ints, number: int, rng: np.random.Generator) -> StepCounts:
-        inside = self.pattern[rows, columns] >= 0
-        rows, columns = rows[inside], columns[inside]
-        height, width = self.pattern.shape
-        cells, areas = [], []
-        for down, right, common in self._shifts(number, rng):
-            pattern = np.where(common, self.pattern, -1)
-            cells.append(self._tally(pattern[(rows + down) % height, (columns + right) % width]))
-            areas.append(self._tally(pattern))
-        shape = (len(cells), len(self.steps))
-        return self._counts(np.reshape(cells, shape), np.reshape(areas, shape))
-
-    def _shifts(self, number: int, rng: np.random.Generator) -> Iterator[tuple[int, int, npt.NDArray[np.bool_]]]:
-        """Random shifts, and the squares that both windows show."""
-        counted = self.pattern >= 0
-        height, width = counted.shape
-        drawn = 0
-        for _ in range(20 * number):
-            if drawn == number:
-                return
-            down, right = int(rng.integers(height)), int(rng.integers(width))
-            common = counted & np.roll(counted, (down, right), axis=(0, 1))
-            if common.sum() >= LEAST_COMMON * counted.sum():
-                drawn += 1
-                yield down, right, common
+        torus = Torus(self.pattern, len(self.steps), LEAST_COMMON)
+        return self._counts(*torus.counted(rows, columns, number, rng))
 
     def _tally(self, pattern: Ints) -> Floats:
         """How many of the values are of each pattern; -1 is none."""
@@ -183,15 +162,6 @@ class RasterField:
             area @ self.steps, total, out=np.zeros((*area.shape[:-1], self.steps.shape[1])), where=total > 0
         )
         return StepCounts(cells @ self.steps, cells.sum(axis=-1, keepdims=True) * share)
-
-
-def _turned(window: CountingWindow) -> tuple[CountingWindow, float]:
-    """Turned so that the longer side of the tissue lies along the rows: a shift along it loses least."""
-    box = np.asarray(shapely.minimum_rotated_rectangle(window.shape).exterior.coords)
-    sides = np.diff(box[:3], axis=0)
-    longest = sides[np.argmax(np.linalg.norm(sides, axis=1))]
-    angle = -float(np.degrees(np.arctan2(longest[1], longest[0])))
-    return CountingWindow(rotate(window.shape, angle, origin=(0, 0)), window.step), angle
 
 
 def rotated_points(points: Floats, angle: float) -> Floats:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+import shapely
 from scipy import special
 
 from stainda.microenvironment.zones import Geometries, ObjectPairs, Zones, counts, signed_distance
@@ -11,6 +12,8 @@ from stainda.microenvironment.zones import Geometries, ObjectPairs, Zones, count
 Floats = npt.NDArray[np.float64]
 MM2 = 1e6
 """Square micrometres in a square millimetre."""
+TOUCHING_UM = 1e-6
+"""More than distances can be off by the numbers of the computer."""
 
 
 def density(count: Floats, area_um2: Floats) -> Floats:
@@ -37,10 +40,19 @@ def shifted_counts(
         pairs: of structures and points, reaching farther than the last zone by the largest shift.
         shifts: (draws, m, 2) micrometres.
     """
+    edges = np.asarray(zones.edges)
+    # a distance changes by no more than the shift: what is farther from every edge of a zone stays where it is
+    to_edge = np.abs(pairs.distance[:, None] - edges).min(axis=1)
     shifted = np.zeros((len(shifts), len(structures), len(zones)))
+    places = shapely.points(points[pairs.point]) if len(pairs.point) else np.zeros(0, object)
+    corners, owner = shapely.get_coordinates(structures, return_index=True)
     for draw, shift in enumerate(shifts):
-        moved = points[pairs.point] + shift[pairs.structure]
-        distance = signed_distance(structures, pairs.structure, moved)
+        length = np.linalg.norm(shift, axis=1)
+        near = np.flatnonzero(to_edge <= length[pairs.structure] + TOUCHING_UM)
+        distance = pairs.distance.copy()
+        rows = pairs.structure[near]
+        moved = shapely.set_coordinates(structures.copy(), corners - shift[owner])  # the structure goes the other way
+        distance[near] = signed_distance(moved, rows, places[near])
         shifted[draw] = counts(ObjectPairs(pairs.structure, pairs.point, distance), zones, len(structures))
     return shifted
 

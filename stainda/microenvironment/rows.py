@@ -70,14 +70,15 @@ def slide_rows(measures: SectionMeasures, over: ZoneDensities, level: float) -> 
         factor = np.divide(value[:-1], over.value, out=np.ones(len(zones)), where=over.value > 0)
         low[:-1], high[:-1] = over.low * factor, np.where(value[:-1] > 0, over.high * factor, high[:-1])
         kinds[:-1] = ["bootstrap" if rate > 0 else "poisson" for rate in value[:-1]]
-    error = data.structures.error_um
+    error, bias = data.structures.error_um, [*over.bias, np.nan]
     bounds = [*zones.bounds, (zones.reach, None)]
     return [
         {
             **who(data), "zone": name, "from_um": bounds[z][0], "to_um": bounds[z][1],
             "structures": len(data.structures), "cells": int(measures.pooled_counts[z]),
             "area_mm2": known(measures.pooled_areas[z] / MM2, 6), "density": known(value[z]), "low": known(low[z]),
-            "high": known(high[z]), "interval": kinds[z],
+            "high": known(high[z]), "interval": kinds[z], "error_bias": known(bias[z], 4),
+            "corrected": known(value[z] * max(1 - bias[z], 0.0)),
             "thin": int(measures.each.thin[:, z].sum()) if z < len(zones) else 0,
             "error_um": known(np.median(error)) if len(error) else None,
         }
@@ -85,16 +86,21 @@ def slide_rows(measures: SectionMeasures, over: ZoneDensities, level: float) -> 
     ]  # fmt: skip
 
 
-def identity_rows(identities: Sequence[Identity]) -> list[Row]:
+def identity_rows(identities: Sequence[Identity], level: float) -> list[Row]:
+    from scipy.special import ndtri
+
+    z = float(ndtri((1 + level) / 2))
+    intervals = [identity.volume.interval(z) for identity in identities]
     return [
         {
             "block": identity.block, "identity": identity.identity, "class": identity.cls,
             "x_um": known(identity.x_um, 1), "y_um": known(identity.y_um, 1), "sections": len(identity.sections),
             "profiles": identity.volume.profiles, "volume_um3": known(identity.volume.um3, 0),
-            "volume_error": known(identity.volume.error, 4), "whole": identity.volume.whole,
+            "volume_error": known(identity.volume.error, 4), "volume_low": known(low, 0),
+            "volume_high": known(high, 0), "whole": identity.volume.whole,
             "found_in": "; ".join(identity.sections),
         }
-        for identity in identities
+        for identity, (low, high) in zip(identities, intervals, strict=True)
     ]  # fmt: skip
 
 

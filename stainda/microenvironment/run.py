@@ -56,7 +56,7 @@ from stainda.run_directory.microenvironment_tables import (
 )
 from stainda.run_directory.tables import QUALITY
 
-ALGORITHM = 2
+ALGORITHM = 3
 """Raised when the same input gives other numbers; what is there is then measured again."""
 
 
@@ -132,7 +132,7 @@ def measure_microenvironment(
             file=cohort.source,
             remedy="Propagate outlines first (stainda propagate), annotate these sections, or give outline_files",
         )
-    rows.add(IDENTITIES, identity_rows(identities))
+    rows.add(IDENTITIES, identity_rows(identities, config.level))
     for stain, some in by(measured, lambda measures_: measures_.data.section.stain).items():
         rng = generator_for(seed, stain, "microenvironment groups")
         patients = patient_rows(some, config, rng)

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 from scipy import fft, ndimage
+from shapely.affinity import rotate
 from shapely.geometry.base import BaseGeometry
 
 Floats = npt.NDArray[np.float64]
@@ -40,10 +41,17 @@ class CountingWindow:
         """Raster (rows, columns): whether the centre of each cell is in the window."""
         x0, y0, x1, y1 = self.shape.bounds
         columns, rows = (max(1, int(np.ceil(length / self.step))) for length in (x1 - x0, y1 - y0))
-        x, y = x0 + (np.arange(columns) + 0.5) * self.step, y0 + (np.arange(rows) + 0.5) * self.step
-        shapely.prepare(self.shape)
-        gx, gy = np.meshgrid(x, y)
-        return np.asarray(shapely.contains_xy(self.shape, gx.ravel(), gy.ravel())).reshape(rows, columns)
+        return filled(self.shape, (x0, y0), self.step, (rows, columns))
+
+    @cached_property
+    def turned(self) -> tuple[CountingWindow, float]:
+        """Turned about the origin so that the longer side of the tissue lies along the rows, and by how many degrees: a
+        shift along the tissue loses least of it."""
+        box = np.asarray(shapely.minimum_rotated_rectangle(self.shape).exterior.coords)
+        sides = np.diff(box[:3], axis=0)
+        longest = sides[np.argmax(np.linalg.norm(sides, axis=1))]
+        angle = -float(np.degrees(np.arctan2(longest[1], longest[0])))
+        return CountingWindow(rotate(self.shape, angle, origin=(0, 0)), self.step), angle
 
     def contains(self, points: Floats) -> npt.NDArray[np.bool_]:
         shapely.prepare(self.shape)
@@ -75,3 +83,26 @@ class CountingWindow:
         spectrum = fft.rfft2(self.mask.astype(np.float32), s=shape)
         common = fft.fftshift(fft.irfft2(np.abs(spectrum) ** 2, s=shape))
         return np.maximum(common / common.max(), 0.0).astype(float)
+
+
+def filled(
+    shape: BaseGeometry, origin: tuple[float, float], step: float, size: tuple[int, int]
+) -> npt.NDArray[np.bool_]:
+    """Raster (rows, columns): whether the centre of each square is in a polygon, or polygons, with holes.
+
+    A row is crossed by an even number of edges: between the first and the second, and so on, it is inside.
+
+    Args:
+        origin: corner of the raster. step: side of its squares.
+    """
+    rows, columns = size
+    crossings = np.zeros((rows, columns + 1), np.uint8)
+    for ring in shapely.get_rings(shapely.get_parts(shape)):
+        place = (shapely.get_coordinates(ring) - origin) / step - 0.5  # centres of squares are whole numbers
+        (x0, y0), (x1, y1) = place[:-1].T, place[1:].T
+        low, high = (np.clip(np.ceil(side), 0, rows).astype(np.int64) for side in (np.fmin(y0, y1), np.fmax(y0, y1)))
+        edge = np.repeat(np.arange(len(low)), high - low)
+        row = np.arange(len(edge)) - np.repeat(np.cumsum(high - low) - (high - low), high - low) + low[edge]
+        x = x0[edge] + (row - y0[edge]) / (y1 - y0)[edge] * (x1 - x0)[edge]
+        np.add.at(crossings, (row, np.clip(np.ceil(x), 0, columns).astype(np.int64)), 1)
+    return (np.cumsum(crossings[:, :-1], axis=1, dtype=np.uint8) & 1).astype(bool)

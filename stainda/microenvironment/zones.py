@@ -96,12 +96,12 @@ def near_pairs(structures: Geometries, points: Floats, reach: float, tree: cKDTr
     return ObjectPairs(rows[kept], columns[kept], distance[kept])
 
 
-def signed_distance(structures: Geometries, rows: Ints, points: Floats) -> Floats:
-    """Signed distance (n,) of points (n, 2) from the outlines of ``structures[rows]``."""
+def signed_distance(structures: Geometries, rows: Ints, points: Floats | Geometries) -> Floats:
+    """Signed distance (n,) of points, (n, 2) or n geometries, from the outlines of ``structures[rows]``."""
     if not len(rows):
         return np.zeros(0)
     outlines = shapely.boundary(structures)
-    places = shapely.points(points)
+    places = shapely.points(points) if points.ndim == 2 else points
     distance = shapely.distance(outlines[rows], places)
     shapely.prepare(structures)
     return np.where(shapely.contains(structures[rows], places), -distance, distance)
@@ -118,14 +118,13 @@ def table(pairs: ObjectPairs, zones: Zones, number: int, weights: Floats | None 
 
 def within_other(pairs: ObjectPairs) -> npt.NDArray[np.bool_]:
     """Pairs (n,) whose point lies within another structure than that of the pair."""
-    home: dict[int, int] = {}
-    for point, structure in zip(pairs.point[pairs.distance <= 0], pairs.structure[pairs.distance <= 0], strict=True):
-        home.setdefault(int(point), int(structure))
-    if not home:
+    inside = np.flatnonzero(pairs.distance <= 0)[::-1]
+    if not len(inside):
         return np.zeros(len(pairs.point), bool)
     owner = np.full(int(pairs.point.max()) + 1, -1, np.int64)
-    owner[list(home)] = list(home.values())
-    return (owner[pairs.point] >= 0) & (owner[pairs.point] != pairs.structure)
+    owner[pairs.point[inside]] = pairs.structure[inside]  # of several, the first is written last
+    home = owner[pairs.point]
+    return (home >= 0) & (home != pairs.structure)
 
 
 def counts(pairs: ObjectPairs, zones: Zones, number: int) -> Floats:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import nn
 
+from stainda.arrays import Array
 from stainda.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -56,6 +57,10 @@ class Network(nn.Module):
         for path in self.frozen:
             self.get_submodule(path).eval()
         return self
+
+    def standardised_by(self, mean: Array, std: Array) -> None:
+        """What images are standardised by before ``forward``, float32 ``(C,)``; for networks that measure
+        colours as they were."""
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Images [N, in_channels, H, W] to logits."""

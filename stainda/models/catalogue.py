@@ -15,6 +15,7 @@ from stainda.models.cnn import Cnn
 from stainda.models.dense_transformer import DenseTransformer
 from stainda.models.encoders import NAME, as_network
 from stainda.models.fcn import Fcn
+from stainda.models.handcrafted import HandcraftedCnn
 from stainda.models.lenet import LeNet5
 from stainda.models.pangnet import PangNet
 from stainda.models.pretrained import SmpNetwork
@@ -28,6 +29,7 @@ from stainda.models.weights import load_weights
 NETWORKS: dict[str, type[Network]] = {
     "unet": UNet, "smp": SmpNetwork, "dpt": DenseTransformer, "fcn": Fcn, "segnet": SegNet, "deconvnet": DeconvNet,
     "pangnet": PangNet, "cnn": Cnn, "timm": TimmClassifier, "torchvision": TorchvisionClassifier, "lenet5": LeNet5,
+    "cnn_handcrafted": HandcraftedCnn,
 }  # fmt: skip
 """Next to these, ``encoder`` names the network that an encoder becomes for the task (``encoders.as_network``)."""
 

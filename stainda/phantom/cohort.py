@@ -18,7 +18,7 @@ from stainda.run_directory.contents import PHANTOM_MANIFEST
 from stainda.run_directory.tables import MANIFEST, PHANTOM_ARTEFACTS
 
 MANIFEST_COLUMNS = MANIFEST.without("annotation_origin", "group")
-LATER = ("groups", "macrophage_law", "sclerotic_shares")
+LATER = ("groups", "macrophage_law", "sclerotic_shares", "annotated")
 """Settings that cohorts of earlier versions do not have; left out of what is written down where they are not used."""
 VERSION = 1  # raised when the same configuration renders differently, so that an old folder is not continued
 
@@ -26,10 +26,11 @@ VERSION = 1  # raised when the same configuration renders differently, so that a
 def make_cohort(config: PhantomConfig, out: str | Path, progress: Progress = SILENT, workers: int = 1) -> Path:
     """Make a synthetic cohort in the folder ``out`` and return the path of its ``manifest.csv``.
 
-    Writes ``slides/<slide>.tif``, ``annotations/<slide>.geojson`` (glomeruli), ``macrophages/<slide>.geojson``
-    (points), ``landmarks/<slide>.csv``, ``truth/<slide>.npz`` (see :func:`stainda.phantom.true_map`) and
-    ``artefacts.csv``; where macrophages follow a law, ``law.csv`` (rates by section and zone) and ``attraction.csv``
-    (factor of each glomerulus). Sections that are there from an interrupted run with the same configuration are kept.
+    Writes ``slides/<slide>.tif``, ``annotations/<slide>.geojson`` (glomeruli, and what is ``annotated``),
+    ``macrophages/<slide>.geojson`` (points), ``landmarks/<slide>.csv``, ``truth/<slide>.npz`` (see
+    :func:`stainda.phantom.true_map`) and ``artefacts.csv``; where macrophages follow a law, ``law.csv`` (rates by
+    section and zone) and ``attraction.csv`` (factor of each glomerulus). Sections that are there from an interrupted
+    run with the same configuration are kept.
 
     Args:
         config: what to make; everything follows from it and its seed.

@@ -20,6 +20,7 @@ from stainda.phantom.maps import TrueMap
 from stainda.phantom.noise import NoisePlane, noise_plane
 from stainda.phantom.nuclei import draw_macrophages, draw_nuclei
 from stainda.phantom.shapes import Tubes
+from stainda.phantom.structures import OTHER, TUBULE, VESSEL
 from stainda.phantom.tile import Tile
 from stainda.stains.table import STRUCTURES
 
@@ -34,10 +35,11 @@ _TUBULE = np.array([CODE["proximal"], CODE["distal"], CODE["collecting_duct"], 0
 
 @dataclass
 class Scene:
-    """A section of a block."""
+    """A section of a block; ``keeps_kinds``: its tiles say which pixels are of a tubule or a vessel."""
 
     anatomy: Anatomy
     map: TrueMap
+    keeps_kinds: bool = False
 
     def __post_init__(self) -> None:
         anatomy, z, scale = self.anatomy, self.map.z, self.map.mpp
@@ -106,12 +108,15 @@ class Scene:
         if ragged.max() <= 0:
             return tile
         self._draw_parenchyma(tile, grid, nx, ny, medium)
+        parenchyma = tile.labels.copy() if tile.kinds is not None else None
         self._draw_capsule(tile, grid, nx, ny, edge)
         for index in self._touching(self._bodies, grid):
             body, centre, reach = (self._bodies[k][index] for k in range(3))
             window = grid.window(centre[0], centre[1], reach)
             if window is not None:
                 draw_body(self, tile, int(body), window, medium)
+        if tile.kinds is not None:
+            tile.kinds[(tile.labels != parenchyma) | (ragged <= 0)] = OTHER
         draw_macrophages(self, tile, self._macrophages[0][self._touching(self._macrophages, grid)])
         draw_nuclei(self, tile)
         tile.labels[ragged <= 0] = CODE["glass"]
@@ -143,6 +148,9 @@ class Scene:
         of_tubule = repeat(which, grid.step)
         self._label_interstitium(tile, grid.to_pixels(widening), medium)
         self._label_tubules(tile, of_tubule, medium)
+        if self.keeps_kinds:
+            tile.kinds = np.where(tile.depth > 0, TUBULE, OTHER).astype(np.uint8)
+            tile.kinds[upsample(vessel, grid.step) < 0] = VESSEL
         if (vessel < 10).any():
             self._label_vessels(tile, upsample(vessel, grid.step), repeat(vessel_of, grid.step), medium)
 

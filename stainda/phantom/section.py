@@ -20,6 +20,7 @@ from stainda.phantom.grids import NODE, TileGrid
 from stainda.phantom.law import MacrophageLaw
 from stainda.phantom.maps import TrueMap, random_map
 from stainda.phantom.scene import Scene
+from stainda.phantom.structures import StructureMap
 from stainda.phantom.tiff import write_pyramid
 from stainda.randomness import generator_for
 from stainda.stains.table import stain
@@ -45,6 +46,7 @@ class SectionPlan:
     group: str = ""
     macrophages: MacrophageLawConfig | None = None
     sclerotic: float = SCLEROTIC_SHARE
+    annotated: tuple[str, ...] = ()
 
     @property
     def law(self) -> MacrophageLaw | None:
@@ -88,7 +90,7 @@ def plan_sections(config: PhantomConfig) -> list[SectionPlan]:
                 centre=centre,
                 artefacts=given[k], size=config.size, seed=config.seed, difficulty=config.difficulty, heights=heights,
                 group=group, macrophages=config.macrophage_law,
-                sclerotic=config.sclerotic_shares.get(group, SCLEROTIC_SHARE),
+                sclerotic=config.sclerotic_shares.get(group, SCLEROTIC_SHARE), annotated=config.annotated,
             )
             for k, name in enumerate(stains)
         ]  # fmt: skip
@@ -107,6 +109,7 @@ class RenderedSection:
     Attributes:
         plan, anatomy, map, scene, camera, artefacts: what it is made of.
         macrophages: after rendering, the macrophages drawn (indices into the anatomy's), in order.
+        structures: after rendering, the structures to be annotated besides glomeruli; ``None`` where there are none.
     """
 
     def __init__(self, plan: SectionPlan) -> None:
@@ -118,7 +121,10 @@ class RenderedSection:
             generator_for(plan.seed, plan.slide, "map"), plan.size, plan.centre.mpp, plan.z,
             difficulty=plan.difficulty, mirrored="mirror" in plan.artefacts, artefacts=plan.artefacts,
         )  # fmt: skip
-        self.scene = Scene(self.anatomy, self.map)
+        self.structures = (
+            StructureMap.of(plan.size, plan.centre.mpp) if {"tubules", "vessels"} & {*plan.annotated} else None
+        )
+        self.scene = Scene(self.anatomy, self.map, keeps_kinds=self.structures is not None)
         if (law := plan.law) is not None:
             cells = law.cells(self.scene, generator_for(plan.seed, plan.slide, "macrophages by law"))
             self.scene.follow_law(cells)
@@ -145,6 +151,9 @@ class RenderedSection:
             tile = self.scene.tile(grid)
             density = self.camera.density(tile)
             self._drawn.update(tile.macrophages)
+            if self.structures is not None and tile.kinds is not None:
+                inside = tile.kinds[y - top : y - top + height, x - left : x - left + width]
+                self.structures.put(x, y, inside)
         for artefact in self.artefacts:
             artefact.apply(density, grid, self.camera)
         image = self.camera.expose(density, left, top)

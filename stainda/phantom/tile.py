@@ -20,7 +20,8 @@ class Tile:
     0..1, the number of the tubule; ``shade`` float32, thickness and staining that vary slowly, about 1; ``depth``
     float32 micrometres below the surface of the nearest tubule; ``x``, ``y`` the pixels' places in the frame,
     micrometres, and ``middle`` those of the middle grid and ``bent`` the same as bodies see them; ``macrophages``
-    those drawn; ``body_distance`` micrometres from a body's surface.
+    those drawn; ``body_distance`` micrometres from a body's surface; ``kinds`` uint8, which of the structures of
+    :mod:`stainda.phantom.structures` a pixel is of, where the section keeps that.
     """
 
     grid: TileGrid
@@ -36,6 +37,7 @@ class Tile:
     bent: tuple[Array, Array]
     macrophages: list[int] = field(default_factory=list)
     body_distance: dict[int, Array] = field(default_factory=dict)
+    kinds: Array | None = None
 
 
 class CutSection(Protocol):

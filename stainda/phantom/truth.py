@@ -13,9 +13,15 @@ from stainda.arrays import Array
 from stainda.files import write_csv, write_json
 from stainda.names import file_name
 from stainda.phantom.section import RenderedSection, SectionPlan, block_anatomy
+from stainda.phantom.structures import TUBULE, VESSEL
 from stainda.randomness import generator_for
 
-GLOMERULUS_COLOUR = (0, 200, 80)
+GLOMERULUS = {"name": "glomerulus", "color": [0, 200, 80]}
+SCLEROTIC = {"name": "sclerotic glomerulus", "color": [200, 60, 160]}
+STRUCTURES = {
+    "tubules": (TUBULE, {"name": "tubule", "color": [60, 120, 220]}),
+    "vessels": (VESSEL, {"name": "vessel", "color": [200, 40, 40]}),
+}
 MACROPHAGE_COLOUR = (230, 120, 0)
 LANDMARKS = 24
 
@@ -23,7 +29,8 @@ LANDMARKS = 24
 def write_truth(section: RenderedSection, out: Path) -> None:
     """Write annotations, macrophages, landmarks and the map of a section that has been rendered."""
     slide = section.plan.slide
-    write_json(out / "annotations" / f"{file_name(slide)}.geojson", _collection(glomerulus_features(section)))
+    features = [*structure_features(section), *glomerulus_features(section)]
+    write_json(out / "annotations" / f"{file_name(slide)}.geojson", _collection(features))
     write_json(out / "macrophages" / f"{file_name(slide)}.geojson", _collection(macrophage_features(section)))
     write_csv(out / "landmarks" / f"{file_name(slide)}.csv", landmark_rows(section), ("id", "x", "y"))
     section.map.save(
@@ -66,11 +73,27 @@ def glomerulus_features(section: RenderedSection) -> list[dict[str, Any]]:
         properties = {
             "objectType": "annotation",
             "name": bodies.name[index],
-            "classification": {"name": "glomerulus", "color": list(GLOMERULUS_COLOUR)},
+            "classification": SCLEROTIC if sclerotic and "sclerosis" in section.plan.annotated else GLOMERULUS,
             "isLocked": True,
             "measurements": {"sclerotic": int(sclerotic), "area_um2": round(outline.area, 1)},
         }
         features.append(_feature(bodies.uuid[index], "Polygon", [np.round(ring, 2).tolist()], properties))
+    return features
+
+
+def structure_features(section: RenderedSection) -> list[dict[str, Any]]:
+    """QuPath features of tubules and vessels, where the plan annotates them; outlines in level-0 pixels."""
+    if section.structures is None or section.plan.blank:
+        return []
+    features = []
+    for name, (kind, classification) in STRUCTURES.items():
+        if name not in section.plan.annotated:
+            continue
+        for number, outline in enumerate(section.structures.outlines(kind), 1):
+            ring = np.round(np.asarray(outline.exterior.coords), 2).tolist()
+            properties = {"objectType": "annotation", "classification": classification, "isLocked": True}
+            identity = _uuid(section, f"{section.plan.slide}/{name}/{number}")
+            features.append(_feature(identity, "Polygon", [ring], properties))
     return features
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from shapely.geometry.base import BaseGeometry
 
     from stainda.annotations import Origin
+    from stainda.prediction.coarse import CoarseDetector
     from stainda.prediction.predictor import Predictor
     from stainda.slides import Slide
 
@@ -99,6 +100,7 @@ def predict_slide(
     wanted: Wanted | None = None,
     name: str | None = None,
     properties: dict[str, Any] | None = None,
+    coarse: CoarseDetector | None = None,
     progress: Progress = SILENT,
 ) -> SlidePrediction:
     """Find the objects of a slide and write them as GeoJSON that QuPath opens, and as a table.
@@ -112,6 +114,7 @@ def predict_slide(
         threshold: in place of those fixed on source validation.
         name: of the slide's files; default that of the slide's file without its ending.
         properties: further properties of every object.
+        coarse: a first detector, that says where to look; default everywhere on tissue.
 
     Raises:
         SlideError: the slide cannot be used, or shows no tissue.
@@ -126,7 +129,11 @@ def predict_slide(
     wanted, name = wanted or Wanted(), name or stem(slide_path)
     files = output_files(Path(out), name, wanted)
     with open_slide(slide_path, mpp) as slide:
-        region = predictor.region(slide)
+        region = (
+            predictor.region(slide)
+            if coarse is None
+            else coarse.region(predictor, slide, domain, stem(slide_path), progress)
+        )
         if not region.has_tissue:
             raise no_tissue(slide.path)
         result = predictor.probabilities_region(region, domain, stem(slide_path), slide.mpp, progress)
@@ -150,7 +157,8 @@ def predict_slide(
     write_geojson(shapes, files["objects"], bounds=bounds)  # the last: where it is there, so is the rest
     counts = {cls: int((shapes["class"] == cls).sum()) for cls in result.classes}
     area = None if mpp is None else float(sizes.area.sum()) * mpp**2
-    return SlidePrediction(files["objects"], tuple(files.values()), counts, area, tissue, mpp, mpp_origin, result.notes)
+    notes = (*filter(None, (region.note,)), *result.notes)
+    return SlidePrediction(files["objects"], tuple(files.values()), counts, area, tissue, mpp, mpp_origin, notes)
 
 
 @dataclass(frozen=True)

@@ -49,13 +49,17 @@ class PixelRegion(Protocol):
 
     def tissue_share(self, boxes: Array) -> Array: ...
 
+    def seen_share(self, boxes: Array) -> Array:
+        """The share of each box that a network is to see: its tissue, or less of it."""
+
     def is_tissue(self, xy: Array) -> Array: ...
 
 
 class SlideRegion:
-    """A whole slide at the working scale, with its tissue."""
+    """A whole slide at the working scale, with its tissue; ``note``: what is to be said of where a network looks."""
 
     x = y = 0.0
+    note = ""
 
     def __init__(self, slide: Slide, tissue: TissueMask, downsample: float) -> None:
         self._slide, self._tissue, self.downsample = slide, tissue, downsample
@@ -81,6 +85,9 @@ class SlideRegion:
 
     def tissue_share(self, boxes: Array) -> Array:
         return self._tissue.share(np.asarray(boxes) * self.downsample)
+
+    def seen_share(self, boxes: Array) -> Array:
+        return self.tissue_share(boxes)
 
     def is_tissue(self, xy: Array) -> Array:
         return self._tissue.contains(np.asarray(xy) * self.downsample)
@@ -139,6 +146,9 @@ class ArrayRegion:
         areas = np.asarray([(b[2] - b[0]) * (b[3] - b[1]) for b in np.asarray(boxes, float).reshape(-1, 4)])
         sums = np.asarray([self._tissue[y0:y1, x0:x1].sum() for x0, y0, x1, y1 in clipped])
         return sums / np.maximum(areas, 1)
+
+    def seen_share(self, boxes: Array) -> Array:
+        return self.tissue_share(boxes)
 
     def is_tissue(self, xy: Array) -> Array:
         column, row = np.floor(np.asarray(xy).reshape(-1, 2)).astype(int).T

@@ -66,7 +66,7 @@ class TilePlan:
 
     def shown(self, region: PixelRegion) -> int:
         """Tiles with tissue."""
-        return sum(int((region.tissue_share(self.boxes(top)) > 0).sum()) for top in self.rows)
+        return sum(int((region.seen_share(self.boxes(top)) > 0).sum()) for top in self.rows)
 
     def window(self) -> Array:
         """Weights of a tile's result in the blend, float32 ``(result, result)``: 1 inside, falling towards the rim."""
@@ -179,7 +179,7 @@ def blend_tiles(
     def shown() -> Iterator[tuple[int, Sequence[int]]]:
         """Number of a row, and the left edges of some of its tiles with tissue."""
         for row, top in enumerate(rows):
-            lefts = [columns[index] for index in np.flatnonzero(region.tissue_share(plan.boxes(top)) > 0)]
+            lefts = [columns[index] for index in np.flatnonzero(region.seen_share(plan.boxes(top)) > 0)]
             yield from ((row, group) for group in batches(lefts, batch))
 
     def read(place: tuple[int, Sequence[int]]) -> Array:

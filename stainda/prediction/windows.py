@@ -62,7 +62,7 @@ def slide_window(
         for row in range(rows):
             top = row * cell
             boxes = np.stack([corners, np.full(columns, top), corners + cell, np.full(columns, top + cell)], 1)
-            for first, last in _runs(region.tissue_share(boxes) > 0, min(batch, _READ_AT_ONCE)):
+            for first, last in _runs(region.seen_share(boxes) > 0, min(batch, _READ_AT_ONCE)):
                 yield row, first, last
 
     def read(place: tuple[int, int, int]) -> Array:

@@ -118,7 +118,7 @@ class TableKind:
 
 FIGURE_MODULES = (
     "registered_scores", "registered_statistics", "registered_evidence", "registered_search", "rotation_matrix",
-    "few_labels",
+    "few_labels", "class_tables",
 )  # fmt: skip
 TABLE_MODULES = (
     "data_tables", "recipe_tables", "result_tables", "insight_tables", "training_tables", "effect_tables", "reviewing",

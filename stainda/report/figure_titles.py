@@ -20,6 +20,8 @@ TITLES: dict[str, str] = {
     "froc": "FROC: sensitivity against false detections per mm² of tissue",
     "counts": "Bland-Altman: objects counted and annotated per patient",
     "areas": "Bland-Altman: mean area of objects found and annotated per patient",
+    "confusion_objects": "Which classes are mistaken for which: objects",
+    "confusion_pixels": "Which classes are mistaken for which: pixels",
     "learning_curves": "Learning curves",
     "label_curve": "Score against the number of annotated objects, a curve per start",
     "regret": "Regret of selection rules against the oracle",

@@ -33,6 +33,7 @@ SECTIONS = (
     PageSection("rotations", "Rotations", "Rotation by rotation", rotations="several"),
     PageSection("asked", "Question", "Question and recipe"),
     PageSection("results", "Results", "Strategy by domain"),
+    PageSection("classes", "Classes", "Class by class"),
     PageSection("statistics", "Statistics", "Ranks, sizes of effects, variance"),
     PageSection("centres", "Centres", "Centre by centre", rotations="one"),
     PageSection("objects", "Objects", "Objects and pixels", rotations="one"),
@@ -53,7 +54,7 @@ SECTIONS = (
 
 
 OF_STRATEGIES = (
-    "rotations", "results", "statistics", "centres", "objects", "object-gallery", "examples", "registration",
+    "rotations", "results", "classes", "statistics", "centres", "objects", "object-gallery", "examples", "registration",
     "propagation", "training", "models", "cost",
 )  # fmt: skip
 """Sections that a study without strategies does not have."""
@@ -67,6 +68,8 @@ def sections_of(run: LoadedRun, noun: str) -> dict[str, PageSection]:
         if section.key == "microenvironment" and not INPUTS.at(run.folder).is_file():
             continue  # few studies ask for it
         if section.key == "slide-level" and not SLIDE_SUMMARY.at(run.folder).is_file():
+            continue
+        if section.key == "classes" and len(run.study.task.classes) < 2:
             continue
         if not run.study.strategies and section.key in OF_STRATEGIES:
             continue

@@ -18,6 +18,7 @@ from stainda.run_directory.contents import DONE, ENVIRONMENT, ERROR, RESULT, SET
 from stainda.run_directory.folder import read_study
 from stainda.run_directory.result_tables import (
     ALIGNMENT_EFFECTS,
+    CONFUSION,
     OBJECTS,
     PROBABILITIES,
     RECORDS,
@@ -44,7 +45,11 @@ from stainda.run_directory.training_tables import (
     TRIALS,
 )
 
-EVIDENCE = {OBJECTS.path: OBJECTS.names, PROBABILITIES.path: PROBABILITIES.needed}
+EVIDENCE = {
+    OBJECTS.path: OBJECTS.names,
+    PROBABILITIES.path: PROBABILITIES.needed,
+    CONFUSION.path: CONFUSION.names,
+}
 _SHARED = {
     COHORT.path, STAGE_SECONDS.path, QUALITY.path, LANDMARKS.path, ANNOTATORS.path,
     ANNOTATOR_AGREEMENT.path,
@@ -133,6 +138,7 @@ def _run(
         folder, reported, _json(ENVIRONMENT.at(folder)), tables, rotations,
         pd.concat(records, ignore_index=True) if records else gather_records([]), jobs, missing,
         evidence.get(OBJECTS.path, empty), evidence.get(PROBABILITIES.path, empty),
+        evidence.get(CONFUSION.path, empty),
         tuple(strategy.name for strategy in reported.strategies[len(study.strategies) :]),
         tuple(job for part in parts for job in part.unreported),
     )  # fmt: skip

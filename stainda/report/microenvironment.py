@@ -24,6 +24,8 @@ from stainda.run_directory.contents import THUMBNAIL
 
 MOST_MAPS = 2
 NEAR = "0-"
+LEAST_BIAS = 0.03
+"""Share of a density from which the page speaks of the bias of the registration error."""
 NULLS = {"shift": "toroidal shifts", "relabel": "random relabelling", "csr": "complete spatial randomness"}
 NOT_ZONES = ("tissue", "enrichment", "cells per structure", "nearest", "stained")
 
@@ -77,12 +79,13 @@ def _words(run: LoadedRun, read: dict[str, pd.DataFrame]) -> list[str]:
             + _origin(run, read[tables.STRUCTURES.path], stain)
         )
         sentences += _tests(stain, curves[(curves["stain"] == stain) & (curves["scope"] == "all")])
+        sentences += _bias_words(str(stain), rows)
         thin = rows[rows["thin"] > 0]
         if len(thin):
             zones = ", ".join(_zone(zone) for zone in dict.fromkeys(thin["zone"]))
             error = rows["error_um"].max()
             sentences.append(
-                f"{stain}: the rings {zones} are thinner than the registration error of some structures (sections' "
+                f"{stain}: the zones {zones} are thinner than the registration error of some structures (sections' "
                 f"medians up to {error:.0f} µm): what lies in one of them may belong to the next."
             )
     sentences += _group_words(groups)
@@ -93,6 +96,25 @@ def _words(run: LoadedRun, read: dict[str, pd.DataFrame]) -> list[str]:
             "structures that were not found or not measured count as beyond."
         )
     return sentences
+
+
+def _bias_words(stain: str, slides: pd.DataFrame) -> list[str]:
+    """How much the registration error probably moves the densities, where that is not little."""
+    known = slides[np.isfinite(slides["error_bias"]) & (slides["cells"] > 0)]
+    parts = []
+    for zone, rows in known.groupby("zone", sort=False):
+        bias = float(np.average(rows["error_bias"], weights=rows["cells"]))
+        if abs(bias) >= LEAST_BIAS:
+            name = "inside" if zone == "inside" else f"in the ring {_zone(str(zone))}"
+            parts.append(f"{name} about {abs(bias):.0%} too {'high' if bias > 0 else 'low'}")
+    if not parts:
+        return []
+    error = slides.drop_duplicates("slide")["error_um"].median()
+    return [
+        f"{stain}: the registration error (median {error:.1f} µm) makes densities {', '.join(parts)}, at the least: so "
+        "much they change when the outlines are displaced once more by it. Values without this are in the column "
+        "corrected of patients.csv; outlines drawn on the stained section itself have no such error."
+    ]
 
 
 def _origin(run: LoadedRun, structures: pd.DataFrame, stain: str) -> str:
@@ -189,9 +211,9 @@ def _of_stain(
         drawn.append(_draw(
             write, Plot(
                 figures.pair_functions(pairs), pairs,
-                f"{stain}: pair correlation g (1: as often as by chance) and L less r (0: by chance) of cells about "
-                f"centres of structures (left), and about each other (right). {_greys(pairs)}bars: intervals over "
-                "patients.", f"Cells about structures and about each other, {stain}",
+                f"{stain}: pair correlation g (1: as often as by chance), L less r (0: by chance) and Ripley's K of "
+                f"cells about centres of structures (left), and about each other (right). {_greys(pairs)}dashed: "
+                "chance; bars: intervals over patients.", f"Cells about structures and about each other, {stain}",
             ), f"microenvironment_pairs_{key}",
         ))  # fmt: skip
     of_patients = patients[(patients["stain"] == stain) & ~patients["measure"].isin(NOT_ZONES)]

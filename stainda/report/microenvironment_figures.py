@@ -59,29 +59,34 @@ def density_by_distance(curves: pd.DataFrame) -> Figure:
 PAIR_FUNCTIONS = {
     "cross_g": "g, cells about centres of structures", "g": "g, cells about cells",
     "cross_L": "L − r, µm, cells about centres", "L": "L − r, µm, cells about cells",
+    "cross_K": "K, 1000 µm², cells about centres", "K": "K, 1000 µm², cells about cells",
 }  # fmt: skip
 
 
 def pair_functions(curves: pd.DataFrame) -> Figure:
-    """Pair correlation and L of cells about structures and about cells, with envelopes where there are.
+    """Pair correlation, L and Ripley's K of cells about structures and about cells, with envelopes where there are.
 
     Args:
         curves: rows of one stain and scope, of each function those of one null hypothesis.
     """
     with mpl.rc_context(STYLE):
-        figure, axes = new_figure(100, nrows=2, ncols=2, squeeze=False)
+        figure, axes = new_figure(140, nrows=3, ncols=2, squeeze=False)
         for place, (function, title) in zip(axes.ravel(), PAIR_FUNCTIONS.items(), strict=True):
             rows = curves[curves["function"] == function]
+            kind = function.removeprefix("cross_")
             low, high = rows["from_um"].to_numpy(float), rows["to_um"].to_numpy(float)
-            x = high if function.endswith("L") else (low + high) / 2
-            place.fill_between(x, rows["low"], rows["high"], color=LINE, linewidth=0)
-            place.axhline(0 if function.endswith("L") else 1, color=MUTED, linewidth=0.6, linestyle=(0, (3, 2)))
-            place.plot(x, rows["value"], color=BLUE, marker="o", markersize=3, linewidth=1.2)
-            place.vlines(x, rows["ci_low"], rows["ci_high"], color=BLUE, linewidth=0.8)
+            x = (low + high) / 2 if kind == "g" else high  # L and K are of all that is nearer
+            chance = {"g": np.ones(len(x)), "L": np.zeros(len(x)), "K": np.pi * x**2 / 1000}[kind]
+            columns = ["low", "high", "value", "ci_low", "ci_high"]
+            around = rows[columns] / (1000 if kind == "K" else 1)
+            place.fill_between(x, around["low"], around["high"], color=LINE, linewidth=0)
+            place.plot(x, chance, color=MUTED, linewidth=0.6, linestyle=(0, (3, 2)))
+            place.plot(x, around["value"], color=BLUE, marker="o", markersize=3, linewidth=1.2)
+            place.vlines(x, around["ci_low"], around["ci_high"], color=BLUE, linewidth=0.8)
             p = rows["p"].iloc[0] if len(rows) else np.nan
             place.set_title(f"{title}{'' if np.isnan(p) else f', p = {p:.3f}'}")
             place.set_xlim(left=0)
-            if not function.endswith("L"):
+            if kind != "L":
                 place.set_ylim(bottom=0)
             place.grid(axis="y")
         figure.supxlabel("distance, µm", fontsize=8)

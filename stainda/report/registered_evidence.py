@@ -221,12 +221,12 @@ def _ranked(view: StudyView, rows: pd.DataFrame) -> dict[str, Ranked]:
 
 
 def evidence_rows(view: StudyView, what: str, selection: str) -> pd.DataFrame:
-    """Rows of ``objects`` or ``probabilities`` on target test slides, of what a rule chose.
+    """Rows of ``objects``, ``probabilities`` or ``confusion`` on target test slides, of what a rule chose.
 
     Raises:
         NotDrawable: there are none.
     """
-    table = view.run.objects if what == "objects" else view.run.probabilities
+    table: pd.DataFrame = getattr(view.run, what)
     if table.empty:
         raise NotDrawable(view.run.missing.get(f"{what}.parquet", f"{what}.parquet has no rows"))
     rows = view.chosen(table, selection)

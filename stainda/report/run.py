@@ -16,6 +16,7 @@ from stainda.evaluation.domain_gap import GAP_COLUMNS
 from stainda.evaluation.effect import EFFECT_SUMMARY_COLUMNS, Effect, join_effects
 from stainda.run_directory.result_tables import (
     ALIGNMENT_EFFECTS,
+    CONFUSION,
     DOMAIN_GAP,
     EARLIER_ROTATIONS,
     ENCODERS,
@@ -80,7 +81,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 OPTIONAL = {
     APPLIED.path,
     UNSUPERVISED.path, ALIGNMENT_EFFECTS.path, DOMAIN_GAP.path, ENCODERS.path, LANDMARKS.path,
-    ANNOTATORS.path, ANNOTATOR_AGREEMENT.path, OBJECTS.path, PROBABILITIES.path,
+    ANNOTATORS.path, ANNOTATOR_AGREEMENT.path, OBJECTS.path, PROBABILITIES.path, CONFUSION.path,
     GALLERY.path, GALLERY_LEFT_OUT.path, EXCLUSIONS.path, LEFT_OUT.path, LEAVE_ONE_OUT.path,
     REFITS.path, EARLIER_ROTATIONS.path, BUDGET.path, LABEL_SHARES.path, PRETRAININGS.path,
 }  # fmt: skip
@@ -167,7 +168,7 @@ class LoadedRun:
         tables: where the study rotates, those about trainings are of all rotations, with a column ``rotation``.
         rotations: in the order of the study; one without a name where the study does not rotate.
         records: of all rotations.
-        objects: empty where the study rotates, as ``probabilities``: the page of each rotation shows its own.
+        objects, probabilities, confusion: empty where the study rotates: the page of each rotation shows its own.
         unreported: folders below jobs/ that neither trials.csv nor exclusions.csv names.
     """
 
@@ -181,6 +182,7 @@ class LoadedRun:
     missing: dict[str, str] = field(default_factory=dict)
     objects: pd.DataFrame = field(default_factory=pd.DataFrame)
     probabilities: pd.DataFrame = field(default_factory=pd.DataFrame)
+    confusion: pd.DataFrame = field(default_factory=pd.DataFrame)
     earlier: tuple[str, ...] = ()
     unreported: tuple[JobFolder, ...] = ()
 

@@ -20,6 +20,7 @@ from stainda.report import data_tables, recipe_tables, training_tables
 from stainda.report.answer import answer, no_answer
 from stainda.report.cards import card_text, model_cards, models_table, shared_items
 from stainda.report.centres import CentreText, centres
+from stainda.report.class_tables import class_tables
 from stainda.report.costs import cost_sentence
 from stainda.report.drawings import Drawing, picture, write_frame
 from stainda.report.figure_registry import kind
@@ -144,6 +145,7 @@ class Sections:
             "rotations": ("rotations", lambda: self.table("rotations")),
             "results": ("results", self._results),
             "data": ("data", self._data),
+            "classes": ("classes", self._classes),
             "statistics": ("statistics", self._statistics),
             "centres": ("centres", self._centres),
             "objects": ("objects", self._objects),
@@ -296,6 +298,18 @@ class Sections:
             "linked": self.tables(*(("pairs", "worst") if first else ()), "differences", "gaps", measure=measure),
             "shares": self.table("label_shares", measure) if first else None,
             "share_figures": self._figures(("label_curve",), measure) if first else [],
+        }
+
+    def _classes(self) -> dict[str, Any] | None:
+        if self.view is None:
+            return None
+        tables = {name: class_tables(self.view, name) for name in self.run.study.task.classes}
+        return {
+            "figures": self._figures(("confusion_objects", "confusion_pixels")),
+            "blocks": [
+                {"title": name, "tables": [self.write.table(table) for table in of_class]}
+                for name, of_class in tables.items()
+            ],
         }
 
     def _statistics(self) -> dict[str, Any] | None:

@@ -8,7 +8,7 @@ from stainda.report.run import LoadedRun
 from stainda.run_directory.result_tables import RECORDS
 
 NO_RECORDS = "there are no records of test patients"
-OF_RECORDS = ("results", "statistics", "objects", "object-gallery", "examples", "centres", "models")
+OF_RECORDS = ("results", "classes", "statistics", "objects", "object-gallery", "examples", "centres", "models")
 """Sections made of records of test patients."""
 
 

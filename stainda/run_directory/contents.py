@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from stainda.run_directory.declaration import File
 from stainda.run_directory.microenvironment_tables import MICROENVIRONMENT_FILES, MICROENVIRONMENT_TABLES
-from stainda.run_directory.result_tables import OBJECTS, PROBABILITIES, RECORDS, RESULT_TABLES
+from stainda.run_directory.result_tables import CONFUSION, OBJECTS, PROBABILITIES, RECORDS, RESULT_TABLES
 from stainda.run_directory.slide_level_tables import SLIDE_LEVEL_FILES, SLIDE_LEVEL_TABLES
 from stainda.run_directory.tables import TABLES
 from stainda.run_directory.training_tables import TRAINING_TABLES
@@ -174,7 +174,7 @@ DONE = File("jobs/<job>/done", "the training is scored; holds the hash of what t
 ERROR = File("jobs/<job>/error.txt", "why the training failed", "study")
 JOB_TABLES = tuple(
     replace(table, path=f"jobs/<job>/{table.path}", meaning="the training's rows", see="", per_rotation=False)
-    for table in (RECORDS, OBJECTS, PROBABILITIES)
+    for table in (RECORDS, OBJECTS, PROBABILITIES, CONFUSION)
 )
 
 PHANTOM_MANIFEST = File("phantom/manifest.csv", "manifest of the synthetic cohort", "phantom")

@@ -13,6 +13,12 @@ _ZONE = (
     *columns("number", from_um="inner distance; empty inside", to_um="outer distance; empty beyond"),
 )
 _RATE = columns("number", density="cells per mm²", low="lower end of its interval", high="upper end of its interval")
+_BIAS = columns(
+    "number",
+    error_bias="share by which the error of the outlines' places makes it too high (below 0: too low): displacing "
+               "every outline once more by its error changes it by so much; inside and rings",
+    corrected="the density without that share; of the bias of the phantom about half is taken away",
+)  # fmt: skip
 
 STRUCTURES = Table(
     "microenvironment/structures.csv",
@@ -46,7 +52,10 @@ ZONES = Table(
         *columns("number", area_um2="area of the zone on tissue, outside other structures"),
         *_RATE,
         *columns("number", positive_share="share of the zone that is stained, 0 to 1"),
-        *columns("truth", thin="the zone is thinner than the error of the outline's place"),
+        *columns(
+            "truth",
+            thin="the zone (inside: the radius of the structure) is thinner than the error of the outline's place",
+        ),
     ),
 )
 
@@ -63,6 +72,7 @@ SLIDES = Table(
         *columns("number", area_mm2="area of the zone, mm²"),
         *_RATE,
         *columns("text", interval="`bootstrap` over structures, with the error of their places, or `poisson`"),
+        *_BIAS,
         *columns("integer", thin="structures whose place is less exact than the zone is wide"),
         *columns("number", error_um="median error of the structures' places, µm"),
     ),
@@ -79,6 +89,7 @@ PATIENTS = Table(
                  measure="`inside`, a ring, `beyond`, `tissue` (cells per mm²), `enrichment` (inside and rings over "
                          "beyond), `cells per structure`, `nearest` (µm), `stained` (share of the tissue)"),
         *columns("number", value="of the patient", low="lower end of its interval", high="upper end of its interval"),
+        *_BIAS,
         *columns("integer", sections="measured sections", structures="structures measured on them"),
     ),
 )  # fmt: skip
@@ -107,8 +118,8 @@ CURVES = Table(
     columns=(
         *columns("text", scope="`slide`, `patient`, `group` or `all`", name="which", stain="name of the stain",
                  function="`density` (by distance from the nearest outline, over that of the tissue), `cross_g` and "
-                          "`cross_L` (cells about the centres of structures), `g` and `L` (cells about cells); of L, "
-                          "less r, µm",
+                          "`cross_L`, `cross_K` (cells about the centres of structures), `g`, `L` and `K` (cells about "
+                          "cells); g is the pair correlation, L is less r, in µm, K in µm²",
                  null="null hypothesis of the envelope: `shift`, `relabel` or `csr`; empty: none"),
         *columns("number", from_um="inner distance; empty inside", to_um="outer distance; empty beyond",
                  value="observed", low="lower end of the envelope", high="upper end of the envelope",
@@ -130,7 +141,9 @@ IDENTITIES = Table(
         *columns("number", x_um="of its centre in the frame", y_um="of its centre in the frame"),
         *columns("integer", sections="that show it", profiles="drawn outlines that the volume rests on"),
         *columns("number", volume_um3="Cavalieri's estimate; of a structure that is not whole a lower bound",
-                 volume_error="coefficient of error of it"),
+                 volume_error="coefficient of error of it (sampling, outlines, profiles missed); empty of fewer than "
+                              "three profiles, and where the block has fewer than ten runs of four",
+                 volume_low="lower end of its interval, of whole structures", volume_high="upper end of it"),
         *columns("truth", whole="the sections before and after it do not show it"),
         *columns("text", found_in="the sections"),
     ),

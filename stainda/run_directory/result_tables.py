@@ -98,6 +98,21 @@ PROBABILITIES = Table(
     ),
 )  # fmt: skip
 
+CONFUSION = Table(
+    "confusion.parquet",
+    "of tasks with several classes: pixels and objects by annotated and predicted class, of the best checkpoint",
+    "study",
+    see="tasks",
+    columns=(
+        *_SLIDE,
+        *columns("text", unit="`pixels` (of tissue, at the working scale) or `objects` (at the overlap of "
+                              "`evaluation.iou`, whatever their classes)",
+                 annotated="class, or `background`: the object is false",
+                 predicted="class, or `background`: the object was missed"),
+        *columns("integer", count="how many"),
+    ),
+)  # fmt: skip
+
 REGRET = Table(
     "threshold_regret.csv",
     "of every training, domain and class: Dice at the threshold in use and the best one of the domain's test slides, "
@@ -286,6 +301,7 @@ OVERALL = Table(
 )  # fmt: skip
 
 RESULT_TABLES: tuple[Table, ...] = (
-    RECORDS, OBJECTS, PROBABILITIES, RESULTS, AVERAGE_PRECISION, REGRET, ENCODERS, UNSUPERVISED, ALIGNMENT_EFFECTS,
-    DOMAIN_GAP, IMPORTANCE, SLICES, ROTATIONS, EARLIER_ROTATIONS, MATRIX, OVERALL, JOB_UNSUPERVISED, JOB_AGREEMENT,
+    RECORDS, OBJECTS, PROBABILITIES, CONFUSION, RESULTS, AVERAGE_PRECISION, REGRET, ENCODERS, UNSUPERVISED,
+    ALIGNMENT_EFFECTS, DOMAIN_GAP, IMPORTANCE, SLICES, ROTATIONS, EARLIER_ROTATIONS, MATRIX, OVERALL,
+    JOB_UNSUPERVISED, JOB_AGREEMENT,
 )  # fmt: skip

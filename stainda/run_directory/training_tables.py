@@ -55,7 +55,7 @@ PRETRAININGS = Table(
     see="self_supervised",
     per_rotation=True,
     columns=(
-        *columns("text", key="name of its folder below `pretraining/`", name="`simclr` or `byol`",
+        *columns("text", key="name of its folder below `pretraining/`", name="`simclr`, `byol` or `autoencoder`",
                  pairs="`augmentation` or `serial`"),
         *columns("integer", seed="of the training"),
         *columns("text", strategies="those that start from it, apart by `;`"),

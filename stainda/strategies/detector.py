@@ -111,6 +111,7 @@ class Detector:
         if start is not None:
             put_encoder(network, Path(start))
         choose_parameters(network, train)
+        network.standardised_by(standard.mean, standard.std)
         strategy.view.prepare(network)
         for part in strategy.augment:
             part.prepare(network)

@@ -24,7 +24,14 @@ from stainda.files import write_json, write_text
 from stainda.names import file_name
 from stainda.run_directory.contents import DONE, ERROR, SETTINGS
 from stainda.run_directory.folder import RunFolder
-from stainda.run_directory.result_tables import JOB_AGREEMENT, JOB_UNSUPERVISED, OBJECTS, PROBABILITIES, RECORDS
+from stainda.run_directory.result_tables import (
+    CONFUSION,
+    JOB_AGREEMENT,
+    JOB_UNSUPERVISED,
+    OBJECTS,
+    PROBABILITIES,
+    RECORDS,
+)
 from stainda.run_directory.training_tables import TRAINING
 from stainda.study.executor import report_step
 from stainda.study.pruning import PRUNED, Pruning, read_curve, read_pruned
@@ -236,14 +243,18 @@ def score_job(folder: Path, request: JobRequest) -> None:
 
     from stainda.annotations import PixelGrid, bounds_of_file, rasterise, read_shapes, write_geojson
     from stainda.evaluation import (
+        CONFUSION_COLUMNS,
         OBJECT_COLUMNS,
         PROBABILITY_COLUMNS,
         THRESHOLD_COLUMNS,
+        confusion_rows,
         gather_records,
         make_records,
+        object_confusion,
         object_rows,
         probability_rows,
         score_slide,
+        slide_confusion,
         write_evidence,
         write_records,
     )
@@ -259,6 +270,7 @@ def score_job(folder: Path, request: JobRequest) -> None:
     tables: list[pd.DataFrame] = []
     all_objects: list[dict[str, Any]] = []
     all_probabilities: list[dict[str, Any]] = []
+    all_confusions: list[dict[str, Any]] = []
     registration = request.folder.registration
     agreements = {
         name: agree_in_blocks(predictor, request.scored, registration, _region)
@@ -340,9 +352,19 @@ def score_job(folder: Path, request: JobRequest) -> None:
                 all_probabilities += probability_rows(
                     probabilities.array, labels, classes, about, tissue_map, predictor.threshold
                 )
+                if len(classes) > 1:
+                    of_pixels = slide_confusion(
+                        probabilities.array, labels, classes, threshold=predictor.threshold, tissue=tissue_map
+                    )
+                    of_objects = object_confusion(
+                        objects, truth, classes, request.evaluation.iou, ignored=ignored, point_px=point_px
+                    )
+                    all_confusions += confusion_rows({"pixels": of_pixels, "objects": of_objects}, classes, about)
     write_evidence(all_objects, OBJECT_COLUMNS, OBJECTS.inside(folder))
     columns = (*PROBABILITY_COLUMNS, *THRESHOLD_COLUMNS)
     write_evidence(all_probabilities, columns, PROBABILITIES.inside(folder))
+    if len(classes) > 1:
+        write_evidence(all_confusions, CONFUSION_COLUMNS, CONFUSION.inside(folder))
     write_records(gather_records(tables), RECORDS.inside(folder))
 
 

@@ -105,7 +105,8 @@ class ScoringKeys:
         from stainda.strategies import build
 
         placed = self._registration() if build(job.strategy).after.needs_block else None
-        return stable_hash([*self._shared, self._looks, job.of_prediction(), placed])
+        several = ["confusion"] if len(job.task.classes) > 1 else []  # scores of an earlier version do not count it
+        return stable_hash([*self._shared, self._looks, job.of_prediction(), placed, *several])
 
     def _registration(self) -> list[list[Any]]:
         from stainda.registration.results import read_head

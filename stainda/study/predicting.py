@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import geopandas as gpd
 
     from stainda.cohort import Cohort
-    from stainda.prediction import Predictor, Wanted
+    from stainda.prediction import CoarseDetector, Predictor, Wanted
 
 FORMAT = 2
 """Raised when what is written of a slide changes, so that slides predicted before are predicted again."""
@@ -114,6 +114,8 @@ def predict_slides(
     mpp: float | None = None,
     threshold: float | None = None,
     wanted: Wanted | None = None,
+    coarse: str | Path | None = None,
+    coarse_share: float = 0.3,
     overwrite: bool = False,
     progress: Progress = SILENT,
     on_choice: Callable[[DetectorChoice, tuple[str, ...]], None] | None = None,
@@ -132,6 +134,9 @@ def predict_slides(
         mpp: micrometres per level-0 pixel, where neither the manifest nor the slide tells.
         threshold: in place of those fixed on source validation.
         wanted: what is to be written next to the objects.
+        coarse: a run directory or a job's folder whose detector says where to look (coarse to fine); the job is chosen
+            as that of ``run``, without ``strategy``, ``job`` and ``seed``.
+        coarse_share: a place is looked at where ``coarse`` reaches this share of its own threshold.
         overwrite: predict again what was predicted before.
         on_choice: receives the job and the notes before the first slide.
 
@@ -140,6 +145,8 @@ def predict_slides(
     """
     from stainda.prediction import Wanted
 
+    if not 0 < coarse_share <= 1:
+        raise StaindaError(f"coarse_share must be above 0 and at most 1, not {coarse_share:g}")
     out, wanted = Path(out), wanted or Wanted()
     choice = choose_job(run, strategy=strategy, job=job, seed=seed, checkpoint=checkpoint)
     with output_errors(out):
@@ -147,13 +154,18 @@ def predict_slides(
     before = _read_rows(out / "slides.csv")
     taken = {row["path"]: row["slide"] for row in before.values() if row.get("path") and row.get("slide")}
     search = find_slides(slides, data=data, mpp=mpp, domain={"stain": stain or "", "centre": centre or ""}, taken=taken)
-    from stainda.prediction import load_predictor  # torch, after all that can be refused without it
+    from stainda.prediction import CoarseDetector, load_predictor  # torch, after all that can be refused without it
 
     predictor = load_predictor(choice.folder, checkpoint=choice.checkpoint)
-    notes = _notes(predictor)
+    notes, key, first = _notes(predictor), _job_key(choice, predictor, threshold), None
+    if coarse is not None:
+        other = choose_job(coarse)
+        first = CoarseDetector(load_predictor(other.folder, checkpoint=other.checkpoint), coarse_share)
+        notes = (*notes, f"where to look is said by job {other.folder} ({other.label}, {_scale(first.predictor)})")
+        key = stable_hash([key, _job_key(other, first.predictor, None), coarse_share])
     if on_choice is not None:
         on_choice(choice, notes)
-    work = _Work(choice, predictor, out, wanted, threshold, overwrite, _job_key(choice, predictor, threshold))
+    work = _Work(choice, predictor, out, wanted, threshold, overwrite, key, first)
     rows: dict[str, Mapping[str, Any]] = dict(before)
     results = []
     for number, slide in enumerate(search.slides, start=1):
@@ -180,6 +192,7 @@ class _Work:
     threshold: float | None
     overwrite: bool
     key: str
+    coarse: CoarseDetector | None = None
 
     def do(self, slide: NewSlide, before: Mapping[str, Any] | None, progress: Progress) -> SlideResult:
         from stainda.prediction.outputs import output_files
@@ -215,7 +228,8 @@ class _Work:
 
         result = predict_slide(
             self.predictor, slide.path, self.out, mpp=slide.mpp, domain=domain, threshold=self.threshold,
-            wanted=self.wanted, name=slide.name, properties={"strategy": self.choice.strategy}, progress=progress,
+            wanted=self.wanted, name=slide.name, properties={"strategy": self.choice.strategy}, coarse=self.coarse,
+            progress=progress,
         )  # fmt: skip
 
         def mm2(area: float | None) -> float | None:
@@ -250,6 +264,11 @@ def _job_key(choice: DetectorChoice, predictor: Predictor, threshold: float | No
     weights = hashlib.sha256((choice.folder / CHECKPOINTS[choice.checkpoint]).read_bytes()).hexdigest()
     settings = json.loads(SETTINGS.inside(choice.folder).read_text(encoding="utf-8"))
     return stable_hash([FORMAT, weights, settings, predictor.thresholds, threshold, choice.checkpoint])
+
+
+def _scale(predictor: Predictor) -> str:
+    patches = predictor.patches
+    return f"{patches.mpp:g} µm per pixel" if patches.mpp is not None else f"downsample {patches.downsample:g}"
 
 
 def _notes(predictor: Predictor) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from stainda.run_directory.folder import RunFolder
 from stainda.run_directory.result_tables import (
     ALIGNMENT_EFFECTS,
     AVERAGE_PRECISION,
+    CONFUSION,
     JOB_UNSUPERVISED,
     OBJECTS,
     PROBABILITIES,
@@ -47,6 +48,8 @@ def gather_results(config: StudyConfig, folder: RunFolder) -> None:
         raise StaindaError("nothing has been trained here", file=folder.root, remedy="Run 'stainda train' first")
     tables = []
     evidence: dict[Table, list[pd.DataFrame]] = {OBJECTS: [], PROBABILITIES: []}
+    if len(config.task.classes) > 1:
+        evidence[CONFUSION] = []
     for row in pd.read_csv(path, dtype={"job": str}).itertuples():  # a hash of digits is no number
         if row.state == "complete":
             names = {"strategy": row.strategy, "trial": row.trial, "seed": row.seed}

@@ -150,6 +150,8 @@ class Job:
         for key, plain in _NEWER.items():  # trainings without them keep the names they had before there were these
             if values["training"][key] == plain:
                 del values["training"][key]
+        if (init := values["training"].get("init")) and not init["sparsity"]:
+            del init["sparsity"]
         if cache := values["training"].get("cache"):
             del cache["limit_gb"]
         if given := self.encoder_standard():  # trainings standardised by tissue keep their names

@@ -1,4 +1,4 @@
-"""Training of an encoder on pairs of unlabelled patches, before any task: SimCLR or BYOL.
+"""Training of an encoder on unlabelled patches, before any task: SimCLR, BYOL or an autoencoder.
 
 A pair is two augmentations of a patch, or the same place on two registered serial sections. Every batch is of one
 domain, or of one pair of domains: in a mixed one the stain alone would tell most of the negatives.
@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
 
 from stainda.config import InitConfig, StrategyConfig, TrainingConfig
 from stainda.errors import TrainingError
@@ -25,13 +24,11 @@ from stainda.randomness import seed_for
 from stainda.run_directory.contents import ENCODER, PRETRAINING_LOCK, PRETRAINING_RESULT, PRETRAINING_SETTINGS
 from stainda.run_directory.training_tables import PRETRAINING_CURVE
 from stainda.strategies import build
-from stainda.strategies.align.support.buffers import Copy
 from stainda.strategies.detector import Detector, Standard
-from stainda.strategies.features import FeatureTap, pooled
-from stainda.training.contrastive import byol, head, nt_xent
 from stainda.training.job import Job
 from stainda.training.machine import choose_device, make_optimiser, torch_for
 from stainda.training.metering import Clock, Costs, Meter
+from stainda.training.objectives import OBJECTIVES
 from stainda.training.pair_images import PairImages
 from stainda.training.resume import EVERY_SECONDS, TrainingState
 from stainda.training.schedule import rate_factor
@@ -42,8 +39,6 @@ if TYPE_CHECKING:
     from stainda.training.pretraining_measures import Measures
 
 NAME = "pretraining"
-HIDDEN = 256
-"""Width of the hidden layer of the projection and the prediction head."""
 
 
 @dataclass(frozen=True)
@@ -149,19 +144,13 @@ class _Pretraining:
         self._network: Network = self._detector.network
         self._images = PairImages(self._config, data, self._detector, job.seed)
         torch.manual_seed(seed_for(job.seed, "pretraining heads"))
-        self._tap = FeatureTap(self._network, "bottleneck")
         self._network.eval()
-        channels = pooled(self._tap.until(self._images.probe())).shape[1]
-        self._heads = nn.ModuleDict({"project": head(channels, HIDDEN, self._config.dimensions)}).to(self._device)
-        self._target: Copy | None = None
-        if self._config.name == "byol":
-            self._heads["predict"] = head(self._config.dimensions, HIDDEN, self._config.dimensions).to(self._device)
-            self._target = Copy(nn.ModuleDict({"network": self._network, "project": self._heads["project"]}))
+        self._objective = OBJECTIVES[self._config.name](self._config, self._network, self._images.probe())
         learned = TrainingConfig(learning_rate=self._config.learning_rate, weight_decay=self._config.weight_decay)
-        parameters = [*self._network.parameters(), *self._heads.parameters()]
+        heads, target = self._objective.heads, self._objective.target
+        parameters = [*self._network.parameters(), *heads.parameters()]
         self._optimiser = make_optimiser(learned, [{"params": parameters}])
-        target = {} if self._target is None else {"target": self._target}
-        networks = {"network": self._network, "heads": self._heads, **target}
+        networks = {"network": self._network, "heads": heads, **({} if target is None else {"target": target})}
         self._state = TrainingState(folder, job.hash, networks, self._optimiser, {}, None)
         self._steps = self._images.steps
 
@@ -210,49 +199,28 @@ class _Pretraining:
         losses: list[float] = []
         total = self._config.epochs * self._steps
         self._network.train()
-        self._heads.train()
-        if self._target is not None:
-            self._target.train()
+        self._objective.heads.train()
+        if self._objective.target is not None:
+            self._objective.target.train()
         torch.manual_seed(seed_for(self._job.seed, "pretraining steps", epoch))
         for first, second, same in self._images.batches(epoch):
             step = epoch * self._steps + len(losses)
             for group in self._optimiser.param_groups:
                 group["lr"] = self._config.learning_rate * rate_factor("cosine", step / max(1, total - 1))
-            loss = self._loss(first, second, same)
+            loss = self._objective.loss(first, second, same)
             if not math.isfinite(float(loss.detach())):
                 raise TrainingError(
                     f"{self._config}: the loss of step {step + 1} is not a number", file=self._folder,
-                    remedy="Lower training.init.learning_rate, or raise its temperature",
+                    remedy="Lower training.init.learning_rate, or raise its temperature (simclr)",
                 )  # fmt: skip
             self._optimiser.zero_grad(set_to_none=True)
             loss.backward()
             self._optimiser.step()
-            if self._target is not None:
-                self._follow(step / max(1, total - 1))
+            self._objective.follow(step / max(1, total - 1))
             losses.append(float(loss.detach()))
         seconds = round(self._clock.seconds()[0], 2)
         values = (epoch + 1, epoch * self._steps + len(losses), round(float(np.mean(losses)), 6), seconds)
         return dict(zip(PRETRAINING_CURVE.names, values, strict=True))
-
-    def _loss(self, images: Tensor, other_images: Tensor, same: Tensor) -> Tensor:
-        """Each side goes through the network by itself, as domains do in training."""
-        project = self._heads["project"]
-        first, second = (project(pooled(self._tap.until(side))) for side in (images, other_images))
-        if self._target is None:
-            return nt_xent(first, second, self._config.temperature, same)
-        predict, target = self._heads["predict"], self._target.network
-        assert isinstance(target, nn.ModuleDict)
-        tap = FeatureTap(target["network"], "bottleneck")
-        with torch.no_grad():
-            aims = [target["project"](pooled(tap.until(side))) for side in (images, other_images)]
-        return byol(predict(first), aims[1]) + byol(predict(second), aims[0])
-
-    def _follow(self, share: float) -> None:
-        """``t <- m t + (1 - m) w``, m rising to 1 as a cosine, as Grill et al. have it."""
-        assert self._target is not None
-        m = 1 - (1 - self._config.momentum) * (math.cos(math.pi * share) + 1) / 2
-        online = nn.ModuleDict({"network": self._network, "project": self._heads["project"]})
-        self._target.follow(online, m)
 
     def _save(self) -> int:
         """Write the tensors of the encoder that learned, and the buffers of their layers; how many they are."""

@@ -131,6 +131,15 @@ def test_propagated_outlines_bring_their_error_into_the_intervals(tmp_path):
     assert wide["thin"].sum() > exact["thin"].sum() == 0
     span = [(one["high"] - one["low"]).mean() for one in (exact, wide)]
     assert span[1] > span[0]
+    ring = tables.PATIENTS.read(folder).set_index("measure").loc["0-25"]
+    assert ring["error_bias"] < -0.1 and ring["corrected"] == pytest.approx(
+        ring["value"] * (1 - ring["error_bias"]), 1e-3
+    )
+    assert tables.SLIDES.read(folder).set_index("zone").loc["0-25", "corrected"] > ring["value"] * 0.9
+    measure_microenvironment(
+        read_manifest(manifest), config.model_copy(update={"error_um": 80.0, "max_error_um": 90}), root
+    )
+    assert tables.ZONES.read(folder).query("zone == 'inside'")["thin"].all(), "the radius is thinner than the error"
     measure_microenvironment(
         read_manifest(manifest), config.model_copy(update={"error_um": 20.0, "max_error_um": 10.0}), root
     )
@@ -195,8 +204,12 @@ def test_every_null_hypothesis_is_in_the_tables_and_they_answer_different_questi
     whole = curves[curves["scope"] == "all"]
     p = whole.groupby(["function", "null"])["p"].first()
     assert set(p.index) == {
-        *((name, null) for name in ("density", "cross_g", "cross_L") for null in ("shift", "relabel", "csr")),
-        *((name, null) for name in ("g", "L") for null in ("relabel", "csr")),
+        *(
+            (name, null)
+            for name in ("density", "cross_g", "cross_L", "cross_K")
+            for null in ("shift", "relabel", "csr")
+        ),
+        *((name, null) for name in ("g", "L", "K") for null in ("relabel", "csr")),
     }
     assert p["density", "csr"] <= 0.05 and p["density", "shift"] <= 0.05 and p["density", "relabel"] > 0.05
     density = whole[(whole["function"] == "density") & (whole["null"] == "relabel")].set_index("to_um")

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 import shapely
+from shapely.affinity import translate
 
+from stainda.microenvironment.measure import displacement_bias
 from stainda.microenvironment.rates import (
     density,
     poisson_interval,
@@ -128,3 +130,37 @@ def test_signed_distance_is_negative_within():
     square = np.array([shapely.box(0, 0, 10, 10)])
     found = signed_distance(square, np.zeros(3, int), np.array([[5.0, 5.0], [5.0, 12.0], [13.0, 14.0]]))
     assert found.tolist() == [-5, 2, 5]
+
+
+def test_the_bias_of_displacements_is_seen_and_partly_taken_away():
+    """Few cells within discs, many just outside: displaced discs hold too many."""
+    rng = np.random.default_rng(7)
+    zones = Zones.of_rings((25, 50))
+    law = np.array([50.0, 1000.0, 500.0])
+    places = np.stack(np.meshgrid(np.arange(200, 3000, 300), np.arange(200, 3000, 300)), -1).reshape(-1, 2)
+    true = np.array([disc(*xy, 60) for xy in places])
+    ratio, corrected = [], []
+    for _ in range(3):
+        points = rng.uniform(0, 3200, (rng.poisson(3200**2 * law.max() / 1e6), 2))
+        near = near_pairs(true, points, 50)
+        rate = np.full(len(points), 100.0)
+        rate[near.point] = law[zones.index(near.distance)]
+        cells = points[rng.random(len(points)) < rate / law.max()]
+        moved = np.array([translate(shape, *by) for shape, by in zip(
+            true, random_shifts(np.full(100, 8.0), 1, rng)[0], strict=True)])  # fmt: skip
+        pairs = near_pairs(moved, cells, 50 + 30)
+        observed = counts(pairs, zones, 100)
+        again = shifted_counts(moved, pairs, cells, zones, random_shifts(np.full(100, 8.0), 20, rng))
+        rates = density(observed.sum(axis=0), areas(moved, zones, shapely.box(0, 0, 3200, 3200)).sum(axis=0))
+        bias = displacement_bias(observed, again)
+        ratio.append(rates / law)
+        corrected.append(rates * (1 - bias) / law)
+    ratio, corrected = np.mean(ratio, axis=0), np.mean(corrected, axis=0)
+    assert ratio[0] > 1.5 and ratio[1] < 0.9
+    assert abs(corrected[0] - 1) < 0.75 * abs(ratio[0] - 1) and abs(corrected[1] - 1) < 0.75 * abs(ratio[1] - 1)
+    assert corrected[0] > 1, "it is careful"
+
+
+def test_without_cells_or_displacements_there_is_no_bias():
+    one = np.array([[4.0, 0.0]])
+    assert displacement_bias(one, one[None])[0] == 0 and np.isnan(displacement_bias(one, one[None])[1])

@@ -1,0 +1,93 @@
+"""Outlines of tubules, vessels and sclerotic glomeruli, against the pixels that were drawn."""
+
+import json
+from collections import Counter
+
+import numpy as np
+import pytest
+import shapely
+
+from stainda.config import PhantomConfig
+from stainda.phantom import make_cohort
+from stainda.phantom.grids import NODE, TileGrid
+from stainda.phantom.section import RenderedSection, plan_sections
+from stainda.phantom.structures import TUBULE, VESSEL, StructureMap
+from stainda.phantom.truth import glomerulus_features, structure_features
+from stainda.stains.table import STRUCTURES
+
+CONFIG = PhantomConfig(
+    patients=1, stains=("PAS",), centres=("A",), size=768, mpp=1.0, seed=5, groups=("chronic",),
+    sclerotic_shares={"chronic": 0.5}, annotated=("sclerosis", "tubules", "vessels"),
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def section():
+    rendered = RenderedSection(plan_sections(CONFIG)[0])
+    list(rendered.bands())
+    return rendered
+
+
+def _outlines(features, *names):
+    rings = [
+        feature["geometry"]["coordinates"][0]
+        for feature in features
+        if feature["properties"]["classification"]["name"] in names
+    ]
+    return [shapely.Polygon(ring) for ring in rings]
+
+
+def test_outlines_enclose_what_was_drawn_of_a_tubule(section):
+    tubules = _outlines(structure_features(section), "tubule")
+    step = section.structures.step
+    assert len(tubules) > 100 and all(shape.is_valid for shape in tubules)
+    drawn = int((section.structures.kinds == TUBULE).sum()) * step**2
+    assert sum(shape.area for shape in tubules) == pytest.approx(drawn, rel=0.03)
+    middles = shapely.get_coordinates([shape.representative_point() for shape in tubules]).astype(int)
+    assert (section.structures.kinds[middles[:, 1] // step, middles[:, 0] // step] == TUBULE).mean() > 0.98
+
+
+def test_tubules_do_not_lie_in_glomeruli_or_vessels(section):
+    glomeruli = shapely.union_all(_outlines(glomerulus_features(section), "glomerulus", "sclerotic glomerulus"))
+    tubules = shapely.union_all(_outlines(structure_features(section), "tubule"))
+    vessels = shapely.union_all(_outlines(structure_features(section), "vessel"))
+    assert glomeruli.area > 0 and vessels.area > 0
+    assert tubules.intersection(glomeruli).area < 0.02 * glomeruli.area
+    assert tubules.intersection(vessels).area < 0.02 * vessels.area
+
+
+def test_the_map_agrees_with_the_labels_of_a_tile(section):
+    margin = section.scene.margin // NODE * NODE
+    side = 256 + 2 * margin
+    tile = section.scene.tile(TileGrid(256 - margin, 256 - margin, side, side, section.scene.step))
+    inside = np.s_[margin : margin + 256, margin : margin + 256]
+    labels, kinds = tile.labels[inside], tile.kinds[inside]
+    of_tubules = np.isin(labels, [STRUCTURES.index(name) for name in ("proximal", "distal", "collecting_duct")])
+    assert of_tubules.any() and (kinds[of_tubules] == TUBULE).mean() > 0.97
+    muscle = labels == STRUCTURES.index("muscle")
+    assert not muscle.any() or (kinds[muscle] == VESSEL).mean() > 0.97
+
+
+def test_regions_in_any_order_make_one_map():
+    kinds = np.random.default_rng(0).integers(0, 3, (60, 60)).astype(np.uint8)
+    whole = StructureMap.of(60, 0.4)
+    assert whole.step == 2
+    for y in (45, 0, 15, 30):
+        for x in (0, 45, 30, 15):
+            whole.put(x, y, kinds[y : y + 15, x : x + 15])
+    np.testing.assert_array_equal(whole.kinds, kinds[::2, ::2])
+
+
+def test_sclerotic_glomeruli_are_a_class_where_asked(section, tmp_path):
+    names = Counter(feature["properties"]["classification"]["name"] for feature in glomerulus_features(section))
+    marked = Counter(feature["properties"]["measurements"]["sclerotic"] for feature in glomerulus_features(section))
+    assert names == {"glomerulus": marked[0], "sclerotic glomerulus": marked[1]} and marked[1] > 0
+    make_cohort(CONFIG.model_copy(update={"annotated": (), "size": 256}), tmp_path)
+    features = json.loads(next((tmp_path / "annotations").glob("*.geojson")).read_text())["features"]
+    assert {feature["properties"]["classification"]["name"] for feature in features} <= {"glomerulus"}
+    assert "annotated" not in json.loads((tmp_path / "phantom.json").read_text()), "as cohorts of earlier versions"
+
+
+def test_what_is_annotated_does_not_change_the_picture(section):
+    plain = RenderedSection(plan_sections(CONFIG.model_copy(update={"annotated": ()}))[0])
+    np.testing.assert_array_equal(plain.region(128, 128, 128, 128), section.region(128, 128, 128, 128))
