@@ -1,8 +1,8 @@
-"""Outputs of several layers of one forward pass."""
+"""Outputs of layers of one forward pass: read, or changed on their way."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -35,3 +35,17 @@ def listening(network: nn.Module, layers: Sequence[str]) -> Iterator[list[Tensor
     finally:
         for handle in handles:
             handle.remove()
+
+
+@contextmanager
+def changing(network: nn.Module, layer: str, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """Inside the block what follows a layer gets ``change(output)`` in place of the layer's output.
+
+    Raises:
+        ConfigError: the network has no such layer.
+    """
+    handle = find_layer(network, layer).register_forward_hook(lambda _module, _inputs, output: change(output))
+    try:
+        yield
+    finally:
+        handle.remove()

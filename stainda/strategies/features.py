@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
+_EARLY = ("encoder.0", "encoder.layer1", "encoder.model.layer1", "layer1", "stages.0")
+
+
 class _Reached(Exception):
     """The layer has been passed; the rest of the forward pass is not wanted."""
 
@@ -19,16 +22,29 @@ class _Reached(Exception):
 def find_layer(network: nn.Module, layer: str) -> nn.Module:
     """The module named ``layer``: a key of ``network.default_layers`` (``bottleneck``, ``decoder``) or a module path.
 
+    ``early`` is a network's first block: the first level of its encoder, or its first normalisation.
+
     Raises:
         ConfigError: the network has no such layer; the nearest is named.
     """
     modules = dict(network.named_modules())
     aliases: dict[str, str] = dict(getattr(network, "default_layers", {}))
     path = aliases.get(layer, layer)
+    if path == "early":
+        path = _early(modules) or path
     if path not in modules or not path:
         options = [*aliases, *(name for name in modules if name)]
         raise ConfigError(f"the network has no layer {layer!r}", remedy=did_you_mean(layer, options[:60]))
     return modules[path]
+
+
+def _early(modules: dict[str, nn.Module]) -> str | None:
+    """Path of a network's first block."""
+    from torch import nn
+
+    kinds = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.InstanceNorm2d)
+    norms = (name for name, module in modules.items() if isinstance(module, kinds))
+    return next((name for name in _EARLY if name in modules), None) or next(norms, None)
 
 
 class FeatureTap:

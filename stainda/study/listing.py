@@ -25,7 +25,7 @@ FAMILIES = {
     "discrepancy": "a distance between source and target features is made small",
     "predictions": "answers on unlabelled targets are made sure, diverse, smooth or alike between classifiers",
     "self-training": "a teacher's answers on unlabelled targets are learned from",
-    "generalisation": "several source domains are played against each other; no target image is needed",
+    "generalisation": "what is learned from the sources is made to hold elsewhere; no target image is needed",
     "serial sections": "the same tissue on consecutive sections has to be answered alike",
     "propagated labels": "annotations that registration propagated to the targets are learned from",
     "few target labels": "a few objects of the target are annotated",
@@ -44,8 +44,11 @@ _ALIGNED: dict[str, tuple[str, ...]] = {
     "predictions": (
         "bnm", "entropy", "information_maximisation", "mcc", "mcd", "rtn", "symnets", "atdoc", "vat", "vada",
     ),
-    "self-training": ("mean_teacher", "fixmatch"),
-    "generalisation": ("irm", "vrex", "group_dro", "fishr", "swad"),
+    "self-training": ("mean_teacher", "fixmatch", "dacs", "mic"),
+    "generalisation": (
+        "irm", "vrex", "group_dro", "fishr", "swad", "eqrm", "mldg", "fish", "mixup", "cutmix", "sagnet", "selfreg",
+        "feature_distance",
+    ),
     "serial sections": ("serial_consistency", "together"),
     "other alignment": (),
 }  # fmt: skip

@@ -76,9 +76,9 @@ def test_every_strategy_classifies_patches_or_says_why_not(name, tmp_path):
         assert ("serial_agreement" in found) == strategy.align.needs_pairs
 
 
-def test_the_only_ones_without_classification_judge_maps():
+def test_the_only_ones_without_classification_judge_or_paste_maps():
     lacking = {name for name in available("strategies") if "classification" not in build(load_strategy(name)).tasks}
-    assert lacking == {"adaptsegnet", "advent", "feature_mask_adversarial"}
+    assert lacking == {"adaptsegnet", "advent", "feature_mask_adversarial", "cutmix", "dacs"}
 
 
 def _section(domain="PAS@A", size=200):

@@ -9,6 +9,7 @@ from blob_cohort import make_data, make_job
 from torch import nn
 
 from stainda.config import load_strategy
+from stainda.strategies import build
 from stainda.training import effect, log, loop, train_on
 from stainda.training.effect import EFFECT_COLUMNS, gradient_ratio, judge, measured_steps
 
@@ -67,16 +68,24 @@ def test_every_discriminator_is_recorded(name, tmp_path):
         assert float(row["discriminator_loss"]) > 0 and float(row["gradient_ratio"]) > 0
 
 
-@pytest.mark.parametrize("name", ["mmd", "coral", "entropy", "bnm", "irm", "mean_teacher"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "mmd", "coral", "entropy", "bnm", "irm", "mean_teacher", "mixup", "cutmix", "dacs", "mic", "mldg", "fish",
+        "eqrm", "sagnet", "selfreg", "feature_distance",
+    ],
+)  # fmt: skip
 def test_methods_without_a_discriminator_are_recorded(name, tmp_path):
     strategy = load_strategy(name)
-    strategy = strategy.with_values({"align.groups": "patient"}) if name == "irm" else strategy
+    if build(strategy).align.grouping is not None:
+        strategy = strategy.with_values({"align.groups": "patient"})
     job = make_job(strategy.model_dump(), epochs=1, steps_per_epoch=4)
     train_on(job, make_data(job, per_slide=4), tmp_path)
     with log.EFFECT.inside(tmp_path).open(newline="") as stream:
         rows = list(csv.DictReader(stream))
-    assert len(rows) == 4 and all(row["gradient_ratio"] for row in rows)
-    assert all((row["distance"] != "") == (name not in ("irm", "mean_teacher")) for row in rows)
+    assert len(rows) == 4 and all(row["gradient_ratio"] for row in rows) and float(rows[-1]["gradient_ratio"]) > 0
+    measured = ("mmd", "coral", "entropy", "bnm", "sagnet", "selfreg", "feature_distance")
+    assert all((row["distance"] != "") == (name in measured) for row in rows)
 
 
 def test_measuring_changes_no_weight(tmp_path, monkeypatch):

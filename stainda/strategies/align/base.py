@@ -177,9 +177,14 @@ class Step:
 
     def task_loss(self, members: Tensor | slice = slice(None), scale: Tensor | float = 1.0) -> Tensor:
         """The task loss of some patches of the source batch, their logits times ``scale``: a scalar."""
-        assert self.loss is not None and self.source.logits is not None and self.source.labels is not None
+        assert self.source.logits is not None
+        return self.task_loss_of(self.source.logits[members] * scale, members)
+
+    def task_loss_of(self, logits: Tensor, members: Tensor | slice = slice(None)) -> Tensor:
+        """The task loss of other logits against the labels of some patches of the source batch: a scalar."""
+        assert self.loss is not None and self.source.labels is not None
         weights = () if self.source.weights is None else (self.source.weights[members],)
-        return self.loss(self.source.logits[members] * scale, self.source.labels[members], *weights)
+        return self.loss(logits, self.source.labels[members], *weights)
 
     def features(self) -> tuple[Tensor, Tensor]:
         """Features of the batches that are compared, of source and target."""

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from torch import Generator, Tensor, nn
 
 _TINY = 1e-6
-_EARLY = ("encoder.0", "encoder.layer1", "encoder.model.layer1", "layer1", "stages.0")
 
 
 @register("augment", "mixstyle")
@@ -85,28 +84,10 @@ class StyleMixer:
 def mix_in(network: nn.Module, layers: Sequence[str], p: float, alpha: float) -> None:
     """Mix the styles of these layers' outputs whenever the network is in training mode.
 
-    ``early`` is the network's first block: what its ``default_layers`` calls so, or the first level of its encoder, or
-    its first normalisation.
-
     Raises:
         ConfigError: the network has no such layer.
     """
     switch = Switch()
     network.register_forward_pre_hook(switch)
     for layer in layers:
-        result = _early(network) if layer == "early" else find_layer(network, layer)
-        result.register_forward_hook(StyleMixer(switch, p, alpha))
-
-
-def _early(network: nn.Module) -> nn.Module:
-    from torch import nn
-
-    modules = dict(network.named_modules())
-    if "early" in getattr(network, "default_layers", {}):
-        return find_layer(network, "early")
-    for name in _EARLY:
-        if name in modules:
-            return modules[name]
-    kinds = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.InstanceNorm2d)
-    norms = [module for module in modules.values() if isinstance(module, kinds)]
-    return norms[0] if norms else find_layer(network, "early")
+        find_layer(network, layer).register_forward_hook(StyleMixer(switch, p, alpha))
