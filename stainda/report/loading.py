@@ -32,6 +32,7 @@ from stainda.run_directory.tables import (
     EARLIER_PATHS,
     LANDMARKS,
     QUALITY,
+    SLIDES,
 )
 from stainda.run_directory.training_tables import (
     EXCLUSIONS,
@@ -46,7 +47,7 @@ from stainda.run_directory.training_tables import (
 
 EVIDENCE = {OBJECTS.path: OBJECTS.names, PROBABILITIES.path: PROBABILITIES.needed}
 _SHARED = {
-    COHORT.path, STAGE_SECONDS.path, QUALITY.path, LANDMARKS.path, ANNOTATORS.path,
+    COHORT.path, SLIDES.path, STAGE_SECONDS.path, QUALITY.path, LANDMARKS.path, ANNOTATORS.path,
     ANNOTATOR_AGREEMENT.path,
 }  # fmt: skip
 """Tables that a study has once, for all its rotations; the others are made in each."""

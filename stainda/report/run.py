@@ -35,6 +35,7 @@ from stainda.run_directory.tables import (
     LANDMARKS,
     PROPAGATION,
     QUALITY,
+    SLIDES,
 )
 from stainda.run_directory.training_tables import (
     BUDGET,
@@ -66,6 +67,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     LANDMARKS.path: ("block", "source", "target", "step", "n_landmarks", "tre_median_px"),
     ANNOTATORS.path: ("slide", "annotator"),
     ANNOTATOR_AGREEMENT.path: ("slide",),
+    SLIDES.path: ("slide", "row", "state", "reason"),
     APPLIED.path: ("id", "class", "block", "source", "target", "decision", "reviewer", "status", "reason"),
     GALLERY.path: GALLERY.names,
     GALLERY_LEFT_OUT.path: ("block", "slide", "reason"),
@@ -78,7 +80,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 """Tables the report reads, and the columns without which they are of no use."""
 
 OPTIONAL = {
-    APPLIED.path,
+    APPLIED.path, SLIDES.path,
     UNSUPERVISED.path, ALIGNMENT_EFFECTS.path, DOMAIN_GAP.path, ENCODERS.path, LANDMARKS.path,
     ANNOTATORS.path, ANNOTATOR_AGREEMENT.path, OBJECTS.path, PROBABILITIES.path,
     GALLERY.path, GALLERY_LEFT_OUT.path, EXCLUSIONS.path, LEFT_OUT.path, LEAVE_ONE_OUT.path,
