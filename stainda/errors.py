@@ -86,6 +86,10 @@ class MissingDependencyError(StaindaError):
     """An optional package is needed for the request."""
 
 
+UNREADABLE = "cannot be read there"
+"""How a SlideError begins about pixels that cannot be read though the slide opens."""
+
+
 def did_you_mean(word: str, options: Iterable[str]) -> str:
     """Name the nearest option, then all of them: the remedy for a mistyped word."""
     options = sorted(set(options))

@@ -67,6 +67,8 @@ def _show(run_status: Status) -> None:
     ]
     if rows:
         show_table("", ("rotation", "strategy", "trial", "seed", "state", ""), rows)
+    for slide, reason in run_status.left_out.items():
+        _say(f"left out: slide {slide}: {reason}")
     if run_status.state in ("failed", "interrupted", "stopped"):
         _say("Run the same command again to go on; what is complete is kept.")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
@@ -71,6 +71,7 @@ def read_manifest(
     data: str | Path | None = None,
     domain_keys: Sequence[str] = ("stain", "centre"),
     check_files: bool = True,
+    absent_slides: bool = False,
 ) -> Cohort:
     """Read a manifest.
 
@@ -80,12 +81,13 @@ def read_manifest(
             there, the manifest's own folder is tried as well.
         domain_keys: the columns that together name a domain.
         check_files: whether slides, annotations and landmarks must exist.
+        absent_slides: slides alone need not.
 
     Raises:
         ManifestError: the manifest has faults; all of them, each with its row and remedy.
         LeakError: the only faults are patients or files in two splits.
     """
-    report = inspect_manifest(path, data, domain_keys, check_files)
+    report = inspect_manifest(path, data, domain_keys, check_files, absent_slides)
     if report.faults:
         raise report.error()
     return Cohort(tuple(report.sections), tuple(domain_keys), Path(path), tuple(report.warnings))
@@ -96,6 +98,7 @@ def inspect_manifest(
     data: str | Path | None = None,
     domain_keys: Sequence[str] = ("stain", "centre"),
     check_files: bool = True,
+    absent_slides: bool = False,
 ) -> ManifestReport:
     """Everything that is wrong or odd in a manifest, without raising for what its rows hold.
 
@@ -131,7 +134,8 @@ def inspect_manifest(
             if name in required and not cells.get(name):
                 report.fault(row, f"{name!r} is empty", "Fill it in")
         _check_names(report, row, cells, domain_keys)
-        section = _section(report, row, cells, (folder, path.parent), check_files)
+        needed = {"annotations", "landmarks"} | ({"path"} if not absent_slides else set()) if check_files else set()
+        section = _section(report, row, cells, (folder, path.parent), needed)
         report.sections.append(section)
     _check_across(report)
     return report
@@ -149,14 +153,14 @@ def _check_names(report: ManifestReport, row: int, cells: Mapping[str, str], dom
 
 
 def _section(
-    report: ManifestReport, row: int, cells: Mapping[str, str], folders: Sequence[Path], check_files: bool
+    report: ManifestReport, row: int, cells: Mapping[str, str], folders: Sequence[Path], needed: Collection[str]
 ) -> Section:
     def file(column: str, text: str | None = None) -> Path | None:
         text = cells.get(column, "") if text is None else text
         if not text:
             return None
         path = _locate(text, folders)
-        if check_files and not is_file(path):
+        if column in needed and not is_file(path):
             what = "a folder" if is_there(path) else "missing"
             report.fault(row, f"the file in {column!r} is {what}: {path}", "Correct it, or give --data FOLDER")
         return path

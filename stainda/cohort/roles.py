@@ -75,7 +75,7 @@ def resolve_roles(cohort: Cohort, protocol: ProtocolConfig, patients: bool = Tru
         )
     roles = Roles(sources, targets, cohort.domain_keys, protocol.visible)
     if patients:
-        _check_patients(cohort, roles)
+        check_patients(cohort, roles)
     return roles
 
 
@@ -103,7 +103,12 @@ def check_annotated(cohort: Cohort, roles: Roles) -> None:
         )
 
 
-def _check_patients(cohort: Cohort, roles: Roles) -> None:
+def check_patients(cohort: Cohort, roles: Roles) -> None:
+    """Refuse roles for which a split has no patient; splits must have been assigned.
+
+    Raises:
+        ConfigError: what is missing, listed at once.
+    """
     unassigned = [section for section in cohort if section.split is None]
     if unassigned:
         remedy = ONE_PATIENT_REMEDY if cohort.single_patient else "Assign splits first (assign_splits)"

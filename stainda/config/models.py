@@ -159,6 +159,11 @@ class StudyConfig(Frozen):
     slide_level: SlideLevelConfig | None = Field(
         None, description="learn labels of whole slides or patients from frozen features; empty: do not"
     )
+    on_bad_slide: Literal["leave_out", "stop"] = Field(
+        "leave_out",
+        description="what happens to a slide that cannot be read (gone, cut short, no picture): the study goes on "
+        "without it and says so, or stops",
+    )
     workers: int | None = Field(None, ge=1, description="processes side by side; default: the free cores")
     engine: EngineConfig = Field(EngineConfig(), description="where trainings run")
     retries: int = Field(

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from stainda.names import file_name
-from stainda.report.exclusions import excluded_trainings, in_rotation, pruned_trials
+from stainda.report.exclusions import excluded_trainings, in_rotation, left_out_slides, pruned_trials
 from stainda.report.figure_registry import register_table
 from stainda.report.run import OPTIONAL, SPLITS, LoadedRun
 from stainda.report.tables import Cell, PageTable, decimal, duration, number, plain_table, text
@@ -184,7 +184,7 @@ def agreement(run: LoadedRun) -> PageTable:
 @register_table("left_out")
 def left_out(run: LoadedRun) -> PageTable | None:
     """Everything that failed, was refused, was skipped or fell back, with its reason."""
-    rows = [*_rotations_not_complete(run), *_trainings_left_out(run)]
+    rows = [*left_out_slides(run), *_rotations_not_complete(run), *_trainings_left_out(run)]
     for pair in run.quality.to_dict("records"):
         if str(pair["reason"]) or pair["status"] in ("refused", "rigid_only"):
             what = f"{pair['source']} onto {pair['target']}"

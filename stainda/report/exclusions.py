@@ -1,4 +1,4 @@
-"""Trainings that lie in the run directory and are not reported, or were given up: what the page says of each."""
+"""Slides and trainings that are not reported, or were given up: what the page says of each."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pandas as pd
 
 from stainda.report.run import LoadedRun
 from stainda.run_directory.result_tables import EARLIER_ROTATIONS
+from stainda.run_directory.tables import SLIDES
 
 Rows = list[dict[str, str]]
 
@@ -39,6 +40,18 @@ def excluded_trainings(run: LoadedRun) -> Rows:
         what = f"{in_rotation(job.rotation)}job {job.name}"
         rows.append({"stage": "training", "what": what, "status": status, "reason": reason})
     return rows
+
+
+def left_out_slides(run: LoadedRun) -> Rows:
+    """Slides that could not be read."""
+    table = run.tables[SLIDES.path]
+    return [
+        {
+            "stage": "cohort", "what": f"slide {row['slide']} (row {row['row']} of the manifest)",
+            "status": "left out", "reason": row["reason"],
+        }
+        for row in (table[table["state"].eq("left out")].to_dict("records") if len(table) else [])
+    ]  # fmt: skip
 
 
 def pruned_trials(run: LoadedRun) -> Rows:

@@ -33,6 +33,7 @@ from stainda.run_directory.tables import (
     EARLIER_PATHS,
     LANDMARKS,
     QUALITY,
+    SLIDES,
 )
 from stainda.run_directory.training_tables import (
     EXCLUSIONS,
@@ -51,7 +52,7 @@ EVIDENCE = {
     CONFUSION.path: CONFUSION.names,
 }
 _SHARED = {
-    COHORT.path, STAGE_SECONDS.path, QUALITY.path, LANDMARKS.path, ANNOTATORS.path,
+    COHORT.path, SLIDES.path, STAGE_SECONDS.path, QUALITY.path, LANDMARKS.path, ANNOTATORS.path,
     ANNOTATOR_AGREEMENT.path,
 }  # fmt: skip
 """Tables that a study has once, for all its rotations; the others are made in each."""

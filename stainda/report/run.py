@@ -36,6 +36,7 @@ from stainda.run_directory.tables import (
     LANDMARKS,
     PROPAGATION,
     QUALITY,
+    SLIDES,
 )
 from stainda.run_directory.training_tables import (
     BUDGET,
@@ -67,6 +68,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     LANDMARKS.path: ("block", "source", "target", "step", "n_landmarks", "tre_median_px"),
     ANNOTATORS.path: ("slide", "annotator"),
     ANNOTATOR_AGREEMENT.path: ("slide",),
+    SLIDES.path: ("slide", "row", "state", "reason"),
     APPLIED.path: ("id", "class", "block", "source", "target", "decision", "reviewer", "status", "reason"),
     GALLERY.path: GALLERY.names,
     GALLERY_LEFT_OUT.path: ("block", "slide", "reason"),
@@ -79,7 +81,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 """Tables the report reads, and the columns without which they are of no use."""
 
 OPTIONAL = {
-    APPLIED.path,
+    APPLIED.path, SLIDES.path,
     UNSUPERVISED.path, ALIGNMENT_EFFECTS.path, DOMAIN_GAP.path, ENCODERS.path, LANDMARKS.path,
     ANNOTATORS.path, ANNOTATOR_AGREEMENT.path, OBJECTS.path, PROBABILITIES.path, CONFUSION.path,
     GALLERY.path, GALLERY_LEFT_OUT.path, EXCLUSIONS.path, LEFT_OUT.path, LEAVE_ONE_OUT.path,

@@ -43,6 +43,22 @@ COHORT = Table(
     ),
 )  # fmt: skip
 
+SLIDES = Table(
+    "slide_files.csv",
+    "every slide of the manifest as it was when the last call began, and those that are left out",
+    "study",
+    see="resume",
+    columns=(
+        *columns("text", slide="name of the slide"),
+        *columns("integer", row="of the manifest, whose header is row 1"),
+        *columns("text", domain="`STAIN@CENTRE`, or what the study takes for a domain", state="`used` or `left out`",
+                 reason="why it is left out"),
+        *columns("integer", bytes="size of its file; empty where there is none",
+                 changed="when its file was last changed, nanoseconds since 1970"),
+        *columns("text", hash="of pieces spread over its file; empty where there is none"),
+    ),
+)  # fmt: skip
+
 QUALITY = Table(
     "registration/quality.csv",
     "one row per section and the reference it was registered to",
@@ -353,7 +369,7 @@ PHANTOM_ARTEFACTS = Table(
 )
 
 TABLES: tuple[Table, ...] = (
-    COHORT, QUALITY, LANDMARKS, REPAIRS, CLASSES, ANNOTATORS, ANNOTATOR_AGREEMENT, PROPAGATION, AGREEMENT, REVIEW_LOG,
-    APPLIED, PATCHES, SERIAL, SERIAL_TISSUE, SERIAL_VALIDATION, LABEL_OBJECTS, FIELDS, GALLERY, GALLERY_LEFT_OUT,
-    MANIFEST, PHANTOM_ARTEFACTS,
+    COHORT, SLIDES, QUALITY, LANDMARKS, REPAIRS, CLASSES, ANNOTATORS, ANNOTATOR_AGREEMENT, PROPAGATION, AGREEMENT,
+    REVIEW_LOG, APPLIED, PATCHES, SERIAL, SERIAL_TISSUE, SERIAL_VALIDATION, LABEL_OBJECTS, FIELDS, GALLERY,
+    GALLERY_LEFT_OUT, MANIFEST, PHANTOM_ARTEFACTS,
 )  # fmt: skip

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from stainda.arrays import Array
-from stainda.errors import SlideError
+from stainda.errors import UNREADABLE, SlideError
 from stainda.slides.backend import Backend
 
 # a region is resampled in pieces of at most so many source pixels, so that memory does not grow with the slide
@@ -160,7 +160,7 @@ class Slide:
         try:
             inside = self._backend.read(self._stored[level], x0, y0, x1 - x0, y1 - y0)
         except SlideError as error:
-            raise SlideError(error.message, file=self.path, remedy=error.remedy) from error
+            raise SlideError(f"{UNREADABLE}: {error.message}", file=self.path, remedy=error.remedy) from error
         if inside.shape[:2] == (height, width):
             return inside
         image = np.full((height, width, 3), 255, np.uint8)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,6 +62,7 @@ def open_picture(path: Path) -> TiffPicture:
         every = [series for series in file.series if _area(series) > 0]
         if not every:
             raise SlideError("the TIFF holds no picture", remedy=_COPY)
+        refuse_cut_short((page.aspage() for page in file.pages), path)
         series = max(every, key=_area)
         pixels = _pixels(file, series, every)
         refuse_unless_rgb(pixels)
@@ -84,9 +85,13 @@ def judge_scanner_tiff(path: Path) -> None:
     """
     with opened(path) as file:
         try:
-            page = max((page_.aspage() for page_ in file.pages), key=lambda page_: page_.imagewidth * page_.imagelength)
+            pages = [page_.aspage() for page_ in file.pages]
+            page = max(pages, key=lambda page_: page_.imagewidth * page_.imagelength)
             mode = page.tags.get(_NDPI_CAPTURE_MODE) if file.is_ndpi else None
             pixels = _page_pixels(page)
+            refuse_cut_short(pages, path)
+        except SlideError:
+            raise
         except Exception as error:
             raise SlideError(f"not a TIFF that can be read ({error})", remedy=_COPY) from error
     if mode is not None and int(mode.value) != 0:
@@ -95,6 +100,26 @@ def judge_scanner_tiff(path: Path) -> None:
             remedy="stainda needs a brightfield scan of a stained section",
         )
     refuse_unless_rgb(pixels)
+
+
+def refuse_cut_short(pages: Iterable[Any], path: Path) -> None:
+    """Refuse a file whose tables point beyond its end: its first part, copied without the rest, opens like the whole.
+
+    Raises:
+        SlideError: pixels of a page lie beyond the end.
+    """
+    size = path.stat().st_size
+    ends = [
+        np.add(np.asarray(page.dataoffsets, np.int64), np.asarray(page.databytecounts, np.int64))
+        for page in pages
+        if len(page.dataoffsets) == len(page.databytecounts)
+    ]
+    missing = sum(int((end > size).sum()) for end in ends)
+    if missing:
+        raise SlideError(
+            f"cut short: {missing} of its {sum(map(len, ends))} tiles lie beyond the end of the file ({size} bytes)",
+            remedy=_COPY,
+        )
 
 
 def opened(path: Path) -> Any:

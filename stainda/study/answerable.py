@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import statistics
 from collections import Counter
@@ -15,7 +14,9 @@ from stainda.cohort import Cohort, Rotation, Section
 from stainda.config import StudyConfig, TaskConfig
 from stainda.errors import ConfigError, StaindaError, did_you_mean
 from stainda.models import random_start
+from stainda.study.bad_slides import bad_slides, sentences, without
 from stainda.study.leaving_out import source_patients
+from stainda.study.looking import Drawn, look
 
 FEW_PATIENTS = 6
 """Test patients below which no paired test reaches p < 0.05 (2 / 2^5 = 0.06) and intervals are too narrow."""
@@ -34,24 +35,6 @@ class Finding:
 
     def __str__(self) -> str:
         return f"{self.message}. {self.remedy}" if self.remedy else self.message
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """What is known of a slide without reading its pixels.
-
-    Attributes:
-        mpp: micrometres per level-0 pixel; ``None`` where neither the manifest nor the file tells.
-        counts: shapes by class as drawn. Of several annotators the largest count.
-        areas: of each shape by class, level-0 pixels squared.
-        fault: why the slide or its annotations cannot be used.
-    """
-
-    mpp: float | None
-    counts: Mapping[str, int]
-    areas: Mapping[str, tuple[float, ...]]
-    format: str = ""
-    fault: str = ""
 
 
 def refuse_unanswerable(config: StudyConfig, rotations: Sequence[Rotation]) -> list[str]:
@@ -85,7 +68,10 @@ def check_study(config: StudyConfig) -> list[Finding]:
     manifest = manifest_of(config, RunFolder(Path("runs") / config.study))
     cohort = planned_cohort(config, manifest)
     try:
-        return examine(config, cohort, plan_rotations(config, manifest))
+        bad = bad_slides(config, cohort, {})
+        notes = [Finding("note", f"left out: {said}") for said in sentences(cohort, bad)]
+        cohort = without(cohort, bad)
+        return [*examine(config, cohort, plan_rotations(config, manifest)), *notes]
     except StaindaError as error:
         first = Finding("stops", error.message, error.remedy or "")
     return [first, *examine(config, cohort, ())]
@@ -111,35 +97,6 @@ def examine(config: StudyConfig, cohort: Cohort, rotations: Sequence[Rotation]) 
     findings += [Finding("note", said) for model, _ in config.networks() if (said := random_start(model))]
     unique = dict.fromkeys(findings)
     return sorted(unique, key=lambda slide: slide.kind == "note")
-
-
-def look(section: Section) -> Drawn:
-    """The pixel size and the annotations of a section; files that did not change are read once."""
-    files = section.annotation_files
-    stamps = tuple(path.stat().st_mtime_ns if path.is_file() else 0 for path in (section.path, *files))
-    return _look(section.path, section.mpp, files, stamps)
-
-
-@functools.lru_cache(maxsize=4096)
-def _look(path: Path, mpp: float | None, files: tuple[Path, ...], stamps: tuple[int, ...]) -> Drawn:
-    from stainda.annotations import load_records, sniff_format
-    from stainda.slides import open_slide
-
-    counts: dict[str, int] = {}
-    areas: dict[str, tuple[float, ...]] = {}
-    try:
-        with open_slide(path, mpp=mpp) as slide:
-            known = slide.mpp
-            for file in files:
-                shapes, _ = load_records(file, slide.size, slide)
-                for name in dict.fromkeys(shapes.classes):
-                    drawn = shapes.geometries[shapes.classes == name]
-                    if len(drawn) > counts.get(name, 0):
-                        counts[name] = len(drawn)
-                        areas[name] = tuple(shape.area for shape in drawn)
-        return Drawn(known, counts, areas, sniff_format(files[0]).name if files else "")
-    except StaindaError as error:
-        return Drawn(mpp, {}, {}, fault=str(error))
 
 
 def _alone(cohort: Cohort) -> list[Finding]:

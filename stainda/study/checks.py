@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 from stainda.cohort import Cohort, Roles, Rotation, Section, is_annotated, read_manifest, rotations
 from stainda.config import StrategyConfig, StudyConfig
@@ -25,7 +27,7 @@ def manifest_of(config: StudyConfig, folder: RunFolder) -> Path:
 def planned_cohort(config: StudyConfig, manifest: Path) -> Cohort:
     """The sections of a study; those of a phantom that is not made yet follow from its settings."""
     if config.phantom is None or manifest.is_file():
-        return read_manifest(manifest, config.data, config.domain)
+        return read_manifest(manifest, config.data, config.domain, absent_slides=True)
     from stainda.phantom.section import plan_sections
 
     folder = manifest.parent
@@ -69,17 +71,29 @@ def check_slide_level(config: StudyConfig, cohort: Cohort, roles: Roles | None =
             teaching_labels(cohort, roles, config.slide_level)
 
 
-def plan_rotations(config: StudyConfig, manifest: Path) -> tuple[Rotation, ...]:
+def plan_rotations(
+    config: StudyConfig, manifest: Path, lost: Mapping[str, str] = MappingProxyType({})
+) -> tuple[Rotation, ...]:
     """The rotations of a study, every strategy checked against each; one for a study that does not rotate.
+
+    Slides that cannot be read are not in their cohorts; splits and roles are those of all slides.
+
+    Args:
+        lost: slides already known to be unreadable, and why.
 
     Raises:
         StaindaError: what does not fit, where, and what would.
     """
+    from stainda.study.bad_slides import bad_slides, check_remaining, without
+
     cohort = planned_cohort(config, manifest)
-    check_slide_level(config, cohort)
-    result = rotations(cohort, config.protocol, config.seed, teaches(config))
-    for rotation in result:
+    bad = bad_slides(config, cohort, lost)
+    check_slide_level(config, without(cohort, bad))
+    every = rotations(cohort, config.protocol, config.seed, teaches(config))
+    result = tuple(replace(rotation, cohort=without(rotation.cohort, bad)) for rotation in every)
+    for whole, rotation in zip(every, result, strict=True):
         try:
+            check_remaining(whole.cohort, whole.roles, bad, bool(config.strategies))
             check_data(config, rotation.cohort, rotation.roles)
             check_slide_level(config, rotation.cohort, rotation.roles)
         except StaindaError as error:

@@ -14,6 +14,7 @@ from stainda.files import remove_unfinished
 from stainda.progress import SILENT, Progress
 from stainda.run_directory.folder import STAGES, RunFolder
 from stainda.run_directory.result_tables import EARLIER_ROTATIONS, ROTATIONS
+from stainda.study.bad_slides import LostSlidesError
 from stainda.study.heartbeat import RunProgress
 from stainda.study.rotating import RotatingStudy
 from stainda.study.run import StudyRun
@@ -53,17 +54,33 @@ def run_study(
     folder = RunFolder(Path(out) if out is not None else Path("runs") / config.study)
     stages = STAGES[: STAGES.index(until) + 1]
     with folder.locked(), _log_to(folder.log), RunProgress(folder.root, progress, stages) as progress:
-        run = StudyRun(config, folder, progress)
         remove_unfinished(folder.root)
-        if config.protocol.rotates:
-            RotatingStudy(config, folder, progress).run(until, force)
-            return folder.root
-        _set_rotations_aside(folder, progress)
-        run.prepare(force)
-        run.plan(stages)
-        for stage in stages:
-            run.do(stage)
-    return folder.root
+        lost: dict[str, str] = {}
+        while True:
+            try:
+                _all_stages(config, folder, progress, stages, force, lost)
+                return folder.root
+            except LostSlidesError as error:
+                if config.on_bad_slide == "stop" or not error.reasons.keys() - lost.keys():
+                    raise
+                lost |= error.reasons
+                progress.message(f"note: {error.message}; the study goes on without them from its first stage")
+
+
+def _all_stages(
+    config: StudyConfig, folder: RunFolder, progress: Progress, stages: Sequence[str], force: bool, lost: dict[str, str]
+) -> None:
+    """What is missing of a study, without the slides that are ``lost``."""
+    if config.protocol.rotates:
+        RotatingStudy(config, folder, progress, lost).run(stages[-1], force)
+        return
+    _set_rotations_aside(folder, progress)
+    run = StudyRun(config, folder, progress)
+    run.lost = lost
+    run.prepare(force)
+    run.plan(stages)
+    for stage in stages:
+        run.do(stage)
 
 
 def _set_rotations_aside(folder: RunFolder, progress: Progress) -> None:

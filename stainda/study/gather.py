@@ -15,6 +15,8 @@ from stainda.names import file_name
 from stainda.progress import Progress
 from stainda.run_directory.folder import RunFolder, relative
 from stainda.run_directory.tables import COHORT
+from stainda.study.bad_slides import LostSlidesError, lost_in
+from stainda.study.looking import look
 
 if TYPE_CHECKING:
     from stainda.slides import Slide
@@ -32,13 +34,15 @@ def gather_cohort(cohort: Cohort, roles: Roles, config: StudyConfig, folder: Run
     ``annotations/dissent/``, ``annotators.csv`` and ``annotator_agreement.csv``.
 
     Raises:
-        SlideError, AnnotationError: every slide and annotation that cannot be used, in one message.
+        LostSlidesError: slides cannot be read.
+        StaindaError: every annotation that cannot be used, in one message.
     """
     from stainda.annotations import bounds_of, check_landmarks, write_geojson
     from stainda.slides import open_slide
     from stainda.study.annotating import Annotating
 
     rows, faults = [], []
+    lost: dict[str, str] = {}
     annotating = Annotating.of_study(config, folder)
     classes: set[str] = set()
     with progress.task("Opening slides", len(cohort)) as bar:
@@ -55,7 +59,10 @@ def gather_cohort(cohort: Cohort, roles: Roles, config: StudyConfig, folder: Run
                     if section.landmarks is not None and bounds is not None:
                         check_landmarks(section.landmarks, slide)
             except (SlideError, AnnotationError) as error:
-                faults.append(_at(error, section))
+                if unreadable := look(section).unreadable or lost_in([section], [str(error)]).get(section.slide):
+                    lost[section.slide] = unreadable
+                else:
+                    faults.append(_at(error, section))
                 bar.advance()
                 continue
             n_shapes = None if shapes is None else len(shapes)
@@ -72,6 +79,8 @@ def gather_cohort(cohort: Cohort, roles: Roles, config: StudyConfig, folder: Run
             file=cohort.source,
             remedy="Mend or remove these rows of the manifest",
         )
+    if lost:
+        raise LostSlidesError(cohort, lost)
     annotating.write(progress)
     if config.strategies and (missing := [name for name in config.task.classes if name not in classes]):
         raise AnnotationError(

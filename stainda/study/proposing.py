@@ -17,8 +17,8 @@ from stainda.cohort import (
 from stainda.config import available
 from stainda.config.load import load_piece
 from stainda.errors import ConfigError, ManifestError, did_you_mean
-from stainda.study.answerable import Drawn, look
 from stainda.study.designing import design
+from stainda.study.looking import Drawn, look
 
 _STAINS = (
     "AZAN", "AFOG", "EVG", "VG", "MT", "MTC", "TRI", "TRICHROME", "MASSON", "MAS", "GOLDNER", "LADEWIG", "SAB", "PASD",

@@ -11,7 +11,7 @@ import csv
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,9 @@ from stainda.randomness import seed_for
 from stainda.run_directory.contents import STUDY
 from stainda.run_directory.folder import STAGES, RunFolder
 from stainda.run_directory.result_tables import ROTATIONS
-from stainda.run_directory.tables import AGREEMENT, COHORT, MANIFEST, PROPAGATION
+from stainda.run_directory.tables import AGREEMENT, COHORT, MANIFEST, PROPAGATION, SLIDES
 from stainda.study.answerable import refuse_unanswerable
+from stainda.study.bad_slides import LostSlidesError, without
 from stainda.study.budget import budget_sentences, budgets, write_budget
 from stainda.study.checks import plan_rotations, teaches
 from stainda.study.gather import gather_cohort
@@ -42,9 +43,12 @@ logger = logging.getLogger("stainda")
 class RotatingStudy:
     """Runs what is missing of a study whose protocol rotates."""
 
-    def __init__(self, config: StudyConfig, folder: RunFolder, progress: Progress) -> None:
+    def __init__(
+        self, config: StudyConfig, folder: RunFolder, progress: Progress, lost: Mapping[str, str] | None = None
+    ) -> None:
         self.config, self.folder, self.progress = config, folder, progress
         self.base = StudyRun(config, folder, progress)
+        self.base.lost = dict(lost or {})
         self.seconds: dict[str, float] = {}
 
     def run(self, until: str, force: bool = False) -> None:
@@ -54,7 +58,8 @@ class RotatingStudy:
             StaindaError: a check before the start, or, at the end, the rotations that failed.
         """
         self.base.prepare(force)
-        rotations = plan_rotations(self.config, self.base.manifest())  # before a phantom is made
+        rotations = plan_rotations(self.config, self.base.manifest(), self.base.lost)  # before a phantom is made
+        self.base.note_left_out()
         _check_folders(rotations)
         stages = STAGES[: STAGES.index(until) + 1]
         if self.config.strategies:
@@ -64,7 +69,7 @@ class RotatingStudy:
         )
         self._timed("cohort", lambda: self._gather(rotations))
         if self.config.phantom is not None:
-            rotations = plan_rotations(self.config, self.base.manifest())  # with what the manifest now says
+            rotations = plan_rotations(self.config, self.base.manifest(), self.base.lost)  # of what is made now
         if "register" in stages and self.config.strategies:
             self._timed("register", self.base.register)
         runs = [self._run_of(rotation, rotations) for rotation in rotations]
@@ -77,6 +82,8 @@ class RotatingStudy:
                     for stage in stages:
                         run.do(stage)
                 states[rotation.name] = ("complete" if until == "report" else f"until {until}", "")
+            except LostSlidesError:
+                raise
             except StaindaError as error:
                 logger.exception("rotation %s: %s", rotation.name, error)
                 states[rotation.name] = ("failed", str(error))
@@ -122,7 +129,8 @@ class RotatingStudy:
     def _gather(self, rotations: Sequence[Rotation]) -> None:
         """Everything of the cohort that is the same for all rotations; a domain is a source where it ever teaches."""
         self.base.make_phantom()
-        cohort = self.base.whole_cohort()
+        every = self.base.whole_cohort()
+        cohort = without(every, self.base.left_out)
         sources = tuple(
             name for name in cohort.domains if any(name in rotation.roles.sources for rotation in rotations)
         )
@@ -131,6 +139,7 @@ class RotatingStudy:
         )
         roles = Roles(sources, tuple(name for name in targets if name not in sources), cohort.domain_keys)
         gather_cohort(cohort, roles, self.config, self.folder, self.progress)
+        self.base.keep_slides(every)
 
     def _run_of(self, rotation: Rotation, rotations: Sequence[Rotation]) -> RotationRun:
         first = next(member for member in rotations if member.roles.sources == rotation.roles.sources)
@@ -199,6 +208,7 @@ class RotationRun(StudyRun):
         """Take the slides' facts and the annotations from the root, and write who serves for what here."""
         share(self.root.annotations, self.folder.annotations)
         share(self.root.root / "thumbnails", self.folder.root / "thumbnails")
+        _share_file(SLIDES.at(self.root.root), SLIDES.at(self.folder.root))
         write_manifest(self.cohort, MANIFEST.inside(self.folder.root))
         splits = {section.slide: section.split for section in self.cohort}
         rows = []

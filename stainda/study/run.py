@@ -20,6 +20,7 @@ from stainda.study.environment import describe, free_cores
 from stainda.study.executor import workers_for
 from stainda.study.heartbeat import RunProgress, in_stage
 from stainda.study.other_versions import write_environment
+from stainda.study.watching import watched_slides
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -42,6 +43,7 @@ class StudyRun:
         folder: the run directory.
         cohort: the sections with their splits (after the first stage).
         roles: which domains teach and which are tested.
+        lost: slides that this call has found to be unreadable, and why.
     """
 
     rotation_name = ""
@@ -49,6 +51,7 @@ class StudyRun:
     def __init__(self, config: StudyConfig, folder: RunFolder, progress: Progress = SILENT) -> None:
         self.config, self.folder, self.progress = config, folder, progress
         self.workers = config.workers or free_cores()
+        self.lost: dict[str, str] = {}
 
     def prepare(self, force: bool = False) -> None:
         """Check what can be checked before any work: strategies, parts, search ranges, the place to write.
@@ -86,7 +89,8 @@ class StudyRun:
         from stainda.study.checks import plan_rotations
         from stainda.study.leaving_out import trainings_without
 
-        rotations = plan_rotations(self.config, self.manifest())
+        rotations = plan_rotations(self.config, self.manifest(), self.lost)
+        self.note_left_out()
         if not self.config.strategies:
             return
         for note in refuse_unanswerable(self.config, rotations):
@@ -96,6 +100,17 @@ class StudyRun:
         write_budget(costs, self.folder)
         for sentence in budget_sentences(costs, self.config.baseline) if "train" in stages else ():
             self.progress.message(sentence)
+
+    def note_left_out(self) -> None:
+        """Find the slides that cannot be read, and say that the study goes on without them."""
+        from stainda.study.bad_slides import bad_slides, sentences
+        from stainda.study.checks import planned_cohort
+
+        every = planned_cohort(self.config, self.manifest())
+        self.left_out = bad_slides(self.config, every, self.lost)
+        for sentence in sentences(every, self.left_out):
+            logger.warning("left out: %s", sentence)
+            self.progress.message(f"left out: {sentence}")
 
     def expect(self, rotations: tuple[Rotation, ...], costs: list[Budget]) -> None:
         """Write down about how long each stage takes, for ``stainda status``."""
@@ -121,7 +136,8 @@ class StudyRun:
         needed = bool(self.config.strategies) or stage not in OF_STRATEGIES
         with in_stage(self.progress, stage, self.rotation_name):
             if needed:
-                stages[stage]()
+                with watched_slides(self, stage):
+                    stages[stage]()
         seconds = time.monotonic() - started
         logger.info("stage %s took %.1f s", stage, seconds)
         self.folder.record_stage(stage, seconds)
@@ -129,8 +145,22 @@ class StudyRun:
     # the cohort -----------------------------------------------------------------------------------------------------
 
     @cached_property
+    def left_out(self) -> dict[str, str]:
+        """Slides that cannot be read, and why: as the last call of the run found them."""
+        from stainda.study.bad_slides import read_left_out
+
+        return read_left_out(self.folder.root)
+
+    @cached_property
     def cohort(self) -> Cohort:
-        """All sections, each patient in a split; leaks are refused here."""
+        """The sections whose slides can be read, each patient in a split; leaks are refused here."""
+        from stainda.study.bad_slides import without
+
+        return without(self.split_cohort, self.left_out)
+
+    @cached_property
+    def split_cohort(self) -> Cohort:
+        """All sections, each patient in a split."""
         protocol = self.config.protocol
         cohort = assign_splits(self.whole_cohort(), protocol.split, self.config.seed, protocol.split_within)
         check_no_leak(cohort)
@@ -138,12 +168,12 @@ class StudyRun:
 
     def whole_cohort(self) -> Cohort:
         """All sections, with the splits that the manifest gives."""
-        return read_manifest(self.manifest(), self.config.data, self.config.domain)
+        return read_manifest(self.manifest(), self.config.data, self.config.domain, absent_slides=True)
 
     @cached_property
     def roles(self) -> Roles:
         """Which domains teach and which are tested, each with the patients and annotations its role needs."""
-        roles = resolve_roles(self.cohort, self.config.protocol)
+        roles = resolve_roles(self.split_cohort, self.config.protocol)
         if self.config.strategies:
             check_annotated(self.cohort, roles)
         return roles
@@ -160,6 +190,15 @@ class StudyRun:
         self.make_phantom()
         check_data(self.config, self.cohort, self.roles)
         gather_cohort(self.cohort, self.roles, self.config, self.folder, self.progress)
+        self.keep_slides(self.split_cohort)
+
+    def keep_slides(self, every: Cohort) -> None:
+        """Say which slides changed since the call before, and write down what they all are now."""
+        from stainda.study.bad_slides import since_earlier, write_slides
+
+        for sentence in since_earlier(every, self.left_out, self.folder.root):
+            self.progress.message(sentence)
+        write_slides(every, self.left_out, self.folder.root)
 
     def make_phantom(self) -> None:
         """Make the synthetic cohort, where the study asks for one."""

@@ -9,6 +9,7 @@ through the stored trials in memory. The storage holds plain numbers only; nothi
 from __future__ import annotations
 
 import contextlib
+import copy
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -60,6 +61,8 @@ class StrategySearch:
     ) -> None:
         self.name, self.space, self.defaults, self.config, self.seed = name, space, defaults, config, seed
         self._address = storage
+        self._kept: Any = None
+        self._had: list[list[tuple[int, TrialState]]] = []
         if config.objective != DEFAULT_OBJECTIVE:
             self.name = f"{name}/{stable_hash(list(config.objective), 8)}"
         self._directions: Any = ["maximize"] * len(config.objective)
@@ -96,14 +99,34 @@ class StrategySearch:
         if index == 0:
             return dict(self.defaults)
         first = self.batch_start(index)
-        with _quiet_optuna() as optuna:
-            memory = optuna.create_study(directions=self._directions)
-            for start in range(0, first, self.config.batch):
-                batch = range(start, start + self.config.batch)
-                self._put([by_index[number] for number in batch if number in by_index], memory)
-            for number in range(max(1, first), index):
-                self._ask(memory, number)
-            return dict(self._ask(memory, index).params)
+        with _quiet_optuna():
+            memory = self._memory(by_index, first)
+            drawn = [self._ask(memory, number) for number in range(max(1, first), index + 1)]
+            for trial in drawn if memory is self._kept else ():
+                memory.tell(trial, state=_state("FAIL"))  # samplers that look at trials alone do not look at these
+            return dict(drawn[-1].params)
+
+    def _memory(self, by_index: Mapping[int, Any], first: int) -> Any:
+        """A study in memory that has had the batches before trial ``first``.
+
+        It is kept from draw to draw, and has the batches that ended since put into it: to go through ten thousand
+        trials for every draw takes longer than the draw. A sampler that remembers more than the trials draws from a
+        copy.
+        """
+        import optuna
+
+        starts = range(0, first, self.config.batch)
+        batches = [
+            [by_index[number] for number in range(start, start + self.config.batch) if number in by_index]
+            for start in starts
+        ]
+        had = [[(trial.number, trial.state) for trial in batch] for batch in batches]
+        if self._kept is None or had[: len(self._had)] != self._had:
+            self._kept, self._had = optuna.create_study(directions=self._directions), []
+        for batch, about in zip(batches[len(self._had) :], had[len(self._had) :], strict=True):
+            self._put(batch, self._kept)
+            self._had.append(about)
+        return copy.deepcopy(self._kept) if self.config.sampler in REMEMBERING else self._kept
 
     def _ask(self, memory: Any, index: int) -> Any:
         memory.sampler = self._sampler(index)

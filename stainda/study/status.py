@@ -17,7 +17,7 @@ from stainda.progress import seconds_left
 from stainda.run_directory.contents import REPORT, STORE_META, STUDY
 from stainda.run_directory.folder import STAGES, check_version
 from stainda.run_directory.result_tables import RESULTS, ROTATIONS
-from stainda.run_directory.tables import COHORT, PROPAGATION, QUALITY
+from stainda.run_directory.tables import COHORT, PROPAGATION, QUALITY, SLIDES
 from stainda.run_directory.training_tables import BUDGET, LEFT_OUT, REFITS, TRAINING, TRIALS
 from stainda.study.heartbeat import PROGRESS
 
@@ -54,6 +54,7 @@ class Status:
         stages: ``done``, ``running``, ``waiting`` or ``missing`` by stage.
         jobs: trainings that have begun. waiting: those of the budget that have not.
         seconds_left: about; ``None`` where it is not known.
+        left_out: slides that cannot be read, and why.
         per_hour: what the task at work has done in an hour so far (epochs, sections, slides); ``None``: nothing yet.
     """
 
@@ -72,6 +73,7 @@ class Status:
     updated: float | None = None
     counts: dict[str, int] = field(default_factory=dict)
     per_hour: float | None = None
+    left_out: dict[str, str] = field(default_factory=dict)
 
 
 def read_status(folder: str | Path) -> Status:
@@ -99,6 +101,7 @@ def read_status(folder: str | Path) -> Status:
     known = {_purpose(training) for training in running}
     jobs = (*running, *(training for training in ended if _purpose(training) not in known))
     counts = {name: sum(job.state == name for job in jobs) for name in ("done", "running", "failed", "pruned")}
+    slides = SLIDES.rows(root) if SLIDES.at(root).is_file() else []
     task = reported.get("task") if state == "running" else None
     return Status(
         str(root), _study(root), state,
@@ -106,6 +109,7 @@ def read_status(folder: str | Path) -> Status:
         "" if task is None else " ".join(filter(None, (task["name"], task["note"]))), _share(task),
         {stage: _stage(root, stage, reported, state) for stage in STAGES}, jobs, max(0, _budget(root) - len(jobs)),
         _seconds_left(reported) if state == "running" else None, reported.get("updated"), counts, _per_hour(task),
+        {row["slide"]: row["reason"] for row in slides if row["state"] == "left out"},
     )  # fmt: skip
 
 

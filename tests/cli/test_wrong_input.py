@@ -42,13 +42,13 @@ def _missing_slide(cohort):
 
 def _unreadable_slide(cohort):
     (cohort.parent / "P1_SR.png").write_bytes(b"not an image")
-    return "P1_SR", "cannot be used"
+    return "P1_SR", "slides cannot be read"
 
 
 def _truncated_slide(cohort):
     path = cohort.parent / "P1_SR.png"
     path.write_bytes(path.read_bytes()[:3000])
-    return "P1_SR", "cannot be used"
+    return "P1_SR", "slides cannot be read"
 
 
 def _broken_geojson(cohort):
@@ -125,7 +125,8 @@ COHORT_FAULTS = [
 def test_a_fault_of_the_cohort(fault, cohort, tmp_path, capsys, monkeypatch):
     told = fault(cohort)
     study = write_study(cohort, tmp_path / "blobs.yaml")
-    status, printed = run(capsys, monkeypatch, "run", study, "--out", tmp_path / "run", "--quiet")
+    strict = "on_bad_slide=stop"
+    status, printed = run(capsys, monkeypatch, "run", study, strict, "--out", tmp_path / "run", "--quiet")
     assert status == 2, printed
     assert "Traceback" not in printed
     for word in told:

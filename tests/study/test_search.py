@@ -46,6 +46,35 @@ def test_interrupted_search_draws_what_an_undisturbed_one_draws(tmp_path, sample
     assert whole.best()[1] == max(drawn, key=_value)
 
 
+@pytest.mark.parametrize("sampler", ["tpe", "random", "cmaes", "gp", "qmc", "nsga2"])
+def test_a_search_that_remembers_draws_as_one_that_reads_all_trials_again(tmp_path, sampler):
+    """In batches, which end in another order, with trials that fail, and one that is made good later."""
+    config = SearchConfig(trials=12, sampler=sampler, batch=3)
+
+    def opened():
+        return StrategySearch("dann/abc", SPACE, DEFAULTS, config, seed=3, storage=sqlite_address(tmp_path / "a.db"))
+
+    kept = opened()
+    for first in range(0, 12, 3):
+        drawn = {index: kept.suggest(index) for index in range(first, first + 3)}
+        assert [opened().suggest(index) for index in sorted(drawn)] == list(drawn.values())
+        for index in reversed(drawn):
+            kept.tell(index, drawn[index], None if index == 4 else _value(drawn[index]), f"job{index}", "no memory")
+        if first == 6:
+            kept.tell(4, kept.suggest(4), 0.9, "job4")
+
+
+def test_a_later_draw_does_not_go_through_all_trials(tmp_path, monkeypatch):
+    search = _search(tmp_path / "a.db", "tpe", trials=40)
+    for index in range(20):
+        search.tell(index, search.suggest(index), 0.1 * index, f"job{index}")
+    put, once = [], search._put
+    monkeypatch.setattr(search, "_put", lambda batch, memory: (put.append(len(batch)), once(batch, memory)))
+    for index in range(20, 23):
+        search.tell(index, search.suggest(index), 0.5, f"job{index}")
+    assert put == [1, 1, 1]
+
+
 def test_failed_trials_are_kept_but_never_chosen(tmp_path):
     search = _search(tmp_path / "a.db", "tpe")
     search.tell(0, search.suggest(0), None, "job0", "the loss is not a number")
