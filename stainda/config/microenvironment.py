@@ -24,7 +24,13 @@ class CellDetectionConfig(Frozen):
     least: float = Field(0.22, gt=0, description="chromogen, in optical density, at the least")
     min_area_um2: float = Field(15.0, ge=0, description="smaller spots are no cells")
     max_area_um2: float = Field(600.0, gt=0, description="larger areas are no cells, and are counted as left out")
-    separation_um: float = Field(5.0, gt=0, description="centres of touching cells are at least so far apart")
+    separation_um: float = Field(2.0, gt=0, description="centres of touching cells are at least so far apart")
+    neck_um: float = Field(
+        1.25,
+        ge=0,
+        description="touching cells are parted where the stained area between them is narrower, by this from its "
+        "middle to its edge, than the smaller of them; smaller: more cells are parted",
+    )
     grades: tuple[float, float] = Field(
         (0.55, 0.8), description="mean optical density from which a cell is 2+ and 3+ (H-score-like)"
     )

@@ -2,14 +2,15 @@
 
 The detector (no training): optical density, deconvolution into haematoxylin and chromogen (A. C. Ruifrok, D. A.
 Johnston 2001), a blur, a threshold above the local median and above a fixed least, a watershed on the distance to the
-edge of the stained area, and the edge of each spot at half its own height. All of its settings are in
-:class:`~stainda.config.microenvironment.CellDetectionConfig`.
+edge of the stained area that parts cells at their necks, and the edge of each spot at half its own height. All of its
+settings are in :class:`~stainda.config.microenvironment.CellDetectionConfig`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ from scipy.spatial import cKDTree
 
 from stainda.config.microenvironment import CellDetectionConfig
 from stainda.errors import AnnotationError, did_you_mean
+from stainda.microenvironment.touching_cells import parts_of
 from stainda.objects.assignment import assign
 from stainda.stains.deconvolution import separate
 from stainda.stains.table import DYES
@@ -32,6 +34,8 @@ Floats = npt.NDArray[np.float64]
 TILE = 1024
 MARGIN = 96  # pixels around a tile, so that the background and cells at its edge are whole
 GRID_UM = 8.0
+HEIGHT = 0.75
+"""Share of the pixels of a spot that have less chromogen than its height."""
 DYE_PAIRS = {"dab": ("haematoxylin_ihc", "dab"), "red": ("haematoxylin_red", "permanent_red")}
 
 
@@ -152,27 +156,18 @@ def stained_spots(
         Spots (n, 4): x, y in pixels (the first pixel reaches from 0 to 1), area in µm², mean optical density; the
         stained pixels (h, w); and how many areas were too large.
     """
-    from skimage.feature import peak_local_max
-    from skimage.segmentation import watershed
-
     dyes = [DYES[name] for name in DYE_PAIRS[config.chromogen]]
     amount = ndimage.gaussian_filter(separate(image, dyes)[..., 1], config.smoothing_um / mpp)
     mask = (amount > config.least) & (amount - _background(amount, config.background_um / mpp) > config.above)
     mask = ndimage.binary_fill_holes(ndimage.binary_opening(mask))
-    depth = ndimage.gaussian_filter(ndimage.distance_transform_edt(mask), 0.7)
-    seeds = np.zeros(mask.shape, np.int32)
-    pieces, _ = ndimage.label(mask)
-    apart = max(1, round(config.separation_um / mpp))
-    peaks = peak_local_max(depth, min_distance=apart, labels=pieces, exclude_border=False)
-    seeds[tuple(peaks.T)] = np.arange(1, len(peaks) + 1)
-    labels = watershed(-depth, seeds, mask=mask)
+    labels = parts_of(mask, mpp, config.separation_um, config.neck_um)
     number = int(labels.max())
     if not number:
         return np.zeros((0, 4)), mask, 0
     index = np.arange(1, number + 1)
-    # the blur widens dark spots beyond the fixed threshold: their edge is where half of their own height is
-    height = np.concatenate([[0.0], ndimage.maximum(amount, labels, index)])
-    labels[amount < 0.5 * height[labels]] = 0
+    # the blur widens dark spots beyond the fixed threshold: their edge is where half of their own height is. Stain is
+    # uneven, and one dark spot in a cell must not take the rest of it away, so the height is no maximum
+    labels[amount < 0.5 * _heights(amount, labels)[labels]] = 0
     mask = labels > 0
     area = np.bincount(labels.ravel(), minlength=number + 1)[1:] * mpp**2
     centres = np.array(ndimage.center_of_mass(mask, labels, index)).reshape(-1, 2)
@@ -180,6 +175,15 @@ def stained_spots(
     kept = (area >= config.min_area_um2) & (area <= config.max_area_um2)
     spots = np.column_stack([centres[:, 1] + 0.5, centres[:, 0] + 0.5, area, mean])[kept]
     return spots, mask, int((area > config.max_area_um2).sum())
+
+
+def _heights(amount: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> Floats:
+    """Upper quartile of the chromogen in each spot, from label 0 (which has none)."""
+    order = np.argsort(labels, axis=None, kind="stable")
+    ends = np.cumsum(np.bincount(labels.ravel()))
+    values = amount.ravel()[order]
+    quartiles = [np.quantile(values[a:b], HEIGHT) for a, b in pairwise(ends)]
+    return np.array([0.0, *quartiles])
 
 
 def _background(amount: npt.NDArray[np.float32], side: float) -> npt.NDArray[np.float32]:
