@@ -3,8 +3,8 @@
     python benchmarks/long_runs.py [--jobs 10000] [--trials 1000 10000] [--slides 2000] [--only status draw ...]
 
 Writes made-up run directories (nothing is trained) and prints CPU seconds, next to wall-clock seconds, since
-the machine may be shared. ``draw`` is one draw of the next trial by ``tpe`` from so many trials of one strategy: the first of a
-process, and the median of ten after it, each with the trial it drew told.
+the machine may be shared. ``draw`` is one draw of the next trial by ``tpe`` from so many trials of one strategy: the
+first of a process, and the median of ten after it, each with the trial it drew told.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import yaml
 from stainda.config import SearchConfig, SearchRange, StudyConfig
 from stainda.evaluation import MEASURES, write_records
 from stainda.evaluation.metrics import PIXEL_MEASURES
-from stainda.files import write_csv, write_json, write_text
+from stainda.files import write_csv, write_text
 
 SPACE = {
     "training.learning_rate": SearchRange(low=1e-4, high=1e-1, log=True),
@@ -63,8 +63,9 @@ def make_run(root: Path, jobs: int, slides: int) -> Path:
     scored = cohort[cohort["split"] == "test"].iloc[:8]
     trials = [
         {
-            "strategy": name, "trial": trial, "seed": 1, "job": f"{place * per_strategy + trial:012x}", "state": "complete",
-            "value": round(float(rng.uniform(0.4, 0.9)), 6), "chosen": trial == 0, "seconds": 60.0, "cpu_seconds": 60.0,
+            "strategy": name, "trial": trial, "seed": 1, "job": f"{place * per_strategy + trial:012x}",
+            "state": "complete", "value": round(float(rng.uniform(0.4, 0.9)), 6), "chosen": trial == 0,
+            "seconds": 60.0, "cpu_seconds": 60.0,
             "params": json.dumps({"training.learning_rate": float(rng.uniform(1e-4, 1e-1)), "align.weight": 0.5}),
             "reason": "",
         }
@@ -75,19 +76,14 @@ def make_run(root: Path, jobs: int, slides: int) -> Path:
     write_csv(
         root / "budget.csv", [{"strategy": name, "jobs": per_strategy} for name in STRATEGIES], ["strategy", "jobs"]
     )
-    whole = []
     for trial in trials:
         place = root / "jobs" / trial["job"]
         place.mkdir(parents=True)
-        records = _records(scored, trial, rng)
-        whole.append(records)
-        write_text(place / "done", "key")
-        write_json(place / "settings.json", {"strategy": trial["strategy"]})
-        write_json(place / "result.json", {"score": trial["value"], "thresholds": {"glomerulus": 0.5}})
-        write_csv(
-            place / "training.csv", [{"epoch": 1, "step": 4, "val_dice": trial["value"]}], ["epoch", "step", "val_dice"]
-        )
-    write_records(pd.concat(whole, ignore_index=True), root / "records.parquet")
+        (place / "done").write_text("key")
+        (place / "settings.json").write_text(json.dumps({"strategy": trial["strategy"]}))
+        (place / "result.json").write_text(json.dumps({"score": trial["value"], "thresholds": {"glomerulus": 0.5}}))
+        (place / "training.csv").write_text(f"epoch,step,val_dice\n1,4,{trial['value']}\n")
+    write_records(_records(scored, trials, rng), root / "records.parquet")
     return root
 
 
@@ -97,19 +93,19 @@ SPACE_OF_STUDY = {
 }
 
 
-def _records(scored: pd.DataFrame, trial: dict[str, Any], rng: np.random.Generator) -> pd.DataFrame:
-    parts = []
+def _records(scored: pd.DataFrame, trials: list[dict[str, Any]], rng: np.random.Generator) -> pd.DataFrame:
     base = scored[["stain", "centre", "domain", "patient", "slide", "split"]].assign(study="long")
     base["class"] = "glomerulus"
-    about = {key: trial[key] for key in ("strategy", "trial", "seed", "job")}
-    tp = np.round(20_000 * rng.uniform(0.2, 0.9, len(base)))
+    about = pd.DataFrame(trials)[["strategy", "trial", "seed", "job"]]
+    parts = []
     for checkpoint in ("best", "last"):
+        tp = np.round(20_000 * rng.uniform(0.2, 0.9, len(base) * len(about)))
         for name in PIXEL_MEASURES:
+            rows = pd.concat([base] * len(about), ignore_index=True)
+            rows = rows.join(about.loc[about.index.repeat(len(base))].reset_index(drop=True))
             value = MEASURES[name].formula(tp, 20_000 - tp, 20_000 - tp)
             parts.append(
-                base.assign(
-                    **about, checkpoint=checkpoint, measure=name, value=value, tp=tp, fp=20_000 - tp, fn=20_000 - tp
-                )
+                rows.assign(checkpoint=checkpoint, measure=name, value=value, tp=tp, fp=20_000 - tp, fn=20_000 - tp)
             )
     return pd.concat(parts, ignore_index=True)
 

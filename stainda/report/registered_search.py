@@ -84,6 +84,7 @@ def history(view: StudyView, measure: str, selection: str) -> Plot:
         table,
         "Score of each trial on source validation (circles) and the best so far (line); filled: the chosen setting; "
         f"crosses: failed. n\u00a0=\u00a0{len(table)} trials; trial 0 is the default setting."
+        + _thinned(search_figures.thinned(table), table)
         + _rest(table["strategy"].nunique() - len(few)),
         "Search history, one panel per strategy.",
     )
@@ -120,11 +121,12 @@ def slices(view: StudyView, measure: str, selection: str) -> Plot:
     common = table[names].notna().sum().sort_values(ascending=False, kind="stable")
     shown = list(common.index[:MOST_SETTINGS])
     few = view.few(list(table["strategy"]), MOST_ROWS)
+    some = search_figures.thinned(table)
     return Plot(
-        search_figures.slices(table[table["strategy"].isin(few)], shown, view.look),
+        search_figures.slices(some[some["strategy"].isin(few)], shown, view.look),
         table,
         f"Score on source validation against the settings that were searched (n\u00a0=\u00a0{len(table)} trials); "
-        "filled: chosen." + _rest(table["strategy"].nunique() - len(few)) + (
+        "filled: chosen." + _thinned(some, table) + _rest(table["strategy"].nunique() - len(few)) + (
             f" {len(names) - len(shown)} further settings are in the CSV." if len(names) > len(shown) else ""
         ),
         "Scatter plots of score against settings, a row per strategy.",
@@ -144,13 +146,25 @@ def parallel(view: StudyView, measure: str, selection: str) -> Plot:
     few = view.look.present(richest)
     cut = sum(max(0, len(searched(groups[name], columns)) - MOST_AXES) for name in few)
     hidden = f" {count(cut, 'further setting').capitalize()} of these strategies: in the CSV alone." if cut else ""
+    drawn = {name: search_figures.thinned(groups[name]) for name in few}
+    shown, every = (pd.concat([part[name] for name in few]) for part in (drawn, groups))
     return Plot(
-        search_figures.parallel_coordinates({name: groups[name] for name in few}, settings, view.look),
+        search_figures.parallel_coordinates(drawn, settings, view.look),
         table,
         "Each line is a trial, from its settings to its score on source validation; the lighter, the higher "
-        f"(n\u00a0=\u00a0{sum(len(groups[name]) for name in few)} trials)." + _rest(len(groups) - len(few)) + hidden,
+        f"(n\u00a0=\u00a0{sum(len(groups[name]) for name in few)} trials)."
+        + _thinned(shown, every)
+        + _rest(len(groups) - len(few))
+        + hidden,
         "Parallel coordinates of the trials, a panel per strategy; numbers in the CSV.",
     )
+
+
+def _thinned(shown: pd.DataFrame, every: pd.DataFrame) -> str:
+    """That of many trials some are drawn; nothing where all are."""
+    if len(shown) == len(every):
+        return ""
+    return f" Drawn are {len(shown)} of them, evenly spaced, with the chosen and the best; the CSV has all."
 
 
 def _trials(view: StudyView, least: int) -> tuple[pd.DataFrame, list[str]]:

@@ -13,6 +13,24 @@ from matplotlib.figure import Figure
 
 from stainda.report.figures import BLUE, INK, LINE, MUTED, STYLE, WIDTH_MM, Look, new_figure, panels
 
+MOST_TRIALS = 300
+"""Of a strategy that are drawn one by one: ten thousand marks show no more, and make a page of megabytes."""
+
+
+def thinned(trials: pd.DataFrame) -> pd.DataFrame:
+    """At most about :data:`MOST_TRIALS` trials of each strategy, evenly spaced, the chosen and the best among them.
+
+    Args:
+        trials: columns ``strategy``, ``value``, ``chosen``.
+    """
+    kept = [pd.Index([])]
+    for _, mine in trials.groupby("strategy", sort=False):
+        places = np.linspace(0, len(mine) - 1, min(len(mine), MOST_TRIALS)).round().astype(int)
+        kept += [mine.index[places], mine.index[mine["chosen"].to_numpy(bool)]]
+        if mine["value"].notna().any():
+            kept.append(pd.Index([mine["value"].idxmax()]))
+    return trials[trials.index.isin(np.concatenate(kept))]
+
 
 def history(trials: pd.DataFrame, look: Look) -> Figure:
     """Score of each trial on source validation and the best so far, one panel per strategy.
@@ -27,9 +45,11 @@ def history(trials: pd.DataFrame, look: Look) -> Figure:
         for place, name in zip(axes.flat, names, strict=False):
             rows = trials[trials["strategy"] == name].sort_values("trial")
             done = rows[rows["value"].notna()]
-            place.plot(done["trial"], done["value"].cummax(), color=look.colour(name), linewidth=1,
-                       drawstyle="steps-post")  # fmt: skip
-            place.plot(done["trial"], done["value"], "o", markerfacecolor="none", markeredgecolor=MUTED, markersize=3.5)
+            course = done["value"].cummax()
+            step = course.diff().ne(0) | (done["trial"] == done["trial"].max())
+            place.plot(done["trial"][step], course[step], color=look.colour(name), linewidth=1, drawstyle="steps-post")
+            some = thinned(done)
+            place.plot(some["trial"], some["value"], "o", markerfacecolor="none", markeredgecolor=MUTED, markersize=3.5)
             chosen = done[done["chosen"]]
             place.plot(chosen["trial"], chosen["value"], look.marker(name), color=look.colour(name), markersize=4.5)
             failed = rows[rows["value"].isna()]

@@ -16,6 +16,9 @@ from stainda.run_directory.contents import STORAGE
 FEWEST_FOR_IMPORTANCE = 8
 """Finished trials below which a ranking of settings would be noise."""
 
+MOST_FOR_IMPORTANCE = 1000
+"""Trials a forest is fitted to at most: more change shares by less than they cost."""
+
 
 def dashboard_command(run: LoadedRun) -> str:
     """What shows the stored Optuna studies of a run, typed in its directory; empty where it keeps none.
@@ -71,7 +74,8 @@ def importance_table(table: pd.DataFrame, columns: list[str], seed: int = 0) -> 
 
     Permutation importance (Breiman 2001) of a random forest fitted to the finished trials: how much the fit of the
     forest worsens (mean squared error) when one setting is shuffled, as shares of the sum. Strategies with fewer than
-    :data:`FEWEST_FOR_IMPORTANCE` finished trials are left out.
+    :data:`FEWEST_FOR_IMPORTANCE` finished trials are left out; of more than :data:`MOST_FOR_IMPORTANCE` evenly spaced
+    ones are taken.
 
     Returns:
         ``strategy``, ``setting``, ``importance`` (shares, 0 to 1), ``n_trials``.
@@ -81,6 +85,7 @@ def importance_table(table: pd.DataFrame, columns: list[str], seed: int = 0) -> 
 
     rows: list[dict[str, Any]] = []
     for strategy, mine in table[table["value"].notna()].groupby("strategy", sort=False):
+        mine = mine.iloc[np.linspace(0, len(mine) - 1, min(len(mine), MOST_FOR_IMPORTANCE)).round().astype(int)]
         names = searched(mine, columns)
         if len(mine) < FEWEST_FOR_IMPORTANCE or not names or mine["value"].nunique() < 2:
             continue

@@ -1,7 +1,8 @@
 """The same study in one process, and on PostgreSQL and Dask with two workers: time, and whether the records are equal.
 
-``python tests/faults/many_jobs.py`` makes a tiny cohort, cuts its patches once, and trains four strategies with 50 trials
-each (drawn by ``tpe`` in batches of ten) both ways: 200 real trainings of a tiny network, each scored on whole slides.
+``python tests/faults/many_jobs.py`` makes a tiny cohort, cuts its patches once, and trains four strategies with 50
+trials each (drawn by ``tpe`` in batches of ten) both ways: 200 real trainings of a tiny network, each scored on
+whole slides.
 PostgreSQL is that of Debian's package, Dask a scheduler and two workers of this machine.
 """
 
@@ -115,9 +116,8 @@ def same_records(first: Path, second: Path) -> bool:
     for root in (first, second):
         trials = pd.read_csv(root / "trials.csv", dtype={"job": str})
         columns = ["strategy", "trial", "seed", "job", "state", "value", "params", "chosen"]
-        records = [
-            pd.read_parquet(root / "jobs" / job / "records.parquet") for job in trials.loc[trials["state"] == "complete", "job"]
-        ]
+        done = trials.loc[trials["state"] == "complete", "job"]
+        records = [pd.read_parquet(root / "jobs" / job / "records.parquet") for job in done]
         tables.append((trials[columns], pd.concat(records, ignore_index=True)))
     (trials, records), (others, other_records) = tables
     return bool(trials.equals(others) and records.equals(other_records) and (trials["state"] == "complete").all())
