@@ -23,12 +23,12 @@ HELPS: dict[str, tuple[float, float]] = {
 }
 """By what its strategy file's weight is multiplied, and by how much the mean target accuracy rises at the least."""
 HELPS_ON_BLOBS: dict[str, tuple[float, float]] = {
-    "dann_pooled": (1.0, 0.07),
-    "cdan": (1.0, 0.05),
-    "bsp": (1.0, 0.07),
-    "mmd": (1.0, 0.04),
-    "sliced_wasserstein": (1.0, 0.04),
-    "jan": (0.1, 0.05),
+    "dann_pooled": (1.0, 0.06),
+    "cdan": (1.0, 0.02),
+    "bsp": (1.0, 0.03),
+    "mmd": (1.0, 0.02),
+    "sliced_wasserstein": (1.0, 0.02),
+    "jan": (0.1, 0.02),
 }
 """The same for the mean Dice on the target; what is to be beaten has statistics per domain, as they have."""
 
@@ -70,6 +70,7 @@ def test_a_method_that_helps_on_blobs(name):
     found = blobs_scores(name, factor)
     assert _plain_blobs()[:, 1].mean() < 0.6
     assert found[:, 1].mean() > _per_domain()[:, 1].mean() + gain
+    assert (found[:, 1] > _per_domain()[:, 1]).all(), "in every seed"
     assert found[:, 0].min() > 0.9, "not at the price of the source"
 
 
