@@ -97,10 +97,15 @@ class MicroenvironmentConfig(Frozen):
     resamples: int = Field(2000, ge=100, description="of bootstraps and permutations")
     level: float = Field(0.95, gt=0, lt=1, description="of intervals and envelopes")
     compartments: tuple[str, ...] = Field(
-        (), description="classes of annotated areas (cortex, medulla, interstitium) that are quantified each"
+        (),
+        description="classes of areas (cortex, medulla, interstitium, tubule) that are quantified each: drawn on the "
+        "section, or else from the places of outlines (propagated, files, or detected by the trained network)",
     )
     margin_um: float = Field(
-        0.0, ge=0, description="compartments are also split into core and margin, so far from their border; 0: not"
+        0.0,
+        ge=0,
+        description="compartments are also split into core and margin, which reaches so far to either side of their "
+        "border; 0: not",
     )
     map_um: float = Field(100.0, gt=0, description="side of the squares of the density map")
 

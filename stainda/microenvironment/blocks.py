@@ -18,6 +18,7 @@ from stainda.microenvironment.cells import Cells, detect_cells, read_cells
 from stainda.microenvironment.identities import Identity, Profiles, identify
 from stainda.microenvironment.position_error import PositionError, between_sections, landmark_error
 from stainda.microenvironment.section import (
+    Compartment,
     Floats,
     LeftOut,
     SectionData,
@@ -114,7 +115,7 @@ class Block:
             left_out += [LeftOut(section.slide, "cells", number, reason) for reason, number in cells.left_out.items()]
             if outside := int((~kept).sum()):
                 left_out.append(LeftOut(section.slide, "cells", outside, "outside the tissue"))
-            compartments = self._compartments(own, mpp)
+            compartments = self._compartments(section, slide, own, mpp)
             others = cells.others * mpp
             self.left_out += left_out
             return SectionData(
@@ -155,24 +156,26 @@ class Block:
         """Outlines of the wanted classes from the first place that has a file, and its name; or why there are none."""
         tried = []
         for place in self.config.outlines:
-            if place == "own":
-                shapes = self._own(section, slide)
-            elif place == "files":
-                assert self.config.outline_files is not None
-                path = find_file(self.config.outline_files, section.slide)
-                shapes = None if path is None else load_shapes(path, slide=slide)[0]
-            elif place == "detected":
-                shapes = self._detected(section)
-                if shapes is None:
-                    shapes = _read(DETECTED_PROPAGATED.at(self.root, slide=section.slide))
-            else:
-                shapes = _read(PROPAGATED.at(self.root, slide=section.slide))
+            shapes = self._place(place, section, slide)
             if shapes is not None:
                 return shapes[shapes["class"].isin(self.config.structures)].reset_index(drop=True), place
             tried.append(WITHOUT[place])
         refused = self._registered.refused.get(section.slide) if self._registered else None
         reason = f"refused at registration: {refused}" if refused else "; ".join(tried)
         return None, reason
+
+    def _place(self, place: str, section: Section, slide: Slide) -> gpd.GeoDataFrame | None:
+        """All shapes of a section in one of the places of ``outlines``; ``None`` where there is no file."""
+        if place == "own":
+            return self._own(section, slide)
+        if place == "files":
+            assert self.config.outline_files is not None
+            path = find_file(self.config.outline_files, section.slide)
+            return None if path is None else load_shapes(path, slide=slide)[0]
+        if place == "detected":
+            detected = self._detected(section)
+            return _read(DETECTED_PROPAGATED.at(self.root, slide=section.slide)) if detected is None else detected
+        return _read(PROPAGATED.at(self.root, slide=section.slide))
 
     def _own(self, section: Section, slide: Slide | None = None) -> gpd.GeoDataFrame | None:
         path = OWN.at(self.root, slide=section.slide)
@@ -199,15 +202,21 @@ class Block:
         own = self._own(section) if "own" in self.config.outlines else None
         return self._detected(section) if own is None else own
 
-    def _compartments(self, own: gpd.GeoDataFrame | None, mpp: float) -> dict[str, shapely.Geometry]:
-        if own is None:
-            return {}
-        areas = {}
-        for name in self.config.compartments:
-            shapes = np.asarray(own.geometry.values, object)[(own["class"] == name).to_numpy(bool)]
-            if len(shapes):
-                area = shapely.union_all(shapely.make_valid(shapes))
-                areas[name] = shapely.transform(area, lambda xy: xy * mpp)
+    def _compartments(
+        self, section: Section, slide: Slide, own: gpd.GeoDataFrame | None, mpp: float
+    ) -> dict[str, Compartment]:
+        """Areas of the wanted classes, each from the first place that has it: the section itself, then ``outlines``."""
+        areas: dict[str, Compartment] = {}
+        for place in dict.fromkeys(("own", *self.config.outlines)):
+            wanted = [name for name in self.config.compartments if name not in areas]
+            shapes = (own if place == "own" else self._place(place, section, slide)) if wanted else None
+            if shapes is None:
+                continue
+            for name in wanted:
+                mine = np.asarray(shapes.geometry.values, object)[(shapes["class"] == name).to_numpy(bool)]
+                if len(mine):
+                    area = shapely.union_all(shapely.make_valid(mine))
+                    areas[name] = Compartment(shapely.transform(area, lambda xy: xy * mpp), place)
         return areas
 
     # -- errors -----------------------------------------------------------------------------------------------------

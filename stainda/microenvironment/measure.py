@@ -1,4 +1,4 @@
-"""Measurements of one section: per structure, per zone, and by compartment."""
+"""Measurements of one section: per structure and per zone."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from scipy.spatial import cKDTree
 
 from stainda.config.microenvironment import MicroenvironmentConfig
 from stainda.evaluation.bootstrap import resampling_weights
+from stainda.microenvironment.compartments import CompartmentCount, count_compartments, stained_squares
 from stainda.microenvironment.curves import SectionCurve, section_curves
 from stainda.microenvironment.rates import MM2, poisson_interval, random_shifts, shifted_counts, uncertain_interval
 from stainda.microenvironment.section import SectionData
@@ -63,6 +64,7 @@ class SectionMeasures:
         positive: share of the tissue that is stained. distance: (n,) of each cell to the nearest structure within
             reach, infinite beyond; which: (n,) its index, -1.
         curves: over distance, with simulations.
+        compartments: cells and stain of the tissue and its compartments.
     """
 
     data: SectionData
@@ -74,6 +76,7 @@ class SectionMeasures:
     distance: Floats
     which: npt.NDArray[np.int64]
     curves: list[SectionCurve]
+    compartments: tuple[CompartmentCount, ...]
 
 
 def measure_section(data: SectionData, config: MicroenvironmentConfig, rng: np.random.Generator) -> SectionMeasures:
@@ -91,6 +94,7 @@ def measure_section(data: SectionData, config: MicroenvironmentConfig, rng: np.r
     return SectionMeasures(
         data, zones, each, pooled_counts(distance, zones), pooled_areas(shapes, zones, data.window.shape),
         _stained(data), distance, which, section_curves(data, config, rng),
+        count_compartments(data, config),
     )  # fmt: skip
 
 
@@ -119,25 +123,14 @@ def _structures(
     return StructureMeasures(observed, area, low, high, simulated, _positive(data, zones), away, thin)
 
 
-def _grid(data: SectionData) -> tuple[Floats, Floats] | None:
-    """Middles (n, 2) of the squares that were looked at and lie on tissue, micrometres, and their stained shares."""
-    if data.cells.positive is None:
-        return None
-    rows, columns = data.cells.positive.shape
-    gx, gy = np.meshgrid((np.arange(columns) + 0.5) * data.cells.grid_um, (np.arange(rows) + 0.5) * data.cells.grid_um)
-    places = np.column_stack([gx.ravel(), gy.ravel()])
-    inside = data.window.contains(places)
-    return places[inside], data.cells.positive.ravel()[inside].astype(float)
-
-
 def _stained(data: SectionData) -> float:
-    grid = _grid(data)
+    grid = stained_squares(data)
     return float(grid[1].mean()) if grid is not None and len(grid[1]) else float("nan")
 
 
 def _positive(data: SectionData, zones: Zones) -> Floats:
     number = len(data.structures)
-    grid = _grid(data)
+    grid = stained_squares(data)
     if grid is None or not number:
         return np.full((number, len(zones)), np.nan)
     pairs = near_pairs(data.structures.outlines, grid[0], zones.reach)
@@ -219,47 +212,3 @@ def displacement_bias(observed: Floats, simulated: Floats) -> Floats:
     counted = observed.sum(axis=0)
     again = simulated.mean(axis=0).sum(axis=0)
     return np.divide(again - counted, counted, out=np.full(len(counted), np.nan), where=counted > 0)
-
-
-def compartment_rows(data: SectionData, config: MicroenvironmentConfig) -> list[dict[str, object]]:
-    """Cells, stained area and H-score of every compartment, of its core and of its margin, and of the whole tissue."""
-    rows: list[dict[str, object]] = []
-    places = {"tissue": data.window.shape, **data.compartments}
-    for name, shape in places.items():
-        parts = {"all": shapely.intersection(shape, data.window.shape)}
-        if config.margin_um and name != "tissue":
-            border = shapely.buffer(shapely.boundary(shape), config.margin_um)
-            parts |= {
-                "core": shapely.difference(parts["all"], border),
-                "margin": shapely.intersection(border, data.window.shape),
-            }
-        rows += [{"compartment": name, "part": part, **_quantified(data, area, config)} for part, area in parts.items()]
-    return rows
-
-
-def _quantified(data: SectionData, area: shapely.Geometry, config: MicroenvironmentConfig) -> dict[str, object]:
-    shapely.prepare(area)
-    inside = np.asarray(shapely.intersects_xy(area, data.xy[:, 0], data.xy[:, 1]), bool)
-    count, um2 = float(inside.sum()), float(area.area)
-    low, high = poisson_interval(np.array([count]), np.array([um2]), config.level)
-    grid = _grid(data)
-    share = float("nan")
-    if grid is not None:
-        covered = np.asarray(shapely.contains_xy(area, grid[0][:, 0], grid[0][:, 1]), bool)
-        share = float(grid[1][covered].mean()) if covered.any() else float("nan")
-    return {
-        "cells": int(count), "area_mm2": um2 / MM2, "density": count * MM2 / um2 if um2 else float("nan"),
-        "low": float(low[0]), "high": float(high[0]), "positive_share": share,
-        "h_score": h_score(data.cells.density[data.kept][inside], config.detection.grades),
-    }  # fmt: skip
-
-
-def h_score(density: Floats, grades: tuple[float, float]) -> float:
-    """``100 (share of 1+ cells + 2 share of 2+ + 3 share of 3+)`` of detected cells, by their mean optical density.
-
-    100 to 300, since cells without stain are not detected; ``nan`` where densities are not known.
-    """
-    known = density[np.isfinite(density)]
-    if not len(known):
-        return float("nan")
-    return float(100 * (1 + np.searchsorted(np.asarray(grades), known, side="right")).mean())

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from stainda.config.microenvironment import MicroenvironmentConfig
+from stainda.microenvironment.compartments import count_rate, pooled_compartments
 from stainda.microenvironment.groups import compare
 from stainda.microenvironment.measure import SectionMeasures, ZoneDensities, pooled_density
-from stainda.microenvironment.rates import MM2, poisson_interval
+from stainda.microenvironment.rates import MM2
 from stainda.microenvironment.table_values import Row, known
 
 
@@ -45,16 +46,16 @@ def patient_rows(
 
 def _measures(
     sections: Sequence[SectionMeasures], over: ZoneDensities, config: MicroenvironmentConfig
-) -> dict[str, tuple[float, float, float]]:
+) -> dict[str, tuple[float, ...]]:
     zones = sections[0].zones
     none = float("nan")
-    measures = {
+    measures: dict[str, tuple[float, ...]] = {
         name: (over.value[z], over.low[z], over.high[z]) for z, name in enumerate(zones.names)
     }  # fmt: skip
     counts = np.sum([section.pooled_counts for section in sections], axis=0)
     areas = np.sum([section.pooled_areas for section in sections], axis=0)
-    measures["beyond"] = _rate(counts[-1], areas[-1], config.level)
-    measures["tissue"] = _rate(counts.sum(), areas.sum(), config.level)
+    measures["beyond"] = count_rate(counts[-1], areas[-1], config.level)
+    measures["tissue"] = count_rate(counts.sum(), areas.sum(), config.level)
     near = [counts[:-1].sum(), areas[:-1].sum()]
     far = measures["beyond"][0]
     ratio = near[0] * MM2 / near[1] / far if near[1] > 0 and far > 0 else none
@@ -68,12 +69,8 @@ def _measures(
     sizes = np.array([section.data.window.area for section in sections])
     if np.isfinite(stained).all() and sizes.sum() > 0:
         measures["stained"] = (float(stained @ sizes / sizes.sum()), none, none)
+    measures |= pooled_compartments([section.compartments for section in sections], config.level)
     return measures
-
-
-def _rate(count: float, area: float, level: float) -> tuple[float, float, float]:
-    low, high = poisson_interval(np.array([count]), np.array([area]), level)
-    return (count * MM2 / area if area > 0 else float("nan"), float(low[0]), float(high[0]))
 
 
 def group_rows(

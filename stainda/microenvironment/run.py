@@ -16,11 +16,12 @@ from stainda.config.microenvironment import MicroenvironmentConfig
 from stainda.errors import StaindaError
 from stainda.files import fingerprint, stable_hash, write_json, write_text
 from stainda.microenvironment.blocks import Block, find_file
+from stainda.microenvironment.compartments import compartment_rows
 from stainda.microenvironment.curves import MeasuredCurves, curve_rows
 from stainda.microenvironment.density_maps import clustering, density_map
 from stainda.microenvironment.files import write_cells, write_map, write_structures
 from stainda.microenvironment.identities import Identity
-from stainda.microenvironment.measure import SectionMeasures, compartment_rows, measure_section, pooled_density
+from stainda.microenvironment.measure import SectionMeasures, measure_section, pooled_density
 from stainda.microenvironment.pooling import by, group_rows, patient_rows
 from stainda.microenvironment.rows import (
     identity_rows,
@@ -159,7 +160,7 @@ def _section_rows(
     rows.add(STRUCTURES, structure_rows(measures))
     rows.add(ZONES, zone_rows(measures))
     rows.add(SLIDES, slide_rows(measures, pooled_density([measures.each], measures.zones, config, rng), config.level))
-    rows.add(COMPARTMENTS, [{**who(data), **_rounded(row)} for row in compartment_rows(data, config)])
+    rows.add(COMPARTMENTS, [{**who(data), **row} for row in compartment_rows(measures.compartments, config.level)])
     width, height = (side * data.mpp for side in data.size)
     squares = density_map(data.xy, data.window, (width, height), config.map_um)
     rows.add(CLUSTERING, [{**who(data), **_rounded(clustering(data.xy, data.window, squares, rng))}])

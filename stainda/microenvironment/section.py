@@ -83,6 +83,14 @@ class Structures:
 
 
 @dataclass(frozen=True, eq=False)
+class Compartment:
+    """An area in micrometres, and the place its outlines are from, as :attr:`SectionData.outlined`."""
+
+    shape: BaseGeometry
+    outline: str
+
+
+@dataclass(frozen=True, eq=False)
 class SectionData:
     """One section, ready to be measured; coordinates are micrometres of the section.
 
@@ -103,7 +111,7 @@ class SectionData:
     others: Floats
     structures: Structures
     window: CountingWindow
-    compartments: dict[str, BaseGeometry]
+    compartments: dict[str, Compartment]
     left_out: tuple[LeftOut, ...]
     outlined: str
 

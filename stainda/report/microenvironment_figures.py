@@ -113,7 +113,7 @@ def patient_strip(patients: pd.DataFrame, zones: Sequence[str]) -> Figure:
                 index = groups.index(row["group"]) % len(COLOURS)
                 place.plot([row["low"], row["high"]], [y, y], color=COLOURS[index], linewidth=1)
                 place.plot(row["value"], y, MARKERS[index], color=COLOURS[index], markersize=4)
-            place.set_title(zone if zone in ("inside", "beyond", "tissue") else f"{zone} µm")
+            place.set_title(f"{zone} µm" if zone[0].isdigit() else zone)
             place.set_xlim(left=0)
             place.grid(axis="x")
         axes[0][0].set_yticks(range(len(order)), order)

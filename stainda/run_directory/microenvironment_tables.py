@@ -87,7 +87,8 @@ PATIENTS = Table(
     columns=(
         *columns("text", patient="name of the patient", group="group of the patient", stain="name of the stain",
                  measure="`inside`, a ring, `beyond`, `tissue` (cells per mm²), `enrichment` (inside and rings over "
-                         "beyond), `cells per structure`, `nearest` (µm), `stained` (share of the tissue)"),
+                         "beyond), `cells per structure`, `nearest` (µm), `stained` (share of the tissue); "
+                         "compartments by name (`cortex`, `cortex, core`, `cortex, margin`)"),
         *columns("number", value="of the patient", low="lower end of its interval", high="upper end of its interval"),
         *_BIAS,
         *columns("integer", sections="measured sections", structures="structures measured on them"),
@@ -156,7 +157,9 @@ COMPARTMENTS = Table(
     see="microenvironment",
     columns=(
         *_WHO,
-        *columns("text", compartment="class of the area; `tissue` is all", part="`all`, `core` or `margin`"),
+        *columns("text", compartment="class of the area; `tissue` is all",
+                 part="`all`, `core` or `margin` (on either side of the border)",
+                 outline="`own`, `propagated`, `files` or `detected`, as in structures.csv"),
         *columns("integer", cells="cells there"),
         *columns("number", area_mm2="its area on tissue, mm²"),
         *_RATE,

@@ -99,13 +99,15 @@ def check_cell_task(task: dict[str, Any], settings: MicroenvironmentConfig, wher
     """
     classes, name = task["classes"], task.get("name") or "its task"
     remedy = (
-        "Name a run whose task finds cells: kind classification with objects: peaks, or segmentation with a small "
-        "min_object_um2 (configs/tasks/nuclei_detection.yaml is one); or take cells: classical or files"
+        "Name a run whose task finds cells: kind points (configs/tasks/macrophage_points.yaml is one) or instances, "
+        "classification with objects: peaks (nuclei_detection.yaml), or segmentation with a small min_object_um2; or "
+        "take cells: classical or files"
     )
     if structures := [name for name in classes if name in settings.structures]:
         raise StaindaError(f"no detector of cells: {name} finds {structures[0]}", file=where, remedy=remedy)
     least = task.get("min_object_um2") or 0
-    if task.get("objects") != "peaks" and least > settings.detection.max_area_um2:
+    sized = task.get("kind") != "points" and task.get("objects") != "peaks"
+    if sized and least > settings.detection.max_area_um2:
         raise StaindaError(
             f"no detector of cells: {name} reports objects of {least:g} µm² and more, and cells have at most "
             f"{settings.detection.max_area_um2:g} µm² (detection.max_area_um2)", file=where, remedy=remedy,

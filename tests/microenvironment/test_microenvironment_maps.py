@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import shapely
 
+from stainda.microenvironment.compartments import h_score
 from stainda.microenvironment.density_maps import clustering, density_map
-from stainda.microenvironment.measure import h_score
 from stainda.microenvironment.window import CountingWindow
 
 FIELD = CountingWindow(shapely.box(0, 0, 1000, 1000).difference(shapely.box(0, 0, 150, 100)))

@@ -8,10 +8,15 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+import shapely
 from PIL import Image
 
+from stainda.annotations import read_shapes
 from stainda.evaluation import read_records
+from stainda.microenvironment.cells import score_cells
+from stainda.run_directory import microenvironment_tables as tables
 from stainda.study import run_study
+from stainda.study.microenvironment import measure
 from stainda.study.predicting import predict_slides
 
 SIZE, MPP = 256, 1.0
@@ -142,3 +147,34 @@ def test_a_new_slide_gives_points_that_qupath_opens(runs, tmp_path):
     assert {feature["geometry"]["type"] for feature in collection["features"]} == {"Point"}
     table = pd.read_csv(tmp_path / "out" / "objects" / "new.csv")
     assert len(table) == len(collection["features"]) > 50 and table["area_um2"].isna().all()
+
+
+@pytest.mark.parametrize("kind", TASKS)
+def test_detections_of_a_trained_task_are_the_cells_of_the_micro_environment(runs, kind, tmp_path):
+    """Cells of a trained task of points (or instances) are counted about structures outlined by hand."""
+    manifest = write_cohort(tmp_path / "cohort", as_points=True)  # HE is what the network was trained on
+    (tmp_path / "outlines").mkdir()
+    ring = [[60, 60], [190, 60], [190, 190], [60, 190], [60, 60]]
+    feature = {
+        "type": "Feature", "id": "00000000-0000-4000-8000-000000000001",
+        "geometry": {"type": "Polygon", "coordinates": [ring]},
+        "properties": {"objectType": "annotation", "classification": {"name": "glomerulus"}},
+    }  # fmt: skip
+    for patient in range(4):
+        path = tmp_path / "outlines" / f"P{patient}_HE.geojson"
+        path.write_text(json.dumps({"type": "FeatureCollection", "features": [feature]}))
+    root = measure(manifest, tmp_path / "run", {
+        "stains": ["HE"], "outlines": ["files"], "outline_files": str(tmp_path / "outlines"), "cells": "network",
+        "cell_run": str(runs[kind]), "cell_classes": ["nucleus"], "rings_um": [30], "simulations": 19, "resamples": 100,
+    })  # fmt: skip
+    zones = tables.ZONES.read(root / "microenvironment").set_index(["slide", "zone"])
+    for patient in range(4):
+        slide = f"P{patient}_HE"
+        truth = shapely.get_coordinates(read_shapes(tmp_path / "cohort" / f"{slide}.geojson").geometry.values)
+        cells = shapely.get_coordinates(
+            read_shapes(root / "microenvironment/cells" / f"{slide}.geojson").geometry.values
+        )
+        assert score_cells(truth, cells, 4.0).f1 > 0.8
+        inside = ((truth > 60) & (truth < 190)).all(axis=1).sum()
+        assert zones.loc[(slide, "inside"), "cells"] == pytest.approx(inside, rel=0.2)
+    assert "detections of a trained network" in (root / "microenvironment" / "methods.txt").read_text()
