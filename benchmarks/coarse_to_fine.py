@@ -1,6 +1,6 @@
 """Coarse to fine: the time that a first detector at a low magnification saves, and the objects that it costs.
 
-    python benchmarks/coarse_to_fine.py --out runs/coarse_to_fine --csv docs/results/coarse_to_fine.csv
+    python benchmarks/coarse_to_fine.py --out runs/coarse_to_fine
 
 A synthetic cohort with few glomeruli per area; one study at ``--fine`` micrometres per pixel, the same at ``--coarse``.
 Test slides of the source's domain are then predicted with the fine detector alone and behind the coarse one, at several

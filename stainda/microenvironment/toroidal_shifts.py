@@ -1,6 +1,6 @@
 """Cells and window shifted together on a torus, counted for many shifts without moving a raster.
 
-A shift is a look-up: the raster lies twice beside and below itself, so that the square a shifted one comes to is at a
+A shift is a look-up: the raster lies twice next to and below itself, so that the square a shifted one comes to is at a
 fixed distance in memory. The area that a shifted window shares with the window is counted on the squares of the window,
 or on those outside it where they are fewer. How much of the window each shift leaves is read from one Fourier
 transform. All of it counts whole squares: nothing is approximated.
@@ -80,7 +80,7 @@ class Torus:
 
     @cached_property
     def _doubled(self) -> npt.NDArray[np.integer[Any]]:
-        """The raster twice beside and below itself, row by row; outside the window ``number``."""
+        """The raster twice next to and below itself, row by row; outside the window ``number``."""
         named = np.where(self.window, self.pattern, self.number).astype(np.min_scalar_type(self.number))
         return np.tile(named, (2, 2)).ravel()
 

@@ -135,8 +135,7 @@ def _read_table(text: str) -> tuple[tuple[str, ...], dict[str, dict[str, tuple[f
 STRUCTURES, _AMOUNTS = _read_table(AFFINITY_TABLE)
 _AMOUNTS["PDL1"] = {
     **_AMOUNTS["CD68"],
-    "macrophage": (0.08, 0.42), "proximal": (0.07, 0.04), "brush_border": (0.05, 0.05), "cast": (0.03, 0.10),
-    "red_cell": (0.03, 0.10), "debris": (0.05, 0.04), "positive_membrane": (0.08, 1.20),
+    "macrophage": (0.08, 0.42), "positive_membrane": (0.08, 1.20),
 }  # fmt: skip
 """As CD68, another antibody with the same chromogen; what it marks was not read off a scan: there is none here."""
 STAINS: Mapping[str, Stain] = {

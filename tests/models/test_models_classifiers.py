@@ -79,7 +79,8 @@ def test_every_file_builds(name):
 
 def test_a_network_for_another_task_is_refused_and_told_which_fit():
     with pytest.raises(
-        ConfigError, match=r"'unet' is for segmentation.*cnn or timm or torchvision or lenet5 or encoder"
+        ConfigError,
+        match=r"'unet' is for segmentation.*cnn or timm or torchvision or lenet5 or cnn_handcrafted or encoder",
     ):
         check_model(ModelConfig(name="unet"), "classification")
     with pytest.raises(

@@ -31,8 +31,9 @@ from stainda.report.summary_text import count
 NAMES = ("source_only", "macenko", "dann", "oracle")
 
 
-KINDS = [name for name, _ in catalogue() if name != "label_curve"]
-"""All but that of studies with several shares of labels: tests/study/test_few_labels.py draws it."""
+KINDS = [name for name, _ in catalogue() if name not in ("label_curve", "confusion_objects", "confusion_pixels")]
+"""All but those of studies with several shares of labels or several classes: tests/study/test_few_labels.py and
+test_classes_of_a_study.py draw them."""
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ def test_a_study_writes_what_is_declared(blob_manifest, tmp_path):
     sometimes = {
         "landmarks", "annotators", "annotator_agreement", "log", "applied", "left_out", "leave_one_out", "refits",
         "rotations", "earlier_rotations", "matrix", "overall", "manifest", "artefacts",
-        "robustness", "regions", "rounds", "label_shares", "objects", "pretraining", "loss",
+        "robustness", "regions", "rounds", "label_shares", "objects", "pretraining", "loss", "confusion",
     }  # fmt: skip
     never = {one.path for one in (*TABLES, *TRAINING_TABLES, *RESULT_TABLES) if one not in written}
     assert {path.rpartition("/")[2].partition(".")[0] for path in never} <= {*sometimes, "table"}

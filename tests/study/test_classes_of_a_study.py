@@ -1,12 +1,18 @@
 """A study of several classes, from annotations to page: confusion of classes, and the scores class by class."""
 
 import json
+import sys
+from pathlib import Path
 
 import pandas as pd
 import pytest
 from small_cohorts import QUICK_STUDY, make_blob_cohort, write_study
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "report"))
+from overlaps import faults
+
 from stainda.evaluation import read_records
+from stainda.report import make_plot, view
 from stainda.run_directory.result_tables import CONFUSION
 from stainda.study import run_study
 
@@ -61,3 +67,9 @@ def test_the_page_shows_each_class_and_what_it_is_mistaken_for(run):
     assert set(shares["class"]) == set(CLASSES) and (shares["n_patients"] > 0).any()
     assert shares.loc[shares["unit"] == "number of objects", "annotated"].dropna().to_numpy() == pytest.approx(0.5)
     assert set(drawn["role"]) == {"source", "target"} and set(drawn["annotated"]) == {*CLASSES, "background"}
+
+
+@pytest.mark.parametrize("kind", ["confusion_objects", "confusion_pixels"])
+def test_no_words_of_the_matrices_lie_over_each_other(run, kind):
+    made = make_plot(view(run), kind)
+    assert faults(made.figure) == [] and "n\u00a0=" in made.caption and made.caption.endswith(".")
