@@ -41,6 +41,7 @@ class BagNetwork(nn.Module):
         super().__init__()
         self.name = name
         embed = nn.Sequential(nn.Linear(width, hidden), nn.ReLU(), nn.Dropout(dropout))
+        self.body: nn.Module
         if name in ("svm", "fisher"):
             self.body = SvmBag(width, name == "fisher")
         elif name in ("mean", "max"):
