@@ -21,7 +21,9 @@ def test_the_budget_is_said_only_where_something_is_trained(until, monkeypatch):
     monkeypatch.setattr(budget, "budget_sentences", lambda *_, **__: ["every strategy: 100 steps"])
     run = object.__new__(StudyRun)
     run.config, run.folder = SimpleNamespace(baseline="source_only", left_out_of=(), strategies=("any",)), None
+    run.lost = {}
     run.progress = SimpleNamespace(message=said.append)
     monkeypatch.setattr(StudyRun, "manifest", lambda self: None)
+    monkeypatch.setattr(StudyRun, "note_left_out", lambda self: None)
     run.plan(STAGES[: STAGES.index(until) + 1])
     assert bool(said) == (until in ("train", "report"))
