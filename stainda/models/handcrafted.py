@@ -16,8 +16,8 @@ import torch
 from torch import nn
 
 from stainda.arrays import Array
-from stainda.models.base import ClassificationNetwork
-from stainda.models.blocks import Init, Norm, block_of, check_dropout, check_sizes, initialiser
+from stainda.models.blocks import Init, Norm, check_dropout, check_sizes, initialiser
+from stainda.models.cnn import Cnn
 
 Floats = npt.NDArray[np.float64]
 Use = Literal["both", "features", "convolutions"]
@@ -134,7 +134,7 @@ def _texture(grey: Floats) -> list[float]:
     return [*values, *shares.tolist(), entropy, float(sobel(grey).mean())]
 
 
-class HandcraftedCnn(ClassificationNetwork):
+class HandcraftedCnn(Cnn):
     """Convolutions and :data:`FEATURES` side by side into a first dense layer, then the classes.
 
     Features are measured from the patch as it was before standardisation (:meth:`standardised_by`), after augmentation,
@@ -168,24 +168,17 @@ class HandcraftedCnn(ClassificationNetwork):
         hidden: int = 64,
         dropout: float = 0.0,
     ) -> None:
-        super().__init__()
-        check_sizes("the CNN", depth=depth, width=width, convolutions=convolutions, hidden=hidden)
+        super().__init__(
+            in_channels, n_classes, depth=depth, width=width, norm=norm, convolutions=convolutions, init=init
+        )  # fmt: skip
+        check_sizes("the CNN", hidden=hidden)
         check_dropout("the CNN", dropout)
-        self.in_channels, self.n_classes, self.use = in_channels, n_classes, use
-        self.smallest = 2 ** (depth - 1)
-        widths = [width * 2**level for level in range(depth)]
-        ins = [in_channels, *widths[:-1]]
-        blocks = [block_of(a, b, convolutions, norm, "same") for a, b in zip(ins, widths, strict=True)]
-        self.encoder = nn.ModuleList(blocks[:-1])
-        self.bottleneck = blocks[-1]
-        self.pool = nn.MaxPool2d(2)
-        self.pooled = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.use = use
         self.scale = nn.BatchNorm1d(len(FEATURES), affine=False)
         self.first_dense = nn.Sequential(
-            nn.Linear(widths[-1] + len(FEATURES), hidden), nn.ReLU(inplace=True), nn.Dropout(dropout)
+            nn.Linear(self.handed_channels + len(FEATURES), hidden), nn.ReLU(inplace=True), nn.Dropout(dropout)
         )
         self.head = nn.Linear(hidden, n_classes)
-        self.handed_on, self.handed_channels = "pooled", widths[-1]
         self.default_layers = {"bottleneck": "bottleneck", "decoder": "first_dense"}
         self.register_buffer("colour_mean", torch.zeros(in_channels))
         self.register_buffer("colour_std", torch.ones(in_channels))
@@ -196,10 +189,7 @@ class HandcraftedCnn(ClassificationNetwork):
         self.colour_std = torch.as_tensor(std, dtype=torch.float32).clone()
 
     def encode(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        x = images
-        for block in self.encoder:
-            x = self.pool(block(x))
-        return (self.pooled[0](self.bottleneck(x)), self.features(images))
+        return (*super().encode(images), self.features(images))
 
     def answer(self, features: Sequence[torch.Tensor]) -> torch.Tensor:
         convolved, measured = self.pooled(features[0]), self.scale(features[1]).clamp(-5, 5)
@@ -211,9 +201,10 @@ class HandcraftedCnn(ClassificationNetwork):
 
     @torch.no_grad()
     def features(self, images: torch.Tensor) -> torch.Tensor:
-        """The :data:`FEATURES` of standardised patches ``[N, C, H, W]``, float ``[N, 55]``."""
-        if images.is_meta:  # sizes of features are asked for, of images without pixels
-            return images.new_empty(len(images), len(FEATURES))
+        """The :data:`FEATURES` of standardised patches ``[N, C, H, W]``, float ``[N, 55]``; 0 where they are not used,
+        or only sizes are wanted (images without pixels)."""
+        if self.use == "convolutions" or images.is_meta:
+            return images.new_zeros(len(images), len(FEATURES))
         colours = images.float() * self.colour_std.view(1, -1, 1, 1) + self.colour_mean.view(1, -1, 1, 1)
         patches = colours.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).cpu().numpy()
         return images.new_tensor(np.stack([measure(patch) for patch in patches]))

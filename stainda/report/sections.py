@@ -49,9 +49,9 @@ THUMBNAILS_SHOWN = 24
 MOST_THUMBNAILS = 120
 OVERLAYS_SHOWN = 12
 OF_OBJECTS = ("forest",)
+"""Kinds of figures that the page draws of object F1 too."""
 SEPARATION = ("panoptic_quality", "divided_objects", "merged_objects")
 """Measures of how objects that touch are kept apart; the last is there only where a task does so."""
-"""Kinds of figures that the page draws of object F1 too."""
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ HIDDEN = 256
 _NARROWEST = 16
 
 
-class Simclr:
-    """Two views of a patch come together, those of other patches apart.
+class Objective:
+    """A loss on the features of unlabelled patches.
 
     Attributes:
         heads: modules that learn with the network and are thrown away.
@@ -32,11 +32,11 @@ class Simclr:
     def __init__(self, config: InitConfig, network: Network, probe: Tensor) -> None:
         """``probe``: a few images as the network takes them; the network is in evaluation."""
         self._config, self._network, self._tap = config, network, FeatureTap(network, "bottleneck")
-        self.heads = self._make_heads(self._tap.until(probe), probe)
+        self.heads = self.make_heads(self._tap.until(probe), probe).to(probe.device)
 
-    def _make_heads(self, features: Tensor, probe: Tensor) -> nn.ModuleDict:
-        projection = head(pooled(features).shape[1], HIDDEN, self._config.dimensions)
-        return nn.ModuleDict({"project": projection}).to(probe.device)
+    def make_heads(self, features: Tensor, probe: Tensor) -> nn.ModuleDict:
+        """Modules for features ``[N, C, h, w]`` of the images ``probe``."""
+        raise NotImplementedError
 
     def loss(self, images: Tensor, other_images: Tensor, same: Tensor) -> Tensor:
         """Of the two sides of a batch; each goes through the network by itself, as domains do in training.
@@ -45,11 +45,21 @@ class Simclr:
             images, other_images: ``[N, C, H, W]``, rows of the same number are a pair.
             same: bool ``[N, N]``, pairs that show the same place.
         """
-        first, second = self._projected(images, other_images)
-        return nt_xent(first, second, self._config.temperature, same)
+        raise NotImplementedError
 
     def follow(self, share: float) -> None:
         """After a step, at this share of all steps."""
+
+
+class Simclr(Objective):
+    """Two views of a patch come together, those of other patches apart."""
+
+    def make_heads(self, features: Tensor, probe: Tensor) -> nn.ModuleDict:
+        return nn.ModuleDict({"project": head(pooled(features).shape[1], HIDDEN, self._config.dimensions)})
+
+    def loss(self, images: Tensor, other_images: Tensor, same: Tensor) -> Tensor:
+        first, second = self._projected(images, other_images)
+        return nt_xent(first, second, self._config.temperature, same)
 
     def _projected(self, *sides: Tensor) -> tuple[Tensor, Tensor]:
         first, second = (self.heads["project"](pooled(self._tap.until(side))) for side in sides)
@@ -85,7 +95,7 @@ class Byol(Simclr):
         self.target.follow(self._online(), m)
 
 
-class Autoencoder(Simclr):
+class Autoencoder(Objective):
     """Each patch is made again from its coarsest features: mean squared error, in units of the standardised image.
 
     With ``sparsity`` the mean absolute feature is a second term, so that few features are used for a patch. (Cruz-Roa
@@ -93,8 +103,8 @@ class Autoencoder(Simclr):
     small windows.) The decoder has half as many features at twice the resolution, at each level.
     """
 
-    def _make_heads(self, features: Tensor, probe: Tensor) -> nn.ModuleDict:
-        return nn.ModuleDict({"decode": decoder(features.shape[1], max(features.shape[-2:]), probe)}).to(probe.device)
+    def make_heads(self, features: Tensor, probe: Tensor) -> nn.ModuleDict:
+        return nn.ModuleDict({"decode": decoder(features.shape[1], max(features.shape[-2:]), probe)})
 
     def loss(self, images: Tensor, other_images: Tensor, same: Tensor) -> Tensor:
         terms = []
@@ -120,4 +130,4 @@ def decoder(channels: int, side: int, images: Tensor) -> nn.Sequential:
     return nn.Sequential(*layers, nn.Conv2d(channels, images.shape[1], 3, padding=1))
 
 
-OBJECTIVES: dict[str, type[Simclr]] = {"simclr": Simclr, "byol": Byol, "autoencoder": Autoencoder}
+OBJECTIVES: dict[str, type[Objective]] = {"simclr": Simclr, "byol": Byol, "autoencoder": Autoencoder}

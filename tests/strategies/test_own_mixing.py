@@ -21,8 +21,9 @@ from stainda.strategies.align.base import AugmentedView, Batch
 from stainda.strategies.align.cutmix import CutMix
 from stainda.strategies.align.dacs import Dacs
 from stainda.strategies.align.mic import Mic, shown_squares
-from stainda.strategies.align.mixup import Mixup, beta_draw
+from stainda.strategies.align.mixup import Mixup
 from stainda.strategies.align.support.pasting import class_masks, object_masks, paste, rectangles, with_rim, without_rim
+from stainda.strategies.align.support.shares import beta_draw
 from stainda.strategies.align.teachers import pseudo_labels, weighted_cross_entropy
 from stainda.strategies.augmented_pixels import first_places, places_of
 from stainda.strategies.norm.statistics import estimate_statistics, put_statistics

@@ -20,10 +20,10 @@ from stainda.config import ModelConfig
 from stainda.models import build_model
 from stainda.strategies.align.base import Batch
 from stainda.strategies.align.feature_distance import FeatureDistance, covered_positions
-from stainda.strategies.align.mixup import beta_draw
 from stainda.strategies.align.sagnet import SagNet, shown_class, unevenness, with_content_of
 from stainda.strategies.align.selfreg import SelfReg
 from stainda.strategies.align.support.labelled_rows import labelled_rows, partners
+from stainda.strategies.align.support.shares import beta_draw
 from stainda.strategies.augment.mixstyle import mix_styles
 from stainda.strategies.features import FeatureTap
 

@@ -8,7 +8,7 @@ from stainda.strategies.align.base import Align, Step
 from stainda.strategies.parts import Field, register
 
 if TYPE_CHECKING:
-    from torch import Generator, Tensor
+    from torch import Tensor
 
 
 @register("align", "mixup")
@@ -30,6 +30,7 @@ class Mixup(Align):
     def losses(self, step: Step) -> dict[str, Tensor]:
         import torch
 
+        from stainda.strategies.align.support.shares import beta_draw
         from stainda.strategies.norm.frozen_statistics import quiet
 
         source = step.source
@@ -40,12 +41,3 @@ class Mixup(Align):
             logits = step.run(share * source.images + (1 - share) * source.images[order], source)
         own = step.task_loss_of(logits)
         return {"task": share * own + (1 - share) * step.task_loss_of(logits, order)}
-
-
-def beta_draw(alpha: float, generator: Generator) -> float:
-    """A draw from Beta(α, α), as ``a / (a + b)`` of two Gamma draws."""
-    import torch
-
-    first, second = torch._standard_gamma(torch.full((2,), float(alpha), dtype=torch.float64), generator=generator)
-    total = float(first + second)
-    return float(first) / total if total > 0 else float(torch.randint(2, (1,), generator=generator))

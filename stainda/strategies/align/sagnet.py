@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from stainda.strategies.align.base import Align, Site, Step
+from stainda.strategies.align.base import FeatureAlign, Site, Step
 from stainda.strategies.parts import Field, register
 
 if TYPE_CHECKING:
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 @register("align", "sagnet")
-class SagNet(Align):
+class SagNet(FeatureAlign):
     """The task is learned under styles of other patches, and styles alone are not to tell the classes.
 
     Style is mean and standard deviation of a layer's channels over a patch. The network learns the task with the
@@ -30,10 +30,6 @@ class SagNet(Align):
     layer: str = Field("early", description="layer whose style is changed: early, bottleneck, decoder or a module path")
     weight: float = Field(0.1, ge=0, description="of the loss that makes styles say nothing of the classes")
     hidden: int = Field(64, ge=1, description="channels of the head that reads styles")
-
-    @property
-    def tapped(self) -> str | None:
-        return self.layer
 
     def modules(self, site: Site) -> dict[str, nn.Module]:
         from torch import nn

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from stainda.strategies.align.base import Align, Site, Step
+from stainda.strategies.align.base import FeatureAlign, Site, Step
 from stainda.strategies.parts import Field, register
 
 if TYPE_CHECKING:
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 @register("align", "selfreg")
-class SelfReg(Align):
+class SelfReg(FeatureAlign):
     """Features and logits of one class are drawn together, whichever domain they come from; nothing is pushed apart.
 
     Each row meets another of its class, drawn at random over all domains: the individual loss is the mean squared
@@ -33,10 +33,6 @@ class SelfReg(Align):
     feature_weight: float = Field(0.3, ge=0, description="of features next to logits; 0.3 in the paper's code")
     samples: int = Field(64, ge=2, description="pixels per patch")
 
-    @property
-    def tapped(self) -> str | None:
-        return self.layer
-
     def modules(self, site: Site) -> dict[str, nn.Module]:
         from torch import nn
 
@@ -44,7 +40,7 @@ class SelfReg(Align):
         return {"perturbation": nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width))}
 
     def losses(self, step: Step) -> dict[str, Tensor]:
-        from stainda.strategies.align.mixup import beta_draw
+        from stainda.strategies.align.support.shares import beta_draw
 
         assert step.generator is not None
         share = beta_draw(0.5, step.generator)

@@ -6,7 +6,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional
 
-from stainda.strategies.align.mixup import beta_draw
+from stainda.strategies.align.support.shares import beta_draw
 
 _IGNORE = 255
 
