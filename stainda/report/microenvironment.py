@@ -15,18 +15,14 @@ from stainda.names import file_name
 from stainda.report import microenvironment_figures as figures
 from stainda.report.drawings import Drawing, draw
 from stainda.report.figure_registry import Plot
+from stainda.report.microenvironment_words import NEAR, NULLS, measure_title, section_words
 from stainda.report.run import LoadedRun
-from stainda.report.summary_text import count
 from stainda.report.tables import PageTable, plain_table
 from stainda.report.writer import Writer
 from stainda.run_directory import microenvironment_tables as tables
 from stainda.run_directory.contents import THUMBNAIL
 
 MOST_MAPS = 2
-NEAR = "0-"
-LEAST_BIAS = 0.03
-"""Share of a density from which the page speaks of the bias of the registration error."""
-NULLS = {"shift": "toroidal shifts", "relabel": "random relabelling", "csr": "complete spatial randomness"}
 NOT_ZONES = ("tissue", "enrichment", "cells per structure", "nearest", "stained")
 
 
@@ -58,135 +54,12 @@ def make_microenvironment(run: LoadedRun, write: Writer) -> MicroenvironmentSect
     more = [write.table(table) for table in (_slide_table(slides), _left_table(left)) if table is not None]
     methods = tables.METHODS.at(run.folder).read_text(encoding="utf-8").strip()
     return MicroenvironmentSection(
-        _words(run, read),
+        section_words(run, read),
         drawn,
         [table for table in shown if table],
         methods,
         [table for table in more if table],
     )
-
-
-def _words(run: LoadedRun, read: dict[str, pd.DataFrame]) -> list[str]:
-    """Findings and cautions as sentences."""
-    slides, groups, curves, left = (read[table.path] for table in (tables.SLIDES, tables.GROUPS, tables.CURVES,
-                                                               tables.LEFT_OUT))  # fmt: skip
-    sentences = []
-    for stain, rows in slides.groupby("stain", sort=False):
-        number = int(rows.drop_duplicates("slide")["structures"].sum())
-        sentences.append(
-            f"{stain}: {count(int(rows['cells'].sum()), 'cell')} and {count(number, 'structure')} on "
-            f"{count(rows['slide'].nunique(), 'section')} of {count(rows['patient'].nunique(), 'patient')}. "
-            + _origin(run, read[tables.STRUCTURES.path], stain)
-        )
-        sentences += _tests(stain, curves[(curves["stain"] == stain) & (curves["scope"] == "all")])
-        sentences += _bias_words(str(stain), rows)
-        thin = rows[rows["thin"] > 0]
-        if len(thin):
-            zones = ", ".join(_zone(zone) for zone in dict.fromkeys(thin["zone"]))
-            error = rows["error_um"].max()
-            sentences.append(
-                f"{stain}: the zones {zones} are thinner than the registration error of some structures (sections' "
-                f"medians up to {error:.0f} µm): what lies in one of them may belong to the next."
-            )
-    sentences += _group_words(groups)
-    if len(left):
-        parts = [count(int(rows["number"].sum()), str(what).removesuffix("s")) for what, rows in left.groupby("what")]
-        sentences.append(
-            f"Not measured: {', '.join(parts)}. The reasons are in the table of what stayed out, below. Cells about "
-            "structures that were not found or not measured count as beyond."
-        )
-    return sentences
-
-
-def _bias_words(stain: str, slides: pd.DataFrame) -> list[str]:
-    """How much the registration error probably moves the densities, where that is not little."""
-    known = slides[np.isfinite(slides["error_bias"]) & (slides["cells"] > 0)]
-    parts = []
-    for zone, rows in known.groupby("zone", sort=False):
-        bias = float(np.average(rows["error_bias"], weights=rows["cells"]))
-        if abs(bias) >= LEAST_BIAS:
-            name = "inside" if zone == "inside" else f"in the ring {_zone(str(zone))}"
-            parts.append(f"{name} about {abs(bias):.0%} too {'high' if bias > 0 else 'low'}")
-    if not parts:
-        return []
-    error = slides.drop_duplicates("slide")["error_um"].median()
-    return [
-        f"{stain}: the registration error (median {error:.1f} µm) makes densities {', '.join(parts)}, at the least: so "
-        "much they change when the outlines are displaced once more by it. Values without this are in the column "
-        "corrected of patients.csv; outlines drawn on the stained section itself have no such error."
-    ]
-
-
-def _origin(run: LoadedRun, structures: pd.DataFrame, stain: str) -> str:
-    """Where the outlines on the sections of a stain come from, and how exactly they are placed."""
-    mine = structures[structures["stain"] == stain]
-    moved = mine[mine["source"] != mine["slide"]]
-    detected = "found by the trained detector" if len(mine) and (mine["outline"] == "detected").all() else ""
-    if not len(moved):
-        return f"The outlines are of these sections themselves{', ' if detected else ''}{detected}."
-    stains = run.cohort.set_index("slide")["stain"].to_dict() if "slide" in run.cohort else {}
-    sources = " and ".join(sorted({str(stains.get(source, source)) for source in moved["source"]}))
-    how = f"{detected} in {sources} and propagated" if detected else f"propagated from {sources}"
-    were = "was" if len(moved) == 1 else "were"
-    error = f"placed to within {moved['error_um'].median():.0f} µm (median)"
-    return f"{count(len(moved), 'outline')} {were} {how}, {error}."
-
-
-def _group_words(groups: pd.DataFrame) -> list[str]:
-    """One sentence for each stain and pair of groups."""
-    sentences = []
-    for (stain, first, second), rows in groups.groupby(["stain", "first", "second"], sort=False):
-        tested = rows[np.isfinite(rows["q"])]
-        clear = tested[tested["q"] < 0.05]
-        if not len(tested):
-            sentences.append(f"{stain}: too few patients in {first} or {second} for a test.")
-        elif not len(clear):
-            sentences.append(f"{stain}: no difference between {first} and {second} could be shown in any measure.")
-        else:
-            values = ", ".join(
-                f"{_title(row['measure'])} {row['mean_first']:.3g} and {row['mean_second']:.3g}"
-                for row in clear.to_dict("records")
-            )
-            sentences.append(
-                f"{stain}: {first} and {second} differ (q at most {clear['q'].max():.3f}; means of patients, cells per "
-                f"mm² where no other unit is named): {values}."
-            )
-    return sentences
-
-
-ANSWERS = {
-    ("density", "shift"): (
-        "the density of cells depends on the distance to a structure",
-        "it could not be shown that the density of cells depends on the distance to a structure",
-    ),
-    ("density", "relabel"): (
-        "the cells that count lie otherwise about structures than the other cells do",
-        "it could not be shown that the cells that count lie otherwise about structures than the other cells do",
-    ),
-    ("density", "csr"): (
-        "cells are not scattered evenly about structures (clustered cells alone can be the reason)",
-        "cells could be scattered evenly about structures",
-    ),
-    ("L", "relabel"): (
-        "the cells that count are {} each other than any cells",
-        "it could not be shown that the cells that count are clustered more than all cells",
-    ),
-    ("L", "csr"): ("cells are {} each other than by chance", "cells could be scattered independently of each other"),
-}
-"""What each curve answers under each null hypothesis: where it is rejected, and where not."""
-
-
-def _tests(stain: str, curves: pd.DataFrame) -> list[str]:
-    """The answers of the tests of all patients together."""
-    sentences = []
-    for (function, null), rows in curves.groupby(["function", "null"], sort=False):
-        p = rows["p"].iloc[0]
-        if (function, null) in ANSWERS and np.isfinite(p):
-            rejected, kept = ANSWERS[function, null]
-            above = (rows["value"] - (rows["low"] + rows["high"]) / 2).mean() > 0
-            sentence = rejected.format("nearer to" if above else "farther from") if p <= 0.05 else kept
-            sentences.append(f"{stain}: {sentence} (p = {p:.3f}, {NULLS[null]}).")
-    return sentences
 
 
 def _of_stain(
@@ -228,7 +101,7 @@ def _of_stain(
         ))  # fmt: skip
     tested = groups[(groups["stain"] == stain) & np.isfinite(groups["p"])] if len(groups) else groups
     for (first, second), rows in tested.groupby(["first", "second"], sort=False) if len(tested) else []:
-        figure = figures.group_differences(rows, [_title(measure) for measure in rows["measure"]])
+        figure = figures.group_differences(rows, [measure_title(measure) for measure in rows["measure"]])
         drawn.append(_draw(
             write, Plot(
                 figure, rows, f"{stain}: {second} less {first}, with bootstrap-t intervals; q: permutation of "
@@ -341,18 +214,9 @@ def _patient_table(patients: pd.DataFrame) -> PageTable | None:
         titles.pop("group")
     digits = {name: 2 if name in ("enrichment", "cells per structure") else 3 if name == "stained" else 0 for name in
               dict.fromkeys(patients["measure"])}  # fmt: skip
-    titles |= {name: _title(name) for name in digits}
+    titles |= {name: measure_title(name) for name in digits}
     caption = "Patients: cells per mm² by zone, and other measures."
     return plain_table("microenvironment_patients", caption, wide, titles, digits)
-
-
-def _title(measure: str) -> str:
-    names = {"nearest": "nearest cell, µm", "stained": "stained share", "enrichment": "near over beyond"}
-    return names.get(measure, _zone(measure))
-
-
-def _zone(name: str) -> str:
-    return f"{name} µm" if name[0].isdigit() else name
 
 
 def _group_table(groups: pd.DataFrame) -> PageTable | None:

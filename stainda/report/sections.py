@@ -28,6 +28,7 @@ from stainda.report.gallery import OUTLINES, Gallery, field_svg, make_gallery
 from stainda.report.layout import sections_of
 from stainda.report.methods import environment_rows, methods_paragraph
 from stainda.report.microenvironment import make_microenvironment
+from stainda.report.microenvironment_words import microenvironment_answer
 from stainda.report.object_gallery import ObjectGallery, make_object_gallery
 from stainda.report.object_gallery_svg import BAR, object_svg
 from stainda.report.question import question_rows
@@ -192,14 +193,19 @@ class Sections:
         return int(overall["n_patients"].max()) if len(overall) else 0
 
     def _sentences(self) -> list[Sentence]:
+        first = microenvironment_answer(self.run)
         if self.view is None:
-            return slide_answers(self.run) if has_slide_level(self.run) else no_answer(self.run)
+            others = slide_answers(self.run) if has_slide_level(self.run) else no_answer(self.run)[bool(first) :]
+            return [*first, *others]
         sentences = answer(self.view)
         spent = cost_sentence(self.view)
         place = next((i for i, sentence in enumerate(sentences) if sentence.kind == "caution"), len(sentences))
         slow = training_tables.convergence_words(self.run)
         unfinished = [Sentence(slow, "caution")] if slow else []
-        return [*sentences[:place], *spent, *sentences[place:], *unfinished, *recipe_tables.weights_caution(self.run)]
+        return [
+            *first, *sentences[:place], *spent, *sentences[place:], *unfinished,
+            *recipe_tables.weights_caution(self.run),
+        ]  # fmt: skip
 
     def _data(self) -> dict[str, Any]:
         run = self.run

@@ -68,6 +68,13 @@ def test_the_page_shows_it_and_every_file_is_declared(run):
     page = (run / "report" / "index.html").read_text(encoding="utf-8")
     assert 'id="microenvironment"' in page and "Cells in and around structures" in page
     assert "propagated from PAS" in page
+    answer = (run / "report" / "answer.txt").read_text(encoding="utf-8").splitlines()
+    groups = tables.GROUPS.read(run / "microenvironment").set_index("measure")
+    rejection, stable = groups.loc["0-25", ["mean_first", "mean_second"]]
+    ring = "cells per mm² in the ring 0-25 µm about structures in"
+    assert answer[0].startswith(f"CD68: {rejection:.3g} {ring} rejection and {stable:.3g} in stable")
+    assert f"The groups differ in {(groups['q'] < 0.05).sum()} of" in answer[0] or (groups["q"] >= 0.05).all()
+    assert not any("no answer yet" in line for line in answer)
     assert {one.name for one in (run / "report" / "figures").glob("microenvironment_*CD68.csv")} >= {
         "microenvironment_distance_CD68.csv", "microenvironment_patients_CD68.csv",
     }  # fmt: skip
