@@ -38,6 +38,15 @@ class MacrophageLawConfig(Frozen):
         return self
 
 
+class AnnotatorConfig(Frozen):
+    """The quality of a simulated annotator; the default draws the true outlines."""
+
+    missed: float = Field(0.0, ge=0, le=1, description="share of the objects that are not drawn")
+    invented: float = Field(0.0, ge=0, description="objects drawn where none is, for each true one")
+    shift_um: float = Field(0.0, ge=0, description="by which outlines are off, standard deviation along each axis")
+    grown_um: float = Field(0.0, description="by which outlines are too wide; below 0: too narrow")
+
+
 class PhantomConfig(Frozen):
     """A synthetic cohort. One patient belongs to one centre and gives one block, cut into one section per stain."""
 
@@ -75,6 +84,12 @@ class PhantomConfig(Frozen):
         (),
         description="what is annotated besides glomeruli; 'sclerosis': sclerotic glomeruli are a class of their own",
     )
+    annotators: dict[str, AnnotatorConfig] = Field(
+        default_factory=dict, description="simulated annotators by name, of known quality; none: the truth is annotated"
+    )
+    annotated_at: tuple[str, ...] = Field(
+        (), description="centres whose sections these annotators draw, others being annotated by the truth; empty: all"
+    )
 
     @model_validator(mode="after")
     def _known_groups(self) -> PhantomConfig:
@@ -86,6 +101,10 @@ class PhantomConfig(Frozen):
                 raise ValueError(f"{setting} names {unknown[0]!r}; the groups are {groups}")
         if not all(0 <= share <= 1 for share in self.sclerotic_shares.values()):
             raise ValueError("sclerotic_shares must lie between 0 and 1")
+        if unknown := [name for name in self.annotated_at if name not in self.centres]:
+            raise ValueError(f"annotated_at names {unknown[0]!r}; the centres are {', '.join(self.centres)}")
+        if len(self.annotators) == 1:
+            raise ValueError("annotators are two or more: the files of several are fused")
         low, high = self.positive_tubules or (0.0, 1.0)
         if not 0 <= low <= high <= 1:
             raise ValueError("positive_tubules are two shares from 0 to 1, the lower one first")

@@ -135,6 +135,12 @@ class TrainingConfig(Frozen):
     object_share: float | None = Field(
         0.5, ge=0, le=1, description="share of a labelled batch that shows an object; empty: as the patches come"
     )
+    rare_classes: float | None = Field(
+        None,
+        gt=0,
+        description="temperature of rare-class sampling (DAFormer, Hoyer et al. 2022; there 0.01): of the patches with "
+        "an object, those of rare classes come more often, the lower the more; empty: each patch as often",
+    )
     compared_patches: Literal["tissue", "labelled"] = Field(
         "tissue",
         description="source patches that alignment compares with those of targets, and that batch statistics per "

@@ -19,6 +19,7 @@ from stainda.cohort import Cohort, Roles, Section, check_no_leak
 from stainda.config import PatchConfig, TaskConfig
 from stainda.errors import AnnotationError, LeakError, StaindaError, did_you_mean
 from stainda.files import output_errors
+from stainda.patches.crowd import check_count
 from stainda.patches.cutting import IGNORED, CutSlide, Request, SlideJob, cut_slide
 from stainda.patches.details import WITH_DETAILS
 from stainda.patches.inputs import inputs_key
@@ -53,6 +54,7 @@ def build_store(
     workers: int = 1,
     min_confidence: float = 0.0,
     weights: bool = False,
+    drawn: Mapping[str, Shapes] | None = None,
 ) -> PatchStore:
     """Cut the patches of a study's training and validation patients and write them to a store.
 
@@ -72,6 +74,8 @@ def build_store(
         min_confidence: propagated shapes below it are ignored in training, neither object nor background.
         weights: store how much each pixel of propagated labels counts: near an object as much as it is sure.
 
+        drawn: by annotator, then by slide, the shapes as each drew them: kept side by side for ``labelled`` patches.
+
     Raises:
         LeakError: a patient is in two splits.
         SlideError: a slide cannot be read, or lacks the mpp that is requested.
@@ -84,7 +88,10 @@ def build_store(
     settings = [config.model_dump(), list(task.classes), roles.sources, roles.targets, seed, min_confidence]
     settings += [CUTTING, weights] if task.kind == "segmentation" else [CUTTING, weights, task.kind]
     settings += [task.sigma_um, task.sigma_px] if task.kind == "points" else []
-    inputs = inputs_key(cohort.where(splits=["train", "val"]), shapes, settings)
+    drawn = dict(sorted((drawn or {}).items()))
+    check_count(len(drawn), len(task.classes))
+    looked_at = {**shapes, **{f"drawn by {name}": of for name, of in drawn.items()}}
+    inputs = inputs_key(cohort.where(splits=["train", "val"]), looked_at, settings)
     if (ready := _usable(out, inputs)) is not None:
         return ready
     _check_classes(cohort, roles, task, own)
@@ -98,7 +105,7 @@ def build_store(
         jobs = [
             SlideJob(
                 section, cohort.domain(section), requests, config, task, seed, min_confidence,
-                aside / f"{i}.npz", weights,
+                aside / f"{i}.npz", weights, _by_annotator(drawn, section.slide, roles.role(cohort.domain(section))),
             )
             for i, section in enumerate(cohort)
             if (requests := _requests(section, roles.role(cohort.domain(section)), own, propagated, wanted))
@@ -110,7 +117,7 @@ def build_store(
             for section in cohort.where(domains=roles.sources, splits=["train", "val"])
             if section.slide not in own
         ]
-        arrays = array_names(weights, task.kind in WITH_DETAILS)
+        arrays = array_names(weights, task.kind in WITH_DETAILS, bool(drawn))
         table = _write_arrays(results, config.size + 2 * config.margin_pixels, task.classes, aside, arrays)
         _check_complete(table, cohort, roles, notes)
         meta: dict[str, Any] = {
@@ -127,6 +134,7 @@ def build_store(
             "min_confidence": min_confidence,
             "weights": weights,
             **({"details": True} if "details" in arrays else {}),
+            **({"annotators": list(drawn)} if drawn else {}),
             "single_patient": SINGLE_PATIENT if any(section.split == "all" for section in cohort) else "",
             "bands": {result.slide: result.bands for result in results if result.bands},
             "notes": notes,
@@ -138,6 +146,11 @@ def build_store(
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return PatchStore.open(out)
+
+
+def _by_annotator(drawn: Mapping[str, Shapes], slide: str, role: str) -> tuple[gpd.GeoDataFrame | None, ...]:
+    """What each annotator drew on a source slide; ``None`` for one who did not see it, and on all other slides."""
+    return tuple(of.get(slide) if role == "source" else None for of in drawn.values())
 
 
 def _requests(section: Section, role: str, own: Shapes, propagated: Shapes, unlabelled: int) -> tuple[Request, ...]:
@@ -258,7 +271,9 @@ def _write_digests(folder: Path, table: pd.DataFrame, meta: Mapping[str, Any]) -
     digest.update(
         json.dumps({name: meta[name] for name in ("size", "margin", "downsample", "classes")}, sort_keys=True).encode()
     )
-    hashes = make_digests(folder, len(table), array_names(meta["weights"], bool(meta.get("details"))))
+    hashes = make_digests(
+        folder, len(table), array_names(meta["weights"], bool(meta.get("details")), "annotators" in meta)
+    )
     np.savez(folder / DIGESTS, **hashes)
     for rows in hashes.values():
         digest.update(rows.tobytes())

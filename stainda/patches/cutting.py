@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,10 @@ from stainda.annotations.raster import PixelGrid, covered
 from stainda.cohort import Section
 from stainda.config import PatchConfig, TaskConfig
 from stainda.patches import planning
+from stainda.patches.crowd import encode
 from stainda.patches.details import WITH_DETAILS, as_discs, heat_of, numbers_of, sigma_of
 from stainda.patches.pixels import WorkingPixels, sample_tissue_pixels, working_downsample
+from stainda.patches.store import DTYPES
 from stainda.randomness import generator_for
 from stainda.slides import TissueMask, open_slide, tissue_mask
 
@@ -50,7 +53,11 @@ class Request:
 
 @dataclass(frozen=True)
 class SlideJob:
-    """Everything cutting one slide needs; can be sent to another process."""
+    """Everything cutting one slide needs; can be sent to another process.
+
+    Attributes:
+        drawn: the shapes of each annotator, in the order of the store's; ``None`` for one who did not see the slide.
+    """
 
     section: Section
     domain: str
@@ -61,11 +68,18 @@ class SlideJob:
     min_confidence: float
     part: Path
     weights: bool = False
+    drawn: tuple[gpd.GeoDataFrame | None, ...] = ()
 
     @property
     def details(self) -> bool:
         """Whether patches hold more of each pixel than its class (:mod:`stainda.patches.details`)."""
         return self.task.kind in WITH_DETAILS
+
+    @property
+    def more(self) -> tuple[str, ...]:
+        """Arrays of the store besides pixels and labels."""
+        wanted = {"weights": self.weights, "details": self.details, "votes": bool(self.drawn)}
+        return tuple(name for name, is_wanted in wanted.items() if is_wanted)
 
 
 @dataclass
@@ -96,10 +110,7 @@ def cut_slide(job: SlideJob) -> CutSlide:
         if result.mpp and result.downsample < LEAST_DOWNSAMPLE:
             _note(result, "all", f"pixels are enlarged {1 / result.downsample:.1f} times: {_sizes(job, result.mpp)}")
         tissue = tissue_mask(slide, 512 if max(slide.size) <= 8192 else 1024)
-        images: list[NDArray[np.uint8]] = []
-        labels: list[NDArray[np.uint8]] = []
-        weights: list[NDArray[np.uint8]] = []
-        details: list[NDArray[np.uint16]] = []
+        arrays: dict[str, list[NDArray[Any]]] = {name: [] for name in ("images", "labels", *job.more)}
         if not tissue.mask.any():
             _note(result, "all", "no tissue was found on the slide")
             colours = np.zeros((0, 3), np.uint8)
@@ -111,13 +122,10 @@ def cut_slide(job: SlideJob) -> CutSlide:
                     painter = Painter(request.shapes, job, result.mpp)
                     for around, x, y in _plan(job, request, split, site, painter, result):
                         corner = (x - margin * site.downsample, y - margin * site.downsample)
-                        labels.append(painter.paint(*corner, side, site.downsample))
-                        if job.weights:
-                            weights.append(painter.weigh(*corner, side, site.downsample))
-                        if job.details:
-                            details.append(painter.detail(*corner, side, site.downsample))
-                        images.append(pixels.square(*corner, side))
-                        patch = labels[-1][margin : margin + config.size, margin : margin + config.size]
+                        arrays["images"].append(pixels.square(*corner, side))
+                        for name, array in painter.arrays(*corner, side, site.downsample).items():
+                            arrays[name].append(array)
+                        patch = arrays["labels"][-1][margin : margin + config.size, margin : margin + config.size]
                         row = {"around": around, "x": x, "y": y, "downsample": site.downsample}
                         share = float(tissue.share(np.array([[x, y, x + site.extent, y + site.extent]]))[0])
                         result.rows.append(
@@ -128,16 +136,14 @@ def cut_slide(job: SlideJob) -> CutSlide:
                                 **painter.counts(x, y, site, patch),
                             }
                         )
-    shape = (len(images), side, side)
-    np.savez(
-        job.part,
-        images=np.stack(images) if images else np.zeros((*shape, 3), np.uint8),
-        labels=np.stack(labels) if labels else np.zeros(shape, np.uint8),
-        **({"weights": np.stack(weights) if weights else np.zeros(shape, np.uint8)} if job.weights else {}),
-        **({"details": np.stack(details) if details else np.zeros(shape, np.uint16)} if job.details else {}),
-        tissue=colours,
-    )
+    np.savez(job.part, tissue=colours, **{name: _stacked(name, some, side) for name, some in arrays.items()})
     return result
+
+
+def _stacked(name: str, arrays: list[NDArray[Any]], side: int) -> NDArray[Any]:
+    if arrays:
+        return np.stack(arrays)
+    return np.zeros((0, side, side, *([3] if name == "images" else [])), DTYPES.get(name, np.uint8))
 
 
 class Painter:
@@ -149,7 +155,11 @@ class Painter:
 
     def __init__(self, shapes: gpd.GeoDataFrame | None, job: SlideJob, mpp: float | None) -> None:
         self.known = shapes is not None
-        self._classes = job.task.classes
+        self._classes, self._more = job.task.classes, job.more
+        self._drawn: tuple[Painter, ...] = ()
+        if "votes" in self._more and shapes is not None:
+            alone = replace(job, weights=False, drawn=())
+            self._drawn = tuple(Painter(by_one, alone, mpp) for by_one in job.drawn)
         table = empty_shapes() if shapes is None else shapes
         self._sigma: float | None = None
         if job.task.kind == "points" and len(table):
@@ -163,6 +173,16 @@ class Painter:
         self.objects = _sound(self._shapes)
         self.avoid = self.objects + _sound(self._ignore)
         self._tree = shapely.STRtree(self.objects)
+
+    def arrays(self, x: float, y: float, size: int, downsample: float) -> dict[str, NDArray[Any]]:
+        """``labels`` of a square, and what else the job wants of it, by the name of the store's array."""
+        ways: dict[str, Callable[..., NDArray[Any]]] = {
+            "labels": self.paint,
+            "weights": self.weigh,
+            "details": self.detail,
+            "votes": self.vote,
+        }
+        return {name: ways[name](x, y, size, downsample) for name in ("labels", *self._more)}
 
     def by_class(self) -> dict[str, list[BaseGeometry]]:
         """The objects of each class of the task."""
@@ -195,6 +215,13 @@ class Painter:
             return numbers_of(objects, near, grid)
         points = shapely.get_coordinates(shapely.centroid(objects[near]))
         return heat_of(points, self._numbers[near].tolist(), self._sigma, grid)
+
+    def vote(self, x: float, y: float, size: int, downsample: float) -> NDArray[np.uint16]:
+        """What each annotator says of each pixel, uint16 (size, size): see the module ``crowd``."""
+        if not self._drawn:
+            return np.full((size, size), IGNORED, np.uint16)
+        answers = np.stack([painter.paint(x, y, size, downsample) for painter in self._drawn])
+        return encode(answers, len(self._classes))
 
     @cached_property
     def _numbers(self) -> NDArray[np.intp]:

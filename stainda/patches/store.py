@@ -1,9 +1,9 @@
 """The patch store: arrays on disk that several training processes read at memory speed.
 
 A folder of ``images.npy``, ``labels_own.npy``, ``labels_propagated.npy`` and, where the study asks for them,
-``weights.npy`` and ``details.npy`` (memory-mapped: the operating system keeps one copy for all processes),
-``table.parquet`` (a row per patch), ``tissue.npz``, ``digests.npz`` (a hash of every patch) and ``meta.json``.
-
+``weights.npy``, ``details.npy`` and ``votes.npy`` (memory-mapped: the operating system keeps one copy for all
+processes), ``table.parquet`` (a row per patch), ``tissue.npz``, ``digests.npz`` (a hash of every patch) and
+``meta.json``.
 The arrays hold *regions*: a patch and a margin around it, of which training crops another window each time. The patch
 itself is the middle, and what :attr:`PatchStore.images`, :meth:`PatchStore.labels` and :attr:`PatchStore.weights` show.
 """
@@ -42,8 +42,9 @@ _ARRAYS = {
     "propagated": "labels_propagated",
     "weights": "weights",
     "details": "details",
+    "votes": "votes",
 }
-DTYPES: Mapping[str, type[np.generic]] = {"details": np.uint16}
+DTYPES: Mapping[str, type[np.generic]] = {"details": np.uint16, "votes": np.uint16}
 """Of arrays that are not of 8 bits."""
 _LABELS_OF_KIND: Mapping[str, str] = {"labelled": "own", "oracle": "own", "propagated": "propagated"}
 
@@ -117,7 +118,7 @@ class PatchStore:
         """Read-only array on disk of patches with their margin: uint8 (n, region, region), of images (..., 3).
 
         Args:
-            name: ``images``, ``own``, ``propagated``, ``weights`` or ``details`` (uint16).
+            name: ``images``, ``own``, ``propagated``, ``weights``, ``details`` or ``votes`` (both uint16).
         """
         return self._regions[name]
 
@@ -151,8 +152,13 @@ class PatchStore:
         """Whether patches hold more of each pixel than its class (:mod:`stainda.patches.details`)."""
         return bool(self.meta.get("details"))
 
-    def digests(self, name: Literal["images", "own", "propagated", "weights", "details"]) -> NDArray[np.uint8]:
-        """A hash of every region's pixels, labels, weights or details, uint8 (n, 16): what a job sees, without reading.
+    @property
+    def annotators(self) -> tuple[str, ...]:
+        """Whose answers are kept side by side (:mod:`stainda.patches.crowd`); empty where the study did not ask."""
+        return tuple(self.meta.get("annotators", ()))
+
+    def digests(self, name: Literal["images", "own", "propagated", "weights", "details", "votes"]) -> NDArray[np.uint8]:
+        """A hash of every region's pixels, labels, weights, details or votes, uint8 (n, 16): what a job sees.
 
         Stores of earlier versions lack the file; their arrays are hashed here.
         """
@@ -172,7 +178,7 @@ class PatchStore:
 
     @property
     def _names(self) -> tuple[str, ...]:
-        return array_names(bool(self.meta.get("weights")), self.has_details)
+        return array_names(bool(self.meta.get("weights")), self.has_details, bool(self.annotators))
 
     def _middle(self, name: str) -> NDArray[np.uint8]:
         inner = slice(self.margin, self.margin + int(self.meta["size"]))
@@ -190,9 +196,9 @@ class PatchStore:
             ) from error
 
 
-def array_names(weights: bool, details: bool) -> tuple[str, ...]:
-    """The arrays of a store that has weights, and details of pixels."""
-    lacking = {"weights": not weights, "details": not details}
+def array_names(weights: bool, details: bool, votes: bool = False) -> tuple[str, ...]:
+    """The arrays of a store that has weights, details of pixels, and answers of several annotators."""
+    lacking = {"weights": not weights, "details": not details, "votes": not votes}
     return tuple(name for name in _ARRAYS if not lacking.get(name, False))
 
 

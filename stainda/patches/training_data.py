@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from stainda.arrays import Array
 from stainda.cohort import Roles
 from stainda.errors import ConfigError, LeakError, did_you_mean
+from stainda.patches.crowd import Crowd, CrowdLabels
 from stainda.patches.few_shot import FewShot
 from stainda.patches.label_objects import LabelObjects
 from stainda.patches.label_share import Annotated, ChosenLabels, KnownLabels, LabelShare
@@ -25,20 +26,7 @@ Labels = Literal["source", "propagated", "few_shot", "all"]
 Visible = Literal["targets", "nothing"]
 
 _TABLE_COLUMNS = ["slide", "patient", "block", "stain", "centre", "scanner", "domain", "split", "kind"]
-_ROW_COLUMNS = [
-    "slide",
-    "patient",
-    "block",
-    "stain",
-    "centre",
-    "scanner",
-    "domain",
-    "split",
-    "kind",
-    "x",
-    "y",
-    "downsample",
-]
+_ROW_COLUMNS = [*_TABLE_COLUMNS, "x", "y", "downsample"]
 
 
 class TrainingData:
@@ -55,6 +43,9 @@ class TrainingData:
         without: a training patient of whom nothing may be seen, in no domain.
         share: which of the source's annotated objects are known, where it is not all of them: what the others cover is
             255 in training labels. Validation keeps all of its labels.
+        crowd: whose answers teach, where several annotated the source's training patients: their fused answers are the
+            labels of training patches, and :meth:`votes` gives each one's. Patches that none of them saw keep their own
+            labels, and so does validation.
         refit: labels of the source's validation patients are learned from too, and nothing is left to validate on.
             Of targets the same is seen as without.
 
@@ -74,6 +65,7 @@ class TrainingData:
         without: str = "",
         refit: bool = False,
         share: LabelShare | ChosenLabels | None = None,
+        crowd: Crowd | None = None,
     ) -> None:
         rules = ("source", "propagated", "few_shot", "all")
         for word, options in ((labels, rules), (visible, ("targets", "nothing"))):
@@ -110,6 +102,13 @@ class TrainingData:
                 some = some | (self._target & (self._kind == "propagated"))
             objects = LabelObjects.open(store)
             self._known = KnownLabels(store, objects, share, some & (self._split == "train"), without, refit)
+        self._crowd = None if crowd is None else self._fused(crowd)
+
+    def _fused(self, crowd: Crowd) -> CrowdLabels:
+        """Labels of the training patches from the answers of several annotators."""
+        rows = self.labelled("train") if self.store.annotators else ()
+        patches = (self._codes(np.array([row]), None) for row in rows)
+        return CrowdLabels(crowd, self.store.annotators, len(self.classes), patches)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_arrays": {}}  # pixels stay in the files
@@ -181,7 +180,8 @@ class TrainingData:
             LeakError: a row of a target domain that the label rule does not give; a row without label.
         """
         indices = np.atleast_1d(np.asarray(indices, dtype=np.intp))
-        if windows is None and self._known is None and not np.count_nonzero(self._not_plain[indices]):
+        whole = windows is None and self._known is None and self._crowd is None
+        if whole and not np.count_nonzero(self._not_plain[indices]):
             return self._cut("own", indices, None, smooth=False)
         indices = self._learnable(indices)
         propagated = self._is["propagated"][indices]
@@ -189,6 +189,9 @@ class TrainingData:
         if propagated.any():
             some = None if windows is None else np.asarray(windows)[propagated]
             out[propagated] = self._cut("propagated", indices[propagated], some, smooth=False)
+        if self._crowd is not None and len(taught := np.flatnonzero(self._is_taught[indices])):
+            some = None if windows is None else np.asarray(windows)[taught]
+            out[taught] = self._crowd.fused(self._codes(indices[taught], some), out[taught])
         if windows is not None and self._alone.any():
             few = self._alone[indices]
             out[few] = np.where(self._inside(np.asarray(windows)[few]), out[few], OUTSIDE)
@@ -220,6 +223,31 @@ class TrainingData:
         if not self.store.has_details:
             return None
         return np.asarray(self._cut("details", self._learnable(indices), windows, smooth=False), np.uint16)
+
+    @property
+    def annotators(self) -> tuple[str, ...]:
+        """Names of those whose answers teach; empty without a crowd."""
+        return () if self._crowd is None else self._crowd.names
+
+    def votes(self, indices: ArrayLike, windows: ArrayLike | None = None) -> NDArray[np.uint8]:
+        """What each of :attr:`annotators` answers: uint8 (A, n, size, size), labels as of :meth:`labels`, 255 silent.
+
+        Raises:
+            LeakError: as for :meth:`labels`.
+        """
+        assert self._crowd is not None
+        indices = self._learnable(indices)
+        taught = self._is_taught[indices][:, None, None]
+        codes = np.where(taught, self._codes(indices, windows), OUTSIDE)
+        return np.moveaxis(self._crowd.answers[codes], -1, 0)
+
+    def _codes(self, rows: NDArray[np.intp], windows: ArrayLike | None) -> NDArray[np.uint16]:
+        return np.asarray(self._cut("votes", rows, windows, smooth=False), np.uint16)
+
+    @cached_property
+    def _is_taught(self) -> NDArray[np.bool_]:
+        """Rows whose labels are the crowd's: labelled ones of the source's training patients."""
+        return np.asarray(self._source & (self._kind == "labelled") & (self._split == "train"), bool)
 
     target_labels = labels  # what the network is to answer, not labels of target domains only
 
@@ -270,6 +298,10 @@ class TrainingData:
             digest.update(store.digests("weights")[np.sort(learned[propagated])].tobytes())
         if store.has_details:
             digest.update(store.digests("details")[np.sort(learned)].tobytes())
+        if self._crowd is not None:
+            train = np.sort(self.labelled("train"))
+            digest.update(json.dumps(self.annotators).encode() + self._crowd.labels.tobytes())
+            digest.update(store.digests("votes")[train].tobytes())
         for slide, pixels in self.tissue_pixels.items():
             digest.update(slide.encode() + np.ascontiguousarray(pixels).tobytes())
         return digest.hexdigest()[:24]

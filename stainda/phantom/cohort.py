@@ -18,7 +18,7 @@ from stainda.run_directory.contents import PHANTOM_MANIFEST
 from stainda.run_directory.tables import MANIFEST, PHANTOM_ARTEFACTS
 
 MANIFEST_COLUMNS = MANIFEST.without("annotation_origin", "group")
-LATER = ("groups", "macrophage_law", "sclerotic_shares", "annotated", "positive_tubules")
+LATER = ("groups", "macrophage_law", "sclerotic_shares", "annotated", "positive_tubules", "annotators", "annotated_at")
 """Settings that cohorts of earlier versions do not have; left out of what is written down where they are not used."""
 VERSION = 1  # raised when the same configuration renders differently, so that an old folder is not continued
 
@@ -27,6 +27,7 @@ def make_cohort(config: PhantomConfig, out: str | Path, progress: Progress = SIL
     """Make a synthetic cohort in the folder ``out`` and return the path of its ``manifest.csv``.
 
     Writes ``slides/<slide>.tif``, ``annotations/<slide>.geojson`` (glomeruli, and what is ``annotated``),
+    ``annotations/<annotator>/<slide>.geojson`` (of simulated annotators, which the manifest then names),
     ``macrophages/<slide>.geojson`` (points), ``landmarks/<slide>.csv``, ``truth/<slide>.npz`` (see
     :func:`stainda.phantom.true_map`) and ``artefacts.csv``; where macrophages follow a law, ``law.csv`` (rates by
     section and zone) and ``attraction.csv`` (factor of each glomerulus). Sections that are there from an interrupted
@@ -101,11 +102,17 @@ def _read_json(path: Path) -> object:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def _annotations(plan: SectionPlan) -> str:
+    """The true outlines, or a file of each annotator."""
+    folders = [f"annotations/{file_name(name)}" for name, _ in plan.annotators] or ["annotations"]
+    return ";".join(f"{folder}/{file_name(plan.slide)}.geojson" for folder in folders)
+
+
 def _manifest_row(plan: SectionPlan) -> dict[str, object]:
     return {
         "slide": plan.slide, "patient": plan.patient, "block": plan.block, "section": plan.number, "stain": plan.stain,
         "centre": plan.centre.name, "scanner": plan.centre.scanner, "path": f"slides/{file_name(plan.slide)}.tif",
-        "annotations": f"annotations/{file_name(plan.slide)}.geojson",
+        "annotations": _annotations(plan),
         "landmarks": f"landmarks/{file_name(plan.slide)}.csv",
         "mpp": None, "split": None, "group": plan.group,
     }  # fmt: skip

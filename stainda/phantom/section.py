@@ -11,7 +11,7 @@ import numpy as np
 
 from stainda.arrays import Array
 from stainda.config import PhantomConfig
-from stainda.config.preparation import MacrophageLawConfig
+from stainda.config.preparation import AnnotatorConfig, MacrophageLawConfig
 from stainda.phantom.anatomy import SCLEROTIC_SHARE, Anatomy, build_anatomy
 from stainda.phantom.artefacts import Artefact, make_artefacts, plan_artefacts
 from stainda.phantom.centres import Centre, dyes_at, make_centre
@@ -49,6 +49,7 @@ class SectionPlan:
     sclerotic: float = SCLEROTIC_SHARE
     annotated: tuple[str, ...] = ()
     positive: float | None = None
+    annotators: tuple[tuple[str, AnnotatorConfig], ...] = ()
 
     @property
     def law(self) -> MacrophageLaw | None:
@@ -94,10 +95,15 @@ def plan_sections(config: PhantomConfig) -> list[SectionPlan]:
                 group=group, macrophages=config.macrophage_law,
                 sclerotic=config.sclerotic_shares.get(group, SCLEROTIC_SHARE), annotated=config.annotated,
                 positive=_positive_share(config, patient) if name == "PDL1" else None,
+                annotators=_annotators(config, centre.name),
             )
             for k, name in enumerate(stains)
         ]  # fmt: skip
     return plans
+
+
+def _annotators(config: PhantomConfig, centre: str) -> tuple[tuple[str, AnnotatorConfig], ...]:
+    return tuple(config.annotators.items()) if centre in (config.annotated_at or config.centres) else ()
 
 
 def _positive_share(config: PhantomConfig, patient: str) -> float | None:

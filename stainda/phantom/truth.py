@@ -12,6 +12,7 @@ import numpy as np
 from stainda.arrays import Array
 from stainda.files import write_csv, write_json
 from stainda.names import file_name
+from stainda.phantom.annotators import drawn_features
 from stainda.phantom.section import RenderedSection, SectionPlan, block_anatomy
 from stainda.phantom.structures import POSITIVE, TUBULE, VESSEL
 from stainda.randomness import generator_for
@@ -33,6 +34,9 @@ def write_truth(section: RenderedSection, out: Path) -> None:
     slide = section.plan.slide
     features = [*structure_features(section), *glomerulus_features(section)]
     write_json(out / "annotations" / f"{file_name(slide)}.geojson", _collection(features))
+    for name, quality in section.plan.annotators:
+        drawn = drawn_features(section, features, name, quality)
+        write_json(out / "annotations" / file_name(name) / f"{file_name(slide)}.geojson", _collection(drawn))
     write_json(out / "macrophages" / f"{file_name(slide)}.geojson", _collection(macrophage_features(section)))
     write_csv(out / "landmarks" / f"{file_name(slide)}.csv", landmark_rows(section), ("id", "x", "y"))
     section.map.save(

@@ -72,6 +72,12 @@ DISSENT = File(
     "study",
     see="fusion",
 )
+DRAWN = File(
+    "annotations/drawn/<slide>/<annotator>.geojson",
+    "where a slide has several annotators: what each of them drew",
+    "study",
+    see="fusion",
+)
 PROPAGATED = File(
     "annotations/propagated/<slide>.geojson",
     "propagated objects with their confidence",
@@ -99,7 +105,7 @@ STORE_TISSUE = File("patches/tissue.npz", "colours of tissue pixels of every sli
 STORE_OBJECTS_META = File("patches/objects.json", "hash of what `objects.parquet` depends on", "patches")
 STORE_ARRAYS = File(
     "patches/<array>.npy",
-    "pixels (`images`), labels (`labels_own`, `labels_propagated`), `weights` and `details`, a row per patch",
+    "pixels (`images`), labels (`labels_own`, `labels_propagated`), `weights`, `details` and `votes`, a row per patch",
     "patches",
 )
 SERIAL_META = File("patches/serial/meta.json", "number of pairs, hash of what they depend on", "patches")
@@ -191,7 +197,7 @@ REPORT_FILES = File(
 FILES: tuple[File, ...] = (
     STUDY, ENVIRONMENT, PROGRESS, LOG, LOCK, STORAGE, SHARED_STUDY, SHARED_OPEN, SHARED_ENDED,
     SHARED_CLAIM, THUMBNAIL, FIELD, FIELD_INPUTS, GALLERY_PICTURE, GALLERY_INPUTS,
-    TRANSFORM, TRANSFORM_ARRAYS, BLOCK, REGISTRATION_INPUTS, OVERLAY, REGISTRATION_LOG, OWN, DISSENT, PROPAGATED,
+    TRANSFORM, TRANSFORM_ARRAYS, BLOCK, REGISTRATION_INPUTS, OVERLAY, REGISTRATION_LOG, OWN, DISSENT, DRAWN, PROPAGATED,
     IGNORED, PROPAGATED_BLOCK, PROPAGATED_BLOCK_SHAPES, DECISIONS, REVIEW_LOCK, STORE_META, STORE_DIGESTS, STORE_TISSUE,
     STORE_OBJECTS_META, STORE_ARRAYS, SERIAL_META, SERIAL_ARRAYS, SERIAL_TISSUE_META, SERIAL_TISSUE_ARRAYS,
     PRETRAINING_SETTINGS, ENCODER, PRETRAINING_RESULT, PRETRAINING_LOCK, PRETRAINING_RESUME, ACTIVE_REGION, ACTIVE_JOB,

@@ -15,6 +15,7 @@ from stainda.config import StudyConfig
 from stainda.config.run_format import KEY, RUN_FORMAT, check_run_format, without_run_format
 from stainda.errors import StaindaError
 from stainda.files import output_errors, write_text
+from stainda.names import file_name
 from stainda.run_directory.contents import LOCK, LOG, STUDY
 from stainda.run_directory.declaration import Table
 from stainda.run_directory.tables import QUALITY
@@ -43,6 +44,9 @@ class RunFolder:
     @property
     def own(self) -> Path:
         return self.annotations / "own"
+
+    def drawn(self, slide: str, annotator: str) -> Path:
+        return self.annotations / "drawn" / file_name(slide) / f"{file_name(annotator)}.geojson"
 
     @property
     def propagated(self) -> Path:

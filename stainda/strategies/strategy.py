@@ -131,6 +131,17 @@ def _check_details(strategy: Strategy, study: StudyConfig, where: str) -> None:
             f"after {strategy.after.name!r} averages turned tiles, and the maps of {head.name!r} are of directions",
             file=where, remedy="Set task.instances to contours or distance, or take after: none",
         )  # fmt: skip
+    if strategy.align.needs_votes and strategy.labels.crowd is None:
+        raise ConfigError(
+            f"align {strategy.align.name!r} learns from each annotator's answers, and labels {strategy.labels.name!r} "
+            "are one set",
+            file=where, remedy="Take labels: annotators",
+        )  # fmt: skip
+    if task.kind in ("points", "instances") and strategy.labels.crowd is not None:
+        raise ConfigError(
+            f"labels {strategy.labels.name!r} fuse classes pixel by pixel, and the task is of {task.kind}",
+            file=where, remedy="Take labels: source, for which 'fusion' of the study fuses the shapes",
+        )  # fmt: skip
     if task.kind == "points" and strategy.labels.of_objects is not None:
         raise ConfigError(
             "a share of the annotated objects is drawn by their outlines, and the task is of points",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,6 +75,8 @@ class Annotating:
         drawn = {name: self._one(section, path, slide, name) for name, path in zip(names, files, strict=True)}
         if not any(len(shapes) for shapes in drawn.values()):
             return drawn[names[0]]
+        for name, shapes in drawn.items():
+            write_geojson(shapes, self.folder.drawn(section.slide, name), bounds=bounds_of(slide))
         fusion = fuse_annotators(drawn, self.rules, size=None if slide is None else slide.size)
         self.annotators += [{"slide": section.slide, **row} for row in fusion.annotators]
         self.agreement += [{"slide": section.slide, **row} for row in fusion.agreement]
@@ -120,6 +123,9 @@ class Annotating:
         for stale in (place / "dissent").glob("*.geojson"):
             if stale.name not in current:
                 stale.unlink()
+        for kept in (place / "drawn").glob("*"):
+            if f"{kept.name}.geojson" not in current:
+                shutil.rmtree(kept)
         if matched := matched_classes(self.named):
             progress.message(f"classes matched by spelling: {', '.join(matched)}")
         unknown = unknown_classes(self.named)

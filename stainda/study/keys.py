@@ -37,6 +37,7 @@ class SeenData:
 
     def key(self, strategy: StrategyConfig, seed: int, without: str = "") -> str:
         """Of one strategy's training with this seed (a few target labels are drawn by it), without a patient."""
+        from stainda.patches.crowd import Crowd
         from stainda.patches.few_shot import FewShot
         from stainda.patches.label_share import LabelShare
         from stainda.strategies import build
@@ -44,7 +45,8 @@ class SeenData:
         parts = build(strategy)
         few = None if parts.labels.few is None else FewShot(*parts.labels.few, seed=seed)
         share = None if parts.labels.of_objects is None else LabelShare(parts.labels.of_objects, seed)
-        return self._key(parts.labels.rule, few, parts.align.needs_pairs, without, share)
+        crowd = None if parts.labels.crowd is None else Crowd(*parts.labels.crowd, seed=seed)
+        return self._key(parts.labels.rule, few, parts.align.needs_pairs, without, share, crowd)
 
     def unlabelled(self, pairs: Any, without: str = "") -> str:
         """Of a training without labels on pairs of this kind, without a patient."""
@@ -60,16 +62,17 @@ class SeenData:
         """Of what checkpoints are judged by without target labels (``unsupervised.csv``), whatever the strategy."""
         return self._key("source", None, True)
 
-    def _key(self, rule: Any, few: Any, pairs: bool, without: str = "", share: Any = None) -> str:
+    def _key(self, rule: Any, few: Any, pairs: bool, without: str = "", share: Any = None, crowd: Any = None) -> str:
         from stainda.patches import TrainingData
 
-        wanted = (rule, few, pairs, without, share)
+        wanted = (rule, few, pairs, without, share, crowd)
         if wanted not in self._keys:
             visible = self._roles.visible
             try:
                 data = TrainingData(
-                    self._store, self._roles, labels=rule, visible=visible, few_shot=few, without=without, share=share
-                )
+                    self._store, self._roles, labels=rule, visible=visible, few_shot=few, without=without, share=share,
+                    crowd=crowd,
+                )  # fmt: skip
                 self._keys[wanted] = data.key + (_of_pairs(data) if pairs else "")
             except ConfigError as error:  # its training will fail with this reason, and the others go on
                 self._keys[wanted] = f"nothing: {error}"

@@ -28,6 +28,7 @@ FAMILIES = {
     "generalisation": "what is learned from the sources is made to hold elsewhere; no target image is needed",
     "serial sections": "the same tissue on consecutive sections has to be answered alike",
     "propagated labels": "annotations that registration propagated to the targets are learned from",
+    "several annotators": "what each annotator says is learned from",
     "few target labels": "a few objects of the target are annotated",
     "at test time": "the trained network is adapted to, or averaged over, each slide",
     "ceiling": "knows the targets' labels: what is possible at most, excluded from the ranking",
@@ -49,6 +50,7 @@ _ALIGNED: dict[str, tuple[str, ...]] = {
         "irm", "vrex", "group_dro", "fishr", "swad", "eqrm", "mldg", "fish", "mixup", "cutmix", "sagnet", "selfreg",
         "feature_distance",
     ),
+    "several annotators": ("aggnet",),
     "serial sections": ("serial_consistency", "together"),
     "other alignment": (),
 }  # fmt: skip
@@ -186,10 +188,18 @@ def _strategies(near: str | Path | None) -> list[Entry]:
 
 def _family(config: StrategyConfig) -> str:
     """The family of a strategy, by what it adds to the plain network."""
-    by_labels = {"all": "ceiling", "few_shot": "few target labels", "propagated": "propagated labels"}
+    by_labels = {
+        "all": "ceiling",
+        "few_shot": "few target labels",
+        "propagated": "propagated labels",
+        "annotators": "several annotators",
+    }
     if config.labels.name in by_labels:
         return by_labels[config.labels.name]
     align = config.align.name
+    parts = tuple(config.align.params.get("parts", ()))
+    if parts and "serial_consistency" not in parts:
+        align = parts[0]
     if align != "none":
         return next(name for name, aligned in _ALIGNED.items() if align in aligned or name == "other alignment")
     if config.after.name == "cross_stain_agreement":

@@ -217,6 +217,22 @@ class StudyRun:
             if section.annotations is not None
         }
 
+    @cached_property
+    def drawn_shapes(self) -> dict[str, dict[str, gpd.GeoDataFrame]]:
+        """By annotator, then by slide, what each drew, where a strategy learns from several annotators."""
+        from stainda.annotations import annotator_names, read_shapes
+        from stainda.strategies import build
+
+        drawn: dict[str, dict[str, gpd.GeoDataFrame]] = {}
+        if all(build(strategy).labels.crowd is None for strategy in self.config.strategies):
+            return drawn
+        for section in self.cohort.where(domains=self.roles.sources, splits=["train", "all"]):
+            names = annotator_names(section.annotation_files) if section.more_annotations else []
+            for name in names:
+                if (path := self.folder.drawn(section.slide, name)).is_file():
+                    drawn.setdefault(name, {})[section.slide] = read_shapes(path)
+        return drawn
+
     # registration and propagation --------------------------------------------------------------------------------
 
     def register(self) -> None:
@@ -271,6 +287,7 @@ class StudyRun:
             {"own": self.own_shapes, "propagated": self.propagated_shapes},
             self.folder.patches, seed=self.config.seed, progress=self.progress, workers=self.workers,
             min_confidence=self.config.propagation.min_confidence, weights=self.config.propagation.weights,
+            drawn=self.drawn_shapes,
         )  # fmt: skip
         write_fields(self.cohort, self.config.patches, self.own_shapes, self.folder.root / "fields")
         self._list_objects()

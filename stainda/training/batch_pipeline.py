@@ -82,7 +82,7 @@ class LabelledImages:
 
     Attributes:
         labels: whole numbers ``[N, H, W]``, of a patch classification ``[N]``. weights: of them; ``None``: all alike.
-        dense: what the task asks besides; without the network's maps.
+        dense: what the task asks besides; without the network's maps. votes: of :attr:`Batch.votes`.
     """
 
     raw: Tensor
@@ -90,6 +90,7 @@ class LabelledImages:
     labels: Tensor
     weights: Tensor | None
     dense: DenseBatch | None = None
+    votes: Tensor | None = None
 
 
 class BatchPipeline:
@@ -129,7 +130,7 @@ class BatchPipeline:
         return Batch(
             images, self._numbers(indices), features, logits, seen.labels, weights=seen.weights,
             groups=groups, redraw=self._redraw(raw, patches.origins.slides(indices)),
-            more_features=tuple(more[: len(layers)]), dense=dense,
+            more_features=tuple(more[: len(layers)]), dense=dense, votes=seen.votes,
         )  # fmt: skip
 
     def _labelled_images(self, indices: Array, generator: torch.Generator) -> LabelledImages:
@@ -140,6 +141,8 @@ class BatchPipeline:
         weights = patches.data.weights(indices, windows)
         if self._task.has_details:
             return self._detailed(indices, windows, raw, generator)
+        if self._strategy.align.needs_votes:
+            return self._voted(indices, windows, raw, generator)
         coded = torch.from_numpy(with_weights(patches.data.labels(indices, windows), weights)).to(raw.device)
         images, coded = self._augmented(raw, coded, slides, generator, "same")
         labels, counts = self._task.answers(*parted(self._detector.network.crop(coded), weights is not None))
@@ -163,6 +166,18 @@ class BatchPipeline:
         dense = self._task.dense(labels, looked_up(details.astype(np.int64), places, 0))
         shown = None if weights is None else looked_up(weights, places, 0)
         return LabelledImages(raw, images, *self._task.answers(labels, shown), dense)
+
+    def _voted(self, indices: Array, windows: Array, raw: Tensor, generator: torch.Generator) -> LabelledImages:
+        """As :meth:`_labelled_images`, with the answers of each annotator."""
+        data, slides = self._patches.data, self._patches.origins.slides(indices)
+        images, marks = self._augmented(raw, first_places(raw), slides, generator, "same")
+        places = self._detector.network.crop(places_of(marks))
+
+        def answered(labels: Array) -> Tensor:
+            return self._task.answers(looked_up(labels.astype(np.int64), places, IGNORE))[0]
+
+        votes = torch.stack([answered(of_one) for of_one in data.votes(indices, windows)])
+        return LabelledImages(raw, images, answered(data.labels(indices, windows)), None, votes=votes)
 
     def target(self, indices: Array) -> Batch:
         """Patches of targets."""

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from stainda.arrays import Array
+from stainda.training.rare_classes import RareClasses
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,6 +46,11 @@ class Patches(Protocol):
     def weights(self, indices: Array, windows: Array | None = ...) -> Array | None: ...
 
     def details(self, indices: Array, windows: Array | None = ...) -> Array | None: ...
+
+    @property
+    def annotators(self) -> tuple[str, ...]: ...
+
+    def votes(self, indices: Array, windows: Array | None = ...) -> Array: ...
 
     @property
     def serial(self) -> SerialPairs | None: ...
@@ -126,6 +132,38 @@ class _Turns:
         return turns
 
 
+class RareClassSampler:
+    """Indices dealt class by class: of each class all of its patches come once before any comes again.
+
+    Args:
+        indices: of patches, all of which show a class. rare: of these patches, in their order.
+    """
+
+    def __init__(self, indices: Array, rare: RareClasses, generator: np.random.Generator) -> None:
+        here = rare.shows.any(0) & (rare.chances > 0)
+        self._decks = [EpochSampler(indices[rare.shows[:, place]], generator) for place in np.flatnonzero(here)]
+        self._chances = rare.chances[here] / max(rare.chances[here].sum(), 1e-300)
+        self._count, self._generator = len(indices) if self._decks else 0, generator
+
+    def __len__(self) -> int:
+        return self._count
+
+    def deal(self, count: int) -> list[int]:
+        if not count:
+            return []
+        classes = self._generator.choice(len(self._decks), count, p=self._chances)
+        return [index for place in classes.tolist() for index in self._decks[place].deal(1)]
+
+
+def _objects(
+    indices: Array, chosen: Array, rare: RareClasses | None, generator: np.random.Generator
+) -> EpochSampler | RareClassSampler:
+    """The deck of some patches with an object."""
+    if rare is None:
+        return EpochSampler(indices[chosen], generator)
+    return RareClassSampler(indices[chosen], RareClasses(rare.shows[chosen], rare.chances), generator)
+
+
 class LabelledBatches:
     """Batches of labelled patches, a share of them with an object (:data:`OBJECT_SHARE`), domains in turn.
 
@@ -136,6 +174,7 @@ class LabelledBatches:
         one_domain: every batch is of a single domain (for batch statistics per domain); otherwise domains are mixed
             evenly within a batch.
         object_share: of a batch that shows an object; ``None``: as patches come.
+        rare: how patches with an object are drawn, of ``indices`` in their order; ``None``: each as often.
     """
 
     def __init__(
@@ -148,15 +187,16 @@ class LabelledBatches:
         generator: np.random.Generator,
         *,
         object_share: float | None = OBJECT_SHARE,
+        rare: RareClasses | None = None,
     ) -> None:
         names = np.asarray(domains)
         self._size, self._one, self._share = size, one_domain, 1.0 if object_share is None else object_share
         if object_share is None:  # one deck
             has_object = np.ones(len(names), bool)
         self._decks = {
-            name: tuple(
-                EpochSampler(indices[(names == name) & (has_object == with_one)], generator)
-                for with_one in (True, False)
+            name: (
+                _objects(indices, (names == name) & has_object, rare, generator),
+                EpochSampler(indices[(names == name) & ~has_object], generator),
             )
             for name in dict.fromkeys(domains)
         }

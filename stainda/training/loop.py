@@ -77,17 +77,19 @@ def seen_data(job: Job, store: PatchStore | str | Path) -> TrainingData:
     """What a job may see of a patch store (or of the store in this folder)."""
     from stainda.cohort import Roles
     from stainda.patches import PatchStore, TrainingData
+    from stainda.patches.crowd import Crowd
     from stainda.patches.few_shot import FewShot
     from stainda.patches.label_share import LabelShare
 
     strategy = build(job.strategy)
     few = None if strategy.labels.few is None else FewShot(*strategy.labels.few, seed=job.seed)
-    of = strategy.labels.of_objects
+    of, crowd = strategy.labels.of_objects, strategy.labels.crowd
     opened = PatchStore.open(Path(store)) if isinstance(store, str | Path) else store
     roles = Roles(job.sources, job.targets, job.domain_keys, job.protocol.visible)
     return TrainingData(
         opened, roles, labels=strategy.labels.rule, visible=job.protocol.visible, few_shot=few, without=job.without,
         refit=bool(job.repeats), share=None if of is None else LabelShare(of, job.seed),
+        crowd=None if crowd is None else Crowd(*crowd, seed=job.seed),
     )  # fmt: skip
 
 
@@ -308,6 +310,8 @@ class _Training:
         name = prepared.strategy.align.name
         if take_final_weights(prepared, self._folder):
             self._log.line(f"align {name}: its own weights are the result, as best and as last checkpoint")
+        for line in self._align.statements(prepared.modules):
+            self._log.line(f"align {name}: {line}")
         merge_low_rank(detector.network)
         last = final_statistics(prepared, self._folder / CHECKPOINTS["last"])
         save_statistics(self._folder / STATISTICS["last"], last)

@@ -111,7 +111,8 @@ class Preparation:
         optimiser = make_optimiser(config, parameter_groups(network, self.modules, align.rates(), factors))
         self.forward, self.optimiser = self.fabric.setup(network, optimiser)
         self.by_domain = DomainStatistics(network) if self.strategy.norm.by_domain and self.batchnorm else None
-        weights = class_weights(job.task, self.chosen.answers, config.object_share)
+        answers = self.chosen.answers
+        weights = class_weights(job.task, answers, config.object_share, answers.rare(config.rare_classes))
         self.loss = make_loss(config.loss, None if weights is None else weights.to(self.fabric.device))
 
     def _make_passes(self, features: Path | None) -> BatchPipeline:
@@ -163,4 +164,5 @@ class Preparation:
             steps=config.epochs * config.steps_per_epoch,
             steps_per_epoch=config.steps_per_epoch,
             more_channels=tuple(channels[1:]),
+            annotators=self.data.annotators if align.needs_votes else (),
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
@@ -21,6 +22,7 @@ from stainda.instances import build_head
 from stainda.strategies.align.base import Batch, DenseBatch
 from stainda.training.batches import Patches
 from stainda.training.losses import IGNORE, Loss
+from stainda.training.rare_classes import RareClasses
 
 _CHUNK = 256
 
@@ -31,14 +33,28 @@ class Sorted:
 
     Attributes:
         indices: of them, those whose answer is not ignored.
-        has_object: whether each shows (segmentation) or is (classification) of a class, bool ``(N,)``.
-        shares: of the background and each class among the labelled places, for patches with an object (row 0) and
-            for the others (row 1), float ``(2, K)``; a row is 0 where there are no such patches.
+        places: labelled places of background and each class in each of them, ``(N, K)``: pixels (segmentation), or one
+            (classification).
     """
 
     indices: Array
-    has_object: Array
-    shares: Array
+    places: Array
+
+    @cached_property
+    def has_object(self) -> Array:
+        """Whether each shows (segmentation) or is (classification) of a class, bool ``(N,)``."""
+        return np.asarray((self.places[:, 1:] > 0).any(1))
+
+    def rare(self, temperature: float | None) -> RareClasses | None:
+        """How patches are drawn by their classes; ``None`` without a temperature."""
+        return None if temperature is None else RareClasses.of(self.places, temperature)
+
+    @property
+    def shares(self) -> Array:
+        """Of the background and each class among the labelled places, for patches with an object (row 0) and for the
+        others (row 1), float ``(2, K)``; a row is 0 where there are no such patches."""
+        counts = np.stack([self.places[self.has_object].sum(0), self.places[~self.has_object].sum(0)])
+        return counts / np.maximum(counts.sum(1, keepdims=True), 1)
 
 
 class Segmentation:
@@ -73,14 +89,12 @@ class Segmentation:
 
     def sort(self, data: Patches, indices: Array) -> Sorted:
         """Which labelled patches can be learned from, and which of them show an object."""
-        has_object, counts = [], np.zeros((2, len(self.classes) + 1))
+        values = range(len(self.classes) + 1)
+        places = [np.zeros((0, len(values)), np.int64)]
         for labels in self._answers_of(data, indices):
-            shown = ((labels > 0) & (labels != IGNORE)).any(axis=tuple(range(1, labels.ndim)))
-            has_object.append(shown)
-            for row, chosen in enumerate((labels[shown], labels[~shown])):
-                counts[row] += [(chosen == value).sum() for value in range(counts.shape[1])]
-        result = np.concatenate(has_object) if has_object else np.zeros(0, bool)
-        return Sorted(np.asarray(indices), result, counts / np.maximum(counts.sum(1, keepdims=True), 1))
+            inner = tuple(range(1, labels.ndim))
+            places.append(np.stack([(labels == value).sum(axis=inner) for value in values], 1))
+        return Sorted(np.asarray(indices), np.concatenate(places))
 
     def _answers_of(self, data: Patches, indices: Array) -> Iterator[Array]:
         for start in range(0, len(indices), _CHUNK):
@@ -121,9 +135,7 @@ class Classification(Segmentation):
         answers = np.concatenate(result) if result else np.zeros(0, np.int64)
         kept = np.asarray(indices)[answers != IGNORE]
         answers = answers[answers != IGNORE]
-        k = len(self.classes) + 1
-        counts = np.stack([np.bincount(some, minlength=k) for some in (answers[answers > 0], answers[answers == 0])])
-        return Sorted(kept, answers > 0, counts / np.maximum(counts.sum(1, keepdims=True), 1))
+        return Sorted(kept, (answers[:, None] == np.arange(len(self.classes) + 1)).astype(np.int64))
 
 
 class Instances(Segmentation):
@@ -194,11 +206,13 @@ def task_of(config: TaskConfig) -> Segmentation:
     return TASKS[config.kind](config)
 
 
-def class_weights(config: TaskConfig, patches: Sorted, object_share: float | None) -> Tensor | None:
+def class_weights(
+    config: TaskConfig, patches: Sorted, object_share: float | None, rare: RareClasses | None = None
+) -> Tensor | None:
     """Weights ``[K]`` of background and classes in the loss, float32; ``None`` where all weigh alike.
 
-    ``balanced``: one over how often a class is met in the batches (objects having their share of patches there), scaled
-    to weigh a place 1 on average; a class that is not met weighs 0.
+    ``balanced``: one over how often a class is met in the batches (objects having their share of patches there, and
+    rare classes their chance), scaled to weigh a place 1 on average; a class that is not met weighs 0.
 
     Raises:
         TrainingError: no class with a weight is met.
@@ -210,7 +224,8 @@ def class_weights(config: TaskConfig, patches: Sorted, object_share: float | Non
         return torch.tensor([float(config.class_weights.get(name, 1.0)) for name in names])
     share = float(patches.has_object.mean()) if object_share is None else object_share
     share = 1.0 if patches.has_object.all() else share if patches.has_object.any() else 0.0
-    met = share * patches.shares[0] + (1 - share) * patches.shares[1]
+    with_objects = patches.shares[0] if rare is None else rare.met(patches.places)
+    met = share * with_objects + (1 - share) * patches.shares[1]
     if not met.any():
         raise TrainingError("no labelled place is met in training", remedy="Check the annotations of the sources")
     weights = np.divide(1.0, met, out=np.zeros_like(met), where=met > 0)

@@ -72,7 +72,7 @@ def test_the_plain_baseline_shares_statistics_and_alignment_keeps_them_per_domai
         ({"view": "hed"}, "is a part of kind 'augment'"),
         ({"augment": ["geometry", {"name": "colour_jitter", "strength": "huge"}]}, "Known: light, strong"),
         ({"norm": {"name": "group", "groups": 0}}, "greater than or equal to 1"),
-        ({"labels": "target"}, "Known: all, few_shot, propagated, source"),
+        ({"labels": "target"}, "Known: all, annotators, few_shot, propagated, source"),
     ],
 )
 def test_a_mistake_names_its_place_and_the_nearest_right_word(parts, says):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import shapely
@@ -13,10 +14,13 @@ from small_cohorts import STUDY, make_blob_cohort
 from stainda.annotations import IGNORE, read_shapes, write_geojson
 from stainda.annotations.formats import write_annotations
 from stainda.annotations.formats.frame import PlainFrame
-from stainda.cohort import inspect_manifest, read_manifest, write_manifest
+from stainda.cohort import Roles, inspect_manifest, read_manifest, write_manifest
 from stainda.errors import ConfigError
-from stainda.patches import PatchStore
+from stainda.patches import PatchStore, TrainingData
+from stainda.patches.crowd import Crowd
+from stainda.run_directory.folder import read_study
 from stainda.study import run_study
+from stainda.study.keys import SeenData
 
 CLASSES = "classes: {Glom: glomerulus, Artefact: ignore, Tubule: drop}\n"
 
@@ -156,3 +160,50 @@ def test_propagating_without_a_study_reads_formats_that_need_the_slide(cohort):
     assert len(carried) == 4 and set(table["target"]) == {f"P{i}_SR" for i in range(5)}
     assert sorted(carried.centroid.y) == pytest.approx(sorted(own.centroid.y), abs=1), "y counts from the top"
     assert json.loads((out / "annotations/dissent/P0_PAS.geojson").read_text())["features"]
+
+
+CROWD = """
+strategies:
+  - source_only
+  - {from: source_only, name: majority, title: majority, labels: {name: annotators}}
+  - {from: source_only, name: staple, title: STAPLE, labels: {name: annotators, method: staple}}
+  - {from: aggnet, name: two, title: AggNet of two, labels: {name: annotators, count: 2}}
+"""
+
+
+def test_answers_are_kept_side_by_side_for_strategies_that_learn_from_all(cohort):
+    splits = {"P0": "train", "P1": "val", "P2": "train", "P3": "test", "P4": "test"}
+    header, *rows = cohort.read_text().splitlines()
+    cohort.write_text("\n".join([header, *(row + splits[row[:2]] for row in rows), ""]))
+    study = cohort.parent / "study.yaml"
+    text = STUDY.format(manifest=cohort)
+    study.write_text(text[: text.index("strategies:")] + CLASSES + CROWD)
+    run = run_study(study, cohort.parent / "run", until="patches", overrides=["workers=1"])
+    names = ("P0_PAS", "bob", "carol")
+    assert sorted(path.stem for path in (run / "annotations/drawn/P0_PAS").iterdir()) == list(names)
+    store, config = PatchStore.open(run / "patches"), read_study(run)
+    assert store.annotators == names
+    roles = Roles(("PAS@A",), ("SR@A",), visible="targets")
+    data = TrainingData(store, roles, crowd=Crowd("majority"))
+    train = data.labelled("train")
+    seen = (store.table["slide"] == "P0_PAS").to_numpy()[train]
+    votes, labels, own = data.votes(train), data.labels(train), store.labels("own")[train]
+    assert (votes[:, ~seen] == 255).all() and seen.any() and not seen.all()
+    np.testing.assert_array_equal(labels[~seen], own[~seen])
+    yes, no = ((votes == answer).sum(0) for answer in (1, 0))
+    spoken = (yes != no) & seen[:, None, None]
+    np.testing.assert_array_equal(labels[spoken], (yes > no)[spoken])
+    assert (labels[(yes == no) & seen[:, None, None]] == 255).all()
+    keys = SeenData(run / "patches", roles)
+    assert len({keys.key(strategy, seed=1) for strategy in config.strategies}) == 4
+    assert PatchStore.open(run / "patches").key == store.key
+
+
+def test_a_crowd_of_one_is_refused_by_name(cohort):
+    study = cohort.parent / "study.yaml"
+    text = STUDY.format(manifest=cohort)
+    study.write_text(text[: text.index("strategies:")] + CLASSES + CROWD)
+    cohort.write_text(cohort.read_text().replace("; P0_PAS_bob.xml;P0_PAS_carol.geojson", ""))
+    run = run_study(study, cohort.parent / "run", until="patches", overrides=["workers=1"])
+    with pytest.raises(ConfigError, match="2 annotators are to teach, and the training slides of the sources have 0"):
+        TrainingData(PatchStore.open(run / "patches"), Roles(("PAS@A",), ("SR@A",)), crowd=Crowd("majority"))

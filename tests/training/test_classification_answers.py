@@ -74,7 +74,7 @@ def test_patches_that_are_neither_are_not_learned_from():
 
 
 def test_balanced_classes_weigh_as_rarely_as_they_are_met():
-    found = Sorted(np.arange(4), np.array([True, False, False, False]), np.array([[0.8, 0.2, 0.0], [1.0, 0.0, 0.0]]))
+    found = Sorted(np.arange(4), np.array([[80, 20, 0], [100, 0, 0], [100, 0, 0], [100, 0, 0]]))
     task = TaskConfig(classes=("a", "b"), class_weights="balanced")
     weights = class_weights(task, found, 0.5)  # half the patches show an object: 0.1 of the places are of class a
     met = torch.tensor([0.9, 0.1, 0.0])
@@ -94,11 +94,11 @@ def test_every_task_file_is_whole(name):
 
 
 def test_faults_say_what_to_change():
-    nothing = Sorted(np.arange(3), np.zeros(3, bool), np.zeros((2, 3)))
+    nothing = Sorted(np.arange(3), np.zeros((3, 3)))
     with pytest.raises(TrainingError, match=r"none of the 9 source .* has glomerulus or tubule over 50%.*centre"):
         need_answers(nothing, 9, "source training", TASK)
     with pytest.raises(TrainingError, match=r"free of glomerulus or tubule.*negatives_per_object"):
-        need_answers(Sorted(np.arange(3), np.ones(3, bool), np.zeros((2, 3))), 9, "source training", TASK)
+        need_answers(Sorted(np.arange(3), np.array([[0, 1, 0]] * 3)), 9, "source training", TASK)
     for values, said in (
         ({"clear": 0.6}, "below covered"), ({"class_weights": {"glom": 2}}, "class_weights names 'glom'"),
         ({"kind": "classification", "objects": "peaks"}, "object_um"),

@@ -6,7 +6,8 @@ import pytest
 from stainda.config import TaskConfig
 from stainda.errors import TrainingError
 from stainda.training.batches import EpochSampler, LabelledBatches, UnlabelledBatches
-from stainda.training.tasks import Sorted, need_answers
+from stainda.training.rare_classes import RareClasses
+from stainda.training.tasks import Sorted, class_weights, need_answers
 
 DOMAINS = ["a"] * 40 + ["b"] * 20
 HAS = np.arange(60) % 10 == 0  # one patch in ten shows an object
@@ -38,7 +39,7 @@ def test_a_batch_is_made_of_what_there_is():
     for has in (np.ones(60, bool), np.zeros(60, bool)):
         assert len(_labelled(False, has=has).draw()) == 8
     with pytest.raises(TrainingError, match="none of the 60 source training patches shows glomerulus"):
-        need_answers(Sorted(np.arange(60), np.zeros(60, bool), np.zeros((2, 2))), 60, "source training", TaskConfig())
+        need_answers(Sorted(np.arange(60), np.zeros((60, 2))), 60, "source training", TaskConfig())
 
 
 @pytest.mark.parametrize(("share", "shown"), [(0.125, 1), (1.0, 8), (0.0, 0)])
@@ -70,3 +71,42 @@ def test_unlabelled_batches_turn_through_the_target_domains():
     turns = [{DOMAINS[index] for index in batches.draw()} for _ in range(10)]
     assert all(len(turn) == 1 for turn in turns) and turns.count({"a"}) == 5
     assert {DOMAINS[index] for index in batches.draw_from("b")} == {"b"}
+
+
+PLACES = np.array([[90, 10, 0]] * 36 + [[95, 0, 5]] * 4 + [[100, 0, 0]] * 20)  # one object in ten is of the rare class
+
+
+def test_rare_classes_come_as_often_as_the_equation_says():
+    rare = RareClasses.of(PLACES, 0.05)
+    frequency = np.array([360, 20]) / 6000
+    expected = np.exp((1 - frequency) / 0.05)
+    np.testing.assert_allclose(rare.chances, expected / expected.sum())
+    assert RareClasses.of(PLACES, 1e-6).chances.tolist() == [0, 1]
+    assert RareClasses.of(PLACES, 1e9).chances[0] == pytest.approx(0.5)
+    absent = RareClasses.of(np.array([[9, 1, 0]] * 3), 0.01)
+    assert absent.chances.tolist() == [1, 0], "a class that no patch shows is not drawn"
+
+
+def test_batches_draw_rare_classes_more_often_and_weights_know_of_it():
+    patches, rare = Sorted(np.arange(60), PLACES), RareClasses.of(PLACES, 0.05)
+    batches = LabelledBatches(
+        np.arange(60), ["a"] * 40 + ["a"] * 20, patches.has_object, 10, False, np.random.default_rng(0), rare=rare
+    )
+    drawn = np.concatenate([batches.draw() for _ in range(400)])
+    shown = rare.shows[drawn]
+    assert shown.any(1).mean() == pytest.approx(0.5), "the share of objects is as it was"
+    assert shown[:, 1].mean() / 0.5 == pytest.approx(rare.chances[1], abs=0.03) and rare.chances[1] > 0.7
+    assert set(drawn[shown[:, 1]].tolist()) == {36, 37, 38, 39}
+    task = TaskConfig(classes=("a", "b"), class_weights="balanced")
+    weights = class_weights(task, patches, 0.5, rare).numpy()
+    met = (PLACES[drawn] / 100).mean(0)
+    np.testing.assert_allclose(weights * met, (weights * met).mean(), rtol=0.1)
+
+
+def test_a_domain_without_a_rare_class_gives_what_it_has():
+    domains = ["a"] * 36 + ["b"] * 24
+    rare = RareClasses.of(PLACES, 0.01)
+    has = PLACES[:, 1:].any(1)
+    batches = LabelledBatches(np.arange(60), domains, has, 8, True, np.random.default_rng(0), rare=rare)
+    assert len(batches.draw_from("a")) == 8 and rare.shows[batches.draw_from("a"), 0].all()
+    assert rare.shows[batches.draw_from("b"), 1].sum() == 4

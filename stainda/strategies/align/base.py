@@ -49,6 +49,8 @@ class Batch:
         places: of :class:`AugmentedView`, for ``images``; ``None`` for a source batch.
         groups: long ``[N]``, number of each patch's group (:attr:`Align.grouping`); ``None`` where none is requested.
         dense: of a labelled batch of a task that asks more of a pixel than its class.
+        votes: long ``[A, N, H, W]`` (of a classification ``[A, N]``): the label each annotator gives, 255 where one is
+            silent; ``None`` where the part does not ask (:attr:`Align.needs_votes`).
         redraw: gives the same patches under another draw (:class:`AugmentedView`). Every draw comes from a generator of
             its own, so that asking changes nothing else.
     """
@@ -64,6 +66,7 @@ class Batch:
     redraw: Callable[[Manner], AugmentedView] | None = None
     more_features: tuple[Tensor, ...] = ()
     dense: DenseBatch | None = None
+    votes: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +93,7 @@ class Site:
         n_sources: the first of the ``n_domains`` are sources.
         groups: names of the groups of labelled patches, for parts that ask for them.
         more_channels: those of the layers of :attr:`Align.also_tapped`.
+        annotators: names of those whose answers are in :attr:`Batch.votes`, for parts that ask for them.
         network: the network at its start, for parts that keep a copy.
         steps: optimiser steps of the whole training. steps_per_epoch: between two validations.
     """
@@ -103,6 +107,7 @@ class Site:
     steps: int = 1
     steps_per_epoch: int = 1
     more_channels: tuple[int, ...] = ()
+    annotators: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -207,6 +212,7 @@ class Align(Part):
             (:attr:`Step.compared`).
         adds_loss: the part has loss terms, whose gradient is recorded in addition to the task's.
         needs_pixels: the part looks at images, or runs the network on others; it cannot learn from features alone.
+        needs_votes: the part reads what each annotator answers (``labels: annotators``).
     """
 
     needs_targets: ClassVar[bool] = True
@@ -215,6 +221,7 @@ class Align(Part):
     target_logits: ClassVar[bool] = False
     needs_pairs: ClassVar[bool] = False
     needs_pixels: ClassVar[bool] = False
+    needs_votes: ClassVar[bool] = False
 
     @property
     def tapped(self) -> str | None:
@@ -263,6 +270,10 @@ class Align(Part):
     def distance(self, step: Step) -> Tensor | None:
         """What the part minimises, without its weight, for the record of whether it falls; ``None``: no one number."""
         return None
+
+    def statements(self, modules: nn.ModuleDict) -> list[str]:
+        """What the part has learned besides weights, in lines for the log of the training."""
+        return []
 
     def after_step(self, step: Step) -> None:
         """Called when the optimiser has stepped (a teacher follows its student)."""

@@ -72,6 +72,10 @@ class CombinedAlign(Align):
         return any(part.needs_pixels for part in self.members.values())
 
     @property
+    def needs_votes(self) -> bool:  # type: ignore[override]
+        return any(part.needs_votes for part in self.members.values())
+
+    @property
     def compares(self) -> bool:  # type: ignore[override]
         return any(part.compares for part in self.members.values())
 
@@ -115,6 +119,13 @@ class CombinedAlign(Align):
             for name, part in self.members.items()
             for key, verdict in part.verdicts(self._of(step, name)).items()
         }
+
+    def statements(self, modules: nn.ModuleDict) -> list[str]:
+        return [
+            line
+            for name, part in self.members.items()
+            for line in part.statements(cast("nn.ModuleDict", modules[name]))
+        ]
 
     def after_step(self, step: Step) -> None:
         for name, part in self.members.items():

@@ -9,6 +9,8 @@ from pydantic import field_validator
 from stainda.strategies.parts import Field, Part, register
 
 Rule = Literal["source", "propagated", "few_shot", "all"]
+FuseBy = Literal["majority", "staple", "weighted"]
+CrowdOf = tuple[FuseBy, "int | None", tuple[tuple[str, float], ...]]
 
 
 class Labels(Part):
@@ -33,6 +35,12 @@ class Labels(Part):
     @property
     def of_objects(self) -> float | None:
         """The share of the source's annotated objects that is learned from; ``None``: all."""
+        return None
+
+    @property
+    def crowd(self) -> CrowdOf | None:
+        """How answers of several annotators are fused, how many teach, and the reliability of each; ``None``: the study
+        fused their shapes."""
         return None
 
     @property
@@ -116,6 +124,40 @@ class FewShotLabels(Labels):
     @property
     def statement(self) -> str:
         return f"annotations of the source, and of {self.k} {self.unit} of every target domain"
+
+
+@register("labels", "annotators")
+class AnnotatorLabels(Labels):
+    """Those of the source's annotators, fused pixel by pixel over all training patches, each class for itself.
+
+    Where a slide has several annotators (files in the manifest's column ``annotations``). Majority; STAPLE (Warfield et
+    al. 2004), one sensitivity and specificity per annotator over all patches; or weighted by reliability (Grote et al.
+    2018). Undecided pixels are ignored. Slides with one annotator keep their labels, and validation those that the
+    study fused (``fusion``). With ``align: aggnet`` the answers of each annotator are learned from.
+    """
+
+    reference: ClassVar[str] = (
+        "Warfield et al. 2004 (STAPLE), doi 10.1109/TMI.2004.828354; Grote et al. 2018, IEEE Trans. Med. Imaging "
+        "38:1284"
+    )
+
+    method: FuseBy = Field("majority", description="majority, staple, or weighted (by reliability)")
+    count: int | None = Field(
+        None, ge=2, description="so many annotators, drawn by the seed of the training; empty: all"
+    )
+    reliability: dict[str, float] = Field(
+        default_factory=dict,
+        description="of each annotator, 0 to 1, for weighted; empty: the mean Dice with each of the others",
+    )
+
+    @property
+    def crowd(self) -> CrowdOf:
+        return self.method, self.count, tuple(sorted(self.reliability.items()))
+
+    @property
+    def statement(self) -> str:
+        of = "all" if self.count is None else str(self.count)
+        return f"annotations of the source by {of} of its annotators ({self.method})"
 
 
 @register("labels", "all")
