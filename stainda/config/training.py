@@ -133,7 +133,11 @@ class TrainingConfig(Frozen):
         "cross_entropy_dice", description="of the labelled pixels"
     )
     object_share: float | None = Field(
-        0.5, ge=0, le=1, description="share of a labelled batch that shows an object; empty: as the patches come"
+        0.5,
+        ge=0,
+        le=1,
+        description="share of a labelled batch that is cut around objects; the rest shows none or, where a slide has too "
+        "few such places, lies anywhere on tissue; empty: as the patches come",
     )
     rare_classes: float | None = Field(
         None,

@@ -26,7 +26,7 @@ Labels = Literal["source", "propagated", "few_shot", "all"]
 Visible = Literal["targets", "nothing"]
 
 _TABLE_COLUMNS = ["slide", "patient", "block", "stain", "centre", "scanner", "domain", "split", "kind"]
-_ROW_COLUMNS = [*_TABLE_COLUMNS, "x", "y", "downsample"]
+_ROW_COLUMNS = [*_TABLE_COLUMNS, "around", "x", "y", "downsample"]
 
 
 class TrainingData:
@@ -149,7 +149,7 @@ class TrainingData:
         return np.flatnonzero(self._source & (self._kind == "unlabelled") & (self._split == "train"))
 
     def rows(self, indices: ArrayLike) -> pd.DataFrame:
-        """Where patches come from: slide, patient, block, stain, centre, scanner, domain, split, kind, x, y."""
+        """Where patches come from: slide, patient, block, stain, centre, scanner, domain, split, kind, around, x, y."""
         return self.store.table.iloc[self._allowed(indices)][_ROW_COLUMNS]
 
     @property

@@ -132,7 +132,7 @@ def make_batches(job: Job, strategy: Strategy, data: Patches, chosen: ChosenPatc
         )
 
     labelled = LabelledBatches(
-        chosen.train, kinds, chosen.answers.has_object, size, by_domain, generator_for(job.seed, "labelled"),
+        chosen.train, kinds, chosen.answers.drawn_as_object, size, by_domain, generator_for(job.seed, "labelled"),
         object_share=job.training.object_share, rare=chosen.answers.rare(job.training.rare_classes),
     )  # fmt: skip
     targets = unlabelled(chosen.unlabelled, "unlabelled")

@@ -56,7 +56,7 @@ _NEWER: dict[str, Any] = {
 }  # fmt: skip
 """Settings of the loop that came later, with the values that change nothing."""
 
-ALGORITHM = 5
+ALGORITHM = 6
 """Raised whenever the same settings come to train to other weights: jobs of older code are not taken for new ones."""
 
 

@@ -27,9 +27,13 @@ class RareClasses:
     chances: Array
 
     @classmethod
-    def of(cls, places: Array, temperature: float) -> RareClasses:
-        """From how many labelled places of background and each class every patch has, ``(N, K + 1)``."""
+    def of(cls, places: Array, temperature: float, drawn: Array | None = None) -> RareClasses:
+        """From how many labelled places of background and each class every patch has, ``(N, K + 1)``.
+
+        ``drawn``: which patches may be drawn for a class, bool ``(N,)``; ``None``: all.
+        """
         shows = places[:, 1:] > 0
+        shows = shows if drawn is None else shows & drawn[:, None]
         frequency = places.sum(0)[1:] / max(places.sum(), 1)
         exponent = np.where(shows.any(0), (1 - frequency) / temperature, -np.inf)
         weights = np.exp(exponent - exponent.max()) if shows.any() else np.zeros(shows.shape[1])

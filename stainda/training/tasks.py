@@ -35,25 +35,38 @@ class Sorted:
         indices: of them, those whose answer is not ignored.
         places: labelled places of background and each class in each of them, ``(N, K)``: pixels (segmentation), or one
             (classification).
+        stand_ins: whether each lies anywhere on tissue, because too few places of its slide are free of objects, bool
+            ``(N,)``; ``None``: none of them.
     """
 
     indices: Array
     places: Array
+    stand_ins: Array | None = None
 
     @cached_property
     def has_object(self) -> Array:
         """Whether each shows (segmentation) or is (classification) of a class, bool ``(N,)``."""
         return np.asarray((self.places[:, 1:] > 0).any(1))
 
+    @cached_property
+    def drawn_as_object(self) -> Array:
+        """Which are drawn as the share of a batch that shows an object, bool ``(N,)``: those with one, unless they
+        stand in for patches without.
+
+        Where tissue is full of objects, few places are free of them, often at one rim of one slide. If these alone were
+        the rest of every batch, half of a training would see them and nothing else.
+        """
+        return self.has_object if self.stand_ins is None else self.has_object & ~self.stand_ins
+
     def rare(self, temperature: float | None) -> RareClasses | None:
         """How patches are drawn by their classes; ``None`` without a temperature."""
-        return None if temperature is None else RareClasses.of(self.places, temperature)
+        return None if temperature is None else RareClasses.of(self.places, temperature, self.drawn_as_object)
 
     @property
     def shares(self) -> Array:
-        """Of the background and each class among the labelled places, for patches with an object (row 0) and for the
+        """Of the background and each class among the labelled places, for patches drawn as objects (row 0) and for the
         others (row 1), float ``(2, K)``; a row is 0 where there are no such patches."""
-        counts = np.stack([self.places[self.has_object].sum(0), self.places[~self.has_object].sum(0)])
+        counts = np.stack([self.places[chosen].sum(0) for chosen in (self.drawn_as_object, ~self.drawn_as_object)])
         return counts / np.maximum(counts.sum(1, keepdims=True), 1)
 
 
@@ -94,7 +107,8 @@ class Segmentation:
         for labels in self._answers_of(data, indices):
             inner = tuple(range(1, labels.ndim))
             places.append(np.stack([(labels == value).sum(axis=inner) for value in values], 1))
-        return Sorted(np.asarray(indices), np.concatenate(places))
+        around = data.rows(indices)["around"].to_numpy()
+        return Sorted(np.asarray(indices), np.concatenate(places), around == "tissue")
 
     def _answers_of(self, data: Patches, indices: Array) -> Iterator[Array]:
         for start in range(0, len(indices), _CHUNK):
@@ -222,8 +236,9 @@ def class_weights(
         return None
     if isinstance(config.class_weights, dict):
         return torch.tensor([float(config.class_weights.get(name, 1.0)) for name in names])
-    share = float(patches.has_object.mean()) if object_share is None else object_share
-    share = 1.0 if patches.has_object.all() else share if patches.has_object.any() else 0.0
+    objects = patches.drawn_as_object
+    share = float(objects.mean()) if object_share is None else object_share
+    share = 1.0 if objects.all() else share if objects.any() else 0.0
     with_objects = patches.shares[0] if rare is None else rare.met(patches.places)
     met = share * with_objects + (1 - share) * patches.shares[1]
     if not met.any():

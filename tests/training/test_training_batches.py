@@ -42,6 +42,17 @@ def test_a_batch_is_made_of_what_there_is():
         need_answers(Sorted(np.arange(60), np.zeros((60, 2))), 60, "source training", TaskConfig())
 
 
+def test_patches_that_stand_in_for_empty_ones_are_not_drawn_as_objects():
+    """Dense tissue: 30 patches about objects, 2 free of objects at the rim of one slide, 28 anywhere in their stead."""
+    places = np.array([[60, 40]] * 30 + [[100, 0]] * 2 + [[80, 20]] * 28)
+    patches = Sorted(np.arange(60), places, np.arange(60) >= 32)
+    assert patches.has_object.sum() == 58 and patches.drawn_as_object.sum() == 30
+    batches = LabelledBatches(patches.indices, ["a"] * 60, patches.drawn_as_object, 8, False, np.random.default_rng(0))
+    drawn = np.concatenate([batches.draw() for _ in range(15)])
+    assert np.bincount(drawn, minlength=60).tolist() == [2] * 60, "no patch of the rim comes more often than others"
+    assert patches.shares[1].tolist() == pytest.approx([(2 * 100 + 28 * 80) / 3000, 28 * 20 / 3000])
+
+
 @pytest.mark.parametrize(("share", "shown"), [(0.125, 1), (1.0, 8), (0.0, 0)])
 def test_the_share_of_objects_is_a_setting(share, shown):
     batches = LabelledBatches(np.arange(60), ["a"] * 60, HAS, 8, False, np.random.default_rng(0), object_share=share)
