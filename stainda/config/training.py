@@ -136,8 +136,8 @@ class TrainingConfig(Frozen):
         0.5,
         ge=0,
         le=1,
-        description="share of a labelled batch that is cut around objects; the rest shows none or, where a slide has too "
-        "few such places, lies anywhere on tissue; empty: as the patches come",
+        description="share of a labelled batch that is cut around objects; the rest shows none or, where a slide has "
+        "too few such places, lies anywhere on tissue; empty: as the patches come",
     )
     rare_classes: float | None = Field(
         None,
