@@ -130,7 +130,7 @@ class BlobStore:
                             images.append(image)
                             labels.append(label)
         self.table = pd.DataFrame(rows)
-        for column in ("patient", "block", "stain", "centre", "scanner", "x", "y", "downsample"):
+        for column in ("patient", "block", "stain", "centre", "scanner", "around", "x", "y", "downsample"):
             self.table[column] = 0
         self.table["patient"] = self.table["slide"].str.partition("_")[2]  # as the slides' numbers
         own = np.stack(labels)

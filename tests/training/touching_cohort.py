@@ -73,7 +73,7 @@ class TouchingStore:
                 labels.append(np.full_like(numbers, 255, np.uint8))
                 details.append(0 * numbers)
         self.table = pd.DataFrame(rows).assign(patient=[row["slide"] for row in rows])
-        for column in ("block", "stain", "centre", "scanner", "x", "y", "downsample"):
+        for column in ("block", "stain", "centre", "scanner", "around", "x", "y", "downsample"):
             self.table[column] = 0
         own = np.stack(labels)
         self._regions = {
