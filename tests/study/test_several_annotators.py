@@ -195,7 +195,9 @@ def test_answers_are_kept_side_by_side_for_strategies_that_learn_from_all(cohort
     np.testing.assert_array_equal(labels[spoken], (yes > no)[spoken])
     assert (labels[(yes == no) & seen[:, None, None]] == 255).all()
     keys = SeenData(run / "patches", roles)
-    assert len({keys.key(strategy, seed=1) for strategy in config.strategies}) == 4
+    source, majority, staple, two = (keys.key(strategy, seed=1) for strategy in config.strategies)
+    assert source not in (majority, staple, two)
+    assert two not in (majority, staple), "majority and STAPLE may give the same labels, two of three not"
     assert PatchStore.open(run / "patches").key == store.key
 
 

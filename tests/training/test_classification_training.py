@@ -78,7 +78,7 @@ def test_every_strategy_classifies_patches_or_says_why_not(name, tmp_path):
 
 def test_the_only_ones_without_classification_judge_or_paste_maps():
     lacking = {name for name in available("strategies") if "classification" not in build(load_strategy(name)).tasks}
-    assert lacking == {"adaptsegnet", "advent", "feature_mask_adversarial", "cutmix", "dacs"}
+    assert lacking == {"adaptsegnet", "advent", "feature_mask_adversarial", "cutmix", "dacs", "daformer"}
 
 
 def _section(domain="PAS@A", size=200):
