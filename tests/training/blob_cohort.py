@@ -152,6 +152,10 @@ class BlobStore:
 
 def make_data(job, **store):
     """What a job may see of a blob store of its own domains."""
+    if build(job.strategy).labels.crowd is not None:
+        from crowd_cohort import Quality, crowd_data
+
+        return crowd_data(job, [Quality(), Quality(missed=0.2), Quality(invented=0.2)], **store)
     roles = Roles(job.sources, job.targets)
     rule = build(job.strategy).labels.rule
     made = BlobStore(job.sources, job.targets, **store)
