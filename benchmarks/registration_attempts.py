@@ -105,10 +105,9 @@ def show_block(folder: Path, scale: float, config: RegistrationConfig) -> None:
         best = apply_affine(fit_affine(pair.source, pair.target), pair.source)
         pooled["best affine map"].append(np.linalg.norm(best - pair.target, axis=1))
         print(f"{moving}-{fixed}: {line(pooled['registered'][-1])} px")
-    for name, parts in pooled.items():
-        print(
-            f"{config.deformation}, {name}, {len(errors)} pairs together: {line(np.concatenate(errors))} px", flush=True
-        )
+    for name, errors in pooled.items():
+        together = line(np.concatenate(errors))
+        print(f"{config.deformation}, {name}, {len(errors)} pairs together: {together} px", flush=True)
 
 
 def made_pairs(number: int, seed: int, max_dim: int, folder: Path) -> Iterator[KnownPair]:
