@@ -205,6 +205,58 @@ class PiecedSheet(Sheet):
         return cls(pixels=pixels, valid=valid, **fields, labels=labels, moves=moves)
 
 
+@dataclass(frozen=True, eq=False)
+class StretchedSheet(Sheet):
+    """A slide whose tissue is stretched in one place and pressed together in another.
+
+    A pixel ``u`` shows what lay at ``w(u) = u + sum_k s_k (a_k . (u - c_k)) a_k exp(-|u - c_k|^2 / (2 r^2))``.
+
+    Attributes:
+        middles: (k, 2) level-0 pixels. directions: (k, 2), of length 1.
+        strengths: (k,); at its middle a place is ``1 / (1 + strength)`` times as long in its direction. The sum of
+            their sizes is below 1, so that ``w`` has an inverse. radius: level-0 pixels.
+    """
+
+    middles: np.ndarray = field(default_factory=lambda: np.zeros((0, 2)))
+    directions: np.ndarray = field(default_factory=lambda: np.zeros((0, 2)))
+    strengths: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    radius: float = 1.0
+
+    def _displaced(self, xy: np.ndarray) -> np.ndarray:
+        apart = xy[:, None] - self.middles
+        near = np.exp(-(apart**2).sum(axis=2) / (2 * self.radius**2))
+        along = (apart * self.directions).sum(axis=2)
+        return (self.strengths * along * near) @ self.directions
+
+    def to_frame(self, xy: np.ndarray) -> np.ndarray:
+        return super().to_frame(xy + self._displaced(xy))
+
+    def from_frame(self, frame: np.ndarray) -> np.ndarray:
+        wanted = super().from_frame(frame)
+        xy = wanted
+        for _ in range(80):  # a contraction
+            xy = wanted - self._displaced(xy)
+        return xy
+
+    @classmethod
+    def of(
+        cls, sheet: Sheet, middles: np.ndarray, directions: np.ndarray, strengths: np.ndarray, radius: float
+    ) -> StretchedSheet:
+        """``sheet``, stretched."""
+        fields = {name: getattr(sheet, name) for name in ("matrix", "map", "tissue", "stain", "mpp")}
+        made = cls(sheet.pixels, sheet.valid, **fields, middles=middles, directions=directions, strengths=strengths,
+                   radius=radius)  # fmt: skip
+        y, x = np.mgrid[: sheet.size[1], : sheet.size[0]] + 0.5
+        points = np.stack([x.ravel(), y.ravel()], axis=1)
+        column, row = (points + made._displaced(points) - 0.5).T.reshape(2, *x.shape)
+        layers = [
+            ndimage.map_coordinates(layer, (row, column), order=1, cval=GLASS)
+            for layer in sheet.pixels.transpose(2, 0, 1).astype(np.float32)
+        ]
+        valid = ndimage.map_coordinates(sheet.valid.astype(np.uint8), (row, column), order=0, cval=0) > 0
+        return replace(made, pixels=np.clip(np.stack(layers, axis=2), 0, 255).astype(np.uint8), valid=valid)
+
+
 def around(middle: tuple[float, float], degrees: float, shift: tuple[float, float]) -> np.ndarray:
     """The matrix (3, 3) that turns about a point, and then shifts."""
     angle, turn = np.radians(degrees), np.eye(3)

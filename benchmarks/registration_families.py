@@ -15,6 +15,7 @@ from registration_cases import (
     Maker,
     PiecedSheet,
     Sheet,
+    StretchedSheet,
     around,
     partly_scanned,
     spoiled,
@@ -257,6 +258,21 @@ def pieces(library: Library) -> Iterator[Maker]:
     yield make("three pieces, one lost", ("JONES", "SR"), (0, 1))
 
 
+def stretched(library: Library) -> Iterator[Maker]:
+    """Tissue that is up to 1.7 times as long in one place, and up to 0.7 times in another."""
+    for pair, strength in zip(PAIRS, (0.25, 0.4, 0.4, 0.4, 0.25), strict=True):
+        name = f"stretched by {strength:g}, {pair[0]}-{pair[1]}"
+
+        def edit(sheet: Sheet, name: str = name, strength: float = strength) -> Sheet:
+            rng = library.rng(f"{name} places")
+            middles = np.array(sheet.size) * (np.array([[0.32, 0.5], [0.68, 0.5]]) + rng.uniform(-0.06, 0.06, (2, 2)))
+            angles = rng.uniform(0, np.pi, 2)
+            directions = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+            return StretchedSheet.of(sheet, middles, directions, np.array([-strength, strength]), 0.15 * sheet.size[0])
+
+        yield _pair(library, name, "stretched", edit, stains=pair)
+
+
 def _between(size: int) -> np.ndarray:
     """Where there is glass between the strips, bool (size, size)."""
     columns = np.zeros(size, bool)
@@ -271,7 +287,7 @@ def _hopeless(sheet: Sheet, why: str) -> Sheet:
 
 FAMILIES: tuple[Callable[[Library], Iterator[Maker]], ...] = (
     plain, turned, mirrored, artefacts, partly, magnified, scanners, glass, missing, unrelated, empty, files, blocks,
-    pieces,
+    pieces, stretched,
 )  # fmt: skip
 
 

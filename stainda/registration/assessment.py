@@ -54,7 +54,7 @@ def assess_proposal(
     image, rigid, full = proposal.image, proposal.rigid, None if rigid_only else proposal.nonrigid
     brought = view.bring(image, rigid)
     overlap = tissue_overlap(view, brought)
-    rigid_agreement = agreement(view.density, brought.density, compared_area(view, brought))
+    rigid_agreement = agreement(view.structures, brought.structures, compared_area(view, brought))
     # the working image of a mirrored section is mirrored already, so only a further mirroring is a fault
     scale, rotation, shear, mirrors = gates.decompose(rigid.matrix)
     expected_scale = image.mpp / frame.mpp if image.mpp and frame.mpp else None
@@ -117,7 +117,7 @@ def _kept(
     before = agreement_rigid
     if refined.affine:
         brought = view.bring(image, refined.base)
-        before = agreement(view.density, brought.density, compared_area(view, brought)).value
+        before = agreement(view.structures, brought.structures, compared_area(view, brought)).value
         measures |= {"agreement_affine": before, "stretch": gates.decompose(refined.base.matrix)[2]}
     reasons: list[str] = []
     for name, full in refined.bent:
@@ -152,7 +152,7 @@ def _deformed(
 ) -> _Deformed:
     """Measure a deformation against the affine placement ``base``, under which structures agree by ``before``."""
     warped = view.bring(image, full)
-    after = agreement(view.density, warped.density, compared_area(view, warped))
+    after = agreement(view.structures, warped.structures, compared_area(view, warped))
     frame_points = _tissue_points(view, warped.tissue)
     points = full.from_frame(frame_points)
     change = full.area_change(points) / np.linalg.det(base.matrix[:2, :2])

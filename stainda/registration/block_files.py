@@ -182,7 +182,7 @@ class _Writer:
             job.out / "overlays" / name, view, before, view.bring(image, shown), colours,
             source=label, target=frame.slide,
         )  # fmt: skip
-        value = agreement(view.density, before.density, compared_area(view, before)).value
+        value = agreement(view.structures, before.structures, compared_area(view, before)).value
         return _plain({"overlay": f"overlays/{name}", "agreement_before": value})
 
 

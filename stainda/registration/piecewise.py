@@ -145,7 +145,7 @@ def out_of_place(
             away = np.linalg.norm(apply_affine(pair.matrix, transform.from_frame(points)) - points, axis=1)
             if len(points) and np.nanmedian(away) > gates.OWN_WAY * max(on_piece.shape) * view.downsample:
                 return True
-        elif agreement(view.density, brought.density, compared & on_piece).significance < gates.MIN_SIGNIFICANCE:
+        elif agreement(view.structures, brought.structures, compared & on_piece).significance < gates.MIN_SIGNIFICANCE:
             return True
     return False
 
@@ -174,10 +174,10 @@ def _take(
     fixed = _on_view(view, with_margin(find_pieces(outcomes.frame)))
     area = np.isin(fixed, [pair.fixed for pair, _, _ in placed])
     after = view.bring(image, transform)
-    value = agreement(view.density, after.density, compared_area(view, after) & area)
+    value = agreement(view.structures, after.structures, compared_area(view, after) & area)
     if before is not None:
         brought = view.bring(image, before)
-        whole = agreement(view.density, brought.density, compared_area(view, brought) & area).value
+        whole = agreement(view.structures, brought.structures, compared_area(view, brought) & area).value
         if value.value < whole + gates.MIN_PIECE_GAIN:
             outcomes.notes.add(
                 slide, f"its pieces one by one fit no better (agreement {value.value:.3f}, the whole {whole:.3f})"

@@ -21,7 +21,7 @@ from stainda.registration.deformation import FIRM, LEVELS, SOFT, STIFF, Stiffnes
 from stainda.registration.fields import invert
 from stainda.registration.held_back import FOLDS, Gain, HeldBack, agreement_map
 from stainda.registration.sections import SectionImage
-from stainda.registration.similarity import Brought, FrameView
+from stainda.registration.similarity import Brought, FrameView, Structures
 from stainda.registration.transforms import Transform
 
 Deformations = Literal["both", "own", "valis"]
@@ -114,11 +114,12 @@ class SectionOnView:
 
     def held_means(self, displacement: Array | None, part: Array | None = None) -> Array:
         """Agreement in each held-back square (k,), the section displaced; only what lies in a part, bool (h, w)."""
-        density, inside = self.brought.density, self.brought.inside
+        structures, inside = self.brought.structures, self.brought.inside
         if displacement is not None:
-            density, inside = shifted(density, displacement), shifted(inside.astype(float), displacement) > 0.5
+            structures = Structures(shifted(self.brought.density, displacement))
+            inside = shifted(inside.astype(float), displacement) > 0.5
         where = self.compared & inside
-        agreement = agreement_map(self.view.density, density, where)
+        agreement = agreement_map(self.view.structures, structures, where)
         return self.held.means(agreement, where if part is None else where & part)
 
 

@@ -17,7 +17,7 @@ from stainda.arrays import Array
 from stainda.cohort.types import Section
 from stainda.errors import StaindaError
 from stainda.registration import gates
-from stainda.slides import TissueMask, open_slide, tissue_mask
+from stainda.slides import TissueMask, open_slide, tissue_mask, without_unscanned
 
 # Working image and non-rigid step, times the rigid step's size: on rat_kidney 768 px give the same landmark error as
 # 1024 (4.96 and 4.95 px on average) in half the time.
@@ -102,7 +102,7 @@ def open_section(slide: str, path: str | Path, mpp: float | None, max_dim: int) 
             x, y, width, height = _working_box(tissue_found, handle.size)
             downsample = max(1.0, max(width, height) / max_dim)
             columns, rows = max(1, int(width / downsample)), max(1, int(height / downsample))
-            pixels = handle.read_scaled(x, y, columns, rows, downsample)
+            pixels = without_unscanned(handle.read_scaled(x, y, columns, rows, downsample))
             matrix = np.diag([1 / downsample, 1 / downsample, 1.0])
             matrix[:2, 2] = -x / downsample - 0.5, -y / downsample - 0.5  # the centre of pixel 0 is at 0.5
             tissue = _mask_on(tissue_found, matrix, pixels.shape[:2])

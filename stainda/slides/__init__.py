@@ -2,6 +2,6 @@
 
 from stainda.slides.opening import open_slide
 from stainda.slides.slide import Level, Slide
-from stainda.slides.tissue import TissueMask, mask_tissue, tissue_mask
+from stainda.slides.tissue import TissueMask, mask_tissue, tissue_mask, without_unscanned
 
-__all__ = ["Level", "Slide", "TissueMask", "mask_tissue", "open_slide", "tissue_mask"]
+__all__ = ["Level", "Slide", "TissueMask", "mask_tissue", "open_slide", "tissue_mask", "without_unscanned"]

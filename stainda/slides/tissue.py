@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 # distances are CIE Lab units; 2.3 is the just noticeable difference
 LEAST_DISTANCE = 3.0
 GREATEST_THRESHOLD = 4.5
+_BLACK = 10  # grey levels: JPEG does not keep a black that touches glass at 0
+_LEAST_UNSCANNED = 0.01  # of a picture: smaller black parts of its border are dirt or pen
 _MEDIANS = 2  # of 3 x 3 pixels; a median keeps the outline where a Gaussian would widen dark tissue
 
 
@@ -115,14 +117,16 @@ def mask_tissue(image: Array) -> Array:
     """Tissue on an RGB uint8 image (h, w, 3) of low magnification: bool (h, w).
 
     Tissue is what differs from the glass: the glass is the brightest grey mode of the picture (or plain white, where a
-    picture is all tissue); the difference is the CIE Lab distance, in which the chroma of a pale counterstain counts as
-    much as its darkness; the threshold is Otsu's, held between what is noise and what is surely stained, so that pale
-    tissue is not lost next to dark tissue (N. Otsu, 1979). Specks are dropped and small holes filled.
+    picture is all tissue), and black that was not scanned counts as glass; the difference is the CIE Lab distance, in
+    which the chroma of a pale counterstain counts as much as its darkness; the threshold is Otsu's, held between what
+    is noise and what is surely stained, so that pale tissue is not lost next to dark tissue (N. Otsu, 1979). Specks are
+    dropped and small holes filled.
     """
     from skimage.filters import threshold_otsu
 
     if min(image.shape[:2]) == 0:
         return np.zeros(image.shape[:2], bool)
+    image = without_unscanned(image)
     for _ in range(_MEDIANS):
         image = _median(image)
     lab = cie_lab(image)
@@ -139,6 +143,26 @@ def mask_tissue(image: Array) -> Array:
     speck = max(16, round(2e-4 * mask.size))
     mask = _without_small(mask, speck)
     return ~_without_small(~mask, speck)
+
+
+def without_unscanned(image: Array) -> Array:
+    """An RGB uint8 image (h, w, 3) with white instead of black areas along its border, which were not scanned; the same
+    image where there are none."""
+    from scipy.ndimage import binary_dilation, label
+
+    black = (image <= _BLACK).all(axis=2)
+    border = np.zeros_like(black)
+    border[[0, -1]] = border[:, [0, -1]] = True
+    if not (black & border).any():
+        return image
+    areas, number = label(black)
+    large = np.bincount(areas.ravel(), minlength=number + 1) >= _LEAST_UNSCANNED * black.size
+    large &= np.bincount(areas[border], minlength=number + 1) > 0
+    large[0] = False
+    if not large.any():
+        return image
+    unscanned = binary_dilation(large[areas], iterations=2)  # pixels at its edge show half of each
+    return np.where(unscanned[..., None], np.uint8(255), image)
 
 
 def _glass(lab: Array) -> tuple[Array, float]:

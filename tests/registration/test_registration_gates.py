@@ -115,12 +115,12 @@ def section(name: str, pixels: np.ndarray) -> SectionImage:
 
 def significance(view: FrameView, image: SectionImage, transform: Transform) -> float:
     brought = view.bring(image, transform)
-    return agreement(view.density, brought.density, compared_area(view, brought)).significance
+    return agreement(view.structures, brought.structures, compared_area(view, brought)).significance
 
 
 def local(view: FrameView, image: SectionImage, transform: Transform) -> float:
     brought = view.bring(image, transform)
-    return agreement(view.density, brought.density, compared_area(view, brought)).local
+    return agreement(view.structures, brought.structures, compared_area(view, brought)).local
 
 
 def test_a_section_half_of_which_is_elsewhere_is_in_place_by_half() -> None:

@@ -16,9 +16,9 @@ from stainda.slides import open_slide
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
-from registration_cases import Case, PiecedSheet, Sheet, around, spoiled
+from registration_cases import Case, PiecedSheet, Sheet, StretchedSheet, around, spoiled
 from registration_families import all_cases
-from registration_scenarios import CORRECT, REFUSED, WRONG, judge, slide_name, summary
+from registration_scenarios import CORRECT, REFUSED, WRONG, judge, moved, slide_name, summary
 
 SPOT = np.array([[70.0, 41.0]])
 
@@ -119,3 +119,22 @@ def test_the_truth_of_pieces_is_that_of_each_piece() -> None:
     assert np.linalg.norm(pieces.to_frame(spot(pieces)) - original.to_frame(SPOT)) < 0.8
     assert set(np.unique(pieces.labels)) == {0, 1, 2}
     assert np.isnan(pieces.to_frame(np.array([[185.0, 145.0]]))).all()
+
+
+def test_the_truth_of_a_stretched_section_is_exact_and_bends_it() -> None:
+    original = sheet()
+    middles, angles = np.array([[60.0, 45.0], [110.0, 70.0]]), np.array([0.4, 2.0])
+    directions = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    stretched = StretchedSheet.of(original, middles, directions, np.array([-0.4, 0.4]), 20.0)
+    assert np.linalg.norm(stretched.to_frame(spot(stretched)) - original.to_frame(SPOT)) < 0.8
+    assert np.linalg.norm(spot(stretched) - SPOT) > 2
+    assert np.allclose(stretched.from_frame(stretched.to_frame(SPOT)), SPOT, atol=1e-4)
+
+
+def test_how_sections_are_kept_is_counted_over_registrable_cases() -> None:
+    case = Case("c", "f", (sheet(), sheet()))
+    first = replace(judge(case, result(case, shift(0))), kept=("rigid_only",))
+    second, hopeless = replace(first, kept=("registered",)), replace(first, registrable=False)
+    assert moved([first, first, hopeless], [second, first, hopeless]).split() == [
+        "rigid_only", "->", "registered", "1", "rigid_only", "->", "rigid_only", "1",
+    ]  # fmt: skip

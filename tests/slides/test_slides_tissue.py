@@ -7,7 +7,7 @@ import pytest
 import shapely
 from PIL import Image
 
-from stainda.slides import TissueMask, mask_tissue, open_slide, tissue_mask
+from stainda.slides import TissueMask, mask_tissue, open_slide, tissue_mask, without_unscanned
 
 GLASS = (245, 245, 245)
 
@@ -63,6 +63,18 @@ def test_shading_of_the_glass_and_unscanned_white_are_no_tissue():
     shaded = shaded.astype(np.uint8)
     shaded[:60, :250] = 255
     assert dice(mask_tissue(shaded), truth) > 0.95
+
+
+def test_black_that_was_not_scanned_is_no_tissue_and_dark_tissue_is():
+    truth = disc(400, 600, (330, 220), 100)
+    image = stained(truth, (25, 15, 30))
+    assert without_unscanned(image) is image
+    black = image.copy()
+    black[:, :80] = black[350:] = 0
+    assert dice(mask_tissue(black), truth) > 0.95
+    assert (without_unscanned(black)[355:, 90:] == 255).all()
+    assert (without_unscanned(black)[truth & (np.arange(400) < 345)[:, None]] < 60).all()
+    assert not mask_tissue(np.zeros_like(image)).any()
 
 
 def test_specks_are_dropped_and_small_holes_filled_but_not_large_ones():
