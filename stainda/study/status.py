@@ -221,7 +221,7 @@ def _seconds_left(reported: dict[str, Any]) -> float | None:
     later = [stage for stage, state in reported["stages"].items() if state == "waiting"]
     left = task and seconds_left(task["done"], task["total"], now - task["started"], task.get("earlier", 0.0))
     if left is None and reported["stage"] in expected:
-        left = max(0.0, expected[reported["stage"]] - (now - reported["stage_started"]))
+        left = max(0.0, expected[reported["stage"]] - max(0.0, now - reported["stage_started"]))
     return None if left is None else float(left + sum(expected.get(stage, 0.0) for stage in later))
 
 
