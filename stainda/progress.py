@@ -8,7 +8,8 @@ from typing import Protocol
 
 
 def seconds_left(done: float, total: float, spent: float, earlier: float = 0.0) -> float | None:
-    """How long the rest takes at the rate so far, in seconds; ``None`` before the first step is completed.
+    """How long the rest takes at the rate so far, in seconds; ``None`` before the first step is completed, or
+    where the clock was set back since the work began.
 
     Args:
         done: completed steps of ``total``; ``earlier`` of them were complete before, and took none of the time.
@@ -16,7 +17,7 @@ def seconds_left(done: float, total: float, spent: float, earlier: float = 0.0) 
     """
     if done >= total:
         return 0.0
-    return spent * (total - done) / (done - earlier) if done > earlier else None
+    return spent * (total - done) / (done - earlier) if done > earlier and spent >= 0 else None
 
 
 class Task(Protocol):

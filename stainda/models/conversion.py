@@ -100,7 +100,7 @@ def read_checkpoint(file: Path) -> dict[str, Tensor]:
             file=file,
             remedy="Ask its publisher for the state dict alone, or for a safetensors file",
         ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, AttributeError, TypeError, OSError) as error:
+    except (RuntimeError, EOFError, ValueError, LookupError, AttributeError, TypeError, OSError) as error:
         raise ConfigError(
             f"cannot be read as a file of torch: {_reason(error)}", file=file, remedy="Download the file again"
         ) from error

@@ -278,7 +278,10 @@ def _job(folder: Path, rotation: str) -> JobFolder:
     text = error.read_text(encoding="utf-8", errors="replace").strip() if error.is_file() else ""
     table = None
     if curve.is_file() and curve.stat().st_size:
-        table = pd.read_csv(curve)
+        try:
+            table = pd.read_csv(curve)
+        except ValueError as error:
+            raise RecordError(f"not a readable table ({error})", file=curve, remedy="Run the stage again") from error
     return JobFolder(
         folder.name, folder, _json(RESULT.inside(folder)), text, DONE.inside(folder).is_file(), table, rotation
     )

@@ -98,6 +98,8 @@ class _TiffLevel:
             self._tile = (int(page.tilewidth), int(page.tilelength))
         else:
             self._tile = (self.width, int(min(page.rowsperstrip or self.height, self.height)))
+        if min(self._tile) <= 0:
+            raise SlideError("damaged: its tiles have no pixels", remedy="Copy or export it again")
         self._across = -(-self.width // self._tile[0])
         self._down = -(-self.height // self._tile[1])
 

@@ -71,7 +71,15 @@ class DaskWorkers:
         self._running[future] = key
 
     def completed(self, advance: Callable[[float], None], seconds: float | None = None) -> list[Outcome]:
-        """Wait until at least one job has ended; return those that have, or nothing after ``seconds``."""
+        """Wait until at least one job has ended; return those that have, or nothing after ``seconds``.
+
+        Jobs that went with their scheduler, where another one answers at its address by now, have ended unexpectedly.
+
+        Raises:
+            StaindaError: no scheduler answers any more.
+        """
+        from concurrent.futures import CancelledError
+
         from distributed import TimeoutError as DaskTimeoutError
         from distributed import wait
 
@@ -82,6 +90,8 @@ class DaskWorkers:
                 done = wait(list(self._running), timeout=seconds, return_when="FIRST_COMPLETED").done
             except DaskTimeoutError:
                 done = set()
+            except CancelledError:
+                done = {future for future in self._running if future.cancelled()}
             if self._client.status != "running":
                 raise OSError(f"its connection is {self._client.status}")
         return [self._outcome(future) for future in done]

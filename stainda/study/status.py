@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from stainda.errors import StaindaError
+from stainda.errors import RecordError, StaindaError
 from stainda.progress import seconds_left
 from stainda.run_directory.contents import REPORT, STORE_META, STUDY
 from stainda.run_directory.folder import STAGES, check_version
@@ -80,7 +80,7 @@ def read_status(folder: str | Path) -> Status:
     """Read how far a run is; nothing is locked, written or loaded, so that a run in work is not disturbed.
 
     Raises:
-        StaindaError: ``folder`` is no run directory, or one of a newer version.
+        StaindaError: ``folder`` is no run directory, or one of a newer version, or its files are damaged.
     """
     root = Path(folder)
     if not STUDY.at(root).is_file() and not (root / PROGRESS).is_file():
@@ -88,6 +88,17 @@ def read_status(folder: str | Path) -> Status:
             "this is not a run directory (it has no study.yaml)", file=root, remedy="Name the folder 'stainda run' made"
         )
     check_version(root)
+    try:
+        return _status_of(root)
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, csv.Error) as error:
+        raise RecordError(
+            f"{PROGRESS} or a table next to it is damaged ({type(error).__name__}: {error})",
+            file=root,
+            remedy="Run the same command again: it writes them anew",
+        ) from error
+
+
+def _status_of(root: Path) -> Status:
     reported = _read_progress(root)
     state = _state(reported)
     ended = list(_ended(root))
@@ -210,7 +221,7 @@ def _seconds_left(reported: dict[str, Any]) -> float | None:
     later = [stage for stage, state in reported["stages"].items() if state == "waiting"]
     left = task and seconds_left(task["done"], task["total"], now - task["started"], task.get("earlier", 0.0))
     if left is None and reported["stage"] in expected:
-        left = max(0.0, expected[reported["stage"]] - (now - reported["stage_started"]))
+        left = max(0.0, expected[reported["stage"]] - max(0.0, now - reported["stage_started"]))
     return None if left is None else float(left + sum(expected.get(stage, 0.0) for stage in later))
 
 

@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,10 @@ KINDS = {
     "job of a worker": "SIGKILL of a job's process at another worker",
     "second leader": "a second leader started",
     "PostgreSQL": "immediate stop of PostgreSQL",
+    "Dask scheduler": "SIGKILL of the Dask scheduler",
 }
+SERVERS = {"PostgreSQL", "Dask scheduler"}
+"""Without them the leader ends with a reason, and is started again."""
 LIMIT = 400.0  # seconds of one study
 
 
@@ -50,10 +54,11 @@ class Tally:
 
 @dataclass
 class Cast:
-    """The processes of one run."""
+    """The processes of one run; ``options`` of its leader; ``server``: the PostgreSQL or the Dask cluster it needs."""
 
     root: Path
-    storage: list[str]
+    options: list[str]
+    server: Any = None
     leader: Any = None
     worker: Any = None
     results: dict[str, str] = field(default_factory=dict)
@@ -61,7 +66,7 @@ class Cast:
     def start(self) -> None:
         """Whoever is not there."""
         if self.leader is None or self.leader.poll() is not None:
-            self.leader = _python("leader", self.root, *self.storage)
+            self.leader = _python("leader", self.root, *self.options)
         if self.worker is None or self.worker.poll() is not None:
             self.worker = _python("worker", self.root)
 
@@ -99,7 +104,7 @@ def run_whole(root: Path) -> str:
     return (root / "trials.csv").read_text()
 
 
-def run_disturbed(cast: Cast, kinds: tuple[str, ...], times: int, rng: random.Random, server: Any = None) -> Tally:
+def run_disturbed(cast: Cast, kinds: tuple[str, ...], times: int, rng: random.Random) -> Tally:
     """A run that is disturbed so many times in turn, at random moments, to its end."""
     tally, until, moment = Tally(), time.monotonic() + LIMIT, 0.0
     cast.start()
@@ -109,13 +114,13 @@ def run_disturbed(cast: Cast, kinds: tuple[str, ...], times: int, rng: random.Ra
         if cast.leader.poll() == 0:
             break
         kind = kinds[tally.repetitions % len(kinds)]
-        if cast.leader.poll() not in (None, -signal.SIGKILL) and "PostgreSQL" not in kinds:
+        if cast.leader.poll() not in (None, -signal.SIGKILL) and not SERVERS & set(kinds):
             raise AssertionError(cast.leader.stderr.read())
         cast.start()
         if not cast.results:  # nothing has begun
             continue
         moment = moment or time.monotonic() + rng.uniform(0.0, 1.0)
-        if tally.repetitions < times and time.monotonic() > moment and disturb(cast, kind, server):
+        if tally.repetitions < times and time.monotonic() > moment and disturb(cast, kind):
             tally.repetitions += 1
             moment = time.monotonic() + rng.uniform(0.1, 2.0)
     else:
@@ -128,20 +133,24 @@ def run_disturbed(cast: Cast, kinds: tuple[str, ...], times: int, rng: random.Ra
     return tally
 
 
-def disturb(cast: Cast, kind: str, server: Any) -> bool:
+def disturb(cast: Cast, kind: str) -> bool:
     """One fault now; False where there is nothing to strike."""
     if kind in ("leader", "worker"):
         process = cast.leader if kind == "leader" else cast.worker
         process.kill()
         process.wait()
     elif kind == "second leader":
-        second = _python("leader", cast.root, *cast.storage)
+        second = _python("leader", cast.root, *cast.options)
         _, said = second.communicate(timeout=LIMIT)
         if second.returncode != 2 and cast.leader.poll() is None:
             raise AssertionError(f"a second leader was let in: {second.returncode} {said}")
     elif kind == "PostgreSQL":
-        server.stop("immediate")
-        server.start()
+        cast.server.stop("immediate")
+        cast.server.start()
+    elif kind == "Dask scheduler":
+        cast.server.kill_scheduler()
+        time.sleep(0.5)
+        cast.server.start()
     else:
         children = _children(cast.leader.pid if "leader" in kind else cast.worker.pid)
         if not children:
@@ -175,16 +184,8 @@ def suite(kills: int, seed: int, each: int, kinds: tuple[str, ...]) -> dict[str,
         while left.total():
             kind = next(kind for kind in kinds if left[kind] > 0)
             number += 1
-            storage = []
-            if kind == "PostgreSQL":
-                assert server is not None
-                server.empty()
-                storage = [server.address.replace("postgresql:", "postgresql+psycopg:")]
-            cast = Cast(Path(name) / str(number), storage)
-            try:
-                tally = run_disturbed(cast, (kind,), min(each, left[kind]), rng, server)
-            finally:
-                cast.end()
+            with prepared(Path(name) / str(number), kind, server) as cast:
+                tally = run_disturbed(cast, (kind,), min(each, left[kind]), rng)
             left[kind] -= max(1, tally.repetitions)
             row = table[kind]
             for field_name in ("repetitions", "lost", "repeated", "at_once"):
@@ -192,6 +193,25 @@ def suite(kills: int, seed: int, each: int, kinds: tuple[str, ...]) -> dict[str,
             row.wrong += (cast.root / "trials.csv").read_text() != truth
             print(f"run {number}: {kind}, {tally.repetitions} faults", file=sys.stderr, flush=True)
     return table
+
+
+@contextlib.contextmanager
+def prepared(root: Path, kind: str, database: Any = None) -> Iterator[Cast]:
+    """A run that is about to be disturbed, with the servers that it needs for this kind of fault."""
+    from dask_cluster import cluster
+
+    with contextlib.ExitStack() as stack:
+        cast = Cast(root, [])
+        if kind == "PostgreSQL":
+            database.empty()
+            address = database.address.replace("postgresql:", "postgresql+psycopg:")
+            cast.options, cast.server = ["--storage", address], database
+        if kind == "Dask scheduler":
+            root.mkdir(parents=True)
+            cast.server = stack.enter_context(cluster(2, root))
+            cast.options = ["--scheduler", cast.server.address]
+        stack.callback(cast.end)
+        yield cast
 
 
 def shown(table: dict[str, Tally]) -> str:

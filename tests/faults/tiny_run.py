@@ -1,23 +1,26 @@
 """A run of tiny jobs with the leader, the claims, the search and the storage of a real one.
 
-``python tiny_run.py leader RUN [STORAGE]`` and ``python tiny_run.py worker RUN``. A job sleeps a little and writes a
-number that follows from its settings. Each time one is done to its end it leaves a file in ``journal/JOB``, and one
-that ends in ``.twice`` where another process was at the same job.
+``python tiny_run.py leader RUN [--storage ADDRESS] [--scheduler ADDRESS]`` and ``python tiny_run.py worker RUN``. A job
+sleeps a little and writes a number that follows from its settings. Each time one is done to its end it leaves a file in
+``journal/JOB``, and one that ends in ``.twice`` where another process was at the same job.
 """
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import hashlib
 import json
 import os
 import sys
 import time
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from stainda.cohort import Cohort
-from stainda.config import EvaluationConfig, SearchConfig, SearchRange
+from stainda.config import EngineConfig, EvaluationConfig, SearchConfig, SearchRange
 from stainda.errors import StaindaError
 from stainda.files import stable_hash, write_csv, write_json, write_text
 from stainda.progress import SILENT
@@ -25,7 +28,7 @@ from stainda.run_directory.folder import RunFolder
 from stainda.study.executor import Outcome, Workers
 from stainda.study.heartbeat import RunProgress
 from stainda.study.search import StrategySearch
-from stainda.study.shared_workers import SharedRequest, SharedWorkers, run_claimed
+from stainda.study.shared_workers import LocalWorkers, SharedRequest, SharedWorkers, run_claimed
 from stainda.study.sharing import SharedFolder
 from stainda.study.storage import sqlite_address
 from stainda.study.worker import Taking
@@ -118,7 +121,20 @@ def nothing(threads: int) -> None:
     """A tiny job needs no torch."""
 
 
-def lead(root: Path, storage: str) -> None:
+@contextlib.contextmanager
+def workers_of(scheduler: str) -> Iterator[LocalWorkers]:
+    """One process of this leader, or the workers of a Dask cluster."""
+    if not scheduler:
+        with Workers(1, run_tiny, prepare=nothing) as local:
+            yield local
+        return
+    from stainda.study.dask_engine import DaskWorkers, dask_client
+
+    with dask_client(EngineConfig(name="dask", scheduler=scheduler), 1) as client:
+        yield DaskWorkers(client, run_tiny, prepare=nothing)
+
+
+def lead(root: Path, storage: str, scheduler: str) -> None:
     folder = RunFolder(root)
     with folder.locked(), RunProgress(root, SILENT, ("train",)):
         write_text(root / "study.yaml", "study: tiny\n")
@@ -130,7 +146,7 @@ def lead(root: Path, storage: str) -> None:
         drawn, ended = dict.fromkeys(STRATEGIES, 0), dict.fromkeys(STRATEGIES, 0)
         planned: dict[str, TinyRequest] = {}
         cohort = Cohort(())
-        with shared.offered(cohort, cohort, EvaluationConfig()), Workers(1, run_tiny, prepare=nothing) as local:
+        with shared.offered(cohort, cohort, EvaluationConfig()), workers_of(scheduler) as local:
             pool = SharedWorkers(shared, local)
 
             def finish(request: TinyRequest, outcome: Outcome) -> None:
@@ -173,13 +189,17 @@ def help_out(root: Path) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "leader":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("role", choices=["leader", "worker"])
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--storage", default="")
+    parser.add_argument("--scheduler", default="")
+    given = parser.parse_args()
+    if given.role == "leader":
         try:
-            lead(
-                Path(sys.argv[2]), sys.argv[3] if len(sys.argv) > 3 else sqlite_address(Path(sys.argv[2]) / "study.db")
-            )
+            lead(given.run, given.storage or sqlite_address(given.run / "study.db"), given.scheduler)
         except StaindaError as error:
             print(error, file=sys.stderr)
             sys.exit(2)
     else:
-        help_out(Path(sys.argv[2]))
+        help_out(given.run)

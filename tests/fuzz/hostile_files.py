@@ -1,9 +1,11 @@
-"""Every kind of file that stainda reads from other people, a good one of each, and hostile changes of it."""
+"""Manifests, study files, annotations, transforms: a good one of each, and hostile changes of it."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import re
+import struct
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,18 +15,22 @@ from hypothesis import strategies as st
 
 from stainda.annotations import make_shapes
 from stainda.annotations.formats import FORMATS, read_annotations, write_annotations
-from stainda.annotations.formats.frame import PlainFrame
 
-SLIDE = PlainFrame((400, 300), Path("slide.svs"))
 SHAPES = [shapely.box(10, 10, 60, 50), shapely.Point(100, 100).buffer(30), shapely.box(200, 150, 260, 220)]
 
-TOKENS = [
+TOKENS = (
     b"NaN", b"Infinity", b"-1", b"1e999", b"99999999999999999999", b"0", b"null", b"true", b"\x00", b"\xff\xfe", b"",
     b"../../../escape", b"/etc/passwd", b"[[[[", b"{", b"}", b"]", b'"', b",", b"\n", b";", b"'", b"<", b"&a;",
     b"<!ENTITY", b"!!python/object/apply:os.system ['touch escape']", b"*a", b"&a [*a]", b"${HOME}", b"%s%n",
     b"\xe2\x80\xae\xf0\x9f\x98\x80", b"<script>alert(1)</script>", b"A" * 3000, b"[" * 3000, b"coordinates",
-    b"- " * 300,
-]  # fmt: skip
+    b"- " * 300, b"[]", b"{}", b'""', b"-0.0", b"1e-320", b"2147483648", b"0x10", b"_", b"*", b"..", b".",
+)  # fmt: skip
+NUMBERS = (
+    b"\0", b"\xff", b"\0\0", b"\1\0", b"\xff\xff", b"\xff\x7f", b"\0\0\0\0", b"\1\0\0\0", b"\0\0\0\1",
+    b"\xff\xff\xff\xff", b"\xff\xff\xff\x7f", b"\0\0\0\x40", b"\0\0\1\0", b"\0\0\0\x80", b"\xff" * 8, b"\0" * 8,
+    b"\xff" * 7 + b"\x7f", b"\0" * 100, b"\xff" * 100, b"\0\0\xc0\x7f", b"\0\0\x80\x7f",
+)  # fmt: skip
+"""Whole numbers of binary files, at the ends of their ranges."""
 
 
 NDPA = """<?xml version="1.0"?><annotations><ndpviewstate id="1"><title>glomerulus</title><coordformat>nanometers
@@ -34,12 +40,44 @@ NDPA = """<?xml version="1.0"?><annotations><ndpviewstate id="1"><title>glomerul
 
 
 @dataclass(frozen=True)
+class OnGlass:
+    """What annotation formats ask of a slide; its file says where its picture lies on the glass."""
+
+    path: Path
+    size: tuple[int, int] = (400, 300)
+    mpp: float = 0.4
+
+
+def _slide(folder: Path) -> OnGlass:
+    path = folder / "slide.ndpi"
+    if not path.is_file():  # a TIFF with 64-bit offsets, and the high words of values behind its directory
+        tags = [(256, 4, 40), (257, 4, 30), (65420, 4, 1), (65422, 9, -1_500_000), (65423, 9, 2_000_000)]
+        entries = b"".join(struct.pack("<HHIi", tag, kind, 1, value) for tag, kind, value in tags)
+        directory = struct.pack("<H", len(tags)) + entries + struct.pack("<Q", 0) + bytes(4 * len(tags))
+        path.write_bytes(b"II" + struct.pack("<HQ", 42, 12) + directory)
+    return OnGlass(path)
+
+
+@dataclass(frozen=True)
 class Case:
-    """A kind of file: ``make`` writes a good one into a folder, ``read`` reads one."""
+    """A kind of file.
+
+    Attributes:
+        make: writes a good one into a folder, and whatever it needs next to it. read: reads one.
+        tokens: what is put into it.
+        places: of a file, the bytes that are changed; default: all.
+        share: of the examples of the full run: less for what takes long.
+        refused: the good one is refused already. writes: what the reader may write next to it.
+    """
 
     name: str
     make: Callable[[Path], Path]
     read: Callable[[Path], object]
+    tokens: Sequence[bytes] = TOKENS
+    places: Callable[[Path], Sequence[int]] | None = None
+    share: float = 1.0
+    refused: bool = False
+    writes: tuple[str, ...] = ()
 
 
 def _annotations(name: str) -> Case:
@@ -47,12 +85,12 @@ def _annotations(name: str) -> Case:
         path = folder / f"a{FORMATS[name].suffixes[0]}"
         shapes = make_shapes(SHAPES, "glomerulus")
         try:
-            write_annotations(shapes, path, name, SLIDE)
-        except Exception:  # a format that is read only, or written for slides on glass
+            write_annotations(shapes, path, name, _slide(folder))
+        except Exception:  # a format that is read only
             path.write_text(NDPA)
         return path
 
-    return Case(f"annotations as {name}", make, lambda path: read_annotations(path, name, SLIDE))
+    return Case(f"annotations as {name}", make, lambda path: read_annotations(path, name, _slide(path.parent)))
 
 
 def _manifest(folder: Path) -> Path:
@@ -140,21 +178,28 @@ CASES = [
 
 
 @st.composite
-def changes(draw: Callable) -> list[tuple[str, float, bytes]]:
+def changes(draw: Callable, tokens: Sequence[bytes]) -> list[tuple[str, float, bytes]]:
     """Some changes of a file: what, where (as a share of its length), and with what."""
-    what = st.sampled_from(["put", "replace", "cut", "flip", "repeat", "end"])
-    payload = st.one_of(st.sampled_from(TOKENS), st.binary(max_size=8))
-    return draw(st.lists(st.tuples(what, st.floats(0, 1), payload), min_size=1, max_size=6))
+    what = st.sampled_from(["word", "put", "replace", "cut", "flip", "repeat", "end"])
+    payload = st.one_of(st.sampled_from(tokens), st.binary(max_size=8))
+    return draw(st.lists(st.tuples(what, st.floats(0, 1), payload), min_size=1, max_size=4))
 
 
-def changed(good: bytes, edits: list[tuple[str, float, bytes]]) -> bytes:
-    """The file with the changes made."""
+_WORD = re.compile(rb"[\w.+-]+")
+
+
+def changed(good: bytes, edits: list[tuple[str, float, bytes]], places: Sequence[int] | None = None) -> bytes:
+    """The file with the changes made; a ``word`` is a name or a number of a text, whose syntax stays as it is."""
     data = bytearray(good)
     for what, share, payload in edits:
-        place = int(share * len(data))
-        if what == "put":
+        place = int(share * len(data)) if places is None else places[int(share * (len(places) - 1))]
+        if what == "word" and places is None:
+            words = [match.span() for match in _WORD.finditer(data)]
+            start, end = words[int(share * (len(words) - 1))] if words else (0, 0)
+            data[start:end] = payload
+        elif what == "put":
             data[place:place] = payload
-        elif what == "replace":
+        elif what in ("replace", "word"):
             data[place : place + max(1, len(payload))] = payload
         elif what == "cut":
             del data[place : place + max(1, len(payload)) * 4]

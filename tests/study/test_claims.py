@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
+import threading
 
 from stainda.study.claims import Claims, Holder
 
@@ -113,3 +114,26 @@ def test_of_many_who_come_at_once_one_gets_it(tmp_path):
     for process in processes:
         process.join()
     assert sorted(taken, key=int) == [str(number) for number in range(50)]
+
+
+def test_a_claim_outlives_a_wall_clock_that_jumps(tmp_path, monkeypatch):
+    """Seconds of silence are those of a clock that nobody sets."""
+    holder, observer = Claims(tmp_path), Claims(tmp_path)
+    claim = holder.take("a")
+    _elsewhere(claim)
+    assert not observer.is_free("a")
+    for hours in (-24, 24):
+        monkeypatch.setattr("time.time", lambda hours=hours: 1e9 + hours * 3600)
+        assert not observer.is_free("a") and observer.take("a") is None
+
+
+def test_a_claim_that_the_file_system_loses_ends_its_holder(tmp_path):
+    """A network file system that lost the file: the training may be claimed anew, and its first holder notices."""
+    lost = threading.Event()
+    first, second = Claims(tmp_path, every=0.02), Claims(tmp_path)
+    claim = first.take("a")
+    with claim.kept(lost.set):
+        claim.path.unlink()
+        other = second.take("a")
+        assert lost.wait(20)
+    assert other is not None and other.is_held(), "the release of the first holder left the second one's claim"

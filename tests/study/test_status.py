@@ -217,3 +217,19 @@ def test_a_run_is_watched_until_it_ends(root, monkeypatch):
     shown = CliRunner().invoke(app, ["status", str(root), "--watch", "3"])
     assert shown.exit_code == 0 and waits == [3, 3]
     assert shown.output.count("20 epochs an hour") == 2 and shown.output.count("stage") == 3
+
+
+@pytest.mark.parametrize("hours", [-5, 5])
+def test_a_clock_that_jumps_gives_no_nonsense(root, monkeypatch, hours):
+    """A run on this machine is known by its process; its time left is never negative, nor its speed."""
+    now = time.time()
+    with RunProgress(root, SILENT, STAGES) as progress, in_stage(progress, "train"):
+        progress.expect({"train": 60.0})
+        with progress.task("train", 10) as task:
+            task.advance(2)
+            progress._write()
+            monkeypatch.setattr(time, "time", lambda: now + hours * 3600)
+            status = read_status(root)
+    assert status.state == "running"
+    assert status.seconds_left is not None and status.seconds_left >= 0
+    assert status.per_hour is None or status.per_hour >= 0

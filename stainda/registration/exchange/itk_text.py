@@ -10,6 +10,7 @@ import numpy as np
 from stainda.annotations.guarded import read_bytes
 from stainda.arrays import Array
 from stainda.errors import AnnotationError, RegistrationError
+from stainda.names import is_file
 from stainda.registration.exchange.world import STRAIGHT, PointFunction, bspline, linear_from
 
 MAX_BYTES = 200_000_000
@@ -122,7 +123,7 @@ def _elastix(path: Path, depth: int) -> tuple[PointFunction, float]:
         return own, grain
     name = re.split(r"[/\\]", initial)[-1]
     before = path.with_name(name)
-    if not before.is_file():
+    if not is_file(before):
         raise RegistrationError(
             f"its initial transform {name} is not next to it", file=path, remedy="Put both together"
         )

@@ -8,10 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from stainda.errors import TrainingError
 from stainda.files import whole_file
 
 Statistics = dict[str, Tensor]
@@ -152,9 +154,21 @@ def save_statistics(path: str | Path, by_domain: Mapping[str, Statistics]) -> No
 
 
 def load_statistics(path: str | Path) -> dict[str, Statistics]:
-    """What :func:`save_statistics` wrote."""
+    """What :func:`save_statistics` wrote.
+
+    Raises:
+        TrainingError: the file cannot be read as such.
+    """
+    try:
+        flat = load_file(str(path))
+    except (SafetensorError, OSError) as error:
+        raise TrainingError(
+            f"the statistics of the domains cannot be read ({error})",
+            file=path,
+            remedy="Delete the job's folder and run the study again",
+        ) from error
     statistics: dict[str, Statistics] = {}
-    for key, value in load_file(str(path)).items():
+    for key, value in flat.items():
         domain, _, rest = key.rpartition("|")
         statistics.setdefault(domain, {})[rest] = value
     return statistics
