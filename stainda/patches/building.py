@@ -31,7 +31,7 @@ from stainda.run_directory.tables import PATCHES
 
 Shapes = Mapping[str, gpd.GeoDataFrame]
 
-CUTTING = 4
+CUTTING = 5
 """Raised whenever the same inputs come to give other patches or labels, so that an older store is not used again."""
 
 SINGLE_PATIENT = (
