@@ -57,10 +57,6 @@ def _page(path: Path) -> object:
     return make_report(_root(path))
 
 
-def _records(folder: Path) -> Path:
-    return _run("records.parquet")(folder) if list(folder.glob("records*")) else _run("jobs/*/records.parquet")(folder)
-
-
 def _read_records(path: Path) -> object:
     from stainda.evaluation import read_records
 
@@ -70,7 +66,7 @@ def _read_records(path: Path) -> object:
 def _cells(folder: Path) -> Path:
     import pandas as pd
 
-    table = pd.read_parquet(_records(folder)).head(20)
+    table = pd.read_parquet(_run("records.parquet")(folder)).head(20)
     (folder / "cells.parquet").touch()
     table.to_csv(folder / "cells.csv", index=False)
     return folder / "cells.csv"
@@ -277,7 +273,7 @@ labels: source
 
 RUN_FILES = {
     "study.yaml": 0.25, "trials.csv": 0.5, "cohort.csv": 0.5, "environment.json": 0.25, "unsupervised.csv": 0.25,
-    "objects.parquet": 0.25, "jobs/*/result.json": 0.5, "jobs/*/training.csv": 0.5, "jobs/*/records.parquet": 0.25,
+    "objects.parquet": 0.25, "jobs/*/result.json": 0.5, "jobs/*/training.csv": 0.5, "records.parquet": 0.25,
 }  # fmt: skip
 WRITTEN = ("report", ".report-new", "results.csv")
 """What a report writes into a run directory."""
@@ -290,7 +286,7 @@ CASES = [
     Case("page of trials.csv", _run("trials.csv"), _page, share=0.02, writes=WRITTEN),
     Case("page of cohort.csv", _run("cohort.csv"), _page, share=0.02, writes=WRITTEN),
     Case("page of training.csv", _run("jobs/*/training.csv"), _page, share=0.02, writes=WRITTEN),
-    Case("records", _run("jobs/*/records.parquet"), _read_records, BINARY),
+    Case("records", _run("records.parquet"), _read_records, BINARY),
     Case("records with other cells", _cells, _read_cells),
     Case("starting weights", _weights, _read_weights, BINARY),
     Case("checkpoint", _weights, _read_checkpoint, BINARY),
