@@ -34,6 +34,13 @@ def test_what_the_long_form_found(tmp_path):
     path.with_suffix(".json").write_text("[" * 100_000)
     with pytest.raises(StaindaError, match="cannot read the transform"):
         _case("transform").read(path)
+    path.with_suffix(".json").write_text("7")
+    with pytest.raises(StaindaError, match="cannot read the transform"):
+        _case("transform").read(path)
+    path = _case("affine.txt of elastix").make(tmp_path)
+    path.write_text(path.read_text().replace("NoInitialTransform", "A" * 3000))
+    with pytest.raises(StaindaError, match="is not next to it"):
+        _case("affine.txt of elastix").read(path)
     path = _case("study").make(tmp_path)
     path.write_text(path.read_text().replace("default: 5.0e-3", "default: much"))
     with pytest.raises(StaindaError, match="outside its own search range"):
