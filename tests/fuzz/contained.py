@@ -25,7 +25,7 @@ from stainda.errors import StaindaError
 SECONDS = 5
 """CPU seconds that one file may take."""
 MEMORY = 1 << 30
-"""Bytes that the process may occupy at most, its libraries included."""
+"""Bytes that reading may add to the process, which begins with what the one that started it has in memory."""
 SILENT_SECONDS = 120
 """Wall-clock seconds after which a child that does nothing is killed; the machine may be shared."""
 AT, READ, REFUSED = range(3)
@@ -94,6 +94,7 @@ def _read_all(case: Case, examples: int, number: int, start: int, place: Path, c
     warnings.simplefilter("ignore")
     if not case.refused:
         case.read(path)  # also: what it imports takes no example's time
+    at_first = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     most = pages * resource.getpagesize() + 3 * MEMORY
     resource.setrlimit(resource.RLIMIT_AS, (most, resource.getrlimit(resource.RLIMIT_AS)[1]))
@@ -143,7 +144,7 @@ def _read_all(case: Case, examples: int, number: int, start: int, place: Path, c
             say("slow", f"{time.process_time() - began:.0f} s", data)
         if written or _listing(place, allowed) != listing:
             say("wrote", str(written[:1] or sorted(_listing(place, allowed) ^ listing)[:1]), data)
-        if resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 > MEMORY:
+        if resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 > at_first + MEMORY:
             say("memory", "resident", data)
             stream.close()
             os._exit(_FULL)
