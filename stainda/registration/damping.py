@@ -16,7 +16,7 @@ from stainda.arrays import Array
 from stainda.registration import gates
 from stainda.registration.fields import jacobian
 from stainda.registration.held_back import agreement_map
-from stainda.registration.similarity import Brought, FrameView, Structures
+from stainda.registration.similarity import Brought, DensityGradients, FrameView
 
 FALL = 12.0  # view pixels: a third of the way from full deformation to none
 WINDOW = 16.0  # standard deviation, view pixels, of the neighbourhood whose agreement is compared
@@ -135,7 +135,7 @@ def worse(view: FrameView, brought: Brought, displacement: Array) -> Array:
     moved = ndimage.map_coordinates(brought.density, where, order=1, mode="nearest")
     inside = ndimage.map_coordinates(brought.inside.astype(float), where, order=1) > 0.5
     compared = ndimage.binary_fill_holes(view.tissue) & brought.inside & inside
-    after = agreement_map(view.structures, Structures(moved), compared)
+    after = agreement_map(view.structures, DensityGradients(moved), compared)
     gain = after - agreement_map(view.structures, brought.structures, compared)
     weight = ndimage.gaussian_filter(compared.astype(float), WINDOW)
     mean = ndimage.gaussian_filter(gain * compared, WINDOW) / np.maximum(weight, 1e-3)

@@ -12,7 +12,7 @@ import numpy as np
 from scipy import ndimage
 
 from stainda.arrays import Array
-from stainda.registration.similarity import SCALES, Structures
+from stainda.registration.similarity import SCALES, DensityGradients
 
 SQUARES = 14  # along the longer side of the view: some 36 view pixels wide
 FOLDS = 4  # one square of so many is held back
@@ -81,7 +81,7 @@ class Gain:
         return f"agreement in {self.squares} held-back parts changes by {self.mean:+.3f} ± {self.error:.3f}"
 
 
-def agreement_map(first: Structures, second: Structures, where: Array) -> Array:
+def agreement_map(first: DensityGradients, second: DensityGradients, where: Array) -> Array:
     """Agreement of gradient directions of two images, float (h, w), mean of the fine scales."""
     maps = [(first.directions(where, scale) * second.directions(where, scale)).sum(axis=0) for scale in SCALES]
     return np.mean(maps, axis=0)

@@ -21,7 +21,7 @@ from stainda.registration.deformation import FIRM, LEVELS, SOFT, STIFF, Stiffnes
 from stainda.registration.fields import invert
 from stainda.registration.held_back import FOLDS, Gain, HeldBack, agreement_map
 from stainda.registration.sections import SectionImage
-from stainda.registration.similarity import Brought, FrameView, Structures
+from stainda.registration.similarity import Brought, DensityGradients, FrameView
 from stainda.registration.transforms import Transform
 
 Deformations = Literal["both", "own", "valis"]
@@ -116,7 +116,7 @@ class SectionOnView:
         """Agreement in each held-back square (k,), the section displaced; only what lies in a part, bool (h, w)."""
         structures, inside = self.brought.structures, self.brought.inside
         if displacement is not None:
-            structures = Structures(shifted(self.brought.density, displacement))
+            structures = DensityGradients(shifted(self.brought.density, displacement))
             inside = shifted(inside.astype(float), displacement) > 0.5
         where = self.compared & inside
         agreement = agreement_map(self.view.structures, structures, where)

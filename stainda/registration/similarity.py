@@ -53,8 +53,8 @@ class FrameView:
         return cls(density, tissue, points, step * image.downsample)
 
     @cached_property
-    def structures(self) -> Structures:
-        return Structures(self.density)
+    def structures(self) -> DensityGradients:
+        return DensityGradients(self.density)
 
     @property
     def matrix(self) -> Array:
@@ -90,8 +90,8 @@ class Brought:
     inside: Array
 
     @cached_property
-    def structures(self) -> Structures:
-        return Structures(self.density)
+    def structures(self) -> DensityGradients:
+        return DensityGradients(self.density)
 
 
 def _sampled(image: SectionImage, working: Array, step: float, shape: tuple[int, ...]) -> tuple[Array, Array, Array]:
@@ -112,7 +112,7 @@ def optical_density(pixels: Array) -> Array:
     return -np.log10(np.clip(pixels.astype(np.float32).mean(axis=2), 1, None) / 255)
 
 
-class Structures:
+class DensityGradients:
     """Gradient directions of a density image float (h, w); its gradients are computed once for each scale."""
 
     def __init__(self, density: Array) -> None:
@@ -136,7 +136,7 @@ class Structures:
 def directions(density: Array, where: Array, scale: float) -> Array:
     """Gradient over its length, float32 (2, h, w); a gradient of median length (inside ``where``) has length 0.7, so
     that noise in flat regions counts little."""
-    return Structures(density).directions(where, scale)
+    return DensityGradients(density).directions(where, scale)
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ class StructureAgreement:
     local: float = 0.0
 
 
-def agreement(first: Structures, second: Structures, where: Array) -> StructureAgreement:
+def agreement(first: DensityGradients, second: DensityGradients, where: Array) -> StructureAgreement:
     """Agreement of two images inside ``where``, bool (h, w).
 
     Chance is what the same images give when one is shifted by 6 % and by 12 % of the view in 12 directions each: a
