@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import shapely
@@ -34,8 +34,9 @@ from stainda.progress import SILENT, Progress
 if TYPE_CHECKING:
     import geopandas as gpd
 
-Method = Literal["majority", "staple", "weighted"]
-METHODS: tuple[Method, ...] = ("majority", "staple", "weighted")
+    from stainda.config import FusionMethod
+
+METHODS: tuple[FusionMethod, ...] = ("majority", "staple", "weighted")
 NOTE_COLUMNS = ("annotator", "class", "shapes", "note")
 
 GRID = 0.25  # level-0 pixels: far below the width of a pen line, far above rounding errors
@@ -79,7 +80,7 @@ class Rules:
         point_radius: points take part as discs of this radius, level-0 pixels; ``None`` leaves them out.
     """
 
-    method: Method = "majority"
+    method: FusionMethod = "majority"
     reliability: Mapping[str, float] | None = None
     grid: float = GRID
     point_radius: float | None = None
@@ -232,7 +233,7 @@ class _ClassFusion:
         amounts = np.bincount(which, np.append(self.areas, background), len(patterns)).astype(float)
         weights = np.ones(len(self.names))
         sensitivity = specificity = np.full(len(self.names), np.nan)
-        method: Method = "majority" if self.cls == IGNORE else self.rules.method
+        method: FusionMethod = "majority" if self.cls == IGNORE else self.rules.method
         if method == "staple":
             estimate = votes.staple(patterns, amounts)
             probability, sensitivity, specificity = estimate.probability, estimate.sensitivity, estimate.specificity

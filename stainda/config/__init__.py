@@ -5,7 +5,7 @@ from stainda.config.fine_tuning import CacheConfig, TrainConfig
 from stainda.config.initialisation import InitConfig
 from stainda.config.load import available, load_piece, load_strategy, load_study, read_yaml
 from stainda.config.models import EvaluationConfig, PartConfig, StrategyConfig, StudyConfig, TaskConfig
-from stainda.config.preparation import FusionConfig, PhantomConfig, PropagationConfig, RegistrationConfig
+from stainda.config.preparation import FusionConfig, FusionMethod, PhantomConfig, PropagationConfig, RegistrationConfig
 from stainda.config.pretraining import PretrainingConfig
 from stainda.config.protocol import ProtocolConfig, SearchConfig
 from stainda.config.space import SearchRange
@@ -17,6 +17,7 @@ __all__ = [
     "CacheConfig",
     "EvaluationConfig",
     "FusionConfig",
+    "FusionMethod",
     "GeometryConfig",
     "InitConfig",
     "ModelConfig",

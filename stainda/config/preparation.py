@@ -181,10 +181,14 @@ class PropagationConfig(Frozen):
     weights: bool = Field(False, description="train with per-pixel weights: an object counts by its confidence")
 
 
+FusionMethod = Literal["majority", "staple", "weighted"]
+"""How the votes of several annotators are counted."""
+
+
 class FusionConfig(Frozen):
     """How the shapes of several annotators of one slide become one set; see docs/howto/fusion.md."""
 
-    method: Literal["majority", "staple", "weighted"] = Field("majority", description="how votes are counted")
+    method: FusionMethod = Field("majority", description="how votes are counted")
     reliability: Path | None = Field(
         None, description="table for 'weighted': annotator, reliability; default: each one's mean Dice with the others"
     )

@@ -73,7 +73,6 @@ def build_store(
         workers: processes that read slides.
         min_confidence: propagated shapes below it are ignored in training, neither object nor background.
         weights: store how much each pixel of propagated labels counts: near an object as much as it is sure.
-
         drawn: by annotator, then by slide, the shapes as each drew them: kept side by side for ``labelled`` patches.
 
     Raises:

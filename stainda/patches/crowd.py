@@ -9,16 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stainda.annotations.votes import NO, SILENT, YES, reliability_among_peers, share_of_yes, staple
+from stainda.config import FusionMethod
 from stainda.errors import ConfigError
 from stainda.randomness import generator_for
-
-FuseBy = Literal["majority", "staple", "weighted"]
 
 UNKNOWN = 255
 """Answer of an annotator who says nothing, and label where nobody says anything or they are undecided."""
@@ -74,7 +72,7 @@ class Crowd:
         reliability: of each annotator by name, 0 to 1, for ``weighted``; empty: mean Dice with each of the others.
     """
 
-    method: FuseBy
+    method: FusionMethod
     count: int | None = None
     reliability: tuple[tuple[str, float], ...] = ()
     seed: int = 0
@@ -138,7 +136,7 @@ def _votes(answers: NDArray[np.uint8], index: int) -> NDArray[np.int8]:
 
 
 def _probability(
-    patterns: NDArray[np.int8], amounts: NDArray[np.float64], method: FuseBy, weights: NDArray[np.float64] | None
+    patterns: NDArray[np.int8], amounts: NDArray[np.float64], method: FusionMethod, weights: NDArray[np.float64] | None
 ) -> NDArray[np.float64]:
     if method == "staple":
         return staple(patterns, amounts).probability

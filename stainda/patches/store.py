@@ -4,6 +4,7 @@ A folder of ``images.npy``, ``labels_own.npy``, ``labels_propagated.npy`` and, w
 ``weights.npy``, ``details.npy`` and ``votes.npy`` (memory-mapped: the operating system keeps one copy for all
 processes), ``table.parquet`` (a row per patch), ``tissue.npz``, ``digests.npz`` (a hash of every patch) and
 ``meta.json``.
+
 The arrays hold *regions*: a patch and a margin around it, of which training crops another window each time. The patch
 itself is the middle, and what :attr:`PatchStore.images`, :meth:`PatchStore.labels` and :attr:`PatchStore.weights` show.
 """

@@ -18,6 +18,7 @@ from stainda.files import write_text
 from stainda.names import file_name, joined_name
 from stainda.report import data_tables, recipe_tables, training_tables
 from stainda.report.answer import answer, no_answer
+from stainda.report.answer_of_rotations import not_in_the_answer
 from stainda.report.cards import card_text, model_cards, models_table, shared_items
 from stainda.report.centres import CentreText, centres
 from stainda.report.class_tables import class_tables
@@ -195,8 +196,9 @@ class Sections:
     def _sentences(self) -> list[Sentence]:
         first = microenvironment_answer(self.run)
         if self.view is None:
-            others = slide_answers(self.run) if has_slide_level(self.run) else no_answer(self.run)[bool(first) :]
-            return [*first, *others]
+            if has_slide_level(self.run):
+                return [*first, *slide_answers(self.run)]
+            return [*first, *not_in_the_answer(self.run)] if first else no_answer(self.run)
         sentences = answer(self.view)
         spent = cost_sentence(self.view)
         place = next((i for i, sentence in enumerate(sentences) if sentence.kind == "caution"), len(sentences))

@@ -137,7 +137,7 @@ def _cutting(study: StudyConfig) -> str:
 
 def _sampling(training: TrainingConfig) -> str:
     share = training.object_share
-    text = "as the patches come" if share is None else f"{share:g} of a labelled batch shows an object"
+    text = "as the patches come" if share is None else f"{share:g} of a labelled batch is cut around objects"
     if training.rare_classes is not None:
         text += f", drawn by class, rare ones more often (temperature {training.rare_classes:g})"
     return f"{text}; alignment compares {training.compared_patches} patches of the source with those of targets"

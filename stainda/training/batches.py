@@ -170,10 +170,10 @@ class LabelledBatches:
     Args:
         indices: patches to draw from.
         domains: the domain of each of them.
-        has_object: whether each of them shows an object.
+        objects_drawn: whether each of them is drawn as the share with an object; the others are the rest.
         one_domain: every batch is of a single domain (for batch statistics per domain); otherwise domains are mixed
             evenly within a batch.
-        object_share: of a batch that shows an object; ``None``: as patches come.
+        object_share: of a batch that is drawn from ``objects_drawn``; ``None``: as patches come.
         rare: how patches with an object are drawn, of ``indices`` in their order; ``None``: each as often.
     """
 
@@ -181,7 +181,7 @@ class LabelledBatches:
         self,
         indices: Array,
         domains: Sequence[str],
-        has_object: Array,
+        objects_drawn: Array,
         size: int,
         one_domain: bool,
         generator: np.random.Generator,
@@ -192,11 +192,11 @@ class LabelledBatches:
         names = np.asarray(domains)
         self._size, self._one, self._share = size, one_domain, 1.0 if object_share is None else object_share
         if object_share is None:  # one deck
-            has_object = np.ones(len(names), bool)
+            objects_drawn = np.ones(len(names), bool)
         self._decks = {
             name: (
-                _objects(indices, (names == name) & has_object, rare, generator),
-                EpochSampler(indices[(names == name) & ~has_object], generator),
+                _objects(indices, (names == name) & objects_drawn, rare, generator),
+                EpochSampler(indices[(names == name) & ~objects_drawn], generator),
             )
             for name in dict.fromkeys(domains)
         }

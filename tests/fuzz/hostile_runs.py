@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from hostile_files import NUMBERS, TOKENS, Case
@@ -17,6 +19,15 @@ WORKING = {"state": "running", "stage": "train", "stage_started": 1.0, "updated"
            "expected": {"train": 10.0, "report": 3.0},
            "task": {"name": "train", "done": 3.0, "total": 9.0, "earlier": 0.0, "started": 1.0, "note": ""},
            "running": [{"job": "a", "strategy": "dann", "trial": 0, "seed": 1}]}  # fmt: skip
+CLASS_TABLE = "from,to\nGlom,glomerulus\nglomeruli,glomerulus\ntubule,drop\n"
+RELIABILITY_TABLE = "annotator,reliability\nA,0.9\nB,0.8\n"
+IMPORT_TABLE = "slide,frame,file,downsample\na,b,t.json,4\nc,b,u.json,1\n"
+
+
+def _reader(function: str) -> Callable[[Path], Any]:
+    """A reader of the package by its place there, imported when it is called."""
+    module, _, name = f"stainda.{function}".rpartition(".")
+    return lambda path: getattr(import_module(module), name)(path)
 
 
 def _run(file: str) -> Callable[[Path], Path]:
@@ -57,12 +68,6 @@ def _page(path: Path) -> object:
     return make_report(_root(path))
 
 
-def _read_records(path: Path) -> object:
-    from stainda.evaluation import read_records
-
-    return read_records(path)
-
-
 def _cells(folder: Path) -> Path:
     import pandas as pd
 
@@ -81,7 +86,7 @@ def _read_cells(path: Path) -> object:
         pd.read_csv(path, low_memory=False).to_parquet(path.with_suffix(".parquet"))
     except (ValueError, UnicodeError, OverflowError, MemoryError, pyarrow.ArrowException) as error:
         raise RecordError("no table can be made of it") from error
-    return _read_records(path.with_suffix(".parquet"))
+    return _reader("evaluation.read_records")(path.with_suffix(".parquet"))
 
 
 def _network():
@@ -121,12 +126,6 @@ def _torch_file(folder: Path) -> Path:
     return folder / "weights.pth"
 
 
-def _read_torch(path: Path) -> object:
-    from stainda.models.conversion import read_checkpoint
-
-    return read_checkpoint(path)
-
-
 def _statistics(folder: Path) -> Path:
     import torch
 
@@ -137,12 +136,6 @@ def _statistics(folder: Path) -> Path:
     return folder / "statistics.safetensors"
 
 
-def _read_statistics(path: Path) -> object:
-    from stainda.strategies.norm.statistics import load_statistics
-
-    return load_statistics(path)
-
-
 def _text(name: str, text: str, read: Callable[[Path], object], **more: object) -> Case:
     def make(folder: Path) -> Path:
         (folder / name).write_text(text)
@@ -151,44 +144,8 @@ def _text(name: str, text: str, read: Callable[[Path], object], **more: object) 
     return Case(name, make, read, **more)  # type: ignore[arg-type]
 
 
-def _classes(path: Path) -> object:
-    from stainda.annotations.classes import read_class_table
-
-    return read_class_table(path)
-
-
-def _reliability(path: Path) -> object:
-    from stainda.annotations.annotators import read_reliability
-
-    return read_reliability(path)
-
-
-def _imports(path: Path) -> object:
-    from stainda.registration.exchange.table import read_import_table
-
-    return read_import_table(path)
-
-
 def _moved(read: Callable[[Path], tuple]) -> Callable[[Path], object]:
     return lambda path: read(path)[0](np.array([[0.0, 0.0], [30.0, 20.0]]))
-
-
-def _itk(path: Path) -> tuple:
-    from stainda.registration.exchange.itk_text import read_itk_text
-
-    return read_itk_text(path)
-
-
-def _elastix(path: Path) -> tuple:
-    from stainda.registration.exchange.itk_text import read_elastix
-
-    return read_elastix(path)
-
-
-def _field(path: Path) -> tuple:
-    from stainda.registration.exchange.itk_field import read_field
-
-    return read_field(path)
 
 
 def _make_field(folder: Path) -> Path:
@@ -206,12 +163,6 @@ def _valis(folder: Path) -> Path:
     slide = {"M": np.eye(3), "slide_dimensions_wh": np.array([[400, 300]]), "reg_img_shape_rc": (30, 40)}
     (folder / "a_registrar.pickle").write_bytes(pickle.dumps({"slide_dict": {"a": slide}, "name": "a", "n": 3}))
     return folder / "a_registrar.pickle"
-
-
-def _inert(path: Path) -> object:
-    from stainda.registration.exchange.inert import read_inert
-
-    return read_inert(path)
 
 
 def _cluster(path: Path) -> object:
@@ -286,20 +237,20 @@ CASES = [
     Case("page of trials.csv", _run("trials.csv"), _page, share=0.02, writes=WRITTEN),
     Case("page of cohort.csv", _run("cohort.csv"), _page, share=0.02, writes=WRITTEN),
     Case("page of training.csv", _run("jobs/*/training.csv"), _page, share=0.02, writes=WRITTEN),
-    Case("records", _run("records.parquet"), _read_records, BINARY),
+    Case("records", _run("records.parquet"), _reader("evaluation.read_records"), BINARY),
     Case("records with other cells", _cells, _read_cells),
     Case("starting weights", _weights, _read_weights, BINARY),
     Case("checkpoint", _weights, _read_checkpoint, BINARY),
-    Case("weights of torch", _torch_file, _read_torch, BINARY),
-    Case("statistics of domains", _statistics, _read_statistics, BINARY),
-    Case("displacement field", _make_field, _moved(_field), BINARY),
-    Case("result of VALIS", _valis, _inert, BINARY),
-    _text("classes.csv", "from,to\nGlom,glomerulus\nglomeruli,glomerulus\ntubule,drop\n", _classes),
-    _text("reliability.csv", "annotator,reliability\nA,0.9\nB,0.8\n", _reliability),
-    _text("imports.csv", "slide,frame,file,downsample\na,b,t.json,4\nc,b,u.json,1\n", _imports),
-    _text("affine.txt of ITK", ITK, _moved(_itk)),
-    _text("affine.txt of elastix", ELASTIX, _moved(_elastix)),
-    _text("bspline.txt of elastix", BSPLINE, _moved(_elastix)),
+    Case("weights of torch", _torch_file, _reader("models.conversion.read_checkpoint"), BINARY),
+    Case("statistics of domains", _statistics, _reader("strategies.norm.statistics.load_statistics"), BINARY),
+    Case("displacement field", _make_field, _moved(_reader("registration.exchange.itk_field.read_field")), BINARY),
+    Case("result of VALIS", _valis, _reader("registration.exchange.inert.read_inert"), BINARY),
+    _text("classes.csv", CLASS_TABLE, _reader("annotations.classes.read_class_table")),
+    _text("reliability.csv", RELIABILITY_TABLE, _reader("annotations.annotators.read_reliability")),
+    _text("imports.csv", IMPORT_TABLE, _reader("registration.exchange.table.read_import_table")),
+    _text("affine.txt of ITK", ITK, _moved(_reader("registration.exchange.itk_text.read_itk_text"))),
+    _text("affine.txt of elastix", ELASTIX, _moved(_reader("registration.exchange.itk_text.read_elastix"))),
+    _text("bspline.txt of elastix", BSPLINE, _moved(_reader("registration.exchange.itk_text.read_elastix"))),
     _text("cluster.yaml", CLUSTER, _cluster),
     Case("strategy", _own_strategy, _strategy),
 ]  # fmt: skip

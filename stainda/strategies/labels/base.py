@@ -6,11 +6,11 @@ from typing import ClassVar, Literal
 
 from pydantic import field_validator
 
+from stainda.config import FusionMethod
 from stainda.strategies.parts import Field, Part, register
 
 Rule = Literal["source", "propagated", "few_shot", "all"]
-FuseBy = Literal["majority", "staple", "weighted"]
-CrowdOf = tuple[FuseBy, "int | None", tuple[tuple[str, float], ...]]
+CrowdOf = tuple[FusionMethod, "int | None", tuple[tuple[str, float], ...]]
 
 
 class Labels(Part):
@@ -141,7 +141,7 @@ class AnnotatorLabels(Labels):
         "38:1284"
     )
 
-    method: FuseBy = Field("majority", description="majority, staple, or weighted (by reliability)")
+    method: FusionMethod = Field("majority", description="majority, staple, or weighted (by reliability)")
     count: int | None = Field(
         None, ge=2, description="so many annotators, drawn by the seed of the training; empty: all"
     )
