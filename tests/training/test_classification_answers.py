@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch.nn import functional
@@ -62,6 +63,9 @@ class _Data:
     def labels(self, indices):
         return self._labels[indices]
 
+    def rows(self, indices):
+        return pd.DataFrame({"around": ["object", "object", "negative", "tissue", "object"]}).iloc[indices]
+
 
 def test_patches_that_are_neither_are_not_learned_from():
     data = _Data(_patches([(1, 10)], [(1, 3)], [], [(2, 10)], [(1, 10)]))
@@ -70,7 +74,10 @@ def test_patches_that_are_neither_are_not_learned_from():
     np.testing.assert_allclose(found.shares, [[0, 2 / 3, 1 / 3], [1, 0, 0]])
     pixels = task_of(TaskConfig(classes=("a", "b"))).sort(data, np.arange(5))
     assert pixels.indices.tolist() == [0, 1, 2, 3, 4] and pixels.has_object.tolist() == [True, True, False, True, True]
-    np.testing.assert_allclose(pixels.shares[0], np.array([127, 23, 10]) / 160)
+    assert pixels.drawn_as_object.tolist() == [True, True, False, False, True], (
+        "the fourth stands in for an empty patch"
+    )
+    np.testing.assert_allclose(pixels.shares, [np.array([97, 23, 0]) / 120, np.array([70, 0, 10]) / 80])
 
 
 def test_balanced_classes_weigh_as_rarely_as_they_are_met():
