@@ -29,6 +29,8 @@ PARTS: dict[str, type[BaseModel]] = {
 }  # fmt: skip
 BY_TASK = ("patches", "geometry", "training")
 """What a recipe may have otherwise for a task."""
+AT_RANDOM = ("geometry", "training")
+"""What it may have otherwise for a network that starts from random weights (``random_start``)."""
 
 _KINDS = ("segmentation", "classification")
 _SCALES = ("mpp", "downsample")
@@ -53,6 +55,10 @@ def with_recipe(study: Mapping[str, Any], near: Path, path: Path) -> dict[str, A
     kind = _KINDS[1] if task.get("kind") == _KINDS[1] else _KINDS[0]  # of the network that answers
     _check_kind(used, kind, study, near, path)
     network = "classifier" if kind == "classification" and "classifier" in named else "model"
+    values["model"] = _network(study.get("model"), used.get(network), near, path)
+    if values["model"] is None:
+        del values["model"]
+    named, used = (for_start(recipe, values.get("model")) for recipe in (named, used))
     own = {key: study[key] for key in ("patches", "geometry", "training") if isinstance(study.get(key), Mapping)}
     for key, given in own.items():
         own[key] = {name: value for name, value in given.items() if key != "geometry" or value is not None}
@@ -63,9 +69,6 @@ def with_recipe(study: Mapping[str, Any], near: Path, path: Path) -> dict[str, A
         if key == "patches" and set(_SCALES) & set(own.get(key, {})):
             base = {name: value for name, value in base.items() if name not in _SCALES}
         values[key] = merged(base, own.get(key, {}))
-    values["model"] = _network(study.get("model"), used.get(network), near, path)
-    if values["model"] is None:
-        del values["model"]
     compared = {**{key: values.get(key) for key in ("patches", "geometry", "training")}, "model": values.get("model")}
     wanted = {**{key: named.get(key, {}) for key in ("patches", "geometry", "training")}, "model": named.get(network)}
     about = {key: " ".join(str(named[key]).split()) for key in ABOUT if key in named}
@@ -112,6 +115,13 @@ def for_task(recipe: Mapping[str, Any], task: str) -> dict[str, Any]:
     if set(_SCALES) & set(changes.get("patches", {})):
         values["patches"] = {key: inner for key, inner in values.get("patches", {}).items() if key not in _SCALES}
     return merged(values, changes)
+
+
+def for_start(recipe: Mapping[str, Any], model: object) -> dict[str, Any]:
+    """A recipe as it is for a network: with its changes for a random start, if the network names no weights."""
+    values = {key: inner for key, inner in recipe.items() if key != "random_start"}
+    named = isinstance(model, Mapping) and bool(model.get("weights"))
+    return values if named else merged(values, recipe.get("random_start", {}))
 
 
 def _check_kind(recipe: Mapping[str, Any], kind: str, study: Mapping[str, Any], near: Path, path: Path) -> None:
@@ -170,12 +180,13 @@ def _network(given: Any, base: Any, near: Path, path: Path) -> Any:
 
 def _checked(raw: Mapping[str, Any], near: Path, file: Path) -> dict[str, Any]:
     """A recipe with its networks looked up; its faults are reported with its own file, not with the study's."""
-    known = (*ABOUT, "changed", "kinds", "tasks", *PARTS)
+    known = (*ABOUT, "changed", "kinds", "tasks", "random_start", *PARTS)
     if unknown := [key for key in raw if key not in known]:
-        remedy = did_you_mean(str(unknown[0]), [*ABOUT, "kinds", "tasks", *PARTS])
+        remedy = did_you_mean(str(unknown[0]), [*ABOUT, "kinds", "tasks", "random_start", *PARTS])
         raise ConfigError(f"unknown key {unknown[0]!r} in a recipe", file=file, remedy=remedy)
     values = dict(raw)
     _check_tasks(values, near, file)
+    _check_random_start(values, near, file)
     for key in ("model", "classifier"):
         if key in values:
             values[key] = named_piece(values[key], "models", near, file)
@@ -213,6 +224,21 @@ def _check_tasks(values: Mapping[str, Any], near: Path, file: Path) -> None:
                 f"{wrong[0]!r} cannot be changed for task {name}", file=file, remedy=did_you_mean(wrong[0], BY_TASK)
             )
         _checked({key: inner for key, inner in for_task(values, name).items() if key in BY_TASK}, near, file)
+
+
+def _check_random_start(values: Mapping[str, Any], near: Path, file: Path) -> None:
+    """Refuse changes that a recipe cannot make for a random start."""
+    changes = values.get("random_start", {})
+    if not isinstance(changes, Mapping):
+        raise ConfigError(
+            "'random_start' of a recipe is not a mapping", file=file, remedy="Write random_start: {training: …}"
+        )
+    if wrong := [key for key in changes if key not in AT_RANDOM]:
+        raise ConfigError(
+            f"{wrong[0]!r} cannot be changed for a random start", file=file, remedy=did_you_mean(wrong[0], AT_RANDOM)
+        )
+    if changes:
+        _checked({key: inner for key, inner in for_start(values, None).items() if key in AT_RANDOM}, near, file)
 
 
 def _departures(recipe: Mapping[str, Any], study: Mapping[str, Any]) -> Iterator[str]:

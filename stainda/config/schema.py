@@ -16,7 +16,7 @@ from typing import Any
 from stainda.config.fine_tuning import MODES
 from stainda.config.models import StudyConfig
 from stainda.config.pieces import available
-from stainda.config.recipes import ABOUT, BY_TASK, PARTS
+from stainda.config.recipes import ABOUT, AT_RANDOM, BY_TASK, PARTS
 from stainda.config.space import SearchRange
 from stainda.files import write_text
 
@@ -147,6 +147,12 @@ def _recipe(resolved: Schema) -> Schema:
     about["tasks"] = {
         "additionalProperties": changes, "description": "what is otherwise for a task of this name", "type": "object",
     }  # fmt: skip
+    about["random_start"] = {
+        "type": "object",
+        "additionalProperties": False,
+        "description": "what is otherwise for a network that starts from random weights",
+        "properties": {key: own[key] for key in AT_RANDOM},
+    }
     return {
         "type": "object",
         "additionalProperties": False,

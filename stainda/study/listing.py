@@ -251,6 +251,8 @@ def _recipe(name: str, file: Path, near: str | Path | None) -> Entry:
     for task in own:
         changes = [f"{'.'.join(path)} {value}" for path, value in _leaves(raw["tasks"][task])]
         parts.append(f"for {task}: {', '.join(changes)}")
+    if changes := [f"{'.'.join(path)} {value}" for path, value in _leaves(raw.get("random_start", {}))]:
+        parts.append(f"from random weights: {', '.join(changes)}")
     return replace(
         entry, parts="; ".join(parts), first=name == DEFAULT, tasks=tuple(raw.get("kinds", ())) or entry.tasks
     )

@@ -250,11 +250,41 @@ def test_a_recipe_is_refused_for_a_kind_of_task_that_its_network_is_not_for(task
         ({"tasks": {"nuclei_segmentation": {"model": "unet"}}}, "cannot be changed for task nuclei_segmentation"),
         ({"tasks": {"nuclei_segmentation": {"training": {"epochz": 1}}}}, "Did you mean 'epochs'"),
         ({"kinds": ["segmentatoin"]}, "Did you mean 'segmentation'"),
+        ({"random_start": {"trainign": {}}}, "cannot be changed for a random start.*Did you mean 'training'"),
+        ({"random_start": {"training": {"epochz": 1}}}, "Did you mean 'epochs'"),
+        ({"random_start": 3}, "'random_start' of a recipe is not a mapping"),
     ],
 )
 def test_a_slip_in_what_a_recipe_has_for_a_task_is_named(place, given, told):
     with pytest.raises(ConfigError, match=told):
         study(place, recipe={"name": "x", **given})
+
+
+def test_a_network_that_names_no_weights_has_the_settings_of_a_random_start(place):
+    strong = load_recipe("strong")
+    pretrained, random = study(place), study(place, model="unet_small")
+    assert pretrained.training.learning_rate == strong["training"]["learning_rate"]["default"]
+    assert pretrained.training.schedule == strong["training"]["schedule"]
+    wanted = strong["random_start"]["training"]
+    assert random.training.learning_rate == wanted["learning_rate"]["default"] > pretrained.training.learning_rate
+    assert (random.training.schedule, random.recipe.changed) == (wanted["schedule"], ("model",))
+    assert random.space["training.learning_rate"].high == wanted["learning_rate"]["high"]
+
+
+def test_the_study_and_changes_to_a_recipe_win_over_its_settings_for_a_random_start(place):
+    fixed = study(place, model="unet_small", training={"learning_rate": 0.02})
+    assert (fixed.training.learning_rate, fixed.training.schedule) == (0.02, "one_cycle")
+    assert "training.learning_rate" not in fixed.space
+    slow = {"from": "strong", "model": "unet_small", "random_start": {"training": {"schedule": "constant"}}}
+    assert study(place, recipe=slow).training.schedule == "constant"
+    with_weights = study(place, model={"name": "unet", "weights": {"file": "mine.safetensors", "optional": True}})
+    assert with_weights.training.schedule == "cosine"
+
+
+def test_a_recipe_that_was_written_out_is_read_again_as_it_is(place):
+    first = study(place, model="unet_small", training={"learning_rate": 0.02})
+    again = load_study(write(place / "again.yaml", yaml.safe_load(first.model_dump_json(by_alias=True))))
+    assert again.training == first.training
 
 
 def test_the_list_says_what_a_recipe_has_for_each_task():
