@@ -124,7 +124,7 @@ def made_pairs(number: int, seed: int, max_dim: int, folder: Path) -> Iterator[K
 
 
 def against(moving: Sheet, fixed: Sheet) -> Callable[[Transform], np.ndarray]:
-    return lambda transform: errors_um(moving, fixed, transform)
+    return lambda transform: errors_um(moving, fixed, transform)[0]
 
 
 def opened(slide: str, path: Path, mpp: float | None, max_dim: int) -> SectionImage:

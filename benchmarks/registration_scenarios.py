@@ -10,6 +10,8 @@ settings, and compared with the true map, at points of tissue that both sections
 * correct: every section that can be registered has a median error of at most 25 um and a 90th percentile of at most
   50 um, and every other one was refused;
 * refused: a section was refused, with a reason, and no section is wrong;
+* marked: a section is wrong in a part of it, and its transform calls just that part unsure (at least half of the points
+  have a doubt below 0.5, and these are as right as for ``correct``); objects there get a low confidence;
 * silently wrong: a section was accepted in the wrong place, or refused without a word.
 
 Why 25 um: the glomeruli here are 115 to 130 um across, the smallest of a human kidney about 100. A disc shifted by a
@@ -44,7 +46,8 @@ from stainda.registration.results import read_head
 
 MEDIAN_UM, P90_UM = 25.0, 50.0
 POINTS = 3000  # of tissue at which a transform is judged
-CORRECT, REFUSED, WRONG = "correct", "refused", "silently wrong"
+CORRECT, REFUSED, MARKED, WRONG = "correct", "refused", "marked", "silently wrong"
+UNSURE = 0.5  # doubt from which a place is marked: an object there is not taken at the default confidence
 
 
 @dataclass(frozen=True)
@@ -65,9 +68,10 @@ class Outcome:
     kept: tuple[str, ...] = ()
 
 
-def errors_um(source: Sheet, target: Sheet, transform: Transform) -> np.ndarray:
+def errors_um(source: Sheet, target: Sheet, transform: Transform) -> tuple[np.ndarray, np.ndarray]:
     """Distances (n,) in micrometres between where a transform puts points of ``source`` in ``target`` and where they
-    are; at points of tissue that both show, or, where there are none, at all points of the source's tissue."""
+    are, and its doubt (n,) there; at points of tissue that both show, or, where there are none, at all points of the
+    source's tissue."""
     rows, columns = np.nonzero(source.valid)
     step = max(1, len(rows) // POINTS)
     points = np.stack([columns[::step], rows[::step]], axis=1) + 0.5
@@ -78,13 +82,18 @@ def errors_um(source: Sheet, target: Sheet, transform: Transform) -> np.ndarray:
     placed = transform.to_frame(points)
     if transform.pieces is not None:  # what it gives no place cannot lie wrong
         points, there, placed = (part[np.isfinite(placed).all(axis=1)] for part in (points, there, placed))
-    return np.linalg.norm(placed - there, axis=1) * target.mpp
+    return np.linalg.norm(placed - there, axis=1) * target.mpp, transform.doubt(placed)
+
+
+def right(errors: np.ndarray) -> bool:
+    """Whether a section with these errors is in its place."""
+    return bool(np.median(errors) <= MEDIAN_UM and np.percentile(errors, 90) <= P90_UM)
 
 
 def judge(case: Case, result: BlockResult, cpu_seconds: float | None = None) -> Outcome:
     """Compare a registered block with the truth."""
     names = {slide_name(case, index): sheet for index, sheet in enumerate(case.sheets)}
-    wrong, refused, medians, p90s = [], [], [], []
+    wrong, refused, marked, medians, p90s = [], [], [], [], []
     for slide, sheet in names.items():
         if slide == result.reference:
             continue
@@ -99,18 +108,22 @@ def judge(case: Case, result: BlockResult, cpu_seconds: float | None = None) -> 
         if sheet.tissue != target.tissue or sheet.hopeless or target.hopeless:
             wrong.append(f"accepted although {sheet.hopeless or 'it is other tissue'}")
             continue
-        found = errors_um(sheet, target, result.transforms[slide])
+        found, doubt = errors_um(sheet, target, result.transforms[slide])
         medians.append(float(np.median(found)))
         p90s.append(float(np.percentile(found, 90)))
-        if not (medians[-1] <= MEDIAN_UM and p90s[-1] <= P90_UM):
-            wrong.append(f"accepted {medians[-1]:.0f} um off")
+        sure = doubt < UNSURE
+        if not right(found) and sure.mean() >= 0.5 and right(found[sure]):
+            marked.append(f"unsure in {1 - sure.mean():.0%}, elsewhere {np.percentile(found[sure], 90):.0f} um (P90)")
+        elif not right(found):
+            wrong.append(f"accepted {medians[-1]:.0f} um off, {p90s[-1]:.0f} um (P90)")
     nothing_placed = len(result.transforms) < 2 < len(case.sheets) + 1
     if not case.registrable and nothing_placed and not refused:
         refused = list(result.refused.values())
-    verdict = WRONG if wrong else REFUSED if refused or (not case.registrable and nothing_placed) else CORRECT
+    is_refused = refused or (not case.registrable and nothing_placed)
+    verdict = WRONG if wrong else MARKED if marked else REFUSED if is_refused else CORRECT
     return Outcome(
         case.name, case.family, case.registrable, verdict, max(medians, default=None), max(p90s, default=None),
-        "; ".join(wrong or refused), max(1, len(case.sheets) - 1), cpu_seconds,
+        "; ".join(wrong or marked or refused), max(1, len(case.sheets) - 1), cpu_seconds,
         " | ".join(dict.fromkeys(str(row.get("attempt") or "") for row in result.rows)),
         tuple(str(row.get("status")) for row in result.rows),
     )  # fmt: skip
@@ -154,11 +167,13 @@ def table(outcomes: list[Outcome]) -> str:
         mark = "" if found.registrable else " (not registrable)"
         words = (found.detail or found.attempts)[:150]
         lines.append(f"{found.name:34} {found.family:18} {found.verdict:15} {errors} {cpu:>9}  {words}{mark}")
-    lines += ["", f"{'family':20} {'cases':>5} {'correct':>8} {'refused':>8} {'silently wrong':>15}"]
+    lines += ["", f"{'family':20} {'cases':>5} {'correct':>8} {'refused':>8} {'marked':>7} {'silently wrong':>15}"]
     for family in dict.fromkeys(found.family for found in outcomes):
         counts = Counter(found.verdict for found in outcomes if found.family == family)
         total = sum(counts.values())
-        lines.append(f"{family:20} {total:5} {counts[CORRECT]:8} {counts[REFUSED]:8} {counts[WRONG]:15}")
+        lines.append(
+            f"{family:20} {total:5} {counts[CORRECT]:8} {counts[REFUSED]:8} {counts[MARKED]:7} {counts[WRONG]:15}"
+        )
     return "\n".join(lines)
 
 
@@ -176,16 +191,17 @@ def moved(first: list[Outcome], second: list[Outcome]) -> str:
 def summary(outcomes: list[Outcome]) -> dict[str, float | int | None]:
     """The last line of ``--json``. ``refused`` counts all cases, ``correct`` the registrable ones."""
     registrable = [found for found in outcomes if found.registrable]
-    right = [found for found in registrable if found.verdict == CORRECT]
-    pairs = [found.cpu_seconds / found.pairs for found in right if found.cpu_seconds]
+    those = [found for found in registrable if found.verdict == CORRECT]
+    pairs = [found.cpu_seconds / found.pairs for found in those if found.cpu_seconds]
     return {
         "cases": len(outcomes),
         "registrable": len(registrable),
-        "correct": len(right),
+        "correct": len(those),
         "refused": sum(found.verdict == REFUSED for found in outcomes),
+        "marked": sum(found.verdict == MARKED for found in outcomes),
         "silently_wrong": sum(found.verdict == WRONG for found in outcomes),
-        "median_um_median": _middle([found.median_um for found in right if found.median_um is not None]),
-        "p90_um_median": _middle([found.p90_um for found in right if found.p90_um is not None]),
+        "median_um_median": _middle([found.median_um for found in those if found.median_um is not None]),
+        "p90_um_median": _middle([found.p90_um for found in those if found.p90_um is not None]),
         "cpu_seconds_per_pair_median": _middle(pairs),
         "cpu_seconds_per_pair_max": round(max(pairs), 1) if pairs else None,
     }

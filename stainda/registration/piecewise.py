@@ -174,10 +174,10 @@ def _take(
     fixed = _on_view(view, with_margin(find_pieces(outcomes.frame)))
     area = np.isin(fixed, [pair.fixed for pair, _, _ in placed])
     after = view.bring(image, transform)
-    value = agreement(view.structures, after.structures, compared_area(view, after) & area)
+    area &= compared_area(view, after)  # both are judged there: the whole may leave the place of a piece empty
+    value = agreement(view.structures, after.structures, area)
     if before is not None:
-        brought = view.bring(image, before)
-        whole = agreement(view.structures, brought.structures, compared_area(view, brought) & area).value
+        whole = agreement(view.structures, view.bring(image, before).structures, area).value
         if value.value < whole + gates.MIN_PIECE_GAIN:
             outcomes.notes.add(
                 slide, f"its pieces one by one fit no better (agreement {value.value:.3f}, the whole {whole:.3f})"

@@ -146,6 +146,19 @@ def test_a_section_of_moved_pieces_is_registered_piece_by_piece(before) -> None:
     assert np.isnan(kept.transform.to_frame(np.array([[271.0, 280.0]]))).all(), "glass between the pieces"
 
 
+def test_a_whole_that_leaves_the_place_of_a_piece_empty_is_not_preferred() -> None:
+    """It fits where it lies, and the pieces are compared with it where they lie."""
+    pytest.importorskip("cv2")
+    moving, fixed = pair(lost=2)
+    outcomes = outcomes_of(moving, fixed, shift(*step(0)))
+    images = {"moving": moving, "fixed": fixed}
+    register_pieces(images, outcomes, RegistrationConfig(), lambda slide, factor: images[slide], registered)
+    kept = outcomes.assessments["moving"]
+    assert kept.transform is not None and kept.measures.get("pieces") == 2
+    points = np.array(MOVED[1]) + np.random.default_rng(1).uniform(40, 150, (50, 2))
+    assert np.allclose(kept.transform.to_frame(points), points + step(1))
+
+
 def test_a_section_that_fits_as_a_whole_is_left_alone() -> None:
     pytest.importorskip("cv2")
     _, fixed = pair()

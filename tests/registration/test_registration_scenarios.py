@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 from registration_cases import Case, PiecedSheet, Sheet, StretchedSheet, around, spoiled
 from registration_families import all_cases
-from registration_scenarios import CORRECT, REFUSED, WRONG, judge, moved, slide_name, summary
+from registration_scenarios import CORRECT, MARKED, REFUSED, WRONG, judge, moved, slide_name, summary
 
 SPOT = np.array([[70.0, 41.0]])
 
@@ -95,6 +95,26 @@ def test_a_deformation_that_is_right_only_in_the_middle_is_wrong() -> None:
     stretched = np.array([[2.2, 0, -90], [0, 1, 0], [0, 0, 1]])
     found = judge(case, result(case, stretched))
     assert found.verdict == WRONG and found.p90_um > 50
+
+
+@pytest.mark.parametrize(("from_x", "verdict"), [(90.0, MARKED), (290.0, WRONG), (10.0, WRONG)])
+def test_what_is_wrong_only_where_the_transform_is_unsure_is_marked(from_x, verdict) -> None:
+    """Right up to x = 90; unsure from ``from_x`` of the frame: all that is wrong, too little of it, or nearly everything."""
+    case = Case("c", "f", (sheet(), sheet()))
+    found = result(case, shift(0))
+    name = slide_name(case, 1)
+
+    class Unsure:
+        pieces = None
+
+        def to_frame(self, xy):
+            return xy + np.stack([3.0 * np.clip(xy[:, 0] - 90, 0, None), np.zeros(len(xy))], axis=1)
+
+        def doubt(self, frame_xy):
+            return np.where(frame_xy[:, 0] >= from_x, 1.0, 0.0)
+
+    found.transforms[name] = Unsure()
+    assert judge(case, found).verdict == verdict
 
 
 def test_there_are_over_sixty_cases_of_different_names() -> None:
