@@ -33,7 +33,8 @@ from stainda.run_directory.result_tables import (
     RECORDS,
 )
 from stainda.run_directory.training_tables import TRAINING
-from stainda.study.executor import report_step
+from stainda.study.attempts import attempt, forget, what_to_do
+from stainda.study.executor import report_step, when_orphaned
 from stainda.study.pruning import PRUNED, Pruning, read_curve, read_pruned
 from stainda.training.metering import Costs
 
@@ -94,7 +95,8 @@ def run_job(key: str, request: JobRequest) -> JobResult:
     """
     folder = request.folder.job(key)
     try:
-        result = _train_and_score(folder, request)
+        with attempt(folder), when_orphaned(lambda: forget(folder)):
+            result = _train_and_score(folder, request)
     except StaindaError as error:
         _note(folder, f"{error}\n")
         raise
@@ -103,7 +105,9 @@ def run_job(key: str, request: JobRequest) -> JobResult:
 
         _note(folder, traceback.format_exc())
         raise UnexpectedError(
-            f"{type(error).__name__}: {error}", file=ERROR.inside(folder), remedy="The file has the traceback"
+            f"{type(error).__name__}: {error}",
+            file=ERROR.inside(folder),
+            remedy=f"{what_to_do(error)}The file has the traceback",
         ) from error
     ERROR.inside(folder).unlink(missing_ok=True)
     return result
