@@ -19,6 +19,7 @@ from stainda.errors import TrainingError
 from stainda.run_directory.folder import RunFolder
 from stainda.study import jobs, run_study
 from stainda.study.attempts import LIMIT, attempt, death_reason, deaths, is_out_of_memory
+from stainda.study.claims import Holder
 
 RUN = "import sys; from stainda.study import *; run_study(*sys.argv[1:3], overrides=sys.argv[3:], until='evaluate')"
 STUDY = "study: memory\nstrategies: [source_only, greyscale]\nceiling: source_only\n" + QUICK_STUDY
@@ -55,6 +56,8 @@ class Striker:
                     job = json.loads((self.root / "shared" / "open" / f"{key}.json").read_text())["job"]
                     claims = (self.root / "shared" / "claims").glob(f"{key}.*")
                     holder = json.loads(max(claims, key=lambda path: int(path.suffix[1:])).read_text())
+                    if Holder(*(holder[name] for name in ("machine", "pid", "born"))).is_gone:
+                        continue  # what a killed run left
                     if job["strategy"]["name"] == "greyscale" and holder["token"] not in self.struck:
                         self.struck.append(holder["token"])
                         self.strike(holder["pid"])
@@ -91,7 +94,7 @@ def test_a_killed_training_is_tried_again_and_reported(prepared, tmp_path, worke
     out = tmp_path / "run"
     with Striker(out, _kill) as striker:
         run = _start(prepared, out, workers)
-        said, _ = run.communicate(timeout=300)
+        said, _ = run.communicate(timeout=900)
     assert run.returncode == 0, said
     states, reason = _states(out)
     assert states == {"source_only": "complete", "greyscale": "failed"}
@@ -106,7 +109,7 @@ def test_a_training_that_meets_its_memory_limit_is_reported(prepared, tmp_path):
     out = tmp_path / "run"
     with Striker(out, _limit) as striker:
         run = _start(prepared, out)
-        said, _ = run.communicate(timeout=300)
+        said, _ = run.communicate(timeout=900)
     assert run.returncode == 0, said
     assert striker.struck
     states, reason = _states(out)
@@ -120,20 +123,16 @@ def test_a_training_that_kills_the_run_does_not_block_the_study(prepared, tmp_pa
     out = tmp_path / "run"
     kills, ended = 0, None
     while ended is None or ended == -signal.SIGKILL:
-        assert kills <= LIMIT + 1, (
-            "one more than the limit where the first struck while it was scored"
-        )
+        assert kills <= LIMIT + 1, "one more than the limit where the first struck while it was scored"
         run = _start(prepared, out)
         with Striker(out, lambda pid, group=run.pid: (_kill(pid), os.killpg(group, signal.SIGKILL))):
-            said, _ = run.communicate(timeout=300)
+            said, _ = run.communicate(timeout=900)
         ended = run.returncode
         kills += ended == -signal.SIGKILL
     assert ended == 0 and kills >= LIMIT, said
     states, reason = _states(out)
     assert states == {"source_only": "complete", "greyscale": "failed"}
     assert f"{LIMIT} times in a row, and the run died with it" in reason
-    run_study(prepared[0], out, overrides=["workers=1"], until="evaluate")
-    assert _states(out)[0]["greyscale"] == "complete"
 
 
 def test_only_deaths_at_the_same_point_count(tmp_path):
