@@ -10,10 +10,10 @@ STAMP := $(VENV)/.installed
 export OMP_NUM_THREADS ?= 1
 export OPENBLAS_NUM_THREADS ?= 1
 
-.PHONY: setup demo test test-all lint site bench bench-phantom clean help
+.PHONY: setup demo test test-all lint audit site bench bench-phantom clean help
 
 help:
-	@sed -n '1,2s/^# //p' Makefile; echo "targets: setup demo test test-all lint site bench bench-phantom clean"
+	@sed -n '1,2s/^# //p' Makefile; echo "targets: setup demo test test-all lint audit site bench bench-phantom clean"
 
 setup: $(STAMP)
 
@@ -41,6 +41,11 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# status 1: known vulnerabilities; 3: PyPI did not answer for every package, so that nothing is known
+audit: setup
+	$(BIN)/uv tool install --quiet pip-audit
+	$(BIN)/python tests/audit.py --program "$$($(BIN)/uv tool dir --bin)/pip-audit"
 
 site: setup
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict

@@ -11,6 +11,7 @@ from stainda.cli import manifest
 from stainda.cli.active import active
 from stainda.cli.annotations import app as annotations_app
 from stainda.cli.cluster import cluster
+from stainda.cli.dashboard import dashboard
 from stainda.cli.display import Commands, ConsoleProgress, Quiet, console, show_table, silence
 from stainda.cli.init import init
 from stainda.cli.listing import list_
@@ -294,6 +295,7 @@ app.command()(review)
 app.command()(active)
 app.command()(plan)
 app.command()(status)
+app.command()(dashboard)
 app.command()(worker)
 app.command()(cluster)
 app.command()(reproduce)

@@ -15,6 +15,7 @@ from stainda.cohort.table import absolute, read_table
 from stainda.cohort.types import ANNOTATOR_SEPARATOR, Cohort, Origin, Section, Split
 from stainda.errors import LeakError, ManifestError, did_you_mean
 from stainda.files import write_csv
+from stainda.links import FOLLOW, follows_links, leads_outside
 from stainda.names import existing, is_file, is_there, same_name
 from stainda.run_directory.tables import MANIFEST
 
@@ -163,6 +164,9 @@ def _section(
         if column in needed and not is_file(path):
             what = "a folder" if is_there(path) else "missing"
             report.fault(row, f"the file in {column!r} is {what}: {path}", "Correct it, or give --data FOLDER")
+        elif (target := _linked_away(text, path, folders)) is not None:
+            where = f"the file in {column!r} lies behind a link that leads out of the data folder: {path} is {target}"
+            report.fault(row, where, f"Write {target} itself, or set {FOLLOW}=1 if you made the link")
         return path
 
     texts = _annotators(cells.get("annotations", ""), folders)
@@ -197,6 +201,13 @@ def _locate(text: str, folders: Sequence[Path]) -> Path:
         (found_path for candidate in candidates if is_file(found_path := existing(candidate))), candidates[0]
     )
     return absolute(located)
+
+
+def _linked_away(text: str, path: Path, folders: Sequence[Path]) -> Path | None:
+    """Where the file of a relative path really lies, if a link below the data folder leads out of it."""
+    if follows_links() or Path(text).is_absolute():
+        return None
+    return next((target for folder in folders if (target := leads_outside(path, folder)) is not None), None)
 
 
 def _annotators(text: str, folders: Sequence[Path]) -> list[str]:

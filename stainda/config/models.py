@@ -169,6 +169,9 @@ class StudyConfig(Frozen):
     retries: int = Field(
         1, ge=0, description="how often a training is tried again that ended by no memory, a full disk or a crash"
     )
+    log_to: Literal["none", "tensorboard"] = Field(
+        "none", description="where curves of trainings are written as well, to look at while they train"
+    )
     space: dict[str, SearchRange] = Field(default_factory=dict, description="ranges in training, by dotted path")
 
     @field_validator("engine", mode="before")

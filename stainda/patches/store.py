@@ -11,6 +11,7 @@ itself is the middle, and what :attr:`PatchStore.images`, :meth:`PatchStore.labe
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -192,6 +193,8 @@ class PatchStore:
                 return np.load(file, allow_pickle=False)
             return np.load(file, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError) as error:
+            if isinstance(error, OSError) and error.errno == errno.ENOMEM:  # the file is as it should be
+                raise
             raise StaindaError(
                 "cannot be read", file=file, remedy="Remove the patch folder and cut the patches again"
             ) from error

@@ -16,6 +16,7 @@ from shapely.geometry.base import BaseGeometry
 from stainda.annotations import read_shapes
 from stainda.errors import StaindaError
 from stainda.files import stable_hash
+from stainda.links import refuse_links
 from stainda.names import file_name
 from stainda.registration import BlockResult, load_block, map_shapes
 from stainda.review.decisions import Decision, applied_keys, read_decisions, stale_reason
@@ -83,9 +84,10 @@ class ReviewData:
     def __init__(self, run: str | Path, block: str | None = None, show_own: bool = False) -> None:
         """
         Raises:
-            StaindaError: ``run`` holds no propagated annotations, or not the block named.
+            StaindaError: ``run`` holds no propagated annotations, not the block named, or a link that leads out of it.
         """
         self.run, self.show_own = Path(run), show_own
+        refuse_links(self.run)
         decisions = read_decisions(self.run)
         self._results: dict[str, BlockResult] = {}
         self._own: dict[str, gpd.GeoDataFrame | None] = {}

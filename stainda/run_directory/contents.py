@@ -178,6 +178,12 @@ PREDICTION = File(
 PRUNED = File("jobs/<job>/pruned.json", "of a pruned training: when and on what grounds", "study")
 DONE = File("jobs/<job>/done", "the training is scored; holds the hash of what the scores depend on", "study")
 ERROR = File("jobs/<job>/error.txt", "why the training failed", "study")
+EVENTS = File(
+    "tensorboard/<events>/*", "where `log_to: tensorboard` is set: curves of a training", "study", see="workers"
+)
+ATTEMPT = File(
+    "jobs/<job>/attempt.json", "while it is trained: how often its process died here before", "study", see="resume"
+)
 JOB_TABLES = tuple(
     replace(table, path=f"jobs/<job>/{table.path}", meaning="the training's rows", see="", per_rotation=False)
     for table in (RECORDS, OBJECTS, PROBABILITIES, CONFUSION)
@@ -203,7 +209,7 @@ FILES: tuple[File, ...] = (
     PRETRAINING_SETTINGS, ENCODER, PRETRAINING_RESULT, PRETRAINING_LOCK, PRETRAINING_RESUME, ACTIVE_REGION, ACTIVE_JOB,
     FEATURES_META, FEATURES_ARRAYS, ENCODER_FIGURES,
     SETTINGS, RESULT, JOB_LOG, MODEL, LAST_MODEL, STATISTICS, LAST_STATISTICS, VIEW, RESUME, RESUME_REST, PREDICTION,
-    PRUNED, DONE, ERROR, PHANTOM_MANIFEST, PHANTOM, ROTATION, REPORT, REPORT_FILES,
+    PRUNED, DONE, ERROR, ATTEMPT, EVENTS, PHANTOM_MANIFEST, PHANTOM, ROTATION, REPORT, REPORT_FILES,
 )  # fmt: skip
 
 CONTENTS: tuple[File, ...] = (

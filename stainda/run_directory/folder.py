@@ -15,6 +15,7 @@ from stainda.config import StudyConfig
 from stainda.config.run_format import KEY, RUN_FORMAT, check_run_format, without_run_format
 from stainda.errors import StaindaError
 from stainda.files import output_errors, write_text
+from stainda.links import refuse_links
 from stainda.names import file_name
 from stainda.run_directory.contents import LOCK, LOG, STUDY
 from stainda.run_directory.declaration import Table
@@ -80,9 +81,13 @@ class RunFolder:
         """Hold the run directory; a second ``stainda run`` on it is refused at once.
 
         The lock belongs to the process, so one left behind by a killed run does not stand in the way.
+
+        Raises:
+            StaindaError: it is held, cannot be written, or has a link that leads out of it.
         """
         from filelock import FileLock, Timeout
 
+        refuse_links(self.root)
         with output_errors(self.root):
             self.root.mkdir(parents=True, exist_ok=True)
             lock = FileLock(str(LOCK.at(self.root)))
@@ -134,13 +139,14 @@ def read_study(root: str | Path) -> StudyConfig:
     """The resolved study of an existing run directory.
 
     Raises:
-        StaindaError: it is no run directory, or one of a newer version.
+        StaindaError: it is no run directory, one of a newer version, or has a link that leads out of it.
     """
     path = STUDY.at(root)
     if not path.is_file():
         raise StaindaError(
             "this is not a run directory (it has no study.yaml)", file=root, remedy="Name the folder 'stainda run' made"
         )
+    refuse_links(Path(root))
     from stainda.config import read_yaml
     from stainda.config.load import validated
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stainda.errors import StaindaError, did_you_mean
+from stainda.links import refuse_links
 from stainda.run_directory.contents import SETTINGS
 from stainda.run_directory.folder import read_study
 from stainda.run_directory.training_tables import TRIALS
@@ -57,6 +58,7 @@ def choose_job(
             there are.
     """
     folder = Path(place)
+    refuse_links(folder)
     if SETTINGS.inside(folder).is_file():
         if strategy or job or seed is not None:
             raise StaindaError(

@@ -17,6 +17,7 @@ from stainda.models import pinned
 from stainda.progress import Progress
 from stainda.run_directory.folder import RunFolder, plain
 from stainda.run_directory.training_tables import EXCLUSIONS, LEFT_OUT, REFITS, TRIALS
+from stainda.study.attempts import forget
 from stainda.study.converging import state_of
 from stainda.study.earlier import Earlier, Judge, sort_earlier
 from stainda.study.engines import local_workers
@@ -33,6 +34,7 @@ from stainda.study.shared_workers import SharedWorkers
 from stainda.study.sharing import SharedFolder
 from stainda.study.starts import Starts
 from stainda.study.storage import storage_address
+from stainda.study.tracking import check_tensorboard
 
 if TYPE_CHECKING:
     from stainda.training import Job
@@ -111,6 +113,8 @@ class _Comparison:
             for course in self.courses
         )
         threads = self.config.training.threads
+        if self.config.log_to == "tensorboard":
+            check_tensorboard()
         self._sort_earlier(())
         self.starts.train(self._starting(), workers, threads, progress)
         shared = SharedFolder(self.folder)
@@ -119,7 +123,12 @@ class _Comparison:
             local_workers(self.config.engine, workers, threads) as local,
             progress.task(f"Training {len(self.courses)} strategies", epochs) as bar,
         ):
-            self._train_all(SharedWorkers(shared, local), bar, progress)
+            try:
+                self._train_all(SharedWorkers(shared, local), bar, progress)
+            except BaseException:  # processes are ended on purpose
+                for key in self.planned:
+                    forget(self.folder.job(key))
+                raise
         self._sort_earlier(
             [row["job"] for course in self.courses for row in (*course.rows, *course.left_out, *course.refits)]
         )
@@ -147,6 +156,7 @@ class _Comparison:
         while pool.busy:
             tell_jobs(progress, [self._in_work(key) for key in pool.running])
             for outcome in pool.completed(bar.advance):
+                forget(self.folder.job(outcome.key))  # where its process died, this one counts it
                 if self._is_tried_again(outcome, pool):
                     continue
                 for planned in self.planned.pop(outcome.key):
@@ -177,6 +187,7 @@ class _Comparison:
         return JobRequest(
             self.folder, planned.job, self.store, scored, self.config.evaluation,
             self.scoring.of(planned.job), planned.pruning, self.starts.needed.get(planned.job.pretrained),
+            self.config.log_to,
         )  # fmt: skip
 
     def _is_tried_again(self, outcome: Outcome, pool: SharedWorkers) -> bool:

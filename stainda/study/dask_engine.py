@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from stainda.config import ClusterConfig, EngineConfig, available, read_yaml
 from stainda.config.load import validated
 from stainda.errors import ConfigError, MissingDependencyError, StaindaError, did_you_mean
-from stainda.study.executor import DIED, Outcome, failure, prepare_torch
+from stainda.study.attempts import death_reason
+from stainda.study.executor import Outcome, failure, prepare_torch
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -61,7 +62,8 @@ class DaskWorkers:
     def waiting(self) -> bool:
         return len(self._running) >= self.count
 
-    def submit(self, key: str, payload: object) -> None:
+    def submit(self, key: str, payload: object, alone: bool = False) -> None:
+        """Send a job to the cluster, whose workers do not share the leader's memory: ``alone`` changes nothing."""
         self._number += 1
         with _lost_scheduler():
             future = self._client.submit(
@@ -104,7 +106,7 @@ class DaskWorkers:
             return Outcome(key, reason="the Dask cluster dropped it", unexpected=True)
         error = future.exception()
         if type(error).__name__ == "KilledWorker":
-            return Outcome(key, reason=DIED, unexpected=True)
+            return Outcome(key, reason=death_reason(None), unexpected=True)
         return failure(key, error)
 
 

@@ -16,10 +16,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from stainda.errors import StaindaError, UnexpectedError
+from stainda.study.attempts import death_reason
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VIPS_CONCURRENCY")
 
 _steps: Any = None
+_orphaned: Callable[[], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -32,9 +34,6 @@ class Outcome:
     unexpected: bool = False
 
 
-DIED = "its process died (out of memory, or a crash in a library)"
-
-
 def failure(key: str, error: BaseException) -> Outcome:
     """How a job ended that raised an error."""
     message = str(error) if isinstance(error, StaindaError) else f"{type(error).__name__}: {error}"
@@ -45,6 +44,17 @@ def report_step(steps: float = 1.0) -> None:
     """Called inside a job: it is this much further."""
     if _steps is not None:
         _steps.put(steps)
+
+
+@contextlib.contextmanager
+def when_orphaned(call: Callable[[], None]) -> Iterator[None]:
+    """Inside a job: what its process does before it ends because the run that it belongs to is gone."""
+    global _orphaned
+    _orphaned = call
+    try:
+        yield
+    finally:
+        _orphaned = None
 
 
 class Workers:
@@ -103,8 +113,9 @@ class Workers:
         """Whether jobs that were submitted wait for a process."""
         return bool(self._queue or self._suspects)
 
-    def submit(self, key: str, payload: object) -> None:
-        self._queue.append((key, payload))
+    def submit(self, key: str, payload: object, alone: bool = False) -> None:
+        """Start a job when a process is free; ``alone``: when no other job runs, and before those that wait."""
+        (self._suspects if alone else self._queue).append((key, payload))
         self._feed()
 
     def completed(self, advance: Callable[[float], None], seconds: float | None = None) -> list[Outcome]:
@@ -125,6 +136,7 @@ class Workers:
             wait(self._running)
             done = set(self._running)
         outcomes = []
+        guilty = crashed and (self._alone or self.count == 1)  # there was one process, so whose job it was is known
         for future in done:
             key, payload = self._running.pop(future)
             error = future.exception()
@@ -132,8 +144,8 @@ class Workers:
                 outcomes.append(Outcome(key, future.result()))
             elif not isinstance(error, BrokenProcessPool):
                 outcomes.append(failure(key, error))
-            elif self._alone:
-                outcomes.append(Outcome(key, reason=DIED, unexpected=True))
+            elif guilty:
+                outcomes.append(Outcome(key, reason=death_reason(self._exit_code()), unexpected=True))
             else:
                 self._suspects.append((key, payload))
         if crashed:
@@ -163,6 +175,14 @@ class Workers:
                 self._drop_pool()
                 continue
             self._running[future] = (key, payload)
+
+    def _exit_code(self) -> int | None:
+        """How the only process of a broken pool ended; the thread of the pool may be waiting for it as well."""
+        until = time.monotonic() + 5
+        processes = list(self._pool._processes.values()) if self._pool is not None and self._pool._processes else []
+        while processes and processes[0].exitcode is None and time.monotonic() < until:
+            time.sleep(0.01)
+        return processes[0].exitcode if processes else None
 
     def _drop_pool(self) -> None:
         if self._pool is not None:
@@ -244,4 +264,7 @@ def _end_with(parent: int) -> None:
     """End this worker when the run it belongs to is gone (SIGKILL gives no other sign)."""
     while os.getppid() == parent:
         time.sleep(0.3)
+    if _orphaned is not None:
+        with contextlib.suppress(OSError):
+            _orphaned()
     os._exit(1)

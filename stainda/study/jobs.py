@@ -33,8 +33,10 @@ from stainda.run_directory.result_tables import (
     RECORDS,
 )
 from stainda.run_directory.training_tables import TRAINING
-from stainda.study.executor import report_step
+from stainda.study.attempts import attempt, forget, what_to_do
+from stainda.study.executor import report_step, when_orphaned
 from stainda.study.pruning import PRUNED, Pruning, read_curve, read_pruned
+from stainda.study.tracking import curves
 from stainda.training.metering import Costs
 
 if TYPE_CHECKING:
@@ -63,6 +65,7 @@ class JobRequest:
     scoring: str = ""
     pruning: Pruning | None = None
     pretraining: Job | None = None
+    log_to: str = "none"
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,8 @@ def run_job(key: str, request: JobRequest) -> JobResult:
     """
     folder = request.folder.job(key)
     try:
-        result = _train_and_score(folder, request)
+        with attempt(folder), when_orphaned(lambda: forget(folder)):
+            result = _train_and_score(folder, request)
     except StaindaError as error:
         _note(folder, f"{error}\n")
         raise
@@ -103,7 +107,9 @@ def run_job(key: str, request: JobRequest) -> JobResult:
 
         _note(folder, traceback.format_exc())
         raise UnexpectedError(
-            f"{type(error).__name__}: {error}", file=ERROR.inside(folder), remedy="The file has the traceback"
+            f"{type(error).__name__}: {error}",
+            file=ERROR.inside(folder),
+            remedy=f"{what_to_do(error)}The file has the traceback",
         ) from error
     ERROR.inside(folder).unlink(missing_ok=True)
     return result
@@ -127,6 +133,7 @@ def _train_and_score(folder: Path, request: JobRequest) -> JobResult:
             nonlocal epochs_done
             epochs_done += 1
             report_step()
+            write_curves()
             if pruning is not None and epoch < epochs:
                 curve, patients = read_curve(folder)
                 if pruning.stops({e: value for e, value in curve.items() if e <= epoch}, patients.get(epoch, {})):
@@ -139,7 +146,8 @@ def _train_and_score(folder: Path, request: JobRequest) -> JobResult:
         DONE.inside(folder).unlink(missing_ok=True)  # records of an earlier training are not of this one
         (folder / PRUNED).unlink(missing_ok=True)
         try:
-            result = train(request.job, PatchStore.open(request.store), folder, on_epoch=on_epoch)
+            with curves(request.log_to, request.folder.root, request.job, folder) as write_curves:
+                result = train(request.job, PatchStore.open(request.store), folder, on_epoch=on_epoch)
         except PrunedError:
             assert pruning is not None
             report_step(max(0, epochs - epochs_done))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from stainda.errors import StaindaError
 from stainda.files import fingerprint, output_errors, stable_hash, whole_file, write_csv
+from stainda.links import refuse_links
 from stainda.names import same_name
 from stainda.progress import SILENT, Progress, Task
 from stainda.run_directory.contents import SETTINGS
@@ -148,6 +149,7 @@ def predict_slides(
     if not 0 < coarse_share <= 1:
         raise StaindaError(f"coarse_share must be above 0 and at most 1, not {coarse_share:g}")
     out, wanted = Path(out), wanted or Wanted()
+    refuse_links(out)
     choice = choose_job(run, strategy=strategy, job=job, seed=seed, checkpoint=checkpoint)
     with output_errors(out):
         out.mkdir(parents=True, exist_ok=True)

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from stainda.errors import StaindaError, UnexpectedError
 from stainda.run_directory.folder import RunFolder
+from stainda.study.attempts import deaths
 from stainda.study.executor import Outcome
 from stainda.study.jobs import JobRequest, JobResult, run_job
 from stainda.study.sharing import SharedFolder
@@ -68,7 +69,7 @@ class LocalWorkers(Protocol):
     def running(self) -> list[str]: ...
     @property
     def waiting(self) -> bool: ...
-    def submit(self, key: str, payload: object) -> None: ...
+    def submit(self, key: str, payload: object, alone: bool = False) -> None: ...
     def completed(self, advance: Callable[[float], None], seconds: float | None = None) -> list[Outcome]: ...
 
 
@@ -133,5 +134,5 @@ class SharedWorkers:
             if len(running) >= self._local.count or self._local.waiting:
                 return
             if key not in running and not self.shared.has_ended(key) and self.shared.claims.is_free(key):
-                self._local.submit(key, self._given)
+                self._local.submit(key, self._given, alone=deaths(self.shared.folder.job(key)) > 0)
                 running.add(key)

@@ -149,6 +149,7 @@ class SharedFolder:
             validated(EvaluationConfig, study["evaluation"], path), ticket["scoring"],
             None if ticket["pruning"] is None else _pruning(ticket["pruning"]),
             None if ticket["pretraining"] is None else Job.from_settings(ticket["pretraining"], path),
+            ticket["log_to"],
         )  # fmt: skip
 
 
@@ -160,6 +161,7 @@ def _ticket(request: JobRequest) -> dict[str, Any]:
         "tested": bool(request.job.repeats),
         "pruning": None if request.pruning is None else asdict(request.pruning),
         "pretraining": None if start is None else start.settings(),
+        "log_to": request.log_to,
     }
 
 

@@ -28,6 +28,7 @@ NOT_RUN = {
     r"stainda (run|train|patches|evaluate|propagate) studies/.*": "trains for minutes to hours; the README's is run",
     r"stainda register .*": "VALIS takes 20 s to import; the README's is run without it, in test_readme_lines.py with",
     r"stainda review .*": "serves a page until Ctrl+C; tests/review does so",
+    r"stainda dashboard .*": "serves a page until Ctrl+C; tests/study does so",
     r"stainda predict .*": "predicts for a minute; the README's is run",
     r"stainda .*\.mrxs.*": "a MIRAX slide, which no program here writes; other slides are run through the same lines",
     r"stainda .*\.\./shared/data.*": "real images that are not shipped",

@@ -56,7 +56,7 @@ def test_results_and_reasons_come_back(client):
 
 def test_a_job_that_kills_its_worker_costs_itself_alone(client):
     ends = _run(client, {"bad": "die", "good": 1})
-    assert "its process died" in ends["bad"].reason and ends["bad"].unexpected
+    assert "the process of the job died" in ends["bad"].reason and ends["bad"].unexpected
     assert ends["good"].reason is None
 
 
