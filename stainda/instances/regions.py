@@ -23,10 +23,11 @@ class RegionHead(InstanceHead):
 
     The network learns from boxes and masks of objects. On a tile each of its detections with a score of at least
     ``least_score`` takes the pixels of its mask (of Faster R-CNN, which has boxes alone: of the ellipse in its box); a
-    pixel that several cover is of the one whose mask is most probable there. What is blended over tiles is how deep a
-    pixel lies in its detection, from 0 to 1, so that detections of neighbouring tiles meet as one object. Connected
-    foreground of the classes is divided by the basins of that map, as by the head ``distance``: what no detection
-    covers goes to its neighbours, and a piece without any is one object.
+    pixel that several cover is of the one whose mask is most probable there. One of which better ones cover more than
+    half is left out (the merging of the third paper). What is blended over tiles is how deep a pixel lies in its
+    detection, from 0 to 1, so that detections of neighbouring tiles meet as one object. Connected foreground of the
+    classes is divided by the basins of that map, as by the head ``distance``: what no detection covers goes to its
+    neighbours, and a piece without any is one object.
     """
 
     reference: ClassVar[str] = (

@@ -148,19 +148,39 @@ def _sizes(levels: int, diameter: float) -> tuple[tuple[float, float], ...]:
 
 
 def paint(detections: Detections, size: tuple[int, int]) -> Tensor:
-    """Long ``[H, W]``: number of the object of each pixel, from 1 in the order of scores; 0 where none covers it."""
+    """Long ``[H, W]``: number of the object of each pixel, from 1 in the order of scores; 0 where none covers it.
+
+    Of masks that overlap, those are left out of which better ones take more than half (as Kirillov et al. 2019 merge
+    them); a pixel that several of the others cover is of the most probable there.
+    """
     from torchvision.models.detection.roi_heads import paste_masks_in_image
 
     boxes, masks = detections.boxes, detections.masks
     if masks is None:
         masks = _ellipses(28).to(boxes).expand(len(boxes), 1, -1, -1)
-    best, numbers = boxes.new_full(size, 0.5), torch.zeros(size, dtype=torch.long, device=boxes.device)
-    for start in range(0, len(boxes), BLOCK):
-        part = slice(start, start + BLOCK)
+    kept, best = _kept(masks, boxes, size), boxes.new_full(size, 0.5)
+    numbers = torch.zeros(size, dtype=torch.long, device=boxes.device)
+    for start in range(0, len(kept), BLOCK):
+        part = kept[start : start + BLOCK]
         value, index = paste_masks_in_image(masks[part], boxes[part], size)[:, 0].max(0)
         numbers = torch.where(value > best, index + start + 1, numbers)
         best = torch.maximum(best, value)
     return numbers
+
+
+def _kept(masks: Tensor, boxes: Tensor, size: tuple[int, int]) -> list[int]:
+    """Which masks show something new: at least half of it is not of better ones that are kept."""
+    from torchvision.models.detection.roi_heads import paste_masks_in_image
+
+    taken, kept = torch.zeros(size, dtype=torch.bool, device=boxes.device), []
+    for start in range(0, len(boxes), BLOCK):
+        part = slice(start, start + BLOCK)
+        for index, mask in enumerate(paste_masks_in_image(masks[part], boxes[part], size)[:, 0] >= 0.5, start=start):
+            free = mask & ~taken
+            if mask.any() and 2 * int(free.sum()) >= int(mask.sum()):
+                taken |= mask
+                kept.append(index)
+    return kept
 
 
 def _ellipses(side: int) -> Tensor:

@@ -71,6 +71,13 @@ def test_boxes_alone_are_ellipses_and_where_two_overlap_a_pixel_is_of_the_one_it
     assert numbers[11, 11] == 0  # a corner of the box
 
 
+def test_a_second_detection_of_the_same_object_is_left_out():
+    boxes = torch.tensor([[8.0, 8, 24, 24], [8, 8, 24, 18], [22, 8, 38, 24]])
+    masks = torch.stack([torch.full((1, 28, 28), probability) for probability in (0.7, 0.9, 0.7)])
+    numbers = paint(Detections(boxes, torch.tensor([0.9, 0.8, 0.7]), masks), (40, 48))
+    assert numbers.max() == 2 and (numbers[10:22, 10:21] == 1).all() and (numbers[10:22, 26:36] == 2).all()
+
+
 def test_nothing_detected_is_nothing():
     nothing = Detections(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, 1, 28, 28))
     assert not paint(nothing, (16, 16)).any()
