@@ -57,7 +57,12 @@ class TaskConfig(Frozen):
     objects: Literal["components", "peaks"] = Field(
         "components", description="classification: outlines of the map of answers, or discs at its peaks"
     )
-    object_um: float | None = Field(None, gt=0, description="diameter of the discs at peaks; needs mpp")
+    object_um: float | None = Field(
+        None,
+        gt=0,
+        description="diameter of an object: of the discs at peaks (classification), and about which two-stage networks "
+        "propose objects (instances); needs mpp",
+    )
     object_px: float | None = Field(None, gt=0, description="the same in level-0 pixels, for slides without mpp")
     description: str = Field("", description="for stainda list tasks")
 

@@ -1,4 +1,4 @@
-"""What every dense head offers: targets from numbered objects, a loss, and objects from maps again."""
+"""What every head offers: targets from numbered objects, and objects from maps again; of dense heads, a loss."""
 
 from __future__ import annotations
 
@@ -56,6 +56,22 @@ class InstanceHead(BaseModel):
         """
         raise NotImplementedError
 
+    def separate(self, inside: Array, maps: Array) -> Array:
+        """Divide one connected piece of foreground into objects.
+
+        Args:
+            inside: bool ``(h, w)``, connected over edges.
+            maps: float32 ``(channels, h, w)``, in the units of the targets.
+
+        Returns:
+            int32 ``(h, w)``: 1…n in the piece, every pixel in one object, each connected over edges; 0 elsewhere.
+        """
+        raise NotImplementedError
+
+
+class DenseHead(InstanceHead):
+    """A head whose maps are further channels of a segmentation network's last layer."""
+
     def loss(self, maps: Tensor, targets: Tensor, inside: Tensor, known: Tensor) -> Tensor:
         """A scalar.
 
@@ -67,18 +83,6 @@ class InstanceHead(BaseModel):
 
     def activate(self, maps: Tensor) -> Tensor:
         """Maps of the network in the units of the targets: those that are blended over tiles and separated."""
-        raise NotImplementedError
-
-    def separate(self, inside: Array, maps: Array) -> Array:
-        """Divide one connected piece of foreground into objects.
-
-        Args:
-            inside: bool ``(h, w)``, connected over edges.
-            maps: float32 ``(channels, h, w)``, see :meth:`activate`.
-
-        Returns:
-            int32 ``(h, w)``: 1…n in the piece, every pixel in one object, each connected over edges; 0 elsewhere.
-        """
         raise NotImplementedError
 
 

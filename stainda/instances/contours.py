@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from stainda.arrays import Array
-from stainda.instances.base import InstanceHead, number, register
+from stainda.instances.base import DenseHead, number, register
 from stainda.instances.depths import depths, grow, seeds_of
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @register("contours")
-class ContourHead(InstanceHead):
+class ContourHead(DenseHead):
     """The rim of every object as a map of its own; what is left of the foreground without it are the seeds.
 
     Target: 1 where a pixel of an object is at most ``width`` pixels from one that is not of it. Loss: cross-entropy of

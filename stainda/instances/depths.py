@@ -59,3 +59,18 @@ def grow(seeds: Array, height: Array, inside: Array) -> Array:
     if len(np.unique(seeds)) <= 2:
         return inside.astype(np.int32)
     return watershed(height, seeds, mask=inside, connectivity=1).astype(np.int32)
+
+
+def basins(inside: Array, depth: Array, h: float) -> Array:
+    """A connected piece divided by the maxima of a map of depth: basins of the map upside down, int32 ``(h, w)``.
+
+    Seeds are the maxima that rise at least ``h`` above the saddle to a higher one.
+    """
+    from skimage.measure import label
+    from skimage.morphology import local_maxima, reconstruction
+
+    height = np.pad(np.where(inside, depth, 0).astype(np.float64), 1)
+    # maxima that rise at least h: what is left of the map once all peaks are cut by h (h-maxima, Soille 2003)
+    cut = reconstruction(np.maximum(height - h, 0), height, method="dilation")
+    top = np.asarray(local_maxima(cut, connectivity=2), bool) & (height > 0)
+    return grow(label(top, connectivity=2)[1:-1, 1:-1], -height[1:-1, 1:-1], inside)

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-import numpy as np
 from pydantic import Field
 
 from stainda.arrays import Array
-from stainda.instances.base import InstanceHead, number, register
-from stainda.instances.depths import grow, relative_depths
+from stainda.instances.base import DenseHead, number, register
+from stainda.instances.depths import basins, relative_depths
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 @register("distance")
-class DistanceHead(InstanceHead):
+class DistanceHead(DenseHead):
     """How deep a pixel lies in its own object, regressed; objects are the basins of the map turned upside down.
 
     Target: the distance to the nearest pixel that is not of the object, divided by the object's greatest (the paper
@@ -49,18 +48,4 @@ class DistanceHead(InstanceHead):
         return maps.float().clamp(0, 1)
 
     def separate(self, inside: Array, maps: Array) -> Array:
-        from skimage.measure import label
-        from skimage.morphology import reconstruction
-
-        depth = np.pad(np.where(inside, maps[0], 0).astype(np.float64), 1)
-        # maxima that rise at least h: what is left of the map once all peaks are cut by h (h-maxima, Soille 2003)
-        cut = reconstruction(np.maximum(depth - self.h, 0), depth, method="dilation")
-        seeds = label(_maxima(cut) & (depth > 0), connectivity=2)[1:-1, 1:-1]
-        return grow(seeds, -depth[1:-1, 1:-1], inside)
-
-
-def _maxima(height: Array) -> Array:
-    """Regional maxima, bool."""
-    from skimage.morphology import local_maxima
-
-    return np.asarray(local_maxima(height, connectivity=2), bool)
+        return basins(inside, maps[0], self.h)

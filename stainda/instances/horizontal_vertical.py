@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from stainda.arrays import Array
-from stainda.instances.base import InstanceHead, number, register
+from stainda.instances.base import DenseHead, number, register
 from stainda.instances.depths import grow, seeds_of
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @register("horizontal_vertical")
-class HorizontalVerticalHead(InstanceHead):
+class HorizontalVerticalHead(DenseHead):
     """Where a pixel lies in its object from left to right and from top to bottom; objects end where both maps jump.
 
     Target: x (and y) from the object's centre of mass, divided by the object's reach on that side: from -1 at its left

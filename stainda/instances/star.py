@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from stainda.arrays import Array
-from stainda.instances.base import InstanceHead, number, register
+from stainda.instances.base import DenseHead, number, register
 from stainda.instances.depths import grow, relative_depths
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ UNIT = 8.0
 
 
 @register("star")
-class StarHead(InstanceHead):
+class StarHead(DenseHead):
     """Distances to the border of the object along rays; the surest outlines are kept, those that overlap them dropped.
 
     Target: how deep a pixel lies in its object (from 0 to 1), and along each of ``rays`` even directions, the first to

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from stainda.models.low_rank import merge_low_rank, merged_state
     from stainda.models.pretrained import SmpNetwork
     from stainda.models.timm_classifier import TimmClassifier
+    from stainda.models.two_stage import TwoStageNetwork
     from stainda.models.unet import UNet
     from stainda.models.weight_files import (
         find_weights,
@@ -51,6 +52,7 @@ _HOMES = {
     "build_encoder": "encoders",
     "SmpNetwork": "pretrained",
     "TimmClassifier": "timm_classifier",
+    "TwoStageNetwork": "two_stage",
     "UNet": "unet",
     "WeightsReport": "weights",
     "find_weights": "weight_files",
@@ -78,6 +80,7 @@ __all__ = [
     "SegmentationNetwork",
     "SmpNetwork",
     "TimmClassifier",
+    "TwoStageNetwork",
     "UNet",
     "WeightsReport",
     "add_maps",

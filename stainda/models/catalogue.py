@@ -21,6 +21,7 @@ from stainda.models.pangnet import PangNet
 from stainda.models.pretrained import SmpNetwork
 from stainda.models.timm_classifier import TimmClassifier
 from stainda.models.torchvision_classifier import TorchvisionClassifier
+from stainda.models.two_stage import FasterRcnn, MaskRcnn
 from stainda.models.unet import UNet
 from stainda.models.unpooling import DeconvNet, SegNet
 from stainda.models.weight_files import weights_at_hand
@@ -29,7 +30,7 @@ from stainda.models.weights import load_weights
 NETWORKS: dict[str, type[Network]] = {
     "unet": UNet, "smp": SmpNetwork, "dpt": DenseTransformer, "fcn": Fcn, "segnet": SegNet, "deconvnet": DeconvNet,
     "pangnet": PangNet, "cnn": Cnn, "timm": TimmClassifier, "torchvision": TorchvisionClassifier, "lenet5": LeNet5,
-    "cnn_handcrafted": HandcraftedCnn,
+    "cnn_handcrafted": HandcraftedCnn, "mask_rcnn": MaskRcnn, "faster_rcnn": FasterRcnn,
 }  # fmt: skip
 """Next to these, ``encoder`` names the network that an encoder becomes for the task (``encoders.as_network``)."""
 

@@ -21,9 +21,11 @@ from stainda.report.run import LoadedRun
 from stainda.report.study_view import StudyView
 from stainda.report.summary_text import (
     Sentence,
+    answer_measure,
     count,
     headline,
     listed,
+    measure_title,
     overall_differences,
     score_words,
     shown_to_be_better,
@@ -54,7 +56,7 @@ def no_answer(run: LoadedRun) -> list[Sentence]:
 def answer(view: StudyView) -> list[Sentence]:
     """What the study says, most important first."""
     run, analysis, study = view.run, view.analysis, view.run.study
-    results = headline(analysis.results)
+    results = headline(analysis.results, answer_measure(study))
     targets = results[results["domain"] == ALL_TARGETS].set_index("strategy")
     defined = targets[np.isfinite(targets["mean"])]
     if defined.empty and study.protocol.scheme == "pooled":
@@ -97,13 +99,14 @@ def _without_targets(run: LoadedRun, results: pd.DataFrame) -> list[Sentence]:
     return [
         Sentence(
             "Every domain taught and was tested in other patients: there is no target, and nothing is compared across "
-            f"domains. Mean Dice over all domains, {n}: {listed(scores)}."
+            f"domains. Mean {measure_title(answer_measure(run.study))} over all domains, {n}: {listed(scores)}."
         )
     ]
 
 
 def _loss_of_the_baseline(view: StudyView, results: pd.DataFrame) -> list[Sentence]:
     run, level = view.run, view.run.study.evaluation.level
+    title = measure_title(answer_measure(run.study))
     base = results[results["strategy"] == run.study.baseline].set_index("domain")
     if run.rotates:
         return of_rotations.baseline(view, base)
@@ -111,11 +114,11 @@ def _loss_of_the_baseline(view: StudyView, results: pd.DataFrame) -> list[Senten
         where, on_sources = "", None
     else:
         on_sources = base.loc[ALL_SOURCES]
-        where = f"Dice {score_words(on_sources, level)} on its own domain and "
+        where = f"{title} {score_words(on_sources, level)} on its own domain and "
     on_targets = base.loc[ALL_TARGETS]
     text = (
         f"{run.label(run.study.baseline)}, trained on {listed(run.study.protocol.teachers)}, reaches {where}"
-        f"{'' if where else 'Dice '}{score_words(on_targets, level)} on average over the targets."
+        f"{'' if where else f'{title} '}{score_words(on_targets, level)} on average over the targets."
     )
     singles = base[(base["role"] == "target") & (base.index != ALL_TARGETS) & np.isfinite(base["mean"])]
     if len(singles) > 1 and on_sources is not None:
@@ -126,7 +129,8 @@ def _loss_of_the_baseline(view: StudyView, results: pd.DataFrame) -> list[Senten
 
 def _best_against_baseline(run: LoadedRun, analysis: Analysis, without: pd.DataFrame, n: int) -> list[Sentence]:
     study, alpha = run.study, 1 - run.study.evaluation.level
-    rows = overall_differences(analysis)
+    measure = answer_measure(study)
+    rows, title = overall_differences(analysis, measure), measure_title(measure)
     if rows.empty:
         elsewhere = [run.label(candidate) for candidate in excluded_strategies(run)]
         if elsewhere:
@@ -151,6 +155,9 @@ def _best_against_baseline(run: LoadedRun, analysis: Analysis, without: pd.DataF
         spread = "; ".join(filter(None, parts))
         return f"{signed(row['difference'])} against {base}{f' ({spread})' * bool(spread)}"
 
+    def higher(strategy: str) -> str:
+        return _how_many_higher(analysis, strategy, study.baseline, measure)
+
     def scores(strategy: str) -> str:
         return f"{decimal(without.loc[strategy, 'mean'])} against {before} for the baseline"
 
@@ -158,25 +165,25 @@ def _best_against_baseline(run: LoadedRun, analysis: Analysis, without: pd.DataF
         others = count(len(rows), "other strategy")
         out = [Sentence(f"Of {others} none scored higher than {base} on the targets.", "none")]
     elif n == 1:
-        out = [Sentence(f"{name} scored highest without target labels (Dice {scores(best)}), on this patient.")]
+        out = [Sentence(f"{name} scored highest without target labels ({title} {scores(best)}), on this patient.")]
     elif leader is not None:
         patients = count(int(rows.loc[leader, "n_patients"]), "patient")
         out = [
             Sentence(
-                f"{run.label(leader)} is shown to be better than {base} on the targets: Dice {scores(leader)}, in "
+                f"{run.label(leader)} is shown to be better than {base} on the targets: {title} {scores(leader)}, in "
                 f"{patients}{_idle_words(run, leader)}."
             ),
             Sentence(
                 f"Paired by patient, {run.label(leader)} gains {paired(leader)}"
-                f"{', the largest margin of those without target labels' * (leader == best)}; its Dice is "
+                f"{', the largest margin of those without target labels' * (leader == best)}; its {title} is "
                 f"{score_words(without.loc[leader], study.evaluation.level)}."
             ),
         ]
         if leader != best:
             out.append(
                 Sentence(
-                    f"{name} scored highest (Dice {scores(best)}), {paired(best)}, but could not be shown to differ; "
-                    f"{_how_many_higher(analysis, best, study.baseline)}."
+                    f"{name} scored highest ({title} {scores(best)}), {paired(best)}, but could not be shown to "
+                    f"differ; {higher(best)}."
                 )
             )
     else:
@@ -187,9 +194,7 @@ def _best_against_baseline(run: LoadedRun, analysis: Analysis, without: pd.DataF
         )
         out = [
             Sentence(f"{name} scored highest ({scores(best)}), but {why}{_idle_words(run, best)}.", "none"),
-            Sentence(
-                f"Paired by patient, {name} gains {paired(best)}; {_how_many_higher(analysis, best, study.baseline)}."
-            ),
+            Sentence(f"Paired by patient, {name} gains {paired(best)}; {higher(best)}."),
         ]
     return out + (_others_shown(run, rows, leader) if n > 1 else [])
 
@@ -257,8 +262,8 @@ def _p(p: float, members: int) -> str:
     return f"p {sign}{shown}" + (f" after Holm's correction for {members} comparisons" if members > 1 else "")
 
 
-def _how_many_higher(analysis: Analysis, strategy: str, baseline: str) -> str:
-    rows = headline(analysis.patients)
+def _how_many_higher(analysis: Analysis, strategy: str, baseline: str, measure: str) -> str:
+    rows = headline(analysis.patients, measure)
     rows = rows[rows["domain"] == ALL_TARGETS].pivot_table(index="patient", columns="strategy", values="value")
     gain = (rows[strategy] - rows[baseline]).dropna()
     higher = int((gain > 0).sum())
@@ -282,7 +287,8 @@ def _with_differences(run: LoadedRun, rows: pd.DataFrame, names: Sequence[str]) 
 def _with_few_labels(run: LoadedRun, analysis: Analysis, defined: pd.DataFrame, n: int) -> list[Sentence]:
     """What a few target labels buy, each strategy that has some on its own: none of them is a contender."""
     study, alpha = run.study, 1 - run.study.evaluation.level
-    rows = headline(analysis.differences)
+    measure = answer_measure(study)
+    rows = headline(analysis.differences, measure)
     rows = rows[(rows["domain"] == ALL_TARGETS) & (rows["family"] == f"{FEW_FAMILY}, overall")]
     rows = rows[np.isfinite(rows["difference"])]
     base, out = run.label(study.baseline), []
@@ -290,7 +296,8 @@ def _with_few_labels(run: LoadedRun, analysis: Analysis, defined: pd.DataFrame, 
         name = row["strategy"]
         text = (
             f"With target labels of {few_labels(study, name)}, which the strategies above do not have, "
-            f"{run.label(name)} reaches Dice {score_words(defined.loc[name], study.evaluation.level)}, "
+            f"{run.label(name)} reaches {measure_title(measure)} "
+            f"{score_words(defined.loc[name], study.evaluation.level)}, "
         )
         if n == 1:
             text += f"{signed(row['difference'])} against {base}, on this patient."
@@ -312,7 +319,7 @@ def _with_few_labels(run: LoadedRun, analysis: Analysis, defined: pd.DataFrame, 
 
 
 def _gap(run: LoadedRun, analysis: Analysis) -> list[Sentence]:
-    results = headline(analysis.results)
+    results = headline(analysis.results, answer_measure(run.study))
     ceiling = results[(results["strategy"] == ceiling_of(run.study)) & (results["domain"] == ALL_TARGETS)]
     if ceiling.empty or not np.isfinite(ceiling.iloc[0]["mean"]):
         return []
@@ -320,7 +327,7 @@ def _gap(run: LoadedRun, analysis: Analysis) -> list[Sentence]:
         f"Training on target labels as well ({run.label(run.study.ceiling)}, the ceiling, which a user without target "
         f"labels cannot reach) gives {score_words(ceiling.iloc[0], run.study.evaluation.level)}."
     )
-    gaps = headline(analysis.gaps)
+    gaps = headline(analysis.gaps, answer_measure(run.study))
     gaps = gaps[(gaps["domain"] == ALL_TARGETS) & np.isfinite(gaps["gap_closed"])]
     without = contenders(run.study, gaps["strategy"])
     among = " of those without target labels" if len(without) < len(gaps) else ""
@@ -343,7 +350,7 @@ def _worst_domain(view: StudyView, without: pd.DataFrame) -> list[Sentence]:
         return of_rotations.worst_pair(view)
     run = view.run
     best = without["mean"].idxmax() if len(without) else None
-    rows = headline(view.analysis.results)
+    rows = headline(view.analysis.results, answer_measure(run.study))
     rows = rows[(rows["strategy"] == best) & (rows["role"] == "target") & (rows["domain"] != ALL_TARGETS)]
     rows = rows[np.isfinite(rows["mean"])]
     if best is None or len(rows) < 2:

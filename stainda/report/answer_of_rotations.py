@@ -12,7 +12,16 @@ from stainda.evaluation.summary import ALL_SOURCES, ALL_TARGETS
 from stainda.report.registered_scores import worst_rows
 from stainda.report.run import LoadedRun, RotationResult
 from stainda.report.study_view import NotDrawable, StudyView
-from stainda.report.summary_text import PRIMARY, Sentence, count, headline, listed, score_words, untested
+from stainda.report.summary_text import (
+    Sentence,
+    answer_measure,
+    count,
+    headline,
+    listed,
+    measure_title,
+    score_words,
+    untested,
+)
 from stainda.report.tables import decimal, signed
 
 SCHEMES = {
@@ -70,7 +79,8 @@ def baseline(view: StudyView, base: pd.DataFrame) -> list[Sentence]:
     """
     run, study, noun = view.run, view.run.study, view.noun
     level, name = study.evaluation.level, run.label(study.baseline)
-    text = f"{name} reaches Dice {score_words(base.loc[ALL_TARGETS], level)} on average over what was tested"
+    title, reached = measure_title(answer_measure(study)), score_words(base.loc[ALL_TARGETS], level)
+    text = f"{name} reaches {title} {reached} on average over what was tested"
     if ALL_SOURCES in base.index and np.isfinite(base.loc[ALL_SOURCES, "mean"]):
         text += f", and {score_words(base.loc[ALL_SOURCES], level)} in other patients of the domains it learned from"
     singles = base[(base["role"] == "target") & (base.index != ALL_TARGETS) & np.isfinite(base["mean"])]
@@ -90,7 +100,7 @@ def in_single_rotations(view: StudyView) -> list[Sentence]:
     run, study = view.run, view.run.study
     if not view.by_rotation:
         return []
-    rows = headline(view.analysis.differences)
+    rows = headline(view.analysis.differences, answer_measure(study))
     overall = rows[(rows["domain"] == ALL_TARGETS) & (rows["family"] == "overall") & np.isfinite(rows["difference"])]
     if overall.empty:
         return []
@@ -115,9 +125,9 @@ def in_single_rotations(view: StudyView) -> list[Sentence]:
 
 def worst_pair(view: StudyView) -> list[Sentence]:
     """The lowest and highest pair of sources and target of the best strategy without target labels."""
-    best = view.best()
+    measure = answer_measure(view.run.study)
     try:
-        rows = worst_rows(view, PRIMARY, DEFAULT_RULE)
+        best, rows = view.best(measure), worst_rows(view, measure, DEFAULT_RULE)
     except NotDrawable:
         return []
     rows = rows[(rows["strategy"] == best) & np.isfinite(rows["mean"])]
@@ -168,9 +178,9 @@ def compared_on_some(view: StudyView) -> list[Sentence]:
     """Strategies that have scores in some rotations only."""
     if not view.by_rotation:
         return []
-    most, sentences = len(view.analysis.groups), []
-    for name in view.look.present(list(view.overall().index)):
-        n = view.analysis.rotations_of(name, PRIMARY)
+    most, measure, sentences = len(view.analysis.groups), answer_measure(view.run.study), []
+    for name in view.look.present(list(view.overall(measure).index)):
+        n = view.analysis.rotations_of(name, measure)
         if n < most:
             text = f"{view.run.label(name)} has scores in {n} of {most} rotations and is compared on these alone"
             sentences.append(Sentence(f"{text}; its mean over all is of fewer than the others'.", "caution"))

@@ -8,7 +8,7 @@ from stainda.evaluation.analysis import Analysis
 from stainda.evaluation.groups import contenders
 from stainda.evaluation.summary import ALL_SOURCES, ALL_TARGETS
 from stainda.report.run import LoadedRun
-from stainda.report.summary_text import headline, overall_differences, shown_to_be_better
+from stainda.report.summary_text import answer_measure, headline, overall_differences, shown_to_be_better
 from stainda.report.tables import decimal, signed
 
 
@@ -18,7 +18,7 @@ def named_first(run: LoadedRun, analysis: Analysis) -> tuple[str, str] | None:
     The one shown to be better than the baseline by the largest margin; else the one with the highest mean; the baseline
     where no other scored higher.
     """
-    baseline, rows = run.study.baseline, overall_differences(analysis)
+    baseline, rows = run.study.baseline, overall_differences(analysis, answer_measure(run.study))
     base = run.label(baseline)
     if len(rows):
         leader, best = shown_to_be_better(rows, 1 - run.study.evaluation.level), str(rows["difference"].idxmax())
@@ -28,7 +28,7 @@ def named_first(run: LoadedRun, analysis: Analysis) -> tuple[str, str] | None:
             against = f"{signed(rows.loc[best, 'difference'])} against {base}, which no test shows"
             return best, f"the highest mean over the targets ({against})"
         return baseline, "the baseline; none of the others scored higher on the targets"
-    results = headline(analysis.results)
+    results = headline(analysis.results, answer_measure(run.study))
     for domain, where in ((ALL_TARGETS, "the targets"), (ALL_SOURCES, "all domains")):
         means = results[(results["domain"] == domain) & np.isfinite(results["mean"])].set_index("strategy")["mean"]
         means = means.loc[contenders(run.study, means.index)]

@@ -38,7 +38,7 @@ from stainda.report.run import LoadedRun
 from stainda.report.search_tables import dashboard_command, without_password
 from stainda.report.slide_level import has_slide_level, make_slide_level, slide_answers
 from stainda.report.study_view import StudyView
-from stainda.report.summary_text import PRIMARY, Sentence, count, measure_title, percent
+from stainda.report.summary_text import PRIMARY, Sentence, answer_measure, count, measure_title, percent
 from stainda.report.tables import PageTable, duration
 from stainda.report.without_content import by_reason, without_content
 from stainda.report.writer import Absent, Writer
@@ -289,8 +289,10 @@ class Sections:
         separation = (
             SEPARATION if SEPARATION[-1] in scored else ()
         )  # measured where a task keeps touching objects apart
-        measures = [measure for measure in (PRIMARY, "object_f1", *separation) if measure in scored]
-        blocks = [self._block(measure, measure == PRIMARY) for measure in measures]
+        first = answer_measure(self.run.study)
+        wanted = dict.fromkeys([first, PRIMARY, "object_f1", *separation])
+        measures = [measure for measure in wanted if measure in scored]
+        blocks = [self._block(measure, measure == first) for measure in measures]
         self.write.frame("choices", self.analysis.choices_by_rotation)
         self.write.frame("patients", self.analysis.patients)
         return {"blocks": blocks, "every": self.tables("results")}

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from stainda.config import StudyConfig
 from stainda.evaluation.analysis import Analysis
 from stainda.evaluation.bootstrap import FEW_PATIENTS
 from stainda.evaluation.crossed import RANGE, THESE_TRAININGS
@@ -75,9 +76,14 @@ def spread_of(row: pd.Series, level: float, digits: int = 2, scale: float = 1.0,
     return f"{percent(level)} interval{these} {shown}{unit}"
 
 
-def overall_differences(analysis: Analysis) -> pd.DataFrame:
+def answer_measure(study: StudyConfig) -> str:
+    """The measure that the answer speaks of: AJI where objects that touch are to be kept apart, else Dice."""
+    return "aji" if study.task.kind == "instances" else PRIMARY
+
+
+def overall_differences(analysis: Analysis, measure: str = PRIMARY) -> pd.DataFrame:
     """Differences from the baseline over all targets, by strategy, of those without target labels."""
-    rows = headline(analysis.differences)
+    rows = headline(analysis.differences, measure)
     rows = rows[(rows["domain"] == ALL_TARGETS) & (rows["family"] == "overall")].set_index("strategy")
     return rows[np.isfinite(rows["difference"])]
 

@@ -17,10 +17,20 @@ from stainda.arrays import Array
 from stainda.config import ModelConfig, StrategyConfig, TaskConfig, TrainConfig
 from stainda.errors import TrainingError
 from stainda.files import whole_file, write_json
-from stainda.instances import InstanceHead, build_head
-from stainda.models import MAPS, Network, add_maps, build_model, choose_parameters, merge_low_rank, merged_state
+from stainda.instances import DenseHead, InstanceHead, RegionHead, build_head
+from stainda.models import (
+    MAPS,
+    Network,
+    TwoStageNetwork,
+    add_maps,
+    build_model,
+    choose_parameters,
+    merge_low_rank,
+    merged_state,
+)
 from stainda.run_directory.contents import LAST_MODEL, LAST_STATISTICS, MODEL, VIEW
 from stainda.run_directory.contents import STATISTICS as STATISTICS_FILE
+from stainda.strategies.align.base import DenseBatch
 from stainda.strategies.capture import listening
 from stainda.strategies.norm.statistics import (
     Statistics,
@@ -103,10 +113,13 @@ class Detector:
             start: file of an encoder that was trained without labels (``training.init``).
         """
         head = head_of(task)
-        channels = len(task.classes) + 1 + (0 if head is None else head.channels)
-        network = build_model(model, strategy.view.channels, channels, task.network)
-        if head is not None:
-            add_maps(network, head.channels)
+        further = head.channels if isinstance(head, DenseHead) else 0
+        network = build_model(model, strategy.view.channels, len(task.classes) + 1 + further, task.network)
+        if further:
+            add_maps(network, further)
+        if isinstance(head, RegionHead):
+            assert isinstance(network, TwoStageNetwork), "instances.task_for gives this head to no other network"
+            network.propose(head.object_px)
         strategy.norm.prepare(network)
         if start is not None:
             put_encoder(network, Path(start))
@@ -130,6 +143,30 @@ class Detector:
         """RGB patches in 0..1 to the network's input: view, then standardisation."""
         return self.standard(self.strategy.view(images, slides)).contiguous(memory_format=torch.channels_last)
 
+    @property
+    def watched(self) -> tuple[str, ...]:
+        """Layers of the network that objects are made of; none for tasks without a head."""
+        if self.head is None:
+            return ()
+        return self.network.pyramid if isinstance(self.network, TwoStageNetwork) else (MAPS,)
+
+    def object_loss(self, outputs: Sequence[Tensor], labels: Tensor, dense: DenseBatch) -> Tensor:
+        """Of the head, a scalar: ``outputs`` of the layers :attr:`watched`, labels ``[N, H, W]``."""
+        if isinstance(self.network, TwoStageNetwork):
+            return self.network.region_loss(outputs, labels, dense.targets[:, 0].long())
+        assert isinstance(self.head, DenseHead)
+        return self.head.loss(outputs[0], dense.targets, dense.inside, dense.known)
+
+    def object_maps(self, outputs: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
+        """Maps that the head separates, float32 ``[N, channels, H, W]``, of images whose logits have this size."""
+        if isinstance(self.network, TwoStageNetwork):
+            assert isinstance(self.head, RegionHead)
+            numbers = self.network.detect(outputs, size, self.head.least_score)
+            depths = np.stack([self.head.targets(patch) for patch in numbers.cpu().numpy()])
+            return torch.from_numpy(depths).to(numbers.device)
+        assert isinstance(self.head, DenseHead)
+        return self.head.activate(outputs[0])
+
     @torch.no_grad()
     def probabilities(self, patches: Array, slides: Sequence[str], statistics: Statistics | None = None) -> Tensor:
         """Probability of each foreground class, float32 ``[N, n_classes - 1, H - 2 margin, W - 2 margin]``; of a patch
@@ -140,17 +177,22 @@ class Detector:
             slides: the slide of each patch.
             statistics: of batch normalisation; ``None`` keeps those in the network.
         """
-        return self.answers(patches, slides, statistics)[:, : len(self.classes)]
+        self.network.eval()
+        with statistics_of(self.network, statistics):
+            return _shares(self.network(self.see(self.images(patches), slides)))
 
     @torch.no_grad()
     def answers(self, patches: Array, slides: Sequence[str], statistics: Statistics | None = None) -> Tensor:
         """As :meth:`probabilities`, with the maps of the head, where there is one, behind the classes."""
         self.network.eval()
-        layers = () if self.head is None else (MAPS,)
-        with statistics_of(self.network, statistics), listening(self.network, layers) as maps:
-            logits = self.network(self.see(self.images(patches), slides))
-        shares = torch.softmax(logits.float(), dim=1)[:, 1:]
-        return shares if self.head is None else torch.cat([shares, self.head.activate(maps[0])], 1)
+        with statistics_of(self.network, statistics):
+            with listening(self.network, self.watched) as outputs:
+                logits = self.network(self.see(self.images(patches), slides))
+            shares = _shares(logits)
+            if self.head is None:
+                return shares
+            height, width = logits.shape[-2:]
+            return torch.cat([shares, self.object_maps(outputs, (height, width))], 1)
 
     def save(self, folder: str | Path) -> None:
         """Write ``view.json`` and ``statistics.safetensors`` (the weights are written by :func:`save_weights`)."""
@@ -190,6 +232,11 @@ class Detector:
         detector.network.to(memory_format=torch.channels_last)
         detector.network.eval()
         return detector
+
+
+def _shares(logits: Tensor) -> Tensor:
+    """Probability of each class but the background, float32."""
+    return torch.softmax(logits.float(), dim=1)[:, 1:]
 
 
 def head_of(task: TaskConfig) -> InstanceHead | None:

@@ -8,7 +8,7 @@ from typing import cast
 from stainda.cohort import Cohort, Roles
 from stainda.config import StrategyConfig, StudyConfig
 from stainda.errors import ConfigError
-from stainda.instances import build_head
+from stainda.instances import build_head, task_for
 from stainda.strategies.after.base import After
 from stainda.strategies.align.base import Align
 from stainda.strategies.augment.base import Augment
@@ -124,7 +124,7 @@ def check(strategy: Strategy, study: StudyConfig) -> None:
 
 def _check_details(strategy: Strategy, study: StudyConfig, where: str) -> None:
     """What tasks of instances and points do not take, though the network is that of a segmentation."""
-    task = study.task
+    task = task_for(study.task, study.model_of(strategy.config), study.patches)
     head = build_head(task.instances) if task.kind == "instances" else None
     if head is not None and head.turns and strategy.after.turns:
         raise ConfigError(

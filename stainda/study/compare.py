@@ -344,6 +344,7 @@ class _Comparison:
     def job(self, strategy: StrategyConfig, params: dict[str, Any], seed: int, without: str = "") -> Job:
         """The job of one strategy under searched settings ``params`` (by dotted path) and a seed, of whose training
         patients one may be left out."""
+        from stainda.instances import task_for
         from stainda.training import Job, resolve_start
 
         changed, training = strategy.with_values(params), self._training(strategy, params)
@@ -351,7 +352,7 @@ class _Comparison:
             study=self.config.study,
             strategy=changed.model_copy(update={"space": {}, "model": None}),
             model=resolve_start(pinned(self.config.model_of(strategy)), training),
-            task=self.config.task,
+            task=task_for(self.config.task, self.config.model_of(strategy), self.config.patches),
             patches=self.config.patches,
             training=training,
             protocol=self._protocol,

@@ -68,7 +68,8 @@ def time_network(config: StudyConfig, model: ModelConfig | None = None) -> Pace:
     import torch
 
     from stainda.memory import freed_memory_kept
-    from stainda.models import build_model
+    from stainda.models import TwoStageNetwork, build_model
+    from stainda.strategies.capture import listening
     from stainda.training.losses import make_loss
 
     size, count = config.patches.size, config.training.batch_size
@@ -79,10 +80,17 @@ def time_network(config: StudyConfig, model: ModelConfig | None = None) -> Pace:
     with torch.no_grad():
         shape = network(images).shape
     labels = torch.randint(classes, (count,) if classification else (count, *shape[-2:]))
+    squares = torch.zeros((count, size, size), dtype=torch.long)  # an object in each patch
+    squares[:, size // 4 : size // 2, size // 4 : size // 2] = 1
 
     def step() -> None:
         optimiser.zero_grad(set_to_none=True)
-        loss(network(images), labels).backward()
+        watched = network.pyramid if isinstance(network, TwoStageNetwork) else ()
+        with listening(network, watched) as levels:
+            total = loss(network(images), labels)
+        if isinstance(network, TwoStageNetwork):
+            total = total + network.region_loss(levels, squares, squares)
+        total.backward()
         optimiser.step()
 
     def look() -> None:

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from stainda.arrays import Array
 from stainda.errors import TrainingError
-from stainda.models import MAPS
 from stainda.stains import BlurNoise, ColourJitter, HedJitter
 from stainda.strategies import Strategy
 from stainda.strategies.align.base import AugmentedView, Batch, DenseBatch, Manner, PairBatch
@@ -82,7 +81,7 @@ class LabelledImages:
 
     Attributes:
         labels: whole numbers ``[N, H, W]``, of a patch classification ``[N]``. weights: of them; ``None``: all alike.
-        dense: what the task asks besides; without the network's maps. votes: of :attr:`Batch.votes`.
+        dense: what the task asks besides; without the loss of a head. votes: of :attr:`Batch.votes`.
     """
 
     raw: Tensor
@@ -120,10 +119,11 @@ class BatchPipeline:
         images, raw = seen.images, seen.raw
         self._use(indices)
         layers = self._strategy.align.also_tapped
-        maps = () if self._detector.head is None else (MAPS,)
-        with listening(self._detector.network, (*layers, *maps)) as more:
+        with listening(self._detector.network, (*layers, *self._detector.watched)) as more:
             logits, features = (running.forward(images), None) if running.tap is None else running.tap(images)
-        dense = replace(seen.dense, maps=more[-1]) if maps and seen.dense is not None else seen.dense
+        dense = seen.dense
+        if dense is not None and self._detector.head is not None:
+            dense = replace(dense, loss=self._detector.object_loss(more[len(layers) :], seen.labels, dense))
         groups = None
         if patches.groups is not None:
             groups = torch.tensor([patches.groups[index] for index in np.asarray(indices).tolist()], device=raw.device)

@@ -18,7 +18,7 @@ from torch import Tensor
 from stainda.arrays import Array
 from stainda.config import TaskConfig
 from stainda.errors import TrainingError
-from stainda.instances import build_head
+from stainda.instances import DenseHead, build_head
 from stainda.strategies.align.base import Batch, DenseBatch
 from stainda.training.batches import Patches
 from stainda.training.losses import IGNORE, Loss
@@ -164,13 +164,14 @@ class Instances(Segmentation):
     def dense(self, labels: Tensor, details: Tensor) -> DenseBatch:
         inside = (labels > 0) & (labels != IGNORE)
         objects = torch.where(inside, details, 0).cpu().numpy()
-        targets = torch.from_numpy(np.stack([self._head.targets(patch) for patch in objects])).to(labels.device)
+        made = self._head.targets if isinstance(self._head, DenseHead) else lambda patch: patch[None].astype(np.float32)
+        targets = torch.from_numpy(np.stack([made(patch) for patch in objects])).to(labels.device)
         return DenseBatch(targets, inside[:, None], (labels != IGNORE)[:, None])
 
     def more_terms(self, source: Batch) -> dict[str, Tensor]:
         dense = source.dense
-        assert dense is not None and dense.maps is not None
-        return {"instances": self._weight * self._head.loss(dense.maps, dense.targets, dense.inside, dense.known)}
+        assert dense is not None and dense.loss is not None
+        return {"instances": self._weight * dense.loss}
 
 
 class Points(Segmentation):

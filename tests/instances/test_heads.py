@@ -1,4 +1,4 @@
-"""Dense heads: targets with known answers, and objects that come back from perfect maps."""
+"""Heads: targets with known answers, and objects that come back from perfect maps."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from stainda.config import PartConfig
+from stainda.config import ModelConfig, PartConfig, PatchConfig, TaskConfig
 from stainda.errors import ConfigError
-from stainda.instances import build_head, describe_heads
+from stainda.instances import DenseHead, build_head, describe_heads, task_for
 from stainda.instances.base import known_heads
 from stainda.instances.depths import depths, grow, relative_depths, seeds_of
 from stainda.instances.star import UNIT, suppress
 
 HEADS = sorted(known_heads())
+DENSE = [name for name in HEADS if issubclass(known_heads()[name], DenseHead)]
 SIZE = 96
 
 
@@ -55,7 +56,9 @@ def separated(head, objects):
     """Objects from the perfect maps of objects, each connected piece of the foreground on its own."""
     from skimage.measure import label
 
-    maps = head.activate(torch.from_numpy(perfect_outputs(head, objects))[None])[0].numpy()
+    maps = head.targets(objects)
+    if isinstance(head, DenseHead):
+        maps = head.activate(torch.from_numpy(perfect_outputs(head, objects))[None])[0].numpy()
     pieces = label(objects > 0, connectivity=1)
     out = np.zeros_like(objects)
     for value in range(1, pieces.max() + 1):
@@ -121,7 +124,7 @@ def test_a_piece_with_maps_of_nothing_is_one_object(name):
     assert ((parts == 1) == inside).all()
 
 
-@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize("name", DENSE)
 def test_the_loss_is_least_at_the_targets_ignores_the_unknown_and_has_a_gradient(name):
     head, objects = head_of(name), crowd(2)
     targets = torch.from_numpy(head.targets(objects))[None]
@@ -216,9 +219,50 @@ def test_small_seeds_are_none_and_growing_fills_the_piece():
 
 def test_heads_are_listed_with_their_papers_and_a_wrong_name_names_the_nearest():
     rows = {row["name"]: row for row in describe_heads()}
-    assert {"contours", "distance", "horizontal_vertical", "star"} <= set(rows)
+    assert {"contours", "distance", "horizontal_vertical", "regions", "star"} <= set(rows)
     assert all("20" in row["reference"] and row["summary"] for row in rows.values())
     with pytest.raises(ConfigError, match="horizontal_vertical"):
         build_head(PartConfig(name="horizontal_verticel"))
     with pytest.raises(ConfigError, match="rays"):
         head_of("star", ray=8)
+
+
+UNET, RCNN = ModelConfig(name="unet"), ModelConfig(name="mask_rcnn")
+FINE, LEVEL_0 = PatchConfig(mpp=0.5), PatchConfig(downsample=2)
+
+
+def test_a_two_stage_network_brings_its_head_with_the_diameter_of_objects_in_its_pixels():
+    task = TaskConfig(kind="instances", instances="contours", object_um=8, object_px=30)
+    assert task_for(task, UNET, FINE) is task
+    assert task_for(task, RCNN, FINE).instances == PartConfig(name="regions", params={"object_px": 16.0})
+    assert task_for(task, RCNN, LEVEL_0).instances.params == {"object_px": 15.0}
+    own = task.model_copy(
+        update={"instances": PartConfig(name="regions", params={"object_px": 20, "least_score": 0.3})}
+    )
+    assert task_for(own, RCNN, FINE).instances.params == {"object_px": 20, "least_score": 0.3}
+    assert task_for(task_for(task, RCNN, FINE), RCNN, FINE) == task_for(task, RCNN, FINE)
+
+
+@pytest.mark.parametrize(
+    ("task", "model", "patches", "said"),
+    [
+        ({"kind": "instances"}, RCNN, FINE, r"task\.object_um is not given"),
+        ({"kind": "instances", "object_um": 8}, RCNN, LEVEL_0, r"task\.object_px is not given"),
+        ({"kind": "segmentation"}, RCNN, FINE, "the task is of segmentation"),
+        ({"kind": "points", "sigma_px": 2}, RCNN, FINE, "the task is of points"),
+        ({"kind": "instances", "instances": "regions"}, UNET, FINE, "detects no regions"),
+    ],
+)
+def test_a_network_and_a_task_that_do_not_fit_are_refused(task, model, patches, said):
+    if isinstance(task.get("instances"), str):
+        task = {**task, "instances": {"name": task["instances"]}}
+    with pytest.raises(ConfigError, match=said):
+        task_for(TaskConfig(**task), model, patches)
+
+
+def test_the_networks_that_bring_a_head_are_those_of_two_stages():
+    from stainda.instances.regions import TWO_STAGE
+    from stainda.models import TwoStageNetwork
+    from stainda.models.catalogue import NETWORKS
+
+    assert sorted(TWO_STAGE) == sorted(name for name, cls in NETWORKS.items() if issubclass(cls, TwoStageNetwork))

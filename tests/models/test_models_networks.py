@@ -10,8 +10,9 @@ import torch
 from stainda.config import ModelConfig, available
 from stainda.config.load import load_piece
 from stainda.errors import ConfigError
-from stainda.models import UNet, build_model, count_parameters, list_models
+from stainda.models import TwoStageNetwork, UNet, build_model, count_parameters, list_models
 from stainda.models.catalogue import NETWORKS
+from stainda.strategies.capture import listening
 
 CONFIGS = Path(__file__).parents[2]
 FILES = [
@@ -64,6 +65,10 @@ SETTINGS = [
             "readout": "cat",
         },
     ),
+    ModelConfig(
+        name="faster_rcnn",
+        params={"encoder": "tu-test_resnet", "width": 32, "semantic_width": 32, "hidden": 16, "sampled": 16},
+    ),
     ModelConfig(name="fcn", params={"finest": 32, "width": 4, "fully_connected": 16}),
     ModelConfig(name="fcn", params={"finest": 16, "width": 4, "fully_connected": 16, "norm": "group"}),
     ModelConfig(name="segnet", params={"width": 4, "norm": "instance"}),
@@ -103,6 +108,9 @@ def _smaller(config: ModelConfig) -> ModelConfig:
 )
 def test_contract(config):
     model = build_model(config, 3, 4).train()
+    for module in model.modules():  # residual blocks of timm start as the identity
+        if isinstance(module, torch.nn.BatchNorm2d) and not module.weight.any():
+            torch.nn.init.ones_(module.weight)
     side = max(model.minimum_size, model.input_size(64))
     assert side % model.stride == 0
     seen = {}
@@ -116,7 +124,14 @@ def test_contract(config):
     assert set(seen) == {"bottleneck", "decoder"} and all(out.ndim == 4 for out in seen.values())
     if config.name != "pangnet":  # has one resolution
         assert seen["bottleneck"].shape[-1] < seen["decoder"].shape[-1]
-    logits.square().mean().backward()
+    loss = logits.square().mean()
+    if isinstance(model, TwoStageNetwork):  # a square in each patch
+        numbers = torch.zeros(2, side, side + model.stride, dtype=torch.long)
+        numbers[:, 8:40, 8:40] = 1
+        with listening(model, model.pyramid) as levels:
+            model(images)
+        loss = loss + model.region_loss(levels, numbers, numbers)
+    loss.backward()
     left = (
         "net.encoder.model.norm.",
         "net.encoder.model.head.",

@@ -12,16 +12,17 @@ from stainda.evaluation.summary import ALL_TARGETS
 from stainda.report import answer, summary_text
 from stainda.report.tables import footnoted
 
-STUDY = SimpleNamespace(baseline="plain", evaluation=SimpleNamespace(level=0.95))
+TASK = SimpleNamespace(kind="segmentation")
+STUDY = SimpleNamespace(baseline="plain", evaluation=SimpleNamespace(level=0.95), task=TASK)
 RUN = SimpleNamespace(study=STUDY, label=lambda name: name.title(), effects={})
 
 
 @pytest.mark.parametrize(("ceiling", "said_of_it"), [("oracle", 1), ("plain", 0)])
 def test_a_ceiling_that_is_the_baseline_is_not_told_as_one(ceiling, said_of_it, monkeypatch):
     for module in (answer, summary_text):
-        monkeypatch.setattr(module, "headline", lambda table: table)
+        monkeypatch.setattr(module, "headline", lambda table, *_: table)
     row = {"domain": ALL_TARGETS, "mean": 0.8, "low": 0.7, "high": 0.9, "interval_kind": "interval"}
-    study = SimpleNamespace(baseline="plain", ceiling=ceiling, evaluation=STUDY.evaluation)
+    study = SimpleNamespace(baseline="plain", ceiling=ceiling, evaluation=STUDY.evaluation, task=TASK)
     analysis = SimpleNamespace(
         results=pd.DataFrame([{"strategy": name, **row} for name in ("oracle", "plain")]),
         gaps=pd.DataFrame({"strategy": [], "domain": [], "gap_closed": np.zeros(0)}),
@@ -33,7 +34,7 @@ def test_a_ceiling_that_is_the_baseline_is_not_told_as_one(ceiling, said_of_it, 
 def said(monkeypatch, gains: dict[str, tuple[float, float]], n: int = 14, run=RUN) -> list[str]:
     """Sentences for strategies with these differences from the baseline and p after Holm, of 14 patients."""
     for module in (answer, summary_text):
-        monkeypatch.setattr(module, "headline", lambda table: table)
+        monkeypatch.setattr(module, "headline", lambda table, *_: table)
     common = {"domain": ALL_TARGETS, "family": "overall", "n_patients": n, "n_seeds": 3, "interval_kind": "interval"}
     differences = pd.DataFrame(
         [
@@ -102,7 +103,7 @@ def test_two_patients_are_too_few_for_a_test_and_both_are_said(monkeypatch):
 def study_with(**norms: str):
     strategies = tuple(StrategyConfig(name=name, norm=norm) for name, norm in norms.items())
     return SimpleNamespace(
-        baseline="plain", evaluation=STUDY.evaluation,
+        baseline="plain", evaluation=STUDY.evaluation, task=TASK,
         strategy=lambda name: next(strategy for strategy in strategies if strategy.name == name),
     )  # fmt: skip
 

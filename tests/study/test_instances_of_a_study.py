@@ -139,6 +139,15 @@ def test_the_page_says_what_was_looked_for_and_shows_the_measures(runs, kind):
     assert ("Merged objects by strategy and domain" in page) == (kind == "instances")
 
 
+@pytest.mark.parametrize("kind", TASKS)
+def test_the_answer_speaks_of_objects_where_they_are_to_be_kept_apart(runs, kind):
+    title, other = {"instances": ("AJI", "Dice"), "points": ("Dice", "AJI")}[kind]
+    answer = (runs[kind] / "report" / "answer.txt").read_text(encoding="utf-8")
+    assert f"{title} " in answer and f"{other} " not in answer
+    page = (runs[kind] / "report" / "index.html").read_text()
+    assert page.index(f"{title} by strategy") < page.find(f"{other} by strategy") % len(page)
+
+
 def test_a_new_slide_gives_points_that_qupath_opens(runs, tmp_path):
     write_slide(tmp_path, "new", ((226, 190, 214), (110, 50, 120)), 77, as_points=True)
     result = predict_slides(runs["points"], [tmp_path / "new.png"], tmp_path / "out", mpp=MPP)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,10 +12,12 @@ from scipy.spatial import cKDTree
 from touching_cohort import SIGMA, middles, touching_data, touching_job, touching_patch
 
 from stainda.annotations.labels import outlines
-from stainda.config import StrategyConfig, TaskConfig
+from stainda.config import ModelConfig, PatchConfig, StrategyConfig, TaskConfig
 from stainda.errors import ConfigError
+from stainda.evaluation.detection import aggregated_jaccard, panoptic_quality
 from stainda.instances import build_head
 from stainda.instances.base import known_heads
+from stainda.objects.matching import match_objects
 from stainda.objects.separation import separation_counts
 from stainda.prediction import load_predictor
 from stainda.strategies import build
@@ -23,6 +27,14 @@ from stainda.training.preparation import Preparation
 from stainda.training.tasks import heat_loss, task_of
 
 HEADS = sorted(known_heads())
+TWO_STAGE = {"encoder": "tu-test_resnet", "width": 32, "semantic_width": 32, "hidden": 64, "sampled": 64}
+
+
+def job_of(head, network="mask_rcnn", seed=1, **settings):
+    """A job of a head, with the network that it needs."""
+    params = {"object_px": 12} if head == "regions" else {}
+    job = touching_job(seed, task={"instances": {"name": head, "params": params}}, **settings)
+    return replace(job, model=ModelConfig(name=network, params=TWO_STAGE)) if head == "regions" else job
 
 
 def prepared(job):
@@ -47,7 +59,7 @@ def test_targets_are_made_of_objects_as_the_augmented_patch_shows_them():
     rises = np.diff(targets[:, 0], axis=2)
     within = (labels[:, :, 1:] == 1) & (labels[:, :, :-1] == 1)
     assert (rises[within.numpy()] > 0).mean() > 0.85 and np.abs(targets).max() <= 1
-    assert dense.maps.shape == dense.targets.shape == (8, head.channels, 64, 64)
+    assert dense.targets.shape == (8, head.channels, 64, 64) and dense.loss.ndim == 0 and float(dense.loss.detach()) > 0
     assert batch.logits.shape[1] == 2
 
 
@@ -72,7 +84,7 @@ def test_what_is_ignored_is_no_object_for_the_head():
 
 @pytest.mark.parametrize("name", HEADS)
 def test_perfect_maps_of_discs_that_lie_into_each_other_give_at_least_four_of_five(name):
-    """Of 42 discs: 42 by distance and star, 39 to 41 by contours, 35 to 38 by horizontal and vertical maps."""
+    """Of 42 discs: 42 by distance, regions and star, 39 to 41 by contours, 35 to 38 by the other maps."""
     head = build_head(TaskConfig(kind="instances", instances={"name": name}).instances)
     for seed in (1000, 1001, 1002):
         _, numbers = touching_patch(np.random.default_rng(seed), 160, clusters=14)
@@ -86,7 +98,7 @@ def test_perfect_maps_of_discs_that_lie_into_each_other_give_at_least_four_of_fi
 
 @pytest.mark.parametrize("name", HEADS)
 def test_every_head_trains_is_kept_and_finds_objects_again(name, tmp_path):
-    job = touching_job(task={"instances": {"name": name}}, epochs=1, steps_per_epoch=3, batch_size=4)
+    job = job_of(name, epochs=1, steps_per_epoch=3, batch_size=4)
     train_on(job, touching_data(job, count=8), tmp_path / "job")
     assert "loss_instances" in (tmp_path / "job" / "training.csv").read_text().splitlines()[0]
     predictor = load_predictor(tmp_path / "job")
@@ -165,6 +177,36 @@ def test_a_head_halves_the_merge_errors_of_a_segmentation_with_watershed(tmp_pat
     assert all(head <= 0.6 * plain for head, plain in zip(merged["head"], merged["watershed"], strict=True))
 
 
+def qualities(truth, objects):
+    """AJI and panoptic quality."""
+    matching = match_objects(truth, objects, 0.5)
+    return aggregated_jaccard(truth, objects, matching), panoptic_quality(matching)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("network", ["mask_rcnn", "faster_rcnn"])
+def test_a_two_stage_network_keeps_apart_what_watershed_merges(network, tmp_path):
+    """Discs that lie into each other, three seeds, against watershed on the scores of a plain U-Net.
+
+    Mask R-CNN, the first seed, when this was written: AJI .52 against .21, panoptic quality .46 against .02, merged .24
+    against 1.
+    """
+    scores = {network: [], "watershed": []}
+    for seed in range(3):
+        image, numbers = touching_patch(np.random.default_rng(1000 + seed), 160, clusters=14)
+        truth = outlines(numbers)
+        plain = touching_job(seed, task={"kind": "segmentation", "split_touching": True})
+        two_stage = job_of("regions", network, seed, epochs=2, steps_per_epoch=80, learning_rate=3e-3)
+        for name, job in (("watershed", plain), (network, two_stage)):
+            train_on(job, touching_data(job), tmp_path / f"{name}{seed}")
+            predictor = load_predictor(tmp_path / f"{name}{seed}")
+            objects = predictor.objects(predictor.probabilities_array(image))
+            scores[name].append((*qualities(truth, objects), separation_counts(truth, objects).merged))
+    (aji, quality, merged), (its_aji, its_quality, its_merged) = (np.array(scores[name]).T for name in scores)
+    assert (aji > its_aji + 0.1).all() and (quality > its_quality + 0.1).all(), scores
+    assert (merged < 0.6 * its_merged).all(), scores
+
+
 def test_points_are_found_within_three_pixels(tmp_path):
     job = touching_job(0, task={"kind": "points", "sigma_px": SIGMA, "min_object_px": 0})
     train_on(job, touching_data(job), tmp_path / "job")
@@ -192,11 +234,17 @@ def test_turned_tiles_are_refused_for_maps_of_directions_and_features_are_not_ke
     from stainda.training.cached_passes import refuse_details
 
     class Study:
-        task = TaskConfig(kind="instances", instances={"name": "star"})
+        task = TaskConfig(kind="instances", instances={"name": "star"}, object_um=8)
+        patches = PatchConfig(mpp=0.5)
+
+        def model_of(strategy):
+            return strategy.model or ModelConfig(name="unet")
 
     turning = build(StrategyConfig(name="tta", after="test_time_augmentation"))
     with pytest.raises(ConfigError, match="contours or distance"):
         _check_details(turning, Study, "strategy tta")
+    two_stage = ModelConfig(name="mask_rcnn")  # which brings another head
+    _check_details(build(turning.config.model_copy(update={"model": two_stage})), Study, "strategy tta")
     Study.task = TaskConfig(kind="instances", instances={"name": "contours"})
     _check_details(turning, Study, "strategy tta")
     with pytest.raises(ConfigError, match=r"training\.cache"):

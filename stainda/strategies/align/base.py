@@ -74,15 +74,16 @@ class DenseBatch:
     """What a task asks of each labelled pixel besides its class.
 
     Attributes:
-        targets: float ``[N, M, H, W]``: of the maps of a head (instances), or nearness to points of each class.
+        targets: float ``[N, M, H, W]``: of the maps of a dense head (instances), numbers of objects (of a two-stage
+            network, ``M`` 1), or nearness to points of each class.
         inside: bool ``[N, 1, H, W]``, in an object. known: bool ``[N, 1, H, W]``, not ignored.
-        maps: of the network, as they come, ``[N, M, H, W]``; ``None`` for a task without a head.
+        loss: of the head, a scalar; ``None`` for a task without one.
     """
 
     targets: Tensor
     inside: Tensor
     known: Tensor
-    maps: Tensor | None = None
+    loss: Tensor | None = None
 
 
 @dataclass(frozen=True)
