@@ -7,9 +7,9 @@ The script is given by ``--plain`` (a U-Net of four levels, random crops, one-cy
 selection). It learns from the patients of train and val; `source_only` from those of train, and chooses by those of
 val. So the script stands there twice: as it is, and without the patients of val (then the same patients teach both).
 
-Cohorts: a synthetic one (``phantom``: PAS at centre A teaches, three stains at two centres are tested), another of which
-PAS at centre A alone is tested, on four patients (``own``: what is learned without any gap of domains), and, where
-``--monuseg`` says where its images are, MoNuSeg (8 hospitals teach, 6 are tested). Prints Dice (pixels at level 0,
+Cohorts: a synthetic one (``phantom``: PAS at centre A teaches, three stains at two centres are tested), another one
+without a gap of domains (``own``: PAS at centre A teaches and is tested, on four patients), and, where ``--monuseg``
+says where its images are, MoNuSeg (8 hospitals teach, 6 are tested). Prints Dice (pixels at level 0,
 pooled over the slides of a domain, then the mean over domains) and seconds per step; OUT/beside_plain.csv has a row per
 domain and seed. What was trained already is used again.
 """

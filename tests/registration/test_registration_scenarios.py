@@ -99,7 +99,7 @@ def test_a_deformation_that_is_right_only_in_the_middle_is_wrong() -> None:
 
 @pytest.mark.parametrize(("from_x", "verdict"), [(90.0, MARKED), (290.0, WRONG), (10.0, WRONG)])
 def test_what_is_wrong_only_where_the_transform_is_unsure_is_marked(from_x, verdict) -> None:
-    """Right up to x = 90; unsure from ``from_x`` of the frame: all that is wrong, too little of it, or nearly everything."""
+    """Right up to x = 90; unsure from ``from_x`` of the frame on: all that is wrong, too little, or nearly all."""
     case = Case("c", "f", (sheet(), sheet()))
     found = result(case, shift(0))
     name = slide_name(case, 1)
