@@ -21,7 +21,7 @@ from stainda.models.pangnet import PangNet
 from stainda.models.pretrained import SmpNetwork
 from stainda.models.timm_classifier import TimmClassifier
 from stainda.models.torchvision_classifier import TorchvisionClassifier
-from stainda.models.two_stage import FasterRcnn, MaskRcnn
+from stainda.models.two_stage import FasterRcnn, MaskRcnn, TwoStageNetwork
 from stainda.models.unet import UNet
 from stainda.models.unpooling import DeconvNet, SegNet
 from stainda.models.weight_files import weights_at_hand
@@ -55,7 +55,8 @@ def build_model(config: ModelConfig, in_channels: int, n_classes: int, task: str
         raise ConfigError(f"unknown network {config.name!r}", remedy=did_you_mean(config.name, (*NETWORKS, NAME)))
     network = NETWORKS[config.name]
     if task is not None and network.task != task:
-        fitting = [*(name for name, entry in NETWORKS.items() if entry.task == task), NAME]
+        one_stage = {name: entry for name, entry in NETWORKS.items() if not issubclass(entry, TwoStageNetwork)}
+        fitting = [*(name for name, entry in one_stage.items() if entry.task == task), NAME]
         raise ConfigError(
             f"network {config.name!r} is for {network.task}, and the task is {task}",
             remedy=f"Take a model whose name is {' or '.join(fitting)}",
