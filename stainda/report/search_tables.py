@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 from typing import Any
 
 import numpy as np
@@ -21,14 +20,8 @@ MOST_FOR_IMPORTANCE = 1000
 
 
 def dashboard_command(run: LoadedRun) -> str:
-    """What shows the stored Optuna studies of a run, typed in its directory; empty where it keeps none.
-
-    A study that stores them elsewhere (``search.storage``) has its address on the command line, without a password.
-    """
-    storage = run.study.search.storage
-    if storage is None:
-        return "optuna-dashboard sqlite:///study.db" if run.path(STORAGE.path) else ""
-    return f"optuna-dashboard {shlex.quote(without_password(storage))}"
+    """What shows the stored Optuna studies of a run, typed in its directory; empty where it keeps none."""
+    return "stainda dashboard ." if run.study.search.storage is not None or run.path(STORAGE.path) else ""
 
 
 def without_password(address: str) -> str:

@@ -21,7 +21,7 @@ ENVIRONMENT = File("environment.json", "versions, commit, hardware, command, see
 PROGRESS = File("progress.json", "how far the run is, written every two seconds while it works", "study", see="resume")
 LOG = File("stainda.log", "what stainda and its libraries logged", "study")
 LOCK = File(".lock", "held by the process that works in the run directory", "study")
-STORAGE = File("study.db", "the search as Optuna studies (`optuna-dashboard sqlite:///RUN/study.db`)", "study")
+STORAGE = File("study.db", "the search as Optuna studies (`stainda dashboard RUN`)", "study")
 
 SHARED_STUDY = File(
     "shared/study.json", "while trainings go on: the sections they are scored on, for `stainda worker`", "study",

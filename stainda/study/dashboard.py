@@ -24,7 +24,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from stainda.errors import MissingDependencyError, StaindaError
 from stainda.run_directory.contents import STORAGE
 from stainda.run_directory.folder import read_study
-from stainda.study.storage import JOURNAL, open_storage, storage_address, storage_errors
+from stainda.study.storage import JOURNAL, open_storage, sqlite_address, storage_address, storage_errors
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -131,7 +131,7 @@ def search_storage(run: Path) -> Any:
     if (address.startswith((JOURNAL, "sqlite:"))) and not path.is_file():
         raise StaindaError("this run has no search yet", file=path, remedy="It is there once the first training ended")
     if address.startswith("sqlite:"):
-        address = f"sqlite:///file:{path.resolve()}?mode=ro&uri=true"
+        address = sqlite_address(path, read_only=True)
     with storage_errors(address):
         return optuna.storages.get_storage(open_storage(address))
 

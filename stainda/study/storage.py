@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from stainda.config import StudyConfig
 from stainda.errors import ConfigError, MissingDependencyError, StaindaError
@@ -21,8 +21,16 @@ _DRIVERS = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg"
 _KEEP_OUT = "Write it to ~/.pgpass (PostgreSQL) or ~/.my.cnf (MySQL): study.yaml in the run directory is no secret"
 
 
-def sqlite_address(path: Path) -> str:
-    return f"sqlite:///{path.resolve()}"
+def sqlite_address(path: Path, *, read_only: bool = False) -> str:
+    """The address of an SQLite file, whatever its path has in it."""
+    from sqlalchemy import URL
+
+    full = str(path.resolve())
+    if "?" not in full and not read_only:
+        return URL.create("sqlite", database=full).render_as_string()
+    options = {"mode": "ro", "uri": "true"} if read_only else {"uri": "true"}
+    # a URI, since a ? would begin the options of a plain path (SQLAlchemy 2.0 does not quote it)
+    return URL.create("sqlite", database=f"file:{quote(full)}", query=options).render_as_string()
 
 
 def storage_address(config: StudyConfig, root: Path) -> str:

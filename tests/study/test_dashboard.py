@@ -35,7 +35,7 @@ def _write_study(folder, more=""):
 
 @pytest.fixture
 def run(tmp_path):
-    folder = tmp_path / "a run"
+    folder = tmp_path / "a run? 50 % #1"
     folder.mkdir()
     _write_study(folder)
     _search(sqlite_address(folder / "study.db"))

@@ -84,3 +84,15 @@ def test_a_missing_driver_is_named(tmp_path, monkeypatch):
 def test_passwords_do_not_enter_the_run_directory(tmp_path):
     with pytest.raises(ConfigError, match="password"):
         storage_address(Study("postgresql://me:secret@db/x"), tmp_path)
+
+
+@pytest.mark.parametrize("name", ["what? now", "100 % #1 & Ä", "a?mode=memory"])
+def test_a_search_lies_in_its_run_directory_whatever_that_is_called(tmp_path, name):
+    folder = tmp_path / name
+    folder.mkdir()
+    for address in (sqlite_address(folder / "study.db"), storage_address(Study(""), folder)):
+        search = _search(address)
+        search.tell(0, search.suggest(0), 0.5, "job0")
+        assert len(stored_trials(address)) == 1
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert [path.name for path in folder.iterdir()] == ["study.db"]
