@@ -45,7 +45,7 @@ def cohort(folder: Path, slides: Path, frame: str = "bounds", origin: str = "") 
     for patient, split in enumerate(SPLITS):
         for number, stain in enumerate(("PAS", "SR"), start=1):
             name = f"P{patient}_{stain}"
-            (folder / f"{name}.scn").symlink_to(slides / f"{name}.scn")
+            (folder / f"{name}.scn").hardlink_to(slides / f"{name}.scn")
             write_qupath(folder / f"{name}.geojson", frame)
             rows.append(
                 {
