@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -38,6 +39,7 @@ class Striker:
 
     def __init__(self, root, strike):
         self.root, self.strike, self.struck, self._ended = root, strike, [], threading.Event()
+        self._began = time.time()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
     def __enter__(self):
@@ -53,6 +55,8 @@ class Striker:
             for path in self.root.glob("jobs/*/attempt.json"):
                 key = path.parent.name
                 with contextlib.suppress(OSError, ValueError):
+                    if path.stat().st_mtime < self._began:
+                        continue  # of a run before: this one has not begun the training yet
                     job = json.loads((self.root / "shared" / "open" / f"{key}.json").read_text())["job"]
                     claims = (self.root / "shared" / "claims").glob(f"{key}.*")
                     holder = json.loads(max(claims, key=lambda path: int(path.suffix[1:])).read_text())
