@@ -6,7 +6,7 @@ import torch
 from own_steps import random, step
 from torch import nn
 
-from stainda.config import ProtocolConfig, StrategyConfig, StudyConfig, TaskConfig
+from stainda.config import PatchConfig, ProtocolConfig, StrategyConfig, StudyConfig, TaskConfig
 from stainda.errors import ConfigError
 from stainda.strategies import build
 from stainda.strategies.align.aggnet import AggNet
@@ -105,6 +105,8 @@ def test_the_network_decides_where_annotators_do_not():
 
 def test_it_needs_the_answers_of_each():
     strategy = build(StrategyConfig(name="x", align={"name": "aggnet"}))
-    study = StudyConfig.model_construct(task=TaskConfig(), protocol=ProtocolConfig(sources=("a",)))
+    study = StudyConfig.model_construct(
+        task=TaskConfig(), protocol=ProtocolConfig(sources=("a",)), patches=PatchConfig(mpp=4.0)
+    )
     with pytest.raises(ConfigError, match="labels 'source' are one set"):
         check(strategy, study)

@@ -62,7 +62,7 @@ def test_a_crash_costs_only_the_job_that_crashed():
         "c": "slowslow",
         "d": 8,
     }
-    assert "died" in found["bad"].reason
+    assert "signal 9" in found["bad"].reason
 
 
 def _nothing(threads):
