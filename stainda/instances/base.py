@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from stainda.arrays import Array
 from stainda.config import PartConfig
 from stainda.config.load import validated
 from stainda.errors import ConfigError, did_you_mean
+from stainda.instances.depths import basins, relative_depths
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -84,6 +85,22 @@ class DenseHead(InstanceHead):
     def activate(self, maps: Tensor) -> Tensor:
         """Maps of the network in the units of the targets: those that are blended over tiles and separated."""
         raise NotImplementedError
+
+
+class DepthHead(InstanceHead):
+    """A head with one map: how deep a pixel lies in its object, from 0 to 1. Its basins, upside down, are objects."""
+
+    h: float = Field(0.15, gt=0, lt=1, description="least depth of a saddle between two objects, as a share of theirs")
+
+    @property
+    def channels(self) -> int:
+        return 1
+
+    def targets(self, objects: Array) -> Array:
+        return relative_depths(number(objects))[None]
+
+    def separate(self, inside: Array, maps: Array) -> Array:
+        return basins(inside, maps[0], self.h)
 
 
 H = TypeVar("H", bound=type[InstanceHead])

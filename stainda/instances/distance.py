@@ -6,24 +6,21 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from stainda.arrays import Array
-from stainda.instances.base import DenseHead, number, register
-from stainda.instances.depths import basins, relative_depths
+from stainda.instances.base import DenseHead, DepthHead, register
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 @register("distance")
-class DistanceHead(DenseHead):
+class DistanceHead(DepthHead, DenseHead):
     """How deep a pixel lies in its own object, regressed; objects are the basins of the map turned upside down.
 
     Target: the distance to the nearest pixel that is not of the object, divided by the object's greatest (the paper
     regresses pixels; divided, one ``h`` serves objects of all sizes). Loss: mean squared error, times the square of
     ``depth``, as if objects were that many pixels deep (as shares, its gradient is too faint next to that of the
-    classes). Objects: h-minima of
-    the negative map are the seeds of a watershed on it: of two maxima whose saddle is less than ``h`` below the lower
-    one, one is a seed.
+    classes). Objects: h-minima of the negative map are the seeds of a watershed on it: of two maxima whose saddle is
+    less than ``h`` below the lower one, one is a seed.
     """
 
     reference: ClassVar[str] = (
@@ -32,20 +29,9 @@ class DistanceHead(DenseHead):
     )
 
     depth: float = Field(5.0, gt=0, description="pixels that an object is taken to be deep in the loss")
-    h: float = Field(0.15, gt=0, lt=1, description="least depth of a saddle between two objects, as a share of theirs")
-
-    @property
-    def channels(self) -> int:
-        return 1
-
-    def targets(self, objects: Array) -> Array:
-        return relative_depths(number(objects))[None]
 
     def loss(self, maps: Tensor, targets: Tensor, inside: Tensor, known: Tensor) -> Tensor:
         return self.depth**2 * ((maps.float() - targets) ** 2 * known).sum() / known.sum().clamp(min=1)
 
     def activate(self, maps: Tensor) -> Tensor:
         return maps.float().clamp(0, 1)
-
-    def separate(self, inside: Array, maps: Array) -> Array:
-        return basins(inside, maps[0], self.h)

@@ -6,11 +6,9 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from stainda.arrays import Array
 from stainda.config import ModelConfig, PartConfig, PatchConfig, TaskConfig
 from stainda.errors import ConfigError
-from stainda.instances.base import InstanceHead, number, register
-from stainda.instances.depths import basins, relative_depths
+from stainda.instances.base import DepthHead, register
 
 REGIONS = "regions"
 TWO_STAGE = ("faster_rcnn", "mask_rcnn")
@@ -18,7 +16,7 @@ TWO_STAGE = ("faster_rcnn", "mask_rcnn")
 
 
 @register(REGIONS)
-class RegionHead(InstanceHead):
+class RegionHead(DepthHead):
     """Objects are proposed, fitted and outlined by a network of two stages: ``faster_rcnn`` or ``mask_rcnn``.
 
     The network learns from boxes and masks of objects. On a tile each of its detections with a score of at least
@@ -39,17 +37,6 @@ class RegionHead(InstanceHead):
         32.0, gt=1, description="diameter of an object, pixels the network sees; a study takes it from task.object_um"
     )
     least_score: float = Field(0.5, gt=0, lt=1, description="of a detection that divides foreground")
-    h: float = Field(0.15, gt=0, lt=1, description="least depth of a saddle between two objects, as a share of theirs")
-
-    @property
-    def channels(self) -> int:
-        return 1
-
-    def targets(self, objects: Array) -> Array:
-        return relative_depths(number(objects))[None]
-
-    def separate(self, inside: Array, maps: Array) -> Array:
-        return basins(inside, maps[0], self.h)
 
 
 def task_for(task: TaskConfig, model: ModelConfig, patches: PatchConfig) -> TaskConfig:

@@ -8,10 +8,8 @@ named by a request: pages come from a fixed list, tiles by numbers.
 
 from __future__ import annotations
 
-import hmac
 import json
 import logging
-import secrets
 from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,13 +17,13 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from stainda.errors import StaindaError
+from stainda.local_server import LocalServer
 from stainda.review.api import Refused, ReviewApi
 from stainda.review.data import ReviewData
 from stainda.review.tiles import Tiles
 
 logger = logging.getLogger(__name__)
 
-ADDRESS = "127.0.0.1"
 MAX_BODY = 1 << 20
 STATIC = Path(__file__).parent / "static"
 PAGES = {
@@ -51,12 +49,11 @@ HEADERS = {
 }
 
 
-class ReviewServer:
-    """Serves the page of one run. A context manager: leaving it closes the slides.
+class ReviewServer(LocalServer):
+    """Serves the page of one run. Leaving it closes the slides too.
 
     Attributes:
-        url: the address of the page, with its token.
-        api: what answers it.
+        api: what answers the page. tiles: pictures of the slides.
     """
 
     def __init__(
@@ -73,41 +70,25 @@ class ReviewServer:
         Args:
             run: a run directory with propagated annotations.
             reviewer: who decides; written next to every decision.
-            port: of 127.0.0.1; 0 takes a free one.
             block: only this one.
             show_own: show the targets' own annotations, against which the study is scored.
-            token: of the address; by default a new one.
+            port, token: as of :class:`LocalServer`.
 
         Raises:
             StaindaError: there is nothing to review in ``run``, or the port is taken.
         """
         self.api = ReviewApi(ReviewData(run, block, show_own), reviewer)
         self.tiles = Tiles(self.api.sources)
-        self.token = token or secrets.token_urlsafe(24)
-        try:
-            self._server = ThreadingHTTPServer((ADDRESS, port), _Handler, bind_and_activate=True)
-        except (OSError, OverflowError) as error:
-            raise StaindaError(
-                f"port {port} cannot be used ({error})", remedy="Name another with --port, or 0 for a free one"
-            ) from error
-        self._server.daemon_threads = True
-        self._server.review = self  # type: ignore[attr-defined]
-        self.port = int(self._server.server_address[1])
-        self.hosts = {f"{name}:{self.port}" for name in (ADDRESS, "localhost")}
-        self.url = f"http://{ADDRESS}:{self.port}/{self.token}/"
+        super().__init__(self._opened, port, token)
 
-    def serve(self) -> None:
-        """Answer until :meth:`stop` is called or the command is interrupted."""
-        self._server.serve_forever(poll_interval=0.2)
+    def _opened(self, place: tuple[str, int]) -> ThreadingHTTPServer:
+        server = ThreadingHTTPServer(place, _Handler)
+        server.daemon_threads = True
+        server.review = self  # type: ignore[attr-defined]
+        return server
 
-    def stop(self) -> None:
-        self._server.shutdown()
-
-    def __enter__(self) -> ReviewServer:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.server_close()
+    def __exit__(self, *error: object) -> None:
+        super().__exit__(*error)
         self.tiles.close()
 
 
@@ -122,11 +103,7 @@ def serve_review(
 ) -> None:
     """Serve the page of a run until the command is interrupted; ``ready`` receives its address."""
     with ReviewServer(run, reviewer, port=port, block=block, show_own=show_own) as server:
-        ready(server.url)
-        try:
-            server.serve()
-        except KeyboardInterrupt:
-            return
+        server.serve_until_interrupted(ready)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -165,7 +142,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             raise Refused("this address is not served here", HTTPStatus.MISDIRECTED_REQUEST)
         token, *parts = urlsplit(self.path).path.removeprefix("/").split("/")
-        if not hmac.compare_digest(token.encode(), self.review.token.encode()) or not parts:
+        if not self.review.is_token(token) or not parts:
             self.close_connection = True
             raise Refused("open the address that 'stainda review' printed", HTTPStatus.FORBIDDEN)
         return parts

@@ -11,17 +11,16 @@ The dashboard itself asks nobody who they are, and its page renames and deletes 
 
 from __future__ import annotations
 
-import hmac
-import secrets
 import socketserver
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from stainda.errors import MissingDependencyError, StaindaError
+from stainda.local_server import LocalServer
 from stainda.run_directory.contents import STORAGE
 from stainda.run_directory.folder import read_study
 from stainda.study.storage import JOURNAL, open_storage, sqlite_address, storage_address, storage_errors
@@ -29,89 +28,59 @@ from stainda.study.storage import JOURNAL, open_storage, sqlite_address, storage
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-ADDRESS = "127.0.0.1"
 COOKIE = "stainda_dashboard"
 SAFE_METHODS = ("GET", "HEAD")
 
 
-class DashboardServer:
-    """Serves the search of one run. A context manager: leaving it closes the port.
-
-    Attributes:
-        url: the address of the page, with its token.
-    """
+class DashboardServer(LocalServer):
+    """Serves the search of one run."""
 
     def __init__(self, run: str | Path, *, port: int = 0, token: str | None = None) -> None:
         """
         Args:
-            run: a run directory. port: of 127.0.0.1; 0 takes a free one. token: by default a new one.
+            run: a run directory. port, token: as of :class:`LocalServer`.
 
         Raises:
             MissingDependencyError: optuna-dashboard is not installed.
             StaindaError: ``run`` has no search, its storage does not answer, or the port is taken.
         """
-        self.token = token or secrets.token_urlsafe(24)
-        guarded = GuardedApp(_dashboard(search_storage(Path(run))), self.token)
-        try:
-            self._server = make_server(ADDRESS, port, guarded, _ThreadingServer, _QuietHandler)
-        except (OSError, OverflowError) as error:
-            raise StaindaError(
-                f"port {port} cannot be used ({error})", remedy="Name another with --port, or 0 for a free one"
-            ) from error
-        self.port = int(self._server.server_address[1])
-        guarded.hosts = {f"{name}:{self.port}" for name in (ADDRESS, "localhost")}
-        self.url = f"http://{ADDRESS}:{self.port}/{self.token}"
+        self._app = GuardedApp(_dashboard(search_storage(Path(run))), self)
+        super().__init__(self._opened, port, token)
 
-    def serve(self) -> None:
-        """Answer until :meth:`stop` is called or the command is interrupted."""
-        self._server.serve_forever(poll_interval=0.2)
-
-    def stop(self) -> None:
-        self._server.shutdown()
-
-    def __enter__(self) -> DashboardServer:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.server_close()
+    def _opened(self, place: tuple[str, int]) -> WSGIServer:
+        server = _ThreadingServer(place, _QuietHandler)
+        server.set_app(self._app)
+        return server
 
 
 def serve_dashboard(run: str | Path, *, port: int = 0, ready: Callable[[str], None]) -> None:
     """Serve the search of a run until the command is interrupted; ``ready`` receives its address."""
     with DashboardServer(run, port=port) as server:
-        ready(server.url)
-        try:
-            server.serve()
-        except KeyboardInterrupt:
-            return
+        server.serve_until_interrupted(ready)
 
 
 class GuardedApp:
     """Lets requests through to an application that have the token, name this machine and only read.
 
     Args:
-        app: what is guarded. token: see the module. Attribute ``hosts``: names and port of this machine.
+        app: what is guarded. server: whose token and hosts hold.
     """
 
-    def __init__(self, app: WSGIApplication, token: str) -> None:
-        self._app, self._token = app, token
-        self.hosts: set[str] = set()
+    def __init__(self, app: WSGIApplication, server: LocalServer) -> None:
+        self._app, self._server = app, server
 
     def __call__(self, environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
-        if environ.get("HTTP_HOST", "") not in self.hosts:
+        if environ.get("HTTP_HOST", "") not in self._server.hosts:
             return _refuse(start, HTTPStatus.MISDIRECTED_REQUEST, "this address is not served here")
         if environ["REQUEST_METHOD"] not in SAFE_METHODS:
             return _refuse(start, HTTPStatus.METHOD_NOT_ALLOWED, "the search of a run can be looked at, not changed")
-        if self._is_token(environ.get("PATH_INFO", "").strip("/")):
-            cookie = f"{COOKIE}={self._token}; Path=/; HttpOnly; SameSite=Strict"
+        if self._server.is_token(environ.get("PATH_INFO", "").strip("/")):
+            cookie = f"{COOKIE}={self._server.token}; Path=/; HttpOnly; SameSite=Strict"
             start(_line(HTTPStatus.FOUND), [("Location", "/dashboard"), ("Set-Cookie", cookie), *_HEADERS])
             return [b""]
-        if not self._is_token(_cookie(environ)):
+        if not self._server.is_token(_cookie(environ)):
             return _refuse(start, HTTPStatus.FORBIDDEN, "open the address that 'stainda dashboard' printed")
         return self._app(environ, start)
-
-    def _is_token(self, text: str) -> bool:
-        return hmac.compare_digest(text.encode("utf-8", "replace"), self._token.encode())
 
 
 def search_storage(run: Path) -> Any:

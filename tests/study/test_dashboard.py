@@ -65,7 +65,7 @@ def _ask(server, path, method="GET", cookie="t0ken", host=None):
 
 def test_the_address_opens_the_trials(run):
     with _served(run) as server:
-        assert server.url == f"http://127.0.0.1:{server.port}/t0ken"
+        assert server.url == f"http://127.0.0.1:{server.port}/t0ken/"
         first, _ = _ask(server, "/t0ken", cookie=None)
         assert first.status == 302 and first.getheader("Location") == "/dashboard"
         cookie = first.getheader("Set-Cookie")
