@@ -7,7 +7,7 @@ out (``recipe: {name: mine, model: unet, ...}``) or gets :data:`DEFAULT`. What t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +58,10 @@ def with_recipe(study: Mapping[str, Any], near: Path, path: Path) -> dict[str, A
     values["model"] = _network(study.get("model"), used.get(network), near, path)
     if values["model"] is None:
         del values["model"]
-    named, used = (for_start(recipe, values.get("model")) for recipe in (named, used))
     own = {key: study[key] for key in ("patches", "geometry", "training") if isinstance(study.get(key), Mapping)}
+    start = {**used.get("training", {}), **own.get("training", {})}.get("start")
+    if start == "random" or not _names_weights(values.get("model")):
+        named, used = at_random(named), at_random(used)
     for key, given in own.items():
         own[key] = {name: value for name, value in given.items() if key != "geometry" or value is not None}
     for key in ("patches", "geometry", "training"):
@@ -117,11 +119,14 @@ def for_task(recipe: Mapping[str, Any], task: str) -> dict[str, Any]:
     return merged(values, changes)
 
 
-def for_start(recipe: Mapping[str, Any], model: object) -> dict[str, Any]:
-    """A recipe as it is for a network: with its changes for a random start, if the network names no weights."""
+def at_random(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe as it is for a network that starts from random weights: with its changes for that, if it has any."""
     values = {key: inner for key, inner in recipe.items() if key != "random_start"}
-    named = isinstance(model, Mapping) and bool(model.get("weights"))
-    return values if named else merged(values, recipe.get("random_start", {}))
+    return merged(values, recipe.get("random_start", {}))
+
+
+def _names_weights(model: object) -> bool:
+    return isinstance(model, Mapping) and bool(model.get("weights"))
 
 
 def _check_kind(recipe: Mapping[str, Any], kind: str, study: Mapping[str, Any], near: Path, path: Path) -> None:
@@ -219,10 +224,7 @@ def _check_tasks(values: Mapping[str, Any], near: Path, file: Path) -> None:
             raise ConfigError(
                 f"unknown task {name!r} in a recipe", file=file, remedy=did_you_mean(name, available("tasks", near))
             )
-        if wrong := [key for key in changes if key not in BY_TASK]:
-            raise ConfigError(
-                f"{wrong[0]!r} cannot be changed for task {name}", file=file, remedy=did_you_mean(wrong[0], BY_TASK)
-            )
+        _check_changes(changes, BY_TASK, f"task {name}", file)
         _checked({key: inner for key, inner in for_task(values, name).items() if key in BY_TASK}, near, file)
 
 
@@ -233,12 +235,17 @@ def _check_random_start(values: Mapping[str, Any], near: Path, file: Path) -> No
         raise ConfigError(
             "'random_start' of a recipe is not a mapping", file=file, remedy="Write random_start: {training: …}"
         )
-    if wrong := [key for key in changes if key not in AT_RANDOM]:
-        raise ConfigError(
-            f"{wrong[0]!r} cannot be changed for a random start", file=file, remedy=did_you_mean(wrong[0], AT_RANDOM)
-        )
+    _check_changes(changes, AT_RANDOM, "a random start", file)
     if changes:
-        _checked({key: inner for key, inner in for_start(values, None).items() if key in AT_RANDOM}, near, file)
+        _checked({key: inner for key, inner in at_random(values).items() if key in AT_RANDOM}, near, file)
+
+
+def _check_changes(changes: Mapping[str, Any], allowed: Sequence[str], what: str, file: Path) -> None:
+    """Refuse changes of other keys than those that may change for ``what``."""
+    if wrong := [key for key in changes if key not in allowed]:
+        raise ConfigError(
+            f"{wrong[0]!r} cannot be changed for {what}", file=file, remedy=did_you_mean(wrong[0], allowed)
+        )
 
 
 def _departures(recipe: Mapping[str, Any], study: Mapping[str, Any]) -> Iterator[str]:

@@ -281,6 +281,13 @@ def test_the_study_and_changes_to_a_recipe_win_over_its_settings_for_a_random_st
     assert with_weights.training.schedule == "cosine"
 
 
+def test_a_study_that_starts_at_random_has_them_too_whatever_weights_its_network_names(place):
+    found = study(place, training={"start": "random"})
+    assert (found.training.learning_rate, found.training.schedule) == (3e-3, "one_cycle")
+    assert found.recipe.changed == ("training.start",)
+    assert study(place, training={"start": "weights"}).training.schedule == "cosine"
+
+
 def test_a_recipe_that_was_written_out_is_read_again_as_it_is(place):
     first = study(place, model="unet_small", training={"learning_rate": 0.02})
     again = load_study(write(place / "again.yaml", yaml.safe_load(first.model_dump_json(by_alias=True))))
