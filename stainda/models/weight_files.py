@@ -127,8 +127,8 @@ def random_start(model: ModelConfig) -> str:
     from_where = f"model.safetensors of {model.weights_source}" if model.weights_source else "the file"
     return (
         f"the network starts from random weights, since {name} is not here: {COST}. Put {from_where} at "
-        f"{weights_folders()[0] / name} (docs/howto/recipes.md), or set training.start=random, for which the recipe has "
-        "settings of its own, or take recipe=small for a first look"
+        f"{weights_folders()[0] / name} (docs/howto/recipes.md), or set training.start=random, which has settings "
+        "of its own in the recipe, or take recipe=small for a first look"
     )
 
 
