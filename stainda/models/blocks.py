@@ -11,7 +11,7 @@ from stainda.errors import ConfigError
 
 Norm = Literal["batch", "group", "instance", "none"]
 Padding = Literal["same", "valid"]
-Init = Literal["kaiming", "glorot"]
+Init = Literal["kaiming", "glorot", "pytorch"]
 RANGES = {"depth": (2, 8), "convolutions": (1, 4)}
 """Least and greatest of some sizes; of others :data:`ANY_SIZE`."""
 ANY_SIZE = (1, 8192)
@@ -50,10 +50,10 @@ def _norm(norm: Norm, width: int) -> list[nn.Module]:
 
 
 def initialiser(init: Init) -> Callable[[nn.Module], None]:
-    """Starts the convolutions of a network: ``network.apply(initialiser("glorot"))``."""
+    """Starts the convolutions of a network: ``network.apply(initialiser("glorot"))``; ``pytorch`` leaves them."""
 
     def start(module: nn.Module) -> None:
-        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d) and init != "pytorch":
             if init == "glorot":
                 nn.init.xavier_uniform_(module.weight)
             else:

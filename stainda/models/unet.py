@@ -16,7 +16,7 @@ from torch import nn
 from stainda.models.base import SegmentationNetwork
 from stainda.models.blocks import Init, Norm, Padding, block_of, check_dropout, check_sizes, initialiser
 
-Upsampling = Literal["learned", "bilinear"]
+Upsampling = Literal["learned", "bilinear", "interpolated"]
 
 
 class UNet(SegmentationNetwork):
@@ -33,9 +33,12 @@ class UNet(SegmentationNetwork):
         width: features at full resolution; doubled at each level.
         norm: ``batch``, ``group`` (8 groups), ``instance`` (affine), or ``none``.
         padding: ``same`` or ``valid``.
-        upsampling: ``learned`` (2 x 2 transposed convolution) or ``bilinear`` (then 1 x 1 convolution).
+        upsampling: ``learned`` (2 x 2 transposed convolution), ``bilinear`` (then 1 x 1 convolution to half the
+            features), or ``interpolated`` (bilinear, with all features of the level below: half as many operations
+            again, and no layer between a block and the next).
         convolutions: 3 x 3 convolutions per block.
-        init: of the convolutions: ``kaiming`` (He normal) or ``glorot`` (uniform); biases start at 0.
+        init: of the convolutions: ``kaiming`` (He normal) or ``glorot`` (uniform), biases start at 0; or
+            ``pytorch`` (uniform, its standard deviation √6 smaller than He's; biases too).
         dropout: share of the bottleneck's feature maps that is dropped in training.
 
     Raises:
@@ -110,11 +113,12 @@ class _UpBlock(nn.Module):
         self.up: nn.Module
         if upsampling == "learned":
             self.up = nn.ConvTranspose2d(below, width, 2, stride=2)
-        else:  # the 1 x 1 convolution commutes with the interpolation; first, it costs a quarter
-            self.up = nn.Sequential(
-                nn.Conv2d(below, width, 1), nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False)
-            )
-        self.block = block_of(2 * width, width, convolutions, norm, padding)
+        else:
+            self.up = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False)
+        if upsampling == "bilinear":  # the 1 x 1 convolution commutes with the interpolation; first, it costs a quarter
+            self.up = nn.Sequential(nn.Conv2d(below, width, 1), self.up)
+        handed = below if upsampling == "interpolated" else width
+        self.block = block_of(width + handed, width, convolutions, norm, padding)
 
     def forward(self, x: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
         x = self.up(x)
