@@ -44,7 +44,8 @@ if TYPE_CHECKING:
     )
     from stainda.annotations.fused_files import check_out, fuse_files, with_ignored, write_fusion
     from stainda.annotations.fusion import METHODS, NOTE_COLUMNS, Fusion, Rules, fuse_annotators
-    from stainda.annotations.geojson import read_marked, read_shapes, write_geojson
+    from stainda.annotations.geojson import read_marked, read_shapes
+    from stainda.annotations.geojson_writing import write_geojson
     from stainda.annotations.labels import instances, outlines
     from stainda.annotations.landmarks import check_landmarks, read_landmarks, write_landmarks
     from stainda.annotations.loading import load_records, load_shapes, load_shapes_of
@@ -68,7 +69,8 @@ _HOMES = {
     ),
     "fused_files": ("check_out", "fuse_files", "with_ignored", "write_fusion",),
     "fusion": ("METHODS", "NOTE_COLUMNS", "Fusion", "Rules", "fuse_annotators",),
-    "geojson": ("read_marked", "read_shapes", "write_geojson",),
+    "geojson": ("read_marked", "read_shapes"),
+    "geojson_writing": ("write_geojson",),
     "labels": ("instances", "outlines",),
     "landmarks": ("check_landmarks", "read_landmarks", "write_landmarks",),
     "loading": ("load_records", "load_shapes", "load_shapes_of",),

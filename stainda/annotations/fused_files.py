@@ -14,7 +14,7 @@ from stainda.annotations.classes import IGNORE, ClassMap
 from stainda.annotations.formats.frame import SlideFrame
 from stainda.annotations.frames import Bounds, Origin
 from stainda.annotations.fusion import NOTE_COLUMNS, Fusion, Rules, fuse_annotators
-from stainda.annotations.geojson import write_geojson
+from stainda.annotations.geojson_writing import write_geojson
 from stainda.annotations.loading import load_any
 from stainda.annotations.overlay import only_areas
 from stainda.annotations.shapes import join_shapes

@@ -1,31 +1,32 @@
-"""QuPath's GeoJSON: the native format of annotations and predictions, with all properties kept."""
+"""QuPath's GeoJSON: the native format of annotations and predictions, with all properties kept.
+
+:mod:`stainda.annotations.geojson_writing` writes it.
+"""
 
 from __future__ import annotations
 
 import json
 import math
-import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from stainda.annotations.frames import MARK, Bounds, Mark, corner, from_level0, moved_records
+from stainda.annotations.frames import Mark, corner, moved_records
+from stainda.annotations.geojson_values import OWN_ID, is_nan, number_of
 from stainda.annotations.guarded import check_file
 from stainda.annotations.json_stream import MAX_STREAMED, FeatureStream
-from stainda.annotations.records import ShapeRecords, as_uuid, derive_ids, join_records, make_records
+from stainda.annotations.records import ShapeRecords, derive_ids, join_records, make_records
 from stainda.annotations.unpacking import Member, members, only_member
 from stainda.arrays import Array
 from stainda.errors import AnnotationError
-from stainda.files import whole_file
 
 if TYPE_CHECKING:
     import geopandas as gpd
 
-_OWN_ID = "stainda_id"
 _NESTED = ("classification", "measurements", "metadata", "color", "plane", "nucleusGeometry", "names")
 _LONGEST_TEXT = 1_000_000  # of a member that is JSON as text
 _OBJECT_TYPES = {  # the ids that QuPath 0.2 wrote instead of unique ones
@@ -181,7 +182,7 @@ def _row(feature: Mapping[str, Any]) -> dict[str, Any]:
     source = ""
     if isinstance(metadata, Mapping):
         metadata = dict(metadata)
-        identity = _text(metadata.pop(_OWN_ID, identity))
+        identity = _text(metadata.pop(OWN_ID, identity))
         source = _text(metadata.pop("source_slide", ""))
         properties["metadata"] = metadata
         if not metadata:
@@ -214,19 +215,9 @@ def _from_text(value: Any) -> Any:
     return parsed if isinstance(parsed, dict | list) else value
 
 
-def _number(value: object) -> float | None:
-    """A number, or a text of one (``NaN`` too); ``None`` for all else."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    try:
-        return float(value)
-    except (ValueError, OverflowError):
-        return None
-
-
 def _text(value: object) -> str:
     """A text; empty where there is none, which tables write as null or NaN."""
-    return "" if value is None or _is_nan(value) else str(value)
+    return "" if value is None or is_nan(value) else str(value)
 
 
 def _class_name(properties: dict[str, Any]) -> str:
@@ -253,7 +244,7 @@ def _take_number(properties: dict[str, Any], key: str) -> float:
         measurements = {str(m.get("name")): m.get("value") for m in measurements if isinstance(m, Mapping)}
         properties["measurements"] = measurements
     for holder in (measurements, properties):
-        value = _number(holder.get(key)) if isinstance(holder, dict) else None
+        value = number_of(holder.get(key)) if isinstance(holder, dict) else None
         if value is not None:
             if holder is properties:
                 del properties[key]
@@ -327,118 +318,3 @@ _READERS: dict[str, Any] = {
     "Polygon": _polygon,
     "MultiPolygon": _each(_polygon, shapely.MultiPolygon),
 }
-
-
-def write_geojson(
-    shapes: gpd.GeoDataFrame,
-    path: str | Path,
-    object_type: Literal["annotation", "detection"] = "annotation",
-    decimals: int | None = None,
-    bounds: Bounds | None = None,
-) -> Path:
-    """Write shapes so that QuPath opens them: a UUID each, class with colour, scores as measurements.
-
-    An id that is no UUID is written as one derived from it, and kept next to it: :func:`read_shapes` gives it back. The
-    file says where its coordinates begin, so that :func:`read_shapes` gives level-0 pixels again, whatever they are.
-
-    Args:
-        object_type: for shapes whose properties do not say.
-        decimals: of the coordinates; ``None`` writes them exactly.
-        bounds: the scanned part of the slide (:func:`stainda.annotations.bounds_of`): coordinates are then written from
-            its corner, as QuPath counts them. ``None``: level-0 pixels.
-    """
-    shapes = from_level0(shapes, "bounds", bounds)
-    used: set[str] = set()
-    lines = []
-    for row in shapes.to_dict("records"):
-        if row["geometry"] is None or row["geometry"].is_empty:
-            raise AnnotationError(f"shape {row['id']!r} has no geometry", file=path, remedy="Repair the shapes first")
-        lines.append(json.dumps(_feature(row, object_type, decimals, used), allow_nan=False, separators=(",", ":")))
-    with whole_file(path) as aside, aside.open("w", encoding="utf-8") as stream:
-        mark = json.dumps(Mark(bounds).as_json(), separators=(",", ":"))
-        stream.write(f'{{"type":"FeatureCollection","{MARK}":{mark},"features":[\n')
-        stream.write(",\n".join(lines))
-        stream.write("\n]}\n")
-    return Path(path)
-
-
-def _feature(row: dict[str, Any], object_type: str, decimals: int | None, used: set[str]) -> dict[str, Any]:
-    kept = {key: value for key, value in row["properties"].items() if key not in ("plane", "nucleusGeometry")}
-    own = str(row["id"])
-    identity = as_uuid(own)
-    while identity in used:
-        identity = as_uuid(f"{identity}+")
-    used.add(identity)
-    metadata = dict(kept.pop("metadata", None) or {})
-    if own and identity != own:
-        metadata[_OWN_ID] = own
-    if row["source_slide"]:
-        metadata["source_slide"] = str(row["source_slide"])
-    measurements = dict(kept.pop("measurements", None) or {})
-    measurements |= {key: row[key] for key in ("score", "confidence")}
-    # an absent measurement is NaN to QuPath, and NaN is not JSON
-    measurements = {key: value for key, value in measurements.items() if not _is_nan(value)}
-    classification = kept.pop("classification", None)
-    properties: dict[str, Any] = {"objectType": kept.pop("objectType", object_type)}
-    if row["class"]:
-        properties["classification"] = {"name": str(row["class"]), "color": _colour(str(row["class"]), classification)}
-    if row["name"]:
-        properties["name"] = str(row["name"])
-    properties["isLocked"] = bool(kept.pop("isLocked", False))
-    if measurements:
-        properties["measurements"] = measurements
-    if metadata:
-        properties["metadata"] = metadata
-    properties |= {key: value for key, value in kept.items() if key not in properties}
-    geometry = _as_geojson(row["geometry"], decimals)
-    if "plane" in row["properties"]:
-        geometry["plane"] = row["properties"]["plane"]
-    feature = {"type": "Feature", "id": identity, "geometry": geometry, "properties": _plain(properties)}
-    if "nucleusGeometry" in row["properties"]:
-        feature["nucleusGeometry"] = row["properties"]["nucleusGeometry"]
-    return feature
-
-
-def _is_nan(value: object) -> bool:
-    return isinstance(value, float | np.floating) and not math.isfinite(value)
-
-
-def _as_geojson(geometry: BaseGeometry, decimals: int | None) -> dict[str, Any]:
-    if decimals is not None:
-        geometry = shapely.transform(geometry, lambda xy: np.round(xy, decimals))
-    value = shapely.geometry.mapping(shapely.force_2d(geometry))
-    if value["type"] == "LinearRing":
-        value = {**value, "type": "LineString"}
-    return dict(value)
-
-
-def _colour(name: str, classification: object) -> list[int]:
-    """The class's colour as it was read, or one of its own, the same in every file."""
-    if isinstance(classification, Mapping):
-        names = classification.get("name", classification.get("names"))
-        same = names == name or (isinstance(names, list) and ": ".join(map(str, names)) == name)
-        colour = classification.get("color")
-        parts = [_number(part) for part in colour] if isinstance(colour, list) else []
-        if same and len(parts) == 3 and all(part is not None and math.isfinite(part) for part in parts):
-            return [int(part) for part in parts if part is not None]
-        number = _number(classification.get("colorRGB"))
-        if same and number is not None and math.isfinite(number):
-            packed = int(number)
-            return [packed >> 16 & 255, packed >> 8 & 255, packed & 255]
-    import colorsys
-
-    hue = zlib.crc32(name.encode()) % 360 / 360
-    return [round(255 * part) for part in colorsys.hsv_to_rgb(hue, 0.85, 0.9)]
-
-
-def _plain(value: object) -> object:
-    """JSON types only: numpy scalars become Python's, numbers that are none become null."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple | np.ndarray):
-        return [_plain(inner) for inner in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value if isinstance(value, str | int | float | bool | None) else str(value)

@@ -38,7 +38,7 @@ from stainda.annotations.frames import (
     moved_records,
 )
 from stainda.annotations.geojson import read_records as read_qupath
-from stainda.annotations.geojson import write_geojson
+from stainda.annotations.geojson_writing import write_geojson
 from stainda.annotations.guarded import check_file
 from stainda.annotations.json_stream import MAX_STREAMED
 from stainda.annotations.records import ShapeRecords, as_objects
