@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 
 from stainda.evaluation.analysis import Analysis
-from stainda.evaluation.bootstrap import FEW_PATIENTS
 from stainda.evaluation.groups import FEW_FAMILY, ceiling_of, contenders, few_labels
 from stainda.evaluation.summary import ALL_SOURCES, ALL_TARGETS
 from stainda.report import answer_of_rotations as of_rotations
+from stainda.report.cautions import cautions
 from stainda.report.exclusions import excluded_strategies
 from stainda.report.run import LoadedRun
 from stainda.report.study_view import StudyView
@@ -84,7 +84,7 @@ def answer(view: StudyView) -> list[Sentence]:
     sentences += _worst_domain(view, without)
     sentences += of_rotations.not_in_the_answer(run)
     sentences += of_rotations.compared_on_some(view)
-    sentences += _cautions(run, analysis, defined, n)
+    sentences += cautions(run, defined, n)
     return [*sentences, *of_rotations.not_independent(run)]
 
 
@@ -363,70 +363,3 @@ def _worst_domain(view: StudyView, without: pd.DataFrame) -> list[Sentence]:
             f"{decimal(high['mean'])} on {high['domain']}; the table has every one."
         )
     ]
-
-
-def _few_trainings(seeds: int, n: int) -> str:
-    """What one or two trainings of each strategy leave unknown; empty of more. Few patients have no intervals."""
-    if seeds > 2:
-        return ""
-    if seeds == 2 and n < FEW_PATIENTS:
-        return "Each strategy was trained twice, which says little of how much trainings differ."
-    if seeds == 2:
-        return (
-            "Each strategy was trained twice. Intervals and tests include how much trainings differ, but two trainings "
-            "estimate that poorly: intervals are wide (they cover 95 to 99 %) and tests are strict. A third training "
-            "helps."
-        )
-    known = "intervals hold for these trainings only, and " if n >= FEW_PATIENTS else ""
-    return (
-        f"Each strategy was trained once, so how much trainings differ is unknown: {known}no strategy is called better."
-    )
-
-
-def _cautions(run: LoadedRun, analysis: Analysis, defined: pd.DataFrame, n: int) -> list[Sentence]:
-    out: list[Sentence] = []
-    alpha = 1 - run.study.evaluation.level
-    if 1 < n < FEW_PATIENTS:
-        out.append(
-            Sentence(
-                f"There are only {count(n, 'test patient')}. From so few no interval keeps its promise and nothing is "
-                f"tested: the page gives the range of the patients. From {FEW_PATIENTS} patients on there are "
-                "intervals.",
-                "caution",
-            )
-        )
-    without = [name for name in contenders(run.study, defined.index) if name != run.study.baseline]
-    seeds = int(defined["n_seeds"].min())
-    if n > 1 and len(without) > 1:
-        picked = (
-            f"The best of {len(without)} strategies was picked on the test patients it is reported on, so its lead is "
-            "overestimated."
-        )
-        corrected = f" Tests are corrected for that (p ≤ {alpha:.2g} after Holm), the mean is not."
-        out.append(Sentence(picked + (corrected if n >= FEW_PATIENTS and seeds > 1 else ""), "caution"))
-    if few := _few_trainings(seeds, n):
-        out.append(Sentence(few, "caution"))
-    trials = run.trials
-    failed = trials[~trials["state"].str.lower().isin(["complete", "completed", "done", "pruned", "running", ""])]
-    if len(failed):
-        out.append(
-            Sentence(f"{count(len(failed), 'training job').capitalize()} failed; see the list of failures.", "caution")
-        )
-    scored = set(run.records["strategy"])
-    lost = [run.label(strategy.name) for strategy in run.study.strategies if strategy.name not in scored]
-    if lost:
-        out.append(Sentence(f"Without any result: {listed(lost)}.", "caution"))
-    if run.earlier:
-        names = listed([run.label(title) for title in run.earlier])
-        out.append(
-            Sentence(
-                f"Kept from an earlier call of the same protocol, data and budget: {names}. study.yaml no longer has "
-                f"{'it' if len(run.earlier) == 1 else 'them'}.",
-                "caution",
-            )
-        )
-    for name, why in excluded_strategies(run).items():
-        out.append(Sentence(f"Trained here, but not reported: {run.label(name)} ({why}).", "caution"))
-    if RECORDS.path in run.missing:
-        out.append(Sentence(f"{run.missing[RECORDS.path].capitalize()}.", "caution"))
-    return out

@@ -9,7 +9,7 @@ import pytest
 from stainda.config import StrategyConfig
 from stainda.evaluation.effect import Effect
 from stainda.evaluation.summary import ALL_TARGETS
-from stainda.report import answer, summary_text
+from stainda.report import answer, cautions, summary_text
 from stainda.report.tables import footnoted
 
 TASK = SimpleNamespace(kind="segmentation")
@@ -148,6 +148,6 @@ def test_a_note_of_many_rows_stands_once_below_the_table():
 @pytest.mark.parametrize("seeds", [1, 2, 3])
 @pytest.mark.parametrize("n", [4, 6])
 def test_intervals_and_tests_are_spoken_of_where_there_are_some(seeds, n):
-    said = answer._few_trainings(seeds, n)
+    said = cautions._few_trainings(seeds, n)
     assert bool(said) == (seeds < 3)
     assert ("interval" in said.lower()) == (seeds < 3 and n >= 6) and ("tests" in said) == (seeds == 2 and n >= 6)
