@@ -23,7 +23,8 @@ from stainda.study.earlier import Earlier, Judge, sort_earlier
 from stainda.study.engines import local_workers
 from stainda.study.executor import Outcome
 from stainda.study.heartbeat import RunningJob, tell_jobs
-from stainda.study.jobs import JobRequest, JobResult, earlier_result, objective_values
+from stainda.study.job_request import JobRequest, JobResult
+from stainda.study.jobs import earlier_result, objective_values
 from stainda.study.keys import ScoringKeys, SeenData
 from stainda.study.leaving_out import teachers
 from stainda.study.pruning import EarlierTrial, Pruning, read_curve

@@ -8,75 +8,23 @@ from __future__ import annotations
 import contextlib
 import csv
 import time
-from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from stainda.arrays import Array
-from stainda.cohort import Cohort, Section
-from stainda.config import EvaluationConfig
 from stainda.errors import StaindaError, UnexpectedError
 from stainda.files import write_json, write_text
-from stainda.names import file_name
 from stainda.run_directory.contents import DONE, ERROR, SETTINGS
-from stainda.run_directory.folder import RunFolder
-from stainda.run_directory.result_tables import (
-    CONFUSION,
-    JOB_AGREEMENT,
-    JOB_UNSUPERVISED,
-    OBJECTS,
-    PROBABILITIES,
-    RECORDS,
-)
+from stainda.run_directory.result_tables import JOB_UNSUPERVISED, RECORDS
 from stainda.run_directory.training_tables import TRAINING
 from stainda.study.attempts import attempt, forget, what_to_do
 from stainda.study.executor import report_step, when_orphaned
+from stainda.study.job_request import JobRequest, JobResult
 from stainda.study.pruning import PRUNED, Pruning, read_curve, read_pruned
 from stainda.study.tracking import curves
-from stainda.training.metering import Costs
 
 if TYPE_CHECKING:
-    from stainda.prediction.predictor import Predictor
-    from stainda.prediction.regions import SlideRegion
-    from stainda.training.job import Job
-
-CHECKPOINTS = ("best", "last")
-
-
-@dataclass(frozen=True)
-class JobRequest:
-    """What a worker needs to run one job.
-
-    ``scored`` holds the sections to score: source patients of the validation split, and the test patients of every
-    domain. Their annotations serve nothing but scoring. ``scoring`` is their key (``keys.ScoringKeys``). A training
-    made again from all source patients is scored on test patients alone, at its only weights. ``pretraining`` is the
-    training without labels that it starts from.
-    """
-
-    folder: RunFolder
-    job: Job
-    store: Path
-    scored: Cohort
-    evaluation: EvaluationConfig
-    scoring: str = ""
-    pruning: Pruning | None = None
-    pretraining: Job | None = None
-    log_to: str = "none"
-
-
-@dataclass(frozen=True)
-class JobResult:
-    """What the search needs to know of a job that has ended; ``pruned`` is the step after which it was stopped."""
-
-    score: float
-    seconds: float
-    cpu_seconds: float
-    pruned: int | None = None
-    costs: Costs = field(default_factory=Costs)
+    pass
 
 
 class PrunedError(Exception):
@@ -162,6 +110,8 @@ def _train_and_score(folder: Path, request: JobRequest) -> JobResult:
         write_json(SETTINGS.inside(folder), request.job.settings())  # names and outlines may be others by now
         if not request.job.repeats:  # what checkpoints are chosen by
             look_at_targets(folder, request)
+        from stainda.study.scoring import score_job
+
         score_job(folder, request)
         write_text(DONE.inside(folder), request.scoring)
     return JobResult(result.score, result.seconds, result.cpu_seconds, costs=result.costs)
@@ -227,7 +177,7 @@ def look_at_targets(folder: Path, request: JobRequest) -> None:
     """Score the job's checkpoints on unlabelled target patches that training may see; write ``unsupervised.csv``."""
     from stainda.cohort import Roles
     from stainda.patches import PatchStore, TrainingData
-    from stainda.strategies.detector import Detector
+    from stainda.strategies.detector import CHECKPOINTS, Detector
     from stainda.training.unsupervised import unsupervised_scores
 
     job = request.job
@@ -239,171 +189,3 @@ def look_at_targets(folder: Path, request: JobRequest) -> None:
         if scores:
             rows.append({"checkpoint": checkpoint, **{name: round(value, 6) for name, value in scores.items()}})
     JOB_UNSUPERVISED.write(folder, rows)
-
-
-def score_job(folder: Path, request: JobRequest) -> None:
-    """Apply the job's checkpoints to the slides to be scored.
-
-    Writes ``records.parquet`` and, of the best checkpoint, ``objects.parquet``, ``probabilities.parquet`` and
-    ``predictions/``.
-    """
-    import pandas as pd
-
-    from stainda.annotations import PixelGrid, bounds_of_file, rasterise, read_shapes, write_geojson
-    from stainda.evaluation import (
-        CONFUSION_COLUMNS,
-        OBJECT_COLUMNS,
-        PROBABILITY_COLUMNS,
-        THRESHOLD_COLUMNS,
-        confusion_rows,
-        gather_records,
-        make_records,
-        object_confusion,
-        object_rows,
-        probability_rows,
-        score_slide,
-        slide_confusion,
-        write_evidence,
-        write_records,
-    )
-    from stainda.patches.cutting import IGNORE_CLASSES
-    from stainda.patches.details import as_discs, middles, sigma_of
-    from stainda.prediction import load_predictor
-    from stainda.prediction.regions import tissue_pixels
-    from stainda.study.block_agreement import agree_in_blocks
-
-    classes = request.job.task.classes
-    scored = CHECKPOINTS[:1] if request.job.repeats else CHECKPOINTS
-    predictors = {checkpoint: load_predictor(folder, checkpoint=checkpoint) for checkpoint in scored}
-    tables: list[pd.DataFrame] = []
-    all_objects: list[dict[str, Any]] = []
-    all_probabilities: list[dict[str, Any]] = []
-    all_confusions: list[dict[str, Any]] = []
-    registration = request.folder.registration
-    agreements = {
-        name: agree_in_blocks(predictor, request.scored, registration, _region)
-        for name, predictor in predictors.items()
-    }
-    rows = [
-        {"checkpoint": name, **row}
-        for name, agreement in agreements.items()
-        if agreement is not None
-        for row in agreement.rows
-    ]
-    if rows:
-        JOB_AGREEMENT.write(folder, rows)
-    for section in request.scored:
-        truth = read_shapes(request.folder.own / f"{file_name(section.slide)}.geojson")
-        domain = request.scored.domain(section)
-        ignored = truth[truth["class"].isin(IGNORE_CLASSES)]
-        painted = truth
-        where: dict[str, Any] = {
-            "study": request.job.study,
-            "strategy": request.job.strategy.name,
-            "trial": 0,  # which trials a job serves is in trials.csv; it may be more than one
-            "seed": request.job.seed,
-            "job": folder.name,
-            "stain": section.stain,
-            "centre": section.centre,
-            "domain": domain,
-            "patient": section.patient,
-            "slide": section.slide,
-            "split": "val" if section.split == "val" else "test",
-        }
-        labels = tissue_map = None
-        for checkpoint, predictor in predictors.items():
-            region, mpp = _region(predictor, section)
-            probabilities = predictor.probabilities_region(region, domain, section.slide, mpp)
-            if labels is None:
-                if request.job.task.kind == "points":
-                    sigma = sigma_of(request.job.task, mpp, section.slide)
-                    truth, painted = middles(truth), as_discs(truth, sigma)
-                height, width = probabilities.array.shape[1:]
-                grid = PixelGrid(probabilities.x, probabilities.y, width, height, probabilities.downsample)
-                labels = rasterise(painted, classes, grid, ignored)
-                tissue_map = resized(tissue_pixels(region), height, width)
-            agreed = agreements[checkpoint]
-            objects = predictor.objects(probabilities) if agreed is None else agreed.objects[section.slide]
-            candidates = predictor.candidates(probabilities, objects)
-            point_px = None if mpp is None else request.evaluation.point_um / mpp
-            scores = score_slide(
-                probabilities.array,
-                labels,
-                classes,
-                objects,
-                truth,
-                iou=request.evaluation.iou,
-                threshold=predictor.threshold,
-                ignored=ignored,
-                um_per_px=None if mpp is None else mpp * probabilities.downsample,
-                tissue=tissue_map,
-                point_px=point_px,
-                instances=request.job.task.kind == "instances" or request.job.task.split_touching,
-            )
-            tables.append(make_records(scores, checkpoint=checkpoint, **where))
-            if checkpoint == "best":
-                path = folder / "predictions" / f"{file_name(section.slide)}.geojson"
-                write_geojson(objects, path, bounds=bounds_of_file(section.path))
-                about = {**where, "checkpoint": checkpoint}
-                tissue = None if mpp is None else region.tissue_area * mpp**2
-                all_objects += object_rows(
-                    truth,
-                    objects,
-                    classes,
-                    mpp,
-                    tissue,
-                    about,
-                    ignored=ignored,
-                    candidates=candidates,
-                    point_px=point_px,
-                )
-                all_probabilities += probability_rows(
-                    probabilities.array, labels, classes, about, tissue_map, predictor.threshold
-                )
-                if len(classes) > 1:
-                    of_pixels = slide_confusion(
-                        probabilities.array, labels, classes, threshold=predictor.threshold, tissue=tissue_map
-                    )
-                    of_objects = object_confusion(
-                        objects, truth, classes, request.evaluation.iou, ignored=ignored, point_px=point_px
-                    )
-                    all_confusions += confusion_rows({"pixels": of_pixels, "objects": of_objects}, classes, about)
-    write_evidence(all_objects, OBJECT_COLUMNS, OBJECTS.inside(folder))
-    columns = (*PROBABILITY_COLUMNS, *THRESHOLD_COLUMNS)
-    write_evidence(all_probabilities, columns, PROBABILITIES.inside(folder))
-    if len(classes) > 1:
-        write_evidence(all_confusions, CONFUSION_COLUMNS, CONFUSION.inside(folder))
-    write_records(gather_records(tables), RECORDS.inside(folder))
-
-
-def resized(mask: Array, height: int, width: int) -> Array:
-    """A mask at another number of pixels, each that of the nearest: a map of cells is coarser than its region."""
-    rows = np.minimum((np.arange(height) + 0.5) * mask.shape[0] / height, mask.shape[0] - 1).astype(int)
-    columns = np.minimum((np.arange(width) + 0.5) * mask.shape[1] / width, mask.shape[1] - 1).astype(int)
-    return mask[rows[:, None], columns]
-
-
-_KEPT_PIXELS = 256 * 2**20
-"""Pixels at the working scale that a worker keeps of the slides it scores, so that its next job need not read them."""
-
-_regions: OrderedDict[tuple[str, int, float | None, str], tuple[SlideRegion, float | None]] = OrderedDict()
-
-
-def _region(predictor: Predictor, section: Section) -> tuple[SlideRegion, float | None]:
-    """The section at the working scale and its mpp, read once per worker as long as there is room."""
-    from stainda.slides import open_slide
-
-    scale = predictor.patches.model_dump_json(include={"mpp", "downsample"})
-    key = (str(section.path), section.path.stat().st_mtime_ns, section.mpp, scale)
-    if key in _regions:
-        _regions.move_to_end(key)
-        return _regions[key]
-    slide = open_slide(section.path, mpp=section.mpp)
-    width, height = slide.size
-    if width * height / predictor.downsample_of(slide.mpp, slide.path) ** 2 > _KEPT_PIXELS / 4:
-        return predictor.region(slide), slide.mpp  # too large to keep: read tile by tile, closed when it is dropped
-    with slide:
-        _regions[key] = predictor.region(slide, keep=True), slide.mpp
-    while sum(region.width * region.height for region, _ in _regions.values()) > _KEPT_PIXELS:
-        _regions.popitem(last=False)
-    return _regions[key]

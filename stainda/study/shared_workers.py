@@ -12,7 +12,8 @@ from stainda.errors import StaindaError, UnexpectedError
 from stainda.run_directory.folder import RunFolder
 from stainda.study.attempts import deaths
 from stainda.study.executor import Outcome
-from stainda.study.jobs import JobRequest, JobResult, run_job
+from stainda.study.job_request import JobRequest, JobResult
+from stainda.study.jobs import run_job
 from stainda.study.sharing import SharedFolder
 
 POLL_SECONDS = 0.5

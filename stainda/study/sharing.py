@@ -26,7 +26,8 @@ from stainda.run_directory.contents import SHARED_CLAIM, SHARED_ENDED, SHARED_OP
 from stainda.run_directory.folder import RunFolder
 from stainda.study.claims import EVERY_SECONDS, SILENT_SECONDS, Claims
 from stainda.study.executor import Outcome
-from stainda.study.jobs import JobRequest, earlier_result
+from stainda.study.job_request import JobRequest
+from stainda.study.jobs import earlier_result
 from stainda.study.pruning import EarlierTrial, Pruning
 
 

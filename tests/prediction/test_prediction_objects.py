@@ -11,7 +11,7 @@ from stainda.prediction.objects import ProbabilityMap, find_candidates, find_obj
 from stainda.prediction.peaks import disc_peaks
 from stainda.prediction.regions import ArrayRegion, tissue_pixels
 from stainda.prediction.windows import Window, map_size, slide_window
-from stainda.study.jobs import resized
+from stainda.study.scoring import resized
 
 
 def _discs(centres, radius, size=200):
