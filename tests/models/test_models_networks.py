@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.nn import functional
 
 from stainda.config import ModelConfig, available
 from stainda.config.load import load_piece
@@ -24,6 +25,7 @@ FILES = [
 SETTINGS = [
     ModelConfig(name="unet", params={"depth": 3, "width": 4, "norm": "batch"}),
     ModelConfig(name="unet", params={"depth": 3, "width": 4, "norm": "group", "upsampling": "bilinear"}),
+    ModelConfig(name="unet", params={"depth": 3, "width": 4, "upsampling": "interpolated", "init": "pytorch"}),
     ModelConfig(name="unet", params={"depth": 2, "width": 4, "norm": "instance", "convolutions": 1}),
     ModelConfig(name="unet", params={"depth": 3, "width": 4, "norm": "none", "padding": "valid", "init": "glorot"}),
     ModelConfig(name="unet", params={"depth": 4, "width": 2, "padding": "valid", "convolutions": 3}),
@@ -194,6 +196,30 @@ def test_lampert_setting_is_the_published_one():
             limit = (6 / fans) ** 0.5  # Glorot: evenly within, so that the deviation is limit / sqrt(3)
             assert float(module.weight.detach().abs().max()) <= limit * (1 + 1e-6)
             assert float(module.weight.detach().std()) == pytest.approx(limit / 3**0.5, rel=0.1)
+
+
+def test_convolutions_start_as_pytorch_starts_them_or_six_times_as_variable():
+    torch.manual_seed(0)
+    pytorch, he = (UNet(3, 2, depth=3, width=32, init=init) for init in ("pytorch", "kaiming"))
+    for one, other in zip(pytorch.modules(), he.modules(), strict=True):
+        if isinstance(one, torch.nn.Conv2d) and one.kernel_size == (3, 3):
+            fan_in = 9 * one.in_channels
+            assert float(one.weight.detach().std()) == pytest.approx((1 / 3 / fan_in) ** 0.5, rel=0.1)
+            assert float(other.weight.detach().std()) == pytest.approx((2 / fan_in) ** 0.5, rel=0.1)
+
+
+def test_an_interpolated_u_net_is_the_one_written_out():
+    """Two levels in the words of torch alone: the level below, twice as large, next to the skip."""
+    torch.manual_seed(0)
+    network = UNet(3, 2, depth=2, width=4, norm="none", upsampling="interpolated", convolutions=1)
+    fine, coarse, up = network.encoder[0][0], network.bottleneck[0], network.decoder[0].block[0]
+    images = torch.rand(2, 3, 10, 14)
+    skip = fine(images).relu()
+    below = coarse(functional.max_pool2d(skip, 2)).relu()
+    larger = functional.interpolate(below, scale_factor=2, mode="bilinear", align_corners=False)
+    assert up.in_channels == 4 + 8
+    expected = network.head(up(torch.cat([skip, larger], 1)).relu())
+    torch.testing.assert_close(network(images), expected)
 
 
 @pytest.mark.parametrize(("depth", "convolutions"), [(2, 2), (3, 2), (4, 2), (5, 2), (4, 1), (4, 3)])
