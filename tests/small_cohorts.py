@@ -15,13 +15,16 @@ COLOURS = {"PAS": ((226, 190, 214), (150, 60, 130)), "SR": ((238, 214, 170), (19
 
 
 def make_blob_cohort(
-    folder: Path, patients: int = 5, stains: tuple[str, ...] = ("PAS", "SR"), centre: str = "A"
+    folder: Path, patients: int = 5, stains: tuple[str, ...] = ("PAS", "SR"), centre: str = "A", first: int = 0
 ) -> Path:
-    """Write slides, annotations and ``manifest.csv``; sections of a block hold the same objects at the same place."""
+    """Write slides, annotations and ``manifest.csv``; sections of a block hold the same objects at the same place.
+
+    Patients are numbered from ``first``; each number is another person.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
     yy, xx = np.mgrid[:SIZE, :SIZE]
-    for patient in range(patients):
+    for patient in range(first, first + patients):
         rng = np.random.default_rng(patient)
         centres = np.array([(96, 96), (96, 288), (288, 96), (288, 288)]) + rng.integers(-24, 25, (4, 2))
         radii = rng.uniform(18, 28, 4)

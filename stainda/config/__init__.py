@@ -5,6 +5,7 @@ from stainda.config.fine_tuning import CacheConfig, TrainConfig
 from stainda.config.initialisation import InitConfig
 from stainda.config.load import available, load_piece, load_strategy, load_study, read_yaml
 from stainda.config.models import EvaluationConfig, PartConfig, StrategyConfig, StudyConfig, TaskConfig
+from stainda.config.other_runs import StartConfig, WeightsPart
 from stainda.config.preparation import FusionConfig, FusionMethod, PhantomConfig, PropagationConfig, RegistrationConfig
 from stainda.config.pretraining import PretrainingConfig
 from stainda.config.protocol import ProtocolConfig, SearchConfig
@@ -21,6 +22,7 @@ __all__ = [
     "GeometryConfig",
     "InitConfig",
     "ModelConfig",
+    "WeightsPart",
     "PartConfig",
     "PatchConfig",
     "PhantomConfig",
@@ -31,6 +33,7 @@ __all__ = [
     "RegistrationConfig",
     "SearchConfig",
     "SearchRange",
+    "StartConfig",
     "StrategyConfig",
     "StudyConfig",
     "TaskConfig",

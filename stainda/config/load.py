@@ -161,6 +161,8 @@ def build_study(raw: Mapping[str, Any], path: Path, data: str | Path | None = No
     for key, inner in _RUNS:
         if isinstance(values.get(key), Mapping) and values[key].get(inner) is not None:
             values[key] = {**values[key], inner: _place_of_run(str(values[key][inner]), near)}
+    if isinstance(values.get("starts"), Mapping):
+        values["starts"] = {name: _with_place(start, near) for name, start in values["starts"].items()}
     if isinstance(values.get("registration"), dict):
         values["registration"] = _with_other_run(values["registration"], near)
     if isinstance(values.get("classes"), str):
@@ -185,6 +187,12 @@ def _with_other_run(registration: dict[str, Any], near: Path) -> dict[str, Any]:
         return registration
     rest = {key: value for key, value in registration.items() if key not in ("from", "from_run")}
     return {**rest, "from": _place_of_run(str(named), near)}
+
+
+def _with_place(start: Any, near: Path) -> Any:
+    """A start of another study, its run directory as :data:`_RUNS` are."""
+    given = dict(start) if isinstance(start, Mapping) else {"run": start}
+    return {**given, "run": _place_of_run(given["run"], near)} if isinstance(given.get("run"), str) else given
 
 
 def _place_of_run(named: str, near: Path) -> Path:

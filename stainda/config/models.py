@@ -11,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 from stainda.config.engine import EngineConfig
 from stainda.config.frozen import Frozen
 from stainda.config.microenvironment import MicroenvironmentConfig
+from stainda.config.other_runs import OWN_STARTS, StartConfig
 from stainda.config.parts import PartConfig
 from stainda.config.preparation import FusionConfig, PhantomConfig, PropagationConfig, RegistrationConfig
 from stainda.config.protocol import ProtocolConfig, SearchConfig
@@ -146,6 +147,9 @@ class StudyConfig(Frozen):
     model: ModelConfig = Field(ModelConfig(), description="the network of all strategies")
     protocol: ProtocolConfig = Field(description="who teaches, who is tested, what is seen")
     training: TrainingConfig = Field(TrainingConfig(), description="the training loop")
+    starts: dict[str, StartConfig] = Field(
+        default_factory=dict, description="trainings of other studies that strategies start from, by name"
+    )
     search: SearchConfig = Field(SearchConfig(), description="how settings are searched")
     evaluation: EvaluationConfig = Field(EvaluationConfig(), description="scores, thresholds and intervals")
     strategies: tuple[StrategyConfig, ...] = Field(
@@ -188,12 +192,22 @@ class StudyConfig(Frozen):
         names = [strategy.name for strategy in self.strategies]
         if twice := {name for name in names if names.count(name) > 1}:
             raise ValueError(f"strategies named twice: {', '.join(sorted(twice))}")
+        self._check_starts()
         wanted = self.protocol.leave_one_patient_out
         if not isinstance(wanted, bool) and (unknown := [name for name in wanted if name not in names]):
             raise ValueError(f"leave_one_patient_out: no strategy {unknown[0]!r}; {did_you_mean(unknown[0], names)}")
         if self.microenvironment is not None and self.microenvironment.needs_training:
             self._check_detector(self.microenvironment, names)
         return self
+
+    def _check_starts(self) -> None:
+        """What trainings start from is there, and no name stands for two things."""
+        if taken := [name for name in self.starts if name in OWN_STARTS]:
+            raise ValueError(f"starts: {taken[0]!r} names the study's own weights or none already; take another name")
+        named = {self.training.start, *(self.start_name(strategy) for strategy in self.strategies)}
+        options = (*OWN_STARTS, *self.starts)
+        if unknown := sorted(name for name in named if name not in options):
+            raise ValueError(f"training.start: there is no start {unknown[0]!r}; {did_you_mean(unknown[0], options)}")
 
     def _check_detector(self, measured: MicroenvironmentConfig, names: Sequence[str]) -> None:
         """The detector of this study finds the structures: it must be trained, and for them."""
@@ -211,6 +225,10 @@ class StudyConfig(Frozen):
     def model_of(self, strategy: StrategyConfig) -> ModelConfig:
         """The network of a strategy: its own, or the study's."""
         return strategy.model or self.model
+
+    def start_name(self, strategy: StrategyConfig) -> str:
+        """What a strategy's network starts from: ``weights``, ``random``, or a name of ``starts``."""
+        return str(strategy.training.get("start", self.training.start))
 
     @property
     def network_names(self) -> list[str]:

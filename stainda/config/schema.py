@@ -68,6 +68,8 @@ def study_schema() -> Schema:
     properties = schema["properties"]
     for key, kind in _PIECES.items():
         properties[key] = _named(properties[key], kind)
+    starts = properties["starts"]
+    starts["additionalProperties"] = _either({"type": "string"}, starts["additionalProperties"])
     properties["extends"] = {"type": "string", "description": "another study file: all it says holds, but for what is "
                              "written here"}  # fmt: skip
     return {

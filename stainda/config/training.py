@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from stainda.config.fine_tuning import CacheConfig, TrainConfig
 from stainda.config.frozen import Frozen
 from stainda.config.initialisation import InitConfig
+from stainda.config.other_runs import WeightsPart
 from stainda.config.pretraining import PretrainingConfig
 
 
@@ -63,6 +64,9 @@ class ModelConfig(Frozen):
     weights_source: str = Field("", description="where the file is published, for those who lack it")
     weights_sha256: str = Field("", description="of the file that was used; another file is refused")
     weights_missing: str = Field("", description="the optional file that was not here, so that the start was random")
+    weights_part: WeightsPart | None = Field(
+        None, description="what is taken of the weights, which are of a training of another study; set by starts"
+    )
     pretraining: PretrainingConfig | None = Field(
         None, description="what is known of the weights; their mean and std standardise the images"
     )
@@ -157,8 +161,10 @@ class TrainingConfig(Frozen):
         "trained with (of the sources' tissue where the start is random, the model states none, or the view gives no "
         "RGB colours), or always those of the sources' tissue",
     )
-    start: Literal["weights", "random"] = Field(
-        "weights", description="what the network starts from: the model's weights where it names some, or random ones"
+    start: str = Field(
+        "weights",
+        description="what the network starts from: the model's weights where it names some (weights), random ones "
+        "(random), or a training of another study (its name in starts)",
     )
     init: InitConfig | None = Field(
         None,

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from stainda.models.low_rank import merge_low_rank, merged_state
     from stainda.models.pretrained import SmpNetwork
     from stainda.models.timm_classifier import TimmClassifier
+    from stainda.models.transferred import transfer
     from stainda.models.two_stage import TwoStageNetwork
     from stainda.models.unet import UNet
     from stainda.models.weight_files import (
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
         pinned,
         random_start,
         start_of,
+        trained_start,
         weights_at_hand,
         weights_folders,
         where_to_put,
@@ -65,6 +67,8 @@ _HOMES = {
     "parameter_counts": "fine_tuning",
     "rate_factors": "depth",
     "start_of": "weight_files",
+    "trained_start": "weight_files",
+    "transfer": "transferred",
     "weights_at_hand": "weight_files",
     "weights_folders": "weight_files",
     "where_to_put": "weight_files",
@@ -101,6 +105,8 @@ __all__ = [
     "parameter_counts",
     "rate_factors",
     "start_of",
+    "trained_start",
+    "transfer",
     "weights_at_hand",
     "weights_folders",
     "where_to_put",

@@ -38,7 +38,8 @@ NETWORKS: dict[str, type[Network]] = {
 def build_model(config: ModelConfig, in_channels: int, n_classes: int, task: str | None = None) -> Network:
     """The network of a model file, started from torch's random generator or from ``config.weights``.
 
-    Weights that are optional and not here leave the random start (``weight_files.missing_weights`` tells).
+    Weights that are optional and not here leave the random start (``weight_files.missing_weights`` tells). Those of a
+    training of another study (``weights_part``) are put in by :func:`~stainda.models.transferred.transfer`.
 
     Args:
         config: ``name`` is a key of ``NETWORKS``, whose constructor gets the ``params``, or ``encoder``.
@@ -66,7 +67,7 @@ def build_model(config: ModelConfig, in_channels: int, n_classes: int, task: str
         raise ConfigError(f"a network needs at least 2 classes with the background, not {n_classes}")
     file = weights_at_hand(config)  # before memory is taken for the network
     model = network(in_channels, n_classes, **config.params)
-    if file is not None:
+    if file is not None and config.weights_part is None:
         load_weights(model, file, config.pretraining)
     return model
 

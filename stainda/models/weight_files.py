@@ -112,6 +112,15 @@ def start_of(model: ModelConfig) -> str:
     return sha256_of(file)
 
 
+_PARTS = {"encoder": "the encoder", "body": "all but the last layer", "network": "the network"}
+
+
+def trained_start(model: ModelConfig) -> str:
+    """Where the weights are from that a training of another study came to (``weights_part``), in words."""
+    assert model.weights_part is not None and model.weights is not None
+    return f"{_PARTS[model.weights_part]} of {model.weights_source} ({model.weights.parent.name})"
+
+
 def missing_weights(model: ModelConfig) -> str:
     """Name of the optional weights file that is not here; empty where there is none or it was found."""
     if model.weights_missing or model.weights is None or not model.weights_optional or model.weights_sha256:

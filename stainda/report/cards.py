@@ -218,10 +218,15 @@ def _of_objects(run: LoadedRun, job: str) -> str:
 
 
 def _licence(view: StudyView, strategy: StrategyConfig | None) -> str:
+    from stainda.models import trained_start
+
     random = strategy is not None and strategy.training.get("start", view.run.study.training.start) == "random"
     study = view.run.study
-    weights = None if random else (study.model_of(strategy) if strategy else study.model).weights
-    start = f"Started from {weights.name}, whose licence applies." if weights else "Trained from random weights."
+    model = study.model_of(strategy) if strategy else study.model
+    weights = None if random or model.weights is None else model.weights.name
+    if weights and model.weights_part is not None:
+        weights = trained_start(model)
+    start = f"Started from {weights}, whose licence applies." if weights else "Trained from random weights."
     return (
         f"{start} stainda is under the MIT licence; the weights were made from the slides and annotations of this "
         "study, "

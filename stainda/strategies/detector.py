@@ -27,6 +27,8 @@ from stainda.models import (
     choose_parameters,
     merge_low_rank,
     merged_state,
+    transfer,
+    weights_at_hand,
 )
 from stainda.run_directory.contents import LAST_MODEL, LAST_STATISTICS, MODEL, VIEW
 from stainda.run_directory.contents import STATISTICS as STATISTICS_FILE
@@ -121,6 +123,8 @@ class Detector:
             assert isinstance(network, TwoStageNetwork), "instances.task_for gives this head to no other network"
             network.propose(head.object_px)
         strategy.norm.prepare(network)
+        if model.weights_part is not None and (file := weights_at_hand(model)) is not None:
+            transfer(network, file, model.weights_part)
         if start is not None:
             put_encoder(network, Path(start))
         choose_parameters(network, train)

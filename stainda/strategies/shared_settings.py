@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from stainda.config import SearchRange, StrategyConfig, StudyConfig, TrainingConfig
-from stainda.models import missing_weights, start_of
+from stainda.models import missing_weights, start_of, trained_start
 from stainda.strategies.augment.geometry import GeometryAugment
 from stainda.strategies.strategy import build
 
@@ -79,6 +79,8 @@ def starting_weights(study: StudyConfig, strategy: StrategyConfig) -> str:
         return f"random weights ({missing} was not found)"
     if model.weights is None:
         return "random weights"
+    if model.weights_part is not None:
+        return trained_start(model)
     fingerprint = f", SHA-256 {model.weights_sha256[:12]}…" if model.weights_sha256 else ""
     return f"{model.weights.name} (found{fingerprint})"
 
@@ -86,7 +88,7 @@ def starting_weights(study: StudyConfig, strategy: StrategyConfig) -> str:
 def standard(study: StudyConfig, strategy: StrategyConfig) -> str:
     """Whose mean and standard deviation images are standardised by."""
     model, training = study.model_of(strategy), _training(study, strategy)
-    known, of_weights = model.pretraining, training.start == "weights" and start_of(model)
+    known, of_weights = model.pretraining, training.start != "random" and start_of(model)
     by_encoder = training.standardise == "encoder" and known is not None and of_weights
     if known is not None and by_encoder and build(strategy).view.is_colour:
         numbers = "; ".join(f"{', '.join(f'{number:.4g}' for number in three)}" for three in (known.mean, known.std))

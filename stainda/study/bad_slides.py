@@ -110,7 +110,7 @@ def write_slides(cohort: Cohort, reasons: Mapping[str, str], root: Path) -> None
             {
                 "slide": section.slide, "row": section.row, "domain": cohort.domain(section),
                 "state": "left out" if reason else "used", "reason": reason,
-                "bytes": size, "changed": changed, "hash": _content(section.path),
+                "bytes": size, "changed": changed, "hash": content_of(section.path),
             }
         )  # fmt: skip
     SLIDES.write(root, rows)
@@ -141,7 +141,7 @@ def since_earlier(cohort: Cohort, reasons: Mapping[str, str], root: Path) -> lis
             left_out += [section.slide] if was_used else []
         elif not was_used:
             back.append(section.slide)
-        elif _stamp(section.path) != _stamp_of(row) and _content(section.path) != row["hash"]:
+        elif _stamp(section.path) != _stamp_of(row) and content_of(section.path) != row["hash"]:
             changed.append(section.slide)
     ways = (
         (left_out, "used by the call before, left out now"),
@@ -167,7 +167,7 @@ def check_unchanged(cohort: Cohort, root: Path) -> None:
     changed: list[Section] = []
     for section in cohort:
         row = before.get(section.slide)
-        if row is None or _stamp(section.path) == _stamp_of(row) or _content(section.path) == row["hash"]:
+        if row is None or _stamp(section.path) == _stamp_of(row) or content_of(section.path) == row["hash"]:
             continue
         if reason := look(section).unreadable:
             lost[section.slide] = reason
@@ -215,6 +215,7 @@ def _stamp_of(row: Mapping[str, str]) -> tuple[int, int] | None:
     return (int(row["bytes"]), int(row["changed"])) if row["bytes"] else None
 
 
-def _content(path: Path) -> str:
+def content_of(path: Path) -> str:
+    """Hash of a slide's file, as ``slide_files.csv`` has it; empty where it cannot be read."""
     known = fingerprint(path)
     return "" if known is None else stable_hash(known, 16)

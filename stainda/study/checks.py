@@ -13,6 +13,7 @@ from stainda.errors import ConfigError, StaindaError, did_you_mean
 from stainda.names import file_name
 from stainda.run_directory.contents import PHANTOM_MANIFEST
 from stainda.run_directory.folder import RunFolder
+from stainda.study.other_runs import check_starts
 from stainda.study.pruning import WILCOXON_PATIENTS
 
 
@@ -129,6 +130,7 @@ def check_data(config: StudyConfig, cohort: Cohort, roles: Roles) -> None:
         raise ConfigError(messages, remedy=f"{remedies}{rest}")
     if not config.strategies:
         return
+    check_starts(config, cohort, roles)
     check_propagation(config, cohort, roles)
     _check_search(config, cohort, roles)
 

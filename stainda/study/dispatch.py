@@ -16,6 +16,7 @@ from stainda.run_directory.folder import STAGES, RunFolder
 from stainda.run_directory.result_tables import EARLIER_ROTATIONS, ROTATIONS
 from stainda.study.bad_slides import LostSlidesError
 from stainda.study.heartbeat import RunProgress
+from stainda.study.other_runs import with_starts
 from stainda.study.rotating import RotatingStudy
 from stainda.study.run import StudyRun
 
@@ -48,7 +49,7 @@ def run_study(
     Raises:
         StaindaError: something the message names has to be mended first; what is complete is kept.
     """
-    config = study if isinstance(study, StudyConfig) else load_study(study, overrides, data)
+    config = with_starts(study if isinstance(study, StudyConfig) else load_study(study, overrides, data))
     if until not in STAGES:
         raise ConfigError(f"unknown stage {until!r}", remedy=did_you_mean(until, STAGES))
     folder = RunFolder(Path(out) if out is not None else Path("runs") / config.study)

@@ -49,8 +49,12 @@ def _used(job: Job, objects: LabelObjects) -> dict[str, Any]:
 
 
 def start_of(job: Job) -> str:
-    """What a training starts from, in words: strategies of the same start make one curve."""
-    weights = stem(job.model.weights).replace("_", " ") if job.model.weights else "random"
+    """What a training starts from, and what of it learns, in words: strategies that share both make one curve."""
+    train = "" if job.training.train.everything else f", train: {job.training.train}"
+    if job.model.weights_part is not None:
+        weights = job.training.start.replace("_", " ")
+    else:
+        weights = stem(job.model.weights).replace("_", " ") if job.model.weights else "random"
     if job.training.init is None:
-        return weights if weights == "random" else f"weights ({weights})"
-    return f"{job.training.init.name}, {job.training.init.pairs} pairs, from {weights}"
+        return (weights if weights == "random" else f"weights ({weights})") + train
+    return f"{job.training.init.name}, {job.training.init.pairs} pairs, from {weights}{train}"

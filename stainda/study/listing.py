@@ -39,7 +39,7 @@ FAMILIES = {
 _ALIGNED: dict[str, tuple[str, ...]] = {
     "adversarial": (
         "dann", "cdan", "bsp", "gvb", "adda", "domain_confusion", "adaptsegnet", "advent", "feature_mask_adversarial",
-        "dsn",
+        "dsn", "ac_gan",
     ),
     "discrepancy": ("coral", "jan", "mmd", "sliced_wasserstein", "afn"),
     "predictions": (

@@ -19,6 +19,7 @@ from stainda.study.environment import free_cores
 from stainda.study.estimate import StageTime, estimate_stages
 from stainda.study.learning import cache_notes, learning_notes
 from stainda.study.leaving_out import trainings_without
+from stainda.study.other_runs import with_starts
 from stainda.study.pace import time_network, training_cpu_seconds
 
 
@@ -67,6 +68,7 @@ def plan_study(config: StudyConfig, out: str | Path | None = None, *, timed: boo
     from stainda.strategies.shared_settings import recipe_line
     from stainda.study.compare import sections_to_score
 
+    config = with_starts(config)
     for model, _ in config.networks():
         _check_model(model, config.task.network)
         check_patch_size(model, config.patches.size, config.task.network)

@@ -145,6 +145,8 @@ class Job:
         values["patches"] = {key: values["patches"][key] for key in ("size", "mpp", "downsample")}
         values["protocol"] = values["protocol"]["visible"]
         values["model"]["weights"] = start_of(self.model) or None
+        if self.model.weights_part is None:  # trainings that start from published weights keep their names
+            del values["model"]["weights_part"]
         for key in _OF_THE_START:
             del values["training"][key]
         for key, plain in _NEWER.items():  # trainings without them keep the names they had before there were these
@@ -218,10 +220,11 @@ class Job:
 
 
 def resolve_start(model: ModelConfig, training: TrainingConfig) -> ModelConfig:
-    """The study's model with the start that the loop's settings ask for: without weights for ``start: random``."""
-    if training.start == "weights":
+    """A model with the start that the loop's settings ask for: without weights for ``start: random``."""
+    if training.start != "random":
         return model
-    return model.model_copy(update={"weights": None, "weights_sha256": "", "weights_missing": ""})
+    none = {"weights": None, "weights_sha256": "", "weights_missing": "", "weights_part": None}
+    return model.model_copy(update=none)
 
 
 def resolve_training(training: TrainingConfig, strategy: StrategyConfig) -> TrainingConfig:

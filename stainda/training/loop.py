@@ -15,7 +15,7 @@ import torch
 from stainda.arrays import Array
 from stainda.errors import TrainingError
 from stainda.files import output_errors, write_json
-from stainda.models import merge_low_rank
+from stainda.models import merge_low_rank, trained_start
 from stainda.progress import SILENT, Progress
 from stainda.randomness import seed_for
 from stainda.run_directory.contents import JOB_LOG, RESULT, SETTINGS
@@ -417,6 +417,7 @@ class _Training:
             f"{config.epochs} epochs of {config.steps_per_epoch} steps"
         )
         start = f"{model.weights}, SHA-256 {model.weights_sha256}" if model.weights else "random weights"
+        start = f"{trained_start(model)}: {start}" if model.weights_part else start
         start += f", then {config.init} (pretraining/{prepared.job.pretrained})" if config.init else ""
         lacking = f" ({model.weights_missing} was not here)" if model.weights_missing else ""
         by = "those of the encoder" if prepared.job.encoder_standard() else "those of the sources' tissue"

@@ -28,6 +28,7 @@ def test_every_study_file_is_sound(name):
     budgets_of_all = {(cost.trials, cost.seeds, cost.steps, cost.labelled) for cost in costs}
     assert len(budgets_of_all) == bool(study.strategies), "one budget for all"
     if study.phantom is not None:
+        study = study.model_copy(update={"starts": {}})  # runs of other studies
         found = plan_rotations(study, Path("a phantom that is not made yet") / "manifest.csv")
         turns = study.phantom.centres if study.protocol.leave_out == ("*",) else study.protocol.leave_out
         assert len(found) == (len(turns) if study.protocol.scheme == "leave_one_centre_out" else 1)
@@ -50,7 +51,11 @@ def _run(name, folder, *more):
 def test_small_studies_run_for_two_steps(name, tmp_path):
     study = load_study(STUDIES / name)
     first = [strategy.name for strategy in study.strategies][:2]
-    run = _run(name, tmp_path, "phantom.size=768", "evaluation.resamples=100")
+    short = ["phantom.size=768", "evaluation.resamples=100"]
+    for start, given in study.starts.items():
+        other = _run(f"small/{given.run.name.removesuffix('_small')}.yaml", tmp_path / start, *short)
+        short.append(f"starts.{start}.run={other}")
+    run = _run(name, tmp_path, *short)
     trials = pd.read_csv(run / "trials.csv")
     assert (trials["state"] == "complete").all(), trials["reason"].dropna().tolist()
     assert set(first) <= set(trials["strategy"]) and (run / "report" / "index.html").is_file()

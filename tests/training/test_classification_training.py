@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from dataclasses import replace
 
@@ -14,6 +15,7 @@ from stainda.config import ModelConfig, StrategyConfig, StudyConfig, TaskConfig,
 from stainda.errors import ConfigError, TrainingError
 from stainda.patches import TrainingData
 from stainda.prediction import load_predictor
+from stainda.run_directory.training_tables import EFFECT
 from stainda.strategies import build, check
 from stainda.strategies.detector import Detector
 from stainda.training import read_result, train_on
@@ -74,6 +76,15 @@ def test_every_strategy_classifies_patches_or_says_why_not(name, tmp_path):
         found = unsupervised_scores(detector, data)
         assert all(np.isfinite(list(found.values())))
         assert ("serial_agreement" in found) == strategy.align.needs_pairs
+
+
+def test_the_effect_of_made_patches_is_recorded(tmp_path):
+    job = _job(load_strategy("ac_gan").model_dump(), epochs=2, steps_per_epoch=3)
+    train_on(job, _data(job, per_slide=8), tmp_path)
+    rows = list(csv.DictReader(EFFECT.inside(tmp_path).read_text().splitlines()))
+    assert [row["discriminator"] for row in rows] == ["discriminator"] * 6
+    assert all(0 <= float(row["discriminator_accuracy"]) <= 1 for row in rows)
+    assert float(rows[-1]["gradient_ratio"]) > 0
 
 
 def test_the_only_ones_without_classification_judge_or_paste_maps():

@@ -43,7 +43,11 @@ class Watched:
         return self._data.labels(indices, windows)
 
 
-@pytest.mark.parametrize("name", sorted(available("strategies")))
+SEGMENTS = [name for name in sorted(available("strategies")) if "segmentation" in build(load_strategy(name)).tasks]
+"""The others: tests/training/test_classification_training.py."""
+
+
+@pytest.mark.parametrize("name", SEGMENTS)
 def test_every_strategy_trains_and_reads_only_what_it_may(name, tmp_path):
     job = _job(name, epochs=1, steps_per_epoch=2)
     if build(job.strategy).align.grouping == "domain":  # there is one source here; its patients are groups too

@@ -5,6 +5,7 @@
 """
 
 from stainda.strategies.align import (
+    ac_gan,
     adaptsegnet,
     adda,
     advent,
@@ -54,6 +55,7 @@ from stainda.strategies.align import (
 )
 
 __all__ = [
+    "ac_gan",
     "adaptsegnet",
     "adda",
     "advent",
