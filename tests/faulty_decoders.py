@@ -1,4 +1,6 @@
-"""Slides whose decoder has a fault, by their names: ``SIGSEGV opened.tif``, ``hang read.tif``, ``memory ...``.
+"""Slides whose decoder has a fault, by their names: ``SIGSEGV opened.tif``, ``hang read.tif``.
+
+``armed``: read after :func:`arm`.
 
 The process that reads slides is another one, so what it decodes with is changed by a ``sitecustomize`` on PYTHONPATH,
 which every Python that a test starts imports.
@@ -48,6 +50,14 @@ def install(module):
                 fail(fault)
             if fault != "late":
                 backend.read = read
+        elif when == "armed":
+            whole = backend.read
+            def read(*region):
+                if Path(__file__).with_name("armed").exists():
+                    note(path)
+                    fail(fault)
+                return whole(*region)
+            backend.read = read
         return backend
 
     module.open_backend = open_backend
@@ -73,3 +83,8 @@ def with_faults(monkeypatch, folder: Path):
         return len(noted.read_text()) if noted.is_file() else 0
 
     return tries
+
+
+def arm(folder: Path) -> None:
+    """Let the decoders of slides whose name ends in ``armed`` have their faults from now on."""
+    (folder / "armed").touch()

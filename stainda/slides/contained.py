@@ -39,7 +39,7 @@ _LARGEST = 64 << 20  # pixels of one request: what it takes in time and memory d
 _START_SECONDS = 120.0
 _COMMAND = (sys.executable, "-m", "stainda.slides.reading_process")
 _FOLDER = Path(__file__).parents[2]  # where the process finds this stainda, and no module of the user's own folder
-_REMEDY = "Copy or export it again; if it opens elsewhere, other versions of openslide and imagecodecs may read it"
+_REMEDY = "Copy or export it again, or install another version of what reads it (openslide-bin, imagecodecs)"
 
 _numbers = itertools.count()
 

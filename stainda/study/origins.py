@@ -7,6 +7,7 @@ from typing import Any
 
 from stainda.cohort import Section
 from stainda.errors import AnnotationError, SlideError
+from stainda.study.looking import sample
 
 
 def check_origins(sections: Iterable[Section]) -> tuple[list[tuple[int | None, str, str]], list[str]]:
@@ -25,6 +26,8 @@ def check_origins(sections: Iterable[Section]) -> tuple[list[tuple[int | None, s
             continue
         try:
             _look(section, faults, notes)
+            if reason := sample(section):
+                faults.append((section.row, f"{section.slide}: {reason}", ""))
         except SlideError as error:
             faults.append(_fault(section, error))
     return faults, notes

@@ -17,6 +17,7 @@ from faulty_decoders import SOUND, with_faults
 
 from stainda.errors import SlideError, UnexpectedError
 from stainda.slides import contained, open_slide
+from stainda.slides.reading_process import Decoders
 
 
 @pytest.fixture
@@ -129,19 +130,29 @@ def test_threads_and_forks_read_the_same(slides):
     assert (opened[1].read(0, 0, 8, 8) == pixels(sum(b"better"))[:8, :8]).all()
 
 
-def test_slides_are_closed_there(slides):
+def test_a_slide_is_closed_with_the_next_request(slides):
     make, _ = slides
-    path = make("good")
-    for _ in range(3):
-        with open_slide(path) as slide:
-            slide.read(0, 0, 8, 8)
-    open_slide(path)  # and nobody closes it
+    kept = open_slide(make("good"))
     with open_slide(make("better")) as slide:
-        slide.read(0, 0, 8, 8)
-        handles = Path(f"/proc/{contained._child._process.pid}/fd")
-        if handles.is_dir():
-            names = [handle.readlink().name for handle in handles.iterdir()]
-            assert "better.tif" in names and "good.tif" not in names
+        number = slide._backend._number
+    assert number in contained._child.forgotten
+    lost = open_slide(make("best"))  # that nobody closes
+    number = lost._backend._number
+    del lost
+    assert number in contained._child.forgotten
+    kept.read(0, 0, 8, 8)
+    assert not contained._child.forgotten
+
+
+def test_the_process_closes_what_is_no_longer_needed(slides):
+    make, _ = slides
+    decoders = Decoders()
+    request = {"number": 1, "path": str(make("good")), "region": (0, 0, 0, 8, 8), "close": []}
+    assert decoders.answer(request)[0] == {"pixels": 192}
+    closed = []
+    decoders._open[1].close = lambda: closed.append(1)
+    answer, _ = decoders.answer({**request, "number": 2, "region": None, "close": [1, 7]})
+    assert closed == [1] and answer["slide"]["sizes"] == ((128, 96),)
 
 
 def test_it_ends_with_the_process_that_started_it(tmp_path):
