@@ -1,4 +1,4 @@
-"""Runs to which something happens at the start of a stage, and what they say."""
+"""Runs to which something happens after a stage, and what they say."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Said:
 
 
 def interrupted_by(monkeypatch, stage, change):
-    """Let something happen to a slide at the start of a stage, once."""
+    """Let something happen to a slide after a stage, once."""
     method, once = getattr(run_module.StudyRun, stage), []
 
     def changed(self):

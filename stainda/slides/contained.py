@@ -147,7 +147,7 @@ class _Child:
             self.stop()
             raise _EndedError(f"took longer than {SECONDS:g} s and was stopped") from error
         except (EOFError, OSError):
-            raise _EndedError(f"ended the process that reads it ({how_it_ended(self.stop())})") from None
+            raise _EndedError(f"crashed ({how_it_ended(self.stop())})") from None
         except BaseException:  # Ctrl-C: what is still to come would be taken for the next answer
             self.stop()
             raise

@@ -53,7 +53,7 @@ def bad_slides(config: StudyConfig, cohort: Cohort, lost: Mapping[str, str]) -> 
     if config.phantom is None:  # the slides of a phantom are made
         for section in cohort:
             if section.slide not in reasons and (reason := look(section).unreadable or sample(section)):
-                reasons[section.slide] = reason
+                reasons[section.slide] = str(reason)
     ordered = {section.slide: reasons[section.slide] for section in cohort if section.slide in reasons}
     if ordered and config.on_bad_slide == "stop":
         raise LostSlidesError(cohort, ordered)

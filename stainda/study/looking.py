@@ -75,14 +75,14 @@ _DECODERS = (
 _known_sound: set[tuple[Path, int, int]] = set()
 
 
-def sample(section: Section) -> str:
-    """Why pixels of a slide cannot be read, by the corners and the middle of every level; empty where they can.
+def sample(section: Section) -> SlideError | None:
+    """Why pixels of a slide cannot be read, by the corners and the middle of every level; ``None`` where they can.
 
     A slide that does not change is looked at once.
     """
     stamp = _stamp(section.path)
     if stamp is None or stamp in _known_sound:
-        return ""
+        return None
     from stainda.slides import open_slide
 
     try:
@@ -96,9 +96,9 @@ def sample(section: Section) -> str:
                 for across, down in ((0.5, 0.5), (0, 0), (1, 0), (0, 1), (1, 1)):
                     slide.read(left + across * right, top + down * bottom, *size, number)
     except SlideError as error:
-        return str(error)
+        return error
     take_as_sound(section.path)
-    return ""
+    return None
 
 
 def take_as_sound(path: Path) -> None:

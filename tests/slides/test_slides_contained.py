@@ -41,9 +41,9 @@ def picture(path, number):
 @pytest.mark.parametrize(
     ("fault", "reason"),
     [
-        ("SIGSEGV", r"its decoder ended the process that reads it \(SIGSEGV\)"),
-        ("SIGABRT", r"its decoder ended the process that reads it \(SIGABRT\)"),
-        ("exit", r"its decoder ended the process that reads it \(exit status 3\)"),
+        ("SIGSEGV", r"its decoder crashed \(SIGSEGV\)"),
+        ("SIGABRT", r"its decoder crashed \(SIGABRT\)"),
+        ("exit", r"its decoder crashed \(exit status 3\)"),
         ("hang", r"its decoder took longer than 2 s and was stopped"),
         ("memory", r"its decoder needs more than 1 GB of memory"),
     ],

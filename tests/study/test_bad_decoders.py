@@ -22,7 +22,7 @@ from stainda.study.bad_slides import LostSlidesError
 from stainda.study.dispatch import run_study
 
 TEXT = "study: bad\nstrategies: [source_only]\n" + QUICK_STUDY + "workers: 1\n"
-SEGV = r"its decoder ended the process that reads it (SIGSEGV)"
+SEGV = r"its decoder crashed (SIGSEGV)"
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def new_process():
     ("fault", "reason"),
     [
         ("SIGSEGV opened", SEGV),
-        ("SIGABRT read", r"its decoder ended the process that reads it (SIGABRT)"),
+        ("SIGABRT read", r"its decoder crashed (SIGABRT)"),
         ("hang read", "its decoder took longer than 4 s and was stopped"),
         ("memory opened", "its decoder needs more than 1 GB of memory"),
     ],
@@ -135,21 +135,20 @@ def test_a_strict_study_ends_with_one_error(cohort, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("stage", "until", "slide", "workers"),
+    ("after", "until", "slide", "workers"),
     [
-        ("gather", "patches", "P1_SR", 1),
-        ("register", "patches", "P1_SR", 1),
-        ("cut_patches", "patches", "P1_SR", 1),
-        ("cut_patches", "patches", "P1_SR", 2),
-        ("train", "evaluate", "P4_SR", 1),
+        ("gather", "patches", "P1_SR", 1),  # registration reads it
+        ("propagate", "patches", "P1_SR", 1),  # patches are cut in the process of the run
+        ("propagate", "patches", "P1_SR", 2),  # in processes of their own
+        ("cut_patches", "evaluate", "P4_SR", 1),  # a training is scored on it
     ],
 )
 def test_a_decoder_that_ends_its_process_in_a_later_stage_costs_the_slide(
-    stage, until, slide, workers, cohort, tmp_path, monkeypatch
+    after, until, slide, workers, cohort, tmp_path, monkeypatch
 ):
     manifest, spoil = cohort
     tries, said = spoil(slide, "SIGSEGV armed"), Said()
-    interrupted_by(monkeypatch, stage, lambda: arm(tmp_path / "hooks"))
+    interrupted_by(monkeypatch, after, lambda: arm(tmp_path / "hooks"))
     study = write_study(manifest, tmp_path / "study.yaml", TEXT.replace("workers: 1", f"workers: {workers}"))
     root = run_study(study, tmp_path / "run", until=until, progress=said)
     row = 5 if slide == "P1_SR" else 11
