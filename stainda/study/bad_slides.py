@@ -30,7 +30,7 @@ class LostSlidesError(StaindaError):
     """
 
     def __init__(self, cohort: Cohort, reasons: Mapping[str, str]) -> None:
-        listed = "; ".join(sentences(cohort, reasons))
+        listed = "; ".join(sentence.rstrip(".") for sentence in sentences(cohort, reasons))
         super().__init__(
             f"{len(reasons)} of {len(cohort)} slides cannot be read: {listed}",
             file=cohort.source,
