@@ -76,8 +76,9 @@ _known_sound: set[tuple[Path, int, int]] = set()
 
 
 def sample(section: Section) -> SlideError | None:
-    """Why pixels of a slide cannot be read, by the corners and the middle of every level; ``None`` where they can.
+    """Why pixels of a slide cannot be read, by a few places of them; ``None`` where they can.
 
+    The corners and the middle of the full resolution are read, and the middle of every other level.
     A slide that does not change is looked at once.
     """
     stamp = _stamp(section.path)
@@ -93,7 +94,7 @@ def sample(section: Section) -> SlideError | None:
                 right, bottom = (
                     max(0.0, side - n * level.downsample) for side, n in zip((width, height), size, strict=True)
                 )
-                for across, down in ((0.5, 0.5), (0, 0), (1, 0), (0, 1), (1, 1)):
+                for across, down in _PLACES if number == 0 else _PLACES[:1]:
                     slide.read(left + across * right, top + down * bottom, *size, number)
     except SlideError as error:
         return error
