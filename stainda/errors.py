@@ -89,6 +89,9 @@ class MissingDependencyError(StaindaError):
 UNREADABLE = "cannot be read there"
 """How a SlideError begins about pixels that cannot be read though the slide opens."""
 
+DECODER = "its decoder"
+"""How a SlideError begins about a slide that ended the process which decodes it."""
+
 
 def did_you_mean(word: str, options: Iterable[str]) -> str:
     """Name the nearest option, then all of them: the remedy for a mistyped word."""

@@ -36,3 +36,9 @@ def blob_manifest(tmp_path_factory) -> Path:
     from small_cohorts import make_blob_cohort
 
     return make_blob_cohort(tmp_path_factory.mktemp("blobs"))
+
+
+@pytest.fixture
+def decoded_here(monkeypatch) -> None:
+    """Slides are decoded in this process, for tests that change or look at the reader."""
+    monkeypatch.setenv("STAINDA_DECODE_HERE", "1")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
 from stainda.errors import RegistrationError, StaindaError
+from stainda.processes import how_it_ended
 
 Result = TypeVar("Result")
 
@@ -62,14 +62,3 @@ def _answer(sender: Connection, function: Callable[..., Any], arguments: tuple[A
     sys.stderr.flush()
     sender.send(answer)
     sender.close()
-
-
-def how_it_ended(code: int | None) -> str:
-    """An exit code in words: a signal by its name."""
-    if code is not None and code < 0:
-        try:
-            name = signal.Signals(-code).name
-        except ValueError:
-            name = f"signal {-code}"
-        return f"{name}, often out of memory" if -code == signal.SIGKILL else name
-    return f"exit status {code}"

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
 from stainda.config import RegistrationConfig
+from stainda.processes import how_it_ended
 from stainda.registration.blocks import register_block
-from stainda.registration.isolation import how_it_ended
 from stainda.registration.jobs import BlockJob
 from stainda.registration.sections import section_from_job
 from stainda.registration.valis_import import import_valis

@@ -55,7 +55,9 @@ SLIDES = Table(
                  reason="why it is left out"),
         *columns("integer", bytes="size of its file; empty where there is none",
                  changed="when its file was last changed, nanoseconds since 1970"),
-        *columns("text", hash="of pieces spread over its file; empty where there is none"),
+        *columns("text", hash="of pieces spread over its file; empty where there is none",
+                 decoders="hash of the versions of the libraries that decode slides: a slide is looked at again by "
+                          "others"),
     ),
 )  # fmt: skip
 

@@ -9,13 +9,17 @@ from pathlib import Path
 from stainda.cohort import Cohort, Roles, Section, check_annotated
 from stainda.cohort.roles import check_patients
 from stainda.config import StudyConfig
-from stainda.errors import UNREADABLE, ConfigError, SlideError, StaindaError
+from stainda.errors import DECODER, UNREADABLE, ConfigError, SlideError, StaindaError
 from stainda.files import fingerprint, stable_hash
 from stainda.run_directory.tables import SLIDES
-from stainda.study.looking import look
+from stainda.study.looking import decoders, look, sample, take_as_sound
 
 MOST = 0.5
 """Share of the slides from which on it is no longer single slides that are bad, but their folder."""
+
+
+_PASSING = ("took longer", "SIGKILL")
+"""Of reasons that may be gone when the same file is read again."""
 
 
 class LostSlidesError(StaindaError):
@@ -26,7 +30,7 @@ class LostSlidesError(StaindaError):
     """
 
     def __init__(self, cohort: Cohort, reasons: Mapping[str, str]) -> None:
-        listed = "; ".join(sentences(cohort, reasons))
+        listed = "; ".join(sentence.rstrip(".") for sentence in sentences(cohort, reasons))
         super().__init__(
             f"{len(reasons)} of {len(cohort)} slides cannot be read: {listed}",
             file=cohort.source,
@@ -48,8 +52,8 @@ def bad_slides(config: StudyConfig, cohort: Cohort, lost: Mapping[str, str]) -> 
     reasons = {section.slide: lost[section.slide] for section in cohort if section.slide in lost}
     if config.phantom is None:  # the slides of a phantom are made
         for section in cohort:
-            if section.slide not in reasons and (reason := look(section).unreadable):
-                reasons[section.slide] = reason
+            if section.slide not in reasons and (reason := look(section).unreadable or sample(section)):
+                reasons[section.slide] = str(reason)
     ordered = {section.slide: reasons[section.slide] for section in cohort if section.slide in reasons}
     if ordered and config.on_bad_slide == "stop":
         raise LostSlidesError(cohort, ordered)
@@ -58,6 +62,28 @@ def bad_slides(config: StudyConfig, cohort: Cohort, lost: Mapping[str, str]) -> 
         error.remedy = "Look whether their folder is there; name another with --data FOLDER"
         raise error
     return ordered
+
+
+def recall(cohort: Cohort, root: Path) -> dict[str, str]:
+    """What an earlier call learned about slides whose content and decoders are the same: none is looked at twice.
+
+    Returns:
+        Slides that ended the process which decodes them, and why. Where it took too long or was killed, that may have
+        been the machine: such slides are looked at again, and so are those that are damaged otherwise, at no cost.
+    """
+    if not SLIDES.at(root).is_file():
+        return {}
+    before = {row["slide"]: row for row in SLIDES.rows(root)}
+    now, lost = decoders(), {}
+    for section in cohort:
+        row = before.get(section.slide)
+        if row is None or row.get("decoders") != now or row["hash"] != content_of(section.path):
+            continue
+        if row["state"] == "used":
+            take_as_sound(section.path)
+        elif DECODER in (reason := row["reason"]) and not any(text in reason for text in _PASSING):
+            lost[section.slide] = reason
+    return lost
 
 
 def sentences(cohort: Cohort, reasons: Mapping[str, str]) -> list[str]:
@@ -102,7 +128,7 @@ def write_slides(cohort: Cohort, reasons: Mapping[str, str], root: Path) -> None
     Args:
         cohort: all sections of the manifest.
     """
-    rows = []
+    rows, read_by = [], decoders()
     for section in cohort:
         size, changed = _stamp(section.path) or (None, None)
         reason = reasons.get(section.slide, "")
@@ -110,7 +136,7 @@ def write_slides(cohort: Cohort, reasons: Mapping[str, str], root: Path) -> None
             {
                 "slide": section.slide, "row": section.row, "domain": cohort.domain(section),
                 "state": "left out" if reason else "used", "reason": reason,
-                "bytes": size, "changed": changed, "hash": content_of(section.path),
+                "bytes": size, "changed": changed, "hash": content_of(section.path), "decoders": read_by,
             }
         )  # fmt: skip
     SLIDES.write(root, rows)
@@ -191,10 +217,10 @@ def lost_in(sections: Iterable[Section], texts: Iterable[str]) -> dict[str, str]
     inside = list(sections)
     for text in texts:
         for section in inside:
-            start = f"{section.path}: {UNREADABLE}"
-            if start in text:
-                rest = text[text.index(start) :].partition("; ")[0]
-                reasons.setdefault(section.slide, rest)
+            for start in (f"{section.path}: {UNREADABLE}", f"{section.path}: {DECODER}"):
+                if start in text:
+                    rest = text[text.index(start) :].partition("; ")[0]
+                    reasons.setdefault(section.slide, rest)
     return reasons
 
 

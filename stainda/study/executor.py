@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stainda.errors import StaindaError, UnexpectedError
+from stainda.processes import end_with
 from stainda.study.attempts import death_reason
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VIPS_CONCURRENCY")
@@ -214,7 +215,7 @@ def _prepare(steps: Any, parent: int, numbers: Any, threads: int, prepare: Calla
     global _steps
     _steps = steps
     steps.cancel_join_thread()
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    threading.Thread(target=end_with, args=(parent, _last_call), daemon=True).start()
     import signal
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends the workers
@@ -260,11 +261,6 @@ def workers_for(threads: int, cores: int) -> int:
     return max(1, cores // max(1, threads))
 
 
-def _end_with(parent: int) -> None:
-    """End this worker when the run it belongs to is gone (SIGKILL gives no other sign)."""
-    while os.getppid() == parent:
-        time.sleep(0.3)
+def _last_call() -> None:
     if _orphaned is not None:
-        with contextlib.suppress(OSError):
-            _orphaned()
-    os._exit(1)
+        _orphaned()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import importlib.metadata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from stainda.cohort import Section
 from stainda.errors import SlideError, StaindaError
+from stainda.files import stable_hash
 
 
 @dataclass(frozen=True)
@@ -59,3 +62,64 @@ def _look(path: Path, mpp: float | None, files: tuple[Path, ...], stamps: tuple[
     except StaindaError as error:
         unreadable = str(error) if isinstance(error, SlideError) else ""
         return Drawn(mpp, {}, {}, fault=str(error), unreadable=unreadable)
+
+
+LOOKED_AT = 1
+"""Raised when :func:`sample` looks at other places, so that slides are looked at again."""
+
+_TILE = 128  # pixels, the side of a place that is read
+_PLACES = ((0.5, 0.5), (0.0, 0.0), (1.0, 0.0), (0.0, 1.0), (1.0, 1.0))
+_DECODERS = (
+    "openslide-python", "openslide-bin", "tifffile", "imagecodecs", "pillow", "pyvips", "pyvips-binary",
+)  # fmt: skip
+_known_sound: set[tuple[Path, int, int]] = set()
+
+
+def sample(section: Section) -> SlideError | None:
+    """Why pixels of a slide cannot be read, by a few places of them; ``None`` where they can.
+
+    The corners and the middle of the full resolution are read, and the middle of every other level.
+    A slide that does not change is looked at once.
+    """
+    stamp = _stamp(section.path)
+    if stamp is None or stamp in _known_sound:
+        return None
+    from stainda.slides import open_slide
+
+    try:
+        with open_slide(section.path, mpp=section.mpp) as slide:
+            left, top, width, height = slide.bounds
+            for number, level in enumerate(slide.levels):
+                size = min(level.width, _TILE), min(level.height, _TILE)
+                right, bottom = (
+                    max(0.0, side - n * level.downsample) for side, n in zip((width, height), size, strict=True)
+                )
+                for across, down in _PLACES if number == 0 else _PLACES[:1]:
+                    slide.read(left + across * right, top + down * bottom, *size, number)
+    except SlideError as error:
+        return error
+    take_as_sound(section.path)
+    return None
+
+
+def take_as_sound(path: Path) -> None:
+    """The pixels of this file were looked at, by this call or by one before."""
+    if (stamp := _stamp(path)) is not None:
+        _known_sound.add(stamp)
+
+
+def decoders() -> str:
+    """Hash of how slides are looked at, and of the versions of the libraries that decode them."""
+    versions: dict[str, str] = {}
+    for name in _DECODERS:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    return stable_hash([LOOKED_AT, versions])
+
+
+def _stamp(path: Path) -> tuple[Path, int, int] | None:
+    try:
+        state = path.stat()
+    except OSError:
+        return None
+    return path, state.st_size, state.st_mtime_ns

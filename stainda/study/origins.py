@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from stainda.cohort import Section
-from stainda.errors import AnnotationError, SlideError
+from stainda.errors import AnnotationError, SlideError, StaindaError
+from stainda.study.looking import sample
 
 
 def check_origins(sections: Iterable[Section]) -> tuple[list[tuple[int | None, str, str]], list[str]]:
@@ -25,8 +25,10 @@ def check_origins(sections: Iterable[Section]) -> tuple[list[tuple[int | None, s
             continue
         try:
             _look(section, faults, notes)
-        except SlideError as error:
-            faults.append(_fault(section, error))
+            if error := sample(section):
+                faults.append(_fault(section, error))
+        except SlideError as unreadable:
+            faults.append(_fault(section, unreadable))
     return faults, notes
 
 
@@ -52,5 +54,5 @@ def _look(section: Section, faults: list[tuple[int | None, str, str]], notes: li
                 faults.append(_fault(section, error))
 
 
-def _fault(section: Section, error: Any) -> tuple[int | None, str, str]:
+def _fault(section: Section, error: StaindaError) -> tuple[int | None, str, str]:
     return section.row, f"{section.slide}: {error.file}: {error.message}", error.remedy or ""

@@ -58,6 +58,7 @@ class RotatingStudy:
             StaindaError: a check before the start, or, at the end, the rotations that failed.
         """
         self.base.prepare(force)
+        self.base.recall_slides()
         rotations = plan_rotations(self.config, self.base.manifest(), self.base.lost)  # before a phantom is made
         self.base.note_left_out()
         _check_folders(rotations)

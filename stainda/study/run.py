@@ -89,6 +89,7 @@ class StudyRun:
         from stainda.study.checks import plan_rotations
         from stainda.study.leaving_out import trainings_without
 
+        self.recall_slides()
         rotations = plan_rotations(self.config, self.manifest(), self.lost)
         self.note_left_out()
         if not self.config.strategies:
@@ -100,6 +101,14 @@ class StudyRun:
         write_budget(costs, self.folder)
         for sentence in budget_sentences(costs, self.config.baseline) if "train" in stages else ():
             self.progress.message(sentence)
+
+    def recall_slides(self) -> None:
+        """Take over what an earlier call learned about slides that are the same today."""
+        from stainda.study.bad_slides import recall
+        from stainda.study.checks import planned_cohort
+
+        if self.config.phantom is None:
+            self.lost = {**recall(planned_cohort(self.config, self.manifest()), self.folder.root), **self.lost}
 
     def note_left_out(self) -> None:
         """Find the slides that cannot be read, and say that the study goes on without them."""

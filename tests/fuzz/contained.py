@@ -92,6 +92,7 @@ def _read_all(case: Case, examples: int, number: int, start: int, place: Path, c
     os.dup2(silence, 1), os.dup2(silence, 2)
     os.chdir(folder)
     warnings.simplefilter("ignore")
+    os.environ["STAINDA_DECODE_HERE"] = "1"  # in this child, whose ends are counted
     if not case.refused:
         case.read(path)  # also: what it imports takes no example's time
     at_first = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

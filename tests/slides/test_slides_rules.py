@@ -12,7 +12,7 @@ import tifffile
 from PIL import Image
 
 from stainda.errors import SlideError
-from stainda.slides import open_slide, opening
+from stainda.slides import decoding, open_slide
 from stainda.slides.rules import Channel, joins_to_rgb
 from stainda.slides.tiff_structure import judge_scanner_tiff
 from stainda.slides.with_openslide import judge_properties
@@ -75,11 +75,12 @@ CASES = {
 }  # fmt: skip
 LAYOUTS = {"strips": {}, "tiles": {"tile": (32, 32)}}
 READERS = ("openslide", "without openslide")
+pytestmark = pytest.mark.usefixtures("decoded_here")
 
 
 def judge(path, expected, monkeypatch, reader):
     if reader == "without openslide":
-        monkeypatch.setattr(opening, "has_openslide", lambda: False)
+        monkeypatch.setattr(decoding, "has_openslide", lambda: False)
     if isinstance(expected, str):
         with pytest.raises(SlideError, match=expected) as caught:
             open_slide(path)
@@ -134,7 +135,7 @@ def test_a_turned_tiff_is_read_as_it_is_stored(layout, reader, tmp_path, monkeyp
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, image, photometric="rgb", metadata=None, extratags=[(274, 3, 1, 4, True)], **LAYOUTS[layout])
     if reader == "without openslide":
-        monkeypatch.setattr(opening, "has_openslide", lambda: False)
+        monkeypatch.setattr(decoding, "has_openslide", lambda: False)
     with open_slide(path) as slide:
         assert (slide.read(0, 0, 128, 96) == image).all()
         assert any("orientation" in note for note in slide.notes)
@@ -166,7 +167,7 @@ def test_the_unit_of_imagej_is_a_pixel_size(unit, layout, reader, tmp_path, monk
         description=f"ImageJ=1.53t\nunit={unit}\n", metadata=None, **LAYOUTS[layout],
     )  # fmt: skip
     if reader == "without openslide":
-        monkeypatch.setattr(opening, "has_openslide", lambda: False)
+        monkeypatch.setattr(decoding, "has_openslide", lambda: False)
     with open_slide(path) as slide:
         assert slide.mpp == (None if mpp is None else pytest.approx(mpp, rel=1e-3)), slide.mpp_origin
 

@@ -9,34 +9,19 @@ import numpy as np
 import pandas as pd
 import pytest
 import tifffile
+from interrupted_runs import Said, interrupted_by
 from PIL import Image
 from small_cohorts import QUICK_STUDY, make_blob_cohort, write_study
 
 from stainda.cli.status import status as show_status
 from stainda.config import load_study
 from stainda.errors import ConfigError, SlideError, StaindaError
-from stainda.study import run as run_module
 from stainda.study.answerable import check_study
 from stainda.study.bad_slides import LostSlidesError
 from stainda.study.dispatch import run_study
 from stainda.study.status import read_status
 
 TEXT = "study: bad\nstrategies: [source_only]\n" + QUICK_STUDY + "workers: 1\n"
-
-
-class Said:
-    """Keeps the messages of a run."""
-
-    def __init__(self):
-        self.messages = []
-
-    def message(self, text):
-        self.messages.append(text)
-
-    def task(self, *_):
-        from stainda.progress import SILENT
-
-        return SILENT.task("", 1)
 
 
 @pytest.fixture
@@ -149,9 +134,9 @@ def test_a_folder_that_is_not_there_is_no_heap_of_bad_slides(cohort, tmp_path):
 
 
 def damaged_inside(path):
-    """Its tables and sizes are those of a whole slide; a tile of the full resolution is not."""
+    """Its tables and sizes are those of a whole slide; a tile of the full resolution, away from its middle, is not."""
     with tifffile.TiffFile(path) as file:
-        offset, count = file.pages[0].dataoffsets[14], file.pages[0].databytecounts[14]
+        offset, count = file.pages[0].dataoffsets[13], file.pages[0].databytecounts[13]
     with path.open("r+b") as stream:
         stream.seek(offset)
         stream.write(b"\xff" * count)
@@ -164,19 +149,6 @@ def test_damage_that_shows_when_patches_are_cut_costs_the_slide_too(cohort, tmp_
     assert any("goes on without them" in text and "P0_SR" in text for text in said.messages)
     assert slides_of(root).loc["P0_SR", "state"] == "left out"
     assert "P0_SR" not in set(pd.read_parquet(root / "patches" / "table.parquet")["slide"])
-
-
-def interrupted_by(monkeypatch, stage, change):
-    """Let something happen to a slide at the start of a stage, once."""
-    method, once = getattr(run_module.StudyRun, stage), []
-
-    def changed(self):
-        method(self)
-        if not once:
-            once.append(True)
-            change()
-
-    monkeypatch.setattr(run_module.StudyRun, stage, changed)
 
 
 def patches_of(root):
