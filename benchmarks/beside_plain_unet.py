@@ -46,7 +46,7 @@ VALIDATED = ("AC", "HT")
 
 @dataclass(frozen=True)
 class Cohort:
-    """A manifest for both, and what each has to be reported about it: ``scale`` is stored pixels per level-0 pixel."""
+    """A manifest for both, and what each has to know of it: ``scale`` is stored pixels per level-0 pixel."""
 
     name: str
     manifest: Path
@@ -118,16 +118,14 @@ def run_plain(cohort: Cohort, options: argparse.Namespace, name: str) -> list[di
                 env={**os.environ, "OMP_NUM_THREADS": "1"},
             )  # fmt: skip
         done = [json.loads(line) for line in out.read_text().splitlines()]
-    found_rows = []
+    rows_of_all = []
+    log_lines = log.read_text().splitlines()
     for line in done:
-        log_lines = log.read_text().splitlines()
-        told = [
-            log_line.split() for log_line in log_lines if f" seed {line['seed']} step " in log_line
-        ]  # every 50 steps
-        seconds = float(told[-1][-2]) / float(told[-1][4]) if told else float("nan")
-        for domain, found in line["result"].items():
-            found_rows.append(_row(cohort, name, line["seed"], domain.replace("_", "@"), found["dice"], seconds))
-    return found_rows
+        steps = [words.split() for words in log_lines if f" seed {line['seed']} step " in words]  # every 50 steps
+        seconds = float(steps[-1][-2]) / float(steps[-1][4]) if steps else float("nan")
+        for domain, scores in line["result"].items():
+            rows_of_all.append(_row(cohort, name, line["seed"], domain.replace("_", "@"), scores["dice"], seconds))
+    return rows_of_all
 
 
 def run_ours(cohort: Cohort, options: argparse.Namespace, name: str, changes: list[str]) -> list[dict]:
@@ -137,7 +135,10 @@ def run_ours(cohort: Cohort, options: argparse.Namespace, name: str, changes: li
         "manifest": str(cohort.manifest.resolve()),
         "registration": {"method": "identity"},
         "task": cohort.task,
-        "model": {"name": "unet", "params": {"depth": 4, "width": 16, "norm": "batch", "upsampling": "bilinear"}},
+        "model": {
+            "name": "unet",
+            "params": {"depth": 4, "width": 16, "norm": "batch", "upsampling": "interpolated", "init": "pytorch"},
+        },
         "patches": {"mpp": cohort.mpp, "size": options.patch},
         "protocol": {"sources": list(cohort.sources), "visible": "nothing", "seeds": options.seeds},
         "search": {"trials": 1},
@@ -173,7 +174,7 @@ def _row(cohort: Cohort, what: str, seed: int, domain: str, dice: float, seconds
 
 
 def summarise(rows: list[dict]) -> str:
-    """A line per cohort and competitor; differences are to the script that the same patients taught."""
+    """A line per cohort and competitor; differences are from the script that the same patients taught."""
     lines = [f"{'cohort':10}{'what':28}{'Dice':>8}{'sd of seeds':>13}{'difference':>12}{'s per step':>12}  by domain"]
     table = pd.DataFrame(rows)
     for cohort, some in table.groupby("cohort", sort=False):
