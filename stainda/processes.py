@@ -1,12 +1,14 @@
-"""How a process ended, in words; and a process that ends with the one that started it."""
+"""Processes of our own: how they are started, how they ended, and that they end with the one that started them."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 
 def how_it_ended(code: int | None) -> str:
@@ -18,6 +20,17 @@ def how_it_ended(code: int | None) -> str:
             name = f"signal {-code}"
         return f"{name}, often out of memory" if -code == signal.SIGKILL else name
     return f"exit status {code}"
+
+
+def command_of(module: str) -> tuple[str, ...]:
+    """A command that calls ``main`` of a module of this stainda; further words are its arguments.
+
+    As ``python -m``, but nothing is imported from the folder that it is called in: a ``numpy.py`` among somebody's
+    slides would run there.
+    """
+    root = str(Path(__file__).parents[1])
+    path = f"import sys; sys.path[:] = [*filter(None, sys.path), {root!r}]"
+    return sys.executable, "-c", f"{path}; from {module} import main; main()"
 
 
 def end_with(parent: int, first: Callable[[], None] | None = None) -> None:

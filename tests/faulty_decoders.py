@@ -66,7 +66,7 @@ def note(path):
     with Path(__file__).with_name(f"{path.stem}.tries").open("a") as stream:
         stream.write("x")
 
-if "stainda.slides.reading_process" in sys.orig_argv:
+if any("stainda.slides.reading_process" in word for word in sys.orig_argv):
     import stainda.slides.decoding
     install(stainda.slides.decoding)
 """

@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -20,6 +19,7 @@ from stainda.config import RegistrationConfig
 from stainda.errors import ConfigError, RegistrationError, did_you_mean
 from stainda.files import output_errors, write_json
 from stainda.names import file_name
+from stainda.processes import command_of
 from stainda.progress import SILENT, Progress
 from stainda.registration.attempts import VALIS_SECONDS
 from stainda.registration.blocks import register_block
@@ -38,7 +38,7 @@ from stainda.registration.valis_import import require_valis
 from stainda.run_directory.contents import BLOCK, REGISTRATION_LOG
 from stainda.run_directory.tables import QUALITY
 
-WORKER = (sys.executable, "-m", "stainda.registration.worker")
+WORKER = command_of("stainda.registration.worker")
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "VIPS_CONCURRENCY": "1"}
 
 

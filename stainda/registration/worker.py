@@ -1,4 +1,4 @@
-"""Worker process that runs VALIS: ``python -m stainda.registration.worker SLOTS``.
+"""Worker process that runs VALIS, a number of blocks at a time (its argument).
 
 Importing VALIS takes 20 s of processor time and 1.2 GB, so it is done once here; each block then runs in a fork of this
 process, which shares those pages, writes to its own log, and takes its memory, its global settings and its crashes with

@@ -13,7 +13,6 @@ import json
 import os
 import socket
 import subprocess
-import sys
 import threading
 import time
 import weakref
@@ -25,7 +24,7 @@ import numpy as np
 
 from stainda.arrays import Array
 from stainda.errors import DECODER, SlideError, UnexpectedError
-from stainda.processes import how_it_ended
+from stainda.processes import command_of, how_it_ended
 from stainda.slides.backend import PixelSize
 
 SECONDS = 60.0
@@ -37,8 +36,7 @@ HERE = "STAINDA_DECODE_HERE"
 
 _LARGEST = 64 << 20  # pixels of one request: what it takes in time and memory does not grow with the region
 _START_SECONDS = 120.0
-_COMMAND = (sys.executable, "-m", "stainda.slides.reading_process")
-_FOLDER = Path(__file__).parents[2]  # where the process finds this stainda, and no module of the user's own folder
+_COMMAND = command_of("stainda.slides.reading_process")
 _REMEDY = "Copy or export it again, or install another version of what reads it (openslide-bin, imagecodecs)"
 
 _numbers = itertools.count()
@@ -159,9 +157,7 @@ class _Child:
     def _start(self) -> socket.socket:
         ours, theirs = socket.socketpair()
         words = (str(theirs.fileno()), str(os.getpid()), str(MEMORY))
-        self._process = subprocess.Popen(
-            [*_COMMAND, *words], pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, cwd=_FOLDER
-        )
+        self._process = subprocess.Popen([*_COMMAND, *words], pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
         theirs.close()
         self._socket = ours
         try:

@@ -1,4 +1,4 @@
-"""Process that decodes slides for another one: ``python -m stainda.slides.reading_process SOCKET PARENT MEMORY``.
+"""Process that decodes slides for another one; its arguments are the number of a socket, of the parent, and bytes.
 
 Requests are lines of JSON: the slide (a number and its path), and the region that is wanted, or none where the slide
 itself is to be described. An answer is the length of a JSON text (4 bytes, big-endian), the text, and where that has

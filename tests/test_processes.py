@@ -1,0 +1,35 @@
+"""Processes of stainda's own import nothing from the folder that they are called in."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from stainda.processes import command_of, how_it_ended
+
+
+@pytest.mark.parametrize("flags", [(), ("-P",)])
+def test_nothing_is_imported_from_the_working_directory(tmp_path, flags):
+    """Though modules of the same names as libraries lie in it."""
+    if flags and sys.version_info < (3, 11):
+        pytest.skip("Python 3.10 has no -P")
+    for name in ("json.py", "numpy.py", "stainda.py"):
+        (tmp_path / name).write_text("raise SystemExit('taken from the folder')")
+    program, code, text = command_of("stainda.version")
+    text = text.replace(
+        "from stainda.version import main; main()", "import json, numpy, stainda; print(json.dumps(sys.argv[1:]))"
+    )
+    ended = subprocess.run(
+        [program, *flags, code, text, "a", "b c"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0 and json.loads(ended.stdout) == ["a", "b c"], ended.stderr
+
+
+def test_the_end_of_a_process_in_words():
+    assert how_it_ended(-11) == "SIGSEGV" and how_it_ended(3) == "exit status 3"
+    assert (
+        how_it_ended(-9).startswith("SIGKILL") and "memory" in how_it_ended(-9) and how_it_ended(-200) == "signal 200"
+    )
