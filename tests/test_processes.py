@@ -28,6 +28,30 @@ def test_nothing_is_imported_from_the_working_directory(tmp_path, flags):
     assert ended.returncode == 0 and json.loads(ended.stdout) == ["a", "b c"], ended.stderr
 
 
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="Python 3.10 looks into the working directory")
+def test_workers_of_a_command_import_nothing_from_the_working_directory(tmp_path):
+    script, slides = tmp_path / "stainda_script.py", tmp_path / "slides"
+    slides.mkdir()
+    (slides / "socket.py").write_text("raise SystemExit('taken from the folder')")
+    script.write_text("""
+import multiprocessing, sys
+from stainda.cli import main
+
+if __name__ == "__main__":
+    try:
+        main()
+    except SystemExit:
+        pass
+    worker = multiprocessing.get_context("spawn").Process(target=print, args=("works",))
+    worker.start()
+    worker.join()
+    sys.exit(worker.exitcode)
+""")
+    command = [sys.executable, str(script), "--version"]
+    ended = subprocess.run(command, cwd=slides, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0 and "works" in ended.stdout, ended.stderr
+
+
 def test_the_end_of_a_process_in_words():
     assert how_it_ended(-11) == "SIGSEGV" and how_it_ended(3) == "exit status 3"
     assert (

@@ -10,6 +10,7 @@ def main() -> None:
     """Entry point of ``stainda``; errors made for people are printed without a traceback (``--debug`` shows it)."""
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")  # more threads than free cores are several times slower
+    os.environ.setdefault("PYTHONSAFEPATH", "1")  # worker processes import nothing from the folder of the call
 
     from stainda.cli.app import app
     from stainda.cli.display import fail
