@@ -67,7 +67,7 @@ def test_a_study_that_leaves_patients_out_writes_what_is_declared(runs):
 def test_a_second_call_trains_nothing_and_without_the_option_the_page_says_what_is_missing(runs):
     study, run = runs
     before = {path: path.stat().st_mtime_ns for path in (run / "jobs").rglob("*") if path.is_file()}
-    run_study(study, run, overrides=ASKED)
+    run_study(study, run, overrides=ASKED, until="evaluate")
     assert {path: path.stat().st_mtime_ns for path in (run / "jobs").rglob("*") if path.is_file()} == before
     run_study(study, run, overrides=ONE)
     assert not (run / "left_out.csv").is_file() and not (run / "leave_one_out.csv").is_file()

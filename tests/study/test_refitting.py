@@ -133,13 +133,13 @@ def test_the_refits_are_what_is_reported_and_the_first_trainings_choose(runs):
 def test_a_second_call_trains_nothing_and_a_lost_refit_alone_is_made_again(runs):
     study, run = runs
     before = files_of(run)
-    run_study(study, run, overrides=ASKED)
+    run_study(study, run, overrides=ASKED, until="evaluate")
     assert files_of(run) == before
     lost = run / "jobs" / table(run, "refits.csv")["job"].iloc[0]
     weights = (lost / "model.safetensors").read_bytes()
     for path in (lost / "result.json", lost / "done", lost / "model.safetensors"):
         path.unlink()
-    run_study(study, run, overrides=ASKED)
+    run_study(study, run, overrides=ASKED, until="evaluate")
     assert (lost / "model.safetensors").read_bytes() == weights
     changed = {path.parent for path, time in files_of(run).items() if before.get(path) != time}
     assert {path for path in changed if path.parent == run / "jobs"} == {lost}
@@ -148,7 +148,7 @@ def test_a_second_call_trains_nothing_and_a_lost_refit_alone_is_made_again(runs)
 def test_a_strategy_that_is_no_longer_asked_for_keeps_its_refits(runs):
     study, run = runs
     before, results = files_of(run), (run / "results.csv").read_text()
-    run_study(study, run, overrides=[*ASKED[:3], "strategies=[source_only]", ASKED[-1]])
+    run_study(study, run, overrides=[*ASKED[:3], "strategies=[source_only]", ASKED[-1]], until="evaluate")
     assert files_of(run) == before and len(table(run, "refits.csv")) == 4 and table(run, "exclusions.csv").empty
     assert (run / "results.csv").read_text() == results
 
@@ -181,7 +181,7 @@ def test_rotations_make_their_own_and_trainings_without_a_patient_stay_beside_th
         "workers=1", "search.trials=1", "protocol.seeds=1", "strategies=[source_only]", "protocol.refit=true",
         "protocol.leave_one_patient_out=true", "protocol.scheme=all_pairs", "protocol.sources=[PAS@A, SR@A]",
     ]  # fmt: skip
-    run = run_study(study, tmp_path / "run", overrides=asked)
+    run = run_study(study, tmp_path / "run", overrides=asked, until="evaluate")
     status = read_status(run)
     assert status.waiting == 0 and status.counts["done"] == 2 * (1 + 1 + 2)
     matrix = pd.read_csv(run / "matrix.csv").set_index(["rotation", "target"])["mean"]

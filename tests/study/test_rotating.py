@@ -121,7 +121,7 @@ def test_the_page_leads_to_the_rotations(pairs):
 def test_a_second_call_trains_nothing_again(pairs, two_centres):
     before = {path: path.stat().st_mtime_ns for path in pairs.rglob("*.safetensors")}
     study = _study(two_centres, pairs.parent, "scheme: all_pairs, sources: [PAS@*]", "[source_only, propagated_labels]")
-    run_study(study, pairs, overrides=SHORT)
+    run_study(study, pairs, overrides=SHORT, until="evaluate")
     assert {path: path.stat().st_mtime_ns for path in pairs.rglob("*.safetensors")} == before and len(before) > 4
 
 
