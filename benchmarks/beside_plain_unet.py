@@ -71,12 +71,12 @@ def phantom(folder: Path) -> Cohort:
     return Cohort("phantom", folder / "phantom" / "beside.csv", ("PAS@A",), "glomeruli_segmentation", 4.0, 0.75 / 4.0)
 
 
-def own(folder: Path) -> Cohort:
+def own(folder: Path, seed: int) -> Cohort:
     """Eight patients of centre A in PAS: three teach, the fourth validates, four are tested; and one of centre B, so
     that there is a target."""
     from stainda.phantom import make_cohort
 
-    config = PhantomConfig(patients=16, stains=("PAS",), centres=("A", "B"), size=1536, mpp=0.75, seed=77)
+    config = PhantomConfig(patients=16, stains=("PAS",), centres=("A", "B"), size=1536, mpp=0.75, seed=seed)
     made = pd.read_csv(make_cohort(config, folder / "own"), dtype=str, keep_default_na=False)
     of_a, of_b = (made[made["centre"] == centre]["patient"].unique().tolist() for centre in "AB")
     split = {**dict.fromkeys(of_a[:3], "train"), of_a[3]: "val", **dict.fromkeys([*of_a[4:], of_b[0]], "test")}
@@ -200,6 +200,7 @@ def main() -> None:
     parser.add_argument("--patch", type=int, default=96, help="pixels at the working scale")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seed", type=int, default=77, help="of the synthetic cohort own; another --out for each")
     parser.add_argument("--checkpoint", choices=["best", "last"], default="best")
     parser.add_argument("--weights", type=Path, help="safetensors of tf_efficientnet_lite0: a row with this encoder")
     parser.add_argument("--name", default="source_only", help="of the row, for runs with overrides")
@@ -208,7 +209,7 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     makers = {
         "phantom": lambda: phantom(options.out),
-        "own": lambda: own(options.out),
+        "own": lambda: own(options.out, options.seed),
         "monuseg": lambda: monuseg(options.monuseg, options.out),
     }
     rows: list[dict] = []
