@@ -20,7 +20,8 @@ def test_the_budget_is_said_only_where_something_is_trained(until, monkeypatch):
     monkeypatch.setattr(budget, "write_budget", lambda *_, **__: None)
     monkeypatch.setattr(budget, "budget_sentences", lambda *_, **__: ["every strategy: 100 steps"])
     run = object.__new__(StudyRun)
-    run.config, run.folder = SimpleNamespace(baseline="source_only", left_out_of=(), strategies=("any",)), None
+    run.config = SimpleNamespace(baseline="source_only", left_out_of=(), strategies=("any",), phantom="made")
+    run.folder = None
     run.lost = {}
     run.progress = SimpleNamespace(message=said.append)
     monkeypatch.setattr(StudyRun, "manifest", lambda self: None)
