@@ -35,6 +35,8 @@ def main() -> None:
         through = median(timed(lambda path=path: look(path)) for _ in range(given.rounds))
         added.append(through - here)
         print(f"{path.name}: opened here {here:.1f} ms, looked at {through:.1f} ms")
+    if not added:
+        parser.error("none of these is a slide that can be read; name files, not their folder")
     print(f"added by slide: median {median(added):.1f} ms, {min(added):.1f} to {max(added):.1f} ({len(added)} slides)")
 
 
