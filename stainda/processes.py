@@ -29,7 +29,8 @@ def command_of(module: str) -> tuple[str, ...]:
     slides would run there.
     """
     root = str(Path(__file__).parents[1])
-    path = f"import sys; sys.path[:] = [*filter(None, sys.path), {root!r}]"
+    here = "('', os.getcwd())"  # also what an empty entry of PYTHONPATH stands for
+    path = f"import os, sys; sys.path[:] = [*(entry for entry in sys.path if entry not in {here}), {root!r}]"
     return sys.executable, "-c", f"{path}; from {module} import main; main()"
 
 

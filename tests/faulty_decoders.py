@@ -76,7 +76,7 @@ def with_faults(monkeypatch, folder: Path):
     """Let the decoders have faults in what is started from now on; a function that says how often one was tried."""
     folder.mkdir()
     (folder / "sitecustomize.py").write_text(f"SOUND = {SOUND}\n{HOOK}")
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")])))
 
     def tries(path: Path) -> int:
         noted = folder / f"{path.stem}.tries"

@@ -8,6 +8,7 @@ import uuid
 from pathlib import Path
 
 import numpy as np
+import tifffile
 from PIL import Image
 
 SIZE, MPP = 384, 2.0
@@ -51,6 +52,23 @@ def make_blob_cohort(
                 }
             )  # fmt: skip
     return write_rows(rows, folder / "manifest.csv")
+
+
+def make_tiff_cohort(folder: Path) -> Path:
+    """The blob cohort as tiled TIFFs of two levels: the patients P0 to P4 train (2), validate and are tested (2)."""
+    manifest = make_blob_cohort(folder)
+    with manifest.open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    for row in rows:
+        path = folder / row["path"]
+        image = np.asarray(Image.open(path))
+        row["path"] = f"{row['slide']}.tif"
+        with tifffile.TiffWriter(folder / row["path"]) as writer:
+            writer.write(image, tile=(64, 64), photometric="rgb", compression="zlib")
+            writer.write(image[::4, ::4], tile=(64, 64), photometric="rgb", compression="zlib", subfiletype=1)
+        path.unlink()
+        row["split"] = ["train", "train", "val", "test", "test"][int(row["patient"][1:])]
+    return write_rows(rows, manifest)
 
 
 def write_rows(rows: list[dict], path: Path) -> Path:

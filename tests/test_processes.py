@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
@@ -11,20 +12,22 @@ import pytest
 from stainda.processes import command_of, how_it_ended
 
 
+@pytest.mark.parametrize("python_path", ["", os.pathsep])
 @pytest.mark.parametrize("flags", [(), ("-P",)])
-def test_nothing_is_imported_from_the_working_directory(tmp_path, flags):
+def test_nothing_is_imported_from_the_working_directory(tmp_path, flags, python_path):
     """Though modules of the same names as libraries lie in it."""
     if flags and sys.version_info < (3, 11):
         pytest.skip("Python 3.10 has no -P")
-    for name in ("json.py", "numpy.py", "stainda.py"):
+    for name in ("argparse.py", "numpy.py", "stainda.py"):
         (tmp_path / name).write_text("raise SystemExit('taken from the folder')")
     program, code, text = command_of("stainda.version")
     text = text.replace(
-        "from stainda.version import main; main()", "import json, numpy, stainda; print(json.dumps(sys.argv[1:]))"
+        "from stainda.version import main; main()",
+        "import argparse, json, numpy, stainda; print(json.dumps(sys.argv[1:]))",
     )
-    ended = subprocess.run(
-        [program, *flags, code, text, "a", "b c"], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+    words = [program, *flags, code, text, "a", "b c"]
+    environment = {**os.environ, "PYTHONPATH": python_path}
+    ended = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert ended.returncode == 0 and json.loads(ended.stdout) == ["a", "b c"], ended.stderr
 
 

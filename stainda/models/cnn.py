@@ -20,7 +20,7 @@ class Cnn(ClassificationNetwork):
         width: features at full resolution; doubled at each level.
         norm: ``batch``, ``group`` (8 groups), ``instance`` (affine), or ``none``.
         convolutions: 3 x 3 convolutions per block.
-        init: of the convolutions: ``kaiming`` (He normal) or ``glorot`` (uniform).
+        init: of the convolutions: ``kaiming`` (He normal), ``glorot`` (uniform), or ``pytorch``, as of the U-Net.
         dropout: share of the pooled features that is dropped in training.
 
     Raises:

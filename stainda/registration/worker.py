@@ -158,7 +158,3 @@ def main() -> None:
     answers.write(json.dumps({"ready": True}) + "\n")
     answers.flush()
     Server(slots, sys.stdin.buffer, answers).serve()
-
-
-if __name__ == "__main__":
-    main()

@@ -95,7 +95,3 @@ def _send(connection: socket.socket, text: dict[str, Any], pixels: Array | None)
     connection.sendall(len(data).to_bytes(4, "big") + data)
     if pixels is not None:
         connection.sendall(pixels.data.cast("B"))
-
-
-if __name__ == "__main__":
-    main()

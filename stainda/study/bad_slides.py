@@ -17,7 +17,6 @@ from stainda.study.looking import decoders, look, sample, take_as_sound
 MOST = 0.5
 """Share of the slides from which on it is no longer single slides that are bad, but their folder."""
 
-
 _PASSING = ("took longer", "SIGKILL")
 """Of reasons that may be gone when the same file is read again."""
 

@@ -11,8 +11,7 @@ import pytest
 import tifffile
 from faulty_decoders import SOUND, arm, with_faults
 from interrupted_runs import Said, interrupted_by
-from PIL import Image
-from small_cohorts import QUICK_STUDY, make_blob_cohort, write_study
+from small_cohorts import QUICK_STUDY, make_tiff_cohort, write_rows, write_study
 from typer.testing import CliRunner
 
 from stainda.cli.app import app
@@ -31,31 +30,18 @@ def cohort(tmp_path, monkeypatch):
     for name, value in (("_child", contained._Child()), ("SECONDS", 4.0), ("MEMORY", 1 << 30)):
         monkeypatch.setattr(contained, name, value)
     tries = with_faults(monkeypatch, tmp_path / "hooks")
-    manifest = make_blob_cohort(tmp_path / "cohort")
-    rows = list(csv.DictReader(manifest.open()))
-    for row in rows:
-        path = manifest.parent / row["path"]
-        image = np.asarray(Image.open(path))
-        row["path"] = f"{row['slide']}.tif"
-        tifffile.imwrite(manifest.parent / row["path"], image, tile=(64, 64), photometric="rgb", compression="zlib")
-        path.unlink()
-        row["split"] = ["train", "train", "val", "test", "test"][int(row["patient"][1:])]
-
-    def write():
-        with manifest.open("w", newline="") as stream:
-            writer = csv.DictWriter(stream, list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
+    manifest = make_tiff_cohort(tmp_path / "cohort")
+    with manifest.open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
 
     def spoil(slide, fault):
         row = next(row for row in rows if row["slide"] == slide)
         old = manifest.parent / row["path"]
         row["path"] = f"{fault}.tif"
         old.rename(manifest.parent / row["path"])
-        write()
+        write_rows(rows, manifest)
         return lambda: tries(manifest.parent / row["path"])
 
-    write()
     yield manifest, spoil
     contained._child.stop()
 

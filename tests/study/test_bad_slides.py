@@ -10,8 +10,7 @@ import pandas as pd
 import pytest
 import tifffile
 from interrupted_runs import Said, interrupted_by
-from PIL import Image
-from small_cohorts import QUICK_STUDY, make_blob_cohort, write_study
+from small_cohorts import QUICK_STUDY, make_tiff_cohort, write_study
 
 from stainda.cli.status import status as show_status
 from stainda.config import load_study
@@ -26,23 +25,7 @@ TEXT = "study: bad\nstrategies: [source_only]\n" + QUICK_STUDY + "workers: 1\n"
 
 @pytest.fixture
 def cohort(tmp_path):
-    """Five patients in two stains; splits are written out, slides are pyramids of TIFF tiles."""
-    manifest = make_blob_cohort(tmp_path / "cohort")
-    rows = list(csv.DictReader(manifest.open()))
-    for row in rows:
-        path = manifest.parent / row["path"]
-        image = np.asarray(Image.open(path))
-        row["path"] = f"{row['slide']}.tif"
-        with tifffile.TiffWriter(manifest.parent / row["path"]) as writer:
-            writer.write(image, tile=(64, 64), photometric="rgb", compression="zlib")
-            writer.write(image[::4, ::4], tile=(64, 64), photometric="rgb", compression="zlib", subfiletype=1)
-        path.unlink()
-        row["split"] = ["train", "train", "val", "test", "test"][int(row["patient"][1:])]
-    with manifest.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    return manifest
+    return make_tiff_cohort(tmp_path / "cohort")
 
 
 def study_of(cohort, tmp_path, text=TEXT):
