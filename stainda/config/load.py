@@ -67,7 +67,7 @@ def build_strategy(raw: Mapping[str, Any], source: str) -> StrategyConfig:
     values: dict[str, Any] = {}
     space: dict[str, Any] = {}
     for key, node in raw.items():
-        if key == "model":  # the numbers of a network are not searched
+        if key in ("model", "instances"):  # the numbers of a network are not searched
             values[key] = node
         elif key == "augment" and isinstance(node, list):
             parts = []

@@ -76,6 +76,9 @@ class StrategyConfig(Frozen):
     model: ModelConfig | None = Field(
         None, description="another network than the study's, by name or written out: for a comparison of networks"
     )
+    instances: PartConfig | None = Field(
+        None, description="another head than the task's, where that is of instances: for a comparison of heads"
+    )
     space: dict[str, SearchRange] = Field(
         default_factory=dict, description="search ranges by dotted path, split from the file"
     )

@@ -127,6 +127,10 @@ def _strategy(model: Schema) -> Schema:
         "description": properties["model"]["description"],
         **_either(_names("models"), {"$ref": "#/$defs/ModelConfig"}, {"type": "null"}),
     }
+    properties["instances"] = {
+        "description": properties["instances"]["description"],
+        **_either({"$ref": "#/$defs/Part"}, {"type": "null"}),
+    }
     return {
         **model,
         "properties": properties,

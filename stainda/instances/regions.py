@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from stainda.config import ModelConfig, PartConfig, PatchConfig, TaskConfig
+from stainda.config import ModelConfig, PartConfig, PatchConfig, StrategyConfig, StudyConfig, TaskConfig
 from stainda.errors import ConfigError
 from stainda.instances.base import DepthHead, register
 
@@ -39,17 +39,35 @@ class RegionHead(DepthHead):
     least_score: float = Field(0.5, gt=0, lt=1, description="of a detection that divides foreground")
 
 
-def task_for(task: TaskConfig, model: ModelConfig, patches: PatchConfig) -> TaskConfig:
-    """A study's task as one of its networks answers it.
+def task_for(study: StudyConfig, strategy: StrategyConfig) -> TaskConfig:
+    """A study's task as the network of one of its strategies answers it: with the strategy's head, where it names one.
 
     A two-stage network brings the head ``regions``, whatever head the task names for other networks; the parameters
     that the task gives it are kept. The diameter of objects, about which sizes of anchors are laid, is ``object_um``
     (or ``object_px``) of the task in pixels the network sees.
 
     Raises:
-        ConfigError: the task is not of instances; the size of objects is not known; or ``regions`` is named, and the
-            network is none of two stages.
+        ConfigError: the task is not of instances, and the strategy names a head or its network is of two stages; the
+            size of objects is not known; or ``regions`` is named, and the network is none of two stages.
     """
+    model, head = study.model_of(strategy), strategy.instances
+    if head is None:
+        return with_regions(study.task, model, study.patches)
+    if study.task.kind != "instances":
+        raise ConfigError(
+            f"head {head.name!r} separates objects, and the task is of {study.task.kind}",
+            file=f"strategy {strategy.name!r}: instances", remedy="Leave it out, or take a task of kind: instances",
+        )  # fmt: skip
+    if model.name in TWO_STAGE and head.name != REGIONS:
+        raise ConfigError(
+            f"network {model.name!r} detects objects itself, and the head is {head.name!r}",
+            file=f"strategy {strategy.name!r}: instances", remedy=f"Leave it out or take {REGIONS}, or another model",
+        )  # fmt: skip
+    return with_regions(study.task.model_copy(update={"instances": head}), model, study.patches)
+
+
+def with_regions(task: TaskConfig, model: ModelConfig, patches: PatchConfig) -> TaskConfig:
+    """A task with the head that the network brings, see :func:`task_for`."""
     named = task.instances.name == REGIONS and task.kind == "instances"
     if model.name not in TWO_STAGE:
         if named:

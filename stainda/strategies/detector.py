@@ -149,8 +149,8 @@ class Detector:
 
     @property
     def watched(self) -> tuple[str, ...]:
-        """Layers of the network that objects are made of; none for tasks without a head."""
-        if self.head is None:
+        """Layers of the network that objects are made of; none for tasks without a head, or with one without maps."""
+        if self.head is None or not self.head.channels:
             return ()
         return self.network.pyramid if isinstance(self.network, TwoStageNetwork) else (MAPS,)
 
@@ -193,7 +193,7 @@ class Detector:
             with listening(self.network, self.watched) as outputs:
                 logits = self.network(self.see(self.images(patches), slides))
             shares = _shares(logits)
-            if self.head is None:
+            if not outputs:
                 return shares
             height, width = logits.shape[-2:]
             return torch.cat([shares, self.object_maps(outputs, (height, width))], 1)

@@ -124,7 +124,7 @@ def check(strategy: Strategy, study: StudyConfig) -> None:
 
 def _check_details(strategy: Strategy, study: StudyConfig, where: str) -> None:
     """What tasks of instances and points do not take, though the network is that of a segmentation."""
-    task = task_for(study.task, study.model_of(strategy.config), study.patches)
+    task = task_for(study, strategy.config)
     head = build_head(task.instances) if task.kind == "instances" else None
     if head is not None and head.turns and strategy.after.turns:
         raise ConfigError(

@@ -351,9 +351,9 @@ class _Comparison:
         changed, training = strategy.with_values(params), self._training(strategy, params)
         return self.starts.of(Job(
             study=self.config.study,
-            strategy=changed.model_copy(update={"space": {}, "model": None}),
+            strategy=changed.model_copy(update={"space": {}, "model": None, "instances": None}),
             model=resolve_start(pinned(self.config.model_of(strategy)), training),
-            task=task_for(self.config.task, self.config.model_of(strategy), self.config.patches),
+            task=task_for(self.config, strategy),
             patches=self.config.patches,
             training=training,
             protocol=self._protocol,

@@ -188,7 +188,7 @@ def _check_tensors(config: StudyConfig, strategy: StrategyConfig, model: ModelCo
     parts = build(strategy)
     plain = Standard.of([0.5] * parts.view.channels, [0.5] * parts.view.channels)
     with torch.random.fork_rng(devices=[]):
-        Detector.build(parts, model, task_for(config.task, model, config.patches), plain)
+        Detector.build(parts, model, task_for(config, strategy), plain)
 
 
 def _part(config: StudyConfig, job: Job, start: StartConfig) -> WeightsPart:

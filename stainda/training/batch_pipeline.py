@@ -122,7 +122,7 @@ class BatchPipeline:
         with listening(self._detector.network, (*layers, *self._detector.watched)) as more:
             logits, features = (running.forward(images), None) if running.tap is None else running.tap(images)
         dense = seen.dense
-        if dense is not None and self._detector.head is not None:
+        if dense is not None and self._detector.watched:
             dense = replace(dense, loss=self._detector.object_loss(more[len(layers) :], seen.labels, dense))
         groups = None
         if patches.groups is not None:

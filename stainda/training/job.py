@@ -132,7 +132,8 @@ class Job:
             del values["repeats"]
         if not self.pretrained:
             del values["pretrained"]
-        for key in ("title", "description", "reference", "space", "model"):  # the network is the job's own setting
+        # network and head are settings of the job itself
+        for key in ("title", "description", "reference", "space", "model", "instances"):
             values["strategy"].pop(key)
         for key in ("device", "threads"):
             values["training"].pop(key)

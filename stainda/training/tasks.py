@@ -169,6 +169,8 @@ class Instances(Segmentation):
         return DenseBatch(targets, inside[:, None], (labels != IGNORE)[:, None])
 
     def more_terms(self, source: Batch) -> dict[str, Tensor]:
+        if not self._head.channels:
+            return {}
         dense = source.dense
         assert dense is not None and dense.loss is not None
         return {"instances": self._weight * dense.loss}

@@ -11,9 +11,10 @@ from stainda.errors import ConfigError
 from stainda.instances import DenseHead, build_head, describe_heads, task_for
 from stainda.instances.base import known_heads
 from stainda.instances.depths import depths, grow, relative_depths, seeds_of
+from stainda.instances.regions import with_regions
 from stainda.instances.star import UNIT, suppress
 
-HEADS = sorted(known_heads())
+HEADS = sorted(set(known_heads()) - {"watershed"})  # which has no maps
 DENSE = [name for name in HEADS if issubclass(known_heads()[name], DenseHead)]
 SIZE = 96
 
@@ -233,14 +234,14 @@ FINE, LEVEL_0 = PatchConfig(mpp=0.5), PatchConfig(downsample=2)
 
 def test_a_two_stage_network_brings_its_head_with_the_diameter_of_objects_in_its_pixels():
     task = TaskConfig(kind="instances", instances="contours", object_um=8, object_px=30)
-    assert task_for(task, UNET, FINE) is task
-    assert task_for(task, RCNN, FINE).instances == PartConfig(name="regions", params={"object_px": 16.0})
-    assert task_for(task, RCNN, LEVEL_0).instances.params == {"object_px": 15.0}
+    assert with_regions(task, UNET, FINE) is task
+    assert with_regions(task, RCNN, FINE).instances == PartConfig(name="regions", params={"object_px": 16.0})
+    assert with_regions(task, RCNN, LEVEL_0).instances.params == {"object_px": 15.0}
     own = task.model_copy(
         update={"instances": PartConfig(name="regions", params={"object_px": 20, "least_score": 0.3})}
     )
-    assert task_for(own, RCNN, FINE).instances.params == {"object_px": 20, "least_score": 0.3}
-    assert task_for(task_for(task, RCNN, FINE), RCNN, FINE) == task_for(task, RCNN, FINE)
+    assert with_regions(own, RCNN, FINE).instances.params == {"object_px": 20, "least_score": 0.3}
+    assert with_regions(with_regions(task, RCNN, FINE), RCNN, FINE) == with_regions(task, RCNN, FINE)
 
 
 @pytest.mark.parametrize(
@@ -257,7 +258,50 @@ def test_a_network_and_a_task_that_do_not_fit_are_refused(task, model, patches, 
     if isinstance(task.get("instances"), str):
         task = {**task, "instances": {"name": task["instances"]}}
     with pytest.raises(ConfigError, match=said):
-        task_for(TaskConfig(**task), model, patches)
+        with_regions(TaskConfig(**task), model, patches)
+
+
+def study_of(strategy, task="instances", model=None):
+    """What is read of a study by :func:`task_for`."""
+    from stainda.config import StrategyConfig, StudyConfig
+
+    strategy = StrategyConfig(name="plain", **strategy)
+    study = StudyConfig(
+        study="heads", manifest="none.csv", task={"kind": task, "object_um": 8}, patches={"mpp": 0.5},
+        model=model or {"name": "unet"}, strategies=[strategy], protocol={"sources": ["HE@A"]},
+    )  # fmt: skip
+    return study, strategy
+
+
+def test_a_strategy_may_have_a_head_of_its_own():
+    assert task_for(*study_of({})).instances.name == "contours"
+    other = task_for(*study_of({"instances": {"name": "star", "params": {"rays": 8}}}))
+    assert other.instances == PartConfig(name="star", params={"rays": 8}) and other.object_um == 8
+    two_stage = {"model": {"name": "mask_rcnn"}}
+    assert task_for(*study_of(two_stage)).instances.params == {"object_px": 16.0}
+    given = {"name": "regions", "params": {"least_score": 0.3}}
+    assert task_for(*study_of({**two_stage, "instances": given})).instances.params["least_score"] == 0.3
+
+
+@pytest.mark.parametrize(
+    ("strategy", "task", "said"),
+    [
+        ({"instances": {"name": "star"}}, "segmentation", "the task is of segmentation"),
+        ({"instances": {"name": "star"}, "model": {"name": "mask_rcnn"}}, "instances", "detects objects itself"),
+        ({"instances": {"name": "regions"}}, "instances", "detects no regions"),
+    ],
+)
+def test_a_head_that_does_not_fit_is_refused_by_the_name_of_the_strategy(strategy, task, said):
+    with pytest.raises(ConfigError, match=said):
+        task_for(*study_of(strategy, task))
+
+
+def test_the_head_without_maps_cuts_at_necks():
+    head, objects = head_of("watershed"), discs((48, 34, 15), (48, 62, 15))
+    assert head.channels == 0 and head.targets(objects).shape == (0, SIZE, SIZE)
+    parts = head.separate(objects > 0, head.targets(objects))
+    assert parts.max() == 2 and ((parts > 0) == (objects > 0)).all()
+    assert best_overlaps(objects, parts).min() > 0.95
 
 
 def test_the_networks_that_bring_a_head_are_those_of_two_stages():
