@@ -327,6 +327,8 @@ def _gap(run: LoadedRun, analysis: Analysis) -> list[Sentence]:
         f"Training on target labels as well ({run.label(run.study.ceiling)}, the ceiling, which a user without target "
         f"labels cannot reach) gives {score_words(ceiling.iloc[0], run.study.evaluation.level)}."
     )
+    if above := _above_ceiling(run, results, float(ceiling.iloc[0]["mean"])):
+        return [Sentence(text), Sentence(above, "caution")]
     gaps = headline(analysis.gaps, answer_measure(run.study))
     gaps = gaps[(gaps["domain"] == ALL_TARGETS) & np.isfinite(gaps["gap_closed"])]
     without = contenders(run.study, gaps["strategy"])
@@ -343,6 +345,25 @@ def _gap(run: LoadedRun, analysis: Analysis) -> list[Sentence]:
                 "chosen on these same test patients, so probably optimistic."
             )
     return [Sentence(text)]
+
+
+def _above_ceiling(run: LoadedRun, results: pd.DataFrame, ceiling: float) -> str:
+    """What it means that a strategy without target labels scored above the ceiling; empty: none did.
+
+    Args:
+        results: rows of the answer's measure. ceiling: its mean over all targets.
+    """
+    rows = results[(results["domain"] == ALL_TARGETS) & np.isfinite(results["mean"])].set_index("strategy")
+    without = rows.loc[contenders(run.study, rows.index), "mean"]
+    if without.empty or without.max() <= ceiling + run.study.evaluation.rope:
+        return ""
+    best = str(without.idxmax())
+    return (
+        f"{run.label(best)} scored above {run.label(run.study.ceiling)} ({decimal(without[best])} against "
+        f"{decimal(ceiling)}), so the ceiling is none in this study, and shares of the gap are not given here. Target "
+        "labels teach more than this training took from them: see whether it had converged (Training), and give it "
+        "more steps."
+    )
 
 
 def _worst_domain(view: StudyView, without: pd.DataFrame) -> list[Sentence]:

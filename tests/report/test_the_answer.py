@@ -17,18 +17,39 @@ STUDY = SimpleNamespace(baseline="plain", evaluation=SimpleNamespace(level=0.95)
 RUN = SimpleNamespace(study=STUDY, label=lambda name: name.title(), effects={})
 
 
-@pytest.mark.parametrize(("ceiling", "said_of_it"), [("oracle", 1), ("plain", 0)])
-def test_a_ceiling_that_is_the_baseline_is_not_told_as_one(ceiling, said_of_it, monkeypatch):
+def said_of_the_ceiling(monkeypatch, ceiling="oracle", oracle=0.8, dann=0.8, closed=None):
+    """Sentences about the ceiling where these are the means over all targets, the baseline's being .5."""
     for module in (answer, summary_text):
         monkeypatch.setattr(module, "headline", lambda table, *_: table)
-    row = {"domain": ALL_TARGETS, "mean": 0.8, "low": 0.7, "high": 0.9, "interval_kind": "interval"}
-    study = SimpleNamespace(baseline="plain", ceiling=ceiling, evaluation=STUDY.evaluation, task=TASK)
+    row = {"domain": ALL_TARGETS, "low": 0.4, "high": 0.9, "interval_kind": "interval"}
+    names = ("plain", "dann", "oracle")
+    study = SimpleNamespace(
+        baseline="plain", ceiling=ceiling, task=TASK, evaluation=SimpleNamespace(level=0.95, rope=0.01),
+        strategies=[StrategyConfig(name=name) for name in names],
+    )  # fmt: skip
+    means = zip(names, (0.5, dann, oracle), strict=True)
+    gaps = [] if closed is None else [{"strategy": "dann", **row, "gap_closed": closed, "low": 0.1, "high": 0.9}]
     analysis = SimpleNamespace(
-        results=pd.DataFrame([{"strategy": name, **row} for name in ("oracle", "plain")]),
-        gaps=pd.DataFrame({"strategy": [], "domain": [], "gap_closed": np.zeros(0)}),
+        results=pd.DataFrame([{"strategy": name, "mean": mean, **row} for name, mean in means]),
+        gaps=pd.DataFrame(gaps, columns=["strategy", "domain", "gap_closed", "low", "high", "interval_kind"]).astype(
+            {"gap_closed": float}
+        ),
     )
-    found = answer._gap(SimpleNamespace(study=study, label=RUN.label), analysis)
-    assert len([one for one in found if "the ceiling" in one.text]) == said_of_it
+    return answer._gap(SimpleNamespace(study=study, label=RUN.label), analysis)
+
+
+@pytest.mark.parametrize(("ceiling", "sentences"), [("oracle", 1), ("plain", 0)])
+def test_a_ceiling_that_is_the_baseline_is_not_called_one(ceiling, sentences, monkeypatch):
+    assert len(said_of_the_ceiling(monkeypatch, ceiling)) == sentences
+
+
+def test_a_ceiling_below_a_strategy_is_called_none_and_no_share_of_the_gap_is_given(monkeypatch):
+    below = said_of_the_ceiling(monkeypatch, oracle=0.6, closed=3.0)
+    assert [sentence.kind for sentence in below][1:] == ["caution"]
+    assert "Dann scored above Oracle (0.80 against 0.60)" in below[1].text
+    assert not any("closes most" in sentence.text for sentence in below)
+    within = said_of_the_ceiling(monkeypatch, oracle=0.795, closed=1.0)  # less than what is practically nothing
+    assert len(within) == 1 and "closes most" in within[0].text
 
 
 def said(monkeypatch, gains: dict[str, tuple[float, float]], n: int = 14, run=RUN) -> list[str]:
