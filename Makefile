@@ -21,7 +21,9 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 10) <= v <= (3, 12) else f"stainda needs Python 3.10-3.12, {sys.executable} is {v[0]}.{v[1]}; try make PYTHON=python3.11")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv pip install --quiet --constraint constraints.txt --editable '.[all,test,docs]'
+	@# compiled once: where Python may not write bytecode (containers), every process would compile torch again
+	VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv pip install --quiet --compile-bytecode --constraint constraints.txt --editable '.[all,test,docs]'
+	$(BIN)/python -m compileall -q stainda
 	@touch $@
 
 demo: setup

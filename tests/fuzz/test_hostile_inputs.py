@@ -102,9 +102,9 @@ def test_the_fuzz_sees_crashes_tracebacks_and_writing():
         (folder / "file").write_bytes(b"a" * 50)
         return folder / "file"
 
-    count = fuzz(Case("bad", make, _dies), 60)
+    count = fuzz(Case("bad", make, _dies), 24)
     assert count.of("died") and count.of("traceback") and count.of("wrote") and count.read
-    assert count.read + count.refused + count.of("died") + count.of("traceback") == 60
+    assert count.read + count.refused + count.of("died") + count.of("traceback") == 24
 
 
 SHORT = [
