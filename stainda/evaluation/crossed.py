@@ -211,6 +211,8 @@ def _end(
     share: Floats, given: npt.NDArray[np.bool_], outside: Callable[[Floats], npt.NDArray[np.bool_]], side: float
 ) -> Floats:
     """Where the interval around ``share`` ends towards ``side``, by doubling steps and then halving them."""
+    if not given.any():
+        return np.full(len(share), np.nan)
     inner, step = np.where(given, share, 0.0), np.full(len(share), FIRST_STEP)
     outer = inner + side * step
     for _ in range(DOUBLINGS):

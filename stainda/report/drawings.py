@@ -38,7 +38,8 @@ def draw(figure: Figure, name: str, caption: str, alt: str, frame: pd.DataFrame,
     """Write ``figures/<name>.svg``, ``.png`` (on white, 200 dpi) and ``.csv`` under ``folder``; the SVG inline too."""
     with mpl.rc_context({**look.STYLE, "svg.hashsalt": name}):
         figure.draw_without_rendering()
-        figure.set_layout_engine("none")  # laid out once, not at every drawing
+        with mpl.rc_context({"figure.constrained_layout.use": False}):
+            figure.set_layout_engine(None)  # laid out once; with an engine, also a placeholder, savefig draws twice
         stream = io.StringIO()
         figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": "stainda"})
         text = stream.getvalue()
