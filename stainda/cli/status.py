@@ -76,7 +76,10 @@ def _show(run_status: Status) -> None:
 def _headline(run_status: Status) -> str:
     parts = [_SAID.get(run_status.state, run_status.state)]
     if run_status.state == "running":
-        place = f"{run_status.stage} of rotation {run_status.rotation}" if run_status.rotation else run_status.stage
+        count, begun = run_status.rotations
+        place = run_status.stage
+        if run_status.rotation:
+            place += f" of rotation {run_status.rotation}" + (f", {begun} of {count}" if count else "")
         share = "" if run_status.share is None else f" ({run_status.share:.0%})"
         parts += [f"{place}{share}", run_status.task]
         if run_status.per_hour is not None and run_status.stage == "train":

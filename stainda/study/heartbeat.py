@@ -45,7 +45,8 @@ class RunProgress:
         self._state: dict[str, Any] = {
             "pid": os.getpid(), "host": socket.gethostname(), "started": time.time(), "state": "running",
             "stage": "", "stage_started": time.time(), "rotation": "", "stages": dict.fromkeys(stages, "waiting"),
-            "expected": {}, "task": None, "running": [], "reason": "",
+            "expected": {}, "task": None, "running": [], "reason": "", "rotations": 0, "rotations_begun": 0,
+            "of_rotations": [],
         }  # fmt: skip
         self._writer = threading.Thread(target=self._write_on, daemon=True)
 
@@ -67,9 +68,18 @@ class RunProgress:
         with contextlib.suppress(OSError):  # the error itself is reported
             self._write()
 
+    def begin_rotation(self, count: int) -> None:
+        """The next of ``count`` rotations begins: its stages are those that are shown, and are still to come."""
+        with self._lock:
+            self._state["stages"].update(dict.fromkeys(self._state["of_rotations"], "waiting"))
+            self._state["rotations_begun"] += 1
+        self._put(rotations=count)
+
     def begin(self, stage: str, rotation: str = "") -> None:
         with self._lock:
             self._state["stages"][stage] = "running"
+            if rotation and stage not in self._state["of_rotations"]:
+                self._state["of_rotations"].append(stage)
         self._put(stage=stage, stage_started=time.time(), rotation=rotation, task=None, running=[])
 
     def end(self, stage: str) -> None:
@@ -129,6 +139,12 @@ class _Recorded:
                 self._values["note"] = note
 
 
+def tell_rotation(progress: Progress, count: int) -> None:
+    """Write down that the next of ``count`` rotations begins, where the progress is written down."""
+    if isinstance(progress, RunProgress):
+        progress.begin_rotation(count)
+
+
 def tell_jobs(progress: Progress, jobs: Sequence[RunningJob]) -> None:
     """Write down which trainings are in work, where the progress is written down."""
     if isinstance(progress, RunProgress):
@@ -137,11 +153,10 @@ def tell_jobs(progress: Progress, jobs: Sequence[RunningJob]) -> None:
 
 @contextlib.contextmanager
 def in_stage(progress: Progress, stage: str, rotation: str = "") -> Iterator[None]:
-    """Write down that a stage begins and ends; one of several rotations ends with the run."""
+    """Write down that a stage begins and ends."""
     if not isinstance(progress, RunProgress):
         yield
         return
     progress.begin(stage, rotation)
     yield
-    if not rotation:
-        progress.end(stage)
+    progress.end(stage)

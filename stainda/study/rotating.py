@@ -32,7 +32,7 @@ from stainda.study.bad_slides import LostSlidesError, without
 from stainda.study.budget import budget_sentences, budgets, write_budget
 from stainda.study.checks import plan_rotations, teaches
 from stainda.study.gather import gather_cohort
-from stainda.study.heartbeat import in_stage
+from stainda.study.heartbeat import in_stage, tell_rotation
 from stainda.study.leaving_out import trainings_without
 from stainda.study.pooled_tables import write_pooled_microenvironment, write_pooled_slides, write_pooled_tables
 from stainda.study.run import StudyRun
@@ -77,6 +77,7 @@ class RotatingStudy:
         states = {rotation.name: ("", "") for rotation in rotations}
         for rotation, run in zip(rotations, runs, strict=True):
             self.progress.message(f"rotation {rotation.name}: {_sides(rotation)}")
+            tell_rotation(self.progress, len(rotations))
             try:
                 with run.folder.locked():
                     run.prepare(force)

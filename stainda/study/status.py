@@ -24,6 +24,9 @@ from stainda.study.heartbeat import PROGRESS
 SILENT_SECONDS = 60.0
 """A run on another machine that has written nothing for so long is taken for ended."""
 
+_SHARED = ("cohort", "register")
+"""Stages that a study of rotations does once for all of them."""
+
 _LEFT_BY = {
     "cohort": COHORT, "register": QUALITY, "propagate": PROPAGATION,
     "patches": STORE_META, "train": TRIALS, "evaluate": RESULTS, "report": REPORT,
@@ -55,6 +58,8 @@ class Status:
         jobs: trainings that have begun. waiting: those of the budget that have not.
         seconds_left: about; ``None`` where it is not known.
         left_out: slides that cannot be read, and why.
+        rotations: how many there are, and how many have begun; the stages are those of the last one that has. Both 0
+            where the study has none, and while none has begun.
         per_hour: what the task at work has done in an hour so far (epochs, sections, slides); ``None``: nothing yet.
     """
 
@@ -74,6 +79,7 @@ class Status:
     counts: dict[str, int] = field(default_factory=dict)
     per_hour: float | None = None
     left_out: dict[str, str] = field(default_factory=dict)
+    rotations: tuple[int, int] = (0, 0)
 
 
 def read_status(folder: str | Path) -> Status:
@@ -120,7 +126,7 @@ def _status_of(root: Path) -> Status:
         "" if task is None else " ".join(filter(None, (task["name"], task["note"]))), _share(task),
         {stage: _stage(root, stage, reported, state) for stage in STAGES}, jobs, max(0, _budget(root) - len(jobs)),
         _seconds_left(reported) if state == "running" else None, reported.get("updated"), counts, _per_hour(task),
-        {row["slide"]: row["reason"] for row in slides if row["state"] == "left out"},
+        {row["slide"]: row["reason"] for row in slides if row["state"] == "left out"}, _rotations(reported),
     )  # fmt: skip
 
 
@@ -169,6 +175,8 @@ def _ended(root: Path) -> Iterator[JobStatus]:
     if ROTATIONS.at(root).is_file():
         with ROTATIONS.at(root).open(newline="", encoding="utf-8") as stream:
             places = [(row["rotation"], root / row["folder"]) for row in csv.DictReader(stream) if row.get("folder")]
+    elif (root / "rotations").is_dir():  # the first rotation has not ended
+        places = [(folder.name, folder) for folder in sorted((root / "rotations").iterdir())]
     for rotation, folder in places:
         tables = [table.at(folder) for table in (TRIALS, LEFT_OUT, REFITS) if table.at(folder).is_file()]
         for table in tables:
@@ -215,14 +223,31 @@ def _per_hour(task: dict[str, Any] | None) -> float | None:
     return done * 3600 / seconds if done > 0 and seconds > 0 else None
 
 
+def _rotations(reported: dict[str, Any]) -> tuple[int, int]:
+    return int(reported.get("rotations", 0)), int(reported.get("rotations_begun", 0))
+
+
 def _seconds_left(reported: dict[str, Any]) -> float | None:
-    """Of the task by its speed so far, and of the stages after it as they were expected at the start."""
-    expected, task, now = reported.get("expected", {}), reported.get("task"), time.time()
-    later = [stage for stage, state in reported["stages"].items() if state == "waiting"]
+    """Of the task by its speed so far, of the stages after it as they were expected at the start, and of the rotations
+    after this one, whose trainings are taken to last as long as its own."""
+    task, now, stage = reported.get("task"), time.time(), reported["stage"]
+    rotations, begun = _rotations(reported)
+    expected = reported.get("expected", {})
+    if begun:  # what is expected of a stage is that of all rotations together
+        expected = {name: 0.0 if name in _SHARED else value / rotations for name, value in expected.items()}
+    spent = max(0.0, now - reported["stage_started"])
     left = task and seconds_left(task["done"], task["total"], now - task["started"], task.get("earlier", 0.0))
-    if left is None and reported["stage"] in expected:
-        left = max(0.0, expected[reported["stage"]] - max(0.0, now - reported["stage_started"]))
-    return None if left is None else float(left + sum(expected.get(stage, 0.0) for stage in later))
+    if left is None and stage in expected:
+        left = max(0.0, expected[stage] - spent)
+    if left is None:
+        return None
+    later = [name for name, state in reported["stages"].items() if state == "waiting"]
+    of_one = {**expected, stage: spent + left} if stage == "train" else expected
+    return float(
+        left
+        + sum(expected.get(name, 0.0) for name in later)
+        + (rotations - begun if begun else 0) * sum(of_one.values())
+    )
 
 
 def _study(root: Path) -> str:

@@ -20,7 +20,7 @@ from stainda.run_directory.training_tables import TRIALS
 from stainda.study import run_study
 from stainda.study.ending import closing_lines, failure_lines
 from stainda.study.estimate import pair_seconds
-from stainda.study.heartbeat import PROGRESS, RunningJob, RunProgress, in_stage, tell_jobs
+from stainda.study.heartbeat import PROGRESS, RunningJob, RunProgress, in_stage, tell_jobs, tell_rotation
 from stainda.study.plan import plan_study
 from stainda.study.status import read_status
 
@@ -115,6 +115,37 @@ def test_rotations_are_counted_together(root):
     found = read_status(root)
     assert [(job.rotation, job.state) for job in found.jobs] == [("SR@A", "failed")] and found.waiting == 5
     assert "rotation SR@A, dann, trial 0, seed 1: no memory" in failure_lines(root)[1]
+
+
+def test_while_the_first_rotation_trains_its_trainings_count_and_those_of_the_next_are_to_come(root):
+    with working(root) as progress:
+        progress.expect({"register": 30, "train": 100, "evaluate": 20, "report": 10})
+        for stage in ("cohort", "register"):
+            with in_stage(progress, stage):
+                pass
+        tell_rotation(progress, 3)
+        for stage in STAGES[:4]:
+            with in_stage(progress, stage, "PAS@A"):
+                pass
+        trials(root / "rotations" / "PAS@A", ("dann", 0, 1, "a", "complete", ""))
+        with in_stage(progress, "train", "PAS@A"), progress.task("Training", 10) as bar:
+            progress._state["task"]["started"] -= 40
+            progress._state["stage_started"] -= 40
+            bar.advance(5)
+            progress._write()
+            found = read_status(root)
+            shown = CliRunner().invoke(app, ["status", str(root)]).output
+        tell_rotation(progress, 3)
+        with in_stage(progress, "cohort", "SR@A"):
+            progress._write()
+            second = read_status(root)
+    assert found.counts["done"] == 1 and found.waiting == 5 and found.rotations == (3, 1)
+    states = [found.stages[stage] for stage in STAGES]
+    assert states == ["done"] * 4 + ["running"] + ["waiting"] * 2
+    each = 80 + (20 + 10) / 3  # 40 s for half of the trainings of a rotation, then what is expected of all rotations
+    assert found.seconds_left == pytest.approx(40 + 10 + 2 * each, abs=2)
+    assert "train of rotation PAS@A, 1 of 3" in shown
+    assert second.rotations == (3, 2) and second.stages["cohort"] == "running" and second.stages["train"] == "waiting"
 
 
 def test_the_command_shows_it(root):
