@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from stainda.config import SearchRange, StrategyConfig, StudyConfig, TrainingConfig
+from stainda.instances import task_for
 from stainda.models import missing_weights, start_of, trained_start
 from stainda.strategies.augment.geometry import GeometryAugment
 from stainda.strategies.strategy import build
@@ -37,6 +38,7 @@ def shared_settings(study: StudyConfig) -> tuple[SharedSetting, ...]:
     return (
         SharedSetting("recipe", _recipe(study)),
         of_all("network", lambda strategy: network(study, strategy)),
+        *([of_all("head", lambda strategy: _head(study, strategy))] if study.task.kind == "instances" else []),
         of_all("starting weights", lambda strategy: starting_weights(study, strategy)),
         of_all("learning parameters", lambda strategy: _learning(_training(study, strategy))),
         of_all("standardised by", lambda strategy: standard(study, strategy)),
@@ -68,6 +70,13 @@ def network(study: StudyConfig, strategy: StrategyConfig) -> str:
     model = study.model_of(strategy)
     params = [f"{key} {_plain(value)}" for key, value in model.params.items()]
     return f"{model.name} ({', '.join(params)})" if params else model.name
+
+
+def _head(study: StudyConfig, strategy: StrategyConfig) -> str:
+    """What separates objects that touch."""
+    head = task_for(study, strategy).instances
+    params = [f"{key} {_plain(value)}" for key, value in head.params.items()]
+    return f"{head.name} ({', '.join(params)})" if params else head.name
 
 
 def starting_weights(study: StudyConfig, strategy: StrategyConfig) -> str:

@@ -102,6 +102,14 @@ def test_the_recipe_is_stated_with_those_that_depart_from_it():
     assert "recipe strong" in recipe_line(found) and "2 × 20 steps" in recipe_line(found)
 
 
+def test_the_head_is_stated_where_the_task_is_of_instances():
+    own = {"from": "source_only", "name": "rays", "instances": {"name": "star", "rays": 8}}
+    found = study(recipe="small", task="glomeruli_instances", strategies=["source_only", own])
+    rows = {setting.setting: setting for setting in shared_settings(found)}
+    assert rows["head"].value == "contours" and rows["head"].departs == (("rays", "star (rays 8)"),)
+    assert "head" not in {setting.setting for setting in shared_settings(study(recipe="small"))}
+
+
 def test_what_images_are_standardised_by_is_stated_with_the_views_that_say_otherwise(weights):
     facts = {"mean": [0.7, 0.6, 0.5], "std": [0.2, 0.2, 0.2]}
     own = {**SMALL, "weights": {"file": "own.safetensors", "optional": True}, "pretraining": facts}
