@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -56,3 +57,29 @@ def many_arguments(path: Path) -> Iterator[str]:
             count = len(names) - (names[:1] in (["self"], ["cls"]))
             if count > MOST_POSITIONAL:
                 yield f"{getattr(node, 'name', 'lambda')}: {count}"
+
+
+def absent_arguments(path: Path) -> Iterator[str]:
+    """Names under ``Args:`` of a docstring that are no parameters of the function, or of the class and its fields."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            continue
+        section = re.search(r"^Args:\n((?: {4}.*\n?|\n)+)", ast.get_docstring(node) or "", re.M)
+        lines = section.group(1).splitlines() if section else []
+        for line in lines:
+            if documented := re.match(r" {4}([*\w][*\w, ]*?):(?: |$)", line):
+                given = {name.strip().lstrip("*") for name in documented.group(1).split(",")}
+                yield from (f"{node.name}: {name}" for name in sorted(given - _parameters(node)))
+
+
+def _parameters(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> set[str]:
+    if isinstance(node, ast.ClassDef):
+        fields = {
+            member.target.id
+            for member in node.body
+            if isinstance(member, ast.AnnAssign) and isinstance(member.target, ast.Name)
+        }
+        starts = [member for member in node.body if isinstance(member, ast.FunctionDef) and member.name == "__init__"]
+        return fields.union(*(_parameters(start) for start in starts))
+    every = (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs, node.args.vararg, node.args.kwarg)
+    return {argument.arg for argument in every if argument is not None}

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from house_rules import circles, imports, many_arguments, modules
+from house_rules import absent_arguments, circles, imports, many_arguments, modules
 from startup_cases import COMMANDS, HEAVY, environment, imported, make_files
 
 ROOT = Path(__file__).parents[1]
@@ -68,6 +68,16 @@ def test_no_function_has_many_positional_parameters(tmp_path):
     paths = [path for folder in (PACKAGE, ROOT / "benchmarks") for path in sorted(folder.rglob("*.py"))]
     names = {path: path.relative_to(ROOT).as_posix() for path in paths}
     assert [f"{names[p]} {fault}" for p in paths for fault in many_arguments(p)] == []
+
+
+def test_docstrings_name_arguments_that_there_are(tmp_path):
+    (tmp_path / "stale.py").write_text(
+        'def f(a, *, b):\n    """Do.\n\n    Args:\n        a, c: x.\n        b: y\n            d: of it.\n    """\n'
+    )
+    assert list(absent_arguments(tmp_path / "stale.py")) == ["f: c"]
+    paths = [path for folder in (PACKAGE, ROOT / "benchmarks") for path in sorted(folder.rglob("*.py"))]
+    names = {path: path.relative_to(ROOT).as_posix() for path in paths}
+    assert [f"{names[p]} {fault}" for p in paths for fault in absent_arguments(p)] == []
 
 
 @pytest.mark.parametrize(

@@ -31,8 +31,8 @@ def disagreement(first: Array, second: Array, certainty: Array) -> NDArray[np.fl
     """Mean absolute difference of probabilities of the same places on two sections, float (n,).
 
     Args:
-        one, two: (n, k, h, w), ``two`` warped onto ``one``. certainty: (n, h, w), weight of each place; a patch without
-            any has 0.
+        first, second: (n, k, h, w), ``second`` warped onto ``first``.
+        certainty: (n, h, w), weight of each place; a patch without any has 0.
     """
     away = np.abs(np.asarray(first, float) - np.asarray(second, float)).max(1)
     weight = np.asarray(certainty, float)

@@ -39,7 +39,7 @@ def bland_altman(predicted: Array, annotated: Array) -> Agreement:
     one pair per patient, not per slide.
 
     Args:
-        found, there: float (n,), of the same unit; pairs with a ``nan`` are left out.
+        predicted, annotated: float (n,), of the same unit; pairs with a ``nan`` are left out.
 
     Raises:
         StaindaError: the lengths differ.

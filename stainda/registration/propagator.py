@@ -41,7 +41,6 @@ class Propagator:
 
     Args:
         result: the registered block. sections: all of it.
-        usual: an object's usual diameter in micrometres or, without mpp, in level-0 pixels: how finely images are read.
     """
 
     def __init__(self, result: BlockResult, sections: Sequence[Section], config: PropagationConfig) -> None:

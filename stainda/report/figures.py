@@ -290,7 +290,7 @@ def panels(
 
     Args:
         titles: of the panels; those that are wider than their panel are broken into lines.
-        next to: labels of the first panel's vertical axis, which take width from all.
+        row_labels: of the first panel's vertical axis, which take width from all.
     """
     while True:
         down = max(1, -(-count // widest))

@@ -81,7 +81,7 @@ def examine(config: StudyConfig, cohort: Cohort, rotations: Sequence[Rotation]) 
     """What stops a study, then what it cannot answer.
 
     Args:
-        found: its rotations; none where they could not be made, so that only slides and classes are looked at.
+        rotations: of the study; none where they could not be made, so that only slides and classes are looked at.
     """
     drawn = {section.slide: look(section) for section in cohort} if config.phantom is None else {}
     findings = [*_alone(cohort)]

@@ -13,7 +13,7 @@ def nt_xent(first: Tensor, second: Tensor, temperature: float, same: Tensor | No
     of the pair.
 
     Args:
-        one, two: ``[N, D]``; rows of the same number are a pair. They are normalised here.
+        first, second: ``[N, D]``; rows of the same number are a pair. They are normalised here.
         same: bool ``[N, N]``, pairs that show the same place and are therefore no negatives of each other.
     """
     n = len(first)

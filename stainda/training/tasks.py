@@ -254,7 +254,8 @@ def need_answers(patches: Sorted, count: int, what: str, config: TaskConfig) -> 
     """Refuse to train or validate where nothing is labelled.
 
     Args:
-        asked: patches there were before those whose answer is ignored were left out.
+        count: patches there were before those whose answer is ignored were left out.
+        what: they are for, in the message.
 
     Raises:
         TrainingError: no patch shows an object; or, in classification, every patch is one.

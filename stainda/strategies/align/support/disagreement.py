@@ -41,7 +41,7 @@ def disagreement(first: Tensor, second: Tensor, sure: Tensor, measure: Literal["
     """Soft Dice distance of foreground classes, Jensen-Shannon divergence in bits, or their sum: a scalar.
 
     Args:
-        one, two: probabilities ``[N, K, H, W]``, class 0 the background.
+        first, second: probabilities ``[N, K, H, W]``, class 0 the background.
         sure: weights ``[N, H, W]``.
     """
     result = []
