@@ -76,6 +76,9 @@ class PhantomConfig(Frozen):
     sclerotic_shares: dict[str, float] = Field(
         default_factory=dict, description="share of sclerotic glomeruli by group; 0.12 where not named"
     )
+    touching: float = Field(
+        0.0, ge=0, le=1, description="share of the glomeruli seen on a section that touch another one, in pairs"
+    )
     positive_tubules: tuple[float, float] | None = Field(
         None,
         description="share of tubules with stained membranes in PDL1 sections: each patient's lies between these",

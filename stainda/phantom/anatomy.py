@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from stainda.arrays import Array
+from stainda.phantom.contact import bring_together
 from stainda.phantom.packing import Placed, Raster, curve, fill
 from stainda.phantom.shapes import Surface, Tubes, unit_vectors
 from stainda.randomness import generator_for
@@ -93,16 +94,26 @@ class Anatomy:
 
 
 def build_anatomy(
-    seed: int, block: str, half: float, heights: tuple[float, ...], sclerotic: float = SCLEROTIC_SHARE
+    seed: int,
+    block: str,
+    half: float,
+    heights: tuple[float, ...],
+    sclerotic: float = SCLEROTIC_SHARE,
+    touching: float = 0.0,
 ) -> Anatomy:
     """Draw the anatomy of a block whose canvas reaches from ``-half`` to ``half`` micrometres.
 
-    ``sclerotic`` is the probability of each glomerulus to be so.
+    Args:
+        heights: of its sections.
+        sclerotic: probability of each glomerulus to be so.
+        touching: share of the glomeruli seen halfway between the sections that touch another one.
     """
     tissue = _tissue(generator_for(seed, block, "tissue"), half)
     low, high = min(heights), max(heights)
     wanted = _wanted_bodies(rng := generator_for(seed, block, "bodies"), tissue, low, high, sclerotic)
     bodies = _bodies(rng, seed, block, tissue, wanted)
+    if touching:
+        bodies = _brought_together(generator_for(seed, block, "contact"), bodies, tissue, (low + high) / 2, touching)
     vessels = _vessels(generator_for(seed, block, "vessels"), tissue, bodies, low, high)
     tubules = _tubules(generator_for(seed, block, "tubules"), half, tissue, bodies, vessels, (low, high))
     macrophages = _macrophages(generator_for(seed, block, "macrophages"), tissue, bodies, low, high)
@@ -175,15 +186,28 @@ def _free_spot(
     radii: list[float],
 ) -> Array | None:
     """A place clear of the tissue's edge and of the bodies already placed, or None after many tries."""
-    others = np.array(centres).reshape(-1, 3)
-    reach = np.array(radii) * 1.08 + radius * 1.08 + 7
-    tries = rng.uniform(-1, 1, (400, 2)) * tissue.axes
-    inside = tissue.depth(tries[:, 0], tries[:, 1]) > radius * 1.15 + 25
-    for xy in tries[inside]:
-        spot = np.array([*xy, height])
-        if not len(others) or np.all(np.linalg.norm(others - spot, axis=1) > reach):
-            return spot
-    return None
+    tries = np.column_stack([rng.uniform(-1, 1, (400, 2)) * tissue.axes, np.full(400, height)])
+    free = _is_free(tissue, tries, radius, np.array(centres).reshape(-1, 3), np.array(radii))
+    return tries[free.argmax()] if free.any() else None
+
+
+def _is_free(tissue: Tissue, places: Array, radius: float, centres: Array, radii: Array) -> Array:
+    """Whether a body of a radius lies at places (k, 3) clear of the tissue's edge and of other bodies, bool (k,)."""
+    apart = np.linalg.norm(centres[None] - places[:, None], axis=2)
+    clear = (apart > radii * 1.08 + radius * 1.08 + 7).all(1)
+    return np.asarray(clear & (tissue.depth(places[:, 0], places[:, 1]) > radius * 1.15 + 25))
+
+
+def _brought_together(rng: np.random.Generator, bodies: Bodies, tissue: Tissue, z: float, share: float) -> Bodies:
+    """The bodies, of whose glomeruli a share is moved against another one (:mod:`stainda.phantom.contact`)."""
+    radii = bodies.outer.radius
+
+    def is_free(places: Array, body: int, others: Array, centres: Array) -> Array:
+        return _is_free(tissue, places, float(radii[body]), centres, radii[others])
+
+    glomeruli = np.flatnonzero(bodies.is_glomerulus)
+    centre = bring_together(rng, bodies.outer, bodies.centre, glomeruli, z=z, share=share, is_free=is_free)
+    return replace(bodies, centre=centre)
 
 
 def _vessels(rng: np.random.Generator, tissue: Tissue, bodies: Bodies, low: float, high: float) -> Tubes:

@@ -18,7 +18,16 @@ from stainda.run_directory.contents import PHANTOM_MANIFEST
 from stainda.run_directory.tables import MANIFEST, PHANTOM_ARTEFACTS
 
 MANIFEST_COLUMNS = MANIFEST.without("annotation_origin", "group")
-LATER = ("groups", "macrophage_law", "sclerotic_shares", "annotated", "positive_tubules", "annotators", "annotated_at")
+LATER = (
+    "groups",
+    "macrophage_law",
+    "sclerotic_shares",
+    "annotated",
+    "positive_tubules",
+    "annotators",
+    "annotated_at",
+    "touching",
+)
 """Settings that cohorts of earlier versions do not have; left out of what is written down where they are not used."""
 VERSION = 1  # raised when the same configuration renders differently, so that an old folder is not continued
 

@@ -47,6 +47,7 @@ class SectionPlan:
     group: str = ""
     macrophages: MacrophageLawConfig | None = None
     sclerotic: float = SCLEROTIC_SHARE
+    touching: float = 0.0
     annotated: tuple[str, ...] = ()
     positive: float | None = None
     annotators: tuple[tuple[str, AnnotatorConfig], ...] = ()
@@ -94,6 +95,7 @@ def plan_sections(config: PhantomConfig) -> list[SectionPlan]:
                 artefacts=given[k], size=config.size, seed=config.seed, difficulty=config.difficulty, heights=heights,
                 group=group, macrophages=config.macrophage_law,
                 sclerotic=config.sclerotic_shares.get(group, SCLEROTIC_SHARE), annotated=config.annotated,
+                touching=config.touching,
                 positive=_positive_share(config, patient) if name == "PDL1" else None,
                 annotators=_annotators(config, centre.name),
             )
@@ -113,9 +115,16 @@ def _positive_share(config: PhantomConfig, patient: str) -> float | None:
 
 
 @lru_cache(maxsize=2)
-def block_anatomy(seed: int, block: str, half: float, heights: tuple[float, ...], sclerotic: float) -> Anatomy:
-    """The anatomy of a block, kept for its other sections."""
-    return build_anatomy(seed, block, half, heights, sclerotic)
+def _block_anatomy(
+    seed: int, block: str, half: float, heights: tuple[float, ...], sclerotic: float, touching: float
+) -> Anatomy:
+    return build_anatomy(seed, block, half, heights, sclerotic, touching)
+
+
+def anatomy_of(plan: SectionPlan) -> Anatomy:
+    """The anatomy of a section's block, kept for its other sections."""
+    half = plan.size * plan.centre.mpp / 2
+    return _block_anatomy(plan.seed, plan.block, half, plan.heights, plan.sclerotic, plan.touching)
 
 
 class RenderedSection:
@@ -129,9 +138,7 @@ class RenderedSection:
 
     def __init__(self, plan: SectionPlan) -> None:
         self.plan = plan
-        self.anatomy = block_anatomy(
-            plan.seed, plan.block, plan.size * plan.centre.mpp / 2, plan.heights, plan.sclerotic
-        )
+        self.anatomy = anatomy_of(plan)
         self.map: TrueMap = random_map(
             generator_for(plan.seed, plan.slide, "map"), plan.size, plan.centre.mpp, plan.z,
             difficulty=plan.difficulty, mirrored="mirror" in plan.artefacts, artefacts=plan.artefacts,

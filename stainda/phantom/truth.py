@@ -13,7 +13,7 @@ from stainda.arrays import Array
 from stainda.files import write_csv, write_json
 from stainda.names import file_name
 from stainda.phantom.annotators import drawn_features
-from stainda.phantom.section import RenderedSection, SectionPlan, block_anatomy
+from stainda.phantom.section import RenderedSection, SectionPlan, anatomy_of
 from stainda.phantom.structures import POSITIVE, TUBULE, VESSEL
 from stainda.randomness import generator_for
 
@@ -57,7 +57,7 @@ def write_law(plans: Sequence[SectionPlan], out: Path) -> None:
     for block, plan in {plan.block: plan for plan in plans}.items():
         law = plan.law
         assert law is not None
-        bodies = block_anatomy(plan.seed, block, plan.size * plan.centre.mpp / 2, plan.heights, plan.sclerotic).bodies
+        bodies = anatomy_of(plan).bodies
         attraction = law.attraction(bodies, block)
         factors += [
             {"block": block, "id": bodies.uuid[index], "name": bodies.name[index], "attraction": attraction[index]}

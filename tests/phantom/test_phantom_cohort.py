@@ -163,13 +163,13 @@ def test_processes_side_by_side_make_the_same_files(cohort_folder: Path, tmp_pat
 
 
 def test_groups_differ_by_their_share_of_sclerotic_glomeruli() -> None:
-    from stainda.phantom.section import block_anatomy, plan_sections
+    from stainda.phantom.section import anatomy_of, plan_sections
 
     changes = {"patients": 12, "groups": ("stable", "chronic"), "sclerotic_shares": {"stable": 0.05, "chronic": 0.4}}
     plans = plan_sections(CONFIG.model_copy(update={**changes, "size": 2048, "stains": ("PAS",)}))
     shares: dict[str, list[float]] = {"stable": [], "chronic": []}
     for plan in plans:
-        anatomy = block_anatomy(plan.seed, plan.block, plan.size * plan.centre.mpp / 2, plan.heights, plan.sclerotic)
+        anatomy = anatomy_of(plan)
         kinds = anatomy.bodies.kind[anatomy.bodies.is_glomerulus]
         shares[plan.group].append(float(np.mean(kinds == 1)))
     assert abs(np.mean(shares["stable"]) - 0.05) < 0.04 and abs(np.mean(shares["chronic"]) - 0.4) < 0.08
