@@ -49,15 +49,24 @@ def effects(view: StudyView, measure: str, selection: str) -> Plot:
     rope = f"{view.run.study.evaluation.rope:g}" + (f" {unit}" if unit else "")
     counts = table["n_patients"]
     n = f"n\u00a0=\u00a0{counts.min()}" + (f" to {counts.max()}" if counts.max() > counts.min() else "")
+    sizes = (
+        "mean over standard deviation of the paired differences, corrected for small samples (Hedges' g; no interval)."
+    )
+    if statistic_figures.has_posterior(shown):
+        sizes = (
+            f"Left: {sizes} Right: posterior probability (Bayesian t test over patients and trainings) that the "
+            f"strategy is worse, practically equal (difference within ±{rope}), or better."
+        )
+    else:
+        sizes = (
+            f"{sizes[0].upper()}{sizes[1:]} Probabilities of being better are not given: see the notes of the table."
+        )
     return Plot(
         statistic_figures.effects(shown, view.look),
         table,
         f"Against {view.run.label(view.look.baseline)} by {measure_title(measure)} on all targets, {n} test patients. "
-        "Left: mean over standard deviation of the paired differences, corrected for small samples (Hedges' g; no "
-        "interval). Right: posterior probability (Bayesian t test over patients and "
-        "trainings) that the strategy is worse, practically "
-        f"equal (difference within ±{rope}), or better." + not_drawn(table["strategy"], shown["strategy"]),
-        "Sizes of effects and posterior probabilities by strategy; numbers in the table.",
+        f"{sizes}{not_drawn(table['strategy'], shown['strategy'])}",
+        "Sizes of effects and, where they are given, posterior probabilities by strategy; numbers in the table.",
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -112,41 +113,63 @@ def paired_slopes(scores: pd.DataFrame, names: Sequence[str], look: Look, axis: 
 
 
 def effects(table: pd.DataFrame, look: Look) -> Figure:
-    """Hedges' g, and the probabilities of being worse, practically equal, better; one row per strategy."""
+    """Hedges' g, and the probabilities of being worse, practically equal, better; one row per strategy.
+
+    Where no strategy has such probabilities, sizes alone.
+    """
     with mpl.rc_context(STYLE):
         names = look.present(list(table["strategy"]))
         rows = table.set_index("strategy").loc[names]
-        figure, (left, right) = new_figure(
-            22 + row_mm(look.row_labels(names), 5.4) * len(names), ncols=2, sharey=True, width_ratios=[1, 1.5]
-        )
-        finite = np.where(np.isfinite(rows["hedges_g"]), rows["hedges_g"], np.nan)
-        for y, (name, value) in enumerate(zip(names, finite, strict=True)):
-            if np.isfinite(value):
-                left.plot([0, value], [y, y], color=look.colour(name), linewidth=1)
-                left.plot(value, y, look.marker(name), color=look.colour(name), markersize=4.2)
-            else:
-                left.text(0, y, " all patients alike", va="center", fontsize=7, color=INK)
-        left.axvline(0, color=INK, linewidth=0.7, zorder=0)
-        left.margins(x=0.12)
-        left.set_xlabel("Hedges' g of paired differences")
-        left.grid(axis="x")
-        start = np.zeros(len(names))
-        for column, colour, hatch, words in (
-            ("p_worse", VERMILION, "////", "worse"),
-            ("p_equal", LINE, "", "practically equal"),
-            ("p_better", BLUE, "", "better"),
-        ):
-            share = rows[column].fillna(0).to_numpy(float)
-            right.barh(
-                range(len(names)), share, left=start, height=0.66, color=colour, hatch=hatch, edgecolor="white",
-                linewidth=0.4, label=words,
-            )  # fmt: skip
-            start = start + share
-        right.set_xlim(0, 1)
-        right.set_xlabel("posterior probability")
-        strategy_axis(left, names, look)
+        height = 22 + row_mm(look.row_labels(names), 5.4) * len(names)
+        if not has_posterior(rows):
+            figure, left = new_figure(height, 130)
+            _sizes(left, rows, look)
+            return figure
+        figure, (left, right) = new_figure(height, ncols=2, sharey=True, width_ratios=[1, 1.5])
+        _probabilities(right, rows)
+        _sizes(left, rows, look)
         figure.legend(*right.get_legend_handles_labels(), loc="outside upper right", ncols=3, frameon=False)
         return figure
+
+
+def has_posterior(rows: pd.DataFrame) -> bool:
+    """Whether any strategy has probabilities of being worse, equal or better."""
+    return bool(rows["p_worse"].notna().any())
+
+
+def _sizes(place: Any, rows: pd.DataFrame, look: Look) -> None:
+    """Hedges' g of each strategy (index of ``rows``)."""
+    names = list(rows.index)
+    finite = np.where(np.isfinite(rows["hedges_g"]), rows["hedges_g"], np.nan)
+    for y, (name, value) in enumerate(zip(names, finite, strict=True)):
+        if np.isfinite(value):
+            place.plot([0, value], [y, y], color=look.colour(name), linewidth=1)
+            place.plot(value, y, look.marker(name), color=look.colour(name), markersize=4.2)
+        else:
+            place.text(0, y, " all patients alike", va="center", fontsize=7, color=INK)
+    place.axvline(0, color=INK, linewidth=0.7, zorder=0)
+    place.margins(x=0.12)
+    place.set_xlabel("Hedges' g of paired differences")
+    place.grid(axis="x")
+    strategy_axis(place, names, look)
+
+
+def _probabilities(place: Any, rows: pd.DataFrame) -> None:
+    """Bars of each strategy's probabilities of being worse, practically equal and better."""
+    start = np.zeros(len(rows))
+    for column, colour, hatch, words in (
+        ("p_worse", VERMILION, "////", "worse"),
+        ("p_equal", LINE, "", "practically equal"),
+        ("p_better", BLUE, "", "better"),
+    ):
+        share = rows[column].fillna(0).to_numpy(float)
+        place.barh(
+            range(len(rows)), share, left=start, height=0.66, color=colour, hatch=hatch, edgecolor="white",
+            linewidth=0.4, label=words,
+        )  # fmt: skip
+        start = start + share
+    place.set_xlim(0, 1)
+    place.set_xlabel("posterior probability")
 
 
 def variance_bars(table: pd.DataFrame, look: Look) -> Figure:

@@ -317,3 +317,22 @@ def test_the_figures_read_only_records_and_leave_the_run_as_it_was(seen):
     make_plot(seen, "slopes")
     pd.testing.assert_frame_equal(before, read_records(seen.run.folder / "records.parquet"))
     assert not (seen.run.folder / "report").exists()
+
+
+def test_sizes_without_probabilities_have_one_panel():
+    from stainda.report.figures import Look
+    from stainda.report.statistic_figures import effects
+
+    look = Look(("plain", "dann", "adabn"), {}, "plain", "", frozenset())
+    table = pd.DataFrame(
+        {
+            "strategy": ["dann", "adabn"],
+            "hedges_g": [1.0, 2.0],
+            "p_worse": np.nan,
+            "p_equal": np.nan,
+            "p_better": np.nan,
+        }
+    )
+    assert len(effects(table, look).axes) == 1
+    known = table.assign(p_worse=[0.1, np.nan], p_equal=[0.2, np.nan], p_better=[0.7, np.nan])
+    assert len(effects(known, look).axes) == 2
