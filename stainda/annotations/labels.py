@@ -10,6 +10,7 @@ import shapely
 
 from stainda.annotations.shapes import make_shapes
 from stainda.arrays import Array
+from stainda.objects.necks import cut_at_necks
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -24,8 +25,7 @@ def instances(mask: Array, min_px: float = 0, split_touching: bool = False) -> A
     Args:
         mask: bool (h, w).
         min_px: objects of fewer pixels are left out.
-        split_touching: cut objects at their necks, by a watershed on the distance to the background, with one seed per
-            maximum that rises at least a quarter of the object's own depth above the saddle to a deeper one.
+        split_touching: cut objects at their necks, see :func:`stainda.objects.necks.cut_at_necks`.
 
     Returns:
         int32 (h, w): 0 background, objects 1…n in the order of their first pixel; pixels of one object are connected
@@ -36,32 +36,11 @@ def instances(mask: Array, min_px: float = 0, split_touching: bool = False) -> A
 
     labels = label(np.asarray(mask, bool), connectivity=1)
     if split_touching:
-        labels = _split(labels)
+        labels = cut_at_necks(labels)
     if min_px > 0:
         sizes = np.bincount(labels.ravel())
         labels = np.where((sizes >= min_px)[labels], labels, 0)
     return relabel_sequential(labels)[0].astype(np.int32)
-
-
-def _split(labels: Array) -> Array:
-    from scipy import ndimage
-    from skimage.measure import label
-    from skimage.morphology import h_maxima
-    from skimage.segmentation import watershed
-
-    split = np.zeros_like(labels)
-    highest = 0
-    for value, where in enumerate(ndimage.find_objects(labels), start=1):
-        if where is None:
-            continue
-        padded = np.pad(labels[where] == value, 1)
-        depth = ndimage.gaussian_filter(ndimage.distance_transform_edt(padded), 1) * padded
-        seeds = label(h_maxima(depth, max(0.75, 0.25 * float(depth.max()))) > 0, connectivity=2)
-        parts = watershed(-depth, seeds, mask=padded) if seeds.max() > 1 else padded.astype(labels.dtype)
-        parts = label(parts, connectivity=1)[1:-1, 1:-1]
-        split[where][parts > 0] = parts[parts > 0] + highest
-        highest += int(parts.max())
-    return split
 
 
 def outlines(

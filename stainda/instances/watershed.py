@@ -8,6 +8,7 @@ import numpy as np
 
 from stainda.arrays import Array
 from stainda.instances.base import InstanceHead, register
+from stainda.objects.necks import cut_at_necks
 
 
 @register("watershed")
@@ -15,8 +16,7 @@ class WatershedHead(InstanceHead):
     """Nothing is learned about objects: connected foreground is cut at its necks, what other heads are compared with.
 
     The network is that of a segmentation. The cut is that of ``split_touching``, see
-    :func:`stainda.annotations.instances`: a watershed on the distance to the background, with a seed for each maximum
-    that rises a quarter of the piece's depth above the saddle to a deeper one.
+    :func:`stainda.objects.necks.cut_at_necks`.
     """
 
     reference: ClassVar[str] = (
@@ -32,6 +32,4 @@ class WatershedHead(InstanceHead):
         return np.zeros((0, *objects.shape), np.float32)
 
     def separate(self, inside: Array, maps: Array) -> Array:
-        from stainda.annotations import instances
-
-        return instances(inside, split_touching=True)
+        return cut_at_necks(inside.astype(np.int32))

@@ -1,1 +1,1 @@
-"""Objects by their outlines: overlap, assignment, matching, tracking through sections, and mutual support."""
+"""Objects by their outlines: overlap, assignment, matching, tracking through sections, mutual support, cuts at necks."""
