@@ -1,1 +1,1 @@
-"""Objects by their outlines: overlap, assignment, matching, tracking through sections, mutual support, cuts at necks."""
+"""Objects by their outlines: overlap, assignment, matching, tracking through sections, support, cuts at necks."""
