@@ -43,13 +43,18 @@ class KnownWeights:
 
 
 def known_weights(near: str | Path | None = None) -> list[KnownWeights]:
-    """Every model file with ``pretraining`` and ``weights``, in alphabetical order; ``near`` as for ``available``."""
+    """Every model file with ``pretraining`` and ``weights``, in alphabetical order; ``near`` as for ``available``.
+
+    Where several name the same file, that of the encoder alone stands for it: the others are networks around it.
+    """
     known = []
     for name, path in available("models", near).items():
         config = validated(ModelConfig, load_piece("models", name, near), path)
         if config.pretraining is not None and config.weights is not None:
             known.append(KnownWeights(name, config, look_for(config.weights), tuple(places_of(config.weights))))
-    return sorted(known, key=lambda entry: entry.name)
+    encoders = {entry.file_name for entry in known if entry.config.name == "encoder"}
+    alone = [entry for entry in known if entry.config.name == "encoder" or entry.file_name not in encoders]
+    return sorted(alone, key=lambda entry: entry.name)
 
 
 def known_model(name: str, near: str | Path | None = None) -> KnownWeights:
