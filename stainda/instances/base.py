@@ -127,18 +127,19 @@ def known_heads() -> dict[str, type[InstanceHead]]:
     return dict(sorted(HEADS.items()))
 
 
-def build_head(config: PartConfig) -> InstanceHead:
+def build_head(config: PartConfig, place: str = "task.instances") -> InstanceHead:
     """The head that a task names.
+
+    Args:
+        place: where it is named, for messages.
 
     Raises:
         ConfigError: no such head or parameter (the nearest is named), or a value out of bounds.
     """
     known = known_heads()
     if config.name not in known:
-        raise ConfigError(
-            f"unknown head {config.name!r}", file="task.instances", remedy=did_you_mean(config.name, known)
-        )
-    return validated(known[config.name], config.params, f"task.instances {config.name}")
+        raise ConfigError(f"unknown head {config.name!r}", file=place, remedy=did_you_mean(config.name, known))
+    return validated(known[config.name], config.params, f"{place} {config.name}")
 
 
 def describe_heads() -> list[dict[str, str]]:

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from stainda.config import ModelConfig, PartConfig, PatchConfig, StrategyConfig, StudyConfig, TaskConfig
 from stainda.errors import ConfigError
-from stainda.instances.base import DepthHead, register
+from stainda.instances.base import DepthHead, build_head, register
 
 REGIONS = "regions"
 TWO_STAGE = ("faster_rcnn", "mask_rcnn")
@@ -53,26 +53,30 @@ def task_for(study: StudyConfig, strategy: StrategyConfig) -> TaskConfig:
     model, head = study.model_of(strategy), strategy.instances
     if head is None:
         return with_regions(study.task, model, study.patches)
+    place = f"strategy {strategy.name!r}: instances"
     if study.task.kind != "instances":
         raise ConfigError(
             f"head {head.name!r} separates objects, and the task is of {study.task.kind}",
-            file=f"strategy {strategy.name!r}: instances", remedy="Leave it out, or take a task of kind: instances",
+            file=place, remedy="Leave it out, or take a task of kind: instances",
         )  # fmt: skip
     if model.name in TWO_STAGE and head.name != REGIONS:
         raise ConfigError(
             f"network {model.name!r} detects objects itself, and the head is {head.name!r}",
-            file=f"strategy {strategy.name!r}: instances", remedy=f"Leave it out or take {REGIONS}, or another model",
+            file=place, remedy=f"Leave it out or take {REGIONS}, or another model",
         )  # fmt: skip
-    return with_regions(study.task.model_copy(update={"instances": head}), model, study.patches)
+    build_head(head, place)
+    return with_regions(study.task.model_copy(update={"instances": head}), model, study.patches, place)
 
 
-def with_regions(task: TaskConfig, model: ModelConfig, patches: PatchConfig) -> TaskConfig:
-    """A task with the head that the network brings, see :func:`task_for`."""
+def with_regions(
+    task: TaskConfig, model: ModelConfig, patches: PatchConfig, place: str = "task.instances"
+) -> TaskConfig:
+    """A task with the head that the network brings, see :func:`task_for`; ``place`` names the task's head."""
     named = task.instances.name == REGIONS and task.kind == "instances"
     if model.name not in TWO_STAGE:
         if named:
             raise ConfigError(
-                f"network {model.name!r} detects no regions", file="task.instances",
+                f"network {model.name!r} detects no regions", file=place,
                 remedy="Take a model whose name is faster_rcnn or mask_rcnn, or another head: contours, distance, star",
             )  # fmt: skip
         return task

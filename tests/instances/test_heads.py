@@ -288,7 +288,8 @@ def test_a_strategy_may_have_a_head_of_its_own():
     [
         ({"instances": {"name": "star"}}, "segmentation", "the task is of segmentation"),
         ({"instances": {"name": "star"}, "model": {"name": "mask_rcnn"}}, "instances", "detects objects itself"),
-        ({"instances": {"name": "regions"}}, "instances", "detects no regions"),
+        ({"instances": {"name": "regions"}}, "instances", "strategy 'plain': instances.*detects no regions"),
+        ({"instances": {"name": "stars"}}, "instances", "strategy 'plain': instances.*Did you mean 'star'"),
     ],
 )
 def test_a_head_that_does_not_fit_is_refused_by_the_name_of_the_strategy(strategy, task, said):
