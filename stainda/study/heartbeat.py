@@ -68,12 +68,11 @@ class RunProgress:
         with contextlib.suppress(OSError):  # the error itself is reported
             self._write()
 
-    def begin_rotation(self, count: int) -> None:
-        """The next of ``count`` rotations begins: its stages are those that are shown, and are still to come."""
+    def begin_rotation(self, number: int, count: int) -> None:
+        """Rotation ``number`` (from 1) of ``count`` begins: its stages are those that are shown, and are to come."""
         with self._lock:
             self._state["stages"].update(dict.fromkeys(self._state["of_rotations"], "waiting"))
-            self._state["rotations_begun"] += 1
-        self._put(rotations=count)
+        self._put(rotations=count, rotations_begun=number)
 
     def begin(self, stage: str, rotation: str = "") -> None:
         with self._lock:
@@ -139,10 +138,10 @@ class _Recorded:
                 self._values["note"] = note
 
 
-def tell_rotation(progress: Progress, count: int) -> None:
-    """Write down that the next of ``count`` rotations begins, where the progress is written down."""
+def tell_rotation(progress: Progress, number: int, count: int) -> None:
+    """Write down that rotation ``number`` (from 1) of ``count`` begins, where the progress is written down."""
     if isinstance(progress, RunProgress):
-        progress.begin_rotation(count)
+        progress.begin_rotation(number, count)
 
 
 def tell_jobs(progress: Progress, jobs: Sequence[RunningJob]) -> None:

@@ -75,9 +75,9 @@ class RotatingStudy:
             self._timed("register", self.base.register)
         runs = [self._run_of(rotation, rotations) for rotation in rotations]
         states = {rotation.name: ("", "") for rotation in rotations}
-        for rotation, run in zip(rotations, runs, strict=True):
+        for number, (rotation, run) in enumerate(zip(rotations, runs, strict=True), start=1):
             self.progress.message(f"rotation {rotation.name}: {_sides(rotation)}")
-            tell_rotation(self.progress, len(rotations))
+            tell_rotation(self.progress, number, len(rotations))
             try:
                 with run.folder.locked():
                     run.prepare(force)

@@ -123,7 +123,7 @@ def test_while_the_first_rotation_trains_its_trainings_count_and_those_of_the_ne
         for stage in ("cohort", "register"):
             with in_stage(progress, stage):
                 pass
-        tell_rotation(progress, 3)
+        tell_rotation(progress, 1, 3)
         for stage in STAGES[:4]:
             with in_stage(progress, stage, "PAS@A"):
                 pass
@@ -135,10 +135,15 @@ def test_while_the_first_rotation_trains_its_trainings_count_and_those_of_the_ne
             progress._write()
             found = read_status(root)
             shown = CliRunner().invoke(app, ["status", str(root)]).output
-        tell_rotation(progress, 3)
+        tell_rotation(progress, 2, 3)
         with in_stage(progress, "cohort", "SR@A"):
             progress._write()
             second = read_status(root)
+        tell_rotation(progress, 1, 2)  # begun anew without slides that were lost
+        with in_stage(progress, "cohort", "PAS@A"):
+            progress._write()
+            anew = read_status(root)
+    assert anew.rotations == (2, 1)
     assert found.counts["done"] == 1 and found.waiting == 5 and found.rotations == (3, 1)
     states = [found.stages[stage] for stage in STAGES]
     assert states == ["done"] * 4 + ["running"] + ["waiting"] * 2
