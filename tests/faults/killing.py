@@ -21,6 +21,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tiny_run import FAULTS_ARE_OVER
+
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE.parent), str(HERE.parents[1])]
 KINDS = {
@@ -98,6 +100,8 @@ def _python(role: str, root: Path, *more: str) -> subprocess.Popen[str]:
 
 def run_whole(root: Path) -> str:
     """The records of a run that nothing disturbs."""
+    root.mkdir(parents=True)
+    (root / FAULTS_ARE_OVER).touch()
     leader = _python("leader", root)
     _, said = leader.communicate(timeout=LIMIT)
     assert leader.returncode == 0, said
@@ -123,6 +127,8 @@ def run_disturbed(cast: Cast, kinds: tuple[str, ...], times: int, rng: random.Ra
         if tally.repetitions < times and time.monotonic() > moment and disturb(cast, kind):
             tally.repetitions += 1
             moment = time.monotonic() + rng.uniform(0.1, 2.0)
+        if tally.repetitions == times:
+            (cast.root / FAULTS_ARE_OVER).touch()
     else:
         raise TimeoutError(f"the run did not end: {kinds}")
     cast.end()
@@ -186,7 +192,7 @@ def suite(kills: int, seed: int, each: int, kinds: tuple[str, ...]) -> dict[str,
             number += 1
             with prepared(Path(name) / str(number), kind, server) as cast:
                 tally = run_disturbed(cast, (kind,), min(each, left[kind]), rng)
-            left[kind] -= max(1, tally.repetitions)
+            left[kind] -= tally.repetitions
             row = table[kind]
             for field_name in ("repetitions", "lost", "repeated", "at_once"):
                 setattr(row, field_name, getattr(row, field_name) + getattr(tally, field_name))
