@@ -138,6 +138,18 @@ def quantile_interval(resampled: Array, scores: Array, level: float, method: Met
     return _column_quantiles(ordered, below), _column_quantiles(ordered, above)
 
 
+def percentile_interval(resampled: Array, level: float) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Ends (k,) of the plain percentile interval of resampled values (r, k); what is ``nan`` is left out.
+
+    Both ends are ``nan`` where a column has no value at all.
+    """
+    tail = (1 - level) / 2
+    defined = np.isfinite(resampled).any(axis=0)
+    ends = np.full((2, resampled.shape[1]), np.nan)
+    ends[:, defined] = np.nanquantile(resampled[:, defined], [tail, 1 - tail], axis=0)
+    return ends[0], ends[1]
+
+
 def _bca_levels(resampled: Array, scores: Array, tail: float) -> tuple[Array, Array]:
     estimate = scores.mean(axis=0)
     # half of the ties, as scipy does: a constant column has no bias

@@ -75,6 +75,7 @@ def judge_effect(strategy: str, measured: pd.DataFrame) -> Effect:
     best = None if accuracies.empty else str(accuracies.idxmax())
     distances = steps["distance"].astype(float).dropna()
     reason = ""
+    late = ratios[steps["step"].isin(late_steps)].dropna()
     largest = float(ratios.max()) if ratios.notna().any() else math.nan
     if not largest >= LEAST_RATIO:
         reason = f"its terms never reached {LEAST_RATIO:.0%} of the task's gradient"
@@ -86,7 +87,7 @@ def judge_effect(strategy: str, measured: pd.DataFrame) -> Effect:
         strategy=strategy,
         jobs=1,
         not_effective=int(bool(reason)),
-        gradient_ratio=float(ratios[steps["step"].isin(late_steps)].median()),
+        gradient_ratio=float(late.median()) if len(late) else math.nan,
         largest_ratio=largest,
         discriminator_accuracy=math.nan if best is None else float(accuracies[best]),
         chance_accuracy=math.nan if best is None else float(measured["chance_accuracy"].min()),

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import shapely
 
 from stainda.config.microenvironment import MicroenvironmentConfig, NullModel
-from stainda.evaluation.bootstrap import resampling_weights
+from stainda.evaluation.bootstrap import percentile_interval, resampling_weights
 from stainda.microenvironment.envelopes import envelope
 from stainda.microenvironment.patterns import CellPairs, k_function, l_function, random_pairs, relabelled_pairs, thinned
 from stainda.microenvironment.raster_fields import RasterField, StepCounts
@@ -170,7 +170,6 @@ def _pooled(
     resampled = _resampled(each, units, config.resamples, rng)
     number = np.array([curve.cells for curve in curves], float)
     rate = float(number @ [curve.per_mm2 for curve in curves] / number.sum()) if number.sum() else float("nan")
-    tail = (1 - config.level) / 2
     steps = len(first.high)
     none = np.full(steps, np.nan)
     rows: list[Row] = []
@@ -181,7 +180,7 @@ def _pooled(
             around = envelope(value, values(simulated.ratio, first.high), config.level)
             low, high, p = around.low, around.high, around.p
         if resampled is not None:
-            ci = np.nanquantile(values(resampled.ratio, first.high), [tail, 1 - tail], axis=0)
+            ci = percentile_interval(values(resampled.ratio, first.high), config.level)
         rows += [
             {
                 "function": function, "null": first.null, "from_um": known(first.low[k], 2),

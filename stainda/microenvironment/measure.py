@@ -10,7 +10,7 @@ import shapely
 from scipy.spatial import cKDTree
 
 from stainda.config.microenvironment import MicroenvironmentConfig
-from stainda.evaluation.bootstrap import resampling_weights
+from stainda.evaluation.bootstrap import percentile_interval, resampling_weights
 from stainda.microenvironment.compartments import CompartmentCount, count_compartments, stained_squares
 from stainda.microenvironment.curves import SectionCurve, section_curves
 from stainda.microenvironment.rates import MM2, poisson_interval, random_shifts, shifted_counts, uncertain_interval
@@ -194,8 +194,7 @@ def pooled_density(
         top[rows] = weights[rows] @ (observed + simulated[draw] - simulated.mean(axis=0))
     bottom = weights @ area
     replicates = np.divide(top * MM2, bottom, out=np.full_like(top, np.nan), where=bottom > 0)
-    tail = (1 - config.level) / 2
-    low, high = np.nanquantile(replicates, [tail, 1 - tail], axis=0)
+    low, high = percentile_interval(replicates, config.level)
     return ZoneDensities(value, np.maximum(low, 0.0), high, bias, "bootstrap")
 
 

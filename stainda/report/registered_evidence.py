@@ -12,6 +12,7 @@ from stainda.evaluation import (
     Ranked,
     bland_altman,
     counts_and_areas,
+    percentile_interval,
     probability_counts,
     ranked_at,
     resampling_weights,
@@ -73,10 +74,7 @@ def _reliability(view: StudyView, rows: pd.DataFrame) -> Reliability:
         hits, rest = weights @ both["positive"], weights @ both["negative"]
         with np.errstate(invalid="ignore", divide="ignore"):
             shares = np.where(hits + rest > 0, hits / (hits + rest), np.nan)
-        tail = (1 - settings.level) / 2
-        known = np.isfinite(shares).any(axis=0)
-        low, high = np.full(CALIBRATION_BINS, np.nan), np.full(CALIBRATION_BINS, np.nan)
-        low[known], high[known] = np.nanquantile(shares[:, known], [tail, 1 - tail], axis=0)
+        low, high = percentile_interval(shares, settings.level)
     return Reliability(probability, share, low, high, counts.calibration_error)
 
 

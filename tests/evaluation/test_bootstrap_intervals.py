@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from stainda.evaluation import dice, intervals, nested_interval, resampling_weights, weighted_means
-from stainda.evaluation.bootstrap import quantile_interval
+from stainda.evaluation.bootstrap import percentile_interval, quantile_interval
 
 
 def rng(seed=0):
@@ -116,3 +116,11 @@ def test_the_bias_correction_by_hand():
     bias = stats.norm.ppf((resampled < scores.mean()).mean() + 0.5 * (resampled == scores.mean()).mean())
     z = bias + stats.norm.ppf(0.025)
     assert low[0] == pytest.approx(stats.norm.cdf(bias + z / (1 - acceleration * z)), abs=1e-6)
+
+
+def test_percentiles_leave_out_what_is_not_defined(recwarn):
+    resampled = np.array([[1.0, np.nan, 5.0], [2.0, np.nan, np.nan], [3.0, np.nan, 7.0]])
+    low, high = percentile_interval(resampled, 0.5)
+    assert low == pytest.approx([1.5, np.nan, 5.5], nan_ok=True)
+    assert high == pytest.approx([2.5, np.nan, 6.5], nan_ok=True)
+    assert not recwarn.list
