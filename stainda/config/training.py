@@ -25,6 +25,12 @@ class PatchConfig(Frozen):
     per_object: int = Field(2, ge=0, description="patches around each labelled object, shifted at random")
     negatives_per_object: float = Field(1.0, ge=0, description="patches without any object, per patch with one")
     min_per_slide: int = Field(8, ge=1, description="patches of a slide that has no label (target domains), at least")
+    max_per_slide: int = Field(
+        1000,
+        ge=1,
+        description="patches around the objects of a slide, at most: where more are annotated (nuclei), objects are "
+        "drawn at random, equally many of each class as far as there are so many",
+    )
     grid: bool = Field(False, description="cover the tissue in a grid instead of sampling around objects")
     stride: int | None = Field(None, description="of the grid, in pixels at the working scale; default half the size")
     min_tissue: float = Field(0.3, ge=0, le=1, description="share of a patch that must be tissue")

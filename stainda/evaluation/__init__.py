@@ -2,7 +2,14 @@
 
 from stainda.evaluation.agreement import Agreement, bland_altman, concordance
 from stainda.evaluation.analysis import Analysis, analyse, one_rotation
-from stainda.evaluation.bootstrap import Intervals, intervals, nested_interval, resampling_weights, weighted_means
+from stainda.evaluation.bootstrap import (
+    Intervals,
+    intervals,
+    nested_interval,
+    percentile_interval,
+    resampling_weights,
+    weighted_means,
+)
 from stainda.evaluation.boundaries import SurfaceDistances, surface_distances
 from stainda.evaluation.comparison import holm
 from stainda.evaluation.confusion import CONFUSION_COLUMNS, confusion_rows, object_confusion, slide_confusion
@@ -71,7 +78,7 @@ __all__ = [
     "RECORD_COLUMNS", "make_records", "as_records", "empty_records", "gather_records", "read_records", "write_records",
     "SelectionRule", "SourceValidation", "Last", "Oracle", "RULES", "REFIT", "rule", "select", "chosen_records",
     "ScoreCube", "patient_scores", "score_cube",
-    "Intervals", "intervals", "nested_interval", "resampling_weights", "weighted_means",
+    "Intervals", "intervals", "nested_interval", "percentile_interval", "resampling_weights", "weighted_means",
     "Estimates", "Moments", "difference", "single_mean", "moments", "fieller", "holm",
     "Ranking", "rank_strategies", "EffectSizes", "effect_sizes",
     "Analysis", "analyse", "ALL_TARGETS", "RotationRecords", "one_rotation",

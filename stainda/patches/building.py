@@ -186,7 +186,8 @@ def _unlabelled_count(cohort: Cohort, roles: Roles, config: PatchConfig, task: T
             scale = config.downsample or (config.mpp / section.mpp if config.mpp and section.mpp else None)
             extent = config.size * scale if scale else np.inf
             objects = sum(object_weight(shape, extent) for shape in chosen if shape is not None)
-            counts.append(objects * config.per_object * (1 + config.negatives_per_object))
+            around = min(objects * config.per_object, config.max_per_slide)
+            counts.append(around * (1 + config.negatives_per_object))
     return max(config.min_per_slide, round(float(np.mean(counts))) if counts else 0)
 
 

@@ -184,6 +184,10 @@ class Painter:
         }
         return {name: ways[name](x, y, size, downsample) for name in ("labels", *self._more)}
 
+    def within(self, box: tuple[float, float, float, float]) -> NDArray[np.intp]:
+        """Indices, ascending, of the objects that reach into a box of level-0 pixels."""
+        return np.sort(self._tree.query(shapely.box(*box), predicate="intersects"))
+
     def by_class(self) -> dict[str, list[BaseGeometry]]:
         """The objects of each class of the task."""
         return {name: _sound(self._shapes[self._shapes["class"] == name]) for name in self._classes}
@@ -209,12 +213,12 @@ class Painter:
         grid, reach = PixelGrid(x, y, size, size, downsample), 3 * (self._sigma or 0.0)
         box = shapely.box(x - reach, y - reach, x + size * downsample + reach, y + size * downsample + reach)
         near = np.sort(self._tree.query(box))
-        near = near[np.argsort(self._numbers[near], kind="stable")]  # classes over each other as in the labels
+        near = near[np.argsort(self.numbers[near], kind="stable")]  # classes over each other as in the labels
         objects = np.asarray(self.objects, dtype=object)
         if self._sigma is None:
             return numbers_of(objects, near, grid)
         points = shapely.get_coordinates(shapely.centroid(objects[near]))
-        return heat_of(points, self._numbers[near].tolist(), self._sigma, grid)
+        return heat_of(points, self.numbers[near].tolist(), self._sigma, grid)
 
     def vote(self, x: float, y: float, size: int, downsample: float) -> NDArray[np.uint16]:
         """What each annotator says of each pixel, uint16 (size, size): see the module ``crowd``."""
@@ -224,7 +228,7 @@ class Painter:
         return encode(answers, len(self._classes))
 
     @cached_property
-    def _numbers(self) -> NDArray[np.intp]:
+    def numbers(self) -> NDArray[np.intp]:
         """Of every object the number of its class, from 1."""
         shapes = self._shapes.geometry.values
         there = np.array([shape is not None and not shape.is_empty for shape in shapes], bool)
@@ -289,7 +293,8 @@ def _plan(
             reason = f"{len(planned['tissue'])} patches on tissue were found, {request.count} were requested"
             _note(result, request.kind, reason)
     else:
-        objects = planning.around_objects(site, painter.objects, config.per_object, generator)
+        chosen = _objects(job, request, split, site, painter, result)
+        objects = planning.around_objects(site, chosen, config.per_object, generator)
         wanted = round(config.negatives_per_object * len(objects)) if len(objects) else config.min_per_slide
         negatives = planning.away_from_objects(site, painter.avoid, wanted, generator)
         rest = planning.away_from_objects(site, [], wanted - len(negatives), generator)
@@ -300,11 +305,28 @@ def _plan(
             _note(result, request.kind, reason)
         planned = {"object": objects, "negative": negatives, "tissue": rest}
         if job.task.kind == "classification":
-            planned["near"] = planning.near_objects(site, painter.objects, config.per_object, generator)
+            planned["near"] = planning.near_objects(site, chosen, config.per_object, generator)
     rows = [(around, float(x), float(y)) for around, corners in planned.items() for x, y in corners]
     if not rows:
         _note(result, request.kind, f"no place for {_side(job, site)} was found ({split})")
     return rows
+
+
+def _objects(
+    job: SlideJob, request: Request, split: str, site: planning.PatchSite, painter: Painter, result: CutSlide
+) -> list[BaseGeometry]:
+    """The objects that patches lie around: those of the site, or as many as ``max_per_slide`` allows."""
+    inside = painter.within(site.box)
+    patches = [job.config.per_object * planning.object_weight(painter.objects[i], site.extent) for i in inside]
+    generator = generator_for(job.seed, "objects", job.section.slide, request.kind, split)
+    kept = planning.drawn_objects(patches, painter.numbers[inside].tolist(), job.config.max_per_slide, generator)
+    if len(kept) < len(inside):
+        reason = (
+            f"patches lie around {len(kept)} of {len(inside)} annotated objects, drawn at random ({split}; "
+            f"patches.max_per_slide: {job.config.max_per_slide})"
+        )
+        _note(result, request.kind, reason)
+    return [painter.objects[i] for i in inside[kept]]
 
 
 def _row(job: SlideJob, request: Request, split: str) -> dict[str, Any]:

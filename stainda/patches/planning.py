@@ -109,6 +109,27 @@ def near_objects(
     return np.concatenate(corners) if corners else np.zeros((0, 2))
 
 
+def drawn_objects(
+    patches: Sequence[int], classes: Sequence[int], most: int, generator: np.random.Generator
+) -> NDArray[np.intp]:
+    """Indices, ascending, of objects whose patches are ``most`` at most in all: drawn at random, and in turn from each
+    class, so that a rare one is not lost among the others. All objects, and nothing drawn, where they fit.
+
+    Args:
+        patches: how many each object gets. classes: of each object.
+    """
+    if sum(patches) <= most:
+        return np.arange(len(patches))
+    order = generator.permutation(len(patches))
+    numbers = np.asarray(classes)[order]
+    turn = np.empty(len(order), int)
+    for name in np.unique(numbers):
+        turn[numbers == name] = np.arange((numbers == name).sum())
+    order = order[np.argsort(turn, kind="stable")]
+    kept = order[np.cumsum(np.asarray(patches)[order]) <= most]
+    return np.sort(kept if len(kept) else order[:1])
+
+
 def object_weight(shape: BaseGeometry, extent: float) -> int:
     """How many patches' area an object covers, at least 1."""
     return max(1, math.ceil(shape.area / extent**2))

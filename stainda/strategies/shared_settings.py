@@ -140,7 +140,8 @@ def _cutting(study: StudyConfig) -> str:
         text = f"a grid over the tissue, every {cutting.stride or cutting.size // 2} pixels"
     else:
         text = (
-            f"{cutting.per_object} around each object, {cutting.negatives_per_object:g} without one for each of these"
+            f"{cutting.per_object} around each object ({cutting.max_per_slide} of a slide at most), "
+            f"{cutting.negatives_per_object:g} without one for each of these"
         )
     margin = getattr(cutting, "margin", 0)
     return f"{text}; a region {margin:g} of a patch wider is stored, and cropped at random" if margin else text

@@ -33,6 +33,7 @@ from stainda.cohort import Cohort
 from stainda.config import TaskConfig
 from stainda.errors import AnnotationError, LeakError, SlideError, StaindaError
 from stainda.patches import PatchStore, build_store
+from stainda.patches.planning import drawn_objects
 
 
 @pytest.fixture(scope="module")
@@ -361,3 +362,27 @@ def test_what_a_wrong_pixel_size_causes_names_the_column(tmp_path):
     store = build(large, tmp_path / "p")
     reasons = [note["reason"] for note in store.meta["notes"] if note["kind"] == "all"]
     assert reasons and all("enlarged 5.0 times" in reason and "column mpp" in reason for reason in reasons)
+
+
+def test_patches_around_objects_have_a_limit_and_a_rare_class_stays(cohort, store, tmp_path):
+    limited = build(cohort, tmp_path / "patches", CONFIG.model_copy(update={"max_per_slide": 6}))
+    labelled = limited.table[limited.table["kind"] == "labelled"]
+    around = labelled[labelled["around"] == "object"]
+    assert (around.groupby("slide").size() <= 6).all()
+    assert (around.groupby("slide")["px_vessel"].max() > 0).all()  # one object of four, and drawn from each in turn
+    assert (labelled[labelled["around"] != "object"].groupby("slide").size() <= 6).all()
+    unlabelled = limited.table[limited.table["kind"] == "unlabelled"].groupby("slide").size()
+    assert (unlabelled <= 12).all()  # as many as a source slide gives
+    assert any("annotated objects, drawn at random (train" in note["reason"] for note in limited.meta["notes"])
+    again = build(cohort, tmp_path / "again", CONFIG.model_copy(update={"max_per_slide": 6}))
+    assert again.table.equals(limited.table)
+    unlimited = build(cohort, tmp_path / "unlimited", CONFIG.model_copy(update={"max_per_slide": 10_000}))
+    assert unlimited.table.equals(store.table)  # nothing is drawn where all fit
+
+
+def test_objects_are_drawn_from_each_class_in_turn():
+    classes = [0] * 90 + [1] * 6 + [2] * 4
+    kept = drawn_objects([2] * 100, classes, 40, np.random.default_rng(3))
+    assert np.bincount(np.asarray(classes)[kept]).tolist() == [10, 6, 4] and (np.diff(kept) > 0).all()
+    assert drawn_objects([2] * 100, classes, 200, np.random.default_rng(3)).tolist() == list(range(100))
+    assert len(drawn_objects([50], [0], 10, np.random.default_rng(3))) == 1  # one object larger than the limit stays
