@@ -81,10 +81,11 @@ def number_objects(geometries: Array, grid: PixelGrid) -> Array:
     return labels
 
 
-def covered(geometry: BaseGeometry, grid: PixelGrid) -> Array:
-    """Which pixels of a grid have their centre in an area: bool (height, width); see :func:`rasterise`."""
+def covered(geometries: BaseGeometry | Array, grid: PixelGrid) -> Array:
+    """Which pixels of a grid have their centre in an area, or in any of several: bool (height, width); see
+    :func:`rasterise`."""
     labels = np.zeros((grid.height, grid.width), np.uint8)
-    _paint(labels, np.array([geometry], dtype=object), 1, grid)
+    _paint(labels, np.atleast_1d(np.asarray(geometries, dtype=object)), 1, grid)
     return labels > 0
 
 

@@ -10,14 +10,16 @@ What a training with a share may use of the labelled patches:
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 import shapely
 from numpy.typing import NDArray
+from shapely.geometry.base import BaseGeometry
 
 from stainda.annotations.raster import PixelGrid, covered
 from stainda.patches.label_objects import OWN, PROPAGATED, LabelObjects
@@ -112,6 +114,7 @@ class KnownLabels:
     train: NDArray[np.bool_]
     gone: str = ""
     refit: bool = False
+    _rims: dict[int, BaseGeometry] = field(default_factory=dict)
     _masks: dict[int, NDArray[np.uint8] | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -126,7 +129,15 @@ class KnownLabels:
             (slide, kind): np.flatnonzero((slides == slide) & (kinds == kind))
             for slide, kind in dict.fromkeys(zip(slides.tolist(), kinds.tolist(), strict=True))
         }
-        self._trees = {key: shapely.STRtree(self.objects.shapes[at]) for key, at in self._at.items()}
+        shapes = self.objects.shapes
+        self._radius = RIM * np.sqrt(shapely.area(shapes) / math.pi)
+        wide = shapely.box(*(shapely.bounds(shapes) + np.outer(self._radius, [-1, -1, 1, 1])).T)
+        self._trees = {key: shapely.STRtree(shapes[at]) for key, at in self._at.items()}
+        self._wide_trees = {key: shapely.STRtree(wide[at]) for key, at in self._at.items()}
+        patches = self.store.table
+        self._slide = patches["slide"].to_numpy(object)
+        self._of_kind = np.where((patches["kind"] == "propagated").to_numpy(bool), PROPAGATED, OWN)
+        self._corner, self._scale = patches[["x", "y"]].to_numpy(float), patches["downsample"].to_numpy(float)
         self.usable, self._empty = self._usable()
 
     @property
@@ -145,15 +156,22 @@ class KnownLabels:
             return labels
         return np.where(np.unpackbits(packed, count=labels.size).reshape(labels.shape) == 1, np.uint8(255), labels)
 
+    def content(self, rows: NDArray[np.intp]) -> bytes:
+        """Digest of what decides the labels of these regions, in their order: the outlines that may reach into each,
+        and which of them are annotated."""
+        place, near = self._meeting(rows, self._wide_trees, self.store.margin)
+        outlines, of_pair = np.unique(near, return_inverse=True)
+        texts = zip(shapely.to_wkb(self.objects.shapes[outlines]), self._known[outlines], strict=True)
+        names = np.array([hashlib.sha256(text + bytes([known])).digest() for text, known in texts], dtype="S32")
+        order = np.lexsort((names[of_pair], place)) if len(near) else np.zeros(0, np.intp)
+        return hashlib.sha256(place[order].tobytes() + names[of_pair][order].tobytes()).digest()
+
     def _usable(self) -> tuple[NDArray[np.bool_], int]:
         """Which training patches are used, by row of the store, and how many of them show no object."""
-        usable, empty = np.zeros(len(self.train), bool), []
-        for row in np.flatnonzero(self.train).tolist():
-            nearby = self._near(row, 0)
-            if not len(nearby):
-                empty.append(row)
-            usable[row] = bool(self._known[nearby].any())
-        kept = self._some_empty(np.asarray(empty, int))
+        rows, usable = np.flatnonzero(self.train), np.zeros(len(self.train), bool)
+        place, near = self._meeting(rows, self._trees, 0)
+        usable[rows[place[self._known[near]]]] = True
+        kept = self._some_empty(np.delete(rows, np.unique(place)))
         usable[kept] = True
         return usable, len(kept)
 
@@ -164,34 +182,36 @@ class KnownLabels:
             return rows[order[: self.rule.empty]]
         return rows[order[: math.ceil(self.rule.share * len(rows) - 1e-9)]]
 
-    def _near(self, row: int, margin: int) -> NDArray[np.intp]:
-        """Objects that reach into a patch, or into it and its margin: their places in the table."""
-        about = self.store.table.iloc[row]
-        kind = PROPAGATED if about["kind"] == "propagated" else OWN
-        at = self._at.get((about["slide"], kind))
-        if at is None:
-            return np.zeros(0, np.intp)
-        x, y, side = self._box(row, margin)
-        return at[self._trees[about["slide"], kind].query(shapely.box(x, y, x + side, y + side), "intersects")]
-
-    def _box(self, row: int, margin: int) -> tuple[float, float, float]:
-        about, size = self.store.table.iloc[row], int(self.store.meta["size"])
-        scale = float(about["downsample"])
-        return float(about["x"]) - margin * scale, float(about["y"]) - margin * scale, (size + 2 * margin) * scale
+    def _meeting(
+        self, rows: NDArray[np.intp], trees: Mapping[tuple[str, str], shapely.STRtree], margin: int
+    ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Pairs (k,) of patches, with so much of their margin, and objects that meet: the place of a patch in ``rows``,
+        and of an object in the table; by slide."""
+        side = (int(self.store.meta["size"]) + 2 * margin) * self._scale[rows]
+        corner = self._corner[rows] - margin * self._scale[rows, None]
+        boxes = shapely.box(*np.concatenate([corner, corner + side[:, None]], axis=1).T)
+        places, objects = [np.zeros(0, np.intp)], [np.zeros(0, np.intp)]
+        for (slide, kind), at in self._at.items():
+            here = np.flatnonzero((self._slide[rows] == slide) & (self._of_kind[rows] == kind))
+            box, shape = trees[slide, kind].query(boxes[here], "intersects")
+            places.append(here[box])
+            objects.append(at[shape])
+        return np.concatenate(places), np.concatenate(objects)
 
     def _hidden(self, row: int, side: int) -> NDArray[np.bool_]:
-        margin = self.store.margin
-        x, y, _ = self._box(row, margin)
-        grid = PixelGrid(x, y, side, side, float(self.store.table.iloc[row]["downsample"]))
-        near = self._near(row, 2 * margin + side // 2)  # rims reach further than objects
-        hidden, shown = np.zeros((side, side), bool), np.zeros((side, side), bool)
-        for place in near.tolist():
-            shape = self.objects.shapes[place]
-            if self._known[place]:
-                shown |= covered(shape, grid)
-            else:
-                hidden |= covered(shapely.buffer(shape, RIM * math.sqrt(shape.area / math.pi)), grid)
-        return hidden & ~shown
+        margin, scale = self.store.margin, float(self._scale[row])
+        x, y = self._corner[row] - margin * scale
+        grid = PixelGrid(float(x), float(y), side, side, scale)
+        _, near = self._meeting(np.array([row]), self._wide_trees, margin)
+        known = self._known[near]
+        rims = np.array([self._rim(place) for place in near[~known].tolist()], dtype=object)
+        return covered(rims, grid) & ~covered(self.objects.shapes[near[known]], grid)
+
+    def _rim(self, place: int) -> BaseGeometry:
+        """An object without annotation, and what is ignored around it; made once, since many patches show it."""
+        if place not in self._rims:
+            self._rims[place] = shapely.buffer(self.objects.shapes[place], self._radius[place])
+        return self._rims[place]
 
 
 def drawable(objects: LabelObjects, gone: str = "", refit: bool = False) -> NDArray[np.bool_]:

@@ -293,7 +293,7 @@ class TrainingData:
             train = np.sort(self.labelled("train"))
             for kind in ("own", "propagated"):
                 rows_of = train[(self._kind[train] == "propagated") == (kind == "propagated")]
-                digest.update(self._regions_of(kind, rows_of).tobytes())
+                digest.update(store.digests(kind)[rows_of].tobytes() + self._known.content(rows_of))
         if self.rule == "propagated" and store.weights is not None:
             digest.update(store.digests("weights")[np.sort(learned[propagated])].tobytes())
         if store.has_details:

@@ -12,7 +12,7 @@ from stainda.arrays import Array
 from stainda.registration import gates
 from stainda.registration.affine import apply_affine
 from stainda.registration.proposals import Proposal
-from stainda.registration.refinement import Deformations, Refined, refine
+from stainda.registration.refinement import Deformations, Refined, refine, unseen_agreement
 from stainda.registration.results import REFUSED, REGISTERED, RIGID_ONLY
 from stainda.registration.sections import SectionImage, rigid_downsample
 from stainda.registration.similarity import FrameView, agreement, compared_area, tissue_overlap
@@ -90,18 +90,32 @@ def assess_proposal(
     )
     if reason := gates.refuse_placement(placement):
         return Assessment(REFUSED, reason, None, measures)
+    proof, stretched = rigid_agreement.significance, False
+    if reason := gates.refuse_structures(placement):
+        if not nonrigid or deformations not in ("own", "both"):
+            return Assessment(REFUSED, reason, None, measures)
+        # tissue may be stretched so far that no rigid placement makes its structures coincide
+        unseen = unseen_agreement(view, image, rigid)
+        measures |= {"significance_unseen": unseen.significance, "local_unseen": unseen.local}
+        if further := gates.refuse_unseen(unseen.significance, unseen.local):
+            return Assessment(REFUSED, f"{reason}; {further}", None, measures)
+        proof, stretched = unseen.significance, True
     if rigid_only:
         return Assessment(RIGID_ONLY, "", rigid, measures)
     given = None if full is None else _deformed(view, image, rigid, rigid_agreement.value, full, max_dim)
-    # stainda's own deformation maximises this agreement, so it is never what proves a placement
-    proof = rigid_agreement.significance if given is None or given.reason else given.significance
+    # stainda's own deformation maximises this agreement, so where it was fitted it never proves a placement
+    if given is not None and not given.reason and not stretched:
+        proof = given.significance
     if reason := gates.refuse_unproven(proposal.independent, proof, proposal.searched):
         return Assessment(REFUSED, reason, None, measures)
     if deformations is None:
         refined = Refined(rigid, False, "", () if full is None else (("given", full),))
     else:
         refined = refine(view, image, rigid, full, deformations, nonrigid)
-    return _kept(view, image, refined, rigid_agreement.value, measures, max_dim)
+    kept = _kept(view, image, refined, rigid_agreement.value, measures, max_dim)
+    if stretched and kept.status != REGISTERED:
+        return Assessment(REFUSED, f"stretched, and no deformation can be kept: {kept.reason}", None, kept.measures)
+    return kept
 
 
 def _kept(

@@ -29,6 +29,10 @@ MIN_SIGNIFICANCE_FEW = 6.0  # asked where matches are fewer than SURE_MATCHES; a
 MIN_SIGNIFICANCE_SEARCHED = 12.0  # the same where the place was found by maximising this very agreement over all turns
 # and shifts: the best of them reached 6.1 on tissue that has nothing in common, a right one 33
 MIN_LOCAL = 0.3  # share of the section's parts that are in place by themselves; a tenth are by chance
+MIN_SIGNIFICANCE_UNSEEN = 10.0  # the same two of parts that a deformation from the placement has not seen (see
+MIN_LOCAL_UNSEEN = 0.4  # refinement.unseen_agreement), asked of tissue so stretched that no rigid placement makes it
+# coincide: right ones of sections stretched by 0.4 have 15 to 23 and 0.5 to 0.7, wrong ones and those of other patients
+# at most 7 and 0.3
 SCALE_KNOWN = (0.8, 1.25)  # tissue shrinks and swells by some per cent between stains, when both mpp are known
 SCALE_UNKNOWN = (0.33, 3.0)  # otherwise; VALIS itself gives up beyond 3
 MAX_SHEAR = 0.2  # of the affine part; sections are flat tissue, not rubber
@@ -136,7 +140,7 @@ def refuse_blank(tissue: Array, thumbnail: Array) -> str | None:
 
 
 def refuse_placement(placement: Placement) -> str | None:
-    """After the rigid step: the reason why the section is not where it should be."""
+    """After the rigid step: the reason why the section cannot be where it should be, whatever its structures say."""
     if placement.n_matches < MIN_MATCHES:
         return f"too few matches: {placement.n_matches} (at least {MIN_MATCHES})"
     low, high = SCALE_KNOWN if placement.expected_scale else SCALE_UNKNOWN
@@ -155,6 +159,11 @@ def refuse_placement(placement: Placement) -> str | None:
         return f"the sections lie far apart: {placement.canvas:.1f} times the larger one's box (at most {MAX_CANVAS:g})"
     if placement.spread is not None and placement.spread < MIN_SPREAD:
         return f"all matches lie in one place: spread {placement.spread:.2f} of the tissue's (at least {MIN_SPREAD})"
+    return None
+
+
+def refuse_structures(placement: Placement) -> str | None:
+    """The reason why the structures do not show that a rigid placement is right."""
     needed = MIN_SIGNIFICANCE_FEW if placement.n_matches < SURE_MATCHES else MIN_SIGNIFICANCE
     if placement.significance < needed:
         return (
@@ -163,6 +172,21 @@ def refuse_placement(placement: Placement) -> str | None:
         )
     if placement.local < MIN_LOCAL:
         return f"only {placement.local:.0%} of the section is in place (at least {MIN_LOCAL:.0%})"
+    return None
+
+
+def refuse_unseen(significance: float, local: float) -> str | None:
+    """Where they do not: the reason why parts that a deformation has not seen do not show it either."""
+    if significance < MIN_SIGNIFICANCE_UNSEEN:
+        return (
+            f"nor do they after a deformation, in parts that it has not seen: {significance:.1f} (at least "
+            f"{MIN_SIGNIFICANCE_UNSEEN:g})"
+        )
+    if local < MIN_LOCAL_UNSEEN:
+        return (
+            f"after a deformation {local:.0%} of the parts that it has not seen are in place (at least "
+            f"{MIN_LOCAL_UNSEEN:.0%})"
+        )
     return None
 
 

@@ -42,10 +42,14 @@ class HeldBack:
         """bool (h, w): what a fit may use."""
         return self.number == 0
 
+    @property
+    def judged(self) -> Array:
+        """bool (h, w): squares without their border."""
+        return np.asarray(ndimage.binary_erosion(self.number > 0, iterations=INNER))
+
     def means(self, values: Array, where: Array) -> Array:
         """The mean of an image (h, w) in each square with enough pixels ``where``, (k,); NaN in the others."""
-        inner = ndimage.binary_erosion(self.number > 0, iterations=INNER) & where
-        labels = np.where(inner, self.number, 0).ravel()
+        labels = np.where(self.judged & where, self.number, 0).ravel()
         count = np.bincount(labels, minlength=int(self.number.max()) + 1)[1:]
         total = np.bincount(labels, values.ravel(), minlength=int(self.number.max()) + 1)[1:]
         return np.where(count >= LEAST, total / np.maximum(count, 1), np.nan)

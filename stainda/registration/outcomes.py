@@ -80,7 +80,11 @@ class Outcomes:
 
     def would_refuse(self, proposal: Proposal) -> bool:
         """Whether the gates refuse a proposal without its deformation."""
-        return assess_proposal(self.view, self.frame, proposal, self._max_dim, rigid_only=True).status == REFUSED
+        assessment = assess_proposal(
+            self.view, self.frame, proposal, self._max_dim, rigid_only=True, deformations=self._deformations,
+            nonrigid=self._nonrigid,
+        )  # fmt: skip
+        return assessment.status == REFUSED
 
     def assess(self, proposal: Proposal) -> Assessment:
         """Assess a proposal and store the result."""

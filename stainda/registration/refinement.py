@@ -21,7 +21,14 @@ from stainda.registration.deformation import FIRM, LEVELS, SOFT, STIFF, Stiffnes
 from stainda.registration.fields import invert
 from stainda.registration.held_back import FOLDS, Gain, HeldBack, agreement_map
 from stainda.registration.sections import SectionImage
-from stainda.registration.similarity import Brought, DensityGradients, FrameView
+from stainda.registration.similarity import (
+    Brought,
+    DensityGradients,
+    FrameView,
+    StructureAgreement,
+    agreement,
+    compared_area,
+)
 from stainda.registration.transforms import Transform
 
 Deformations = Literal["both", "own", "valis"]
@@ -121,6 +128,28 @@ class SectionOnView:
         where = self.compared & inside
         agreement = agreement_map(self.view.structures, structures, where)
         return self.held.means(agreement, where if part is None else where & part)
+
+
+def unseen_agreement(view: FrameView, image: SectionImage, placement: Transform) -> StructureAgreement:
+    """How well structures agree after the own deformation from a placement, in the parts that it was not fitted to.
+
+    Every square is held back once, so that all of the section is judged unseen. A deformation of tissue that has
+    nothing in common fits what it sees, and brings nothing together elsewhere. Chance is independent between the
+    ``FOLDS``, so that their sum over the square root of their number is in standard deviations again.
+    """
+    place, folds = SectionOnView.of(view, image, placement), []
+    for fold in range(FOLDS):
+        held = replace(place, held=HeldBack.of(view.density.shape, fold))
+        displacement = exponential(held.velocity(FIRM, held=True))
+        layers = (place.brought.density, place.brought.tissue.astype(float), place.brought.inside.astype(float))
+        density, tissue, inside = (shifted(layer, displacement) for layer in layers)
+        moved = Brought(density, tissue > 0.5, inside > 0.5)
+        folds.append(agreement(view.structures, moved.structures, compared_area(view, moved) & held.held.judged))
+    return StructureAgreement(
+        float(np.mean([each.value for each in folds])),
+        float(np.sum([each.significance for each in folds]) / np.sqrt(FOLDS)),
+        float(np.mean([each.local for each in folds])),
+    )
 
 
 def _affine(place: SectionOnView, rigid: Transform) -> tuple[Transform | None, str]:

@@ -88,6 +88,9 @@ QUALITY = Table(
                  agreement_nonrigid="the same after non-rigid registration",
                  significance="how far that similarity lies above chance, standard deviations",
                  local="share of the section's parts that are in place by themselves, 0 to 1",
+                 significance_unseen="`significance` after a deformation, in parts that it was not fitted to; only "
+                                     "where the rigid placement left it too low",
+                 local_unseen="`local`, the same",
                  spread="extent of the matches against that of the tissue, 0 to 1",
                  scale="factor from the section to the reference", rotation_degrees="rotation, degrees"),
         *columns("text", model="what the transform is made of: `rigid` or `affine`, and whose deformation"),

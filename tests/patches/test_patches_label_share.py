@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-import shapely
+import shapely.affinity
 from patch_cohort import CONFIG, ROLES, TASK, expected_labels, own_shapes, propagated_shapes, rectangles, write_cohort
 
 from stainda.errors import LeakError, StaindaError
 from stainda.patches import TrainingData, build_store
 from stainda.patches.label_objects import LabelObjects, write_label_objects
-from stainda.patches.label_share import RIM, ChosenLabels, LabelShare, nested_order
+from stainda.patches.label_share import RIM, ChosenLabels, KnownLabels, LabelShare, nested_order
 
 PATIENTS = (("p1", "train"), ("p2", "val"), ("p3", "test"), ("p4", "train"), ("p5", "train"))
 
@@ -139,6 +139,28 @@ def test_the_key_follows_the_share_alone(made):
     assert len(keys) == 4 and plain not in keys
     assert TrainingData(store, ROLES).key == plain
     assert TrainingData(store, ROLES, share=LabelShare(0.1, 1)).key in keys
+
+
+def test_the_content_follows_outlines_and_what_is_annotated(made):
+    """What names a training changes with whatever its labels are painted from, and with nothing else."""
+    store, objects = made
+    train = ((store.table["kind"] == "labelled") & (store.table["split"] == "train")).to_numpy(bool)
+
+    def known(shapes=objects.shapes, seed=1):
+        return KnownLabels(store, LabelObjects(objects.table, shapes), LabelShare(0.5, seed), train)
+
+    rows = np.flatnonzero(known().usable)
+    plain = known().content(rows)
+    assert plain == known().content(rows)
+    assert plain != known(seed=2).content(rows)
+    of_source = int(np.flatnonzero(objects.of_kind("own") & (objects.table["slide"] == "p1_PAS"))[0])
+    moved, elsewhere = objects.shapes.copy(), objects.shapes.copy()
+    moved[of_source] = shapely.affinity.translate(moved[of_source], 1.0)
+    assert plain != known(moved).content(rows)
+    of_validation = int(np.flatnonzero(objects.table["slide"] == "p2_PAS")[0])
+    elsewhere[of_validation] = shapely.affinity.translate(elsewhere[of_validation], 1.0)
+    assert plain == known(elsewhere).content(rows)
+    assert known().content(rows[:0]) == known(moved).content(rows[:0])
 
 
 def test_chosen_objects_are_used_and_no_others(made):

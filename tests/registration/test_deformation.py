@@ -22,9 +22,10 @@ from stainda.registration.refinement import (
     refine,
     robust_affine,
     shifted,
+    unseen_agreement,
 )
 from stainda.registration.sections import SectionImage
-from stainda.registration.similarity import Brought, FrameView, optical_density
+from stainda.registration.similarity import Brought, FrameView, agreement, compared_area, optical_density
 from stainda.registration.transforms import Between, Transform
 
 SIDE = 256
@@ -298,6 +299,28 @@ def test_own_deformation_is_proposed_where_a_section_is_bent_and_not_where_it_is
     assert np.median(error) < 1.0 and np.median(np.linalg.norm(there - points, axis=1)) > 2.5
     assert np.abs(transform.round_trip(points)).max() < 0.05
     assert refine(*placed(np.eye(3)), None, "own").bent == ()
+
+
+def stretched(amount: float, other: bool = False) -> tuple[FrameView, SectionImage, Transform]:
+    """A section bent by ``amount`` pixels (or another section altogether), taken for lying as it is."""
+    fixed, field = tissue(1), known_field(amount)
+    bent = np.stack([shifted(layer.astype(float), field) for layer in fixed.transpose(2, 0, 1)], axis=2)
+    view, frame = view_of(bent.astype(np.uint8))
+    moving = section("m", other_stain(tissue(2) if other else fixed))
+    return view, moving, Transform.affine("m", moving.size, "f", frame.size, np.eye(3))
+
+
+def test_stretched_tissue_coincides_where_the_deformation_has_not_seen_it() -> None:
+    """Bent by 16 pixels (6 % of the picture) a section is not enough like itself to prove where it lies; parts that a
+    deformation was not fitted to tell it from another one."""
+    view, moving, rigid = stretched(16.0)
+    before = view.bring(moving, rigid)
+    rigidly = agreement(view.structures, before.structures, compared_area(view, before))
+    assert rigidly.significance < gates.MIN_SIGNIFICANCE
+    unseen = unseen_agreement(view, moving, rigid)
+    assert gates.refuse_unseen(unseen.significance, unseen.local) is None, unseen
+    foreign = unseen_agreement(*stretched(16.0, other=True))
+    assert gates.refuse_unseen(foreign.significance, foreign.local) is not None and foreign.significance < 7, foreign
 
 
 # --- unsure places of a transform ---------------------------------------------------------------------------------

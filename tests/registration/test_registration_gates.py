@@ -17,7 +17,7 @@ SMOOTH = gates.Deformation(0.0, 0.8, 1.2, 0.01, 0.1, 0.2)
 
 
 def test_a_good_placement_passes() -> None:
-    assert gates.refuse_placement(GOOD) is None
+    assert gates.refuse_placement(GOOD) is None and gates.refuse_structures(GOOD) is None
     assert gates.refuse_placement(replace(GOOD, rotation_degrees=180.0)) is None
     assert gates.refuse_deformation(SMOOTH) is None
 
@@ -31,15 +31,30 @@ def test_a_good_placement_passes() -> None:
         ({"shear": 0.5}, "shear"),
         ({"turned": True}, "turns the section over"),
         ({"tissue_overlap": 0.1}, "hardly overlap"),
-        ({"significance": 2.0}, "do not coincide"),
-        ({"n_matches": 12, "significance": 4.5}, "do not coincide"),
-        ({"local": 0.15}, "only 15% of the section is in place"),
         ({"spread": 0.02}, "all matches lie in one place"),
         ({"canvas": 40.0}, "far apart"),
     ],
 )
 def test_each_fault_of_a_placement_is_named(change, words) -> None:
     assert words in str(gates.refuse_placement(replace(GOOD, **change)))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"significance": 2.0}, "do not coincide"),
+        ({"n_matches": 12, "significance": 4.5}, "do not coincide"),
+        ({"local": 0.15}, "only 15% of the section is in place"),
+    ],
+)
+def test_structures_that_do_not_bear_a_placement_out_are_named(change, words) -> None:
+    assert words in str(gates.refuse_structures(replace(GOOD, **change)))
+
+
+def test_stretched_tissue_must_coincide_where_a_deformation_has_not_seen_it() -> None:
+    assert gates.refuse_unseen(15.0, 0.5) is None
+    assert "not seen: 7.0 (at least 10)" in str(gates.refuse_unseen(7.0, 0.5))
+    assert "20% of the parts" in str(gates.refuse_unseen(15.0, 0.2))
 
 
 @pytest.mark.parametrize(
