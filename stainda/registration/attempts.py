@@ -4,7 +4,8 @@
 2. the section alone with the reference, where there are more than two;
 3. laid on the reference by our own matches first, through other sections where those match better;
 4. alone with the other image processing, and with DISK and LightGlue where their weights are on the machine;
-5. laid on the reference by a search over all rotations, as it is and mirrored (``search.py``).
+5. laid on the reference by a search over all rotations, as it is and mirrored (``search.py``); at last by the one of
+   them that a deformation bears out.
 
 In a long block sections far from the reference are not tried alone with it: ``chaining.py`` lays them on neighbours.
 
@@ -25,7 +26,7 @@ from stainda.errors import RegistrationError
 from stainda.registration import gates
 from stainda.registration.isolation import isolated
 from stainda.registration.proposals import Proposal
-from stainda.registration.search import search
+from stainda.registration.search import SearchResult, Turn, search, search_stretched
 from stainda.registration.sections import SectionImage
 from stainda.registration.valis_import import disk_lightglue_cached
 
@@ -99,12 +100,17 @@ class RegistrationAttempts:
         if result is None or result.peak < gates.MIN_PEAK:
             height = "nothing to compare" if result is None else f"best turn {result.peak:.1f} standard deviations high"
             self.outcomes.notes.add(slide, f"no turn fits, mirrored or not ({height})")
+        else:
+            yield self._turned(result, frame), config, _searched(result), True
+        if result is None or not config.nonrigid or config.deformation == "valis" or self.outcomes.placed(slide):
             return
-        turned_over = " and mirrored" if result.mirrored else ""
-        yield (
-            [result.image.laid_on(frame, result.matrix), frame], config,
-            f"{SEARCHED} {result.degrees:.0f} degrees{turned_over}", True,
-        )  # fmt: skip
+        stretched = search_stretched(result.turns, frame)
+        if stretched is not None and stretched[1] >= gates.MIN_PEAK_STRETCHED:
+            yield self._turned(stretched[0], frame), config, f"{_searched(stretched[0])}, as a deformation shows", True
+
+    @staticmethod
+    def _turned(found: SearchResult | Turn, frame: SectionImage) -> list[SectionImage]:
+        return [found.image.laid_on(frame, found.matrix), frame]
 
     def _attempt(
         self,
@@ -147,6 +153,10 @@ class RegistrationAttempts:
                 yield propose(image, results)
             except RegistrationError as error:
                 self.outcomes.notes.add(image.slide, f"{error.message} ({attempt})")
+
+
+def _searched(found: SearchResult | Turn) -> str:
+    return f"{SEARCHED} {found.degrees:.0f} degrees{' and mirrored' if found.mirrored else ''}"
 
 
 def spread(xy: Array, shape: tuple[int, int], image: SectionImage) -> float | None:

@@ -42,6 +42,8 @@ MAX_CANVAS = 6.0  # box around both placed tissues over the larger tissue's own 
 
 # --- the wider search ---
 MIN_PEAK = 4.0  # standard deviations of the best turn above the others: below it is not worth the time of VALIS
+MIN_PEAK_STRETCHED = 5.0  # the same of the turn whose structures agree best after a deformation that has not seen them:
+# right ones reached 6 and 7.5, the best of forty wrong ones 4.6 to 6.6
 MIN_WAY = 6  # matches of the weakest step by which a section is laid on the reference before VALIS sees it; a proposal
 # only, which the gates above judge
 

@@ -7,6 +7,7 @@ pixels, says where the placed section has what the reference shows at a point ``
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -17,7 +18,16 @@ from stainda.arrays import Array
 from stainda.registration import gates
 from stainda.registration.affine import apply_affine, fit_affine
 from stainda.registration.damping import OUTLINE, Damped, Disagreement, damped, damped_mean
-from stainda.registration.deformation import FIRM, LEVELS, SOFT, STIFF, Stiffness, exponential, velocity
+from stainda.registration.deformation import (
+    FIRM,
+    LEVELS,
+    SOFT,
+    STIFF,
+    DeformationLevel,
+    Stiffness,
+    exponential,
+    velocity,
+)
 from stainda.registration.fields import invert
 from stainda.registration.held_back import FOLDS, Gain, HeldBack, agreement_map
 from stainda.registration.sections import SectionImage
@@ -112,12 +122,12 @@ class SectionOnView:
         compared = ndimage.binary_dilation(tissue, iterations=OUTLINE)
         return cls(view, brought, compared, HeldBack.of(view.density.shape))
 
-    def velocity(self, stiffness: Stiffness, held: bool) -> Array:
+    def velocity(self, stiffness: Stiffness, held: bool, levels: tuple[DeformationLevel, ...] | None = None) -> Array:
         compared = self.compared & self.held.seen if held else self.compared
-        levels = COARSE if held else LEVELS
         return velocity(
-            self.view.density, self.brought.density, compared, self.brought.inside, stiffness=stiffness, levels=levels
-        )
+            self.view.density, self.brought.density, compared, self.brought.inside, stiffness=stiffness,
+            levels=levels or (COARSE if held else LEVELS),
+        )  # fmt: skip
 
     def held_means(self, displacement: Array | None, part: Array | None = None) -> Array:
         """Agreement in each held-back square (k,), the section displaced; only what lies in a part, bool (h, w)."""
@@ -130,25 +140,31 @@ class SectionOnView:
         return self.held.means(agreement, where if part is None else where & part)
 
 
-def unseen_agreement(view: FrameView, image: SectionImage, placement: Transform) -> StructureAgreement:
+def unseen_agreement(
+    view: FrameView,
+    image: SectionImage,
+    placement: Transform,
+    levels: tuple[DeformationLevel, ...] = COARSE,
+    folds: Sequence[int] = range(FOLDS),
+) -> StructureAgreement:
     """How well structures agree after the own deformation from a placement, in the parts that it was not fitted to.
 
     Every square is held back once, so that all of the section is judged unseen. A deformation of tissue that has
     nothing in common fits what it sees, and brings nothing together elsewhere. Chance is independent between the
-    ``FOLDS``, so that their sum over the square root of their number is in standard deviations again.
+    ``folds``, so that their sum over the square root of their number is in standard deviations again.
     """
-    place, folds = SectionOnView.of(view, image, placement), []
-    for fold in range(FOLDS):
+    place, parts = SectionOnView.of(view, image, placement), []
+    for fold in folds:
         held = replace(place, held=HeldBack.of(view.density.shape, fold))
-        displacement = exponential(held.velocity(FIRM, held=True))
+        displacement = exponential(held.velocity(FIRM, held=True, levels=levels))
         layers = (place.brought.density, place.brought.tissue.astype(float), place.brought.inside.astype(float))
         density, tissue, inside = (shifted(layer, displacement) for layer in layers)
         moved = Brought(density, tissue > 0.5, inside > 0.5)
-        folds.append(agreement(view.structures, moved.structures, compared_area(view, moved) & held.held.judged))
+        parts.append(agreement(view.structures, moved.structures, compared_area(view, moved) & held.held.judged))
     return StructureAgreement(
-        float(np.mean([each.value for each in folds])),
-        float(np.sum([each.significance for each in folds]) / np.sqrt(FOLDS)),
-        float(np.mean([each.local for each in folds])),
+        float(np.mean([each.value for each in parts])),
+        float(np.sum([each.significance for each in parts]) / np.sqrt(len(parts))),
+        float(np.mean([each.local for each in parts])),
     )
 
 

@@ -71,6 +71,29 @@ def test_the_search_is_not_sure_of_other_tissue() -> None:
     assert found is None or found.peak < 1.5 * gates.MIN_PEAK
 
 
+@pytest.mark.parametrize("other", [False, True])
+def test_of_several_turns_a_deformation_bears_the_right_one_out(other) -> None:
+    """The section is turned by 90 degrees and bent by 14 pixels; of other tissue no turn reaches the bar by much."""
+    pytest.importorskip("cv2")
+    from test_deformation import known_field, other_stain
+
+    from stainda.registration.refinement import shifted
+    from stainda.registration.search import search, search_stretched
+
+    bent = [shifted(layer.astype(float), known_field(14.0, 300)) for layer in tissue(1).transpose(2, 0, 1)]
+    moving = section("m", other_stain(np.rot90(tissue(2) if other else np.stack(bent, axis=2)).copy()), 1.0)
+    frame = section("f", tissue(1), 1.0)
+    found = search(moving, frame)
+    assert found is not None and len(found.turns) == 144
+    some = [turn for turn in found.turns if turn.degrees in (90, 180)] + list(found.turns[:4])
+    best = search_stretched(some, frame)
+    if other:
+        assert best is None or best[1] < gates.MIN_SIGNIFICANCE_UNSEEN
+    else:
+        assert best is not None and best[1] > 2 * gates.MIN_PEAK_STRETCHED
+        assert abs(best[0].degrees - 90) <= 5 and not best[0].mirrored
+
+
 def test_spread_is_that_of_the_tissue_or_of_one_place() -> None:
     image = section("m", tissue(1))
     rows, columns = np.nonzero(image.tissue)
