@@ -31,7 +31,7 @@ from stainda.evaluation.crossed import (
     single_mean,
 )
 from stainda.evaluation.groups import CEILING_FAMILY, ceiling_of, family_of
-from stainda.evaluation.metrics import MEASURES, direction
+from stainda.evaluation.metrics import MEASURES, Measure, direction
 from stainda.evaluation.scores import ScoreCube
 from stainda.randomness import generator_for
 from stainda.run_directory.result_tables import RESULTS
@@ -99,6 +99,7 @@ class ScoreCells:
                         "centre": self.regions[r].centre,
                         "mean": result.mean[index],
                         **_spread(result, index),
+                        **_possible(result.low[index], result.high[index], MEASURES[self.cube.measure]),
                         "n_seeds": self.cube.seeds[s],
                         "note": "; ".join(filter(None, notes)),
                     }
@@ -282,6 +283,14 @@ def _spread(estimates: Estimates, index: int) -> dict[str, Any]:
         "low": estimates.low[index], "high": estimates.high[index], "n_patients": estimates.n[index],
         "interval_kind": estimates.kinds[index],
     }  # fmt: skip
+
+
+def _possible(low: float, high: float, of: Measure) -> dict[str, float]:
+    """The ends of an interval, cut at the values that a measure can have: no mean lies beyond them."""
+    return {
+        "low": float(np.fmax(low, -np.inf if of.low is None else of.low)) if np.isfinite(low) else low,
+        "high": float(np.fmin(high, np.inf if of.high is None else of.high)) if np.isfinite(high) else high,
+    }
 
 
 def regions_of(

@@ -11,6 +11,8 @@ from stainda.report.run import LoadedRun
 from stainda.report.summary_text import Sentence, count, listed
 from stainda.run_directory.result_tables import RECORDS
 
+_OF_A_SCORE = ["seed", "slide", "class", "measure", "value", "tp", "fp", "fn"]
+
 
 def cautions(run: LoadedRun, defined: pd.DataFrame, n: int) -> list[Sentence]:
     """What a reader of the answer should keep in mind.
@@ -51,6 +53,9 @@ def cautions(run: LoadedRun, defined: pd.DataFrame, n: int) -> list[Sentence]:
     lost = [run.label(strategy.name) for strategy in run.study.strategies if strategy.name not in scored]
     if lost:
         out.append(Sentence(f"Without any result: {listed(lost)}.", "caution"))
+    for group in alike(run.records):
+        text = f"{listed([run.label(name) for name in group])} have the same scores on every slide in every training: "
+        out.append(Sentence(f"{text}what distinguishes them changed nothing here.", "caution"))
     if run.earlier:
         names = listed([run.label(title) for title in run.earlier])
         out.append(
@@ -65,6 +70,15 @@ def cautions(run: LoadedRun, defined: pd.DataFrame, n: int) -> list[Sentence]:
     if RECORDS.path in run.missing:
         out.append(Sentence(f"{run.missing[RECORDS.path].capitalize()}.", "caution"))
     return out
+
+
+def alike(records: pd.DataFrame) -> list[list[str]]:
+    """Strategies all of whose records are the same but for their names, in groups of two and more."""
+    groups: dict[bytes, list[str]] = {}
+    for name, rows in records.groupby("strategy", sort=False):
+        numbers = pd.util.hash_pandas_object(rows[_OF_A_SCORE], index=False).sort_values().to_numpy()
+        groups.setdefault(numbers.tobytes(), []).append(str(name))
+    return [names for names in groups.values() if len(names) > 1]
 
 
 def _few_trainings(seeds: int, n: int) -> str:

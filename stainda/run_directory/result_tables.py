@@ -189,7 +189,12 @@ _INTERVAL = columns(
     "(one training: over patients alone), `range` (fewer than six patients: lowest and highest) or `none`",
 )
 _NOTE = columns("text", note="what to know about the row")
-_MEAN = columns("number", mean="mean over test patients", low="lower end", high="upper end")
+_MEAN = columns(
+    "number",
+    mean="mean over test patients",
+    low="lower end, within what the measure can be",
+    high="upper end, the same",
+)
 _COUNTS = columns("integer", n_patients="test patients", n_seeds="seeds")
 
 RESULTS = Table(

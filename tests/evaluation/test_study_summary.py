@@ -52,6 +52,15 @@ def test_means_of_the_made_up_study_come_out_again(analysis):
     assert overall["mean"] == pytest.approx(0.65) and overall["role"] == "target" and overall["stain"] == "*"
 
 
+def test_an_interval_ends_where_the_measure_does():
+    """Scores near 1 that vary: a mean beyond 1 is not possible, and no interval holds one."""
+    near = {name: {**of, "SR@A": 0.97} for name, of in MEANS.items()}
+    table = statistics(study_records(near, spread=0.2)).results
+    row = cell(table, strategy="dann", domain="SR@A")
+    assert row["high"] == 1.0 and 0.5 < row["low"] < row["mean"] < 1.0
+    assert cell(table, strategy="dann", domain="CD68@A")["high"] < 1.0
+
+
 def test_the_results_table_has_the_promised_columns_first():
     table = statistics(study_records(MEANS)).results
     assert list(table.columns)[:10] == [

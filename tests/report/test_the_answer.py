@@ -172,3 +172,11 @@ def test_intervals_and_tests_are_spoken_of_where_there_are_some(seeds, n):
     said = cautions._few_trainings(seeds, n)
     assert bool(said) == (seeds < 3)
     assert ("interval" in said.lower()) == (seeds < 3 and n >= 6) and ("tests" in said) == (seeds == 2 and n >= 6)
+
+
+def test_strategies_with_the_same_scores_throughout_are_named():
+    rows = [("a", 1, 0.5), ("a", 2, 0.6), ("b", 1, 0.5), ("b", 2, 0.6), ("c", 1, 0.6), ("c", 2, 0.5)]
+    records = pd.DataFrame(rows, columns=["strategy", "seed", "value"])
+    records = records.assign(slide="s", measure="dice", tp=1.0, fp=0.0, fn=0.0, **{"class": "glomerulus"})
+    assert cautions.alike(records) == [["a", "b"]]
+    assert cautions.alike(records.sample(frac=1, random_state=0).query("strategy != 'a'")) == []
