@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import shapely
 
 from stainda.arrays import Array
-from stainda.objects.matching import Matching, match_objects, overlaps
-from stainda.objects.overlap import iou_pairs, polygons
+from stainda.objects.matching import Matching, Pairs, match_objects
+from stainda.objects.overlap import polygons
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -57,33 +57,24 @@ class Ranked:
         return Ranked(score[order], hit[order], self.n_truth + other.n_truth)
 
 
-def ranked_detections(
-    truth: gpd.GeoDataFrame,
-    predicted: gpd.GeoDataFrame,
-    scores: Array,
-    iou: float,
-    matching: Matching,
-    point_px: float | None = None,
-) -> Ranked:
+def ranked_detections(pairs: Pairs, scores: Array, iou: float, matching: Matching) -> Ranked:
     """Give objects to detections greedily by score, as COCO does.
 
     Args:
-        truth, predicted: shapes or polygons, level-0 pixels.
+        pairs: of annotated and detected objects.
         scores: float (n_predicted,).
         iou: the least overlap of a hit.
         matching: of the same objects; says which of them are left out of scoring.
-        point_px: see :func:`~stainda.objects.matching.match_objects`.
     """
-    annotated, detected = polygons(truth), polygons(predicted)
     scores = np.asarray(scores, float)
-    rows, columns, overlap = overlaps(annotated, detected, point_px)
-    may = overlap >= iou
+    may = pairs.overlap >= iou
     by_detection: dict[int, list[tuple[float, int]]] = {}
-    for row, column, value in zip(rows[may], columns[may], overlap[may], strict=True):
+    for row, column, value in zip(pairs.truth[may], pairs.predicted[may], pairs.overlap[may], strict=True):
         by_detection.setdefault(int(column), []).append((float(value), int(row)))
     left_out = matching.truth == -2
-    free = np.ones(len(annotated), bool)
-    hit, counted, claimed = np.zeros(len(detected), bool), np.ones(len(detected), bool), np.full(len(detected), np.nan)
+    n = len(scores)
+    free = np.ones(len(left_out), bool)
+    hit, counted, claimed = np.zeros(n, bool), np.ones(n, bool), np.full(n, np.nan)
     order = np.argsort(-scores, kind="stable")
     for index in order:
         offers = [(value, row) for value, row in by_detection.get(int(index), ()) if free[row]]
@@ -119,25 +110,27 @@ def ranked_candidates(
     point_px: float | None = None,
 ) -> Candidates:
     """Candidates of one class with a column ``score`` in their ranking, without those left out at 0.5."""
-    matching = match_objects(truth, candidates, 0.5, ignored=ignored, point_px=point_px)
+    pairs = Pairs.of(truth, candidates, point_px)
+    matching = match_objects(truth, candidates, 0.5, ignored=ignored, point_px=point_px, pairs=pairs)
     scores = candidates["score"].to_numpy(float)
-    detections = ranked_detections(truth, candidates, scores, 0.5, matching, point_px)
+    detections = ranked_detections(pairs, scores, 0.5, matching)
     hits = np.zeros(len(scores), np.int64)
     for bit, iou in enumerate(COCO_THRESHOLDS):
-        at = ranked_detections(truth, candidates, scores, iou, matching, point_px)
+        at = ranked_detections(pairs, scores, iou, matching)
         hits[at.place[at.hit]] |= 1 << bit
     return Candidates(detections.score, detections.iou, hits[detections.place])
 
 
-def aggregated_jaccard(truth: gpd.GeoDataFrame, predicted: gpd.GeoDataFrame, matching: Matching) -> float:
+def aggregated_jaccard(truth: Any, predicted: Any, matching: Matching, pairs: Pairs | None = None) -> float:
     """Aggregated Jaccard index (Kumar et al., IEEE TMI 2017, algorithm 1); ``nan`` where nothing is there or found.
 
     Each annotated object takes the prediction of the highest IoU; the sum of the intersections over the sum of the
     unions, to which the areas of predictions that nobody took are added. Objects left out by ``matching`` are in
-    neither.
+    neither. Shapes have an area; ``pairs`` of them, where they are known already.
     """
     annotated, detected = polygons(truth), polygons(predicted)
-    rows, columns, overlap = iou_pairs(annotated, detected)
+    pairs = Pairs.of(annotated, detected) if pairs is None else pairs
+    rows, columns, overlap = pairs.truth, pairs.predicted, pairs.overlap
     kept = (matching.truth[rows] != -2) & (matching.predicted[columns] != -2)
     rows, columns, overlap = rows[kept], columns[kept], overlap[kept]
     areas, found_areas = shapely.area(annotated), shapely.area(detected)

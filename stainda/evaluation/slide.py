@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from stainda.evaluation.metrics import (
     pixel_counts,
     scored_pixels,
 )
-from stainda.objects.matching import match_objects
+from stainda.objects.matching import Matching, Pairs, match_objects
 from stainda.objects.overlap import polygons
 from stainda.objects.separation import separation_counts
 
@@ -96,12 +97,20 @@ def score_slide(
         for name in classes:
             annotated = truth_shapes[truth_shapes["class"] == name]
             found_here = predicted_shapes[predicted_shapes["class"] == name]
-            matching = match_objects(annotated, found_here, iou, ignored=ignored, field=field, point_px=point_px)
+            pairs = None if field is not None else Pairs.of(annotated, found_here, point_px)
+            match = partial(
+                match_objects, annotated, found_here, ignored=ignored, field=field, point_px=point_px, pairs=pairs
+            )
+            matching = match(iou)
             scores += _from_counts(name, OBJECT_MEASURES, (matching.hits, matching.false, matching.missed))
-            if not _only_points(annotated, found_here):
-                scores += _of_objects(name, annotated, found_here, ignored, field, point_px)
+            at_half = matching if iou == 0.5 else match(0.5)
+            clipped = _clipped(annotated, field), _clipped(found_here, field)
+            if not _only_points(*clipped):
+                of_areas = pairs if point_px is None else None
+                scores.append(Score(name, "panoptic_quality", panoptic_quality(at_half)))
+                scores.append(Score(name, "aji", aggregated_jaccard(*clipped, at_half, of_areas)))
             if instances:
-                scores += _of_separation(name, annotated, found_here, ignored, field)
+                scores += _of_separation(name, *clipped, at_half)
     return scores
 
 
@@ -121,28 +130,18 @@ def _of_probabilities(
     yield Score(name, "ece", counts.calibration_error)
 
 
-def _of_objects(
-    name: str, annotated: Any, detected: Any, ignored: Any, field: Any, point_px: float | None
-) -> Iterator[Score]:
-    matching = match_objects(annotated, detected, 0.5, ignored=ignored, field=field, point_px=point_px)
-    yield Score(name, "panoptic_quality", panoptic_quality(matching))
-    yield Score(name, "aji", aggregated_jaccard(_clipped(annotated, field), _clipped(detected, field), matching))
-
-
-def _of_separation(name: str, annotated: Any, detected: Any, ignored: Any, field: Any) -> Iterator[Score]:
-    matching = match_objects(annotated, detected, 0.5, ignored=ignored, field=field)
+def _of_separation(name: str, annotated: Any, detected: Any, matching: Matching) -> Iterator[Score]:
     detection, segmentation = panoptic_factors(matching)
     yield Score(name, "detection_quality", detection)
     yield Score(name, "segmentation_quality", segmentation)
-    of_objects = [_clipped(annotated, field)[matching.truth != -2], _clipped(detected, field)[matching.predicted != -2]]
-    counts = separation_counts(*of_objects)
+    counts = separation_counts(annotated[matching.truth != -2], detected[matching.predicted != -2])
     yield Score(name, "merged_objects", counts.merged)
     yield Score(name, "divided_objects", counts.divided)
 
 
 def _only_points(annotated: Any, detected: Any) -> bool:
     """Whether neither side has an area: there is no overlap to speak of."""
-    both = [*polygons(annotated), *polygons(detected)]
+    both = [*annotated, *detected]
     return bool(both) and all(shape.geom_type == "Point" for shape in both)
 
 

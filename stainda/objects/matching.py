@@ -14,7 +14,7 @@ inside counts as ignored. Without ``field`` objects at the border count as any o
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -56,6 +56,43 @@ class Matching:
         return int((self.truth == -1).sum())
 
 
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Annotated and detected objects that could belong together: indices ``truth`` and ``predicted`` (k,), and what
+    each pair is worth, ``overlap`` (k,).
+
+    It is their intersection over union; for annotated points it is 1 at no distance from the centre of a detection,
+    falling to 0.5, the least of a hit, at ``point_px``; farther ones are no pairs. The geometry of a slide takes
+    longest of all that scoring does, so it is done once for all thresholds and measures.
+    """
+
+    truth: npt.NDArray[np.int64]
+    predicted: npt.NDArray[np.int64]
+    overlap: npt.NDArray[np.float64]
+
+    @classmethod
+    def of(cls, truth: Any, predicted: Any, point_px: float | None = None) -> Pairs:
+        """Of shapes, see :func:`match_objects`."""
+        return cls._of(polygons(truth), polygons(predicted), point_px)
+
+    @classmethod
+    def _of(cls, annotated: Array, detected: Array, point_px: float | None) -> Pairs:
+        rows, columns, worth = iou_pairs(annotated, detected, valid=True)
+        points = np.flatnonzero(_are_points(annotated))
+        if point_px is None or not len(points) or not len(detected):
+            return cls(rows, columns, worth)
+        centres = shapely.centroid(detected)
+        near_rows, near = shapely.STRtree(centres).query(annotated[points], predicate="dwithin", distance=point_px)
+        near_rows = points[near_rows]
+        far = shapely.distance(annotated[near_rows], centres[near]) / point_px
+        kept = ~np.isin(rows, points)
+        return cls(
+            np.concatenate([rows[kept], near_rows]),
+            np.concatenate([columns[kept], near]),
+            np.concatenate([worth[kept], 1 - 0.5 * far]),
+        )
+
+
 def match_objects(
     truth: gpd.GeoDataFrame,
     predicted: gpd.GeoDataFrame,
@@ -64,6 +101,7 @@ def match_objects(
     ignored: gpd.GeoDataFrame | None = None,
     field: tuple[float, float, float, float] | None = None,
     point_px: float | None = None,
+    pairs: Pairs | None = None,
 ) -> Matching:
     """Match polygons, and points by their distance.
 
@@ -74,6 +112,7 @@ def match_objects(
         field: (x0, y0, x1, y1) of what was scored; objects are clipped to it.
         point_px: an annotated point is hit by a detection whose centre is at most this far, level-0 pixels; without it
             points match nothing.
+        pairs: of these objects, where they are known already; not used with a ``field``, which clips them.
     """
     _check_threshold(iou)
     annotated, detected = polygons(truth), polygons(predicted)
@@ -90,9 +129,11 @@ def match_objects(
         left_out |= _share_inside(annotated, regions) > 0.5
     nothing = shapely.area(annotated) <= 0
     left_out |= nothing if point_px is None else nothing & ~_are_points(annotated)
-    rows, columns, overlap = overlaps(annotated, detected, point_px)
-    may = (overlap >= iou) & ~left_out[rows]
-    matching = _matching(len(annotated), len(detected), rows[may], columns[may], overlap[may])
+    if pairs is None or field is not None:
+        pairs = Pairs._of(annotated, detected, point_px)
+    may = (pairs.overlap >= iou) & ~left_out[pairs.truth]
+    kept = pairs.truth[may], pairs.predicted[may], pairs.overlap[may]
+    matching = _matching(len(annotated), len(detected), *kept)
     matching.truth[left_out] = -2
     matching.predicted[gone] = -2
     cover = np.concatenate([regions, annotated[left_out]])
@@ -100,25 +141,6 @@ def match_objects(
     if len(cover) and len(free):
         matching.predicted[free[_share_inside(detected[free], cover) > 0.5]] = -2
     return matching
-
-
-def overlaps(first: Array, second: Array, point_px: float | None = None) -> tuple[Array, Array, Array]:
-    """Candidate pairs and their worth: :func:`iou_pairs`, and for annotated points 1 at no distance from the
-    centre of a detection, falling to 0.5, the least of a hit, at ``point_px``; farther ones are no candidates."""
-    rows, columns, worth = iou_pairs(first, second)
-    points = np.flatnonzero(_are_points(first))
-    if point_px is None or not len(points) or not len(second):
-        return rows, columns, worth
-    centres = shapely.centroid(second)
-    near_rows, near = shapely.STRtree(centres).query(first[points], predicate="dwithin", distance=point_px)
-    near_rows = points[near_rows]
-    far = shapely.distance(first[near_rows], centres[near]) / point_px
-    kept = ~np.isin(rows, points)
-    return (
-        np.concatenate([rows[kept], near_rows]),
-        np.concatenate([columns[kept], near]),
-        np.concatenate([worth[kept], 1 - 0.5 * far]),
-    )
 
 
 def _are_points(shapes: Array) -> npt.NDArray[np.bool_]:

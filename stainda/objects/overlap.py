@@ -30,13 +30,13 @@ def areas(shapes: Any) -> Floats:
     return np.asarray(shapely.area(polygons(shapes)), float)
 
 
-def iou_pairs(first: Any, second: Any) -> tuple[Numbers, Numbers, Floats]:
+def iou_pairs(first: Any, second: Any, valid: bool = False) -> tuple[Numbers, Numbers, Floats]:
     """Indices i, j (k,) of all pairs of geometries that share some area, and their intersection over union (k,).
 
     Pairs are ordered by i. Empty geometries, points and lines share no area with anything. Broken outlines are made
-    valid first.
+    valid first, unless both are arrays from :func:`polygons` (``valid``).
     """
-    i, j, common, total = _shared(first, second)
+    i, j, common, total = _shared(first, second) if valid else _shared(polygons(first), polygons(second))
     return i, j, common / (total - common)
 
 
@@ -45,7 +45,7 @@ def dice_pairs(first: Any, second: Any) -> tuple[Numbers, Numbers, Floats]:
 
     As :func:`iou_pairs`, of which it is ``2 IoU / (1 + IoU)``.
     """
-    i, j, common, total = _shared(first, second)
+    i, j, common, total = _shared(polygons(first), polygons(second))
     return i, j, 2 * common / total
 
 
@@ -57,12 +57,11 @@ def dice(first: BaseGeometry, second: BaseGeometry) -> float:
     return float(values[0]) if len(values) else 0.0
 
 
-def _shared(first: Any, second: Any) -> tuple[Numbers, Numbers, Floats, Floats]:
+def _shared(mine: Geometries, theirs: Geometries) -> tuple[Numbers, Numbers, Floats, Floats]:
     """Index pairs that share some area, how much, and the sum of both areas."""
-    if len(first) == 0 or len(second) == 0:
+    if len(mine) == 0 or len(theirs) == 0:
         nothing = np.zeros(0, np.int64)
         return nothing, nothing, np.zeros(0), np.zeros(0)
-    mine, theirs = polygons(first), polygons(second)
     i, j = shapely.STRtree(theirs).query(mine, predicate="intersects")
     common = shapely.area(shapely.intersection(mine[i], theirs[j]))
     real = common > 0
