@@ -7,7 +7,7 @@ transform: it is never taken for aligned.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -28,8 +28,15 @@ from stainda.registration.sections import SectionImage, open_section, working_di
 from stainda.registration.transforms import Transform
 
 
-def register_block(job: BlockJob) -> list[dict[str, Any]]:
+def _tell_nobody(placed: int) -> None:
+    pass
+
+
+def register_block(job: BlockJob, report: Callable[[int], None] = _tell_nobody) -> list[dict[str, Any]]:
     """Register the sections of one block to its reference, and write everything about it.
+
+    Args:
+        report: called with the number of sections that are placed, the reference not counted, after every attempt.
 
     Returns:
         The block's rows of quality.csv, one per section other than the reference.
@@ -45,8 +52,9 @@ def register_block(job: BlockJob) -> list[dict[str, Any]]:
         )  # fmt: skip
         for proposal in _proposals(block, block.frame, outcomes):
             outcomes.assess(proposal)
+            report(len(outcomes.transforms()) - 1)
         if method == "valis" and len(block.images) > 2:
-            _lay_on_neighbours(block, outcomes)
+            _lay_on_neighbours(block, outcomes, report)
         if method == "valis" and job.config.pieces == "auto":
             register_pieces(block.images, outcomes, job.config, partial(_finer, job))
         if method == "valis" and len(block.images) > 2 and job.config.adjust == "auto":
@@ -64,12 +72,13 @@ def _finer(job: BlockJob, slide: str, factor: float) -> SectionImage:
     return image
 
 
-def _lay_on_neighbours(block: OpenedBlock, outcomes: Outcomes) -> None:
+def _lay_on_neighbours(block: OpenedBlock, outcomes: Outcomes, report: Callable[[int], None]) -> None:
     """Sections that no attempt has laid on the reference are laid on a neighbour that lies there."""
     notes = BlockNotes()
     for link in chained(block.images, outcomes.transforms(), outcomes.frame, block.job.config, notes):
         slide, assessment = link.proposal.image.slide, link.assessment
         outcomes.add(link.proposal, assessment)
+        report(len(outcomes.transforms()) - 1)
         if assessment.status == REFUSED:
             notes.add(slide, assessment.reason)
     for slide in notes.slides():

@@ -8,7 +8,7 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -78,21 +78,27 @@ def register_cohort(
     in_children = [job for job in pending if job not in in_process]
     if in_children:
         require_valis()
-    with progress.task("Registering blocks", len(jobs)) as task:
-        if status.here:
-            task.advance(len(status.here), "done before", earlier=True)
+    with progress.task("Registering sections", sum(len(job.sections) for job in jobs)) as task:
+        here = sum(len(job.sections) for job in jobs if job.block in status.here)
+        if here:
+            task.advance(here, "done before", earlier=True)
         for job in (job for job in jobs if job.block in status.taken):
             assert status.other is not None
             take(job, status.other)
-            task.advance(1, job.block)
+            task.advance(len(job.sections), job.block)
         for job in in_process:
             register_block(job)
-            task.advance(1, job.block)
-        for job, failure in _in_workers(in_children, min(workers, len(in_children))):
-            if failure is not None:
-                _refuse_block(job, failure)
-                progress.message(f"block {job.block}: registration failed: {failure}")
-            task.advance(1, job.block)
+            task.advance(len(job.sections), job.block)
+        placed: dict[str, int] = {}
+        for job, answer in _in_workers(in_children, min(workers, len(in_children))):
+            before = placed.get(job.block, 0)
+            placed[job.block] = len(job.sections) if answer.placed is None else answer.placed
+            if answer.reason is not None:
+                _refuse_block(job, answer.reason)
+                progress.message(f"block {job.block}: registration failed: {answer.reason}")
+            task.advance(
+                placed[job.block] - before, f"{job.block}, {placed[job.block]} of {len(job.sections)} sections"
+            )
     write_inputs(folder, jobs, status)
     write_landmark_table(folder, cohort)
     return _write_quality(folder, jobs)
@@ -121,27 +127,36 @@ def _check_names(jobs: list[BlockJob]) -> None:
             )
 
 
-def _in_workers(jobs: list[BlockJob], workers: int) -> Iterator[tuple[BlockJob, str | None]]:
-    """Each job as it ends, with the reason where it failed. If the worker process itself dies, a new one takes the
-    jobs that are left; the second time it happens without any progress they fail."""
+@dataclass(frozen=True)
+class Answer:
+    """What a worker process says of a block: so many sections are placed so far, or (``None``) it has ended, with the
+    reason where it failed."""
+
+    placed: int | None = None
+    reason: str | None = None
+
+
+def _in_workers(jobs: list[BlockJob], workers: int) -> Iterator[tuple[BlockJob, Answer]]:
+    """What is said of each job. If the worker process itself dies, a new one takes the jobs that are left; the second
+    time it happens without any job ending they fail."""
     left = {job.block: job for job in jobs}
     barren = 0
     while left:
         before = len(left)
-        for block, failure in _one_worker(list(left.values()), workers):
-            yield left.pop(block), failure
+        for block, answer in _one_worker(list(left.values()), workers):
+            yield left[block] if answer.placed is not None else left.pop(block), answer
         if not left:
             return
         barren = 0 if len(left) < before else barren + 1
         if barren == 2:
             log = next(iter(left.values())).out / "log" / "worker.log"
             for job in left.values():
-                yield job, f"the registration worker does not run: {_last_line(log)} (see {log})"
+                yield job, Answer(reason=f"the registration worker does not run: {_last_line(log)} (see {log})")
             return
 
 
-def _one_worker(jobs: list[BlockJob], slots: int) -> Iterator[tuple[str, str | None]]:
-    """Answers of one worker process, (block, reason of failure or None), until it has answered all or has died."""
+def _one_worker(jobs: list[BlockJob], slots: int) -> Iterator[tuple[str, Answer]]:
+    """Answers of one worker process, by block, until all have ended or it has died."""
     log = jobs[0].out / "log" / "worker.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="stainda-registration-") as folder, log.open("wb") as errors:
@@ -158,12 +173,14 @@ def _one_worker(jobs: list[BlockJob], slots: int) -> Iterator[tuple[str, str | N
                 text = json.dumps(_job_values(job, Path(folder) / f"{number}.json"))
                 process.stdin.write(text.encode() + b"\n")
             process.stdin.flush()
-            for _ in jobs:
+            running = len(jobs)
+            while running:
                 line = process.stdout.readline()
                 if not line:
                     return
                 answer = json.loads(line)
-                yield answer["block"], None if answer["done"] else answer["reason"]
+                running -= "done" in answer
+                yield answer["block"], Answer(answer.get("placed"), answer.get("reason"))
         except BrokenPipeError:
             return
         finally:

@@ -20,22 +20,27 @@ from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
 from stainda.config import RegistrationConfig
+from stainda.files import write_text
 from stainda.processes import how_it_ended
 from stainda.registration.blocks import register_block
 from stainda.registration.jobs import BlockJob
 from stainda.registration.sections import section_from_job
 from stainda.registration.valis_import import import_valis
 
+PLACED = ".placed"
+"""Suffix of the file in which a fork says how many sections of its block are placed."""
+
 
 @dataclass
 class Running:
-    """One block in a fork: its name, the file its answer comes in, when it has to be finished, and whether it was
-    stopped for being late."""
+    """One block in a fork: its name, the file its answer comes in, when it has to be finished, whether it was stopped
+    for being late, and how many of its sections were placed when it was last asked."""
 
     block: str
     answer: Path
     deadline: float
     late: bool = False
+    placed: int = 0
 
 
 def job_from_json(values: dict[str, Any]) -> BlockJob:
@@ -55,7 +60,11 @@ def run_logged(values: dict[str, Any]) -> dict[str, Any]:
         os.dup2(stream.fileno(), 1)
         os.dup2(stream.fileno(), 2)
     try:
-        register_block(job_from_json(values))
+
+        def report(placed: int) -> None:
+            write_text(Path(values["answer"]).with_suffix(PLACED), str(placed))
+
+        register_block(job_from_json(values), report)
         return {"block": values["block"], "done": True}
     except Exception as error:
         traceback.print_exc()
@@ -83,6 +92,7 @@ class Server:
                 if selector.select(timeout=0.1 if self.running else None) and not self._read():
                     return  # the parent is gone or has closed the pipe: nobody waits for an answer any more
                 self._reap()
+                self._report()
                 while self.waiting and len(self.running) < self.slots:
                     self._start(self.waiting.pop(0))
         finally:
@@ -116,10 +126,19 @@ class Server:
             ended, status = os.waitpid(child, os.WNOHANG)
             if ended:
                 del self.running[child]
+                block.answer.with_suffix(PLACED).unlink(missing_ok=True)
                 self._answer(self._how(block, os.waitstatus_to_exitcode(status)))
             elif time.monotonic() > block.deadline and not block.late:
                 block.late = True
                 _stop(child)
+
+    def _report(self) -> None:
+        """Say of blocks of many sections how far they are."""
+        for block in self.running.values():
+            placed = block.answer.with_suffix(PLACED)
+            if placed.is_file() and (number := int(placed.read_text(encoding="utf-8"))) != block.placed:
+                block.placed = number
+                self._answer({"block": block.block, "placed": number})
 
     def _how(self, block: Running, code: int) -> dict[str, Any]:
         if code == 0 and block.answer.is_file():

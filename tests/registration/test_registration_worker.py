@@ -18,7 +18,7 @@ from stainda.registration import register
 from stainda.registration.jobs import BlockJob, block_settings
 
 SERVER = """
-    import os, signal, sys, time
+    import os, pathlib, signal, sys, time
     from stainda.registration import worker
 
     def run_logged(values):
@@ -26,6 +26,10 @@ SERVER = """
             os.kill(os.getpid(), signal.SIGKILL)
         if values["block"] == "slow":
             time.sleep(60)
+        if values["block"] == "long":
+            for placed in (3, 7):
+                pathlib.Path(values["answer"] + worker.PLACED).write_text(str(placed))
+                time.sleep(1)
         return {"block": values["block"], "done": True}
 
     worker.run_logged = run_logged
@@ -52,6 +56,22 @@ def test_a_block_that_dies_or_hangs_is_answered_with_its_reason(tmp_path) -> Non
     assert answers["first"]["done"] and answers["last"]["done"]
     assert "SIGKILL" in answers["killed"]["reason"] and "too long" in answers["slow"]["reason"]
     assert list(tmp_path.iterdir()) == [], "answers leave no files behind"
+
+
+def test_a_block_of_many_sections_says_how_far_it_is(tmp_path) -> None:
+    line = json.dumps({"block": "long", "answer": str(tmp_path / "answer"), "seconds": 60})
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(SERVER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdin is not None and process.stdout is not None
+    process.stdin.write(line + "\n")
+    process.stdin.flush()
+    answers = [json.loads(process.stdout.readline()) for _ in range(3)]
+    process.stdin.close()
+    assert process.wait(20) == 0
+    process.stdout.close()
+    assert [answer.get("placed") for answer in answers] == [3, 7, None] and answers[2]["done"]
+    assert list(tmp_path.iterdir()) == []
 
 
 def jobs(tmp_path: Path, count: int = 3) -> list[BlockJob]:
@@ -84,7 +104,7 @@ def test_a_dead_worker_is_replaced_and_the_finished_blocks_are_kept(tmp_path, mo
     monkeypatch.setattr(register, "WORKER", script(tmp_path, answers_before_dying=1))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     ended = list(register._in_workers(jobs(tmp_path), 1))
-    assert [(job.block, reason) for job, reason in ended] == [("b0", None), ("b1", None), ("b2", None)]
+    assert [(job.block, answer) for job, answer in ended] == [(f"b{index}", register.Answer()) for index in range(3)]
     assert (tmp_path / "lives").read_text() == "xxx"
     assert not list(tmp_path.rglob("left-behind-*")), "what a dead worker left is swept away"
 
@@ -92,7 +112,7 @@ def test_a_dead_worker_is_replaced_and_the_finished_blocks_are_kept(tmp_path, mo
 def test_a_worker_that_never_answers_is_given_up_with_its_last_words(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(register, "WORKER", script(tmp_path, answers_before_dying=0))
     ended = list(register._in_workers(jobs(tmp_path), 1))
-    assert len(ended) == 3 and all("out of luck" in str(reason) for _, reason in ended)
+    assert len(ended) == 3 and all("out of luck" in str(answer.reason) for _, answer in ended)
     assert (tmp_path / "lives").read_text() == "xx"
 
 
