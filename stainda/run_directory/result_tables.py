@@ -189,12 +189,9 @@ _INTERVAL = columns(
     "(one training: over patients alone), `range` (fewer than six patients: lowest and highest) or `none`",
 )
 _NOTE = columns("text", note="what to know about the row")
-_MEAN = columns(
-    "number",
-    mean="mean over test patients",
-    low="lower end, within what the measure can be",
-    high="upper end, the same",
-)
+_MEAN = columns("number", mean="mean over test patients", low="lower end", high="upper end")
+_SCORE = columns("number", mean="mean over test patients", low="lower end, within what the measure can be",
+                 high="upper end, the same")  # fmt: skip
 _COUNTS = columns("integer", n_patients="test patients", n_seeds="seeds")
 
 RESULTS = Table(
@@ -208,7 +205,7 @@ RESULTS = Table(
                  centre="of the domain; `*` for several",
                  selection="the rule that chose among trials and checkpoints; `oracle` looks at test labels",
                  measure="name of the measure"),
-        *_MEAN, *_COUNTS,
+        *_SCORE, *_COUNTS,
         *columns("text", domain="the domain, `all targets` or `all sources`", role="`source` or `target`",
                  class_="the class, or `all`"),
         *_INTERVAL, *_NOTE,
