@@ -7,7 +7,8 @@ moved by ``c_i(u)`` at a place ``u`` of the view, the comparison of two sections
 problem, as in the alignment of image stacks (Saalfeld et al., Nature Methods 2012). It is solved robustly:
 comparisons that contradict the others count little, and are named.
 
-``c_i`` is an affine map. Patches that took no part decide: a section they would agree worse with stays where it is.
+``c_i`` is an affine map. Patches that took no part decide: a section they would agree worse with, by more than two
+standard errors, stays where it is. Less is no objection: a section that stays holds its side of the block with it.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from scipy.sparse.linalg import spsolve
 
 from stainda.arrays import Array
 from stainda.registration import gates
+from stainda.registration.held_back import Gain
 from stainda.registration.pair_evidence import PairEvidence
 
 PRIOR = 50.0  # view pixels: how far a section may be off without evidence; keeps what nothing connects where it is
@@ -140,9 +142,9 @@ class _Problem:
                 out[name] = 2.0, reason
             elif not len(change):
                 out[name] = 1.0, "no comparison with its neighbours can be trusted"
-            elif change.mean() <= 0:
-                misfit = -float(change.mean())
-                out[name] = misfit, f"misfit of {len(change)} held-back parts would change by {misfit:+.3f}"
+            elif (worse := Gain.of(change, np.zeros(len(change)))).supported:
+                misfit = f"{worse.mean:+.3f} ± {worse.error:.3f}"
+                out[name] = worse.mean, f"misfit of {len(change)} held-back parts would change by {misfit}"
         return out
 
     def cycles(self, solution: Array) -> list[CycleError]:

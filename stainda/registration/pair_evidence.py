@@ -22,7 +22,8 @@ from stainda.registration.similarity import directions
 
 PATCHES = 12  # along the longer side of the view: some 43 view pixels wide, a few tubules
 HELD = 4  # one patch of so many is held back
-STEPS = ((3.0, 4), (1.5, 3))  # standard deviation of the gradient filter in view pixels, and how many steps with it
+STEPS = ((6.0, 4), (3.0, 4), (1.5, 3))  # standard deviation of the gradient filter in view pixels, and how many steps with
+# it: two sections may lie 8 view pixels apart where a weak step of the block was wrong, which 3.0 alone does not bridge
 SETTLED, UNSETTLED = 0.03, 0.5  # view pixels: steps below the first end a scale; above the second nothing was found
 MOST_GAIN = 2.0  # by which steps are lengthened for what two sections do not share
 REACH = 6.0  # view pixels: a patch that seems to lie farther off shows something else
