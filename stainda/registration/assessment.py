@@ -41,6 +41,7 @@ def assess_proposal(
     rigid_only: bool = False,
     deformations: Deformations | None = None,
     nonrigid: bool = True,
+    stretched: bool = True,
 ) -> Assessment:
     """Measure a proposal, improve it, and apply the gates.
 
@@ -50,6 +51,7 @@ def assess_proposal(
         rigid_only: ask only whether the rigid part passes, so that a deformation is worth computing.
         deformations: whose are tried, after an affine step (``refinement.refine``); ``None``: the proposal's as it is.
         nonrigid: ``False``: none is, only the affine step is made.
+        stretched: whether tissue may be stretched so far that no rigid placement makes its structures coincide.
     """
     image, rigid, full = proposal.image, proposal.rigid, None if rigid_only else proposal.nonrigid
     brought = view.bring(image, rigid)
@@ -90,21 +92,20 @@ def assess_proposal(
     )
     if reason := gates.refuse_placement(placement):
         return Assessment(REFUSED, reason, None, measures)
-    proof, stretched = rigid_agreement.significance, False
+    proof, borne_out_bent = rigid_agreement.significance, False
     if reason := gates.refuse_structures(placement):
-        if not nonrigid or deformations not in ("own", "both"):
+        if not (stretched and nonrigid and deformations in ("own", "both")):
             return Assessment(REFUSED, reason, None, measures)
-        # tissue may be stretched so far that no rigid placement makes its structures coincide
         unseen = unseen_agreement(view, image, rigid)
         measures |= {"significance_unseen": unseen.significance, "local_unseen": unseen.local}
         if further := gates.refuse_unseen(unseen.significance, unseen.local):
             return Assessment(REFUSED, f"{reason}; {further}", None, measures)
-        proof, stretched = unseen.significance, True
+        proof, borne_out_bent = unseen.significance, True
     if rigid_only:
         return Assessment(RIGID_ONLY, "", rigid, measures)
     given = None if full is None else _deformed(view, image, rigid, rigid_agreement.value, full, max_dim)
     # stainda's own deformation maximises this agreement, so where it was fitted it never proves a placement
-    if given is not None and not given.reason and not stretched:
+    if given is not None and not given.reason and not borne_out_bent:
         proof = given.significance
     if reason := gates.refuse_unproven(proposal.independent, proof, proposal.searched):
         return Assessment(REFUSED, reason, None, measures)
@@ -113,7 +114,7 @@ def assess_proposal(
     else:
         refined = refine(view, image, rigid, full, deformations, nonrigid)
     kept = _kept(view, image, refined, rigid_agreement.value, measures, max_dim)
-    if stretched and kept.status != REGISTERED:
+    if borne_out_bent and kept.status != REGISTERED:
         return Assessment(REFUSED, f"stretched, and no deformation can be kept: {kept.reason}", None, kept.measures)
     return kept
 

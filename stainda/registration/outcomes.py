@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 from stainda.registration.assessment import Assessment, assess_proposal
+from stainda.registration.piece_detection import has_pieces
 from stainda.registration.proposals import Proposal
 from stainda.registration.refinement import Deformations
 from stainda.registration.results import REFUSED
@@ -82,7 +84,7 @@ class Outcomes:
         """Whether the gates refuse a proposal without its deformation."""
         assessment = assess_proposal(
             self.view, self.frame, proposal, self._max_dim, rigid_only=True, deformations=self._deformations,
-            nonrigid=self._nonrigid,
+            nonrigid=self._nonrigid, stretched=self._in_one(proposal.image),
         )  # fmt: skip
         return assessment.status == REFUSED
 
@@ -90,12 +92,21 @@ class Outcomes:
         """Assess a proposal and store the result."""
         assessment = assess_proposal(
             self.view, self.frame, proposal, self._max_dim, gated=self._gated, deformations=self._deformations,
-            nonrigid=self._nonrigid,
+            nonrigid=self._nonrigid, stretched=self._in_one(proposal.image),
         )  # fmt: skip
         if proposal.image.slide not in self.assessments:
             self.proposals[proposal.image.slide], self.assessments[proposal.image.slide] = proposal, assessment
         self.add(proposal, assessment)
         return assessment
+
+    def _in_one(self, image: SectionImage) -> bool:
+        """Whether a section or the reference is one piece of tissue. Several that have moved on their own look like a
+        stretched whole, and are registered one by one (``piecewise``)."""
+        return not (self._of_pieces and has_pieces(image))
+
+    @cached_property
+    def _of_pieces(self) -> bool:
+        return has_pieces(self.frame)
 
     def correct(self, slide: str, transform: Transform, measures: Mapping[str, Any]) -> None:
         """Replace the transform of a placed section; ``measures`` are added to its own."""

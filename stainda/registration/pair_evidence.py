@@ -10,8 +10,8 @@ takes no part in any fit, so that it can judge what the others lead to.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from scipy import ndimage
@@ -22,8 +22,10 @@ from stainda.registration.similarity import directions
 
 PATCHES = 12  # along the longer side of the view: some 43 view pixels wide, a few tubules
 HELD = 4  # one patch of so many is held back
-STEPS = ((6.0, 4), (3.0, 4), (1.5, 3))  # standard deviation of the gradient filter in view pixels, and how many steps with
-# it: two sections may lie 8 view pixels apart where a weak step of the block was wrong, which 3.0 alone does not bridge
+STEPS = ((3.0, 4), (1.5, 3))  # standard deviation of the gradient filter in view pixels, and how many steps with it
+FIRST = (6.0, 4)  # before these, where they alone find nothing sure: sections that lie 8 view pixels apart, as after a
+# wrong step of a block, are beyond the reach of 3.0; where little is in common it loses what 3.0 finds
+SURE = 20.0  # standard deviations: true neighbours have 23 to 70, places that are wrong by 8 view pixels 7 to 12
 SETTLED, UNSETTLED = 0.03, 0.5  # view pixels: steps below the first end a scale; above the second nothing was found
 MOST_GAIN = 2.0  # by which steps are lengthened for what two sections do not share
 REACH = 6.0  # view pixels: a patch that seems to lie farther off shows something else
@@ -40,14 +42,13 @@ class PlacedSection:
     slide: str
     density: Array
     compared: Array
+    _directions: dict[float, Array] = field(default_factory=dict)
 
     def directions(self, scale: float) -> Array:
         """Gradient directions float32 (2, h, w) and where they can be compared, kept after the first call."""
+        if scale not in self._directions:
+            self._directions[scale] = directions(self.density, self.compared, scale)
         return self._directions[scale]
-
-    @cached_property
-    def _directions(self) -> dict[float, Array]:
-        return {scale: directions(self.density, self.compared, scale) for scale, _ in STEPS}
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,11 +74,22 @@ class PairEvidence:
 
 def compare_pair(moving: PlacedSection, fixed: PlacedSection) -> PairEvidence | None:
     """Compare two placed sections; ``None`` where they share too little, or no place is better than those around it."""
+    near = _compared(moving, fixed, STEPS)
+    if near is not None and near.significance >= SURE:
+        return near
+    far = _compared(moving, fixed, (FIRST, *STEPS))
+    found = [pair for pair in (near, far) if pair is not None]
+    return max(found, key=lambda pair: pair.significance, default=None)
+
+
+def _compared(
+    moving: PlacedSection, fixed: PlacedSection, coarse_to_fine: Sequence[tuple[float, int]]
+) -> PairEvidence | None:
     shape = fixed.density.shape
     numbers, held_numbers = _patches(shape)
     y, x = np.mgrid[: shape[0], : shape[1]]
     matrix, step = np.eye(3), np.eye(3)
-    for scale, steps in STEPS:
+    for scale, steps in coarse_to_fine:
         target, source = fixed.directions(scale), moving.directions(scale)
         for _ in range(steps):
             matrix = matrix @ step

@@ -16,6 +16,11 @@ from stainda.registration.sections import SectionImage
 ROOM = 0.08  # of a piece's longer side, kept as glass around it
 
 
+def has_pieces(image: SectionImage) -> bool:
+    """Whether a section is of several pieces of tissue, and not of so many that they are crumbs."""
+    return 2 <= int(find_pieces(image).max()) <= gates.MOST_PIECES
+
+
 def find_pieces(image: SectionImage) -> Array:
     """Numbers uint8 (h, w) of the pieces of tissue, from 1, left to right; 0 elsewhere.
 

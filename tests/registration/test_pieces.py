@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -273,3 +274,19 @@ def test_the_commands_leave_out_what_has_no_place_and_say_so(tmp_path) -> None:
     assert len(read_shapes(tmp_path / "out.geojson")) == 1
     result = CliRunner().invoke(app, ["info", paths[0]])
     assert result.exit_code == 0 and "piece 2" in result.output
+
+
+def test_a_whole_of_several_pieces_is_not_taken_for_stretched(monkeypatch) -> None:
+    """Pieces that moved on their own look like one stretched section: the rule for these is not applied to them."""
+    asked = []
+
+    def assess(view, frame, proposal, max_dim, **settings):
+        asked.append(settings["stretched"])
+        return Assessment(REFUSED, "", None, {})
+
+    monkeypatch.setattr("stainda.registration.outcomes.assess_proposal", assess)
+    three, two = pair(lost=1)[::-1]
+    one = section("one", laid([tissue(1, SIDE)], PLACES))
+    for frame, moving in ((three, two), (one, two), (three, one)):
+        Outcomes(frame, 512, deformations="both").assess(SimpleNamespace(image=moving))
+    assert asked == [False, True, True]
