@@ -23,7 +23,7 @@ from scipy.sparse.linalg import spsolve
 from stainda.arrays import Array
 from stainda.registration import gates
 from stainda.registration.held_back import Gain
-from stainda.registration.pair_evidence import PairEvidence
+from stainda.registration.pair_evidence import SURE, PairEvidence
 
 PRIOR = 50.0  # view pixels: how far a section may be off without evidence; keeps what nothing connects where it is
 ROUNDS = 12  # of reweighting
@@ -105,6 +105,8 @@ class _Problem:
         # places (2, patches): the numbers of the two sections of each patch, -1 for one that stays
         self.places = np.array([[index.get(slide, -1) for slide in slides] for slides in sides])[:, self.pair]
         self.share = np.ones(len(self.evidence))
+        # what hardly stands out is more often the nearest wrong place than a poor measurement of the right one
+        self.sure = np.clip([pair.significance / SURE for pair in self.evidence], 0.0, 1.0) ** 2
 
     def solved(self) -> Array:
         """Coefficients (sections, 3, 2) of the affine maps."""
@@ -112,7 +114,7 @@ class _Problem:
         rows = self._rows()[_both(seen)]
         wanted = np.einsum("kab,kb->ka", self.factor, self.shifts)[seen].ravel()
         prior = sparse.eye(rows.shape[1]) / PRIOR**2
-        solution, trust, scale = np.zeros(rows.shape[1]), np.ones(len(seen)), 1.0
+        solution, trust, scale = np.zeros(rows.shape[1]), self.sure[self.pair[seen]], 1.0
         for _ in range(ROUNDS):
             root = np.repeat(np.sqrt(trust) / scale, 2)
             weighted = sparse.diags(root) @ rows
@@ -121,7 +123,7 @@ class _Problem:
             # of a two-dimensional normal distribution the median length is 1.18 standard deviations
             scale = max(float(np.median(rest)) / 1.18, 1e-6)
             self.share = self._trust(self._distances(solution.reshape(-1, COEFFICIENTS, 2)))
-            trust = self.share[self.pair[seen]] / (1 + (rest / (3 * scale)) ** 2)
+            trust = (self.sure * self.share)[self.pair[seen]] / (1 + (rest / (3 * scale)) ** 2)
         return np.asarray(solution.reshape(-1, COEFFICIENTS, 2))
 
     def matrix(self, coefficients: Array) -> Array:
