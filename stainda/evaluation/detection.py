@@ -16,7 +16,7 @@ import numpy.typing as npt
 import shapely
 
 from stainda.arrays import Array
-from stainda.objects.matching import Matching, Pairs, match_objects
+from stainda.objects.matching import Matching, OverlapPairs, match_objects
 from stainda.objects.overlap import polygons
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class Ranked:
         return Ranked(score[order], hit[order], self.n_truth + other.n_truth)
 
 
-def ranked_detections(pairs: Pairs, scores: Array, iou: float, matching: Matching) -> Ranked:
+def ranked_detections(pairs: OverlapPairs, scores: Array, iou: float, matching: Matching) -> Ranked:
     """Give objects to detections greedily by score, as COCO does.
 
     Args:
@@ -110,7 +110,7 @@ def ranked_candidates(
     point_px: float | None = None,
 ) -> Candidates:
     """Candidates of one class with a column ``score`` in their ranking, without those left out at 0.5."""
-    pairs = Pairs.of(truth, candidates, point_px)
+    pairs = OverlapPairs.of(truth, candidates, point_px)
     matching = match_objects(truth, candidates, 0.5, ignored=ignored, point_px=point_px, pairs=pairs)
     scores = candidates["score"].to_numpy(float)
     detections = ranked_detections(pairs, scores, 0.5, matching)
@@ -121,7 +121,7 @@ def ranked_candidates(
     return Candidates(detections.score, detections.iou, hits[detections.place])
 
 
-def aggregated_jaccard(truth: Any, predicted: Any, matching: Matching, pairs: Pairs | None = None) -> float:
+def aggregated_jaccard(truth: Any, predicted: Any, matching: Matching, pairs: OverlapPairs | None = None) -> float:
     """Aggregated Jaccard index (Kumar et al., IEEE TMI 2017, algorithm 1); ``nan`` where nothing is there or found.
 
     Each annotated object takes the prediction of the highest IoU; the sum of the intersections over the sum of the
@@ -129,7 +129,7 @@ def aggregated_jaccard(truth: Any, predicted: Any, matching: Matching, pairs: Pa
     neither. Shapes have an area; ``pairs`` of them, where they are known already.
     """
     annotated, detected = polygons(truth), polygons(predicted)
-    pairs = Pairs.of(annotated, detected) if pairs is None else pairs
+    pairs = OverlapPairs.of(annotated, detected) if pairs is None else pairs
     rows, columns, overlap = pairs.truth, pairs.predicted, pairs.overlap
     kept = (matching.truth[rows] != -2) & (matching.predicted[columns] != -2)
     rows, columns, overlap = rows[kept], columns[kept], overlap[kept]

@@ -23,7 +23,7 @@ from stainda.evaluation.metrics import (
     pixel_counts,
     scored_pixels,
 )
-from stainda.objects.matching import Matching, Pairs, match_objects
+from stainda.objects.matching import Matching, OverlapPairs, match_objects
 from stainda.objects.overlap import polygons
 from stainda.objects.separation import separation_counts
 
@@ -97,7 +97,7 @@ def score_slide(
         for name in classes:
             annotated = truth_shapes[truth_shapes["class"] == name]
             found_here = predicted_shapes[predicted_shapes["class"] == name]
-            pairs = None if field is not None else Pairs.of(annotated, found_here, point_px)
+            pairs = None if field is not None else OverlapPairs.of(annotated, found_here, point_px)
             match = partial(
                 match_objects, annotated, found_here, ignored=ignored, field=field, point_px=point_px, pairs=pairs
             )

@@ -57,7 +57,7 @@ class Matching:
 
 
 @dataclass(frozen=True, eq=False)
-class Pairs:
+class OverlapPairs:
     """Annotated and detected objects that could belong together: indices ``truth`` and ``predicted`` (k,), and what
     each pair is worth, ``overlap`` (k,).
 
@@ -71,12 +71,12 @@ class Pairs:
     overlap: npt.NDArray[np.float64]
 
     @classmethod
-    def of(cls, truth: Any, predicted: Any, point_px: float | None = None) -> Pairs:
+    def of(cls, truth: Any, predicted: Any, point_px: float | None = None) -> OverlapPairs:
         """Of shapes, see :func:`match_objects`."""
         return cls._of(polygons(truth), polygons(predicted), point_px)
 
     @classmethod
-    def _of(cls, annotated: Array, detected: Array, point_px: float | None) -> Pairs:
+    def _of(cls, annotated: Array, detected: Array, point_px: float | None) -> OverlapPairs:
         rows, columns, worth = iou_pairs(annotated, detected, valid=True)
         points = np.flatnonzero(_are_points(annotated))
         if point_px is None or not len(points) or not len(detected):
@@ -101,7 +101,7 @@ def match_objects(
     ignored: gpd.GeoDataFrame | None = None,
     field: tuple[float, float, float, float] | None = None,
     point_px: float | None = None,
-    pairs: Pairs | None = None,
+    pairs: OverlapPairs | None = None,
 ) -> Matching:
     """Match polygons, and points by their distance.
 
@@ -130,7 +130,7 @@ def match_objects(
     nothing = shapely.area(annotated) <= 0
     left_out |= nothing if point_px is None else nothing & ~_are_points(annotated)
     if pairs is None or field is not None:
-        pairs = Pairs._of(annotated, detected, point_px)
+        pairs = OverlapPairs._of(annotated, detected, point_px)
     may = (pairs.overlap >= iou) & ~left_out[pairs.truth]
     kept = pairs.truth[may], pairs.predicted[may], pairs.overlap[may]
     matching = _matching(len(annotated), len(detected), *kept)

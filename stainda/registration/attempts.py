@@ -26,7 +26,7 @@ from stainda.errors import RegistrationError
 from stainda.registration import gates
 from stainda.registration.isolation import isolated
 from stainda.registration.proposals import Proposal
-from stainda.registration.search import SearchResult, Turn, search, search_stretched
+from stainda.registration.search import SearchResult, TriedRotation, search, search_stretched
 from stainda.registration.sections import SectionImage
 from stainda.registration.valis_import import disk_lightglue_cached
 
@@ -109,8 +109,8 @@ class RegistrationAttempts:
             yield self._turned(stretched[0], frame), config, f"{_searched(stretched[0])}, as a deformation shows", True
 
     @staticmethod
-    def _turned(found: SearchResult | Turn, frame: SectionImage) -> list[SectionImage]:
-        return [found.image.laid_on(frame, found.matrix), frame]
+    def _turned(turn: SearchResult | TriedRotation, frame: SectionImage) -> list[SectionImage]:
+        return [turn.image.laid_on(frame, turn.matrix), frame]
 
     def _attempt(
         self,
@@ -155,8 +155,8 @@ class RegistrationAttempts:
                 self.outcomes.notes.add(image.slide, f"{error.message} ({attempt})")
 
 
-def _searched(found: SearchResult | Turn) -> str:
-    return f"{SEARCHED} {found.degrees:.0f} degrees{' and mirrored' if found.mirrored else ''}"
+def _searched(turn: SearchResult | TriedRotation) -> str:
+    return f"{SEARCHED} {turn.degrees:.0f} degrees{' and mirrored' if turn.mirrored else ''}"
 
 
 def spread(xy: Array, shape: tuple[int, int], image: SectionImage) -> float | None:

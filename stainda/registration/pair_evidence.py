@@ -78,8 +78,8 @@ def compare_pair(moving: PlacedSection, fixed: PlacedSection) -> PairEvidence | 
     if near is not None and near.significance >= SURE:
         return near
     far = _compared(moving, fixed, (FIRST, *STEPS))
-    found = [pair for pair in (near, far) if pair is not None]
-    return max(found, key=lambda pair: pair.significance, default=None)
+    either = [pair for pair in (near, far) if pair is not None]
+    return max(either, key=lambda pair: pair.significance, default=None)
 
 
 def _compared(

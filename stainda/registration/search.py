@@ -37,7 +37,7 @@ COARSEST = LEVELS[:2]
 
 
 @dataclass(frozen=True, eq=False)
-class Turn:
+class TriedRotation:
     """One rotation with its best shift.
 
     Attributes:
@@ -63,7 +63,7 @@ class SearchResult:
     """The best turn, and all of them.
 
     Attributes:
-        image, mirrored, matrix, degrees: of the best, see :class:`Turn`.
+        image, mirrored, matrix, degrees: of the best, see :class:`TriedRotation`.
         peak: how far it stands above the best shifts of other turns, in standard deviations.
         turns: all, best first.
     """
@@ -73,7 +73,7 @@ class SearchResult:
     matrix: Array
     degrees: float
     peak: float
-    turns: tuple[Turn, ...] = ()
+    turns: tuple[TriedRotation, ...] = ()
 
 
 def search(image: SectionImage, frame: SectionImage) -> SearchResult | None:
@@ -87,14 +87,14 @@ def search(image: SectionImage, frame: SectionImage) -> SearchResult | None:
     else:
         scale = float(np.sqrt(frame.tissue.sum() / max(1, image.tissue.sum())))
     fixed = _Fixed(frame, step, _side(frame, step) + _side(image, step / scale))
-    turns: list[Turn] = []
+    turns: list[TriedRotation] = []
     for mirrored in (False, True):
         moving = _Moving(image.turned_over() if mirrored else image, step / scale)
         for degrees in np.arange(0, 360, STEP):
             best_at_angle = fixed.best_shift(moving, degrees)
             if best_at_angle is not None:
                 score, matrix = best_at_angle
-                turns.append(Turn(moving.image, mirrored, matrix, float(degrees), score))
+                turns.append(TriedRotation(moving.image, mirrored, matrix, float(degrees), score))
     turns.sort(key=lambda turn: -turn.score)
     apart = [turn.score for turn in turns if not _alike(turn, turns[0])]
     if len(apart) < 8:
@@ -104,13 +104,13 @@ def search(image: SectionImage, frame: SectionImage) -> SearchResult | None:
     return SearchResult(best.image, best.mirrored, best.matrix, best.degrees, peak, tuple(turns))
 
 
-def search_stretched(turns: Sequence[Turn], frame: SectionImage) -> tuple[Turn, float] | None:
+def search_stretched(turns: Sequence[TriedRotation], frame: SectionImage) -> tuple[TriedRotation, float] | None:
     """Of the best turns the one whose structures agree best after a deformation, where that has not seen them (see
     ``refinement.unseen_agreement``), and by how many standard deviations; for tissue so stretched that the right turn
     does not stand out by itself. On a small view, with the coarse levels of the deformation, and to the end only where
     the first half of the parts is promising: some 0.4 CPU s a turn."""
     view = FrameView.of(frame, VIEW)
-    best: tuple[Turn, float] | None = None
+    best: tuple[TriedRotation, float] | None = None
     for turn in turns[:MOST_TURNS]:
         compare = partial(unseen_agreement, view, turn.image, turn.placement(frame), COARSEST)
         first = compare(range(FOLDS // 2)).significance
@@ -122,7 +122,7 @@ def search_stretched(turns: Sequence[Turn], frame: SectionImage) -> tuple[Turn, 
     return best
 
 
-def _alike(turn: Turn, other: Turn) -> bool:
+def _alike(turn: TriedRotation, other: TriedRotation) -> bool:
     return turn.mirrored == other.mirrored and abs((turn.degrees - other.degrees + 180) % 360 - 180) <= 3 * STEP
 
 

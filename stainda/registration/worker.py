@@ -28,7 +28,11 @@ from stainda.registration.sections import section_from_job
 from stainda.registration.valis_import import import_valis
 
 PLACED = ".placed"
-"""Suffix of the file in which a fork says how many sections of its block are placed."""
+
+
+def placed_file(answer: Path) -> Path:
+    """Where a fork says how many sections of its block are placed: next to the file of its answer."""
+    return answer.with_name(f"{answer.name}{PLACED}")
 
 
 @dataclass
@@ -62,7 +66,7 @@ def run_logged(values: dict[str, Any]) -> dict[str, Any]:
     try:
 
         def report(placed: int) -> None:
-            write_text(Path(values["answer"]).with_suffix(PLACED), str(placed))
+            write_text(placed_file(Path(values["answer"])), str(placed))
 
         register_block(job_from_json(values), report)
         return {"block": values["block"], "done": True}
@@ -126,7 +130,7 @@ class Server:
             ended, status = os.waitpid(child, os.WNOHANG)
             if ended:
                 del self.running[child]
-                block.answer.with_suffix(PLACED).unlink(missing_ok=True)
+                placed_file(block.answer).unlink(missing_ok=True)
                 self._answer(self._how(block, os.waitstatus_to_exitcode(status)))
             elif time.monotonic() > block.deadline and not block.late:
                 block.late = True
@@ -135,7 +139,7 @@ class Server:
     def _report(self) -> None:
         """Say of blocks of many sections how far they are."""
         for block in self.running.values():
-            placed = block.answer.with_suffix(PLACED)
+            placed = placed_file(block.answer)
             if placed.is_file() and (number := int(placed.read_text(encoding="utf-8"))) != block.placed:
                 block.placed = number
                 self._answer({"block": block.block, "placed": number})

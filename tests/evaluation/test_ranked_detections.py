@@ -27,7 +27,7 @@ from stainda.evaluation import (
 )
 from stainda.evaluation.dataset_precision import THRESHOLDS, dataset_precision, precision_table
 from stainda.evaluation.detection import COCO_THRESHOLDS, aggregated_jaccard
-from stainda.objects.matching import Pairs
+from stainda.objects.matching import OverlapPairs
 
 
 def random_slide(rng, size=200):
@@ -81,14 +81,14 @@ def test_average_precision_equals_pycocotools_over_several_slides(seed, iou, cap
     together = Ranked(np.zeros(0), np.zeros(0, bool), 0)
     for truth, found, scores in slides:
         there, seen = [box(*one) for one in truth], [box(*one) for one in found]
-        together += ranked_detections(Pairs.of(there, seen), scores, iou, match_objects(there, seen, iou))
+        together += ranked_detections(OverlapPairs.of(there, seen), scores, iou, match_objects(there, seen, iou))
     assert average_precision(together) == pytest.approx(coco_precision(slides, iou), abs=1e-9)
 
 
 def test_a_detection_on_an_object_that_is_left_out_counts_for_nothing():
     truth, found = [box(0, 0, 10, 10), box(50, 0, 60, 10)], [box(0, 0, 10, 10), box(50, 0, 60, 10)]
     matching = match_objects(truth, found, ignored=[box(45, -5, 70, 20)])
-    ranked = ranked_detections(Pairs.of(truth, found), np.array([0.5, 0.9]), 0.5, matching)
+    ranked = ranked_detections(OverlapPairs.of(truth, found), np.array([0.5, 0.9]), 0.5, matching)
     assert ranked.n_truth == 1 and ranked.hit.tolist() == [True]
     assert average_precision(ranked) == 1
     assert np.isnan(average_precision(Ranked(np.array([0.5]), np.array([False]), 0)))
@@ -260,7 +260,7 @@ def test_an_annotated_point_is_hit_by_the_nearest_centre_within_the_distance():
     assert match_objects(points, found, 0.5, point_px=13).hits == 2
     assert match_objects(points, found, 0.3, point_px=10).hits == 1, "13 px is too far at any overlap"
     assert match_objects(points, found, 0.5).truth.tolist() == [-2, -2, -2], "without a distance points are left out"
-    ranked = ranked_detections(Pairs.of(points, found, 10), found["score"].to_numpy(), 0.5, matching)
+    ranked = ranked_detections(OverlapPairs.of(points, found, 10), found["score"].to_numpy(), 0.5, matching)
     assert ranked.n_truth == 3 and ranked.hit.tolist() == [True, False, False]
 
 
