@@ -28,8 +28,8 @@ class PatchConfig(Frozen):
     max_per_slide: int = Field(
         1000,
         ge=1,
-        description="patches around the objects of a slide, at most: where more are annotated (nuclei), objects are "
-        "drawn at random, equally many of each class as far as there are so many",
+        description="patches around the objects of a slide, at most: where there would be more (nuclei, large "
+        "regions), they are drawn at random, equally many of each class as far as there are so many",
     )
     grid: bool = Field(False, description="cover the tissue in a grid instead of sampling around objects")
     stride: int | None = Field(None, description="of the grid, in pixels at the working scale; default half the size")

@@ -287,10 +287,8 @@ def _spread(estimates: Estimates, index: int) -> dict[str, Any]:
 
 def _possible(low: float, high: float, of: Measure) -> dict[str, float]:
     """The ends of an interval, cut at the values that a measure can have: no mean lies beyond them."""
-    return {
-        "low": float(np.fmax(low, -np.inf if of.low is None else of.low)) if np.isfinite(low) else low,
-        "high": float(np.fmin(high, np.inf if of.high is None else of.high)) if np.isfinite(high) else high,
-    }
+    least, most = -np.inf if of.low is None else of.low, np.inf if of.high is None else of.high
+    return {"low": float(np.clip(low, least, most)), "high": float(np.clip(high, least, most))}
 
 
 def regions_of(

@@ -293,8 +293,20 @@ def _plan(
             reason = f"{len(planned['tissue'])} patches on tissue were found, {request.count} were requested"
             _note(result, request.kind, reason)
     else:
-        chosen = _objects(job, request, split, site, painter, result)
-        objects = planning.around_objects(site, chosen, config.per_object, generator)
+        inside, most = painter.within(site.box), config.max_per_slide
+        limit = generator_for(job.seed, "limit", job.section.slide, request.kind, split)
+        # the objects first, as there may be a million of them; then their patches, as one may cover half a section
+        chosen = inside[planning.drawn_in_turn(painter.numbers[inside], most, limit)]
+        shapes = [painter.objects[i] for i in chosen]
+        objects, owners = planning.around_objects(site, shapes, config.per_object, generator)
+        kept = planning.drawn_in_turn(painter.numbers[chosen[owners]], most, limit)
+        if len(chosen) < len(inside) or len(kept) < len(objects):
+            reason = (
+                f"{len(kept)} patches lie around {len(np.unique(owners[kept]))} of {len(inside)} annotated objects, "
+                f"drawn at random ({split}; patches.max_per_slide: {most})"
+            )
+            _note(result, request.kind, reason)
+        objects = objects[kept]
         wanted = round(config.negatives_per_object * len(objects)) if len(objects) else config.min_per_slide
         negatives = planning.away_from_objects(site, painter.avoid, wanted, generator)
         rest = planning.away_from_objects(site, [], wanted - len(negatives), generator)
@@ -305,28 +317,12 @@ def _plan(
             _note(result, request.kind, reason)
         planned = {"object": objects, "negative": negatives, "tissue": rest}
         if job.task.kind == "classification":
-            planned["near"] = planning.near_objects(site, chosen, config.per_object, generator)
+            near = planning.near_objects(site, shapes, config.per_object, generator)
+            planned["near"] = near[planning.drawn_in_turn(np.zeros(len(near), int), most, limit)]
     rows = [(around, float(x), float(y)) for around, corners in planned.items() for x, y in corners]
     if not rows:
         _note(result, request.kind, f"no place for {_side(job, site)} was found ({split})")
     return rows
-
-
-def _objects(
-    job: SlideJob, request: Request, split: str, site: planning.PatchSite, painter: Painter, result: CutSlide
-) -> list[BaseGeometry]:
-    """The objects that patches lie around: those of the site, or as many as ``max_per_slide`` allows."""
-    inside = painter.within(site.box)
-    patches = [job.config.per_object * planning.object_weight(painter.objects[i], site.extent) for i in inside]
-    generator = generator_for(job.seed, "objects", job.section.slide, request.kind, split)
-    kept = planning.drawn_objects(patches, painter.numbers[inside].tolist(), job.config.max_per_slide, generator)
-    if len(kept) < len(inside):
-        reason = (
-            f"patches lie around {len(kept)} of {len(inside)} annotated objects, drawn at random ({split}; "
-            f"patches.max_per_slide: {job.config.max_per_slide})"
-        )
-        _note(result, request.kind, reason)
-    return [painter.objects[i] for i in inside[kept]]
 
 
 def _row(job: SlideJob, request: Request, split: str) -> dict[str, Any]:

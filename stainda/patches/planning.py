@@ -70,13 +70,14 @@ class PatchSite:
 
 def around_objects(
     site: PatchSite, objects: Sequence[BaseGeometry], per_object: int, generator: np.random.Generator
-) -> NDArray[np.float64]:
-    """Corners (n, 2) of ``per_object`` patches around each object in the site, shifted at random by up to a quarter.
+) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    """Corners (n, 2) of ``per_object`` patches around each object in the site, shifted at random by up to a quarter,
+    and the place (n,) of the object of each.
 
     An object larger than a patch gets as many times more as it covers, about points drawn inside it.
     """
-    corners = []
-    for whole in objects:
+    corners, owners = [np.zeros((0, 2))], [np.zeros(0, np.intp)]
+    for place, whole in enumerate(objects):
         shape = shapely.clip_by_rect(whole, *site.box) if whole.geom_type != "Point" else whole
         if shape.is_empty or not shapely.box(*site.box).intersects(shape):
             continue
@@ -85,7 +86,8 @@ def around_objects(
         placed = site.corners(_anchors(shape, n, site.extent, generator) + shifts)
         meets = shapely.intersects(shapely.box(*site.boxes(placed).T), shape)
         corners.append(placed[meets])
-    return np.concatenate(corners) if corners else np.zeros((0, 2))
+        owners.append(np.full(int(meets.sum()), place, np.intp))
+    return np.concatenate(corners), np.concatenate(owners)
 
 
 def near_objects(
@@ -109,25 +111,24 @@ def near_objects(
     return np.concatenate(corners) if corners else np.zeros((0, 2))
 
 
-def drawn_objects(
-    patches: Sequence[int], classes: Sequence[int], most: int, generator: np.random.Generator
+def drawn_in_turn(
+    classes: Sequence[int] | NDArray[np.intp], most: int, generator: np.random.Generator
 ) -> NDArray[np.intp]:
-    """Indices, ascending, of objects whose patches are ``most`` at most in all: drawn at random, and in turn from each
-    class, so that a rare one is not lost among the others. All objects, and nothing drawn, where they fit.
+    """Places, ascending, of ``most`` of these: drawn at random and in turn from each class, so that a rare one is not
+    lost among the others. All of them, and nothing drawn, where they are no more.
 
     Args:
-        patches: how many each object gets. classes: of each object.
+        classes: of each.
     """
-    if sum(patches) <= most:
-        return np.arange(len(patches))
-    order = generator.permutation(len(patches))
-    numbers = np.asarray(classes)[order]
+    numbers = np.asarray(classes, int)
+    if len(numbers) <= most:
+        return np.arange(len(numbers))
+    order = generator.permutation(len(numbers))
     turn = np.empty(len(order), int)
     for name in np.unique(numbers):
-        turn[numbers == name] = np.arange((numbers == name).sum())
-    order = order[np.argsort(turn, kind="stable")]
-    kept = order[np.cumsum(np.asarray(patches)[order]) <= most]
-    return np.sort(kept if len(kept) else order[:1])
+        mine = numbers[order] == name
+        turn[mine] = np.arange(mine.sum())
+    return np.sort(order[np.argsort(turn, kind="stable")][:most])
 
 
 def object_weight(shape: BaseGeometry, extent: float) -> int:

@@ -12,7 +12,7 @@ from stainda.arrays import Array
 from stainda.registration import gates
 from stainda.registration.affine import apply_affine
 from stainda.registration.proposals import Proposal
-from stainda.registration.refinement import Deformations, Refined, refine, unseen_agreement
+from stainda.registration.refinement import Deformations, Refined, SectionOnView, refine, unseen_agreement
 from stainda.registration.results import REFUSED, REGISTERED, RIGID_ONLY
 from stainda.registration.sections import SectionImage, rigid_downsample
 from stainda.registration.similarity import FrameView, agreement, compared_area, tissue_overlap
@@ -92,20 +92,20 @@ def assess_proposal(
     )
     if reason := gates.refuse_placement(placement):
         return Assessment(REFUSED, reason, None, measures)
-    proof, borne_out_bent = rigid_agreement.significance, False
+    proof, by_deformation = rigid_agreement.significance, False
     if reason := gates.refuse_structures(placement):
         if not (stretched and nonrigid and deformations in ("own", "both")):
             return Assessment(REFUSED, reason, None, measures)
-        unseen = unseen_agreement(view, image, rigid)
+        unseen = unseen_agreement(SectionOnView.of(view, image, rigid))
         measures |= {"significance_unseen": unseen.significance, "local_unseen": unseen.local}
         if further := gates.refuse_unseen(unseen.significance, unseen.local):
             return Assessment(REFUSED, f"{reason}; {further}", None, measures)
-        proof, borne_out_bent = unseen.significance, True
+        proof, by_deformation = unseen.significance, True
     if rigid_only:
         return Assessment(RIGID_ONLY, "", rigid, measures)
     given = None if full is None else _deformed(view, image, rigid, rigid_agreement.value, full, max_dim)
     # stainda's own deformation maximises this agreement, so where it was fitted it never proves a placement
-    if given is not None and not given.reason and not borne_out_bent:
+    if given is not None and not given.reason and not by_deformation:
         proof = given.significance
     if reason := gates.refuse_unproven(proposal.independent, proof, proposal.searched):
         return Assessment(REFUSED, reason, None, measures)
@@ -114,7 +114,7 @@ def assess_proposal(
     else:
         refined = refine(view, image, rigid, full, deformations, nonrigid)
     kept = _kept(view, image, refined, rigid_agreement.value, measures, max_dim)
-    if borne_out_bent and kept.status != REGISTERED:
+    if by_deformation and kept.status != REGISTERED:
         return Assessment(REFUSED, f"stretched, and no deformation can be kept: {kept.reason}", None, kept.measures)
     return kept
 

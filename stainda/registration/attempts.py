@@ -26,7 +26,7 @@ from stainda.errors import RegistrationError
 from stainda.registration import gates
 from stainda.registration.isolation import isolated
 from stainda.registration.proposals import Proposal
-from stainda.registration.search import SearchResult, TriedRotation, search, search_stretched
+from stainda.registration.search import TriedRotation, search, search_stretched
 from stainda.registration.sections import SectionImage
 from stainda.registration.valis_import import disk_lightglue_cached
 
@@ -97,20 +97,18 @@ class RegistrationAttempts:
         processing = "haematoxylin" if config.processing == "optical_density" else "optical_density"
         yield [image, frame], config.model_copy(update={"processing": processing}), f"alone, {processing}", False
         result = search(image, frame)
-        if result is None or result.peak < gates.MIN_PEAK:
+        stands_out = result is not None and result.peak >= gates.MIN_PEAK
+        if result is None or not stands_out:
             height = "nothing to compare" if result is None else f"best turn {result.peak:.1f} standard deviations high"
             self.outcomes.notes.add(slide, f"no turn fits, mirrored or not ({height})")
         else:
-            yield self._turned(result, frame), config, _searched(result), True
+            yield _laid(result.best, frame), config, _searched(result.best), True
         if result is None or not config.nonrigid or config.deformation == "valis" or self.outcomes.placed(slide):
             return
-        stretched = search_stretched(result.turns, frame)
+        # the best by itself has been tried where it stands out
+        stretched = search_stretched(result.turns[1:] if stands_out else result.turns, frame)
         if stretched is not None and stretched[1] >= gates.MIN_PEAK_STRETCHED:
-            yield self._turned(stretched[0], frame), config, f"{_searched(stretched[0])}, as a deformation shows", True
-
-    @staticmethod
-    def _turned(turn: SearchResult | TriedRotation, frame: SectionImage) -> list[SectionImage]:
-        return [turn.image.laid_on(frame, turn.matrix), frame]
+            yield _laid(stretched[0], frame), config, f"{_searched(stretched[0])}, as a deformation shows", True
 
     def _attempt(
         self,
@@ -155,7 +153,11 @@ class RegistrationAttempts:
                 self.outcomes.notes.add(image.slide, f"{error.message} ({attempt})")
 
 
-def _searched(turn: SearchResult | TriedRotation) -> str:
+def _laid(turn: TriedRotation, frame: SectionImage) -> list[SectionImage]:
+    return [turn.image.laid_on(frame, turn.matrix), frame]
+
+
+def _searched(turn: TriedRotation) -> str:
     return f"{SEARCHED} {turn.degrees:.0f} degrees{' and mirrored' if turn.mirrored else ''}"
 
 

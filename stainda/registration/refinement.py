@@ -141,23 +141,19 @@ class SectionOnView:
 
 
 def unseen_agreement(
-    view: FrameView,
-    image: SectionImage,
-    placement: Transform,
-    levels: tuple[DeformationLevel, ...] = COARSE,
-    folds: Sequence[int] = range(FOLDS),
+    place: SectionOnView, levels: tuple[DeformationLevel, ...] = COARSE, folds: Sequence[int] = range(FOLDS)
 ) -> StructureAgreement:
-    """How well structures agree after the own deformation from a placement, in the parts that it was not fitted to.
+    """How well structures agree after the own deformation of a placed section, in the parts that it was not fitted to.
 
     Every square is held back once, so that all of the section is judged unseen. A deformation of tissue that has
     nothing in common fits what it sees, and brings nothing together elsewhere. Chance is independent between the
     ``folds``, so that their sum over the square root of their number is in standard deviations again.
     """
-    place, parts = SectionOnView.of(view, image, placement), []
+    view, brought, parts = place.view, place.brought, []
     for fold in folds:
         held = replace(place, held=HeldBack.of(view.density.shape, fold))
         displacement = exponential(held.velocity(FIRM, held=True, levels=levels))
-        layers = (place.brought.density, place.brought.tissue.astype(float), place.brought.inside.astype(float))
+        layers = (brought.density, brought.tissue.astype(float), brought.inside.astype(float))
         density, tissue, inside = (shifted(layer, displacement) for layer in layers)
         moved = Brought(density, tissue > 0.5, inside > 0.5)
         parts.append(agreement(view.structures, moved.structures, compared_area(view, moved) & held.held.judged))

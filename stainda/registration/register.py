@@ -92,7 +92,8 @@ def register_cohort(
         placed: dict[str, int] = {}
         for job, answer in _in_workers(in_children, min(workers, len(in_children))):
             before = placed.get(job.block, 0)
-            placed[job.block] = len(job.sections) if answer.placed is None else answer.placed
+            # a worker that took over from a dead one begins the block anew
+            placed[job.block] = len(job.sections) if answer.placed is None else max(before, answer.placed)
             if answer.reason is not None:
                 _refuse_block(job, answer.reason)
                 progress.message(f"block {job.block}: registration failed: {answer.reason}")

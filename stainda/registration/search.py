@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ from stainda.arrays import Array
 from stainda.registration import gates
 from stainda.registration.deformation import LEVELS
 from stainda.registration.held_back import FOLDS
-from stainda.registration.refinement import unseen_agreement
+from stainda.registration.refinement import SectionOnView, unseen_agreement
 from stainda.registration.sections import SectionImage
 from stainda.registration.similarity import FrameView, directions, optical_density
 from stainda.registration.transforms import Transform
@@ -60,20 +59,14 @@ class TriedRotation:
 
 @dataclass(frozen=True, eq=False)
 class SearchResult:
-    """The best turn, and all of them.
+    """All turns, best first, and how far the best stands above those that are not alike, in standard deviations."""
 
-    Attributes:
-        image, mirrored, matrix, degrees: of the best, see :class:`TriedRotation`.
-        peak: how far it stands above the best shifts of other turns, in standard deviations.
-        turns: all, best first.
-    """
-
-    image: SectionImage
-    mirrored: bool
-    matrix: Array
-    degrees: float
+    turns: tuple[TriedRotation, ...]
     peak: float
-    turns: tuple[TriedRotation, ...] = ()
+
+    @property
+    def best(self) -> TriedRotation:
+        return self.turns[0]
 
 
 def search(image: SectionImage, frame: SectionImage) -> SearchResult | None:
@@ -99,9 +92,8 @@ def search(image: SectionImage, frame: SectionImage) -> SearchResult | None:
     apart = [turn.score for turn in turns if not _alike(turn, turns[0])]
     if len(apart) < 8:
         return None
-    best = turns[0]
-    peak = (best.score - float(np.mean(apart))) / max(float(np.std(apart)), 1e-6)
-    return SearchResult(best.image, best.mirrored, best.matrix, best.degrees, peak, tuple(turns))
+    peak = (turns[0].score - float(np.mean(apart))) / max(float(np.std(apart)), 1e-6)
+    return SearchResult(tuple(turns), peak)
 
 
 def search_stretched(turns: Sequence[TriedRotation], frame: SectionImage) -> tuple[TriedRotation, float] | None:
@@ -112,11 +104,11 @@ def search_stretched(turns: Sequence[TriedRotation], frame: SectionImage) -> tup
     view = FrameView.of(frame, VIEW)
     best: tuple[TriedRotation, float] | None = None
     for turn in turns[:MOST_TURNS]:
-        compare = partial(unseen_agreement, view, turn.image, turn.placement(frame), COARSEST)
-        first = compare(range(FOLDS // 2)).significance
+        place = SectionOnView.of(view, turn.image, turn.placement(frame))
+        first = unseen_agreement(place, COARSEST, range(FOLDS // 2)).significance
         if first < PROMISING:
             continue
-        both = (first + compare(range(FOLDS // 2, FOLDS)).significance) / np.sqrt(2)
+        both = (first + unseen_agreement(place, COARSEST, range(FOLDS // 2, FOLDS)).significance) / np.sqrt(2)
         if best is None or both > best[1]:
             best = turn, float(both)
     return best

@@ -56,6 +56,10 @@ def job_from_json(values: dict[str, Any]) -> BlockJob:
 
 def run_logged(values: dict[str, Any]) -> dict[str, Any]:
     """Register one block with everything that is printed, also by C libraries, going to its log file."""
+
+    def report(placed: int) -> None:
+        write_text(placed_file(Path(values["answer"])), str(placed))
+
     log = Path(values["log"])
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as stream:
@@ -64,10 +68,6 @@ def run_logged(values: dict[str, Any]) -> dict[str, Any]:
         os.dup2(stream.fileno(), 1)
         os.dup2(stream.fileno(), 2)
     try:
-
-        def report(placed: int) -> None:
-            write_text(placed_file(Path(values["answer"])), str(placed))
-
         register_block(job_from_json(values), report)
         return {"block": values["block"], "done": True}
     except Exception as error:

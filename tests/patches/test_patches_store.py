@@ -8,7 +8,9 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import geopandas as gpd
 import numpy as np
+import pandas as pd
 import pytest
 import shapely
 from patch_cohort import (
@@ -28,12 +30,12 @@ from patch_cohort import (
 )
 from PIL import Image
 
-from stainda.annotations import empty_shapes
+from stainda.annotations import empty_shapes, make_shapes
 from stainda.cohort import Cohort
 from stainda.config import TaskConfig
 from stainda.errors import AnnotationError, LeakError, SlideError, StaindaError
 from stainda.patches import PatchStore, build_store
-from stainda.patches.planning import drawn_objects
+from stainda.patches.planning import drawn_in_turn
 
 
 @pytest.fixture(scope="module")
@@ -380,9 +382,24 @@ def test_patches_around_objects_have_a_limit_and_a_rare_class_stays(cohort, stor
     assert unlimited.table.equals(store.table)  # nothing is drawn where all fit
 
 
-def test_objects_are_drawn_from_each_class_in_turn():
+def test_the_limit_holds_for_an_object_that_covers_the_slide(cohort, tmp_path):
+    """A large region gives as many patches as it covers, and no more than the limit; small objects next to it stay."""
+    own = own_shapes(cohort)
+    for slide, table in own.items():
+        whole = make_shapes([shapely.box(30, 30, 450, 450)], ["glomerulus"])
+        own[slide] = gpd.GeoDataFrame(pd.concat([whole, table[table["class"] == "vessel"]], ignore_index=True))
+    free = build(cohort, tmp_path / "free", own=own).table
+    around = (free["around"] == "object") & (free["kind"] == "labelled")
+    assert (free[around].groupby("slide").size() > 60).all()
+    limited = build(cohort, tmp_path / "limited", CONFIG.model_copy(update={"max_per_slide": 20}), own=own).table
+    around = (limited["around"] == "object") & (limited["kind"] == "labelled")
+    assert (limited[around].groupby("slide").size() == 20).all()
+    assert (limited[around].groupby("slide")["px_vessel"].max() > 0).all()
+
+
+def test_some_are_drawn_from_each_class_in_turn():
     classes = [0] * 90 + [1] * 6 + [2] * 4
-    kept = drawn_objects([2] * 100, classes, 40, np.random.default_rng(3))
+    kept = drawn_in_turn(classes, 20, np.random.default_rng(3))
     assert np.bincount(np.asarray(classes)[kept]).tolist() == [10, 6, 4] and (np.diff(kept) > 0).all()
-    assert drawn_objects([2] * 100, classes, 200, np.random.default_rng(3)).tolist() == list(range(100))
-    assert len(drawn_objects([50], [0], 10, np.random.default_rng(3))) == 1  # one object larger than the limit stays
+    assert drawn_in_turn(classes, 100, np.random.default_rng(3)).tolist() == list(range(100))
+    assert not len(drawn_in_turn([], 10, np.random.default_rng(3)))

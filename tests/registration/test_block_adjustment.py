@@ -270,3 +270,49 @@ def test_pairs_whose_comparison_is_contradicted_are_propagated_with_less_confide
     trusted, contradicted = confidence["trusted"], confidence["contradicted"]
     assert contradicted["confidence"] == pytest.approx(0.3 * trusted["confidence"], rel=0.01)
     assert contradicted["label"] == "ignored" and "unsure of this place" in contradicted["reason"]
+
+
+def shifted_section(pixels: float) -> tuple[PlacedSection, PlacedSection]:
+    """Two stains of one tissue, the first moved to the right."""
+    matrix = np.array([[1.0, 0, pixels], [0, 1, 0], [0, 0, 1]])
+    moving, fixed = section("a", other_stain(moved_tissue(matrix))), section("b", tissue(1))
+    return placed_section(moving), placed_section(fixed)
+
+
+def test_a_comparison_bridges_a_wrong_step_of_a_block(monkeypatch) -> None:
+    """Thirteen pixels of a small view are beyond the reach of the fine filters."""
+    pair = shifted_section(13.0)
+    found = compare_pair(*pair)
+    assert found is not None and np.median(found.shifts, axis=0) == pytest.approx([13.0, 0.0], abs=0.2)
+    monkeypatch.setattr("stainda.registration.pair_evidence.FIRST", (3.0, 4))
+    assert compare_pair(*pair) is None
+
+
+def test_comparisons_that_hardly_stand_out_do_not_outvote_one_that_does() -> None:
+    """All sections up to s03 are off by 8 pixels; three faint comparisons across the gap say that they are not."""
+    drift, pairs, _ = long_block(10, step=0.0)
+    off = np.array([[1.0, 0, 8.0], [0, 1, 0], [0, 0, 1]])
+    drift[:4] = [off] * 4
+    rng, across = np.random.default_rng(1), [(3, 4), (2, 4), (3, 5), (1, 4)]
+    kept = [pair for pair in pairs if (pair.moving <= "s03") == (pair.fixed <= "s03")]
+    for moving, fixed in across:
+        pair = evidence(moving, fixed, drift, 0.1, rng)
+        wrong = (moving, fixed) != (3, 5)
+        shifts = rng.normal(0, 0.4, pair.shifts.shape) if wrong else pair.shifts
+        kept.append(replace(pair, shifts=shifts, significance=7.0 if wrong else 25.0))
+    adjusted = adjust(kept, "s07", SHAPE)
+    assert errors_um(drift, dict(adjusted.corrections)).max() < 1.0
+    sure = [replace(pair, significance=25.0) for pair in kept]
+    assert errors_um(drift, dict(adjust(sure, "s07", SHAPE).corrections)).max() > 10, "all alike, the three prevail"
+
+
+def test_a_section_of_which_held_back_patches_say_nothing_does_not_hold_its_side() -> None:
+    """Sections up to s04 are off by 8 pixels together: what s02 says of its neighbours is the same before and after,
+    but for noise, and it goes with them."""
+    drift, pairs, _ = long_block(10, step=0.0)
+    off = np.array([[1.0, 0, 8.0], [0, 1, 0], [0, 0, 1]])
+    drift[:5] = [off] * 5
+    rng = np.random.default_rng(3)
+    pairs = [evidence(int(pair.moving[1:]), int(pair.fixed[1:]), drift, 0.2, rng) for pair in pairs]
+    adjusted = adjust(pairs, "s07", SHAPE)
+    assert not adjusted.kept and errors_um(drift, dict(adjusted.corrections)).max() < 2.0

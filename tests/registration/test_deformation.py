@@ -317,9 +317,9 @@ def test_stretched_tissue_coincides_where_the_deformation_has_not_seen_it() -> N
     before = view.bring(moving, rigid)
     rigidly = agreement(view.structures, before.structures, compared_area(view, before))
     assert rigidly.significance < gates.MIN_SIGNIFICANCE
-    unseen = unseen_agreement(view, moving, rigid)
+    unseen = unseen_agreement(SectionOnView.of(view, moving, rigid))
     assert gates.refuse_unseen(unseen.significance, unseen.local) is None, unseen
-    foreign = unseen_agreement(*stretched(16.0, other=True))
+    foreign = unseen_agreement(SectionOnView.of(*stretched(16.0, other=True)))
     assert gates.refuse_unseen(foreign.significance, foreign.local) is not None and foreign.significance < 7, foreign
 
 

@@ -21,17 +21,18 @@ from stainda.cohort.types import Section
 from stainda.config import RegistrationConfig
 from stainda.errors import RegistrationError
 from stainda.files import write_json
-from stainda.registration import Transform, propagate
+from stainda.registration import Transform, gates, propagate
 from stainda.registration.affine import apply_affine
 from stainda.registration.assessment import Assessment
 from stainda.registration.exchange.itk_field import write_field
 from stainda.registration.outcomes import Outcomes
 from stainda.registration.piece_detection import find_pieces, piece_images, with_margin
 from stainda.registration.pieces import PieceMap, Pieces
-from stainda.registration.piecewise import pair_pieces, register_pieces
+from stainda.registration.piecewise import PairedPiece, out_of_place, pair_pieces, register_pieces
 from stainda.registration.proposals import Proposal
 from stainda.registration.results import BLOCK_FORMAT, REFUSED, REGISTERED, RIGID_ONLY
 from stainda.registration.sections import SectionImage
+from stainda.registration.similarity import FrameView
 from stainda.registration.transforms import Between
 from stainda.slides import open_slide
 
@@ -290,3 +291,20 @@ def test_a_whole_of_several_pieces_is_not_taken_for_stretched(monkeypatch) -> No
     for frame, moving in ((three, two), (one, two), (three, one)):
         Outcomes(frame, 512, deformations="both").assess(SimpleNamespace(image=moving))
     assert asked == [False, True, True]
+
+
+def test_a_piece_whose_ends_lie_elsewhere_is_out_of_place() -> None:
+    """A deformation of the whole may bring the middle of a piece to its place and turn its ends away."""
+    moving, fixed = pair()
+    numbers, view = find_pieces(fixed), FrameView.of(fixed)
+    right = [PairedPiece(k, k, shift(*step(k - 1))) for k in (1,)]
+    whole = Transform.affine("moving", SIZE, "fixed", SIZE, shift(*step(0)))
+    assert not out_of_place(view, moving, whole, right, numbers)
+    middle = np.array(PLACES[0]) + SIDE / 2
+    turn = np.array([[0.8, -0.2, 0], [0.2, 0.8, 0], [0, 0, 1.0]])  # about the middle of the piece
+    turned = shift(*middle) @ turn @ shift(*-middle) @ shift(*step(0))
+    bent = Transform.affine("moving", SIZE, "fixed", SIZE, turned)
+    points = middle + np.random.default_rng(0).uniform(-SIDE / 2, SIDE / 2, (500, 2))
+    away = np.linalg.norm(apply_affine(right[0].matrix, bent.from_frame(points)) - points, axis=1)
+    assert np.percentile(away, 90) > gates.OWN_WAY * SIZE[0] > 0
+    assert out_of_place(view, moving, bent, right, numbers)

@@ -13,7 +13,7 @@ from stainda.registration import attempts, gates
 from stainda.registration.affine import apply_affine
 from stainda.registration.attempts import RegistrationAttempts, spread
 from stainda.registration.outcomes import BlockNotes
-from stainda.registration.search import SearchResult
+from stainda.registration.search import SearchResult, TriedRotation
 from stainda.registration.sections import SectionImage
 
 
@@ -56,10 +56,10 @@ def test_the_search_finds_any_turn_and_mirror(mirrored, degrees, mpp) -> None:
     moving = section("m", np.stack(layers, axis=2), mpp[1])
     frame = section("f", pixels, mpp[0])
     found = search(moving, frame)
-    assert found is not None and found.mirrored is mirrored and found.peak > 1.5 * gates.MIN_PEAK
+    assert found is not None and found.best.mirrored is mirrored and found.peak > 1.5 * gates.MIN_PEAK
     points = np.random.default_rng(0).uniform(90, 210, (200, 2))
     level_0 = apply_affine(np.linalg.inv(moving.matrix), apply_affine(there, points))
-    put = apply_affine(found.matrix, apply_affine(found.image.matrix, level_0))
+    put = apply_affine(found.best.matrix, apply_affine(found.best.image.matrix, level_0))
     assert np.median(np.linalg.norm(put - points, axis=1)) < 8, "near enough for VALIS to seek matches nearby"
 
 
@@ -115,7 +115,9 @@ class Matches:
         return np.eye(3), [slide, "between", reference], gates.MIN_WAY
 
 
-def attempted(monkeypatch, cached: bool, placed_after: str = "") -> tuple[list[str], BlockNotes]:
+def attempted(
+    monkeypatch, cached: bool, placed_after: str = "", stretched: float = 0.0
+) -> tuple[list[str], BlockNotes]:
     """Names of the attempts made for section b of a block a, b, c of which c is placed from the start."""
     images = {name: section(name, tissue(1)) for name in "abc"}
     notes = BlockNotes()
@@ -128,8 +130,10 @@ def attempted(monkeypatch, cached: bool, placed_after: str = "") -> tuple[list[s
 
     monkeypatch.setattr(RegistrationAttempts, "_attempt", attempt)
     monkeypatch.setattr(attempts, "disk_lightglue_cached", lambda: cached)
-    turned = SearchResult(images["b"], True, np.eye(3), 90.0, 9.0)
-    monkeypatch.setattr(attempts, "search", lambda image, frame: SimpleNamespace(**vars(turned)))
+    turned = SearchResult((TriedRotation(images["b"], True, np.eye(3), 90.0, 1.0),), 9.0)
+    monkeypatch.setattr(attempts, "search", lambda image, frame: turned)
+    bent = TriedRotation(images["b"], False, np.eye(3), 35.0, 0.5)
+    monkeypatch.setattr(attempts, "search_stretched", lambda turns, frame: (bent, stretched) if not turns else None)
 
     def placed(slide: str) -> bool:
         return slide == "c" or any(name.startswith(placed_after) for name in made if placed_after)
@@ -151,6 +155,10 @@ def test_every_attempt_is_made_in_order_until_one_passes(monkeypatch) -> None:
         "laid on the reference first, turned by 90 degrees and mirrored [kaze_extended, optical_density, in place]",
     ]
     assert len(attempted(monkeypatch, cached=False)[0]) == 5
+    bent, _ = attempted(monkeypatch, cached=True, stretched=gates.MIN_PEAK_STRETCHED)
+    last = "laid on the reference first, turned by 35 degrees, as a deformation shows"
+    assert bent[:-1] == made and bent[-1] == f"{last} [kaze_extended, optical_density, in place]"
+    assert len(attempted(monkeypatch, True, "laid on the reference first, turned", 9.0)[0]) == 6, "tried no further"
     assert len(attempted(monkeypatch, cached=True, placed_after="alone with")[0]) == 2
     assert len(attempted(monkeypatch, cached=True, placed_after="all")[0]) == 1
 
