@@ -100,6 +100,19 @@ def write_text(path: str | Path, text: str) -> Path:
     return Path(path)
 
 
+def load_json(path: Path) -> Any:
+    """A JSON document of stainda's own, UTF-8.
+
+    Raises:
+        ValueError: not UTF-8, not JSON, or nested deeper than can be read. OSError: it cannot be read.
+    """
+    text = path.read_text(encoding="utf-8")
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
 def write_json(path: str | Path, value: object) -> Path:
     return write_text(path, json.dumps(value, indent=1, sort_keys=True, default=str) + "\n")
 

@@ -170,10 +170,10 @@ def _escaped(piece: Any, pending: bool) -> tuple[Any, bool]:
 
 
 def read_csv(path: Path, max_bytes: int = MAX_BYTES) -> list[list[str]]:
-    """The rows of a CSV file as text, header first, blank rows left out; commas, semicolons or tabs.
+    """The rows of a CSV file as text, header first (at least that), blank rows left out; commas, semicolons or tabs.
 
     Raises:
-        AnnotationError: too large, or not text in rows.
+        AnnotationError: too large, not text in rows, or nothing but blank rows.
     """
     text = read_bytes(path, max_bytes).decode("utf-8-sig", errors="replace")
     header = text.splitlines()[0]
@@ -183,7 +183,10 @@ def read_csv(path: Path, max_bytes: int = MAX_BYTES) -> list[list[str]]:
         rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=separator))
     except csv.Error as error:
         raise AnnotationError(f"not a CSV file ({error})", file=path, remedy="Export it again") from error
-    return [row for row in rows if any(cell.strip() for cell in row)]
+    filled = [row for row in rows if any(cell.strip() for cell in row)]
+    if not filled:
+        raise AnnotationError("all its rows are blank", file=path, row=1, remedy="Export it again")
+    return filled
 
 
 def read_xml(path: Path, max_bytes: int = MAX_BYTES) -> Any:

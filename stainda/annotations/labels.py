@@ -65,15 +65,18 @@ def outlines(
         itself over a corner only) is a MultiPolygon. ``properties["label"]`` holds the label.
     """
     labels = np.asarray(labels)
-    values, geometries = _trace(labels, (x, y), downsample)
+    values, geometries = trace(labels, (x, y), downsample)
     score: list[float] | None = None
     if scores is not None:
         score = [float(scores[value] if isinstance(scores, Mapping) else scores[value - 1]) for value in values]
     return make_shapes(geometries, cls, score=score, properties=[{"label": value} for value in values])
 
 
-def _trace(labels: Array, corner: tuple[float, float], downsample: float) -> tuple[list[int], Array]:
-    """The labels in ascending order, and the outline of each.
+def trace(labels: Array, corner: tuple[float, float] = (0.0, 0.0), downsample: float = 1.0) -> tuple[list[int], Array]:
+    """The positive labels of :func:`outlines` in ascending order, and the outline of each, object (n,).
+
+    Args:
+        labels: int (h, w). corner: level-0 position of that of the first pixel. downsample: level-0 pixels per pixel.
 
     Straight runs of pixel edges are directed with the piece on their right (in image coordinates). Each run continues
     with the right turn where there is one: pixels that touch over a corner are thus kept apart, and the rings of one

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ import numpy as np
 from stainda.cohort import Cohort
 from stainda.config.microenvironment import MicroenvironmentConfig
 from stainda.errors import StaindaError
-from stainda.files import fingerprint, stable_hash, write_json, write_text
+from stainda.files import fingerprint, load_json, stable_hash, write_json, write_text
 from stainda.microenvironment.blocks import Block, find_file
 from stainda.microenvironment.compartments import compartment_rows
 from stainda.microenvironment.curves import MeasuredCurves, curve_rows
@@ -200,6 +199,6 @@ def _print(folder: Path, slide: str) -> list[Any] | None:
 
 def _read_key(root: Path) -> str:
     try:
-        return str(json.loads(INPUTS.at(root).read_text(encoding="utf-8"))["key"])
+        return str(load_json(INPUTS.at(root))["key"])
     except (OSError, ValueError, KeyError, TypeError):
         return ""  # not there, or not whole: measured again

@@ -6,7 +6,6 @@ the annotations, the objects themselves are written next to the patches (``objec
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 
 from stainda.cohort import Cohort, Roles
 from stainda.errors import StaindaError
-from stainda.files import stable_hash, whole_file, write_json
+from stainda.files import load_json, stable_hash, whole_file, write_json
 from stainda.patches.store import PatchStore
 from stainda.run_directory.contents import STORE_OBJECTS_META
 from stainda.run_directory.tables import LABEL_OBJECTS
@@ -103,7 +102,7 @@ def write_label_objects(
         24,
     )
     marker = STORE_OBJECTS_META.inside(store.folder)
-    if marker.is_file() and json.loads(marker.read_text(encoding="utf-8")).get("key") == key:
+    if marker.is_file() and load_json(marker).get("key") == key:
         return LabelObjects.open(store)
     rows: list[dict[str, Any]] = []
     for section in cohort.where(splits=["train", "val", "all"]):

@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from stainda.arrays import Array
 from stainda.cohort import Cohort, Roles, Section
 from stainda.errors import LeakError, StaindaError
-from stainda.files import output_errors, stable_hash
+from stainda.files import load_json, output_errors, stable_hash
 from stainda.patches.pixels import WorkingPixels
 from stainda.patches.store import PatchStore
 from stainda.progress import SILENT, Progress
@@ -118,7 +118,7 @@ class SerialPairs:
         if not SERIAL_META.inside(folder).is_file():
             return None
         try:
-            meta = json.loads(SERIAL_META.inside(folder).read_text(encoding="utf-8"))
+            meta = load_json(SERIAL_META.inside(folder))
             table = pd.read_parquet(SERIAL.inside(folder))
             mode: Literal["r"] | None = "r" if len(table) else None
             names = ("images", "grid", "certainty")

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +23,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from stainda.errors import ConfigError, StaindaError, did_you_mean
+from stainda.files import load_json
 from stainda.run_directory.contents import STORE_DIGESTS, STORE_META, STORE_TISSUE
 from stainda.run_directory.tables import PATCHES
 
@@ -76,7 +76,7 @@ class PatchStore:
         """
         folder = Path(folder)
         try:
-            meta = json.loads(STORE_META.inside(folder).read_text(encoding="utf-8"))
+            meta = load_json(STORE_META.inside(folder))
             table = pd.read_parquet(PATCHES.inside(folder))
         except (OSError, ValueError) as error:
             raise StaindaError(

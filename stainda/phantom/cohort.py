@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
 from stainda.config import PhantomConfig
 from stainda.errors import StaindaError
-from stainda.files import stable_hash, write_csv, write_json
+from stainda.files import load_json, stable_hash, write_csv, write_json
 from stainda.names import file_name
 from stainda.phantom.section import RenderedSection, SectionPlan, plan_sections
 from stainda.phantom.truth import write_law, write_truth
@@ -108,7 +107,7 @@ def _claim(config: PhantomConfig, out: Path) -> None:
 
 
 def _read_json(path: Path) -> object:
-    return json.loads(path.read_text(encoding="utf-8"))
+    return load_json(path)
 
 
 def _annotations(plan: SectionPlan) -> str:

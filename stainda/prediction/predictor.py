@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ import numpy as np
 from stainda.arrays import Array
 from stainda.config import PatchConfig, TaskConfig
 from stainda.errors import SlideError, TrainingError, did_you_mean
+from stainda.files import load_json
 from stainda.memory import freed_memory_kept
 from stainda.models import looks_locally
 from stainda.names import stem
@@ -313,7 +313,7 @@ def load_predictor(job_folder: str | Path, checkpoint: str = "best") -> Predicto
 
 def _read_json(path: Path, folder: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return load_json(path)
     except (OSError, ValueError) as error:
         reason = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
         raise TrainingError(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from stainda.cohort.types import Section
 from stainda.config import PropagationConfig
-from stainda.files import fingerprint, link_or_copy, stable_hash, write_json
+from stainda.files import fingerprint, link_or_copy, load_json, stable_hash, write_json
 from stainda.names import file_name
 from stainda.registration.calibration import TABLE
 from stainda.run_directory.contents import PROPAGATED_BLOCK
@@ -51,7 +51,7 @@ class PropagatedBlocks:
         """Put a block's files back in their place; ``None`` where there are none for this key."""
         folder = self._folder / file_name(block)
         try:
-            head = json.loads(PROPAGATED_BLOCK.inside(folder).read_text(encoding="utf-8"))
+            head = load_json(PROPAGATED_BLOCK.inside(folder))
         except (OSError, ValueError):
             return None
         if not isinstance(head, dict) or (head.get("format"), head.get("key")) != (FORMAT, key):

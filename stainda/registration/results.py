@@ -6,14 +6,13 @@ per section (``<slide>.json`` and ``.npz``), and for a refused section a ``<slid
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from stainda.errors import RegistrationError
-from stainda.files import write_json
+from stainda.files import load_json, write_json
 from stainda.names import file_name, joined_name
 from stainda.registration.transforms import FORMAT, VERSION, Transform
 from stainda.run_directory.contents import BLOCK
@@ -71,7 +70,7 @@ def read_head(registration: Path, block: str) -> dict[str, Any] | None:
 
 def _head(path: Path) -> dict[str, Any] | None:
     try:
-        head = json.loads(path.read_text(encoding="utf-8"))
+        head = load_json(path)
     except (OSError, ValueError):
         return None
     return head if isinstance(head, dict) and head.get("format") == BLOCK_FORMAT else None

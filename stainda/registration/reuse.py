@@ -11,7 +11,7 @@ from typing import Any
 from stainda.cohort.types import Cohort
 from stainda.config import RegistrationConfig
 from stainda.errors import ConfigError
-from stainda.files import ASIDE, link_or_copy, write_json
+from stainda.files import ASIDE, link_or_copy, load_json, write_json
 from stainda.names import file_name
 from stainda.registration.jobs import BlockJob, block_jobs
 from stainda.registration.results import read_head
@@ -129,7 +129,7 @@ def _names(jobs: Iterable[BlockJob]) -> tuple[str, ...]:
 def _read_inputs(folder: Path) -> dict[str, Any]:
     """Empty for runs of earlier versions, which did not write it."""
     path = folder / INPUTS
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+    return dict(load_json(path)) if path.is_file() else {}
 
 
 def _difference(other: Mapping[str, Any] | None, own: Mapping[str, Any]) -> str:

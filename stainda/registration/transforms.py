@@ -7,7 +7,6 @@ the lattice to the frame. VALIS computes it; after that NumPy and SciPy are all 
 
 from __future__ import annotations
 
-import json
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -20,7 +19,7 @@ import numpy as np
 
 from stainda.arrays import Array
 from stainda.errors import RegistrationError
-from stainda.files import whole_file, write_json
+from stainda.files import load_json, whole_file, write_json
 from stainda.registration.affine import apply_affine, fit_affine
 from stainda.registration.fields import coefficients, invert, jacobian, sample
 from stainda.registration.maps import PointMap, as_points
@@ -210,7 +209,7 @@ class Transform(PointMap):
         about_file, array_file = _with(path, ".json"), _with(path, ".npz")
         remedy = "Register the block again"
         try:
-            head = json.loads(about_file.read_text(encoding="utf-8"))
+            head = load_json(about_file)
             if head.get("format") != FORMAT or int(head["version"]) > PIECES_VERSION:
                 raise RegistrationError(
                     "is not a transform this version of stainda reads", file=about_file, remedy=remedy

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
 from stainda.config import RegistrationConfig
-from stainda.files import write_text
+from stainda.files import load_json, write_text
 from stainda.processes import how_it_ended
 from stainda.registration.blocks import register_block
 from stainda.registration.jobs import BlockJob
@@ -146,7 +146,7 @@ class Server:
 
     def _how(self, block: Running, code: int) -> dict[str, Any]:
         if code == 0 and block.answer.is_file():
-            answer = json.loads(block.answer.read_text(encoding="utf-8"))
+            answer = load_json(block.answer)
             block.answer.unlink()
             return answer
         reason = "took too long and was stopped" if block.late else f"its process died ({how_it_ended(code)})"

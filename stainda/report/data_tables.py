@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from stainda.files import load_json
 from stainda.names import file_name
 from stainda.report.exclusions import excluded_trainings, in_rotation, left_out_slides, pruned_trials
 from stainda.report.figure_registry import register_table
@@ -51,7 +51,7 @@ def annotated_objects(run: LoadedRun) -> dict[str, dict[str, int]]:
         path = run.path(f"annotations/own/{file_name(slide)}.geojson")
         if path is None:
             continue
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = load_json(path)
         counts: dict[str, int] = {}
         for feature in document.get("features", []) if isinstance(document, dict) else document:
             kind = (feature.get("properties") or {}).get("classification") or {}

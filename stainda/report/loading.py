@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from stainda.config import StrategyConfig, StudyConfig
 from stainda.config.load import validated
 from stainda.errors import RecordError
 from stainda.evaluation import gather_records, read_evidence, read_records
+from stainda.files import load_json
 from stainda.report.run import COLUMNS, SPLITS, TEXT, JobFolder, LoadedRun, RotationResult
 from stainda.run_directory.contents import DONE, ENVIRONMENT, ERROR, RESULT, SETTINGS, STUDY
 from stainda.run_directory.folder import read_study
@@ -240,9 +241,24 @@ def _table(folder: Path, name: str, missing: dict[str, str]) -> pd.DataFrame:
         raise RecordError(f"columns {', '.join(lacking)} are missing", file=path, remedy="Run the stage again")
     for column in set(table.columns) & TEXT:
         table[column] = table[column].fillna("")
+    if name in (TRIALS.path, UNSUPERVISED.path):
+        for column in ("trial", "seed"):
+            table[column] = _whole(table[column], path)
     if table.empty:
         missing[name] = f"{name} has no rows"
     return table
+
+
+def _whole(column: pd.Series, path: Path) -> pd.Series:
+    """A column of whole numbers as int64."""
+    numbers = pd.to_numeric(column, errors="coerce")
+    wrong = np.flatnonzero(~(np.isfinite(numbers) & (numbers % 1 == 0) & (numbers.abs() < 2**53)))
+    if len(wrong):
+        raise RecordError(
+            f"{column.name} {str(column.iloc[wrong[0]])[:40]!r} is no whole number",
+            file=path, row=int(wrong[0]) + 2, remedy="Run the stage again",
+        )  # fmt: skip
+    return numbers.astype(np.int64)
 
 
 def _records(folder: Path, jobs: dict[str, JobFolder], trials: pd.DataFrame, missing: dict[str, str]) -> pd.DataFrame:
@@ -291,7 +307,7 @@ def _json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = load_json(path)
     except ValueError as error:
         raise RecordError(f"not valid JSON ({error})", file=path, remedy="Run the stage again") from error
     return value if isinstance(value, dict) else {}

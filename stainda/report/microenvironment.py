@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from stainda.arrays import Array
+from stainda.files import load_json
 from stainda.names import file_name
 from stainda.report import microenvironment_figures as figures
 from stainda.report.drawings import Drawing, draw
@@ -169,7 +169,7 @@ def _points(folder: Path, slide: str) -> Array:
 
 
 def _features(path: Path) -> list[dict[str, Any]]:
-    return list(json.loads(path.read_text(encoding="utf-8"))["features"]) if path.is_file() else []
+    return list(load_json(path)["features"]) if path.is_file() else []
 
 
 def _measurements(feature: dict[str, Any]) -> dict[str, float]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
-
 import pandas as pd
 
+from stainda.files import load_json
 from stainda.report.figure_registry import register_table
 from stainda.report.run import LoadedRun
 from stainda.report.summary_text import Sentence, count
@@ -46,7 +45,7 @@ def _weights_used(run: LoadedRun) -> str:
     for job in run.jobs.values():
         path = SETTINGS.inside(job.folder)
         if path.is_file():
-            model = json.loads(path.read_text(encoding="utf-8")).get("model", {})
+            model = load_json(path).get("model", {})
             used[_start(model)] = used.get(_start(model), 0) + 1
     if len(used) < 2:
         return next(iter(used), "")

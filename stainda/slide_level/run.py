@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from stainda.cohort import Cohort, Roles, Section
 from stainda.config import StudyConfig
 from stainda.config.slide_level import SlideLevelConfig
 from stainda.errors import ConfigError
-from stainda.files import fingerprint, stable_hash, write_json, write_text
+from stainda.files import fingerprint, load_json, stable_hash, write_json, write_text
 from stainda.models import start_of
 from stainda.progress import SILENT, Progress
 from stainda.run_directory.slide_level_tables import (
@@ -181,6 +180,6 @@ def _key(config: StudyConfig, settings: SlideLevelConfig, cohort: Cohort, roles:
 
 def _read_key(root: Path) -> str:
     try:
-        return str(json.loads(SLIDE_INPUTS.at(root).read_text(encoding="utf-8"))["key"])
+        return str(load_json(SLIDE_INPUTS.at(root))["key"])
     except (OSError, ValueError, KeyError, TypeError):
         return ""  # not there, or not whole: made again

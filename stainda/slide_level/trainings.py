@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ import torch
 
 from stainda.arrays import Array
 from stainda.config.slide_level import Aggregator, SlideLevelConfig
-from stainda.files import stable_hash, whole_file, write_json
+from stainda.files import load_json, stable_hash, whole_file, write_json
 from stainda.progress import Progress
 from stainda.run_directory.slide_level_tables import SLIDE_ATTENTION, SLIDE_MODEL, SLIDE_RESULT
 from stainda.slide_level.bags import Bag, FeatureScale
@@ -114,7 +113,7 @@ class Trainings:
         return log_odds, evidence
 
     def _read(self, name: Aggregator, seed: int, job: str) -> Answers:
-        result = json.loads(SLIDE_RESULT.at(self._root, job=job).read_text(encoding="utf-8"))
+        result = load_json(SLIDE_RESULT.at(self._root, job=job))
         with np.load(SLIDE_ATTENTION.at(self._root, job=job), allow_pickle=False) as arrays:
             evidence = {slide: arrays[slide] for slide in arrays.files}
         return Answers(name, seed, job, **result, evidence=evidence)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 from stainda.arrays import Array
 from stainda.config import ModelConfig, StrategyConfig, TaskConfig, TrainConfig
 from stainda.errors import TrainingError
-from stainda.files import whole_file, write_json
+from stainda.files import load_json, whole_file, write_json
 from stainda.instances import DenseHead, InstanceHead, RegionHead, build_head
 from stainda.models import (
     MAPS,
@@ -301,7 +300,7 @@ def load_weights_into(network: nn.Module, path: Path) -> None:
 
 def _read_state(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return load_json(path)
     except (OSError, ValueError) as error:
         raise TrainingError(
             f"cannot be read ({error})", file=path, remedy="Run the study again to finish the job"

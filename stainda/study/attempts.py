@@ -10,14 +10,13 @@ reported instead of begun once more.
 from __future__ import annotations
 
 import errno
-import json
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from stainda.errors import TrainingError
-from stainda.files import write_json
+from stainda.files import load_json, write_json
 from stainda.run_directory.contents import ATTEMPT, RESULT, RESUME_REST
 
 LIMIT = 3
@@ -54,7 +53,7 @@ def what_to_do(error: BaseException) -> str:
 def deaths(folder: Path) -> int:
     """How often in a row the process of the training in ``folder`` died where it would now go on."""
     try:
-        values = json.loads(ATTEMPT.inside(folder).read_text(encoding="utf-8"))
+        values = load_json(ATTEMPT.inside(folder))
         return int(values["deaths"]) + 1 if values["from"] == _point(folder) else 0
     except (OSError, ValueError, KeyError, TypeError):
         return 0

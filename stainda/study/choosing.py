@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stainda.errors import StaindaError, did_you_mean
+from stainda.files import load_json
 from stainda.links import refuse_links
 from stainda.run_directory.contents import SETTINGS
 from stainda.run_directory.folder import read_study
@@ -86,7 +86,7 @@ def trainings_of(run: str | Path, strategy: str, trial: int) -> tuple[str, ...]:
 
 def _named(folder: Path, checkpoint: str | None) -> DetectorChoice:
     try:
-        settings: dict[str, Any] = json.loads(SETTINGS.inside(folder).read_text(encoding="utf-8"))
+        settings: dict[str, Any] = load_json(SETTINGS.inside(folder))
         strategy = settings["strategy"]
         name, label = str(strategy["name"]), str(strategy.get("title") or strategy["name"])
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -6,7 +6,6 @@ other sections of their blocks, and cells by section.
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,7 +16,7 @@ from stainda.cohort import Cohort, Section
 from stainda.config import PropagationConfig
 from stainda.config.microenvironment import MicroenvironmentConfig
 from stainda.errors import StaindaError, did_you_mean
-from stainda.files import link_or_copy
+from stainda.files import link_or_copy, load_json
 from stainda.progress import Progress
 from stainda.run_directory.contents import OWN, SETTINGS
 from stainda.run_directory.declaration import File
@@ -126,7 +125,7 @@ def _chosen(run: Path, strategy: str | None) -> DetectorChoice:
 
 
 def _task(choice: DetectorChoice) -> dict[str, Any]:
-    return dict(json.loads(SETTINGS.inside(choice.folder).read_text(encoding="utf-8"))["task"])
+    return dict(load_json(SETTINGS.inside(choice.folder))["task"])
 
 
 def _predicted(

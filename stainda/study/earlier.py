@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from stainda.config import StudyConfig
 from stainda.errors import StaindaError
-from stainda.files import stable_hash
+from stainda.files import load_json, stable_hash
 from stainda.run_directory.contents import DONE, ERROR, PRUNED, RESULT, SETTINGS, STORAGE
 from stainda.run_directory.folder import RunFolder
 from stainda.run_directory.training_tables import EXCLUSIONS, TRIALS
@@ -288,7 +288,7 @@ def _json(path: Path) -> Row:
     if not path.is_file():
         return {}
     try:
-        loads = json.loads(path.read_text(encoding="utf-8"))
+        loads = load_json(path)
     except ValueError:
         return {}  # its row says that it has no settings
     return loads if isinstance(loads, dict) else {}

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from stainda.cohort import Cohort, Roles, Section
 from stainda.config import ModelConfig, PretrainingConfig, StartConfig, StrategyConfig, StudyConfig, WeightsPart
 from stainda.errors import ConfigError, LeakError, StaindaError
+from stainda.files import load_json
 from stainda.run_directory.contents import VIEW
 from stainda.run_directory.folder import read_study
 from stainda.run_directory.tables import COHORT, SLIDES
@@ -204,7 +205,7 @@ def _pretraining(folder: Path, job: Job) -> PretrainingConfig | None:
     from stainda.strategies import build
 
     try:
-        state = json.loads(VIEW.inside(folder).read_text(encoding="utf-8"))
+        state = load_json(VIEW.inside(folder))
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"this training did not end ({error})", file=folder, remedy="Run its study to its end: 'stainda run'"

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import Any
 
 from stainda.errors import StaindaError
-from stainda.files import write_json
+from stainda.files import load_json, write_json
 from stainda.run_directory.contents import DONE, ENVIRONMENT
 from stainda.run_directory.folder import RunFolder
 
@@ -65,7 +64,7 @@ def read_environment(folder: RunFolder) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = load_json(path)
     except ValueError:
         return {}
     return values if isinstance(values, dict) else {}

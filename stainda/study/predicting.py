@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import csv
 import hashlib
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stainda.errors import StaindaError
-from stainda.files import fingerprint, output_errors, stable_hash, whole_file, write_csv
+from stainda.files import fingerprint, load_json, output_errors, stable_hash, whole_file, write_csv
 from stainda.links import refuse_links
 from stainda.names import same_name
 from stainda.progress import SILENT, Progress, Task
@@ -264,7 +263,7 @@ def _job_key(choice: DetectorChoice, predictor: Predictor, threshold: float | No
     from stainda.strategies.detector import CHECKPOINTS
 
     weights = hashlib.sha256((choice.folder / CHECKPOINTS[choice.checkpoint]).read_bytes()).hexdigest()
-    settings = json.loads(SETTINGS.inside(choice.folder).read_text(encoding="utf-8"))
+    settings = load_json(SETTINGS.inside(choice.folder))
     return stable_hash([FORMAT, weights, settings, predictor.thresholds, threshold, choice.checkpoint])
 
 

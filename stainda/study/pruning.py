@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from stainda.files import stable_hash
+from stainda.files import load_json, stable_hash
 from stainda.run_directory.contents import PRUNED as PRUNED_FILE
 from stainda.run_directory.training_tables import TRAINING
 
@@ -153,5 +153,5 @@ def read_pruned(folder: Path, pruning: Pruning | None) -> dict[str, Any] | None:
     path = folder / PRUNED
     if pruning is None or not path.is_file():
         return None
-    loads = json.loads(path.read_text(encoding="utf-8"))
+    loads = load_json(path)
     return loads if loads.get("key") == pruning.key else None

@@ -10,7 +10,6 @@ nobody has done it. The files are JSON, validated when they are read; nothing is
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -21,7 +20,7 @@ from stainda.cohort import Cohort, Section
 from stainda.config import EvaluationConfig
 from stainda.config.load import validated
 from stainda.errors import StaindaError
-from stainda.files import write_json
+from stainda.files import load_json, write_json
 from stainda.run_directory.contents import SHARED_CLAIM, SHARED_ENDED, SHARED_OPEN, SHARED_STUDY
 from stainda.run_directory.folder import RunFolder
 from stainda.study.claims import EVERY_SECONDS, SILENT_SECONDS, Claims
@@ -113,7 +112,7 @@ class SharedFolder:
         """How a training ended; ``None`` where it has not, or its result cannot be seen yet."""
         path = SHARED_ENDED.at(self.folder.root, job=key)
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
+            values = load_json(path)
         except FileNotFoundError:
             return None
         if values["reason"] is not None:
@@ -168,7 +167,7 @@ def _ticket(request: JobRequest) -> dict[str, Any]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
+        return dict(load_json(path))
     except (OSError, ValueError) as error:
         raise StaindaError(
             f"this list of open trainings cannot be read ({error})", file=path, remedy="Its leader may have ended"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
 import socket
 import time
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from stainda.errors import RecordError, StaindaError
+from stainda.files import load_json
 from stainda.progress import seconds_left
 from stainda.run_directory.contents import REPORT, STORE_META, STUDY
 from stainda.run_directory.folder import STAGES, check_version
@@ -137,7 +137,7 @@ def _purpose(status: JobStatus) -> tuple[str, str, int, int, str]:
 
 def _read_progress(root: Path) -> dict[str, Any]:
     path = root / PROGRESS
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+    return dict(load_json(path)) if path.is_file() else {}
 
 
 def _state(reported: dict[str, Any]) -> str:

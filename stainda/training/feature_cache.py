@@ -7,7 +7,6 @@ seeds. Augmented views are therefore drawn by the cache's name, not by the train
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +20,7 @@ from torch import Tensor
 
 from stainda.arrays import Array
 from stainda.errors import TrainingError
-from stainda.files import stable_hash, write_json
+from stainda.files import load_json, stable_hash, write_json
 from stainda.run_directory.contents import FEATURES_META
 
 ALGORITHM = 2
@@ -58,7 +57,7 @@ class FeatureCache:
     """
 
     def __init__(self, folder: Path) -> None:
-        meta = json.loads((folder / FEATURES_META.name).read_text(encoding="utf-8"))
+        meta = load_json(folder / FEATURES_META.name)
         self.views, self._folder = int(meta["views"]), folder
         self._row = {index: row for row, index in enumerate(meta["indices"])}
         self._features = [self._open(f"features_{number}") for number in range(meta["arrays"])]

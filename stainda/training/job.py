@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +19,7 @@ from stainda.config import (
 )
 from stainda.config.load import validated
 from stainda.errors import ConfigError, TrainingError
-from stainda.files import stable_hash
+from stainda.files import load_json, stable_hash
 from stainda.models.weight_files import start_of
 from stainda.run_directory.contents import SETTINGS
 
@@ -212,7 +211,7 @@ class Job:
         """
         path = SETTINGS.inside(Path(folder))
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
+            values = load_json(path)
         except (OSError, ValueError) as error:
             raise TrainingError(
                 f"not a job's settings ({error})", file=path, remedy="Name a folder RUN/jobs/HASH of a finished study"

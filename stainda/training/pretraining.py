@@ -6,7 +6,6 @@ domain, or of one pair of domains: in a mixed one the stain alone would tell mos
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,7 +16,7 @@ import torch
 
 from stainda.config import InitConfig, StrategyConfig, TrainingConfig
 from stainda.errors import TrainingError
-from stainda.files import output_errors, write_json
+from stainda.files import load_json, output_errors, write_json
 from stainda.models import Network
 from stainda.progress import SILENT, Progress
 from stainda.randomness import seed_for
@@ -91,7 +90,7 @@ def pretraining_of(job: Job, data_key: str) -> Job:
 def read_pretraining(folder: Path) -> PretrainingResult | None:
     """The result of a finished training without labels, ``None`` where it is not complete."""
     try:
-        values = json.loads(PRETRAINING_RESULT.inside(folder).read_text(encoding="utf-8"))
+        values = load_json(PRETRAINING_RESULT.inside(folder))
         return PretrainingResult(**{**values, "costs": Costs.read(values.get("costs"))})
     except (OSError, ValueError, TypeError):
         return None

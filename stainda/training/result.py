@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from stainda.files import load_json
 from stainda.run_directory.contents import RESULT
 from stainda.training.metering import Costs
 
@@ -56,7 +56,7 @@ def read_result(folder: str | Path) -> TrainingResult | None:
     """The result of a job's folder, or ``None`` where training has not ended (or was cut off)."""
     path = RESULT.inside(Path(folder))
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = load_json(path)
         needed = [entry for entry in fields(TrainingResult) if entry.name in values or _must_be_there(entry)]
         known = {entry.name: values[entry.name] for entry in needed}
         score = math.nan if known["score"] is None else known["score"]

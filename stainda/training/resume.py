@@ -8,7 +8,6 @@ that a pair that does not belong together is never read. Both are removed when t
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from stainda.errors import TrainingError
-from stainda.files import whole_file, write_json
+from stainda.files import load_json, whole_file, write_json
 from stainda.run_directory.contents import RESUME, RESUME_REST
 from stainda.strategies.norm.statistics import DomainStatistics
 
@@ -63,7 +62,7 @@ class TrainingState:
             TrainingError: the state is whole and does not fit the network, which is then half changed.
         """
         try:
-            rest: dict[str, Any] = json.loads((self.folder / REST).read_text(encoding="utf-8"))
+            rest: dict[str, Any] = load_json(self.folder / REST)
             blob = (self.folder / TENSORS).read_bytes()
         except (OSError, ValueError):
             return None

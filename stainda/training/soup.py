@@ -8,7 +8,6 @@ member on source validation, and takes in another only where the mean is no wors
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -20,7 +19,7 @@ from torch import Tensor
 
 from stainda.config import TrainConfig
 from stainda.errors import TrainingError, did_you_mean
-from stainda.files import output_errors, write_json
+from stainda.files import load_json, output_errors, write_json
 from stainda.run_directory.contents import RESULT, SETTINGS
 from stainda.strategies import build
 from stainda.strategies.detector import CHECKPOINTS, STATISTICS, save_tensors
@@ -97,7 +96,7 @@ def _refuse_other_work(folder: Path) -> None:
     if not folder.is_dir() or not any(folder.iterdir()):
         return
     result = RESULT.inside(folder)
-    if not (result.is_file() and "soup" in json.loads(result.read_text(encoding="utf-8"))):
+    if not (result.is_file() and "soup" in load_json(result)):
         raise TrainingError("holds files that are no soup", file=folder, remedy="Give --out a new folder")
 
 

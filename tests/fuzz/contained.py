@@ -22,8 +22,6 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 
 from stainda.errors import StaindaError
 
-SECONDS = 5
-"""CPU seconds that one file may take."""
 MEMORY = 1 << 30
 """Bytes that reading may add to the process, which begins with what the one that started it has in memory."""
 SILENT_SECONDS = 120
@@ -137,11 +135,11 @@ def _read_all(case: Case, examples: int, number: int, start: int, place: Path, c
         path.write_bytes(data)
         written.clear()
         began = time.process_time()
-        _limit_time()
+        _limit_time(case.seconds)
         answer = answered(data)
         if answer is not None:
             counts[answer] += 1
-        if time.process_time() - began > SECONDS:
+        if time.process_time() - began > case.seconds:
             say("slow", f"{time.process_time() - began:.0f} s", data)
         if written or _listing(place, allowed) != listing:
             say("wrote", str(written[:1] or sorted(_listing(place, allowed) ^ listing)[:1]), data)
@@ -156,10 +154,10 @@ def _read_all(case: Case, examples: int, number: int, start: int, place: Path, c
     os._exit(0)  # without the threads of libraries
 
 
-def _limit_time() -> None:
+def _limit_time(seconds: float) -> None:
     """From now on; a reader that computes for much too long is ended by the system."""
     hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
-    resource.setrlimit(resource.RLIMIT_CPU, (int(time.process_time()) + 2 * SECONDS, hard))
+    resource.setrlimit(resource.RLIMIT_CPU, (int(time.process_time() + 2 * seconds), hard))
 
 
 def _watch(place: Path, written: list[str]) -> Callable[[str, tuple[Any, ...]], None]:

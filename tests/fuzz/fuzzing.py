@@ -2,7 +2,8 @@
 
 ``python tests/fuzz/run.py --examples 4000`` reads so many of each kind (fewer of the slow ones) and prints a table: how
 many were read, how many were refused with a message, and how many ended otherwise: with a traceback, with the process,
-after more than 5 s of CPU, above 1 GiB of memory, or with something written, run or connected to.
+after more than 5 s of CPU (20 s for a whole page, which takes 5 to 7), above 1 GiB of memory, or with something
+written, run or connected to.
 """
 
 from __future__ import annotations

@@ -68,6 +68,7 @@ class Case:
         places: of a file, the bytes that are changed; default: all.
         share: of the examples of the full run: less for what takes long.
         refused: the good one is refused already. writes: what the reader may write next to it.
+        seconds: of CPU that reading one may take.
     """
 
     name: str
@@ -78,6 +79,7 @@ class Case:
     share: float = 1.0
     refused: bool = False
     writes: tuple[str, ...] = ()
+    seconds: float = 5
 
 
 def _annotations(name: str) -> Case:

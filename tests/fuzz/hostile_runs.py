@@ -234,9 +234,9 @@ CASES = [
     *(Case(f"run's {file}", _run(file), _report, BINARY if file.endswith("parquet") else TOKENS, share=share)
       for file, share in RUN_FILES.items()),
     *(Case(f"status of {file}", _run(file), _status) for file in STATUS_FILES),
-    Case("page of trials.csv", _run("trials.csv"), _page, share=0.02, writes=WRITTEN),
-    Case("page of cohort.csv", _run("cohort.csv"), _page, share=0.02, writes=WRITTEN),
-    Case("page of training.csv", _run("jobs/*/training.csv"), _page, share=0.02, writes=WRITTEN),
+    Case("page of trials.csv", _run("trials.csv"), _page, share=0.02, writes=WRITTEN, seconds=20),
+    Case("page of cohort.csv", _run("cohort.csv"), _page, share=0.02, writes=WRITTEN, seconds=20),
+    Case("page of training.csv", _run("jobs/*/training.csv"), _page, share=0.02, writes=WRITTEN, seconds=20),
     Case("records", _run("records.parquet"), _reader("evaluation.read_records"), BINARY),
     Case("records with other cells", _cells, _read_cells),
     Case("starting weights", _weights, _read_weights, BINARY),

@@ -47,6 +47,32 @@ def test_what_the_long_form_found(tmp_path):
         _case("study").read(path)
 
 
+@pytest.mark.parametrize("name", ["annotations as cytomine", "annotations as rle", "annotations as points"])
+def test_a_table_of_blank_rows_is_refused(name, tmp_path):
+    path = _case(name).make(tmp_path)
+    path.write_text(",")
+    with pytest.raises(StaindaError, match="all its rows are blank"):
+        _case(name).read(path)
+
+
+def test_a_result_that_nests_without_end_is_refused(tmp_path):
+    path = _case("run's jobs/*/result.json").make(tmp_path)
+    path.write_text('{"cpu_seconds": ' + "[" * 100_000)
+    with pytest.raises(StaindaError, match="nested too deeply"):
+        _case("run's jobs/*/result.json").read(path)
+
+
+@pytest.mark.parametrize("cell", ["3.5", "dann", "", "1e400"])
+def test_a_trial_that_is_no_number_is_refused_with_its_row(cell, tmp_path):
+    case = _case("run's trials.csv")
+    path = case.make(tmp_path)
+    first, second, third, *rest = path.read_text().splitlines()
+    strategy, _, after = third.split(",", 2)
+    path.write_text("\n".join([first, second, f"{strategy},{cell},{after}", *rest]))
+    with pytest.raises(StaindaError, match=r"trials.csv(.|\n)*row 3(.|\n)*no whole number"):
+        case.read(path)
+
+
 @pytest.mark.parametrize("name", ["statistics of domains", "weights of torch"])
 def test_broken_tensors_are_refused(name, tmp_path):
     case = _case(name)

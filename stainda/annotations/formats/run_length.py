@@ -15,7 +15,7 @@ from shapely.geometry.base import BaseGeometry
 
 from stainda.annotations.formats.frame import Problems, SlideFrame, require_size
 from stainda.annotations.guarded import read_csv
-from stainda.annotations.labels import outlines
+from stainda.annotations.labels import trace
 from stainda.annotations.raster import PixelGrid, rasterise
 from stainda.annotations.records import ShapeRecords, make_records
 from stainda.annotations.shapes import make_shapes
@@ -81,7 +81,7 @@ def decode(text: str, width: int, height: int, path: Path) -> list[BaseGeometry]
         mask = np.zeros((rows, columns), np.uint8)
         for c, t, b in zip(column[runs] - left, top[runs] - upper, bottom[runs] - upper, strict=True):
             mask[t:b, c] = 1
-        geometries.append(outlines(mask, float(left), float(upper)).geometry.iloc[0])
+        geometries.append(trace(mask, (float(left), float(upper)))[1][0])
     return geometries
 
 
