@@ -73,9 +73,10 @@ def _finer(job: BlockJob, slide: str, factor: float) -> SectionImage:
 
 
 def _lay_on_neighbours(block: OpenedBlock, outcomes: Outcomes, report: Callable[[int], None]) -> None:
-    """Sections that no attempt has laid on the reference are laid on a neighbour that lies there."""
+    """Sections that no attempt has laid on the reference, or none surely, are laid on a neighbour that lies there."""
     notes = BlockNotes()
-    for link in chained(block.images, outcomes.transforms(), outcomes.frame, block.job.config, notes):
+    placed = {slide: assessment for slide, assessment in outcomes.assessments.items() if outcomes.placed(slide)}
+    for link in chained(block.images, placed, outcomes.frame, block.job.config, notes):
         slide, assessment = link.proposal.image.slide, link.assessment
         outcomes.add(link.proposal, assessment)
         report(len(outcomes.transforms()) - 1)

@@ -1,14 +1,20 @@
 """Chained registration: a section that does not fit the reference is registered to a placed neighbour.
 
 In a long block the last section may share next to nothing with the reference, and still nearly everything with its
-neighbour. So a section that every attempt with the reference left refused is registered with the nearest placed one,
+neighbour. So a section that every attempt with the reference left refused is registered with a placed one near it,
 as a block of two with all attempts and all gates, and where that passes both transforms are composed. What the gates
 have measured is then the fit of the two neighbours; errors of the steps add up on the way to the reference.
+
+Two stains may have so little in common that neighbours pass the gates and are still off by several micrometres, and
+all that is laid on them with them. So links are chosen by the significance of their agreement: the maximum spanning
+tree (Prim 1957) of the sections, of which a link that is sure is taken as soon as it is known, and one that is not
+only when every other way to go on has been tried. A section whose own link with the reference is not sure is laid
+anew where a neighbour gives a better one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,11 +27,13 @@ from stainda.registration.assessment import Assessment
 from stainda.registration.attempts import RegistrationAttempts
 from stainda.registration.outcomes import BlockNotes, Outcomes
 from stainda.registration.proposals import Proposal
-from stainda.registration.results import RIGID_ONLY
+from stainda.registration.results import REFUSED, REGISTERED, RIGID_ONLY
 from stainda.registration.sections import SectionImage, rigid_downsample
 from stainda.registration.transforms import Transform, from_pull
 
 REACH = 2  # usable sections: a damaged one between two others is stepped over
+SURE = 30.0  # standard deviations: of 49 links of a synthetic block, 31 above it are off by at most 2.8 µm in the
+# median, 18 below it by 2 to 21
 LATTICE = 4.0  # working pixels between the points at which a composition is computed, as VALIS's fields are thinned
 
 
@@ -41,33 +49,106 @@ class Link:
 
 def chained(
     images: Mapping[str, SectionImage],
-    placed: Mapping[str, Transform],
+    placed: Mapping[str, Assessment],
     frame: SectionImage,
     config: RegistrationConfig,
     notes: BlockNotes,
     pair: Callable[..., Iterable[tuple[Proposal, Assessment]]] | None = None,
 ) -> Iterator[Link]:
-    """Lay what is left on neighbours, nearest to what is placed first.
+    """Lay on neighbours what is left, and what is placed where a neighbour gives a surer link.
 
     Args:
         images: working images of all usable sections in the order of the cut.
-        placed: transforms of those that are placed, the reference's identity included.
+        placed: assessments of the sections that are placed on the reference already.
         notes: what happened on the way; added to.
         pair: stands in for :func:`register_pair`.
+
+    Yields:
+        Each link that was tried. The last of a section that was not refused is the one that holds; one that is less
+        sure than what the section has is refused.
     """
-    order = list(images)
-    transforms = dict(placed)
-    tried = {(slide, frame.slide) for slide in order}  # what lies so near to the reference was tried with it before
-    while step := _next(order, transforms, tried):
+    tree = _Tree(list(images), frame.slide, placed)
+    transforms = {slide: assessed.transform for slide, assessed in placed.items() if assessed.transform is not None}
+    transforms[frame.slide] = Transform.identity(frame.slide, frame.size)
+    while step := tree.next_pair():
         slide, neighbour = step
-        tried.add(step)
         mine, theirs = _as_scanned(images[slide]), _as_scanned(images[neighbour])
         for proposal, assessment in (pair or register_pair)(mine, theirs, config, notes):
             link = _linked(neighbour, transforms[neighbour], frame, proposal, assessment, config.max_dim)
+            if link.assessment.transform is not None and (reason := tree.refuse_weaker(slide, link.assessment)):
+                yield replace(link, assessment=replace(link.assessment, status=REFUSED, reason=reason, transform=None))
+                break
             yield link
             if link.assessment.transform is not None:
                 transforms[slide] = link.assessment.transform
+                tree.lay(slide, link.assessment)
                 break
+
+
+class _Tree:
+    """The links chosen so far.
+
+    Args:
+        order: sections in the order of the cut. placed: those laid on the reference.
+    """
+
+    def __init__(self, order: list[str], reference: str, placed: Mapping[str, Assessment]) -> None:
+        self._place = {slide: place for place, slide in enumerate(order)}
+        self._reference = reference
+        self._direct = set(placed)
+        self._links: dict[str, Assessment] = dict(placed)
+        self._settled = {reference, *(slide for slide, link in placed.items() if significance(link) >= SURE)}
+        self._tried = {(slide, reference) for slide in order}  # with the reference all that lies near it was tried
+
+    def next_pair(self) -> tuple[str, str] | None:
+        """A section that is not settled and a settled one that lie nearest to each other and were not tried yet.
+        Where there is none, the surest link of the others is settled first."""
+        while not (pairs := self._untried()):
+            waiting = [slide for slide in self._links if slide not in self._settled]
+            if not waiting:
+                return None
+            self._settled.add(max(waiting, key=lambda slide: significance(self._links[slide])))
+        pair = min(pairs)[2:]
+        self._tried.add(pair)
+        return pair
+
+    def _untried(self) -> list[tuple[int, int, str, str]]:
+        return [
+            (apart, self._place[slide], slide, neighbour)
+            for slide in self._place
+            if slide not in self._settled
+            for neighbour in self._settled
+            if (apart := self._apart(slide, neighbour)) <= REACH
+            and (slide not in self._direct or apart < self._apart(slide, self._reference))
+            and (slide, neighbour) not in self._tried
+        ]
+
+    def _apart(self, slide: str, other: str) -> int:
+        return abs(self._place[slide] - self._place[other])
+
+    def refuse_weaker(self, slide: str, link: Assessment) -> str | None:
+        """Why a link is not to replace what the section has, or ``None``."""
+        if (before := self._links.get(slide)) is None:
+            return None
+        if before.status == REGISTERED and link.status != REGISTERED:
+            return f"{link.reason}: rigid only, and it is placed with a deformation already"
+        if significance(link) > significance(before):
+            return None
+        return (
+            f"{link.reason}: agreement of {significance(link):.1f} standard deviations, less sure than its place "
+            f"({significance(before):.1f})"
+        )
+
+    def lay(self, slide: str, link: Assessment) -> None:
+        """A link that holds now."""
+        self._links[slide] = link
+        if significance(link) >= SURE:
+            self._settled.add(slide)
+
+
+def significance(link: Assessment) -> float:
+    """Of the agreement of structures where a section is placed, standard deviations above chance."""
+    return float(link.measures.get("significance") or 0.0)
 
 
 def register_pair(
@@ -83,20 +164,6 @@ def register_pair(
     attempts = RegistrationAttempts(images, neighbour.slide, config, Prematch(images, config.max_dim), outcomes)
     for proposal in attempts.proposals():
         yield proposal, outcomes.assess(proposal)
-
-
-def _next(
-    order: Sequence[str], transforms: Mapping[str, Transform], tried: set[tuple[str, str]]
-) -> tuple[str, str] | None:
-    """The pair of a section that is left and a placed one that lie nearest to each other and were not tried yet."""
-    steps = [
-        (abs(other_place - place), place, slide, neighbour)
-        for place, slide in enumerate(order)
-        if slide not in transforms
-        for other_place, neighbour in enumerate(order)
-        if neighbour in transforms and abs(other_place - place) <= REACH and (slide, neighbour) not in tried
-    ]
-    return min(steps)[2:] if steps else None
 
 
 def _as_scanned(image: SectionImage) -> SectionImage:

@@ -51,11 +51,40 @@ def proposal_of(transform: Transform, name: str) -> Proposal:
     return Proposal(image(name), transform.rigid, bent, 50, "all sections together")
 
 
-def run(pair, placed=(REFERENCE,), bent=0.0, images=None):
+def run(pair, placed=(REFERENCE,), bent=0.0, images=None, direct=50.0):
+    """``direct``: significance of the sections that are placed on the reference; a number, or by name."""
     known = {name: turned(name, REFERENCE, 2.0, bent) for name in placed if name != REFERENCE}
-    known[REFERENCE] = Transform.identity(REFERENCE, (SIZE, SIZE))
     images = images or {name: image(name) for name in NAMES}
-    return known, list(chained(images, known, images[REFERENCE], RegistrationConfig(max_dim=SIZE), BlockNotes(), pair))
+    assessed = {
+        name: Assessment(
+            REGISTERED, "", transform, {"significance": direct[name] if isinstance(direct, dict) else direct}
+        )
+        for name, transform in known.items()
+    }
+    config, notes = RegistrationConfig(max_dim=SIZE), BlockNotes()
+    links = list(chained(images, assessed, images[REFERENCE], config, notes, pair))
+    return known | {REFERENCE: Transform.identity(REFERENCE, (SIZE, SIZE))}, links
+
+
+def of_links(significance, status=REGISTERED):
+    """Stands in for the registration of pairs: agreement by pair of sections, in either order; others are refused."""
+    tried = []
+
+    def pair(mine, theirs, config, notes):
+        tried.append((mine.slide, theirs.slide))
+        height = significance.get((mine.slide, theirs.slide), significance.get((theirs.slide, mine.slide)))
+        shown = turned(mine.slide, theirs.slide, 1.0, 2.0)
+        if height is None:
+            yield proposal_of(shown, mine.slide), Assessment(REFUSED, "too few matches: 3", None, {})
+        else:
+            yield proposal_of(shown, mine.slide), Assessment(status, "", shown, {"significance": height})
+
+    return pair, tried
+
+
+def way(links):
+    """The link that holds, by section."""
+    return {link.proposal.image.slide: link.neighbour for link in links if link.assessment.status != REFUSED}
 
 
 @pytest.mark.parametrize("bent", [0.0, 3.0])
@@ -63,7 +92,7 @@ def test_transforms_are_composed_outwards(bent):
     def pair(mine, theirs, config, notes):
         found = turned(mine.slide, theirs.slide, 5.0, bent)
         status = REGISTERED if bent else RIGID_ONLY
-        yield proposal_of(found, mine.slide), Assessment(status, "", found, {"significance": 9.0})
+        yield proposal_of(found, mine.slide), Assessment(status, "", found, {"significance": 60.0})
 
     known, links = run(pair, placed=("s2", "s3", "s4"), bent=bent)
     assert [(link.proposal.image.slide, link.neighbour) for link in links] == [
@@ -94,7 +123,7 @@ def test_what_fits_no_neighbour_stays_refused_and_is_stepped_over():
         if "s2" in (mine.slide, theirs.slide):
             yield proposal_of(found, mine.slide), Assessment(REFUSED, "too few matches: 3", None, {})
         else:
-            yield proposal_of(found, mine.slide), Assessment(RIGID_ONLY, "", found, {})
+            yield proposal_of(found, mine.slide), Assessment(RIGID_ONLY, "", found, {"significance": 60.0})
 
     _, links = run(pair, placed=("s3", "s4", "s5", "s6"))
     outcome = {link.proposal.image.slide: link.assessment.status for link in links if link.assessment.status != REFUSED}
@@ -106,6 +135,46 @@ def test_what_fits_no_neighbour_stays_refused_and_is_stepped_over():
     _, links = run(pair, placed=("s1", "s3"))
     assert ("s2", "s1") in asked and ("s2", "s3") not in asked
     assert {link.proposal.image.slide for link in links if link.assessment.transform is not None} >= {"s0"}
+
+
+def test_the_surest_links_are_chosen():
+    pair, tried = of_links({("s4", "s5"): 12.0, ("s4", "s6"): 31.0, ("s5", "s6"): 31.5})
+    _, links = run(pair, placed=("s0", "s1", "s2", "s6"))
+    assert way(links) == {"s5": "s6", "s4": "s6"}
+    assert tried == [("s5", "s6"), ("s4", "s5"), ("s4", "s2"), ("s4", "s6")], "the nearest is not sure: tried further"
+
+    pair, tried = of_links({("s2", "s4"): 40.0, ("s1", "s2"): 9.0, ("s0", "s1"): 35.0, ("s0", "s2"): 8.0})
+    _, links = run(pair, placed=("s4", "s5", "s6"))
+    assert way(links) == {"s2": "s4", "s1": "s2", "s0": "s1"}
+    assert ("s2", "s3") not in tried, "the reference was tried with its neighbours before"
+    assert tried.index(("s0", "s2")) < tried.index(("s0", "s1")), "every other way is tried before s1 is taken"
+
+
+def test_a_link_that_is_not_sure_is_taken_when_no_other_is_left():
+    pair, _ = of_links({("s2", "s1"): 15.0, ("s2", "s4"): 12.0, ("s0", "s1"): 14.0, ("s0", "s2"): 35.0})
+    _, links = run(pair, placed=("s1", "s4", "s5", "s6"))
+    assert way(links) == {"s2": "s1", "s0": "s2"}
+    weaker = [link for link in links if link.assessment.status == REFUSED and link.proposal.image.slide == "s2"]
+    assert (
+        len(weaker) == 1 and "12.0 standard deviations, less sure than its place (15.0)" in weaker[0].assessment.reason
+    )
+    assert weaker[0].assessment.transform is None
+    last = [link for link in links if link.neighbour == "s2"][-1].assessment.transform
+    base = next(link for link in links if link.proposal.image.slide == "s2" and link.neighbour == "s1").assessment
+    points = np.random.default_rng(0).uniform(120, 280, (50, 2))
+    expected = base.transform.to_frame(turned("s0", "s2", 1.0, 2.0).to_frame(points))
+    assert np.abs(last.to_frame(points) - expected).max() < 0.3, "laid on the link that holds"
+
+
+def test_what_lies_on_the_reference_unsurely_is_laid_on_a_neighbour():
+    pair, tried = of_links({("s5", "s4"): 45.0, ("s6", "s5"): 20.0, ("s2", "s1"): 60.0})
+    sure = {"s0": 40.0, "s1": 40.0, "s2": 10.0, "s4": 50.0, "s5": 12.0, "s6": 25.0}
+    _, links = run(pair, placed=[name for name in NAMES if name != REFERENCE], direct=sure)
+    assert way(links) == {"s5": "s4"}, "s6 agrees better where it is"
+    assert not any(mine == "s2" for mine, _ in tried), "no section lies nearer to it than the reference"
+    rigid, _ = of_links({("s5", "s4"): 45.0}, status=RIGID_ONLY)
+    _, links = run(rigid, placed=[name for name in NAMES if name != REFERENCE], direct=sure)
+    assert way(links) == {} and any("placed with a deformation already" in link.assessment.reason for link in links)
 
 
 def test_pairs_are_shown_as_they_were_scanned():
@@ -121,7 +190,7 @@ def test_pairs_are_shown_as_they_were_scanned():
 def test_a_composition_that_does_not_come_back_is_kept_without_its_deformation(monkeypatch):
     def pair(mine, theirs, config, notes):
         found = turned(mine.slide, theirs.slide, 5.0, 3.0)
-        yield proposal_of(found, mine.slide), Assessment(REGISTERED, "", found, {})
+        yield proposal_of(found, mine.slide), Assessment(REGISTERED, "", found, {"significance": 60.0})
 
     monkeypatch.setattr(Transform, "round_trip", lambda self, points: np.full(len(points), 9.0))
     _, links = run(pair, placed=("s2", "s3"), bent=3.0)
