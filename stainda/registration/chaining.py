@@ -7,8 +7,8 @@ have measured is then the fit of the two neighbours; errors of the steps add up 
 
 Two stains may have so little in common that neighbours pass the gates and are still off by several micrometres, and
 all that is laid on them with them. So links are chosen by the significance of their agreement: the maximum spanning
-tree (Prim 1957) of the sections, of which a link that is sure is taken as soon as it is known, and one that is not
-only when every other way to go on has been tried. A section whose own link with the reference is not sure is laid
+tree (Prim 1957) of the sections, of which a certain link (:data:`CERTAIN`) is taken as soon as it is known, and another
+only when every other way to go on has been tried. A section whose own link with the reference is not certain is laid
 anew where a neighbour gives a better one.
 """
 
@@ -32,8 +32,8 @@ from stainda.registration.sections import SectionImage, rigid_downsample
 from stainda.registration.transforms import Transform, from_pull
 
 REACH = 2  # usable sections: a damaged one between two others is stepped over
-SURE = 30.0  # standard deviations: of 49 links of a synthetic block, 31 above it are off by at most 2.8 µm in the
-# median, 18 below it by 2 to 21
+CERTAIN = 30.0  # standard deviations: of 49 links of a synthetic block, 33 above it are off by 0.9 to 3.7 µm in the
+# median, 16 below it by 1.4 to 21
 LATTICE = 4.0  # working pixels between the points at which a composition is computed, as VALIS's fields are thinned
 
 
@@ -55,7 +55,7 @@ def chained(
     notes: BlockNotes,
     pair: Callable[..., Iterable[tuple[Proposal, Assessment]]] | None = None,
 ) -> Iterator[Link]:
-    """Lay on neighbours what is left, and what is placed where a neighbour gives a surer link.
+    """Lay on neighbours what is left, and what is placed where a neighbour gives a link with more certain agreement.
 
     Args:
         images: working images of all usable sections in the order of the cut.
@@ -65,7 +65,7 @@ def chained(
 
     Yields:
         Each link that was tried. The last of a section that was not refused is the one that holds; one that is less
-        sure than what the section has is refused.
+        certain than what the section has is refused.
     """
     tree = _Tree(list(images), frame.slide, placed)
     transforms = {slide: assessed.transform for slide, assessed in placed.items() if assessed.transform is not None}
@@ -97,12 +97,12 @@ class _Tree:
         self._reference = reference
         self._direct = set(placed)
         self._links: dict[str, Assessment] = dict(placed)
-        self._settled = {reference, *(slide for slide, link in placed.items() if significance(link) >= SURE)}
+        self._settled = {reference, *(slide for slide, link in placed.items() if significance(link) >= CERTAIN)}
         self._tried = {(slide, reference) for slide in order}  # with the reference all that lies near it was tried
 
     def next_pair(self) -> tuple[str, str] | None:
         """A section that is not settled and a settled one that lie nearest to each other and were not tried yet.
-        Where there is none, the surest link of the others is settled first."""
+        Where there is none, the most certain link of the others is settled first."""
         while not (pairs := self._untried()):
             waiting = [slide for slide in self._links if slide not in self._settled]
             if not waiting:
@@ -135,14 +135,14 @@ class _Tree:
         if significance(link) > significance(before):
             return None
         return (
-            f"{link.reason}: agreement of {significance(link):.1f} standard deviations, less sure than its place "
+            f"{link.reason}: agreement of {significance(link):.1f} standard deviations, less certain than its place "
             f"({significance(before):.1f})"
         )
 
     def lay(self, slide: str, link: Assessment) -> None:
         """A link that holds now."""
         self._links[slide] = link
-        if significance(link) >= SURE:
+        if significance(link) >= CERTAIN:
             self._settled.add(slide)
 
 
