@@ -92,23 +92,31 @@ def assess_proposal(
     )
     if reason := gates.refuse_placement(placement):
         return Assessment(REFUSED, reason, None, measures)
-    proof, by_deformation = rigid_agreement.significance, False
-    if reason := gates.refuse_structures(placement):
+
+    def refuse_unseen(reason: str) -> str | None:
+        """Structures that do not coincide yet may do so after a deformation, in parts that it has not seen."""
         if not (stretched and nonrigid and deformations in ("own", "both")):
-            return Assessment(REFUSED, reason, None, measures)
+            return reason
         unseen = unseen_agreement(SectionOnView.of(view, image, rigid))
-        measures |= {"significance_unseen": unseen.significance, "local_unseen": unseen.local}
-        if further := gates.refuse_unseen(unseen.significance, unseen.local):
-            return Assessment(REFUSED, f"{reason}; {further}", None, measures)
-        proof, by_deformation = unseen.significance, True
+        measures.update(significance_unseen=unseen.significance, local_unseen=unseen.local)
+        further = gates.refuse_unseen(unseen.significance, unseen.local)
+        return further and f"{reason}; {further}"
+
+    by_deformation = False
+    if reason := gates.refuse_structures(placement):
+        if further := refuse_unseen(reason):
+            return Assessment(REFUSED, further, None, measures)
+        by_deformation = True
     if rigid_only:
         return Assessment(RIGID_ONLY, "", rigid, measures)
-    given = None if full is None else _deformed(view, image, rigid, rigid_agreement.value, full, max_dim)
-    # stainda's own deformation maximises this agreement, so where it was fitted it never proves a placement
-    if given is not None and not given.reason and not by_deformation:
-        proof = given.significance
-    if reason := gates.refuse_unproven(proposal.independent, proof, proposal.searched):
-        return Assessment(REFUSED, reason, None, measures)
+    if not by_deformation:
+        given = None if full is None else _deformed(view, image, rigid, rigid_agreement.value, full, max_dim)
+        # stainda's own deformation maximises this agreement, so where it was fitted it never proves a placement
+        proof = rigid_agreement.significance if given is None or given.reason else given.significance
+        if reason := gates.refuse_unproven(proposal.independent, proof, proposal.searched):
+            if further := refuse_unseen(reason):
+                return Assessment(REFUSED, further, None, measures)
+            by_deformation = True
     if deformations is None:
         refined = Refined(rigid, False, "", () if full is None else (("given", full),))
     else:

@@ -31,8 +31,9 @@ MIN_SIGNIFICANCE_SEARCHED = 12.0  # the same where the place was found by maximi
 MIN_LOCAL = 0.3  # share of the section's parts that are in place by themselves; a tenth are by chance
 MIN_SIGNIFICANCE_UNSEEN = 10.0  # the same two of parts that a deformation from the placement has not seen (see
 MIN_LOCAL_UNSEEN = 0.4  # refinement.unseen_agreement), asked of tissue so stretched that no rigid placement makes it
-# coincide: right ones of two sections stretched by 0.4 have 15 to 23 and 0.5 to 0.7, wrong ones and those of other
-# patients at most 7.8 and 0.35 (seeds 1031 and 1409 of registration_scenarios.py)
+# coincide, and of places that a search may have come to by chance: right ones of two sections stretched by 0.4 have
+# 15 to 23 and 0.5 to 0.7, wrong ones and those of other patients at most 7.8 and 0.35 (seeds 1031 and 1409 of
+# registration_scenarios.py)
 SCALE_KNOWN = (0.8, 1.25)  # tissue shrinks and swells by some per cent between stains, when both mpp are known
 SCALE_UNKNOWN = (0.33, 3.0)  # otherwise; VALIS itself gives up beyond 3
 MAX_SHEAR = 0.2  # of the affine part; sections are flat tissue, not rubber

@@ -11,10 +11,12 @@ from test_registration_attempts import section
 
 from stainda.registration import gates
 from stainda.registration.affine import apply_affine
+from stainda.registration.assessment import assess_proposal
 from stainda.registration.damping import Damped, Disagreement, damped, damped_mean, share_kept
 from stainda.registration.deformation import LEVELS, SOFT, STIFF, exponential, velocity
 from stainda.registration.fields import jacobian
 from stainda.registration.held_back import Gain, HeldBack
+from stainda.registration.proposals import Proposal
 from stainda.registration.refinement import (
     OwnDeformation,
     SectionOnView,
@@ -24,6 +26,7 @@ from stainda.registration.refinement import (
     shifted,
     unseen_agreement,
 )
+from stainda.registration.results import REFUSED, REGISTERED
 from stainda.registration.sections import SectionImage
 from stainda.registration.similarity import Brought, FrameView, agreement, compared_area, optical_density
 from stainda.registration.transforms import Between, Transform
@@ -321,6 +324,25 @@ def test_stretched_tissue_coincides_where_the_deformation_has_not_seen_it() -> N
     assert gates.refuse_unseen(unseen.significance, unseen.local) is None, unseen
     foreign = unseen_agreement(SectionOnView.of(*stretched(16.0, other=True)))
     assert gates.refuse_unseen(foreign.significance, foreign.local) is not None and foreign.significance < 7, foreign
+
+
+def test_a_place_that_was_searched_for_is_proven_where_the_deformation_has_not_seen_it() -> None:
+    """Its rigid agreement is less than what a search over all rotations finds by chance."""
+    view, moving, rigid = stretched(12.0)
+    before = view.bring(moving, rigid)
+    rigidly = agreement(view.structures, before.structures, compared_area(view, before)).significance
+    assert gates.MIN_SIGNIFICANCE < rigidly < gates.MIN_SIGNIFICANCE_SEARCHED
+    searched = Proposal(moving, rigid, None, 20, "searched", independent=False, searched=True)
+    frame = section("f", tissue(1))
+    assessed = assess_proposal(view, frame, searched, 512, deformations="own")
+    assert assessed.status == REGISTERED and assessed.measures["significance_unseen"] > gates.MIN_SIGNIFICANCE_UNSEEN
+    points = np.random.default_rng(0).uniform(70, 186, (300, 2)) + 0.5
+    field = known_field(12.0)
+    there = points + np.stack([ndimage.map_coordinates(part, (points - 0.5).T[::-1], order=1) for part in field], 1)
+    assert assessed.transform is not None
+    assert np.median(np.linalg.norm(assessed.transform.to_frame(there) - points, axis=1)) < 1.0
+    rigid_only = assess_proposal(view, frame, searched, 512, deformations="own", nonrigid=False)
+    assert rigid_only.status == REFUSED and "at least 12" in rigid_only.reason
 
 
 # --- unsure places of a transform ---------------------------------------------------------------------------------
