@@ -5,6 +5,10 @@ import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
 
 from stainda.study.claims import Claims, Holder
 
@@ -137,3 +141,66 @@ def test_a_claim_that_the_file_system_loses_ends_its_holder(tmp_path):
         other = second.take("a")
         assert lost.wait(20)
     assert other is not None and other.is_held(), "the release of the first holder left the second one's claim"
+
+
+class NetworkFolder:
+    """A folder as two machines see it whose caches show the other's changes 3 to 60 seconds late (``acregmin`` and
+    ``acdirmax`` of NFS), listings and contents each on their own; what a machine writes itself it sees at once."""
+
+    def __init__(self, folder, clock, monkeypatch, seed):
+        self.clock, self.rng, self.machine = clock, np.random.default_rng(seed), "A"
+        self.cache = {}
+        read, glob, create = Path.read_text, Path.glob, os.open
+        monkeypatch.setattr(Path, "read_text", lambda path, **rest: self.late(path, lambda: read(path, **rest)))
+        monkeypatch.setattr(
+            Path, "glob", lambda path, pattern: self.late(path / pattern, lambda: list(glob(path, pattern)))
+        )
+
+        def created(path, *rest):
+            self.cache = {key: kept for key, kept in self.cache.items() if key[0] != self.machine}
+            return create(path, *rest)
+
+        monkeypatch.setattr(os, "open", created)
+
+    def late(self, what, now):
+        key = self.machine, what
+        if key not in self.cache or self.clock() >= self.cache[key][0]:
+            self.cache[key] = self.clock() + self.rng.uniform(3, 60), now()
+        return self.cache[key][1]
+
+    def seen_by(self, machine, own=()):
+        """From now on by this machine, which has written ``own`` itself."""
+        self.machine = machine
+        for path in own:
+            self.cache.pop((machine, path), None)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_network_file_system_that_shows_changes_late(tmp_path, monkeypatch, seed):
+    """Two hours with a holder whose writes take up to 25 s: nobody takes its claim; when it stands still it is taken,
+    and its holder notices a minute after it goes on."""
+    clock = Clock()
+    network = NetworkFolder(tmp_path, clock, monkeypatch, seed)
+    holder, observer = Claims(tmp_path, now=clock), Claims(tmp_path, now=clock)
+    claim = holder.take("a")
+    monkeypatch.setattr(Holder, "is_gone", False)
+    due = clock()
+    for _ in range(7200):
+        clock.seconds += 1
+        if clock() >= due:
+            network.seen_by("A", own=[claim.path])
+            assert claim.renew()
+            due = clock() + 3 + network.rng.choice([0, 25], p=[0.9, 0.1])
+        network.seen_by("B")
+        assert not observer.is_free("a")
+    stood_still = clock()
+    while (taken := observer.take("a")) is None:
+        clock.seconds += 1
+    assert 30 < clock() - stood_still < 151 and taken.number == 2
+    noticed = clock()
+    network.seen_by("A", own=[claim.path])
+    while claim.renew():
+        clock.seconds += 3
+    assert clock() - noticed < 66
+    network.seen_by("B", own=[taken.path])
+    assert taken.is_held()
