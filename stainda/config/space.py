@@ -57,6 +57,8 @@ def split_space(node: Any, prefix: str = "") -> tuple[Any, dict[str, SearchRange
     if "default" in node and ({"low", "high", "choices"} & set(node)):
         default = node["default"]
         fields = {key: value for key, value in node.items() if key != "default"}
+        if wrong := [key for key in fields if not isinstance(key, str)]:
+            raise ConfigError(f"search range of {prefix!r} is wrong: {wrong[0]!r} is no setting of it")
         integer = isinstance(default, int) and not isinstance(default, bool) and "choices" not in fields
         try:
             result = SearchRange(integer=integer, **fields)

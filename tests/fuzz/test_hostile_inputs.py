@@ -45,6 +45,10 @@ def test_what_the_long_form_found(tmp_path):
     path.write_text(path.read_text().replace("default: 5.0e-3", "default: much"))
     with pytest.raises(StaindaError, match="outside its own search range"):
         _case("study").read(path)
+    path = _case("strategy").make(tmp_path)
+    path.write_text("view: greyscale\naugment: [{name: hed, sigma: {default: 0.05, low: 0.0, 2}}]\nlabels: source\n")
+    with pytest.raises(StaindaError, match="2 is no setting of it"):
+        _case("strategy").read(path)
 
 
 @pytest.mark.parametrize("name", ["annotations as cytomine", "annotations as rle", "annotations as points"])
@@ -60,6 +64,14 @@ def test_a_result_that_nests_without_end_is_refused(tmp_path):
     path.write_text('{"cpu_seconds": ' + "[" * 100_000)
     with pytest.raises(StaindaError, match="nested too deeply"):
         _case("run's jobs/*/result.json").read(path)
+
+
+def test_a_pickle_that_claims_more_than_it_holds_is_refused(tmp_path):
+    """A text of 111 petabytes, as the long form made it."""
+    path = _case("result of VALIS").make(tmp_path)
+    path.write_bytes(b"\x80\x04\x8d" + (111508709004566785).to_bytes(8, "little") + b"text.")
+    with pytest.raises(StaindaError, match="only 5 remain"):
+        _case("result of VALIS").read(path)
 
 
 @pytest.mark.parametrize("cell", ["3.5", "dann", "", "1e400"])

@@ -7,6 +7,8 @@ every object as a :class:`Record` that names its class and holds its attributes.
 
 from __future__ import annotations
 
+import io
+import os
 import pickletools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -64,13 +66,22 @@ def read_inert(path: Path) -> Any:
     """
     if path.stat().st_size > MAX_BYTES:
         raise RegistrationError(f"larger than is read ({MAX_BYTES / 1e9:.0f} GB)", file=path)
-    with path.open("rb") as stream:
+    with _WithinFile(path.open("rb", buffering=0)) as stream:
         try:
             return _Reader(path).read(pickletools.genops(stream))
         except RegistrationError:
             raise
         except (ValueError, IndexError, KeyError, TypeError, AttributeError, EOFError, OverflowError) as error:
             raise RegistrationError(f"damaged, or not a pickle ({error})", file=path) from error
+
+
+class _WithinFile(io.BufferedReader):
+    """A stream of which no more is read than the file holds: a text in a pickle may claim any length, for which memory
+    would be set aside."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        rest = os.fstat(self.fileno()).st_size - self.tell()
+        return super().read(rest if size is None or size < 0 else min(size, rest))
 
 
 class _Reader:
