@@ -32,6 +32,7 @@ from stainda.registration.sections import SectionImage, rigid_downsample
 from stainda.registration.transforms import Transform, from_pull
 
 REACH = 2  # usable sections: a damaged one between two others is stepped over
+FARTHER = 3  # where there is a link within that, and none that is certain
 CERTAIN = 30.0  # standard deviations: of 49 links of a synthetic block, 33 above it are off by 0.9 to 3.7 µm in the
 # median, 16 below it by 1.4 to 21
 LATTICE = 4.0  # working pixels between the points at which a composition is computed, as VALIS's fields are thinned
@@ -98,12 +99,12 @@ class _Tree:
         self._direct = set(placed)
         self._links: dict[str, Assessment] = dict(placed)
         self._settled = {reference, *(slide for slide, link in placed.items() if significance(link) >= CERTAIN)}
-        self._tried = {(slide, reference) for slide in order}  # with the reference all that lies near it was tried
+        self._tried = {(slide, reference) for slide in order}  # all that lies near the reference was tried with it
 
     def next_pair(self) -> tuple[str, str] | None:
         """A section that is not settled and a settled one that lie nearest to each other and were not tried yet.
         Where there is none, the most certain link of the others is settled first."""
-        while not (pairs := self._untried()):
+        while not (pairs := self._untried(self._place, REACH) or self._untried(self._links, FARTHER)):
             waiting = [slide for slide in self._links if slide not in self._settled]
             if not waiting:
                 return None
@@ -112,13 +113,14 @@ class _Tree:
         self._tried.add(pair)
         return pair
 
-    def _untried(self) -> list[tuple[int, int, str, str]]:
+    def _untried(self, slides: Iterable[str], reach: int) -> list[tuple[int, int, str, str]]:
+        """(sections apart, place, section of these that is not settled, settled one) within reach."""
         return [
             (apart, self._place[slide], slide, neighbour)
-            for slide in self._place
+            for slide in slides
             if slide not in self._settled
             for neighbour in self._settled
-            if (apart := self._apart(slide, neighbour)) <= REACH
+            if (apart := self._apart(slide, neighbour)) <= reach
             and (slide not in self._direct or apart < self._apart(slide, self._reference))
             and (slide, neighbour) not in self._tried
         ]
