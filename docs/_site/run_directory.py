@@ -34,7 +34,8 @@ FOLDERS = {
     "registration": "Registration", "annotations": "Annotations", "review": "Review", "patches": "Patches",
     "search": "The study", "jobs": "Trainings", "pretraining": "Trainings", "features": "Trainings",
     "active": "Regions to annotate", "microenvironment": "Micro-environment", "detections": "Micro-environment",
-    "shared": "The study", "tensorboard": "Trainings", "slide_level": "Labels of whole slides", "encoders": "Encoders",
+    "shared": "The study", "tensorboard": "Trainings", "mlflow": "Trainings",
+    "slide_level": "Labels of whole slides", "encoders": "Encoders",
     "phantom": "A synthetic cohort", "rotations": "Several rotations", "report": "Report",
 }  # fmt: skip
 """The heading under which the files of a folder are listed."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
@@ -176,8 +177,13 @@ class StudyConfig(Frozen):
     retries: int = Field(
         1, ge=0, description="how often a training is tried again that ended by no memory, a full disk or a crash"
     )
-    log_to: Literal["none", "tensorboard"] = Field(
+    log_to: Literal["none", "tensorboard", "mlflow"] = Field(
         "none", description="where curves of trainings are written as well, to look at while they train"
+    )
+    mlflow_uri: str = Field(
+        "",
+        description="tracking store of MLflow for log_to: mlflow, such as http://HOST:5000; default: a file in the run "
+        "directory",
     )
     space: dict[str, SearchRange] = Field(default_factory=dict, description="ranges in training, by dotted path")
 
@@ -185,6 +191,13 @@ class StudyConfig(Frozen):
     @classmethod
     def _engine_by_name(cls, value: object) -> object:
         return {"name": value} if isinstance(value, str) else value
+
+    @field_validator("mlflow_uri")
+    @classmethod
+    def _no_password(cls, value: str) -> str:
+        if urlsplit(value).password:
+            raise ValueError("has a password in it, and study.yaml would keep it; set MLFLOW_TRACKING_PASSWORD instead")
+        return value
 
     @model_validator(mode="after")
     def _one_cohort(self) -> StudyConfig:

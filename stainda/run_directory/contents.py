@@ -181,6 +181,13 @@ ERROR = File("jobs/<job>/error.txt", "why the training failed", "study")
 EVENTS = File(
     "tensorboard/<events>/*", "where `log_to: tensorboard` is set: curves of a training", "study", see="workers"
 )
+MLFLOW_STORE = File(
+    "mlflow/mlflow.db", "where `log_to: mlflow` is set: runs of MLflow (SQLite)", "study", see="workers"
+)
+MLFLOW_ARTIFACTS = File("mlflow/artifacts/**", "what you add to these runs", "study", see="workers")
+MLFLOW_RUN = File(
+    "jobs/<job>/mlflow.json", "the training's run in MLflow: its store and number", "study", see="workers"
+)
 ATTEMPT = File(
     "jobs/<job>/attempt.json", "while it is trained: how often its process died here before", "study", see="resume"
 )
@@ -209,7 +216,8 @@ FILES: tuple[File, ...] = (
     PRETRAINING_SETTINGS, ENCODER, PRETRAINING_RESULT, PRETRAINING_LOCK, PRETRAINING_RESUME, ACTIVE_REGION, ACTIVE_JOB,
     FEATURES_META, FEATURES_ARRAYS, ENCODER_FIGURES,
     SETTINGS, RESULT, JOB_LOG, MODEL, LAST_MODEL, STATISTICS, LAST_STATISTICS, VIEW, RESUME, RESUME_REST, PREDICTION,
-    PRUNED, DONE, ERROR, ATTEMPT, EVENTS, PHANTOM_MANIFEST, PHANTOM, ROTATION, REPORT, REPORT_FILES,
+    PRUNED, DONE, ERROR, ATTEMPT, EVENTS, MLFLOW_STORE, MLFLOW_ARTIFACTS,
+    MLFLOW_RUN, PHANTOM_MANIFEST, PHANTOM, ROTATION, REPORT, REPORT_FILES,
 )  # fmt: skip
 
 CONTENTS: tuple[File, ...] = (

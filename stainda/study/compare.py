@@ -35,7 +35,7 @@ from stainda.study.shared_workers import SharedWorkers
 from stainda.study.sharing import SharedFolder
 from stainda.study.starts import Starts
 from stainda.study.storage import storage_address
-from stainda.study.tracking import check_tensorboard
+from stainda.study.tracking import check_log
 
 if TYPE_CHECKING:
     from stainda.training import Job
@@ -114,8 +114,7 @@ class _Comparison:
             for course in self.courses
         )
         threads = self.config.training.threads
-        if self.config.log_to == "tensorboard":
-            check_tensorboard()
+        check_log(self.config, self.folder.root)
         self._sort_earlier(())
         self.starts.train(self._starting(), workers, threads, progress)
         shared = SharedFolder(self.folder)
@@ -188,7 +187,7 @@ class _Comparison:
         return JobRequest(
             self.folder, planned.job, self.store, scored, self.config.evaluation,
             self.scoring.of(planned.job), planned.pruning, self.starts.needed.get(planned.job.pretrained),
-            self.config.log_to,
+            self.config.log_to, self.config.mlflow_uri,
         )  # fmt: skip
 
     def _is_tried_again(self, outcome: Outcome, pool: SharedWorkers) -> bool:

@@ -23,7 +23,7 @@ class JobRequest:
     ``scored`` holds the sections to score: source patients of the validation split, and the test patients of every
     domain. Their annotations serve nothing but scoring. ``scoring`` is their key (``keys.ScoringKeys``). A training
     made again from all source patients is scored on test patients alone, at its only weights. ``pretraining`` is the
-    training without labels that it starts from.
+    training without labels that it starts from. ``log_to`` and ``mlflow_uri`` are those of the study.
     """
 
     folder: RunFolder
@@ -35,6 +35,7 @@ class JobRequest:
     pruning: Pruning | None = None
     pretraining: Job | None = None
     log_to: str = "none"
+    mlflow_uri: str = ""
 
 
 @dataclass(frozen=True)

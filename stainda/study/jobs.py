@@ -20,15 +20,11 @@ from stainda.run_directory.training_tables import TRAINING
 from stainda.study.attempts import attempt, forget, what_to_do
 from stainda.study.executor import report_step, when_orphaned
 from stainda.study.job_request import JobRequest, JobResult
-from stainda.study.pruning import PRUNED, Pruning, read_curve, read_pruned
+from stainda.study.pruning import PRUNED, PrunedError, Pruning, read_curve, read_pruned
 from stainda.study.tracking import curves
 
 if TYPE_CHECKING:
     pass
-
-
-class PrunedError(Exception):
-    """Raised in a training to end it: it is too far behind the earlier trials."""
 
 
 def is_scored(folder: Path, scoring: str) -> bool:
@@ -94,7 +90,7 @@ def _train_and_score(folder: Path, request: JobRequest) -> JobResult:
         DONE.inside(folder).unlink(missing_ok=True)  # records of an earlier training are not of this one
         (folder / PRUNED).unlink(missing_ok=True)
         try:
-            with curves(request.log_to, request.folder.root, request.job, folder) as write_curves:
+            with curves(request, folder) as write_curves:
                 result = train(request.job, PatchStore.open(request.store), folder, on_epoch=on_epoch)
         except PrunedError:
             assert pruning is not None

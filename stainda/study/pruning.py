@@ -31,6 +31,10 @@ WILCOXON_P = 0.1
 WILCOXON_PATIENTS = 4
 
 
+class PrunedError(Exception):
+    """Raised in a training to end it: it is too far behind the earlier trials."""
+
+
 @dataclass(frozen=True)
 class EarlierTrial:
     """A trial of the same strategy that has ended.

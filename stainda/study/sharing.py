@@ -150,6 +150,7 @@ class SharedFolder:
             None if ticket["pruning"] is None else _pruning(ticket["pruning"]),
             None if ticket["pretraining"] is None else Job.from_settings(ticket["pretraining"], path),
             ticket["log_to"],
+            ticket["mlflow_uri"],
         )  # fmt: skip
 
 
@@ -162,6 +163,7 @@ def _ticket(request: JobRequest) -> dict[str, Any]:
         "pruning": None if request.pruning is None else asdict(request.pruning),
         "pretraining": None if start is None else start.settings(),
         "log_to": request.log_to,
+        "mlflow_uri": request.mlflow_uri,
     }
 
 

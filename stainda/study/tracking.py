@@ -1,7 +1,6 @@
-"""Curves of trainings for TensorBoard, written while they train: copies, on which no record and no name depends.
+"""Curves of trainings for TensorBoard or MLflow while they train: copies, on which no record and no name depends.
 
-Everything is read from the tables that a training writes anyway, after each epoch. A training that goes on after an
-interruption, or is made again, writes its curves anew from its first epoch.
+Everything is read from the tables that a training writes anyway, after each epoch.
 """
 
 from __future__ import annotations
@@ -11,61 +10,100 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from stainda.errors import MissingDependencyError
 from stainda.names import file_name
 from stainda.run_directory.contents import EVENTS
 from stainda.run_directory.training_tables import EFFECT, TRAINING
+from stainda.study.mlflow_run import Ended, MlflowRun, check_mlflow
+from stainda.study.pruning import PrunedError
 
 if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
-
+    from stainda.config import StudyConfig
+    from stainda.study.job_request import JobRequest
     from stainda.training import Job
 
 Scalars = Mapping[str, float]
 
 
-def check_tensorboard() -> None:
+def check_log(config: StudyConfig, root: Path) -> None:
     """Refuse before anything is trained.
 
     Raises:
-        MissingDependencyError: tensorboard is not installed.
+        MissingDependencyError: the package that ``log_to`` needs is not installed.
+        StaindaError: the store of MLflow does not answer.
     """
-    try:
-        from torch.utils.tensorboard import SummaryWriter  # noqa: F401
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"log_to: tensorboard needs tensorboard ({error})", remedy="pip install 'stainda[tensorboard]'"
-        ) from error
+    if config.log_to == "mlflow":
+        check_mlflow(root, config.mlflow_uri, config.study)
+    if config.log_to == "tensorboard":
+        try:
+            from torch.utils.tensorboard import SummaryWriter  # noqa: F401
+        except ImportError as error:
+            raise MissingDependencyError(
+                f"log_to: tensorboard needs tensorboard ({error})", remedy="pip install 'stainda[tensorboard]'"
+            ) from error
+
+
+class CurveWriter(Protocol):
+    """Where points of curves go: by name, at a step of the training."""
+
+    def add(self, scalars: Scalars, step: int) -> None: ...
+
+    def flush(self) -> None: ...
+
+    def close(self, ended: Ended) -> None: ...
+
+
+class EventFiles:
+    """A folder of TensorBoard. A training that goes on after an interruption writes its curves anew."""
+
+    def __init__(self, root: Path, job: Job) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        place = EVENTS.at(root, events=file_name(f"{job.strategy.name} seed {job.seed} {job.hash}")).parent
+        shutil.rmtree(place, ignore_errors=True)
+        self._writer = SummaryWriter(str(place))
+
+    def add(self, scalars: Scalars, step: int) -> None:
+        for name, value in scalars.items():
+            self._writer.add_scalar(name, value, step)
+
+    def flush(self) -> None:
+        self._writer.flush()
+
+    def close(self, ended: Ended) -> None:
+        self._writer.close()
 
 
 @contextmanager
-def curves(log_to: str, root: Path, job: Job, folder: Path) -> Iterator[Callable[[], None]]:
+def curves(request: JobRequest, folder: Path) -> Iterator[Callable[[], None]]:
     """Yield a function that writes what a training has added to its tables since it was last called.
 
     Args:
-        log_to: ``none`` or ``tensorboard``.
-        root: the run directory, whose ``tensorboard/`` gets a folder of this training.
         folder: of the training.
     """
-    if log_to == "none":
+    if request.log_to == "none":
         yield lambda: None
         return
-    from torch.utils.tensorboard import SummaryWriter
-
-    place = EVENTS.at(root, events=file_name(f"{job.strategy.name} seed {job.seed} {job.hash}")).parent
-    shutil.rmtree(place, ignore_errors=True)
-    mine = _Curves(job, folder, SummaryWriter(str(place)))
+    job, root = request.job, request.folder.root
+    to_mlflow = request.log_to == "mlflow"
+    writer: CurveWriter = MlflowRun(root, request.mlflow_uri, job, folder) if to_mlflow else EventFiles(root, job)
+    mine = _Curves(job, folder, writer)
+    ended: Ended = "failed"
     try:
         yield mine.write_new
+        ended = "complete"
+    except PrunedError:
+        ended = "pruned"
+        raise
     finally:
         mine.write_new()
-        mine.writer.close()
+        writer.close(ended)
 
 
 class _Curves:
-    def __init__(self, job: Job, folder: Path, writer: SummaryWriter) -> None:
+    def __init__(self, job: Job, folder: Path, writer: CurveWriter) -> None:
         self.job, self.folder, self.writer = job, folder, writer
         self._written = {TRAINING: -1, EFFECT: -1}
 
@@ -73,8 +111,7 @@ class _Curves:
         for table, last in self._written.items():
             for row in _rows(table.inside(self.folder)):
                 if (step := int(row["step"])) > last:
-                    for name, value in (self._of_epoch(row) if table is TRAINING else _of_effect(row)).items():
-                        self.writer.add_scalar(name, value, step)
+                    self.writer.add(self._of_epoch(row) if table is TRAINING else _of_effect(row), step)
                     self._written[table] = max(step, self._written[table])
         self.writer.flush()
 

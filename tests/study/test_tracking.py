@@ -15,8 +15,11 @@ from stainda.training.schedule import rate_factor
 
 TRAINING = TrainingConfig(epochs=2, steps_per_epoch=10, learning_rate=0.01, schedule="cosine")
 JOB = SimpleNamespace(strategy=StrategyConfig(name="dann"), seed=3, hash="abc", training=TRAINING)
-EFFECT = "step,gradient_ratio,discriminator,discriminator_accuracy\n5,0.4,layer4,0.9\n"
 EPOCHS = ["1,10,0.5,0.25,{},0.9,", "2,20,1.0,0.5,{},0.7,0.1"]
+
+
+def _request(root, log_to, job=JOB):
+    return SimpleNamespace(log_to=log_to, job=job, folder=SimpleNamespace(root=root))
 
 
 def _read(folder):
@@ -32,7 +35,7 @@ def _write(folder, epochs):
 
 
 def _follow(tmp_path, folder):
-    with curves("tensorboard", tmp_path, JOB, folder) as write:
+    with curves(_request(tmp_path, "tensorboard"), folder) as write:
         for count in (1, 2):
             _write(folder, EPOCHS[:count])
             write()
@@ -59,28 +62,39 @@ def test_curves_are_those_of_the_tables(tmp_path):
 
 
 def test_nothing_is_written_where_nothing_is_wanted(tmp_path):
-    with curves("none", tmp_path, JOB, tmp_path) as write:
+    with curves(_request(tmp_path, "none"), tmp_path) as write:
         write()
     assert list(tmp_path.iterdir()) == []
 
 
-def test_without_tensorboard_the_command_that_brings_it_is_said(monkeypatch):
+def test_without_tensorboard_the_command_that_brings_it_is_said(monkeypatch, tmp_path):
     monkeypatch.setitem(__import__("sys").modules, "torch.utils.tensorboard", None)
     with pytest.raises(MissingDependencyError, match=r"pip install 'stainda\[tensorboard\]'"):
-        tracking.check_tensorboard()
+        tracking.check_log(SimpleNamespace(log_to="tensorboard"), tmp_path)
 
 
 @pytest.mark.slow
-def test_records_are_the_same_with_curves(prepared, tmp_path):  # noqa: F811
-    pytest.importorskip("tensorboard")
+@pytest.mark.parametrize("log_to", ["tensorboard", "mlflow"])
+def test_records_are_the_same_with_curves(prepared, tmp_path, log_to):  # noqa: F811
+    pytest.importorskip(log_to)
     study, patches = prepared
     results = []
-    for log_to in ("none", "tensorboard"):
-        out = tmp_path / log_to
+    for name in ("none", log_to):
+        out = tmp_path / name
         shutil.copytree(patches, out)
-        run_study(study, out, overrides=["search.trials=1", f"log_to={log_to}", "workers=1"], until="evaluate")
+        overrides = ["search={trials: 2, batch: 2}", f"log_to={name}", "workers=2"]
+        run_study(study, out, overrides=overrides, until="evaluate")
         results.append((pd.read_parquet(out / "records.parquet"), pd.read_csv(out / "trials.csv").drop(columns=COSTS)))
     for without, with_curves in zip(*results, strict=True):
         pd.testing.assert_frame_equal(with_curves, without, check_exact=True)
-    (place,) = (tmp_path / "tensorboard" / "tensorboard").iterdir()
-    assert {"validation/dice", "learning_rate"} <= set(_read(place))
+    if log_to == "tensorboard":
+        curves_of_all = [_read(place) for place in (out / "tensorboard").iterdir()]
+    else:
+        from mlflow.tracking import MlflowClient
+
+        client = MlflowClient(tracking_uri=f"sqlite:///{out}/mlflow/mlflow.db")
+        runs = client.search_runs([client.get_experiment_by_name("batches").experiment_id])
+        assert {run.data.tags["stainda.training"] for run in runs} == set(results[1][1]["job"])
+        curves_of_all = [run.data.metrics for run in runs]
+    assert len(curves_of_all) == 2
+    assert all({"validation/dice", "learning_rate"} <= set(each) for each in curves_of_all)
