@@ -10,6 +10,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+VISIBLE_GPUS = "STAINDA_GPUS"
+"""Environment variable of a worker that sees one GPU: all that there are for the workers of its machine."""
+
 
 def how_it_ended(code: int | None) -> str:
     """An exit code in words: a signal by its name."""

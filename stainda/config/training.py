@@ -212,7 +212,21 @@ class TrainingConfig(Frozen):
         "auto", description="number format; auto: bf16 on a GPU, fp32 on a CPU"
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU where there is one")
+    devices: int = Field(
+        1, ge=1, description="GPUs (on a CPU: processes) that share every batch of a training; batch_size is a multiple"
+    )
     threads: int = Field(1, ge=1, description="torch threads per training process")
+
+    @property
+    def cores(self) -> int:
+        """Threads of all processes of a training."""
+        return self.threads * self.devices
+
+    @model_validator(mode="after")
+    def _shares_of_a_batch(self) -> TrainingConfig:
+        if self.batch_size % self.devices:
+            raise ValueError(f"batch_size {self.batch_size} is not a multiple of devices {self.devices}")
+        return self
 
     @model_validator(mode="after")
     def _cache_of_a_frozen_encoder(self) -> TrainingConfig:

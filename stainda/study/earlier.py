@@ -263,7 +263,7 @@ def _differences(row: Row, wanted: Row) -> str:
             changes.append(_STORE)
         elif isinstance(old, dict) and isinstance(new, dict):
             parts = [part for part in sorted({*old, *new}) if old.get(part) != new.get(part)]
-            parts = [part for part in parts if part not in ("device", "threads", "description", "reference")]
+            parts = [part for part in parts if part not in ("device", "devices", "threads", "description", "reference")]
             changes += [f"{key}.{part} was {_short(old.get(part))}, is now {_short(new.get(part))}" for part in parts]
         else:
             changes.append(f"{key} was {_short(old)}, is now {_short(new)}")

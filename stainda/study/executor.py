@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stainda.errors import StaindaError, UnexpectedError
-from stainda.processes import end_with
+from stainda.processes import VISIBLE_GPUS, end_with
 from stainda.study.attempts import death_reason
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VIPS_CONCURRENCY")
@@ -245,7 +245,8 @@ def prepare_torch(threads: int) -> None:
 
 
 def use_gpu(number: int, count: Callable[[], int]) -> None:
-    """Let this process see one of the visible GPUs only, worker by worker in turn.
+    """Let this process see one of the visible GPUs only, worker by worker in turn; further ranks of its trainings
+    (``training.devices``) are given others.
 
     Args:
         number: of the worker. count: says how many GPUs there are, where ``CUDA_VISIBLE_DEVICES`` does not name them.
@@ -253,6 +254,7 @@ def use_gpu(number: int, count: Callable[[], int]) -> None:
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     devices = [str(index) for index in range(count())] if named is None else [x for x in named.split(",") if x.strip()]
     if len(devices) > 1:
+        os.environ[VISIBLE_GPUS] = ",".join(device.strip() for device in devices)
         os.environ["CUDA_VISIBLE_DEVICES"] = devices[number % len(devices)].strip()
 
 

@@ -349,7 +349,7 @@ class StudyRun:
 
     def _workers(self) -> int:
         """Processes that train side by side."""
-        threads, cores = self.config.training.threads, free_cores()
+        threads, cores = self.config.training.cores, free_cores()
         workers = self.config.workers or workers_for(threads, cores)
         if workers * threads > cores:
             self.progress.message(

@@ -73,9 +73,9 @@ def work_for(
         if time.monotonic() >= give_up:
             read_study(folder.root)  # says what is wrong
         time.sleep(POLL_SECONDS)
-    threads = read_study(folder.root).training.threads
-    count = workers or workers_for(threads, free_cores())
-    with Workers(count, run_shared, threads) as local:
+    training = read_study(folder.root).training
+    count = workers or workers_for(training.cores, free_cores())
+    with Workers(count, run_shared, training.threads) as local:
         return Taking(folder, local, silent, progress).until_the_end(wait)
 
 

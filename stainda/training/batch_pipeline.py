@@ -22,6 +22,7 @@ from stainda.strategies.features import FeatureTap
 from stainda.strategies.norm.statistics import DomainStatistics
 from stainda.training.batches import Patches, PatchMetadata, parted, with_weights
 from stainda.training.losses import IGNORE
+from stainda.training.ranks import Ranks
 from stainda.training.tasks import task_of
 from stainda.training.windows import Windows, augments_after_cutting
 
@@ -62,12 +63,30 @@ class RunningNetwork:
         forward: images to logits. tap: reads the align part's layer; ``None`` for a part that reads none.
         by_domain: running batch statistics per domain, where the strategy keeps them.
         batchnorm: the network has batch normalisation.
+        ranks: the processes of the training. Layers give what this one's share of a batch gives, and :meth:`tapped`,
+            :meth:`until` and :meth:`whole` what the whole batch does.
     """
 
     forward: Callable[[Tensor], Tensor]
     tap: FeatureTap | None
     by_domain: DomainStatistics | None
     batchnorm: bool
+    ranks: Ranks
+
+    def tapped(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits, and features of the align part's layer."""
+        assert self.tap is not None
+        logits, features = self.tap(images)
+        return logits, self.ranks.whole(features, len(images))
+
+    def until(self, images: Tensor) -> Tensor:
+        """Features of the align part's layer alone."""
+        assert self.tap is not None
+        return self.ranks.whole(self.tap.until(images), len(images))
+
+    def whole(self, outputs: Sequence[Tensor], images: Tensor) -> list[Tensor]:
+        """Outputs of layers for all images."""
+        return [self.ranks.whole(output, len(images)) for output in outputs]
 
     def use(self, domain: str) -> None:
         """Batch statistics become those of a domain, where they are kept per domain."""
@@ -119,8 +138,9 @@ class BatchPipeline:
         images, raw = seen.images, seen.raw
         self._use(indices)
         layers = self._strategy.align.also_tapped
-        with listening(self._detector.network, (*layers, *self._detector.watched)) as more:
-            logits, features = (running.forward(images), None) if running.tap is None else running.tap(images)
+        with listening(self._detector.network, (*layers, *self._detector.watched)) as heard:
+            logits, features = (running.forward(images), None) if running.tap is None else running.tapped(images)
+        more = running.whole(heard, images)
         dense = seen.dense
         if dense is not None and self._detector.watched:
             dense = replace(dense, loss=self._detector.object_loss(more[len(layers) :], seen.labels, dense))
@@ -200,10 +220,11 @@ class BatchPipeline:
         if align.target_logits or align.also_tapped or (running.batchnorm and running.by_domain is None):
             # with shared batch statistics every layer has to see the target, or the average is of other images
             # in some layers than in others
-            with listening(self._detector.network, align.also_tapped) as others:
-                logits, features = running.tap(images)
-            return Batch(images, self._numbers(indices), features, logits, **more, more_features=tuple(others))
-        return Batch(images, self._numbers(indices), running.tap.until(images), **more)
+            with listening(self._detector.network, align.also_tapped) as heard:
+                logits, features = running.tapped(images)
+            others = tuple(running.whole(heard, images))
+            return Batch(images, self._numbers(indices), features, logits, **more, more_features=others)
+        return Batch(images, self._numbers(indices), running.until(images), **more)
 
     def pairs(self, drawn: Pairs) -> PairBatch:
         """Pairs of patches of registered sections, their logits turned back to how the patches lie on the sections.

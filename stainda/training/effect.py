@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -77,12 +77,15 @@ class ShareKeeper:
         self.measured += 1
 
 
-def gradient_ratio(task: Tensor, total: Tensor, parameters: Iterable[Tensor]) -> float:
+def gradient_ratio(
+    task: Tensor, total: Tensor, parameters: Iterable[Tensor], mean: Callable[[Tensor], Tensor] = Tensor.detach
+) -> float:
     """``‖∇(total - task)‖ / ‖∇ task‖`` over the network's parameters: what a part adds to the plain gradient.
 
     Args:
         task: the task loss alone, a scalar. total: the sum of all terms of the step, a scalar.
         parameters: of the network, without those of discriminators; their graph is kept.
+        mean: of a gradient, over the ranks of the training.
 
     Returns:
         nan where the task has no gradient.
@@ -90,6 +93,7 @@ def gradient_ratio(task: Tensor, total: Tensor, parameters: Iterable[Tensor]) ->
     some = [parameter for parameter in parameters if parameter.requires_grad]
     plain = _flat(torch.autograd.grad(task, some, retain_graph=True, allow_unused=True), some)
     both = _flat(torch.autograd.grad(total, some, retain_graph=True, allow_unused=True), some)
+    plain, both = mean(plain), mean(both)
     size = float(plain.norm())
     return float((both - plain).norm()) / size if size else math.nan
 

@@ -121,9 +121,9 @@ class Job:
     def hash(self) -> str:
         """Name of the job's folder: what decides the weights that come out.
 
-        Prose, the study's name, search ranges, device, threads, how patches are chosen (the patches themselves are in
-        ``data_key``), who else is in the protocol and how outlines are made of probabilities do not change it; other
-        weights to start from, or another :data:`ALGORITHM`, do.
+        Prose, the study's name, search ranges, device, devices, threads, how patches are chosen (the patches themselves
+        are in ``data_key``), who else is in the protocol and how outlines are made of probabilities do not change it;
+        other weights to start from, or another :data:`ALGORITHM`, do.
         """
         values = self.settings()
         del values["study"]
@@ -134,7 +134,7 @@ class Job:
         # network and head are settings of the job itself
         for key in ("title", "description", "reference", "space", "model", "instances"):
             values["strategy"].pop(key)
-        for key in ("device", "threads"):
+        for key in ("device", "devices", "threads"):
             values["training"].pop(key)
         for key in _NO_SETTING_OF_THE_NETWORK:
             values["model"].pop(key)

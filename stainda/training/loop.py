@@ -6,8 +6,11 @@ import json
 import math
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -33,7 +36,9 @@ from stainda.training.machine import choose_device, set_rates, torch_for
 from stainda.training.metering import Clock, Costs, Meter
 from stainda.training.preparation import Preparation
 from stainda.training.pretraining import encoder_file
-from stainda.training.repeating import FirstTraining, read_first
+from stainda.training.rank_processes import started_ranks
+from stainda.training.ranks import Ranks
+from stainda.training.repeating import read_first
 from stainda.training.result import TrainingResult
 from stainda.training.resume import EVERY_SECONDS, TrainingState, remove_state
 from stainda.training.schedule import averaging_share, rate_factor
@@ -99,8 +104,14 @@ def train_on(
     folder: str | Path,
     progress: Progress = SILENT,
     on_epoch: Callable[[int, float], None] | None = None,
+    *,
+    ranks: AbstractContextManager[Ranks] | None = None,
 ) -> TrainingResult:
-    """As :func:`train`, on data already opened."""
+    """As :func:`train`, on data already opened.
+
+    Args:
+        ranks: the processes of the training, of which this is the first; default: ``training.devices`` are started.
+    """
     folder = Path(folder)
     with output_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -108,17 +119,29 @@ def train_on(
     write_json(SETTINGS.inside(folder), job.settings())
     with torch_for(job.training), Meter(choose_device(job.training)) as meter:
         clock = Clock(meter)
-        first = read_first(folder.parent / job.repeats) if job.repeats else None
-        start = encoder_file(folder.parent.parent, job.pretrained) if job.pretrained else None
-        prepared = Preparation(job, build(job.strategy), data, start, features_folder(folder))
-        return _Training(prepared, TrainingLog(folder), clock, first, progress, on_epoch).run()
+        with ranks or started_ranks(job.training, partial(take_part, job, data, folder)) as joined:
+            training = _Training(_prepared(job, data, folder, joined), TrainingLog(folder), clock, progress, on_epoch)
+            training.take_steps()
+        return training.finish()
+
+
+def _prepared(job: Job, data: Patches, folder: Path, ranks: Ranks) -> Preparation:
+    start = encoder_file(folder.parent.parent, job.pretrained) if job.pretrained else None
+    return Preparation(job, build(job.strategy), data, start, features_folder(folder), ranks=ranks)
+
+
+def take_part(job: Job, data: Patches, folder: Path, ranks: Ranks) -> None:
+    """What a further rank does: the steps. What it writes is thrown away."""
+    with torch_for(job.training), Meter() as meter, TemporaryDirectory() as aside:
+        prepared = _prepared(job, data, folder, ranks)
+        _Training(prepared, TrainingLog(Path(aside)), Clock(meter), SILENT, None, kept_in=folder).take_steps()
 
 
 class _Training:
     """One run of the loop; see :func:`train`.
 
     Args:
-        first: the training that this one repeats from all source patients.
+        kept_in: the folder of the training, where it is not that of the log.
     """
 
     def __init__(
@@ -126,13 +149,16 @@ class _Training:
         prepared: Preparation,
         log: TrainingLog,
         clock: Clock,
-        first: FirstTraining | None,
         progress: Progress,
         on_epoch: Callable[[int, float], None] | None,
+        *,
+        kept_in: Path | None = None,
     ) -> None:
-        self._prepared, self._log, self._clock, self._first = prepared, log, clock, first
+        self._prepared, self._log, self._clock, self._ranks = prepared, log, clock, prepared.ranks
         self._progress, self._on_epoch = progress, on_epoch
         job, config, align = prepared.job, prepared.config, prepared.strategy.align
+        folder = log.folder if kept_in is None else kept_in
+        self._first = first = read_first(folder.parent / job.repeats) if job.repeats else None
         self._folder, self._config, self._align = log.folder, config, align
         self._network, self._task = prepared.detector.network, task_of(job.task)
         self._epochs = config.epochs if first is None else len(first.scores)
@@ -145,18 +171,17 @@ class _Training:
         average = {} if prepared.average is None else {"average": prepared.average}
         networks = {"network": self._network, "modules": prepared.modules, **average}
         self._state = TrainingState(
-            self._folder, key, networks, prepared.optimiser, prepared.generators, prepared.by_domain
+            folder, key, networks, prepared.optimiser, prepared.generators, prepared.by_domain
         )  # fmt: skip
 
     # -- steps --------------------------------------------------------------------------------------------------
 
-    def run(self) -> TrainingResult:
-        """Train, then score and write what is left behind; torch's own generators are as before afterwards."""
+    def take_steps(self) -> None:
+        """Train; torch's own generators are as before afterwards."""
         prepared = self._prepared
         with torch.random.fork_rng(devices=[prepared.fabric.device] if prepared.device == "cuda" else []):
             torch.manual_seed(seed_for(prepared.job.seed, "steps"))  # dropout, and parts that draw from it
             self._take_steps()
-        return self._finish()
 
     def _take_steps(self) -> None:
         config = self._config
@@ -183,7 +208,7 @@ class _Training:
                     bar.advance(1.0)
                 self._steps_seconds += time.perf_counter() - begun
                 self._end_epoch(epoch, step, sums)
-                if time.perf_counter() - kept_at >= EVERY_SECONDS and epoch < self._epochs:
+                if self._ranks.leads and time.perf_counter() - kept_at >= EVERY_SECONDS and epoch < self._epochs:
                     self._keep(epoch)
                     kept_at = time.perf_counter()
         self._steps = step
@@ -195,6 +220,7 @@ class _Training:
     def _end_epoch(self, epoch: int, step: int, sums: dict[str, float]) -> None:
         with judged_weights(self._prepared) as statistics:
             scored = self._validate_epoch(epoch, statistics)
+            self._clock.count_others(self._ranks.sum)
             self._log.add_epoch(self._row(epoch, step, sums, scored))
             self._scores.append(scored.score)
             self._align.after_epoch(self._prepared.modules, self._network, scored.score)
@@ -220,6 +246,7 @@ class _Training:
         self._refuse_what_is_no_number(index, values)
         prepared.optimiser.zero_grad(set_to_none=True)
         prepared.fabric.backward(loss)
+        self._ranks.average_gradients([p for group in prepared.optimiser.param_groups for p in group["params"]])
         prepared.optimiser.step()
         align.after_step(step)
         if prepared.average is not None:
@@ -278,7 +305,7 @@ class _Training:
         measured, due = step.index in self._measured, self._kept_share.is_due(step.index)
         if not (measured or due):
             return
-        ratio = gradient_ratio(self._task_loss(step), total, step.network.parameters())
+        ratio = gradient_ratio(self._task_loss(step), total, step.network.parameters(), self._ranks.mean)
         if measured:
             self._log.add_effect(measure(self._align, step, ratio, self._prepared.generators["effect"]))
         if due and isinstance(self._align, ScheduledAlign):
@@ -293,9 +320,13 @@ class _Training:
         prepared = self._prepared
         if self._first is not None:
             return Validation(self._first.scores[epoch - 1], {}, self._first.thresholds)
+        if not self._ranks.leads:
+            return Validation(self._ranks.of_first(math.nan), {}, {})
         if prepared.by_domain is not None:
             prepared.detector.statistics = statistics or prepared.by_domain.read(prepared.job.sources)
-        return self._validate(prepared.chosen.validation_each_epoch, own_statistics=prepared.by_domain is not None)
+        scored = self._validate(prepared.chosen.validation_each_epoch, own_statistics=prepared.by_domain is not None)
+        self._ranks.of_first(scored.score)
+        return scored
 
     def _validate(self, indices: Array, own_statistics: bool = True) -> Validation:
         prepared = self._prepared
@@ -305,7 +336,8 @@ class _Training:
             probabilities=prepared.passes.probabilities if isinstance(prepared.passes, CachedPasses) else None,
         )  # fmt: skip
 
-    def _finish(self) -> TrainingResult:
+    def finish(self) -> TrainingResult:
+        """Score, and write what is left behind."""
         prepared, detector, validation = self._prepared, self._prepared.detector, self._prepared.chosen.validation
         name = prepared.strategy.align.name
         if take_final_weights(prepared, self._folder):

@@ -17,7 +17,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import TracebackType
@@ -138,11 +138,24 @@ class Clock:
         self._started, self._cpu_started = time.perf_counter(), time.process_time()
         self._seconds_before: tuple[float, float] = (0.0, 0.0)
         self._costs_before: Costs | None = None
+        self._others_seconds = 0.0
 
     def seconds(self) -> tuple[float, float]:
         """Wall clock and processor."""
-        before = self._seconds_before
-        return before[0] + time.perf_counter() - self._started, before[1] + time.process_time() - self._cpu_started
+        before, wall = self._seconds_before, time.perf_counter() - self._started
+        return before[0] + wall, before[1] + self._own_processor() + self._others_seconds
+
+    def _own_processor(self) -> float:
+        return time.process_time() - self._cpu_started
+
+    def count_others(self, total: Callable[[float], float]) -> None:
+        """Count the processor seconds of the training's other ranks, too.
+
+        Args:
+            total: the sum over all ranks, called on each of them.
+        """
+        own = self._own_processor()
+        self._others_seconds = total(own) - own
 
     def costs(self) -> Costs:
         """Memory and energy."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +25,8 @@ from stainda.training.fitting import fit_augments
 from stainda.training.job import Job
 from stainda.training.losses import make_loss
 from stainda.training.machine import choose_device, choose_precision, make_optimiser, parameter_groups
+from stainda.training.ranks import Ranks
+from stainda.training.sharing import refuse_what_cannot_be_shared
 from stainda.training.tasks import class_weights
 from stainda.training.windows import Windows
 
@@ -41,6 +42,7 @@ class Preparation:
 
     Args:
         start: file of the encoder that ``job.pretrained`` names.
+        ranks: the processes of the training, of which this is one.
 
     Attributes:
         chosen: the patches. batches: how they are dealt. passes: how they go through the network.
@@ -58,17 +60,21 @@ class Preparation:
     """
 
     def __init__(
-        self, job: Job, strategy: Strategy, data: Patches, start: Path | None = None, features: Path | None = None
+        self,
+        job: Job,
+        strategy: Strategy,
+        data: Patches,
+        start: Path | None = None,
+        features: Path | None = None,
+        *,
+        ranks: Ranks | None = None,
     ) -> None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torchmetrics 0.9.3 warns that pkg_resources is going away
-            from lightning_fabric import Fabric
-
         self.job, self.strategy, self.data, self.config = job, strategy, data, job.training
         self.device, self.precision = choose_device(self.config), choose_precision(self.config)
-        self.fabric = Fabric(
-            accelerator=self.device, devices=1, precision="bf16-mixed" if self.precision == "bf16" else "32-true"
-        )
+        self.ranks = ranks or Ranks()
+        if self.ranks.count > 1:
+            refuse_what_cannot_be_shared(job, strategy)
+        self.fabric = self.ranks.fabric(self.device, "bf16-mixed" if self.precision == "bf16" else "32-true")
         self.chosen = choose_patches(job, strategy, data)
         self.origins = self.chosen.origins
         self.batches = make_batches(job, strategy, data, self.chosen)
@@ -117,7 +123,8 @@ class Preparation:
 
     def _make_passes(self, features: Path | None) -> BatchPipeline:
         job, chosen, layer = self.job, self.chosen, self.strategy.align.tapped
-        tap = None if layer is None else FeatureTap(self.detector.network, layer, self.forward)
+        forward = self.ranks.forward(self.forward)
+        tap = None if layer is None else FeatureTap(self.detector.network, layer, forward)
         patches = PatchAccess(
             data=self.data,
             origins=self.origins,
@@ -125,7 +132,7 @@ class Preparation:
             windows=Windows.of(self.strategy, job.task, job.patches.size, self.data.margin),
             groups=None if chosen.groups is None else chosen.groups.number,
         )
-        running = RunningNetwork(self.forward, tap, self.by_domain, self.batchnorm)
+        running = RunningNetwork(forward, tap, self.by_domain, self.batchnorm, self.ranks)
         if self.config.cache is not None:
             assert features is not None, "trainings from features need a folder to keep them in"
             indices = {

@@ -214,6 +214,8 @@ class Align(Part):
         adds_loss: the part has loss terms, whose gradient is recorded in addition to the task's.
         needs_pixels: the part looks at images, or runs the network on others; it cannot learn from features alone.
         needs_votes: the part reads what each annotator answers (``labels: annotators``).
+        moves_weights: the part differentiates the loss of a batch by the network's weights itself, to move them. A
+            training with it has one device.
     """
 
     needs_targets: ClassVar[bool] = True
@@ -223,6 +225,7 @@ class Align(Part):
     needs_pairs: ClassVar[bool] = False
     needs_pixels: ClassVar[bool] = False
     needs_votes: ClassVar[bool] = False
+    moves_weights: ClassVar[bool] = False
 
     @property
     def tapped(self) -> str | None:
