@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from stainda.errors import ConfigError
 from stainda.models import parameter_counts, rate_factors
@@ -114,12 +114,21 @@ class Preparation:
         kept = config.averaging is not None and not align.averages
         self.average = Copy(network) if kept else None
         factors = {} if config.layer_decay is None else rate_factors(network, config.layer_decay)
-        optimiser = make_optimiser(config, parameter_groups(network, self.modules, align.rates(), factors))
-        self.forward, self.optimiser = self.fabric.setup(network, optimiser)
+        self.optimiser = make_optimiser(config, parameter_groups(network, self.modules, align.rates(), factors))
         self.by_domain = DomainStatistics(network) if self.strategy.norm.by_domain and self.batchnorm else None
         answers = self.chosen.answers
         weights = class_weights(job.task, answers, config.object_share, answers.rare(config.rare_classes))
         self.loss = make_loss(config.loss, None if weights is None else weights.to(self.fabric.device))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits, float32, of images under the precision of the training.
+
+        ``Fabric.setup`` would wrap the network, and refuse gradients of its outputs other than by ``Fabric.backward``
+        where the precision is bf16: those of ``gradient_ratio`` and of parts that differentiate by themselves.
+        """
+        with self.fabric.autocast():
+            logits: Tensor = self.detector.network(images)
+        return logits.float()
 
     def _make_passes(self, features: Path | None) -> BatchPipeline:
         job, chosen, layer = self.job, self.chosen, self.strategy.align.tapped

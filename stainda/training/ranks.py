@@ -64,11 +64,11 @@ class Ranks:
 
         if self.count == 1:
             return Fabric(accelerator=accelerator, devices=1, precision=precision)
-        from stainda.training.fabric_parts import RankEnvironment, UnwrappedDDP
+        from stainda.training.rank_environment import RankEnvironment
 
         fabric = Fabric(
-            accelerator=accelerator, devices=1, num_nodes=self.count, precision=precision,
-            strategy=UnwrappedDDP(), plugins=[RankEnvironment(self.rank)],
+            accelerator=accelerator, devices=1, num_nodes=self.count, precision=precision, strategy="ddp",
+            plugins=[RankEnvironment(self.rank)],
         )  # fmt: skip
         threads = torch.get_num_threads()
         fabric.launch()

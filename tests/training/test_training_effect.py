@@ -130,3 +130,16 @@ def test_with_a_share_every_method_sends_as_much_gradient(name, tmp_path):
     with log.EFFECT.inside(tmp_path).open(newline="") as stream:
         ratios = sorted(float(row["gradient_ratio"]) for row in list(csv.DictReader(stream))[4:])
     assert 0.1 < ratios[len(ratios) // 2] < 0.9
+
+
+@pytest.mark.parametrize("name", ["dann", "vat"])
+def test_gradients_are_compared_in_bf16_as_well(name, tmp_path):
+    """The precision of GPUs, on the CPU: gradients of outputs under autocast, outside of Fabric's backward."""
+    settings = {"epochs": 1, "steps_per_epoch": 2, "batch_size": 4}
+    ratios = []
+    for precision in ("fp32", "bf16"):
+        job = make_job(load_strategy(name).model_dump(), precision=precision, **settings)
+        train_on(job, make_data(job, per_slide=4, margin=12), tmp_path / precision)
+        with (tmp_path / precision / "effect.csv").open(newline="") as stream:
+            ratios.append(float(list(csv.DictReader(stream))[-1]["gradient_ratio"]))
+    assert ratios[0] > 0 and ratios[1] == pytest.approx(ratios[0], rel=0.1)

@@ -1,17 +1,8 @@
-"""What Fabric is given where a training has several ranks."""
+"""A rank of a training, as Fabric sees it."""
 
 from __future__ import annotations
 
 from lightning_fabric.plugins.environments import LightningEnvironment
-from lightning_fabric.strategies import DDPStrategy
-from torch import nn
-
-
-class UnwrappedDDP(DDPStrategy):
-    """Fabric's DDP without torch's wrapper; gradients are averaged by the loop (``ranks.py``)."""
-
-    def setup_module(self, module: nn.Module) -> nn.Module:  # type: ignore[override]
-        return module
 
 
 class RankEnvironment(LightningEnvironment):
