@@ -146,11 +146,8 @@ def _states(device: torch.device) -> list[Tensor]:
 
 
 class _Gathered(torch.autograd.Function):
-    """What all ranks have, ``[n, ...]``. The gradient that a rank sends back is the sum over the ranks.
-
-    Args:
-        same: every rank computes the same from it, so that the sum is n times the gradient of one and need not be sent.
-    """
+    """What all ranks have, ``[n, ...]``. The gradient that a rank sends back is the sum over the ranks. Where every rank
+    computes the ``same`` from it, that is n times its own, and nothing is sent."""
 
     @staticmethod
     def forward(context: Any, own: Tensor, same: bool) -> Tensor:
@@ -194,6 +191,7 @@ def batch_norm_over_ranks(
     input: Tensor,
     running_mean: Tensor | None,
     running_var: Tensor | None,
+    *,
     weight: Tensor | None = None,
     bias: Tensor | None = None,
     momentum: float = 0.1,
