@@ -146,8 +146,10 @@ def _states(device: torch.device) -> list[Tensor]:
 
 
 class _Gathered(torch.autograd.Function):
-    """What all ranks have, ``[n, ...]``. The gradient that a rank sends back is the sum over the ranks. Where every rank
-    computes the ``same`` from it, that is n times its own, and nothing is sent."""
+    """What all ranks have, ``[n, ...]``; the gradient that a rank sends back is the sum over the ranks.
+
+    Where every rank computes the ``same`` from it, that is n times its own, and nothing is sent.
+    """
 
     @staticmethod
     def forward(context: Any, own: Tensor, same: bool) -> Tensor:
