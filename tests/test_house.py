@@ -22,6 +22,7 @@ FLOORS = {
     "terminal": 3, "notebook": 3, "config": 3, "slides": 3, "stains": 3, "objects": 3,
     "names": 2, "version": 2, "randomness": 2, "progress": 2,
     "files": 1, "links": 1, "local_server": 1,
+    "pool": 1,
     "errors": 0, "memory": 0, "arrays": 0, "processes": 0,
 }  # fmt: skip
 """Every room by its floor: a folder of the package, or a module next to them."""

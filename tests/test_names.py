@@ -171,7 +171,7 @@ OWN_ENDINGS = {
     "annotations/formats/cytomine.py": "the ending of a member of an archive, of unpacking.py",
     "annotations/geojson.py": "the ending of a member of an archive, of unpacking.py",
     "cli/predict.py": "files that stainda predict wrote itself",
-    "study/predicting.py": "files that stainda predict wrote itself",
+    "study/slide_prediction.py": "files that stainda predict wrote itself",
 }
 
 

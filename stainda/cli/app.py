@@ -10,7 +10,7 @@ import typer
 from stainda.cli import manifest
 from stainda.cli.active import active
 from stainda.cli.annotations import app as annotations_app
-from stainda.cli.cluster import cluster
+from stainda.cli.cluster import Scheduler, cluster
 from stainda.cli.dashboard import dashboard
 from stainda.cli.display import Commands, ConsoleProgress, Quiet, console, show_table, silence
 from stainda.cli.init import init
@@ -91,6 +91,7 @@ def run(
     out: Out = None,
     data: Data = None,
     workers: Workers = None,
+    scheduler: Scheduler = None,
     force: Annotated[
         bool, typer.Option("--force", help="Go on where trainings were made with other versions of packages.")
     ] = False,
@@ -106,10 +107,12 @@ def run(
     - `stainda run studies/quickstart.yaml training.epochs=2 'strategies=[source_only,dann]' --out runs/short`
     - `stainda run studies/rat_kidney.yaml --data ../shared/data`
     - `stainda run studies/quickstart.yaml --workers 4`; `stainda worker runs/quickstart` joins from elsewhere
+    - `stainda run studies/quickstart.yaml --scheduler tcp://10.0.0.1:8786` on the workers of a Dask cluster
     """
     from stainda.study.ending import closing_lines
 
     more = [] if workers is None else [f"workers={workers}"]
+    more += [] if scheduler is None else ["engine.name=dask", f"engine.scheduler={scheduler}"]
     for line in closing_lines(_run(study, [*(overrides or ()), *more], out, data, quiet, "report", force=force)):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 

@@ -6,6 +6,11 @@ from typing import Annotated
 
 import typer
 
+Scheduler = Annotated[
+    str | None,
+    typer.Option("--scheduler", metavar="tcp://HOST:PORT", help="Work on the workers of this Dask cluster."),
+]
+
 
 def cluster(
     name: Annotated[str, typer.Argument(metavar="CLUSTER.yaml", help="A file, or a name of configs/clusters.")],

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from stainda.cli.cluster import Scheduler
 from stainda.cli.display import ConsoleProgress, Quiet, console, show_table
 
 if TYPE_CHECKING:
@@ -57,6 +58,8 @@ def predict(
     ] = 0.3,
     data: Annotated[Path | None, typer.Option("--data", help="Folder that a manifest's paths are relative to.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Predict again what was predicted before.")] = False,
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Slides side by side, each in a process.")] = 1,
+    scheduler: Scheduler = None,
     quiet: Quiet = False,
 ) -> None:
     """Find objects on new slides; the GeoJSON opens in QuPath (File > Import objects from file).
@@ -72,16 +75,19 @@ def predict(
     - `stainda predict runs/quickstart manifest.csv --data ../slides --strategy macenko --seed 2`
     - `stainda predict runs/quickstart/jobs/0123456789ab slide.svs --mpp 0.25`
     - `stainda predict runs/fine slides/ --coarse runs/coarse`
+    - `stainda predict runs/fine slides/ --scheduler tcp://10.0.0.1:8786` on the workers of a Dask cluster
     """
     from stainda.annotations import as_origin
     from stainda.prediction import Wanted
+    from stainda.study.engines import prediction_pool
     from stainda.study.predicting import predict_slides
 
+    progress = ConsoleProgress(quiet)
     done = predict_slides(
         run, slides, out, strategy=strategy, job=job, seed=seed, checkpoint=checkpoint, stain=stain, centre=centre,
         data=data, mpp=mpp, threshold=threshold, wanted=Wanted(maps, overlay, as_origin(to_origin)),
-        coarse=coarse, coarse_share=coarse_share, overwrite=overwrite, progress=ConsoleProgress(quiet),
-        on_choice=_say_choice,
+        coarse=coarse, coarse_share=coarse_share, overwrite=overwrite, progress=progress,
+        pool=prediction_pool(run, workers, scheduler, progress), on_choice=_say_choice,
     )  # fmt: skip
     _say_done(done)
     done.check()

@@ -173,7 +173,7 @@ class StudyConfig(Frozen):
         "without it and says so, or stops",
     )
     workers: int | None = Field(None, ge=1, description="processes side by side; default: the free cores")
-    engine: EngineConfig = Field(EngineConfig(), description="where trainings run")
+    engine: EngineConfig = Field(EngineConfig(), description="where the stages run")
     retries: int = Field(
         1, ge=0, description="how often a training is tried again that ended by no memory, a full disk or a crash"
     )

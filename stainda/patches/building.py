@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+import uuid
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +19,12 @@ from stainda.config import PatchConfig, TaskConfig
 from stainda.errors import AnnotationError, LeakError, StaindaError, did_you_mean
 from stainda.files import output_errors
 from stainda.patches.crowd import check_count
-from stainda.patches.cutting import IGNORED, CutSlide, Request, SlideJob, cut_slide
+from stainda.patches.cutting import IGNORED, CutSlide, Request, SlideJob, cut_for_pool, cut_slide
 from stainda.patches.details import WITH_DETAILS
 from stainda.patches.inputs import inputs_key
 from stainda.patches.planning import object_weight
 from stainda.patches.store import DIGESTS, DTYPES, TABLE_COLUMNS, PatchStore, array_names, make_digests
+from stainda.pool import OpenPool, outcomes
 from stainda.progress import SILENT, Progress
 from stainda.run_directory.contents import STORE_META, STORE_TISSUE
 from stainda.run_directory.tables import PATCHES
@@ -51,7 +51,8 @@ def build_store(
     *,
     seed: int,
     progress: Progress = SILENT,
-    workers: int = 1,
+    pool: OpenPool | None = None,
+    retries: int = 1,
     min_confidence: float = 0.0,
     weights: bool = False,
     drawn: Mapping[str, Shapes] | None = None,
@@ -70,7 +71,8 @@ def build_store(
         shapes: ``{"own": {slide: shapes}, "propagated": {slide: shapes}}``; a slide without entry has none.
         out: folder of the store; it appears whole or not at all, and replaces an older one.
         seed: positions depend on it and on each slide's name only.
-        workers: processes that read slides.
+        pool: of workers that cut the slides, one each; they see slides and ``out`` under these paths. Default: here.
+        retries: how often a slide is cut again whose worker died.
         min_confidence: propagated shapes below it are ignored in training, neither object nor background.
         weights: store how much each pixel of propagated labels counts: near an object as much as it is sure.
         drawn: by annotator, then by slide, the shapes as each drew them: kept side by side for ``labelled`` patches.
@@ -96,8 +98,10 @@ def build_store(
     _check_classes(cohort, roles, task, own)
     with output_errors(out):
         out.parent.mkdir(parents=True, exist_ok=True)
-        aside = out.with_name(f".{out.name}-unfinished")
-        shutil.rmtree(aside, ignore_errors=True)  # of a run that was killed
+        for left in out.parent.glob(f".{out.name}-unfinished*"):  # of a run that was killed
+            shutil.rmtree(left, ignore_errors=True)
+        # of this call alone: a worker that is still busy for an earlier one writes nowhere
+        aside = out.with_name(f".{out.name}-unfinished-{uuid.uuid4().hex[:8]}")
         aside.mkdir()
     try:
         wanted = _unlabelled_count(cohort, roles, config, task, own)
@@ -109,7 +113,7 @@ def build_store(
             for i, section in enumerate(cohort)
             if (requests := _requests(section, roles.role(cohort.domain(section)), own, propagated, wanted))
         ]  # fmt: skip
-        results = list(_run(cut_slide, jobs, workers, progress))
+        results = _cut(jobs, pool, retries, progress)
         notes = [note for result in results for note in result.notes]
         notes += [
             {"slide": section.slide, "kind": "labelled", "reason": "a source slide without annotations gives no patch"}
@@ -191,28 +195,21 @@ def _unlabelled_count(cohort: Cohort, roles: Roles, config: PatchConfig, task: T
     return max(config.min_per_slide, round(float(np.mean(counts))) if counts else 0)
 
 
-def _run(
-    work: Callable[[SlideJob], CutSlide], jobs: Sequence[SlideJob], workers: int, progress: Progress
-) -> Iterator[CutSlide]:
+def _cut(jobs: Sequence[SlideJob], pool: OpenPool | None, retries: int, progress: Progress) -> list[CutSlide]:
     """Results in the order of the jobs."""
+    by_slide = {job.section.slide: job for job in jobs}
+    results: dict[str, CutSlide] = {}
     with progress.task("Cutting patches", len(jobs)) as bar:
-        if workers <= 1 or len(jobs) <= 1:
-            for job in jobs:
-                yield work(job)
-                bar.advance(note=job.section.slide)
-            return
-        # spawned, not forked: libraries that read slides keep threads, which a fork would leave hanging
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context) as pool:
-            futures = {pool.submit(work, job): job for job in jobs}
-            try:
-                for future in as_completed(futures):
-                    future.result()
-                    bar.advance(note=futures[future].section.slide)
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
-            yield from (future.result() for future in futures)
+        if pool is None or len(jobs) <= 1:
+            for slide, job in by_slide.items():
+                results[slide] = cut_slide(job)
+                bar.advance(note=slide)
+        else:
+            with pool(cut_for_pool) as workers:
+                for outcome in outcomes(workers, by_slide, retries=retries):
+                    results[outcome.key] = outcome.result()
+                    bar.advance(note=outcome.key)
+    return [results[slide] for slide in by_slide]
 
 
 def _write_arrays(

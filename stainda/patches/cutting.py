@@ -19,6 +19,7 @@ from stainda.annotations import IGNORE_CLASSES, empty_shapes, rasterise
 from stainda.annotations.raster import PixelGrid, covered
 from stainda.cohort import Section
 from stainda.config import PatchConfig, TaskConfig
+from stainda.files import whole_file
 from stainda.patches import planning
 from stainda.patches.crowd import encode
 from stainda.patches.details import WITH_DETAILS, as_discs, heat_of, numbers_of, sigma_of
@@ -136,8 +137,14 @@ def cut_slide(job: SlideJob) -> CutSlide:
                                 **painter.counts(x, y, site, patch),
                             }
                         )
-    np.savez(job.part, tissue=colours, **{name: _stacked(name, some, side) for name, some in arrays.items()})
+    with whole_file(job.part) as aside:  # a slide may be cut twice, where a worker was given up that goes on
+        np.savez(aside, tissue=colours, **{name: _stacked(name, some, side) for name, some in arrays.items()})
     return result
+
+
+def cut_for_pool(_slide: str, job: SlideJob) -> CutSlide:
+    """:func:`cut_slide`, for a worker of a pool."""
+    return cut_slide(job)
 
 
 def _stacked(name: str, arrays: list[NDArray[Any]], side: int) -> NDArray[Any]:

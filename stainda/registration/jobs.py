@@ -26,6 +26,10 @@ class BlockJob:
     settings: str
     made_of: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def needs_valis(self) -> bool:
+        return self.config.method == "valis" and len(self.sections) > 1
+
 
 def block_jobs(cohort: Cohort, config: RegistrationConfig, folder: Path) -> list[BlockJob]:
     """The blocks of a cohort; ``folder`` is the folder ``registration`` of the run."""

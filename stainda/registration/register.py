@@ -2,13 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
-import subprocess
-import tempfile
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +12,8 @@ from stainda.config import RegistrationConfig
 from stainda.errors import ConfigError, RegistrationError, did_you_mean
 from stainda.files import output_errors, write_json
 from stainda.names import file_name
-from stainda.processes import command_of
+from stainda.pool import OpenPool
 from stainda.progress import SILENT, Progress
-from stainda.registration.attempts import VALIS_SECONDS
 from stainda.registration.blocks import register_block
 from stainda.registration.imports import check_imports
 from stainda.registration.jobs import BlockJob, block_jobs
@@ -35,15 +27,18 @@ from stainda.registration.results import (
 )
 from stainda.registration.reuse import standing, take, write_inputs
 from stainda.registration.valis_import import require_valis
-from stainda.run_directory.contents import BLOCK, REGISTRATION_LOG
+from stainda.registration.worker_process import in_pool, in_workers
+from stainda.run_directory.contents import BLOCK
 from stainda.run_directory.tables import QUALITY
-
-WORKER = command_of("stainda.registration.worker")
-ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "VIPS_CONCURRENCY": "1"}
 
 
 def register_cohort(
-    cohort: Cohort, config: RegistrationConfig, out: str | Path, workers: int = 1, progress: Progress = SILENT
+    cohort: Cohort,
+    config: RegistrationConfig,
+    out: str | Path,
+    workers: int = 1,
+    progress: Progress = SILENT,
+    pool: OpenPool | None = None,
 ) -> pd.DataFrame:
     """Bring the sections of every block into one frame.
 
@@ -52,6 +47,7 @@ def register_cohort(
             ``block.json``), ``registration/overlays/`` and ``registration/log/<block>.log``.
         workers: blocks registered side by side, each on one core.
         progress: informed of each block as it ends.
+        pool: of workers that register the blocks instead, one each; they see the slides and ``out`` under these paths.
 
     Returns:
         The rows of quality.csv: one per section other than its block's reference. A block finished before with the same
@@ -74,10 +70,9 @@ def register_cohort(
     if status.taken:
         progress.message(status.sentence)
     pending = [job for job in jobs if job.block in status.missing]
-    in_process = [job for job in pending if config.method != "valis" or len(job.sections) == 1]
-    in_children = [job for job in pending if job not in in_process]
-    if in_children:
+    if any(job.needs_valis for job in pending):
         require_valis()
+    elsewhere = [job for job in pending if job.needs_valis or pool is not None]
     with progress.task("Registering sections", sum(len(job.sections) for job in jobs)) as task:
         here = sum(len(job.sections) for job in jobs if job.block in status.here)
         if here:
@@ -86,11 +81,11 @@ def register_cohort(
             assert status.other is not None
             take(job, status.other)
             task.advance(len(job.sections), job.block)
-        for job in in_process:
+        for job in (job for job in pending if job not in elsewhere):
             register_block(job)
             task.advance(len(job.sections), job.block)
         placed: dict[str, int] = {}
-        for job, answer in _in_workers(in_children, min(workers, len(in_children))):
+        for job, answer in in_workers(elsewhere, workers) if pool is None else in_pool(elsewhere, pool):
             before = placed.get(job.block, 0)
             # a worker that took over from a dead one begins the block anew
             placed[job.block] = len(job.sections) if answer.placed is None else max(before, answer.placed)
@@ -126,91 +121,6 @@ def _check_names(jobs: list[BlockJob]) -> None:
                 f"block name {job.block!r} cannot be a folder of its own",
                 remedy="Give the block another name in the manifest",
             )
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a worker process says of a block: so many sections are placed so far, or (``None``) it has ended, with the
-    reason where it failed."""
-
-    placed: int | None = None
-    reason: str | None = None
-
-
-def _in_workers(jobs: list[BlockJob], workers: int) -> Iterator[tuple[BlockJob, Answer]]:
-    """What is said of each job. If the worker process itself dies, a new one takes the jobs that are left; the second
-    time it happens without any job ending they fail."""
-    left = {job.block: job for job in jobs}
-    barren = 0
-    while left:
-        before = len(left)
-        for block, answer in _one_worker(list(left.values()), workers):
-            yield left[block] if answer.placed is not None else left.pop(block), answer
-        if not left:
-            return
-        barren = 0 if len(left) < before else barren + 1
-        if barren == 2:
-            log = next(iter(left.values())).out / "log" / "worker.log"
-            for job in left.values():
-                yield job, Answer(reason=f"the registration worker does not run: {_last_line(log)} (see {log})")
-            return
-
-
-def _one_worker(jobs: list[BlockJob], slots: int) -> Iterator[tuple[str, Answer]]:
-    """Answers of one worker process, by block, until all have ended or it has died."""
-    log = jobs[0].out / "log" / "worker.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="stainda-registration-") as folder, log.open("wb") as errors:
-        process = subprocess.Popen(
-            [*WORKER, str(slots)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors,
-            env=os.environ | ONE_THREAD | {"TMPDIR": folder},  # so that a block that is killed leaves nothing behind
-        )  # fmt: skip
-        assert process.stdin is not None and process.stdout is not None
-        try:
-            if not process.stdout.readline():
-                return
-            for number, job in enumerate(jobs):
-                text = json.dumps(_job_values(job, Path(folder) / f"{number}.json"))
-                process.stdin.write(text.encode() + b"\n")
-            process.stdin.flush()
-            running = len(jobs)
-            while running:
-                line = process.stdout.readline()
-                if not line:
-                    return
-                answer = json.loads(line)
-                running -= "done" in answer
-                yield answer["block"], Answer(answer.get("placed"), answer.get("reason"))
-        except BrokenPipeError:
-            return
-        finally:
-            with contextlib.suppress(BrokenPipeError):
-                process.stdin.close()
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-            process.stdout.close()
-
-
-def _job_values(job: BlockJob, answer: Path) -> dict[str, Any]:
-    sections = [
-        {key: str(value) if isinstance(value, Path) else value for key, value in asdict(row).items()}
-        for row in job.sections
-    ]
-    return {
-        "block": job.block, "sections": sections, "config": job.config.model_dump(mode="json"), "out": str(job.out),
-        "settings": job.settings, "log": str(job.out / "log" / REGISTRATION_LOG.inside("", block=job.block).name),
-        "answer": str(answer),
-        "seconds": VALIS_SECONDS * (3 * len(job.sections) + 1),
-    }  # fmt: skip
-
-
-def _last_line(path: Path) -> str:
-    lines = [line for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-    return lines[-1] if lines else "it ended without a word"
 
 
 def _refuse_block(job: BlockJob, reason: str) -> None:

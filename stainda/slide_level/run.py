@@ -11,6 +11,7 @@ from stainda.config.slide_level import SlideLevelConfig
 from stainda.errors import ConfigError
 from stainda.files import fingerprint, load_json, stable_hash, write_json, write_text
 from stainda.models import start_of
+from stainda.pool import OpenPool
 from stainda.progress import SILENT, Progress
 from stainda.run_directory.slide_level_tables import (
     ATTENTION,
@@ -21,7 +22,8 @@ from stainda.run_directory.slide_level_tables import (
     SLIDE_SUMMARY,
     SLIDE_TRAININGS,
 )
-from stainda.slide_level.bags import Bag, BagMaker, FeatureScale
+from stainda.slide_level.bags import Bag, FeatureScale
+from stainda.slide_level.encoding import Encoding
 from stainda.slide_level.labels import TeachingLabels, check_labels, label_of, teaching_labels
 from stainda.slide_level.maps import write_maps
 from stainda.slide_level.methods import methods_text
@@ -41,6 +43,7 @@ def score_slides(
     root: Path,
     *,
     shared: Path | None = None,
+    pool: OpenPool | None = None,
     progress: Progress = SILENT,
 ) -> Path:
     """Learn the labels of slides in the source domains, and score them in every domain.
@@ -51,6 +54,7 @@ def score_slides(
     Args:
         cohort: with splits.
         shared: run directory whose features are read and filled, of a rotation that of the whole study.
+        pool: of workers that encode the slides; default: here.
 
     Returns:
         The folder.
@@ -70,9 +74,8 @@ def score_slides(
     check_labels(cohort, settings)
     labels = teaching_labels(cohort, roles, settings)
     device = choose_device(config.training)
-    bags, left_out = _bags(
-        settings, cohort, roles, labels, caches=caches_of_run(shared or root), device=device, progress=progress
-    )
+    bags, left_out = _bags(config, cohort, roles, labels, caches=caches_of_run(shared or root), pool=pool,
+                           progress=progress)  # fmt: skip
     scale = _scale(config, settings, cohort, roles, bags)
     label = label_of(settings)
     tested = [row for row in cohort.where(splits=["test"]) if row.slide in bags and label(row)]
@@ -94,22 +97,23 @@ def score_slides(
 
 
 def _bags(
-    settings: SlideLevelConfig, cohort: Cohort, roles: Roles, labels: TeachingLabels, *, caches: Path, device: str,
+    config: StudyConfig, cohort: Cohort, roles: Roles, labels: TeachingLabels, *, caches: Path, pool: OpenPool | None,
     progress: Progress,
 ) -> tuple[dict[str, Bag], list[Row]]:  # fmt: skip
     """Bags of the slides that teach, validate or are scored (and, unlabelled, show what a target looks like)."""
-    wanted, left_out = _wanted(settings, cohort, roles)
-    teachers = [section for section in wanted if section.slide in labels.positive["train"]]
-    maker = BagMaker(settings, caches, teachers, device)
-    bags: dict[str, Bag] = {}
+    assert config.slide_level is not None
+    wanted, left_out = _wanted(config.slide_level, cohort, roles)
+    teachers = tuple(section for section in wanted if section.slide in labels.positive["train"])
+    encoding = Encoding(config.slide_level, caches, teachers, config.training)
+    made: dict[str, Bag | None] = {}
     with progress.task("Encoding slides", total=len(wanted)) as task:
-        for section in wanted:
-            bag = maker.make(section, cohort.domain(section))
-            if bag is None:
-                left_out.append({"slide": section.slide, "reason": "no patch on tissue"})
-            else:
-                bags[section.slide] = bag
-            task.advance(1, section.slide)
+        for slide, bag in encoding.bags([(section, cohort.domain(section)) for section in wanted], pool):
+            made[slide] = bag
+            task.advance(1, slide)
+    bags = {section.slide: bag for section in wanted if (bag := made[section.slide]) is not None}
+    left_out += [
+        {"slide": section.slide, "reason": "no patch on tissue"} for section in wanted if section.slide not in bags
+    ]
     for split, taught in labels.positive.items():
         if not any(slide in bags for slide in taught):
             raise ConfigError(

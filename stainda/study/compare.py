@@ -14,14 +14,14 @@ from stainda.config import StrategyConfig, StudyConfig, TrainingConfig
 from stainda.errors import TrainingError
 from stainda.files import stable_hash
 from stainda.models import pinned
+from stainda.pool import Outcome
 from stainda.progress import Progress
 from stainda.run_directory.folder import RunFolder, plain
 from stainda.run_directory.training_tables import EXCLUSIONS, LEFT_OUT, REFITS, TRIALS
 from stainda.study.attempts import forget
 from stainda.study.converging import state_of
 from stainda.study.earlier import Earlier, Judge, sort_earlier
-from stainda.study.engines import local_workers
-from stainda.study.executor import Outcome
+from stainda.study.engines import opens
 from stainda.study.heartbeat import RunningJob, tell_jobs
 from stainda.study.job_request import JobRequest, JobResult
 from stainda.study.jobs import earlier_result, objective_values
@@ -31,7 +31,7 @@ from stainda.study.pruning import EarlierTrial, Pruning, read_curve
 from stainda.study.search import StrategySearch
 from stainda.study.search_tables import write_search_tables
 from stainda.study.setting_paths import value_at
-from stainda.study.shared_workers import SharedWorkers
+from stainda.study.shared_workers import SharedWorkers, run_shared
 from stainda.study.sharing import SharedFolder
 from stainda.study.starts import Starts
 from stainda.study.storage import storage_address
@@ -113,14 +113,14 @@ class _Comparison:
             * self._training(course.strategy, {}).epochs
             for course in self.courses
         )
-        threads = self.config.training.threads
         check_log(self.config, self.folder.root)
         self._sort_earlier(())
-        self.starts.train(self._starting(), workers, threads, progress)
+        pool = opens(self.config.engine, "training", workers, progress, self.config.training.threads)
+        self.starts.train(self._starting(), pool, progress)
         shared = SharedFolder(self.folder)
         with (
             shared.offered(self.scored, self.tested, self.config.evaluation),
-            local_workers(self.config.engine, workers, threads) as local,
+            pool(run_shared) as local,
             progress.task(f"Training {len(self.courses)} strategies", epochs) as bar,
         ):
             try:

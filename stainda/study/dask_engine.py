@@ -1,4 +1,4 @@
-"""Trainings on a Dask cluster: one that runs, one that a batch system starts, or one of this machine for trying it.
+"""Jobs on a Dask cluster: one that runs, one that a batch system starts, or one of this machine for trying it.
 
 Dask moves Python objects between the processes of a cluster by pickling them, and runs what it is sent. All of them are
 this study's own; nothing is read from files this way. Whoever reaches the scheduler's port can run code on the workers,
@@ -8,15 +8,22 @@ so a cluster that is started here listens on 127.0.0.1 unless ``host`` says othe
 from __future__ import annotations
 
 import contextlib
+import queue
+import time
+import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stainda.config import ClusterConfig, EngineConfig, available, read_yaml
+from stainda.config.engine import EngineStage
 from stainda.config.load import validated
 from stainda.errors import ConfigError, MissingDependencyError, StaindaError, did_you_mean
+from stainda.pool import POLL_SECONDS, Outcome
 from stainda.study.attempts import death_reason
-from stainda.study.executor import Outcome, failure, prepare_torch
+from stainda.study.dask_workers import AwaitedWorkers, ended_when_unwanted
+from stainda.study.executor import failure, prepare_torch, report_to
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -27,11 +34,13 @@ _EXTRA = "pip install 'stainda[cluster]'"
 
 
 class DaskWorkers:
-    """Workers of a Dask cluster; has the methods of :class:`~stainda.study.executor.Workers`.
+    """Workers of a Dask cluster; a :class:`~stainda.pool.WorkerPool`.
 
     Args:
         client: of the cluster. function: a module-level function ``(key, payload) -> value``.
-        threads: torch threads of a training. prepare: called before each job, with ``threads``.
+        threads: torch threads of a job. prepare: called before each job, with ``threads``.
+        awaited: what a job needs of its worker; default: nothing.
+        abandon: a job that is in work when the leader is gone ends, see :func:`ended_when_unwanted`.
     """
 
     def __init__(
@@ -40,14 +49,23 @@ class DaskWorkers:
         function: Callable[[str, Any], Any],
         threads: int = 1,
         prepare: Callable[[int], None] = prepare_torch,
+        *,
+        awaited: AwaitedWorkers | None = None,
+        abandon: bool = False,
     ) -> None:
-        self._client, self._function, self._threads, self._prepare = client, function, threads, prepare
+        self._client, self._awaited = client, awaited
+        self._topic = f"stainda-{uuid.uuid4().hex}"
+        self._given = _Given(function, threads, prepare, self._topic, abandon)
         self._running: dict[Future[Any], str] = {}
         self._number = 0
+        self._steps: queue.SimpleQueue[float] = queue.SimpleQueue()
+        steps = self._steps
+        client.subscribe_topic(self._topic, lambda event: steps.put(event[1]))
 
     @property
     def count(self) -> int:
-        """Trainings side by side: threads of the cluster, which may grow and shrink."""
+        """Jobs side by side: threads of the cluster, which may grow and shrink. Those that need what not every worker
+        has wait in Dask."""
         return max(1, sum(self._client.nthreads().values()))
 
     @property
@@ -65,38 +83,57 @@ class DaskWorkers:
     def submit(self, key: str, payload: object, alone: bool = False) -> None:
         """Send a job to the cluster, whose workers do not share the leader's memory: ``alone`` changes nothing."""
         self._number += 1
+        resources = dict(self._awaited.resources) if self._awaited is not None else {}
         with _lost_scheduler():
             future = self._client.submit(
-                _run, self._function, key, payload, self._threads, self._prepare,
-                key=f"{key}-{self._number}", pure=False,
-            )  # fmt: skip
+                _run, self._given, key, payload, key=f"{key}-{self._number}", pure=False, resources=resources or None
+            )
         self._running[future] = key
 
     def completed(self, advance: Callable[[float], None], seconds: float | None = None) -> list[Outcome]:
-        """Wait until at least one job has ended; return those that have, or nothing after ``seconds``.
+        """Wait until at least one job has ended, reporting steps meanwhile; return those that have, or nothing after
+        ``seconds``.
 
         Jobs that went with their scheduler, where another one answers at its address by now, have ended unexpectedly.
 
         Raises:
-            StaindaError: no scheduler answers any more.
+            StaindaError: no scheduler answers any more, or no worker has what the jobs need.
+        """
+        done: set[Future[Any]] = set()
+        until = None if seconds is None else time.monotonic() + seconds
+        while not done and self._running:
+            left = POLL_SECONDS if until is None else min(POLL_SECONDS, until - time.monotonic())
+            with _lost_scheduler():
+                done = self._ended(max(0.0, left))
+                if not done and self._awaited is not None:
+                    self._awaited.look()
+            with contextlib.suppress(queue.Empty):
+                while True:
+                    advance(self._steps.get_nowait())
+            if until is not None and time.monotonic() >= until:
+                break
+        return [self._outcome(future) for future in done]
+
+    def _ended(self, seconds: float) -> set[Future[Any]]:
+        """The jobs that have ended, at the latest after so many seconds.
+
+        Raises:
+            OSError: no scheduler answers any more.
         """
         from concurrent.futures import CancelledError
 
         from distributed import TimeoutError as DaskTimeoutError
         from distributed import wait
 
-        if not self._running:
-            return []
-        with _lost_scheduler():
-            try:
-                done = wait(list(self._running), timeout=seconds, return_when="FIRST_COMPLETED").done
-            except DaskTimeoutError:
-                done = set()
-            except CancelledError:
-                done = {future for future in self._running if future.cancelled()}
-            if self._client.status != "running":
-                raise OSError(f"its connection is {self._client.status}")
-        return [self._outcome(future) for future in done]
+        try:
+            done: set[Future[Any]] = wait(list(self._running), timeout=seconds, return_when="FIRST_COMPLETED").done
+        except DaskTimeoutError:
+            done = set()
+        except CancelledError:
+            done = {future for future in self._running if future.cancelled()}
+        if self._client.status != "running":
+            raise OSError(f"its connection is {self._client.status}")
+        return done
 
     def _outcome(self, future: Future[Any]) -> Outcome:
         key = self._running.pop(future)
@@ -110,12 +147,26 @@ class DaskWorkers:
         return failure(key, error)
 
 
-def _run(
-    function: Callable[[str, Any], Any], key: str, payload: object, threads: int, prepare: Callable[[int], None]
-) -> Any:
+@dataclass(frozen=True)
+class _Given:
+    """What is the same for all jobs of a pool."""
+
+    function: Callable[[str, Any], Any]
+    threads: int
+    prepare: Callable[[int], None]
+    topic: str
+    abandon: bool
+
+
+def _run(given: _Given, key: str, payload: object) -> Any:
     """A job on a worker of the cluster."""
-    prepare(threads)
-    return function(key, payload)
+    from distributed import get_worker
+
+    worker = get_worker()
+    report_to(lambda steps: worker.log_event(given.topic, steps))
+    with ended_when_unwanted(worker) if given.abandon else contextlib.nullcontext():
+        given.prepare(given.threads)
+        return given.function(key, payload)
 
 
 @contextlib.contextmanager
@@ -130,14 +181,15 @@ def _lost_scheduler() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def dask_client(engine: EngineConfig, workers: int) -> Iterator[Client]:
-    """A client of the study's cluster; what was started for it ends with the block.
+def dask_client(engine: EngineConfig, workers: int, stage: EngineStage = "training") -> Iterator[Client]:
+    """A client of the cluster of a stage; what was started for it ends with the block.
 
     Args:
         workers: processes, where the cluster is started here.
 
     Raises:
-        StaindaError: Dask is missing, or no scheduler answers.
+        StaindaError: Dask is missing, no scheduler answers, or the workers of the cluster that is to be started do not
+            have what the stage needs.
     """
     try:
         import dask
@@ -148,8 +200,8 @@ def dask_client(engine: EngineConfig, workers: int) -> Iterator[Client]:
         # a job whose worker died is tried again by the study, which counts (retries)
         stack.enter_context(dask.config.set({"distributed.scheduler.allowed-failures": 0}))
         place: Any = engine.scheduler
-        if engine.cluster:
-            place = stack.enter_context(start_cluster(load_cluster(engine.cluster)))
+        if name := engine.cluster_of(stage):
+            place = stack.enter_context(start_cluster(_checked(load_cluster(name), name, engine, stage)))
             place.scale(jobs=workers)
         elif not engine.scheduler:
             place = stack.enter_context(_on_this_machine(workers))
@@ -184,6 +236,17 @@ def load_cluster(name: str) -> ClusterConfig:
     return validated(ClusterConfig, read_yaml(path), path)
 
 
+def _checked(config: ClusterConfig, name: str, engine: EngineConfig, stage: EngineStage) -> ClusterConfig:
+    for resource, amount in engine.resources.get(stage, {}).items():
+        if (there := config.resources.get(resource, 0)) < amount:
+            raise ConfigError(
+                f"engine.resources asks for {resource}={amount:g} of each worker for {stage}, and those of the cluster "
+                f"{name} have {there:g}",
+                remedy=f"Say resources: {{{resource}: {amount:g}}} in the cluster's file",
+            )
+    return config
+
+
 def start_cluster(config: ClusterConfig) -> Any:
     """The cluster of a batch system; its scheduler listens at once, jobs are submitted when it is scaled.
 
@@ -194,10 +257,12 @@ def start_cluster(config: ClusterConfig) -> Any:
         import dask_jobqueue
     except ImportError as error:
         raise MissingDependencyError("clusters of batch systems need dask-jobqueue", remedy=_EXTRA) from error
+    resources = ",".join(f"{name}={amount:g}" for name, amount in config.resources.items())
     account = {"project" if config.system in ("sge", "lsf") else "account": config.account}
     return getattr(dask_jobqueue, _SYSTEMS[config.system])(
         cores=1, processes=1, memory=config.memory, walltime=_walltime(config), queue=config.queue,
         job_extra_directives=list(config.directives), job_script_prologue=list(config.before),
+        worker_extra_args=["--resources", f"'{resources}'"] if resources else [],
         scheduler_options={"host": config.host, "dashboard_address": "127.0.0.1:0"}, **account, **_own(config),
     )  # fmt: skip
 

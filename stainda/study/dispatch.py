@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
+from stainda.cohort.table import absolute
 from stainda.config import StudyConfig, load_study
 from stainda.errors import ConfigError, did_you_mean
 from stainda.files import remove_unfinished
@@ -53,6 +54,8 @@ def run_study(
     if until not in STAGES:
         raise ConfigError(f"unknown stage {until!r}", remedy=did_you_mean(until, STAGES))
     folder = RunFolder(Path(out) if out is not None else Path("runs") / config.study)
+    if config.engine.name == "dask":  # whose workers start elsewhere
+        folder = RunFolder(absolute(folder.root))
     stages = STAGES[: STAGES.index(until) + 1]
     with folder.locked(), _log_to(folder.log), RunProgress(folder.root, progress, stages) as progress:
         remove_unfinished(folder.root)

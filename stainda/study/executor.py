@@ -12,39 +12,35 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
 from typing import Any
 
 from stainda.errors import StaindaError, UnexpectedError
+from stainda.pool import Outcome
 from stainda.processes import VISIBLE_GPUS, end_with
 from stainda.study.attempts import death_reason
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VIPS_CONCURRENCY")
 
-_steps: Any = None
+_report: Callable[[float], None] | None = None
 _orphaned: Callable[[], None] | None = None
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How one job ended: ``value`` or ``reason``; ``unexpected``: the reason may be gone when it is tried again."""
-
-    key: str
-    value: Any = None
-    reason: str | None = None
-    unexpected: bool = False
 
 
 def failure(key: str, error: BaseException) -> Outcome:
     """How a job ended that raised an error."""
     message = str(error) if isinstance(error, StaindaError) else f"{type(error).__name__}: {error}"
-    return Outcome(key, reason=message, unexpected=isinstance(error, UnexpectedError | OSError | MemoryError))
+    return Outcome(key, None, message, isinstance(error, UnexpectedError | OSError | MemoryError), error)
 
 
 def report_step(steps: float = 1.0) -> None:
     """Called inside a job: it is this much further."""
-    if _steps is not None:
-        _steps.put(steps)
+    if _report is not None:
+        _report(steps)
+
+
+def report_to(report: Callable[[float], None] | None) -> None:
+    """Where the steps of this process's jobs are reported to."""
+    global _report
+    _report = report
 
 
 @contextlib.contextmanager
@@ -212,8 +208,7 @@ def _threads_of_new_processes(threads: int) -> Iterator[None]:
 
 
 def _prepare(steps: Any, parent: int, numbers: Any, threads: int, prepare: Callable[[int], None]) -> None:
-    global _steps
-    _steps = steps
+    report_to(steps.put)
     steps.cancel_join_thread()
     threading.Thread(target=end_with, args=(parent, _last_call), daemon=True).start()
     import signal
@@ -228,6 +223,10 @@ def _prepare(steps: Any, parent: int, numbers: Any, threads: int, prepare: Calla
 
 WORKER_NUMBER = "STAINDA_WORKER"
 """Number of a worker process among those side by side, from 0."""
+
+
+def prepare_nothing(threads: int) -> None:
+    """For jobs that need no torch."""
 
 
 def prepare_torch(threads: int) -> None:

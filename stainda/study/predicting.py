@@ -4,57 +4,32 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import hashlib
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stainda.errors import StaindaError
-from stainda.files import fingerprint, load_json, output_errors, stable_hash, whole_file, write_csv
+from stainda.cohort.table import absolute
+from stainda.errors import StaindaError, UnexpectedError
+from stainda.files import output_errors, whole_file, write_csv
 from stainda.links import refuse_links
-from stainda.names import same_name
+from stainda.pool import OpenPool, outcomes
 from stainda.progress import SILENT, Progress, Task
-from stainda.run_directory.contents import SETTINGS
 from stainda.study.choosing import DetectorChoice, choose_job
 from stainda.study.new_slides import NewSlide, find_slides
+from stainda.study.slide_prediction import FAILED, PredictionRequest, SlideResult, SlideWork, predict_in_pool
 
 if TYPE_CHECKING:
     import geopandas as gpd
 
     from stainda.cohort import Cohort
-    from stainda.prediction import CoarseDetector, Predictor, Wanted
+    from stainda.prediction import Predictor, Wanted
 
-FORMAT = 2
-"""Raised when what is written of a slide changes, so that slides predicted before are predicted again."""
-
-PREDICTED, KEPT, FAILED = "predicted", "kept", "failed"
 SLIDE_COLUMNS = (
     "slide", "path", "status", "objects", "object_area_mm2", "tissue_area_mm2", "density_per_mm2", "mpp", "mpp_origin",
     "domain", "strategy", "job", "seed", "checkpoint", "seconds", "notes", "reason", "key",
 )  # fmt: skip
 """Of ``slides.csv``; a column ``objects CLASS`` for each class stands after ``objects``."""
-
-
-@dataclass(frozen=True)
-class SlideResult:
-    """What became of one slide: its row of ``slides.csv``, and the files written (none where it failed)."""
-
-    slide: str
-    path: Path
-    status: str
-    row: Mapping[str, Any]
-    files: tuple[Path, ...] = ()
-    reason: str = ""
-
-    @property
-    def n_objects(self) -> int:
-        return int(self.row.get("objects") or 0)
-
-    @property
-    def geojson(self) -> Path | None:
-        return next((file for file in self.files if file.suffix == ".geojson"), None)
 
 
 @dataclass(frozen=True)
@@ -117,6 +92,7 @@ def predict_slides(
     coarse: str | Path | None = None,
     coarse_share: float = 0.3,
     overwrite: bool = False,
+    pool: OpenPool | None = None,
     progress: Progress = SILENT,
     on_choice: Callable[[DetectorChoice, tuple[str, ...]], None] | None = None,
 ) -> PredictedSlides:
@@ -138,6 +114,8 @@ def predict_slides(
             as that of ``run``, without ``strategy``, ``job`` and ``seed``.
         coarse_share: a place is looked at where ``coarse`` reaches this share of its own threshold.
         overwrite: predict again what was predicted before.
+        pool: of workers that predict the slides, one each; they see ``run``, slides and ``out`` under these paths.
+            Default: here, one after the other.
         on_choice: receives the job and the notes before the first slide.
 
     Raises:
@@ -155,26 +133,22 @@ def predict_slides(
     before = _read_rows(out / "slides.csv")
     taken = {row["path"]: row["slide"] for row in before.values() if row.get("path") and row.get("slide")}
     search = find_slides(slides, data=data, mpp=mpp, domain={"stain": stain or "", "centre": centre or ""}, taken=taken)
-    from stainda.prediction import CoarseDetector, load_predictor  # torch, after all that can be refused without it
-
-    predictor = load_predictor(choice.folder, checkpoint=choice.checkpoint)
-    notes, key, first = _notes(predictor), _job_key(choice, predictor, threshold), None
-    if coarse is not None:
-        other = choose_job(coarse)
-        first = CoarseDetector(load_predictor(other.folder, checkpoint=other.checkpoint), coarse_share)
-        notes = (*notes, f"where to look is said by job {other.folder} ({other.label}, {_scale(first.predictor)})")
-        key = stable_hash([key, _job_key(other, first.predictor, None), coarse_share])
+    other = None if coarse is None else choose_job(coarse)
+    # torch, after all that can be refused without it
+    work = PredictionRequest(choice, out, wanted, threshold, overwrite, other, coarse_share).load()
+    notes = _notes(work.predictor)
+    if other is not None and work.coarse is not None:
+        scale = _scale(work.coarse.predictor)
+        notes = (*notes, f"where to look is said by job {other.folder} ({other.label}, {scale})")
     if on_choice is not None:
         on_choice(choice, notes)
-    work = _Work(choice, predictor, out, wanted, threshold, overwrite, key, first)
+    ended: dict[str, SlideResult] = {}
     rows: dict[str, Mapping[str, Any]] = dict(before)
-    results = []
-    for number, slide in enumerate(search.slides, start=1):
-        counted = _Counted(progress, slide.name, number, len(search.slides))
-        result = work.do(slide, rows.get(slide.name), counted)
-        rows[slide.name] = result.row
-        results.append(result)
-        _write_rows(out / "slides.csv", rows, predictor.detector.classes)
+    for result in _all_slides(work, search.slides, before, pool, progress):
+        ended[result.slide] = result
+        rows = {**before, **{slide.name: ended[slide.name].row for slide in search.slides if slide.name in ended}}
+        _write_rows(out / "slides.csv", rows, work.predictor.detector.classes)
+    results = [ended[slide.name] for slide in search.slides]
     tables = [out / "slides.csv", _join_objects(out, rows)]
     if search.passed_over:
         listed = [{"path": path.as_posix(), "reason": reason} for path, reason in search.passed_over]
@@ -182,89 +156,27 @@ def predict_slides(
     return PredictedSlides(choice, notes, tuple(results), tuple(tables), search.passed_over)
 
 
-@dataclass(frozen=True)
-class _Work:
-    """What is the same for all slides of a call."""
-
-    choice: DetectorChoice
-    predictor: Predictor
-    out: Path
-    wanted: Wanted
-    threshold: float | None
-    overwrite: bool
-    key: str
-    coarse: CoarseDetector | None = None
-
-    def do(self, slide: NewSlide, before: Mapping[str, Any] | None, progress: Progress) -> SlideResult:
-        from stainda.prediction.outputs import output_files
-
-        files = tuple(output_files(self.out, slide.name, self.wanted).values())
-        started = time.perf_counter()
-        domain, note = _domain(self.predictor, slide.domain)
-        try:
-            if slide.fault:
-                raise StaindaError(slide.fault)
-            key = self._slide_key(slide, domain)
-        except (StaindaError, OSError) as error:
-            return self._failure(slide, error)
-        if not self.overwrite and before is not None and before.get("key") == key and _all_there(files):
-            kept = {**before, "status": KEPT, "path": slide.path.resolve().as_posix()}
-            return SlideResult(slide.name, slide.path, KEPT, kept, files)
-        try:
-            row = self._predict(slide, domain, note, progress)
-        except Exception as error:  # whatever is wrong with one slide, the others go on
-            for file in files:  # of another job, or of half a slide: not what was requested
-                file.unlink(missing_ok=True)
-            return self._failure(slide, error)
-        row |= {"seconds": round(time.perf_counter() - started, 2), "key": key}
-        return SlideResult(slide.name, slide.path, PREDICTED, row, files)
-
-    def _failure(self, slide: NewSlide, error: Exception) -> SlideResult:
-        known = isinstance(error, StaindaError)
-        reason = str(error) if known else f"{slide.path}: {type(error).__name__}: {error}"
-        return SlideResult(slide.name, slide.path, FAILED, self._row(slide, FAILED, reason=reason), (), reason)
-
-    def _predict(self, slide: NewSlide, domain: str | None, note: str, progress: Progress) -> dict[str, Any]:
-        from stainda.prediction import predict_slide
-
-        result = predict_slide(
-            self.predictor, slide.path, self.out, mpp=slide.mpp, domain=domain, threshold=self.threshold,
-            wanted=self.wanted, name=slide.name, properties={"strategy": self.choice.strategy}, coarse=self.coarse,
-            progress=progress,
-        )  # fmt: skip
-
-        def mm2(area: float | None) -> float | None:
-            return None if area is None else round(area / 1e6, 6)
-
-        return self._row(
-            slide, PREDICTED, objects=result.n_objects, object_area_mm2=mm2(result.object_area),
-            tissue_area_mm2=mm2(result.tissue_area), mpp=result.mpp, mpp_origin=result.mpp_origin, domain=domain,
-            density_per_mm2=None if result.density is None else round(result.density, 4),
-            notes="; ".join(filter(None, (note, *result.notes))),
-            **{f"objects {cls}": count for cls, count in result.counts.items()},
-        )  # fmt: skip
-
-    def _row(self, slide: NewSlide, status: str, **values: object) -> dict[str, Any]:
-        choice = self.choice
-        return {
-            "slide": slide.name, "path": slide.path.resolve().as_posix(), "status": status, "strategy": choice.strategy,
-            "job": choice.folder.name, "seed": choice.seed, "checkpoint": choice.checkpoint, **values,
-        }  # fmt: skip
-
-    def _slide_key(self, slide: NewSlide, domain: str | None) -> str:
-        """Hash of all that the result depends on."""
-        if not slide.path.is_file():
-            raise StaindaError("there is no such file", file=slide.path, remedy="Check the path")
-        about = [fingerprint(slide.path), slide.mpp, domain]
-        return stable_hash([self.key, self.wanted.origin, about])
-
-
-def _job_key(choice: DetectorChoice, predictor: Predictor, threshold: float | None) -> str:
-    from stainda.strategies.detector import CHECKPOINTS
-
-    weights = hashlib.sha256((choice.folder / CHECKPOINTS[choice.checkpoint]).read_bytes()).hexdigest()
-    settings = load_json(SETTINGS.inside(choice.folder))
-    return stable_hash([FORMAT, weights, settings, predictor.thresholds, threshold, choice.checkpoint])
+def _all_slides(
+    work: SlideWork, slides: Sequence[NewSlide], before: Mapping[str, Mapping[str, Any]], pool: OpenPool | None,
+    progress: Progress,
+) -> Iterator[SlideResult]:  # fmt: skip
+    """What became of each slide, in the order in which they end."""
+    if pool is None:
+        for number, slide in enumerate(slides, start=1):
+            yield work.do(slide, before.get(slide.name), _Counted(progress, slide.name, number, len(slides)))
+        return
+    request = work.request.elsewhere()
+    jobs = {
+        slide.name: (request, replace(slide, path=absolute(slide.path)), before.get(slide.name)) for slide in slides
+    }
+    with progress.task("Predicting slides", len(slides)) as bar, pool(predict_in_pool) as workers:
+        for outcome in outcomes(workers, jobs):
+            slide = jobs[outcome.key][1]
+            if outcome.died:
+                yield work.failure(slide, UnexpectedError(str(outcome.reason), file=slide.path))
+            else:
+                yield outcome.result()
+            bar.advance(note=outcome.key)
 
 
 def _scale(predictor: Predictor) -> str:
@@ -287,26 +199,6 @@ def _notes(predictor: Predictor) -> tuple[str, ...]:
             f"{' and '.join(predictor.domain_keys)} are not stated, give their own, from tiles of their tissue"
         )
     return tuple(notes)
-
-
-def _domain(predictor: Predictor, given_domain: Mapping[str, str]) -> tuple[str | None, str]:
-    """The name of a slide's domain as the job knows it (``None``: not known), and what is to be said of it."""
-    keys = predictor.domain_keys
-    if not any(given_domain.get(key) for key in keys):
-        return None, ""
-    if lacking := [key for key in keys if not given_domain.get(key)]:
-        return None, f"domain not known: {' and '.join(lacking)} not reported" if predictor.uses_domains else ""
-    name = "@".join(given_domain[key] for key in keys)
-    if not predictor.uses_domains:
-        return name, ""
-    known = {same_name(statistic): statistic for statistic in predictor.detector.statistics}
-    if same_name(name) in known:
-        return known[same_name(name)], ""
-    return name, f"{name} is none of the domains of the training ({', '.join(sorted(known.values()))})"
-
-
-def _all_there(files: Sequence[Path]) -> bool:
-    return all(file.is_file() for file in files)
 
 
 def _read_rows(path: Path) -> dict[str, dict[str, Any]]:

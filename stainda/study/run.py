@@ -16,6 +16,7 @@ from stainda.names import file_name
 from stainda.progress import SILENT, Progress
 from stainda.run_directory.folder import STAGES, RunFolder
 from stainda.study.checks import manifest_of
+from stainda.study.engines import opens_cluster, opens_if_several
 from stainda.study.environment import describe, free_cores
 from stainda.study.executor import workers_for
 from stainda.study.heartbeat import RunProgress, in_stage
@@ -248,8 +249,9 @@ class StudyRun:
         from stainda.registration import register_cohort
 
         register_cohort(
-            self.cohort, self.config.registration, self.folder.root, workers=self.workers, progress=self.progress
-        )
+            self.cohort, self.config.registration, self.folder.root, self.workers, self.progress,
+            opens_cluster(self.config.engine, "registration", self.workers, self.progress),
+        )  # fmt: skip
 
     def propagate(self) -> None:
         """Propagate the annotations of the source domains within their blocks, and apply the review."""
@@ -294,7 +296,8 @@ class StudyRun:
         build_store(
             self.cohort, self.roles, self.config.patches, self.config.task,
             {"own": self.own_shapes, "propagated": self.propagated_shapes},
-            self.folder.patches, seed=self.config.seed, progress=self.progress, workers=self.workers,
+            self.folder.patches, seed=self.config.seed, progress=self.progress, retries=self.config.retries,
+            pool=opens_if_several(self.config.engine, "patches", self.workers, self.progress),
             min_confidence=self.config.propagation.min_confidence, weights=self.config.propagation.weights,
             drawn=self.drawn_shapes,
         )  # fmt: skip
@@ -342,8 +345,10 @@ class StudyRun:
         if self.config.slide_level is not None:
             from stainda.slide_level.run import score_slides
 
+            threads = self.config.training.threads
             score_slides(
                 self.config, self.cohort, self.roles, self.folder.root, shared=self.features_root,
+                pool=opens_cluster(self.config.engine, "encoding", self.workers, self.progress, threads),
                 progress=self.progress,
             )  # fmt: skip
 

@@ -6,12 +6,12 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from stainda.errors import StaindaError, UnexpectedError
+from stainda.pool import Outcome, WorkerPool
 from stainda.run_directory.folder import RunFolder
 from stainda.study.attempts import deaths
-from stainda.study.executor import Outcome
 from stainda.study.job_request import JobRequest, JobResult
 from stainda.study.jobs import run_job
 from stainda.study.sharing import SharedFolder
@@ -59,21 +59,6 @@ def run_claimed(key: str, given: SharedRequest, work: Callable[[SharedFolder], A
     return value
 
 
-class LocalWorkers(Protocol):
-    """What runs trainings for the leader: processes of this machine, or a Dask cluster."""
-
-    @property
-    def count(self) -> int: ...
-    @property
-    def busy(self) -> bool: ...
-    @property
-    def running(self) -> list[str]: ...
-    @property
-    def waiting(self) -> bool: ...
-    def submit(self, key: str, payload: object, alone: bool = False) -> None: ...
-    def completed(self, advance: Callable[[float], None], seconds: float | None = None) -> list[Outcome]: ...
-
-
 class SharedWorkers:
     """The leader's workers, next to those of other processes and machines; has the methods of ``Workers``.
 
@@ -81,7 +66,7 @@ class SharedWorkers:
         shared: the folder of open trainings. local: this process's own workers, of :func:`run_shared`.
     """
 
-    def __init__(self, shared: SharedFolder, local: LocalWorkers) -> None:
+    def __init__(self, shared: SharedFolder, local: WorkerPool) -> None:
         self.shared, self._local = shared, local
         self._open: dict[str, JobRequest] = {}
         self._given = SharedRequest(shared.folder, shared.claims.every, shared.claims.silent)

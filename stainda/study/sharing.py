@@ -21,10 +21,10 @@ from stainda.config import EvaluationConfig
 from stainda.config.load import validated
 from stainda.errors import StaindaError
 from stainda.files import load_json, write_json
+from stainda.pool import Outcome
 from stainda.run_directory.contents import SHARED_CLAIM, SHARED_ENDED, SHARED_OPEN, SHARED_STUDY
 from stainda.run_directory.folder import RunFolder
 from stainda.study.claims import EVERY_SECONDS, SILENT_SECONDS, Claims
-from stainda.study.executor import Outcome
 from stainda.study.job_request import JobRequest
 from stainda.study.jobs import earlier_result
 from stainda.study.pruning import EarlierTrial, Pruning

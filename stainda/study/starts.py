@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stainda.errors import StaindaError
+from stainda.pool import OpenPool
 from stainda.progress import Progress
 from stainda.run_directory.folder import RunFolder
 from stainda.run_directory.training_tables import PRETRAININGS
-from stainda.study.executor import Workers, report_step
+from stainda.study.executor import report_step
 from stainda.study.keys import SeenData
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class Starts:
         self.needed[start.hash] = start
         return replace(job, pretrained=start.hash)
 
-    def train(self, jobs: Sequence[Job], workers: int, threads: int, progress: Progress) -> None:
+    def train(self, jobs: Sequence[Job], pool: OpenPool, progress: Progress) -> None:
         """Train what these jobs start from and is not there yet. A failure is reported by the jobs that need it."""
         from stainda.training.pretraining import read_pretraining
 
@@ -75,13 +76,13 @@ class Starts:
             return
         epochs = sum(start.training.init.epochs for start in missing.values() if start.training.init)
         with (
-            Workers(workers, run_start, threads) as pool,
+            pool(run_start) as workers,
             progress.task(f"Training {len(missing)} starts without labels", epochs) as bar,
         ):
             for key, job in missing.items():
-                pool.submit(key, StartRequest(job, self.folder.patches, self.folder.pretraining(key)))
-            while pool.busy:
-                for outcome in pool.completed(bar.advance):
+                workers.submit(key, StartRequest(job, self.folder.patches, self.folder.pretraining(key)))
+            while workers.busy:
+                for outcome in workers.completed(bar.advance):
                     if outcome.reason is not None:
                         logger.warning("start %s failed: %s", outcome.key, outcome.reason)
 

@@ -24,12 +24,13 @@ from stainda.cohort import Cohort
 from stainda.config import EngineConfig, EvaluationConfig, SearchConfig, SearchRange
 from stainda.errors import StaindaError
 from stainda.files import stable_hash, write_csv, write_json, write_text
+from stainda.pool import Outcome, WorkerPool
 from stainda.progress import SILENT
 from stainda.run_directory.folder import RunFolder
-from stainda.study.executor import Outcome, Workers
+from stainda.study.executor import Workers
 from stainda.study.heartbeat import RunProgress
 from stainda.study.search import StrategySearch
-from stainda.study.shared_workers import LocalWorkers, SharedRequest, SharedWorkers, run_claimed
+from stainda.study.shared_workers import SharedRequest, SharedWorkers, run_claimed
 from stainda.study.sharing import SharedFolder
 from stainda.study.storage import sqlite_address
 from stainda.study.worker import Taking
@@ -126,7 +127,7 @@ def nothing(threads: int) -> None:
 
 
 @contextlib.contextmanager
-def workers_of(scheduler: str) -> Iterator[LocalWorkers]:
+def workers_of(scheduler: str) -> Iterator[WorkerPool]:
     """One process of this leader, or the workers of a Dask cluster."""
     if not scheduler:
         with Workers(1, run_tiny, prepare=nothing) as local:

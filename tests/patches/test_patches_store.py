@@ -36,6 +36,7 @@ from stainda.config import TaskConfig
 from stainda.errors import AnnotationError, LeakError, SlideError, StaindaError
 from stainda.patches import PatchStore, build_store
 from stainda.patches.planning import drawn_in_turn
+from stainda.study.executor import Workers, prepare_nothing
 
 
 @pytest.fixture(scope="module")
@@ -118,13 +119,17 @@ def test_objects_and_negatives(store):
     assert (unlabelled["tissue"] >= CONFIG.min_tissue).all() and unlabelled["n_objects"].isna().all()
 
 
+def two_processes(function):
+    return Workers(2, function, prepare=prepare_nothing)
+
+
 @pytest.mark.slow
 def test_several_processes_cut_the_same_store(cohort, store, tmp_path):
-    assert build(cohort, tmp_path / "again", workers=2).key == store.key
+    assert build(cohort, tmp_path / "again", pool=two_processes).key == store.key
     cohort = write_cohort(tmp_path)
     cohort.section("p2_SR").path.write_bytes(b"not a picture")
     with pytest.raises(SlideError, match="p2_SR"):
-        build(cohort, tmp_path / "p", workers=2)
+        build(cohort, tmp_path / "p", pool=two_processes)
 
 
 def test_same_seed_same_store(cohort, store, tmp_path):

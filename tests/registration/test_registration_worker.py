@@ -14,7 +14,7 @@ from PIL import Image
 
 from stainda.cohort import Section
 from stainda.config import RegistrationConfig
-from stainda.registration import register
+from stainda.registration import worker_process
 from stainda.registration.jobs import BlockJob, block_settings
 
 SERVER = """
@@ -101,17 +101,19 @@ def script(tmp_path: Path, answers_before_dying: int) -> tuple[str, ...]:
 
 
 def test_a_dead_worker_is_replaced_and_the_finished_blocks_are_kept(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(register, "WORKER", script(tmp_path, answers_before_dying=1))
+    monkeypatch.setattr(worker_process, "WORKER", script(tmp_path, answers_before_dying=1))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    ended = list(register._in_workers(jobs(tmp_path), 1))
-    assert [(job.block, answer) for job, answer in ended] == [(f"b{index}", register.Answer()) for index in range(3)]
+    ended = list(worker_process.in_workers(jobs(tmp_path), 1))
+    assert [(job.block, answer) for job, answer in ended] == [
+        (f"b{index}", worker_process.Answer()) for index in range(3)
+    ]
     assert (tmp_path / "lives").read_text() == "xxx"
     assert not list(tmp_path.rglob("left-behind-*")), "what a dead worker left is swept away"
 
 
 def test_a_worker_that_never_answers_is_given_up_with_its_last_words(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(register, "WORKER", script(tmp_path, answers_before_dying=0))
-    ended = list(register._in_workers(jobs(tmp_path), 1))
+    monkeypatch.setattr(worker_process, "WORKER", script(tmp_path, answers_before_dying=0))
+    ended = list(worker_process.in_workers(jobs(tmp_path), 1))
     assert len(ended) == 3 and all("out of luck" in str(answer.reason) for _, answer in ended)
     assert (tmp_path / "lives").read_text() == "xx"
 

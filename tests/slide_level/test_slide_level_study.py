@@ -193,3 +193,11 @@ def test_a_study_may_have_strategies_and_labels_of_slides(tmp_path):
     assert left_out["P0_SR"] == "of a target, and its patient is not tested"
     page = (root / "report" / "index.html").read_text(encoding="utf-8")
     assert "Labels of whole slides" in page and "Strategy by domain" in page
+
+
+@pytest.mark.slow
+def test_a_cluster_encodes_what_one_process_does(run, discs, tmp_path):
+    pytest.importorskip("distributed")
+    out = run_study(discs, tmp_path / "run", overrides=["workers=2", "engine=dask"], until="train")
+    table = "rotations/without_B/slide_level/scores.csv"
+    assert (out / table).read_bytes() == (run / table).read_bytes()

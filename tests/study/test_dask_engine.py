@@ -6,10 +6,14 @@ import sys
 import time
 
 import pytest
+from small_cohorts import write_study
+from typer.testing import CliRunner
 
+from stainda.cli.app import app
 from stainda.config import EngineConfig, StudyConfig
 from stainda.config.load import validated
 from stainda.errors import ConfigError, MissingDependencyError, StaindaError, TrainingError
+from stainda.run_directory.folder import read_study
 from stainda.study.dask_engine import DaskWorkers, dask_client, job_script, load_cluster
 
 pytest.importorskip("distributed")
@@ -74,6 +78,16 @@ def test_a_scheduler_that_is_not_there_is_named(monkeypatch):
         dask_client(EngineConfig(name="dask", scheduler="tcp://127.0.0.1:1"), 1),
     ):
         pass
+
+
+def test_run_takes_the_address_of_a_scheduler(blob_manifest, tmp_path, monkeypatch):
+    """Registration is the first stage that needs it."""
+    monkeypatch.setattr("stainda.study.dask_engine.CONNECT_SECONDS", 1)
+    study = write_study(blob_manifest, tmp_path / "study.yaml")
+    words = ["run", str(study), "--out", str(tmp_path / "run"), "--scheduler", "tcp://127.0.0.1:1", "--quiet"]
+    result = CliRunner().invoke(app, words)
+    assert "no Dask scheduler answers at tcp://127.0.0.1:1" in str(result.exception)
+    assert read_study(tmp_path / "run").engine == EngineConfig(name="dask", scheduler="tcp://127.0.0.1:1")
 
 
 def test_dask_that_is_missing_is_named(monkeypatch):

@@ -1,5 +1,6 @@
 """New slides: one bad slide costs itself alone, tables count what was found, what was done is kept."""
 
+import contextlib
 import csv
 import json
 import os
@@ -23,8 +24,11 @@ from scanned_part import BOUNDS, write_scn
 from stainda.annotations import read_shapes
 from stainda.cli.app import app
 from stainda.errors import StaindaError
+from stainda.pool import Outcome
 from stainda.prediction import Wanted
+from stainda.progress import SILENT
 from stainda.study.choosing import choose_job
+from stainda.study.engines import prediction_pool
 from stainda.study.new_slides import find_slides
 from stainda.study.predicting import predict_slides
 from stainda.training import train_on
@@ -119,6 +123,71 @@ def test_a_run_and_a_folder_with_one_bad_slide(run, folder, tmp_path):
             assert sizes["score"] == pytest.approx(row["score"], abs=1e-4)
             assert 9 * 0.8 < sizes["Max diameter µm"] < 9 * 1.4
     assert {row["path"] for row in csv.DictReader((out / "passed_over.csv").open())} == {str(folder / "notes.txt")}
+
+
+@pytest.mark.parametrize("where", ["processes", pytest.param("dask", marks=pytest.mark.slow)])
+def test_slides_side_by_side_are_predicted_as_one_after_the_other(job, folder, tmp_path, where, monkeypatch):
+    """Also of paths that start where this process is, and where a slide cannot be used."""
+    monkeypatch.chdir(tmp_path)
+    alone = predict_slides(job, ["slides"], "alone", mpp=0.5)
+    with contextlib.ExitStack() as stack:
+        address = None
+        if where == "dask":
+            distributed = pytest.importorskip("distributed")
+            cluster = stack.enter_context(distributed.LocalCluster(
+                n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None, memory_limit=0
+            ))  # fmt: skip
+            with distributed.Client(cluster) as client:
+                client.run(os.chdir, "/")
+            address = cluster.scheduler_address
+        pool = prediction_pool(job, 2, address, SILENT)
+        done = predict_slides(job, ["slides"], "many", mpp=0.5, pool=pool)
+        assert [result.status for result in done.results] == [result.status for result in alone.results]
+        names = {file.name for file in Path("alone").rglob("*") if file.is_file()}
+        assert len(names) == 7
+        for name in names - {"slides.csv"}:
+            [one], [other] = Path("alone").rglob(name), Path("many").rglob(name)
+            assert one.read_bytes() == other.read_bytes(), name
+        one, other = (pd.read_csv(f"{place}/slides.csv").drop(columns="seconds") for place in ("alone", "many"))
+        pd.testing.assert_frame_equal(one.drop(columns="reason"), other.drop(columns="reason"))
+        again = predict_slides(job, ["slides"], "many", mpp=0.5, pool=pool)
+    assert [result.status for result in again.results] == ["failed", "kept", "kept"]
+
+
+class _Dies:
+    """A pool whose workers die of one slide."""
+
+    count, waiting, running = 1, False, ()
+
+    def __init__(self, function):
+        self.function, self.ended, self.deaths = function, [], 0
+
+    @property
+    def busy(self):
+        return bool(self.ended)
+
+    def submit(self, key, payload, alone=False):
+        dead = key == "two"
+        self.deaths += dead
+        value = None if dead else self.function(key, payload)
+        self.ended.append(Outcome(key, value, "it died" if dead else None, unexpected=dead))
+
+    def completed(self, advance, seconds=None):
+        ended, self.ended = self.ended, []
+        return ended
+
+
+def test_a_slide_whose_worker_dies_again_is_listed_with_the_reason(job, folder, tmp_path):
+    pools = []
+
+    @contextlib.contextmanager
+    def pool(function):
+        pools.append(_Dies(function))
+        yield pools[0]
+
+    done = predict_slides(job, [folder], tmp_path / "out", mpp=0.5, pool=pool)
+    assert [result.status for result in done.results] == ["failed", "predicted", "failed"]
+    assert pools[0].deaths == 2 and done.results[2].reason == f"{folder / 'two.ome.tif'}: it died"
 
 
 def test_what_was_done_is_kept_until_something_changes(job, folder, tmp_path):

@@ -11,9 +11,9 @@ import pytest
 from test_batches_of_trials import COSTS, _trained, prepared  # noqa: F401 (a fixture)
 
 from stainda.errors import StaindaError
+from stainda.pool import Outcome
 from stainda.run_directory.folder import RunFolder
 from stainda.study import run_study
-from stainda.study.executor import Outcome
 from stainda.study.sharing import SharedFolder
 from stainda.study.worker import work_for
 
