@@ -88,12 +88,12 @@ def test_the_page_says_where_the_outlines_come_from(run):
 
 
 def test_what_was_detected_before_is_kept(run, monkeypatch):
-    from stainda.study import predicting
+    from stainda.study import slide_prediction
 
     monkeypatch.setattr("stainda.prediction.predict_slide", lambda *_, **__: pytest.fail("predicted again"))
     before = tables.INPUTS.at(run).read_bytes()
     measure(run)
-    assert tables.INPUTS.at(run).read_bytes() == before and predicting.KEPT == "kept"
+    assert tables.INPUTS.at(run).read_bytes() == before and slide_prediction.KEPT == "kept"
 
 
 def test_a_manifest_needs_the_run_of_a_detector_and_takes_one(run, cohort, tmp_path):
