@@ -27,7 +27,7 @@ from stainda.config import ModelConfig, TaskConfig, load_piece, load_strategy
 from stainda.progress import SILENT
 from stainda.strategies import build
 from stainda.training.log import TrainingLog
-from stainda.training.loop import _Training
+from stainda.training.loop import TrainingLoop
 from stainda.training.metering import Clock, Meter
 from stainda.training.preparation import Preparation
 
@@ -37,17 +37,17 @@ TASKS = {
 }
 
 
-def _training(kind: str, model: ModelConfig, size: int, cache: dict[str, int] | None, folder: Path) -> _Training:
+def _training(kind: str, model: ModelConfig, size: int, cache: dict[str, int] | None, folder: Path) -> TrainingLoop:
     job = make_job(
         load_strategy("source_only").model_dump(), train="head", cache=cache, batch_size=16, steps_per_epoch=1
     )
     job = replace(job, task=TASKS[kind], model=model, patches=job.patches.model_copy(update={"size": size}))
-    made = Preparation(job, build(job.strategy), make_data(job, per_slide=8, size=size), folder)
+    made = Preparation(job, build(job.strategy), make_data(job, per_slide=8, size=size), features=folder)
     folder.mkdir(exist_ok=True)
-    return _Training(made, TrainingLog(folder), Clock(Meter("cpu")), None, SILENT, None)
+    return TrainingLoop(made, TrainingLog(folder), Clock(Meter("cpu")), SILENT, None)
 
 
-def _seconds(training: _Training, steps: int, first: int) -> float:
+def _seconds(training: TrainingLoop, steps: int, first: int) -> float:
     started = time.process_time()
     for index in range(first, first + steps):
         training._step(index, 10_000)
@@ -61,7 +61,7 @@ def measure(kind: str, model: ModelConfig, size: int, rounds: int) -> dict[str, 
         cached = _training(kind, model, size, {"views": 1}, Path(there) / "cached")
         started = time.process_time()
         _seconds(cached, 1, 0)
-        filling = (time.process_time() - started) / len(cached._made.chosen.train)
+        filling = (time.process_time() - started) / len(cached._prepared.chosen.train)
         _seconds(whole, 1, 0)
         times: dict[str, list[float]] = {"end to end": [], "cached": []}
         for number in range(rounds):

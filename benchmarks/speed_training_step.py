@@ -66,7 +66,7 @@ def _compare(folder: Path, name: str, given) -> list[Line]:  # type: ignore[no-u
     from stainda.progress import SILENT
     from stainda.strategies import build
     from stainda.training.log import TrainingLog
-    from stainda.training.loop import _Training
+    from stainda.training.loop import TrainingLoop
     from stainda.training.machine import make_optimiser, parameter_groups, torch_for
     from stainda.training.metering import Clock, Meter
     from stainda.training.preparation import Preparation
@@ -77,7 +77,7 @@ def _compare(folder: Path, name: str, given) -> list[Line]:  # type: ignore[no-u
     (folder / name).mkdir()
     with torch_for(job.training), Meter() as meter:
         made, bare = (Preparation(job, build(job.strategy), data) for _ in range(2))
-        loop = _Training(made, TrainingLog(folder / name), Clock(meter), None, SILENT, None)
+        loop = TrainingLoop(made, TrainingLog(folder / name), Clock(meter), SILENT, None)
         network, generator = bare.detector.network.train(), torch.Generator().manual_seed(1)
         optimiser = make_optimiser(job.training, parameter_groups(network, bare.modules, {}, {}))
         made.detector.network.train()

@@ -10,7 +10,7 @@ import numpy as np
 from stainda.annotations.guarded import check_file
 from stainda.annotations.labels import instances, outlines
 from stainda.arrays import Array
-from stainda.errors import AnnotationError
+from stainda.errors import AnnotationError, SlideError
 from stainda.names import format_ending
 
 if TYPE_CHECKING:
@@ -48,6 +48,8 @@ def _pixels(path: Path, slide: SlideFrame) -> tuple[Array, float]:
     check_file(path, _MAX_BYTES)
     try:
         pixels = _tiff(path) if format_ending(path) in (".tif", ".tiff") else _picture(path)
+    except SlideError as error:
+        raise AnnotationError(f"the mask cannot be read: {error.message}", file=path, remedy=error.remedy) from error
     except (OSError, SyntaxError, ValueError, KeyError, tifffile.TiffFileError) as error:
         raise AnnotationError(f"the mask cannot be read ({error})", file=path) from error
     if pixels.ndim == 3:
@@ -77,9 +79,9 @@ def _picture(path: Path) -> Array:
 
 def _tiff(path: Path) -> Array:
     """The finest level of a TIFF that is small enough."""
-    import tifffile
+    from stainda.slides.tiff_structure import opened
 
-    with tifffile.TiffFile(path) as tiff:
+    with opened(path) as tiff:
         levels = tiff.series[0].levels
         fitting = [level for level in levels if int(np.prod(level.shape[:2])) <= _MAX_PIXELS]
         if not fitting:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -126,15 +127,43 @@ def opened(path: Path) -> Any:
     """The file as ``tifffile.TiffFile``, a context manager.
 
     Raises:
-        SlideError: it is no TIFF.
+        SlideError: it is no TIFF, or the chain of its directories does not end.
     """
     import tifffile
 
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # it logs what we raise
     try:
-        return tifffile.TiffFile(path)
+        file = tifffile.TiffFile(path)
     except Exception as error:
         raise SlideError(f"not a TIFF that can be read ({error})", remedy=_COPY) from error
+    try:
+        _refuse_endless(file)
+    except SlideError:
+        file.close()
+        raise
+    return file
+
+
+def _refuse_endless(file: TiffFile) -> None:
+    """Refuse directories (IFDs) that follow each other in a circle: tifffile reads them again and again.
+
+    Raises:
+        SlideError: with the place of the directory that comes back.
+    """
+    reader, tiff, seen = file.filehandle, file.tiff, set()
+    reader.seek(4 if tiff.version == 42 else 8)
+    try:
+        (place,) = struct.unpack(tiff.offsetformat, reader.read(tiff.offsetsize))
+        while place:
+            if place in seen:
+                raise SlideError(f"its directory at byte {place} follows itself, so that it never ends", remedy=_COPY)
+            seen.add(place)
+            reader.seek(place)
+            (tags,) = struct.unpack(tiff.tagnoformat, reader.read(tiff.tagnosize))
+            reader.seek(place + tiff.tagnosize + tags * tiff.tagsize)
+            (place,) = struct.unpack(tiff.offsetformat, reader.read(tiff.offsetsize))
+    except (struct.error, OSError, ValueError):
+        return  # the chain ends in damage, which tifffile reads up to
 
 
 def _area(series: TiffPageSeries) -> int:

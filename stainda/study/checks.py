@@ -113,6 +113,8 @@ def check_data(config: StudyConfig, cohort: Cohort, roles: Roles) -> None:
         ConfigError: the first fault, with the strategies of the study that do fit.
     """
     from stainda.strategies import build, check_cohort
+    from stainda.training import resolve_training
+    from stainda.training.sharing import refuse_what_cannot_be_shared
 
     wrong: list[ConfigError] = []
     fits = []
@@ -120,6 +122,7 @@ def check_data(config: StudyConfig, cohort: Cohort, roles: Roles) -> None:
         try:
             check_cohort(build(strategy), cohort, roles)
             _check_strategy(strategy, cohort, roles)
+            refuse_what_cannot_be_shared(resolve_training(config.training, strategy), build(strategy))
             fits.append(strategy.name)
         except ConfigError as error:
             wrong.append(error)

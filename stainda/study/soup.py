@@ -33,7 +33,7 @@ def soup_of_run(
     if chosen.trial is None:
         raise StaindaError("this is the folder of one training", file=folder.root, remedy="Give the run directory")
     from stainda.training import Job
-    from stainda.training.loop import seen_data
+    from stainda.training.running import seen_data
     from stainda.training.soup import make_soup
 
     folders = [folder.job(name) for name in trainings_of(folder.root, chosen.strategy, chosen.trial)]

@@ -11,14 +11,14 @@ from stainda.training.job import Job, resolve_start, resolve_training
 from stainda.training.result import TrainingResult, read_result
 
 if TYPE_CHECKING:
-    from stainda.training.loop import train, train_on
+    from stainda.training.running import train, train_on
 
 __all__ = ["Job", "TrainingResult", "read_result", "resolve_start", "resolve_training", "train", "train_on"]
 
 
 def __getattr__(name: str) -> Any:
     if name in ("train", "train_on"):
-        from stainda.training import loop
+        from stainda.training import running
 
-        return getattr(loop, name)
+        return getattr(running, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -13,8 +13,8 @@ from pathlib import Path
 from stainda.errors import StaindaError, TrainingError
 from stainda.run_directory.folder import RunFolder
 from stainda.training.job import Job
-from stainda.training.loop import seen_data, take_part, train_on
 from stainda.training.rank_processes import ranks_of_torchrun
+from stainda.training.running import seen_data, take_part, train_on
 
 
 def train_over_machines(folder: Path) -> None:
@@ -22,7 +22,7 @@ def train_over_machines(folder: Path) -> None:
 
     Raises:
         StaindaError: a run works in the run directory, the settings make another training here, or as of
-            :func:`stainda.training.loop.train`.
+            :func:`stainda.training.running.train`.
     """
     job, run = Job.load(folder), RunFolder(folder.resolve().parents[1])
     if job.hash != folder.resolve().name:

@@ -72,8 +72,7 @@ class Preparation:
         self.job, self.strategy, self.data, self.config = job, strategy, data, job.training
         self.device, self.precision = choose_device(self.config), choose_precision(self.config)
         self.ranks = ranks or Ranks()
-        if self.ranks.count > 1:
-            refuse_what_cannot_be_shared(job, strategy)
+        refuse_what_cannot_be_shared(self.config, strategy)
         self.fabric = self.ranks.fabric(self.device, "bf16-mixed" if self.precision == "bf16" else "32-true")
         self.chosen = choose_patches(job, strategy, data)
         self.origins = self.chosen.origins

@@ -6,10 +6,12 @@ import csv
 import json
 import zlib
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import tifffile
+from endless_tiff import endless_tiff
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -17,7 +19,8 @@ from stainda.annotations import PixelGrid, rasterise, read_landmarks, read_shape
 from stainda.cli.app import app
 from stainda.cohort import read_manifest
 from stainda.datasets import DATASETS, make_public_manifest
-from stainda.errors import ManifestError
+from stainda.datasets.pixels import binary_objects
+from stainda.errors import AnnotationError, ManifestError
 
 SIDE = 64
 MASK = np.zeros((SIDE, SIDE), bool)
@@ -446,3 +449,11 @@ def test_the_readme_says_what_the_command_says():
         ), dataset.name
         assert f"| `{dataset.name}` | {dataset.layout} | {dataset.checked} |" in readme, dataset.name
         assert dataset.licence in readme and dataset.where in readme
+
+
+def test_a_mask_whose_directories_never_end_is_refused(tmp_path):
+    path = tmp_path / "mask.tif"
+    path.write_bytes(endless_tiff(np.zeros((64, 64, 3), np.uint8)))
+    with pytest.raises(AnnotationError, match="follows itself") as error:
+        binary_objects(path, SimpleNamespace(size=(64, 64)), "glomerulus")
+    assert str(path) in str(error.value)

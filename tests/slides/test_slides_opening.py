@@ -7,6 +7,7 @@ import io
 import numpy as np
 import pytest
 import tifffile
+from endless_tiff import endless_tiff
 from PIL import Image, ImageFile
 
 from stainda.errors import SlideError
@@ -52,6 +53,7 @@ REFUSED = {
     "z stack": (tiff_bytes(np.stack([RGB] * 5), photometric="rgb", ome=True, metadata={"axes": "ZYXS"}),
                 "5 focal planes"),
     "pages": (tiff_bytes(np.stack([RGB] * 3), photometric="rgb"), "stack of"),
+    "tiff whose directories never end": (endless_tiff(noise()), "its directory at byte .* follows itself"),
     "truncated tiff": (tiff_bytes(noise(), tile=(64, 64), compression="deflate")[:60_000], "cut short|cannot be read"),
     "text": (b"these are not pixels, whatever the name says", "neither a slide nor an image"),
     "empty": (b"", "empty"),

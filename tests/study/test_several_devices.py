@@ -9,9 +9,22 @@ import pandas as pd
 import pytest
 from test_batches_of_trials import prepared  # noqa: F401 (a fixture)
 
+from stainda.config import load_study
+from stainda.errors import ConfigError
 from stainda.study import run_study
+from stainda.study.plan import plan_study
 
 OVERRIDES = ["search={trials: 1}", "workers=1", "training.batch_size=4"]
+
+
+@pytest.mark.parametrize("name", ["mldg", "mixstyle"])
+def test_a_strategy_that_looks_across_the_batch_is_refused_before_any_work(name, tmp_path):
+    strategies = f"strategies=[source_only, {name}]"
+    sources = "protocol.sources=[PAS@A, JONES@A]"
+    study = load_study("studies/small/phantom_strategies.yaml", ["training.devices=2", strategies, sources])
+    with pytest.raises(ConfigError, match=rf"strategy {name}: training\.devices is 2, and") as error:
+        plan_study(study, tmp_path / "run")
+    assert "source_only fit" in str(error.value) and not (tmp_path / "run").exists()
 
 
 @pytest.mark.slow

@@ -146,7 +146,7 @@ def test_methods_that_look_across_a_batch_inside_the_network_are_refused(name):
     job = _job(name, devices=2)
     with pytest.raises(ConfigError, match=r"training\.devices is 2, and") as error:
         Preparation(job, build(job.strategy), make_data(job, per_slide=4), ranks=Ranks(0, 2))
-    assert f"strategy {name}" in str(error.value) and "devices: 1" in str(error.value)
+    assert f"strategy {name}" in str(error.value) and "training.devices to 1" in str(error.value)
 
 
 def test_a_batch_has_equal_shares():

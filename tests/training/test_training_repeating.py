@@ -14,7 +14,7 @@ from stainda.errors import TrainingError
 from stainda.patches import TrainingData
 from stainda.strategies.detector import Detector
 from stainda.training import read_result
-from stainda.training.loop import train_on
+from stainda.training.running import train_on
 
 TASK = TaskConfig(kind="classification", classes=("glomerulus",), centre=0.17)
 
