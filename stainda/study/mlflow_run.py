@@ -6,7 +6,6 @@ and the training goes on. The opt-out of MLflow's telemetry is set before MLflow
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import re
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from stainda.errors import MissingDependencyError, StaindaError
-from stainda.files import write_json
+from stainda.files import load_json, write_json
 from stainda.run_directory.contents import MLFLOW_ARTIFACTS, MLFLOW_RUN, MLFLOW_STORE, RESUME_REST
 from stainda.study.storage import sqlite_address
 
@@ -154,7 +153,7 @@ class MlflowRun:
         from mlflow.exceptions import MlflowException
 
         try:
-            known = json.loads(MLFLOW_RUN.inside(self._folder).read_text(encoding="utf-8"))
+            known = load_json(MLFLOW_RUN.inside(self._folder))
         except (OSError, ValueError):  # there is none
             return False
         if known.get("uri") != self._uri:

@@ -97,7 +97,7 @@ def header(path: Path) -> list[int]:
 
 def _made(name: str) -> Case:
     tokens = (*NUMBERS, *TOKENS[:8])
-    return Case(f"slide {name}", lambda folder: MADE[name](folder / name), look_through, tokens, share=0.2)
+    return Case(f"slide {name}", lambda folder: MADE[name](folder / name), look_through, tokens)
 
 
 def _sample(sample: Path) -> Case:
@@ -109,7 +109,7 @@ def _sample(sample: Path) -> Case:
     large = sample.stat().st_size > LARGE
     return Case(
         f"sample {sample.name}", make, look_through, (*NUMBERS, *TOKENS[:8]), header if large else None,
-        share=0.1 if large else 0.2, refused=True,
+        share=0.2 if large else 1, refused=True,
     )  # fmt: skip
 
 
