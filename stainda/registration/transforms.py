@@ -228,7 +228,8 @@ class Transform(PointMap):
                 return made(arrays)
             return replace(made(arrays), pieces=Pieces.read(arrays, int(head["pieces"]), made))
         except (
-            OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, RuntimeError, BadZipFile, zlib.error
+            OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, OverflowError, RuntimeError, BadZipFile,
+            zlib.error,
         ) as error:  # fmt: skip
             raise RegistrationError(f"cannot read the transform ({error})", file=about_file, remedy=remedy) from error
 

@@ -57,6 +57,7 @@ _SHARED = {
     ANNOTATOR_AGREEMENT.path,
 }  # fmt: skip
 """Tables that a study has once, for all its rotations; the others are made in each."""
+_NUMBERS_OF_AN_EPOCH = ["epoch", "step", "seconds", "val_dice"]
 _GATHERED = (
     TRIALS.path, REFITS.path, EXCLUSIONS.path, ALIGNMENT_EFFECTS.path, LABEL_SHARES.path, PRETRAININGS.path
 )  # fmt: skip
@@ -296,6 +297,8 @@ def _job(folder: Path, rotation: str) -> JobFolder:
     if curve.is_file() and curve.stat().st_size:
         try:
             table = pd.read_csv(curve)
+            for column in table.columns.intersection(_NUMBERS_OF_AN_EPOCH):
+                table[column] = pd.to_numeric(table[column])
         except ValueError as error:
             raise RecordError(f"not a readable table ({error})", file=curve, remedy="Run the stage again") from error
     return JobFolder(

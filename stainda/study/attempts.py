@@ -55,7 +55,7 @@ def deaths(folder: Path) -> int:
     try:
         values = load_json(ATTEMPT.inside(folder))
         return int(values["deaths"]) + 1 if values["from"] == _point(folder) else 0
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
         return 0
 
 

@@ -226,5 +226,5 @@ def _holder(text: str) -> Holder | None:
     try:
         values = json.loads(text)
         return Holder(str(values["machine"]), int(values["pid"]), str(values["born"]), str(values["token"]))
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError):
         return None

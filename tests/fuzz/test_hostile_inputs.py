@@ -38,9 +38,11 @@ def test_what_the_long_form_found(tmp_path):
     with pytest.raises(StaindaError, match="cannot read the transform"):
         _case("transform").read(path)
     path = _case("affine.txt of elastix").make(tmp_path)
-    path.write_text(path.read_text().replace("NoInitialTransform", "A" * 3000))
-    with pytest.raises(StaindaError, match="is not next to it"):
-        _case("affine.txt of elastix").read(path)
+    chained = path.read_text()
+    for name in ("A" * 3000, "", ".."):
+        path.write_text(chained.replace("NoInitialTransform", name))
+        with pytest.raises(StaindaError, match="is not next to it"):
+            _case("affine.txt of elastix").read(path)
     path = _case("study").make(tmp_path)
     path.write_text(path.read_text().replace("default: 5.0e-3", "default: much"))
     with pytest.raises(StaindaError, match="outside its own search range"):
@@ -105,9 +107,18 @@ def test_a_damaged_progress_file_is_said(text, tmp_path):
 def test_a_damaged_curve_of_a_training_is_said(tmp_path):
     case = _case("run's jobs/*/training.csv")
     path = case.make(tmp_path)
-    path.write_bytes(b"epoch,step\n\xff\xfe,1\n")
-    with pytest.raises(StaindaError, match="not a readable table"):
-        case.read(path)
+    for data in (b"epoch,step\n\xff\xfe,1\n", b"epoch,step,val_dice\n1,4,0.5\nepoch,step,val_dice\n"):
+        path.write_bytes(data)
+        with pytest.raises(StaindaError, match="not a readable table"):
+            case.read(path)
+
+
+def test_a_transform_of_an_endless_version_is_refused(tmp_path):
+    path = _case("transform").make(tmp_path)
+    text = path.with_suffix(".json").read_text()
+    path.with_suffix(".json").write_text(text.replace('"version": ', '"version": 1e999, "before": '))
+    with pytest.raises(StaindaError, match="cannot read the transform"):
+        _case("transform").read(path)
 
 
 def test_tiles_without_pixels_are_refused(tmp_path):

@@ -122,10 +122,10 @@ def _elastix(path: Path, depth: int) -> tuple[PointFunction, float]:
     if initial == "NoInitialTransform":
         return own, grain
     name = re.split(r"[/\\]", initial)[-1]
-    before = path.with_name(name)
+    before = path.parent / name
     if not is_file(before):
         raise RegistrationError(
-            f"its initial transform {name} is not next to it", file=path, remedy="Put both together"
+            f"its initial transform {name!r} is not next to it", file=path, remedy="Put both together"
         )
     first, finest = _elastix(before, depth + 1)
     grain = min(grain, finest)
