@@ -126,13 +126,20 @@ def jpeg_tiles(path: Path, file: TiffFile, sizes: Sequence[tuple[int, int]]) -> 
     """
     if not hasattr(os, "pread"):  # Windows
         return None
+    try:
+        levels = _levels(file, sizes)
+        return JpegTiles(path, levels) if levels else None
+    except Exception:  # tifffile raises whatever a damaged structure leads to; OpenSlide decodes what it can
+        return None
+
+
+def _levels(file: TiffFile, sizes: Sequence[tuple[int, int]]) -> dict[int, Any]:
     pages: dict[tuple[int, int], list[Any]] = {}
     for entry in file.pages:
         page = entry.aspage()
         if page.is_tiled:
             pages.setdefault((int(page.imagewidth), int(page.imagelength)), []).append(page)
-    levels = {level: pages[size][0] for level, size in enumerate(sizes) if _decodable(pages.get(size, []))}
-    return JpegTiles(path, levels) if levels else None
+    return {level: pages[size][0] for level, size in enumerate(sizes) if _decodable(pages.get(size, []))}
 
 
 def _decodable(pages: list[Any]) -> bool:
@@ -146,9 +153,14 @@ def _decodable(pages: list[Any]) -> bool:
         and page.samplesperpixel == 3
         and page.planarconfig == 1
         and (turned is None or int(turned.value) == 1)
-        and min(page.databytecounts, default=0) > 0  # OpenSlide makes tiles that are not there from other levels
+        and len(page.dataoffsets) == len(page.databytecounts) >= _tiles(page)
+        and min(page.databytecounts) > 0  # OpenSlide makes tiles that are not there from other levels
         and max(page.databytecounts) <= 2 * _raw_bytes(page)
     )
+
+
+def _tiles(page: TiffPage) -> int:
+    return -(-int(page.imagewidth) // int(page.tilewidth)) * -(-int(page.imagelength) // int(page.tilelength))
 
 
 def _raw_bytes(page: TiffPage) -> int:

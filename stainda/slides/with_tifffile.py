@@ -47,9 +47,12 @@ def read_picture(path: Path, picture: TiffPicture) -> TiffBackend:
         levels = [_TiffLevel(picture, lock, pages) for pages in picture.levels]
         for level in levels:
             level.check(path.stat().st_size)
-    except BaseException:
+    except SlideError:
         picture.file.close()
         raise
+    except Exception as error:  # tifffile raises whatever a damaged structure leads to
+        picture.file.close()
+        raise SlideError(f"not a TIFF that can be read ({error})", remedy="Copy or export it again") from error
     return TiffBackend(picture, levels)
 
 

@@ -12,7 +12,7 @@ import tifffile
 
 from stainda.errors import SlideError
 from stainda.slides import open_slide
-from stainda.slides.jpeg_tiles import _decodable
+from stainda.slides.jpeg_tiles import _decodable, jpeg_tiles
 
 pytest.importorskip("openslide")
 pytestmark = pytest.mark.usefixtures("decoded_here")
@@ -119,6 +119,28 @@ def test_a_damaged_tile_is_an_error_that_names_the_place(tmp_path):
         assert slide.read(96, 0, 96, 64).shape == (64, 96, 3)
         with pytest.raises(SlideError, match="damaged at x 0, y 0"):
             slide.read(0, 0, 96, 64)
+
+
+def test_a_level_with_fewer_tiles_than_its_size_needs_is_left_to_openslide(tmp_path):
+    path = pyramid(tmp_path / "slide.tif", "generic")
+    with tifffile.TiffFile(path) as file:
+        sizes = [(page.imagewidth, page.imagelength) for page in file.pages]
+        file.pages[0].dataoffsets = file.pages[0].dataoffsets[:1]
+        tiles = jpeg_tiles(path, file, sizes)
+    assert tiles.levels == frozenset(range(1, len(sizes)))
+    tiles.close()
+
+
+def test_a_page_whose_tile_width_is_no_number_is_damaged(tmp_path):
+    path = tmp_path / "slide.tif"
+    tifffile.imwrite(path, np.zeros((64, 96, 3), np.uint8), tile=(32, 32), photometric="rgb", compression="zlib")
+    with tifffile.TiffFile(path) as file:
+        tag = file.pages[0].tags["TileWidth"]
+        data = bytearray(path.read_bytes())
+    data[tag.offset + 4] = 2  # two numbers instead of one
+    path.write_bytes(data)
+    with pytest.raises(SlideError, match=r"slide\.tif.*not a TIFF that can be read"):
+        open_slide(path)
 
 
 def test_a_tile_that_is_another_picture_than_the_file_says_is_not_decoded(tmp_path):
