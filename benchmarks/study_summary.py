@@ -3,9 +3,9 @@
     stainda run studies/phantom_strategies.yaml
     python benchmarks/study_summary.py runs/phantom_strategies --out docs/results/phantom_strategies.csv
 
-One row per strategy and domain (``*``: all targets) under the default selection rule: Dice with its interval
-(``interval_kind`` says over what, or that it is the range of few patients), object F1, share of the gap to the ceiling
-that was closed, seeds, and processor seconds of one training.
+One row per strategy, domain (``*``: all targets) and, where there are several, class (``all``: their mean), under the
+default selection rule: Dice with its interval (``interval_kind`` says over what, or that it is the range of few
+patients), object F1, share of the gap to the ceiling that was closed, seeds, and processor seconds of one training.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from stainda.evaluation.selection import DEFAULT_RULE
 from stainda.run_directory.folder import read_study
 
 COLUMNS = (
-    "strategy", "stain", "centre", "role", "dice", "dice_low", "dice_high", "object_f1", "gap_closed", "n_patients",
+    "strategy", "class", "stain", "centre", "role", "dice", "dice_low", "dice_high", "object_f1", "gap_closed", "n_patients",
     "n_seeds", "cpu_seconds", "interval_kind", "note",
 )  # fmt: skip
 
 
 def summary(run: Path) -> pd.DataFrame:
-    """The table of a finished run; see :data:`COLUMNS`."""
+    """The table of a finished run; see :data:`COLUMNS`, of which ``class`` is left out where there is one."""
     study, trials = read_study(run), pd.read_csv(run / "trials.csv", dtype={"job": str})
     analysis = analyse([one_rotation(read_records(run / "records.parquet"), study, trials)], study)
     results = analysis.results[analysis.results["selection"] == DEFAULT_RULE]
-    keys = ["strategy", "domain"]
+    keys = ["strategy", "class", "domain"]
     dice = results[results["measure"] == "dice"].rename(
         columns={"mean": "dice", "low": "dice_low", "high": "dice_high"}
     )
@@ -40,11 +40,12 @@ def summary(run: Path) -> pd.DataFrame:
     seconds = trials.groupby("strategy")["cpu_seconds"].mean()
     table = dice.merge(objects, on=keys, how="left").merge(gaps, on=keys, how="left")
     table["cpu_seconds"] = table["strategy"].map(seconds)
-    together = table[table["domain"] == "all targets"].set_index("strategy")["dice"]
+    together = table[table["domain"] == "all targets"].groupby("strategy")["dice"].mean()
     order = together.sort_values(ascending=False).index.tolist()
     table["_place"] = table["strategy"].map({name: place for place, name in enumerate(order)})
-    table = table.sort_values(["_place", "role", "centre", "stain"], kind="stable")
-    return table[list(COLUMNS)].round(
+    table = table.sort_values(["_place", "class", "role", "centre", "stain"], kind="stable")
+    columns = [name for name in COLUMNS if name != "class" or table["class"].nunique() > 1]
+    return table[columns].round(
         {name: 4 for name in COLUMNS if "dice" in name or name in ("object_f1", "gap_closed")}
     )
 
