@@ -1,11 +1,11 @@
 """Coarse to fine: the time that a first detector at a low magnification saves, and the objects that it costs.
 
-    python benchmarks/coarse_to_fine.py --out runs/coarse_to_fine
+    python benchmarks/coarse_to_fine.py --out runs/coarse_to_fine [--task glomeruli_detection]
 
-A synthetic cohort with few glomeruli per area; one study at ``--fine`` micrometres per pixel, the same at ``--coarse``.
-Test slides of the source's domain are then predicted with the fine detector alone and behind the coarse one, at several
-shares of its threshold, turn by turn. A row per slide and share: CPU seconds of both ways, the share of pixels that the
-fine network saw, annotated objects, and how many of them each way found (IoU at least 0.5).
+A synthetic cohort; one study of the task at ``--fine`` micrometres per pixel, one of glomeruli_segmentation at
+``--coarse``. Test slides of the source's domain are then predicted with the fine detector alone and behind the coarse
+one, at several shares of its threshold, turn by turn. A row per slide and share: CPU seconds of both ways, the share of
+pixels that the fine network saw, annotated objects, and how many of them each way found (IoU at least ``--iou``).
 """
 
 from __future__ import annotations
@@ -31,16 +31,18 @@ from stainda.prediction import CoarseDetector, Predictor, load_predictor, predic
 from stainda.study import run_study
 from stainda.study.choosing import choose_job
 
+MODELS = {"glomeruli_detection": "model: cnn_small\n"}
+"""Where the network of the recipe does not fit the task."""
 SHARES = (0.1, 0.3, 1.0)
 COLUMNS = ("slide", "share", "fine_cpu_s", "both_cpu_s", "pixels_seen", "objects", "fine_found", "both_found")
 
 
-def trained(folder: Path, manifest: Path, mpp: float, steps: int) -> Path:
-    """The job of a plain U-Net at a scale, trained on the cohort's PAS sections."""
+def trained(folder: Path, manifest: Path, task: str, mpp: float, steps: int) -> Path:
+    """The job of the small recipe at a scale, trained on the cohort's PAS sections."""
     study = folder / f"study_{mpp:g}.yaml"
     study.write_text(
         f"study: coarse_to_fine\nmanifest: {manifest.resolve()}\nregistration: {{method: identity}}\n"
-        "task: glomeruli_segmentation\nrecipe: small\n"
+        f"task: {task}\nrecipe: small\n{MODELS.get(task, '')}"
         f"patches: {{mpp: {mpp}, size: 96}}\nprotocol: {{sources: [PAS@A], seeds: 1, split: [0.4, 0.2, 0.4]}}\n"
         f"search: {{trials: 1}}\ntraining: {{epochs: {max(1, steps // 20)}, steps_per_epoch: 20, batch_size: 8}}\n"
         "strategies: [source_only]\nworkers: 1\n",
@@ -72,6 +74,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/coarse_to_fine"))
     parser.add_argument("--csv", type=Path)
+    parser.add_argument("--task", default="glomeruli_segmentation", help="of the fine detector")
+    parser.add_argument("--iou", type=float, default=0.5, help="from which on an object is found")
     parser.add_argument("--fine", type=float, default=1.5, help="micrometres per pixel")
     parser.add_argument("--coarse", type=float, default=6.0, help="micrometres per pixel")
     parser.add_argument("--steps", type=int, default=300)
@@ -85,7 +89,8 @@ def main() -> None:
     )
     manifest = make_cohort(config, options.out / "phantom")
     fine_job, coarse_job = (
-        trained(options.out, manifest, mpp, options.steps) for mpp in (options.fine, options.coarse)
+        trained(options.out, manifest, task, mpp, options.steps)
+        for task, mpp in ((options.task, options.fine), ("glomeruli_segmentation", options.coarse))
     )
     cohort = pd.read_csv(fine_job.parents[1] / "cohort.csv")
     tested = set(cohort.loc[(cohort["split"] == "test") & (cohort["domain"] == "PAS@A"), "slide"])
@@ -103,7 +108,7 @@ def main() -> None:
             narrow, both = measured(
                 lambda path=section.path, first=first: predict_slide(fine, path, options.out / "both", coarse=first)
             )
-            hits = [match_objects(truth, read_shapes(result.file), 0.5).hits for result in (whole, narrow)]
+            hits = [match_objects(truth, read_shapes(result.file), options.iou).hits for result in (whole, narrow)]
             row = (section.slide, share, round(alone, 2), round(both, 2), round(seen.pixels / of_whole, 4), len(truth))
             rows.append(dict(zip(COLUMNS, (*row, *hits), strict=True)))
             print(rows[-1], flush=True)

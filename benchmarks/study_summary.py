@@ -20,8 +20,8 @@ from stainda.evaluation.selection import DEFAULT_RULE
 from stainda.run_directory.folder import read_study
 
 COLUMNS = (
-    "strategy", "class", "stain", "centre", "role", "dice", "dice_low", "dice_high", "object_f1", "gap_closed", "n_patients",
-    "n_seeds", "cpu_seconds", "interval_kind", "note",
+    "strategy", "class", "stain", "centre", "role", "dice", "dice_low", "dice_high", "object_f1", "gap_closed",
+    "n_patients", "n_seeds", "cpu_seconds", "interval_kind", "note",
 )  # fmt: skip
 
 
@@ -45,9 +45,7 @@ def summary(run: Path) -> pd.DataFrame:
     table["_place"] = table["strategy"].map({name: place for place, name in enumerate(order)})
     table = table.sort_values(["_place", "class", "role", "centre", "stain"], kind="stable")
     columns = [name for name in COLUMNS if name != "class" or table["class"].nunique() > 1]
-    return table[columns].round(
-        {name: 4 for name in COLUMNS if "dice" in name or name in ("object_f1", "gap_closed")}
-    )
+    return table[columns].round({name: 4 for name in COLUMNS if "dice" in name or name in ("object_f1", "gap_closed")})
 
 
 def main() -> None:

@@ -20,6 +20,8 @@ from stainda.study.heartbeat import RunProgress
 from stainda.study.other_runs import with_starts
 from stainda.study.rotating import RotatingStudy
 from stainda.study.run import StudyRun
+from stainda.study.storage import check_storage
+from stainda.study.tracking import check_log
 
 Stage = Literal["cohort", "register", "propagate", "patches", "train", "evaluate", "report"]
 
@@ -59,6 +61,8 @@ def run_study(
     stages = STAGES[: STAGES.index(until) + 1]
     with folder.locked(), _log_to(folder.log), RunProgress(folder.root, progress, stages) as progress:
         remove_unfinished(folder.root)
+        if config.strategies and "train" in stages:
+            _check_servers(config, folder.root)
         lost: dict[str, str] = {}
         while True:
             try:
@@ -85,6 +89,13 @@ def _all_stages(
     run.plan(stages)
     for stage in stages:
         run.do(stage)
+
+
+def _check_servers(config: StudyConfig, root: Path) -> None:
+    """Refuse servers that do not answer now, and not only after hours of registration."""
+    check_storage(config, root)
+    if config.log_to == "mlflow" and config.mlflow_uri:
+        check_log(config, root)
 
 
 def _set_rotations_aside(folder: RunFolder, progress: Progress) -> None:

@@ -90,3 +90,16 @@ def open_storage(address: str) -> Any:
         if address.startswith("sqlite:"):
             return address
         return optuna.storages.RDBStorage(address, engine_kwargs={"pool_pre_ping": True})  # a server may have restarted
+
+
+def check_storage(config: StudyConfig, root: Path) -> None:
+    """Refuse a server of trials that does not answer; files of the run directory need none.
+
+    Raises:
+        StaindaError: it does not answer, or its driver is missing. ConfigError: its address has a password in it.
+    """
+    if config.search.storage and not config.search.storage.startswith(JOURNAL):
+        address = storage_address(config, root)
+        storage = open_storage(address)
+        if not isinstance(storage, str):
+            storage.engine.dispose()

@@ -8,6 +8,7 @@ from test_search import DEFAULTS, SPACE, _value
 
 from stainda.config import SearchConfig
 from stainda.errors import ConfigError, StaindaError
+from stainda.study import run_study
 from stainda.study.search import StrategySearch, stored_trials
 from stainda.study.storage import sqlite_address, storage_address
 
@@ -73,6 +74,19 @@ def test_a_storage_that_does_not_answer_is_named(tmp_path):
         port = probe.getsockname()[1]
     with pytest.raises(StaindaError, match=f"127.0.0.1:{port}/x does not answer"):
         _search(storage_address(Study(f"postgresql://me@127.0.0.1:{port}/x"), tmp_path))
+
+
+@pytest.mark.parametrize("server", ["search.storage=postgresql://me@{}/x", "mlflow_uri=http://{}"])
+def test_a_server_that_does_not_answer_stops_a_run_before_its_first_stage(server, tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        free = f"127.0.0.1:{probe.getsockname()[1]}"
+    with pytest.raises(StaindaError, match=f"{free}.* does not answer"):
+        overrides = ["log_to=mlflow", server.format(free)]
+        run_study("studies/small/phantom_strategies.yaml", tmp_path, overrides=overrides, until="train")
+    assert not (tmp_path / "phantom").exists()
+    run_study("studies/small/phantom_strategies.yaml", tmp_path, overrides=overrides, until="cohort")
 
 
 def test_a_missing_driver_is_named(tmp_path, monkeypatch):
