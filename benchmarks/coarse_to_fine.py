@@ -2,7 +2,7 @@
 
     python benchmarks/coarse_to_fine.py --out runs/coarse_to_fine [--task glomeruli_detection]
 
-A synthetic cohort; one study of the task at ``--fine`` micrometres per pixel, one of glomeruli_segmentation at
+A synthetic cohort, whose sections are mostly medulla; one study of the task at ``--fine`` micrometres per pixel, one of glomeruli_segmentation at
 ``--coarse``. Test slides of the source's domain are then predicted with the fine detector alone and behind the coarse
 one, at several shares of its threshold, turn by turn. A row per slide and share: CPU seconds of both ways, the share of
 pixels that the fine network saw, annotated objects, and how many of them each way found (IoU at least ``--iou``).
@@ -79,13 +79,20 @@ def main() -> None:
     parser.add_argument("--fine", type=float, default=1.5, help="micrometres per pixel")
     parser.add_argument("--coarse", type=float, default=6.0, help="micrometres per pixel")
     parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--patients", type=int, default=12)
+    parser.add_argument("--patients", type=int, default=20)
+    parser.add_argument("--medulla", type=float, default=0.7, help="share of the tissue without glomeruli")
     parser.add_argument("--size", type=int, default=3072, help="level-0 pixels of 0.75 µm")
     options = parser.parse_args()
     torch.set_num_threads(1)
     options.out.mkdir(parents=True, exist_ok=True)
     config = PhantomConfig(
-        patients=options.patients, stains=("PAS",), centres=("A", "B"), size=options.size, mpp=0.75, seed=31
+        patients=options.patients,
+        stains=("PAS",),
+        centres=("A", "B"),
+        size=options.size,
+        mpp=0.75,
+        seed=31,
+        medulla=options.medulla,
     )
     manifest = make_cohort(config, options.out / "phantom")
     fine_job, coarse_job = (

@@ -79,6 +79,9 @@ class PhantomConfig(Frozen):
     touching: float = Field(
         0.0, ge=0, le=1, description="share of the glomeruli seen on a section that touch another one, in pairs"
     )
+    medulla: float = Field(
+        0.0, ge=0, lt=1, description="share of a section's tissue that is medulla, where there are no glomeruli"
+    )
     positive_tubules: tuple[float, float] | None = Field(
         None,
         description="share of tubules with stained membranes in PDL1 sections: each patient's lies between these",

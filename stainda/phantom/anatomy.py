@@ -98,8 +98,10 @@ def build_anatomy(
     block: str,
     half: float,
     heights: tuple[float, ...],
+    *,
     sclerotic: float = SCLEROTIC_SHARE,
     touching: float = 0.0,
+    medulla: float = 0.0,
 ) -> Anatomy:
     """Draw the anatomy of a block whose canvas reaches from ``-half`` to ``half`` micrometres.
 
@@ -107,11 +109,14 @@ def build_anatomy(
         heights: of its sections.
         sclerotic: probability of each glomerulus to be so.
         touching: share of the glomeruli seen halfway between the sections that touch another one.
+        medulla: share of the tissue that is medulla, which has no glomeruli, on one side of the block.
     """
     tissue = _tissue(generator_for(seed, block, "tissue"), half)
     low, high = min(heights), max(heights)
     wanted = _wanted_bodies(rng := generator_for(seed, block, "bodies"), tissue, low, high, sclerotic)
     bodies = _bodies(rng, seed, block, tissue, wanted)
+    if medulla:
+        bodies = _without(bodies, bodies.is_glomerulus & _in_medulla(seed, block, tissue, bodies, medulla))
     if touching:
         bodies = _brought_together(generator_for(seed, block, "contact"), bodies, tissue, (low + high) / 2, touching)
     vessels = _vessels(generator_for(seed, block, "vessels"), tissue, bodies, low, high)
@@ -196,6 +201,26 @@ def _is_free(tissue: Tissue, places: Array, radius: float, centres: Array, radii
     apart = np.linalg.norm(centres[None] - places[:, None], axis=2)
     clear = (apart > radii * 1.08 + radius * 1.08 + 7).all(1)
     return np.asarray(clear & (tissue.depth(places[:, 0], places[:, 1]) > radius * 1.15 + 25))
+
+
+def _in_medulla(seed: int, block: str, tissue: Tissue, bodies: Bodies, share: float) -> Array:
+    """Whether the centre of a body lies in the medulla, bool (n,): beyond a straight border across the tissue."""
+    angle = generator_for(seed, block, "medulla").uniform(0, 2 * np.pi)
+    along = np.array([np.cos(angle), np.sin(angle)])
+    x, y = (np.linspace(-1.1, 1.1, 200) * axis for axis in tissue.axes)
+    places = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
+    inside = places[tissue.depth(*places.T) > 0]
+    return np.asarray(bodies.centre[:, :2] @ along > np.quantile(inside @ along, 1 - share))
+
+
+def _without(bodies: Bodies, dropped: Array) -> Bodies:
+    kept = np.flatnonzero(~dropped)
+    outer, tuft = (
+        replace(of, radius=of.radius[kept], lobes=of.lobes[kept], heights=of.heights[kept])
+        for of in (bodies.outer, bodies.tuft)
+    )
+    names, identities = (tuple(of[index] for index in kept) for of in (bodies.name, bodies.uuid))
+    return Bodies(bodies.centre[kept], bodies.kind[kept], outer, tuft, names, identities)
 
 
 def _brought_together(rng: np.random.Generator, bodies: Bodies, tissue: Tissue, z: float, share: float) -> Bodies:

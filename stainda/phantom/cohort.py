@@ -26,6 +26,7 @@ LATER = (
     "annotators",
     "annotated_at",
     "touching",
+    "medulla",
 )
 """Settings that cohorts of earlier versions do not have; left out of what is written down where they are not used."""
 VERSION = 1  # raised when the same configuration renders differently, so that an old folder is not continued
