@@ -2,10 +2,11 @@
 
     python benchmarks/coarse_to_fine.py --out runs/coarse_to_fine [--task glomeruli_detection]
 
-A synthetic cohort, whose sections are mostly medulla; one study of the task at ``--fine`` micrometres per pixel, one of glomeruli_segmentation at
-``--coarse``. Test slides of the source's domain are then predicted with the fine detector alone and behind the coarse
-one, at several shares of its threshold, turn by turn. A row per slide and share: CPU seconds of both ways, the share of
-pixels that the fine network saw, annotated objects, and how many of them each way found (IoU at least ``--iou``).
+A synthetic cohort, whose sections are mostly medulla; one study of the task at ``--fine`` micrometres per pixel, one
+of glomeruli_segmentation at ``--coarse``. Test slides of the source's domain are then predicted with the fine detector
+alone and behind the coarse one, at several shares of its threshold, turn by turn. A row per slide and share: CPU
+seconds of both ways, the share of pixels that the fine network saw, annotated objects, and how many of them each way
+found (IoU at least ``--iou``).
 """
 
 from __future__ import annotations
