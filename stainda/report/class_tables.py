@@ -25,7 +25,7 @@ from stainda.report.result_tables import regions, score_cell, strategy_cell
 from stainda.report.run import LoadedRun
 from stainda.report.study_view import StudyView, not_drawn, people
 from stainda.report.summary_text import PRIMARY, measure_title, percent
-from stainda.report.tables import Cell, PageTable, plain_table, spread_words
+from stainda.report.tables import Cell, PageTable, plain_table, span, spread_words
 
 MOST_STRATEGIES, PANELS_ACROSS = 4, 2
 ROLES = ("source", "target")
@@ -93,7 +93,7 @@ def shares(view: StudyView, measure: str) -> PageTable | None:
     if not rows:
         return None
     frame = pd.DataFrame(rows)
-    frame["limits"] = [f"{row['lower']:.2f} to {row['upper']:.2f}" if np.isfinite(row["lower"]) else "" for row in rows]
+    frame["limits"] = [span(row["lower"], row["upper"]) for row in rows]
     titles = {
         "title": "Strategy", "role": "On", "class": "Class", "unit": "By", "n_patients": "Patients",
         "annotated": "Annotated", "predicted": "Predicted", "bias": "Mean difference", "limits": "Limits of agreement",

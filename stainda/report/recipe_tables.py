@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from stainda.config import RecipeConfig
 from stainda.files import load_json
 from stainda.report.figure_registry import register_table
 from stainda.report.run import LoadedRun
@@ -25,8 +26,15 @@ def recipe(run: LoadedRun) -> PageTable:
         shown.append([text(setting.setting.capitalize()), text(value), text(departs, reason=True)])
     return PageTable(
         "recipe", "What all strategies have in common, and those that depart from it.",
-        ("Setting", "Value", "Other in"), shown, pd.DataFrame(rows), note=run.study.recipe.description,
+        ("Setting", "Value", "Other in"), shown, pd.DataFrame(rows), note=_of_the_recipe(run.study.recipe),
     )  # fmt: skip
+
+
+def _of_the_recipe(recipe: RecipeConfig) -> str:
+    """Its own description, which knows nothing of what a study changes."""
+    if not recipe.changed or not recipe.description:
+        return recipe.description
+    return f"The recipe without the changes of this study: {recipe.description[0].lower()}{recipe.description[1:]}"
 
 
 def weights_caution(run: LoadedRun) -> list[Sentence]:

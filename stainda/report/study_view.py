@@ -97,6 +97,8 @@ class StudyView:
                 raise NotDrawable(
                     f"there is no {measure!r} under the selection rule {selection!r} (there are: {', '.join(known)})"
                 )
+            if table == "gaps":
+                raise NotDrawable("the study has no ceiling (an oracle)")
             raise NotDrawable(f"the study has no {table} of {measure!r}")
         return rows
 
