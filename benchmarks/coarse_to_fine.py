@@ -32,18 +32,16 @@ from stainda.prediction import CoarseDetector, Predictor, load_predictor, predic
 from stainda.study import run_study
 from stainda.study.choosing import choose_job
 
-MODELS = {"glomeruli_detection": "model: cnn_small\n"}
-"""Where the network of the recipe does not fit the task."""
 SHARES = (0.1, 0.3, 1.0)
 COLUMNS = ("slide", "share", "fine_cpu_s", "both_cpu_s", "pixels_seen", "objects", "fine_found", "both_found")
 
 
-def trained(folder: Path, manifest: Path, task: str, mpp: float, steps: int) -> Path:
-    """The job of the small recipe at a scale, trained on the cohort's PAS sections."""
+def trained(folder: Path, manifest: Path, task: str, recipe: str, mpp: float, *, steps: int) -> Path:
+    """The job of a recipe at a scale, trained on the cohort's PAS sections."""
     study = folder / f"study_{mpp:g}.yaml"
     study.write_text(
         f"study: coarse_to_fine\nmanifest: {manifest.resolve()}\nregistration: {{method: identity}}\n"
-        f"task: {task}\nrecipe: small\n{MODELS.get(task, '')}"
+        f"task: {task}\nrecipe: {recipe}\n"
         f"patches: {{mpp: {mpp}, size: 96}}\nprotocol: {{sources: [PAS@A], seeds: 1, split: [0.4, 0.2, 0.4]}}\n"
         f"search: {{trials: 1}}\ntraining: {{epochs: {max(1, steps // 20)}, steps_per_epoch: 20, batch_size: 8}}\n"
         "strategies: [source_only]\nworkers: 1\n",
@@ -76,6 +74,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/coarse_to_fine"))
     parser.add_argument("--csv", type=Path)
     parser.add_argument("--task", default="glomeruli_segmentation", help="of the fine detector")
+    parser.add_argument("--recipe", default="strong", help="of the fine detector; that of the coarse one is small")
     parser.add_argument("--iou", type=float, default=0.5, help="from which on an object is found")
     parser.add_argument("--fine", type=float, default=1.5, help="micrometres per pixel")
     parser.add_argument("--coarse", type=float, default=6.0, help="micrometres per pixel")
@@ -97,8 +96,11 @@ def main() -> None:
     )
     manifest = make_cohort(config, options.out / "phantom")
     fine_job, coarse_job = (
-        trained(options.out, manifest, task, mpp, options.steps)
-        for task, mpp in ((options.task, options.fine), ("glomeruli_segmentation", options.coarse))
+        trained(options.out, manifest, task, recipe, mpp, steps=options.steps)
+        for task, recipe, mpp in (
+            (options.task, options.recipe, options.fine),
+            ("glomeruli_segmentation", "small", options.coarse),
+        )
     )
     cohort = pd.read_csv(fine_job.parents[1] / "cohort.csv")
     tested = set(cohort.loc[(cohort["split"] == "test") & (cohort["domain"] == "PAS@A"), "slide"])
