@@ -7,8 +7,8 @@ from stainda.config import PhantomConfig
 from stainda.phantom.section import anatomy_of, plan_sections
 
 
-def bodies_of(share, patients=6):
-    plans = plan_sections(PhantomConfig(patients=patients, stains=["PAS"], size=3000, mpp=1.0, medulla=share, seed=3))
+def bodies_of(share, patients=4):
+    plans = plan_sections(PhantomConfig(patients=patients, stains=["PAS"], size=2000, mpp=1.0, medulla=share, seed=3))
     return [anatomy_of(plan) for plan in plans]
 
 
@@ -23,9 +23,8 @@ def test_without_medulla_nothing_changes_and_with_it_the_rest_stays_where_it_is(
         assert mimics == int((~less.bodies.is_glomerulus).sum()) > 0
 
 
-@pytest.mark.parametrize("share", [0.3, 0.7])
-def test_the_share_of_glomeruli_that_are_gone_is_that_of_the_medulla_and_lies_on_one_side(share):
-    gone, every = 0, 0
+def test_the_share_of_glomeruli_that_are_gone_is_that_of_the_medulla_and_lies_on_one_side():
+    share, gone, every = 0.6, 0, 0
     for plain, less in zip(bodies_of(0.0), bodies_of(share), strict=True):
         names = set(less.bodies.name)
         of_plain = plain.bodies.centre[plain.bodies.is_glomerulus][:, :2]

@@ -112,8 +112,9 @@ def test_slides_are_cut_as_on_one_machine_also_when_a_worker_is_killed(cluster, 
     assert list((tmp_path / "broken").iterdir()) == []
 
 
-def where(key, payload):
+def where(key, seconds):
     report_step(2)
+    time.sleep(seconds or 0)
     return distributed.get_worker().address, os.getpid()
 
 
@@ -132,7 +133,7 @@ def test_a_stage_with_resources_uses_the_workers_that_have_them(cluster):
             pool.completed(steps.append)
     assert len({outcome.result() for outcome in ends}) == 1 and sum(steps) >= 12
     with opens(engine(cluster), "registration", 2, SILENT)(where) as pool:
-        assert len({outcome.result() for outcome in outcomes(pool, {str(n): None for n in range(12)})}) == 2
+        assert len({outcome.result() for outcome in outcomes(pool, {str(n): 0.3 for n in range(12)})}) == 2
 
 
 class Heard(Silent):
