@@ -43,14 +43,14 @@ def _pixels(path: Path, slide: SlideFrame) -> tuple[Array, float]:
     Raises:
         AnnotationError: not readable as one channel, too large, or not of the slide's proportions.
     """
-    import tifffile
-
     check_file(path, _MAX_BYTES)
     try:
         pixels = _tiff(path) if format_ending(path) in (".tif", ".tiff") else _picture(path)
     except SlideError as error:
         raise AnnotationError(f"the mask cannot be read: {error.message}", file=path, remedy=error.remedy) from error
-    except (OSError, SyntaxError, ValueError, KeyError, tifffile.TiffFileError) as error:
+    except AnnotationError:
+        raise
+    except Exception as error:  # tifffile and Pillow raise whatever a damaged structure leads to
         raise AnnotationError(f"the mask cannot be read ({error})", file=path) from error
     if pixels.ndim == 3:
         pixels = pixels[..., 0]

@@ -34,7 +34,7 @@ def _of_the_recipe(recipe: RecipeConfig) -> str:
     """Its own description, which knows nothing of what a study changes."""
     if not recipe.changed or not recipe.description:
         return recipe.description
-    return f"The recipe without the changes of this study: {recipe.description[0].lower()}{recipe.description[1:]}"
+    return f"The recipe without the changes of this study: {recipe.description}"
 
 
 def weights_caution(run: LoadedRun) -> list[Sentence]:

@@ -97,7 +97,7 @@ class StudyView:
                 raise NotDrawable(
                     f"there is no {measure!r} under the selection rule {selection!r} (there are: {', '.join(known)})"
                 )
-            if table == "gaps":
+            if table == "gaps" and self.look.ceiling not in self.look.order:
                 raise NotDrawable("the study has no ceiling (an oracle)")
             raise NotDrawable(f"the study has no {table} of {measure!r}")
         return rows

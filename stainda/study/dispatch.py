@@ -92,9 +92,9 @@ def _all_stages(
 
 
 def _check_servers(config: StudyConfig, root: Path) -> None:
-    """Refuse servers that do not answer now, and not only after hours of registration."""
+    """Refuse servers that do not answer and packages that are missing before hours of registration, not after them."""
     check_storage(config, root)
-    if config.log_to == "mlflow" and config.mlflow_uri:
+    if config.mlflow_uri or not config.protocol.rotates:  # without an address each rotation has a store of its own
         check_log(config, root)
 
 

@@ -457,3 +457,15 @@ def test_a_mask_whose_directories_never_end_is_refused(tmp_path):
     with pytest.raises(AnnotationError, match="follows itself") as error:
         binary_objects(path, SimpleNamespace(size=(64, 64)), "glomerulus")
     assert str(path) in str(error.value)
+
+
+def test_a_mask_with_a_damaged_structure_is_refused(tmp_path):
+    path = tmp_path / "mask.tif"
+    tifffile.imwrite(path, np.zeros((64, 64), np.uint8), tile=(32, 32))
+    with tifffile.TiffFile(path) as file:
+        tag = file.pages[0].tags["TileWidth"]
+    data = bytearray(path.read_bytes())
+    data[tag.offset + 4] = 2  # two numbers instead of one
+    path.write_bytes(data)
+    with pytest.raises(AnnotationError, match="cannot be read"):
+        binary_objects(path, SimpleNamespace(size=(64, 64)), "glomerulus")

@@ -12,10 +12,11 @@ def bodies_of(share, patients=4):
     return [anatomy_of(plan) for plan in plans]
 
 
-def test_without_medulla_nothing_changes_and_with_it_the_rest_stays_where_it_is():
+def test_medulla_takes_glomeruli_away_and_leaves_all_other_bodies_where_they_are():
     for plain, less in zip(bodies_of(0.0, 2), bodies_of(0.5, 2), strict=True):
         place = {name: index for index, name in enumerate(plain.bodies.name)}
         kept = [place[name] for name in less.bodies.name]
+        assert less.bodies.is_glomerulus.sum() < plain.bodies.is_glomerulus.sum()
         assert np.array_equal(plain.bodies.centre[kept], less.bodies.centre)
         assert np.array_equal(plain.bodies.outer.lobes[kept], less.bodies.outer.lobes)
         assert [plain.bodies.uuid[index] for index in kept] == list(less.bodies.uuid)

@@ -1,5 +1,7 @@
 """A ceiling that is the baseline means that there is none: the baseline stays a contender, and the page is made."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,6 +15,7 @@ from stainda.report.answer import answer
 from stainda.report.drawings import Drawing
 from stainda.report.plotting import view
 from stainda.report.question import question_rows
+from stainda.report.recipe_tables import recipe
 from stainda.report.result_tables import strategies_by_domain
 
 SMALL = dict(
@@ -45,6 +48,7 @@ def test_the_baseline_stays_a_contender_and_the_page_is_made(tmp_path, monkeypat
     assert ("there is nothing to compare" in said) == (len(strategies) == 1)
     page = make_report(run).read_text(encoding="utf-8")
     assert "source_only" in page and 'class="mark-baseline"' in page
+    assert "the study has no ceiling (an oracle)" in page
 
 
 def test_a_ceiling_alone_with_records_is_no_crash_and_no_contender(tmp_path):
@@ -55,3 +59,11 @@ def test_a_ceiling_alone_with_records_is_no_crash_and_no_contender(tmp_path):
     trials[trials["strategy"] == "oracle"].to_csv(run / "trials.csv", index=False)
     found = view(run).insights()
     assert found.strategies == () and not np.isfinite(found.ranking.ranks).any()
+
+
+def test_a_recipe_describes_itself_as_such_where_the_study_changes_it(tmp_path):
+    run = load_run(with_ceiling(tmp_path / "run", "source_only", ("source_only",)))
+    own = run.study.recipe.model_copy(update={"description": "A U-Net.", "changed": ()})
+    for changed, said in (((), "A U-Net."), (("model",), "The recipe without the changes of this study: A U-Net.")):
+        study = run.study.model_copy(update={"recipe": own.model_copy(update={"changed": changed})})
+        assert recipe(replace(run, study=study)).note == said
