@@ -7,6 +7,7 @@ may not lead out of the folder it came with. The folder itself may be a link, or
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,10 +53,10 @@ def refuse_links(folder: Path) -> None:
 
 
 def _links(folder: Path) -> Iterator[Path]:
-    """Links below a folder; those to folders are not entered."""
+    """Links below a folder; those to folders are not entered, and what another process removes meanwhile is none."""
     open_folders = [os.fspath(folder)]
     while open_folders:
-        with os.scandir(open_folders.pop()) as entries:
+        with contextlib.suppress(FileNotFoundError), os.scandir(open_folders.pop()) as entries:
             for entry in entries:
                 if entry.is_symlink():
                     yield Path(entry.path)

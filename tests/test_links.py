@@ -1,5 +1,6 @@
 """Links that came with a folder lead nowhere outside it; links that the user named, or made and allowed, do."""
 
+import os
 import shutil
 
 import pytest
@@ -44,6 +45,20 @@ def test_a_link_out_of_a_run_directory_is_refused(run, use, target):
     with pytest.raises(StaindaError, match=r"error\.txt: this link leads out of") as raised:
         use(run)
     assert FOLLOW in str(raised.value)
+
+
+def test_a_folder_that_another_process_removes_is_no_fault(run, monkeypatch):
+    (run / "shared" / "open").mkdir(parents=True)
+    scan = os.scandir
+
+    def removed_before(path):
+        if str(path).endswith("shared"):
+            shutil.rmtree(path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", removed_before)
+    refuse_links(run)
+    assert not (run / "shared").exists()
 
 
 def test_nothing_is_written_through_a_link(run):

@@ -21,6 +21,7 @@ ENVIRONMENT = File("environment.json", "versions, commit, hardware, command, see
 PROGRESS = File("progress.json", "how far the run is, written every two seconds while it works", "study", see="resume")
 LOG = File("stainda.log", "what stainda and its libraries logged", "study")
 LOCK = File(".lock", "held by the process that works in the run directory", "study")
+LOCK_CLAIM = File(".lock.<claim>", "the same for other machines: rewritten every three seconds", "study", see="workers")
 STORAGE = File("study.db", "the search as Optuna studies (`stainda dashboard RUN`)", "study")
 
 SHARED_STUDY = File(

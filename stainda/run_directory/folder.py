@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,16 @@ import yaml
 from stainda.config import StudyConfig
 from stainda.config.run_format import KEY, RUN_FORMAT, check_run_format, without_run_format
 from stainda.errors import StaindaError
-from stainda.files import output_errors, write_text
+from stainda.files import write_text
 from stainda.links import refuse_links
 from stainda.names import file_name
-from stainda.run_directory.contents import LOCK, LOG, STUDY
+from stainda.run_directory.contents import LOG, STUDY
 from stainda.run_directory.declaration import Table
+from stainda.run_directory.holding import held
 from stainda.run_directory.tables import QUALITY
 from stainda.run_directory.training_tables import STAGE_SECONDS
 
+logger = logging.getLogger(__name__)
 STAGES = ("cohort", "register", "propagate", "patches", "train", "evaluate", "report")
 
 
@@ -77,32 +80,18 @@ class RunFolder:
         return self.root / "pretraining" / key
 
     @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the run directory; a second ``stainda run`` on it is refused at once.
+    def locked(self, tell: Callable[[str], None] = logger.warning) -> Iterator[None]:
+        """Hold the run directory; a second ``stainda run`` on it is refused, on this machine at once.
 
-        The lock belongs to the process, so one left behind by a killed run does not stand in the way.
+        What a killed run of this machine left behind does not stand in the way. ``tell`` is given a sentence where it
+        has to be waited for what another machine does, see :func:`~stainda.run_directory.holding.held`.
 
         Raises:
             StaindaError: it is held, cannot be written, or has a link that leads out of it.
         """
-        from filelock import FileLock, Timeout
-
         refuse_links(self.root)
-        with output_errors(self.root):
-            self.root.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(str(LOCK.at(self.root)))
-            try:
-                lock.acquire(timeout=0)
-            except Timeout:
-                raise StaindaError(
-                    "another stainda process is working in this run directory",
-                    file=self.root,
-                    remedy="Wait for it to end, or choose another place with --out",
-                ) from None
-        try:
+        with held(self.root, tell):
             yield
-        finally:
-            lock.release()
 
     def write_study(self, config: StudyConfig) -> None:
         """Write the study as it was resolved, and the version of the run directory.

@@ -59,7 +59,7 @@ def run_study(
     if config.engine.name == "dask":  # whose workers start elsewhere
         folder = RunFolder(absolute(folder.root))
     stages = STAGES[: STAGES.index(until) + 1]
-    with folder.locked(), _log_to(folder.log), RunProgress(folder.root, progress, stages) as progress:
+    with folder.locked(progress.message), _log_to(folder.log), RunProgress(folder.root, progress, stages) as progress:
         remove_unfinished(folder.root)
         if config.strategies and "train" in stages:
             _check_servers(config, folder.root)

@@ -80,7 +80,7 @@ def _of_manifest(
     from stainda.study.detections import find_detections
 
     folder = RunFolder(Path(out))
-    with folder.locked():
+    with folder.locked(progress.message):
         find_detections(cohort, config, folder.root, PropagationConfig(spacing_um=spacing), progress)
         measure_microenvironment(cohort, config, folder.root, spacing_um=spacing, progress=progress)
     return folder.root
@@ -95,7 +95,7 @@ def _of_run(root: Path, changes: dict[str, Any], progress: Progress) -> Path:
         return _of_rotations(root, changes, progress)
     folder = RunFolder(root)
     settings = _settings(config, changes)
-    with folder.locked():
+    with folder.locked(progress.message):
         measure_study(config, StudyRun(config, folder).cohort, folder, settings, progress)
         make_report(root, progress)
     return root

@@ -79,7 +79,7 @@ class RotatingStudy:
             self.progress.message(f"rotation {rotation.name}: {_sides(rotation)}")
             tell_rotation(self.progress, number, len(rotations))
             try:
-                with run.folder.locked():
+                with run.folder.locked(self.progress.message):
                     run.prepare(force)
                     for stage in stages:
                         run.do(stage)

@@ -2,9 +2,9 @@
 
 The leader (``stainda run``) draws trials, keeps ``study.db`` and counts the budget. Of each training that is to be done
 it writes ``shared/open/JOB.json``. Its own workers and those of ``stainda worker`` take trainings from there by a claim
-(:mod:`stainda.study.claims`), and leave ``shared/ended/JOB.json`` before they release it. The leader then removes the
-open training first and its end second, so that whoever finds no end and an open training under its claim knows that
-nobody has done it. The files are JSON, validated when they are read; nothing is unpickled.
+(:mod:`stainda.run_directory.claims`), and leave ``shared/ended/JOB.json`` before they release it. The leader then
+removes the open training first and its end second, so that whoever finds no end and an open training under its claim
+knows that nobody has done it. The files are JSON, validated when they are read; nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from stainda.config.load import validated
 from stainda.errors import StaindaError
 from stainda.files import load_json, write_json
 from stainda.pool import Outcome
+from stainda.run_directory.claims import EVERY_SECONDS, SILENT_SECONDS, Claims
 from stainda.run_directory.contents import SHARED_CLAIM, SHARED_ENDED, SHARED_OPEN, SHARED_STUDY
 from stainda.run_directory.folder import RunFolder
-from stainda.study.claims import EVERY_SECONDS, SILENT_SECONDS, Claims
 from stainda.study.job_request import JobRequest
 from stainda.study.jobs import earlier_result
 from stainda.study.pruning import EarlierTrial, Pruning
@@ -34,7 +34,7 @@ class SharedFolder:
     """The folder of open trainings of a run, or of one of its rotations.
 
     Args:
-        folder: the run directory. every, silent: see :class:`~stainda.study.claims.Claims`.
+        folder: the run directory. every, silent: see :class:`~stainda.run_directory.claims.Claims`.
     """
 
     def __init__(self, folder: RunFolder, every: float = EVERY_SECONDS, silent: float = SILENT_SECONDS) -> None:

@@ -146,7 +146,7 @@ def register_manifest(
     from stainda.registration import register_cohort
 
     folder = RunFolder(Path(out))
-    with folder.locked():
+    with folder.locked(progress.message):
         return register_cohort(
             cohort,
             config or RegistrationConfig(),
@@ -197,7 +197,7 @@ def propagate_manifest(
     from stainda.registration import propagate as propagate_shapes
     from stainda.review.decisions import apply_decisions, sentence
 
-    with folder.locked():
+    with folder.locked(progress.message):
         shapes = _own_shapes(cohort, folder, progress)
         _check_classes(config, {slide: shapes[slide] for slide in sources}, cohort.source)
         propagate_shapes(cohort, shapes, folder.registration, config, sources, folder.root, progress=progress)
@@ -249,7 +249,7 @@ def report_run(folder: str | Path, *, pdf: bool = False, progress: Progress = SI
     from stainda.study.results import check_gathered
 
     if is_rotating(run.root):
-        with run.locked():
+        with run.locked(progress.message):
             for rotation in rotation_folders(run.root):
                 if RECORDS.at(rotation).is_file() or SLIDE_SUMMARY.at(rotation).is_file():
                     report_run(rotation, pdf=pdf, progress=progress)
@@ -257,6 +257,6 @@ def report_run(folder: str | Path, *, pdf: bool = False, progress: Progress = SI
                 write_pooled_tables(run.root)
             write_pooled_slides(run.root)
             return make_report(run.root, progress, pdf=pdf)
-    with run.locked():
+    with run.locked(progress.message):
         check_gathered(run)
         return make_report(run.root, progress, pdf=pdf)

@@ -12,9 +12,9 @@ from pathlib import Path
 from stainda.errors import StaindaError
 from stainda.pool import Outcome
 from stainda.progress import SILENT, Progress
+from stainda.run_directory.claims import EVERY_SECONDS, SILENT_SECONDS
 from stainda.run_directory.contents import PROGRESS, SHARED_STUDY, STUDY
 from stainda.run_directory.folder import RunFolder, read_study
-from stainda.study.claims import EVERY_SECONDS, SILENT_SECONDS
 from stainda.study.environment import free_cores
 from stainda.study.executor import Workers, workers_for
 from stainda.study.shared_workers import POLL_SECONDS, SharedRequest, Taken, run_shared

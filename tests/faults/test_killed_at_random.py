@@ -11,7 +11,7 @@ import pytest
 
 def test_a_run_whose_leader_and_workers_are_killed_ends_as_an_undisturbed_one(tmp_path):
     truth = killing.run_whole(tmp_path / "whole")
-    cast = killing.Cast(tmp_path / "killed", [])
+    cast = killing.Cast(killing.Places(tmp_path, tmp_path, tmp_path), "killed", [], tmp_path)
     try:
         tally = killing.run_disturbed(
             cast, ("leader", "worker", "job of the leader", "job of a worker"), 5, random.Random(1)
@@ -26,7 +26,7 @@ def test_a_run_whose_leader_and_workers_are_killed_ends_as_an_undisturbed_one(tm
 def test_a_killed_dask_scheduler_costs_nothing_that_is_finished(tmp_path):
     pytest.importorskip("distributed")
     truth = killing.run_whole(tmp_path / "whole")
-    with killing.prepared(tmp_path / "killed", "Dask scheduler") as cast:
+    with killing.prepared(killing.Places(tmp_path, tmp_path, tmp_path), "killed", "Dask scheduler") as cast:
         tally = killing.run_disturbed(cast, ("Dask scheduler",), 1, random.Random(1))
     assert tally.repetitions == 1 and tally.is_clean, tally
     assert (tmp_path / "killed" / "trials.csv").read_text() == truth

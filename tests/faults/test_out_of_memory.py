@@ -17,10 +17,10 @@ import pytest
 from small_cohorts import QUICK_STUDY, write_study
 
 from stainda.errors import TrainingError
+from stainda.run_directory.claims import Holder
 from stainda.run_directory.folder import RunFolder
 from stainda.study import jobs, run_study
 from stainda.study.attempts import LIMIT, attempt, death_reason, deaths, is_out_of_memory
-from stainda.study.claims import Holder
 
 RUN = "import sys; from stainda.study import *; run_study(*sys.argv[1:3], overrides=sys.argv[3:], until='evaluate')"
 STUDY = "study: memory\nstrategies: [source_only, greyscale]\nceiling: source_only\n" + QUICK_STUDY

@@ -3,7 +3,8 @@
 ``python tiny_run.py leader RUN [--storage ADDRESS] [--scheduler ADDRESS]`` and ``python tiny_run.py worker RUN``. A job
 sleeps a little and writes a number that follows from its settings. Each time one is done to its end it leaves a file in
 ``journal/JOB``, and one that ends in ``.twice`` where another process was at the same job. The last jobs of each
-strategy wait for the file ``RUN/faults_are_over``: a run on a fast machine does not end before the last fault.
+strategy wait for the file ``faults_are_over``: a run on a fast machine does not end before the last fault. These files
+are in RUN, or in the folder of ``--witness`` where RUN is on a network file system: caches do not show them at once.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from stainda.study.worker import Taking
 STRATEGIES, TRIALS, BATCH, SECONDS = ("plain", "dann", "adabn"), 8, 2, 0.15
 SPACE = {"rate": SearchRange(low=1e-4, high=1e-1, log=True), "weight": SearchRange(low=0.0, high=1.0)}
 DEFAULTS = {"rate": 1e-3, "weight": 0.1}
-FAULTS_ARE_OVER = "faults_are_over"
+FAULTS_ARE_OVER, WITNESS = "faults_are_over", "STAINDA_TEST_WITNESS"
 
 
 @dataclass(frozen=True)
@@ -88,16 +89,17 @@ def work(folder: RunFolder, key: str, request: TinyRequest) -> float:
     """Whatever is complete is not done again, as in a real job."""
     if (value := result_of(folder, key)) is not None:
         return value
-    mark = folder.root / "in_work" / f"{key}.{os.getpid()}"
+    witness = Path(os.environ.get(WITNESS, folder.root))
+    mark = witness / "in_work" / f"{key}.{os.getpid()}"
     others = [path for path in mark.parent.glob(f"{key}.*") if path != mark and _is_alive(path.name)]
     write_text(mark, "")
     for _ in range(3):  # epochs
         time.sleep(SECONDS / 3)
-    while request.trial >= TRIALS - BATCH and not (folder.root / FAULTS_ARE_OVER).exists():
+    while request.trial >= TRIALS - BATCH and not (witness / FAULTS_ARE_OVER).exists():
         time.sleep(0.02)
     digits = hashlib.sha256(json.dumps(request.params, sort_keys=True).encode()).digest()
     value = 1 - abs(request.params["weight"] - 0.6) - int.from_bytes(digits[:4], "big") / 2**36
-    journal = folder.root / "journal" / key / uuid.uuid4().hex
+    journal = witness / "journal" / key / uuid.uuid4().hex
     write_text(journal.with_suffix(".begun"), "")
     write_json(folder.job(key) / "result.json", {"score": value})
     journal.with_suffix(".begun").rename(journal)
@@ -199,7 +201,9 @@ if __name__ == "__main__":
     parser.add_argument("run", type=Path)
     parser.add_argument("--storage", default="")
     parser.add_argument("--scheduler", default="")
+    parser.add_argument("--witness", type=Path)
     given = parser.parse_args()
+    os.environ[WITNESS] = str(given.witness or given.run)  # its processes, too
     if given.role == "leader":
         try:
             lead(given.run, given.storage or sqlite_address(given.run / "study.db"), given.scheduler)

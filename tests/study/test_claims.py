@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stainda.study.claims import Claims, Holder
+from stainda.run_directory.claims import Claims, Holder
 
 
 class Clock:
@@ -59,7 +59,7 @@ def test_a_silent_claim_of_another_machine_is_taken_up_by_the_observers_clock(tm
 
 def test_a_holder_that_is_gone_from_this_machine_is_noticed_at_once(tmp_path):
     code = (
-        "import sys, os; from pathlib import Path; from stainda.study.claims import Claims;"
+        "import sys, os; from pathlib import Path; from stainda.run_directory.claims import Claims;"
         "Claims(Path(sys.argv[1])).take('a'); os._exit(0)"
     )
     subprocess.run([sys.executable, "-c", code, tmp_path], check=True)

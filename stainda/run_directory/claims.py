@@ -1,4 +1,4 @@
-"""Who trains what: a claim on each training, as files in a folder that several machines see.
+"""Who trains what, and who leads: claims on trainings and on a run directory, as files that several machines see.
 
 The first claim on a training is the file ``KEY.1``, created exclusively. Its holder rewrites it every few seconds. A
 claim that an observer has not seen change for ``silent`` seconds *of the observer's own clock* is given up, and the
@@ -47,7 +47,16 @@ class Holder:
     @property
     def is_gone(self) -> bool:
         """Whether the process is known to have ended: only this machine's own can be."""
-        return bool(self.machine) and self.machine == _machine() and bool(self.born) and _born(self.pid) != self.born
+        return self.is_here and bool(self.born) and _born(self.pid) != self.born
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it is, or was, a process of this machine."""
+        return bool(self.machine) and self.machine == _machine()
+
+    @property
+    def host(self) -> str:
+        return self.machine.partition("/")[0] or "another machine"
 
 
 @cache
@@ -96,6 +105,15 @@ class Claims:
     def last(self, key: str) -> int:
         """The number of the latest claim on a training; 0: there is none."""
         return max((number for number, _ in self._of(key)), default=0)
+
+    def latest(self, key: str) -> tuple[Holder | None, str]:
+        """Who has the latest claim, where that can be read, and all that its file says, which changes with every sign
+        that the holder gives; empty: there is none."""
+        try:
+            text = self._path(key, self.last(key)).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None, ""
+        return _holder(text), text
 
     def is_free(self, key: str) -> bool:
         """Whether a training can be claimed: nobody has, or who did has given no sign for too long."""
@@ -168,6 +186,7 @@ class Claim:
     number: int
     holder: Holder
     beat: int = 0
+    lasts: bool = False
 
     @property
     def path(self) -> Path:
@@ -181,9 +200,14 @@ class Claim:
             return False
         return holder is not None and holder.token == self.holder.token and self.claims.last(self.key) == self.number
 
+    def lasting(self) -> Claim:
+        """The same, written again where its file is lost and nobody has a later one: for what nobody else ends."""
+        self.lasts = True
+        return self
+
     def renew(self) -> bool:
         """Show that the holder is alive; whether the claim still is its own."""
-        if not self.is_held():
+        if not self.is_held() and not (self.lasts and self.claims.last(self.key) == 0):
             return False
         self.beat += 1
         write_text(self.path, _text(self.holder, self.beat))
