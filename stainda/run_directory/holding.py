@@ -7,8 +7,9 @@ A lock of the system is released with its process, but not every network file sy
 
 from __future__ import annotations
 
-import _thread
 import contextlib
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -48,7 +49,7 @@ def held(root: Path, tell: Callable[[str], None], claims: Claims | None = None) 
 
         def end() -> None:
             taken_over.set()
-            _thread.interrupt_main()
+            os.kill(os.getpid(), signal.SIGINT)  # wakes the main thread, whatever it waits for
 
         try:
             with _claimed(root, tell, claims or Claims(root)).kept(end):
