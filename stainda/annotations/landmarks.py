@@ -33,7 +33,10 @@ def read_landmarks(path: str | Path) -> pd.DataFrame:
     text = read_bytes(path, 50_000_000).decode("utf-8-sig", errors="replace")
     lines = text.splitlines()
     separator = next((mark for mark in (",", ";", "\t") if mark in lines[0]), ",")
-    rows = list(csv.reader(lines, delimiter=separator))
+    try:
+        rows = list(csv.reader(lines, delimiter=separator))
+    except csv.Error as error:
+        raise AnnotationError(f"not a CSV file ({error})", file=path, remedy="Export it again") from error
     header = [cell.strip().lower() for cell in rows[0]]
     if "x" not in header or "y" not in header:
         raise AnnotationError(

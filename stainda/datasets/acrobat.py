@@ -14,8 +14,10 @@ challenge keeps them. Landmarks are written only where a table has both.
 from __future__ import annotations
 
 import functools
+import math
 import re
 from collections import defaultdict
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -95,23 +97,27 @@ def _number(text: str | None) -> float | None:
 def _points(folder: Path, notes: Notes) -> dict[str, list[tuple[str, float, float]]]:
     """Landmarks in pixels by file name, of pairs of points that are both there."""
     points: dict[str, list[tuple[str, float, float]]] = defaultdict(list)
+    known: set[str] = set()
     for path in files_below(folder, ".csv"):
         header, *rows = read_csv(path) if "points" in path.name.lower() else [[]]
         if not set(_POINTS) <= set(header):
             continue
-        alone = 0
+        alone = twice = 0
         for cells in rows:
-            row = dict(zip(header, cells, strict=False))
+            row = dict(zip_longest(header, cells[: len(header)], fillvalue=""))
+            pair = _pixels(row)
             he, ihc = (stem(row[key]).lower() for key in ("anon_filename_he", "anon_filename_ihc"))
-            values = [_signed(row.get(key)) for key in ("he_x", "he_y", "ihc_x", "ihc_y")]
-            he_mpp, ihc_mpp = _number(row.get("mpp_he_10X")), _number(row.get("mpp_ihc_10X"))
-            if he_mpp is None or ihc_mpp is None or None in values:
+            identity = f"{ihc}/{row['point_id'].strip()}"
+            if pair is None:
                 alone += 1
-                continue
-            he_x, he_y, ihc_x, ihc_y = (float(value) for value in values if value is not None)
-            identity = f"{ihc}/{row['point_id']}"
-            points[he].append((identity, he_x / he_mpp, he_y / he_mpp))
-            points[ihc].append((identity, ihc_x / ihc_mpp, ihc_y / ihc_mpp))
+            elif identity in known:
+                twice += 1
+            else:
+                known.add(identity)
+                points[he].append((identity, *pair[0]))
+                points[ihc].append((identity, *pair[1]))
+        if twice:
+            notes.tell("left out", f"{twice} points of {path.name} have the point_id of an earlier one of their slides")
         if alone:
             notes.tell("missing", f"{alone} points of {path.name} have no counterpart on H&E: the challenge keeps them")
     if points:
@@ -121,11 +127,17 @@ def _points(folder: Path, notes: Notes) -> dict[str, list[tuple[str, float, floa
     return points
 
 
-def _signed(text: str | None) -> float | None:
+def _pixels(row: dict[str, str]) -> tuple[tuple[float, float], tuple[float, float]] | None:
+    """A point on the H&E and on the IHC slide, level-0 pixels; ``None`` where one of the two is not stated."""
+    he_mpp, ihc_mpp = _number(row["mpp_he_10X"]), _number(row["mpp_ihc_10X"])
+    if he_mpp is None or ihc_mpp is None:
+        return None
     try:
-        return float(text or "")
+        he_x, he_y, ihc_x, ihc_y = (float(row[key]) for key in ("he_x", "he_y", "ihc_x", "ihc_y"))
     except ValueError:
         return None
+    pair = (he_x / he_mpp, he_y / he_mpp), (ihc_x / ihc_mpp, ihc_y / ihc_mpp)
+    return pair if all(math.isfinite(value) for point in pair for value in point) else None
 
 
 def _frame(rows: list[tuple[str, float, float]]) -> pd.DataFrame:

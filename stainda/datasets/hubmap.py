@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from stainda.annotations.guarded import read_csv
 from stainda.datasets.entry import FoundSlide, Notes, PublicDataset, files_below, nothing_found, plain
@@ -31,18 +31,23 @@ _TILE = re.compile(r"([0-9a-f]{9})_\d+(?:red\d+)?")
 _ID = re.compile(r"[0-9a-f]{9}")
 
 
+class _Runs(NamedTuple):
+    """The run lengths of a slide, and the table that holds them."""
+
+    text: str
+    file: Path
+
+
 def find(folder: Path, notes: Notes) -> list[FoundSlide]:
     slides = {stem(path): path for path in files_below(folder, ".tiff", ".tif") if _ID.fullmatch(stem(path))}
     tiles = _tiles(folder)
     if not slides and not tiles:
         raise nothing_found(DATASET.title, DATASET.layout, folder)
     patients = _patients(folder)
-    runs, runs_file = _run_lengths(folder)
+    runs = _run_lengths(folder)
     for identity in sorted(set(runs) - set(slides)):
         if not any(stem(tile).startswith(identity) for tile in tiles):
-            notes.tell(
-                "missing", f"{identity}.tiff, of which {runs_file.name if runs_file else ''} has the mask", identity
-            )
+            notes.tell("missing", f"{identity}.tiff, of which {runs[identity].file.name} has the mask", identity)
     slides_found = [_slide(identity, path, patients, runs, notes) for identity, path in sorted(slides.items())]
     slides_found += [_of_tile(tile, patients) for tile in tiles]
     if unknown := {slide.patient for slide in slides_found} - set(patients.values()):
@@ -53,7 +58,7 @@ def find(folder: Path, notes: Notes) -> list[FoundSlide]:
     return slides_found
 
 
-def _slide(identity: str, path: Path, patients: dict[str, str], runs: dict[str, str], notes: Notes) -> FoundSlide:
+def _slide(identity: str, path: Path, patients: dict[str, str], runs: dict[str, _Runs], notes: Notes) -> FoundSlide:
     outlined = with_ending(path, ".json")
     shapes = None
     if identity in runs:
@@ -62,7 +67,7 @@ def _slide(identity: str, path: Path, patients: dict[str, str], runs: dict[str, 
             from stainda.annotations.formats.run_length import decode
             from stainda.annotations.shapes import make_shapes
 
-            return make_shapes(decode(runs[identity], *slide.size, path), GLOMERULUS), []
+            return make_shapes(decode(runs[identity].text, *slide.size, runs[identity].file), GLOMERULUS), []
 
     elif outlined.is_file():
 
@@ -109,7 +114,7 @@ def _patients(folder: Path) -> dict[str, str]:
     return {}
 
 
-def _run_lengths(folder: Path) -> tuple[dict[str, str], Path | None]:
+def _run_lengths(folder: Path) -> dict[str, _Runs]:
     """The run lengths by slide; a table of others (a sample submission) has none."""
     for path in files_below(folder, ".csv"):
         if path.name.lower() == "train.csv":
@@ -118,8 +123,8 @@ def _run_lengths(folder: Path) -> tuple[dict[str, str], Path | None]:
                 raise AnnotationError(
                     f"the columns are {', '.join(map(repr, header))}, not 'id' and 'encoding'", file=path, row=1
                 )
-            return {row[0].strip(): row[1] for row in rows if len(row) == 2 and row[1].strip()}, path
-    return {}, None
+            return {row[0].strip(): _Runs(row[1], path) for row in rows if len(row) == 2 and row[1].strip()}
+    return {}
 
 
 DATASET = PublicDataset(

@@ -12,7 +12,7 @@ from stainda.cohort import Section, write_manifest
 from stainda.cohort.table import absolute
 from stainda.datasets.entry import FoundSlide, Notes
 from stainda.datasets.registry import public_dataset
-from stainda.errors import AnnotationError, ManifestError, SlideError
+from stainda.errors import AnnotationError, ManifestError, SlideError, StaindaError
 from stainda.files import write_csv
 from stainda.names import file_name
 from stainda.progress import SILENT, Progress
@@ -123,14 +123,14 @@ def _written(section: FoundSlide, out: Path, mpp: float | None, notes: Notes, co
             if section.shapes is not None:
                 annotations = _annotations(section, slide, out, notes, counts)
     except SlideError as error:
-        notes.tell("left out", f"the slide cannot be read: {error.message}", section.slide)
+        notes.tell("left out", f"the slide cannot be read: {_reason(error)}", section.slide)
         return None
     if section.landmarks is not None:
         try:
             landmarks = write_landmarks(section.landmarks(), out / "landmarks" / f"{file_name(section.slide)}.csv")
             counts["landmarks"] += 1
         except AnnotationError as error:
-            notes.tell("left out", f"its landmarks cannot be read: {error.message}", section.slide)
+            notes.tell("left out", f"its landmarks cannot be read: {_reason(error)}", section.slide)
     size = section.mpp if known else mpp
     counts["no mpp"] += not known and mpp is None
     return Section(
@@ -147,7 +147,7 @@ def _annotations(section: FoundSlide, slide: Slide, out: Path, notes: Notes, cou
     try:
         shapes, problems = section.shapes(slide)
     except AnnotationError as error:
-        notes.tell("left out", f"its annotations cannot be read: {error.message}", section.slide)
+        notes.tell("left out", f"its annotations cannot be read: {_reason(error)}", section.slide)
         return None
     shapes, rows = repair(shapes, slide.size)
     reasons = Counter((row["action"], row["reason"].split("; it is now")[0]) for row in problems + rows)
@@ -156,6 +156,12 @@ def _annotations(section: FoundSlide, slide: Slide, out: Path, notes: Notes, cou
     counts["annotated"] += 1
     counts["shapes"] += len(shapes)
     return write_geojson(shapes, out / "annotations" / f"{file_name(section.slide)}.geojson")
+
+
+def _reason(error: StaindaError) -> str:
+    """What an error says, with the name of its file in place of the path."""
+    file = None if error.file is None else Path(error.file).name
+    return str(StaindaError(error.message, file=file, row=error.row, remedy=error.remedy))
 
 
 def _settled(sections: list[Section], name: str, notes: Notes) -> list[Section]:
