@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,10 +32,10 @@ def read_landmarks(path: str | Path) -> pd.DataFrame:
 
     path = Path(path)
     text = read_bytes(path, 50_000_000).decode("utf-8-sig", errors="replace")
-    lines = text.splitlines()
-    separator = next((mark for mark in (",", ";", "\t") if mark in lines[0]), ",")
+    header_line = text.splitlines()[0]
+    separator = next((mark for mark in (",", ";", "\t") if mark in header_line), ",")
     try:
-        rows = list(csv.reader(lines, delimiter=separator))
+        rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=separator))  # not lines: an id may hold \x1d
     except csv.Error as error:
         raise AnnotationError(f"not a CSV file ({error})", file=path, remedy="Export it again") from error
     header = [cell.strip().lower() for cell in rows[0]]

@@ -320,6 +320,15 @@ def test_acrobat_points_that_are_cut_short_endless_or_there_twice_are_no_landmar
     assert "1 points" in notes(result, "left out") and "2 points" in notes(result, "missing")
 
 
+def test_a_point_whose_id_holds_a_separator_of_lines_is_read_again(tmp_path):
+    """As the fuzz made it: what was written could not be read."""
+    MAKERS["acrobat"](tmp_path / "a")
+    path = tmp_path / "a" / "acrobat_validation_points_public_1_of_1.csv"
+    path.write_text(path.read_text().replace(",1,9.1,", ",a\x0b\x1d1,9.1,"))
+    result = make_public_manifest("acrobat", tmp_path / "a", tmp_path / "out")
+    assert read_landmarks(read_manifest(result.manifest).section("0_HE_val").landmarks)["x"].tolist() == [20]
+
+
 def read_mask(path: Path, pixels: np.ndarray, **options: object):
     tifffile.imwrite(path, pixels, **options)
     return labelled_objects(path, SimpleNamespace(size=(SIDE, SIDE)), "nucleus")[0]

@@ -99,7 +99,7 @@ def _read_all(case: Case, examples: int, number: int, start: int, place: Path, c
     resource.setrlimit(resource.RLIMIT_AS, (most, resource.getrlimit(resource.RLIMIT_AS)[1]))
     allowed = tuple(str(folder / name) for name in case.writes)
     listing, written, index = _listing(place, allowed), [], 0
-    sys.addaudithook(_watch(place, written))
+    sys.addaudithook(watch(place, written))
     stream = events.open("a")
 
     def say(kind: str, what: str, data: bytes) -> None:
@@ -113,10 +113,7 @@ def _read_all(case: Case, examples: int, number: int, start: int, place: Path, c
         except StaindaError:
             return REFUSED
         except Exception as error:
-            own = [frame for frame in traceback.extract_tb(error.__traceback__) if "/stainda/" in frame.filename]
-            frame = (own or traceback.extract_tb(error.__traceback__))[-1]
-            where = f"{Path(frame.filename).name}:{frame.lineno}"
-            say("memory" if isinstance(error, MemoryError) else "traceback", f"{type(error).__name__} in {where}", data)
+            say("memory" if isinstance(error, MemoryError) else "traceback", raised(error), data)
             return None
 
     @seed(number)
@@ -154,13 +151,20 @@ def _read_all(case: Case, examples: int, number: int, start: int, place: Path, c
     os._exit(0)  # without the threads of libraries
 
 
+def raised(error: Exception) -> str:
+    """The kind of an error, and the last line of stainda that it passed."""
+    frames = traceback.extract_tb(error.__traceback__)
+    frame = ([frame for frame in frames if "/stainda/" in frame.filename] or frames)[-1]
+    return f"{type(error).__name__} in {Path(frame.filename).name}:{frame.lineno}"
+
+
 def _limit_time(seconds: float) -> None:
     """From now on; a reader that computes for much too long is ended by the system."""
     hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
     resource.setrlimit(resource.RLIMIT_CPU, (int(time.process_time() + 2 * seconds), hard))
 
 
-def _watch(place: Path, written: list[str]) -> Callable[[str, tuple[Any, ...]], None]:
+def watch(place: Path, written: list[str]) -> Callable[[str, tuple[Any, ...]], None]:
     """Notes what Python code changes outside the folder, runs or connects to."""
 
     place = place.resolve()

@@ -187,7 +187,7 @@ def changes(draw: Callable, tokens: Sequence[bytes]) -> list[tuple[str, float, b
     return draw(st.lists(st.tuples(what, st.floats(0, 1), payload), min_size=1, max_size=4))
 
 
-_WORD = re.compile(rb"[\w.+-]+")
+WORD = re.compile(rb"[\w.+-]+")
 
 
 def changed(good: bytes, edits: list[tuple[str, float, bytes]], places: Sequence[int] | None = None) -> bytes:
@@ -196,7 +196,7 @@ def changed(good: bytes, edits: list[tuple[str, float, bytes]], places: Sequence
     for what, share, payload in edits:
         place = int(share * len(data)) if places is None else places[int(share * (len(places) - 1))]
         if what == "word" and places is None:
-            words = [match.span() for match in _WORD.finditer(data)]
+            words = [match.span() for match in WORD.finditer(data)]
             start, end = words[int(share * (len(words) - 1))] if words else (0, 0)
             data[start:end] = payload
         elif what == "put":

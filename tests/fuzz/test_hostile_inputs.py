@@ -1,7 +1,9 @@
 """The fuzz of what is read from other people, in its short form; ``python tests/fuzz/run.py`` is the long one."""
 
+import csv
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -131,6 +133,24 @@ def test_tiles_without_pixels_are_refused(tmp_path):
             page.tags["TileWidth"].overwrite(0)
     with pytest.raises(StaindaError):
         _case("slide large offsets.tif").read(path)
+
+
+def test_a_cell_longer_than_any_of_a_table_of_landmarks_is_refused(tmp_path):
+    path = _case("landmarks").make(tmp_path)
+    path.write_text(path.read_text() + "A" * 200_000 + ",1,2\n")
+    before = csv.field_size_limit(131_072)  # other readers raise it
+    try:
+        with pytest.raises(StaindaError, match="not a CSV file"):
+            _case("landmarks").read(path)
+    finally:
+        csv.field_size_limit(before)
+
+
+def test_the_guided_fuzz_says_what_it_needs():
+    start = "import runpy, sys; sys.modules['atheris'] = None; runpy.run_path(sys.argv[1], run_name='__main__')"
+    script = Path(__file__).with_name("coverage_guided.py")
+    ended = subprocess.run([sys.executable, "-c", start, script], capture_output=True, text=True)
+    assert ended.returncode == 1 and "needs atheris: pip install atheris" in ended.stderr
 
 
 def _dies(path):
