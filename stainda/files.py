@@ -73,6 +73,15 @@ def output_errors(path: str | Path) -> Iterator[None]:
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE}
 
 
+def says_full(error: BaseException | None) -> bool:
+    """Whether an error, or one that led to it, is of a disk that takes no more."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _FULL:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
 def _refused(error: OSError, path: str | Path) -> StaindaError:
     said = f"cannot write here ({error.strerror or error})"
     if error.errno in _FULL:

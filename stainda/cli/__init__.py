@@ -15,6 +15,7 @@ def main() -> None:
     from stainda.cli.app import app
     from stainda.cli.display import fail
     from stainda.errors import StaindaError
+    from stainda.files import says_full
 
     debug = "--debug" in sys.argv
     arguments = [word for word in sys.argv[1:] if word != "--debug"]
@@ -30,6 +31,9 @@ def main() -> None:
     except Exception as error:
         if debug:
             raise
+        if says_full(error):
+            fail(f"cannot write ({error}). Make room there; what is complete is kept, and the same command goes on")
+            sys.exit(2)
         fail(
             f"{type(error).__name__}: {error}. This was not foreseen: what is complete is kept; "
             "run the same command with --debug and send us what it prints."

@@ -13,7 +13,7 @@ import typer
 from stainda.cli.display import console, duration, show_table
 
 if TYPE_CHECKING:
-    from stainda.study.status import Status
+    from stainda.study.status import JobStatus, Status
 
 _SAID = {
     "running": "running", "complete": "complete", "failed": "failed", "interrupted": "interrupted",
@@ -61,7 +61,7 @@ def _show(run_status: Status) -> None:
         f"trainings: {', '.join(filter(None, (counts, f'{run_status.waiting} waiting' if run_status.waiting else '')))}"
     )
     rows = [
-        (job.rotation, job.strategy, job.trial, job.seed, job.state, _about(job.epochs, job.reason))
+        (job.rotation, job.strategy, job.trial, job.seed, job.state, _about(job))
         for job in run_status.jobs
         if job.state != "done"
     ]
@@ -89,8 +89,10 @@ def _headline(run_status: Status) -> str:
     return ", ".join(filter(None, [*parts, run_status.reason.splitlines()[0] if run_status.reason else ""]))
 
 
-def _about(epochs: int | None, reason: str) -> str:
-    return reason.splitlines()[0] if reason else "" if epochs is None else f"{epochs} epochs"
+def _about(job: JobStatus) -> str:
+    if job.reason:
+        return job.reason.splitlines()[0]
+    return " ".join(filter(None, ("" if job.epochs is None else f"{job.epochs} epochs", job.host and f"on {job.host}")))
 
 
 def _say(text: str) -> None:

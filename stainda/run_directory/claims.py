@@ -84,6 +84,14 @@ class _Seen:
     since: float
 
 
+@dataclass(frozen=True)
+class GivenUp:
+    """A claim that has been silent for too long: its number, and all that its file says."""
+
+    number: int
+    text: str
+
+
 class Claims:
     """Claims in a folder, as one process sees them.
 
@@ -117,14 +125,24 @@ class Claims:
 
     def is_free(self, key: str) -> bool:
         """Whether a training can be claimed: nobody has, or who did has given no sign for too long."""
-        number = self.last(key)
-        return number == 0 or self._is_given_up(self._path(key, number))
+        return self.last(key) == 0 or self.given_up(key) is not None
 
-    def take(self, key: str) -> Claim | None:
-        """Claim a training; ``None`` where another one has it."""
+    def given_up(self, key: str) -> GivenUp | None:
+        """The latest claim on a training, if its holder has given no sign for too long."""
+        number = self.last(key)
+        path = self._path(key, number)
+        return GivenUp(number, self._seen[path].text) if number and self._is_given_up(path) else None
+
+    def take(self, key: str, given_up: GivenUp | None = None) -> Claim | None:
+        """Claim a training; ``None`` where another one has it.
+
+        Args:
+            given_up: a claim that another process has seen silent for long enough.
+        """
         number = self.last(key)
         earlier = self._path(key, number)
-        if number and not self._is_given_up(earlier):
+        silent = given_up.text if given_up is not None and given_up.number == number else None
+        if number and not self._is_given_up(earlier, silent):
             return None
         path, holder = self._path(key, number + 1), Holder.here()
         with output_errors(path):
@@ -135,7 +153,7 @@ class Claims:
                 return None
         with os.fdopen(handle, "w", encoding="utf-8") as stream:
             stream.write(_text(holder, 0))
-        if number and not self._is_given_up(earlier):  # released and claimed anew since it was looked at
+        if number and not self._is_given_up(earlier, silent):  # released and claimed anew since it was looked at
             path.unlink(missing_ok=True)
             return None
         claim = Claim(self, key, number + 1, holder)
@@ -156,11 +174,13 @@ class Claims:
                 if holder is not None and holder.is_gone:
                     path.unlink()
 
-    def _is_given_up(self, path: Path) -> bool:
+    def _is_given_up(self, path: Path, silent: str | None = None) -> bool:
         try:
             text = path.read_text(encoding="utf-8")
-        except FileNotFoundError:
-            return False  # released this moment: free when it is next looked at
+        except OSError:
+            return False  # released this moment, or a network that comes back: free when it is next looked at
+        if text == silent:
+            return True
         seen = self._seen.get(path)
         if seen is None or seen.text != text:
             self._seen[path] = seen = _Seen(text, self._now())

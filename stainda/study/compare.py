@@ -31,7 +31,7 @@ from stainda.study.pruning import EarlierTrial, Pruning, read_curve
 from stainda.study.search import StrategySearch
 from stainda.study.search_tables import write_search_tables
 from stainda.study.setting_paths import value_at
-from stainda.study.shared_workers import SharedWorkers, run_shared
+from stainda.study.shared_workers import LOOK_SECONDS, SharedWorkers, run_shared
 from stainda.study.sharing import SharedFolder
 from stainda.study.starts import Starts
 from stainda.study.storage import storage_address
@@ -153,9 +153,10 @@ class _Comparison:
     def _train_all(self, pool: SharedWorkers, bar: Any, progress: Progress) -> None:
         for course in self.courses:
             self._go_on(course, pool, bar)
+        self._write_trials()  # not those of earlier settings
         while pool.busy:
-            tell_jobs(progress, [self._in_work(key) for key in pool.running])
-            for outcome in pool.completed(bar.advance):
+            tell_jobs(progress, [self._in_work(key, pool.host(key)) for key in pool.running])
+            for outcome in pool.completed(bar.advance, LOOK_SECONDS):
                 forget(self.folder.job(outcome.key))  # where its process died, this one counts it
                 if self._is_tried_again(outcome, pool):
                     continue
@@ -165,9 +166,9 @@ class _Comparison:
                     self._go_on(planned.course, pool, bar)
                 self._write_trials()
 
-    def _in_work(self, key: str) -> RunningJob:
+    def _in_work(self, key: str, host: str) -> RunningJob:
         planned = self.planned[key][0]
-        return RunningJob(key, planned.course.strategy.name, planned.trial, planned.seed)
+        return RunningJob(key, planned.course.strategy.name, planned.trial, planned.seed, host)
 
     def _go_on(self, course: _Course, pool: SharedWorkers, bar: Any) -> None:
         """Submit what this strategy can do next; jobs that are complete are taken as they are."""

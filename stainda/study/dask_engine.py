@@ -8,7 +8,9 @@ so a cluster that is started here listens on 127.0.0.1 unless ``host`` says othe
 from __future__ import annotations
 
 import contextlib
+import os
 import queue
+import re
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -23,7 +25,8 @@ from stainda.errors import ConfigError, MissingDependencyError, StaindaError, di
 from stainda.pool import POLL_SECONDS, Outcome
 from stainda.study.attempts import death_reason
 from stainda.study.dask_workers import AwaitedWorkers, ended_when_unwanted
-from stainda.study.executor import failure, prepare_torch, report_to
+from stainda.study.executor import WORKER_NUMBER, failure, prepare_torch, report_to
+from stainda.study.other_versions import OtherVersionsError, mixing_versions, refuse_other_versions
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -55,7 +58,8 @@ class DaskWorkers:
     ) -> None:
         self._client, self._awaited = client, awaited
         self._topic = f"stainda-{uuid.uuid4().hex}"
-        self._given = _Given(function, threads, prepare, self._topic, abandon)
+        versions = mixing_versions() if prepare is prepare_torch else {}
+        self._given = _Given(function, threads, prepare, self._topic, abandon, versions)
         self._running: dict[Future[Any], str] = {}
         self._number = 0
         self._steps: queue.SimpleQueue[float] = queue.SimpleQueue()
@@ -142,6 +146,8 @@ class DaskWorkers:
         if future.status in ("cancelled", "lost"):
             return Outcome(key, reason="the Dask cluster dropped it", unexpected=True)
         error = future.exception()
+        if isinstance(error, OtherVersionsError):
+            raise error
         if type(error).__name__ == "KilledWorker":
             return Outcome(key, reason=death_reason(None), unexpected=True)
         return failure(key, error)
@@ -156,6 +162,7 @@ class _Given:
     prepare: Callable[[int], None]
     topic: str
     abandon: bool
+    versions: dict[str, str | None]
 
 
 def _run(given: _Given, key: str, payload: object) -> Any:
@@ -164,9 +171,17 @@ def _run(given: _Given, key: str, payload: object) -> Any:
 
     worker = get_worker()
     report_to(lambda steps: worker.log_event(given.topic, steps))
+    refuse_other_versions(given.versions, f"the Dask worker {worker.name} at {worker.address}")
+    os.environ.setdefault(WORKER_NUMBER, _number(worker.name))  # which of several GPUs is its own
     with ended_when_unwanted(worker) if given.abandon else contextlib.nullcontext():
         given.prepare(given.threads)
         return given.function(key, payload)
+
+
+def _number(name: object) -> str:
+    """The number at the end of a worker's name, which those of one machine have in turn: ``3`` or ``node-3``."""
+    digits = re.search(r"(\d+)$", str(name))
+    return digits[1] if digits else "0"
 
 
 @contextlib.contextmanager

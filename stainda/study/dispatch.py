@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
 from stainda.cohort.table import absolute
 from stainda.config import StudyConfig, load_study
 from stainda.errors import ConfigError, did_you_mean
-from stainda.files import remove_unfinished
+from stainda.files import output_errors, remove_unfinished
 from stainda.progress import SILENT, Progress
 from stainda.run_directory.folder import STAGES, RunFolder
 from stainda.run_directory.result_tables import EARLIER_ROTATIONS, ROTATIONS
@@ -106,12 +107,21 @@ def _set_rotations_aside(folder: RunFolder, progress: Progress) -> None:
         progress.message("the study no longer rotates: the rotations of earlier calls are kept, and not reported")
 
 
+class _LogFile(logging.FileHandler):
+    """A log file that a full disk leaves with lines missing; the work itself says that the disk is full."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
+
+
 @contextmanager
 def _log_to(path: Path) -> Iterator[None]:
     """Send everything stainda and its libraries log to the run's log file, and nothing of it to the screen."""
     import warnings
 
-    handler = logging.FileHandler(path, encoding="utf-8")
+    with output_errors(path):
+        handler = _LogFile(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()
     level = root.level
@@ -129,4 +139,5 @@ def _log_to(path: Path) -> Iterator[None]:
         root.removeHandler(handler)
         root.setLevel(level)
         logging.captureWarnings(False)
-        handler.close()
+        with suppress(OSError):  # lines that a full disk does not take
+            handler.close()

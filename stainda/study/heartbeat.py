@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from stainda.errors import StaindaError
 from stainda.files import write_json
 from stainda.progress import Progress, Task
 from stainda.run_directory.contents import PROGRESS as PROGRESS_FILE
@@ -22,12 +23,13 @@ EVERY_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class RunningJob:
-    """A training in work: folder below ``jobs/``, strategy, trial and seed."""
+    """A training in work: folder below ``jobs/``, strategy, trial and seed; ``host``: another machine it runs on."""
 
     job: str
     strategy: str
     trial: int
     seed: int
+    host: str = ""
 
 
 class RunProgress:
@@ -65,7 +67,7 @@ class RunProgress:
             if stage == "running":
                 stages[name] = "done" if kind is None else state
         self._put(state=state, reason="" if state != "failed" else str(error), task=None, running=[])
-        with contextlib.suppress(OSError):  # the error itself is reported
+        with contextlib.suppress(OSError, StaindaError):  # the error itself is reported
             self._write()
 
     def begin_rotation(self, number: int, count: int) -> None:
@@ -116,7 +118,7 @@ class RunProgress:
 
     def _write_on(self) -> None:
         while not self._ended.wait(EVERY_SECONDS):
-            with contextlib.suppress(OSError):  # a full disk is reported by the work itself
+            with contextlib.suppress(OSError, StaindaError):  # a full disk is reported by the work itself
                 self._write()
 
     def _write(self) -> None:

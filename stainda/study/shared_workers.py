@@ -10,22 +10,33 @@ from typing import Any
 
 from stainda.errors import StaindaError, UnexpectedError
 from stainda.pool import Outcome, WorkerPool
+from stainda.run_directory.claims import GivenUp
 from stainda.run_directory.folder import RunFolder
 from stainda.study.attempts import deaths
 from stainda.study.job_request import JobRequest, JobResult
 from stainda.study.jobs import run_job
 from stainda.study.sharing import SharedFolder
 
-POLL_SECONDS = 0.5
+POLL_SECONDS, LOOK_SECONDS = 0.5, 5.0
 
 
 @dataclass(frozen=True)
 class SharedRequest:
-    """What a worker process needs of an open training: where it lies, and how claims are kept there."""
+    """What a worker process needs of an open training: where it lies, and how claims are kept there.
+
+    ``given_up``: the claim on it that the process that sends it has seen silent for too long; a worker process is new
+    to it, and would have to wait as long again.
+    """
 
     folder: RunFolder
     every: float
     silent: float
+    given_up: GivenUp | None = None
+
+    @classmethod
+    def of(cls, shared: SharedFolder, key: str) -> SharedRequest:
+        """Of a training that ``shared`` takes for free."""
+        return cls(shared.folder, shared.claims.every, shared.claims.silent, shared.claims.given_up(key))
 
 
 class Taken:
@@ -44,7 +55,7 @@ def run_shared(key: str, given: SharedRequest) -> JobResult | Taken:
 def run_claimed(key: str, given: SharedRequest, work: Callable[[SharedFolder], Any]) -> Any:
     """Do ``work`` under a claim, and say how it ended before the claim is released."""
     shared = SharedFolder(given.folder, given.every, given.silent)
-    claim = shared.claims.take(key)
+    claim = shared.claims.take(key, given.given_up)
     if claim is None:
         return Taken()
     with claim.kept(lost=lambda: os._exit(1)):  # another worker does it by now; two must not write one folder
@@ -69,7 +80,6 @@ class SharedWorkers:
     def __init__(self, shared: SharedFolder, local: WorkerPool) -> None:
         self.shared, self._local = shared, local
         self._open: dict[str, JobRequest] = {}
-        self._given = SharedRequest(shared.folder, shared.claims.every, shared.claims.silent)
 
     @property
     def busy(self) -> bool:
@@ -81,14 +91,21 @@ class SharedWorkers:
         mine = set(self._local.running)
         return [key for key in self._open if key in mine or self.shared.claims.last(key)]
 
+    def host(self, key: str) -> str:
+        """The machine that a job in work runs on, where that is another one; empty: this one, or not known."""
+        holder, _ = self.shared.claims.latest(key)
+        return "" if holder is None or holder.is_here else holder.host
+
     def submit(self, key: str, request: JobRequest) -> None:
         self._open[key] = request
         self.shared.open(key, request)
         self._feed()
 
-    def completed(self, advance: Callable[[float], None]) -> list[Outcome]:
-        """Wait until at least one job has ended, here or elsewhere; return those that have."""
-        while self._open:
+    def completed(self, advance: Callable[[float], None], seconds: float = float("inf")) -> list[Outcome]:
+        """Wait until at least one job has ended, here or elsewhere; return those that have, or nothing after about
+        ``seconds``."""
+        until = time.monotonic() + seconds
+        while self._open and time.monotonic() < until:
             self._feed()
             if self._local.busy:
                 outcomes = self._local.completed(advance, POLL_SECONDS)
@@ -120,5 +137,7 @@ class SharedWorkers:
             if len(running) >= self._local.count or self._local.waiting:
                 return
             if key not in running and not self.shared.has_ended(key) and self.shared.claims.is_free(key):
-                self._local.submit(key, self._given, alone=deaths(self.shared.folder.job(key)) > 0)
+                self._local.submit(
+                    key, SharedRequest.of(self.shared, key), alone=deaths(self.shared.folder.job(key)) > 0
+                )
                 running.add(key)

@@ -35,7 +35,8 @@ _LEFT_BY = {
 
 @dataclass(frozen=True)
 class JobStatus:
-    """One training. ``state``: ``done``, ``failed``, ``pruned`` or ``running``; ``epochs`` as far as it is."""
+    """One training. ``state``: ``done``, ``failed``, ``pruned`` or ``running``; ``epochs`` as far as it is, and the
+    ``host`` where it is trained, if that is another machine than the leader's."""
 
     strategy: str
     seed: int
@@ -45,6 +46,7 @@ class JobStatus:
     rotation: str = ""
     reason: str = ""
     epochs: int | None = None
+    host: str = ""
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,7 @@ def _status_of(root: Path) -> Status:
         JobStatus(
             job["strategy"], job["seed"], job["trial"], job["job"], "running", reported.get("rotation", ""),
             epochs=_epochs(_folder_of(root, reported.get("rotation", "")) / "jobs" / job["job"]),
+            host=job.get("host", ""),
         )
         for job in reported.get("running", ())
     ] if state == "running" else []  # fmt: skip

@@ -18,6 +18,7 @@ from stainda.run_directory.contents import STORAGE
 
 JOURNAL = "journal:"
 _DRIVERS = {"postgresql": "postgresql+psycopg", "postgres": "postgresql+psycopg", "mysql": "mysql+pymysql"}
+_WITHOUT = "Write it to ~/.pgpass (PostgreSQL) or ~/.my.cnf (MySQL), which only you may read"
 _KEEP_OUT = "Write it to ~/.pgpass (PostgreSQL) or ~/.my.cnf (MySQL): study.yaml in the run directory is no secret"
 
 
@@ -37,13 +38,24 @@ def storage_address(config: StudyConfig, root: Path) -> str:
     """The storage of a study in the run directory ``root``.
 
     Raises:
-        ConfigError: it has a password in it.
+        ConfigError: it has a password in it, or is a file elsewhere.
     """
     address = config.search.storage
     if not address:
         return sqlite_address(STORAGE.at(root))
     if address.startswith(JOURNAL):
-        return f"{JOURNAL}{root.resolve() / address.removeprefix(JOURNAL)}"
+        path = (root.resolve() / address.removeprefix(JOURNAL)).resolve()
+        if not path.is_relative_to(root.resolve()) or path == root.resolve():
+            raise ConfigError(
+                f"search.storage {address!r} is no file below the run directory, where alone a study writes",
+                remedy=f"Give a name: {JOURNAL}trials.log",
+            )
+        return f"{JOURNAL}{path}"
+    if address.partition(":")[0].partition("+")[0] == "sqlite":
+        raise ConfigError(
+            "search.storage names an SQLite file; a study writes into its run directory alone",
+            remedy=f"Leave search.storage empty: {STORAGE.name} there is SQLite",
+        )
     if urlsplit(address).password:
         raise ConfigError("search.storage has a password in it", remedy=_KEEP_OUT)
     scheme, colon, rest = address.partition(":")
@@ -68,7 +80,8 @@ def storage_errors(address: str) -> Iterator[None]:
         said = str(cause).splitlines()[0] if str(cause) else type(cause).__name__
         raise StaindaError(
             f"the storage {address} does not answer ({said})",
-            remedy="Start it, or mend search.storage; what is trained is kept, and the same command goes on",
+            remedy=(_WITHOUT if "password" in said else "Start it, or mend search.storage")
+            + "; what is trained is kept, and the same command goes on",
         ) from error
 
 
@@ -85,11 +98,21 @@ def open_storage(address: str) -> Any:
         if address.startswith(JOURNAL):
             path = Path(address.removeprefix(JOURNAL))
             path.parent.mkdir(parents=True, exist_ok=True)
+            _refuse_other_file(path)
             lock = JournalFileOpenLock(str(path))
             return optuna.storages.JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
         if address.startswith("sqlite:"):
             return address
         return optuna.storages.RDBStorage(address, engine_kwargs={"pool_pre_ping": True})  # a server may have restarted
+
+
+def _refuse_other_file(path: Path) -> None:
+    """Optuna appends to whatever there is."""
+    if not path.is_file() or not path.stat().st_size:
+        return
+    with path.open("rb") as stream:
+        if b'"op_code"' not in stream.readline(10_000):
+            raise StaindaError("this is no journal of Optuna", file=path, remedy="Name another file in search.storage")
 
 
 def check_storage(config: StudyConfig, root: Path) -> None:
@@ -98,8 +121,8 @@ def check_storage(config: StudyConfig, root: Path) -> None:
     Raises:
         StaindaError: it does not answer, or its driver is missing. ConfigError: its address has a password in it.
     """
+    address = storage_address(config, root)
     if config.search.storage and not config.search.storage.startswith(JOURNAL):
-        address = storage_address(config, root)
         storage = open_storage(address)
         if not isinstance(storage, str):
             storage.engine.dispose()

@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from stainda.errors import StaindaError
 from stainda.pool import Outcome
 from stainda.progress import SILENT, Progress
-from stainda.run_directory.claims import EVERY_SECONDS, SILENT_SECONDS
+from stainda.run_directory.claims import SILENT_SECONDS
 from stainda.run_directory.contents import PROGRESS, SHARED_STUDY, STUDY
 from stainda.run_directory.folder import RunFolder, read_study
 from stainda.study.environment import free_cores
 from stainda.study.executor import Workers, workers_for
+from stainda.study.other_versions import read_environment, refuse_other_versions
 from stainda.study.shared_workers import POLL_SECONDS, SharedRequest, Taken, run_shared
 from stainda.study.sharing import SharedFolder
 
@@ -43,6 +46,8 @@ class _Leader:
             text = path.read_text(encoding="utf-8")
         except FileNotFoundError:
             text = ""
+        except OSError:  # a network file system that comes back
+            text = self.text
         if text != self.text:
             self.text, self.since = text, self.now()
         state = json.loads(text).get("state") if text else "running"
@@ -66,7 +71,7 @@ def work_for(
         silent: seconds after which a worker or a leader that gives no sign is taken for gone.
 
     Raises:
-        StaindaError: there is no such run.
+        StaindaError: there is no such run, or it has other versions of packages that results depend on.
     """
     folder = RunFolder(Path(run))
     give_up = time.monotonic() + wait
@@ -134,8 +139,14 @@ class Taking:
                     self.refused.add(key)
                     self.progress.message(f"not taken: {error}")
                 continue
+            refuse_other_versions(self._versions, "this worker")
             self.taken[key] = shared
-            self.local.submit(key, SharedRequest(shared.folder, EVERY_SECONDS, self.silent))
+            self.local.submit(key, SharedRequest.of(shared, key))
+
+    @cached_property
+    def _versions(self) -> Mapping[str, Any]:
+        """Of the leader's packages, when it has offered something."""
+        return dict(read_environment(self.folder).get("versions", {}))
 
     def _end(self, outcome: Outcome) -> None:
         shared = self.taken.pop(outcome.key)

@@ -36,12 +36,13 @@ KINDS = {
     "Dask scheduler": "SIGKILL of the Dask scheduler",
     "clock": "the wall clock of leader and worker set forward or back by a day",
     "leader moves": "SIGKILL of the leader, started again on the other machine",
+    "machine gone": "the other machine lost (its processes killed) and back after 100 s",
     "still": "the file system of the other worker stands still for 20 s",
 }
-OF_MACHINES = {"leader moves", "still"}
+OF_MACHINES = {"leader moves", "machine gone", "still"}
 SERVERS = {"PostgreSQL", "Dask scheduler"}
 """Without them the leader ends with a reason, and is started again."""
-STILL_SECONDS = 20.0
+STILL_SECONDS, GONE_SECONDS = 20.0, 100.0
 LIMIT = 400.0  # seconds of one study
 LIMIT_OF_MACHINES = 2000.0
 """The same where a machine is not known to be gone before its claims have been silent for a minute."""
@@ -88,6 +89,7 @@ class Cast:
     name: str
     options: list[str]
     leads_at: Path
+    worker_from: float = 0.0
     environment: dict[str, str] = field(default_factory=dict)
     server: Any = None
     leader: Any = None
@@ -102,7 +104,7 @@ class Cast:
         """Whoever is not there."""
         if self.leader is None or self.leader.poll() is not None:
             self.leader = self.process("leader", self.leads_at, *self.options)
-        if self.worker is None or self.worker.poll() is not None:
+        if (self.worker is None or self.worker.poll() is not None) and time.monotonic() >= self.worker_from:
             self.worker = self.process("worker", self.places.worker)
 
     def process(self, role: str, place: Path, *more: str) -> subprocess.Popen[str]:
@@ -207,6 +209,12 @@ def disturb(cast: Cast, kind: str) -> bool:
         cast.server.kill_scheduler()
         time.sleep(0.5)
         cast.server.start()
+    elif kind == "machine gone":
+        if cast.worker.poll() is not None or not _children(cast.worker.pid):
+            return False
+        os.killpg(cast.worker.pid, signal.SIGKILL)
+        cast.worker.wait()
+        cast.worker_from = time.monotonic() + GONE_SECONDS
     elif kind == "clock":
         clock = Path(cast.environment["STAINDA_TEST_CLOCK"])
         day = -86400 if int.from_bytes(clock.read_bytes(), sys.byteorder, signed=True) > 0 else 86400

@@ -19,6 +19,7 @@ PROBE = """
   for (const fold of document.querySelectorAll("details")) fold.open = true;
   const found = { requests: performance.getEntriesByType("resource").map(function (one) { return one.name; }) };
   found.overflow = document.documentElement.scrollWidth - document.documentElement.clientWidth;
+  found.struck = document.documentElement.dataset.struck || "";
   found.rows = document.querySelectorAll("tbody tr").length;
   if (window.axe) {
     const result = await axe.run(document, { resultTypes: ["violations"] });

@@ -14,7 +14,7 @@ from stainda.config import EngineConfig, StudyConfig
 from stainda.config.load import validated
 from stainda.errors import ConfigError, MissingDependencyError, StaindaError, TrainingError
 from stainda.run_directory.folder import read_study
-from stainda.study.dask_engine import DaskWorkers, dask_client, job_script, load_cluster
+from stainda.study.dask_engine import DaskWorkers, _number, dask_client, job_script, load_cluster
 
 pytest.importorskip("distributed")
 
@@ -28,6 +28,11 @@ def _job(key, payload):
         os.kill(os.getpid(), signal.SIGKILL)
     time.sleep(0.1)
     return os.getpid()
+
+
+def _number_of_worker(key, payload):
+    time.sleep(0.3)
+    return os.environ["STAINDA_WORKER"]
 
 
 def _nothing(threads):
@@ -62,6 +67,26 @@ def test_a_job_that_kills_its_worker_costs_itself_alone(client):
     ends = _run(client, {"bad": "die", "good": 1})
     assert "the process of the job died" in ends["bad"].reason and ends["bad"].unexpected
     assert ends["good"].reason is None
+
+
+def test_a_worker_with_other_packages_stops_the_run(client, monkeypatch):
+    monkeypatch.setattr("stainda.study.dask_engine.mixing_versions", lambda: {"torch": "0.1"})
+    workers = DaskWorkers(client, _job)
+    workers.submit("elsewhere", "")
+    with pytest.raises(StaindaError, match=r"the Dask worker .* has other versions than the run \(torch 0\.1, here"):
+        while workers.busy:
+            workers.completed(lambda steps: None, 1)
+
+
+def test_workers_of_one_machine_take_its_gpus_in_turn(client):
+    client.wait_for_workers(2, timeout=60)  # one may have been killed above
+    workers, numbers = DaskWorkers(client, _number_of_worker, prepare=_nothing), set()
+    for job in range(4):
+        workers.submit(f"n{job}", "")
+    while workers.busy:
+        numbers |= {outcome.value for outcome in workers.completed(lambda steps: None, 1)}
+    assert numbers == {"0", "1"}
+    assert [_number(name) for name in (3, "node-7", "tcp://127.0.0.1:4321", "alone")] == ["3", "7", "4321", "0"]
 
 
 def test_everything_listens_on_this_machine_only(client):

@@ -1,6 +1,7 @@
 """Nothing that is read is a pickle: no such call in the package, and none while a whole study runs."""
 
 import ast
+import importlib.util
 import os
 import subprocess
 import sys
@@ -23,6 +24,17 @@ def forbidden(read):
     return reading
 
 pickle.load = forbidden(pickle.load)
+
+def looked_up(event, arguments):  # of a class or function by pickle: also by loads and Unpickler
+    if event == "pickle.find_class":
+        frame, files = sys._getframe(1), []
+        while frame is not None:
+            files.append(frame.f_code.co_filename)
+            frame = frame.f_back
+        if not any("/multiprocessing/" in name or "/concurrent/futures/" in name for name in files):
+            raise RuntimeError(f"unpickled: {arguments} in {files[0]}")
+
+sys.addaudithook(looked_up)
 """
 
 
@@ -56,14 +68,21 @@ def test_nothing_in_the_package_unpickles():
 
 
 @pytest.mark.slow
-def test_a_whole_study_runs_where_pickles_cannot_be_read(blob_manifest, tmp_path):
+@pytest.mark.parametrize("registration", ["identity", "valis"])
+def test_a_whole_study_runs_where_pickles_cannot_be_read(blob_manifest, tmp_path, registration):
+    if registration == "valis" and importlib.util.find_spec("valis") is None:  # to import it is to ask for weights
+        pytest.skip("valis is not installed")
     (tmp_path / "sitecustomize.py").write_text(FORBID)
     text = f"study: plain\nstrategies: [source_only]\nceiling: source_only\n{QUICK_STUDY}"
     study = write_study(blob_manifest, tmp_path / "study.yaml", text)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(PACKAGE.parent)])}
-    check = [sys.executable, "-c", "import io, pickle; pickle.load(io.BytesIO(pickle.dumps(1)))"]
-    assert b"pickle.load in" in subprocess.run(check, env=environment, capture_output=True).stderr
+    for code, refused in (
+        ("import io, pickle; pickle.load(io.BytesIO(pickle.dumps(1)))", b"pickle.load in"),
+        ("import pickle; pickle.loads(pickle.dumps(print))", b"unpickled"),
+    ):
+        assert refused in subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True).stderr
     command = [sys.executable, "-c", "from stainda.cli import main; main()", "run", study, "--out", tmp_path / "run"]
+    command.append(f"registration.method={registration}")
     ended = subprocess.run([*command, "--quiet"], env=environment, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
     assert (tmp_path / "run" / "report" / "index.html").is_file()

@@ -6,7 +6,7 @@ import pytest
 
 from stainda.errors import StaindaError
 from stainda.run_directory.folder import RunFolder
-from stainda.study.other_versions import write_environment
+from stainda.study.other_versions import refuse_other_versions, write_environment
 
 
 def _now(commit="a" * 40, **versions):
@@ -58,3 +58,10 @@ def test_other_code_and_packages_that_change_no_result_are_said(folder):
         "note: other versions than in the call before: pandas 2.1 then 2.2",
         "note: other code than in the call before: aaaaaaaaaaaa then bbbbbbbbbbbb",
     ]
+
+
+def test_a_worker_with_other_packages_takes_nothing(folder, monkeypatch):
+    monkeypatch.setattr("stainda.study.other_versions.versions", lambda: {"torch": "2.5", "pandas": "9"})
+    refuse_other_versions({"torch": "2.5", "pandas": "2.1"}, "this worker")
+    with pytest.raises(StaindaError, match=r"this worker has other versions than the run \(torch 2\.4, here 2\.5\)"):
+        refuse_other_versions(_kept(folder)["versions"], "this worker")

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -12,8 +13,10 @@ from test_batches_of_trials import COSTS, _trained, prepared  # noqa: F401 (a fi
 
 from stainda.errors import StaindaError
 from stainda.pool import Outcome
+from stainda.run_directory.claims import GivenUp
 from stainda.run_directory.folder import RunFolder
 from stainda.study import run_study
+from stainda.study.shared_workers import SharedRequest, Taken, run_claimed
 from stainda.study.sharing import SharedFolder
 from stainda.study.worker import work_for
 
@@ -78,6 +81,50 @@ def test_an_end_is_seen_before_the_claim_is_free(tmp_path):
     assert ended.reason == "no memory" and ended.unexpected
     shared.remove("a")
     assert not shared.is_open("a") and shared.ended("a", None) is None
+
+
+@pytest.mark.parametrize("text", ["", None], ids=["nothing written yet", "a holder"])
+def test_what_a_lost_machine_had_claimed_is_trained_elsewhere(tmp_path, text):
+    """The worker process does not wait once more for the silence that its leader has seen."""
+    shared = _shared_with_open_job(tmp_path)
+    path = _claim_of_another_machine(shared)
+    if text is not None:
+        path.write_text(text)
+    assert not shared.claims.is_free("a")
+    for seen in shared.claims._seen.values():
+        seen.since -= 3600
+    assert shared.claims.is_free("a")
+    given = SharedRequest.of(shared, "a")
+    assert run_claimed("a", given, lambda shared: "trained") == "trained"
+    assert shared.has_ended("a")
+
+
+def test_a_claim_that_changed_meanwhile_is_not_taken_over(tmp_path):
+    shared = _shared_with_open_job(tmp_path)
+    path = _claim_of_another_machine(shared)
+    assert not shared.claims.is_free("a")
+    for seen in shared.claims._seen.values():
+        seen.since -= 3600
+    given = SharedRequest.of(shared, "a")
+    path.write_text(path.read_text().replace('"beat": 0', '"beat": 1'))
+    assert isinstance(run_claimed("a", given, lambda shared: "trained"), Taken)
+    path.unlink()
+    (path.parent / "a.2").touch()  # another one is about to write its claim
+    empty = replace(given, given_up=GivenUp(1, ""))
+    assert isinstance(run_claimed("a", empty, lambda shared: "trained"), Taken)
+
+
+def _shared_with_open_job(root):
+    path = root / "shared" / "open" / "a.json"
+    path.parent.mkdir(parents=True)
+    path.write_text("{}")
+    return SharedFolder(RunFolder(root))
+
+
+def _claim_of_another_machine(shared):
+    path = shared.claims.take("a").path
+    path.write_text(path.read_text().replace('"machine": "', '"machine": "another/'))
+    return path
 
 
 @pytest.mark.slow

@@ -52,7 +52,7 @@ def working(root):
 
 def test_a_run_in_work_tells_what_is_done_running_and_left(root):
     with working(root) as progress, in_stage(progress, "train"), progress.task("Training", 10) as bar:
-        tell_jobs(progress, [RunningJob("d", "dann", 3, 1)])
+        tell_jobs(progress, [RunningJob("d", "dann", 3, 1, "other-host")])
         progress._state["task"]["started"] -= 60
         bar.advance(3, earlier=True)
         bar.advance(2, "dann, seed 1")
@@ -60,7 +60,7 @@ def test_a_run_in_work_tells_what_is_done_running_and_left(root):
         found = read_status(root)
     assert (found.state, found.stage, found.share, found.waiting) == ("running", "train", 0.5, 2)
     assert found.counts == {"done": 1, "running": 1, "failed": 1, "pruned": 1}
-    assert found.jobs[0].epochs == 2 and found.task == "Training dann, seed 1"
+    assert found.jobs[0].epochs == 2 and found.jobs[0].host == "other-host" and found.task == "Training dann, seed 1"
     assert found.seconds_left == pytest.approx(150 + 20 + 10, abs=2), "five at 30 s each, then what is expected"
     assert found.stages["train"] == "running" and found.stages["report"] == "waiting"
     after = read_status(root)
@@ -72,6 +72,18 @@ def test_the_writer_goes_on_while_nothing_advances(root, monkeypatch):
     with working(root) as progress, in_stage(progress, "register"):
         before = json.loads((root / PROGRESS).read_text())["updated"]
         time.sleep(0.5)
+        assert json.loads((root / PROGRESS).read_text())["updated"] > before
+
+
+def test_the_writer_goes_on_after_a_disk_was_full(root, monkeypatch):
+    monkeypatch.setattr("stainda.study.heartbeat.EVERY_SECONDS", 0.05)
+    full = StaindaError("cannot write here (No space left on device)")
+    with working(root) as progress, in_stage(progress, "train"):
+        with monkeypatch.context() as patch:
+            patch.setattr("stainda.study.heartbeat.write_json", lambda *given: (_ for _ in ()).throw(full))
+            time.sleep(0.3)
+        before = json.loads((root / PROGRESS).read_text())["updated"]
+        time.sleep(0.3)
         assert json.loads((root / PROGRESS).read_text())["updated"] > before
 
 

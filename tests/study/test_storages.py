@@ -94,6 +94,25 @@ def test_a_missing_driver_is_named(tmp_path, monkeypatch):
         _search(storage_address(Study("mysql://me@127.0.0.1/x"), tmp_path))
 
 
+@pytest.mark.parametrize(
+    "address", ["journal:../trials.log", "journal:/elsewhere/trials.log", "journal:.", "sqlite:////elsewhere/a.db"]
+)
+def test_a_storage_outside_the_run_directory_is_refused_before_anything_is_written(tmp_path, address):
+    out = tmp_path / "run"
+    overrides = [f"search.storage={address.replace('/elsewhere', str(tmp_path))}"]
+    with pytest.raises(ConfigError, match="run directory"):
+        run_study("studies/small/phantom_strategies.yaml", out, overrides=overrides, until="train")
+    assert [path.name for path in tmp_path.iterdir()] == ["run"] and not (out / "phantom").exists()
+
+
+def test_a_file_that_is_no_journal_is_left_as_it_is(tmp_path):
+    other = tmp_path / "notes.txt"
+    other.write_text("my notes\n")
+    with pytest.raises(StaindaError, match="no journal of Optuna"):
+        _search(storage_address(Study("journal:notes.txt"), tmp_path))
+    assert other.read_text() == "my notes\n"
+
+
 def test_passwords_do_not_enter_the_run_directory(tmp_path):
     with pytest.raises(ConfigError, match="password"):
         storage_address(Study("postgresql://me:secret@db/x"), tmp_path)
